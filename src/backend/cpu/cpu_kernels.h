@@ -1,0 +1,46 @@
+/* The CPU kernels that exist once per instruction set. kernel_*.c define CPU_NAME(operation) for each line here; cpu_backend.c
+ * picks one set at creation. The parameters are those of backend.h. */
+#ifndef COHORT_BACKEND_CPU_CPU_KERNELS_H
+#define COHORT_BACKEND_CPU_CPU_KERNELS_H
+
+#include "backend/backend.h"
+
+#define CPU_KERNELS(KERNEL)                                                                        \
+    KERNEL(void, embed_forward, const struct embed_forward *)                                      \
+    KERNEL(void, embed_backward, const struct embed_backward *)                                    \
+    KERNEL(void, rmsnorm_forward, const struct rmsnorm_forward *)                                  \
+    KERNEL(void, rmsnorm_backward, const struct rmsnorm_backward *)                                \
+    KERNEL(void, qkv_forward, const struct qkv_forward *)                                          \
+    KERNEL(void, qkv_backward, const struct qkv_backward *)                                        \
+    KERNEL(void, attention_forward, const struct attention_forward *)                              \
+    KERNEL(void, attention_backward, const struct attention_backward *)                            \
+    KERNEL(void, swiglu_forward, const struct swiglu_forward *)                                    \
+    KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                  \
+    KERNEL(void, convert, const struct convert *)                                                  \
+    KERNEL(void, head_stats, const struct head_stats *)                                            \
+    KERNEL(void, head_gradient, const struct head_gradient *)                                      \
+    KERNEL(void, sample, struct sample *)                                                          \
+    KERNEL(void, adamw, const struct adamw *)
+
+#define CPU_DECLARE_KERNEL(type, name, params)                                                     \
+    type name##_portable(struct backend *, params);                                                \
+    type name##_avx2(struct backend *, params);                                                    \
+    type name##_avx512(struct backend *, params);
+CPU_KERNELS(CPU_DECLARE_KERNEL)
+
+double sum_squares_portable(struct backend *, const float *x, int64_t count);
+double sum_squares_avx2(struct backend *, const float *x, int64_t count);
+double sum_squares_avx512(struct backend *, const float *x, int64_t count);
+
+/* The CPU backend's own state. */
+struct cpu_state {
+    const struct cpu_matmul *matmul_bf16, *matmul_f32; /* providers, chosen once */
+    /* Scratch that kernels share: cpu_scratch gives the calling operation a buffer of at least bytes (64-byte aligned) that is
+     * valid until the next call. It grows during warm-up and is sealed afterwards (a growth after sealing is our mistake). */
+    void *scratch;
+    size_t scratch_bytes;
+    bool failed; /* scratch could not be had; reported by the next checked call */
+};
+void *cpu_scratch(struct backend *backend, size_t bytes);
+
+#endif

@@ -1,0 +1,258 @@
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static cohort_status io_error(cohort_error *err, const char *path, const char *doing)
+{
+    int code = errno;
+    const char *advice = code == ENOSPC ? "; free some space and try again" : "";
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), advice);
+}
+
+/* Opens a regular file for reading and tells its size. */
+static cohort_status open_regular(const char *path, int *fd, size_t *size, cohort_error *err)
+{
+    struct stat st;
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0)
+        return io_error(err, path, "open");
+    if (fstat(*fd, &st) != 0) {
+        cohort_status status = io_error(err, path, "stat");
+        close(*fd);
+        return status;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(*fd);
+        return error_set(err, COHORT_ERR_IO, "%s: not a regular file", path);
+    }
+    *size = (size_t)st.st_size;
+    return COHORT_OK;
+}
+
+cohort_status file_read(const char *path, size_t limit, struct text *out, cohort_error *err)
+{
+    int fd = -1;
+    struct stat st;
+    cohort_status status = COHORT_OK;
+    /* Pipes and /dev/stdin are welcome here, so read until the end instead of trusting a size. */
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return io_error(err, path, "open");
+    if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+        close(fd);
+        return error_set(err, COHORT_ERR_IO, "%s: is a folder, expected a file", path);
+    }
+    char chunk[65536];
+    size_t total = 0;
+    TRY_GOTO(text_append(out, "", 0, err));
+    for (;;) {
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            status = io_error(err, path, "read");
+            goto cleanup;
+        }
+        if (n == 0)
+            break;
+        total += (size_t)n;
+        if (limit != 0 && total > limit) {
+            status = error_set(err, COHORT_ERR_FORMAT, "%s: larger than the limit of %zu bytes", path,
+                               limit);
+            goto cleanup;
+        }
+        TRY_GOTO(text_append(out, chunk, (size_t)n, err));
+    }
+cleanup:
+    close(fd);
+    return status;
+}
+
+cohort_status file_map_open(struct file_map *map, const char *path, cohort_error *err)
+{
+    int fd = -1;
+    memset(map, 0, sizeof *map);
+    TRY(open_regular(path, &fd, &map->size, err));
+    cohort_status status = COHORT_OK;
+    if (map->size > 0) {
+        void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            status = io_error(err, path, "map");
+            map->size = 0;
+        } else {
+            map->data = data;
+        }
+    }
+    close(fd);
+    return status;
+}
+
+void file_map_close(struct file_map *map)
+{
+    if (map->data != NULL)
+        munmap((void *)(uintptr_t)map->data, map->size);
+    memset(map, 0, sizeof *map);
+}
+
+static cohort_status write_all(int fd, const char *path, const void *bytes, size_t length,
+                               cohort_error *err)
+{
+    const char *p = bytes;
+    while (length > 0) {
+        ssize_t n = write(fd, p, length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return io_error(err, path, "write");
+        p += n;
+        length -= (size_t)n;
+    }
+    return COHORT_OK;
+}
+
+cohort_status file_sync_dir(const char *path, cohort_error *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return io_error(err, path, "open");
+    cohort_status status = COHORT_OK;
+    if (fsync(fd) != 0 && errno != EINVAL)
+        status = io_error(err, path, "fsync");
+    close(fd);
+    return status;
+}
+
+static cohort_status sync_parent(const char *path, cohort_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL)
+        return file_sync_dir(".", err);
+    char *parent = NULL;
+    size_t length = slash == path ? 1 : (size_t)(slash - path);
+    TRY(mem_strdup(&parent, path, length, err));
+    cohort_status status = file_sync_dir(parent, err);
+    mem_free(parent);
+    return status;
+}
+
+cohort_status file_write_atomic(const char *path, const void *bytes, size_t length, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    struct text temporary = {0};
+    int fd = -1;
+    TRY(text_printf(&temporary, err, "%s.tmp-%ld", path, (long)getpid()));
+    fd = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        status = io_error(err, path, "create");
+        goto cleanup;
+    }
+    TRY_GOTO(write_all(fd, path, bytes, length, err));
+    if (fsync(fd) != 0) {
+        status = io_error(err, path, "fsync");
+        goto cleanup;
+    }
+    if (close(fd) != 0) {
+        fd = -1;
+        status = io_error(err, path, "close");
+        goto cleanup;
+    }
+    fd = -1;
+    if (rename(temporary.data, path) != 0) {
+        status = io_error(err, path, "rename");
+        goto cleanup;
+    }
+    status = sync_parent(path, err);
+cleanup:
+    if (fd >= 0)
+        close(fd);
+    if (status != COHORT_OK && temporary.data != NULL)
+        unlink(temporary.data);
+    text_free(&temporary);
+    return status;
+}
+
+cohort_status file_make_dirs(const char *path, cohort_error *err)
+{
+    char *copy = NULL;
+    TRY(mem_strdup(&copy, path, strlen(path), err));
+    cohort_status status = COHORT_OK;
+    for (char *p = copy + 1; status == COHORT_OK; p++) {
+        if (*p != '/' && *p != '\0')
+            continue;
+        char kept = *p;
+        *p = '\0';
+        if (*copy != '\0' && mkdir(copy, 0777) != 0 && !(errno == EEXIST && file_is_dir(copy)))
+            status = io_error(err, copy, "create the folder");
+        *p = kept;
+        if (kept == '\0')
+            break;
+    }
+    mem_free(copy);
+    return status;
+}
+
+cohort_status file_remove_all(const char *path, cohort_error *err)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return errno == ENOENT ? COHORT_OK : io_error(err, path, "stat");
+    if (!S_ISDIR(st.st_mode))
+        return unlink(path) == 0 ? COHORT_OK : io_error(err, path, "remove");
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return io_error(err, path, "open the folder");
+    cohort_status status = COHORT_OK;
+    struct dirent *entry = NULL;
+    while (status == COHORT_OK && (entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        char *child = NULL;
+        status = file_join(&child, path, entry->d_name, err);
+        if (status == COHORT_OK)
+            status = file_remove_all(child, err);
+        mem_free(child);
+    }
+    closedir(dir);
+    if (status == COHORT_OK && rmdir(path) != 0)
+        status = io_error(err, path, "remove the folder");
+    return status;
+}
+
+cohort_status file_copy(const char *from, const char *to, cohort_error *err)
+{
+    struct file_map map;
+    TRY(file_map_open(&map, from, err));
+    cohort_status status = file_write_atomic(to, map.data, map.size, err);
+    file_map_close(&map);
+    return status;
+}
+
+bool file_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool file_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+cohort_status file_join(char **out, const char *dir, const char *name, cohort_error *err)
+{
+    struct text text = {0};
+    *out = NULL;
+    size_t n = strlen(dir);
+    const char *slash = n > 0 && dir[n - 1] == '/' ? "" : "/";
+    TRY(text_printf(&text, err, "%s%s%s", dir, slash, name));
+    *out = text.data;
+    return COHORT_OK;
+}

@@ -1,0 +1,100 @@
+#include "base/memory.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 64 };
+
+cohort_status mem_alloc(void *out, size_t count, size_t size, const char *what, cohort_error *err)
+{
+    void *block = NULL;
+    size_t bytes = 0;
+    memcpy(out, &block, sizeof block);
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - ALIGNMENT)
+        return error_set(err, COHORT_ERR_MEMORY, "%s: %zu x %zu bytes is not a possible size", what,
+                         count, size);
+    if (bytes == 0)
+        bytes = 1;
+    bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    block = aligned_alloc(ALIGNMENT, bytes);
+    if (block == NULL)
+        return error_set(err, COHORT_ERR_MEMORY, "%s: cannot allocate %zu bytes", what, bytes);
+    memset(block, 0, bytes);
+    memcpy(out, &block, sizeof block);
+    return COHORT_OK;
+}
+
+cohort_status mem_grow(void *array, size_t *capacity, size_t wanted, size_t size, const char *what,
+                       cohort_error *err)
+{
+    if (wanted <= *capacity)
+        return COHORT_OK;
+    size_t target = *capacity < 8 ? 8 : *capacity;
+    while (target < wanted)
+        target = target > SIZE_MAX / 2 ? wanted : target * 2;
+    void *old = NULL;
+    void *grown = NULL;
+    memcpy(&old, array, sizeof old);
+    TRY(mem_alloc(&grown, target, size, what, err));
+    if (old != NULL)
+        memcpy(grown, old, *capacity * size);
+    mem_free(old);
+    memcpy(array, &grown, sizeof grown);
+    *capacity = target;
+    return COHORT_OK;
+}
+
+cohort_status mem_strdup(char **out, const char *text, size_t length, cohort_error *err)
+{
+    TRY(mem_alloc(out, length + 1, 1, "text", err));
+    if (length > 0)
+        memcpy(*out, text, length);
+    return COHORT_OK;
+}
+
+void mem_free(void *block)
+{
+    free(block);
+}
+
+cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err)
+{
+    if (length > SIZE_MAX - text->length - 1)
+        return error_set(err, COHORT_ERR_MEMORY, "text of %zu + %zu bytes is too long",
+                         text->length, length);
+    TRY(mem_grow(&text->data, &text->capacity, text->length + length + 1, 1, "text", err));
+    if (length > 0)
+        memcpy(text->data + text->length, bytes, length);
+    text->length += length;
+    text->data[text->length] = '\0';
+    return COHORT_OK;
+}
+
+cohort_status text_printf(struct text *text, cohort_error *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    cohort_status status = COHORT_OK;
+    if (n < 0)
+        status = error_set(err, COHORT_ERR_INTERNAL, "cannot format text");
+    else
+        status = mem_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1, "text", err);
+    if (status == COHORT_OK) {
+        vsnprintf(text->data + text->length, (size_t)n + 1, format, again);
+        text->length += (size_t)n;
+    }
+    va_end(again);
+    return status;
+}
+
+void text_free(struct text *text)
+{
+    mem_free(text->data);
+    memset(text, 0, sizeof *text);
+}
