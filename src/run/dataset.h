@@ -1,0 +1,37 @@
+/* JSONL data sets: one JSON object a line. Rows keep their line number for messages, and every column for the rewards. */
+#ifndef COHORT_RUN_DATASET_H
+#define COHORT_RUN_DATASET_H
+
+#include "base/memory.h"
+
+#include <jansson.h>
+
+struct dataset_row {
+    json_t *json; /* object, owned by the data set */
+    int64_t line; /* from 1 */
+};
+
+struct dataset {
+    char *path;
+    struct dataset_row *rows;
+    size_t n_rows, capacity;
+};
+
+/* "-" reads standard input. Blank lines are skipped; a line that is not a JSON object, duplicate keys, invalid UTF-8 or an empty file is an
+ * error with path:line:column. */
+cohort_status dataset_load(struct dataset *dataset, const char *path, cohort_error *err);
+void dataset_free(struct dataset *dataset);
+
+/* Row index for draw i (i counts rows over all epochs) of a shuffled walk: a permutation per epoch that is a function of (seed, epoch)
+ * (Fisher-Yates on Philox), so that resume needs only i. Without shuffle: i modulo n. scratch: NULL, or cache the caller frees with mem_free. */
+struct dataset_order {
+    size_t n;
+    uint64_t seed;
+    bool shuffle;
+    uint64_t cached_epoch; /* of permutation */
+    uint32_t *permutation; /* owned; NULL until first used */
+};
+cohort_status dataset_order_at(struct dataset_order *order, uint64_t i, size_t *row, cohort_error *err);
+void dataset_order_free(struct dataset_order *order);
+
+#endif
