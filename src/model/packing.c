@@ -1,0 +1,273 @@
+#include "model/packing.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* Tokens a completion feeds: all but its last. */
+static int32_t fed_tokens(const struct completion_tokens *completion)
+{
+    return completion->n_tokens > 0 ? completion->n_tokens - 1 : 0;
+}
+
+static cohort_status open_micro(struct packing *p, cohort_error *err)
+{
+    TRY(mem_grow(&p->slice_begin, &p->micro_capacity, (size_t)p->n_micro + 2, sizeof *p->slice_begin, "micro-batches", err));
+    p->slice_begin[p->n_micro++] = p->n_slices;
+    p->slice_begin[p->n_micro] = p->n_slices;
+    return COHORT_OK;
+}
+
+static cohort_status open_slice(struct packing *p, int32_t tree, int32_t begin, cohort_error *err)
+{
+    TRY(mem_grow(&p->slices, &p->slice_capacity, (size_t)p->n_slices + 1, sizeof *p->slices, "micro-batch slices", err));
+    p->slices[p->n_slices++] = (struct tree_slice){.tree = tree, .begin = begin, .end = begin};
+    p->slice_begin[p->n_micro] = p->n_slices;
+    return COHORT_OK;
+}
+
+cohort_status packing_split(struct packing *packing, const struct tree *trees, int32_t n_trees, int64_t max_tokens, int64_t max_completions,
+                            cohort_error *err)
+{
+    int64_t used = 0, completions = 0;
+    packing->n_micro = packing->n_slices = 0;
+    for (int32_t t = 0; t < n_trees; t++) {
+        bool open = false; /* this tree has a slice in the current micro-batch */
+        for (int32_t c = 0; c < trees[t].n_completions; c++) {
+            int64_t more = fed_tokens(&trees[t].completions[c]);
+            int64_t alone = trees[t].n_prompt + more;
+            if (alone > max_tokens)
+                return error_set(err, COHORT_ERR_ARGUMENT,
+                                 "a prompt of %d tokens with a completion of %d needs %lld tokens in one micro-batch, the limit is %lld; "
+                                 "raise micro_batch_tokens or shorten the row",
+                                 (int)trees[t].n_prompt, (int)trees[t].completions[c].n_tokens, (long long)alone, (long long)max_tokens);
+            if (packing->n_micro == 0 || used + (open ? more : alone) > max_tokens || completions == max_completions) {
+                TRY(open_micro(packing, err));
+                used = completions = 0;
+                open = false;
+            }
+            if (!open) {
+                TRY(open_slice(packing, t, c, err));
+                used += trees[t].n_prompt;
+                open = true;
+            }
+            packing->slices[packing->n_slices - 1].end = c + 1;
+            used += more;
+            completions++;
+        }
+    }
+    return COHORT_OK;
+}
+
+void packing_free(struct packing *packing)
+{
+    mem_free(packing->slices);
+    mem_free(packing->slice_begin);
+    memset(packing, 0, sizeof *packing);
+}
+
+static cohort_status reserve(struct packed *packed, const struct tree *trees, const struct packing *packing, int32_t micro,
+                             cohort_error *err)
+{
+    size_t tokens = 0, seqs = 0, outputs = 0, completions = 0, waves = 1;
+    for (int32_t s = packing->slice_begin[micro]; s < packing->slice_begin[micro + 1]; s++) {
+        const struct tree_slice *slice = &packing->slices[s];
+        const struct tree *tree = &trees[slice->tree];
+        tokens += (size_t)tree->n_prompt;
+        seqs += 1 + (size_t)(slice->end - slice->begin);
+        completions += (size_t)(slice->end - slice->begin);
+        if ((size_t)(slice->end - slice->begin) > waves)
+            waves = (size_t)(slice->end - slice->begin);
+        for (int32_t c = slice->begin; c < slice->end; c++) {
+            tokens += (size_t)fed_tokens(&tree->completions[c]);
+            outputs += (size_t)tree->completions[c].n_tokens;
+        }
+    }
+    TRY(batch_reserve(&packed->batch, tokens, seqs, 2 * seqs, err));
+    size_t capacity = packed->output_capacity;
+    TRY(mem_grow(&packed->outputs.row, &capacity, outputs, sizeof(int32_t), "outputs", err));
+    TRY(mem_grow(&packed->outputs.target, &packed->output_capacity, outputs, sizeof(int32_t), "outputs", err));
+    capacity = packed->completion_capacity;
+    TRY(mem_grow(&packed->first_output, &capacity, completions, sizeof(int32_t), "completions", err));
+    TRY(mem_grow(&packed->rest_output, &packed->completion_capacity, completions, sizeof(int32_t), "completions", err));
+    return mem_grow(&packed->outputs.wave_begin, &packed->wave_capacity, waves + 1, sizeof(int32_t), "waves", err);
+}
+
+static int32_t add_output(struct head_outputs *outputs, int32_t row, int32_t target)
+{
+    outputs->row[outputs->count] = row;
+    outputs->target[outputs->count] = target;
+    return outputs->count++;
+}
+
+cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing, int32_t micro, cohort_error *err)
+{
+    struct batch *batch = &packed->batch;
+    struct head_outputs *outputs = &packed->outputs;
+    TRY(reserve(packed, trees, packing, micro, err));
+    batch_clear(batch);
+    outputs->count = 0;
+    packed->n_completions = 0;
+    int32_t most = 0; /* completions of one tree: the number of waves */
+    int32_t begin = packing->slice_begin[micro], end = packing->slice_begin[micro + 1];
+    /* Rows, and the outputs that stand on rows of their own. */
+    for (int32_t s = begin; s < end; s++) {
+        const struct tree_slice *slice = &packing->slices[s];
+        const struct tree *tree = &trees[slice->tree];
+        int32_t tree_index = s - begin, prompt_row = batch->n_tokens;
+        batch_add_seq(batch, tree->prompt, tree->n_prompt, 0, tree_index);
+        batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+        for (int32_t c = slice->begin; c < slice->end; c++) {
+            const struct completion_tokens *completion = &tree->completions[c];
+            int32_t fed = fed_tokens(completion), row = batch->n_tokens;
+            packed->rest_output[packed->n_completions] = outputs->count;
+            packed->first_output[packed->n_completions] = completion->n_tokens > 0 ? prompt_row + tree->n_prompt - 1 : -1;
+            packed->n_completions++;
+            if (fed == 0)
+                continue;
+            batch_add_seq(batch, completion->tokens, fed, tree->n_prompt, tree_index);
+            batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+            batch_add_span(batch, tree->n_prompt, row, fed);
+            for (int32_t i = 0; i < fed; i++)
+                add_output(outputs, row + i, completion->tokens[i + 1]);
+        }
+        if (slice->end - slice->begin > most)
+            most = slice->end - slice->begin;
+    }
+    for (int32_t i = 0; i < batch->n_tokens; i++)
+        batch->kv_row[i] = i;
+    /* First tokens all stand on their prompt's last row: the k-th completion of every tree goes into wave k. first_output held the row. */
+    outputs->n_waves = most;
+    outputs->wave_begin[0] = 0;
+    for (int32_t wave = 0; wave < most; wave++) {
+        for (int32_t s = begin, base = 0; s < end; s++) {
+            const struct tree_slice *slice = &packing->slices[s];
+            int32_t count = slice->end - slice->begin;
+            if (wave < count && packed->first_output[base + wave] >= 0) {
+                const struct completion_tokens *completion = &trees[slice->tree].completions[slice->begin + wave];
+                packed->first_output[base + wave] = add_output(outputs, packed->first_output[base + wave], completion->tokens[0]);
+            }
+            base += count;
+        }
+        outputs->wave_begin[wave + 1] = outputs->count;
+    }
+    return COHORT_OK;
+}
+
+void packed_free(struct packed *packed)
+{
+    batch_free(&packed->batch);
+    mem_free(packed->outputs.row);
+    mem_free(packed->outputs.target);
+    mem_free(packed->outputs.wave_begin);
+    mem_free(packed->first_output);
+    mem_free(packed->rest_output);
+    memset(packed, 0, sizeof *packed);
+}
+
+void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, const float *outputs, float *values)
+{
+    if (n_tokens == 0)
+        return;
+    values[0] = outputs[packed->first_output[c]];
+    memcpy(values + 1, outputs + packed->rest_output[c], (size_t)(n_tokens - 1) * sizeof *values);
+}
+
+void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, const float *values, float *outputs)
+{
+    if (n_tokens == 0)
+        return;
+    outputs[packed->first_output[c]] = values[0];
+    memcpy(outputs + packed->rest_output[c], values + 1, (size_t)(n_tokens - 1) * sizeof *values);
+}
+
+/* Rows of logits worked on at once: enough for the products to run at full speed, small beside the weights. */
+enum { HEAD_CHUNK_BYTES = 64 << 20, HEAD_CHUNK_LEAST = 16 };
+
+static int64_t head_chunk(const struct model_config *config)
+{
+    int64_t rows = HEAD_CHUNK_BYTES / ((int64_t)config->vocab_size * (int64_t)sizeof(float));
+    return rows < HEAD_CHUNK_LEAST ? HEAD_CHUNK_LEAST : rows;
+}
+
+cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, const struct model_config *config, enum dtype act,
+                               int64_t max_tokens, int64_t max_completions, enum decoder_mode mode, cohort_error *err)
+{
+    runner->max_tokens = max_tokens;
+    runner->max_outputs = max_tokens + max_completions;
+    TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
+    head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config), mode != DECODER_INFER);
+    if (mode == DECODER_INFER) {
+        runner->decoder.kv.rows = max_tokens;
+        runner->decoder.kv.layer_bytes = 0;
+        runner->decoder.kv.k = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
+        runner->decoder.kv.v = arena_take(arena, kv_layer_bytes(config, act, max_tokens));
+    }
+    if (runner->logp != NULL)
+        return COHORT_OK;
+    size_t n = (size_t)runner->max_outputs;
+    TRY(mem_alloc(&runner->logp, n, sizeof(float), "log-probs", err));
+    TRY(mem_alloc(&runner->entropy, n, sizeof(float), "entropies", err));
+    TRY(mem_alloc(&runner->d_logp, n, sizeof(float), "log-prob gradients", err));
+    return mem_alloc(&runner->d_entropy, n, sizeof(float), "entropy gradients", err);
+}
+
+void tree_runner_free(struct tree_runner *runner)
+{
+    decoder_work_free(&runner->decoder);
+    packing_free(&runner->packing);
+    packed_free(&runner->packed);
+    mem_free(runner->logp);
+    mem_free(runner->entropy);
+    mem_free(runner->d_logp);
+    mem_free(runner->d_entropy);
+    memset(runner, 0, sizeof *runner);
+}
+
+/* The residual after the last layer, where decoder_forward left it. */
+static float *last_residual(const struct tree_runner *runner, const struct model *model)
+{
+    const struct decoder_work *work = &runner->decoder;
+    int64_t layers = work->mode == DECODER_INFER ? 0 : model->config.n_layers;
+    return work->x + layers * work->max_tokens * model->config.hidden_size;
+}
+
+void tree_runner_forward(struct tree_runner *runner, struct model *model, float temperature)
+{
+    assert(runner->packed.outputs.count <= runner->max_outputs);
+    const float *x = decoder_forward(model, &runner->decoder, &runner->packed.batch, NULL);
+    head_forward(model, &runner->head, x, &runner->packed.outputs, temperature, runner->logp, runner->entropy);
+}
+
+void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy)
+{
+    struct decoder_work *work = &runner->decoder;
+    struct backend *be = model->backend;
+    be->ops->zero(be, work->d_x, (size_t)runner->packed.batch.n_tokens * (size_t)model->config.hidden_size * sizeof(float));
+    head_backward(model, &runner->head, last_residual(runner, model), &runner->packed.outputs, temperature, runner->d_logp,
+                  with_entropy ? runner->d_entropy : NULL, work->d_x);
+    decoder_backward(model, work, &runner->packed.batch);
+}
+
+cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees, int32_t n_trees,
+                                float temperature, float *const *logp, float *const *entropy, cohort_error *err)
+{
+    struct packed *packed = &runner->packed;
+    TRY(packing_split(&runner->packing, trees, n_trees, runner->max_tokens, runner->max_outputs - runner->max_tokens, err));
+    int32_t done = 0; /* completions of earlier micro-batches */
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        TRY(packed_build(packed, trees, &runner->packing, m, err));
+        tree_runner_forward(runner, model, temperature);
+        int32_t c = 0;
+        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
+            const struct tree_slice *slice = &runner->packing.slices[s];
+            for (int32_t i = slice->begin; i < slice->end; i++, c++) {
+                int32_t n = trees[slice->tree].completions[i].n_tokens;
+                packed_gather(packed, c, n, runner->logp, logp[done + c]);
+                if (entropy != NULL)
+                    packed_gather(packed, c, n, runner->entropy, entropy[done + c]);
+            }
+        }
+        done += c;
+    }
+    return COHORT_OK;
+}

@@ -1,0 +1,166 @@
+#include "rollout/sequence.h"
+
+#include <string.h>
+
+static cohort_status copy_array(void *out, const void *from, size_t count, size_t size, cohort_error *err)
+{
+    if (count == 0)
+        return COHORT_OK;
+    TRY(mem_alloc(out, count, size, "request", err));
+    void *to = NULL;
+    memcpy(&to, out, sizeof to);
+    memcpy(to, from, count * size);
+    return COHORT_OK;
+}
+
+static cohort_status copy_request(struct request *r, const struct engine_request *ask, cohort_error *err)
+{
+    r->ask = *ask;
+    struct sampling_params *s = &r->ask.sampling;
+    TRY(copy_array(&r->prompt, ask->prompt, (size_t)ask->n_prompt, sizeof(int32_t), err));
+    TRY(copy_array(&r->eos_ids, ask->eos_ids, (size_t)ask->n_eos, sizeof(int32_t), err));
+    TRY(copy_array(&r->xtc_special, s->xtc_special, (size_t)s->n_xtc_special, sizeof(int32_t), err));
+    TRY(copy_array(&r->bias_id, s->bias_id, (size_t)s->n_bias, sizeof(int32_t), err));
+    TRY(copy_array(&r->bias, s->bias, (size_t)s->n_bias, sizeof(float), err));
+    TRY(mem_alloc(&r->stop, (size_t)ask->n_stop, sizeof *r->stop, "stop strings", err));
+    for (int32_t i = 0; i < ask->n_stop; i++)
+        TRY(mem_strdup(&r->stop[i], ask->stop[i], strlen(ask->stop[i]), err));
+    r->ask.prompt = r->prompt;
+    r->ask.eos_ids = r->eos_ids;
+    r->ask.stop = (const char *const *)r->stop;
+    s->xtc_special = r->xtc_special;
+    s->bias_id = r->bias_id;
+    s->bias = r->bias;
+    return COHORT_OK;
+}
+
+cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens, cohort_error *err)
+{
+    struct request *r = NULL;
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    TRY(mem_alloc(&r, 1, sizeof *r, "request", err));
+    r->id = id;
+    r->max_tokens = max_tokens;
+    r->n_unfinished = ask->n;
+    TRY_GOTO(copy_request(r, ask, err));
+    TRY_GOTO(mem_alloc(&r->sequences, (size_t)ask->n, sizeof *r->sequences, "sequences", err));
+    for (int32_t i = 0; i < ask->n; i++) {
+        struct sequence *s = &r->sequences[i];
+        s->request = r;
+        s->index = ask->first_index + i;
+        TRY_GOTO(mem_alloc(&s->history, (size_t)ask->n_prompt + (size_t)max_tokens, sizeof(int32_t), "sequence", err));
+        memcpy(s->history, ask->prompt, (size_t)ask->n_prompt * sizeof(int32_t));
+        TRY_GOTO(mem_alloc(&s->logp, (size_t)max_tokens, sizeof(float), "sequence", err));
+    }
+    *out = r;
+    return COHORT_OK;
+cleanup:
+    request_destroy(r);
+    return status;
+}
+
+void request_destroy(struct request *r)
+{
+    if (r == NULL)
+        return;
+    for (int32_t i = 0; r->sequences != NULL && i < r->ask.n; i++) {
+        mem_free(r->sequences[i].history);
+        mem_free(r->sequences[i].logp);
+        mem_free(r->sequences[i].pages.pages);
+        text_free(&r->sequences[i].text);
+    }
+    for (int32_t i = 0; r->stop != NULL && i < r->ask.n_stop; i++)
+        mem_free(r->stop[i]);
+    mem_free(r->stop);
+    mem_free(r->sequences);
+    mem_free(r->pages.pages);
+    mem_free(r->prompt);
+    mem_free(r->eos_ids);
+    mem_free(r->xtc_special);
+    mem_free(r->bias_id);
+    mem_free(r->bias);
+    mem_free(r);
+}
+
+bool request_is_eos(const struct request *request, int32_t token)
+{
+    for (int32_t i = 0; i < request->ask.n_eos; i++)
+        if (request->eos_ids[i] == token)
+            return true;
+    return false;
+}
+
+/* Looks for the first stop string in text that ends behind position from; cuts it and what follows off. */
+static bool cut_at_stop(struct sequence *s, size_t from)
+{
+    const struct request *r = s->request;
+    size_t best = s->text.length + 1;
+    for (int32_t i = 0; i < r->ask.n_stop; i++) {
+        size_t length = strlen(r->stop[i]);
+        if (length == 0 || s->text.length == 0)
+            continue;
+        size_t start = from >= length - 1 ? from - (length - 1) : 0; /* an earlier start would have been found before */
+        const char *found = memmem(s->text.data + start, s->text.length - start, r->stop[i], length);
+        if (found != NULL && (size_t)(found - s->text.data) < best)
+            best = (size_t)(found - s->text.data);
+    }
+    if (best > s->text.length)
+        return false;
+    s->text.length = best;
+    s->text.data[best] = '\0';
+    return true;
+}
+
+cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, int32_t token, float logp, cohort_error *err)
+{
+    const struct request *r = s->request;
+    s->history[r->ask.n_prompt + s->n_tokens] = token;
+    s->logp[s->n_tokens] = logp;
+    s->n_tokens++;
+    bool eos = request_is_eos(r, token);
+    bool last = eos || s->n_tokens == r->max_tokens;
+    bool stopped = false;
+    if (tokenizer != NULL) {
+        size_t before = s->text.length;
+        TRY(token_stream_push(&s->stream, tokenizer, token, true, &s->text, err));
+        if (last)
+            TRY(token_stream_finish(&s->stream, &s->text, err));
+        stopped = cut_at_stop(s, before);
+    }
+    if (stopped)
+        s->finish_reason = FINISH_STOP;
+    else if (eos)
+        s->finish_reason = FINISH_EOS;
+    else if (last)
+        s->finish_reason = FINISH_LENGTH;
+    return COHORT_OK;
+}
+
+/* Bytes at the end of text that may be the beginning of a stop string. */
+static size_t held_back(const struct sequence *s)
+{
+    const struct request *r = s->request;
+    size_t most = 0;
+    for (int32_t i = 0; i < r->ask.n_stop; i++) {
+        size_t length = strlen(r->stop[i]);
+        for (size_t n = length > 0 ? length - 1 : 0; n > most; n--)
+            if (n <= s->text.length && memcmp(s->text.data + s->text.length - n, r->stop[i], n) == 0) {
+                most = n;
+                break;
+            }
+    }
+    return most;
+}
+
+const char *sequence_new_text(struct sequence *s, size_t *length)
+{
+    size_t certain = s->finish_reason == FINISH_NONE ? s->text.length - held_back(s) : s->text.length;
+    *length = 0;
+    if (s->text.data == NULL || certain <= s->emitted)
+        return "";
+    const char *text = s->text.data + s->emitted;
+    *length = certain - s->emitted;
+    s->emitted = certain;
+    return text;
+}

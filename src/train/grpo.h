@@ -1,0 +1,88 @@
+/* One GRPO generation batch: rollout, rewards, advantages, and num_iterations optimizer steps on it. Knows nothing of files.
+ *
+ * The log-probs that the rollout recorded are the old log-probs (invariant I2): no pass computes them again, and in the first iteration
+ * the ratio is exactly 1. Every step records the largest difference between the two: it is 0. */
+#ifndef COHORT_TRAIN_GRPO_H
+#define COHORT_TRAIN_GRPO_H
+
+#include "model/packing.h"
+#include "rollout/engine.h"
+#include "train/advantage.h"
+#include "train/loss.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+struct grpo_config {
+    int32_t group; /* completions a prompt */
+    int32_t max_completion_length;
+    int32_t num_iterations;
+    struct sampling_params sampling; /* temperature > 0 */
+    uint64_t seed;
+    struct loss_config loss;
+    enum advantage_scale scale;
+    bool mask_truncated;
+    const char *const *stop;
+    int32_t n_stop;
+    int32_t n_choosable;
+    enum schedule_type schedule;
+    double learning_rate;
+    int64_t warmup_steps, total_steps; /* optimizer steps */
+    const double *reward_weights;      /* [n_functions] */
+    const char *const *reward_names;   /* [n_functions] */
+    int32_t n_functions;
+};
+
+/* A prompt of the batch; id tells its draws apart from other prompts' (its row in the data set). */
+struct grpo_prompt {
+    const int32_t *tokens;
+    int32_t n_tokens;
+    uint64_t id;
+};
+
+/* Scores the batch: rewards[n, n_functions], NaN for null; completions of one prompt consecutive. */
+typedef cohort_status grpo_reward(void *context, const struct completion *completions, int32_t n, double *rewards, cohort_error *err);
+/* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens. Returns false to stop (COHORT_ERR_CANCELLED). */
+typedef bool grpo_progress(void *context, const char *phase, int64_t done, int64_t total);
+
+struct grpo {
+    struct model *model;
+    struct model *reference; /* NULL without KL */
+    struct engine *engine;
+    struct tree_runner *runner;
+    struct optimizer optimizer;
+    struct grpo_config config;
+    int64_t batches; /* generation batches done */
+    int64_t skipped; /* optimizer steps skipped because a gradient was not finite */
+    int64_t tokens_seen; /* prompt and completion tokens generated */
+    grpo_reward *reward;
+    void *reward_context;
+    grpo_progress *progress; /* may be NULL */
+    void *progress_context;
+};
+
+/* What a batch produced, for logs: valid until grpo_batch_free. */
+struct grpo_batch {
+    int32_t n_prompts, n; /* n = n_prompts * group */
+    struct completion *completions; /* [n] */
+    double *rewards;      /* [n, n_functions] */
+    float *reward;        /* [n] weighted sum */
+    float *advantage;     /* [n] */
+};
+void grpo_batch_free(struct grpo_batch *batch);
+
+/* One generation batch and its optimizer steps. metrics: [num_iterations], one for each optimizer step. */
+cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, struct grpo_batch *batch,
+                        struct metrics *metrics, cohort_error *err);
+
+/* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of batches. */
+cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
+                           const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
+                           grpo_progress *progress, void *progress_context, cohort_error *err);
+
+/* The training half of a step on given completions (the parity tests replay fixed ones): n = n_prompts * group rows. logp of a completion may be NULL
+ * in iteration 0 (nothing to compare with, ratio 1). */
+cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, struct grpo_batch *batch,
+                          int32_t iteration, struct metrics *metrics, cohort_error *err);
+
+#endif
