@@ -48,6 +48,28 @@ COHORT_API const char *cohort_status_name(cohort_status status);
 /* Version of the library as "major.minor.patch". Static storage. */
 COHORT_API const char *cohort_version(void);
 
+/* ---- Being told how work goes -------------------------------------------------------------------------------------------------- */
+
+/* Where a long piece of work stands. */
+typedef struct cohort_progress {
+    const char *phase;    /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
+    int64_t step, steps;  /* optimizer steps done and planned; 0 of 0 where there are none */
+    int64_t done, total;  /* of the phase, in unit; total 0: unknown */
+    const char *unit;     /* "tokens", "rows", "micro-batches" */
+    double per_second;    /* of unit */
+} cohort_progress;
+
+/* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are valid during the call. */
+typedef struct cohort_observer {
+    void *context;
+    /* Results: what a program writes to its standard output. length bytes. */
+    void (*output)(void *context, const char *bytes, size_t length);
+    /* A note for a person: one line without a newline. */
+    void (*message)(void *context, const char *text);
+    /* Return false to stop: training saves a checkpoint and the call returns COHORT_ERR_CANCELLED. */
+    bool (*progress)(void *context, const cohort_progress *progress);
+} cohort_observer;
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,247 @@
+#include "command/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void observer_output(const cohort_observer *observer, const struct text *text)
+{
+    if (observer->output != NULL && text->length > 0)
+        observer->output(observer->context, text->data, text->length);
+}
+
+void observer_message(const cohort_observer *observer, const char *format, ...)
+{
+    char line[2000];
+    if (observer->message == NULL)
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    observer->message(observer->context, line);
+}
+
+bool observer_progress(const cohort_observer *observer, const cohort_progress *progress)
+{
+    return observer->progress == NULL || observer->progress(observer->context, progress);
+}
+
+uint64_t content_hash(const void *bytes, size_t length)
+{
+    const unsigned char *p = bytes;
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ p[i]) * 0x100000001b3ull;
+    return hash;
+}
+
+cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err)
+{
+    return backend_cpu_create(out, options_string(options, "isa"), (int)options_int(options, "threads"), err);
+}
+
+/* The type to compute in: as asked, or the checkpoint's own (F16 becomes BF16). */
+static cohort_status choose_type(const struct options *options, const char *dir, enum dtype *type, cohort_error *err)
+{
+    const char *asked = options_string(options, "dtype");
+    struct model_config config = {0};
+    if (strcmp(asked, "f32") == 0) {
+        *type = DTYPE_F32;
+        return COHORT_OK;
+    }
+    *type = DTYPE_BF16;
+    if (strcmp(asked, "bf16") == 0)
+        return COHORT_OK;
+    TRY(model_config_load(&config, dir, err));
+    *type = config.dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
+    model_config_free(&config);
+    return COHORT_OK;
+}
+
+cohort_status session_open(struct session *session, const struct options *options, unsigned need, int32_t max_context, cohort_error *err)
+{
+    const char *dir = options_string(options, "model");
+    enum dtype type = DTYPE_F32;
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    memset(session, 0, sizeof *session);
+    if (dir == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "no model given: pass --model DIR, a folder with config.json and model.safetensors");
+    if (!file_is_dir(dir))
+        return error_set(err, COHORT_ERR_IO, "%s: not a folder; --model takes a folder with config.json and model.safetensors", dir);
+    TRY_GOTO(session_backend(&session->backend, options, err));
+    TRY_GOTO(choose_type(options, dir, &type, err));
+    TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
+    if ((need & SESSION_TOKENIZER) != 0 || ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))
+        TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
+    TRY_GOTO(model_load(&session->model, session->backend, dir, type, max_context, err));
+    if (session->tokenizer != NULL && tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)", dir,
+                           (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
+        goto cleanup;
+    }
+cleanup:
+    mem_free(path);
+    if (status != COHORT_OK)
+        session_close(session);
+    return status;
+}
+
+void session_close(struct session *session)
+{
+    if (session->backend != NULL)
+        arena_release(&session->arena, session->backend);
+    model_destroy(session->model);
+    tokenizer_destroy(session->tokenizer);
+    backend_destroy(session->backend);
+    memset(session, 0, sizeof *session);
+}
+
+cohort_status session_memory_limit(const struct options *options, size_t *bytes, cohort_error *err)
+{
+    double asked = options_float(options, "memory_limit");
+    if (asked > 0.0) {
+        *bytes = (size_t)(asked * 1e9);
+        return COHORT_OK;
+    }
+    struct text text = {0};
+    unsigned long long kilobytes = 0;
+    TRY(file_read("/proc/meminfo", 0, &text, err));
+    const char *line = strstr(text.data, "MemAvailable:");
+    if (line == NULL || sscanf(line, "MemAvailable: %llu", &kilobytes) != 1)
+        kilobytes = (unsigned long long)sysconf(_SC_PHYS_PAGES) * (unsigned long long)sysconf(_SC_PAGESIZE) / 1024;
+    text_free(&text);
+    *bytes = (size_t)kilobytes * 1024 / 20 * 19; /* leave a twentieth to everybody else */
+    return COHORT_OK;
+}
+
+cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
+                             int32_t max_context, struct engine **out, cohort_error *err)
+{
+    size_t limit = 0, page = engine_page_bytes(&session->model->config, session->model->type);
+    struct engine_config config = {.max_sequences = max_sequences, .prefill_tokens = 512, .max_context = max_context};
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    TRY(session_memory_limit(options, &limit, err));
+    int64_t most = (int64_t)(limit / 2 / page);
+    config.n_pages = pages_wanted < most ? pages_wanted : most;
+    if (config.n_pages < 1)
+        return error_set(err, COHORT_ERR_MEMORY, "no room for KV pages: %.1f GB are free, one page takes %.3f GB", (double)limit / 1e9, (double)page / 1e9);
+    TRY(engine_create(out, session->model, session->tokenizer, &config, err));
+    TRY_GOTO(engine_plan(*out, &session->arena, err));
+    TRY_GOTO(arena_allocate(&session->arena, session->backend, "rollout buffers", err));
+    TRY_GOTO(engine_plan(*out, &session->arena, err));
+    return COHORT_OK;
+cleanup:
+    engine_destroy(*out);
+    *out = NULL;
+    return status;
+}
+
+static cohort_status read_bias(const char *item, int32_t *id, float *bias, cohort_error *err)
+{
+    char *end = NULL;
+    long value = strtol(item, &end, 10);
+    if (end != item && *end == ':' && value >= 0 && value <= INT32_MAX) {
+        char *stop = NULL;
+        double amount = strtod(end + 1, &stop);
+        if (stop != end + 1 && *stop == '\0') {
+            *id = (int32_t)value;
+            *bias = (float)amount;
+            return COHORT_OK;
+        }
+    }
+    return error_set(err, COHORT_ERR_ARGUMENT, "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);
+}
+
+cohort_status session_sampling(const struct options *options, struct sampling_params *sampling, cohort_error *err)
+{
+    size_t n = options_list_count(options, "logit_bias");
+    int32_t *ids = NULL;
+    float *bias = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&ids, n, sizeof *ids, "logit bias", err));
+    TRY_GOTO(mem_alloc(&bias, n, sizeof *bias, "logit bias", err));
+    for (size_t i = 0; i < n; i++)
+        TRY_GOTO(read_bias(options_list_item(options, "logit_bias", i), &ids[i], &bias[i], err));
+    *sampling = (struct sampling_params){.temperature = (float)options_float(options, "temperature"),
+                                         .top_k = (int32_t)options_int(options, "top_k"),
+                                         .top_p = (float)options_float(options, "top_p"),
+                                         .min_p = (float)options_float(options, "min_p"),
+                                         .min_tokens_to_keep = 1,
+                                         .xtc_probability = (float)options_float(options, "xtc_probability"),
+                                         .xtc_threshold = (float)options_float(options, "xtc_threshold"),
+                                         .repetition_penalty = (float)options_float(options, "repetition_penalty"),
+                                         .presence_penalty = (float)options_float(options, "presence_penalty"),
+                                         .frequency_penalty = (float)options_float(options, "frequency_penalty"),
+                                         .repetition_context = (int32_t)options_int(options, "repetition_context"),
+                                         .presence_context = (int32_t)options_int(options, "presence_context"),
+                                         .frequency_context = (int32_t)options_int(options, "frequency_context"),
+                                         .bias_id = ids,
+                                         .bias = bias,
+                                         .n_bias = (int32_t)n};
+    return COHORT_OK;
+cleanup:
+    mem_free(ids);
+    mem_free(bias);
+    return status;
+}
+
+void session_sampling_free(struct sampling_params *sampling)
+{
+    mem_free((void *)(uintptr_t)sampling->bias_id);
+    mem_free((void *)(uintptr_t)sampling->bias);
+    sampling->bias_id = NULL;
+    sampling->bias = NULL;
+}
+
+static cohort_status render_messages(const struct session *session, const json_t *messages, const char *where, bool thinking, struct text *text,
+                                     cohort_error *err)
+{
+    struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
+    return chat_template_render(tokenizer_chat_template(session->tokenizer), messages, &options, where, text, err);
+}
+
+cohort_status session_prompt(const struct session *session, const json_t *row, const char *where, bool chat, bool thinking,
+                             struct token_list *ids, struct text *text, cohort_error *err)
+{
+    const json_t *prompt = json_object_get(row, "prompt"), *messages = json_object_get(row, "messages");
+    cohort_status status = COHORT_OK;
+    size_t before = text->length;
+    if (prompt != NULL && messages != NULL)
+        return error_set(err, COHORT_ERR_FORMAT, "%s: has both \"prompt\" and \"messages\"; give one", where);
+    if (json_is_array(prompt))
+        messages = prompt;
+    if (json_is_string(prompt) && !chat) {
+        TRY(text_append(text, json_string_value(prompt), json_string_length(prompt), err));
+    } else if (json_is_string(prompt)) {
+        json_t *wrapped = json_pack("[{s:s, s:O}]", "role", "user", "content", prompt);
+        if (wrapped == NULL)
+            return error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
+        status = render_messages(session, wrapped, where, thinking, text, err);
+        json_decref(wrapped);
+        TRY(status);
+    } else if (messages != NULL) {
+        TRY(render_messages(session, messages, where, thinking, text, err));
+    } else {
+        return error_set(err, COHORT_ERR_FORMAT, "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
+    }
+    if (text->length == before)
+        return error_set(err, COHORT_ERR_FORMAT, "%s: the prompt is empty", where);
+    status = tokenizer_encode(session->tokenizer, text->data + before, text->length - before, true, ids, err);
+    if (status != COHORT_OK)
+        error_context(err, "%s: prompt", where);
+    return status;
+}
+
+cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err)
+{
+    size_t n = options_list_count(options, "stop");
+    TRY(mem_alloc(stops, n, sizeof **stops, "stop strings", err));
+    for (size_t i = 0; i < n; i++)
+        (*stops)[i] = options_list_item(options, "stop", i);
+    *count = (int32_t)n;
+    return COHORT_OK;
+}

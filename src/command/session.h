@@ -1,0 +1,54 @@
+/* What most commands begin with: a backend, a model and its tokenizer, opened as the options say. */
+#ifndef COHORT_COMMAND_SESSION_H
+#define COHORT_COMMAND_SESSION_H
+
+#include "format/chat_template.h"
+#include "format/tokenizer.h"
+#include "model/packing.h"
+#include "rollout/engine.h"
+#include "run/dataset.h"
+#include "run/options.h"
+
+/* The observer's calls, made easy. */
+void observer_output(const cohort_observer *observer, const struct text *text);
+void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
+bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);
+
+enum session_need { SESSION_TOKENIZER = 1, SESSION_TOKENIZER_IF_ANY = 2 };
+
+struct session {
+    struct backend *backend;
+    struct model *model;
+    struct tokenizer *tokenizer; /* NULL if not asked for or absent */
+    struct arena arena;          /* the command's buffers */
+};
+/* Options used: model, dtype, isa, device, threads. max_context 0: the model's. */
+cohort_status session_open(struct session *session, const struct options *options, unsigned need, int32_t max_context, cohort_error *err);
+void session_close(struct session *session);
+/* A backend alone. */
+cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err);
+
+/* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has free now. */
+cohort_status session_memory_limit(const struct options *options, size_t *bytes, cohort_error *err);
+
+/* An engine with its own arena in session->arena, sized for at most max_sequences at once and requests of up to prompt + max_tokens,
+ * within the memory limit. */
+cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
+                             int32_t max_context, struct engine **out, cohort_error *err);
+
+/* Sampling parameters from the options; *bias_* are allocated (mem_free). */
+cohort_status session_sampling(const struct options *options, struct sampling_params *sampling, cohort_error *err);
+void session_sampling_free(struct sampling_params *sampling);
+
+/* A data row's prompt as ids: "prompt" as text (as it stands, or through the chat template with chat), "prompt" as a list of messages, or
+ * "messages". text gets the rendered prompt. */
+cohort_status session_prompt(const struct session *session, const json_t *row, const char *where, bool chat, bool thinking,
+                             struct token_list *ids, struct text *text, cohort_error *err);
+
+/* Stop strings of the options, or NULL; free with mem_free (the strings stay the options'). */
+cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err);
+
+/* 64-bit FNV-1a, to tell prompts apart by content. */
+uint64_t content_hash(const void *bytes, size_t length);
+
+#endif
