@@ -177,7 +177,8 @@ def main():
                 s[key] = [float(f"{x:.9g}") for x in s[key]]
             s["advantage"] = float(f"{s['advantage']:.9g}")
     fixture = {
-        "source": f"TRL {trl.__version__}, torch {torch.__version__.split('+')[0]}: GRPOTrainer._compute_loss, oracle/loss_trl.py",
+        "source": f"TRL {trl.__version__}, torch {torch.__version__.split('+')[0]}: "
+        "GRPOTrainer._compute_loss, oracle/loss_trl.py",
         "max_completion_length": MAX_LENGTH,
         "batches": batches,
         "cases": cases,

@@ -1,8 +1,8 @@
-/* The loss core: a scalar function of every completion token's (logp, logp_old, logp_ref, entropy,
- * advantage) and lengths, its value and its analytic derivative with respect to logp and entropy.
- * One core with switches; names, formulas and defaults are TRL's (grpo.md 1.9, 1.11, 9).
- * Denominators span the optimizer step (invariant I5): loss_begin gets the whole step's lengths;
- * loss_tokens may then be called in any split of the sequences and returns the parts. Arithmetic in
+/* The loss core: a scalar function of every completion token's (logp, logp_old, logp_ref,
+ * advantage) and lengths, its value and its analytic derivative with respect to logp. One core with
+ * switches; names, formulas and defaults are TRL's (grpo.md 1.9, 1.11, 9; docs/NUMERICS_loss.md).
+ * Denominators span the optimizer step (invariant I5): struct loss_scale holds the whole step's
+ * counts, and loss_sequence_apply may be called for its sequences in any split. Arithmetic in
  * double. */
 #ifndef COHORT_TRAIN_LOSS_H
 #define COHORT_TRAIN_LOSS_H
@@ -69,6 +69,9 @@ struct loss_metrics {
 };
 void loss_metrics(const struct loss_sums *sums, struct loss_metrics *metrics);
 
+/* Writes d_logp and adds the sequence's part to sums. A NaN or infinity among the log-probs reaches
+ * sums->loss and d_logp: the caller looks before it steps. To find the sequence at fault, give each
+ * its own sums and merge them. */
 void loss_sequence_apply(const struct loss_config *config, const struct loss_scale *scale,
                          const struct loss_sequence *sequence, struct loss_sums *sums);
 
