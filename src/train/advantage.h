@@ -7,10 +7,10 @@
 enum advantage_scale { ADVANTAGE_SCALE_GROUP, ADVANTAGE_SCALE_BATCH, ADVANTAGE_SCALE_NONE };
 
 struct advantage_input {
-    int32_t n_rows, group;      /* n_rows a multiple of group; groups consecutive */
+    int32_t n_rows, group; /* n_rows a multiple of group; groups consecutive */
     int32_t n_functions;
-    const double *rewards;      /* [n_rows, n_functions], NaN: null */
-    const double *weights;      /* [n_functions] */
+    const double *rewards; /* [n_rows, n_functions], NaN: null */
+    const double *weights; /* [n_functions] */
     enum advantage_scale scale;
 };
 
@@ -22,6 +22,10 @@ struct advantage_output {
     double *function_mean, *function_std; /* [n_functions], caller's memory */
 };
 
-cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output, cohort_error *err);
+/* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics of nothing
+ * (no row scored, or one for a deviation) are NaN. COHORT_ERR_ARGUMENT: sizes or weights that
+ * cannot be; COHORT_ERR_REWARD: an infinite reward. */
+cohort_status advantage_compute(const struct advantage_input *input,
+                                struct advantage_output *output, cohort_error *err);
 
 #endif

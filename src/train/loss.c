@@ -1,0 +1,208 @@
+/* The loss core. Formulas: TRL 1.16.0, GRPOTrainer._compute_loss (grpo.md 1.9, 1.11, 9).
+ *
+ *   r    = exp(logp - logp_old) at token level; at sequence level the exponential of the sequence's
+ * mean, one value l    = -min(min(r, delta) A, clip(r, 1 - epsilon, 1 + epsilon_high) A) + beta
+ * (exp(d) - d - 1),  d = logp_ref - logp loss = sum over counted tokens of w l, where the weight w
+ * is grpo 1 / (n_sequences tokens of the sequence), dr_grpo 1 / (n_sequences
+ * max_completion_length), bnpo and dapo 1 / n_tokens
+ *
+ * All counts are the optimizer step's (I5), so a loss does not depend on how the step is split. For
+ * bnpo this is a stated difference from TRL, which divides by each micro-batch's own tokens: equal
+ * when the step is one micro-batch.
+ *
+ * Derivatives follow torch's autograd also where the function has a kink: clamp passes the gradient
+ * strictly inside its bounds (torch 2.14 and later; up to 2.13 on the bounds too), min of equal
+ * arguments gives half of it to each. A ratio is exactly on a bound only with epsilon 0,
+ * epsilon_high 0 or delta 1, when it is exactly 1.
+ *
+ * NaN is passed on, never clipped away: the trainer refuses a loss that is not finite. */
+#include "train/loss.h"
+
+#include <assert.h>
+#include <math.h>
+
+void loss_sums_init(struct loss_sums *sums)
+{
+    *sums = (struct loss_sums){
+        .clip_low_min = (double)INFINITY,
+        .clip_high_max = -(double)INFINITY,
+        .ratio_min = (double)INFINITY,
+        .ratio_max = -(double)INFINITY,
+    };
+}
+
+static double smaller(double a, double b) { return a < b ? a : b; }
+static double larger(double a, double b) { return a > b ? a : b; }
+
+void loss_sums_merge(struct loss_sums *sums, const struct loss_sums *part)
+{
+    sums->loss += part->loss;
+    sums->kl += part->kl;
+    sums->entropy += part->entropy;
+    sums->clip_low += part->clip_low;
+    sums->clip_high += part->clip_high;
+    sums->clip_region += part->clip_region;
+    sums->clip_low_min = smaller(sums->clip_low_min, part->clip_low_min);
+    sums->clip_high_max = larger(sums->clip_high_max, part->clip_high_max);
+    sums->ratio_min = smaller(sums->ratio_min, part->ratio_min);
+    sums->ratio_max = larger(sums->ratio_max, part->ratio_max);
+    sums->tokens += part->tokens;
+    sums->sequences += part->sequences;
+    sums->clip_units += part->clip_units;
+}
+
+void loss_metrics(const struct loss_sums *sums, struct loss_metrics *metrics)
+{
+    double tokens = sums->tokens > 0 ? (double)sums->tokens : 1.0;
+    double units = sums->clip_units > 0 ? (double)sums->clip_units : 1.0;
+    *metrics = (struct loss_metrics){
+        .loss = sums->loss,
+        .kl = sums->kl / tokens,
+        .entropy = sums->entropy / tokens,
+        .clip_low_mean = sums->clip_low / units,
+        .clip_high_mean = sums->clip_high / units,
+        .clip_region_mean = sums->clip_region / units,
+        /* No unit at all leaves the infinities of loss_sums_init: NaN, as TRL's nanmin. */
+        .clip_low_min = isinf(sums->clip_low_min) ? (double)NAN : sums->clip_low_min,
+        .clip_high_max = isinf(sums->clip_high_max) ? (double)NAN : sums->clip_high_max,
+        .ratio_min = sums->tokens > 0 ? sums->ratio_min : (double)NAN,
+        .ratio_max = sums->tokens > 0 ? sums->ratio_max : (double)NAN,
+    };
+}
+
+/* What one counted token of a sequence of n weighs in the loss. */
+static double token_weight(const struct loss_config *config, const struct loss_scale *scale,
+                           int32_t n)
+{
+    switch (config->type) {
+    case LOSS_GRPO: return 1.0 / ((double)scale->n_sequences * n);
+    case LOSS_DR_GRPO: return 1.0 / ((double)scale->n_sequences * config->max_completion_length);
+    case LOSS_BNPO:
+    case LOSS_DAPO: break;
+    }
+    return 1.0 / (double)(scale->n_tokens > 0 ? scale->n_tokens : 1);
+}
+
+/* The clipped objective at one ratio. */
+struct policy {
+    double loss;      /* -min(...) */
+    double d_log;     /* derivative with respect to log(ratio) */
+    double low, high; /* 1 if counted as clipped on that side, else 0 */
+};
+
+static struct policy policy_at(const struct loss_config *config, double ratio, double advantage)
+{
+    double bottom = 1.0 - config->epsilon, top = 1.0 + config->epsilon_high;
+    bool over_delta = config->delta > 0.0 && ratio >= config->delta;
+    double capped = over_delta ? config->delta : ratio;
+    double capped_slope = over_delta ? 0.0 : 1.0;
+    double clipped = ratio < bottom ? bottom : ratio > top ? top : ratio;
+    double clipped_slope = ratio <= bottom || ratio >= top ? 0.0 : 1.0;
+
+    double objective, slope;
+    if (capped * advantage == clipped * advantage) {
+        objective = clipped * advantage;
+        slope = 0.5 * (capped_slope + clipped_slope);
+    } else if (capped * advantage < clipped * advantage) {
+        objective = capped * advantage;
+        slope = capped_slope;
+    } else {
+        objective = clipped * advantage;
+        slope = clipped_slope;
+    }
+    return (struct policy){
+        .loss = -objective,
+        /* Where the slope is 0 the ratio may be infinite. */
+        .d_log = slope == 0.0 ? 0.0 : -advantage * slope * ratio,
+        /* TRL takes these after the cap by delta. */
+        .low = capped < bottom && advantage < 0.0 ? 1.0 : 0.0,
+        .high = capped > top && advantage > 0.0 ? 1.0 : 0.0,
+    };
+}
+
+static double log_ratio(const struct loss_sequence *sequence, int32_t t)
+{
+    if (!sequence->logp_old)
+        return 0.0;
+    return (double)sequence->logp[t] - (double)sequence->logp_old[t];
+}
+
+static void count_ratio(struct loss_sums *sums, double ratio)
+{
+    sums->ratio_min = smaller(ratio, sums->ratio_min);
+    sums->ratio_max = larger(ratio, sums->ratio_max);
+}
+
+/* Adds one sequence's clipped units: its n tokens, or itself as one. */
+static void count_clips(struct loss_sums *sums, double low, double high, int32_t units)
+{
+    sums->clip_low += low;
+    sums->clip_high += high;
+    /* Low needs A < 0 and high A > 0, so that no unit is both. */
+    sums->clip_region += low + high;
+    sums->clip_units += units;
+    sums->clip_low_min = smaller(low / units, sums->clip_low_min);
+    sums->clip_high_max = larger(high / units, sums->clip_high_max);
+}
+
+void loss_sequence_apply(const struct loss_config *config, const struct loss_scale *scale,
+                         const struct loss_sequence *sequence, struct loss_sums *sums)
+{
+    assert(scale->n_sequences > 0);
+    assert(config->type != LOSS_DR_GRPO || config->max_completion_length > 0);
+    assert(config->beta == 0.0 || sequence->logp_ref);
+
+    sums->sequences++;
+    int32_t n = sequence->masked ? 0 : sequence->n_tokens;
+    if (n <= 0) {
+        for (int32_t t = 0; t < sequence->n_tokens; t++)
+            sequence->d_logp[t] = 0.0f;
+        /* TRL has a ratio of 1 for such a row at sequence level, which counts as not clipped; at
+         * token level the row is left out. */
+        if (config->level == LOSS_LEVEL_SEQUENCE)
+            count_clips(sums, 0.0, 0.0, 1);
+        return;
+    }
+
+    double weight = token_weight(config, scale, n);
+    double advantage = (double)sequence->advantage;
+    struct policy policy = {0};
+    if (config->level == LOSS_LEVEL_SEQUENCE) {
+        double sum = 0.0;
+        for (int32_t t = 0; t < n; t++)
+            sum += log_ratio(sequence, t);
+        double ratio = exp(sum / n);
+        /* The one value stands for each of the n tokens; its derivative by a logp has 1/n, summed
+         * over n tokens. */
+        policy = policy_at(config, ratio, advantage);
+        count_ratio(sums, ratio);
+        count_clips(sums, policy.low, policy.high, 1);
+    }
+
+    double loss = 0.0, low = 0.0, high = 0.0;
+    for (int32_t t = 0; t < n; t++) {
+        if (config->level == LOSS_LEVEL_TOKEN) {
+            double ratio = exp(log_ratio(sequence, t));
+            policy = policy_at(config, ratio, advantage);
+            count_ratio(sums, ratio);
+            low += policy.low;
+            high += policy.high;
+        }
+        double value = policy.loss, slope = policy.d_log;
+        if (config->beta != 0.0) {
+            double d = (double)sequence->logp_ref[t] - (double)sequence->logp[t];
+            double excess = expm1(d); /* exact where exp(d) - 1 - d cancels */
+            value += config->beta * (excess - d);
+            slope -= config->beta * excess;
+            sums->kl += excess - d;
+        }
+        loss += value;
+        sequence->d_logp[t] = (float)(weight * slope);
+        if (sequence->entropy)
+            sums->entropy += (double)sequence->entropy[t];
+    }
+    sums->loss += weight * loss;
+    sums->tokens += n;
+    if (config->level == LOSS_LEVEL_TOKEN)
+        count_clips(sums, low, high, n);
+}

@@ -1,0 +1,247 @@
+/* Advantages and reward metrics against TRL (tests/fixtures/advantages, oracle/advantage_trl.py).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "train/advantage.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_ROWS      64
+#define MAX_FUNCTIONS 4
+
+struct buffers {
+    double rewards[MAX_ROWS * MAX_FUNCTIONS], weights[MAX_FUNCTIONS];
+    float advantage[MAX_ROWS], reward[MAX_ROWS];
+    double function_mean[MAX_FUNCTIONS], function_std[MAX_FUNCTIONS];
+};
+
+static struct advantage_output output_of(struct buffers *buffers)
+{
+    return (struct advantage_output){.advantage = buffers->advantage,
+                                     .reward = buffers->reward,
+                                     .function_mean = buffers->function_mean,
+                                     .function_std = buffers->function_std};
+}
+
+/* JSON null is NaN. */
+static double number(const json_t *value)
+{
+    return json_is_null(value) ? (double)NAN : json_number_value(value);
+}
+
+static void check(const char *what, const char *name, size_t index, double got, double want,
+                  double tolerance)
+{
+    if (isnan(want) ? isnan(got) : fabs(got - want) <= tolerance * (1.0 + fabs(want)))
+        return;
+    fail_msg("%s of case %s at %zu: %.12g, expected %.12g", what, name, index, got, want);
+}
+
+static void check_result(const json_t *want, const char *name, const struct advantage_input *input,
+                         const struct advantage_output *output, double tolerance)
+{
+    json_t *advantages = json_object_get(want, "advantages");
+    assert_int_equal(json_array_size(advantages), input->n_rows);
+    for (size_t i = 0; i < json_array_size(advantages); i++)
+        check("advantage", name, i, (double)output->advantage[i],
+              number(json_array_get(advantages, i)), tolerance);
+    check("reward", name, 0, output->reward_mean, number(json_object_get(want, "reward")),
+          tolerance);
+    check("reward_std", name, 0, output->reward_std, number(json_object_get(want, "reward_std")),
+          tolerance);
+    /* TRL takes this mean in float32 in both runs. */
+    check("frac_reward_zero_std", name, 0, output->frac_reward_zero_std,
+          number(json_object_get(want, "frac_reward_zero_std")), 1e-7);
+    for (size_t f = 0; f < (size_t)input->n_functions; f++) {
+        check("function mean", name, f, output->function_mean[f],
+              number(json_array_get(json_object_get(want, "function_mean"), f)), tolerance);
+        check("function std", name, f, output->function_std[f],
+              number(json_array_get(json_object_get(want, "function_std"), f)), tolerance);
+    }
+}
+
+static void load_case(const json_t *item, struct buffers *buffers, struct advantage_input *input)
+{
+    json_t *rewards = json_object_get(item, "rewards"), *weights = json_object_get(item, "weights");
+    const char *scale = json_string_value(json_object_get(item, "scale"));
+    size_t n = json_array_size(rewards), functions = json_array_size(weights);
+    assert_in_range(n, 1, MAX_ROWS);
+    assert_in_range(functions, 1, MAX_FUNCTIONS);
+    for (size_t f = 0; f < functions; f++)
+        buffers->weights[f] = json_number_value(json_array_get(weights, f));
+    for (size_t i = 0; i < n; i++)
+        for (size_t f = 0; f < functions; f++)
+            buffers->rewards[i * functions + f] =
+                number(json_array_get(json_array_get(rewards, i), f));
+    *input = (struct advantage_input){
+        .n_rows = (int32_t)n,
+        .group = (int32_t)json_integer_value(json_object_get(item, "group")),
+        .n_functions = (int32_t)functions,
+        .rewards = buffers->rewards,
+        .weights = buffers->weights,
+        .scale = strcmp(scale, "group") == 0   ? ADVANTAGE_SCALE_GROUP
+                 : strcmp(scale, "batch") == 0 ? ADVANTAGE_SCALE_BATCH
+                                               : ADVANTAGE_SCALE_NONE,
+    };
+}
+
+static void test_trl(void **state)
+{
+    (void)state;
+    json_error_t error;
+    json_t *root =
+        json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/advantages/trl.json", 0, &error);
+    assert_non_null(root);
+    json_t *cases = json_object_get(root, "cases"), *item;
+    assert_int_equal(json_array_size(cases), 39);
+    size_t index;
+    json_array_foreach(cases, index, item)
+    {
+        static struct buffers buffers;
+        struct advantage_input input;
+        load_case(item, &buffers, &input);
+        struct advantage_output output = output_of(&buffers);
+        assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+        char name[128];
+        snprintf(name, sizeof name, "\"%s\", scale %s",
+                 json_string_value(json_object_get(item, "name")),
+                 json_string_value(json_object_get(item, "scale")));
+        /* The same formulas in double: what remains is the rounding of the advantage to float. */
+        check_result(json_object_get(item, "float64"), name, &input, &output, 1e-7);
+        /* As TRL trains, in float32: means and deviations carry a few roundings of 6e-8, divided by
+         * the deviation. */
+        check_result(json_object_get(item, "float32"), name, &input, &output, 1e-6);
+    }
+    json_decref(root);
+}
+
+/* Literals computed in float64 from the formulas (grpo.md 9.6). */
+static void test_golden(void **state)
+{
+    (void)state;
+    static const double rewards[12] = {1, 0, 0, 0, 1, 1, 1, 1, .5, 1, 0, 2};
+    static const double want[3][12] = {
+        {1.4997001, -.4999, -.4999, -.4999, 0, 0, 0, 0, -.4391036, .1463679, -1.0245751, 1.3173108},
+        {1.2093727, -.4031242, -.4031242, -.4031242, 0, 0, 0, 0, -.6046864, .2015621, -1.4109348,
+         1.8140591},
+        {.75, -.25, -.25, -.25, 0, 0, 0, 0, -.375, .125, -.875, 1.125}};
+    double one = 1.0;
+    static struct buffers buffers;
+    struct advantage_output output = output_of(&buffers);
+    for (int s = 0; s < 3; s++) {
+        struct advantage_input input = {.n_rows = 12,
+                                        .group = 4,
+                                        .n_functions = 1,
+                                        .rewards = rewards,
+                                        .weights = &one,
+                                        .scale = (enum advantage_scale)s};
+        assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+        for (size_t i = 0; i < 12; i++) /* the literals have seven decimals; -.4999 is -.49990002 */
+            check("advantage", "golden", i, (double)buffers.advantage[i], want[s][i], 6e-8);
+    }
+}
+
+/* Equal rewards that float cannot hold exactly: advantages of exactly 0, whatever the group. In
+ * float32 TRL gives such a group a deviation of one rounding and advantages around 6e-4. */
+static void test_equal_rewards_are_exactly_zero(void **state)
+{
+    (void)state;
+    static struct buffers buffers;
+    double one = 1.0;
+    for (int32_t group = 2; group <= 9; group++) {
+        for (int32_t i = 0; i < group; i++)
+            buffers.rewards[i] = 0.7;
+        struct advantage_input input = {.n_rows = group,
+                                        .group = group,
+                                        .n_functions = 1,
+                                        .rewards = buffers.rewards,
+                                        .weights = &one};
+        struct advantage_output output = output_of(&buffers);
+        assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+        for (int32_t i = 0; i < group; i++)
+            assert_true(buffers.advantage[i] == 0.0f);
+        assert_true(output.reward_std == 0.0 && output.frac_reward_zero_std == 1.0);
+    }
+}
+
+static void test_null_rows(void **state)
+{
+    (void)state;
+    static struct buffers buffers;
+    const double null = (double)NAN;
+    /* Row 1 by one function only, row 2 by none; the other group has one scorable row. */
+    const double rewards[] = {1,    1,    null, 2, null, null, 0,    1,
+                              null, null, 4,    4, null, null, null, null};
+    const double weights[] = {1, 0.5};
+    struct advantage_input input = {
+        .n_rows = 8, .group = 4, .n_functions = 2, .rewards = rewards, .weights = weights};
+    struct advantage_output output = output_of(&buffers);
+    assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+    /* Rewards 1.5, 1, null, 0.5: mean 1, deviation 0.5. */
+    check("value", "nulls", 0, (double)buffers.advantage[0], 0.5 / 0.5001, 1e-7);
+    assert_true(buffers.advantage[1] == 0.0f && buffers.advantage[2] == 0.0f);
+    check("value", "nulls", 0, (double)buffers.advantage[3], -0.5 / 0.5001, 1e-7);
+    for (int i = 4; i < 8; i++)
+        assert_true(buffers.advantage[i] == 0.0f);
+    assert_true(isnan(buffers.reward[2]) && isnan(buffers.reward[7]));
+    assert_true(buffers.reward[1] == 1.0f && buffers.reward[5] == 6.0f);
+    check("value", "nulls", 0, output.reward_mean, 9.0 / 4, 1e-12);
+    assert_true(output.frac_reward_zero_std == 0.0);
+    check("value", "nulls", 0, output.function_mean[0], 5.0 / 3, 1e-12);
+    check("value", "nulls", 0, output.function_mean[1], 2.0, 1e-12);
+}
+
+static void expect_error(const struct advantage_input *input, cohort_status status,
+                         const char *part)
+{
+    static struct buffers buffers;
+    struct advantage_output output = output_of(&buffers);
+    cohort_error err = {0};
+    assert_int_equal(advantage_compute(input, &output, &err), status);
+    if (!strstr(err.message, part))
+        fail_msg("\"%s\" does not say \"%s\"", err.message, part);
+}
+
+static void test_bad_input(void **state)
+{
+    (void)state;
+    double rewards[] = {1, 2, 3, 4}, weights[] = {1};
+    const struct advantage_input good = {
+        .n_rows = 4, .group = 2, .n_functions = 1, .rewards = rewards, .weights = weights};
+    struct advantage_input input = good;
+    input.group = 3;
+    expect_error(&input, COHORT_ERR_ARGUMENT, "4 rows in groups of 3");
+    input.group = 0;
+    expect_error(&input, COHORT_ERR_ARGUMENT, "groups of 0");
+    input = good;
+    input.n_rows = 0;
+    expect_error(&input, COHORT_ERR_ARGUMENT, "0 rows");
+    input = good;
+    input.n_functions = 0;
+    expect_error(&input, COHORT_ERR_ARGUMENT, "0 reward functions");
+    weights[0] = (double)NAN;
+    expect_error(&good, COHORT_ERR_ARGUMENT, "weight of reward function 0");
+    weights[0] = 1;
+    rewards[2] = -(double)INFINITY;
+    expect_error(&good, COHORT_ERR_REWARD, "row 2 is infinite");
+    rewards[2] = 1e39;
+    expect_error(&good, COHORT_ERR_REWARD, "row 2 is 1e+39");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_trl),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_equal_rewards_are_exactly_zero),
+        cmocka_unit_test(test_null_rows),
+        cmocka_unit_test(test_bad_input),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,456 @@
+/* The loss core against TRL (tests/fixtures/loss, oracle/loss_trl.py), golden numbers, finite
+ * differences, and independence of the split (I5). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "train/loss.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_TOKENS    16
+#define MAX_SEQUENCES 16
+
+/* Sequences with their own memory. */
+struct batch {
+    size_t n;
+    struct loss_sequence sequence[MAX_SEQUENCES];
+    float logp[MAX_SEQUENCES][MAX_TOKENS], logp_old[MAX_SEQUENCES][MAX_TOKENS];
+    float logp_ref[MAX_SEQUENCES][MAX_TOKENS], entropy[MAX_SEQUENCES][MAX_TOKENS];
+    float d_logp[MAX_SEQUENCES][MAX_TOKENS];
+};
+
+static struct loss_sequence *batch_add(struct batch *batch, int32_t n_tokens)
+{
+    assert_true(batch->n < MAX_SEQUENCES && n_tokens <= MAX_TOKENS);
+    size_t i = batch->n++;
+    batch->sequence[i] = (struct loss_sequence){.n_tokens = n_tokens,
+                                                .logp = batch->logp[i],
+                                                .logp_old = batch->logp_old[i],
+                                                .logp_ref = batch->logp_ref[i],
+                                                .d_logp = batch->d_logp[i],
+                                                .entropy = batch->entropy[i]};
+    return &batch->sequence[i];
+}
+
+static struct loss_scale batch_scale(const struct batch *batch)
+{
+    struct loss_scale scale = {.n_sequences = (int64_t)batch->n};
+    for (size_t i = 0; i < batch->n; i++)
+        if (!batch->sequence[i].masked)
+            scale.n_tokens += batch->sequence[i].n_tokens;
+    return scale;
+}
+
+static struct loss_sums batch_apply(const struct batch *batch, const struct loss_config *config)
+{
+    struct loss_scale scale = batch_scale(batch);
+    struct loss_sums sums;
+    loss_sums_init(&sums);
+    for (size_t i = 0; i < batch->n; i++)
+        loss_sequence_apply(config, &scale, &batch->sequence[i], &sums);
+    return sums;
+}
+
+static void check(const char *what, size_t index, double got, double want, double relative,
+                  double absolute)
+{
+    if (isnan(want) ? isnan(got) : fabs(got - want) <= relative * fabs(want) + absolute)
+        return;
+    fail_msg("%s of case %zu: %.15g, expected %.15g", what, index, got, want);
+}
+
+static const char *text_of(const json_t *item, const char *key)
+{
+    const char *text = json_string_value(json_object_get(item, key));
+    assert_non_null(text);
+    return text;
+}
+
+static double number_of(const json_t *item, const char *key)
+{
+    const json_t *value = json_object_get(item, key);
+    assert_non_null(value);
+    return json_is_null(value) ? (double)NAN : json_number_value(value);
+}
+
+static void read_floats(const json_t *item, const char *key, float *out, size_t n)
+{
+    const json_t *array = json_object_get(item, key);
+    assert_int_equal(json_array_size(array), n);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)json_number_value(json_array_get(array, i));
+}
+
+static void read_batch(const json_t *json, struct batch *batch)
+{
+    batch->n = 0;
+    size_t index;
+    json_t *item;
+    json_array_foreach(json_object_get(json, "sequences"), index, item)
+    {
+        size_t n = json_array_size(json_object_get(item, "logp"));
+        struct loss_sequence *sequence = batch_add(batch, (int32_t)n);
+        sequence->masked = json_is_true(json_object_get(item, "masked"));
+        sequence->advantage = (float)number_of(item, "advantage");
+        read_floats(item, "logp", batch->logp[index], n);
+        read_floats(item, "logp_old", batch->logp_old[index], n);
+        read_floats(item, "logp_ref", batch->logp_ref[index], n);
+        read_floats(item, "entropy", batch->entropy[index], n);
+    }
+}
+
+static struct loss_config read_config(const json_t *item, int32_t max_completion_length)
+{
+    static const char *const names[] = {"grpo", "bnpo", "dr_grpo", "dapo"};
+    static const enum loss_type types[] = {LOSS_GRPO, LOSS_BNPO, LOSS_DR_GRPO, LOSS_DAPO};
+    struct loss_config config = {
+        .epsilon = number_of(item, "epsilon"),
+        .epsilon_high = number_of(item, "epsilon_high"),
+        .delta = number_of(item, "delta"),
+        .beta = number_of(item, "beta"),
+        .max_completion_length = max_completion_length,
+    };
+    size_t i = 0;
+    while (strcmp(names[i], text_of(item, "type")) != 0)
+        assert_true(++i < 4);
+    config.type = types[i];
+    config.level =
+        strcmp(text_of(item, "level"), "token") == 0 ? LOSS_LEVEL_TOKEN : LOSS_LEVEL_SEQUENCE;
+    return config;
+}
+
+static void check_metrics(const json_t *want, size_t index, const struct loss_config *config,
+                          const struct loss_sums *sums)
+{
+    struct loss_metrics metrics;
+    loss_metrics(sums, &metrics);
+    /* TRL takes the clip means in float32. */
+    const double single = 1e-7;
+    check("low_mean", index, metrics.clip_low_mean, number_of(want, "clip_ratio/low_mean"), single,
+          0);
+    check("low_min", index, metrics.clip_low_min, number_of(want, "clip_ratio/low_min"), single, 0);
+    check("high_mean", index, metrics.clip_high_mean, number_of(want, "clip_ratio/high_mean"),
+          single, 0);
+    check("high_max", index, metrics.clip_high_max, number_of(want, "clip_ratio/high_max"), single,
+          0);
+    check("region_mean", index, metrics.clip_region_mean, number_of(want, "clip_ratio/region_mean"),
+          single, 0);
+    check("entropy", index, metrics.entropy, number_of(want, "entropy"), 1e-13, 0);
+    if (config->beta != 0.0)
+        check("kl", index, metrics.kl, number_of(want, "kl"), 1e-12, 0);
+}
+
+static void test_trl(void **state)
+{
+    (void)state;
+    json_error_t error;
+    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/loss/trl.json", 0, &error);
+    assert_non_null(root);
+    int32_t longest = (int32_t)number_of(root, "max_completion_length");
+    json_t *cases = json_object_get(root, "cases"), *item;
+    assert_int_equal(json_array_size(cases), 376);
+    size_t index;
+    json_array_foreach(cases, index, item)
+    {
+        static struct batch batch;
+        const json_t *json =
+            json_array_get(json_object_get(root, "batches"), (size_t)number_of(item, "batch"));
+        read_batch(json, &batch);
+        struct loss_config config = read_config(item, longest);
+        if (!json_is_true(json_object_get(item, "old")))
+            for (size_t i = 0; i < batch.n; i++)
+                batch.sequence[i].logp_old = NULL;
+        memset(batch.d_logp, 0x7f, sizeof batch.d_logp);
+        struct loss_sums sums = batch_apply(&batch, &config);
+
+        /* Double against TRL's code in double. The absolute part: terms of order 1 that cancel. */
+        check("loss", index, sums.loss, number_of(item, "loss"), 1e-12, 1e-14);
+        /* As TRL trains, in float32. */
+        check("loss in float32", index, sums.loss, number_of(item, "loss_fp32"), 1e-6, 3e-7);
+        const json_t *gradient = json_object_get(item, "gradient");
+        for (size_t i = 0; i < batch.n; i++) {
+            const json_t *row = json_array_get(gradient, i);
+            assert_int_equal(json_array_size(row), batch.sequence[i].n_tokens);
+            for (size_t t = 0; t < json_array_size(row);
+                 t++) /* d_logp is a float: half a unit in the last place */
+                check("gradient", index, (double)batch.d_logp[i][t],
+                      json_number_value(json_array_get(row, t)), 6.1e-8, 1e-15);
+        }
+        const json_t *metrics = json_object_get(item, "metrics");
+        if (json_object_size(metrics) !=
+            0) /* none for a step of several micro-batches: TRL averages theirs */
+            check_metrics(metrics, index, &config, &sums);
+    }
+    json_decref(root);
+}
+
+/* The case of grpo.md 9.6, computed there in float64 from the formulas. */
+static void golden_batch(struct batch *batch)
+{
+    static const float lo[2][4] = {{-1.f, -2.f, -.5f, -3.f}, {-.7f, -1.2f, -2.2f, -.1f}};
+    static const float lp[2][4] = {{-.9f, -2.3f, -.5f, -2.5f}, {-.4f, -1.5f, -2.f, -.1f}};
+    static const float ref[2][4] = {{-1.1f, -2.1f, -.6f, -2.9f}, {-.6f, -1.3f, -2.1f, -.2f}};
+    batch->n = 0;
+    for (size_t i = 0; i < 2; i++) {
+        struct loss_sequence *sequence = batch_add(batch, i == 0 ? 4 : 3);
+        sequence->advantage = i == 0 ? 1.5f : -.5f;
+        memcpy(batch->logp[i], lp[i], sizeof lp[i]);
+        memcpy(batch->logp_old[i], lo[i], sizeof lo[i]);
+        memcpy(batch->logp_ref[i], ref[i], sizeof ref[i]);
+    }
+}
+
+static void test_golden(void **state)
+{
+    (void)state;
+    static struct batch batch;
+    static const struct {
+        enum loss_type type;
+        enum loss_level level;
+        double beta, loss;
+    } want[] = {
+        {LOSS_GRPO, LOSS_LEVEL_TOKEN, 0, -.4926845},
+        {LOSS_BNPO, LOSS_LEVEL_TOKEN, 0, -.6433361},
+        {LOSS_DAPO, LOSS_LEVEL_TOKEN, 0, -.6433361},
+        {LOSS_DR_GRPO, LOSS_LEVEL_TOKEN, 0, -.2814596},
+        {LOSS_GRPO, LOSS_LEVEL_TOKEN, .04, -.4918082},
+        {LOSS_BNPO, LOSS_LEVEL_TOKEN, .04, -.6424203},
+        {LOSS_DAPO, LOSS_LEVEL_TOKEN, .04, -.6424203},
+        {LOSS_DR_GRPO, LOSS_LEVEL_TOKEN, .04, -.2810589},
+        {LOSS_GRPO, LOSS_LEVEL_SEQUENCE, 0, -.5411783},
+    };
+    golden_batch(&batch);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        struct loss_config config = {.type = want[i].type,
+                                     .level = want[i].level,
+                                     .epsilon = .2,
+                                     .epsilon_high = .28,
+                                     .beta = want[i].beta,
+                                     .max_completion_length = 8};
+        struct loss_sums sums = batch_apply(&batch, &config);
+        /* The literals have seven decimals, the inputs are rounded to float. */
+        check("golden loss", i, sums.loss, want[i].loss, 0, 1.5e-7);
+        struct loss_metrics metrics;
+        loss_metrics(&sums, &metrics);
+        if (want[i].level == LOSS_LEVEL_TOKEN) {
+            check("low_mean", i, metrics.clip_low_mean, 1.0 / 7, 1e-15, 0);
+            check("high_mean", i, metrics.clip_high_mean, 1.0 / 7, 1e-15, 0);
+            check("region_mean", i, metrics.clip_region_mean, 2.0 / 7, 1e-15, 0);
+        } else {
+            check("ratio_max", i, metrics.ratio_max, 1.0778842, 0, 1e-7);
+            check("ratio_min", i, metrics.ratio_min, 1.0689391, 0, 1e-7);
+        }
+        if (want[i].beta != 0)
+            check("kl", i, metrics.kl, .0228946, 0, 1e-7);
+    }
+}
+
+static uint64_t draw_counter;
+
+static float uniform(float low, float high)
+{
+    struct rng_block block = rng_philox(3, RNG_TEST, 0, draw_counter++);
+    return low + (high - low) * rng_uniform(block.word[0]);
+}
+
+static void random_batch(struct batch *batch, size_t n)
+{
+    batch->n = 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t length = 1 + (int32_t)uniform(0, MAX_TOKENS - 1);
+        struct loss_sequence *sequence = batch_add(batch, length);
+        sequence->masked = i % 4 == 3;
+        sequence->advantage = uniform(-2, 2);
+        for (int32_t t = 0; t < length; t++) {
+            batch->logp[i][t] = uniform(-4, 0);
+            batch->logp_old[i][t] = batch->logp[i][t] + uniform(-.5f, .5f);
+            batch->logp_ref[i][t] = batch->logp[i][t] + uniform(-.5f, .5f);
+            batch->entropy[i][t] = uniform(0, 3);
+        }
+    }
+}
+
+/* Every switch: type, level, beta, delta. */
+#define N_CONFIGS 32
+static struct loss_config config_number(int i)
+{
+    return (struct loss_config){
+        .type = (enum loss_type)(i % 4),
+        .level = i / 4 % 2 ? LOSS_LEVEL_SEQUENCE : LOSS_LEVEL_TOKEN,
+        .beta = i / 8 % 2 ? 0.3 : 0.0,
+        .delta = i / 16 % 2 ? 1.35 : 0.0,
+        .epsilon = 0.1,
+        .epsilon_high = 0.15,
+        .max_completion_length = 20,
+    };
+}
+
+/* Central differences. A step of 2^-10 in a logp below 4 is exact in float; the second-order error
+ * is about h^2 / 6 = 1.6e-7 of a term. Tokens whose one-sided slopes differ sit on a kink and are
+ * left out, and counted. */
+static void test_finite_differences(void **state)
+{
+    (void)state;
+    static struct batch batch;
+    const float h = 1.0f / 1024;
+    int checked = 0, kinks = 0;
+    for (int c = 0; c < N_CONFIGS; c++) {
+        struct loss_config config = config_number(c);
+        random_batch(&batch, 8);
+        double loss = batch_apply(&batch, &config).loss;
+        float gradient[MAX_SEQUENCES][MAX_TOKENS];
+        memcpy(gradient, batch.d_logp, sizeof gradient);
+        for (size_t i = 0; i < batch.n; i++) {
+            double scale = fabs((double)batch.sequence[i].advantage) + config.beta;
+            for (int32_t t = 0; t < batch.sequence[i].n_tokens; t++) {
+                float at = batch.logp[i][t];
+                float above = at + h, below = at - h;
+                batch.logp[i][t] = above;
+                double up =
+                    (batch_apply(&batch, &config).loss - loss) / ((double)above - (double)at);
+                batch.logp[i][t] = below;
+                double down =
+                    (loss - batch_apply(&batch, &config).loss) / ((double)at - (double)below);
+                batch.logp[i][t] = at;
+                if (fabs(up - down) > 2.5 * (double)h * scale) {
+                    kinks++;
+                    continue;
+                }
+                check("finite difference", (size_t)c, 0.5 * (up + down), (double)gradient[i][t],
+                      1e-5, 1e-6);
+                checked++;
+            }
+        }
+    }
+    assert_true(checked > 1500);
+    assert_true(kinks < 40);
+}
+
+/* I5: any split of the step's sequences, in any order of the parts, gives the same sums and the
+ * same derivatives. */
+static void test_split_invariance(void **state)
+{
+    (void)state;
+    static struct batch batch;
+    for (int c = 0; c < N_CONFIGS; c++) {
+        struct loss_config config = config_number(c);
+        random_batch(&batch, 13);
+        struct loss_sums whole = batch_apply(&batch, &config);
+        float gradient[MAX_SEQUENCES][MAX_TOKENS];
+        memcpy(gradient, batch.d_logp, sizeof gradient);
+        struct loss_scale scale = batch_scale(&batch);
+        for (size_t size = 1; size <= 7; size++) {
+            struct loss_sums split;
+            loss_sums_init(&split);
+            memset(batch.d_logp, 0x7f, sizeof batch.d_logp);
+            size_t last = (batch.n - 1) / size * size;
+            for (size_t first = last + size; first >= size; first -= size) {
+                struct loss_sums part;
+                loss_sums_init(&part);
+                size_t start = first - size;
+                for (size_t i = start; i < start + size && i < batch.n; i++)
+                    loss_sequence_apply(&config, &scale, &batch.sequence[i], &part);
+                loss_sums_merge(&split, &part);
+            }
+            check("loss of a split", (size_t)c, split.loss, whole.loss, 1e-12, 1e-14);
+            check("kl of a split", (size_t)c, split.kl, whole.kl, 1e-12, 0);
+            check("entropy of a split", (size_t)c, split.entropy, whole.entropy, 1e-12, 0);
+            assert_true(split.clip_low == whole.clip_low && split.clip_high == whole.clip_high);
+            assert_true(split.clip_region == whole.clip_region);
+            assert_true(split.clip_low_min == whole.clip_low_min);
+            assert_true(split.clip_high_max == whole.clip_high_max);
+            assert_true(split.ratio_min == whole.ratio_min && split.ratio_max == whole.ratio_max);
+            assert_int_equal(split.tokens, whole.tokens);
+            assert_int_equal(split.sequences, whole.sequences);
+            assert_int_equal(split.clip_units, whole.clip_units);
+            for (size_t i = 0; i < batch.n; i++)
+                assert_memory_equal(gradient[i], batch.d_logp[i],
+                                    (size_t)batch.sequence[i].n_tokens * sizeof(float));
+        }
+    }
+}
+
+/* On-policy without old log-probs: the loss is that of equal old log-probs, bit for bit. */
+static void test_no_old_logps(void **state)
+{
+    (void)state;
+    static struct batch batch;
+    for (int c = 0; c < N_CONFIGS; c++) {
+        struct loss_config config = config_number(c);
+        random_batch(&batch, 6);
+        memcpy(batch.logp_old, batch.logp, sizeof batch.logp);
+        struct loss_sums equal = batch_apply(&batch, &config);
+        float gradient[MAX_SEQUENCES][MAX_TOKENS];
+        memcpy(gradient, batch.d_logp, sizeof gradient);
+        for (size_t i = 0; i < batch.n; i++)
+            batch.sequence[i].logp_old = NULL;
+        struct loss_sums none = batch_apply(&batch, &config);
+        assert_true(none.loss == equal.loss);
+        assert_true(none.ratio_min == 1.0 && none.ratio_max == 1.0);
+        assert_memory_equal(gradient, batch.d_logp, sizeof gradient);
+    }
+}
+
+/* What is not finite must reach the caller, not be clipped away; an infinite ratio on the clipped
+ * side is harmless. */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    static struct batch batch;
+    for (int c = 0; c < N_CONFIGS; c++) {
+        struct loss_config config = config_number(c);
+        random_batch(&batch, 3);
+        batch.logp[1][0] = NAN;
+        assert_true(isnan(batch_apply(&batch, &config).loss));
+        assert_true(isnan(batch.d_logp[1][0]));
+        if (config.beta != 0.0)
+            continue;
+        batch.n = 1;
+        batch.logp[0][0] = 0.0f;
+        batch.logp_old[0][0] = -1e6f;
+        batch.sequence[0].n_tokens = 1;
+        batch.sequence[0].advantage = 1.0f;
+        assert_true(isfinite(batch_apply(&batch, &config).loss));
+        assert_true(batch.d_logp[0][0] == 0.0f);
+    }
+}
+
+/* A step with nothing that counts. */
+static void test_nothing_counted(void **state)
+{
+    (void)state;
+    static struct batch batch;
+    for (int c = 0; c < N_CONFIGS; c++) {
+        struct loss_config config = config_number(c);
+        batch.n = 0;
+        batch_add(&batch, 0);
+        batch_add(&batch, 3)->masked = true;
+        struct loss_sums sums = batch_apply(&batch, &config);
+        struct loss_metrics metrics;
+        loss_metrics(&sums, &metrics);
+        assert_true(metrics.loss == 0.0 && metrics.kl == 0.0 && metrics.clip_low_mean == 0.0);
+        assert_true(isnan(metrics.ratio_min) && isnan(metrics.ratio_max));
+        assert_int_equal(isnan(metrics.clip_low_min) != 0, config.level == LOSS_LEVEL_TOKEN);
+        assert_int_equal(sums.sequences, 2);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_trl),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_finite_differences),
+        cmocka_unit_test(test_split_invariance),
+        cmocka_unit_test(test_no_old_logps),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_nothing_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
