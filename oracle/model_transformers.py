@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import logging as transformers_logging
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
 TEMPERATURES = {"t10": 1.0, "t07": 0.7}
@@ -179,12 +180,15 @@ def write_model(name, spec):
     document = {"format": 1, "model": {key: spec[key] for key in "HKDCFLV"},
                 "rope_theta": spec["theta"], "tied": spec["tie"], "cases": cases}
     (folder / "cases.json").write_text(json.dumps(document) + "\n")
+    for path in folder.iterdir():
+        path.chmod(0o644)
     size = sum(f.stat().st_size for f in folder.iterdir())
     spread = tensors["prompts.4.logits"].std().item()
     print(f"model_{name}: {size / 1e6:.2f} MB, logits std {spread:.2f}, padded vs unpadded max {padded:.1e}")
 
 
 def main():
+    transformers_logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(0)
