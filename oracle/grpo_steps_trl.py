@@ -33,10 +33,12 @@ EOS = [95, 96]  # of the checkpoint's generation_config.json; 96 pads too, as in
 N_STEPS, N_PROMPTS, N_GENERATIONS, MAX_COMPLETION = 10, 2, 4, 24
 
 COMMON = dict(
-    loss_type="grpo", beta=0.0, use_bias_correction_kl=False, num_iterations=1, epsilon=0.2, epsilon_high=0.2, num_generations=N_GENERATIONS,
-    per_device_train_batch_size=N_PROMPTS * N_GENERATIONS, gradient_accumulation_steps=1, steps_per_generation=1,
+    loss_type="grpo", beta=0.0, use_bias_correction_kl=False, num_iterations=1, epsilon=0.2, epsilon_high=0.2,
+    num_generations=N_GENERATIONS, per_device_train_batch_size=N_PROMPTS * N_GENERATIONS,
+    gradient_accumulation_steps=1, steps_per_generation=1,
     max_completion_length=MAX_COMPLETION, temperature=1.0, scale_rewards="group", importance_sampling_level="token",
-    mask_truncated_completions=False, pad_to_multiple_of=None, learning_rate=1e-2, lr_scheduler_type="constant", warmup_steps=0,
+    mask_truncated_completions=False, pad_to_multiple_of=None,
+    learning_rate=1e-2, lr_scheduler_type="constant", warmup_steps=0,
     optim="adamw_torch", adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8, weight_decay=0.0, max_grad_norm=1.0,
     max_steps=N_STEPS)
 
