@@ -1,0 +1,200 @@
+"""Tiny Qwen3 checkpoints and what transformers computes from them: logits, log-probs, entropies, gradients.
+
+Writes tests/fixtures/model_NAME/ (see oracle/README.md for the exact format). Deterministic: same
+versions, same files. Written with torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, on the CPU.
+
+    python oracle/model_transformers.py            # all models
+    python oracle/model_transformers.py tied bf16  # some
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import logging as transformers_logging
+
+FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
+TEMPERATURES = {"t10": 1.0, "t07": 0.7}
+
+# name: heads H, key/value heads K, head size D, width C, feed-forward F, layers L, vocabulary V
+MODELS = {
+    "tied": dict(H=4, K=2, D=16, C=32, F=48, L=2, V=97, tie=True, theta=1e6, std=0.3, seed=11),
+    "untied": dict(H=2, K=2, D=8, C=24, F=40, L=3, V=64, tie=False, theta=1e6, std=0.35, seed=12),
+    "wide_heads": dict(H=4, K=1, D=32, C=40, F=64, L=2, V=131, tie=True, theta=1e4, std=0.25, seed=13),
+    "sharded": dict(H=2, K=1, D=128, C=64, F=96, L=1, V=80, tie=False, theta=1e6, std=0.2, seed=14,
+                    shard="120KB", old_config=True),
+    "bf16": dict(H=4, K=2, D=16, C=32, F=48, L=2, V=97, tie=True, theta=5e5, std=0.3, seed=15, bf16=True),
+}
+
+PROMPT_LENGTHS = [1, 5, 17, 70, 130]  # two of them cross a multiple of 64
+
+# Cases with gradients. `groups` is a list of (prompt length, completion lengths): the completions of one
+# entry share its prompt. `entropy`: are the coefficients e of the entropies non-zero.
+GRADIENT_CASES = {
+    "group": dict(groups=[(9, [3, 7, 1])], temperature="t10", entropy=False),
+    "entropy": dict(groups=[(9, [3, 7, 1])], temperature="t10", entropy=True),
+    "cold": dict(groups=[(13, [6, 2, 9])], temperature="t07", entropy=True),
+    "long": dict(groups=[(1, [5]), (61, [1, 9, 70]), (64, [2, 3]), (120, [12])], temperature="t10", entropy=True),
+}
+
+
+def exact(tensor):
+    """Rounds to multiples of 1/64, so that the numbers are short and exact in every format."""
+    return torch.round(tensor * 64) / 64
+
+
+def build(spec):
+    config = Qwen3Config(
+        vocab_size=spec["V"], hidden_size=spec["C"], intermediate_size=spec["F"],
+        num_hidden_layers=spec["L"], num_attention_heads=spec["H"], num_key_value_heads=spec["K"],
+        head_dim=spec["D"], max_position_embeddings=512, tie_word_embeddings=spec["tie"],
+        rope_parameters={"rope_type": "default", "rope_theta": spec["theta"]},
+        bos_token_id=spec["V"] - 1, eos_token_id=spec["V"] - 2, pad_token_id=None,
+        dtype=torch.float32, attn_implementation="eager")
+    model = Qwen3ForCausalLM(config).to(torch.float32)
+    generator = torch.Generator().manual_seed(spec["seed"])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("norm.weight"):  # around 1, far enough from it that a missing scale shows
+                parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+            else:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * spec["std"])
+    model.generation_config = GenerationConfig(
+        bos_token_id=spec["V"] - 1, eos_token_id=[spec["V"] - 2, spec["V"] - 1], pad_token_id=spec["V"] - 1,
+        do_sample=True, temperature=0.6, top_k=20, top_p=0.95)
+    return model
+
+
+def save(model, spec, folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if spec.get("bf16"):
+        model = model.to(torch.bfloat16)
+        model.config.dtype = torch.bfloat16
+    model.save_pretrained(folder, **({"max_shard_size": spec["shard"]} if "shard" in spec else {}))
+    if spec.get("old_config"):  # as transformers 4 wrote it: rope_theta at the top level, torch_dtype
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+        config["rope_scaling"] = None
+        config["torch_dtype"] = config.pop("dtype")
+        config.pop("layer_types", None)
+        config["sliding_window"] = None
+        config["transformers_version"] = "4.51.0"
+        path.write_text(json.dumps(dict(sorted(config.items())), indent=2) + "\n")
+
+
+def load(folder):
+    return Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def forward(model, tokens):
+    return model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+
+
+def score(logits, tokens, n_prompt, temperature):
+    """logp and entropy of tokens[n_prompt:]; the logits at t score the token at t + 1."""
+    logps = torch.log_softmax(logits[n_prompt - 1:-1] / temperature, dim=-1)
+    targets = torch.tensor(tokens[n_prompt:])
+    return logps.gather(1, targets[:, None])[:, 0], -(logps.exp() * logps).sum(-1)
+
+
+def check_padding(model, sequences):
+    """Right-padded batch against one by one: both must be the same function."""
+    n = max(len(s["tokens"]) for s in sequences)
+    ids = torch.zeros(len(sequences), n, dtype=torch.long)
+    mask = torch.zeros(len(sequences), n, dtype=torch.long)
+    for row, s in enumerate(sequences):
+        ids[row, :len(s["tokens"])] = torch.tensor(s["tokens"])
+        mask[row, :len(s["tokens"])] = 1
+    worst = 0.0
+    with torch.no_grad():
+        batch = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        for row, s in enumerate(sequences):
+            one = forward(model, s["tokens"])
+            worst = max(worst, (batch[row, :len(s["tokens"])] - one).abs().max().item())
+    assert worst < 5e-5, f"padded and unpadded logits differ by {worst}"
+    return worst
+
+
+def prompts_case(model, spec, generator, tensors):
+    sequences = []
+    for i, n in enumerate(PROMPT_LENGTHS):
+        tokens = torch.randint(0, spec["V"], (n,), generator=generator).tolist()
+        with torch.no_grad():
+            tensors[f"prompts.{i}.logits"] = forward(model, tokens)
+        sequences.append({"tokens": tokens, "n_prompt": n, "group": i, "logits_from": 0})
+    return {"name": "prompts", "temperature": 1.0, "gradients": False, "sequences": sequences}
+
+
+def gradient_case(model, spec, name, case, generator, tensors):
+    sequences = []
+    total = torch.zeros(())
+    model.zero_grad(set_to_none=True)
+    for group, (n_prompt, lengths) in enumerate(case["groups"]):
+        prompt = torch.randint(0, spec["V"], (n_prompt,), generator=generator).tolist()
+        for n in lengths:
+            i = len(sequences)
+            tokens = prompt + torch.randint(0, spec["V"], (n,), generator=generator).tolist()
+            c = exact(torch.randn(n, generator=generator))
+            e = exact(torch.randn(n, generator=generator)) if case["entropy"] else torch.zeros(n)
+            logits = forward(model, tokens)
+            for label, temperature in TEMPERATURES.items():
+                logp, entropy = score(logits, tokens, n_prompt, temperature)
+                tensors[f"{name}.{i}.logp_{label}"] = logp.detach()
+                tensors[f"{name}.{i}.entropy_{label}"] = entropy.detach()
+                if label == case["temperature"]:
+                    loss = (c * logp).sum() + (e * entropy).sum()
+            loss.backward()
+            total = total + loss.detach()
+            tensors[f"{name}.{i}.logits"] = logits[n_prompt - 1:-1].detach()
+            tensors[f"{name}.{i}.c"] = c
+            tensors[f"{name}.{i}.e"] = e
+            sequences.append({"tokens": tokens, "n_prompt": n_prompt, "group": group,
+                              "logits_from": n_prompt - 1})
+    tensors[f"{name}.loss"] = total.reshape(1)
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 1e-3, parameter_name
+        tensors[f"{name}.grad.{parameter_name}"] = parameter.grad
+    return {"name": name, "temperature": TEMPERATURES[case["temperature"]], "gradients": True,
+            "sequences": sequences}
+
+
+def write_model(name, spec):
+    folder = FIXTURES / f"model_{name}"
+    save(build(spec), spec, folder)
+    model = load(folder)  # from what was written, so that bf16 rounding and the old config count
+    generator = torch.Generator().manual_seed(1000 + spec["seed"])
+    tensors = {}
+    cases = [prompts_case(model, spec, generator, tensors)]
+    for case_name, case in GRADIENT_CASES.items():
+        if case_name == "entropy" and name in ("sharded", "bf16"):
+            continue  # the file stays small; "cold" and "long" have entropies too
+        cases.append(gradient_case(model, spec, case_name, case, generator, tensors))
+    padded = check_padding(model, [s for case in cases for s in case["sequences"]])
+    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, folder / "expected.safetensors")
+    document = {"format": 1, "model": {key: spec[key] for key in "HKDCFLV"},
+                "rope_theta": spec["theta"], "tied": spec["tie"], "cases": cases}
+    (folder / "cases.json").write_text(json.dumps(document) + "\n")
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    size = sum(f.stat().st_size for f in folder.iterdir())
+    spread = tensors["prompts.4.logits"].std().item()
+    print(f"model_{name}: {size / 1e6:.2f} MB, logits std {spread:.2f}, padded vs unpadded max {padded:.1e}")
+
+
+def main():
+    transformers_logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(0)
+    for name in sys.argv[1:] or MODELS:
+        write_model(name, MODELS[name])
+
+
+if __name__ == "__main__":
+    main()
