@@ -110,7 +110,6 @@ static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, 
 
 /* Sums over the tokens of a step beside the loss core's. */
 struct step_sums {
-    double entropy;
     double logp_difference;
     double logp_difference_max;
     int64_t trained_tokens; /* fed to the model, prompts included */
@@ -142,8 +141,6 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
                              "completion %d of prompt %d, token %d: log-prob %g, loss derivative %g; its reward or the weights are not finite",
                              (int)(row % grpo->config.group), (int)(row / grpo->config.group), (int)t, (double)logp[t], (double)d_logp[t]);
         *any_gradient = *any_gradient || d_logp[t] != 0.0f;
-        if (!data->masked[row])
-            step->entropy += (double)entropy[t];
         if (iteration == 0 && completion->logp != NULL) {
             double difference = fabs((double)logp[t] - (double)completion->logp[t]);
             step->logp_difference += difference;
@@ -219,22 +216,24 @@ static void length_metrics(const struct grpo_batch *batch, struct metrics *metri
     metrics_set(metrics, "completions/max_terminated_length", terminated > 0 ? t_most : 0);
 }
 
-static void loss_metrics(const struct grpo_config *config, const struct loss_sums *sums, const struct step_sums *step, bool compared,
-                         struct metrics *metrics)
+static void write_loss_metrics(const struct grpo_config *config, const struct loss_sums *sums, const struct step_sums *step, bool compared,
+                               struct metrics *metrics)
 {
-    double tokens = sums->tokens > 0 ? (double)sums->tokens : 1.0;
-    double units = sums->clip_units > 0 ? (double)sums->clip_units : 1.0;
-    metrics_set(metrics, "loss", sums->loss);
-    metrics_set(metrics, "entropy", step->entropy / tokens);
+    struct loss_metrics values;
+    loss_metrics(sums, &values);
+    metrics_set(metrics, "loss", values.loss);
+    metrics_set(metrics, "entropy", values.entropy);
     if (config->loss.beta != 0.0)
-        metrics_set(metrics, "kl", sums->kl / tokens);
-    metrics_set(metrics, "clip_ratio/low_mean", sums->clip_low / units);
-    metrics_set(metrics, "clip_ratio/low_min", sums->clip_low_min);
-    metrics_set(metrics, "clip_ratio/high_mean", sums->clip_high / units);
-    metrics_set(metrics, "clip_ratio/high_max", sums->clip_high_max);
-    metrics_set(metrics, "clip_ratio/region_mean", sums->clip_region / units);
+        metrics_set(metrics, "kl", values.kl);
+    metrics_set(metrics, "clip_ratio/low_mean", values.clip_low_mean);
+    metrics_set(metrics, "clip_ratio/low_min", values.clip_low_min);
+    metrics_set(metrics, "clip_ratio/high_mean", values.clip_high_mean);
+    metrics_set(metrics, "clip_ratio/high_max", values.clip_high_max);
+    metrics_set(metrics, "clip_ratio/region_mean", values.clip_region_mean);
+    metrics_set(metrics, "importance_ratio/min", values.ratio_min);
+    metrics_set(metrics, "importance_ratio/max", values.ratio_max);
     if (compared) {
-        metrics_set(metrics, "sampling/sampling_logp_difference/mean", step->logp_difference / tokens);
+        metrics_set(metrics, "sampling/sampling_logp_difference/mean", step->logp_difference / (sums->tokens > 0 ? (double)sums->tokens : 1.0));
         metrics_set(metrics, "sampling/sampling_logp_difference/max", step->logp_difference_max);
     }
 }
@@ -268,7 +267,7 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     }
     grpo->skipped += skipped ? 1 : 0;
     double seconds = clock_seconds() - start;
-    loss_metrics(config, &sums, &step, iteration == 0, metrics);
+    write_loss_metrics(config, &sums, &step, iteration == 0, metrics);
     metrics_set(metrics, "grad_norm", grad_norm);
     metrics_set(metrics, "learning_rate", rate);
     metrics_set(metrics, "skipped_steps", (double)grpo->skipped);
