@@ -1,0 +1,236 @@
+/* cohort generate: text for one prompt, streamed, or JSONL for many. */
+#include "base/clock.h"
+#include "base/rng.h"
+#include "command/command.h"
+#include "command/json_rows.h"
+#include "command/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* One row of the request. */
+struct prompt_row {
+    struct token_list ids;
+    struct text text;
+    uint64_t stream;
+    int64_t request;
+};
+
+struct generate {
+    const struct options *options;
+    const cohort_observer *observer;
+    struct session session;
+    struct engine *engine;
+    struct sampling_params sampling;
+    const char **stops;
+    int32_t n_stops;
+    struct prompt_row *rows;
+    size_t n_rows;
+    int32_t n; /* completions a row */
+    struct completion *done; /* [n_rows * n] */
+    bool *ready;
+    size_t next; /* first completion not printed yet */
+    bool stream;  /* print text as it comes */
+    bool jsonl;
+};
+
+/* Draws follow from what is asked, not from where it stands: a prompt's stream is a function of its ids, and of how many rows before it
+ * asked the same. So a row gives the same tokens alone or in any file. */
+static void choose_streams(struct generate *g)
+{
+    for (size_t i = 0; i < g->n_rows; i++) {
+        struct token_list *ids = &g->rows[i].ids;
+        uint64_t hash = content_hash(ids->ids, ids->count * sizeof *ids->ids), before = 0;
+        g->rows[i].stream = hash;
+        for (size_t j = 0; j < i; j++)
+            before += g->rows[j].ids.count == ids->count && memcmp(g->rows[j].ids.ids, ids->ids, ids->count * sizeof *ids->ids) == 0;
+        g->rows[i].stream = rng_stream(hash, before);
+    }
+}
+
+static cohort_status read_rows(struct generate *g, cohort_error *err)
+{
+    const char *prompt = options_string(g->options, "prompt"), *batch = options_string(g->options, "batch");
+    bool thinking = options_bool(g->options, "thinking");
+    cohort_status status = COHORT_OK;
+    if ((prompt != NULL) == (batch != NULL))
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
+    if (prompt != NULL) {
+        struct text text = {0};
+        json_t *row = NULL;
+        bool chat = options_is_set(g->options, "chat") ? options_bool(g->options, "chat")
+                                                       : tokenizer_chat_template(g->session.tokenizer) != NULL;
+        if (strcmp(prompt, "-") == 0)
+            status = file_read("/dev/stdin", 1 << 28, &text, err);
+        else
+            status = text_append(&text, prompt, strlen(prompt), err);
+        if (status == COHORT_OK && (row = json_pack("{s:s%}", "prompt", text.data, text.length)) == NULL)
+            status = error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8");
+        g->n_rows = 1;
+        if (status == COHORT_OK)
+            status = mem_alloc(&g->rows, 1, sizeof *g->rows, "prompts", err);
+        if (status == COHORT_OK)
+            status = session_prompt(&g->session, row, "--prompt", chat, thinking, &g->rows[0].ids, &g->rows[0].text, err);
+        json_decref(row);
+        text_free(&text);
+        return status;
+    }
+    struct dataset data = {0};
+    bool chat = options_is_set(g->options, "chat") && options_bool(g->options, "chat");
+    TRY_GOTO(dataset_load(&data, batch, err));
+    TRY_GOTO(mem_alloc(&g->rows, data.n_rows, sizeof *g->rows, "prompts", err));
+    g->n_rows = data.n_rows;
+    for (size_t i = 0; i < data.n_rows; i++) {
+        char where[512];
+        snprintf(where, sizeof where, "%.480s:%lld", batch, (long long)data.rows[i].line);
+        TRY_GOTO(session_prompt(&g->session, data.rows[i].json, where, chat, thinking, &g->rows[i].ids, &g->rows[i].text, err));
+    }
+cleanup:
+    dataset_free(&data);
+    return status;
+}
+
+static cohort_status submit(struct generate *g, int32_t max_tokens, int32_t choosable, cohort_error *err)
+{
+    const struct model_config *c = &g->session.model->config;
+    for (size_t i = 0; i < g->n_rows; i++) {
+        struct engine_request request = {.prompt = g->rows[i].ids.ids,
+                                         .n_prompt = (int32_t)g->rows[i].ids.count,
+                                         .n = g->n,
+                                         .sampling = g->sampling,
+                                         .seed = (uint64_t)options_int(g->options, "seed"),
+                                         .stream = g->rows[i].stream,
+                                         .max_tokens = max_tokens,
+                                         .eos_ids = c->eos_ids,
+                                         .n_eos = c->n_eos,
+                                         .stop = g->stops,
+                                         .n_stop = g->n_stops,
+                                         .n_choosable = choosable};
+        cohort_status status = engine_submit(g->engine, &request, &g->rows[i].request, err);
+        if (status != COHORT_OK) {
+            error_context(err, "row %zu", i + 1);
+            return status;
+        }
+    }
+    return COHORT_OK;
+}
+
+static void stream_text(void *context, const struct engine_event *event)
+{
+    struct generate *g = context;
+    if (g->stream && event->text_length > 0 && g->observer->output != NULL)
+        g->observer->output(g->observer->context, event->text, event->text_length);
+}
+
+/* Prints what is finished, in order. */
+static cohort_status print_ready(struct generate *g, cohort_error *err)
+{
+    for (; g->next < g->n_rows * (size_t)g->n && g->ready[g->next]; g->next++) {
+        struct completion *c = &g->done[g->next];
+        const struct prompt_row *row = &g->rows[g->next / (size_t)g->n];
+        struct text text = {0};
+        cohort_status status = COHORT_OK;
+        if (g->jsonl)
+            status = json_row_write(&(struct json_row){.index = (int64_t)(g->next / (size_t)g->n),
+                                                       .completion_index = c->index,
+                                                       .prompt = row->text.data,
+                                                       .prompt_length = row->text.length,
+                                                       .completion = c->text,
+                                                       .completion_length = c->text_length,
+                                                       .prompt_tokens = row->ids.ids,
+                                                       .tokens = c->tokens,
+                                                       .logprobs = c->logp,
+                                                       .n_prompt = (int32_t)row->ids.count,
+                                                       .n_tokens = c->n_tokens,
+                                                       .finish_reason = finish_reason_name(c->finish_reason)},
+                                    &text, err);
+        else if (g->stream)
+            status = text_append(&text, "\n", 1, err);
+        else
+            status = text_printf(&text, err, "%s\n", c->text);
+        if (status == COHORT_OK)
+            observer_output(g->observer, &text);
+        text_free(&text);
+        completion_free(c);
+        TRY(status);
+    }
+    return COHORT_OK;
+}
+
+static cohort_status run(struct generate *g, cohort_error *err)
+{
+    double start = clock_seconds();
+    cohort_status status = COHORT_OK;
+    for (bool busy = true; busy;) {
+        struct completion completion;
+        TRY(engine_step(g->engine, &busy, err));
+        while (engine_poll(g->engine, &completion)) {
+            size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n + (size_t)completion.index;
+            g->done[at] = completion;
+            g->ready[at] = true;
+        }
+        TRY(print_ready(g, err));
+        struct engine_stats stats = engine_stats(g->engine);
+        double rate = (double)stats.generated_tokens / (clock_seconds() - start);
+        cohort_progress progress = {.phase = "generate", .done = stats.generated_tokens, .unit = "tokens", .per_second = rate};
+        if (!observer_progress(g->observer, &progress) && status == COHORT_OK) {
+            for (size_t i = 0; i < g->n_rows; i++)
+                engine_cancel(g->engine, g->rows[i].request);
+            status = error_set(err, COHORT_ERR_CANCELLED, "stopped on request; what was finished has been printed");
+        }
+    }
+    return status;
+}
+
+cohort_status command_generate(const struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
+                               cohort_error *err)
+{
+    (void)extra;
+    struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
+    int32_t max_tokens = (int32_t)options_int(options, "max_completion_length"), longest = 0;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(session_open(&g.session, options, SESSION_TOKENIZER, 0, err));
+    TRY_GOTO(session_sampling(options, &g.sampling, err));
+    TRY_GOTO(session_stops(options, &g.stops, &g.n_stops, err));
+    TRY_GOTO(read_rows(&g, err));
+    choose_streams(&g);
+    int64_t pages = 0;
+    int32_t context = g.session.model->max_context, sequences = (int32_t)options_int(options, "decode_concurrency");
+    for (size_t i = 0; i < g.n_rows; i++) {
+        int32_t length = (int32_t)g.rows[i].ids.count;
+        if (length >= context) {
+            status = error_set(err, COHORT_ERR_ARGUMENT, "row %zu: the prompt has %d tokens, the model's context holds %d: shorten the prompt", i + 1,
+                               (int)length, (int)context);
+            goto cleanup;
+        }
+        int32_t room = context - length < max_tokens ? context - length : max_tokens;
+        longest = length + room > longest ? length + room : longest;
+        pages += engine_pages(length, room, g.n);
+    }
+    if ((int64_t)sequences > (int64_t)g.n_rows * g.n)
+        sequences = (int32_t)((int64_t)g.n_rows * g.n);
+    int64_t enough = (int64_t)sequences * (engine_pages(longest, 1, 1) + 1) + 2; /* for all that can run at once */
+    TRY_GOTO(session_engine(&g.session, options, sequences, pages < enough ? pages : enough, longest, &g.engine, err));
+    TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
+    TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
+    g.jsonl = options_string(options, "batch") != NULL || strcmp(options_string(options, "format"), "jsonl") == 0;
+    g.stream = !g.jsonl && g.n == 1;
+    engine_set_callback(g.engine, stream_text, &g);
+    TRY_GOTO(submit(&g, max_tokens, tokenizer_size(g.session.tokenizer), err));
+    TRY_GOTO(run(&g, err));
+cleanup:
+    for (size_t i = 0; g.ready != NULL && i < g.n_rows * (size_t)g.n; i++)
+        completion_free(&g.done[i]);
+    for (size_t i = 0; g.rows != NULL && i < g.n_rows; i++) {
+        token_list_free(&g.rows[i].ids);
+        text_free(&g.rows[i].text);
+    }
+    mem_free(g.rows);
+    mem_free(g.done);
+    mem_free(g.ready);
+    mem_free(g.stops);
+    session_sampling_free(&g.sampling);
+    engine_destroy(g.engine);
+    session_close(&g.session);
+    return status;
+}
