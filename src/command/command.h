@@ -1,4 +1,4 @@
-/* The subcommands, one file each. Each takes resolved options and an observer, writes its results to the observer's output and nothing
+/* The subcommands, one file each. Each takes options and an observer, writes its results to the observer's output and nothing
  * anywhere else but into the folders it was told to. */
 #ifndef COHORT_COMMAND_COMMAND_H
 #define COHORT_COMMAND_COMMAND_H
@@ -12,7 +12,7 @@ struct command_rewards {
     size_t count;
 };
 
-typedef cohort_status command_run(const struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
+typedef cohort_status command_run(struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
                                   cohort_error *err);
 
 command_run command_generate, command_logprobs, command_tokenize, command_info, command_init, command_sft, command_grpo, command_eval,

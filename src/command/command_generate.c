@@ -182,14 +182,14 @@ static cohort_status run(struct generate *g, cohort_error *err)
     return status;
 }
 
-cohort_status command_generate(const struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
+cohort_status command_generate(struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
                                cohort_error *err)
 {
     (void)extra;
     struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
     int32_t max_tokens = (int32_t)options_int(options, "max_completion_length"), longest = 0;
     cohort_status status = COHORT_OK;
-    TRY_GOTO(session_open(&g.session, options, SESSION_TOKENIZER, 0, err));
+    TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, err));
     TRY_GOTO(session_sampling(options, &g.sampling, err));
     TRY_GOTO(session_stops(options, &g.stops, &g.n_stops, err));
     TRY_GOTO(read_rows(&g, err));

@@ -104,7 +104,7 @@ static cohort_status print_rows(const struct scored *s, const struct dataset *da
     return COHORT_OK;
 }
 
-cohort_status command_logprobs(const struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
+cohort_status command_logprobs(struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
                                cohort_error *err)
 {
     (void)extra;
@@ -119,7 +119,7 @@ cohort_status command_logprobs(const struct options *options, const struct comma
     if (path == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no rows given: pass --batch FILE.jsonl with {\"prompt_tokens\": [...], \"tokens\": [...]} a line");
     TRY_GOTO(dataset_load(&data, path, err));
-    TRY_GOTO(session_open(&session, options, 0, 0, err));
+    TRY_GOTO(session_open(&session, options, NULL, 0, err));
     TRY_GOTO(read_rows(&rows, &data, &session, err));
     for (size_t i = 0; i < rows.n; i++)
         if (rows.n_prompt[i] + rows.completions[i].n_tokens > longest)

@@ -60,13 +60,14 @@ static cohort_status choose_type(const struct options *options, const char *dir,
     return COHORT_OK;
 }
 
-cohort_status session_open(struct session *session, const struct options *options, unsigned need, int32_t max_context, cohort_error *err)
+cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need, cohort_error *err)
 {
-    const char *dir = options_string(options, "model");
     enum dtype type = DTYPE_F32;
     char *path = NULL;
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
+    if (dir == NULL)
+        dir = options_string(options, "model");
     if (dir == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no model given: pass --model DIR, a folder with config.json and model.safetensors");
     if (!file_is_dir(dir))
@@ -76,7 +77,7 @@ cohort_status session_open(struct session *session, const struct options *option
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     if ((need & SESSION_TOKENIZER) != 0 || ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))
         TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
-    TRY_GOTO(model_load(&session->model, session->backend, dir, type, max_context, err));
+    TRY_GOTO(model_load(&session->model, session->backend, dir, type, 0, err));
     if (session->tokenizer != NULL && tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)", dir,
                            (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);

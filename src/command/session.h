@@ -22,8 +22,8 @@ struct session {
     struct tokenizer *tokenizer; /* NULL if not asked for or absent */
     struct arena arena;          /* the command's buffers */
 };
-/* Options used: model, dtype, isa, device, threads. max_context 0: the model's. */
-cohort_status session_open(struct session *session, const struct options *options, unsigned need, int32_t max_context, cohort_error *err);
+/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads. */
+cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need, cohort_error *err);
 void session_close(struct session *session);
 /* A backend alone. */
 cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err);

@@ -112,9 +112,9 @@ cohort_status train_state_write(const char *dir, const struct model *model, cons
     TRY_GOTO(file_make_dirs(folder, err));
     TRY_GOTO(file_join(&path, folder, "optimizer.safetensors", err));
     TRY_GOTO(write_tensors(path, model, err));
-    json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "format", 1, "command", state->command, "step", (json_int_t)state->step,
+    json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command", state->command, "step", (json_int_t)state->step,
                      "updates", (json_int_t)state->updates, "skipped", (json_int_t)state->skipped, "batches", (json_int_t)state->batches,
-                     "tokens_seen", (json_int_t)state->tokens_seen, "seed", (json_int_t)state->seed, "fingerprint", state->fingerprint);
+                     "tokens_seen", (json_int_t)state->tokens_seen, "seed", (json_int_t)state->seed);
     text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
     if (text == NULL) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build state.json", dir);
@@ -139,7 +139,7 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
     json_t *json = NULL;
     json_error_t where;
     cohort_status status = COHORT_OK;
-    const char *command = NULL, *fingerprint = NULL;
+    const char *command = NULL;
     json_int_t format = 0, step = 0, updates = 0, skipped = 0, batches = 0, tokens = 0, seed = 0;
     TRY_GOTO(file_join(&path, dir, "trainer/state.json", err));
     if (!file_exists(path)) {
@@ -152,19 +152,17 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
         status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", path, where.line, where.column, where.text);
         goto cleanup;
     }
-    if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "format", &format, "command", &command, "step", &step,
-                       "updates", &updates, "skipped", &skipped, "batches", &batches, "tokens_seen", &tokens, "seed", &seed, "fingerprint",
-                       &fingerprint) != 0) {
+    if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", &format, "command", &command, "step", &step,
+                       "updates", &updates, "skipped", &skipped, "batches", &batches, "tokens_seen", &tokens, "seed", &seed) != 0) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: %s", path, where.text);
         goto cleanup;
     }
-    if (format != 1 || step < 0 || updates < 0 || skipped < 0 || batches < 0 || strlen(fingerprint) != 16 || strlen(command) >= sizeof state->command) {
+    if (format != 1 || step < 0 || updates < 0 || skipped < 0 || batches < 0 || strlen(command) >= sizeof state->command) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: not a state this version wrote (format %lld, expected 1)", path, (long long)format);
         goto cleanup;
     }
     *state = (struct train_state){.step = step, .updates = updates, .skipped = skipped, .batches = batches, .tokens_seen = tokens, .seed = (uint64_t)seed};
     strcpy(state->command, command);
-    strcpy(state->fingerprint, fingerprint);
     TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
     TRY_GOTO(read_tensors(tensors, model, err));
 cleanup:

@@ -13,7 +13,6 @@ struct train_state {
     int64_t batches;        /* generation batches (grpo) or row batches (sft) done: the data cursor */
     int64_t tokens_seen;
     uint64_t seed;
-    char fingerprint[17];   /* of the options that a resumed run must share, as hex */
 };
 
 /* Writes dir/trainer/ (dir exists). */

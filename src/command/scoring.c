@@ -1,0 +1,215 @@
+#include "command/scoring.h"
+
+#include "command/json_rows.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static cohort_status read_weights(struct scoring *scoring, const struct options *options, cohort_error *err)
+{
+    size_t given = options_list_count(options, "reward_weights");
+    for (int32_t i = 0; i < scoring->n; i++)
+        scoring->weights[i] = 1.0;
+    if (given == 0)
+        return COHORT_OK;
+    if (given != (size_t)scoring->n)
+        return error_set(err, COHORT_ERR_ARGUMENT, "--reward-weights has %zu values for %d rewards; give one for each, in the same order", given,
+                         (int)scoring->n);
+    for (size_t i = 0; i < given; i++)
+        scoring->weights[i] = strtod(options_list_item(options, "reward_weights", i), NULL); /* checked when it was set */
+    return COHORT_OK;
+}
+
+cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct command_rewards *extra, cohort_error *err)
+{
+    size_t named = options_list_count(options, "reward"), more = extra == NULL ? 0 : extra->count;
+    struct reward_options reward_options = {.pattern = options_string(options, "reward_pattern"), .timeout_s = options_float(options, "reward_timeout")};
+    memset(scoring, 0, sizeof *scoring);
+    if (named + more == 0)
+        return error_set(err, COHORT_ERR_ARGUMENT, "no reward given: pass --reward accuracy, regex, format or exec:PROGRAM");
+    TRY(mem_alloc(&scoring->rewards, named + more, sizeof(struct reward *), "rewards", err));
+    TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
+    TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
+    for (size_t i = 0; i < named; i++) {
+        TRY(reward_create(&scoring->rewards[i], options_list_item(options, "reward", i), &reward_options, err));
+        scoring->n = ++scoring->n_owned;
+    }
+    for (size_t i = 0; i < more; i++)
+        scoring->rewards[scoring->n++] = extra->rewards[i];
+    for (int32_t i = 0; i < scoring->n; i++)
+        scoring->names[i] = reward_name(scoring->rewards[i]);
+    return read_weights(scoring, options, err);
+}
+
+void scoring_close(struct scoring *scoring)
+{
+    for (int32_t i = 0; i < scoring->n_owned; i++)
+        reward_destroy(scoring->rewards[i]);
+    mem_free(scoring->rewards);
+    mem_free(scoring->names);
+    mem_free(scoring->weights);
+    memset(scoring, 0, sizeof *scoring);
+}
+
+cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards, cohort_error *err)
+{
+    double *column = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&column, n_rows, sizeof *column, "rewards", err));
+    for (int32_t f = 0; f < scoring->n && status == COHORT_OK; f++) {
+        status = reward_score(scoring->rewards[f], rows, n_rows, column, err);
+        for (size_t i = 0; i < n_rows && status == COHORT_OK; i++)
+            rewards[i * (size_t)scoring->n + (size_t)f] = column[i];
+    }
+    mem_free(column);
+    return status;
+}
+
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit, int32_t max_tokens,
+                              bool thinking, cohort_error *err)
+{
+    memset(set, 0, sizeof *set);
+    TRY(dataset_load(&set->data, path, err));
+    if (limit > 0 && set->data.n_rows > limit) {
+        for (size_t i = limit; i < set->data.n_rows; i++)
+            json_decref(set->data.rows[i].json);
+        set->data.n_rows = limit;
+    }
+    TRY(mem_alloc(&set->ids, set->data.n_rows, sizeof *set->ids, "prompts", err));
+    TRY(mem_alloc(&set->texts, set->data.n_rows, sizeof *set->texts, "prompts", err));
+    for (size_t i = 0; i < set->data.n_rows; i++) {
+        char where[512];
+        snprintf(where, sizeof where, "%.480s:%lld", path, (long long)set->data.rows[i].line);
+        TRY(session_prompt(session, set->data.rows[i].json, where, false, thinking, &set->ids[i], &set->texts[i], err));
+        int32_t n = set->ids[i].count > INT32_MAX ? INT32_MAX : (int32_t)set->ids[i].count;
+        if (n > max_tokens)
+            return error_set(err, COHORT_ERR_ARGUMENT, "%s: the prompt has %d tokens, at most %d fit beside the completion; shorten it, remove the row, or lower "
+                             "--max-completion-length", where, (int)n, (int)max_tokens);
+        set->longest = n > set->longest ? n : set->longest;
+    }
+    return COHORT_OK;
+}
+
+void prompt_set_free(struct prompt_set *set)
+{
+    for (size_t i = 0; i < set->data.n_rows; i++) {
+        if (set->ids != NULL)
+            token_list_free(&set->ids[i]);
+        if (set->texts != NULL)
+            text_free(&set->texts[i]);
+    }
+    mem_free(set->ids);
+    mem_free(set->texts);
+    dataset_free(&set->data);
+    memset(set, 0, sizeof *set);
+}
+
+cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows, int32_t n_prompts, int32_t n,
+                                  const struct completion *completions, double *rewards, cohort_error *err)
+{
+    struct reward_row *table = NULL;
+    size_t total = (size_t)n_prompts * (size_t)n;
+    TRY(mem_alloc(&table, total, sizeof *table, "reward rows", err));
+    for (size_t i = 0; i < total; i++) {
+        size_t row = rows[i / (size_t)n];
+        const struct completion *c = &completions[i];
+        table[i] = (struct reward_row){.data = set->data.rows[row].json,
+                                       .prompt = set->texts[row].data,
+                                       .completion = c->text,
+                                       .tokens = c->tokens,
+                                       .n_tokens = c->n_tokens,
+                                       .finish_reason = finish_reason_name(c->finish_reason),
+                                       .prompt_index = (int64_t)row,
+                                       .completion_index = c->index};
+    }
+    cohort_status status = scoring_rows(scoring, table, total, rewards, err);
+    mem_free(table);
+    return status;
+}
+
+static cohort_status write_sample(const struct evaluation *e, size_t i, const struct completion *c, const double *rewards, struct text *out,
+                                  cohort_error *err)
+{
+    size_t row = i / (size_t)e->n;
+    TRY(text_printf(out, err, "{\"index\": %zu, \"completion_index\": %d, \"prompt\": ", row, (int)c->index));
+    TRY(json_string_write(e->set->texts[row].data, e->set->texts[row].length, out, err));
+    TRY(text_printf(out, err, ", \"completion\": "));
+    TRY(json_string_write(c->text, c->text_length, out, err));
+    TRY(text_printf(out, err, ", \"finish_reason\": \"%s\", \"rewards\": {", finish_reason_name(c->finish_reason)));
+    for (int32_t f = 0; f < e->scoring->n; f++) {
+        TRY(text_printf(out, err, "%s", f == 0 ? "" : ", "));
+        TRY(json_string_write(e->scoring->names[f], strlen(e->scoring->names[f]), out, err));
+        TRY(text_printf(out, err, isnan(rewards[f]) ? ": null" : ": %.9g", rewards[f]));
+    }
+    return text_append(out, "}}\n", 3, err);
+}
+
+static void evaluation_metrics(const struct evaluation *e, const struct completion *completions, const double *rewards, size_t total,
+                               struct metrics *metrics)
+{
+    double length = 0.0, reward = 0.0;
+    size_t truncated = 0, scored = 0;
+    for (size_t i = 0; i < total; i++) {
+        double sum = 0.0;
+        bool any = false;
+        for (int32_t f = 0; f < e->scoring->n; f++) {
+            double value = rewards[i * (size_t)e->scoring->n + (size_t)f];
+            sum += isnan(value) ? 0.0 : e->scoring->weights[f] * value;
+            any = any || !isnan(value);
+        }
+        reward += any ? sum : 0.0;
+        scored += any;
+        length += completions[i].n_tokens;
+        truncated += completions[i].finish_reason == FINISH_LENGTH;
+    }
+    metrics_set(metrics, "eval_reward", scored > 0 ? reward / (double)scored : (double)NAN);
+    for (int32_t f = 0; f < e->scoring->n; f++) {
+        double sum = 0.0;
+        size_t count = 0;
+        for (size_t i = 0; i < total; i++) {
+            double value = rewards[i * (size_t)e->scoring->n + (size_t)f];
+            sum += isnan(value) ? 0.0 : value;
+            count += !isnan(value);
+        }
+        metrics_setf(metrics, count > 0 ? sum / (double)count : (double)NAN, "eval_rewards/%s/mean", e->scoring->names[f]);
+    }
+    metrics_set(metrics, "eval_completions/mean_length", length / (double)total);
+    metrics_set(metrics, "eval_completions/clipped_ratio", (double)truncated / (double)total);
+}
+
+/* Draws of evaluations never meet those of training batches, which count up from 0. */
+static const uint64_t EVALUATION_BATCH = UINT64_MAX;
+
+cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, struct text *samples, cohort_error *err)
+{
+    size_t n_prompts = e->set->data.n_rows, total = n_prompts * (size_t)e->n;
+    struct grpo_prompt *prompts = NULL;
+    struct completion *completions = NULL;
+    size_t *rows = NULL;
+    double *rewards = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
+    TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
+    TRY_GOTO(mem_alloc(&completions, total, sizeof *completions, "evaluation", err));
+    TRY_GOTO(mem_alloc(&rewards, total * (size_t)e->scoring->n, sizeof *rewards, "evaluation", err));
+    for (size_t i = 0; i < n_prompts; i++) {
+        rows[i] = i;
+        prompts[i] = (struct grpo_prompt){.tokens = e->set->ids[i].ids, .n_tokens = (int32_t)e->set->ids[i].count, .id = i};
+    }
+    TRY_GOTO(grpo_rollout(e->engine, prompts, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH, completions, e->progress, e->progress_context,
+                          err));
+    TRY_GOTO(scoring_completions(e->scoring, e->set, rows, (int32_t)n_prompts, e->n, completions, rewards, err));
+    evaluation_metrics(e, completions, rewards, total, metrics);
+    for (size_t i = 0; samples != NULL && i < total; i++)
+        TRY_GOTO(write_sample(e, i, &completions[i], rewards + i * (size_t)e->scoring->n, samples, err));
+cleanup:
+    for (size_t i = 0; completions != NULL && i < total; i++)
+        completion_free(&completions[i]);
+    mem_free(completions);
+    mem_free(prompts);
+    mem_free(rows);
+    mem_free(rewards);
+    return status;
+}
