@@ -1,7 +1,9 @@
 #include "command/scoring.h"
 
 #include "command/json_rows.h"
+#include "run/run_folder.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,21 +131,51 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
     return status;
 }
 
-static cohort_status write_sample(const struct evaluation *e, size_t i, const struct completion *c, const double *rewards, struct text *out,
-                                  cohort_error *err)
+/* {"step" (if >= 0), "index", "completion_index", "prompt", "completion", "finish_reason", "rewards", "advantage" (if not NaN)} */
+static cohort_status write_sample(const struct scoring *scoring, const struct prompt_set *set, size_t row, int64_t step, const struct completion *c,
+                                  const double *rewards, double advantage, struct text *out, cohort_error *err)
 {
-    size_t row = i / (size_t)e->n;
-    TRY(text_printf(out, err, "{\"index\": %zu, \"completion_index\": %d, \"prompt\": ", row, (int)c->index));
-    TRY(json_string_write(e->set->texts[row].data, e->set->texts[row].length, out, err));
+    TRY(text_append(out, "{", 1, err));
+    if (step >= 0)
+        TRY(text_printf(out, err, "\"step\": %lld, ", (long long)step));
+    TRY(text_printf(out, err, "\"index\": %zu, \"completion_index\": %d, \"prompt\": ", row, (int)c->index));
+    TRY(json_string_write(set->texts[row].data, set->texts[row].length, out, err));
     TRY(text_printf(out, err, ", \"completion\": "));
     TRY(json_string_write(c->text, c->text_length, out, err));
     TRY(text_printf(out, err, ", \"finish_reason\": \"%s\", \"rewards\": {", finish_reason_name(c->finish_reason)));
-    for (int32_t f = 0; f < e->scoring->n; f++) {
+    for (int32_t f = 0; f < scoring->n; f++) {
         TRY(text_printf(out, err, "%s", f == 0 ? "" : ", "));
-        TRY(json_string_write(e->scoring->names[f], strlen(e->scoring->names[f]), out, err));
-        TRY(text_printf(out, err, isnan(rewards[f]) ? ": null" : ": %.9g", rewards[f]));
+        TRY(json_string_write(scoring->names[f], strlen(scoring->names[f]), out, err));
+        TRY(text_append(out, ": ", 2, err));
+        TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", rewards[f]));
     }
-    return text_append(out, "}}\n", 3, err);
+    TRY(text_append(out, "}", 1, err));
+    if (!isnan(advantage))
+        TRY(text_printf(out, err, ", \"advantage\": %.9g", advantage));
+    return text_append(out, "}\n", 2, err);
+}
+
+cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows, const struct grpo_batch *batch,
+                          const struct run_folder *run, int64_t step, cohort_error *err)
+{
+    struct text lines = {0};
+    char *path = NULL;
+    FILE *file = NULL;
+    cohort_status status = COHORT_OK;
+    int32_t group = batch->n / batch->n_prompts;
+    for (int32_t i = 0; i < batch->n; i++)
+        TRY_GOTO(write_sample(scoring, set, rows[i / group], step, &batch->completions[i], batch->rewards + (int64_t)i * scoring->n,
+                              (double)batch->advantage[i], &lines, err));
+    TRY_GOTO(run_folder_path(run, "completions.jsonl", &path, err));
+    file = fopen(path, "ae");
+    if (file == NULL || fwrite(lines.data, 1, lines.length, file) != lines.length)
+        status = error_set(err, COHORT_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+cleanup:
+    if (file != NULL && fclose(file) != 0 && status == COHORT_OK)
+        status = error_set(err, COHORT_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    mem_free(path);
+    text_free(&lines);
+    return status;
 }
 
 static void evaluation_metrics(const struct evaluation *e, const struct completion *completions, const double *rewards, size_t total,
@@ -171,7 +203,7 @@ static void evaluation_metrics(const struct evaluation *e, const struct completi
         for (size_t i = 0; i < total; i++) {
             double value = rewards[i * (size_t)e->scoring->n + (size_t)f];
             sum += isnan(value) ? 0.0 : value;
-            count += !isnan(value);
+            count += isnan(value) ? 0 : 1;
         }
         metrics_setf(metrics, count > 0 ? sum / (double)count : (double)NAN, "eval_rewards/%s/mean", e->scoring->names[f]);
     }
@@ -203,7 +235,7 @@ cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, stru
     TRY_GOTO(scoring_completions(e->scoring, e->set, rows, (int32_t)n_prompts, e->n, completions, rewards, err));
     evaluation_metrics(e, completions, rewards, total, metrics);
     for (size_t i = 0; samples != NULL && i < total; i++)
-        TRY_GOTO(write_sample(e, i, &completions[i], rewards + i * (size_t)e->scoring->n, samples, err));
+        TRY_GOTO(write_sample(e->scoring, e->set, i / (size_t)e->n, -1, &completions[i], rewards + i * (size_t)e->scoring->n, (double)NAN, samples, err));
 cleanup:
     for (size_t i = 0; completions != NULL && i < total; i++)
         completion_free(&completions[i]);

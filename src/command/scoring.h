@@ -35,6 +35,11 @@ void prompt_set_free(struct prompt_set *set);
 cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows, int32_t n_prompts, int32_t n,
                                   const struct completion *completions, double *rewards, cohort_error *err);
 
+/* Appends every completion of a batch with its rewards and advantage to completions.jsonl of the run. */
+struct run_folder;
+cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows, const struct grpo_batch *batch,
+                          const struct run_folder *run, int64_t step, cohort_error *err);
+
 /* Held-out evaluation: n completions of every prompt; sets eval_reward, eval_rewards/NAME/mean, eval_completions/... . The draws are the
  * same at every evaluation, so that differences come from the weights. samples (may be NULL) gets one JSON line a completion. */
 struct evaluation {
