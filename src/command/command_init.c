@@ -1,0 +1,89 @@
+/* cohort init: a random checkpoint. */
+#include "command/command.h"
+#include "command/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The shape: a preset or a config.json; with the byte tokenizer the vocabulary is its own. */
+static cohort_status read_shape(struct model_config *config, const struct options *options, bool bytes, cohort_error *err)
+{
+    const char *preset = options_string(options, "preset"), *path = options_string(options, "config");
+    if ((preset != NULL) == (path != NULL))
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --config FILE (a config.json)");
+    if (preset != NULL)
+        return model_config_preset(config, preset, bytes ? TOKENIZER_BYTES_VOCAB : 0, err);
+    struct text text = {0};
+    cohort_status status = file_read(path, 1 << 24, &text, err);
+    if (status == COHORT_OK)
+        status = model_config_parse(config, text.data, text.length, path, err);
+    text_free(&text);
+    if (status == COHORT_OK && bytes && config->vocab_size < TOKENIZER_BYTES_VOCAB)
+        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: vocab_size %d is less than the %d of the byte tokenizer", path, (int)config->vocab_size,
+                           (int)TOKENIZER_BYTES_VOCAB);
+    return status;
+}
+
+/* The ids that end a completion, from the tokenizer that is in the folder now. */
+static void set_special_ids(struct model_config *config, const struct tokenizer *tokenizer)
+{
+    int32_t end = tokenizer_find(tokenizer, "<|im_end|>"), text_end = tokenizer_find(tokenizer, "<|endoftext|>");
+    int32_t n = 0;
+    if (end >= 0 && end < config->vocab_size)
+        config->eos_ids[n++] = end;
+    if (text_end >= 0 && text_end < config->vocab_size) {
+        config->eos_ids[n++] = text_end;
+        config->pad_id = config->bos_id = text_end;
+    }
+    if (n > 0)
+        config->n_eos = n;
+}
+
+cohort_status command_init(struct options *options, const struct command_rewards *extra, const cohort_observer *observer, cohort_error *err)
+{
+    (void)extra;
+    const char *out = options_string(options, "out"), *source = options_string(options, "tokenizer");
+    bool bytes = source != NULL && strcmp(source, "bytes") == 0;
+    struct model_config config = {0};
+    struct param_table params = {0};
+    struct checkpoint_folder folder = {0};
+    struct tokenizer *tokenizer = NULL;
+    cohort_status status = COHORT_OK;
+    if (out == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "no folder given: pass --out DIR");
+    if (file_exists(out))
+        return error_set(err, COHORT_ERR_STATE, "%s: already exists; remove it or choose another --out", out);
+    TRY(read_shape(&config, options, bytes, err));
+    enum dtype type = strcmp(options_string(options, "dtype"), "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
+    struct checkpoint_init init = {.seed = (uint64_t)options_int(options, "seed"), .standard_deviation = 0.02f, .type = type};
+    const json_t *range = json_object_get(config.config_json, "initializer_range");
+    if (json_is_number(range))
+        init.standard_deviation = (float)json_number_value(range);
+    TRY_GOTO(model_config_params(&config, &params, err));
+    TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
+    if (bytes)
+        TRY_GOTO(tokenizer_write_bytes(folder.temporary, err));
+    else if (source != NULL)
+        TRY_GOTO(checkpoint_copy_tokenizer(source, folder.temporary, err));
+    if (source != NULL) {
+        TRY_GOTO(tokenizer_load(&tokenizer, folder.temporary, err));
+        if (tokenizer_size(tokenizer) > config.vocab_size) {
+            status = error_set(err, COHORT_ERR_ARGUMENT, "%s: the tokenizer has %d tokens, the model only %d rows", source,
+                               (int)tokenizer_size(tokenizer), (int)config.vocab_size);
+            goto cleanup;
+        }
+        set_special_ids(&config, tokenizer);
+    }
+    TRY_GOTO(model_config_save(&config, type, folder.temporary, err));
+    TRY_GOTO(checkpoint_write_weights(folder.temporary, &params, type, 0, checkpoint_init_fetch, &init, err));
+    TRY_GOTO(checkpoint_folder_commit(&folder, err));
+    observer_message(observer, "%s: %.1f M parameters, %s%s", out, (double)params.n_weights / 1e6, dtype_name(type),
+                     source == NULL ? "; no tokenizer (pass --tokenizer DIR or bytes to add one)" : "");
+cleanup:
+    if (status != COHORT_OK)
+        checkpoint_folder_abandon(&folder);
+    tokenizer_destroy(tokenizer);
+    param_table_free(&params);
+    model_config_free(&config);
+    return status;
+}
