@@ -69,24 +69,16 @@ static void pack_a_t(void *block, const void *x, int64_t stride, int rows, int64
     }
 }
 
-#define LOAD_C(tile, p, add)                                                                       \
-    do {                                                                                           \
-        if (add)                                                                                   \
-            _tile_loadd(tile, p, c_bytes);                                                         \
-        else                                                                                       \
-            _tile_zero(tile);                                                                      \
-    } while (0)
-
 static void kernel(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                   int64_t c_stride, bool add)
+                   int64_t c_stride)
 {
     const char *a = block, *b = panel;
     const int64_t c_bytes = c_stride * (int64_t)sizeof(float);
     float *c_low = c + 16 * c_stride;
     /* The tile intrinsics do not tell the compiler what memory they read. */
     __asm__ volatile("" ::: "memory");
-    LOAD_C(0, c, add);
-    LOAD_C(1, c + 16, add);
+    _tile_zero(0);
+    _tile_zero(1);
     if (rows <= 16) {
         for (int64_t i = 0; i < steps; i++, a += STEP_BYTES, b += STEP_BYTES) {
             for (int line = 0; line < STEP_BYTES; line += 64)
@@ -101,8 +93,8 @@ static void kernel(const void *block, const void *panel, int64_t steps, int rows
         _tile_stored(1, c + 16, c_bytes);
         return;
     }
-    LOAD_C(2, c_low, add);
-    LOAD_C(3, c_low + 16, add);
+    _tile_zero(2);
+    _tile_zero(3);
     for (int64_t i = 0; i < steps; i++, a += STEP_BYTES, b += STEP_BYTES) {
         _tile_loadd(6, b, 128);
         _tile_loadd(4, a, 64);
@@ -127,7 +119,6 @@ const struct cpu_matmul matmul_bf16_amx = {
     .k_unit = K_UNIT,
     .a_bytes = 2,
     .b_bytes = 2,
-    .pass_steps = 16,
     .begin = begin,
     .end = end,
     .pack_a = pack_a,

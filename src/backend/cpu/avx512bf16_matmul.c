@@ -117,13 +117,13 @@ void matmul_pack_b_t_dot(void *panel, const void *w, int64_t stride, int cols, i
 static inline __attribute__((always_inline)) void multiply_rows(const uint32_t *a,
                                                                 const uint32_t *b, int64_t steps,
                                                                 const int rows, float *c,
-                                                                int64_t c_stride, bool add)
+                                                                int64_t c_stride)
 {
     __m512 sum[MR][2];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
-        sum[r][0] = add ? _mm512_loadu_ps(c + r * c_stride) : _mm512_setzero_ps();
-        sum[r][1] = add ? _mm512_loadu_ps(c + r * c_stride + 16) : _mm512_setzero_ps();
+        sum[r][0] = _mm512_setzero_ps();
+        sum[r][1] = _mm512_setzero_ps();
     }
     for (int64_t i = 0; i < steps * PAIRS; i++, a += MR, b += NR) {
         _mm_prefetch((const char *)b + PREFETCH_BYTES, _MM_HINT_T0);
@@ -145,10 +145,10 @@ static inline __attribute__((always_inline)) void multiply_rows(const uint32_t *
 }
 
 #define ROWS(n)                                                                                    \
-    case n: multiply_rows(block, panel, steps, n, c, c_stride, add); break;
+    case n: multiply_rows(block, panel, steps, n, c, c_stride); break;
 
 static void kernel(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                   int64_t c_stride, bool add)
+                   int64_t c_stride)
 {
     switch (rows) {
         ROWS(1)

@@ -95,35 +95,22 @@ static void store_tile(const struct product *q, const float *tile, int64_t row, 
     q->provider->store(tile, q->provider->nr, rows, cols, c, q->c_stride, q->c_type, q->accumulate);
 }
 
-/* One block by the panels first .. first + count over all of k, in passes of pass_steps: the
- * accumulators wait in tiles (fp32, so exactly) while the other panels have their turn. panel_bytes
- * apart. */
+/* One block by the panels first .. first + count, panel_bytes apart, over all of k. */
 static void multiply_block(const struct product *q, const char *block, const char *panels,
                            size_t panel_bytes, int64_t first, int64_t count, int64_t steps,
-                           int64_t row, int rows, float *tiles)
+                           int64_t row, int rows, float *tile)
 {
     const struct cpu_matmul *p = q->provider;
-    const int64_t tile = (int64_t)p->mr * p->nr;
-    int64_t pass = p->pass_steps > 0 && count > 1 ? p->pass_steps : steps;
-    for (int64_t s = 0; s < steps; s += pass) {
-        int64_t now = min64(pass, steps - s);
-        const char *a = block + (size_t)s * a_step_bytes(p);
-        for (int64_t i = 0; i < count; i++) {
-            const char *b = panels + (size_t)i * panel_bytes + (size_t)s * b_step_bytes(p);
-            int64_t col = (first + i) * p->nr;
-            int64_t cols = min64(p->nr, q->n - col);
-            float *t = tiles + i * tile;
-            int64_t t_stride = p->nr;
-            bool last = s + now == steps;
-            bool direct =
-                rows == p->mr && cols == p->nr && q->c_type == DTYPE_F32 && !q->accumulate;
-            if (direct && pass == steps) {
-                t = (float *)(void *)q->c + row * q->c_stride + col;
-                t_stride = q->c_stride;
-            }
-            p->kernel(a, b, now, rows, t, t_stride, s > 0);
-            if (last && t_stride == p->nr && t == tiles + i * tile)
-                store_tile(q, t, row, rows, col, cols);
+    const bool plain = rows == p->mr && q->c_type == DTYPE_F32 && !q->accumulate;
+    for (int64_t i = 0; i < count; i++) {
+        const char *panel = panels + (size_t)i * panel_bytes;
+        const int64_t col = (first + i) * p->nr, cols = min64(p->nr, q->n - col);
+        if (plain && cols == p->nr) {
+            float *c = (float *)(void *)q->c + row * q->c_stride + col;
+            p->kernel(block, panel, steps, rows, c, q->c_stride);
+        } else {
+            p->kernel(block, panel, steps, rows, tile, p->nr);
+            store_tile(q, tile, row, rows, col, cols);
         }
     }
 }
@@ -131,26 +118,26 @@ static void multiply_block(const struct product *q, const char *block, const cha
 /* The negative control: two sums instead of one. */
 static void multiply_split(const struct product *q, const char *block, const char *panels,
                            size_t panel_bytes, int64_t first, int64_t count, int64_t steps,
-                           int64_t row, int rows, float *tiles)
+                           int64_t row, int rows, float *tile)
 {
     const struct cpu_matmul *p = q->provider;
-    const int64_t tile = (int64_t)p->mr * p->nr, half = steps / 2;
+    const int64_t size = (int64_t)p->mr * p->nr, half = steps / 2;
     for (int64_t i = 0; i < count; i++) {
         const char *b = panels + (size_t)i * panel_bytes;
         int64_t col = (first + i) * p->nr;
-        p->kernel(block, b, half, rows, tiles, p->nr, false);
+        p->kernel(block, b, half, rows, tile, p->nr);
         p->kernel(block + (size_t)half * a_step_bytes(p), b + (size_t)half * b_step_bytes(p),
-                  steps - half, rows, tiles + tile, p->nr, false);
+                  steps - half, rows, tile + size, p->nr);
         for (int64_t j = 0; j < (int64_t)rows * p->nr; j++)
-            tiles[j] += tiles[tile + j];
-        store_tile(q, tiles, row, rows, col, min64(p->nr, q->n - col));
+            tile[j] += tile[size + j];
+        store_tile(q, tile, row, rows, col, min64(p->nr, q->n - col));
     }
 }
 
 static void multiply_item(const struct product *q, const struct cut *cut, int64_t item,
-                          const char *packed_a, int64_t row0, int64_t rows, char *panel,
-                          float *tiles)
+                          const char *packed_a, int64_t row0, int64_t rows, char *panel)
 {
+    _Alignas(64) float tile[2 * MATMUL_MAX_MR * MATMUL_MAX_NR];
     const struct cpu_matmul *p = q->provider;
     const size_t block_bytes = (size_t)cut->steps * a_step_bytes(p);
     const size_t panel_bytes = (size_t)cut->steps * b_step_bytes(p);
@@ -175,10 +162,10 @@ static void multiply_item(const struct product *q, const struct cut *cut, int64_
             int block_rows = (int)min64(p->mr, rows - i * p->mr);
             if (COHORT_BREAK_REDUCTION && q->split_k)
                 multiply_split(q, block, panels, panel_bytes, j, together, cut->steps,
-                               row0 + i * p->mr, block_rows, tiles);
+                               row0 + i * p->mr, block_rows, tile);
             else
                 multiply_block(q, block, panels, panel_bytes, j, together, cut->steps,
-                               row0 + i * p->mr, block_rows, tiles);
+                               row0 + i * p->mr, block_rows, tile);
         }
     }
 }
@@ -200,11 +187,9 @@ static void *multiply(struct backend *backend, struct product *q)
     const int64_t max_rows = min64(q->m, min64(fit, MAX_ROWS / p->mr + 1) * p->mr);
 
     const size_t a_bytes = round_up((size_t)div_up(max_rows, p->mr) * block_bytes);
-    const size_t tiles_bytes = sizeof(float) * MAX_PANELS * (size_t)p->mr * (size_t)p->nr;
     const size_t panel_bytes = q->packed_b != NULL ? 0 : round_up((size_t)steps * b_step_bytes(p));
     const size_t c_bytes = round_up(q->c_scratch_bytes);
-    char *scratch =
-        cpu_scratch(backend, c_bytes + a_bytes + (size_t)threads * (tiles_bytes + panel_bytes));
+    char *scratch = cpu_scratch(backend, c_bytes + a_bytes + (size_t)threads * panel_bytes);
     if (scratch == NULL)
         return NULL;
     char *packed_a = scratch + c_bytes;
@@ -218,8 +203,7 @@ static void *multiply(struct backend *backend, struct product *q)
         int64_t items = cut.panel_groups * cut.block_groups;
 #pragma omp parallel num_threads(threads)
         {
-            char *mine =
-                packed_a + a_bytes + (size_t)omp_get_thread_num() * (tiles_bytes + panel_bytes);
+            char *panel = packed_a + a_bytes + (size_t)omp_get_thread_num() * panel_bytes;
             if (p->begin != NULL)
                 p->begin();
 #pragma omp for schedule(static)
@@ -233,8 +217,7 @@ static void *multiply(struct backend *backend, struct product *q)
             }
 #pragma omp for schedule(dynamic, 1)
             for (int64_t item = 0; item < items; item++)
-                multiply_item(q, &cut, item, packed_a, row0, rows, mine + tiles_bytes,
-                              (float *)(void *)mine);
+                multiply_item(q, &cut, item, packed_a, row0, rows, panel);
             if (p->end != NULL)
                 p->end();
         }

@@ -101,14 +101,14 @@ static void pack_b_t_bf16(void *panel, const void *w, int64_t stride, int cols, 
 static inline __attribute__((always_inline)) void multiply_rows(const float *a, const void *b,
                                                                 enum dtype type, int64_t steps,
                                                                 const int rows, float *c,
-                                                                int64_t c_stride, bool add)
+                                                                int64_t c_stride)
 {
     vf sum[MR][COLUMNS];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int j = 0; j < COLUMNS; j++)
-            sum[r][j] = add ? vf_load(c + r * c_stride + j * VW) : vf_zero();
+            sum[r][j] = vf_zero();
     for (int64_t i = 0; i < steps; i++) {
         vf w[COLUMNS];
         __builtin_prefetch((const char *)b + (size_t)(i * NR) * dtype_bytes(type) + PREFETCH_BYTES);
@@ -133,11 +133,11 @@ static inline __attribute__((always_inline)) void multiply_rows(const float *a, 
 }
 
 #define ROWS(n)                                                                                    \
-    case n: multiply_rows(a, b, type, steps, n, c, c_stride, add); break;
+    case n: multiply_rows(a, b, type, steps, n, c, c_stride); break;
 
 static inline __attribute__((always_inline)) void multiply(const float *a, const void *b,
                                                            enum dtype type, int64_t steps, int rows,
-                                                           float *c, int64_t c_stride, bool add)
+                                                           float *c, int64_t c_stride)
 {
     switch (rows) {
         ROWS(1)
@@ -161,14 +161,14 @@ static inline __attribute__((always_inline)) void multiply(const float *a, const
 }
 
 static void kernel_f32(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                       int64_t c_stride, bool add)
+                       int64_t c_stride)
 {
-    multiply(block, panel, DTYPE_F32, steps, rows, c, c_stride, add);
+    multiply(block, panel, DTYPE_F32, steps, rows, c, c_stride);
 }
 static void kernel_bf16(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                        int64_t c_stride, bool add)
+                        int64_t c_stride)
 {
-    multiply(block, panel, DTYPE_BF16, steps, rows, c, c_stride, add);
+    multiply(block, panel, DTYPE_BF16, steps, rows, c, c_stride);
 }
 
 /* Also the store of the providers in files of their own, in the AVX-512 compilation. */
