@@ -4,9 +4,7 @@
  * with rows of zeros: the tile instructions work row by row, so what is beside a row does not touch
  * it. TDPBF16PS flushes denormals and rounds to nearest even whatever MXCSR says. */
 #include "backend/cpu/cpu_matmul.h"
-
-#include <immintrin.h>
-#include <string.h>
+#include "backend/cpu/cpu_matmul_pairs.h"
 
 enum {
     MR = 32,
@@ -51,21 +49,24 @@ static void pack_a(void *block, const void *x, int64_t stride, int rows, int64_t
     }
 }
 
-/* From [k, rows]: 32 of k by 32 rows is one step. A panel of the same data has the pairs of k
- * beside each other for each row; its 16 x 16 pairs are the transpose of a tile. */
+/* From [k, rows]: pairs of k beside each other for each of 16 rows are the transpose of a tile. */
 static void pack_a_t(void *block, const void *x, int64_t stride, int rows, int64_t k)
 {
     char *to = block;
     const uint16_t *from = x;
     for (int64_t k0 = 0; k0 < k; k0 += K_UNIT, to += STEP_BYTES) {
-        uint32_t pairs[16][NR];
-        int64_t now = k - k0 < K_UNIT ? k - k0 : K_UNIT;
-        matmul_pack_b_t_dot(pairs, from + k0 * stride, stride, rows, now);
-        uint32_t row[NR][16];
-        for (int r = 0; r < NR; r++)
-            for (int i = 0; i < 16; i++)
-                row[r][i] = pairs[i][r];
-        memcpy(to, row, sizeof row);
+        __m512i tile[2][16];
+        for (int i = 0; i < 16; i++) {
+            __m512i pair[2];
+            interleave_rows(pair, from, stride, rows, k0 + 2 * i, k);
+            tile[0][i] = pair[0];
+            tile[1][i] = pair[1];
+        }
+        for (int half = 0; half < (rows > 16 ? 2 : 1); half++) {
+            transpose_pairs(tile[half]);
+            for (int r = 0; r < 16; r++)
+                _mm512_storeu_si512(to + half * TILE_BYTES + r * 64, tile[half][r]);
+        }
     }
 }
 

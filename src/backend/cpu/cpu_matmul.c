@@ -145,29 +145,36 @@ static void multiply_item(const struct product *q, const struct cut *cut, int64_
     int64_t panel_end = min64(cut->panels, panel_begin + cut->panels_each);
     int64_t block_begin = item % cut->block_groups * cut->blocks_each;
     int64_t block_end = min64(cut->blocks, block_begin + cut->blocks_each);
-    /* A weight's panels stay where they are and are taken together; others are packed one at a
-     * time. */
-    int64_t together = q->packed_b != NULL ? panel_end - panel_begin : 1;
-    for (int64_t j = panel_begin; j < panel_end; j += together) {
-        const char *panels = panel;
-        if (q->packed_b != NULL) {
-            panels = q->packed_b + (size_t)j * panel_bytes;
-        } else {
-            int cols = (int)min64(p->nr, q->n - j * p->nr);
-            p->pack_b_t(panel, q->b + (size_t)(j * p->nr) * dtype_bytes(p->type), q->b_stride, cols,
-                        q->k);
-        }
-        for (int64_t i = block_begin; i < block_end; i++) {
-            const char *block = packed_a + (size_t)i * block_bytes;
-            int block_rows = (int)min64(p->mr, rows - i * p->mr);
-            if (COHORT_BREAK_REDUCTION && q->split_k)
-                multiply_split(q, block, panels, panel_bytes, j, together, cut->steps,
-                               row0 + i * p->mr, block_rows, tile);
-            else
-                multiply_block(q, block, panels, panel_bytes, j, together, cut->steps,
-                               row0 + i * p->mr, block_rows, tile);
-        }
+    const char *panels = panel;
+    if (q->packed_b != NULL) {
+        panels = q->packed_b + (size_t)panel_begin * panel_bytes;
+    } else {
+        for (int64_t j = panel_begin; j < panel_end; j++)
+            p->pack_b_t(panel + (size_t)(j - panel_begin) * panel_bytes,
+                        q->b + (size_t)(j * p->nr) * dtype_bytes(p->type), q->b_stride,
+                        (int)min64(p->nr, q->n - j * p->nr), q->k);
     }
+    for (int64_t i = block_begin; i < block_end; i++) {
+        const char *block = packed_a + (size_t)i * block_bytes;
+        const int64_t row = row0 + i * p->mr;
+        int block_rows = (int)min64(p->mr, rows - i * p->mr);
+        (COHORT_BREAK_REDUCTION && q->split_k ? multiply_split : multiply_block)(
+            q, block, panels, panel_bytes, panel_begin, panel_end - panel_begin, cut->steps, row,
+            block_rows, tile);
+    }
+}
+
+/* Packs block i of the rows from row0 on. */
+static void pack_block(const struct product *q, char *packed_a, size_t block_bytes, int64_t i,
+                       int64_t row0, int64_t rows)
+{
+    const struct cpu_matmul *p = q->provider;
+    const int64_t row = row0 + i * p->mr;
+    const int block_rows = (int)min64(p->mr, rows - i * p->mr);
+    const char *a =
+        q->a + (size_t)(q->a_transposed ? row : row * q->a_stride) * dtype_bytes(p->type);
+    (q->a_transposed ? p->pack_a_t : p->pack_a)(packed_a + (size_t)i * block_bytes, a, q->a_stride,
+                                                block_rows, q->k);
 }
 
 static size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -187,7 +194,10 @@ static void *multiply(struct backend *backend, struct product *q)
     const int64_t max_rows = min64(q->m, min64(fit, MAX_ROWS / p->mr + 1) * p->mr);
 
     const size_t a_bytes = round_up((size_t)div_up(max_rows, p->mr) * block_bytes);
-    const size_t panel_bytes = q->packed_b != NULL ? 0 : round_up((size_t)steps * b_step_bytes(p));
+    const struct cut most = cut_work(q, max_rows, threads);
+    const size_t panel_bytes =
+        q->packed_b != NULL ? 0
+                            : round_up((size_t)most.panels_each * (size_t)steps * b_step_bytes(p));
     const size_t c_bytes = round_up(q->c_scratch_bytes);
     char *scratch = cpu_scratch(backend, c_bytes + a_bytes + (size_t)threads * panel_bytes);
     if (scratch == NULL)
@@ -199,23 +209,21 @@ static void *multiply(struct backend *backend, struct product *q)
     for (int64_t row0 = 0; row0 < q->m; row0 += max_rows) {
         const int64_t rows = min64(max_rows, q->m - row0);
         const struct cut cut = cut_work(q, rows, threads);
-        const size_t type_bytes = dtype_bytes(p->type);
-        int64_t items = cut.panel_groups * cut.block_groups;
+        const int64_t items = cut.panel_groups * cut.block_groups;
+        /* A single block is packed here: with few rows a barrier costs more. */
+        if (cut.blocks == 1)
+            pack_block(q, packed_a, block_bytes, 0, row0, rows);
 #pragma omp parallel num_threads(threads)
         {
             char *panel = packed_a + a_bytes + (size_t)omp_get_thread_num() * panel_bytes;
             if (p->begin != NULL)
                 p->begin();
+            if (cut.blocks > 1) {
 #pragma omp for schedule(static)
-            for (int64_t i = 0; i < cut.blocks; i++) {
-                int64_t row = row0 + i * p->mr;
-                int block_rows = (int)min64(p->mr, row0 + rows - row);
-                int64_t at = q->a_transposed ? row : row * q->a_stride;
-                (q->a_transposed ? p->pack_a_t : p->pack_a)(packed_a + (size_t)i * block_bytes,
-                                                            q->a + (size_t)at * type_bytes,
-                                                            q->a_stride, block_rows, q->k);
+                for (int64_t i = 0; i < cut.blocks; i++)
+                    pack_block(q, packed_a, block_bytes, i, row0, rows);
             }
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
             for (int64_t item = 0; item < items; item++)
                 multiply_item(q, &cut, item, packed_a, row0, rows, panel);
             if (p->end != NULL)
