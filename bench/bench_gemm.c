@@ -82,14 +82,14 @@ static void *random_matrix(int64_t count, enum dtype type, uint64_t stream)
 /* Bytes a second of reading 512 MiB by all threads, the best of five. */
 static double read_bandwidth(int threads)
 {
-    const int64_t count = (int64_t)64 << 20;
-    uint64_t *x = random_matrix(count * 2, DTYPE_F32, 99);
+    const uint64_t count = (uint64_t)64 << 20;
+    uint64_t *x = random_matrix((int64_t)count * 2, DTYPE_F32, 99);
     double best = 0.0;
     uint64_t sum = 0;
     for (int run = 0; run < 5; run++) {
         double start = now();
 #pragma omp parallel for num_threads(threads) reduction(+ : sum) schedule(static)
-        for (int64_t i = 0; i < count; i += 8)
+        for (uint64_t i = 0; i < count; i += 8)
             sum +=
                 x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
         double rate = (double)count * 8.0 / (now() - start);

@@ -300,7 +300,7 @@ static void check_invariance(const char *isa, enum dtype type, int64_t n, int64_
                         isa, dtype_name(type), (long long)n, (long long)k, (long long)first,
                         (long long)m, threads);
             }
-            forward_rows(backend, weight, type, x, 0, m, n, k, 2, half, DTYPE_BF16);
+            forward_rows(backend, weight, type, x, 0, m, n, k, dtype_bytes(type), half, DTYPE_BF16);
             for (int64_t i = 0; i < m * n; i++)
                 if (half[i] != bf16_from_f32(alone[i]))
                     fail_msg("%s %s: bf16 result %lld is not the rounded fp32 result", isa,
@@ -330,6 +330,74 @@ static void test_row_invariance(void **state)
             check_invariance(isa_names[i], (enum dtype)type, 33, 95);
         }
     }
+}
+
+/* More rows than are packed at once, and the longest k: sampled rows against the same rows alone.
+ */
+static void check_sampled(struct backend *backend, int64_t m, int64_t n, int64_t k, int64_t every)
+{
+    char *x = random_matrix(m * k, DTYPE_BF16, 16);
+    void *w = random_matrix(n * k, DTYPE_BF16, 17);
+    struct weight *weight = make_weight(backend, w, n, k, DTYPE_BF16);
+    float *y = must(malloc((size_t)(m * n) * sizeof(float)));
+    float *row = must(malloc((size_t)n * sizeof(float)));
+    forward_rows(backend, weight, DTYPE_BF16, x, 0, m, n, k, 0, y, DTYPE_F32);
+    for (int64_t i = 0; i < m; i += every) {
+        forward_rows(backend, weight, DTYPE_BF16, x, i, 1, n, k, 0, row, DTYPE_F32);
+        if (memcmp(row, y + i * n, (size_t)n * sizeof(float)) != 0)
+            fail_msg("%s: row %lld of %lld, k %lld, differs from the row alone",
+                     backend->provider_bf16, (long long)i, (long long)m, (long long)k);
+    }
+    backend->ops->weight_destroy(backend, weight);
+    free(x);
+    free(w);
+    free(y);
+    free(row);
+}
+
+static void test_large_invariance(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_ISAS; i++) {
+        struct backend *backend = open_backend(isa_names[i], 2);
+        if (backend == NULL)
+            continue;
+        check_sampled(backend, 8192, 40, 48, 31);
+        check_sampled(backend, 40, 40, 25600, 13);
+        backend_destroy(backend);
+    }
+}
+
+/* A bf16 dx is the rounded fp32 dx, also where it is summed in scratch by parts: 300 rows are two
+ * parts. */
+static void test_backward_input_parts(void **state)
+{
+    (void)state;
+    const int64_t m = 300, n = 2049, k = 16384, period = 65521;
+    struct backend *backend = open_backend(NULL, 2);
+    uint16_t *dy = random_matrix(m * n, DTYPE_BF16, 18), *w = must(malloc((size_t)(n * k) * 2));
+    uint16_t *some = random_matrix(period, DTYPE_BF16, 20);
+    for (int64_t i = 0; i < n * k; i++)
+        w[i] = some[i % period];
+    struct weight *weight = make_weight(backend, w, n, k, DTYPE_BF16);
+    float *exact = must(malloc((size_t)(m * k) * sizeof(float)));
+    uint16_t *rounded = must(malloc((size_t)(m * k) * sizeof(uint16_t)));
+    struct matmul_backward_input p = {.w = weight, .m = m, .dy = dy, .dy_stride = n, .dx = exact};
+    backend->ops->matmul_backward_input(backend, &p);
+    p.dx = rounded;
+    p.dx_type = DTYPE_BF16;
+    backend->ops->matmul_backward_input(backend, &p);
+    for (int64_t i = 0; i < m * k; i++)
+        if (rounded[i] != bf16_from_f32(exact[i]))
+            fail_msg("element %lld of %lld is not the rounded fp32 result", (long long)i,
+                     (long long)(m * k));
+    backend->ops->weight_destroy(backend, weight);
+    backend_destroy(backend);
+    free(dy);
+    free(w);
+    free(some);
+    free(exact);
+    free(rounded);
 }
 
 /* The accumulated result is old + finished sum, one addition. */
@@ -484,8 +552,9 @@ static void test_create_errors(void **state)
     assert_non_null(strstr(err.message, "key cache"));
     assert_null(block);
     assert_int_equal(backend->ops->alloc(backend, &block, 5 << 20, "key cache", &err), COHORT_OK);
-    for (size_t i = 0; i < 5 << 20; i++)
-        assert_int_equal(((char *)block)[i], 0);
+    assert_int_equal((uintptr_t)block % 64, 0);
+    assert_int_equal(((char *)block)[0], 0);
+    assert_memory_equal(block, (char *)block + 1, (5 << 20) - 1);
     backend->ops->free(backend, block);
     struct weight *weight = NULL;
     assert_int_equal(backend->ops->weight_create(backend, &weight, NULL, INT64_MAX / 2,
@@ -509,6 +578,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_row_invariance),
+        cmocka_unit_test(test_large_invariance),
+        cmocka_unit_test(test_backward_input_parts),
         cmocka_unit_test(test_accumulate_is_one_addition),
         cmocka_unit_test(test_nan_stays_in_its_row),
         cmocka_unit_test(test_backward_threads),

@@ -209,6 +209,7 @@ static void *multiply(struct backend *backend, struct product *q)
     for (int64_t row0 = 0; row0 < q->m; row0 += max_rows) {
         const int64_t rows = min64(max_rows, q->m - row0);
         const struct cut cut = cut_work(q, rows, threads);
+        assert(cut.panels_each == most.panels_each); /* it does not depend on the rows */
         const int64_t items = cut.panel_groups * cut.block_groups;
         /* A single block is packed here: with few rows a barrier costs more. */
         if (cut.blocks == 1)

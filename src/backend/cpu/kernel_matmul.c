@@ -3,10 +3,6 @@
  * [k][MR] floats, panels [k][NR] of the stored type. Each element of C has one accumulator that
  * takes its products in ascending k. */
 #include "backend/cpu/cpu_matmul.h"
-
-/* The portable vectors are wider than the baseline's registers; no function with them is called
- * across files. */
-#pragma GCC diagnostic ignored "-Wpsabi"
 #include "backend/cpu/simd.h"
 
 /* As many accumulators as the registers hold beside two vectors of B and one of A. */
