@@ -21,6 +21,7 @@ enum {
     PANELS_BYTES = 1536 << 10, /* the panels of one piece of work: in the second-level cache */
     MAX_ROWS = 2048,           /* rows packed at once */
     REDUCTION_BLOCK = 2048,    /* k of a backward product summed at once */
+    ALONE_PRODUCTS = 32768,    /* fewer multiplications are not worth a second thread */
     SUM_BYTES = 16 << 20,      /* fp32 sums of a bf16 gradient */
     MAX_PANELS = 64            /* of one piece of work */
 };
@@ -187,7 +188,8 @@ static void *multiply(struct backend *backend, struct product *q)
     if (q->m == 0 || q->n == 0)
         return NULL;
     assert(q->k > 0);
-    const int threads = backend->threads;
+    const int threads =
+        (double)q->m * (double)q->n * (double)q->k < ALONE_PRODUCTS ? 1 : backend->threads;
     const int64_t steps = div_up(q->k, p->k_unit);
     const size_t block_bytes = (size_t)steps * a_step_bytes(p);
     const int64_t fit = max64(1, PACKED_A_BYTES / (int64_t)block_bytes);
