@@ -1,0 +1,250 @@
+/* The CPU backend: what this machine has, the table of operations, memory.
+ *
+ * Owns the scratch that operations share. The instruction set and the providers of matrix products
+ * are chosen at creation and never again (invariant I2). */
+#include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/cpu_matmul.h"
+
+#include "base/memory.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if defined(COHORT_X86)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#endif
+
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, MAX_THREADS = 1024 };
+
+/* In ascending order: a machine that has one has those before it. */
+enum level {
+    LEVEL_PORTABLE,
+    LEVEL_AVX2,
+    LEVEL_AVX512,
+    LEVEL_AVX512_BF16,
+    LEVEL_AMX_BF16,
+    N_LEVELS
+};
+
+static const char *const level_names[N_LEVELS] = {"portable", "avx2", "avx512", "avx512-bf16",
+                                                  "amx-bf16"};
+
+#if defined(COHORT_X86)
+static uint64_t enabled_state(void)
+{
+    uint32_t low = 0, high = 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static bool has_bits(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
+
+/* Linux gives a process the tile registers only when it asks. */
+static bool may_use_tiles(void)
+{
+    const long request_permission = 0x1023, tile_data = 18;
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+/* The bits are those of Intel's manual, volume 2A, CPUID; state components of volume 1, 13.1. */
+static enum level detect(void)
+{
+    const uint32_t fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+    const uint32_t avx2 = 1u << 5,
+                   avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* f, dq, bw, vl */
+    const uint32_t amx = 1u << 22 | 1u << 24, avx512_bf16 = 1u << 5;
+    const uint64_t ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !has_bits(c, fma | osxsave | avx | f16c))
+        return LEVEL_PORTABLE;
+    const uint64_t state = enabled_state();
+    uint32_t a1 = 0, b1 = 0, c1 = 0, d1 = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has_bits(b, avx2) || !has_bits(state, ymm))
+        return LEVEL_PORTABLE;
+    if (!has_bits(b, avx512) || !has_bits(state, zmm))
+        return LEVEL_AVX2;
+    if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) || !has_bits(a1, avx512_bf16))
+        return LEVEL_AVX512;
+    if (!has_bits(d, amx) || !has_bits(state, tiles) || !may_use_tiles())
+        return LEVEL_AVX512_BF16;
+    return LEVEL_AMX_BF16;
+}
+#else
+static enum level detect(void) { return LEVEL_PORTABLE; }
+#endif
+
+cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const char *what,
+                        cohort_error *err)
+{
+    struct cpu_state *state = backend->state;
+    void *block = NULL;
+    memcpy(out, &block, sizeof block);
+    if (state->failed)
+        return error_set(err, COHORT_ERR_MEMORY,
+                         "%s: an earlier operation could not get its scratch memory", what);
+    const size_t alignment = bytes >= 2 * (size_t)HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    if (bytes > SIZE_MAX / 2)
+        return error_set(err, COHORT_ERR_MEMORY, "%s: %zu bytes is not a possible size", what,
+                         bytes);
+    const size_t rounded = (bytes + (bytes == 0) + alignment - 1) / alignment * alignment;
+    block = aligned_alloc(alignment, rounded);
+    if (block == NULL)
+        return error_set(err, COHORT_ERR_MEMORY,
+                         "%s: cannot allocate %zu bytes; use a smaller batch or model", what,
+                         bytes);
+    if (alignment == HUGE_PAGE)
+        (void)madvise(block, rounded, MADV_HUGEPAGE); /* a hint: without it only slower */
+    memset(block, 0, rounded);
+    memcpy(out, &block, sizeof block);
+    return COHORT_OK;
+}
+
+void cpu_free(struct backend *backend, void *memory)
+{
+    (void)backend;
+    free(memory);
+}
+
+static void copy_bytes(struct backend *backend, void *to, const void *from, size_t bytes)
+{
+    (void)backend;
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+}
+
+static void zero_bytes(struct backend *backend, void *memory, size_t bytes)
+{
+    (void)backend;
+    if (bytes > 0)
+        memset(memory, 0, bytes);
+}
+
+void *cpu_scratch(struct backend *backend, size_t bytes)
+{
+    struct cpu_state *state = backend->state;
+    if (bytes > state->scratch_bytes) {
+        cpu_free(backend, state->scratch);
+        state->scratch_bytes = 0;
+        if (cpu_alloc(backend, &state->scratch, bytes, "scratch", NULL) != COHORT_OK) {
+            state->failed = true;
+            return NULL;
+        }
+        state->scratch_bytes = bytes;
+    }
+    return state->scratch;
+}
+
+static void destroy(struct backend *backend)
+{
+    struct cpu_state *state = backend->state;
+    if (state != NULL)
+        cpu_free(backend, state->scratch);
+    mem_free(state);
+    mem_free(backend);
+}
+
+/* One table for each instruction set the kernel files are compiled for. */
+#define FIELD_portable(type, name, params) .name = name##_portable,
+#define FIELD_avx2(type, name, params)     .name = name##_avx2,
+#define FIELD_avx512(type, name, params)   .name = name##_avx512,
+#define OPS(isa)                                                                                   \
+    {                                                                                              \
+        .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .upload = copy_bytes,                 \
+        .download = copy_bytes, .zero = zero_bytes, .copy = copy_bytes,                            \
+        .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create,                      \
+        .weight_refresh = cpu_weight_refresh, .weight_destroy = cpu_weight_destroy,                \
+        .matmul_forward = cpu_matmul_forward, .matmul_backward_input = cpu_matmul_backward_input,  \
+        .matmul_backward_weight = cpu_matmul_backward_weight,                                      \
+        CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,              \
+    }
+static const struct backend_ops ops_portable = OPS(portable);
+#if defined(COHORT_X86)
+static const struct backend_ops ops_avx2 = OPS(avx2);
+static const struct backend_ops ops_avx512 = OPS(avx512);
+#endif
+
+static const struct {
+    const struct backend_ops *ops;
+    const struct cpu_matmul *bf16, *f32;
+} levels[N_LEVELS] = {
+    [LEVEL_PORTABLE] = {&ops_portable, &matmul_bf16_portable, &matmul_f32_portable},
+#if defined(COHORT_X86)
+    [LEVEL_AVX2] = {&ops_avx2, &matmul_bf16_avx2, &matmul_f32_avx2},
+    [LEVEL_AVX512] = {&ops_avx512, &matmul_bf16_avx512, &matmul_f32_avx512},
+    [LEVEL_AVX512_BF16] = {&ops_avx512, &matmul_bf16_dot, &matmul_f32_avx512},
+    [LEVEL_AMX_BF16] = {&ops_avx512, &matmul_bf16_amx, &matmul_f32_avx512},
+#endif
+};
+
+static cohort_status choose_level(const char *isa, enum level *out, cohort_error *err)
+{
+    const enum level best = detect();
+    *out = best;
+    if (isa == NULL || strcmp(isa, "auto") == 0)
+        return COHORT_OK;
+    for (int i = 0; i < N_LEVELS; i++) {
+        if (strcmp(isa, level_names[i]) != 0)
+            continue;
+        if (i > (int)best)
+            return error_set(
+                err, COHORT_ERR_UNSUPPORTED,
+                "instruction set \"%s\" is not available on this machine; the best it has is "
+                "\"%s\"",
+                isa, level_names[best]);
+        *out = (enum level)i;
+        return COHORT_OK;
+    }
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "instruction set \"%s\" is unknown; expected auto, portable, avx2, avx512, "
+                     "avx512-bf16 or amx-bf16",
+                     isa);
+}
+
+/* The cores this process may run on. */
+static int available_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CPU_COUNT(&set);
+    long online = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than a cpu_set_t has */
+    return online < 1 ? 1 : online > MAX_THREADS ? MAX_THREADS : (int)online;
+}
+
+cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads,
+                                 cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    struct backend *backend = NULL;
+    struct cpu_state *state = NULL;
+    enum level level = LEVEL_PORTABLE;
+    *out = NULL;
+    if (threads < 0 || threads > MAX_THREADS)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "threads is %d; expected 1 to %d, or 0 for all cores", threads,
+                         MAX_THREADS);
+    TRY(choose_level(isa, &level, err));
+    TRY_GOTO(mem_alloc(&backend, 1, sizeof *backend, "backend", err));
+    TRY_GOTO(mem_alloc(&state, 1, sizeof *state, "backend state", err));
+    state->matmul_bf16 = levels[level].bf16;
+    state->matmul_f32 = levels[level].f32;
+    backend->ops = levels[level].ops;
+    backend->threads = threads > 0 ? threads : available_cores();
+    backend->provider_bf16 = state->matmul_bf16->name;
+    backend->provider_f32 = state->matmul_f32->name;
+    backend->state = state;
+    *out = backend;
+    return COHORT_OK;
+cleanup:
+    mem_free(state);
+    mem_free(backend);
+    return status;
+}
+
+void backend_destroy(struct backend *backend)
+{
+    if (backend != NULL)
+        backend->ops->destroy(backend);
+}

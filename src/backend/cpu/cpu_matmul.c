@@ -1,0 +1,398 @@
+#include "backend/cpu/cpu_matmul.h"
+
+#include "base/memory.h"
+#include "backend/cpu/cpu_kernels.h"
+
+#include <assert.h>
+#include <omp.h>
+
+/* -DCOHORT_BREAK_REDUCTION=1 is the negative control of the tests: a forward product of 16 rows or
+ * more then adds two halves of k, as a kernel chosen by batch size would, and
+ * tests/kernels/test_matmul must fail. Never in a build that is used. */
+#ifndef COHORT_BREAK_REDUCTION
+#define COHORT_BREAK_REDUCTION 0
+#endif
+
+/* Sizes of the blocking. They do not touch the bits of the forward product; REDUCTION_BLOCK is part
+ * of the order of summation of the backward products, hence fixed. */
+enum {
+    PACKED_A_BYTES =
+        8 << 20, /* the packed rows that all panels are multiplied with: in the last-level cache */
+    PANELS_BYTES = 1536 << 10, /* the panels of one piece of work: in the second-level cache */
+    MAX_ROWS = 2048,           /* rows packed at once */
+    REDUCTION_BLOCK = 2048,    /* k of a backward product summed at once */
+    ALONE_PRODUCTS = 32768,    /* fewer multiplications are not worth a second thread */
+    SUM_BYTES = 16 << 20,      /* fp32 sums of a bf16 gradient */
+    MAX_PANELS = 64            /* of one piece of work */
+};
+
+static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static const struct cpu_matmul *provider_of(struct backend *backend, enum dtype type)
+{
+    const struct cpu_state *state = backend->state;
+    assert(type == DTYPE_F32 || type == DTYPE_BF16);
+    return type == DTYPE_F32 ? state->matmul_f32 : state->matmul_bf16;
+}
+
+/* Bytes of one step of a block and of a panel. */
+static size_t a_step_bytes(const struct cpu_matmul *p)
+{
+    return (size_t)p->mr * (size_t)p->k_unit * (size_t)p->a_bytes;
+}
+static size_t b_step_bytes(const struct cpu_matmul *p)
+{
+    return (size_t)p->nr * (size_t)p->k_unit * (size_t)p->b_bytes;
+}
+
+/* C[m, n] = A . B for one range of k. */
+struct product {
+    const struct cpu_matmul *provider;
+    int64_t m, n, k;
+    const char *a; /* [m, k], or [k, m] if a_transposed; rows a_stride elements apart */
+    int64_t a_stride;
+    bool a_transposed;
+    const char *packed_b; /* panels over this k, or NULL: b is [k, n], packed on the fly */
+    const char *b;
+    int64_t b_stride;
+    char *c; /* [m, n] of c_type */
+    int64_t c_stride;
+    enum dtype c_type;
+    bool accumulate;
+    size_t c_scratch_bytes; /* not 0: c is this much at the head of the scratch instead */
+    bool split_k;           /* the negative control */
+};
+
+/* How the work is cut: items are (block of panels, range of blocks). */
+struct cut {
+    int64_t steps, panels, panels_each, panel_groups;
+    int64_t blocks, blocks_each, block_groups;
+};
+
+static struct cut cut_work(const struct product *q, int64_t rows, int threads)
+{
+    const struct cpu_matmul *p = q->provider;
+    struct cut cut = {.steps = div_up(q->k, p->k_unit),
+                      .panels = div_up(q->n, p->nr),
+                      .blocks = div_up(rows, p->mr)};
+    int64_t fit = PANELS_BYTES / (int64_t)((size_t)cut.steps * b_step_bytes(p));
+    /* Four items a thread, if there are as many panels, even out what other processes take. */
+    int64_t even = div_up(cut.panels, 4 * (int64_t)threads);
+    cut.panels_each = max64(1, min64(min64(fit, even), MAX_PANELS));
+    cut.panel_groups = div_up(cut.panels, cut.panels_each);
+    int64_t groups =
+        cut.panel_groups >= threads ? 1 : div_up(2 * (int64_t)threads, cut.panel_groups);
+    cut.blocks_each = div_up(cut.blocks, min64(groups, cut.blocks));
+    cut.block_groups = div_up(cut.blocks, cut.blocks_each);
+    return cut;
+}
+
+static void store_tile(const struct product *q, const float *tile, int64_t row, int rows,
+                       int64_t col, int64_t cols)
+{
+    char *c = q->c + (size_t)(row * q->c_stride + col) * dtype_bytes(q->c_type);
+    q->provider->store(tile, q->provider->nr, rows, cols, c, q->c_stride, q->c_type, q->accumulate);
+}
+
+/* One block by the panels first .. first + count, panel_bytes apart, over all of k. */
+static void multiply_block(const struct product *q, const char *block, const char *panels,
+                           size_t panel_bytes, int64_t first, int64_t count, int64_t steps,
+                           int64_t row, int rows, float *tile)
+{
+    const struct cpu_matmul *p = q->provider;
+    const bool plain = rows == p->mr && q->c_type == DTYPE_F32 && !q->accumulate;
+    for (int64_t i = 0; i < count; i++) {
+        const char *panel = panels + (size_t)i * panel_bytes;
+        const int64_t col = (first + i) * p->nr, cols = min64(p->nr, q->n - col);
+        if (plain && cols == p->nr) {
+            float *c = (float *)(void *)q->c + row * q->c_stride + col;
+            p->kernel(block, panel, steps, rows, c, q->c_stride);
+        } else {
+            p->kernel(block, panel, steps, rows, tile, p->nr);
+            store_tile(q, tile, row, rows, col, cols);
+        }
+    }
+}
+
+/* The negative control: two sums instead of one. */
+static void multiply_split(const struct product *q, const char *block, const char *panels,
+                           size_t panel_bytes, int64_t first, int64_t count, int64_t steps,
+                           int64_t row, int rows, float *tile)
+{
+    const struct cpu_matmul *p = q->provider;
+    const int64_t size = (int64_t)p->mr * p->nr, half = steps / 2;
+    for (int64_t i = 0; i < count; i++) {
+        const char *b = panels + (size_t)i * panel_bytes;
+        int64_t col = (first + i) * p->nr;
+        p->kernel(block, b, half, rows, tile, p->nr);
+        p->kernel(block + (size_t)half * a_step_bytes(p), b + (size_t)half * b_step_bytes(p),
+                  steps - half, rows, tile + size, p->nr);
+        for (int64_t j = 0; j < (int64_t)rows * p->nr; j++)
+            tile[j] += tile[size + j];
+        store_tile(q, tile, row, rows, col, min64(p->nr, q->n - col));
+    }
+}
+
+static void multiply_item(const struct product *q, const struct cut *cut, int64_t item,
+                          const char *packed_a, int64_t row0, int64_t rows, char *panel)
+{
+    _Alignas(64) float tile[2 * MATMUL_MAX_MR * MATMUL_MAX_NR];
+    const struct cpu_matmul *p = q->provider;
+    const size_t block_bytes = (size_t)cut->steps * a_step_bytes(p);
+    const size_t panel_bytes = (size_t)cut->steps * b_step_bytes(p);
+    int64_t panel_begin = item / cut->block_groups * cut->panels_each;
+    int64_t panel_end = min64(cut->panels, panel_begin + cut->panels_each);
+    int64_t block_begin = item % cut->block_groups * cut->blocks_each;
+    int64_t block_end = min64(cut->blocks, block_begin + cut->blocks_each);
+    const char *panels = panel;
+    if (q->packed_b != NULL) {
+        panels = q->packed_b + (size_t)panel_begin * panel_bytes;
+    } else {
+        for (int64_t j = panel_begin; j < panel_end; j++)
+            p->pack_b_t(panel + (size_t)(j - panel_begin) * panel_bytes,
+                        q->b + (size_t)(j * p->nr) * dtype_bytes(p->type), q->b_stride,
+                        (int)min64(p->nr, q->n - j * p->nr), q->k);
+    }
+    for (int64_t i = block_begin; i < block_end; i++) {
+        const char *block = packed_a + (size_t)i * block_bytes;
+        const int64_t row = row0 + i * p->mr;
+        int block_rows = (int)min64(p->mr, rows - i * p->mr);
+        (COHORT_BREAK_REDUCTION && q->split_k ? multiply_split : multiply_block)(
+            q, block, panels, panel_bytes, panel_begin, panel_end - panel_begin, cut->steps, row,
+            block_rows, tile);
+    }
+}
+
+/* Packs block i of the rows from row0 on. */
+static void pack_block(const struct product *q, char *packed_a, size_t block_bytes, int64_t i,
+                       int64_t row0, int64_t rows)
+{
+    const struct cpu_matmul *p = q->provider;
+    const int64_t row = row0 + i * p->mr;
+    const int block_rows = (int)min64(p->mr, rows - i * p->mr);
+    const char *a =
+        q->a + (size_t)(q->a_transposed ? row : row * q->a_stride) * dtype_bytes(p->type);
+    (q->a_transposed ? p->pack_a_t : p->pack_a)(packed_a + (size_t)i * block_bytes, a, q->a_stride,
+                                                block_rows, q->k);
+}
+
+static size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* Returns the scratch, at whose head c is if it was asked for there; NULL if there is none (the
+ * state is then marked failed and the next checked call says so). */
+static void *multiply(struct backend *backend, struct product *q)
+{
+    const struct cpu_matmul *p = q->provider;
+    if (q->m == 0 || q->n == 0)
+        return NULL;
+    assert(q->k > 0);
+    const int threads =
+        (double)q->m * (double)q->n * (double)q->k < ALONE_PRODUCTS ? 1 : backend->threads;
+    const int64_t steps = div_up(q->k, p->k_unit);
+    const size_t block_bytes = (size_t)steps * a_step_bytes(p);
+    const int64_t fit = max64(1, PACKED_A_BYTES / (int64_t)block_bytes);
+    const int64_t max_rows = min64(q->m, min64(fit, MAX_ROWS / p->mr + 1) * p->mr);
+
+    const size_t a_bytes = round_up((size_t)div_up(max_rows, p->mr) * block_bytes);
+    const struct cut most = cut_work(q, max_rows, threads);
+    const size_t panel_bytes =
+        q->packed_b != NULL ? 0
+                            : round_up((size_t)most.panels_each * (size_t)steps * b_step_bytes(p));
+    const size_t c_bytes = round_up(q->c_scratch_bytes);
+    char *scratch = cpu_scratch(backend, c_bytes + a_bytes + (size_t)threads * panel_bytes);
+    if (scratch == NULL)
+        return NULL;
+    char *packed_a = scratch + c_bytes;
+    if (c_bytes > 0)
+        q->c = scratch;
+
+    for (int64_t row0 = 0; row0 < q->m; row0 += max_rows) {
+        const int64_t rows = min64(max_rows, q->m - row0);
+        const struct cut cut = cut_work(q, rows, threads);
+        assert(cut.panels_each == most.panels_each); /* it does not depend on the rows */
+        const int64_t items = cut.panel_groups * cut.block_groups;
+        /* A single block is packed here: with few rows a barrier costs more. */
+        if (cut.blocks == 1)
+            pack_block(q, packed_a, block_bytes, 0, row0, rows);
+#pragma omp parallel num_threads(threads)
+        {
+            char *panel = packed_a + a_bytes + (size_t)omp_get_thread_num() * panel_bytes;
+            if (p->begin != NULL)
+                p->begin();
+            if (cut.blocks > 1) {
+#pragma omp for schedule(static)
+                for (int64_t i = 0; i < cut.blocks; i++)
+                    pack_block(q, packed_a, block_bytes, i, row0, rows);
+            }
+#pragma omp for schedule(dynamic, 1) nowait
+            for (int64_t item = 0; item < items; item++)
+                multiply_item(q, &cut, item, packed_a, row0, rows, panel);
+            if (p->end != NULL)
+                p->end();
+        }
+    }
+    return scratch;
+}
+
+void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p)
+{
+    const struct weight *w = p->w;
+    assert(!p->accumulate || p->y_type == DTYPE_F32);
+    struct product q = {.provider = w->provider,
+                        .m = p->m,
+                        .n = w->n,
+                        .k = w->k,
+                        .a = p->x,
+                        .a_stride = w->k,
+                        .packed_b = w->packed,
+                        .c = p->y,
+                        .c_stride = p->y_stride,
+                        .c_type = p->y_type,
+                        .accumulate = p->accumulate,
+                        .split_k = COHORT_BREAK_REDUCTION && p->m >= 16};
+    multiply(backend, &q);
+}
+
+/* The reduction of dx = dy . w runs over n, in blocks, for the rows of one q. */
+static void *multiply_blocks(struct backend *backend, struct product *q, const struct weight *w,
+                             const char *dy)
+{
+    const size_t type_bytes = dtype_bytes(w->type);
+    void *scratch = NULL;
+    bool accumulate = q->accumulate;
+    for (int64_t n0 = 0; n0 < w->n; n0 += REDUCTION_BLOCK) {
+        q->k = min64(REDUCTION_BLOCK,
+                     w->n - n0); /* the first is the largest: the scratch grows there or never */
+        q->a = dy + (size_t)n0 * type_bytes;
+        q->b = (const char *)w->natural + (size_t)(n0 * w->k) * type_bytes;
+        q->accumulate = accumulate || n0 > 0;
+        scratch = multiply(backend, q);
+        if (scratch == NULL)
+            break;
+    }
+    return scratch;
+}
+
+/* A bf16 dx of more than one block is summed in fp32 scratch first, some rows at a time. */
+void cpu_matmul_backward_input(struct backend *backend, const struct matmul_backward_input *p)
+{
+    const struct weight *w = p->w;
+    const struct cpu_matmul *provider = w->provider;
+    assert(!p->accumulate || p->dx_type == DTYPE_F32);
+    const bool sum_apart = p->dx_type != DTYPE_F32 && w->n > REDUCTION_BLOCK;
+    const int64_t fit = max64(1, SUM_BYTES / (w->k * (int64_t)sizeof(float) * provider->mr));
+    const int64_t max_rows = sum_apart ? min64(p->m, fit * provider->mr) : p->m;
+    for (int64_t row0 = 0; row0 < p->m; row0 += max_rows) {
+        const int64_t rows = min64(max_rows, p->m - row0);
+        const char *dy = (const char *)p->dy + (size_t)(row0 * p->dy_stride) * dtype_bytes(w->type);
+        char *dx = (char *)p->dx + (size_t)(row0 * w->k) * dtype_bytes(p->dx_type);
+        struct product q = {.provider = provider,
+                            .m = rows,
+                            .n = w->k,
+                            .a_stride = p->dy_stride,
+                            .b_stride = w->k,
+                            .c = dx,
+                            .c_stride = w->k,
+                            .c_type = sum_apart ? DTYPE_F32 : p->dx_type,
+                            .c_scratch_bytes =
+                                sum_apart ? (size_t)(rows * w->k) * sizeof(float) : 0,
+                            .accumulate = p->accumulate};
+        const float *sum = multiply_blocks(backend, &q, w, dy);
+        if (sum == NULL || !sum_apart)
+            continue;
+#pragma omp parallel for num_threads(backend->threads) schedule(static)
+        for (int64_t i = 0; i < rows; i++)
+            provider->store(sum + i * w->k, w->k, 1, w->k,
+                            dx + (size_t)(i * w->k) * dtype_bytes(p->dx_type), w->k, p->dx_type,
+                            false);
+    }
+}
+
+/* dw += dy^T . x: the reduction runs over m, in blocks. */
+void cpu_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p)
+{
+    const size_t type_bytes = dtype_bytes(p->type);
+    struct product q = {.provider = provider_of(backend, p->type),
+                        .m = p->n,
+                        .n = p->k,
+                        .a_stride = p->dy_stride,
+                        .a_transposed = true,
+                        .b_stride = p->k,
+                        .c = (char *)p->dw,
+                        .c_stride = p->k,
+                        .c_type = DTYPE_F32,
+                        .accumulate = true};
+    for (int64_t m0 = 0; m0 < p->m; m0 += REDUCTION_BLOCK) {
+        q.k = min64(REDUCTION_BLOCK, p->m - m0);
+        q.a = (const char *)p->dy + (size_t)(m0 * p->dy_stride) * type_bytes;
+        q.b = (const char *)p->x + (size_t)(m0 * p->k) * type_bytes;
+        multiply(backend, &q);
+    }
+}
+
+/* Bytes of the packed weight, or 0 if that is not a possible size. */
+static size_t packed_bytes(const struct cpu_matmul *p, int64_t n, int64_t k)
+{
+    size_t bytes = 0;
+    if (n <= 0 || k <= 0 || n > INT64_MAX - MATMUL_MAX_NR || k > INT64_MAX - 64 ||
+        __builtin_mul_overflow((size_t)div_up(k, p->k_unit), b_step_bytes(p), &bytes) ||
+        __builtin_mul_overflow((size_t)div_up(n, p->nr), bytes, &bytes))
+        return 0;
+    return bytes;
+}
+
+size_t cpu_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dtype type)
+{
+    return packed_bytes(provider_of(backend, type), n, k);
+}
+
+cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const void *natural,
+                                int64_t n, int64_t k, enum dtype type, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    struct weight *weight = NULL;
+    *out = NULL;
+    if (type != DTYPE_F32 && type != DTYPE_BF16)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "weight [%lld, %lld] is %s; products take F32 or BF16", (long long)n,
+                         (long long)k, dtype_name(type));
+    const struct cpu_matmul *p = provider_of(backend, type);
+    size_t bytes = packed_bytes(p, n, k);
+    if (bytes == 0)
+        return error_set(err, COHORT_ERR_ARGUMENT, "weight [%lld, %lld] is not a possible shape",
+                         (long long)n, (long long)k);
+    TRY(mem_alloc(&weight, 1, sizeof *weight, "weight", err));
+    *weight = (struct weight){.natural = natural, .provider = p, .n = n, .k = k, .type = type};
+    TRY_GOTO(cpu_alloc(backend, &weight->packed, bytes, "packed weight", err));
+    cpu_weight_refresh(backend, weight);
+    *out = weight;
+    weight = NULL;
+cleanup:
+    cpu_weight_destroy(backend, weight);
+    return status;
+}
+
+void cpu_weight_refresh(struct backend *backend, struct weight *weight)
+{
+    const struct cpu_matmul *p = weight->provider;
+    const size_t panel_bytes = (size_t)div_up(weight->k, p->k_unit) * b_step_bytes(p);
+    const size_t type_bytes = dtype_bytes(weight->type);
+    const int64_t panels = div_up(weight->n, p->nr);
+#pragma omp parallel for num_threads(backend->threads) schedule(static)
+    for (int64_t i = 0; i < panels; i++) {
+        int64_t row = i * p->nr;
+        p->pack_b((char *)weight->packed + (size_t)i * panel_bytes,
+                  (const char *)weight->natural + (size_t)(row * weight->k) * type_bytes, weight->k,
+                  (int)min64(p->nr, weight->n - row), weight->k);
+    }
+}
+
+void cpu_weight_destroy(struct backend *backend, struct weight *weight)
+{
+    if (weight == NULL)
+        return;
+    cpu_free(backend, weight->packed);
+    mem_free(weight);
+}
