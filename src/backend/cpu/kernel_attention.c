@@ -1,0 +1,210 @@
+/* Causal attention over segments, forward. Work is cut into items of (block of queries, kv head);
+ * an item walks the chunks ascending and, within a chunk, its queries in order, so consecutive
+ * queries whose chunk lies in the same rows (one prompt's rows in prefill, the heads of one kv
+ * head, decoded sequences that share prompt pages) use one gathered copy. Items write disjoint
+ * outputs and a query's bits do not depend on its block (I2), so neither the size of a block nor
+ * the thread that runs it matters. */
+#include "backend/cpu/kernel_attention.h"
+
+/* (query, head) pairs in an item. */
+enum { BLOCK_PAIRS = 64 };
+
+struct pair {
+    const struct attention_seq *seq;
+    int64_t row; /* of q, out */
+    int32_t position, head;
+};
+
+struct block {
+    int32_t n_pairs, n_keys_max;
+    struct pair pair[BLOCK_PAIRS];
+    float max[BLOCK_PAIRS], sum[BLOCK_PAIRS];
+    float score[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
+    float q[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    float o[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    struct chunk_keys keys;                                     /* what k and v hold */
+    float k[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK] */
+    float v[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D] */
+};
+
+/* One step of the online softmax: scores of n keys become weights exp(score * scale - max), zero
+ * behind n; max and sum move on. Returns the factor for what was accumulated under the old maximum.
+ * The sum takes vectors ascending, then vf_sum's tree. */
+static inline float softmax_update(float *score, int32_t n, float scale, float *max, float *sum)
+{
+    for (int32_t j = n; j < CHUNK; j++)
+        score[j] = -INFINITY;
+    vf top = vf_set(-INFINITY);
+    for (int32_t j = 0; j < CHUNK; j += VW) {
+        vf s = vf_load(score + j);
+        if (j + VW <= n) {
+            s = vf_mul(s, vf_set(scale));
+            vf_store(score + j, s);
+        } else {
+            for (int32_t i = j; i < n; i++)
+                score[i] = score[i] * scale;
+            s = vf_load(score + j);
+        }
+        top = vf_max(top, s);
+    }
+    const float chunk_max = vf_max_lane(top);
+    const float new_max = chunk_max > *max ? chunk_max : *max;
+    const vf shift = vf_set(new_max);
+    vf total = vf_zero();
+    for (int32_t j = 0; j < CHUNK; j += VW) {
+        const vf weight = exp_keep_nan(vf_sub(vf_load(score + j), shift));
+        vf_store(score + j, weight);
+        total = vf_add(total, weight);
+    }
+    float lane[VW];
+    vf_store(lane, exp_keep_nan(vf_set(*max - new_max)));
+    *sum = *sum * lane[0] + vf_sum(total);
+    *max = new_max;
+    return lane[0];
+}
+
+static void block_fill(struct block *b, const struct attention_forward *p, int64_t first_query,
+                       int32_t n_queries, int32_t first_head, int32_t n_heads)
+{
+    const int64_t width = padded(p->head_dim);
+    int32_t s = 0;
+    while (first_query >= p->seqs[s].n_queries)
+        first_query -= p->seqs[s++].n_queries;
+    b->n_pairs = 0;
+    b->n_keys_max = 0;
+    for (int32_t i = 0; i < n_queries; i++) {
+        while (first_query >= p->seqs[s].n_queries) {
+            s++;
+            first_query = 0;
+        }
+        const struct attention_seq *seq = &p->seqs[s];
+        const int64_t row = seq->query_row + first_query;
+        const int32_t position = seq->first_position + (int32_t)first_query;
+        b->n_keys_max = position + 1 > b->n_keys_max ? position + 1 : b->n_keys_max;
+        for (int32_t h = first_head; h < first_head + n_heads; h++) {
+            const int32_t at = b->n_pairs++;
+            b->pair[at] = (struct pair){seq, row, position, h};
+            b->max[at] = -INFINITY;
+            b->sum[at] = 0.0f;
+            load_row(b->q + at * width, p->q, p->act, (row * p->n_heads + h) * p->head_dim,
+                     p->head_dim);
+        }
+        first_query++;
+    }
+    memset(b->o, 0, (size_t)(b->n_pairs * width) * sizeof *b->o);
+}
+
+/* Pairs begin .. end against the gathered chunk. */
+static void block_attend(struct block *b, const struct attention_forward *p, int32_t begin,
+                         int32_t end, int32_t chunk)
+{
+    const int64_t width = padded(p->head_dim);
+    int32_t counts[BLOCK_PAIRS], most = 0;
+    for (int32_t i = begin; i < end; i++) {
+        counts[i - begin] = visible(b->pair[i].position, chunk);
+        most = counts[i - begin] > most ? counts[i - begin] : most;
+    }
+    chunk_scores(b->score, b->q + begin * width, b->k, end - begin, most, p->head_dim);
+    for (int32_t i = begin; i < end; i++) {
+        const float old = softmax_update(b->score + (i - begin) * CHUNK, counts[i - begin],
+                                         p->scale, &b->max[i], &b->sum[i]);
+        float *o = b->o + i * width;
+        for (int64_t d = 0; d < width; d += VW)
+            vf_store(o + d, vf_mul(vf_load(o + d), vf_set(old)));
+    }
+    const struct product values = {.c = b->o + begin * width,
+                                   .c_row = width,
+                                   .a = b->score,
+                                   .a_row = CHUNK,
+                                   .a_step = 1,
+                                   .b = b->v,
+                                   .b_row = width};
+    product_run(&values, end - begin, width, CHUNK, counts);
+}
+
+static void block_chunk(struct block *b, const struct attention_forward *p, int32_t kv_head,
+                        int32_t chunk)
+{
+    const int64_t row_stride = (int64_t)p->n_kv_heads * p->head_dim;
+    const int64_t offset = (int64_t)kv_head * p->head_dim;
+    int32_t begin = 0, end = 0; /* pairs that wait for the gathered chunk */
+    b->keys.n = 0;
+    for (int32_t i = 0; i < b->n_pairs;) {
+        const struct attention_seq *seq = b->pair[i].seq;
+        while (i < b->n_pairs && b->pair[i].seq == seq && b->pair[i].position < chunk * CHUNK)
+            i++;
+        int32_t run_end = i;
+        while (run_end < b->n_pairs && b->pair[run_end].seq == seq)
+            run_end++;
+        if (run_end == i)
+            continue;
+        struct chunk_keys keys;
+        chunk_find(&keys, p, seq, chunk, visible(b->pair[run_end - 1].position, chunk));
+        const bool same = chunk_same(&b->keys, &keys);
+        if (begin < end && (!same || end != i)) {
+            block_attend(b, p, begin, end, chunk);
+            begin = end;
+        }
+        if (!same) {
+            b->keys = keys;
+            chunk_load_transposed(b->k, &keys, p->k, p->act, row_stride, offset, p->head_dim);
+            chunk_load(b->v, &keys, p->v, p->act, row_stride, offset, p->head_dim);
+        }
+        if (begin == end)
+            begin = i;
+        end = run_end;
+        i = run_end;
+    }
+    if (begin < end)
+        block_attend(b, p, begin, end, chunk);
+}
+
+static void block_store(struct block *b, const struct attention_forward *p)
+{
+    const int64_t width = padded(p->head_dim);
+    for (int32_t i = 0; i < b->n_pairs; i++) {
+        float *o = b->o + i * width;
+        for (int64_t d = 0; d < width; d += VW)
+            vf_store(o + d, vf_div(vf_load(o + d), vf_set(b->sum[i])));
+        const int64_t at = b->pair[i].row * p->n_heads + b->pair[i].head;
+        int32_t d = 0;
+        for (; d + VW <= p->head_dim; d += VW)
+            vf_store_act(p->out, p->act, at * p->head_dim + d, vf_load(o + d));
+        for (; d < p->head_dim; d++)
+            act_store(p->out, p->act, at * p->head_dim + d, o[d]);
+        if (p->lse)
+            p->lse[at] = b->max[i] + logf(b->sum[i]);
+    }
+}
+
+void CPU_NAME(attention_forward)(struct backend *backend, const struct attention_forward *p)
+{
+    assert(p->head_dim > 0 && p->head_dim <= MAX_HEAD_DIM && p->n_heads % p->n_kv_heads == 0);
+    const int32_t ratio = p->n_heads / p->n_kv_heads;
+    const int32_t heads = ratio < BLOCK_PAIRS ? ratio : BLOCK_PAIRS; /* heads of an item */
+    const int32_t head_groups = (ratio + heads - 1) / heads;
+    int64_t total = 0;
+    for (int32_t s = 0; s < p->n_seqs; s++)
+        total += p->seqs[s].n_queries;
+    /* As many queries as fit, fewer where that would leave threads without work. */
+    int64_t queries = BLOCK_PAIRS / heads;
+    const int64_t columns = (int64_t)p->n_kv_heads * head_groups;
+    while (queries > 1 && (total + queries - 1) / queries * columns < backend->threads)
+        queries /= 2;
+    const int64_t n_blocks = (total + queries - 1) / queries, n_items = n_blocks * columns;
+
+    /* Later blocks see more keys: they go first. */
+#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
+    for (int64_t item = 0; item < n_items; item++) {
+        struct block b;
+        const int64_t first = (n_blocks - 1 - item / columns) * queries;
+        const int32_t column = (int32_t)(item % columns);
+        const int32_t kv_head = column / head_groups, group = column % head_groups;
+        const int32_t left = ratio - group * heads;
+        block_fill(&b, p, first, (int32_t)(total - first < queries ? total - first : queries),
+                   kv_head * ratio + group * heads, left < heads ? left : heads);
+        for (int32_t chunk = 0; chunk * CHUNK < b.n_keys_max; chunk++)
+            block_chunk(&b, p, kv_head, chunk);
+        block_store(&b, p);
+    }
+}

@@ -1,0 +1,314 @@
+/* What the forward and the backward of attention share: where a chunk's keys lie, the gather of a
+ * chunk into fp32, and one small product. Included by kernel_attention*.c, so compiled once per
+ * instruction set.
+ *
+ * Exactness (I2): every element of every product is one accumulator that takes its terms in
+ * ascending order, one vf_fma each. Tiles only decide which elements are computed side by side, so
+ * the tile shape, the other rows and the number of queries cannot change a bit. In particular the
+ * score of a key is fma over d = 0 .. D-1 in one lane that belongs to that key: the chunk is
+ * transposed once, keys lie across lanes, and no lane ever meets another. */
+#ifndef COHORT_BACKEND_CPU_KERNEL_ATTENTION_H
+#define COHORT_BACKEND_CPU_KERNEL_ATTENTION_H
+
+#include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/simd.h"
+
+#include <assert.h>
+#include <math.h>
+
+enum {
+    MAX_HEAD_DIM = 256,
+    CHUNK = ATTENTION_CHUNK,
+    /* Columns of a tile in vectors, rows of the widest tile: what the registers hold. */
+    TILE_VECTORS = VW == 16 ? 4 : 2,
+    TILE_ROWS = VW == 16 ? 6 : 4
+};
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* C[m, n] = A . B, or C += A . B. A's element (row, step) is a[row * a_row + step * a_step]. */
+struct product {
+    float *c;
+    const float *a, *b;
+    int64_t c_row, a_row, a_step, b_row;
+    bool fresh;
+};
+
+ALWAYS_INLINE void product_tile(const struct product *p, int rows, int vectors, int64_t row,
+                                int64_t col, int64_t begin, int64_t end)
+{
+    vf acc[TILE_ROWS][TILE_VECTORS];
+    float *c = p->c + row * p->c_row + col;
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            acc[r][v] = p->fresh ? vf_zero() : vf_load(c + r * p->c_row + v * VW);
+    const float *a = p->a + row * p->a_row + begin * p->a_step;
+    const float *b = p->b + begin * p->b_row + col;
+    const int64_t a_row = p->a_row, a_step = p->a_step, b_row = p->b_row;
+    for (int64_t k = begin; k < end; k++, a += a_step, b += b_row) {
+        vf x[TILE_VECTORS];
+        for (int v = 0; v < vectors; v++)
+            x[v] = vf_load(b + v * VW);
+        for (int r = 0; r < rows; r++) {
+            const vf scalar = vf_set(a[r * a_row]);
+            for (int v = 0; v < vectors; v++)
+                acc[r][v] = vf_fma(scalar, x[v], acc[r][v]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+            vf_store(c + r * p->c_row + v * VW, acc[r][v]);
+}
+
+ALWAYS_INLINE void product_columns(const struct product *p, int rows, int64_t row, int64_t n,
+                                   int64_t begin, int64_t end)
+{
+    int64_t col = 0;
+    for (; col + TILE_VECTORS * VW <= n; col += TILE_VECTORS * VW)
+        product_tile(p, rows, TILE_VECTORS, row, col, begin, end);
+    for (; col < n; col += VW)
+        product_tile(p, rows, 1, row, col, begin, end);
+}
+
+static inline void product_rows(const struct product *p, int rows, int64_t row, int64_t n,
+                                int64_t begin, int64_t end)
+{
+    switch (rows) {
+    case TILE_ROWS: product_columns(p, TILE_ROWS, row, n, begin, end); break;
+    case 2: product_columns(p, 2, row, n, begin, end); break;
+    default: product_columns(p, 1, row, n, begin, end); break;
+    }
+}
+
+/* n: a multiple of VW. steps: how many terms each row takes; counts, where given, has a number of
+ * its own for each row, and what lies behind it in A and B is not even read (a masked key
+ * contributes exactly nothing, NaN included). */
+static inline void product_run(const struct product *p, int64_t m, int64_t n, int64_t steps,
+                               const int32_t *counts)
+{
+    for (int64_t row = 0; row < m;) {
+        const int rows = m - row >= TILE_ROWS ? TILE_ROWS : m - row >= 2 ? 2 : 1;
+        int64_t common = steps;
+        if (counts) {
+            common = counts[row];
+            for (int r = 1; r < rows; r++)
+                common = counts[row + r] < common ? counts[row + r] : common;
+        }
+        product_rows(p, rows, row, n, 0, common);
+        if (counts) {
+            struct product rest = *p;
+            rest.fresh = false;
+            for (int r = 0; r < rows; r++)
+                if (counts[row + r] > common)
+                    product_rows(&rest, 1, row + r, n, common, counts[row + r]);
+        }
+        row += rows;
+    }
+}
+
+/* vf_exp, but NaN stays NaN: a broken score must be seen in the output, not counted as a masked
+ * key. */
+static inline vf exp_keep_nan(vf x)
+{
+    return vf_fma(vf_zero(), vf_max(vf_set(-100.0f), vf_min(vf_set(100.0f), x)), vf_exp(x));
+}
+
+/* Keys of one chunk of one sequence: how many, and the row of each. */
+struct chunk_keys {
+    int32_t n;
+    int32_t row[CHUNK];
+};
+
+static inline void chunk_find(struct chunk_keys *keys, const struct attention_forward *p,
+                              const struct attention_seq *seq, int32_t chunk, int32_t n)
+{
+    const struct attention_span *span = p->spans + seq->span_begin;
+    const int32_t start = chunk * CHUNK;
+    int32_t low = 0, high = seq->n_spans - 1;
+    while (low < high) { /* the last span that begins at or before start */
+        const int32_t middle = low + (high - low + 1) / 2;
+        if (span[middle].position <= start)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    keys->n = n;
+    for (int32_t j = 0, s = low; j < n; s++) {
+        assert(s < seq->n_spans && span[s].position <= start + j);
+        const int32_t skip = start + j - span[s].position;
+        for (int32_t i = skip; i < span[s].length && j < n; i++)
+            keys->row[j++] = span[s].row + i;
+    }
+}
+
+static inline bool chunk_same(const struct chunk_keys *have, const struct chunk_keys *want)
+{
+    return have->n >= want->n &&
+           memcmp(have->row, want->row, (size_t)want->n * sizeof *want->row) == 0;
+}
+
+static inline int64_t padded(int64_t n) { return (n + VW - 1) / VW * VW; }
+
+/* One row of head_dim elements from index at, as fp32 with zeros up to the next whole vector. */
+static inline void load_row(float *to, const void *from, enum dtype act, int64_t at,
+                            int32_t head_dim)
+{
+    int32_t d = 0;
+    for (; d + VW <= head_dim; d += VW)
+        vf_store(to + d, vf_load_act(from, act, at + d));
+    for (; d < head_dim; d++)
+        to[d] = act_load(from, act, at + d);
+    for (; d < padded(head_dim); d++)
+        to[d] = 0.0f;
+}
+
+/* The chunk as [key][padded D] fp32. row_stride and offset in elements. */
+static inline void chunk_load(float *to, const struct chunk_keys *keys, const void *from,
+                              enum dtype act, int64_t row_stride, int64_t offset, int32_t head_dim)
+{
+    for (int32_t j = 0; j < keys->n; j++)
+        load_row(to + j * padded(head_dim), from, act, keys->row[j] * row_stride + offset,
+                 head_dim);
+}
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+static inline void transpose(vf x[VW])
+{
+    vf y[VW];
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            const __m512d a = _mm512_castps_pd(y[i + j]), b = _mm512_castps_pd(y[i + j + 2]);
+            x[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            x[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    /* x[4g + c] holds column 4q + c of rows 4g .. 4g+3 in its quarter q. */
+    for (int c = 0; c < 4; c++) {
+        const vf a = _mm512_shuffle_f32x4(x[c], x[4 + c], 0x88);
+        const vf b = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xdd);
+        const vf d = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0x88);
+        const vf e = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0xdd);
+        y[c] = _mm512_shuffle_f32x4(a, d, 0x88);
+        y[8 + c] = _mm512_shuffle_f32x4(a, d, 0xdd);
+        y[4 + c] = _mm512_shuffle_f32x4(b, e, 0x88);
+        y[12 + c] = _mm512_shuffle_f32x4(b, e, 0xdd);
+    }
+    for (int i = 0; i < 16; i++)
+        x[i] = y[i];
+}
+static inline vf bf16_pair_first(vf pair)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pair), 16));
+}
+static inline vf bf16_pair_second(vf pair)
+{
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_castps_si512(pair), _mm512_set1_epi32((int32_t)0xffff0000u)));
+}
+static inline vf bf16_pairs_load(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_loadu_si512(p));
+}
+#else
+static inline void transpose(vf x[VW])
+{
+    float in[VW][VW], out[VW][VW];
+    for (int i = 0; i < VW; i++)
+        vf_store(in[i], x[i]);
+    for (int i = 0; i < VW; i++)
+        for (int j = 0; j < VW; j++)
+            out[i][j] = in[j][i];
+    for (int i = 0; i < VW; i++)
+        x[i] = vf_load(out[i]);
+}
+static inline vf bf16_pair_first(vf pair)
+{
+    uint32_t bits[VW];
+    memcpy(bits, &pair, sizeof bits);
+    for (int i = 0; i < VW; i++)
+        bits[i] <<= 16;
+    memcpy(&pair, bits, sizeof bits);
+    return pair;
+}
+static inline vf bf16_pair_second(vf pair)
+{
+    uint32_t bits[VW];
+    memcpy(bits, &pair, sizeof bits);
+    for (int i = 0; i < VW; i++)
+        bits[i] &= 0xffff0000u;
+    memcpy(&pair, bits, sizeof bits);
+    return pair;
+}
+static inline vf bf16_pairs_load(const uint16_t *p)
+{
+    vf pair;
+    memcpy(&pair, p, sizeof pair);
+    return pair;
+}
+#endif
+
+/* The chunk as [D][CHUNK] fp32, keys across; zeros where there is no key (their lanes are computed
+ * and never used). bf16 is transposed in pairs of d, half the shuffles. */
+static inline void chunk_load_transposed(float *to, const struct chunk_keys *keys, const void *from,
+                                         enum dtype act, int64_t row_stride, int64_t offset,
+                                         int32_t head_dim)
+{
+    const int32_t step = act == DTYPE_F32 ? VW : 2 * VW;
+    const int32_t whole = head_dim / step * step;
+    const int32_t n_lanes = (int32_t)padded(keys->n);
+    for (int32_t j = 0; j < n_lanes; j += VW) {
+        for (int32_t d = 0; d < whole; d += step) {
+            vf x[VW];
+            for (int32_t i = 0; i < VW; i++) {
+                const int64_t at =
+                    j + i < keys->n ? keys->row[j + i] * row_stride + offset + d : -1;
+                x[i] = at < 0             ? vf_zero()
+                       : act == DTYPE_F32 ? vf_load((const float *)from + at)
+                                          : bf16_pairs_load((const uint16_t *)from + at);
+            }
+            transpose(x);
+            for (int32_t i = 0; i < VW; i++) {
+                if (act == DTYPE_F32) {
+                    vf_store(to + (d + i) * CHUNK + j, x[i]);
+                } else {
+                    vf_store(to + (d + 2 * i) * CHUNK + j, bf16_pair_first(x[i]));
+                    vf_store(to + (d + 2 * i + 1) * CHUNK + j, bf16_pair_second(x[i]));
+                }
+            }
+        }
+        for (int32_t i = 0; i < VW; i++)
+            for (int32_t d = whole; d < head_dim; d++)
+                to[d * CHUNK + j + i] =
+                    j + i < keys->n
+                        ? act_load(from, act, keys->row[j + i] * row_stride + offset + d)
+                        : 0.0f;
+    }
+}
+
+/* Scores before scaling, [rows][CHUNK]: rows of q (padded D apart) against a transposed chunk of n
+ * keys. */
+static inline void chunk_scores(float *scores, const float *q, const float *k_transposed,
+                                int64_t rows, int32_t n, int32_t head_dim)
+{
+    const struct product p = {.c = scores,
+                              .c_row = CHUNK,
+                              .a = q,
+                              .a_row = padded(head_dim),
+                              .a_step = 1,
+                              .b = k_transposed,
+                              .b_row = CHUNK,
+                              .fresh = true};
+    product_run(&p, rows, padded(n), head_dim, NULL);
+}
+
+/* How many keys of the chunk the query at position may see. */
+static inline int32_t visible(int32_t position, int32_t chunk)
+{
+    const int32_t n = position - chunk * CHUNK + 1;
+    return n < CHUNK ? n : CHUNK;
+}
+
+#endif

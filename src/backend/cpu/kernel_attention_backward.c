@@ -1,0 +1,209 @@
+/* Attention, backward, by recomputation from lse (Dao et al., "FlashAttention"): with p = exp(s *
+ * scale - lse), delta = sum(dO * O), ds = p * (dO . v - delta) * scale:  dv += p dO, dk += ds q, dq
+ * = sum ds k.
+ *
+ * One thread owns a (tree, kv head), so it alone writes those columns of the tree's rows of dk, dv
+ * and dq. A row of dk or dv is an accumulator that is loaded, takes its terms in the stated order
+ * (sequences, queries, heads ascending) and is stored; every key row belongs to one absolute
+ * position, hence to one chunk, so walking chunks outermost does not change that order. */
+#include "backend/cpu/kernel_attention.h"
+
+enum { BLOCK_PAIRS = 64 };
+
+struct work {
+    const struct attention_backward *p;
+    int32_t kv_head;
+    struct chunk_keys keys; /* what the chunk's arrays hold; n = 0: nothing */
+    float k[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64)));            /* [CHUNK][padded D] */
+    float k_transposed[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK] */
+    float v_transposed[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64)));
+    float dk[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    float dv[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    float q[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    float d_out[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    float dq[BLOCK_PAIRS * MAX_HEAD_DIM] __attribute__((aligned(64)));
+    float weight[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
+    float d_score[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
+};
+
+/* Rows of dk, dv between memory and the chunk's accumulators. */
+static void gradient_load(const struct work *w, float *to, const float *from)
+{
+    const struct attention_forward *f = &w->p->forward;
+    for (int32_t j = 0; j < w->keys.n; j++)
+        load_row(to + j * padded(f->head_dim), from, DTYPE_F32,
+                 ((int64_t)w->keys.row[j] * f->n_kv_heads + w->kv_head) * f->head_dim, f->head_dim);
+}
+
+static void gradient_store(const struct work *w, float *to, const float *from)
+{
+    const struct attention_forward *f = &w->p->forward;
+    for (int32_t j = 0; j < w->keys.n; j++)
+        memcpy(to + ((int64_t)w->keys.row[j] * f->n_kv_heads + w->kv_head) * f->head_dim,
+               from + j * padded(f->head_dim), (size_t)f->head_dim * sizeof *to);
+}
+
+static void chunk_flush(struct work *w)
+{
+    gradient_store(w, w->p->dk, w->dk);
+    gradient_store(w, w->p->dv, w->dv);
+    w->keys.n = 0;
+}
+
+static void chunk_take(struct work *w, const struct chunk_keys *keys)
+{
+    if (w->keys.n == keys->n && chunk_same(&w->keys, keys))
+        return;
+    chunk_flush(w);
+    const struct attention_forward *f = &w->p->forward;
+    const int64_t stride = (int64_t)f->n_kv_heads * f->head_dim,
+                  offset = (int64_t)w->kv_head * f->head_dim;
+    w->keys = *keys;
+    chunk_load(w->k, keys, f->k, f->act, stride, offset, f->head_dim);
+    chunk_load_transposed(w->k_transposed, keys, f->k, f->act, stride, offset, f->head_dim);
+    chunk_load_transposed(w->v_transposed, keys, f->v, f->act, stride, offset, f->head_dim);
+    gradient_load(w, w->dk, w->p->dk);
+    gradient_load(w, w->dv, w->p->dv);
+}
+
+static float row_dot(const float *a, const void *b, enum dtype act, int64_t at, int32_t n)
+{
+    vf sum = vf_zero();
+    int32_t d = 0;
+    for (; d + VW <= n; d += VW)
+        sum = vf_fma(vf_load(a + d), vf_load_act(b, act, at + d), sum);
+    float total = vf_sum(sum);
+    for (; d < n; d++)
+        total = total + a[d] * act_load(b, act, at + d);
+    return total;
+}
+
+/* Queries begin .. end of seq, heads first .. first + n_heads, against the chunk taken. */
+static void block_backward(struct work *w, const struct attention_seq *seq, int32_t begin,
+                           int32_t end, int32_t first_head, int32_t n_heads, int32_t chunk)
+{
+    const struct attention_forward *f = &w->p->forward;
+    const int64_t width = padded(f->head_dim);
+    const int32_t n_pairs = (end - begin) * n_heads;
+    const int32_t n_keys = visible(seq->first_position + end - 1, chunk);
+    int32_t counts[BLOCK_PAIRS];
+    int64_t at[BLOCK_PAIRS]; /* (row, head) of a pair */
+    for (int32_t i = 0; i < n_pairs; i++) {
+        const int32_t query = begin + i / n_heads;
+        counts[i] = visible(seq->first_position + query, chunk);
+        at[i] = ((int64_t)seq->query_row + query) * f->n_heads + first_head + i % n_heads;
+        load_row(w->q + i * width, f->q, f->act, at[i] * f->head_dim, f->head_dim);
+        load_row(w->d_out + i * width, w->p->d_out, f->act, at[i] * f->head_dim, f->head_dim);
+        if (chunk > 0)
+            load_row(w->dq + i * width, w->p->dq, DTYPE_F32, at[i] * f->head_dim, f->head_dim);
+    }
+    if (chunk == 0)
+        memset(w->dq, 0, (size_t)(n_pairs * width) * sizeof *w->dq);
+
+    chunk_scores(w->weight, w->q, w->k_transposed, n_pairs, n_keys, f->head_dim);
+    chunk_scores(w->d_score, w->d_out, w->v_transposed, n_pairs, n_keys, f->head_dim);
+    for (int32_t i = 0; i < n_pairs; i++) {
+        float *weight = w->weight + i * CHUNK, *d_score = w->d_score + i * CHUNK;
+        const vf lse = vf_set(f->lse[at[i]]), scale = vf_set(f->scale);
+        const vf delta =
+            vf_set(row_dot(w->d_out + i * width, f->out, f->act, at[i] * f->head_dim, f->head_dim));
+        for (int32_t j = 0; j < counts[i]; j += VW) {
+            const vf p = exp_keep_nan(vf_sub(vf_mul(vf_load(weight + j), scale), lse));
+            vf_store(weight + j, p);
+            vf_store(d_score + j, vf_mul(vf_mul(p, vf_sub(vf_load(d_score + j), delta)), scale));
+        }
+        for (int32_t j = counts[i]; j < n_keys; j++)
+            weight[j] = d_score[j] = 0.0f;
+    }
+
+    const struct product values = {.c = w->dv,
+                                   .c_row = width,
+                                   .a = w->weight,
+                                   .a_row = 1,
+                                   .a_step = CHUNK,
+                                   .b = w->d_out,
+                                   .b_row = width};
+    product_run(&values, n_keys, width, n_pairs, NULL);
+    const struct product keys = {.c = w->dk,
+                                 .c_row = width,
+                                 .a = w->d_score,
+                                 .a_row = 1,
+                                 .a_step = CHUNK,
+                                 .b = w->q,
+                                 .b_row = width};
+    product_run(&keys, n_keys, width, n_pairs, NULL);
+    const struct product queries = {.c = w->dq,
+                                    .c_row = width,
+                                    .a = w->d_score,
+                                    .a_row = CHUNK,
+                                    .a_step = 1,
+                                    .b = w->k,
+                                    .b_row = width};
+    product_run(&queries, n_pairs, width, CHUNK, counts);
+    for (int32_t i = 0; i < n_pairs; i++)
+        memcpy(w->p->dq + at[i] * f->head_dim, w->dq + i * width,
+               (size_t)f->head_dim * sizeof *w->dq);
+}
+
+static void seq_backward(struct work *w, const struct attention_seq *seq, int32_t chunk)
+{
+    const struct attention_forward *f = &w->p->forward;
+    const int32_t last = seq->first_position + seq->n_queries - 1;
+    if (seq->n_queries == 0 || last < chunk * CHUNK)
+        return;
+    struct chunk_keys keys;
+    chunk_find(&keys, f, seq, chunk, visible(last, chunk));
+    chunk_take(w, &keys);
+    const int32_t ratio = f->n_heads / f->n_kv_heads;
+    const int32_t heads = ratio < BLOCK_PAIRS ? ratio : BLOCK_PAIRS, queries = BLOCK_PAIRS / heads;
+    const int32_t skipped = chunk * CHUNK - seq->first_position;
+    for (int32_t i = skipped > 0 ? skipped : 0; i < seq->n_queries; i += queries) {
+        const int32_t end = seq->n_queries - i < queries ? seq->n_queries : i + queries;
+        for (int32_t h = 0; h < ratio; h += heads)
+            block_backward(w, seq, i, end, w->kv_head * ratio + h,
+                           ratio - h < heads ? ratio - h : heads, chunk);
+    }
+}
+
+/* The sequences of the tree with the given rank: seqs begin .. end. */
+static void tree_find(const struct attention_forward *f, int32_t rank, int32_t *begin, int32_t *end)
+{
+    int32_t s = 0;
+    for (;; rank--) {
+        *begin = s;
+        while (s < f->n_seqs && f->seqs[s].tree == f->seqs[*begin].tree)
+            s++;
+        *end = s;
+        if (rank == 0)
+            return;
+    }
+}
+
+void CPU_NAME(attention_backward)(struct backend *backend, const struct attention_backward *p)
+{
+    const struct attention_forward *f = &p->forward;
+    assert(f->head_dim > 0 && f->head_dim <= MAX_HEAD_DIM && f->n_heads % f->n_kv_heads == 0 &&
+           f->lse);
+    int32_t n_trees = 0;
+    for (int32_t s = 0; s < f->n_seqs; s++)
+        n_trees += s == 0 || f->seqs[s].tree != f->seqs[s - 1].tree;
+
+#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
+    for (int64_t item = 0; item < (int64_t)n_trees * f->n_kv_heads; item++) {
+        struct work w;
+        w.p = p;
+        w.kv_head = (int32_t)(item % f->n_kv_heads);
+        w.keys.n = 0;
+        int32_t begin, end, n_keys = 0;
+        tree_find(f, (int32_t)(item / f->n_kv_heads), &begin, &end);
+        for (int32_t s = begin; s < end; s++) {
+            const int32_t length = f->seqs[s].first_position + f->seqs[s].n_queries;
+            n_keys = length > n_keys ? length : n_keys;
+        }
+        for (int32_t chunk = 0; chunk * CHUNK < n_keys; chunk++) {
+            for (int32_t s = begin; s < end; s++)
+                seq_backward(&w, &f->seqs[s], chunk);
+            chunk_flush(&w);
+        }
+    }
+}
