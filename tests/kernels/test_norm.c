@@ -147,12 +147,13 @@ static void test_backward(void **state)
     }
 }
 
-/* 200 rows: four blocks of the sum over rows. Threads change nothing; neither do other rows change
- * dx; and adding block by block in two calls is adding in one. */
+/* 600 rows: ten blocks of the sum over rows, more than the threads do between two barriers. Threads
+ * change nothing; neither do other rows change dx; and adding block by block in two calls is adding
+ * in one. */
 static void test_backward_order(void **state)
 {
     (void)state;
-    enum { ROWS = 200, WIDTH = 100 };
+    enum { ROWS = 600, WIDTH = 100 };
     static float x[ROWS * WIDTH], dy[ROWS * WIDTH], gain[WIDTH];
     static float dx[3][ROWS * WIDTH], d_gain[3][WIDTH];
     fill(x, DTYPE_F32, ROWS * WIDTH, 8, 1.0);
@@ -167,12 +168,12 @@ static void test_backward_order(void **state)
             struct rmsnorm_backward params = {ROWS,      WIDTH, NULL, x,       gain,
                                               DTYPE_F32, eps,   dy,   dx[run], d_gain[run]};
             if (run == 2) {
-                params.rows = 128;
+                params.rows = 192;
                 backward[isa](&backend, &params);
-                params.rows = ROWS - 128;
-                params.x += 128 * WIDTH;
-                params.dy += 128 * WIDTH;
-                params.dx += 128 * WIDTH;
+                params.rows = ROWS - 192;
+                params.x += 192 * WIDTH;
+                params.dy += 192 * WIDTH;
+                params.dx += 192 * WIDTH;
             }
             backward[isa](&backend, &params);
         }

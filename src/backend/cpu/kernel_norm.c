@@ -9,7 +9,8 @@
 
 enum {
     N_ACC = 4,
-    GAIN_BLOCK = 64 /* rows summed on their own before they are added to d_gain */
+    GAIN_BLOCK = 64,       /* rows summed on their own before they are added to d_gain */
+    PHASE = 8 * GAIN_BLOCK /* rows between two barriers of the backward's threads */
 };
 
 static inline float acc_sum(const vf acc[N_ACC])
@@ -96,49 +97,59 @@ ALWAYS_INLINE void backward_row(const float *x, const void *gain, enum dtype gai
     }
 }
 
-/* d_gain[i ..] += sum over one block of rows, ascending, of dy * x * rstd, for one vector of
- * columns. */
+/* d_gain[begin .. begin + N_ACC * VW] += for each block of rows of a phase, ascending, the sum over
+ * its rows, ascending, of dy * x * rstd. */
 static void gain_columns(const struct rmsnorm_backward *p, int64_t first, int rows,
-                         const float *rstd, int64_t i)
+                         const float *rstd, int64_t begin)
 {
-    int n = part_of(i, p->width);
-    vf acc = vf_zero();
-    for (int r = 0; r < rows; r++) {
-        int64_t at = first + r;
-        const float *x = p->x + (p->row ? p->row[at] : at) * p->width;
-        vf normed = vf_mul(vf_load_act_part(x, DTYPE_F32, i, n), vf_set(rstd[r]));
-        acc = vf_fma(vf_load_act_part(p->dy + at * p->width, DTYPE_F32, i, n), normed, acc);
+    for (int block = 0; block < rows; block += GAIN_BLOCK) {
+        vf acc[N_ACC] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+        int end = block + GAIN_BLOCK < rows ? block + GAIN_BLOCK : rows;
+        for (int r = block; r < end; r++) {
+            int64_t at = first + r;
+            const float *x = p->x + (p->row ? p->row[at] : at) * p->width;
+            const float *dy = p->dy + at * p->width;
+            int64_t i = begin;
+            for (int a = 0; a < N_ACC && i < p->width; a++, i += VW) {
+                int n = part_of(i, p->width);
+                vf normed = vf_mul(vf_load_act_part(x, DTYPE_F32, i, n), vf_set(rstd[r]));
+                acc[a] = vf_fma(vf_load_act_part(dy, DTYPE_F32, i, n), normed, acc[a]);
+            }
+        }
+        int64_t i = begin;
+        for (int a = 0; a < N_ACC && i < p->width; a++, i += VW) {
+            int n = part_of(i, p->width);
+            vf sum = vf_add(vf_load_act_part(p->d_gain, DTYPE_F32, i, n), acc[a]);
+            vf_store_act_part(p->d_gain, DTYPE_F32, i, sum, n);
+        }
     }
-    vf sum = vf_add(vf_load_act_part(p->d_gain, DTYPE_F32, i, n), acc);
-    vf_store_act_part(p->d_gain, DTYPE_F32, i, sum, n);
 }
 
 void CPU_NAME(rmsnorm_backward)(struct backend *backend, const struct rmsnorm_backward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16);
-    /* Threads share out the rows of a block for dx and then its columns for d_gain, so the sum over
+    /* Threads share out the rows of a phase for dx and then its columns for d_gain: the sum over
      * rows has one order. */
-    float rstd[GAIN_BLOCK];
+    float rstd[PHASE];
 #pragma omp parallel num_threads(backend->threads) if (backend->threads > 1 && p->rows > 1)
-    for (int64_t first = 0; first < p->rows; first += GAIN_BLOCK) {
-        int rows = p->rows - first < GAIN_BLOCK ? (int)(p->rows - first) : GAIN_BLOCK;
+    for (int64_t first = 0; first < p->rows; first += PHASE) {
+        int rows = p->rows - first < PHASE ? (int)(p->rows - first) : PHASE;
 #pragma omp for
         for (int r = 0; r < rows; r++) {
             int64_t at = first + r;
             int64_t x_row = p->row ? p->row[at] : at;
             const float *x = p->x + x_row * p->width;
             const float *dy = p->dy + at * p->width;
+            float *dx = p->dx + x_row * p->width;
             rstd[r] = row_rstd(x, p->width, p->eps);
             if (p->gain_type == DTYPE_F32)
-                backward_row(x, p->gain, DTYPE_F32, dy, rstd[r], p->width,
-                             p->dx + x_row * p->width);
+                backward_row(x, p->gain, DTYPE_F32, dy, rstd[r], p->width, dx);
             else
-                backward_row(x, p->gain, DTYPE_BF16, dy, rstd[r], p->width,
-                             p->dx + x_row * p->width);
+                backward_row(x, p->gain, DTYPE_BF16, dy, rstd[r], p->width, dx);
         }
         if (p->d_gain != NULL) {
 #pragma omp for
-            for (int64_t i = 0; i < p->width; i += VW)
+            for (int64_t i = 0; i < p->width; i += N_ACC * VW)
                 gain_columns(p, first, rows, rstd, i);
         }
     }

@@ -117,17 +117,23 @@ cohort_status CPU_NAME(sample_process)(const struct sample_row *row, float *logi
 
 static float largest(const float *logp, int64_t count)
 {
-    float max = -INFINITY;
-    for (int64_t i = 0; i < count; i++)
-        max = logp[i] > max ? logp[i] : max;
-    return max;
+    vf max = vf_set(-INFINITY);
+    int64_t i = 0;
+    for (; i + VW <= count; i += VW)
+        max = vf_max(vf_load(logp + i), max);
+    float best = vf_max_lane(max);
+    for (; i < count; i++)
+        best = logp[i] > best ? logp[i] : best;
+    return best;
 }
 
-/* Bins descend: a larger log-prob is never in a later bin. */
-static int bin_of(float logp, float max)
+/* Removed tokens come in long runs once a filter has passed. */
+static bool all_removed(const float *logp, int n)
 {
-    float bin = (max - logp) * (float)BINS_PER_NAT;
-    return bin < (float)(BINS - 1) ? (int)bin : BINS - 1;
+    bool removed = true;
+    for (int j = 0; j < n; j++)
+        removed &= logp[j] == -INFINITY;
+    return removed;
 }
 
 struct histogram {
@@ -136,20 +142,30 @@ struct histogram {
     float max;
 };
 
+/* Bins descend: a larger log-prob is never in a later bin. */
+static inline vf bins_of(vf logp, float max)
+{
+    vf bin = vf_mul(vf_sub(vf_set(max), logp), vf_set((float)BINS_PER_NAT));
+    return vf_min(bin, vf_set((float)(BINS - 1)));
+}
+
 static void histogram_fill(struct histogram *h, const float *logp, int64_t count)
 {
     memset(h, 0, sizeof *h);
     h->max = largest(logp, count);
     for (int64_t i = 0; i < count; i += VW) {
         int n = part_of(i, count);
-        float prob[VW];
-        vf_store(prob, vf_exp(vf_load_act_part(logp, DTYPE_F32, i, n)));
+        if (all_removed(logp + i, n))
+            continue;
+        vf x = vf_load_act_part(logp, DTYPE_F32, i, n);
+        float prob[VW], bin[VW];
+        vf_store(prob, vf_exp(x));
+        vf_store(bin, bins_of(x, h->max));
         for (int j = 0; j < n; j++) {
             if (logp[i + j] == -INFINITY)
                 continue;
-            int bin = bin_of(logp[i + j], h->max);
-            h->mass[bin] += (double)prob[j];
-            h->count[bin]++;
+            h->mass[(int)bin[j]] += (double)prob[j];
+            h->count[(int)bin[j]]++;
         }
     }
 }
@@ -160,11 +176,18 @@ static cohort_status rank_bin(const struct histogram *h, int bin, const float *l
 {
     TRY(mem_grow(&scratch->ranked, &scratch->ranked_capacity, (size_t)h->count[bin],
                  sizeof *scratch->ranked, "ranking of tokens", NULL));
-    int64_t n = 0;
-    for (int64_t i = 0; i < count; i++)
-        if (logp[i] != -INFINITY && bin_of(logp[i], h->max) == bin)
-            scratch->ranked[n++] = (struct ranked){logp[i], (int32_t)i};
-    qsort(scratch->ranked, (size_t)n, sizeof *scratch->ranked, compare_ranked);
+    int64_t found = 0;
+    for (int64_t i = 0; i < count && found < h->count[bin]; i += VW) {
+        int n = part_of(i, count);
+        if (all_removed(logp + i, n))
+            continue;
+        float other[VW];
+        vf_store(other, bins_of(vf_load_act_part(logp, DTYPE_F32, i, n), h->max));
+        for (int j = 0; j < n; j++)
+            if ((int)other[j] == bin && logp[i + j] != -INFINITY)
+                scratch->ranked[found++] = (struct ranked){logp[i + j], (int32_t)(i + j)};
+    }
+    qsort(scratch->ranked, (size_t)found, sizeof *scratch->ranked, compare_ranked);
     return COHORT_OK;
 }
 
@@ -269,6 +292,8 @@ static void filter_xtc(const struct sampling_params *p, float *logp, int64_t cou
     for (int remove = 0; remove < 2; remove++)
         for (int64_t i = 0; i < count; i += VW) {
             int n = part_of(i, count);
+            if (all_removed(logp + i, n))
+                continue;
             float prob[VW];
             vf_store(prob, vf_exp(vf_sub(vf_load_act_part(logp, DTYPE_F32, i, n), shift)));
             for (int j = 0; j < n; j++) {
