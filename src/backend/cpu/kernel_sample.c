@@ -18,6 +18,7 @@
 #include "base/rng.h"
 
 #include <assert.h>
+#include <float.h>
 #include <stdlib.h>
 
 enum {
@@ -127,19 +128,11 @@ static float largest(const float *logp, int64_t count)
     return best;
 }
 
-/* Removed tokens come in long runs once a filter has passed. */
-static bool all_removed(const float *logp, int n)
-{
-    bool removed = true;
-    for (int j = 0; j < n; j++)
-        removed &= logp[j] == -INFINITY;
-    return removed;
-}
-
 struct histogram {
     double mass[BINS];
     int64_t count[BINS];
     float max;
+    float floor; /* log-probs below it are left out, as are removed tokens */
 };
 
 /* Bins descend: a larger log-prob is never in a later bin. */
@@ -149,20 +142,30 @@ static inline vf bins_of(vf logp, float max)
     return vf_min(bin, vf_set((float)(BINS - 1)));
 }
 
-static void histogram_fill(struct histogram *h, const float *logp, int64_t count)
+/* Whether any of n numbers lies in [low, high]. */
+static bool any_within(const float *x, int n, float low, float high)
+{
+    int any = 0;
+    for (int j = 0; j < n; j++)
+        any |= (x[j] >= low) & (x[j] <= high);
+    return any != 0;
+}
+
+static void histogram_fill(struct histogram *h, const float *logp, int64_t count, float floor)
 {
     memset(h, 0, sizeof *h);
     h->max = largest(logp, count);
+    h->floor = floor;
     for (int64_t i = 0; i < count; i += VW) {
         int n = part_of(i, count);
-        if (all_removed(logp + i, n))
+        if (!any_within(logp + i, n, floor, INFINITY))
             continue;
         vf x = vf_load_act_part(logp, DTYPE_F32, i, n);
         float prob[VW], bin[VW];
         vf_store(prob, vf_exp(x));
         vf_store(bin, bins_of(x, h->max));
         for (int j = 0; j < n; j++) {
-            if (logp[i + j] == -INFINITY)
+            if (logp[i + j] < floor)
                 continue;
             h->mass[(int)bin[j]] += (double)prob[j];
             h->count[(int)bin[j]]++;
@@ -170,21 +173,21 @@ static void histogram_fill(struct histogram *h, const float *logp, int64_t count
     }
 }
 
-/* The finite entries of one bin, best first. */
-static cohort_status rank_bin(const struct histogram *h, int bin, const float *logp, int64_t count,
-                              struct sample_scratch *scratch)
+/* The entries of one bin, best first. */
+static cohort_status rank_bin(const struct histogram *h, int wanted, const float *logp,
+                              int64_t count, struct sample_scratch *scratch)
 {
-    TRY(mem_grow(&scratch->ranked, &scratch->ranked_capacity, (size_t)h->count[bin],
+    TRY(mem_grow(&scratch->ranked, &scratch->ranked_capacity, (size_t)h->count[wanted],
                  sizeof *scratch->ranked, "ranking of tokens", NULL));
     int64_t found = 0;
-    for (int64_t i = 0; i < count && found < h->count[bin]; i += VW) {
+    for (int64_t i = 0; i < count && found < h->count[wanted]; i += VW) {
         int n = part_of(i, count);
-        if (all_removed(logp + i, n))
+        float bin[VW];
+        vf_store(bin, bins_of(vf_load_act_part(logp, DTYPE_F32, i, n), h->max));
+        if (!any_within(bin, n, (float)wanted, (float)(wanted + 1)))
             continue;
-        float other[VW];
-        vf_store(other, bins_of(vf_load_act_part(logp, DTYPE_F32, i, n), h->max));
         for (int j = 0; j < n; j++)
-            if ((int)other[j] == bin && logp[i + j] != -INFINITY)
+            if ((int)bin[j] == wanted && logp[i + j] >= h->floor)
                 scratch->ranked[found++] = (struct ranked){logp[i + j], (int32_t)(i + j)};
     }
     qsort(scratch->ranked, (size_t)found, sizeof *scratch->ranked, compare_ranked);
@@ -193,14 +196,14 @@ static cohort_status rank_bin(const struct histogram *h, int bin, const float *l
 
 /* Keeps a token while the mass of those before it is below top_p of the whole; equals of the last
  * one stay. */
-static cohort_status filter_top_p(float *logp, int64_t count, float top_p,
+static cohort_status filter_top_p(float *logp, int64_t count, float top_p, double whole,
                                   struct sample_scratch *scratch)
 {
+    /* All tokens less likely than (1 - top_p) / count together hold less than 1 - top_p: none of
+     * them is kept. */
+    double least = (1.0 - (double)top_p) * whole / (double)count;
     struct histogram h;
-    histogram_fill(&h, logp, count);
-    double whole = 0.0;
-    for (int b = 0; b < BINS; b++)
-        whole += h.mass[b];
+    histogram_fill(&h, logp, count, (float)(log(least) - 1e-3));
     const double wanted = (double)top_p * whole * (1.0 - TOP_P_ROUNDING);
     double above = 0.0;
     int bin = 0;
@@ -228,7 +231,7 @@ static cohort_status kth_best(const float *logp, int64_t count, int64_t k,
 {
     *last = (struct ranked){-INFINITY, INT32_MAX};
     struct histogram h;
-    histogram_fill(&h, logp, count);
+    histogram_fill(&h, logp, count, -FLT_MAX);
     int64_t before = 0;
     for (int bin = 0; bin < BINS; bin++) {
         if (before + h.count[bin] >= k) {
@@ -292,7 +295,7 @@ static void filter_xtc(const struct sampling_params *p, float *logp, int64_t cou
     for (int remove = 0; remove < 2; remove++)
         for (int64_t i = 0; i < count; i += VW) {
             int n = part_of(i, count);
-            if (all_removed(logp + i, n))
+            if (!any_within(logp + i, n, -FLT_MAX, INFINITY))
                 continue;
             float prob[VW];
             vf_store(prob, vf_exp(vf_sub(vf_load_act_part(logp, DTYPE_F32, i, n), shift)));
@@ -315,10 +318,11 @@ cohort_status CPU_NAME(sample_filter)(const struct sample_row *row, float *logit
     if (!whole.valid)
         return COHORT_OK;
     const float lse = (float)whole.lse;
+    const double mass = exp(whole.lse - (double)lse); /* 1 but for the rounding of lse */
     for (int64_t i = 0; i < count; i++)
         logits[i] -= lse;
     if (has_top_p(p))
-        TRY(filter_top_p(logits, count, p->top_p, scratch));
+        TRY(filter_top_p(logits, count, p->top_p, mass, scratch));
     if (p->min_p != 0.0f)
         TRY(filter_min_p(logits, count, p->min_p, p->min_tokens_to_keep, scratch));
     if (p->xtc_probability > 0.0f) {
