@@ -1,0 +1,39 @@
+/* Ends of rows: the last n < VW elements of a row in an activation type. What lies behind is
+ * neither read nor written. */
+#ifndef COHORT_BACKEND_CPU_ACT_PART_H
+#define COHORT_BACKEND_CPU_ACT_PART_H
+
+#include "backend/cpu/simd.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* Elements i .. i + n, zeros behind them. */
+ALWAYS_INLINE vf vf_load_act_part(const void *p, enum dtype type, int64_t i, int n)
+{
+    if (n == VW)
+        return vf_load_act(p, type, i);
+    float lane[VW] = {0};
+    for (int j = 0; j < n; j++)
+        lane[j] = act_load(p, type, i + j);
+    return vf_load(lane);
+}
+
+ALWAYS_INLINE void vf_store_act_part(void *p, enum dtype type, int64_t i, vf x, int n)
+{
+    if (n == VW) {
+        vf_store_act(p, type, i, x);
+        return;
+    }
+    float lane[VW];
+    vf_store(lane, x);
+    for (int j = 0; j < n; j++)
+        act_store(p, type, i + j, lane[j]);
+}
+
+/* How many of the VW elements from i on a row of width elements has. */
+ALWAYS_INLINE int part_of(int64_t i, int64_t width)
+{
+    return width - i < VW ? (int)(width - i) : VW;
+}
+
+#endif

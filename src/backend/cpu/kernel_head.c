@@ -1,0 +1,211 @@
+/* The end of the model: log-probs and entropy of rows of logits, and their gradient. */
+#include "backend/cpu/act_part.h"
+#include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/head_row.h"
+
+#include <assert.h>
+
+enum { N_ACC = 4 };
+
+/* exp(z) is exactly 0 below this, so a log-prob may be raised to it wherever it is multiplied by
+ * its probability: that keeps -inf * 0 out of the sums. */
+#define LOG_OF_NOTHING (-100.0f)
+
+static inline vf load_logits(const float *x, int64_t i, int64_t count)
+{
+    if (count - i >= VW)
+        return vf_load(x + i);
+    float lane[VW];
+    for (int j = 0; j < VW; j++)
+        lane[j] = i + j < count ? x[i + j] : -INFINITY;
+    return vf_load(lane);
+}
+
+/* One vector of z: adds exp(z - max) and exp(z - max) * (z - max). vf_max gives its second operand
+ * where either is NaN, so a NaN passes into weighted. */
+static inline void add_exp(vf logits, vf scale, vf max, vf *sum, vf *weighted)
+{
+    vf d = vf_sub(vf_mul(logits, scale), max);
+    vf e = vf_exp(d);
+    *sum = vf_add(*sum, e);
+    *weighted = vf_fma(e, vf_max(vf_set(LOG_OF_NOTHING), d), *weighted);
+}
+
+static inline float acc_sum(const vf acc[N_ACC])
+{
+    return vf_sum(vf_add(vf_add(acc[0], acc[1]), vf_add(acc[2], acc[3])));
+}
+
+/* Vector i of the block goes to accumulator i mod N_ACC; entries past the end count as -inf. */
+void CPU_NAME(head_block)(struct head_block *out, const float *logits, int64_t count,
+                          float inv_temperature)
+{
+    const int64_t whole = count / (N_ACC * VW) * (N_ACC * VW);
+    vf top[N_ACC];
+    vf sum[N_ACC];
+    vf weighted[N_ACC];
+    for (int a = 0; a < N_ACC; a++) {
+        top[a] = vf_set(-INFINITY);
+        sum[a] = vf_zero();
+        weighted[a] = vf_zero();
+    }
+    for (int64_t i = 0; i < whole; i += N_ACC * VW)
+        for (int a = 0; a < N_ACC; a++)
+            top[a] = vf_max(vf_load(logits + i + a * VW), top[a]);
+    for (int64_t i = whole; i < count; i += VW)
+        top[0] = vf_max(load_logits(logits, i, count), top[0]);
+    /* The scale is positive and rounding is monotone: the largest logit has the largest z. */
+    float max =
+        inv_temperature * vf_max_lane(vf_max(vf_max(top[0], top[1]), vf_max(top[2], top[3])));
+    out->max = max;
+    if (max == -INFINITY) {
+        /* Nothing but -inf, or NaN beside it, which the maximum does not see. */
+        float nan = 0.0f;
+        for (int64_t i = 0; i < count; i++)
+            nan = logits[i] != logits[i] ? logits[i] : nan;
+        out->sum = 0.0f;
+        out->weighted = nan;
+        return;
+    }
+    const vf scale = vf_set(inv_temperature);
+    const vf base = vf_set(max);
+    for (int64_t i = 0; i < whole; i += N_ACC * VW)
+        for (int a = 0; a < N_ACC; a++)
+            add_exp(vf_load(logits + i + a * VW), scale, base, &sum[a], &weighted[a]);
+    for (int64_t i = whole, a = 0; i < count; i += VW, a++)
+        add_exp(load_logits(logits, i, count), scale, base, &sum[a], &weighted[a]);
+    out->sum = acc_sum(sum);
+    out->weighted = acc_sum(weighted);
+}
+
+static void finish_row(struct head_row *row)
+{
+    float max = -INFINITY;
+    for (int b = 0; b < row->n_blocks; b++)
+        max = row->block[b].max > max ? row->block[b].max : max;
+    /* Relative to the row's maximum: block b scales by s = exp(max_b - max), and its sum of exp(z -
+     * max) * (z - max) is s * (weighted + sum * (max_b - max)). */
+    double sum = 0.0;
+    double weighted = 0.0;
+    for (int b = 0; b < row->n_blocks; b++) {
+        const struct head_block *part = &row->block[b];
+        if (part->weighted != part->weighted)
+            weighted = (double)part->weighted;
+        if (part->max == -INFINITY)
+            continue;
+        double shift = (double)part->max - (double)max;
+        double scale = exp(shift);
+        sum += scale * (double)part->sum;
+        weighted += scale * ((double)part->weighted + shift * (double)part->sum);
+    }
+    row->valid = sum > 0.0 && weighted == weighted && max < INFINITY;
+    row->lse = row->valid ? (double)max + log(sum) : (double)NAN;
+    row->entropy = row->valid ? log(sum) - weighted / sum : (double)NAN;
+}
+
+void CPU_NAME(head_row)(struct head_row *out, const float *logits, int64_t count,
+                        float inv_temperature, int threads)
+{
+    assert(count > 0);
+    out->count = count;
+    out->inv_temperature = inv_temperature;
+    int64_t size = (count + HEAD_MAX_BLOCKS - 1) / HEAD_MAX_BLOCKS;
+    size = (size + HEAD_BLOCK - 1) / HEAD_BLOCK * HEAD_BLOCK;
+    out->block_size = size;
+    out->n_blocks = (int)((count + size - 1) / size);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && out->n_blocks > 1)
+    for (int b = 0; b < out->n_blocks; b++) {
+        int64_t left = count - b * size;
+        CPU_NAME(head_block)
+        (&out->block[b], logits + b * size, left < size ? left : size, inv_temperature);
+    }
+    finish_row(out);
+}
+
+static void stats_row(const struct head_stats *p, int64_t r, int threads)
+{
+    struct head_row row;
+    const float *logits = p->logits + r * p->vocab;
+    assert(p->target[r] >= 0 && p->target[r] < p->vocab);
+    CPU_NAME(head_row)(&row, logits, p->vocab, 1.0f / p->temperature, threads);
+    p->lse[r] = (float)row.lse;
+    p->logp[r] = head_row_logp(&row, logits[p->target[r]]);
+    if (p->entropy != NULL)
+        p->entropy[r] = (float)row.entropy;
+}
+
+void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
+{
+    assert(p->temperature > 0.0f);
+    const int threads = backend->threads;
+    /* Few rows: the threads share each row's blocks instead. The same sums in the same order. */
+    if (p->rows < 2 * threads) {
+        for (int64_t r = 0; r < p->rows; r++)
+            stats_row(p, r, threads);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t r = 0; r < p->rows; r++)
+        stats_row(p, r, 1);
+}
+
+/* What one row's gradient is made of: with l = log p and p = exp(l),
+ * d z_v = d_logp * (onehot - p) - d_entropy * p * (l + entropy), d_logit = scale * d z. */
+struct slope {
+    float inv_temperature, lse, entropy, d_logp, d_entropy, scale;
+};
+
+static inline vf slope_of(const struct slope *s, vf logits, vf *prob)
+{
+    vf l = vf_sub(vf_mul(logits, vf_set(s->inv_temperature)), vf_set(s->lse));
+    *prob = vf_exp(l);
+    vf gain = vf_add(vf_max(vf_set(LOG_OF_NOTHING), l), vf_set(s->entropy));
+    return vf_fma(vf_set(s->d_entropy), gain, vf_set(s->d_logp));
+}
+
+ALWAYS_INLINE void gradient_block(const struct slope *s, const float *logits, int64_t begin,
+                                  int64_t end, int32_t target, void *out, enum dtype act)
+{
+    const vf scale = vf_set(-s->scale);
+    vf prob;
+    for (int64_t i = begin; i < end; i += VW) {
+        vf slope = slope_of(s, load_logits(logits, i, end), &prob);
+        vf_store_act_part(out, act, i, vf_mul(vf_mul(prob, slope), scale), part_of(i, end));
+    }
+    if (target >= begin && target < end) {
+        /* Here onehot is 1: d_logp * (1 - p) - d_entropy * p * (l + entropy) = d_logp - p * slope.
+         */
+        vf slope = slope_of(s, vf_set(logits[target]), &prob);
+        vf sum = vf_sub(vf_set(s->d_logp), vf_mul(prob, slope));
+        float lane[VW];
+        vf_store(lane, vf_mul(sum, vf_set(s->scale)));
+        act_store(out, act, target, lane[0]);
+    }
+}
+
+void CPU_NAME(head_gradient)(struct backend *backend, const struct head_gradient *p)
+{
+    assert(p->temperature > 0.0f && p->act != DTYPE_F16);
+    assert(p->d_entropy == NULL || p->entropy != NULL);
+    const int64_t blocks = (p->vocab + HEAD_BLOCK - 1) / HEAD_BLOCK;
+    const int64_t items = p->rows * blocks;
+#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && items > 1)
+    for (int64_t item = 0; item < items; item++) {
+        int64_t r = item / blocks;
+        int64_t begin = item % blocks * HEAD_BLOCK;
+        int64_t end = begin + HEAD_BLOCK < p->vocab ? begin + HEAD_BLOCK : p->vocab;
+        struct slope s = {1.0f / p->temperature, p->lse[r], 0.0f, p->d_logp[r], 0.0f, 0.0f};
+        if (p->d_entropy != NULL) {
+            s.entropy = p->entropy[r];
+            s.d_entropy = p->d_entropy[r];
+        }
+        /* A row without a distribution has a NaN lse; its gradient is NaN throughout. */
+        s.scale = s.lse != s.lse ? s.lse : s.inv_temperature;
+        const float *logits = p->logits + r * p->vocab;
+        void *out = act_at_mut(p->d_logits, p->act, r * p->vocab);
+        if (p->act == DTYPE_F32)
+            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_F32);
+        else
+            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_BF16);
+    }
+}

@@ -1,0 +1,149 @@
+/* AdamW with a split master, and the sum of squares for the gradient norm. */
+#include "backend/cpu/act_part.h"
+#include "backend/cpu/cpu_kernels.h"
+
+#include <assert.h>
+#include <math.h>
+
+enum {
+    TILE = 256,        /* masters assembled at a time */
+    CHUNK = 64 * TILE, /* elements a thread takes at a time */
+    SUM_LANES = 32,    /* element i of a block is added to lane i mod SUM_LANES */
+    SUM_BLOCK = 65536, /* elements of a block */
+    SUM_BATCH = 256    /* blocks whose sums are kept at a time */
+};
+
+static inline vf vf_sqrt(vf x)
+{
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+    return _mm512_sqrt_ps(x);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return _mm256_sqrt_ps(x);
+#else
+    float lane[VW];
+    vf_store(lane, x);
+    for (int i = 0; i < VW; i++)
+        lane[i] = sqrtf(lane[i]);
+    return vf_load(lane);
+#endif
+}
+
+/* The factors of one step, from double as torch computes them. */
+struct factors {
+    float decay;         /* 1 - lr * weight_decay */
+    float m_mix;         /* 1 - beta1 */
+    float v_keep, v_mix; /* beta2, 1 - beta2 */
+    float bias;          /* sqrt(1 - beta2^step) */
+    float rate;          /* lr / (1 - beta1^step) */
+    float eps, grad_scale;
+};
+
+static struct factors factors_of(const struct adamw *p)
+{
+    struct factors f;
+    f.decay = (float)(1.0 - (double)p->learning_rate * (double)p->weight_decay);
+    f.m_mix = (float)(1.0 - (double)p->beta1);
+    f.v_keep = p->beta2;
+    f.v_mix = (float)(1.0 - (double)p->beta2);
+    f.bias = (float)sqrt(1.0 - pow((double)p->beta2, (double)p->step));
+    f.rate = (float)((double)p->learning_rate / (1.0 - pow((double)p->beta1, (double)p->step)));
+    f.eps = p->eps;
+    f.grad_scale = p->grad_scale;
+    return f;
+}
+
+/* One step on count fp32 masters. */
+static void update(const struct factors *f, float *w, const float *grad, float *m, float *v,
+                   int64_t count)
+{
+    for (int64_t i = 0; i < count; i += VW) {
+        int n = part_of(i, count);
+        vf g = vf_mul(vf_load_act_part(grad, DTYPE_F32, i, n), vf_set(f->grad_scale));
+        vf m1 = vf_load_act_part(m, DTYPE_F32, i, n);
+        vf v1 = vf_load_act_part(v, DTYPE_F32, i, n);
+        m1 = vf_fma(vf_set(f->m_mix), vf_sub(g, m1), m1);
+        v1 = vf_fma(vf_set(f->v_mix), vf_mul(g, g), vf_mul(v1, vf_set(f->v_keep)));
+        vf denominator = vf_add(vf_div(vf_sqrt(v1), vf_set(f->bias)), vf_set(f->eps));
+        vf decayed = vf_mul(vf_load_act_part(w, DTYPE_F32, i, n), vf_set(f->decay));
+        vf moved = vf_fma(vf_set(-f->rate), vf_div(m1, denominator), decayed);
+        vf_store_act_part(w, DTYPE_F32, i, moved, n);
+        vf_store_act_part(m, DTYPE_F32, i, m1, n);
+        vf_store_act_part(v, DTYPE_F32, i, v1, n);
+    }
+}
+
+/* master bits = (high << 16) + signed low, modulo 2^32; split is its exact inverse for every bit
+ * pattern. */
+static void join(const uint16_t *high, const int16_t *low, int64_t count, float *master)
+{
+    for (int64_t i = 0; i < count; i++)
+        master[i] = f32_from_bits(((uint32_t)high[i] << 16) + (uint32_t)(int32_t)low[i]);
+}
+
+static void split(const float *master, int64_t count, uint16_t *high, int16_t *low)
+{
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = f32_bits(master[i]);
+        high[i] = (uint16_t)((bits + 0x8000u) >> 16);
+        low[i] = (int16_t)(uint16_t)(bits & 0xffffu);
+    }
+}
+
+void CPU_NAME(adamw)(struct backend *backend, const struct adamw *p)
+{
+    assert(p->type == DTYPE_F32 || (p->type == DTYPE_BF16 && p->low != NULL));
+    assert(p->step >= 1);
+    const struct factors f = factors_of(p);
+    const int64_t chunks = (p->count + CHUNK - 1) / CHUNK;
+#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && chunks > 1)
+    for (int64_t c = 0; c < chunks; c++) {
+        int64_t end = (c + 1) * CHUNK < p->count ? (c + 1) * CHUNK : p->count;
+        for (int64_t i = c * CHUNK; i < end; i += TILE) {
+            int64_t n = end - i < TILE ? end - i : TILE;
+            if (p->type == DTYPE_F32) {
+                update(&f, (float *)p->weight + i, p->grad + i, p->m + i, p->v + i, n);
+                continue;
+            }
+            float master[TILE];
+            uint16_t *high = (uint16_t *)p->weight + i;
+            join(high, p->low + i, n, master);
+            update(&f, master, p->grad + i, p->m + i, p->v + i, n);
+            split(master, n, high, p->low + i);
+        }
+    }
+}
+
+/* A square of a float is exact in double, so this gives the same bits on every instruction set. */
+static double block_squares(const float *x, int64_t count)
+{
+    double lane[SUM_LANES] = {0};
+    int64_t i = 0;
+    for (; i + SUM_LANES <= count; i += SUM_LANES)
+        for (int j = 0; j < SUM_LANES; j++)
+            lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (int j = 0; i < count; i++, j++)
+        lane[j] += (double)x[i] * (double)x[i];
+    for (int half = SUM_LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            lane[j] += lane[j + half];
+    return lane[0];
+}
+
+double CPU_NAME(sum_squares)(struct backend *backend, const float *x, int64_t count)
+{
+    double total = 0.0;
+    const int64_t blocks = (count + SUM_BLOCK - 1) / SUM_BLOCK;
+    for (int64_t first = 0; first < blocks; first += SUM_BATCH) {
+        double sum[SUM_BATCH];
+        int n = blocks - first < SUM_BATCH ? (int)(blocks - first) : SUM_BATCH;
+#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && n > 1)
+        for (int b = 0; b < n; b++) {
+            int64_t begin = (first + b) * SUM_BLOCK;
+            int64_t left = count - begin;
+            sum[b] = block_squares(x + begin, left < SUM_BLOCK ? left : SUM_BLOCK);
+        }
+        for (int b = 0; b < n; b++)
+            total += sum[b];
+    }
+    return total;
+}
