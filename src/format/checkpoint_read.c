@@ -108,8 +108,8 @@ static cohort_status open_shards(struct shard_set *set, const char *dir, cohort_
         if (json_object_get(seen, name) != NULL)
             continue;
         if (json_object_set_new(seen, name, json_true()) != 0) {
-            status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot list the shards",
-                               set->index_path);
+            status =
+                error_set(err, COHORT_ERR_MEMORY, "%s: cannot list the shards", set->index_path);
             goto cleanup;
         }
         TRY_GOTO(file_join(&path, dir, name, err));
@@ -133,7 +133,8 @@ cleanup:
     return status;
 }
 
-/* The index and the shards tell the same story: every tensor in the file that the index says, and in no other. */
+/* The index and the shards tell the same story: every tensor in the file that the index says, and
+ * in no other. */
 static cohort_status check_index(const struct shard_set *set, cohort_error *err)
 {
     size_t n_found = 0;
@@ -144,9 +145,8 @@ static cohort_status check_index(const struct shard_set *set, cohort_error *err)
             const char *tensor = file->tensors[j].name;
             const char *mapped = json_string_value(json_object_get(set->weight_map, tensor));
             if (mapped == NULL)
-                return error_set(err, COHORT_ERR_FORMAT,
-                                 "%s: tensor %.200s is not in the index %s", file->path, tensor,
-                                 set->index_path);
+                return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s is not in the index %s",
+                                 file->path, tensor, set->index_path);
             if (strcmp(mapped, name) != 0)
                 return error_set(err, COHORT_ERR_FORMAT,
                                  "%s: tensor %.200s lies in this file, but the index %s says "
@@ -212,7 +212,8 @@ static cohort_status complain(struct complaint *complaint, const char *text, coh
 {
     complaint->n++;
     if (complaint->n > LISTED)
-        return complaint->n == LISTED + 1 ? text_printf(&complaint->names, err, ", ...") : COHORT_OK;
+        return complaint->n == LISTED + 1 ? text_printf(&complaint->names, err, ", ...")
+                                          : COHORT_OK;
     return text_printf(&complaint->names, err, "%s%s", complaint->n > 1 ? ", " : "", text);
 }
 
@@ -347,8 +348,8 @@ cleanup:
 }
 
 /* ---- conversion ----
- * Sources may lie at any byte (headers of other writers are not always padded), hence memcpy loads. Each loop also
- * tells whether a result is NaN or infinite: all exponent bits set. */
+ * Sources may lie at any byte (headers of other writers are not always padded), hence memcpy loads.
+ * Each loop also tells whether a result is NaN or infinite: all exponent bits set. */
 
 static bool to_f32_from_f32(const unsigned char *from, int64_t count, float *to)
 {
@@ -373,8 +374,8 @@ static bool to_f32_from_bf16(const unsigned char *from, int64_t count, float *to
     return bad == 0;
 }
 
-/* f32_from_f16 without branches, for finite values. A subnormal becomes 2^-14 * (1 + m / 1024) by its bits; taking 2^-14 off
- * again is exact. */
+/* f32_from_f16 without branches, for finite values. A subnormal becomes 2^-14 * (1 + m / 1024) by
+ * its bits; taking 2^-14 off again is exact. */
 static inline float f32_from_finite_f16(uint16_t half)
 {
     uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
@@ -407,8 +408,8 @@ static bool to_bf16_from_bf16(const unsigned char *from, int64_t count, uint16_t
     return bad == 0;
 }
 
-/* bf16_from_f32 for values that are not NaN; a NaN becomes some other non-finite value, or a finite one that is
- * caught by its own exponent. */
+/* bf16_from_f32 for values that are not NaN; a NaN becomes some other non-finite value, or a finite
+ * one that is caught by its own exponent. */
 static bool to_bf16_from_f32(const unsigned char *from, int64_t count, uint16_t *to)
 {
     uint32_t bad = 0;

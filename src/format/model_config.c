@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bounds that keep every product of sizes far below 2^63: the largest model they allow has fewer than 2^58 weights. */
+/* Bounds that keep every product of sizes far below 2^63: the largest model they allow has fewer
+ * than 2^58 weights. */
 enum {
     MAX_VOCAB = 1 << 24,
     MAX_WIDTH = 1 << 20,
@@ -93,7 +94,8 @@ static cohort_status check_architecture(const struct source *source)
         const char *name = json_string_value(json_array_get(architectures, 0));
         if (json_array_size(architectures) != 1 || name == NULL ||
             strcmp(name, "Qwen3ForCausalLM") != 0)
-            return refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", architectures, supported);
+            return refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", architectures,
+                          supported);
     }
     if (type != NULL && (!json_is_string(type) || strcmp(json_string_value(type), "qwen3") != 0))
         return refuse(source, COHORT_ERR_UNSUPPORTED, "model_type", type, supported);
@@ -119,8 +121,8 @@ static cohort_status check_absent(const struct source *source, const char *key, 
     return COHORT_OK;
 }
 
-static cohort_status check_number(const struct source *source, const json_t *object, const char *key,
-                                  double only)
+static cohort_status check_number(const struct source *source, const json_t *object,
+                                  const char *key, double only)
 {
     const json_t *value = get(object, key);
     if (value == NULL || (json_is_number(value) && json_number_value(value) == only))
@@ -168,8 +170,8 @@ static cohort_status check_supported(const struct source *source)
 
 /* ---- rope ---- */
 
-/* One of rope_scaling (transformers 4) and rope_parameters (5): only the default type, and no parameter that a type other than the
- * default would read. */
+/* One of rope_scaling (transformers 4) and rope_parameters (5): only the default type, and no
+ * parameter that a type other than the default would read. */
 static cohort_status check_rope_object(const struct source *source, const char *where,
                                        const json_t *rope)
 {
@@ -355,8 +357,10 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     TRY_GOTO(check_layer_types(&source, config->n_layers));
     TRY_GOTO(read_rope(config, &source));
     const json_t *eps = get(source.json, "rms_norm_eps");
-    if (!json_is_number(eps) || !((float)json_number_value(eps) > 0.0f) || json_number_value(eps) >= 1.0) {
-        status = refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
+    if (!json_is_number(eps) || !((float)json_number_value(eps) > 0.0f) ||
+        json_number_value(eps) >= 1.0) {
+        status =
+            refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
         goto cleanup;
     }
     config->rms_norm_eps = (float)json_number_value(eps);

@@ -77,7 +77,8 @@ cohort_status model_config_preset(struct model_config *config, const char *name,
         vocab_size = QWEN_VOCAB;
     TRY_GOTO(preset_text(preset, vocab_size, &text, err));
     TRY_GOTO(model_config_parse(config, text.data, text.length, name, err));
-    /* Qwen's special tokens, where the vocabulary has them; for another tokenizer the caller knows its own. */
+    /* Qwen's special tokens, where the vocabulary has them; for another tokenizer the caller knows
+     * its own. */
     if (vocab_size > QWEN_IM_END) {
         config->n_eos = 2;
         config->eos_ids[0] = QWEN_IM_END;
@@ -133,8 +134,8 @@ static bool set_size(json_t *json, const char *key, int32_t value)
     return json_object_set_new(json, key, json_integer(value)) == 0;
 }
 
-/* Keeps a number that reads back as the same value: 1e-06 stays 1e-06 although the field is a float, and 1000000
- * stays an integer. */
+/* Keeps a number that reads back as the same value: 1e-06 stays 1e-06 although the field is a
+ * float, and 1000000 stays an integer. */
 static bool set_number(json_t *json, const char *key, double value, bool single)
 {
     const json_t *old = json_object_get(json, key);
@@ -149,8 +150,8 @@ static const char *torch_name(enum dtype type)
     return type == DTYPE_F32 ? "float32" : type == DTYPE_BF16 ? "bfloat16" : "float16";
 }
 
-/* rope_theta and torch_dtype are what every transformers since 4.51 reads; the newer names rope_parameters and dtype would
- * only be a second place for the same thing. */
+/* rope_theta and torch_dtype are what every transformers since 4.51 reads; the newer names
+ * rope_parameters and dtype would only be a second place for the same thing. */
 static bool update_config(json_t *json, const struct model_config *config, enum dtype dtype)
 {
     bool list_in_config = json_is_array(json_object_get(json, "eos_token_id"));
@@ -174,7 +175,8 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     ok = ok && set_number(json, "rope_theta", config->rope_theta, false);
     ok = ok && set_eos(json, config, list_in_config);
     ok = ok && set_id(json, "bos_token_id", config->bos_id);
-    /* Only where it was: in config.json a pad id makes transformers treat that row of the embedding apart. */
+    /* Only where it was: in config.json a pad id makes transformers treat that row of the embedding
+     * apart. */
     if (json_object_get(json, "pad_token_id") != NULL)
         ok = ok && set_id(json, "pad_token_id", config->pad_id);
     return ok;
@@ -206,13 +208,14 @@ cleanup:
     return status;
 }
 
-cohort_status model_config_save(const struct model_config *config, enum dtype dtype, const char *dir,
-                                cohort_error *err)
+cohort_status model_config_save(const struct model_config *config, enum dtype dtype,
+                                const char *dir, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    json_t *json = config->config_json != NULL ? json_deep_copy(config->config_json) : json_object();
-    json_t *generation = config->generation_json != NULL ? json_deep_copy(config->generation_json)
-                                                         : json_object();
+    json_t *json =
+        config->config_json != NULL ? json_deep_copy(config->config_json) : json_object();
+    json_t *generation =
+        config->generation_json != NULL ? json_deep_copy(config->generation_json) : json_object();
     if (json == NULL || generation == NULL || !update_config(json, config, dtype) ||
         !update_generation(generation, config)) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build config.json", dir);

@@ -19,9 +19,9 @@ struct element_type {
     size_t bytes;
 };
 static const struct element_type element_types[] = {
-    {"F64", 8},     {"I64", 8},     {"U64", 8},     {"C64", 8}, {"F32", 4}, {"I32", 4},
-    {"U32", 4},     {"F16", 2},     {"BF16", 2},    {"I16", 2}, {"U16", 2}, {"F8_E4M3", 1},
-    {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"I8", 1},      {"U8", 1},  {"BOOL", 1}};
+    {"F64", 8},     {"I64", 8},     {"U64", 8},  {"C64", 8}, {"F32", 4}, {"I32", 4},
+    {"U32", 4},     {"F16", 2},     {"BF16", 2}, {"I16", 2}, {"U16", 2}, {"F8_E4M3", 1},
+    {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"I8", 1},   {"U8", 1},  {"BOOL", 1}};
 
 /* 0: not a type we know the size of. */
 static size_t element_bytes(const char *name)
@@ -150,7 +150,8 @@ static cohort_status parse_tensor(struct safetensor *tensor, const char *name, c
     memcpy(tensor->dtype_name, type, strlen(type) + 1);
     set_dtype(tensor);
     TRY(parse_shape(tensor, json_object_get(entry, "shape"), path, err));
-    return parse_extent(tensor, json_object_get(entry, "data_offsets"), data, data_bytes, path, err);
+    return parse_extent(tensor, json_object_get(entry, "data_offsets"), data, data_bytes, path,
+                        err);
 }
 
 static int compare_name(const void *a, const void *b)
@@ -239,16 +240,18 @@ cohort_status safetensors_open(struct safetensors *file, const char *path, cohor
     TRY_GOTO(mem_strdup(&file->path, path, strlen(path), err));
     TRY_GOTO(file_map_open(&file->map, path, err));
     if (file->map.size < 8) {
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: %zu bytes are too few for a safetensors file", path, file->map.size);
+        status =
+            error_set(err, COHORT_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file",
+                      path, file->map.size);
         goto cleanup;
     }
     uint64_t length = load_u64_le(file->map.data);
     if (length > file->map.size - 8 || length > max_header_bytes) {
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: a header of %" PRIu64 " bytes does not fit the file of %zu bytes (or "
-                           "the limit of %" PRIu64 "); not a safetensors file, or cut short",
-                           path, length, file->map.size, max_header_bytes);
+        status =
+            error_set(err, COHORT_ERR_FORMAT,
+                      "%s: a header of %" PRIu64 " bytes does not fit the file of %zu bytes (or "
+                      "the limit of %" PRIu64 "); not a safetensors file, or cut short",
+                      path, length, file->map.size, max_header_bytes);
         goto cleanup;
     }
     const char *text = (const char *)file->map.data + 8;
@@ -347,7 +350,8 @@ static cohort_status header_add(json_t *header, const struct safetensors_source 
     return COHORT_OK;
 }
 
-/* order[] lists the tensors by falling element size, so that every tensor is aligned to its elements. */
+/* order[] lists the tensors by falling element size, so that every tensor is aligned to its
+ * elements. */
 static void order_sources(const struct safetensors_source *tensors, size_t n_tensors, size_t *order)
 {
     size_t n = 0;
