@@ -40,7 +40,8 @@ static const json_t *get(const json_t *object, const char *key)
 /* The value as it stands in the file, cut to fit a message. */
 static const char *show(const json_t *value, char *buffer, size_t size)
 {
-    size_t n = json_dumpb(value, buffer, size - 1, JSON_ENCODE_ANY | JSON_COMPACT);
+    size_t n = json_dumpb(value, buffer, size - 1,
+                          JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (n == 0 || n >= size) {
         snprintf(buffer, size, "a long value");
         return buffer;
