@@ -1,0 +1,253 @@
+/* Writing weights, tokenizer files and initial weights. */
+#include "format/checkpoint.h"
+
+#include "base/rng.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const size_t default_shard_bytes = 5000000000u;
+
+/* ---- weights ---- */
+
+/* One tensor of the file being written. */
+struct writing {
+    const struct param *param;
+    enum dtype type;
+    checkpoint_fetch *fetch;
+    void *context;
+};
+
+static cohort_status read_writing(void *context, size_t offset, size_t length, void *to,
+                                  cohort_error *err)
+{
+    const struct writing *writing = context;
+    size_t size = dtype_bytes(writing->type);
+    return writing->fetch(writing->context, writing->param, (int64_t)(offset / size),
+                          (int64_t)(length / size), to, err);
+}
+
+/* shard_of[i] is the shard of params[i]; returns the number of shards. A tensor larger than the
+ * limit has a shard to itself. */
+static size_t assign_shards(const struct param_table *table, size_t element, size_t limit,
+                            size_t *shard_of)
+{
+    size_t shard = 0;
+    size_t used = 0;
+    for (int32_t i = 0; i < table->n_params; i++) {
+        size_t bytes = (size_t)table->params[i].count * element;
+        if (used > 0 && (bytes > limit || used > limit - bytes)) {
+            shard++;
+            used = 0;
+        }
+        shard_of[i] = shard;
+        used += bytes;
+    }
+    return shard + 1;
+}
+
+static void shard_name(char *out, size_t size, size_t shard, size_t n_shards)
+{
+    if (n_shards == 1)
+        snprintf(out, size, "model.safetensors");
+    else
+        snprintf(out, size, "model-%05zu-of-%05zu.safetensors", shard + 1, n_shards);
+}
+
+static cohort_status write_index(const char *dir, const struct param_table *table, size_t element,
+                                 const size_t *shard_of, size_t n_shards, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    char *path = NULL;
+    char *dump = NULL;
+    struct text text = {0};
+    json_t *map = json_object();
+    bool built = map != NULL;
+    for (int32_t i = 0; built && i < table->n_params; i++) {
+        char name[64];
+        shard_name(name, sizeof name, shard_of[i], n_shards);
+        built = json_object_set_new(map, table->params[i].name, json_string(name)) == 0;
+    }
+    json_t *index = json_pack(
+        "{s:{s:I, s:I}, s:O}", "metadata", "total_parameters", (json_int_t)table->n_weights,
+        "total_size", (json_int_t)table->n_weights * (json_int_t)element, "weight_map", map);
+    if (built && index != NULL)
+        dump = json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS);
+    if (dump == NULL) {
+        status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the index of the shards", dir);
+        goto cleanup;
+    }
+    TRY_GOTO(text_printf(&text, err, "%s\n", dump));
+    TRY_GOTO(file_join(&path, dir, "model.safetensors.index.json", err));
+    TRY_GOTO(file_write_atomic(path, text.data, text.length, err));
+cleanup:
+    json_decref(map);
+    json_decref(index);
+    free(dump);
+    text_free(&text);
+    mem_free(path);
+    return status;
+}
+
+static void remove_in(const char *dir, const char *name)
+{
+    char *path = NULL;
+    if (file_join(&path, dir, name, NULL) == COHORT_OK)
+        unlink(path);
+    mem_free(path);
+}
+
+static cohort_status write_shard(const char *dir, const char *name, struct writing *writings,
+                                 struct safetensors_source *sources, size_t n_sources,
+                                 cohort_error *err)
+{
+    char *path = NULL;
+    for (size_t i = 0; i < n_sources; i++) {
+        const struct param *param = writings[i].param;
+        sources[i] = (struct safetensors_source){.name = param->name,
+                                                 .dtype_name = dtype_name(writings[i].type),
+                                                 .rank = param->rank,
+                                                 .bytes = (size_t)param->count *
+                                                          dtype_bytes(writings[i].type),
+                                                 .read = read_writing,
+                                                 .context = &writings[i]};
+        for (int32_t axis = 0; axis < param->rank; axis++)
+            sources[i].shape[axis] = param->shape[axis];
+    }
+    TRY(file_join(&path, dir, name, err));
+    cohort_status status = safetensors_write(path, sources, n_sources, err);
+    mem_free(path);
+    return status;
+}
+
+cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table,
+                                       enum dtype type, size_t max_shard_bytes,
+                                       checkpoint_fetch *fetch, void *context, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    size_t n = (size_t)table->n_params;
+    size_t limit = max_shard_bytes != 0 ? max_shard_bytes : default_shard_bytes;
+    size_t *shard_of = NULL;
+    struct writing *writings = NULL;
+    struct safetensors_source *sources = NULL;
+    size_t n_shards = 0;
+    size_t shard = 0;
+    char name[64];
+    TRY_GOTO(mem_alloc(&shard_of, n, sizeof *shard_of, "shards", err));
+    TRY_GOTO(mem_alloc(&writings, n, sizeof *writings, "tensors to write", err));
+    TRY_GOTO(mem_alloc(&sources, n, sizeof *sources, "tensors to write", err));
+    n_shards = assign_shards(table, dtype_bytes(type), limit, shard_of);
+    for (size_t next = 0; shard < n_shards; shard++) {
+        size_t n_sources = 0;
+        for (; next < n && shard_of[next] == shard; next++)
+            writings[n_sources++] = (struct writing){&table->params[next], type, fetch, context};
+        shard_name(name, sizeof name, shard, n_shards);
+        TRY_GOTO(write_shard(dir, name, writings, sources, n_sources, err));
+    }
+    if (n_shards > 1)
+        TRY_GOTO(write_index(dir, table, dtype_bytes(type), shard_of, n_shards, err));
+    /* Weights of an earlier save in the other form would be a second truth; readers take the single
+     * file first. */
+    remove_in(dir, n_shards > 1 ? "model.safetensors" : "model.safetensors.index.json");
+cleanup:
+    /* safetensors_write removed the shard that failed; the whole ones before it are of no use
+     * either. */
+    for (size_t i = 0; status != COHORT_OK && i < shard; i++) {
+        shard_name(name, sizeof name, i, n_shards);
+        remove_in(dir, name);
+    }
+    mem_free(sources);
+    mem_free(writings);
+    mem_free(shard_of);
+    return status;
+}
+
+/* ---- tokenizer ---- */
+
+cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir, cohort_error *err)
+{
+    static const char *const names[] = {
+        "tokenizer.json",    "tokenizer_config.json",   "vocab.json",         "merges.txt",
+        "added_tokens.json", "special_tokens_map.json", "chat_template.jinja"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *from = NULL;
+        char *to = NULL;
+        cohort_status status = file_join(&from, from_dir, names[i], err);
+        if (status == COHORT_OK)
+            status = file_join(&to, to_dir, names[i], err);
+        if (status == COHORT_OK && file_exists(from))
+            status = file_copy(from, to, err);
+        mem_free(from);
+        mem_free(to);
+        TRY(status);
+    }
+    return COHORT_OK;
+}
+
+/* ---- initial weights ---- */
+
+/* FNV-1a: the stream of a tensor depends on its name alone, not on its place in the table. */
+static uint64_t hash_name(const char *name)
+{
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (; *name != '\0'; name++)
+        hash = (hash ^ (unsigned char)*name) * 0x100000001b3ull;
+    return hash;
+}
+
+/* Four standard normal numbers of one Philox block, by Box-Muller. Elements 4 b .. 4 b + 3 of a
+ * tensor are block b. */
+static void normal_block(uint64_t seed, uint64_t stream, uint64_t block, double out[4])
+{
+    struct rng_block bits = rng_philox(seed, RNG_INIT, stream, block);
+    for (int pair = 0; pair < 2; pair++) {
+        double u = ((double)bits.word[2 * pair] + 0.5) * 0x1p-32;
+        double angle = (double)bits.word[2 * pair + 1] * (0x1p-32 * 6.283185307179586476925);
+        double radius = sqrt(-2.0 * log(u));
+        out[2 * pair] = radius * cos(angle);
+        out[2 * pair + 1] = radius * sin(angle);
+    }
+}
+
+static void put_element(enum dtype type, void *to, int64_t i, float value)
+{
+    if (type == DTYPE_F32)
+        ((float *)to)[i] = value;
+    else
+        ((uint16_t *)to)[i] = bf16_from_f32(value);
+}
+
+cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first,
+                                    int64_t count, void *to, cohort_error *err)
+{
+    const struct checkpoint_init *init = context;
+    enum dtype type = init->type;
+    if (type != DTYPE_F32 && type != DTYPE_BF16)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "initial weights are drawn as F32 or BF16, not %s", dtype_name(type));
+    if (param->rank == 1) {
+        for (int64_t i = 0; i < count; i++)
+            put_element(type, to, i, 1.0f);
+        return COHORT_OK;
+    }
+    uint64_t stream = hash_name(param->name);
+    uint64_t seed = init->seed;
+    double scale = (double)init->standard_deviation;
+    int64_t last_block = (first + count + 3) / 4;
+#pragma omp parallel for schedule(static)
+    for (int64_t block = first / 4; block < last_block; block++) {
+        double normal[4];
+        normal_block(seed, stream, (uint64_t)block, normal);
+        for (int64_t j = 0; j < 4; j++) {
+            int64_t i = 4 * block + j - first;
+            if (i >= 0 && i < count)
+                put_element(type, to, i, (float)(scale * normal[j]));
+        }
+    }
+    return COHORT_OK;
+}

@@ -1,0 +1,537 @@
+/* Reading weights: every tensor is accounted for before the first byte is converted (I7). */
+#include "format/checkpoint.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    PART_ELEMENTS = 1 << 20, /* converted at a time: 4 MB at most */
+    MAX_INDEX_BYTES = 1 << 26,
+    LISTED = 3 /* names per complaint in a message */
+};
+
+/* ---- the files ---- */
+
+struct shard_set {
+    struct safetensors *files;
+    size_t n_files, capacity;
+    json_t *weight_map; /* tensor name -> file name; NULL for a single file */
+    char *index_path;
+};
+
+static void shard_set_close(struct shard_set *set)
+{
+    for (size_t i = 0; i < set->n_files; i++)
+        safetensors_close(&set->files[i]);
+    mem_free(set->files);
+    mem_free(set->index_path);
+    json_decref(set->weight_map);
+    memset(set, 0, sizeof *set);
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+static cohort_status open_shard(struct shard_set *set, const char *dir, const char *name,
+                                cohort_error *err)
+{
+    char *path = NULL;
+    TRY(mem_grow(&set->files, &set->capacity, set->n_files + 1, sizeof *set->files, "shard list",
+                 err));
+    TRY(file_join(&path, dir, name, err));
+    cohort_status status = safetensors_open(&set->files[set->n_files], path, err);
+    if (status == COHORT_OK)
+        set->n_files++;
+    mem_free(path);
+    return status;
+}
+
+static cohort_status read_index(struct shard_set *set, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    struct text text = {0};
+    json_t *index = NULL;
+    json_error_t where;
+    const char *tensor = NULL;
+    json_t *file = NULL;
+    TRY_GOTO(file_read(set->index_path, MAX_INDEX_BYTES, &text, err));
+    index = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, &where);
+    if (index == NULL) {
+        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", set->index_path, where.line,
+                           where.column, where.text);
+        goto cleanup;
+    }
+    set->weight_map = json_incref(json_object_get(index, "weight_map"));
+    if (!json_is_object(set->weight_map)) {
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: \"weight_map\" is not an object",
+                           set->index_path);
+        goto cleanup;
+    }
+    json_object_foreach(set->weight_map, tensor, file)
+    {
+        const char *name = json_string_value(file);
+        if (name == NULL || *name == '\0' || strchr(name, '/') != NULL || *name == '.') {
+            status = error_set(err, COHORT_ERR_FORMAT,
+                               "%s: weight_map: \"%.200s\" is not mapped to the name of a file in "
+                               "this folder",
+                               set->index_path, tensor);
+            goto cleanup;
+        }
+    }
+cleanup:
+    json_decref(index);
+    text_free(&text);
+    return status;
+}
+
+/* Opens every shard that the index names; says which are not there. */
+static cohort_status open_shards(struct shard_set *set, const char *dir, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    struct text missing = {0};
+    size_t n_missing = 0;
+    char *path = NULL;
+    const char *tensor = NULL;
+    json_t *file = NULL;
+    json_t *seen = json_object();
+    if (seen == NULL)
+        return error_set(err, COHORT_ERR_MEMORY, "%s: cannot list the shards", set->index_path);
+    json_object_foreach(set->weight_map, tensor, file)
+    {
+        const char *name = json_string_value(file);
+        if (json_object_get(seen, name) != NULL)
+            continue;
+        if (json_object_set_new(seen, name, json_true()) != 0) {
+            status =
+                error_set(err, COHORT_ERR_MEMORY, "%s: cannot list the shards", set->index_path);
+            goto cleanup;
+        }
+        TRY_GOTO(file_join(&path, dir, name, err));
+        if (file_exists(path))
+            TRY_GOTO(open_shard(set, dir, name, err));
+        else if (n_missing++ < LISTED)
+            TRY_GOTO(text_printf(&missing, err, "%s%.200s", n_missing > 1 ? ", " : "", name));
+        mem_free(path);
+        path = NULL;
+    }
+    if (n_missing > 0)
+        status = error_set(err, COHORT_ERR_IO,
+                           "%s: %zu of %zu shards that it names are not there (%s%s); copy or "
+                           "download them again",
+                           set->index_path, n_missing, json_object_size(seen), missing.data,
+                           n_missing > LISTED ? ", ..." : "");
+cleanup:
+    json_decref(seen);
+    mem_free(path);
+    text_free(&missing);
+    return status;
+}
+
+/* The index and the shards tell the same story: every tensor in the file that the index says, and
+ * in no other. */
+static cohort_status check_index(const struct shard_set *set, cohort_error *err)
+{
+    size_t n_found = 0;
+    for (size_t i = 0; i < set->n_files; i++) {
+        const struct safetensors *file = &set->files[i];
+        const char *name = base_name(file->path);
+        for (size_t j = 0; j < file->n_tensors; j++) {
+            const char *tensor = file->tensors[j].name;
+            const char *mapped = json_string_value(json_object_get(set->weight_map, tensor));
+            if (mapped == NULL)
+                return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s is not in the index %s",
+                                 file->path, tensor, set->index_path);
+            if (strcmp(mapped, name) != 0)
+                return error_set(err, COHORT_ERR_FORMAT,
+                                 "%s: tensor %.200s lies in this file, but the index %s says "
+                                 "%.200s",
+                                 file->path, tensor, set->index_path, mapped);
+            n_found++;
+        }
+    }
+    if (n_found == json_object_size(set->weight_map))
+        return COHORT_OK;
+    const char *tensor = NULL;
+    json_t *mapped = NULL;
+    json_object_foreach(set->weight_map, tensor, mapped)
+    {
+        bool found = false;
+        for (size_t i = 0; !found && i < set->n_files; i++)
+            found = safetensors_find(&set->files[i], tensor) != NULL;
+        if (!found)
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "%s: %zu tensors of the index are in no file; the first is %.200s, "
+                             "expected in %.200s",
+                             set->index_path, json_object_size(set->weight_map) - n_found, tensor,
+                             json_string_value(mapped));
+    }
+    return COHORT_OK;
+}
+
+static cohort_status shard_set_open(struct shard_set *set, const char *dir, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    char *single = NULL;
+    memset(set, 0, sizeof *set);
+    TRY_GOTO(file_join(&single, dir, "model.safetensors", err));
+    TRY_GOTO(file_join(&set->index_path, dir, "model.safetensors.index.json", err));
+    if (file_exists(single)) {
+        TRY_GOTO(open_shard(set, dir, "model.safetensors", err));
+    } else if (file_exists(set->index_path)) {
+        TRY_GOTO(read_index(set, err));
+        TRY_GOTO(open_shards(set, dir, err));
+        TRY_GOTO(check_index(set, err));
+    } else {
+        status = error_set(err, COHORT_ERR_IO,
+                           "%s: no model.safetensors and no model.safetensors.index.json; expected "
+                           "a Hugging Face checkpoint folder with safetensors weights",
+                           dir);
+    }
+cleanup:
+    mem_free(single);
+    if (status != COHORT_OK)
+        shard_set_close(set);
+    return status;
+}
+
+/* ---- matching ---- */
+
+/* One kind of complaint: how often, and the first few names. */
+struct complaint {
+    size_t n;
+    struct text names;
+};
+
+static cohort_status complain(struct complaint *complaint, const char *text, cohort_error *err)
+{
+    complaint->n++;
+    if (complaint->n > LISTED)
+        return complaint->n == LISTED + 1 ? text_printf(&complaint->names, err, ", ...")
+                                          : COHORT_OK;
+    return text_printf(&complaint->names, err, "%s%s", complaint->n > 1 ? ", " : "", text);
+}
+
+static void shape_text(char *out, size_t size, int32_t rank, const int64_t *shape)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (int32_t i = 0; i < rank && used < size; i++) {
+        int n = snprintf(out + used, size - used, "%s%" PRId64, i == 0 ? "[" : ", ", shape[i]);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    if (used < size)
+        snprintf(out + used, size - used, "%s", rank == 0 ? "[]" : "]");
+}
+
+static bool same_shape(const struct param *param, const struct safetensor *tensor)
+{
+    if (param->rank != tensor->rank)
+        return false;
+    for (int32_t i = 0; i < param->rank; i++)
+        if (param->shape[i] != tensor->shape[i])
+            return false;
+    return true;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text);
+    size_t m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+struct match {
+    const struct param_table *table;
+    const struct shard_set *set;
+    const struct safetensor **tensors; /* one per param */
+    const struct safetensors **files;  /* where it lies */
+    struct complaint missing, unexpected, shapes, types;
+};
+
+static const struct safetensor *find_tensor(const struct shard_set *set, const char *name)
+{
+    for (size_t i = 0; i < set->n_files; i++) {
+        const struct safetensor *tensor = safetensors_find(&set->files[i], name);
+        if (tensor != NULL)
+            return tensor;
+    }
+    return NULL;
+}
+
+/* A tied model's head, saved all the same, is harmless if it is the embedding. */
+static bool is_tied_head(const struct match *match, const struct safetensor *tensor)
+{
+    if (strcmp(tensor->name, "lm_head.weight") != 0)
+        return false;
+    const struct safetensor *embed = find_tensor(match->set, "model.embed_tokens.weight");
+    return embed != NULL && strcmp(embed->dtype_name, tensor->dtype_name) == 0 &&
+           embed->rank == tensor->rank &&
+           memcmp(embed->shape, tensor->shape, sizeof embed->shape) == 0 &&
+           embed->bytes == tensor->bytes && memcmp(embed->data, tensor->data, embed->bytes) == 0;
+}
+
+static cohort_status match_tensor(struct match *match, const struct safetensors *file,
+                                  const struct safetensor *tensor, cohort_error *err)
+{
+    const struct param *param = param_find(match->table, tensor->name);
+    char text[600];
+    char expected[64];
+    char found[200];
+    if (param == NULL) {
+        if (ends_with(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor))
+            return COHORT_OK;
+        snprintf(text, sizeof text, "%.200s%s", tensor->name,
+                 strcmp(tensor->name, "lm_head.weight") == 0
+                     ? " (the config ties it to the embedding, but its bytes differ)"
+                     : "");
+        return complain(&match->unexpected, text, err);
+    }
+    size_t row = (size_t)(param - match->table->params);
+    match->tensors[row] = tensor;
+    match->files[row] = file;
+    if (!same_shape(param, tensor)) {
+        shape_text(expected, sizeof expected, param->rank, param->shape);
+        shape_text(found, sizeof found, tensor->rank, tensor->shape);
+        snprintf(text, sizeof text, "%.100s in %.100s: expected %s, found %s", tensor->name,
+                 base_name(file->path), expected, found);
+        return complain(&match->shapes, text, err);
+    }
+    if (!tensor->has_dtype) {
+        snprintf(text, sizeof text, "%.100s in %.100s: %s", tensor->name, base_name(file->path),
+                 tensor->dtype_name);
+        return complain(&match->types, text, err);
+    }
+    return COHORT_OK;
+}
+
+static cohort_status add_complaint(struct text *message, const struct complaint *complaint,
+                                   const char *what, cohort_error *err)
+{
+    if (complaint->n == 0)
+        return COHORT_OK;
+    return text_printf(message, err, "%s%zu %s (%s)", message->length > 0 ? "; " : "", complaint->n,
+                       what, complaint->names.data);
+}
+
+/* Finds the tensor of every param, or says in one message all that does not fit. */
+static cohort_status match_all(struct match *match, const char *dir, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    struct text message = {0};
+    for (size_t i = 0; i < match->set->n_files; i++) {
+        const struct safetensors *file = &match->set->files[i];
+        for (size_t j = 0; j < file->n_tensors; j++)
+            TRY_GOTO(match_tensor(match, file, &file->tensors[j], err));
+    }
+    for (int32_t i = 0; i < match->table->n_params; i++)
+        if (match->tensors[i] == NULL)
+            TRY_GOTO(complain(&match->missing, match->table->params[i].name, err));
+    TRY_GOTO(add_complaint(&message, &match->shapes, "tensors of the wrong shape", err));
+    TRY_GOTO(add_complaint(&message, &match->missing, "missing tensors", err));
+    TRY_GOTO(add_complaint(&message, &match->unexpected, "unexpected tensors", err));
+    TRY_GOTO(add_complaint(&message, &match->types, "tensors not of type F32, F16 or BF16", err));
+    if (message.length > 0) {
+        const char *file = match->set->n_files == 1 ? match->set->files[0].path : dir;
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: does not hold the model that config.json describes: %s", file,
+                           message.data);
+    }
+cleanup:
+    text_free(&message);
+    return status;
+}
+
+/* ---- conversion ----
+ * Sources may lie at any byte (headers of other writers are not always padded), hence memcpy loads.
+ * Each loop also tells whether a result is NaN or infinite: all exponent bits set. */
+
+static bool to_f32_from_f32(const unsigned char *from, int64_t count, float *to)
+{
+    uint32_t bad = 0;
+    memcpy(to, from, (size_t)count * sizeof *to);
+#pragma omp simd reduction(| : bad)
+    for (int64_t i = 0; i < count; i++)
+        bad |= (uint32_t)((f32_bits(to[i]) & 0x7f800000u) == 0x7f800000u);
+    return bad == 0;
+}
+
+static bool to_f32_from_bf16(const unsigned char *from, int64_t count, float *to)
+{
+    uint32_t bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, from + 2 * i, sizeof half);
+        bad |= (uint32_t)((half & 0x7f80u) == 0x7f80u);
+        to[i] = f32_from_bf16(half);
+    }
+    return bad == 0;
+}
+
+/* f32_from_f16 without branches, for finite values. A subnormal becomes 2^-14 * (1 + m / 1024) by
+ * its bits; taking 2^-14 off again is exact. */
+static inline float f32_from_finite_f16(uint16_t half)
+{
+    uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
+    uint32_t normal = magnitude + (112u << 23);
+    uint32_t subnormal = f32_bits(f32_from_bits(magnitude + (113u << 23)) - 0x1p-14f);
+    uint32_t bits = (half & 0x7c00u) == 0 ? subnormal : normal;
+    return f32_from_bits(bits | (uint32_t)(half & 0x8000u) << 16);
+}
+
+static bool to_f32_from_f16(const unsigned char *from, int64_t count, float *to)
+{
+    uint32_t bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, from + 2 * i, sizeof half);
+        bad |= (uint32_t)((half & 0x7c00u) == 0x7c00u);
+        to[i] = f32_from_finite_f16(half);
+    }
+    return bad == 0;
+}
+
+static bool to_bf16_from_bf16(const unsigned char *from, int64_t count, uint16_t *to)
+{
+    uint32_t bad = 0;
+    memcpy(to, from, (size_t)count * sizeof *to);
+#pragma omp simd reduction(| : bad)
+    for (int64_t i = 0; i < count; i++)
+        bad |= (uint32_t)((to[i] & 0x7f80u) == 0x7f80u);
+    return bad == 0;
+}
+
+/* bf16_from_f32 for values that are not NaN; a NaN becomes some other non-finite value, or a finite
+ * one that is caught by its own exponent. */
+static bool to_bf16_from_f32(const unsigned char *from, int64_t count, uint16_t *to)
+{
+    uint32_t bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, from + 4 * i, sizeof bits);
+        uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+        bad |= (uint32_t)((bits & 0x7f800000u) == 0x7f800000u);
+        bad |= (uint32_t)((rounded & 0x7f80u) == 0x7f80u);
+        to[i] = (uint16_t)rounded;
+    }
+    return bad == 0;
+}
+
+static bool to_bf16_from_f16(const unsigned char *from, int64_t count, uint16_t *to)
+{
+    uint32_t bad = 0;
+#pragma omp simd reduction(| : bad)
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, from + 2 * i, sizeof half);
+        uint32_t bits = f32_bits(f32_from_finite_f16(half));
+        bad |= (uint32_t)((half & 0x7c00u) == 0x7c00u);
+        to[i] = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+    }
+    return bad == 0;
+}
+
+/* False if some result is not finite. */
+static bool convert(enum dtype from_type, const unsigned char *from, int64_t count, enum dtype want,
+                    void *to)
+{
+    if (want == DTYPE_F32) {
+        switch (from_type) {
+        case DTYPE_F32: return to_f32_from_f32(from, count, to);
+        case DTYPE_BF16: return to_f32_from_bf16(from, count, to);
+        case DTYPE_F16: return to_f32_from_f16(from, count, to);
+        }
+    }
+    switch (from_type) {
+    case DTYPE_F32: return to_bf16_from_f32(from, count, to);
+    case DTYPE_BF16: return to_bf16_from_bf16(from, count, to);
+    case DTYPE_F16: break;
+    }
+    return to_bf16_from_f16(from, count, to);
+}
+
+static float element(const struct safetensor *tensor, int64_t i)
+{
+    uint16_t half = 0;
+    float value = 0;
+    if (tensor->dtype == DTYPE_F32) {
+        memcpy(&value, tensor->data + 4 * i, sizeof value);
+        return value;
+    }
+    memcpy(&half, tensor->data + 2 * i, sizeof half);
+    return tensor->dtype == DTYPE_BF16 ? f32_from_bf16(half) : f32_from_f16(half);
+}
+
+static cohort_status not_finite(const struct safetensors *file, const struct safetensor *tensor,
+                                enum dtype want, int64_t first, int64_t count, cohort_error *err)
+{
+    int64_t i = first;
+    while (i < first + count - 1) {
+        float value = element(tensor, i);
+        if (want == DTYPE_BF16)
+            value = f32_from_bf16(bf16_from_f32(value));
+        if (!isfinite(value))
+            break;
+        i++;
+    }
+    float value = element(tensor, i);
+    return error_set(err, COHORT_ERR_NUMERIC,
+                     "%s: tensor %.200s: element %" PRId64 " is %g, expected %s; the checkpoint is "
+                     "damaged or its training diverged",
+                     file->path, tensor->name, i, (double)value,
+                     isfinite(value) ? "a value within BF16's range" : "a finite number");
+}
+
+static cohort_status read_param(const struct match *match, size_t row, enum dtype want, void *part,
+                                checkpoint_sink *sink, void *context, cohort_error *err)
+{
+    const struct param *param = &match->table->params[row];
+    const struct safetensor *tensor = match->tensors[row];
+    size_t size = dtype_bytes(tensor->dtype);
+    for (int64_t first = 0; first < param->count; first += PART_ELEMENTS) {
+        int64_t left = param->count - first;
+        int64_t count = left < PART_ELEMENTS ? left : PART_ELEMENTS;
+        if (!convert(tensor->dtype, tensor->data + (size_t)first * size, count, want, part))
+            return not_finite(match->files[row], tensor, want, first, count, err);
+        TRY(sink(context, param, first, count, part, err));
+    }
+    return COHORT_OK;
+}
+
+cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want,
+                              checkpoint_sink *sink, void *context, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    struct shard_set set = {0};
+    struct match match = {.table = table, .set = &set};
+    size_t n = (size_t)table->n_params;
+    void *part = NULL;
+    if (want != DTYPE_F32 && want != DTYPE_BF16)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: weights are read as F32 or BF16, not %s",
+                         dir, dtype_name(want));
+    TRY_GOTO(shard_set_open(&set, dir, err));
+    TRY_GOTO(mem_alloc(&match.tensors, n, sizeof(const struct safetensor *), "tensor match", err));
+    TRY_GOTO(mem_alloc(&match.files, n, sizeof(const struct safetensors *), "tensor match", err));
+    TRY_GOTO(match_all(&match, dir, err));
+    TRY_GOTO(mem_alloc(&part, PART_ELEMENTS, dtype_bytes(want), "conversion buffer", err));
+    for (size_t row = 0; row < n; row++)
+        TRY_GOTO(read_param(&match, row, want, part, sink, context, err));
+cleanup:
+    mem_free(part);
+    mem_free(match.tensors);
+    mem_free(match.files);
+    text_free(&match.missing.names);
+    text_free(&match.unexpected.names);
+    text_free(&match.shapes.names);
+    text_free(&match.types.names);
+    shard_set_close(&set);
+    return status;
+}

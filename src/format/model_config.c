@@ -1,0 +1,503 @@
+#include "format/model_config.h"
+
+#include "tensor/param.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Bounds that keep every product of sizes far below 2^63: the largest model they allow has fewer
+ * than 2^58 weights. */
+enum {
+    MAX_VOCAB = 1 << 24,
+    MAX_WIDTH = 1 << 20,
+    MAX_FFN = 1 << 22,
+    MAX_LAYERS = 1 << 12,
+    MAX_HEADS = 1 << 12,
+    MAX_HEAD_DIM = 1 << 10,
+    MAX_POSITIONS = 1 << 28,
+    MAX_CONFIG_BYTES = 1 << 24,
+    PARAM_ALIGNMENT = 64 /* elements */
+};
+
+/* What is being read, for messages. */
+struct source {
+    const json_t *json;
+    const char *origin;
+    cohort_error *err;
+};
+
+/* ---- single keys ---- */
+
+/* JSON null counts as absent, as it does for transformers. */
+static const json_t *get(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+/* The value as it stands in the file, cut to fit a message. */
+static const char *show(const json_t *value, char *buffer, size_t size)
+{
+    size_t n = json_dumpb(value, buffer, size - 1,
+                          JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+    if (n == 0 || n >= size) {
+        snprintf(buffer, size, "a long value");
+        return buffer;
+    }
+    buffer[n] = '\0';
+    return buffer;
+}
+
+static cohort_status refuse(const struct source *source, cohort_status status, const char *key,
+                            const json_t *value, const char *expected)
+{
+    char shown[160];
+    return error_set(source->err, status, "%s: \"%s\" is %s, expected %s", source->origin, key,
+                     value == NULL ? "missing" : show(value, shown, sizeof shown), expected);
+}
+
+static cohort_status read_size(const struct source *source, const char *key, int32_t least,
+                               int32_t most, int32_t *out)
+{
+    const json_t *value = get(source->json, key);
+    if (!json_is_integer(value) || json_integer_value(value) < least ||
+        json_integer_value(value) > most) {
+        char expected[80];
+        snprintf(expected, sizeof expected, "a whole number from %d to %d", least, most);
+        return refuse(source, COHORT_ERR_FORMAT, key, value, expected);
+    }
+    *out = (int32_t)json_integer_value(value);
+    return COHORT_OK;
+}
+
+static cohort_status read_flag(const struct source *source, const char *key, bool absent, bool *out)
+{
+    const json_t *value = get(source->json, key);
+    if (value != NULL && !json_is_boolean(value))
+        return refuse(source, COHORT_ERR_FORMAT, key, value, "true or false");
+    *out = value == NULL ? absent : json_is_true(value);
+    return COHORT_OK;
+}
+
+/* ---- what we do not do, refused by name (I7) ---- */
+
+static cohort_status check_architecture(const struct source *source)
+{
+    static const char supported[] =
+        "Qwen3ForCausalLM (model_type \"qwen3\"), the only architecture this version supports";
+    const json_t *architectures = get(source->json, "architectures");
+    const json_t *type = get(source->json, "model_type");
+    if (architectures == NULL && type == NULL)
+        return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, "\"qwen3\"");
+    if (architectures != NULL) {
+        const char *name = json_string_value(json_array_get(architectures, 0));
+        if (json_array_size(architectures) != 1 || name == NULL ||
+            strcmp(name, "Qwen3ForCausalLM") != 0)
+            return refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", architectures,
+                          supported);
+    }
+    if (type != NULL && (!json_is_string(type) || strcmp(json_string_value(type), "qwen3") != 0))
+        return refuse(source, COHORT_ERR_UNSUPPORTED, "model_type", type, supported);
+    return COHORT_OK;
+}
+
+static cohort_status check_flag_off(const struct source *source, const char *key)
+{
+    bool on = false;
+    TRY(read_flag(source, key, false, &on));
+    if (on)
+        return refuse(source, COHORT_ERR_UNSUPPORTED, key, get(source->json, key),
+                      "false: this version does not support it");
+    return COHORT_OK;
+}
+
+static cohort_status check_absent(const struct source *source, const char *key, const char *advice)
+{
+    if (get(source->json, key) != NULL)
+        return error_set(source->err, COHORT_ERR_UNSUPPORTED,
+                         "%s: \"%s\" is present: quantized checkpoints are not supported; %s",
+                         source->origin, key, advice);
+    return COHORT_OK;
+}
+
+static cohort_status check_number(const struct source *source, const json_t *object,
+                                  const char *key, double only)
+{
+    const json_t *value = get(object, key);
+    if (value == NULL || (json_is_number(value) && json_number_value(value) == only))
+        return COHORT_OK;
+    char expected[80];
+    snprintf(expected, sizeof expected, "%g: this version supports no other", only);
+    return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, expected);
+}
+
+static cohort_status check_layer_types(const struct source *source, int32_t n_layers)
+{
+    const json_t *types = get(source->json, "layer_types");
+    if (types == NULL)
+        return COHORT_OK;
+    if (!json_is_array(types) || json_array_size(types) != (size_t)n_layers)
+        return error_set(source->err, COHORT_ERR_FORMAT,
+                         "%s: \"layer_types\" is not a list of num_hidden_layers (%d) names",
+                         source->origin, n_layers);
+    for (int32_t i = 0; i < n_layers; i++) {
+        const json_t *type = json_array_get(types, (size_t)i);
+        if (!json_is_string(type) || strcmp(json_string_value(type), "full_attention") != 0) {
+            char key[40];
+            snprintf(key, sizeof key, "layer_types[%d]", i);
+            return refuse(source, COHORT_ERR_UNSUPPORTED, key, type,
+                          "\"full_attention\": this version supports no other");
+        }
+    }
+    return COHORT_OK;
+}
+
+static cohort_status check_supported(const struct source *source)
+{
+    TRY(check_absent(source, "quantization_config", "use the unquantized checkpoint"));
+    TRY(check_absent(source, "quantization", "use the unquantized checkpoint"));
+    TRY(check_flag_off(source, "attention_bias"));
+    TRY(check_flag_off(source, "use_sliding_window"));
+    TRY(check_number(source, source->json, "partial_rotary_factor", 1.0));
+    TRY(check_number(source, source->json, "attention_dropout", 0.0));
+    const json_t *act = json_object_get(source->json, "hidden_act");
+    if (act != NULL && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
+        return refuse(source, COHORT_ERR_UNSUPPORTED, "hidden_act", act,
+                      "\"silu\": this version supports no other");
+    return COHORT_OK;
+}
+
+/* ---- rope ---- */
+
+/* One of rope_scaling (transformers 4) and rope_parameters (5): only the default type, and no
+ * parameter that a type other than the default would read. */
+static cohort_status check_rope_object(const struct source *source, const char *where,
+                                       const json_t *rope)
+{
+    if (!json_is_object(rope))
+        return refuse(source, COHORT_ERR_FORMAT, where, rope, "an object or null");
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)(uintptr_t)rope, key, value)
+    {
+        char name[160];
+        snprintf(name, sizeof name, "%s.%s", where, key);
+        if (strcmp(key, "rope_type") == 0 || strcmp(key, "type") == 0) {
+            if (!json_is_string(value) || strcmp(json_string_value(value), "default") != 0)
+                return refuse(source, COHORT_ERR_UNSUPPORTED, name, value,
+                              "\"default\": this version supports no other");
+        } else if (strcmp(key, "partial_rotary_factor") == 0) {
+            TRY(check_number(source, rope, key, 1.0));
+        } else if (strcmp(key, "rope_theta") != 0 && !json_is_null(value)) {
+            return refuse(source, COHORT_ERR_UNSUPPORTED, name, value,
+                          "no such key: this version supports plain rotary embeddings only");
+        }
+    }
+    return COHORT_OK;
+}
+
+static cohort_status read_rope(struct model_config *config, const struct source *source)
+{
+    static const char *const places[] = {"rope_scaling", "rope_parameters"};
+    const json_t *theta = get(source->json, "rope_theta");
+    const char *where = "rope_theta";
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const json_t *rope = get(source->json, places[i]);
+        if (rope == NULL)
+            continue;
+        TRY(check_rope_object(source, places[i], rope));
+        const json_t *inner = get(rope, "rope_theta");
+        if (inner != NULL && theta != NULL && json_number_value(inner) != json_number_value(theta))
+            return error_set(source->err, COHORT_ERR_FORMAT,
+                             "%s: \"%s.rope_theta\" is %g but \"%s\" is %g; expected one value",
+                             source->origin, places[i], json_number_value(inner), where,
+                             json_number_value(theta));
+        if (theta == NULL)
+            theta = inner;
+    }
+    double value = json_number_value(theta);
+    if (!json_is_number(theta) || !(value >= 1.0) || !(value <= 1e15))
+        return refuse(source, COHORT_ERR_FORMAT, where, theta, "a number from 1 to 1e15");
+    config->rope_theta = value;
+    return COHORT_OK;
+}
+
+/* ---- special tokens ---- */
+
+static cohort_status read_id(const struct model_config *config, const struct source *source,
+                             const char *key, const json_t *value, int32_t *out)
+{
+    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+        json_integer_value(value) >= config->vocab_size) {
+        char expected[80];
+        snprintf(expected, sizeof expected, "a token id below vocab_size (%d)", config->vocab_size);
+        return refuse(source, COHORT_ERR_FORMAT, key, value, expected);
+    }
+    *out = (int32_t)json_integer_value(value);
+    return COHORT_OK;
+}
+
+static cohort_status add_eos(struct model_config *config, const struct source *source,
+                             const json_t *value)
+{
+    int32_t id = 0;
+    TRY(read_id(config, source, "eos_token_id", value, &id));
+    for (int32_t i = 0; i < config->n_eos; i++)
+        if (config->eos_ids[i] == id)
+            return COHORT_OK;
+    if (config->n_eos == MODEL_MAX_EOS)
+        return error_set(source->err, COHORT_ERR_UNSUPPORTED,
+                         "%s: \"eos_token_id\" lists more than %d ids", source->origin,
+                         MODEL_MAX_EOS);
+    config->eos_ids[config->n_eos++] = id;
+    return COHORT_OK;
+}
+
+/* Ids that source states replace what config holds; those it does not state stay. */
+static cohort_status read_ids(struct model_config *config, const struct source *source)
+{
+    const json_t *eos = get(source->json, "eos_token_id");
+    const json_t *bos = get(source->json, "bos_token_id");
+    const json_t *pad = get(source->json, "pad_token_id");
+    if (eos != NULL)
+        config->n_eos = 0;
+    if (json_is_array(eos)) {
+        for (size_t i = 0; i < json_array_size(eos); i++)
+            TRY(add_eos(config, source, json_array_get(eos, i)));
+    } else if (eos != NULL) {
+        TRY(add_eos(config, source, eos));
+    }
+    if (bos != NULL)
+        TRY(read_id(config, source, "bos_token_id", bos, &config->bos_id));
+    if (pad != NULL)
+        TRY(read_id(config, source, "pad_token_id", pad, &config->pad_id));
+    return COHORT_OK;
+}
+
+/* ---- the whole file ---- */
+
+static cohort_status read_dtype(struct model_config *config, const struct source *source)
+{
+    const char *key = get(source->json, "dtype") != NULL ? "dtype" : "torch_dtype";
+    const json_t *value = get(source->json, key);
+    const char *name = json_is_string(value) ? json_string_value(value) : "";
+    if (value == NULL || strcmp(name, "float32") == 0)
+        config->dtype = DTYPE_F32;
+    else if (strcmp(name, "bfloat16") == 0)
+        config->dtype = DTYPE_BF16;
+    else if (strcmp(name, "float16") == 0)
+        config->dtype = DTYPE_F16;
+    else
+        return refuse(source, COHORT_ERR_UNSUPPORTED, key, value,
+                      "\"bfloat16\", \"float16\" or \"float32\"");
+    return COHORT_OK;
+}
+
+static cohort_status read_sizes(struct model_config *config, const struct source *source)
+{
+    TRY(read_size(source, "vocab_size", 1, MAX_VOCAB, &config->vocab_size));
+    TRY(read_size(source, "hidden_size", 1, MAX_WIDTH, &config->hidden_size));
+    TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, &config->n_layers));
+    TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, &config->n_heads));
+    TRY(read_size(source, "intermediate_size", 1, MAX_FFN, &config->intermediate_size));
+    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, &config->max_positions));
+    config->n_kv_heads = config->n_heads;
+    if (json_object_get(source->json, "num_key_value_heads") == NULL)
+        return refuse(source, COHORT_ERR_FORMAT, "num_key_value_heads", NULL, "a number of heads");
+    if (get(source->json, "num_key_value_heads") != NULL)
+        TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, &config->n_kv_heads));
+    if (config->n_heads % config->n_kv_heads != 0)
+        return error_set(source->err, COHORT_ERR_FORMAT,
+                         "%s: \"num_attention_heads\" (%d) is not a multiple of "
+                         "\"num_key_value_heads\" (%d)",
+                         source->origin, config->n_heads, config->n_kv_heads);
+    if (get(source->json, "head_dim") != NULL) {
+        TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, &config->head_dim));
+    } else if (config->hidden_size % config->n_heads != 0 ||
+               config->hidden_size / config->n_heads > MAX_HEAD_DIM) {
+        return refuse(source, COHORT_ERR_FORMAT, "head_dim", NULL,
+                      "a size, since hidden_size / num_attention_heads does not give one");
+    } else {
+        config->head_dim = config->hidden_size / config->n_heads;
+    }
+    if (config->head_dim % 2 != 0)
+        return error_set(source->err, COHORT_ERR_FORMAT,
+                         "%s: \"head_dim\" is %d, expected an even size (rotary embeddings turn "
+                         "pairs)",
+                         source->origin, config->head_dim);
+    return COHORT_OK;
+}
+
+static cohort_status parse_object(json_t **out, const char *text, size_t length, const char *origin,
+                                  cohort_error *err)
+{
+    json_error_t where;
+    *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
+    if (*out == NULL)
+        return error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", origin, where.line, where.column,
+                         where.text);
+    if (!json_is_object(*out))
+        return error_set(err, COHORT_ERR_FORMAT, "%s: expected a JSON object", origin);
+    return COHORT_OK;
+}
+
+cohort_status model_config_parse(struct model_config *config, const char *text, size_t length,
+                                 const char *origin, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    memset(config, 0, sizeof *config);
+    config->pad_id = -1;
+    config->bos_id = -1;
+    TRY_GOTO(parse_object(&config->config_json, text, length, origin, err));
+    struct source source = {config->config_json, origin, err};
+    TRY_GOTO(check_architecture(&source));
+    TRY_GOTO(check_supported(&source));
+    TRY_GOTO(read_sizes(config, &source));
+    TRY_GOTO(check_layer_types(&source, config->n_layers));
+    TRY_GOTO(read_rope(config, &source));
+    const json_t *eps = get(source.json, "rms_norm_eps");
+    if (!json_is_number(eps) || !((float)json_number_value(eps) > 0.0f) ||
+        json_number_value(eps) >= 1.0) {
+        status =
+            refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
+        goto cleanup;
+    }
+    config->rms_norm_eps = (float)json_number_value(eps);
+    /* Untied is the default of transformers' Qwen3Config. */
+    TRY_GOTO(read_flag(&source, "tie_word_embeddings", false, &config->tie_embeddings));
+    TRY_GOTO(read_dtype(config, &source));
+    TRY_GOTO(read_ids(config, &source));
+cleanup:
+    if (status != COHORT_OK)
+        model_config_free(config);
+    return status;
+}
+
+/* Adds generation_config.json's content to a parsed config. */
+static cohort_status parse_generation(struct model_config *config, const char *text, size_t length,
+                                      const char *origin, cohort_error *err)
+{
+    TRY(parse_object(&config->generation_json, text, length, origin, err));
+    struct source source = {config->generation_json, origin, err};
+    return read_ids(config, &source);
+}
+
+cohort_status model_config_load(struct model_config *config, const char *dir, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    char *path = NULL;
+    char *generation_path = NULL;
+    struct text text = {0};
+    memset(config, 0, sizeof *config);
+    TRY_GOTO(file_join(&path, dir, "config.json", err));
+    TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &text, err));
+    TRY_GOTO(model_config_parse(config, text.data, text.length, path, err));
+    TRY_GOTO(file_join(&generation_path, dir, "generation_config.json", err));
+    if (file_exists(generation_path)) {
+        text_free(&text);
+        TRY_GOTO(file_read(generation_path, MAX_CONFIG_BYTES, &text, err));
+        TRY_GOTO(parse_generation(config, text.data, text.length, generation_path, err));
+    }
+cleanup:
+    text_free(&text);
+    mem_free(path);
+    mem_free(generation_path);
+    if (status != COHORT_OK)
+        model_config_free(config);
+    return status;
+}
+
+cohort_status model_config_copy(struct model_config *to, const struct model_config *from,
+                                cohort_error *err)
+{
+    *to = *from;
+    to->config_json = json_deep_copy(from->config_json);
+    to->generation_json = json_deep_copy(from->generation_json);
+    if ((from->config_json != NULL && to->config_json == NULL) ||
+        (from->generation_json != NULL && to->generation_json == NULL)) {
+        model_config_free(to);
+        return error_set(err, COHORT_ERR_MEMORY, "cannot copy the model's config");
+    }
+    return COHORT_OK;
+}
+
+void model_config_free(struct model_config *config)
+{
+    if (config == NULL)
+        return;
+    json_decref(config->config_json);
+    json_decref(config->generation_json);
+    memset(config, 0, sizeof *config);
+}
+
+/* ---- the parameter table ---- */
+
+/* The rows of a table being filled; the table has room for all of them. */
+static struct param *add_param(struct param_table *table, bool adjacent, int64_t rows,
+                               int64_t columns)
+{
+    struct param *param = &table->params[table->n_params++];
+    int64_t offset = table->n_elements;
+    if (!adjacent)
+        offset = (offset + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
+    param->rank = columns > 0 ? 2 : 1;
+    param->shape[0] = rows;
+    param->shape[1] = columns > 0 ? columns : 1;
+    param->count = rows * param->shape[1];
+    param->offset = offset;
+    param->decay = param->rank == 2;
+    table->n_elements = offset + param->count;
+    table->n_weights += param->count;
+    return param;
+}
+
+static void add_layer(struct param_table *table, const struct model_config *config, int32_t layer)
+{
+    int64_t width = config->hidden_size;
+    int64_t q = (int64_t)config->n_heads * config->head_dim;
+    int64_t kv = (int64_t)config->n_kv_heads * config->head_dim;
+    int64_t ffn = config->intermediate_size;
+    const struct {
+        const char *name;
+        bool adjacent;
+        int64_t rows, columns; /* columns 0: a vector */
+    } rows[] = {{"input_layernorm", false, width, 0},
+                {"self_attn.q_proj", false, q, width},
+                {"self_attn.k_proj", true, kv, width},
+                {"self_attn.v_proj", true, kv, width},
+                {"self_attn.q_norm", false, config->head_dim, 0},
+                {"self_attn.k_norm", false, config->head_dim, 0},
+                {"self_attn.o_proj", false, width, q},
+                {"post_attention_layernorm", false, width, 0},
+                {"mlp.gate_proj", false, ffn, width},
+                {"mlp.up_proj", true, ffn, width},
+                {"mlp.down_proj", false, width, ffn}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct param *param = add_param(table, rows[i].adjacent, rows[i].rows, rows[i].columns);
+        snprintf(param->name, sizeof param->name, "model.layers.%d.%s.weight", layer, rows[i].name);
+    }
+}
+
+cohort_status model_config_params(const struct model_config *config, struct param_table *table,
+                                  cohort_error *err)
+{
+    enum { PER_LAYER = 11 };
+    memset(table, 0, sizeof *table);
+    size_t n = (size_t)config->n_layers * PER_LAYER + (config->tie_embeddings ? 2 : 3);
+    TRY(mem_alloc(&table->params, n, sizeof *table->params, "parameter table", err));
+    struct param *param = add_param(table, false, config->vocab_size, config->hidden_size);
+    snprintf(param->name, sizeof param->name, "model.embed_tokens.weight");
+    for (int32_t layer = 0; layer < config->n_layers; layer++)
+        add_layer(table, config, layer);
+    param = add_param(table, false, config->hidden_size, 0);
+    snprintf(param->name, sizeof param->name, "model.norm.weight");
+    if (!config->tie_embeddings) {
+        param = add_param(table, false, config->vocab_size, config->hidden_size);
+        snprintf(param->name, sizeof param->name, "lm_head.weight");
+    }
+    table->n_elements =
+        (table->n_elements + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
+    return COHORT_OK;
+}

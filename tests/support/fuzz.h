@@ -1,0 +1,46 @@
+/* A small deterministic fuzzing driver, so that CTest runs every fuzz target without libFuzzer.
+ *
+ * A target is tests/fuzz/test_fuzz_NAME.c: it defines LLVMFuzzerTestOneInput and
+ *
+ *     #ifndef COHORT_LIBFUZZER
+ *     int main(int argc, char **argv)
+ *     {
+ *         return fuzz_run(&target, argc, argv);
+ *     }
+ *     #endif
+ *
+ * Built with -DCOHORT_LIBFUZZER and clang's -fsanitize=fuzzer the same file is a libFuzzer target.
+ */
+#ifndef COHORT_TESTS_SUPPORT_FUZZ_H
+#define COHORT_TESTS_SUPPORT_FUZZ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* libFuzzer's entry: takes any bytes, must return 0 and keep no state that changes the next call. A
+ * broken property is abort(), a memory error is the sanitizer's to find. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct fuzz_seed {
+    const void *data;
+    size_t size;
+};
+
+struct fuzz_target {
+    const char *name; /* for messages and for the file that keeps a failing input */
+    int (*one)(const uint8_t *data, size_t size);
+    const struct fuzz_seed *seeds; /* run unchanged first, then mutated and spliced; at least one */
+    size_t n_seeds;
+    const char *const
+        *words; /* what mutations insert, for example keys of the format; may be NULL */
+    size_t n_words;
+    size_t max_size; /* of a mutated input in bytes; 0: 4096 */
+};
+
+/* Without arguments: the seeds, then mutations of them for 2 seconds. The n-th mutation is a
+ * function of (seed, n). Arguments: --seconds N, --seed S, or files to run once each (to reproduce
+ * a failure). An input that kills the process is left in the temporary folder as
+ * cohort-fuzz-NAME-PID; the path is printed at start. Returns the exit status of main. */
+int fuzz_run(const struct fuzz_target *target, int argc, char **argv);
+
+#endif

@@ -1,0 +1,822 @@
+/* Checkpoints: round trips, conversions against the scalar ones, every refusal, shards, initial
+ * weights, and folders that survive full disks and crashes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "format/checkpoint.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/cohort-checkpoint-XXXXXX";
+
+static int group_setup(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) != NULL ? 0 : -1;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
+}
+
+/* Every test begins with an empty folder. */
+static int setup(void **state)
+{
+    (void)state;
+    return file_remove_all(folder, NULL) == COHORT_OK && mkdir(folder, 0777) == 0 ? 0 : -1;
+}
+
+static const char *in_folder(const char *name)
+{
+    static char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void put(const char *name, const char *content)
+{
+    cohort_error err = {0};
+    assert_int_equal(file_write_atomic(in_folder(name), content, strlen(content), &err), COHORT_OK);
+}
+
+static size_t count_entries(const char *path)
+{
+    size_t n = 0;
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n - 2; /* . and .. */
+}
+
+/* ---- tensors of a test ---- */
+
+struct blob {
+    const void *data;
+};
+
+static cohort_status give_blob(void *context, size_t offset, size_t length, void *to,
+                               cohort_error *err)
+{
+    (void)err;
+    memcpy(to, (const char *)((const struct blob *)context)->data + offset, length);
+    return COHORT_OK;
+}
+
+static struct safetensors_source source_of(const char *name, const char *type, int64_t rows,
+                                           int64_t columns, size_t bytes, struct blob *blob)
+{
+    struct safetensors_source source = {.name = name,
+                                        .dtype_name = type,
+                                        .rank = columns > 0 ? 2 : 1,
+                                        .shape = {rows, columns},
+                                        .bytes = bytes,
+                                        .read = give_blob,
+                                        .context = blob};
+    if (columns == 0)
+        source.shape[1] = 0;
+    return source;
+}
+
+static struct param vector(const char *name, int64_t count, int64_t offset)
+{
+    struct param param = {.rank = 1, .shape = {count, 1}, .count = count, .offset = offset};
+    snprintf(param.name, sizeof param.name, "%s", name);
+    return param;
+}
+
+static struct param matrix(const char *name, int64_t rows, int64_t columns, int64_t offset)
+{
+    struct param param = {
+        .rank = 2, .shape = {rows, columns}, .count = rows * columns, .offset = offset};
+    snprintf(param.name, sizeof param.name, "%s", name);
+    param.decay = true;
+    return param;
+}
+
+/* ---- a buffer of parameters, as a backend would hold it ---- */
+
+struct buffer {
+    char *data;
+    enum dtype type;
+    int64_t received;
+};
+
+static cohort_status to_buffer(void *context, const struct param *param, int64_t first,
+                               int64_t count, const void *data, cohort_error *err)
+{
+    (void)err;
+    struct buffer *buffer = context;
+    size_t size = dtype_bytes(buffer->type);
+    memcpy(buffer->data + (size_t)(param->offset + first) * size, data, (size_t)count * size);
+    buffer->received += count;
+    return COHORT_OK;
+}
+
+static cohort_status from_buffer(void *context, const struct param *param, int64_t first,
+                                 int64_t count, void *to, cohort_error *err)
+{
+    (void)err;
+    struct buffer *buffer = context;
+    size_t size = dtype_bytes(buffer->type);
+    memcpy(to, buffer->data + (size_t)(param->offset + first) * size, (size_t)count * size);
+    return COHORT_OK;
+}
+
+static struct buffer buffer_new(const struct param_table *table, enum dtype type)
+{
+    struct buffer buffer = {.type = type};
+    cohort_error err = {0};
+    assert_int_equal(
+        mem_alloc(&buffer.data, (size_t)table->n_elements, dtype_bytes(type), "test", &err),
+        COHORT_OK);
+    return buffer;
+}
+
+static void nano_table(struct param_table *table, bool tied)
+{
+    struct model_config config;
+    cohort_error err = {0};
+    assert_int_equal(model_config_preset(&config, "nano", 264, &err), COHORT_OK);
+    config.tie_embeddings = tied;
+    assert_int_equal(model_config_params(&config, table, &err), COHORT_OK);
+    model_config_free(&config);
+}
+
+/* ---- conversion ---- */
+
+enum { LONG = (1 << 20) + 37 }; /* more than one part */
+
+/* Reads one vector of LONG elements stored as type and compares with the scalar conversions. With
+ * odd set, the tensor lies at an odd address. */
+static void check_conversion(enum dtype type, enum dtype want, const void *data, bool odd)
+{
+    cohort_error err = {0};
+    struct param params[] = {vector("model.norm.weight", LONG, 0)};
+    struct param_table table = {params, 1, LONG, LONG};
+    struct text text = {0};
+    char header[200];
+    size_t bytes = LONG * dtype_bytes(type);
+    int n = snprintf(header, sizeof header,
+                     "{\"model.norm.weight\":{\"dtype\":\"%s\",\"shape\":[%d],"
+                     "\"data_offsets\":[0,%zu]}}",
+                     dtype_name(type), LONG, bytes);
+    size_t padded = ((size_t)n + 7) / 8 * 8 + (odd ? 1 : 0);
+    uint64_t length = padded;
+    assert_int_equal(text_append(&text, (const char *)&length, 8, &err), COHORT_OK);
+    assert_int_equal(text_printf(&text, &err, "%-*s", (int)padded, header), COHORT_OK);
+    assert_int_equal(text_append(&text, data, bytes, &err), COHORT_OK);
+    assert_int_equal(
+        file_write_atomic(in_folder("model.safetensors"), text.data, text.length, &err), COHORT_OK);
+    text_free(&text);
+
+    struct buffer buffer = buffer_new(&table, want);
+    if (checkpoint_read(folder, &table, want, to_buffer, &buffer, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(buffer.received, LONG);
+    for (size_t i = 0; i < LONG; i++) {
+        float value = 0;
+        if (type == DTYPE_F32)
+            value = ((const float *)data)[i];
+        else if (type == DTYPE_BF16)
+            value = f32_from_bf16(((const uint16_t *)data)[i]);
+        else
+            value = f32_from_f16(((const uint16_t *)data)[i]);
+        if (want == DTYPE_F32)
+            assert_int_equal(f32_bits(((float *)(void *)buffer.data)[i]), f32_bits(value));
+        else
+            assert_int_equal(((uint16_t *)(void *)buffer.data)[i], bf16_from_f32(value));
+    }
+    mem_free(buffer.data);
+}
+
+/* Every finite F16 and BF16 value, and F32 values with every kind of lower half (ties among them).
+ */
+static void test_conversions(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    uint16_t *halves = NULL;
+    float *singles = NULL;
+    assert_int_equal(mem_alloc(&halves, LONG, sizeof *halves, "test", &err), COHORT_OK);
+    assert_int_equal(mem_alloc(&singles, LONG, sizeof *singles, "test", &err), COHORT_OK);
+    static const enum dtype types[] = {DTYPE_BF16, DTYPE_F16};
+    static const uint16_t exponents[] = {0x7f80, 0x7c00};
+    for (int t = 0; t < 2; t++) {
+        for (size_t i = 0; i < LONG; i++) {
+            uint16_t half = (uint16_t)i;
+            halves[i] = (half & exponents[t]) == exponents[t] ? (uint16_t)(i & 0x3ff) : half;
+        }
+        check_conversion(types[t], DTYPE_F32, halves, false);
+        check_conversion(types[t], DTYPE_BF16, halves, true);
+    }
+    static const uint16_t lows[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+    for (size_t i = 0; i < LONG; i++) {
+        uint32_t high = (uint32_t)(i * 2654435761u >> 8) & 0xffffu;
+        if ((high & 0x7f80u) == 0x7f80u || (high & 0x7fffu) == 0x7f7fu)
+            high = (uint32_t)(i & 0x7fu); /* not finite, or may round to infinity */
+        singles[i] = f32_from_bits(high << 16 | lows[i % 6]);
+    }
+    check_conversion(DTYPE_F32, DTYPE_F32, singles, true);
+    check_conversion(DTYPE_F32, DTYPE_BF16, singles, true);
+    check_conversion(DTYPE_F32, DTYPE_BF16, singles, false);
+    mem_free(halves);
+    mem_free(singles);
+}
+
+static void test_not_finite(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        uint32_t bits;
+        enum dtype want;
+        const char *part; /* NULL: accepted */
+    } cases[] = {{"F32", 0x7f800001, DTYPE_F32, "element 5 is nan, expected a finite number"},
+                 {"F32", 0x7fffffff, DTYPE_BF16, "element 5 is nan"},
+                 {"F32", 0xffffffff, DTYPE_BF16, "element 5 is -nan"},
+                 {"F32", 0x7f800001, DTYPE_BF16, "element 5 is nan"},
+                 {"F32", 0xff800000, DTYPE_BF16, "element 5 is -inf"},
+                 {"F32", 0x7f7fffff, DTYPE_BF16, "expected a value within BF16's range"},
+                 {"F32", 0x7f7f7fff, DTYPE_BF16, NULL},
+                 {"F32", 0x7f7fffff, DTYPE_F32, NULL},
+                 {"BF16", 0x7f81, DTYPE_F32, "element 5 is nan"},
+                 {"BF16", 0xff80, DTYPE_BF16, "element 5 is -inf"},
+                 {"F16", 0x7c01, DTYPE_F32, "element 5 is nan"},
+                 {"F16", 0xfc00, DTYPE_BF16, "element 5 is -inf"},
+                 {"F16", 0x7bff, DTYPE_BF16, NULL}};
+    struct param params[] = {vector("model.norm.weight", 9, 0)};
+    struct param_table table = {params, 1, 9, 9};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cohort_error err = {0};
+        uint32_t singles[9] = {0};
+        uint16_t halves[9] = {0};
+        singles[5] = cases[i].bits;
+        halves[5] = (uint16_t)cases[i].bits;
+        bool single = strcmp(cases[i].type, "F32") == 0;
+        struct blob blob = {single ? (void *)singles : (void *)halves};
+        struct safetensors_source source =
+            source_of("model.norm.weight", cases[i].type, 9, 0, single ? 36 : 18, &blob);
+        assert_int_equal(safetensors_write(in_folder("model.safetensors"), &source, 1, &err),
+                         COHORT_OK);
+        struct buffer buffer = buffer_new(&table, cases[i].want);
+        cohort_status status =
+            checkpoint_read(folder, &table, cases[i].want, to_buffer, &buffer, &err);
+        if (cases[i].part == NULL) {
+            assert_int_equal(status, COHORT_OK);
+        } else {
+            assert_int_equal(status, COHORT_ERR_NUMERIC);
+            if (strstr(err.message, cases[i].part) == NULL ||
+                strstr(err.message, "model.safetensors: tensor model.norm.weight: ") == NULL)
+                fail_msg("%s %x: %s", cases[i].type, cases[i].bits, err.message);
+        }
+        mem_free(buffer.data);
+    }
+}
+
+/* ---- matching ---- */
+
+static const struct blob zeros = {(const unsigned char[256]){0}};
+
+/* Tensors of shape [4, 2] (embed), [2] (norm), and what else a case asks for. */
+static void test_mismatch(void **state)
+{
+    (void)state;
+    struct param params[] = {matrix("model.embed_tokens.weight", 4, 2, 0),
+                             vector("model.norm.weight", 2, 64),
+                             vector("a", 2, 128),
+                             vector("b", 2, 192),
+                             vector("c", 2, 256),
+                             vector("d", 2, 320)};
+    struct param_table table = {params, 6, 384, 18};
+    struct blob zero = zeros;
+    struct blob ones = {(const unsigned char[32]){1, 1, 1, 1}};
+    static const char *const names[] = {"a", "b", "c", "d"};
+    struct safetensors_source good[8] = {
+        source_of("model.embed_tokens.weight", "F32", 4, 2, 32, &zero),
+        source_of("model.norm.weight", "BF16", 2, 0, 4, &zero)};
+    for (size_t i = 0; i < 4; i++)
+        good[2 + i] = source_of(names[i], "F16", 2, 0, 4, &zero);
+    cohort_error err = {0};
+    char file[300];
+    snprintf(file, sizeof file, "%s", in_folder("model.safetensors"));
+    struct buffer buffer = buffer_new(&table, DTYPE_F32);
+
+    /* Good, with a tied head and a buffer of old that are to be skipped. */
+    good[6] = source_of("lm_head.weight", "F32", 4, 2, 32, &zero);
+    good[7] = source_of("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", 2, 0, 8, &ones);
+    assert_int_equal(safetensors_write(file, good, 8, &err), COHORT_OK);
+    if (checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(buffer.received, 18);
+
+    /* The head differs from the embedding in its bytes, its shape. */
+    good[6].context = &ones;
+    assert_int_equal(safetensors_write(file, good, 8, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
+                     COHORT_ERR_FORMAT);
+    assert_non_null(
+        strstr(err.message, "1 unexpected tensors (lm_head.weight (the config ties it"));
+    good[6] = source_of("lm_head.weight", "F32", 2, 4, 32, &zero);
+    assert_int_equal(safetensors_write(file, good, 8, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
+                     COHORT_ERR_FORMAT);
+
+    /* All kinds of complaint in one message; of each the first three names. */
+    struct safetensors_source bad[] = {
+        source_of("model.embed_tokens.weight", "F32", 2, 4, 32, &zero),
+        source_of("model.norm.weight", "F32", 2, 1, 8, &zero),
+        source_of("v1", "F32", 1, 0, 4, &zero),
+        source_of("v2", "F32", 1, 0, 4, &zero),
+        source_of("v3", "F32", 1, 0, 4, &zero),
+        source_of("v4", "F32", 1, 0, 4, &zero),
+        source_of("v5", "F32", 1, 0, 4, &zero)};
+    assert_int_equal(safetensors_write(file, bad, 7, &err), COHORT_OK);
+    buffer.received = 0;
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
+                     COHORT_ERR_FORMAT);
+    assert_int_equal(buffer.received, 0);
+    char wanted[800];
+    snprintf(wanted, sizeof wanted,
+             "%s: does not hold the model that config.json describes: "
+             "2 tensors of the wrong shape (model.embed_tokens.weight in model.safetensors: "
+             "expected [4, 2], found [2, 4], model.norm.weight in model.safetensors: "
+             "expected [2], found [2, 1]); 4 missing tensors (a, b, c, ...); "
+             "5 unexpected tensors (v1, v2, v3, ...)",
+             file);
+    assert_string_equal(err.message, wanted);
+
+    good[2] = source_of("a", "I16", 2, 0, 4, &zero);
+    assert_int_equal(safetensors_write(file, good, 6, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
+                     COHORT_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "1 tensors not of type F32, F16 or BF16 (a in "
+                                        "model.safetensors: I16)"));
+    unlink(file);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
+                     COHORT_ERR_IO);
+    assert_non_null(
+        strstr(err.message, "no model.safetensors and no model.safetensors.index.json"));
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F16, to_buffer, &buffer, &err),
+                     COHORT_ERR_UNSUPPORTED);
+    mem_free(buffer.data);
+}
+
+static cohort_status refuse_sink(void *context, const struct param *param, int64_t first,
+                                 int64_t count, const void *data, cohort_error *err)
+{
+    (void)context;
+    (void)first;
+    (void)count;
+    (void)data;
+    return error_set(err, COHORT_ERR_CANCELLED, "stopped at %s", param->name);
+}
+
+/* ---- shards ---- */
+
+static void expect_read_error(const struct param_table *table, cohort_status status,
+                              const char *part)
+{
+    cohort_error err = {0};
+    struct buffer buffer = buffer_new(table, DTYPE_F32);
+    assert_int_equal(checkpoint_read(folder, table, DTYPE_F32, to_buffer, &buffer, &err), status);
+    if (strstr(err.message, part) == NULL)
+        fail_msg("%s\nexpected: %s", err.message, part);
+    mem_free(buffer.data);
+}
+
+static void test_index_refusals(void **state)
+{
+    (void)state;
+    struct param params[] = {vector("a", 2, 0), vector("b", 2, 64)};
+    struct param_table table = {params, 2, 128, 4};
+    struct blob zero = zeros;
+    cohort_error err = {0};
+    struct safetensors_source sources[] = {source_of("a", "F32", 2, 0, 8, &zero),
+                                           source_of("b", "F32", 2, 0, 8, &zero)};
+    assert_int_equal(safetensors_write(in_folder("1.safetensors"), &sources[0], 1, &err),
+                     COHORT_OK);
+    assert_int_equal(safetensors_write(in_folder("2.safetensors"), &sources[1], 1, &err),
+                     COHORT_OK);
+    static const struct {
+        const char *index;
+        cohort_status status;
+        const char *part;
+    } cases[] = {
+        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"2.safetensors\"}", COHORT_ERR_FORMAT,
+         "model.safetensors.index.json:1:"},
+        {"{\"map\": {}}", COHORT_ERR_FORMAT, "\"weight_map\" is not an object"},
+        {"[]", COHORT_ERR_FORMAT, "\"weight_map\" is not an object"},
+        {"{\"weight_map\": {\"a\": 1}}", COHORT_ERR_FORMAT, "\"a\" is not mapped to the name of"},
+        {"{\"weight_map\": {\"a\": \"../1.safetensors\"}}", COHORT_ERR_FORMAT,
+         "\"a\" is not mapped"},
+        {"{\"weight_map\": {\"a\": \"/etc/passwd\"}}", COHORT_ERR_FORMAT, "\"a\" is not mapped"},
+        {"{\"weight_map\": {\"a\": \"\"}}", COHORT_ERR_FORMAT, "\"a\" is not mapped"},
+        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"3.safetensors\"}}", COHORT_ERR_IO,
+         "1 of 2 shards that it names are not there (3.safetensors)"},
+        {"{\"weight_map\": {\"a\": \"2.safetensors\", \"b\": \"1.safetensors\"}}",
+         COHORT_ERR_FORMAT, "2.safetensors: tensor b lies in this file, but the index"},
+        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"1.safetensors\"}}",
+         COHORT_ERR_FORMAT,
+         "1 tensors of the index are in no file; the first is b, expected in 1.safetensors"},
+        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"c\": \"2.safetensors\"}}",
+         COHORT_ERR_FORMAT, "2.safetensors: tensor b is not in the index"},
+        {"{\"weight_map\": {\"a\": \"1.safetensors\"}}", COHORT_ERR_FORMAT,
+         "1 missing tensors (b)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put("model.safetensors.index.json", cases[i].index);
+        expect_read_error(&table, cases[i].status, cases[i].part);
+    }
+    put("model.safetensors.index.json",
+        "{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"2.safetensors\"}}");
+    struct buffer buffer = buffer_new(&table, DTYPE_F32);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
+                     COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, refuse_sink, NULL, &err),
+                     COHORT_ERR_CANCELLED);
+    assert_string_equal(err.message, "stopped at a");
+    mem_free(buffer.data);
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct param_table table;
+    nano_table(&table, false);
+    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
+    struct buffer single = buffer_new(&table, DTYPE_BF16);
+    struct buffer sharded = buffer_new(&table, DTYPE_BF16);
+    assert_int_equal(
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, &err),
+        COHORT_OK);
+    assert_true(file_exists(in_folder("model.safetensors")));
+    assert_int_equal(count_entries(folder), 1);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &single, &err),
+                     COHORT_OK);
+    assert_int_equal(single.received, table.n_weights);
+
+    /* 33792 bytes of embedding alone, over the limit; then as many as fit; and no single file left
+     * beside. */
+    assert_int_equal(
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &single, &err),
+        COHORT_OK);
+    assert_false(file_exists(in_folder("model.safetensors")));
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &sharded, &err),
+                     COHORT_OK);
+    assert_int_equal(sharded.received, table.n_weights);
+    assert_memory_equal(single.data, sharded.data, (size_t)table.n_elements * 2);
+
+    json_t *index = json_load_file(in_folder("model.safetensors.index.json"), 0, NULL);
+    assert_non_null(index);
+    json_t *metadata = json_object_get(index, "metadata");
+    json_t *map = json_object_get(index, "weight_map");
+    assert_int_equal(json_integer_value(json_object_get(metadata, "total_size")),
+                     table.n_weights * 2);
+    assert_int_equal(json_integer_value(json_object_get(metadata, "total_parameters")),
+                     table.n_weights);
+    assert_int_equal(json_object_size(map), table.n_params);
+    /* In bytes: embedding and head 33792 each; of a layer 128 + 16384 (q, k, v) + 64 + 8192 (o) +
+     * 128, then 24576 for each of gate, up, down, and the next layer's first gain beside down. So 1
+     * + 4 + 4 + 1 files. */
+    const char *first = json_string_value(json_object_get(map, "model.embed_tokens.weight"));
+    const char *second =
+        json_string_value(json_object_get(map, "model.layers.0.input_layernorm.weight"));
+    const char *third =
+        json_string_value(json_object_get(map, "model.layers.0.mlp.gate_proj.weight"));
+    const char *o =
+        json_string_value(json_object_get(map, "model.layers.0.self_attn.o_proj.weight"));
+    assert_string_equal(first, "model-00001-of-00010.safetensors");
+    assert_string_equal(second, "model-00002-of-00010.safetensors");
+    assert_string_equal(o, "model-00002-of-00010.safetensors");
+    assert_string_equal(third, "model-00003-of-00010.safetensors");
+    assert_int_equal(count_entries(folder), 11);
+    json_decref(index);
+
+    /* And back to one file: the index would be a second truth. */
+    assert_int_equal(
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, &err),
+        COHORT_OK);
+    assert_false(file_exists(in_folder("model.safetensors.index.json")));
+    mem_free(single.data);
+    mem_free(sharded.data);
+    param_table_free(&table);
+}
+
+static cohort_status fail_late(void *context, const struct param *param, int64_t first,
+                               int64_t count, void *to, cohort_error *err)
+{
+    (void)context;
+    (void)first;
+    if (strcmp(param->name, "model.layers.1.mlp.down_proj.weight") == 0)
+        return error_set(err, COHORT_ERR_NUMERIC, "no more");
+    memset(to, 0, (size_t)count * 2);
+    return COHORT_OK;
+}
+
+static void test_failed_write(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct param_table table;
+    nano_table(&table, false);
+    assert_int_equal(
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, fail_late, NULL, &err),
+        COHORT_ERR_NUMERIC);
+    assert_string_equal(err.message, "no more");
+    assert_int_equal(count_entries(folder), 0);
+    param_table_free(&table);
+}
+
+/* ---- initial weights ---- */
+
+static void test_init(void **state)
+{
+    (void)state;
+    enum { N = 200000 };
+    cohort_error err = {0};
+    struct param param = matrix("w", N, 1, 0);
+    struct param other = matrix("v", N, 1, 0);
+    struct param gain = vector("g", 70, 0);
+    struct checkpoint_init init = {.seed = 11, .standard_deviation = 0.5f, .type = DTYPE_F32};
+    float *all = NULL;
+    float *part = NULL;
+    assert_int_equal(mem_alloc(&all, N, sizeof *all, "test", &err), COHORT_OK);
+    assert_int_equal(mem_alloc(&part, N, sizeof *part, "test", &err), COHORT_OK);
+    assert_int_equal(checkpoint_init_fetch(&init, &param, 0, N, all, &err), COHORT_OK);
+    /* Element i does not depend on what is asked for with it. */
+    for (int64_t first = 0; first < 9; first++) {
+        for (int64_t count = 1; count < 9; count++) {
+            part[count] = -77.0f;
+            assert_int_equal(checkpoint_init_fetch(&init, &param, first, count, part, &err),
+                             COHORT_OK);
+            assert_memory_equal(part, all + first, (size_t)count * sizeof *part);
+            assert_true(part[count] == -77.0f);
+        }
+    }
+    /* Moments of N(0, 0.5^2): standard errors 0.5 / sqrt(N) = 0.0011, and of the variance 0.25
+     * sqrt(2 / N) = 0.0008, of the kurtosis sqrt(24 / N) = 0.011, of the correlation 1 / sqrt(N) =
+     * 0.0022; five of each. */
+    double mean = 0;
+    double square = 0;
+    double fourth = 0;
+    double neighbour = 0;
+    for (int i = 0; i < N; i++) {
+        double x = (double)all[i];
+        mean += x / N;
+        square += x * x / N;
+        fourth += x * x * x * x / N;
+        neighbour += i > 0 ? x * (double)all[i - 1] / N : 0;
+    }
+    assert_true(fabs(mean) < 0.0056);
+    assert_true(fabs(square - 0.25) < 0.004);
+    assert_true(fabs(fourth / (square * square) - 3.0) < 0.055);
+    assert_true(fabs(neighbour / square) < 0.0112);
+    /* Another name, another seed: other numbers, uncorrelated. */
+    for (int k = 0; k < 2; k++) {
+        init.seed = k == 0 ? 11 : 12;
+        assert_int_equal(checkpoint_init_fetch(&init, k == 0 ? &other : &param, 0, N, part, &err),
+                         COHORT_OK);
+        double cross = 0;
+        for (int i = 0; i < N; i++)
+            cross += (double)all[i] * (double)part[i] / N;
+        assert_true(fabs(cross / square) < 0.0112);
+    }
+    /* BF16 is the same numbers, rounded. */
+    uint16_t halves[64];
+    init = (struct checkpoint_init){.seed = 11, .standard_deviation = 0.5f, .type = DTYPE_BF16};
+    assert_int_equal(checkpoint_init_fetch(&init, &param, 0, 64, halves, &err), COHORT_OK);
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(halves[i], bf16_from_f32(all[i]));
+    assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err), COHORT_OK);
+    assert_int_equal(halves[0], 0x3f80);
+    assert_int_equal(halves[63], 0x3f80);
+    init.type = DTYPE_F16;
+    assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err),
+                     COHORT_ERR_UNSUPPORTED);
+    mem_free(all);
+    mem_free(part);
+}
+
+/* ---- folders ---- */
+
+static void test_copy_tokenizer(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    assert_int_equal(file_make_dirs(in_folder("to"), &err), COHORT_OK);
+    char to[300];
+    snprintf(to, sizeof to, "%s", in_folder("to"));
+    put("tokenizer.json", "{}");
+    put("chat_template.jinja", "hi");
+    put("model.safetensors", "no");
+    assert_int_equal(checkpoint_copy_tokenizer(folder, to, &err), COHORT_OK);
+    assert_true(file_exists(in_folder("to/tokenizer.json")));
+    assert_true(file_exists(in_folder("to/chat_template.jinja")));
+    assert_int_equal(count_entries(to), 2);
+    assert_int_equal(checkpoint_copy_tokenizer(folder, in_folder("none"), &err), COHORT_ERR_IO);
+}
+
+static void put_in(const char *dir, const char *name, const char *content)
+{
+    char *path = NULL;
+    cohort_error err = {0};
+    assert_int_equal(file_join(&path, dir, name, &err), COHORT_OK);
+    assert_int_equal(file_write_atomic(path, content, strlen(content), &err), COHORT_OK);
+    mem_free(path);
+}
+
+static void expect_content(const char *name, const char *content)
+{
+    struct text text = {0};
+    cohort_error err = {0};
+    assert_int_equal(file_read(in_folder(name), 0, &text, &err), COHORT_OK);
+    assert_string_equal(text.data, content);
+    text_free(&text);
+}
+
+static void test_folder(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300];
+    snprintf(target, sizeof target, "%s", in_folder("deep/step-1/"));
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_int_equal(file_make_dirs(in_folder("none"), &err), COHORT_OK);
+    put_in(out.temporary, "f", "one");
+    assert_false(file_exists(target)); /* absent until the commit */
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    expect_content("deep/step-1/f", "one");
+    assert_int_equal(count_entries(in_folder("deep")), 1);
+    assert_null(out.temporary);
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_ERR_INTERNAL);
+    checkpoint_folder_abandon(&out);
+
+    /* Abandoned: the old one stays. */
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    put_in(out.temporary, "f", "two");
+    checkpoint_folder_abandon(&out);
+    expect_content("deep/step-1/f", "one");
+    assert_int_equal(count_entries(in_folder("deep")), 1);
+
+    /* Replaced: all of the old one is gone. */
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    put_in(out.temporary, "g", "two");
+    expect_content("deep/step-1/f", "one");
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    expect_content("deep/step-1/g", "two");
+    assert_false(file_exists(in_folder("deep/step-1/f")));
+    assert_int_equal(count_entries(in_folder("deep")), 1);
+
+    static const char *const unnamed[] = {"", "/", ".", "..", "a/..", "a/./"};
+    for (size_t i = 0; i < sizeof unnamed / sizeof *unnamed; i++) {
+        assert_int_equal(checkpoint_folder_begin(&out, unnamed[i], &err), COHORT_ERR_ARGUMENT);
+        assert_non_null(strstr(err.message, "expected the name of a folder"));
+        assert_null(out.target);
+    }
+    put("file", "x");
+    assert_int_equal(checkpoint_folder_begin(&out, in_folder("file"), &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, "file: is a file, expected a folder"));
+    assert_int_equal(checkpoint_folder_begin(&out, in_folder("file/x"), &err), COHORT_ERR_IO);
+    checkpoint_folder_abandon(&out);
+    checkpoint_folder_abandon(NULL);
+}
+
+/* A child that dies between begin and commit leaves a temporary folder; the next begin removes that
+ * and nothing that is not its own. */
+static void test_crash(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300];
+    char crashed[400];
+    snprintf(target, sizeof target, "%s", in_folder("step"));
+    assert_int_equal(file_make_dirs(target, &err), COHORT_OK);
+    put("step/f", "one");
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        _exit(checkpoint_folder_begin(&out, target, NULL) == COHORT_OK ? 0 : 1);
+    }
+    int result = -1;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+    snprintf(crashed, sizeof crashed, "%s/.step.tmp-%ld", folder, (long)child);
+    assert_true(file_is_dir(crashed));
+    put_in(crashed, "half", "a shard");
+    char others[5][400];
+    snprintf(others[0], sizeof others[0], "%s/.step.tmp-", folder);
+    snprintf(others[1], sizeof others[1], "%s/.step.tmp-%ldx", folder, (long)child);
+    snprintf(others[2], sizeof others[2], "%s/.step2.tmp-%ld", folder, (long)child);
+    snprintf(others[3], sizeof others[3], "%s/step.tmp-%ld", folder, (long)child);
+    /* A process that lives may still be writing. */
+    snprintf(others[4], sizeof others[4], "%s/.step.tmp-%ld", folder, (long)getppid());
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(file_make_dirs(others[i], &err), COHORT_OK);
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_false(file_exists(crashed));
+    for (int i = 0; i < 5; i++)
+        assert_true(file_exists(others[i]));
+    expect_content("step/f", "one");
+    checkpoint_folder_abandon(&out);
+
+    /* A crash between moving the old folder aside and the new one in: the next begin brings the old
+     * one back. */
+    char aside[400];
+    snprintf(aside, sizeof aside, "%s/.step.old-%ld", folder, (long)child);
+    assert_int_equal(rename(target, aside), 0);
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    expect_content("step/f", "one");
+    assert_false(file_exists(aside));
+    /* Crashed after both: what is aside goes. */
+    assert_int_equal(file_make_dirs(aside, &err), COHORT_OK);
+    checkpoint_folder_abandon(&out);
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_false(file_exists(aside));
+    expect_content("step/f", "one");
+    checkpoint_folder_abandon(&out);
+}
+
+/* The disk is full while weights are written over an older checkpoint. */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct param_table table;
+    nano_table(&table, false);
+    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
+    char target[300];
+    snprintf(target, sizeof target, "%s", in_folder("final"));
+    struct checkpoint_folder out = {0};
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(out.temporary, &table, DTYPE_BF16, 0,
+                                              checkpoint_init_fetch, &init, &err),
+                     COHORT_OK);
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    struct buffer before = buffer_new(&table, DTYPE_BF16);
+    assert_int_equal(checkpoint_read(target, &table, DTYPE_BF16, to_buffer, &before, &err),
+                     COHORT_OK);
+
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct rlimit limit = {100000, 100000};
+        signal(SIGXFSZ, SIG_IGN);
+        init.seed = 6;
+        if (setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
+            checkpoint_folder_begin(&out, target, &err) != COHORT_OK)
+            _exit(2);
+        /* One thread: OpenMP's do not survive a fork. */
+        cohort_status status = checkpoint_write_weights(out.temporary, &table, DTYPE_BF16, 0,
+                                                        from_buffer, &before, &err);
+        bool named = strstr(err.message, "model.safetensors: cannot write: ") != NULL;
+        checkpoint_folder_abandon(&out);
+        _exit(status == COHORT_ERR_IO && named ? 0 : 1);
+    }
+    int result = -1;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_true(WIFEXITED(result));
+    assert_int_equal(WEXITSTATUS(result), 0);
+    assert_int_equal(count_entries(folder), 1);
+    struct buffer after = buffer_new(&table, DTYPE_BF16);
+    assert_int_equal(checkpoint_read(target, &table, DTYPE_BF16, to_buffer, &after, &err),
+                     COHORT_OK);
+    assert_memory_equal(before.data, after.data, (size_t)table.n_elements * 2);
+    mem_free(before.data);
+    mem_free(after.data);
+    param_table_free(&table);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_conversions, setup),
+                                       cmocka_unit_test_setup(test_not_finite, setup),
+                                       cmocka_unit_test_setup(test_mismatch, setup),
+                                       cmocka_unit_test_setup(test_index_refusals, setup),
+                                       cmocka_unit_test_setup(test_round_trip, setup),
+                                       cmocka_unit_test_setup(test_failed_write, setup),
+                                       cmocka_unit_test_setup(test_init, setup),
+                                       cmocka_unit_test_setup(test_copy_tokenizer, setup),
+                                       cmocka_unit_test_setup(test_folder, setup),
+                                       cmocka_unit_test_setup(test_crash, setup),
+                                       cmocka_unit_test_setup(test_full_disk, setup)};
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

@@ -1,0 +1,473 @@
+/* Model configs: published files, both spellings of rope and dtype, every refusal by its message,
+ * presets, the parameter table and what is written back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "format/model_config.h"
+
+#include "tensor/param.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/cohort-config-XXXXXX";
+
+static int setup(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) != NULL ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
+}
+
+static void put(const char *name, const char *content)
+{
+    char path[160];
+    cohort_error err = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (content == NULL)
+        unlink(path);
+    else
+        assert_int_equal(file_write_atomic(path, content, strlen(content), &err), COHORT_OK);
+}
+
+static json_t *read_json(const char *name)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    json_t *json = json_load_file(path, 0, NULL);
+    assert_non_null(json);
+    return json;
+}
+
+/* As Qwen publishes Qwen3-0.6B. */
+static const char published[] =
+    "{\"architectures\": [\"Qwen3ForCausalLM\"], \"attention_bias\": false, "
+    "\"attention_dropout\": 0.0, \"bos_token_id\": 151643, \"eos_token_id\": 151645, "
+    "\"head_dim\": 128, \"hidden_act\": \"silu\", \"hidden_size\": 1024, "
+    "\"initializer_range\": 0.02, \"intermediate_size\": 3072, \"max_position_embeddings\": 40960, "
+    "\"max_window_layers\": 28, \"model_type\": \"qwen3\", \"num_attention_heads\": 16, "
+    "\"num_hidden_layers\": 28, \"num_key_value_heads\": 8, \"rms_norm_eps\": 1e-06, "
+    "\"rope_scaling\": null, \"rope_theta\": 1000000, \"sliding_window\": null, "
+    "\"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\", "
+    "\"transformers_version\": \"4.51.0\", \"use_cache\": true, \"use_sliding_window\": false, "
+    "\"vocab_size\": 151936}";
+static const char published_generation[] =
+    "{\"bos_token_id\": 151643, \"do_sample\": true, \"eos_token_id\": [151645, 151643], "
+    "\"pad_token_id\": 151643, \"temperature\": 0.6, \"top_k\": 20, \"top_p\": 0.95, "
+    "\"transformers_version\": \"4.51.0\"}";
+
+static void test_published(void **state)
+{
+    (void)state;
+    struct model_config config;
+    cohort_error err = {0};
+    put("config.json", published);
+    put("generation_config.json", published_generation);
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_OK);
+    assert_int_equal(config.vocab_size, 151936);
+    assert_int_equal(config.hidden_size, 1024);
+    assert_int_equal(config.n_layers, 28);
+    assert_int_equal(config.n_heads, 16);
+    assert_int_equal(config.n_kv_heads, 8);
+    assert_int_equal(config.head_dim, 128);
+    assert_int_equal(config.intermediate_size, 3072);
+    assert_int_equal(config.max_positions, 40960);
+    assert_true(config.rms_norm_eps == 1e-6f);
+    assert_true(config.rope_theta == 1e6);
+    assert_true(config.tie_embeddings);
+    assert_int_equal(config.dtype, DTYPE_BF16);
+    assert_int_equal(config.n_eos, 2);
+    assert_int_equal(config.eos_ids[0], 151645);
+    assert_int_equal(config.eos_ids[1], 151643);
+    assert_int_equal(config.pad_id, 151643);
+    assert_int_equal(config.bos_id, 151643);
+    model_config_free(&config);
+
+    put("generation_config.json", NULL);
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_OK);
+    assert_int_equal(config.n_eos, 1);
+    assert_int_equal(config.eos_ids[0], 151645);
+    assert_int_equal(config.pad_id, -1);
+    model_config_free(&config);
+
+    put("generation_config.json", "{\"eos_token_id\": [1, 200000]}");
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "generation_config.json: \"eos_token_id\" is 200000, "
+                                        "expected a token id below vocab_size (151936)"));
+    put("generation_config.json", "{\"eos_token_id\": ");
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "generation_config.json:1:"));
+    put("generation_config.json", NULL);
+    put("config.json", NULL);
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, "config.json"));
+    assert_null(config.config_json);
+}
+
+/* The published config with keys replaced (a JSON object; a key mapped to "DEL" is removed). */
+static cohort_status parse_with(struct model_config *config, const char *changes, cohort_error *err)
+{
+    json_error_t where;
+    json_t *json = json_loads(published, 0, &where);
+    json_t *change = json_loads(changes, 0, &where);
+    const char *key = NULL;
+    json_t *value = NULL;
+    assert_non_null(json);
+    if (change == NULL)
+        fail_msg("%s: %s", changes, where.text);
+    assert_int_equal(json_object_update(json, change), 0);
+    json_object_foreach(change, key, value)
+    {
+        if (json_is_string(value) && strcmp(json_string_value(value), "DEL") == 0)
+            json_object_del(json, key);
+    }
+    char *text = json_dumps(json, 0);
+    cohort_status status = model_config_parse(config, text, strlen(text), "x.json", err);
+    free(text);
+    json_decref(json);
+    json_decref(change);
+    return status;
+}
+
+static void test_accepted(void **state)
+{
+    (void)state;
+    struct model_config config;
+    static const char *const accepted[] = {
+        "{\"architectures\": \"DEL\"}",
+        "{\"model_type\": \"DEL\"}",
+        "{\"rope_theta\": \"DEL\", \"rope_scaling\": \"DEL\", \"rope_parameters\": "
+        "{\"rope_theta\": 1000000, \"rope_type\": \"default\"}}",
+        "{\"rope_scaling\": {\"type\": \"default\"}}",
+        "{\"rope_scaling\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}}",
+        "{\"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": \"default\"}}",
+        "{\"use_sliding_window\": false, \"sliding_window\": 4096}",
+        "{\"use_sliding_window\": \"DEL\", \"attention_bias\": \"DEL\", \"hidden_act\": \"DEL\"}",
+        "{\"quantization_config\": null}",
+        "{\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"full_attention\"]}",
+        "{\"something_new\": [1, {\"a\": 2}]}"};
+    for (size_t i = 0; i < sizeof accepted / sizeof *accepted; i++) {
+        cohort_error err = {0};
+        if (parse_with(&config, accepted[i], &err) != COHORT_OK)
+            fail_msg("%s: %s", accepted[i], err.message);
+        assert_true(config.rope_theta == 1e6);
+        model_config_free(&config);
+    }
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct model_config config;
+    cohort_error err = {0};
+    assert_int_equal(parse_with(&config,
+                                "{\"head_dim\": null, \"num_key_value_heads\": null, "
+                                "\"tie_word_embeddings\": \"DEL\", \"torch_dtype\": \"DEL\", "
+                                "\"eos_token_id\": null, \"bos_token_id\": \"DEL\"}",
+                                &err),
+                     COHORT_OK);
+    assert_int_equal(config.head_dim, 64);
+    assert_int_equal(config.n_kv_heads, 16);
+    assert_false(config.tie_embeddings);
+    assert_int_equal(config.dtype, DTYPE_F32);
+    assert_int_equal(config.n_eos, 0);
+    assert_int_equal(config.bos_id, -1);
+    model_config_free(&config);
+    assert_int_equal(parse_with(&config,
+                                "{\"dtype\": \"float16\", \"eos_token_id\": [5, 6, 5], "
+                                "\"pad_token_id\": 0}",
+                                &err),
+                     COHORT_OK);
+    assert_int_equal(config.dtype, DTYPE_F16);
+    assert_int_equal(config.n_eos, 2);
+    assert_int_equal(config.eos_ids[1], 6);
+    assert_int_equal(config.pad_id, 0);
+    model_config_free(&config);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *changes;
+        cohort_status status;
+        const char *part;
+    } cases[] = {
+        {"{\"architectures\": [\"LlamaForCausalLM\"]}", COHORT_ERR_UNSUPPORTED,
+         "\"architectures\" is [\"LlamaForCausalLM\"], expected Qwen3ForCausalLM"},
+        {"{\"architectures\": [\"Qwen3ForCausalLM\", \"X\"]}", COHORT_ERR_UNSUPPORTED,
+         "\"architectures\" is"},
+        {"{\"architectures\": \"Qwen3ForCausalLM\"}", COHORT_ERR_UNSUPPORTED, "\"architectures\""},
+        {"{\"model_type\": \"qwen3_moe\"}", COHORT_ERR_UNSUPPORTED,
+         "\"model_type\" is \"qwen3_moe\", expected Qwen3ForCausalLM"},
+        {"{\"model_type\": \"DEL\", \"architectures\": \"DEL\"}", COHORT_ERR_FORMAT,
+         "\"model_type\" is missing"},
+        {"{\"attention_bias\": true}", COHORT_ERR_UNSUPPORTED, "\"attention_bias\" is true"},
+        {"{\"attention_bias\": 0}", COHORT_ERR_FORMAT, "\"attention_bias\" is 0"},
+        {"{\"attention_dropout\": 0.1}", COHORT_ERR_UNSUPPORTED, "\"attention_dropout\" is 0.1"},
+        {"{\"use_sliding_window\": true}", COHORT_ERR_UNSUPPORTED,
+         "\"use_sliding_window\" is true"},
+        {"{\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
+         COHORT_ERR_UNSUPPORTED, "\"layer_types[1]\" is \"sliding_attention\""},
+        {"{\"layer_types\": [\"full_attention\"]}", COHORT_ERR_FORMAT,
+         "\"layer_types\" is not a list of num_hidden_layers (28)"},
+        {"{\"hidden_act\": \"gelu\"}", COHORT_ERR_UNSUPPORTED,
+         "\"hidden_act\" is \"gelu\", expected \"silu\""},
+        {"{\"quantization_config\": {\"quant_method\": \"fp8\"}}", COHORT_ERR_UNSUPPORTED,
+         "\"quantization_config\" is present"},
+        {"{\"quantization\": {\"bits\": 4}}", COHORT_ERR_UNSUPPORTED,
+         "\"quantization\" is present"},
+        {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}", COHORT_ERR_UNSUPPORTED,
+         "\"rope_scaling.rope_type\" is \"yarn\""},
+        {"{\"rope_scaling\": {\"type\": \"linear\"}}", COHORT_ERR_UNSUPPORTED,
+         "\"rope_scaling.type\" is \"linear\""},
+        {"{\"rope_parameters\": {\"rope_type\": \"dynamic\"}}", COHORT_ERR_UNSUPPORTED,
+         "\"rope_parameters.rope_type\" is \"dynamic\""},
+        {"{\"rope_scaling\": {\"mrope_section\": [1]}}", COHORT_ERR_UNSUPPORTED,
+         "\"rope_scaling.mrope_section\" is [1]"},
+        {"{\"rope_parameters\": {\"partial_rotary_factor\": 0.5}}", COHORT_ERR_UNSUPPORTED,
+         "\"partial_rotary_factor\" is 0.5"},
+        {"{\"partial_rotary_factor\": 0.5}", COHORT_ERR_UNSUPPORTED, "\"partial_rotary_factor\""},
+        {"{\"rope_scaling\": 2}", COHORT_ERR_FORMAT, "\"rope_scaling\" is 2, expected an object"},
+        {"{\"rope_parameters\": {\"rope_theta\": 10000}}", COHORT_ERR_FORMAT,
+         "\"rope_parameters.rope_theta\" is 10000 but \"rope_theta\" is 1e+06"},
+        {"{\"rope_theta\": \"DEL\"}", COHORT_ERR_FORMAT, "\"rope_theta\" is missing"},
+        {"{\"rope_theta\": 0}", COHORT_ERR_FORMAT, "\"rope_theta\" is 0, expected a number from 1"},
+        {"{\"torch_dtype\": \"float8\"}", COHORT_ERR_UNSUPPORTED, "\"torch_dtype\" is \"float8\""},
+        {"{\"rms_norm_eps\": 0}", COHORT_ERR_FORMAT, "\"rms_norm_eps\" is 0"},
+        {"{\"rms_norm_eps\": 1e-60}", COHORT_ERR_FORMAT, "\"rms_norm_eps\" is 1e-60"},
+        {"{\"vocab_size\": 0}", COHORT_ERR_FORMAT, "\"vocab_size\" is 0, expected a whole number"},
+        {"{\"vocab_size\": 17000000}", COHORT_ERR_FORMAT, "from 1 to 16777216"},
+        {"{\"hidden_size\": -1}", COHORT_ERR_FORMAT, "\"hidden_size\" is -1"},
+        {"{\"hidden_size\": 1e3}", COHORT_ERR_FORMAT, "\"hidden_size\" is 1000.0"},
+        {"{\"num_hidden_layers\": \"DEL\"}", COHORT_ERR_FORMAT, "\"num_hidden_layers\" is missing"},
+        {"{\"intermediate_size\": 9223372036854775807}", COHORT_ERR_FORMAT,
+         "\"intermediate_size\""},
+        {"{\"max_position_embeddings\": null}", COHORT_ERR_FORMAT,
+         "\"max_position_embeddings\" is missing"},
+        {"{\"num_key_value_heads\": \"DEL\"}", COHORT_ERR_FORMAT,
+         "\"num_key_value_heads\" is miss"},
+        {"{\"num_key_value_heads\": 3}", COHORT_ERR_FORMAT,
+         "\"num_attention_heads\" (16) is not a multiple of \"num_key_value_heads\" (3)"},
+        {"{\"num_key_value_heads\": 32}", COHORT_ERR_FORMAT, "is not a multiple"},
+        {"{\"head_dim\": 63}", COHORT_ERR_FORMAT, "\"head_dim\" is 63, expected an even size"},
+        {"{\"head_dim\": \"DEL\", \"hidden_size\": 1000}", COHORT_ERR_FORMAT,
+         "\"head_dim\" is missing"},
+        {"{\"tie_word_embeddings\": \"yes\"}", COHORT_ERR_FORMAT,
+         "\"tie_word_embeddings\" is \"ye"},
+        {"{\"eos_token_id\": 151936}", COHORT_ERR_FORMAT, "\"eos_token_id\" is 151936, expected a"},
+        {"{\"eos_token_id\": [1, null]}", COHORT_ERR_FORMAT, "\"eos_token_id\" is null"},
+        {"{\"eos_token_id\": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}", COHORT_ERR_UNSUPPORTED,
+         "\"eos_token_id\" lists more than 16 ids"},
+        {"{\"bos_token_id\": -1}", COHORT_ERR_FORMAT, "\"bos_token_id\" is -1"},
+        {"{\"pad_token_id\": 2.5}", COHORT_ERR_FORMAT, "\"pad_token_id\" is 2.5"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct model_config config;
+        cohort_error err = {0};
+        cohort_status status = parse_with(&config, cases[i].changes, &err);
+        if (status != cases[i].status || strncmp(err.message, "x.json: ", 8) != 0 ||
+            strstr(err.message, cases[i].part) == NULL)
+            fail_msg("%s\n  gave %d: %s\n  expected: %s", cases[i].changes, status, err.message,
+                     cases[i].part);
+        assert_null(config.config_json);
+    }
+}
+
+static void test_refused_json(void **state)
+{
+    (void)state;
+    static const char *const texts[][2] = {{"{\"a\": 1,\n \"a\": 2}", "x.json:2:4: duplicate"},
+                                           {"[1]", "x.json: expected a JSON object"},
+                                           {"", "x.json:1:0: "},
+                                           {"{\"a\": 1} x", "x.json:1:10: "}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct model_config config;
+        cohort_error err = {0};
+        assert_int_equal(
+            model_config_parse(&config, texts[i][0], strlen(texts[i][0]), "x.json", &err),
+            COHORT_ERR_FORMAT);
+        if (strstr(err.message, texts[i][1]) == NULL)
+            fail_msg("%s gave %s", texts[i][0], err.message);
+    }
+}
+
+/* Weights as the model cards count them (with the embedding, a tied head once). */
+static void test_presets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t n_weights;
+    } presets[] = {{"qwen3-0.6b", 596049920},  {"qwen3-1.7b", 1720574976},
+                   {"qwen3-4b", 4022468096},   {"qwen3-8b", 8190735360},
+                   {"qwen3-14b", 14768307200}, {"qwen3-32b", 32762123264}};
+    struct model_config config;
+    struct param_table table;
+    cohort_error err = {0};
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
+        assert_int_equal(model_config_preset(&config, presets[i].name, 0, &err), COHORT_OK);
+        assert_int_equal(config.vocab_size, 151936);
+        assert_int_equal(config.eos_ids[0], 151645);
+        assert_int_equal(config.n_eos, 2);
+        assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
+        assert_int_equal(table.n_weights, presets[i].n_weights);
+        param_table_free(&table);
+        model_config_free(&config);
+    }
+    assert_int_equal(model_config_preset(&config, "tiny", 264, &err), COHORT_OK);
+    assert_int_equal(config.vocab_size, 264);
+    assert_int_equal(config.hidden_size, 128);
+    assert_int_equal(config.n_eos, 0);
+    assert_int_equal(config.pad_id, -1);
+    model_config_free(&config);
+    assert_int_equal(model_config_preset(&config, "nano", 0, &err), COHORT_OK);
+    assert_int_equal(config.max_positions, 1024);
+    assert_int_equal(config.intermediate_size, 192);
+    model_config_free(&config);
+    assert_int_equal(model_config_preset(&config, "qwen3-7b", 0, &err), COHORT_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "unknown model preset \"qwen3-7b\"; known presets: "
+                                        "qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, "
+                                        "qwen3-32b, tiny, nano"));
+    assert_int_equal(model_config_preset(&config, "nano", -5, &err), COHORT_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "vocabulary size -5"));
+}
+
+static void test_params(void **state)
+{
+    (void)state;
+    struct model_config config;
+    struct param_table table;
+    cohort_error err = {0};
+    /* Odd sizes, so that every alignment gap and every adjacency shows. */
+    assert_int_equal(
+        parse_with(&config,
+                   "{\"vocab_size\": 7, \"hidden_size\": 10, \"num_hidden_layers\": 2, "
+                   "\"num_attention_heads\": 3, \"num_key_value_heads\": 1, "
+                   "\"head_dim\": 2, \"intermediate_size\": 5, "
+                   "\"tie_word_embeddings\": false, \"eos_token_id\": 1, "
+                   "\"bos_token_id\": 1}",
+                   &err),
+        COHORT_OK);
+    assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
+    static const struct {
+        const char *name;
+        int32_t rank;
+        int64_t rows, columns, offset;
+    } rows[] = {{"model.embed_tokens.weight", 2, 7, 10, 0},
+                {"model.layers.0.input_layernorm.weight", 1, 10, 1, 128},
+                {"model.layers.0.self_attn.q_proj.weight", 2, 6, 10, 192},
+                {"model.layers.0.self_attn.k_proj.weight", 2, 2, 10, 252},
+                {"model.layers.0.self_attn.v_proj.weight", 2, 2, 10, 272},
+                {"model.layers.0.self_attn.q_norm.weight", 1, 2, 1, 320},
+                {"model.layers.0.self_attn.k_norm.weight", 1, 2, 1, 384},
+                {"model.layers.0.self_attn.o_proj.weight", 2, 10, 6, 448},
+                {"model.layers.0.post_attention_layernorm.weight", 1, 10, 1, 512},
+                {"model.layers.0.mlp.gate_proj.weight", 2, 5, 10, 576},
+                {"model.layers.0.mlp.up_proj.weight", 2, 5, 10, 626},
+                {"model.layers.0.mlp.down_proj.weight", 2, 10, 5, 704},
+                {"model.layers.1.input_layernorm.weight", 1, 10, 1, 768}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct param *param = &table.params[i];
+        assert_string_equal(param->name, rows[i].name);
+        assert_int_equal(param->rank, rows[i].rank);
+        assert_int_equal(param->shape[0], rows[i].rows);
+        assert_int_equal(param->shape[1], rows[i].columns);
+        assert_int_equal(param->count, rows[i].rows * rows[i].columns);
+        assert_int_equal(param->offset, rows[i].offset);
+        assert_int_equal(param->decay, rows[i].rank == 2);
+        assert_ptr_equal(param_find(&table, rows[i].name), param);
+    }
+    assert_int_equal(table.n_params, 1 + 2 * 11 + 2);
+    assert_string_equal(table.params[23].name, "model.norm.weight");
+    assert_int_equal(table.params[23].offset, 128 + 2 * 640);
+    assert_string_equal(table.params[24].name, "lm_head.weight");
+    assert_int_equal(table.params[24].offset, 128 + 2 * 640 + 64);
+    assert_int_equal(table.n_elements, 128 + 2 * 640 + 64 + 128);
+    assert_int_equal(table.n_weights, 70 + 2 * (10 + 60 + 20 + 20 + 4 + 60 + 10 + 150) + 10 + 70);
+    assert_null(param_find(&table, "model.layers.2.input_layernorm.weight"));
+    param_table_free(&table);
+    model_config_free(&config);
+}
+
+static void test_save(void **state)
+{
+    (void)state;
+    struct model_config config;
+    struct model_config copy;
+    struct model_config again;
+    cohort_error err = {0};
+    put("config.json", published);
+    put("generation_config.json", published_generation);
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_OK);
+    assert_int_equal(model_config_copy(&copy, &config, &err), COHORT_OK);
+    model_config_free(&config);
+    assert_int_equal(model_config_save(&copy, DTYPE_BF16, folder, &err), COHORT_OK);
+    /* An untouched config comes back as the same JSON, transformers_version and all. */
+    json_t *before = json_loads(published, 0, NULL);
+    json_t *after = read_json("config.json");
+    assert_true(json_equal(before, after));
+    json_decref(before);
+    json_decref(after);
+    before = json_loads(published_generation, 0, NULL);
+    after = read_json("generation_config.json");
+    assert_true(json_equal(before, after));
+    json_decref(before);
+    json_decref(after);
+
+    /* What we know is updated, what we do not know is kept. */
+    copy.vocab_size = 264;
+    copy.n_eos = 1;
+    copy.eos_ids[0] = 258;
+    copy.bos_id = -1;
+    copy.pad_id = 256;
+    copy.rope_theta = 5e6;
+    copy.tie_embeddings = false;
+    json_object_set_new(copy.config_json, "rope_parameters",
+                        json_pack("{s:i}", "rope_theta", 1000000));
+    json_object_set_new(copy.config_json, "dtype", json_string("float16"));
+    json_object_set_new(copy.config_json, "mine", json_string("kept"));
+    assert_int_equal(model_config_save(&copy, DTYPE_F32, folder, &err), COHORT_OK);
+    model_config_free(&copy);
+    assert_int_equal(model_config_load(&again, folder, &err), COHORT_OK);
+    assert_int_equal(again.vocab_size, 264);
+    assert_int_equal(again.n_eos, 1);
+    assert_int_equal(again.eos_ids[0], 258);
+    assert_int_equal(again.bos_id, -1);
+    assert_int_equal(again.pad_id, 256);
+    assert_true(again.rope_theta == 5e6);
+    assert_false(again.tie_embeddings);
+    assert_int_equal(again.dtype, DTYPE_F32);
+    assert_true(again.rms_norm_eps == 1e-6f);
+    assert_string_equal(json_string_value(json_object_get(again.config_json, "mine")), "kept");
+    assert_null(json_object_get(again.config_json, "rope_parameters"));
+    assert_null(json_object_get(again.config_json, "pad_token_id"));
+    assert_non_null(json_object_get(again.generation_json, "top_k"));
+    model_config_free(&again);
+
+    char nowhere[160];
+    snprintf(nowhere, sizeof nowhere, "%s/none", folder);
+    assert_int_equal(model_config_preset(&config, "nano", 0, &err), COHORT_OK);
+    assert_int_equal(model_config_save(&config, DTYPE_F32, nowhere, &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, nowhere));
+    model_config_free(&config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_published),    cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_params),       cmocka_unit_test(test_save)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
