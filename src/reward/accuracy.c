@@ -1,7 +1,7 @@
 /* The accuracy reward: finds the answer in a completion and compares it with the row's.
  *
- * The answer of a completion, looked for in what follows its last </think> (where that is not
- * blank; else in all of it):
+ * The answer of a completion, looked for in what follows its last </think>, or where that is blank
+ * in what precedes it:
  *   1. the content of the last complete \boxed{...}, braces balanced;
  *   2. else the line after the last "####";
  *   3. else what follows the last "answer is" (any case, a colon allowed) in its sentence: to the
@@ -121,6 +121,8 @@ static struct span completion_answer(const char *completion)
     const char *end = find_last(s, close, false);
     if (end != NULL && trim(from(s, end + sizeof close - 1)).length > 0)
         s = from(s, end + sizeof close - 1);
+    else if (end != NULL)
+        s.length = (size_t)(end - s.at);
     if (last_boxed(s, &out) || after_hashes(s, &out) || after_answer_is(s, &out))
         return out;
     return trim(s);

@@ -202,7 +202,7 @@ static size_t left_side(const char *text, const char **right)
 
 /* --- numbers --- */
 
-enum { MAX_DIGITS = 256, EXACT_DIGITS = 18 };
+enum { MAX_DIGITS = 256, EXACT_DIGITS = 37 };
 
 /* digits * 10^exponent, without leading or trailing zeros; zero has no digits. */
 struct decimal {
@@ -484,11 +484,18 @@ static bool same_decimal(const struct decimal *a, const struct decimal *b)
 
 __extension__ typedef unsigned __int128 wide;
 
-/* a * b as digits without trailing zeros and an exponent; both of at most 18 digits, so below
- * 2^120. */
+static wide digits_value(const struct decimal *d)
+{
+    wide value = 0;
+    for (int i = 0; i < d->n_digits; i++)
+        value = value * 10u + (wide)(unsigned)(d->digits[i] - '0');
+    return value;
+}
+
+/* a * b without trailing zeros, and its exponent; EXACT_DIGITS together, so below 2^128. */
 static wide product(const struct decimal *a, const struct decimal *b, long *exponent)
 {
-    wide p = (wide)strtoull(a->digits, NULL, 10) * strtoull(b->digits, NULL, 10);
+    wide p = digits_value(a) * digits_value(b);
     *exponent = a->exponent + b->exponent;
     while (p != 0 && p % 10 == 0) {
         p /= 10;
@@ -512,8 +519,8 @@ static bool same_value(const struct number *a, const struct number *b)
         return same_decimal(&a->over, &b->over);
     if (a->over.n_digits == 0 || b->over.n_digits == 0)
         return a->over.n_digits == b->over.n_digits;
-    if (a->over.n_digits <= EXACT_DIGITS && a->under.n_digits <= EXACT_DIGITS &&
-        b->over.n_digits <= EXACT_DIGITS && b->under.n_digits <= EXACT_DIGITS) {
+    if (a->over.n_digits + b->under.n_digits <= EXACT_DIGITS &&
+        b->over.n_digits + a->under.n_digits <= EXACT_DIGITS) {
         long left = 0, right = 0;
         return product(&a->over, &b->under, &left) == product(&b->over, &a->under, &right) &&
                left == right;

@@ -41,11 +41,11 @@ struct exec_state {
     pid_t pid;       /* 0: none, or reaped */
     int exit_status; /* of waitpid, once reaped */
     bool reaped;
-    int to, from, errors; /* -1: closed */
-    bool broken, finished;
-    struct text answers; /* of stdout, not yet used */
-    struct text tail;    /* of stderr */
-    char failure[1000];  /* the first one */
+    int to, from, errors;         /* -1: closed */
+    bool broken, finished, asked; /* asked: a batch has been answered */
+    struct text answers;          /* of stdout, not yet used */
+    struct text tail;             /* of stderr */
+    char failure[1000];           /* the first one */
 };
 
 static double now_s(void)
@@ -529,6 +529,7 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
         return break_down(state, name, problem, 0, err);
     }
     state->finished = state->from < 0 || state->to < 0;
+    state->asked = true;
     return COHORT_OK;
 }
 
@@ -547,12 +548,12 @@ static cohort_status exec_score(void *opaque, const char *name, const struct rew
     TRY_GOTO(text_append(&request, "\n", 1, err));
     struct batch batch = {.rewards = rewards, .deadline = now_s() + state->timeout_s};
     /* No rows are expected yet, so any answer is one too many for the batch before. */
-    if (!state->finished && !serve(state, &batch, 0, problem, sizeof problem)) {
+    if (state->asked && !state->finished && !serve(state, &batch, 0, problem, sizeof problem)) {
         status = break_down(state, name,
                             "answered more lines than the batch before this one had rows", 0, err);
         goto cleanup;
     }
-    if (state->finished || state->from < 0) {
+    if (state->asked && (state->finished || state->from < 0)) {
         status = break_down(state, name,
                             "the program has ended after an earlier batch; it must go on until its "
                             "input ends",

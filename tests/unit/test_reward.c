@@ -82,7 +82,7 @@ static void test_extraction(void **state)
         {"The answer is **42**.", "42"},
         {"The final answer is $\\frac{1}{2}$.", "0.5"},
         {"<think>the answer is 7</think>\n\n42", "42"},
-        {"<think>the answer is 42</think>\n ", "42"}, /* nothing after: all of it counts */
+        {"<think>the answer is 42</think>\n ", "42"}, /* nothing after: what was thought counts */
         {"42", "Half of 84 is 42.\n#### 42"},
         {"42", "so \\boxed{42}"},
     };
