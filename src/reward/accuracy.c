@@ -164,7 +164,7 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
     /* The fewest digits that read back to the same number: 17 would make 0.1 into
      * 0.10000000000000001. */
     char *written = NULL;
-    for (int digits = 15; digits <= 17; digits++) {
+    for (size_t digits = 15; digits <= 17; digits++) {
         free(written);
         written = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
         json_t *again = written != NULL ? json_loads(written, JSON_DECODE_ANY, NULL) : NULL;

@@ -33,6 +33,7 @@ enum {
     ANSWER_LIMIT = 1 << 20, /* bytes of one line */
     CHUNK = 1 << 16,
     GOODBYE_MS = 2000, /* from closing stdin to SIGTERM */
+    ENDING_MS = 1000,  /* from the end of stdout to the exit, whose status the message tells */
     TERM_MS = 500      /* from SIGTERM to SIGKILL */
 };
 
@@ -505,7 +506,7 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
         if (state->from < 0) {
             snprintf(problem, sizeof problem, "the program ended after %zu of %zu answers",
                      batch->n_answers, batch->n_rows);
-            return break_down(state, name, problem, GOODBYE_MS, err);
+            return break_down(state, name, problem, ENDING_MS, err);
         }
         double wait_s = batch->deadline - now_s();
         if (wait_s <= 0) {
@@ -557,7 +558,7 @@ static cohort_status exec_score(void *opaque, const char *name, const struct rew
         status = break_down(state, name,
                             "the program has ended after an earlier batch; it must go on until its "
                             "input ends",
-                            GOODBYE_MS, err);
+                            ENDING_MS, err);
         goto cleanup;
     }
     batch.request = request.data;
