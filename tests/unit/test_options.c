@@ -146,7 +146,7 @@ static void test_set(void **state)
 {
     (void)state;
     struct options *o = make(FOR_GRPO);
-    set(o, "--beta" + 2, "4e-2");
+    set(o, "beta", "4e-2");
     assert_true(options_float(o, "beta") == 0.04 && options_given(o, "beta"));
     set(o, "learning-rate", "+.5e-6");
     assert_true(options_float(o, "learning_rate") == 5e-7);
