@@ -1,0 +1,168 @@
+#include "reward/reward_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+/* --- callbacks --- */
+
+struct callback_state {
+    reward_callback *function;
+    void *context;
+};
+
+static cohort_status callback_score(void *state, const char *name, const struct reward_row *rows,
+                                    size_t n_rows, double *rewards, cohort_error *err)
+{
+    struct callback_state *callback = state;
+    (void)name;
+    return callback->function(callback->context, rows, n_rows, rewards, err);
+}
+
+static const struct reward_kind callback_kind = {callback_score, mem_free};
+
+/* --- creation --- */
+
+static const char *base_name(const char *path, size_t *length)
+{
+    for (size_t i = *length; i-- > 0;)
+        if (path[i] == '/' && i + 1 < *length) {
+            *length -= i + 1;
+            return path + i + 1;
+        }
+    return path;
+}
+
+static bool is_interpreter(const char *word, size_t length)
+{
+    static const char *const names[] = {"sh", "bash", "env", "node", "perl", "ruby", "python"};
+    if (length >= 7 && memcmp(word, "python3", 7) == 0)
+        return true;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strlen(names[i]) == length && memcmp(names[i], word, length) == 0)
+            return true;
+    return false;
+}
+
+/* "/usr/bin/python3 -u rewards/check.py --strict" -> "check.py": the program, or the script where
+ * the program only runs one. */
+static cohort_status program_name(const char *program, char **name, cohort_error *err)
+{
+    const char *word = program + strspn(program, " \t\n");
+    const char *chosen = word;
+    size_t chosen_length = strcspn(word, " \t\n");
+    chosen = base_name(chosen, &chosen_length);
+    while (is_interpreter(chosen, chosen_length)) {
+        const char *next = word + strcspn(word, " \t\n");
+        next += strspn(next, " \t\n");
+        while (*next ==
+               '-') { /* options of the interpreter; -c and -e bring code, which has no name */
+            if (next[1] == 'c' || next[1] == 'e')
+                return mem_strdup(name, chosen, chosen_length, err);
+            next += strcspn(next, " \t\n");
+            next += strspn(next, " \t\n");
+        }
+        if (*next == '\0')
+            break;
+        word = next;
+        chosen_length = strcspn(word, " \t\n");
+        chosen = base_name(word, &chosen_length);
+    }
+    return mem_strdup(name, chosen, chosen_length, err);
+}
+
+cohort_status reward_create(struct reward **out, const char *spec,
+                            const struct reward_options *options, cohort_error *err)
+{
+    static const struct reward_options none = {0};
+    struct reward *reward = NULL;
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    if (options == NULL)
+        options = &none;
+    TRY(mem_alloc(&reward, 1, sizeof *reward, "reward", err));
+    if (strncmp(spec, "exec:", 5) == 0) {
+        if (spec[5 + strspn(spec + 5, " \t\n")] == '\0') {
+            status = error_set(err, COHORT_ERR_ARGUMENT,
+                               "reward 'exec:' names no program; write exec:PROGRAM [ARGS]");
+            goto cleanup;
+        }
+        TRY_GOTO(program_name(spec + 5, &reward->name, err));
+        reward->kind = &reward_kind_exec;
+        TRY_GOTO(reward_exec_create(&reward->state, spec + 5, options->timeout_s, err));
+    } else {
+        TRY_GOTO(mem_strdup(&reward->name, spec, strlen(spec), err));
+        if (strcmp(spec, "accuracy") == 0) {
+            reward->kind = &reward_kind_accuracy;
+        } else if (strcmp(spec, "regex") == 0 || strcmp(spec, "format") == 0) {
+            bool format = spec[0] == 'f';
+            reward->kind = &reward_kind_pattern;
+            TRY_GOTO(reward_pattern_create(&reward->state, format ? NULL : options->pattern, format,
+                                           err));
+        } else {
+            status = error_set(err, COHORT_ERR_ARGUMENT,
+                               "there is no reward '%.80s'; there are accuracy, regex, format and "
+                               "exec:PROGRAM",
+                               spec);
+            goto cleanup;
+        }
+    }
+    *out = reward;
+    reward = NULL;
+cleanup:
+    reward_destroy(reward);
+    return status;
+}
+
+cohort_status reward_create_callback(struct reward **out, const char *name,
+                                     reward_callback *callback, void *context, cohort_error *err)
+{
+    struct reward *reward = NULL;
+    struct callback_state *state = NULL;
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    if (callback == NULL || name == NULL || *name == '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT, "a reward callback needs a name and a function");
+    TRY(mem_alloc(&reward, 1, sizeof *reward, "reward", err));
+    TRY_GOTO(mem_strdup(&reward->name, name, strlen(name), err));
+    TRY_GOTO(mem_alloc(&state, 1, sizeof *state, "reward", err));
+    state->function = callback;
+    state->context = context;
+    reward->kind = &callback_kind;
+    reward->state = state;
+    *out = reward;
+    reward = NULL;
+cleanup:
+    reward_destroy(reward);
+    return status;
+}
+
+cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows,
+                           double *rewards, cohort_error *err)
+{
+    if (n_rows == 0)
+        return COHORT_OK;
+    for (size_t i = 0; i < n_rows; i++)
+        rewards[i] = (double)NAN;
+    TRY(reward->kind->score(reward->state, reward->name, rows, n_rows, rewards, err));
+    for (size_t i = 0; i < n_rows; i++)
+        if (isinf(rewards[i]))
+            return error_set(
+                err, COHORT_ERR_REWARD,
+                "reward '%s': row %zu of the batch (prompt %lld, completion %d) got an "
+                "infinite reward; expected a finite number or none",
+                reward->name, i + 1, (long long)rows[i].prompt_index,
+                (int)rows[i].completion_index);
+    return COHORT_OK;
+}
+
+const char *reward_name(const struct reward *reward) { return reward->name; }
+
+void reward_destroy(struct reward *reward)
+{
+    if (reward == NULL)
+        return;
+    if (reward->kind != NULL && reward->kind->destroy != NULL && reward->state != NULL)
+        reward->kind->destroy(reward->state);
+    mem_free(reward->name);
+    mem_free(reward);
+}

@@ -1,0 +1,452 @@
+/* Values of options for one command: parsing, checking, typed reads.
+ *
+ * An `options` owns one value per row of the table that its command knows. A value starts as its
+ * default (or unset), and is replaced whole by options_set (flags) or options_read_yaml (files); a
+ * file never replaces a flag. A text that does not parse leaves the value as it was. */
+#include "run/options_internal.h"
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const command_names[] = {"generate", "logprobs", "tokenize", "info",  "init",
+                                            "sft",      "grpo",     "eval",     "score", "bench"};
+
+const char *options_command_name(unsigned index)
+{
+    return index < sizeof command_names / sizeof command_names[0] ? command_names[index] : NULL;
+}
+
+static char plain(char c) { return c == '-' ? '_' : c; }
+
+static bool same_name(const char *a, const char *b)
+{
+    for (; *a != '\0' && plain(*a) == plain(*b); a++, b++)
+        ;
+    return *a == '\0' && *b == '\0';
+}
+
+struct option_value *options_find(const struct options *options, const char *name)
+{
+    for (size_t i = 0; i < options->n_values; i++)
+        if (same_name(options->values[i].spec->name, name))
+            return &options->values[i];
+    return NULL;
+}
+
+/* Levenshtein distance, at most limit + 1. Names longer than the row are far from all. */
+static size_t name_distance(const char *a, const char *b, size_t limit)
+{
+    size_t row[64];
+    size_t n = strlen(a), m = strlen(b);
+    if (m >= sizeof row / sizeof row[0] || n >= sizeof row / sizeof row[0])
+        return limit + 1;
+    for (size_t j = 0; j <= m; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = diagonal + (plain(a[i - 1]) != plain(b[j - 1]));
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+cohort_status options_unknown(const struct options *options, const char *name, const char *origin,
+                              cohort_error *err)
+{
+    const char *command = "cohort";
+    for (unsigned i = 0; options_command_name(i) != NULL; i++)
+        if (options->command == (enum option_command)(1 << i))
+            command = options_command_name(i);
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    for (size_t i = 0; i < count; i++)
+        if (same_name(table[i].name, name))
+            for (unsigned c = 0; options_command_name(c) != NULL; c++)
+                if ((table[i].commands & (1u << c)) != 0)
+                    return error_set(
+                        err, COHORT_ERR_ARGUMENT,
+                        "%s: '%s' is not an option of %s (it is one of %s); leave it out", origin,
+                        table[i].name, command, options_command_name(c));
+    /* A slip of a letter or two, or a third of a long name, is worth a guess. */
+    size_t limit = strlen(name) / 3 < 2 ? 2 : strlen(name) / 3;
+    size_t best = limit + 1;
+    const char *nearest = NULL;
+    for (size_t i = 0; i < options->n_values; i++) {
+        size_t distance = name_distance(name, options->values[i].spec->name, limit);
+        if (distance < best && distance < strlen(name)) {
+            best = distance;
+            nearest = options->values[i].spec->name;
+        }
+    }
+    if (nearest != NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%s: %s has no option '%.80s'; did you mean '%s'?", origin, command, name,
+                         nearest);
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "%s: %s has no option '%.80s'; `cohort %s --help` lists them", origin, command,
+                     name, command);
+}
+
+void options_value_clear(struct option_value *value)
+{
+    const struct option_spec *spec = value->spec;
+    for (size_t i = 0; i < value->n_items; i++)
+        mem_free(value->items[i]);
+    mem_free(value->items);
+    mem_free(value->text);
+    memset(value, 0, sizeof *value);
+    value->spec = spec;
+}
+
+void options_take(struct option_value *value, struct option_value *parsed, bool by_flag)
+{
+    options_value_clear(value);
+    *value = *parsed;
+    value->given = true;
+    value->by_flag = by_flag;
+    memset(parsed, 0, sizeof *parsed);
+    parsed->spec = value->spec;
+}
+
+/* Index of text in "a|b|c", or -1. */
+static int choice_index(const char *choices, const char *text, size_t length)
+{
+    int index = 0;
+    for (const char *at = choices;; at++, index++) {
+        size_t n = strcspn(at, "|");
+        if (n == length && memcmp(at, text, n) == 0)
+            return index;
+        at += n;
+        if (*at == '\0')
+            return -1;
+    }
+}
+
+static cohort_status describe_range(const struct option_spec *spec, struct text *out,
+                                    cohort_error *err)
+{
+    bool integer = spec->type == OPTION_INT;
+    bool has_low = integer ? spec->minimum > -OPTIONS_INT_MAX : spec->minimum > -DBL_MAX;
+    bool has_high = integer ? spec->maximum < OPTIONS_INT_MAX : spec->maximum < DBL_MAX;
+    struct text low = {0}, high = {0};
+    cohort_status status = COHORT_OK;
+    if (integer) {
+        TRY_GOTO(text_printf(&low, err, "%lld", (long long)spec->minimum));
+        TRY_GOTO(text_printf(&high, err, "%lld", (long long)spec->maximum));
+    } else {
+        TRY_GOTO(options_print_number(spec->minimum, &low, err));
+        TRY_GOTO(options_print_number(spec->maximum, &high, err));
+        /* "0.0" reads worse than "0" in a sentence. */
+        for (int side = 0; side < 2; side++) {
+            struct text *bound = side == 0 ? &low : &high;
+            if (bound->length > 2 && strcmp(bound->data + bound->length - 2, ".0") == 0)
+                bound->data[bound->length -= 2] = '\0';
+        }
+    }
+    if (!integer && spec->minimum == DBL_MIN)
+        status = has_high ? text_printf(out, err, " above 0, at most %s", high.data)
+                          : text_printf(out, err, " above 0");
+    else if (has_low && has_high)
+        status = text_printf(out, err, " from %s to %s", low.data, high.data);
+    else if (has_low)
+        status = text_printf(out, err, ", %s or more", low.data);
+    else if (has_high)
+        status = text_printf(out, err, ", %s or less", high.data);
+cleanup:
+    text_free(&low);
+    text_free(&high);
+    return status;
+}
+
+static bool list_of_numbers(const struct option_spec *spec)
+{
+    return spec->type == OPTION_LIST && spec->minimum < spec->maximum;
+}
+
+static bool list_of_biases(const struct option_spec *spec)
+{
+    return spec->type == OPTION_LIST && spec->choices != NULL &&
+           strcmp(spec->choices, OPTIONS_ID_NUMBER) == 0;
+}
+
+static cohort_status describe_choices(const char *choices, struct text *out, cohort_error *err)
+{
+    for (const char *at = choices; *at != '\0';) {
+        size_t n = strcspn(at, "|");
+        TRY(text_append(out, at, n, err));
+        at += n;
+        if (*at == '|') {
+            TRY(text_append(out, ", ", 2, err));
+            at++;
+        }
+    }
+    return COHORT_OK;
+}
+
+cohort_status options_describe(const struct option_spec *spec, struct text *out, cohort_error *err)
+{
+    switch (spec->type) {
+    case OPTION_BOOL: return text_printf(out, err, "true or false");
+    case OPTION_INT:
+        TRY(text_printf(out, err, "an integer"));
+        return describe_range(spec, out, err);
+    case OPTION_FLOAT:
+        TRY(text_printf(out, err, "a number"));
+        return describe_range(spec, out, err);
+    case OPTION_STRING: return text_printf(out, err, "a text");
+    case OPTION_ENUM: TRY(text_printf(out, err, "one of ")); break;
+    case OPTION_LIST:
+        if (list_of_biases(spec))
+            return text_printf(out, err, "a list of ID:NUMBER, such as 151645:-2.5");
+        if (list_of_numbers(spec))
+            return text_printf(out, err, "a list of numbers");
+        if (spec->choices == NULL)
+            return text_printf(out, err, "a list of texts");
+        TRY(text_printf(out, err, "a list of "));
+        break;
+    }
+    return describe_choices(spec->choices, out, err);
+}
+
+/* "--epsilon: 3 is not usable for epsilon: expected a number from 0 to 1" */
+static cohort_status bad_value(const struct option_spec *spec, const char *text, const char *origin,
+                               cohort_error *err)
+{
+    struct text accepted = {0};
+    cohort_status status = options_describe(spec, &accepted, err);
+    if (status == COHORT_OK) {
+        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: %s cannot be '%.80s%s': expected %s",
+                           origin, spec->name, text, strlen(text) > 80 ? "..." : "", accepted.data);
+    }
+    text_free(&accepted);
+    return status;
+}
+
+static bool id_and_number(const char *item, size_t length)
+{
+    const char *colon = memchr(item, ':', length);
+    double number = 0;
+    if (colon == NULL || colon == item || colon - item > 10)
+        return false;
+    int64_t id = 0;
+    for (const char *c = item; c < colon; c++) {
+        if (*c < '0' || *c > '9')
+            return false;
+        id = id * 10 + (*c - '0');
+    }
+    return id <= INT32_MAX &&
+           options_scan_number(colon + 1, length - (size_t)(colon + 1 - item), &number);
+}
+
+cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length,
+                               const char *origin, cohort_error *err)
+{
+    const struct option_spec *spec = parsed->spec;
+    double number = 0;
+    if (length == 0)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has an empty item (item %zu)", origin,
+                         spec->name, parsed->n_items + 1);
+    TRY(mem_grow(&parsed->items, &parsed->items_capacity, parsed->n_items + 1,
+                 sizeof *parsed->items, "list", err));
+    char **slot = &parsed->items[parsed->n_items];
+    TRY(mem_strdup(slot, item, length, err));
+    parsed->n_items++;
+    bool good = true;
+    if (list_of_numbers(spec))
+        good = options_scan_number(item, length, &number) && number >= spec->minimum &&
+               number <= spec->maximum;
+    else if (list_of_biases(spec))
+        good = id_and_number(item, length);
+    else if (spec->choices != NULL)
+        good = choice_index(spec->choices, item, length) >= 0;
+    return good ? COHORT_OK : bad_value(spec, *slot, origin, err);
+}
+
+static cohort_status parse_list(struct option_value *parsed, const char *text, const char *origin,
+                                cohort_error *err)
+{
+    struct text item = {0};
+    cohort_status status = COHORT_OK;
+    parsed->has_value = true;
+    if (*text == '\0')
+        return COHORT_OK; /* the empty list */
+    TRY(text_append(&item, "", 0, err));
+    for (const char *at = text;; at++) {
+        if (at[0] == '\\' && at[1] == ',') {
+            at++;
+            TRY_GOTO(text_append(&item, ",", 1, err));
+        } else if (*at == ',' || *at == '\0') {
+            TRY_GOTO(options_add_item(parsed, item.data, item.length, origin, err));
+            item.length = 0;
+            if (*at == '\0')
+                break;
+        } else {
+            TRY_GOTO(text_append(&item, at, 1, err));
+        }
+    }
+cleanup:
+    text_free(&item);
+    return status;
+}
+
+static bool parse_bool(const char *text, bool *out)
+{
+    static const char *const words[] = {"false", "0", "no", "true", "1", "yes"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(text, words[i]) == 0) {
+            *out = i >= 3;
+            return true;
+        }
+    return false;
+}
+
+cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin,
+                            cohort_error *err)
+{
+    const struct option_spec *spec = parsed->spec;
+    bool good = true;
+    switch (spec->type) {
+    case OPTION_BOOL: good = parse_bool(text, &parsed->boolean); break;
+    case OPTION_INT:
+        good = options_scan_integer(text, &parsed->integer) &&
+               parsed->integer >= (int64_t)spec->minimum &&
+               parsed->integer <= (int64_t)spec->maximum;
+        break;
+    case OPTION_FLOAT:
+        good = options_scan_number(text, strlen(text), &parsed->number) &&
+               parsed->number >= spec->minimum && parsed->number <= spec->maximum;
+        break;
+    case OPTION_STRING: good = true; break;
+    case OPTION_ENUM: good = choice_index(spec->choices, text, strlen(text)) >= 0; break;
+    case OPTION_LIST: return parse_list(parsed, text, origin, err);
+    }
+    if (!good)
+        return bad_value(spec, text, origin, err);
+    if (spec->type == OPTION_STRING && *text == '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s is empty; leave it out to keep it unset",
+                         origin, spec->name);
+    TRY(mem_strdup(&parsed->text, text, strlen(text), err));
+    parsed->has_value = true;
+    return COHORT_OK;
+}
+
+cohort_status options_create(struct options **out, enum option_command command, cohort_error *err)
+{
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    struct options *options = NULL;
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    TRY(mem_alloc(&options, 1, sizeof *options, "options", err));
+    options->command = command;
+    TRY_GOTO(mem_alloc(&options->values, count, sizeof *options->values, "options", err));
+    for (size_t i = 0; i < count; i++) {
+        if ((table[i].commands & (unsigned)command) == 0)
+            continue;
+        struct option_value *value = &options->values[options->n_values++];
+        value->spec = &table[i];
+        if (table[i].fallback != NULL)
+            TRY_GOTO(options_parse(value, table[i].fallback, "option table", err));
+    }
+    *out = options;
+    options = NULL;
+cleanup:
+    options_destroy(options);
+    return status;
+}
+
+void options_destroy(struct options *options)
+{
+    if (options == NULL)
+        return;
+    for (size_t i = 0; i < options->n_values; i++)
+        options_value_clear(&options->values[i]);
+    mem_free(options->values);
+    mem_free(options);
+}
+
+cohort_status options_set(struct options *options, const char *name, const char *value,
+                          const char *origin, cohort_error *err)
+{
+    struct option_value *slot = options_find(options, name);
+    if (slot == NULL)
+        return options_unknown(options, name, origin, err);
+    struct option_value parsed = {.spec = slot->spec};
+    cohort_status status = options_parse(&parsed, value, origin, err);
+    if (status == COHORT_OK)
+        options_take(slot, &parsed, true);
+    options_value_clear(&parsed);
+    return status;
+}
+
+static const struct option_value *need(const struct options *options, const char *name)
+{
+    const struct option_value *value = options_find(options, name);
+    assert(value != NULL && "the command has no such option");
+    return value;
+}
+
+static const struct option_value *need_type(const struct options *options, const char *name,
+                                            enum option_type type, bool must_be_set)
+{
+    const struct option_value *value = need(options, name);
+    assert(value->spec->type == type ||
+           (type == OPTION_STRING && value->spec->type == OPTION_ENUM));
+    assert((value->has_value || !must_be_set) && "ask options_is_set first");
+    (void)type;
+    (void)must_be_set;
+    return value;
+}
+
+bool options_is_set(const struct options *options, const char *name)
+{
+    return need(options, name)->has_value;
+}
+
+bool options_given(const struct options *options, const char *name)
+{
+    return need(options, name)->given;
+}
+
+bool options_bool(const struct options *options, const char *name)
+{
+    return need_type(options, name, OPTION_BOOL, true)->boolean;
+}
+
+int64_t options_int(const struct options *options, const char *name)
+{
+    return need_type(options, name, OPTION_INT, true)->integer;
+}
+
+double options_float(const struct options *options, const char *name)
+{
+    return need_type(options, name, OPTION_FLOAT, true)->number;
+}
+
+const char *options_string(const struct options *options, const char *name)
+{
+    return need_type(options, name, OPTION_STRING, false)->text;
+}
+
+size_t options_list_count(const struct options *options, const char *name)
+{
+    return need_type(options, name, OPTION_LIST, false)->n_items;
+}
+
+const char *options_list_item(const struct options *options, const char *name, size_t i)
+{
+    const struct option_value *value = need_type(options, name, OPTION_LIST, false);
+    assert(i < value->n_items);
+    return value->items[i];
+}

@@ -1,0 +1,211 @@
+/* --help of a command and the reference page, from the table. */
+#include "run/options_internal.h"
+
+#include <string.h>
+
+enum { WIDTH = 100, HELP_COLUMN = 32 };
+
+static const char *const summaries[] = {
+    "generate completions of prompts",
+    "log-probs of given sequences, the same numbers that generate prints",
+    "turn text into token ids",
+    "describe a checkpoint, and the memory a run would take",
+    "write a checkpoint with random weights",
+    "supervised fine-tuning on a JSONL file",
+    "train with group-relative rewards (GRPO)",
+    "evaluate a checkpoint with reward functions",
+    "run reward functions on a file of completions",
+    "measure speed",
+};
+
+/* What stands after the flag. */
+static const char *placeholder(const struct option_spec *spec)
+{
+    static const char *const folders[] = {"model", "out", "resume", "tokenizer"};
+    static const char *const files[] = {"config", "data", "eval_data", "batch"};
+    switch (spec->type) {
+    case OPTION_BOOL: return "";
+    case OPTION_INT: return " N";
+    case OPTION_FLOAT: return " X";
+    case OPTION_ENUM: return " NAME";
+    case OPTION_LIST: return " A,B,...";
+    case OPTION_STRING: break;
+    }
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++)
+        if (strcmp(spec->name, folders[i]) == 0)
+            return " DIR";
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        if (strcmp(spec->name, files[i]) == 0)
+            return " FILE";
+    return " TEXT";
+}
+
+static cohort_status append_dashed(const char *name, struct text *out, cohort_error *err)
+{
+    for (; *name != '\0'; name++)
+        TRY(text_append(out, *name == '_' ? "-" : name, 1, err));
+    return COHORT_OK;
+}
+
+/* " [from 1 to 8; default 2]": accepted values where they say more than the type does,
+ * and the default. */
+static cohort_status append_limits(const struct option_spec *spec, struct text *out,
+                                   cohort_error *err)
+{
+    struct text accepted = {0};
+    cohort_status status = COHORT_OK;
+    bool tells = spec->type == OPTION_INT || spec->type == OPTION_FLOAT ||
+                 spec->type == OPTION_ENUM || (spec->type == OPTION_LIST && spec->choices != NULL);
+    if (tells)
+        TRY_GOTO(options_describe(spec, &accepted, err));
+    /* N, X and NAME after the flag have told the type. */
+    const char *limits = tells ? accepted.data : "";
+    static const char *const kinds[] = {"an integer", "a number", "one of", "a list of"};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strncmp(limits, kinds[i], strlen(kinds[i])) == 0)
+            limits += strlen(kinds[i]);
+    limits += strspn(limits, ", ");
+    tells = *limits != '\0';
+    if (!tells && spec->fallback == NULL)
+        goto cleanup;
+    TRY_GOTO(text_printf(
+        out, err, " [%s%s%s%s]", limits, tells && spec->fallback != NULL ? "; " : "",
+        spec->fallback != NULL ? "default " : "", spec->fallback != NULL ? spec->fallback : ""));
+cleanup:
+    text_free(&accepted);
+    return status;
+}
+
+/* Appends words from column on, broken before WIDTH, continued at HELP_COLUMN. */
+static cohort_status append_wrapped(const char *words, size_t column, struct text *out,
+                                    cohort_error *err)
+{
+    bool first = true;
+    for (const char *at = words; *at != '\0';) {
+        size_t n = strcspn(at, " ");
+        if (!first && column + 1 + n > WIDTH) {
+            TRY(text_printf(out, err, "\n%*s", HELP_COLUMN, ""));
+            column = HELP_COLUMN;
+        } else if (!first) {
+            TRY(text_append(out, " ", 1, err));
+            column++;
+        }
+        TRY(text_append(out, at, n, err));
+        column += n;
+        first = false;
+        at += n;
+        at += strspn(at, " ");
+    }
+    return text_append(out, "\n", 1, err);
+}
+
+static cohort_status append_option(const struct option_spec *spec, struct text *out,
+                                   cohort_error *err)
+{
+    struct text flag = {0}, words = {0};
+    cohort_status status = COHORT_OK;
+    bool on = spec->type == OPTION_BOOL && strcmp(spec->fallback, "true") == 0;
+    TRY_GOTO(text_printf(&flag, err, "  --%s", on ? "no-" : ""));
+    TRY_GOTO(append_dashed(spec->name, &flag, err));
+    TRY_GOTO(text_printf(&flag, err, "%s", placeholder(spec)));
+    TRY_GOTO(text_printf(&words, err, "%s%s", on ? "turn off: " : "", spec->help));
+    if (spec->type != OPTION_BOOL)
+        TRY_GOTO(append_limits(spec, &words, err));
+    TRY_GOTO(text_append(out, flag.data, flag.length, err));
+    if (flag.length + 2 > HELP_COLUMN)
+        TRY_GOTO(text_printf(out, err, "\n%*s", HELP_COLUMN, ""));
+    else
+        TRY_GOTO(text_printf(out, err, "%*s", HELP_COLUMN - (int)flag.length, ""));
+    TRY_GOTO(append_wrapped(words.data, HELP_COLUMN, out, err));
+cleanup:
+    text_free(&flag);
+    text_free(&words);
+    return status;
+}
+
+cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err)
+{
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    const char *group = "";
+    for (unsigned i = 0; options_command_name(i) != NULL; i++)
+        if (command == (enum option_command)(1 << i))
+            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s [OPTIONS]\n",
+                            options_command_name(i), summaries[i], options_command_name(i)));
+    for (size_t i = 0; i < count; i++) {
+        if ((table[i].commands & (unsigned)command) == 0)
+            continue;
+        if (strcmp(group, table[i].group) != 0) {
+            group = table[i].group;
+            TRY(text_printf(out, err, "\n%s\n", group));
+        }
+        TRY(append_option(&table[i], out, err));
+    }
+    return text_printf(out, err,
+                       "\nA list is given with commas; write \\, for a comma within an item.\n");
+}
+
+/* A cell of a Markdown table: '|' would end it. */
+static cohort_status append_cell(const char *cell, struct text *out, cohort_error *err)
+{
+    TRY(text_append(out, " ", 1, err));
+    for (; *cell != '\0'; cell++) {
+        if (*cell == '|' || *cell == '<')
+            TRY(text_append(out, "\\", 1, err));
+        TRY(text_append(out, cell, 1, err));
+    }
+    return text_append(out, " |", 2, err);
+}
+
+static cohort_status append_row(const struct option_spec *spec, struct text *out, cohort_error *err)
+{
+    struct text accepted = {0}, commands = {0}, code = {0};
+    cohort_status status = COHORT_OK;
+    for (unsigned i = 0; options_command_name(i) != NULL; i++)
+        if ((spec->commands & (1u << i)) != 0)
+            TRY_GOTO(text_printf(&commands, err, "%s%s", commands.length > 0 ? ", " : "",
+                                 options_command_name(i)));
+    TRY_GOTO(options_describe(spec, &accepted, err));
+    TRY_GOTO(text_printf(&code, err, "`%s`", spec->name));
+    TRY_GOTO(text_append(out, "|", 1, err));
+    TRY_GOTO(append_cell(code.data, out, err));
+    TRY_GOTO(append_cell(accepted.data, out, err));
+    TRY_GOTO(append_cell(spec->fallback != NULL ? spec->fallback : "unset", out, err));
+    TRY_GOTO(append_cell(spec->help, out, err));
+    TRY_GOTO(append_cell(commands.data, out, err));
+    TRY_GOTO(text_append(out, "\n", 1, err));
+cleanup:
+    text_free(&accepted);
+    text_free(&commands);
+    text_free(&code);
+    return status;
+}
+
+cohort_status options_write_docs(struct text *out, cohort_error *err)
+{
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    const char *group = "";
+    TRY(text_printf(out, err,
+                    "# Options\n\n"
+                    "Every option of every command. As a flag a name has dashes (`--learning-rate "
+                    "1e-5`), in a\n"
+                    "YAML file underscores (`learning_rate: 1e-5`). A switch is turned on by "
+                    "`--name` and off by\n"
+                    "`--no-name`; in a file it is `true` or `false`. A list is `--stop A,B` (`\\,` "
+                    "stands for a\n"
+                    "comma within an item) or a YAML sequence, whose items are taken as they are. "
+                    "Flags win over\n"
+                    "the file. An unknown name is an error.\n"));
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(group, table[i].group) != 0) {
+            group = table[i].group;
+            TRY(text_printf(out, err,
+                            "\n## %s\n\n| Option | Accepted | Default | Meaning | Commands |\n"
+                            "|---|---|---|---|---|\n",
+                            group));
+        }
+        TRY(append_row(&table[i], out, err));
+    }
+    return COHORT_OK;
+}

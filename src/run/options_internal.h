@@ -1,0 +1,61 @@
+/* Shared by the files of the options: table, values, YAML, help. */
+#ifndef COHORT_RUN_OPTIONS_INTERNAL_H
+#define COHORT_RUN_OPTIONS_INTERNAL_H
+
+#include "run/options.h"
+
+/* Integers stay below 2^53, so that a bound kept as a double is exact. */
+#define OPTIONS_INT_MAX 9007199254740992.0
+
+/* choices of a LIST whose items are a token id and a number. */
+#define OPTIONS_ID_NUMBER "ID:NUMBER"
+
+struct option_value {
+    const struct option_spec *spec;
+    bool given, by_flag; /* by_flag: options_set, which wins over a file */
+    bool has_value;
+    char *text; /* canonical; STRING and ENUM as given */
+    bool boolean;
+    int64_t integer;
+    double number;
+    char **items; /* of LIST */
+    size_t n_items, items_capacity;
+};
+
+struct options {
+    enum option_command command;
+    struct option_value *values; /* the rows of the table that this command knows, in table order */
+    size_t n_values;
+};
+
+/* NULL if the command has no such option. */
+struct option_value *options_find(const struct options *options, const char *name);
+/* The error for a name the command does not know: whose it is, or the nearest one. */
+cohort_status options_unknown(const struct options *options, const char *name, const char *origin,
+                              cohort_error *err);
+/* Parses text into *parsed (same spec, otherwise empty; its content is the caller's to free). A
+ * list is split at commas; '\,' stands for a comma. name: as the message shall call it ("--beta").
+ */
+cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin,
+                            cohort_error *err);
+/* Checks and appends one item of a list. */
+cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length,
+                               const char *origin, cohort_error *err);
+/* Moves the content of parsed into value. */
+void options_take(struct option_value *value, struct option_value *parsed, bool by_flag);
+void options_value_clear(struct option_value *value);
+
+/* "an integer from 1 to 8", "one of group, batch, none" */
+cohort_status options_describe(const struct option_spec *spec, struct text *out, cohort_error *err);
+/* Name of one command bit ("grpo"); NULL past the last. */
+const char *options_command_name(unsigned index);
+
+/* Numbers of the C locale whatever the program's locale is: decimal digits with point and exponent,
+ * nothing else. */
+bool options_scan_number(const char *text, size_t length, double *number);
+bool options_scan_integer(const char *text, int64_t *integer);
+/* The shortest decimal form that reads back to the same double, with a point (YAML 1.1 readers want
+ * one). */
+cohort_status options_print_number(double number, struct text *out, cohort_error *err);
+
+#endif

@@ -1,0 +1,211 @@
+/* The option table. Names and defaults are TRL's for training and MLX-LM's for generation; where a
+ * default is our own the line says so. Order is the order of --help, the docs and config.yaml. */
+#include "run/options_internal.h"
+
+#include <float.h>
+
+#define FOR_PLAN (FOR_INFO | FOR_GRPO) /* sizes of the memory plan */
+#define FOR_MODEL                                                                                  \
+    (FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL |       \
+     FOR_BENCH)
+#define FOR_COMPUTE                                                                                \
+    (FOR_GENERATE | FOR_LOGPROBS | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_BENCH)
+#define FOR_SAMPLE (FOR_GENERATE | FOR_GRPO | FOR_EVAL)
+#define FOR_REWARD (FOR_GRPO | FOR_EVAL | FOR_SCORE)
+#define FOR_YAML   (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
+
+#define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
+#define BIG  DBL_MAX
+#define TINY DBL_MIN /* more than zero */
+
+#define SWITCH(name, fallback, commands, group, help)                                              \
+    {                                                                                              \
+        name, OPTION_BOOL, fallback, 0, 0, NULL, commands, group, help                             \
+    }
+#define INT(name, fallback, low, high, commands, group, help)                                      \
+    {                                                                                              \
+        name, OPTION_INT, fallback, low, high, NULL, commands, group, help                         \
+    }
+#define FLOAT(name, fallback, low, high, commands, group, help)                                    \
+    {                                                                                              \
+        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help                       \
+    }
+#define STRING(name, fallback, commands, group, help)                                              \
+    {                                                                                              \
+        name, OPTION_STRING, fallback, 0, 0, NULL, commands, group, help                           \
+    }
+#define ENUM(name, fallback, choices, commands, group, help)                                       \
+    {                                                                                              \
+        name, OPTION_ENUM, fallback, 0, 0, choices, commands, group, help                          \
+    }
+#define LIST(name, choices, commands, group, help)                                                 \
+    {                                                                                              \
+        name, OPTION_LIST, NULL, 0, 0, choices, commands, group, help                              \
+    }
+
+/* clang-format off */
+static const struct option_spec table[] = {
+    /* Model */
+    STRING("model", NULL, FOR_MODEL, "Model",
+           "checkpoint folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)"),
+    ENUM("preset", NULL, "qwen3-0.6b|qwen3-1.7b|qwen3-4b|qwen3-8b|qwen3-14b|qwen3-32b|tiny|nano",
+         FOR_INIT | FOR_BENCH | FOR_INFO, "Model", "shape of a known model"),
+    STRING("config", NULL, FOR_INIT, "Model",
+           "config.json with the shape of the model, in place of --preset"),
+    STRING("tokenizer", NULL, FOR_INIT, "Model",
+           "folder to copy the tokenizer files from, or 'bytes' for a byte-level one"),
+    ENUM("dtype", "auto", "auto|bf16|f32", FOR_COMPUTE | FOR_INIT, "Model",
+         "type of weights and activations; auto: as the checkpoint has it"),
+
+    /* Data */
+    STRING("prompt", NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", "prompt text; '-' reads standard input"),
+    STRING("batch", NULL, FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE, "Data",
+           "JSONL file with one request a line; '-' reads standard input"),
+    STRING("data", NULL, FOR_TRAIN | FOR_EVAL | FOR_SCORE, "Data",
+           "JSONL file of rows; '-' reads standard input"),
+    STRING("eval_data", NULL, FOR_TRAIN, "Data", "JSONL file of held-out rows to evaluate on"),
+    INT("eval_steps", "0", 0, MANY, FOR_TRAIN, "Data",
+        "evaluate every N optimizer steps; 0: only before and after"),
+    INT("eval_limit", NULL, 1, MANY, FOR_TRAIN | FOR_EVAL, "Data",
+        "use the first N held-out rows; unset: all"),
+    SWITCH("shuffle_dataset", "true", FOR_TRAIN, "Data",
+           "walk the rows in an order drawn from the seed, a new one each epoch"),
+    SWITCH("chat", "true", FOR_GENERATE | FOR_TOKENIZE, "Data",
+           "render prompts with the chat template; false: take them as they are"),
+    SWITCH("thinking", "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data",
+           "let the model think before it answers (enable_thinking of the chat template)"),
+    INT("max_length", "1024", 1, MANY, FOR_SFT, "Data",
+        "tokens of a row, prompt and completion; longer ones are cut at the end"),
+
+    /* Reward */
+    LIST("reward", NULL, FOR_REWARD, "Reward",
+         "reward functions: accuracy, regex, format, or exec:PROGRAM (JSON lines in and out)"),
+    {"reward_weights", OPTION_LIST, NULL, -BIG, BIG, NULL, FOR_REWARD, "Reward",
+     "a weight for each reward, in the same order; unset: 1 each"},
+    STRING("reward_pattern", NULL, FOR_REWARD, "Reward",
+           "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'"),
+    FLOAT("reward_timeout", "60", 0.001, 86400, FOR_REWARD, "Reward",
+          "seconds an exec: program may take for a batch"),
+
+    /* Rollout */
+    INT("num_generations", "8", 2, 65536, FOR_PLAN, "Rollout", "completions per prompt (the group)"),
+    INT("prompts_per_step", "8", 1, MANY, FOR_PLAN, "Rollout", "prompts of one generation batch"),
+    INT("max_completion_length", "512", 1, MANY, FOR_PLAN | FOR_EVAL, "Rollout",
+        "tokens of a completion at most"),
+    INT("max_prompt_length", NULL, 1, MANY, FOR_PLAN | FOR_EVAL, "Rollout",
+        "tokens of a prompt at most, a longer one is an error; unset: what the context leaves"),
+    INT("n", "1", 1, 65536, FOR_GENERATE | FOR_EVAL, "Rollout", "completions per prompt"),
+    /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
+    INT("max_tokens", "256", 1, MANY, FOR_GENERATE, "Rollout", "tokens of a completion at most"),
+    /* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
+    FLOAT("temperature", "1.0", 0, 100, FOR_GENERATE | FOR_LOGPROBS | FOR_EVAL, "Rollout",
+          "divides the logits; 0 takes the most likely token"),
+    FLOAT("temperature", "1.0", 0.01, 100, FOR_GRPO, "Rollout",
+          "divides the logits, in sampling and in training alike"),
+    INT("top_k", "0", 0, MANY, FOR_SAMPLE, "Rollout", "keep the k most likely tokens; 0: all"),
+    FLOAT("top_p", "1.0", TINY, 1, FOR_SAMPLE, "Rollout",
+          "keep the most likely tokens that together reach this probability; 1: all"),
+    FLOAT("min_p", "0", 0, 1, FOR_SAMPLE, "Rollout",
+          "drop tokens less likely than this share of the most likely one; 0: none"),
+    FLOAT("xtc_probability", "0", 0, 1, FOR_SAMPLE, "Rollout",
+          "chance of applying XTC (dropping the top choices) at a position"),
+    FLOAT("xtc_threshold", "0.1", 0, 0.5, FOR_SAMPLE, "Rollout",
+          "XTC drops all tokens above this probability but the least likely of them"),
+    FLOAT("repetition_penalty", "1.0", 0.01, 100, FOR_SAMPLE, "Rollout",
+          "divides positive logits of recent tokens and multiplies negative ones; 1: off"),
+    INT("repetition_context", "20", 1, MANY, FOR_SAMPLE, "Rollout",
+        "tokens that repetition_penalty looks back"),
+    FLOAT("presence_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
+          "subtracted from the logit of each recent token once; 0: off"),
+    INT("presence_context", "20", 1, MANY, FOR_SAMPLE, "Rollout",
+        "tokens that presence_penalty looks back"),
+    FLOAT("frequency_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
+          "subtracted from the logit of a recent token for each time it occurred; 0: off"),
+    INT("frequency_context", "20", 1, MANY, FOR_SAMPLE, "Rollout",
+        "tokens that frequency_penalty looks back"),
+    LIST("logit_bias", OPTIONS_ID_NUMBER, FOR_SAMPLE, "Rollout",
+         "numbers added to the logits of token ids, for example 151645:-2.5"),
+    LIST("stop", NULL, FOR_SAMPLE, "Rollout", "end a completion at any of these strings"),
+
+    /* Loss */
+    ENUM("scale_rewards", "group", "group|batch|none", FOR_GRPO, "Loss",
+         "divide advantages by the standard deviation of the group, of the batch, or not"),
+    ENUM("loss_type", "dapo", "grpo|bnpo|dr_grpo|dapo", FOR_GRPO, "Loss",
+         "how the loss of tokens is averaged"),
+    ENUM("importance_sampling_level", "token", "token|sequence", FOR_GRPO, "Loss",
+         "ratio new/old of each token, or one for the sequence (GSPO)"),
+    FLOAT("epsilon", "0.2", 0, 1, FOR_GRPO, "Loss", "the ratio is clipped below 1 - epsilon"),
+    FLOAT("epsilon_high", NULL, 0, 1000, FOR_GRPO, "Loss",
+          "the ratio is clipped above 1 + epsilon_high; unset: as epsilon"),
+    FLOAT("delta", NULL, 1, 1e6, FOR_GRPO, "Loss",
+          "upper bound of the ratio where the advantage is negative (two-sided clip); unset: none"),
+    FLOAT("beta", "0.0", 0, 1000, FOR_GRPO | FOR_INFO, "Loss",
+          "weight of the KL against the model at the start; 0: no reference model is kept"),
+    SWITCH("mask_truncated_completions", "false", FOR_GRPO, "Loss",
+           "leave completions that reached max_completion_length out of the loss"),
+    INT("num_iterations", "1", 1, 1000, FOR_GRPO, "Loss",
+        "optimizer steps on each generation batch"),
+
+    /* Optimizer */
+    FLOAT("learning_rate", "2e-5", 0, 10, FOR_SFT, "Optimizer", "peak learning rate of AdamW"),
+    FLOAT("learning_rate", "1e-6", 0, 10, FOR_GRPO, "Optimizer", "peak learning rate of AdamW"),
+    ENUM("lr_scheduler_type", "linear", "constant|linear|cosine", FOR_TRAIN, "Optimizer",
+         "course of the learning rate after the warm-up; linear and cosine end at 0"),
+    INT("warmup_steps", "0", 0, MANY, FOR_TRAIN, "Optimizer",
+        "steps over which the learning rate rises from 0"),
+    FLOAT("adam_beta1", "0.9", 0, 0.9999999, FOR_TRAIN, "Optimizer",
+          "decay of the mean of the gradient"),
+    FLOAT("adam_beta2", "0.999", 0, 0.9999999, FOR_TRAIN, "Optimizer",
+          "decay of the mean of the squared gradient"),
+    FLOAT("adam_epsilon", "1e-8", TINY, 1, FOR_TRAIN, "Optimizer",
+          "added to the root of the squared gradient"),
+    FLOAT("weight_decay", "0", 0, 10, FOR_TRAIN, "Optimizer",
+          "decoupled weight decay, times the learning rate"),
+    FLOAT("max_grad_norm", "1.0", 0, BIG, FOR_TRAIN, "Optimizer",
+          "the gradient is scaled down to this norm; 0: no clipping"),
+    INT("batch_size", "8", 1, MANY, FOR_SFT, "Optimizer", "rows of one optimizer step"),
+    INT("micro_batch_tokens", "8192", 1, MANY, FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
+        "tokens of one forward and backward pass; sets memory, not results"),
+    ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
+         "compute activations again in the backward to save memory; auto: if it must"),
+
+    /* Run */
+    STRING("out", NULL, FOR_INIT | FOR_TRAIN, "Run", "folder to write; a new one, or --resume"),
+    STRING("config", NULL, FOR_YAML, "Run",
+           "YAML file of options, one 'name: value' a line; flags win over it"),
+    INT("steps", NULL, 1, MANY, FOR_TRAIN, "Run",
+        "optimizer steps; unset: what epochs come to"),
+    INT("epochs", "3", 1, 1000000, FOR_SFT, "Run", "passes over the data, where steps is unset"),
+    INT("epochs", "1", 1, 1000000, FOR_GRPO, "Run", "passes over the data, where steps is unset"),
+    INT("save_steps", "500", 0, MANY, FOR_TRAIN, "Run",
+        "write a checkpoint every N optimizer steps; 0: only final/"),
+    INT("save_total_limit", NULL, 1, MANY, FOR_TRAIN, "Run",
+        "keep the newest N checkpoints; unset: all"),
+    STRING("resume", NULL, FOR_TRAIN, "Run",
+           "go on with the run in --out: 'latest', or one of its checkpoint folders"),
+    SWITCH("log_completions", "false", FOR_GRPO, "Run",
+           "write every completion with its rewards into the run folder"),
+    INT("seed", "42", 0, MANY, FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run",
+        "all randomness follows from this"),
+    ENUM("format", "text", "text|jsonl", FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE | FOR_INFO |
+         FOR_EVAL | FOR_SCORE | FOR_BENCH, "Run", "form of what is printed"),
+    SWITCH("memory", "false", FOR_INFO, "Run", "print the memory plan"),
+    LIST("kind", "gemm|prefill|decode|train|grpo", FOR_BENCH, "Run",
+         "what to measure; unset: all of them"),
+
+    /* Machine */
+    INT("threads", "0", 0, 4096, FOR_COMPUTE | FOR_INIT, "Machine",
+        "CPU threads; 0: one for each core"),
+    ENUM("device", "auto", "auto|cpu", FOR_COMPUTE, "Machine", "where to compute"),
+    ENUM("isa", "auto", "auto|portable|avx2|avx512|avx512-bf16|amx-bf16", FOR_COMPUTE, "Machine",
+         "instruction set of the kernels; auto: the best this CPU has"),
+    FLOAT("memory_limit", "0", 0, 1e6, FOR_COMPUTE, "Machine",
+          "GB that tensors may take; 0: what the machine has"),
+};
+/* clang-format on */
+
+const struct option_spec *options_table(size_t *count)
+{
+    *count = sizeof table / sizeof table[0];
+    return table;
+}

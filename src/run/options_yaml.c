@@ -1,0 +1,343 @@
+/* Options from and to YAML: one flat mapping of scalars and sequences of scalars. libyaml's events,
+ * not its documents, so that every message has the place. Whatever YAML has beyond that (anchors,
+ * tags, nesting, several documents) is refused by name: half understood is worse than not read
+ * (I7). */
+#include "base/file.h"
+#include "run/options_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <utf8proc.h>
+#include <yaml.h>
+
+enum { FILE_LIMIT = 1 << 20, PLACE_LIMIT = 400 };
+
+struct reader {
+    struct options *options;
+    const char *path;
+    const char *bytes;
+    size_t n_bytes;
+    yaml_parser_t parser;
+    bool *seen; /* by value of options */
+    cohort_error *err;
+};
+
+static cohort_status fail(struct reader *reader, yaml_mark_t mark, const char *problem,
+                          const char *advice)
+{
+    return error_set(reader->err, COHORT_ERR_FORMAT, "%s:%zu:%zu: %s%s%s", reader->path,
+                     mark.line + 1, mark.column + 1, problem, advice[0] != '\0' ? "; " : "",
+                     advice);
+}
+
+/* Errors of libyaml: a scanner has marks, the reader of characters only an offset. */
+static cohort_status parser_failure(struct reader *reader)
+{
+    const yaml_parser_t *parser = &reader->parser;
+    const char *problem = parser->problem != NULL ? parser->problem : "cannot be read";
+    yaml_mark_t mark = parser->problem_mark;
+    if (parser->error == YAML_MEMORY_ERROR)
+        return error_set(reader->err, COHORT_ERR_MEMORY, "%s: out of memory", reader->path);
+    if (parser->error == YAML_READER_ERROR) {
+        memset(&mark, 0, sizeof mark);
+        for (size_t i = 0; i < reader->n_bytes && i < parser->problem_offset; i++) {
+            mark.column++;
+            if (reader->bytes[i] == '\n') {
+                mark.line++;
+                mark.column = 0;
+            }
+        }
+    }
+    return error_set(reader->err, COHORT_ERR_FORMAT, "%s:%zu:%zu: not YAML: %s%s%s", reader->path,
+                     mark.line + 1, mark.column + 1, problem, parser->context != NULL ? " " : "",
+                     parser->context != NULL ? parser->context : "");
+}
+
+static cohort_status next_event(struct reader *reader, yaml_event_t *event)
+{
+    if (!yaml_parser_parse(&reader->parser, event))
+        return parser_failure(reader);
+    return COHORT_OK;
+}
+
+static cohort_status refuse_extras(struct reader *reader, const yaml_event_t *event,
+                                   const yaml_char_t *anchor, const yaml_char_t *tag)
+{
+    if (anchor != NULL)
+        return fail(reader, event->start_mark, "anchors are not supported", "write the value out");
+    if (tag != NULL)
+        return fail(reader, event->start_mark, "tags are not supported", "leave the tag out");
+    return COHORT_OK;
+}
+
+/* A scalar without anchor, tag or NUL. what: "a name", "a value". */
+static cohort_status check_scalar(struct reader *reader, const yaml_event_t *event,
+                                  const char *expected)
+{
+    struct text problem = {0};
+    cohort_status status = COHORT_OK;
+    switch (event->type) {
+    case YAML_SCALAR_EVENT: break;
+    case YAML_ALIAS_EVENT:
+        return fail(reader, event->start_mark, "aliases are not supported", "write the value out");
+    case YAML_MAPPING_START_EVENT:
+    case YAML_SEQUENCE_START_EVENT:
+        TRY_GOTO(text_printf(&problem, reader->err, "expected %s, found a %s", expected,
+                             event->type == YAML_MAPPING_START_EVENT ? "mapping" : "sequence"));
+        status = fail(reader, event->start_mark, problem.data,
+                      "options are flat: one 'name: value' a line");
+        goto cleanup;
+    default: return fail(reader, event->start_mark, "expected a value", "");
+    }
+    TRY(refuse_extras(reader, event, event->data.scalar.anchor, event->data.scalar.tag));
+    if (memchr(event->data.scalar.value, '\0', event->data.scalar.length) != NULL)
+        return fail(reader, event->start_mark, "a NUL character is not allowed", "");
+cleanup:
+    text_free(&problem);
+    return status;
+}
+
+static bool is_null(const yaml_event_t *event)
+{
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+    if (event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
+        return false;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp((const char *)event->data.scalar.value, words[i]) == 0)
+            return true;
+    return false;
+}
+
+static cohort_status read_sequence(struct reader *reader, struct option_value *parsed,
+                                   const char *place)
+{
+    for (;;) {
+        yaml_event_t event;
+        TRY(next_event(reader, &event));
+        if (event.type == YAML_SEQUENCE_END_EVENT) {
+            yaml_event_delete(&event);
+            parsed->has_value = true;
+            return COHORT_OK;
+        }
+        cohort_status status = check_scalar(reader, &event, "an item");
+        if (status == COHORT_OK && is_null(&event))
+            status = fail(reader, event.start_mark, "an item of the list is empty", "");
+        if (status == COHORT_OK)
+            status = options_add_item(parsed, (const char *)event.data.scalar.value,
+                                      event.data.scalar.length, place, reader->err);
+        yaml_event_delete(&event);
+        TRY(status);
+    }
+}
+
+/* The value of one option. *unset: null was written where that means "no value". */
+static cohort_status read_value(struct reader *reader, struct option_value *parsed,
+                                const yaml_event_t *event, const char *place, bool *unset)
+{
+    const struct option_spec *spec = parsed->spec;
+    if (event->type == YAML_SEQUENCE_START_EVENT && spec->type == OPTION_LIST) {
+        TRY(refuse_extras(reader, event, event->data.sequence_start.anchor,
+                          event->data.sequence_start.tag));
+        return read_sequence(reader, parsed, place);
+    }
+    TRY(check_scalar(reader, event, spec->type == OPTION_LIST ? "a list" : "a value"));
+    if (is_null(event)) {
+        if (spec->fallback != NULL)
+            return error_set(reader->err, COHORT_ERR_FORMAT,
+                             "%s: %s has no value; give one, or leave the line out for the default "
+                             "(%s)",
+                             place, spec->name, spec->fallback);
+        *unset = true;
+        return COHORT_OK;
+    }
+    bool quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    if (quoted &&
+        (spec->type == OPTION_BOOL || spec->type == OPTION_INT || spec->type == OPTION_FLOAT))
+        return error_set(reader->err, COHORT_ERR_FORMAT,
+                         "%s: %s cannot be the quoted text '%.80s'; drop the quotes", place,
+                         spec->name, (const char *)event->data.scalar.value);
+    return options_parse(parsed, (const char *)event->data.scalar.value, place, reader->err);
+}
+
+static cohort_status find_key(struct reader *reader, const yaml_event_t *event,
+                              struct option_value **slot)
+{
+    char place[PLACE_LIMIT];
+    const char *name = (const char *)event->data.scalar.value;
+    TRY(check_scalar(reader, event, "the name of an option"));
+    snprintf(place, sizeof place, "%s:%zu:%zu", reader->path, event->start_mark.line + 1,
+             event->start_mark.column + 1);
+    *slot = options_find(reader->options, name);
+    if (*slot == NULL) {
+        options_unknown(reader->options, name, place, reader->err);
+        if (reader->err != NULL)
+            reader->err->status = COHORT_ERR_FORMAT;
+        return COHORT_ERR_FORMAT;
+    }
+    if (strcmp((*slot)->spec->name, "config") == 0)
+        return fail(reader, event->start_mark, "a file of options cannot name another ('config')",
+                    "give --config on the command line");
+    size_t index = (size_t)(*slot - reader->options->values);
+    if (reader->seen[index]) {
+        struct text problem = {0};
+        cohort_status status =
+            text_printf(&problem, reader->err, "'%s' is given twice", (*slot)->spec->name);
+        if (status == COHORT_OK)
+            status = fail(reader, event->start_mark, problem.data, "keep one of the lines");
+        text_free(&problem);
+        return status;
+    }
+    reader->seen[index] = true;
+    return COHORT_OK;
+}
+
+static cohort_status read_pair(struct reader *reader, const yaml_event_t *key)
+{
+    struct option_value *slot = NULL;
+    yaml_event_t event;
+    char place[PLACE_LIMIT];
+    bool unset = false;
+    TRY(find_key(reader, key, &slot));
+    TRY(next_event(reader, &event));
+    snprintf(place, sizeof place, "%s:%zu:%zu", reader->path, event.start_mark.line + 1,
+             event.start_mark.column + 1);
+    struct option_value parsed = {.spec = slot->spec};
+    cohort_status status = read_value(reader, &parsed, &event, place, &unset);
+    if (status == COHORT_ERR_ARGUMENT) {
+        status = COHORT_ERR_FORMAT; /* what is wrong is the file */
+        if (reader->err != NULL)
+            reader->err->status = status;
+    }
+    if (status == COHORT_OK && !slot->by_flag && !unset)
+        options_take(slot, &parsed, false);
+    options_value_clear(&parsed);
+    yaml_event_delete(&event);
+    return status;
+}
+
+static cohort_status read_mapping(struct reader *reader)
+{
+    for (;;) {
+        yaml_event_t event;
+        TRY(next_event(reader, &event));
+        if (event.type == YAML_MAPPING_END_EVENT) {
+            yaml_event_delete(&event);
+            return COHORT_OK;
+        }
+        cohort_status status = read_pair(reader, &event);
+        yaml_event_delete(&event);
+        TRY(status);
+    }
+}
+
+/* Takes the next event, which must be of this type. */
+static cohort_status expect(struct reader *reader, yaml_event_type_t type, const char *problem,
+                            const char *advice)
+{
+    yaml_event_t event;
+    TRY(next_event(reader, &event));
+    cohort_status status = COHORT_OK;
+    if (event.type != type)
+        status = fail(reader, event.start_mark, problem, advice);
+    else if (type == YAML_MAPPING_START_EVENT)
+        status = refuse_extras(reader, &event, event.data.mapping_start.anchor,
+                               event.data.mapping_start.tag);
+    yaml_event_delete(&event);
+    return status;
+}
+
+static cohort_status read_stream(struct reader *reader)
+{
+    static const char advice[] = "write one 'name: value' a line";
+    TRY(expect(reader, YAML_STREAM_START_EVENT, "not YAML", ""));
+    TRY(expect(reader, YAML_DOCUMENT_START_EVENT, "the file has no options", advice));
+    TRY(expect(reader, YAML_MAPPING_START_EVENT, "expected a mapping of options", advice));
+    TRY(read_mapping(reader));
+    TRY(expect(reader, YAML_DOCUMENT_END_EVENT, "expected the end of the document", ""));
+    return expect(reader, YAML_STREAM_END_EVENT, "a second document is not supported",
+                  "keep one document in the file");
+}
+
+cohort_status options_read_yaml(struct options *options, const char *path, cohort_error *err)
+{
+    struct text bytes = {0};
+    struct reader reader = {.options = options, .path = path, .err = err};
+    cohort_status status = COHORT_OK;
+    bool started = false;
+    TRY_GOTO(file_read(path, FILE_LIMIT, &bytes, err));
+    TRY_GOTO(mem_alloc(&reader.seen, options->n_values, sizeof *reader.seen, "options", err));
+    if (!yaml_parser_initialize(&reader.parser)) {
+        status = error_set(err, COHORT_ERR_MEMORY, "%s: out of memory", path);
+        goto cleanup;
+    }
+    started = true;
+    reader.bytes = bytes.data;
+    reader.n_bytes = bytes.length;
+    yaml_parser_set_input_string(&reader.parser, (const unsigned char *)bytes.data, bytes.length);
+    status = read_stream(&reader);
+cleanup:
+    if (started)
+        yaml_parser_delete(&reader.parser);
+    mem_free(reader.seen);
+    text_free(&bytes);
+    return status;
+}
+
+/* A double-quoted YAML scalar, which can hold any UTF-8 text: characters that YAML would fold,
+ * strip or refuse are escaped. */
+static cohort_status write_quoted(const char *name, const char *text, struct text *out,
+                                  cohort_error *err)
+{
+    TRY(text_append(out, "\"", 1, err));
+    for (const char *at = text; *at != '\0';) {
+        utf8proc_int32_t code = 0;
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)at, -1, &code);
+        if (n <= 0)
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "%s: byte %zu of its value is not UTF-8, which YAML cannot hold", name,
+                             (size_t)(at - text));
+        if (code == '"' || code == '\\')
+            TRY(text_printf(out, err, "\\%c", (char)code));
+        else if (code == '\n')
+            TRY(text_printf(out, err, "\\n"));
+        else if (code < 0x20 || (code >= 0x7f && code <= 0x9f))
+            TRY(text_printf(out, err, "\\x%02x", (unsigned)code));
+        else if (code == 0x2028 || code == 0x2029 || code == 0xfeff || code >= 0xfffe)
+            TRY(text_printf(out, err, "\\U%08x", (unsigned)code));
+        else
+            TRY(text_append(out, at, (size_t)n, err));
+        at += n;
+    }
+    return text_append(out, "\"", 1, err);
+}
+
+cohort_status options_write_yaml(const struct options *options, struct text *out, cohort_error *err)
+{
+    for (size_t i = 0; i < options->n_values; i++) {
+        const struct option_value *value = &options->values[i];
+        const struct option_spec *spec = value->spec;
+        /* The file that options came from is resolved into them. */
+        if (!value->has_value ||
+            (strcmp(spec->name, "config") == 0 && options->command != FOR_INIT))
+            continue;
+        TRY(text_printf(out, err, "%s: ", spec->name));
+        switch (spec->type) {
+        case OPTION_BOOL: TRY(text_printf(out, err, value->boolean ? "true" : "false")); break;
+        case OPTION_INT: TRY(text_printf(out, err, "%lld", (long long)value->integer)); break;
+        case OPTION_FLOAT: TRY(options_print_number(value->number, out, err)); break;
+        case OPTION_ENUM: TRY(text_printf(out, err, "%s", value->text)); break;
+        case OPTION_STRING: TRY(write_quoted(spec->name, value->text, out, err)); break;
+        case OPTION_LIST:
+            TRY(text_append(out, "[", 1, err));
+            for (size_t item = 0; item < value->n_items; item++) {
+                if (item > 0)
+                    TRY(text_append(out, ", ", 2, err));
+                TRY(write_quoted(spec->name, value->items[item], out, err));
+            }
+            TRY(text_append(out, "]", 1, err));
+            break;
+        }
+        TRY(text_append(out, "\n", 1, err));
+    }
+    return COHORT_OK;
+}

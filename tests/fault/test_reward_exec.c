@@ -1,0 +1,430 @@
+/* Reward programs: good ones, and every way in which one can fail, with its message and without a
+ * hang, a leak or a signal. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "reward/reward.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/cohort-exec-XXXXXX";
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) != NULL ? 0 : -1;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* exec: a Python program with this text. */
+static struct reward *python(const char *program, double timeout_s)
+{
+    char spec[300], path[200];
+    struct reward *reward = NULL;
+    cohort_error err = {0};
+    struct reward_options options = {.timeout_s = timeout_s};
+    snprintf(path, sizeof path, "%s/check.py", folder);
+    assert_int_equal(file_write_atomic(path, program, strlen(program), NULL), COHORT_OK);
+    snprintf(spec, sizeof spec, "exec:python3 %s", path);
+    if (reward_create(&reward, spec, &options, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_string_equal(reward_name(reward), "check.py");
+    return reward;
+}
+
+static struct reward *shell(const char *program, double timeout_s)
+{
+    struct reward *reward = NULL;
+    cohort_error err = {0};
+    struct reward_options options = {.timeout_s = timeout_s};
+    struct text spec = {0};
+    assert_int_equal(text_printf(&spec, NULL, "exec:%s", program), COHORT_OK);
+    if (reward_create(&reward, spec.data, &options, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    text_free(&spec);
+    return reward;
+}
+
+enum { MAX_ROWS = 2000 };
+static struct reward_row rows[MAX_ROWS];
+static const int32_t tokens[] = {5, 6};
+static json_t *data;
+
+/* Fills n rows; completions are given or "c". */
+static void fill(size_t n, const char *completion)
+{
+    for (size_t i = 0; i < n; i++)
+        rows[i] = (struct reward_row){.data = data,
+                                      .prompt = "say\n\"hi\"",
+                                      .completion = completion,
+                                      .tokens = tokens,
+                                      .n_tokens = 2,
+                                      .finish_reason = "eos",
+                                      .prompt_index = (int64_t)(i / 2),
+                                      .completion_index = (int32_t)(i % 2)};
+}
+
+static int make_data(void **state)
+{
+    data = json_loads("{\"prompt\": [1], \"answer\": 0.5, \"deep\": {\"a\": [null, \"\\u00e9\"]}}",
+                      0, NULL);
+    return data != NULL ? make_folder(state) : -1;
+}
+
+static int free_data(void **state)
+{
+    json_decref(data);
+    return remove_folder(state);
+}
+
+/* Scoring n rows must fail within limit_s and say all that is in says (a list that ends with NULL).
+ */
+static void fails_n(struct reward *reward, size_t n, double limit_s, const char *const says[])
+{
+    double values[8] = {0};
+    cohort_error err = {0};
+    double start = now_s();
+    cohort_status status = reward_score(reward, rows, n, values, &err);
+    double took = now_s() - start;
+    if (status != COHORT_ERR_REWARD || err.status != COHORT_ERR_REWARD)
+        fail_msg("status %d: %s", status, err.message);
+    for (size_t i = 0; says[i] != NULL; i++)
+        if (strstr(err.message, says[i]) == NULL)
+            fail_msg("\"%s\" does not say \"%s\"", err.message, says[i]);
+    if (took > limit_s)
+        fail_msg("took %.2f s", took);
+    /* And again, at once: what it would say now belongs to no batch. */
+    assert_int_equal(reward_score(reward, rows, n, values, &err), COHORT_ERR_REWARD);
+    assert_non_null(strstr(err.message, "earlier failure"));
+    reward_destroy(reward);
+}
+#define FAILS(reward, ...) fails_n(reward, 4, 3, (const char *const[]){__VA_ARGS__, NULL})
+
+static void test_good(void **state)
+{
+    (void)state;
+    /* Checks all that it gets; answers in all three forms; goes on for two batches. */
+    struct reward *reward = python(
+        "import sys, json\n"
+        "batch = []\n"
+        "for line in sys.stdin:\n"
+        "    if line.strip():\n"
+        "        batch.append(json.loads(line)); continue\n"
+        "    for i, r in enumerate(batch):\n"
+        "        assert r['prompt'] == 'say\\n\"hi\"' and r['tokens'] == [5, 6], r\n"
+        "        assert r['finish_reason'] == 'eos' and r['answer'] == 0.5, r\n"
+        "        assert r['deep'] == {'a': [None, '\\u00e9']}, r\n"
+        "        assert list(r)[:6] == ['prompt', 'completion', 'tokens', 'finish_reason',\n"
+        "                               'prompt_index', 'completion_index'], r\n"
+        "        v = r['prompt_index'] + r['completion_index'] * 0.25\n"
+        "        print('null' if i == 1 else json.dumps({'reward': v, 'why': 'x'}) if i == 2\n"
+        "              else '{\"reward\": null}' if i == 3 else v)\n"
+        "    batch = []\n"
+        "    print()\n"
+        "    sys.stdout.flush()\n",
+        30);
+    for (int batch = 0; batch < 2; batch++) {
+        double values[6] = {0};
+        cohort_error err = {0};
+        fill(6, "a\xc3\xa9\n\xff");
+        if (reward_score(reward, rows, 6, values, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        assert_true(values[0] == 0 && isnan(values[1]) && values[2] == 1 && isnan(values[3]));
+        assert_true(values[4] == 2 && values[5] == 2.25);
+    }
+    double start = now_s();
+    reward_destroy(reward); /* ends by itself when its input ends */
+    assert_true(now_s() - start < 1.5);
+}
+
+/* Far more than a pipe holds, both ways at once, from a program that answers before it reads on,
+ * and one that answers first. */
+static void test_full_pipes(void **state)
+{
+    (void)state;
+    static double values[MAX_ROWS];
+    cohort_error err = {0};
+    char *big = malloc(10001);
+    assert_non_null(big);
+    memset(big, 'x', 10000);
+    big[10000] = '\0';
+    fill(MAX_ROWS, big);
+    static const char *const programs[] = {
+        /* a long answer a line, as the line comes */
+        "import sys, json\n"
+        "for line in sys.stdin:\n"
+        "    if line.strip():\n"
+        "        r = json.loads(line)\n"
+        "        print(json.dumps({'reward': len(r['completion']), 'pad': 'y' * 5000}), "
+        "flush=True)\n",
+        /* all answers before the first line is read */
+        "import sys\n"
+        "for i in range(2000): print('{\"pad\": \"' + 'y' * 5000 + '\", \"reward\": 10000}')\n"
+        "sys.stdout.flush()\n"
+        "for line in sys.stdin: pass\n"};
+    for (size_t p = 0; p < 2; p++) {
+        struct reward *reward = python(programs[p], 30);
+        memset(values, 0, sizeof values);
+        if (reward_score(reward, rows, MAX_ROWS, values, &err) != COHORT_OK)
+            fail_msg("program %zu: %s", p, err.message);
+        for (size_t i = 0; i < MAX_ROWS; i++)
+            assert_true(values[i] == 10000);
+        reward_destroy(reward);
+    }
+    free(big);
+}
+
+static void test_dies(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    FAILS(shell("echo oh no >&2; exit 3", 5), "reward 'echo'", "0 of 4 answers", "exit status 3",
+          "oh no");
+    FAILS(shell("/nonexistent/program", 5), "exit status 127", "not found");
+    FAILS(shell("read x; echo 1; echo 2; echo half >&2; exit 0", 5), "after 2 of 4 answers",
+          "exit status 0", "half");
+    FAILS(shell("read x; echo 1; kill -9 $$", 5), "after 1 of 4 answers", "killed by signal 9");
+    FAILS(shell("read x; echo 1; exec >&-; sleep 60", 5), "after 1 of 4 answers");
+    FAILS(python("import sys\nsys.stdin.readline()\nraise ValueError('bad row')\n", 5),
+          "exit status 1", "ValueError: bad row");
+}
+
+static void test_hangs(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    double start = now_s();
+    FAILS(shell("read x; echo 1; echo waiting >&2; sleep 60", 0.5), "within 0.5 s", "1 of 4 rows",
+          "--reward-timeout", "waiting");
+    assert_true(now_s() - start >= 0.5);
+    FAILS(shell("trap '' TERM; while :; do sleep 1; done", 0.5), "within 0.5 s", "0 of 4 rows");
+    FAILS(shell("echo 1; echo 2; echo 3", 5), "after 3 of 4 answers");
+
+    /* One that will not go is killed, with what it started. */
+    char path[100];
+    snprintf(path, sizeof path, "%s/pid", folder);
+    struct text program = {0}, pid = {0};
+    assert_int_equal(text_printf(&program, NULL,
+                                 "trap '' TERM; sleep 60 & echo $! > %s; "
+                                 "while read -r x; do [ -n \"$x\" ] && echo 1; done; "
+                                 "while :; do sleep 1; done",
+                                 path),
+                     COHORT_OK);
+    struct reward *reward = shell(program.data, 5);
+    double values[4];
+    assert_int_equal(reward_score(reward, rows, 4, values, NULL), COHORT_OK);
+    assert_int_equal(file_read(path, 0, &pid, NULL), COHORT_OK);
+    pid_t child = (pid_t)atol(pid.data);
+    assert_true(child > 1 && kill(child, 0) == 0);
+    start = now_s();
+    reward_destroy(reward);
+    double took = now_s() - start;
+    assert_true(took > 1.9 && took < 4);
+    /* Killed, it may stay a zombie where nobody reaps orphans. */
+    char stat[64], line[256] = "";
+    snprintf(stat, sizeof stat, "/proc/%ld/stat", (long)child);
+    for (int i = 0; i < 100 && kill(child, 0) == 0; i++) {
+        FILE *file = fopen(stat, "r");
+        if (file != NULL) {
+            if (fgets(line, sizeof line, file) != NULL && strstr(line, ") Z") != NULL)
+                i = 100;
+            fclose(file);
+        }
+        usleep(10000);
+    }
+    assert_true(kill(child, 0) != 0 || strstr(line, ") Z") != NULL);
+    text_free(&program);
+    text_free(&pid);
+}
+
+static void test_garbage(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    static const char *const garbage[] = {"hello",
+                                          "NaN",
+                                          "Infinity",
+                                          "1e999",
+                                          "true",
+                                          "\\\"1\\\"",
+                                          "[1]",
+                                          "{}",
+                                          "1 2",
+                                          "{\\\"reward\\\": \\\"x\\\"}",
+                                          "{\\\"reward\\\": 1, \\\"reward\\\": 2}",
+                                          "0x10"};
+    for (size_t i = 0; i < sizeof garbage / sizeof garbage[0]; i++) {
+        char program[200];
+        snprintf(program, sizeof program,
+                 "read x; echo 1; echo \"%s\"; echo noise >&2; cat >/dev/null", garbage[i]);
+        FAILS(shell(program, 5), "row 2 of 4", "expected a finite number");
+    }
+    FAILS(python("import sys\nsys.stdin.readline()\nsys.stdout.write('1' * 3000000)\n"
+                 "sys.stdout.flush()\nsys.stdin.read()\n",
+                 5),
+          "more than 1048576 bytes");
+    FAILS(shell("read x; printf '1\\n2\\n3\\n4\\n5\\n'; cat >/dev/null", 5),
+          "more lines than the 4 rows");
+    FAILS(shell("read x; printf '1\\n2\\n3\\n4\\n5'; cat >/dev/null", 5), "more than the 4 rows");
+    FAILS(shell("read x; printf '1\\n2\\n3\\n4'; cat >/dev/null", 0.5), "3 of 4 rows");
+}
+
+/* Extra answers that come late are found before the next batch takes them for its own. */
+static void test_late_extra(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    double values[4] = {0};
+    struct reward *reward =
+        shell("for i in 1 2 3 4 5; do read -r x; done; printf '1\\n2\\n3\\n4\\n'; sleep 0.2; "
+              "echo 5; cat > /dev/null",
+              5);
+    cohort_error err = {0};
+    assert_int_equal(reward_score(reward, rows, 4, values, &err), COHORT_OK);
+    assert_true(values[0] == 1 && values[3] == 4);
+    usleep(400000);
+    FAILS(reward, "batch before");
+}
+
+/* A program for one batch only: that batch counts, the next is told. */
+static void test_ends_after_batch(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    double values[4] = {0};
+    cohort_error err = {0};
+    struct reward *reward =
+        shell("printf '1\\n2\\n3\\n4'", 5); /* never reads; last line unfinished */
+    if (reward_score(reward, rows, 4, values, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_true(values[3] == 4);
+    usleep(100000);
+    FAILS(reward, "ended after an earlier batch", "exit status 0");
+}
+
+static void test_big_stderr(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    double values[4] = {0};
+    cohort_error err = {0};
+    /* 2 MB of stderr block nothing, ... */
+    struct reward *reward =
+        python("import sys\nfor i in range(4): sys.stdin.readline()\n"
+               "sys.stderr.write('noise\\n' * 350000)\nprint('1\\n2\\n3\\n4', flush=True)\n"
+               "sys.stdin.read()\n",
+               20);
+    if (reward_score(reward, rows, 4, values, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    reward_destroy(reward);
+    /* ... and of what a failing program wrote, the end is shown. */
+    FAILS(python("import sys\nsys.stderr.write('early\\n' + 'noise\\n' * 50000 + 'the reason\\n')\n"
+                 "sys.exit(9)\n",
+                 20),
+          "exit status 9", "...", "the reason");
+}
+
+/* The host's SIGPIPE stays the default, which would end this test, and its mask is left alone. */
+static void test_no_sigpipe(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_DFL);
+    char *big = malloc(200001);
+    assert_non_null(big);
+    memset(big, 'x', 200000);
+    big[200000] = '\0';
+    fill(4, big);
+    FAILS(shell("exec <&-; sleep 0.1; exit 4", 5), "exit status 4");
+    sigset_t mask, pending;
+    assert_int_equal(sigprocmask(SIG_BLOCK, NULL, &mask), 0);
+    assert_int_equal(sigismember(&mask, SIGPIPE), 0);
+    assert_int_equal(sigpending(&pending), 0);
+    assert_int_equal(sigismember(&pending, SIGPIPE), 0);
+    free(big);
+}
+
+static int count_fds(void)
+{
+    int n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n;
+}
+
+static void test_no_leak(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    int before = count_fds();
+    for (int i = 0; i < 5; i++) {
+        reward_destroy(shell("cat > /dev/null", 5));
+        FAILS(shell("exit 1", 5), "exit status 1");
+    }
+    assert_int_equal(count_fds(), before);
+    siginfo_t info = {0};
+    assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT),
+                     -1); /* no child is left */
+}
+
+/* Works for a host that has closed its own standard streams. */
+static void test_closed_streams(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    double values[4] = {0};
+    cohort_error err = {0};
+    int kept = dup(STDIN_FILENO);
+    close(STDIN_FILENO);
+    struct reward *reward = shell("while read -r x; do [ -n \"$x\" ] && echo 2; done; true", 5);
+    cohort_status status = reward_score(reward, rows, 4, values, &err);
+    reward_destroy(reward);
+    dup2(kept, STDIN_FILENO);
+    close(kept);
+    if (status != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_true(values[0] == 2 && values[3] == 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_full_pipes),
+        cmocka_unit_test(test_dies),
+        cmocka_unit_test(test_hangs),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_late_extra),
+        cmocka_unit_test(test_ends_after_batch),
+        cmocka_unit_test(test_big_stderr),
+        cmocka_unit_test(test_no_sigpipe),
+        cmocka_unit_test(test_no_leak),
+        cmocka_unit_test(test_closed_streams),
+    };
+    return cmocka_run_group_tests(tests, make_data, free_data);
+}

@@ -1,0 +1,414 @@
+/* Options: the table itself, flags, YAML (every refusal with its place), round trips, help. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "run/options.h"
+
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/cohort-options-XXXXXX";
+static char yaml_path[64];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    snprintf(yaml_path, sizeof yaml_path, "%s/run.yaml", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
+}
+
+static struct options *make(enum option_command command)
+{
+    struct options *options = NULL;
+    cohort_error err = {0};
+    if (options_create(&options, command, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    return options;
+}
+
+static void set(struct options *options, const char *name, const char *value)
+{
+    cohort_error err = {0};
+    if (options_set(options, name, value, "--flag", &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+}
+
+/* options_set must fail and say all of these. */
+static void refuses(struct options *options, const char *name, const char *value, const char *says)
+{
+    cohort_error err = {0};
+    cohort_status status = options_set(options, name, value, "--flag", &err);
+    if (status != COHORT_ERR_ARGUMENT || err.status != COHORT_ERR_ARGUMENT)
+        fail_msg("%s = '%s' was accepted", name, value);
+    if (strncmp(err.message, "--flag: ", 8) != 0 || strstr(err.message, says) == NULL)
+        fail_msg("%s = '%s': \"%s\" does not say \"%s\"", name, value, err.message, says);
+}
+
+static cohort_status read_yaml_bytes(struct options *options, const char *yaml, size_t length,
+                                     cohort_error *err)
+{
+    assert_int_equal(file_write_atomic(yaml_path, yaml, length, NULL), COHORT_OK);
+    return options_read_yaml(options, yaml_path, err);
+}
+
+static void read_yaml(struct options *options, const char *yaml)
+{
+    cohort_error err = {0};
+    if (read_yaml_bytes(options, yaml, strlen(yaml), &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+}
+
+/* Reading must fail at "line:column" and say so. */
+static void yaml_refuses(const char *yaml, const char *place, const char *says)
+{
+    struct options *options = make(FOR_GRPO);
+    cohort_error err = {0};
+    char prefix[128];
+    snprintf(prefix, sizeof prefix, "%s:%s: ", yaml_path, place);
+    cohort_status status = read_yaml_bytes(options, yaml, strlen(yaml), &err);
+    if (status != COHORT_ERR_FORMAT || err.status != status)
+        fail_msg("'%s' gave status %d, message '%s'", yaml, status, err.message);
+    if (strncmp(err.message, prefix, strlen(prefix)) != 0 || strstr(err.message, says) == NULL)
+        fail_msg("'%s': \"%s\" is not at %s with \"%s\"", yaml, err.message, place, says);
+    options_destroy(options);
+}
+
+static void test_table(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    for (size_t i = 0; i < count; i++) {
+        const struct option_spec *spec = &table[i];
+        for (const char *c = spec->name; *c != '\0'; c++)
+            assert_true((*c >= 'a' && *c <= 'z') || *c == '_' || (*c >= '0' && *c <= '9'));
+        assert_true(spec->commands != 0 && spec->help[0] != '\0' && strlen(spec->help) <= 100);
+        assert_null(strchr(spec->help, '\n'));
+        /* A name may have two rows for two commands, never two for one: a second would be
+         * unreachable. */
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(table[j].name, spec->name) == 0)
+                assert_int_equal(table[j].commands & spec->commands, 0);
+        if (spec->type == OPTION_INT || spec->type == OPTION_FLOAT)
+            assert_true(spec->minimum < spec->maximum);
+        if (spec->type == OPTION_ENUM)
+            assert_non_null(strchr(spec->choices, '|'));
+        if (spec->type == OPTION_BOOL)
+            assert_non_null(spec->fallback);
+        /* Groups are contiguous, or --help would repeat a heading. */
+        if (i > 0 && strcmp(table[i - 1].group, spec->group) != 0)
+            for (size_t j = 0; j < i; j++)
+                assert_string_not_equal(table[j].group, spec->group);
+    }
+    for (int c = 0; c < 10; c++) /* and every default parses */
+        options_destroy(make((enum option_command)(1 << c)));
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct options *grpo = make(FOR_GRPO), *sft = make(FOR_SFT);
+    assert_int_equal(options_int(grpo, "num_generations"), 8);
+    assert_int_equal(options_int(grpo, "max-completion-length"), 512);
+    assert_true(options_float(grpo, "learning_rate") == 1e-6);
+    assert_true(options_float(sft, "learning_rate") == 2e-5);
+    assert_int_equal(options_int(sft, "epochs"), 3);
+    assert_int_equal(options_int(grpo, "epochs"), 1);
+    assert_true(options_float(grpo, "beta") == 0 && options_float(grpo, "epsilon") == 0.2);
+    assert_string_equal(options_string(grpo, "loss_type"), "dapo");
+    assert_string_equal(options_string(grpo, "scale_rewards"), "group");
+    assert_false(options_is_set(grpo, "epsilon_high"));
+    assert_false(options_given(grpo, "epsilon"));
+    assert_true(options_is_set(grpo, "epsilon"));
+    assert_null(options_string(grpo, "out"));
+    assert_int_equal(options_list_count(grpo, "reward"), 0);
+    assert_true(options_bool(grpo, "thinking"));
+    options_destroy(grpo);
+    options_destroy(sft);
+    options_destroy(NULL);
+}
+
+static void test_set(void **state)
+{
+    (void)state;
+    struct options *o = make(FOR_GRPO);
+    set(o, "beta", "4e-2");
+    assert_true(options_float(o, "beta") == 0.04 && options_given(o, "beta"));
+    set(o, "learning-rate", "+.5e-6");
+    assert_true(options_float(o, "learning_rate") == 5e-7);
+    set(o, "seed", "9007199254740992");
+    assert_true(options_int(o, "seed") == 9007199254740992);
+    set(o, "reward", "accuracy,exec:cut -d\\, -f1 \\n");
+    assert_int_equal(options_list_count(o, "reward"), 2);
+    assert_string_equal(options_list_item(o, "reward", 1), "exec:cut -d, -f1 \\n");
+    set(o, "reward", "format"); /* replaces */
+    assert_int_equal(options_list_count(o, "reward"), 1);
+    set(o, "reward", "");
+    assert_int_equal(options_list_count(o, "reward"), 0);
+    set(o, "logit_bias", "0:1,151645:-2.5e1");
+    set(o, "reward_weights", "1,-0.5");
+    assert_string_equal(options_list_item(o, "reward_weights", 1), "-0.5");
+    set(o, "thinking", "no");
+    assert_false(options_bool(o, "thinking"));
+    set(o, "scale_rewards", "none");
+    assert_string_equal(options_string(o, "scale_rewards"), "none");
+
+    refuses(o, "seed", "9007199254740993", "integer");
+    refuses(o, "seed", "-1", "0 or more");
+    refuses(o, "seed", "4x", "integer");
+    refuses(o, "seed", "", "integer");
+    refuses(o, "seed", " 4", "integer");
+    refuses(o, "seed", "1e3", "integer");
+    refuses(o, "seed", "99999999999999999999", "integer");
+    refuses(o, "num_generations", "1", "from 2 to 65536");
+    refuses(o, "epsilon", "1.01", "from 0 to 1");
+    refuses(o, "top_p", "0", "above 0, at most 1");
+    static const char *const bad[] = {"nan", "inf", "0x1p-3", "1e999", "1e-999", "0,5",  "1.5 ",
+                                      "",    ".",   "e5",     "1e",    "--1",    "1.2.3"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        refuses(o, "epsilon", bad[i], "a number from 0 to 1");
+    refuses(o, "loss_type", "dap", "grpo, bnpo, dr_grpo, dapo");
+    refuses(o, "loss_type", "grpo|bnpo", "one of");
+    refuses(o, "thinking", "TRUE", "true or false");
+    refuses(o, "reward_weights", "1,x", "numbers");
+    refuses(o, "reward", "a,,b", "item 2");
+    refuses(o, "logit_bias", "5", "ID:NUMBER");
+    refuses(o, "logit_bias", "4294967296:1", "ID:NUMBER");
+    refuses(o, "logit_bias", "1:nan", "ID:NUMBER");
+    refuses(o, "out", "", "empty");
+    /* A refused value leaves the old one. */
+    assert_true(options_float(o, "epsilon") == 0.2);
+    assert_string_equal(options_list_item(o, "reward_weights", 0), "1");
+    assert_int_equal(options_list_count(o, "reward_weights"), 2);
+
+    refuses(o, "num-generation", "8", "did you mean 'num_generations'");
+    refuses(o, "lerning_rate", "8", "did you mean 'learning_rate'");
+    refuses(o, "max_tokens", "8", "it is one of generate");
+    refuses(o, "zzzzzzzzzz", "8", "cohort grpo --help");
+    options_destroy(o);
+}
+
+/* A program may have set a locale with a decimal comma; files and flags do not change their
+ * meaning. */
+static void test_locale(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8"};
+    const char *found = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && found == NULL; i++)
+        found = setlocale(LC_ALL, names[i]);
+    struct options *o = make(FOR_GRPO);
+    struct text yaml = {0};
+    set(o, "epsilon", "0.25");
+    assert_true(options_float(o, "epsilon") == 0.25);
+    assert_int_equal(options_write_yaml(o, &yaml, NULL), COHORT_OK);
+    assert_non_null(strstr(yaml.data, "\nepsilon: 0.25\n"));
+    setlocale(LC_ALL, "C");
+    text_free(&yaml);
+    options_destroy(o);
+    if (found == NULL)
+        skip(); /* no such locale here: the checks above ran in C */
+}
+
+static void test_yaml_reads(void **state)
+{
+    (void)state;
+    struct options *o = make(FOR_GRPO);
+    set(o, "beta", "0.5");
+    read_yaml(o, "# a run\n---\nbeta: 0.25   # the flag wins\n\"learning-rate\": 1e-5\n"
+                 "reward: [accuracy, 'exec:p a,b']\nstop:\n  - \"\\n\\n\"\n  - ','\n"
+                 "logit_bias: 7:1.5,8:-1\nepsilon_high: null\nmodel: 0.6\nthinking: false\n"
+                 "reward_weights: [1, 2.5]\nout: >-\n  runs/a\n  b\n");
+    assert_true(options_float(o, "beta") == 0.5);
+    assert_true(options_float(o, "learning_rate") == 1e-5 && options_given(o, "learning_rate"));
+    assert_int_equal(options_list_count(o, "reward"), 2);
+    assert_string_equal(options_list_item(o, "reward", 1), "exec:p a,b");
+    assert_string_equal(options_list_item(o, "stop", 0), "\n\n");
+    assert_string_equal(options_list_item(o, "stop", 1), ",");
+    assert_int_equal(options_list_count(o, "logit_bias"), 2);
+    assert_false(options_is_set(o, "epsilon_high"));
+    assert_string_equal(options_string(o, "model"), "0.6");
+    assert_string_equal(options_string(o, "out"), "runs/a b");
+    assert_false(options_bool(o, "thinking"));
+    assert_string_equal(options_list_item(o, "reward_weights", 1), "2.5");
+    options_destroy(o);
+}
+
+static void test_yaml_refuses(void **state)
+{
+    (void)state;
+    yaml_refuses("", "1:1", "no options");
+    yaml_refuses("# nothing\n", "2:1", "no options");
+    yaml_refuses("- a\n", "1:1", "mapping");
+    yaml_refuses("beta: 0\n---\nseed: 1\n", "2:1", "second document");
+    yaml_refuses("beta: 0.1\nlearning_rte: 1e-6\n", "2:1", "did you mean 'learning_rate'");
+    yaml_refuses("beta: 0.1\nmax_tokens: 5\n", "2:1", "not an option of grpo");
+    yaml_refuses("seed: 1\nseed: 2\n", "2:1", "given twice");
+    yaml_refuses("top_k: 1\ntop-k: 2\n", "2:1", "given twice");
+    yaml_refuses("beta: 0.1\nepsilon: big\n", "2:10", "a number from 0 to 1");
+    yaml_refuses("seed: \"42\"\n", "1:7", "drop the quotes");
+    yaml_refuses("seed:\n", "1:6", "no value");
+    yaml_refuses("train:\n  beta: 1\n", "1:1", "no option 'train'");
+    yaml_refuses("beta:\n  a: 1\n", "2:3", "found a mapping");
+    yaml_refuses("beta: [1]\n", "1:7", "found a sequence");
+    yaml_refuses("stop: [a, [b]]\n", "1:11", "found a sequence");
+    yaml_refuses("stop: [a, ]\nreward: [~]\n", "2:10", "is empty");
+    yaml_refuses("reward_weights: [1, a]\n", "1:17", "list of numbers");
+    yaml_refuses("? [a]\n: 1\n", "1:3", "name of an option");
+    yaml_refuses("model: &x a\nout: b\n", "1:8", "anchors");
+    yaml_refuses("model: a\nout: *x\n", "2:6", "aliases");
+    yaml_refuses("seed: !!int 3\n", "1:7", "tags");
+    yaml_refuses("&top\nseed: 3\n", "1:1", "anchors");
+    yaml_refuses("config: other.yaml\n", "1:1", "--config");
+    yaml_refuses("model: \"a\\0b\"\n", "1:8", "NUL");
+    yaml_refuses("model: \"a\n", "2:1", "not YAML");
+    yaml_refuses("model: b: c\n", "1:9", "not YAML");
+    yaml_refuses("seed: 1\n\tbeta: 2\n", "2:1", "not YAML");
+    yaml_refuses("seed: 1\nmodel: \xff\xfe\n", "2:8", "not YAML");
+
+    struct options *o = make(FOR_GRPO);
+    cohort_error err = {0};
+    assert_int_equal(options_read_yaml(o, "/nonexistent/x.yaml", &err), COHORT_ERR_IO);
+    /* A wrong value is told of even where a flag wins. */
+    set(o, "epsilon", "0.3");
+    assert_int_equal(read_yaml_bytes(o, "epsilon: 7\n", 11, &err), COHORT_ERR_FORMAT);
+    options_destroy(o);
+}
+
+/* What is written reads back to the same values, and writing that gives the same text. */
+static void test_round_trip(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"plain",
+                                        "true",
+                                        "null",
+                                        "~",
+                                        "1e5",
+                                        " leading",
+                                        "a: b # c",
+                                        "- x",
+                                        "\"q\" 'q' \\",
+                                        "tab\tend",
+                                        "line\nline\n",
+                                        "\r",
+                                        "\x01\x1f\x7f",
+                                        "h\xc3\xa9\xe2\x80\xa8\xc2\x85\xef\xbb\xbf",
+                                        "\xf0\x9f\x98\x80",
+                                        "\xef\xbf\xbe",
+                                        "&a",
+                                        "*a",
+                                        "!t",
+                                        "%",
+                                        "@",
+                                        "{",
+                                        "[",
+                                        ",",
+                                        "a,b",
+                                        "---"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct options *a = make(FOR_GRPO), *b = make(FOR_GRPO);
+        struct text first = {0}, second = {0};
+        set(a, "model", texts[i]);
+        set(a, "config", "run.yaml");
+        set(a, "stop", i % 2 == 0 ? "x,a\\,b,\n" : "");
+        set(a, "learning_rate", "1.2345678901234567e-7");
+        set(a, "temperature", "0.1");
+        set(a, "max_grad_norm", "1e20");
+        set(a, "thinking", "0");
+        assert_int_equal(options_write_yaml(a, &first, NULL), COHORT_OK);
+        assert_null(strstr(first.data, "epsilon_high"));
+        assert_null(strstr(first.data, "config"));
+        assert_non_null(strstr(first.data, "\nmax_grad_norm: 1.0e+20\n"));
+        read_yaml(b, first.data);
+        assert_string_equal(options_string(b, "model"), texts[i]);
+        assert_true(options_float(b, "learning_rate") == 1.2345678901234567e-7);
+        assert_true(options_float(b, "temperature") == 0.1);
+        assert_int_equal(options_list_count(b, "stop"), i % 2 == 0 ? 3 : 0);
+        if (i % 2 == 0)
+            assert_string_equal(options_list_item(b, "stop", 1), "a,b");
+        assert_int_equal(options_write_yaml(b, &second, NULL), COHORT_OK);
+        assert_string_equal(first.data, second.data);
+        text_free(&first);
+        text_free(&second);
+        options_destroy(a);
+        options_destroy(b);
+    }
+    struct options *o = make(FOR_GRPO);
+    struct text out = {0};
+    cohort_error err = {0};
+    set(o, "model", "\xff");
+    assert_int_equal(options_write_yaml(o, &out, &err), COHORT_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "model"));
+    text_free(&out);
+    options_destroy(o);
+}
+
+static void test_help(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    for (int c = 0; c < 10; c++) {
+        struct text help = {0};
+        assert_int_equal(options_write_help((enum option_command)(1 << c), &help, NULL), COHORT_OK);
+        for (const char *line = help.data; *line != '\0';) {
+            size_t n = strcspn(line, "\n");
+            if (n > 100 || (n > 0 && line[n - 1] == ' '))
+                fail_msg("%zu columns: %.*s", n, (int)n, line);
+            line += n + 1;
+        }
+        for (size_t i = 0; i < count; i++) {
+            char flag[64] = "  --";
+            bool on = table[i].type == OPTION_BOOL && strcmp(table[i].fallback, "true") == 0;
+            snprintf(flag, sizeof flag, "\n  --%s%s", on ? "no-" : "", table[i].name);
+            for (char *at = flag; *at != '\0'; at++)
+                if (*at == '_')
+                    *at = '-';
+            if ((table[i].commands & (1u << c)) != 0 && strstr(help.data, flag) == NULL)
+                fail_msg("no %s in the help of command %d", flag + 1, c);
+        }
+        text_free(&help);
+    }
+    struct text docs = {0};
+    assert_int_equal(options_write_docs(&docs, NULL), COHORT_OK);
+    for (size_t i = 0; i < count; i++) {
+        char cell[80];
+        snprintf(cell, sizeof cell, "\n| `%s` |", table[i].name);
+        assert_non_null(strstr(docs.data, cell));
+    }
+    /* Each row has its five cells: a bare bar in a text would make more. */
+    for (const char *line = docs.data; *line != '\0';) {
+        size_t n = strcspn(line, "\n"), bars = 0;
+        for (size_t i = 0; i < n; i++)
+            bars += line[i] == '|' && (i == 0 || line[i - 1] != '\\');
+        if (line[0] == '|' && bars != 6)
+            fail_msg("%zu bars: %.*s", bars, (int)n, line);
+        line += n + 1;
+    }
+    text_free(&docs);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table),      cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_set),        cmocka_unit_test(test_locale),
+        cmocka_unit_test(test_yaml_reads), cmocka_unit_test(test_yaml_refuses),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_help),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
