@@ -1,0 +1,189 @@
+/* The public generation functions over session and engine. */
+#include "command/session.h"
+
+#include <string.h>
+
+struct cohort_model {
+    struct session session;
+    struct engine *engine;
+    cohort_token_callback callback;
+    void *callback_context;
+};
+
+/* The options handle of cohort.c begins with its options. */
+struct cohort_options {
+    struct options *options;
+};
+
+cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context, cohort_error *err)
+{
+    struct cohort_model *model = NULL;
+    cohort_status status = COHORT_OK;
+    if (out == NULL || options == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_model_open: out and options must not be NULL");
+    *out = NULL;
+    TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
+    TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, err));
+    int32_t context = model->session.model->max_context;
+    if (max_context > 0 && max_context < context)
+        context = max_context;
+    int32_t sequences = (int32_t)options_int(options->options, "decode_concurrency");
+    TRY_GOTO(session_engine(&model->session, options->options, sequences, (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context,
+                            &model->engine, err));
+    *out = model;
+    return COHORT_OK;
+cleanup:
+    cohort_model_close(model);
+    return status;
+}
+
+void cohort_model_close(cohort_model *model)
+{
+    if (model == NULL)
+        return;
+    engine_destroy(model->engine);
+    session_close(&model->session);
+    mem_free(model);
+}
+
+cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids, size_t *count, cohort_error *err)
+{
+    struct token_list list = {0};
+    if (model == NULL || text == NULL || ids == NULL || count == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_encode: no argument may be NULL");
+    cohort_status status = tokenizer_encode(model->session.tokenizer, text, strlen(text), true, &list, err);
+    if (status == COHORT_OK && list.ids == NULL)
+        status = mem_alloc(&list.ids, 1, sizeof *list.ids, "ids", err);
+    if (status != COHORT_OK)
+        token_list_free(&list);
+    *ids = list.ids;
+    *count = list.count;
+    return status;
+}
+
+cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text, cohort_error *err)
+{
+    struct text out = {0};
+    if (model == NULL || (ids == NULL && count > 0) || text == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_decode: no argument may be NULL");
+    cohort_status status = text_append(&out, "", 0, err);
+    if (status == COHORT_OK)
+        status = tokenizer_decode(model->session.tokenizer, ids, count, true, &out, err);
+    if (status != COHORT_OK)
+        text_free(&out);
+    *text = out.data;
+    return status;
+}
+
+cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking, char **text, cohort_error *err)
+{
+    struct text out = {0};
+    json_error_t where;
+    struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
+    if (model == NULL || messages_json == NULL || text == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
+    *text = NULL;
+    json_t *messages = json_loads(messages_json, JSON_REJECT_DUPLICATES, &where);
+    if (messages == NULL)
+        return error_set(err, COHORT_ERR_FORMAT, "messages:%d:%d: %s", where.line, where.column, where.text);
+    cohort_status status = chat_template_render(tokenizer_chat_template(model->session.tokenizer), messages, &options, "messages", &out, err);
+    json_decref(messages);
+    if (status != COHORT_OK)
+        text_free(&out);
+    *text = out.data;
+    return status;
+}
+
+cohort_request cohort_request_default(void)
+{
+    return (cohort_request){.n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
+}
+
+cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id, cohort_error *err)
+{
+    if (model == NULL || request == NULL || id == NULL || (request->prompt == NULL && request->n_prompt > 0) ||
+        (request->stop == NULL && request->n_stop > 0))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: model, request, its prompt and id must not be NULL");
+    if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: %zu prompt tokens are more than any context", request->n_prompt);
+    if (!(request->temperature >= 0.0f))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: temperature %g, expected 0 or more", (double)request->temperature);
+    const struct model_config *c = &model->session.model->config;
+    struct engine_request inner = {.prompt = request->prompt,
+                                   .n_prompt = (int32_t)request->n_prompt,
+                                   .n = request->n,
+                                   .sampling = {.temperature = request->temperature,
+                                                .top_k = request->top_k,
+                                                .top_p = request->top_p,
+                                                .min_p = request->min_p,
+                                                .min_tokens_to_keep = 1,
+                                                .repetition_penalty = request->repetition_penalty,
+                                                .presence_penalty = request->presence_penalty,
+                                                .frequency_penalty = request->frequency_penalty,
+                                                .repetition_context = 20,
+                                                .presence_context = 20,
+                                                .frequency_context = 20},
+                                   .seed = request->seed,
+                                   .stream = request->stream,
+                                   .max_tokens = request->max_tokens,
+                                   .eos_ids = c->eos_ids,
+                                   .n_eos = c->n_eos,
+                                   .stop = request->stop,
+                                   .n_stop = (int32_t)request->n_stop,
+                                   .n_choosable = tokenizer_size(model->session.tokenizer)};
+    return engine_submit(model->engine, &inner, id, err);
+}
+
+static void forward_event(void *context, const struct engine_event *event)
+{
+    const cohort_model *model = context;
+    model->callback(model->callback_context, event->request, event->index, event->token, event->logp, event->text, event->text_length,
+                    finish_reason_name(event->finish_reason));
+}
+
+void cohort_on_token(cohort_model *model, cohort_token_callback callback, void *context)
+{
+    if (model == NULL)
+        return;
+    model->callback = callback;
+    model->callback_context = context;
+    engine_set_callback(model->engine, callback == NULL ? NULL : forward_event, model);
+}
+
+cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err)
+{
+    if (model == NULL || busy == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_step: model and busy must not be NULL");
+    return engine_step(model->engine, busy, err);
+}
+
+bool cohort_poll(cohort_model *model, cohort_completion *out)
+{
+    struct completion inner;
+    if (model == NULL || out == NULL || !engine_poll(model->engine, &inner))
+        return false;
+    *out = (cohort_completion){.request = inner.request,
+                               .index = inner.index,
+                               .tokens = inner.tokens,
+                               .logprobs = inner.logp,
+                               .n_tokens = (size_t)inner.n_tokens,
+                               .text = inner.text,
+                               .finish_reason = finish_reason_name(inner.finish_reason)};
+    return true;
+}
+
+void cohort_completion_free(cohort_completion *completion)
+{
+    if (completion == NULL)
+        return;
+    mem_free(completion->tokens);
+    mem_free(completion->logprobs);
+    mem_free(completion->text);
+    memset(completion, 0, sizeof *completion);
+}
+
+void cohort_cancel(cohort_model *model, int64_t id)
+{
+    if (model != NULL)
+        engine_cancel(model->engine, id);
+}
