@@ -21,14 +21,19 @@ struct reward_row {
 struct reward; /* one function */
 
 /* spec: "accuracy", "regex", "format", or "exec:PROGRAM [ARGS]" (run by /bin/sh -c, started once, JSON lines on its stdin and stdout).
- * - accuracy: 1 if the answer in the completion (the last \boxed{...}, else the text after "####" or after the last "answer is", else the whole trimmed text) equals the
- *   row's column "answer" (or "solution") as text or as a number (integers, decimals, fractions, thousands separators, %), else 0; a row
- *   without that column is an error; an empty one null.
- * - regex: 1 if options->pattern (or the row's "pattern" column) matches the completion, else 0.
- * - format: TRL's think_format_reward (^<think>(?!.*<think>)(.*?)</think>.*$ DOTALL|MULTILINE).
- * - exec: request per batch, one line per row {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, followed by an empty line; the
- *   program answers one line per row: a number, null, or {"reward": number|null}. timeout_s for a batch. A program that dies, hangs,
- *   answers garbage or too few lines is COHORT_ERR_REWARD with its exit status and the last lines of its stderr. No deadlock on full pipes (poll both). */
+ * - accuracy: 1 if the answer in the completion (after its last </think>, if anything follows: the last complete \boxed{...}, else the line after the last "####", else
+ *   what follows the last "answer is" in its sentence, else the whole trimmed text) equals the row's column "answer" (or "solution"; of a text, its last
+ *   \boxed{...} or what follows "####" where it has them) as text or as a number (integers, decimals, fractions, thousands separators, %, currency, a unit), else 0; a
+ *   row without that column is an error; null or blank is null. The exact rules are at the top of accuracy.c and answer.c.
+ * - regex: 1 if options->pattern (or, where that is NULL, the row's "pattern" column) matches anywhere in the completion, else 0. PCRE2 syntax; a match that
+ *   exceeds PCRE2's limits is an error.
+ * - format: TRL's think_format_reward (^<think>(?!.*<think>)(.*?)</think>.*$ DOTALL|MULTILINE, from the first character on).
+ * - exec: request per batch, one line per row {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, followed by an
+ *   empty line; a column named like one of the six is left out, bytes that are not UTF-8 become U+FFFD. The program answers one line per row: a number, null,
+ *   or {"reward": number|null}, flushed at the end of the batch; its empty lines are passed over. timeout_s for a batch. A program that dies, hangs, answers garbage, too few or too
+ *   many lines is COHORT_ERR_REWARD with its exit status and the last of its stderr, and is ended with all it started; later calls fail too. No deadlock on full pipes
+ *   (all are polled), no SIGPIPE to the host. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM, then SIGKILL to its process group.
+ * A reward serves one call at a time. */
 struct reward_options {
     const char *pattern; /* regex */
     double timeout_s;    /* exec; 0: 60 */

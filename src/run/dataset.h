@@ -18,12 +18,13 @@ struct dataset {
 };
 
 /* "-" reads standard input. Blank lines are skipped; a line that is not a JSON object, duplicate keys, invalid UTF-8 or an empty file is an
- * error with path:line:column. */
+ * error with path:line:column; so are NUL bytes and lines over 64 MB. A UTF-8 byte order mark at the start and CRLF are accepted. On failure dataset is empty. */
 cohort_status dataset_load(struct dataset *dataset, const char *path, cohort_error *err);
 void dataset_free(struct dataset *dataset);
 
 /* Row index for draw i (i counts rows over all epochs) of a shuffled walk: a permutation per epoch that is a function of (seed, epoch)
- * (Fisher-Yates on Philox), so that resume needs only i. Without shuffle: i modulo n. scratch: NULL, or cache the caller frees with mem_free. */
+ * (Fisher-Yates on Philox), so that resume needs only i. Without shuffle: i modulo n. The
+ * permutation of the last epoch asked for is kept: seed, n and shuffle may not change between calls. */
 struct dataset_order {
     size_t n;
     uint64_t seed;

@@ -18,8 +18,8 @@ struct option_spec {
     const char *name; /* "num_generations" */
     enum option_type type;
     const char *fallback; /* default as text; NULL: none, the option is unset until given */
-    double minimum, maximum; /* of INT and FLOAT, inclusive */
-    const char *choices;  /* of ENUM: "group|batch|none" */
+    double minimum, maximum; /* of INT and FLOAT, inclusive; of a LIST of numbers (0, 0: items are texts) */
+    const char *choices;  /* of ENUM: "group|batch|none"; of a LIST: what its items may be, or "ID:NUMBER" */
     unsigned commands;
     const char *group; /* heading in --help: "Model", "Data", "Rollout", "Loss", "Optimizer", "Run", "Machine" */
     const char *help;  /* one line, with units */
@@ -31,18 +31,19 @@ struct options; /* values for one command */
 cohort_status options_create(struct options **out, enum option_command command, cohort_error *err);
 void options_destroy(struct options *options);
 /* origin ("--beta", "run.yaml:7") is for messages. An unknown name suggests the nearest known one; a bad value says what is accepted. For lists, a comma-separated
- * text, each call replacing the list. Dashes and underscores in name are the same. */
+ * text ("\\," is a comma within an item, "" the empty list), each call replacing the list. Dashes and underscores in name are the same. */
 cohort_status options_set(struct options *options, const char *name, const char *value, const char *origin,
                           cohort_error *err);
-/* A flat YAML mapping (scalars and sequences of scalars). Errors have file:line:column. Values already set by flags win if set_by_flag. */
+/* A flat YAML mapping (scalars and sequences of scalars). Errors have file:line:column. Values set by options_set win, but the file's are checked all the same. Items of a
+ * sequence are taken as they are; a scalar for a list is split as a flag's text is. null keeps an option without default unset. "config" in a file is an error. */
 cohort_status options_read_yaml(struct options *options, const char *path, cohort_error *err);
-/* The resolved values as YAML, one a line, in table order, unset ones left out. */
+/* The resolved values as YAML, one a line, in table order, unset ones and the YAML file's own "config" left out. options_read_yaml gives the same values back. */
 cohort_status options_write_yaml(const struct options *options, struct text *out, cohort_error *err);
 /* The reference page (Markdown table) of all options, and the --help text of one command. */
 cohort_status options_write_docs(struct text *out, cohort_error *err);
 cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
 
-/* Typed reads; asking for a name or type the table does not have is our mistake (assert). */
+/* Typed reads; asking for a name or type the table does not have, or for a bool, int or float that is not set, is our mistake (assert). */
 bool options_is_set(const struct options *options, const char *name); /* given, or has a default */
 bool options_given(const struct options *options, const char *name);  /* given by flag or file */
 bool options_bool(const struct options *options, const char *name);
