@@ -260,6 +260,8 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
                              const char *dy)
 {
     const size_t type_bytes = dtype_bytes(w->type);
+    const struct cpu_state *state = backend->state;
+    size_t scratch_bytes = 0;
     void *scratch = NULL;
     bool accumulate = q->accumulate;
     for (int64_t n0 = 0; n0 < w->n; n0 += REDUCTION_BLOCK) {
@@ -271,6 +273,8 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
         scratch = multiply(backend, q);
         if (scratch == NULL)
             break;
+        assert(n0 == 0 || state->scratch_bytes == scratch_bytes);
+        scratch_bytes = state->scratch_bytes;
     }
     return scratch;
 }
