@@ -517,7 +517,7 @@ static void check_frequencies(const int *seen, const double *probs, int n, int d
 static void test_frequencies(void **state)
 {
     (void)state;
-    enum { N = 2200, DRAWS = 20000 }; /* two blocks */
+    enum { N = 2200, DRAWS = 8000 }; /* two blocks */
     static float logits[N];
     static double probs[N];
     static int seen[N];
