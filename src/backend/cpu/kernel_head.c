@@ -150,9 +150,10 @@ void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
 }
 
 /* What one row's gradient is made of: with l = log p and p = exp(l),
- * d z_v = d_logp * (onehot - p) - d_entropy * p * (l + entropy), d_logit = scale * d z. */
+ * d z_v = d_logp * (onehot - p) - d_entropy * p * (l + entropy), d_logit = inv_temperature * d z.
+ * A row without a distribution has a NaN lse, which passes through slope_of into every entry. */
 struct slope {
-    float inv_temperature, lse, entropy, d_logp, d_entropy, scale;
+    float inv_temperature, lse, entropy, d_logp, d_entropy;
 };
 
 static inline vf slope_of(const struct slope *s, vf logits, vf *prob)
@@ -166,7 +167,7 @@ static inline vf slope_of(const struct slope *s, vf logits, vf *prob)
 ALWAYS_INLINE void gradient_block(const struct slope *s, const float *logits, int64_t begin,
                                   int64_t end, int32_t target, void *out, enum dtype act)
 {
-    const vf scale = vf_set(-s->scale);
+    const vf scale = vf_set(-s->inv_temperature);
     vf prob;
     for (int64_t i = begin; i < end; i += VW) {
         vf slope = slope_of(s, load_logits(logits, i, end), &prob);
@@ -178,7 +179,7 @@ ALWAYS_INLINE void gradient_block(const struct slope *s, const float *logits, in
         vf slope = slope_of(s, vf_set(logits[target]), &prob);
         vf sum = vf_sub(vf_set(s->d_logp), vf_mul(prob, slope));
         float lane[VW];
-        vf_store(lane, vf_mul(sum, vf_set(s->scale)));
+        vf_store(lane, vf_mul(sum, vf_set(s->inv_temperature)));
         act_store(out, act, target, lane[0]);
     }
 }
@@ -194,13 +195,11 @@ void CPU_NAME(head_gradient)(struct backend *backend, const struct head_gradient
         int64_t r = item / blocks;
         int64_t begin = item % blocks * HEAD_BLOCK;
         int64_t end = begin + HEAD_BLOCK < p->vocab ? begin + HEAD_BLOCK : p->vocab;
-        struct slope s = {1.0f / p->temperature, p->lse[r], 0.0f, p->d_logp[r], 0.0f, 0.0f};
+        struct slope s = {1.0f / p->temperature, p->lse[r], 0.0f, p->d_logp[r], 0.0f};
         if (p->d_entropy != NULL) {
             s.entropy = p->entropy[r];
             s.d_entropy = p->d_entropy[r];
         }
-        /* A row without a distribution has a NaN lse; its gradient is NaN throughout. */
-        s.scale = s.lse != s.lse ? s.lse : s.inv_temperature;
         const float *logits = p->logits + r * p->vocab;
         void *out = act_at_mut(p->d_logits, p->act, r * p->vocab);
         if (p->act == DTYPE_F32)
