@@ -145,8 +145,8 @@ static void test_accepted(void **state)
     static const char *const accepted[] = {
         "{\"architectures\": \"DEL\"}",
         "{\"model_type\": \"DEL\"}",
-        "{\"rope_theta\": \"DEL\", \"rope_scaling\": \"DEL\", \"rope_parameters\": "
-        "{\"rope_theta\": 1000000, \"rope_type\": \"default\"}}",
+        "{\"rope_theta\": \"DEL\", \"rope_parameters\": {\"rope_theta\": 1000000}}",
+        "{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 1e6, \"type\": \"default\"}}",
         "{\"rope_scaling\": {\"type\": \"default\"}}",
         "{\"rope_scaling\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}}",
         "{\"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": \"default\"}}",
