@@ -99,6 +99,12 @@ static void test_published(void **state)
     assert_int_equal(config.pad_id, -1);
     model_config_free(&config);
 
+    put("generation_config.json", "{\"eos_token_id\": 151643}"); /* replaces, does not add */
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_OK);
+    assert_int_equal(config.n_eos, 1);
+    assert_int_equal(config.eos_ids[0], 151643);
+    model_config_free(&config);
+
     put("generation_config.json", "{\"eos_token_id\": [1, 200000]}");
     assert_int_equal(model_config_load(&config, folder, &err), COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "generation_config.json: \"eos_token_id\" is 200000, "
