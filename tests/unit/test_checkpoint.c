@@ -7,6 +7,8 @@
 
 #include "format/checkpoint.h"
 
+#include "base/rng.h"
+
 #include <dirent.h>
 #include <jansson.h>
 #include <math.h>
@@ -755,6 +757,63 @@ static void test_crash(void **state)
     checkpoint_folder_abandon(&out);
 }
 
+/* Replaces the target again and again by two files of the same content, until killed. */
+static void replace_forever(const char *target)
+{
+    for (int i = 0;; i++) {
+        struct checkpoint_folder out = {0};
+        char content[3000];
+        char *path = NULL;
+        bool ok = checkpoint_folder_begin(&out, target, NULL) == COHORT_OK;
+        memset(content, 'a' + i % 26, sizeof content);
+        for (int f = 0; ok && f < 2; f++) {
+            ok = file_join(&path, out.temporary, f == 0 ? "1" : "2", NULL) == COHORT_OK &&
+                 file_write_atomic(path, content, sizeof content, NULL) == COHORT_OK;
+            mem_free(path);
+        }
+        if (!ok || checkpoint_folder_commit(&out, NULL) != COHORT_OK)
+            _exit(1);
+    }
+}
+
+/* Killed anywhere, the target is one whole version, and the next begin leaves no trace of the
+ * others. */
+static void test_killed(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300];
+    snprintf(target, sizeof target, "%s", in_folder("step"));
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    put_in(out.temporary, "1", "first");
+    put_in(out.temporary, "2", "first");
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    for (uint64_t round = 0; round < 40; round++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0)
+            replace_forever(target);
+        usleep(200 + rng_philox(1, RNG_TEST, round, 0).word[0] % 8000);
+        int result = -1;
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(child, &result, 0), child);
+        assert_true(WIFSIGNALED(result)); /* it did not stop at an error */
+        struct text one = {0};
+        struct text two = {0};
+        assert_int_equal(count_entries(target), 2);
+        assert_int_equal(file_read(in_folder("step/1"), 0, &one, &err), COHORT_OK);
+        assert_int_equal(file_read(in_folder("step/2"), 0, &two, &err), COHORT_OK);
+        assert_string_equal(one.data, two.data);
+        assert_true(one.length == 3000 || strcmp(one.data, "first") == 0);
+        text_free(&one);
+        text_free(&two);
+        assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+        checkpoint_folder_abandon(&out);
+        assert_int_equal(count_entries(folder), 1);
+    }
+}
+
 /* The disk is full while weights are written over an older checkpoint. */
 static void test_full_disk(void **state)
 {
@@ -817,6 +876,7 @@ int main(void)
                                        cmocka_unit_test_setup(test_copy_tokenizer, setup),
                                        cmocka_unit_test_setup(test_folder, setup),
                                        cmocka_unit_test_setup(test_crash, setup),
+                                       cmocka_unit_test_setup(test_killed, setup),
                                        cmocka_unit_test_setup(test_full_disk, setup)};
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -99,6 +99,12 @@ static void test_published(void **state)
     assert_int_equal(config.pad_id, -1);
     model_config_free(&config);
 
+    put("generation_config.json", "{\"eos_token_id\": 151643}"); /* replaces, does not add */
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_OK);
+    assert_int_equal(config.n_eos, 1);
+    assert_int_equal(config.eos_ids[0], 151643);
+    model_config_free(&config);
+
     put("generation_config.json", "{\"eos_token_id\": [1, 200000]}");
     assert_int_equal(model_config_load(&config, folder, &err), COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "generation_config.json: \"eos_token_id\" is 200000, "
@@ -145,8 +151,8 @@ static void test_accepted(void **state)
     static const char *const accepted[] = {
         "{\"architectures\": \"DEL\"}",
         "{\"model_type\": \"DEL\"}",
-        "{\"rope_theta\": \"DEL\", \"rope_scaling\": \"DEL\", \"rope_parameters\": "
-        "{\"rope_theta\": 1000000, \"rope_type\": \"default\"}}",
+        "{\"rope_theta\": \"DEL\", \"rope_parameters\": {\"rope_theta\": 1000000}}",
+        "{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 1e6, \"type\": \"default\"}}",
         "{\"rope_scaling\": {\"type\": \"default\"}}",
         "{\"rope_scaling\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}}",
         "{\"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": \"default\"}}",
