@@ -1,25 +1,12 @@
 /* The public functions: check arguments, translate handles, nothing else. */
+#include "api/handles.h"
 #include "command/command.h"
 #include "command/session.h"
 #include "rollout/engine.h"
 
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
-
-struct cohort_reward_binding {
-    cohort_reward_function function;
-    void *context;
-};
-
-enum { MAX_REWARDS = 16 };
-
-struct cohort_options {
-    struct options *options;
-    cohort_command command;
-    struct reward *rewards[MAX_REWARDS];
-    struct cohort_reward_binding bindings[MAX_REWARDS];
-    size_t n_rewards;
-};
 
 static const struct {
     const char *name, *summary;
@@ -146,7 +133,7 @@ void cohort_free(void *block)
 /* From our reward rows to the public ones. */
 static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows, double *rewards, cohort_error *err)
 {
-    const struct cohort_reward_binding *binding = context;
+    const struct reward_binding *binding = context;
     cohort_reward_row *public_rows = NULL;
     char **texts = NULL;
     cohort_status status = COHORT_OK;
@@ -179,8 +166,8 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
         return missing(err, "cohort_options_add_reward", "options, name and function");
     if (options->n_rewards == MAX_REWARDS)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_options_add_reward: at most %d reward functions", (int)MAX_REWARDS);
-    struct cohort_reward_binding *binding = &options->bindings[options->n_rewards];
-    *binding = (struct cohort_reward_binding){.function = function, .context = context};
+    struct reward_binding *binding = &options->bindings[options->n_rewards];
+    *binding = (struct reward_binding){.function = function, .context = context};
     TRY(reward_create_callback(&options->rewards[options->n_rewards], name, call_public_reward, binding, err));
     options->n_rewards++;
     return COHORT_OK;

@@ -1,4 +1,5 @@
 /* The public generation functions over session and engine. */
+#include "api/handles.h"
 #include "command/session.h"
 
 #include <string.h>
@@ -8,11 +9,6 @@ struct cohort_model {
     struct engine *engine;
     cohort_token_callback callback;
     void *callback_context;
-};
-
-/* The options handle of cohort.c begins with its options. */
-struct cohort_options {
-    struct options *options;
 };
 
 cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context, cohort_error *err)
@@ -29,7 +25,7 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
         context = max_context;
     int32_t sequences = (int32_t)options_int(options->options, "decode_concurrency");
     TRY_GOTO(session_engine(&model->session, options->options, sequences, (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context,
-                            &model->engine, err));
+                            (int32_t)options_int(options->options, "prefill_step_size"), &model->engine, err));
     *out = model;
     return COHORT_OK;
 cleanup:

@@ -61,7 +61,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     int64_t total = (int64_t)set.data.n_rows * n;
     int32_t sequences = total < 64 ? (int32_t)total : 64;
     int32_t context = set.longest + C < session.model->max_context ? set.longest + C : session.model->max_context;
-    TRY_GOTO(session_engine(&session, options, sequences, (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context, &engine, err));
+    TRY_GOTO(session_engine(&session, options, sequences, (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context, 512, &engine, err));
     struct evaluation evaluation = {.session = &session,
                                     .engine = engine,
                                     .scoring = &scoring,

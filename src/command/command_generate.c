@@ -210,7 +210,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
     if ((int64_t)sequences > (int64_t)g.n_rows * g.n)
         sequences = (int32_t)((int64_t)g.n_rows * g.n);
     int64_t enough = (int64_t)sequences * (engine_pages(longest, 1, 1) + 1) + 2; /* for all that can run at once */
-    TRY_GOTO(session_engine(&g.session, options, sequences, pages < enough ? pages : enough, longest, &g.engine, err));
+    TRY_GOTO(session_engine(&g.session, options, sequences, pages < enough ? pages : enough, longest, (int32_t)options_int(options, "prefill_step_size"), &g.engine, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
     g.jsonl = options_string(options, "batch") != NULL || strcmp(options_string(options, "format"), "jsonl") == 0;

@@ -119,10 +119,10 @@ cohort_status session_memory_limit(const struct options *options, size_t *bytes,
 }
 
 cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
-                             int32_t max_context, struct engine **out, cohort_error *err)
+                             int32_t max_context, int32_t prefill_tokens, struct engine **out, cohort_error *err)
 {
     size_t limit = 0, page = engine_page_bytes(&session->model->config, session->model->type);
-    struct engine_config config = {.max_sequences = max_sequences, .prefill_tokens = 512, .max_context = max_context};
+    struct engine_config config = {.max_sequences = max_sequences, .prefill_tokens = prefill_tokens, .max_context = max_context};
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY(session_memory_limit(options, &limit, err));

@@ -34,7 +34,7 @@ cohort_status session_memory_limit(const struct options *options, size_t *bytes,
 /* An engine with its own arena in session->arena, sized for at most max_sequences at once and requests of up to prompt + max_tokens,
  * within the memory limit. */
 cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
-                             int32_t max_context, struct engine **out, cohort_error *err);
+                             int32_t max_context, int32_t prefill_tokens, struct engine **out, cohort_error *err);
 
 /* Sampling parameters from the options; *bias_* are allocated (mem_free). */
 cohort_status session_sampling(const struct options *options, struct sampling_params *sampling, cohort_error *err);

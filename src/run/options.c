@@ -30,6 +30,8 @@ static bool same_name(const char *a, const char *b)
 
 struct option_value *options_find(const struct options *options, const char *name)
 {
+    if (same_name("max_tokens", name)) /* what MLX-LM calls it */
+        name = "max_completion_length";
     for (size_t i = 0; i < options->n_values; i++)
         if (same_name(options->values[i].spec->name, name))
             return &options->values[i];
@@ -449,4 +451,10 @@ const char *options_list_item(const struct options *options, const char *name, s
     const struct option_value *value = need_type(options, name, OPTION_LIST, false);
     assert(i < value->n_items);
     return value->items[i];
+}
+
+bool options_is_switch(const struct options *options, const char *name)
+{
+    const struct option_value *value = options_find(options, name);
+    return value != NULL && value->spec->type == OPTION_BOOL;
 }

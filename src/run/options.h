@@ -44,6 +44,8 @@ cohort_status options_write_docs(struct text *out, cohort_error *err);
 cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
 
 /* Typed reads; asking for a name or type the table does not have, or for a bool, int or float that is not set, is our mistake (assert). */
+/* Whether name is an option of type BOOL that this command knows. */
+bool options_is_switch(const struct options *options, const char *name);
 bool options_is_set(const struct options *options, const char *name); /* given, or has a default */
 bool options_given(const struct options *options, const char *name);  /* given by flag or file */
 bool options_bool(const struct options *options, const char *name);

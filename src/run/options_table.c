@@ -70,8 +70,8 @@ static const struct option_spec table[] = {
         "use the first N held-out rows; unset: all"),
     SWITCH("shuffle_dataset", "true", FOR_TRAIN, "Data",
            "walk the rows in an order drawn from the seed, a new one each epoch"),
-    SWITCH("chat", "true", FOR_GENERATE | FOR_TOKENIZE, "Data",
-           "render prompts with the chat template; false: take them as they are"),
+    SWITCH("chat", NULL, FOR_GENERATE | FOR_TOKENIZE, "Data",
+           "put text prompts through the chat template; unset: only generate --prompt, if there is one"),
     SWITCH("thinking", "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data",
            "let the model think before it answers (enable_thinking of the chat template)"),
     INT("max_length", "1024", 1, MANY, FOR_SFT, "Data",
@@ -92,11 +92,12 @@ static const struct option_spec table[] = {
     INT("prompts_per_step", "8", 1, MANY, FOR_PLAN, "Rollout", "prompts of one generation batch"),
     INT("max_completion_length", "512", 1, MANY, FOR_PLAN | FOR_EVAL, "Rollout",
         "tokens of a completion at most"),
+    /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
+    INT("max_completion_length", "256", 1, MANY, FOR_GENERATE, "Rollout",
+        "tokens of a completion at most (also --max-tokens)"),
     INT("max_prompt_length", NULL, 1, MANY, FOR_PLAN | FOR_EVAL, "Rollout",
         "tokens of a prompt at most, a longer one is an error; unset: what the context leaves"),
     INT("n", "1", 1, 65536, FOR_GENERATE | FOR_EVAL, "Rollout", "completions per prompt"),
-    /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
-    INT("max_tokens", "256", 1, MANY, FOR_GENERATE, "Rollout", "tokens of a completion at most"),
     /* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
     FLOAT("temperature", "1.0", 0, 100, FOR_GENERATE | FOR_LOGPROBS | FOR_EVAL, "Rollout",
           "divides the logits; 0 takes the most likely token"),
@@ -125,6 +126,12 @@ static const struct option_spec table[] = {
         "tokens that frequency_penalty looks back"),
     LIST("logit_bias", OPTIONS_ID_NUMBER, FOR_SAMPLE, "Rollout",
          "numbers added to the logits of token ids, for example 151645:-2.5"),
+    FLOAT("eval_temperature", NULL, 0, 100, FOR_GRPO, "Rollout",
+          "temperature of held-out evaluation; unset: as temperature"),
+    INT("decode_concurrency", "64", 1, 4096, FOR_GENERATE, "Rollout",
+        "completions decoded at once; sets speed and memory, not results"),
+    INT("prefill_step_size", "512", 1, 1048576, FOR_GENERATE, "Rollout",
+        "prompt tokens computed in one step; sets speed and memory, not results"),
     LIST("stop", NULL, FOR_SAMPLE, "Rollout", "end a completion at any of these strings"),
 
     /* Loss */
@@ -149,7 +156,9 @@ static const struct option_spec table[] = {
     /* Optimizer */
     FLOAT("learning_rate", "2e-5", 0, 10, FOR_SFT, "Optimizer", "peak learning rate of AdamW"),
     FLOAT("learning_rate", "1e-6", 0, 10, FOR_GRPO, "Optimizer", "peak learning rate of AdamW"),
-    ENUM("lr_scheduler_type", "linear", "constant|linear|cosine", FOR_TRAIN, "Optimizer",
+    /* TRL's default is linear; a constant rate makes a step independent of the planned number of steps,
+     * so that a run can be extended and the longer run is still the same run. */
+    ENUM("lr_scheduler_type", "constant", "constant|linear|cosine", FOR_TRAIN, "Optimizer",
          "course of the learning rate after the warm-up; linear and cosine end at 0"),
     INT("warmup_steps", "0", 0, MANY, FOR_TRAIN, "Optimizer",
         "steps over which the learning rate rises from 0"),
@@ -164,7 +173,7 @@ static const struct option_spec table[] = {
     FLOAT("max_grad_norm", "1.0", 0, BIG, FOR_TRAIN, "Optimizer",
           "the gradient is scaled down to this norm; 0: no clipping"),
     INT("batch_size", "8", 1, MANY, FOR_SFT, "Optimizer", "rows of one optimizer step"),
-    INT("micro_batch_tokens", "8192", 1, MANY, FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
+    INT("micro_batch_tokens", "2048", 1, MANY, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
         "tokens of one forward and backward pass; sets memory, not results"),
     ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
          "compute activations again in the backward to save memory; auto: if it must"),

@@ -1,0 +1,23 @@
+/* The public handles that more than one file of the API looks into. */
+#ifndef COHORT_API_HANDLES_H
+#define COHORT_API_HANDLES_H
+
+#include "reward/reward.h"
+#include "run/options.h"
+
+struct reward_binding {
+    cohort_reward_function function;
+    void *context;
+};
+
+enum { MAX_REWARDS = 16 };
+
+struct cohort_options {
+    struct options *options;
+    cohort_command command;
+    struct reward *rewards[MAX_REWARDS];
+    struct reward_binding bindings[MAX_REWARDS];
+    size_t n_rewards;
+};
+
+#endif
