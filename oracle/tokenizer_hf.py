@@ -123,6 +123,9 @@ def texts():
             else:
                 s += chr(rng.choice([rng.randint(0, 0xD7FF), rng.randint(0xE000, 0x10FFFF)]))
         out.append(s)
+    # a letter or number that the regex library may not know shows before 'm (contraction or not) and after a space
+    for ranges in new_ranges().values():
+        out += ["".join(f"{chr(c)}'m {chr(c)}" for c in (a - 1, a, b, b + 1)) for a, b in ranges]
     return list(dict.fromkeys(out))
 
 
@@ -285,18 +288,19 @@ def check_bytes(folder):
     print(f"transformers reads {folder}: {type(tokenizer).__name__}, {len(cases)} texts and {len(rows)} conversations agree")
 
 
-def print_ranges():
+def new_ranges():
+    """Code points that are letters or numbers for tokenizers' regex and not for this Python's Unicode."""
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import Split
 
-    print("Unicode of this Python:", unicodedata.unidata_version, "(PCRE2 10.42 has 14.0)")
     points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    found = {}
     for prop in "LN":
         split, rest = Split(Regex(f"\\p{{{prop}}}+"), "removed"), set()
         for i in range(0, len(points), 20000):
             for piece, _ in split.pre_tokenize_str("".join(map(chr, points[i:i + 20000]))):
                 rest.update(map(ord, piece))
-        ranges = []
+        ranges = found.setdefault(prop, [])
         for c in points:
             if c in rest or unicodedata.category(chr(c))[0] == prop:
                 continue
@@ -304,6 +308,12 @@ def print_ranges():
                 ranges[-1][1] = c
             else:
                 ranges.append([c, c])
+    return found
+
+
+def print_ranges():
+    print("Unicode of this Python:", unicodedata.unidata_version, "(PCRE2 10.42 has 14.0)")
+    for prop, ranges in new_ranges().items():
         print(prop, ", ".join(f"{{{a:#x}, {b:#x}}}" for a, b in ranges))
 
 

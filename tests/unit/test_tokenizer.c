@@ -370,7 +370,7 @@ static void check_against_definition(const struct tokenizer *tokenizer, const ch
         for (int m = 0; m < N_MERGES && !merged; m++) {
             for (size_t i = 0; i + 1 < count && !merged; i++) {
                 char pair[40];
-                snprintf(pair, sizeof pair, "%s %s", parts[i], parts[i + 1]);
+                snprintf(pair, sizeof pair, "%.15s %.15s", parts[i], parts[i + 1]);
                 if (strcmp(pair, MERGES[m]) != 0)
                     continue;
                 strcat(parts[i], parts[i + 1]);
