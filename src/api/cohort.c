@@ -100,6 +100,11 @@ cohort_status cohort_options_read_yaml(cohort_options *options, const char *path
     return options_read_yaml(options->options, path, err);
 }
 
+bool cohort_options_reads_yaml(const cohort_options *options)
+{
+    return options != NULL && options->command != COHORT_INIT;
+}
+
 bool cohort_options_is_switch(const cohort_options *options, const char *name)
 {
     return options != NULL && name != NULL && options_is_switch(options->options, name);

@@ -1,0 +1,22 @@
+/* The command line over cohort.h. */
+#ifndef COHORT_CLI_CLI_H
+#define COHORT_CLI_CLI_H
+
+#include "cohort.h"
+
+/* Exit codes. */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+/* Fills options from argv[0 .. argc): --name value, --name=value, --switch, --no-switch. Prints the error and returns false on failure. */
+bool cli_parse(cohort_options *options, int argc, char **argv);
+
+/* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C asks for a stop, a second one ends at once. */
+struct cli_terminal {
+    bool interactive, line_open, output_failed;
+    double last_drawn, started;
+    const char *phase;
+};
+void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer);
+void cli_terminal_end(struct cli_terminal *terminal);
+
+#endif

@@ -1,0 +1,118 @@
+/* What a person sees while work goes on. */
+#include "cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    if (interrupted) { /* asked twice: at once */
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
+    interrupted = 1;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void clear_line(struct cli_terminal *terminal)
+{
+    if (terminal->line_open)
+        fputs("\r\033[K", stderr);
+    terminal->line_open = false;
+}
+
+static void output(void *context, const char *bytes, size_t length)
+{
+    struct cli_terminal *terminal = context;
+    clear_line(terminal);
+    if (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)
+        terminal->output_failed = true;
+}
+
+static void message(void *context, const char *text)
+{
+    struct cli_terminal *terminal = context;
+    clear_line(terminal);
+    fprintf(stderr, "%s\n", text);
+}
+
+static void write_duration(double seconds, char *out, size_t size)
+{
+    long s = (long)seconds;
+    if (s >= 3600)
+        snprintf(out, size, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
+}
+
+/* One line: step, bar of the phase, rate, time left of the whole run. */
+static void draw(struct cli_terminal *terminal, const cohort_progress *p)
+{
+    enum { WIDTH = 24 };
+    char bar[WIDTH + 1], left[32] = "";
+    double share = p->total > 0 ? (double)p->done / (double)p->total : 0.0;
+    int filled = (int)(share > 1.0 ? WIDTH : share * WIDTH);
+    memset(bar, '.', WIDTH);
+    memset(bar, '#', (size_t)filled);
+    bar[WIDTH] = '\0';
+    double whole = p->steps > 0 ? ((double)p->step + (strcmp(p->unit, "steps") == 0 ? 0.0 : share * 0.5)) / (double)p->steps : share;
+    if (whole > 0.0 && whole <= 1.0) {
+        char duration[24];
+        write_duration((now() - terminal->started) * (1.0 / whole - 1.0), duration, sizeof duration);
+        snprintf(left, sizeof left, "  %s left", duration);
+    }
+    fputs("\r\033[K", stderr);
+    if (p->steps > 0)
+        fprintf(stderr, "step %lld/%lld ", (long long)p->step, (long long)p->steps);
+    if (p->total > 0)
+        fprintf(stderr, "%-8s [%s] %lld/%lld %s", p->phase, bar, (long long)p->done, (long long)p->total, p->unit == NULL ? "" : p->unit);
+    else
+        fprintf(stderr, "%-8s %lld %s", p->phase, (long long)p->done, p->unit == NULL ? "" : p->unit);
+    if (p->per_second > 0.0)
+        fprintf(stderr, "  %.0f/s", p->per_second);
+    fputs(left, stderr);
+    fflush(stderr);
+    terminal->line_open = true;
+}
+
+static bool progress(void *context, const cohort_progress *p)
+{
+    struct cli_terminal *terminal = context;
+    double t = now();
+    if (terminal->interactive && (t - terminal->last_drawn > 0.1 || terminal->phase != p->phase)) {
+        terminal->last_drawn = t;
+        terminal->phase = p->phase;
+        draw(terminal, p);
+    }
+    return !interrupted && !terminal->output_failed;
+}
+
+void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer)
+{
+    memset(terminal, 0, sizeof *terminal);
+    terminal->interactive = isatty(STDERR_FILENO) == 1;
+    terminal->started = now();
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
+    *observer = (cohort_observer){.context = terminal, .output = output, .message = message, .progress = progress};
+}
+
+void cli_terminal_end(struct cli_terminal *terminal)
+{
+    clear_line(terminal);
+}
