@@ -32,6 +32,16 @@ double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
 
+/* A fork and join costs microseconds, and far more where other processes use the cores: work below this stays on the calling thread. No
+ * result depends on the number of threads, so neither does it on this number or on the estimates. */
+enum { CPU_ALONE_NS = 10000 };
+
+/* Threads for elements of work that cost about ns each on one core. */
+static inline int cpu_threads(const struct backend *backend, int64_t elements, double ns)
+{
+    return (double)elements * ns < CPU_ALONE_NS ? 1 : backend->threads;
+}
+
 /* The CPU backend's own state. */
 struct cpu_state {
     const struct cpu_matmul *matmul_bf16, *matmul_f32; /* providers, chosen once */
