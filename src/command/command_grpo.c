@@ -254,6 +254,8 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     }
     memset(run->metrics, 0, (size_t)n_iterations * sizeof *run->metrics);
     TRY_GOTO(grpo_step(grpo, run->prompts, run->prompts_per_step, &batch, run->metrics, err));
+    if (grpo->warning[0] != '\0')
+        observer_message(t->observer, "%s (%lld so far)", grpo->warning, (long long)grpo->skipped);
     t->state.step += n_iterations;
     t->state.skipped = grpo->skipped;
     t->state.batches = grpo->batches;
