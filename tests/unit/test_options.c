@@ -373,7 +373,8 @@ static void test_help(void **state)
         }
         for (size_t i = 0; i < count; i++) {
             char flag[64] = "  --";
-            bool on = table[i].type == OPTION_BOOL && strcmp(table[i].fallback, "true") == 0;
+            bool on = table[i].type == OPTION_BOOL && table[i].fallback != NULL &&
+                      strcmp(table[i].fallback, "true") == 0;
             snprintf(flag, sizeof flag, "\n  --%s%s", on ? "no-" : "", table[i].name);
             for (char *at = flag; *at != '\0'; at++)
                 if (*at == '_')
