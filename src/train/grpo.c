@@ -181,6 +181,7 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
         /* Where every advantage is 0 (and there is no KL) the gradient is 0: nothing to add. */
         if (any_gradient)
             tree_runner_backward(runner, grpo->model, temperature, false);
+        TRY_GOTO(grpo->model->backend->ops->check(grpo->model->backend, err));
         if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "train", m + 1, runner->packing.n_micro)) {
             status = cancelled(err);
             goto cleanup;
