@@ -57,7 +57,10 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     TRY_GOTO(session_sampling(&session, options, &sampling, err));
     TRY_GOTO(session_stops(options, &stops, &n_stops, err));
     size_t limit = options_is_set(options, "eval_limit") ? (size_t)options_int(options, "eval_limit") : 0;
-    TRY_GOTO(prompt_set_load(&set, &session, data, limit, session.model->max_context - 1, options_bool(options, "thinking"), err));
+    int32_t room = session.model->max_context - 1;
+    if (options_is_set(options, "max_prompt_length") && options_int(options, "max_prompt_length") < room)
+        room = (int32_t)options_int(options, "max_prompt_length");
+    TRY_GOTO(prompt_set_load(&set, &session, data, limit, room, options_bool(options, "thinking"), err));
     int64_t total = (int64_t)set.data.n_rows * n;
     int32_t sequences = total < 64 ? (int32_t)total : 64;
     int32_t context = set.longest + C < session.model->max_context ? set.longest + C : session.model->max_context;
