@@ -262,7 +262,9 @@ static void run_way(struct world *w, const struct way *way, struct completion *r
     struct submitted list[MAX_COMPLETIONS + N_NOISE];
     struct machine m;
     int32_t n = 0, count = way->alone ? N_ALONE : w->n_requests;
-    for (int32_t i = 0; i < w->n_requests && !way->scarce; i++)
+    if (way->alone)
+        config.n_pages = MAX_GROUP * engine_pages(MAX_PROMPT, MAX_TOKENS, 1);
+    for (int32_t i = 0; i < w->n_requests && !way->scarce && !way->alone; i++)
         config.n_pages += w->requests[i].ask.n * engine_pages(MAX_PROMPT, MAX_TOKENS, 1);
     if (way->alone) {
         for (int32_t i = 0; i < count; i++) {
