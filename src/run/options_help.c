@@ -104,7 +104,7 @@ static cohort_status append_option(const struct option_spec *spec, struct text *
 {
     struct text flag = {0}, words = {0};
     cohort_status status = COHORT_OK;
-    bool on = spec->type == OPTION_BOOL && strcmp(spec->fallback, "true") == 0;
+    bool on = spec->type == OPTION_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
     TRY_GOTO(text_printf(&flag, err, "  --%s", on ? "no-" : ""));
     TRY_GOTO(append_dashed(spec->name, &flag, err));
     TRY_GOTO(text_printf(&flag, err, "%s", placeholder(spec)));

@@ -14,7 +14,7 @@
 #define FOR_REWARD (FOR_GRPO | FOR_EVAL | FOR_SCORE)
 #define FOR_YAML   (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
 
-#define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
+#define MANY 2147483647.0 /* no upper bound worth stating: counts are 32 bits wide */
 #define BIG  DBL_MAX
 #define TINY DBL_MIN /* more than zero */
 
@@ -88,8 +88,8 @@ static const struct option_spec table[] = {
           "seconds an exec: program may take for a batch"),
 
     /* Rollout */
-    INT("num_generations", "8", 2, 65536, FOR_PLAN, "Rollout", "completions per prompt (the group)"),
-    INT("prompts_per_step", "8", 1, MANY, FOR_PLAN, "Rollout", "prompts of one generation batch"),
+    INT("num_generations", "8", 2, 4096, FOR_PLAN, "Rollout", "completions per prompt (the group)"),
+    INT("prompts_per_step", "8", 1, 65536, FOR_PLAN, "Rollout", "prompts of one generation batch"),
     INT("max_completion_length", "512", 1, MANY, FOR_PLAN | FOR_EVAL, "Rollout",
         "tokens of a completion at most"),
     /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
@@ -172,7 +172,7 @@ static const struct option_spec table[] = {
           "decoupled weight decay, times the learning rate"),
     FLOAT("max_grad_norm", "1.0", 0, BIG, FOR_TRAIN, "Optimizer",
           "the gradient is scaled down to this norm; 0: no clipping"),
-    INT("batch_size", "8", 1, MANY, FOR_SFT, "Optimizer", "rows of one optimizer step"),
+    INT("batch_size", "8", 1, 1048576, FOR_SFT, "Optimizer", "rows of one optimizer step"),
     INT("micro_batch_tokens", "2048", 1, MANY, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
         "tokens of one forward and backward pass; sets memory, not results"),
     ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
@@ -194,7 +194,7 @@ static const struct option_spec table[] = {
            "go on with the run in --out: 'latest', or one of its checkpoint folders"),
     SWITCH("log_completions", "false", FOR_GRPO, "Run",
            "write every completion with its rewards into the run folder"),
-    INT("seed", "42", 0, MANY, FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run",
+    INT("seed", "42", 0, OPTIONS_INT_MAX, FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run",
         "all randomness follows from this"),
     ENUM("format", "text", "text|jsonl", FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE | FOR_INFO |
          FOR_EVAL | FOR_SCORE | FOR_BENCH, "Run", "form of what is printed"),
