@@ -200,6 +200,7 @@ static const struct option_spec table[] = {
     SWITCH("memory", "false", FOR_INFO, "Run", "print the memory plan"),
     LIST("kind", "gemm|prefill|decode|train|grpo", FOR_BENCH, "Run",
          "what to measure; unset: all of them"),
+    SWITCH("quick", "false", FOR_BENCH, "Run", "fewer tokens and repetitions: a look, not a measurement"),
 
     /* Machine */
     INT("threads", "0", 0, 4096, FOR_COMPUTE, "Machine",
