@@ -82,7 +82,7 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     g->n_rows = data.n_rows;
     for (size_t i = 0; i < data.n_rows; i++) {
         char where[512];
-        snprintf(where, sizeof where, "%.480s:%lld", batch, (long long)data.rows[i].line);
+        snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
         TRY_GOTO(session_prompt(&g->session, data.rows[i].json, where, chat, thinking, &g->rows[i].ids, &g->rows[i].text, err));
     }
 cleanup:
@@ -147,7 +147,7 @@ static cohort_status print_ready(struct generate *g, cohort_error *err)
         else if (g->stream)
             status = text_append(&text, "\n", 1, err);
         else
-            status = text_printf(&text, err, "%s\n", c->text);
+            status = text_append(&text, c->text, c->text_length, err) == COHORT_OK ? text_append(&text, "\n", 1, err) : COHORT_ERR_MEMORY;
         if (status == COHORT_OK)
             observer_output(g->observer, &text);
         text_free(&text);

@@ -68,6 +68,8 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     struct grpo_config *c = &run->grpo.config;
     double epsilon = options_float(o, "epsilon");
     int32_t n_stops = 0;
+    int32_t n_completions = 0;
+    TRY(session_batch_size(o, &n_completions, err));
     TRY(session_sampling(o, &c->sampling, err));
     TRY(session_stops(o, &run->stops, &n_stops, err));
     c->group = (int32_t)options_int(o, "num_generations");
