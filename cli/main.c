@@ -15,7 +15,7 @@ static void print_usage(FILE *to)
 
 static int printed(void)
 {
-    if (fflush(stdout) == 0)
+    if (fflush(stdout) == 0 && !ferror(stdout))
         return EXIT_OK;
     fprintf(stderr, "cohort: standard output could not be written: %s\n", strerror(errno));
     return EXIT_FAILED;
