@@ -32,14 +32,10 @@ double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
 
-/* A fork and join costs microseconds, and far more where other processes use the cores: work below this stays on the calling thread. No
- * result depends on the number of threads, so neither does it on this number or on the estimates. */
-enum { CPU_ALONE_NS = 10000 };
-
-/* Threads for elements of work that cost about ns each on one core. */
+/* Threads for elements of work that cost about ns each on one core (see alone_ns of struct backend). */
 static inline int cpu_threads(const struct backend *backend, int64_t elements, double ns)
 {
-    return (double)elements * ns < CPU_ALONE_NS ? 1 : backend->threads;
+    return (double)elements * ns < backend->alone_ns ? 1 : backend->threads;
 }
 
 /* The CPU backend's own state. */
