@@ -36,14 +36,17 @@ cohort_status session_memory_limit(const struct options *options, size_t *bytes,
 cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
                              int32_t max_context, int32_t prefill_tokens, struct engine **out, cohort_error *err);
 
-/* Sampling parameters from the options; *bias_* are allocated (mem_free). */
-cohort_status session_sampling(const struct options *options, struct sampling_params *sampling, cohort_error *err);
+/* Sampling parameters from the options; XTC spares the newline and the EOS ids, as MLX-LM's does. Free with session_sampling_free. */
+cohort_status session_sampling(const struct session *session, const struct options *options, struct sampling_params *sampling, cohort_error *err);
 void session_sampling_free(struct sampling_params *sampling);
 
 /* A data row's prompt as ids: "prompt" as text (as it stands, or through the chat template with chat), "prompt" as a list of messages, or
  * "messages". text gets the rendered prompt. */
 cohort_status session_prompt(const struct session *session, const json_t *row, const char *where, bool chat, bool thinking,
                              struct token_list *ids, struct text *text, cohort_error *err);
+
+/* Completions of a step: prompts_per_step times num_generations, within what a step can hold. */
+cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err);
 
 /* Stop strings of the options, or NULL; free with mem_free (the strings stay the options'). */
 cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err);

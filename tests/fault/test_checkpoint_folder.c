@@ -1,0 +1,340 @@
+/* Checkpoint folders are complete or absent (I6): commits, leftovers of crashes, kills at any time,
+ * full disks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "format/checkpoint.h"
+
+#include "base/rng.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/cohort-folder-XXXXXX";
+
+static int group_setup(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) != NULL ? 0 : -1;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
+}
+
+/* Every test begins with an empty folder. */
+static int setup(void **state)
+{
+    (void)state;
+    return file_remove_all(folder, NULL) == COHORT_OK && mkdir(folder, 0777) == 0 ? 0 : -1;
+}
+
+static const char *in_folder(const char *name)
+{
+    static char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static void put(const char *name, const char *content)
+{
+    cohort_error err = {0};
+    assert_int_equal(file_write_atomic(in_folder(name), content, strlen(content), &err), COHORT_OK);
+}
+
+static size_t count_entries(const char *path)
+{
+    size_t n = 0;
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n - 2; /* . and .. */
+}
+
+static void test_copy_tokenizer(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    assert_int_equal(file_make_dirs(in_folder("to"), &err), COHORT_OK);
+    char to[300];
+    snprintf(to, sizeof to, "%s", in_folder("to"));
+    put("tokenizer.json", "{}");
+    put("chat_template.jinja", "hi");
+    put("model.safetensors", "no");
+    assert_int_equal(checkpoint_copy_tokenizer(folder, to, &err), COHORT_OK);
+    assert_true(file_exists(in_folder("to/tokenizer.json")));
+    assert_true(file_exists(in_folder("to/chat_template.jinja")));
+    assert_int_equal(count_entries(to), 2);
+    assert_int_equal(checkpoint_copy_tokenizer(folder, in_folder("none"), &err), COHORT_ERR_IO);
+}
+
+static void put_in(const char *dir, const char *name, const char *content)
+{
+    char *path = NULL;
+    cohort_error err = {0};
+    assert_int_equal(file_join(&path, dir, name, &err), COHORT_OK);
+    assert_int_equal(file_write_atomic(path, content, strlen(content), &err), COHORT_OK);
+    mem_free(path);
+}
+
+static void expect_content(const char *name, const char *content)
+{
+    struct text text = {0};
+    cohort_error err = {0};
+    assert_int_equal(file_read(in_folder(name), 0, &text, &err), COHORT_OK);
+    assert_string_equal(text.data, content);
+    text_free(&text);
+}
+
+static void test_folder(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300];
+    snprintf(target, sizeof target, "%s", in_folder("deep/step-1/"));
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_int_equal(file_make_dirs(in_folder("none"), &err), COHORT_OK);
+    put_in(out.temporary, "f", "one");
+    assert_false(file_exists(target)); /* absent until the commit */
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    expect_content("deep/step-1/f", "one");
+    assert_int_equal(count_entries(in_folder("deep")), 1);
+    assert_null(out.temporary);
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_ERR_INTERNAL);
+    checkpoint_folder_abandon(&out);
+
+    /* Abandoned: the old one stays. */
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    put_in(out.temporary, "f", "two");
+    checkpoint_folder_abandon(&out);
+    expect_content("deep/step-1/f", "one");
+    assert_int_equal(count_entries(in_folder("deep")), 1);
+
+    /* Replaced: all of the old one is gone. */
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    put_in(out.temporary, "g", "two");
+    expect_content("deep/step-1/f", "one");
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    expect_content("deep/step-1/g", "two");
+    assert_false(file_exists(in_folder("deep/step-1/f")));
+    assert_int_equal(count_entries(in_folder("deep")), 1);
+
+    static const char *const unnamed[] = {"", "/", ".", "..", "a/..", "a/./"};
+    for (size_t i = 0; i < sizeof unnamed / sizeof *unnamed; i++) {
+        assert_int_equal(checkpoint_folder_begin(&out, unnamed[i], &err), COHORT_ERR_ARGUMENT);
+        assert_non_null(strstr(err.message, "expected the name of a folder"));
+        assert_null(out.target);
+    }
+    put("file", "x");
+    assert_int_equal(checkpoint_folder_begin(&out, in_folder("file"), &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, "file: is a file, expected a folder"));
+    assert_int_equal(checkpoint_folder_begin(&out, in_folder("file/x"), &err), COHORT_ERR_IO);
+    checkpoint_folder_abandon(&out);
+    checkpoint_folder_abandon(NULL);
+}
+
+/* A child that dies between begin and commit leaves a temporary folder; the next begin removes that
+ * and nothing that is not its own. */
+static void test_crash(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300];
+    char crashed[400];
+    snprintf(target, sizeof target, "%s", in_folder("step"));
+    assert_int_equal(file_make_dirs(target, &err), COHORT_OK);
+    put("step/f", "one");
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        _exit(checkpoint_folder_begin(&out, target, NULL) == COHORT_OK ? 0 : 1);
+    }
+    int result = -1;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+    snprintf(crashed, sizeof crashed, "%s/.step.tmp-%ld", folder, (long)child);
+    assert_true(file_is_dir(crashed));
+    put_in(crashed, "half", "a shard");
+    char others[5][400];
+    snprintf(others[0], sizeof others[0], "%s/.step.tmp-", folder);
+    snprintf(others[1], sizeof others[1], "%s/.step.tmp-%ldx", folder, (long)child);
+    snprintf(others[2], sizeof others[2], "%s/.step2.tmp-%ld", folder, (long)child);
+    snprintf(others[3], sizeof others[3], "%s/step.tmp-%ld", folder, (long)child);
+    /* A process that lives may still be writing. */
+    snprintf(others[4], sizeof others[4], "%s/.step.tmp-%ld", folder, (long)getppid());
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(file_make_dirs(others[i], &err), COHORT_OK);
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_false(file_exists(crashed));
+    for (int i = 0; i < 5; i++)
+        assert_true(file_exists(others[i]));
+    expect_content("step/f", "one");
+    checkpoint_folder_abandon(&out);
+
+    /* A crash between moving the old folder aside and the new one in: the next begin brings the old
+     * one back. */
+    char aside[400];
+    snprintf(aside, sizeof aside, "%s/.step.old-%ld", folder, (long)child);
+    assert_int_equal(rename(target, aside), 0);
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    expect_content("step/f", "one");
+    assert_false(file_exists(aside));
+    /* Crashed after both: what is aside goes. */
+    assert_int_equal(file_make_dirs(aside, &err), COHORT_OK);
+    checkpoint_folder_abandon(&out);
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_false(file_exists(aside));
+    expect_content("step/f", "one");
+    checkpoint_folder_abandon(&out);
+}
+
+/* Replaces the target again and again by two files of the same content, until killed. */
+static void replace_forever(const char *target)
+{
+    for (int i = 0;; i++) {
+        struct checkpoint_folder out = {0};
+        char content[3000];
+        char *path = NULL;
+        bool ok = checkpoint_folder_begin(&out, target, NULL) == COHORT_OK;
+        memset(content, 'a' + i % 26, sizeof content);
+        for (int f = 0; ok && f < 2; f++) {
+            ok = file_join(&path, out.temporary, f == 0 ? "1" : "2", NULL) == COHORT_OK &&
+                 file_write_atomic(path, content, sizeof content, NULL) == COHORT_OK;
+            mem_free(path);
+        }
+        if (!ok || checkpoint_folder_commit(&out, NULL) != COHORT_OK)
+            _exit(1);
+    }
+}
+
+/* Killed anywhere, the target is one whole version, and the next begin leaves no trace of the
+ * others. */
+static void test_killed(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300];
+    snprintf(target, sizeof target, "%s", in_folder("step"));
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    put_in(out.temporary, "1", "first");
+    put_in(out.temporary, "2", "first");
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    for (uint64_t round = 0; round < 40; round++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0)
+            replace_forever(target);
+        usleep(200 + rng_philox(1, RNG_TEST, round, 0).word[0] % 8000);
+        int result = -1;
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(child, &result, 0), child);
+        assert_true(WIFSIGNALED(result)); /* it did not stop at an error */
+        struct text one = {0};
+        struct text two = {0};
+        assert_int_equal(count_entries(target), 2);
+        assert_int_equal(file_read(in_folder("step/1"), 0, &one, &err), COHORT_OK);
+        assert_int_equal(file_read(in_folder("step/2"), 0, &two, &err), COHORT_OK);
+        assert_string_equal(one.data, two.data);
+        assert_true(one.length == 3000 || strcmp(one.data, "first") == 0);
+        text_free(&one);
+        text_free(&two);
+        assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+        checkpoint_folder_abandon(&out);
+        assert_int_equal(count_entries(folder), 1);
+    }
+}
+
+static cohort_status give_ones(void *context, const struct param *param, int64_t first,
+                               int64_t count, void *to, cohort_error *err)
+{
+    (void)context;
+    (void)param;
+    (void)first;
+    (void)err;
+    memset(to, 1, (size_t)count * 4);
+    return COHORT_OK;
+}
+
+/* The disk is full while weights are written over an older checkpoint, in one file or in shards:
+ * the child says so, and the older one is whole. */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct model_config config;
+    struct param_table table;
+    struct checkpoint_folder out = {0};
+    struct text before = {0};
+    char target[300];
+    snprintf(target, sizeof target, "%s", in_folder("final"));
+    assert_int_equal(model_config_preset(&config, "nano", 64, &err), COHORT_OK);
+    assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
+    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+    assert_int_equal(
+        checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, &err),
+        COHORT_OK);
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &before, &err), COHORT_OK);
+
+    for (int sharded = 0; sharded < 2; sharded++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            /* Enough for the shards of the embedding and of attention, not for the fifth,
+             * mlp.gate_proj alone. */
+            struct rlimit limit = {30000, 30000};
+            signal(SIGXFSZ, SIG_IGN);
+            if (setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
+                checkpoint_folder_begin(&out, target, &err) != COHORT_OK)
+                _exit(2);
+            cohort_status status = checkpoint_write_weights(
+                out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0, give_ones, NULL, &err);
+            bool named =
+                strstr(err.message, sharded ? "/model-00005-of-00014.safetensors: cannot write: "
+                                            : "/model.safetensors: cannot write: ") != NULL;
+            bool empty = count_entries(out.temporary) == 0;
+            checkpoint_folder_abandon(&out);
+            _exit(status == COHORT_ERR_IO && named && empty ? 0 : 1);
+        }
+        int result = -1;
+        assert_int_equal(waitpid(child, &result, 0), child);
+        assert_true(WIFEXITED(result));
+        assert_int_equal(WEXITSTATUS(result), 0);
+        assert_int_equal(count_entries(folder), 1);
+        assert_int_equal(count_entries(target), 1);
+        struct text after = {0};
+        assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &after, &err),
+                         COHORT_OK);
+        assert_int_equal(after.length, before.length);
+        assert_memory_equal(after.data, before.data, before.length);
+        text_free(&after);
+    }
+    text_free(&before);
+    param_table_free(&table);
+    model_config_free(&config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_copy_tokenizer, setup),
+        cmocka_unit_test_setup(test_folder, setup), cmocka_unit_test_setup(test_crash, setup),
+        cmocka_unit_test_setup(test_killed, setup), cmocka_unit_test_setup(test_full_disk, setup)};
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
