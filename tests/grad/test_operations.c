@@ -1,7 +1,8 @@
 /* Every backward operation of the backend table against central differences of its own forward, in
- * fp32, on every instruction set: embedding, matrix products (input and weight), RMS norm (with a row
- * list), q/k norm and rotation, attention over a tree, SwiGLU, head. tests/kernels compares the same
- * kernels with double references, element by element and in bf16; here no reference is involved.
+ * fp32, on every instruction set: embedding, matrix products (input and weight), RMS norm (with a
+ * row list), q/k norm and rotation, attention over a tree, SwiGLU, head. tests/kernels compares the
+ * same kernels with double references, element by element and in bf16; here no reference is
+ * involved.
  *
  * The scalar is the sum of outputs times fixed random weights; those weights are the gradient that
  * goes into the backward. */
@@ -25,7 +26,8 @@ struct operation {
     struct array in[MAX_ARRAYS], out[MAX_ARRAYS];
     void (*forward)(struct operation *);
     void (*backward)(struct operation *); /* adds to or writes in[].other, which starts at 0 */
-    double linear; /* step for an operation that is linear in each input: no curvature, so a long one */
+    double linear; /* step for an operation that is linear in each input: no curvature, so a long
+                      one */
     void *context;
 };
 
@@ -81,8 +83,8 @@ static void check_and_free(struct operation *op, const char *isa, struct tally *
                                     directions hardly see what goes wrong along it */
                 memcpy(a->copy, a->data, (size_t)a->n * sizeof *a->copy);
             tally_add(tally,
-                      directional_error(weighted_sum, op, a->data, a->copy + a->n, a->other, a->copy,
-                                        a->n, op->linear > 0 ? op->linear : 0x1p-7),
+                      directional_error(weighted_sum, op, a->data, a->copy + a->n, a->other,
+                                        a->copy, a->n, op->linear > 0 ? op->linear : 0x1p-7),
                       setting, a->name);
         }
     }
@@ -112,12 +114,13 @@ static void embed_forward_run(struct operation *op)
 
 static void embed_backward_run(struct operation *op)
 {
-    op->backend->ops->embed_backward(op->backend, &(struct embed_backward){.tokens = TOKENS,
-                                                                           .width = WIDTH,
-                                                                           .vocab = VOCAB,
-                                                                           .token = ids,
-                                                                           .dy = op->out[0].other,
-                                                                           .d_table = op->in[0].other});
+    op->backend->ops->embed_backward(op->backend,
+                                     &(struct embed_backward){.tokens = TOKENS,
+                                                              .width = WIDTH,
+                                                              .vocab = VOCAB,
+                                                              .token = ids,
+                                                              .dy = op->out[0].other,
+                                                              .d_table = op->in[0].other});
 }
 
 static void check_embed(struct backend *backend, const char *isa, struct tally *tally)
@@ -150,22 +153,22 @@ static void matmul_forward_run(struct operation *op)
 
 static void matmul_backward_run(struct operation *op)
 {
-    op->backend->ops->matmul_backward_input(
-        op->backend, &(struct matmul_backward_input){.w = op->context,
-                                                     .m = M,
-                                                     .dy = op->out[0].other,
-                                                     .dy_stride = STRIDE,
-                                                     .dx = op->in[0].other,
-                                                     .dx_type = DTYPE_F32});
-    op->backend->ops->matmul_backward_weight(op->backend,
-                                             &(struct matmul_backward_weight){.m = M,
-                                                                              .n = N,
-                                                                              .k = K,
-                                                                              .dy = op->out[0].other,
-                                                                              .dy_stride = STRIDE,
-                                                                              .x = op->in[0].data,
-                                                                              .type = DTYPE_F32,
-                                                                              .dw = op->in[1].other});
+    op->backend->ops->matmul_backward_input(op->backend,
+                                            &(struct matmul_backward_input){.w = op->context,
+                                                                            .m = M,
+                                                                            .dy = op->out[0].other,
+                                                                            .dy_stride = STRIDE,
+                                                                            .dx = op->in[0].other,
+                                                                            .dx_type = DTYPE_F32});
+    op->backend->ops->matmul_backward_weight(
+        op->backend, &(struct matmul_backward_weight){.m = M,
+                                                      .n = N,
+                                                      .k = K,
+                                                      .dy = op->out[0].other,
+                                                      .dy_stride = STRIDE,
+                                                      .x = op->in[0].data,
+                                                      .type = DTYPE_F32,
+                                                      .dw = op->in[1].other});
 }
 
 static void check_matmul(struct backend *backend, const char *isa, struct tally *tally)
@@ -268,13 +271,14 @@ static void qkv_forward_run(struct operation *op)
 
 static void qkv_backward_run(struct operation *op)
 {
-    op->backend->ops->qkv_backward(op->backend, &(struct qkv_backward){.forward = qkv_of(op),
-                                                                       .dq = op->out[0].other,
-                                                                       .dk = op->out[1].other,
-                                                                       .dv = op->out[2].other,
-                                                                       .d_qkv = op->in[0].other,
-                                                                       .d_q_gain = op->in[1].other,
-                                                                       .d_k_gain = op->in[2].other});
+    op->backend->ops->qkv_backward(op->backend,
+                                   &(struct qkv_backward){.forward = qkv_of(op),
+                                                          .dq = op->out[0].other,
+                                                          .dk = op->out[1].other,
+                                                          .dv = op->out[2].other,
+                                                          .d_qkv = op->in[0].other,
+                                                          .d_q_gain = op->in[1].other,
+                                                          .d_k_gain = op->in[2].other});
 }
 
 static void check_qkv(struct backend *backend, const char *isa, struct tally *tally)
@@ -300,16 +304,15 @@ static void check_qkv(struct backend *backend, const char *isa, struct tally *ta
     check_and_free(&op, isa, tally);
 }
 
-/* ---- Attention: a prompt of 66 with completions of 3 and 70, and a lone sequence of 5; so keys lie
- * in two and three chunks, and two spans. The log-sum-exp is no output of the decoder: no weight. ---- */
+/* ---- Attention: a prompt of 66 with completions of 3 and 70, and a lone sequence of 5; so keys
+ * lie in two and three chunks, and two spans. The log-sum-exp is no output of the decoder: no
+ * weight. ---- */
 
 enum { ATTENTION_ROWS = 66 + 3 + 70 + 5 };
-static const struct attention_span spans[] = {{0, 0, 66},  {0, 0, 66},   {66, 66, 3},
-                                              {0, 0, 66},  {66, 69, 70}, {0, 139, 5}};
-static const struct attention_seq seqs[] = {{0, 66, 0, 0, 1, 0},
-                                            {66, 3, 66, 1, 2, 0},
-                                            {69, 70, 66, 3, 2, 0},
-                                            {139, 5, 0, 5, 1, 1}};
+static const struct attention_span spans[] = {{0, 0, 66}, {0, 0, 66},   {66, 66, 3},
+                                              {0, 0, 66}, {66, 69, 70}, {0, 139, 5}};
+static const struct attention_seq seqs[] = {
+    {0, 66, 0, 0, 1, 0}, {66, 3, 66, 1, 2, 0}, {69, 70, 66, 3, 2, 0}, {139, 5, 0, 5, 1, 1}};
 
 static struct attention_forward attention_of(struct operation *op)
 {
@@ -364,11 +367,12 @@ static void check_attention(struct backend *backend, const char *isa, struct tal
 
 static void swiglu_forward_run(struct operation *op)
 {
-    op->backend->ops->swiglu_forward(op->backend, &(struct swiglu_forward){.tokens = TOKENS,
-                                                                           .width = WIDTH,
-                                                                           .gate_up = op->in[0].data,
-                                                                           .y = op->out[0].data,
-                                                                           .act = DTYPE_F32});
+    op->backend->ops->swiglu_forward(op->backend,
+                                     &(struct swiglu_forward){.tokens = TOKENS,
+                                                              .width = WIDTH,
+                                                              .gate_up = op->in[0].data,
+                                                              .y = op->out[0].data,
+                                                              .act = DTYPE_F32});
 }
 
 static void swiglu_backward_run(struct operation *op)
@@ -409,17 +413,18 @@ static void head_forward_run(struct operation *op)
 
 static void head_backward_run(struct operation *op)
 {
-    op->backend->ops->head_gradient(op->backend, &(struct head_gradient){.rows = TOKENS,
-                                                                         .vocab = VOCAB,
-                                                                         .logits = op->in[0].data,
-                                                                         .temperature = 0.7f,
-                                                                         .target = ids,
-                                                                         .lse = op->context,
-                                                                         .entropy = op->out[1].data,
-                                                                         .d_logp = op->out[0].other,
-                                                                         .d_entropy = op->out[1].other,
-                                                                         .d_logits = op->in[0].other,
-                                                                         .act = DTYPE_F32});
+    op->backend->ops->head_gradient(op->backend,
+                                    &(struct head_gradient){.rows = TOKENS,
+                                                            .vocab = VOCAB,
+                                                            .logits = op->in[0].data,
+                                                            .temperature = 0.7f,
+                                                            .target = ids,
+                                                            .lse = op->context,
+                                                            .entropy = op->out[1].data,
+                                                            .d_logp = op->out[0].other,
+                                                            .d_entropy = op->out[1].other,
+                                                            .d_logits = op->in[0].other,
+                                                            .act = DTYPE_F32});
 }
 
 static void check_head(struct backend *backend, const char *isa, struct tally *tally)
