@@ -13,6 +13,7 @@ bool cli_parse(cohort_options *options, int argc, char **argv);
 /* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C asks for a stop, a second one ends at once. */
 struct cli_terminal {
     bool interactive, line_open, output_failed;
+    bool output_closed; /* the reader of a pipe has gone (cohort ... | head): it knows, so nobody is told */
     double last_drawn, started;
     const char *phase;
 };

@@ -1,6 +1,7 @@
 /* cohort: the program. Picks the command, reads its options, runs it. */
 #include "cli.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,14 @@ static void print_usage(FILE *to)
     for (int i = 0; cohort_command_name((cohort_command)i) != NULL; i++)
         fprintf(to, "  %-10s %s\n", cohort_command_name((cohort_command)i), cohort_command_summary((cohort_command)i));
     fprintf(to, "\n'cohort COMMAND --help' explains a command's options. A first run: 'make demo' in the source tree.\n");
+}
+
+static int printed(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return EXIT_OK;
+    fprintf(stderr, "cohort: standard output could not be written: %s\n", strerror(errno));
+    return EXIT_FAILED;
 }
 
 static int print_help(cohort_command command)
@@ -22,7 +31,7 @@ static int print_help(cohort_command command)
     }
     fputs(text, stdout);
     cohort_free(text);
-    return EXIT_OK;
+    return printed();
 }
 
 static int print_docs(void)
@@ -35,7 +44,45 @@ static int print_docs(void)
     }
     fputs(text, stdout);
     cohort_free(text);
-    return EXIT_OK;
+    return printed();
+}
+
+/* Letters that must be changed, added or left out to make b of a. */
+static size_t distance(const char *a, const char *b)
+{
+    enum { LONGEST = 32 };
+    size_t row[LONGEST + 1], n = strlen(a), m = strlen(b);
+    if (n > LONGEST || m > LONGEST)
+        return LONGEST;
+    for (size_t j = 0; j <= m; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+static const char *nearest_command(const char *name)
+{
+    size_t best = 3; /* two slips at most */
+    const char *nearest = NULL;
+    for (int i = 0; cohort_command_name((cohort_command)i) != NULL; i++) {
+        const char *candidate = cohort_command_name((cohort_command)i);
+        size_t d = distance(name, candidate);
+        if (d < best && d < strlen(name)) {
+            best = d;
+            nearest = candidate;
+        }
+    }
+    return nearest;
 }
 
 static int run(cohort_options *options)
@@ -46,11 +93,18 @@ static int run(cohort_options *options)
     cli_terminal_begin(&terminal, &observer);
     cohort_status status = cohort_run(options, &observer, &err);
     cli_terminal_end(&terminal);
-    if (status != COHORT_OK)
+    if (status != COHORT_OK && !(status == COHORT_ERR_CANCELLED && terminal.output_failed))
         fprintf(stderr, "cohort: %s\n", err.message);
-    if (terminal.output_failed)
+    if (terminal.output_failed && !terminal.output_closed)
         fprintf(stderr, "cohort: standard output could not be written\n");
-    return status == COHORT_ERR_CANCELLED ? EXIT_INTERRUPTED : status == COHORT_OK && !terminal.output_failed ? EXIT_OK : EXIT_FAILED;
+    if (terminal.output_failed)
+        return EXIT_FAILED;
+    switch (status) {
+    case COHORT_OK: return EXIT_OK;
+    case COHORT_ERR_CANCELLED: return EXIT_INTERRUPTED;
+    case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */
+    default: return EXIT_FAILED;
+    }
 }
 
 int main(int argc, char **argv)
@@ -63,17 +117,24 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        if (argc > 2 && cohort_command_find(argv[2], &command)) /* cohort help grpo */
+            return print_help(command);
         print_usage(stdout);
-        return EXIT_OK;
+        return printed();
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("cohort %s\n", cohort_version());
-        return EXIT_OK;
+        return printed();
     }
     if (strcmp(argv[1], "--options-docs") == 0) /* makes docs/OPTIONS.md */
         return print_docs();
     if (!cohort_command_find(argv[1], &command)) {
-        fprintf(stderr, "cohort: there is no command '%s'\n\n", argv[1]);
+        const char *nearest = nearest_command(argv[1]);
+        if (nearest != NULL) {
+            fprintf(stderr, "cohort: there is no command '%.80s'; did you mean '%s'? ('cohort help' lists them)\n", argv[1], nearest);
+            return EXIT_USAGE;
+        }
+        fprintf(stderr, "cohort: there is no command '%.80s'\n\n", argv[1]);
         print_usage(stderr);
         return EXIT_USAGE;
     }

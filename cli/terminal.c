@@ -1,6 +1,7 @@
 /* What a person sees while work goes on. */
 #include "cli.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,8 +37,10 @@ static void output(void *context, const char *bytes, size_t length)
 {
     struct cli_terminal *terminal = context;
     clear_line(terminal);
-    if (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)
+    if (!terminal->output_failed && (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)) {
+        terminal->output_closed = !terminal->output_failed && errno == EPIPE;
         terminal->output_failed = true;
+    }
 }
 
 static void message(void *context, const char *text)

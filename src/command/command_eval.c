@@ -61,6 +61,11 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     if (options_is_set(options, "max_prompt_length") && options_int(options, "max_prompt_length") < room)
         room = (int32_t)options_int(options, "max_prompt_length");
     TRY_GOTO(prompt_set_load(&set, &session, data, limit, room, options_bool(options, "thinking"), err));
+    if (set.data.n_rows > (size_t)(INT32_MAX / n)) {
+        status = error_set(err, COHORT_ERR_ARGUMENT, "--n %d for %zu prompts: at most %d completions in all; lower --n or --eval-limit", (int)n,
+                           set.data.n_rows, INT32_MAX);
+        goto cleanup;
+    }
     int64_t total = (int64_t)set.data.n_rows * n;
     int32_t sequences = total < 64 ? (int32_t)total : 64;
     int32_t context = set.longest + C < session.model->max_context ? set.longest + C : session.model->max_context;
@@ -143,7 +148,7 @@ cohort_status command_score(struct options *options, const struct command_reward
         const json_t *json = data.rows[i].json;
         const char *completion = column_text(json, "completion"), *prompt = column_text(json, "prompt"), *reason = column_text(json, "finish_reason");
         if (completion == NULL) {
-            status = error_set(err, COHORT_ERR_FORMAT, "%s:%lld: expected a text column \"completion\" to score", path, (long long)data.rows[i].line);
+            status = error_set(err, COHORT_ERR_FORMAT, "%s:%lld: expected a text column \"completion\" to score", data.path, (long long)data.rows[i].line);
             goto cleanup;
         }
         rows[i] = (struct reward_row){.data = json,

@@ -14,6 +14,7 @@ struct prompt_row {
     struct text text;
     uint64_t stream;
     int64_t request;
+    int64_t line; /* of --batch */
 };
 
 struct generate {
@@ -82,12 +83,24 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     g->n_rows = data.n_rows;
     for (size_t i = 0; i < data.n_rows; i++) {
         char where[512];
-        snprintf(where, sizeof where, "%.480s:%lld", batch, (long long)data.rows[i].line);
+        g->rows[i].line = data.rows[i].line;
+        snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
         TRY_GOTO(session_prompt(&g->session, data.rows[i].json, where, chat, thinking, &g->rows[i].ids, &g->rows[i].text, err));
     }
 cleanup:
     dataset_free(&data);
     return status;
+}
+
+static cohort_status too_long(const struct generate *g, const struct prompt_row *row, cohort_error *err)
+{
+    const char *batch = options_string(g->options, "batch");
+    char where[512] = "--prompt";
+    if (batch != NULL)
+        snprintf(where, sizeof where, "%.480s:%lld", strcmp(batch, "-") == 0 ? "standard input" : batch, (long long)row->line);
+    return error_set(err, batch == NULL ? COHORT_ERR_ARGUMENT : COHORT_ERR_FORMAT,
+                     "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", where, row->ids.count,
+                     (int)g->session.model->max_context);
 }
 
 static cohort_status submit(struct generate *g, int32_t max_tokens, int32_t choosable, cohort_error *err)
@@ -147,7 +160,7 @@ static cohort_status print_ready(struct generate *g, cohort_error *err)
         else if (g->stream)
             status = text_append(&text, "\n", 1, err);
         else
-            status = text_printf(&text, err, "%s\n", c->text);
+            status = text_append(&text, c->text, c->text_length, err) == COHORT_OK ? text_append(&text, "\n", 1, err) : COHORT_ERR_MEMORY;
         if (status == COHORT_OK)
             observer_output(g->observer, &text);
         text_free(&text);
@@ -199,8 +212,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
     for (size_t i = 0; i < g.n_rows; i++) {
         int32_t length = (int32_t)g.rows[i].ids.count;
         if (length >= context) {
-            status = error_set(err, COHORT_ERR_ARGUMENT, "row %zu: the prompt has %d tokens, the model's context holds %d: shorten the prompt", i + 1,
-                               (int)length, (int)context);
+            status = too_long(&g, &g.rows[i], err);
             goto cleanup;
         }
         int32_t room = context - length < max_tokens ? context - length : max_tokens;

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_COMPLETIONS = 1 << 22 }; /* of a step: what fits 32-bit counts with room to spare */
-
 struct grpo_run {
     struct training t;
     struct scoring scoring;
@@ -70,6 +68,8 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     struct grpo_config *c = &run->grpo.config;
     double epsilon = options_float(o, "epsilon");
     int32_t n_stops = 0;
+    int32_t n_completions = 0;
+    TRY(session_batch_size(o, &n_completions, err));
     TRY(session_sampling(&run->t.session, o, &c->sampling, err));
     TRY(session_stops(o, &run->stops, &n_stops, err));
     c->group = (int32_t)options_int(o, "num_generations");
@@ -96,9 +96,6 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     c->reward_names = run->scoring.names;
     c->n_functions = run->scoring.n;
     run->prompts_per_step = (int32_t)options_int(o, "prompts_per_step");
-    if ((int64_t)run->prompts_per_step * c->group > MAX_COMPLETIONS)
-        return error_set(err, COHORT_ERR_ARGUMENT, "%d prompts x %d completions a step are more than %d; lower --prompts-per-step or --num-generations",
-                         (int)run->prompts_per_step, (int)c->group, (int)MAX_COMPLETIONS);
     run->save_steps = options_int(o, "save_steps");
     run->eval_steps = options_int(o, "eval_steps");
     run->eval_n = 1;

@@ -32,11 +32,12 @@ static cohort_status print_memory(const struct options *options, const struct mo
     enum dtype type = strcmp(dtype, "f32") == 0 || (strcmp(dtype, "auto") == 0 && c->dtype == DTYPE_F32) ? DTYPE_F32 : DTYPE_BF16;
     int32_t P = options_is_set(options, "max_prompt_length") ? (int32_t)options_int(options, "max_prompt_length") : 512;
     int32_t C = (int32_t)options_int(options, "max_completion_length"), group = (int32_t)options_int(options, "num_generations");
-    int32_t prompts = (int32_t)options_int(options, "prompts_per_step"), n = prompts * group;
+    int32_t prompts = (int32_t)options_int(options, "prompts_per_step"), n = 0;
     int64_t micro = options_int(options, "micro_batch_tokens");
     micro = micro < P + C ? P + C : micro;
+    TRY(session_batch_size(options, &n, err));
     size_t limit = 0, weights = model_weight_bytes(c, backend, type, err), state = model_train_bytes(params, type);
-    size_t pages = (size_t)(prompts * engine_pages(P, C, group)) * engine_page_bytes(c, type), buffers[2];
+    size_t pages = (size_t)prompts * (size_t)engine_pages(P, C, group) * engine_page_bytes(c, type), buffers[2];
     const enum decoder_mode modes[2] = {DECODER_TRAIN, DECODER_RECOMPUTE};
     for (int i = 0; i < 2; i++) {
         struct tree_runner runner = {0};
@@ -76,6 +77,8 @@ cohort_status command_info(struct options *options, const struct command_rewards
     struct backend *backend = NULL;
     struct text out = {0};
     cohort_status status = COHORT_OK;
+    if (dir != NULL && preset != NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
     TRY_GOTO(session_backend(&backend, options, err));
     if (dir != NULL)
         TRY_GOTO(model_config_load(&config, dir, err));

@@ -53,6 +53,14 @@ cohort_status command_init(struct options *options, const struct command_rewards
         return error_set(err, COHORT_ERR_ARGUMENT, "no folder given: pass --out DIR");
     if (file_exists(out))
         return error_set(err, COHORT_ERR_STATE, "%s: already exists; remove it or choose another --out", out);
+    if (source != NULL && !bytes) {
+        char *path = NULL;
+        TRY(file_join(&path, source, "tokenizer.json", err));
+        bool there = file_exists(path);
+        mem_free(path);
+        if (!there)
+            return error_set(err, COHORT_ERR_IO, "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'", source);
+    }
     TRY(read_shape(&config, options, bytes, err));
     enum dtype type = strcmp(options_string(options, "dtype"), "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
     struct checkpoint_init init = {.seed = (uint64_t)options_int(options, "seed"), .standard_deviation = 0.02f, .type = type};

@@ -3,6 +3,7 @@
 #include "command/json_rows.h"
 #include "command/session.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,6 +94,10 @@ static cohort_status print_rows(const struct scored *s, const struct dataset *da
                                .n_tokens = s->completions[i].n_tokens,
                                .finish_reason = json_string_value(json_object_get(row, "finish_reason"))};
         struct text text = {0};
+        for (int32_t t = 0; t < out.n_tokens; t++)
+            if (!isfinite(s->logp[i][t]))
+                return error_set(err, COHORT_ERR_NUMERIC, "%s:%lld: the log-prob of token %d is %g, expected a finite number; the weights are damaged",
+                                 data->path, (long long)data->rows[i].line, (int)t, (double)s->logp[i][t]);
         out.prompt = text_of(row, "prompt", &out.prompt_length);
         out.completion = text_of(row, "completion", &out.completion_length);
         cohort_status status = json_row_write(&out, &text, err);

@@ -34,7 +34,7 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
         struct token_list ids = {0};
         struct text text = {0};
         char where[512];
-        snprintf(where, sizeof where, "%.480s:%lld", path, (long long)data.rows[i].line);
+        snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
         status = session_prompt(session, data.rows[i].json, where, chat, options_bool(options, "thinking"), &ids, &text, err);
         if (status == COHORT_OK)
             status = print_ids(session->tokenizer, &ids, true, out, err);

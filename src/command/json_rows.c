@@ -87,8 +87,10 @@ cohort_status json_row_write(const struct json_row *row, struct text *out, cohor
         TRY(json_float_write(row->logprobs[i], out, err));
     }
     TRY(text_append(out, "]", 1, err));
-    if (row->finish_reason != NULL)
-        TRY(text_printf(out, err, ", \"finish_reason\": \"%s\"", row->finish_reason));
+    if (row->finish_reason != NULL) {
+        TRY(text_append(out, ", \"finish_reason\": ", 19, err));
+        TRY(json_string_write(row->finish_reason, strlen(row->finish_reason), out, err));
+    }
     return text_append(out, "}\n", 2, err);
 }
 

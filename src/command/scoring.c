@@ -83,12 +83,12 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
     TRY(mem_alloc(&set->texts, set->data.n_rows, sizeof *set->texts, "prompts", err));
     for (size_t i = 0; i < set->data.n_rows; i++) {
         char where[512];
-        snprintf(where, sizeof where, "%.480s:%lld", path, (long long)set->data.rows[i].line);
+        snprintf(where, sizeof where, "%.480s:%lld", set->data.path, (long long)set->data.rows[i].line);
         TRY(session_prompt(session, set->data.rows[i].json, where, false, thinking, &set->ids[i], &set->texts[i], err));
         int32_t n = set->ids[i].count > INT32_MAX ? INT32_MAX : (int32_t)set->ids[i].count;
         if (n > max_tokens)
-            return error_set(err, COHORT_ERR_ARGUMENT, "%s: the prompt has %d tokens, at most %d fit beside the completion; shorten it, remove the row, or lower "
-                             "--max-completion-length", where, (int)n, (int)max_tokens);
+            return error_set(err, COHORT_ERR_FORMAT, "%s: the prompt has %d tokens, at most %d fit beside the completion; shorten it, remove the row, lower "
+                             "--max-completion-length or raise --max-prompt-length", where, (int)n, (int)max_tokens);
         set->longest = n > set->longest ? n : set->longest;
     }
     return COHORT_OK;

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { MAX_BATCH = 1 << 22 }; /* completions of a step, or of an evaluation's prompt set */
+
 void observer_output(const cohort_observer *observer, const struct text *text)
 {
     if (observer->output != NULL && text->length > 0)
@@ -259,6 +261,16 @@ cohort_status session_prompt(const struct session *session, const json_t *row, c
     if (status != COHORT_OK)
         error_context(err, "%s: prompt", where);
     return status;
+}
+
+cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err)
+{
+    int64_t prompts = options_int(options, "prompts_per_step"), group = options_int(options, "num_generations");
+    if (prompts * group > MAX_BATCH)
+        return error_set(err, COHORT_ERR_ARGUMENT, "--prompts-per-step %lld times --num-generations %lld: a step has at most %d completions",
+                         (long long)prompts, (long long)group, (int)MAX_BATCH);
+    *n = (int32_t)(prompts * group);
+    return COHORT_OK;
 }
 
 cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err)

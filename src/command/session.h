@@ -45,6 +45,9 @@ void session_sampling_free(struct sampling_params *sampling);
 cohort_status session_prompt(const struct session *session, const json_t *row, const char *where, bool chat, bool thinking,
                              struct token_list *ids, struct text *text, cohort_error *err);
 
+/* Completions of a step: prompts_per_step times num_generations, within what a step can hold. */
+cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err);
+
 /* Stop strings of the options, or NULL; free with mem_free (the strings stay the options'). */
 cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err);
 

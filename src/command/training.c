@@ -10,7 +10,7 @@
 /* Options that a resumed run may change: they do not enter the numbers of a step. */
 static const char *const free_options[] = {"out", "resume", "steps", "epochs", "save_steps", "save_total_limit", "eval_data", "eval_steps",
                                            "eval_limit", "eval_temperature", "threads", "memory_limit", "log_completions", "config", "device",
-                                           "reward_timeout", "model", "recompute"};
+                                           "reward_timeout", "recompute"};
 
 static bool is_free(const char *line, size_t length)
 {
@@ -95,8 +95,10 @@ static cohort_status check_options(const struct training *t, const char *ours, c
     TRY_GOTO(file_read(path, 1 << 20, &theirs, err));
     const char *a = theirs.data, *b = ours;
     while (*a != '\0' && *b != '\0' && strcspn(a, "\n") == strcspn(b, "\n") && strncmp(a, b, strcspn(a, "\n")) == 0) {
-        a += strcspn(a, "\n") + 1;
-        b += strcspn(b, "\n") + 1;
+        a += strcspn(a, "\n");
+        b += strcspn(b, "\n");
+        a += *a == '\n'; /* a file of others may end without one */
+        b += *b == '\n';
     }
     if (*a != '\0' || *b != '\0')
         status = error_set(err, COHORT_ERR_STATE,

@@ -161,6 +161,10 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
         if (request->prompt[i] < 0 || request->prompt[i] >= e->model->config.vocab_size)
             return error_set(err, COHORT_ERR_ARGUMENT, "prompt token %d is %d, expected an id from 0 to %d", (int)i,
                              (int)request->prompt[i], (int)e->model->config.vocab_size - 1);
+    for (int32_t i = 0; i < request->sampling.n_bias; i++)
+        if (request->sampling.bias_id[i] < 0 || request->sampling.bias_id[i] >= e->model->config.vocab_size)
+            return error_set(err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
+                             (int)request->sampling.bias_id[i], (int)e->model->config.vocab_size - 1);
     int32_t max_tokens = request->max_tokens;
     if (max_tokens > context - request->n_prompt)
         max_tokens = context - request->n_prompt;

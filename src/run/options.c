@@ -63,10 +63,26 @@ static size_t name_distance(const char *a, const char *b, size_t limit)
     return row[m];
 }
 
+/* "info, grpo": the commands that know the name. */
+static const char *owners(const struct option_spec *table, size_t count, const char *name,
+                          char list[128])
+{
+    list[0] = '\0';
+    for (unsigned c = 0; options_command_name(c) != NULL; c++)
+        for (size_t i = 0; i < count; i++)
+            if (same_name(table[i].name, name) && (table[i].commands & (1u << c)) != 0) {
+                strcat(list, list[0] == '\0' ? "" : ", ");
+                strcat(list, options_command_name(c)); /* all ten are 67 bytes */
+                break;
+            }
+    return list;
+}
+
 cohort_status options_unknown(const struct options *options, const char *name, const char *origin,
                               cohort_error *err)
 {
     const char *command = "cohort";
+    char list[128];
     for (unsigned i = 0; options_command_name(i) != NULL; i++)
         if (options->command == (enum option_command)(1 << i))
             command = options_command_name(i);
@@ -74,12 +90,9 @@ cohort_status options_unknown(const struct options *options, const char *name, c
     const struct option_spec *table = options_table(&count);
     for (size_t i = 0; i < count; i++)
         if (same_name(table[i].name, name))
-            for (unsigned c = 0; options_command_name(c) != NULL; c++)
-                if ((table[i].commands & (1u << c)) != 0)
-                    return error_set(
-                        err, COHORT_ERR_ARGUMENT,
-                        "%s: '%s' is not an option of %s (it is one of %s); leave it out", origin,
-                        table[i].name, command, options_command_name(c));
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "%s: '%s' is not an option of %s (it is one of %s); leave it out",
+                             origin, table[i].name, command, owners(table, count, name, list));
     /* A slip of a letter or two, or a third of a long name, is worth a guess. */
     size_t limit = strlen(name) / 3 < 2 ? 2 : strlen(name) / 3;
     size_t best = limit + 1;

@@ -18,6 +18,38 @@ static const char *const summaries[] = {
     "measure speed",
 };
 
+/* What a command cannot do without, and what its results look like. */
+static const char *const usages[] = {
+    "--model DIR (--prompt TEXT | --batch FILE.jsonl)",
+    "--model DIR --batch FILE.jsonl",
+    "--model DIR (--prompt TEXT | --batch FILE.jsonl)",
+    "[--model DIR | --preset NAME] [--memory]",
+    "(--preset NAME | --config FILE) --tokenizer DIR --out DIR",
+    "--model DIR --data FILE.jsonl --out runs/NAME",
+    "--model DIR --data FILE.jsonl --reward NAME --out runs/NAME",
+    "--model DIR --data FILE.jsonl --reward NAME",
+    "--data FILE.jsonl --reward NAME",
+    "[--kind NAME]",
+};
+static const char *const results[] = {
+    "Prints the text of --prompt's completion as it comes; of --batch, and with --format jsonl, a JSON "
+    "line for each completion: index, completion_index, prompt, completion, prompt_tokens, tokens, "
+    "logprobs, finish_reason (eos, stop, length or cancelled).",
+    "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with "
+    "logprobs. Needs no tokenizer files.",
+    "Prints an id and its text a line; of --batch, and with --format jsonl, {\"tokens\": [...]}.",
+    "Prints what computes here, what the model is, and with --memory what a run of grpo would take.",
+    "Writes config.json, model.safetensors and the tokenizer's files.",
+    "The loss is on the completion (of messages: the last one). Writes checkpoints, metrics.jsonl and "
+    "final/ into the run folder. Ctrl-C saves a checkpoint; the same command with --resume goes on.",
+    "Writes checkpoints, metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; the "
+    "same command with --resume goes on.",
+    "Prints the metrics; with --format jsonl every completion with its rewards, then the metrics.",
+    "Prints a JSON line a row: index, rewards by name (null: unscorable) and reward, their weighted "
+    "sum.",
+    "Prints each measurement beside the limit of this machine.",
+};
+
 /* What stands after the flag. */
 static const char *placeholder(const struct option_spec *spec)
 {
@@ -76,16 +108,16 @@ cleanup:
     return status;
 }
 
-/* Appends words from column on, broken before WIDTH, continued at HELP_COLUMN. */
-static cohort_status append_wrapped(const char *words, size_t column, struct text *out,
-                                    cohort_error *err)
+/* Appends words from column on, broken before WIDTH, continued at indent. */
+static cohort_status append_wrapped(const char *words, size_t column, size_t indent,
+                                    struct text *out, cohort_error *err)
 {
     bool first = true;
     for (const char *at = words; *at != '\0';) {
         size_t n = strcspn(at, " ");
         if (!first && column + 1 + n > WIDTH) {
-            TRY(text_printf(out, err, "\n%*s", HELP_COLUMN, ""));
-            column = HELP_COLUMN;
+            TRY(text_printf(out, err, "\n%*s", (int)indent, ""));
+            column = indent;
         } else if (!first) {
             TRY(text_append(out, " ", 1, err));
             column++;
@@ -116,7 +148,7 @@ static cohort_status append_option(const struct option_spec *spec, struct text *
         TRY_GOTO(text_printf(out, err, "\n%*s", HELP_COLUMN, ""));
     else
         TRY_GOTO(text_printf(out, err, "%*s", HELP_COLUMN - (int)flag.length, ""));
-    TRY_GOTO(append_wrapped(words.data, HELP_COLUMN, out, err));
+    TRY_GOTO(append_wrapped(words.data, HELP_COLUMN, HELP_COLUMN, out, err));
 cleanup:
     text_free(&flag);
     text_free(&words);
@@ -128,10 +160,14 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
     const char *group = "";
+    bool lists = false;
     for (unsigned i = 0; options_command_name(i) != NULL; i++)
-        if (command == (enum option_command)(1 << i))
-            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s [OPTIONS]\n",
-                            options_command_name(i), summaries[i], options_command_name(i)));
+        if (command == (enum option_command)(1 << i)) {
+            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s %s [OPTIONS]\n\n",
+                            options_command_name(i), summaries[i], options_command_name(i),
+                            usages[i]));
+            TRY(append_wrapped(results[i], 0, 0, out, err));
+        }
     for (size_t i = 0; i < count; i++) {
         if ((table[i].commands & (unsigned)command) == 0)
             continue;
@@ -140,7 +176,10 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
             TRY(text_printf(out, err, "\n%s\n", group));
         }
         TRY(append_option(&table[i], out, err));
+        lists = lists || table[i].type == OPTION_LIST;
     }
+    if (!lists)
+        return COHORT_OK;
     return text_printf(out, err,
                        "\nA list is given with commas; write \\, for a comma within an item.\n");
 }

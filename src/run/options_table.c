@@ -14,7 +14,9 @@
 #define FOR_REWARD (FOR_GRPO | FOR_EVAL | FOR_SCORE)
 #define FOR_YAML   (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
 
-#define MANY 2147483647.0 /* no upper bound worth stating: counts are 32 bits wide */
+#define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
+/* Counts of tokens and rows: beyond any machine, and sums and products of two of them stay in 64 bits, of one and a context in 32. */
+#define COUNT 268435456
 #define BIG  DBL_MAX
 #define TINY DBL_MIN /* more than zero */
 
@@ -54,15 +56,22 @@ static const struct option_spec table[] = {
            "config.json with the shape of the model, in place of --preset"),
     STRING("tokenizer", NULL, FOR_INIT, "Model",
            "folder to copy the tokenizer files from, or 'bytes' for a byte-level one"),
-    ENUM("dtype", "auto", "auto|bf16|f32", FOR_COMPUTE | FOR_INIT, "Model",
+    ENUM("dtype", "auto", "auto|bf16|f32", FOR_COMPUTE, "Model",
          "type of weights and activations; auto: as the checkpoint has it"),
+    ENUM("dtype", "auto", "auto|bf16|f32", FOR_INIT, "Model", "type of the weights; auto: bf16"),
 
     /* Data */
     STRING("prompt", NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", "prompt text; '-' reads standard input"),
-    STRING("batch", NULL, FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE, "Data",
-           "JSONL file with one request a line; '-' reads standard input"),
-    STRING("data", NULL, FOR_TRAIN | FOR_EVAL | FOR_SCORE, "Data",
-           "JSONL file of rows; '-' reads standard input"),
+    STRING("batch", NULL, FOR_GENERATE | FOR_TOKENIZE, "Data",
+           "JSONL rows with prompt or messages; '-' reads standard input"),
+    STRING("batch", NULL, FOR_LOGPROBS, "Data",
+           "JSONL rows with prompt_tokens and tokens; '-' reads standard input"),
+    STRING("data", NULL, FOR_SFT, "Data",
+           "JSONL rows with messages, prompt and completion, or text; '-' reads standard input"),
+    STRING("data", NULL, FOR_GRPO | FOR_EVAL, "Data",
+           "JSONL rows with prompt or messages, and what rewards read (answer); '-': standard input"),
+    STRING("data", NULL, FOR_SCORE, "Data",
+           "JSONL rows with completion, and what rewards read (answer, prompt); '-': standard input"),
     STRING("eval_data", NULL, FOR_TRAIN, "Data", "JSONL file of held-out rows to evaluate on"),
     INT("eval_steps", "0", 0, MANY, FOR_TRAIN, "Data",
         "evaluate every N optimizer steps; 0: only before and after"),
@@ -74,7 +83,7 @@ static const struct option_spec table[] = {
            "put text prompts through the chat template; unset: only generate --prompt, if there is one"),
     SWITCH("thinking", "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data",
            "let the model think before it answers (enable_thinking of the chat template)"),
-    INT("max_length", "1024", 1, MANY, FOR_SFT, "Data",
+    INT("max_length", "1024", 1, COUNT, FOR_SFT, "Data",
         "tokens of a row, prompt and completion; longer ones are cut at the end"),
 
     /* Reward */
@@ -88,22 +97,24 @@ static const struct option_spec table[] = {
           "seconds an exec: program may take for a batch"),
 
     /* Rollout */
-    INT("num_generations", "8", 2, 4096, FOR_PLAN, "Rollout", "completions per prompt (the group)"),
-    INT("prompts_per_step", "8", 1, 65536, FOR_PLAN, "Rollout", "prompts of one generation batch"),
-    INT("max_completion_length", "512", 1, MANY, FOR_PLAN | FOR_EVAL, "Rollout",
+    INT("num_generations", "8", 2, 65536, FOR_PLAN, "Rollout", "completions per prompt (the group)"),
+    INT("prompts_per_step", "8", 1, COUNT, FOR_PLAN, "Rollout", "prompts of one generation batch"),
+    INT("max_completion_length", "512", 1, COUNT, FOR_PLAN | FOR_EVAL, "Rollout",
         "tokens of a completion at most"),
     /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
-    INT("max_completion_length", "256", 1, MANY, FOR_GENERATE, "Rollout",
+    INT("max_completion_length", "256", 1, COUNT, FOR_GENERATE, "Rollout",
         "tokens of a completion at most (also --max-tokens)"),
-    INT("max_prompt_length", NULL, 1, MANY, FOR_PLAN | FOR_EVAL, "Rollout",
+    INT("max_prompt_length", NULL, 1, COUNT, FOR_PLAN | FOR_EVAL, "Rollout",
         "tokens of a prompt at most, a longer one is an error; unset: what the context leaves"),
     INT("n", "1", 1, 65536, FOR_GENERATE | FOR_EVAL, "Rollout", "completions per prompt"),
     /* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
-    FLOAT("temperature", "1.0", 0, 100, FOR_GENERATE | FOR_LOGPROBS | FOR_EVAL, "Rollout",
-          "divides the logits; 0 takes the most likely token"),
+    FLOAT("temperature", "1.0", 0, 100, FOR_GENERATE | FOR_EVAL, "Rollout",
+          "divides the logits; 0 takes the most likely token (its log-prob is that at 1)"),
+    FLOAT("temperature", "1.0", 0, 100, FOR_LOGPROBS, "Rollout",
+          "divides the logits, as it did in sampling; 0: as 1"),
     FLOAT("temperature", "1.0", 0.01, 100, FOR_GRPO, "Rollout",
           "divides the logits, in sampling and in training alike"),
-    INT("top_k", "0", 0, MANY, FOR_SAMPLE, "Rollout", "keep the k most likely tokens; 0: all"),
+    INT("top_k", "0", 0, COUNT, FOR_SAMPLE, "Rollout", "keep the k most likely tokens; 0: all"),
     FLOAT("top_p", "1.0", TINY, 1, FOR_SAMPLE, "Rollout",
           "keep the most likely tokens that together reach this probability; 1: all"),
     FLOAT("min_p", "0", 0, 1, FOR_SAMPLE, "Rollout",
@@ -114,15 +125,15 @@ static const struct option_spec table[] = {
           "XTC drops all tokens above this probability but the least likely of them"),
     FLOAT("repetition_penalty", "1.0", 0.01, 100, FOR_SAMPLE, "Rollout",
           "divides positive logits of recent tokens and multiplies negative ones; 1: off"),
-    INT("repetition_context", "20", 1, MANY, FOR_SAMPLE, "Rollout",
+    INT("repetition_context", "20", 1, COUNT, FOR_SAMPLE, "Rollout",
         "tokens that repetition_penalty looks back"),
     FLOAT("presence_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
           "subtracted from the logit of each recent token once; 0: off"),
-    INT("presence_context", "20", 1, MANY, FOR_SAMPLE, "Rollout",
+    INT("presence_context", "20", 1, COUNT, FOR_SAMPLE, "Rollout",
         "tokens that presence_penalty looks back"),
     FLOAT("frequency_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
           "subtracted from the logit of a recent token for each time it occurred; 0: off"),
-    INT("frequency_context", "20", 1, MANY, FOR_SAMPLE, "Rollout",
+    INT("frequency_context", "20", 1, COUNT, FOR_SAMPLE, "Rollout",
         "tokens that frequency_penalty looks back"),
     LIST("logit_bias", OPTIONS_ID_NUMBER, FOR_SAMPLE, "Rollout",
          "numbers added to the logits of token ids, for example 151645:-2.5"),
@@ -172,14 +183,16 @@ static const struct option_spec table[] = {
           "decoupled weight decay, times the learning rate"),
     FLOAT("max_grad_norm", "1.0", 0, BIG, FOR_TRAIN, "Optimizer",
           "the gradient is scaled down to this norm; 0: no clipping"),
-    INT("batch_size", "8", 1, 1048576, FOR_SFT, "Optimizer", "rows of one optimizer step"),
-    INT("micro_batch_tokens", "2048", 1, MANY, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
+    INT("batch_size", "8", 1, COUNT, FOR_SFT, "Optimizer", "rows of one optimizer step"),
+    INT("micro_batch_tokens", "2048", 1, COUNT, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
         "tokens of one forward and backward pass; sets memory, not results"),
     ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_BENCH, "Optimizer",
          "compute activations again in the backward to save memory; auto: if it must"),
 
     /* Run */
-    STRING("out", NULL, FOR_INIT | FOR_TRAIN, "Run", "folder to write; a new one, or --resume"),
+    STRING("out", NULL, FOR_INIT, "Run", "folder to write the checkpoint into; it must not exist"),
+    STRING("out", NULL, FOR_TRAIN, "Run",
+           "run folder to write: a new one, or with --resume the one to go on with"),
     STRING("config", NULL, FOR_YAML, "Run",
            "YAML file of options, one 'name: value' a line; flags win over it"),
     INT("steps", NULL, 1, MANY, FOR_TRAIN, "Run",
@@ -196,10 +209,12 @@ static const struct option_spec table[] = {
            "write every completion with its rewards into the run folder"),
     INT("seed", "42", 0, OPTIONS_INT_MAX, FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run",
         "all randomness follows from this"),
-    ENUM("format", "text", "text|jsonl", FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run", "form of what is printed"),
+    ENUM("format", "text", "text|jsonl", FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run",
+         "form of what is printed; with --batch always jsonl"),
     SWITCH("memory", "false", FOR_INFO, "Run", "print the memory plan"),
     LIST("kind", "gemm|prefill|decode|train|grpo", FOR_BENCH, "Run",
          "what to measure; unset: all of them"),
+    SWITCH("quick", "false", FOR_BENCH, "Run", "fewer tokens and repetitions: a look, not a measurement"),
 
     /* Machine */
     INT("threads", "0", 0, 4096, FOR_COMPUTE, "Machine",

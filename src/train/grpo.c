@@ -135,7 +135,7 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
                                                 .logp_old = iteration == 0 ? NULL : completion->logp,
                                                 .logp_ref = data->reference == NULL ? NULL : data->reference[row],
                                                 .entropy = entropy,
-                                .d_logp = d_logp},
+                                                .d_logp = d_logp},
                         sums);
     for (int32_t t = 0; t < n; t++) {
         if (!isfinite(d_logp[t]) || !isfinite(logp[t]))
