@@ -38,11 +38,22 @@ static cohort_status binding_options(const char *yaml, struct text *out, cohort_
     return COHORT_OK;
 }
 
+/* A crash may have left half-written folders, of checkpoints and of final. */
+static cohort_status recover(const char *out, cohort_error *err)
+{
+    char *checkpoints = NULL;
+    TRY(file_join(&checkpoints, out, "checkpoints", err));
+    cohort_status status = checkpoint_folders_recover(checkpoints, err);
+    mem_free(checkpoints);
+    return status == COHORT_OK ? checkpoint_folders_recover(out, err) : status;
+}
+
 static cohort_status find_resume(struct training *t, const char *out, cohort_error *err)
 {
     const char *resume = options_string(t->options, "resume");
     if (resume == NULL || strcmp(resume, "false") == 0)
         return COHORT_OK;
+    TRY(recover(out, err));
     if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
         TRY(run_folder_latest(out, &t->resume_dir, err));
         if (t->resume_dir == NULL)
