@@ -92,7 +92,7 @@ same()
 # field NAME <rows: a number, text or list of each row, as it stands
 field()
 {
-    sed -n 's/.*"'"$1"'": \(\[[^]]*\]\|"\([^"\\]\|\\.\)*"\|[^],}]*\).*/\1/p'
+    sed -n 's#.*"'"$1"'": \(\[[^]]*\]\|"\([^"\\]\|\\.\)*"\|[^],}]*\).*#\1#p'
 }
 
 # The step records without what depends on the clock.

@@ -11,8 +11,7 @@ echo $$ >reward.pid
 batch=0 answer=
 while IFS= read -r line; do
     if [ -n "$line" ]; then
-        sum=$(printf '%s' "$line" | cksum)
-        answer="$answer$((${sum%% *} % 7))
+        answer="$answer$((${#line} % 7))
 "
         continue
     fi
