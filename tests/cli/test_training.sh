@@ -65,7 +65,7 @@ train r2 --reward 'exec:sh reward.sh' --steps 2 --log-completions --num-iteratio
 same r/completions.jsonl r2/completions.jsonl
 differs "$(cksum <r/final/model.safetensors)" "$(cksum <m/model.safetensors)" "trained weights"
 
-# --- every loss: type x scale x level, each with four settings of the rest that meet in every pair ---
+# --- every loss: type x scale x level, each with two of four settings of the rest, in turn ---
 NAMES="loss grad_norm learning_rate reward reward_std frac_reward_zero_std entropy num_tokens step_time completions/mean_length
     completions/min_length completions/max_length completions/clipped_ratio completions/mean_terminated_length
     completions/min_terminated_length completions/max_terminated_length clip_ratio/low_mean clip_ratio/low_min clip_ratio/high_mean
@@ -81,7 +81,10 @@ every_name()
               if (at == 0 || value !~ /^-?[0-9.]+(e[-+][0-9]+)?$/) print NR, name[i], value
           } }' r/metrics.jsonl
 }
-losses=
+REST=('0 1
+0.1 2 --delta 1.5' '0.1 1 --epsilon 0.001 --epsilon-high 0.002
+0 2 --mask-truncated-completions --delta 2')
+turn=0 losses=
 for type in grpo bnpo dr_grpo dapo; do
     for scale in group batch none; do
         for level in token sequence; do
@@ -101,13 +104,10 @@ for type in grpo bnpo dr_grpo dapo; do
                 within "$(metric r grad_norm | cut -d' ' -f1)" 1e-6 1e6 "grad_norm of $what"
                 losses="$losses$(metric r grad_norm | cut -d' ' -f1) $(metric r loss | cut -d' ' -f2) $type $scale $level $beta
 "
-            done <<'REST'
-0 1
-0.1 2 --delta 1.5
-0.1 1 --epsilon 0.001 --epsilon-high 0.002
-0 2 --mask-truncated-completions --delta 2
-REST
+            done <<<"${REST[turn]}"
+            turn=$((1 - turn))
         done
+        turn=$((1 - turn)) # so that each level and each scale meets every setting
     done
 done
 # The switches are not without effect: gradients of the first step differ between types and between scales.

@@ -95,7 +95,7 @@ garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo NaN; do
 garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo 1e999; done; fi; done' '1e999'
 garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo "[1]"; done; fi; done' '\[1\]'
 garbage 'while read l; do if [ -z "$l" ]; then echo 1; fi; done' '1 of 4|0.5 s'
-garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4 5 6; do echo 1; done; fi; done; sleep 9' 'more|too many|answer'
+garbage 'while read l; do if [ -z "$l" ]; then printf "1\n1\n1\n1\n1\n1\n"; fi; done; sleep 9' 'more|too many|answer'
 garbage 'yes' 'y'
 garbage 'head -c 3000000 /dev/zero | tr "\0" 1; sleep 9' 'line|long|limit'
 garbage 'no-such-program-here' 'not found'
