@@ -291,6 +291,10 @@ struct backend_ops {
     void (*weight_refresh)(struct backend *, struct weight *);
     void (*weight_destroy)(struct backend *, struct weight *);
 
+    /* Operations return nothing: what went wrong in one (scratch that could not be had; later, a device) is kept, and is what this returns from
+     * then on. Called before results are believed: after a micro-batch, after a step of the engine. */
+    cohort_status (*check)(struct backend *, cohort_error *);
+
     void (*matmul_forward)(struct backend *, const struct matmul_forward *);
     void (*matmul_backward_input)(struct backend *, const struct matmul_backward_input *);
     void (*matmul_backward_weight)(struct backend *, const struct matmul_backward_weight *);

@@ -54,7 +54,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE.jsonl");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, err));
-    TRY_GOTO(session_sampling(options, &sampling, err));
+    TRY_GOTO(session_sampling(&session, options, &sampling, err));
     TRY_GOTO(session_stops(options, &stops, &n_stops, err));
     size_t limit = options_is_set(options, "eval_limit") ? (size_t)options_int(options, "eval_limit") : 0;
     int32_t room = session.model->max_context - 1;

@@ -203,7 +203,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
     int32_t max_tokens = (int32_t)options_int(options, "max_completion_length"), longest = 0;
     cohort_status status = COHORT_OK;
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, err));
-    TRY_GOTO(session_sampling(options, &g.sampling, err));
+    TRY_GOTO(session_sampling(&g.session, options, &g.sampling, err));
     TRY_GOTO(session_stops(options, &g.stops, &g.n_stops, err));
     TRY_GOTO(read_rows(&g, err));
     choose_streams(&g);

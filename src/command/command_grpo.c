@@ -70,7 +70,7 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     int32_t n_stops = 0;
     int32_t n_completions = 0;
     TRY(session_batch_size(o, &n_completions, err));
-    TRY(session_sampling(o, &c->sampling, err));
+    TRY(session_sampling(&run->t.session, o, &c->sampling, err));
     TRY(session_stops(o, &run->stops, &n_stops, err));
     c->group = (int32_t)options_int(o, "num_generations");
     c->max_completion_length = (int32_t)options_int(o, "max_completion_length");
@@ -256,6 +256,8 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     }
     memset(run->metrics, 0, (size_t)n_iterations * sizeof *run->metrics);
     TRY_GOTO(grpo_step(grpo, run->prompts, run->prompts_per_step, &batch, run->metrics, err));
+    if (grpo->warning[0] != '\0')
+        observer_message(t->observer, "%s (%lld so far)", grpo->warning, (long long)grpo->skipped);
     t->state.step += n_iterations;
     t->state.skipped = grpo->skipped;
     t->state.batches = grpo->batches;

@@ -84,6 +84,8 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     TRY(sft_step(&run->sft, run->trees, (int32_t)run->batch_size, &metrics, err));
     t->state.step++;
     t->state.batches++;
+    if (run->sft.skipped > t->state.skipped)
+        observer_message(t->observer, "update skipped: the gradient norm is %g (%lld so far)", metrics_get(&metrics, "grad_norm"), (long long)run->sft.skipped);
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;

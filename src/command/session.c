@@ -159,14 +159,33 @@ static cohort_status read_bias(const char *item, int32_t *id, float *bias, cohor
     return error_set(err, COHORT_ERR_ARGUMENT, "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);
 }
 
-cohort_status session_sampling(const struct options *options, struct sampling_params *sampling, cohort_error *err)
+/* The ids of a newline, then the EOS ids. */
+static cohort_status xtc_special_ids(const struct session *session, int32_t **ids, int32_t *count, cohort_error *err)
+{
+    const struct model_config *c = &session->model->config;
+    struct token_list list = {0};
+    cohort_status status = tokenizer_encode(session->tokenizer, "\n", 1, false, &list, err);
+    for (int32_t i = 0; i < c->n_eos && status == COHORT_OK; i++) {
+        status = mem_grow(&list.ids, &list.capacity, list.count + 1, sizeof *list.ids, "special ids", err);
+        if (status == COHORT_OK)
+            list.ids[list.count++] = c->eos_ids[i];
+    }
+    if (status != COHORT_OK)
+        token_list_free(&list);
+    *ids = list.ids;
+    *count = (int32_t)list.count;
+    return status;
+}
+
+cohort_status session_sampling(const struct session *session, const struct options *options, struct sampling_params *sampling, cohort_error *err)
 {
     size_t n = options_list_count(options, "logit_bias");
-    int32_t *ids = NULL;
+    int32_t *ids = NULL, *special = NULL, n_special = 0;
     float *bias = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&ids, n, sizeof *ids, "logit bias", err));
     TRY_GOTO(mem_alloc(&bias, n, sizeof *bias, "logit bias", err));
+    TRY_GOTO(xtc_special_ids(session, &special, &n_special, err));
     for (size_t i = 0; i < n; i++)
         TRY_GOTO(read_bias(options_list_item(options, "logit_bias", i), &ids[i], &bias[i], err));
     *sampling = (struct sampling_params){.temperature = (float)options_float(options, "temperature"),
@@ -176,6 +195,8 @@ cohort_status session_sampling(const struct options *options, struct sampling_pa
                                          .min_tokens_to_keep = 1,
                                          .xtc_probability = (float)options_float(options, "xtc_probability"),
                                          .xtc_threshold = (float)options_float(options, "xtc_threshold"),
+                                         .xtc_special = special,
+                                         .n_xtc_special = n_special,
                                          .repetition_penalty = (float)options_float(options, "repetition_penalty"),
                                          .presence_penalty = (float)options_float(options, "presence_penalty"),
                                          .frequency_penalty = (float)options_float(options, "frequency_penalty"),
@@ -189,6 +210,7 @@ cohort_status session_sampling(const struct options *options, struct sampling_pa
 cleanup:
     mem_free(ids);
     mem_free(bias);
+    mem_free(special);
     return status;
 }
 
@@ -196,6 +218,8 @@ void session_sampling_free(struct sampling_params *sampling)
 {
     mem_free((void *)(uintptr_t)sampling->bias_id);
     mem_free((void *)(uintptr_t)sampling->bias);
+    mem_free((void *)(uintptr_t)sampling->xtc_special);
+    sampling->xtc_special = NULL;
     sampling->bias_id = NULL;
     sampling->bias = NULL;
 }

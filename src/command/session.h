@@ -36,8 +36,8 @@ cohort_status session_memory_limit(const struct options *options, size_t *bytes,
 cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
                              int32_t max_context, int32_t prefill_tokens, struct engine **out, cohort_error *err);
 
-/* Sampling parameters from the options; *bias_* are allocated (mem_free). */
-cohort_status session_sampling(const struct options *options, struct sampling_params *sampling, cohort_error *err);
+/* Sampling parameters from the options; XTC spares the newline and the EOS ids, as MLX-LM's does. Free with session_sampling_free. */
+cohort_status session_sampling(const struct session *session, const struct options *options, struct sampling_params *sampling, cohort_error *err);
 void session_sampling_free(struct sampling_params *sampling);
 
 /* A data row's prompt as ids: "prompt" as text (as it stands, or through the chat template with chat), "prompt" as a list of messages, or

@@ -170,6 +170,33 @@ cleanup:
     return status;
 }
 
+cohort_status model_create(struct model **out, struct backend *backend, const struct model_config *config, enum dtype type, int32_t max_context,
+                           checkpoint_fetch *fetch, void *context, cohort_error *err)
+{
+    enum { PART = 1 << 16 }; /* elements fetched at a time */
+    struct model *model = NULL;
+    void *part = NULL;
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    TRY(mem_alloc(&part, PART, dtype_bytes(type), "part of a tensor", err));
+    TRY_GOTO(model_prepare(&model, backend, config, type, max_context, err));
+    for (int32_t i = 0; i < model->params.n_params; i++) {
+        const struct param *param = &model->params.params[i];
+        for (int64_t first = 0; first < param->count; first += PART) {
+            int64_t count = param->count - first < PART ? param->count - first : PART;
+            TRY_GOTO(fetch(context, param, first, count, part, err));
+            TRY_GOTO(store_part(model, param, first, count, part, err));
+        }
+    }
+    TRY_GOTO(pack_weights(model, err));
+    *out = model;
+    model = NULL;
+cleanup:
+    mem_free(part);
+    model_destroy(model);
+    return status;
+}
+
 cohort_status model_clone(struct model **out, const struct model *from, cohort_error *err)
 {
     struct backend *be = from->backend;

@@ -34,6 +34,9 @@ struct model {
 /* Reads a checkpoint. type: BF16 or F32; max_context: positions that will be used (at most config.max_positions; 0: all). */
 cohort_status model_load(struct model **out, struct backend *backend, const char *dir, enum dtype type, int32_t max_context,
                          cohort_error *err);
+/* A model of this shape whose weights come from fetch in place of a checkpoint. config is copied. */
+cohort_status model_create(struct model **out, struct backend *backend, const struct model_config *config, enum dtype type, int32_t max_context,
+                           checkpoint_fetch *fetch, void *context, cohort_error *err);
 /* A second model with the weights as they are now (the frozen reference). */
 cohort_status model_clone(struct model **out, const struct model *from, cohort_error *err);
 void model_destroy(struct model *model);

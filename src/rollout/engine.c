@@ -524,6 +524,7 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
             head_logits(e->model, &e->head, first, count);
             TRY(sample_outputs(e, first, count, err));
         }
+        TRY(e->model->backend->ops->check(e->model->backend, err));
         sweep(e);
     }
     assert(e->batch.n_tokens > 0 || e->requests == NULL);

@@ -186,7 +186,7 @@ static const struct option_spec table[] = {
     INT("batch_size", "8", 1, COUNT, FOR_SFT, "Optimizer", "rows of one optimizer step"),
     INT("micro_batch_tokens", "2048", 1, COUNT, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
         "tokens of one forward and backward pass; sets memory, not results"),
-    ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
+    ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_BENCH, "Optimizer",
          "compute activations again in the backward to save memory; auto: if it must"),
 
     /* Run */
@@ -207,16 +207,17 @@ static const struct option_spec table[] = {
            "go on with the run in --out: 'latest', or one of its checkpoint folders"),
     SWITCH("log_completions", "false", FOR_GRPO, "Run",
            "write every completion with its rewards into the run folder"),
-    INT("seed", "42", 0, MANY, FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run",
+    INT("seed", "42", 0, OPTIONS_INT_MAX, FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run",
         "all randomness follows from this"),
     ENUM("format", "text", "text|jsonl", FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run",
          "form of what is printed; with --batch always jsonl"),
     SWITCH("memory", "false", FOR_INFO, "Run", "print the memory plan"),
     LIST("kind", "gemm|prefill|decode|train|grpo", FOR_BENCH, "Run",
          "what to measure; unset: all of them"),
+    SWITCH("quick", "false", FOR_BENCH, "Run", "fewer tokens and repetitions: a look, not a measurement"),
 
     /* Machine */
-    INT("threads", "0", 0, 4096, FOR_COMPUTE | FOR_INIT, "Machine",
+    INT("threads", "0", 0, 4096, FOR_COMPUTE, "Machine",
         "CPU threads; 0: one for each core"),
     ENUM("device", "auto", "auto|cpu", FOR_COMPUTE, "Machine", "where to compute"),
     ENUM("isa", "auto", "auto|portable|avx2|avx512|avx512-bf16|amx-bf16", FOR_COMPUTE, "Machine",

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 void grpo_batch_free(struct grpo_batch *batch)
@@ -180,6 +181,7 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
         /* Where every advantage is 0 (and there is no KL) the gradient is 0: nothing to add. */
         if (any_gradient)
             tree_runner_backward(runner, grpo->model, temperature, false);
+        TRY_GOTO(grpo->model->backend->ops->check(grpo->model->backend, err));
         if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "train", m + 1, runner->packing.n_micro)) {
             status = cancelled(err);
             goto cleanup;
@@ -251,20 +253,25 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     bool skipped = false;
     int64_t done = grpo->optimizer.step + grpo->skipped;
     double rate = schedule_rate(config->schedule, config->learning_rate, done, config->warmup_steps, config->total_steps);
+    cohort_error problem = {0};
     loss_sums_init(&sums);
-    cohort_status status = step_data_build(&data, grpo, prompts, n_prompts, batch, err);
+    grpo->warning[0] = '\0';
+    cohort_status status = step_data_build(&data, grpo, prompts, n_prompts, batch, &problem);
     if (status == COHORT_OK)
-        status = accumulate(grpo, &data, batch, iteration, &sums, &step, err);
+        status = accumulate(grpo, &data, batch, iteration, &sums, &step, &problem);
     step_data_free(&data, batch->n);
-    if (status == COHORT_ERR_NUMERIC) { /* skip the update, say which row, count */
+    if (status != COHORT_OK)
         be->ops->zero(be, grpo->model->grad, (size_t)grpo->model->params.n_elements * sizeof(float));
+    if (status == COHORT_ERR_NUMERIC) { /* skip the update, say which row, count */
         skipped = true;
         grad_norm = (double)NAN;
+        snprintf(grpo->warning, sizeof grpo->warning, "update skipped: %.380s", problem.message);
     } else if (status != COHORT_OK) {
-        be->ops->zero(be, grpo->model->grad, (size_t)grpo->model->params.n_elements * sizeof(float));
-        return status;
+        return error_set(err, status, "%s", problem.message);
     } else {
         optimizer_apply(&grpo->optimizer, grpo->model, rate, &grad_norm, &skipped);
+        if (skipped)
+            snprintf(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);
     }
     grpo->skipped += skipped ? 1 : 0;
     double seconds = clock_seconds() - start;

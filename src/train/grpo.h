@@ -54,6 +54,7 @@ struct grpo {
     struct grpo_config config;
     int64_t batches; /* generation batches done */
     int64_t skipped; /* optimizer steps skipped because a gradient was not finite */
+    char warning[400]; /* why the last step was skipped; empty if it was not */
     int64_t tokens_seen; /* prompt and completion tokens generated */
     grpo_reward *reward;
     void *reward_context;

@@ -31,6 +31,7 @@ static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, b
         *fed += runner->packed.batch.n_tokens;
         if (train)
             tree_runner_backward(runner, sft->model, 1.0f, false);
+        TRY(sft->model->backend->ops->check(sft->model->backend, err));
     }
     return COHORT_OK;
 }

@@ -137,6 +137,16 @@ void *cpu_scratch(struct backend *backend, size_t bytes)
     return state->scratch;
 }
 
+static cohort_status check(struct backend *backend, cohort_error *err)
+{
+    const struct cpu_state *state = backend->state;
+    if (state->failed)
+        return error_set(err, COHORT_ERR_MEMORY,
+                         "an operation could not get its working memory; lower --micro-batch-tokens "
+                         "or close other programs");
+    return COHORT_OK;
+}
+
 static void destroy(struct backend *backend)
 {
     struct cpu_state *state = backend->state;
@@ -153,7 +163,7 @@ static void destroy(struct backend *backend)
 #define OPS(isa)                                                                                   \
     {                                                                                              \
         .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .upload = copy_bytes,                 \
-        .download = copy_bytes, .zero = zero_bytes, .copy = copy_bytes,                            \
+        .download = copy_bytes, .zero = zero_bytes, .copy = copy_bytes, .check = check,            \
         .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create,                      \
         .weight_refresh = cpu_weight_refresh, .weight_destroy = cpu_weight_destroy,                \
         .matmul_forward = cpu_matmul_forward, .matmul_backward_input = cpu_matmul_backward_input,  \

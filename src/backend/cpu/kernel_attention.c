@@ -6,6 +6,13 @@
  * the thread that runs it matters. */
 #include "backend/cpu/kernel_attention.h"
 
+/* -DCOHORT_BREAK_ATTENTION=1 is the negative control of the tests: a pass of few queries then walks
+ * the chunks in descending order, as a decode kernel of its own might, and
+ * tests/invariance/test_invariance must see it. Never in a build that is used. */
+#ifndef COHORT_BREAK_ATTENTION
+#define COHORT_BREAK_ATTENTION 0
+#endif
+
 /* (query, head) pairs in an item. */
 enum { BLOCK_PAIRS = 64 };
 
@@ -203,8 +210,10 @@ void CPU_NAME(attention_forward)(struct backend *backend, const struct attention
         const int32_t left = ratio - group * heads;
         block_fill(&b, p, first, (int32_t)(total - first < queries ? total - first : queries),
                    kv_head * ratio + group * heads, left < heads ? left : heads);
-        for (int32_t chunk = 0; chunk * CHUNK < b.n_keys_max; chunk++)
-            block_chunk(&b, p, kv_head, chunk);
+        const int32_t n_chunks = (b.n_keys_max + CHUNK - 1) / CHUNK;
+        for (int32_t chunk = 0; chunk < n_chunks; chunk++)
+            block_chunk(&b, p, kv_head,
+                        COHORT_BREAK_ATTENTION && total < 64 ? n_chunks - 1 - chunk : chunk);
         block_store(&b, p);
     }
 }

@@ -1,0 +1,75 @@
+# A thin front to CMake and CTest; 'make help' lists what there is.
+BUILD  ?= build
+PREFIX ?= /usr/local
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+CMAKE_FLAGS ?=
+
+# Waiting OpenMP threads that spin take the core from those that work when tests run side by side.
+CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure
+
+.DEFAULT_GOAL := all
+.PHONY: all deps-check demo test test-slow asan tsan bench install format tidy options-docs clean help
+
+all: deps-check ## build build/cohort (and the libraries beside it)
+	@test -f $(BUILD)/CMakeCache.txt || cmake -B $(BUILD) -DCOHORT_TESTS=OFF $(CMAKE_FLAGS)
+	cmake --build $(BUILD) -j$(JOBS)
+
+deps-check:
+	@scripts/install-deps --check
+
+demo: ## install what is missing, build, and watch a tiny model learn (a few minutes)
+	scripts/install-deps build
+	+$(MAKE) --no-print-directory all
+	scripts/demo
+
+test: ## install what is missing, build with warnings as errors, run every test that is not slow
+	scripts/install-deps test
+	cmake -B $(BUILD) -DCOHORT_TESTS=ON -DCOHORT_WERROR=ON $(CMAKE_FLAGS)
+	cmake --build $(BUILD) -j$(JOBS)
+	$(CTEST) --test-dir $(BUILD) -LE slow -j$(JOBS)
+
+test-slow: ## the tests labelled slow, one after the other
+	scripts/install-deps test
+	cmake -B $(BUILD) -DCOHORT_TESTS=ON -DCOHORT_WERROR=ON $(CMAKE_FLAGS)
+	cmake --build $(BUILD) -j$(JOBS)
+	$(CTEST) --test-dir $(BUILD) -L slow
+
+# Leaks are looked for; an undefined operation ends the program, so that the test fails.
+asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan
+	scripts/install-deps test
+	cmake -B build-asan -DCOHORT_TESTS=ON -DCOHORT_SANITIZE=address,undefined $(CMAKE_FLAGS)
+	cmake --build build-asan -j$(JOBS)
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(CTEST) --test-dir build-asan -LE 'slow|house' -j$(JOBS)
+
+# gcc's OpenMP runtime is not instrumented: ThreadSanitizer does not see its barriers and calls every loop a race. LLVM's runtime tells
+# it about them through the Archer tool, so this build is clang's. Only tests that start threads are worth the wait.
+tsan: ## the threaded tests under ThreadSanitizer (clang, libomp with Archer), in build-tsan
+	scripts/install-deps tsan
+	cmake -B build-tsan -DCMAKE_C_COMPILER=clang -DCOHORT_TESTS=ON -DCOHORT_SANITIZE=thread $(CMAKE_FLAGS)
+	cmake --build build-tsan -j$(JOBS)
+	OMP_TOOL_LIBRARIES=$$(scripts/install-deps --archer) TSAN_OPTIONS=ignore_noninstrumented_modules=1 OMP_NUM_THREADS=2 \
+	  $(CTEST) --test-dir build-tsan -L 'kernels|invariance|grad' -LE slow
+
+bench: all ## measure speed beside this machine's limits (build/cohort bench)
+	$(BUILD)/cohort bench
+
+install: all ## install program, libraries, header, pkg-config and CMake files, documents under PREFIX
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+SOURCES = $(shell find src cli include tests bench examples -name '*.[ch]' | sort)
+format: ## clang-format every source file in place
+	clang-format -i $(SOURCES)
+
+tidy: all ## clang-tidy over the library and the program
+	cmake -B $(BUILD) -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+	@for f in $$(find src cli -name '*.c' | grep -v -e /kernel_ -e /amx_ -e /avx512bf16_ | sort); do \
+	  clang-tidy --quiet -p $(BUILD) $$f 2>/dev/null || failed=1; done; test -z "$$failed"
+
+options-docs: all ## write docs/OPTIONS.md from the option table
+	$(BUILD)/cohort --options-docs > docs/OPTIONS.md
+
+clean: ## remove the build folders
+	rm -rf build build-asan build-tsan build-clang
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

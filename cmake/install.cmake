@@ -1,0 +1,31 @@
+# make install: the program, both libraries, the header, pkg-config and CMake files, the documents.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set_target_properties(cohort_shared PROPERTIES EXPORT_NAME cohort)
+install(TARGETS cohort_shared EXPORT cohortTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS cohort_static EXPORT cohortStaticTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET cohort_cli)
+  install(TARGETS cohort_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+install(FILES include/cohort.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+set(COHORT_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/cohort)
+install(EXPORT cohortTargets NAMESPACE cohort:: DESTINATION ${COHORT_CMAKE_DIR})
+install(EXPORT cohortStaticTargets NAMESPACE cohort:: DESTINATION ${COHORT_CMAKE_DIR})
+configure_package_config_file(cmake/cohortConfig.cmake.in ${PROJECT_BINARY_DIR}/cohortConfig.cmake
+                              INSTALL_DESTINATION ${COHORT_CMAKE_DIR})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/cohortConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/cohortConfig.cmake ${PROJECT_BINARY_DIR}/cohortConfigVersion.cmake
+        DESTINATION ${COHORT_CMAKE_DIR})
+
+# The prefix is known for certain only now: 'cmake --install --prefix' may name another than the configuration did.
+install(CODE "set(PROJECT_VERSION ${PROJECT_VERSION})
+set(CMAKE_INSTALL_LIBDIR ${CMAKE_INSTALL_LIBDIR})
+set(CMAKE_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR})
+get_filename_component(CMAKE_INSTALL_PREFIX \"\${CMAKE_INSTALL_PREFIX}\" ABSOLUTE)
+configure_file(\"${PROJECT_SOURCE_DIR}/cmake/cohort.pc.in\" \"${PROJECT_BINARY_DIR}/cohort.pc\" @ONLY)")
+install(FILES ${PROJECT_BINARY_DIR}/cohort.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+file(GLOB COHORT_DOCS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/*.md)
+install(FILES README.md ARCHITECTURE.md LICENSE NOTICE ${COHORT_DOCS} DESTINATION ${CMAKE_INSTALL_DOCDIR})

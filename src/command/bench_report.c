@@ -1,0 +1,139 @@
+#include "command/bench_report.h"
+
+#include "base/clock.h"
+#include "base/rng.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+void bench_add(struct bench_samples *samples, double seconds)
+{
+    if (samples->count < BENCH_SAMPLES)
+        samples->seconds[samples->count++] = seconds;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static struct bench_samples sorted(const struct bench_samples *samples)
+{
+    struct bench_samples copy = *samples;
+    qsort(copy.seconds, (size_t)copy.count, sizeof copy.seconds[0], by_value);
+    return copy;
+}
+
+double bench_median(const struct bench_samples *samples)
+{
+    assert(samples->count > 0);
+    struct bench_samples s = sorted(samples);
+    return s.count % 2 != 0 ? s.seconds[s.count / 2] : 0.5 * (s.seconds[s.count / 2 - 1] + s.seconds[s.count / 2]);
+}
+
+double bench_least_seconds(const struct bench_work *work, const struct bench_limits *limits)
+{
+    double multiply = work->flops / limits->product_flops, move = work->bytes / limits->read_bytes;
+    return work->serial ? multiply + move : fmax(multiply, move);
+}
+
+struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...)
+{
+    assert(bench->n_rows < BENCH_ROWS);
+    struct bench_row *row = &bench->rows[bench->n_rows++];
+    memset(row, 0, sizeof *row);
+    row->kind = kind;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(row->what, sizeof row->what, format, args);
+    va_end(args);
+    return row;
+}
+
+/* What bounds the work more. */
+static const char *limit_name(const struct bench_work *work, const struct bench_limits *limits)
+{
+    if (work->serial)
+        return "products and memory";
+    return work->flops / limits->product_flops > work->bytes / limits->read_bytes ? "products" : "memory";
+}
+
+static cohort_status print_row(const struct bench *bench, const struct bench_row *row, const struct bench_limits *limits, struct text *out,
+                               cohort_error *err)
+{
+    struct bench_samples s = sorted(&row->samples);
+    double median = bench_median(&row->samples), least = bench_least_seconds(&row->work, limits);
+    bool plain = row->amount == 0.0; /* the figure is a time */
+    double value = plain ? median : row->amount / median;
+    double low = plain ? s.seconds[0] : row->amount / s.seconds[s.count - 1], high = plain ? s.seconds[s.count - 1] : row->amount / s.seconds[0];
+    if (bench->jsonl) {
+        TRY(text_printf(out, err, "{\"kind\": \"%s\", \"what\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"low\": %.6g, \"high\": %.6g, \"samples\": %d",
+                        row->kind, row->what, value, row->unit, low, high, s.count));
+        if (least > 0.0)
+            TRY(text_printf(out, err, ", \"share_of_limit\": %.4f, \"limit\": \"%s\"", least / median, limit_name(&row->work, limits)));
+        if (row->work.bytes > 0.0 && !row->work.serial)
+            TRY(text_printf(out, err, ", \"gb_per_second\": %.4g", row->work.bytes / median / 1e9));
+        if (row->bytes_held > 0.0)
+            TRY(text_printf(out, err, ", \"peak_memory_gb\": %.4g", row->bytes_held / 1e9));
+        return text_append(out, "}\n", 2, err);
+    }
+    TRY(text_printf(out, err, "%-8s %-44s %9.1f %-8s", row->kind, row->what, value, row->unit));
+    if (least > 0.0)
+        TRY(text_printf(out, err, " %3.0f %% of %s", 100.0 * least / median, limit_name(&row->work, limits)));
+    if (row->work.bytes > 0.0 && !row->work.serial)
+        TRY(text_printf(out, err, " (%.1f GB/s)", row->work.bytes / median / 1e9));
+    if (row->bytes_held > 0.0)
+        TRY(text_printf(out, err, ", peak memory %.2f GB", row->bytes_held / 1e9));
+    return text_printf(out, err, "  [%.1f .. %.1f, n %d]\n", low, high, s.count);
+}
+
+cohort_status bench_print(struct bench *bench, const struct bench_limits *limits, cohort_error *err)
+{
+    struct text out = {0};
+    cohort_status status = COHORT_OK;
+    if (bench->jsonl)
+        TRY_GOTO(text_printf(&out, err, "{\"kind\": \"machine\", \"read_gb_per_second\": %.4g, \"product_gflops\": %.5g, \"threads\": %d, \"provider\": \"%s\"}\n",
+                             limits->read_bytes / 1e9, limits->product_flops / 1e9, bench->session.backend->threads,
+                             bench->type == DTYPE_F32 ? bench->session.backend->provider_f32 : bench->session.backend->provider_bf16));
+    else
+        TRY_GOTO(text_printf(&out, err, "machine  reading memory %.1f GB/s, products in cache %.0f GFLOP/s\n", limits->read_bytes / 1e9,
+                             limits->product_flops / 1e9));
+    for (int i = 0; i < bench->n_rows; i++)
+        TRY_GOTO(print_row(bench, &bench->rows[i], limits, &out, err));
+    observer_output(bench->observer, &out);
+    bench->n_rows = 0;
+cleanup:
+    text_free(&out);
+    return status;
+}
+
+double bench_peak_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024.0 : 0.0;
+}
+
+void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed, uint64_t stream, float scale)
+{
+    for (int64_t i = 0; i < count; i += 4) {
+        struct rng_block block = rng_philox(seed, RNG_TEST, stream, (uint64_t)(first + i));
+        for (int j = 0; j < 4 && i + j < count; j++) {
+            float value = scale * (2.0f * rng_uniform(block.word[j]) - 1.0f);
+            if (type == DTYPE_F32)
+                ((float *)to)[i + j] = value;
+            else
+                ((uint16_t *)to)[i + j] = bf16_from_f32(value);
+        }
+    }
+}
+
+int32_t bench_token(const struct bench *bench, uint64_t stream, int32_t i)
+{
+    uint32_t word = rng_philox(bench->seed, RNG_TEST, stream, (uint64_t)i).word[0];
+    return (int32_t)(word % (uint32_t)bench->session.model->config.vocab_size);
+}

@@ -1,0 +1,74 @@
+/* What the benchmarks share: the machine's limits, medians, and rows of results. */
+#ifndef COHORT_COMMAND_BENCH_REPORT_H
+#define COHORT_COMMAND_BENCH_REPORT_H
+
+#include "command/session.h"
+
+/* Ceilings, measured beside what they are compared with: a machine that is shared or virtual has no fixed ones. */
+struct bench_limits {
+    double read_bytes;   /* a second, by all threads, from memory */
+    double product_flops; /* a second, of the backend's own product with operands in the second-level cache */
+};
+
+/* Up to this many samples of one figure. */
+enum { BENCH_SAMPLES = 64 };
+struct bench_samples {
+    double seconds[BENCH_SAMPLES];
+    int count;
+};
+void bench_add(struct bench_samples *samples, double seconds);
+double bench_median(const struct bench_samples *samples);
+
+/* The least that one run of a piece of work must take: what it multiplies and what it moves. They overlap unless serial says that one follows the
+ * other. */
+struct bench_work {
+    double flops, bytes;
+    bool serial;
+};
+double bench_least_seconds(const struct bench_work *work, const struct bench_limits *limits);
+
+/* One figure, until the limits on both sides of it are known. */
+struct bench_row {
+    const char *kind;
+    char what[96];
+    struct bench_samples samples;
+    double amount;     /* done in one sample, in unit_amount */
+    const char *unit;  /* of amount a second ("tok/s"), or "s": the seconds of a sample */
+    struct bench_work work;
+    double bytes_held; /* peak memory of the process, 0: not asked */
+};
+
+enum { BENCH_ROWS = 64 };
+struct bench {
+    struct options *options;
+    const cohort_observer *observer;
+    struct session session; /* backend, and the model once a kind needs it */
+    enum dtype type;
+    bool quick, jsonl;
+    uint64_t seed;
+    struct bench_row rows[BENCH_ROWS];
+    int n_rows;
+};
+/* The next row, zeroed and named. */
+struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...) PRINTF_LIKE(3, 4);
+/* Prints the rows with their shares and forgets them. */
+cohort_status bench_print(struct bench *bench, const struct bench_limits *limits, cohort_error *err);
+
+cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits, cohort_error *err);
+/* Peak resident memory of the process so far. */
+double bench_peak_bytes(void);
+/* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of seed and stream. */
+void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed, uint64_t stream, float scale);
+int32_t bench_token(const struct bench *bench, uint64_t stream, int32_t i);
+
+/* The kinds. Each adds rows. */
+cohort_status bench_gemm(struct bench *bench, cohort_error *err);
+cohort_status bench_prefill(struct bench *bench, cohort_error *err);
+cohort_status bench_decode(struct bench *bench, cohort_error *err);
+cohort_status bench_train(struct bench *bench, cohort_error *err);
+cohort_status bench_grpo(struct bench *bench, cohort_error *err);
+
+/* Products and bytes of one forward. n_outputs rows enter the head. */
+struct bench_work bench_forward_work(const struct model *model, int64_t tokens, int64_t n_outputs, int64_t kv_positions_read, double pair_positions);
+
+#endif

@@ -1,0 +1,102 @@
+/* The gradient of the whole decoder, end to end, against central differences of its own forward: no
+ * other implementation is involved. fp32, random directions in every parameter tensor, tied and
+ * untied, a temperature other than 1 and the entropy in the loss, prompts shared by their group.
+ *
+ * The error is relative to |gradient| |direction|. The forward rounds to about 1e-6 of the loss and
+ * the weights move by 1/64 of their norm, so that the quotient is good to some 1e-4. */
+#include "support/differences.h"
+#include "support/model_test.h"
+
+#include <stdlib.h>
+
+enum { DIRECTIONS = 3 };
+
+struct problem {
+    struct model_test test;
+    struct fixture fixture;
+    struct model_case c;
+    struct case_trees trees;
+};
+
+/* L of the case, forward only. */
+static double loss(void *context)
+{
+    struct problem *p = context;
+    float logp[CASE_SEQUENCES][CASE_TOKENS], entropy[CASE_SEQUENCES][CASE_TOKENS];
+    float *logp_of[CASE_SEQUENCES], *entropy_of[CASE_SEQUENCES];
+    double sum = 0;
+    cohort_error err = {0};
+    for (int32_t i = 0; i < p->c.n; i++) {
+        logp_of[i] = logp[i];
+        entropy_of[i] = entropy[i];
+    }
+    model_refresh(p->test.model);
+    must(tree_runner_score(&p->test.runner, p->test.model, p->trees.trees, p->trees.n_trees,
+                           p->c.temperature, logp_of, entropy_of, &err),
+         &err);
+    for (int32_t i = 0; i < p->c.n; i++) {
+        int32_t n = p->trees.completions[i].n_tokens;
+        const struct safetensors *file = &p->fixture.expected;
+        const float *c = fixture_tensor(file, n, "%s.%d.c", p->c.name, (int)i);
+        const float *e = fixture_tensor(file, n, "%s.%d.e", p->c.name, (int)i);
+        for (int32_t t = 0; t < n; t++)
+            sum += (double)c[t] * (double)logp[i][t] + (double)e[t] * (double)entropy[i][t];
+    }
+    return sum;
+}
+
+static void check(struct backend *backend, const char *isa, const char *fixture,
+                  const char *case_name, struct tally *tally)
+{
+    struct problem p = {0};
+    char setting[96];
+    snprintf(setting, sizeof setting, "%s %s %s", fixture, isa, case_name);
+    fixture_open(&p.fixture, fixture);
+    model_test_open(&p.test, backend, fixture, DTYPE_F32);
+    for (size_t i = 0; fixture_case(&p.fixture, i, &p.c); i++)
+        if (strcmp(p.c.name, case_name) == 0)
+            break;
+    assert_string_equal(p.c.name, case_name);
+    case_trees_build(&p.trees, &p.c, true);
+    model_test_plan(&p.test, p.trees.fed, p.c.n, DECODER_RECOMPUTE, 0);
+    case_backward(&p.test, &p.fixture, &p.c, &p.trees);
+    for (int32_t i = 0; i < p.test.model->params.n_params; i++) {
+        const struct param *param = &p.test.model->params.params[i];
+        float *direction = malloc(2 * (size_t)param->count * sizeof *direction);
+        assert_non_null(direction);
+        for (uint64_t d = 0; d < DIRECTIONS; d++) {
+            const float *gradient = model_grad(p.test.model, param);
+            direction_make(direction, gradient, param->count, DIRECTIONS * (uint64_t)i + d);
+            tally_add(tally,
+                      directional_error(loss, &p, model_tensor(p.test.model, param),
+                                        direction + param->count, gradient, direction, param->count,
+                                        0x1p-6),
+                      setting, param->name);
+        }
+        free(direction);
+    }
+    model_test_close(&p.test);
+    fixture_close(&p.fixture);
+}
+
+static void test_decoder(void **state)
+{
+    (void)state;
+    struct tally tally = {.what = "directional derivatives", .tolerance = 1e-3};
+    for (int isa = 0; isa < N_TEST_ISAS; isa++) {
+        struct backend *backend = backend_here(test_isas[isa], 2);
+        if (backend == NULL)
+            continue;
+        check(backend, test_isas[isa], "model_tied", "cold", &tally);
+        check(backend, test_isas[isa], "model_untied", "entropy", &tally);
+        check(backend, test_isas[isa], "model_wide_heads", "cold", &tally);
+        backend_destroy(backend);
+    }
+    tally_report(&tally);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_decoder)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,65 @@
+#!/bin/bash
+# The shape of the tree: dependencies point down the list of folders, file names are unique, files stay short, flags that would break
+# exactness and paths of somebody's machine are nowhere. Reports everything it finds, then fails.
+set -u
+cd "${1:-$SOURCE}" || exit 2
+failed=0
+complain() { echo "$*"; failed=1; }
+
+# What each folder of src may include, itself aside.
+declare -A may=(
+    [base]=""
+    [tensor]="base"
+    [format]="base tensor"
+    [backend]="base tensor"
+    [model]="base tensor format backend"
+    [rollout]="base tensor format backend model"
+    [train]="base tensor format backend model rollout"
+    [reward]="base"
+    [run]="base format"
+    [command]="base tensor format backend model rollout train reward run"
+    [api]="base tensor format backend model rollout train reward run command"
+)
+for folder in src/*/; do
+    folder=$(basename "$folder")
+    [ -n "${may[$folder]+known}" ] || complain "src/$folder: a folder without a place in the list of tests/house/test_layout.sh and ARCHITECTURE.md"
+done
+while IFS=: read -r file line text; do
+    from=$(cut -d/ -f2 <<<"$file")
+    target=$(sed -E 's/.*"([^"]+)".*/\1/' <<<"$text")
+    to=${target%%/*}
+    if [ "$target" = cohort.h ]; then
+        continue
+    elif [ "$to" = "$target" ]; then
+        complain "$file:$line: includes \"$target\": name the folder, as in \"base/error.h\""
+    elif [ "$to" != "$from" ] && ! grep -qw "$to" <<<"${may[$from]:-}"; then
+        complain "$file:$line: src/$from must not depend on src/$to"
+    fi
+done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' src)
+while IFS=: read -r file line text; do
+    grep -qE '"(cohort|cli)\.h"' <<<"$text" || complain "$file:$line: the program uses cohort.h only"
+done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' cli)
+while IFS=: read -r file line _; do
+    complain "$file:$line: examples use the installed cohort.h only, in <>"
+done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' /dev/null examples/*.c)
+
+code() { find include src cli bench tests oracle examples scripts -type f -not -path 'tests/fixtures/*' -not -path '*/__pycache__/*' "$@"; }
+while read -r name; do
+    complain "file names must be unique: $(code -name "$name" | tr '\n' ' ')"
+done < <(code \( -name '*.[ch]' -o -name '*.py' -o -name '*.sh' \) | xargs -n1 basename | sort | uniq -d)
+
+while read -r lines file; do
+    [ "$file" = total ] || [ "$lines" -le 800 ] || complain "$file: $lines lines of code, split what passes 800"
+done < <(code \( -name '*.[ch]' -o -name '*.py' -o -name '*.sh' \) -print0 | xargs -0 wc -l)
+
+self=tests/house/test_layout.sh
+while read -r hit; do
+    complain "$hit: this flag changes results with the machine or the compiler"
+done < <(grep -rnE -e '-f(fast-math|unsafe-math-optimizations|associative-math)|-Ofast|-march=native|pragma.*(fast-math|fp_contract)' \
+    CMakeLists.txt cmake Makefile scripts src cli include tests bench examples --include='*.[ch]' --include='*.cmake' --include='CMakeLists.txt' \
+    --include=Makefile --include='*.sh' | grep -v "^$self")
+while read -r hit; do
+    complain "$hit: a path of one machine"
+done < <(grep -rnIE '(^|[^[:alnum:]_.~*/-])/(work|home|root|Users|mnt|workspace)/[[:alnum:]_]' \
+    --exclude-dir=.git --exclude=.git --exclude-dir='build*' --exclude-dir=fixtures --exclude-dir=runs --exclude-dir=__pycache__ . | grep -v "^./$self")
+exit $failed

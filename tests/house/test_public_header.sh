@@ -1,0 +1,33 @@
+#!/bin/bash
+# cohort.h compiles alone as C99 and as C++, and the shared library exports cohort_ names and nothing else.
+set -eu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+header=$SOURCE/include
+warnings="-Wall -Wextra -Wpedantic -Werror"
+
+printf '#include <cohort.h>\nint main(void) { return cohort_version()[0] == 0; }\n' > "$work/alone.c"
+# shellcheck disable=SC2086 # flags are words
+${CC:-cc} -std=c99 -pedantic $warnings -I"$header" -fsyntax-only "$work/alone.c"
+if command -v g++ > /dev/null; then
+    cp "$work/alone.c" "$work/alone.cpp"
+    # shellcheck disable=SC2086
+    g++ -std=c++11 -pedantic $warnings -I"$header" -fsyntax-only "$work/alone.cpp"
+fi
+
+library=$BUILD/libcohort.so
+nm -D --defined-only "$library" | awk '{print $NF}' | sort > "$work/exported"
+# A sanitizer adds names of its own to a library built with it.
+others=$(grep -vE '^(cohort_|__(a|t|ub)san_|__odr_asan|__sanitizer_|_fini$|_init$|__bss_start$|_edata$|_end$)' "$work/exported" || true)
+if [ -n "$others" ]; then
+    echo "exported, but not named cohort_...: $others"
+    exit 1
+fi
+grep -oE 'COHORT_API [^;]*' <(tr '\n' ' ' < "$header/cohort.h") | grep -oE 'cohort_[a-z_]+\(' | tr -d '(' | sort -u > "$work/declared"
+test "$(wc -l < "$work/declared")" -ge 20
+if ! diff "$work/declared" <(grep '^cohort_' "$work/exported"); then
+    echo "cohort.h declares (<) what the library does not export, or the library exports (>) what cohort.h does not declare"
+    exit 1
+fi
+soname=$(readelf -d "$library" | sed -nE 's/.*\(SONAME\).*\[(.*)\]/\1/p')
+test "$soname" = libcohort.so.0 || { echo "SONAME is '$soname', expected libcohort.so.0"; exit 1; }

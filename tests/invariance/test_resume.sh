@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# A run that stopped and went on is the run that did not stop, to the byte (I6): 6 steps are 3, a new process and 3; and an
+# interrupted run goes on as if nothing had been.
+. "$SOURCE/tests/support/exact.sh"
+. "$SOURCE/tests/support/resume.sh"
+make_model "$work/model"
+make_data
+cd "$work"
+
+for dtype in bf16 f32; do
+    for kind in sft grpo grpo-kl; do
+        what="$kind-$dtype"
+        steps=(6 3)
+        [ $kind != grpo-kl ] || steps=(6 2) # an even number: two iterations a batch
+        arguments $kind
+        args+=(--dtype $dtype --eval-steps 2)
+        cohort "${args[@]}" --threads 1 --steps "${steps[0]}" --save-steps "${steps[1]}" --out "$what"
+        [ -f "$what/checkpoints/step-${steps[1]}/trainer/optimizer.safetensors" ] || fail "$what: no optimizer state"
+        # The same in two processes; the second with other threads and recomputation, which do not count.
+        cp -r "$what" "$what-parts"
+        rm -rf "$what-parts/final" "$what-parts/checkpoints/step-6"
+        cohort "${args[@]}" --threads 2 --recompute layer --steps 6 --save-steps "${steps[1]}" --out "$what-parts" --resume latest
+        same_end "$what" "$what-parts" "$what, a checkpoint of the whole run resumed"
+        if [ $kind != grpo-kl ]; then # its evaluation at the end of the short run is one that the long run does not have
+            args=("${args[@]/#--eval-data/--eval-data}")
+            cohort "${args[@]}" --steps 3 --eval-steps 3 --save-steps 3 --out "$what-short"
+            cohort "${args[@]}" --steps 6 --eval-steps 3 --save-steps 3 --out "$what-short" --resume latest
+            cohort "${args[@]}" --steps 6 --eval-steps 3 --save-steps 3 --out "$what-long"
+            same_end "$what-long" "$what-short" "$what, 3 steps and 3 more"
+        fi
+    done
+done
+
+# Ctrl-C somewhere in the middle, twice, then to the end.
+for kind in sft grpo grpo-kl; do
+    arguments $kind
+    args+=(--steps 60 --save-steps 20)
+    cohort "${args[@]}" --out "$kind-whole"
+    resume=()
+    for lines in 7 33; do
+        "$COHORT" "${args[@]}" --out "$kind-cut" "${resume[@]}" 2>cut.log &
+        pid=$!
+        for _ in $(seq 1 2000); do
+            [ -f "$kind-cut/metrics.jsonl" ] && [ "$(wc -l <"$kind-cut/metrics.jsonl")" -ge $lines ] && break
+            kill -0 $pid 2>/dev/null || break
+            sleep 0.005
+        done
+        kill -INT $pid 2>/dev/null || true
+        code=0
+        wait $pid || code=$?
+        [ $code = 130 ] || [ $code = 0 ] || { cat cut.log >&2; fail "$kind: exit code $code after an interrupt, expected 130"; }
+        echo "$kind: interrupted after $(wc -l <"$kind-cut/metrics.jsonl") lines of metrics (exit code $code)"
+        resume=(--resume latest)
+        [ -n "$(ls "$kind-cut/checkpoints")" ] || { rm -rf "$kind-cut"; resume=(); }
+    done
+    cohort "${args[@]}" --out "$kind-cut" "${resume[@]}"
+    same_end "$kind-whole" "$kind-cut" "$kind, interrupted"
+done

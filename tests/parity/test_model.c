@@ -1,0 +1,226 @@
+/* The decoder against transformers (tests/fixtures/model_*, oracle/model_transformers.py): logits,
+ * log-probs, entropies and every gradient tensor by name, on every instruction set of this machine,
+ * a group's prompt shared or not, in one micro-batch or one for each sequence, activations kept or
+ * recomputed, the head whole or in chunks.
+ *
+ * Differences are the largest of a tensor relative to its largest element. The fixtures are float32
+ * themselves: float64 differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob (oracle/README.md). */
+#include "support/model_test.h"
+
+static const char *const fixtures[] = {"model_tied", "model_untied", "model_wide_heads",
+                                       "model_sharded", "model_bf16"};
+enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
+
+struct variant {
+    const char *name;
+    bool shared;          /* prompts of a group */
+    int64_t completions;  /* of a micro-batch; 0: all in one */
+    enum decoder_mode mode;
+    int64_t head_chunk;
+    int threads;
+};
+static const struct variant variants[] = {
+    {"shared", true, 0, DECODER_TRAIN, 0, 2},
+    {"shared, recomputed, head in fives", true, 0, DECODER_RECOMPUTE, 5, 2},
+    {"unshared, head in ones", false, 0, DECODER_TRAIN, 1, 1},
+    {"one by one, recomputed", false, 1, DECODER_RECOMPUTE, 0, 1},
+    {"shared, two by two", true, 2, DECODER_TRAIN, 3, 2},
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants };
+
+/* Logits at positions logits_from and on of one sequence run alone. */
+static void check_logits(struct model_test *test, const struct fixture *fixture,
+                         const struct model_case *c, const char *setting, struct tally *tally)
+{
+    const int64_t vocab = test->model->config.vocab_size;
+    struct batch batch = {0};
+    cohort_error err = {0};
+    for (int32_t i = 0; i < c->n; i++) {
+        const struct case_sequence *s = &c->sequence[i];
+        const int32_t last = s->n_prompt == s->n ? s->n : s->n - 1, rows = last - s->logits_from;
+        const float *want =
+            fixture_tensor(&fixture->expected, rows * vocab, "%s.%d.logits", c->name, (int)i);
+        int32_t row[CASE_TOKENS];
+        char name[64];
+        for (int32_t r = 0; r < rows; r++)
+            row[r] = s->logits_from + r;
+        must(batch_reserve(&batch, (size_t)s->n, 1, 1, &err), &err);
+        batch_clear(&batch);
+        batch_add_seq(&batch, s->tokens, s->n, 0, 0);
+        batch_add_span(&batch, 0, 0, s->n);
+        for (int32_t t = 0; t < s->n; t++)
+            batch.kv_row[t] = t;
+        const float *x = decoder_forward(test->model, &test->runner.decoder, &batch, NULL);
+        head_norm(test->model, &test->runner.head, x, row, rows);
+        head_logits(test->model, &test->runner.head, 0, rows);
+        snprintf(name, sizeof name, "%s.%d.logits", c->name, (int)i);
+        tally_add(tally, relative_max(test->runner.head.logits, want, rows * vocab), setting, name);
+    }
+    batch_free(&batch);
+}
+
+static void check_scores(struct model_test *test, const struct fixture *fixture,
+                         const struct model_case *c, const struct case_trees *trees,
+                         const char *setting, struct tally *logps, struct tally *entropies)
+{
+    static const float temperature[] = {1.0f, 0.7f};
+    static const char *const suffix[] = {"t10", "t07"};
+    for (int k = 0; k < 2; k++) {
+        float logp[CASE_SEQUENCES][CASE_TOKENS], entropy[CASE_SEQUENCES][CASE_TOKENS];
+        float *logp_of[CASE_SEQUENCES], *entropy_of[CASE_SEQUENCES];
+        cohort_error err = {0};
+        for (int32_t i = 0; i < c->n; i++) {
+            logp_of[i] = logp[i];
+            entropy_of[i] = entropy[i];
+        }
+        must(tree_runner_score(&test->runner, test->model, trees->trees, trees->n_trees,
+                               temperature[k], logp_of, entropy_of, &err),
+             &err);
+        for (int32_t i = 0; i < c->n; i++) {
+            int32_t n = trees->completions[i].n_tokens;
+            char name[64];
+            snprintf(name, sizeof name, "%s.%d.logp_%s", c->name, (int)i, suffix[k]);
+            tally_add(logps,
+                      relative_max(logp[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
+                      setting, name);
+            snprintf(name, sizeof name, "%s.%d.entropy_%s", c->name, (int)i, suffix[k]);
+            tally_add(entropies,
+                      relative_max(entropy[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
+                      setting, name);
+        }
+    }
+}
+
+static void check_gradients(struct model_test *test, const struct fixture *fixture,
+                            const struct model_case *c, const struct case_trees *trees,
+                            const char *setting, struct tally *losses, struct tally *gradients,
+                            double (*distance)(const float *, const float *, int64_t))
+{
+    char name[160];
+    zero_grad(test);
+    const double loss = case_backward(test, fixture, c, trees);
+    const double want = (double)*fixture_tensor(&fixture->expected, 1, "%s.loss", c->name);
+    snprintf(name, sizeof name, "%s.loss", c->name);
+    tally_add(losses, fabs(loss - want), setting, name);
+    size_t in_fixture = 0;
+    for (size_t i = 0; i < fixture->expected.n_tensors; i++) {
+        snprintf(name, sizeof name, "%s.grad.", c->name);
+        in_fixture += strncmp(fixture->expected.tensors[i].name, name, strlen(name)) == 0;
+    }
+    assert_int_equal(in_fixture, test->model->params.n_params);
+    for (int32_t p = 0; p < test->model->params.n_params; p++) {
+        const struct param *param = &test->model->params.params[p];
+        snprintf(name, sizeof name, "%s.grad.%s", c->name, param->name);
+        tally_add(gradients,
+                  distance(model_grad(test->model, param),
+                           fixture_tensor(&fixture->expected, param->count, "%s", name),
+                           param->count),
+                  setting, name);
+    }
+}
+
+static void test_fp32(void **state)
+{
+    (void)state;
+    struct tally logits = {.what = "logits", .tolerance = 1e-5};
+    struct tally logps = {.what = "log-probs", .tolerance = 5e-6};
+    struct tally entropies = {.what = "entropies", .tolerance = 1e-5};
+    struct tally losses = {.what = "L (absolute)", .tolerance = 1e-4};
+    struct tally gradients = {.what = "gradients", .tolerance = 2e-5};
+    int isas = 0;
+    for (int isa = 0; isa < N_TEST_ISAS; isa++) {
+        struct backend *backend = backend_here(test_isas[isa], 2);
+        if (backend == NULL)
+            continue;
+        isas++;
+        for (int f = 0; f < N_FIXTURES; f++) {
+            struct fixture fixture;
+            struct model_test test;
+            struct model_case c;
+            fixture_open(&fixture, fixtures[f]);
+            model_test_open(&test, backend, fixtures[f], DTYPE_F32);
+            for (size_t i = 0; fixture_case(&fixture, i, &c); i++) {
+                char setting[160];
+                snprintf(setting, sizeof setting, "%s %s", fixtures[f], test_isas[isa]);
+                model_test_plan(&test, CASE_TOKENS, 1, DECODER_INFER, 0);
+                check_logits(&test, &fixture, &c, setting, &logits);
+                for (int v = 0; c.gradients && v < N_VARIANTS; v++) {
+                    const struct variant *variant = &variants[v];
+                    struct case_trees trees;
+                    case_trees_build(&trees, &c, variant->shared);
+                    backend->threads = variant->threads;
+                    snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f], test_isas[isa],
+                             variant->name);
+                    model_test_plan(&test, trees.fed,
+                                    variant->completions > 0 ? variant->completions : c.n,
+                                    variant->mode, variant->head_chunk);
+                    check_scores(&test, &fixture, &c, &trees, setting, &logps, &entropies);
+                    check_gradients(&test, &fixture, &c, &trees, setting, &losses, &gradients,
+                                    relative_max);
+                }
+                backend->threads = 2;
+            }
+            model_test_close(&test);
+            fixture_close(&fixture);
+        }
+        backend_destroy(backend);
+    }
+    print_message("%d instruction sets\n", isas);
+    tally_report(&logits);
+    tally_report(&logps);
+    tally_report(&entropies);
+    tally_report(&losses);
+    tally_report(&gradients);
+}
+
+/* In bf16 the kernels round activations and their gradients to 8 bits: what is checked is that the
+ * bf16 paths (their own products and conversions) compute the same thing. The weights of model_bf16
+ * are bf16 as stored, so all of the difference is that rounding. transformers in bf16 differs from
+ * the same numbers by 1.3e-2, 2.5e-2, 0.23 and 9.9e-2 (oracle/bf16_spread.py): the tolerances are of
+ * that size. */
+static void test_bf16(void **state)
+{
+    (void)state;
+    static const char *const providers[] = {"portable", "avx2", "avx512", "avx512-bf16", "amx-bf16"};
+    struct tally logps = {.what = "bf16 log-probs", .tolerance = 2e-2};
+    struct tally entropies = {.what = "bf16 entropies", .tolerance = 3e-2};
+    struct tally losses = {.what = "bf16 L (absolute)", .tolerance = 0.5};
+    struct tally gradients = {.what = "bf16 gradients (norm)", .tolerance = 8e-2};
+    for (size_t p = 0; p < sizeof providers / sizeof *providers; p++) {
+        struct backend *backend = backend_here(providers[p], 2);
+        struct fixture fixture;
+        struct model_test test;
+        struct model_case c;
+        if (backend == NULL)
+            continue;
+        fixture_open(&fixture, "model_bf16");
+        model_test_open(&test, backend, "model_bf16", DTYPE_BF16);
+        for (size_t i = 0; fixture_case(&fixture, i, &c); i++)
+            for (int v = 0; c.gradients && v < 2; v++) {
+                struct case_trees trees;
+                char setting[160];
+                case_trees_build(&trees, &c, variants[v].shared);
+                snprintf(setting, sizeof setting, "%s (%s)", providers[p], variants[v].name);
+                model_test_plan(&test, trees.fed, c.n, variants[v].mode, variants[v].head_chunk);
+                check_scores(&test, &fixture, &c, &trees, setting, &logps, &entropies);
+                check_gradients(&test, &fixture, &c, &trees, setting, &losses, &gradients,
+                                relative_norm);
+            }
+        model_test_close(&test);
+        fixture_close(&fixture);
+        backend_destroy(backend);
+    }
+    tally_report(&logps);
+    tally_report(&entropies);
+    tally_report(&losses);
+    tally_report(&gradients);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fp32),
+        cmocka_unit_test(test_bf16),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# kill -9 at random moments: every checkpoint in the folder is whole, what is left over does no harm, and the resumed run ends
+# as the run that was never killed, to the byte (I6).
+. "$SOURCE/tests/support/exact.sh"
+. "$SOURCE/tests/support/resume.sh"
+make_model "$work/model"
+make_data
+cd "$work"
+RANDOM=7
+
+for kind in sft grpo grpo-kl; do
+    arguments $kind
+    args+=(--steps 40 --save-steps 2 --eval-steps 10 --threads 1)
+    start=$(date +%s%N)
+    cohort "${args[@]}" --out "$kind-whole"
+    took=$((($(date +%s%N) - start) / 1000000))
+    for trial in 1 2 3 4 5; do
+        run="$kind-$trial"
+        killed=0
+        leftovers=0
+        for attempt in 1 2 3; do
+            resume=()
+            if [ -d "$run" ]; then
+                resume=(--resume latest)
+                [ -n "$(ls "$run/checkpoints")" ] || { rm -rf "$run"; resume=(); }
+            fi
+            "$COHORT" "${args[@]}" --out "$run" "${resume[@]}" 2>kill.log &
+            pid=$!
+            sleep "$(printf '%d.%03d' $((took * (RANDOM % 90) / 100000)) $((took * (RANDOM % 90) / 100 % 1000)))"
+            kill -9 $pid 2>/dev/null || true
+            code=0
+            wait $pid 2>/dev/null || code=$?
+            [ $code = 137 ] || [ $code = 0 ] || { cat kill.log >&2; fail "$run: exit code $code"; }
+            [ $code = 0 ] || killed=$((killed + 1))
+            [ -d "$run/checkpoints" ] || continue
+            for checkpoint in "$run"/checkpoints/step-*; do
+                [ ! -d "$checkpoint" ] || same_checkpoint "$kind-whole/checkpoints/${checkpoint##*/}" "$checkpoint" "$run, killed"
+            done
+            leftovers=$((leftovers + $(find "$run" -name '.*' | wc -l)))
+            [ $code != 0 ] || break
+        done
+        if [ -d "$run/checkpoints" ] && [ -n "$(ls "$run/checkpoints")" ]; then
+            # A folder that a killed process left half-written, of a step that is to come.
+            mkdir -p "$run/checkpoints/.step-40.tmp-999999/trainer"
+            echo half >"$run/checkpoints/.step-40.tmp-999999/model.safetensors"
+            [ -d "$run/final" ] && rm -rf "$run/final"
+            cohort "${args[@]}" --out "$run" --resume latest
+        else
+            rm -rf "$run"
+            cohort "${args[@]}" --out "$run"
+        fi
+        same_end "$kind-whole" "$run" "$run, killed $killed times"
+        echo "$run: killed $killed times, $leftovers temporaries seen"
+        rm -rf "$run"
+    done
+done

@@ -1,0 +1,54 @@
+# For the exactness tests through the program; sourced. Makes $work, a folder that goes away at the end.
+set -euo pipefail
+export OMP_WAIT_POLICY=passive # waiting threads that spin take the core from those that work
+work=$(mktemp -d "${TMPDIR:-/tmp}/cohort-exact-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# Runs the program; what it says is shown only if it fails.
+cohort() {
+    "$COHORT" "$@" 2>"$work/stderr" || {
+        local code=$?
+        cat "$work/stderr" >&2
+        fail "cohort $* (exit code $code)"
+    }
+}
+
+# same A B WHAT: two files with equal bytes.
+same() {
+    cmp -- "$1" "$2" >&2 || fail "$3: $1 and $2 differ"
+}
+
+# make_model DIR [SEED]: a small random model with a byte tokenizer, far from a flat distribution.
+make_model() {
+    cat >"$work/shape.json" <<'JSON'
+{"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "attention_bias": false,
+ "rms_norm_eps": 1e-6, "max_position_embeddings": 512, "rope_theta": 10000.0, "vocab_size": 300, "hidden_size": 48,
+ "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "intermediate_size": 80,
+ "tie_word_embeddings": true, "initializer_range": 0.25}
+JSON
+    cohort init --config "$work/shape.json" --tokenizer bytes --seed "${2:-3}" --dtype f32 --out "$1"
+}
+
+# Instruction sets this machine has.
+isas() {
+    local isa
+    for isa in portable avx2 avx512 avx512-bf16 amx-bf16; do
+        if "$COHORT" info --model "$1" --isa "$isa" >/dev/null 2>&1; then echo "$isa"; fi
+    done
+}
+
+# Every file of checkpoint A is in B with the same bytes, and the other way round.
+same_checkpoint() {
+    [ -f "$1/model.safetensors" ] || fail "$3: $1 has no model.safetensors"
+    diff -r -- "$1" "$2" >&2 || fail "$3: $1 and $2 differ"
+}
+
+# The metrics of a run but for times and speeds, which are the machine's.
+numbers() {
+    sed -E 's/, "(time|throughput)\/[^"]*": [^,}]*//g; s/, "(step_time|memory[^"]*)": [^,}]*//g' "$1/metrics.jsonl"
+}

@@ -1,0 +1,36 @@
+# Runs to be stopped and resumed; sourced after exact.sh. Data sets, and the commands under test.
+make_data() {
+    local i
+    for i in 1 2 3 4 5 6 7; do
+        printf '{"prompt": "question %d: what is %d + %d?", "completion": " it is %d"}\n' $i $i $i $((2 * i))
+    done >"$work/sft.jsonl"
+    sed 's/, "completion".*/}/' "$work/sft.jsonl" >"$work/grpo.jsonl"
+    head -n 2 "$work/sft.jsonl" >"$work/sft-held-out.jsonl"
+    head -n 2 "$work/grpo.jsonl" >"$work/grpo-held-out.jsonl"
+}
+
+# arguments KIND: of a run of that kind, into the array args.
+arguments() {
+    case $1 in
+    sft) args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1) ;;
+    grpo | grpo-kl)
+        args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
+            --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)
+        [ "$1" = grpo ] || args+=(--beta 0.04 --num-iterations 2)
+        ;;
+    esac
+    args+=(--model model --seed 9)
+}
+
+# same_end A B WHAT: two runs that came to the same end, whatever happened on the way.
+same_end() {
+    diff -r "$1/final" "$2/final" >&2 || fail "$3: final/ differs"
+    numbers "$1" >"$work/a"
+    numbers "$2" >"$work/b"
+    same "$work/a" "$work/b" "$3, metrics"
+    [ ! -f "$1/completions.jsonl" ] || same "$1/completions.jsonl" "$2/completions.jsonl" "$3, completions"
+    local checkpoint
+    for checkpoint in "$1"/checkpoints/step-*; do
+        same_checkpoint "$checkpoint" "$2/checkpoints/${checkpoint##*/}" "$3"
+    done
+}

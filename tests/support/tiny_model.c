@@ -1,0 +1,58 @@
+#include "support/tiny_model.h"
+
+const struct tiny_shape tiny_even = {.name = "even",
+                                     .vocab_size = 320,
+                                     .hidden_size = 64,
+                                     .n_layers = 2,
+                                     .n_heads = 4,
+                                     .n_kv_heads = 2,
+                                     .head_dim = 16,
+                                     .intermediate_size = 192,
+                                     .tied = true,
+                                     .standard_deviation = 0.25f};
+
+const struct tiny_shape tiny_odd = {.name = "odd",
+                                    .vocab_size = 131,
+                                    .hidden_size = 40,
+                                    .n_layers = 3,
+                                    .n_heads = 4,
+                                    .n_kv_heads = 1,
+                                    .head_dim = 22,
+                                    .intermediate_size = 72,
+                                    .tied = false,
+                                    .standard_deviation = 0.3f};
+
+static cohort_status shape_text(const struct tiny_shape *s, struct text *text, cohort_error *err)
+{
+    return text_printf(
+        text, err,
+        "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"hidden_act\": \"silu\", "
+        "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 512, "
+        "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": %d, "
+        "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
+        "\"intermediate_size\": %d, \"tie_word_embeddings\": %s, \"torch_dtype\": \"float32\"}",
+        (int)s->vocab_size, (int)s->hidden_size, (int)s->n_layers, (int)s->n_heads,
+        (int)s->n_kv_heads, (int)s->head_dim, (int)s->intermediate_size,
+        s->tied ? "true" : "false");
+}
+
+cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed,
+                                    cohort_error *err)
+{
+    struct text text = {0};
+    struct model_config config = {0};
+    struct param_table params = {0};
+    struct checkpoint_init init = {
+        .seed = seed, .standard_deviation = shape->standard_deviation, .type = DTYPE_F32};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(shape_text(shape, &text, err));
+    TRY_GOTO(model_config_parse(&config, text.data, text.length, shape->name, err));
+    TRY_GOTO(model_config_params(&config, &params, err));
+    TRY_GOTO(model_config_save(&config, DTYPE_F32, dir, err));
+    TRY_GOTO(checkpoint_write_weights(dir, &params, DTYPE_F32, 0, checkpoint_init_fetch, &init, err));
+cleanup:
+    text_free(&text);
+    param_table_free(&params);
+    model_config_free(&config);
+    return status;
+}

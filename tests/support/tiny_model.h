@@ -1,0 +1,23 @@
+/* Random checkpoints small enough for tests, written and read back through the library. */
+#ifndef COHORT_TESTS_SUPPORT_TINY_MODEL_H
+#define COHORT_TESTS_SUPPORT_TINY_MODEL_H
+
+#include "model/model.h"
+
+struct tiny_shape {
+    const char *name;
+    int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size;
+    bool tied;
+    /* Of the initial weights. Well above the usual 0.02, so that the distribution is far from flat
+     * and attention has a say in it: a flat one would hide differences. */
+    float standard_deviation;
+};
+
+/* A head size that divides by the vector width, tied head; and sizes that divide by nothing. */
+extern const struct tiny_shape tiny_even, tiny_odd;
+
+/* Writes config.json and model.safetensors (F32) into the existing folder dir. */
+cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed,
+                                    cohort_error *err);
+
+#endif
