@@ -113,7 +113,9 @@ cohort_status session_memory_limit(const struct options *options, size_t *bytes,
     unsigned long long kilobytes = 0;
     TRY(file_read("/proc/meminfo", 0, &text, err));
     const char *line = strstr(text.data, "MemAvailable:");
-    if (line == NULL || sscanf(line, "MemAvailable: %llu", &kilobytes) != 1)
+    if (line != NULL)
+        kilobytes = strtoull(line + strlen("MemAvailable:"), NULL, 10);
+    if (kilobytes == 0)
         kilobytes = (unsigned long long)sysconf(_SC_PHYS_PAGES) * (unsigned long long)sysconf(_SC_PAGESIZE) / 1024;
     text_free(&text);
     *bytes = (size_t)kilobytes * 1024 / 20 * 19; /* leave a twentieth to everybody else */

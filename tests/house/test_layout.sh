@@ -52,6 +52,12 @@ while read -r lines file; do
     [ "$file" = total ] || [ "$lines" -le 800 ] || complain "$file: $lines lines of code, split what passes 800"
 done < <(code \( -name '*.[ch]' -o -name '*.py' -o -name '*.sh' \) -print0 | xargs -0 wc -l)
 
+# The library does not print, end the process, or read or change what belongs to it (invariant I9). Comments aside.
+while read -r hit; do
+    complain "$hit: not in library code"
+done < <(grep -rnE '\b(printf|puts|putchar|perror|exit|_exit|abort|getenv|secure_getenv|setenv|setlocale|srand|rand|chdir|signal)[[:space:]]*\(|\b(stdout|stderr)[[:space:]]*[,)]' src |
+    grep -vE '^[^:]+:[0-9]+:[[:space:]]*(/?\*|//)' | grep -vE ':[^:]*/\*[^*]*(stdout|stderr)')
+
 self=tests/house/test_layout.sh
 while read -r hit; do
     complain "$hit: this flag changes results with the machine or the compiler"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# cohort.h compiles alone as C99 and as C++, and the shared library exports cohort_ names and nothing else.
+# cohort.h compiles alone as C99 and as C++, the shared library exports cohort_ names and nothing else, the library keeps no state.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -28,6 +28,15 @@ test "$(wc -l < "$work/declared")" -ge 20
 if ! diff "$work/declared" <(grep '^cohort_' "$work/exported"); then
     echo "cohort.h declares (<) what the library does not export, or the library exports (>) what cohort.h does not declare"
     exit 1
+fi
+# No mutable state between calls: the library has constants and nothing else (invariant I9). Under a sanitizer the sections hold its own data.
+if [ -z "$(grep -E '__(a|t)san_' "$work/exported" || nm -u "$library" | grep -E '__(a|t)san_' || true)" ]; then
+    state=$(objdump -t "$BUILD/libcohort.a" | grep -E ' O \.(data|bss|tdata|tbss)(\.local)?[[:space:]]|\*COM\*' || true)
+    if [ -n "$state" ]; then
+        echo "variables that outlive a call:"
+        echo "$state"
+        exit 1
+    fi
 fi
 soname=$(readelf -d "$library" | sed -nE 's/.*\(SONAME\).*\[(.*)\]/\1/p')
 test "$soname" = libcohort.so.0 || { echo "SONAME is '$soname', expected libcohort.so.0"; exit 1; }
