@@ -19,7 +19,7 @@ check() { # check ISA DTYPE THOROUGH
     cohort generate "${common[@]}" --batch rows.jsonl --threads 1 >all
     [ "$(wc -l <all)" = 20 ] || fail "$what: $(wc -l <all) rows, expected 20"
     [ "$(rows all | sort -u | wc -l)" = 20 ] || fail "$what: two rows are equal"
-    cohort logprobs --model model --isa "$1" --dtype "$2" --batch all --format jsonl >again
+    cohort logprobs --model model --isa "$1" --dtype "$2" --batch all >again
     same all again "$what, logprobs"
     cohort generate "${common[@]}" --batch rows.jsonl --threads 2 >got
     same all got "$what, two threads"
@@ -50,7 +50,7 @@ check() { # check ISA DTYPE THOROUGH
     rows got | sort >a
     head -n 57 all | sed -E 's/^\{"index": [0-9]+, //' | sort >b
     same a b "$what, rows in the other order"
-    local scoring=(logprobs --model model --isa "$1" --dtype "$2" --temperature 0.7 --format jsonl)
+    local scoring=(logprobs --model model --isa "$1" --dtype "$2" --temperature 0.7)
     for size in 1 300 4096; do
         cohort "${scoring[@]}" --batch all --micro-batch-tokens $size --threads 2 >again
         same all again "$what, logprobs of groups in micro-batches of $size"
