@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WIDTH = 720, HEIGHT = 400, LEFT = 60, RIGHT = 20, TOP = 40, BOTTOM = 50 };
+enum { WIDTH = 720, HEIGHT = 400, LEFT = 60, RIGHT = 20, TOP = 40, BOTTOM = 50, MAX_TICKS = 24 };
 
 struct series {
     double *x, *y;
@@ -78,12 +78,21 @@ static cohort_status draw_axes(const struct frame *f, const char *title, struct 
                     "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n<text x=\"%d\" y=\"24\" font-size=\"15\">%s</text>\n",
                     WIDTH, HEIGHT, LEFT, title));
     double dx = tick_step(f->x1 - f->x0), dy = tick_step(f->y1 - f->y0);
-    for (double y = ceil(f->y0 / dy) * dy; y <= f->y1 + dy * 1e-9; y += dy)
+    /* Counted, not summed: where values are so large that adding a tick changes nothing, there is no end to come to. */
+    for (int i = 0; i < MAX_TICKS; i++) {
+        double y = (ceil(f->y0 / dy) + i) * dy;
+        if (!(y <= f->y1 + dy * 1e-9))
+            break;
         TRY(text_printf(svg, err,
                         "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.4g</text>\n",
                         LEFT, WIDTH - RIGHT, to_y(f, y), to_y(f, y), LEFT - 6, to_y(f, y) + 4, fabs(y) < dy * 1e-6 ? 0.0 : y));
-    for (double x = ceil(f->x0 / dx) * dx; x <= f->x1 + dx * 1e-9; x += dx)
+    }
+    for (int i = 0; i < MAX_TICKS; i++) {
+        double x = (ceil(f->x0 / dx) + i) * dx;
+        if (!(x <= f->x1 + dx * 1e-9))
+            break;
         TRY(text_printf(svg, err, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", to_x(f, x), HEIGHT - BOTTOM + 18, x));
+    }
     return text_printf(svg, err,
                        "<line x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\" stroke=\"black\"/><text x=\"%d\" y=\"%d\" text-anchor=\"middle\">step</text>\n", LEFT,
                        WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12);
@@ -121,7 +130,7 @@ cohort_status run_plot(const struct run_folder *run, const char *metric, const c
     if (f.x1 <= f.x0)
         f.x1 = f.x0 + 1.0;
     if (f.y1 <= f.y0)
-        f.y1 = f.y0 + 1.0;
+        f.y1 = f.y0 + fmax(1.0, fabs(f.y0) * 1e-3); /* 1 alone vanishes beside a large number */
     TRY_GOTO(draw_axes(&f, title, &svg, err));
     TRY_GOTO(draw_line(&f, &values, "#3366cc", 1.5, &svg, err));
     TRY_GOTO(draw_legend(0, "#3366cc", metric, &svg, err));
