@@ -112,6 +112,7 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
     *observer = (cohort_observer){.context = terminal, .output = output, .message = message, .progress = progress};
 }
 

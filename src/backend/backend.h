@@ -321,6 +321,9 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     int threads;
+    /* Work that one thread does in less is not shared out: a fork and join costs microseconds, and far more where other processes use the
+     * cores. No result depends on it. Tests set it to 0, so that small shapes are shared out too. */
+    double alone_ns;
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16", "avx512", "avx2", "portable"). */
     const char *provider_bf16, *provider_f32;
     void *state; /* the backend's own */

@@ -9,23 +9,23 @@
 /* Beyond every cache that is ours alone; runs over it are averaged within one sample and the best of them is the limit. */
 enum { READ_WORDS = 96 << 20, READ_RUNS = 4, PRODUCT_RUNS = 20 };
 
-static cohort_status measure_reading(struct backend *backend, double *bytes_per_second, cohort_error *err)
+static cohort_status measure_reading(struct backend *backend, int64_t words, double *bytes_per_second, cohort_error *err)
 {
     uint64_t *x = NULL;
-    TRY(backend->ops->alloc(backend, &x, READ_WORDS * sizeof *x, "memory to read", err));
+    TRY(backend->ops->alloc(backend, &x, (size_t)words * sizeof *x, "memory to read", err));
     double best = 0.0;
     uint64_t sum = 0;
 #pragma omp parallel for num_threads(backend->threads) schedule(static)
-    for (int64_t i = 0; i < READ_WORDS; i++)
+    for (int64_t i = 0; i < words; i++)
         x[i] = (uint64_t)i * 0x9e3779b97f4a7c15ull;
     for (int run = 0; run < READ_RUNS; run++) {
         double start = clock_seconds();
 #pragma omp parallel for num_threads(backend->threads) schedule(static) reduction(^ : sum)
-        for (int64_t i = 0; i < READ_WORDS; i += 8) {
+        for (int64_t i = 0; i < words; i += 8) {
             __builtin_prefetch(x + i + 512);
             sum ^= x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
         }
-        best = fmax(best, (double)(READ_WORDS * sizeof *x) / (clock_seconds() - start));
+        best = fmax(best, (double)words * sizeof *x / (clock_seconds() - start));
     }
     if (sum == 0) /* uses the sum, so that the loop stays */
         best = fmax(best, 1.0);
@@ -78,7 +78,7 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
     struct backend *backend = bench->session.backend;
     struct gemm g;
     double reading = 0.0, best = 0.0;
-    TRY(measure_reading(backend, &reading, err));
+    TRY(measure_reading(backend, bench->quick ? READ_WORDS / 4 : READ_WORDS, &reading, err));
     TRY(gemm_open(&g, backend, bench->type, 256, 512, 1024, err));
     for (int run = 0; run < PRODUCT_RUNS; run++)
         best = fmax(best, 2.0 * (double)(g.m * g.n * g.k) / gemm_run(&g, backend));

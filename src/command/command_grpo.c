@@ -265,10 +265,13 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     struct metrics *last = &run->metrics[n_iterations - 1];
     bool end = t->state.step >= t->steps;
     TRY_GOTO(log_completions(run, &batch, err));
+    /* An evaluation that was interrupted comes after the update: the step is logged all the same, for it will not be done again. */
+    cohort_status evaluated = COHORT_OK;
     if (end || (run->eval_steps > 0 && t->state.step / run->eval_steps != (t->state.step - n_iterations) / run->eval_steps))
-        TRY_GOTO(held_out_metrics(run, last, err));
+        evaluated = held_out_metrics(run, last, err);
     for (int32_t i = 0; i < n_iterations; i++)
         TRY_GOTO(training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run), &run->metrics[i], err));
+    TRY_GOTO(evaluated);
     observer_message(t->observer, "step %lld/%lld  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f s  (rollout %.0f tok/s, train %.0f tok/s)",
                      (long long)t->state.step, (long long)t->steps, metrics_get(last, "reward"), metrics_get(last, "grad_norm"), metrics_get(last, "entropy"),
                      metrics_get(last, "completions/mean_length"), metrics_get(last, "step_time"), metrics_get(last, "throughput/rollout_tokens_per_second"),

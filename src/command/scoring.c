@@ -24,6 +24,28 @@ static cohort_status read_weights(struct scoring *scoring, const struct options 
     return COHORT_OK;
 }
 
+static bool is_taken(const struct scoring *scoring, int32_t count, const char *name)
+{
+    for (int32_t i = 0; i < count; i++)
+        if (strcmp(scoring->names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* Metrics and rows tell rewards apart by name: the second of the same name is called NAME_2. */
+static cohort_status name_reward(struct scoring *scoring, int32_t i, cohort_error *err)
+{
+    struct text text = {0};
+    const char *name = reward_name(scoring->rewards[i]);
+    TRY(text_printf(&text, err, "%s", name));
+    for (int k = 2; is_taken(scoring, i, text.data); k++) {
+        text.length = 0;
+        TRY(text_printf(&text, err, "%s_%d", name, k));
+    }
+    scoring->names[i] = text.data;
+    return COHORT_OK;
+}
+
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct command_rewards *extra, cohort_error *err)
 {
     size_t named = options_list_count(options, "reward"), more = extra == NULL ? 0 : extra->count;
@@ -41,7 +63,7 @@ cohort_status scoring_open(struct scoring *scoring, const struct options *option
     for (size_t i = 0; i < more; i++)
         scoring->rewards[scoring->n++] = extra->rewards[i];
     for (int32_t i = 0; i < scoring->n; i++)
-        scoring->names[i] = reward_name(scoring->rewards[i]);
+        TRY(name_reward(scoring, i, err));
     return read_weights(scoring, options, err);
 }
 
@@ -49,6 +71,8 @@ void scoring_close(struct scoring *scoring)
 {
     for (int32_t i = 0; i < scoring->n_owned; i++)
         reward_destroy(scoring->rewards[i]);
+    for (int32_t i = 0; scoring->names != NULL && i < scoring->n; i++)
+        mem_free((void *)(uintptr_t)scoring->names[i]);
     mem_free(scoring->rewards);
     mem_free(scoring->names);
     mem_free(scoring->weights);

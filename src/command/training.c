@@ -38,15 +38,27 @@ static cohort_status binding_options(const char *yaml, struct text *out, cohort_
     return COHORT_OK;
 }
 
+/* A crash may have left half-written folders, of checkpoints and of final. */
+static cohort_status recover(const char *out, cohort_error *err)
+{
+    char *checkpoints = NULL;
+    TRY(file_join(&checkpoints, out, "checkpoints", err));
+    cohort_status status = checkpoint_folders_recover(checkpoints, err);
+    mem_free(checkpoints);
+    return status == COHORT_OK ? checkpoint_folders_recover(out, err) : status;
+}
+
 static cohort_status find_resume(struct training *t, const char *out, cohort_error *err)
 {
     const char *resume = options_string(t->options, "resume");
     if (resume == NULL || strcmp(resume, "false") == 0)
         return COHORT_OK;
+    TRY(recover(out, err));
     if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
         TRY(run_folder_latest(out, &t->resume_dir, err));
         if (t->resume_dir == NULL)
-            return error_set(err, COHORT_ERR_STATE, "%s/checkpoints: no checkpoint to resume from; start without --resume, or name a checkpoint folder", out);
+            return error_set(err, COHORT_ERR_STATE, "%s/checkpoints: no checkpoint to resume from; remove %s and start without --resume, or name a checkpoint folder", out,
+                             out);
         return COHORT_OK;
     }
     if (!file_is_dir(resume))
@@ -297,6 +309,8 @@ void training_rescue(struct training *t, const struct optimizer *optimizer, coho
     if (t->saved_step >= 0)
         observer_message(t->observer, "checkpoint of step %lld is in %s/checkpoints; continue with the same command and --resume",
                          (long long)t->saved_step, t->run.path);
+    else
+        observer_message(t->observer, "no step was finished, so there is no checkpoint; remove %s before you start again", t->run.path);
     (void)err;
 }
 

@@ -39,6 +39,8 @@ struct checkpoint_folder {
 cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target, cohort_error *err);
 cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_error *err);
 void checkpoint_folder_abandon(struct checkpoint_folder *folder);
+/* Repairs and removes what crashed writers left in parent, whatever their targets; a parent that does not exist is fine. */
+cohort_status checkpoint_folders_recover(const char *parent, cohort_error *err);
 
 /* Writes the initial weights transformers would draw: normal(0, initializer_range) for matrices and the embedding, ones for the norm gains;
  * element i of a tensor is a function of (seed, tensor name, i) by Philox (Box-Muller). Same signature as a fetch: context

@@ -107,6 +107,56 @@ static cohort_status clean_leftovers(const char *target, const char *parent, con
     return status;
 }
 
+/* The length of NAME if entry is .NAME.tmp-PID or .NAME.old-PID of a process that has ended, else 0. */
+static size_t leftover_name(const char *entry)
+{
+    const char *end = strrchr(entry, '.');
+    if (entry[0] != '.' || end == NULL || end <= entry + 1)
+        return 0;
+    size_t length = (size_t)(end - entry) - 1;
+    char name[256];
+    if (length >= sizeof name)
+        return 0;
+    memcpy(name, entry + 1, length);
+    name[length] = '\0';
+    long temporary = leftover_pid(entry, name, "tmp"), old = leftover_pid(entry, name, "old");
+    return (temporary < 0 && old < 0) || is_alive(temporary) || is_alive(old) ? 0 : length;
+}
+
+/* Repairs and removes the first such entry; *found: there was one. */
+static cohort_status recover_one(const char *parent, bool *found, cohort_error *err)
+{
+    DIR *dir = opendir(parent);
+    char *name = NULL, *target = NULL;
+    cohort_status status = COHORT_OK;
+    struct dirent *entry = NULL;
+    *found = false;
+    if (dir == NULL)
+        return errno == ENOENT ? COHORT_OK : folder_error(parent, "open the folder", err);
+    while ((entry = readdir(dir)) != NULL) {
+        size_t length = leftover_name(entry->d_name);
+        if (length == 0)
+            continue;
+        *found = true;
+        TRY_GOTO(mem_strdup(&name, entry->d_name + 1, length, err));
+        TRY_GOTO(file_join(&target, parent, name, err));
+        status = clean_leftovers(target, parent, name, err);
+        break;
+    }
+cleanup:
+    closedir(dir);
+    mem_free(name);
+    mem_free(target);
+    return status;
+}
+
+cohort_status checkpoint_folders_recover(const char *parent, cohort_error *err)
+{
+    for (bool found = true; found;)
+        TRY(recover_one(parent, &found, err));
+    return COHORT_OK;
+}
+
 cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target,
                                       cohort_error *err)
 {

@@ -153,6 +153,10 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
             name, (long long)row->prompt_index);
     if (json_is_null(value))
         return COHORT_OK;
+    if (json_is_string(value) && strlen(json_string_value(value)) != json_string_length(value))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "reward '%s': prompt %lld: column '%s' holds a NUL, which no answer has",
+                         name, (long long)row->prompt_index, column);
     if (json_is_string(value)) {
         struct span answer = expected_answer(json_string_value(value));
         return answer.length == 0 ? COHORT_OK : mem_strdup(out, answer.at, answer.length, err);

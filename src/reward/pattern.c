@@ -80,10 +80,11 @@ static cohort_status pattern_score(void *opaque, const char *name, const struct 
         cohort_status status = COHORT_OK;
         if (state->from_rows) {
             const json_t *column = json_object_get(rows[i].data, "pattern");
-            if (!json_is_string(column))
+            if (!json_is_string(column) ||
+                strlen(json_string_value(column)) != json_string_length(column))
                 return error_set(
                     err, COHORT_ERR_ARGUMENT,
-                    "reward '%s': prompt %lld has no text in its column 'pattern'; add "
+                    "reward '%s': prompt %lld has no text (without NULs) in its column 'pattern'; add "
                     "one, or give --reward-pattern",
                     name, (long long)rows[i].prompt_index);
             status = compile(state, json_string_value(column), err);

@@ -71,6 +71,22 @@ static void widen(struct frame *f, const struct series *s)
     }
 }
 
+/* A range wide enough to be told apart in double: never empty, never so far below the size of its ends that ticks would fall together. */
+static void open_range(double *low, double *high)
+{
+    double least = fmax(1e-9, fmax(fabs(*low), fabs(*high)) * 1e-6);
+    if (*high - *low < least)
+        *high = *low + (least < 1e-6 ? 1.0 : fmax(1.0, least));
+}
+
+/* The lowest and the highest value lie between two ticks, so that both can be read. */
+static void round_out(struct frame *f)
+{
+    double dy = tick_step(f->y1 - f->y0);
+    f->y0 = floor(f->y0 / dy) * dy;
+    f->y1 = ceil(f->y1 / dy) * dy;
+}
+
 static cohort_status draw_axes(const struct frame *f, const char *title, struct text *svg, cohort_error *err)
 {
     TRY(text_printf(svg, err,
@@ -106,6 +122,14 @@ static cohort_status draw_line(const struct frame *f, const struct series *s, co
     return text_append(svg, "\"/>\n", 4, err);
 }
 
+/* Evaluations are few: a dot for each tells how far apart they are. */
+static cohort_status draw_dots(const struct frame *f, const struct series *s, const char *colour, struct text *svg, cohort_error *err)
+{
+    for (size_t i = 0; i < s->count; i++)
+        TRY(text_printf(svg, err, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"/>\n", to_x(f, s->x[i]), to_y(f, s->y[i]), colour));
+    return COHORT_OK;
+}
+
 static cohort_status draw_legend(int row, const char *colour, const char *name, struct text *svg, cohort_error *err)
 {
     return text_printf(svg, err, "<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"4\" fill=\"%s\"/><text x=\"%d\" y=\"%d\">%s</text>\n", WIDTH - 190,
@@ -127,15 +151,15 @@ cohort_status run_plot(const struct run_folder *run, const char *metric, const c
     widen(&f, &held_out);
     if (values.count + held_out.count == 0)
         goto cleanup;
-    if (f.x1 <= f.x0)
-        f.x1 = f.x0 + 1.0;
-    if (f.y1 <= f.y0)
-        f.y1 = f.y0 + fmax(1.0, fabs(f.y0) * 1e-3); /* 1 alone vanishes beside a large number */
+    open_range(&f.x0, &f.x1);
+    open_range(&f.y0, &f.y1);
+    round_out(&f);
     TRY_GOTO(draw_axes(&f, title, &svg, err));
-    TRY_GOTO(draw_line(&f, &values, "#3366cc", 1.5, &svg, err));
-    TRY_GOTO(draw_legend(0, "#3366cc", metric, &svg, err));
+    TRY_GOTO(draw_line(&f, &values, "#7799dd", 1.2, &svg, err));
+    TRY_GOTO(draw_legend(0, "#7799dd", metric, &svg, err));
     if (held_out.count > 0) {
-        TRY_GOTO(draw_line(&f, &held_out, "#cc5500", 2.5, &svg, err));
+        TRY_GOTO(draw_line(&f, &held_out, "#cc5500", 2.0, &svg, err));
+        TRY_GOTO(draw_dots(&f, &held_out, "#cc5500", &svg, err));
         TRY_GOTO(draw_legend(1, "#cc5500", eval_metric, &svg, err));
     }
     TRY_GOTO(text_append(&svg, "</svg>\n", 7, err));

@@ -51,31 +51,43 @@ cohort_status run_folder_create(struct run_folder *run, const char *path, cohort
     return open_metrics(run, err);
 }
 
-cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, cohort_error *err)
+/* Drops the lines of steps after step, and one that was cut short, from a file of JSON lines; a missing file is none. */
+static cohort_status drop_later_lines(const char *path, int64_t step, cohort_error *err)
 {
     struct text before = {0}, kept = {0};
     cohort_status status = COHORT_OK;
-    TRY(prepare(run, path, err));
-    if (file_exists(run->metrics_path)) {
-        TRY_GOTO(file_read(run->metrics_path, 0, &before, err));
-        for (char *line = before.data; *line != '\0';) {
-            char *end = strchr(line, '\n');
-            size_t length = end == NULL ? strlen(line) : (size_t)(end - line) + 1;
-            json_t *json = json_loadb(line, length, 0, NULL);
-            const json_t *at = json_object_get(json, "step");
-            bool keep = end != NULL && json_is_integer(at) && json_integer_value(at) <= step;
-            json_decref(json);
-            if (keep)
-                TRY_GOTO(text_append(&kept, line, length, err));
-            line += length;
-        }
-        TRY_GOTO(file_write_atomic(run->metrics_path, kept.data == NULL ? "" : kept.data, kept.length, err));
+    if (!file_exists(path))
+        return COHORT_OK;
+    TRY_GOTO(file_read(path, 0, &before, err));
+    TRY_GOTO(text_append(&kept, "", 0, err));
+    for (char *line = before.data; line != NULL && *line != '\0';) {
+        char *end = strchr(line, '\n');
+        size_t length = end == NULL ? strlen(line) : (size_t)(end - line) + 1;
+        json_t *json = json_loadb(line, length, JSON_ALLOW_NUL, NULL);
+        const json_t *at = json_object_get(json, "step");
+        bool keep = end != NULL && json_is_integer(at) && json_integer_value(at) <= step;
+        json_decref(json);
+        if (keep)
+            TRY_GOTO(text_append(&kept, line, length, err));
+        line += length;
     }
-    TRY_GOTO(open_metrics(run, err));
+    TRY_GOTO(file_write_atomic(path, kept.data, kept.length, err));
 cleanup:
     text_free(&before);
     text_free(&kept);
     return status;
+}
+
+cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, cohort_error *err)
+{
+    char *completions = NULL;
+    TRY(prepare(run, path, err));
+    TRY(drop_later_lines(run->metrics_path, step, err));
+    TRY(run_folder_path(run, "completions.jsonl", &completions, err));
+    cohort_status status = drop_later_lines(completions, step, err);
+    mem_free(completions);
+    TRY(status);
+    return open_metrics(run, err);
 }
 
 void run_folder_close(struct run_folder *run)

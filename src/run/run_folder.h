@@ -13,7 +13,7 @@ struct run_folder {
     int metrics; /* file descriptor, appending */
 };
 cohort_status run_folder_create(struct run_folder *run, const char *path, cohort_error *err);
-/* Keeps the metrics lines whose "step" is at most step. */
+/* Keeps the lines of metrics.jsonl and completions.jsonl whose "step" is at most step. */
 cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, cohort_error *err);
 void run_folder_close(struct run_folder *run);
 

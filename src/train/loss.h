@@ -1,6 +1,6 @@
 /* The loss core: a scalar function of every completion token's (logp, logp_old, logp_ref,
  * advantage) and lengths, its value and its analytic derivative with respect to logp. One core with
- * switches; names, formulas and defaults are TRL's (grpo.md 1.9, 1.11, 9; docs/NUMERICS_loss.md).
+ * switches; names, formulas and defaults are TRL's (grpo.md 1.9, 1.11, 9; docs/NUMERICS.md).
  * Denominators span the optimizer step (invariant I5): struct loss_scale holds the whole step's
  * counts, and loss_sequence_apply may be called for its sequences in any split. Arithmetic in
  * double. */

@@ -13,7 +13,9 @@ FAILURES=0 CHECKS=0
 # A failed expectation: goes on, so that one run tells all.
 wrong()
 {
-    echo "FAILED ${BASH_SOURCE[2]##*/}:${BASH_LINENO[1]}: $*" >&2
+    local depth
+    for ((depth = 1; depth < ${#BASH_LINENO[@]} - 1; depth++)); do [ "${BASH_SOURCE[depth]}" = "${BASH_SOURCE[0]}" ] || break; done
+    echo "FAILED ${BASH_SOURCE[-1]##*/}:${BASH_LINENO[depth - 1]}: $*" >&2
     FAILURES=$((FAILURES + 1))
 }
 
@@ -90,7 +92,7 @@ same()
 # field NAME <rows: a number, text or list of each row, as it stands
 field()
 {
-    sed -n 's/.*"'"$1"'": \(\[[^]]*\]\|"\([^"\\]\|\\.\)*"\|[^],}]*\).*/\1/p'
+    sed -n 's#.*"'"$1"'": \(\[[^]]*\]\|"\([^"\\]\|\\.\)*"\|[^],}]*\).*#\1#p'
 }
 
 # The step records without what depends on the clock.

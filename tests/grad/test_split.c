@@ -75,7 +75,8 @@ static void old_logps(struct backend *backend, struct rows *rows, const char *fi
         logp[i] = rows->logp[i];
     model_test_open(&test, backend, fixture, DTYPE_F32);
     model_test_plan(&test, MAX_TOKENS, N_ROWS, DECODER_INFER, 0);
-    must(tree_runner_score(&test.runner, test.model, rows->trees, N_ROWS, temperature, logp, NULL, &err),
+    must(tree_runner_score(&test.runner, test.model, rows->trees, N_ROWS, temperature, logp, NULL,
+                           &err),
          &err);
     for (int i = 0; i < N_ROWS; i++) {
         for (int32_t t = 0; t < rows->spans[i].n_tokens; t++)
@@ -128,8 +129,8 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
         for (int64_t i = 0; i < grpo.reference->final_norm->count; i++)
             w[i] *= i % 2 == 0 ? 1.1f : 0.9f;
     }
-    must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, job == JOB_GRPO_CLIP ? 1 : 0, &metrics,
-                     &err),
+    must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, job == JOB_GRPO_CLIP ? 1 : 0,
+                     &metrics, &err),
          &err);
     assert_true(metrics_get(&metrics, "skipped_steps") == 0);
     if (job == JOB_GRPO_CLIP)
@@ -152,14 +153,15 @@ static void take_step(struct model_test *test, struct backend *backend, const ch
         rl_update(test, rows, job);
 }
 
-static void check(struct backend *backend, const char *isa, const char *fixture,
-                  struct rows *rows, enum job job, struct tally *tally)
+static void check(struct backend *backend, const char *isa, const char *fixture, struct rows *rows,
+                  enum job job, struct tally *tally)
 {
-    const struct split splits[] = {{"1", 1, 0, 8},
-                                   {"2", 2, 0, 4},
-                                   {"7", 7, 0, 2},
-                                   {"least tokens", N_ROWS, rows->longest, 0},
-                                   {"twice the least tokens", N_ROWS, 2 * (int64_t)rows->longest, 0}};
+    const struct split splits[] = {
+        {"1", 1, 0, 8},
+        {"2", 2, 0, 4},
+        {"7", 7, 0, 2},
+        {"least tokens", N_ROWS, rows->longest, 0},
+        {"twice the least tokens", N_ROWS, 2 * (int64_t)rows->longest, 0}};
     const struct split all = {"all", N_ROWS, 0, 1};
     struct model_test whole, test;
     take_step(&whole, backend, fixture, rows, job, &all);

@@ -463,6 +463,7 @@ static bool world_open(struct world *w, const char *isa, enum dtype type, int sh
         if (status == COHORT_ERR_UNSUPPORTED)
             return false;
         assert_int_equal(status, COHORT_OK);
+        w->backend[t]->alone_ns = 0.0; /* a tiny model's work is shared out too */
         OK(model_load(&w->model[t], w->backend[t], folders[shape], type, 0, err));
     }
     snprintf(w->what, sizeof w->what, "%s %s (%s), %s model", isa, dtype_name(type),

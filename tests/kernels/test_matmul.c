@@ -29,6 +29,7 @@ static struct backend *open_backend(const char *isa, int threads)
         return NULL;
     if (status != COHORT_OK)
         fail_msg("%s", err.message);
+    backend->alone_ns = 0.0; /* small shapes too */
     return backend;
 }
 

@@ -41,8 +41,8 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
     cohort_error err = {0};
     memset(r, 0, sizeof *r);
     for (size_t p = 0; p < N_PROMPTS; p++) {
-        int32_t n = read_ids(json_array_get(json_object_get(json, "prompts"), p), r->prompt[p],
-                             MAX_PROMPT);
+        int32_t n =
+            read_ids(json_array_get(json_object_get(json, "prompts"), p), r->prompt[p], MAX_PROMPT);
         r->prompts[p] = (struct grpo_prompt){.tokens = r->prompt[p], .n_tokens = n, .id = p};
         r->trees[p] = (struct tree){.prompt = r->prompt[p],
                                     .n_prompt = n,
@@ -55,12 +55,11 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
         const json_t *reward = json_array_get(json_object_get(json, "rewards"), i);
         r->reward[i] = json_is_null(reward) ? (double)NAN : json_number_value(reward);
         r->spans[i] = (struct completion_tokens){.tokens = r->tokens[i], .n_tokens = n};
-        r->completions[i] = (struct completion){.n_prompt = r->prompts[i / GROUP].n_tokens,
-                                                .n_tokens = n,
-                                                .tokens = r->tokens[i],
-                                                .finish_reason = is_eos(config, r->tokens[i][n - 1])
-                                                                     ? FINISH_EOS
-                                                                     : FINISH_LENGTH};
+        r->completions[i] = (struct completion){
+            .n_prompt = r->prompts[i / GROUP].n_tokens,
+            .n_tokens = n,
+            .tokens = r->tokens[i],
+            .finish_reason = is_eos(config, r->tokens[i][n - 1]) ? FINISH_EOS : FINISH_LENGTH};
     }
     r->output = (struct advantage_output){.advantage = r->advantage,
                                           .reward = r->row_reward,
@@ -113,7 +112,8 @@ static struct optimizer optimizer_of(const json_t *settings)
                               .max_grad_norm = json_number(settings, "max_grad_norm")};
 }
 
-/* Log-probs of the round's completions by model into to, compared with TRL's if it recorded them. */
+/* Log-probs of the round's completions by model into to, compared with TRL's if it recorded them.
+ */
 static void score(struct model_test *test, struct model *model, const struct round *r,
                   const struct grpo_config *config, const json_t *seen, const char *key,
                   float to[N_ROWS][MAX_COMPLETION], const char *run, struct tally *tally)
@@ -195,7 +195,8 @@ static void check_metrics(struct tallies *t, const struct metrics *metrics, cons
     if (kl)
         metric(&t->kl, metrics, step, "kl", run);
     if (first) {
-        tally_add(&t->reward, fabs(r->output.reward_mean - json_number(step, "reward")), run, "reward");
+        tally_add(&t->reward, fabs(r->output.reward_mean - json_number(step, "reward")), run,
+                  "reward");
         tally_add(&t->reward, fabs(r->output.reward_std - json_number(step, "reward_std")), run,
                   "reward_std");
         tally_add(&t->reward,
@@ -214,7 +215,8 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     static struct round r;
     snprintf(path, sizeof path, FIXTURES "grpo_steps/%s.json", run);
     json_t *json = load_json(path);
-    const json_t *settings = json_object_get(json, "settings"), *steps = json_object_get(json, "steps");
+    const json_t *settings = json_object_get(json, "settings"),
+                 *steps = json_object_get(json, "steps");
     struct grpo grpo = {.config = config_of(settings), .optimizer = optimizer_of(settings)};
     const bool kl = grpo.config.loss.beta != 0.0;
     model_test_open(&test, backend, "model_tied", DTYPE_F32);
@@ -243,17 +245,17 @@ static void replay(const char *run, const json_t *script, struct backend *backen
                 score(&test, reference, &r, &grpo.config, seen, "ref_per_token_logps", scratch, run,
                       &t->logp);
             for (size_t i = 0; i < N_ROWS; i++)
-                tally_add(&t->advantage,
-                          fabs((double)r.advantage[i] -
-                               json_number_value(
-                                   json_array_get(json_object_get(seen, "advantages"), i))),
-                          run, "advantage");
+                tally_add(
+                    &t->advantage,
+                    fabs((double)r.advantage[i] -
+                         json_number_value(json_array_get(json_object_get(seen, "advantages"), i))),
+                    run, "advantage");
         }
         must(grpo_update(&grpo, r.prompts, N_PROMPTS, &r.batch, iteration, &metrics, &err), &err);
         check_metrics(t, &metrics, &r, step, iteration == 0, kl, run);
         if (iteration == 0) /* scored by the same model just before: the same bits (I2) */
-            tally_add(&t->exact, metrics_get(&metrics, "sampling/sampling_logp_difference/max"), run,
-                      "sampling_logp_difference/max");
+            tally_add(&t->exact, metrics_get(&metrics, "sampling/sampling_logp_difference/max"),
+                      run, "sampling_logp_difference/max");
         assert_true(metrics_get(&metrics, "skipped_steps") == 0.0);
         if (s == 0)
             check_weights(test.model, run, "step1", &t->rms, &t->max);
@@ -291,8 +293,8 @@ static void test_replay(void **state)
         backend_destroy(backend);
     }
     json_decref(script);
-    const struct tally *all[] = {&t.loss,  &t.grad_norm, &t.entropy,   &t.kl,  &t.clip, &t.exact,
-                                 &t.reward, &t.advantage, &t.logp, &t.rms, &t.max};
+    const struct tally *all[] = {&t.loss,   &t.grad_norm, &t.entropy, &t.kl,  &t.clip, &t.exact,
+                                 &t.reward, &t.advantage, &t.logp,    &t.rms, &t.max};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         tally_report(all[i]);
 }

@@ -4,7 +4,8 @@
  * recomputed, the head whole or in chunks.
  *
  * Differences are the largest of a tensor relative to its largest element. The fixtures are float32
- * themselves: float64 differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob (oracle/README.md). */
+ * themselves: float64 differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob
+ * (oracle/README.md). */
 #include "support/model_test.h"
 
 static const char *const fixtures[] = {"model_tied", "model_untied", "model_wide_heads",
@@ -13,8 +14,8 @@ enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 struct variant {
     const char *name;
-    bool shared;          /* prompts of a group */
-    int64_t completions;  /* of a micro-batch; 0: all in one */
+    bool shared;         /* prompts of a group */
+    int64_t completions; /* of a micro-batch; 0: all in one */
     enum decoder_mode mode;
     int64_t head_chunk;
     int threads;
@@ -84,9 +85,10 @@ static void check_scores(struct model_test *test, const struct fixture *fixture,
                       relative_max(logp[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
                       setting, name);
             snprintf(name, sizeof name, "%s.%d.entropy_%s", c->name, (int)i, suffix[k]);
-            tally_add(entropies,
-                      relative_max(entropy[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
-                      setting, name);
+            tally_add(
+                entropies,
+                relative_max(entropy[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
+                setting, name);
         }
     }
 }
@@ -176,12 +178,13 @@ static void test_fp32(void **state)
 /* In bf16 the kernels round activations and their gradients to 8 bits: what is checked is that the
  * bf16 paths (their own products and conversions) compute the same thing. The weights of model_bf16
  * are bf16 as stored, so all of the difference is that rounding. transformers in bf16 differs from
- * the same numbers by 1.3e-2, 2.5e-2, 0.23 and 9.9e-2 (oracle/bf16_spread.py): the tolerances are of
- * that size. */
+ * the same numbers by 1.3e-2, 2.5e-2, 0.23 and 9.9e-2 (oracle/bf16_spread.py): the tolerances are
+ * of that size. */
 static void test_bf16(void **state)
 {
     (void)state;
-    static const char *const providers[] = {"portable", "avx2", "avx512", "avx512-bf16", "amx-bf16"};
+    static const char *const providers[] = {"portable", "avx2", "avx512", "avx512-bf16",
+                                            "amx-bf16"};
     struct tally logps = {.what = "bf16 log-probs", .tolerance = 2e-2};
     struct tally entropies = {.what = "bf16 entropies", .tolerance = 3e-2};
     struct tally losses = {.what = "bf16 L (absolute)", .tolerance = 0.5};

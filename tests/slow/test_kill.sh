@@ -26,7 +26,8 @@ for kind in sft grpo grpo-kl; do
             fi
             "$COHORT" "${args[@]}" --out "$run" "${resume[@]}" 2>kill.log &
             pid=$!
-            sleep "$(printf '%d.%03d' $((took * (RANDOM % 90) / 100000)) $((took * (RANDOM % 90) / 100 % 1000)))"
+            moment=$((took * (RANDOM % 80) / 100)) # ms
+            sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"
             kill -9 $pid 2>/dev/null || true
             code=0
             wait $pid 2>/dev/null || code=$?

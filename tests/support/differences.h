@@ -52,11 +52,12 @@ static inline double central_difference(difference_loss *loss, void *context, fl
     return (value[1] - value[0]) / (2 * h);
 }
 
-/* |numeric - gradient . direction| / (|gradient| |direction|). x is moved by step * |x| / |direction|
- * and half of that (Richardson's extrapolation takes the h^2 error away) and put back. */
+/* |numeric - gradient . direction| / (|gradient| |direction|). x is moved by step * |x| /
+ * |direction| and half of that (Richardson's extrapolation takes the h^2 error away) and put back.
+ */
 static inline double directional_error(difference_loss *loss, void *context, float *x,
-                                       float *origin, const float *gradient,
-                                       const float *direction, int64_t n, double step)
+                                       float *origin, const float *gradient, const float *direction,
+                                       int64_t n, double step)
 {
     const double size = norm_of(direction, n), h = step * (norm_of(x, n) + 1e-30) / size;
     double analytic = 0;

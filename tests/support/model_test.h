@@ -317,7 +317,8 @@ static inline double case_backward(struct model_test *test, const struct fixture
             packed_gather(&runner->packed, k, n, runner->logp, logp);
             packed_gather(&runner->packed, k, n, runner->entropy, entropy);
             for (int32_t t = 0; t < n; t++)
-                loss += (double)coefficient[t] * (double)logp[t] + (double)e[t] * (double)entropy[t];
+                loss +=
+                    (double)coefficient[t] * (double)logp[t] + (double)e[t] * (double)entropy[t];
             packed_scatter(&runner->packed, k, n, coefficient, runner->d_logp);
             packed_scatter(&runner->packed, k, n, e, runner->d_entropy);
         }

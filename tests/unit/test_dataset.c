@@ -58,7 +58,7 @@ static void test_accepts(void **state)
     struct dataset set;
     cohort_error err = {0};
     const char rows[] =
-        "\xef\xbb\xbf{\"a\": 1}\r\n\n  \t\r\n{\"a\": \"\xc3\xa9\", \"b\": [1.5]}\n{\"a\":3}";
+        "\xef\xbb\xbf{\"a\": 1}\r\n\n  \t\r\n{\"a\": \"\xc3\xa9\\u0000\", \"b\": [1.5]}\n{\"a\":3}";
     assert_int_equal(load(&set, rows, sizeof rows - 1, &err), COHORT_OK);
     assert_int_equal(set.n_rows, 3);
     assert_int_equal(set.rows[0].line, 1);
@@ -66,6 +66,7 @@ static void test_accepts(void **state)
     assert_int_equal(set.rows[2].line, 5);
     assert_int_equal(json_integer_value(json_object_get(set.rows[2].json, "a")), 3);
     assert_string_equal(json_string_value(json_object_get(set.rows[1].json, "a")), "\xc3\xa9");
+    assert_int_equal(json_string_length(json_object_get(set.rows[1].json, "a")), 3); /* with its NUL */
     assert_string_equal(set.path, path);
     dataset_free(&set);
     dataset_free(&set);

@@ -120,6 +120,7 @@ const struct cpu_matmul matmul_bf16_amx = {
     .k_unit = K_UNIT,
     .a_bytes = 2,
     .b_bytes = 2,
+    .products_per_ns = 400,
     .begin = begin,
     .end = end,
     .pack_a = pack_a,

@@ -118,6 +118,7 @@ const struct cpu_matmul matmul_bf16_dot = {
     .k_unit = K_UNIT,
     .a_bytes = 2,
     .b_bytes = 2,
+    .products_per_ns = 100,
     .pack_a = pack_a,
     .pack_a_t = pack_a_t,
     .pack_b = matmul_pack_b_dot,

@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #endif
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, MAX_THREADS = 1024 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, MAX_THREADS = 1024, ALONE_NS = 10000 };
 
 /* In ascending order: a machine that has one has those before it. */
 enum level {
@@ -242,6 +242,7 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     state->matmul_f32 = levels[level].f32;
     backend->ops = levels[level].ops;
     backend->threads = threads > 0 ? threads : available_cores();
+    backend->alone_ns = ALONE_NS;
     backend->provider_bf16 = state->matmul_bf16->name;
     backend->provider_f32 = state->matmul_f32->name;
     backend->state = state;

@@ -32,6 +32,12 @@ double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
 
+/* Threads for elements of work that cost about ns each on one core (see alone_ns of struct backend). */
+static inline int cpu_threads(const struct backend *backend, int64_t elements, double ns)
+{
+    return (double)elements * ns < backend->alone_ns ? 1 : backend->threads;
+}
+
 /* The CPU backend's own state. */
 struct cpu_state {
     const struct cpu_matmul *matmul_bf16, *matmul_f32; /* providers, chosen once */

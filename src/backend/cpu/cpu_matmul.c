@@ -21,7 +21,7 @@ enum {
     PANELS_BYTES = 1536 << 10, /* the panels of one piece of work: in the second-level cache */
     MAX_ROWS = 2048,           /* rows packed at once */
     REDUCTION_BLOCK = 2048,    /* k of a backward product summed at once */
-    ALONE_PRODUCTS = 32768,    /* fewer multiplications are not worth a second thread */
+    PACKED_BYTES_PER_NS = 30,  /* that one core reads of operands in a cache of its own, about */
     SUM_BYTES = 16 << 20,      /* fp32 sums of a bf16 gradient */
     MAX_PANELS = 64            /* of one piece of work */
 };
@@ -188,8 +188,9 @@ static void *multiply(struct backend *backend, struct product *q)
     if (q->m == 0 || q->n == 0)
         return NULL;
     assert(q->k > 0);
-    const int threads =
-        (double)q->m * (double)q->n * (double)q->k < ALONE_PRODUCTS ? 1 : backend->threads;
+    const double step_ns = (double)div_up(q->m, p->mr) * p->mr / p->products_per_ns +
+                           (double)p->b_bytes / PACKED_BYTES_PER_NS;
+    const int threads = cpu_threads(backend, q->n * q->k, step_ns);
     const int64_t steps = div_up(q->k, p->k_unit);
     const size_t block_bytes = (size_t)steps * a_step_bytes(p);
     const int64_t fit = max64(1, PACKED_A_BYTES / (int64_t)block_bytes);
@@ -216,7 +217,7 @@ static void *multiply(struct backend *backend, struct product *q)
         /* A single block is packed here: with few rows a barrier costs more. */
         if (cut.blocks == 1)
             pack_block(q, packed_a, block_bytes, 0, row0, rows);
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(threads) if (threads > 1)
         {
             char *panel = packed_a + a_bytes + (size_t)omp_get_thread_num() * panel_bytes;
             if (p->begin != NULL)
@@ -306,7 +307,8 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
         const float *sum = multiply_blocks(backend, &q, w, dy);
         if (sum == NULL || !sum_apart)
             continue;
-#pragma omp parallel for num_threads(backend->threads) schedule(static)
+        const int threads = cpu_threads(backend, rows * w->k, 0.15);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
         for (int64_t i = 0; i < rows; i++)
             provider->store(sum + i * w->k, w->k, 1, w->k,
                             dx + (size_t)(i * w->k) * dtype_bytes(p->dx_type), w->k, p->dx_type,
@@ -384,7 +386,8 @@ void cpu_weight_refresh(struct backend *backend, struct weight *weight)
     const size_t panel_bytes = (size_t)div_up(weight->k, p->k_unit) * b_step_bytes(p);
     const size_t type_bytes = dtype_bytes(weight->type);
     const int64_t panels = div_up(weight->n, p->nr);
-#pragma omp parallel for num_threads(backend->threads) schedule(static)
+    const int threads = cpu_threads(backend, weight->n * weight->k, 0.2);
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int64_t i = 0; i < panels; i++) {
         int64_t row = i * p->nr;
         p->pack_b((char *)weight->packed + (size_t)i * panel_bytes,

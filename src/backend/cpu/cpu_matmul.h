@@ -25,6 +25,7 @@ struct cpu_matmul {
     int k_unit;      /* k is padded with zeros to a multiple of this: one step */
     int a_bytes;     /* size of a packed element of A */
     int b_bytes;     /* and of B */
+    int products_per_ns; /* multiplications that one core does, about: for the choice of threads */
     /* Around a thread's calls of kernel; may be NULL. */
     void (*begin)(void);
     void (*end)(void);

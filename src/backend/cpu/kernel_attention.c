@@ -190,18 +190,21 @@ void CPU_NAME(attention_forward)(struct backend *backend, const struct attention
     const int32_t ratio = p->n_heads / p->n_kv_heads;
     const int32_t heads = ratio < BLOCK_PAIRS ? ratio : BLOCK_PAIRS; /* heads of an item */
     const int32_t head_groups = (ratio + heads - 1) / heads;
-    int64_t total = 0;
-    for (int32_t s = 0; s < p->n_seqs; s++)
+    int64_t total = 0, scores = 0;
+    for (int32_t s = 0; s < p->n_seqs; s++) {
         total += p->seqs[s].n_queries;
+        scores += (int64_t)p->seqs[s].n_queries * (p->seqs[s].first_position + p->seqs[s].n_queries);
+    }
+    const int threads = cpu_threads(backend, scores * p->n_heads * p->head_dim, 0.1);
     /* As many queries as fit, fewer where that would leave threads without work. */
     int64_t queries = BLOCK_PAIRS / heads;
     const int64_t columns = (int64_t)p->n_kv_heads * head_groups;
-    while (queries > 1 && (total + queries - 1) / queries * columns < backend->threads)
+    while (queries > 1 && (total + queries - 1) / queries * columns < threads)
         queries /= 2;
     const int64_t n_blocks = (total + queries - 1) / queries, n_items = n_blocks * columns;
 
     /* Later blocks see more keys: they go first. */
-#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
     for (int64_t item = 0; item < n_items; item++) {
         struct block b;
         const int64_t first = (n_blocks - 1 - item / columns) * queries;

@@ -185,10 +185,14 @@ void CPU_NAME(attention_backward)(struct backend *backend, const struct attentio
     assert(f->head_dim > 0 && f->head_dim <= MAX_HEAD_DIM && f->n_heads % f->n_kv_heads == 0 &&
            f->lse);
     int32_t n_trees = 0;
-    for (int32_t s = 0; s < f->n_seqs; s++)
+    int64_t scores = 0;
+    for (int32_t s = 0; s < f->n_seqs; s++) {
         n_trees += s == 0 || f->seqs[s].tree != f->seqs[s - 1].tree;
+        scores += (int64_t)f->seqs[s].n_queries * (f->seqs[s].first_position + f->seqs[s].n_queries);
+    }
+    const int threads = cpu_threads(backend, scores * f->n_heads * f->head_dim, 0.2);
 
-#pragma omp parallel for schedule(dynamic, 1) num_threads(backend->threads)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
     for (int64_t item = 0; item < (int64_t)n_trees * f->n_kv_heads; item++) {
         struct work w;
         w.p = p;

@@ -137,7 +137,7 @@ static void stats_row(const struct head_stats *p, int64_t r, int threads)
 void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
 {
     assert(p->temperature > 0.0f);
-    const int threads = backend->threads;
+    const int threads = cpu_threads(backend, p->rows * p->vocab, 0.4);
     /* Few rows: the threads share each row's blocks instead. The same sums in the same order. */
     if (p->rows < 2 * threads) {
         for (int64_t r = 0; r < p->rows; r++)
@@ -190,7 +190,8 @@ void CPU_NAME(head_gradient)(struct backend *backend, const struct head_gradient
     assert(p->d_entropy == NULL || p->entropy != NULL);
     const int64_t blocks = (p->vocab + HEAD_BLOCK - 1) / HEAD_BLOCK;
     const int64_t items = p->rows * blocks;
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && items > 1)
+    const int threads = cpu_threads(backend, p->rows * p->vocab, 0.4);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && items > 1)
     for (int64_t item = 0; item < items; item++) {
         int64_t r = item / blocks;
         int64_t begin = item % blocks * HEAD_BLOCK;

@@ -13,7 +13,7 @@ enum { MR = 6, COLUMNS = 2 };
 #else
 enum { MR = 4, COLUMNS = 1 };
 #endif
-enum { NR = COLUMNS * VW, PREFETCH_BYTES = 4096 };
+enum { NR = COLUMNS * VW, PREFETCH_BYTES = 4096, PRODUCTS_PER_NS = 2 * VW };
 
 _Static_assert((int)MR <= (int)MATMUL_MAX_MR && (int)NR <= (int)MATMUL_MAX_NR,
                "the driver's tiles are too small");
@@ -203,6 +203,7 @@ const struct cpu_matmul CPU_NAME(matmul_f32) = {
     .k_unit = 1,
     .a_bytes = 4,
     .b_bytes = 4,
+    .products_per_ns = PRODUCTS_PER_NS,
     .pack_a = pack_a_f32,
     .pack_a_t = pack_a_t_f32,
     .pack_b = pack_b_f32,
@@ -219,6 +220,7 @@ const struct cpu_matmul CPU_NAME(matmul_bf16) = {
     .k_unit = 1,
     .a_bytes = 4,
     .b_bytes = 2,
+    .products_per_ns = PRODUCTS_PER_NS,
     .pack_a = pack_a_bf16,
     .pack_a_t = pack_a_t_bf16,
     .pack_b = pack_b_bf16,

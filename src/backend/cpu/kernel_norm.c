@@ -50,7 +50,8 @@ ALWAYS_INLINE void forward_row(const float *x, const void *gain, enum dtype gain
 void CPU_NAME(rmsnorm_forward)(struct backend *backend, const struct rmsnorm_forward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16 && p->y_type != DTYPE_F16);
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && p->rows > 1)
+    const int threads = cpu_threads(backend, p->rows * p->width, 0.3);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && p->rows > 1)
     for (int64_t r = 0; r < p->rows; r++) {
         const float *x = p->x + (p->row ? p->row[r] : r) * p->width;
         void *y = act_at_mut(p->y, p->y_type, r * p->width);
@@ -131,7 +132,8 @@ void CPU_NAME(rmsnorm_backward)(struct backend *backend, const struct rmsnorm_ba
     /* Threads share out the rows of a phase for dx and then its columns for d_gain: the sum over
      * rows has one order. */
     float rstd[PHASE];
-#pragma omp parallel num_threads(backend->threads) if (backend->threads > 1 && p->rows > 1)
+    const int threads = cpu_threads(backend, p->rows * p->width, 0.8);
+#pragma omp parallel num_threads(threads) if (threads > 1 && p->rows > 1)
     for (int64_t first = 0; first < p->rows; first += PHASE) {
         int rows = p->rows - first < PHASE ? (int)(p->rows - first) : PHASE;
 #pragma omp for

@@ -95,7 +95,8 @@ void CPU_NAME(adamw)(struct backend *backend, const struct adamw *p)
     assert(p->step >= 1);
     const struct factors f = factors_of(p);
     const int64_t chunks = (p->count + CHUNK - 1) / CHUNK;
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && chunks > 1)
+    const int threads = cpu_threads(backend, p->count, 0.5);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && chunks > 1)
     for (int64_t c = 0; c < chunks; c++) {
         int64_t end = (c + 1) * CHUNK < p->count ? (c + 1) * CHUNK : p->count;
         for (int64_t i = c * CHUNK; i < end; i += TILE) {
@@ -133,10 +134,11 @@ double CPU_NAME(sum_squares)(struct backend *backend, const float *x, int64_t co
 {
     double total = 0.0;
     const int64_t blocks = (count + SUM_BLOCK - 1) / SUM_BLOCK;
+    const int threads = cpu_threads(backend, count, 0.1);
     for (int64_t first = 0; first < blocks; first += SUM_BATCH) {
         double sum[SUM_BATCH];
         int n = blocks - first < SUM_BATCH ? (int)(blocks - first) : SUM_BATCH;
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && n > 1)
+#pragma omp parallel for num_threads(threads) if (threads > 1 && n > 1)
         for (int b = 0; b < n; b++) {
             int64_t begin = (first + b) * SUM_BLOCK;
             int64_t left = count - begin;

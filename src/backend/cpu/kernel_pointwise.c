@@ -19,7 +19,8 @@ ALWAYS_INLINE void widen(const void *x, enum dtype type, int64_t count, float *y
 void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward *p)
 {
     assert(p->type != DTYPE_F16);
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && p->tokens > 1)
+    const int threads = cpu_threads(backend, p->tokens * p->width, 0.15);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && p->tokens > 1)
     for (int64_t t = 0; t < p->tokens; t++) {
         assert(p->token[t] >= 0);
         const void *x = act_at(p->table, p->type, p->token[t] * p->width);
@@ -34,7 +35,8 @@ void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward
 void CPU_NAME(embed_backward)(struct backend *backend, const struct embed_backward *p)
 {
     const int64_t vectors = (p->width + VW - 1) / VW;
-    const int parts = backend->threads < vectors ? backend->threads : (int)vectors;
+    const int threads = cpu_threads(backend, p->tokens * p->width, 0.3);
+    const int parts = threads < vectors ? threads : (int)vectors;
 #pragma omp parallel for num_threads(parts) if (parts > 1)
     for (int part = 0; part < parts; part++) {
         int64_t begin = vectors * part / parts * VW;
@@ -70,7 +72,8 @@ ALWAYS_INLINE void swiglu_row(const void *gate_up, enum dtype act, int64_t width
 void CPU_NAME(swiglu_forward)(struct backend *backend, const struct swiglu_forward *p)
 {
     assert(p->act != DTYPE_F16);
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && p->tokens > 1)
+    const int threads = cpu_threads(backend, p->tokens * p->width, 0.4);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && p->tokens > 1)
     for (int64_t t = 0; t < p->tokens; t++) {
         const void *x = act_at(p->gate_up, p->act, t * 2 * p->width);
         void *y = act_at_mut(p->y, p->act, t * p->width);
@@ -106,7 +109,8 @@ ALWAYS_INLINE void swiglu_back_row(const void *gate_up, const void *dy, enum dty
 void CPU_NAME(swiglu_backward)(struct backend *backend, const struct swiglu_backward *p)
 {
     assert(p->act != DTYPE_F16);
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && p->tokens > 1)
+    const int threads = cpu_threads(backend, p->tokens * p->width, 0.8);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && p->tokens > 1)
     for (int64_t t = 0; t < p->tokens; t++) {
         const void *x = act_at(p->gate_up, p->act, t * 2 * p->width);
         const void *dy = act_at(p->dy, p->act, t * p->width);

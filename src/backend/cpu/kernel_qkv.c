@@ -98,7 +98,8 @@ void CPU_NAME(qkv_forward)(struct backend *backend, const struct qkv_forward *p)
     if (p->k_gain)
         head_load(&k_gain, p->k_gain, p->gain_type, 0, n);
 
-#pragma omp parallel for schedule(static) num_threads(backend->threads)
+    const int threads = cpu_threads(backend, p->tokens * width, 0.4);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t t = 0; t < p->tokens; t++) {
         const int64_t kv_at = (int64_t)p->kv_row[t] * n_kv * n;
         for (int32_t h = 0; h < n_heads; h++)
@@ -175,9 +176,10 @@ void CPU_NAME(qkv_backward)(struct backend *backend, const struct qkv_backward *
     if (p->k_gain)
         head_load(&k_gain, p->k_gain, p->gain_type, 0, n);
     const int64_t n_blocks = (p->tokens + GAIN_ROWS - 1) / GAIN_ROWS;
+    const int threads = cpu_threads(backend, p->tokens * (p->n_heads + 2 * p->n_kv_heads) * n, 0.8);
     for (int64_t done = 0; done < n_blocks; done += GAIN_BLOCKS) {
         const int64_t round = n_blocks - done < GAIN_BLOCKS ? n_blocks - done : GAIN_BLOCKS;
-#pragma omp parallel for schedule(static) num_threads(backend->threads)
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && round > 1)
         for (int64_t i = 0; i < round; i++) {
             const int64_t begin = (done + i) * GAIN_ROWS;
             const int64_t end = p->tokens - begin < GAIN_ROWS ? p->tokens : begin + GAIN_ROWS;

@@ -509,9 +509,9 @@ static void scratch_free(struct sample_scratch *scratch)
 }
 
 /* Many runs: whoever gets the first row of a run does all of it. */
-static void sample_many(struct backend *backend, const struct sample *p)
+static void sample_many(struct backend *backend, const struct sample *p, int threads)
 {
-#pragma omp parallel num_threads(backend->threads) if (backend->threads > 1)
+#pragma omp parallel num_threads(threads) if (threads > 1)
     {
         struct sample_scratch scratch = {0};
 #pragma omp for schedule(dynamic)
@@ -529,9 +529,8 @@ static void sample_many(struct backend *backend, const struct sample *p)
 }
 
 /* Few runs: the threads share the blocks of a run's statistics, then its draws. */
-static void sample_few(struct backend *backend, const struct sample *p)
+static void sample_few(struct backend *backend, const struct sample *p, int threads)
 {
-    const int threads = backend->threads;
     for (int32_t first = 0; first < p->n_rows; first = run_end(p, first)) {
         struct head_row row;
         run_stats(p, first, threads, &row);
@@ -553,8 +552,9 @@ void CPU_NAME(sample)(struct backend *backend, struct sample *p)
     int32_t runs = 0;
     for (int32_t i = 0; i < p->n_rows; i = run_end(p, i))
         runs++;
-    if (runs >= 2 * backend->threads)
-        sample_many(backend, p);
+    const int threads = cpu_threads(backend, p->n_rows * p->vocab, 0.5);
+    if (runs >= 2 * threads)
+        sample_many(backend, p, threads);
     else
-        sample_few(backend, p);
+        sample_few(backend, p, threads);
 }

@@ -1,0 +1,194 @@
+# cohort generate, logprobs and tokenize: the rows others rely on, and that every option of sampling does what it says. The model is random,
+# its tokens are bytes, so text can be checked by hand.
+. "$(dirname "$0")/shell.sh"
+
+succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
+EOS=258 # <|im_end|> of the byte tokenizer
+generate() { "$COHORT" generate --model m --threads 1 "$@"; }
+# row ARGUMENTS: one JSON row of one plain prompt
+row() { succeeds generate --prompt hello --chat false --format jsonl --max-tokens 12 --seed 7 "$@"; }
+tokens() { field tokens <out; }
+
+# --- the row ---
+row
+has out '^\{"index": 0, "completion_index": 0, "prompt": "hello", "completion": ".*", "prompt_tokens": \[104, 101, 108, 108, 111\], "tokens": \[[0-9, ]*\], "logprobs": \[[-0-9., e]*\], "finish_reason": "length"\}$'
+plain=$(tokens)
+cp out plain.jsonl
+is "$(echo "$plain" | tr , '\n' | wc -l)" 12 "tokens at --max-tokens 12"
+is "$(field logprobs <out | tr , '\n' | wc -l)" 12 "log-probs for 12 tokens"
+is "$(wc -l <out)" 1 "rows of one completion"
+row
+same out plain.jsonl
+row --threads 2
+same out plain.jsonl
+row --seed 8
+differs "$(tokens)" "$plain" "tokens with another seed"
+row --max-tokens 5
+is "$(tokens)" "$(echo "$plain" | cut -d, -f1-5)]" "the first five tokens"
+row --n 3
+is "$(field completion_index <out | tr '\n' ' ')" "0 1 2 " "completion_index of --n 3"
+is "$(head -n 1 out)" "$(cat plain.jsonl)" "the first of three completions is the only one of one"
+is "$(sort -u out | wc -l)" 3 "different completions of a group"
+is "$(field tokens <out | sort -u | wc -l)" 3 "different tokens of a group"
+
+# --- the text: streamed, not streamed, the same; what the row says ---
+succeeds generate --prompt hello --chat false --max-tokens 60 --seed 7
+cp out streamed
+succeeds generate --prompt hello --chat false --max-tokens 60 --seed 7 --n 2
+size=$(stat -c %s streamed)
+is "$(head -c "$size" out | od -c)" "$(od -c <streamed)" "the first of --n 2 is the streamed text"
+# Bytes that are no characters become U+FFFD; a token stream may end within a character.
+succeeds generate --prompt hello --chat false --max-tokens 60 --seed 7 --logit-bias '97:100,98:100,99:100'
+has out '^[abc]{60}$'
+succeeds generate --prompt hello --chat false --max-tokens 4 --logit-bias 0:1000
+is "$(od -An -c out | tr -d ' \n')" '\0\0\0\0\n' "streamed NUL bytes"
+succeeds generate --prompt hello --chat false --max-tokens 4 --logit-bias 0:1000 --n 2
+is "$(od -An -c out | tr -d ' \n')" '\0\0\0\0\n\0\0\0\0\n' "NUL bytes of --n 2"
+row --logit-bias 0:1000 --max-tokens 2
+is "$(field completion <out)" '"\u0000\u0000"' "NUL bytes as JSON"
+row --logit-bias 195:1000 --max-tokens 2
+is "$(field completion <out | od -An -t x1 | tr -d ' \n')" 22efbfbdefbfbd220a "halves of characters"
+
+# --- batch: order, messages, ids of any other row do not matter ---
+cat >batch.jsonl <<'B'
+{"prompt": "hello"}
+{"messages": [{"role": "user", "content": "hi"}]}
+{"prompt": "a longer prompt than the others, to be finished after them", "other": [1, 2]}
+{"prompt": [{"role": "user", "content": "hi"}]}
+
+{"prompt": "hello"}
+B
+succeeds generate --batch batch.jsonl --max-tokens 12 --seed 7 --n 2
+cp out batch.out
+is "$(field index <out | tr '\n' ' ')" "0 0 1 1 2 2 3 3 4 4 " "index of each row"
+is "$(field completion_index <out | tr '\n' ' ')" "0 1 0 1 0 1 0 1 0 1 " "completion_index of each row"
+is "$(head -n 1 out)" "$(cat plain.jsonl)" "a row in a batch and alone"
+is "$(sed -n 3p out | field prompt)" '"<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"' "the rendered prompt"
+is "$(sed -n 7p out | field prompt)" "$(sed -n 3p out | field prompt)" "prompt as messages"
+differs "$(sed -n 9p out | field tokens)" "$(sed -n 1p out | field tokens)" "a prompt asked twice gets other completions"
+for options in '--decode-concurrency 1' '--prefill-step-size 1' '--prefill-step-size 7' '--threads 2'; do
+    succeeds generate --batch batch.jsonl --max-tokens 12 --seed 7 --n 2 $options
+    same out batch.out
+done
+succeeds sh -c '"$0" generate --model m --threads 1 --batch - --max-tokens 12 --seed 7 --n 2 <batch.jsonl' "$COHORT"
+same out batch.out
+succeeds sh -c 'printf hello | "$0" generate --model m --threads 1 --prompt - --chat false --format jsonl --max-tokens 12 --seed 7' "$COHORT"
+same out plain.jsonl
+# Through the template by default, as it stands with --chat false; thinking off puts an empty thought.
+succeeds generate --prompt hi --format jsonl --max-tokens 1
+is "$(field prompt <out)" '"<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"' "--prompt goes through the template"
+succeeds generate --prompt hi --format jsonl --max-tokens 1 --no-thinking
+is "$(field prompt <out)" '"<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"' "--no-thinking"
+
+# --- logprobs: the same numbers, without tokenizer files ---
+cp -r m bare
+rm bare/tokenizer.json bare/tokenizer_config.json
+succeeds "$COHORT" logprobs --model bare --batch batch.out --threads 1
+same out batch.out
+succeeds "$COHORT" logprobs --model bare --batch batch.out --threads 1 --micro-batch-tokens 1
+same out batch.out
+sed -E 's/.*("prompt_tokens": .*, "tokens": \[[^]]*\]).*/{\1}/' batch.out >bare.jsonl
+succeeds "$COHORT" logprobs --model bare --batch bare.jsonl --threads 2
+is "$(field logprobs <out)" "$(field logprobs <batch.out)" "log-probs of ids alone"
+succeeds generate --batch batch.jsonl --max-tokens 12 --temperature 0.5
+cp out cold.out
+succeeds "$COHORT" logprobs --model bare --batch cold.out --threads 1 --temperature 0.5
+same out cold.out
+succeeds "$COHORT" logprobs --model bare --batch cold.out --threads 1
+differs "$(field logprobs <out)" "$(field logprobs <cold.out)" "log-probs at another temperature"
+echo '{"prompt_tokens": [1], "tokens": [], "finish_reason": "a \"quoted\" reason"}' >empty.jsonl
+succeeds "$COHORT" logprobs --model bare --batch empty.jsonl
+is "$(cat out)" '{"index": 0, "completion_index": 0, "prompt_tokens": [1], "tokens": [], "logprobs": [], "finish_reason": "a \"quoted\" reason"}' "a row without tokens"
+# Both types.
+for type in f32 bf16; do
+    succeeds generate --batch batch.jsonl --max-tokens 12 --dtype $type
+    cp out typed.out
+    succeeds "$COHORT" logprobs --model bare --batch typed.out --dtype $type
+    same out typed.out
+done
+
+# --- sampling ---
+row --temperature 0
+greedy=$(tokens)
+row --temperature 0 --seed 99
+is "$(tokens)" "$greedy" "temperature 0 whatever the seed"
+row --top-k 1
+is "$(tokens)" "$greedy" "top_k 1"
+row --top-p 0.000001
+is "$(tokens)" "$greedy" "a tiny top_p"
+row --min-p 1
+is "$(tokens)" "$greedy" "min_p 1"
+row --temperature 0.01
+is "$(tokens)" "$greedy" "almost no temperature"
+differs "$plain" "$greedy" "sampled and greedy"
+row --temperature 0
+cold=$(field logprobs <out)
+row --top-k 1
+is "$(field logprobs <out)" "$cold" "log-probs are of the unfiltered distribution"
+for option in '--top-k 2' '--top-p 0.05' '--min-p 0.5'; do
+    row $option
+    differs "$(tokens)" "$plain" "$option changes what is sampled"
+    differs "$(tokens)" "$greedy" "$option leaves more than one token"
+done
+row --xtc-probability 1 --xtc-threshold 0.002 --temperature 1 --seed 7
+differs "$(tokens)" "$plain" "XTC"
+row --xtc-probability 0 --xtc-threshold 0.002
+is "$(tokens)" "$plain" "XTC with probability 0"
+row --logit-bias 65:1000
+is "$(tokens)" "[65, 65, 65, 65, 65, 65, 65, 65, 65, 65, 65, 65]" "a bias that forces a token"
+is "$(field completion <out)" '"AAAAAAAAAAAA"' "its text"
+has out '"logprobs": \[-[4-7]\.' # unbiased: a random model over 264 tokens is near -log 264 = -5.6
+# Penalties by hand: logits are near 30 for A, 20 or 29 for B.
+row --temperature 0 --logit-bias 65:30,66:20 --repetition-penalty 2 --max-tokens 4
+is "$(tokens)" "[65, 66, 65, 65]" "repetition penalty: A halves to 15, then B to 10"
+row --temperature 0 --logit-bias 65:30,66:20 --repetition-penalty 2 --repetition-context 1 --max-tokens 4
+is "$(tokens)" "[65, 66, 65, 66]" "repetition penalty over the last token alone"
+row --temperature 0 --logit-bias 65:30,66:29 --presence-penalty 2 --max-tokens 4
+is "$(tokens)" "[65, 66, 65, 65]" "presence penalty 2: A falls to 28, then B to 27"
+row --temperature 0 --logit-bias 65:30 --presence-penalty 100 --presence-context 1 --max-tokens 3
+is "$(tokens | cut -d, -f1)" "[65" "the first token with a presence penalty"
+differs "$(tokens | cut -d, -f2)" " 65" "the second token with a presence penalty"
+row --temperature 0 --logit-bias 65:30,66:20 --frequency-penalty 4 --max-tokens 5
+is "$(tokens)" "[65, 65, 65, 66, 65]" "a frequency penalty adds up"
+
+# --- ends ---
+row --logit-bias $EOS:1000
+is "$(tokens)" "[$EOS]" "EOS is among the tokens"
+has out '"completion": "", .*"logprobs": \[-[0-9.]+\], "finish_reason": "eos"'
+row --logit-bias 256:1000 # the second id of generation_config.json
+is "$(tokens)" "[256]" "another EOS"
+has out '"finish_reason": "eos"'
+row --logit-bias 65:1000 --stop AAA
+is "$(tokens)" "[65, 65, 65]" "tokens up to a stop string of three"
+is "$(field completion <out)" '""' "text before the stop string"
+has out '"finish_reason": "stop"'
+row --logit-bias '65:100,66:100' --max-tokens 40 --seed 3
+text=$(field completion <out | tr -d '"')
+want=${text%%AB*}
+differs "$want" "$text" "the test's text has AB"
+row --logit-bias '65:100,66:100' --max-tokens 40 --seed 3 --stop 'AB'
+is "$(field completion <out)" "\"$want\"" "text before a stop string across two tokens"
+is "$(tokens | tr , '\n' | wc -l)" $((${#want} + 2)) "tokens to the end of the stop string"
+has out '"finish_reason": "stop"'
+succeeds generate --prompt hello --chat false --logit-bias '65:100,66:100' --max-tokens 40 --seed 3 --stop 'AB'
+is "$(cat out)" "$want" "the streamed text never shows a part of the stop string"
+row --logit-bias '65:100,66:100' --max-tokens 40 --seed 3 --stop 'ZZZ,AB'
+is "$(field completion <out)" "\"$want\"" "the second of two stop strings"
+row --logit-bias '65:1000' --max-tokens 5 --stop 'AB'
+is "$(field completion <out)" '"AAAAA"' "a begun stop string at the end is text"
+has out '"finish_reason": "length"'
+row --logit-bias '44:1000' --max-tokens 5 --stop '\,\,'
+is "$(tokens)" "[44, 44]" "a stop string of commas"
+
+# --- tokenize ---
+succeeds "$COHORT" tokenize --model m --prompt 'hé<|im_end|>'
+is "$(cut -f1 out | tr '\n' ' ')" "104 195 169 258 " "ids of a text"
+succeeds "$COHORT" tokenize --model m --prompt 'hé' --format jsonl
+is "$(cat out)" '{"tokens": [104, 195, 169]}' "ids as JSON"
+succeeds "$COHORT" tokenize --model m --batch batch.jsonl
+is "$(sed 's/"tokens"/"prompt_tokens"/' out | field prompt_tokens)" "$(field prompt_tokens <batch.out | uniq | sed -n '1p;2p;3p;4p;$p')" "ids of a batch"
+succeeds sh -c 'printf hi | "$0" tokenize --model m --prompt - --format jsonl' "$COHORT"
+is "$(cat out)" '{"tokens": [104, 105]}' "ids of standard input"
+succeeds "$COHORT" tokenize --model m --prompt hi --chat --format jsonl
+is "$(field tokens <out)" "$(sed -n 3p batch.out | field prompt_tokens)" "ids of a chat prompt"
+done_testing
