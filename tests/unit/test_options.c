@@ -174,7 +174,7 @@ static void test_set(void **state)
     refuses(o, "seed", " 4", "integer");
     refuses(o, "seed", "1e3", "integer");
     refuses(o, "seed", "99999999999999999999", "integer");
-    refuses(o, "num_generations", "1", "from 2 to 4096");
+    refuses(o, "num_generations", "1", "from 2 to 65536");
     refuses(o, "epsilon", "1.01", "from 0 to 1");
     refuses(o, "top_p", "0", "above 0, at most 1");
     static const char *const bad[] = {"nan", "inf", "0x1p-3", "1e999", "1e-999", "0,5",  "1.5 ",
