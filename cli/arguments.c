@@ -36,7 +36,8 @@ bool cli_parse(cohort_options *options, int argc, char **argv)
         char name[128], origin[160];
         const char *value = NULL;
         if (!is_flag(argv[i])) {
-            fprintf(stderr, "cohort: '%s' is not an option; options begin with -- (see --help)\n", argv[i]);
+            fprintf(stderr, "cohort: '%s' is not an option; options begin with -- (see --help)\n",
+                    argv[i]);
             return false;
         }
         if (!split(argv[i] + 2, name, sizeof name, &value)) {
@@ -46,15 +47,18 @@ bool cli_parse(cohort_options *options, int argc, char **argv)
         snprintf(origin, sizeof origin, "--%s", name);
         bool given = value != NULL, last = i + 1 == argc;
         if (!given && cohort_options_is_switch(options, name)) {
-            bool spelled = !last && (strcmp(argv[i + 1], "true") == 0 || strcmp(argv[i + 1], "false") == 0);
+            bool spelled =
+                !last && (strcmp(argv[i + 1], "true") == 0 || strcmp(argv[i + 1], "false") == 0);
             value = spelled ? argv[++i] : "true";
-        } else if (!given && strncmp(name, "no-", 3) == 0 && cohort_options_is_switch(options, name + 3)) {
+        } else if (!given && strncmp(name, "no-", 3) == 0 &&
+                   cohort_options_is_switch(options, name + 3)) {
             memmove(name, name + 3, strlen(name + 3) + 1);
             value = "false";
         } else if (!given && strcmp(name, "resume") == 0 && (last || is_flag(argv[i + 1]))) {
             value = "latest";
         } else if (!given && last) {
-            if (cohort_options_set(options, name, "", origin, &err) == COHORT_ERR_ARGUMENT && strstr(err.message, "not an option") != NULL)
+            if (cohort_options_set(options, name, "", origin, &err) == COHORT_ERR_ARGUMENT &&
+                strstr(err.message, "not an option") != NULL)
                 return fail(&err);
             fprintf(stderr, "cohort: --%s needs a value\n", name);
             return false;
@@ -66,7 +70,8 @@ bool cli_parse(cohort_options *options, int argc, char **argv)
         if (strcmp(name, "config") == 0)
             yaml = value;
     }
-    if (yaml != NULL && cohort_options_reads_yaml(options) && cohort_options_read_yaml(options, yaml, &err) != COHORT_OK)
+    if (yaml != NULL && cohort_options_reads_yaml(options) &&
+        cohort_options_read_yaml(options, yaml, &err) != COHORT_OK)
         return fail(&err);
     return true;
 }

@@ -7,10 +7,15 @@
 
 static void print_usage(FILE *to)
 {
-    fprintf(to, "cohort %s: post-train language models with GRPO\n\nusage: cohort COMMAND [--option value ...]\n\n", cohort_version());
+    fprintf(to,
+            "cohort %s: post-train language models with GRPO\n\nusage: cohort COMMAND [--option "
+            "value ...]\n\n",
+            cohort_version());
     for (int i = 0; cohort_command_name((cohort_command)i) != NULL; i++)
-        fprintf(to, "  %-10s %s\n", cohort_command_name((cohort_command)i), cohort_command_summary((cohort_command)i));
-    fprintf(to, "\n'cohort COMMAND --help' explains a command's options. A first run: 'make demo' in the source tree.\n");
+        fprintf(to, "  %-10s %s\n", cohort_command_name((cohort_command)i),
+                cohort_command_summary((cohort_command)i));
+    fprintf(to, "\n'cohort COMMAND --help' explains a command's options. A first run: 'make demo' "
+                "in the source tree.\n");
 }
 
 static int printed(void)
@@ -102,7 +107,8 @@ static int run(cohort_options *options)
     switch (status) {
     case COHORT_OK: return EXIT_OK;
     case COHORT_ERR_CANCELLED: return EXIT_INTERRUPTED;
-    case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */
+    case COHORT_ERR_ARGUMENT:
+        return EXIT_USAGE; /* an option is missing, or its value cannot be used */
     default: return EXIT_FAILED;
     }
 }
@@ -116,7 +122,8 @@ int main(int argc, char **argv)
         print_usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         if (argc > 2 && cohort_command_find(argv[2], &command)) /* cohort help grpo */
             return print_help(command);
         print_usage(stdout);
@@ -131,7 +138,10 @@ int main(int argc, char **argv)
     if (!cohort_command_find(argv[1], &command)) {
         const char *nearest = nearest_command(argv[1]);
         if (nearest != NULL) {
-            fprintf(stderr, "cohort: there is no command '%.80s'; did you mean '%s'? ('cohort help' lists them)\n", argv[1], nearest);
+            fprintf(stderr,
+                    "cohort: there is no command '%.80s'; did you mean '%s'? ('cohort help' lists "
+                    "them)\n",
+                    argv[1], nearest);
             return EXIT_USAGE;
         }
         fprintf(stderr, "cohort: there is no command '%.80s'\n\n", argv[1]);

@@ -37,7 +37,8 @@ static void output(void *context, const char *bytes, size_t length)
 {
     struct cli_terminal *terminal = context;
     clear_line(terminal);
-    if (!terminal->output_failed && (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)) {
+    if (!terminal->output_failed &&
+        (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)) {
         terminal->output_closed = !terminal->output_failed && errno == EPIPE;
         terminal->output_failed = true;
     }
@@ -69,19 +70,25 @@ static void draw(struct cli_terminal *terminal, const cohort_progress *p)
     memset(bar, '.', WIDTH);
     memset(bar, '#', (size_t)filled);
     bar[WIDTH] = '\0';
-    double whole = p->steps > 0 ? ((double)p->step + (strcmp(p->unit, "steps") == 0 ? 0.0 : share * 0.5)) / (double)p->steps : share;
+    double whole = p->steps > 0
+                       ? ((double)p->step + (strcmp(p->unit, "steps") == 0 ? 0.0 : share * 0.5)) /
+                             (double)p->steps
+                       : share;
     if (whole > 0.0 && whole <= 1.0) {
         char duration[24];
-        write_duration((now() - terminal->started) * (1.0 / whole - 1.0), duration, sizeof duration);
+        write_duration((now() - terminal->started) * (1.0 / whole - 1.0), duration,
+                       sizeof duration);
         snprintf(left, sizeof left, "  %s left", duration);
     }
     fputs("\r\033[K", stderr);
     if (p->steps > 0)
         fprintf(stderr, "step %lld/%lld ", (long long)p->step, (long long)p->steps);
     if (p->total > 0)
-        fprintf(stderr, "%-8s [%s] %lld/%lld %s", p->phase, bar, (long long)p->done, (long long)p->total, p->unit == NULL ? "" : p->unit);
+        fprintf(stderr, "%-8s [%s] %lld/%lld %s", p->phase, bar, (long long)p->done,
+                (long long)p->total, p->unit == NULL ? "" : p->unit);
     else
-        fprintf(stderr, "%-8s %lld %s", p->phase, (long long)p->done, p->unit == NULL ? "" : p->unit);
+        fprintf(stderr, "%-8s %lld %s", p->phase, (long long)p->done,
+                p->unit == NULL ? "" : p->unit);
     if (p->per_second > 0.0)
         fprintf(stderr, "  %.0f/s", p->per_second);
     fputs(left, stderr);
@@ -113,10 +120,8 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
     signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
-    *observer = (cohort_observer){.context = terminal, .output = output, .message = message, .progress = progress};
+    *observer = (cohort_observer){
+        .context = terminal, .output = output, .message = message, .progress = progress};
 }
 
-void cli_terminal_end(struct cli_terminal *terminal)
-{
-    clear_line(terminal);
-}
+void cli_terminal_end(struct cli_terminal *terminal) { clear_line(terminal); }

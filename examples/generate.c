@@ -3,7 +3,8 @@
  *     cc generate.c $(pkg-config --cflags --libs cohort) -o generate
  *     ./generate MODEL "a prompt"
  *
- * Prints two completions token by token as they are drawn, then each with the sum of its log-probs. */
+ * Prints two completions token by token as they are drawn, then each with the sum of its log-probs.
+ */
 #include <cohort.h>
 
 #include <stdio.h>
@@ -16,15 +17,16 @@ static int fail(const cohort_error *err)
     return 1;
 }
 
-/* Called inside cohort_step for every token. text holds whole characters only, so it can be printed as it comes. */
+/* Called inside cohort_step for every token. text holds whole characters only, so it can be printed
+ * as it comes. */
 static void on_token(void *context, int64_t request, int32_t index, int32_t token, float logprob,
                      const char *text, size_t length, const char *finish_reason)
 {
     (void)context;
     (void)request;
     printf("[%d] token %6d  log-prob %9.5f  \"%.*s\"%s%s\n", (int)index, (int)token,
-           (double)logprob, (int)length, text, finish_reason[0] == '\0' ? "" : "  ends: ",
-           finish_reason);
+           (double)logprob, (int)length, text,
+           finish_reason[0] == '\0' ? "" : "  ends: ", finish_reason);
 }
 
 static cohort_status open_model(cohort_model **model, const char *dir, cohort_error *err)

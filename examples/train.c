@@ -3,7 +3,8 @@
  *     cc train.c $(pkg-config --cflags --libs cohort) -o train
  *     ./train MODEL DATA.jsonl RUN_FOLDER
  *
- * DATA.jsonl holds rows like {"prompt": "..."}; every option of 'cohort grpo' (docs/OPTIONS.md) can be set by its name. */
+ * DATA.jsonl holds rows like {"prompt": "..."}; every option of 'cohort grpo' (docs/OPTIONS.md) can
+ * be set by its name. */
 #include <cohort.h>
 
 #include <stdio.h>
@@ -39,10 +40,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: train MODEL DATA.jsonl RUN_FOLDER\n");
         return 2;
     }
-    const char *const settings[][2] = {
-        {"model", argv[1]},        {"data", argv[2]},      {"out", argv[3]},
-        {"steps", "2"},            {"num_generations", "4"}, {"prompts_per_step", "2"},
-        {"max_completion_length", "16"}, {"learning_rate", "1e-4"}, {"seed", "1"}};
+    const char *const settings[][2] = {{"model", argv[1]},
+                                       {"data", argv[2]},
+                                       {"out", argv[3]},
+                                       {"steps", "2"},
+                                       {"num_generations", "4"},
+                                       {"prompts_per_step", "2"},
+                                       {"max_completion_length", "16"},
+                                       {"learning_rate", "1e-4"},
+                                       {"seed", "1"}};
     cohort_error err = {0};
     cohort_options *options = NULL;
     size_t n_scored = 0;

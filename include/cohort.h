@@ -1,9 +1,9 @@
 /* cohort: post-training of language models with group-relative reinforcement learning, in C.
  *
  * The only public header. C99 and C++ clean. Every function that can fail returns a cohort_status
- * and, when the caller passes a cohort_error, fills it with a message that names the file, the place,
- * what was expected and what to do. The library never prints, never exits and reads no environment
- * variables. */
+ * and, when the caller passes a cohort_error, fills it with a message that names the file, the
+ * place, what was expected and what to do. The library never prints, never exits and reads no
+ * environment variables. */
 #ifndef COHORT_H
 #define COHORT_H
 
@@ -48,29 +48,35 @@ COHORT_API const char *cohort_status_name(cohort_status status);
 /* Version of the library as "major.minor.patch". Static storage. */
 COHORT_API const char *cohort_version(void);
 
-/* ---- Being told how work goes -------------------------------------------------------------------------------------------------- */
+/* ---- Being told how work goes
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /* Where a long piece of work stands. */
 typedef struct cohort_progress {
-    const char *phase;    /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
-    int64_t step, steps;  /* optimizer steps done and planned; 0 of 0 where there are none */
-    int64_t done, total;  /* of the phase, in unit; total 0: unknown */
-    const char *unit;     /* "tokens", "rows", "micro-batches" */
-    double per_second;    /* of unit */
+    const char
+        *phase; /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
+    int64_t step, steps; /* optimizer steps done and planned; 0 of 0 where there are none */
+    int64_t done, total; /* of the phase, in unit; total 0: unknown */
+    const char *unit;    /* "tokens", "rows", "micro-batches" */
+    double per_second;   /* of unit */
 } cohort_progress;
 
-/* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are valid during the call. */
+/* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are
+ * valid during the call. */
 typedef struct cohort_observer {
     void *context;
     /* Results: what a program writes to its standard output. length bytes. */
     void (*output)(void *context, const char *bytes, size_t length);
     /* A note for a person: one line without a newline. */
     void (*message)(void *context, const char *text);
-    /* Return false to stop: training saves a checkpoint and the call returns COHORT_ERR_CANCELLED. */
+    /* Return false to stop: training saves a checkpoint and the call returns COHORT_ERR_CANCELLED.
+     */
     bool (*progress)(void *context, const cohort_progress *progress);
 } cohort_observer;
 
-/* ---- Commands: everything the program does ------------------------------------------------------------------------------------- */
+/* ---- Commands: everything the program does
+ * ------------------------------------------------------------------------------------- */
 
 typedef enum cohort_command {
     COHORT_GENERATE,
@@ -91,14 +97,20 @@ COHORT_API bool cohort_command_find(const char *name, cohort_command *command);
 COHORT_API const char *cohort_command_name(cohort_command command);
 COHORT_API const char *cohort_command_summary(cohort_command command);
 
-/* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md. */
+/* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md.
+ */
 typedef struct cohort_options cohort_options;
-COHORT_API cohort_status cohort_options_create(cohort_options **out, cohort_command command, cohort_error *err);
+COHORT_API cohort_status cohort_options_create(cohort_options **out, cohort_command command,
+                                               cohort_error *err);
 COHORT_API void cohort_options_destroy(cohort_options *options);
-/* name with dashes or underscores, value as text. origin says where it comes from in messages ("--beta"); NULL: the name. */
-COHORT_API cohort_status cohort_options_set(cohort_options *options, const char *name, const char *value, const char *origin, cohort_error *err);
+/* name with dashes or underscores, value as text. origin says where it comes from in messages
+ * ("--beta"); NULL: the name. */
+COHORT_API cohort_status cohort_options_set(cohort_options *options, const char *name,
+                                            const char *value, const char *origin,
+                                            cohort_error *err);
 /* A flat YAML file of options; those already set keep their values. */
-COHORT_API cohort_status cohort_options_read_yaml(cohort_options *options, const char *path, cohort_error *err);
+COHORT_API cohort_status cohort_options_read_yaml(cohort_options *options, const char *path,
+                                                  cohort_error *err);
 /* Whether the command's option "config" names such a file (of init it names a config.json). */
 COHORT_API bool cohort_options_reads_yaml(const cohort_options *options);
 /* True for options that are switched on by their name alone. */
@@ -110,50 +122,66 @@ COHORT_API void cohort_free(void *block);
 
 /* One completion to score in a reward of the caller's. All pointers are valid during the call. */
 typedef struct cohort_reward_row {
-    const char *row_json;      /* the data set row as JSON: every column */
-    const char *prompt;        /* rendered */
-    const char *completion;    /* decoded, special tokens left out */
-    const int32_t *tokens;     /* [n_tokens] */
+    const char *row_json;   /* the data set row as JSON: every column */
+    const char *prompt;     /* rendered */
+    const char *completion; /* decoded, special tokens left out */
+    const int32_t *tokens;  /* [n_tokens] */
     int32_t n_tokens;
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
-    int64_t prompt_index;      /* data set row: the same for a group, whose completions are consecutive */
-    int32_t completion_index;  /* within the group */
+    int64_t
+        prompt_index; /* data set row: the same for a group, whose completions are consecutive */
+    int32_t completion_index; /* within the group */
 } cohort_reward_row;
 
-/* Fills rewards[n_rows]; NaN: unscorable. A status other than COHORT_OK stops the run with its error (at the last checkpoint). */
-typedef cohort_status (*cohort_reward_function)(void *context, const cohort_reward_row *rows, size_t n_rows, double *rewards, cohort_error *err);
+/* Fills rewards[n_rows]; NaN: unscorable. A status other than COHORT_OK stops the run with its
+ * error (at the last checkpoint). */
+typedef cohort_status (*cohort_reward_function)(void *context, const cohort_reward_row *rows,
+                                                size_t n_rows, double *rewards, cohort_error *err);
 
-/* Adds a reward function to grpo, eval or score, after those of the option "reward". name appears in metrics. */
-COHORT_API cohort_status cohort_options_add_reward(cohort_options *options, const char *name, cohort_reward_function function, void *context,
+/* Adds a reward function to grpo, eval or score, after those of the option "reward". name appears
+ * in metrics. */
+COHORT_API cohort_status cohort_options_add_reward(cohort_options *options, const char *name,
+                                                   cohort_reward_function function, void *context,
                                                    cohort_error *err);
 
 /* Runs a command to its end. The observer (may be NULL) gets results, notes and progress. */
-COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err);
+COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observer *observer,
+                                    cohort_error *err);
 
-/* ---- Generation, embedded ------------------------------------------------------------------------------------------------------- */
+/* ---- Generation, embedded
+ * -------------------------------------------------------------------------------------------------------
+ */
 
-/* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by continuous batching. Not thread-safe: one thread at a
- * time. */
+/* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by
+ * continuous batching. Not thread-safe: one thread at a time. */
 typedef struct cohort_model cohort_model;
-/* options: of COHORT_GENERATE; used: model, dtype, isa, threads, memory_limit, decode_concurrency, prefill_step_size, context (below). max_context: tokens of prompt and completion together,
- * 0: the model's own (memory grows with it). The options may be destroyed afterwards. */
-COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context, cohort_error *err);
+/* options: of COHORT_GENERATE; used: model, dtype, isa, threads, memory_limit, decode_concurrency,
+ * prefill_step_size, context (below). max_context: tokens of prompt and completion together, 0: the
+ * model's own (memory grows with it). The options may be destroyed afterwards. */
+COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
+                                           int32_t max_context, cohort_error *err);
 COHORT_API void cohort_model_close(cohort_model *model);
 
-/* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out). Free with cohort_free. */
-COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids, size_t *count, cohort_error *err);
-COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text, cohort_error *err);
-/* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the assistant's turn. Free with cohort_free. */
-COHORT_API cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking, char **text, cohort_error *err);
+/* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out).
+ * Free with cohort_free. */
+COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids,
+                                       size_t *count, cohort_error *err);
+COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count,
+                                       char **text, cohort_error *err);
+/* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the
+ * assistant's turn. Free with cohort_free. */
+COHORT_API cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
+                                            bool thinking, char **text, cohort_error *err);
 
 /* What to generate. Start from cohort_request_default(). Everything is copied by cohort_submit. */
 typedef struct cohort_request {
     const int32_t *prompt; /* at least one token */
     size_t n_prompt;
-    int32_t n;             /* completions of this prompt; it is computed once for all of them */
+    int32_t n; /* completions of this prompt; it is computed once for all of them */
     int32_t max_tokens;
-    uint64_t seed, stream; /* the draws are a function of seed, stream, completion index and position alone */
-    float temperature;     /* 0: the most likely token */
+    uint64_t seed,
+        stream; /* the draws are a function of seed, stream, completion index and position alone */
+    float temperature; /* 0: the most likely token */
     float top_p, min_p;
     int32_t top_k;
     float repetition_penalty, presence_penalty, frequency_penalty;
@@ -165,23 +193,28 @@ COHORT_API cohort_request cohort_request_default(void);
 typedef struct cohort_completion {
     int64_t request;
     int32_t index;
-    int32_t *tokens;  /* [n_tokens], the EOS included */
-    float *logprobs;  /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised distribution */
+    int32_t *tokens; /* [n_tokens], the EOS included */
+    float *logprobs; /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised
+                        distribution */
     size_t n_tokens;
-    char *text;       /* without special tokens and stop string */
+    char *text;                /* without special tokens and stop string */
     const char *finish_reason; /* "eos", "stop", "length", "cancelled"; static */
 } cohort_completion;
 COHORT_API void cohort_completion_free(cohort_completion *completion);
 
-/* Called for every token as it is drawn, inside cohort_step. text: length bytes that became certain with it; finish_reason is "" until the last. */
-typedef void (*cohort_token_callback)(void *context, int64_t request, int32_t index, int32_t token, float logprob, const char *text, size_t length,
+/* Called for every token as it is drawn, inside cohort_step. text: length bytes that became certain
+ * with it; finish_reason is "" until the last. */
+typedef void (*cohort_token_callback)(void *context, int64_t request, int32_t index, int32_t token,
+                                      float logprob, const char *text, size_t length,
                                       const char *finish_reason);
 COHORT_API void cohort_on_token(cohort_model *model, cohort_token_callback callback, void *context);
 
-COHORT_API cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id, cohort_error *err);
+COHORT_API cohort_status cohort_submit(cohort_model *model, const cohort_request *request,
+                                       int64_t *id, cohort_error *err);
 /* One forward pass for everything in flight. *busy tells whether anything is left. */
 COHORT_API cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err);
-/* Moves one finished completion out; false if there is none. Free it with cohort_completion_free. */
+/* Moves one finished completion out; false if there is none. Free it with cohort_completion_free.
+ */
 COHORT_API bool cohort_poll(cohort_model *model, cohort_completion *out);
 COHORT_API void cohort_cancel(cohort_model *model, int64_t id);
 

@@ -13,16 +13,22 @@ static const struct {
     enum option_command flag;
     command_run *run;
 } commands[] = {
-    [COHORT_GENERATE] = {"generate", "generate text, or JSONL with exact log-probs", FOR_GENERATE, command_generate},
-    [COHORT_LOGPROBS] = {"logprobs", "log-probs of given sequences, bit for bit those of generate", FOR_LOGPROBS, command_logprobs},
+    [COHORT_GENERATE] = {"generate", "generate text, or JSONL with exact log-probs", FOR_GENERATE,
+                         command_generate},
+    [COHORT_LOGPROBS] = {"logprobs", "log-probs of given sequences, bit for bit those of generate",
+                         FOR_LOGPROBS, command_logprobs},
     [COHORT_TOKENIZE] = {"tokenize", "token ids of text", FOR_TOKENIZE, command_tokenize},
-    [COHORT_INFO] = {"info", "what a model is, what computes here, what memory training takes", FOR_INFO, command_info},
+    [COHORT_INFO] = {"info", "what a model is, what computes here, what memory training takes",
+                     FOR_INFO, command_info},
     [COHORT_INIT] = {"init", "write a random checkpoint", FOR_INIT, command_init},
     [COHORT_SFT] = {"sft", "supervised fine-tuning on JSONL", FOR_SFT, command_sft},
     [COHORT_GRPO] = {"grpo", "train with rewards (GRPO and its family)", FOR_GRPO, command_grpo},
-    [COHORT_EVAL] = {"eval", "rewards of a model's completions on a data set", FOR_EVAL, command_eval},
-    [COHORT_SCORE] = {"score", "rewards of given completions, without a model", FOR_SCORE, command_score},
-    [COHORT_BENCH] = {"bench", "measure speed beside this machine's limits", FOR_BENCH, command_bench},
+    [COHORT_EVAL] = {"eval", "rewards of a model's completions on a data set", FOR_EVAL,
+                     command_eval},
+    [COHORT_SCORE] = {"score", "rewards of given completions, without a model", FOR_SCORE,
+                      command_score},
+    [COHORT_BENCH] = {"bench", "measure speed beside this machine's limits", FOR_BENCH,
+                      command_bench},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -64,7 +70,8 @@ cohort_status cohort_options_create(cohort_options **out, cohort_command command
         return missing(err, "cohort_options_create", "out");
     *out = NULL;
     if (!is_command(command))
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_options_create: %d is no command", (int)command);
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_options_create: %d is no command",
+                         (int)command);
     TRY(mem_alloc(&options, 1, sizeof *options, "options", err));
     options->command = command;
     cohort_status status = options_create(&options->options, commands[command].flag, err);
@@ -86,7 +93,8 @@ void cohort_options_destroy(cohort_options *options)
     mem_free(options);
 }
 
-cohort_status cohort_options_set(cohort_options *options, const char *name, const char *value, const char *origin, cohort_error *err)
+cohort_status cohort_options_set(cohort_options *options, const char *name, const char *value,
+                                 const char *origin, cohort_error *err)
 {
     if (options == NULL || name == NULL || value == NULL)
         return missing(err, "cohort_options_set", "options, name and value");
@@ -130,13 +138,11 @@ cohort_status cohort_options_docs(char **out, cohort_error *err)
     return status;
 }
 
-void cohort_free(void *block)
-{
-    mem_free(block);
-}
+void cohort_free(void *block) { mem_free(block); }
 
 /* From our reward rows to the public ones. */
-static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows, double *rewards, cohort_error *err)
+static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows,
+                                        double *rewards, cohort_error *err)
 {
     const struct reward_binding *binding = context;
     cohort_reward_row *public_rows = NULL;
@@ -164,25 +170,31 @@ cleanup:
     return status;
 }
 
-cohort_status cohort_options_add_reward(cohort_options *options, const char *name, cohort_reward_function function, void *context,
+cohort_status cohort_options_add_reward(cohort_options *options, const char *name,
+                                        cohort_reward_function function, void *context,
                                         cohort_error *err)
 {
     if (options == NULL || name == NULL || function == NULL)
         return missing(err, "cohort_options_add_reward", "options, name and function");
     if (options->n_rewards == MAX_REWARDS)
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_options_add_reward: at most %d reward functions", (int)MAX_REWARDS);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_options_add_reward: at most %d reward functions",
+                         (int)MAX_REWARDS);
     struct reward_binding *binding = &options->bindings[options->n_rewards];
     *binding = (struct reward_binding){.function = function, .context = context};
-    TRY(reward_create_callback(&options->rewards[options->n_rewards], name, call_public_reward, binding, err));
+    TRY(reward_create_callback(&options->rewards[options->n_rewards], name, call_public_reward,
+                               binding, err));
     options->n_rewards++;
     return COHORT_OK;
 }
 
-cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err)
+cohort_status cohort_run(cohort_options *options, const cohort_observer *observer,
+                         cohort_error *err)
 {
     static const cohort_observer silent = {0};
     if (options == NULL)
         return missing(err, "cohort_run", "options");
     struct command_rewards extra = {.rewards = options->rewards, .count = options->n_rewards};
-    return commands[options->command].run(options->options, &extra, observer == NULL ? &silent : observer, err);
+    return commands[options->command].run(options->options, &extra,
+                                          observer == NULL ? &silent : observer, err);
 }

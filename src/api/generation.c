@@ -11,12 +11,14 @@ struct cohort_model {
     void *callback_context;
 };
 
-cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context, cohort_error *err)
+cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
+                                int32_t max_context, cohort_error *err)
 {
     struct cohort_model *model = NULL;
     cohort_status status = COHORT_OK;
     if (out == NULL || options == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_model_open: out and options must not be NULL");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_model_open: out and options must not be NULL");
     *out = NULL;
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
     TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, err));
@@ -24,8 +26,10 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
     if (max_context > 0 && max_context < context)
         context = max_context;
     int32_t sequences = (int32_t)options_int(options->options, "decode_concurrency");
-    TRY_GOTO(session_engine(&model->session, options->options, sequences, (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context,
-                            (int32_t)options_int(options->options, "prefill_step_size"), &model->engine, err));
+    TRY_GOTO(session_engine(&model->session, options->options, sequences,
+                            (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context,
+                            (int32_t)options_int(options->options, "prefill_step_size"),
+                            &model->engine, err));
     *out = model;
     return COHORT_OK;
 cleanup:
@@ -42,12 +46,14 @@ void cohort_model_close(cohort_model *model)
     mem_free(model);
 }
 
-cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids, size_t *count, cohort_error *err)
+cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids,
+                            size_t *count, cohort_error *err)
 {
     struct token_list list = {0};
     if (model == NULL || text == NULL || ids == NULL || count == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_encode: no argument may be NULL");
-    cohort_status status = tokenizer_encode(model->session.tokenizer, text, strlen(text), true, &list, err);
+    cohort_status status =
+        tokenizer_encode(model->session.tokenizer, text, strlen(text), true, &list, err);
     if (status == COHORT_OK && list.ids == NULL)
         status = mem_alloc(&list.ids, 1, sizeof *list.ids, "ids", err);
     if (status != COHORT_OK)
@@ -57,7 +63,8 @@ cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t
     return status;
 }
 
-cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text, cohort_error *err)
+cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count,
+                            char **text, cohort_error *err)
 {
     struct text out = {0};
     if (model == NULL || (ids == NULL && count > 0) || text == NULL)
@@ -71,7 +78,8 @@ cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_
     return status;
 }
 
-cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking, char **text, cohort_error *err)
+cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
+                                 bool thinking, char **text, cohort_error *err)
 {
     struct text out = {0};
     json_error_t where;
@@ -81,8 +89,10 @@ cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages
     *text = NULL;
     json_t *messages = json_loads(messages_json, JSON_REJECT_DUPLICATES, &where);
     if (messages == NULL)
-        return error_set(err, COHORT_ERR_FORMAT, "messages:%d:%d: %s", where.line, where.column, where.text);
-    cohort_status status = chat_template_render(tokenizer_chat_template(model->session.tokenizer), messages, &options, "messages", &out, err);
+        return error_set(err, COHORT_ERR_FORMAT, "messages:%d:%d: %s", where.line, where.column,
+                         where.text);
+    cohort_status status = chat_template_render(tokenizer_chat_template(model->session.tokenizer),
+                                                messages, &options, "messages", &out, err);
     json_decref(messages);
     if (status != COHORT_OK)
         text_free(&out);
@@ -92,18 +102,26 @@ cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages
 
 cohort_request cohort_request_default(void)
 {
-    return (cohort_request){.n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
+    return (cohort_request){
+        .n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
 }
 
-cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id, cohort_error *err)
+cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id,
+                            cohort_error *err)
 {
-    if (model == NULL || request == NULL || id == NULL || (request->prompt == NULL && request->n_prompt > 0) ||
+    if (model == NULL || request == NULL || id == NULL ||
+        (request->prompt == NULL && request->n_prompt > 0) ||
         (request->stop == NULL && request->n_stop > 0))
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: model, request, its prompt and id must not be NULL");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_submit: model, request, its prompt and id must not be NULL");
     if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX)
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: %zu prompt tokens are more than any context", request->n_prompt);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_submit: %zu prompt tokens are more than any context",
+                         request->n_prompt);
     if (!(request->temperature >= 0.0f))
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: temperature %g, expected 0 or more", (double)request->temperature);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_submit: temperature %g, expected 0 or more",
+                         (double)request->temperature);
     const struct model_config *c = &model->session.model->config;
     struct engine_request inner = {.prompt = request->prompt,
                                    .n_prompt = (int32_t)request->n_prompt,
@@ -133,7 +151,8 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *request, 
 static void forward_event(void *context, const struct engine_event *event)
 {
     const cohort_model *model = context;
-    model->callback(model->callback_context, event->request, event->index, event->token, event->logp, event->text, event->text_length,
+    model->callback(model->callback_context, event->request, event->index, event->token,
+                    event->logp, event->text, event->text_length,
                     finish_reason_name(event->finish_reason));
 }
 

@@ -6,10 +6,12 @@
 #include <math.h>
 #include <string.h>
 
-/* Beyond every cache that is ours alone; runs over it are averaged within one sample and the best of them is the limit. */
+/* Beyond every cache that is ours alone; runs over it are averaged within one sample and the best
+ * of them is the limit. */
 enum { READ_WORDS = 96 << 20, READ_RUNS = 4, PRODUCT_RUNS = 20 };
 
-static cohort_status measure_reading(struct backend *backend, int64_t words, double *bytes_per_second, cohort_error *err)
+static cohort_status measure_reading(struct backend *backend, int64_t words,
+                                     double *bytes_per_second, cohort_error *err)
 {
     uint64_t *x = NULL;
     TRY(backend->ops->alloc(backend, &x, (size_t)words * sizeof *x, "memory to read", err));
@@ -23,7 +25,8 @@ static cohort_status measure_reading(struct backend *backend, int64_t words, dou
 #pragma omp parallel for num_threads(backend->threads) schedule(static) reduction(^ : sum)
         for (int64_t i = 0; i < words; i += 8) {
             __builtin_prefetch(x + i + 512);
-            sum ^= x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
+            sum ^=
+                x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
         }
         best = fmax(best, (double)words * sizeof *x / (clock_seconds() - start));
     }
@@ -50,12 +53,15 @@ static void gemm_close(struct gemm *g, struct backend *backend)
     memset(g, 0, sizeof *g);
 }
 
-static cohort_status gemm_open(struct gemm *g, struct backend *backend, enum dtype type, int64_t m, int64_t n, int64_t k, cohort_error *err)
+static cohort_status gemm_open(struct gemm *g, struct backend *backend, enum dtype type, int64_t m,
+                               int64_t n, int64_t k, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     *g = (struct gemm){.m = m, .n = n, .k = k};
-    TRY_GOTO(backend->ops->alloc(backend, &g->x, (size_t)(m * k) * dtype_bytes(type), "bench", err));
-    TRY_GOTO(backend->ops->alloc(backend, &g->w, (size_t)(n * k) * dtype_bytes(type), "bench", err));
+    TRY_GOTO(
+        backend->ops->alloc(backend, &g->x, (size_t)(m * k) * dtype_bytes(type), "bench", err));
+    TRY_GOTO(
+        backend->ops->alloc(backend, &g->w, (size_t)(n * k) * dtype_bytes(type), "bench", err));
     TRY_GOTO(backend->ops->alloc(backend, &g->y, (size_t)(m * n) * sizeof(float), "bench", err));
     bench_fill(g->x, type, 0, m * k, 1, 1, 1.0f);
     bench_fill(g->w, type, 0, n * k, 1, 2, 1.0f);
@@ -69,11 +75,14 @@ cleanup:
 static double gemm_run(const struct gemm *g, struct backend *backend)
 {
     double start = clock_seconds();
-    backend->ops->matmul_forward(backend, &(struct matmul_forward){.w = g->weight, .m = g->m, .x = g->x, .y = g->y, .y_stride = g->n});
+    backend->ops->matmul_forward(
+        backend, &(struct matmul_forward){
+                     .w = g->weight, .m = g->m, .x = g->x, .y = g->y, .y_stride = g->n});
     return clock_seconds() - start;
 }
 
-cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits, cohort_error *err)
+cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits,
+                                   cohort_error *err)
 {
     struct backend *backend = bench->session.backend;
     struct gemm g;
@@ -88,18 +97,24 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
     return COHORT_OK;
 }
 
-/* Few rows are bound by reading the weight: copies of it taken in turn, so that it comes from memory as in a model. */
-static cohort_status gemm_case(struct bench *bench, int64_t m, int64_t n, int64_t k, cohort_error *err)
+/* Few rows are bound by reading the weight: copies of it taken in turn, so that it comes from
+ * memory as in a model. */
+static cohort_status gemm_case(struct bench *bench, int64_t m, int64_t n, int64_t k,
+                               cohort_error *err)
 {
     enum { MAX_COPIES = 32 };
     struct backend *backend = bench->session.backend;
     struct gemm copies[MAX_COPIES];
     double bytes = (double)(n * k) * (double)dtype_bytes(bench->type), wanted = 384e6 / bytes;
-    int n_copies = m > 32 || wanted < 1.0 ? 1 : wanted > MAX_COPIES ? MAX_COPIES : (int)wanted, open = 0;
+    int n_copies = m > 32 || wanted < 1.0 ? 1
+                   : wanted > MAX_COPIES  ? MAX_COPIES
+                                          : (int)wanted,
+        open = 0;
     cohort_status status = COHORT_OK;
     for (; open < n_copies; open++)
         TRY_GOTO(gemm_open(&copies[open], backend, bench->type, m, n, k, err));
-    struct bench_row *row = bench_row(bench, "gemm", "%lld x %lld, %lld rows", (long long)n, (long long)k, (long long)m);
+    struct bench_row *row = bench_row(bench, "gemm", "%lld x %lld, %lld rows", (long long)n,
+                                      (long long)k, (long long)m);
     double flops = 2.0 * (double)(m * n * k);
     row->amount = flops / 1e9;
     row->unit = "GFLOP/s";
@@ -115,12 +130,15 @@ cleanup:
     return status;
 }
 
-/* The products of a model of this shape: fused query, key, value; attention's output; fused gate and up; down; head. */
+/* The products of a model of this shape: fused query, key, value; attention's output; fused gate
+ * and up; down; head. */
 cohort_status bench_gemm(struct bench *bench, cohort_error *err)
 {
     const struct model_config *c = &bench->session.model->config;
-    const int64_t C = c->hidden_size, F = c->intermediate_size, V = c->vocab_size, QD = (int64_t)c->n_heads * c->head_dim;
-    const int64_t shapes[][2] = {{QD + 2 * (int64_t)c->n_kv_heads * c->head_dim, C}, {C, QD}, {2 * F, C}, {C, F}, {V, C}};
+    const int64_t C = c->hidden_size, F = c->intermediate_size, V = c->vocab_size,
+                  QD = (int64_t)c->n_heads * c->head_dim;
+    const int64_t shapes[][2] = {
+        {QD + 2 * (int64_t)c->n_kv_heads * c->head_dim, C}, {C, QD}, {2 * F, C}, {C, F}, {V, C}};
     static const int64_t rows[] = {1, 8, 32, 128, 512, 2048};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (size_t j = 0; j < sizeof rows / sizeof rows[0]; j++)

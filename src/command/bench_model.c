@@ -9,25 +9,34 @@
 
 static int64_t layer_weights_count(const struct model_config *c)
 {
-    int64_t C = c->hidden_size, F = c->intermediate_size, QD = (int64_t)c->n_heads * c->head_dim, KD = (int64_t)c->n_kv_heads * c->head_dim;
+    int64_t C = c->hidden_size, F = c->intermediate_size, QD = (int64_t)c->n_heads * c->head_dim,
+            KD = (int64_t)c->n_kv_heads * c->head_dim;
     return c->n_layers * ((QD + 2 * KD) * C + C * QD + 3 * C * F);
 }
 
-/* pair_positions: query-key pairs of one head of one layer. kv_positions_read: positions whose keys and values must come from memory. */
-struct bench_work bench_forward_work(const struct model *model, int64_t tokens, int64_t n_outputs, int64_t kv_positions_read, double pair_positions)
+/* pair_positions: query-key pairs of one head of one layer. kv_positions_read: positions whose keys
+ * and values must come from memory. */
+struct bench_work bench_forward_work(const struct model *model, int64_t tokens, int64_t n_outputs,
+                                     int64_t kv_positions_read, double pair_positions)
 {
     const struct model_config *c = &model->config;
-    double layers = (double)layer_weights_count(c), head = (double)c->vocab_size * (double)c->hidden_size;
+    double layers = (double)layer_weights_count(c),
+           head = (double)c->vocab_size * (double)c->hidden_size;
     double kv = 2.0 * (double)c->n_layers * (double)c->n_kv_heads * (double)c->head_dim;
-    return (struct bench_work){.flops = 2.0 * (layers * (double)tokens + head * (double)n_outputs) +
-                                        4.0 * (double)c->n_layers * (double)c->n_heads * (double)c->head_dim * pair_positions,
-                               .bytes = (double)dtype_bytes(model->type) * (layers + (n_outputs > 0 ? head : 0.0) + kv * (double)kv_positions_read)};
+    return (struct bench_work){
+        .flops =
+            2.0 * (layers * (double)tokens + head * (double)n_outputs) +
+            4.0 * (double)c->n_layers * (double)c->n_heads * (double)c->head_dim * pair_positions,
+        .bytes = (double)dtype_bytes(model->type) *
+                 (layers + (n_outputs > 0 ? head : 0.0) + kv * (double)kv_positions_read)};
 }
 
 /* An engine for one prompt and n completions; tokens written to prompt. */
-static cohort_status open_engine(struct bench *bench, int32_t n_prompt, int32_t new_tokens, int32_t n, struct engine **out, cohort_error *err)
+static cohort_status open_engine(struct bench *bench, int32_t n_prompt, int32_t new_tokens,
+                                 int32_t n, struct engine **out, cohort_error *err)
 {
-    return session_engine(&bench->session, bench->options, n, engine_pages(n_prompt, new_tokens, n), n_prompt + new_tokens, n_prompt, out, err);
+    return session_engine(&bench->session, bench->options, n, engine_pages(n_prompt, new_tokens, n),
+                          n_prompt + new_tokens, n_prompt, out, err);
 }
 
 static void close_engine(struct bench *bench, struct engine *engine)
@@ -36,24 +45,26 @@ static void close_engine(struct bench *bench, struct engine *engine)
     arena_release(&bench->session.arena, bench->session.backend);
 }
 
-/* Submits one request of random tokens. No id ends a completion, so its length is what was asked. */
-static cohort_status submit(struct bench *bench, struct engine *engine, int32_t n_prompt, int32_t new_tokens, int32_t n, uint64_t stream,
-                            cohort_error *err)
+/* Submits one request of random tokens. No id ends a completion, so its length is what was asked.
+ */
+static cohort_status submit(struct bench *bench, struct engine *engine, int32_t n_prompt,
+                            int32_t new_tokens, int32_t n, uint64_t stream, cohort_error *err)
 {
     int32_t *prompt = NULL;
     int64_t id = 0;
     TRY(mem_alloc(&prompt, (size_t)n_prompt, sizeof *prompt, "prompt", err));
     for (int32_t i = 0; i < n_prompt; i++)
         prompt[i] = bench_token(bench, stream, i);
-    cohort_status status = engine_submit(engine,
-                                         &(struct engine_request){.prompt = prompt,
-                                                                  .n_prompt = n_prompt,
-                                                                  .n = n,
-                                                                  .sampling = {.temperature = 1.0f, .min_tokens_to_keep = 1},
-                                                                  .seed = bench->seed,
-                                                                  .stream = stream,
-                                                                  .max_tokens = new_tokens},
-                                         &id, err);
+    cohort_status status = engine_submit(
+        engine,
+        &(struct engine_request){.prompt = prompt,
+                                 .n_prompt = n_prompt,
+                                 .n = n,
+                                 .sampling = {.temperature = 1.0f, .min_tokens_to_keep = 1},
+                                 .seed = bench->seed,
+                                 .stream = stream,
+                                 .max_tokens = new_tokens},
+        &id, err);
     mem_free(prompt);
     return status;
 }
@@ -110,10 +121,13 @@ static cohort_status decode_batch(struct bench *bench, int32_t batch, cohort_err
     struct engine *engine = NULL;
     cohort_status status = COHORT_OK;
     TRY(open_engine(bench, n_prompt, new_tokens, batch, &engine, err));
-    struct bench_row *row = bench_row(bench, "decode", "batch %d, shared prompt %d, %d new", (int)batch, (int)n_prompt, (int)new_tokens);
+    struct bench_row *row = bench_row(bench, "decode", "batch %d, shared prompt %d, %d new",
+                                      (int)batch, (int)n_prompt, (int)new_tokens);
     /* Step i of new_tokens - 1 sees i + 1 tokens of its own. */
     double steps = new_tokens - 1, own = 0.5 * (steps + 1.0);
-    struct bench_work step = bench_forward_work(bench->session.model, batch, batch, (int64_t)(n_prompt + batch * own), batch * (n_prompt + own));
+    struct bench_work step =
+        bench_forward_work(bench->session.model, batch, batch, (int64_t)(n_prompt + batch * own),
+                           batch * (n_prompt + own));
     row->amount = batch * steps;
     row->unit = "tok/s";
     row->work = (struct bench_work){.flops = steps * step.flops, .bytes = steps * step.bytes};
@@ -137,22 +151,28 @@ cohort_status bench_decode(struct bench *bench, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Products of forward and backward (3 x forward; the head's logits once more where the backward computes them again is not counted), then the
- * optimizer's passes: gradient read twice and zeroed, moments and master read and written. */
-static struct bench_work train_work(const struct model *model, int64_t tokens, int64_t n_outputs, double pair_positions)
+/* Products of forward and backward (3 x forward; the head's logits once more where the backward
+ * computes them again is not counted), then the optimizer's passes: gradient read twice and zeroed,
+ * moments and master read and written. */
+static struct bench_work train_work(const struct model *model, int64_t tokens, int64_t n_outputs,
+                                    double pair_positions)
 {
     struct bench_work forward = bench_forward_work(model, tokens, n_outputs, 0, pair_positions);
     double state = 3 * 4 + 4 * 4 + (model->type == DTYPE_BF16 ? 8 : 8);
-    return (struct bench_work){.flops = 3.0 * forward.flops, .bytes = state * (double)model->params.n_weights, .serial = true};
+    return (struct bench_work){.flops = 3.0 * forward.flops,
+                               .bytes = state * (double)model->params.n_weights,
+                               .serial = true};
 }
 
 static cohort_status begin_training(struct bench *bench, cohort_error *err)
 {
-    return bench->session.model->grad != NULL ? COHORT_OK : model_train_begin(bench->session.model, err);
+    return bench->session.model->grad != NULL ? COHORT_OK
+                                              : model_train_begin(bench->session.model, err);
 }
 
 /* As the option says; auto: layers are computed again if their activations do not fit. */
-static cohort_status choose_mode(const struct bench *bench, int64_t micro_tokens, int64_t completions, enum decoder_mode *mode, cohort_error *err)
+static cohort_status choose_mode(const struct bench *bench, int64_t micro_tokens,
+                                 int64_t completions, enum decoder_mode *mode, cohort_error *err)
 {
     const char *asked = options_string(bench->options, "recompute");
     const struct model *model = bench->session.model;
@@ -162,7 +182,8 @@ static cohort_status choose_mode(const struct bench *bench, int64_t micro_tokens
     *mode = strcmp(asked, "layer") == 0 ? DECODER_RECOMPUTE : DECODER_TRAIN;
     if (strcmp(asked, "auto") != 0)
         return COHORT_OK;
-    cohort_status status = tree_runner_plan(&runner, &arena, &model->config, model->type, micro_tokens, completions, DECODER_TRAIN, err);
+    cohort_status status = tree_runner_plan(&runner, &arena, &model->config, model->type,
+                                            micro_tokens, completions, DECODER_TRAIN, err);
     tree_runner_free(&runner);
     TRY(status);
     TRY(session_memory_limit(bench->options, &limit, err));
@@ -188,20 +209,25 @@ cohort_status bench_train(struct bench *bench, cohort_error *err)
         for (int j = 0; j < P + C; j++)
             tokens[i][j] = bench_token(bench, (uint64_t)(100 + i), j);
         completions[i] = (struct completion_tokens){.tokens = tokens[i] + P, .n_tokens = C};
-        trees[i] = (struct tree){.prompt = tokens[i], .n_prompt = P, .completions = &completions[i], .n_completions = 1};
+        trees[i] = (struct tree){
+            .prompt = tokens[i], .n_prompt = P, .completions = &completions[i], .n_completions = 1};
     }
     TRY(begin_training(bench, err));
     TRY(choose_mode(bench, micro, ROWS, &mode, err));
-    TRY_GOTO(tree_runner_plan(&runner, &session->arena, &model->config, model->type, micro, ROWS, mode, err));
+    TRY_GOTO(tree_runner_plan(&runner, &session->arena, &model->config, model->type, micro, ROWS,
+                              mode, err));
     TRY_GOTO(arena_allocate(&session->arena, session->backend, "training buffers", err));
-    TRY_GOTO(tree_runner_plan(&runner, &session->arena, &model->config, model->type, micro, ROWS, mode, err));
-    struct sft sft = {.model = model,
-                      .runner = &runner,
-                      .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
-                      .schedule = SCHEDULE_CONSTANT,
-                      .learning_rate = 1e-6,
-                      .total_steps = 100};
-    struct bench_row *row = bench_row(bench, "train", "%d x (%d + %d), recompute %s", ROWS, P, C, mode == DECODER_TRAIN ? "none" : "layer");
+    TRY_GOTO(tree_runner_plan(&runner, &session->arena, &model->config, model->type, micro, ROWS,
+                              mode, err));
+    struct sft sft = {
+        .model = model,
+        .runner = &runner,
+        .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
+        .schedule = SCHEDULE_CONSTANT,
+        .learning_rate = 1e-6,
+        .total_steps = 100};
+    struct bench_row *row = bench_row(bench, "train", "%d x (%d + %d), recompute %s", ROWS, P, C,
+                                      mode == DECODER_TRAIN ? "none" : "layer");
     row->unit = "tok/s";
     row->amount = ROWS * (P + C - 1); /* a completion's last token is not fed */
     row->work = train_work(model, ROWS * (P + C - 1), ROWS * C, ROWS * 0.5 * (P + C) * (P + C));
@@ -220,7 +246,8 @@ cleanup:
 }
 
 /* Rewards that differ within a group, so that nothing of the update is skipped. */
-static cohort_status reward(void *context, const struct completion *completions, int32_t n, double *rewards, cohort_error *err)
+static cohort_status reward(void *context, const struct completion *completions, int32_t n,
+                            double *rewards, cohort_error *err)
 {
     (void)context;
     (void)err;
@@ -232,13 +259,15 @@ static cohort_status reward(void *context, const struct completion *completions,
 enum { GRPO_PROMPTS = 4, GRPO_GROUP = 8, GRPO_P = 128, GRPO_C = 128 };
 
 /* Rollout and training never run at once: they share the arena, as in cohort grpo. */
-static cohort_status plan_grpo(struct bench *bench, struct engine *engine, struct tree_runner *runner, int64_t micro, enum decoder_mode mode,
+static cohort_status plan_grpo(struct bench *bench, struct engine *engine,
+                               struct tree_runner *runner, int64_t micro, enum decoder_mode mode,
                                cohort_error *err)
 {
     struct arena *arena = &bench->session.arena, rollout = *arena, train = *arena;
     const struct model *model = bench->session.model;
     TRY(engine_plan(engine, &rollout, err));
-    TRY(tree_runner_plan(runner, &train, &model->config, model->type, micro, GRPO_PROMPTS * GRPO_GROUP, mode, err));
+    TRY(tree_runner_plan(runner, &train, &model->config, model->type, micro,
+                         GRPO_PROMPTS * GRPO_GROUP, mode, err));
     arena->used = rollout.used > train.used ? rollout.used : train.used;
     return COHORT_OK;
 }
@@ -251,14 +280,18 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, cohort_err
     for (int i = 0; i < GRPO_PROMPTS; i++) {
         for (int j = 0; j < GRPO_P; j++)
             tokens[i][j] = bench_token(bench, (uint64_t)(200 + i), j);
-        prompts[i] = (struct grpo_prompt){.tokens = tokens[i], .n_tokens = GRPO_P, .id = (uint64_t)i};
+        prompts[i] =
+            (struct grpo_prompt){.tokens = tokens[i], .n_tokens = GRPO_P, .id = (uint64_t)i};
     }
     const int n = GRPO_PROMPTS * GRPO_GROUP;
     const double steps = GRPO_C - 1, own = 0.5 * GRPO_C;
     const int64_t fed = GRPO_PROMPTS * GRPO_P + n * (GRPO_C - 1);
-    struct bench_work decode = bench_forward_work(model, n, n, (int64_t)(GRPO_PROMPTS * GRPO_P + n * own), n * (GRPO_P + own));
-    struct bench_work train = train_work(model, fed, n * GRPO_C, GRPO_PROMPTS * 0.5 * GRPO_P * GRPO_P + n * GRPO_C * (GRPO_P + own));
-    struct bench_row *whole = bench_row(bench, "grpo", "step of %d prompts x %d, P = C = %d", GRPO_PROMPTS, GRPO_GROUP, GRPO_P);
+    struct bench_work decode = bench_forward_work(
+        model, n, n, (int64_t)(GRPO_PROMPTS * GRPO_P + n * own), n * (GRPO_P + own));
+    struct bench_work train = train_work(
+        model, fed, n * GRPO_C, GRPO_PROMPTS * 0.5 * GRPO_P * GRPO_P + n * GRPO_C * (GRPO_P + own));
+    struct bench_row *whole = bench_row(bench, "grpo", "step of %d prompts x %d, P = C = %d",
+                                        GRPO_PROMPTS, GRPO_GROUP, GRPO_P);
     struct bench_row *rollout = bench_row(bench, "grpo", "  rollout");
     struct bench_row *update = bench_row(bench, "grpo", "  training");
     struct bench_row *sampled = bench_row(bench, "grpo", "  rollout, tokens generated");
@@ -267,7 +300,8 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, cohort_err
     sampled->unit = trained->unit = "tok/s";
     sampled->amount = n * GRPO_C;
     trained->amount = (double)fed;
-    rollout->work = sampled->work = (struct bench_work){.flops = steps * decode.flops, .bytes = steps * decode.bytes};
+    rollout->work = sampled->work =
+        (struct bench_work){.flops = steps * decode.flops, .bytes = steps * decode.bytes};
     update->work = trained->work = train;
     for (int run = 0; run < (bench->quick ? 2 : 4); run++) {
         struct grpo_batch batch = {0};
@@ -297,24 +331,29 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     struct engine_config config = {.max_sequences = n,
                                    .prefill_tokens = 512,
                                    .max_context = GRPO_P + GRPO_C,
-                                   .n_pages = GRPO_PROMPTS * engine_pages(GRPO_P, GRPO_C, GRPO_GROUP)};
-    struct grpo grpo = {.model = session->model,
-                        .runner = &runner,
-                        .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
-                        .config = {.group = GRPO_GROUP,
-                                   .max_completion_length = GRPO_C,
-                                   .num_iterations = 1,
-                                   .sampling = {.temperature = 1.0f, .min_tokens_to_keep = 1},
-                                   .seed = bench->seed,
-                                   .loss = {.type = LOSS_DAPO, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = GRPO_C},
-                                   .scale = ADVANTAGE_SCALE_GROUP,
-                                   .schedule = SCHEDULE_CONSTANT,
-                                   .learning_rate = 1e-6,
-                                   .total_steps = 100,
-                                   .reward_weights = &weight,
-                                   .reward_names = &name,
-                                   .n_functions = 1},
-                        .reward = reward};
+                                   .n_pages =
+                                       GRPO_PROMPTS * engine_pages(GRPO_P, GRPO_C, GRPO_GROUP)};
+    struct grpo grpo = {
+        .model = session->model,
+        .runner = &runner,
+        .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
+        .config = {.group = GRPO_GROUP,
+                   .max_completion_length = GRPO_C,
+                   .num_iterations = 1,
+                   .sampling = {.temperature = 1.0f, .min_tokens_to_keep = 1},
+                   .seed = bench->seed,
+                   .loss = {.type = LOSS_DAPO,
+                            .epsilon = 0.2,
+                            .epsilon_high = 0.2,
+                            .max_completion_length = GRPO_C},
+                   .scale = ADVANTAGE_SCALE_GROUP,
+                   .schedule = SCHEDULE_CONSTANT,
+                   .learning_rate = 1e-6,
+                   .total_steps = 100,
+                   .reward_weights = &weight,
+                   .reward_names = &name,
+                   .n_functions = 1},
+        .reward = reward};
     cohort_status status = COHORT_OK;
     int64_t micro = options_int(bench->options, "micro_batch_tokens");
     micro = micro < GRPO_P + GRPO_C ? GRPO_P + GRPO_C : micro;
@@ -322,7 +361,8 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     TRY(choose_mode(bench, micro, n, &mode, err));
     TRY_GOTO(engine_create(&grpo.engine, session->model, NULL, &config, err));
     TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, micro, mode, err));
-    TRY_GOTO(arena_allocate(&session->arena, session->backend, "rollout and training buffers", err));
+    TRY_GOTO(
+        arena_allocate(&session->arena, session->backend, "rollout and training buffers", err));
     TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, micro, mode, err));
     TRY_GOTO(run_grpo(bench, &grpo, err));
 cleanup:

@@ -33,7 +33,8 @@ double bench_median(const struct bench_samples *samples)
 {
     assert(samples->count > 0);
     struct bench_samples s = sorted(samples);
-    return s.count % 2 != 0 ? s.seconds[s.count / 2] : 0.5 * (s.seconds[s.count / 2 - 1] + s.seconds[s.count / 2]);
+    return s.count % 2 != 0 ? s.seconds[s.count / 2]
+                            : 0.5 * (s.seconds[s.count / 2 - 1] + s.seconds[s.count / 2]);
 }
 
 double bench_least_seconds(const struct bench_work *work, const struct bench_limits *limits)
@@ -60,22 +61,28 @@ static const char *limit_name(const struct bench_work *work, const struct bench_
 {
     if (work->serial)
         return "products and memory";
-    return work->flops / limits->product_flops > work->bytes / limits->read_bytes ? "products" : "memory";
+    return work->flops / limits->product_flops > work->bytes / limits->read_bytes ? "products"
+                                                                                  : "memory";
 }
 
-static cohort_status print_row(const struct bench *bench, const struct bench_row *row, const struct bench_limits *limits, struct text *out,
+static cohort_status print_row(const struct bench *bench, const struct bench_row *row,
+                               const struct bench_limits *limits, struct text *out,
                                cohort_error *err)
 {
     struct bench_samples s = sorted(&row->samples);
     double median = bench_median(&row->samples), least = bench_least_seconds(&row->work, limits);
     bool plain = row->amount == 0.0; /* the figure is a time */
     double value = plain ? median : row->amount / median;
-    double low = plain ? s.seconds[0] : row->amount / s.seconds[s.count - 1], high = plain ? s.seconds[s.count - 1] : row->amount / s.seconds[0];
+    double low = plain ? s.seconds[0] : row->amount / s.seconds[s.count - 1],
+           high = plain ? s.seconds[s.count - 1] : row->amount / s.seconds[0];
     if (bench->jsonl) {
-        TRY(text_printf(out, err, "{\"kind\": \"%s\", \"what\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"low\": %.6g, \"high\": %.6g, \"samples\": %d",
+        TRY(text_printf(out, err,
+                        "{\"kind\": \"%s\", \"what\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", "
+                        "\"low\": %.6g, \"high\": %.6g, \"samples\": %d",
                         row->kind, row->what, value, row->unit, low, high, s.count));
         if (least > 0.0)
-            TRY(text_printf(out, err, ", \"share_of_limit\": %.4f, \"limit\": \"%s\"", least / median, limit_name(&row->work, limits)));
+            TRY(text_printf(out, err, ", \"share_of_limit\": %.4f, \"limit\": \"%s\"",
+                            least / median, limit_name(&row->work, limits)));
         if (row->work.bytes > 0.0 && !row->work.serial)
             TRY(text_printf(out, err, ", \"gb_per_second\": %.4g", row->work.bytes / median / 1e9));
         if (row->bytes_held > 0.0)
@@ -84,7 +91,8 @@ static cohort_status print_row(const struct bench *bench, const struct bench_row
     }
     TRY(text_printf(out, err, "%-8s %-44s %9.1f %-8s", row->kind, row->what, value, row->unit));
     if (least > 0.0)
-        TRY(text_printf(out, err, " %3.0f %% of %s", 100.0 * least / median, limit_name(&row->work, limits)));
+        TRY(text_printf(out, err, " %3.0f %% of %s", 100.0 * least / median,
+                        limit_name(&row->work, limits)));
     if (row->work.bytes > 0.0 && !row->work.serial)
         TRY(text_printf(out, err, " (%.1f GB/s)", row->work.bytes / median / 1e9));
     if (row->bytes_held > 0.0)
@@ -97,12 +105,17 @@ cohort_status bench_print(struct bench *bench, const struct bench_limits *limits
     struct text out = {0};
     cohort_status status = COHORT_OK;
     if (bench->jsonl)
-        TRY_GOTO(text_printf(&out, err, "{\"kind\": \"machine\", \"read_gb_per_second\": %.4g, \"product_gflops\": %.5g, \"threads\": %d, \"provider\": \"%s\"}\n",
-                             limits->read_bytes / 1e9, limits->product_flops / 1e9, bench->session.backend->threads,
-                             bench->type == DTYPE_F32 ? bench->session.backend->provider_f32 : bench->session.backend->provider_bf16));
+        TRY_GOTO(text_printf(&out, err,
+                             "{\"kind\": \"machine\", \"read_gb_per_second\": %.4g, "
+                             "\"product_gflops\": %.5g, \"threads\": %d, \"provider\": \"%s\"}\n",
+                             limits->read_bytes / 1e9, limits->product_flops / 1e9,
+                             bench->session.backend->threads,
+                             bench->type == DTYPE_F32 ? bench->session.backend->provider_f32
+                                                      : bench->session.backend->provider_bf16));
     else
-        TRY_GOTO(text_printf(&out, err, "machine  reading memory %.1f GB/s, products in cache %.0f GFLOP/s\n", limits->read_bytes / 1e9,
-                             limits->product_flops / 1e9));
+        TRY_GOTO(text_printf(&out, err,
+                             "machine  reading memory %.1f GB/s, products in cache %.0f GFLOP/s\n",
+                             limits->read_bytes / 1e9, limits->product_flops / 1e9));
     for (int i = 0; i < bench->n_rows; i++)
         TRY_GOTO(print_row(bench, &bench->rows[i], limits, &out, err));
     observer_output(bench->observer, &out);
@@ -118,7 +131,8 @@ double bench_peak_bytes(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024.0 : 0.0;
 }
 
-void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed, uint64_t stream, float scale)
+void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
+                uint64_t stream, float scale)
 {
     for (int64_t i = 0; i < count; i += 4) {
         struct rng_block block = rng_philox(seed, RNG_TEST, stream, (uint64_t)(first + i));

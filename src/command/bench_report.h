@@ -4,10 +4,12 @@
 
 #include "command/session.h"
 
-/* Ceilings, measured beside what they are compared with: a machine that is shared or virtual has no fixed ones. */
+/* Ceilings, measured beside what they are compared with: a machine that is shared or virtual has no
+ * fixed ones. */
 struct bench_limits {
-    double read_bytes;   /* a second, by all threads, from memory */
-    double product_flops; /* a second, of the backend's own product with operands in the second-level cache */
+    double read_bytes;    /* a second, by all threads, from memory */
+    double product_flops; /* a second, of the backend's own product with operands in the
+                             second-level cache */
 };
 
 /* Up to this many samples of one figure. */
@@ -19,8 +21,8 @@ struct bench_samples {
 void bench_add(struct bench_samples *samples, double seconds);
 double bench_median(const struct bench_samples *samples);
 
-/* The least that one run of a piece of work must take: what it multiplies and what it moves. They overlap unless serial says that one follows the
- * other. */
+/* The least that one run of a piece of work must take: what it multiplies and what it moves. They
+ * overlap unless serial says that one follows the other. */
 struct bench_work {
     double flops, bytes;
     bool serial;
@@ -32,8 +34,8 @@ struct bench_row {
     const char *kind;
     char what[96];
     struct bench_samples samples;
-    double amount;     /* done in one sample, in unit_amount */
-    const char *unit;  /* of amount a second ("tok/s"), or "s": the seconds of a sample */
+    double amount;    /* done in one sample, in unit_amount */
+    const char *unit; /* of amount a second ("tok/s"), or "s": the seconds of a sample */
     struct bench_work work;
     double bytes_held; /* peak memory of the process, 0: not asked */
 };
@@ -50,15 +52,20 @@ struct bench {
     int n_rows;
 };
 /* The next row, zeroed and named. */
-struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...) PRINTF_LIKE(3, 4);
+struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...)
+    PRINTF_LIKE(3, 4);
 /* Prints the rows with their shares and forgets them. */
-cohort_status bench_print(struct bench *bench, const struct bench_limits *limits, cohort_error *err);
+cohort_status bench_print(struct bench *bench, const struct bench_limits *limits,
+                          cohort_error *err);
 
-cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits, cohort_error *err);
+cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits,
+                                   cohort_error *err);
 /* Peak resident memory of the process so far. */
 double bench_peak_bytes(void);
-/* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of seed and stream. */
-void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed, uint64_t stream, float scale);
+/* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of
+ * seed and stream. */
+void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
+                uint64_t stream, float scale);
 int32_t bench_token(const struct bench *bench, uint64_t stream, int32_t i);
 
 /* The kinds. Each adds rows. */
@@ -69,6 +76,7 @@ cohort_status bench_train(struct bench *bench, cohort_error *err);
 cohort_status bench_grpo(struct bench *bench, cohort_error *err);
 
 /* Products and bytes of one forward. n_outputs rows enter the head. */
-struct bench_work bench_forward_work(const struct model *model, int64_t tokens, int64_t n_outputs, int64_t kv_positions_read, double pair_positions);
+struct bench_work bench_forward_work(const struct model *model, int64_t tokens, int64_t n_outputs,
+                                     int64_t kv_positions_read, double pair_positions);
 
 #endif

@@ -1,4 +1,5 @@
-/* cohort bench: the canonical measurements, on random weights, each with the share of what this machine could do at the same time. */
+/* cohort bench: the canonical measurements, on random weights, each with the share of what this
+ * machine could do at the same time. */
 #include "command/bench_report.h"
 #include "command/command.h"
 
@@ -9,12 +10,14 @@
 /* Positions that the measurements use. */
 enum { MAX_CONTEXT = 1024 };
 
-static cohort_status random_weights(void *context, const struct param *param, int64_t first, int64_t count, void *to, cohort_error *err)
+static cohort_status random_weights(void *context, const struct param *param, int64_t first,
+                                    int64_t count, void *to, cohort_error *err)
 {
     (void)err;
     const struct bench *bench = context;
     if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
-        bench_fill(to, bench->type, first, count, bench->seed, (uint64_t)param->offset, 0.02f * 1.7320508f);
+        bench_fill(to, bench->type, first, count, bench->seed, (uint64_t)param->offset,
+                   0.02f * 1.7320508f);
         return COHORT_OK;
     }
     for (int64_t i = 0; i < count; i++) {
@@ -28,17 +31,21 @@ static cohort_status random_weights(void *context, const struct param *param, in
 
 static cohort_status open_model(struct bench *bench, cohort_error *err)
 {
-    const char *preset = options_string(bench->options, "preset"), *dir = options_string(bench->options, "model");
+    const char *preset = options_string(bench->options, "preset"),
+               *dir = options_string(bench->options, "model");
     struct model_config config = {0};
     cohort_status status = COHORT_OK;
     if (preset != NULL && dir != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR");
-    bench->type = strcmp(options_string(bench->options, "dtype"), "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
+    bench->type =
+        strcmp(options_string(bench->options, "dtype"), "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
     if (dir != NULL)
-        TRY(model_load(&bench->session.model, bench->session.backend, dir, bench->type, MAX_CONTEXT, err));
+        TRY(model_load(&bench->session.model, bench->session.backend, dir, bench->type, MAX_CONTEXT,
+                       err));
     else {
         TRY(model_config_preset(&config, preset != NULL ? preset : "qwen3-0.6b", 0, err));
-        status = model_create(&bench->session.model, bench->session.backend, &config, bench->type, MAX_CONTEXT, random_weights, bench, err);
+        status = model_create(&bench->session.model, bench->session.backend, &config, bench->type,
+                              MAX_CONTEXT, random_weights, bench, err);
         model_config_free(&config);
         TRY(status);
     }
@@ -58,7 +65,11 @@ static bool wanted(const struct options *options, const char *kind)
 static const struct {
     const char *name;
     cohort_status (*run)(struct bench *, cohort_error *);
-} kinds[] = {{"gemm", bench_gemm}, {"prefill", bench_prefill}, {"decode", bench_decode}, {"train", bench_train}, {"grpo", bench_grpo}};
+} kinds[] = {{"gemm", bench_gemm},
+             {"prefill", bench_prefill},
+             {"decode", bench_decode},
+             {"train", bench_train},
+             {"grpo", bench_grpo}};
 
 /* One kind between two measurements of the machine; the better one is the limit. */
 static cohort_status run_kind(struct bench *bench, size_t i, cohort_error *err)
@@ -73,7 +84,8 @@ static cohort_status run_kind(struct bench *bench, size_t i, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status command_bench(struct options *options, const struct command_rewards *extra, const cohort_observer *observer, cohort_error *err)
+cohort_status command_bench(struct options *options, const struct command_rewards *extra,
+                            const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
     struct bench *bench = NULL;
@@ -86,7 +98,9 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
     TRY_GOTO(open_model(bench, err));
-    observer_message(observer, "%s, %d threads", bench->type == DTYPE_F32 ? bench->session.backend->provider_f32 : bench->session.backend->provider_bf16,
+    observer_message(observer, "%s, %d threads",
+                     bench->type == DTYPE_F32 ? bench->session.backend->provider_f32
+                                              : bench->session.backend->provider_bf16,
                      bench->session.backend->threads);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (wanted(options, kinds[i].name))

@@ -1,4 +1,5 @@
-/* cohort eval: rewards of a model's completions on a data set. cohort score: rewards of given completions, no model. */
+/* cohort eval: rewards of a model's completions on a data set. cohort score: rewards of given
+ * completions, no model. */
 #include "command/scoring.h"
 
 #include "command/json_rows.h"
@@ -16,11 +17,13 @@ static bool report(void *context, const char *phase, int64_t done, int64_t total
 {
     const struct eval_progress *p = context;
     (void)phase;
-    cohort_progress progress = {.phase = "evaluate", .done = done, .total = total, .unit = "tokens"};
+    cohort_progress progress = {
+        .phase = "evaluate", .done = done, .total = total, .unit = "tokens"};
     return observer_progress(p->observer, &progress);
 }
 
-static cohort_status print_metrics(const struct metrics *metrics, bool jsonl, const cohort_observer *observer, cohort_error *err)
+static cohort_status print_metrics(const struct metrics *metrics, bool jsonl,
+                                   const cohort_observer *observer, cohort_error *err)
 {
     struct text text = {0};
     cohort_status status = COHORT_OK;
@@ -28,14 +31,16 @@ static cohort_status print_metrics(const struct metrics *metrics, bool jsonl, co
         status = metrics_write(metrics, &text, err);
     else
         for (size_t i = 0; i < metrics->count && status == COHORT_OK; i++)
-            status = text_printf(&text, err, "%-40s %.6g\n", metrics->items[i].name, metrics->items[i].value);
+            status = text_printf(&text, err, "%-40s %.6g\n", metrics->items[i].name,
+                                 metrics->items[i].value);
     if (status == COHORT_OK)
         observer_output(observer, &text);
     text_free(&text);
     return status;
 }
 
-cohort_status command_eval(struct options *options, const struct command_rewards *extra, const cohort_observer *observer, cohort_error *err)
+cohort_status command_eval(struct options *options, const struct command_rewards *extra,
+                           const cohort_observer *observer, cohort_error *err)
 {
     struct session session = {0};
     struct scoring scoring = {0};
@@ -46,7 +51,8 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     struct text samples = {0};
     const char **stops = NULL;
     const char *data = options_string(options, "data");
-    int32_t n = (int32_t)options_int(options, "n"), C = (int32_t)options_int(options, "max_completion_length"), n_stops = 0;
+    int32_t n = (int32_t)options_int(options, "n"),
+            C = (int32_t)options_int(options, "max_completion_length"), n_stops = 0;
     bool jsonl = strcmp(options_string(options, "format"), "jsonl") == 0;
     struct eval_progress progress = {.observer = observer};
     cohort_status status = COHORT_OK;
@@ -56,20 +62,28 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, err));
     TRY_GOTO(session_sampling(&session, options, &sampling, err));
     TRY_GOTO(session_stops(options, &stops, &n_stops, err));
-    size_t limit = options_is_set(options, "eval_limit") ? (size_t)options_int(options, "eval_limit") : 0;
+    size_t limit =
+        options_is_set(options, "eval_limit") ? (size_t)options_int(options, "eval_limit") : 0;
     int32_t room = session.model->max_context - 1;
-    if (options_is_set(options, "max_prompt_length") && options_int(options, "max_prompt_length") < room)
+    if (options_is_set(options, "max_prompt_length") &&
+        options_int(options, "max_prompt_length") < room)
         room = (int32_t)options_int(options, "max_prompt_length");
-    TRY_GOTO(prompt_set_load(&set, &session, data, limit, room, options_bool(options, "thinking"), err));
+    TRY_GOTO(
+        prompt_set_load(&set, &session, data, limit, room, options_bool(options, "thinking"), err));
     if (set.data.n_rows > (size_t)(INT32_MAX / n)) {
-        status = error_set(err, COHORT_ERR_ARGUMENT, "--n %d for %zu prompts: at most %d completions in all; lower --n or --eval-limit", (int)n,
-                           set.data.n_rows, INT32_MAX);
+        status = error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "--n %d for %zu prompts: at most %d completions in all; lower --n or --eval-limit",
+            (int)n, set.data.n_rows, INT32_MAX);
         goto cleanup;
     }
     int64_t total = (int64_t)set.data.n_rows * n;
     int32_t sequences = total < 64 ? (int32_t)total : 64;
-    int32_t context = set.longest + C < session.model->max_context ? set.longest + C : session.model->max_context;
-    TRY_GOTO(session_engine(&session, options, sequences, (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context, 512, &engine, err));
+    int32_t context =
+        set.longest + C < session.model->max_context ? set.longest + C : session.model->max_context;
+    TRY_GOTO(session_engine(&session, options, sequences,
+                            (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context,
+                            512, &engine, err));
     struct evaluation evaluation = {.session = &session,
                                     .engine = engine,
                                     .scoring = &scoring,
@@ -105,7 +119,8 @@ static const char *column_text(const json_t *row, const char *key)
     return json_is_string(value) ? json_string_value(value) : NULL;
 }
 
-static cohort_status print_scores(const struct dataset *data, const struct scoring *scoring, const double *rewards, const cohort_observer *observer,
+static cohort_status print_scores(const struct dataset *data, const struct scoring *scoring,
+                                  const double *rewards, const cohort_observer *observer,
                                   cohort_error *err)
 {
     struct text text = {0};
@@ -118,11 +133,13 @@ static cohort_status print_scores(const struct dataset *data, const struct scori
             double value = rewards[i * (size_t)scoring->n + (size_t)f];
             TRY_GOTO(text_append(&text, ", ", f == 0 ? 0 : 2, err));
             TRY_GOTO(json_string_write(scoring->names[f], strlen(scoring->names[f]), &text, err));
-            TRY_GOTO(isnan(value) ? text_printf(&text, err, ": null") : text_printf(&text, err, ": %.9g", value));
+            TRY_GOTO(isnan(value) ? text_printf(&text, err, ": null")
+                                  : text_printf(&text, err, ": %.9g", value));
             sum += isnan(value) ? 0.0 : scoring->weights[f] * value;
             any = any || !isnan(value);
         }
-        TRY_GOTO(any ? text_printf(&text, err, "}, \"reward\": %.9g}\n", sum) : text_printf(&text, err, "}, \"reward\": null}\n"));
+        TRY_GOTO(any ? text_printf(&text, err, "}, \"reward\": %.9g}\n", sum)
+                     : text_printf(&text, err, "}, \"reward\": null}\n"));
     }
     observer_output(observer, &text);
 cleanup:
@@ -130,7 +147,8 @@ cleanup:
     return status;
 }
 
-cohort_status command_score(struct options *options, const struct command_rewards *extra, const cohort_observer *observer, cohort_error *err)
+cohort_status command_score(struct options *options, const struct command_rewards *extra,
+                            const cohort_observer *observer, cohort_error *err)
 {
     struct scoring scoring = {0};
     struct dataset data = {0};
@@ -139,16 +157,22 @@ cohort_status command_score(struct options *options, const struct command_reward
     const char *path = options_string(options, "data");
     cohort_status status = COHORT_OK;
     if (path == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no rows given: pass --data FILE.jsonl with {\"prompt\", \"completion\", ...} a line");
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "no rows given: pass --data FILE.jsonl with {\"prompt\", \"completion\", ...} a line");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
     TRY_GOTO(dataset_load(&data, path, err));
     TRY_GOTO(mem_alloc(&rows, data.n_rows, sizeof *rows, "rows", err));
     TRY_GOTO(mem_alloc(&rewards, data.n_rows * (size_t)scoring.n, sizeof *rewards, "rewards", err));
     for (size_t i = 0; i < data.n_rows; i++) {
         const json_t *json = data.rows[i].json;
-        const char *completion = column_text(json, "completion"), *prompt = column_text(json, "prompt"), *reason = column_text(json, "finish_reason");
+        const char *completion = column_text(json, "completion"),
+                   *prompt = column_text(json, "prompt"),
+                   *reason = column_text(json, "finish_reason");
         if (completion == NULL) {
-            status = error_set(err, COHORT_ERR_FORMAT, "%s:%lld: expected a text column \"completion\" to score", data.path, (long long)data.rows[i].line);
+            status = error_set(err, COHORT_ERR_FORMAT,
+                               "%s:%lld: expected a text column \"completion\" to score", data.path,
+                               (long long)data.rows[i].line);
             goto cleanup;
         }
         rows[i] = (struct reward_row){.data = json,

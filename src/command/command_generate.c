@@ -27,16 +27,17 @@ struct generate {
     int32_t n_stops;
     struct prompt_row *rows;
     size_t n_rows;
-    int32_t n; /* completions a row */
+    int32_t n;               /* completions a row */
     struct completion *done; /* [n_rows * n] */
     bool *ready;
     size_t next; /* first completion not printed yet */
-    bool stream;  /* print text as it comes */
+    bool stream; /* print text as it comes */
     bool jsonl;
 };
 
-/* Draws follow from what is asked, not from where it stands: a prompt's stream is a function of its ids, and of how many rows before it
- * asked the same. So a row gives the same tokens alone or in any file. */
+/* Draws follow from what is asked, not from where it stands: a prompt's stream is a function of its
+ * ids, and of how many rows before it asked the same. So a row gives the same tokens alone or in
+ * any file. */
 static void choose_streams(struct generate *g)
 {
     for (size_t i = 0; i < g->n_rows; i++) {
@@ -44,34 +45,40 @@ static void choose_streams(struct generate *g)
         uint64_t hash = content_hash(ids->ids, ids->count * sizeof *ids->ids), before = 0;
         g->rows[i].stream = hash;
         for (size_t j = 0; j < i; j++)
-            before += g->rows[j].ids.count == ids->count && memcmp(g->rows[j].ids.ids, ids->ids, ids->count * sizeof *ids->ids) == 0;
+            before += g->rows[j].ids.count == ids->count &&
+                      memcmp(g->rows[j].ids.ids, ids->ids, ids->count * sizeof *ids->ids) == 0;
         g->rows[i].stream = rng_stream(hash, before);
     }
 }
 
 static cohort_status read_rows(struct generate *g, cohort_error *err)
 {
-    const char *prompt = options_string(g->options, "prompt"), *batch = options_string(g->options, "batch");
+    const char *prompt = options_string(g->options, "prompt"),
+               *batch = options_string(g->options, "batch");
     bool thinking = options_bool(g->options, "thinking");
     cohort_status status = COHORT_OK;
     if ((prompt != NULL) == (batch != NULL))
-        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "give either --prompt TEXT or --batch FILE.jsonl");
     if (prompt != NULL) {
         struct text text = {0};
         json_t *row = NULL;
-        bool chat = options_is_set(g->options, "chat") ? options_bool(g->options, "chat")
-                                                       : tokenizer_chat_template(g->session.tokenizer) != NULL;
+        bool chat = options_is_set(g->options, "chat")
+                        ? options_bool(g->options, "chat")
+                        : tokenizer_chat_template(g->session.tokenizer) != NULL;
         if (strcmp(prompt, "-") == 0)
             status = file_read("/dev/stdin", 1 << 28, &text, err);
         else
             status = text_append(&text, prompt, strlen(prompt), err);
-        if (status == COHORT_OK && (row = json_pack("{s:s%}", "prompt", text.data, text.length)) == NULL)
+        if (status == COHORT_OK &&
+            (row = json_pack("{s:s%}", "prompt", text.data, text.length)) == NULL)
             status = error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8");
         g->n_rows = 1;
         if (status == COHORT_OK)
             status = mem_alloc(&g->rows, 1, sizeof *g->rows, "prompts", err);
         if (status == COHORT_OK)
-            status = session_prompt(&g->session, row, "--prompt", chat, thinking, &g->rows[0].ids, &g->rows[0].text, err);
+            status = session_prompt(&g->session, row, "--prompt", chat, thinking, &g->rows[0].ids,
+                                    &g->rows[0].text, err);
         json_decref(row);
         text_free(&text);
         return status;
@@ -85,25 +92,30 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         char where[512];
         g->rows[i].line = data.rows[i].line;
         snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        TRY_GOTO(session_prompt(&g->session, data.rows[i].json, where, chat, thinking, &g->rows[i].ids, &g->rows[i].text, err));
+        TRY_GOTO(session_prompt(&g->session, data.rows[i].json, where, chat, thinking,
+                                &g->rows[i].ids, &g->rows[i].text, err));
     }
 cleanup:
     dataset_free(&data);
     return status;
 }
 
-static cohort_status too_long(const struct generate *g, const struct prompt_row *row, cohort_error *err)
+static cohort_status too_long(const struct generate *g, const struct prompt_row *row,
+                              cohort_error *err)
 {
     const char *batch = options_string(g->options, "batch");
     char where[512] = "--prompt";
     if (batch != NULL)
-        snprintf(where, sizeof where, "%.480s:%lld", strcmp(batch, "-") == 0 ? "standard input" : batch, (long long)row->line);
-    return error_set(err, batch == NULL ? COHORT_ERR_ARGUMENT : COHORT_ERR_FORMAT,
-                     "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", where, row->ids.count,
-                     (int)g->session.model->max_context);
+        snprintf(where, sizeof where, "%.480s:%lld",
+                 strcmp(batch, "-") == 0 ? "standard input" : batch, (long long)row->line);
+    return error_set(
+        err, batch == NULL ? COHORT_ERR_ARGUMENT : COHORT_ERR_FORMAT,
+        "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", where,
+        row->ids.count, (int)g->session.model->max_context);
 }
 
-static cohort_status submit(struct generate *g, int32_t max_tokens, int32_t choosable, cohort_error *err)
+static cohort_status submit(struct generate *g, int32_t max_tokens, int32_t choosable,
+                            cohort_error *err)
 {
     const struct model_config *c = &g->session.model->config;
     for (size_t i = 0; i < g->n_rows; i++) {
@@ -144,23 +156,26 @@ static cohort_status print_ready(struct generate *g, cohort_error *err)
         struct text text = {0};
         cohort_status status = COHORT_OK;
         if (g->jsonl)
-            status = json_row_write(&(struct json_row){.index = (int64_t)(g->next / (size_t)g->n),
-                                                       .completion_index = c->index,
-                                                       .prompt = row->text.data,
-                                                       .prompt_length = row->text.length,
-                                                       .completion = c->text,
-                                                       .completion_length = c->text_length,
-                                                       .prompt_tokens = row->ids.ids,
-                                                       .tokens = c->tokens,
-                                                       .logprobs = c->logp,
-                                                       .n_prompt = (int32_t)row->ids.count,
-                                                       .n_tokens = c->n_tokens,
-                                                       .finish_reason = finish_reason_name(c->finish_reason)},
-                                    &text, err);
+            status = json_row_write(
+                &(struct json_row){.index = (int64_t)(g->next / (size_t)g->n),
+                                   .completion_index = c->index,
+                                   .prompt = row->text.data,
+                                   .prompt_length = row->text.length,
+                                   .completion = c->text,
+                                   .completion_length = c->text_length,
+                                   .prompt_tokens = row->ids.ids,
+                                   .tokens = c->tokens,
+                                   .logprobs = c->logp,
+                                   .n_prompt = (int32_t)row->ids.count,
+                                   .n_tokens = c->n_tokens,
+                                   .finish_reason = finish_reason_name(c->finish_reason)},
+                &text, err);
         else if (g->stream)
             status = text_append(&text, "\n", 1, err);
         else
-            status = text_append(&text, c->text, c->text_length, err) == COHORT_OK ? text_append(&text, "\n", 1, err) : COHORT_ERR_MEMORY;
+            status = text_append(&text, c->text, c->text_length, err) == COHORT_OK
+                         ? text_append(&text, "\n", 1, err)
+                         : COHORT_ERR_MEMORY;
         if (status == COHORT_OK)
             observer_output(g->observer, &text);
         text_free(&text);
@@ -178,28 +193,34 @@ static cohort_status run(struct generate *g, cohort_error *err)
         struct completion completion;
         TRY(engine_step(g->engine, &busy, err));
         while (engine_poll(g->engine, &completion)) {
-            size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n + (size_t)completion.index;
+            size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n +
+                        (size_t)completion.index;
             g->done[at] = completion;
             g->ready[at] = true;
         }
         TRY(print_ready(g, err));
         struct engine_stats stats = engine_stats(g->engine);
         double rate = (double)stats.generated_tokens / (clock_seconds() - start);
-        cohort_progress progress = {.phase = "generate", .done = stats.generated_tokens, .unit = "tokens", .per_second = rate};
+        cohort_progress progress = {.phase = "generate",
+                                    .done = stats.generated_tokens,
+                                    .unit = "tokens",
+                                    .per_second = rate};
         if (!observer_progress(g->observer, &progress) && status == COHORT_OK) {
             for (size_t i = 0; i < g->n_rows; i++)
                 engine_cancel(g->engine, g->rows[i].request);
-            status = error_set(err, COHORT_ERR_CANCELLED, "stopped on request; what was finished has been printed");
+            status = error_set(err, COHORT_ERR_CANCELLED,
+                               "stopped on request; what was finished has been printed");
         }
     }
     return status;
 }
 
-cohort_status command_generate(struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
-                               cohort_error *err)
+cohort_status command_generate(struct options *options, const struct command_rewards *extra,
+                               const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
+    struct generate g = {
+        .options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
     int32_t max_tokens = (int32_t)options_int(options, "max_completion_length"), longest = 0;
     cohort_status status = COHORT_OK;
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, err));
@@ -208,7 +229,8 @@ cohort_status command_generate(struct options *options, const struct command_rew
     TRY_GOTO(read_rows(&g, err));
     choose_streams(&g);
     int64_t pages = 0;
-    int32_t context = g.session.model->max_context, sequences = (int32_t)options_int(options, "decode_concurrency");
+    int32_t context = g.session.model->max_context,
+            sequences = (int32_t)options_int(options, "decode_concurrency");
     for (size_t i = 0; i < g.n_rows; i++) {
         int32_t length = (int32_t)g.rows[i].ids.count;
         if (length >= context) {
@@ -221,11 +243,15 @@ cohort_status command_generate(struct options *options, const struct command_rew
     }
     if ((int64_t)sequences > (int64_t)g.n_rows * g.n)
         sequences = (int32_t)((int64_t)g.n_rows * g.n);
-    int64_t enough = (int64_t)sequences * (engine_pages(longest, 1, 1) + 1) + 2; /* for all that can run at once */
-    TRY_GOTO(session_engine(&g.session, options, sequences, pages < enough ? pages : enough, longest, (int32_t)options_int(options, "prefill_step_size"), &g.engine, err));
+    int64_t enough = (int64_t)sequences * (engine_pages(longest, 1, 1) + 1) +
+                     2; /* for all that can run at once */
+    TRY_GOTO(session_engine(&g.session, options, sequences, pages < enough ? pages : enough,
+                            longest, (int32_t)options_int(options, "prefill_step_size"), &g.engine,
+                            err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
-    g.jsonl = options_string(options, "batch") != NULL || strcmp(options_string(options, "format"), "jsonl") == 0;
+    g.jsonl = options_string(options, "batch") != NULL ||
+              strcmp(options_string(options, "format"), "jsonl") == 0;
     g.stream = !g.jsonl && g.n == 1;
     engine_set_callback(g.engine, stream_text, &g);
     TRY_GOTO(submit(&g, max_tokens, tokenizer_size(g.session.tokenizer), err));

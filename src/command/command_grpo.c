@@ -26,11 +26,13 @@ struct grpo_run {
     const char *phase;
 };
 
-static cohort_status score_batch(void *context, const struct completion *completions, int32_t n, double *rewards, cohort_error *err)
+static cohort_status score_batch(void *context, const struct completion *completions, int32_t n,
+                                 double *rewards, cohort_error *err)
 {
     struct grpo_run *run = context;
     int32_t group = run->grpo.config.group;
-    return scoring_completions(&run->scoring, &run->train, run->rows, n / group, group, completions, rewards, err);
+    return scoring_completions(&run->scoring, &run->train, run->rows, n / group, group, completions,
+                               rewards, err);
 }
 
 static bool report(void *context, const char *phase, int64_t done, int64_t total)
@@ -41,9 +43,12 @@ static bool report(void *context, const char *phase, int64_t done, int64_t total
         run->phase = phase;
         run->phase_start = now;
     }
-    const char *unit = strcmp(phase, "train") == 0 ? "micro-batches" : strcmp(phase, "reward") == 0 ? "rows" : "tokens";
+    const char *unit = strcmp(phase, "train") == 0    ? "micro-batches"
+                       : strcmp(phase, "reward") == 0 ? "rows"
+                                                      : "tokens";
     double seconds = now - run->phase_start;
-    return training_progress(&run->t, phase, done, total, unit, seconds > 0.0 ? (double)done / seconds : 0.0);
+    return training_progress(&run->t, phase, done, total, unit,
+                             seconds > 0.0 ? (double)done / seconds : 0.0);
 }
 
 static bool report_evaluation(void *context, const char *phase, int64_t done, int64_t total)
@@ -54,12 +59,17 @@ static bool report_evaluation(void *context, const char *phase, int64_t done, in
 
 static enum loss_type loss_type_of(const char *name)
 {
-    return strcmp(name, "grpo") == 0 ? LOSS_GRPO : strcmp(name, "bnpo") == 0 ? LOSS_BNPO : strcmp(name, "dr_grpo") == 0 ? LOSS_DR_GRPO : LOSS_DAPO;
+    return strcmp(name, "grpo") == 0      ? LOSS_GRPO
+           : strcmp(name, "bnpo") == 0    ? LOSS_BNPO
+           : strcmp(name, "dr_grpo") == 0 ? LOSS_DR_GRPO
+                                          : LOSS_DAPO;
 }
 
 static enum advantage_scale scale_of(const char *name)
 {
-    return strcmp(name, "group") == 0 ? ADVANTAGE_SCALE_GROUP : strcmp(name, "batch") == 0 ? ADVANTAGE_SCALE_BATCH : ADVANTAGE_SCALE_NONE;
+    return strcmp(name, "group") == 0   ? ADVANTAGE_SCALE_GROUP
+           : strcmp(name, "batch") == 0 ? ADVANTAGE_SCALE_BATCH
+                                        : ADVANTAGE_SCALE_NONE;
 }
 
 static cohort_status configure(struct grpo_run *run, cohort_error *err)
@@ -78,9 +88,12 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     c->seed = (uint64_t)options_int(o, "seed");
     c->loss = (struct loss_config){
         .type = loss_type_of(options_string(o, "loss_type")),
-        .level = strcmp(options_string(o, "importance_sampling_level"), "sequence") == 0 ? LOSS_LEVEL_SEQUENCE : LOSS_LEVEL_TOKEN,
+        .level = strcmp(options_string(o, "importance_sampling_level"), "sequence") == 0
+                     ? LOSS_LEVEL_SEQUENCE
+                     : LOSS_LEVEL_TOKEN,
         .epsilon = epsilon,
-        .epsilon_high = options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
+        .epsilon_high =
+            options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
         .delta = options_is_set(o, "delta") ? options_float(o, "delta") : 0.0,
         .beta = options_float(o, "beta"),
         .max_completion_length = c->max_completion_length};
@@ -99,11 +112,15 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     run->save_steps = options_int(o, "save_steps");
     run->eval_steps = options_int(o, "eval_steps");
     run->eval_n = 1;
-    if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||
-        c->sampling.xtc_probability > 0.0f || c->sampling.repetition_penalty != 1.0f || c->sampling.presence_penalty != 0.0f ||
+    if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) ||
+        c->sampling.min_p > 0.0f || c->sampling.xtc_probability > 0.0f ||
+        c->sampling.repetition_penalty != 1.0f || c->sampling.presence_penalty != 0.0f ||
         c->sampling.frequency_penalty != 0.0f || c->sampling.n_bias > 0)
-        observer_message(run->t.observer, "note: filters, penalties or a bias change what is sampled; the log-probs trained on are those of the plain "
-                                          "distribution at this temperature, so the policy gradient is biased by what they cut");
+        observer_message(
+            run->t.observer,
+            "note: filters, penalties or a bias change what is sampled; the log-probs trained on "
+            "are those of the plain "
+            "distribution at this temperature, so the policy gradient is biased by what they cut");
     return COHORT_OK;
 }
 
@@ -114,15 +131,20 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
     int32_t room = run->t.session.model->max_context - run->grpo.config.max_completion_length;
     bool thinking = options_bool(o, "thinking");
     if (data == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no training prompts given: pass --data FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no training prompts given: pass --data FILE.jsonl");
     if (room < 1)
-        return error_set(err, COHORT_ERR_ARGUMENT, "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
-                         (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
+            (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
     if (options_is_set(o, "max_prompt_length") && options_int(o, "max_prompt_length") < room)
         room = (int32_t)options_int(o, "max_prompt_length");
     TRY(prompt_set_load(&run->train, &run->t.session, data, 0, room, thinking, err));
     run->max_prompt = run->train.longest;
-    run->order = (struct dataset_order){.n = run->train.data.n_rows, .seed = run->grpo.config.seed, .shuffle = options_bool(o, "shuffle_dataset")};
+    run->order = (struct dataset_order){.n = run->train.data.n_rows,
+                                        .seed = run->grpo.config.seed,
+                                        .shuffle = options_bool(o, "shuffle_dataset")};
     if (held_out == NULL)
         return COHORT_OK;
     size_t limit = options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0;
@@ -139,7 +161,8 @@ static int32_t completions_per_step(const struct grpo_run *run)
 }
 
 /* Rollout and training never run at once: they share the arena. */
-static cohort_status plan_buffers(void *context, struct arena *arena, enum decoder_mode mode, int64_t micro_tokens, cohort_error *err)
+static cohort_status plan_buffers(void *context, struct arena *arena, enum decoder_mode mode,
+                                  int64_t micro_tokens, cohort_error *err)
 {
     struct grpo_run *run = context;
     const struct model *model = run->t.session.model;
@@ -148,7 +171,8 @@ static cohort_status plan_buffers(void *context, struct arena *arena, enum decod
     if (arena->base == NULL) /* the host part depends on the mode: measure with a fresh one */
         tree_runner_free(runner);
     TRY(engine_plan(run->engine, &rollout, err));
-    TRY(tree_runner_plan(runner, &train, &model->config, model->type, micro_tokens, completions_per_step(run), mode, err));
+    TRY(tree_runner_plan(runner, &train, &model->config, model->type, micro_tokens,
+                         completions_per_step(run), mode, err));
     arena->used = rollout.used > train.used ? rollout.used : train.used;
     return COHORT_OK;
 }
@@ -164,7 +188,9 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct engine_config config = {.max_sequences = n < MAX_SEQUENCES ? n : MAX_SEQUENCES,
                                    .prefill_tokens = 512,
                                    .max_context = context,
-                                   .n_pages = run->prompts_per_step * engine_pages(run->max_prompt, C, run->grpo.config.group)};
+                                   .n_pages =
+                                       run->prompts_per_step *
+                                       engine_pages(run->max_prompt, C, run->grpo.config.group)};
     size_t limit = 0, page = engine_page_bytes(&model->config, model->type);
     enum decoder_mode mode = DECODER_TRAIN;
     int64_t micro_tokens = 0;
@@ -173,13 +199,17 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     if (config.n_pages > most)
         config.n_pages = most > least ? most : least; /* fewer at once; the rest waits its turn */
     TRY(engine_create(&run->engine, t->session.model, t->session.tokenizer, &config, err));
-    TRY(training_choose(t, context, (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C, plan_buffers, run, &mode, &micro_tokens, err));
+    TRY(training_choose(t, context,
+                        (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C,
+                        plan_buffers, run, &mode, &micro_tokens, err));
     TRY(plan_buffers(run, &t->session.arena, mode, micro_tokens, err));
     TRY(arena_allocate(&t->session.arena, t->session.backend, "rollout and training buffers", err));
     TRY(plan_buffers(run, &t->session.arena, mode, micro_tokens, err));
     TRY(mem_alloc(&run->rows, (size_t)run->prompts_per_step, sizeof *run->rows, "batch", err));
-    TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch", err));
-    return mem_alloc(&run->metrics, (size_t)run->grpo.config.num_iterations, sizeof *run->metrics, "metrics", err);
+    TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch",
+                  err));
+    return mem_alloc(&run->metrics, (size_t)run->grpo.config.num_iterations, sizeof *run->metrics,
+                     "metrics", err);
 }
 
 /* The frozen reference is the model that the run began with. */
@@ -188,7 +218,8 @@ static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
     const struct model *model = run->t.session.model;
     if (run->grpo.config.loss.beta == 0.0)
         return COHORT_OK;
-    return model_load(&run->grpo.reference, run->t.session.backend, options_string(run->t.options, "model"), model->type, 0, err);
+    return model_load(&run->grpo.reference, run->t.session.backend,
+                      options_string(run->t.options, "model"), model->type, 0, err);
 }
 
 static double epoch_of(const struct grpo_run *run)
@@ -196,7 +227,8 @@ static double epoch_of(const struct grpo_run *run)
     return (double)run->grpo.batches * run->prompts_per_step / (double)run->train.data.n_rows;
 }
 
-static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
+static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics,
+                                      cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct sampling_params sampling = run->grpo.config.sampling;
@@ -207,26 +239,28 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
         return COHORT_OK;
     if (options_is_set(o, "eval_temperature"))
         sampling.temperature = (float)options_float(o, "eval_temperature");
-    struct evaluation evaluation = {.session = &run->t.session,
-                                    .engine = run->engine,
-                                    .scoring = &run->scoring,
-                                    .set = &run->held_out,
-                                    .pattern = {.sampling = sampling,
-                                                .seed = run->grpo.config.seed,
-                                                .max_tokens = run->grpo.config.max_completion_length,
-                                                .eos_ids = run->t.session.model->config.eos_ids,
-                                                .n_eos = run->t.session.model->config.n_eos,
-                                                .stop = run->stops,
-                                                .n_stop = run->grpo.config.n_stop,
-                                                .n_choosable = run->grpo.config.n_choosable},
-                                    .n = run->eval_n,
-                                    .progress = report_evaluation,
-                                    .progress_context = run};
+    struct evaluation evaluation = {
+        .session = &run->t.session,
+        .engine = run->engine,
+        .scoring = &run->scoring,
+        .set = &run->held_out,
+        .pattern = {.sampling = sampling,
+                    .seed = run->grpo.config.seed,
+                    .max_tokens = run->grpo.config.max_completion_length,
+                    .eos_ids = run->t.session.model->config.eos_ids,
+                    .n_eos = run->t.session.model->config.n_eos,
+                    .stop = run->stops,
+                    .n_stop = run->grpo.config.n_stop,
+                    .n_choosable = run->grpo.config.n_choosable},
+        .n = run->eval_n,
+        .progress = report_evaluation,
+        .progress_context = run};
     TRY_GOTO(evaluate(&evaluation, metrics, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_path(&run->t.run, name, &path, err));
     TRY_GOTO(file_write_atomic(path, samples.data, samples.length, err));
-    observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step, metrics_get(metrics, "eval_reward"),
+    observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)",
+                     (long long)run->t.state.step, metrics_get(metrics, "eval_reward"),
                      run->held_out.data.n_rows);
 cleanup:
     text_free(&samples);
@@ -234,11 +268,13 @@ cleanup:
     return status;
 }
 
-static cohort_status log_completions(struct grpo_run *run, const struct grpo_batch *batch, cohort_error *err)
+static cohort_status log_completions(struct grpo_run *run, const struct grpo_batch *batch,
+                                     cohort_error *err)
 {
     if (!options_bool(run->t.options, "log_completions"))
         return COHORT_OK;
-    return scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run, run->t.state.step, err);
+    return scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run, run->t.state.step,
+                       err);
 }
 
 /* One generation batch with its optimizer steps, logged, evaluated and saved. */
@@ -250,9 +286,12 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     cohort_status status = COHORT_OK;
     int32_t n_iterations = grpo->config.num_iterations;
     for (int32_t i = 0; i < run->prompts_per_step; i++) {
-        TRY(dataset_order_at(&run->order, (uint64_t)grpo->batches * (uint64_t)run->prompts_per_step + (uint64_t)i, &run->rows[i], err));
+        TRY(dataset_order_at(
+            &run->order, (uint64_t)grpo->batches * (uint64_t)run->prompts_per_step + (uint64_t)i,
+            &run->rows[i], err));
         const struct token_list *ids = &run->train.ids[run->rows[i]];
-        run->prompts[i] = (struct grpo_prompt){.tokens = ids->ids, .n_tokens = (int32_t)ids->count, .id = (uint64_t)run->rows[i]};
+        run->prompts[i] = (struct grpo_prompt){
+            .tokens = ids->ids, .n_tokens = (int32_t)ids->count, .id = (uint64_t)run->rows[i]};
     }
     memset(run->metrics, 0, (size_t)n_iterations * sizeof *run->metrics);
     TRY_GOTO(grpo_step(grpo, run->prompts, run->prompts_per_step, &batch, run->metrics, err));
@@ -265,18 +304,26 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     struct metrics *last = &run->metrics[n_iterations - 1];
     bool end = t->state.step >= t->steps;
     TRY_GOTO(log_completions(run, &batch, err));
-    /* An evaluation that was interrupted comes after the update: the step is logged all the same, for it will not be done again. */
+    /* An evaluation that was interrupted comes after the update: the step is logged all the same,
+     * for it will not be done again. */
     cohort_status evaluated = COHORT_OK;
-    if (end || (run->eval_steps > 0 && t->state.step / run->eval_steps != (t->state.step - n_iterations) / run->eval_steps))
+    if (end || (run->eval_steps > 0 && t->state.step / run->eval_steps !=
+                                           (t->state.step - n_iterations) / run->eval_steps))
         evaluated = held_out_metrics(run, last, err);
     for (int32_t i = 0; i < n_iterations; i++)
-        TRY_GOTO(training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run), &run->metrics[i], err));
+        TRY_GOTO(training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run),
+                              &run->metrics[i], err));
     TRY_GOTO(evaluated);
-    observer_message(t->observer, "step %lld/%lld  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f s  (rollout %.0f tok/s, train %.0f tok/s)",
-                     (long long)t->state.step, (long long)t->steps, metrics_get(last, "reward"), metrics_get(last, "grad_norm"), metrics_get(last, "entropy"),
-                     metrics_get(last, "completions/mean_length"), metrics_get(last, "step_time"), metrics_get(last, "throughput/rollout_tokens_per_second"),
+    observer_message(t->observer,
+                     "step %lld/%lld  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f "
+                     "s  (rollout %.0f tok/s, train %.0f tok/s)",
+                     (long long)t->state.step, (long long)t->steps, metrics_get(last, "reward"),
+                     metrics_get(last, "grad_norm"), metrics_get(last, "entropy"),
+                     metrics_get(last, "completions/mean_length"), metrics_get(last, "step_time"),
+                     metrics_get(last, "throughput/rollout_tokens_per_second"),
                      metrics_get(last, "throughput/train_tokens_per_second"));
-    if (end || (run->save_steps > 0 && t->state.step / run->save_steps != (t->state.step - n_iterations) / run->save_steps))
+    if (end || (run->save_steps > 0 && t->state.step / run->save_steps !=
+                                           (t->state.step - n_iterations) / run->save_steps))
         TRY_GOTO(training_save(t, &grpo->optimizer, err));
 cleanup:
     grpo_batch_free(&batch);
@@ -287,8 +334,10 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
     struct grpo *grpo = &run->grpo;
-    int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step * grpo->config.num_iterations;
-    t->steps = options_is_set(t->options, "steps") ? options_int(t->options, "steps") : per_epoch * options_int(t->options, "epochs");
+    int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) /
+                        run->prompts_per_step * grpo->config.num_iterations;
+    t->steps = options_is_set(t->options, "steps") ? options_int(t->options, "steps")
+                                                   : per_epoch * options_int(t->options, "epochs");
     grpo->config.total_steps = t->steps;
     grpo->model = t->session.model;
     grpo->engine = run->engine;
@@ -307,7 +356,8 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
         TRY(training_log(t, 0, 0.0, &metrics, err));
     }
     if (grpo->config.num_iterations == 1 && grpo->config.loss.beta == 0.0)
-        observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 while its gradient does not; watch reward and grad_norm");
+        observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
+                                      "while its gradient does not; watch reward and grad_norm");
     while (t->state.step < t->steps) {
         cohort_status status = one_batch(run, err);
         if (status != COHORT_OK) {
@@ -316,12 +366,15 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
         }
     }
     TRY(training_save_final(t, err));
-    TRY(run_plot(&t->run, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward", "reward.svg", err));
-    observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve", t->run.path, t->run.path);
+    TRY(run_plot(&t->run, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward",
+                 "reward.svg", err));
+    observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve",
+                     t->run.path, t->run.path);
     return COHORT_OK;
 }
 
-cohort_status command_grpo(struct options *options, const struct command_rewards *extra, const cohort_observer *observer, cohort_error *err)
+cohort_status command_grpo(struct options *options, const struct command_rewards *extra,
+                           const cohort_observer *observer, cohort_error *err)
 {
     struct grpo_run *run = NULL;
     cohort_status status = COHORT_OK;

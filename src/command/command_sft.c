@@ -16,33 +16,44 @@ struct sft_run {
     int64_t batch_size, save_steps, eval_steps;
 };
 
-static cohort_status plan_buffers(void *context, struct arena *arena, enum decoder_mode mode, int64_t micro_tokens, cohort_error *err)
+static cohort_status plan_buffers(void *context, struct arena *arena, enum decoder_mode mode,
+                                  int64_t micro_tokens, cohort_error *err)
 {
     struct sft_run *run = context;
     const struct model *model = run->t.session.model;
     if (arena->base == NULL)
         tree_runner_free(&run->runner);
-    return tree_runner_plan(&run->runner, arena, &model->config, model->type, micro_tokens, run->batch_size, mode, err);
+    return tree_runner_plan(&run->runner, arena, &model->config, model->type, micro_tokens,
+                            run->batch_size, mode, err);
 }
 
 static cohort_status load_data(struct sft_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
     const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
-    int32_t context = run->t.session.model->max_context, length = (int32_t)options_int(o, "max_length");
+    int32_t context = run->t.session.model->max_context,
+            length = (int32_t)options_int(o, "max_length");
     bool thinking = options_bool(o, "thinking");
     if (data == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no training rows given: pass --data FILE.jsonl");
     length = length < context ? length : context;
     TRY(sft_rows_load(&run->train, &run->t.session, data, 0, length, thinking, err));
     if (run->train.n_cut + run->train.n_dropped > 0)
-        observer_message(run->t.observer, "%s: %zu rows cut to --max-length %d, %zu of them left out because no completion was left", data,
-                         run->train.n_cut, (int)length, run->train.n_dropped);
+        observer_message(run->t.observer,
+                         "%s: %zu rows cut to --max-length %d, %zu of them left out because no "
+                         "completion was left",
+                         data, run->train.n_cut, (int)length, run->train.n_dropped);
     if (held_out != NULL)
-        TRY(sft_rows_load(&run->held_out, &run->t.session, held_out, options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0,
+        TRY(sft_rows_load(&run->held_out, &run->t.session, held_out,
+                          options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit")
+                                                          : 0,
                           length, thinking, err));
-    run->order = (struct dataset_order){.n = run->train.n, .seed = (uint64_t)options_int(o, "seed"), .shuffle = options_bool(o, "shuffle_dataset")};
-    size_t most = run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
+    run->order = (struct dataset_order){.n = run->train.n,
+                                        .seed = (uint64_t)options_int(o, "seed"),
+                                        .shuffle = options_bool(o, "shuffle_dataset")};
+    size_t most =
+        run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
     TRY(mem_alloc(&run->trees, most, sizeof *run->trees, "batch", err));
     return mem_alloc(&run->completions, most, sizeof *run->completions, "batch", err);
 }
@@ -52,14 +63,17 @@ static cohort_status allocate(struct sft_run *run, cohort_error *err)
     struct training *t = &run->t;
     enum decoder_mode mode = DECODER_TRAIN;
     int64_t micro_tokens = 0;
-    int32_t longest = run->train.longest > run->held_out.longest ? run->train.longest : run->held_out.longest;
-    TRY(training_choose(t, longest, run->batch_size * longest, plan_buffers, run, &mode, &micro_tokens, err));
+    int32_t longest =
+        run->train.longest > run->held_out.longest ? run->train.longest : run->held_out.longest;
+    TRY(training_choose(t, longest, run->batch_size * longest, plan_buffers, run, &mode,
+                        &micro_tokens, err));
     TRY(plan_buffers(run, &t->session.arena, mode, micro_tokens, err));
     TRY(arena_allocate(&t->session.arena, t->session.backend, "training buffers", err));
     return plan_buffers(run, &t->session.arena, mode, micro_tokens, err);
 }
 
-static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics, cohort_error *err)
+static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics,
+                                      cohort_error *err)
 {
     double loss = 0.0;
     if (run->held_out.n == 0)
@@ -68,7 +82,8 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
         run->trees[i] = sft_rows_tree(&run->held_out, i, &run->completions[i]);
     TRY(sft_evaluate(&run->sft, run->trees, (int32_t)run->held_out.n, &loss, err));
     metrics_set(metrics, "eval_loss", loss);
-    observer_message(run->t.observer, "step %lld: held-out loss %.4f", (long long)run->t.state.step, loss);
+    observer_message(run->t.observer, "step %lld: held-out loss %.4f", (long long)run->t.state.step,
+                     loss);
     return COHORT_OK;
 }
 
@@ -78,27 +93,35 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     struct metrics metrics = {0};
     for (int64_t i = 0; i < run->batch_size; i++) {
         size_t row = 0;
-        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row, err));
+        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row,
+                             err));
         run->trees[i] = sft_rows_tree(&run->train, row, &run->completions[i]);
     }
     TRY(sft_step(&run->sft, run->trees, (int32_t)run->batch_size, &metrics, err));
     t->state.step++;
     t->state.batches++;
     if (run->sft.skipped > t->state.skipped)
-        observer_message(t->observer, "update skipped: the gradient norm is %g (%lld so far)", metrics_get(&metrics, "grad_norm"), (long long)run->sft.skipped);
+        observer_message(t->observer, "update skipped: the gradient norm is %g (%lld so far)",
+                         metrics_get(&metrics, "grad_norm"), (long long)run->sft.skipped);
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;
     if (end || (run->eval_steps > 0 && t->state.step % run->eval_steps == 0))
         TRY(held_out_metrics(run, &metrics, err));
-    TRY(training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n, &metrics, err));
+    TRY(training_log(t, t->state.step,
+                     (double)(t->state.batches * run->batch_size) / (double)run->train.n, &metrics,
+                     err));
     if (end || (run->save_steps > 0 && t->state.step % run->save_steps == 0))
         TRY(training_save(t, &run->sft.optimizer, err));
-    if (!training_progress(t, "train", t->state.step, t->steps, "steps", (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
+    if (!training_progress(t, "train", t->state.step, t->steps, "steps",
+                           (double)(t->state.step - t->started_step) /
+                               (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request; continue with --resume");
     if (end || t->state.step % 10 == 0)
-        observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s", (long long)t->state.step, (long long)t->steps,
-                         metrics_get(&metrics, "loss"), metrics_get(&metrics, "grad_norm"), metrics_get(&metrics, "throughput/train_tokens_per_second"));
+        observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s",
+                         (long long)t->state.step, (long long)t->steps,
+                         metrics_get(&metrics, "loss"), metrics_get(&metrics, "grad_norm"),
+                         metrics_get(&metrics, "throughput/train_tokens_per_second"));
     return COHORT_OK;
 }
 
@@ -107,7 +130,8 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
     struct training *t = &run->t;
     const struct options *o = t->options;
     int64_t per_epoch = ((int64_t)run->train.n + run->batch_size - 1) / run->batch_size;
-    t->steps = options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
+    t->steps =
+        options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
     run->sft = (struct sft){.model = t->session.model,
                             .runner = &run->runner,
                             .optimizer = training_optimizer(t),
@@ -130,12 +154,15 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
         }
     }
     TRY(training_save_final(t, err));
-    TRY(run_plot(&t->run, "loss", run->held_out.n > 0 ? "eval_loss" : NULL, "SFT: loss", "loss.svg", err));
-    observer_message(t->observer, "done: %s/final is the trained model, %s/loss.svg the curve", t->run.path, t->run.path);
+    TRY(run_plot(&t->run, "loss", run->held_out.n > 0 ? "eval_loss" : NULL, "SFT: loss", "loss.svg",
+                 err));
+    observer_message(t->observer, "done: %s/final is the trained model, %s/loss.svg the curve",
+                     t->run.path, t->run.path);
     return COHORT_OK;
 }
 
-cohort_status command_sft(struct options *options, const struct command_rewards *extra, const cohort_observer *observer, cohort_error *err)
+cohort_status command_sft(struct options *options, const struct command_rewards *extra,
+                          const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
     struct sft_run *run = NULL;

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static cohort_status print_ids(const struct tokenizer *tokenizer, const struct token_list *ids, bool jsonl, struct text *out, cohort_error *err)
+static cohort_status print_ids(const struct tokenizer *tokenizer, const struct token_list *ids,
+                               bool jsonl, struct text *out, cohort_error *err)
 {
     for (size_t i = 0; i < ids->count; i++) {
         if (jsonl) {
@@ -24,7 +25,8 @@ static cohort_status print_ids(const struct tokenizer *tokenizer, const struct t
     return COHORT_OK;
 }
 
-static cohort_status tokenize_rows(const struct session *session, const struct options *options, const char *path, struct text *out, cohort_error *err)
+static cohort_status tokenize_rows(const struct session *session, const struct options *options,
+                                   const char *path, struct text *out, cohort_error *err)
 {
     struct dataset data = {0};
     bool chat = options_is_set(options, "chat") && options_bool(options, "chat");
@@ -35,7 +37,8 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
         struct text text = {0};
         char where[512];
         snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        status = session_prompt(session, data.rows[i].json, where, chat, options_bool(options, "thinking"), &ids, &text, err);
+        status = session_prompt(session, data.rows[i].json, where, chat,
+                                options_bool(options, "thinking"), &ids, &text, err);
         if (status == COHORT_OK)
             status = print_ids(session->tokenizer, &ids, true, out, err);
         token_list_free(&ids);
@@ -45,18 +48,22 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
     return status;
 }
 
-cohort_status command_tokenize(struct options *options, const struct command_rewards *extra, const cohort_observer *observer, cohort_error *err)
+cohort_status command_tokenize(struct options *options, const struct command_rewards *extra,
+                               const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    const char *dir = options_string(options, "model"), *prompt = options_string(options, "prompt"), *batch = options_string(options, "batch");
+    const char *dir = options_string(options, "model"), *prompt = options_string(options, "prompt"),
+               *batch = options_string(options, "batch");
     struct session session = {0}; /* a tokenizer alone: no weights are read */
     struct token_list ids = {0};
     struct text text = {0}, out = {0};
     cohort_status status = COHORT_OK;
     if (dir == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no tokenizer given: pass --model DIR, a folder with tokenizer.json");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no tokenizer given: pass --model DIR, a folder with tokenizer.json");
     if ((prompt != NULL) == (batch != NULL))
-        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "give either --prompt TEXT or --batch FILE.jsonl");
     TRY_GOTO(tokenizer_load(&session.tokenizer, dir, err));
     if (batch != NULL) {
         TRY_GOTO(tokenize_rows(&session, options, batch, &out, err));
@@ -68,14 +75,18 @@ cohort_status command_tokenize(struct options *options, const struct command_rew
         if (options_is_set(options, "chat") && options_bool(options, "chat")) {
             json_t *row = json_pack("{s:s%}", "prompt", text.data, text.length);
             text_free(&text);
-            status = row == NULL ? error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8")
-                                 : session_prompt(&session, row, "--prompt", true, options_bool(options, "thinking"), &ids, &text, err);
+            status =
+                row == NULL
+                    ? error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8")
+                    : session_prompt(&session, row, "--prompt", true,
+                                     options_bool(options, "thinking"), &ids, &text, err);
             json_decref(row);
             TRY_GOTO(status);
         } else {
             TRY_GOTO(tokenizer_encode(session.tokenizer, text.data, text.length, true, &ids, err));
         }
-        TRY_GOTO(print_ids(session.tokenizer, &ids, strcmp(options_string(options, "format"), "jsonl") == 0, &out, err));
+        TRY_GOTO(print_ids(session.tokenizer, &ids,
+                           strcmp(options_string(options, "format"), "jsonl") == 0, &out, err));
     }
     observer_output(observer, &out);
 cleanup:

@@ -39,13 +39,16 @@ uint64_t content_hash(const void *bytes, size_t length)
     return hash;
 }
 
-cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err)
+cohort_status session_backend(struct backend **out, const struct options *options,
+                              cohort_error *err)
 {
-    return backend_cpu_create(out, options_string(options, "isa"), (int)options_int(options, "threads"), err);
+    return backend_cpu_create(out, options_string(options, "isa"),
+                              (int)options_int(options, "threads"), err);
 }
 
 /* The type to compute in: as asked, or the checkpoint's own (F16 becomes BF16). */
-static cohort_status choose_type(const struct options *options, const char *dir, enum dtype *type, cohort_error *err)
+static cohort_status choose_type(const struct options *options, const char *dir, enum dtype *type,
+                                 cohort_error *err)
 {
     const char *asked = options_string(options, "dtype");
     struct model_config config = {0};
@@ -62,7 +65,8 @@ static cohort_status choose_type(const struct options *options, const char *dir,
     return COHORT_OK;
 }
 
-cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need, cohort_error *err)
+cohort_status session_open(struct session *session, const struct options *options, const char *dir,
+                           unsigned need, cohort_error *err)
 {
     enum dtype type = DTYPE_F32;
     char *path = NULL;
@@ -71,18 +75,26 @@ cohort_status session_open(struct session *session, const struct options *option
     if (dir == NULL)
         dir = options_string(options, "model");
     if (dir == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no model given: pass --model DIR, a folder with config.json and model.safetensors");
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "no model given: pass --model DIR, a folder with config.json and model.safetensors");
     if (!file_is_dir(dir))
-        return error_set(err, COHORT_ERR_IO, "%s: not a folder; --model takes a folder with config.json and model.safetensors", dir);
+        return error_set(
+            err, COHORT_ERR_IO,
+            "%s: not a folder; --model takes a folder with config.json and model.safetensors", dir);
     TRY_GOTO(session_backend(&session->backend, options, err));
     TRY_GOTO(choose_type(options, dir, &type, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
-    if ((need & SESSION_TOKENIZER) != 0 || ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))
+    if ((need & SESSION_TOKENIZER) != 0 ||
+        ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))
         TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
     TRY_GOTO(model_load(&session->model, session->backend, dir, type, 0, err));
-    if (session->tokenizer != NULL && tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)", dir,
-                           (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
+    if (session->tokenizer != NULL &&
+        tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
+        status = error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)",
+            dir, (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
         goto cleanup;
     }
 cleanup:
@@ -116,24 +128,30 @@ cohort_status session_memory_limit(const struct options *options, size_t *bytes,
     if (line != NULL)
         kilobytes = strtoull(line + strlen("MemAvailable:"), NULL, 10);
     if (kilobytes == 0)
-        kilobytes = (unsigned long long)sysconf(_SC_PHYS_PAGES) * (unsigned long long)sysconf(_SC_PAGESIZE) / 1024;
+        kilobytes = (unsigned long long)sysconf(_SC_PHYS_PAGES) *
+                    (unsigned long long)sysconf(_SC_PAGESIZE) / 1024;
     text_free(&text);
     *bytes = (size_t)kilobytes * 1024 / 20 * 19; /* leave a twentieth to everybody else */
     return COHORT_OK;
 }
 
-cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
-                             int32_t max_context, int32_t prefill_tokens, struct engine **out, cohort_error *err)
+cohort_status session_engine(struct session *session, const struct options *options,
+                             int32_t max_sequences, int64_t pages_wanted, int32_t max_context,
+                             int32_t prefill_tokens, struct engine **out, cohort_error *err)
 {
     size_t limit = 0, page = engine_page_bytes(&session->model->config, session->model->type);
-    struct engine_config config = {.max_sequences = max_sequences, .prefill_tokens = prefill_tokens, .max_context = max_context};
+    struct engine_config config = {.max_sequences = max_sequences,
+                                   .prefill_tokens = prefill_tokens,
+                                   .max_context = max_context};
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY(session_memory_limit(options, &limit, err));
     int64_t most = (int64_t)(limit / 2 / page);
     config.n_pages = pages_wanted < most ? pages_wanted : most;
     if (config.n_pages < 1)
-        return error_set(err, COHORT_ERR_MEMORY, "no room for KV pages: %.1f GB are free, one page takes %.3f GB", (double)limit / 1e9, (double)page / 1e9);
+        return error_set(err, COHORT_ERR_MEMORY,
+                         "no room for KV pages: %.1f GB are free, one page takes %.3f GB",
+                         (double)limit / 1e9, (double)page / 1e9);
     TRY(engine_create(out, session->model, session->tokenizer, &config, err));
     TRY_GOTO(engine_plan(*out, &session->arena, err));
     TRY_GOTO(arena_allocate(&session->arena, session->backend, "rollout buffers", err));
@@ -158,17 +176,20 @@ static cohort_status read_bias(const char *item, int32_t *id, float *bias, cohor
             return COHORT_OK;
         }
     }
-    return error_set(err, COHORT_ERR_ARGUMENT, "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);
 }
 
 /* The ids of a newline, then the EOS ids. */
-static cohort_status xtc_special_ids(const struct session *session, int32_t **ids, int32_t *count, cohort_error *err)
+static cohort_status xtc_special_ids(const struct session *session, int32_t **ids, int32_t *count,
+                                     cohort_error *err)
 {
     const struct model_config *c = &session->model->config;
     struct token_list list = {0};
     cohort_status status = tokenizer_encode(session->tokenizer, "\n", 1, false, &list, err);
     for (int32_t i = 0; i < c->n_eos && status == COHORT_OK; i++) {
-        status = mem_grow(&list.ids, &list.capacity, list.count + 1, sizeof *list.ids, "special ids", err);
+        status = mem_grow(&list.ids, &list.capacity, list.count + 1, sizeof *list.ids,
+                          "special ids", err);
         if (status == COHORT_OK)
             list.ids[list.count++] = c->eos_ids[i];
     }
@@ -179,7 +200,8 @@ static cohort_status xtc_special_ids(const struct session *session, int32_t **id
     return status;
 }
 
-cohort_status session_sampling(const struct session *session, const struct options *options, struct sampling_params *sampling, cohort_error *err)
+cohort_status session_sampling(const struct session *session, const struct options *options,
+                               struct sampling_params *sampling, cohort_error *err)
 {
     size_t n = options_list_count(options, "logit_bias");
     int32_t *ids = NULL, *special = NULL, n_special = 0;
@@ -190,24 +212,25 @@ cohort_status session_sampling(const struct session *session, const struct optio
     TRY_GOTO(xtc_special_ids(session, &special, &n_special, err));
     for (size_t i = 0; i < n; i++)
         TRY_GOTO(read_bias(options_list_item(options, "logit_bias", i), &ids[i], &bias[i], err));
-    *sampling = (struct sampling_params){.temperature = (float)options_float(options, "temperature"),
-                                         .top_k = (int32_t)options_int(options, "top_k"),
-                                         .top_p = (float)options_float(options, "top_p"),
-                                         .min_p = (float)options_float(options, "min_p"),
-                                         .min_tokens_to_keep = 1,
-                                         .xtc_probability = (float)options_float(options, "xtc_probability"),
-                                         .xtc_threshold = (float)options_float(options, "xtc_threshold"),
-                                         .xtc_special = special,
-                                         .n_xtc_special = n_special,
-                                         .repetition_penalty = (float)options_float(options, "repetition_penalty"),
-                                         .presence_penalty = (float)options_float(options, "presence_penalty"),
-                                         .frequency_penalty = (float)options_float(options, "frequency_penalty"),
-                                         .repetition_context = (int32_t)options_int(options, "repetition_context"),
-                                         .presence_context = (int32_t)options_int(options, "presence_context"),
-                                         .frequency_context = (int32_t)options_int(options, "frequency_context"),
-                                         .bias_id = ids,
-                                         .bias = bias,
-                                         .n_bias = (int32_t)n};
+    *sampling = (struct sampling_params){
+        .temperature = (float)options_float(options, "temperature"),
+        .top_k = (int32_t)options_int(options, "top_k"),
+        .top_p = (float)options_float(options, "top_p"),
+        .min_p = (float)options_float(options, "min_p"),
+        .min_tokens_to_keep = 1,
+        .xtc_probability = (float)options_float(options, "xtc_probability"),
+        .xtc_threshold = (float)options_float(options, "xtc_threshold"),
+        .xtc_special = special,
+        .n_xtc_special = n_special,
+        .repetition_penalty = (float)options_float(options, "repetition_penalty"),
+        .presence_penalty = (float)options_float(options, "presence_penalty"),
+        .frequency_penalty = (float)options_float(options, "frequency_penalty"),
+        .repetition_context = (int32_t)options_int(options, "repetition_context"),
+        .presence_context = (int32_t)options_int(options, "presence_context"),
+        .frequency_context = (int32_t)options_int(options, "frequency_context"),
+        .bias_id = ids,
+        .bias = bias,
+        .n_bias = (int32_t)n};
     return COHORT_OK;
 cleanup:
     mem_free(ids);
@@ -226,21 +249,26 @@ void session_sampling_free(struct sampling_params *sampling)
     sampling->bias = NULL;
 }
 
-static cohort_status render_messages(const struct session *session, const json_t *messages, const char *where, bool thinking, struct text *text,
+static cohort_status render_messages(const struct session *session, const json_t *messages,
+                                     const char *where, bool thinking, struct text *text,
                                      cohort_error *err)
 {
     struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
-    return chat_template_render(tokenizer_chat_template(session->tokenizer), messages, &options, where, text, err);
+    return chat_template_render(tokenizer_chat_template(session->tokenizer), messages, &options,
+                                where, text, err);
 }
 
-cohort_status session_prompt(const struct session *session, const json_t *row, const char *where, bool chat, bool thinking,
-                             struct token_list *ids, struct text *text, cohort_error *err)
+cohort_status session_prompt(const struct session *session, const json_t *row, const char *where,
+                             bool chat, bool thinking, struct token_list *ids, struct text *text,
+                             cohort_error *err)
 {
-    const json_t *prompt = json_object_get(row, "prompt"), *messages = json_object_get(row, "messages");
+    const json_t *prompt = json_object_get(row, "prompt"),
+                 *messages = json_object_get(row, "messages");
     cohort_status status = COHORT_OK;
     size_t before = text->length;
     if (prompt != NULL && messages != NULL)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: has both \"prompt\" and \"messages\"; give one", where);
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: has both \"prompt\" and \"messages\"; give one", where);
     if (json_is_array(prompt))
         messages = prompt;
     if (json_is_string(prompt) && !chat) {
@@ -255,11 +283,14 @@ cohort_status session_prompt(const struct session *session, const json_t *row, c
     } else if (messages != NULL) {
         TRY(render_messages(session, messages, where, thinking, text, err));
     } else {
-        return error_set(err, COHORT_ERR_FORMAT, "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
     }
     if (text->length == before)
         return error_set(err, COHORT_ERR_FORMAT, "%s: the prompt is empty", where);
-    status = tokenizer_encode(session->tokenizer, text->data + before, text->length - before, true, ids, err);
+    status = tokenizer_encode(session->tokenizer, text->data + before, text->length - before, true,
+                              ids, err);
     if (status != COHORT_OK)
         error_context(err, "%s: prompt", where);
     return status;
@@ -267,15 +298,19 @@ cohort_status session_prompt(const struct session *session, const json_t *row, c
 
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err)
 {
-    int64_t prompts = options_int(options, "prompts_per_step"), group = options_int(options, "num_generations");
+    int64_t prompts = options_int(options, "prompts_per_step"),
+            group = options_int(options, "num_generations");
     if (prompts * group > MAX_BATCH)
-        return error_set(err, COHORT_ERR_ARGUMENT, "--prompts-per-step %lld times --num-generations %lld: a step has at most %d completions",
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--prompts-per-step %lld times --num-generations %lld: a step has at most "
+                         "%d completions",
                          (long long)prompts, (long long)group, (int)MAX_BATCH);
     *n = (int32_t)(prompts * group);
     return COHORT_OK;
 }
 
-cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err)
+cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count,
+                            cohort_error *err)
 {
     size_t n = options_list_count(options, "stop");
     TRY(mem_alloc(stops, n, sizeof **stops, "stop strings", err));

@@ -1,4 +1,5 @@
-/* What most commands begin with: a backend, a model and its tokenizer, opened as the options say. */
+/* What most commands begin with: a backend, a model and its tokenizer, opened as the options say.
+ */
 #ifndef COHORT_COMMAND_SESSION_H
 #define COHORT_COMMAND_SESSION_H
 
@@ -23,33 +24,41 @@ struct session {
     struct arena arena;          /* the command's buffers */
 };
 /* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads. */
-cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need, cohort_error *err);
+cohort_status session_open(struct session *session, const struct options *options, const char *dir,
+                           unsigned need, cohort_error *err);
 void session_close(struct session *session);
 /* A backend alone. */
-cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err);
+cohort_status session_backend(struct backend **out, const struct options *options,
+                              cohort_error *err);
 
-/* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has free now. */
+/* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has
+ * free now. */
 cohort_status session_memory_limit(const struct options *options, size_t *bytes, cohort_error *err);
 
-/* An engine with its own arena in session->arena, sized for at most max_sequences at once and requests of up to prompt + max_tokens,
- * within the memory limit. */
-cohort_status session_engine(struct session *session, const struct options *options, int32_t max_sequences, int64_t pages_wanted,
-                             int32_t max_context, int32_t prefill_tokens, struct engine **out, cohort_error *err);
+/* An engine with its own arena in session->arena, sized for at most max_sequences at once and
+ * requests of up to prompt + max_tokens, within the memory limit. */
+cohort_status session_engine(struct session *session, const struct options *options,
+                             int32_t max_sequences, int64_t pages_wanted, int32_t max_context,
+                             int32_t prefill_tokens, struct engine **out, cohort_error *err);
 
-/* Sampling parameters from the options; XTC spares the newline and the EOS ids, as MLX-LM's does. Free with session_sampling_free. */
-cohort_status session_sampling(const struct session *session, const struct options *options, struct sampling_params *sampling, cohort_error *err);
+/* Sampling parameters from the options; XTC spares the newline and the EOS ids, as MLX-LM's does.
+ * Free with session_sampling_free. */
+cohort_status session_sampling(const struct session *session, const struct options *options,
+                               struct sampling_params *sampling, cohort_error *err);
 void session_sampling_free(struct sampling_params *sampling);
 
-/* A data row's prompt as ids: "prompt" as text (as it stands, or through the chat template with chat), "prompt" as a list of messages, or
- * "messages". text gets the rendered prompt. */
-cohort_status session_prompt(const struct session *session, const json_t *row, const char *where, bool chat, bool thinking,
-                             struct token_list *ids, struct text *text, cohort_error *err);
+/* A data row's prompt as ids: "prompt" as text (as it stands, or through the chat template with
+ * chat), "prompt" as a list of messages, or "messages". text gets the rendered prompt. */
+cohort_status session_prompt(const struct session *session, const json_t *row, const char *where,
+                             bool chat, bool thinking, struct token_list *ids, struct text *text,
+                             cohort_error *err);
 
 /* Completions of a step: prompts_per_step times num_generations, within what a step can hold. */
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err);
 
 /* Stop strings of the options, or NULL; free with mem_free (the strings stay the options'). */
-cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err);
+cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count,
+                            cohort_error *err);
 
 /* 64-bit FNV-1a, to tell prompts apart by content. */
 uint64_t content_hash(const void *bytes, size_t length);

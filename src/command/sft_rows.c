@@ -12,14 +12,20 @@ void sft_rows_free(struct sft_rows *rows)
     memset(rows, 0, sizeof *rows);
 }
 
-struct tree sft_rows_tree(const struct sft_rows *rows, size_t i, struct completion_tokens *completion)
+struct tree sft_rows_tree(const struct sft_rows *rows, size_t i,
+                          struct completion_tokens *completion)
 {
     int32_t n_prompt = rows->n_prompt[i];
-    *completion = (struct completion_tokens){.tokens = rows->ids[i].ids + n_prompt, .n_tokens = (int32_t)rows->ids[i].count - n_prompt};
-    return (struct tree){.prompt = rows->ids[i].ids, .n_prompt = n_prompt, .completions = completion, .n_completions = 1};
+    *completion = (struct completion_tokens){.tokens = rows->ids[i].ids + n_prompt,
+                                             .n_tokens = (int32_t)rows->ids[i].count - n_prompt};
+    return (struct tree){.prompt = rows->ids[i].ids,
+                         .n_prompt = n_prompt,
+                         .completions = completion,
+                         .n_completions = 1};
 }
 
-static cohort_status append_eos(const struct session *session, struct token_list *ids, cohort_error *err)
+static cohort_status append_eos(const struct session *session, struct token_list *ids,
+                                cohort_error *err)
 {
     const struct model_config *c = &session->model->config;
     if (c->n_eos == 0 || (ids->count > 0 && ids->ids[ids->count - 1] == c->eos_ids[0]))
@@ -29,33 +35,44 @@ static cohort_status append_eos(const struct session *session, struct token_list
     return COHORT_OK;
 }
 
-static cohort_status encode(const struct session *session, const char *text, size_t length, struct token_list *ids, cohort_error *err)
+static cohort_status encode(const struct session *session, const char *text, size_t length,
+                            struct token_list *ids, cohort_error *err)
 {
     return tokenizer_encode(session->tokenizer, text, length, true, ids, err);
 }
 
 /* A whole conversation: its rendering up to the last message is the prompt. */
-static cohort_status read_conversation(const struct session *session, const json_t *messages, const char *where, bool thinking,
-                                       struct token_list *ids, int32_t *n_prompt, cohort_error *err)
+static cohort_status read_conversation(const struct session *session, const json_t *messages,
+                                       const char *where, bool thinking, struct token_list *ids,
+                                       int32_t *n_prompt, cohort_error *err)
 {
     const char *template_text = tokenizer_chat_template(session->tokenizer);
-    struct chat_options ask = {.add_generation_prompt = true, .enable_thinking = thinking}, whole = {.enable_thinking = thinking};
+    struct chat_options ask = {.add_generation_prompt = true, .enable_thinking = thinking},
+                        whole = {.enable_thinking = thinking};
     struct text before = {0}, all = {0};
     json_t *head = json_copy((json_t *)(uintptr_t)messages);
     size_t n = json_array_size(messages);
-    const char *role = n == 0 ? NULL : json_string_value(json_object_get(json_array_get(messages, n - 1), "role"));
+    const char *role =
+        n == 0 ? NULL : json_string_value(json_object_get(json_array_get(messages, n - 1), "role"));
     cohort_status status = COHORT_OK;
     if (role == NULL || strcmp(role, "assistant") != 0 || n < 2) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: the last message must be the assistant's, with something before it to answer", where);
+        status = error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: the last message must be the assistant's, with something before it to answer",
+            where);
         goto cleanup;
     }
     json_array_remove(head, n - 1);
     TRY_GOTO(chat_template_render(template_text, head, &ask, where, &before, err));
     TRY_GOTO(chat_template_render(template_text, messages, &whole, where, &all, err));
-    if (all.length > 0 && all.data[all.length - 1] == '\n') /* the newline behind the last <|im_end|>: never generated, not learned */
+    if (all.length > 0 &&
+        all.data[all.length - 1] ==
+            '\n') /* the newline behind the last <|im_end|>: never generated, not learned */
         all.data[--all.length] = '\0';
     if (all.length <= before.length || memcmp(all.data, before.data, before.length) != 0) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: with thinking %s the rendered prompt is no beginning of the rendered conversation; use --thinking %s",
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: with thinking %s the rendered prompt is no beginning of the "
+                           "rendered conversation; use --thinking %s",
                            where, thinking ? "on" : "off", thinking ? "false" : "true");
         goto cleanup;
     }
@@ -69,7 +86,8 @@ cleanup:
     return status;
 }
 
-static cohort_status read_pair(const struct session *session, const json_t *prompt, const json_t *completion, const char *where, bool thinking,
+static cohort_status read_pair(const struct session *session, const json_t *prompt,
+                               const json_t *completion, const char *where, bool thinking,
                                struct token_list *ids, int32_t *n_prompt, cohort_error *err)
 {
     if (json_is_array(prompt) && json_is_array(completion)) {
@@ -83,18 +101,24 @@ static cohort_status read_pair(const struct session *session, const json_t *prom
         return status;
     }
     if (!json_is_string(prompt) || !json_is_string(completion))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages", where);
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages",
+            where);
     TRY(encode(session, json_string_value(prompt), json_string_length(prompt), ids, err));
     *n_prompt = (int32_t)ids->count;
     TRY(encode(session, json_string_value(completion), json_string_length(completion), ids, err));
     return append_eos(session, ids, err);
 }
 
-static cohort_status read_row(const struct session *session, const json_t *row, const char *where, bool thinking, struct token_list *ids,
-                              int32_t *n_prompt, cohort_error *err)
+static cohort_status read_row(const struct session *session, const json_t *row, const char *where,
+                              bool thinking, struct token_list *ids, int32_t *n_prompt,
+                              cohort_error *err)
 {
-    const json_t *messages = json_object_get(row, "messages"), *prompt = json_object_get(row, "prompt");
-    const json_t *completion = json_object_get(row, "completion"), *text = json_object_get(row, "text");
+    const json_t *messages = json_object_get(row, "messages"),
+                 *prompt = json_object_get(row, "prompt");
+    const json_t *completion = json_object_get(row, "completion"),
+                 *text = json_object_get(row, "text");
     if (json_is_array(messages)) {
         TRY(read_conversation(session, messages, where, thinking, ids, n_prompt, err));
     } else if (prompt != NULL && completion != NULL) {
@@ -104,15 +128,20 @@ static cohort_status read_row(const struct session *session, const json_t *row, 
         TRY(append_eos(session, ids, err));
         *n_prompt = 1;
     } else {
-        return error_set(err, COHORT_ERR_FORMAT, "%s: expected \"messages\" (a list), \"prompt\" and \"completion\", or \"text\"", where);
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: expected \"messages\" (a list), \"prompt\" and \"completion\", or \"text\"",
+            where);
     }
     if (*n_prompt == 0)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: the prompt is empty; the first token needs something to follow", where);
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: the prompt is empty; the first token needs something to follow",
+                         where);
     return COHORT_OK;
 }
 
-cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path, size_t limit, int32_t max_length,
-                            bool thinking, cohort_error *err)
+cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path,
+                            size_t limit, int32_t max_length, bool thinking, cohort_error *err)
 {
     struct dataset data = {0};
     cohort_status status = COHORT_OK;
@@ -141,7 +170,9 @@ cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session
             rows->longest = (int32_t)ids->count;
     }
     if (rows->n == 0)
-        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: no row has a completion within --max-length %d", path, (int)max_length);
+        status =
+            error_set(err, COHORT_ERR_ARGUMENT,
+                      "%s: no row has a completion within --max-length %d", path, (int)max_length);
 cleanup:
     dataset_free(&data);
     return status;

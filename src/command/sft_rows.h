@@ -5,21 +5,25 @@
 #include "command/session.h"
 
 struct sft_rows {
-    struct token_list *ids;  /* [n] prompt, then completion */
-    int32_t *n_prompt;       /* [n] tokens without loss, at least 1 */
+    struct token_list *ids; /* [n] prompt, then completion */
+    int32_t *n_prompt;      /* [n] tokens without loss, at least 1 */
     size_t n;
     int32_t longest;
-    size_t n_cut, n_dropped; /* shortened to max_length; left out because nothing to learn was left */
+    size_t n_cut,
+        n_dropped; /* shortened to max_length; left out because nothing to learn was left */
 };
 
-/* {"messages": [...]}: loss on the last message, which must be the assistant's; {"prompt", "completion"}: text, or lists of messages; {"text"}: loss on all but
- * the first token. Text completions and texts get the EOS behind them; of a rendered conversation the loss ends with its last <|im_end|>. */
-cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path, size_t limit, int32_t max_length,
-                            bool thinking, cohort_error *err);
+/* {"messages": [...]}: loss on the last message, which must be the assistant's; {"prompt",
+ * "completion"}: text, or lists of messages; {"text"}: loss on all but the first token. Text
+ * completions and texts get the EOS behind them; of a rendered conversation the loss ends with its
+ * last <|im_end|>. */
+cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path,
+                            size_t limit, int32_t max_length, bool thinking, cohort_error *err);
 void sft_rows_free(struct sft_rows *rows);
 struct tree;
 struct completion_tokens;
 /* The row as a tree with one completion; completion gets its tokens. */
-struct tree sft_rows_tree(const struct sft_rows *rows, size_t i, struct completion_tokens *completion);
+struct tree sft_rows_tree(const struct sft_rows *rows, size_t i,
+                          struct completion_tokens *completion);
 
 #endif

@@ -8,9 +8,23 @@
 #include <string.h>
 
 /* Options that a resumed run may change: they do not enter the numbers of a step. */
-static const char *const free_options[] = {"out", "resume", "steps", "epochs", "save_steps", "save_total_limit", "eval_data", "eval_steps",
-                                           "eval_limit", "eval_temperature", "threads", "memory_limit", "log_completions", "config", "device",
-                                           "reward_timeout", "recompute"};
+static const char *const free_options[] = {"out",
+                                           "resume",
+                                           "steps",
+                                           "epochs",
+                                           "save_steps",
+                                           "save_total_limit",
+                                           "eval_data",
+                                           "eval_steps",
+                                           "eval_limit",
+                                           "eval_temperature",
+                                           "threads",
+                                           "memory_limit",
+                                           "log_completions",
+                                           "config",
+                                           "device",
+                                           "reward_timeout",
+                                           "recompute"};
 
 static bool is_free(const char *line, size_t length)
 {
@@ -57,17 +71,21 @@ static cohort_status find_resume(struct training *t, const char *out, cohort_err
     if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
         TRY(run_folder_latest(out, &t->resume_dir, err));
         if (t->resume_dir == NULL)
-            return error_set(err, COHORT_ERR_STATE, "%s/checkpoints: no checkpoint to resume from; remove %s and start without --resume, or name a checkpoint folder", out,
-                             out);
+            return error_set(err, COHORT_ERR_STATE,
+                             "%s/checkpoints: no checkpoint to resume from; remove %s and start "
+                             "without --resume, or name a checkpoint folder",
+                             out, out);
         return COHORT_OK;
     }
     if (!file_is_dir(resume))
-        return error_set(err, COHORT_ERR_IO, "--resume %s: not a folder; give a checkpoint folder of this run, or 'latest'", resume);
+        return error_set(
+            err, COHORT_ERR_IO,
+            "--resume %s: not a folder; give a checkpoint folder of this run, or 'latest'", resume);
     return mem_strdup(&t->resume_dir, resume, strlen(resume), err);
 }
 
-cohort_status training_open(struct training *t, struct options *options, const char *command, const cohort_observer *observer,
-                            cohort_error *err)
+cohort_status training_open(struct training *t, struct options *options, const char *command,
+                            const cohort_observer *observer, cohort_error *err)
 {
     const char *out = options_string(options, "out");
     memset(t, 0, sizeof *t);
@@ -77,12 +95,14 @@ cohort_status training_open(struct training *t, struct options *options, const c
     t->command = command;
     t->saved_step = -1;
     if (out == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
     if (t->resume_dir != NULL && !options_given(options, "config")) {
         char *config = NULL;
         TRY(file_join(&config, out, "config.yaml", err));
-        cohort_status status = file_exists(config) ? options_read_yaml(options, config, err) : COHORT_OK;
+        cohort_status status =
+            file_exists(config) ? options_read_yaml(options, config, err) : COHORT_OK;
         mem_free(config);
         TRY(status);
     }
@@ -106,7 +126,8 @@ static cohort_status check_options(const struct training *t, const char *ours, c
     TRY_GOTO(file_join(&path, t->resume_dir, "trainer/options.yaml", err));
     TRY_GOTO(file_read(path, 1 << 20, &theirs, err));
     const char *a = theirs.data, *b = ours;
-    while (*a != '\0' && *b != '\0' && strcspn(a, "\n") == strcspn(b, "\n") && strncmp(a, b, strcspn(a, "\n")) == 0) {
+    while (*a != '\0' && *b != '\0' && strcspn(a, "\n") == strcspn(b, "\n") &&
+           strncmp(a, b, strcspn(a, "\n")) == 0) {
         a += strcspn(a, "\n");
         b += strcspn(b, "\n");
         a += *a == '\n'; /* a file of others may end without one */
@@ -114,7 +135,8 @@ static cohort_status check_options(const struct training *t, const char *ours, c
     }
     if (*a != '\0' || *b != '\0')
         status = error_set(err, COHORT_ERR_STATE,
-                           "%s was made with '%.*s', this run says '%.*s': a resumed run must keep its options (only length, saving, evaluation and "
+                           "%s was made with '%.*s', this run says '%.*s': a resumed run must keep "
+                           "its options (only length, saving, evaluation and "
                            "machine may change)",
                            t->resume_dir, (int)strcspn(a, "\n"), a, (int)strcspn(b, "\n"), b);
 cleanup:
@@ -135,14 +157,17 @@ cohort_status training_begin(struct training *t, cohort_error *err)
     if (t->resume_dir != NULL) {
         TRY_GOTO(train_state_read(t->resume_dir, t->session.model, &t->state, err));
         if (strcmp(t->state.command, t->command) != 0) {
-            status = error_set(err, COHORT_ERR_STATE, "%s is a checkpoint of cohort %s, this is cohort %s: to go on from its weights, pass it as --model",
+            status = error_set(err, COHORT_ERR_STATE,
+                               "%s is a checkpoint of cohort %s, this is cohort %s: to go on from "
+                               "its weights, pass it as --model",
                                t->resume_dir, t->state.command, t->command);
             goto cleanup;
         }
         TRY_GOTO(check_options(t, binding.data, err));
         TRY_GOTO(run_folder_open(&t->run, out, t->state.step, err));
         t->saved_step = t->state.step;
-        observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir, (long long)t->state.step);
+        observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir,
+                         (long long)t->state.step);
     } else {
         TRY_GOTO(run_folder_create(&t->run, out, err));
         t->state.seed = (uint64_t)options_int(t->options, "seed");
@@ -159,21 +184,21 @@ cleanup:
     return status;
 }
 
-static double gigabytes(size_t bytes)
-{
-    return (double)bytes / 1e9;
-}
+static double gigabytes(size_t bytes) { return (double)bytes / 1e9; }
 
-cohort_status training_choose(struct training *t, int64_t longest, int64_t most_useful, training_plan *plan, void *context, enum decoder_mode *mode,
+cohort_status training_choose(struct training *t, int64_t longest, int64_t most_useful,
+                              training_plan *plan, void *context, enum decoder_mode *mode,
                               int64_t *micro_tokens, cohort_error *err)
 {
     const char *asked = options_string(t->options, "recompute");
     size_t limit = 0, state = model_train_bytes(&t->session.model->params, t->session.model->type);
-    size_t weights = model_weight_bytes(&t->session.model->config, t->session.backend, t->session.model->type, err);
+    size_t weights = model_weight_bytes(&t->session.model->config, t->session.backend,
+                                        t->session.model->type, err);
     int64_t tokens = options_int(t->options, "micro_batch_tokens");
     bool limited = options_float(t->options, "memory_limit") > 0.0;
     TRY(session_memory_limit(t->options, &limit, err));
-    if (limited) /* what the user allows is for everything; what the machine has free no longer holds the weights */
+    if (limited) /* what the user allows is for everything; what the machine has free no longer
+                    holds the weights */
         limit = limit > weights ? limit - weights : 0;
     if (tokens > most_useful)
         tokens = most_useful;
@@ -186,17 +211,25 @@ cohort_status training_choose(struct training *t, int64_t longest, int64_t most_
         TRY(plan(context, &arena, modes[i], tokens, err));
         need[i] = arena.used + state;
     }
-    int choice = strcmp(asked, "layer") == 0 ? 1 : strcmp(asked, "none") == 0 ? 0 : need[0] <= limit ? 0 : 1;
+    int choice = strcmp(asked, "layer") == 0  ? 1
+                 : strcmp(asked, "none") == 0 ? 0
+                 : need[0] <= limit           ? 0
+                                              : 1;
     if (need[choice] > limit)
-        return error_set(err, COHORT_ERR_MEMORY,
-                         "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers %.2f with recompute %s), %.2f GB are there; lower "
-                         "--micro-batch-tokens (%lld), --max-completion-length or --prompts-per-step",
-                         gigabytes(need[choice]), gigabytes(state), gigabytes(need[choice] - state), choice == 0 ? "none" : "layer", gigabytes(limit),
-                         (long long)tokens);
+        return error_set(
+            err, COHORT_ERR_MEMORY,
+            "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers %.2f "
+            "with recompute %s), %.2f GB are there; lower "
+            "--micro-batch-tokens (%lld), --max-completion-length or --prompts-per-step",
+            gigabytes(need[choice]), gigabytes(state), gigabytes(need[choice] - state),
+            choice == 0 ? "none" : "layer", gigabytes(limit), (long long)tokens);
     *mode = modes[choice];
     *micro_tokens = tokens;
-    observer_message(t->observer, "memory: weights %.2f GB, gradient and optimizer %.2f GB, buffers %.2f GB (micro-batch of %lld tokens, recompute %s)",
-                     gigabytes(weights), gigabytes(state), gigabytes(need[choice] - state), (long long)tokens, choice == 0 ? "none" : "layer");
+    observer_message(t->observer,
+                     "memory: weights %.2f GB, gradient and optimizer %.2f GB, buffers %.2f GB "
+                     "(micro-batch of %lld tokens, recompute %s)",
+                     gigabytes(weights), gigabytes(state), gigabytes(need[choice] - state),
+                     (long long)tokens, choice == 0 ? "none" : "layer");
     return COHORT_OK;
 }
 
@@ -214,10 +247,13 @@ struct optimizer training_optimizer(const struct training *t)
 enum schedule_type training_schedule(const struct options *options)
 {
     const char *name = options_string(options, "lr_scheduler_type");
-    return strcmp(name, "linear") == 0 ? SCHEDULE_LINEAR : strcmp(name, "cosine") == 0 ? SCHEDULE_COSINE : SCHEDULE_CONSTANT;
+    return strcmp(name, "linear") == 0   ? SCHEDULE_LINEAR
+           : strcmp(name, "cosine") == 0 ? SCHEDULE_COSINE
+                                         : SCHEDULE_CONSTANT;
 }
 
-cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics, cohort_error *err)
+cohort_status training_log(struct training *t, int64_t step, double epoch,
+                           const struct metrics *metrics, cohort_error *err)
 {
     struct metrics line = {0};
     struct text text = {0};
@@ -236,13 +272,15 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
 static cohort_status write_model(const struct training *t, const char *dir, cohort_error *err)
 {
     struct model *model = t->session.model;
-    const char *source = t->resume_dir != NULL ? t->resume_dir : options_string(t->options, "model");
+    const char *source =
+        t->resume_dir != NULL ? t->resume_dir : options_string(t->options, "model");
     TRY(model_config_save(&model->config, model->type, dir, err));
     TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model, err));
     return checkpoint_copy_tokenizer(source, dir, err);
 }
 
-static cohort_status write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir, cohort_error *err)
+static cohort_status write_trainer(struct training *t, const struct optimizer *optimizer,
+                                   const char *dir, cohort_error *err)
 {
     struct text yaml = {0}, binding = {0};
     char *path = NULL;
@@ -261,7 +299,8 @@ cleanup:
 }
 
 /* optimizer NULL: the model alone. */
-static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer, cohort_error *err)
+static cohort_status save_folder(struct training *t, const char *name,
+                                 const struct optimizer *optimizer, cohort_error *err)
 {
     struct checkpoint_folder folder = {0};
     char *path = NULL;
@@ -282,7 +321,8 @@ cleanup:
     return status;
 }
 
-cohort_status training_save(struct training *t, const struct optimizer *optimizer, cohort_error *err)
+cohort_status training_save(struct training *t, const struct optimizer *optimizer,
+                            cohort_error *err)
 {
     char name[64];
     snprintf(name, sizeof name, "checkpoints/step-%lld", (long long)t->state.step);
@@ -304,17 +344,24 @@ void training_rescue(struct training *t, const struct optimizer *optimizer, coho
     bool boundary = optimizer->step + t->state.skipped == t->state.step;
     if (t->run.path == NULL)
         return;
-    if (boundary && t->state.step > t->saved_step && t->state.step > 0 && training_save(t, optimizer, &save) != COHORT_OK)
+    if (boundary && t->state.step > t->saved_step && t->state.step > 0 &&
+        training_save(t, optimizer, &save) != COHORT_OK)
         observer_message(t->observer, "and the checkpoint could not be saved: %s", save.message);
     if (t->saved_step >= 0)
-        observer_message(t->observer, "checkpoint of step %lld is in %s/checkpoints; continue with the same command and --resume",
+        observer_message(t->observer,
+                         "checkpoint of step %lld is in %s/checkpoints; continue with the same "
+                         "command and --resume",
                          (long long)t->saved_step, t->run.path);
     else
-        observer_message(t->observer, "no step was finished, so there is no checkpoint; remove %s before you start again", t->run.path);
+        observer_message(
+            t->observer,
+            "no step was finished, so there is no checkpoint; remove %s before you start again",
+            t->run.path);
     (void)err;
 }
 
-bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit, double per_second)
+bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,
+                       const char *unit, double per_second)
 {
     cohort_progress progress = {.phase = phase,
                                 .step = t->state.step,

@@ -1,6 +1,8 @@
-/* What sft and grpo share: opening or resuming a run, the memory plan, checkpoints, the metrics file.
+/* What sft and grpo share: opening or resuming a run, the memory plan, checkpoints, the metrics
+ * file.
  *
- * A run is at a step boundary between optimizer steps that end a batch; only there is a checkpoint written (invariant I6). */
+ * A run is at a step boundary between optimizer steps that end a batch; only there is a checkpoint
+ * written (invariant I6). */
 #ifndef COHORT_COMMAND_TRAINING_H
 #define COHORT_COMMAND_TRAINING_H
 
@@ -19,37 +21,45 @@ struct training {
     struct session session;
     struct run_folder run;
     struct train_state state;
-    char *resume_dir; /* checkpoint the run goes on from, or NULL */
+    char *resume_dir;   /* checkpoint the run goes on from, or NULL */
     int64_t saved_step; /* of the newest checkpoint, -1 if none */
-    int64_t steps;    /* planned */
+    int64_t steps;      /* planned */
     double started;
     int64_t started_step;
 };
 
-/* Resolves --resume, reads the run's config.yaml if it goes on without --config, opens model and tokenizer. */
-cohort_status training_open(struct training *t, struct options *options, const char *command, const cohort_observer *observer,
-                            cohort_error *err);
-/* Once the plan is known: allocates optimizer state, restores it when resuming, creates or reopens the run folder, writes config.yaml. */
+/* Resolves --resume, reads the run's config.yaml if it goes on without --config, opens model and
+ * tokenizer. */
+cohort_status training_open(struct training *t, struct options *options, const char *command,
+                            const cohort_observer *observer, cohort_error *err);
+/* Once the plan is known: allocates optimizer state, restores it when resuming, creates or reopens
+ * the run folder, writes config.yaml. */
 cohort_status training_begin(struct training *t, cohort_error *err);
 void training_close(struct training *t);
 
-/* The decoder mode and micro-batch tokens that fit: longest is the longest row (prompt and completion). plan measures what a mode needs beside
- * weights and optimizer. Prints the plan. */
-typedef cohort_status training_plan(void *context, struct arena *arena, enum decoder_mode mode, int64_t micro_tokens, cohort_error *err);
-cohort_status training_choose(struct training *t, int64_t longest, int64_t most_useful, training_plan *plan, void *context, enum decoder_mode *mode,
+/* The decoder mode and micro-batch tokens that fit: longest is the longest row (prompt and
+ * completion). plan measures what a mode needs beside weights and optimizer. Prints the plan. */
+typedef cohort_status training_plan(void *context, struct arena *arena, enum decoder_mode mode,
+                                    int64_t micro_tokens, cohort_error *err);
+cohort_status training_choose(struct training *t, int64_t longest, int64_t most_useful,
+                              training_plan *plan, void *context, enum decoder_mode *mode,
                               int64_t *micro_tokens, cohort_error *err);
 
 struct optimizer training_optimizer(const struct training *t);
 enum schedule_type training_schedule(const struct options *options);
 
 /* Adds {"step", "epoch", ...} and writes the line. */
-cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics, cohort_error *err);
+cohort_status training_log(struct training *t, int64_t step, double epoch,
+                           const struct metrics *metrics, cohort_error *err);
 /* checkpoints/step-N with everything; or final/ with the model alone. */
-cohort_status training_save(struct training *t, const struct optimizer *optimizer, cohort_error *err);
+cohort_status training_save(struct training *t, const struct optimizer *optimizer,
+                            cohort_error *err);
 cohort_status training_save_final(struct training *t, cohort_error *err);
-/* After a failed step: saves a checkpoint if the run stands at a boundary that none was written at, and adds to the message how to go on. */
+/* After a failed step: saves a checkpoint if the run stands at a boundary that none was written at,
+ * and adds to the message how to go on. */
 void training_rescue(struct training *t, const struct optimizer *optimizer, cohort_error *err);
 /* "step 3/10 ..." progress from a trainer's callback. */
-bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit, double per_second);
+bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,
+                       const char *unit, double per_second);
 
 #endif

@@ -1,14 +1,16 @@
-/* The language-model head in chunks of rows: final norm, logits, log-probs and their gradient, never [tokens, vocabulary] at once. Only rows that
- * predict a token whose log-prob is wanted enter it. */
+/* The language-model head in chunks of rows: final norm, logits, log-probs and their gradient,
+ * never [tokens, vocabulary] at once. Only rows that predict a token whose log-prob is wanted enter
+ * it. */
 #ifndef COHORT_MODEL_HEAD_H
 #define COHORT_MODEL_HEAD_H
 
 #include "model/arena.h"
 #include "model/model.h"
 
-/* One log-prob that is wanted: the residual row that predicts, and the token it is asked about (invariant I10: the row at t scores the
- * token at t + 1). A prompt's last row serves the first token of every completion, so rows may repeat: output i of wave w
- * stands behind all outputs of earlier waves, and no row repeats within a wave. */
+/* One log-prob that is wanted: the residual row that predicts, and the token it is asked about
+ * (invariant I10: the row at t scores the token at t + 1). A prompt's last row serves the first
+ * token of every completion, so rows may repeat: output i of wave w stands behind all outputs of
+ * earlier waves, and no row repeats within a wave. */
 struct head_outputs {
     int32_t *row, *target; /* (host) [count] */
     int32_t count;
@@ -19,29 +21,34 @@ struct head_outputs {
 struct head_work {
     int64_t max_rows, chunk;
     bool train;
-    int32_t *row, *target; /* [max_rows] */
-    void *hidden;          /* [max_rows, C] act: normed */
-    float *logits;         /* [chunk, V] */
+    int32_t *row, *target;       /* [max_rows] */
+    void *hidden;                /* [max_rows, C] act: normed */
+    float *logits;               /* [chunk, V] */
     float *logp, *lse, *entropy; /* [max_rows] */
     /* backward */
-    void *d_logits;  /* [chunk, V] act */
-    float *d_hidden; /* [max_rows, C] */
+    void *d_logits;            /* [chunk, V] act */
+    float *d_hidden;           /* [max_rows, C] */
     float *d_logp, *d_entropy; /* [max_rows] */
 };
-void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config, enum dtype act, int64_t max_rows,
-                    int64_t chunk, bool train);
+void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config,
+                    enum dtype act, int64_t max_rows, int64_t chunk, bool train);
 
 /* hidden[i] = final norm of x[row[i]] for i < count <= max_rows. */
-void head_norm(struct model *model, struct head_work *work, const float *x, const int32_t *row, int32_t count);
+void head_norm(struct model *model, struct head_work *work, const float *x, const int32_t *row,
+               int32_t count);
 /* logits[0 .. count) = head(hidden[first .. first + count)), count <= chunk. */
 void head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count);
 
-/* Log-probs and entropies (NULL allowed) of the outputs at a temperature > 0 into host arrays [count]. */
-void head_forward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs, float temperature,
-                  float *logp, float *entropy);
-/* After head_forward of the same outputs: adds the gradient of sum d_logp * logp + d_entropy * entropy to the head's and the final norm's
- * gradients and to d_x ([T, C], which the caller zeroed). d_entropy may be NULL. */
-void head_backward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs, float temperature,
-                   const float *d_logp, const float *d_entropy, float *d_x);
+/* Log-probs and entropies (NULL allowed) of the outputs at a temperature > 0 into host arrays
+ * [count]. */
+void head_forward(struct model *model, struct head_work *work, const float *x,
+                  const struct head_outputs *outputs, float temperature, float *logp,
+                  float *entropy);
+/* After head_forward of the same outputs: adds the gradient of sum d_logp * logp + d_entropy *
+ * entropy to the head's and the final norm's gradients and to d_x ([T, C], which the caller
+ * zeroed). d_entropy may be NULL. */
+void head_backward(struct model *model, struct head_work *work, const float *x,
+                   const struct head_outputs *outputs, float temperature, const float *d_logp,
+                   const float *d_entropy, float *d_x);
 
 #endif

@@ -24,15 +24,18 @@ static int64_t query_width(const struct model_config *c)
     return (int64_t)c->n_heads * c->head_dim;
 }
 
-size_t model_weight_bytes(const struct model_config *config, struct backend *backend, enum dtype type, cohort_error *err)
+size_t model_weight_bytes(const struct model_config *config, struct backend *backend,
+                          enum dtype type, cohort_error *err)
 {
     struct param_table table = {0};
     if (model_config_params(config, &table, err) != COHORT_OK)
         return 0;
     const struct backend_ops *ops = backend->ops;
     int64_t C = config->hidden_size, F = config->intermediate_size;
-    size_t layer = ops->weight_bytes(backend, qkv_rows(config), C, type) + ops->weight_bytes(backend, C, query_width(config), type) +
-                   ops->weight_bytes(backend, 2 * F, C, type) + ops->weight_bytes(backend, C, F, type);
+    size_t layer = ops->weight_bytes(backend, qkv_rows(config), C, type) +
+                   ops->weight_bytes(backend, C, query_width(config), type) +
+                   ops->weight_bytes(backend, 2 * F, C, type) +
+                   ops->weight_bytes(backend, C, F, type);
     size_t bytes = (size_t)table.n_elements * dtype_bytes(type) + (size_t)config->n_layers * layer +
                    ops->weight_bytes(backend, config->vocab_size, C, type);
     param_table_free(&table);
@@ -41,10 +44,12 @@ size_t model_weight_bytes(const struct model_config *config, struct backend *bac
 
 size_t model_train_bytes(const struct param_table *params, enum dtype type)
 {
-    return (size_t)params->n_elements * (3 * sizeof(float) + (type == DTYPE_BF16 ? sizeof(int16_t) : 0));
+    return (size_t)params->n_elements *
+           (3 * sizeof(float) + (type == DTYPE_BF16 ? sizeof(int16_t) : 0));
 }
 
-static const struct param *layer_param(const struct param_table *table, int32_t layer, const char *name)
+static const struct param *layer_param(const struct param_table *table, int32_t layer,
+                                       const char *name)
 {
     char full[sizeof table->params->name];
     snprintf(full, sizeof full, "model.layers.%d.%s.weight", (int)layer, name);
@@ -53,7 +58,8 @@ static const struct param *layer_param(const struct param_table *table, int32_t 
     return param;
 }
 
-/* cos and sin of position * theta^(-2i/D), frequencies and angles in fp32 as transformers computes them. */
+/* cos and sin of position * theta^(-2i/D), frequencies and angles in fp32 as transformers computes
+ * them. */
 static cohort_status build_rotation(struct model *model, cohort_error *err)
 {
     struct backend *be = model->backend;
@@ -63,7 +69,8 @@ static cohort_status build_rotation(struct model *model, cohort_error *err)
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&host, 2 * count, sizeof *host, "rotation table", err));
     for (int32_t i = 0; i < half; i++) {
-        float frequency = (float)(1.0 / pow(model->config.rope_theta, 2.0 * i / model->config.head_dim));
+        float frequency =
+            (float)(1.0 / pow(model->config.rope_theta, 2.0 * i / model->config.head_dim));
         for (int32_t p = 0; p < model->max_context; p++) {
             float angle = (float)p * frequency;
             size_t at = (size_t)p * (size_t)half + (size_t)i;
@@ -80,9 +87,11 @@ cleanup:
     return status;
 }
 
-/* Everything but the weights' values: table, buffer, layer descriptions, rotation tables. config is copied. */
-static cohort_status model_prepare(struct model **out, struct backend *backend, const struct model_config *config,
-                                   enum dtype type, int32_t max_context, cohort_error *err)
+/* Everything but the weights' values: table, buffer, layer descriptions, rotation tables. config is
+ * copied. */
+static cohort_status model_prepare(struct model **out, struct backend *backend,
+                                   const struct model_config *config, enum dtype type,
+                                   int32_t max_context, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct model *model = NULL;
@@ -92,9 +101,12 @@ static cohort_status model_prepare(struct model **out, struct backend *backend, 
     model->type = type;
     TRY_GOTO(model_config_copy(&model->config, config, err));
     const struct model_config *c = &model->config;
-    model->max_context = max_context > 0 && max_context < c->max_positions ? max_context : c->max_positions;
+    model->max_context =
+        max_context > 0 && max_context < c->max_positions ? max_context : c->max_positions;
     TRY_GOTO(model_config_params(c, &model->params, err));
-    TRY_GOTO(backend->ops->alloc(backend, &model->weights, (size_t)model->params.n_elements * dtype_bytes(type), "weights", err));
+    TRY_GOTO(backend->ops->alloc(backend, &model->weights,
+                                 (size_t)model->params.n_elements * dtype_bytes(type), "weights",
+                                 err));
     TRY_GOTO(mem_alloc(&model->layers, (size_t)c->n_layers, sizeof *model->layers, "layers", err));
     for (int32_t l = 0; l < c->n_layers; l++) {
         struct layer_weights *w = &model->layers[l];
@@ -109,7 +121,8 @@ static cohort_status model_prepare(struct model **out, struct backend *backend, 
     }
     model->embedding = param_find(&model->params, "model.embed_tokens.weight");
     model->final_norm = param_find(&model->params, "model.norm.weight");
-    model->head_param = c->tie_embeddings ? model->embedding : param_find(&model->params, "lm_head.weight");
+    model->head_param =
+        c->tie_embeddings ? model->embedding : param_find(&model->params, "lm_head.weight");
     assert(model->embedding != NULL && model->final_norm != NULL && model->head_param != NULL);
     TRY_GOTO(build_rotation(model, err));
     *out = model;
@@ -119,8 +132,8 @@ cleanup:
     return status;
 }
 
-static cohort_status pack(struct model *model, struct weight **out, const struct param *param, int64_t n, int64_t k,
-                          cohort_error *err)
+static cohort_status pack(struct model *model, struct weight **out, const struct param *param,
+                          int64_t n, int64_t k, cohort_error *err)
 {
     struct backend *be = model->backend;
     return be->ops->weight_create(be, out, model_tensor(model, param), n, k, model->type, err);
@@ -140,19 +153,20 @@ static cohort_status pack_weights(struct model *model, cohort_error *err)
     return pack(model, &model->head, model->head_param, c->vocab_size, C, err);
 }
 
-static cohort_status store_part(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
-                                cohort_error *err)
+static cohort_status store_part(void *context, const struct param *param, int64_t first,
+                                int64_t count, const void *data, cohort_error *err)
 {
     (void)err;
     struct model *model = context;
     size_t size = dtype_bytes(model->type);
-    model->backend->ops->upload(model->backend, (char *)model->weights + (size_t)(param->offset + first) * size, data,
-                                (size_t)count * size);
+    model->backend->ops->upload(model->backend,
+                                (char *)model->weights + (size_t)(param->offset + first) * size,
+                                data, (size_t)count * size);
     return COHORT_OK;
 }
 
-cohort_status model_load(struct model **out, struct backend *backend, const char *dir, enum dtype type, int32_t max_context,
-                         cohort_error *err)
+cohort_status model_load(struct model **out, struct backend *backend, const char *dir,
+                         enum dtype type, int32_t max_context, cohort_error *err)
 {
     struct model_config config = {0};
     struct model *model = NULL;
@@ -170,7 +184,8 @@ cleanup:
     return status;
 }
 
-cohort_status model_create(struct model **out, struct backend *backend, const struct model_config *config, enum dtype type, int32_t max_context,
+cohort_status model_create(struct model **out, struct backend *backend,
+                           const struct model_config *config, enum dtype type, int32_t max_context,
                            checkpoint_fetch *fetch, void *context, cohort_error *err)
 {
     enum { PART = 1 << 16 }; /* elements fetched at a time */
@@ -204,7 +219,8 @@ cohort_status model_clone(struct model **out, const struct model *from, cohort_e
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY_GOTO(model_prepare(&model, be, &from->config, from->type, from->max_context, err));
-    be->ops->copy(be, model->weights, from->weights, (size_t)from->params.n_elements * dtype_bytes(from->type));
+    be->ops->copy(be, model->weights, from->weights,
+                  (size_t)from->params.n_elements * dtype_bytes(from->type));
     TRY_GOTO(pack_weights(model, err));
     *out = model;
     model = NULL;
@@ -265,12 +281,14 @@ void model_refresh(struct model *model)
     be->ops->weight_refresh(be, model->head);
 }
 
-cohort_status model_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to, cohort_error *err)
+cohort_status model_fetch(void *context, const struct param *param, int64_t first, int64_t count,
+                          void *to, cohort_error *err)
 {
     (void)err;
     const struct model *model = context;
     size_t size = dtype_bytes(model->type);
-    model->backend->ops->download(model->backend, to, (const char *)model->weights + (size_t)(param->offset + first) * size,
-                                  (size_t)count * size);
+    model->backend->ops->download(
+        model->backend, to, (const char *)model->weights + (size_t)(param->offset + first) * size,
+        (size_t)count * size);
     return COHORT_OK;
 }

@@ -17,11 +17,12 @@ struct engine {
     struct kv_store kv;
     struct page_pool pool;
     struct batch batch;
-    struct request *requests; /* in order of submission */
+    struct request *requests;  /* in order of submission */
     struct sequence **running; /* [max_sequences], a request's sequences together */
     int32_t n_running;
-    int32_t *output_row;         /* [max outputs] rows of the batch whose logits are wanted */
-    struct sequence **output_of; /* [max outputs] the sequence that reads it; NULL: output_request */
+    int32_t *output_row; /* [max outputs] rows of the batch whose logits are wanted */
+    struct sequence *
+        *output_of; /* [max outputs] the sequence that reads it; NULL: output_request */
     struct request **output_request; /* all completions of which draw their first token here */
     int32_t n_outputs;
     struct sample_row *draws; /* room for the draws of one chunk of logits */
@@ -48,16 +49,11 @@ void completion_free(struct completion *completion)
     memset(completion, 0, sizeof *completion);
 }
 
-static int32_t chunk_of(int32_t position)
-{
-    return position / ATTENTION_CHUNK;
-}
+static int32_t chunk_of(int32_t position) { return position / ATTENTION_CHUNK; }
 
-/* Pages for the prompt, and for a completion's fed tokens (all but its last) at positions n_prompt, ... */
-static int64_t prompt_pages(int32_t n_prompt)
-{
-    return chunk_of(n_prompt - 1) + 1;
-}
+/* Pages for the prompt, and for a completion's fed tokens (all but its last) at positions n_prompt,
+ * ... */
+static int64_t prompt_pages(int32_t n_prompt) { return chunk_of(n_prompt - 1) + 1; }
 
 static int64_t completion_pages(int32_t n_prompt, int32_t max_tokens)
 {
@@ -79,7 +75,8 @@ static int32_t max_outputs(const struct engine_config *config)
     return config->max_sequences + config->prefill_tokens;
 }
 
-cohort_status engine_create(struct engine **out, struct model *model, const struct tokenizer *tokenizer, const struct engine_config *config,
+cohort_status engine_create(struct engine **out, struct model *model,
+                            const struct tokenizer *tokenizer, const struct engine_config *config,
                             cohort_error *err)
 {
     struct engine *e = NULL;
@@ -92,10 +89,12 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
     e->config = *config;
     size_t outputs = (size_t)max_outputs(config);
     TRY_GOTO(page_pool_create(&e->pool, config->n_pages, err));
-    TRY_GOTO(mem_alloc(&e->running, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err));
+    TRY_GOTO(mem_alloc(&e->running, (size_t)config->max_sequences, sizeof(struct sequence *),
+                       "rollout engine", err));
     TRY_GOTO(mem_alloc(&e->output_row, outputs, sizeof *e->output_row, "rollout engine", err));
     TRY_GOTO(mem_alloc(&e->output_of, outputs, sizeof(struct sequence *), "rollout engine", err));
-    TRY_GOTO(mem_alloc(&e->output_request, outputs, sizeof(struct request *), "rollout engine", err));
+    TRY_GOTO(
+        mem_alloc(&e->output_request, outputs, sizeof(struct request *), "rollout engine", err));
     *out = e;
     return COHORT_OK;
 cleanup:
@@ -146,33 +145,44 @@ void engine_set_callback(struct engine *e, engine_callback *callback, void *cont
     e->callback_context = context;
 }
 
-cohort_status engine_submit(struct engine *e, const struct engine_request *request, int64_t *id, cohort_error *err)
+cohort_status engine_submit(struct engine *e, const struct engine_request *request, int64_t *id,
+                            cohort_error *err)
 {
-    int32_t context = e->config.max_context < e->model->max_context ? e->config.max_context : e->model->max_context;
+    int32_t context = e->config.max_context < e->model->max_context ? e->config.max_context
+                                                                    : e->model->max_context;
     if (request->n_prompt < 1)
-        return error_set(err, COHORT_ERR_ARGUMENT, "the prompt is empty: a prompt needs at least one token");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "the prompt is empty: a prompt needs at least one token");
     if (request->n < 1 || request->max_tokens < 1)
-        return error_set(err, COHORT_ERR_ARGUMENT, "%d completions of at most %d tokens: both must be at least 1", (int)request->n,
-                         (int)request->max_tokens);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%d completions of at most %d tokens: both must be at least 1",
+                         (int)request->n, (int)request->max_tokens);
     if (request->n_prompt >= context)
-        return error_set(err, COHORT_ERR_ARGUMENT, "the prompt has %d tokens, the context holds %d: shorten the prompt or raise the context",
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "the prompt has %d tokens, the context holds %d: shorten the prompt or "
+                         "raise the context",
                          (int)request->n_prompt, (int)context);
     for (int32_t i = 0; i < request->n_prompt; i++)
         if (request->prompt[i] < 0 || request->prompt[i] >= e->model->config.vocab_size)
-            return error_set(err, COHORT_ERR_ARGUMENT, "prompt token %d is %d, expected an id from 0 to %d", (int)i,
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "prompt token %d is %d, expected an id from 0 to %d", (int)i,
                              (int)request->prompt[i], (int)e->model->config.vocab_size - 1);
     for (int32_t i = 0; i < request->sampling.n_bias; i++)
-        if (request->sampling.bias_id[i] < 0 || request->sampling.bias_id[i] >= e->model->config.vocab_size)
-            return error_set(err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
-                             (int)request->sampling.bias_id[i], (int)e->model->config.vocab_size - 1);
+        if (request->sampling.bias_id[i] < 0 ||
+            request->sampling.bias_id[i] >= e->model->config.vocab_size)
+            return error_set(
+                err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
+                (int)request->sampling.bias_id[i], (int)e->model->config.vocab_size - 1);
     int32_t max_tokens = request->max_tokens;
     if (max_tokens > context - request->n_prompt)
         max_tokens = context - request->n_prompt;
     int64_t least = engine_pages(request->n_prompt, max_tokens, 1);
     if (least > e->config.n_pages)
         return error_set(err, COHORT_ERR_MEMORY,
-                         "a prompt of %d tokens with up to %d new ones needs %lld KV pages, the pool has %lld: allow more memory or fewer tokens",
-                         (int)request->n_prompt, (int)max_tokens, (long long)least, (long long)e->config.n_pages);
+                         "a prompt of %d tokens with up to %d new ones needs %lld KV pages, the "
+                         "pool has %lld: allow more memory or fewer tokens",
+                         (int)request->n_prompt, (int)max_tokens, (long long)least,
+                         (long long)e->config.n_pages);
     struct request *r = NULL;
     TRY(request_create(&r, request, e->next_id, max_tokens, err));
     struct request **tail = &e->requests;
@@ -217,7 +227,8 @@ static void release_pages(struct engine *e, struct page_list *list)
     list->count = list->limit = 0;
 }
 
-static cohort_status reserve_pages(struct engine *e, struct page_list *list, int64_t count, bool *granted, cohort_error *err)
+static cohort_status reserve_pages(struct engine *e, struct page_list *list, int64_t count,
+                                   bool *granted, cohort_error *err)
 {
     TRY(mem_alloc(&list->pages, (size_t)count, sizeof *list->pages, "page list", err));
     *granted = page_pool_reserve(&e->pool, count);
@@ -230,7 +241,8 @@ static cohort_status reserve_pages(struct engine *e, struct page_list *list, int
     return COHORT_OK;
 }
 
-/* Moves what a sequence made into the finished list, tells the callback's last word, frees its pages. */
+/* Moves what a sequence made into the finished list, tells the callback's last word, frees its
+ * pages. */
 static cohort_status finish_sequence(struct engine *e, struct sequence *s, cohort_error *err)
 {
     struct request *r = s->request;
@@ -240,13 +252,15 @@ static cohort_status finish_sequence(struct engine *e, struct sequence *s, cohor
                               .n_tokens = s->n_tokens,
                               .finish_reason = s->finish_reason};
     cohort_status status = COHORT_OK;
-    TRY(mem_grow(&e->finished, &e->finished_capacity, e->n_finished + 1, sizeof *e->finished, "finished completions", err));
+    TRY(mem_grow(&e->finished, &e->finished_capacity, e->n_finished + 1, sizeof *e->finished,
+                 "finished completions", err));
     TRY_GOTO(mem_alloc(&done.tokens, (size_t)s->n_tokens, sizeof(int32_t), "completion", err));
     TRY_GOTO(mem_alloc(&done.logp, (size_t)s->n_tokens, sizeof(float), "completion", err));
     memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
     memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
     if (e->tokenizer != NULL) {
-        TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
+        TRY_GOTO(
+            mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
         done.text_length = s->text.length;
     }
     e->finished[e->n_finished++] = done;
@@ -261,11 +275,13 @@ cleanup:
 }
 
 /* Puts a drawn token into its sequence. */
-static cohort_status take_draw(struct engine *e, struct sequence *s, const struct sample_row *draw, cohort_error *err)
+static cohort_status take_draw(struct engine *e, struct sequence *s, const struct sample_row *draw,
+                               cohort_error *err)
 {
     if (draw->token < 0)
         return error_set(err, COHORT_ERR_NUMERIC,
-                         "request %lld, completion %d, token %d: the logits are not numbers or leave nothing to choose; "
+                         "request %lld, completion %d, token %d: the logits are not numbers or "
+                         "leave nothing to choose; "
                          "the weights are damaged, or a filter or bias forbids every token",
                          (long long)s->request->id, (int)s->index, (int)s->n_tokens);
     TRY(sequence_append(s, e->tokenizer, draw->token, draw->logp, err));
@@ -282,7 +298,8 @@ static cohort_status take_draw(struct engine *e, struct sequence *s, const struc
     return s->finish_reason == FINISH_NONE ? COHORT_OK : finish_sequence(e, s, err);
 }
 
-/* Takes finished sequences off the running list, keeping order, and finished requests off theirs. */
+/* Takes finished sequences off the running list, keeping order, and finished requests off theirs.
+ */
 static void sweep(struct engine *e)
 {
     int32_t kept = 0;
@@ -313,7 +330,10 @@ static cohort_status apply_cancellations(struct engine *e, cohort_error *err)
             if (e->tokenizer != NULL)
                 TRY(token_stream_finish(&s->stream, &s->text, err));
             if (e->callback != NULL) {
-                struct engine_event event = {.request = r->id, .index = s->index, .token = -1, .finish_reason = FINISH_CANCELLED};
+                struct engine_event event = {.request = r->id,
+                                             .index = s->index,
+                                             .token = -1,
+                                             .finish_reason = FINISH_CANCELLED};
                 event.text = sequence_new_text(s, &event.text_length);
                 e->callback(e->callback_context, &event);
             }
@@ -334,7 +354,8 @@ static cohort_status admit_sequences(struct engine *e, cohort_error *err)
             bool granted = false;
             if (s->state != SEQUENCE_PENDING)
                 continue;
-            TRY(reserve_pages(e, &s->pages, completion_pages(r->ask.n_prompt, r->max_tokens), &granted, err));
+            TRY(reserve_pages(e, &s->pages, completion_pages(r->ask.n_prompt, r->max_tokens),
+                              &granted, err));
             if (!granted)
                 return COHORT_OK;
             s->state = SEQUENCE_RUNNING;
@@ -344,8 +365,8 @@ static cohort_status admit_sequences(struct engine *e, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Waiting requests get pages for their prompt when at least one of their completions could then run to its end: so a request that was
- * let in can always finish, whatever the others hold. */
+/* Waiting requests get pages for their prompt when at least one of their completions could then run
+ * to its end: so a request that was let in can always finish, whatever the others hold. */
 static cohort_status admit_requests(struct engine *e, cohort_error *err)
 {
     int64_t promised = 0; /* pages that earlier requests need to run at least one completion */
@@ -368,8 +389,10 @@ static cohort_status admit_requests(struct engine *e, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Sees to it that list has the page of the position's chunk; first: chunk of the list's first page. */
-static int32_t page_row(struct engine *e, struct page_list *list, int32_t first_chunk, int32_t position)
+/* Sees to it that list has the page of the position's chunk; first: chunk of the list's first page.
+ */
+static int32_t page_row(struct engine *e, struct page_list *list, int32_t first_chunk,
+                        int32_t position)
 {
     int32_t index = chunk_of(position) - first_chunk;
     while (list->count <= index)
@@ -378,13 +401,15 @@ static int32_t page_row(struct engine *e, struct page_list *list, int32_t first_
 }
 
 /* Spans for positions begin .. end that lie in list. */
-static void add_page_spans(struct engine *e, const struct page_list *list, int32_t first_chunk, int32_t begin, int32_t end)
+static void add_page_spans(struct engine *e, const struct page_list *list, int32_t first_chunk,
+                           int32_t begin, int32_t end)
 {
     for (int32_t p = begin; p < end;) {
         int32_t next = (chunk_of(p) + 1) * ATTENTION_CHUNK;
         if (next > end)
             next = end;
-        int32_t row = list->pages[chunk_of(p) - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK;
+        int32_t row =
+            list->pages[chunk_of(p) - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK;
         batch_add_span(&e->batch, p, row, next - p);
         p = next;
     }
@@ -405,7 +430,8 @@ static cohort_status add_decode(struct engine *e, cohort_error *err)
         struct sequence *s = e->running[i];
         const struct request *r = s->request;
         int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
-        TRY(batch_reserve(b, (size_t)b->n_tokens + 1, (size_t)b->n_seqs + 1, (size_t)(b->n_spans + chunk_of(position) + 3), err));
+        TRY(batch_reserve(b, (size_t)b->n_tokens + 1, (size_t)b->n_seqs + 1,
+                          (size_t)(b->n_spans + chunk_of(position) + 3), err));
         batch_add_seq(b, &s->history[position], 1, position, b->n_trees);
         b->kv_row[b->n_tokens - 1] = page_row(e, &s->pages, chunk_of(P), position);
         add_page_spans(e, &r->pages, 0, 0, P);
@@ -428,7 +454,8 @@ static cohort_status add_prefill(struct engine *e, cohort_error *err)
         if (e->config.prefill_chunk > 0 && n > e->config.prefill_chunk)
             n = e->config.prefill_chunk;
         int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
-        TRY(batch_reserve(b, (size_t)(row + n), (size_t)b->n_seqs + 1, (size_t)(b->n_spans + chunk_of(end) + 2), err));
+        TRY(batch_reserve(b, (size_t)(row + n), (size_t)b->n_seqs + 1,
+                          (size_t)(b->n_spans + chunk_of(end) + 2), err));
         batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
         for (int32_t i = 0; i < n; i++)
             b->kv_row[row + i] = page_row(e, &r->pages, 0, first + i);
@@ -454,7 +481,8 @@ static struct sample_row draw_for(const struct sequence *s, int32_t logits_row)
                                .position = (uint64_t)s->n_tokens};
 }
 
-/* The request that output i belongs to, and how many draws it takes: all of a group's first tokens come from one row. */
+/* The request that output i belongs to, and how many draws it takes: all of a group's first tokens
+ * come from one row. */
 static struct request *output_owner(const struct engine *e, int32_t i, int32_t *draws)
 {
     struct sequence *s = e->output_of[i];
@@ -469,18 +497,21 @@ static int32_t choosable_ids(const struct engine *e, const struct request *r)
     return r->ask.n_choosable > 0 && r->ask.n_choosable < vocab ? r->ask.n_choosable : vocab;
 }
 
-/* Draws for outputs first .. first + count, whose logits are in the head's buffer. One call for each run of requests that may choose
- * from the same ids. */
-static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t count, cohort_error *err)
+/* Draws for outputs first .. first + count, whose logits are in the head's buffer. One call for
+ * each run of requests that may choose from the same ids. */
+static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t count,
+                                    cohort_error *err)
 {
     struct backend *be = e->model->backend;
     size_t n = 0, at = 0;
     int32_t draws = 0;
     for (int32_t i = first; i < first + count; i++) {
         struct request *r = output_owner(e, i, &draws);
-        TRY(mem_grow(&e->draws, &e->draw_capacity, n + (size_t)draws, sizeof *e->draws, "draws", err));
+        TRY(mem_grow(&e->draws, &e->draw_capacity, n + (size_t)draws, sizeof *e->draws, "draws",
+                     err));
         for (int32_t c = 0; c < draws; c++)
-            e->draws[n++] = draw_for(e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c], i - first);
+            e->draws[n++] =
+                draw_for(e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c], i - first);
     }
     for (int32_t i = first; i < first + count;) {
         int32_t limit = choosable_ids(e, output_owner(e, i, &draws));
@@ -499,7 +530,8 @@ static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t cou
         struct request *r = output_owner(e, i, &draws);
         r->state = REQUEST_ACTIVE;
         for (int32_t c = 0; c < draws; c++)
-            TRY(take_draw(e, e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c], &e->draws[at++], err));
+            TRY(take_draw(e, e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c],
+                          &e->draws[at++], err));
     }
     return COHORT_OK;
 }
@@ -520,7 +552,8 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
         if (e->n_outputs > 0)
             head_norm(e->model, &e->head, x, e->output_row, e->n_outputs);
         for (int32_t first = 0; first < e->n_outputs; first += LOGITS_CHUNK) {
-            int32_t count = e->n_outputs - first < LOGITS_CHUNK ? e->n_outputs - first : LOGITS_CHUNK;
+            int32_t count =
+                e->n_outputs - first < LOGITS_CHUNK ? e->n_outputs - first : LOGITS_CHUNK;
             head_logits(e->model, &e->head, first, count);
             TRY(sample_outputs(e, first, count, err));
         }

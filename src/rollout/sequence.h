@@ -18,9 +18,9 @@ struct sequence {
     struct request *request;
     int32_t index; /* of the draw's stream */
     enum sequence_state state;
-    int32_t *history; /* prompt, then output: [n_prompt + max_tokens] */
-    float *logp;      /* [max_tokens] */
-    int32_t n_tokens; /* output so far */
+    int32_t *history;       /* prompt, then output: [n_prompt + max_tokens] */
+    float *logp;            /* [max_tokens] */
+    int32_t n_tokens;       /* output so far */
     struct page_list pages; /* positions n_prompt on */
     struct token_stream stream;
     struct text text;
@@ -39,7 +39,7 @@ struct request {
     char **stop;
     int32_t max_tokens; /* clipped to the context */
     int32_t n_prefilled;
-    struct page_list pages; /* positions 0 .. n_prompt */
+    struct page_list pages;     /* positions 0 .. n_prompt */
     struct sequence *sequences; /* [n] */
     int32_t n_unfinished;
     bool cancelled;
@@ -47,12 +47,15 @@ struct request {
 };
 
 /* Deep copy; max_tokens already clipped. */
-cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens, cohort_error *err);
+cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id,
+                             int32_t max_tokens, cohort_error *err);
 void request_destroy(struct request *request);
 
 bool request_is_eos(const struct request *request, int32_t token);
-/* Takes a drawn token: appends, decodes, finds EOS, stop strings and the length; sets finish_reason. */
-cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer, int32_t token, float logp, cohort_error *err);
+/* Takes a drawn token: appends, decodes, finds EOS, stop strings and the length; sets
+ * finish_reason. */
+cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer,
+                              int32_t token, float logp, cohort_error *err);
 /* The text that became certain since the last call: *length bytes inside sequence->text. */
 const char *sequence_new_text(struct sequence *sequence, size_t *length);
 

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out, cohort_error *err)
+cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out,
+                              cohort_error *err)
 {
     return file_join(out, run->path, name, err);
 }
@@ -17,7 +18,8 @@ static cohort_status open_metrics(struct run_folder *run, cohort_error *err)
 {
     run->metrics = open(run->metrics_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (run->metrics < 0)
-        return error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", run->metrics_path, strerror(errno));
+        return error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", run->metrics_path,
+                         strerror(errno));
     return COHORT_OK;
 }
 
@@ -44,14 +46,17 @@ cohort_status run_folder_create(struct run_folder *run, const char *path, cohort
         bool there = file_exists(sign);
         mem_free(sign);
         if (there)
-            return error_set(err, COHORT_ERR_STATE, "%s: already holds a run (%s); continue it with --resume, remove it, or choose another --out", path,
-                             signs[i]);
+            return error_set(err, COHORT_ERR_STATE,
+                             "%s: already holds a run (%s); continue it with --resume, remove it, "
+                             "or choose another --out",
+                             path, signs[i]);
     }
     TRY(prepare(run, path, err));
     return open_metrics(run, err);
 }
 
-/* Drops the lines of steps after step, and one that was cut short, from a file of JSON lines; a missing file is none. */
+/* Drops the lines of steps after step, and one that was cut short, from a file of JSON lines; a
+ * missing file is none. */
 static cohort_status drop_later_lines(const char *path, int64_t step, cohort_error *err)
 {
     struct text before = {0}, kept = {0};
@@ -78,7 +83,8 @@ cleanup:
     return status;
 }
 
-cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, cohort_error *err)
+cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step,
+                              cohort_error *err)
 {
     char *completions = NULL;
     TRY(prepare(run, path, err));
@@ -107,8 +113,9 @@ cohort_status run_folder_log(struct run_folder *run, const struct text *line, co
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return error_set(err, COHORT_ERR_IO, "%s: cannot write: %s%s", run->metrics_path, strerror(errno),
-                             errno == ENOSPC ? "; free some space, then continue with --resume" : "");
+            return error_set(
+                err, COHORT_ERR_IO, "%s: cannot write: %s%s", run->metrics_path, strerror(errno),
+                errno == ENOSPC ? "; free some space, then continue with --resume" : "");
         done += (size_t)n;
     }
     return COHORT_OK;
@@ -126,13 +133,16 @@ static int64_t step_of(const char *name)
 }
 
 /* The newest checkpoint with a step below limit, and how many there are; -1 if none. */
-static cohort_status newest(const char *checkpoints, int64_t limit, int64_t *step, int64_t *count, cohort_error *err)
+static cohort_status newest(const char *checkpoints, int64_t limit, int64_t *step, int64_t *count,
+                            cohort_error *err)
 {
     DIR *dir = opendir(checkpoints);
     *step = -1;
     *count = 0;
     if (dir == NULL)
-        return errno == ENOENT ? COHORT_OK : error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", checkpoints, strerror(errno));
+        return errno == ENOENT ? COHORT_OK
+                               : error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", checkpoints,
+                                           strerror(errno));
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
         int64_t at = step_of(entry->d_name);
         *count += at >= 0;
@@ -143,7 +153,8 @@ static cohort_status newest(const char *checkpoints, int64_t limit, int64_t *ste
     return COHORT_OK;
 }
 
-static cohort_status checkpoint_path(const char *run_path, int64_t step, char **out, cohort_error *err)
+static cohort_status checkpoint_path(const char *run_path, int64_t step, char **out,
+                                     cohort_error *err)
 {
     struct text text = {0};
     TRY(text_printf(&text, err, "%s/checkpoints/step-%lld", run_path, (long long)step));

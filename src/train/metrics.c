@@ -35,7 +35,8 @@ double metrics_get(const struct metrics *metrics, const char *name)
     return (double)NAN;
 }
 
-/* Names come from our own code and from reward specs: quotes and backslashes are all that needs care. */
+/* Names come from our own code and from reward specs: quotes and backslashes are all that needs
+ * care. */
 static cohort_status write_name(const char *name, struct text *out, cohort_error *err)
 {
     TRY(text_append(out, "\"", 1, err));

@@ -7,11 +7,13 @@ double optimizer_grad_norm(const struct model *model)
     struct backend *be = model->backend;
     double sum = 0.0;
     for (int32_t i = 0; i < model->params.n_params; i++)
-        sum += be->ops->sum_squares(be, model_grad(model, &model->params.params[i]), model->params.params[i].count);
+        sum += be->ops->sum_squares(be, model_grad(model, &model->params.params[i]),
+                                    model->params.params[i].count);
     return sqrt(sum);
 }
 
-void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate, double *grad_norm, bool *skipped)
+void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate,
+                     double *grad_norm, bool *skipped)
 {
     struct backend *be = model->backend;
     double norm = optimizer_grad_norm(model);
@@ -24,20 +26,21 @@ void optimizer_apply(struct optimizer *optimizer, struct model *model, double le
         optimizer->step++;
         for (int32_t i = 0; i < model->params.n_params; i++) {
             const struct param *p = &model->params.params[i];
-            be->ops->adamw(be, &(struct adamw){.count = p->count,
-                                               .weight = model_tensor(model, p),
-                                               .low = model->low == NULL ? NULL : model->low + p->offset,
-                                               .type = model->type,
-                                               .grad = model_grad(model, p),
-                                               .m = model->m + p->offset,
-                                               .v = model->v + p->offset,
-                                               .grad_scale = (float)scale,
-                                               .learning_rate = (float)learning_rate,
-                                               .beta1 = optimizer->beta1,
-                                               .beta2 = optimizer->beta2,
-                                               .eps = optimizer->eps,
-                                               .weight_decay = p->decay ? optimizer->weight_decay : 0.0f,
-                                               .step = optimizer->step});
+            be->ops->adamw(
+                be, &(struct adamw){.count = p->count,
+                                    .weight = model_tensor(model, p),
+                                    .low = model->low == NULL ? NULL : model->low + p->offset,
+                                    .type = model->type,
+                                    .grad = model_grad(model, p),
+                                    .m = model->m + p->offset,
+                                    .v = model->v + p->offset,
+                                    .grad_scale = (float)scale,
+                                    .learning_rate = (float)learning_rate,
+                                    .beta1 = optimizer->beta1,
+                                    .beta2 = optimizer->beta2,
+                                    .eps = optimizer->eps,
+                                    .weight_decay = p->decay ? optimizer->weight_decay : 0.0f,
+                                    .step = optimizer->step});
         }
         model_refresh(model);
     }

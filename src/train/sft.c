@@ -13,13 +13,15 @@ static int64_t target_tokens(const struct tree *trees, int32_t n)
     return total;
 }
 
-/* Runs all micro-batches; with train, backward too. Sums of nll and entropy over the target tokens. */
-static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, bool train, double *nll, double *entropy, int64_t *fed,
-                         cohort_error *err)
+/* Runs all micro-batches; with train, backward too. Sums of nll and entropy over the target tokens.
+ */
+static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, bool train,
+                         double *nll, double *entropy, int64_t *fed, cohort_error *err)
 {
     struct tree_runner *runner = sft->runner;
     double scale = 1.0 / (double)target_tokens(trees, n);
-    TRY(packing_split(&runner->packing, trees, n, runner->max_tokens, runner->max_outputs - runner->max_tokens, err));
+    TRY(packing_split(&runner->packing, trees, n, runner->max_tokens,
+                      runner->max_outputs - runner->max_tokens, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(&runner->packed, trees, &runner->packing, m, err));
         tree_runner_forward(runner, sft->model, 1.0f);
@@ -36,15 +38,19 @@ static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, b
     return COHORT_OK;
 }
 
-cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n, struct metrics *metrics, cohort_error *err)
+cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n,
+                       struct metrics *metrics, cohort_error *err)
 {
     double nll = 0.0, entropy = 0.0, grad_norm = 0.0, start = clock_seconds();
     int64_t fed = 0, targets = target_tokens(trees, n);
     bool skipped = false;
     if (targets == 0)
-        return error_set(err, COHORT_ERR_ARGUMENT, "the batch has no completion token to learn from");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "the batch has no completion token to learn from");
     TRY(run(sft, trees, n, true, &nll, &entropy, &fed, err));
-    double rate = schedule_rate(sft->schedule, sft->learning_rate, sft->optimizer.step + sft->skipped, sft->warmup_steps, sft->total_steps);
+    double rate =
+        schedule_rate(sft->schedule, sft->learning_rate, sft->optimizer.step + sft->skipped,
+                      sft->warmup_steps, sft->total_steps);
     optimizer_apply(&sft->optimizer, sft->model, rate, &grad_norm, &skipped);
     sft->skipped += skipped ? 1 : 0;
     sft->tokens_seen += fed;
@@ -60,7 +66,8 @@ cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n, str
     return COHORT_OK;
 }
 
-cohort_status sft_evaluate(struct sft *sft, const struct tree *trees, int32_t n, double *loss, cohort_error *err)
+cohort_status sft_evaluate(struct sft *sft, const struct tree *trees, int32_t n, double *loss,
+                           cohort_error *err)
 {
     double nll = 0.0, entropy = 0.0;
     int64_t fed = 0, targets = target_tokens(trees, n);

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One of the optimizer's arrays as a tensor file sees it: for each param a slice of one flat array. */
+/* One of the optimizer's arrays as a tensor file sees it: for each param a slice of one flat array.
+ */
 struct slice_source {
     const struct model *model;
     const void *array;
@@ -14,7 +15,8 @@ struct slice_source {
     char name[128];
 };
 
-static cohort_status read_slice(void *context, size_t offset, size_t length, void *to, cohort_error *err)
+static cohort_status read_slice(void *context, size_t offset, size_t length, void *to,
+                                cohort_error *err)
 {
     (void)err;
     const struct slice_source *s = context;
@@ -24,7 +26,8 @@ static cohort_status read_slice(void *context, size_t offset, size_t length, voi
 }
 
 /* The arrays that are saved, and how they are called: torch's names for the moments. */
-static int32_t state_arrays(const struct model *model, void *arrays[3], const char *names[3], const char *types[3], size_t bytes[3])
+static int32_t state_arrays(const struct model *model, void *arrays[3], const char *names[3],
+                            const char *types[3], size_t bytes[3])
 {
     arrays[0] = model->m, names[0] = "exp_avg", types[0] = "F32", bytes[0] = 4;
     arrays[1] = model->v, names[1] = "exp_avg_sq", types[1] = "F32", bytes[1] = 4;
@@ -48,7 +51,8 @@ static cohort_status write_tensors(const char *path, const struct model *model, 
         for (int32_t p = 0; p < model->params.n_params; p++) {
             const struct param *param = &model->params.params[p];
             size_t i = (size_t)k * (size_t)model->params.n_params + (size_t)p;
-            slices[i] = (struct slice_source){.model = model, .array = arrays[k], .element = bytes[k], .param = param};
+            slices[i] = (struct slice_source){
+                .model = model, .array = arrays[k], .element = bytes[k], .param = param};
             snprintf(slices[i].name, sizeof slices[i].name, "%s.%s", names[k], param->name);
             sources[i] = (struct safetensors_source){.name = slices[i].name,
                                                      .dtype_name = types[k],
@@ -78,7 +82,8 @@ static cohort_status read_tensors(const char *path, struct model *model, cohort_
     TRY(safetensors_open(&file, path, err));
     if (file.n_tensors != (size_t)kinds * (size_t)model->params.n_params) {
         status = error_set(err, COHORT_ERR_STATE,
-                           "%s: holds %zu tensors, this run needs %zu; it belongs to another model or dtype: resume with the checkpoint's own "
+                           "%s: holds %zu tensors, this run needs %zu; it belongs to another model "
+                           "or dtype: resume with the checkpoint's own "
                            "model and --dtype",
                            path, file.n_tensors, (size_t)kinds * (size_t)model->params.n_params);
         goto cleanup;
@@ -89,12 +94,16 @@ static cohort_status read_tensors(const char *path, struct model *model, cohort_
             char name[128];
             snprintf(name, sizeof name, "%s.%s", names[k], param->name);
             const struct safetensor *tensor = safetensors_find(&file, name);
-            if (tensor == NULL || strcmp(tensor->dtype_name, types[k]) != 0 || tensor->count != param->count) {
-                status = error_set(err, COHORT_ERR_STATE, "%s: tensor %s is missing or is not %s with %lld elements; resume with the checkpoint's own model",
+            if (tensor == NULL || strcmp(tensor->dtype_name, types[k]) != 0 ||
+                tensor->count != param->count) {
+                status = error_set(err, COHORT_ERR_STATE,
+                                   "%s: tensor %s is missing or is not %s with %lld elements; "
+                                   "resume with the checkpoint's own model",
                                    path, name, types[k], (long long)param->count);
                 goto cleanup;
             }
-            be->ops->upload(be, (char *)arrays[k] + (size_t)param->offset * bytes[k], tensor->data, tensor->bytes);
+            be->ops->upload(be, (char *)arrays[k] + (size_t)param->offset * bytes[k], tensor->data,
+                            tensor->bytes);
         }
     }
 cleanup:
@@ -102,7 +111,8 @@ cleanup:
     return status;
 }
 
-cohort_status train_state_write(const char *dir, const struct model *model, const struct train_state *state, cohort_error *err)
+cohort_status train_state_write(const char *dir, const struct model *model,
+                                const struct train_state *state, cohort_error *err)
 {
     char *folder = NULL, *path = NULL;
     json_t *json = NULL;
@@ -112,9 +122,11 @@ cohort_status train_state_write(const char *dir, const struct model *model, cons
     TRY_GOTO(file_make_dirs(folder, err));
     TRY_GOTO(file_join(&path, folder, "optimizer.safetensors", err));
     TRY_GOTO(write_tensors(path, model, err));
-    json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command", state->command, "step", (json_int_t)state->step,
-                     "updates", (json_int_t)state->updates, "skipped", (json_int_t)state->skipped, "batches", (json_int_t)state->batches,
-                     "tokens_seen", (json_int_t)state->tokens_seen, "seed", (json_int_t)state->seed);
+    json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command",
+                     state->command, "step", (json_int_t)state->step, "updates",
+                     (json_int_t)state->updates, "skipped", (json_int_t)state->skipped, "batches",
+                     (json_int_t)state->batches, "tokens_seen", (json_int_t)state->tokens_seen,
+                     "seed", (json_int_t)state->seed);
     text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
     if (text == NULL) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build state.json", dir);
@@ -132,7 +144,8 @@ cleanup:
     return status;
 }
 
-cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state, cohort_error *err)
+cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state,
+                               cohort_error *err)
 {
     char *path = NULL, *tensors = NULL;
     struct text content = {0};
@@ -143,25 +156,38 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
     json_int_t format = 0, step = 0, updates = 0, skipped = 0, batches = 0, tokens = 0, seed = 0;
     TRY_GOTO(file_join(&path, dir, "trainer/state.json", err));
     if (!file_exists(path)) {
-        status = error_set(err, COHORT_ERR_STATE, "%s: not found; %s is no checkpoint of a cohort run (a model folder alone cannot be resumed)", path, dir);
+        status = error_set(err, COHORT_ERR_STATE,
+                           "%s: not found; %s is no checkpoint of a cohort run (a model folder "
+                           "alone cannot be resumed)",
+                           path, dir);
         goto cleanup;
     }
     TRY_GOTO(file_read(path, 1 << 20, &content, err));
     json = json_loadb(content.data, content.length, JSON_REJECT_DUPLICATES, &where);
     if (json == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", path, where.line, where.column, where.text);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", path, where.line, where.column,
+                           where.text);
         goto cleanup;
     }
-    if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", &format, "command", &command, "step", &step,
-                       "updates", &updates, "skipped", &skipped, "batches", &batches, "tokens_seen", &tokens, "seed", &seed) != 0) {
+    if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format",
+                       &format, "command", &command, "step", &step, "updates", &updates, "skipped",
+                       &skipped, "batches", &batches, "tokens_seen", &tokens, "seed", &seed) != 0) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: %s", path, where.text);
         goto cleanup;
     }
-    if (format != 1 || step < 0 || updates < 0 || skipped < 0 || batches < 0 || strlen(command) >= sizeof state->command) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: not a state this version wrote (format %lld, expected 1)", path, (long long)format);
+    if (format != 1 || step < 0 || updates < 0 || skipped < 0 || batches < 0 ||
+        strlen(command) >= sizeof state->command) {
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: not a state this version wrote (format %lld, expected 1)", path,
+                           (long long)format);
         goto cleanup;
     }
-    *state = (struct train_state){.step = step, .updates = updates, .skipped = skipped, .batches = batches, .tokens_seen = tokens, .seed = (uint64_t)seed};
+    *state = (struct train_state){.step = step,
+                                  .updates = updates,
+                                  .skipped = skipped,
+                                  .batches = batches,
+                                  .tokens_seen = tokens,
+                                  .seed = (uint64_t)seed};
     strcpy(state->command, command);
     TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
     TRY_GOTO(read_tensors(tensors, model, err));

@@ -1,23 +1,27 @@
-/* The trainer's state beside the weights (invariant I6): trainer/optimizer.safetensors with the moments and the low halves of the master, and
- * trainer/state.json with the counters. With the weights this is all a run needs to go on bit for bit. */
+/* The trainer's state beside the weights (invariant I6): trainer/optimizer.safetensors with the
+ * moments and the low halves of the master, and trainer/state.json with the counters. With the
+ * weights this is all a run needs to go on bit for bit. */
 #ifndef COHORT_TRAIN_STATE_H
 #define COHORT_TRAIN_STATE_H
 
 #include "model/model.h"
 
 struct train_state {
-    char command[8];        /* "sft" or "grpo" */
-    int64_t step;           /* optimizer steps tried: updates + skipped */
-    int64_t updates;        /* of the optimizer */
+    char command[8]; /* "sft" or "grpo" */
+    int64_t step;    /* optimizer steps tried: updates + skipped */
+    int64_t updates; /* of the optimizer */
     int64_t skipped;
-    int64_t batches;        /* generation batches (grpo) or row batches (sft) done: the data cursor */
+    int64_t batches; /* generation batches (grpo) or row batches (sft) done: the data cursor */
     int64_t tokens_seen;
     uint64_t seed;
 };
 
 /* Writes dir/trainer/ (dir exists). */
-cohort_status train_state_write(const char *dir, const struct model *model, const struct train_state *state, cohort_error *err);
-/* Reads it back; model_train_begin must have been called. A checkpoint of another model, type or command is refused with what differs. */
-cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state, cohort_error *err);
+cohort_status train_state_write(const char *dir, const struct model *model,
+                                const struct train_state *state, cohort_error *err);
+/* Reads it back; model_train_begin must have been called. A checkpoint of another model, type or
+ * command is refused with what differs. */
+cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state,
+                               cohort_error *err);
 
 #endif
