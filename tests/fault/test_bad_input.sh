@@ -99,7 +99,7 @@ usage 'empty item' generate --stop 'a,,b'
 usage 'one of auto, portable' generate --isa avx9000
 usage 'one of text, jsonl' generate --format xml
 usage 'chat' generate --chat=maybe
-usage 'at most 4194304|a step has at most' grpo --model m --data d.jsonl --reward format --out run --prompts-per-step 100000000 --num-generations 65536
+usage 'a step has at most 4194304' grpo --model m --data d.jsonl --reward format --out run --prompts-per-step 65536 --num-generations 4096
 usage 'no run folder' grpo --model m --data d.jsonl --reward format
 usage 'no reward given' grpo --model m --data d.jsonl --out run
 usage 'no training prompts' grpo --model m --reward format --out run
