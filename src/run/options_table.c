@@ -97,8 +97,8 @@ static const struct option_spec table[] = {
           "seconds an exec: program may take for a batch"),
 
     /* Rollout */
-    INT("num_generations", "8", 2, 65536, FOR_PLAN, "Rollout", "completions per prompt (the group)"),
-    INT("prompts_per_step", "8", 1, COUNT, FOR_PLAN, "Rollout", "prompts of one generation batch"),
+    INT("num_generations", "8", 2, 4096, FOR_PLAN, "Rollout", "completions per prompt (the group)"),
+    INT("prompts_per_step", "8", 1, 65536, FOR_PLAN, "Rollout", "prompts of one generation batch"),
     INT("max_completion_length", "512", 1, COUNT, FOR_PLAN | FOR_EVAL, "Rollout",
         "tokens of a completion at most"),
     /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
@@ -183,7 +183,7 @@ static const struct option_spec table[] = {
           "decoupled weight decay, times the learning rate"),
     FLOAT("max_grad_norm", "1.0", 0, BIG, FOR_TRAIN, "Optimizer",
           "the gradient is scaled down to this norm; 0: no clipping"),
-    INT("batch_size", "8", 1, COUNT, FOR_SFT, "Optimizer", "rows of one optimizer step"),
+    INT("batch_size", "8", 1, 1048576, FOR_SFT, "Optimizer", "rows of one optimizer step"),
     INT("micro_batch_tokens", "2048", 1, COUNT, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
         "tokens of one forward and backward pass; sets memory, not results"),
     ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_BENCH, "Optimizer",

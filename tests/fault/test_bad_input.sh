@@ -33,6 +33,10 @@ bad '{"prompt": "a"} {"prompt": "b"}' 'standard input:1:'
 bad '{"prompt": "a", "prompt": "b"}' 'duplicate'
 bad '{"prompt": "\\ud800"}' 'Unicode'
 bad '{"prompt": "\377\376"}' 'byte 0xff'
+# NUL is a character of JSON when it is escaped, and none of a line.
+echo '{"prompt": "a\u0000b"}' >in.jsonl
+succeeds generate --batch in.jsonl
+has out '"prompt": "a\\u0000b", .*"prompt_tokens": \[97, 0, 98\]'
 printf '{"prompt": "a\0b"}\n' >in.jsonl
 INPUT=in.jsonl fails 1 'NUL' generate --batch -
 head -c 1000000 /dev/zero | tr '\0' '[' >in.jsonl
@@ -98,7 +102,7 @@ usage 'empty item' generate --stop 'a,,b'
 usage 'one of auto, portable' generate --isa avx9000
 usage 'one of text, jsonl' generate --format xml
 usage 'chat' generate --chat=maybe
-usage 'at most 4194304|a step has at most' grpo --model m --data d.jsonl --reward format --out run --prompts-per-step 100000000 --num-generations 65536
+usage 'a step has at most 4194304' grpo --model m --data d.jsonl --reward format --out run --prompts-per-step 65536 --num-generations 4096
 usage 'no run folder' grpo --model m --data d.jsonl --reward format
 usage 'no reward given' grpo --model m --data d.jsonl --out run
 usage 'no training prompts' grpo --model m --reward format --out run
