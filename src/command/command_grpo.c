@@ -1,5 +1,6 @@
 /* cohort grpo: the main job. */
 #include "base/clock.h"
+#include "base/rng.h"
 #include "command/scoring.h"
 #include "command/training.h"
 
@@ -286,12 +287,14 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     cohort_status status = COHORT_OK;
     int32_t n_iterations = grpo->config.num_iterations;
     for (int32_t i = 0; i < run->prompts_per_step; i++) {
-        TRY(dataset_order_at(
-            &run->order, (uint64_t)grpo->batches * (uint64_t)run->prompts_per_step + (uint64_t)i,
-            &run->rows[i], err));
+        uint64_t draw = (uint64_t)grpo->batches * (uint64_t)run->prompts_per_step + (uint64_t)i;
+        TRY(dataset_order_at(&run->order, draw, &run->rows[i], err));
         const struct token_list *ids = &run->train.ids[run->rows[i]];
-        run->prompts[i] = (struct grpo_prompt){
-            .tokens = ids->ids, .n_tokens = (int32_t)ids->count, .id = (uint64_t)run->rows[i]};
+        /* A row comes once an epoch: with the epoch, two of one batch never draw alike. */
+        run->prompts[i] =
+            (struct grpo_prompt){.tokens = ids->ids,
+                                 .n_tokens = (int32_t)ids->count,
+                                 .id = rng_stream((uint64_t)run->rows[i], draw / run->order.n)};
     }
     memset(run->metrics, 0, (size_t)n_iterations * sizeof *run->metrics);
     TRY_GOTO(grpo_step(grpo, run->prompts, run->prompts_per_step, &batch, run->metrics, err));
