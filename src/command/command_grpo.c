@@ -278,6 +278,25 @@ static cohort_status log_completions(struct grpo_run *run, const struct grpo_bat
                        err);
 }
 
+/* Whether the batch in hand reached or passed a multiple of steps; 0: never. */
+static bool every(const struct grpo_run *run, int64_t steps)
+{
+    int64_t before = run->t.state.step - run->grpo.config.num_iterations;
+    return steps > 0 && run->t.state.step / steps != before / steps;
+}
+
+static void report_step(struct training *t, const struct metrics *last)
+{
+    observer_message(t->observer,
+                     "step %lld/%lld  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f "
+                     "s  (rollout %.0f tok/s, train %.0f tok/s)",
+                     (long long)t->state.step, (long long)t->steps, metrics_get(last, "reward"),
+                     metrics_get(last, "grad_norm"), metrics_get(last, "entropy"),
+                     metrics_get(last, "completions/mean_length"), metrics_get(last, "step_time"),
+                     metrics_get(last, "throughput/rollout_tokens_per_second"),
+                     metrics_get(last, "throughput/train_tokens_per_second"));
+}
+
 /* One generation batch with its optimizer steps, logged, evaluated and saved. */
 static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
 {
@@ -310,23 +329,15 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     /* An evaluation that was interrupted comes after the update: the step is logged all the same,
      * for it will not be done again. */
     cohort_status evaluated = COHORT_OK;
-    if (end || (run->eval_steps > 0 && t->state.step / run->eval_steps !=
-                                           (t->state.step - n_iterations) / run->eval_steps))
+    if (end || every(run, run->eval_steps))
         evaluated = held_out_metrics(run, last, err);
     for (int32_t i = 0; i < n_iterations; i++)
         TRY_GOTO(training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run),
                               &run->metrics[i], err));
     TRY_GOTO(evaluated);
-    observer_message(t->observer,
-                     "step %lld/%lld  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f "
-                     "s  (rollout %.0f tok/s, train %.0f tok/s)",
-                     (long long)t->state.step, (long long)t->steps, metrics_get(last, "reward"),
-                     metrics_get(last, "grad_norm"), metrics_get(last, "entropy"),
-                     metrics_get(last, "completions/mean_length"), metrics_get(last, "step_time"),
-                     metrics_get(last, "throughput/rollout_tokens_per_second"),
-                     metrics_get(last, "throughput/train_tokens_per_second"));
-    if (end || (run->save_steps > 0 && t->state.step / run->save_steps !=
-                                           (t->state.step - n_iterations) / run->save_steps))
+    if (end || every(run, options_int(t->options, "logging_steps")))
+        report_step(t, last);
+    if (end || every(run, run->save_steps))
         TRY_GOTO(training_save(t, &grpo->optimizer, err));
 cleanup:
     grpo_batch_free(&batch);

@@ -117,7 +117,7 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
                            (double)(t->state.step - t->started_step) /
                                (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request; continue with --resume");
-    if (end || t->state.step % 10 == 0)
+    if (end || t->state.step % options_int(t->options, "logging_steps") == 0)
         observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s",
                          (long long)t->state.step, (long long)t->steps,
                          metrics_get(&metrics, "loss"), metrics_get(&metrics, "grad_norm"),

@@ -31,7 +31,7 @@ struct options; /* values for one command */
 cohort_status options_create(struct options **out, enum option_command command, cohort_error *err);
 void options_destroy(struct options *options);
 /* origin ("--beta", "run.yaml:7") is for messages. An unknown name suggests the nearest known one; a bad value says what is accepted. For lists, a comma-separated
- * text ("\\," is a comma within an item, "" the empty list), each call replacing the list. Dashes and underscores in name are the same. */
+ * text ("\\," is a comma within an item, "" the empty list); a list that was set before gets more items. Dashes and underscores in name are the same. */
 cohort_status options_set(struct options *options, const char *name, const char *value, const char *origin,
                           cohort_error *err);
 /* A flat YAML mapping (scalars and sequences of scalars). Errors have file:line:column. Values set by options_set win, but the file's are checked all the same. Items of a
