@@ -400,7 +400,7 @@ cohort_status options_set(struct options *options, const char *name, const char 
     struct option_value parsed = {.spec = slot->spec};
     cohort_status status = options_parse(&parsed, value, origin, err);
     /* "--reward accuracy --reward format" means both. */
-    bool add = slot->spec->type == OPTION_LIST && slot->by_flag;
+    bool add = slot->spec->type == OPTION_LIST && slot->by_flag && parsed.n_items > 0;
     for (size_t i = 0; add && status == COHORT_OK && i < parsed.n_items; i++)
         status = options_add_item(slot, parsed.items[i], strlen(parsed.items[i]), origin, err);
     if (status == COHORT_OK && !add)

@@ -31,7 +31,7 @@ within()
 }
 
 # --- a constant reward: no advantage, so no gradient and no change ---
-train r --reward "$(constant 0.5)" --steps 2 --reward-weights 3
+train r --reward "$(constant 0.5)" --steps 2 --reward-weights 3 --logit-bias 256:-1000,258:-1000 # no EOS: lengths are known
 is "$(metric r reward)" "1.5 1.5" "reward: the weight times 0.5"
 is "$(metric r reward_std)" "0 0" "reward_std"
 is "$(metric r frac_reward_zero_std)" "1 1" "frac_reward_zero_std"

@@ -81,7 +81,7 @@ rm die
 garbage()
 {
     rm -rf g
-    fails 1 "$2" train g --steps 1 --reward "exec:$1" --reward-timeout 0.5
+    fails 1 "$2" train g --steps 1 --reward "" --reward "exec:$1" --reward-timeout 0.5
     absent g/final g/checkpoints/step-1
 }
 SECONDS=0
@@ -102,7 +102,7 @@ garbage 'no-such-program-here' 'not found'
 garbage 'kill -9 $$' 'signal 9|killed'
 # Nothing can be scored: no update, no NaN, and the run goes on.
 rm -rf g
-succeeds train g --steps 1 --reward 'exec:while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo null; done; fi; done'
+succeeds train g --steps 1 --reward "" --reward 'exec:while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo null; done; fi; done'
 is "$(field grad_norm <g/metrics.jsonl)" 0 "grad_norm without any reward"
 same g/final/model.safetensors m/model.safetensors
 
@@ -148,7 +148,7 @@ if [ "${step#step-}" -le 4 ]; then
 fi
 # Asked twice: at once, though the reward program is in the way.
 rm -rf g
-"${TRAIN[@]}" --out g --steps 1 --reward 'exec:echo $$ >reward.pid; exec sleep 30' >out 2>err &
+"${TRAIN[@]}" --out g --steps 1 --reward "" --reward 'exec:echo $$ >reward.pid; exec sleep 30' >out 2>err &
 pid=$!
 for i in $(seq 100); do [ -e g/config.yaml ] && break; sleep 0.05; done
 sleep 0.3

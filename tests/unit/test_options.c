@@ -155,9 +155,10 @@ static void test_set(void **state)
     set(o, "reward", "accuracy,exec:cut -d\\, -f1 \\n");
     assert_int_equal(options_list_count(o, "reward"), 2);
     assert_string_equal(options_list_item(o, "reward", 1), "exec:cut -d, -f1 \\n");
-    set(o, "reward", "format"); /* replaces */
-    assert_int_equal(options_list_count(o, "reward"), 1);
-    set(o, "reward", "");
+    set(o, "reward", "format"); /* adds */
+    assert_int_equal(options_list_count(o, "reward"), 3);
+    assert_string_equal(options_list_item(o, "reward", 2), "format");
+    set(o, "reward", ""); /* empties */
     assert_int_equal(options_list_count(o, "reward"), 0);
     set(o, "logit_bias", "0:1,151645:-2.5e1");
     set(o, "reward_weights", "1,-0.5");
@@ -174,7 +175,7 @@ static void test_set(void **state)
     refuses(o, "seed", " 4", "integer");
     refuses(o, "seed", "1e3", "integer");
     refuses(o, "seed", "99999999999999999999", "integer");
-    refuses(o, "num_generations", "1", "from 2 to 65536");
+    refuses(o, "num_generations", "1", "from 2 to 4096");
     refuses(o, "epsilon", "1.01", "from 0 to 1");
     refuses(o, "top_p", "0", "above 0, at most 1");
     static const char *const bad[] = {"nan", "inf", "0x1p-3", "1e999", "1e-999", "0,5",  "1.5 ",
