@@ -7,6 +7,9 @@
 
 #include "format/checkpoint.h"
 
+#include "base/file.h"
+#include "support/temporary_folder.h"
+
 #include <dirent.h>
 #include <jansson.h>
 #include <math.h>
@@ -15,51 +18,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/cohort-checkpoint-XXXXXX";
-
-static int group_setup(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) != NULL ? 0 : -1;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
-}
-
-/* Every test begins with an empty folder. */
-static int setup(void **state)
-{
-    (void)state;
-    return file_remove_all(folder, NULL) == COHORT_OK && mkdir(folder, 0777) == 0 ? 0 : -1;
-}
-
-static const char *in_folder(const char *name)
-{
-    static char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static void put(const char *name, const char *content)
-{
-    cohort_error err = {0};
-    assert_int_equal(file_write_atomic(in_folder(name), content, strlen(content), &err), COHORT_OK);
-}
-
-static size_t count_entries(const char *path)
-{
-    size_t n = 0;
-    DIR *dir = opendir(path);
-    assert_non_null(dir);
-    while (readdir(dir) != NULL)
-        n++;
-    closedir(dir);
-    return n - 2; /* . and .. */
-}
 
 /* ---- tensors of a test ---- */
 
