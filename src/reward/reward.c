@@ -101,7 +101,8 @@ cohort_status reward_create(struct reward **out, const char *spec,
         } else {
             status = error_set(err, COHORT_ERR_ARGUMENT,
                                "there is no reward '%.80s'; there are accuracy, regex, format and "
-                               "exec:PROGRAM",
+                               "exec:PROGRAM (commas separate rewards: write '\\,' for one within a "
+                               "program, or put it into a file)",
                                spec);
             goto cleanup;
         }
