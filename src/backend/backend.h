@@ -1,15 +1,17 @@
-/* The backend table: the coarse operations that the decoder, the rollout engine and the optimizer are written in.
- * Everything above this header is written once; a backend (CPU, later CUDA) fills the table.
+/* The backend table: the coarse operations that the decoder, the rollout engine and the optimizer
+ * are written in. Everything above this header is written once; a backend (CPU, later CUDA) fills
+ * the table.
  *
  * Conventions
- * - Every operation takes one params struct. Tensor pointers are backend memory (got from alloc); code above never
- *   dereferences them. Pointers marked (host) are ordinary memory.
- * - Shapes stand in brackets, row-major: B sequences, T tokens, C width, H query heads, K key/value heads, D head size,
- *   F feed-forward, V vocabulary, R rows. "act" is the activation type of the model: BF16 or F32.
- * - Exactness (invariant I2): what an operation writes for a row is a function of that row's inputs and the weights
- *   alone: not of the other rows, their number, the number of threads or the address. Reductions have one
- *   stated order. Backward reductions over rows work in fixed blocks of rows combined in ascending order, so they do not
- *   depend on the number of threads either.
+ * - Every operation takes one params struct. Tensor pointers are backend memory (got from alloc);
+ * code above never dereferences them. Pointers marked (host) are ordinary memory.
+ * - Shapes stand in brackets, row-major: B sequences, T tokens, C width, H query heads, K key/value
+ * heads, D head size, F feed-forward, V vocabulary, R rows. "act" is the activation type of the
+ * model: BF16 or F32.
+ * - Exactness (invariant I2): what an operation writes for a row is a function of that row's inputs
+ * and the weights alone: not of the other rows, their number, the number of threads or the address.
+ * Reductions have one stated order. Backward reductions over rows work in fixed blocks of rows
+ * combined in ascending order, so they do not depend on the number of threads either.
  * - Arguments are checked by the callers: a wrong shape here is our mistake (assert). */
 #ifndef COHORT_BACKEND_BACKEND_H
 #define COHORT_BACKEND_BACKEND_H
@@ -25,13 +27,14 @@ enum { ATTENTION_CHUNK = 64 };
 
 struct backend;
 
-/* A weight matrix [n, k] in the backend's own layout for products. Made by weight_create from a natural row-major tensor that
- * stays where it is (the optimizer updates it; weight_refresh follows) and is used by the backward products.
- * The struct is opaque above the backend. */
+/* A weight matrix [n, k] in the backend's own layout for products. Made by weight_create from a
+ * natural row-major tensor that stays where it is (the optimizer updates it; weight_refresh
+ * follows) and is used by the backward products. The struct is opaque above the backend. */
 struct weight;
 
-/* y[m, n] = x[m, k] . w[n, k]^T, or y += that. Reduction over k in one order fixed by (n, k, type, provider), never by
- * m. accumulate needs y_type F32; the sum over k is finished before y is added. */
+/* y[m, n] = x[m, k] . w[n, k]^T, or y += that. Reduction over k in one order fixed by (n, k, type,
+ * provider), never by m. accumulate needs y_type F32; the sum over k is finished before y is added.
+ */
 struct matmul_forward {
     const struct weight *w;
     int64_t m;
@@ -58,9 +61,9 @@ struct matmul_backward_weight {
     int64_t m, n, k;
     const void *dy; /* [m, n] act, rows dy_stride elements apart */
     int64_t dy_stride;
-    const void *x; /* [m, k] act */
+    const void *x;   /* [m, k] act */
     enum dtype type; /* of dy and x */
-    float *dw;     /* [n, k] */
+    float *dw;       /* [n, k] */
 };
 
 /* y[t, :] = table[token[t], :] as fp32 (the residual stream). */
@@ -92,8 +95,9 @@ struct rmsnorm_forward {
     enum dtype y_type;
 };
 
-/* With n = x * rstd (rstd recomputed from x): dx += rstd * (g*dy - n * mean(g*dy*n)), d_gain += sum over rows of dy * n. With row[]: dx row
- * row[i] is what gets the gradient of dy row i (each row at most once). */
+/* With n = x * rstd (rstd recomputed from x): dx += rstd * (g*dy - n * mean(g*dy*n)), d_gain += sum
+ * over rows of dy * n. With row[]: dx row row[i] is what gets the gradient of dy row i (each row at
+ * most once). */
 struct rmsnorm_backward {
     int64_t rows, width;
     const int32_t *row;
@@ -106,8 +110,9 @@ struct rmsnorm_backward {
     float *d_gain;   /* [C], accumulated into; NULL: not wanted */
 };
 
-/* Splits the fused projection and prepares attention: per head RMS norm of q and k (gains [D]; NULL gain: no norm), then
- * rotation of the halves (i, i + D/2) by the angle of the token's position; v is copied. k and v go to rows kv_row[t]. */
+/* Splits the fused projection and prepares attention: per head RMS norm of q and k (gains [D]; NULL
+ * gain: no norm), then rotation of the halves (i, i + D/2) by the angle of the token's position; v
+ * is copied. k and v go to rows kv_row[t]. */
 struct qkv_forward {
     int64_t tokens;
     int32_t n_heads, n_kv_heads, head_dim;
@@ -120,25 +125,28 @@ struct qkv_forward {
     enum dtype gain_type;
     float eps;
     enum dtype act;
-    void *q;    /* [T, H*D] act */
+    void *q;     /* [T, H*D] act */
     void *k, *v; /* [kv rows, K*D] act */
 };
 
 /* From the gradients after rotation to that of the fused projection. dk, dv rows are kv_row[t]. */
 struct qkv_backward {
-    struct qkv_forward forward; /* qkv, position, kv_row, tables, gains as in the forward; q, k, v unused */
-    const float *dq;            /* [T, H*D] */
+    struct qkv_forward
+        forward;     /* qkv, position, kv_row, tables, gains as in the forward; q, k, v unused */
+    const float *dq; /* [T, H*D] */
     const float *dk, *dv;       /* [kv rows, K*D] */
     void *d_qkv;                /* [T, (H+2K)*D] act */
     float *d_q_gain, *d_k_gain; /* [D], accumulated into */
 };
 
-/* The queries of one sequence in this batch: rows query_row .. query_row + n_queries of q at absolute positions
- * first_position, +1, ... . Its keys at positions 0 .. last query's position lie where its spans say. */
+/* The queries of one sequence in this batch: rows query_row .. query_row + n_queries of q at
+ * absolute positions first_position, +1, ... . Its keys at positions 0 .. last query's position lie
+ * where its spans say. */
 struct attention_seq {
     int32_t query_row, n_queries, first_position;
     int32_t span_begin, n_spans; /* into spans[]: ascending positions, from 0, without gaps */
-    int32_t tree; /* sequences of one tree share key rows (a prompt and its completions); ascending over seqs */
+    int32_t tree; /* sequences of one tree share key rows (a prompt and its completions); ascending
+                     over seqs */
 };
 
 /* Keys at positions position .. position + length lie in rows row .. row + length of k and v. */
@@ -146,25 +154,25 @@ struct attention_span {
     int32_t position, row, length;
 };
 
-/* Causal attention, one softmax per (query, head), in chunks of ATTENTION_CHUNK absolute positions ascending with the online
- * recurrence m' = max(m, max s), l = l * exp(m - m') + sum exp(s - m'), o likewise; o / l at the end. The score of
- * a key is a dot product of fixed order over D, computed from q and k as stored (act). Query head h uses kv head
- * h / (H / K). */
+/* Causal attention, one softmax per (query, head), in chunks of ATTENTION_CHUNK absolute positions
+ * ascending with the online recurrence m' = max(m, max s), l = l * exp(m - m') + sum exp(s - m'), o
+ * likewise; o / l at the end. The score of a key is a dot product of fixed order over D, computed
+ * from q and k as stored (act). Query head h uses kv head h / (H / K). */
 struct attention_forward {
     int32_t n_heads, n_kv_heads, head_dim;
     float scale;
     enum dtype act;
     int32_t n_seqs, n_spans;
-    const struct attention_seq *seqs; /* (host) */
+    const struct attention_seq *seqs;   /* (host) */
     const struct attention_span *spans; /* (host) */
-    const void *q;     /* [T, H*D] act */
-    const void *k, *v; /* [kv rows, K*D] act */
-    void *out;         /* [T, H*D] act */
-    float *lse;        /* [T, H] log-sum-exp of the scaled scores, or NULL */
+    const void *q;                      /* [T, H*D] act */
+    const void *k, *v;                  /* [kv rows, K*D] act */
+    void *out;                          /* [T, H*D] act */
+    float *lse;                         /* [T, H] log-sum-exp of the scaled scores, or NULL */
 };
 
-/* Gradient of the above by recomputation from lse. One worker owns a (tree, kv head), so dk and dv have one order of
- * summation: sequences ascending, queries ascending, heads ascending. */
+/* Gradient of the above by recomputation from lse. One worker owns a (tree, kv head), so dk and dv
+ * have one order of summation: sequences ascending, queries ascending, heads ascending. */
 struct attention_backward {
     struct attention_forward forward; /* out and lse as the forward left them */
     const void *d_out;                /* [T, H*D] act */
@@ -197,13 +205,14 @@ struct convert {
     enum dtype y_type;
 };
 
-/* Statistics of rows of logits z = logits * (1 / temperature): lse = log sum exp z in a fixed order over the vocabulary, log-prob
- * of target = z[target] - lse, entropy = lse - sum softmax(z) z. The same function that sample uses for its log-prob. */
+/* Statistics of rows of logits z = logits * (1 / temperature): lse = log sum exp z in a fixed order
+ * over the vocabulary, log-prob of target = z[target] - lse, entropy = lse - sum softmax(z) z. The
+ * same function that sample uses for its log-prob. */
 struct head_stats {
     int64_t rows, vocab;
-    const float *logits; /* [R, V] */
-    float temperature;   /* > 0 */
-    const int32_t *target; /* [R] */
+    const float *logits;         /* [R, V] */
+    float temperature;           /* > 0 */
+    const int32_t *target;       /* [R] */
     float *logp, *lse, *entropy; /* [R]; entropy may be NULL */
 };
 
@@ -213,28 +222,30 @@ struct head_gradient {
     int64_t rows, vocab;
     const float *logits; /* [R, V] */
     float temperature;
-    const int32_t *target;                 /* [R] */
-    const float *lse, *entropy;            /* [R] as head_stats gave them */
-    const float *d_logp, *d_entropy;       /* [R]; d_entropy and entropy may be NULL */
-    void *d_logits;                        /* [R, V] act; may not alias logits */
+    const int32_t *target;           /* [R] */
+    const float *lse, *entropy;      /* [R] as head_stats gave them */
+    const float *d_logp, *d_entropy; /* [R]; d_entropy and entropy may be NULL */
+    void *d_logits;                  /* [R, V] act; may not alias logits */
     enum dtype act;
 };
 
-/* How one request samples. Semantics and order are MLX-LM's (sample_utils.py): logit bias, repetition, presence and
- * frequency penalty on raw logits; then on temperature-1 log-probs top-p, min-p, XTC, top-k; then temperature; then
- * one draw. temperature 0 takes the arg max of the penalised logits and ignores the filters. */
+/* How one request samples. Semantics and order are MLX-LM's (sample_utils.py): logit bias,
+ * repetition, presence and frequency penalty on raw logits; then on temperature-1 log-probs top-p,
+ * min-p, XTC, top-k; then temperature; then one draw. temperature 0 takes the arg max of the
+ * penalised logits and ignores the filters. */
 struct sampling_params {
     float temperature;
-    int32_t top_k;            /* 0: off */
-    float top_p;              /* 0 or >= 1: off */
-    float min_p;              /* 0: off */
+    int32_t top_k;              /* 0: off */
+    float top_p;                /* 0 or >= 1: off */
+    float min_p;                /* 0: off */
     int32_t min_tokens_to_keep; /* of min_p; at least 1 */
     float xtc_probability, xtc_threshold;
     const int32_t *xtc_special; /* (host) ids XTC never removes */
     int32_t n_xtc_special;
     float repetition_penalty; /* 0 or 1: off */
     float presence_penalty, frequency_penalty;
-    int32_t repetition_context, presence_context, frequency_context; /* last so many ids of prompt + output; default 20 */
+    int32_t repetition_context, presence_context,
+        frequency_context;  /* last so many ids of prompt + output; default 20 */
     const int32_t *bias_id; /* (host) */
     const float *bias;
     int32_t n_bias;
@@ -248,19 +259,22 @@ struct sample_row {
     int32_t logits_row; /* row of logits: rows may be shared (the first token of a group) */
     uint64_t seed, stream, position;
     int32_t token; /* out: the choice */
-    float logp;    /* out: its log-prob at the sampling temperature (1 if that is 0), unfiltered, unpenalised */
+    float logp;    /* out: its log-prob at the sampling temperature (1 if that is 0), unfiltered,
+                      unpenalised */
 };
 
 struct sample {
     int64_t vocab;
-    int64_t n_choosable; /* ids >= this are never chosen (rows of the head without a token); they stay in the log-prob */
+    int64_t n_choosable; /* ids >= this are never chosen (rows of the head without a token); they
+                            stay in the log-prob */
     const float *logits; /* [R, V], not modified */
     struct sample_row *rows; /* (host) */
     int32_t n_rows;
 };
 
-/* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count elements. With
- * type BF16, weight holds the high half and low the signed low 16 bits of an fp32 master: master bits = (weight << 16) + (int16)low. */
+/* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count
+ * elements. With type BF16, weight holds the high half and low the signed low 16 bits of an fp32
+ * master: master bits = (weight << 16) + (int16)low. */
 struct adamw {
     int64_t count;
     void *weight; /* type */
@@ -276,23 +290,25 @@ struct adamw {
 struct backend_ops {
     const char *name;
     /* Memory, zeroed, 64-byte aligned. what is for the message. */
-    cohort_status (*alloc)(struct backend *, void *out, size_t bytes, const char *what, cohort_error *);
+    cohort_status (*alloc)(struct backend *, void *out, size_t bytes, const char *what,
+                           cohort_error *);
     void (*free)(struct backend *, void *memory);
     void (*upload)(struct backend *, void *to, const void *from_host, size_t bytes);
     void (*download)(struct backend *, void *to_host, const void *from, size_t bytes);
     void (*zero)(struct backend *, void *memory, size_t bytes);
     void (*copy)(struct backend *, void *to, const void *from, size_t bytes);
 
-    /* natural: [n, k] of type in backend memory, kept by reference. Allocates the packed copy (weight_bytes tells
-     * its size before). Free with weight_destroy (NULL allowed). */
+    /* natural: [n, k] of type in backend memory, kept by reference. Allocates the packed copy
+     * (weight_bytes tells its size before). Free with weight_destroy (NULL allowed). */
     size_t (*weight_bytes)(struct backend *, int64_t n, int64_t k, enum dtype type);
-    cohort_status (*weight_create)(struct backend *, struct weight **out, const void *natural, int64_t n,
-                                   int64_t k, enum dtype type, cohort_error *);
+    cohort_status (*weight_create)(struct backend *, struct weight **out, const void *natural,
+                                   int64_t n, int64_t k, enum dtype type, cohort_error *);
     void (*weight_refresh)(struct backend *, struct weight *);
     void (*weight_destroy)(struct backend *, struct weight *);
 
-    /* Operations return nothing: what went wrong in one (scratch that could not be had; later, a device) is kept, and is what this returns from
-     * then on. Called before results are believed: after a micro-batch, after a step of the engine. */
+    /* Operations return nothing: what went wrong in one (scratch that could not be had; later, a
+     * device) is kept, and is what this returns from then on. Called before results are believed:
+     * after a micro-batch, after a step of the engine. */
     cohort_status (*check)(struct backend *, cohort_error *);
 
     void (*matmul_forward)(struct backend *, const struct matmul_forward *);
@@ -321,17 +337,20 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     int threads;
-    /* Work that one thread does in less is not shared out: a fork and join costs microseconds, and far more where other processes use the
-     * cores. No result depends on it. Tests set it to 0, so that small shapes are shared out too. */
+    /* Work that one thread does in less is not shared out: a fork and join costs microseconds, and
+     * far more where other processes use the cores. No result depends on it. Tests set it to 0, so
+     * that small shapes are shared out too. */
     double alone_ns;
-    /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16", "avx512", "avx2", "portable"). */
+    /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16",
+     * "avx512", "avx2", "portable"). */
     const char *provider_bf16, *provider_f32;
     void *state; /* the backend's own */
 };
 
-/* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which must be available. threads >= 1 (0: all
- * cores this process may use). */
-cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads, cohort_error *err);
+/* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which
+ * must be available. threads >= 1 (0: all cores this process may use). */
+cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads,
+                                 cohort_error *err);
 void backend_destroy(struct backend *backend);
 
 #endif

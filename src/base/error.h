@@ -19,7 +19,8 @@ cohort_status error_set(cohort_error *err, cohort_status status, const char *for
     PRINTF_LIKE(3, 4);
 
 /* Prefixes the message of err with "context: ". Returns err's status (or COHORT_ERR_INTERNAL if err
- * is NULL, which callers that need the status must not rely on: pass the status through instead). */
+ * is NULL, which callers that need the status must not rely on: pass the status through instead).
+ */
 void error_context(cohort_error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Forwards a failing status to the caller. */

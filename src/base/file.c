@@ -13,7 +13,8 @@ static cohort_status io_error(cohort_error *err, const char *path, const char *d
 {
     int code = errno;
     const char *advice = code == ENOSPC ? "; free some space and try again" : "";
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), advice);
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code),
+                     advice);
 }
 
 /* Opens a regular file for reading and tells its size. */
@@ -64,8 +65,8 @@ cohort_status file_read(const char *path, size_t limit, struct text *out, cohort
             break;
         total += (size_t)n;
         if (limit != 0 && total > limit) {
-            status = error_set(err, COHORT_ERR_FORMAT, "%s: larger than the limit of %zu bytes", path,
-                               limit);
+            status = error_set(err, COHORT_ERR_FORMAT, "%s: larger than the limit of %zu bytes",
+                               path, limit);
             goto cleanup;
         }
         TRY_GOTO(text_append(out, chunk, (size_t)n, err));
@@ -142,7 +143,8 @@ static cohort_status sync_parent(const char *path, cohort_error *err)
     return status;
 }
 
-cohort_status file_write_atomic(const char *path, const void *bytes, size_t length, cohort_error *err)
+cohort_status file_write_atomic(const char *path, const void *bytes, size_t length,
+                                cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct text temporary = {0};

@@ -15,9 +15,10 @@ struct file_map {
 cohort_status file_map_open(struct file_map *map, const char *path, cohort_error *err);
 void file_map_close(struct file_map *map);
 
-/* Writes path by way of a temporary file beside it, fsync and rename: a reader sees the old file or the new
- * one whole. On failure the temporary file is removed. */
-cohort_status file_write_atomic(const char *path, const void *bytes, size_t length, cohort_error *err);
+/* Writes path by way of a temporary file beside it, fsync and rename: a reader sees the old file or
+ * the new one whole. On failure the temporary file is removed. */
+cohort_status file_write_atomic(const char *path, const void *bytes, size_t length,
+                                cohort_error *err);
 
 /* Creates path and its missing parents. */
 cohort_status file_make_dirs(const char *path, cohort_error *err);

@@ -54,10 +54,7 @@ cohort_status mem_strdup(char **out, const char *text, size_t length, cohort_err
     return COHORT_OK;
 }
 
-void mem_free(void *block)
-{
-    free(block);
-}
+void mem_free(void *block) { free(block); }
 
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err)
 {
@@ -84,7 +81,8 @@ cohort_status text_printf(struct text *text, cohort_error *err, const char *form
     if (n < 0)
         status = error_set(err, COHORT_ERR_INTERNAL, "cannot format text");
     else
-        status = mem_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1, "text", err);
+        status =
+            mem_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1, "text", err);
     if (status == COHORT_OK) {
         vsnprintf(text->data + text->length, (size_t)n + 1, format, again);
         text->length += (size_t)n;

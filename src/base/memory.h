@@ -1,4 +1,5 @@
-/* Host memory for bookkeeping (names, tables, small buffers). Tensor memory belongs to a backend. */
+/* Host memory for bookkeeping (names, tables, small buffers). Tensor memory belongs to a backend.
+ */
 #ifndef COHORT_BASE_MEMORY_H
 #define COHORT_BASE_MEMORY_H
 
@@ -6,12 +7,13 @@
 
 #include <stddef.h>
 
-/* *out = zeroed count*size bytes, 64-byte aligned; free with mem_free. count*size is checked for overflow; a zero
- * product gives a valid one-byte block. On failure *out is NULL and err names what was wanted. */
+/* *out = zeroed count*size bytes, 64-byte aligned; free with mem_free. count*size is checked for
+ * overflow; a zero product gives a valid one-byte block. On failure *out is NULL and err names what
+ * was wanted. */
 cohort_status mem_alloc(void *out, size_t count, size_t size, const char *what, cohort_error *err);
 
-/* Grows *array (of elements of size bytes, mem_alloc'ed or NULL) to hold at least wanted elements, doubling; keeps
- * content, zeroes the new part. *capacity is updated only after success. */
+/* Grows *array (of elements of size bytes, mem_alloc'ed or NULL) to hold at least wanted elements,
+ * doubling; keeps content, zeroes the new part. *capacity is updated only after success. */
 cohort_status mem_grow(void *array, size_t *capacity, size_t wanted, size_t size, const char *what,
                        cohort_error *err);
 

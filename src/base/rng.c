@@ -12,7 +12,8 @@ static void philox_round(uint32_t c[4], const uint32_t k[2])
     c[2] = n2;
 }
 
-struct rng_block rng_philox(uint64_t seed, enum rng_purpose purpose, uint64_t stream, uint64_t counter)
+struct rng_block rng_philox(uint64_t seed, enum rng_purpose purpose, uint64_t stream,
+                            uint64_t counter)
 {
     uint32_t k[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32) ^ ((uint32_t)purpose << 24),
@@ -35,10 +36,7 @@ uint64_t rng_stream(uint64_t a, uint64_t b)
     return z ^ (z >> 31);
 }
 
-float rng_uniform(uint32_t word)
-{
-    return (float)(word >> 8) * 0x1p-24f;
-}
+float rng_uniform(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
 
 double rng_uniform_double(uint32_t high, uint32_t low)
 {

@@ -1,6 +1,3 @@
 #include "cohort.h"
 
-const char *cohort_version(void)
-{
-    return COHORT_VERSION;
-}
+const char *cohort_version(void) { return COHORT_VERSION; }

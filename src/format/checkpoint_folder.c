@@ -107,7 +107,8 @@ static cohort_status clean_leftovers(const char *target, const char *parent, con
     return status;
 }
 
-/* The length of NAME if entry is .NAME.tmp-PID or .NAME.old-PID of a process that has ended, else 0. */
+/* The length of NAME if entry is .NAME.tmp-PID or .NAME.old-PID of a process that has ended, else
+ * 0. */
 static size_t leftover_name(const char *entry)
 {
     const char *end = strrchr(entry, '.');

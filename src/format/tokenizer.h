@@ -1,6 +1,7 @@
-/* Byte-level BPE tokenizers of the Qwen2/Qwen3 shape, read from tokenizer.json as it stands: normaliser (none or NFC), the file's own
- * split regex (PCRE2, UTF and UCP), byte-level BPE with the file's merges, added tokens matched first. Immutable after loading: any
- * number of threads may encode with one. */
+/* Byte-level BPE tokenizers of the Qwen2/Qwen3 shape, read from tokenizer.json as it stands:
+ * normaliser (none or NFC), the file's own split regex (PCRE2, UTF and UCP), byte-level BPE with
+ * the file's merges, added tokens matched first. Immutable after loading: any number of threads may
+ * encode with one. */
 #ifndef COHORT_FORMAT_TOKENIZER_H
 #define COHORT_FORMAT_TOKENIZER_H
 
@@ -14,28 +15,30 @@ struct token_list {
 };
 void token_list_free(struct token_list *list);
 
-/* Reads DIR/tokenizer.json (and chat_template from DIR/chat_template.jinja or DIR/tokenizer_config.json). A part of it that changes ids and is not
- * supported (another model type, normaliser, pre-tokenizer, byte_fallback, ...) is refused by name. */
+/* Reads DIR/tokenizer.json (and chat_template from DIR/chat_template.jinja or
+ * DIR/tokenizer_config.json). A part of it that changes ids and is not supported (another model
+ * type, normaliser, pre-tokenizer, byte_fallback, ...) is refused by name. */
 cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_error *err);
 void tokenizer_destroy(struct tokenizer *tokenizer);
 
-/* Appends the ids of text (must be valid UTF-8: the message says at which byte it is not). With parse_added, added tokens in the text become their ids;
- * without, they are encoded as plain text. */
-cohort_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
-                               struct token_list *out, cohort_error *err);
-/* Appends the text of ids. Bytes that are not UTF-8 become U+FFFD as Hugging Face's decode does. skip_special leaves out added
- * tokens marked special. Ids without a token are skipped. */
-cohort_status tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
-                               struct text *out, cohort_error *err);
+/* Appends the ids of text (must be valid UTF-8: the message says at which byte it is not). With
+ * parse_added, added tokens in the text become their ids; without, they are encoded as plain text.
+ */
+cohort_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
+                               bool parse_added, struct token_list *out, cohort_error *err);
+/* Appends the text of ids. Bytes that are not UTF-8 become U+FFFD as Hugging Face's decode does.
+ * skip_special leaves out added tokens marked special. Ids without a token are skipped. */
+cohort_status tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count,
+                               bool skip_special, struct text *out, cohort_error *err);
 
-/* Streaming decode: emits only whole characters; what is held back comes with later ids or at the end. Zero-initialise. The concatenation of
- * what is emitted equals tokenizer_decode of all ids. */
+/* Streaming decode: emits only whole characters; what is held back comes with later ids or at the
+ * end. Zero-initialise. The concatenation of what is emitted equals tokenizer_decode of all ids. */
 struct token_stream {
     unsigned char held[8];
     size_t n_held;
 };
-cohort_status token_stream_push(struct token_stream *stream, const struct tokenizer *tokenizer, int32_t id,
-                                bool skip_special, struct text *out, cohort_error *err);
+cohort_status token_stream_push(struct token_stream *stream, const struct tokenizer *tokenizer,
+                                int32_t id, bool skip_special, struct text *out, cohort_error *err);
 cohort_status token_stream_finish(struct token_stream *stream, struct text *out, cohort_error *err);
 
 /* Highest id + 1 (base and added). */
@@ -48,9 +51,11 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 /* The chat template text of the folder, or NULL. */
 const char *tokenizer_chat_template(const struct tokenizer *tokenizer);
 
-/* Writes a byte-level tokenizer as an ordinary tokenizer.json + tokenizer_config.json that Hugging Face loads: 256 byte tokens (ids 0..255 = the byte), then
- * <|endoftext|> 256, <|im_start|> 257, <|im_end|> 258, <think> 259, </think> 260, NFC, Qwen's split regex, no merges, and the Qwen3
- * chat template. 264 rows (multiple of 8) suit as vocabulary size. */
+/* Writes a byte-level tokenizer as an ordinary tokenizer.json + tokenizer_config.json that Hugging
+ * Face loads: 256 byte tokens (ids 0..255 = the byte), then
+ * <|endoftext|> 256, <|im_start|> 257, <|im_end|> 258, <think> 259, </think> 260, NFC, Qwen's split
+ * regex, no merges, and the Qwen3 chat template. 264 rows (multiple of 8) suit as vocabulary size.
+ */
 enum { TOKENIZER_BYTES_VOCAB = 264 };
 cohort_status tokenizer_write_bytes(const char *dir, cohort_error *err);
 

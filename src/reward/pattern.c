@@ -82,11 +82,11 @@ static cohort_status pattern_score(void *opaque, const char *name, const struct 
             const json_t *column = json_object_get(rows[i].data, "pattern");
             if (!json_is_string(column) ||
                 strlen(json_string_value(column)) != json_string_length(column))
-                return error_set(
-                    err, COHORT_ERR_ARGUMENT,
-                    "reward '%s': prompt %lld has no text (without NULs) in its column 'pattern'; add "
-                    "one, or give --reward-pattern",
-                    name, (long long)rows[i].prompt_index);
+                return error_set(err, COHORT_ERR_ARGUMENT,
+                                 "reward '%s': prompt %lld has no text (without NULs) in its "
+                                 "column 'pattern'; add "
+                                 "one, or give --reward-pattern",
+                                 name, (long long)rows[i].prompt_index);
             status = compile(state, json_string_value(column), err);
         }
         if (status == COHORT_OK)

@@ -99,11 +99,12 @@ cohort_status reward_create(struct reward **out, const char *spec,
             TRY_GOTO(reward_pattern_create(&reward->state, format ? NULL : options->pattern, format,
                                            err));
         } else {
-            status = error_set(err, COHORT_ERR_ARGUMENT,
-                               "there is no reward '%.80s'; there are accuracy, regex, format and "
-                               "exec:PROGRAM (commas separate rewards: write '\\,' for one within a "
-                               "program, or put it into a file)",
-                               spec);
+            status =
+                error_set(err, COHORT_ERR_ARGUMENT,
+                          "there is no reward '%.80s'; there are accuracy, regex, format and "
+                          "exec:PROGRAM (commas separate rewards: write '\\,' for one within a "
+                          "program, or put it into a file)",
+                          spec);
             goto cleanup;
         }
     }

@@ -20,7 +20,8 @@ static cohort_status add_row(struct dataset *dataset, const char *line, size_t l
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s:%lld:%zu: a NUL byte; expected UTF-8 text, one JSON object a line",
                          dataset->path, (long long)number, (size_t)(nul - line) + 1);
-    /* Written \u0000 it may stand in a text: generate prints what a model says, and that is read again. */
+    /* Written \u0000 it may stand in a text: generate prints what a model says, and that is read
+     * again. */
     json_t *json = json_loadb(line, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &at);
     if (json == NULL) {
         int column = at.column > 0 ? at.column : 1;

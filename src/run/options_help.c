@@ -32,20 +32,26 @@ static const char *const usages[] = {
     "[--kind NAME]",
 };
 static const char *const results[] = {
-    "Prints the text of --prompt's completion as it comes; of --batch, and with --format jsonl, a JSON "
+    "Prints the text of --prompt's completion as it comes; of --batch, and with --format jsonl, a "
+    "JSON "
     "line for each completion: index, completion_index, prompt, completion, prompt_tokens, tokens, "
     "logprobs, finish_reason (eos, stop, length or cancelled).",
     "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with "
     "logprobs. Needs no tokenizer files.",
     "Prints an id and its text a line; of --batch, and with --format jsonl, {\"tokens\": [...]}.",
-    "Prints what computes here, what the model is, and with --memory what a run of grpo would take.",
+    "Prints what computes here, what the model is, and with --memory what a run of grpo would "
+    "take.",
     "Writes config.json, model.safetensors and the tokenizer's files.",
-    "The loss is on the completion (of messages: the last one). Writes checkpoints, metrics.jsonl and "
-    "final/ into the run folder. Ctrl-C saves a checkpoint; the same command with --resume goes on.",
-    "Writes checkpoints, metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; the "
+    "The loss is on the completion (of messages: the last one). Writes checkpoints, metrics.jsonl "
+    "and "
+    "final/ into the run folder. Ctrl-C saves a checkpoint; the same command with --resume goes "
+    "on.",
+    "Writes checkpoints, metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; "
+    "the "
     "same command with --resume goes on.",
     "Prints the metrics; with --format jsonl every completion with its rewards, then the metrics.",
-    "Prints a JSON line a row: index, rewards by name (null: unscorable) and reward, their weighted "
+    "Prints a JSON line a row: index, rewards by name (null: unscorable) and reward, their "
+    "weighted "
     "sum.",
     "Prints each measurement beside the limit of this machine.",
 };
@@ -136,7 +142,8 @@ static cohort_status append_option(const struct option_spec *spec, struct text *
 {
     struct text flag = {0}, words = {0};
     cohort_status status = COHORT_OK;
-    bool on = spec->type == OPTION_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
+    bool on =
+        spec->type == OPTION_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
     TRY_GOTO(text_printf(&flag, err, "  --%s", on ? "no-" : ""));
     TRY_GOTO(append_dashed(spec->name, &flag, err));
     TRY_GOTO(text_printf(&flag, err, "%s", placeholder(spec)));

@@ -15,10 +15,11 @@
 #define FOR_YAML   (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
 
 #define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
-/* Counts of tokens and rows: beyond any machine, and sums and products of two of them stay in 64 bits, of one and a context in 32. */
+/* Counts of tokens and rows: beyond any machine, and sums and products of two of them stay in 64
+ * bits, of one and a context in 32. */
 #define COUNT 268435456
-#define BIG  DBL_MAX
-#define TINY DBL_MIN /* more than zero */
+#define BIG   DBL_MAX
+#define TINY  DBL_MIN /* more than zero */
 
 #define SWITCH(name, fallback, commands, group, help)                                              \
     {                                                                                              \

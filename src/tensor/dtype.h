@@ -8,10 +8,7 @@
 
 enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16 };
 
-static inline size_t dtype_bytes(enum dtype type)
-{
-    return type == DTYPE_F32 ? 4 : 2;
-}
+static inline size_t dtype_bytes(enum dtype type) { return type == DTYPE_F32 ? 4 : 2; }
 
 static inline const char *dtype_name(enum dtype type)
 {
@@ -32,10 +29,7 @@ static inline uint32_t f32_bits(float value)
     return bits;
 }
 
-static inline float f32_from_bf16(uint16_t half)
-{
-    return f32_from_bits((uint32_t)half << 16);
-}
+static inline float f32_from_bf16(uint16_t half) { return f32_from_bits((uint32_t)half << 16); }
 
 /* Round to nearest even; NaN stays NaN. */
 static inline uint16_t bf16_from_f32(float value)

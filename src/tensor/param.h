@@ -1,6 +1,7 @@
-/* The parameter table: one row per tensor of a checkpoint, in the order they lie in the parameter buffer. Weight, gradient,
- * optimizer moments and the low halves of the split master all use the same element offsets. Tensors that one product reads
- * together (q, k, v; gate, up) lie next to each other without a gap. */
+/* The parameter table: one row per tensor of a checkpoint, in the order they lie in the parameter
+ * buffer. Weight, gradient, optimizer moments and the low halves of the split master all use the
+ * same element offsets. Tensors that one product reads together (q, k, v; gate, up) lie next to
+ * each other without a gap. */
 #ifndef COHORT_TENSOR_PARAM_H
 #define COHORT_TENSOR_PARAM_H
 
@@ -8,12 +9,12 @@
 #include "tensor/dtype.h"
 
 struct param {
-    char name[96];   /* Hugging Face name, for example model.layers.0.self_attn.q_proj.weight */
-    int32_t rank;    /* 1 or 2 */
+    char name[96]; /* Hugging Face name, for example model.layers.0.self_attn.q_proj.weight */
+    int32_t rank;  /* 1 or 2 */
     int64_t shape[2];
-    int64_t count;   /* elements */
-    int64_t offset;  /* first element, in elements from the start of the buffer */
-    bool decay;      /* weight decay applies (matrices yes, norm gains no) */
+    int64_t count;  /* elements */
+    int64_t offset; /* first element, in elements from the start of the buffer */
+    bool decay;     /* weight decay applies (matrices yes, norm gains no) */
 };
 
 struct param_table {

@@ -82,11 +82,27 @@ static const struct way ways[] = {
      .max_sequences = 3,
      .prefill_tokens = 100,
      .scarce = true},
-    {.name = "prompt not shared", .threads = 2, .max_sequences = 64, .prefill_tokens = 512, .unshared = true},
+    {.name = "prompt not shared",
+     .threads = 2,
+     .max_sequences = 64,
+     .prefill_tokens = 512,
+     .unshared = true},
     {.name = "two threads", .threads = 2, .max_sequences = 512, .prefill_tokens = 16384},
-    {.name = "chunks of 1", .threads = 1, .max_sequences = 64, .prefill_tokens = 64, .prefill_chunk = 1},
-    {.name = "chunks of 7", .threads = 2, .max_sequences = 64, .prefill_tokens = 40, .prefill_chunk = 7},
-    {.name = "chunks of 64", .threads = 1, .max_sequences = 64, .prefill_tokens = 128, .prefill_chunk = 64},
+    {.name = "chunks of 1",
+     .threads = 1,
+     .max_sequences = 64,
+     .prefill_tokens = 64,
+     .prefill_chunk = 1},
+    {.name = "chunks of 7",
+     .threads = 2,
+     .max_sequences = 64,
+     .prefill_tokens = 40,
+     .prefill_chunk = 7},
+    {.name = "chunks of 64",
+     .threads = 1,
+     .max_sequences = 64,
+     .prefill_tokens = 128,
+     .prefill_chunk = 64},
     {.name = "one prompt token a step",
      .threads = 1,
      .max_sequences = 16,
@@ -106,7 +122,8 @@ static uint32_t draw(uint64_t stream, uint64_t counter, uint32_t below)
     return rng_philox(20240607, RNG_TEST, stream, counter).word[0] % below;
 }
 
-/* ---- The requests ------------------------------------------------------------------------------ */
+/* ---- The requests ------------------------------------------------------------------------------
+ */
 
 static const int32_t bias_id[] = {3, 40};
 static const float bias[] = {2.0f, -INFINITY};
@@ -115,35 +132,25 @@ static struct sampling_params sampling_of(uint32_t kind)
 {
     struct sampling_params s = {.temperature = 1.0f, .min_tokens_to_keep = 1};
     switch (kind) {
-    case 0:
-        break;
-    case 1:
-        s.temperature = 0.7f;
-        break;
-    case 2:
-        s.temperature = 0.0f;
-        break;
-    case 3:
-        s.top_k = 20;
-        break;
-    case 4:
-        s.temperature = 0.7f, s.top_p = 0.8f;
-        break;
-    case 5:
-        s.min_p = 0.05f, s.repetition_penalty = 1.3f, s.repetition_context = 20;
-        break;
+    case 0: break;
+    case 1: s.temperature = 0.7f; break;
+    case 2: s.temperature = 0.0f; break;
+    case 3: s.top_k = 20; break;
+    case 4: s.temperature = 0.7f, s.top_p = 0.8f; break;
+    case 5: s.min_p = 0.05f, s.repetition_penalty = 1.3f, s.repetition_context = 20; break;
     case 6:
-        s.temperature = 0.7f, s.xtc_probability = 0.5f, s.xtc_threshold = 0.1f, s.presence_penalty = 0.4f,
-        s.presence_context = 20;
+        s.temperature = 0.7f, s.xtc_probability = 0.5f, s.xtc_threshold = 0.1f,
+        s.presence_penalty = 0.4f, s.presence_context = 20;
         break;
     default:
-        s.temperature = 0.0f, s.frequency_penalty = 0.3f, s.frequency_context = 20, s.bias_id = bias_id, s.bias = bias,
-        s.n_bias = 2;
+        s.temperature = 0.0f, s.frequency_penalty = 0.3f, s.frequency_context = 20,
+        s.bias_id = bias_id, s.bias = bias, s.n_bias = 2;
     }
     return s;
 }
 
-static void want(struct wanted *w, uint64_t stream, int32_t vocab, int32_t n_prompt, int32_t n, int32_t max_tokens)
+static void want(struct wanted *w, uint64_t stream, int32_t vocab, int32_t n_prompt, int32_t n,
+                 int32_t max_tokens)
 {
     for (int32_t i = 0; i < n_prompt; i++)
         w->prompt[i] = (int32_t)draw(stream, 1000 + (uint64_t)i, (uint32_t)vocab);
@@ -175,10 +182,12 @@ static void choose_requests(struct world *w, int32_t n_requests, int32_t vocab)
         w->n_completions += w->requests[i].ask.n;
     }
     for (int32_t i = 0; i < N_NOISE; i++)
-        want(&w->noise[i], 5000 + (uint64_t)i, vocab, 1 + (int32_t)draw(5000 + (uint64_t)i, 0, MAX_PROMPT), 2, MAX_TOKENS);
+        want(&w->noise[i], 5000 + (uint64_t)i, vocab,
+             1 + (int32_t)draw(5000 + (uint64_t)i, 0, MAX_PROMPT), 2, MAX_TOKENS);
 }
 
-/* ---- Running them ------------------------------------------------------------------------------ */
+/* ---- Running them ------------------------------------------------------------------------------
+ */
 
 struct machine {
     struct engine *engine;
@@ -209,7 +218,8 @@ struct submitted {
     int32_t first_index;
 };
 
-static int32_t submit(struct machine *m, const struct wanted *w, bool unshared, int32_t at, struct submitted *to)
+static int32_t submit(struct machine *m, const struct wanted *w, bool unshared, int32_t at,
+                      struct submitted *to)
 {
     if (!unshared) {
         *to = (struct submitted){.at = at};
@@ -226,7 +236,8 @@ static int32_t submit(struct machine *m, const struct wanted *w, bool unshared, 
     return w->ask.n;
 }
 
-static void drain(struct machine *m, const struct submitted *list, int32_t n, struct completion *result)
+static void drain(struct machine *m, const struct submitted *list, int32_t n,
+                  struct completion *result)
 {
     bool busy = true;
     for (int64_t step = 0; busy; step++) {
@@ -254,11 +265,12 @@ static void drain(struct machine *m, const struct submitted *list, int32_t n, st
 
 static void run_way(struct world *w, const struct way *way, struct completion *result)
 {
-    struct engine_config config = {.max_sequences = way->max_sequences,
-                                   .prefill_tokens = way->prefill_tokens,
-                                   .prefill_chunk = way->prefill_chunk,
-                                   .max_context = MAX_CONTEXT,
-                                   .n_pages = way->scarce ? engine_pages(MAX_PROMPT, MAX_TOKENS, 1) + 2 : 0};
+    struct engine_config config = {
+        .max_sequences = way->max_sequences,
+        .prefill_tokens = way->prefill_tokens,
+        .prefill_chunk = way->prefill_chunk,
+        .max_context = MAX_CONTEXT,
+        .n_pages = way->scarce ? engine_pages(MAX_PROMPT, MAX_TOKENS, 1) + 2 : 0};
     struct submitted list[MAX_COMPLETIONS + N_NOISE];
     struct machine m;
     int32_t n = 0, count = way->alone ? N_ALONE : w->n_requests;
@@ -300,13 +312,15 @@ static struct completion *new_result(void)
     return result;
 }
 
-/* ---- Comparing --------------------------------------------------------------------------------- */
+/* ---- Comparing ---------------------------------------------------------------------------------
+ */
 
-static void differ(struct world *w, const char *way, int32_t request, int32_t index, const char *what, int32_t token)
+static void differ(struct world *w, const char *way, int32_t request, int32_t index,
+                   const char *what, int32_t token)
 {
     if (w->differences++ < 5)
-        print_message("%s, %s: request %d completion %d differs in %s at token %d\n", w->what, way, (int)request, (int)index, what,
-                      (int)token);
+        print_message("%s, %s: request %d completion %d differs in %s at token %d\n", w->what, way,
+                      (int)request, (int)index, what, (int)token);
 }
 
 static uint32_t bits(float x)
@@ -316,24 +330,31 @@ static uint32_t bits(float x)
     return u;
 }
 
-static void compare(struct world *w, const struct way *way, const struct completion *expected, const struct completion *got)
+static void compare(struct world *w, const struct way *way, const struct completion *expected,
+                    const struct completion *got)
 {
     for (int32_t r = 0; r < (way->alone ? N_ALONE : w->n_requests); r++)
         for (int32_t i = 0; i < w->requests[r].ask.n; i++) {
-            const struct completion *a = &expected[w->requests[r].first + i], *b = &got[w->requests[r].first + i];
+            const struct completion *a = &expected[w->requests[r].first + i],
+                                    *b = &got[w->requests[r].first + i];
             assert_non_null(b->tokens);
             int32_t t = 0;
-            while (t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] && bits(a->logp[t]) == bits(b->logp[t]))
+            while (t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] &&
+                   bits(a->logp[t]) == bits(b->logp[t]))
                 t++;
             if (t < a->n_tokens || t < b->n_tokens)
                 differ(w, way->name, r, i,
-                       t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] ? "log-prob" : "token", t);
+                       t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t]
+                           ? "log-prob"
+                           : "token",
+                       t);
             else if (a->finish_reason != b->finish_reason)
                 differ(w, way->name, r, i, "finish reason", t);
         }
 }
 
-/* The baseline must be worth comparing: lengths differ, some end by EOS, and the model has an opinion. */
+/* The baseline must be worth comparing: lengths differ, some end by EOS, and the model has an
+ * opinion. */
 static void check_baseline(const struct world *w, const struct completion *result)
 {
     const double flat = -log((double)w->model[0]->config.vocab_size);
@@ -355,7 +376,8 @@ static void check_baseline(const struct world *w, const struct completion *resul
     assert_true(sum / (double)tokens > 0.75 * flat);
 }
 
-/* ---- The training forward ---------------------------------------------------------------------- */
+/* ---- The training forward ----------------------------------------------------------------------
+ */
 
 /* The finished sequences of one temperature, as trees. */
 struct forest {
@@ -368,7 +390,8 @@ struct forest {
     int64_t longest;
 };
 
-static struct forest *make_forest(const struct world *w, const struct completion *result, float temperature, bool shared)
+static struct forest *make_forest(const struct world *w, const struct completion *result,
+                                  float temperature, bool shared)
 {
     struct forest *f = calloc(1, sizeof *f);
     assert_non_null(f);
@@ -379,9 +402,12 @@ static struct forest *make_forest(const struct world *w, const struct completion
         for (int32_t i = 0; i < ask->n; i++) {
             const struct completion *c = &result[w->requests[r].first + i];
             if (i == 0 || !shared)
-                f->trees[f->n_trees++] = (struct tree){.prompt = ask->prompt, .n_prompt = ask->n_prompt, .completions = &f->completions[f->n]};
+                f->trees[f->n_trees++] = (struct tree){.prompt = ask->prompt,
+                                                       .n_prompt = ask->n_prompt,
+                                                       .completions = &f->completions[f->n]};
             f->trees[f->n_trees - 1].n_completions++;
-            f->completions[f->n] = (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
+            f->completions[f->n] =
+                (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
             f->request[f->n] = r;
             f->index[f->n] = i;
             f->expected[f->n] = c->logp;
@@ -404,13 +430,14 @@ static void free_forest(struct forest *f)
 }
 
 /* budget: fed tokens of a micro-batch at most; 0: as few as can be. */
-static void score(struct world *w, const struct completion *result, enum decoder_mode mode, int64_t budget, bool shared, int threads)
+static void score(struct world *w, const struct completion *result, enum decoder_mode mode,
+                  int64_t budget, bool shared, int threads)
 {
     static const char *const modes[] = {"infer", "train", "recompute"};
     static const float temperatures[] = {1.0f, 0.7f};
     char name[80];
-    snprintf(name, sizeof name, "score %s, %lld tokens, %s, %d threads", modes[mode], (long long)budget, shared ? "shared" : "not shared",
-             threads);
+    snprintf(name, sizeof name, "score %s, %lld tokens, %s, %d threads", modes[mode],
+             (long long)budget, shared ? "shared" : "not shared", threads);
     for (int32_t k = 0; k < 2; k++) {
         struct model *model = w->model[threads - 1];
         struct forest *f = make_forest(w, result, temperatures[k], shared);
@@ -420,7 +447,8 @@ static void score(struct world *w, const struct completion *result, enum decoder
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, tokens, 64, mode, err));
         OK(arena_allocate(&arena, model->backend, "test", err));
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, tokens, 64, mode, err));
-        OK(tree_runner_score(&runner, model, f->trees, f->n_trees, temperatures[k], f->logp, NULL, err));
+        OK(tree_runner_score(&runner, model, f->trees, f->n_trees, temperatures[k], f->logp, NULL,
+                             err));
         for (int32_t i = 0; i < f->n; i++)
             for (int32_t t = 0; t < f->completions[i].n_tokens; t++)
                 if (bits(f->logp[i][t]) != bits(f->expected[i][t])) {
@@ -449,7 +477,8 @@ static void score_all(struct world *w, const struct completion *result, bool tho
         }
 }
 
-/* ---- The tests --------------------------------------------------------------------------------- */
+/* ---- The tests ---------------------------------------------------------------------------------
+ */
 
 static char folders[2][64];
 static const struct tiny_shape *shapes[2];
@@ -467,7 +496,8 @@ static bool world_open(struct world *w, const char *isa, enum dtype type, int sh
         OK(model_load(&w->model[t], w->backend[t], folders[shape], type, 0, err));
     }
     snprintf(w->what, sizeof w->what, "%s %s (%s), %s model", isa, dtype_name(type),
-             type == DTYPE_BF16 ? w->backend[0]->provider_bf16 : w->backend[0]->provider_f32, shapes[shape]->name);
+             type == DTYPE_BF16 ? w->backend[0]->provider_bf16 : w->backend[0]->provider_f32,
+             shapes[shape]->name);
     return true;
 }
 
@@ -563,7 +593,8 @@ static int write_models(void **state)
     for (int i = 0; i < 2; i++) {
         cohort_error err = {0};
         snprintf(folders[i], sizeof folders[i], "/tmp/cohort-invariance-XXXXXX");
-        if (mkdtemp(folders[i]) == NULL || tiny_checkpoint_write(folders[i], shapes[i], 11 + (uint64_t)i, &err) != COHORT_OK) {
+        if (mkdtemp(folders[i]) == NULL ||
+            tiny_checkpoint_write(folders[i], shapes[i], 11 + (uint64_t)i, &err) != COHORT_OK) {
             print_error("%s: %s\n", folders[i], err.message);
             return -1;
         }
@@ -582,8 +613,10 @@ static int remove_models(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_auto),   cmocka_unit_test(test_portable),    cmocka_unit_test(test_avx2),
-                                       cmocka_unit_test(test_avx512), cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_amx_bf16)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_auto),        cmocka_unit_test(test_portable),
+        cmocka_unit_test(test_avx2),        cmocka_unit_test(test_avx512),
+        cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_amx_bf16)};
     const struct CMUnitTest control[] = {cmocka_unit_test(test_break_is_seen)};
     if (argc > 1 && strcmp(argv[1], "--expect-difference") == 0)
         return cmocka_run_group_tests(control, write_models, remove_models);

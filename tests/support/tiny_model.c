@@ -26,9 +26,11 @@ static cohort_status shape_text(const struct tiny_shape *s, struct text *text, c
 {
     return text_printf(
         text, err,
-        "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"hidden_act\": \"silu\", "
+        "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"hidden_act\": "
+        "\"silu\", "
         "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 512, "
-        "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": %d, "
+        "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": "
+        "%d, "
         "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
         "\"intermediate_size\": %d, \"tie_word_embeddings\": %s, \"torch_dtype\": \"float32\"}",
         (int)s->vocab_size, (int)s->hidden_size, (int)s->n_layers, (int)s->n_heads,
@@ -49,7 +51,8 @@ cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *sh
     TRY_GOTO(model_config_parse(&config, text.data, text.length, shape->name, err));
     TRY_GOTO(model_config_params(&config, &params, err));
     TRY_GOTO(model_config_save(&config, DTYPE_F32, dir, err));
-    TRY_GOTO(checkpoint_write_weights(dir, &params, DTYPE_F32, 0, checkpoint_init_fetch, &init, err));
+    TRY_GOTO(
+        checkpoint_write_weights(dir, &params, DTYPE_F32, 0, checkpoint_init_fetch, &init, err));
 cleanup:
     text_free(&text);
     param_table_free(&params);

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Known answer of Random123 for philox4x32-10 with a zero counter and key, here reached with purpose bits zero. */
+/* Known answer of Random123 for philox4x32-10 with a zero counter and key, here reached with
+ * purpose bits zero. */
 static void test_philox_known_answer(void **state)
 {
     (void)state;

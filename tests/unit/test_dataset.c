@@ -66,7 +66,8 @@ static void test_accepts(void **state)
     assert_int_equal(set.rows[2].line, 5);
     assert_int_equal(json_integer_value(json_object_get(set.rows[2].json, "a")), 3);
     assert_string_equal(json_string_value(json_object_get(set.rows[1].json, "a")), "\xc3\xa9");
-    assert_int_equal(json_string_length(json_object_get(set.rows[1].json, "a")), 3); /* with its NUL */
+    assert_int_equal(json_string_length(json_object_get(set.rows[1].json, "a")),
+                     3); /* with its NUL */
     assert_string_equal(set.path, path);
     dataset_free(&set);
     dataset_free(&set);

@@ -108,7 +108,8 @@ static void test_table(void **state)
         if (spec->type == OPTION_ENUM)
             assert_non_null(strchr(spec->choices, '|'));
         if (spec->type == OPTION_BOOL)
-            assert_true(spec->fallback != NULL || strcmp(spec->name, "chat") == 0); /* unset means: it depends */
+            assert_true(spec->fallback != NULL ||
+                        strcmp(spec->name, "chat") == 0); /* unset means: it depends */
         /* Groups are contiguous, or --help would repeat a heading. */
         if (i > 0 && strcmp(table[i - 1].group, spec->group) != 0)
             for (size_t j = 0; j < i; j++)

@@ -12,8 +12,8 @@ enum {
     K_UNIT = 32,
     TILE_BYTES = 1024,
     STEP_BYTES = 2 * TILE_BYTES,
-    /* With few rows the panels come from memory. Far ahead into the second-level cache, whose queue of misses is the
-     * longer one, near ahead into the first: measured 17 % over either alone. */
+    /* With few rows the panels come from memory. Far ahead into the second-level cache, whose queue
+     * of misses is the longer one, near ahead into the first: measured 17 % over either alone. */
     PREFETCH_FAR = 65536,
     PREFETCH_NEAR = 4096
 };

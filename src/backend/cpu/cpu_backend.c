@@ -141,9 +141,10 @@ static cohort_status check(struct backend *backend, cohort_error *err)
 {
     const struct cpu_state *state = backend->state;
     if (state->failed)
-        return error_set(err, COHORT_ERR_MEMORY,
-                         "an operation could not get its working memory; lower --micro-batch-tokens "
-                         "or close other programs");
+        return error_set(
+            err, COHORT_ERR_MEMORY,
+            "an operation could not get its working memory; lower --micro-batch-tokens "
+            "or close other programs");
     return COHORT_OK;
 }
 

@@ -1,5 +1,6 @@
-/* The CPU kernels that exist once per instruction set. kernel_*.c define CPU_NAME(operation) for each line here; cpu_backend.c
- * picks one set at creation. The parameters are those of backend.h. */
+/* The CPU kernels that exist once per instruction set. kernel_*.c define CPU_NAME(operation) for
+ * each line here; cpu_backend.c picks one set at creation. The parameters are those of backend.h.
+ */
 #ifndef COHORT_BACKEND_CPU_CPU_KERNELS_H
 #define COHORT_BACKEND_CPU_CPU_KERNELS_H
 
@@ -32,7 +33,8 @@ double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
 
-/* Threads for elements of work that cost about ns each on one core (see alone_ns of struct backend). */
+/* Threads for elements of work that cost about ns each on one core (see alone_ns of struct
+ * backend). */
 static inline int cpu_threads(const struct backend *backend, int64_t elements, double ns)
 {
     return (double)elements * ns < backend->alone_ns ? 1 : backend->threads;
@@ -41,8 +43,9 @@ static inline int cpu_threads(const struct backend *backend, int64_t elements, d
 /* The CPU backend's own state. */
 struct cpu_state {
     const struct cpu_matmul *matmul_bf16, *matmul_f32; /* providers, chosen once */
-    /* Scratch that kernels share: cpu_scratch gives the calling operation a buffer of at least bytes (64-byte aligned) that is
-     * valid until the next call. It grows during warm-up and is sealed afterwards (a growth after sealing is our mistake). */
+    /* Scratch that kernels share: cpu_scratch gives the calling operation a buffer of at least
+     * bytes (64-byte aligned) that is valid until the next call. It grows during warm-up and is
+     * sealed afterwards (a growth after sealing is our mistake). */
     void *scratch;
     size_t scratch_bytes;
     bool failed; /* scratch could not be had; reported by the next checked call */

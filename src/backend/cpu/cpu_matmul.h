@@ -20,11 +20,11 @@ enum { MATMUL_MAX_MR = 32, MATMUL_MAX_NR = 32 };
 
 struct cpu_matmul {
     const char *name;
-    enum dtype type; /* of A, B and the weights as stored */
-    int mr, nr;      /* rows of a block, columns of a panel */
-    int k_unit;      /* k is padded with zeros to a multiple of this: one step */
-    int a_bytes;     /* size of a packed element of A */
-    int b_bytes;     /* and of B */
+    enum dtype type;     /* of A, B and the weights as stored */
+    int mr, nr;          /* rows of a block, columns of a panel */
+    int k_unit;          /* k is padded with zeros to a multiple of this: one step */
+    int a_bytes;         /* size of a packed element of A */
+    int b_bytes;         /* and of B */
     int products_per_ns; /* multiplications that one core does, about: for the choice of threads */
     /* Around a thread's calls of kernel; may be NULL. */
     void (*begin)(void);

@@ -193,7 +193,8 @@ void CPU_NAME(attention_forward)(struct backend *backend, const struct attention
     int64_t total = 0, scores = 0;
     for (int32_t s = 0; s < p->n_seqs; s++) {
         total += p->seqs[s].n_queries;
-        scores += (int64_t)p->seqs[s].n_queries * (p->seqs[s].first_position + p->seqs[s].n_queries);
+        scores +=
+            (int64_t)p->seqs[s].n_queries * (p->seqs[s].first_position + p->seqs[s].n_queries);
     }
     const int threads = cpu_threads(backend, scores * p->n_heads * p->head_dim, 0.1);
     /* As many queries as fit, fewer where that would leave threads without work. */

@@ -188,7 +188,8 @@ void CPU_NAME(attention_backward)(struct backend *backend, const struct attentio
     int64_t scores = 0;
     for (int32_t s = 0; s < f->n_seqs; s++) {
         n_trees += s == 0 || f->seqs[s].tree != f->seqs[s - 1].tree;
-        scores += (int64_t)f->seqs[s].n_queries * (f->seqs[s].first_position + f->seqs[s].n_queries);
+        scores +=
+            (int64_t)f->seqs[s].n_queries * (f->seqs[s].first_position + f->seqs[s].n_queries);
     }
     const int threads = cpu_threads(backend, scores * f->n_heads * f->head_dim, 0.2);
 

@@ -1,6 +1,7 @@
-/* One small vector vocabulary for the CPU kernels. Kernel files are compiled once per instruction set (see CPU_ISA_NAME) with
- * -ffp-contract=off, so a product and a sum are fused exactly where vf_fma says so, and nowhere else: that is what keeps two
- * compilations of one loop equal. VW is the number of floats in a vector. */
+/* One small vector vocabulary for the CPU kernels. Kernel files are compiled once per instruction
+ * set (see CPU_ISA_NAME) with -ffp-contract=off, so a product and a sum are fused exactly where
+ * vf_fma says so, and nowhere else: that is what keeps two compilations of one loop equal. VW is
+ * the number of floats in a vector. */
 #ifndef COHORT_BACKEND_CPU_SIMD_H
 #define COHORT_BACKEND_CPU_SIMD_H
 
@@ -15,8 +16,8 @@
 
 /* CPU_NAME(attention_forward) -> attention_forward_avx512 in the file compiled for AVX-512. */
 #define CPU_JOIN2(a, b) a##_##b
-#define CPU_JOIN(a, b) CPU_JOIN2(a, b)
-#define CPU_NAME(name) CPU_JOIN(name, CPU_ISA_NAME)
+#define CPU_JOIN(a, b)  CPU_JOIN2(a, b)
+#define CPU_NAME(name)  CPU_JOIN(name, CPU_ISA_NAME)
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
@@ -36,8 +37,8 @@ static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf vf_load_bf16(const uint16_t *p)
 {
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
 }
 /* Round to nearest even; NaN stays NaN. */
 static inline void vf_store_bf16(uint16_t *p, vf x)
@@ -79,8 +80,8 @@ static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf vf_load_bf16(const uint16_t *p)
 {
-    return _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(
+        _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
 }
 static inline void vf_store_bf16(uint16_t *p, vf x)
 {
@@ -194,8 +195,8 @@ static inline float vf_max_lane(vf x)
     return lane[0];
 }
 
-/* exp, about 1 ulp in [-87, 88]; below, 0; above, the value at 88. Cody-Waite reduction by ln 2 and the
- * degree-5 polynomial of Cephes expf. exp(0) is exactly 1. */
+/* exp, about 1 ulp in [-87, 88]; below, 0; above, the value at 88. Cody-Waite reduction by ln 2 and
+ * the degree-5 polynomial of Cephes expf. exp(0) is exactly 1. */
 static inline vf vf_exp(vf x)
 {
     const vf low = vf_set(-87.33654f);
@@ -225,7 +226,8 @@ static inline vf vf_exp(vf x)
 /* Rows as stored (act) to and from fp32. */
 static inline vf vf_load_act(const void *p, enum dtype type, int64_t i)
 {
-    return type == DTYPE_F32 ? vf_load((const float *)p + i) : vf_load_bf16((const uint16_t *)p + i);
+    return type == DTYPE_F32 ? vf_load((const float *)p + i)
+                             : vf_load_bf16((const uint16_t *)p + i);
 }
 static inline void vf_store_act(void *p, enum dtype type, int64_t i, vf x)
 {
