@@ -375,7 +375,7 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
     while (t->state.step < t->steps) {
         cohort_status status = one_batch(run, err);
         if (status != COHORT_OK) {
-            training_rescue(t, &grpo->optimizer, err);
+            training_rescue(t, &grpo->optimizer);
             return status;
         }
     }

@@ -149,7 +149,7 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
     while (t->state.step < t->steps) {
         cohort_status status = one_step(run, err);
         if (status != COHORT_OK) {
-            training_rescue(t, &run->sft.optimizer, err);
+            training_rescue(t, &run->sft.optimizer);
             return status;
         }
     }

@@ -339,7 +339,7 @@ cohort_status training_save_final(struct training *t, cohort_error *err)
     return save_folder(t, "final", NULL, err);
 }
 
-void training_rescue(struct training *t, const struct optimizer *optimizer, cohort_error *err)
+void training_rescue(struct training *t, const struct optimizer *optimizer)
 {
     cohort_error save = {0};
     bool boundary = optimizer->step + t->state.skipped == t->state.step;
@@ -358,7 +358,6 @@ void training_rescue(struct training *t, const struct optimizer *optimizer, coho
             t->observer,
             "no step was finished, so there is no checkpoint; remove %s before you start again",
             t->run.path);
-    (void)err;
 }
 
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,

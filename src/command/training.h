@@ -56,8 +56,8 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
                             cohort_error *err);
 cohort_status training_save_final(struct training *t, cohort_error *err);
 /* After a failed step: saves a checkpoint if the run stands at a boundary that none was written at,
- * and adds to the message how to go on. */
-void training_rescue(struct training *t, const struct optimizer *optimizer, cohort_error *err);
+ * and tells the observer how to go on. */
+void training_rescue(struct training *t, const struct optimizer *optimizer);
 /* "step 3/10 ..." progress from a trainer's callback. */
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,
                        const char *unit, double per_second);

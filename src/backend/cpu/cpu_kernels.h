@@ -44,8 +44,8 @@ static inline int cpu_threads(const struct backend *backend, int64_t elements, d
 struct cpu_state {
     const struct cpu_matmul *matmul_bf16, *matmul_f32; /* providers, chosen once */
     /* Scratch that kernels share: cpu_scratch gives the calling operation a buffer of at least
-     * bytes (64-byte aligned) that is valid until the next call. It grows during warm-up and is
-     * sealed afterwards (a growth after sealing is our mistake). */
+     * bytes (64-byte aligned) that is valid until the next call. It grows on first use to what the
+     * largest operation needs (tens of MB) and stays; it is not part of the arena's plan. */
     void *scratch;
     size_t scratch_bytes;
     bool failed; /* scratch could not be had; reported by the next checked call */
