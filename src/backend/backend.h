@@ -154,6 +154,16 @@ struct attention_span {
     int32_t position, row, length;
 };
 
+/* What attention_prepare is told before a batch's layers run. */
+struct attention_batch {
+    int32_t n_tokens, n_seqs, n_spans, n_trees;
+    const struct attention_seq *seqs;   /* (host) */
+    const struct attention_span *spans; /* (host) */
+    int32_t n_heads, n_kv_heads, head_dim;
+    bool backward; /* a backward will follow: keys and values of a sequence's own tokens lie in the
+                      rows of its queries */
+};
+
 /* Causal attention, one softmax per (query, head), in chunks of ATTENTION_CHUNK absolute positions
  * ascending with the online recurrence m' = max(m, max s), l = l * exp(m - m') + sum exp(s - m'), o
  * likewise; o / l at the end. The score of a key is a dot product of fixed order over D, computed
@@ -165,6 +175,7 @@ struct attention_forward {
     int32_t n_seqs, n_spans;
     const struct attention_seq *seqs;   /* (host) */
     const struct attention_span *spans; /* (host) */
+    const int32_t *position;            /* [T] of the queries; what seqs say too */
     const void *q;                      /* [T, H*D] act */
     const void *k, *v;                  /* [kv rows, K*D] act */
     void *out;                          /* [T, H*D] act */
@@ -272,6 +283,44 @@ struct sample {
     int32_t n_rows;
 };
 
+/* One sequence that a device decodes by itself for some steps. What is pointed to is copied. */
+struct decode_slot {
+    int32_t token, position; /* fed next, and where */
+    int32_t n_left;          /* tokens it may still draw: it stops there, or behind an EOS */
+    int32_t tree;            /* slots of one tree (next to each other) share the prompt's pages */
+    int32_t n_prompt;        /* positions below it lie in prompt_page, the others in own_page */
+    const int32_t *prompt_page; /* (host) page of chunk 0, 1, ... */
+    const int32_t *own_page;    /* (host) page of chunk n_prompt / ATTENTION_CHUNK, ... */
+    int32_t n_own_pages;        /* enough for position + steps */
+    const int32_t *eos;         /* (host) */
+    int32_t n_eos;
+    int32_t n_choosable;
+    struct sample_row draw; /* its next draw; n_history counts the token above too */
+};
+
+/* What the token of a step is where a slot had already stopped. */
+enum { DECODE_STOPPED = -2 };
+
+/* Readies up to n_rows slots for steps of decoding. Rows of the batch from n_slots on are idle:
+ * their kv_row is -1, what they compute is not looked at. Stands in for attention_prepare until the
+ * next batch. */
+struct decode_load {
+    const struct decode_slot *slots; /* (host) */
+    int32_t n_slots, n_rows, steps;
+    int32_t n_heads, n_kv_heads, head_dim;
+    int32_t *token, *position, *kv_row; /* [n_rows] the batch's, written here and by every step */
+};
+
+/* The end of a step: draws a token for every slot from its row of logits (row i for slot i) and
+ * moves it on: token, position and kv_row of the batch are what the next step feeds. Notes token
+ * and log-prob for decode_fetch. May be called for parts of the rows; the step ends with the part
+ * that holds the last row. */
+struct decode_draw {
+    int64_t vocab;
+    const float *logits; /* [count, V] of rows first .. first + count */
+    int32_t first, count;
+};
+
 /* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count
  * elements. With type BF16, weight holds the high half and low the signed low 16 bits of an fp32
  * master: master bits = (weight << 16) + (int16)low. */
@@ -297,6 +346,11 @@ struct backend_ops {
     void (*download)(struct backend *, void *to_host, const void *from, size_t bytes);
     void (*zero)(struct backend *, void *memory, size_t bytes);
     void (*copy)(struct backend *, void *to, const void *from, size_t bytes);
+    /* Bytes that could be allocated now. */
+    size_t (*available)(struct backend *);
+    /* Waits until everything asked for is done. Downloads, sum_squares, sample and decode_fetch wait
+     * by themselves; other operations need not have happened when they return. */
+    void (*wait)(struct backend *);
 
     /* natural: [n, k] of type in backend memory, kept by reference. Allocates the packed copy
      * (weight_bytes tells its size before). Free with weight_destroy (NULL allowed). */
@@ -320,6 +374,9 @@ struct backend_ops {
     void (*rmsnorm_backward)(struct backend *, const struct rmsnorm_backward *);
     void (*qkv_forward)(struct backend *, const struct qkv_forward *);
     void (*qkv_backward)(struct backend *, const struct qkv_backward *);
+    /* Before the layers of a batch: its sequences, for attention_forward and _backward of every
+     * layer until the next prepare. Their own seqs and spans say the same. */
+    void (*attention_prepare)(struct backend *, const struct attention_batch *);
     void (*attention_forward)(struct backend *, const struct attention_forward *);
     void (*attention_backward)(struct backend *, const struct attention_backward *);
     void (*swiglu_forward)(struct backend *, const struct swiglu_forward *);
@@ -328,6 +385,17 @@ struct backend_ops {
     void (*head_stats)(struct backend *, const struct head_stats *);
     void (*head_gradient)(struct backend *, const struct head_gradient *);
     void (*sample)(struct backend *, struct sample *);
+    /* Decoding that needs no word from the host between steps. NULL in a backend that has none: the
+     * engine then goes step by step. A step is what repeat runs; decode_fetch waits for all of them
+     * and gives [steps, n_slots] tokens (DECODE_STOPPED, or -1 as in sample) and log-probs. */
+    cohort_status (*decode_load)(struct backend *, const struct decode_load *, cohort_error *);
+    void (*decode_draw)(struct backend *, const struct decode_draw *);
+    void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp);
+    /* Calls step(context) count times in effect. It issues the same operations on the same buffers
+     * every time, and always under this key, so that a device may record them once and then repeat
+     * the recording. Freeing any memory forgets all recordings. NULL where decode_load is. */
+    void (*repeat)(struct backend *, uint64_t key, int32_t count, void (*step)(void *context),
+                   void *context);
     /* Sum of squares of count floats, in double, in fixed blocks ascending. */
     double (*sum_squares)(struct backend *, const float *x, int64_t count);
     void (*adamw)(struct backend *, const struct adamw *);
@@ -341,6 +409,9 @@ struct backend {
      * far more where other processes use the cores. No result depends on it. Tests set it to 0, so
      * that small shapes are shared out too. */
     double alone_ns;
+    /* Bytes of logits worked on at once: enough for the products to run at full speed, small beside
+     * the weights. */
+    size_t logits_bytes;
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16",
      * "avx512", "avx2", "portable"). */
     const char *provider_bf16, *provider_f32;
@@ -351,6 +422,11 @@ struct backend {
  * must be available. threads >= 1 (0: all cores this process may use). */
 cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads,
                                  cohort_error *err);
+/* GPU number device, counted as nvidia-smi does in its default order. COHORT_ERR_UNSUPPORTED says
+ * what is missing: a build with CUDA, a driver, a device, a newer one. */
+cohort_status backend_cuda_create(struct backend **out, int device, cohort_error *err);
+/* Whether a GPU is there that backend_cuda_create would take. */
+bool backend_cuda_present(void);
 void backend_destroy(struct backend *backend);
 
 #endif

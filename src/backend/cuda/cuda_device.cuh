@@ -1,0 +1,148 @@
+/* What the kernels share: launching, warps, bf16, asynchronous copies, matrix instructions.
+ *
+ * Kernels use only what this header names, so that the tests can also build them for the CPU
+ * (COHORT_CUDA_EMULATED), where every thread of a block is a coroutine. */
+#ifndef COHORT_BACKEND_CUDA_CUDA_DEVICE_CUH
+#define COHORT_BACKEND_CUDA_CUDA_DEVICE_CUH
+
+#include "backend/cuda/cuda_internal.h"
+
+#include <math.h>
+#include <stdint.h>
+
+#ifdef COHORT_CUDA_EMULATED
+#include "cuda_emulation.h"
+#else
+
+/* LAUNCH(kernel, grid, block, shared bytes, stream, arguments...). A template's name in
+ * parentheses. */
+#define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
+    kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+/* Shared memory whose size the launch gives. */
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+/* Lets a kernel have more than 48 KB of it. */
+#define ALLOW_SHARED(kernel, bytes)                                                                \
+    cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
+                         (int)(bytes))
+
+static __device__ __forceinline__ uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/* Two floats rounded to nearest even, low in the low half. */
+static __device__ __forceinline__ uint32_t pack_bf16(float low, float high)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+/* 16 bytes to shared memory, both addresses 16-byte aligned; zeros if not valid (from is then not
+ * read, but must be an address). */
+static __device__ __forceinline__ void copy_async16(void *to, const void *from, bool valid)
+{
+    int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
+                 "l"(from), "r"(bytes)
+                 : "memory");
+}
+static __device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/* Waits until at most N of the thread's groups are unfinished. A barrier must follow before other
+ * threads read. */
+template <int N> static __device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
+static __device__ __forceinline__ void load_matrix4(uint32_t r[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+static __device__ __forceinline__ void load_matrix4_transposed(uint32_t r[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+
+/* d += a . b, m16n8k16, bf16 in, fp32 sums (PTX ISA, mma.m16n8k16: fragment layouts). */
+static __device__ __forceinline__ void mma_bf16(float d[4], const uint32_t a[4], uint32_t b0,
+                                                uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+#endif
+
+static __device__ __forceinline__ float bf16_to_float(uint16_t x)
+{
+    return __uint_as_float((uint32_t)x << 16);
+}
+static __device__ __forceinline__ uint16_t float_to_bf16(float x)
+{
+    return (uint16_t)(pack_bf16(x, 0.0f) & 0xffffu);
+}
+
+/* Elements of an activation or weight: T is uint16_t (bf16) or float. */
+static __device__ __forceinline__ float load_element(const uint16_t *x) { return bf16_to_float(*x); }
+static __device__ __forceinline__ float load_element(const float *x) { return *x; }
+static __device__ __forceinline__ void store_element(uint16_t *x, float v) { *x = float_to_bf16(v); }
+static __device__ __forceinline__ void store_element(float *x, float v) { *x = v; }
+
+/* Sums and maxima over a warp in one fixed order, in every lane. */
+static __device__ __forceinline__ float warp_sum(float x)
+{
+    for (int o = 16; o > 0; o >>= 1)
+        x += __shfl_xor_sync(0xffffffffu, x, o);
+    return x;
+}
+static __device__ __forceinline__ double warp_sum(double x)
+{
+    for (int o = 16; o > 0; o >>= 1)
+        x += __shfl_xor_sync(0xffffffffu, x, o);
+    return x;
+}
+static __device__ __forceinline__ float warp_max(float x)
+{
+    for (int o = 16; o > 0; o >>= 1)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, o));
+    return x;
+}
+
+/* Philox4x32-10 as base/rng.c computes it. */
+struct device_rng_block {
+    uint32_t word[4];
+};
+static __device__ inline device_rng_block device_philox(uint64_t seed, uint32_t purpose,
+                                                        uint64_t stream, uint64_t counter)
+{
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32) ^ (purpose << 24),
+             c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)p1;
+        c3 = (uint32_t)p0;
+        c0 = n0;
+        c2 = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    device_rng_block block = {{c0, c1, c2, c3}};
+    return block;
+}
+
+#endif

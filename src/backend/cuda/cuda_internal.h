@@ -1,0 +1,171 @@
+/* What the files of the CUDA backend share. Host files are C, kernels (kernel_*.cu) CUDA C++ behind
+ * extern "C"; a launcher has the signature of the operation it implements.
+ *
+ * Everything runs on one stream in the order it is issued. What goes wrong is noted by cuda_note and
+ * told by the backend's check. Exactness (invariant I2) here: no float atomics, no reduction whose
+ * order depends on the number of rows or blocks, --fmad=false with fmaf where a product and a sum
+ * are meant to fuse. */
+#ifndef COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
+#define COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
+
+#include "backend/backend.h"
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Attention starts a fresh online softmax every CUDA_SPLIT absolute positions and merges the splits
+ * in ascending order, whether one block walks them or several: long contexts and shared prompts can
+ * be divided without a change of bits. A tile holds up to CUDA_TILE rows, a row being one (query,
+ * head) of the heads that share a key head. */
+enum { CUDA_SPLIT = 4 * ATTENTION_CHUNK, CUDA_TILE = 64 };
+
+/* One sequence of the prepared batch. Its key at position p lies in row
+ * (p < boundary ? chunk.low : chunk.high) + p % ATTENTION_CHUNK, chunk = chunks[chunk_begin + p /
+ * ATTENTION_CHUNK]. Keys exist at positions 0 .. n_keys. */
+struct cuda_seq {
+    int32_t query_row, n_queries, first_position;
+    int32_t boundary, chunk_begin, n_keys;
+};
+
+struct cuda_chunk {
+    int32_t low, high;
+};
+
+/* Work of attention's forward (times kv heads): rows query_row .. + n_queries (consecutive tokens of
+ * one sequence, or the decoding tokens of sequences that share these keys) against the keys of
+ * seq's splits split_begin .. split_end; row t sees keys up to position[t] (array of the batch). An
+ * item that is not partial covers all splits that its rows need and writes the result; a partial
+ * one is one split, and whoever finishes a row's last split (position[t] / CUDA_SPLIT + 1 in all)
+ * merges them. Splits that begin beyond every row's position are empty. */
+struct cuda_item {
+    int32_t query_row, n_queries, seq, split_begin, split_end, partial;
+};
+
+/* Work of attention's backward for keys: the keys that sequence seq itself wrote, in chunk (absolute
+ * positions chunk * ATTENTION_CHUNK ...), seen by the queries of sequences seq_begin .. seq_end. */
+struct cuda_key_item {
+    int32_t seq, chunk, seq_begin, seq_end;
+};
+
+/* The batch prepared for attention, in device memory. */
+struct cuda_attention {
+    const struct cuda_seq *seqs;
+    const struct cuda_chunk *chunks;
+    const struct cuda_item *items;
+    const int32_t *n_items; /* (device) so that a recorded step need not know it */
+    const struct cuda_key_item *key_items;
+    int32_t max_items; /* (host value) items at most: *n_items, or more in a recorded step */
+    int32_t n_key_items;
+    int32_t n_tokens, n_seqs;
+    /* Partial results, [n_tokens, H, max_splits]: o [D] unscaled, m (of scores in base 2) and l;
+     * arrived [n_tokens, K] counts finished splits, 0 between launches. NULL without partial items. */
+    float *partial_o, *partial_m, *partial_l;
+    int32_t *arrived;
+    int32_t max_splits;
+};
+
+struct cuda_decode;
+struct cuda_graph;
+
+struct cuda_state {
+    int device;
+    int multiprocessors;
+    int compute; /* capability: 80, 90, ... */
+    size_t shared_per_block; /* bytes a block may have on request */
+    cudaStream_t stream;
+    void *blas; /* cublasLtHandle_t */
+    void *scratch;
+    size_t scratch_bytes;
+    void *staging; /* (host, pinned) */
+    size_t staging_bytes;
+    struct cuda_attention attention;
+    void *attention_memory; /* device memory of the plan's lists */
+    size_t attention_bytes;
+    void *partial_memory;
+    size_t partial_bytes;
+    struct cuda_decode *decode;
+    struct cuda_graph *graphs;
+    bool capturing;
+    bool free_products; /* products may split their sums and use a workspace: what exactness costs is
+                           measured against this */
+    void *workspace;
+    cudaError_t error; /* the first */
+    char error_where[200];
+    char name[300];
+};
+
+static inline struct cuda_state *cuda_state_of(const struct backend *backend)
+{
+    return (struct cuda_state *)backend->state;
+}
+
+/* Notes an error of a call or (result cudaSuccess) of the launch before. */
+void cuda_note(struct backend *backend, const char *what, cudaError_t result);
+/* Device memory that the next caller overwrites; for the work of one operation. NULL when it cannot
+ * be had (noted). */
+void *cuda_scratch(struct backend *backend, size_t bytes);
+/* Copies host memory to the device in order with the stream; from may change when this returns. */
+void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes);
+void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes);
+cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what,
+                         cohort_error *err);
+void cuda_free(struct backend *backend, void *memory);
+/* Device memory *memory of at least bytes: kept if large enough, else replaced (contents lost). */
+bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes);
+
+/* ---- cuda_matmul.c ---- */
+size_t cuda_weight_bytes(struct backend *, int64_t n, int64_t k, enum dtype type);
+cohort_status cuda_weight_create(struct backend *, struct weight **out, const void *natural,
+                                 int64_t n, int64_t k, enum dtype type, cohort_error *err);
+void cuda_weight_refresh(struct backend *, struct weight *);
+void cuda_weight_destroy(struct backend *, struct weight *);
+void cuda_matmul_forward(struct backend *, const struct matmul_forward *);
+void cuda_matmul_backward_input(struct backend *, const struct matmul_backward_input *);
+void cuda_matmul_backward_weight(struct backend *, const struct matmul_backward_weight *);
+cohort_status cuda_blas_create(struct backend *, cohort_error *err);
+void cuda_blas_destroy(struct backend *);
+
+/* ---- kernel_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
+/* Whether this kernel takes a product of these sizes (bf16 weights, m rows, y_type). */
+bool cuda_skinny_takes(const struct cuda_state *, int64_t m, int64_t n, int64_t k, enum dtype y_type);
+void cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k,
+                         const struct matmul_forward *);
+
+/* ---- kernel_*.cu ---- */
+void cuda_embed_forward(struct backend *, const struct embed_forward *);
+void cuda_embed_backward(struct backend *, const struct embed_backward *);
+void cuda_rmsnorm_forward(struct backend *, const struct rmsnorm_forward *);
+void cuda_rmsnorm_backward(struct backend *, const struct rmsnorm_backward *);
+void cuda_qkv_forward(struct backend *, const struct qkv_forward *); /* kv_row -1: q only */
+void cuda_qkv_backward(struct backend *, const struct qkv_backward *);
+void cuda_swiglu_forward(struct backend *, const struct swiglu_forward *);
+void cuda_swiglu_backward(struct backend *, const struct swiglu_backward *);
+void cuda_convert(struct backend *, const struct convert *);
+double cuda_sum_squares(struct backend *, const float *x, int64_t count);
+void cuda_adamw(struct backend *, const struct adamw *);
+void cuda_head_stats(struct backend *, const struct head_stats *);
+void cuda_head_gradient(struct backend *, const struct head_gradient *);
+void cuda_sample(struct backend *, struct sample *);
+void cuda_attention_forward(struct backend *, const struct attention_forward *);
+void cuda_attention_backward(struct backend *, const struct attention_backward *);
+
+/* ---- cuda_attention_plan.c ---- */
+void cuda_attention_prepare(struct backend *, const struct attention_batch *);
+/* For steps of decoding: items for positions up to position + steps. */
+bool cuda_attention_prepare_decode(struct backend *, const struct decode_load *);
+void cuda_attention_destroy(struct backend *);
+
+/* ---- cuda_decode.c and kernel_sample.cu ---- */
+cohort_status cuda_decode_load(struct backend *, const struct decode_load *, cohort_error *err);
+void cuda_decode_draw(struct backend *, const struct decode_draw *);
+void cuda_decode_fetch(struct backend *, int32_t steps, int32_t *tokens, float *logp);
+void cuda_decode_destroy(struct backend *);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
