@@ -177,12 +177,6 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
                                d_gain[j]);
 }
 
-/* Whether rows of this width at p can be read in fours. */
-static bool whole(const void *p, enum dtype type, int64_t width)
-{
-    return width % 4 == 0 && vector_aligned(p, 4 * dtype_bytes(type));
-}
-
 extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsnorm_forward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16 && p->y_type != DTYPE_F16);
@@ -193,9 +187,9 @@ extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsno
         return;
     }
     const row_shape shape = row_shape_of(p->width);
-    const bool in_fours = whole(p->x, DTYPE_F32, p->width) &&
-                          whole(p->gain, p->gain_type, p->width) &&
-                          whole(p->y, p->y_type, p->width);
+    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
+                          rows_in_fours(p->gain, p->gain_type, p->width) &&
+                          rows_in_fours(p->y, p->y_type, p->width);
     auto kernel = in_fours ? rmsnorm_forward_kernel<4, true> : rmsnorm_forward_kernel<4, false>;
     if (shape.per_thread == 2)
         kernel = in_fours ? rmsnorm_forward_kernel<2, true> : rmsnorm_forward_kernel<2, false>;
@@ -224,9 +218,10 @@ extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsn
             return;
     }
     const row_shape shape = row_shape_of(p->width);
-    const bool in_fours = whole(p->x, DTYPE_F32, p->width) &&
-                          whole(p->gain, p->gain_type, p->width) &&
-                          whole(p->dy, DTYPE_F32, p->width) && whole(p->dx, DTYPE_F32, p->width);
+    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
+                          rows_in_fours(p->gain, p->gain_type, p->width) &&
+                          rows_in_fours(p->dy, DTYPE_F32, p->width) &&
+                          rows_in_fours(p->dx, DTYPE_F32, p->width);
     auto kernel = in_fours ? rmsnorm_backward_kernel<4, MAX_THREADS, 1, true>
                            : rmsnorm_backward_kernel<4, MAX_THREADS, 1, false>;
     if (shape.per_thread == 2)

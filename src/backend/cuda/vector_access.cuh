@@ -8,6 +8,12 @@
 /* Whether p may be read in vectors of that many bytes. */
 static inline bool vector_aligned(const void *p, size_t bytes) { return (uintptr_t)p % bytes == 0; }
 
+/* Whether rows of width elements at p can be read in fours. */
+static inline bool rows_in_fours(const void *p, enum dtype type, int64_t width)
+{
+    return width % 4 == 0 && vector_aligned(p, 4 * dtype_bytes(type));
+}
+
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Four elements in one access: 16 bytes of floats, 8 of bf16. */
@@ -87,23 +93,24 @@ enum { COLUMN_WARPS = 16 };
 /* out[c] += sum over rows b < n_rows of part[b * stride + c], c < width: warp w adds rows w, w +
  * 16,
  * ... ascending, then the warps' sums are added in ascending order. */
-static __global__ void __launch_bounds__(32 * COLUMN_WARPS)
+template <int WARPS>
+static __global__ void __launch_bounds__(32 * WARPS)
     add_column_sums(const float *part, int n_rows, int64_t stride, int width, float *out)
 {
-    __shared__ float warp_part[COLUMN_WARPS][32];
+    __shared__ float warp_part[WARPS][32];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int c = (int)blockIdx.x * 32 + lane;
     float sum = 0.0f;
     if (c < width)
 #pragma unroll 8
-        for (int b = warp; b < n_rows; b += COLUMN_WARPS)
+        for (int b = warp; b < n_rows; b += WARPS)
             sum += part[b * stride + c];
     warp_part[warp][lane] = sum;
     __syncthreads();
     if (warp == 0 && c < width) {
         float total = warp_part[0][lane];
 #pragma unroll
-        for (int w = 1; w < COLUMN_WARPS; w++)
+        for (int w = 1; w < WARPS; w++)
             total += warp_part[w][lane];
         out[c] += total;
     }
@@ -112,8 +119,8 @@ static __global__ void __launch_bounds__(32 * COLUMN_WARPS)
 static inline void launch_column_sums(cudaStream_t stream, const float *part, int64_t n_rows,
                                       int64_t stride, int64_t width, float *out)
 {
-    LAUNCH(add_column_sums, dim3((unsigned)ceil_div(width, 32)), dim3(32 * COLUMN_WARPS), 0, stream,
-           part, (int)n_rows, stride, (int)width, out);
+    LAUNCH((add_column_sums<COLUMN_WARPS>), dim3((unsigned)ceil_div(width, 32)),
+           dim3(32 * COLUMN_WARPS), 0, stream, part, (int)n_rows, stride, (int)width, out);
 }
 
 #endif
