@@ -28,14 +28,14 @@ enum {
     CHUNKS = ROW_BYTES / 16, /* what one copy moves, in a row of a stage */
     MAX_WARPS = 8,
     MAX_TOKENS = 64, /* m */
-    MAX_DEPTH = 32,
 };
 
-/* Warps that load x, where it is not staged. With many tokens the others need the registers. */
-static constexpr int helpers(int token_tiles, bool staged)
-{
-    return staged ? 0 : token_tiles <= 2 ? 4 : 1;
-}
+/* Warps that load x, where it is not staged. With many tokens the others need the registers (more
+ * than 8 warps leave 168 each) and load it themselves. */
+template <int TOKENS, bool STAGED>
+static constexpr int helpers = STAGED || TOKENS > 4 ? 0
+                               : TOKENS <= 2        ? 4
+                                                    : 1;
 
 /* What a launch works on. */
 struct skinny_product {
@@ -107,8 +107,8 @@ static __device__ __forceinline__ void copy_weights(const skinny_product &p, uns
 }
 
 /* Asks for a stage of x, shared among count threads. */
-static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsigned char *slot,
-                                                   int stage, int thread, int count)
+static __device__ __forceinline__ void copy_stage(const skinny_product &p, unsigned char *slot,
+                                                  int stage, int thread, int count)
 {
     for (int i = thread; i < p.m * CHUNKS; i += count) {
         const int row = i / CHUNKS, chunk = i % CHUNKS;
@@ -116,6 +116,19 @@ static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsi
         const bool valid = column < p.k;
         copy_async16(slot + chunk_at(row, chunk), valid ? p.x + row * p.k + column : p.x, valid);
     }
+}
+
+/* Asks for all of x. */
+static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsigned char *tokens,
+                                                   int thread, int count)
+{
+    for (int row = 0; row < p.m; row++)
+        for (int i = thread; i < p.n_stages * CHUNKS; i += count) {
+            const int64_t column = (int64_t)i * 8;
+            const bool valid = column < p.k;
+            copy_async16(tokens + i / CHUNKS * (p.m * ROW_BYTES) + chunk_at(row, i % CHUNKS),
+                         valid ? p.x + row * p.k + column : p.x, valid);
+        }
 }
 
 /* The fragments of columns 32 * pair .. + 32 of a stage. Tokens beyond m are token m - 1: not
@@ -165,7 +178,7 @@ static __device__ __forceinline__ int64_t place(const skinny_product &p, int64_t
 }
 
 template <int ROWS, int TOKENS, bool STAGED>
-static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers(TOKENS, STAGED)))
+static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGED>))
     skinny_kernel(const skinny_product p)
 {
     DYNAMIC_SHARED(shared);
@@ -179,17 +192,19 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers(TOKENS, STAGE
     const int64_t first = (int64_t)blockIdx.x * p.warps + warp;
     const int64_t stride = (int64_t)gridDim.x * p.warps;
 
+    constexpr int HELPERS = helpers<TOKENS, STAGED>;
+    constexpr bool ALONE = !STAGED && HELPERS == 0;
     start_dependents();
-    if (!STAGED && warp >= p.warps) { /* a helper */
+    if (ALONE || (HELPERS > 0 && warp >= p.warps)) {
         wait_for_ahead();
-        const int thread = (int)threadIdx.x - 32 * p.warps;
-        for (int stage = 0; stage < p.n_stages; stage++)
-            copy_tokens(p, tokens + stage * token_bytes, stage, thread,
-                        32 * helpers(TOKENS, STAGED));
+        const int thread = (int)threadIdx.x - (ALONE ? 0 : 32 * p.warps);
+        copy_tokens(p, tokens, thread, 32 * (ALONE ? p.warps : HELPERS));
         copy_async_commit();
-        copy_async_wait<0>();
-        __syncthreads();
-        return;
+        if (HELPERS > 0) {
+            copy_async_wait<0>();
+            __syncthreads();
+            return;
+        }
     }
 
     /* Warps that go in step go equally often; those without a tile left do not store. */
@@ -204,17 +219,18 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers(TOKENS, STAGE
         if (i < total) {
             copy_weights<ROWS>(p, ring + i * SLOT, ahead, policy);
             if (STAGED)
-                copy_tokens(p, tokens + i * token_bytes, ahead.stage, (int)threadIdx.x,
-                            (int)blockDim.x);
+                copy_stage(p, tokens + i * token_bytes, ahead.stage, (int)threadIdx.x,
+                           (int)blockDim.x);
             if (++ahead.stage == p.n_stages)
                 ahead.stage = 0, ahead.tile += stride;
         }
         copy_async_commit();
     }
-    if (!STAGED) {
-        wait_for_ahead();
+    wait_for_ahead();
+    if (ALONE)
+        wait_pending(p.depth - 1); /* the thread's part of x, and its first stage */
+    if (!STAGED)
         __syncthreads(); /* x is there */
-    }
     if (total == 0)
         return;
 
@@ -263,8 +279,8 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers(TOKENS, STAGE
         if (done + p.depth < total) {
             copy_weights<ROWS>(p, ring + slot * SLOT, ahead, policy);
             if (STAGED)
-                copy_tokens(p, tokens + slot * token_bytes, ahead.stage, (int)threadIdx.x,
-                            (int)blockDim.x);
+                copy_stage(p, tokens + slot * token_bytes, ahead.stage, (int)threadIdx.x,
+                           (int)blockDim.x);
             if (++ahead.stage == p.n_stages)
                 ahead.stage = 0, ahead.tile += stride;
         }
@@ -367,7 +383,7 @@ static void launch(struct backend *backend, const skinny_product &p,
     void (*const kernel)(const skinny_product) = skinny_kernel<ROWS, TOKENS, STAGED>;
     if (plan->shared > 48 << 10)
         cuda_note(backend, "products of few rows", ALLOW_SHARED(kernel, plan->shared));
-    const unsigned threads = 32u * (unsigned)(plan->warps + helpers(TOKENS, STAGED));
+    const unsigned threads = 32u * (unsigned)(plan->warps + helpers<TOKENS, STAGED>);
     LAUNCH_BEHIND(plan->overlap && s->compute >= 90, kernel, (unsigned)plan->blocks, threads,
                   plan->shared, s->stream, p);
     cuda_note(backend, "products of few rows", cudaSuccess);
