@@ -32,10 +32,7 @@ enum {
 
 /* Warps that load x, where it is not staged. With many tokens the others need the registers (more
  * than 8 warps leave 168 each) and load it themselves. */
-template <int TOKENS, bool STAGED>
-static constexpr int helpers = STAGED || TOKENS > 4 ? 0
-                               : TOKENS <= 2        ? 4
-                                                    : 1;
+template <int TOKENS, bool STAGED> static constexpr int helpers = STAGED || TOKENS > 2 ? 0 : 4;
 
 /* What a launch works on. */
 struct skinny_product {
