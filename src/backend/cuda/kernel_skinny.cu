@@ -192,22 +192,18 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
     constexpr int HELPERS = helpers<TOKENS, STAGED>;
     constexpr bool ALONE = !STAGED && HELPERS == 0;
     start_dependents();
-    if (ALONE || (HELPERS > 0 && warp >= p.warps)) {
+    const bool helper = HELPERS > 0 && warp >= p.warps;
+    if (ALONE || helper) {
         wait_for_ahead();
-        const int thread = (int)threadIdx.x - (ALONE ? 0 : 32 * p.warps);
-        copy_tokens(p, tokens, thread, 32 * (ALONE ? p.warps : HELPERS));
+        copy_tokens(p, tokens, (int)threadIdx.x - (helper ? 32 * p.warps : 0),
+                    32 * (helper ? HELPERS : p.warps));
         copy_async_commit();
-        if (HELPERS > 0) {
-            copy_async_wait<0>();
-            __syncthreads();
-            return;
-        }
     }
 
     /* Warps that go in step go equally often; those without a tile left do not store. */
     const int64_t tiles = STAGED ? (p.n_tiles + stride - 1) / stride
                                  : (first < p.n_tiles ? (p.n_tiles - 1 - first) / stride + 1 : 0);
-    const int64_t total = tiles * p.n_stages;
+    const int64_t total = helper ? 0 : tiles * p.n_stages;
     const uint64_t policy = policy_read_once();
     skinny_cursor ahead = {first, 0, 0};
     if (STAGED)
@@ -224,6 +220,8 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
         copy_async_commit();
     }
     wait_for_ahead();
+    if (helper)
+        copy_async_wait<0>();
     if (ALONE)
         wait_pending(p.depth - 1); /* the thread's part of x, and its first stage */
     if (!STAGED)
