@@ -92,8 +92,8 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_queries(const s
     if (index >= *g.n_items)
         return;
     const struct cuda_item item = g.items[index];
-    if (item.n_queries <= 0)
-        return;
+    if (item.n_queries <= 0 || item.split_begin > 0)
+        return; /* the item of the first split takes all keys */
     const struct cuda_seq seq = g.seqs[item.seq];
     const int ratio = g.ratio, n_rows = item.n_queries * ratio;
     const int first = seq.first_position + item.query_row - seq.query_row,

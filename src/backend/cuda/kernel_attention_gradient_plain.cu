@@ -33,6 +33,8 @@ static __global__ void __launch_bounds__(WARPS * 32)
     if (index >= *g.n_items)
         return;
     const struct cuda_item item = g.items[index];
+    if (item.split_begin > 0)
+        return; /* the item of the first split takes all keys */
     const struct cuda_seq seq = g.seqs[item.seq];
     const int kv_head = (int)(blockIdx.x % g.n_kv_heads), lane = threadIdx.x & 31;
     for (int r = threadIdx.x >> 5; r < item.n_queries * g.ratio; r += WARPS) {
