@@ -318,8 +318,12 @@ static void test_reference(void **state)
     (void)state;
     for (int i = 0; i < N_SHAPES; i++)
         for (int act = 0; act < 2; act++)
-            for (int layout = 0; layout < 2; layout++)
-                reference_check(&shapes[i], act ? DTYPE_BF16 : DTYPE_F32, layout);
+            for (int layout = 0; layout < 2; layout++) {
+                /* In fp32 all sizes take the same kernel, as do the odd ones in bf16. */
+                const bool tiled = act && shapes[i].head_dim % 64 == 0 && shapes[i].head_dim < 256;
+                if (tiled || layout == (i + act) % 2)
+                    reference_check(&shapes[i], act ? DTYPE_BF16 : DTYPE_F32, layout);
+            }
 }
 
 /* Rows of x of the given streams have the same bits in y. dk, dv: not of prompts, which sum over
@@ -346,9 +350,9 @@ static void same_bits(const struct batch *x, const struct batch *y, uint32_t pro
 static void test_bits(void **state)
 {
     (void)state;
-    static const struct shape some[] = {{4, 2, 128}, {4, 1, 64}, {7, 1, 128}, {4, 2, 16}};
-    for (int i = 0; i < 4; i++)
-        for (int act = 0; act < (i == 3 ? 2 : 1); act++) {
+    static const struct shape some[] = {{4, 2, 128}, {7, 1, 64}, {4, 2, 16}};
+    for (int i = 0; i < 3; i++)
+        for (int act = 0; act < (i == 2 ? 2 : 1); act++) {
             const enum dtype type = act ? DTYPE_F32 : DTYPE_BF16;
             const struct shape *s = &some[i];
             struct batch *tree = batch_new(s->n_heads, s->n_kv_heads, s->head_dim, type);

@@ -382,19 +382,30 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const stru
     }
 }
 
-/* Per (token, head), one warp: lse in base 2 and delta. */
-template <class T> static __global__ void gradient_statistics(const struct gradient g)
+/* lse in base 2 and delta of each (token, head), D / 8 lanes each. */
+template <int D>
+static __global__ void __launch_bounds__(256) gradient_statistics(const struct gradient g)
 {
-    const int64_t pair = (int64_t)blockIdx.x * (blockDim.x / 32) + (threadIdx.x >> 5);
-    if (pair >= g.n_pairs)
-        return;
-    const T *out = (const T *)g.out + pair * g.head_dim;
-    const T *d_out = (const T *)g.d_out + pair * g.head_dim;
+    const int64_t thread = (int64_t)blockIdx.x * 256 + threadIdx.x, pair = thread / (D / 8);
+    const int part = (int)(thread % (D / 8));
     float sum = 0.0f;
-    for (int d = threadIdx.x & 31; d < g.head_dim; d += 32)
-        sum = fmaf(load_element(d_out + d), load_element(out + d), sum);
-    sum = warp_sum(sum);
-    if ((threadIdx.x & 31) == 0)
+    if (pair < g.n_pairs) {
+        const int64_t at = pair * D + part * 8;
+        const uint4 out = *(const uint4 *)((const uint16_t *)g.out + at);
+        const uint4 d_out = *(const uint4 *)((const uint16_t *)g.d_out + at);
+        const uint32_t x[4] = {out.x, out.y, out.z, out.w},
+                       dx[4] = {d_out.x, d_out.y, d_out.z, d_out.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            sum = fmaf(__uint_as_float(x[i] << 16), __uint_as_float(dx[i] << 16), sum);
+            sum = fmaf(__uint_as_float(x[i] & 0xffff0000u), __uint_as_float(dx[i] & 0xffff0000u),
+                       sum);
+        }
+    }
+#pragma unroll
+    for (int o = D / 16; o > 0; o >>= 1)
+        sum += __shfl_xor_sync(0xffffffffu, sum, o);
+    if (pair < g.n_pairs && part == 0)
         g.statistics[pair] = make_float2(g.lse[pair] * 1.4426950408889634f, sum);
 }
 
@@ -404,6 +415,8 @@ template <int D> static void run(struct cuda_state *s, const struct gradient *g)
     const size_t queries_bytes = 2 * pair_bytes;
     const size_t keys_bytes = 3 * pair_bytes + 2 * ROWS * (sizeof(float2) + sizeof(int32_t));
     const struct cuda_attention *plan = &s->attention;
+    LAUNCH((gradient_statistics<D>), (unsigned)((g->n_pairs * (D / 8) + 255) / 256), 256, 0,
+           s->stream, *g);
     ALLOW_SHARED((gradient_of_queries<D>), queries_bytes);
     ALLOW_SHARED((gradient_of_keys<D>), keys_bytes);
     if (plan->max_items > 0)
@@ -447,15 +460,9 @@ extern "C" void cuda_attention_backward(struct backend *backend, const struct at
     if (!g.statistics)
         return;
 
-    const bool bf16 = f->act == DTYPE_BF16;
-    const unsigned blocks = (unsigned)((g.n_pairs + 7) / 8);
-    if (bf16)
-        LAUNCH((gradient_statistics<uint16_t>), blocks, 256, 0, s->stream, g);
-    else
-        LAUNCH((gradient_statistics<float>), blocks, 256, 0, s->stream, g);
-    if (bf16 && f->head_dim == 128 && g.ratio <= CUDA_TILE)
+    if (f->act == DTYPE_BF16 && f->head_dim == 128 && g.ratio <= CUDA_TILE)
         run<128>(s, &g);
-    else if (bf16 && f->head_dim == 64 && g.ratio <= CUDA_TILE)
+    else if (f->act == DTYPE_BF16 && f->head_dim == 64 && g.ratio <= CUDA_TILE)
         run<64>(s, &g);
     else
         cuda_attention_gradient_plain(s, &g, f->act);

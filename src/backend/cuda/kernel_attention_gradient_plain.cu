@@ -25,6 +25,24 @@ static __device__ __forceinline__ float vector_dot(const float a[LANE_MAX], cons
     return warp_sum(sum);
 }
 
+/* Per (token, head), one warp: lse in base 2 and delta. */
+template <class T>
+static __global__ void __launch_bounds__(WARPS * 32)
+    gradient_statistics_plain(const struct gradient g)
+{
+    const int64_t pair = (int64_t)blockIdx.x * (WARPS) + (threadIdx.x >> 5);
+    if (pair >= g.n_pairs)
+        return;
+    const T *out = (const T *)g.out + pair * g.head_dim;
+    const T *d_out = (const T *)g.d_out + pair * g.head_dim;
+    float sum = 0.0f;
+    for (int d = threadIdx.x & 31; d < g.head_dim; d += 32)
+        sum = fmaf(load_element(d_out + d), load_element(out + d), sum);
+    sum = warp_sum(sum);
+    if ((threadIdx.x & 31) == 0)
+        g.statistics[pair] = make_float2(g.lse[pair] * 1.4426950408889634f, sum);
+}
+
 template <class T>
 static __global__ void __launch_bounds__(WARPS * 32)
     gradient_of_queries_plain(const struct gradient g)
@@ -115,6 +133,8 @@ static __global__ void __launch_bounds__(WARPS * 32) gradient_of_keys_plain(cons
 template <class T> static void run_plain(struct cuda_state *s, const struct gradient *g)
 {
     const struct cuda_attention *plan = &s->attention;
+    LAUNCH((gradient_statistics_plain<T>), (unsigned)((g->n_pairs + WARPS - 1) / WARPS), WARPS * 32,
+           0, s->stream, *g);
     if (plan->max_items > 0)
         LAUNCH((gradient_of_queries_plain<T>), (unsigned)((int64_t)plan->max_items * g->n_kv_heads),
                WARPS * 32, 0, s->stream, *g);
