@@ -43,12 +43,12 @@ template <int D> static __device__ __forceinline__ int tile_at(int row, int piec
     return row * D + (piece ^ (row & 7)) * 8;
 }
 
-/* Starts copying keys and values chunk * 64 .. + 64 of one kv head into two tiles; k and v are the
- * first element of the head in row 0, stride the elements of a row. Keys from end on (absolute
- * position) become zeros: what lies there may be anything, and 0 * NaN is not 0. */
+/* Starts copying keys and values chunk * 64 .. + 64 of one kv head into two tiles; the head begins
+ * at element head_at of a row of stride elements. Keys from end on (absolute position) become
+ * zeros: what lies there may be anything, and 0 * NaN is not 0. */
 template <int D>
 static __device__ __forceinline__ void
-tile_load_keys(uint16_t *tile_k, uint16_t *tile_v, const uint16_t *k, const uint16_t *v,
+tile_load_keys(uint16_t *tile_k, uint16_t *tile_v, const void *k, const void *v, int32_t head_at,
                int32_t stride, int32_t boundary, cuda_chunk rows, int32_t chunk, int32_t end)
 {
     constexpr int PIECES = D / 8, ROWS = TILE_THREADS / PIECES;
@@ -56,14 +56,15 @@ tile_load_keys(uint16_t *tile_k, uint16_t *tile_v, const uint16_t *k, const uint
     const int piece = (int)threadIdx.x % PIECES, first = (int)threadIdx.x / PIECES;
     const int32_t position = chunk * ATTENTION_CHUNK;
     const int to = tile_at<D>(first, piece);
+    head_at += piece * 8;
 #pragma unroll 4
     for (int i = 0; i < ATTENTION_CHUNK / ROWS; i++) {
         const int j = first + i * ROWS;
         const bool there = position + j < end;
         const int32_t row = (position + j < boundary ? rows.low : rows.high) + j;
-        const int64_t from = (there ? (int64_t)row * stride : 0) + piece * 8;
-        copy_async16(tile_k + to + i * ROWS * D, k + from, there);
-        copy_async16(tile_v + to + i * ROWS * D, v + from, there);
+        const int64_t from = there ? (int64_t)row * stride + head_at : 0;
+        copy_async16(tile_k + to + i * ROWS * D, (const uint16_t *)k + from, there);
+        copy_async16(tile_v + to + i * ROWS * D, (const uint16_t *)v + from, there);
     }
 }
 

@@ -146,9 +146,9 @@ __global__ __launch_bounds__(TILE_THREADS,
             continue; /* the same for all threads */
 
         const int32_t key_end = min(seq.n_keys, most + 1);
-        const uint16_t *k = (const uint16_t *)a.k + (int64_t)kv_head * D;
-        const uint16_t *v = (const uint16_t *)a.v + (int64_t)kv_head * D;
-        const cuda_chunk *chunks = a.chunks + seq.chunk_begin;
+        const int32_t head_at = kv_head * D;
+        /* Chunks before this one hold only keys that all rows see. */
+        const int32_t first_masked = (least + 1) / ATTENTION_CHUNK;
 
         /* Which warp has which rows turns with the item: items of decoding have rows for one warp
          * only, and blocks that share a multiprocessor should not all use the same quarter of it.
@@ -160,17 +160,17 @@ __global__ __launch_bounds__(TILE_THREADS,
 
         /* STAGES - 1 chunks are under way before the first is waited for, each with a group of its
          * own (empty behind the last). The rows of the chunk to be loaded next are read ahead. */
-        cuda_chunk rows = chunks[attention_chunk(a, begin, end)];
+        cuda_chunk rows = a.chunks[seq.chunk_begin + attention_chunk(a, begin, end)];
         if constexpr (!PARTIAL)
             load_queries<D>(a, item, kv_head, ratio, tiles + layout::QUERIES);
 #pragma unroll
         for (int i = 0; i < STAGES - 1; i++) {
             if (begin + i < end) {
                 uint16_t *to = tiles + i * layout::STAGE;
-                tile_load_keys<D>(to, to + layout::TILE, k, v, kv_stride, seq.boundary, rows,
-                                  attention_chunk(a, begin + i, end), key_end);
+                tile_load_keys<D>(to, to + layout::TILE, a.k, a.v, head_at, kv_stride, seq.boundary,
+                                  rows, attention_chunk(a, begin + i, end), key_end);
                 if (begin + i + 1 < end)
-                    rows = chunks[attention_chunk(a, begin + i + 1, end)];
+                    rows = a.chunks[seq.chunk_begin + attention_chunk(a, begin + i + 1, end)];
             }
             copy_async_commit();
         }
@@ -194,58 +194,59 @@ __global__ __launch_bounds__(TILE_THREADS,
         }
 
         float o[D / 8][4], merged_o[PARTIAL ? 1 : D / 8][4];
-        softmax_row row[2] = {softmax_start(), softmax_start()};
-        softmax_row merged[2] = {softmax_start(), softmax_start()};
+        softmax_row row[2], merged[2];
         int now = 0; /* the chunk's stage, as the index of its first element */
-        for (int32_t i = begin; i < end; i++) {
-            copy_async_wait<STAGES - 2>();
-            __syncthreads(); /* chunk i is there for all, and all are done with chunk i - 1 */
-            const int32_t next = i + STAGES - 1;
-            if (next < end) {
-                uint16_t *to =
-                    tiles + (now == 0 ? STAGES - 1 : now / layout::STAGE - 1) * layout::STAGE;
-                tile_load_keys<D>(to, to + layout::TILE, k, v, kv_stride, seq.boundary, rows,
-                                  attention_chunk(a, next, end), key_end);
-                if (next + 1 < end)
-                    rows = chunks[attention_chunk(a, next + 1, end)];
+        int32_t i = begin;
+        while (i < end) {
+            const int32_t split_end = min(i + CHUNKS_PER_SPLIT, end);
+            const bool first = i == begin;
+            row[0] = row[1] = softmax_start();
+#pragma unroll
+            for (int j = 0; j < D / 8; j++)
+                o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
+#pragma unroll 1
+            for (; i < split_end; i++) {
+                copy_async_wait<STAGES - 2>();
+                __syncthreads(); /* chunk i is there for all, and all are done with chunk i - 1 */
+                const int32_t next = i + STAGES - 1;
+                if (next < end) {
+                    uint16_t *to =
+                        tiles + now + (now == 0 ? (STAGES - 1) * layout::STAGE : -layout::STAGE);
+                    tile_load_keys<D>(to, to + layout::TILE, a.k, a.v, head_at, kv_stride,
+                                      seq.boundary, rows, attention_chunk(a, next, end), key_end);
+                    if (next + 1 < end)
+                        rows = a.chunks[seq.chunk_begin + attention_chunk(a, next + 1, end)];
+                }
+                copy_async_commit();
+                if (active) {
+                    const int32_t chunk = attention_chunk(a, i, end);
+                    const int32_t last[2] = {position[0] - chunk * ATTENTION_CHUNK,
+                                             position[1] - chunk * ATTENTION_CHUNK};
+                    attention_step<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2,
+                                      chunk >= first_masked, last);
+                }
+                now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE;
             }
-            copy_async_commit();
-            if (active) {
-                if (i % CHUNKS_PER_SPLIT == 0) {
-                    row[0] = row[1] = softmax_start();
+            attention_split_end(row);
+            if constexpr (!PARTIAL) {
+                if (first) {
+                    merged[0] = row[0];
+                    merged[1] = row[1];
 #pragma unroll
                     for (int j = 0; j < D / 8; j++)
-                        o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
-                }
-                const int32_t start = attention_chunk(a, i, end) * ATTENTION_CHUNK;
-                const int32_t last[2] = {position[0] - start, position[1] - start};
-                attention_step<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2,
-                                  start + ATTENTION_CHUNK - 1 > least, last);
-                if (i + 1 == end || (i + 1) % CHUNKS_PER_SPLIT == 0) {
-                    attention_split_end(row);
-                    if constexpr (!PARTIAL) {
-                        if (i / CHUNKS_PER_SPLIT == item.split_begin) {
-                            merged[0] = row[0];
-                            merged[1] = row[1];
 #pragma unroll
-                            for (int j = 0; j < D / 8; j++)
+                        for (int c = 0; c < 4; c++)
+                            merged_o[j][c] = o[j][c];
+                } else {
+                    const merge_factors f[2] = {attention_merge_rows(&merged[0], row[0]),
+                                                attention_merge_rows(&merged[1], row[1])};
 #pragma unroll
-                                for (int c = 0; c < 4; c++)
-                                    merged_o[j][c] = o[j][c];
-                        } else {
-                            const merge_factors f[2] = {attention_merge_rows(&merged[0], row[0]),
-                                                        attention_merge_rows(&merged[1], row[1])};
+                    for (int j = 0; j < D / 8; j++)
 #pragma unroll
-                            for (int j = 0; j < D / 8; j++)
-#pragma unroll
-                                for (int c = 0; c < 4; c++)
-                                    merged_o[j][c] =
-                                        attention_merge(merged_o[j][c], o[j][c], f[c / 2]);
-                        }
-                    }
+                        for (int c = 0; c < 4; c++)
+                            merged_o[j][c] = attention_merge(merged_o[j][c], o[j][c], f[c / 2]);
                 }
             }
-            now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE;
         }
 
         if (active) {

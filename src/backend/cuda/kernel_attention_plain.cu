@@ -117,7 +117,8 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a,
 }
 
 template <class T, int PER_LANE>
-__global__ __launch_bounds__(TILE_THREADS, 4) void attention_forward_rows(const attention_arguments a)
+__global__ __launch_bounds__(TILE_THREADS,
+                             4) void attention_forward_rows(const attention_arguments a)
 {
     __shared__ int32_t flag[CUDA_TILE];
     const int32_t ratio = a.n_heads / a.n_kv_heads;
