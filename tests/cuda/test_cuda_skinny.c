@@ -343,7 +343,7 @@ static void test_choice(void **state)
                 assert_true(plan.depth >= stages ||
                             plan.warps * plan.depth * plan.tile_rows * 256 >= 24 << 10);
                 /* Tiles of 8 rows need not divide evenly: 320 of them are 107 times 3. */
-                if (m == 1)
+                if (m == 1 && device == 0)
                     assert_true(plan.blocks * 4 >= s->multiprocessors * 3);
             }
     assert_false(cuda_skinny_takes(&h200, 1, 64, 12, DTYPE_F32));

@@ -351,7 +351,8 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
     plan->warps = (int)up(each, up(each, MAX_WARPS));
     const int64_t x = m * ROW_BYTES * up(k, STAGE_K);
     /* Many tiles are worth the wait for all of x. */
-    plan->staged = x > (each > 2 * MAX_WARPS ? 2 * RESIDENT_BYTES : RESIDENT_BYTES);
+    const bool many = each > 2 * MAX_WARPS && x + RING_BYTES <= (int64_t)s->shared_per_block;
+    plan->staged = x > RESIDENT_BYTES && !many;
     plan->depth = RING_BYTES / (plan->warps * plan->tile_rows * ROW_BYTES);
     plan->overlap = s->capturing; /* a recorded step writes no weights */
     return cuda_skinny_finish(s, m, n, k, plan);
