@@ -96,6 +96,12 @@ static inline emulated_launcher<P...> emulated_configure(void (*kernel)(P...), c
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
     emulated_configure(kernel, #kernel, grid, block, shared, stream)(__VA_ARGS__)
 
+/* A launch that may overlap with the kernel ahead; here it never does. */
+#define LAUNCH_BEHIND(early, kernel, grid, block, shared, stream, ...)                             \
+    emulated_configure(kernel, #kernel, grid, block, shared, stream)(__VA_ARGS__)
+static inline void wait_for_ahead() {}
+static inline void start_dependents() {}
+
 extern unsigned char *emulated_dynamic_shared;
 #define DYNAMIC_SHARED(name) unsigned char *const name = emulated_dynamic_shared
 #define ALLOW_SHARED(kernel, bytes)                                                                \
@@ -195,6 +201,11 @@ template <typename T> static inline unsigned __match_any_sync(unsigned mask, T x
 
 /* ---- copies and matrices (cuda_device.cuh says what they do) ---- */
 void copy_async16(void *to, const void *from, bool valid);
+static inline uint64_t policy_read_once() { return 1; }
+static inline void copy_async16_once(void *to, const void *from, bool valid, uint64_t)
+{
+    copy_async16(to, from, valid);
+}
 void copy_async_commit();
 void emulated_copy_async_wait(int n);
 template <int N> static inline void copy_async_wait() { emulated_copy_async_wait(N); }

@@ -91,9 +91,7 @@ struct cuda_state {
     struct cuda_decode *decode;
     struct cuda_graph *graphs;
     bool capturing;
-    bool free_products; /* products may split their sums and use a workspace: what exactness costs
-                           is measured against this */
-    void *workspace;
+    void *workspace; /* of products that may be inexact */
     cudaError_t error; /* the first */
     char error_where[200];
     char name[300];
