@@ -241,7 +241,7 @@ extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int6
     LAUNCH(add_square_sums, dim3(1), dim3(TOTAL_THREADS), 0, stream, (const double *)sums, blocks,
            sums + blocks);
     cuda_note(backend, "sum_squares", cudaSuccess);
-    double total = (double)NAN; /* stays where the download fails */
+    double total;
     cuda_download(backend, &total, sums + blocks, sizeof total);
-    return total;
+    return cuda_state_of(backend)->error == cudaSuccess ? total : (double)NAN;
 }
