@@ -39,9 +39,39 @@ uint64_t content_hash(const void *bytes, size_t length)
     return hash;
 }
 
+/* *gpu: the number after "cuda:", 0 for "cuda", -1 for the CPU. */
+static cohort_status read_device(const struct options *options, int *gpu, cohort_error *err)
+{
+    const char *device = options_string(options, "device");
+    *gpu = -1;
+    if (strcmp(device, "cpu") == 0)
+        return COHORT_OK;
+    if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
+        *gpu = backend_cuda_present() && !options_given(options, "isa") ? 0 : -1;
+        return COHORT_OK;
+    }
+    if (strcmp(device, "cuda") == 0) {
+        *gpu = 0;
+        return COHORT_OK;
+    }
+    char *end = NULL;
+    long number = strncmp(device, "cuda:", 5) == 0 ? strtol(device + 5, &end, 10) : -1;
+    if (number < 0 || number > 1023 || end == device + 5 || *end != '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--device '%s': expected auto, cpu, cuda or cuda:N, for example cuda:1",
+                         device);
+    *gpu = (int)number;
+    return COHORT_OK;
+}
+
 cohort_status session_backend(struct backend **out, const struct options *options,
                               cohort_error *err)
 {
+    int gpu = -1;
+    *out = NULL;
+    TRY(read_device(options, &gpu, err));
+    if (gpu >= 0)
+        return backend_cuda_create(out, gpu, err);
     return backend_cpu_create(out, options_string(options, "isa"),
                               (int)options_int(options, "threads"), err);
 }
@@ -114,25 +144,12 @@ void session_close(struct session *session)
     memset(session, 0, sizeof *session);
 }
 
-cohort_status session_memory_limit(const struct options *options, size_t *bytes, cohort_error *err)
+size_t session_memory_limit(struct backend *backend, const struct options *options)
 {
     double asked = options_float(options, "memory_limit");
-    if (asked > 0.0) {
-        *bytes = (size_t)(asked * 1e9);
-        return COHORT_OK;
-    }
-    struct text text = {0};
-    unsigned long long kilobytes = 0;
-    TRY(file_read("/proc/meminfo", 0, &text, err));
-    const char *line = strstr(text.data, "MemAvailable:");
-    if (line != NULL)
-        kilobytes = strtoull(line + strlen("MemAvailable:"), NULL, 10);
-    if (kilobytes == 0)
-        kilobytes = (unsigned long long)sysconf(_SC_PHYS_PAGES) *
-                    (unsigned long long)sysconf(_SC_PAGESIZE) / 1024;
-    text_free(&text);
-    *bytes = (size_t)kilobytes * 1024 / 20 * 19; /* leave a twentieth to everybody else */
-    return COHORT_OK;
+    if (asked > 0.0)
+        return (size_t)(asked * 1e9);
+    return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
 }
 
 cohort_status session_engine(struct session *session, const struct options *options,
@@ -145,7 +162,7 @@ cohort_status session_engine(struct session *session, const struct options *opti
                                    .max_context = max_context};
     cohort_status status = COHORT_OK;
     *out = NULL;
-    TRY(session_memory_limit(options, &limit, err));
+    limit = session_memory_limit(session->backend, options);
     int64_t most = (int64_t)(limit / 2 / page);
     config.n_pages = pages_wanted < most ? pages_wanted : most;
     if (config.n_pages < 1)

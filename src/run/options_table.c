@@ -217,14 +217,15 @@ static const struct option_spec table[] = {
     ENUM("format", "text", "text|jsonl", FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run",
          "form of what is printed; with --batch always jsonl"),
     SWITCH("memory", "false", FOR_INFO, "Run", "print the memory plan"),
-    LIST("kind", "gemm|prefill|decode|train|grpo", FOR_BENCH, "Run",
-         "what to measure; unset: all of them"),
+    LIST("kind", "gemm|prefill|decode|train|grpo|exactness", FOR_BENCH, "Run",
+         "what to measure; unset: all of them; exactness: what it costs, on a GPU"),
     SWITCH("quick", "false", FOR_BENCH, "Run", "fewer tokens and repetitions: a look, not a measurement"),
 
     /* Machine */
     INT("threads", "0", 0, 4096, FOR_COMPUTE, "Machine",
         "CPU threads; 0: one for each core"),
-    ENUM("device", "auto", "auto|cpu", FOR_COMPUTE, "Machine", "where to compute"),
+    STRING("device", "auto", FOR_COMPUTE, "Machine",
+           "where to compute: auto, cpu, cuda or cuda:N (GPU N, from 0); auto: a GPU if there is one"),
     ENUM("isa", "auto", "auto|portable|avx2|avx512|avx512-bf16|amx-bf16", FOR_COMPUTE, "Machine",
          "instruction set of the kernels; auto: the best this CPU has"),
     FLOAT("memory_limit", "0", 0, 1e6, FOR_COMPUTE, "Machine",
