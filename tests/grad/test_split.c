@@ -178,8 +178,8 @@ static void check(struct backend *backend, const char *isa, const char *fixture,
         for (int32_t i = 0; i < test.model->params.n_params; i++) {
             const struct param *param = &test.model->params.params[i];
             tally_add(tally,
-                      relative_norm(test.model->m + param->offset, whole.model->m + param->offset,
-                                    param->count),
+                      relative_norm((float *)test.model->m + param->offset,
+                                    (float *)whole.model->m + param->offset, param->count),
                       setting, param->name);
         }
         model_test_close(&test);

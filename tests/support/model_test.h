@@ -59,7 +59,7 @@ static inline void model_test_open(struct model_test *test, struct backend *back
     test->backend = backend;
     snprintf(dir, sizeof dir, FIXTURES "%s", fixture);
     must(model_load(&test->model, backend, dir, type, 0, &err), &err);
-    must(model_train_begin(test->model, &err), &err);
+    must(model_train_begin(test->model, DTYPE_F32, &err), &err);
 }
 
 static inline void model_test_unplan(struct model_test *test)
