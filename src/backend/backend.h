@@ -262,6 +262,17 @@ struct sampling_params {
     int32_t n_bias;
 };
 
+/* Whether a draw sees other logits than the model gave: a bias, a penalty or a filter. */
+static inline bool sampling_changes_logits(const struct sampling_params *p)
+{
+    bool penalty = p->n_bias > 0 ||
+                   (p->repetition_penalty != 0.0f && p->repetition_penalty != 1.0f) ||
+                   p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
+    bool filter = (p->top_p > 0.0f && p->top_p < 1.0f) || p->min_p != 0.0f ||
+                  p->xtc_probability > 0.0f || p->top_k > 0;
+    return penalty || (filter && p->temperature != 0.0f);
+}
+
 /* One row to sample. The draw is a function of (seed, stream, position) (invariant I3). */
 struct sample_row {
     const struct sampling_params *params; /* (host) */
@@ -348,8 +359,8 @@ struct backend_ops {
     void (*copy)(struct backend *, void *to, const void *from, size_t bytes);
     /* Bytes that could be allocated now. */
     size_t (*available)(struct backend *);
-    /* Waits until everything asked for is done. Downloads, sum_squares, sample and decode_fetch wait
-     * by themselves; other operations need not have happened when they return. */
+    /* Waits until everything asked for is done. Downloads, sum_squares, sample and decode_fetch
+     * wait by themselves; other operations need not have happened when they return. */
     void (*wait)(struct backend *);
 
     /* natural: [n, k] of type in backend memory, kept by reference. Allocates the packed copy
@@ -412,6 +423,9 @@ struct backend {
     /* Bytes of logits worked on at once: enough for the products to run at full speed, small beside
      * the weights. */
     size_t logits_bytes;
+    /* Prompt tokens computed, and sequences decoding, in one step of the engine beyond which the
+     * products gain nothing. */
+    int32_t prefill_tokens, decode_sequences;
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16",
      * "avx512", "avx2", "portable"). */
     const char *provider_bf16, *provider_f32;

@@ -176,7 +176,7 @@ static cohort_status choose_mode(const struct bench *bench, int64_t micro_tokens
 {
     const char *asked = options_string(bench->options, "recompute");
     const struct model *model = bench->session.model;
-    struct tree_runner runner = {0};
+    struct tree_runner runner = {.logits_bytes = model->backend->logits_bytes};
     struct arena arena = {0};
     size_t limit = 0;
     *mode = strcmp(asked, "layer") == 0 ? DECODER_RECOMPUTE : DECODER_TRAIN;
@@ -186,7 +186,7 @@ static cohort_status choose_mode(const struct bench *bench, int64_t micro_tokens
                                             micro_tokens, completions, DECODER_TRAIN, err);
     tree_runner_free(&runner);
     TRY(status);
-    TRY(session_memory_limit(bench->options, &limit, err));
+    limit = session_memory_limit(bench->session.backend, bench->options);
     if (arena.used > limit)
         *mode = DECODER_RECOMPUTE;
     return COHORT_OK;
@@ -200,7 +200,7 @@ cohort_status bench_train(struct bench *bench, cohort_error *err)
     int32_t tokens[ROWS][P + C];
     struct completion_tokens completions[ROWS];
     struct tree trees[ROWS];
-    struct tree_runner runner = {0};
+    struct tree_runner runner = {.logits_bytes = model->backend->logits_bytes};
     enum decoder_mode mode = DECODER_TRAIN;
     cohort_status status = COHORT_OK;
     int64_t micro = options_int(bench->options, "micro_batch_tokens");
@@ -325,11 +325,11 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     static const double weight = 1.0;
     static const char *const name = "bench";
     struct session *session = &bench->session;
-    struct tree_runner runner = {0};
+    struct tree_runner runner = {.logits_bytes = session->backend->logits_bytes};
     enum decoder_mode mode = DECODER_TRAIN;
     const int32_t n = GRPO_PROMPTS * GRPO_GROUP;
     struct engine_config config = {.max_sequences = n,
-                                   .prefill_tokens = 512,
+                                   .prefill_tokens = session->backend->prefill_tokens,
                                    .max_context = GRPO_P + GRPO_C,
                                    .n_pages =
                                        GRPO_PROMPTS * engine_pages(GRPO_P, GRPO_C, GRPO_GROUP)};

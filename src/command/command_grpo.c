@@ -171,6 +171,7 @@ static cohort_status plan_buffers(void *context, struct arena *arena, enum decod
     struct tree_runner *runner = &run->runner;
     if (arena->base == NULL) /* the host part depends on the mode: measure with a fresh one */
         tree_runner_free(runner);
+    runner->logits_bytes = model->backend->logits_bytes;
     TRY(engine_plan(run->engine, &rollout, err));
     TRY(tree_runner_plan(runner, &train, &model->config, model->type, micro_tokens,
                          completions_per_step(run), mode, err));
@@ -178,16 +179,16 @@ static cohort_status plan_buffers(void *context, struct arena *arena, enum decod
     return COHORT_OK;
 }
 
-enum { MAX_SEQUENCES = 256 }; /* decoding at once: beyond this the products gain nothing */
-
 static cohort_status allocate(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
     const struct model *model = t->session.model;
     int32_t C = run->grpo.config.max_completion_length, n = completions_per_step(run);
     int32_t context = run->max_prompt + C;
-    struct engine_config config = {.max_sequences = n < MAX_SEQUENCES ? n : MAX_SEQUENCES,
-                                   .prefill_tokens = 512,
+    const struct backend *backend = t->session.backend;
+    const int32_t most_sequences = backend->decode_sequences;
+    struct engine_config config = {.max_sequences = n < most_sequences ? n : most_sequences,
+                                   .prefill_tokens = backend->prefill_tokens,
                                    .max_context = context,
                                    .n_pages =
                                        run->prompts_per_step *
@@ -195,7 +196,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     size_t limit = 0, page = engine_page_bytes(&model->config, model->type);
     enum decoder_mode mode = DECODER_TRAIN;
     int64_t micro_tokens = 0;
-    TRY(session_memory_limit(t->options, &limit, err));
+    limit = session_memory_limit(t->session.backend, t->options);
     int64_t most = (int64_t)(limit / 4 / page), least = engine_pages(run->max_prompt, C, 1);
     if (config.n_pages > most)
         config.n_pages = most > least ? most : least; /* fewer at once; the rest waits its turn */

@@ -56,12 +56,13 @@ static cohort_status print_memory(const struct options *options, const struct mo
     for (int i = 0; i < 2; i++) {
         struct tree_runner runner = {0};
         struct arena arena = {0};
+        runner.logits_bytes = backend->logits_bytes;
         cohort_status status = tree_runner_plan(&runner, &arena, c, type, micro, n, modes[i], err);
         tree_runner_free(&runner);
         TRY(status);
         buffers[i] = arena.used;
     }
-    TRY(session_memory_limit(options, &limit, err));
+    limit = session_memory_limit(backend, options);
     size_t reference = options_float(options, "beta") > 0.0 ? weights : 0;
     const struct memory_row rows[] = {{"weights (with packed copy)", weights},
                                       {"frozen reference (beta > 0)", reference},

@@ -23,6 +23,7 @@ static cohort_status plan_buffers(void *context, struct arena *arena, enum decod
     const struct model *model = run->t.session.model;
     if (arena->base == NULL)
         tree_runner_free(&run->runner);
+    run->runner.logits_bytes = model->backend->logits_bytes;
     return tree_runner_plan(&run->runner, arena, &model->config, model->type, micro_tokens,
                             run->batch_size, mode, err);
 }

@@ -114,25 +114,12 @@ void session_close(struct session *session)
     memset(session, 0, sizeof *session);
 }
 
-cohort_status session_memory_limit(const struct options *options, size_t *bytes, cohort_error *err)
+size_t session_memory_limit(struct backend *backend, const struct options *options)
 {
     double asked = options_float(options, "memory_limit");
-    if (asked > 0.0) {
-        *bytes = (size_t)(asked * 1e9);
-        return COHORT_OK;
-    }
-    struct text text = {0};
-    unsigned long long kilobytes = 0;
-    TRY(file_read("/proc/meminfo", 0, &text, err));
-    const char *line = strstr(text.data, "MemAvailable:");
-    if (line != NULL)
-        kilobytes = strtoull(line + strlen("MemAvailable:"), NULL, 10);
-    if (kilobytes == 0)
-        kilobytes = (unsigned long long)sysconf(_SC_PHYS_PAGES) *
-                    (unsigned long long)sysconf(_SC_PAGESIZE) / 1024;
-    text_free(&text);
-    *bytes = (size_t)kilobytes * 1024 / 20 * 19; /* leave a twentieth to everybody else */
-    return COHORT_OK;
+    if (asked > 0.0)
+        return (size_t)(asked * 1e9);
+    return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
 }
 
 cohort_status session_engine(struct session *session, const struct options *options,
@@ -145,7 +132,7 @@ cohort_status session_engine(struct session *session, const struct options *opti
                                    .max_context = max_context};
     cohort_status status = COHORT_OK;
     *out = NULL;
-    TRY(session_memory_limit(options, &limit, err));
+    limit = session_memory_limit(session->backend, options);
     int64_t most = (int64_t)(limit / 2 / page);
     config.n_pages = pages_wanted < most ? pages_wanted : most;
     if (config.n_pages < 1)

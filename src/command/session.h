@@ -33,7 +33,7 @@ cohort_status session_backend(struct backend **out, const struct options *option
 
 /* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has
  * free now. */
-cohort_status session_memory_limit(const struct options *options, size_t *bytes, cohort_error *err);
+size_t session_memory_limit(struct backend *backend, const struct options *options);
 
 /* An engine with its own arena in session->arena, sized for at most max_sequences at once and
  * requests of up to prompt + max_tokens, within the memory limit. */

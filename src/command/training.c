@@ -197,7 +197,7 @@ cohort_status training_choose(struct training *t, int64_t longest, int64_t most_
                                         t->session.model->type, err);
     int64_t tokens = options_int(t->options, "micro_batch_tokens");
     bool limited = options_float(t->options, "memory_limit") > 0.0;
-    TRY(session_memory_limit(t->options, &limit, err));
+    limit = session_memory_limit(t->session.backend, t->options);
     if (limited) /* what the user allows is for everything; what the machine has free no longer
                     holds the weights */
         limit = limit > weights ? limit - weights : 0;

@@ -221,6 +221,7 @@ static struct attention_forward attention_params(const struct layer_run *r)
                                       .n_spans = r->batch->n_spans,
                                       .seqs = r->batch->seqs,
                                       .spans = r->batch->spans,
+                                      .position = r->work->position,
                                       .q = r->acts->q,
                                       .k = r->k,
                                       .v = r->v,
@@ -341,15 +342,30 @@ static void upload_batch(struct model *model, struct decoder_work *work, const s
     be->ops->upload(be, work->token, batch->token, bytes);
     be->ops->upload(be, work->position, batch->position, bytes);
     be->ops->upload(be, work->kv_row, batch->kv_row, bytes);
+    be->ops->attention_prepare(be,
+                               &(struct attention_batch){.n_tokens = batch->n_tokens,
+                                                         .n_seqs = batch->n_seqs,
+                                                         .n_spans = batch->n_spans,
+                                                         .n_trees = batch->n_trees,
+                                                         .seqs = batch->seqs,
+                                                         .spans = batch->spans,
+                                                         .n_heads = model->config.n_heads,
+                                                         .n_kv_heads = model->config.n_kv_heads,
+                                                         .head_dim = model->config.head_dim,
+                                                         .backward = work->mode != DECODER_INFER});
 }
 
 float *decoder_forward(struct model *model, struct decoder_work *work, const struct batch *batch,
                        const struct kv_store *kv)
 {
-    struct backend *be = model->backend;
-    if (kv == NULL)
-        kv = &work->kv;
     upload_batch(model, work, batch);
+    return decoder_layers(model, work, batch, kv == NULL ? &work->kv : kv);
+}
+
+float *decoder_layers(struct model *model, struct decoder_work *work, const struct batch *batch,
+                      const struct kv_store *kv)
+{
+    struct backend *be = model->backend;
     be->ops->embed_forward(be,
                            &(struct embed_forward){.tokens = batch->n_tokens,
                                                    .width = model->config.hidden_size,

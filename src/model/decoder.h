@@ -87,6 +87,10 @@ void decoder_work_free(struct decoder_work *work);
  * memory, in work). kv: NULL uses work's own. */
 float *decoder_forward(struct model *model, struct decoder_work *work, const struct batch *batch,
                        const struct kv_store *kv);
+/* The same for n_tokens rows whose token, position and kv_row are in work already and whose
+ * attention is prepared. */
+float *decoder_layers(struct model *model, struct decoder_work *work, const struct batch *batch,
+                      const struct kv_store *kv);
 /* From work->d_x = dL/d(residual after the last layer) to all gradients, added to model->grad.
  * Follows decoder_forward of the same batch with a training mode. */
 void decoder_backward(struct model *model, struct decoder_work *work, const struct batch *batch);

@@ -2,6 +2,13 @@
 
 #include <assert.h>
 
+int64_t head_chunk(const struct model_config *config, size_t bytes)
+{
+    enum { LEAST = 16 };
+    int64_t rows = (int64_t)bytes / ((int64_t)config->vocab_size * (int64_t)sizeof(float));
+    return rows < LEAST ? LEAST : rows;
+}
+
 void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config,
                     enum dtype act, int64_t max_rows, int64_t chunk, bool train)
 {
@@ -37,11 +44,12 @@ void head_norm(struct model *model, struct head_work *work, const float *x, cons
 {
     struct backend *be = model->backend;
     assert(count <= work->max_rows);
-    be->ops->upload(be, work->row, row, (size_t)count * sizeof *row);
+    if (row != NULL)
+        be->ops->upload(be, work->row, row, (size_t)count * sizeof *row);
     be->ops->rmsnorm_forward(
         be, &(struct rmsnorm_forward){.rows = count,
                                       .width = model->config.hidden_size,
-                                      .row = work->row,
+                                      .row = row != NULL ? work->row : NULL,
                                       .x = x,
                                       .gain = model_tensor(model, model->final_norm),
                                       .gain_type = model->type,

@@ -33,7 +33,10 @@ struct head_work {
 void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config,
                     enum dtype act, int64_t max_rows, int64_t chunk, bool train);
 
-/* hidden[i] = final norm of x[row[i]] for i < count <= max_rows. */
+/* Rows of logits that fit bytes, but enough for a product to be worth it. */
+int64_t head_chunk(const struct model_config *config, size_t bytes);
+
+/* hidden[i] = final norm of x[row[i]] for i < count <= max_rows; row NULL: of x[i]. */
 void head_norm(struct model *model, struct head_work *work, const float *x, const int32_t *row,
                int32_t count);
 /* logits[0 .. count) = head(hidden[first .. first + count)), count <= chunk. */

@@ -196,16 +196,6 @@ void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, co
     memcpy(outputs + packed->rest_output[c], values + 1, (size_t)(n_tokens - 1) * sizeof *values);
 }
 
-/* Rows of logits worked on at once: enough for the products to run at full speed, small beside the
- * weights. */
-enum { HEAD_CHUNK_BYTES = 64 << 20, HEAD_CHUNK_LEAST = 16 };
-
-static int64_t head_chunk(const struct model_config *config)
-{
-    int64_t rows = HEAD_CHUNK_BYTES / ((int64_t)config->vocab_size * (int64_t)sizeof(float));
-    return rows < HEAD_CHUNK_LEAST ? HEAD_CHUNK_LEAST : rows;
-}
-
 cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena,
                                const struct model_config *config, enum dtype act,
                                int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
@@ -214,8 +204,9 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena,
     runner->max_tokens = max_tokens;
     runner->max_outputs = max_tokens + max_completions;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
-    head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config),
-                   mode != DECODER_INFER);
+    const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
+    head_work_plan(&runner->head, arena, config, act, runner->max_outputs,
+                   head_chunk(config, logits), mode != DECODER_INFER);
     if (mode == DECODER_INFER) {
         runner->decoder.kv.rows = max_tokens;
         runner->decoder.kv.layer_bytes = 0;

@@ -66,6 +66,7 @@ struct tree_runner {
     float *logp, *entropy, *d_logp,
         *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
     int64_t max_tokens, max_outputs;
+    size_t logits_bytes; /* the backend's; set before planning (0: 64 MB) */
 };
 /* Takes device buffers from the arena (call twice). max_tokens bounds the fed tokens of a
  * micro-batch, max_completions its completions. */

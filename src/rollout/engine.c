@@ -1,12 +1,10 @@
 #include "rollout/sequence.h"
+#include "rollout/window.h"
 
 #include "base/rng.h"
 
 #include <assert.h>
 #include <string.h>
-
-/* Rows of logits sampled at once. */
-enum { LOGITS_CHUNK = 64 };
 
 struct engine {
     struct model *model;
@@ -27,6 +25,7 @@ struct engine {
     int32_t n_outputs;
     struct sample_row *draws; /* room for the draws of one chunk of logits */
     size_t draw_capacity;
+    struct decode_window window;
     struct completion *finished;
     size_t n_finished, first_finished, finished_capacity;
     int64_t next_id;
@@ -108,7 +107,8 @@ cohort_status engine_plan(struct engine *e, struct arena *arena, cohort_error *e
     enum dtype act = e->model->type;
     assert(e->requests == NULL);
     TRY(decoder_work_plan(&e->work, arena, c, act, max_outputs(&e->config), DECODER_INFER, err));
-    head_work_plan(&e->head, arena, c, act, max_outputs(&e->config), LOGITS_CHUNK, false);
+    head_work_plan(&e->head, arena, c, act, max_outputs(&e->config),
+                   head_chunk(c, e->model->backend->logits_bytes), false);
     e->kv.rows = e->config.n_pages * ATTENTION_CHUNK;
     e->kv.layer_bytes = kv_layer_bytes(c, act, e->kv.rows);
     e->kv.k = arena_take(arena, (size_t)c->n_layers * e->kv.layer_bytes);
@@ -129,6 +129,7 @@ void engine_destroy(struct engine *e)
         completion_free(&e->finished[i]);
     mem_free(e->finished);
     mem_free(e->draws);
+    decode_window_free(&e->window);
     mem_free(e->running);
     mem_free(e->output_row);
     mem_free(e->output_of);
@@ -536,12 +537,130 @@ static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t cou
     return COHORT_OK;
 }
 
+/* ---- Steps that a device takes by itself ---- */
+
+static bool prefill_waits(const struct engine *e)
+{
+    for (const struct request *r = e->requests; r != NULL; r = r->next)
+        if (r->state == REQUEST_PREFILL)
+            return true;
+    return false;
+}
+
+/* What one step of the window does; recorded once for a number of rows (invariant I1: the same
+ * decoder and head as everywhere). */
+static void decode_step(void *context)
+{
+    struct engine *e = context;
+    struct backend *be = e->model->backend;
+    const int32_t rows = e->batch.n_tokens;
+    const float *x = decoder_layers(e->model, &e->work, &e->batch, &e->kv);
+    head_norm(e->model, &e->head, x, NULL, rows);
+    for (int32_t first = 0; first < rows; first += (int32_t)e->head.chunk) {
+        int32_t count = rows - first < e->head.chunk ? rows - first : (int32_t)e->head.chunk;
+        head_logits(e->model, &e->head, first, count);
+        be->ops->decode_draw(be, &(struct decode_draw){.vocab = e->model->config.vocab_size,
+                                                       .logits = e->head.logits,
+                                                       .first = first,
+                                                       .count = count});
+    }
+}
+
+/* Every running sequence as a slot, its pages taken for all steps. */
+static cohort_status fill_slots(struct engine *e, cohort_error *err)
+{
+    struct decode_window *w = &e->window;
+    int32_t tree = -1;
+    TRY(decode_window_reserve(w, e->n_running, err));
+    for (int32_t i = 0; i < e->n_running; i++) {
+        struct sequence *s = e->running[i];
+        const struct request *r = s->request;
+        const int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
+        const int32_t left = r->max_tokens - s->n_tokens;
+        const int32_t last = position + (left < w->steps ? left : w->steps) - 1;
+        (void)page_row(e, &s->pages, chunk_of(P), last);
+        tree += i == 0 || e->running[i - 1]->request != r ? 1 : 0;
+        w->slots[i] = (struct decode_slot){.token = s->history[position],
+                                           .position = position,
+                                           .n_left = left,
+                                           .tree = tree,
+                                           .n_prompt = P,
+                                           .prompt_page = r->pages.pages,
+                                           .own_page = s->pages.pages,
+                                           .n_own_pages = s->pages.count,
+                                           .eos = r->eos_ids,
+                                           .n_eos = r->ask.n_eos,
+                                           .n_choosable = choosable_ids(e, r),
+                                           .draw = draw_for(s, i)};
+    }
+    return COHORT_OK;
+}
+
+static cohort_status take_window(struct engine *e, cohort_error *err)
+{
+    struct decode_window *w = &e->window;
+    const int32_t n = e->n_running;
+    for (int32_t step = 0; step < w->steps; step++)
+        for (int32_t i = 0; i < n; i++) {
+            struct sequence *s = e->running[i];
+            struct sample_row draw = {.token = w->tokens[(int64_t)step * n + i],
+                                      .logp = w->logp[(int64_t)step * n + i]};
+            if (s->state == SEQUENCE_RUNNING && draw.token != DECODE_STOPPED)
+                TRY(take_draw(e, s, &draw, err));
+        }
+    return COHORT_OK;
+}
+
+/* Several tokens for every running sequence without a word from the host between them. A sequence
+ * that a stop string ends has drawn for nothing until the window's end. */
+static cohort_status run_window(struct engine *e, cohort_error *err)
+{
+    struct backend *be = e->model->backend;
+    struct decode_window *w = &e->window;
+    w->steps = DECODE_WINDOW;
+    for (int32_t i = 0, longest = 0; i < e->n_running; i++) {
+        int32_t left = e->running[i]->request->max_tokens - e->running[i]->n_tokens;
+        longest = left > longest ? left : longest;
+        if (i == e->n_running - 1 && longest < w->steps)
+            w->steps = longest;
+    }
+    int32_t rows = decode_rows(e->n_running);
+    rows = rows < e->config.max_sequences ? rows : e->config.max_sequences;
+    TRY(fill_slots(e, err));
+    batch_clear(&e->batch);
+    e->batch.n_tokens = rows;
+    TRY(be->ops->decode_load(be,
+                             &(struct decode_load){.slots = w->slots,
+                                                   .n_slots = e->n_running,
+                                                   .n_rows = rows,
+                                                   .steps = w->steps,
+                                                   .n_heads = e->model->config.n_heads,
+                                                   .n_kv_heads = e->model->config.n_kv_heads,
+                                                   .head_dim = e->model->config.head_dim,
+                                                   .token = e->work.token,
+                                                   .position = e->work.position,
+                                                   .kv_row = e->work.kv_row},
+                             err));
+    be->ops->repeat(be, decode_window_key(w, e->n_running, rows), w->steps, decode_step, e);
+    be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
+    TRY(be->ops->check(be, err));
+    e->stats.steps += w->steps;
+    TRY(take_window(e, err));
+    sweep(e);
+    return COHORT_OK;
+}
+
 cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
 {
     TRY(apply_cancellations(e, err));
     sweep(e);
     TRY(admit_sequences(e, err));
     TRY(admit_requests(e, err));
+    if (e->model->backend->ops->decode_load != NULL && e->n_running > 0 && !prefill_waits(e)) {
+        TRY(run_window(e, err));
+        *busy = e->requests != NULL;
+        return COHORT_OK;
+    }
     batch_clear(&e->batch);
     e->n_outputs = 0;
     TRY(add_decode(e, err));
@@ -551,9 +670,9 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
         e->stats.steps++;
         if (e->n_outputs > 0)
             head_norm(e->model, &e->head, x, e->output_row, e->n_outputs);
-        for (int32_t first = 0; first < e->n_outputs; first += LOGITS_CHUNK) {
-            int32_t count =
-                e->n_outputs - first < LOGITS_CHUNK ? e->n_outputs - first : LOGITS_CHUNK;
+        const int32_t chunk = (int32_t)e->head.chunk;
+        for (int32_t first = 0; first < e->n_outputs; first += chunk) {
+            int32_t count = e->n_outputs - first < chunk ? e->n_outputs - first : chunk;
             head_logits(e->model, &e->head, first, count);
             TRY(sample_outputs(e, first, count, err));
         }

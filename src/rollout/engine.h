@@ -101,7 +101,8 @@ cohort_status engine_submit(struct engine *engine, const struct engine_request *
 /* Ends a request's completions as they are (FINISH_CANCELLED); an unknown or finished id is no
  * error. */
 void engine_cancel(struct engine *engine, int64_t id);
-/* One forward: a token for every running completion, a chunk for prompts. *busy tells whether
+/* One forward: a token for every running completion, a chunk for prompts; on a backend that decodes
+ * by itself several tokens while no prompt waits. *busy tells whether
  * anything is left to do. */
 cohort_status engine_step(struct engine *engine, bool *busy, cohort_error *err);
 /* Moves one finished completion out (free with completion_free); false if there is none. In the

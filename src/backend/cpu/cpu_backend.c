@@ -8,6 +8,7 @@
 #include "base/memory.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,7 +18,15 @@
 #include <sys/syscall.h>
 #endif
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, MAX_THREADS = 1024, ALONE_NS = 10000 };
+enum {
+    ALIGNMENT = 64,
+    HUGE_PAGE = 2 << 20,
+    MAX_THREADS = 1024,
+    ALONE_NS = 10000,
+    LOGITS_BYTES = 64 << 20,
+    PREFILL_TOKENS = 512,
+    DECODE_SEQUENCES = 256
+};
 
 /* In ascending order: a machine that has one has those before it. */
 enum level {
@@ -115,6 +124,32 @@ static void copy_bytes(struct backend *backend, void *to, const void *from, size
         memcpy(to, from, bytes);
 }
 
+/* MemAvailable of the kernel, else what is installed. */
+static size_t available(struct backend *backend)
+{
+    (void)backend;
+    unsigned long long kilobytes = 0;
+    char line[256];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && kilobytes == 0 && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, "MemAvailable:", 13) == 0)
+            kilobytes = strtoull(line + 13, NULL, 10);
+    if (file != NULL)
+        fclose(file);
+    if (kilobytes == 0)
+        return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    return (size_t)kilobytes * 1024;
+}
+
+static void nothing_to_wait_for(struct backend *backend) { (void)backend; }
+
+/* The kernels read the host's lists themselves. */
+static void attention_prepare(struct backend *backend, const struct attention_batch *batch)
+{
+    (void)backend;
+    (void)batch;
+}
+
 static void zero_bytes(struct backend *backend, void *memory, size_t bytes)
 {
     (void)backend;
@@ -165,9 +200,11 @@ static void destroy(struct backend *backend)
     {                                                                                              \
         .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .upload = copy_bytes,                 \
         .download = copy_bytes, .zero = zero_bytes, .copy = copy_bytes, .check = check,            \
-        .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create,                      \
-        .weight_refresh = cpu_weight_refresh, .weight_destroy = cpu_weight_destroy,                \
-        .matmul_forward = cpu_matmul_forward, .matmul_backward_input = cpu_matmul_backward_input,  \
+        .available = available, .wait = nothing_to_wait_for,                                       \
+        .attention_prepare = attention_prepare, .weight_bytes = cpu_weight_bytes,                  \
+        .weight_create = cpu_weight_create, .weight_refresh = cpu_weight_refresh,                  \
+        .weight_destroy = cpu_weight_destroy, .matmul_forward = cpu_matmul_forward,                \
+        .matmul_backward_input = cpu_matmul_backward_input,                                        \
         .matmul_backward_weight = cpu_matmul_backward_weight,                                      \
         CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,              \
     }
@@ -244,6 +281,9 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     backend->ops = levels[level].ops;
     backend->threads = threads > 0 ? threads : available_cores();
     backend->alone_ns = ALONE_NS;
+    backend->logits_bytes = LOGITS_BYTES;
+    backend->prefill_tokens = PREFILL_TOKENS;
+    backend->decode_sequences = DECODE_SEQUENCES;
     backend->provider_bf16 = state->matmul_bf16->name;
     backend->provider_f32 = state->matmul_f32->name;
     backend->state = state;

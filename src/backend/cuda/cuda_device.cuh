@@ -96,9 +96,15 @@ static __device__ __forceinline__ uint16_t float_to_bf16(float x)
 }
 
 /* Elements of an activation or weight: T is uint16_t (bf16) or float. */
-static __device__ __forceinline__ float load_element(const uint16_t *x) { return bf16_to_float(*x); }
+static __device__ __forceinline__ float load_element(const uint16_t *x)
+{
+    return bf16_to_float(*x);
+}
 static __device__ __forceinline__ float load_element(const float *x) { return *x; }
-static __device__ __forceinline__ void store_element(uint16_t *x, float v) { *x = float_to_bf16(v); }
+static __device__ __forceinline__ void store_element(uint16_t *x, float v)
+{
+    *x = float_to_bf16(v);
+}
 static __device__ __forceinline__ void store_element(float *x, float v) { *x = v; }
 
 /* Sums and maxima over a warp in one fixed order, in every lane. */

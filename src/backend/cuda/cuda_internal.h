@@ -1,10 +1,10 @@
 /* What the files of the CUDA backend share. Host files are C, kernels (kernel_*.cu) CUDA C++ behind
  * extern "C"; a launcher has the signature of the operation it implements.
  *
- * Everything runs on one stream in the order it is issued. What goes wrong is noted by cuda_note and
- * told by the backend's check. Exactness (invariant I2) here: no float atomics, no reduction whose
- * order depends on the number of rows or blocks, --fmad=false with fmaf where a product and a sum
- * are meant to fuse. */
+ * Everything runs on one stream in the order it is issued. What goes wrong is noted by cuda_note
+ * and told by the backend's check. Exactness (invariant I2) here: no float atomics, no reduction
+ * whose order depends on the number of rows or blocks, --fmad=false with fmaf where a product and a
+ * sum are meant to fuse. */
 #ifndef COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
 #define COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
 
@@ -34,8 +34,8 @@ struct cuda_chunk {
     int32_t low, high;
 };
 
-/* Work of attention's forward (times kv heads): rows query_row .. + n_queries (consecutive tokens of
- * one sequence, or the decoding tokens of sequences that share these keys) against the keys of
+/* Work of attention's forward (times kv heads): rows query_row .. + n_queries (consecutive tokens
+ * of one sequence, or the decoding tokens of sequences that share these keys) against the keys of
  * seq's splits split_begin .. split_end; row t sees keys up to position[t] (array of the batch). An
  * item that is not partial covers all splits that its rows need and writes the result; a partial
  * one is one split, and whoever finishes a row's last split (position[t] / CUDA_SPLIT + 1 in all)
@@ -44,8 +44,9 @@ struct cuda_item {
     int32_t query_row, n_queries, seq, split_begin, split_end, partial;
 };
 
-/* Work of attention's backward for keys: the keys that sequence seq itself wrote, in chunk (absolute
- * positions chunk * ATTENTION_CHUNK ...), seen by the queries of sequences seq_begin .. seq_end. */
+/* Work of attention's backward for keys: the keys that sequence seq itself wrote, in chunk
+ * (absolute positions chunk * ATTENTION_CHUNK ...), seen by the queries of sequences seq_begin ..
+ * seq_end. */
 struct cuda_key_item {
     int32_t seq, chunk, seq_begin, seq_end;
 };
@@ -61,7 +62,8 @@ struct cuda_attention {
     int32_t n_key_items;
     int32_t n_tokens, n_seqs;
     /* Partial results, [n_tokens, H, max_splits]: o [D] unscaled, m (of scores in base 2) and l;
-     * arrived [n_tokens, K] counts finished splits, 0 between launches. NULL without partial items. */
+     * arrived [n_tokens, K] counts finished splits, 0 between launches. NULL without partial items.
+     */
     float *partial_o, *partial_m, *partial_l;
     int32_t *arrived;
     int32_t max_splits;
@@ -73,7 +75,7 @@ struct cuda_graph;
 struct cuda_state {
     int device;
     int multiprocessors;
-    int compute; /* capability: 80, 90, ... */
+    int compute;             /* capability: 80, 90, ... */
     size_t shared_per_block; /* bytes a block may have on request */
     cudaStream_t stream;
     void *blas; /* cublasLtHandle_t */
@@ -89,8 +91,8 @@ struct cuda_state {
     struct cuda_decode *decode;
     struct cuda_graph *graphs;
     bool capturing;
-    bool free_products; /* products may split their sums and use a workspace: what exactness costs is
-                           measured against this */
+    bool free_products; /* products may split their sums and use a workspace: what exactness costs
+                           is measured against this */
     void *workspace;
     cudaError_t error; /* the first */
     char error_where[200];
@@ -130,7 +132,8 @@ void cuda_blas_destroy(struct backend *);
 
 /* ---- kernel_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
 /* Whether this kernel takes a product of these sizes (bf16 weights, m rows, y_type). */
-bool cuda_skinny_takes(const struct cuda_state *, int64_t m, int64_t n, int64_t k, enum dtype y_type);
+bool cuda_skinny_takes(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
+                       enum dtype y_type);
 void cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k,
                          const struct matmul_forward *);
 

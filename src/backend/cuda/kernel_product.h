@@ -1,0 +1,29 @@
+/* The plain matrix product of kernel_product.cu: any sizes and strides, sums over the depth in
+ * ascending order by fused multiply-add, one chain an element. */
+#ifndef COHORT_BACKEND_CUDA_KERNEL_PRODUCT_H
+#define COHORT_BACKEND_CUDA_KERNEL_PRODUCT_H
+
+#include "backend/cuda/cuda_internal.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* d[i, j] (+)= sum_l a[i * a_row + l * a_depth] * b[j * b_column + l * b_depth]. */
+struct plain_product {
+    int64_t rows, columns, depth;
+    const void *a, *b; /* type */
+    int64_t a_row, a_depth, b_column, b_depth;
+    enum dtype type;
+    void *d; /* d_type, rows d_row elements apart */
+    int64_t d_row;
+    enum dtype d_type;
+    bool accumulate;
+};
+void cuda_plain_product(struct backend *backend, const struct plain_product *product);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
