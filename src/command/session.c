@@ -39,9 +39,39 @@ uint64_t content_hash(const void *bytes, size_t length)
     return hash;
 }
 
+/* *gpu: the number after "cuda:", 0 for "cuda", -1 for the CPU. */
+static cohort_status read_device(const struct options *options, int *gpu, cohort_error *err)
+{
+    const char *device = options_string(options, "device");
+    *gpu = -1;
+    if (strcmp(device, "cpu") == 0)
+        return COHORT_OK;
+    if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
+        *gpu = backend_cuda_present() && !options_given(options, "isa") ? 0 : -1;
+        return COHORT_OK;
+    }
+    if (strcmp(device, "cuda") == 0) {
+        *gpu = 0;
+        return COHORT_OK;
+    }
+    char *end = NULL;
+    long number = strncmp(device, "cuda:", 5) == 0 ? strtol(device + 5, &end, 10) : -1;
+    if (number < 0 || number > 1023 || end == device + 5 || *end != '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--device '%s': expected auto, cpu, cuda or cuda:N, for example cuda:1",
+                         device);
+    *gpu = (int)number;
+    return COHORT_OK;
+}
+
 cohort_status session_backend(struct backend **out, const struct options *options,
                               cohort_error *err)
 {
+    int gpu = -1;
+    *out = NULL;
+    TRY(read_device(options, &gpu, err));
+    if (gpu >= 0)
+        return backend_cuda_create(out, gpu, err);
     return backend_cpu_create(out, options_string(options, "isa"),
                               (int)options_int(options, "threads"), err);
 }

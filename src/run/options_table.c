@@ -224,7 +224,8 @@ static const struct option_spec table[] = {
     /* Machine */
     INT("threads", "0", 0, 4096, FOR_COMPUTE, "Machine",
         "CPU threads; 0: one for each core"),
-    ENUM("device", "auto", "auto|cpu", FOR_COMPUTE, "Machine", "where to compute"),
+    STRING("device", "auto", FOR_COMPUTE, "Machine",
+           "where to compute: auto, cpu, cuda or cuda:N (GPU N, from 0); auto: a GPU if there is one"),
     ENUM("isa", "auto", "auto|portable|avx2|avx512|avx512-bf16|amx-bf16", FOR_COMPUTE, "Machine",
          "instruction set of the kernels; auto: the best this CPU has"),
     FLOAT("memory_limit", "0", 0, 1e6, FOR_COMPUTE, "Machine",

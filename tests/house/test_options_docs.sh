@@ -22,8 +22,8 @@ declare -A files=(
     [score]="command_eval.c scoring.c"
     [bench]="command_bench*.c bench*.c session.c"
 )
-# device: one choice so far (auto means cpu), so there is nothing to read. config: read by the program (cli), which init excepts.
-passed_over=" device config "
+# config: read by the program (cli), which init excepts.
+passed_over=" config "
 for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     sources=""
     for name in ${files[$command]:?no files listed for this command}; do
