@@ -420,6 +420,8 @@ struct backend {
      * far more where other processes use the cores. No result depends on it. Tests set it to 0, so
      * that small shapes are shared out too. */
     double alone_ns;
+    /* Whether backend memory is ordinary memory that the host may read and write. */
+    bool host_memory;
     /* Bytes of logits worked on at once: enough for the products to run at full speed, small beside
      * the weights. */
     size_t logits_bytes;

@@ -48,6 +48,7 @@ struct bench {
     enum dtype type;
     bool quick, jsonl;
     uint64_t seed;
+    size_t available; /* on the device, at the start */
     struct bench_row rows[BENCH_ROWS];
     int n_rows;
 };
@@ -60,8 +61,8 @@ cohort_status bench_print(struct bench *bench, const struct bench_limits *limits
 
 cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits,
                                    cohort_error *err);
-/* Peak resident memory of the process so far. */
-double bench_peak_bytes(void);
+/* Peak resident memory of the process so far; of a device what is held now. */
+double bench_bytes_held(const struct bench *bench);
 /* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of
  * seed and stream. */
 void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,

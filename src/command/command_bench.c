@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Positions that the measurements use. */
-enum { MAX_CONTEXT = 1024 };
+enum { MAX_CONTEXT = 2048 };
 
 static cohort_status random_weights(void *context, const struct param *param, int64_t first,
                                     int64_t count, void *to, cohort_error *err)
@@ -97,6 +97,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->jsonl = strcmp(options_string(options, "format"), "jsonl") == 0;
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
+    bench->available = bench->session.backend->ops->available(bench->session.backend);
     TRY_GOTO(open_model(bench, err));
     observer_message(observer, "%s, %d threads",
                      bench->type == DTYPE_F32 ? bench->session.backend->provider_f32

@@ -281,6 +281,7 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     backend->ops = levels[level].ops;
     backend->threads = threads > 0 ? threads : available_cores();
     backend->alone_ns = ALONE_NS;
+    backend->host_memory = true;
     backend->logits_bytes = LOGITS_BYTES;
     backend->prefill_tokens = PREFILL_TOKENS;
     backend->decode_sequences = DECODE_SEQUENCES;

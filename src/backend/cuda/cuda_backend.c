@@ -362,6 +362,7 @@ cohort_status backend_cuda_create(struct backend **out, int device, cohort_error
     TRY_GOTO(mem_alloc(&s, 1, sizeof *s, "backend state", err));
     backend->ops = &cuda_ops;
     backend->threads = 1;
+    backend->host_memory = false;
     backend->logits_bytes = LOGITS_BYTES;
     backend->prefill_tokens = PREFILL_TOKENS;
     backend->decode_sequences = DECODE_SEQUENCES;
