@@ -35,16 +35,22 @@ struct model_test {
     struct arena arena;
 };
 
+static inline void model_test_load(struct model_test *test, struct backend *backend,
+                                   const char *dir, enum dtype type)
+{
+    cohort_error err = {0};
+    memset(test, 0, sizeof *test);
+    test->backend = backend;
+    must(model_load(&test->model, backend, dir, type, 0, &err), &err);
+    must(model_train_begin(test->model, &err), &err);
+}
+
 static inline void model_test_open(struct model_test *test, struct backend *backend,
                                    const char *fixture, enum dtype type)
 {
     char dir[256];
-    cohort_error err = {0};
-    memset(test, 0, sizeof *test);
-    test->backend = backend;
     snprintf(dir, sizeof dir, FIXTURES "%s", fixture);
-    must(model_load(&test->model, backend, dir, type, 0, &err), &err);
-    must(model_train_begin(test->model, &err), &err);
+    model_test_load(test, backend, dir, type);
 }
 
 static inline void model_test_unplan(struct model_test *test)
