@@ -1,0 +1,42 @@
+/* What tests can ask of the emulation (C and C++). */
+#ifndef COHORT_TESTS_CUDA_EMULATION_CONTROL_H
+#define COHORT_TESTS_CUDA_EMULATION_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The order in which blocks, warps and lanes that could all run are run. A kernel whose result
+ * depends on it lacks a barrier. */
+enum cuda_emulation_order {
+    CUDA_EMULATION_ASCENDING,
+    CUDA_EMULATION_DESCENDING,
+    CUDA_EMULATION_SHUFFLED,
+};
+void cuda_emulation_set_order(enum cuda_emulation_order order, uint64_t seed);
+
+/* The device that cudaGetDeviceProperties tells of. Zeros keep what is: 6 multiprocessors, 1 GiB,
+ * capability 9.0 with 227 KiB of shared memory for a block. Memory only while nothing is allocated.
+ * Capability 80 has 163 KiB. */
+void cuda_emulation_set_device(int multiprocessors, size_t memory_bytes, int capability);
+
+/* Kernels launched and bytes allocated so far. */
+uint64_t cuda_emulation_launches(void);
+size_t cuda_emulation_allocated(void);
+
+/* What is undefined on a GPU (a barrier not reached by all, memory written behind its end, ...)
+ * ends the process with a message. While expected, the message is kept instead and the call or the
+ * next synchronisation returns an error. */
+void cuda_emulation_expect_failure(bool expected);
+/* The first message since then, or NULL. */
+const char *cuda_emulation_failure(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
