@@ -88,5 +88,3 @@ endforeach()
 if(CMAKE_C_COMPILER_ID MATCHES "Clang" AND COHORT_SANITIZE)
   target_compile_options(cohort_core PRIVATE -Wno-pass-failed)
 endif()
-
-include(${CMAKE_CURRENT_LIST_DIR}/cuda_tests.cmake)
