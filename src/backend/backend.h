@@ -422,6 +422,9 @@ struct backend {
     double alone_ns;
     /* Whether backend memory is ordinary memory that the host may read and write. */
     bool host_memory;
+    /* Lets products split their sums as they like where that is faster: rows are then no longer the
+     * same bits in every batch. Only to measure what exactness costs. */
+    bool inexact_products;
     /* Bytes of logits worked on at once: enough for the products to run at full speed, small beside
      * the weights. */
     size_t logits_bytes;

@@ -366,6 +366,29 @@ cohort_status bench_train(struct bench *bench, cohort_error *err)
     return COHORT_OK;
 }
 
+cohort_status bench_exactness(struct bench *bench, cohort_error *err)
+{
+    static const struct decode_size decode = {256, 1, 128, 256, true};
+    static const struct train_size train = {64, 1, 128, 512, false, 20480};
+    struct backend *backend = bench->session.backend;
+    cohort_status status = COHORT_OK;
+    for (int round = 0; on_gpu(bench) && !is_large(bench) && round < 2; round++) {
+        int first = bench->n_rows;
+        backend->inexact_products = round > 0;
+        TRY_GOTO(decode_case(bench, &decode, err));
+        TRY_GOTO(train_case(bench, &train, err));
+        for (int i = first; i < bench->n_rows; i++) {
+            size_t length = strlen(bench->rows[i].what);
+            bench->rows[i].kind = "exactness";
+            snprintf(bench->rows[i].what + length, sizeof bench->rows[i].what - length, ", %s",
+                     round == 0 ? "exact" : "inexact");
+        }
+    }
+cleanup:
+    backend->inexact_products = false;
+    return status;
+}
+
 /* Rewards that differ within a group, so that nothing of the update is skipped. */
 static cohort_status reward(void *context, const struct completion *completions, int32_t n,
                             double *rewards, cohort_error *err)

@@ -75,6 +75,9 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err);
 cohort_status bench_decode(struct bench *bench, cohort_error *err);
 cohort_status bench_train(struct bench *bench, cohort_error *err);
 cohort_status bench_grpo(struct bench *bench, cohort_error *err);
+/* Decoding and training once as they are and once with products that may be inexact. Nothing on a
+ * CPU, whose kernels know no other way. */
+cohort_status bench_exactness(struct bench *bench, cohort_error *err);
 
 /* Products and bytes of one forward. n_outputs rows enter the head. */
 struct bench_work bench_forward_work(const struct model *model, int64_t tokens, int64_t n_outputs,

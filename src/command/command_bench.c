@@ -69,7 +69,8 @@ static const struct {
              {"prefill", bench_prefill},
              {"decode", bench_decode},
              {"train", bench_train},
-             {"grpo", bench_grpo}};
+             {"grpo", bench_grpo},
+             {"exactness", bench_exactness}};
 
 /* One kind between two measurements of the machine; the better one is the limit. */
 static cohort_status run_kind(struct bench *bench, size_t i, cohort_error *err)

@@ -217,8 +217,8 @@ static const struct option_spec table[] = {
     ENUM("format", "text", "text|jsonl", FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run",
          "form of what is printed; with --batch always jsonl"),
     SWITCH("memory", "false", FOR_INFO, "Run", "print the memory plan"),
-    LIST("kind", "gemm|prefill|decode|train|grpo", FOR_BENCH, "Run",
-         "what to measure; unset: all of them"),
+    LIST("kind", "gemm|prefill|decode|train|grpo|exactness", FOR_BENCH, "Run",
+         "what to measure; unset: all of them; exactness: what it costs, on a GPU"),
     SWITCH("quick", "false", FOR_BENCH, "Run", "fewer tokens and repetitions: a look, not a measurement"),
 
     /* Machine */
