@@ -85,7 +85,7 @@ enum { MAX_ROW_BLOCKS = 1024, MIN_BLOCK_ROWS = 8 };
 static inline int rows_per_block(int64_t rows)
 {
     const int64_t n = ceil_div(rows, MAX_ROW_BLOCKS);
-    return (int)(n > MIN_BLOCK_ROWS ? n : MIN_BLOCK_ROWS);
+    return n > MIN_BLOCK_ROWS ? (int)n : (int)MIN_BLOCK_ROWS;
 }
 
 enum { COLUMN_WARPS = 16 };
