@@ -237,6 +237,13 @@ void get_ready()
     E.ready = true;
     if (E.random == 0)
         E.random = 88172645463325252u;
+    const char *order = getenv("CUDA_EMULATION_ORDER");
+    if (order && strcmp(order, "descending") == 0)
+        E.order = CUDA_EMULATION_DESCENDING;
+    else if (order && strncmp(order, "shuffled", 8) == 0) {
+        E.order = CUDA_EMULATION_SHUFFLED;
+        E.random = order[8] == ':' ? strtoull(order + 9, NULL, 10) * 2 + 1 : E.random;
+    }
     constexpr size_t bytes = 256 << 10;
     unsigned char *shared = map(bytes + page);
     mprotect(shared + bytes, page, PROT_NONE);
