@@ -134,6 +134,7 @@ template <typename T, int E, int PER, int LANES, bool WHOLE>
 static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(struct qkv_forward p)
 {
     const int half = p.head_dim / 2;
+    const float inverse = 1.0f / (float)p.head_dim;
     const uint32_t per_token = (uint32_t)(p.n_heads + 2 * p.n_kv_heads);
     const uint32_t n_items = (uint32_t)p.tokens * per_token;
     uint32_t item = blockIdx.x * (FORWARD_THREADS / LANES) + threadIdx.x / LANES;
@@ -153,7 +154,7 @@ static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(str
         load_gain<E, PER, LANES, WHOLE>(gain, p.gain_type, half, &g);
     const float square = head_dot<E, PER, LANES>(&x, &x);
     if (gain != NULL) {
-        const float rstd = rsqrtf(square / (float)p.head_dim + p.eps);
+        const float rstd = rsqrtf(fmaf(square, inverse, p.eps));
 #pragma unroll
         for (int j = 0; j < PER; j++)
 #pragma unroll
@@ -185,6 +186,7 @@ head_backward(const struct qkv_forward &p, int64_t angle, bool there, const T *x
               half_runs<E, PER> &d_gain)
 {
     const int half = p.head_dim / 2;
+    const float inverse = 1.0f / (float)p.head_dim;
     half_runs<E, PER> g;
     load_head<E, PER, LANES, WHOLE>(dy_at, half, dy_at != NULL, &g);
     if (norm) {
@@ -201,8 +203,8 @@ head_backward(const struct qkv_forward &p, int64_t angle, bool there, const T *x
             }
         const float square = head_dot<E, PER, LANES>(&x, &x);
         const float dot = head_dot<E, PER, LANES>(&scaled, &x);
-        const float rstd = there ? rsqrtf(square / (float)p.head_dim + p.eps) : 0.0f;
-        const float mean = dot * rstd / (float)p.head_dim;
+        const float rstd = there ? rsqrtf(fmaf(square, inverse, p.eps)) : 0.0f;
+        const float mean = dot * rstd * inverse;
 #pragma unroll
         for (int j = 0; j < PER; j++)
 #pragma unroll
