@@ -10,6 +10,10 @@
 #include "backend/backend.h"
 #include "base/rng.h"
 
+#ifdef COHORT_CUDA_EMULATED
+#include "cuda_emulation_control.h"
+#endif
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -701,6 +705,25 @@ static void test_nothing(void **state)
     must_be_well();
 }
 
+/* A row that no block can hold is an error of the backend, not a wrong result. */
+static void test_too_wide(void **state)
+{
+    (void)state;
+    enum { WIDTH = 8196 };
+    cohort_error err;
+    struct backend *other = NULL, *one = gpu;
+    assert_int_equal(backend_cuda_create(&other, 0, &err), COHORT_OK);
+    gpu = other;
+    struct norm n = norm_new(2, WIDTH, DTYPE_BF16, DTYPE_BF16, false, 0);
+    assert_int_equal(other->ops->check(other, &err), COHORT_OK);
+    other->ops->rmsnorm_forward(other, &n.forward);
+    assert_int_not_equal(other->ops->check(other, &err), COHORT_OK);
+    assert_non_null(strstr(err.message, "rmsnorm_forward"));
+    arrays_free();
+    gpu = one;
+    backend_destroy(other);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -727,6 +750,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_qkv),         cmocka_unit_test(test_swiglu),
         cmocka_unit_test(test_convert),     cmocka_unit_test(test_adamw),
         cmocka_unit_test(test_sum_squares), cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_too_wide),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    int failed = cmocka_run_group_tests(tests, setup, teardown);
+#ifdef COHORT_CUDA_EMULATED
+    /* Warps and blocks in any order: a barrier that is missing shows. */
+    cuda_emulation_set_order(CUDA_EMULATION_SHUFFLED, 5);
+    failed += cmocka_run_group_tests(tests, setup, teardown);
+#endif
+    return failed;
 }

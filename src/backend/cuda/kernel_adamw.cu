@@ -88,10 +88,10 @@ static __device__ __forceinline__ void store_master4(float *weight, int16_t *, i
 static __device__ __forceinline__ void store_master4(uint16_t *weight, int16_t *low, int64_t i,
                                                      const float w[4])
 {
-    *(uint2 *)(weight + i) =
-        make_uint2(high_of(w[0]) | high_of(w[1]) << 16, high_of(w[2]) | high_of(w[3]) << 16);
-    *(uint2 *)(low + i) =
-        make_uint2(low_of(w[0]) | low_of(w[1]) << 16, low_of(w[2]) | low_of(w[3]) << 16);
+    __stcg((uint2 *)(weight + i),
+           make_uint2(high_of(w[0]) | high_of(w[1]) << 16, high_of(w[2]) | high_of(w[3]) << 16));
+    __stcg((uint2 *)(low + i),
+           make_uint2(low_of(w[0]) | low_of(w[1]) << 16, low_of(w[2]) | low_of(w[3]) << 16));
 }
 static __device__ __forceinline__ float load_master(const float *weight, const int16_t *, int64_t i)
 {
@@ -253,21 +253,24 @@ static __global__ void __launch_bounds__(THREADS)
     __shared__ double part[THREADS / 32];
     const int64_t begin = (int64_t)blockIdx.x * SUM_BLOCK;
     double chain[4] = {0.0, 0.0, 0.0, 0.0};
+    if (WHOLE && begin + SUM_BLOCK <= count) {
 #pragma unroll 8
-    for (int j = 0; j < SUM_GROUPS; j++) {
-        const int64_t i = begin + 4 * ((int64_t)j * THREADS + threadIdx.x);
-        float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (WHOLE && i + 4 <= count) {
-            load_vector4(x + i, v);
-        } else {
+        for (int j = 0; j < SUM_GROUPS; j++) {
+            float v[4];
+            load_vector4(x + begin + 4 * (j * THREADS + (int)threadIdx.x), v);
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                if (i + e < count)
-                    v[e] = x[i + e];
+                chain[e] += (double)v[e] * (double)v[e];
         }
+    } else {
+        const int left = (int)(count - begin < SUM_BLOCK ? count - begin : (int64_t)SUM_BLOCK);
+        for (int j = 0; j < SUM_GROUPS; j++) {
+            float v[4];
+            load_part4<false>(x + begin, 4 * (j * THREADS + (int)threadIdx.x), left, v);
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-            chain[e] += (double)v[e] * (double)v[e];
+            for (int e = 0; e < 4; e++)
+                chain[e] += (double)v[e] * (double)v[e];
+        }
     }
     const double total = block_sum((chain[0] + chain[1]) + (chain[2] + chain[3]), part);
     if (threadIdx.x == 0)
