@@ -53,6 +53,27 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
   set_tests_properties(test_cuda_emulation PROPERTIES LABELS cuda-emulated TIMEOUT 300)
 endif()
 
+# Negative control: attention that walks the chunks of small batches in another order must be seen by its test.
+if(COHORT_EMULATED)
+  add_library(broken_cuda_attention OBJECT ${CMAKE_BINARY_DIR}/emulated/kernel_attention_forward.cpp
+              ${CMAKE_BINARY_DIR}/emulated/kernel_attention_plain.cpp)
+  foreach(property CXX_STANDARD CXX_STANDARD_REQUIRED CXX_EXTENSIONS COMPILE_OPTIONS INCLUDE_DIRECTORIES COMPILE_DEFINITIONS)
+    get_target_property(value cohort_cuda_emulated ${property})
+    set_target_properties(broken_cuda_attention PROPERTIES ${property} "${value}")
+  endforeach()
+  target_compile_definitions(broken_cuda_attention PRIVATE COHORT_BREAK_ATTENTION=1)
+  set(name test_negative_cuda_attention)
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/cuda/test_cuda_attention.c ${COHORT_TEST_SUPPORT}
+                 $<TARGET_OBJECTS:broken_cuda_attention>)
+  target_sources(${name} PRIVATE $<FILTER:$<TARGET_OBJECTS:cohort_cuda_emulated>,EXCLUDE,kernel_attention_[fp][a-z]*\\.cpp>)
+  target_include_directories(${name} PRIVATE ${EMULATION} ${EMULATION}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${name} PRIVATE COHORT_CUDA_EMULATED=1)
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_link_libraries(${name} PRIVATE cohort_static PkgConfig::CMOCKA PkgConfig::DEPS OpenMP::OpenMP_C m)
+  add_test(NAME ${name} COMMAND ${name} --small --expect-difference)
+  set_tests_properties(${name} PROPERTIES LABELS cuda-emulated TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
+endif()
+
 # Every tests/cuda/test_*.c: on the GPU as it is (label cuda), on the emulation with --small (label cuda-emulated).
 foreach(source ${COHORT_TEST_SOURCES})
   get_filename_component(name ${source} NAME_WE)
