@@ -208,7 +208,7 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) draw_kernel(draw_job jo
         const int begin = shared.choice.part * LOGITS_PART;
         const int left = n_choosable - begin;
         const int found =
-            choose_token(place.logits + begin, left < LOGITS_PART ? left : LOGITS_PART,
+            choose_token(place.logits + begin, left < LOGITS_PART ? left : (int)LOGITS_PART,
                          r->inv_temperature, greedy, &shared);
         token = found >= 0 ? begin + found : -1;
     }

@@ -283,8 +283,9 @@ static __device__ unsigned long long bound_for(const filter_view &v, unsigned lo
             return NO_BOUND;
         prefix = prefix << 8 | (unsigned)shared->found;
         wanted -= shared->before;
-        if (!BY_MASS && wanted == shared->within)
-            return (prefix + 1 << shift) - 1; /* all with these digits */
+        /* Once the log-prob is known (the bin is no prefix of digits): all that have it are in. */
+        if (!BY_MASS && shift <= 32 && wanted == shared->within)
+            return ((prefix + 1) << shift) - 1;
     }
     return BY_MASS ? prefix << 32 | 0xffffffffull : prefix;
 }
