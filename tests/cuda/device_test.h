@@ -6,6 +6,10 @@
 
 #include <stdio.h>
 
+#if defined(COHORT_CUDA_EMULATED)
+#include "cuda_emulation_control.h"
+#endif
+
 static struct backend *device;
 static struct backend *cpu;
 static bool small_run; /* --small: the emulation is slow */
@@ -14,6 +18,9 @@ static inline int device_setup(void **state)
 {
     cohort_error err;
     (void)state;
+#if defined(COHORT_CUDA_EMULATED)
+    cuda_emulation_set_order(CUDA_EMULATION_SHUFFLED, 5); /* barriers that lack show */
+#endif
     if (backend_cuda_create(&device, 0, &err) != COHORT_OK ||
         backend_cpu_create(&cpu, "portable", 1, &err) != COHORT_OK) {
         fprintf(stderr, "%s\n", err.message);
