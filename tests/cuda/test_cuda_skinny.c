@@ -188,7 +188,7 @@ static void check_exact(const struct output *y, const float *sums, const char *w
 static bool plan_number(int i, int64_t m, int64_t n, int64_t k, struct cuda_skinny_plan *plan,
                         char *what, size_t what_bytes)
 {
-    static const int warps[] = {1, 3, 8, 2}, depths[] = {2, 3, 8, 4, 32},
+    static const int warps[] = {1, 3, 8, 2}, depths[] = {4, 8, 16, 4, 8},
                      processors[] = {1, 6, 132};
     struct cuda_state few = *cuda_state_of(backend);
     few.multiprocessors = processors[i % 3];
