@@ -37,6 +37,31 @@ static cohort_status measure_reading(struct backend *backend, int64_t words,
     return COHORT_OK;
 }
 
+/* A device's memory: a copy, bytes read and written counted. */
+static cohort_status measure_copying(struct backend *backend, size_t bytes,
+                                     double *bytes_per_second, cohort_error *err)
+{
+    void *x = NULL, *y = NULL;
+    cohort_status status = COHORT_OK;
+    double best = 0.0;
+    TRY_GOTO(backend->ops->alloc(backend, &x, bytes, "memory to copy", err));
+    TRY_GOTO(backend->ops->alloc(backend, &y, bytes, "memory to copy", err));
+    for (int run = 0; run < READ_RUNS + 1; run++) {
+        backend->ops->wait(backend);
+        double start = clock_seconds();
+        for (int i = 0; i < 4; i++)
+            backend->ops->copy(backend, i % 2 != 0 ? x : y, i % 2 != 0 ? y : x, bytes);
+        backend->ops->wait(backend);
+        if (run > 0)
+            best = fmax(best, 8.0 * (double)bytes / (clock_seconds() - start));
+    }
+    *bytes_per_second = best;
+cleanup:
+    backend->ops->free(backend, x);
+    backend->ops->free(backend, y);
+    return status;
+}
+
 /* One product y = x . w^T with everything it needs. */
 struct gemm {
     int64_t m, n, k;
@@ -53,6 +78,22 @@ static void gemm_close(struct gemm *g, struct backend *backend)
     memset(g, 0, sizeof *g);
 }
 
+/* bench_fill of backend memory. */
+static cohort_status fill(struct backend *backend, void *to, enum dtype type, int64_t count,
+                          uint64_t stream, cohort_error *err)
+{
+    void *host = NULL;
+    if (backend->host_memory) {
+        bench_fill(to, type, 0, count, 1, stream, 1.0f);
+        return COHORT_OK;
+    }
+    TRY(mem_alloc(&host, (size_t)count, dtype_bytes(type), "bench", err));
+    bench_fill(host, type, 0, count, 1, stream, 1.0f);
+    backend->ops->upload(backend, to, host, (size_t)count * dtype_bytes(type));
+    mem_free(host);
+    return COHORT_OK;
+}
+
 static cohort_status gemm_open(struct gemm *g, struct backend *backend, enum dtype type, int64_t m,
                                int64_t n, int64_t k, cohort_error *err)
 {
@@ -63,8 +104,8 @@ static cohort_status gemm_open(struct gemm *g, struct backend *backend, enum dty
     TRY_GOTO(
         backend->ops->alloc(backend, &g->w, (size_t)(n * k) * dtype_bytes(type), "bench", err));
     TRY_GOTO(backend->ops->alloc(backend, &g->y, (size_t)(m * n) * sizeof(float), "bench", err));
-    bench_fill(g->x, type, 0, m * k, 1, 1, 1.0f);
-    bench_fill(g->w, type, 0, n * k, 1, 2, 1.0f);
+    TRY_GOTO(fill(backend, g->x, type, m * k, 1, err));
+    TRY_GOTO(fill(backend, g->w, type, n * k, 2, err));
     TRY_GOTO(backend->ops->weight_create(backend, &g->weight, g->w, n, k, type, err));
     return COHORT_OK;
 cleanup:
@@ -72,13 +113,17 @@ cleanup:
     return status;
 }
 
-static double gemm_run(const struct gemm *g, struct backend *backend)
+/* Seconds of one of repeats products. */
+static double gemm_run(const struct gemm *g, struct backend *backend, int repeats)
 {
+    backend->ops->wait(backend);
     double start = clock_seconds();
-    backend->ops->matmul_forward(
-        backend, &(struct matmul_forward){
-                     .w = g->weight, .m = g->m, .x = g->x, .y = g->y, .y_stride = g->n});
-    return clock_seconds() - start;
+    for (int i = 0; i < repeats; i++)
+        backend->ops->matmul_forward(
+            backend, &(struct matmul_forward){
+                         .w = g->weight, .m = g->m, .x = g->x, .y = g->y, .y_stride = g->n});
+    backend->ops->wait(backend);
+    return (clock_seconds() - start) / repeats;
 }
 
 cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits,
@@ -87,10 +132,17 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
     struct backend *backend = bench->session.backend;
     struct gemm g;
     double reading = 0.0, best = 0.0;
-    TRY(measure_reading(backend, bench->quick ? READ_WORDS / 4 : READ_WORDS, &reading, err));
-    TRY(gemm_open(&g, backend, bench->type, 256, 512, 1024, err));
+    if (backend->host_memory)
+        TRY(measure_reading(backend, bench->quick ? READ_WORDS / 4 : READ_WORDS, &reading, err));
+    else
+        TRY(measure_copying(backend, (size_t)2 << 30, &reading, err));
+    if (backend->host_memory)
+        TRY(gemm_open(&g, backend, bench->type, 256, 512, 1024, err));
+    else
+        TRY(gemm_open(&g, backend, bench->type, 8192, 8192, 8192, err));
+    (void)gemm_run(&g, backend, 1);
     for (int run = 0; run < PRODUCT_RUNS; run++)
-        best = fmax(best, 2.0 * (double)(g.m * g.n * g.k) / gemm_run(&g, backend));
+        best = fmax(best, 2.0 * (double)(g.m * g.n * g.k) / gemm_run(&g, backend, 1));
     gemm_close(&g, backend);
     limits->read_bytes = fmax(limits->read_bytes, reading);
     limits->product_flops = fmax(limits->product_flops, best);
@@ -105,7 +157,8 @@ static cohort_status gemm_case(struct bench *bench, int64_t m, int64_t n, int64_
     enum { MAX_COPIES = 32 };
     struct backend *backend = bench->session.backend;
     struct gemm copies[MAX_COPIES];
-    double bytes = (double)(n * k) * (double)dtype_bytes(bench->type), wanted = 384e6 / bytes;
+    double bytes = (double)(n * k) * (double)dtype_bytes(bench->type),
+           wanted = 384e6 / bytes; /* beyond every cache */
     int n_copies = m > 32 || wanted < 1.0 ? 1
                    : wanted > MAX_COPIES  ? MAX_COPIES
                                           : (int)wanted,
@@ -115,15 +168,16 @@ static cohort_status gemm_case(struct bench *bench, int64_t m, int64_t n, int64_
         TRY_GOTO(gemm_open(&copies[open], backend, bench->type, m, n, k, err));
     struct bench_row *row = bench_row(bench, "gemm", "%lld x %lld, %lld rows", (long long)n,
                                       (long long)k, (long long)m);
+    const bool on_device = !backend->host_memory;
     double flops = 2.0 * (double)(m * n * k);
     row->amount = flops / 1e9;
     row->unit = "GFLOP/s";
     row->work = (struct bench_work){.flops = flops, .bytes = bytes};
-    double until = clock_seconds() + (bench->quick ? 0.05 : 0.4);
+    double until = clock_seconds() + (bench->quick || on_device ? 0.05 : 0.4);
     for (int i = 0; i < n_copies; i++)
-        (void)gemm_run(&copies[i], backend);
+        (void)gemm_run(&copies[i], backend, 1);
     for (int i = 0; (i < 5 || clock_seconds() < until) && i < BENCH_SAMPLES; i++)
-        bench_add(&row->samples, gemm_run(&copies[i % n_copies], backend));
+        bench_add(&row->samples, gemm_run(&copies[i % n_copies], backend, on_device ? 20 : 1));
 cleanup:
     while (open > 0)
         gemm_close(&copies[--open], backend);

@@ -5,6 +5,7 @@
 #include "train/grpo.h"
 #include "train/sft.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int64_t layer_weights_count(const struct model_config *c)
@@ -31,12 +32,15 @@ struct bench_work bench_forward_work(const struct model *model, int64_t tokens, 
                  (layers + (n_outputs > 0 ? head : 0.0) + kv * (double)kv_positions_read)};
 }
 
-/* An engine for one prompt and n completions; tokens written to prompt. */
+/* An engine for requests of n completions each; tokens written to prompt. */
 static cohort_status open_engine(struct bench *bench, int32_t n_prompt, int32_t new_tokens,
-                                 int32_t n, struct engine **out, cohort_error *err)
+                                 int32_t n, int32_t requests, struct engine **out,
+                                 cohort_error *err)
 {
-    return session_engine(&bench->session, bench->options, n, engine_pages(n_prompt, new_tokens, n),
-                          n_prompt + new_tokens, n_prompt, out, err);
+    const int32_t prefill = bench->session.backend->prefill_tokens;
+    return session_engine(&bench->session, bench->options, n * requests,
+                          requests * engine_pages(n_prompt, new_tokens, n), n_prompt + new_tokens,
+                          n_prompt > prefill || requests > 1 ? prefill : n_prompt, out, err);
 }
 
 static void close_engine(struct bench *bench, struct engine *engine)
@@ -76,18 +80,23 @@ static void drop_finished(struct engine *engine)
         completion_free(&done);
 }
 
-/* The first step computes the prompt and draws the first tokens; the others decode. */
-static cohort_status generate(struct engine *engine, double *first, double *rest, cohort_error *err)
+/* Until every prompt is computed, then the rest. *decoded: tokens drawn in the rest. */
+static cohort_status generate(struct engine *engine, int64_t prompt_tokens, double *first,
+                              double *rest, int64_t *decoded, cohort_error *err)
 {
     bool busy = true;
+    const int64_t before = engine_stats(engine).prompt_tokens;
     double start = clock_seconds();
-    TRY(engine_step(engine, &busy, err));
+    while (busy && engine_stats(engine).prompt_tokens - before < prompt_tokens)
+        TRY(engine_step(engine, &busy, err));
     double middle = clock_seconds();
+    const int64_t drawn = engine_stats(engine).generated_tokens;
     while (busy)
         TRY(engine_step(engine, &busy, err));
-    drop_finished(engine);
     *first = middle - start;
     *rest = clock_seconds() - middle;
+    *decoded = engine_stats(engine).generated_tokens - drawn;
+    drop_finished(engine);
     return COHORT_OK;
 }
 
@@ -98,15 +107,16 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err)
     cohort_status status = COHORT_OK;
     if (n_prompt > bench->session.model->max_context - 1)
         n_prompt = bench->session.model->max_context - 1;
-    TRY(open_engine(bench, n_prompt, 1, 1, &engine, err));
+    TRY(open_engine(bench, n_prompt, 1, 1, 1, &engine, err));
     struct bench_row *row = bench_row(bench, "prefill", "%d tokens", (int)n_prompt);
     row->amount = n_prompt;
     row->unit = "tok/s";
     row->work = bench_forward_work(bench->session.model, n_prompt, 1, 0, 0.5 * n_prompt * n_prompt);
     for (int run = 0; run < (bench->quick ? 4 : 8); run++) {
         double first = 0.0, rest = 0.0;
+        int64_t decoded = 0;
         TRY_GOTO(submit(bench, engine, n_prompt, 1, 1, (uint64_t)run, err));
-        TRY_GOTO(generate(engine, &first, &rest, err));
+        TRY_GOTO(generate(engine, n_prompt, &first, &rest, &decoded, err));
         if (run > 0)
             bench_add(&row->samples, first);
     }
@@ -115,39 +125,73 @@ cleanup:
     return status;
 }
 
-static cohort_status decode_batch(struct bench *bench, int32_t batch, cohort_error *err)
+/* requests prompts with group completions each. whole: the figure counts the prompts' time too. */
+struct decode_size {
+    int32_t requests, group, n_prompt, new_tokens;
+    bool whole;
+};
+
+static cohort_status decode_case(struct bench *bench, const struct decode_size *size,
+                                 cohort_error *err)
 {
-    const int32_t n_prompt = 256, new_tokens = bench->quick ? 24 : 128;
+    const int32_t P = size->n_prompt, group = size->group, n = size->requests * group;
+    const int32_t new_tokens = bench->quick ? (size->new_tokens + 4) / 5 : size->new_tokens;
     struct engine *engine = NULL;
     cohort_status status = COHORT_OK;
-    TRY(open_engine(bench, n_prompt, new_tokens, batch, &engine, err));
-    struct bench_row *row = bench_row(bench, "decode", "batch %d, shared prompt %d, %d new",
-                                      (int)batch, (int)n_prompt, (int)new_tokens);
+    TRY(open_engine(bench, P, new_tokens, group, size->requests, &engine, err));
+    struct bench_row *row =
+        group > 1 ? bench_row(bench, "decode", "batch %d, shared prompt %d, %d new", (int)n, (int)P,
+                              (int)new_tokens)
+                  : bench_row(bench, "decode", "batch %d, prompt %d, %d new%s", (int)n, (int)P,
+                              (int)new_tokens, size->whole ? ", whole time" : "");
+    if (size->requests > 1 && group > 1)
+        snprintf(row->what, sizeof row->what, "batch %d, %d share each prompt of %d, %d new",
+                 (int)n, (int)group, (int)P, (int)new_tokens);
     /* Step i of new_tokens - 1 sees i + 1 tokens of its own. */
     double steps = new_tokens - 1, own = 0.5 * (steps + 1.0);
-    struct bench_work step =
-        bench_forward_work(bench->session.model, batch, batch, (int64_t)(n_prompt + batch * own),
-                           batch * (n_prompt + own));
-    row->amount = batch * steps;
+    struct bench_work step = bench_forward_work(
+        bench->session.model, n, n, (int64_t)(size->requests * P + n * own), n * (P + own));
     row->unit = "tok/s";
     row->work = (struct bench_work){.flops = steps * step.flops, .bytes = steps * step.bytes};
     for (int run = 0; run < 4; run++) {
         double first = 0.0, rest = 0.0;
-        TRY_GOTO(submit(bench, engine, n_prompt, new_tokens, batch, (uint64_t)run, err));
-        TRY_GOTO(generate(engine, &first, &rest, err));
+        int64_t decoded = 0;
+        for (int32_t r = 0; r < size->requests; r++)
+            TRY_GOTO(submit(bench, engine, P, new_tokens, group,
+                            (uint64_t)(run * size->requests + r), err));
+        TRY_GOTO(generate(engine, (int64_t)size->requests * P, &first, &rest, &decoded, err));
+        row->amount = size->whole ? (double)n * new_tokens : (double)decoded;
         if (run > 0)
-            bench_add(&row->samples, rest);
+            bench_add(&row->samples, size->whole ? first + rest : rest);
     }
 cleanup:
     close_engine(bench, engine);
     return status;
 }
 
+static bool on_gpu(const struct bench *bench) { return !bench->session.backend->host_memory; }
+
+/* Above these sizes the model is one that a GPU's canonical measurements call large (8B). */
+static bool is_large(const struct bench *bench)
+{
+    return layer_weights_count(&bench->session.model->config) > 2000000000;
+}
+
 cohort_status bench_decode(struct bench *bench, cohort_error *err)
 {
-    static const int32_t batches[] = {1, 8, 32};
-    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++)
-        TRY(decode_batch(bench, batches[i], err));
+    static const struct decode_size cpu[] = {
+        {1, 1, 256, 128, false}, {1, 8, 256, 128, false}, {1, 32, 256, 128, false}};
+    static const struct decode_size small[] = {
+        {1, 1, 128, 256, true},   {64, 1, 128, 256, true},    {256, 1, 128, 256, true},
+        {512, 1, 128, 256, true}, {256, 1, 1024, 512, false}, {16, 16, 1024, 512, false}};
+    static const struct decode_size large[] = {
+        {1, 1, 128, 128, true}, {64, 1, 128, 128, true}, {256, 1, 128, 128, true}};
+    const struct decode_size *sizes = !on_gpu(bench) ? cpu : is_large(bench) ? large : small;
+    size_t n = !on_gpu(bench)    ? sizeof cpu / sizeof cpu[0]
+               : is_large(bench) ? sizeof large / sizeof large[0]
+                                 : sizeof small / sizeof small[0];
+    for (size_t i = 0; i < n; i++)
+        TRY(decode_case(bench, &sizes[i], err));
     return COHORT_OK;
 }
 
@@ -164,10 +208,19 @@ static struct bench_work train_work(const struct model *model, int64_t tokens, i
                                .serial = true};
 }
 
+/* As asked; unasked, what a large model leaves room for on one GPU. */
+static enum dtype moments_of(const struct bench *bench)
+{
+    return on_gpu(bench) && is_large(bench) && !options_given(bench->options, "moments_dtype")
+               ? DTYPE_BF16
+               : session_moments(bench->options);
+}
+
 static cohort_status begin_training(struct bench *bench, cohort_error *err)
 {
-    return bench->session.model->grad != NULL ? COHORT_OK
-                                              : model_train_begin(bench->session.model, err);
+    return bench->session.model->grad != NULL
+               ? COHORT_OK
+               : model_train_begin(bench->session.model, moments_of(bench), err);
 }
 
 /* As the option says; auto: layers are computed again if their activations do not fit. */
@@ -192,56 +245,156 @@ static cohort_status choose_mode(const struct bench *bench, int64_t micro_tokens
     return COHORT_OK;
 }
 
-cohort_status bench_train(struct bench *bench, cohort_error *err)
+/* trees prompts of P tokens with group completions of C; a tree with its prompt repeated for every
+ * completion when not shared. */
+struct train_size {
+    int32_t trees, group, P, C;
+    bool shared;
+    int64_t micro_tokens; /* where the option does not say */
+};
+
+/* What the trees of one measurement point into. */
+struct train_rows {
+    int32_t *tokens;
+    struct completion_tokens *completions;
+    struct tree *trees;
+    int32_t n_trees, n;
+};
+
+static void train_rows_free(struct train_rows *rows)
 {
-    enum { ROWS = 8, P = 128, C = 128 };
+    mem_free(rows->tokens);
+    mem_free(rows->completions);
+    mem_free(rows->trees);
+}
+
+static cohort_status train_rows_make(struct train_rows *rows, const struct bench *bench,
+                                     const struct train_size *size, cohort_error *err)
+{
+    const int32_t n = size->trees * size->group, stride = size->P + size->C;
+    rows->n = n;
+    rows->n_trees = size->shared ? size->trees : n;
+    TRY(mem_alloc(&rows->tokens, (size_t)n * (size_t)stride, sizeof(int32_t), "bench", err));
+    TRY(mem_alloc(&rows->completions, (size_t)n, sizeof *rows->completions, "bench", err));
+    TRY(mem_alloc(&rows->trees, (size_t)n, sizeof *rows->trees, "bench", err));
+    for (int32_t i = 0; i < n; i++) {
+        int32_t *row = rows->tokens + (int64_t)i * stride;
+        for (int32_t j = 0; j < stride; j++)
+            row[j] = bench_token(bench, (uint64_t)(100 + (j < size->P ? i / size->group : i)), j);
+        rows->completions[i] =
+            (struct completion_tokens){.tokens = row + size->P, .n_tokens = size->C};
+        if (!size->shared || i % size->group == 0)
+            rows->trees[size->shared ? i / size->group : i] =
+                (struct tree){.prompt = row,
+                              .n_prompt = size->P,
+                              .completions = &rows->completions[i],
+                              .n_completions = size->shared ? size->group : 1};
+    }
+    return COHORT_OK;
+}
+
+/* Buffers for micro-batches, training state and activations chosen to fit. */
+static cohort_status open_runner(struct bench *bench, struct tree_runner *runner, int64_t micro,
+                                 int32_t completions, enum decoder_mode *mode, cohort_error *err)
+{
     struct session *session = &bench->session;
-    struct model *model = session->model;
-    int32_t tokens[ROWS][P + C];
-    struct completion_tokens completions[ROWS];
-    struct tree trees[ROWS];
-    struct tree_runner runner = {.logits_bytes = model->backend->logits_bytes};
+    const struct model *model = session->model;
+    runner->logits_bytes = model->backend->logits_bytes;
+    TRY(begin_training(bench, err));
+    TRY(choose_mode(bench, micro, completions, mode, err));
+    TRY(tree_runner_plan(runner, &session->arena, &model->config, model->type, micro, completions,
+                         *mode, err));
+    TRY(arena_allocate(&session->arena, session->backend, "training buffers", err));
+    return tree_runner_plan(runner, &session->arena, &model->config, model->type, micro,
+                            completions, *mode, err);
+}
+
+static cohort_status train_case(struct bench *bench, const struct train_size *size,
+                                cohort_error *err)
+{
+    struct session *session = &bench->session;
+    struct train_rows rows = {0};
+    struct tree_runner runner = {0};
     enum decoder_mode mode = DECODER_TRAIN;
     cohort_status status = COHORT_OK;
-    int64_t micro = options_int(bench->options, "micro_batch_tokens");
-    micro = micro < P + C ? P + C : micro > ROWS * (P + C) ? ROWS * (P + C) : micro;
-    for (int i = 0; i < ROWS; i++) {
-        for (int j = 0; j < P + C; j++)
-            tokens[i][j] = bench_token(bench, (uint64_t)(100 + i), j);
-        completions[i] = (struct completion_tokens){.tokens = tokens[i] + P, .n_tokens = C};
-        trees[i] = (struct tree){
-            .prompt = tokens[i], .n_prompt = P, .completions = &completions[i], .n_completions = 1};
-    }
-    TRY(begin_training(bench, err));
-    TRY(choose_mode(bench, micro, ROWS, &mode, err));
-    TRY_GOTO(tree_runner_plan(&runner, &session->arena, &model->config, model->type, micro, ROWS,
-                              mode, err));
-    TRY_GOTO(arena_allocate(&session->arena, session->backend, "training buffers", err));
-    TRY_GOTO(tree_runner_plan(&runner, &session->arena, &model->config, model->type, micro, ROWS,
-                              mode, err));
+    const int64_t P = size->P, C = size->C, n = size->trees * size->group,
+                  prompts = size->shared ? size->trees : n, fed = prompts * P + n * (C - 1);
+    int64_t micro = size->micro_tokens > 0 && !options_given(bench->options, "micro_batch_tokens")
+                        ? size->micro_tokens
+                        : session_micro_tokens(bench->session.backend, bench->options);
+    micro = micro < P + C ? P + C : micro > fed + n ? fed + n : micro;
+    TRY_GOTO(train_rows_make(&rows, bench, size, err));
+    TRY_GOTO(open_runner(bench, &runner, micro, (int32_t)n, &mode, err));
     struct sft sft = {
-        .model = model,
+        .model = session->model,
         .runner = &runner,
         .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
         .schedule = SCHEDULE_CONSTANT,
         .learning_rate = 1e-6,
         .total_steps = 100};
-    struct bench_row *row = bench_row(bench, "train", "%d x (%d + %d), recompute %s", ROWS, P, C,
-                                      mode == DECODER_TRAIN ? "none" : "layer");
+    struct bench_row *row =
+        bench_row(bench, "train", "%d x (%d + %d)%s, recompute %s", (int)n, (int)P, (int)C,
+                  size->shared ? ", prompts shared" : "", mode == DECODER_TRAIN ? "none" : "layer");
     row->unit = "tok/s";
-    row->amount = ROWS * (P + C - 1); /* a completion's last token is not fed */
-    row->work = train_work(model, ROWS * (P + C - 1), ROWS * C, ROWS * 0.5 * (P + C) * (P + C));
+    /* Tokens of the rows as they are, each with its prompt: what sharing saves shows as speed. A
+     * completion's last token is not fed. */
+    row->amount = (double)(n * (P + C - 1));
+    row->work = train_work(session->model, fed, n * C,
+                           (double)prompts * 0.5 * (double)(P * P) +
+                               (double)(n * C) * ((double)P + 0.5 * (double)C));
     for (int run = 0; run < (bench->quick ? 2 : 4); run++) {
         struct metrics metrics = {0};
+        session->backend->ops->wait(session->backend);
         double start = clock_seconds();
-        TRY_GOTO(sft_step(&sft, trees, ROWS, &metrics, err));
+        TRY_GOTO(sft_step(&sft, rows.trees, rows.n_trees, &metrics, err));
+        session->backend->ops->wait(session->backend);
         if (run > 0)
             bench_add(&row->samples, clock_seconds() - start);
     }
-    row->bytes_held = bench_peak_bytes();
+    row->bytes_held = bench_bytes_held(bench);
 cleanup:
     tree_runner_free(&runner);
+    train_rows_free(&rows);
     arena_release(&session->arena, session->backend);
+    return status;
+}
+
+cohort_status bench_train(struct bench *bench, cohort_error *err)
+{
+    static const struct train_size cpu[] = {{8, 1, 128, 128, false, 0}};
+    static const struct train_size small[] = {{64, 1, 128, 512, false, 20480},
+                                              {4, 16, 1024, 512, false, 24576},
+                                              {4, 16, 1024, 512, true, 24576}};
+    static const struct train_size large[] = {{32, 1, 128, 512, false, 5120}};
+    const struct train_size *sizes = !on_gpu(bench) ? cpu : is_large(bench) ? large : small;
+    size_t n = !on_gpu(bench)    ? sizeof cpu / sizeof cpu[0]
+               : is_large(bench) ? sizeof large / sizeof large[0]
+                                 : sizeof small / sizeof small[0];
+    for (size_t i = 0; i < n; i++)
+        TRY(train_case(bench, &sizes[i], err));
+    return COHORT_OK;
+}
+
+cohort_status bench_exactness(struct bench *bench, cohort_error *err)
+{
+    static const struct decode_size decode = {256, 1, 128, 256, true};
+    static const struct train_size train = {64, 1, 128, 512, false, 20480};
+    struct backend *backend = bench->session.backend;
+    cohort_status status = COHORT_OK;
+    for (int round = 0; on_gpu(bench) && !is_large(bench) && round < 2; round++) {
+        int first = bench->n_rows;
+        backend->inexact_products = round > 0;
+        TRY_GOTO(decode_case(bench, &decode, err));
+        TRY_GOTO(train_case(bench, &train, err));
+        for (int i = first; i < bench->n_rows; i++) {
+            size_t length = strlen(bench->rows[i].what);
+            bench->rows[i].kind = "exactness";
+            snprintf(bench->rows[i].what + length, sizeof bench->rows[i].what - length, ", %s",
+                     round == 0 ? "exact" : "inexact");
+        }
+    }
+cleanup:
+    backend->inexact_products = false;
     return status;
 }
 
@@ -256,49 +409,65 @@ static cohort_status reward(void *context, const struct completion *completions,
     return COHORT_OK;
 }
 
-enum { GRPO_PROMPTS = 4, GRPO_GROUP = 8, GRPO_P = 128, GRPO_C = 128 };
+/* One step of GRPO: prompts x group completions. On a GPU the canonical W-A. */
+struct grpo_size {
+    int32_t prompts, group, P, C;
+    int64_t micro_tokens;
+};
+
+static struct grpo_size grpo_size_of(const struct bench *bench)
+{
+    static const struct grpo_size cpu = {4, 8, 128, 128, 0}, gpu = {64, 8, 128, 512, 24576},
+                                  gpu_large = {64, 8, 128, 512, 5120};
+    struct grpo_size size = !on_gpu(bench) ? cpu : is_large(bench) ? gpu_large : gpu;
+    if (size.micro_tokens == 0 || options_given(bench->options, "micro_batch_tokens"))
+        size.micro_tokens = session_micro_tokens(bench->session.backend, bench->options);
+    if (size.micro_tokens < size.P + size.C)
+        size.micro_tokens = size.P + size.C;
+    return size;
+}
 
 /* Rollout and training never run at once: they share the arena, as in cohort grpo. */
 static cohort_status plan_grpo(struct bench *bench, struct engine *engine,
-                               struct tree_runner *runner, int64_t micro, enum decoder_mode mode,
-                               cohort_error *err)
+                               struct tree_runner *runner, const struct grpo_size *size,
+                               enum decoder_mode mode, cohort_error *err)
 {
     struct arena *arena = &bench->session.arena, rollout = *arena, train = *arena;
     const struct model *model = bench->session.model;
     TRY(engine_plan(engine, &rollout, err));
-    TRY(tree_runner_plan(runner, &train, &model->config, model->type, micro,
-                         GRPO_PROMPTS * GRPO_GROUP, mode, err));
+    TRY(tree_runner_plan(runner, &train, &model->config, model->type, size->micro_tokens,
+                         size->prompts * size->group, mode, err));
     arena->used = rollout.used > train.used ? rollout.used : train.used;
     return COHORT_OK;
 }
 
-static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, cohort_error *err)
+static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const struct grpo_size *size,
+                              int32_t *tokens, struct grpo_prompt *prompts, cohort_error *err)
 {
-    int32_t tokens[GRPO_PROMPTS][GRPO_P];
-    struct grpo_prompt prompts[GRPO_PROMPTS];
     const struct model *model = bench->session.model;
-    for (int i = 0; i < GRPO_PROMPTS; i++) {
-        for (int j = 0; j < GRPO_P; j++)
-            tokens[i][j] = bench_token(bench, (uint64_t)(200 + i), j);
+    const int32_t P = size->P, C = size->C;
+    for (int i = 0; i < size->prompts; i++) {
+        for (int j = 0; j < P; j++)
+            tokens[i * P + j] = bench_token(bench, (uint64_t)(200 + i), j);
         prompts[i] =
-            (struct grpo_prompt){.tokens = tokens[i], .n_tokens = GRPO_P, .id = (uint64_t)i};
+            (struct grpo_prompt){.tokens = tokens + i * P, .n_tokens = P, .id = (uint64_t)i};
     }
-    const int n = GRPO_PROMPTS * GRPO_GROUP;
-    const double steps = GRPO_C - 1, own = 0.5 * GRPO_C;
-    const int64_t fed = GRPO_PROMPTS * GRPO_P + n * (GRPO_C - 1);
-    struct bench_work decode = bench_forward_work(
-        model, n, n, (int64_t)(GRPO_PROMPTS * GRPO_P + n * own), n * (GRPO_P + own));
-    struct bench_work train = train_work(
-        model, fed, n * GRPO_C, GRPO_PROMPTS * 0.5 * GRPO_P * GRPO_P + n * GRPO_C * (GRPO_P + own));
-    struct bench_row *whole = bench_row(bench, "grpo", "step of %d prompts x %d, P = C = %d",
-                                        GRPO_PROMPTS, GRPO_GROUP, GRPO_P);
+    const int n = size->prompts * size->group;
+    const double steps = C - 1, own = 0.5 * C;
+    const int64_t fed = size->prompts * P + n * (C - 1);
+    struct bench_work decode =
+        bench_forward_work(model, n, n, (int64_t)(size->prompts * P + n * own), n * (P + own));
+    struct bench_work train =
+        train_work(model, fed, n * C, size->prompts * 0.5 * P * P + (double)n * C * (P + own));
+    struct bench_row *whole = bench_row(bench, "grpo", "step of %d prompts x %d, P = %d, C = %d",
+                                        (int)size->prompts, (int)size->group, (int)P, (int)C);
     struct bench_row *rollout = bench_row(bench, "grpo", "  rollout");
     struct bench_row *update = bench_row(bench, "grpo", "  training");
     struct bench_row *sampled = bench_row(bench, "grpo", "  rollout, tokens generated");
     struct bench_row *trained = bench_row(bench, "grpo", "  training, tokens fed");
     whole->unit = rollout->unit = update->unit = "s";
     sampled->unit = trained->unit = "tok/s";
-    sampled->amount = n * GRPO_C;
+    sampled->amount = n * C;
     trained->amount = (double)fed;
     rollout->work = sampled->work =
         (struct bench_work){.flops = steps * decode.flops, .bytes = steps * decode.bytes};
@@ -306,7 +475,7 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, cohort_err
     for (int run = 0; run < (bench->quick ? 2 : 4); run++) {
         struct grpo_batch batch = {0};
         struct metrics metrics = {0};
-        TRY(grpo_step(grpo, prompts, GRPO_PROMPTS, &batch, &metrics, err));
+        TRY(grpo_step(grpo, prompts, size->prompts, &batch, &metrics, err));
         grpo_batch_free(&batch);
         if (run == 0)
             continue;
@@ -316,7 +485,7 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, cohort_err
         bench_add(&update->samples, metrics_get(&metrics, "time/train"));
         bench_add(&trained->samples, metrics_get(&metrics, "time/train"));
     }
-    whole->bytes_held = bench_peak_bytes();
+    whole->bytes_held = bench_bytes_held(bench);
     return COHORT_OK;
 }
 
@@ -327,25 +496,28 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     struct session *session = &bench->session;
     struct tree_runner runner = {.logits_bytes = session->backend->logits_bytes};
     enum decoder_mode mode = DECODER_TRAIN;
-    const int32_t n = GRPO_PROMPTS * GRPO_GROUP;
-    struct engine_config config = {.max_sequences = n,
+    const struct grpo_size size = grpo_size_of(bench);
+    const int32_t n = size.prompts * size.group, most = session->backend->decode_sequences;
+    struct grpo_prompt *prompts = NULL;
+    int32_t *tokens = NULL;
+    struct engine_config config = {.max_sequences = n < most ? n : most,
                                    .prefill_tokens = session->backend->prefill_tokens,
-                                   .max_context = GRPO_P + GRPO_C,
+                                   .max_context = size.P + size.C,
                                    .n_pages =
-                                       GRPO_PROMPTS * engine_pages(GRPO_P, GRPO_C, GRPO_GROUP)};
+                                       size.prompts * engine_pages(size.P, size.C, size.group)};
     struct grpo grpo = {
         .model = session->model,
         .runner = &runner,
         .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
-        .config = {.group = GRPO_GROUP,
-                   .max_completion_length = GRPO_C,
+        .config = {.group = size.group,
+                   .max_completion_length = size.C,
                    .num_iterations = 1,
                    .sampling = {.temperature = 1.0f, .min_tokens_to_keep = 1},
                    .seed = bench->seed,
                    .loss = {.type = LOSS_DAPO,
                             .epsilon = 0.2,
                             .epsilon_high = 0.2,
-                            .max_completion_length = GRPO_C},
+                            .max_completion_length = size.C},
                    .scale = ADVANTAGE_SCALE_GROUP,
                    .schedule = SCHEDULE_CONSTANT,
                    .learning_rate = 1e-6,
@@ -355,18 +527,20 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
                    .n_functions = 1},
         .reward = reward};
     cohort_status status = COHORT_OK;
-    int64_t micro = options_int(bench->options, "micro_batch_tokens");
-    micro = micro < GRPO_P + GRPO_C ? GRPO_P + GRPO_C : micro;
     TRY(begin_training(bench, err));
-    TRY(choose_mode(bench, micro, n, &mode, err));
+    TRY(choose_mode(bench, size.micro_tokens, n, &mode, err));
+    TRY_GOTO(mem_alloc(&prompts, (size_t)size.prompts, sizeof *prompts, "bench", err));
+    TRY_GOTO(mem_alloc(&tokens, (size_t)(size.prompts * size.P), sizeof *tokens, "bench", err));
     TRY_GOTO(engine_create(&grpo.engine, session->model, NULL, &config, err));
-    TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, micro, mode, err));
+    TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, &size, mode, err));
     TRY_GOTO(
         arena_allocate(&session->arena, session->backend, "rollout and training buffers", err));
-    TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, micro, mode, err));
-    TRY_GOTO(run_grpo(bench, &grpo, err));
+    TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, &size, mode, err));
+    TRY_GOTO(run_grpo(bench, &grpo, &size, tokens, prompts, err));
 cleanup:
     engine_destroy(grpo.engine);
+    mem_free(prompts);
+    mem_free(tokens);
     tree_runner_free(&runner);
     arena_release(&session->arena, session->backend);
     return status;

@@ -125,15 +125,19 @@ cleanup:
     return status;
 }
 
-double bench_peak_bytes(void)
+double bench_bytes_held(const struct bench *bench)
 {
+    struct backend *backend = bench->session.backend;
     struct rusage usage;
+    if (!backend->host_memory)
+        return (double)bench->available - (double)backend->ops->available(backend);
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024.0 : 0.0;
 }
 
 void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
                 uint64_t stream, float scale)
 {
+#pragma omp parallel for schedule(static) if (count > 4096)
     for (int64_t i = 0; i < count; i += 4) {
         struct rng_block block = rng_philox(seed, RNG_TEST, stream, (uint64_t)(first + i));
         for (int j = 0; j < 4 && i + j < count; j++) {

@@ -48,6 +48,7 @@ struct bench {
     enum dtype type;
     bool quick, jsonl;
     uint64_t seed;
+    size_t available; /* on the device, at the start */
     struct bench_row rows[BENCH_ROWS];
     int n_rows;
 };
@@ -60,8 +61,8 @@ cohort_status bench_print(struct bench *bench, const struct bench_limits *limits
 
 cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits,
                                    cohort_error *err);
-/* Peak resident memory of the process so far. */
-double bench_peak_bytes(void);
+/* Peak resident memory of the process so far; of a device what is held now. */
+double bench_bytes_held(const struct bench *bench);
 /* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of
  * seed and stream. */
 void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
@@ -74,6 +75,9 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err);
 cohort_status bench_decode(struct bench *bench, cohort_error *err);
 cohort_status bench_train(struct bench *bench, cohort_error *err);
 cohort_status bench_grpo(struct bench *bench, cohort_error *err);
+/* Decoding and training once as they are and once with products that may be inexact. Nothing on a
+ * CPU, whose kernels know no other way. */
+cohort_status bench_exactness(struct bench *bench, cohort_error *err);
 
 /* Products and bytes of one forward. n_outputs rows enter the head. */
 struct bench_work bench_forward_work(const struct model *model, int64_t tokens, int64_t n_outputs,

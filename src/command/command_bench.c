@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Positions that the measurements use. */
-enum { MAX_CONTEXT = 1024 };
+enum { MAX_CONTEXT = 2048 };
 
 static cohort_status random_weights(void *context, const struct param *param, int64_t first,
                                     int64_t count, void *to, cohort_error *err)
@@ -65,11 +65,8 @@ static bool wanted(const struct options *options, const char *kind)
 static const struct {
     const char *name;
     cohort_status (*run)(struct bench *, cohort_error *);
-} kinds[] = {{"gemm", bench_gemm},
-             {"prefill", bench_prefill},
-             {"decode", bench_decode},
-             {"train", bench_train},
-             {"grpo", bench_grpo}};
+} kinds[] = {{"gemm", bench_gemm},   {"prefill", bench_prefill}, {"decode", bench_decode},
+             {"train", bench_train}, {"grpo", bench_grpo},       {"exactness", bench_exactness}};
 
 /* One kind between two measurements of the machine; the better one is the limit. */
 static cohort_status run_kind(struct bench *bench, size_t i, cohort_error *err)
@@ -97,6 +94,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->jsonl = strcmp(options_string(options, "format"), "jsonl") == 0;
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
+    bench->available = bench->session.backend->ops->available(bench->session.backend);
     TRY_GOTO(open_model(bench, err));
     observer_message(observer, "%s, %d threads",
                      bench->type == DTYPE_F32 ? bench->session.backend->provider_f32

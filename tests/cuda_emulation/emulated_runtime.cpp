@@ -193,6 +193,10 @@ void emulated_fail(const char *format, ...)
     if (R.failure.empty())
         R.failure = message;
 }
+void emulated_issue(cudaStream_t stream, std::function<bool()> work)
+{
+    issue(stream_of(stream), std::move(work));
+}
 bool emulated_device_range(const void *p, size_t bytes) { return inside(R.device, p, bytes); }
 int emulated_capability() { return R.capability; }
 size_t emulated_shared_limit() { return (size_t)(R.capability >= 90 ? 227 : 163) << 10; }

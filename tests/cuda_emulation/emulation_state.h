@@ -15,6 +15,10 @@ struct emulated_kernel {
 /* Runs all blocks. False: the kernel failed (and failures are expected). */
 bool emulated_run(const emulated_kernel &kernel);
 
+/* Puts work into a stream's queue (or the graph that is captured). It returns false if it failed.
+ */
+void emulated_issue(cudaStream_t stream, std::function<bool()> work);
+
 /* Keeps the message if failures are expected, else prints it and ends the process. */
 void emulated_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -139,6 +139,19 @@ static __device__ __forceinline__ void mma_bf16(float d[4], const uint32_t a[4],
 
 #endif
 
+/* 2^x to 2 units in the last place, results below 2^-126 flushed to 0; 0 gives 1 and -inf gives 0,
+ * exactly (PTX ISA, ex2.approx.ftz). */
+static __device__ __forceinline__ float exp2_approximate(float x)
+{
+#ifdef COHORT_CUDA_EMULATED
+    return exp2f(x);
+#else
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+#endif
+}
+
 static __device__ __forceinline__ float bf16_to_float(uint16_t x)
 {
     return __uint_as_float((uint32_t)x << 16);

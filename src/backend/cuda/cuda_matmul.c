@@ -24,7 +24,7 @@ struct weight {
 /* One product as cuBLASLt sees it: d[m, n] = op(a) . op(b) + beta * d, column-major. */
 struct product {
     int64_t m, n, k, lda, ldb, ldd;
-    bool transpose_a, transpose_b, accumulate;
+    bool transpose_a, transpose_b, accumulate, inexact;
     enum dtype type, d_type;
 };
 
@@ -100,7 +100,7 @@ static bool same_product(const struct product *a, const struct product *b)
     return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb &&
            a->ldd == b->ldd && a->transpose_a == b->transpose_a &&
            a->transpose_b == b->transpose_b && a->accumulate == b->accumulate &&
-           a->type == b->type && a->d_type == b->d_type;
+           a->inexact == b->inexact && a->type == b->type && a->d_type == b->d_type;
 }
 
 static size_t slot_of(const struct product *p)
@@ -108,7 +108,8 @@ static size_t slot_of(const struct product *p)
     uint64_t h = 0x9e3779b97f4a7c15ull;
     const uint64_t words[] = {(uint64_t)p->m, (uint64_t)p->n, (uint64_t)p->k,
                               (uint64_t)p->transpose_a << 1 | (uint64_t)p->transpose_b << 2 |
-                                  (uint64_t)p->accumulate << 3 | (uint64_t)p->d_type << 4};
+                                  (uint64_t)p->accumulate << 3 | (uint64_t)p->inexact << 6 |
+                                  (uint64_t)p->d_type << 4};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         h = (h ^ words[i]) * 0xff51afd7ed558ccdull, h ^= h >> 32;
     return (size_t)(h % CHOSEN);
@@ -172,7 +173,7 @@ static cublasStatus_t choose(struct cuda_state *s, struct chosen *c)
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmulPreferenceCreate(&preference);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = set_preference(preference, s->free_products);
+        status = set_preference(preference, c->product.inexact);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmulAlgoGetHeuristic(blas->handle, c->operation, c->a, c->b, c->d, c->d,
                                                 preference, 1, &best, &found);
@@ -185,11 +186,17 @@ static cublasStatus_t choose(struct cuda_state *s, struct chosen *c)
     return status;
 }
 
-static void run_product(struct backend *backend, const struct product *p, const void *a,
+static void run_product(struct backend *backend, const struct product *wanted, const void *a,
                         const void *b, void *d)
 {
     struct cuda_state *s = cuda_state_of(backend);
     struct blas *blas = s->blas;
+    struct product product = *wanted;
+    product.inexact = backend->inexact_products;
+    if (product.inexact && s->workspace == NULL &&
+        cuda_alloc(backend, &s->workspace, WORKSPACE, "workspace", NULL) != COHORT_OK)
+        return;
+    const struct product *p = &product;
     struct chosen *c = &blas->chosen[slot_of(p)];
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     const float one = 1.0f, beta = p->accumulate ? 1.0f : 0.0f;
@@ -201,8 +208,8 @@ static void run_product(struct backend *backend, const struct product *p, const 
     }
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmul(blas->handle, c->operation, &one, a, c->a, b, c->b, &beta, d, c->d,
-                                d, c->d, &c->algorithm, s->workspace,
-                                s->workspace == NULL ? 0 : WORKSPACE, s->stream);
+                                d, c->d, &c->algorithm, p->inexact ? s->workspace : NULL,
+                                p->inexact ? WORKSPACE : 0, s->stream);
     if (status != CUBLAS_STATUS_SUCCESS)
         blas_failed(backend, p, status);
     else
@@ -303,7 +310,7 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
                                                             .accumulate = p->accumulate});
         return;
     }
-    if (!s->free_products && cuda_skinny_takes(s, p->m, w->n, w->k, p->y_type)) {
+    if (cuda_skinny_takes(s, p->m, w->n, w->k, p->y_type)) {
         cuda_skinny_forward(backend, w->natural, w->n, w->k, p);
         return;
     }

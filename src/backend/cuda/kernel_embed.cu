@@ -1,0 +1,170 @@
+/* Embedding, forward and backward. The backward sorts the batch's tokens by id, keeping the order
+ * of equal ones, and gives every id's row of the gradient to one block a range of columns, which
+ * adds the id's tokens in ascending order: the sum of a loop over the tokens, without atomics. */
+#include "backend/cuda/vector_access.cuh"
+
+#include <assert.h>
+
+enum {
+    COPY_THREADS = 256,
+    SORT_WARPS = 8,
+    DIGIT_BITS =
+        9, /* two passes sort ids below 2^18; larger ids only make the second grid larger */
+    SUM_THREADS = 128,
+    SUM_BATCH = 8 /* rows of one id read at a time */
+};
+
+template <typename T, bool WHOLE>
+static __global__ void __launch_bounds__(COPY_THREADS)
+    embed_forward_kernel(int width, const int32_t *__restrict__ token, const T *__restrict__ table,
+                         float *__restrict__ y)
+{
+    const int64_t t = blockIdx.x;
+    const int i = 4 * (int)(blockIdx.y * COPY_THREADS + threadIdx.x);
+    const int32_t id = token[t]; /* negative in idle rows of decoding, whose result nobody reads */
+    float v[4];
+    load_part4<WHOLE>(table + (int64_t)(id < 0 ? 0 : id) * width, i, width, v);
+    store_part4<WHOLE>(y + t * width, i, width, v);
+}
+
+extern "C" void cuda_embed_forward(struct backend *backend, const struct embed_forward *p)
+{
+    assert(p->type != DTYPE_F16);
+    if (p->tokens == 0)
+        return;
+    const cudaStream_t stream = cuda_state_of(backend)->stream;
+    const int64_t vectors = ceil_div(p->width, 4);
+    const int64_t threads = vectors < COPY_THREADS ? ceil_div(vectors, 32) * 32 : (int64_t)COPY_THREADS;
+    const dim3 grid((unsigned)p->tokens, (unsigned)ceil_div(vectors, COPY_THREADS));
+    const bool in_fours =
+        rows_in_fours(p->table, p->type, p->width) && rows_in_fours(p->y, DTYPE_F32, p->width);
+    if (p->type == DTYPE_F32) {
+        auto kernel =
+            in_fours ? embed_forward_kernel<float, true> : embed_forward_kernel<float, false>;
+        LAUNCH(kernel, grid, dim3((unsigned)threads), 0, stream, (int)p->width, p->token,
+               (const float *)p->table, p->y);
+    } else {
+        auto kernel =
+            in_fours ? embed_forward_kernel<uint16_t, true> : embed_forward_kernel<uint16_t, false>;
+        LAUNCH(kernel, grid, dim3((unsigned)threads), 0, stream, (int)p->width, p->token,
+               (const uint16_t *)p->table, p->y);
+    }
+    cuda_note(backend, "embed_forward", cudaSuccess);
+}
+
+/* An element of the sort: x the id, y the token's index. */
+template <bool FIRST>
+static __device__ __forceinline__ int digit_of(const int32_t *token, const int2 *in, int i)
+{
+    return FIRST ? token[i] & ((1 << DIGIT_BITS) - 1) : in[i].x >> DIGIT_BITS;
+}
+
+/* One pass of a stable radix sort. Block d writes the elements of digit d, in the order they have,
+ * behind all of smaller digits; every block reads everything (the list is small and lies in the
+ * second-level cache). A warp takes one section of the list. FIRST: by the low bits of token[];
+ * else in[] by the bits above. */
+template <bool FIRST>
+static __global__ void __launch_bounds__(32 * SORT_WARPS)
+    sort_pass(int n, const int32_t *__restrict__ token, const int2 *__restrict__ in,
+              int2 *__restrict__ out)
+{
+    __shared__ int smaller_part[SORT_WARPS], equal_part[SORT_WARPS];
+    const int digit = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int section = (n + 32 * SORT_WARPS - 1) / (32 * SORT_WARPS) * 32;
+    const int begin = warp * section < n ? warp * section : n;
+    const int end = section < n - begin ? begin + section : n;
+    int smaller = 0, equal = 0;
+#pragma unroll 8
+    for (int i = begin + lane; i < end; i += 32) {
+        const int d = digit_of<FIRST>(token, in, i);
+        smaller += d < digit;
+        equal += d == digit;
+    }
+    for (int o = 16; o > 0; o >>= 1) {
+        smaller += __shfl_xor_sync(0xffffffffu, smaller, o);
+        equal += __shfl_xor_sync(0xffffffffu, equal, o);
+    }
+    if (lane == 0) {
+        smaller_part[warp] = smaller;
+        equal_part[warp] = equal;
+    }
+    __syncthreads();
+    int to = 0;
+    for (int w = 0; w < SORT_WARPS; w++)
+        to += smaller_part[w] + (w < warp ? equal_part[w] : 0);
+    if (equal == 0)
+        return;
+#pragma unroll 4
+    for (int i = begin; i < end; i += 32) {
+        const int at = i + lane;
+        const bool mine = at < end && digit_of<FIRST>(token, in, at) == digit;
+        const unsigned all = __ballot_sync(0xffffffffu, mine);
+        if (mine)
+            out[to + __popc(all & ((1u << lane) - 1u))] = FIRST ? make_int2(token[at], at) : in[at];
+        to += __popc(all);
+    }
+}
+
+/* Block (p, range): where sorted[p] is the first of its id, adds the rows dy of that id's tokens to
+ * its row of d_table. */
+template <bool WHOLE>
+static __global__ void __launch_bounds__(SUM_THREADS)
+    embed_backward_kernel(int n, int width, const int2 *__restrict__ sorted,
+                          const float *__restrict__ dy, float *__restrict__ d_table)
+{
+    const int first = blockIdx.x;
+    const int id = sorted[first].x;
+    if (first > 0 && sorted[first - 1].x == id)
+        return;
+    const int i = 4 * (int)(blockIdx.y * SUM_THREADS + threadIdx.x);
+    float *row = d_table + (int64_t)id * width;
+    float sum[4];
+    load_part4<WHOLE>(row, i, width, sum);
+    for (int begin = first;; begin += SUM_BATCH) {
+        int t[SUM_BATCH];
+        float v[SUM_BATCH][4];
+#pragma unroll
+        for (int b = 0; b < SUM_BATCH; b++) {
+            const int2 element = sorted[begin + b < n ? begin + b : n - 1];
+            t[b] = begin + b < n && element.x == id ? element.y : -1;
+        }
+#pragma unroll
+        for (int b = 0; b < SUM_BATCH; b++)
+            if (t[b] >= 0)
+                load_part4<WHOLE>(dy + (int64_t)t[b] * width, i, width, v[b]);
+#pragma unroll
+        for (int b = 0; b < SUM_BATCH; b++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (t[b] >= 0)
+                    sum[e] += v[b][e];
+        if (t[SUM_BATCH - 1] < 0)
+            break;
+    }
+    store_part4<WHOLE>(row, i, width, sum);
+}
+
+extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_backward *p)
+{
+    if (p->tokens == 0)
+        return;
+    const cudaStream_t stream = cuda_state_of(backend)->stream;
+    const int n = (int)p->tokens;
+    int2 *sorted = (int2 *)cuda_scratch(backend, 2 * (size_t)n * sizeof *sorted);
+    if (sorted == NULL)
+        return;
+    int2 *half_sorted = sorted + n;
+    const int64_t low_digits = p->vocab < 1 << DIGIT_BITS ? p->vocab : 1 << DIGIT_BITS;
+    LAUNCH((sort_pass<true>), dim3((unsigned)low_digits), dim3(32 * SORT_WARPS), 0, stream, n,
+           p->token, (const int2 *)NULL, half_sorted);
+    LAUNCH((sort_pass<false>), dim3((unsigned)ceil_div(p->vocab, 1 << DIGIT_BITS)),
+           dim3(32 * SORT_WARPS), 0, stream, n, (const int32_t *)NULL, (const int2 *)half_sorted,
+           sorted);
+    auto kernel =
+        rows_in_fours(p->dy, DTYPE_F32, p->width) && rows_in_fours(p->d_table, DTYPE_F32, p->width)
+            ? embed_backward_kernel<true>
+            : embed_backward_kernel<false>;
+    LAUNCH(kernel, dim3((unsigned)n, (unsigned)ceil_div(p->width, 4 * SUM_THREADS)),
+           dim3(SUM_THREADS), 0, stream, n, (int)p->width, (const int2 *)sorted, p->dy, p->d_table);
+    cuda_note(backend, "embed_backward", cudaSuccess);
+}
