@@ -27,7 +27,8 @@ enum {
     PAIRS = STAGE_K / 32,    /* of steps of 16 columns, in a stage */
     CHUNKS = ROW_BYTES / 16, /* what one copy moves, in a row of a stage */
     MAX_WARPS = 8,
-    MAX_TOKENS = 64, /* m */
+    MAX_TOKENS = 64,    /* m */
+    MAX_SIZE = 1 << 24, /* n, k: indices of tiles and stages are 32 bits */
 };
 
 /* Warps that load x, where it is not staged. With many tokens the others need the registers (more
@@ -38,9 +39,8 @@ template <int TOKENS, bool STAGED> static constexpr int helpers = STAGED || TOKE
 struct skinny_product {
     const uint16_t *w, *x; /* [n, k], [m, k] */
     void *y;               /* [m, n], rows y_stride elements apart */
-    int64_t n, k, y_stride;
-    int m, n_stages, warps;
-    int64_t n_tiles;
+    int64_t y_stride;
+    int m, n, k, n_stages, n_tiles, warps;
     bool y_f32, accumulate;
 };
 
@@ -61,13 +61,12 @@ template <int ROWS, int TOKENS> struct skinny_fragments {
  * row from lane / CHUNKS on. Rows beyond n are those of row n - 1: not stored. */
 template <int ROWS> struct skinny_source {
     const uint16_t *from[ROWS / 2];
-    int64_t tile;
-    int stage, column; /* column: of the lane's chunk */
+    int tile, stage, column; /* column: of the lane's chunk */
 };
 
 template <int ROWS>
 static __device__ __forceinline__ void begin_tile(const skinny_product &p, skinny_source<ROWS> &s,
-                                                  int64_t tile)
+                                                  int tile)
 {
     const int lane = (int)(threadIdx.x & 31);
     s.tile = tile;
@@ -75,8 +74,8 @@ static __device__ __forceinline__ void begin_tile(const skinny_product &p, skinn
     s.column = lane % CHUNKS * 8;
 #pragma unroll
     for (int i = 0; i < ROWS / 2; i++) {
-        const int64_t row = min(tile * ROWS + 2 * i + lane / CHUNKS, p.n - 1);
-        s.from[i] = p.w + row * p.k + s.column;
+        const int row = min(tile * ROWS + 2 * i + lane / CHUNKS, p.n - 1);
+        s.from[i] = p.w + (int64_t)row * p.k + s.column;
     }
 }
 
@@ -86,7 +85,7 @@ static __device__ __forceinline__ void begin_tile(const skinny_product &p, skinn
 template <int ROWS>
 static __device__ __forceinline__ void copy_weights(const skinny_product &p, unsigned char *slot,
                                                     const int (&to)[4], skinny_source<ROWS> &s,
-                                                    int64_t stride, uint64_t policy)
+                                                    int stride, uint64_t policy)
 {
     const bool valid = s.column < p.k;
 #pragma unroll
@@ -105,9 +104,10 @@ static __device__ __forceinline__ void copy_stage(const skinny_product &p, unsig
 {
     for (int i = thread; i < p.m * CHUNKS; i += count) {
         const int row = i / CHUNKS, chunk = i % CHUNKS;
-        const int64_t column = (int64_t)stage * STAGE_K + chunk * 8;
+        const int column = stage * STAGE_K + chunk * 8;
         const bool valid = column < p.k;
-        copy_async16(slot + chunk_at(row, chunk), valid ? p.x + row * p.k + column : p.x, valid);
+        copy_async16(slot + chunk_at(row, chunk), valid ? p.x + (int64_t)row * p.k + column : p.x,
+                     valid);
     }
 }
 
@@ -117,10 +117,10 @@ static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsi
 {
     for (int row = 0; row < p.m; row++)
         for (int i = thread; i < p.n_stages * CHUNKS; i += count) {
-            const int64_t column = (int64_t)i * 8;
+            const int column = i * 8;
             const bool valid = column < p.k;
             copy_async16(tokens + i / CHUNKS * (p.m * ROW_BYTES) + chunk_at(row, i % CHUNKS),
-                         valid ? p.x + row * p.k + column : p.x, valid);
+                         valid ? p.x + (int64_t)row * p.k + column : p.x, valid);
         }
 }
 
@@ -157,10 +157,10 @@ static __device__ __forceinline__ void multiply(float (&sum)[TOKENS][4],
 /* Element i of a lane's part of an accumulator is weight row lane / 4 (+ 8 from i = 2), token
  * lane % 4 * 2 + i % 2. Its place in y, or -1 where the tile hangs over. */
 template <int ROWS>
-static __device__ __forceinline__ int64_t place(const skinny_product &p, int64_t tile, int t, int i)
+static __device__ __forceinline__ int64_t place(const skinny_product &p, int tile, int t, int i)
 {
     const int lane = (int)(threadIdx.x & 31);
-    const int64_t row = tile * ROWS + lane / 4 + i / 2 * 8;
+    const int row = tile * ROWS + lane / 4 + i / 2 * 8;
     const int token = t * 8 + lane % 4 * 2 + i % 2;
     return row < p.n && token < p.m ? token * p.y_stride + row : -1;
 }
@@ -179,8 +179,8 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
     const int token_bytes = p.m * ROW_BYTES;
     unsigned char *const tokens = shared + p.warps * (DEPTH * SLOT);
     unsigned char *const ring = shared + warp * (DEPTH * SLOT);
-    const int64_t first = (int64_t)blockIdx.x * p.warps + warp;
-    const int64_t stride = (int64_t)gridDim.x * p.warps;
+    const int first = (int)blockIdx.x * p.warps + warp;
+    const int stride = (int)gridDim.x * p.warps;
 
     start_dependents();
     const bool helper = HELPERS > 0 && warp >= p.warps;
@@ -192,9 +192,9 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
     }
 
     /* Warps that go in step go equally often; those without a tile left do not store. */
-    const int64_t tiles = STAGED ? (p.n_tiles + stride - 1) / stride
-                                 : (first < p.n_tiles ? (p.n_tiles - 1 - first) / stride + 1 : 0);
-    const int64_t total = helper ? 0 : tiles * p.n_stages;
+    const int tiles = STAGED ? (p.n_tiles + stride - 1) / stride
+                             : (first < p.n_tiles ? (p.n_tiles - 1 - first) / stride + 1 : 0);
+    const int total = helper ? 0 : tiles * p.n_stages;
     const uint64_t policy = policy_read_once();
     int to[4];
 #pragma unroll
@@ -231,11 +231,11 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
         token_at[t] = chunk_at(min(t * 8 + (lane & 7), p.m - 1), lane / 8);
     skinny_fragments<ROWS, TOKENS> fragments[2];
     float sum[TOKENS][4] = {}, before[EARLY ? TOKENS : 1][USED] = {};
-    int64_t tile = first;
+    int tile = first;
     int stage = 0, slot = 0;
     load_fragments<ROWS, TOKENS>(fragments[0], ring, row_at, tokens, token_at, 0);
 #pragma unroll 1
-    for (int64_t done = 0; done < total; done++) {
+    for (int done = 0; done < total; done++) {
         unsigned char *const weights = ring + slot * SLOT;
         unsigned char *const x = tokens + (STAGED ? slot : stage) * token_bytes;
         if (EARLY && stage == 0 && p.accumulate) {
@@ -357,7 +357,7 @@ bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t
 {
     struct cuda_skinny_plan plan;
     (void)y_type;
-    if (m < 1 || m > MAX_TOKENS || n < 1 || k < 8 || k % 8 != 0)
+    if (m < 1 || m > MAX_TOKENS || n < 1 || n > MAX_SIZE || k < 8 || k > MAX_SIZE || k % 8 != 0)
         return false;
     /* With many tokens and few weight rows cuBLASLt's tiles read less. */
     if (m > 16 && n < (int64_t)s->multiprocessors * 32)
@@ -406,18 +406,19 @@ void cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64
 {
     if (f->m <= 0 || n <= 0)
         return;
-    const skinny_product p = {(const uint16_t *)w,
-                              (const uint16_t *)f->x,
-                              f->y,
-                              n,
-                              k,
-                              f->y_stride,
-                              (int)f->m,
-                              (int)up(k, STAGE_K),
-                              plan->warps,
-                              up(n, plan->tile_rows),
-                              f->y_type == DTYPE_F32,
-                              f->accumulate};
+    skinny_product p = {};
+    p.w = (const uint16_t *)w;
+    p.x = (const uint16_t *)f->x;
+    p.y = f->y;
+    p.y_stride = f->y_stride;
+    p.m = (int)f->m;
+    p.n = (int)n;
+    p.k = (int)k;
+    p.n_stages = (int)up(k, STAGE_K);
+    p.n_tiles = (int)up(n, plan->tile_rows);
+    p.warps = plan->warps;
+    p.y_f32 = f->y_type == DTYPE_F32;
+    p.accumulate = f->accumulate;
     if (plan->tile_rows == 8 && f->m <= 8)
         launch_mode<8, 1>(backend, p, plan);
     else if (plan->tile_rows == 8 && f->m <= 16)
