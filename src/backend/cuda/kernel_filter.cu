@@ -284,7 +284,7 @@ static __device__ unsigned long long bound_for(const filter_view &v, unsigned lo
         prefix = prefix << 8 | (unsigned)shared->found;
         wanted -= shared->before;
         if (!BY_MASS && wanted == shared->within)
-            return (prefix + 1 << shift) - 1; /* all with these digits */
+            return ((prefix + 1) << shift) - 1; /* all with these digits */
     }
     return BY_MASS ? prefix << 32 | 0xffffffffull : prefix;
 }

@@ -78,7 +78,7 @@ static __device__ __forceinline__ void load_part(float x[LOGITS_EACH], const flo
                                                  int64_t begin, int64_t n)
 {
     const bool wide = is_wide(row);
-    const int64_t left = n - begin < LOGITS_PART ? n - begin : LOGITS_PART;
+    const int64_t left = n - begin < LOGITS_PART ? n - begin : (int64_t)LOGITS_PART;
 #pragma unroll
     for (int v = 0; v < LOGITS_EACH / 4; v++) {
         float4 four = load_logits4(row + begin, part_offset(v), left, wide);
