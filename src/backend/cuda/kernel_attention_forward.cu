@@ -257,9 +257,11 @@ __global__ __launch_bounds__(TILE_THREADS,
                     continue;
                 if constexpr (!PARTIAL)
                     write_result<D>(a, r.token, r.head, h, merged_o, merged[h]);
+                else if (position[h] < item.split_begin * CUDA_SPLIT)
+                    continue; /* other rows of the tile reach this split, this one does not */
                 else if (position[h] < CUDA_SPLIT)
                     write_result<D>(a, r.token, r.head, h, o, row[h]);
-                else if (position[h] >= item.split_begin * CUDA_SPLIT)
+                else
                     write_partial<D>(a, r.token, item.split_begin, r.head, h, o, row[h]);
             }
         }
