@@ -237,6 +237,13 @@ void get_ready()
     E.ready = true;
     if (E.random == 0)
         E.random = 88172645463325252u;
+    const char *order = getenv("CUDA_EMULATION_ORDER");
+    if (order && strcmp(order, "descending") == 0)
+        E.order = CUDA_EMULATION_DESCENDING;
+    else if (order && strncmp(order, "shuffled", 8) == 0) {
+        E.order = CUDA_EMULATION_SHUFFLED;
+        E.random = order[8] == ':' ? strtoull(order + 9, NULL, 10) * 2 + 1 : E.random;
+    }
     constexpr size_t bytes = 256 << 10;
     unsigned char *shared = map(bytes + page);
     mprotect(shared + bytes, page, PROT_NONE);
@@ -420,12 +427,15 @@ void ldmatrix(const thread *lanes, bool transposed)
     }
 }
 
-/* mma.m16n8k16, row.col. With g = lane / 4, t = lane % 4, low half first:
- * a0: row g, k 2t, 2t+1; a1: row g+8; a2: row g, k +8; a3: row g+8, k +8.
- * b0: k 2t, 2t+1, column g; b1: k +8.  d0, d1: row g, columns 2t, 2t+1; d2, d3: row g+8. */
+/* mma.m16n8k16, row.col. The 16 products and d are added as one, then rounded: on a GPU the order
+ * of k within an instruction does not matter (measured on an H200), and in double it does not
+ * either unless exponents are some 2^30 apart. With g = lane / 4, t = lane % 4, low half first: a0:
+ * row g, k 2t, 2t+1; a1: row g+8; a2: row g, k +8; a3: row g+8, k +8. b0: k 2t, 2t+1, column g; b1:
+ * k +8.  d0, d1: row g, columns 2t, 2t+1; d2, d3: row g+8. */
 void mma(const thread *lanes)
 {
     float a[16][16], b[16][8], d[16][8];
+    double sum[16][8];
     for (int l = 0; l < 32; l++) {
         int g = l / 4, t = l % 4;
         const emulated_exchange *e = lanes[l].exchange;
@@ -443,10 +453,15 @@ void mma(const thread *lanes)
         d[g + 8][2 * t] = e->d[2];
         d[g + 8][2 * t + 1] = e->d[3];
     }
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 16; i++) {
+        for (int j = 0; j < 8; j++)
+            sum[i][j] = 0;
         for (int k = 0; k < 16; k++)
             for (int j = 0; j < 8; j++)
-                d[i][j] += a[i][k] * b[k][j];
+                sum[i][j] += (double)a[i][k] * (double)b[k][j];
+        for (int j = 0; j < 8; j++)
+            d[i][j] = (float)((double)d[i][j] + sum[i][j]);
+    }
     for (int l = 0; l < 32; l++) {
         int g = l / 4, t = l % 4;
         float *out = lanes[l].exchange->d;

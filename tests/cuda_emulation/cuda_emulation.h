@@ -96,9 +96,9 @@ static inline emulated_launcher<P...> emulated_configure(void (*kernel)(P...), c
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
     emulated_configure(kernel, #kernel, grid, block, shared, stream)(__VA_ARGS__)
 
-/* A launch that may overlap with the kernel ahead; here it never does. */
+/* Kernels run one after the other: a launch never begins early. */
 #define LAUNCH_BEHIND(early, kernel, grid, block, shared, stream, ...)                             \
-    emulated_configure(kernel, #kernel, grid, block, shared, stream)(__VA_ARGS__)
+    ((void)(early), LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
 static inline void wait_for_ahead() {}
 static inline void start_dependents() {}
 
@@ -201,7 +201,7 @@ template <typename T> static inline unsigned __match_any_sync(unsigned mask, T x
 
 /* ---- copies and matrices (cuda_device.cuh says what they do) ---- */
 void copy_async16(void *to, const void *from, bool valid);
-static inline uint64_t policy_read_once() { return 1; }
+static inline uint64_t policy_read_once() { return 0; }
 static inline void copy_async16_once(void *to, const void *from, bool valid, uint64_t)
 {
     copy_async16(to, from, valid);

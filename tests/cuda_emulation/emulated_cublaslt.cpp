@@ -1,7 +1,7 @@
-/* cuBLASLt's matrix product on the CPU. The sum over k of an element is one chain of fp32 additions
- * in ascending order, as the emulated mma_bf16 forms it (a product of two bf16 is exact in fp32);
- * then alpha, then beta times what was there. Operands must lie in device memory with all that
- * their layouts span. */
+/* cuBLASLt's matrix product on the CPU. bf16: the sum over k of an element is one chain of steps of
+ * 16 in ascending order, each as the emulated mma_bf16 forms it (a GPU's does the same: measured on
+ * an H200); then alpha, then beta times what was there. Operands must lie in device memory with all
+ * that their layouts span. */
 #include <memory>
 #include <vector>
 
@@ -75,6 +75,7 @@ bool multiply(const call &c)
     /* b as [k, n]; a by rows of op(a)^T = [k, m], so that the inner loop runs over m. */
     std::vector<float> a = widened(c.pa, c.a, ta), b = widened(c.pb, c.b, tb);
     std::vector<float> a_t((size_t)(k * m)), sum((size_t)m);
+    std::vector<double> step((size_t)m);
     for (uint64_t i = 0; i < m; i++)
         for (uint64_t l = 0; l < k; l++)
             a_t[l * m + i] = a[i * k + l];
@@ -84,12 +85,16 @@ bool multiply(const call &c)
         for (uint64_t l = 0; l < k; l++) {
             float y = b[l * n + j];
             const float *x = &a_t[l * m];
-            if (c.a.type == CUDA_R_32F)
+            if (c.a.type == CUDA_R_32F) {
                 for (uint64_t i = 0; i < m; i++)
                     sum[i] = fmaf(x[i], y, sum[i]);
-            else
+                continue;
+            }
+            for (uint64_t i = 0; i < m; i++)
+                step[i] = (l % 16 == 0 ? 0.0 : step[i]) + (double)x[i] * (double)y;
+            if (l % 16 == 15 || l + 1 == k)
                 for (uint64_t i = 0; i < m; i++)
-                    sum[i] += x[i] * y;
+                    sum[i] = (float)((double)sum[i] + step[i]);
         }
         for (uint64_t i = 0; i < m; i++) {
             size_t at = i + j * (size_t)c.d.ld;

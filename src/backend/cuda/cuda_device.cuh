@@ -25,6 +25,43 @@
     cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
                          (int)(bytes))
 
+/* LAUNCH_BEHIND(early, kernel, ...): a launch that, if early, may begin while the kernel ahead of
+ * it in the stream still runs (programmatic dependent launch, compute capability 9.0). Until it has
+ * called wait_for_ahead it must not touch what a kernel ahead of it writes or reads, and every
+ * thread that touches such memory calls it. */
+template <typename... P, typename... A>
+static inline void launch_behind(bool early, void (*kernel)(P...), dim3 grid, dim3 block,
+                                 size_t shared, cudaStream_t stream, const A &...arguments)
+{
+    cudaLaunchAttribute attribute;
+    cudaLaunchConfig_t config = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = early ? 1 : 0;
+    (void)cudaLaunchKernelEx(&config, kernel, arguments...); /* cuda_note asks for its error */
+}
+#define LAUNCH_BEHIND(early, kernel, grid, block, shared, stream, ...)                             \
+    launch_behind(early, kernel, grid, block, shared, stream, __VA_ARGS__)
+/* Waits until all kernels ahead have finished and their writes can be seen. */
+static __device__ __forceinline__ void wait_for_ahead()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/* From here on, once all blocks have called it, a kernel launched behind this one may begin. */
+static __device__ __forceinline__ void start_dependents()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 static __device__ __forceinline__ uint32_t shared_address(const void *p)
 {
     return (uint32_t)__cvta_generic_to_shared(p);
@@ -45,6 +82,22 @@ static __device__ __forceinline__ void copy_async16(void *to, const void *from, 
     int bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
                  "l"(from), "r"(bytes)
+                 : "memory");
+}
+/* The same for what is read once: the policy lets it leave the second-level cache first. */
+static __device__ __forceinline__ uint64_t policy_read_once()
+{
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+static __device__ __forceinline__ void copy_async16_once(void *to, const void *from, bool valid,
+                                                         uint64_t policy)
+{
+    int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::256B [%0], [%1], 16, %2, %3;" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "l"(policy)
                  : "memory");
 }
 static __device__ __forceinline__ void copy_async_commit()
@@ -85,6 +138,19 @@ static __device__ __forceinline__ void mma_bf16(float d[4], const uint32_t a[4],
 }
 
 #endif
+
+/* 2^x to 2 units in the last place, results below 2^-126 flushed to 0; 0 gives 1 and -inf gives 0,
+ * exactly (PTX ISA, ex2.approx.ftz). */
+static __device__ __forceinline__ float exp2_approximate(float x)
+{
+#ifdef COHORT_CUDA_EMULATED
+    return exp2f(x);
+#else
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+#endif
+}
 
 static __device__ __forceinline__ float bf16_to_float(uint16_t x)
 {

@@ -61,12 +61,24 @@ struct cuda_attention {
     int32_t max_items; /* (host value) items at most: *n_items, or more in a recorded step */
     int32_t n_key_items;
     int32_t n_tokens, n_seqs;
-    /* Partial results, [n_tokens, H, max_splits]: o [D] unscaled, m (of scores in base 2) and l;
-     * arrived [n_tokens, K] counts finished splits, 0 between launches. NULL without partial items.
-     */
+    /* All items are partial, or none is. recorded: a window of decoding; the grid then depends on
+     * nothing but the machine. */
+    bool partial, recorded;
+    /* Partial results of row t's split s lie in rows split_base[t] + s of [split rows, H]: o [D]
+     * unscaled, m (of scores in base 2) and l; arrived [n_tokens, K] counts finished splits, 0
+     * between launches. NULL without partial items. */
+    const int32_t *split_base;
     float *partial_o, *partial_m, *partial_l;
     int32_t *arrived;
-    int32_t max_splits;
+};
+
+/* Where the plan of a window of decoding lies. Recorded steps hold these addresses, so they change
+ * only together: the memory is then freed, which forgets the recordings. */
+struct cuda_decode_plan {
+    void *memory;
+    size_t bytes;
+    int64_t rows, chunks, items, split_rows; /* room for so many */
+    int32_t n_heads, n_kv_heads, head_dim;
 };
 
 struct cuda_decode;
@@ -88,6 +100,9 @@ struct cuda_state {
     size_t attention_bytes;
     void *partial_memory;
     size_t partial_bytes;
+    struct cuda_decode_plan decode_plan;
+    void *plan; /* (host) lists being built */
+    size_t plan_bytes;
     struct cuda_decode *decode;
     struct cuda_graph *graphs;
     bool capturing;
