@@ -13,16 +13,16 @@ template <int E, int PER> struct half_runs {
     float low[PER][E], high[PER][E];
 };
 
-/* E elements at p. WHOLE: in one access. */
+/* E elements at p, zeros unless valid. WHOLE: in one access. */
 template <int E, bool WHOLE, typename T>
-static __device__ __forceinline__ void load_run(const T *p, float v[E])
+static __device__ __forceinline__ void load_run(const T *p, bool valid, float v[E])
 {
     if constexpr (E == 4 && WHOLE) {
-        load_vector4(p, v);
+        load_vector4(p, valid, v);
     } else {
 #pragma unroll
         for (int e = 0; e < E; e++)
-            v[e] = load_element(p + e);
+            v[e] = valid ? load_element(p + e) : 0.0f;
     }
 }
 template <int E, bool WHOLE, typename T>
@@ -46,13 +46,9 @@ static __device__ __forceinline__ void load_head(const T *p, int half, bool ther
 #pragma unroll
     for (int j = 0; j < PER; j++) {
         const int i = (lane + j * LANES) * E;
-#pragma unroll
-        for (int e = 0; e < E; e++)
-            x->low[j][e] = x->high[j][e] = 0.0f;
-        if (there && i < half) {
-            load_run<E, WHOLE>(p + i, x->low[j]);
-            load_run<E, WHOLE>(p + half + i, x->high[j]);
-        }
+        const bool valid = there && i < half;
+        load_run<E, WHOLE>(p + i, valid, x->low[j]);
+        load_run<E, WHOLE>(p + half + i, valid, x->high[j]);
     }
 }
 template <int E, int PER, int LANES, bool WHOLE, typename T>
@@ -102,13 +98,9 @@ static __device__ __forceinline__ void load_angles(const struct qkv_forward &p, 
 #pragma unroll
     for (int j = 0; j < PER; j++) {
         const int i = (lane + j * LANES) * E;
-#pragma unroll
-        for (int e = 0; e < E; e++)
-            angles->low[j][e] = angles->high[j][e] = 0.0f;
-        if (there && i < half) {
-            load_run<E, WHOLE>(p.cos_table + row + i, angles->low[j]);
-            load_run<E, WHOLE>(p.sin_table + row + i, angles->high[j]);
-        }
+        const bool valid = there && i < half;
+        load_run<E, WHOLE>(p.cos_table + row + i, valid, angles->low[j]);
+        load_run<E, WHOLE>(p.sin_table + row + i, valid, angles->high[j]);
     }
 }
 
@@ -147,9 +139,9 @@ static __global__ void __launch_bounds__(FORWARD_THREADS)
     half_runs<E, PER> x;
     load_head<E, PER, LANES, WHOLE>((const T *)p.qkv + (int64_t)item * p.head_dim, half, true, &x);
     half_runs<E, PER> angles, g;
-    load_angles<E, PER, LANES, WHOLE>(p, position, !is_v, &angles);
     const GAIN *gain = (const GAIN *)(is_q ? p.q_gain : is_v ? NULL : p.k_gain);
     load_head<E, PER, LANES, WHOLE>(gain, half, gain != NULL, &g);
+    load_angles<E, PER, LANES, WHOLE>(p, position, !is_v, &angles);
     const float square = head_dot<E, PER, LANES>(&x, &x);
     if (gain != NULL) {
         const float rstd = rsqrtf(fmaf(square, inverse, p.eps));
