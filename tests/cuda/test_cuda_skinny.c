@@ -340,6 +340,43 @@ static void test_rows_apart(void **state)
     operands_free(&o);
 }
 
+/* A chain of products, each of the one before, launched as early as can be: nobody reads what is
+ * not written yet, nobody overwrites what is still read. */
+static void test_overlap(void **state)
+{
+    (void)state;
+    enum { STEPS = 20, M = 3 };
+    const int64_t n = small_only ? 64 : 1024;
+    const size_t bytes = (size_t)(M * n) * 2;
+    struct operands o = operands_new(M, n, n, uniform);
+    uint16_t *results[2];
+    for (int early = 0; early < 2; early++) {
+        void *buffers[2] = {on_device(o.x, bytes), on_device(o.x, bytes)};
+        struct cuda_skinny_plan plan;
+        assert_true(cuda_skinny_choose(cuda_state_of(backend), M, n, n, &plan));
+        plan.overlap = early != 0;
+        for (int step = 0; step < STEPS; step++)
+            cuda_skinny_launch(backend, o.device_w, n, n,
+                               &(struct matmul_forward){.m = M,
+                                                        .x = buffers[step % 2],
+                                                        .y = buffers[(step + 1) % 2],
+                                                        .y_stride = n,
+                                                        .y_type = DTYPE_BF16},
+                               &plan);
+        must_be_well();
+        results[early] = must(malloc(bytes));
+        backend->ops->download(backend, results[early], buffers[STEPS % 2], bytes);
+        for (int i = 0; i < 2; i++)
+            backend->ops->free(backend, buffers[i]);
+    }
+    assert_memory_equal(results[0], results[1], bytes);
+    for (size_t i = 0; i < bytes / 2; i++) /* finite, so every step mattered */
+        assert_true((results[0][i] & 0x7f80) != 0x7f80);
+    free(results[0]);
+    free(results[1]);
+    operands_free(&o);
+}
+
 /* The plans of choice: for the sizes of a model they fit, use the device and leave no tile out. */
 static void test_choice(void **state)
 {
@@ -376,9 +413,8 @@ int main(int argc, char **argv)
 {
     small_only = argc > 1 && strcmp(argv[1], "--small") == 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_rows_apart),
+        cmocka_unit_test(test_exact),      cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_rows_apart), cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

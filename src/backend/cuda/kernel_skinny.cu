@@ -338,7 +338,7 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
 {
     /* Enough on their way for a multiprocessor's share of the bandwidth (latency of about a
      * microsecond times 33 GB/s), twice; little enough that the next kernel's can be there too. */
-    enum { RING_BYTES = 96 << 10, RESIDENT_BYTES = 64 << 10 };
+    enum { RING_BYTES = 128 << 10, RESIDENT_BYTES = 64 << 10 };
     *plan = (struct cuda_skinny_plan){};
     plan->tile_rows = m <= 16 ? 8 : 16;
     const int64_t each = up(up(n, plan->tile_rows), s->multiprocessors);
