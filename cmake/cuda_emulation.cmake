@@ -63,16 +63,16 @@ endif()
 
 # Negative control: attention that walks the chunks of small batches in another order must be seen by its test.
 if(COHORT_EMULATED)
-  add_library(broken_cuda_attention OBJECT ${CMAKE_BINARY_DIR}/emulated/kernel_attention_forward.cpp
+  add_library(broken_emulated_attention OBJECT ${CMAKE_BINARY_DIR}/emulated/kernel_attention_forward.cpp
               ${CMAKE_BINARY_DIR}/emulated/kernel_attention_plain.cpp)
   foreach(property CXX_STANDARD CXX_STANDARD_REQUIRED CXX_EXTENSIONS COMPILE_OPTIONS INCLUDE_DIRECTORIES COMPILE_DEFINITIONS)
     get_target_property(value cohort_cuda_emulated ${property})
-    set_target_properties(broken_cuda_attention PROPERTIES ${property} "${value}")
+    set_target_properties(broken_emulated_attention PROPERTIES ${property} "${value}")
   endforeach()
-  target_compile_definitions(broken_cuda_attention PRIVATE COHORT_BREAK_ATTENTION=1)
+  target_compile_definitions(broken_emulated_attention PRIVATE COHORT_BREAK_ATTENTION=1)
   set(name test_negative_cuda_attention)
   add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/cuda/test_cuda_attention.c ${COHORT_TEST_SUPPORT}
-                 $<TARGET_OBJECTS:broken_cuda_attention>)
+                 $<TARGET_OBJECTS:broken_emulated_attention>)
   target_sources(${name} PRIVATE $<FILTER:$<TARGET_OBJECTS:cohort_cuda_emulated>,EXCLUDE,kernel_attention_[fp][a-z]*\\.cpp>)
   target_include_directories(${name} PRIVATE ${EMULATION} ${EMULATION}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE COHORT_CUDA_EMULATED=1)
