@@ -500,7 +500,9 @@ int shuffle_source(emulated_collective what, unsigned mask, int l, int x, int wi
     return from;
 }
 
-void carry_out(const thread *lanes, unsigned mask, emulated_collective what)
+/* Out of line: its memory would make every waiting thread's stack larger, and colder. */
+__attribute__((noinline)) void carry_out(const thread *lanes, unsigned mask,
+                                         emulated_collective what)
 {
     switch (what) {
     case EMULATED_SYNCWARP:
@@ -530,6 +532,28 @@ void carry_out(const thread *lanes, unsigned mask, emulated_collective what)
     case EMULATED_LDMATRIX_TRANSPOSED: ldmatrix(lanes, what != EMULATED_LDMATRIX); break;
     case EMULATED_MMA_BF16: mma(lanes); break;
     }
+}
+__attribute__((noinline)) void check_barriers(const char *file, int line)
+{
+    for (int i = 0; i < E.n_threads; i++)
+        if (E.threads[i].line != line ||
+            (E.threads[i].file != file && strcmp(E.threads[i].file, file) != 0)) {
+            char other[300];
+            describe(i, other, sizeof other);
+            fail_in_kernel("thread %d waits at the barrier of %s:%d, but %s", E.current, file, line,
+                           other);
+        }
+}
+__attribute__((noinline)) void check_others(const thread *lanes, unsigned mask,
+                                            emulated_collective what)
+{
+    for (int l = 0; l < 32; l++)
+        if (mask >> l & 1 && (lanes[l].what != what || lanes[l].mask != mask)) {
+            char other[300];
+            describe(E.current_warp * 32 + l, other, sizeof other);
+            fail_in_kernel("thread %d calls %s (mask %08x), but %s", E.current,
+                           collective_name(what), mask, other);
+        }
 }
 } // namespace
 
@@ -565,13 +589,8 @@ void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange
         give_way();
         return;
     }
-    for (int l = 0; w.mixed && l < 32; l++)
-        if (mask >> l & 1 && (lanes[l].what != what || lanes[l].mask != mask)) {
-            char other[300];
-            describe(E.current_warp * 32 + l, other, sizeof other);
-            fail_in_kernel("thread %d calls %s (mask %08x), but %s", E.current,
-                           collective_name(what), mask, other);
-        }
+    if (w.mixed)
+        check_others(lanes, mask, what);
     carry_out(lanes, mask, what);
     w.waiting &= ~mask;
     w.ready |= mask;
@@ -601,13 +620,7 @@ int emulated_barrier_count(const char *file, int line, int predicate)
         give_way();
         return E.barrier_result;
     }
-    for (int i = 0; i < E.n_threads; i++)
-        if (E.threads[i].line != line || strcmp(E.threads[i].file, file) != 0) {
-            char other[300];
-            describe(i, other, sizeof other);
-            fail_in_kernel("thread %d waits at the barrier of %s:%d, but %s", E.current, file, line,
-                           other);
-        }
+    check_barriers(file, line);
     release_barrier();
     return E.barrier_result;
 }
