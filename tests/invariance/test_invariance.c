@@ -55,6 +55,13 @@ static const struct scale scale_gpu = {64,
 static const struct scale scale_small = {
     5, 5, 2, 270, 7, {65, 270, 3, 64, 20, 1, 1, 1, 1, 1, 1, 1}, {1, 3, 2, 1, 2, 1}};
 
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        cohort_error err_ = {0}, *err = &err_;                                                     \
+        if ((call) != COHORT_OK)                                                                   \
+            fail_msg("%s: %s", #call, err_.message);                                               \
+    } while (0)
+
 /* Of a large vocabulary one in 60; ids that a vocabulary lacks are harmless. */
 enum { N_EOS = 37 };
 static int32_t eos_ids[N_EOS] = {5, 17};
