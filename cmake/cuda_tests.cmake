@@ -41,8 +41,9 @@ foreach(seed 1 2 3)
 endforeach()
 
 # Negative controls: test_invariance linked with one file of the backend built so that sums depend on the batch. It must see differences.
-function(cohort_cuda_negative name define source)
-  add_library(broken_cuda_${name} OBJECT ${PROJECT_SOURCE_DIR}/src/backend/cuda/${source})
+function(cohort_cuda_negative name define)
+  list(TRANSFORM ARGN PREPEND ${PROJECT_SOURCE_DIR}/src/backend/cuda/ OUTPUT_VARIABLE sources)
+  add_library(broken_cuda_${name} OBJECT ${sources})
   target_include_directories(broken_cuda_${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
   target_include_directories(broken_cuda_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_definitions(broken_cuda_${name} PRIVATE ${define}=1)
@@ -52,10 +53,17 @@ function(cohort_cuda_negative name define source)
   set_tests_properties(test_negative_${name}_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 endfunction()
 cohort_cuda_negative(reduction COHORT_BREAK_REDUCTION cuda_matmul.c)
-cohort_cuda_negative(attention COHORT_BREAK_ATTENTION kernel_attention_forward.cu)
+cohort_cuda_negative(attention COHORT_BREAK_ATTENTION kernel_attention_forward.cu kernel_attention_plain.cu)
+
+# Matrix products alone: few rows against cuBLASLt, bits and times.
+add_executable(bench_products ${PROJECT_SOURCE_DIR}/bench/cuda/bench_products.c ${PROJECT_SOURCE_DIR}/bench/cuda/bench_device.cu)
+set_target_properties(bench_products PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench LINKER_LANGUAGE C)
+target_include_directories(bench_products PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/bench)
+target_compile_options(bench_products PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${COHORT_CUDA_FLAGS}>")
+target_link_libraries(bench_products PRIVATE cohort_static ${COHORT_CUDA_LIBRARIES} PkgConfig::DEPS OpenMP::OpenMP_C m)
 
 # What scripts/gpu-check builds: not the CPU's other tests, and not the emulation.
 file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c)
 list(TRANSFORM COHORT_CUDA_TESTS REPLACE "^.*/([a-z0-9_]*)[.]c$" "\\1")
-add_custom_target(gpu_check DEPENDS cohort_cli ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} test_negative_reduction_cuda
+add_custom_target(gpu_check DEPENDS cohort_cli bench_products ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} test_negative_reduction_cuda
                                     test_negative_attention_cuda)

@@ -10,6 +10,10 @@
 #include "backend/backend.h"
 #include "base/rng.h"
 
+#ifdef COHORT_CUDA_EMULATED
+#include "cuda_emulation_control.h"
+#endif
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -579,18 +583,34 @@ static float stepped(const struct adamw *p, float w, float grad, float *m, float
     return fmaf(-step, *m / denominator, w * (float)(1.0 - rate * (double)p->weight_decay));
 }
 
-static void check_adamw(int64_t count, enum dtype type, size_t shift)
+/* A moment rounded at random, as kernel_optim.c does it. */
+static uint16_t rounded(float value, uint32_t random)
+{
+    return (uint16_t)((f32_bits(value) + (random & 0xffffu)) >> 16);
+}
+
+static void check_adamw(int64_t count, enum dtype type, enum dtype moment, size_t shift)
 {
     struct array *w = array_new(count, type, 50, 0.1, shift);
     struct array *low = array_new(count, DTYPE_BF16, 51, 1e30, shift); /* any bits */
     struct array *grad = array_new(count, DTYPE_F32, 52, 1.0, shift);
-    struct array *m = array_new(count, DTYPE_F32, 53, 0.0, shift);
-    struct array *v = array_new(count, DTYPE_F32, 54, 0.0, shift);
-    struct adamw p = {count, w->d,    type == DTYPE_BF16 ? low->d : NULL,
-                      type,  grad->d, m->d,
-                      v->d,  0.5f,    1e-3f,
-                      0.9f,  0.99f,   1e-8f,
-                      0.1f,  0};
+    struct array *m = array_new(count, moment, 53, 0.0, shift);
+    struct array *v = array_new(count, moment, 54, 0.0, shift);
+    struct adamw p = {.count = count,
+                      .weight = w->d,
+                      .low = type == DTYPE_BF16 ? low->d : NULL,
+                      .type = type,
+                      .grad = grad->d,
+                      .m = m->d,
+                      .v = v->d,
+                      .moment_type = moment,
+                      .first = 64 + (int64_t)shift,
+                      .grad_scale = 0.5f,
+                      .learning_rate = 1e-3f,
+                      .beta1 = 0.9f,
+                      .beta2 = 0.99f,
+                      .eps = 1e-8f,
+                      .weight_decay = 0.1f};
     for (p.step = 1; p.step <= 3; p.step++) {
         gpu->ops->adamw(gpu, &p);
         for (int64_t i = 0; i < count; i++) {
@@ -599,8 +619,18 @@ static void check_adamw(int64_t count, enum dtype type, size_t shift)
             float master = type == DTYPE_F32
                                ? ((float *)w->x)[i]
                                : f32_from_bits(((uint32_t)*high << 16) + (uint32_t)(int32_t)*rest);
-            master =
-                stepped(&p, master, ((float *)grad->x)[i], (float *)m->x + i, (float *)v->x + i);
+            float m1 = (float)at(m->x, moment, i), v1 = (float)at(v->x, moment, i);
+            master = stepped(&p, master, ((float *)grad->x)[i], &m1, &v1);
+            if (moment == DTYPE_F32) {
+                ((float *)m->x)[i] = m1;
+                ((float *)v->x)[i] = v1;
+            } else {
+                uint64_t element = (uint64_t)(p.first + i);
+                uint32_t word =
+                    rng_philox(0, RNG_ROUND, (uint64_t)p.step, element / 4).word[element % 4];
+                ((uint16_t *)m->x)[i] = rounded(m1, word);
+                ((uint16_t *)v->x)[i] = rounded(v1, word >> 16);
+            }
             if (type == DTYPE_F32) {
                 ((float *)w->x)[i] = master;
             } else {
@@ -622,8 +652,10 @@ static void test_adamw(void **state)
     const int64_t counts[] = {1, 3, 4, 5, 1024, 1027, 5000};
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
         for (size_t shift = 0; shift < 2; shift++) {
-            check_adamw(counts[c], DTYPE_F32, shift);
-            check_adamw(counts[c], DTYPE_BF16, shift);
+            check_adamw(counts[c], DTYPE_F32, DTYPE_F32, shift);
+            check_adamw(counts[c], DTYPE_F32, DTYPE_BF16, shift);
+            check_adamw(counts[c], DTYPE_BF16, DTYPE_F32, shift);
+            check_adamw(counts[c], DTYPE_BF16, DTYPE_BF16, shift);
         }
 }
 
@@ -673,6 +705,25 @@ static void test_nothing(void **state)
     must_be_well();
 }
 
+/* A row that no block can hold is an error of the backend, not a wrong result. */
+static void test_too_wide(void **state)
+{
+    (void)state;
+    enum { WIDTH = 8196 };
+    cohort_error err;
+    struct backend *other = NULL, *one = gpu;
+    assert_int_equal(backend_cuda_create(&other, 0, &err), COHORT_OK);
+    gpu = other;
+    struct norm n = norm_new(2, WIDTH, DTYPE_BF16, DTYPE_BF16, false, 0);
+    assert_int_equal(other->ops->check(other, &err), COHORT_OK);
+    other->ops->rmsnorm_forward(other, &n.forward);
+    assert_int_not_equal(other->ops->check(other, &err), COHORT_OK);
+    assert_non_null(strstr(err.message, "rmsnorm_forward"));
+    arrays_free();
+    gpu = one;
+    backend_destroy(other);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -699,6 +750,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_qkv),         cmocka_unit_test(test_swiglu),
         cmocka_unit_test(test_convert),     cmocka_unit_test(test_adamw),
         cmocka_unit_test(test_sum_squares), cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_too_wide),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    int failed = cmocka_run_group_tests(tests, setup, teardown);
+#ifdef COHORT_CUDA_EMULATED
+    /* Warps and blocks in any order: a barrier that is missing shows. */
+    cuda_emulation_set_order(CUDA_EMULATION_SHUFFLED, 5);
+    failed += cmocka_run_group_tests(tests, setup, teardown);
+#endif
+    return failed;
 }

@@ -6,8 +6,9 @@
  * lane / 4 and t = lane % 4, an accumulator holds (row g, columns 2t, 2t + 1), (row g + 8, the
  * same); of A: a[0] (g, 2t..), a[1] (g + 8, 2t..), a[2] (g, 8 + 2t..), a[3] (g + 8, 8 + 2t..).
  *
- * Exactness (I2): attention_step is the only code that takes 16 rows over 64 keys, attention_merge
- * the only one that joins two splits, attention_finish the only end. What a row gets is fixed by
+ * Exactness (I2): attention_step takes 16 rows over 64 keys (attention_step_shared does the same
+ * arithmetic, divided among warps), attention_merge is the only code that joins two splits,
+ * attention_finish the only end. What a row gets is fixed by
  * its own chunks in ascending order: a masked key adds exactly 0, a chunk of masked keys leaves m,
  * l and o as they are, and so does a split of masked keys in a merge. */
 #ifndef COHORT_BACKEND_CUDA_ATTENTION_TILE_CUH
@@ -128,56 +129,63 @@ template <int D> struct rows_in_tile {
     }
 };
 
-/* s = A . tile^T: 16 rows against the 64 rows of a tile, summed over D ascending. */
-template <int D, class ROWS>
-static __device__ __forceinline__ void tile_scores(float s[8][4], const ROWS &rows,
-                                                   const uint16_t *memory, int tile)
+/* s = A . tile^T for keys 16 n .. 16 n + 16 * GROUPS, summed over D ascending; two accumulators for
+ * every group of 16 keys. */
+template <int D, int GROUPS, class ROWS>
+static __device__ __forceinline__ void tile_scores(float s[2 * GROUPS][4], const ROWS &rows,
+                                                   const uint16_t *memory, int tile, int n)
 {
 #pragma unroll
-    for (int j = 0; j < 8; j++)
+    for (int j = 0; j < 2 * GROUPS; j++)
         s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0.0f;
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         uint32_t a[4];
         rows.load(a, k);
 #pragma unroll
-        for (int n = 0; n < 4; n++) {
+        for (int i = 0; i < GROUPS; i++) {
             uint32_t b[4];
-            tile_load_b<D>(b, memory, tile, n, k);
-            mma_bf16(s[2 * n], a, b[0], b[1]);
-            mma_bf16(s[2 * n + 1], a, b[2], b[3]);
+            tile_load_b<D>(b, memory, tile, n + i, k);
+            mma_bf16(s[2 * i], a, b[0], b[1]);
+            mma_bf16(s[2 * i + 1], a, b[2], b[3]);
         }
     }
 }
 
-/* o += P . tile: P is 16 x 64 in accumulator layout, rounded to bf16 here. */
-template <int D>
-static __device__ __forceinline__ void tile_accumulate(float o[D / 8][4], const float p[8][4],
-                                                       const uint16_t *memory, int tile)
+/* The A fragments of 16 rows over a group of 16 keys, from its two accumulators, rounded to bf16.
+ */
+static __device__ __forceinline__ void pack_group(uint32_t a[4], const float p[2][4])
+{
+    a[0] = pack_bf16(p[0][0], p[0][1]);
+    a[1] = pack_bf16(p[0][2], p[0][3]);
+    a[2] = pack_bf16(p[1][0], p[1][1]);
+    a[3] = pack_bf16(p[1][2], p[1][3]);
+}
+
+/* o += A . rows 16 k .. 16 k + 16 of tile, for d 16 n .. 16 n + 8 * COLUMNS. */
+template <int D, int COLUMNS>
+static __device__ __forceinline__ void tile_accumulate(float o[COLUMNS][4], const uint32_t a[4],
+                                                       const uint16_t *memory, int tile, int n,
+                                                       int k)
 {
 #pragma unroll
-    for (int k = 0; k < 4; k++) {
-        const uint32_t a[4] = {pack_bf16(p[2 * k][0], p[2 * k][1]),
-                               pack_bf16(p[2 * k][2], p[2 * k][3]),
-                               pack_bf16(p[2 * k + 1][0], p[2 * k + 1][1]),
-                               pack_bf16(p[2 * k + 1][2], p[2 * k + 1][3])};
-#pragma unroll
-        for (int n = 0; n < D / 16; n++) {
-            uint32_t b[4];
-            tile_load_b_transposed<D>(b, memory, tile, n, k);
-            mma_bf16(o[2 * n], a, b[0], b[1]);
-            mma_bf16(o[2 * n + 1], a, b[2], b[3]);
-        }
+    for (int i = 0; i < COLUMNS / 2; i++) {
+        uint32_t b[4];
+        tile_load_b_transposed<D>(b, memory, tile, n + i, k);
+        mma_bf16(o[2 * i], a, b[0], b[1]);
+        mma_bf16(o[2 * i + 1], a, b[2], b[3]);
     }
 }
 
-/* Scores of keys behind last (index in the chunk; < 0: all of them) become -inf. Lane's rows g and
- * g + 8. */
-static __device__ __forceinline__ void tile_mask(float s[8][4], int32_t last0, int32_t last1)
+/* Scores of keys behind last (counted from the first one here; < 0: all of them) become -inf.
+ * Lane's rows g and g + 8. */
+template <int GROUPS>
+static __device__ __forceinline__ void tile_mask(float s[2 * GROUPS][4], int32_t last0,
+                                                 int32_t last1)
 {
     const int t2 = (int)threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int j = 0; j < 8; j++) {
+    for (int j = 0; j < 2 * GROUPS; j++) {
         const int key = j * 8 + t2;
         s[j][0] = key <= last0 ? s[j][0] : -INFINITY;
         s[j][1] = key + 1 <= last0 ? s[j][1] : -INFINITY;
@@ -204,34 +212,54 @@ static __device__ __forceinline__ softmax_row softmax_start()
  */
 static __device__ __forceinline__ float softmax_shift(float m) { return m == -INFINITY ? 0.0f : m; }
 
-/* One chunk: s (raw dot products, masked) becomes p. scale2 = scale * log2 e > 0. */
-static __device__ __forceinline__ void softmax_step(float s[8][4], softmax_row row[2],
-                                                    float factor[2], float scale2)
+/* The largest raw score of row g + 8 h, over the groups of this warp. */
+template <int GROUPS>
+static __device__ __forceinline__ float softmax_top(const float s[2 * GROUPS][4], int h)
+{
+    float top = fmaxf(s[0][2 * h], s[0][2 * h + 1]);
+#pragma unroll
+    for (int j = 1; j < 2 * GROUPS; j++)
+        top = fmaxf(top, fmaxf(s[j][2 * h], s[j][2 * h + 1]));
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+    return fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+}
+
+/* Moves m on to a chunk with the largest raw score top; returns the factor for what was summed
+ * before. scale2 = scale * log2 e > 0. */
+static __device__ __forceinline__ float softmax_move(softmax_row *row, float top, float scale2)
+{
+    const float before = row->m;
+    row->m = fmaxf(before, top * scale2);
+    return exp2_approximate(before - softmax_shift(row->m));
+}
+
+/* Raw scores of a group of 16 keys become weights in place; returns the lane's sum of them for row
+ * g
+ * + 8 h. A chunk's sum is that of its groups, ascending. */
+static __device__ __forceinline__ float softmax_group(float s[2][4], int h, float shift,
+                                                      float scale2)
 {
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float top = fmaxf(s[0][2 * h], s[0][2 * h + 1]);
+    for (int j = 0; j < 2; j++)
 #pragma unroll
-        for (int j = 1; j < 8; j++)
-            top = fmaxf(top, fmaxf(s[j][2 * h], s[j][2 * h + 1]));
-        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-        const float m = fmaxf(row[h].m, top * scale2), shift = softmax_shift(m);
-        factor[h] = exp2_approximate(row[h].m - shift);
-        float sum = 0.0f;
+        for (int c = 2 * h; c < 2 * h + 2; c++)
+            s[j][c] = exp2_approximate(fmaf(s[j][c], scale2, -shift));
+    return ((s[0][2 * h] + s[0][2 * h + 1]) + s[1][2 * h]) + s[1][2 * h + 1];
+}
+
+template <int COLUMNS>
+static __device__ __forceinline__ void rows_scale(float o[COLUMNS][4], const float factor[2])
+{
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            s[j][2 * h] = exp2_approximate(fmaf(s[j][2 * h], scale2, -shift));
-            s[j][2 * h + 1] = exp2_approximate(fmaf(s[j][2 * h + 1], scale2, -shift));
-            sum += s[j][2 * h];
-            sum += s[j][2 * h + 1];
-        }
-        row[h].l = fmaf(row[h].l, factor[h], sum);
-        row[h].m = m;
+    for (int j = 0; j < COLUMNS; j++) {
+        o[j][0] *= factor[0];
+        o[j][1] *= factor[0];
+        o[j][2] *= factor[1];
+        o[j][3] *= factor[1];
     }
 }
 
-/* 16 rows of queries (q) over one chunk of 64 keys. last[h]: index in the chunk of the
+/* One warp: 16 rows of queries (q) over one chunk of 64 keys. last[h]: index in the chunk of the
  * last key that the lane's row g + 8 h sees, read only if masked. */
 template <int D, class ROWS>
 static __device__ __forceinline__ void
@@ -239,18 +267,87 @@ attention_step(float o[D / 8][4], softmax_row row[2], const ROWS &q, const uint1
                int tile_k, int tile_v, float scale2, bool masked, const int32_t last[2])
 {
     float s[8][4], factor[2];
-    tile_scores<D>(s, q, memory, tile_k);
+    tile_scores<D, 4>(s, q, memory, tile_k, 0);
     if (masked)
-        tile_mask(s, last[0], last[1]);
-    softmax_step(s, row, factor, scale2);
+        tile_mask<4>(s, last[0], last[1]);
 #pragma unroll
-    for (int j = 0; j < D / 8; j++) {
-        o[j][0] *= factor[0];
-        o[j][1] *= factor[0];
-        o[j][2] *= factor[1];
-        o[j][3] *= factor[1];
+    for (int h = 0; h < 2; h++) {
+        factor[h] = softmax_move(&row[h], softmax_top<4>(s, h), scale2);
+        const float shift = softmax_shift(row[h].m);
+        float sum = softmax_group(s, h, shift, scale2);
+#pragma unroll
+        for (int n = 1; n < 4; n++)
+            sum += softmax_group(s + 2 * n, h, shift, scale2);
+        row[h].l = fmaf(row[h].l, factor[h], sum);
     }
-    tile_accumulate<D>(o, s, memory, tile_v);
+    rows_scale<D / 8>(o, factor);
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        uint32_t a[4];
+        pack_group(a, s + 2 * k);
+        tile_accumulate<D, D / 8>(o, a, memory, tile_v, 0, k);
+    }
+}
+
+/* What four warps that share 16 rows tell each other in a chunk. */
+struct shared_step {
+    float top[TILE_WARPS][16];
+    float2 sum[TILE_WARPS][32];
+    uint4 weights[TILE_WARPS][32];
+};
+
+/* The same step for the same 16 rows done by all four warps: a warp computes the scores and weights
+ * of its group of 16 keys, and o for its quarter of D. Every number is made as attention_step makes
+ * it, in a fraction of the time: for decoding, where a block has few rows. Two barriers; another
+ * one must lie between two steps. */
+template <int D, class ROWS>
+static __device__ __forceinline__ void
+attention_step_shared(float o[D / 32][4], softmax_row row[2], const ROWS &q, const uint16_t *memory,
+                      int tile_k, int tile_v, float scale2, bool masked, const int32_t last[2],
+                      shared_step *shared)
+{
+    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, g = lane / 4;
+    float s[2][4], factor[2], sum[2];
+    tile_scores<D, 1>(s, q, memory, tile_k, warp);
+    if (masked)
+        tile_mask<1>(s, last[0] - warp * 16, last[1] - warp * 16);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const float top = softmax_top<1>(s, h);
+        if (lane % 4 == 0)
+            shared->top[warp][g + 8 * h] = top;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float top = shared->top[0][g + 8 * h];
+#pragma unroll
+        for (int w = 1; w < TILE_WARPS; w++)
+            top = fmaxf(top, shared->top[w][g + 8 * h]);
+        factor[h] = softmax_move(&row[h], top, scale2);
+        sum[h] = softmax_group(s, h, softmax_shift(row[h].m), scale2);
+    }
+    uint32_t a[4];
+    pack_group(a, s);
+    shared->sum[warp][lane] = make_float2(sum[0], sum[1]);
+    shared->weights[warp][lane] = make_uint4(a[0], a[1], a[2], a[3]);
+    __syncthreads();
+    float2 total = shared->sum[0][lane];
+#pragma unroll
+    for (int w = 1; w < TILE_WARPS; w++) {
+        const float2 x = shared->sum[w][lane];
+        total.x += x.x;
+        total.y += x.y;
+    }
+    row[0].l = fmaf(row[0].l, factor[0], total.x);
+    row[1].l = fmaf(row[1].l, factor[1], total.y);
+    rows_scale<D / 32>(o, factor);
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        const uint4 x = shared->weights[k][lane];
+        const uint32_t weights[4] = {x.x, x.y, x.z, x.w};
+        tile_accumulate<D, D / 32>(o, weights, memory, tile_v, warp * (D / 64), k);
+    }
 }
 
 /* The end of a split: l of the whole row, in every lane that holds some of it. */

@@ -59,7 +59,7 @@ static __device__ __forceinline__ bool cuts_part(int32_t n_choosable, int64_t vo
 static __device__ __forceinline__ int pick_lane(double own, double wanted, double *before)
 {
     double sum = 0.0, ahead = 0.0;
-#pragma unroll 8
+#pragma unroll 4
     for (int i = 0; i < 32; i++) {
         if (i == (int)threadIdx.x % 32)
             ahead = sum;

@@ -25,54 +25,121 @@ template <int D, bool PARTIAL, int STAGES> struct forward_memory {
     };
 };
 
-/* The item's largest and smallest position. */
-static __device__ __forceinline__ void
-position_range(const attention_arguments &a, const cuda_item &item, int32_t *least, int32_t *most)
+/* An item's work for one kv head: number work of all, chunks begin .. end. least and most are the
+ * positions of its rows. */
+struct item_cursor {
+    int32_t work, begin, end, least, most;
+    cuda_item item;
+};
+
+/* From c->work on, in steps of the grid, the first item with something to do; false if there is
+ * none. The same in all threads of the block. */
+static __device__ __forceinline__ bool open_item(const attention_arguments &a, int32_t n_work,
+                                                 item_cursor *c)
 {
-    const int32_t lane = (int32_t)threadIdx.x % 32;
-    int32_t low = 0x7fffffff, high = -1;
-    for (int32_t i = lane; i < item.n_queries; i += 32) {
-        const int32_t position = a.position[item.query_row + i];
-        low = min(low, position);
-        high = max(high, position);
-    }
+    for (; c->work < n_work; c->work += (int32_t)gridDim.x) {
+        c->item = a.items[c->work / a.n_kv_heads];
+        int32_t least = 0x7fffffff, most = -1;
+        for (int32_t i = (int32_t)threadIdx.x % 32; i < c->item.n_queries; i += 32) {
+            const int32_t position = a.position[c->item.query_row + i];
+            least = min(least, position);
+            most = max(most, position);
+        }
 #pragma unroll
-    for (int o = 16; o > 0; o >>= 1) {
-        low = min(low, __shfl_xor_sync(0xffffffffu, low, o));
-        high = max(high, __shfl_xor_sync(0xffffffffu, high, o));
+        for (int o = 16; o > 0; o >>= 1) {
+            least = min(least, __shfl_xor_sync(0xffffffffu, least, o));
+            most = max(most, __shfl_xor_sync(0xffffffffu, most, o));
+        }
+        c->least = least;
+        c->most = most;
+        c->begin = c->item.split_begin * CHUNKS_PER_SPLIT;
+        c->end =
+            most < 0 ? 0 : min(c->item.split_end * CHUNKS_PER_SPLIT, most / ATTENTION_CHUNK + 1);
+        if (c->begin < c->end)
+            return true;
     }
-    *least = low;
-    *most = high;
+    return false;
 }
 
+/* The chunks of a block's items, one item after the other: what is loaded, some chunks ahead of
+ * what is computed. The next item begins to load while the last one is still being finished. */
+struct key_stream {
+    int32_t work, i, end;                   /* chunk i of item work, up to end */
+    int32_t boundary, chunk_begin, key_end; /* of the item's sequence */
+    cuda_chunk rows;                        /* of chunk i */
+};
+
+static __device__ __forceinline__ void stream_rows(const attention_arguments &a, key_stream *s)
+{
+    s->rows = a.chunks[s->chunk_begin + attention_chunk(a, s->i, s->end)];
+}
+
+static __device__ __forceinline__ void stream_item(const attention_arguments &a, int32_t n_work,
+                                                   key_stream *s)
+{
+    item_cursor c;
+    c.work = s->work;
+    const bool more = open_item(a, n_work, &c);
+    s->work = c.work;
+    if (!more)
+        return;
+    const cuda_seq &seq = a.seqs[c.item.seq];
+    s->i = c.begin;
+    s->end = c.end;
+    s->boundary = seq.boundary;
+    s->chunk_begin = seq.chunk_begin;
+    s->key_end = min(seq.n_keys, c.most + 1);
+    stream_rows(a, s);
+}
+
+/* Starts copying the stream's next chunk, if there is one, as one group. */
 template <int D>
+static __device__ __forceinline__ void stream_load(const attention_arguments &a, int32_t n_work,
+                                                   key_stream *s, uint16_t *to)
+{
+    if (s->work < n_work) {
+        tile_load_keys<D>(to, to + ATTENTION_CHUNK * D, a.k, a.v, s->work % a.n_kv_heads * D,
+                          a.n_kv_heads * D, s->boundary, s->rows, attention_chunk(a, s->i, s->end),
+                          s->key_end);
+        if (++s->i < s->end) {
+            stream_rows(a, s);
+        } else {
+            s->work += (int32_t)gridDim.x;
+            stream_item(a, n_work, s);
+        }
+    }
+    copy_async_commit();
+}
+
+/* Columns from `column` on of the lane's row g + 8 h; says also its lse where that is wanted. */
+template <int COLUMNS>
 static __device__ __forceinline__ void write_result(const attention_arguments &a, int32_t token,
-                                                    int32_t head, int h, const float o[D / 8][4],
-                                                    softmax_row row)
+                                                    int32_t head, int h, int column,
+                                                    const float o[COLUMNS][4], softmax_row row)
 {
     const int t = (int)threadIdx.x % 4;
     const int64_t at = (int64_t)token * a.n_heads + head;
     const float inverse = attention_finish(row);
-    uint16_t *out = (uint16_t *)a.out + at * D + t * 2;
+    uint16_t *out = (uint16_t *)a.out + at * a.head_dim + column + t * 2;
 #pragma unroll
-    for (int j = 0; j < D / 8; j++)
+    for (int j = 0; j < COLUMNS; j++)
         *(uint32_t *)(out + j * 8) = pack_bf16(o[j][2 * h] * inverse, o[j][2 * h + 1] * inverse);
-    if (a.lse && t == 0)
+    if (a.lse && t == 0 && column == 0)
         a.lse[at] = attention_lse(row);
 }
 
-template <int D>
+template <int COLUMNS>
 static __device__ __forceinline__ void write_partial(const attention_arguments &a, int32_t token,
-                                                     int32_t split, int32_t head, int h,
-                                                     const float o[D / 8][4], softmax_row row)
+                                                     int32_t split, int32_t head, int h, int column,
+                                                     const float o[COLUMNS][4], softmax_row row)
 {
     const int t = (int)threadIdx.x % 4;
     const int64_t at = attention_partial(a, token, split, head);
 #pragma unroll
-    for (int j = 0; j < D / 8; j++)
-        *(float2 *)(a.partial_o + at * D + j * 8 + t * 2) =
+    for (int j = 0; j < COLUMNS; j++)
+        *(float2 *)(a.partial_o + at * a.head_dim + column + j * 8 + t * 2) =
             make_float2(o[j][2 * h], o[j][2 * h + 1]);
-    if (t == 0) {
+    if (t == 0 && column == 0) {
         a.partial_m[at] = row.m;
         a.partial_l[at] = row.l;
     }
@@ -92,6 +159,25 @@ static __device__ __forceinline__ forward_row row_of(const cuda_item &item, int3
         r.head = kv_head * ratio + row % ratio;
     }
     return r;
+}
+
+/* The lane's rows of an item of one split: the result where the row has no other split. */
+template <int COLUMNS>
+static __device__ __forceinline__ void
+write_split(const attention_arguments &a, const cuda_item &item, int32_t kv_head, int32_t ratio,
+            int32_t my_row, int column, const int32_t position[2], const float o[COLUMNS][4],
+            const softmax_row row[2])
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const forward_row r = row_of(item, kv_head, ratio, my_row + 8 * h);
+        if (r.token < 0 || position[h] < item.split_begin * CUDA_SPLIT)
+            continue; /* no row, or other rows of the tile reach this split and this one does not */
+        if (position[h] < CUDA_SPLIT)
+            write_result<COLUMNS>(a, r.token, r.head, h, column, o, row[h]);
+        else
+            write_partial<COLUMNS>(a, r.token, item.split_begin, r.head, h, column, o, row[h]);
+    }
 }
 
 template <int D, bool PARTIAL> struct query_rows : rows_in_registers<D> {
@@ -129,51 +215,37 @@ __global__ __launch_bounds__(TILE_THREADS,
 {
     DYNAMIC_SHARED(memory);
     __shared__ int32_t flag[CUDA_TILE];
+    __shared__ shared_step exchange;
     typedef forward_memory<D, PARTIAL, STAGES> layout;
     uint16_t *tiles = (uint16_t *)memory;
-    const int32_t ratio = a.n_heads / a.n_kv_heads, kv_stride = a.n_kv_heads * D;
+    const int32_t ratio = a.n_heads / a.n_kv_heads;
     const int32_t n_work = *a.n_items * a.n_kv_heads;
 
-    for (int32_t work = (int32_t)blockIdx.x; work < n_work; work += (int32_t)gridDim.x) {
-        const cuda_item item = a.items[work / a.n_kv_heads];
-        const int32_t kv_head = work % a.n_kv_heads;
-        const cuda_seq seq = a.seqs[item.seq];
-        int32_t least, most;
-        position_range(a, item, &least, &most);
-        const int32_t begin = item.split_begin * CHUNKS_PER_SPLIT;
-        const int32_t end = min(item.split_end * CHUNKS_PER_SPLIT, most / ATTENTION_CHUNK + 1);
-        if (most < 0 || begin >= end)
-            continue; /* the same for all threads */
+    /* STAGES - 1 chunks are under way before the first is waited for, each with a group of its own.
+     */
+    item_cursor c;
+    c.work = (int32_t)blockIdx.x;
+    key_stream stream;
+    stream.work = c.work;
+    stream_item(a, n_work, &stream);
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (!PARTIAL && i == 0 && open_item(a, n_work, &c)) /* the block's only item */
+            load_queries<D>(a, c.item, c.work % a.n_kv_heads, ratio, tiles + layout::QUERIES);
+        stream_load<D>(a, n_work, &stream, tiles + i * layout::STAGE);
+    }
+    int now = 0; /* the chunk's stage, as the index of its first element */
 
-        const int32_t key_end = min(seq.n_keys, most + 1);
-        const int32_t head_at = kv_head * D;
+    for (; open_item(a, n_work, &c); c.work += (int32_t)gridDim.x) {
+        const cuda_item &item = c.item;
+        const int32_t kv_head = c.work % a.n_kv_heads, end = c.end;
         /* Chunks before this one hold only keys that all rows see. */
-        const int32_t first_masked = (least + 1) / ATTENTION_CHUNK;
-
-        /* Which warp has which rows turns with the item: items of decoding have rows for one warp
-         * only, and blocks that share a multiprocessor should not all use the same quarter of it.
-         */
-        const int32_t turn = PARTIAL ? work + (int32_t)blockIdx.x : 0;
-        const int32_t first_row = (((int32_t)threadIdx.x / 32 + turn) & (TILE_WARPS - 1)) * 16;
+        const int32_t first_masked = (c.least + 1) / ATTENTION_CHUNK;
+        const int warp = (int)threadIdx.x / 32;
+        const bool few = PARTIAL && item.n_queries * ratio <= 16; /* all warps have the same rows */
+        const int32_t first_row = few ? 0 : warp * 16;
         const bool active = first_row < item.n_queries * ratio;
         const int32_t my_row = first_row + (int32_t)threadIdx.x % 32 / 4; /* and 8 behind it */
-
-        /* STAGES - 1 chunks are under way before the first is waited for, each with a group of its
-         * own (empty behind the last). The rows of the chunk to be loaded next are read ahead. */
-        cuda_chunk rows = a.chunks[seq.chunk_begin + attention_chunk(a, begin, end)];
-        if constexpr (!PARTIAL)
-            load_queries<D>(a, item, kv_head, ratio, tiles + layout::QUERIES);
-#pragma unroll
-        for (int i = 0; i < STAGES - 1; i++) {
-            if (begin + i < end) {
-                uint16_t *to = tiles + i * layout::STAGE;
-                tile_load_keys<D>(to, to + layout::TILE, a.k, a.v, head_at, kv_stride, seq.boundary,
-                                  rows, attention_chunk(a, begin + i, end), key_end);
-                if (begin + i + 1 < end)
-                    rows = a.chunks[seq.chunk_begin + attention_chunk(a, begin + i + 1, end)];
-            }
-            copy_async_commit();
-        }
 
         query_rows<D, PARTIAL> q;
         int32_t position[2];
@@ -193,31 +265,57 @@ __global__ __launch_bounds__(TILE_THREADS,
             }
         }
 
+        /* Waits for chunk i and starts loading another in place of the one before. */
+        const auto turn_to = [&]() {
+            copy_async_wait<STAGES - 2>();
+            __syncthreads(); /* the chunk is there for all, and all are done with the one before */
+            stream_load<D>(a, n_work, &stream,
+                           tiles + now +
+                               (now == 0 ? (STAGES - 1) * layout::STAGE : -layout::STAGE));
+        };
+        const auto turn_from = [&]() {
+            now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE;
+        };
+
+        if constexpr (PARTIAL) {
+            if (few) {
+                float o[D / 32][4];
+                softmax_row row[2] = {softmax_start(), softmax_start()};
+#pragma unroll
+                for (int j = 0; j < D / 32; j++)
+                    o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
+#pragma unroll 1
+                for (int32_t i = c.begin; i < end; i++) {
+                    turn_to();
+                    const int32_t chunk = attention_chunk(a, i, end);
+                    const int32_t last[2] = {position[0] - chunk * ATTENTION_CHUNK,
+                                             position[1] - chunk * ATTENTION_CHUNK};
+                    attention_step_shared<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2,
+                                             chunk >= first_masked, last, &exchange);
+                    turn_from();
+                }
+                attention_split_end(row);
+                write_split<D / 32>(a, item, kv_head, ratio, my_row, warp * (D / 4), position, o,
+                                    row);
+                if (c.most >= CUDA_SPLIT)
+                    attention_arrive<uint16_t, D / 32>(a, item, kv_head, flag);
+                continue;
+            }
+        }
+
         float o[D / 8][4], merged_o[PARTIAL ? 1 : D / 8][4];
         softmax_row row[2], merged[2];
-        int now = 0; /* the chunk's stage, as the index of its first element */
-        int32_t i = begin;
+        int32_t i = c.begin;
         while (i < end) {
             const int32_t split_end = min(i + CHUNKS_PER_SPLIT, end);
-            const bool first = i == begin;
+            const bool first = i == c.begin;
             row[0] = row[1] = softmax_start();
 #pragma unroll
             for (int j = 0; j < D / 8; j++)
                 o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
 #pragma unroll 1
             for (; i < split_end; i++) {
-                copy_async_wait<STAGES - 2>();
-                __syncthreads(); /* chunk i is there for all, and all are done with chunk i - 1 */
-                const int32_t next = i + STAGES - 1;
-                if (next < end) {
-                    uint16_t *to =
-                        tiles + now + (now == 0 ? (STAGES - 1) * layout::STAGE : -layout::STAGE);
-                    tile_load_keys<D>(to, to + layout::TILE, a.k, a.v, head_at, kv_stride,
-                                      seq.boundary, rows, attention_chunk(a, next, end), key_end);
-                    if (next + 1 < end)
-                        rows = a.chunks[seq.chunk_begin + attention_chunk(a, next + 1, end)];
-                }
-                copy_async_commit();
+                turn_to();
                 if (active) {
                     const int32_t chunk = attention_chunk(a, i, end);
                     const int32_t last[2] = {position[0] - chunk * ATTENTION_CHUNK,
@@ -225,7 +323,7 @@ __global__ __launch_bounds__(TILE_THREADS,
                     attention_step<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2,
                                       chunk >= first_masked, last);
                 }
-                now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE;
+                turn_from();
             }
             attention_split_end(row);
             if constexpr (!PARTIAL) {
@@ -235,38 +333,33 @@ __global__ __launch_bounds__(TILE_THREADS,
 #pragma unroll
                     for (int j = 0; j < D / 8; j++)
 #pragma unroll
-                        for (int c = 0; c < 4; c++)
-                            merged_o[j][c] = o[j][c];
+                        for (int e = 0; e < 4; e++)
+                            merged_o[j][e] = o[j][e];
                 } else {
                     const merge_factors f[2] = {attention_merge_rows(&merged[0], row[0]),
                                                 attention_merge_rows(&merged[1], row[1])};
 #pragma unroll
                     for (int j = 0; j < D / 8; j++)
 #pragma unroll
-                        for (int c = 0; c < 4; c++)
-                            merged_o[j][c] = attention_merge(merged_o[j][c], o[j][c], f[c / 2]);
+                        for (int e = 0; e < 4; e++)
+                            merged_o[j][e] = attention_merge(merged_o[j][e], o[j][e], f[e / 2]);
                 }
             }
         }
 
-        if (active) {
+        if constexpr (PARTIAL) {
+            if (active)
+                write_split<D / 8>(a, item, kv_head, ratio, my_row, 0, position, o, row);
+            if (c.most >= CUDA_SPLIT)
+                attention_arrive<uint16_t, D / 32>(a, item, kv_head, flag);
+        } else if (active) {
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const forward_row r = row_of(item, kv_head, ratio, my_row + 8 * h);
-                if (r.token < 0)
-                    continue;
-                if constexpr (!PARTIAL)
-                    write_result<D>(a, r.token, r.head, h, merged_o, merged[h]);
-                else if (position[h] < CUDA_SPLIT)
-                    write_result<D>(a, r.token, r.head, h, o, row[h]);
-                else if (position[h] >= item.split_begin * CUDA_SPLIT)
-                    write_partial<D>(a, r.token, item.split_begin, r.head, h, o, row[h]);
+                if (r.token >= 0)
+                    write_result<D / 8>(a, r.token, r.head, h, 0, merged_o, merged[h]);
             }
         }
-        if (PARTIAL && most >= CUDA_SPLIT)
-            attention_arrive<uint16_t, D / 32>(a, item, kv_head, flag);
-        else
-            __syncthreads(); /* before the next item's copies */
     }
 }
 

@@ -83,7 +83,7 @@ static __device__ __forceinline__ draw_choice choose_part(const logits_part *par
         own += exp((double)p.max - (double)max) * (double)p.sum;
     }
     double whole = 0.0, ahead = 0.0;
-#pragma unroll 8
+#pragma unroll 4
     for (int i = 0; i < 32; i++)
         whole += lane_value(own, i);
     const double wanted = uniform * whole;
@@ -108,7 +108,7 @@ static __device__ __forceinline__ draw_choice choose_part(const logits_part *par
 }
 
 struct draw_shared {
-    logits_row row;
+    double lse;
     draw_choice choice;
     double warp_total[LOGITS_WARPS];
     int first, last;
@@ -172,7 +172,7 @@ static __device__ __forceinline__ int choose_token(const float *logits, int coun
     return shared->first < LOGITS_PART ? shared->first : shared->last;
 }
 
-static __global__ void __launch_bounds__(LOGITS_THREADS) draw_kernel(draw_job job)
+static __global__ void __launch_bounds__(LOGITS_THREADS, 6) draw_kernel(draw_job job)
 {
     __shared__ draw_shared shared;
     const int i = (int)blockIdx.x;
@@ -196,7 +196,7 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) draw_kernel(draw_job jo
             choice = choose_part(place.parts, n, place.parts + (cut ? job.n_parts : n - 1),
                                  r->temperature, draw_uniform(*r));
         if (threadIdx.x == 0) {
-            shared.row = row;
+            shared.lse = row.lse;
             shared.choice = choice;
             shared.first = LOGITS_PART;
             shared.last = -1;
@@ -208,7 +208,7 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) draw_kernel(draw_job jo
         const int begin = shared.choice.part * LOGITS_PART;
         const int left = n_choosable - begin;
         const int found =
-            choose_token(place.logits + begin, left < LOGITS_PART ? left : LOGITS_PART,
+            choose_token(place.logits + begin, left < LOGITS_PART ? left : (int)LOGITS_PART,
                          r->inv_temperature, greedy, &shared);
         token = found >= 0 ? begin + found : -1;
     }
@@ -216,7 +216,7 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) draw_kernel(draw_job jo
         return;
     float logp = not_a_number();
     if (token >= 0)
-        logp = row_logp(shared.row, place.logits[token], r->inv_temperature);
+        logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
     draw_done(job, i, token, logp);
 }
 

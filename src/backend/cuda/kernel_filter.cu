@@ -32,7 +32,8 @@ struct filter_shared {
     unsigned long long before, within; /* of the bin found: what is ahead, what is in it */
     double warp_sum[FILTER_WARPS];
     float warp_max[FILTER_WARPS];
-    logits_row row;
+    double lse; /* of the row as the model gave it */
+    bool valid;
     double wanted;
     float wanted_max;
     int found;
@@ -283,8 +284,9 @@ static __device__ unsigned long long bound_for(const filter_view &v, unsigned lo
             return NO_BOUND;
         prefix = prefix << 8 | (unsigned)shared->found;
         wanted -= shared->before;
-        if (!BY_MASS && wanted == shared->within)
-            return (prefix + 1 << shift) - 1; /* all with these digits */
+        /* Once the log-prob is known (the bin is no prefix of digits): all that have it are in. */
+        if (!BY_MASS && shift <= 32 && wanted == shared->within)
+            return ((prefix + 1) << shift) - 1;
     }
     return BY_MASS ? prefix << 32 | 0xffffffffull : prefix;
 }
@@ -526,7 +528,7 @@ static __device__ int draw_left(const draw_row *r, const filter_view &v, filter_
 }
 
 /* The choice by way of penalties and filters; -1 if they leave no distribution. */
-static __device__ int choose_changed(const draw_row *r, const float *logits, const draw_work &work,
+static __device__ int choose_changed(const draw_row *r, const float *logits, const draw_job &job,
                                      filter_shared *shared)
 {
     filter_view v = {};
@@ -536,6 +538,7 @@ static __device__ int choose_changed(const draw_row *r, const float *logits, con
     v.xtc_cut = -negative_infinity();
     v.shared = shared;
     if (r->penalised) {
+        const draw_work &work = job.decode != NULL ? job.decode->work : job.work;
         float *copy = work.copy + (int64_t)blockIdx.x * work.stride;
         process_row(r, logits, copy, work.seen + (int64_t)blockIdx.x * work.stride);
         v.x = copy;
@@ -561,7 +564,6 @@ static __device__ int choose_changed(const draw_row *r, const float *logits, con
 static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job job)
 {
     __shared__ filter_shared shared;
-    const draw_work work = job.decode != NULL ? job.decode->work : job.work;
     for (int i = (int)blockIdx.x; i < job.count; i += (int)gridDim.x) {
         draw_place place;
         if (!draw_place_of(job, i, &place) || !place.row->changes)
@@ -575,18 +577,20 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
         __syncthreads(); /* the row before is done with */
         if (threadIdx.x < 32) {
             const logits_row row = row_statistics(place.parts, job.n_parts);
-            if (threadIdx.x == 0)
-                shared.row = row;
+            if (threadIdx.x == 0) {
+                shared.lse = row.lse;
+                shared.valid = row.valid;
+            }
         }
         __syncthreads();
         int token = -1;
-        if (shared.row.valid)
-            token = choose_changed(r, place.logits, work, &shared);
+        if (shared.valid)
+            token = choose_changed(r, place.logits, job, &shared);
         if (threadIdx.x != 0)
             continue;
         float logp = not_a_number();
         if (token >= 0)
-            logp = row_logp(shared.row, place.logits[token], r->inv_temperature);
+            logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
         draw_done(job, i, token, logp);
     }
 }

@@ -32,7 +32,7 @@ static __global__ void __launch_bounds__(FINISH_WARPS * 32)
         return;
     const float logit = p.logits[r * p.vocab + p.target[r]];
     p.lse[r] = (float)row.lse;
-    p.logp[r] = row_logp(row, logit, inv_temperature);
+    p.logp[r] = row_logp(row.lse, logit, inv_temperature);
     if (p.entropy != NULL)
         p.entropy[r] = (float)row.entropy;
 }

@@ -58,8 +58,8 @@ static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64
                                                  const float v[RUN])
 {
     if constexpr (WHOLE) {
-        *(uint4 *)(row + i) = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]),
-                                         pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+        __stcg((uint4 *)(row + i), make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]),
+                                              pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7])));
     } else {
 #pragma unroll
         for (int e = 0; e < RUN; e++)

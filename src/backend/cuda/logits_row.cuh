@@ -45,7 +45,10 @@ static __device__ __forceinline__ float not_a_number() { return __int_as_float(0
 
 /* exp(d) for d <= 0. The rounding of d * log2 e makes a term smaller by up to |d| 2^-24 of itself,
  * far less than the last place of a sum whose largest term is 1. */
-static __device__ __forceinline__ float exp_of_part(float d) { return exp2f(d * LOG2_E); }
+static __device__ __forceinline__ float exp_of_part(float d)
+{
+    return exp2_approximate(d * LOG2_E);
+}
 
 /* Entries i .. i + 4 of n; -inf past the end. wide: the row is 16-byte aligned. */
 static __device__ __forceinline__ float4 load_logits4(const float *row, int64_t i, int64_t n,
@@ -78,7 +81,7 @@ static __device__ __forceinline__ void load_part(float x[LOGITS_EACH], const flo
                                                  int64_t begin, int64_t n)
 {
     const bool wide = is_wide(row);
-    const int64_t left = n - begin < LOGITS_PART ? n - begin : LOGITS_PART;
+    const int64_t left = n - begin < LOGITS_PART ? n - begin : (int64_t)LOGITS_PART;
 #pragma unroll
     for (int v = 0; v < LOGITS_EACH / 4; v++) {
         float4 four = load_logits4(row + begin, part_offset(v), left, wide);
@@ -190,10 +193,9 @@ static __device__ __forceinline__ logits_row row_statistics(const logits_part *p
 }
 
 /* Log-prob of a token with this logit. */
-static __device__ __forceinline__ float row_logp(const logits_row &row, float logit,
-                                                 float inv_temperature)
+static __device__ __forceinline__ float row_logp(double lse, float logit, float inv_temperature)
 {
-    return (float)((double)(logit * inv_temperature) - row.lse);
+    return (float)((double)(logit * inv_temperature) - lse);
 }
 
 #endif
