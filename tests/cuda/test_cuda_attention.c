@@ -563,10 +563,9 @@ static void layouts_check(const struct shape *shape, int32_t prompt)
 static void test_layouts(void **state)
 {
     (void)state;
-    static const struct shape shapes[] = {{4, 2, 128, DTYPE_BF16},
-                                          {4, 1, 64, DTYPE_BF16},
-                                          {2, 2, 128, DTYPE_BF16},
-                                          {3, 1, 40, DTYPE_BF16},
+    static const struct shape shapes[] = {{4, 2, 128, DTYPE_BF16}, {4, 1, 64, DTYPE_BF16},
+                                          {8, 1, 128, DTYPE_BF16}, /* three slots: 24 rows */
+                                          {2, 2, 128, DTYPE_BF16}, {3, 1, 40, DTYPE_BF16},
                                           {4, 2, 16, DTYPE_F32}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
 #ifdef COHORT_CUDA_EMULATED
@@ -580,6 +579,14 @@ static void test_layouts(void **state)
     }
 #ifdef COHORT_CUDA_EMULATED
     cuda_emulation_set_order(CUDA_EMULATION_ASCENDING, 0);
+    /* A device with less shared memory: fewer chunks on the way. */
+    backend_destroy(backend);
+    cuda_emulation_set_device(0, 0, 80);
+    assert_int_equal(setup(NULL), 0);
+    layouts_check(&shapes[0], PROMPT);
+    backend_destroy(backend);
+    cuda_emulation_set_device(0, 0, 90);
+    assert_int_equal(setup(NULL), 0);
 #endif
 }
 
