@@ -3,6 +3,7 @@
 if(NOT COHORT_TESTS)
   return()
 endif()
+option(COHORT_RACECHECK "Have the emulated CUDA backend look for races in its kernels (slow)" OFF)
 set(COHORT_EMULATED OFF)
 if(COHORT_X86 AND NOT COHORT_SANITIZE)
   enable_language(CXX)
@@ -10,6 +11,9 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
   set(EMULATION ${PROJECT_SOURCE_DIR}/tests/cuda_emulation)
   file(GLOB COHORT_EMULATION_SOURCES CONFIGURE_DEPENDS ${EMULATION}/*.cpp)
   list(FILTER COHORT_EMULATION_SOURCES EXCLUDE REGEX /test_)
+  if(NOT COHORT_RACECHECK)
+    list(FILTER COHORT_EMULATION_SOURCES EXCLUDE REGEX /emulated_racecheck)
+  endif()
   # Every .cu file through a .cpp that includes it: with COHORT_CUDA the file itself belongs to another language.
   set(COHORT_EMULATED_KERNELS)
   foreach(source ${COHORT_CUDA_KERNEL_SOURCES})
@@ -17,28 +21,17 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
     file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/emulated/${name}.cpp CONTENT "#include \"${source}\"\n" @ONLY)
     list(APPEND COHORT_EMULATED_KERNELS ${CMAKE_BINARY_DIR}/emulated/${name}.cpp)
   endforeach()
-
-  # Until all kernels are in the tree: those that are not end the process when called.
-  file(WRITE ${CMAKE_BINARY_DIR}/emulated/missing.c.new "#include <stdio.h>\n#include <stdlib.h>\n")
-  foreach(name embed_forward embed_backward rmsnorm_forward rmsnorm_backward qkv_forward qkv_backward swiglu_forward swiglu_backward
-          convert sum_squares adamw head_stats head_gradient sample attention_forward attention_backward attention_prepare
-          attention_prepare_decode attention_destroy decode_load decode_draw decode_fetch decode_destroy skinny_takes skinny_forward)
-    set(body "{ fprintf(stderr, \"cuda_${name} is not there yet\\n\"); exit(1); }")
-    if(name MATCHES "destroy|takes")
-      set(body "{ return 0; }")
-    endif()
-    file(APPEND ${CMAKE_BINARY_DIR}/emulated/missing.c.new
-         "int cuda_${name}(void);\n__attribute__((weak)) int cuda_${name}(void) ${body}\n")
-  endforeach()
-  file(COPY_FILE ${CMAKE_BINARY_DIR}/emulated/missing.c.new ${CMAKE_BINARY_DIR}/emulated/missing.c ONLY_IF_DIFFERENT)
-  list(APPEND COHORT_EMULATED_KERNELS ${CMAKE_BINARY_DIR}/emulated/missing.c)
+  if(COHORT_RACECHECK)
+    # The calls that this puts before every access end in emulated_racecheck.cpp.
+    set_source_files_properties(${COHORT_EMULATED_KERNELS} PROPERTIES COMPILE_OPTIONS "-fsanitize=thread;-g1;-Wno-tsan")
+  endif()
 
   add_library(cohort_cuda_emulated OBJECT ${COHORT_EMULATION_SOURCES} ${COHORT_EMULATED_KERNELS} ${COHORT_CUDA_HOST_SOURCES})
   set_target_properties(cohort_cuda_emulated PROPERTIES CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS ON)
   target_compile_definitions(cohort_cuda_emulated PUBLIC COHORT_CUDA_EMULATED=1)
   # Kernels reinterpret memory as nvcc allows.
   target_compile_options(cohort_cuda_emulated PRIVATE
-    "$<$<COMPILE_LANGUAGE:CXX>:-O2;-ffp-contract=off;-fno-math-errno;-fno-strict-aliasing;-Wall;-Wextra;-Wno-unknown-pragmas>")
+    "$<$<COMPILE_LANGUAGE:CXX>:-O2;-ffp-contract=off;-fno-math-errno;-fno-strict-aliasing;-Wall;-Wno-unknown-pragmas;-Wno-parentheses>")
   target_include_directories(cohort_cuda_emulated BEFORE PUBLIC ${EMULATION} ${EMULATION}/include ${PROJECT_SOURCE_DIR}/include
                              ${PROJECT_SOURCE_DIR}/src)
 
@@ -48,7 +41,7 @@ if(COHORT_X86 AND NOT COHORT_SANITIZE)
     target_include_directories(${name} PRIVATE ${EMULATION} ${EMULATION}/include)
     target_compile_definitions(${name} PRIVATE COHORT_CUDA_EMULATED=1)
     set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-    target_link_libraries(${name} PRIVATE cohort_static PkgConfig::DEPS OpenMP::OpenMP_C m)
+    target_link_libraries(${name} PRIVATE cohort_static PkgConfig::DEPS OpenMP::OpenMP_C m ${CMAKE_DL_LIBS})
   endfunction()
 
   if(TARGET cohort_cli)
@@ -70,16 +63,16 @@ endif()
 
 # Negative control: attention that walks the chunks of small batches in another order must be seen by its test.
 if(COHORT_EMULATED)
-  add_library(broken_cuda_attention OBJECT ${CMAKE_BINARY_DIR}/emulated/kernel_attention_forward.cpp
+  add_library(broken_emulated_attention OBJECT ${CMAKE_BINARY_DIR}/emulated/kernel_attention_forward.cpp
               ${CMAKE_BINARY_DIR}/emulated/kernel_attention_plain.cpp)
   foreach(property CXX_STANDARD CXX_STANDARD_REQUIRED CXX_EXTENSIONS COMPILE_OPTIONS INCLUDE_DIRECTORIES COMPILE_DEFINITIONS)
     get_target_property(value cohort_cuda_emulated ${property})
-    set_target_properties(broken_cuda_attention PROPERTIES ${property} "${value}")
+    set_target_properties(broken_emulated_attention PROPERTIES ${property} "${value}")
   endforeach()
-  target_compile_definitions(broken_cuda_attention PRIVATE COHORT_BREAK_ATTENTION=1)
+  target_compile_definitions(broken_emulated_attention PRIVATE COHORT_BREAK_ATTENTION=1)
   set(name test_negative_cuda_attention)
   add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/cuda/test_cuda_attention.c ${COHORT_TEST_SUPPORT}
-                 $<TARGET_OBJECTS:broken_cuda_attention>)
+                 $<TARGET_OBJECTS:broken_emulated_attention>)
   target_sources(${name} PRIVATE $<FILTER:$<TARGET_OBJECTS:cohort_cuda_emulated>,EXCLUDE,kernel_attention_[fp][a-z]*\\.cpp>)
   target_include_directories(${name} PRIVATE ${EMULATION} ${EMULATION}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE COHORT_CUDA_EMULATED=1)

@@ -341,8 +341,12 @@ struct adamw {
     int16_t *low; /* with BF16, else NULL */
     enum dtype type;
     const float *grad;
-    float *m, *v;
-    float grad_scale; /* clipping factor, multiplied onto grad */
+    void *m, *v;            /* moment_type */
+    enum dtype moment_type; /* F32, or BF16: rounded up or down at random (by step and element) in
+                               proportion, so that small changes add up; unbiased, but not the
+                               numbers of F32 */
+    int64_t first;          /* index of element 0 among all parameters: tells the draws apart */
+    float grad_scale;       /* clipping factor, multiplied onto grad */
     float learning_rate, beta1, beta2, eps, weight_decay;
     int64_t step; /* from 1 */
 };
@@ -431,6 +435,7 @@ struct backend {
     /* Prompt tokens computed, and sequences decoding, in one step of the engine beyond which the
      * products gain nothing. */
     int32_t prefill_tokens, decode_sequences;
+    int64_t train_tokens; /* likewise of a micro-batch of training */
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16",
      * "avx512", "avx2", "portable"). */
     const char *provider_bf16, *provider_f32;

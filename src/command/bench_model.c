@@ -208,10 +208,19 @@ static struct bench_work train_work(const struct model *model, int64_t tokens, i
                                .serial = true};
 }
 
+/* As asked; unasked, what a large model leaves room for on one GPU. */
+static enum dtype moments_of(const struct bench *bench)
+{
+    return on_gpu(bench) && is_large(bench) && !options_given(bench->options, "moments_dtype")
+               ? DTYPE_BF16
+               : session_moments(bench->options);
+}
+
 static cohort_status begin_training(struct bench *bench, cohort_error *err)
 {
-    return bench->session.model->grad != NULL ? COHORT_OK
-                                              : model_train_begin(bench->session.model, err);
+    return bench->session.model->grad != NULL
+               ? COHORT_OK
+               : model_train_begin(bench->session.model, moments_of(bench), err);
 }
 
 /* As the option says; auto: layers are computed again if their activations do not fit. */
@@ -312,7 +321,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
                   prompts = size->shared ? size->trees : n, fed = prompts * P + n * (C - 1);
     int64_t micro = size->micro_tokens > 0 && !options_given(bench->options, "micro_batch_tokens")
                         ? size->micro_tokens
-                        : options_int(bench->options, "micro_batch_tokens");
+                        : session_micro_tokens(bench->session.backend, bench->options);
     micro = micro < P + C ? P + C : micro > fed + n ? fed + n : micro;
     TRY_GOTO(train_rows_make(&rows, bench, size, err));
     TRY_GOTO(open_runner(bench, &runner, micro, (int32_t)n, &mode, err));
@@ -412,7 +421,7 @@ static struct grpo_size grpo_size_of(const struct bench *bench)
                                   gpu_large = {64, 8, 128, 512, 5120};
     struct grpo_size size = !on_gpu(bench) ? cpu : is_large(bench) ? gpu_large : gpu;
     if (size.micro_tokens == 0 || options_given(bench->options, "micro_batch_tokens"))
-        size.micro_tokens = options_int(bench->options, "micro_batch_tokens");
+        size.micro_tokens = session_micro_tokens(bench->session.backend, bench->options);
     if (size.micro_tokens < size.P + size.C)
         size.micro_tokens = size.P + size.C;
     return size;

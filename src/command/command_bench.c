@@ -65,12 +65,8 @@ static bool wanted(const struct options *options, const char *kind)
 static const struct {
     const char *name;
     cohort_status (*run)(struct bench *, cohort_error *);
-} kinds[] = {{"gemm", bench_gemm},
-             {"prefill", bench_prefill},
-             {"decode", bench_decode},
-             {"train", bench_train},
-             {"grpo", bench_grpo},
-             {"exactness", bench_exactness}};
+} kinds[] = {{"gemm", bench_gemm},   {"prefill", bench_prefill}, {"decode", bench_decode},
+             {"train", bench_train}, {"grpo", bench_grpo},       {"exactness", bench_exactness}};
 
 /* One kind between two measurements of the machine; the better one is the limit. */
 static cohort_status run_kind(struct bench *bench, size_t i, cohort_error *err)

@@ -45,11 +45,11 @@ static cohort_status print_memory(const struct options *options, const struct mo
     int32_t C = (int32_t)options_int(options, "max_completion_length"),
             group = (int32_t)options_int(options, "num_generations");
     int32_t prompts = (int32_t)options_int(options, "prompts_per_step"), n = 0;
-    int64_t micro = options_int(options, "micro_batch_tokens");
+    int64_t micro = session_micro_tokens(backend, options);
     micro = micro < P + C ? P + C : micro;
     TRY(session_batch_size(options, &n, err));
     size_t limit = 0, weights = model_weight_bytes(c, backend, type, err),
-           state = model_train_bytes(params, type);
+           state = model_train_bytes(params, type, session_moments(options));
     size_t pages = (size_t)prompts * (size_t)engine_pages(P, C, group) * engine_page_bytes(c, type),
            buffers[2];
     const enum decoder_mode modes[2] = {DECODER_TRAIN, DECODER_RECOMPUTE};

@@ -133,7 +133,7 @@ cohort_status command_logprobs(struct options *options, const struct command_rew
     struct tree_runner runner = {0};
     const char *path = options_string(options, "batch");
     float temperature = (float)options_float(options, "temperature");
-    int64_t longest = options_int(options, "micro_batch_tokens");
+    int64_t longest = 0;
     cohort_status status = COHORT_OK;
     if (path == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
@@ -142,6 +142,7 @@ cohort_status command_logprobs(struct options *options, const struct command_rew
     TRY_GOTO(dataset_load(&data, path, err));
     TRY_GOTO(session_open(&session, options, NULL, 0, err));
     TRY_GOTO(read_rows(&rows, &data, &session, err));
+    longest = session_micro_tokens(session.backend, options);
     for (size_t i = 0; i < rows.n; i++)
         if (rows.n_prompt[i] + rows.completions[i].n_tokens > longest)
             longest = rows.n_prompt[i] + rows.completions[i].n_tokens;

@@ -152,6 +152,17 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
     return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
 }
 
+int64_t session_micro_tokens(const struct backend *backend, const struct options *options)
+{
+    int64_t asked = options_int(options, "micro_batch_tokens");
+    return asked > 0 ? asked : backend->train_tokens;
+}
+
+enum dtype session_moments(const struct options *options)
+{
+    return strcmp(options_string(options, "moments_dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+}
+
 cohort_status session_engine(struct session *session, const struct options *options,
                              int32_t max_sequences, int64_t pages_wanted, int32_t max_context,
                              int32_t prefill_tokens, struct engine **out, cohort_error *err)

@@ -35,6 +35,10 @@ cohort_status session_backend(struct backend **out, const struct options *option
  * free now. */
 size_t session_memory_limit(struct backend *backend, const struct options *options);
 
+/* Option micro_batch_tokens, or what the backend likes; option moments_dtype. */
+int64_t session_micro_tokens(const struct backend *backend, const struct options *options);
+enum dtype session_moments(const struct options *options);
+
 /* An engine with its own arena in session->arena, sized for at most max_sequences at once and
  * requests of up to prompt + max_tokens, within the memory limit. */
 cohort_status session_engine(struct session *session, const struct options *options,

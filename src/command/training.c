@@ -154,7 +154,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
     cohort_status status = COHORT_OK;
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
     TRY_GOTO(binding_options(yaml.data, &binding, err));
-    TRY_GOTO(model_train_begin(t->session.model, err));
+    TRY_GOTO(model_train_begin(t->session.model, session_moments(t->options), err));
     if (t->resume_dir != NULL) {
         TRY_GOTO(train_state_read(t->resume_dir, t->session.model, &t->state, err));
         if (strcmp(t->state.command, t->command) != 0) {
@@ -192,10 +192,11 @@ cohort_status training_choose(struct training *t, int64_t longest, int64_t most_
                               int64_t *micro_tokens, cohort_error *err)
 {
     const char *asked = options_string(t->options, "recompute");
-    size_t limit = 0, state = model_train_bytes(&t->session.model->params, t->session.model->type);
+    size_t limit = 0, state = model_train_bytes(&t->session.model->params, t->session.model->type,
+                                                session_moments(t->options));
     size_t weights = model_weight_bytes(&t->session.model->config, t->session.backend,
                                         t->session.model->type, err);
-    int64_t tokens = options_int(t->options, "micro_batch_tokens");
+    int64_t tokens = session_micro_tokens(t->session.backend, t->options);
     bool limited = options_float(t->options, "memory_limit") > 0.0;
     limit = session_memory_limit(t->session.backend, t->options);
     if (limited) /* what the user allows is for everything; what the machine has free no longer

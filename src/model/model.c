@@ -42,10 +42,10 @@ size_t model_weight_bytes(const struct model_config *config, struct backend *bac
     return bytes;
 }
 
-size_t model_train_bytes(const struct param_table *params, enum dtype type)
+size_t model_train_bytes(const struct param_table *params, enum dtype type, enum dtype moment_type)
 {
-    return (size_t)params->n_elements *
-           (3 * sizeof(float) + (type == DTYPE_BF16 ? sizeof(int16_t) : 0));
+    return (size_t)params->n_elements * (sizeof(float) + 2 * dtype_bytes(moment_type) +
+                                         (type == DTYPE_BF16 ? sizeof(int16_t) : 0));
 }
 
 static const struct param *layer_param(const struct param_table *table, int32_t layer,
@@ -255,14 +255,16 @@ void model_destroy(struct model *model)
     mem_free(model);
 }
 
-cohort_status model_train_begin(struct model *model, cohort_error *err)
+cohort_status model_train_begin(struct model *model, enum dtype moment_type, cohort_error *err)
 {
     struct backend *be = model->backend;
     size_t bytes = (size_t)model->params.n_elements * sizeof(float);
+    size_t moment = (size_t)model->params.n_elements * dtype_bytes(moment_type);
     assert(model->grad == NULL);
+    model->moment_type = moment_type;
     TRY(be->ops->alloc(be, &model->grad, bytes, "gradient", err));
-    TRY(be->ops->alloc(be, &model->m, bytes, "optimizer's first moment", err));
-    TRY(be->ops->alloc(be, &model->v, bytes, "optimizer's second moment", err));
+    TRY(be->ops->alloc(be, &model->m, moment, "optimizer's first moment", err));
+    TRY(be->ops->alloc(be, &model->v, moment, "optimizer's second moment", err));
     if (model->type == DTYPE_BF16)
         TRY(be->ops->alloc(be, &model->low, bytes / 2, "low halves of the master weights", err));
     return COHORT_OK;

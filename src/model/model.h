@@ -30,8 +30,10 @@ struct model {
     float *cos_table, *sin_table; /* [max_context, D/2] */
 
     /* Training only, else NULL. */
-    float *grad, *m, *v; /* [n_elements] */
-    int16_t *low;        /* [n_elements], BF16 only */
+    float *grad; /* [n_elements] */
+    void *m, *v; /* [n_elements] moment_type */
+    enum dtype moment_type;
+    int16_t *low; /* [n_elements], BF16 only */
 };
 
 /* Reads a checkpoint. type: BF16 or F32; max_context: positions that will be used (at most
@@ -47,8 +49,8 @@ cohort_status model_create(struct model **out, struct backend *backend,
 cohort_status model_clone(struct model **out, const struct model *from, cohort_error *err);
 void model_destroy(struct model *model);
 
-/* Allocates gradient and optimizer state, zeroed. */
-cohort_status model_train_begin(struct model *model, cohort_error *err);
+/* Allocates gradient and optimizer state, zeroed; moments in F32 or BF16. */
+cohort_status model_train_begin(struct model *model, enum dtype moment_type, cohort_error *err);
 /* Repacks every weight after an update or a load. */
 void model_refresh(struct model *model);
 
@@ -59,7 +61,7 @@ float *model_grad(const struct model *model, const struct param *param);
 /* Bytes that the weights take (natural and packed), and that training adds. */
 size_t model_weight_bytes(const struct model_config *config, struct backend *backend,
                           enum dtype type, cohort_error *err);
-size_t model_train_bytes(const struct param_table *params, enum dtype type);
+size_t model_train_bytes(const struct param_table *params, enum dtype type, enum dtype moment_type);
 
 /* For checkpoint_write_weights: context is the model. */
 cohort_status model_fetch(void *context, const struct param *param, int64_t first, int64_t count,

@@ -184,9 +184,11 @@ static const struct option_spec table[] = {
           "decoupled weight decay, times the learning rate"),
     FLOAT("max_grad_norm", "1.0", 0, BIG, FOR_TRAIN, "Optimizer",
           "the gradient is scaled down to this norm; 0: no clipping"),
+    ENUM("moments_dtype", "f32", "f32|bf16", FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
+         "AdamW's two moments; bf16 (stochastically rounded) halves their memory"),
     INT("batch_size", "8", 1, 1048576, FOR_SFT, "Optimizer", "rows of one optimizer step"),
-    INT("micro_batch_tokens", "2048", 1, COUNT, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
-        "tokens of one forward and backward pass; sets memory, not results"),
+    INT("micro_batch_tokens", "0", 0, COUNT, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
+        "tokens of one forward and backward pass; sets memory, not results; 0: 2048 on a CPU, 16384 on a GPU"),
     ENUM("recompute", "auto", "auto|none|layer", FOR_TRAIN | FOR_BENCH, "Optimizer",
          "compute activations again in the backward to save memory; auto: if it must"),
 

@@ -5,11 +5,8 @@
 double optimizer_grad_norm(const struct model *model)
 {
     struct backend *be = model->backend;
-    double sum = 0.0;
-    for (int32_t i = 0; i < model->params.n_params; i++)
-        sum += be->ops->sum_squares(be, model_grad(model, &model->params.params[i]),
-                                    model->params.params[i].count);
-    return sqrt(sum);
+    /* Between the tensors there are zeros. */
+    return sqrt(be->ops->sum_squares(be, model->grad, model->params.n_elements));
 }
 
 void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate,
@@ -17,6 +14,7 @@ void optimizer_apply(struct optimizer *optimizer, struct model *model, double le
 {
     struct backend *be = model->backend;
     double norm = optimizer_grad_norm(model);
+    const size_t moment = dtype_bytes(model->moment_type);
     *grad_norm = norm;
     *skipped = !isfinite(norm);
     if (!*skipped) {
@@ -32,8 +30,10 @@ void optimizer_apply(struct optimizer *optimizer, struct model *model, double le
                                     .low = model->low == NULL ? NULL : model->low + p->offset,
                                     .type = model->type,
                                     .grad = model_grad(model, p),
-                                    .m = model->m + p->offset,
-                                    .v = model->v + p->offset,
+                                    .m = (char *)model->m + (size_t)p->offset * moment,
+                                    .v = (char *)model->v + (size_t)p->offset * moment,
+                                    .moment_type = model->moment_type,
+                                    .first = p->offset,
                                     .grad_scale = (float)scale,
                                     .learning_rate = (float)learning_rate,
                                     .beta1 = optimizer->beta1,

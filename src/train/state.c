@@ -29,8 +29,10 @@ static cohort_status read_slice(void *context, size_t offset, size_t length, voi
 static int32_t state_arrays(const struct model *model, void *arrays[3], const char *names[3],
                             const char *types[3], size_t bytes[3])
 {
-    arrays[0] = model->m, names[0] = "exp_avg", types[0] = "F32", bytes[0] = 4;
-    arrays[1] = model->v, names[1] = "exp_avg_sq", types[1] = "F32", bytes[1] = 4;
+    const char *moment = model->moment_type == DTYPE_BF16 ? "BF16" : "F32";
+    const size_t size = dtype_bytes(model->moment_type);
+    arrays[0] = model->m, names[0] = "exp_avg", types[0] = moment, bytes[0] = size;
+    arrays[1] = model->v, names[1] = "exp_avg_sq", types[1] = moment, bytes[1] = size;
     arrays[2] = model->low, names[2] = "master_low", types[2] = "I16", bytes[2] = 2;
     return model->low == NULL ? 2 : 3;
 }

@@ -25,6 +25,9 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 unsigned char *emulated_dynamic_shared;
+emulated_progress emulated_now;
+void (*emulated_on_access)(const void *p, size_t bytes, bool write);
+void (*emulated_on_fence)(bool atomic);
 
 namespace
 {
@@ -237,6 +240,13 @@ void get_ready()
     E.ready = true;
     if (E.random == 0)
         E.random = 88172645463325252u;
+    const char *order = getenv("CUDA_EMULATION_ORDER");
+    if (order && strcmp(order, "descending") == 0)
+        E.order = CUDA_EMULATION_DESCENDING;
+    else if (order && strncmp(order, "shuffled", 8) == 0) {
+        E.order = CUDA_EMULATION_SHUFFLED;
+        E.random = order[8] == ':' ? strtoull(order + 9, NULL, 10) * 2 + 1 : E.random;
+    }
     constexpr size_t bytes = 256 << 10;
     unsigned char *shared = map(bytes + page);
     mprotect(shared + bytes, page, PROT_NONE);
@@ -251,6 +261,7 @@ void get_ready()
 void become(int i)
 {
     E.current = i;
+    emulated_now.thread = i;
     threadIdx = E.threads[i].index;
 }
 
@@ -259,7 +270,7 @@ void thread_main()
 {
     for (;;) {
         thread &t = E.threads[E.current];
-        E.kernel->body();
+        E.kernel->invoke(E.kernel->call.get());
         t.place = RETURNED;
         t.groups.clear();
         E.n_returned++;
@@ -327,6 +338,7 @@ void give_way()
 void release_barrier()
 {
     E.at_barrier = 0;
+    emulated_now.barriers++;
     E.barrier_result = E.barrier_count;
     E.barrier_count = 0;
     for (int i = 0; i < E.n_threads; i++)
@@ -369,6 +381,9 @@ void run_block()
         E.warps[i].waiting = E.warps[i].returned = 0;
     }
     E.at_barrier = E.n_returned = E.barrier_count = 0;
+    emulated_now.serial++;
+    emulated_now.barriers = 0;
+    memset(emulated_now.warp_syncs, 0, sizeof emulated_now.warp_syncs);
     E.failed = false;
     while (E.n_returned < E.n_threads && !E.failed) {
         bool progress = false;
@@ -492,7 +507,10 @@ void shuffle(const thread *lanes, unsigned mask, emulated_collective what)
 void carry_out(const thread *lanes, unsigned mask, emulated_collective what)
 {
     switch (what) {
-    case EMULATED_SYNCWARP: break;
+    case EMULATED_SYNCWARP:
+        if (mask == E.warps[E.current_warp].lanes)
+            emulated_now.warp_syncs[E.current_warp]++;
+        break;
     case EMULATED_SHFL:
     case EMULATED_SHFL_XOR:
     case EMULATED_SHFL_UP:
@@ -527,6 +545,8 @@ void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange
         fail_in_kernel("thread %d calls %s with mask %08x, but lanes %08x have returned or do not "
                        "exist",
                        E.current, collective_name(what), mask, mask & (w.returned | ~w.lanes));
+    if (emulated_on_access && exchange->row)
+        emulated_on_access(exchange->row, 16, false);
     t.what = what;
     t.mask = mask;
     t.exchange = exchange;
@@ -590,6 +610,11 @@ void copy_async16(void *to, const void *from, bool valid)
     if (groups.empty())
         groups.emplace_back();
     groups.back().push_back(copy{to, from, valid});
+    if (emulated_on_access) {
+        emulated_on_access(to, 16, true);
+        if (valid)
+            emulated_on_access(from, 16, false);
+    }
     memset(to, garbage, 16);
 }
 void copy_async_commit()
@@ -603,13 +628,45 @@ void emulated_copy_async_wait(int n)
 {
     std::vector<std::vector<copy>> &groups = E.threads[E.current].groups;
     while ((int)groups.size() > n + 1) {
-        for (const copy &c : groups.front())
+        for (const copy &c : groups.front()) {
+            if (emulated_on_access)
+                emulated_on_access(c.to, 16, true);
             if (c.valid)
                 memcpy(c.to, c.from, 16);
             else
                 memset(c.to, 0, 16);
+        }
         groups.erase(groups.begin());
     }
+}
+
+void __threadfence()
+{
+    if (emulated_on_fence)
+        emulated_on_fence(false);
+}
+void emulated_atomic_happens()
+{
+    if (emulated_on_fence)
+        emulated_on_fence(true);
+}
+
+bool emulated_in_dynamic_shared(const void *p)
+{
+    return p >= emulated_dynamic_shared && p < E.shared_end;
+}
+bool emulated_in_stack(const void *p)
+{
+    for (const thread &t : E.threads)
+        if (t.stack && p >= t.stack && p < t.stack + page + stack_bytes)
+            return true;
+    return false;
+}
+
+bool emulated_is_argument(const void *p, size_t bytes)
+{
+    const char *call = (const char *)E.kernel->call.get();
+    return p >= call && (const char *)p + bytes <= call + E.kernel->call_bytes;
 }
 
 /* ---- one launch ---- */
@@ -617,7 +674,8 @@ bool emulated_run(const emulated_kernel &kernel)
 {
     get_ready();
     fault_guard guard;
-    E.kernel = &kernel;
+    E.kernel = emulated_now.kernel = &kernel;
+    emulated_now.launch++;
     blockDim = kernel.block;
     gridDim = kernel.grid;
     E.n_threads = (int)(blockDim.x * blockDim.y * blockDim.z);
@@ -651,7 +709,7 @@ bool emulated_run(const emulated_kernel &kernel)
             ok = false;
         }
     }
-    E.kernel = NULL;
+    E.kernel = emulated_now.kernel = NULL;
     return ok;
 }
 

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <functional>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 
@@ -68,22 +68,30 @@ extern dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
 
 /* ---- launching ---- */
+/* A kernel with its arguments: invoke(call) runs it in the current thread. */
 void emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared,
-                     cudaStream_t stream, std::function<void()> body);
+                     cudaStream_t stream, void (*invoke)(const void *call),
+                     std::shared_ptr<void> call, size_t call_bytes);
 
 /* Arguments are converted and copied when the kernel is launched, as CUDA does. */
 template <typename... P> struct emulated_launcher {
+    struct call {
+        void (*kernel)(P...);
+        std::tuple<P...> arguments;
+    };
     void (*kernel)(P...);
     const char *name;
     dim3 grid, block;
     size_t shared;
     cudaStream_t stream;
+    static void invoke(const void *c)
+    {
+        std::apply(((const call *)c)->kernel, ((const call *)c)->arguments);
+    }
     void operator()(P... p) const
     {
-        auto k = kernel;
-        std::tuple<P...> arguments(p...);
-        emulated_launch(name, (const void *)k, grid, block, shared, stream,
-                        [k, arguments]() { std::apply(k, arguments); });
+        emulated_launch(name, (const void *)kernel, grid, block, shared, stream, invoke,
+                        std::make_shared<call>(call{kernel, std::tuple<P...>(p...)}), sizeof(call));
     }
 };
 template <typename... P>
@@ -334,7 +342,7 @@ template <typename T> static inline T __ldcg(const T *p) { return *p; }
 template <typename T> static inline T __ldca(const T *p) { return *p; }
 template <typename T> static inline void __stcs(T *p, T x) { *p = x; }
 template <typename T> static inline void __stcg(T *p, T x) { *p = x; }
-static inline void __threadfence() {}
+void __threadfence();
 static inline void __threadfence_block() {}
 
 /* No atomics on floats: their order is not fixed (invariant I2). */
@@ -343,11 +351,15 @@ template <typename T> struct emulated_atomic {
                   "atomics are for integers of 4 or 8 bytes");
     using type = T;
 };
+void emulated_atomic_happens();
+/* Out of line and not instrumented: the check of races must not take them for plain accesses. */
+#define EMULATED_ATOMICALLY __attribute__((noinline, no_sanitize_thread))
 #define EMULATED_ATOMIC(name, expression)                                                          \
-    template <typename T> static inline T name(T *p, typename emulated_atomic<T>::type x)          \
+    template <typename T> EMULATED_ATOMICALLY T name(T *p, typename emulated_atomic<T>::type x)    \
     {                                                                                              \
         T old = *p;                                                                                \
         *p = (T)(expression);                                                                      \
+        emulated_atomic_happens();                                                                 \
         return old;                                                                                \
     }
 EMULATED_ATOMIC(atomicAdd, old + x)
@@ -360,12 +372,13 @@ EMULATED_ATOMIC(atomicXor, old ^ x)
 EMULATED_ATOMIC(atomicExch, x)
 #undef EMULATED_ATOMIC
 template <typename T>
-static inline T atomicCAS(T *p, typename emulated_atomic<T>::type compare,
-                          typename emulated_atomic<T>::type x)
+EMULATED_ATOMICALLY T atomicCAS(T *p, typename emulated_atomic<T>::type compare,
+                                typename emulated_atomic<T>::type x)
 {
     T old = *p;
     if (old == compare)
         *p = x;
+    emulated_atomic_happens();
     return old;
 }
 

@@ -11,7 +11,8 @@ extern "C" {
 #endif
 
 /* The order in which blocks, warps and lanes that could all run are run. A kernel whose result
- * depends on it lacks a barrier. */
+ * depends on it lacks a barrier. Also from the environment: CUDA_EMULATION_ORDER=ascending,
+ * descending, shuffled or shuffled:SEED. */
 enum cuda_emulation_order {
     CUDA_EMULATION_ASCENDING,
     CUDA_EMULATION_DESCENDING,

@@ -558,7 +558,8 @@ cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute at
 } // extern "C"
 
 void emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared,
-                     cudaStream_t stream, std::function<void()> body)
+                     cudaStream_t stream, void (*invoke)(const void *call),
+                     std::shared_ptr<void> call, size_t call_bytes)
 {
     R.launches++;
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
@@ -583,7 +584,7 @@ void emulated_launch(const char *name, const void *function, dim3 grid, dim3 blo
     if (R.sticky != cudaSuccess)
         return;
     auto kernel = std::make_shared<emulated_kernel>(
-        emulated_kernel{name, grid, block, shared, std::move(body)});
+        emulated_kernel{name, grid, block, shared, invoke, std::move(call), call_bytes});
     issue(stream_of(stream), [kernel]() { return emulated_run(*kernel); });
 }
 

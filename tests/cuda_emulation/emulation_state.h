@@ -3,14 +3,37 @@
 #ifndef COHORT_TESTS_EMULATION_STATE_H
 #define COHORT_TESTS_EMULATION_STATE_H
 
+#include <functional>
+
 #include "cuda_emulation.h"
 
 struct emulated_kernel {
     const char *name;
     dim3 grid, block;
     size_t shared;
-    std::function<void()> body;
+    void (*invoke)(const void *call);
+    std::shared_ptr<void> call;
+    size_t call_bytes;
 };
+
+/* Where the running kernel is: for the check of races. */
+struct emulated_progress {
+    const emulated_kernel *kernel; /* NULL: none runs */
+    uint64_t serial;               /* of the block, over all launches */
+    uint64_t launch;
+    int thread;
+    uint32_t barriers;       /* passed by the block */
+    uint32_t warp_syncs[32]; /* __syncwarp of all lanes, passed by each warp */
+};
+extern emulated_progress emulated_now;
+/* If set: called for what the emulation itself reads and writes for a thread. */
+extern void (*emulated_on_access)(const void *p, size_t bytes, bool write);
+/* If set: called at a thread's __threadfence (or, atomic, at its atomic operation). */
+extern void (*emulated_on_fence)(bool atomic);
+/* Memory a kernel may touch besides device memory: shared memory and stacks of threads. */
+bool emulated_in_dynamic_shared(const void *p);
+bool emulated_in_stack(const void *p);
+bool emulated_is_argument(const void *p, size_t bytes);
 
 /* Runs all blocks. False: the kernel failed (and failures are expected). */
 bool emulated_run(const emulated_kernel &kernel);

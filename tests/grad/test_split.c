@@ -125,9 +125,14 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
                                    .total_steps = 1}};
     if (job == JOB_DAPO_KL) { /* a reference that differs: the KL term has a gradient */
         must(model_clone(&grpo.reference, test->model, &err), &err);
-        float *w = model_tensor(grpo.reference, grpo.reference->final_norm);
-        for (int64_t i = 0; i < grpo.reference->final_norm->count; i++)
+        struct backend *backend = test->backend;
+        const struct param *norm = grpo.reference->final_norm;
+        float *w = fetched_tensor(grpo.reference, norm);
+        for (int64_t i = 0; i < norm->count; i++)
             w[i] *= i % 2 == 0 ? 1.1f : 0.9f;
+        backend->ops->upload(backend, model_tensor(grpo.reference, norm), w,
+                             (size_t)norm->count * sizeof *w);
+        free(w);
     }
     must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, job == JOB_GRPO_CLIP ? 1 : 0,
                      &metrics, &err),
@@ -177,10 +182,12 @@ static void check(struct backend *backend, const char *isa, const char *fixture,
                  splits[s].name);
         for (int32_t i = 0; i < test.model->params.n_params; i++) {
             const struct param *param = &test.model->params.params[i];
-            tally_add(tally,
-                      relative_norm(test.model->m + param->offset, whole.model->m + param->offset,
-                                    param->count),
-                      setting, param->name);
+            const size_t bytes = (size_t)param->count * sizeof(float);
+            float *got = fetched(backend, (float *)test.model->m + param->offset, bytes);
+            float *want = fetched(backend, (float *)whole.model->m + param->offset, bytes);
+            tally_add(tally, relative_norm(got, want, param->count), setting, param->name);
+            free(got);
+            free(want);
         }
         model_test_close(&test);
     }
@@ -193,23 +200,25 @@ static void test_split(void **state)
     static const char *const fixtures[] = {"model_tied", "model_wide_heads"};
     static struct rows rows;
     struct tally tally = {.what = "gradients", .tolerance = 1e-6};
-    for (int isa = 0; isa < N_TEST_ISAS; isa++) {
-        struct backend *backend = backend_here(test_isas[isa], 2);
+    const char *isa;
+    for (size_t i_isa = 0; (isa = test_provider(test_isas, N_TEST_ISAS, i_isa)) != NULL; i_isa++) {
+        struct backend *backend = backend_here(isa, 2);
         if (backend == NULL)
             continue;
         for (int f = 0; f < 2; f++) {
             rows_read(&rows);
             old_logps(backend, &rows, fixtures[f]);
             for (int job = 0; job < N_JOBS; job++)
-                check(backend, test_isas[isa], fixtures[f], &rows, (enum job)job, &tally);
+                check(backend, isa, fixtures[f], &rows, (enum job)job, &tally);
         }
         backend_destroy(backend);
     }
     tally_report(&tally);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_split)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

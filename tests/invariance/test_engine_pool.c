@@ -1,18 +1,12 @@
 /* The page pool and the engine's life cycle: whatever is asked for and cancelled when, nothing
  * waits for ever, every completion comes exactly once, pages are never over-promised, and after the
  * last one all pages are free and none is promised. */
+#include "support/test_backend.h"
+
 #include "base/rng.h"
 #include "rollout/engine.h"
 #include "rollout/pages.h"
 #include "support/tiny_model.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 enum {
     MAX_PROMPT = 150,
@@ -57,7 +51,7 @@ static void bench_open(struct bench *b, const struct engine_config *config)
 {
     memset(b, 0, sizeof *b);
     b->config = *config;
-    OK(backend_cpu_create(&b->backend, "auto", 1, err));
+    b->backend = backend_here(test_options.cuda ? "cuda" : "auto", 1);
     OK(model_load(&b->model, b->backend, folder, DTYPE_F32, 0, err));
     OK(engine_create(&b->engine, b->model, NULL, config, err));
     OK(engine_plan(b->engine, &b->arena, err));
@@ -296,8 +290,9 @@ static int remove_model(void **state)
     return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plenty),    cmocka_unit_test(test_tiny_pool),
         cmocka_unit_test(test_one_slot),  cmocka_unit_test(test_wide_group),

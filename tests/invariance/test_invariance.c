@@ -7,32 +7,52 @@
  * can go about it; and the training forward scores the finished sequences in every mode, packed in
  * different ways. Everything is compared bit for bit.
  *
- * With the argument --expect-difference the program is the negative control: linked with a kernel
- * whose order of summation depends on the batch, the same comparisons must report differences, in
- * both types. */
+ * With --device cuda the same on GPU 0: more than 256 sequences at once, prompts of up to 700
+ * tokens (its attention merges splits of 256 positions), and two shapes more with the head sizes
+ * that have kernels of their own.
+ *
+ * With --expect-difference the program is the negative control: linked with a kernel whose order of
+ * summation depends on the batch, the same comparisons must report differences, in both types (on
+ * the GPU: in bf16 and on the shape whose kernels are built to be broken). */
+#include "support/test_backend.h"
+
 #include "base/rng.h"
 #include "model/packing.h"
 #include "rollout/engine.h"
 #include "support/tiny_model.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 enum {
     MAX_REQUESTS = 64,
     MAX_GROUP = 8,
     MAX_COMPLETIONS = MAX_REQUESTS * MAX_GROUP,
-    MAX_PROMPT = 200,
-    MAX_TOKENS = 40,
-    MAX_CONTEXT = MAX_PROMPT + MAX_TOKENS,
+    MAX_PROMPT = 700,
+    N_LENGTHS = 12,
     N_NOISE = 12
 };
+
+/* How much is asked for. */
+struct scale {
+    int32_t thorough_requests, requests;
+    int32_t n_alone; /* of the first, in an engine of their own */
+    int32_t max_prompt, max_tokens;
+    /* Prompts of the first requests: around the edges of a chunk and of two (of a split), and both
+     * ends; these are also run alone. */
+    int32_t lengths[N_LENGTHS];
+    int32_t groups[6];
+};
+static const struct scale scale_cpu = {
+    64, 20, 12, 200, 40, {1, 200, 64, 63, 65, 127, 128, 129, 2, 60, 120, 190}, {1, 8, 3, 1, 2, 1}};
+static const struct scale scale_gpu = {64,
+                                       20,
+                                       12,
+                                       700,
+                                       40,
+                                       {1, 600, 64, 255, 257, 127, 512, 129, 2, 256, 320, 700},
+                                       {1, 8, 5, 8, 2, 8}};
+static const struct scale scale_small = {
+    8, 8, 3, 300, 12, {1, 300, 64, 257, 129, 2, 60, 7, 33, 1, 2, 3}, {1, 4, 3, 1, 2, 1}};
 
 #define OK(call)                                                                                   \
     do {                                                                                           \
@@ -41,7 +61,9 @@ enum {
             fail_msg("%s: %s", #call, err_.message);                                               \
     } while (0)
 
-static const int32_t eos_ids[] = {5, 17};
+/* Ids that a vocabulary lacks are harmless. */
+static const int32_t eos_ids[] = {5, 17, 400, 700, 1000, 1300, 1900, 2300};
+enum { N_EOS = sizeof eos_ids / sizeof eos_ids[0] };
 
 /* One request of the test, and where its completions stand in a result. */
 struct wanted {
@@ -54,11 +76,15 @@ struct world {
     struct wanted requests[MAX_REQUESTS];
     struct wanted noise[N_NOISE];
     int32_t n_requests, n_completions;
-    struct model *model[2]; /* with one and with two threads */
+    const struct scale *scale;
+    struct model *model[2]; /* with one and with two threads; on a GPU twice the same */
     struct backend *backend[2];
-    char what[80];
-    int64_t differences;
+    char what[120];
+    int64_t compared, differences; /* log-probs */
 };
+
+/* Of all worlds, for the report. */
+static int64_t all_compared, all_differences;
 
 /* One way of going about it. */
 struct way {
@@ -69,7 +95,7 @@ struct way {
     bool unshared; /* every completion asked for alone, with its own copy of the prompt */
     bool reversed; /* submitted in the other order */
     bool noise;    /* between others, which are cancelled midway */
-    bool alone;    /* each request in an engine of its own (the first few requests only) */
+    bool alone;    /* each request in an engine of its own (the first n_alone requests only) */
 };
 
 static const struct way baseline = {
@@ -115,7 +141,7 @@ static const struct way ways[] = {
      .reversed = true,
      .noise = true},
 };
-enum { N_WAYS = sizeof ways / sizeof ways[0], N_ALONE = 12 };
+enum { N_WAYS = sizeof ways / sizeof ways[0] };
 
 static uint32_t draw(uint64_t stream, uint64_t counter, uint32_t below)
 {
@@ -162,28 +188,29 @@ static void want(struct wanted *w, uint64_t stream, int32_t vocab, int32_t n_pro
                                      .stream = stream,
                                      .max_tokens = max_tokens,
                                      .eos_ids = eos_ids,
-                                     .n_eos = 2,
+                                     .n_eos = N_EOS,
                                      .n_choosable = stream % 5 == 0 ? vocab - 10 : 0};
 }
 
 static void choose_requests(struct world *w, int32_t n_requests, int32_t vocab)
 {
-    /* Around the edges of a chunk and of two, and both ends; the first are also run alone. */
-    static const int32_t lengths[] = {1, 200, 64, 63, 65, 127, 128, 129, 2, 60, 120, 190};
-    static const int32_t groups[] = {1, 8, 3, 1, 2, 1};
+    const struct scale *scale = w->scale;
+    const uint32_t prompts = (uint32_t)scale->max_prompt, tokens = (uint32_t)scale->max_tokens;
     w->n_requests = n_requests;
     w->n_completions = 0;
     for (int32_t i = 0; i < n_requests; i++) {
         const uint64_t id = (uint64_t)i;
-        const int32_t n_prompt = i < 12 ? lengths[i] : 1 + (int32_t)draw(id, 0, MAX_PROMPT);
-        want(&w->requests[i], id, vocab, n_prompt, groups[draw(id, 1, 6)],
-             i < 12 ? MAX_TOKENS : 1 + (int32_t)draw(id, 2, MAX_TOKENS));
+        const bool edge = i < N_LENGTHS;
+        want(&w->requests[i], id, vocab,
+             edge ? scale->lengths[i] : 1 + (int32_t)draw(id, 0, prompts),
+             scale->groups[draw(id, 1, 6)],
+             edge ? scale->max_tokens : 1 + (int32_t)draw(id, 2, tokens));
         w->requests[i].first = w->n_completions;
         w->n_completions += w->requests[i].ask.n;
     }
     for (int32_t i = 0; i < N_NOISE; i++)
         want(&w->noise[i], 5000 + (uint64_t)i, vocab,
-             1 + (int32_t)draw(5000 + (uint64_t)i, 0, MAX_PROMPT), 2, MAX_TOKENS);
+             1 + (int32_t)draw(5000 + (uint64_t)i, 0, prompts), 2, scale->max_tokens);
 }
 
 /* ---- Running them ------------------------------------------------------------------------------
@@ -265,19 +292,20 @@ static void drain(struct machine *m, const struct submitted *list, int32_t n,
 
 static void run_way(struct world *w, const struct way *way, struct completion *result)
 {
-    struct engine_config config = {
-        .max_sequences = way->max_sequences,
-        .prefill_tokens = way->prefill_tokens,
-        .prefill_chunk = way->prefill_chunk,
-        .max_context = MAX_CONTEXT,
-        .n_pages = way->scarce ? engine_pages(MAX_PROMPT, MAX_TOKENS, 1) + 2 : 0};
+    const struct scale *scale = w->scale;
+    const int64_t pages = engine_pages(scale->max_prompt, scale->max_tokens, 1);
+    struct engine_config config = {.max_sequences = way->max_sequences,
+                                   .prefill_tokens = way->prefill_tokens,
+                                   .prefill_chunk = way->prefill_chunk,
+                                   .max_context = scale->max_prompt + scale->max_tokens,
+                                   .n_pages = way->scarce ? pages + 2 : 0};
     struct submitted list[MAX_COMPLETIONS + N_NOISE];
     struct machine m;
-    int32_t n = 0, count = way->alone ? N_ALONE : w->n_requests;
+    int32_t n = 0, count = way->alone ? scale->n_alone : w->n_requests;
     if (way->alone)
-        config.n_pages = MAX_GROUP * engine_pages(MAX_PROMPT, MAX_TOKENS, 1);
+        config.n_pages = MAX_GROUP * pages;
     for (int32_t i = 0; i < w->n_requests && !way->scarce && !way->alone; i++)
-        config.n_pages += w->requests[i].ask.n * engine_pages(MAX_PROMPT, MAX_TOKENS, 1);
+        config.n_pages += w->requests[i].ask.n * pages;
     if (way->alone) {
         for (int32_t i = 0; i < count; i++) {
             machine_open(&m, w->model[way->threads - 1], &config);
@@ -333,12 +361,13 @@ static uint32_t bits(float x)
 static void compare(struct world *w, const struct way *way, const struct completion *expected,
                     const struct completion *got)
 {
-    for (int32_t r = 0; r < (way->alone ? N_ALONE : w->n_requests); r++)
+    for (int32_t r = 0; r < (way->alone ? w->scale->n_alone : w->n_requests); r++)
         for (int32_t i = 0; i < w->requests[r].ask.n; i++) {
             const struct completion *a = &expected[w->requests[r].first + i],
                                     *b = &got[w->requests[r].first + i];
             assert_non_null(b->tokens);
             int32_t t = 0;
+            w->compared += a->n_tokens;
             while (t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] &&
                    bits(a->logp[t]) == bits(b->logp[t]))
                 t++;
@@ -449,12 +478,14 @@ static void score(struct world *w, const struct completion *result, enum decoder
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, tokens, 64, mode, err));
         OK(tree_runner_score(&runner, model, f->trees, f->n_trees, temperatures[k], f->logp, NULL,
                              err));
-        for (int32_t i = 0; i < f->n; i++)
+        for (int32_t i = 0; i < f->n; i++) {
+            w->compared += f->completions[i].n_tokens;
             for (int32_t t = 0; t < f->completions[i].n_tokens; t++)
                 if (bits(f->logp[i][t]) != bits(f->expected[i][t])) {
                     differ(w, name, f->request[i], f->index[i], "log-prob", t);
                     break;
                 }
+        }
         tree_runner_free(&runner);
         arena_release(&arena, model->backend);
         free_forest(f);
@@ -480,22 +511,26 @@ static void score_all(struct world *w, const struct completion *result, bool tho
 /* ---- The tests ---------------------------------------------------------------------------------
  */
 
-static char folders[2][64];
-static const struct tiny_shape *shapes[2];
+enum { MAX_SHAPES = 4 };
+static const struct tiny_shape *const shapes[MAX_SHAPES] = {&tiny_even, &tiny_odd, &tiny_wide,
+                                                            &tiny_half};
+static char folders[MAX_SHAPES][64];
 
 /* False if this machine has not got the instruction set. */
-static bool world_open(struct world *w, const char *isa, enum dtype type, int shape)
+static bool world_open(struct world *w, const char *provider, enum dtype type, int shape)
 {
     memset(w, 0, sizeof *w);
-    for (int t = 0; t < 2; t++) {
-        cohort_status status = backend_cpu_create(&w->backend[t], isa, t + 1, NULL);
-        if (status == COHORT_ERR_UNSUPPORTED)
+    w->scale = test_options.small ? &scale_small : test_options.cuda ? &scale_gpu : &scale_cpu;
+    for (int t = 0; t < (test_options.cuda ? 1 : 2); t++) {
+        w->backend[t] = backend_here(provider, t + 1);
+        if (w->backend[t] == NULL)
             return false;
-        assert_int_equal(status, COHORT_OK);
         w->backend[t]->alone_ns = 0.0; /* a tiny model's work is shared out too */
         OK(model_load(&w->model[t], w->backend[t], folders[shape], type, 0, err));
     }
-    snprintf(w->what, sizeof w->what, "%s %s (%s), %s model", isa, dtype_name(type),
+    if (test_options.cuda)
+        w->model[1] = w->model[0];
+    snprintf(w->what, sizeof w->what, "%s %s (%s), %s model", provider, dtype_name(type),
              type == DTYPE_BF16 ? w->backend[0]->provider_bf16 : w->backend[0]->provider_f32,
              shapes[shape]->name);
     return true;
@@ -503,23 +538,26 @@ static bool world_open(struct world *w, const char *isa, enum dtype type, int sh
 
 static void world_close(struct world *w)
 {
-    for (int t = 0; t < 2; t++) {
+    for (int t = 0; t < (test_options.cuda ? 1 : 2); t++) {
         model_destroy(w->model[t]);
         backend_destroy(w->backend[t]);
     }
     free(w);
 }
 
-static int64_t check(const char *isa, enum dtype type, int shape, bool thorough)
+static int64_t check(const char *provider, enum dtype type, int shape, bool thorough)
 {
     struct world *w = calloc(1, sizeof *w);
     assert_non_null(w);
-    if (!world_open(w, isa, type, shape)) {
+    if (!world_open(w, provider, type, shape)) {
         free(w);
-        print_message("%s: not on this machine\n", isa);
+        print_message("%s: not on this machine\n", provider);
         return 0;
     }
-    choose_requests(w, thorough ? MAX_REQUESTS : 20, shapes[shape]->vocab_size);
+    choose_requests(w, thorough ? w->scale->thorough_requests : w->scale->requests,
+                    shapes[shape]->vocab_size);
+    if (w->scale == &scale_gpu && thorough)
+        assert_true(w->n_completions > 256); /* all at once in the baseline */
     struct completion *expected = new_result();
     run_way(w, &baseline, expected);
     check_baseline(w, expected);
@@ -531,6 +569,8 @@ static int64_t check(const char *isa, enum dtype type, int shape, bool thorough)
     }
     score_all(w, expected, thorough);
     int64_t differences = w->differences;
+    all_compared += w->compared;
+    all_differences += differences;
     free_result(expected);
     world_close(w);
     return differences;
@@ -575,10 +615,28 @@ static void test_amx_bf16(void **state)
     check_isa("amx-bf16", false);
 }
 
+/* On a GPU: shape 2 has everything, the others what is different in them. */
+static void test_gpu(void **state)
+{
+    (void)state;
+    const int first = test_options.small ? 2 : 0, last = test_options.small ? 2 : MAX_SHAPES - 1;
+    for (int shape = first; shape <= last; shape++) {
+        assert_int_equal(check("cuda", DTYPE_BF16, shape, shape == 2), 0);
+        assert_int_equal(check("cuda", DTYPE_F32, shape, false), 0);
+    }
+    test_figure("%lld log-probs compared, %lld differ (0)", (long long)all_compared,
+                (long long)all_differences);
+}
+
 /* The negative control: a break that the comparisons do not see would mean they see nothing. */
 static void test_break_is_seen(void **state)
 {
     (void)state;
+    if (test_options.cuda) {
+        assert_int_not_equal(check("cuda", DTYPE_BF16, 2, false), 0);
+        test_figure("%lld sequences differ (> 0)", (long long)all_differences);
+        return;
+    }
     for (int shape = 0; shape < 2; shape++) {
         assert_int_not_equal(check("auto", DTYPE_F32, shape, false), 0);
         assert_int_not_equal(check("auto", DTYPE_BF16, shape, false), 0);
@@ -588,9 +646,7 @@ static void test_break_is_seen(void **state)
 static int write_models(void **state)
 {
     (void)state;
-    shapes[0] = &tiny_even;
-    shapes[1] = &tiny_odd;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < MAX_SHAPES; i++) {
         cohort_error err = {0};
         snprintf(folders[i], sizeof folders[i], "/tmp/cohort-invariance-XXXXXX");
         if (mkdtemp(folders[i]) == NULL ||
@@ -605,7 +661,7 @@ static int write_models(void **state)
 static int remove_models(void **state)
 {
     (void)state;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < MAX_SHAPES; i++)
         if (file_remove_all(folders[i], NULL) != COHORT_OK)
             return -1;
     return 0;
@@ -617,8 +673,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_auto),        cmocka_unit_test(test_portable),
         cmocka_unit_test(test_avx2),        cmocka_unit_test(test_avx512),
         cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_amx_bf16)};
+    const struct CMUnitTest gpu[] = {cmocka_unit_test(test_gpu)};
     const struct CMUnitTest control[] = {cmocka_unit_test(test_break_is_seen)};
-    if (argc > 1 && strcmp(argv[1], "--expect-difference") == 0)
+    test_arguments(argc, argv);
+    if (test_options.expect_difference)
         return cmocka_run_group_tests(control, write_models, remove_models);
+    if (test_options.cuda)
+        return cmocka_run_group_tests(gpu, write_models, remove_models);
     return cmocka_run_group_tests(tests, write_models, remove_models);
 }

@@ -34,7 +34,7 @@ for kind in sft grpo grpo-kl; do
     cohort "${args[@]}" --out "$kind-whole"
     resume=()
     for lines in 7 33; do
-        "$COHORT" "${args[@]}" --out "$kind-cut" "${resume[@]}" 2>cut.log &
+        "$COHORT" "${args[@]}" --device "$DEVICE" --out "$kind-cut" "${resume[@]}" 2>cut.log &
         pid=$!
         for _ in $(seq 1 2000); do
             [ -f "$kind-cut/metrics.jsonl" ] && [ "$(wc -l <"$kind-cut/metrics.jsonl")" -ge $lines ] && break

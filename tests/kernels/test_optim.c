@@ -112,8 +112,8 @@ static void test_split_is_exact(void **state)
         fill(plain, DTYPE_F32, COUNT, 20, 0.1);
         for (int i = 0; i < COUNT; i++)
             split(plain[i], &high[i + 1], &low[i + 1]);
-        struct adamw params = {COUNT, plain, NULL, DTYPE_F32, grad,  m[0],  v[0],
-                               0.5f,  1e-4f, 0.9f, 0.99f,     1e-8f, 0.01f, 1};
+        struct adamw params = {COUNT, plain, NULL,  DTYPE_F32, grad,  m[0],  v[0],  DTYPE_F32,
+                               0,     0.5f,  1e-4f, 0.9f,      0.99f, 1e-8f, 0.01f, 1};
         struct adamw halves = params;
         halves.weight = high + 1;
         halves.low = low + 1;
@@ -152,8 +152,8 @@ static void test_small_rate_is_not_lost(void **state)
         int16_t low = 0;
         float grad = 1.0f, m = 0.0f, v = 0.0f, bare_m = 0.0f, bare_v = 0.0f;
         uint16_t bare = high;
-        struct adamw params = {1,    &high, &low, DTYPE_BF16, &grad, &m,   &v,
-                               1.0f, 1e-6f, 0.9f, 0.999f,     1e-8f, 0.0f, 1};
+        struct adamw params = {1, &high, &low,  DTYPE_BF16, &grad,  &m,    &v,   DTYPE_F32,
+                               0, 1.0f,  1e-6f, 0.9f,       0.999f, 1e-8f, 0.0f, 1};
         for (int step = 1; step <= 1000; step++) {
             params.step = step;
             adamw[isa](&backend, &params);
@@ -189,14 +189,84 @@ static void test_adamw_threads(void **state)
         for (int run = 0; run < 2; run++) {
             struct backend backend = backend_with(run + 1);
             fill(w[run], (enum dtype)type, COUNT, 41, 1.0);
-            struct adamw params = {COUNT, w[run], low[run], (enum dtype)type, grad,  m[run], v[run],
-                                   1.0f,  1e-3f,  0.9f,     0.999f,           1e-8f, 0.1f,   1};
+            struct adamw params = {
+                COUNT, w[run], low[run], (enum dtype)type, grad,  m[run], v[run], DTYPE_F32, 0,
+                1.0f,  1e-3f,  0.9f,     0.999f,           1e-8f, 0.1f,   1};
             adamw[isa](&backend, &params);
         }
         assert_memory_equal(w[1], w[0], COUNT * dtype_bytes((enum dtype)type));
         assert_memory_equal(low[1], low[0], sizeof low[0]);
         assert_memory_equal(m[1], m[0], sizeof m[0]);
         assert_memory_equal(v[1], v[0], sizeof v[0]);
+    }
+}
+
+/* Moments in bf16. With a constant gradient v creeps up by less than half a unit of bf16 a step, so
+ * rounding to nearest would leave it standing still; rounded at random its mean follows fp32. One
+ * call, two threads and two calls with their own first draw the same. */
+static void test_adamw_narrow_moments(void **state)
+{
+    (void)state;
+    enum { COUNT = 40000, HALF = COUNT / 2, STEPS = 300 };
+    static float w[2][COUNT], grad[COUNT], wide_m[1], wide_v[1];
+    static uint16_t m[2][COUNT], v[2][COUNT];
+    for (int i = 0; i < COUNT; i++)
+        grad[i] = 0.75f;
+    EACH_ISA(isa)
+    {
+        memset(m, 0, sizeof m);
+        memset(v, 0, sizeof v);
+        memset(w, 0, sizeof w);
+        wide_m[0] = wide_v[0] = 0.0f;
+        float one = 0.0f;
+        struct backend alone = backend_with(1);
+        struct backend two = backend_with(2);
+        for (int step = 1; step <= STEPS; step++) {
+            struct adamw params = {.count = COUNT,
+                                   .weight = w[0],
+                                   .type = DTYPE_F32,
+                                   .grad = grad,
+                                   .m = m[0],
+                                   .v = v[0],
+                                   .moment_type = DTYPE_BF16,
+                                   .first = 1002,
+                                   .grad_scale = 1.0f,
+                                   .learning_rate = 1e-3f,
+                                   .beta1 = 0.9f,
+                                   .beta2 = 0.9999f,
+                                   .eps = 1e-8f,
+                                   .step = step};
+            adamw[isa](&two, &params);
+            for (int part = 0; part < 2; part++) {
+                struct adamw half = params;
+                half.count = HALF;
+                half.first = params.first + part * HALF;
+                half.weight = w[1] + part * HALF;
+                half.m = m[1] + part * HALF;
+                half.v = v[1] + part * HALF;
+                adamw[isa](&alone, &half);
+            }
+            struct adamw wide = params;
+            wide.count = 1;
+            wide.weight = &one;
+            wide.m = wide_m;
+            wide.v = wide_v;
+            wide.moment_type = DTYPE_F32;
+            adamw[isa](&alone, &wide);
+        }
+        assert_memory_equal(m[0], m[1], sizeof m[0]);
+        assert_memory_equal(v[0], v[1], sizeof v[0]);
+        assert_memory_equal(w[0], w[1], sizeof w[0]);
+        double mean_m = 0.0;
+        double mean_v = 0.0;
+        for (int i = 0; i < COUNT; i++) {
+            mean_m += (double)f32_from_bf16(m[0][i]) / COUNT;
+            mean_v += (double)f32_from_bf16(v[0][i]) / COUNT;
+        }
+        /* 300 roundings of at most 2^-8, their errors' mean over 40,000 elements: well below 1e-3.
+         */
+        expect_near(mean_m, (double)wide_m[0], DTYPE_F32, 0.75, 1e-3);
+        expect_near(mean_v, (double)wide_v[0], DTYPE_F32, (double)wide_v[0], 1e-3);
     }
 }
 
@@ -238,11 +308,9 @@ static void test_sum_squares(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_torch),
-        cmocka_unit_test(test_split_is_exact),
-        cmocka_unit_test(test_small_rate_is_not_lost),
-        cmocka_unit_test(test_adamw_threads),
-        cmocka_unit_test(test_sum_squares),
+        cmocka_unit_test(test_against_torch),          cmocka_unit_test(test_split_is_exact),
+        cmocka_unit_test(test_small_rate_is_not_lost), cmocka_unit_test(test_adamw_threads),
+        cmocka_unit_test(test_adamw_narrow_moments),   cmocka_unit_test(test_sum_squares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,13 +151,14 @@ static void check_weights(const struct model *model, const char *run, const char
     for (int32_t p = 0; p < model->params.n_params; p++) {
         const struct param *param = &model->params.params[p];
         const float *want = fixture_tensor(&file, param->count, "%s", param->name);
-        const float *got = model_tensor(model, param);
+        float *got = fetched_tensor(model, param);
         double tensor_worst = 0;
         for (int64_t i = 0; i < param->count; i++) {
             double d = fabs((double)got[i] - (double)want[i]);
             tensor_worst = fmax(tensor_worst, d);
             squares += d * d;
         }
+        free(got);
         tally_add(max, tensor_worst, setting, param->name);
         worst = fmax(worst, tensor_worst);
         count += param->count;
@@ -282,8 +283,9 @@ static void test_replay(void **state)
                         .rms = {.what = "weights (rms)", .tolerance = 1e-6},
                         .max = {.what = "weights (max)", .tolerance = 1e-4}};
     json_t *script = load_json(FIXTURES "grpo_steps/script.json");
-    for (int isa = 0; isa < N_TEST_ISAS; isa++) {
-        struct backend *backend = backend_here(test_isas[isa], 2);
+    const char *isa;
+    for (size_t i_isa = 0; (isa = test_provider(test_isas, N_TEST_ISAS, i_isa)) != NULL; i_isa++) {
+        struct backend *backend = backend_here(isa, 2);
         if (backend == NULL)
             continue;
         for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
@@ -299,8 +301,9 @@ static void test_replay(void **state)
         tally_report(all[i]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_replay)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

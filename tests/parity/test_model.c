@@ -1,7 +1,7 @@
 /* The decoder against transformers (tests/fixtures/model_*, oracle/model_transformers.py): logits,
- * log-probs, entropies and every gradient tensor by name, on every instruction set of this machine,
- * a group's prompt shared or not, in one micro-batch or one for each sequence, activations kept or
- * recomputed, the head whole or in chunks.
+ * log-probs, entropies and every gradient tensor by name, on every instruction set of this machine
+ * or (--device cuda) on the GPU, a group's prompt shared or not, in one micro-batch or one for each
+ * sequence, activations kept or recomputed, the head whole or in chunks.
  *
  * Differences are the largest of a tensor relative to its largest element. The fixtures are float32
  * themselves: float64 differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob
@@ -55,7 +55,10 @@ static void check_logits(struct model_test *test, const struct fixture *fixture,
         head_norm(test->model, &test->runner.head, x, row, rows);
         head_logits(test->model, &test->runner.head, 0, rows);
         snprintf(name, sizeof name, "%s.%d.logits", c->name, (int)i);
-        tally_add(tally, relative_max(test->runner.head.logits, want, rows * vocab), setting, name);
+        float *got =
+            fetched(test->backend, test->runner.head.logits, (size_t)(rows * vocab) * sizeof *got);
+        tally_add(tally, relative_max(got, want, rows * vocab), setting, name);
+        free(got);
     }
     batch_free(&batch);
 }
@@ -113,11 +116,12 @@ static void check_gradients(struct model_test *test, const struct fixture *fixtu
     for (int32_t p = 0; p < test->model->params.n_params; p++) {
         const struct param *param = &test->model->params.params[p];
         snprintf(name, sizeof name, "%s.grad.%s", c->name, param->name);
+        float *got = fetched_grad(test->model, param);
         tally_add(gradients,
-                  distance(model_grad(test->model, param),
-                           fixture_tensor(&fixture->expected, param->count, "%s", name),
+                  distance(got, fixture_tensor(&fixture->expected, param->count, "%s", name),
                            param->count),
                   setting, name);
+        free(got);
     }
 }
 
@@ -129,9 +133,10 @@ static void test_fp32(void **state)
     struct tally entropies = {.what = "entropies", .tolerance = 1e-5};
     struct tally losses = {.what = "L (absolute)", .tolerance = 1e-4};
     struct tally gradients = {.what = "gradients", .tolerance = 2e-5};
+    const char *isa;
     int isas = 0;
-    for (int isa = 0; isa < N_TEST_ISAS; isa++) {
-        struct backend *backend = backend_here(test_isas[isa], 2);
+    for (size_t i_isa = 0; (isa = test_provider(test_isas, N_TEST_ISAS, i_isa)) != NULL; i_isa++) {
+        struct backend *backend = backend_here(isa, 2);
         if (backend == NULL)
             continue;
         isas++;
@@ -143,7 +148,7 @@ static void test_fp32(void **state)
             model_test_open(&test, backend, fixtures[f], DTYPE_F32);
             for (size_t i = 0; fixture_case(&fixture, i, &c); i++) {
                 char setting[160];
-                snprintf(setting, sizeof setting, "%s %s", fixtures[f], test_isas[isa]);
+                snprintf(setting, sizeof setting, "%s %s", fixtures[f], isa);
                 model_test_plan(&test, CASE_TOKENS, 1, DECODER_INFER, 0);
                 check_logits(&test, &fixture, &c, setting, &logits);
                 for (int v = 0; c.gradients && v < N_VARIANTS; v++) {
@@ -151,7 +156,7 @@ static void test_fp32(void **state)
                     struct case_trees trees;
                     case_trees_build(&trees, &c, variant->shared);
                     backend->threads = variant->threads;
-                    snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f], test_isas[isa],
+                    snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f], isa,
                              variant->name);
                     model_test_plan(&test, trees.fed,
                                     variant->completions > 0 ? variant->completions : c.n,
@@ -167,7 +172,7 @@ static void test_fp32(void **state)
         }
         backend_destroy(backend);
     }
-    print_message("%d instruction sets\n", isas);
+    print_message("%d instruction sets or devices\n", isas);
     tally_report(&logits);
     tally_report(&logps);
     tally_report(&entropies);
@@ -189,8 +194,11 @@ static void test_bf16(void **state)
     struct tally entropies = {.what = "bf16 entropies", .tolerance = 3e-2};
     struct tally losses = {.what = "bf16 L (absolute)", .tolerance = 0.5};
     struct tally gradients = {.what = "bf16 gradients (norm)", .tolerance = 8e-2};
-    for (size_t p = 0; p < sizeof providers / sizeof *providers; p++) {
-        struct backend *backend = backend_here(providers[p], 2);
+    const char *provider;
+    for (size_t p = 0;
+         (provider = test_provider(providers, sizeof providers / sizeof *providers, p)) != NULL;
+         p++) {
+        struct backend *backend = backend_here(provider, 2);
         struct fixture fixture;
         struct model_test test;
         struct model_case c;
@@ -203,7 +211,7 @@ static void test_bf16(void **state)
                 struct case_trees trees;
                 char setting[160];
                 case_trees_build(&trees, &c, variants[v].shared);
-                snprintf(setting, sizeof setting, "%s (%s)", providers[p], variants[v].name);
+                snprintf(setting, sizeof setting, "%s (%s)", provider, variants[v].name);
                 model_test_plan(&test, trees.fed, c.n, variants[v].mode, variants[v].head_chunk);
                 check_scores(&test, &fixture, &c, &trees, setting, &logps, &entropies);
                 check_gradients(&test, &fixture, &c, &trees, setting, &losses, &gradients,
@@ -219,8 +227,9 @@ static void test_bf16(void **state)
     tally_report(&gradients);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fp32),
         cmocka_unit_test(test_bf16),

@@ -1,5 +1,5 @@
 # The demo's promises for one seed: it learns, from the reward and not from being trained, and the reward may as well come from a program.
-# Sourced by test_demo_seed_N.sh, one for each seed so that each has its own time limit. $1: the seed.
+# Sourced by test_demo_seed_N.sh, one for each seed so that each has its own time limit. $1: the seed. $DEVICE, or the CPU, is where it computes.
 set -euo pipefail
 export OMP_WAIT_POLICY=passive LC_ALL=C
 : "${COHORT:?the program}" "${SOURCE:?the source tree}"
@@ -14,7 +14,7 @@ fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
 # run NAME REWARD: the demo into $work/NAME; its output in $work/NAME.log
 run() {
     local begun=$SECONDS
-    "$SOURCE/scripts/demo" --seed "$seed" --out "$work/$1" --reward "$2" > "$work/$1.log" 2>&1 || { tail -20 "$work/$1.log"; echo "the demo ended with an error"; exit 1; }
+    "$SOURCE/scripts/demo" --seed "$seed" --device "${DEVICE:-cpu}" --out "$work/$1" --reward "$2" > "$work/$1.log" 2>&1 || { tail -20 "$work/$1.log"; echo "the demo ended with an error"; exit 1; }
     seconds=$((SECONDS - begun))
     line=$(tail -1 "$work/$1.log")
     [[ $line =~ ^held-out\ accuracy:\ ([0-9.]+)%\ -\>\ ([0-9.]+)%$ ]] || { echo "the last line is '$line', expected 'held-out accuracy: A -> B'"; exit 1; }
@@ -41,6 +41,7 @@ words=$(sed -n 's/^{"prompt": "sort \([a-z]*\) = ".*/\1/p' "$work"/builtin-warmu
     fail "metrics.jsonl: expected 200 steps whose sampling_logp_difference/max is 0"
 
 # The same reward from a program: the same run, byte for byte but for times and the reward's name.
+echo "figure: seed $seed: $before% -> $after% ($seconds s)"
 run program "exec:python3 $SOURCE/examples/reward_accuracy.py"
 plain() { sed -E 's/, "(time\/[a-z_]*|throughput\/[a-z_]*|step_time)": [^,}]*//g; s/reward_accuracy\.py/accuracy/g' "$1"; }
 for file in metrics.jsonl $(cd "$work/builtin" && ls eval-step-*.jsonl); do

@@ -24,7 +24,7 @@ for kind in sft grpo grpo-kl; do
                 resume=(--resume latest)
                 [ -n "$(ls "$run/checkpoints")" ] || { rm -rf "$run"; resume=(); }
             fi
-            "$COHORT" "${args[@]}" --out "$run" "${resume[@]}" 2>kill.log &
+            "$COHORT" "${args[@]}" --device "$DEVICE" --out "$run" "${resume[@]}" 2>kill.log &
             pid=$!
             moment=$((took * (RANDOM % 80) / 100)) # ms
             sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"

@@ -1,6 +1,7 @@
 # For the exactness tests through the program; sourced. Makes $work, a folder that goes away at the end.
 set -euo pipefail
 export OMP_WAIT_POLICY=passive # waiting threads that spin take the core from those that work
+DEVICE=${DEVICE:-cpu}          # where to compute, as --device takes it
 work=$(mktemp -d "${TMPDIR:-/tmp}/cohort-exact-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -9,9 +10,11 @@ fail() {
     exit 1
 }
 
-# Runs the program; what it says is shown only if it fails.
+# Runs the program on $DEVICE; what it says is shown only if it fails.
 cohort() {
-    "$COHORT" "$@" 2>"$work/stderr" || {
+    local device=()
+    case $1 in generate | logprobs | sft | grpo | eval) device=(--device "$DEVICE") ;; esac
+    "$COHORT" "$@" "${device[@]}" 2>"$work/stderr" || {
         local code=$?
         cat "$work/stderr" >&2
         fail "cohort $* (exit code $code)"
@@ -25,18 +28,22 @@ same() {
 
 # make_model DIR [SEED]: a small random model with a byte tokenizer, far from a flat distribution.
 make_model() {
-    cat >"$work/shape.json" <<'JSON'
+    # A GPU has kernels of their own for head size 64; sizes that divide by nothing are the CPU's.
+    local width=48 head=12 middle=80
+    [ "$DEVICE" = cpu ] || { width=64 head=64 middle=160; }
+    cat >"$work/shape.json" <<JSON
 {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "attention_bias": false,
- "rms_norm_eps": 1e-6, "max_position_embeddings": 512, "rope_theta": 10000.0, "vocab_size": 300, "hidden_size": 48,
- "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "intermediate_size": 80,
+ "rms_norm_eps": 1e-6, "max_position_embeddings": 512, "rope_theta": 10000.0, "vocab_size": 300, "hidden_size": $width,
+ "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": $head, "intermediate_size": $middle,
  "tie_word_embeddings": true, "initializer_range": 0.25}
 JSON
     cohort init --config "$work/shape.json" --tokenizer bytes --seed "${2:-3}" --dtype f32 --out "$1"
 }
 
-# Instruction sets this machine has.
+# Instruction sets this machine has; of a GPU there is one.
 isas() {
     local isa
+    [ "$DEVICE" = cpu ] || { echo auto; return; }
     for isa in portable avx2 avx512 avx512-bf16 amx-bf16; do
         if "$COHORT" info --model "$1" --isa "$isa" >/dev/null 2>&1; then echo "$isa"; fi
     done

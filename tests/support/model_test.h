@@ -1,13 +1,10 @@
 /* Shared by the tests that run a whole decoder: a fixture's model with a runner, the cases that
- * oracle/model_transformers.py wrote, comparison of tensors. Tests read backend memory directly:
- * they run on the CPU backend. */
+ * oracle/model_transformers.py wrote, comparison of tensors. They run on any backend
+ * (support/test_backend.h). */
 #ifndef COHORT_TESTS_SUPPORT_MODEL_TEST_H
 #define COHORT_TESTS_SUPPORT_MODEL_TEST_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "support/test_backend.h"
 
 #include "format/safetensors.h"
 #include "model/packing.h"
@@ -29,18 +26,6 @@ static inline void must(cohort_status status, const cohort_error *err)
         fail_msg("%s: %s", cohort_status_name(status), err->message);
 }
 
-/* NULL where the machine lacks the instruction set. */
-static inline struct backend *backend_here(const char *isa, int threads)
-{
-    struct backend *backend = NULL;
-    cohort_error err = {0};
-    if (backend_cpu_create(&backend, isa, threads, &err) == COHORT_OK)
-        return backend;
-    if (strcmp(isa, "portable") == 0 || strcmp(isa, "auto") == 0)
-        fail_msg("%s", err.message);
-    return NULL;
-}
-
 /* ---- A model and a runner ---- */
 
 struct model_test {
@@ -50,16 +35,22 @@ struct model_test {
     struct arena arena;
 };
 
+static inline void model_test_load(struct model_test *test, struct backend *backend,
+                                   const char *dir, enum dtype type)
+{
+    cohort_error err = {0};
+    memset(test, 0, sizeof *test);
+    test->backend = backend;
+    must(model_load(&test->model, backend, dir, type, 0, &err), &err);
+    must(model_train_begin(test->model, DTYPE_F32, &err), &err);
+}
+
 static inline void model_test_open(struct model_test *test, struct backend *backend,
                                    const char *fixture, enum dtype type)
 {
     char dir[256];
-    cohort_error err = {0};
-    memset(test, 0, sizeof *test);
-    test->backend = backend;
     snprintf(dir, sizeof dir, FIXTURES "%s", fixture);
-    must(model_load(&test->model, backend, dir, type, 0, &err), &err);
-    must(model_train_begin(test->model, &err), &err);
+    model_test_load(test, backend, dir, type);
 }
 
 static inline void model_test_unplan(struct model_test *test)
@@ -95,7 +86,22 @@ static inline void model_test_close(struct model_test *test)
 
 static inline void zero_grad(struct model_test *test)
 {
-    memset(test->model->grad, 0, (size_t)test->model->params.n_elements * sizeof(float));
+    struct backend *backend = test->backend;
+    backend->ops->zero(backend, test->model->grad,
+                       (size_t)test->model->params.n_elements * sizeof(float));
+}
+
+/* Host copies (for free) of a tensor's gradient, and of one of an fp32 model. */
+static inline float *fetched_grad(const struct model *model, const struct param *param)
+{
+    return fetched(model->backend, model_grad(model, param), (size_t)param->count * sizeof(float));
+}
+
+static inline float *fetched_tensor(const struct model *model, const struct param *param)
+{
+    assert_int_equal(model->type, DTYPE_F32);
+    return fetched(model->backend, model_tensor(model, param),
+                   (size_t)param->count * sizeof(float));
 }
 
 /* ---- Comparison ---- */
@@ -156,6 +162,13 @@ static inline void tally_report(const struct tally *tally)
         fail_msg("%s: %d of %d over the tolerance", tally->what, tally->failed, tally->compared);
     if (tally->compared == 0)
         fail_msg("%s: nothing compared", tally->what);
+    /* What comes nearest to its tolerance is the test's figure. */
+    static double nearest = -1;
+    const double share = tally->tolerance > 0 ? tally->worst / tally->tolerance : 0;
+    if (share > nearest) {
+        nearest = share;
+        test_figure("%s %.1e (%.0e)", tally->what, tally->worst, tally->tolerance);
+    }
 }
 
 /* ---- The cases of a model fixture ---- */

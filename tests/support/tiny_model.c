@@ -22,13 +22,35 @@ const struct tiny_shape tiny_odd = {.name = "odd",
                                     .tied = false,
                                     .standard_deviation = 0.3f};
 
+const struct tiny_shape tiny_wide = {.name = "wide",
+                                     .vocab_size = 2500,
+                                     .hidden_size = 256,
+                                     .n_layers = 2,
+                                     .n_heads = 4,
+                                     .n_kv_heads = 2,
+                                     .head_dim = 128,
+                                     .intermediate_size = 512,
+                                     .tied = false,
+                                     .standard_deviation = 0.12f};
+
+const struct tiny_shape tiny_half = {.name = "half",
+                                     .vocab_size = 1003,
+                                     .hidden_size = 192,
+                                     .n_layers = 2,
+                                     .n_heads = 6,
+                                     .n_kv_heads = 2,
+                                     .head_dim = 64,
+                                     .intermediate_size = 328,
+                                     .tied = true,
+                                     .standard_deviation = 0.15f};
+
 static cohort_status shape_text(const struct tiny_shape *s, struct text *text, cohort_error *err)
 {
     return text_printf(
         text, err,
         "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"hidden_act\": "
         "\"silu\", "
-        "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 512, "
+        "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 1024, "
         "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": "
         "%d, "
         "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
@@ -44,15 +66,15 @@ cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *sh
     struct text text = {0};
     struct model_config config = {0};
     struct param_table params = {0};
+    const enum dtype type = shape->bf16_weights ? DTYPE_BF16 : DTYPE_F32;
     struct checkpoint_init init = {
-        .seed = seed, .standard_deviation = shape->standard_deviation, .type = DTYPE_F32};
+        .seed = seed, .standard_deviation = shape->standard_deviation, .type = type};
     cohort_status status = COHORT_OK;
     TRY_GOTO(shape_text(shape, &text, err));
     TRY_GOTO(model_config_parse(&config, text.data, text.length, shape->name, err));
     TRY_GOTO(model_config_params(&config, &params, err));
-    TRY_GOTO(model_config_save(&config, DTYPE_F32, dir, err));
-    TRY_GOTO(
-        checkpoint_write_weights(dir, &params, DTYPE_F32, 0, checkpoint_init_fetch, &init, err));
+    TRY_GOTO(model_config_save(&config, type, dir, err));
+    TRY_GOTO(checkpoint_write_weights(dir, &params, type, 0, checkpoint_init_fetch, &init, err));
 cleanup:
     text_free(&text);
     param_table_free(&params);

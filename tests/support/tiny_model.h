@@ -7,7 +7,7 @@
 struct tiny_shape {
     const char *name;
     int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size;
-    bool tied;
+    bool tied, bf16_weights;
     /* Of the initial weights. Well above the usual 0.02, so that the distribution is far from flat
      * and attention has a say in it: a flat one would hide differences. */
     float standard_deviation;
@@ -15,8 +15,12 @@ struct tiny_shape {
 
 /* A head size that divides by the vector width, tied head; and sizes that divide by nothing. */
 extern const struct tiny_shape tiny_even, tiny_odd;
+/* Head sizes 128 and 64, for which a GPU has kernels of their own: two and three query heads to a
+ * key head, and a vocabulary of more than one block of the head's statistics. */
+extern const struct tiny_shape tiny_wide, tiny_half;
 
-/* Writes config.json and model.safetensors (F32) into the existing folder dir. */
+/* Writes config.json and model.safetensors (F32, or BF16 with bf16_weights) into the existing
+ * folder dir. */
 cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed,
                                     cohort_error *err);
 

@@ -25,7 +25,8 @@ enum {
     ALONE_NS = 10000,
     LOGITS_BYTES = 64 << 20,
     PREFILL_TOKENS = 512,
-    DECODE_SEQUENCES = 256
+    DECODE_SEQUENCES = 256,
+    TRAIN_TOKENS = 2048
 };
 
 /* In ascending order: a machine that has one has those before it. */
@@ -285,6 +286,7 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     backend->logits_bytes = LOGITS_BYTES;
     backend->prefill_tokens = PREFILL_TOKENS;
     backend->decode_sequences = DECODE_SEQUENCES;
+    backend->train_tokens = TRAIN_TOKENS;
     backend->provider_bf16 = state->matmul_bf16->name;
     backend->provider_f32 = state->matmul_f32->name;
     backend->state = state;

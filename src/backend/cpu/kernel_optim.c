@@ -1,6 +1,7 @@
 /* AdamW with a split master, and the sum of squares for the gradient norm. */
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
+#include "base/rng.h"
 
 #include <assert.h>
 #include <math.h>
@@ -89,6 +90,54 @@ static void split(const float *master, int64_t count, uint16_t *high, int16_t *l
     }
 }
 
+static void widen(const uint16_t *from, int64_t count, float *to)
+{
+    for (int64_t i = 0; i < count; i++)
+        to[i] = f32_from_bf16(from[i]);
+}
+
+/* Up with the probability that the cut-off bits say: the 16 random bits carry into the half that
+ * stays. What is not finite keeps its kind. */
+static uint16_t round_at_random(float value, uint32_t random)
+{
+    uint32_t bits = f32_bits(value);
+    if ((bits & 0x7f800000u) == 0x7f800000u)
+        return bf16_from_f32(value);
+    return (uint16_t)((bits + (random & 0xffffu)) >> 16);
+}
+
+/* Element i's word of the step's stream: the low half is for m, the high half for v. */
+static void narrow(const struct adamw *p, int64_t begin, int64_t count, const float *m,
+                   const float *v)
+{
+    uint16_t *to_m = (uint16_t *)p->m + begin;
+    uint16_t *to_v = (uint16_t *)p->v + begin;
+    struct rng_block block = {{0}};
+    uint64_t have = UINT64_MAX;
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t element = (uint64_t)(p->first + begin + i);
+        if (element / 4 != have) {
+            have = element / 4;
+            block = rng_philox(0, RNG_ROUND, (uint64_t)p->step, have);
+        }
+        uint32_t word = block.word[element % 4];
+        to_m[i] = round_at_random(m[i], word);
+        to_v[i] = round_at_random(v[i], word >> 16);
+    }
+}
+
+/* count elements (a tile at most) from begin on, moments in bf16. */
+static void update_narrow(const struct factors *f, const struct adamw *p, float *w, int64_t begin,
+                          int64_t count)
+{
+    float m[TILE];
+    float v[TILE];
+    widen((const uint16_t *)p->m + begin, count, m);
+    widen((const uint16_t *)p->v + begin, count, v);
+    update(f, w, p->grad + begin, m, v, count);
+    narrow(p, begin, count, m, v);
+}
+
 void CPU_NAME(adamw)(struct backend *backend, const struct adamw *p)
 {
     assert(p->type == DTYPE_F32 || (p->type == DTYPE_BF16 && p->low != NULL));
@@ -101,15 +150,17 @@ void CPU_NAME(adamw)(struct backend *backend, const struct adamw *p)
         int64_t end = (c + 1) * CHUNK < p->count ? (c + 1) * CHUNK : p->count;
         for (int64_t i = c * CHUNK; i < end; i += TILE) {
             int64_t n = end - i < TILE ? end - i : TILE;
-            if (p->type == DTYPE_F32) {
-                update(&f, (float *)p->weight + i, p->grad + i, p->m + i, p->v + i, n);
-                continue;
-            }
             float master[TILE];
-            uint16_t *high = (uint16_t *)p->weight + i;
-            join(high, p->low + i, n, master);
-            update(&f, master, p->grad + i, p->m + i, p->v + i, n);
-            split(master, n, high, p->low + i);
+            const bool is_split = p->type == DTYPE_BF16;
+            float *w = is_split ? master : (float *)p->weight + i;
+            if (is_split)
+                join((const uint16_t *)p->weight + i, p->low + i, n, master);
+            if (p->moment_type == DTYPE_BF16)
+                update_narrow(&f, p, w, i, n);
+            else
+                update(&f, w, p->grad + i, (float *)p->m + i, (float *)p->v + i, n);
+            if (is_split)
+                split(master, n, (uint16_t *)p->weight + i, p->low + i);
         }
     }
 }

@@ -14,7 +14,8 @@ enum {
     LEAST_COMPUTE = 80,        /* bf16 matrix instructions and asynchronous copies */
     LOGITS_BYTES = 1280 << 20, /* about 2,100 rows of Qwen3's vocabulary */
     PREFILL_TOKENS = 8192,
-    DECODE_SEQUENCES = 512
+    DECODE_SEQUENCES = 512,
+    TRAIN_TOKENS = 16384
 };
 
 /* A recorded step. */
@@ -366,6 +367,7 @@ cohort_status backend_cuda_create(struct backend **out, int device, cohort_error
     backend->logits_bytes = LOGITS_BYTES;
     backend->prefill_tokens = PREFILL_TOKENS;
     backend->decode_sequences = DECODE_SEQUENCES;
+    backend->train_tokens = TRAIN_TOKENS;
     backend->provider_bf16 = "cublaslt-bf16";
     backend->provider_f32 = "cuda-f32";
     backend->state = s;

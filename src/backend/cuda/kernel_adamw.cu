@@ -3,6 +3,8 @@
  * correctly rounded (nvcc's default), factors from double on the host. */
 #include "backend/cuda/vector_access.cuh"
 
+#include "base/rng.h"
+
 #include <assert.h>
 #include <math.h>
 
@@ -86,10 +88,10 @@ static __device__ __forceinline__ void store_master4(float *weight, int16_t *, i
 static __device__ __forceinline__ void store_master4(uint16_t *weight, int16_t *low, int64_t i,
                                                      const float w[4])
 {
-    *(uint2 *)(weight + i) =
-        make_uint2(high_of(w[0]) | high_of(w[1]) << 16, high_of(w[2]) | high_of(w[3]) << 16);
-    *(uint2 *)(low + i) =
-        make_uint2(low_of(w[0]) | low_of(w[1]) << 16, low_of(w[2]) | low_of(w[3]) << 16);
+    __stcg((uint2 *)(weight + i),
+           make_uint2(high_of(w[0]) | high_of(w[1]) << 16, high_of(w[2]) | high_of(w[3]) << 16));
+    __stcg((uint2 *)(low + i),
+           make_uint2(low_of(w[0]) | low_of(w[1]) << 16, low_of(w[2]) | low_of(w[3]) << 16));
 }
 static __device__ __forceinline__ float load_master(const float *weight, const int16_t *, int64_t i)
 {
@@ -111,12 +113,66 @@ static __device__ __forceinline__ void store_master(uint16_t *weight, int16_t *l
     low[i] = (int16_t)(uint16_t)low_of(w);
 }
 
-/* T: float, or uint16_t for split masters. WHOLE: everything is aligned to four elements. */
-template <typename T, bool WHOLE>
+/* Moments in bf16: up with the probability that the cut-off bits say, by the CPU's draws. What is not
+ * finite keeps its kind. */
+static __device__ __forceinline__ uint16_t round_at_random(float value, uint32_t random)
+{
+    const uint32_t bits = __float_as_uint(value);
+    if ((bits & 0x7f800000u) == 0x7f800000u)
+        return float_to_bf16(value);
+    return (uint16_t)((bits + (random & 0xffffu)) >> 16);
+}
+
+/* Element i's word of the step's stream: the low half is for m, the high half for v. */
+static __device__ __forceinline__ uint32_t rounding_word(int64_t step, uint64_t element)
+{
+    return device_philox(0, RNG_ROUND, (uint64_t)step, element / 4).word[element % 4];
+}
+
+static __device__ __forceinline__ void store_moment(float *to, float value, uint32_t)
+{
+    *to = value;
+}
+static __device__ __forceinline__ void store_moment(uint16_t *to, float value, uint32_t random)
+{
+    *to = round_at_random(value, random);
+}
+/* Four moments from element i on; words of the four elements when they are in bf16. */
+static __device__ __forceinline__ void store_moments4(float *m, float *v, const float m4[4],
+                                                      const float v4[4], int64_t, uint64_t)
+{
+    store_vector4(m, m4);
+    store_vector4(v, v4);
+}
+static __device__ __forceinline__ void store_moments4(uint16_t *m, uint16_t *v, const float m4[4],
+                                                      const float v4[4], int64_t step,
+                                                      uint64_t element)
+{
+    uint32_t word[4], a[4], b[4];
+    if (element % 4 == 0) {
+        const device_rng_block block = device_philox(0, RNG_ROUND, (uint64_t)step, element / 4);
+        for (int e = 0; e < 4; e++)
+            word[e] = block.word[e];
+    } else {
+        for (int e = 0; e < 4; e++)
+            word[e] = rounding_word(step, element + e);
+    }
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+        a[e] = round_at_random(m4[e], word[e]);
+        b[e] = round_at_random(v4[e], word[e] >> 16);
+    }
+    *(uint2 *)m = make_uint2(a[0] | a[1] << 16, a[2] | a[3] << 16);
+    *(uint2 *)v = make_uint2(b[0] | b[1] << 16, b[2] | b[3] << 16);
+}
+
+/* T: float, or uint16_t for split masters. M: float or uint16_t moments. WHOLE: everything is
+ * aligned to four elements. */
+template <typename T, typename M, bool WHOLE>
 static __global__ void __launch_bounds__(THREADS)
     adamw_kernel(int64_t count, T *__restrict__ weight, int16_t *__restrict__ low,
-                 const float *__restrict__ grad, float *__restrict__ m, float *__restrict__ v,
-                 factors f)
+                 const float *__restrict__ grad, M *__restrict__ m, M *__restrict__ v, factors f,
+                 int64_t step, int64_t first)
 {
     const int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * 4;
     if (WHOLE && i + 4 <= count) {
@@ -129,17 +185,32 @@ static __global__ void __launch_bounds__(THREADS)
         for (int e = 0; e < 4; e++)
             update(f, &w[e], g[e], &m4[e], &v4[e]);
         store_master4(weight, low, i, w);
-        store_vector4(m + i, m4);
-        store_vector4(v + i, v4);
+        store_moments4(m + i, v + i, m4, v4, step, (uint64_t)(first + i));
         return;
     }
     for (int64_t at = i; at < i + 4 && at < count; at++) {
-        float w = load_master(weight, low, at), m1 = m[at], v1 = v[at];
+        float w = load_master(weight, low, at), m1 = load_element(m + at), v1 = load_element(v + at);
+        const uint32_t word =
+            sizeof(M) == sizeof(float) ? 0 : rounding_word(step, (uint64_t)(first + at));
         update(f, &w, grad[at], &m1, &v1);
         store_master(weight, low, at, w);
-        m[at] = m1;
-        v[at] = v1;
+        store_moment(m + at, m1, word);
+        store_moment(v + at, v1, word >> 16);
     }
+}
+
+template <typename T, typename M>
+static void launch_adamw(cudaStream_t stream, const struct adamw *p)
+{
+    const factors f = factors_of(p);
+    const dim3 grid((unsigned)ceil_div(p->count, THREADS * 4));
+    const bool whole = vector_aligned(p->grad, 16) && vector_aligned(p->m, 4 * sizeof(M)) &&
+                       vector_aligned(p->v, 4 * sizeof(M)) &&
+                       vector_aligned(p->weight, 4 * sizeof(T)) &&
+                       (p->low == NULL || vector_aligned(p->low, 8));
+    auto kernel = whole ? adamw_kernel<T, M, true> : adamw_kernel<T, M, false>;
+    LAUNCH(kernel, grid, dim3(THREADS), 0, stream, p->count, (T *)p->weight, p->low, p->grad,
+           (M *)p->m, (M *)p->v, f, p->step, p->first);
 }
 
 extern "C" void cuda_adamw(struct backend *backend, const struct adamw *p)
@@ -149,22 +220,12 @@ extern "C" void cuda_adamw(struct backend *backend, const struct adamw *p)
     if (p->count == 0)
         return;
     const cudaStream_t stream = cuda_state_of(backend)->stream;
-    const factors f = factors_of(p);
-    const dim3 grid((unsigned)ceil_div(p->count, THREADS * 4));
-    const bool floats =
-        vector_aligned(p->grad, 16) && vector_aligned(p->m, 16) && vector_aligned(p->v, 16);
-    if (p->type == DTYPE_F32) {
-        auto kernel = floats && vector_aligned(p->weight, 16) ? adamw_kernel<float, true>
-                                                              : adamw_kernel<float, false>;
-        LAUNCH(kernel, grid, dim3(THREADS), 0, stream, p->count, (float *)p->weight,
-               (int16_t *)NULL, p->grad, p->m, p->v, f);
-    } else {
-        auto kernel = floats && vector_aligned(p->weight, 8) && vector_aligned(p->low, 8)
-                          ? adamw_kernel<uint16_t, true>
-                          : adamw_kernel<uint16_t, false>;
-        LAUNCH(kernel, grid, dim3(THREADS), 0, stream, p->count, (uint16_t *)p->weight, p->low,
-               p->grad, p->m, p->v, f);
-    }
+    const bool is_split = p->type == DTYPE_BF16, narrow = p->moment_type == DTYPE_BF16;
+    if (is_split)
+        narrow ? launch_adamw<uint16_t, uint16_t>(stream, p)
+               : launch_adamw<uint16_t, float>(stream, p);
+    else
+        narrow ? launch_adamw<float, uint16_t>(stream, p) : launch_adamw<float, float>(stream, p);
     cuda_note(backend, "adamw", cudaSuccess);
 }
 
@@ -192,21 +253,24 @@ static __global__ void __launch_bounds__(THREADS)
     __shared__ double part[THREADS / 32];
     const int64_t begin = (int64_t)blockIdx.x * SUM_BLOCK;
     double chain[4] = {0.0, 0.0, 0.0, 0.0};
+    if (WHOLE && begin + SUM_BLOCK <= count) {
 #pragma unroll 8
-    for (int j = 0; j < SUM_GROUPS; j++) {
-        const int64_t i = begin + 4 * ((int64_t)j * THREADS + threadIdx.x);
-        float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (WHOLE && i + 4 <= count) {
-            load_vector4(x + i, v);
-        } else {
+        for (int j = 0; j < SUM_GROUPS; j++) {
+            float v[4];
+            load_vector4(x + begin + 4 * (j * THREADS + (int)threadIdx.x), v);
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                if (i + e < count)
-                    v[e] = x[i + e];
+                chain[e] += (double)v[e] * (double)v[e];
         }
+    } else {
+        const int left = (int)(count - begin < SUM_BLOCK ? count - begin : (int64_t)SUM_BLOCK);
+        for (int j = 0; j < SUM_GROUPS; j++) {
+            float v[4];
+            load_part4<false>(x + begin, 4 * (j * THREADS + (int)threadIdx.x), left, v);
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-            chain[e] += (double)v[e] * (double)v[e];
+            for (int e = 0; e < 4; e++)
+                chain[e] += (double)v[e] * (double)v[e];
+        }
     }
     const double total = block_sum((chain[0] + chain[1]) + (chain[2] + chain[3]), part);
     if (threadIdx.x == 0)
@@ -241,7 +305,7 @@ extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int6
     LAUNCH(add_square_sums, dim3(1), dim3(TOTAL_THREADS), 0, stream, (const double *)sums, blocks,
            sums + blocks);
     cuda_note(backend, "sum_squares", cudaSuccess);
-    double total = (double)NAN; /* stays where the download fails */
+    double total;
     cuda_download(backend, &total, sums + blocks, sizeof total);
-    return total;
+    return cuda_state_of(backend)->error == cudaSuccess ? total : (double)NAN;
 }

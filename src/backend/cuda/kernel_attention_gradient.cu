@@ -12,49 +12,16 @@
  * Here with matrix instructions: bf16, head sizes 64 and 128. The rest goes to
  * kernel_attention_gradient_plain.cu. */
 #include "backend/cuda/attention_gradient.cuh"
+#include "backend/cuda/attention_tile.cuh"
 
-enum { THREADS = 128, WARP_ROWS = 16, SLICE = 32, ROWS = CUDA_TILE };
+enum { WARP_ROWS = 16, SLICE = 32, ROWS = CUDA_TILE };
 
-static_assert(CUDA_TILE == 64 && ATTENTION_CHUNK == 64, "4 warps of 16 rows, 2 slices of 32");
+static_assert((int)TILE_WARPS * WARP_ROWS == ROWS && (int)ATTENTION_CHUNK == (int)ROWS,
+              "a warp has 16 rows of a tile, or 16 keys");
 
-/* A tile is 64 rows of D bf16 in shared memory. Groups of 8 elements (16 bytes) lie at their number
- * xor row % 8, so that 8 rows of one group are in different banks. */
-template <int D>
-static __device__ __forceinline__ uint16_t *tile_at(uint16_t *tile, int row, int group)
-{
-    return tile + row * D + ((group ^ (row & 7)) << 3);
-}
-
-/* Fragment of the left operand: rows row .. + 16, columns 16 * step .. + 16. */
-template <int D>
-static __device__ __forceinline__ void load_left(uint32_t a[4], uint16_t *tile, int row, int step)
-{
-    const int lane = threadIdx.x & 31;
-    load_matrix4(a, tile_at<D>(tile, row + (lane & 15), 2 * step + (lane >> 4)));
-}
-
-/* Two fragments of the right operand [16 of the inner dimension, 2 x 8 columns] whose columns are
- * the tile's rows row .. + 16, the inner dimension its columns 16 * step .. + 16. */
-template <int D>
-static __device__ __forceinline__ void load_right(uint32_t b[4], uint16_t *tile, int row, int step)
-{
-    const int lane = threadIdx.x & 31;
-    load_matrix4(
-        b, tile_at<D>(tile, row + (lane & 7) + ((lane & 16) >> 1), 2 * step + ((lane >> 3) & 1)));
-}
-
-/* The same with the tile's rows row .. + 16 as the inner dimension, columns 16 * step .. + 16. */
-template <int D>
-static __device__ __forceinline__ void load_right_transposed(uint32_t b[4], uint16_t *tile, int row,
-                                                             int step)
-{
-    const int lane = threadIdx.x & 31;
-    load_matrix4_transposed(b, tile_at<D>(tile, row + (lane & 15), 2 * step + (lane >> 4)));
-}
-
-/* A 16 x 16 piece of sums (two 16 x 8 tiles) as a fragment of the left operand. */
-static __device__ __forceinline__ void sums_to_left(uint32_t a[4], const float low[4],
-                                                    const float high[4])
+/* A 16 x 16 piece of sums (two 16 x 8 tiles) as A of a product. */
+static __device__ __forceinline__ void sums_to_a(uint32_t a[4], const float low[4],
+                                                 const float high[4])
 {
     a[0] = pack_bf16(low[0], low[1]);
     a[1] = pack_bf16(low[2], low[3]);
@@ -62,80 +29,55 @@ static __device__ __forceinline__ void sums_to_left(uint32_t a[4], const float l
     a[3] = pack_bf16(high[2], high[3]);
 }
 
-/* Starts copying rows of a chunk's keys and values; zeros for positions beyond last. */
 template <int D>
-static __device__ __forceinline__ void
-fetch_chunk(uint16_t *k_tile, uint16_t *v_tile, const struct gradient &g,
-            const struct cuda_seq &seq, int chunk, int last, int kv_head)
-{
-    const int group = threadIdx.x % (D / 8);
-    const struct cuda_chunk rows = g.chunks[seq.chunk_begin + chunk];
-    const uint16_t *k = (const uint16_t *)g.k, *v = (const uint16_t *)g.v;
-#pragma unroll
-    for (int j = threadIdx.x / (D / 8); j < ATTENTION_CHUNK; j += THREADS / (D / 8)) {
-        const int position = chunk * ATTENTION_CHUNK + j;
-        const bool valid = position <= last;
-        const int64_t row = (position < seq.boundary ? rows.low : rows.high) + j;
-        const int64_t at = valid ? (row * g.n_kv_heads + kv_head) * D + group * 8 : 0;
-        copy_async16(tile_at<D>(k_tile, j, group), k + at, valid);
-        copy_async16(tile_at<D>(v_tile, j, group), v + at, valid);
-    }
-}
-
-template <int D>
-static __global__ void __launch_bounds__(THREADS, 2) gradient_of_queries(const struct gradient g)
+static __global__ void __launch_bounds__(TILE_THREADS, 2)
+    gradient_of_queries(const struct gradient g)
 {
     DYNAMIC_SHARED(memory);
+    constexpr int TILE = ROWS * D, PAIR = 2 * TILE;
     uint16_t *tiles = (uint16_t *)memory; /* two pairs of a k and a v tile */
     const int64_t index = blockIdx.x / g.n_kv_heads;
     const int kv_head = (int)(blockIdx.x % g.n_kv_heads);
     if (index >= *g.n_items)
         return;
     const struct cuda_item item = g.items[index];
-    if (item.n_queries <= 0 || item.split_begin > 0)
-        return; /* the item of the first split takes all keys */
     const struct cuda_seq seq = g.seqs[item.seq];
     const int ratio = g.ratio, n_rows = item.n_queries * ratio;
     const int first = seq.first_position + item.query_row - seq.query_row,
-              last = first + item.n_queries - 1, n_chunks = last / ATTENTION_CHUNK + 1;
-    /* Row r is head (r % R) of query (r / R): pair base + r / R * H + r % R of [T, H]. */
-    const int64_t base = (int64_t)item.query_row * g.n_heads + kv_head * ratio;
+              end = first + item.n_queries, n_chunks = (end - 1) / ATTENTION_CHUNK + 1;
+    const int stride = g.n_kv_heads * D, head_at = kv_head * D;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 
-    const int group = threadIdx.x % (D / 8);
-    uint16_t *q_tile = tiles + 2 * ROWS * D, *o_tile = tiles + 3 * ROWS * D;
-    for (int r = threadIdx.x / (D / 8); r < ROWS; r += THREADS / (D / 8)) {
-        const bool valid = r < n_rows;
-        const int64_t at =
-            valid ? (base + (int64_t)(r / ratio) * g.n_heads + r % ratio) * D + group * 8 : 0;
-        copy_async16(tile_at<D>(q_tile, r, group), (const uint16_t *)g.q + at, valid);
-        copy_async16(tile_at<D>(o_tile, r, group), (const uint16_t *)g.d_out + at, valid);
-    }
+    const struct cuda_chunk *chunks = g.chunks + seq.chunk_begin;
+    tile_load_keys<D>(tiles, tiles + TILE, g.k, g.v, head_at, stride, seq.boundary, chunks[0], 0,
+                      end);
     copy_async_commit();
-    fetch_chunk<D>(tiles, tiles + ROWS * D, g, seq, 0, last, kv_head);
-    copy_async_commit();
+    struct cuda_chunk next_rows = chunks[n_chunks > 1 ? 1 : 0];
 
-    /* The thread's two rows, 8 apart. A row beyond the item's has lse infinite: p = 0. */
+    /* The thread's two rows, 8 apart. Row r is head r % R of query r / R. One beyond the item's has
+     * lse infinite: p = 0. */
     float lse[2], delta[2];
     int limit[2];
     int64_t pair[2];
+    rows_in_registers<D> q, d_out;
+    {
+        const uint16_t *q_row[2], *d_out_row[2];
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int r = warp * WARP_ROWS + (lane >> 2) + 8 * i;
-        pair[i] = r < n_rows ? base + (int64_t)(r / ratio) * g.n_heads + r % ratio : -1;
-        const float2 statistics = r < n_rows ? g.statistics[pair[i]] : make_float2(INFINITY, 0.0f);
-        lse[i] = statistics.x;
-        delta[i] = statistics.y;
-        limit[i] = first + r / ratio;
-    }
-
-    copy_async_wait<1>();
-    __syncthreads();
-    uint32_t q[D / 16][4], d_out[D / 16][4];
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) {
-        load_left<D>(q[step], q_tile, warp * WARP_ROWS, step);
-        load_left<D>(d_out[step], o_tile, warp * WARP_ROWS, step);
+        for (int i = 0; i < 2; i++) {
+            const int r = warp * WARP_ROWS + (lane >> 2) + 8 * i;
+            const bool there = r < n_rows;
+            pair[i] = there ? ((int64_t)item.query_row + r / ratio) * g.n_heads + kv_head * ratio +
+                                  r % ratio
+                            : -1;
+            const float2 statistics = there ? g.statistics[pair[i]] : make_float2(INFINITY, 0.0f);
+            lse[i] = statistics.x;
+            delta[i] = statistics.y;
+            limit[i] = first + r / ratio;
+            q_row[i] = there ? (const uint16_t *)g.q + pair[i] * D : NULL;
+            d_out_row[i] = there ? (const uint16_t *)g.d_out + pair[i] * D : NULL;
+        }
+        q.fill(q_row[0], q_row[1]);
+        d_out.fill(d_out_row[0], d_out_row[1]);
     }
     float dq[D / 8][4];
 #pragma unroll
@@ -143,13 +85,16 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_queries(const s
         dq[i][0] = dq[i][1] = dq[i][2] = dq[i][3] = 0.0f;
 
     for (int chunk = 0; chunk < n_chunks; chunk++) {
-        uint16_t *k_tile = tiles + (chunk & 1) * 2 * ROWS * D, *v_tile = k_tile + ROWS * D;
+        const int k_tile = (chunk & 1) * PAIR, v_tile = k_tile + TILE;
         copy_async_wait<0>();
         __syncthreads(); /* this chunk is there, and everyone is done with the other pair */
         if (chunk + 1 < n_chunks) {
-            uint16_t *next = tiles + ((chunk + 1) & 1) * 2 * ROWS * D;
-            fetch_chunk<D>(next, next + ROWS * D, g, seq, chunk + 1, last, kv_head);
+            uint16_t *to = tiles + (k_tile ^ PAIR);
+            tile_load_keys<D>(to, to + TILE, g.k, g.v, head_at, stride, seq.boundary, next_rows,
+                              chunk + 1, end);
             copy_async_commit();
+            if (chunk + 2 < n_chunks)
+                next_rows = chunks[chunk + 2];
         }
         const bool masked = chunk * ATTENTION_CHUNK + ATTENTION_CHUNK - 1 > first;
 #pragma unroll 1
@@ -165,18 +110,18 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_queries(const s
 #pragma unroll
                 for (int i = 0; i < SLICE / 16; i++) {
                     uint32_t b[4];
-                    load_right<D>(b, k_tile, slice + 16 * i, step);
-                    mma_bf16(s[2 * i], q[step], b[0], b[1]);
-                    mma_bf16(s[2 * i + 1], q[step], b[2], b[3]);
-                    load_right<D>(b, v_tile, slice + 16 * i, step);
-                    mma_bf16(ds[2 * i], d_out[step], b[0], b[1]);
-                    mma_bf16(ds[2 * i + 1], d_out[step], b[2], b[3]);
+                    tile_load_b<D>(b, tiles, k_tile + slice * D, i, step);
+                    mma_bf16(s[2 * i], q.a[step], b[0], b[1]);
+                    mma_bf16(s[2 * i + 1], q.a[step], b[2], b[3]);
+                    tile_load_b<D>(b, tiles, v_tile + slice * D, i, step);
+                    mma_bf16(ds[2 * i], d_out.a[step], b[0], b[1]);
+                    mma_bf16(ds[2 * i + 1], d_out.a[step], b[2], b[3]);
                 }
 #pragma unroll
             for (int i = 0; i < SLICE / 8; i++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    float p = exp2f(fmaf(s[i][e], g.scale_log2, -lse[e >> 1]));
+                    float p = exp2_approximate(fmaf(s[i][e], g.scale_log2, -lse[e >> 1]));
                     if (masked) {
                         const int position =
                             chunk * ATTENTION_CHUNK + slice + 8 * i + 2 * (lane & 3) + (e & 1);
@@ -187,11 +132,11 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_queries(const s
 #pragma unroll
             for (int i = 0; i < SLICE / 16; i++) {
                 uint32_t a[4];
-                sums_to_left(a, ds[2 * i], ds[2 * i + 1]);
+                sums_to_a(a, ds[2 * i], ds[2 * i + 1]);
 #pragma unroll
                 for (int step = 0; step < D / 16; step++) {
                     uint32_t b[4];
-                    load_right_transposed<D>(b, k_tile, slice + 16 * i, step);
+                    tile_load_b_transposed<D>(b, tiles, k_tile + slice * D, step, i);
                     mma_bf16(dq[2 * step], a, b[0], b[1]);
                     mma_bf16(dq[2 * step + 1], a, b[2], b[3]);
                 }
@@ -224,29 +169,31 @@ static __device__ __forceinline__ void walk_settle(struct row_walk &w, const str
 }
 
 template <int D>
-static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const struct gradient g)
+static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const struct gradient g)
 {
     DYNAMIC_SHARED(memory);
-    uint16_t *k_tile = (uint16_t *)memory, *v_tile = k_tile + ROWS * D;
-    uint16_t *tiles = v_tile + ROWS * D;                   /* two pairs of a q and a d_out tile */
-    float2 *statistics = (float2 *)(tiles + 4 * ROWS * D); /* [2][ROWS] */
-    int32_t *offset = (int32_t *)(statistics + 2 * ROWS);  /* [ROWS] r / R * H + r % R */
-    int32_t *query = offset + ROWS;                        /* [ROWS] r / R */
+    constexpr int TILE = ROWS * D, PAIR = 2 * TILE, PIECES = D / 8;
+    uint16_t *tiles = (uint16_t *)memory;              /* k, v, two pairs of a q and a d_out tile */
+    float2 *statistics = (float2 *)(tiles + 3 * PAIR); /* [2][ROWS] */
+    int32_t *offset = (int32_t *)(statistics + 2 * ROWS); /* [ROWS] r / R * H + r % R */
+    int32_t *query = offset + ROWS;                       /* [ROWS] r / R */
     const struct cuda_key_item item = g.key_items[blockIdx.x / g.n_kv_heads];
     const int kv_head = (int)(blockIdx.x % g.n_kv_heads), ratio = g.ratio,
               tile_queries = ROWS / ratio;
     const struct gradient_keys keys = gradient_keys_of(g, item);
     if (keys.begin >= keys.end)
         return;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = threadIdx.x % (D / 8);
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const int piece = threadIdx.x % PIECES, first_row = threadIdx.x / PIECES;
     const int chunk_begin = item.chunk * ATTENTION_CHUNK;
 
-    for (int j = threadIdx.x / (D / 8); j < ATTENTION_CHUNK; j += THREADS / (D / 8)) {
+    for (int j = first_row; j < ROWS; j += TILE_THREADS / PIECES) {
         const bool valid = chunk_begin + j >= keys.begin && chunk_begin + j < keys.end;
         const int64_t at =
-            valid ? ((keys.row + chunk_begin + j) * g.n_kv_heads + kv_head) * D + group * 8 : 0;
-        copy_async16(tile_at<D>(k_tile, j, group), (const uint16_t *)g.k + at, valid);
-        copy_async16(tile_at<D>(v_tile, j, group), (const uint16_t *)g.v + at, valid);
+            valid ? ((keys.row + chunk_begin + j) * g.n_kv_heads + kv_head) * D + piece * 8 : 0;
+        uint16_t *to = tiles + tile_at<D>(j, piece);
+        copy_async16(to, (const uint16_t *)g.k + at, valid);
+        copy_async16(to + TILE, (const uint16_t *)g.v + at, valid);
     }
     if (threadIdx.x < ROWS) {
         const int r = threadIdx.x;
@@ -261,13 +208,14 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const stru
         const int n_queries = min(seq.n_queries - w.query, tile_queries),
                   n_rows = n_queries * ratio;
         const int64_t base = ((int64_t)seq.query_row + w.query) * g.n_heads + kv_head * ratio;
-        uint16_t *q_tile = tiles + buffer * 2 * ROWS * D, *o_tile = q_tile + ROWS * D;
+        uint16_t *to = tiles + (1 + buffer) * PAIR + tile_at<D>(first_row, piece);
 #pragma unroll
-        for (int r = threadIdx.x / (D / 8); r < ROWS; r += THREADS / (D / 8)) {
+        for (int i = 0; i < ROWS / (TILE_THREADS / PIECES); i++) {
+            const int step = i * (TILE_THREADS / PIECES), r = first_row + step; /* step % 8 = 0 */
             const bool valid = r < n_rows;
-            const int64_t at = valid ? (base + offset[r]) * D + group * 8 : 0;
-            copy_async16(tile_at<D>(q_tile, r, group), (const uint16_t *)g.q + at, valid);
-            copy_async16(tile_at<D>(o_tile, r, group), (const uint16_t *)g.d_out + at, valid);
+            const int64_t at = valid ? (base + offset[r]) * D + piece * 8 : 0;
+            copy_async16(to + step * D, (const uint16_t *)g.q + at, valid);
+            copy_async16(to + step * D + TILE, (const uint16_t *)g.d_out + at, valid);
         }
         copy_async_commit();
         /* lse infinite: p = 0 */
@@ -275,6 +223,8 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const stru
                                          : make_float2(INFINITY, 0.0f);
     };
 
+    const rows_in_tile<D> k_rows = {tiles, warp * WARP_ROWS * D},
+                          v_rows = {tiles, TILE + warp * WARP_ROWS * D};
     float dk[D / 8][4], dv[D / 8][4];
 #pragma unroll
     for (int i = 0; i < D / 8; i++)
@@ -288,7 +238,7 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const stru
     if (walk.seq < item.seq_end)
         next_statistics = fetch(walk, 0);
     for (int buffer = 0; walk.seq < item.seq_end; buffer ^= 1) {
-        uint16_t *q_tile = tiles + buffer * 2 * ROWS * D, *o_tile = q_tile + ROWS * D;
+        const int q_tile = (1 + buffer) * PAIR, o_tile = q_tile + TILE;
         const float2 *tile_statistics = statistics + buffer * ROWS;
         if (threadIdx.x < ROWS)
             statistics[buffer * ROWS + threadIdx.x] = next_statistics;
@@ -316,15 +266,15 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const stru
 #pragma unroll
             for (int step = 0; step < D / 16; step++) {
                 uint32_t k[4], v[4];
-                load_left<D>(k, k_tile, warp * WARP_ROWS, step);
-                load_left<D>(v, v_tile, warp * WARP_ROWS, step);
+                k_rows.load(k, step);
+                v_rows.load(v, step);
 #pragma unroll
                 for (int i = 0; i < SLICE / 16; i++) {
                     uint32_t b[4];
-                    load_right<D>(b, q_tile, slice + 16 * i, step);
+                    tile_load_b<D>(b, tiles, q_tile + slice * D, i, step);
                     mma_bf16(p[2 * i], k, b[0], b[1]);
                     mma_bf16(p[2 * i + 1], k, b[2], b[3]);
-                    load_right<D>(b, o_tile, slice + 16 * i, step);
+                    tile_load_b<D>(b, tiles, o_tile + slice * D, i, step);
                     mma_bf16(ds[2 * i], v, b[0], b[1]);
                     mma_bf16(ds[2 * i + 1], v, b[2], b[3]);
                 }
@@ -335,7 +285,8 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const stru
                 const float4 both = *(const float4 *)(tile_statistics + r);
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    float x = exp2f(fmaf(p[i][e], g.scale_log2, e & 1 ? -both.z : -both.x));
+                    float x =
+                        exp2_approximate(fmaf(p[i][e], g.scale_log2, e & 1 ? -both.z : -both.x));
                     if (masked) {
                         const int position =
                             chunk_begin + warp * WARP_ROWS + (lane >> 2) + 8 * (e >> 1);
@@ -348,17 +299,17 @@ static __global__ void __launch_bounds__(THREADS, 2) gradient_of_keys(const stru
 #pragma unroll
             for (int i = 0; i < SLICE / 16; i++) {
                 uint32_t a[4], b[4];
-                sums_to_left(a, p[2 * i], p[2 * i + 1]);
+                sums_to_a(a, p[2 * i], p[2 * i + 1]);
 #pragma unroll
                 for (int step = 0; step < D / 16; step++) {
-                    load_right_transposed<D>(b, o_tile, slice + 16 * i, step);
+                    tile_load_b_transposed<D>(b, tiles, o_tile + slice * D, step, i);
                     mma_bf16(dv[2 * step], a, b[0], b[1]);
                     mma_bf16(dv[2 * step + 1], a, b[2], b[3]);
                 }
-                sums_to_left(a, ds[2 * i], ds[2 * i + 1]);
+                sums_to_a(a, ds[2 * i], ds[2 * i + 1]);
 #pragma unroll
                 for (int step = 0; step < D / 16; step++) {
-                    load_right_transposed<D>(b, q_tile, slice + 16 * i, step);
+                    tile_load_b_transposed<D>(b, tiles, q_tile + slice * D, step, i);
                     mma_bf16(dk[2 * step], a, b[0], b[1]);
                     mma_bf16(dk[2 * step + 1], a, b[2], b[3]);
                 }
@@ -406,7 +357,7 @@ static __global__ void __launch_bounds__(256) gradient_statistics(const struct g
     for (int o = D / 16; o > 0; o >>= 1)
         sum += __shfl_xor_sync(0xffffffffu, sum, o);
     if (pair < g.n_pairs && part == 0)
-        g.statistics[pair] = make_float2(g.lse[pair] * 1.4426950408889634f, sum);
+        g.statistics[pair] = make_float2(g.lse[pair] * ATTENTION_LOG2_E, sum);
 }
 
 template <int D> static void run(struct cuda_state *s, const struct gradient *g)
@@ -421,10 +372,10 @@ template <int D> static void run(struct cuda_state *s, const struct gradient *g)
     ALLOW_SHARED((gradient_of_keys<D>), keys_bytes);
     if (plan->max_items > 0)
         LAUNCH((gradient_of_queries<D>), (unsigned)((int64_t)plan->max_items * g->n_kv_heads),
-               THREADS, queries_bytes, s->stream, *g);
+               TILE_THREADS, queries_bytes, s->stream, *g);
     if (plan->n_key_items > 0)
         LAUNCH((gradient_of_keys<D>), (unsigned)((int64_t)plan->n_key_items * g->n_kv_heads),
-               THREADS, keys_bytes, s->stream, *g);
+               TILE_THREADS, keys_bytes, s->stream, *g);
 }
 
 extern "C" void cuda_attention_backward(struct backend *backend, const struct attention_backward *p)
@@ -446,7 +397,7 @@ extern "C" void cuda_attention_backward(struct backend *backend, const struct at
     g.ratio = f->n_heads / f->n_kv_heads;
     g.head_dim = f->head_dim;
     g.scale = f->scale;
-    g.scale_log2 = f->scale * 1.4426950408889634f;
+    g.scale_log2 = f->scale * ATTENTION_LOG2_E;
     g.q = f->q;
     g.k = f->k;
     g.v = f->v;

@@ -2,6 +2,7 @@
  * and dv, its vectors spread over the lanes. Slow and simple; the order of every sum is that of
  * kernel_attention_gradient.cu. */
 #include "backend/cuda/attention_gradient.cuh"
+#include "backend/cuda/attention_tile.cuh"
 
 enum { WARPS = 4, LANE_MAX = 256 / 32 };
 
@@ -40,7 +41,7 @@ static __global__ void __launch_bounds__(WARPS * 32)
         sum = fmaf(load_element(d_out + d), load_element(out + d), sum);
     sum = warp_sum(sum);
     if ((threadIdx.x & 31) == 0)
-        g.statistics[pair] = make_float2(g.lse[pair] * 1.4426950408889634f, sum);
+        g.statistics[pair] = make_float2(g.lse[pair] * ATTENTION_LOG2_E, sum);
 }
 
 template <class T>
@@ -51,8 +52,6 @@ static __global__ void __launch_bounds__(WARPS * 32)
     if (index >= *g.n_items)
         return;
     const struct cuda_item item = g.items[index];
-    if (item.split_begin > 0)
-        return; /* the item of the first split takes all keys */
     const struct cuda_seq seq = g.seqs[item.seq];
     const int kv_head = (int)(blockIdx.x % g.n_kv_heads), lane = threadIdx.x & 31;
     for (int r = threadIdx.x >> 5; r < item.n_queries * g.ratio; r += WARPS) {
@@ -65,7 +64,7 @@ static __global__ void __launch_bounds__(WARPS * 32)
         const float lse = g.lse[pair], delta = g.statistics[pair].y;
         for (int j = 0; j <= position; j++) {
             const struct cuda_chunk rows = g.chunks[seq.chunk_begin + j / ATTENTION_CHUNK];
-            const int64_t row = (j < seq.boundary ? rows.low : rows.high) + j % ATTENTION_CHUNK;
+            const int64_t row = attention_key_row(seq, rows, j);
             const int64_t at = (row * g.n_kv_heads + kv_head) * g.head_dim;
             float k[LANE_MAX], v[LANE_MAX];
             vector_load(k, (const T *)g.k + at, g.head_dim);

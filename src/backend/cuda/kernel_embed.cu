@@ -34,7 +34,8 @@ extern "C" void cuda_embed_forward(struct backend *backend, const struct embed_f
         return;
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int64_t vectors = ceil_div(p->width, 4);
-    const int64_t threads = vectors < COPY_THREADS ? ceil_div(vectors, 32) * 32 : COPY_THREADS;
+    const int64_t threads =
+        vectors < COPY_THREADS ? ceil_div(vectors, 32) * 32 : (int64_t)COPY_THREADS;
     const dim3 grid((unsigned)p->tokens, (unsigned)ceil_div(vectors, COPY_THREADS));
     const bool in_fours =
         rows_in_fours(p->table, p->type, p->width) && rows_in_fours(p->y, DTYPE_F32, p->width);

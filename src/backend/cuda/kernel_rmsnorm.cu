@@ -53,21 +53,22 @@ static __device__ __forceinline__ int element_of(int j)
     return 4 * ((int)threadIdx.x + j * (int)blockDim.x);
 }
 
-template <int PER, bool WHOLE>
-static __global__ void __launch_bounds__(MAX_THREADS)
+template <typename GAIN, int PER, bool WHOLE>
+static __global__ void __launch_bounds__(MAX_THREADS, PER == 2 ? 4 : 2)
     rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *__restrict__ row,
-                           const float *__restrict__ x, const void *__restrict__ gain,
-                           enum dtype gain_type, float eps, void *__restrict__ y, enum dtype y_type)
+                           const float *__restrict__ x, const GAIN *__restrict__ gain, float eps,
+                           void *__restrict__ y, enum dtype y_type)
 {
     __shared__ float partial[MAX_THREADS / 32];
     const int64_t r = blockIdx.x;
     const float *from = x + (row ? row[r] : r) * width;
     float v[PER][4], g[PER][4];
 #pragma unroll
-    for (int j = 0; j < PER; j++) {
+    for (int j = 0; j < PER; j++)
         load_part4<WHOLE>(from, element_of(j), width, v[j]);
-        load_part4<WHOLE>(gain, gain_type, element_of(j), width, g[j]);
-    }
+#pragma unroll
+    for (int j = 0; j < PER; j++)
+        load_part4<WHOLE>(gain, element_of(j), width, g[j]);
     float square[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int j = 0; j < PER; j++)
@@ -92,12 +93,12 @@ static __global__ void __launch_bounds__(MAX_THREADS)
  * blockIdx.x of gain_part (unless NULL). THREADS at most, and BLOCKS of them at a time on a
  * multiprocessor, so that one reads while another waits for its sums; wide rows read their gains
  * again for every row for that (they lie in the first-level cache). */
-template <int PER, int THREADS, int BLOCKS, bool WHOLE>
+template <typename GAIN, int PER, int THREADS, int BLOCKS, bool WHOLE>
 static __global__ void __launch_bounds__(THREADS, BLOCKS)
     rmsnorm_backward_kernel(int64_t rows, int block_rows, int width, float inverse_width,
                             const int32_t *__restrict__ row, const float *__restrict__ x,
-                            const void *gain, enum dtype gain_type, float eps,
-                            const float *__restrict__ dy, float *dx, float *gain_part)
+                            const GAIN *gain, float eps, const float *__restrict__ dy, float *dx,
+                            float *gain_part)
 {
     constexpr bool KEEP_GAINS = PER <= 2;
     /* Two of each: a row's sums are read while the next row's are written. */
@@ -109,7 +110,7 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int j = 0; j < PER; j++) {
         if constexpr (KEEP_GAINS)
-            load_part4<WHOLE>(gain, gain_type, element_of(j), width, kept[j]);
+            load_part4<WHOLE>(gain, element_of(j), width, kept[j]);
 #pragma unroll
         for (int e = 0; e < 4; e++)
             d_gain[j][e] = 0.0f;
@@ -132,7 +133,7 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
             if constexpr (KEEP_GAINS)
                 copy4(kept[j], g);
             else
-                load_part4<WHOLE>(gain, gain_type, element_of(j), width, g);
+                load_part4<WHOLE>(gain, element_of(j), width, g);
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 square[e] = fmaf(v[j][e], v[j][e], square[e]);
@@ -160,7 +161,7 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
             if constexpr (KEEP_GAINS)
                 copy4(kept[j], g);
             else
-                load_part4<WHOLE>(gain, gain_type, element_of(j), width, g);
+                load_part4<WHOLE>(gain, element_of(j), width, g);
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 const float inner = fmaf(v[j][e], back, g[e] * d[j][e]);
@@ -177,6 +178,22 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
                                d_gain[j]);
 }
 
+template <typename GAIN>
+static void forward_of(cudaStream_t stream, const struct rmsnorm_forward *p)
+{
+    const row_shape shape = row_shape_of(p->width);
+    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
+                          rows_in_fours(p->gain, p->gain_type, p->width) &&
+                          rows_in_fours(p->y, p->y_type, p->width);
+    auto kernel =
+        in_fours ? rmsnorm_forward_kernel<GAIN, 4, true> : rmsnorm_forward_kernel<GAIN, 4, false>;
+    if (shape.per_thread == 2)
+        kernel = in_fours ? rmsnorm_forward_kernel<GAIN, 2, true>
+                          : rmsnorm_forward_kernel<GAIN, 2, false>;
+    LAUNCH(kernel, dim3((unsigned)p->rows), dim3((unsigned)shape.threads), 0, stream, (int)p->width,
+           1.0f / (float)p->width, p->row, p->x, (const GAIN *)p->gain, p->eps, p->y, p->y_type);
+}
+
 extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsnorm_forward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16 && p->y_type != DTYPE_F16);
@@ -186,17 +203,32 @@ extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsno
         cuda_note(backend, "rmsnorm_forward: width", cudaErrorInvalidValue);
         return;
     }
+    if (p->gain_type == DTYPE_F32)
+        forward_of<float>(cuda_state_of(backend)->stream, p);
+    else
+        forward_of<uint16_t>(cuda_state_of(backend)->stream, p);
+    cuda_note(backend, "rmsnorm_forward", cudaSuccess);
+}
+
+template <typename GAIN>
+static void backward_of(cudaStream_t stream, const struct rmsnorm_backward *p, int block_rows,
+                        float *part)
+{
     const row_shape shape = row_shape_of(p->width);
     const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
                           rows_in_fours(p->gain, p->gain_type, p->width) &&
-                          rows_in_fours(p->y, p->y_type, p->width);
-    auto kernel = in_fours ? rmsnorm_forward_kernel<4, true> : rmsnorm_forward_kernel<4, false>;
+                          rows_in_fours(p->dy, DTYPE_F32, p->width) &&
+                          rows_in_fours(p->dx, DTYPE_F32, p->width);
+    auto kernel = in_fours ? rmsnorm_backward_kernel<GAIN, 4, MAX_THREADS, 1, true>
+                           : rmsnorm_backward_kernel<GAIN, 4, MAX_THREADS, 1, false>;
     if (shape.per_thread == 2)
-        kernel = in_fours ? rmsnorm_forward_kernel<2, true> : rmsnorm_forward_kernel<2, false>;
-    LAUNCH(kernel, dim3((unsigned)p->rows), dim3((unsigned)shape.threads), 0,
-           cuda_state_of(backend)->stream, (int)p->width, 1.0f / (float)p->width, p->row, p->x,
-           p->gain, p->gain_type, p->eps, p->y, p->y_type);
-    cuda_note(backend, "rmsnorm_forward", cudaSuccess);
+        kernel = in_fours ? rmsnorm_backward_kernel<GAIN, 2, MAX_THREADS, 2, true>
+                          : rmsnorm_backward_kernel<GAIN, 2, MAX_THREADS, 2, false>;
+    else if (shape.threads <= 320 && in_fours)
+        kernel = rmsnorm_backward_kernel<GAIN, 4, 320, 2, true>;
+    LAUNCH(kernel, dim3((unsigned)ceil_div(p->rows, block_rows)), dim3((unsigned)shape.threads), 0,
+           stream, p->rows, block_rows, (int)p->width, 1.0f / (float)p->width, p->row, p->x,
+           (const GAIN *)p->gain, p->eps, p->dy, p->dx, part);
 }
 
 extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsnorm_backward *p)
@@ -217,21 +249,10 @@ extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsn
         if (part == NULL)
             return;
     }
-    const row_shape shape = row_shape_of(p->width);
-    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
-                          rows_in_fours(p->gain, p->gain_type, p->width) &&
-                          rows_in_fours(p->dy, DTYPE_F32, p->width) &&
-                          rows_in_fours(p->dx, DTYPE_F32, p->width);
-    auto kernel = in_fours ? rmsnorm_backward_kernel<4, MAX_THREADS, 1, true>
-                           : rmsnorm_backward_kernel<4, MAX_THREADS, 1, false>;
-    if (shape.per_thread == 2)
-        kernel = in_fours ? rmsnorm_backward_kernel<2, MAX_THREADS, 2, true>
-                          : rmsnorm_backward_kernel<2, MAX_THREADS, 2, false>;
-    else if (shape.threads <= 320 && in_fours)
-        kernel = rmsnorm_backward_kernel<4, 320, 2, true>;
-    LAUNCH(kernel, dim3((unsigned)blocks), dim3((unsigned)shape.threads), 0, stream, p->rows,
-           block_rows, (int)p->width, 1.0f / (float)p->width, p->row, p->x, p->gain, p->gain_type,
-           p->eps, p->dy, p->dx, part);
+    if (p->gain_type == DTYPE_F32)
+        backward_of<float>(stream, p, block_rows, part);
+    else
+        backward_of<uint16_t>(stream, p, block_rows, part);
     if (part != NULL)
         launch_column_sums(stream, part, blocks, p->width, p->width, p->d_gain);
     cuda_note(backend, "rmsnorm_backward", cudaSuccess);

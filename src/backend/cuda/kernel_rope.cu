@@ -13,16 +13,16 @@ template <int E, int PER> struct half_runs {
     float low[PER][E], high[PER][E];
 };
 
-/* E elements at p. WHOLE: in one access. */
+/* E elements at p, zeros unless valid. WHOLE: in one access. */
 template <int E, bool WHOLE, typename T>
-static __device__ __forceinline__ void load_run(const T *p, float v[E])
+static __device__ __forceinline__ void load_run(const T *p, bool valid, float v[E])
 {
     if constexpr (E == 4 && WHOLE) {
-        load_vector4(p, v);
+        load_vector4(p, valid, v);
     } else {
 #pragma unroll
         for (int e = 0; e < E; e++)
-            v[e] = load_element(p + e);
+            v[e] = valid ? load_element(p + e) : 0.0f;
     }
 }
 template <int E, bool WHOLE, typename T>
@@ -46,13 +46,9 @@ static __device__ __forceinline__ void load_head(const T *p, int half, bool ther
 #pragma unroll
     for (int j = 0; j < PER; j++) {
         const int i = (lane + j * LANES) * E;
-#pragma unroll
-        for (int e = 0; e < E; e++)
-            x->low[j][e] = x->high[j][e] = 0.0f;
-        if (there && i < half) {
-            load_run<E, WHOLE>(p + i, x->low[j]);
-            load_run<E, WHOLE>(p + half + i, x->high[j]);
-        }
+        const bool valid = there && i < half;
+        load_run<E, WHOLE>(p + i, valid, x->low[j]);
+        load_run<E, WHOLE>(p + half + i, valid, x->high[j]);
     }
 }
 template <int E, int PER, int LANES, bool WHOLE, typename T>
@@ -68,16 +64,6 @@ static __device__ __forceinline__ void store_head(const half_runs<E, PER> *x, in
             store_run<E, WHOLE>(p + half + i, x->high[j]);
         }
     }
-}
-
-template <int E, int PER, int LANES, bool WHOLE>
-static __device__ __forceinline__ void load_gain(const void *gain, enum dtype type, int half,
-                                                 half_runs<E, PER> *g)
-{
-    if (type == DTYPE_F32)
-        load_head<E, PER, LANES, WHOLE>((const float *)gain, half, true, g);
-    else
-        load_head<E, PER, LANES, WHOLE>((const uint16_t *)gain, half, true, g);
 }
 
 /* The group's sum of a . b, in every lane of it. All lanes of the warp must come. */
@@ -101,37 +87,42 @@ static __device__ __forceinline__ float head_dot(const half_runs<E, PER> *a,
     return total;
 }
 
-/* cosine and sine: rows of D/2. sign -1 turns back. */
+/* Cosines (low) and sines (high) of the lane's pairs at a position, which is negative in idle rows
+ * of decoding. */
 template <int E, int PER, int LANES, bool WHOLE>
-static __device__ __forceinline__ void head_rotate(half_runs<E, PER> *x, const float *cosine,
-                                                   const float *sine, int half, float sign)
+static __device__ __forceinline__ void load_angles(const struct qkv_forward &p, int32_t position,
+                                                   bool there, half_runs<E, PER> *angles)
 {
-    const int lane = threadIdx.x % LANES;
+    const int lane = threadIdx.x % LANES, half = p.head_dim / 2;
+    const int64_t row = (int64_t)(position < 0 ? 0 : position) * half;
 #pragma unroll
     for (int j = 0; j < PER; j++) {
         const int i = (lane + j * LANES) * E;
-        if (i < half) {
-            float c[E], s[E];
-            load_run<E, WHOLE>(cosine + i, c);
-            load_run<E, WHOLE>(sine + i, s);
-#pragma unroll
-            for (int e = 0; e < E; e++) {
-                const float a = x->low[j][e], b = x->high[j][e], turn = s[e] * sign;
-                x->low[j][e] = a * c[e] - b * turn;
-                x->high[j][e] = b * c[e] + a * turn;
-            }
-        }
+        const bool valid = there && i < half;
+        load_run<E, WHOLE>(p.cos_table + row + i, valid, angles->low[j]);
+        load_run<E, WHOLE>(p.sin_table + row + i, valid, angles->high[j]);
     }
 }
 
-static __device__ __forceinline__ int64_t angle_row(const struct qkv_forward &p, int64_t token)
+/* sign -1 turns back. */
+template <int E, int PER>
+static __device__ __forceinline__ void head_rotate(half_runs<E, PER> *x,
+                                                   const half_runs<E, PER> *angles, float sign)
 {
-    const int position = p.position[token];
-    return (int64_t)(position < 0 ? 0 : position) * (p.head_dim / 2);
+#pragma unroll
+    for (int j = 0; j < PER; j++)
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            const float a = x->low[j][e], b = x->high[j][e];
+            const float turn = angles->high[j][e] * sign;
+            x->low[j][e] = a * angles->low[j][e] - b * turn;
+            x->high[j][e] = b * angles->low[j][e] + a * turn;
+        }
 }
 
-template <typename T, int E, int PER, int LANES, bool WHOLE>
-static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(struct qkv_forward p)
+template <typename T, typename GAIN, int E, int PER, int LANES, bool WHOLE>
+static __global__ void __launch_bounds__(FORWARD_THREADS)
+    qkv_forward_kernel(struct qkv_forward p, float inverse)
 {
     const int half = p.head_dim / 2;
     const uint32_t per_token = (uint32_t)(p.n_heads + 2 * p.n_kv_heads);
@@ -144,16 +135,16 @@ static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(str
     const int head = (int)(item % per_token);
     const bool is_q = head < p.n_heads, is_v = head >= p.n_heads + p.n_kv_heads;
     const int64_t kv_row = p.kv_row[token];
-    const int64_t angle = angle_row(p, token);
+    const int32_t position = p.position[token]; /* early: the angles wait for it */
     half_runs<E, PER> x;
     load_head<E, PER, LANES, WHOLE>((const T *)p.qkv + (int64_t)item * p.head_dim, half, true, &x);
-    const void *gain = is_q ? p.q_gain : is_v ? NULL : p.k_gain;
-    half_runs<E, PER> g;
-    if (gain != NULL)
-        load_gain<E, PER, LANES, WHOLE>(gain, p.gain_type, half, &g);
+    half_runs<E, PER> angles, g;
+    const GAIN *gain = (const GAIN *)(is_q ? p.q_gain : is_v ? NULL : p.k_gain);
+    load_head<E, PER, LANES, WHOLE>(gain, half, gain != NULL, &g);
+    load_angles<E, PER, LANES, WHOLE>(p, position, !is_v, &angles);
     const float square = head_dot<E, PER, LANES>(&x, &x);
     if (gain != NULL) {
-        const float rstd = rsqrtf(square / (float)p.head_dim + p.eps);
+        const float rstd = rsqrtf(fmaf(square, inverse, p.eps));
 #pragma unroll
         for (int j = 0; j < PER; j++)
 #pragma unroll
@@ -163,7 +154,7 @@ static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(str
             }
     }
     if (!is_v)
-        head_rotate<E, PER, LANES, WHOLE>(&x, p.cos_table + angle, p.sin_table + angle, half, 1.0f);
+        head_rotate(&x, &angles, 1.0f);
     T *to;
     if (is_q) {
         to = (T *)p.q + (token * p.n_heads + head) * p.head_dim;
@@ -180,18 +171,19 @@ static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(str
  * d_gain are not looked at without norm. */
 template <typename T, int E, int PER, int LANES, bool WHOLE>
 static __device__ __forceinline__ void
-head_backward(const struct qkv_forward &p, int64_t angle, bool there, const T *x_at,
-              const float *dy_at, T *dx_at, bool norm, const half_runs<E, PER> &gain,
+head_backward(const struct qkv_forward &p, float inverse, int32_t position, bool there,
+              const T *x_at, const float *dy_at, T *dx_at, bool norm, const half_runs<E, PER> &gain,
               half_runs<E, PER> &d_gain)
 {
     const int half = p.head_dim / 2;
     half_runs<E, PER> g;
     load_head<E, PER, LANES, WHOLE>(dy_at, half, dy_at != NULL, &g);
+    half_runs<E, PER> angles;
+    load_angles<E, PER, LANES, WHOLE>(p, position, true, &angles);
     if (norm) {
         half_runs<E, PER> x, scaled;
         load_head<E, PER, LANES, WHOLE>(x_at, half, there, &x);
-        head_rotate<E, PER, LANES, WHOLE>(&g, p.cos_table + angle, p.sin_table + angle, half,
-                                          -1.0f);
+        head_rotate(&g, &angles, -1.0f);
 #pragma unroll
         for (int j = 0; j < PER; j++)
 #pragma unroll
@@ -201,8 +193,8 @@ head_backward(const struct qkv_forward &p, int64_t angle, bool there, const T *x
             }
         const float square = head_dot<E, PER, LANES>(&x, &x);
         const float dot = head_dot<E, PER, LANES>(&scaled, &x);
-        const float rstd = there ? rsqrtf(square / (float)p.head_dim + p.eps) : 0.0f;
-        const float mean = dot * rstd / (float)p.head_dim;
+        const float rstd = there ? rsqrtf(fmaf(square, inverse, p.eps)) : 0.0f;
+        const float mean = dot * rstd * inverse;
 #pragma unroll
         for (int j = 0; j < PER; j++)
 #pragma unroll
@@ -214,8 +206,7 @@ head_backward(const struct qkv_forward &p, int64_t angle, bool there, const T *x
                 g.high[j][e] = rstd * (scaled.high[j][e] - high * mean);
             }
     } else {
-        head_rotate<E, PER, LANES, WHOLE>(&g, p.cos_table + angle, p.sin_table + angle, half,
-                                          -1.0f);
+        head_rotate(&g, &angles, -1.0f);
     }
     store_head<E, PER, LANES, WHOLE>(&g, half, there, dx_at);
 }
@@ -240,9 +231,9 @@ static __device__ __forceinline__ void store_gain_part(const half_runs<E, PER> *
 /* A block takes block_tokens consecutive tokens: its groups share out the tokens' q heads, then the
  * k heads, then the v heads. It leaves its gains' gradients in part[blockIdx.x][2][D]: of q, of k
  * (unless NULL). */
-template <typename T, int E, int PER, int LANES, bool WHOLE>
+template <typename T, typename GAIN, int E, int PER, int LANES, bool WHOLE>
 static __global__ void __launch_bounds__(BACKWARD_THREADS, 4)
-    qkv_backward_kernel(struct qkv_backward b, int block_tokens, float *part)
+    qkv_backward_kernel(struct qkv_backward b, float inverse, int block_tokens, float *part)
 {
     constexpr int GROUPS = BACKWARD_THREADS / LANES;
     __shared__ float sums[GROUPS * 2 * E * PER * LANES];
@@ -255,7 +246,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 4)
 #pragma unroll 1
     for (int which = 0; which < 2; which++) {
         const int n = which == 0 ? n_heads : n_kv;
-        const void *gain_at = which == 0 ? p.q_gain : p.k_gain;
+        const GAIN *gain_at = (const GAIN *)(which == 0 ? p.q_gain : p.k_gain);
         half_runs<E, PER> gain = {}, d_gain;
 #pragma unroll
         for (int j = 0; j < PER; j++)
@@ -263,7 +254,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 4)
             for (int e = 0; e < E; e++)
                 d_gain.low[j][e] = d_gain.high[j][e] = 0.0f;
         if (gain_at != NULL)
-            load_gain<E, PER, LANES, WHOLE>(gain_at, p.gain_type, half, &gain);
+            load_head<E, PER, LANES, WHOLE>(gain_at, half, true, &gain);
         for (int from = 0; from < n_tokens * n; from += GROUPS) {
             const bool there = from + group < n_tokens * n;
             const int item = there ? from + group : 0;
@@ -275,7 +266,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 4)
                 dy = b.dq + (token * n_heads + head) * p.head_dim;
             else if (there && p.kv_row[token] >= 0)
                 dy = b.dk + ((int64_t)p.kv_row[token] * n_kv + head) * p.head_dim;
-            head_backward<T, E, PER, LANES, WHOLE>(p, angle_row(p, token), there,
+            head_backward<T, E, PER, LANES, WHOLE>(p, inverse, p.position[token], there,
                                                    (const T *)p.qkv + at, dy, (T *)b.d_qkv + at,
                                                    gain_at != NULL, gain, d_gain);
         }
@@ -311,23 +302,23 @@ static bool forward_whole(const struct qkv_forward *p)
            gain_whole(p->k_gain, p->gain_type);
 }
 
-template <typename T>
+template <typename T, typename GAIN>
 static void forward_of(cudaStream_t stream, const struct qkv_forward *p, bool whole)
 {
-    auto kernel = qkv_forward_kernel<T, 1, 4, 32, false>;
+    auto kernel = qkv_forward_kernel<T, GAIN, 1, 4, 32, false>;
     int lanes = 32;
     if (runs_of_four(p) && p->head_dim <= 128) {
         lanes = 16;
-        kernel =
-            whole ? qkv_forward_kernel<T, 4, 1, 16, true> : qkv_forward_kernel<T, 4, 1, 16, false>;
+        kernel = whole ? qkv_forward_kernel<T, GAIN, 4, 1, 16, true>
+                       : qkv_forward_kernel<T, GAIN, 4, 1, 16, false>;
     } else if (runs_of_four(p)) {
-        kernel =
-            whole ? qkv_forward_kernel<T, 4, 1, 32, true> : qkv_forward_kernel<T, 4, 1, 32, false>;
+        kernel = whole ? qkv_forward_kernel<T, GAIN, 4, 1, 32, true>
+                       : qkv_forward_kernel<T, GAIN, 4, 1, 32, false>;
     }
     const int64_t items = p->tokens * (p->n_heads + 2 * p->n_kv_heads);
     assert(items < INT32_MAX);
     LAUNCH(kernel, dim3((unsigned)ceil_div(items, FORWARD_THREADS / lanes)), dim3(FORWARD_THREADS),
-           0, stream, *p);
+           0, stream, *p, 1.0f / (float)p->head_dim);
 }
 
 extern "C" void cuda_qkv_forward(struct backend *backend, const struct qkv_forward *p)
@@ -339,27 +330,31 @@ extern "C" void cuda_qkv_forward(struct backend *backend, const struct qkv_forwa
     const size_t run = 4 * dtype_bytes(p->act);
     const bool whole = forward_whole(p) && vector_aligned(p->q, run) && vector_aligned(p->k, run) &&
                        vector_aligned(p->v, run);
-    if (p->act == DTYPE_F32)
-        forward_of<float>(stream, p, whole);
+    if (p->act == DTYPE_F32 && p->gain_type == DTYPE_F32)
+        forward_of<float, float>(stream, p, whole);
+    else if (p->act == DTYPE_F32)
+        forward_of<float, uint16_t>(stream, p, whole);
+    else if (p->gain_type == DTYPE_F32)
+        forward_of<uint16_t, float>(stream, p, whole);
     else
-        forward_of<uint16_t>(stream, p, whole);
+        forward_of<uint16_t, uint16_t>(stream, p, whole);
     cuda_note(backend, "qkv_forward", cudaSuccess);
 }
 
-template <typename T>
+template <typename T, typename GAIN>
 static void backward_of(cudaStream_t stream, const struct qkv_backward *b, bool whole,
                         int block_tokens, float *part)
 {
     const struct qkv_forward *p = &b->forward;
-    auto kernel = qkv_backward_kernel<T, 1, 4, 32, false>;
+    auto kernel = qkv_backward_kernel<T, GAIN, 1, 4, 32, false>;
     if (runs_of_four(p) && p->head_dim <= 128)
-        kernel = whole ? qkv_backward_kernel<T, 4, 1, 16, true>
-                       : qkv_backward_kernel<T, 4, 1, 16, false>;
+        kernel = whole ? qkv_backward_kernel<T, GAIN, 4, 1, 16, true>
+                       : qkv_backward_kernel<T, GAIN, 4, 1, 16, false>;
     else if (runs_of_four(p))
-        kernel = whole ? qkv_backward_kernel<T, 4, 1, 32, true>
-                       : qkv_backward_kernel<T, 4, 1, 32, false>;
+        kernel = whole ? qkv_backward_kernel<T, GAIN, 4, 1, 32, true>
+                       : qkv_backward_kernel<T, GAIN, 4, 1, 32, false>;
     LAUNCH(kernel, dim3((unsigned)ceil_div(p->tokens, block_tokens)), dim3(BACKWARD_THREADS), 0,
-           stream, *b, block_tokens, part);
+           stream, *b, 1.0f / (float)p->head_dim, block_tokens, part);
 }
 
 extern "C" void cuda_qkv_backward(struct backend *backend, const struct qkv_backward *b)
@@ -383,10 +378,14 @@ extern "C" void cuda_qkv_backward(struct backend *backend, const struct qkv_back
     const bool whole = forward_whole(p) && vector_aligned(b->dq, 16) && vector_aligned(b->dk, 16) &&
                        vector_aligned(b->dv, 16) &&
                        vector_aligned(b->d_qkv, 4 * dtype_bytes(p->act));
-    if (p->act == DTYPE_F32)
-        backward_of<float>(stream, b, whole, block_tokens, part);
+    if (p->act == DTYPE_F32 && p->gain_type == DTYPE_F32)
+        backward_of<float, float>(stream, b, whole, block_tokens, part);
+    else if (p->act == DTYPE_F32)
+        backward_of<float, uint16_t>(stream, b, whole, block_tokens, part);
+    else if (p->gain_type == DTYPE_F32)
+        backward_of<uint16_t, float>(stream, b, whole, block_tokens, part);
     else
-        backward_of<uint16_t>(stream, b, whole, block_tokens, part);
+        backward_of<uint16_t, uint16_t>(stream, b, whole, block_tokens, part);
     if (q_wanted)
         launch_column_sums(stream, part, blocks, 2 * n, n, b->d_q_gain);
     if (k_wanted)

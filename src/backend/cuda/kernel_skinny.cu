@@ -27,7 +27,8 @@ enum {
     PAIRS = STAGE_K / 32,    /* of steps of 16 columns, in a stage */
     CHUNKS = ROW_BYTES / 16, /* what one copy moves, in a row of a stage */
     MAX_WARPS = 8,
-    MAX_TOKENS = 64, /* m */
+    MAX_TOKENS = 64,    /* m */
+    MAX_SIZE = 1 << 24, /* n, k: indices of tiles and stages are 32 bits */
 };
 
 /* Warps that load x, where it is not staged. With many tokens the others need the registers (more
@@ -38,9 +39,8 @@ template <int TOKENS, bool STAGED> static constexpr int helpers = STAGED || TOKE
 struct skinny_product {
     const uint16_t *w, *x; /* [n, k], [m, k] */
     void *y;               /* [m, n], rows y_stride elements apart */
-    int64_t n, k, y_stride;
-    int m, n_stages, depth, warps;
-    int64_t n_tiles;
+    int64_t y_stride;
+    int m, n, k, n_stages, n_tiles, warps;
     bool y_f32, accumulate;
 };
 
@@ -51,56 +51,51 @@ static __device__ __forceinline__ int chunk_at(int row, int c)
     return row * ROW_BYTES + ((c ^ (row & 7)) << 4);
 }
 
-/* copy_async_wait for a count known at run time: at most pending groups unfinished. */
-static __device__ __forceinline__ void wait_pending(int pending)
-{
-    switch (pending) {
-    case 31: copy_async_wait<31>(); break;
-    case 30: copy_async_wait<30>(); break;
-    case 23: copy_async_wait<23>(); break;
-    case 22: copy_async_wait<22>(); break;
-    case 15: copy_async_wait<15>(); break;
-    case 14: copy_async_wait<14>(); break;
-    case 11: copy_async_wait<11>(); break;
-    case 10: copy_async_wait<10>(); break;
-    case 7: copy_async_wait<7>(); break;
-    case 6: copy_async_wait<6>(); break;
-    case 5: copy_async_wait<5>(); break;
-    case 4: copy_async_wait<4>(); break;
-    case 3: copy_async_wait<3>(); break;
-    case 2: copy_async_wait<2>(); break;
-    case 1: copy_async_wait<1>(); break;
-    default: copy_async_wait<0>(); break;
-    }
-}
-
-/* The next stage to ask for. */
-struct skinny_cursor {
-    int64_t tile;
-    int stage, slot;
-};
-
 /* ROWS 8 or 16; TOKENS tiles of 8 tokens. Two steps of 16 columns. */
 template <int ROWS, int TOKENS> struct skinny_fragments {
     uint32_t a[ROWS / 8 * 4];
     uint32_t b[TOKENS][4];
 };
 
-/* Asks for a stage of the warp's weights. Rows beyond n are those of row n - 1: not stored. */
+/* Where a lane's part of the next stage of weights comes from: chunk lane % CHUNKS of every second
+ * row from lane / CHUNKS on. Rows beyond n are those of row n - 1: not stored. */
+template <int ROWS> struct skinny_source {
+    const uint16_t *from[ROWS / 2];
+    int tile, stage, column; /* column: of the lane's chunk */
+};
+
+template <int ROWS>
+static __device__ __forceinline__ void begin_tile(const skinny_product &p, skinny_source<ROWS> &s,
+                                                  int tile)
+{
+    const int lane = (int)(threadIdx.x & 31);
+    s.tile = tile;
+    s.stage = 0;
+    s.column = lane % CHUNKS * 8;
+#pragma unroll
+    for (int i = 0; i < ROWS / 2; i++) {
+        const int row = min(tile * ROWS + 2 * i + lane / CHUNKS, p.n - 1);
+        s.from[i] = p.w + (int64_t)row * p.k + s.column;
+    }
+}
+
+/* Asks for the next stage of the warp's weights and goes on, to the tile stride further behind the
+ * last stage of one. to[j]: where in a stage the lane's chunk of row 2 * j + lane / CHUNKS lies; 8
+ * rows further the banks are the same. */
 template <int ROWS>
 static __device__ __forceinline__ void copy_weights(const skinny_product &p, unsigned char *slot,
-                                                    const skinny_cursor &at, uint64_t policy)
+                                                    const int (&to)[4], skinny_source<ROWS> &s,
+                                                    int stride, uint64_t policy)
 {
-    const int lane = (int)(threadIdx.x & 31), chunk = lane % CHUNKS;
-    const int64_t column = (int64_t)at.stage * STAGE_K + chunk * 8;
-    const bool valid = column < p.k;
+    const bool valid = s.column < p.k;
 #pragma unroll
-    for (int i = 0; i < ROWS * CHUNKS / 32; i++) {
-        const int row = i * (32 / CHUNKS) + lane / CHUNKS;
-        const int64_t source = min(at.tile * ROWS + row, p.n - 1);
-        copy_async16_once(slot + chunk_at(row, chunk), valid ? p.w + source * p.k + column : p.w,
-                          valid, policy);
+    for (int i = 0; i < ROWS / 2; i++) {
+        copy_async16_once(slot + to[i % 4] + i / 4 * (8 * ROW_BYTES), s.from[i], valid, policy);
+        s.from[i] += STAGE_K;
     }
+    s.column += STAGE_K;
+    if (__builtin_expect(++s.stage == p.n_stages, 0))
+        begin_tile(p, s, s.tile + stride);
 }
 
 /* Asks for a stage of x, shared among count threads. */
@@ -109,9 +104,10 @@ static __device__ __forceinline__ void copy_stage(const skinny_product &p, unsig
 {
     for (int i = thread; i < p.m * CHUNKS; i += count) {
         const int row = i / CHUNKS, chunk = i % CHUNKS;
-        const int64_t column = (int64_t)stage * STAGE_K + chunk * 8;
+        const int column = stage * STAGE_K + chunk * 8;
         const bool valid = column < p.k;
-        copy_async16(slot + chunk_at(row, chunk), valid ? p.x + row * p.k + column : p.x, valid);
+        copy_async16(slot + chunk_at(row, chunk), valid ? p.x + (int64_t)row * p.k + column : p.x,
+                     valid);
     }
 }
 
@@ -121,33 +117,28 @@ static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsi
 {
     for (int row = 0; row < p.m; row++)
         for (int i = thread; i < p.n_stages * CHUNKS; i += count) {
-            const int64_t column = (int64_t)i * 8;
+            const int column = i * 8;
             const bool valid = column < p.k;
             copy_async16(tokens + i / CHUNKS * (p.m * ROW_BYTES) + chunk_at(row, i % CHUNKS),
-                         valid ? p.x + row * p.k + column : p.x, valid);
+                         valid ? p.x + (int64_t)row * p.k + column : p.x, valid);
         }
 }
 
-/* The fragments of columns 32 * pair .. + 32 of a stage. Tokens beyond m are token m - 1: not
- * stored. */
+/* The fragments of columns 32 * pair .. + 32 of a stage. row_at and token_at[t] say where in a
+ * stage the lane's row of pair 0 (and step 0) lies: another pair or step is another chunk of the
+ * same row, so other bits below the row's. */
 template <int ROWS, int TOKENS>
-static __device__ __forceinline__ void load_fragments(skinny_fragments<ROWS, TOKENS> &f,
-                                                      const unsigned char *weights,
-                                                      const unsigned char *tokens, int m, int pair)
+static __device__ __forceinline__ void
+load_fragments(skinny_fragments<ROWS, TOKENS> &f, const unsigned char *weights, int row_at,
+               const unsigned char *tokens, const int (&token_at)[TOKENS], int pair)
 {
-    const int lane = (int)(threadIdx.x & 31);
-    if (ROWS == 8) {
-        load_matrix4(f.a, weights + chunk_at(lane & 7, 4 * pair + lane / 8));
-    } else {
+    const int other = pair % 2 * 64, far = pair / 2 * 128;
 #pragma unroll
-        for (int step = 0; step < 2; step++)
-            load_matrix4(f.a + 4 * step,
-                         weights + chunk_at(lane & 15, 4 * pair + 2 * step + lane / 16));
-    }
+    for (int step = 0; step < ROWS / 8; step++)
+        load_matrix4(f.a + 4 * step, weights + (row_at ^ other ^ step * 32) + far);
 #pragma unroll
     for (int t = 0; t < TOKENS; t++)
-        load_matrix4(f.b[t],
-                     tokens + chunk_at(min(t * 8 + (lane & 7), m - 1), 4 * pair + lane / 8));
+        load_matrix4(f.b[t], tokens + (token_at[t] ^ other) + far);
 }
 
 template <int ROWS, int TOKENS>
@@ -166,15 +157,15 @@ static __device__ __forceinline__ void multiply(float (&sum)[TOKENS][4],
 /* Element i of a lane's part of an accumulator is weight row lane / 4 (+ 8 from i = 2), token
  * lane % 4 * 2 + i % 2. Its place in y, or -1 where the tile hangs over. */
 template <int ROWS>
-static __device__ __forceinline__ int64_t place(const skinny_product &p, int64_t tile, int t, int i)
+static __device__ __forceinline__ int64_t place(const skinny_product &p, int tile, int t, int i)
 {
     const int lane = (int)(threadIdx.x & 31);
-    const int64_t row = tile * ROWS + lane / 4 + i / 2 * 8;
+    const int row = tile * ROWS + lane / 4 + i / 2 * 8;
     const int token = t * 8 + lane % 4 * 2 + i % 2;
     return row < p.n && token < p.m ? token * p.y_stride + row : -1;
 }
 
-template <int ROWS, int TOKENS, bool STAGED>
+template <int ROWS, int TOKENS, bool STAGED, int DEPTH>
 static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGED>))
     skinny_kernel(const skinny_product p)
 {
@@ -182,15 +173,15 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
     constexpr int SLOT = ROWS * ROW_BYTES;
     constexpr int USED = ROWS / 4; /* elements of a lane's part: rows 8 .. of a tile of 8 repeat */
     constexpr bool EARLY = TOKENS <= 2; /* y is read at a tile's start; else registers are short */
-    const int warp = (int)(threadIdx.x / 32);
-    const int token_bytes = p.m * ROW_BYTES;
-    unsigned char *const tokens = shared + (size_t)p.warps * p.depth * SLOT;
-    unsigned char *const ring = shared + (size_t)warp * p.depth * SLOT;
-    const int64_t first = (int64_t)blockIdx.x * p.warps + warp;
-    const int64_t stride = (int64_t)gridDim.x * p.warps;
-
     constexpr int HELPERS = helpers<TOKENS, STAGED>;
     constexpr bool ALONE = !STAGED && HELPERS == 0;
+    const int lane = (int)(threadIdx.x & 31), warp = (int)(threadIdx.x / 32);
+    const int token_bytes = p.m * ROW_BYTES;
+    unsigned char *const tokens = shared + p.warps * (DEPTH * SLOT);
+    unsigned char *const ring = shared + warp * (DEPTH * SLOT);
+    const int first = (int)blockIdx.x * p.warps + warp;
+    const int stride = (int)gridDim.x * p.warps;
+
     start_dependents();
     const bool helper = HELPERS > 0 && warp >= p.warps;
     if (ALONE || helper) {
@@ -201,47 +192,52 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
     }
 
     /* Warps that go in step go equally often; those without a tile left do not store. */
-    const int64_t tiles = STAGED ? (p.n_tiles + stride - 1) / stride
-                                 : (first < p.n_tiles ? (p.n_tiles - 1 - first) / stride + 1 : 0);
-    const int64_t total = helper ? 0 : tiles * p.n_stages;
+    const int tiles = STAGED ? (p.n_tiles + stride - 1) / stride
+                             : (first < p.n_tiles ? (p.n_tiles - 1 - first) / stride + 1 : 0);
+    const int total = helper ? 0 : tiles * p.n_stages;
     const uint64_t policy = policy_read_once();
-    skinny_cursor ahead = {first, 0, 0};
+    int to[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        to[i] = chunk_at(2 * i + lane / CHUNKS, lane % CHUNKS);
+    skinny_source<ROWS> source;
+    begin_tile(p, source, first);
     if (STAGED)
         wait_for_ahead();
-    for (int i = 0; i < p.depth; i++) {
+#pragma unroll 1
+    for (int i = 0; i < DEPTH; i++) {
         if (i < total) {
-            copy_weights<ROWS>(p, ring + i * SLOT, ahead, policy);
             if (STAGED)
-                copy_stage(p, tokens + i * token_bytes, ahead.stage, (int)threadIdx.x,
+                copy_stage(p, tokens + i * token_bytes, source.stage, (int)threadIdx.x,
                            (int)blockDim.x);
-            if (++ahead.stage == p.n_stages)
-                ahead.stage = 0, ahead.tile += stride;
+            copy_weights<ROWS>(p, ring + i * SLOT, to, source, stride, policy);
         }
         copy_async_commit();
     }
     wait_for_ahead();
     if (helper)
         copy_async_wait<0>();
-    if (ALONE)
-        wait_pending(p.depth - 1); /* the thread's part of x, and its first stage */
-    if (!STAGED)
+    else
+        copy_async_wait<DEPTH - 1>(); /* its first stage, and its part of x */
+    if (HELPERS > 0 || ALONE || STAGED)
         __syncthreads(); /* x is there */
     if (total == 0)
         return;
 
+    const int row_at = ROWS == 8 ? chunk_at(lane & 7, lane / 8) : chunk_at(lane & 15, lane / 16);
+    int token_at[TOKENS]; /* tokens beyond m are token m - 1: not stored */
+#pragma unroll
+    for (int t = 0; t < TOKENS; t++)
+        token_at[t] = chunk_at(min(t * 8 + (lane & 7), p.m - 1), lane / 8);
     skinny_fragments<ROWS, TOKENS> fragments[2];
     float sum[TOKENS][4] = {}, before[EARLY ? TOKENS : 1][USED] = {};
-    int64_t tile = first;
+    int tile = first;
     int stage = 0, slot = 0;
-    wait_pending(p.depth - 1);
-    if (STAGED)
-        __syncthreads();
-    else
-        __syncwarp();
-    load_fragments<ROWS, TOKENS>(fragments[0], ring, tokens, p.m, 0);
-    for (int64_t done = 0; done < total; done++) {
-        const unsigned char *const weights = ring + slot * SLOT;
-        const unsigned char *const x = tokens + (STAGED ? slot : stage) * token_bytes;
+    load_fragments<ROWS, TOKENS>(fragments[0], ring, row_at, tokens, token_at, 0);
+#pragma unroll 1
+    for (int done = 0; done < total; done++) {
+        unsigned char *const weights = ring + slot * SLOT;
+        unsigned char *const x = tokens + (STAGED ? slot : stage) * token_bytes;
         if (EARLY && stage == 0 && p.accumulate) {
 #pragma unroll
             for (int t = 0; t < TOKENS; t++)
@@ -253,31 +249,29 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
         }
 #pragma unroll
         for (int pair = 0; pair < PAIRS - 1; pair++) {
-            load_fragments<ROWS, TOKENS>(fragments[(pair + 1) & 1], weights, x, p.m, pair + 1);
+            load_fragments<ROWS, TOKENS>(fragments[(pair + 1) & 1], weights, row_at, x, token_at,
+                                         pair + 1);
             multiply<ROWS, TOKENS>(sum, fragments[pair & 1], 0);
             multiply<ROWS, TOKENS>(sum, fragments[pair & 1], 1);
         }
         /* The last pair: the stage is read, so its place is given to a later one, and the next
          * stage must have come. */
-        const int next_slot = slot + 1 == p.depth ? 0 : slot + 1;
+        const int next_slot = (slot + 1) % DEPTH;
         const int next_stage = stage + 1 == p.n_stages ? 0 : stage + 1;
-        wait_pending(p.depth - 2);
+        copy_async_wait<DEPTH - 2>();
         if (STAGED)
             __syncthreads();
         else
             __syncwarp();
         if (done + 1 < total)
-            load_fragments<ROWS, TOKENS>(fragments[PAIRS & 1], ring + next_slot * SLOT,
+            load_fragments<ROWS, TOKENS>(fragments[PAIRS & 1], ring + next_slot * SLOT, row_at,
                                          tokens + (STAGED ? next_slot : next_stage) * token_bytes,
-                                         p.m, 0);
+                                         token_at, 0);
         multiply<ROWS, TOKENS>(sum, fragments[(PAIRS - 1) & 1], 0);
-        if (done + p.depth < total) {
-            copy_weights<ROWS>(p, ring + slot * SLOT, ahead, policy);
+        if (done + DEPTH < total) {
             if (STAGED)
-                copy_stage(p, tokens + slot * token_bytes, ahead.stage, (int)threadIdx.x,
-                           (int)blockDim.x);
-            if (++ahead.stage == p.n_stages)
-                ahead.stage = 0, ahead.tile += stride;
+                copy_stage(p, x, source.stage, (int)threadIdx.x, (int)blockDim.x);
+            copy_weights<ROWS>(p, weights, to, source, stride, policy);
         }
         copy_async_commit();
         multiply<ROWS, TOKENS>(sum, fragments[(PAIRS - 1) & 1], 1);
@@ -293,14 +287,14 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
                         ((uint16_t *)p.y)[at] = float_to_bf16(sum[t][i]);
                     } else {
                         float *const y = (float *)p.y + at;
-                        const float old = EARLY          ? before[EARLY ? t : 0][i]
-                                          : p.accumulate ? *y
-                                                         : 0.0f;
+                        const float old =
+                            EARLY ? before[EARLY ? t : 0][i] : (p.accumulate ? *y : 0.0f);
                         *y = p.accumulate ? old + sum[t][i] : sum[t][i];
                     }
                 }
 #pragma unroll
             for (int t = 0; t < TOKENS; t++)
+#pragma unroll
                 for (int i = 0; i < 4; i++)
                     sum[t][i] = 0.0f;
             tile += stride;
@@ -317,23 +311,23 @@ static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 bool cuda_skinny_finish(const struct cuda_state *s, int64_t m, int64_t n, int64_t k,
                         struct cuda_skinny_plan *plan)
 {
-    static const int depths[] = {32, 24, 16, 12, 8, 6, 4, 3, 2};
     const int64_t tiles = up(n, plan->tile_rows), stages = up(k, STAGE_K);
-    const int64_t blocks = up(tiles, plan->warps);
-    plan->blocks = (int)(blocks < s->multiprocessors ? blocks : s->multiprocessors);
-    /* Stages of one warp in all: a deeper ring would stay empty. */
-    const int64_t total = up(tiles, (int64_t)plan->blocks * plan->warps) * stages;
-    for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++) {
-        const int depth = depths[i];
-        if (depth > plan->depth ||
-            (i + 1 < sizeof depths / sizeof depths[0] && depths[i + 1] >= total))
-            continue;
-        const int64_t ring = (int64_t)plan->warps * depth * plan->tile_rows * ROW_BYTES;
-        const int64_t x = m * ROW_BYTES * (plan->staged ? depth : stages);
-        if (ring + x <= (int64_t)s->shared_per_block) {
-            plan->depth = depth;
-            plan->shared = (size_t)(ring + x);
-            return true;
+    const int most = plan->depth;
+    for (; plan->warps > 0; plan->warps /= 2) {
+        const int64_t blocks = up(tiles, plan->warps);
+        plan->blocks = (int)(blocks < s->multiprocessors ? blocks : s->multiprocessors);
+        /* Stages of one warp in all: a ring twice as deep would stay empty. */
+        const int64_t total = up(tiles, (int64_t)plan->blocks * plan->warps) * stages;
+        for (int depth = 16; depth >= 4; depth /= 2) {
+            const int64_t ring = (int64_t)plan->warps * depth * plan->tile_rows * ROW_BYTES;
+            const int64_t x = m * ROW_BYTES * (plan->staged ? depth : stages);
+            if (depth > 4 && (depth > most || depth / 2 >= total))
+                continue;
+            if (ring + x <= (int64_t)s->shared_per_block) {
+                plan->depth = depth;
+                plan->shared = (size_t)(ring + x);
+                return true;
+            }
         }
     }
     return false;
@@ -344,14 +338,15 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
 {
     /* Enough on their way for a multiprocessor's share of the bandwidth (latency of about a
      * microsecond times 33 GB/s), twice; little enough that the next kernel's can be there too. */
-    enum { RING_BYTES = 96 << 10, RESIDENT_BYTES = 64 << 10 };
+    enum { RING_BYTES = 128 << 10, RESIDENT_BYTES = 64 << 10 };
     *plan = (struct cuda_skinny_plan){};
     plan->tile_rows = m <= 16 ? 8 : 16;
     const int64_t each = up(up(n, plan->tile_rows), s->multiprocessors);
     plan->warps = (int)up(each, up(each, MAX_WARPS));
     const int64_t x = m * ROW_BYTES * up(k, STAGE_K);
     /* Many tiles are worth the wait for all of x. */
-    plan->staged = x > (each > 2 * MAX_WARPS ? 2 * RESIDENT_BYTES : RESIDENT_BYTES);
+    const bool many = each > 2 * MAX_WARPS && x + RING_BYTES <= (int64_t)s->shared_per_block;
+    plan->staged = x > RESIDENT_BYTES && !many;
     plan->depth = RING_BYTES / (plan->warps * plan->tile_rows * ROW_BYTES);
     plan->overlap = s->capturing; /* a recorded step writes no weights */
     return cuda_skinny_finish(s, m, n, k, plan);
@@ -362,7 +357,7 @@ bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t
 {
     struct cuda_skinny_plan plan;
     (void)y_type;
-    if (m < 1 || m > MAX_TOKENS || n < 1 || k < 8 || k % 8 != 0)
+    if (m < 1 || m > MAX_TOKENS || n < 1 || n > MAX_SIZE || k < 8 || k > MAX_SIZE || k % 8 != 0)
         return false;
     /* With many tokens and few weight rows cuBLASLt's tiles read less. */
     if (m > 16 && n < (int64_t)s->multiprocessors * 32)
@@ -370,12 +365,12 @@ bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t
     return cuda_skinny_choose(s, m, n, k, &plan);
 }
 
-template <int ROWS, int TOKENS, bool STAGED>
+template <int ROWS, int TOKENS, bool STAGED, int DEPTH>
 static void launch(struct backend *backend, const skinny_product &p,
                    const struct cuda_skinny_plan *plan)
 {
     struct cuda_state *s = cuda_state_of(backend);
-    void (*const kernel)(const skinny_product) = skinny_kernel<ROWS, TOKENS, STAGED>;
+    void (*const kernel)(const skinny_product) = skinny_kernel<ROWS, TOKENS, STAGED, DEPTH>;
     if (plan->shared > 48 << 10)
         cuda_note(backend, "products of few rows", ALLOW_SHARED(kernel, plan->shared));
     const unsigned threads = 32u * (unsigned)(plan->warps + helpers<TOKENS, STAGED>);
@@ -384,14 +379,26 @@ static void launch(struct backend *backend, const skinny_product &p,
     cuda_note(backend, "products of few rows", cudaSuccess);
 }
 
+template <int ROWS, int TOKENS, bool STAGED>
+static void launch_depth(struct backend *backend, const skinny_product &p,
+                         const struct cuda_skinny_plan *plan)
+{
+    if (plan->depth == 16)
+        launch<ROWS, TOKENS, STAGED, 16>(backend, p, plan);
+    else if (plan->depth == 8)
+        launch<ROWS, TOKENS, STAGED, 8>(backend, p, plan);
+    else
+        launch<ROWS, TOKENS, STAGED, 4>(backend, p, plan);
+}
+
 template <int ROWS, int TOKENS>
 static void launch_mode(struct backend *backend, const skinny_product &p,
                         const struct cuda_skinny_plan *plan)
 {
     if (plan->staged)
-        launch<ROWS, TOKENS, true>(backend, p, plan);
+        launch_depth<ROWS, TOKENS, true>(backend, p, plan);
     else
-        launch<ROWS, TOKENS, false>(backend, p, plan);
+        launch_depth<ROWS, TOKENS, false>(backend, p, plan);
 }
 
 void cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64_t k,
@@ -399,19 +406,19 @@ void cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64
 {
     if (f->m <= 0 || n <= 0)
         return;
-    const skinny_product p = {(const uint16_t *)w,
-                              (const uint16_t *)f->x,
-                              f->y,
-                              n,
-                              k,
-                              f->y_stride,
-                              (int)f->m,
-                              (int)up(k, STAGE_K),
-                              plan->depth,
-                              plan->warps,
-                              up(n, plan->tile_rows),
-                              f->y_type == DTYPE_F32,
-                              f->accumulate};
+    skinny_product p = {};
+    p.w = (const uint16_t *)w;
+    p.x = (const uint16_t *)f->x;
+    p.y = f->y;
+    p.y_stride = f->y_stride;
+    p.m = (int)f->m;
+    p.n = (int)n;
+    p.k = (int)k;
+    p.n_stages = (int)up(k, STAGE_K);
+    p.n_tiles = (int)up(n, plan->tile_rows);
+    p.warps = plan->warps;
+    p.y_f32 = f->y_type == DTYPE_F32;
+    p.accumulate = f->accumulate;
     if (plan->tile_rows == 8 && f->m <= 8)
         launch_mode<8, 1>(backend, p, plan);
     else if (plan->tile_rows == 8 && f->m <= 16)

@@ -13,7 +13,7 @@ struct cuda_skinny_plan {
     int tile_rows; /* weight rows a warp works on at once: 8 or 16 */
     int warps;     /* that multiply, in a block: 1 .. 8 */
     int blocks;
-    int depth;     /* stages of weights a warp keeps on their way: 2, 3, 4, 6, 8, 12, 16, 24, 32 */
+    int depth;     /* stages of weights a warp keeps on their way: 4, 8 or 16 */
     bool staged;   /* x comes in stages with the weights; else all of it is in shared memory */
     bool overlap;  /* weights may be fetched before the kernel ahead in the stream has finished */
     size_t shared; /* bytes a block needs: cuda_skinny_finish computes it */
@@ -22,8 +22,8 @@ struct cuda_skinny_plan {
 /* The plan of choice; false if no plan fits the device. */
 bool cuda_skinny_choose(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
                         struct cuda_skinny_plan *plan);
-/* Fills in blocks and shared from the rest, lowering depth until it fits; false if it never does.
- */
+/* Fills in blocks and shared from the rest, lowering depth and then warps until it fits; false if
+ * it never does. */
 bool cuda_skinny_finish(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
                         struct cuda_skinny_plan *plan);
 void cuda_skinny_launch(struct backend *, const void *w, int64_t n, int64_t k,

@@ -58,8 +58,8 @@ static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64
                                                  const float v[RUN])
 {
     if constexpr (WHOLE) {
-        *(uint4 *)(row + i) = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]),
-                                         pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+        __stcg((uint4 *)(row + i), make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]),
+                                              pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7])));
     } else {
 #pragma unroll
         for (int e = 0; e < RUN; e++)
@@ -68,11 +68,11 @@ static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64
     }
 }
 
-/* e^-g, bounded so that 1 + e^-g is finite and has a reciprocal, and a / b. Fast ones where the
- * result is rounded to bf16: their error is below 2^-15, that of the rounding 2^-9. */
+/* e^-g, and a / b. Fast ones where the result is rounded to bf16: their error is below 2^-15, that
+ * of the rounding 2^-9. The fast division gives 0 for finite a and b above 2^126. */
 template <typename T> static __device__ __forceinline__ float exp_minus(float g)
 {
-    return sizeof(T) == 2 ? __expf(fminf(-g, 87.0f)) : expf(fminf(-g, 87.0f));
+    return sizeof(T) == 2 ? __expf(-g) : expf(-g);
 }
 template <typename T> static __device__ __forceinline__ float divide(float a, float b)
 {
@@ -132,7 +132,8 @@ static __global__ void __launch_bounds__(THREADS)
                 const float exponential = exp_minus<T>(g[e]);
                 const float s = divide<T>(1.0f, 1.0f + exponential);
                 const float ds = d[e] * s;
-                const float slope = fmaf(g[e], exponential * s, 1.0f);
+                /* Bounded: where e^-g overflows, s is 0, and so is all of it. */
+                const float slope = fmaf(g[e], fminf(exponential, 0x1p126f) * s, 1.0f);
                 d[e] = ds * g[e];
                 g[e] = ds * u[e] * slope;
             }

@@ -16,25 +16,45 @@ static inline bool rows_in_fours(const void *p, enum dtype type, int64_t width)
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Four elements in one access: 16 bytes of floats, 8 of bf16. */
-static __device__ __forceinline__ void load_vector4(const float *p, float v[4])
+/* Four elements in one access: 16 bytes of floats, 8 of bf16. Stores name their cache (the second
+ * level, where they go anyway): nvcc 13 takes plain ones apart into single words in places. */
+template <typename T> struct vector4;
+template <> struct vector4<float> {
+    using type = float4;
+};
+template <> struct vector4<uint16_t> {
+    using type = uint2;
+};
+static __device__ __forceinline__ void unpack4(const float4 &x, float v[4])
 {
-    const float4 x = *(const float4 *)p;
     v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
 }
-static __device__ __forceinline__ void load_vector4(const uint16_t *p, float v[4])
+static __device__ __forceinline__ void unpack4(const uint2 &x, float v[4])
 {
-    const uint2 x = *(const uint2 *)p;
     v[0] = __uint_as_float(x.x << 16), v[1] = __uint_as_float(x.x & 0xffff0000u);
     v[2] = __uint_as_float(x.y << 16), v[3] = __uint_as_float(x.y & 0xffff0000u);
 }
+/* Zeros unless valid. Only the access depends on that, so that no branch makes loads wait for each
+ * other. */
+template <typename T>
+static __device__ __forceinline__ void load_vector4(const T *p, bool valid, float v[4])
+{
+    typename vector4<T>::type x = {};
+    if (valid)
+        x = *(const typename vector4<T>::type *)p;
+    unpack4(x, v);
+}
+template <typename T> static __device__ __forceinline__ void load_vector4(const T *p, float v[4])
+{
+    load_vector4(p, true, v);
+}
 static __device__ __forceinline__ void store_vector4(float *p, const float v[4])
 {
-    *(float4 *)p = make_float4(v[0], v[1], v[2], v[3]);
+    __stcg((float4 *)p, make_float4(v[0], v[1], v[2], v[3]));
 }
 static __device__ __forceinline__ void store_vector4(uint16_t *p, const float v[4])
 {
-    *(uint2 *)p = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+    __stcg((uint2 *)p, make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])));
 }
 
 /* Elements i .. i + 4 of a row of n, zeros behind its end. WHOLE: n is a multiple of 4 and the row
@@ -42,11 +62,10 @@ static __device__ __forceinline__ void store_vector4(uint16_t *p, const float v[
 template <bool WHOLE, typename T>
 static __device__ __forceinline__ void load_part4(const T *row, int i, int n, float v[4])
 {
-    v[0] = v[1] = v[2] = v[3] = 0.0f;
     if constexpr (WHOLE) {
-        if (i < n)
-            load_vector4(row + i, v);
+        load_vector4(row + i, i < n, v);
     } else {
+        v[0] = v[1] = v[2] = v[3] = 0.0f;
 #pragma unroll
         for (int e = 0; e < 4; e++)
             if (i + e < n)
@@ -66,17 +85,6 @@ static __device__ __forceinline__ void store_part4(T *row, int i, int n, const f
                 store_element(row + i + e, v[e]);
     }
 }
-/* The same where the type is known at run time only. */
-template <bool WHOLE>
-static __device__ __forceinline__ void load_part4(const void *row, enum dtype type, int i, int n,
-                                                  float v[4])
-{
-    if (type == DTYPE_F32)
-        load_part4<WHOLE>((const float *)row, i, n, v);
-    else
-        load_part4<WHOLE>((const uint16_t *)row, i, n, v);
-}
-
 /* ---- Gradients of gains: sums over rows in two stages ---- */
 
 /* Consecutive rows that are summed as one block, a function of the number of rows alone: blocks
@@ -85,7 +93,7 @@ enum { MAX_ROW_BLOCKS = 1024, MIN_BLOCK_ROWS = 8 };
 static inline int rows_per_block(int64_t rows)
 {
     const int64_t n = ceil_div(rows, MAX_ROW_BLOCKS);
-    return (int)(n > MIN_BLOCK_ROWS ? n : MIN_BLOCK_ROWS);
+    return n > MIN_BLOCK_ROWS ? (int)n : (int)MIN_BLOCK_ROWS;
 }
 
 enum { COLUMN_WARPS = 16 };

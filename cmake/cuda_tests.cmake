@@ -1,0 +1,69 @@
+# Tests of the decoder, of training and of exactness on the GPU, labelled cuda (the demo: cuda-demo): the sources are those of the CPU's
+# tests, called with --device cuda, or with DEVICE=cuda where they go through the program. The small ones run on the emulation too, labelled
+# cuda-emulated. What only a GPU has is in tests/cuda (cuda_emulation.cmake).
+if(NOT COHORT_TESTS)
+  return()
+endif()
+set(COHORT_DEVICE_TESTS test_model test_grpo_steps test_split test_invariance test_engine_pool)
+
+if(COHORT_EMULATED)
+  foreach(source parity/test_model parity/test_grpo_steps grad/test_split invariance/test_invariance)
+    get_filename_component(name ${source} NAME)
+    set(name ${name}_emulated)
+    add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${source}.c ${PROJECT_SOURCE_DIR}/tests/support/tiny_model.c)
+    cohort_link_emulated(${name})
+    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
+    target_compile_definitions(${name} PRIVATE COHORT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" COHORT_BINARY_DIR="${CMAKE_BINARY_DIR}")
+    target_link_libraries(${name} PRIVATE PkgConfig::CMOCKA PkgConfig::DEPS OpenMP::OpenMP_C m)
+    add_test(NAME ${name} COMMAND ${name} --device cuda --small)
+    set_tests_properties(${name} PROPERTIES LABELS cuda-emulated TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
+  endforeach()
+endif()
+
+if(NOT COHORT_CUDA)
+  return()
+endif()
+foreach(test ${COHORT_DEVICE_TESTS})
+  add_test(NAME ${test}_cuda COMMAND ${test} --device cuda)
+  set_tests_properties(${test}_cuda PROPERTIES LABELS cuda TIMEOUT 200)
+endforeach()
+
+foreach(test grpo_exact resume)
+  add_test(NAME test_${test}_cuda COMMAND bash ${PROJECT_SOURCE_DIR}/tests/invariance/test_${test}.sh)
+  set_tests_properties(test_${test}_cuda PROPERTIES LABELS cuda TIMEOUT 200
+    ENVIRONMENT "COHORT=${CMAKE_BINARY_DIR}/cohort;SOURCE=${PROJECT_SOURCE_DIR};BUILD=${CMAKE_BINARY_DIR};DEVICE=cuda")
+endforeach()
+
+foreach(seed 1 2 3)
+  add_test(NAME test_demo_seed_${seed}_cuda COMMAND bash ${PROJECT_SOURCE_DIR}/tests/slow/test_demo_seed_${seed}.sh)
+  set_tests_properties(test_demo_seed_${seed}_cuda PROPERTIES LABELS cuda-demo TIMEOUT 400
+    ENVIRONMENT "COHORT=${CMAKE_BINARY_DIR}/cohort;SOURCE=${PROJECT_SOURCE_DIR};BUILD=${CMAKE_BINARY_DIR};DEVICE=cuda")
+endforeach()
+
+# Negative controls: test_invariance linked with one file of the backend built so that sums depend on the batch. It must see differences.
+function(cohort_cuda_negative name define)
+  list(TRANSFORM ARGN PREPEND ${PROJECT_SOURCE_DIR}/src/backend/cuda/ OUTPUT_VARIABLE sources)
+  add_library(broken_cuda_${name} OBJECT ${sources})
+  target_include_directories(broken_cuda_${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+  target_include_directories(broken_cuda_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(broken_cuda_${name} PRIVATE ${define}=1)
+  target_compile_options(broken_cuda_${name} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${COHORT_CUDA_FLAGS}>")
+  cohort_negative_program(test_negative_${name}_cuda $<TARGET_OBJECTS:broken_cuda_${name}>)
+  add_test(NAME test_negative_${name}_cuda COMMAND test_negative_${name}_cuda --device cuda --expect-difference)
+  set_tests_properties(test_negative_${name}_cuda PROPERTIES LABELS cuda TIMEOUT 200)
+endfunction()
+cohort_cuda_negative(reduction COHORT_BREAK_REDUCTION cuda_matmul.c)
+cohort_cuda_negative(attention COHORT_BREAK_ATTENTION kernel_attention_forward.cu kernel_attention_plain.cu)
+
+# Matrix products alone: few rows against cuBLASLt, bits and times.
+add_executable(bench_products ${PROJECT_SOURCE_DIR}/bench/cuda/bench_products.c ${PROJECT_SOURCE_DIR}/bench/cuda/bench_device.cu)
+set_target_properties(bench_products PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench LINKER_LANGUAGE C)
+target_include_directories(bench_products PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/bench)
+target_compile_options(bench_products PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${COHORT_CUDA_FLAGS}>")
+target_link_libraries(bench_products PRIVATE cohort_static ${COHORT_CUDA_LIBRARIES} PkgConfig::DEPS OpenMP::OpenMP_C m)
+
+# What scripts/gpu-check builds: not the CPU's other tests, and not the emulation.
+file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c)
+list(TRANSFORM COHORT_CUDA_TESTS REPLACE "^.*/([a-z0-9_]*)[.]c$" "\\1")
+add_custom_target(gpu_check DEPENDS cohort_cli bench_products ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} test_negative_reduction_cuda
+                                    test_negative_attention_cuda)
