@@ -5,10 +5,10 @@
  * In fp32 both must say the same. In bf16 both round the same quantities to 8 bits, at other
  * moments of a sum, so neither is right: what is compared is how far each is from the fp32 result
  * on the same (bf16) weights, tensor by tensor. The errors are many roundings of equal size, so the
- * norms of the two differences should be nearly equal; the GPU rounds two quantities more
- * (probabilities and their gradients, before their products), hence the factor of 2 that is
- * allowed. A key left out, a row taken twice or a missing factor is far beyond it: the errors are
- * about 1 %. */
+ * norms of the two differences are nearly equal (two instruction sets of the CPU: a factor of 0.9
+ * to 1.15); the GPU rounds two quantities more (probabilities and the gradients of scores, before
+ * their products), so 1.5 is allowed. A key left out, a row taken twice or a missing factor is far
+ * beyond it: the errors are about 1 %. */
 #include "support/model_test.h"
 #include "support/tiny_model.h"
 
@@ -206,11 +206,12 @@ static void check(struct tallies *t, const struct tiny_shape *base)
 static void test_beside_cpu(void **state)
 {
     (void)state;
-    struct tallies t = {.f32_logp = {.what = "fp32 log-probs and entropies", .tolerance = 1e-5},
-                        .f32_grad = {.what = "fp32 gradients (norm)", .tolerance = 2e-5},
-                        .logp = {.what = "bf16 log-probs, error over the CPU's", .tolerance = 2},
-                        .entropy = {.what = "bf16 entropies, error over the CPU's", .tolerance = 2},
-                        .grad = {.what = "bf16 gradients, error over the CPU's", .tolerance = 2}};
+    struct tallies t = {
+        .f32_logp = {.what = "fp32 log-probs and entropies", .tolerance = 1e-5},
+        .f32_grad = {.what = "fp32 gradients (norm)", .tolerance = 2e-5},
+        .logp = {.what = "bf16 log-probs, error over the CPU's", .tolerance = 1.5},
+        .entropy = {.what = "bf16 entropies, error over the CPU's", .tolerance = 1.5},
+        .grad = {.what = "bf16 gradients, error over the CPU's", .tolerance = 1.5}};
     check(&t, &tiny_wide);
     check(&t, &tiny_half);
     tally_report(&t.f32_logp);

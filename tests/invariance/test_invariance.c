@@ -51,8 +51,9 @@ static const struct scale scale_gpu = {64,
                                        40,
                                        {1, 600, 64, 255, 257, 127, 512, 129, 2, 256, 320, 700},
                                        {1, 8, 5, 8, 2, 8}};
+/* For an emulated GPU, which needs a second for what a GPU does in a millisecond. */
 static const struct scale scale_small = {
-    8, 8, 3, 300, 12, {1, 300, 64, 257, 129, 2, 60, 7, 33, 1, 2, 3}, {1, 4, 3, 1, 2, 1}};
+    5, 5, 2, 270, 7, {65, 270, 3, 64, 20, 1, 1, 1, 1, 1, 1, 1}, {1, 3, 2, 1, 2, 1}};
 
 #define OK(call)                                                                                   \
     do {                                                                                           \
@@ -61,9 +62,9 @@ static const struct scale scale_small = {
             fail_msg("%s: %s", #call, err_.message);                                               \
     } while (0)
 
-/* Ids that a vocabulary lacks are harmless. */
-static const int32_t eos_ids[] = {5, 17, 400, 700, 1000, 1300, 1900, 2300};
-enum { N_EOS = sizeof eos_ids / sizeof eos_ids[0] };
+/* Of a large vocabulary one in 60; ids that a vocabulary lacks are harmless. */
+enum { N_EOS = 37 };
+static int32_t eos_ids[N_EOS] = {5, 17};
 
 /* One request of the test, and where its completions stand in a result. */
 struct wanted {
@@ -96,23 +97,31 @@ struct way {
     bool reversed; /* submitted in the other order */
     bool noise;    /* between others, which are cancelled midway */
     bool alone;    /* each request in an engine of its own (the first n_alone requests only) */
+    bool small;    /* also with --small */
 };
 
 static const struct way baseline = {
     .name = "baseline", .threads = 1, .max_sequences = 512, .prefill_tokens = 16384};
 
 static const struct way ways[] = {
-    {.name = "alone", .threads = 1, .max_sequences = 8, .prefill_tokens = 512, .alone = true},
+    {.name = "alone",
+     .threads = 1,
+     .max_sequences = 8,
+     .prefill_tokens = 512,
+     .alone = true,
+     .small = true},
     {.name = "few slots, scarce pages",
      .threads = 1,
      .max_sequences = 3,
      .prefill_tokens = 100,
-     .scarce = true},
+     .scarce = true,
+     .small = true},
     {.name = "prompt not shared",
      .threads = 2,
      .max_sequences = 64,
      .prefill_tokens = 512,
-     .unshared = true},
+     .unshared = true,
+     .small = true},
     {.name = "two threads", .threads = 2, .max_sequences = 512, .prefill_tokens = 16384},
     {.name = "chunks of 1",
      .threads = 1,
@@ -401,7 +410,7 @@ static void check_baseline(const struct world *w, const struct completion *resul
             }
             tokens += c->n_tokens;
         }
-    assert_true(eos > 0);
+    assert_true(eos > 0 || test_options.small);
     assert_true(sum / (double)tokens > 0.75 * flat);
 }
 
@@ -494,6 +503,10 @@ static void score(struct world *w, const struct completion *result, enum decoder
 
 static void score_all(struct world *w, const struct completion *result, bool thorough)
 {
+    if (test_options.small) {
+        score(w, result, DECODER_TRAIN, 0, true, 1);
+        return;
+    }
     if (!thorough) {
         score(w, result, DECODER_INFER, 700, true, 2);
         score(w, result, DECODER_TRAIN, 0, false, 1);
@@ -562,6 +575,8 @@ static int64_t check(const char *provider, enum dtype type, int shape, bool thor
     run_way(w, &baseline, expected);
     check_baseline(w, expected);
     for (int32_t i = 0; i < N_WAYS; i++) {
+        if (test_options.small && !ways[i].small)
+            continue;
         struct completion *got = new_result();
         run_way(w, &ways[i], got);
         compare(w, &ways[i], expected, got);
@@ -619,9 +634,10 @@ static void test_amx_bf16(void **state)
 static void test_gpu(void **state)
 {
     (void)state;
-    const int first = test_options.small ? 2 : 0, last = test_options.small ? 2 : MAX_SHAPES - 1;
-    for (int shape = first; shape <= last; shape++) {
+    for (int shape = test_options.small ? 2 : 0; shape < MAX_SHAPES; shape++) {
         assert_int_equal(check("cuda", DTYPE_BF16, shape, shape == 2), 0);
+        if (test_options.small)
+            break;
         assert_int_equal(check("cuda", DTYPE_F32, shape, false), 0);
     }
     test_figure("%lld log-probs compared, %lld differ (0)", (long long)all_compared,
@@ -646,6 +662,8 @@ static void test_break_is_seen(void **state)
 static int write_models(void **state)
 {
     (void)state;
+    for (int32_t i = 2; i < N_EOS; i++)
+        eos_ids[i] = 400 + 60 * (i - 2);
     for (int i = 0; i < MAX_SHAPES; i++) {
         cohort_error err = {0};
         snprintf(folders[i], sizeof folders[i], "/tmp/cohort-invariance-XXXXXX");

@@ -29,6 +29,12 @@ static const struct variant variants[] = {
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
+/* With --small: tied weights, and the head size that a GPU has kernels for; the first variants. */
+static bool left_out(int fixture, int variant)
+{
+    return test_options.small && (!(fixture == 0 || fixture == 3) || variant > 1);
+}
+
 /* Logits at positions logits_from and on of one sequence run alone. */
 static void check_logits(struct model_test *test, const struct fixture *fixture,
                          const struct model_case *c, const char *setting, struct tally *tally)
@@ -141,6 +147,8 @@ static void test_fp32(void **state)
             continue;
         isas++;
         for (int f = 0; f < N_FIXTURES; f++) {
+            if (left_out(f, 0))
+                continue;
             struct fixture fixture;
             struct model_test test;
             struct model_case c;
@@ -151,7 +159,7 @@ static void test_fp32(void **state)
                 snprintf(setting, sizeof setting, "%s %s", fixtures[f], isa);
                 model_test_plan(&test, CASE_TOKENS, 1, DECODER_INFER, 0);
                 check_logits(&test, &fixture, &c, setting, &logits);
-                for (int v = 0; c.gradients && v < N_VARIANTS; v++) {
+                for (int v = 0; c.gradients && v < N_VARIANTS && !left_out(f, v); v++) {
                     const struct variant *variant = &variants[v];
                     struct case_trees trees;
                     case_trees_build(&trees, &c, variant->shared);

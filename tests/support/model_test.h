@@ -155,7 +155,7 @@ static inline void tally_add(struct tally *tally, double value, const char *sett
 
 static inline void tally_report(const struct tally *tally)
 {
-    print_message("%s: %d compared, worst %.2e (allowed %.0e) at %s\n", tally->what,
+    print_message("%s: %d compared, worst %.2e (allowed %.2g) at %s\n", tally->what,
                   tally->compared, tally->worst, tally->tolerance,
                   tally->compared > 0 && tally->worst == 0 ? "none" : tally->worst_name);
     if (tally->failed > 0)
@@ -167,7 +167,7 @@ static inline void tally_report(const struct tally *tally)
     const double share = tally->tolerance > 0 ? tally->worst / tally->tolerance : 0;
     if (share > nearest) {
         nearest = share;
-        test_figure("%s %.1e (%.0e)", tally->what, tally->worst, tally->tolerance);
+        test_figure("%s %.1e (%.2g)", tally->what, tally->worst, tally->tolerance);
     }
 }
 
