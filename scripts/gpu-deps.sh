@@ -46,7 +46,7 @@ use_deps() {
     rm -rf "$2" && mkdir -p "$2" || return 1
     for deb in "$1"/*.deb; do unpack_deb "$deb" "$2" || { echo "gpu-check: $deb: cannot be unpacked" >&2; return 1; }; done
     # The files say where their packages would be installed.
-    find "$2" -name '*.pc' -exec sed -i -E "s#=/usr#=$2/usr#" {} +
+    find "$2" -name "*.pc" -exec sed -i -E "s#(=|-L|-I)/usr#\1$2/usr#g" {} +
     arch=$(dirname "$(find "$2/usr/lib" -name 'libjansson.so*' | head -1)")
     export LD_LIBRARY_PATH="$arch${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     export PKG_CONFIG_LIBDIR="$arch/pkgconfig:$2/usr/share/pkgconfig" PKG_CONFIG_PATH=

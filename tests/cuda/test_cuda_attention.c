@@ -423,7 +423,7 @@ static const int32_t completion_length[N_COMPLETIONS] = {5, 40, 230};
 /* Pages of a decoding window, taken from the back to the front with a page of nobody between them.
  * The prompt's last partial page goes on in the first own page. */
 struct pages {
-    int32_t prompt[16], own[N_COMPLETIONS][16], n_own[N_COMPLETIONS];
+    int32_t prompt[32], own[N_COMPLETIONS][16], n_own[N_COMPLETIONS];
 };
 
 static void fill_page(struct batch *b, int32_t page, uint32_t stream, int32_t begin, int32_t end)
@@ -563,10 +563,9 @@ static void layouts_check(const struct shape *shape, int32_t prompt)
 static void test_layouts(void **state)
 {
     (void)state;
-    static const struct shape shapes[] = {{4, 2, 128, DTYPE_BF16},
-                                          {4, 1, 64, DTYPE_BF16},
-                                          {2, 2, 128, DTYPE_BF16},
-                                          {3, 1, 40, DTYPE_BF16},
+    static const struct shape shapes[] = {{4, 2, 128, DTYPE_BF16}, {4, 1, 64, DTYPE_BF16},
+                                          {8, 1, 128, DTYPE_BF16}, /* three slots: 24 rows */
+                                          {2, 2, 128, DTYPE_BF16}, {3, 1, 40, DTYPE_BF16},
                                           {4, 2, 16, DTYPE_F32}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
 #ifdef COHORT_CUDA_EMULATED
@@ -576,10 +575,20 @@ static void test_layouts(void **state)
         if (i == 0) {
             layouts_check(&shapes[i], 512); /* whole splits, whole pages */
             layouts_check(&shapes[i], 100);
+            if (!small)
+                layouts_check(&shapes[i], 1300);
         }
     }
 #ifdef COHORT_CUDA_EMULATED
     cuda_emulation_set_order(CUDA_EMULATION_ASCENDING, 0);
+    /* A device with less shared memory: fewer chunks on the way. */
+    backend_destroy(backend);
+    cuda_emulation_set_device(0, 0, 80);
+    assert_int_equal(setup(NULL), 0);
+    layouts_check(&shapes[0], PROMPT);
+    backend_destroy(backend);
+    cuda_emulation_set_device(0, 0, 90);
+    assert_int_equal(setup(NULL), 0);
 #endif
 }
 
@@ -741,7 +750,11 @@ static int bench(void)
     if (setup(NULL) != 0)
         return 1;
     static const int32_t heads[][2] = {{16, 8}, {32, 8}};
-    for (int i = 0; i < 2; i++) {
+    if (small) {
+        bench_tokens(4, 2, 130, 2);
+        bench_decode(4, 2, 4, 300, 20, 2, true);
+    }
+    for (int i = 0; i < 2 && !small; i++) {
         const int32_t h = heads[i][0], k = heads[i][1];
         bench_tokens(h, k, 640, 32);
         bench_tokens(h, k, 1024, 16);
@@ -762,12 +775,14 @@ static int bench(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0)
-        return bench();
+    bool speed = false;
     for (int i = 1; i < argc; i++) {
+        speed = speed || strcmp(argv[i], "--bench") == 0;
         small = small || strcmp(argv[i], "--small") == 0;
         expect_difference = expect_difference || strcmp(argv[i], "--expect-difference") == 0;
     }
+    if (speed)
+        return bench();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_reference),

@@ -9,6 +9,9 @@
 #include "backend/backend.h"
 #include "base/rng.h"
 #include "support/reference.h"
+#ifdef COHORT_CUDA_EMULATED
+#include "cuda_emulation_control.h"
+#endif
 
 #include <math.h>
 #include <stdio.h>
@@ -329,8 +332,9 @@ static void test_reference(void **state)
         for (int act = 0; act < 2; act++)
             for (int layout = 0; layout < 2; layout++) {
                 /* In fp32 all sizes take the same kernel, as do the odd ones in bf16. */
-                const bool tiled = act && shapes[i].head_dim % 64 == 0 && shapes[i].head_dim < 256;
-                if (!small || (i + act) % 2 == layout || (tiled && i < 3))
+                const bool tiled = shapes[i].head_dim % 64 == 0 && shapes[i].head_dim < 256;
+                const bool again = tiled && !act && i > 0;
+                if (!small || (!again && ((i + act) % 2 == layout || (tiled && act && i < 3))))
                     reference_check(&shapes[i], act ? DTYPE_BF16 : DTYPE_F32, layout);
             }
     if (!small)
@@ -380,7 +384,13 @@ static void test_bits(void **state)
             add_tree(again, 1, 100, completions, 3);
             add_tree(again, 10, 20, completions, 2);
             batch_fill(again);
+#ifdef COHORT_CUDA_EMULATED
+            cuda_emulation_set_order(CUDA_EMULATION_SHUFFLED, 7);
+#endif
             batch_backward(again, 0.5f);
+#ifdef COHORT_CUDA_EMULATED
+            cuda_emulation_set_order(CUDA_EMULATION_ASCENDING, 0);
+#endif
             const size_t kw = (size_t)s->n_kv_heads * (size_t)s->head_dim;
             assert_memory_equal(again->dk, tree->dk, (size_t)tree->tokens * kw * sizeof(float));
             assert_memory_equal(again->dv, tree->dv, (size_t)tree->tokens * kw * sizeof(float));

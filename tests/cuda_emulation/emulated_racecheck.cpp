@@ -210,6 +210,14 @@ void on_fence(bool atomic)
 }
 } // namespace
 
+extern "C" int cuda_emulation_races(void)
+{
+    int found = C.found;
+    C.found = 0;
+    C.told.clear();
+    return found;
+}
+
 /* What the compiler calls. */
 extern "C" {
 void __tsan_init(void)

@@ -530,6 +530,83 @@ static void graphs_repeat(void **)
     cudaFree(x), cudaFree(y);
 }
 
+#ifdef COHORT_RACECHECK
+/* ---- races ---- */
+enum race {
+    NO_RACE,
+    READ_WITHOUT_BARRIER,
+    SHUFFLE_IS_NO_BARRIER,
+    WRITE_AFTER_READ,
+    TWO_WRITERS,
+    COPY_WITHOUT_BARRIER,
+    BETWEEN_BLOCKS,
+    BLOCKS_WITHOUT_FENCE,
+    HOST_MEMORY,
+    N_RACES
+};
+static __global__ void race_kernel(race what, int *memory, unsigned *counter, int *host)
+{
+    __shared__ __align__(16) int cell[64];
+    unsigned t = threadIdx.x, last = 0;
+    cell[t] = 1;
+    if (what != READ_WITHOUT_BARRIER)
+        __syncthreads();
+    int x = cell[63 - t]; /* of another warp */
+    __syncthreads();
+    cell[t] = x;
+    if (what == SHUFFLE_IS_NO_BARRIER)
+        x = __shfl_xor_sync(0xffffffffu, x, 1);
+    else
+        __syncwarp();
+    x += cell[t ^ 1];
+    if (what != WRITE_AFTER_READ)
+        __syncwarp();
+    cell[t] = x;
+    if (what == TWO_WRITERS)
+        cell[t / 2] = x;
+    __syncthreads();
+    if (t < 16)
+        copy_async16(&cell[t * 4], memory + 64 + t * 4, true);
+    copy_async_commit();
+    copy_async_wait<0>();
+    if (what != COPY_WITHOUT_BARRIER)
+        __syncthreads();
+    x += cell[63 - t];
+    if (what == BETWEEN_BLOCKS)
+        memory[t] = x;
+    if (what == HOST_MEMORY)
+        x += host[t];
+    /* The last block to come reads what the others wrote. */
+    memory[128 + blockIdx.x * 64 + t] = x;
+    if (what != BLOCKS_WITHOUT_FENCE)
+        __threadfence();
+    __syncthreads();
+    __shared__ unsigned arrived;
+    if (t == 0)
+        arrived = atomicAdd(counter, 1u);
+    __syncthreads();
+    if (arrived == 1)
+        last = (unsigned)memory[128 + (1 - blockIdx.x) * 64 + t];
+    memory[256 + blockIdx.x * 64 + t] = (int)last;
+}
+static void races_are_found(void **)
+{
+    int *memory = device<int>(NULL, 384), host[64] = {0};
+    unsigned *counter = device<unsigned>(NULL, 1);
+    for (cuda_emulation_order order : orders)
+        for (int what = NO_RACE; what < N_RACES; what++) {
+            cuda_emulation_set_order(order, 13);
+            cudaMemset(memory, 0, 384 * sizeof(int));
+            cudaMemset(counter, 0, sizeof(unsigned));
+            LAUNCH(race_kernel, 2, 64, 0, NULL, (race)what, memory, counter, host);
+            cudaDeviceSynchronize();
+            if ((cuda_emulation_races() > 0) != (what != NO_RACE))
+                fail_msg("race %d, order %d", what, (int)order);
+        }
+    cudaFree(memory), cudaFree(counter);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -547,6 +624,9 @@ int main(void)
         cmocka_unit_test(memory_is_guarded),
         cmocka_unit_test(pinned_memory_is_read_late),
         cmocka_unit_test(graphs_repeat),
+#ifdef COHORT_RACECHECK
+        cmocka_unit_test(races_are_found),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

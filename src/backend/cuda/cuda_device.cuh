@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #ifdef COHORT_CUDA_EMULATED
-#include "cuda_emulation.h"
+#include <cuda_emulation.h>
 #else
 
 /* LAUNCH(kernel, grid, block, shared bytes, stream, arguments...). A template's name in

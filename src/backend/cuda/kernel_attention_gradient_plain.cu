@@ -31,7 +31,7 @@ template <class T>
 static __global__ void __launch_bounds__(WARPS * 32)
     gradient_statistics_plain(const struct gradient g)
 {
-    const int64_t pair = (int64_t)blockIdx.x * (WARPS) + (threadIdx.x >> 5);
+    const int64_t pair = (int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5);
     if (pair >= g.n_pairs)
         return;
     const T *out = (const T *)g.out + pair * g.head_dim;
