@@ -35,8 +35,6 @@ constexpr int max_threads = 1024;
 constexpr size_t stack_bytes = 128 << 10, page = 4096;
 constexpr unsigned char garbage = 0xFF;
 
-enum thread_place { FRESH, RUNNING, AT_BARRIER, IN_COLLECTIVE, RETURNED };
-
 struct copy {
     void *to;
     const void *from;
@@ -47,7 +45,6 @@ struct thread {
     void *sp;
     unsigned char *stack;
     uint3 index;
-    thread_place place;
     /* where it waits */
     const char *file;
     int line;
@@ -59,10 +56,18 @@ struct thread {
 };
 
 struct warp {
-    unsigned lanes;   /* that exist */
-    unsigned ready;   /* FRESH or RUNNING */
-    unsigned waiting; /* IN_COLLECTIVE */
+    unsigned lanes;   /* that exist; each is in one of the next three, or waits at a barrier */
+    unsigned ready;   /* can go on */
+    unsigned waiting; /* in a collective */
     unsigned returned;
+    unsigned fresh; /* of the ready ones: have no stack yet */
+    /* The collective that the first of the waiting lanes is in, and whether another is in another.
+     */
+    emulated_collective what;
+    unsigned mask;
+    bool mixed;
+    /* Shuffles: what lanes bring, and what was there when all had come. */
+    uint64_t in[32], out[32];
 };
 
 struct emulator {
@@ -122,7 +127,7 @@ int pick(unsigned set)
         return __builtin_ctz(set);
     if (E.order == CUDA_EMULATION_DESCENDING)
         return 31 - __builtin_clz(set);
-    int skip = (int)(random_next() % (unsigned)__builtin_popcount(set));
+    int skip = (int)((random_next() >> 32) * (unsigned)__builtin_popcount(set) >> 32);
     while (skip-- > 0)
         set &= set - 1;
     return __builtin_ctz(set);
@@ -151,14 +156,16 @@ const char *collective_name(emulated_collective what)
 void describe(int i, char *out, size_t size)
 {
     const thread &t = E.threads[i];
-    if (t.place == AT_BARRIER)
-        snprintf(out, size, "thread %d waits at the barrier of %s:%d", i, t.file, t.line);
-    else if (t.place == IN_COLLECTIVE)
+    const warp &w = E.warps[i / 32];
+    unsigned bit = 1u << (i % 32);
+    if (w.waiting & bit)
         snprintf(out, size, "thread %d waits in %s (mask %08x)", i, collective_name(t.what),
                  t.mask);
-    else
+    else if (w.returned & bit || w.ready & bit)
         snprintf(out, size, "thread %d %s", i,
-                 t.place == RETURNED ? "has returned" : "has not come that far");
+                 w.returned & bit ? "has returned" : "has not come that far");
+    else
+        snprintf(out, size, "thread %d waits at the barrier of %s:%d", i, t.file, t.line);
 }
 
 /* Fails in the current block; does not return. */
@@ -271,7 +278,6 @@ void thread_main()
     for (;;) {
         thread &t = E.threads[E.current];
         E.kernel->invoke(E.kernel->call.get());
-        t.place = RETURNED;
         t.groups.clear();
         E.n_returned++;
         warp &w = E.warps[E.current_warp];
@@ -280,10 +286,9 @@ void thread_main()
         w.returned |= bit;
         if (w.ready) {
             int next = E.current_warp * 32 + pick(w.ready);
-            thread &n = E.threads[next];
-            if (n.place == FRESH) {
-                n.place = RUNNING;
-                n.stack = t.stack;
+            if (w.fresh >> (next % 32) & 1) {
+                w.fresh &= ~(1u << (next % 32));
+                E.threads[next].stack = t.stack;
                 t.stack = NULL;
                 become(next);
                 continue;
@@ -301,7 +306,8 @@ void thread_main()
 void resume(int i)
 {
     thread &t = E.threads[i];
-    if (t.place == FRESH) {
+    warp &w = E.warps[i / 32];
+    if (w.fresh >> (i % 32) & 1) {
         t.stack = take_stack();
         /* Tops a few lines apart, or all stacks would fall into the same cache sets. */
         unsigned char *top = t.stack + page + stack_bytes - (size_t)(i % 61) * 64;
@@ -311,7 +317,7 @@ void resume(int i)
         for (int k = 0; k < 6; k++)
             *--sp = NULL;
         t.sp = sp;
-        t.place = RUNNING;
+        w.fresh &= ~(1u << (i % 32));
     }
     become(i);
     emulated_switch(&E.scheduler_sp, t.sp);
@@ -326,7 +332,7 @@ void give_way()
         int next = E.current_warp * 32 + pick(w.ready);
         if (next == self)
             return;
-        if (E.threads[next].place == RUNNING) {
+        if (!(w.fresh >> (next % 32) & 1)) {
             become(next);
             emulated_switch(&E.threads[self].sp, E.threads[next].sp);
             return;
@@ -341,8 +347,6 @@ void release_barrier()
     emulated_now.barriers++;
     E.barrier_result = E.barrier_count;
     E.barrier_count = 0;
-    for (int i = 0; i < E.n_threads; i++)
-        E.threads[i].place = RUNNING;
     for (int i = 0; i < E.n_warps; i++)
         E.warps[i].ready = E.warps[i].lanes;
 }
@@ -352,18 +356,16 @@ void report_deadlock()
 {
     char first[300] = "", second[300] = "";
     int a = 0;
-    while (E.threads[a].place == RETURNED)
+    while (E.warps[a / 32].returned >> (a % 32) & 1)
         a++;
     describe(a, first, sizeof first);
-    for (int i = 0; i < E.n_threads; i++) {
-        const thread &s = E.threads[a], &t = E.threads[i];
-        if (t.place != s.place || (s.place == AT_BARRIER && t.line != s.line) ||
-            (s.place == IN_COLLECTIVE && (t.what != s.what || t.mask != s.mask))) {
-            describe(i, second, sizeof second);
-            break;
-        }
+    const char *where = strchr(first + strlen("thread "), ' ');
+    for (int i = 0; i < E.n_threads && !second[0]; i++) {
+        describe(i, second, sizeof second);
+        if (strcmp(strchr(second + strlen("thread "), ' '), where) == 0)
+            second[0] = 0;
     }
-    if (!second[0] && E.threads[a].place == IN_COLLECTIVE)
+    if (!second[0])
         snprintf(second, sizeof second, "its mask names lanes that do not exist");
     emulated_fail("kernel %s, block (%u, %u, %u): no thread can go on: %s, but %s", E.kernel->name,
                   blockIdx.x, blockIdx.y, blockIdx.z, first, second);
@@ -372,12 +374,10 @@ void report_deadlock()
 
 void run_block()
 {
-    for (int i = 0; i < E.n_threads; i++)
-        E.threads[i].place = FRESH;
     for (int i = 0; i < E.n_warps; i++) {
         int left = E.n_threads - i * 32;
         E.warps[i].lanes = left >= 32 ? 0xffffffffu : (1u << left) - 1u;
-        E.warps[i].ready = E.warps[i].lanes;
+        E.warps[i].ready = E.warps[i].fresh = E.warps[i].lanes;
         E.warps[i].waiting = E.warps[i].returned = 0;
     }
     E.at_barrier = E.n_returned = E.barrier_count = 0;
@@ -480,31 +480,29 @@ void mma(const thread *lanes)
     }
 }
 
-void shuffle(const thread *lanes, unsigned mask, emulated_collective what)
+/* The lane that lane l of mask reads. */
+int shuffle_source(emulated_collective what, unsigned mask, int l, int x, int width)
 {
-    for (int l = 0; l < 32; l++) {
-        if (!(mask >> l & 1))
-            continue;
-        emulated_exchange *e = lanes[l].exchange;
-        int width = e->width, base = l & ~(width - 1), x = e->lane_or_delta, from;
-        if (width < 1 || width > 32 || (width & (width - 1)) != 0)
-            fail_in_kernel("%s with width %d", collective_name(what), width);
-        if (what == EMULATED_SHFL)
-            from = base + (x & (width - 1));
-        else if (what == EMULATED_SHFL_XOR)
-            from = (l ^ x) < base + width ? l ^ x : l;
-        else if (what == EMULATED_SHFL_UP)
-            from = l - x >= base ? l - x : l;
-        else
-            from = l + x < base + width ? l + x : l;
-        if (!(mask >> from & 1))
-            fail_in_kernel("lane %d of %s reads lane %d, which is not in mask %08x", l,
-                           collective_name(what), from, mask);
-        e->out = lanes[from].exchange->in;
-    }
+    int base = l & ~(width - 1), from;
+    if (width < 1 || width > 32 || (width & (width - 1)) != 0)
+        fail_in_kernel("%s with width %d", collective_name(what), width);
+    if (what == EMULATED_SHFL)
+        from = base + (x & (width - 1));
+    else if (what == EMULATED_SHFL_XOR)
+        from = (l ^ x) < base + width ? l ^ x : l;
+    else if (what == EMULATED_SHFL_UP)
+        from = l - x >= base ? l - x : l;
+    else
+        from = l + x < base + width ? l + x : l;
+    if (!(mask >> from & 1))
+        fail_in_kernel("lane %d of %s reads lane %d, which is not in mask %08x", l,
+                       collective_name(what), from, mask);
+    return from;
 }
 
-void carry_out(const thread *lanes, unsigned mask, emulated_collective what)
+/* Out of line: its memory would make every waiting thread's stack larger, and colder. */
+__attribute__((noinline)) void carry_out(const thread *lanes, unsigned mask,
+                                         emulated_collective what)
 {
     switch (what) {
     case EMULATED_SYNCWARP:
@@ -514,7 +512,13 @@ void carry_out(const thread *lanes, unsigned mask, emulated_collective what)
     case EMULATED_SHFL:
     case EMULATED_SHFL_XOR:
     case EMULATED_SHFL_UP:
-    case EMULATED_SHFL_DOWN: shuffle(lanes, mask, what); break;
+    case EMULATED_SHFL_DOWN: {
+        warp &w = E.warps[E.current_warp];
+        for (int l = 0; l < 32; l++)
+            if (mask >> l & 1)
+                w.out[l] = w.in[l];
+        break;
+    }
     case EMULATED_BALLOT:
     case EMULATED_MATCH_ANY:
         for (int l = 0; l < 32; l++)
@@ -528,6 +532,28 @@ void carry_out(const thread *lanes, unsigned mask, emulated_collective what)
     case EMULATED_LDMATRIX_TRANSPOSED: ldmatrix(lanes, what != EMULATED_LDMATRIX); break;
     case EMULATED_MMA_BF16: mma(lanes); break;
     }
+}
+__attribute__((noinline)) void check_barriers(const char *file, int line)
+{
+    for (int i = 0; i < E.n_threads; i++)
+        if (E.threads[i].line != line ||
+            (E.threads[i].file != file && strcmp(E.threads[i].file, file) != 0)) {
+            char other[300];
+            describe(i, other, sizeof other);
+            fail_in_kernel("thread %d waits at the barrier of %s:%d, but %s", E.current, file, line,
+                           other);
+        }
+}
+__attribute__((noinline)) void check_others(const thread *lanes, unsigned mask,
+                                            emulated_collective what)
+{
+    for (int l = 0; l < 32; l++)
+        if (mask >> l & 1 && (lanes[l].what != what || lanes[l].mask != mask)) {
+            char other[300];
+            describe(E.current_warp * 32 + l, other, sizeof other);
+            fail_in_kernel("thread %d calls %s (mask %08x), but %s", E.current,
+                           collective_name(what), mask, other);
+        }
 }
 } // namespace
 
@@ -545,38 +571,46 @@ void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange
         fail_in_kernel("thread %d calls %s with mask %08x, but lanes %08x have returned or do not "
                        "exist",
                        E.current, collective_name(what), mask, mask & (w.returned | ~w.lanes));
-    if (emulated_on_access && exchange->row)
+    if (emulated_on_access && exchange && exchange->row)
         emulated_on_access(exchange->row, 16, false);
     t.what = what;
     t.mask = mask;
     t.exchange = exchange;
-    t.place = IN_COLLECTIVE;
+    if (w.waiting == 0) {
+        w.what = what;
+        w.mask = mask;
+        w.mixed = false;
+    } else {
+        w.mixed |= w.what != what || w.mask != mask;
+    }
     w.ready &= ~bit;
     w.waiting |= bit;
     if ((w.waiting & mask) != mask) {
         give_way();
         return;
     }
-    for (int l = 0; l < 32; l++)
-        if (mask >> l & 1 && (lanes[l].what != what || lanes[l].mask != mask)) {
-            char other[300];
-            describe(E.current_warp * 32 + l, other, sizeof other);
-            fail_in_kernel("thread %d calls %s (mask %08x), but %s", E.current,
-                           collective_name(what), mask, other);
-        }
+    if (w.mixed)
+        check_others(lanes, mask, what);
     carry_out(lanes, mask, what);
-    for (unsigned m = mask; m; m &= m - 1)
-        E.threads[E.current_warp * 32 + __builtin_ctz(m)].place = RUNNING;
     w.waiting &= ~mask;
     w.ready |= mask;
     if (E.order != CUDA_EMULATION_ASCENDING)
         give_way(); /* or the last to come would always go on first */
 }
 
+uint64_t emulated_exchange_value(emulated_collective what, unsigned mask, uint64_t x, int lane,
+                                 int width)
+{
+    warp &w = E.warps[E.current_warp];
+    int self = E.current % 32, from = shuffle_source(what, mask, self, lane, width);
+    w.in[self] = x;
+    emulated_collect(what, mask, NULL);
+    return w.out[from];
+}
+
 int emulated_barrier_count(const char *file, int line, int predicate)
 {
     thread &t = E.threads[E.current];
-    t.place = AT_BARRIER;
     t.file = file;
     t.line = line;
     E.warps[E.current_warp].ready &= ~(1u << (E.current % 32));
@@ -586,13 +620,7 @@ int emulated_barrier_count(const char *file, int line, int predicate)
         give_way();
         return E.barrier_result;
     }
-    for (int i = 0; i < E.n_threads; i++)
-        if (E.threads[i].line != line || strcmp(E.threads[i].file, file) != 0) {
-            char other[300];
-            describe(i, other, sizeof other);
-            fail_in_kernel("thread %d waits at the barrier of %s:%d, but %s", E.current, file, line,
-                           other);
-        }
+    check_barriers(file, line);
     release_barrier();
     return E.barrier_result;
 }

@@ -132,7 +132,6 @@ enum emulated_collective {
 /* What a lane brings to a collective and what it takes away. */
 struct emulated_exchange {
     uint64_t in, out;
-    int lane_or_delta, width;
     const void *row;     /* ldmatrix */
     uint32_t *registers; /* ldmatrix */
     int n_matrices;
@@ -143,6 +142,9 @@ struct emulated_exchange {
 void emulated_barrier(const char *file, int line);
 int emulated_barrier_count(const char *file, int line, int predicate);
 void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange *exchange);
+/* Of a shuffle: lane is a lane, a mask of lanes or a distance. */
+uint64_t emulated_exchange_value(emulated_collective what, unsigned mask, uint64_t x, int lane,
+                                 int width);
 
 #define __syncthreads()        emulated_barrier(__FILE__, __LINE__)
 #define __syncthreads_count(p) emulated_barrier_count(__FILE__, __LINE__, (p) ? 1 : 0)
@@ -151,19 +153,16 @@ void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange
 
 static inline void __syncwarp(unsigned mask = 0xffffffffu)
 {
-    emulated_exchange e = {};
-    emulated_collect(EMULATED_SYNCWARP, mask, &e);
+    emulated_collect(EMULATED_SYNCWARP, mask, NULL);
 }
 template <typename T>
 static inline T emulated_shuffle(emulated_collective what, unsigned mask, T x, int lane, int width)
 {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles move 4 or 8 bytes");
-    emulated_exchange e = {};
-    memcpy(&e.in, &x, sizeof x);
-    e.lane_or_delta = lane;
-    e.width = width;
-    emulated_collect(what, mask, &e);
-    memcpy(&x, &e.out, sizeof x);
+    uint64_t bits = 0;
+    memcpy(&bits, &x, sizeof x);
+    bits = emulated_exchange_value(what, mask, bits, lane, width);
+    memcpy(&x, &bits, sizeof x);
     return x;
 }
 template <typename T> static inline T __shfl_sync(unsigned mask, T x, int lane, int width = 32)

@@ -36,8 +36,8 @@ void cuda_emulation_expect_failure(bool expected);
 /* The first message since then, or NULL. */
 const char *cuda_emulation_failure(void);
 
-/* With COHORT_RACECHECK: races and stray accesses found since the last call, which are then not told
- * at the end. */
+/* With COHORT_RACECHECK: races and stray accesses found since the last call, which are then not
+ * told at the end. */
 int cuda_emulation_races(void);
 
 #ifdef __cplusplus
