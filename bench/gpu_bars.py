@@ -125,7 +125,7 @@ def run_bars(arguments):
                              f"{ratio:.2f} ({number(a['value'])} over {number(b['value'])})", f"> {bar}" if h200 else "")
         shown = [begin for of, _, begin, *_ in BARS if of == name] + [b for of, _, top, bottom, *_ in RATIOS if of == name for b in (top, bottom)]
         for row in measured:
-            if row["kind"] in kinds and not any(row["what"].startswith(begin) for begin in shown):
+            if row["kind"] == "generate" or row["kind"] in kinds and not any(row["what"].startswith(begin) for begin in shown):
                 rows.add("-", f"{name} {row['kind']} {row['what'].strip()}", f"{number(row['value'])} {row['unit']}{share(row)}")
         if problem:
             rows.add("FAIL", f"{name} cohort bench {','.join(kinds)}", problem)
@@ -145,7 +145,8 @@ def compare(arguments):
     ours, theirs = (read_jsonl(path) for path in arguments.compare)
     for row in theirs:
         begin = row["what"].split(" new")[0].rsplit(",", 1)[0] + "," if row["kind"] == "decode" else row["what"].split(",")[0]
-        mine = find([r for r in ours if r.get("model") == row["model"]], row["kind"], begin)
+        kind = "generate" if row["kind"] == "decode" else row["kind"]  # theirs counts the prompts' time
+        mine = find([r for r in ours if r.get("model") == row["model"]], kind, begin)
         ratio = f", ours {mine['value'] / row['value']:.1f}x" if mine else ""
         rows.add("-", f"{row['peer']} {row['model'].replace('qwen3-', '')} {row['kind']}", f"{row['what']}: {number(row['value'])} tok/s{ratio}")
     return not theirs

@@ -217,14 +217,21 @@ cohort_status training_choose(struct training *t, int64_t longest, int64_t most_
                  : strcmp(asked, "none") == 0 ? 0
                  : need[0] <= limit           ? 0
                                               : 1;
-    if (need[choice] > limit)
+    if (need[choice] > limit) {
+        const size_t narrow = state - model_train_bytes(&t->session.model->params,
+                                                        t->session.model->type, DTYPE_BF16);
         return error_set(
             err, COHORT_ERR_MEMORY,
             "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers %.2f "
-            "with recompute %s), %.2f GB are there; lower "
+            "with recompute %s), %.2f GB are there; %slower "
             "--micro-batch-tokens (%lld), --max-completion-length or --prompts-per-step",
             gigabytes(need[choice]), gigabytes(state), gigabytes(need[choice] - state),
-            choice == 0 ? "none" : "layer", gigabytes(limit), (long long)tokens);
+            choice == 0 ? "none" : "layer", gigabytes(limit),
+            narrow == 0                      ? ""
+            : need[choice] - narrow <= limit ? "pass --moments-dtype bf16, with which it fits, or "
+                                             : "pass --moments-dtype bf16 and ",
+            (long long)tokens);
+    }
     *mode = modes[choice];
     *micro_tokens = tokens;
     observer_message(t->observer,

@@ -667,9 +667,10 @@ static void test_sum_squares(void **state)
         double sum[2];
         for (size_t shift = 0; shift < 2; shift++) {
             struct array *x = array_new(counts[c], DTYPE_F32, 60, 3.0, shift);
-            double wanted = 0.0;
+            long double exact = 0.0L; /* one chain of doubles would itself be off by more */
             for (int64_t i = 0; i < counts[c]; i++)
-                wanted += (double)((float *)x->x)[i] * (double)((float *)x->x)[i];
+                exact += (double)((float *)x->x)[i] * (double)((float *)x->x)[i];
+            const double wanted = (double)exact;
             sum[shift] = gpu->ops->sum_squares(gpu, x->d, counts[c]);
             assert_true(fabs(sum[shift] - wanted) <= 1e-12 * wanted);
             arrays_free();

@@ -208,11 +208,6 @@ template <typename T> static inline unsigned __match_any_sync(unsigned mask, T x
 
 /* ---- copies and matrices (cuda_device.cuh says what they do) ---- */
 void copy_async16(void *to, const void *from, bool valid);
-static inline uint64_t policy_read_once() { return 0; }
-static inline void copy_async16_once(void *to, const void *from, bool valid, uint64_t)
-{
-    copy_async16(to, from, valid);
-}
 void copy_async_commit();
 void emulated_copy_async_wait(int n);
 template <int N> static inline void copy_async_wait() { emulated_copy_async_wait(N); }

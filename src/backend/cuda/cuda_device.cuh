@@ -84,22 +84,6 @@ static __device__ __forceinline__ void copy_async16(void *to, const void *from, 
                  "l"(from), "r"(bytes)
                  : "memory");
 }
-/* The same for what is read once: the policy lets it leave the second-level cache first. */
-static __device__ __forceinline__ uint64_t policy_read_once()
-{
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-static __device__ __forceinline__ void copy_async16_once(void *to, const void *from, bool valid,
-                                                         uint64_t policy)
-{
-    int bytes = valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::256B [%0], [%1], 16, %2, %3;" ::"r"(
-                     shared_address(to)),
-                 "l"(from), "r"(bytes), "l"(policy)
-                 : "memory");
-}
 static __device__ __forceinline__ void copy_async_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");

@@ -85,12 +85,12 @@ static __device__ __forceinline__ void begin_tile(const skinny_product &p, skinn
 template <int ROWS>
 static __device__ __forceinline__ void copy_weights(const skinny_product &p, unsigned char *slot,
                                                     const int (&to)[4], skinny_source<ROWS> &s,
-                                                    int stride, uint64_t policy)
+                                                    int stride)
 {
     const bool valid = s.column < p.k;
 #pragma unroll
     for (int i = 0; i < ROWS / 2; i++) {
-        copy_async16_once(slot + to[i % 4] + i / 4 * (8 * ROW_BYTES), s.from[i], valid, policy);
+        copy_async16(slot + to[i % 4] + i / 4 * (8 * ROW_BYTES), s.from[i], valid);
         s.from[i] += STAGE_K;
     }
     s.column += STAGE_K;
@@ -195,7 +195,6 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
     const int tiles = STAGED ? (p.n_tiles + stride - 1) / stride
                              : (first < p.n_tiles ? (p.n_tiles - 1 - first) / stride + 1 : 0);
     const int total = helper ? 0 : tiles * p.n_stages;
-    const uint64_t policy = policy_read_once();
     int to[4];
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -210,7 +209,7 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
             if (STAGED)
                 copy_stage(p, tokens + i * token_bytes, source.stage, (int)threadIdx.x,
                            (int)blockDim.x);
-            copy_weights<ROWS>(p, ring + i * SLOT, to, source, stride, policy);
+            copy_weights<ROWS>(p, ring + i * SLOT, to, source, stride);
         }
         copy_async_commit();
     }
@@ -271,7 +270,7 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
         if (done + DEPTH < total) {
             if (STAGED)
                 copy_stage(p, x, source.stage, (int)threadIdx.x, (int)blockDim.x);
-            copy_weights<ROWS>(p, weights, to, source, stride, policy);
+            copy_weights<ROWS>(p, weights, to, source, stride);
         }
         copy_async_commit();
         multiply<ROWS, TOKENS>(sum, fragments[(PAIRS - 1) & 1], 1);
