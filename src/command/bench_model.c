@@ -389,7 +389,7 @@ cohort_status bench_train(struct bench *bench, cohort_error *err)
 
 cohort_status bench_exactness(struct bench *bench, cohort_error *err)
 {
-    static const struct decode_size decode = {256, 1, 128, 256, true};
+    static const struct decode_size decode = {256, 1, 128, 256, false};
     static const struct train_size train = {64, 1, 128, 512, false, 20480};
     struct backend *backend = bench->session.backend;
     cohort_status status = COHORT_OK;
@@ -399,10 +399,11 @@ cohort_status bench_exactness(struct bench *bench, cohort_error *err)
         TRY_GOTO(decode_case(bench, &decode, err));
         TRY_GOTO(train_case(bench, &train, err));
         for (int i = first; i < bench->n_rows; i++) {
-            size_t length = strlen(bench->rows[i].what);
+            char what[sizeof bench->rows[i].what];
+            memcpy(what, bench->rows[i].what, sizeof what);
             bench->rows[i].kind = "exactness";
-            snprintf(bench->rows[i].what + length, sizeof bench->rows[i].what - length, ", %s",
-                     round == 0 ? "exact" : "inexact");
+            snprintf(bench->rows[i].what, sizeof bench->rows[i].what, "%s, %.70s",
+                     round == 0 ? "exact" : "free", what);
         }
     }
 cleanup:
