@@ -158,7 +158,8 @@ static cohort_status decode_case(struct bench *bench, const struct decode_size *
         whole->unit = row->unit;
         whole->amount = (double)n * new_tokens;
     }
-    for (int run = 0; run < 4; run++) {
+    /* A run of many seconds needs no other to warm up. */
+    for (int run = n * (P + new_tokens) > 100000 ? 1 : 0; run < 4; run++) {
         double first = 0.0, rest = 0.0;
         int64_t decoded = 0;
         for (int32_t r = 0; r < size->requests; r++)
@@ -485,8 +486,8 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const stru
     rollout->work = sampled->work =
         (struct bench_work){.flops = steps * decode.flops, .bytes = steps * decode.bytes};
     update->work = trained->work = train;
-    const bool once = is_large(bench); /* a step of minutes needs no warming up */
-    for (int run = once ? 1 : 0; run < (bench->quick || once ? 2 : 4); run++) {
+    const bool once = is_large(bench); /* a step of minutes */
+    for (int run = on_gpu(bench) ? 1 : 0; run < (bench->quick || once ? 2 : 4); run++) {
         struct grpo_batch batch = {0};
         struct metrics metrics = {0};
         TRY(grpo_step(grpo, prompts, size->prompts, &batch, &metrics, err));
