@@ -46,20 +46,26 @@ static cohort_status read_device(const struct options *options, int *gpu, cohort
     *gpu = -1;
     if (strcmp(device, "cpu") == 0)
         return COHORT_OK;
+    const char *isa = options_string(options, "isa"); /* a run's config.yaml has it as auto */
+    const bool wants_cpu = strcmp(isa, "auto") != 0;
     if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
-        *gpu = backend_cuda_present() && !options_given(options, "isa") ? 0 : -1;
-        return COHORT_OK;
-    }
-    if (strcmp(device, "cuda") == 0) {
-        *gpu = 0;
+        *gpu = !wants_cpu && backend_cuda_present() ? 0 : -1;
         return COHORT_OK;
     }
     char *end = NULL;
-    long number = strncmp(device, "cuda:", 5) == 0 ? strtol(device + 5, &end, 10) : -1;
-    if (number < 0 || number > 1023 || end == device + 5 || *end != '\0')
+    long number = strcmp(device, "cuda") == 0 ? 0
+                  : strncmp(device, "cuda:", 5) == 0 && device[5] >= '0' && device[5] <= '9'
+                      ? strtol(device + 5, &end, 10)
+                      : -1;
+    if (number < 0 || number > 1023 || (end != NULL && *end != '\0'))
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--device '%s': expected auto, cpu, cuda or cuda:N, for example cuda:1",
                          device);
+    if (wants_cpu)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--isa %s is an instruction set of the CPU, --device %s asks for a GPU: "
+                         "give one of the two",
+                         isa, device);
     *gpu = (int)number;
     return COHORT_OK;
 }

@@ -526,6 +526,7 @@ static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t cou
                                              .n_rows = (int32_t)run});
         at += run;
     }
+    TRY(be->ops->check(be, err)); /* draws after a failure mean nothing */
     at = 0;
     for (int32_t i = first; i < first + count; i++) {
         struct request *r = output_owner(e, i, &draws);
