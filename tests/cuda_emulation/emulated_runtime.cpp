@@ -64,6 +64,12 @@ struct runtime {
     uint64_t launches = 0;
     int events = 0, graphs = 0;
 
+    runtime()
+    {
+        const char *value = getenv("CUDA_EMULATION_CAPABILITY");
+        if (value)
+            capability = atoi(value);
+    }
     ~runtime();
 } R;
 emulated_stream default_stream;
