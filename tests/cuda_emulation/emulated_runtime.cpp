@@ -167,6 +167,8 @@ void check_guards(const void *p, const block &b)
 
 runtime::runtime()
 {
+    if (const char *value = getenv("CUDA_EMULATION_CAPABILITY"))
+        capability = atoi(value);
     const char *device = getenv("CUDA_EMULATION_DEVICE"), *memory = getenv("CUDA_EMULATION_MEMORY");
     const std::string what = device ? device : "";
     if (what == "none") {
