@@ -642,7 +642,8 @@ static cohort_status run_window(struct engine *e, cohort_error *err)
                                                    .position = e->work.position,
                                                    .kv_row = e->work.kv_row},
                              err));
-    be->ops->repeat(be, decode_window_key(w, e->n_running, rows), w->steps, decode_step, e);
+    be->ops->repeat(be, decode_window_key(w, e->work.token, e->n_running, rows), w->steps,
+                    decode_step, e);
     be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
     TRY(be->ops->check(be, err));
     e->stats.steps += w->steps;
