@@ -76,7 +76,7 @@ options-docs: all ## write docs/OPTIONS.md from the option table
 	$(BUILD)/cohort --options-docs > docs/OPTIONS.md
 
 clean: ## remove the build folders
-	rm -rf build build-asan build-tsan build-race build-clang
+	rm -rf build build-asan build-tsan build-race build-clang build-nvcc build-cuda
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -7,10 +7,10 @@ failed=0
 for word in $(cat ARCHITECTURE.md CONTRIBUTING.md | grep -v '^\$' | grep -oE '`[^`]+`' | tr -d '`' | sed 's/^struct //; s/(.*//' | grep -E '^[A-Za-z][A-Za-z0-9_./]*$' | sort -u); do
     case "$word" in
     *NAME* | *KIND* | module_verb | cohort_noun_verb | build/* | checkpoints/* | fast-math | *.jsonl | *.yaml | *.json) continue ;;
-    src/* | tests/* | bench/* | oracle/* | examples/* | docs/* | cli/* | include/* | .ci/*)
+    src/* | tests/* | bench/* | scripts/* | cmake/* | oracle/* | examples/* | docs/* | cli/* | include/* | .ci/*)
         test -e "$word" || { echo "there is no $word"; failed=1; }
         ;;
-    *.c | *.h)
+    *.c | *.h | *.cu | *.cuh)
         test -n "$(find src cli include -name "$(basename "$word")")" || { echo "there is no file $word"; failed=1; }
         ;;
     *_*)
@@ -18,7 +18,7 @@ for word in $(cat ARCHITECTURE.md CONTRIBUTING.md | grep -v '^\$' | grep -oE '`[
         ;;
     esac
 done
-for word in $(grep -ohE '(src|tests|bench|oracle|examples|docs|cli|include)/[A-Za-z0-9_/]+\.[a-z]+' ARCHITECTURE.md CONTRIBUTING.md README.md | grep -v NAME | sort -u); do
+for word in $(grep -ohE '(src|tests|bench|scripts|cmake|oracle|examples|docs|cli|include)/[A-Za-z0-9_/]+\.[a-z]+' ARCHITECTURE.md CONTRIBUTING.md README.md | grep -v NAME | sort -u); do
     test -e "$word" || { echo "there is no $word"; failed=1; }
 done
 exit $failed
