@@ -59,7 +59,7 @@ static __device__ __forceinline__ int element_of(int j)
 template <typename GAIN, int PER, bool WHOLE>
 static __global__ void __launch_bounds__(MAX_THREADS, PER == 2 ? 4 : 2)
     rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x,
-                           const GAIN *__restrict__ gain, float eps, void *y, enum dtype y_type)
+                           const GAIN *gain, float eps, void *y, enum dtype y_type)
 {
     __shared__ float partial[MAX_THREADS / 32];
     const int64_t r = blockIdx.x;

@@ -17,8 +17,8 @@ static inline bool rows_in_fours(const void *p, enum dtype type, int64_t width)
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Whether a kernel may begin while the one ahead of it runs (LAUNCH_BEHIND): in a recorded step of
- * decoding, which writes no weights. What a kernel reads behind wait_for_ahead must not be
- * __restrict__: nvcc may then read it ahead of that. */
+ * decoding, which writes no weights. __restrict__ takes away the order of reads and
+ * wait_for_ahead: nvcc moves those behind it ahead of it, and back. */
 static inline bool begins_early(const struct cuda_state *s)
 {
     return s->capturing && s->compute >= 90;
