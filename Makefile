@@ -8,7 +8,7 @@ CMAKE_FLAGS ?=
 CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure
 
 .DEFAULT_GOAL := all
-.PHONY: all deps-check demo test test-slow asan tsan bench install format tidy options-docs clean help
+.PHONY: all deps-check demo test test-slow asan tsan racecheck bench install format tidy options-docs clean help
 
 all: deps-check ## build build/cohort (and the libraries beside it)
 	@test -f $(BUILD)/CMakeCache.txt || cmake -B $(BUILD) -DCOHORT_TESTS=OFF $(CMAKE_FLAGS)
@@ -26,7 +26,7 @@ test: ## install what is missing, build with warnings as errors, run every test 
 	scripts/install-deps test
 	cmake -B $(BUILD) -DCOHORT_TESTS=ON -DCOHORT_WERROR=ON $(CMAKE_FLAGS)
 	cmake --build $(BUILD) -j$(JOBS)
-	$(CTEST) --test-dir $(BUILD) -LE slow -j$(JOBS)
+	$(CTEST) --test-dir $(BUILD) -LE '^(slow|cuda|cuda-demo)$$' -j$(JOBS)
 
 test-slow: ## the tests labelled slow, one after the other
 	scripts/install-deps test
@@ -50,13 +50,20 @@ tsan: ## the threaded tests under ThreadSanitizer (clang, libomp with Archer), i
 	OMP_TOOL_LIBRARIES=$$(scripts/install-deps --archer) TSAN_OPTIONS=ignore_noninstrumented_modules=1 OMP_NUM_THREADS=2 \
 	  $(CTEST) --test-dir build-tsan -L 'kernels|invariance|grad' -LE slow
 
+# No GPU is needed: the kernels run on the CPU (tests/cuda_emulation).
+racecheck: ## the CUDA kernels' tests with every access watched for races, in build-race
+	scripts/install-deps test
+	cmake -B build-race -DCOHORT_TESTS=ON -DCOHORT_RACECHECK=ON $(CMAKE_FLAGS)
+	cmake --build build-race -j$(JOBS)
+	$(CTEST) --test-dir build-race -L cuda-emulated --timeout 3000 -j$(JOBS)
+
 bench: all ## measure speed beside this machine's limits (build/cohort bench)
 	$(BUILD)/cohort bench
 
 install: all ## install program, libraries, header, pkg-config and CMake files, documents under PREFIX
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
-SOURCES = $(shell find src cli include tests bench examples -name '*.[ch]' | sort)
+SOURCES = $(shell find src cli include tests bench examples -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort)
 format: ## clang-format every source file in place
 	clang-format -i $(SOURCES)
 
@@ -69,7 +76,7 @@ options-docs: all ## write docs/OPTIONS.md from the option table
 	$(BUILD)/cohort --options-docs > docs/OPTIONS.md
 
 clean: ## remove the build folders
-	rm -rf build build-asan build-tsan build-clang
+	rm -rf build build-asan build-tsan build-race build-clang
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -125,7 +125,8 @@ cleanup:
     return status;
 }
 
-/* requests prompts with group completions each. whole: the figure counts the prompts' time too. */
+/* requests prompts with group completions each. whole: also a figure that counts the time of the
+ * prompts. */
 struct decode_size {
     int32_t requests, group, n_prompt, new_tokens;
     bool whole;
@@ -139,30 +140,40 @@ static cohort_status decode_case(struct bench *bench, const struct decode_size *
     struct engine *engine = NULL;
     cohort_status status = COHORT_OK;
     TRY(open_engine(bench, P, new_tokens, group, size->requests, &engine, err));
-    struct bench_row *row =
-        group > 1 ? bench_row(bench, "decode", "batch %d, shared prompt %d, %d new", (int)n, (int)P,
-                              (int)new_tokens)
-                  : bench_row(bench, "decode", "batch %d, prompt %d, %d new%s", (int)n, (int)P,
-                              (int)new_tokens, size->whole ? ", whole time" : "");
+    struct bench_row *row = bench_row(bench, "decode", "batch %d, %sprompt %d, %d new", (int)n,
+                                      group > 1 ? "shared " : "", (int)P, (int)new_tokens);
+    struct bench_row *whole = NULL;
     if (size->requests > 1 && group > 1)
         snprintf(row->what, sizeof row->what, "batch %d, %d share each prompt of %d, %d new",
                  (int)n, (int)group, (int)P, (int)new_tokens);
+    if (size->whole)
+        whole = bench_row(bench, "generate", "%s, prompts included", row->what);
     /* Step i of new_tokens - 1 sees i + 1 tokens of its own. */
     double steps = new_tokens - 1, own = 0.5 * (steps + 1.0);
     struct bench_work step = bench_forward_work(
         bench->session.model, n, n, (int64_t)(size->requests * P + n * own), n * (P + own));
     row->unit = "tok/s";
     row->work = (struct bench_work){.flops = steps * step.flops, .bytes = steps * step.bytes};
-    for (int run = 0; run < 4; run++) {
+    if (whole != NULL) {
+        whole->unit = row->unit;
+        whole->amount = (double)n * new_tokens;
+    }
+    /* A run of many seconds needs no other to warm up. */
+    for (int run = n * (P + new_tokens) > 100000 ? 1 : 0; run < 4; run++) {
         double first = 0.0, rest = 0.0;
         int64_t decoded = 0;
         for (int32_t r = 0; r < size->requests; r++)
             TRY_GOTO(submit(bench, engine, P, new_tokens, group,
                             (uint64_t)(run * size->requests + r), err));
         TRY_GOTO(generate(engine, (int64_t)size->requests * P, &first, &rest, &decoded, err));
-        row->amount = size->whole ? (double)n * new_tokens : (double)decoded;
-        if (run > 0)
-            bench_add(&row->samples, size->whole ? first + rest : rest);
+        /* The sequences whose prompts were computed first have decoded beside the other prompts. */
+        const double share = (double)decoded / ((double)n * steps);
+        row->amount = (double)n * steps;
+        if (run == 0)
+            continue;
+        bench_add(&row->samples, rest / share);
+        if (whole != NULL)
+            bench_add(&whole->samples, first + rest);
     }
 cleanup:
     close_engine(bench, engine);
@@ -364,8 +375,10 @@ cohort_status bench_train(struct bench *bench, cohort_error *err)
     static const struct train_size cpu[] = {{8, 1, 128, 128, false, 0}};
     static const struct train_size small[] = {{64, 1, 128, 512, false, 20480},
                                               {4, 16, 1024, 512, false, 24576},
-                                              {4, 16, 1024, 512, true, 24576}};
-    static const struct train_size large[] = {{32, 1, 128, 512, false, 5120}};
+                                              {4, 16, 1024, 512, true, 24576},
+                                              {1, 1, 1024, 31744, false, 32768}};
+    static const struct train_size large[] = {{32, 1, 128, 512, false, 5120},
+                                              {1, 1, 1024, 31744, false, 32768}};
     const struct train_size *sizes = !on_gpu(bench) ? cpu : is_large(bench) ? large : small;
     size_t n = !on_gpu(bench)    ? sizeof cpu / sizeof cpu[0]
                : is_large(bench) ? sizeof large / sizeof large[0]
@@ -377,7 +390,7 @@ cohort_status bench_train(struct bench *bench, cohort_error *err)
 
 cohort_status bench_exactness(struct bench *bench, cohort_error *err)
 {
-    static const struct decode_size decode = {256, 1, 128, 256, true};
+    static const struct decode_size decode = {256, 1, 128, 256, false};
     static const struct train_size train = {64, 1, 128, 512, false, 20480};
     struct backend *backend = bench->session.backend;
     cohort_status status = COHORT_OK;
@@ -387,10 +400,11 @@ cohort_status bench_exactness(struct bench *bench, cohort_error *err)
         TRY_GOTO(decode_case(bench, &decode, err));
         TRY_GOTO(train_case(bench, &train, err));
         for (int i = first; i < bench->n_rows; i++) {
-            size_t length = strlen(bench->rows[i].what);
+            char what[sizeof bench->rows[i].what];
+            memcpy(what, bench->rows[i].what, sizeof what);
             bench->rows[i].kind = "exactness";
-            snprintf(bench->rows[i].what + length, sizeof bench->rows[i].what - length, ", %s",
-                     round == 0 ? "exact" : "inexact");
+            snprintf(bench->rows[i].what, sizeof bench->rows[i].what, "%s, %.70s",
+                     round == 0 ? "exact" : "free", what);
         }
     }
 cleanup:
@@ -472,7 +486,8 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const stru
     rollout->work = sampled->work =
         (struct bench_work){.flops = steps * decode.flops, .bytes = steps * decode.bytes};
     update->work = trained->work = train;
-    for (int run = 0; run < (bench->quick ? 2 : 4); run++) {
+    const bool once = is_large(bench); /* a step of minutes */
+    for (int run = on_gpu(bench) ? 1 : 0; run < (bench->quick || once ? 2 : 4); run++) {
         struct grpo_batch batch = {0};
         struct metrics metrics = {0};
         TRY(grpo_step(grpo, prompts, size->prompts, &batch, &metrics, err));

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Positions that the measurements use. */
-enum { MAX_CONTEXT = 2048 };
+enum { MAX_CONTEXT = 32768 };
 
 static cohort_status random_weights(void *context, const struct param *param, int64_t first,
                                     int64_t count, void *to, cohort_error *err)

@@ -46,20 +46,26 @@ static cohort_status read_device(const struct options *options, int *gpu, cohort
     *gpu = -1;
     if (strcmp(device, "cpu") == 0)
         return COHORT_OK;
+    const char *isa = options_string(options, "isa"); /* a run's config.yaml has it as auto */
+    const bool wants_cpu = strcmp(isa, "auto") != 0;
     if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
-        *gpu = backend_cuda_present() && !options_given(options, "isa") ? 0 : -1;
-        return COHORT_OK;
-    }
-    if (strcmp(device, "cuda") == 0) {
-        *gpu = 0;
+        *gpu = !wants_cpu && backend_cuda_present() ? 0 : -1;
         return COHORT_OK;
     }
     char *end = NULL;
-    long number = strncmp(device, "cuda:", 5) == 0 ? strtol(device + 5, &end, 10) : -1;
-    if (number < 0 || number > 1023 || end == device + 5 || *end != '\0')
+    long number = strcmp(device, "cuda") == 0 ? 0
+                  : strncmp(device, "cuda:", 5) == 0 && device[5] >= '0' && device[5] <= '9'
+                      ? strtol(device + 5, &end, 10)
+                      : -1;
+    if (number < 0 || number > 1023 || (end != NULL && *end != '\0'))
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--device '%s': expected auto, cpu, cuda or cuda:N, for example cuda:1",
                          device);
+    if (wants_cpu)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--isa %s is an instruction set of the CPU, --device %s asks for a GPU: "
+                         "give one of the two",
+                         isa, device);
     *gpu = (int)number;
     return COHORT_OK;
 }
@@ -95,6 +101,35 @@ static cohort_status choose_type(const struct options *options, const char *dir,
     return COHORT_OK;
 }
 
+/* Before anything large is allocated: whether the weights, and with training their gradient and
+ * optimizer state, can fit. */
+static cohort_status check_room(const struct session *session, const struct options *options,
+                                const char *dir, enum dtype type, bool training, cohort_error *err)
+{
+    struct model_config config = {0};
+    struct param_table params = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(model_config_load(&config, dir, err));
+    TRY_GOTO(model_config_params(&config, &params, err));
+    const double weights = (double)model_weight_bytes(&config, session->backend, type, err) / 1e9,
+                 limit = (double)session_memory_limit(session->backend, options) / 1e9;
+    const double state =
+        training ? (double)model_train_bytes(&params, type, session_moments(options)) / 1e9 : 0.0;
+    const double narrow =
+        training ? (double)model_train_bytes(&params, type, DTYPE_BF16) / 1e9 : 0.0;
+    if (weights + state > limit)
+        status = error_set(
+            err, COHORT_ERR_MEMORY,
+            "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s", dir,
+            weights, state, limit,
+            weights + narrow < limit ? "pass --moments-dtype bf16, with which they fit"
+                                     : "use a smaller model, --dtype bf16 or another --device");
+cleanup:
+    param_table_free(&params);
+    model_config_free(&config);
+    return status;
+}
+
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
                            unsigned need, cohort_error *err)
 {
@@ -114,6 +149,7 @@ cohort_status session_open(struct session *session, const struct options *option
             "%s: not a folder; --model takes a folder with config.json and model.safetensors", dir);
     TRY_GOTO(session_backend(&session->backend, options, err));
     TRY_GOTO(choose_type(options, dir, &type, err));
+    TRY_GOTO(check_room(session, options, dir, type, (need & SESSION_TRAINING) != 0, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     if ((need & SESSION_TOKENIZER) != 0 ||
         ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))

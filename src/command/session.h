@@ -15,7 +15,11 @@ void observer_output(const cohort_observer *observer, const struct text *text);
 void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);
 
-enum session_need { SESSION_TOKENIZER = 1, SESSION_TOKENIZER_IF_ANY = 2 };
+enum session_need {
+    SESSION_TOKENIZER = 1,
+    SESSION_TOKENIZER_IF_ANY = 2,
+    SESSION_TRAINING = 4 /* gradient and optimizer will need room too */
+};
 
 struct session {
     struct backend *backend;

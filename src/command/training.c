@@ -107,7 +107,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
         mem_free(config);
         TRY(status);
     }
-    return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER, err);
+    return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, err);
 }
 
 void training_close(struct training *t)
@@ -187,6 +187,37 @@ cleanup:
 
 static double gigabytes(size_t bytes) { return (double)bytes / 1e9; }
 
+/* What a run that does not fit would have to change: recomputation, then the moments' type, then
+ * fewer tokens at once, the first that fits. */
+static cohort_status does_not_fit(const struct training *t, const char *missing, size_t limit,
+                                  int64_t tokens, int64_t longest, training_plan *plan,
+                                  void *context, cohort_error *err)
+{
+    const struct model *model = t->session.model;
+    const enum dtype moments[2] = {session_moments(t->options), DTYPE_BF16};
+    size_t need = 0;
+    int64_t tried = tokens;
+    for (;; tried = tried / 2 > longest ? tried / 2 : longest) {
+        struct arena arena = {0};
+        TRY(plan(context, &arena, DECODER_RECOMPUTE, tried, err));
+        for (int i = 0; i < 2; i++) {
+            need = arena.used + model_train_bytes(&model->params, model->type, moments[i]);
+            if (need <= limit)
+                return error_set(err, COHORT_ERR_MEMORY,
+                                 "%s; --recompute layer%s --micro-batch-tokens %lld fits (%.2f GB)",
+                                 missing, moments[i] != moments[0] ? " --moments-dtype bf16" : "",
+                                 (long long)tried, gigabytes(need));
+        }
+        if (tried == longest)
+            break;
+    }
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "%s, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens "
+                     "%lld takes %.2f GB; take shorter sequences, fewer of them a step, or a "
+                     "smaller model",
+                     missing, (long long)longest, gigabytes(need));
+}
+
 cohort_status training_choose(struct training *t, int64_t longest, int64_t most_useful,
                               training_plan *plan, void *context, enum decoder_mode *mode,
                               int64_t *micro_tokens, cohort_error *err)
@@ -217,14 +248,15 @@ cohort_status training_choose(struct training *t, int64_t longest, int64_t most_
                  : strcmp(asked, "none") == 0 ? 0
                  : need[0] <= limit           ? 0
                                               : 1;
-    if (need[choice] > limit)
-        return error_set(
-            err, COHORT_ERR_MEMORY,
-            "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers %.2f "
-            "with recompute %s), %.2f GB are there; lower "
-            "--micro-batch-tokens (%lld), --max-completion-length or --prompts-per-step",
-            gigabytes(need[choice]), gigabytes(state), gigabytes(need[choice] - state),
-            choice == 0 ? "none" : "layer", gigabytes(limit), (long long)tokens);
+    if (need[choice] > limit) {
+        char missing[200];
+        snprintf(missing, sizeof missing,
+                 "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
+                 "%.2f with recompute %s), %.2f GB are there",
+                 gigabytes(need[choice]), gigabytes(state), gigabytes(need[choice] - state),
+                 choice == 0 ? "none" : "layer", gigabytes(limit));
+        return does_not_fit(t, missing, limit, tokens, longest, plan, context, err);
+    }
     *mode = modes[choice];
     *micro_tokens = tokens;
     observer_message(t->observer,

@@ -188,7 +188,7 @@ cohort_status model_create(struct model **out, struct backend *backend,
                            const struct model_config *config, enum dtype type, int32_t max_context,
                            checkpoint_fetch *fetch, void *context, cohort_error *err)
 {
-    enum { PART = 1 << 16 }; /* elements fetched at a time */
+    enum { PART = 1 << 20 }; /* elements fetched at a time */
     struct model *model = NULL;
     void *part = NULL;
     cohort_status status = COHORT_OK;

@@ -526,6 +526,7 @@ static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t cou
                                              .n_rows = (int32_t)run});
         at += run;
     }
+    TRY(be->ops->check(be, err)); /* draws after a failure mean nothing */
     at = 0;
     for (int32_t i = first; i < first + count; i++) {
         struct request *r = output_owner(e, i, &draws);
@@ -641,7 +642,8 @@ static cohort_status run_window(struct engine *e, cohort_error *err)
                                                    .position = e->work.position,
                                                    .kv_row = e->work.kv_row},
                              err));
-    be->ops->repeat(be, decode_window_key(w, e->n_running, rows), w->steps, decode_step, e);
+    be->ops->repeat(be, decode_window_key(w, e->work.token, e->n_running, rows), w->steps,
+                    decode_step, e);
     be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
     TRY(be->ops->check(be, err));
     e->stats.steps += w->steps;

@@ -1,6 +1,7 @@
 #include "rollout/window.h"
 
 #include "base/memory.h"
+#include "base/rng.h"
 
 #include <string.h>
 
@@ -28,10 +29,11 @@ int32_t decode_rows(int32_t n)
     return (n + unit - 1) / unit * unit;
 }
 
-uint64_t decode_window_key(const struct decode_window *w, int32_t n, int32_t rows)
+uint64_t decode_window_key(const struct decode_window *w, const void *buffer, int32_t n,
+                           int32_t rows)
 {
     bool changes = false;
     for (int32_t i = 0; i < n; i++)
         changes = changes || sampling_changes_logits(w->slots[i].draw.params);
-    return (uint64_t)rows << 1 | (uint64_t)changes;
+    return rng_stream((uint64_t)(uintptr_t)buffer, (uint64_t)rows << 1 | (uint64_t)changes);
 }

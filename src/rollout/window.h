@@ -21,7 +21,9 @@ void decode_window_free(struct decode_window *window);
 /* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each.
  */
 int32_t decode_rows(int32_t n);
-/* Tells recordings apart: rows, and whether any of the n slots needs more than a plain draw. */
-uint64_t decode_window_key(const struct decode_window *window, int32_t n, int32_t rows);
+/* Tells recordings apart: the engine, by a buffer of its own; rows; and whether any of the n slots
+ * needs more than a plain draw. */
+uint64_t decode_window_key(const struct decode_window *window, const void *buffer, int32_t n,
+                           int32_t rows);
 
 #endif

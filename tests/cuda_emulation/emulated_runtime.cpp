@@ -61,9 +61,12 @@ struct runtime {
     std::string failure;
     size_t used = 0, total = (size_t)1 << 30;
     int multiprocessors = 6, capability = 90;
+    int driver = CUDART_VERSION;
+    cudaError_t start = cudaSuccess; /* what asking for devices gives */
     uint64_t launches = 0;
     int events = 0, graphs = 0;
 
+    runtime();
     ~runtime();
 } R;
 emulated_stream default_stream;
@@ -160,6 +163,25 @@ void check_guards(const void *p, const block &b)
         if (*c != guard)
             return emulated_fail("device memory of %zu bytes: written at byte %zu, behind its end",
                                  b.bytes, (size_t)(c - begin));
+}
+
+runtime::runtime()
+{
+    const char *device = getenv("CUDA_EMULATION_DEVICE"), *memory = getenv("CUDA_EMULATION_MEMORY");
+    const std::string what = device ? device : "";
+    if (what == "none") {
+        start = cudaErrorNoDevice;
+    } else if (what == "no-driver") {
+        start = cudaErrorInsufficientDriver;
+        driver = 0;
+    } else if (what == "old-driver") {
+        start = cudaErrorInsufficientDriver;
+        driver = 11040;
+    } else if (what == "turing") {
+        capability = 75;
+    }
+    if (memory)
+        total = (size_t)strtoull(memory, NULL, 10) << 10;
 }
 
 runtime::~runtime()
@@ -268,8 +290,8 @@ cudaError_t cudaPeekAtLastError(void) { return R.sticky != cudaSuccess ? R.stick
 /* ---- the device ---- */
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
-    return cudaSuccess;
+    *count = R.start == cudaSuccess ? 1 : 0;
+    return note(R.start);
 }
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
 {
@@ -317,7 +339,7 @@ cudaError_t cudaGetDevice(int *device)
 }
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
+    *version = R.driver;
     return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int *version)

@@ -19,7 +19,7 @@ steps=4
 train() {
     local name=$1
     shift
-    cohort grpo --model model --data data.jsonl --reward regex --reward-pattern '[a-m]' --steps $steps --prompts-per-step 3 --num-generations 4 \
+    cohort grpo --model model --data data.jsonl --reward regex --reward-pattern '[a-e]' --steps $steps --prompts-per-step 3 --num-generations 4 \
         --max-completion-length 40 --learning-rate 1e-3 --save-steps 2 --seed 5 --log-completions --out "$name" "$@"
 }
 

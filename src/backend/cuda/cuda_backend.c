@@ -386,6 +386,12 @@ cleanup:
 
 bool backend_cuda_present(void)
 {
-    int count = 0;
-    return count_devices(&count, NULL) == COHORT_OK;
+    int count = 0, major = 0, minor = 0;
+    if (count_devices(&count, NULL) != COHORT_OK)
+        return false;
+    cudaError_t result = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    if (result == cudaSuccess)
+        result = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+    (void)cudaGetLastError();
+    return result == cudaSuccess && major * 10 + minor >= LEAST_COMPUTE;
 }

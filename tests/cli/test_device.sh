@@ -1,0 +1,78 @@
+# cohort --device: which one is taken, and what is said where the GPU asked for cannot be had. With the CUDA backend's emulation
+# (tests/cuda_emulation), which plays a machine without a device, without a driver, with an old one, with too little memory.
+. "$(dirname "$0")/shell.sh"
+EMULATED=$BUILD/tests/cohort_emulated
+
+# backend PROGRAM ARGUMENTS...: the one that info names
+backend() { "$@" 2>&1 | sed -n 's/^backend  *\([a-z]*\),.*/\1/p'; }
+
+succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
+for i in 1 2 3 4; do echo "{\"prompt\": \"q$i\", \"answer\": \"$i\", \"completion\": \"some text\"}"; done >d.jsonl
+
+# --- names ---
+is "$(backend "$COHORT" info --device cpu)" cpu "--device cpu"
+for name in gpu cuda: cuda:x cuda:-1 "cuda: 1" cuda:1x cuda:99999 CUDA; do
+    fails 2 "--device '$name': expected auto, cpu, cuda or cuda:N" "$COHORT" info --device "$name"
+done
+fails 2 "--isa portable is an instruction set of the CPU, --device cuda asks for a GPU" "$COHORT" info --device cuda --isa portable
+
+# --- a build without CUDA ---
+if ! grep -qs '^COHORT_CUDA:BOOL=ON' "$BUILD/CMakeCache.txt"; then
+    is "$(backend "$COHORT" info)" cpu "--device auto without CUDA"
+    for command in "info" "generate --model m --no-chat --prompt q" \
+        "grpo --model m --data d.jsonl --reward accuracy --out r" "sft --model m --data d.jsonl --out r"; do
+        # shellcheck disable=SC2086 # arguments are words
+        fails 1 "built without CUDA; build it with cmake -DCOHORT_CUDA=ON \(CUDA 12\.4 or newer\), or use --device cpu" \
+            "$COHORT" $command --device cuda
+    done
+    absent r
+fi
+if [ ! -x "$EMULATED" ]; then
+    echo "no emulation of CUDA in this build (sanitizers, or another processor): the rest is left out"
+    done_testing
+    exit
+fi
+
+# --- no GPU that can be used: named, and auto takes the CPU ---
+refuses() { # refuses DEVICE PATTERN: what the emulation plays, what is said of it
+    fails 1 "$2.*use --device cpu" env CUDA_EMULATION_DEVICE="$1" "$EMULATED" info --device cuda
+    is "$(backend env CUDA_EMULATION_DEVICE="$1" "$EMULATED" info)" cpu "--device auto, $1"
+}
+refuses none 'no NVIDIA GPU was found .*nvidia-smi.*CUDA_VISIBLE_DEVICES'
+refuses no-driver 'no NVIDIA driver was found .*nvidia-smi'
+refuses old-driver 'the NVIDIA driver is too old: it supports CUDA 11\.4, this cohort needs [0-9]+\.[0-9]+; update the driver'
+refuses turing 'GPU 0 \(.*\) has compute capability 7\.5, cohort needs 8\.0 \(A100\) or newer'
+
+# --- a GPU: taken by itself, by name and by number, but not where an instruction set is asked for ---
+is "$(backend "$EMULATED" info)" cuda "--device auto with a GPU"
+is "$(backend "$EMULATED" info --device cuda:0)" cuda "--device cuda:0"
+is "$(backend "$EMULATED" info --device cpu)" cpu "--device cpu with a GPU"
+is "$(backend "$EMULATED" info --isa portable)" cpu "--isa with a GPU"
+# A run's config.yaml has every option, this one too: a resumed run must not move to the CPU.
+is "$(backend "$EMULATED" info --isa auto)" cuda "--isa auto with a GPU"
+fails 2 'there is no GPU 3: this machine has 1, numbered from 0' "$EMULATED" info --device cuda:3
+
+# --- too little memory: what is missing, and what would fit ---
+with() { # with KIBIBYTES COMMAND...
+    local memory=$1
+    shift
+    env CUDA_EMULATION_MEMORY="$memory" "$EMULATED" "$@" --device cuda
+}
+GENERATE=(generate --model m --no-chat --prompt q --max-completion-length 2)
+SFT=(sft --model m --data d.jsonl --steps 1 --batch-size 4)
+fails 1 'weights: [0-9.]+ GB are wanted, [0-9.]+ GB of GPU 0 \(.*\) are free; use a smaller batch or model, or close what else' \
+    with 64 "${GENERATE[@]}"
+fails 1 'rollout buffers: .* are wanted' with 500 "${GENERATE[@]}"
+fails 1 "GPU 0 .*: CUDA reports 'out of memory' in working memory of an operation; lower .*--decode-concurrency" with 2000 "${GENERATE[@]}"
+plan='training needs [0-9.]+ GB beside the weights .*, [0-9.]+ GB are there'
+fits() { # fits KIBIBYTES OPTIONS: what the message says would fit, which the program then takes
+    fails 1 "$plan; $2 fits \([0-9.]+ GB\)" with "$1" "${SFT[@]}" --out r
+    absent r
+    # With room for what kernels work in, which no plan holds and which for this tiny model is most of it.
+    # shellcheck disable=SC2086 # arguments are words
+    succeeds with 8192 "${SFT[@]}" $2 --out "again-$1"
+}
+fits 2100 '--recompute layer --moments-dtype bf16 --micro-batch-tokens 48'
+fits 1800 '--recompute layer --moments-dtype bf16 --micro-batch-tokens 24'
+fails 1 "$plan, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens 12 takes .* smaller model" with 1000 "${SFT[@]}" --out r
+done_testing
