@@ -479,6 +479,22 @@ static void check_swiglu(int64_t tokens, int64_t width, enum dtype act)
     arrays_free();
 }
 
+/* A row alone gets the bits that it gets among others. */
+static void check_swiglu_rows(int64_t tokens, int64_t width)
+{
+    struct array *x = array_new(tokens * 2 * width, DTYPE_BF16, 44, 8.0, 0);
+    struct array *all = array_new(tokens * width, DTYPE_BF16, 45, 0.0, 0);
+    struct array *alone = array_new(tokens * width, DTYPE_BF16, 46, 0.0, 0);
+    gpu->ops->swiglu_forward(gpu,
+                             &(struct swiglu_forward){tokens, width, x->d, all->d, DTYPE_BF16});
+    for (int64_t t = 0; t < tokens; t++)
+        gpu->ops->swiglu_forward(
+            gpu, &(struct swiglu_forward){1, width, (uint16_t *)x->d + t * 2 * width,
+                                          (uint16_t *)alone->d + t * width, DTYPE_BF16});
+    expect_same(all, alone);
+    arrays_free();
+}
+
 static void test_swiglu(void **state)
 {
     (void)state;
@@ -490,6 +506,9 @@ static void test_swiglu(void **state)
     check_swiglu(1, 25600, DTYPE_BF16);
     if (!small)
         check_swiglu(3000, 3072, DTYPE_BF16);
+    check_swiglu_rows(8, 3072); /* alone in small blocks, together in large ones */
+    if (!small)
+        check_swiglu_rows(256, 3072);
 
     /* Where exp(-g) would overflow or vanish. */
     for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {

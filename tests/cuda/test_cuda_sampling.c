@@ -469,13 +469,14 @@ static void test_frequencies(void **state)
     assert_true(cells > 2 && chi < cells + 4.0 * sqrt(2.0 * cells));
 }
 
-/* Plain draws at every size, among them Qwen3's, cut and uncut. */
+/* Plain draws at every size, among them Qwen3's, cut and uncut; and one whose parts are more than a
+ * lane keeps. */
 static void test_plain_draws(void **state)
 {
     (void)state;
-    const int64_t size[][2] = {{1, 1},       {2, 2},       {5, 3},
-                               {2048, 2048}, {2049, 2048}, {4099, 4097},
-                               {6001, 4096}, {9000, 5000}, {151936, 151669}};
+    const int64_t size[][2] = {{1, 1},           {2, 2},          {5, 3},       {2048, 2048},
+                               {2049, 2048},     {4099, 4097},    {6001, 4096}, {9000, 5000},
+                               {151936, 151669}, {300001, 262100}};
     const float temperature[] = {1.0f, 0.6f, 0.0f, 30.0f};
     for (size_t s = 0; s < sizeof size / sizeof *size; s++) {
         float *logits = malloc((size_t)size[s][0] * sizeof *logits);

@@ -22,8 +22,10 @@ struct draw_place {
     const draw_row *row;
     const float *logits;
     logits_part *parts;
+    const decode_slot_state *slot; /* NULL in sample */
 };
 
+/* Reads nothing but what stays as it is for a window: it may stand ahead of wait_for_ahead. */
 static __device__ __forceinline__ bool draw_place_of(const draw_job &job, int i, draw_place *place)
 {
     if (job.decode == NULL) {
@@ -31,6 +33,7 @@ static __device__ __forceinline__ bool draw_place_of(const draw_job &job, int i,
         place->row = row;
         place->logits = job.logits + (int64_t)row->logits_row * job.vocab;
         place->parts = job.parts + (int64_t)row->stats_row * (job.n_parts + 1);
+        place->slot = NULL;
         return true;
     }
     const int slot = job.first + i;
@@ -39,12 +42,13 @@ static __device__ __forceinline__ bool draw_place_of(const draw_job &job, int i,
     place->row = job.decode->draws + slot;
     place->logits = job.logits + (int64_t)i * job.vocab;
     place->parts = job.parts + (int64_t)i * (job.n_parts + 1);
+    place->slot = job.decode->slots + slot;
     return true;
 }
 
-static __device__ __forceinline__ bool draw_stopped(const draw_job &job, int i)
+static __device__ __forceinline__ bool draw_stopped(const draw_place &place)
 {
-    return job.decode != NULL && job.decode->slots[job.first + i].stopped != 0;
+    return place.slot != NULL && place.slot->stopped != 0;
 }
 
 /* The part that n_choosable cuts, if it cuts one: it has statistics of its own. */
@@ -53,23 +57,29 @@ static __device__ __forceinline__ bool cuts_part(int32_t n_choosable, int64_t vo
     return n_choosable < vocab && n_choosable % LOGITS_PART != 0;
 }
 
-/* The first position of the warp, in order of lanes, at which the sum of what the lanes have passes
- * wanted; the last lane that has anything if rounding keeps the sum below; -1 if none has.
- * *before: the sum ahead of that lane. Nothing is negative. */
-static __device__ __forceinline__ int pick_lane(double own, double wanted, double *before)
+/* The sum of what the lanes of a warp have, added in order of lanes; *ahead: the sum ahead of the
+ * lane. */
+static __device__ __forceinline__ double sum_in_order(double own, double *ahead)
 {
-    double sum = 0.0, ahead = 0.0;
+    double sum = 0.0;
+    *ahead = 0.0;
 #pragma unroll 4
     for (int i = 0; i < 32; i++) {
         if (i == (int)threadIdx.x % 32)
-            ahead = sum;
+            *ahead = sum;
         sum += lane_value(own, i);
     }
+    return sum;
+}
+
+/* The first lane at which the sum of what the lanes have passes wanted; the last lane that has
+ * anything if rounding keeps the sum below; -1 if none has. ahead: the sum ahead of the lane.
+ * Nothing is negative. */
+static __device__ __forceinline__ int pick_lane(double own, double ahead, double wanted)
+{
     const unsigned any = __ballot_sync(0xffffffffu, own > 0.0);
     const unsigned over = __ballot_sync(0xffffffffu, own > 0.0 && ahead + own > wanted);
-    const int lane = over != 0 ? __ffs((int)over) - 1 : any != 0 ? 31 - __clz((int)any) : -1;
-    *before = lane_value(ahead, lane >= 0 ? lane : 0);
-    return lane;
+    return over != 0 ? __ffs((int)over) - 1 : any != 0 ? 31 - __clz((int)any) : -1;
 }
 
 /* Sum over a warp of doubles up to and including each lane. */
@@ -84,51 +94,68 @@ static __device__ __forceinline__ double warp_prefix(double x)
     return x;
 }
 
-/* By one thread, at the end of a slot's step: notes what was drawn and moves the slot on. A slot
- * that stops keeps its token, position and kv_row: until the window ends it computes the same row
- * again, which nobody looks at. */
-static __device__ inline void decode_advance(decode_state *d, int slot, int32_t token, float logp)
+/* What a slot's step ends with, read ahead of its token. */
+struct decode_next {
+    decode_slot_state slot;
+    int32_t position, kv_row; /* of the next step */
+};
+
+static __device__ __forceinline__ decode_next decode_next_of(const decode_state *d, int slot)
+{
+    decode_next next;
+    next.slot = d->slots[slot];
+    next.position = d->position[slot] + 1;
+    const int32_t page = next.position / ATTENTION_CHUNK - next.slot.first_own_chunk;
+    /* Behind the window's last step there may be no page yet. */
+    next.kv_row = -1;
+    if (page >= 0 && page < next.slot.n_own_pages)
+        next.kv_row = next.slot.own_page[page] * ATTENTION_CHUNK + next.position % ATTENTION_CHUNK;
+    return next;
+}
+
+/* By one thread, at the end of a slot's step: notes what was drawn and moves the slot on. ends: the
+ * token is one that ends the sequence. A slot that stops keeps its token, position and kv_row:
+ * until the window ends it computes the same row again, which nobody looks at. */
+static __device__ inline void decode_advance(decode_state *d, int slot, const decode_next &next,
+                                             bool ends, int32_t token, float logp)
 {
     decode_slot_state *s = d->slots + slot;
     draw_row *r = d->draws + slot;
-    const bool was_stopped = s->stopped != 0;
-    if (s->step < d->steps) {
-        int32_t *ring = d->ring + 2 * (int64_t)s->step * d->n_slots;
+    const bool was_stopped = next.slot.stopped != 0;
+    if (next.slot.step < d->steps) {
+        int32_t *ring = d->ring + 2 * (int64_t)next.slot.step * d->n_slots;
         ring[slot] = was_stopped ? (int32_t)DECODE_STOPPED : token;
         ring[d->n_slots + slot] = (int32_t)__float_as_uint(was_stopped ? 0.0f : logp);
     }
-    s->step++;
+    s->step = next.slot.step + 1;
     if (was_stopped)
         return;
-    s->n_left--;
-    bool stop = token < 0 || s->n_left <= 0;
-    for (int32_t i = 0; i < s->n_eos; i++)
-        stop = stop || s->eos[i] == token;
-    if (stop) {
+    s->n_left = next.slot.n_left - 1;
+    if (token < 0 || next.slot.n_left <= 1 || ends) {
         s->stopped = 1;
         return;
     }
     if (r->window_penalised)
         r->history[r->n_history++] = token;
     r->position++;
-    const int32_t position = d->position[slot] + 1;
-    const int32_t page = position / ATTENTION_CHUNK - s->first_own_chunk;
     d->token[slot] = token;
-    d->position[slot] = position;
-    /* Behind the window's last step there may be no page yet. */
-    d->kv_row[slot] = page >= 0 && page < s->n_own_pages
-                          ? s->own_page[page] * ATTENTION_CHUNK + position % ATTENTION_CHUNK
-                          : -1;
+    d->position[slot] = next.position;
+    d->kv_row[slot] = next.kv_row;
 }
 
 /* By one thread: what row i drew. */
 static __device__ __forceinline__ void draw_done(const draw_job &job, int i, int32_t token,
                                                  float logp)
 {
-    if (job.decode != NULL)
-        decode_advance(job.decode, job.first + i, token, logp);
-    else
+    if (job.decode == NULL) {
         job.result[i] = draw_result{token, logp};
+        return;
+    }
+    const decode_next next = decode_next_of(job.decode, job.first + i);
+    bool ends = false;
+    for (int32_t e = 0; e < next.slot.n_eos; e++)
+        ends = ends || next.slot.eos[e] == token;
+    decode_advance(job.decode, job.first + i, next, ends, token, logp);
 }
 
 #endif

@@ -2,10 +2,11 @@
  * backend/cpu/kernel_sample.c.
  *
  * One kernel gives the statistics of all parts of all rows: the one reading of the logits. Another
- * has a block a row: a warp combines the parts, picks the part that the uniform number falls into,
- * and the block finds the token there: cumulative over ids in ascending order, as on the CPU. Rows
- * with penalties or filters take their choice from kernel_filter.cu instead. Each row ends its own
- * step (decode_advance): nothing is shared between rows.
+ * has a block a row: a warp picks the part that the uniform number falls into and the block finds
+ * the token there, cumulative over ids in ascending order, as on the CPU, while a further warp
+ * combines the parts and reads what the end of the step needs. Rows with penalties or filters take
+ * their choice from kernel_filter.cu instead. Each row ends its own step (decode_advance): nothing
+ * is shared between rows.
  *
  * A row without a distribution gets token -1 and a NaN log-prob. */
 #include "backend/cuda/draw_device.cuh"
@@ -18,7 +19,10 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) draw_part_kernel(draw_j
     const int part = (int)(blockIdx.x % (unsigned)job.n_parts);
     const int draw = job.stats_first != NULL ? job.stats_first[i] : i;
     draw_place place;
-    if (!draw_place_of(job, draw, &place) || draw_stopped(job, draw))
+    start_dependents();
+    const bool there = draw_place_of(job, draw, &place);
+    wait_for_ahead();
+    if (!there || draw_stopped(place))
         return;
     const float inv_temperature = place.row->inv_temperature;
     const int32_t n_choosable = place.row->n_choosable;
@@ -42,6 +46,12 @@ static __global__ void __launch_bounds__(LOGITS_THREADS) draw_part_kernel(draw_j
         place.parts[job.n_parts] = cut;
 }
 
+enum {
+    SEARCH_WARPS = 8,
+    SEARCH_EACH = LOGITS_PART / (32 * SEARCH_WARPS), /* entries of a thread */
+    DRAW_THREADS = 32 * (SEARCH_WARPS + 1),          /* the last warp ends the step */
+};
+
 /* A part and the place within it. */
 struct draw_choice {
     int part;      /* -1: nothing to draw from */
@@ -49,175 +59,234 @@ struct draw_choice {
     double wanted; /* sum of exp(z - max) within the part that the token passes */
 };
 
-/* One warp; every lane gets the result. The parts of the choosable ids are parts[0 .. n), the last
- * one perhaps replaced by its cut. */
-static __device__ __forceinline__ draw_choice choose_part(const logits_part *parts, int n,
-                                                          const logits_part *last,
-                                                          float temperature, double uniform)
+struct draw_shared {
+    draw_choice choice;
+    double warp_total[SEARCH_WARPS];
+    /* Of each warp: the entry at which the sum passes what is wanted, the last one that adds to it
+     * (-1: none), offsets within the part; and their logits. */
+    int first[SEARCH_WARPS], last[SEARCH_WARPS];
+    float first_logit[SEARCH_WARPS], last_logit[SEARCH_WARPS];
+};
+
+/* One warp; a lane of it writes *choice. The parts of the choosable ids are parts[0 .. n - 1) and
+ * parts[last]. */
+static __device__ __forceinline__ void choose_part(const logits_part *parts, int n, int last,
+                                                   float temperature, double uniform,
+                                                   draw_choice *choice)
 {
     const int lane = (int)threadIdx.x % 32;
     const int each = parts_per_lane(n);
     const int begin = lane * each < n ? lane * each : n;
     const int end = begin + each < n ? begin + each : n;
+    const bool again = each > PARTS_AT_ONCE; /* a lane's parts are read for each use of them */
+    logits_part p[PARTS_AT_ONCE];
     float own_max = negative_infinity();
-    for (int b = begin; b < end; b++)
-        own_max = fmaxf(own_max, b < n - 1 ? parts[b].max : last->max);
+#pragma unroll 1
+    for (int j = 0; j < each; j += PARTS_AT_ONCE) {
+        load_parts<PARTS_AT_ONCE>(parts, begin + j, end, n, last, p);
+#pragma unroll
+        for (int i = 0; i < PARTS_AT_ONCE; i++)
+            own_max = fmaxf(own_max, p[i].max);
+    }
     const float max = warp_max(own_max);
-    draw_choice choice = {-1, max, 0.0};
-    if (max == negative_infinity())
-        return choice;
+    if (max == negative_infinity()) {
+        if (lane == 0)
+            *choice = draw_choice{-1, max, 0.0};
+        return;
+    }
     if (temperature == 0.0f) {
         /* The lowest part that has the maximum. */
         const unsigned has = __ballot_sync(0xffffffffu, own_max == max);
-        const int first = __ffs((int)has) - 1;
-        int found = n;
+        if (lane != __ffs((int)has) - 1)
+            return;
+        int found = end - 1;
         for (int b = end - 1; b >= begin; b--)
-            if ((b < n - 1 ? parts[b].max : last->max) == max)
+            if (parts[b < n - 1 ? b : last].max == max)
                 found = b;
-        choice.part = __shfl_sync(0xffffffffu, found, first);
-        return choice;
+        *choice = draw_choice{found, max, 0.0};
+        return;
     }
-    double own = 0.0;
-    for (int b = begin; b < end; b++) {
-        const logits_part p = b < n - 1 ? parts[b] : *last;
-        own += exp((double)p.max - (double)max) * (double)p.sum;
+    double own = 0.0, ahead = 0.0, scale[PARTS_AT_ONCE];
+#pragma unroll 1
+    for (int j = 0; j < each; j += PARTS_AT_ONCE) {
+        if (again)
+            load_parts<PARTS_AT_ONCE>(parts, begin + j, end, n, last, p);
+#pragma unroll
+        for (int i = 0; i < PARTS_AT_ONCE; i++)
+            scale[i] = exp((double)p[i].max - (double)max);
+#pragma unroll
+        for (int i = 0; i < PARTS_AT_ONCE; i++)
+            own += scale[i] * (double)p[i].sum;
     }
-    double whole = 0.0, ahead = 0.0;
-#pragma unroll 4
-    for (int i = 0; i < 32; i++)
-        whole += lane_value(own, i);
+    const double whole = sum_in_order(own, &ahead);
     const double wanted = uniform * whole;
-    const int picked = pick_lane(own, wanted, &ahead);
+    const int picked = pick_lane(own, ahead, wanted);
+    if (lane != (picked >= 0 ? picked : 0))
+        return;
+    draw_choice chosen = {-1, max, 0.0};
+    double sum = ahead, left = 0.0, chosen_scale = 1.0;
+#pragma unroll 1
+    for (int j = 0; j < each; j += PARTS_AT_ONCE) {
+        if (again) {
+            load_parts<PARTS_AT_ONCE>(parts, begin + j, end, n, last, p);
+#pragma unroll
+            for (int i = 0; i < PARTS_AT_ONCE; i++)
+                scale[i] = exp((double)p[i].max - (double)max);
+        }
+#pragma unroll
+        for (int i = 0; i < PARTS_AT_ONCE; i++) {
+            const double weight = scale[i] * (double)p[i].sum;
+            if (!(sum <= wanted) || !(weight > 0.0))
+                continue;
+            chosen.part = begin + j + i;
+            chosen.max = p[i].max;
+            chosen_scale = scale[i];
+            left = wanted - sum;
+            sum += weight;
+        }
+    }
+    chosen.wanted = left / chosen_scale;
     if (picked < 0)
-        return choice;
-    double sum = ahead, left = 0.0;
-    for (int b = begin; b < end && sum <= wanted; b++) {
-        const logits_part p = b < n - 1 ? parts[b] : *last;
-        const double weight = exp((double)p.max - (double)max) * (double)p.sum;
-        if (!(weight > 0.0))
-            continue;
-        choice.part = b;
-        choice.max = p.max;
-        left = wanted - sum;
-        sum += weight;
-    }
-    choice.part = __shfl_sync(0xffffffffu, choice.part, picked);
-    choice.max = lane_value(choice.max, picked);
-    choice.wanted = lane_value(left, picked) / exp((double)choice.max - (double)max);
-    return choice;
+        chosen.part = -1;
+    *choice = chosen;
 }
 
-struct draw_shared {
-    double lse;
-    draw_choice choice;
-    double warp_total[LOGITS_WARPS];
-    int first, last;
-};
-
-/* By the whole block: the first token of the part at which the sum passes choice.wanted; the last
- * one that adds to it if rounding keeps the sum below. A token that adds nothing is never it. With
- * greedy: the first one that has the maximum. Offset within the part. */
-static __device__ __forceinline__ int choose_token(const float *logits, int count,
-                                                   float inv_temperature, bool greedy,
-                                                   draw_shared *shared)
-{
-    const draw_choice choice = shared->choice;
-    const int begin = (int)threadIdx.x * LOGITS_EACH;
-    const bool wide = is_wide(logits);
-    float e[LOGITS_EACH];
-    double own = 0.0;
-#pragma unroll
-    for (int v = 0; v < LOGITS_EACH / 4; v++) {
-        const float4 x = load_logits4(logits, begin + 4 * v, count, wide);
-        e[4 * v] = x.x;
-        e[4 * v + 1] = x.y;
-        e[4 * v + 2] = x.z;
-        e[4 * v + 3] = x.w;
-    }
-#pragma unroll
-    for (int j = 0; j < LOGITS_EACH; j++) {
-        const float z = e[j] * inv_temperature;
-        if (greedy)
-            e[j] = z == choice.max ? 1.0f : 0.0f;
-        else
-            e[j] = exp_of_part(z - choice.max);
-        own += (double)e[j];
-    }
-    const double wanted = greedy ? 0.0 : choice.wanted;
-    const double through = warp_prefix(own);
-    const int warp = (int)threadIdx.x / 32;
-    if (threadIdx.x % 32 == 31)
-        shared->warp_total[warp] = through;
-    __syncthreads();
-    double sum = 0.0;
-    for (int w = 0; w < warp; w++)
-        sum += shared->warp_total[w];
-    double below = __shfl_up_sync(0xffffffffu, through, 1u);
-    sum += threadIdx.x % 32 == 0 ? 0.0 : below;
-    int first = LOGITS_PART, last = -1;
-#pragma unroll
-    for (int j = 0; j < LOGITS_EACH; j++) {
-        if (!(e[j] > 0.0f))
-            continue;
-        sum += (double)e[j];
-        last = begin + j;
-        if (first == LOGITS_PART && sum > wanted)
-            first = begin + j;
-    }
-    if (first < LOGITS_PART)
-        atomicMin(&shared->first, first);
-    if (last >= 0)
-        atomicMax(&shared->last, last);
-    __syncthreads();
-    return shared->first < LOGITS_PART ? shared->first : shared->last;
-}
-
-static __global__ void __launch_bounds__(LOGITS_THREADS, 6) draw_kernel(draw_job job)
+/* A block a row. The token is the first one of the chosen part at which the sum passes
+ * choice.wanted, or the last one that adds to it if rounding keeps the sum below: one that adds
+ * nothing is never it. At temperature 0 the first one that has the maximum. */
+static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job job)
 {
     __shared__ draw_shared shared;
-    const int i = (int)blockIdx.x;
+    const int i = (int)blockIdx.x, warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     draw_place place;
-    if (!draw_place_of(job, i, &place) || place.row->changes)
-        return;
-    if (draw_stopped(job, i)) {
-        if (threadIdx.x == 0)
-            draw_done(job, i, -1, 0.0f);
+    start_dependents();
+    const bool there = draw_place_of(job, i, &place);
+    if (!there || place.row->changes) {
+        wait_for_ahead();
         return;
     }
     const draw_row *r = place.row;
     const int32_t n_choosable = r->n_choosable;
-    const bool greedy = r->temperature == 0.0f;
-    const int n = (n_choosable + LOGITS_PART - 1) / LOGITS_PART;
-    if (threadIdx.x < 32) {
-        const logits_row row = row_statistics(place.parts, job.n_parts);
-        draw_choice choice = {-1, 0.0f, 0.0};
-        const bool cut = cuts_part(n_choosable, job.vocab);
-        if (row.valid)
-            choice = choose_part(place.parts, n, place.parts + (cut ? job.n_parts : n - 1),
-                                 r->temperature, draw_uniform(*r));
-        if (threadIdx.x == 0) {
-            shared.lse = row.lse;
-            shared.choice = choice;
-            shared.first = LOGITS_PART;
-            shared.last = -1;
+    const float temperature = r->temperature, inv_temperature = r->inv_temperature;
+    wait_for_ahead();
+    if (draw_stopped(place)) {
+        if (threadIdx.x == 0)
+            draw_done(job, i, -1, 0.0f);
+        return;
+    }
+
+    /* The part; meanwhile the row's statistics and where the slot stands. */
+    logits_row row = {};
+    if (warp == 0) {
+        const int n = (n_choosable + LOGITS_PART - 1) / LOGITS_PART;
+        const int last = cuts_part(n_choosable, job.vocab) ? job.n_parts : n - 1;
+        choose_part(place.parts, n, last, temperature, draw_uniform(*r), &shared.choice);
+    } else if (warp == SEARCH_WARPS) {
+        row = row_statistics<PARTS_AT_ONCE>(place.parts, job.n_parts);
+    }
+    __syncthreads();
+
+    /* The entries of the part, and the sum of those of the warps. */
+    const draw_choice choice = shared.choice;
+    const bool searches = choice.part >= 0 && warp < SEARCH_WARPS;
+    const int begin = SEARCH_EACH * (int)threadIdx.x;
+    float x[SEARCH_EACH] = {}, e[SEARCH_EACH] = {};
+    double through = 0.0;
+    decode_next next = {};
+    int32_t ending = -1; /* the lane's id of those that end the sequence */
+    if (searches) {
+        const int64_t from = (int64_t)choice.part * LOGITS_PART;
+        const int64_t left = n_choosable - from;
+        const float *logits = place.logits + from;
+#pragma unroll
+        for (int v = 0; v < SEARCH_EACH; v += 4) {
+            const float4 four = load_logits4(
+                logits, begin + v, left < LOGITS_PART ? left : LOGITS_PART, is_wide(logits));
+            x[v] = four.x, x[v + 1] = four.y, x[v + 2] = four.z, x[v + 3] = four.w;
+        }
+#pragma unroll
+        for (int j = 0; j < SEARCH_EACH; j++) {
+            const float z = x[j] * inv_temperature;
+            if (temperature == 0.0f)
+                e[j] = z == choice.max ? 1.0f : 0.0f;
+            else
+                e[j] = exp_of_part(z - choice.max);
+            through += (double)e[j];
+        }
+        through = warp_prefix(through);
+        if (lane == 31)
+            shared.warp_total[warp] = through;
+    } else if (warp == SEARCH_WARPS && job.decode != NULL) {
+        next = decode_next_of(job.decode, job.first + i);
+        if (lane < next.slot.n_eos)
+            ending = next.slot.eos[lane];
+    }
+    __syncthreads();
+
+    if (searches) {
+        const double wanted = temperature == 0.0f ? 0.0 : choice.wanted;
+        double sum = 0.0;
+#pragma unroll
+        for (int w = 0; w < SEARCH_WARPS - 1; w++) {
+            const double total = shared.warp_total[w];
+            if (w < warp)
+                sum += total;
+        }
+        const double below = __shfl_up_sync(0xffffffffu, through, 1u);
+        sum += lane == 0 ? 0.0 : below;
+        int first = -1, last = -1;
+        float first_logit = 0.0f, last_logit = 0.0f;
+#pragma unroll
+        for (int j = 0; j < SEARCH_EACH; j++) {
+            if (!(e[j] > 0.0f))
+                continue;
+            sum += (double)e[j];
+            last = begin + j;
+            last_logit = x[j];
+            if (first < 0 && sum > wanted) {
+                first = begin + j;
+                first_logit = x[j];
+            }
+        }
+        const unsigned passing = __ballot_sync(0xffffffffu, first >= 0);
+        const unsigned adding = __ballot_sync(0xffffffffu, last >= 0);
+        if (lane == (passing != 0 ? __ffs((int)passing) - 1 : 0)) {
+            shared.first[warp] = first;
+            shared.first_logit[warp] = first_logit;
+        }
+        if (lane == (adding != 0 ? 31 - __clz((int)adding) : 0)) {
+            shared.last[warp] = last;
+            shared.last_logit[warp] = last_logit;
         }
     }
     __syncthreads();
-    int token = -1;
-    if (shared.choice.part >= 0) {
-        const int begin = shared.choice.part * LOGITS_PART;
-        const int left = n_choosable - begin;
-        const int found =
-            choose_token(place.logits + begin, left < LOGITS_PART ? left : (int)LOGITS_PART,
-                         r->inv_temperature, greedy, &shared);
-        token = found >= 0 ? begin + found : -1;
-    }
-    if (threadIdx.x != 0)
+
+    if (warp != SEARCH_WARPS)
         return;
+    int token = -1;
     float logp = not_a_number();
-    if (token >= 0)
-        logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
-    draw_done(job, i, token, logp);
+    if (choice.part >= 0) {
+        const bool mine = lane < SEARCH_WARPS;
+        const unsigned passing = __ballot_sync(0xffffffffu, mine && shared.first[lane] >= 0);
+        const unsigned adding = __ballot_sync(0xffffffffu, mine && shared.last[lane] >= 0);
+        const int of = passing != 0 ? __ffs((int)passing) - 1 : 31 - __clz((int)adding);
+        if (row.valid && (passing | adding) != 0) {
+            token = choice.part * LOGITS_PART + (passing != 0 ? shared.first[of] : shared.last[of]);
+            logp = row_logp(row.lse, passing != 0 ? shared.first_logit[of] : shared.last_logit[of],
+                            inv_temperature);
+        }
+    }
+    if (job.decode == NULL) {
+        if (lane == 0)
+            job.result[i] = draw_result{token, logp};
+        return;
+    }
+    bool ends = ending == token;
+    for (int32_t k = lane + 32; k < next.slot.n_eos; k += 32)
+        ends = ends || next.slot.eos[k] == token;
+    ends = __any_sync(0xffffffffu, ends);
+    if (lane == 0)
+        decode_advance(job.decode, job.first + i, next, ends, token, logp);
 }
 
 static __global__ void decode_start_kernel(decode_state *d, int n_rows)
@@ -245,9 +314,10 @@ extern "C" void cuda_draw_launch(struct backend *backend, const struct draw_job 
     struct cuda_state *s = cuda_state_of(backend);
     if (job->count <= 0)
         return;
-    LAUNCH(draw_part_kernel, (unsigned)job->n_stats * (unsigned)job->n_parts, LOGITS_THREADS, 0,
-           s->stream, *job);
-    LAUNCH(draw_kernel, (unsigned)job->count, LOGITS_THREADS, 0, s->stream, *job);
+    const bool early = s->capturing && s->compute >= 90;
+    LAUNCH_BEHIND(early, draw_part_kernel, (unsigned)job->n_stats * (unsigned)job->n_parts,
+                  LOGITS_THREADS, 0, s->stream, *job);
+    LAUNCH_BEHIND(early, draw_kernel, (unsigned)job->count, DRAW_THREADS, 0, s->stream, *job);
     cuda_note(backend, "draw", cudaSuccess);
     if (changes)
         cuda_filter_launch(backend, job);

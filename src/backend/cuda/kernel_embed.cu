@@ -16,10 +16,11 @@ enum {
 
 template <typename T, bool WHOLE>
 static __global__ void __launch_bounds__(COPY_THREADS)
-    embed_forward_kernel(int width, const int32_t *__restrict__ token, const T *__restrict__ table,
-                         float *__restrict__ y)
+    embed_forward_kernel(int width, const int32_t *token, const T *__restrict__ table, float *y)
 {
     const int64_t t = blockIdx.x;
+    start_dependents();
+    wait_for_ahead();
     const int i = 4 * (int)(blockIdx.y * COPY_THREADS + threadIdx.x);
     const int32_t id = token[t]; /* negative in idle rows of decoding, whose result nobody reads */
     float v[4];
@@ -32,7 +33,7 @@ extern "C" void cuda_embed_forward(struct backend *backend, const struct embed_f
     assert(p->type != DTYPE_F16);
     if (p->tokens == 0)
         return;
-    const cudaStream_t stream = cuda_state_of(backend)->stream;
+    const struct cuda_state *s = cuda_state_of(backend);
     const int64_t vectors = ceil_div(p->width, 4);
     const int64_t threads =
         vectors < COPY_THREADS ? ceil_div(vectors, 32) * 32 : (int64_t)COPY_THREADS;
@@ -42,13 +43,13 @@ extern "C" void cuda_embed_forward(struct backend *backend, const struct embed_f
     if (p->type == DTYPE_F32) {
         auto kernel =
             in_fours ? embed_forward_kernel<float, true> : embed_forward_kernel<float, false>;
-        LAUNCH(kernel, grid, dim3((unsigned)threads), 0, stream, (int)p->width, p->token,
-               (const float *)p->table, p->y);
+        LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream,
+                      (int)p->width, p->token, (const float *)p->table, p->y);
     } else {
         auto kernel =
             in_fours ? embed_forward_kernel<uint16_t, true> : embed_forward_kernel<uint16_t, false>;
-        LAUNCH(kernel, grid, dim3((unsigned)threads), 0, stream, (int)p->width, p->token,
-               (const uint16_t *)p->table, p->y);
+        LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream,
+                      (int)p->width, p->token, (const uint16_t *)p->table, p->y);
     }
     cuda_note(backend, "embed_forward", cudaSuccess);
 }

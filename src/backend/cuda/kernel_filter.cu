@@ -466,14 +466,13 @@ static __device__ int draw_left(const draw_row *r, const filter_view &v, filter_
     if (warp == 0) {
         const float piece_max = shared->warp_max[lane];
         const float max = warp_max(piece_max);
-        double weight = 0.0, whole = 0.0, ahead = 0.0;
+        double weight = 0.0, ahead = 0.0;
         if (piece_max != negative_infinity())
             weight = exp((double)piece_max - (double)max) * shared->warp_sum[lane];
-        for (int i = 0; i < 32; i++)
-            whole += lane_value(weight, i);
+        const double whole = sum_in_order(weight, &ahead);
         const double wanted = draw_uniform(*r) * whole;
-        const int picked = pick_lane(weight, wanted, &ahead);
-        if (lane == 0) {
+        const int picked = pick_lane(weight, ahead, wanted);
+        if (lane == (picked >= 0 ? picked : 0)) {
             shared->found = picked;
             shared->wanted = wanted - ahead;
             shared->wanted_max = max;
@@ -564,19 +563,21 @@ static __device__ int choose_changed(const draw_row *r, const float *logits, con
 static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job job)
 {
     __shared__ filter_shared shared;
+    start_dependents();
+    wait_for_ahead();
     for (int i = (int)blockIdx.x; i < job.count; i += (int)gridDim.x) {
         draw_place place;
         if (!draw_place_of(job, i, &place) || !place.row->changes)
             continue;
         const draw_row *r = place.row;
-        if (draw_stopped(job, i)) {
+        if (draw_stopped(place)) {
             if (threadIdx.x == 0)
                 draw_done(job, i, -1, 0.0f);
             continue;
         }
         __syncthreads(); /* the row before is done with */
         if (threadIdx.x < 32) {
-            const logits_row row = row_statistics(place.parts, job.n_parts);
+            const logits_row row = row_statistics<1>(place.parts, job.n_parts);
             if (threadIdx.x == 0) {
                 shared.lse = row.lse;
                 shared.valid = row.valid;
@@ -601,6 +602,7 @@ extern "C" void cuda_filter_launch(struct backend *backend, const struct draw_jo
     const int32_t limit = cuda_draw_copies(backend, job->count);
     if (job->count <= 0)
         return;
-    LAUNCH(filter_kernel, (unsigned)limit, FILTER_THREADS, 0, s->stream, *job);
+    LAUNCH_BEHIND(s->capturing && s->compute >= 90, filter_kernel, (unsigned)limit, FILTER_THREADS,
+                  0, s->stream, *job);
     cuda_note(backend, "draw with filters", cudaSuccess);
 }

@@ -27,7 +27,7 @@ static __global__ void __launch_bounds__(FINISH_WARPS * 32)
     const int64_t r = (int64_t)blockIdx.x * FINISH_WARPS + threadIdx.x / 32;
     if (r >= p.rows)
         return;
-    const logits_row row = row_statistics(parts + r * n_parts, n_parts);
+    const logits_row row = row_statistics<PARTS_AT_ONCE>(parts + r * n_parts, n_parts);
     if (threadIdx.x % 32 != 0)
         return;
     const float logit = p.logits[r * p.vocab + p.target[r]];

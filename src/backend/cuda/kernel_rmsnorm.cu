@@ -30,8 +30,11 @@ static __device__ __forceinline__ float block_sum(float x, float *partial)
         partial[threadIdx.x / 32] = x;
     __syncthreads();
     float total = partial[0];
-    for (int w = 1; w < (int)blockDim.x / 32; w++)
-        total += partial[w];
+#pragma unroll
+    for (int w = 1; w < MAX_THREADS / 32; w++) { /* all are read at once, then added */
+        const float next = w < (int)blockDim.x / 32 ? partial[w] : 0.0f;
+        total += next;
+    }
     return total;
 }
 
@@ -55,20 +58,21 @@ static __device__ __forceinline__ int element_of(int j)
 
 template <typename GAIN, int PER, bool WHOLE>
 static __global__ void __launch_bounds__(MAX_THREADS, PER == 2 ? 4 : 2)
-    rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *__restrict__ row,
-                           const float *__restrict__ x, const GAIN *__restrict__ gain, float eps,
-                           void *__restrict__ y, enum dtype y_type)
+    rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x,
+                           const GAIN *gain, float eps, void *y, enum dtype y_type)
 {
     __shared__ float partial[MAX_THREADS / 32];
     const int64_t r = blockIdx.x;
-    const float *from = x + (row ? row[r] : r) * width;
     float v[PER][4], g[PER][4];
-#pragma unroll
-    for (int j = 0; j < PER; j++)
-        load_part4<WHOLE>(from, element_of(j), width, v[j]);
+    start_dependents();
 #pragma unroll
     for (int j = 0; j < PER; j++)
         load_part4<WHOLE>(gain, element_of(j), width, g[j]);
+    wait_for_ahead();
+    const float *from = x + (row ? row[r] : r) * width;
+#pragma unroll
+    for (int j = 0; j < PER; j++)
+        load_part4<WHOLE>(from, element_of(j), width, v[j]);
     float square[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int j = 0; j < PER; j++)
@@ -179,7 +183,7 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
 }
 
 template <typename GAIN>
-static void forward_of(cudaStream_t stream, const struct rmsnorm_forward *p)
+static void forward_of(const struct cuda_state *s, const struct rmsnorm_forward *p)
 {
     const row_shape shape = row_shape_of(p->width);
     const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
@@ -190,8 +194,9 @@ static void forward_of(cudaStream_t stream, const struct rmsnorm_forward *p)
     if (shape.per_thread == 2)
         kernel = in_fours ? rmsnorm_forward_kernel<GAIN, 2, true>
                           : rmsnorm_forward_kernel<GAIN, 2, false>;
-    LAUNCH(kernel, dim3((unsigned)p->rows), dim3((unsigned)shape.threads), 0, stream, (int)p->width,
-           1.0f / (float)p->width, p->row, p->x, (const GAIN *)p->gain, p->eps, p->y, p->y_type);
+    LAUNCH_BEHIND(begins_early(s), kernel, dim3((unsigned)p->rows), dim3((unsigned)shape.threads),
+                  0, s->stream, (int)p->width, 1.0f / (float)p->width, p->row, p->x,
+                  (const GAIN *)p->gain, p->eps, p->y, p->y_type);
 }
 
 extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsnorm_forward *p)
@@ -204,9 +209,9 @@ extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsno
         return;
     }
     if (p->gain_type == DTYPE_F32)
-        forward_of<float>(cuda_state_of(backend)->stream, p);
+        forward_of<float>(cuda_state_of(backend), p);
     else
-        forward_of<uint16_t>(cuda_state_of(backend)->stream, p);
+        forward_of<uint16_t>(cuda_state_of(backend), p);
     cuda_note(backend, "rmsnorm_forward", cudaSuccess);
 }
 

@@ -134,13 +134,14 @@ static __global__ void __launch_bounds__(FORWARD_THREADS)
     const int64_t token = item / per_token;
     const int head = (int)(item % per_token);
     const bool is_q = head < p.n_heads, is_v = head >= p.n_heads + p.n_kv_heads;
-    const int64_t kv_row = p.kv_row[token];
-    const int32_t position = p.position[token]; /* early: the angles wait for it */
-    half_runs<E, PER> x;
-    load_head<E, PER, LANES, WHOLE>((const T *)p.qkv + (int64_t)item * p.head_dim, half, true, &x);
-    half_runs<E, PER> angles, g;
+    start_dependents();
+    half_runs<E, PER> x, angles, g;
     const GAIN *gain = (const GAIN *)(is_q ? p.q_gain : is_v ? NULL : p.k_gain);
     load_head<E, PER, LANES, WHOLE>(gain, half, gain != NULL, &g);
+    wait_for_ahead();
+    const int32_t position = p.position[token]; /* early: the angles wait for it */
+    const int64_t kv_row = p.kv_row[token];
+    load_head<E, PER, LANES, WHOLE>((const T *)p.qkv + (int64_t)item * p.head_dim, half, true, &x);
     load_angles<E, PER, LANES, WHOLE>(p, position, !is_v, &angles);
     const float square = head_dot<E, PER, LANES>(&x, &x);
     if (gain != NULL) {
@@ -303,7 +304,7 @@ static bool forward_whole(const struct qkv_forward *p)
 }
 
 template <typename T, typename GAIN>
-static void forward_of(cudaStream_t stream, const struct qkv_forward *p, bool whole)
+static void forward_of(const struct cuda_state *s, const struct qkv_forward *p, bool whole)
 {
     auto kernel = qkv_forward_kernel<T, GAIN, 1, 4, 32, false>;
     int lanes = 32;
@@ -317,8 +318,8 @@ static void forward_of(cudaStream_t stream, const struct qkv_forward *p, bool wh
     }
     const int64_t items = p->tokens * (p->n_heads + 2 * p->n_kv_heads);
     assert(items < INT32_MAX);
-    LAUNCH(kernel, dim3((unsigned)ceil_div(items, FORWARD_THREADS / lanes)), dim3(FORWARD_THREADS),
-           0, stream, *p, 1.0f / (float)p->head_dim);
+    LAUNCH_BEHIND(begins_early(s), kernel, dim3((unsigned)ceil_div(items, FORWARD_THREADS / lanes)),
+                  dim3(FORWARD_THREADS), 0, s->stream, *p, 1.0f / (float)p->head_dim);
 }
 
 extern "C" void cuda_qkv_forward(struct backend *backend, const struct qkv_forward *p)
@@ -326,18 +327,18 @@ extern "C" void cuda_qkv_forward(struct backend *backend, const struct qkv_forwa
     assert(p->head_dim > 0 && p->head_dim <= MAX_HEAD_DIM && p->head_dim % 2 == 0);
     if (p->tokens == 0)
         return;
-    const cudaStream_t stream = cuda_state_of(backend)->stream;
+    const struct cuda_state *s = cuda_state_of(backend);
     const size_t run = 4 * dtype_bytes(p->act);
     const bool whole = forward_whole(p) && vector_aligned(p->q, run) && vector_aligned(p->k, run) &&
                        vector_aligned(p->v, run);
     if (p->act == DTYPE_F32 && p->gain_type == DTYPE_F32)
-        forward_of<float, float>(stream, p, whole);
+        forward_of<float, float>(s, p, whole);
     else if (p->act == DTYPE_F32)
-        forward_of<float, uint16_t>(stream, p, whole);
+        forward_of<float, uint16_t>(s, p, whole);
     else if (p->gain_type == DTYPE_F32)
-        forward_of<uint16_t, float>(stream, p, whole);
+        forward_of<uint16_t, float>(s, p, whole);
     else
-        forward_of<uint16_t, uint16_t>(stream, p, whole);
+        forward_of<uint16_t, uint16_t>(s, p, whole);
     cuda_note(backend, "qkv_forward", cudaSuccess);
 }
 

@@ -4,7 +4,7 @@
 
 #include <assert.h>
 
-enum { THREADS = 256, RUN = 8, RUNS = 2 };
+enum { THREADS = 256, FEW_THREADS = 64, RUN = 8, RUNS = 2 };
 
 /* Elements i .. i + RUN of a row of n. WHOLE: n is a multiple of RUN, the row aligned to RUN
  * elements. */
@@ -79,17 +79,19 @@ template <typename T> static __device__ __forceinline__ float divide(float a, fl
     return sizeof(T) == 2 ? __fdividef(a, b) : a / b;
 }
 
-/* Row blockIdx.x, elements of block blockIdx.y. */
-template <typename T, bool WHOLE>
+/* Row blockIdx.x, elements of block blockIdx.y: EACH runs a thread. */
+template <typename T, bool WHOLE, int EACH>
 static __global__ void __launch_bounds__(THREADS)
-    swiglu_forward_kernel(int64_t width, const T *__restrict__ gate_up, T *__restrict__ y)
+    swiglu_forward_kernel(int64_t width, const T *gate_up, T *y)
 {
     const int64_t t = blockIdx.x;
-    const int64_t first = ((int64_t)blockIdx.y * RUNS * blockDim.x + threadIdx.x) * RUN;
+    const int64_t first = ((int64_t)blockIdx.y * EACH * blockDim.x + threadIdx.x) * RUN;
     const T *gate = gate_up + t * 2 * width, *up = gate + width;
-    float g[RUNS][RUN], u[RUNS][RUN];
+    float g[EACH][RUN], u[EACH][RUN];
+    start_dependents();
+    wait_for_ahead();
 #pragma unroll
-    for (int j = 0; j < RUNS; j++) {
+    for (int j = 0; j < EACH; j++) {
         const int64_t i = first + (int64_t)j * blockDim.x * RUN;
         if (i < width) {
             load_run<WHOLE>(gate, i, width, g[j]);
@@ -97,7 +99,7 @@ static __global__ void __launch_bounds__(THREADS)
         }
     }
 #pragma unroll
-    for (int j = 0; j < RUNS; j++) {
+    for (int j = 0; j < EACH; j++) {
         const int64_t i = first + (int64_t)j * blockDim.x * RUN;
         if (i < width) {
 #pragma unroll
@@ -156,14 +158,24 @@ static bool in_runs(const void *p, enum dtype act, int64_t width)
     return width % RUN == 0 && vector_aligned(p, 16) && (act == DTYPE_F32 || act == DTYPE_BF16);
 }
 
-template <typename T> static void forward_of(cudaStream_t stream, const struct swiglu_forward *p)
+template <typename T>
+static void forward_of(const struct cuda_state *s, const struct swiglu_forward *p)
 {
     dim3 grid, block;
     shape_of(p->tokens, p->width, &grid, &block);
-    auto kernel = in_runs(p->gate_up, p->act, p->width) && in_runs(p->y, p->act, p->width)
-                      ? swiglu_forward_kernel<T, true>
-                      : swiglu_forward_kernel<T, false>;
-    LAUNCH(kernel, grid, block, 0, stream, p->width, (const T *)p->gate_up, (T *)p->y);
+    const bool whole = in_runs(p->gate_up, p->act, p->width) && in_runs(p->y, p->act, p->width);
+    auto kernel =
+        whole ? swiglu_forward_kernel<T, true, RUNS> : swiglu_forward_kernel<T, false, RUNS>;
+    /* Few rows, as far as they leave multiprocessors idle, go in small blocks: the time is that of
+     * one block. */
+    const int64_t small_blocks = ceil_div(ceil_div(p->width, RUN), FEW_THREADS);
+    if (p->tokens * small_blocks <= 4 * s->multiprocessors) {
+        grid = dim3((unsigned)p->tokens, (unsigned)small_blocks);
+        block = dim3(FEW_THREADS);
+        kernel = whole ? swiglu_forward_kernel<T, true, 1> : swiglu_forward_kernel<T, false, 1>;
+    }
+    LAUNCH_BEHIND(begins_early(s), kernel, grid, block, 0, s->stream, p->width,
+                  (const T *)p->gate_up, (T *)p->y);
 }
 
 extern "C" void cuda_swiglu_forward(struct backend *backend, const struct swiglu_forward *p)
@@ -172,9 +184,9 @@ extern "C" void cuda_swiglu_forward(struct backend *backend, const struct swiglu
     if (p->tokens == 0)
         return;
     if (p->act == DTYPE_F32)
-        forward_of<float>(cuda_state_of(backend)->stream, p);
+        forward_of<float>(cuda_state_of(backend), p);
     else
-        forward_of<uint16_t>(cuda_state_of(backend)->stream, p);
+        forward_of<uint16_t>(cuda_state_of(backend), p);
     cuda_note(backend, "swiglu_forward", cudaSuccess);
 }
 

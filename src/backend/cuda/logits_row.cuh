@@ -152,32 +152,63 @@ static __device__ __forceinline__ double lane_value(double x, int lane)
     return __shfl_sync(0xffffffffu, x, lane);
 }
 
-/* Each lane of a warp has ceil(n / 32) neighbouring parts. */
+/* Each lane of a warp has ceil(n / 32) neighbouring parts, and reads AT_ONCE at a time: they are on
+ * their way together, and their exps are computed side by side. Results do not depend on it.
+ * PARTS_AT_ONCE are all that a lane has of a vocabulary up to 196608. */
+enum { PARTS_AT_ONCE = 3 };
 static __device__ __forceinline__ int parts_per_lane(int n) { return (n + 31) / 32; }
+
+/* Parts b .. b + AT_ONCE of n, of which the last one lies at part[last]; those from end on
+ * are empty. */
+template <int AT_ONCE>
+static __device__ __forceinline__ void load_parts(const logits_part *part, int b, int end, int n,
+                                                  int last, logits_part p[AT_ONCE])
+{
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++)
+        p[i] = part[b + i < n - 1 ? b + i : last];
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++)
+        if (b + i >= end)
+            p[i] = logits_part{negative_infinity(), 0.0f, 0.0f};
+}
 
 /* The row of n parts, by one warp; every lane gets the result. A lane adds its parts in ascending
  * order, then the lanes are added in ascending order. */
+template <int AT_ONCE>
 static __device__ __forceinline__ logits_row row_statistics(const logits_part *part, int n)
 {
     const int lane = (int)threadIdx.x % 32;
     const int each = parts_per_lane(n);
     const int begin = lane * each < n ? lane * each : n;
     const int end = begin + each < n ? begin + each : n;
+    logits_part p[AT_ONCE];
     float max = negative_infinity();
-    for (int b = begin; b < end; b++)
-        max = fmaxf(max, part[b].max);
+#pragma unroll 1
+    for (int j = 0; j < each; j += AT_ONCE) {
+        load_parts<AT_ONCE>(part, begin + j, end, n, n - 1, p);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            max = fmaxf(max, p[i].max);
+    }
     max = warp_max(max);
     double own_sum = 0.0, own_weighted = 0.0;
-    for (int b = begin; b < end; b++) {
-        const logits_part p = part[b];
-        if (p.max == negative_infinity()) {
-            own_weighted += (double)p.weighted; /* 0 or NaN */
-            continue;
+#pragma unroll 1
+    for (int j = 0; j < each; j += AT_ONCE) {
+        if (each > AT_ONCE)
+            load_parts<AT_ONCE>(part, begin + j, end, n, n - 1, p);
+        double scale[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            scale[i] = exp((double)p[i].max - (double)max);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const double sum = (double)p[i].sum, weighted = (double)p[i].weighted;
+            const double shift = (double)p[i].max - (double)max;
+            const bool empty = p[i].max == negative_infinity(); /* weighted: 0 or NaN */
+            own_sum += empty ? 0.0 : scale[i] * sum;
+            own_weighted += empty ? weighted : scale[i] * (weighted + shift * sum);
         }
-        const double shift = (double)p.max - (double)max;
-        const double scale = exp(shift);
-        own_sum += scale * (double)p.sum;
-        own_weighted += scale * ((double)p.weighted + shift * (double)p.sum);
     }
     double sum = 0.0, weighted = 0.0;
 #pragma unroll 8
