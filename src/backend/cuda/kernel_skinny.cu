@@ -309,7 +309,7 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
  * latency: that of launching, of x, which the kernel ahead writes, and of the chain over k. So the
  * threads of a block together ask for all of its weights before anything else, in GROUPS parts in
  * order of k, and what follows x's arrival is the chain and little else: no ring, fragments loaded
- * eight steps before they are used and as the matrix instruction wants them. (A tile of 8 rows
+ * four steps before they are used and as the matrix instruction wants them. (A tile of 8 rows
  * gives each row to the instruction twice, which costs bandwidth of shared memory: it is for
  * matrices of so few rows that a multiprocessor has one warp. Small code: much of it comes from
  * memory at every launch.)
@@ -318,8 +318,8 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
 enum { GROUPS = 4, LEAST_WARPS = 4 /* that copy, of a block */ };
 
 template <int TOKENS> struct resident_fragments {
-    uint32_t a[2][4]; /* of two steps of 16 columns */
-    uint32_t b[TOKENS][4];
+    uint32_t a[4][4]; /* of four steps of 16 columns */
+    uint32_t b[2][TOKENS][4];
 };
 
 static __host__ __device__ __forceinline__ int resident_row_bytes(int64_t k)
@@ -390,17 +390,32 @@ static __device__ __forceinline__ void wait_for_group()
     __syncthreads();
 }
 
-/* Columns 32 * pair .. + 32 behind the lane's places. */
+/* Columns 64 * half .. + 64 behind the lane's places. */
 template <int TOKENS>
 static __device__ __forceinline__ void
 load_resident(resident_fragments<TOKENS> &f, const unsigned char *row,
-              const unsigned char *const (&token)[TOKENS], int pair)
+              const unsigned char *const (&token)[TOKENS], int half)
 {
-    load_matrix4(f.a[0], row + pair * 64);
-    load_matrix4(f.a[1], row + pair * 64 + 32);
 #pragma unroll
-    for (int t = 0; t < TOKENS; t++)
-        load_matrix4(f.b[t], token[t] + pair * 64);
+    for (int i = 0; i < 2; i++) {
+        load_matrix4(f.a[2 * i], row + half * 128 + i * 64);
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+            load_matrix4(f.b[i][t], token[t] + half * 128 + i * 64);
+        load_matrix4(f.a[2 * i + 1], row + half * 128 + i * 64 + 32);
+    }
+}
+
+template <int TOKENS>
+static __device__ __forceinline__ void multiply_resident(float (&sum)[TOKENS][4],
+                                                         const resident_fragments<TOKENS> &f)
+{
+#pragma unroll
+    for (int step = 0; step < 4; step++)
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+            mma_bf16(sum[t], f.a[step], f.b[step / 2][t][step % 2 * 2],
+                     f.b[step / 2][t][step % 2 * 2 + 1]);
 }
 
 template <int ROWS, int TOKENS>
@@ -444,14 +459,15 @@ static __global__ void __launch_bounds__(32 * MAX_WARPS) resident_kernel(const s
         return;
     }
 
-    resident_fragments<TOKENS> fragments[PAIRS];
+    /* A stage's halves: one comes while the other is multiplied. */
+    resident_fragments<TOKENS> halves[2];
     float sum[TOKENS][4] = {};
-#pragma unroll
-    for (int pair = 0; pair < PAIRS; pair++)
-        load_resident<TOKENS>(fragments[pair], row, token, pair);
+    load_resident<TOKENS>(halves[0], row, token, 0);
     int left = group_stages; /* of the group's stages, those not loaded yet and the one at hand */
 #pragma unroll 1
     for (int next = 1; next <= p.n_stages; next++) {
+        load_resident<TOKENS>(halves[1], row, token, 1);
+        multiply_resident<TOKENS>(sum, halves[0]);
         const int ahead = next < p.n_stages ? ROW_BYTES : 0; /* the last again, for nothing */
         row += ahead;
 #pragma unroll
@@ -461,16 +477,8 @@ static __global__ void __launch_bounds__(32 * MAX_WARPS) resident_kernel(const s
             wait_for_group();
             left = group_stages;
         }
-#pragma unroll
-        for (int pair = 0; pair < PAIRS; pair++) {
-#pragma unroll
-            for (int step = 0; step < 2; step++)
-#pragma unroll
-                for (int t = 0; t < TOKENS; t++)
-                    mma_bf16(sum[t], fragments[pair].a[step], fragments[pair].b[t][2 * step],
-                             fragments[pair].b[t][2 * step + 1]);
-            load_resident<TOKENS>(fragments[pair], row, token, pair);
-        }
+        load_resident<TOKENS>(halves[0], row, token, 0);
+        multiply_resident<TOKENS>(sum, halves[1]);
     }
 #pragma unroll
     for (int t = 0; t < TOKENS; t++)
