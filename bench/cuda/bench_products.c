@@ -5,7 +5,8 @@
  * bits   the kernel for few rows (kernel_skinny.cu) against cuBLASLt without workspace and split-K,
  *        bit for bit, and cuBLASLt against itself over the number of rows
  * times  both in recorded steps, weights coming from memory (copies larger than the cache in turn)
- * tune   with times: other plans of the kernel for few rows, the best beside the plan of choice
+ * tune   with times: other plans of the kernels for few rows, for 0.6B, m = 1, 8, 64; the best one
+ *        beside the plan of choice
  *
  * Figures are medians, with the share of the copy bandwidth measured in the same run. */
 #include "bench_device.h"
@@ -20,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_ROWS = 8192, WORKSPACE = 64 << 20, REPLAYS = 7 };
+enum { MOST_ROWS = 8192, WORKSPACE = 64 << 20, REPLAYS = 7, CACHED = 24 << 20 };
 
 struct size {
     const char *model, *what;
@@ -232,7 +233,9 @@ static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x
                     if (r > 0)
                         continue;
                     plan.staged = !plan.staged;
+                    plan.resident = !plan.resident;
                     plan.tile_rows = m <= 16 ? 24 - plan.tile_rows : 16;
+                    plan.warps = plan.resident ? 1 : plan.warps;
                     plan.depth = 4;
                     plan.overlap = true; /* with the kernel that writes what y += reads */
                     if (!cuda_skinny_finish(cuda_state_of(backend), m, s->n, s->k, &plan))
@@ -331,6 +334,7 @@ struct timed {
     void *y;
     const char *weights; /* copies of the matrix, one after the other */
     int copies;
+    bool cached; /* all products of the first copy */
 };
 
 static void launch(const struct timed *t, int copy)
@@ -357,7 +361,7 @@ static double time_of(const struct timed *t, int replays)
     finish();
     cuda(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal), "capture");
     for (int i = 0; i < t->copies; i++)
-        launch(t, i);
+        launch(t, t->cached ? 0 : i);
     cuda(cudaStreamEndCapture(stream(), &graph), "capture");
     cuda(cudaGraphInstantiate(&exec, graph, 0), "a recorded step");
     cuda(cudaEventCreate(&begin), "event");
@@ -380,33 +384,59 @@ static double time_of(const struct timed *t, int replays)
     return median(us, replays);
 }
 
+/* Keeps a plan if it fits and is the fastest yet. */
+static void try_plan(struct timed *t, struct cuda_skinny_plan plan, double *least,
+                     struct cuda_skinny_plan *best)
+{
+    const bool resident = plan.resident;
+    if ((plan.tile_rows == 8 && t->m > 16) ||
+        !cuda_skinny_finish(cuda_state_of(backend), t->m, t->size->n, t->size->k, &plan) ||
+        plan.resident != resident)
+        return;
+    t->plan = &plan;
+    const double us = time_of(t, 3);
+    t->plan = NULL;
+    if (us < *least) {
+        *least = us;
+        *best = plan;
+    }
+}
+
 /* Tries other plans; the best one's time, and the plan in *best. */
 static double tune(struct timed t, struct cuda_skinny_plan *best)
 {
-    static const int warps[] = {0, 1, 2, 3, 4, 6, 8}, rings[] = {48, 96, 160};
-    const struct cuda_state *s = cuda_state_of(backend);
+    static const int warps[] = {1, 2, 3, 4, 6, 8}, rings[] = {48, 96, 160};
     double least = 1e30;
-    for (int v = 0; v < 2 * 2 * 7 * 3; v++) {
-        struct cuda_skinny_plan plan;
-        if (!cuda_skinny_choose(s, t.m, t.size->n, t.size->k, &plan))
-            continue;
-        plan.overlap = true;
-        plan.staged = v % 2 != 0;
-        plan.tile_rows = v / 2 % 2 != 0 ? 16 : 8;
-        if (warps[v / 4 % 7] > 0)
-            plan.warps = warps[v / 4 % 7];
-        plan.depth = (rings[v / 28] << 10) / (plan.warps * plan.tile_rows * 256);
-        if ((plan.tile_rows == 8 && t.m > 16) ||
-            !cuda_skinny_finish(s, t.m, t.size->n, t.size->k, &plan))
-            continue;
-        t.plan = &plan;
-        const double us = time_of(&t, 3);
-        if (us < least) {
-            least = us;
-            *best = plan;
+    for (int w = 0; w < 6; w++)
+        for (int tile_rows = 8; tile_rows <= 16; tile_rows += 8) {
+            struct cuda_skinny_plan plan = {
+                .tile_rows = tile_rows, .warps = warps[w], .overlap = true};
+            plan.resident = true;
+            /* A block of every multiprocessor at most twice: others wait. */
+            if (t.size->n <=
+                (int64_t)tile_rows * warps[w] * cuda_state_of(backend)->multiprocessors * 2)
+                try_plan(&t, plan, &least, best);
+            plan.resident = false;
+            for (int v = 0; v < 6; v++) {
+                plan.staged = v % 2 != 0;
+                plan.depth = (rings[v / 2] << 10) / (plan.warps * tile_rows * 256);
+                try_plan(&t, plan, &least, best);
+            }
         }
-    }
     return least;
+}
+
+/* How the plan spreads the product, as text. */
+static const char *plan_text(const struct cuda_skinny_plan *plan, char *text, size_t bytes)
+{
+    const int used =
+        snprintf(text, bytes, "%2dx%dx%-3d ", plan->tile_rows, plan->warps, plan->blocks);
+    if (plan->resident)
+        snprintf(text + used, bytes - (size_t)used, "all");
+    else
+        snprintf(text + used, bytes - (size_t)used, "%d %s", plan->depth,
+                 plan->staged ? "staged" : "whole");
+    return text;
 }
 
 static void times(bool tuning)
@@ -417,12 +447,12 @@ static void times(bool tuning)
     void *x = device_memory((size_t)64 * 25600 * 2), *y = device_memory((size_t)64 * 151936 * 4);
     bench_fill_bf16(weights, (int64_t)(pool / 2), 0.05f, 3, stream());
     bench_fill_bf16(x, (int64_t)64 * 25600, 2.0f, 4, stream());
-    puts(
-        "\nTimes, us a product in a recorded step. GB/s of weights and share of the copy bandwidth "
-        "are of the overlapping launches.");
-    printf("%-5s %-8s %3s %9s %9s %9s %8s %6s%s\n", "model", "matrix", "m", "cuBLASLt", "few rows",
-           "overlap", "GB/s", "share",
-           tuning ? "   best: us, rows x warps x blocks, depth, x" : "");
+    puts("\nTimes, us a product in a recorded step. GB/s of weights and "
+         "share of the copy\nbandwidth are of the overlapping launches; cached: these, weights in "
+         "the cache (what is latency, not reading).");
+    printf("%-5s %-8s %3s %9s %9s %9s %9s %8s %6s  %s%s\n", "model", "matrix", "m", "cuBLASLt",
+           "few rows", "overlap", "cached", "GB/s", "share", "rows x warps x blocks, depth, x",
+           tuning ? "; best of 0.6B: us, plan" : "");
     for (int i = 0; i < N_SIZES; i++) {
         const struct size *s = &sizes[i];
         if (strcmp(s->model, "0.6B") != 0 && strcmp(s->model, "8B") != 0)
@@ -432,8 +462,15 @@ static void times(bool tuning)
         const int copies = bytes >= enough ? 1 : (int)(enough / bytes) + 1;
         for (size_t f = 0; f < sizeof few / sizeof few[0]; f++) {
             struct blas_product product = blas_new(few[f], s->n, s->k, DTYPE_BF16, false, false);
-            struct timed t = {s, &product, NULL, few[f], x, y, weights, copies};
+            struct timed t = {.size = s,
+                              .blas = &product,
+                              .m = few[f],
+                              .x = x,
+                              .y = y,
+                              .weights = weights,
+                              .copies = copies};
             struct cuda_skinny_plan plan, best = {0};
+            char text[64];
             const double blas_us = time_of(&t, REPLAYS);
             t.blas = NULL;
             if (!cuda_skinny_choose(cuda_state_of(backend), few[f], s->n, s->k, &plan))
@@ -443,13 +480,17 @@ static void times(bool tuning)
             const double us = time_of(&t, REPLAYS);
             plan.overlap = true;
             const double early_us = time_of(&t, REPLAYS);
+            t.cached = true;
+            const double cached_us = bytes <= CACHED ? time_of(&t, 3) : 0.0;
+            t.cached = false;
             const double gbs = (double)bytes / early_us * 1e-3;
-            printf("%-5s %-8s %3" PRId64 " %9.2f %9.2f %9.2f %8.0f %5.0f%%", s->model, s->what,
-                   few[f], blas_us, us, early_us, gbs, 100.0 * gbs / copy_gbs);
-            if (tuning) {
+            printf("%-5s %-8s %3" PRId64 " %9.2f %9.2f %9.2f %9.2f %8.0f %5.0f%%  %s", s->model,
+                   s->what, few[f], blas_us, us, early_us, cached_us, gbs, 100.0 * gbs / copy_gbs,
+                   plan_text(&plan, text, sizeof text));
+            if (tuning && strcmp(s->model, "0.6B") == 0 &&
+                (few[f] == 1 || few[f] == 8 || few[f] == 64)) {
                 const double best_us = tune(t, &best);
-                printf("   %7.2f %2dx%dx%-3d %2d %s", best_us, best.tile_rows, best.warps,
-                       best.blocks, best.depth, best.staged ? "staged" : "whole");
+                printf("; %.2f %s", best_us, plan_text(&best, text, sizeof text));
             }
             printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k, DTYPE_BF16)
                                ? ""

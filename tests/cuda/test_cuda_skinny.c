@@ -195,6 +195,7 @@ static bool plan_number(int i, int64_t m, int64_t n, int64_t k, struct cuda_skin
     *plan = (struct cuda_skinny_plan){.tile_rows = i / 2 % 2 == 0 ? 8 : 16,
                                       .warps = warps[i / 4 % 4],
                                       .depth = depths[i % 5],
+                                      .resident = i / 4 % 3 == 0,
                                       .staged = i % 2 != 0,
                                       .overlap = i % 7 == 0};
     snprintf(what, what_bytes, "m %lld n %lld k %lld, plan %d", (long long)m, (long long)n,
@@ -204,10 +205,10 @@ static bool plan_number(int i, int64_t m, int64_t n, int64_t k, struct cuda_skin
 
 /* Around the tiles of 8 and 16 rows, the tiles of 8 tokens, steps of 16 and stages of 128 columns.
  */
-static const int64_t sizes[][3] = {{1, 1, 8},     {2, 7, 16},    {7, 8, 40},    {8, 9, 120},
-                                   {9, 15, 128},  {15, 16, 136}, {16, 17, 256}, {17, 48, 24},
-                                   {32, 33, 264}, {33, 40, 128}, {63, 24, 152}, {64, 56, 384},
-                                   {1, 200, 640}, {4, 130, 72},  {64, 16, 1032}};
+static const int64_t sizes[][3] = {
+    {1, 1, 8},     {2, 7, 16},   {7, 8, 40},     {8, 9, 120},   {9, 15, 128},  {15, 16, 136},
+    {16, 17, 256}, {17, 48, 24}, {32, 33, 264},  {33, 40, 128}, {63, 24, 152}, {64, 56, 384},
+    {1, 200, 640}, {4, 130, 72}, {64, 16, 1032}, {8, 44, 512},  {12, 70, 640}};
 enum { N_SIZES = sizeof sizes / sizeof sizes[0], N_PLANS = 60, PLANS_EACH = 12 };
 
 static void test_exact(void **state)
@@ -222,7 +223,7 @@ static void test_exact(void **state)
                 for (int64_t l = 0; l < k; l++)
                     sums[i * n + j] +=
                         f32_from_bf16(o.x[i * k + l]) * f32_from_bf16(o.w[j * k + l]);
-        int tried = 0;
+        int tried = 0, resident = 0;
         for (int i = 0; i < PLANS_EACH; i++) {
             struct cuda_skinny_plan plan;
             char what[100];
@@ -234,8 +235,10 @@ static void test_exact(void **state)
             check_rest(&y);
             output_free(&y);
             tried++;
+            resident += plan.resident;
         }
         assert_true(tried >= 3);
+        assert_true(m > 16 || k % 128 != 0 || resident >= 2);
         free(sums);
         operands_free(&o);
     }
@@ -386,6 +389,7 @@ static void test_choice(void **state)
                                        {10240, 5120}, {51200, 5120},  {5120, 25600}, {5120, 8192},
                                        {19456, 2560}, {151936, 1024}, {2560, 9728},  {2048, 6144}};
     struct cuda_state h200 = *cuda_state_of(backend), a100 = h200;
+    int resident = 0;
     h200.multiprocessors = 132, h200.compute = 90, h200.shared_per_block = 227 << 10;
     a100.multiprocessors = 108, a100.compute = 80, a100.shared_per_block = 163 << 10;
     for (size_t i = 0; i < sizeof model / sizeof model[0]; i++)
@@ -398,12 +402,17 @@ static void test_choice(void **state)
                 assert_true(plan.blocks <= s->multiprocessors && plan.warps <= 8);
                 /* On their way: at least 24 KB a multiprocessor, or all that its warps read. */
                 const int64_t stages = (model[i][1] + 127) / 128;
-                assert_true(plan.depth >= stages ||
+                const int64_t tiles = (model[i][0] + plan.tile_rows - 1) / plan.tile_rows;
+                if (plan.resident)
+                    assert_true((int64_t)plan.blocks * plan.warps >= tiles);
+                resident += plan.resident;
+                assert_true(plan.resident || plan.depth >= stages ||
                             plan.warps * plan.depth * plan.tile_rows * 256 >= 24 << 10);
                 /* Tiles of 8 rows need not divide evenly: 320 of them are 107 times 3. */
                 if (m == 1 && device == 0)
                     assert_true(plan.blocks * 4 >= s->multiprocessors * 3);
             }
+    assert_true(resident > 0);
     assert_false(cuda_skinny_takes(&h200, 1, 64, 12, DTYPE_F32));
     assert_false(cuda_skinny_takes(&h200, 65, 4096, 1024, DTYPE_F32));
     assert_true(cuda_skinny_takes(&h200, 1, 1, 8, DTYPE_BF16));

@@ -110,6 +110,8 @@ static inline emulated_launcher<P...> emulated_configure(void (*kernel)(P...), c
 static inline void wait_for_ahead() {}
 static inline void start_dependents() {}
 
+static inline uint4 load_past_l1(const uint4 *p) { return *p; }
+
 extern unsigned char *emulated_dynamic_shared;
 #define DYNAMIC_SHARED(name) unsigned char *const name = emulated_dynamic_shared
 #define ALLOW_SHARED(kernel, bytes)                                                                \

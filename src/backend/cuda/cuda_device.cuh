@@ -43,6 +43,12 @@ static inline void launch_behind(bool early, void (*kernel)(P...), dim3 grid, di
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = early ? 1 : 0;
+    /* A multiprocessor divides its memory between shared memory and cache anew only when it is
+     * empty: kernels that are to be there together all ask for the same. */
+    if (early)
+        (void)cudaFuncSetAttribute((const void *)kernel,
+                                   cudaFuncAttributePreferredSharedMemoryCarveout,
+                                   cudaSharedmemCarveoutMaxShared);
     (void)cudaLaunchKernelEx(&config, kernel, arguments...); /* cuda_note asks for its error */
 }
 #define LAUNCH_BEHIND(early, kernel, grid, block, shared, stream, ...)                             \
@@ -94,6 +100,9 @@ template <int N> static __device__ __forceinline__ void copy_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
+
+/* 16 bytes of global memory as the second-level cache has them. */
+static __device__ __forceinline__ uint4 load_past_l1(const uint4 *p) { return __ldcg(p); }
 
 /* Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
 static __device__ __forceinline__ void load_matrix4(uint32_t r[4], const void *row)

@@ -303,6 +303,197 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + helpers<TOKENS, STAGE
     }
 }
 
+/* ---- All of k at once ---- */
+
+/* Where little has to be read (a warp's one tile, all of k, in shared memory at once), time is
+ * latency: that of launching, of x, which the kernel ahead writes, and of the chain over k. So the
+ * threads of a block together ask for all of its weights before anything else, in GROUPS parts in
+ * order of k, and what follows x's arrival is the chain and little else: no ring, fragments loaded
+ * four steps before they are used and as the matrix instruction wants them. (A tile of 8 rows
+ * gives each row to the instruction twice, which costs bandwidth of shared memory: it is for
+ * matrices of so few rows that a multiprocessor has one warp. Small code: much of it comes from
+ * memory at every launch.)
+ *
+ * Rows lie row_bytes apart: 16 bytes more than they hold, so that matrix loads do not collide. */
+enum { GROUPS = 4, LEAST_WARPS = 4 /* that copy, of a block */ };
+
+template <int TOKENS> struct resident_fragments {
+    uint32_t a[4][4]; /* of four steps of 16 columns */
+    uint32_t b[2][TOKENS][4];
+};
+
+static __host__ __device__ __forceinline__ int resident_row_bytes(int64_t k)
+{
+    return (int)k * 2 + 16;
+}
+
+/* Asks for the weights of the block's rows, every warp for every warps-th row. */
+template <int ROWS>
+static __device__ __forceinline__ void
+copy_resident(const skinny_product &p, unsigned char *weights, int row_bytes, int group_chunks)
+{
+    const int lane = (int)(threadIdx.x & 31), warp = (int)(threadIdx.x / 32);
+    const int warps = (int)(blockDim.x / 32);
+    const int first = (int)blockIdx.x * p.warps * ROWS;
+    const int rows = min(p.warps * ROWS, p.n - first); /* others: whatever is there, not stored */
+    const int64_t step = (int64_t)warps * p.k;
+    const uint16_t *const corner = p.w + (int64_t)(first + warp) * p.k;
+    unsigned char *const to_corner = weights + warp * row_bytes;
+#pragma unroll 1
+    for (int group = 0; group < GROUPS; group++) {
+        const int end = min((group + 1) * group_chunks, p.k / 8);
+#pragma unroll 1
+        for (int chunk = group * group_chunks + lane; chunk < end; chunk += 32) {
+            const uint16_t *from = corner + chunk * 8;
+            unsigned char *to = to_corner + chunk * 16;
+#pragma unroll 4
+            for (int row = warp; row < rows; row += warps) {
+                copy_async16(to, from, true);
+                from += step;
+                to += warps * row_bytes;
+            }
+        }
+        copy_async_commit();
+    }
+}
+
+/* x, which is one piece of memory, into rows. Read past the first-level cache: the kernel that
+ * wrote it may have run while this one was already there. */
+static __device__ __forceinline__ void load_tokens(const skinny_product &p, unsigned char *tokens,
+                                                   int row_bytes)
+{
+    enum { AT_ONCE = 4 };
+    const int chunks = p.k / 8, total = p.m * chunks, threads = (int)blockDim.x;
+#pragma unroll 1
+    for (int begin = (int)threadIdx.x; begin < total; begin += AT_ONCE * threads) {
+        uint4 x[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            if (begin + i * threads < total)
+                x[i] = load_past_l1((const uint4 *)p.x + begin + i * threads);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int at = begin + i * threads;
+            const int row = p.m == 1 ? 0 : (int)((unsigned)at / (unsigned)chunks);
+            if (at < total)
+                *(uint4 *)(tokens + row * row_bytes + (at - row * chunks) * 16) = x[i];
+        }
+    }
+}
+
+/* Waits for the next of the groups of weights: every thread has committed GROUPS of them and one
+ * of nothing for each that it waited for. Every thread of the block. */
+static __device__ __forceinline__ void wait_for_group()
+{
+    copy_async_wait<GROUPS - 1>();
+    copy_async_commit();
+    __syncthreads();
+}
+
+/* Columns 64 * half .. + 64 behind the lane's places. */
+template <int TOKENS>
+static __device__ __forceinline__ void
+load_resident(resident_fragments<TOKENS> &f, const unsigned char *row,
+              const unsigned char *const (&token)[TOKENS], int half)
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        load_matrix4(f.a[2 * i], row + half * 128 + i * 64);
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+            load_matrix4(f.b[i][t], token[t] + half * 128 + i * 64);
+        load_matrix4(f.a[2 * i + 1], row + half * 128 + i * 64 + 32);
+    }
+}
+
+template <int TOKENS>
+static __device__ __forceinline__ void multiply_resident(float (&sum)[TOKENS][4],
+                                                         const resident_fragments<TOKENS> &f)
+{
+#pragma unroll
+    for (int step = 0; step < 4; step++)
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+            mma_bf16(sum[t], f.a[step], f.b[step / 2][t][step % 2 * 2],
+                     f.b[step / 2][t][step % 2 * 2 + 1]);
+}
+
+template <int ROWS, int TOKENS>
+static __global__ void __launch_bounds__(32 * MAX_WARPS) resident_kernel(const skinny_product p)
+{
+    DYNAMIC_SHARED(shared);
+    constexpr int USED = ROWS / 4; /* elements of a lane's part: rows 8 .. of a tile of 8 repeat */
+    const int lane = (int)(threadIdx.x & 31), warp = (int)(threadIdx.x / 32);
+    const int row_bytes = resident_row_bytes(p.k);
+    const int group_stages = (p.n_stages + GROUPS - 1) / GROUPS;
+    unsigned char *const tokens = shared + p.warps * ROWS * row_bytes;
+
+    start_dependents();
+    copy_resident<ROWS>(p, shared, row_bytes, group_stages * CHUNKS);
+    /* Where the lane's rows for the matrix loads are: tokens beyond m are token m - 1, not stored.
+     */
+    const unsigned char *row =
+        shared + (warp * ROWS + (lane & (ROWS - 1))) * row_bytes + lane / 16 * 16;
+    const unsigned char *token[TOKENS];
+#pragma unroll
+    for (int t = 0; t < TOKENS; t++)
+        token[t] = tokens + min(t * 8 + (lane & 7), p.m - 1) * row_bytes + lane / 8 * 16;
+    const int tile = (int)blockIdx.x * p.warps + warp;
+
+    wait_for_ahead();
+    load_tokens(p, tokens, row_bytes);
+    float before[TOKENS][USED] = {};
+    if (p.accumulate && warp < p.warps) {
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+#pragma unroll
+            for (int i = 0; i < USED; i++) {
+                const int64_t at = place<ROWS>(p, tile, t, i);
+                before[t][i] = at >= 0 ? ((const float *)p.y)[at] : 0.0f;
+            }
+    }
+    wait_for_group();
+    if (warp >= p.warps) { /* only copied */
+        for (int next = group_stages; next < p.n_stages; next += group_stages)
+            wait_for_group();
+        return;
+    }
+
+    /* A stage's halves: one comes while the other is multiplied. */
+    resident_fragments<TOKENS> halves[2];
+    float sum[TOKENS][4] = {};
+    load_resident<TOKENS>(halves[0], row, token, 0);
+    int left = group_stages; /* of the group's stages, those not loaded yet and the one at hand */
+#pragma unroll 1
+    for (int next = 1; next <= p.n_stages; next++) {
+        load_resident<TOKENS>(halves[1], row, token, 1);
+        multiply_resident<TOKENS>(sum, halves[0]);
+        const int ahead = next < p.n_stages ? ROW_BYTES : 0; /* the last again, for nothing */
+        row += ahead;
+#pragma unroll
+        for (int t = 0; t < TOKENS; t++)
+            token[t] += ahead;
+        if (--left == 0 && next < p.n_stages) {
+            wait_for_group();
+            left = group_stages;
+        }
+        load_resident<TOKENS>(halves[0], row, token, 0);
+        multiply_resident<TOKENS>(sum, halves[1]);
+    }
+#pragma unroll
+    for (int t = 0; t < TOKENS; t++)
+#pragma unroll
+        for (int i = 0; i < USED; i++) {
+            const int64_t at = place<ROWS>(p, tile, t, i);
+            if (at < 0)
+                continue;
+            if (!p.y_f32)
+                ((uint16_t *)p.y)[at] = float_to_bf16(sum[t][i]);
+            else
+                ((float *)p.y)[at] = p.accumulate ? before[t][i] + sum[t][i] : sum[t][i];
+        }
+}
+
 /* ---- Plans ---- */
 
 static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -312,6 +503,18 @@ bool cuda_skinny_finish(const struct cuda_state *s, int64_t m, int64_t n, int64_
 {
     const int64_t tiles = up(n, plan->tile_rows), stages = up(k, STAGE_K);
     const int most = plan->depth;
+    if (plan->resident) {
+        const int64_t rows = (int64_t)plan->warps * plan->tile_rows + m,
+                      blocks = up(tiles, plan->warps);
+        const int64_t bytes = rows * resident_row_bytes(k);
+        plan->resident = m <= 16 && k % STAGE_K == 0 && bytes <= (int64_t)s->shared_per_block &&
+                         blocks <= INT32_MAX;
+        if (plan->resident) {
+            plan->blocks = (int)blocks;
+            plan->shared = (size_t)bytes;
+            return true;
+        }
+    }
     for (; plan->warps > 0; plan->warps /= 2) {
         const int64_t blocks = up(tiles, plan->warps);
         plan->blocks = (int)(blocks < s->multiprocessors ? blocks : s->multiprocessors);
@@ -339,6 +542,19 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
      * microsecond times 33 GB/s), twice; little enough that the next kernel's can be there too. */
     enum { RING_BYTES = 128 << 10, RESIDENT_BYTES = 64 << 10 };
     *plan = (struct cuda_skinny_plan){};
+    plan->overlap = s->capturing; /* a recorded step writes no weights */
+    /* Everything at once if every warp has one tile, and two kernels of the kind, or nearly, fit
+     * next to each other: the second's weights then come while the first multiplies. */
+    plan->tile_rows = n <= 8 * (int64_t)s->multiprocessors ? 8 : 16;
+    const int64_t tiles = up(up(n, plan->tile_rows), s->multiprocessors);
+    if (m <= 16 && tiles <= MAX_WARPS) {
+        plan->resident = true;
+        plan->warps = (int)tiles;
+        if (cuda_skinny_finish(s, m, n, k, plan) && plan->resident &&
+            plan->shared <= s->shared_per_block / 3 * 2)
+            return true;
+        plan->resident = false;
+    }
     plan->tile_rows = m <= 16 ? 8 : 16;
     const int64_t each = up(up(n, plan->tile_rows), s->multiprocessors);
     plan->warps = (int)up(each, up(each, MAX_WARPS));
@@ -347,7 +563,6 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
     const bool many = each > 2 * MAX_WARPS && x + RING_BYTES <= (int64_t)s->shared_per_block;
     plan->staged = x > RESIDENT_BYTES && !many;
     plan->depth = RING_BYTES / (plan->warps * plan->tile_rows * ROW_BYTES);
-    plan->overlap = s->capturing; /* a recorded step writes no weights */
     return cuda_skinny_finish(s, m, n, k, plan);
 }
 
@@ -400,6 +615,20 @@ static void launch_mode(struct backend *backend, const skinny_product &p,
         launch_depth<ROWS, TOKENS, false>(backend, p, plan);
 }
 
+template <int ROWS, int TOKENS>
+static void launch_resident(struct backend *backend, const skinny_product &p,
+                            const struct cuda_skinny_plan *plan)
+{
+    struct cuda_state *s = cuda_state_of(backend);
+    void (*const kernel)(const skinny_product) = resident_kernel<ROWS, TOKENS>;
+    if (plan->shared > 48 << 10)
+        cuda_note(backend, "products of few rows", ALLOW_SHARED(kernel, plan->shared));
+    const unsigned warps = (unsigned)(plan->warps > LEAST_WARPS ? plan->warps : LEAST_WARPS);
+    LAUNCH_BEHIND(plan->overlap && s->compute >= 90, kernel, (unsigned)plan->blocks, 32 * warps,
+                  plan->shared, s->stream, p);
+    cuda_note(backend, "products of few rows", cudaSuccess);
+}
+
 void cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64_t k,
                         const struct matmul_forward *f, const struct cuda_skinny_plan *plan)
 {
@@ -418,7 +647,15 @@ void cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64
     p.warps = plan->warps;
     p.y_f32 = f->y_type == DTYPE_F32;
     p.accumulate = f->accumulate;
-    if (plan->tile_rows == 8 && f->m <= 8)
+    if (plan->resident && plan->tile_rows == 8 && f->m <= 8)
+        launch_resident<8, 1>(backend, p, plan);
+    else if (plan->resident && plan->tile_rows == 8)
+        launch_resident<8, 2>(backend, p, plan);
+    else if (plan->resident && f->m <= 8)
+        launch_resident<16, 1>(backend, p, plan);
+    else if (plan->resident)
+        launch_resident<16, 2>(backend, p, plan);
+    else if (plan->tile_rows == 8 && f->m <= 8)
         launch_mode<8, 1>(backend, p, plan);
     else if (plan->tile_rows == 8 && f->m <= 16)
         launch_mode<8, 2>(backend, p, plan);

@@ -10,6 +10,8 @@ extern "C" {
 #endif
 
 struct cuda_skinny_plan {
+    bool resident; /* all of k of every warp's one tile at once: up to 16 rows of x, k a multiple of
+                    * 128; else rings of stages, and depth and staged apply */
     int tile_rows; /* weight rows a warp works on at once: 8 or 16 */
     int warps;     /* that multiply, in a block: 1 .. 8 */
     int blocks;
