@@ -109,6 +109,7 @@ static inline emulated_launcher<P...> emulated_configure(void (*kernel)(P...), c
     ((void)(early), LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
 static inline void wait_for_ahead() {}
 static inline void start_dependents() {}
+static inline void prefetch_line(const void *) {}
 
 extern unsigned char *emulated_dynamic_shared;
 #define DYNAMIC_SHARED(name) unsigned char *const name = emulated_dynamic_shared

@@ -95,6 +95,13 @@ template <int N> static __device__ __forceinline__ void copy_async_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/* Asks for the 128 bytes around from to be brought into the second-level cache. Nothing is read:
+ * what others may be writing there does not matter. */
+static __device__ __forceinline__ void prefetch_line(const void *from)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
 /* Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
 static __device__ __forceinline__ void load_matrix4(uint32_t r[4], const void *row)
 {
