@@ -6,11 +6,11 @@
  * lane / 4 and t = lane % 4, an accumulator holds (row g, columns 2t, 2t + 1), (row g + 8, the
  * same); of A: a[0] (g, 2t..), a[1] (g + 8, 2t..), a[2] (g, 8 + 2t..), a[3] (g + 8, 8 + 2t..).
  *
- * Exactness (I2): attention_step takes 16 rows over 64 keys (decode_steps does the same
- * arithmetic, divided among warps), attention_merge is the only code that joins two splits,
- * attention_finish the only end. What a row gets is fixed by
- * its own chunks in ascending order: a masked key adds exactly 0, a chunk of masked keys leaves m,
- * l and o as they are, and so does a split of masked keys in a merge. */
+ * Exactness (I2): attention_step takes 16 rows over 64 keys (kernel_attention_decode.cu does the
+ * same arithmetic, divided among warps), attention_merge is the only code that joins two splits,
+ * attention_finish the only end. What a row gets is fixed by its own chunks in ascending order: a
+ * masked key adds exactly 0, a chunk of masked keys leaves m, l and o as they are, and so does a
+ * split of masked keys in a merge. */
 #ifndef COHORT_BACKEND_CUDA_ATTENTION_TILE_CUH
 #define COHORT_BACKEND_CUDA_ATTENTION_TILE_CUH
 

@@ -15,6 +15,13 @@
 
 enum { PIECES = 3 };
 
+/* Blocks to a multiprocessor, by their shared memory. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define DECODE_BLOCKS 3
+#else
+#define DECODE_BLOCKS 4
+#endif
+
 template <int D, int CHUNKS> struct decode_memory {
     enum { TILE = ATTENTION_CHUNK * D, PIECE = CHUNKS * TILE, ALL = PIECES * PIECE };
 };
@@ -151,8 +158,9 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
     copy_async_commit();
 }
 
-/* Asks for the keys and values of an item whose rows' positions are not known yet. */
-template <int D>
+/* Asks for the first keys and values of an item whose rows' positions are not known yet. No more
+ * than one piece of each: all blocks together must not ask for more than the cache holds. */
+template <int D, int CHUNKS>
 static __device__ __forceinline__ void prefetch_item(const attention_arguments &a, int32_t work,
                                                      int32_t words)
 {
@@ -160,7 +168,7 @@ static __device__ __forceinline__ void prefetch_item(const attention_arguments &
     const int32_t first = ITEM_WORD(words, split_begin) * CUDA_SPLIT;
     const int32_t boundary = ITEM_WORD(words, boundary), n_keys = ITEM_WORD(words, n_keys);
     const int32_t row = (int32_t)threadIdx.x / LINES, line = (int32_t)threadIdx.x % LINES;
-    for (int32_t c = 0; c < CHUNKS_PER_SPLIT; c++) {
+    for (int32_t c = 0; c < CHUNKS; c++) {
         const size_t rows = offsetof(cuda_item, chunks) + (size_t)c * sizeof(cuda_chunk);
         const int32_t low = word_of(words, rows + offsetof(cuda_chunk, low));
         const int32_t high = word_of(words, rows + offsetof(cuda_chunk, high));
@@ -314,7 +322,8 @@ static __device__ __forceinline__ void decode_arrive(const attention_arguments &
 
 template <int D, int CHUNKS>
 __global__ __launch_bounds__(TILE_THREADS,
-                             CHUNKS == 1 ? 4 : 1) void attention_decode(const attention_arguments a)
+                             CHUNKS == 1 ? DECODE_BLOCKS
+                                         : 1) void attention_decode(const attention_arguments a)
 {
     typedef decode_memory<D, CHUNKS> layout;
     DYNAMIC_SHARED(memory);
@@ -333,14 +342,34 @@ __global__ __launch_bounds__(TILE_THREADS,
     stream.values = false;
     const int32_t n_work = *a.n_items * a.n_kv_heads;
     if (stream.item.work < n_work)
-        prefetch_item<D>(a, stream.item.work, stream.ahead);
+        prefetch_item<D, CHUNKS>(a, stream.item.work, stream.ahead);
     wait_for_ahead();
     if (!stream_open(a, n_work, &stream))
         return;
     decode_item item = stream.item;
+    cuda_item rows; /* of item, as row_of and write_split want it */
+    rows_in_registers<D> q;
+    int32_t position[2];
+    const int32_t my_row = lane / 4; /* and 8 behind it */
+    const auto take_rows = [&]() {
+        rows.query_row = ITEM_WORD(item.words, query_row);
+        rows.n_queries = ITEM_WORD(item.words, n_queries);
+        rows.split_begin = item.split;
+        const uint16_t *from[2];
 #pragma unroll
-    for (int i = 0; i < PIECES - 1; i++)
-        stream_load<D, CHUNKS>(a, n_work, &stream, tiles + i * layout::PIECE);
+        for (int h = 0; h < 2; h++) {
+            const forward_row r = row_of(rows, item.work % a.n_kv_heads, ratio, my_row + 8 * h);
+            const int32_t query = r.token < 0 ? 31 : r.token - rows.query_row;
+            position[h] = __shfl_sync(0xffffffffu, item.position, query);
+            from[h] = r.token < 0 ? NULL : query_of(a, r, D);
+        }
+        q.fill(from[0], from[1]);
+    };
+
+    stream_load<D, CHUNKS>(a, n_work, &stream, tiles);
+    take_rows(); /* not behind all of the keys and values */
+    stream_load<D, CHUNKS>(a, n_work, &stream, tiles + layout::PIECE);
+    static_assert(PIECES == 3, "two pieces are under way");
     int now = 0; /* the piece's first element */
 
     /* Waits for the next piece and starts loading another in place of the one before it, which all
@@ -358,24 +387,6 @@ __global__ __launch_bounds__(TILE_THREADS,
 
     for (;;) {
         const int32_t kv_head = item.work % a.n_kv_heads;
-        const int32_t n_queries = ITEM_WORD(item.words, n_queries);
-        const cuda_item rows = {.query_row = ITEM_WORD(item.words, query_row),
-                                .n_queries = n_queries,
-                                .split_begin = item.split};
-        const int32_t my_row = lane / 4; /* and 8 behind it */
-        rows_in_registers<D> q;
-        int32_t position[2];
-        {
-            const uint16_t *from[2];
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const forward_row r = row_of(rows, kv_head, ratio, my_row + 8 * h);
-                const int32_t query = r.token < 0 ? 31 : r.token - rows.query_row;
-                position[h] = __shfl_sync(0xffffffffu, item.position, query);
-                from[h] = r.token < 0 ? NULL : query_of(a, r, D);
-            }
-            q.fill(from[0], from[1]);
-        }
         float o[D / 32][4];
         softmax_row row[2] = {softmax_start(), softmax_start()};
 #pragma unroll
@@ -395,11 +406,12 @@ __global__ __launch_bounds__(TILE_THREADS,
         attention_split_end(row);
         write_split<D / 32>(a, rows, kv_head, ratio, my_row, warp * (D / 4), position, o, row);
         if (item.most >= CUDA_SPLIT)
-            decode_arrive<D>(a, item, rows.query_row, n_queries, flag);
+            decode_arrive<D>(a, item, rows.query_row, rows.n_queries, flag);
         /* Loading is at most one item ahead, and has turned to it in the last chunk. */
         if (stream.item.work >= n_work)
             return;
         item = stream.item;
+        take_rows();
     }
 }
 
@@ -418,15 +430,17 @@ template <int D> static void choose_decode(struct backend *backend, const attent
 {
     struct cuda_state *s = cuda_state_of(backend);
     const int64_t machine = s->multiprocessors, work = (int64_t)a.max_items * a.n_kv_heads;
+    const int64_t blocks =
+        s->shared_per_block > 200 * 1024 ? 4 : 3; /* blocks to a multiprocessor */
     const size_t whole = decode_memory<D, CHUNKS_PER_SPLIT>::ALL * sizeof(uint16_t) +
                          sizeof(decode_exchange<CHUNKS_PER_SPLIT>) +
                          CUDA_FEW_ROWS * sizeof(int32_t);
-    assert(work + 4 * machine <= INT32_MAX);
+    assert(work + blocks * machine <= INT32_MAX);
     /* A recorded step is of so many tokens always, whatever there is to do for them. */
     if ((int64_t)a.n_tokens * a.n_kv_heads <= machine && whole <= s->shared_per_block)
         launch_decode<D, CHUNKS_PER_SPLIT>(backend, machine < work ? machine : work, a);
     else
-        launch_decode<D, 1>(backend, 4 * machine < work ? 4 * machine : work, a);
+        launch_decode<D, 1>(backend, blocks * machine < work ? blocks * machine : work, a);
 }
 
 void attention_forward_few(struct backend *backend, const attention_arguments &a)
