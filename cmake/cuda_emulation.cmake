@@ -68,7 +68,7 @@ endif()
 # Negative control: attention that walks the chunks of small batches in another order must be seen by its test.
 if(COHORT_EMULATED)
   add_library(broken_emulated_attention OBJECT ${CMAKE_BINARY_DIR}/emulated/kernel_attention_forward.cpp
-              ${CMAKE_BINARY_DIR}/emulated/kernel_attention_plain.cpp)
+              ${CMAKE_BINARY_DIR}/emulated/kernel_attention_decode.cpp ${CMAKE_BINARY_DIR}/emulated/kernel_attention_plain.cpp)
   foreach(property CXX_STANDARD CXX_STANDARD_REQUIRED CXX_EXTENSIONS COMPILE_OPTIONS INCLUDE_DIRECTORIES COMPILE_DEFINITIONS)
     get_target_property(value cohort_cuda_emulated ${property})
     set_target_properties(broken_emulated_attention PROPERTIES ${property} "${value}")
@@ -77,7 +77,7 @@ if(COHORT_EMULATED)
   set(name test_negative_cuda_attention)
   add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/cuda/test_cuda_attention.c ${COHORT_TEST_SUPPORT}
                  $<TARGET_OBJECTS:broken_emulated_attention>)
-  target_sources(${name} PRIVATE $<FILTER:$<TARGET_OBJECTS:cohort_cuda_emulated>,EXCLUDE,kernel_attention_[fp][a-z]*\\.cpp>)
+  target_sources(${name} PRIVATE $<FILTER:$<TARGET_OBJECTS:cohort_cuda_emulated>,EXCLUDE,kernel_attention_[dfp][a-z]*\\.cpp>)
   target_include_directories(${name} PRIVATE ${EMULATION} ${EMULATION}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE COHORT_CUDA_EMULATED=1)
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -52,7 +52,8 @@ function(cohort_cuda_negative name define)
   set_tests_properties(test_negative_${name}_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 endfunction()
 cohort_cuda_negative(reduction COHORT_BREAK_REDUCTION cuda_matmul.c)
-cohort_cuda_negative(attention COHORT_BREAK_ATTENTION kernel_attention_forward.cu kernel_attention_plain.cu)
+cohort_cuda_negative(attention COHORT_BREAK_ATTENTION kernel_attention_forward.cu kernel_attention_decode.cu
+                     kernel_attention_plain.cu)
 
 # Matrix products alone: few rows against cuBLASLt, bits and times.
 add_executable(bench_products ${PROJECT_SOURCE_DIR}/bench/cuda/bench_products.c ${PROJECT_SOURCE_DIR}/bench/cuda/bench_device.cu)

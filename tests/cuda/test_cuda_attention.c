@@ -29,6 +29,7 @@ enum {
     MAX_SPANS = 2048,
     MAX_ROWS = 8192,
     PAGE = ATTENTION_CHUNK,
+    WIDE = 300, /* idle rows: more than a GPU has multiprocessors */
     GUARD = 64, /* bytes around outputs */
     PATTERN = 0x5a
 };
@@ -451,9 +452,10 @@ static void build_pages(struct batch *b, struct pages *pages, int32_t prompt, co
 }
 
 /* Steps of a decoding window that begins at offset first of each completion (or its end), made of
- * one plan; every step's tokens are compared with tree's. Rows behind the slots are idle. */
+ * one plan; every step's tokens are compared with tree's. Rows behind the slots are idle: with many
+ * of them the window is a wide one, which has a kernel of its own. */
 static void decode_check(const struct shape *shape, const struct batch *tree, int32_t prompt,
-                         int32_t first, int32_t steps, bool shared)
+                         int32_t first, int32_t steps, bool shared, int32_t idle)
 {
     struct decode_slot slots[N_COMPLETIONS];
     struct pages pages;
@@ -472,7 +474,7 @@ static void decode_check(const struct shape *shape, const struct batch *tree, in
             behind[s] = at + step + 1;
             add_token(b, content((uint32_t)s + 2, at + step), at + step);
         }
-        for (int32_t i = 0; i < 3; i++)
+        for (int32_t i = 0; i < idle; i++)
             add_token(b, 0, 0);
         build_pages(b, &pages, prompt, behind);
         for (int32_t s = 0; s < N_COMPLETIONS; s++)
@@ -553,9 +555,10 @@ static void layouts_check(const struct shape *shape, int32_t prompt)
             batch_free(b);
         }
     for (int shared = 0; shared < 2; shared++) {
-        decode_check(shape, tree, prompt, 0, 4, shared);
-        decode_check(shape, tree, prompt, 200, 2, shared);
-        decode_check(shape, tree, prompt, 1000, 1, shared);
+        decode_check(shape, tree, prompt, 0, 4, shared, 3);
+        decode_check(shape, tree, prompt, 200, 2, shared, 3);
+        decode_check(shape, tree, prompt, 200, 2, shared, WIDE);
+        decode_check(shape, tree, prompt, 1000, 1, shared, shared ? 3 : WIDE);
     }
     batch_free(tree);
 }

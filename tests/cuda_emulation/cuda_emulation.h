@@ -109,6 +109,7 @@ static inline emulated_launcher<P...> emulated_configure(void (*kernel)(P...), c
     ((void)(early), LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
 static inline void wait_for_ahead() {}
 static inline void start_dependents() {}
+static inline void prefetch_line(const void *) {}
 
 static inline uint4 load_past_l1(const uint4 *p) { return *p; }
 

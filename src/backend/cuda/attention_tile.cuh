@@ -6,7 +6,7 @@
  * lane / 4 and t = lane % 4, an accumulator holds (row g, columns 2t, 2t + 1), (row g + 8, the
  * same); of A: a[0] (g, 2t..), a[1] (g + 8, 2t..), a[2] (g, 8 + 2t..), a[3] (g + 8, 8 + 2t..).
  *
- * Exactness (I2): attention_step takes 16 rows over 64 keys (attention_step_shared does the same
+ * Exactness (I2): attention_step takes 16 rows over 64 keys (decode_steps does the same
  * arithmetic, divided among warps), attention_merge is the only code that joins two splits,
  * attention_finish the only end. What a row gets is fixed by
  * its own chunks in ascending order: a masked key adds exactly 0, a chunk of masked keys leaves m,
@@ -286,67 +286,6 @@ attention_step(float o[D / 8][4], softmax_row row[2], const ROWS &q, const uint1
         uint32_t a[4];
         pack_group(a, s + 2 * k);
         tile_accumulate<D, D / 8>(o, a, memory, tile_v, 0, k);
-    }
-}
-
-/* What four warps that share 16 rows tell each other in a chunk. */
-struct shared_step {
-    float top[TILE_WARPS][16];
-    float2 sum[TILE_WARPS][32];
-    uint4 weights[TILE_WARPS][32];
-};
-
-/* The same step for the same 16 rows done by all four warps: a warp computes the scores and weights
- * of its group of 16 keys, and o for its quarter of D. Every number is made as attention_step makes
- * it, in a fraction of the time: for decoding, where a block has few rows. Two barriers; another
- * one must lie between two steps. */
-template <int D, class ROWS>
-static __device__ __forceinline__ void
-attention_step_shared(float o[D / 32][4], softmax_row row[2], const ROWS &q, const uint16_t *memory,
-                      int tile_k, int tile_v, float scale2, bool masked, const int32_t last[2],
-                      shared_step *shared)
-{
-    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, g = lane / 4;
-    float s[2][4], factor[2], sum[2];
-    tile_scores<D, 1>(s, q, memory, tile_k, warp);
-    if (masked)
-        tile_mask<1>(s, last[0] - warp * 16, last[1] - warp * 16);
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const float top = softmax_top<1>(s, h);
-        if (lane % 4 == 0)
-            shared->top[warp][g + 8 * h] = top;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        float top = shared->top[0][g + 8 * h];
-#pragma unroll
-        for (int w = 1; w < TILE_WARPS; w++)
-            top = fmaxf(top, shared->top[w][g + 8 * h]);
-        factor[h] = softmax_move(&row[h], top, scale2);
-        sum[h] = softmax_group(s, h, softmax_shift(row[h].m), scale2);
-    }
-    uint32_t a[4];
-    pack_group(a, s);
-    shared->sum[warp][lane] = make_float2(sum[0], sum[1]);
-    shared->weights[warp][lane] = make_uint4(a[0], a[1], a[2], a[3]);
-    __syncthreads();
-    float2 total = shared->sum[0][lane];
-#pragma unroll
-    for (int w = 1; w < TILE_WARPS; w++) {
-        const float2 x = shared->sum[w][lane];
-        total.x += x.x;
-        total.y += x.y;
-    }
-    row[0].l = fmaf(row[0].l, factor[0], total.x);
-    row[1].l = fmaf(row[1].l, factor[1], total.y);
-    rows_scale<D / 32>(o, factor);
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
-        const uint4 x = shared->weights[k][lane];
-        const uint32_t weights[4] = {x.x, x.y, x.z, x.w};
-        tile_accumulate<D, D / 32>(o, weights, memory, tile_v, warp * (D / 64), k);
     }
 }
 

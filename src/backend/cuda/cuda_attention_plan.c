@@ -77,23 +77,31 @@ static bool host_grow(struct backend *backend, size_t bytes)
     return false;
 }
 
-static void add_item(struct lists *lists, struct cuda_item item)
-{
-    lists->items[(*lists->n_items)++] = item;
-}
-
 static int32_t chunks_of(int32_t n_keys)
 {
     return (n_keys + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK;
 }
 
+/* Its sequence must be there. */
+static void add_item(struct lists *lists, struct cuda_item item)
+{
+    const struct cuda_seq *seq = &lists->seqs[item.seq];
+    const int32_t first = item.split_begin * (CUDA_SPLIT / ATTENTION_CHUNK);
+    item.boundary = seq->boundary;
+    item.n_keys = seq->n_keys;
+    for (int32_t c = 0; item.partial && c < CUDA_SPLIT / ATTENTION_CHUNK; c++)
+        if (first + c < chunks_of(seq->n_keys))
+            item.chunks[c] = lists->chunks[seq->chunk_begin + first + c];
+    lists->items[(*lists->n_items)++] = item;
+}
+
 static int32_t splits_of(int32_t position) { return position / CUDA_SPLIT + 1; }
 
-/* Queries of a tile. */
-static int32_t tile_queries(int32_t n_heads, int32_t n_kv_heads)
+/* Queries of a tile of rows. */
+static int32_t tile_queries(int32_t n_heads, int32_t n_kv_heads, int32_t rows)
 {
     const int32_t ratio = n_heads / n_kv_heads;
-    return ratio < CUDA_TILE ? CUDA_TILE / ratio : 1;
+    return ratio < rows ? rows / ratio : 1;
 }
 
 static size_t partial_row_bytes(int32_t n_heads, int32_t head_dim)
@@ -215,7 +223,7 @@ static int heavier(const void *a, const void *b)
                                   : (x->index > y->index) - (x->index < y->index);
 }
 
-/* Puts count elements of size bytes (at most 32) into the order of their weights. */
+/* Puts count elements of size bytes into the order of their weights. */
 static void order(void *elements, size_t size, struct weighed *weights, int32_t count, char *room)
 {
     qsort(weights, (size_t)count, sizeof *weights, heavier);
@@ -231,7 +239,7 @@ struct counts {
 static struct counts count(const struct attention_batch *b)
 {
     struct counts n = {0};
-    const int32_t queries = tile_queries(b->n_heads, b->n_kv_heads);
+    const int32_t queries = tile_queries(b->n_heads, b->n_kv_heads, CUDA_TILE);
     for (int32_t i = 0; i < b->n_seqs; i++) {
         const struct attention_seq *seq = &b->seqs[i];
         const int32_t behind = seq->first_position + seq->n_queries;
@@ -249,9 +257,17 @@ static struct counts count(const struct attention_batch *b)
     return n;
 }
 
+static bool has_few_rows(const struct attention_batch *b)
+{
+    for (int32_t i = 0; i < b->n_seqs; i++)
+        if ((int64_t)b->seqs[i].n_queries * (b->n_heads / b->n_kv_heads) > CUDA_FEW_ROWS)
+            return false;
+    return true;
+}
+
 static void build_items(const struct attention_batch *b, bool partial, struct lists *lists)
 {
-    const int32_t queries = tile_queries(b->n_heads, b->n_kv_heads);
+    const int32_t queries = tile_queries(b->n_heads, b->n_kv_heads, CUDA_TILE);
     int32_t split_row = 0;
     for (int32_t i = 0; i < b->n_seqs; i++) {
         const struct attention_seq *seq = &b->seqs[i];
@@ -343,7 +359,8 @@ void cuda_attention_prepare(struct backend *backend, const struct attention_batc
                                   .n_key_items = lists.n_key_items,
                                   .n_tokens = b->n_tokens,
                                   .n_seqs = b->n_seqs,
-                                  .partial = partial};
+                                  .partial = partial,
+                                  .few = partial && has_few_rows(b)};
     if (partial) {
         const size_t arrived = n_tokens * (size_t)b->n_kv_heads * sizeof(int32_t);
         if (!cuda_grow(backend, &s->partial_memory, &s->partial_bytes, partial_bytes + arrived))
@@ -401,6 +418,16 @@ static void build_slot(const struct decode_load *load, int32_t index, struct lis
     }
 }
 
+static struct cuda_item slot_item(int32_t first, int32_t n, int32_t split)
+{
+    return (struct cuda_item){.query_row = first,
+                              .n_queries = n,
+                              .seq = first,
+                              .split_begin = split,
+                              .split_end = split + 1,
+                              .partial = 1};
+}
+
 /* Splits that lie wholly in the prompt of a slot with company. */
 static int32_t shared_splits(const struct decode_load *load, int32_t index)
 {
@@ -422,9 +449,19 @@ static struct counts count_slots(const struct decode_load *load)
     return n;
 }
 
+/* Chunks of a split that the slot's first step has something to do in. */
+static int32_t slot_work(const struct decode_slot *slot, int32_t split)
+{
+    const int32_t n = chunks_of(slot->position + 1) - split * (CUDA_SPLIT / ATTENTION_CHUNK);
+    return n < 0 ? 0 : n < CUDA_SPLIT / ATTENTION_CHUNK ? n : CUDA_SPLIT / ATTENTION_CHUNK;
+}
+
+/* Items of few rows: with more, every block would hold the state of rows that decoding seldom has,
+ * and keys that several items share come from the second-level cache. Longest first: a block takes
+ * every grid-th item, so all get as many long ones, and empty ones come last. */
 static void build_slot_items(const struct decode_load *load, struct lists *lists)
 {
-    const int32_t queries = tile_queries(load->n_heads, load->n_kv_heads);
+    const int32_t queries = tile_queries(load->n_heads, load->n_kv_heads, CUDA_FEW_ROWS);
     for (int32_t first = 0, n; first < load->n_slots; first += n) {
         const struct decode_slot *slot = &load->slots[first];
         n = 1;
@@ -433,16 +470,21 @@ static void build_slot_items(const struct decode_load *load, struct lists *lists
             n++;
         }
         for (int32_t split = 0; split < shared_splits(load, first); split++)
-            add_item(lists, (struct cuda_item){first, n, first, split, split + 1, 1});
+            add_item(lists, slot_item(first, n, split));
     }
     int32_t split_row = 0;
     for (int32_t i = 0; i < load->n_slots; i++) {
-        const int32_t n_splits = splits_of(slot_keys(load, &load->slots[i]) - 1);
-        for (int32_t split = shared_splits(load, i); split < n_splits; split++)
-            add_item(lists, (struct cuda_item){i, 1, i, split, split + 1, 1});
         lists->split_base[i] = split_row;
-        split_row += n_splits;
+        split_row += splits_of(slot_keys(load, &load->slots[i]) - 1);
     }
+    for (int32_t work = CUDA_SPLIT / ATTENTION_CHUNK; work >= 0; work--)
+        for (int32_t i = 0; i < load->n_slots; i++) {
+            const struct decode_slot *slot = &load->slots[i];
+            const int32_t n_splits = splits_of(slot_keys(load, slot) - 1);
+            for (int32_t split = shared_splits(load, i); split < n_splits; split++)
+                if (slot_work(slot, split) == work)
+                    add_item(lists, slot_item(i, 1, split));
+        }
     for (int32_t i = load->n_slots; i < load->n_rows; i++)
         lists->split_base[i] = 0;
 }
@@ -510,6 +552,7 @@ bool cuda_attention_prepare_decode(struct backend *backend, const struct decode_
                                            .n_seqs = load->n_slots,
                                            .partial = true,
                                            .recorded = true,
+                                           .few = load->n_heads / load->n_kv_heads <= CUDA_FEW_ROWS,
                                            .split_base = there.split_base};
     set_partial(&s->attention, (char *)d->memory + layout.bytes, (size_t)d->split_rows,
                 load->n_heads, load->head_dim);

@@ -104,6 +104,13 @@ template <int N> static __device__ __forceinline__ void copy_async_wait()
 /* 16 bytes of global memory as the second-level cache has them. */
 static __device__ __forceinline__ uint4 load_past_l1(const uint4 *p) { return __ldcg(p); }
 
+/* Asks for the 128 bytes around from to be brought into the second-level cache. Nothing is read:
+ * what others may be writing there does not matter. */
+static __device__ __forceinline__ void prefetch_line(const void *from)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
 /* Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
 static __device__ __forceinline__ void load_matrix4(uint32_t r[4], const void *row)
 {

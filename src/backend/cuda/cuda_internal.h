@@ -20,7 +20,7 @@ extern "C" {
  * in ascending order, whether one block walks them or several: long contexts and shared prompts can
  * be divided without a change of bits. A tile holds up to CUDA_TILE rows, a row being one (query,
  * head) of the heads that share a key head. */
-enum { CUDA_SPLIT = 4 * ATTENTION_CHUNK, CUDA_TILE = 64 };
+enum { CUDA_SPLIT = 4 * ATTENTION_CHUNK, CUDA_TILE = 64, CUDA_FEW_ROWS = 16 };
 
 /* One sequence of the prepared batch. Its key at position p lies in row
  * (p < boundary ? chunk.low : chunk.high) + p % ATTENTION_CHUNK, chunk = chunks[chunk_begin + p /
@@ -39,9 +39,12 @@ struct cuda_chunk {
  * seq's splits split_begin .. split_end; row t sees keys up to position[t] (array of the batch). An
  * item that is not partial covers all splits that its rows need and writes the result; a partial
  * one is one split, and whoever finishes a row's last split (position[t] / CUDA_SPLIT + 1 in all)
- * merges them. Splits that begin beyond every row's position are empty. */
+ * merges them. Splits that begin beyond every row's position are empty. A partial item has with it
+ * what is needed of its sequence, so that one read tells a block where its keys are. */
 struct cuda_item {
     int32_t query_row, n_queries, seq, split_begin, split_end, partial;
+    int32_t boundary, n_keys;
+    struct cuda_chunk chunks[CUDA_SPLIT / ATTENTION_CHUNK];
 };
 
 /* Work of attention's backward for keys: the keys that sequence seq itself wrote, in chunk
@@ -64,6 +67,7 @@ struct cuda_attention {
     /* All items are partial, or none is. recorded: a window of decoding; the grid then depends on
      * nothing but the machine. */
     bool partial, recorded;
+    bool few; /* all items are partial and of at most CUDA_FEW_ROWS rows */
     /* Partial results of row t's split s lie in rows split_base[t] + s of [split rows, H]: o [D]
      * unscaled, m (of scores in base 2) and l; arrived [n_tokens, K] counts finished splits, 0
      * between launches. NULL without partial items. */
@@ -106,7 +110,7 @@ struct cuda_state {
     struct cuda_decode *decode;
     struct cuda_graph *graphs;
     bool capturing;
-    void *workspace; /* of products that may be inexact */
+    void *workspace;   /* of products that may be inexact */
     cudaError_t error; /* the first */
     char error_where[200];
     char name[300];

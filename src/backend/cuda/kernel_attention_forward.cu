@@ -1,8 +1,8 @@
 /* Causal attention, forward: tiles of 64 rows (queries times the heads of one kv head) against
  * chunks of 64 keys, through the tensor cores. A warp has 16 rows; a warp without rows only helps
- * to load. One kernel for prefill, training and decode: an item is either a tile of queries with
- * all splits it needs, whose results stay in registers, or one split whose result other blocks
- * merge (partial).
+ * to load. Items of few rows have a kernel of their own (kernel_attention_decode.cu). An item is
+ * either a tile of queries with all splits it needs, whose results stay in registers, or one split
+ * whose result other blocks merge (partial).
  *
  * A NaN among the values of a key reaches the rows of its own chunk that do not see the key when
  * they are computed together with rows that do: 0 * NaN. Nothing else passes between rows. */
@@ -111,85 +111,10 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
     copy_async_commit();
 }
 
-/* Columns from `column` on of the lane's row g + 8 h; says also its lse where that is wanted. */
-template <int COLUMNS>
-static __device__ __forceinline__ void write_result(const attention_arguments &a, int32_t token,
-                                                    int32_t head, int h, int column,
-                                                    const float o[COLUMNS][4], softmax_row row)
-{
-    const int t = (int)threadIdx.x % 4;
-    const int64_t at = (int64_t)token * a.n_heads + head;
-    const float inverse = attention_finish(row);
-    uint16_t *out = (uint16_t *)a.out + at * a.head_dim + column + t * 2;
-#pragma unroll
-    for (int j = 0; j < COLUMNS; j++)
-        *(uint32_t *)(out + j * 8) = pack_bf16(o[j][2 * h] * inverse, o[j][2 * h + 1] * inverse);
-    if (a.lse && t == 0 && column == 0)
-        a.lse[at] = attention_lse(row);
-}
-
-template <int COLUMNS>
-static __device__ __forceinline__ void write_partial(const attention_arguments &a, int32_t token,
-                                                     int32_t split, int32_t head, int h, int column,
-                                                     const float o[COLUMNS][4], softmax_row row)
-{
-    const int t = (int)threadIdx.x % 4;
-    const int64_t at = attention_partial(a, token, split, head);
-#pragma unroll
-    for (int j = 0; j < COLUMNS; j++)
-        *(float2 *)(a.partial_o + at * a.head_dim + column + j * 8 + t * 2) =
-            make_float2(o[j][2 * h], o[j][2 * h + 1]);
-    if (t == 0 && column == 0) {
-        a.partial_m[at] = row.m;
-        a.partial_l[at] = row.l;
-    }
-}
-
-/* A row of the item as a lane needs it. */
-struct forward_row {
-    int32_t token, head; /* token -1: there is no such row */
-};
-
-static __device__ __forceinline__ forward_row row_of(const cuda_item &item, int32_t kv_head,
-                                                     int32_t ratio, int32_t row)
-{
-    forward_row r = {-1, 0};
-    if (row < item.n_queries * ratio) {
-        r.token = item.query_row + row / ratio;
-        r.head = kv_head * ratio + row % ratio;
-    }
-    return r;
-}
-
-/* The lane's rows of an item of one split: the result where the row has no other split. */
-template <int COLUMNS>
-static __device__ __forceinline__ void
-write_split(const attention_arguments &a, const cuda_item &item, int32_t kv_head, int32_t ratio,
-            int32_t my_row, int column, const int32_t position[2], const float o[COLUMNS][4],
-            const softmax_row row[2])
-{
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const forward_row r = row_of(item, kv_head, ratio, my_row + 8 * h);
-        if (r.token < 0 || position[h] < item.split_begin * CUDA_SPLIT)
-            continue; /* no row, or other rows of the tile reach this split and this one does not */
-        if (position[h] < CUDA_SPLIT)
-            write_result<COLUMNS>(a, r.token, r.head, h, column, o, row[h]);
-        else
-            write_partial<COLUMNS>(a, r.token, item.split_begin, r.head, h, column, o, row[h]);
-    }
-}
-
 template <int D, bool PARTIAL> struct query_rows : rows_in_registers<D> {
 };
 template <int D> struct query_rows<D, false> : rows_in_tile<D> {
 };
-
-static __device__ __forceinline__ const uint16_t *query_of(const attention_arguments &a,
-                                                           forward_row r, int head_dim)
-{
-    return (const uint16_t *)a.q + ((int64_t)r.token * a.n_heads + r.head) * head_dim;
-}
 
 /* Starts copying the item's rows into a tile; rows behind the last become zeros. */
 template <int D>
@@ -215,7 +140,6 @@ __global__ __launch_bounds__(TILE_THREADS,
 {
     DYNAMIC_SHARED(memory);
     __shared__ int32_t flag[CUDA_TILE];
-    __shared__ shared_step exchange;
     typedef forward_memory<D, PARTIAL, STAGES> layout;
     uint16_t *tiles = (uint16_t *)memory;
     const int32_t ratio = a.n_heads / a.n_kv_heads;
@@ -242,8 +166,7 @@ __global__ __launch_bounds__(TILE_THREADS,
         /* Chunks before this one hold only keys that all rows see. */
         const int32_t first_masked = (c.least + 1) / ATTENTION_CHUNK;
         const int warp = (int)threadIdx.x / 32;
-        const bool few = PARTIAL && item.n_queries * ratio <= 16; /* all warps have the same rows */
-        const int32_t first_row = few ? 0 : warp * 16;
+        const int32_t first_row = warp * 16;
         const bool active = first_row < item.n_queries * ratio;
         const int32_t my_row = first_row + (int32_t)threadIdx.x % 32 / 4; /* and 8 behind it */
 
@@ -276,32 +199,6 @@ __global__ __launch_bounds__(TILE_THREADS,
         const auto turn_from = [&]() {
             now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE;
         };
-
-        if constexpr (PARTIAL) {
-            if (few) {
-                float o[D / 32][4];
-                softmax_row row[2] = {softmax_start(), softmax_start()};
-#pragma unroll
-                for (int j = 0; j < D / 32; j++)
-                    o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
-#pragma unroll 1
-                for (int32_t i = c.begin; i < end; i++) {
-                    turn_to();
-                    const int32_t chunk = attention_chunk(a, i, end);
-                    const int32_t last[2] = {position[0] - chunk * ATTENTION_CHUNK,
-                                             position[1] - chunk * ATTENTION_CHUNK};
-                    attention_step_shared<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2,
-                                             chunk >= first_masked, last, &exchange);
-                    turn_from();
-                }
-                attention_split_end(row);
-                write_split<D / 32>(a, item, kv_head, ratio, my_row, warp * (D / 4), position, o,
-                                    row);
-                if (c.most >= CUDA_SPLIT)
-                    attention_arrive<uint16_t, D / 32>(a, item, kv_head, flag);
-                continue;
-            }
-        }
 
         float o[D / 8][4], merged_o[PARTIAL ? 1 : D / 8][4];
         softmax_row row[2], merged[2];
@@ -412,6 +309,7 @@ extern "C" void cuda_attention_forward(struct backend *backend, const struct att
     a.n_kv_heads = p->n_kv_heads;
     a.head_dim = p->head_dim;
     a.n_tokens = plan->n_tokens;
+    a.max_items = plan->max_items;
 
     /* A recorded step must not depend on how much there is to do: blocks that fill the machine,
      * each taking items in turn. */
@@ -422,6 +320,8 @@ extern "C" void cuda_attention_forward(struct backend *backend, const struct att
                        p->n_heads / p->n_kv_heads <= CUDA_TILE;
     if (!tiles)
         attention_forward_plain(s->stream, blocks, p->act, a);
+    else if (plan->few)
+        attention_forward_few(backend, a);
     else if (p->head_dim == 64)
         choose_tiles<64>(s->stream, blocks, plan->partial, deep, a);
     else
