@@ -7,6 +7,9 @@
  * (columns beyond k are zeros in both factors). So k is never divided between warps; warps divide
  * the rows of w.
  *
+ * Two kernels. Where a warp gets one tile and its weights fit in shared memory, resident_kernel
+ * (below, "All of k at once"); else skinny_kernel:
+ *
  * A warp owns tiles of 8 or 16 weight rows and a ring of stages of its own in shared memory, each
  * stage STAGE_K columns of its rows. It refills a stage as soon as it has read it, for the next
  * tile too, without a word to other warps. The activations x lie in shared memory for the whole
