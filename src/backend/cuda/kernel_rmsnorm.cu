@@ -57,7 +57,9 @@ static __device__ __forceinline__ int element_of(int j)
 }
 
 template <typename GAIN, int PER, bool WHOLE>
-static __global__ void __launch_bounds__(MAX_THREADS, PER == 2 ? 4 : 2)
+static __global__ void __launch_bounds__(MAX_THREADS, !WHOLE     ? 1
+                                                      : PER == 2 ? 4
+                                                                 : 2)
     rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x,
                            const GAIN *gain, float eps, void *y, enum dtype y_type)
 {
