@@ -576,8 +576,9 @@ bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t
     (void)y_type;
     if (m < 1 || m > MAX_TOKENS || n < 1 || n > MAX_SIZE || k < 8 || k > MAX_SIZE || k % 8 != 0)
         return false;
-    /* With many tokens and few weight rows cuBLASLt's tiles read less. */
-    if (m > 16 && n < (int64_t)s->multiprocessors * 32)
+    /* Where it is the faster one on an H200 (docs/SPEED.md): beyond these its longer chains cost more
+     * than cuBLASLt's launches. */
+    if (m > 4 || (m > 1 && k > 4096))
         return false;
     return cuda_skinny_choose(s, m, n, k, &plan);
 }
