@@ -123,7 +123,8 @@ static cohort_status check_room(const struct session *session, const struct opti
             "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s", dir,
             weights, state, limit,
             weights + narrow < limit ? "pass --moments-dtype bf16, with which they fit"
-                                     : "use a smaller model, --dtype bf16 or another --device");
+            : type == DTYPE_F32      ? "use --dtype bf16, a smaller model or another --device"
+                                     : "use a smaller model or another --device");
 cleanup:
     param_table_free(&params);
     model_config_free(&config);

@@ -107,7 +107,8 @@ cohort_status training_open(struct training *t, struct options *options, const c
         mem_free(config);
         TRY(status);
     }
-    return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, err);
+    return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
+                        err);
 }
 
 void training_close(struct training *t)

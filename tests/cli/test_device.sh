@@ -60,19 +60,25 @@ with() { # with KIBIBYTES COMMAND...
 }
 GENERATE=(generate --model m --no-chat --prompt q --max-completion-length 2)
 SFT=(sft --model m --data d.jsonl --steps 1 --batch-size 4)
-fails 1 'weights: [0-9.]+ GB are wanted, [0-9.]+ GB of GPU 0 \(.*\) are free; use a smaller batch or model, or close what else' \
-    with 64 "${GENERATE[@]}"
+there='[0-9.]+ GB are there'
+fails 1 "m: weights take [0-9.]+ GB, .* $there; use a smaller model or another --device" with 64 "${GENERATE[@]}"
+fails 1 "m: weights take [0-9.]+ GB, .* $there; use --dtype bf16, a smaller model" with 64 "${GENERATE[@]}" --dtype f32
 fails 1 'rollout buffers: .* are wanted' with 500 "${GENERATE[@]}"
 fails 1 "GPU 0 .*: CUDA reports 'out of memory' in working memory of an operation; lower .*--decode-concurrency" with 2000 "${GENERATE[@]}"
-plan='training needs [0-9.]+ GB beside the weights .*, [0-9.]+ GB are there'
-fits() { # fits KIBIBYTES OPTIONS: what the message says would fit, which the program then takes
-    fails 1 "$plan; $2 fits \([0-9.]+ GB\)" with "$1" "${SFT[@]}" --out r
+plan="training needs [0-9.]+ GB beside the weights .*, $there"
+fits() { # fits KIBIBYTES ADVICE OPTIONS...: what the message says would fit, which the program then takes
+    local memory=$1 advice=$2
+    shift 2
+    fails 1 "$plan; $advice fits \\([0-9.]+ GB\\)" with "$memory" "${SFT[@]}" "$@" --out r
     absent r
     # With room for what kernels work in, which no plan holds and which for this tiny model is most of it.
     # shellcheck disable=SC2086 # arguments are words
-    succeeds with 8192 "${SFT[@]}" $2 --out "again-$1"
+    succeeds with 8192 "${SFT[@]}" "$@" $advice --out "again-$memory"
 }
+fails 1 "gradient and optimizer .* $there; pass --moments-dtype bf16, with which they fit" with 1800 "${SFT[@]}" --out r
 fits 2100 '--recompute layer --moments-dtype bf16 --micro-batch-tokens 48'
-fits 1800 '--recompute layer --moments-dtype bf16 --micro-batch-tokens 24'
-fails 1 "$plan, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens 12 takes .* smaller model" with 1000 "${SFT[@]}" --out r
+fits 1750 '--recompute layer --micro-batch-tokens 24' --moments-dtype bf16
+fails 1 "$plan, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens 12 takes .* smaller model" \
+    with 1500 "${SFT[@]}" --moments-dtype bf16 --out r
+absent r
 done_testing
