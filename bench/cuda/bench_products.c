@@ -5,7 +5,7 @@
  * bits   the kernel for few rows (kernel_skinny.cu) against cuBLASLt without workspace and split-K,
  *        bit for bit, and cuBLASLt against itself over the number of rows
  * times  both in recorded steps, weights coming from memory (copies larger than the cache in turn)
- * tune   with times: other plans of the kernels for few rows, for 0.6B, m = 1, 8, 64; the best one
+ * tune   with times: other plans of the kernels for few rows, for 0.6B, m = 1, 4, 8; the best one
  *        beside the plan of choice
  *
  * Figures are medians, with the share of the copy bandwidth measured in the same run. */
@@ -208,14 +208,14 @@ static struct bench_difference compare(const void *a, const void *b, int64_t row
     return d;
 }
 
-/* The kernel for few rows, modes bf16, fp32, fp32 added to what was there, plans of choice and with
- * x staged the other way; against the first rows of cuBLASLt's product of many rows. Notes the
- * first difference in where. */
+/* The kernel for few rows, modes bf16, fp32, fp32 added to what was there, plans of choice and of
+ * the other kind; against the first rows of cuBLASLt's product of many rows. Notes the first
+ * difference in where. Numbers of rows without a plan are left out. */
 static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x, void *y,
                               void *many, char *where, size_t where_bytes)
 {
-    static const int64_t few[] = {1, 2, 4, 8, 16, 32, 48, 64}, rows[] = {64, 256, 1024, 4096};
-    enum { N_FEW = 8, N_ROWS = 4, MODES = 3 };
+    static const int64_t few[] = {1, 2, 4, 8}, rows[] = {64, 256, 1024, 4096};
+    enum { N_FEW = 4, N_ROWS = 4, MODES = 3 };
     uint64_t different = 0;
     for (int mode = 0; mode < MODES; mode++) {
         const enum dtype type = mode == 0 ? DTYPE_BF16 : DTYPE_F32;
@@ -226,15 +226,14 @@ static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x
             for (int f = 0; f < N_FEW * 2; f++) {
                 struct cuda_skinny_plan plan;
                 const int64_t m = few[f / 2];
-                /* The other way of x, and other tiles, once. */
                 if (!cuda_skinny_choose(cuda_state_of(backend), m, s->n, s->k, &plan))
-                    die("a plan", "none");
+                    continue;
+                /* Resident in place of rings, or the reverse, once. */
                 if (f % 2 == 1) {
                     if (r > 0)
                         continue;
-                    plan.staged = !plan.staged;
                     plan.resident = !plan.resident;
-                    plan.tile_rows = m <= 16 ? 24 - plan.tile_rows : 16;
+                    plan.tile_rows = 16;
                     plan.warps = plan.resident ? 1 : plan.warps;
                     plan.depth = 4;
                     plan.overlap = true; /* with the kernel that writes what y += reads */
@@ -298,7 +297,7 @@ static void bits(void)
     void *w = device_memory(w_bytes), *x = device_memory((size_t)(most_k * MOST_ROWS) * 2),
          *y = device_memory(y_bytes), *many = device_memory(y_bytes);
     bench_fill_bf16(x, most_k * MOST_ROWS, 2.0f, 11, stream());
-    puts("\nBits. few: m = 1 .. 64 of the kernel for few rows against cuBLASLt's products of 64, "
+    puts("\nBits. few: m = 1 .. 8 of the kernel for few rows against cuBLASLt's products of 64, "
          "256, 1024, 4096 rows\n(bf16, fp32, fp32 added). cuBLASLt: every m of 1 .. 4096 against "
          "8192, without and with workspace and split-K.");
     printf("%-5s %-8s %16s  %-28s %-10s %s\n", "model", "matrix", "[n, k]", "few", "cuBLASLt",
@@ -388,10 +387,7 @@ static double time_of(const struct timed *t, int replays)
 static void try_plan(struct timed *t, struct cuda_skinny_plan plan, double *least,
                      struct cuda_skinny_plan *best)
 {
-    const bool resident = plan.resident;
-    if ((plan.tile_rows == 8 && t->m > 16) ||
-        !cuda_skinny_finish(cuda_state_of(backend), t->m, t->size->n, t->size->k, &plan) ||
-        plan.resident != resident)
+    if (!cuda_skinny_finish(cuda_state_of(backend), t->m, t->size->n, t->size->k, &plan))
         return;
     t->plan = &plan;
     const double us = time_of(t, 3);
@@ -417,9 +413,8 @@ static double tune(struct timed t, struct cuda_skinny_plan *best)
                 (int64_t)tile_rows * warps[w] * cuda_state_of(backend)->multiprocessors * 2)
                 try_plan(&t, plan, &least, best);
             plan.resident = false;
-            for (int v = 0; v < 6; v++) {
-                plan.staged = v % 2 != 0;
-                plan.depth = (rings[v / 2] << 10) / (plan.warps * tile_rows * 256);
+            for (int v = 0; tile_rows == 8 && v < 3; v++) {
+                plan.depth = (rings[v] << 10) / (plan.warps * tile_rows * 256);
                 try_plan(&t, plan, &least, best);
             }
         }
@@ -434,24 +429,23 @@ static const char *plan_text(const struct cuda_skinny_plan *plan, char *text, si
     if (plan->resident)
         snprintf(text + used, bytes - (size_t)used, "all");
     else
-        snprintf(text + used, bytes - (size_t)used, "%d %s", plan->depth,
-                 plan->staged ? "staged" : "whole");
+        snprintf(text + used, bytes - (size_t)used, "%d", plan->depth);
     return text;
 }
 
 static void times(bool tuning)
 {
-    static const int64_t few[] = {1, 4, 8, 16, 32, 64};
+    static const int64_t few[] = {1, 2, 4, 8};
     const size_t pool = (size_t)1600 << 20, enough = (size_t)400 << 20;
     char *weights = device_memory(pool);
-    void *x = device_memory((size_t)64 * 25600 * 2), *y = device_memory((size_t)64 * 151936 * 4);
+    void *x = device_memory((size_t)8 * 25600 * 2), *y = device_memory((size_t)8 * 151936 * 4);
     bench_fill_bf16(weights, (int64_t)(pool / 2), 0.05f, 3, stream());
-    bench_fill_bf16(x, (int64_t)64 * 25600, 2.0f, 4, stream());
+    bench_fill_bf16(x, (int64_t)8 * 25600, 2.0f, 4, stream());
     puts("\nTimes, us a product in a recorded step. GB/s of weights and "
          "share of the copy\nbandwidth are of the overlapping launches; cached: these, weights in "
          "the cache (what is latency, not reading).");
     printf("%-5s %-8s %3s %9s %9s %9s %9s %8s %6s  %s%s\n", "model", "matrix", "m", "cuBLASLt",
-           "few rows", "overlap", "cached", "GB/s", "share", "rows x warps x blocks, depth, x",
+           "few rows", "overlap", "cached", "GB/s", "share", "rows x warps x blocks, depth",
            tuning ? "; best of 0.6B: us, plan" : "");
     for (int i = 0; i < N_SIZES; i++) {
         const struct size *s = &sizes[i];
@@ -473,8 +467,12 @@ static void times(bool tuning)
             char text[64];
             const double blas_us = time_of(&t, REPLAYS);
             t.blas = NULL;
-            if (!cuda_skinny_choose(cuda_state_of(backend), few[f], s->n, s->k, &plan))
-                die("a plan", "none");
+            if (!cuda_skinny_choose(cuda_state_of(backend), few[f], s->n, s->k, &plan)) {
+                printf("%-5s %-8s %3" PRId64 " %9.2f (no plan)\n", s->model, s->what, few[f],
+                       blas_us);
+                blas_free(&product);
+                continue;
+            }
             t.plan = &plan;
             plan.overlap = false;
             const double us = time_of(&t, REPLAYS);
@@ -487,8 +485,7 @@ static void times(bool tuning)
             printf("%-5s %-8s %3" PRId64 " %9.2f %9.2f %9.2f %9.2f %8.0f %5.0f%%  %s", s->model,
                    s->what, few[f], blas_us, us, early_us, cached_us, gbs, 100.0 * gbs / copy_gbs,
                    plan_text(&plan, text, sizeof text));
-            if (tuning && strcmp(s->model, "0.6B") == 0 &&
-                (few[f] == 1 || few[f] == 8 || few[f] == 64)) {
+            if (tuning && strcmp(s->model, "0.6B") == 0 && few[f] != 2) {
                 const double best_us = tune(t, &best);
                 printf("; %.2f %s", best_us, plan_text(&best, text, sizeof text));
             }

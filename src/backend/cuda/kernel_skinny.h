@@ -10,22 +10,20 @@ extern "C" {
 #endif
 
 struct cuda_skinny_plan {
-    bool resident; /* all of k of every warp's one tile at once: up to 16 rows of x, k a multiple of
-                    * 128; else rings of stages, and depth and staged apply */
-    int tile_rows; /* weight rows a warp works on at once: 8 or 16 */
+    bool resident; /* all of k of every warp's one tile at once, k a multiple of 128; else rings */
+    int tile_rows; /* weight rows a warp works on at once: 8 or, if resident, 16 */
     int warps;     /* that multiply, in a block: 1 .. 8 */
     int blocks;
-    int depth;     /* stages of weights a warp keeps on their way: 4, 8 or 16 */
-    bool staged;   /* x comes in stages with the weights; else all of it is in shared memory */
+    int depth;     /* of a ring: stages of weights a warp keeps on their way: 4, 8 or 16 */
     bool overlap;  /* weights may be fetched before the kernel ahead in the stream has finished */
     size_t shared; /* bytes a block needs: cuda_skinny_finish computes it */
 };
 
-/* The plan of choice; false if no plan fits the device. */
+/* The plan of choice for m up to 8; false if none fits the device. */
 bool cuda_skinny_choose(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
                         struct cuda_skinny_plan *plan);
-/* Fills in blocks and shared from the rest, lowering depth and then warps until it fits; false if
- * it never does. */
+/* Fills in the rest from resident, tile_rows (8 of a ring), warps and depth, lowering a ring's
+ * depth and then warps until it fits; false if it never does. */
 bool cuda_skinny_finish(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
                         struct cuda_skinny_plan *plan);
 void cuda_skinny_launch(struct backend *, const void *w, int64_t n, int64_t k,
