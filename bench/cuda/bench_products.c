@@ -489,7 +489,7 @@ static void times(bool tuning)
                 const double best_us = tune(t, &best);
                 printf("; %.2f %s", best_us, plan_text(&best, text, sizeof text));
             }
-            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k, DTYPE_BF16)
+            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k)
                                ? ""
                                : " (cuBLASLt's)");
             fflush(stdout);
