@@ -61,6 +61,8 @@ set_target_properties(bench_products PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE
 target_include_directories(bench_products PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/bench)
 target_compile_options(bench_products PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${COHORT_CUDA_FLAGS}>")
 target_link_libraries(bench_products PRIVATE cohort_static ${COHORT_CUDA_LIBRARIES} PkgConfig::DEPS OpenMP::OpenMP_C m)
+add_test(NAME test_products_bits_cuda COMMAND bench_products bits)
+set_tests_properties(test_products_bits_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 
 # What scripts/gpu-check builds: not the CPU's other tests, and not the emulation.
 file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c)

@@ -3,7 +3,7 @@
  *   bench_products [bits] [times] [tune]      (all of them without arguments)
  *
  * bits   the kernel for few rows (kernel_skinny.cu) against cuBLASLt without workspace and split-K,
- *        bit for bit, and cuBLASLt against itself over the number of rows
+ *        bit for bit, and cuBLASLt against itself over the number of rows; fails if bits differ
  * times  both in recorded steps, weights coming from memory (copies larger than the cache in turn)
  * tune   with times: other plans of the kernels for few rows, for 0.6B, m = 1, 4, 8; the best one
  *        beside the plan of choice
@@ -266,25 +266,33 @@ static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x
     return different;
 }
 
-/* Numbers of rows at which cuBLASLt's rows differ from those of MOST_ROWS, as text. */
-static void blas_bits(const struct size *s, const void *w, const void *x, void *y, void *many,
-                      bool free_choice, enum dtype type, char *text, size_t text_bytes)
+/* How many numbers of rows there are at which cuBLASLt's rows differ from those of MOST_ROWS, and
+ * which, as text. */
+static int blas_bits(const struct size *s, const void *w, const void *x, void *y, void *many,
+                     bool free_choice, enum dtype type, char *text, size_t text_bytes)
 {
     static const int64_t rows[] = {1,   2,   4,   8,   16,  32,   48,   64,  96,
                                    128, 192, 256, 384, 512, 1024, 2048, 4096};
     size_t used = 0;
+    int different = 0;
     snprintf(text, text_bytes, "equal");
     blas_once(w, x, many, MOST_ROWS, s, type, false, free_choice);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         blas_once(w, x, y, rows[i], s, type, false, free_choice);
-        if (compare(y, many, rows[i], s->n, type).count > 0 && used < text_bytes)
+        if (compare(y, many, rows[i], s->n, type).count == 0)
+            continue;
+        different++;
+        if (used < text_bytes)
             used += (size_t)snprintf(text + used, text_bytes - used, "%s%" PRId64,
                                      used == 0 ? "differs at m " : " ", rows[i]);
     }
+    return different;
 }
 
-static void bits(void)
+/* How many matrices have rows whose bits depend on their number. */
+static int bits(void)
 {
+    int wrong = 0;
     size_t w_bytes = 0, y_bytes = 0;
     int64_t most_k = 0;
     for (int i = 0; i < N_SIZES; i++) {
@@ -311,14 +319,18 @@ static void bits(void)
             snprintf(few, sizeof few, "equal");
         else
             snprintf(few, sizeof few, "%" PRIu64 " differ: %s", different, where);
-        blas_bits(s, w, x, y, many, false, DTYPE_BF16, own, sizeof own);
-        blas_bits(s, w, x, y, many, true, DTYPE_BF16, any, sizeof any);
+        const int own_different = blas_bits(s, w, x, y, many, false, DTYPE_BF16, own, sizeof own);
+        (void)blas_bits(s, w, x, y, many, true, DTYPE_BF16, any, sizeof any);
+        wrong += different > 0 || own_different > 0;
         printf("%-5s %-8s [%6" PRId64 ", %6" PRId64 "]  %-28s %-10s %s\n", s->model, s->what, s->n,
                s->k, few, own, any);
         fflush(stdout);
     }
     cuda(cudaFree(w), "free"), cuda(cudaFree(x), "free"), cuda(cudaFree(y), "free"),
         cuda(cudaFree(many), "free");
+    printf("figure: %d matrices of six sizes, 1 to %d rows: %d differ (0)\n", (int)N_SIZES,
+           (int)MOST_ROWS, wrong);
+    return wrong;
 }
 
 /* ---- Times ---- */
@@ -489,7 +501,7 @@ static void times(bool tuning)
                 const double best_us = tune(t, &best);
                 printf("; %.2f %s", best_us, plan_text(&best, text, sizeof text));
             }
-            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k, DTYPE_BF16)
+            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k)
                                ? ""
                                : " (cuBLASLt's)");
             fflush(stdout);
@@ -541,6 +553,7 @@ static void chains(void)
 
 int main(int argc, char **argv)
 {
+    int wrong = 0;
     bool want_bits = argc == 1, want_times = argc == 1, want_tuning = argc == 1;
     cohort_error err;
     for (int i = 1; i < argc; i++) {
@@ -562,8 +575,8 @@ int main(int argc, char **argv)
     if (want_times)
         times(want_tuning);
     if (want_bits)
-        bits();
+        wrong = bits();
     (void)cublasLtDestroy(blas);
     backend_destroy(backend);
-    return 0;
+    return wrong > 0;
 }

@@ -34,7 +34,9 @@ struct weight;
 
 /* y[m, n] = x[m, k] . w[n, k]^T, or y += that. Reduction over k in one order fixed by (n, k, type,
  * provider), never by m. accumulate needs y_type F32; the sum over k is finished before y is added.
- */
+ *
+ * norm, swiglu: at most one, an operation on m rows that makes x (its y is x). It is done first, or
+ * as part of the product; what x holds afterwards is then not defined. */
 struct matmul_forward {
     const struct weight *w;
     int64_t m;
@@ -43,6 +45,8 @@ struct matmul_forward {
     int64_t y_stride;
     enum dtype y_type;
     bool accumulate;
+    const struct rmsnorm_forward *norm;  /* NULL: none */
+    const struct swiglu_forward *swiglu; /* NULL: none */
 };
 
 /* dx[m, k] = dy[m, n] . w[n, k], or dx += that (dx_type F32 then). */
@@ -453,5 +457,14 @@ cohort_status backend_cuda_create(struct backend **out, int device, cohort_error
 /* Whether a GPU is there that backend_cuda_create would take. */
 bool backend_cuda_present(void);
 void backend_destroy(struct backend *backend);
+
+/* The operation that makes a product's x, if it names one, done first. */
+static inline void matmul_make_input(struct backend *backend, const struct matmul_forward *p)
+{
+    if (p->norm != NULL)
+        backend->ops->rmsnorm_forward(backend, p->norm);
+    if (p->swiglu != NULL)
+        backend->ops->swiglu_forward(backend, p->swiglu);
+}
 
 #endif

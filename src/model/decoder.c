@@ -114,17 +114,25 @@ static struct layer_run layer_run_of(struct model *model, struct decoder_work *w
                               .x = work->x + x_offset};
 }
 
-static void norm(const struct layer_run *r, const struct param *gain, const float *x, void *y)
+/* work->normed = norm(x). */
+static struct rmsnorm_forward norm_params(const struct layer_run *r, const struct param *gain,
+                                          const float *x)
+{
+    return (struct rmsnorm_forward){.rows = r->batch->n_tokens,
+                                    .width = r->d.C,
+                                    .x = x,
+                                    .gain = model_tensor(r->model, gain),
+                                    .gain_type = r->model->type,
+                                    .eps = r->model->config.rms_norm_eps,
+                                    .y = r->work->normed,
+                                    .y_type = r->model->type};
+}
+
+static void norm(const struct layer_run *r, const struct param *gain, const float *x)
 {
     struct backend *be = r->model->backend;
-    be->ops->rmsnorm_forward(be, &(struct rmsnorm_forward){.rows = r->batch->n_tokens,
-                                                           .width = r->d.C,
-                                                           .x = x,
-                                                           .gain = model_tensor(r->model, gain),
-                                                           .gain_type = r->model->type,
-                                                           .eps = r->model->config.rms_norm_eps,
-                                                           .y = y,
-                                                           .y_type = r->model->type});
+    const struct rmsnorm_forward params = norm_params(r, gain, x);
+    be->ops->rmsnorm_forward(be, &params);
 }
 
 /* dx += gradient through the norm, from work->d_normed. */
@@ -142,19 +150,35 @@ static void norm_backward(const struct layer_run *r, const struct param *gain, c
                                                              .d_gain = model_grad(r->model, gain)});
 }
 
-/* y = x . w^T in the activation type, or residual y += x . w^T. */
-static void project(const struct layer_run *r, const struct weight *w, int64_t n, const void *x,
-                    void *y, bool residual)
+/* y = x . w^T in the activation type. */
+static struct matmul_forward project_params(const struct layer_run *r, const struct weight *w,
+                                            int64_t n, const void *x, void *y)
+{
+    return (struct matmul_forward){
+        .w = w, .m = r->batch->n_tokens, .x = x, .y = y, .y_stride = n, .y_type = r->model->type};
+}
+
+/* y = norm(x) . w^T. */
+static void project_normed(const struct layer_run *r, const struct param *gain, const float *x,
+                           const struct weight *w, int64_t n, void *y)
 {
     struct backend *be = r->model->backend;
-    be->ops->matmul_forward(
-        be, &(struct matmul_forward){.w = w,
-                                     .m = r->batch->n_tokens,
-                                     .x = x,
-                                     .y = y,
-                                     .y_stride = n,
-                                     .y_type = residual ? DTYPE_F32 : r->model->type,
-                                     .accumulate = residual});
+    const struct rmsnorm_forward normed = norm_params(r, gain, x);
+    struct matmul_forward product = project_params(r, w, n, normed.y, y);
+    product.norm = &normed;
+    be->ops->matmul_forward(be, &product);
+}
+
+/* Residual y += x . w^T; swiglu: what makes x, or NULL. */
+static void project_residual(const struct layer_run *r, const struct weight *w, const void *x,
+                             const struct swiglu_forward *swiglu, float *y)
+{
+    struct backend *be = r->model->backend;
+    struct matmul_forward product = project_params(r, w, r->d.C, x, y);
+    product.y_type = DTYPE_F32;
+    product.accumulate = true;
+    product.swiglu = swiglu;
+    be->ops->matmul_forward(be, &product);
 }
 
 /* dx = dy . w, and dw += dy^T . x. */
@@ -235,13 +259,12 @@ static void attention_block_forward(const struct layer_run *r, float *mid)
     struct backend *be = r->model->backend;
     struct qkv_forward qkv = qkv_params(r);
     struct attention_forward attention = attention_params(r);
-    norm(r, r->w->input_norm, r->x, r->work->normed);
-    project(r, r->w->qkv, r->d.QKV, r->work->normed, r->acts->qkv, false);
+    project_normed(r, r->w->input_norm, r->x, r->w->qkv, r->d.QKV, r->acts->qkv);
     be->ops->qkv_forward(be, &qkv);
     be->ops->attention_forward(be, &attention);
     if (mid != r->x)
         be->ops->copy(be, mid, r->x, (size_t)r->batch->n_tokens * (size_t)r->d.C * sizeof(float));
-    project(r, r->w->attn_out, r->d.C, r->acts->attn, mid, true);
+    project_residual(r, r->w->attn_out, r->acts->attn, NULL, mid);
 }
 
 /* work->d_x: from dL/d mid to dL/d x. */
@@ -268,20 +291,19 @@ static void attention_block_backward(const struct layer_run *r)
                                                  .d_qkv = work->d_qkv,
                                                  .d_q_gain = model_grad(r->model, r->w->q_norm),
                                                  .d_k_gain = model_grad(r->model, r->w->k_norm)});
-    norm(r, r->w->input_norm, r->x, work->normed);
+    norm(r, r->w->input_norm, r->x);
     project_backward(r, r->w->qkv, r->w->q, r->d.QKV, r->d.C, work->d_qkv, work->normed,
                      work->d_normed, DTYPE_F32);
     norm_backward(r, r->w->input_norm, r->x);
 }
 
-static void feed_forward_inner(const struct layer_run *r)
+static struct swiglu_forward swiglu_params(const struct layer_run *r)
 {
-    struct backend *be = r->model->backend;
-    be->ops->swiglu_forward(be, &(struct swiglu_forward){.tokens = r->batch->n_tokens,
-                                                         .width = r->d.F,
-                                                         .gate_up = r->acts->gate_up,
-                                                         .y = r->work->ffn,
-                                                         .act = r->model->type});
+    return (struct swiglu_forward){.tokens = r->batch->n_tokens,
+                                   .width = r->d.F,
+                                   .gate_up = r->acts->gate_up,
+                                   .y = r->work->ffn,
+                                   .act = r->model->type};
 }
 
 /* out = mid + down(silu(gate(norm(mid))) * up(norm(mid))). In inference out is mid itself. NULL:
@@ -289,14 +311,13 @@ static void feed_forward_inner(const struct layer_run *r)
 static void feed_forward_block_forward(const struct layer_run *r, const float *mid, float *out)
 {
     struct backend *be = r->model->backend;
-    norm(r, r->w->post_norm, mid, r->work->normed);
-    project(r, r->w->gate_up, 2 * r->d.F, r->work->normed, r->acts->gate_up, false);
+    const struct swiglu_forward inner = swiglu_params(r);
+    project_normed(r, r->w->post_norm, mid, r->w->gate_up, 2 * r->d.F, r->acts->gate_up);
     if (out == NULL)
         return;
-    feed_forward_inner(r);
     if (out != mid)
         be->ops->copy(be, out, mid, (size_t)r->batch->n_tokens * (size_t)r->d.C * sizeof(float));
-    project(r, r->w->ffn_down, r->d.C, r->work->ffn, out, true);
+    project_residual(r, r->w->ffn_down, r->work->ffn, &inner, out);
 }
 
 /* work->d_x: from dL/d out to dL/d mid. */
@@ -304,8 +325,9 @@ static void feed_forward_block_backward(const struct layer_run *r)
 {
     struct backend *be = r->model->backend;
     struct decoder_work *work = r->work;
+    const struct swiglu_forward inner = swiglu_params(r);
     convert_residual(r);
-    feed_forward_inner(r);
+    be->ops->swiglu_forward(be, &inner);
     project_backward(r, r->w->ffn_down, r->w->down, r->d.C, r->d.F, work->d_out, work->ffn,
                      work->d_ffn, r->model->type);
     be->ops->swiglu_backward(be, &(struct swiglu_backward){.tokens = r->batch->n_tokens,
@@ -314,7 +336,7 @@ static void feed_forward_block_backward(const struct layer_run *r)
                                                            .dy = work->d_ffn,
                                                            .d_gate_up = work->d_gate_up,
                                                            .act = r->model->type});
-    norm(r, r->w->post_norm, r->acts->mid, work->normed);
+    norm(r, r->w->post_norm, r->acts->mid);
     project_backward(r, r->w->gate_up, r->w->gate, 2 * r->d.F, r->d.C, work->d_gate_up,
                      work->normed, work->d_normed, DTYPE_F32);
     norm_backward(r, r->w->post_norm, r->acts->mid);

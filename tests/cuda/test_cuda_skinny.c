@@ -317,6 +317,91 @@ static void test_bits(void **state)
     }
 }
 
+/* ---- x made by the product ---- */
+
+static float uniform_float(uint64_t stream, int64_t i)
+{
+    return 2.0f * rng_uniform(rng_philox(5, RNG_TEST, stream, (uint64_t)i).word[0]) - 1.0f;
+}
+
+/* The product with the operation that makes x named in it has the bits of the operation and then
+ * the product: x itself is NaN in the first. m rows; INPUT 0: norm, 1: swiglu. */
+static void check_made(int64_t m, int64_t n, int64_t k, bool swiglu, int number)
+{
+    struct operands o = operands_new(m, n, k, uniform);
+    const int64_t wide = swiglu ? 2 * k : k;
+    float *residual = must(malloc((size_t)(m * k) * 4));
+    uint16_t *gate_up = must(malloc((size_t)(m * wide) * 2)), *gain = must(malloc((size_t)k * 2));
+    for (int64_t i = 0; i < m * k; i++)
+        residual[i] = 3.0f * uniform_float(11, i) + (i % 97 == 0 ? 40.0f : 0.0f);
+    for (int64_t i = 0; i < m * wide; i++)
+        gate_up[i] = bf16_from_f32(8.0f * uniform_float(12, i));
+    for (int64_t i = 0; i < k; i++)
+        gain[i] = bf16_from_f32(1.0f + uniform_float(13, i));
+    void *residual_there = on_device(residual, (size_t)(m * k) * 4);
+    void *gate_up_there = on_device(gate_up, (size_t)(m * wide) * 2);
+    void *gain_there = on_device(gain, (size_t)k * 2);
+    const struct rmsnorm_forward norm = {.rows = m,
+                                         .width = k,
+                                         .x = residual_there,
+                                         .gain = gain_there,
+                                         .gain_type = DTYPE_BF16,
+                                         .eps = 1e-6f,
+                                         .y = o.device_x,
+                                         .y_type = DTYPE_BF16};
+    const struct swiglu_forward inner = {
+        .tokens = m, .width = k, .gate_up = gate_up_there, .y = o.device_x, .act = DTYPE_BF16};
+    struct cuda_skinny_plan plan;
+    char what[100];
+    assert_true(plan_number(number, m, n, k, &plan, what, sizeof what));
+    struct output y[2] = {output_new(m, n, DTYPE_F32, true), output_new(m, n, DTYPE_F32, true)};
+    struct matmul_forward p = {
+        .m = m, .x = o.device_x, .y_stride = y[0].stride, .y_type = DTYPE_F32, .accumulate = true};
+    for (int made = 0; made < 2; made++) {
+        unsigned char *to = on_device(y[made].before, y[made].bytes);
+        memset(o.x, 0xff, (size_t)(m * k) * 2);
+        backend->ops->upload(backend, o.device_x, o.x, (size_t)(m * k) * 2);
+        p.y = to + GUARD;
+        p.norm = made && !swiglu ? &norm : NULL;
+        p.swiglu = made && swiglu ? &inner : NULL;
+        if (!made && swiglu)
+            backend->ops->swiglu_forward(backend, &inner);
+        else if (!made)
+            backend->ops->rmsnorm_forward(backend, &norm);
+        const bool done = cuda_skinny_launch(backend, o.device_w, n, k, &p, &plan);
+        assert_int_equal(done, !made || (plan.resident && (swiglu || m == 1)));
+        must_be_well();
+        backend->ops->download(backend, y[made].after, to, y[made].bytes);
+        backend->ops->free(backend, to);
+        if (!done) /* nothing was done; what forward does instead is matmul_forward's test */
+            assert_memory_equal(y[made].after, y[made].before, y[made].bytes);
+        else if (made && memcmp(y[0].after, y[1].after, y[0].bytes) != 0)
+            fail_msg("%s, %s: not the bits of two operations", what, swiglu ? "swiglu" : "norm");
+    }
+    output_free(&y[0]);
+    output_free(&y[1]);
+    backend->ops->free(backend, residual_there);
+    backend->ops->free(backend, gate_up_there);
+    backend->ops->free(backend, gain_there);
+    free(residual);
+    free(gate_up);
+    free(gain);
+    operands_free(&o);
+}
+
+static void test_made(void **state)
+{
+    (void)state;
+    /* Widths that give the norm 1 to 16 warps, one of them in part. */
+    static const int64_t widths[] = {128, 384, 1024, 1152, 2048, 2560, 4096};
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
+        for (int number = 0; number < N_PLANS; number += 13 + (int)i) {
+            check_made(1, 24, widths[i], false, number);
+            check_made(1 + number % 4, 40, widths[i], true, number);
+        }
+    check_made(2, 24, 1024, false, 0);
+}
+
 /* What other rows hold does not matter: NaN neither. */
 static void test_rows_apart(void **state)
 {
@@ -398,7 +483,7 @@ static void test_choice(void **state)
             for (int device = 0; device < 2; device++) {
                 const struct cuda_state *s = device == 0 ? &h200 : &a100;
                 struct cuda_skinny_plan plan;
-                const bool takes = cuda_skinny_takes(s, m, model[i][0], model[i][1], DTYPE_BF16);
+                const bool takes = cuda_skinny_takes(s, m, model[i][0], model[i][1]);
                 assert_int_equal(takes, m == 1 || (m <= 4 && model[i][1] <= 4096));
                 /* More rows of a long k than shared memory holds have no plan. */
                 if (!cuda_skinny_choose(s, m, model[i][0], model[i][1], &plan)) {
@@ -421,18 +506,18 @@ static void test_choice(void **state)
                     assert_true(plan.blocks * 4 >= s->multiprocessors * 3);
             }
     assert_true(resident > 0 && rings > 0);
-    assert_false(cuda_skinny_takes(&h200, 1, 64, 12, DTYPE_F32));
-    assert_false(cuda_skinny_takes(&h200, 5, 4096, 1024, DTYPE_F32));
-    assert_true(cuda_skinny_takes(&h200, 1, 1, 8, DTYPE_BF16));
+    assert_false(cuda_skinny_takes(&h200, 1, 64, 12));
+    assert_false(cuda_skinny_takes(&h200, 5, 4096, 1024));
+    assert_true(cuda_skinny_takes(&h200, 1, 1, 8));
 }
 
 int main(int argc, char **argv)
 {
     small_only = argc > 1 && strcmp(argv[1], "--small") == 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),      cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_rows_apart), cmocka_unit_test(test_overlap),
-        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_exact),   cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_made),    cmocka_unit_test(test_rows_apart),
+        cmocka_unit_test(test_overlap), cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -289,10 +289,13 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
     if (p->m == 0)
         return;
 #ifdef COHORT_BREAK_REDUCTION
+    matmul_make_input(backend, p);
     if (broken_forward(backend, p))
         return;
 #endif
-    const struct cuda_state *s = cuda_state_of(backend);
+    if (takes(w->type, w->n, w->k) && cuda_skinny_forward(backend, w->natural, w->n, w->k, p))
+        return;
+    matmul_make_input(backend, p);
     if (!takes(w->type, w->n, w->k)) {
         cuda_plain_product(backend, &(struct plain_product){.rows = p->m,
                                                             .columns = w->n,
@@ -308,10 +311,6 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
                                                             .d_row = p->y_stride,
                                                             .d_type = p->y_type,
                                                             .accumulate = p->accumulate});
-        return;
-    }
-    if (cuda_skinny_takes(s, p->m, w->n, w->k, p->y_type)) {
-        cuda_skinny_forward(backend, w->natural, w->n, w->k, p);
         return;
     }
     run_product(backend,

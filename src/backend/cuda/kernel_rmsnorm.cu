@@ -1,48 +1,9 @@
 /* RMS norm (Zhang and Sennrich, arXiv 1910.07467), forward and backward. One block of threads works
- * on a row, which stays in registers. Invariant I2: thread t holds the row's groups of four
- * elements t, t + threads, ...; it sums them in that order, lane by lane of the four, the warp
- * combines its lanes by a fixed tree and the warps are added in ascending order. The number of
- * threads is a function of the width alone. */
-#include "backend/cuda/vector_access.cuh"
+ * on a row, which stays in registers. The order of sums: row_functions.cuh. */
+#include "backend/cuda/row_functions.cuh"
 
 #include <assert.h>
 
-/* Groups of four elements that a thread holds, and threads of a block. */
-struct row_shape {
-    int per_thread, threads;
-};
-
-enum { MAX_THREADS = 512, MAX_WIDTH = 4 * 4 * MAX_THREADS };
-
-static row_shape row_shape_of(int64_t width)
-{
-    const int64_t vectors = ceil_div(width, 4);
-    const int per_thread = vectors <= 2 * MAX_THREADS ? 2 : 4;
-    return {per_thread, (int)ceil_div(ceil_div(vectors, per_thread), 32) * 32};
-}
-
-/* Sum over the block in every thread. partial holds a float a warp; it may be written again once
- * another barrier has passed. */
-static __device__ __forceinline__ float block_sum(float x, float *partial)
-{
-    x = warp_sum(x);
-    if (threadIdx.x % 32 == 0)
-        partial[threadIdx.x / 32] = x;
-    __syncthreads();
-    float total = partial[0];
-#pragma unroll
-    for (int w = 1; w < MAX_THREADS / 32; w++) { /* all are read at once, then added */
-        const float next = w < (int)blockDim.x / 32 ? partial[w] : 0.0f;
-        total += next;
-    }
-    return total;
-}
-
-/* The four lanes of a thread. */
-static __device__ __forceinline__ float add4(const float a[4])
-{
-    return (a[0] + a[1]) + (a[2] + a[3]);
-}
 static __device__ __forceinline__ void copy4(const float from[4], float to[4])
 {
 #pragma unroll
@@ -53,17 +14,17 @@ static __device__ __forceinline__ void copy4(const float from[4], float to[4])
 /* First element of the thread's group j. */
 static __device__ __forceinline__ int element_of(int j)
 {
-    return 4 * ((int)threadIdx.x + j * (int)blockDim.x);
+    return row_element((int)threadIdx.x, (int)blockDim.x, j);
 }
 
 template <typename GAIN, int PER, bool WHOLE>
-static __global__ void __launch_bounds__(MAX_THREADS, !WHOLE     ? 1
+static __global__ void __launch_bounds__(ROW_THREADS, !WHOLE     ? 1
                                                       : PER == 2 ? 4
                                                                  : 2)
     rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x,
                            const GAIN *gain, float eps, void *y, enum dtype y_type)
 {
-    __shared__ float partial[MAX_THREADS / 32];
+    __shared__ float partial[ROW_WARPS];
     const int64_t r = blockIdx.x;
     float v[PER][4], g[PER][4];
     start_dependents();
@@ -75,19 +36,16 @@ static __global__ void __launch_bounds__(MAX_THREADS, !WHOLE     ? 1
 #pragma unroll
     for (int j = 0; j < PER; j++)
         load_part4<WHOLE>(from, element_of(j), width, v[j]);
-    float square[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-    for (int j = 0; j < PER; j++)
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-            square[e] = fmaf(v[j][e], v[j][e], square[e]);
-    const float total = block_sum(add4(square), partial);
-    const float rstd = rsqrtf(fmaf(total, inverse_width, eps));
+    const float squares = row_warp_squares<PER>(v);
+    if (threadIdx.x % 32 == 0)
+        partial[threadIdx.x / 32] = squares;
+    __syncthreads();
+    const float rstd = row_rstd(partial, (int)blockDim.x / 32, inverse_width, eps);
 #pragma unroll
     for (int j = 0; j < PER; j++) {
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            v[j][e] = v[j][e] * rstd * g[j][e];
+            v[j][e] = row_normed(v[j][e], rstd, g[j][e]);
         if (y_type == DTYPE_F32)
             store_part4<WHOLE>((float *)y + r * width, element_of(j), width, v[j]);
         else
@@ -108,7 +66,7 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
 {
     constexpr bool KEEP_GAINS = PER <= 2;
     /* Two of each: a row's sums are read while the next row's are written. */
-    __shared__ float squares[2][MAX_THREADS / 32], products[2][MAX_THREADS / 32];
+    __shared__ float squares[2][ROW_WARPS], products[2][ROW_WARPS];
     const int64_t begin = (int64_t)blockIdx.x * block_rows;
     const int64_t end = begin + block_rows < rows ? begin + block_rows : rows;
     const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
@@ -206,7 +164,7 @@ extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsno
     assert(p->width > 0 && p->gain_type != DTYPE_F16 && p->y_type != DTYPE_F16);
     if (p->rows == 0)
         return;
-    if (p->width > MAX_WIDTH) {
+    if (p->width > ROW_WIDTH) {
         cuda_note(backend, "rmsnorm_forward: width", cudaErrorInvalidValue);
         return;
     }
@@ -226,11 +184,11 @@ static void backward_of(cudaStream_t stream, const struct rmsnorm_backward *p, i
                           rows_in_fours(p->gain, p->gain_type, p->width) &&
                           rows_in_fours(p->dy, DTYPE_F32, p->width) &&
                           rows_in_fours(p->dx, DTYPE_F32, p->width);
-    auto kernel = in_fours ? rmsnorm_backward_kernel<GAIN, 4, MAX_THREADS, 1, true>
-                           : rmsnorm_backward_kernel<GAIN, 4, MAX_THREADS, 1, false>;
+    auto kernel = in_fours ? rmsnorm_backward_kernel<GAIN, 4, ROW_THREADS, 1, true>
+                           : rmsnorm_backward_kernel<GAIN, 4, ROW_THREADS, 1, false>;
     if (shape.per_thread == 2)
-        kernel = in_fours ? rmsnorm_backward_kernel<GAIN, 2, MAX_THREADS, 2, true>
-                          : rmsnorm_backward_kernel<GAIN, 2, MAX_THREADS, 2, false>;
+        kernel = in_fours ? rmsnorm_backward_kernel<GAIN, 2, ROW_THREADS, 2, true>
+                          : rmsnorm_backward_kernel<GAIN, 2, ROW_THREADS, 2, false>;
     else if (shape.threads <= 320 && in_fours)
         kernel = rmsnorm_backward_kernel<GAIN, 4, 320, 2, true>;
     LAUNCH(kernel, dim3((unsigned)ceil_div(p->rows, block_rows)), dim3((unsigned)shape.threads), 0,
@@ -243,7 +201,7 @@ extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsn
     assert(p->width > 0 && p->gain_type != DTYPE_F16);
     if (p->rows == 0)
         return;
-    if (p->width > MAX_WIDTH) {
+    if (p->width > ROW_WIDTH) {
         cuda_note(backend, "rmsnorm_backward: width", cudaErrorInvalidValue);
         return;
     }

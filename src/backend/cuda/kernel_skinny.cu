@@ -22,7 +22,9 @@
  * loaded by helper warps while the first weights are on their way. */
 #include "backend/cuda/kernel_skinny.h"
 
-#include "backend/cuda/cuda_device.cuh"
+#include "backend/cuda/row_functions.cuh"
+
+#include <assert.h>
 
 enum {
     STAGE_K = 128,           /* columns of a stage */
@@ -36,10 +38,18 @@ enum {
     MAX_SIZE = 1 << 24,      /* n, k: indices of tiles and stages are 32 bits */
 };
 
+/* What a product makes its x of: x itself, the norm of one row of the residual stream, SwiGLU. */
+enum skinny_input { INPUT_X, INPUT_NORM, INPUT_SWIGLU };
+
 /* What a launch works on. */
 struct skinny_product {
     const uint16_t *w, *x; /* [n, k], [m, k] */
-    void *y;               /* [m, n], rows y_stride elements apart */
+    const float *residual; /* INPUT_NORM: [k] */
+    const uint16_t *gain;  /* [k] */
+    int norm_threads;      /* those of kernel_rmsnorm.cu for a row of k */
+    float inverse_width, eps;
+    const uint16_t *gate_up; /* INPUT_SWIGLU: [m, 2k] */
+    void *y;                 /* [m, n], rows y_stride elements apart */
     int64_t y_stride;
     int m, n, k, n_stages, n_tiles, warps;
     bool y_f32, accumulate;
@@ -339,6 +349,111 @@ static __device__ __forceinline__ void load_tokens(const skinny_product &p, unsi
     }
 }
 
+/* ---- x made here ----
+ *
+ * Between a product and the one behind it lies then no other kernel: every block makes all of x for
+ * itself, which costs less than handing it on. */
+
+/* A warp here stands for every (warps of the block)-th of a row's block in kernel_rmsnorm.cu, at
+ * most NORM_TURNS of them; each thread holds NORM_PER groups of four elements in either. */
+enum { NORM_PER = 2, NORM_TURNS = ROW_WARPS / LEAST_WARPS };
+struct norm_gains {
+    float g[NORM_TURNS][NORM_PER][4];
+};
+
+static __device__ __forceinline__ int norm_thread(int turn)
+{
+    return (int)threadIdx.x + turn * (int)blockDim.x;
+}
+
+/* Before x is there: gains are weights. */
+static __device__ __forceinline__ void load_gains(const skinny_product &p, norm_gains &gains)
+{
+#pragma unroll
+    for (int turn = 0; turn < NORM_TURNS; turn++)
+#pragma unroll
+        for (int j = 0; j < NORM_PER; j++) {
+            const int thread = norm_thread(turn), i = row_element(thread, p.norm_threads, j);
+            load_vector4(p.gain + i, thread < p.norm_threads && i < p.k, gains.g[turn][j]);
+        }
+}
+
+static __device__ __forceinline__ void make_normed(const skinny_product &p, const norm_gains &gains,
+                                                   unsigned char *tokens)
+{
+    __shared__ float partial[ROW_WARPS];
+    float v[NORM_TURNS][NORM_PER][4];
+#pragma unroll
+    for (int turn = 0; turn < NORM_TURNS; turn++)
+#pragma unroll
+        for (int j = 0; j < NORM_PER; j++) {
+            const int thread = norm_thread(turn), i = row_element(thread, p.norm_threads, j);
+            uint4 x = {};
+            if (thread < p.norm_threads && i < p.k)
+                x = load_past_l1((const uint4 *)(p.residual + i));
+            v[turn][j][0] = __uint_as_float(x.x), v[turn][j][1] = __uint_as_float(x.y);
+            v[turn][j][2] = __uint_as_float(x.z), v[turn][j][3] = __uint_as_float(x.w);
+        }
+#pragma unroll
+    for (int turn = 0; turn < NORM_TURNS; turn++) {
+        const int thread = norm_thread(turn);
+        if (turn * (int)blockDim.x >= p.norm_threads)
+            break;
+        const float squares = row_warp_squares<NORM_PER>(v[turn]);
+        if (thread < p.norm_threads && thread % 32 == 0)
+            partial[thread / 32] = squares;
+    }
+    __syncthreads();
+    const float rstd = row_rstd(partial, p.norm_threads / 32, p.inverse_width, p.eps);
+#pragma unroll
+    for (int turn = 0; turn < NORM_TURNS; turn++)
+#pragma unroll
+        for (int j = 0; j < NORM_PER; j++) {
+            const int thread = norm_thread(turn), i = row_element(thread, p.norm_threads, j);
+            const float(&g)[4] = gains.g[turn][j];
+            float(&x)[4] = v[turn][j];
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                x[e] = row_normed(x[e], rstd, g[e]);
+            if (thread < p.norm_threads && i < p.k)
+                *(uint2 *)(tokens + i * 2) =
+                    make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]));
+        }
+}
+
+static __device__ __forceinline__ void make_swiglu(const skinny_product &p, unsigned char *tokens,
+                                                   int row_bytes)
+{
+    enum { AT_ONCE = 4 };
+    const int chunks = p.k / 8, total = p.m * chunks, threads = (int)blockDim.x;
+#pragma unroll 1
+    for (int begin = (int)threadIdx.x; begin < total; begin += AT_ONCE * threads) {
+        uint4 gate[AT_ONCE], up[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int at = begin + i * threads, row = (int)((unsigned)at / (unsigned)chunks);
+            const uint4 *from = (const uint4 *)p.gate_up + at + row * chunks;
+            gate[i] = up[i] = {};
+            if (at < total) {
+                gate[i] = load_past_l1(from);
+                up[i] = load_past_l1(from + chunks);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int at = begin + i * threads, row = (int)((unsigned)at / (unsigned)chunks);
+            float g[8], u[8];
+            unpack8(gate[i], g);
+            unpack8(up[i], u);
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                u[e] = swiglu_of<uint16_t>(g[e], u[e]);
+            if (at < total)
+                *(uint4 *)(tokens + row * row_bytes + (at - row * chunks) * 16) = pack8(u);
+        }
+    }
+}
+
 /* Waits for the next of the groups of weights: every thread has committed GROUPS of them and one
  * of nothing for each that it waited for. Every thread of the block. */
 static __device__ __forceinline__ void wait_for_group()
@@ -369,7 +484,7 @@ static __device__ __forceinline__ void multiply_resident(float (&sum)[4],
 }
 
 /* ROWS of a tile: 8 or 16. */
-template <int ROWS>
+template <int ROWS, int INPUT>
 static __global__ void __launch_bounds__(32 * MAX_WARPS) resident_kernel(const skinny_product p)
 {
     DYNAMIC_SHARED(shared);
@@ -387,8 +502,16 @@ static __global__ void __launch_bounds__(32 * MAX_WARPS) resident_kernel(const s
     const unsigned char *token = tokens + min(lane & 7, p.m - 1) * row_bytes + lane / 8 * 16;
     const int tile = (int)blockIdx.x * p.warps + warp;
 
+    norm_gains gains;
+    if (INPUT == INPUT_NORM)
+        load_gains(p, gains);
     wait_for_ahead();
-    load_tokens(p, tokens, row_bytes);
+    if (INPUT == INPUT_X)
+        load_tokens(p, tokens, row_bytes);
+    else if (INPUT == INPUT_NORM)
+        make_normed(p, gains, tokens);
+    else
+        make_swiglu(p, tokens, row_bytes);
     float before[ROWS / 4] = {};
     if (p.accumulate && warp < p.warps)
         load_before<ROWS>(p, tile, before);
@@ -431,7 +554,8 @@ static bool finish_resident(const struct cuda_state *s, int64_t m, int64_t n, in
     const int64_t blocks = up(up(n, plan->tile_rows), plan->warps);
     const int64_t rows = (int64_t)plan->warps * plan->tile_rows + m;
     const int64_t bytes = rows * resident_row_bytes(k);
-    if (k % STAGE_K != 0 || bytes > (int64_t)s->shared_per_block || blocks > INT32_MAX)
+    const int64_t fixed = ROW_WARPS * (int64_t)sizeof(float); /* of make_normed */
+    if (k % STAGE_K != 0 || bytes + fixed > (int64_t)s->shared_per_block || blocks > INT32_MAX)
         return false;
     plan->blocks = (int)blocks;
     plan->shared = (size_t)bytes;
@@ -493,17 +617,18 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
     return cuda_skinny_finish(s, m, n, k, plan);
 }
 
-bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t k,
-                       enum dtype y_type)
+static bool sizes_fit(int64_t m, int64_t n, int64_t k)
 {
-    struct cuda_skinny_plan plan;
-    (void)y_type;
     /* Where it is the faster one on an H200 (the head of this file). */
     if (m < 1 || m > 4 || (m > 1 && k > 4096))
         return false;
-    if (n < 1 || n > MAX_SIZE || k < 8 || k > MAX_SIZE || k % 8 != 0)
-        return false;
-    return cuda_skinny_choose(s, m, n, k, &plan);
+    return n >= 1 && n <= MAX_SIZE && k >= 8 && k <= MAX_SIZE && k % 8 == 0;
+}
+
+bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t k)
+{
+    struct cuda_skinny_plan plan;
+    return sizes_fit(m, n, k) && cuda_skinny_choose(s, m, n, k, &plan);
 }
 
 static void launch(struct backend *backend, void (*kernel)(const skinny_product),
@@ -517,12 +642,51 @@ static void launch(struct backend *backend, void (*kernel)(const skinny_product)
     cuda_note(backend, "products of few rows", cudaSuccess);
 }
 
-void cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64_t k,
+template <int ROWS>
+static void launch_resident(struct backend *backend, const skinny_product &p,
+                            const struct cuda_skinny_plan *plan)
+{
+    launch(backend,
+           p.residual != NULL  ? resident_kernel<ROWS, INPUT_NORM>
+           : p.gate_up != NULL ? resident_kernel<ROWS, INPUT_SWIGLU>
+                               : resident_kernel<ROWS, INPUT_X>,
+           p, plan, plan->warps > LEAST_WARPS ? plan->warps : LEAST_WARPS);
+}
+
+/* Makes x part of the product, if the kernel can. */
+static bool take_input(skinny_product *p, const struct matmul_forward *f,
+                       const struct cuda_skinny_plan *plan)
+{
+    const struct rmsnorm_forward *norm = f->norm;
+    const struct swiglu_forward *swiglu = f->swiglu;
+    if (norm != NULL) {
+        const row_shape shape = row_shape_of(p->k);
+        if (!plan->resident || f->m != 1 || norm->row != NULL || shape.per_thread != NORM_PER ||
+            norm->gain_type != DTYPE_BF16 || norm->y_type != DTYPE_BF16 ||
+            !vector_aligned(norm->x, 16) || !vector_aligned(norm->gain, 8))
+            return false;
+        assert(norm->rows == f->m && norm->width == p->k && norm->y == f->x);
+        p->residual = norm->x;
+        p->gain = (const uint16_t *)norm->gain;
+        p->norm_threads = shape.threads;
+        p->inverse_width = 1.0f / (float)norm->width;
+        p->eps = norm->eps;
+    }
+    if (swiglu != NULL) {
+        if (!plan->resident || swiglu->act != DTYPE_BF16 || !vector_aligned(swiglu->gate_up, 16))
+            return false;
+        assert(swiglu->tokens == f->m && swiglu->width == p->k && swiglu->y == f->x);
+        p->gate_up = (const uint16_t *)swiglu->gate_up;
+    }
+    return true;
+}
+
+bool cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64_t k,
                         const struct matmul_forward *f, const struct cuda_skinny_plan *plan)
 {
-    if (f->m <= 0 || n <= 0)
-        return;
     skinny_product p = {};
+    if (f->m <= 0 || n <= 0)
+        return true;
     p.w = (const uint16_t *)w;
     p.x = (const uint16_t *)f->x;
     p.y = f->y;
@@ -535,26 +699,33 @@ void cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64
     p.warps = plan->warps;
     p.y_f32 = f->y_type == DTYPE_F32;
     p.accumulate = f->accumulate;
-    if (plan->resident)
-        launch(backend, plan->tile_rows == 8 ? resident_kernel<8> : resident_kernel<16>, p, plan,
-               plan->warps > LEAST_WARPS ? plan->warps : LEAST_WARPS);
+    if (!take_input(&p, f, plan))
+        return false;
+    if (plan->resident && plan->tile_rows == 8)
+        launch_resident<8>(backend, p, plan);
+    else if (plan->resident)
+        launch_resident<16>(backend, p, plan);
     else
         launch(backend,
                plan->depth == 16  ? ring_kernel<16>
                : plan->depth == 8 ? ring_kernel<8>
                                   : ring_kernel<4>,
                p, plan, plan->warps + HELPERS);
+    return true;
 }
 
-void cuda_skinny_forward(struct backend *backend, const void *w, int64_t n, int64_t k,
+bool cuda_skinny_forward(struct backend *backend, const void *w, int64_t n, int64_t k,
                          const struct matmul_forward *f)
 {
     struct cuda_skinny_plan plan;
-    if (f->m <= 0)
-        return;
-    if (!cuda_skinny_choose(cuda_state_of(backend), f->m, n, k, &plan)) {
-        cuda_note(backend, "products of few rows", cudaErrorInvalidValue);
-        return;
+    if (!sizes_fit(f->m, n, k) || !cuda_skinny_choose(cuda_state_of(backend), f->m, n, k, &plan))
+        return false;
+    if (!cuda_skinny_launch(backend, w, n, k, f, &plan)) {
+        struct matmul_forward made = *f;
+        matmul_make_input(backend, f);
+        made.norm = NULL;
+        made.swiglu = NULL;
+        cuda_skinny_launch(backend, w, n, k, &made, &plan);
     }
-    cuda_skinny_launch(backend, w, n, k, f, &plan);
+    return true;
 }
