@@ -440,6 +440,7 @@ struct backend {
      * products gain nothing. */
     int32_t prefill_tokens, decode_sequences;
     int64_t train_tokens; /* likewise of a micro-batch of training */
+    const char *device;   /* in words: "CPU", "GPU 0 (its name)" */
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16",
      * "avx512", "avx2", "portable"). */
     const char *provider_bf16, *provider_f32;

@@ -2,6 +2,7 @@
 #include "command/bench_report.h"
 
 #include "base/clock.h"
+#include "command/memory_plan.h"
 #include "train/grpo.h"
 #include "train/sft.h"
 
@@ -234,26 +235,19 @@ static cohort_status begin_training(struct bench *bench, cohort_error *err)
                : model_train_begin(bench->session.model, moments_of(bench), err);
 }
 
-/* As the option says; auto: layers are computed again if their activations do not fit. */
-static cohort_status choose_mode(const struct bench *bench, int64_t micro_tokens,
-                                 int64_t completions, enum decoder_mode *mode, cohort_error *err)
+/* Training state, then buffers for micro-batches. Layers are computed again as the option says;
+ * auto: if their activations do not fit beside what is there. */
+static cohort_status open_buffers(struct bench *bench, struct memory_plan *plan,
+                                  int64_t micro_tokens, cohort_error *err)
 {
     const char *asked = options_string(bench->options, "recompute");
-    const struct model *model = bench->session.model;
-    struct tree_runner runner = {.logits_bytes = model->backend->logits_bytes};
-    struct arena arena = {0};
-    size_t limit = 0;
-    *mode = strcmp(asked, "layer") == 0 ? DECODER_RECOMPUTE : DECODER_TRAIN;
-    if (strcmp(asked, "auto") != 0)
-        return COHORT_OK;
-    cohort_status status = tree_runner_plan(&runner, &arena, &model->config, model->type,
-                                            micro_tokens, completions, DECODER_TRAIN, err);
-    tree_runner_free(&runner);
-    TRY(status);
-    limit = session_memory_limit(bench->session.backend, bench->options);
-    if (arena.used > limit)
-        *mode = DECODER_RECOMPUTE;
-    return COHORT_OK;
+    TRY(begin_training(bench, err));
+    TRY(memory_plan_measure(plan, strcmp(asked, "layer") == 0 ? DECODER_RECOMPUTE : DECODER_TRAIN,
+                            micro_tokens, err));
+    if (strcmp(asked, "auto") == 0 &&
+        plan->training > session_memory_limit(bench->session.backend, bench->options))
+        TRY(memory_plan_measure(plan, DECODER_RECOMPUTE, micro_tokens, err));
+    return memory_plan_allocate(plan, &bench->session.arena, err);
 }
 
 /* trees prompts of P tokens with group completions of C; a tree with its prompt repeated for every
@@ -304,29 +298,12 @@ static cohort_status train_rows_make(struct train_rows *rows, const struct bench
     return COHORT_OK;
 }
 
-/* Buffers for micro-batches, training state and activations chosen to fit. */
-static cohort_status open_runner(struct bench *bench, struct tree_runner *runner, int64_t micro,
-                                 int32_t completions, enum decoder_mode *mode, cohort_error *err)
-{
-    struct session *session = &bench->session;
-    const struct model *model = session->model;
-    runner->logits_bytes = model->backend->logits_bytes;
-    TRY(begin_training(bench, err));
-    TRY(choose_mode(bench, micro, completions, mode, err));
-    TRY(tree_runner_plan(runner, &session->arena, &model->config, model->type, micro, completions,
-                         *mode, err));
-    TRY(arena_allocate(&session->arena, session->backend, "training buffers", err));
-    return tree_runner_plan(runner, &session->arena, &model->config, model->type, micro,
-                            completions, *mode, err);
-}
-
 static cohort_status train_case(struct bench *bench, const struct train_size *size,
                                 cohort_error *err)
 {
     struct session *session = &bench->session;
     struct train_rows rows = {0};
     struct tree_runner runner = {0};
-    enum decoder_mode mode = DECODER_TRAIN;
     cohort_status status = COHORT_OK;
     const int64_t P = size->P, C = size->C, n = size->trees * size->group,
                   prompts = size->shared ? size->trees : n, fed = prompts * P + n * (C - 1);
@@ -334,8 +311,9 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
                         ? size->micro_tokens
                         : session_micro_tokens(bench->session.backend, bench->options);
     micro = micro < P + C ? P + C : micro > fed + n ? fed + n : micro;
+    struct memory_plan plan = {.model = session->model, .runner = &runner, .completions = n};
     TRY_GOTO(train_rows_make(&rows, bench, size, err));
-    TRY_GOTO(open_runner(bench, &runner, micro, (int32_t)n, &mode, err));
+    TRY_GOTO(open_buffers(bench, &plan, micro, err));
     struct sft sft = {
         .model = session->model,
         .runner = &runner,
@@ -343,9 +321,9 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         .schedule = SCHEDULE_CONSTANT,
         .learning_rate = 1e-6,
         .total_steps = 100};
-    struct bench_row *row =
-        bench_row(bench, "train", "%d x (%d + %d)%s, recompute %s", (int)n, (int)P, (int)C,
-                  size->shared ? ", prompts shared" : "", mode == DECODER_TRAIN ? "none" : "layer");
+    struct bench_row *row = bench_row(bench, "train", "%d x (%d + %d)%s, recompute %s", (int)n,
+                                      (int)P, (int)C, size->shared ? ", prompts shared" : "",
+                                      plan.mode == DECODER_TRAIN ? "none" : "layer");
     row->unit = "tok/s";
     /* Tokens of the rows as they are, each with its prompt: what sharing saves shows as speed. A
      * completion's last token is not fed. */
@@ -441,20 +419,6 @@ static struct grpo_size grpo_size_of(const struct bench *bench)
     return size;
 }
 
-/* Rollout and training never run at once: they share the arena, as in cohort grpo. */
-static cohort_status plan_grpo(struct bench *bench, struct engine *engine,
-                               struct tree_runner *runner, const struct grpo_size *size,
-                               enum decoder_mode mode, cohort_error *err)
-{
-    struct arena *arena = &bench->session.arena, rollout = *arena, train = *arena;
-    const struct model *model = bench->session.model;
-    TRY(engine_plan(engine, &rollout, err));
-    TRY(tree_runner_plan(runner, &train, &model->config, model->type, size->micro_tokens,
-                         size->prompts * size->group, mode, err));
-    arena->used = rollout.used > train.used ? rollout.used : train.used;
-    return COHORT_OK;
-}
-
 static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const struct grpo_size *size,
                               int32_t *tokens, struct grpo_prompt *prompts, cohort_error *err)
 {
@@ -509,17 +473,14 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     static const double weight = 1.0;
     static const char *const name = "bench";
     struct session *session = &bench->session;
-    struct tree_runner runner = {.logits_bytes = session->backend->logits_bytes};
-    enum decoder_mode mode = DECODER_TRAIN;
+    struct tree_runner runner = {0};
     const struct grpo_size size = grpo_size_of(bench);
-    const int32_t n = size.prompts * size.group, most = session->backend->decode_sequences;
     struct grpo_prompt *prompts = NULL;
     int32_t *tokens = NULL;
-    struct engine_config config = {.max_sequences = n < most ? n : most,
-                                   .prefill_tokens = session->backend->prefill_tokens,
-                                   .max_context = size.P + size.C,
-                                   .n_pages =
-                                       size.prompts * engine_pages(size.P, size.C, size.group)};
+    struct memory_plan plan = {.model = session->model,
+                               .runner = &runner,
+                               .completions = size.prompts * size.group,
+                               .limit = SIZE_MAX}; /* pages for every completion at once */
     struct grpo grpo = {
         .model = session->model,
         .runner = &runner,
@@ -542,15 +503,11 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
                    .n_functions = 1},
         .reward = reward};
     cohort_status status = COHORT_OK;
-    TRY(begin_training(bench, err));
-    TRY(choose_mode(bench, size.micro_tokens, n, &mode, err));
     TRY_GOTO(mem_alloc(&prompts, (size_t)size.prompts, sizeof *prompts, "bench", err));
     TRY_GOTO(mem_alloc(&tokens, (size_t)(size.prompts * size.P), sizeof *tokens, "bench", err));
-    TRY_GOTO(engine_create(&grpo.engine, session->model, NULL, &config, err));
-    TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, &size, mode, err));
-    TRY_GOTO(
-        arena_allocate(&session->arena, session->backend, "rollout and training buffers", err));
-    TRY_GOTO(plan_grpo(bench, grpo.engine, &runner, &size, mode, err));
+    TRY_GOTO(memory_plan_engine(&plan, NULL, size.prompts, size.group, size.P, size.C, &grpo.engine,
+                                err));
+    TRY_GOTO(open_buffers(bench, &plan, size.micro_tokens, err));
     TRY_GOTO(run_grpo(bench, &grpo, &size, tokens, prompts, err));
 cleanup:
     engine_destroy(grpo.engine);

@@ -161,52 +161,17 @@ static int32_t completions_per_step(const struct grpo_run *run)
     return run->prompts_per_step * run->grpo.config.group;
 }
 
-/* Rollout and training never run at once: they share the arena. */
-static cohort_status plan_buffers(void *context, struct arena *arena, enum decoder_mode mode,
-                                  int64_t micro_tokens, cohort_error *err)
-{
-    struct grpo_run *run = context;
-    const struct model *model = run->t.session.model;
-    struct arena rollout = *arena, train = *arena;
-    struct tree_runner *runner = &run->runner;
-    if (arena->base == NULL) /* the host part depends on the mode: measure with a fresh one */
-        tree_runner_free(runner);
-    runner->logits_bytes = model->backend->logits_bytes;
-    TRY(engine_plan(run->engine, &rollout, err));
-    TRY(tree_runner_plan(runner, &train, &model->config, model->type, micro_tokens,
-                         completions_per_step(run), mode, err));
-    arena->used = rollout.used > train.used ? rollout.used : train.used;
-    return COHORT_OK;
-}
-
 static cohort_status allocate(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    const struct model *model = t->session.model;
-    int32_t C = run->grpo.config.max_completion_length, n = completions_per_step(run);
-    int32_t context = run->max_prompt + C;
-    const struct backend *backend = t->session.backend;
-    const int32_t most_sequences = backend->decode_sequences;
-    struct engine_config config = {.max_sequences = n < most_sequences ? n : most_sequences,
-                                   .prefill_tokens = backend->prefill_tokens,
-                                   .max_context = context,
-                                   .n_pages =
-                                       run->prompts_per_step *
-                                       engine_pages(run->max_prompt, C, run->grpo.config.group)};
-    size_t limit = 0, page = engine_page_bytes(&model->config, model->type);
-    enum decoder_mode mode = DECODER_TRAIN;
-    int64_t micro_tokens = 0;
-    limit = session_memory_limit(t->session.backend, t->options);
-    int64_t most = (int64_t)(limit / 4 / page), least = engine_pages(run->max_prompt, C, 1);
-    if (config.n_pages > most)
-        config.n_pages = most > least ? most : least; /* fewer at once; the rest waits its turn */
-    TRY(engine_create(&run->engine, t->session.model, t->session.tokenizer, &config, err));
-    TRY(training_choose(t, context,
-                        (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C,
-                        plan_buffers, run, &mode, &micro_tokens, err));
-    TRY(plan_buffers(run, &t->session.arena, mode, micro_tokens, err));
-    TRY(arena_allocate(&t->session.arena, t->session.backend, "rollout and training buffers", err));
-    TRY(plan_buffers(run, &t->session.arena, mode, micro_tokens, err));
+    struct memory_plan plan = {0};
+    const int32_t C = run->grpo.config.max_completion_length, n = completions_per_step(run);
+    memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0,
+                      &run->runner, n);
+    TRY(memory_plan_engine(&plan, t->session.tokenizer, run->prompts_per_step,
+                           run->grpo.config.group, run->max_prompt, C, &run->engine, err));
+    TRY(training_allocate(t, &plan, run->max_prompt + C,
+                          (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C, err));
     TRY(mem_alloc(&run->rows, (size_t)run->prompts_per_step, sizeof *run->rows, "batch", err));
     TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch",
                   err));
@@ -398,8 +363,8 @@ cohort_status command_grpo(struct options *options, const struct command_rewards
     TRY_GOTO(scoring_open(&run->scoring, options, extra, err));
     TRY_GOTO(configure(run, err));
     TRY_GOTO(load_data(run, err));
-    TRY_GOTO(load_reference(run, err));
     TRY_GOTO(allocate(run, err));
+    TRY_GOTO(load_reference(run, err));
     TRY_GOTO(training_begin(&run->t, err));
     TRY_GOTO(run_steps(run, err));
 cleanup:

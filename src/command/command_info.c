@@ -1,6 +1,6 @@
 /* cohort info: what a checkpoint is, what computes here, and what training it would take. */
 #include "command/command.h"
-#include "command/session.h"
+#include "command/memory_plan.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,62 +30,67 @@ struct memory_row {
     size_t bytes;
 };
 
-static cohort_status print_memory(const struct options *options, const struct model_config *c,
-                                  const struct param_table *params, struct backend *backend,
-                                  struct text *out, cohort_error *err)
+/* One row for each thing, totals of both modes, and what a run would choose. */
+static cohort_status print_plan(struct memory_plan *plan, const struct options *options,
+                                int64_t longest, int64_t most_useful, struct text *out,
+                                cohort_error *err)
 {
-    const char *dtype = options_string(options, "dtype");
-    enum dtype type =
-        strcmp(dtype, "f32") == 0 || (strcmp(dtype, "auto") == 0 && c->dtype == DTYPE_F32)
-            ? DTYPE_F32
-            : DTYPE_BF16;
-    int32_t P = options_is_set(options, "max_prompt_length")
-                    ? (int32_t)options_int(options, "max_prompt_length")
-                    : 512;
-    int32_t C = (int32_t)options_int(options, "max_completion_length"),
-            group = (int32_t)options_int(options, "num_generations");
-    int32_t prompts = (int32_t)options_int(options, "prompts_per_step"), n = 0;
-    int64_t micro = session_micro_tokens(backend, options);
-    micro = micro < P + C ? P + C : micro;
-    TRY(session_batch_size(options, &n, err));
-    size_t limit = 0, weights = model_weight_bytes(c, backend, type, err),
-           state = model_train_bytes(params, type, session_moments(options));
-    size_t pages = (size_t)prompts * (size_t)engine_pages(P, C, group) * engine_page_bytes(c, type),
-           buffers[2];
-    const enum decoder_mode modes[2] = {DECODER_TRAIN, DECODER_RECOMPUTE};
-    for (int i = 0; i < 2; i++) {
-        struct tree_runner runner = {0};
-        struct arena arena = {0};
-        runner.logits_bytes = backend->logits_bytes;
-        cohort_status status = tree_runner_plan(&runner, &arena, c, type, micro, n, modes[i], err);
-        tree_runner_free(&runner);
-        TRY(status);
-        buffers[i] = arena.used;
-    }
-    limit = session_memory_limit(backend, options);
-    size_t reference = options_float(options, "beta") > 0.0 ? weights : 0;
-    const struct memory_row rows[] = {{"weights (with packed copy)", weights},
-                                      {"frozen reference (beta > 0)", reference},
-                                      {"gradient, moments, master", state},
-                                      {"KV pages of a full rollout", pages},
-                                      {"training buffers, recompute none", buffers[0]},
-                                      {"training buffers, recompute layer", buffers[1]}};
-    TRY(text_printf(out, err,
-                    "\nmemory plan of cohort grpo, %s: %d prompts x %d, prompt %d, completion %d, "
-                    "micro-batch %lld tokens\n",
-                    dtype_name(type), (int)prompts, (int)group, (int)P, (int)C, (long long)micro));
+    cohort_error refusal = {0};
+    cohort_status choice = memory_plan_choose(plan, options, longest, most_useful, &refusal);
+    if (choice != COHORT_OK && choice != COHORT_ERR_MEMORY)
+        return error_set(err, choice, "%s", refusal.message);
+    struct memory_plan modes[2] = {*plan, *plan};
+    TRY(memory_plan_measure(&modes[0], DECODER_TRAIN, plan->micro_tokens, err));
+    TRY(memory_plan_measure(&modes[1], DECODER_RECOMPUTE, plan->micro_tokens, err));
+    const struct memory_row rows[] = {{"weights (with packed copy)", plan->weights},
+                                      {"frozen reference (beta > 0)", plan->reference},
+                                      {"gradient, moments, master", plan->state},
+                                      {"rollout buffers", plan->rollout},
+                                      {"  of it KV pages", plan->kv},
+                                      {"training buffers, recompute none", modes[0].training},
+                                      {"training buffers, recompute layer", modes[1].training}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         TRY(text_printf(out, err, "  %-36s %10.3f GB\n", rows[i].what,
                         (double)rows[i].bytes / 1e9));
     for (int i = 0; i < 2; i++) {
-        size_t phase =
-            pages > buffers[i] ? pages : buffers[i]; /* rollout and training share their buffers */
-        size_t total = weights + reference + state + phase;
+        size_t total = memory_plan_total(&modes[i]);
         TRY(text_printf(out, err, "  total, recompute %-19s %10.3f GB of %.3f free%s\n",
-                        i == 0 ? "none" : "layer", (double)total / 1e9, (double)limit / 1e9,
-                        total > limit ? "  (does not fit)" : ""));
+                        i == 0 ? "none" : "layer", (double)total / 1e9, (double)plan->limit / 1e9,
+                        total > plan->limit ? "  (does not fit)" : ""));
     }
-    return COHORT_OK;
+    if (choice != COHORT_OK)
+        return text_printf(out, err, "%s\n", refusal.message);
+    TRY(memory_plan_describe(plan, out, err));
+    return text_append(out, "\n", 1, err);
+}
+
+/* As cohort grpo would plan it, with prompts of up to max_prompt_length. */
+static cohort_status print_memory(const struct options *options, struct model *model,
+                                  struct text *out, cohort_error *err)
+{
+    const int32_t P = options_is_set(options, "max_prompt_length")
+                          ? (int32_t)options_int(options, "max_prompt_length")
+                          : 512,
+                  C = (int32_t)options_int(options, "max_completion_length"),
+                  group = (int32_t)options_int(options, "num_generations"),
+                  prompts = (int32_t)options_int(options, "prompts_per_step");
+    struct memory_plan plan = {0};
+    struct tree_runner runner = {0};
+    struct engine *engine = NULL;
+    int32_t n = 0;
+    cohort_status status = COHORT_OK;
+    TRY(session_batch_size(options, &n, err));
+    memory_plan_begin(&plan, model, options, options_float(options, "beta") != 0.0, &runner, n);
+    TRY_GOTO(memory_plan_engine(&plan, NULL, prompts, group, P, C, &engine, err));
+    TRY_GOTO(text_printf(out, err,
+                         "\nmemory plan of cohort grpo, %s: %d prompts x %d, prompt %d, "
+                         "completion %d\n",
+                         dtype_name(model->type), (int)prompts, (int)group, (int)P, (int)C));
+    TRY_GOTO(print_plan(&plan, options, P + C, (int64_t)prompts * P + (int64_t)n * C, out, err));
+cleanup:
+    engine_destroy(engine);
+    tree_runner_free(&runner);
+    return status;
 }
 
 cohort_status command_info(struct options *options, const struct command_rewards *extra,
@@ -94,7 +99,7 @@ cohort_status command_info(struct options *options, const struct command_rewards
     (void)extra;
     const char *dir = options_string(options, "model"), *preset = options_string(options, "preset");
     struct model_config config = {0};
-    struct param_table params = {0};
+    struct model *model = NULL;
     struct backend *backend = NULL;
     struct text out = {0};
     cohort_status status = COHORT_OK;
@@ -111,10 +116,10 @@ cohort_status command_info(struct options *options, const struct command_rewards
                          cohort_version(), backend->ops->name, backend->threads,
                          backend->provider_bf16, backend->provider_f32));
     if (dir != NULL || preset != NULL) {
-        TRY_GOTO(model_config_params(&config, &params, err));
-        TRY_GOTO(print_model(&config, &params, &out, err));
+        TRY_GOTO(session_model(&model, backend, options, &config, err));
+        TRY_GOTO(print_model(&config, &model->params, &out, err));
         if (options_bool(options, "memory"))
-            TRY_GOTO(print_memory(options, &config, &params, backend, &out, err));
+            TRY_GOTO(print_memory(options, model, &out, err));
     } else if (options_bool(options, "memory")) {
         status = error_set(err, COHORT_ERR_ARGUMENT,
                            "--memory needs a model: pass --model DIR or --preset NAME");
@@ -123,7 +128,7 @@ cohort_status command_info(struct options *options, const struct command_rewards
     observer_output(observer, &out);
 cleanup:
     text_free(&out);
-    param_table_free(&params);
+    model_destroy(model);
     model_config_free(&config);
     backend_destroy(backend);
     return status;

@@ -16,18 +16,6 @@ struct sft_run {
     int64_t batch_size, save_steps, eval_steps;
 };
 
-static cohort_status plan_buffers(void *context, struct arena *arena, enum decoder_mode mode,
-                                  int64_t micro_tokens, cohort_error *err)
-{
-    struct sft_run *run = context;
-    const struct model *model = run->t.session.model;
-    if (arena->base == NULL)
-        tree_runner_free(&run->runner);
-    run->runner.logits_bytes = model->backend->logits_bytes;
-    return tree_runner_plan(&run->runner, arena, &model->config, model->type, micro_tokens,
-                            run->batch_size, mode, err);
-}
-
 static cohort_status load_data(struct sft_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
@@ -62,15 +50,11 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
 static cohort_status allocate(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    enum decoder_mode mode = DECODER_TRAIN;
-    int64_t micro_tokens = 0;
+    struct memory_plan plan = {0};
     int32_t longest =
         run->train.longest > run->held_out.longest ? run->train.longest : run->held_out.longest;
-    TRY(training_choose(t, longest, run->batch_size * longest, plan_buffers, run, &mode,
-                        &micro_tokens, err));
-    TRY(plan_buffers(run, &t->session.arena, mode, micro_tokens, err));
-    TRY(arena_allocate(&t->session.arena, t->session.backend, "training buffers", err));
-    return plan_buffers(run, &t->session.arena, mode, micro_tokens, err);
+    memory_plan_begin(&plan, t->session.model, t->options, false, &run->runner, run->batch_size);
+    return training_allocate(t, &plan, longest, run->batch_size * longest, err);
 }
 
 static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics,

@@ -82,59 +82,42 @@ cohort_status session_backend(struct backend **out, const struct options *option
                               (int)options_int(options, "threads"), err);
 }
 
-/* The type to compute in: as asked, or the checkpoint's own (F16 becomes BF16). */
-static cohort_status choose_type(const struct options *options, const char *dir, enum dtype *type,
-                                 cohort_error *err)
+cohort_status session_model(struct model **out, struct backend *backend,
+                            const struct options *options, const struct model_config *config,
+                            cohort_error *err)
 {
     const char *asked = options_string(options, "dtype");
-    struct model_config config = {0};
-    if (strcmp(asked, "f32") == 0) {
-        *type = DTYPE_F32;
-        return COHORT_OK;
-    }
-    *type = DTYPE_BF16;
-    if (strcmp(asked, "bf16") == 0)
-        return COHORT_OK;
-    TRY(model_config_load(&config, dir, err));
-    *type = config.dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
-    model_config_free(&config);
-    return COHORT_OK;
+    const bool f32 =
+        strcmp(asked, "f32") == 0 || (strcmp(asked, "auto") == 0 && config->dtype == DTYPE_F32);
+    return model_open(out, backend, config, f32 ? DTYPE_F32 : DTYPE_BF16, 0, err);
 }
 
 /* Before anything large is allocated: whether the weights, and with training their gradient and
  * optimizer state, can fit. */
 static cohort_status check_room(const struct session *session, const struct options *options,
-                                const char *dir, enum dtype type, bool training, cohort_error *err)
+                                bool training, cohort_error *err)
 {
-    struct model_config config = {0};
-    struct param_table params = {0};
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(model_config_load(&config, dir, err));
-    TRY_GOTO(model_config_params(&config, &params, err));
-    const double weights = (double)model_weight_bytes(&config, session->backend, type, err) / 1e9,
+    const struct model *model = session->model;
+    const double weights = (double)model_weight_bytes(model) / 1e9,
                  limit = (double)session_memory_limit(session->backend, options) / 1e9;
     const double state =
-        training ? (double)model_train_bytes(&params, type, session_moments(options)) / 1e9 : 0.0;
-    const double narrow =
-        training ? (double)model_train_bytes(&params, type, DTYPE_BF16) / 1e9 : 0.0;
-    if (weights + state > limit)
-        status = error_set(
-            err, COHORT_ERR_MEMORY,
-            "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s", dir,
-            weights, state, limit,
-            weights + narrow < limit ? "pass --moments-dtype bf16, with which they fit"
-            : type == DTYPE_F32      ? "use --dtype bf16, a smaller model or another --device"
-                                     : "use a smaller model or another --device");
-cleanup:
-    param_table_free(&params);
-    model_config_free(&config);
-    return status;
+        training ? (double)model_train_bytes(model, session_moments(options)) / 1e9 : 0.0;
+    const double narrow = training ? (double)model_train_bytes(model, DTYPE_BF16) / 1e9 : 0.0;
+    if (weights + state <= limit)
+        return COHORT_OK;
+    return error_set(
+        err, COHORT_ERR_MEMORY,
+        "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s",
+        session->dir, weights, state, limit,
+        weights + narrow < limit   ? "pass --moments-dtype bf16, with which they fit"
+        : model->type == DTYPE_F32 ? "use --dtype bf16, a smaller model or another --device"
+                                   : "use a smaller model or another --device");
 }
 
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
                            unsigned need, cohort_error *err)
 {
-    enum dtype type = DTYPE_F32;
+    struct model_config config = {0};
     char *path = NULL;
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
@@ -149,13 +132,14 @@ cohort_status session_open(struct session *session, const struct options *option
             err, COHORT_ERR_IO,
             "%s: not a folder; --model takes a folder with config.json and model.safetensors", dir);
     TRY_GOTO(session_backend(&session->backend, options, err));
-    TRY_GOTO(choose_type(options, dir, &type, err));
-    TRY_GOTO(check_room(session, options, dir, type, (need & SESSION_TRAINING) != 0, err));
+    session->dir = dir;
+    TRY_GOTO(model_config_load(&config, dir, err));
+    TRY_GOTO(session_model(&session->model, session->backend, options, &config, err));
+    TRY_GOTO(check_room(session, options, (need & SESSION_TRAINING) != 0, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     if ((need & SESSION_TOKENIZER) != 0 ||
         ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))
         TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
-    TRY_GOTO(model_load(&session->model, session->backend, dir, type, 0, err));
     if (session->tokenizer != NULL &&
         tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
         status = error_set(
@@ -164,11 +148,19 @@ cohort_status session_open(struct session *session, const struct options *option
             dir, (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
         goto cleanup;
     }
+    if ((need & SESSION_TRAINING) == 0)
+        TRY_GOTO(session_read(session, err));
 cleanup:
+    model_config_free(&config);
     mem_free(path);
     if (status != COHORT_OK)
         session_close(session);
     return status;
+}
+
+cohort_status session_read(struct session *session, cohort_error *err)
+{
+    return model_read(session->model, session->dir, err);
 }
 
 void session_close(struct session *session)

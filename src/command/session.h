@@ -18,22 +18,30 @@ bool observer_progress(const cohort_observer *observer, const cohort_progress *p
 enum session_need {
     SESSION_TOKENIZER = 1,
     SESSION_TOKENIZER_IF_ANY = 2,
-    SESSION_TRAINING = 4 /* gradient and optimizer will need room too */
+    SESSION_TRAINING = 4 /* gradient and optimizer will need room too, and the weights are left for
+                            session_read, after the plan */
 };
 
 struct session {
     struct backend *backend;
-    struct model *model;
+    struct model *model;         /* with SESSION_TRAINING only open, until session_read */
+    const char *dir;             /* of the model; borrowed */
     struct tokenizer *tokenizer; /* NULL if not asked for or absent */
     struct arena arena;          /* the command's buffers */
 };
 /* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
                            unsigned need, cohort_error *err);
+cohort_status session_read(struct session *session, cohort_error *err);
 void session_close(struct session *session);
 /* A backend alone. */
 cohort_status session_backend(struct backend **out, const struct options *options,
                               cohort_error *err);
+/* A model opened in the type that option dtype says: as asked, or the checkpoint's own (F16 becomes
+ * BF16). */
+cohort_status session_model(struct model **out, struct backend *backend,
+                            const struct options *options, const struct model_config *config,
+                            cohort_error *err);
 
 /* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has
  * free now. */

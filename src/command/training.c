@@ -186,86 +186,19 @@ cleanup:
     return status;
 }
 
-static double gigabytes(size_t bytes) { return (double)bytes / 1e9; }
-
-/* What a run that does not fit would have to change: recomputation, then the moments' type, then
- * fewer tokens at once, the first that fits. */
-static cohort_status does_not_fit(const struct training *t, const char *missing, size_t limit,
-                                  int64_t tokens, int64_t longest, training_plan *plan,
-                                  void *context, cohort_error *err)
+cohort_status training_allocate(struct training *t, struct memory_plan *plan, int64_t longest,
+                                int64_t most_useful, cohort_error *err)
 {
-    const struct model *model = t->session.model;
-    const enum dtype moments[2] = {session_moments(t->options), DTYPE_BF16};
-    size_t need = 0;
-    int64_t tried = tokens;
-    for (;; tried = tried / 2 > longest ? tried / 2 : longest) {
-        struct arena arena = {0};
-        TRY(plan(context, &arena, DECODER_RECOMPUTE, tried, err));
-        for (int i = 0; i < 2; i++) {
-            need = arena.used + model_train_bytes(&model->params, model->type, moments[i]);
-            if (need <= limit)
-                return error_set(err, COHORT_ERR_MEMORY,
-                                 "%s; --recompute layer%s --micro-batch-tokens %lld fits (%.2f GB)",
-                                 missing, moments[i] != moments[0] ? " --moments-dtype bf16" : "",
-                                 (long long)tried, gigabytes(need));
-        }
-        if (tried == longest)
-            break;
-    }
-    return error_set(err, COHORT_ERR_MEMORY,
-                     "%s, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens "
-                     "%lld takes %.2f GB; take shorter sequences, fewer of them a step, or a "
-                     "smaller model",
-                     missing, (long long)longest, gigabytes(need));
-}
-
-cohort_status training_choose(struct training *t, int64_t longest, int64_t most_useful,
-                              training_plan *plan, void *context, enum decoder_mode *mode,
-                              int64_t *micro_tokens, cohort_error *err)
-{
-    const char *asked = options_string(t->options, "recompute");
-    size_t limit = 0, state = model_train_bytes(&t->session.model->params, t->session.model->type,
-                                                session_moments(t->options));
-    size_t weights = model_weight_bytes(&t->session.model->config, t->session.backend,
-                                        t->session.model->type, err);
-    int64_t tokens = session_micro_tokens(t->session.backend, t->options);
-    bool limited = options_float(t->options, "memory_limit") > 0.0;
-    limit = session_memory_limit(t->session.backend, t->options);
-    if (limited) /* what the user allows is for everything; what the machine has free no longer
-                    holds the weights */
-        limit = limit > weights ? limit - weights : 0;
-    if (tokens > most_useful)
-        tokens = most_useful;
-    if (tokens < longest)
-        tokens = longest;
-    size_t need[2] = {0, 0};
-    const enum decoder_mode modes[2] = {DECODER_TRAIN, DECODER_RECOMPUTE};
-    for (int i = 0; i < 2; i++) {
-        struct arena arena = {0};
-        TRY(plan(context, &arena, modes[i], tokens, err));
-        need[i] = arena.used + state;
-    }
-    int choice = strcmp(asked, "layer") == 0  ? 1
-                 : strcmp(asked, "none") == 0 ? 0
-                 : need[0] <= limit           ? 0
-                                              : 1;
-    if (need[choice] > limit) {
-        char missing[200];
-        snprintf(missing, sizeof missing,
-                 "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
-                 "%.2f with recompute %s), %.2f GB are there",
-                 gigabytes(need[choice]), gigabytes(state), gigabytes(need[choice] - state),
-                 choice == 0 ? "none" : "layer", gigabytes(limit));
-        return does_not_fit(t, missing, limit, tokens, longest, plan, context, err);
-    }
-    *mode = modes[choice];
-    *micro_tokens = tokens;
-    observer_message(t->observer,
-                     "memory: weights %.2f GB, gradient and optimizer %.2f GB, buffers %.2f GB "
-                     "(micro-batch of %lld tokens, recompute %s)",
-                     gigabytes(weights), gigabytes(state), gigabytes(need[choice] - state),
-                     (long long)tokens, choice == 0 ? "none" : "layer");
-    return COHORT_OK;
+    struct text line = {0};
+    cohort_status status = COHORT_OK;
+    TRY(memory_plan_choose(plan, t->options, longest, most_useful, err));
+    TRY_GOTO(memory_plan_describe(plan, &line, err));
+    observer_message(t->observer, "%s", line.data);
+    TRY_GOTO(session_read(&t->session, err));
+    TRY_GOTO(memory_plan_allocate(plan, &t->session.arena, err));
+cleanup:
+    text_free(&line);
+    return status;
 }
 
 struct optimizer training_optimizer(const struct training *t)

@@ -7,6 +7,7 @@
 #define COHORT_COMMAND_TRAINING_H
 
 #include "command/command.h"
+#include "command/memory_plan.h"
 #include "command/session.h"
 #include "run/run_folder.h"
 #include "train/metrics.h"
@@ -29,7 +30,7 @@ struct training {
 };
 
 /* Resolves --resume, reads the run's config.yaml if it goes on without --config, opens model and
- * tokenizer. */
+ * tokenizer; the weights are not read yet. */
 cohort_status training_open(struct training *t, struct options *options, const char *command,
                             const cohort_observer *observer, cohort_error *err);
 /* Once the plan is known: allocates optimizer state, restores it when resuming, creates or reopens
@@ -37,13 +38,10 @@ cohort_status training_open(struct training *t, struct options *options, const c
 cohort_status training_begin(struct training *t, cohort_error *err);
 void training_close(struct training *t);
 
-/* The decoder mode and micro-batch tokens that fit: longest is the longest row (prompt and
- * completion). plan measures what a mode needs beside weights and optimizer. Prints the plan. */
-typedef cohort_status training_plan(void *context, struct arena *arena, enum decoder_mode mode,
-                                    int64_t micro_tokens, cohort_error *err);
-cohort_status training_choose(struct training *t, int64_t longest, int64_t most_useful,
-                              training_plan *plan, void *context, enum decoder_mode *mode,
-                              int64_t *micro_tokens, cohort_error *err);
+/* Completes the plan (memory_plan_choose) and prints it; only then reads the weights and allocates
+ * the buffers. */
+cohort_status training_allocate(struct training *t, struct memory_plan *plan, int64_t longest,
+                                int64_t most_useful, cohort_error *err);
 
 struct optimizer training_optimizer(const struct training *t);
 enum schedule_type training_schedule(const struct options *options);

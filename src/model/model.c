@@ -24,28 +24,31 @@ static int64_t query_width(const struct model_config *c)
     return (int64_t)c->n_heads * c->head_dim;
 }
 
-size_t model_weight_bytes(const struct model_config *config, struct backend *backend,
-                          enum dtype type, cohort_error *err)
+/* Of one of the two rotation tables, [max_context, D/2]. */
+static size_t rotation_count(const struct model *model)
 {
-    struct param_table table = {0};
-    if (model_config_params(config, &table, err) != COHORT_OK)
-        return 0;
-    const struct backend_ops *ops = backend->ops;
-    int64_t C = config->hidden_size, F = config->intermediate_size;
-    size_t layer = ops->weight_bytes(backend, qkv_rows(config), C, type) +
-                   ops->weight_bytes(backend, C, query_width(config), type) +
-                   ops->weight_bytes(backend, 2 * F, C, type) +
-                   ops->weight_bytes(backend, C, F, type);
-    size_t bytes = (size_t)table.n_elements * dtype_bytes(type) + (size_t)config->n_layers * layer +
-                   ops->weight_bytes(backend, config->vocab_size, C, type);
-    param_table_free(&table);
-    return bytes;
+    return (size_t)model->max_context * (size_t)(model->config.head_dim / 2);
 }
 
-size_t model_train_bytes(const struct param_table *params, enum dtype type, enum dtype moment_type)
+size_t model_weight_bytes(const struct model *model)
 {
-    return (size_t)params->n_elements * (sizeof(float) + 2 * dtype_bytes(moment_type) +
-                                         (type == DTYPE_BF16 ? sizeof(int16_t) : 0));
+    const struct model_config *c = &model->config;
+    struct backend *be = model->backend;
+    const enum dtype type = model->type;
+    int64_t C = c->hidden_size, F = c->intermediate_size;
+    size_t layer = be->ops->weight_bytes(be, qkv_rows(c), C, type) +
+                   be->ops->weight_bytes(be, C, query_width(c), type) +
+                   be->ops->weight_bytes(be, 2 * F, C, type) +
+                   be->ops->weight_bytes(be, C, F, type);
+    return (size_t)model->params.n_elements * dtype_bytes(type) + (size_t)c->n_layers * layer +
+           be->ops->weight_bytes(be, c->vocab_size, C, type) +
+           2 * rotation_count(model) * sizeof(float);
+}
+
+size_t model_train_bytes(const struct model *model, enum dtype moment_type)
+{
+    return (size_t)model->params.n_elements * (sizeof(float) + 2 * dtype_bytes(moment_type) +
+                                               (model->type == DTYPE_BF16 ? sizeof(int16_t) : 0));
 }
 
 static const struct param *layer_param(const struct param_table *table, int32_t layer,
@@ -64,7 +67,7 @@ static cohort_status build_rotation(struct model *model, cohort_error *err)
 {
     struct backend *be = model->backend;
     int32_t half = model->config.head_dim / 2;
-    size_t count = (size_t)model->max_context * (size_t)half;
+    size_t count = rotation_count(model);
     float *host = NULL;
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&host, 2 * count, sizeof *host, "rotation table", err));
@@ -87,11 +90,9 @@ cleanup:
     return status;
 }
 
-/* Everything but the weights' values: table, buffer, layer descriptions, rotation tables. config is
- * copied. */
-static cohort_status model_prepare(struct model **out, struct backend *backend,
-                                   const struct model_config *config, enum dtype type,
-                                   int32_t max_context, cohort_error *err)
+cohort_status model_open(struct model **out, struct backend *backend,
+                         const struct model_config *config, enum dtype type, int32_t max_context,
+                         cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct model *model = NULL;
@@ -104,9 +105,6 @@ static cohort_status model_prepare(struct model **out, struct backend *backend,
     model->max_context =
         max_context > 0 && max_context < c->max_positions ? max_context : c->max_positions;
     TRY_GOTO(model_config_params(c, &model->params, err));
-    TRY_GOTO(backend->ops->alloc(backend, &model->weights,
-                                 (size_t)model->params.n_elements * dtype_bytes(type), "weights",
-                                 err));
     TRY_GOTO(mem_alloc(&model->layers, (size_t)c->n_layers, sizeof *model->layers, "layers", err));
     for (int32_t l = 0; l < c->n_layers; l++) {
         struct layer_weights *w = &model->layers[l];
@@ -124,12 +122,22 @@ static cohort_status model_prepare(struct model **out, struct backend *backend,
     model->head_param =
         c->tie_embeddings ? model->embedding : param_find(&model->params, "lm_head.weight");
     assert(model->embedding != NULL && model->final_norm != NULL && model->head_param != NULL);
-    TRY_GOTO(build_rotation(model, err));
     *out = model;
     return COHORT_OK;
 cleanup:
     model_destroy(model);
     return status;
+}
+
+/* Backend memory for the weights, and the rotation tables. */
+static cohort_status allocate(struct model *model, cohort_error *err)
+{
+    struct backend *be = model->backend;
+    assert(model->weights == NULL);
+    TRY(be->ops->alloc(be, &model->weights,
+                       (size_t)model->params.n_elements * dtype_bytes(model->type), "weights",
+                       err));
+    return build_rotation(model, err);
 }
 
 static cohort_status pack(struct model *model, struct weight **out, const struct param *param,
@@ -165,6 +173,13 @@ static cohort_status store_part(void *context, const struct param *param, int64_
     return COHORT_OK;
 }
 
+cohort_status model_read(struct model *model, const char *dir, cohort_error *err)
+{
+    TRY(allocate(model, err));
+    TRY(checkpoint_read(dir, &model->params, model->type, store_part, model, err));
+    return pack_weights(model, err);
+}
+
 cohort_status model_load(struct model **out, struct backend *backend, const char *dir,
                          enum dtype type, int32_t max_context, cohort_error *err)
 {
@@ -173,9 +188,8 @@ cohort_status model_load(struct model **out, struct backend *backend, const char
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY_GOTO(model_config_load(&config, dir, err));
-    TRY_GOTO(model_prepare(&model, backend, &config, type, max_context, err));
-    TRY_GOTO(checkpoint_read(dir, &model->params, type, store_part, model, err));
-    TRY_GOTO(pack_weights(model, err));
+    TRY_GOTO(model_open(&model, backend, &config, type, max_context, err));
+    TRY_GOTO(model_read(model, dir, err));
     *out = model;
     model = NULL;
 cleanup:
@@ -194,7 +208,8 @@ cohort_status model_create(struct model **out, struct backend *backend,
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY(mem_alloc(&part, PART, dtype_bytes(type), "part of a tensor", err));
-    TRY_GOTO(model_prepare(&model, backend, config, type, max_context, err));
+    TRY_GOTO(model_open(&model, backend, config, type, max_context, err));
+    TRY_GOTO(allocate(model, err));
     for (int32_t i = 0; i < model->params.n_params; i++) {
         const struct param *param = &model->params.params[i];
         for (int64_t first = 0; first < param->count; first += PART) {
@@ -218,7 +233,8 @@ cohort_status model_clone(struct model **out, const struct model *from, cohort_e
     struct model *model = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
-    TRY_GOTO(model_prepare(&model, be, &from->config, from->type, from->max_context, err));
+    TRY_GOTO(model_open(&model, be, &from->config, from->type, from->max_context, err));
+    TRY_GOTO(allocate(model, err));
     be->ops->copy(be, model->weights, from->weights,
                   (size_t)from->params.n_elements * dtype_bytes(from->type));
     TRY_GOTO(pack_weights(model, err));

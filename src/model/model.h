@@ -36,8 +36,16 @@ struct model {
     int16_t *low; /* [n_elements], BF16 only */
 };
 
-/* Reads a checkpoint. type: BF16 or F32; max_context: positions that will be used (at most
+/* A model of this shape without its weights: no backend memory is taken, but sizes are known, for
+ * plans. config is copied. type: BF16 or F32; max_context: positions that will be used (at most
  * config.max_positions; 0: all). */
+cohort_status model_open(struct model **out, struct backend *backend,
+                         const struct model_config *config, enum dtype type, int32_t max_context,
+                         cohort_error *err);
+/* Allocates the weights of an opened model and reads them from a checkpoint of its shape. After an
+ * error the model can only be destroyed. */
+cohort_status model_read(struct model *model, const char *dir, cohort_error *err);
+/* Both. */
 cohort_status model_load(struct model **out, struct backend *backend, const char *dir,
                          enum dtype type, int32_t max_context, cohort_error *err);
 /* A model of this shape whose weights come from fetch in place of a checkpoint. config is copied.
@@ -58,10 +66,10 @@ void model_refresh(struct model *model);
 void *model_tensor(const struct model *model, const struct param *param);
 float *model_grad(const struct model *model, const struct param *param);
 
-/* Bytes that the weights take (natural and packed), and that training adds. */
-size_t model_weight_bytes(const struct model_config *config, struct backend *backend,
-                          enum dtype type, cohort_error *err);
-size_t model_train_bytes(const struct param_table *params, enum dtype type, enum dtype moment_type);
+/* Bytes that the weights take (natural and packed, with the rotation tables), and that training
+ * adds. The model need only be open. */
+size_t model_weight_bytes(const struct model *model);
+size_t model_train_bytes(const struct model *model, enum dtype moment_type);
 
 /* For checkpoint_write_weights: context is the model. */
 cohort_status model_fetch(void *context, const struct param *param, int64_t first, int64_t count,

@@ -74,11 +74,16 @@ fits() { # fits KIBIBYTES ADVICE OPTIONS...: what the message says would fit, wh
     # With room for what kernels work in, which no plan holds and which for this tiny model is most of it.
     # shellcheck disable=SC2086 # arguments are words
     succeeds with 8192 "${SFT[@]}" "$@" $advice --out "again-$memory"
+    has err '^memory plan, GPU 0 \(CPU emulation\): weights '
 }
 fails 1 "gradient and optimizer .* $there; pass --moments-dtype bf16, with which they fit" with 1800 "${SFT[@]}" --out r
 fits 2100 '--recompute layer --moments-dtype bf16 --micro-batch-tokens 48'
 fits 1750 '--recompute layer --micro-batch-tokens 24' --moments-dtype bf16
 fails 1 "$plan, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens 12 takes .* smaller model" \
     with 1500 "${SFT[@]}" --moments-dtype bf16 --out r
+rm m/model.safetensors # which nothing above it has asked for
+fails 1 "$plan, and even --recompute layer" with 1500 "${SFT[@]}" --moments-dtype bf16 --out r
+fails 1 "^memory plan, GPU 0 " with 8192 "${SFT[@]}" --out r
+has err 'model\.safetensors'
 absent r
 done_testing

@@ -371,6 +371,7 @@ cohort_status backend_cuda_create(struct backend **out, int device, cohort_error
     backend->provider_bf16 = "cublaslt-bf16";
     backend->provider_f32 = "cuda-f32";
     backend->state = s;
+    backend->device = s->name;
     s = NULL;
     TRY_GOTO(open_device(backend, device, err));
     *out = backend;

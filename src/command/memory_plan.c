@@ -1,0 +1,168 @@
+#include "command/memory_plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static double gigabytes(size_t bytes) { return (double)bytes / 1e9; }
+
+static size_t buffers(const struct memory_plan *plan)
+{
+    return plan->rollout > plan->training ? plan->rollout : plan->training;
+}
+
+/* What weights leave for everything else. */
+static size_t room(const struct memory_plan *plan)
+{
+    const size_t weights = plan->weights + plan->reference;
+    return plan->limit > weights ? plan->limit - weights : 0;
+}
+
+size_t memory_plan_total(const struct memory_plan *plan)
+{
+    return plan->weights + plan->reference + plan->state + buffers(plan);
+}
+
+static const char *recompute_name(const struct memory_plan *plan)
+{
+    return plan->mode == DECODER_RECOMPUTE ? "layer" : "none";
+}
+
+void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options,
+                       bool reference, struct tree_runner *runner, int64_t completions)
+{
+    const size_t weights = model_weight_bytes(model);
+    *plan = (struct memory_plan){.model = model,
+                                 .runner = runner,
+                                 .completions = completions,
+                                 .mode = DECODER_TRAIN,
+                                 .limit = session_memory_limit(model->backend, options),
+                                 .weights = weights,
+                                 .reference = reference ? weights : 0,
+                                 .state = model_train_bytes(model, session_moments(options))};
+}
+
+cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
+                                 int32_t prompts, int32_t group, int32_t P, int32_t C,
+                                 struct engine **out, cohort_error *err)
+{
+    const struct backend *backend = plan->model->backend;
+    const size_t page = engine_page_bytes(&plan->model->config, plan->model->type);
+    const int64_t n = (int64_t)prompts * group, most = (int64_t)(room(plan) / 4 / page),
+                  least = engine_pages(P, C, 1);
+    struct engine_config config = {
+        .max_sequences = n < backend->decode_sequences ? (int32_t)n : backend->decode_sequences,
+        .prefill_tokens = backend->prefill_tokens,
+        .max_context = P + C,
+        .n_pages = prompts * engine_pages(P, C, group)};
+    if (config.n_pages > most)
+        config.n_pages = most > least ? most : least;
+    plan->kv = (size_t)config.n_pages * page;
+    TRY(engine_create(out, plan->model, tokenizer, &config, err));
+    plan->engine = *out;
+    return COHORT_OK;
+}
+
+static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena, cohort_error *err)
+{
+    const struct model *model = plan->model;
+    struct arena rollout = *arena, training = *arena;
+    if (arena->base == NULL) /* the host part depends on the tokens: measure with a fresh one */
+        tree_runner_free(plan->runner);
+    plan->runner->logits_bytes = model->backend->logits_bytes;
+    if (plan->engine != NULL)
+        TRY(engine_plan(plan->engine, &rollout, err));
+    TRY(tree_runner_plan(plan->runner, &training, &model->config, model->type, plan->micro_tokens,
+                         plan->completions, plan->mode, err));
+    plan->rollout = rollout.used;
+    plan->training = training.used;
+    arena->used = buffers(plan);
+    return COHORT_OK;
+}
+
+cohort_status memory_plan_measure(struct memory_plan *plan, enum decoder_mode mode,
+                                  int64_t micro_tokens, cohort_error *err)
+{
+    struct arena arena = {0};
+    plan->mode = mode;
+    plan->micro_tokens = micro_tokens;
+    return take_buffers(plan, &arena, err);
+}
+
+/* Says what a run that does not fit would have to change: recomputation, then the moments' type,
+ * then fewer tokens at once, the first that fits. */
+static cohort_status refuse(const struct memory_plan *plan, const struct options *options,
+                            int64_t longest, cohort_error *err)
+{
+    const enum dtype moments[2] = {session_moments(options), DTYPE_BF16};
+    const size_t there = room(plan);
+    struct memory_plan other = *plan;
+    size_t need = 0;
+    char missing[200];
+    snprintf(missing, sizeof missing,
+             "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
+             "%.2f with recompute %s), %.2f GB are there",
+             gigabytes(plan->state + buffers(plan)), gigabytes(plan->state),
+             gigabytes(buffers(plan)), recompute_name(plan), gigabytes(there));
+    for (int64_t tokens = plan->micro_tokens;;
+         tokens = tokens / 2 > longest ? tokens / 2 : longest) {
+        TRY(memory_plan_measure(&other, DECODER_RECOMPUTE, tokens, err));
+        for (int i = 0; i < 2; i++) {
+            need = buffers(&other) + model_train_bytes(plan->model, moments[i]);
+            if (need <= there)
+                return error_set(err, COHORT_ERR_MEMORY,
+                                 "%s; --recompute layer%s --micro-batch-tokens %lld fits (%.2f GB)",
+                                 missing, moments[i] != moments[0] ? " --moments-dtype bf16" : "",
+                                 (long long)tokens, gigabytes(need));
+        }
+        if (tokens == longest)
+            break;
+    }
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "%s, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens "
+                     "%lld takes %.2f GB; take shorter sequences, fewer of them a step, or a "
+                     "smaller model",
+                     missing, (long long)longest, gigabytes(need));
+}
+
+cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options,
+                                 int64_t longest, int64_t most_useful, cohort_error *err)
+{
+    const char *asked = options_string(options, "recompute");
+    int64_t tokens = session_micro_tokens(plan->model->backend, options);
+    tokens = tokens > most_useful ? most_useful : tokens;
+    tokens = tokens < longest ? longest : tokens;
+    TRY(memory_plan_measure(plan, strcmp(asked, "layer") == 0 ? DECODER_RECOMPUTE : DECODER_TRAIN,
+                            tokens, err));
+    if (strcmp(asked, "auto") == 0 && memory_plan_total(plan) > plan->limit)
+        TRY(memory_plan_measure(plan, DECODER_RECOMPUTE, tokens, err));
+    return memory_plan_total(plan) <= plan->limit ? COHORT_OK : refuse(plan, options, longest, err);
+}
+
+cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out,
+                                   cohort_error *err)
+{
+    TRY(text_printf(out, err, "memory plan, %s: weights %.2f GB, ", plan->model->backend->device,
+                    gigabytes(plan->weights)));
+    if (plan->reference > 0)
+        TRY(text_printf(out, err, "frozen reference %.2f GB, ", gigabytes(plan->reference)));
+    TRY(text_printf(
+        out, err,
+        "gradient and optimizer %.2f GB, buffers %.2f GB (training %.2f GB, micro-batch "
+        "of %lld tokens, recompute %s",
+        gigabytes(plan->state), gigabytes(buffers(plan)), gigabytes(plan->training),
+        (long long)plan->micro_tokens, recompute_name(plan)));
+    if (plan->engine != NULL)
+        TRY(text_printf(out, err, "; rollout %.2f GB, %.2f GB of it KV pages",
+                        gigabytes(plan->rollout), gigabytes(plan->kv)));
+    return text_printf(out, err, "); in all %.2f GB, %.2f GB are there",
+                       gigabytes(memory_plan_total(plan)), gigabytes(plan->limit));
+}
+
+cohort_status memory_plan_allocate(struct memory_plan *plan, struct arena *arena, cohort_error *err)
+{
+    TRY(take_buffers(plan, arena, err));
+    TRY(arena_allocate(arena, plan->model->backend,
+                       plan->engine != NULL ? "rollout and training buffers" : "training buffers",
+                       err));
+    return take_buffers(plan, arena, err);
+}
