@@ -17,6 +17,7 @@ CALLS = [
     ("0.6B", "qwen3-0.6b", ("train", "grpo"), 90),
     ("0.6B", "qwen3-0.6b", ("exactness",), 40),
     ("8B", "qwen3-8b", ("decode", "train"), 100),
+    ("8B", "qwen3-8b", ("grpo",), 100),
 ]
 
 # name of the call, kind, what the row begins with, label, bar (tokens a second at least; seconds at most where negative), the figure aimed at
@@ -35,6 +36,8 @@ RATIOS = [
     ("0.6B", "exactness", "exact, batch 256", "free, batch 256", "exact over free products, decode", 0.92),
     ("0.6B", "exactness", "exact, 64 x (128 + 512)", "free, 64 x (128 + 512)", "exact over free products, training", 0.92),
 ]
+# name of the call, kind, what the row begins with, label, gigabytes held at most
+MEMORY = [("8B", "grpo", "step of 64 prompts x 8", "GRPO step of 512 x 640, memory held", 130.0)]
 
 
 class Rows:
@@ -130,6 +133,14 @@ def run_bars(arguments):
                     ratio = a["value"] / b["value"]
                     rows.add("-" if not h200 else "PASS" if ratio >= bar else "FAIL", f"{name} {label}",
                              f"{ratio:.2f} ({number(a['value'])} over {number(b['value'])})", f"> {bar}" if h200 else "")
+        for of, kind, begin, label, most in MEMORY:
+            if of == name and kind in kinds:
+                row = find(measured, kind, begin)
+                if row is None:
+                    rows.add("FAIL", f"{name} {label}", problem or "no such row in the output")
+                else:
+                    held = row["peak_memory_gb"]
+                    rows.add("PASS" if held <= most else "FAIL", f"{name} {label}", f"{held:.1f} GB", f"< {most:.0f} GB")
         shown = [begin for of, _, begin, *_ in BARS if of == name] + [b for of, _, top, bottom, *_ in RATIOS if of == name for b in (top, bottom)]
         for row in measured:
             if row["kind"] == "generate" or row["kind"] in kinds and not any(row["what"].startswith(begin) for begin in shown):

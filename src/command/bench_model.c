@@ -235,18 +235,21 @@ static cohort_status begin_training(struct bench *bench, cohort_error *err)
                : model_train_begin(bench->session.model, moments_of(bench), err);
 }
 
-/* Training state, then buffers for micro-batches. Layers are computed again as the option says;
- * auto: if their activations do not fit beside what is there. */
+/* What is free, and what training will take of it, of a plan of which no part is allocated but the
+ * weights. */
+static void limit_plan(const struct bench *bench, struct memory_plan *plan)
+{
+    const struct model *model = bench->session.model;
+    plan->limit = session_memory_limit(bench->session.backend, bench->options);
+    plan->state = model->grad == NULL ? model_train_bytes(model, moments_of(bench)) : 0;
+}
+
+/* Training state, then buffers for micro-batches. */
 static cohort_status open_buffers(struct bench *bench, struct memory_plan *plan,
                                   int64_t micro_tokens, cohort_error *err)
 {
-    const char *asked = options_string(bench->options, "recompute");
+    TRY(memory_plan_fit(plan, bench->options, micro_tokens, err));
     TRY(begin_training(bench, err));
-    TRY(memory_plan_measure(plan, strcmp(asked, "layer") == 0 ? DECODER_RECOMPUTE : DECODER_TRAIN,
-                            micro_tokens, err));
-    if (strcmp(asked, "auto") == 0 &&
-        plan->training > session_memory_limit(bench->session.backend, bench->options))
-        TRY(memory_plan_measure(plan, DECODER_RECOMPUTE, micro_tokens, err));
     return memory_plan_allocate(plan, &bench->session.arena, err);
 }
 
@@ -313,6 +316,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
     micro = micro < P + C ? P + C : micro > fed + n ? fed + n : micro;
     struct memory_plan plan = {.model = session->model, .runner = &runner, .completions = n};
     TRY_GOTO(train_rows_make(&rows, bench, size, err));
+    limit_plan(bench, &plan);
     TRY_GOTO(open_buffers(bench, &plan, micro, err));
     struct sft sft = {
         .model = session->model,
@@ -321,9 +325,9 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         .schedule = SCHEDULE_CONSTANT,
         .learning_rate = 1e-6,
         .total_steps = 100};
-    struct bench_row *row = bench_row(bench, "train", "%d x (%d + %d)%s, recompute %s", (int)n,
-                                      (int)P, (int)C, size->shared ? ", prompts shared" : "",
-                                      plan.mode == DECODER_TRAIN ? "none" : "layer");
+    struct bench_row *row =
+        bench_row(bench, "train", "%d x (%d + %d)%s, recompute %s", (int)n, (int)P, (int)C,
+                  size->shared ? ", prompts shared" : "", recompute_names[plan.recompute]);
     row->unit = "tok/s";
     /* Tokens of the rows as they are, each with its prompt: what sharing saves shows as speed. A
      * completion's last token is not fed. */
@@ -477,10 +481,8 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     const struct grpo_size size = grpo_size_of(bench);
     struct grpo_prompt *prompts = NULL;
     int32_t *tokens = NULL;
-    struct memory_plan plan = {.model = session->model,
-                               .runner = &runner,
-                               .completions = size.prompts * size.group,
-                               .limit = SIZE_MAX}; /* pages for every completion at once */
+    struct memory_plan plan = {
+        .model = session->model, .runner = &runner, .completions = size.prompts * size.group};
     struct grpo grpo = {
         .model = session->model,
         .runner = &runner,
@@ -505,6 +507,7 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&prompts, (size_t)size.prompts, sizeof *prompts, "bench", err));
     TRY_GOTO(mem_alloc(&tokens, (size_t)(size.prompts * size.P), sizeof *tokens, "bench", err));
+    limit_plan(bench, &plan);
     TRY_GOTO(memory_plan_engine(&plan, NULL, size.prompts, size.group, size.P, size.C, &grpo.engine,
                                 err));
     TRY_GOTO(open_buffers(bench, &plan, size.micro_tokens, err));

@@ -30,7 +30,7 @@ struct memory_row {
     size_t bytes;
 };
 
-/* One row for each thing, totals of both modes, and what a run would choose. */
+/* One row for each thing, totals of every recomputation, and what a run would choose. */
 static cohort_status print_plan(struct memory_plan *plan, const struct options *options,
                                 int64_t longest, int64_t most_useful, struct text *out,
                                 cohort_error *err)
@@ -39,23 +39,26 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
     cohort_status choice = memory_plan_choose(plan, options, longest, most_useful, &refusal);
     if (choice != COHORT_OK && choice != COHORT_ERR_MEMORY)
         return error_set(err, choice, "%s", refusal.message);
-    struct memory_plan modes[2] = {*plan, *plan};
-    TRY(memory_plan_measure(&modes[0], DECODER_TRAIN, plan->micro_tokens, err));
-    TRY(memory_plan_measure(&modes[1], DECODER_RECOMPUTE, plan->micro_tokens, err));
+    struct memory_plan levels[N_RECOMPUTE];
+    for (int i = 0; i < N_RECOMPUTE; i++) {
+        levels[i] = *plan;
+        TRY(memory_plan_measure(&levels[i], (enum recompute)i, plan->micro_tokens, err));
+    }
     const struct memory_row rows[] = {{"weights (with packed copy)", plan->weights},
                                       {"frozen reference (beta > 0)", plan->reference},
                                       {"gradient, moments, master", plan->state},
                                       {"rollout buffers", plan->rollout},
-                                      {"  of it KV pages", plan->kv},
-                                      {"training buffers, recompute none", modes[0].training},
-                                      {"training buffers, recompute layer", modes[1].training}};
+                                      {"  of it KV pages", plan->kv}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         TRY(text_printf(out, err, "  %-36s %10.3f GB\n", rows[i].what,
                         (double)rows[i].bytes / 1e9));
-    for (int i = 0; i < 2; i++) {
-        size_t total = memory_plan_total(&modes[i]);
+    for (int i = 0; i < N_RECOMPUTE; i++)
+        TRY(text_printf(out, err, "  training buffers, recompute %-8s %10.3f GB\n",
+                        recompute_names[i], (double)levels[i].training / 1e9));
+    for (int i = 0; i < N_RECOMPUTE; i++) {
+        size_t total = memory_plan_total(&levels[i]);
         TRY(text_printf(out, err, "  total, recompute %-19s %10.3f GB of %.3f free%s\n",
-                        i == 0 ? "none" : "layer", (double)total / 1e9, (double)plan->limit / 1e9,
+                        recompute_names[i], (double)total / 1e9, (double)plan->limit / 1e9,
                         total > plan->limit ? "  (does not fit)" : ""));
     }
     if (choice != COHORT_OK)

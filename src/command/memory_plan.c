@@ -22,10 +22,7 @@ size_t memory_plan_total(const struct memory_plan *plan)
     return plan->weights + plan->reference + plan->state + buffers(plan);
 }
 
-static const char *recompute_name(const struct memory_plan *plan)
-{
-    return plan->mode == DECODER_RECOMPUTE ? "layer" : "none";
-}
+const char *const recompute_names[N_RECOMPUTE] = {"none", "logits", "layer"};
 
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options,
                        bool reference, struct tree_runner *runner, int64_t completions)
@@ -34,7 +31,6 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
     *plan = (struct memory_plan){.model = model,
                                  .runner = runner,
                                  .completions = completions,
-                                 .mode = DECODER_TRAIN,
                                  .limit = session_memory_limit(model->backend, options),
                                  .weights = weights,
                                  .reference = reference ? weights : 0,
@@ -47,7 +43,8 @@ cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenize
 {
     const struct backend *backend = plan->model->backend;
     const size_t page = engine_page_bytes(&plan->model->config, plan->model->type);
-    const int64_t n = (int64_t)prompts * group, most = (int64_t)(room(plan) / 4 / page),
+    const size_t left = room(plan) > plan->state ? room(plan) - plan->state : 0;
+    const int64_t n = (int64_t)prompts * group, most = (int64_t)(left / 2 / page),
                   least = engine_pages(P, C, 1);
     struct engine_config config = {
         .max_sequences = n < backend->decode_sequences ? (int32_t)n : backend->decode_sequences,
@@ -69,21 +66,24 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
     if (arena->base == NULL) /* the host part depends on the tokens: measure with a fresh one */
         tree_runner_free(plan->runner);
     plan->runner->logits_bytes = model->backend->logits_bytes;
+    plan->runner->keep_logits = plan->recompute == RECOMPUTE_NONE;
+    const enum decoder_mode mode =
+        plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
     if (plan->engine != NULL)
         TRY(engine_plan(plan->engine, &rollout, err));
     TRY(tree_runner_plan(plan->runner, &training, &model->config, model->type, plan->micro_tokens,
-                         plan->completions, plan->mode, err));
+                         plan->completions, mode, err));
     plan->rollout = rollout.used;
     plan->training = training.used;
     arena->used = buffers(plan);
     return COHORT_OK;
 }
 
-cohort_status memory_plan_measure(struct memory_plan *plan, enum decoder_mode mode,
+cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute,
                                   int64_t micro_tokens, cohort_error *err)
 {
     struct arena arena = {0};
-    plan->mode = mode;
+    plan->recompute = recompute;
     plan->micro_tokens = micro_tokens;
     return take_buffers(plan, &arena, err);
 }
@@ -102,10 +102,10 @@ static cohort_status refuse(const struct memory_plan *plan, const struct options
              "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
              "%.2f with recompute %s), %.2f GB are there",
              gigabytes(plan->state + buffers(plan)), gigabytes(plan->state),
-             gigabytes(buffers(plan)), recompute_name(plan), gigabytes(there));
+             gigabytes(buffers(plan)), recompute_names[plan->recompute], gigabytes(there));
     for (int64_t tokens = plan->micro_tokens;;
          tokens = tokens / 2 > longest ? tokens / 2 : longest) {
-        TRY(memory_plan_measure(&other, DECODER_RECOMPUTE, tokens, err));
+        TRY(memory_plan_measure(&other, RECOMPUTE_LAYER, tokens, err));
         for (int i = 0; i < 2; i++) {
             need = buffers(&other) + model_train_bytes(plan->model, moments[i]);
             if (need <= there)
@@ -124,17 +124,28 @@ static cohort_status refuse(const struct memory_plan *plan, const struct options
                      missing, (long long)longest, gigabytes(need));
 }
 
+cohort_status memory_plan_fit(struct memory_plan *plan, const struct options *options,
+                              int64_t micro_tokens, cohort_error *err)
+{
+    const char *asked = options_string(options, "recompute");
+    const bool any = strcmp(asked, "auto") == 0;
+    for (int i = 0; i < N_RECOMPUTE; i++) {
+        if (!any && strcmp(asked, recompute_names[i]) != 0)
+            continue;
+        TRY(memory_plan_measure(plan, (enum recompute)i, micro_tokens, err));
+        if (memory_plan_total(plan) <= plan->limit)
+            break;
+    }
+    return COHORT_OK;
+}
+
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options,
                                  int64_t longest, int64_t most_useful, cohort_error *err)
 {
-    const char *asked = options_string(options, "recompute");
     int64_t tokens = session_micro_tokens(plan->model->backend, options);
     tokens = tokens > most_useful ? most_useful : tokens;
     tokens = tokens < longest ? longest : tokens;
-    TRY(memory_plan_measure(plan, strcmp(asked, "layer") == 0 ? DECODER_RECOMPUTE : DECODER_TRAIN,
-                            tokens, err));
-    if (strcmp(asked, "auto") == 0 && memory_plan_total(plan) > plan->limit)
-        TRY(memory_plan_measure(plan, DECODER_RECOMPUTE, tokens, err));
+    TRY(memory_plan_fit(plan, options, tokens, err));
     return memory_plan_total(plan) <= plan->limit ? COHORT_OK : refuse(plan, options, longest, err);
 }
 
@@ -150,7 +161,7 @@ cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *
         "gradient and optimizer %.2f GB, buffers %.2f GB (training %.2f GB, micro-batch "
         "of %lld tokens, recompute %s",
         gigabytes(plan->state), gigabytes(buffers(plan)), gigabytes(plan->training),
-        (long long)plan->micro_tokens, recompute_name(plan)));
+        (long long)plan->micro_tokens, recompute_names[plan->recompute]));
     if (plan->engine != NULL)
         TRY(text_printf(out, err, "; rollout %.2f GB, %.2f GB of it KV pages",
                         gigabytes(plan->rollout), gigabytes(plan->kv)));

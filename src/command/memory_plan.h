@@ -9,19 +9,24 @@
 
 #include "command/session.h"
 
+/* What the backward computes again, from the fastest to the one that takes the least memory:
+ * nothing, the head's logits, these and the layers' activations. */
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_LOGITS, RECOMPUTE_LAYER, N_RECOMPUTE };
+extern const char *const recompute_names[N_RECOMPUTE];
+
 struct memory_plan {
     struct model *model;
     struct tree_runner *runner; /* borrowed; its buffers are those of training */
     struct engine *engine;      /* borrowed; NULL: no rollout */
     int64_t completions;        /* of a step */
-    enum decoder_mode mode;     /* DECODER_TRAIN or DECODER_RECOMPUTE */
+    enum recompute recompute;
     int64_t micro_tokens;
 
     /* Bytes. */
     size_t limit;                     /* for everything below */
     size_t weights, reference, state; /* state: gradient, moments, low halves of the master */
     size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
-    size_t training;                  /* of this mode and micro_tokens, once measured */
+    size_t training;                  /* with recompute and micro_tokens, once measured */
 };
 
 /* What does not depend on the choice. reference: whether a second model is kept. Options used:
@@ -29,18 +34,21 @@ struct memory_plan {
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options,
                        bool reference, struct tree_runner *runner, int64_t completions);
 /* The engine of a rollout of prompts x group completions of up to C tokens, behind prompts of up to
- * P: pages for all of them, but no more than a quarter of what the weights leave (the rest waits
- * its turn), and for one completion at least. */
+ * P: pages for all of them, but no more than half of what weights and training state leave (the
+ * rest waits its turn), and for one completion at least. */
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
                                  int32_t prompts, int32_t group, int32_t P, int32_t C,
                                  struct engine **out, cohort_error *err);
-/* Sizes of the buffers with this mode and as many tokens. */
-cohort_status memory_plan_measure(struct memory_plan *plan, enum decoder_mode mode,
+/* Sizes of the buffers with this much recomputation and as many tokens. */
+cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute,
                                   int64_t micro_tokens, cohort_error *err);
-/* Tokens of a micro-batch (longest: of a row; most_useful: of a whole step) and the mode: option
- * recompute, or none if that fits, else layer. COHORT_ERR_MEMORY says what is missing and what
- * would fit; the plan then holds what was refused. Options used: micro_batch_tokens, moments_dtype,
- * recompute. */
+/* Measures with recompute as the option says; auto: the fastest that fits, else layer. Options
+ * used: recompute. */
+cohort_status memory_plan_fit(struct memory_plan *plan, const struct options *options,
+                              int64_t micro_tokens, cohort_error *err);
+/* Tokens of a micro-batch (longest: of a row; most_useful: of a whole step), and what fits them.
+ * COHORT_ERR_MEMORY says what is missing and what would fit; the plan then holds what was refused.
+ * Options used: micro_batch_tokens, moments_dtype, recompute. */
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options,
                                  int64_t longest, int64_t most_useful, cohort_error *err);
 size_t memory_plan_total(const struct memory_plan *plan);

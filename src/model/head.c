@@ -10,7 +10,7 @@ int64_t head_chunk(const struct model_config *config, size_t bytes)
 }
 
 void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config,
-                    enum dtype act, int64_t max_rows, int64_t chunk, bool train)
+                    enum dtype act, int64_t max_rows, int64_t chunk, bool train, bool keep)
 {
     size_t R = (size_t)max_rows, C = (size_t)config->hidden_size, V = (size_t)config->vocab_size;
     if (chunk > max_rows)
@@ -18,10 +18,11 @@ void head_work_plan(struct head_work *work, struct arena *arena, const struct mo
     work->max_rows = max_rows;
     work->chunk = chunk;
     work->train = train;
+    work->keep = keep;
     work->row = arena_take(arena, R * sizeof(int32_t));
     work->target = arena_take(arena, R * sizeof(int32_t));
     work->hidden = arena_take(arena, R * C * dtype_bytes(act));
-    work->logits = arena_take(arena, (size_t)chunk * V * sizeof(float));
+    work->logits = arena_take(arena, (size_t)(keep ? max_rows : chunk) * V * sizeof(float));
     work->logp = arena_take(arena, R * sizeof(float));
     work->lse = arena_take(arena, R * sizeof(float));
     work->entropy = arena_take(arena, R * sizeof(float));
@@ -58,16 +59,23 @@ void head_norm(struct model *model, struct head_work *work, const float *x, cons
                                       .y_type = model->type});
 }
 
-void head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count)
+static float *logits_at(const struct model *model, const struct head_work *work, int32_t first)
+{
+    return work->logits + (work->keep ? (int64_t)first * model->config.vocab_size : 0);
+}
+
+float *head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count)
 {
     struct backend *be = model->backend;
+    float *logits = logits_at(model, work, first);
     assert(count <= work->chunk);
     be->ops->matmul_forward(be, &(struct matmul_forward){.w = model->head,
                                                          .m = count,
                                                          .x = hidden_at(model, work, first),
-                                                         .y = work->logits,
+                                                         .y = logits,
                                                          .y_stride = model->config.vocab_size,
                                                          .y_type = DTYPE_F32});
+    return logits;
 }
 
 static int32_t chunk_count(const struct head_work *work, int32_t first, int32_t total)
@@ -89,10 +97,10 @@ void head_forward(struct model *model, struct head_work *work, const float *x,
     be->ops->upload(be, work->target, outputs->target, (size_t)n * sizeof(int32_t));
     for (int32_t first = 0; first < n; first += (int32_t)work->chunk) {
         int32_t count = chunk_count(work, first, n);
-        head_logits(model, work, first, count);
+        const float *logits = head_logits(model, work, first, count);
         be->ops->head_stats(be, &(struct head_stats){.rows = count,
                                                      .vocab = model->config.vocab_size,
-                                                     .logits = work->logits,
+                                                     .logits = logits,
                                                      .temperature = temperature,
                                                      .target = work->target + first,
                                                      .logp = work->logp + first,
@@ -120,13 +128,14 @@ void head_backward(struct model *model, struct head_work *work, const float *x,
         be->ops->upload(be, work->d_entropy, d_entropy, bytes);
     for (int32_t first = 0; first < n; first += (int32_t)work->chunk) {
         int32_t count = chunk_count(work, first, n);
-        if (n > work->chunk) /* else the forward's logits are still there */
-            head_logits(model, work, first, count);
+        const bool there = work->keep || n <= work->chunk; /* from the forward */
+        const float *logits =
+            there ? logits_at(model, work, first) : head_logits(model, work, first, count);
         be->ops->head_gradient(
             be,
             &(struct head_gradient){.rows = count,
                                     .vocab = V,
-                                    .logits = work->logits,
+                                    .logits = logits,
                                     .temperature = temperature,
                                     .target = work->target + first,
                                     .lse = work->lse + first,

@@ -1,6 +1,6 @@
-/* The language-model head in chunks of rows: final norm, logits, log-probs and their gradient,
- * never [tokens, vocabulary] at once. Only rows that predict a token whose log-prob is wanted enter
- * it. */
+/* The language-model head in chunks of rows: final norm, logits, log-probs and their gradient.
+ * Unless its logits are kept for the backward, never [tokens, vocabulary] at once. Only rows that
+ * predict a token whose log-prob is wanted enter it. */
 #ifndef COHORT_MODEL_HEAD_H
 #define COHORT_MODEL_HEAD_H
 
@@ -20,10 +20,10 @@ struct head_outputs {
 
 struct head_work {
     int64_t max_rows, chunk;
-    bool train;
+    bool train, keep;            /* keep: all rows' logits, else those of a chunk */
     int32_t *row, *target;       /* [max_rows] */
     void *hidden;                /* [max_rows, C] act: normed */
-    float *logits;               /* [chunk, V] */
+    float *logits;               /* [keep ? max_rows : chunk, V] */
     float *logp, *lse, *entropy; /* [max_rows] */
     /* backward */
     void *d_logits;            /* [chunk, V] act */
@@ -31,7 +31,7 @@ struct head_work {
     float *d_logp, *d_entropy; /* [max_rows] */
 };
 void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config,
-                    enum dtype act, int64_t max_rows, int64_t chunk, bool train);
+                    enum dtype act, int64_t max_rows, int64_t chunk, bool train, bool keep);
 
 /* Rows of logits that fit bytes, but enough for a product to be worth it. */
 int64_t head_chunk(const struct model_config *config, size_t bytes);
@@ -39,8 +39,8 @@ int64_t head_chunk(const struct model_config *config, size_t bytes);
 /* hidden[i] = final norm of x[row[i]] for i < count <= max_rows; row NULL: of x[i]. */
 void head_norm(struct model *model, struct head_work *work, const float *x, const int32_t *row,
                int32_t count);
-/* logits[0 .. count) = head(hidden[first .. first + count)), count <= chunk. */
-void head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count);
+/* The logits of hidden[first .. first + count), count <= chunk: where they lie. */
+float *head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count);
 
 /* Log-probs and entropies (NULL allowed) of the outputs at a temperature > 0 into host arrays
  * [count]. */

@@ -206,7 +206,8 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena,
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
     head_work_plan(&runner->head, arena, config, act, runner->max_outputs,
-                   head_chunk(config, logits), mode != DECODER_INFER);
+                   head_chunk(config, logits), mode != DECODER_INFER,
+                   runner->keep_logits && mode != DECODER_INFER);
     if (mode == DECODER_INFER) {
         runner->decoder.kv.rows = max_tokens;
         runner->decoder.kv.layer_bytes = 0;

@@ -67,6 +67,7 @@ struct tree_runner {
         *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
     int64_t max_tokens, max_outputs;
     size_t logits_bytes; /* the backend's; set before planning (0: 64 MB) */
+    bool keep_logits;    /* for the backward, which else computes them again; likewise */
 };
 /* Takes device buffers from the arena (call twice). max_tokens bounds the fed tokens of a
  * micro-batch, max_completions its completions. */

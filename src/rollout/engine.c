@@ -108,7 +108,7 @@ cohort_status engine_plan(struct engine *e, struct arena *arena, cohort_error *e
     assert(e->requests == NULL);
     TRY(decoder_work_plan(&e->work, arena, c, act, max_outputs(&e->config), DECODER_INFER, err));
     head_work_plan(&e->head, arena, c, act, max_outputs(&e->config),
-                   head_chunk(c, e->model->backend->logits_bytes), false);
+                   head_chunk(c, e->model->backend->logits_bytes), false, false);
     e->kv.rows = e->config.n_pages * ATTENTION_CHUNK;
     e->kv.layer_bytes = kv_layer_bytes(c, act, e->kv.rows);
     e->kv.k = arena_take(arena, (size_t)c->n_layers * e->kv.layer_bytes);

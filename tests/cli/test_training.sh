@@ -188,21 +188,23 @@ succeeds "${SFT[@]}" --epochs 3 --batch-size 2 --out s4
 is "$(wc -l <s4/metrics.jsonl)" 6 "3 epochs of 4 rows, 2 a step"
 
 # --- the memory plan: printed, or the run refused, before weights are read; what info --memory says is what a run takes ---
-mkdir w # a model of 82 M parameters without its weights
+mkdir w # a model of 100 M parameters without its weights; its logits are more than one chunk
 cp m/tokenizer* w
-sed -E 's/("hidden_size": )[0-9]+/\11024/; s/("intermediate_size": )[0-9]+/\13072/; s/("num_hidden_layers": )[0-9]+/\18/' m/config.json >w/config.json
+sed -E 's/("hidden_size": )[0-9]+/\11024/; s/("intermediate_size": )[0-9]+/\13072/; s/("num_hidden_layers": )[0-9]+/\18/; s/("vocab_size": )[0-9]+/\120000/' m/config.json >w/config.json
 # The lengths of d.jsonl: prompts of 2 tokens.
 SIZES=(--model w --num-generations 4 --prompts-per-step 2 --max-completion-length 500)
 # plan_of FILE: its plan
 plan_of() { grep '^memory plan, ' "$1"; }
-# planned PATTERN OPTIONS...: the plan of info, its totals in none and layer, the plan of grpo, which then misses the weights
+# total RECOMPUTE: as info said
+total() { sed -n "s/^  total, recompute $1 *\([0-9.]*\) GB.*/\1/p" out; }
+# planned PATTERN OPTIONS...: the plan of info, its totals by recomputation, the plan of grpo, which then misses the weights
 planned()
 {
     local pattern=$1 plan
     shift
     succeeds "$COHORT" info --memory "${SIZES[@]}" --max-prompt-length 2 "$@"
     plan=$(plan_of out)
-    none=$(sed -n 's/^  total, recompute none *\([0-9.]*\) GB.*/\1/p' out) layer=$(sed -n 's/^  total, recompute layer *\([0-9.]*\) GB.*/\1/p' out)
+    none=$(total none) logits=$(total logits) layer=$(total layer)
     fails 1 'w.*model.safetensors' "$COHORT" grpo --data d.jsonl --reward format "${SIZES[@]}" "$@" --out planned
     has err "^memory plan, .*$pattern"
     is "$(plan_of err)" "$plan" "plan of grpo and of info, $*"
@@ -211,15 +213,18 @@ planned()
 # plus NUMBER THOUSANDTHS
 plus() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a + b / 1000 }'; }
 planned 'micro-batch of 2048 tokens, recompute none; rollout .* KV pages\); in all .* 9\.00 GB are there' --memory-limit 9
-within "$none" "$(plus "$layer" 100)" 9 "the total without recomputation"
-at=$none least=$layer
+within "$logits" "$(plus "$layer" 100)" 9 "the total without recomputation of layers"
+within "$none" "$(plus "$logits" 1)" 9 "the total without any recomputation"
+at=$none less=$logits least=$layer
 planned 'recompute none' --memory-limit "$(plus "$at" 1)"
-planned 'recompute layer' --memory-limit "$(plus "$at" -1)"
+planned 'recompute logits' --memory-limit "$(plus "$at" -1)"
+planned 'recompute logits' --memory-limit "$(plus "$less" 1)"
+planned 'recompute layer' --memory-limit "$(plus "$less" -1)"
 planned 'recompute layer' --memory-limit "$(plus "$least" 1)"
 planned 'recompute layer' --memory-limit 9 --recompute layer
 planned 'frozen reference 0\.[1-9]' --memory-limit 9 --beta 0.1
 within "$none" "$(plus "$at" 100)" 9 "the total with a reference"
-for options in "--memory-limit $(plus "$least" -1)" "--memory-limit $at --beta 0.1 --recompute none"; do
+for options in "--memory-limit $(plus "$least" -1)" "--memory-limit $less --beta 0.1 --recompute logits"; do
     # shellcheck disable=SC2086 # options are words
     fails 1 'training needs [0-9.]+ GB beside the weights .*--recompute layer .* fits' \
         "$COHORT" grpo --data d.jsonl --reward format "${SIZES[@]}" $options --out planned

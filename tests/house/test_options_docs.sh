@@ -20,7 +20,7 @@ declare -A files=(
     [grpo]="command_grpo.c training.c memory_plan.c scoring.c session.c"
     [eval]="command_eval.c scoring.c session.c"
     [score]="command_eval.c scoring.c"
-    [bench]="command_bench*.c bench*.c session.c"
+    [bench]="command_bench*.c bench*.c memory_plan.c session.c"
 )
 # config: read by the program (cli), which init excepts.
 passed_over=" config "

@@ -19,13 +19,15 @@ struct variant {
     enum decoder_mode mode;
     int64_t head_chunk;
     int threads;
+    bool keep_logits;
 };
 static const struct variant variants[] = {
-    {"shared", true, 0, DECODER_TRAIN, 0, 2},
-    {"shared, recomputed, head in fives", true, 0, DECODER_RECOMPUTE, 5, 2},
-    {"unshared, head in ones", false, 0, DECODER_TRAIN, 1, 1},
-    {"one by one, recomputed", false, 1, DECODER_RECOMPUTE, 0, 1},
-    {"shared, two by two", true, 2, DECODER_TRAIN, 3, 2},
+    {"shared", true, 0, DECODER_TRAIN, 0, 2, false},
+    {"shared, recomputed, head in fives", true, 0, DECODER_RECOMPUTE, 5, 2, false},
+    {"unshared, head in ones", false, 0, DECODER_TRAIN, 1, 1, false},
+    {"shared, head in threes, logits kept", true, 0, DECODER_TRAIN, 3, 2, true},
+    {"one by one, recomputed", false, 1, DECODER_RECOMPUTE, 0, 1, false},
+    {"shared, two by two", true, 2, DECODER_TRAIN, 3, 2, false},
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
@@ -166,6 +168,7 @@ static void test_fp32(void **state)
                     backend->threads = variant->threads;
                     snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f], isa,
                              variant->name);
+                    test.keep_logits = variant->keep_logits;
                     model_test_plan(&test, trees.fed,
                                     variant->completions > 0 ? variant->completions : c.n,
                                     variant->mode, variant->head_chunk);

@@ -29,6 +29,7 @@ static inline void must(cohort_status status, const cohort_error *err)
 /* ---- A model and a runner ---- */
 
 struct model_test {
+    bool keep_logits; /* of the runner planned next */
     struct backend *backend; /* borrowed */
     struct model *model;
     struct tree_runner runner;
@@ -66,6 +67,7 @@ static inline void model_test_plan(struct model_test *test, int64_t max_tokens,
 {
     cohort_error err = {0};
     model_test_unplan(test);
+    test->runner.keep_logits = test->keep_logits;
     for (int pass = 0; pass < 2; pass++) {
         must(tree_runner_plan(&test->runner, &test->arena, &test->model->config, test->model->type,
                               max_tokens, max_completions, mode, &err),
