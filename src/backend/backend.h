@@ -35,8 +35,8 @@ struct weight;
 /* y[m, n] = x[m, k] . w[n, k]^T, or y += that. Reduction over k in one order fixed by (n, k, type,
  * provider), never by m. accumulate needs y_type F32; the sum over k is finished before y is added.
  *
- * norm, swiglu: at most one, an operation on m rows that makes x (its y is x). It is done first, or
- * as part of the product; what x holds afterwards is then not defined. */
+ * norm: the operation on m rows that makes x (its y is x). It is done first, or as part of the
+ * product; what x holds afterwards is then not defined. */
 struct matmul_forward {
     const struct weight *w;
     int64_t m;
@@ -45,8 +45,8 @@ struct matmul_forward {
     int64_t y_stride;
     enum dtype y_type;
     bool accumulate;
-    const struct rmsnorm_forward *norm;  /* NULL: none */
-    const struct swiglu_forward *swiglu; /* NULL: none */
+    const float *before;                /* what accumulate adds to, laid out as y; NULL: y itself */
+    const struct rmsnorm_forward *norm; /* NULL: none, x is there */
 };
 
 /* dx[m, k] = dy[m, n] . w[n, k], or dx += that (dx_type F32 then). */
@@ -458,13 +458,18 @@ cohort_status backend_cuda_create(struct backend **out, int device, cohort_error
 bool backend_cuda_present(void);
 void backend_destroy(struct backend *backend);
 
-/* The operation that makes a product's x, if it names one, done first. */
+/* What a product names beside itself, for backends and sizes that do it apart: the norm that makes
+ * x, and a copy of what y starts from. */
 static inline void matmul_make_input(struct backend *backend, const struct matmul_forward *p)
 {
     if (p->norm != NULL)
         backend->ops->rmsnorm_forward(backend, p->norm);
-    if (p->swiglu != NULL)
-        backend->ops->swiglu_forward(backend, p->swiglu);
+}
+static inline void matmul_copy_before(struct backend *backend, const struct matmul_forward *p)
+{
+    if (p->before != NULL && p->before != p->y)
+        backend->ops->copy(backend, p->y, p->before,
+                           (size_t)p->m * (size_t)p->y_stride * sizeof(float));
 }
 
 #endif

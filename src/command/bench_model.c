@@ -312,7 +312,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
                   prompts = size->shared ? size->trees : n, fed = prompts * P + n * (C - 1);
     int64_t micro = size->micro_tokens > 0 && !options_given(bench->options, "micro_batch_tokens")
                         ? size->micro_tokens
-                        : session_micro_tokens(bench->session.backend, bench->options);
+                        : session_micro_tokens(bench->session.model, bench->options);
     micro = micro < P + C ? P + C : micro > fed + n ? fed + n : micro;
     struct memory_plan plan = {.model = session->model, .runner = &runner, .completions = n};
     TRY_GOTO(train_rows_make(&rows, bench, size, err));
@@ -417,7 +417,7 @@ static struct grpo_size grpo_size_of(const struct bench *bench)
                                   gpu_large = {64, 8, 128, 512, 5120};
     struct grpo_size size = !on_gpu(bench) ? cpu : is_large(bench) ? gpu_large : gpu;
     if (size.micro_tokens == 0 || options_given(bench->options, "micro_batch_tokens"))
-        size.micro_tokens = session_micro_tokens(bench->session.backend, bench->options);
+        size.micro_tokens = session_micro_tokens(bench->session.model, bench->options);
     if (size.micro_tokens < size.P + size.C)
         size.micro_tokens = size.P + size.C;
     return size;

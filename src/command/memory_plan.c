@@ -142,7 +142,7 @@ cohort_status memory_plan_fit(struct memory_plan *plan, const struct options *op
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options,
                                  int64_t longest, int64_t most_useful, cohort_error *err)
 {
-    int64_t tokens = session_micro_tokens(plan->model->backend, options);
+    int64_t tokens = session_micro_tokens(plan->model, options);
     tokens = tokens > most_useful ? most_useful : tokens;
     tokens = tokens < longest ? longest : tokens;
     TRY(memory_plan_fit(plan, options, tokens, err));

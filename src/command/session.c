@@ -181,10 +181,15 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
     return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
 }
 
-int64_t session_micro_tokens(const struct backend *backend, const struct options *options)
+/* Products of wide models are large enough with fewer rows, and their activations larger. What free
+ * memory there is has no say: the sums of gradients follow the micro-batches. */
+enum { FULL_MICRO_WIDTH = 1280 };
+
+int64_t session_micro_tokens(const struct model *model, const struct options *options)
 {
     int64_t asked = options_int(options, "micro_batch_tokens");
-    return asked > 0 ? asked : backend->train_tokens;
+    const int64_t full = model->backend->train_tokens, width = model->config.hidden_size;
+    return asked > 0 ? asked : width <= FULL_MICRO_WIDTH ? full : full * FULL_MICRO_WIDTH / width;
 }
 
 enum dtype session_moments(const struct options *options)

@@ -48,7 +48,7 @@ cohort_status session_model(struct model **out, struct backend *backend,
 size_t session_memory_limit(struct backend *backend, const struct options *options);
 
 /* Option micro_batch_tokens, or what the backend likes; option moments_dtype. */
-int64_t session_micro_tokens(const struct backend *backend, const struct options *options);
+int64_t session_micro_tokens(const struct model *model, const struct options *options);
 enum dtype session_moments(const struct options *options);
 
 /* An engine with its own arena in session->arena, sized for at most max_sequences at once and

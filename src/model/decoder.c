@@ -169,15 +169,15 @@ static void project_normed(const struct layer_run *r, const struct param *gain, 
     be->ops->matmul_forward(be, &product);
 }
 
-/* Residual y += x . w^T; swiglu: what makes x, or NULL. */
+/* Residual y = before + x . w^T. */
 static void project_residual(const struct layer_run *r, const struct weight *w, const void *x,
-                             const struct swiglu_forward *swiglu, float *y)
+                             const float *before, float *y)
 {
     struct backend *be = r->model->backend;
     struct matmul_forward product = project_params(r, w, r->d.C, x, y);
     product.y_type = DTYPE_F32;
     product.accumulate = true;
-    product.swiglu = swiglu;
+    product.before = before;
     be->ops->matmul_forward(be, &product);
 }
 
@@ -262,9 +262,7 @@ static void attention_block_forward(const struct layer_run *r, float *mid)
     project_normed(r, r->w->input_norm, r->x, r->w->qkv, r->d.QKV, r->acts->qkv);
     be->ops->qkv_forward(be, &qkv);
     be->ops->attention_forward(be, &attention);
-    if (mid != r->x)
-        be->ops->copy(be, mid, r->x, (size_t)r->batch->n_tokens * (size_t)r->d.C * sizeof(float));
-    project_residual(r, r->w->attn_out, r->acts->attn, NULL, mid);
+    project_residual(r, r->w->attn_out, r->acts->attn, r->x, mid);
 }
 
 /* work->d_x: from dL/d mid to dL/d x. */
@@ -315,9 +313,8 @@ static void feed_forward_block_forward(const struct layer_run *r, const float *m
     project_normed(r, r->w->post_norm, mid, r->w->gate_up, 2 * r->d.F, r->acts->gate_up);
     if (out == NULL)
         return;
-    if (out != mid)
-        be->ops->copy(be, out, mid, (size_t)r->batch->n_tokens * (size_t)r->d.C * sizeof(float));
-    project_residual(r, r->w->ffn_down, r->work->ffn, &inner, out);
+    be->ops->swiglu_forward(be, &inner);
+    project_residual(r, r->w->ffn_down, r->work->ffn, mid, out);
 }
 
 /* work->d_x: from dL/d out to dL/d mid. */

@@ -324,22 +324,18 @@ static float uniform_float(uint64_t stream, int64_t i)
     return 2.0f * rng_uniform(rng_philox(5, RNG_TEST, stream, (uint64_t)i).word[0]) - 1.0f;
 }
 
-/* The product with the operation that makes x named in it has the bits of the operation and then
- * the product: x itself is NaN in the first. m rows; INPUT 0: norm, 1: swiglu. */
-static void check_made(int64_t m, int64_t n, int64_t k, bool swiglu, int number)
+/* The product with the norm that makes x named in it has the bits of the norm and then the product:
+ * x itself is NaN in the first. */
+static void check_made(int64_t m, int64_t n, int64_t k, int number)
 {
     struct operands o = operands_new(m, n, k, uniform);
-    const int64_t wide = swiglu ? 2 * k : k;
     float *residual = must(malloc((size_t)(m * k) * 4));
-    uint16_t *gate_up = must(malloc((size_t)(m * wide) * 2)), *gain = must(malloc((size_t)k * 2));
+    uint16_t *gain = must(malloc((size_t)k * 2));
     for (int64_t i = 0; i < m * k; i++)
         residual[i] = 3.0f * uniform_float(11, i) + (i % 97 == 0 ? 40.0f : 0.0f);
-    for (int64_t i = 0; i < m * wide; i++)
-        gate_up[i] = bf16_from_f32(8.0f * uniform_float(12, i));
     for (int64_t i = 0; i < k; i++)
         gain[i] = bf16_from_f32(1.0f + uniform_float(13, i));
     void *residual_there = on_device(residual, (size_t)(m * k) * 4);
-    void *gate_up_there = on_device(gate_up, (size_t)(m * wide) * 2);
     void *gain_there = on_device(gain, (size_t)k * 2);
     const struct rmsnorm_forward norm = {.rows = m,
                                          .width = k,
@@ -349,8 +345,6 @@ static void check_made(int64_t m, int64_t n, int64_t k, bool swiglu, int number)
                                          .eps = 1e-6f,
                                          .y = o.device_x,
                                          .y_type = DTYPE_BF16};
-    const struct swiglu_forward inner = {
-        .tokens = m, .width = k, .gate_up = gate_up_there, .y = o.device_x, .act = DTYPE_BF16};
     struct cuda_skinny_plan plan;
     char what[100];
     assert_true(plan_number(number, m, n, k, &plan, what, sizeof what));
@@ -362,29 +356,24 @@ static void check_made(int64_t m, int64_t n, int64_t k, bool swiglu, int number)
         memset(o.x, 0xff, (size_t)(m * k) * 2);
         backend->ops->upload(backend, o.device_x, o.x, (size_t)(m * k) * 2);
         p.y = to + GUARD;
-        p.norm = made && !swiglu ? &norm : NULL;
-        p.swiglu = made && swiglu ? &inner : NULL;
-        if (!made && swiglu)
-            backend->ops->swiglu_forward(backend, &inner);
-        else if (!made)
+        p.norm = made ? &norm : NULL;
+        if (!made)
             backend->ops->rmsnorm_forward(backend, &norm);
         const bool done = cuda_skinny_launch(backend, o.device_w, n, k, &p, &plan);
-        assert_int_equal(done, !made || (plan.resident && (swiglu || m == 1)));
+        assert_int_equal(done, !made || (plan.resident && m == 1));
         must_be_well();
         backend->ops->download(backend, y[made].after, to, y[made].bytes);
         backend->ops->free(backend, to);
-        if (!done) /* nothing was done; what forward does instead is matmul_forward's test */
+        if (!done) /* and nothing was done */
             assert_memory_equal(y[made].after, y[made].before, y[made].bytes);
         else if (made && memcmp(y[0].after, y[1].after, y[0].bytes) != 0)
-            fail_msg("%s, %s: not the bits of two operations", what, swiglu ? "swiglu" : "norm");
+            fail_msg("%s: not the bits of two operations", what);
     }
     output_free(&y[0]);
     output_free(&y[1]);
     backend->ops->free(backend, residual_there);
-    backend->ops->free(backend, gate_up_there);
     backend->ops->free(backend, gain_there);
     free(residual);
-    free(gate_up);
     free(gain);
     operands_free(&o);
 }
@@ -395,11 +384,9 @@ static void test_made(void **state)
     /* Widths that give the norm 1 to 16 warps, one of them in part. */
     static const int64_t widths[] = {128, 384, 1024, 1152, 2048, 2560, 4096};
     for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++)
-        for (int number = 0; number < N_PLANS; number += 13 + (int)i) {
-            check_made(1, 24, widths[i], false, number);
-            check_made(1 + number % 4, 40, widths[i], true, number);
-        }
-    check_made(2, 24, 1024, false, 0);
+        for (int number = 0; number < N_PLANS; number += 13 + (int)i)
+            check_made(1, 24, widths[i], number);
+    check_made(2, 24, 1024, 0);
 }
 
 /* What other rows hold does not matter: NaN neither. */

@@ -61,14 +61,15 @@ std::vector<float> widened(const void *p, const emulated_blas_layout &l, bool tr
 struct call {
     emulated_blas_operation operation;
     emulated_blas_layout a, b, d;
-    const void *pa, *pb;
+    const void *pa, *pb, *pc; /* c lies as d does */
     void *pd;
     float alpha, beta;
 };
 
 bool multiply(const call &c)
 {
-    if (!fits("a", c.pa, c.a) || !fits("b", c.pb, c.b) || !fits("d", c.pd, c.d))
+    if (!fits("a", c.pa, c.a) || !fits("b", c.pb, c.b) || !fits("d", c.pd, c.d) ||
+        !fits("c", c.pc, c.d))
         return false;
     bool ta = c.operation.transpose[0] == CUBLAS_OP_T, tb = c.operation.transpose[1] == CUBLAS_OP_T;
     uint64_t m = c.d.rows, n = c.d.columns, k = ta ? c.a.rows : c.a.columns;
@@ -100,7 +101,7 @@ bool multiply(const call &c)
             size_t at = i + j * (size_t)c.d.ld;
             float v = c.alpha * sum[i];
             if (c.beta != 0.0f)
-                v += c.beta * load(c.pd, c.d.type, at);
+                v += c.beta * load(c.pc, c.d.type, at);
             if (c.d.type == CUDA_R_32F)
                 ((float *)c.pd)[at] = v;
             else
@@ -212,14 +213,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                               const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
 {
     size_t alignment = algo->data[0];
-    if (c != d || alignment == 0 || (uintptr_t)a % alignment != 0 ||
-        (uintptr_t)b % alignment != 0 || (uintptr_t)d % alignment != 0) {
-        emulated_fail("cublasLtMatmul: operands at %p, %p, %p, but the algorithm was chosen for "
-                      "multiples of %zu",
-                      a, b, d, alignment);
+    const uintptr_t all = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d;
+    if (alignment == 0 || all % alignment != 0) {
+        emulated_fail("cublasLtMatmul: operands at %p, %p, %p, %p, but the algorithm was chosen "
+                      "for multiples of %zu",
+                      a, b, c, d, alignment);
         return CUBLAS_STATUS_INVALID_VALUE;
     }
-    call made = {*desc, *a_layout, *b_layout, *d_layout, a, b, d, 0.0f, 0.0f};
+    call made = {*desc, *a_layout, *b_layout, *d_layout, a, b, c, d, 0.0f, 0.0f};
     memcpy(&made.alpha, alpha, sizeof made.alpha);
     memcpy(&made.beta, beta, sizeof made.beta);
     emulated_issue(stream, [made]() { return multiply(made); });

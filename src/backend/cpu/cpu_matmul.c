@@ -242,6 +242,7 @@ void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p)
     const struct weight *w = p->w;
     assert(!p->accumulate || p->y_type == DTYPE_F32);
     matmul_make_input(backend, p);
+    matmul_copy_before(backend, p);
     struct product q = {.provider = w->provider,
                         .m = p->m,
                         .n = w->n,

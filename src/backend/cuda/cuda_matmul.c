@@ -186,8 +186,9 @@ static cublasStatus_t choose(struct cuda_state *s, struct chosen *c)
     return status;
 }
 
+/* before: what an accumulating product adds to, where that is not d. */
 static void run_product(struct backend *backend, const struct product *wanted, const void *a,
-                        const void *b, void *d)
+                        const void *b, const void *before, void *d)
 {
     struct cuda_state *s = cuda_state_of(backend);
     struct blas *blas = s->blas;
@@ -207,9 +208,10 @@ static void run_product(struct backend *backend, const struct product *wanted, c
         c->used = status == CUBLAS_STATUS_SUCCESS;
     }
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatmul(blas->handle, c->operation, &one, a, c->a, b, c->b, &beta, d, c->d,
-                                d, c->d, &c->algorithm, p->inexact ? s->workspace : NULL,
-                                p->inexact ? WORKSPACE : 0, s->stream);
+        status =
+            cublasLtMatmul(blas->handle, c->operation, &one, a, c->a, b, c->b, &beta,
+                           before != NULL ? before : d, c->d, d, c->d, &c->algorithm,
+                           p->inexact ? s->workspace : NULL, p->inexact ? WORKSPACE : 0, s->stream);
     if (status != CUBLAS_STATUS_SUCCESS)
         blas_failed(backend, p, status);
     else
@@ -290,6 +292,8 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
         return;
 #ifdef COHORT_BREAK_REDUCTION
     matmul_make_input(backend, p);
+    if (p->m < 16)
+        matmul_copy_before(backend, p);
     if (broken_forward(backend, p))
         return;
 #endif
@@ -297,6 +301,7 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
         return;
     matmul_make_input(backend, p);
     if (!takes(w->type, w->n, w->k)) {
+        matmul_copy_before(backend, p);
         cuda_plain_product(backend, &(struct plain_product){.rows = p->m,
                                                             .columns = w->n,
                                                             .depth = w->k,
@@ -324,7 +329,7 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
                                   .accumulate = p->accumulate,
                                   .type = w->type,
                                   .d_type = p->y_type},
-                w->natural, p->x, p->y);
+                w->natural, p->x, p->before, p->y);
 }
 
 void cuda_matmul_backward_input(struct backend *backend, const struct matmul_backward_input *p)
@@ -359,7 +364,7 @@ void cuda_matmul_backward_input(struct backend *backend, const struct matmul_bac
                                   .accumulate = p->accumulate,
                                   .type = w->type,
                                   .d_type = p->dx_type},
-                w->natural, p->dy, p->dx);
+                w->natural, p->dy, NULL, p->dx);
 }
 
 void cuda_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p)
@@ -394,5 +399,5 @@ void cuda_matmul_backward_weight(struct backend *backend, const struct matmul_ba
                                   .accumulate = true,
                                   .type = p->type,
                                   .d_type = DTYPE_F32},
-                p->x, p->dy, p->dw);
+                p->x, p->dy, NULL, p->dw);
 }

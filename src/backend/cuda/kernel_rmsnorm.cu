@@ -1,6 +1,6 @@
 /* RMS norm (Zhang and Sennrich, arXiv 1910.07467), forward and backward. One block of threads works
- * on a row, which stays in registers. The order of sums: row_functions.cuh. */
-#include "backend/cuda/row_functions.cuh"
+ * on a row, which stays in registers. The order of sums: rmsnorm_row.cuh. */
+#include "backend/cuda/rmsnorm_row.cuh"
 
 #include <assert.h>
 

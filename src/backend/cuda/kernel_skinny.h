@@ -26,8 +26,8 @@ bool cuda_skinny_choose(const struct cuda_state *, int64_t m, int64_t n, int64_t
  * depth and then warps until it fits; false if it never does. */
 bool cuda_skinny_finish(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
                         struct cuda_skinny_plan *plan);
-/* false, and nothing done, if the plan's kernel does not make x as the product wants (norm:
- * resident and one row; swiglu: resident; both in bf16). */
+/* false, and nothing done, if the plan's kernel does not make the norm that the product names (it
+ * does where resident, of one row in bf16). */
 bool cuda_skinny_launch(struct backend *, const void *w, int64_t n, int64_t k,
                         const struct matmul_forward *, const struct cuda_skinny_plan *plan);
 

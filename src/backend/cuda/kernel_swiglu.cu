@@ -1,6 +1,6 @@
 /* SwiGLU, forward and backward, and conversion between types: elementwise, 16 bytes of bf16 a
  * thread and access. */
-#include "backend/cuda/row_functions.cuh"
+#include "backend/cuda/vector_access.cuh"
 
 #include <assert.h>
 
@@ -26,7 +26,13 @@ static __device__ __forceinline__ void load_run(const uint16_t *row, int64_t i, 
                                                 float v[RUN])
 {
     if constexpr (WHOLE) {
-        unpack8(*(const uint4 *)(row + i), v);
+        const uint4 x = *(const uint4 *)(row + i);
+        const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            v[2 * e] = __uint_as_float(pair[e] << 16);
+            v[2 * e + 1] = __uint_as_float(pair[e] & 0xffff0000u);
+        }
     } else {
 #pragma unroll
         for (int e = 0; e < RUN; e++)
@@ -52,13 +58,25 @@ static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64
                                                  const float v[RUN])
 {
     if constexpr (WHOLE) {
-        __stcg((uint4 *)(row + i), pack8(v));
+        __stcg((uint4 *)(row + i), make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]),
+                                              pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7])));
     } else {
 #pragma unroll
         for (int e = 0; e < RUN; e++)
             if (i + e < n)
                 row[i + e] = float_to_bf16(v[e]);
     }
+}
+
+/* e^-g, and a / b. Fast ones where the result is rounded to bf16: their error is below 2^-15, that
+ * of the rounding 2^-9. The fast division gives 0 for finite a and b above 2^126. */
+template <typename T> static __device__ __forceinline__ float exp_minus(float g)
+{
+    return sizeof(T) == 2 ? __expf(-g) : expf(-g);
+}
+template <typename T> static __device__ __forceinline__ float divide(float a, float b)
+{
+    return sizeof(T) == 2 ? __fdividef(a, b) : a / b;
 }
 
 /* Row blockIdx.x, elements of block blockIdx.y: EACH runs a thread. */
@@ -86,7 +104,7 @@ static __global__ void __launch_bounds__(THREADS)
         if (i < width) {
 #pragma unroll
             for (int e = 0; e < RUN; e++)
-                u[j][e] = swiglu_of<T>(g[j][e], u[j][e]);
+                u[j][e] *= divide<T>(g[j][e], 1.0f + exp_minus<T>(g[j][e]));
             store_run<WHOLE>(y + t * width, i, width, u[j]);
         }
     }

@@ -1,16 +1,14 @@
-/* What makes a row of a product's input, a norm or SwiGLU: once for the kernels that do just that,
- * once more within products of few rows (kernel_skinny.cu). The same bits in both. */
-#ifndef COHORT_BACKEND_CUDA_ROW_FUNCTIONS_CUH
-#define COHORT_BACKEND_CUDA_ROW_FUNCTIONS_CUH
-
-#include "backend/cuda/vector_access.cuh"
-
-/* ---- RMS norm ----
+/* RMS norm of a row, as kernel_rmsnorm.cu and products of few rows (kernel_skinny.cu) compute it: the
+ * same bits in both.
  *
  * Order of sums (invariant I2): thread t of a row's threads holds its groups of four elements t,
  * t + threads, ...; it sums them in that order, lane by lane of the four, the warp combines its
  * lanes by a fixed tree and the warps are added in ascending order. The number of threads is a
  * function of the width alone. */
+#ifndef COHORT_BACKEND_CUDA_RMSNORM_ROW_CUH
+#define COHORT_BACKEND_CUDA_RMSNORM_ROW_CUH
+
+#include "backend/cuda/vector_access.cuh"
 
 /* Groups of four elements that a thread holds, and threads of a row. */
 struct row_shape {
@@ -66,41 +64,6 @@ static __device__ __forceinline__ float row_rstd(const float *partial, int warps
 static __device__ __forceinline__ float row_normed(float x, float rstd, float gain)
 {
     return x * rstd * gain;
-}
-
-/* ---- SwiGLU ---- */
-
-/* e^-g, and a / b. Fast ones where the result is rounded to bf16: their error is below 2^-15, that
- * of the rounding 2^-9. The fast division gives 0 for finite a and b above 2^126. */
-template <typename T> static __device__ __forceinline__ float exp_minus(float g)
-{
-    return sizeof(T) == 2 ? __expf(-g) : expf(-g);
-}
-template <typename T> static __device__ __forceinline__ float divide(float a, float b)
-{
-    return sizeof(T) == 2 ? __fdividef(a, b) : a / b;
-}
-
-/* silu(gate) * up of tensors of T. */
-template <typename T> static __device__ __forceinline__ float swiglu_of(float gate, float up)
-{
-    return up * divide<T>(gate, 1.0f + exp_minus<T>(gate));
-}
-
-/* Eight bf16 elements. */
-static __device__ __forceinline__ void unpack8(const uint4 &x, float v[8])
-{
-    const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-    for (int e = 0; e < 4; e++) {
-        v[2 * e] = __uint_as_float(pair[e] << 16);
-        v[2 * e + 1] = __uint_as_float(pair[e] & 0xffff0000u);
-    }
-}
-static __device__ __forceinline__ uint4 pack8(const float v[8])
-{
-    return make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
-                      pack_bf16(v[6], v[7]));
 }
 
 #endif
