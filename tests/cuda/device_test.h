@@ -13,6 +13,7 @@
 static struct backend *device;
 static struct backend *cpu;
 static bool small_run; /* --small: the emulation is slow */
+static bool brief_run; /* --brief: for compute-sanitizer, smaller still */
 
 static inline int device_setup(void **state)
 {
@@ -64,9 +65,12 @@ static inline void device_take(void *to, void *from, size_t bytes)
     device->ops->free(device, from);
 }
 
-static inline bool wants_small(int argc, char **argv)
+static inline void device_test_arguments(int argc, char **argv)
 {
-    return argc > 1 && strcmp(argv[1], "--small") == 0;
+    for (int i = 1; i < argc; i++) {
+        brief_run = brief_run || strcmp(argv[i], "--brief") == 0;
+        small_run = small_run || brief_run || strcmp(argv[i], "--small") == 0;
+    }
 }
 
 #endif

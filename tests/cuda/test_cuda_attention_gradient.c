@@ -523,7 +523,7 @@ int main(int argc, char **argv)
         bench();
         return 0;
     }
-    small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    small = argc > 1 && (strcmp(argv[1], "--small") == 0 || strcmp(argv[1], "--brief") == 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_bits),

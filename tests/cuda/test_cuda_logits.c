@@ -264,6 +264,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_stats_broken), cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_no_rows),
     };
-    small_run = wants_small(argc, argv);
+    device_test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, device_setup, device_teardown);
 }

@@ -764,7 +764,7 @@ static int teardown(void **state)
 
 int main(int argc, char **argv)
 {
-    small = argc > 1 && strcmp(argv[1], "--small") == 0;
+    small = argc > 1 && (strcmp(argv[1], "--small") == 0 || strcmp(argv[1], "--brief") == 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_embed),       cmocka_unit_test(test_rmsnorm),
         cmocka_unit_test(test_qkv),         cmocka_unit_test(test_swiglu),

@@ -338,7 +338,7 @@ static void test_fuzz(void **state)
     enum { VOCAB = 3001, LOGITS = 3, ROWS = 24 };
     static float logits[LOGITS * VOCAB];
     static struct fuzz_case fuzz[ROWS];
-    for (uint64_t round = 0; round < (small_run ? 8u : 40u); round++) {
+    for (uint64_t round = 0; round < (brief_run ? 2u : small_run ? 8u : 40u); round++) {
         const int64_t choosable = VOCAB - (int64_t)pick(round, 30, 3) * 470;
         fill(logits, DTYPE_F32, LOGITS * VOCAB, 900 + round, 2.0 + 2.0 * (double)(round % 4));
         struct sample_row rows[ROWS];
@@ -478,7 +478,7 @@ static void test_plain_draws(void **state)
                                {2049, 2048},     {4099, 4097},    {6001, 4096}, {9000, 5000},
                                {151936, 151669}, {300001, 262100}};
     const float temperature[] = {1.0f, 0.6f, 0.0f, 30.0f};
-    for (size_t s = 0; s < sizeof size / sizeof *size; s++) {
+    for (size_t s = 0; s < sizeof size / sizeof *size; s += brief_run ? 4 : 1) {
         float *logits = malloc((size_t)size[s][0] * sizeof *logits);
         fill(logits, DTYPE_F32, size[s][0], s, 9.0);
         for (int t = 0; t < 4; t++) {
@@ -700,6 +700,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_broken_rows),
         cmocka_unit_test(test_differences_are_few),
     };
-    small_run = wants_small(argc, argv);
+    device_test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, device_setup, device_teardown);
 }

@@ -26,7 +26,7 @@ static struct {
 static inline void test_arguments(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--small") == 0)
+        if (strcmp(argv[i], "--small") == 0 || strcmp(argv[i], "--brief") == 0)
             test_options.small = true;
         else if (strcmp(argv[i], "--expect-difference") == 0)
             test_options.expect_difference = true;
@@ -35,8 +35,8 @@ static inline void test_arguments(int argc, char **argv)
             test_options.cuda = strcmp(argv[++i], "cuda") == 0;
         else {
             fprintf(stderr,
-                    "%s: argument %s is not understood; known are --device cpu|cuda, --small and "
-                    "--expect-difference\n",
+                    "%s: argument %s is not understood; known are --device cpu|cuda, --small, "
+                    "--brief and --expect-difference\n",
                     argv[0], argv[i]);
             exit(2);
         }
