@@ -196,8 +196,7 @@ cohort_status bench_decode(struct bench *bench, cohort_error *err)
     static const struct decode_size small[] = {
         {1, 1, 128, 256, true},   {64, 1, 128, 256, true},    {256, 1, 128, 256, true},
         {512, 1, 128, 256, true}, {256, 1, 1024, 512, false}, {16, 16, 1024, 512, false}};
-    static const struct decode_size large[] = {
-        {1, 1, 128, 128, true}, {64, 1, 128, 128, true}, {256, 1, 128, 128, true}};
+    static const struct decode_size large[] = {{1, 1, 128, 128, true}, {256, 1, 128, 128, true}};
     const struct decode_size *sizes = !on_gpu(bench) ? cpu : is_large(bench) ? large : small;
     size_t n = !on_gpu(bench)    ? sizeof cpu / sizeof cpu[0]
                : is_large(bench) ? sizeof large / sizeof large[0]
