@@ -140,7 +140,7 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
         const int32_t end = min(ITEM_WORD(item.words, n_keys), item.most + 1);
         const uint16_t *from =
             (const uint16_t *)(s->values ? a.v : a.k) + item.work % a.n_kv_heads * D;
-#pragma unroll 1
+#pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             if (s->i + c >= item.n_chunks)
                 break;
@@ -168,7 +168,6 @@ static __device__ __forceinline__ void prefetch_item(const attention_arguments &
     const int32_t first = ITEM_WORD(words, split_begin) * CUDA_SPLIT;
     const int32_t boundary = ITEM_WORD(words, boundary), n_keys = ITEM_WORD(words, n_keys);
     const int32_t row = (int32_t)threadIdx.x / LINES, line = (int32_t)threadIdx.x % LINES;
-#pragma unroll 1
     for (int32_t c = 0; c < CHUNKS; c++) {
         const size_t rows = offsetof(cuda_item, chunks) + (size_t)c * sizeof(cuda_chunk);
         const int32_t low = word_of(words, rows + offsetof(cuda_chunk, low));
@@ -347,60 +346,12 @@ __global__ __launch_bounds__(TILE_THREADS,
     wait_for_ahead();
     if (!stream_open(a, n_work, &stream))
         return;
-    decode_item item = stream.item; /* that is computed */
-    cuda_item rows;                 /* of item, as row_of and write_split want it */
-    rows.query_row = rows.n_queries = rows.split_begin = 0;
+    decode_item item = stream.item;
+    cuda_item rows; /* of item, as row_of and write_split want it */
     rows_in_registers<D> q;
     int32_t position[2];
-    float s[CHUNKS][2][4], o[D / 32][4];
-    softmax_row row[2];
     const int32_t my_row = lane / 4; /* and 8 behind it */
-    int32_t i = 0;                   /* the item's chunk, */
-    bool values = false;             /* and whether its keys are done */
-    int next = 0, here = 0;          /* where the pieces to load and to compute lie */
-
-    /* One copy of everything: at batch 1 a step runs this code once a layer, and much of its time
-     * is that of fetching it. Two pieces are loaded ahead of the one that is computed. */
-    static_assert(PIECES == 3, "two pieces are under way");
-#pragma unroll 1
-    for (int turn = 0;; turn++) {
-        if (turn >= PIECES - 1) {
-            copy_async_wait<PIECES - 2>();
-            __syncthreads(); /* and all warps are done with the piece before it */
-        }
-        stream_load<D, CHUNKS>(a, n_work, &stream, tiles + next);
-        next = next == (PIECES - 1) * layout::PIECE ? 0 : next + layout::PIECE;
-        if (turn > 0) {
-            if (turn < PIECES - 1)
-                continue;
-            const int piece = here;
-            here = here == (PIECES - 1) * layout::PIECE ? 0 : here + layout::PIECE;
-            if (!values) {
-                decode_scores<D, CHUNKS>(a, item, s, q, tiles, piece, i, position, &exchange);
-                values = true;
-                continue;
-            }
-            const int32_t n = min(item.n_chunks - i, (int32_t)CHUNKS);
-            float factor[CHUNKS][2];
-            decode_weights<CHUNKS>(factor, row, s, n, a.scale2, &exchange);
-            __syncthreads();
-            decode_accumulate<D, CHUNKS>(o, row, factor, n, tiles, piece, &exchange);
-            values = false;
-            i += CHUNKS;
-            if (i < item.n_chunks)
-                continue;
-            const int32_t kv_head = item.work % a.n_kv_heads;
-            attention_split_end(row);
-            write_split<D / 32>(a, rows, kv_head, ratio, my_row, warp * (D / 4), position, o, row);
-            if (item.most >= CUDA_SPLIT)
-                decode_arrive<D>(a, item, rows.query_row, rows.n_queries, flag);
-            /* Loading is at most one item ahead, and has turned to it in the last chunk. */
-            if (stream.item.work >= n_work)
-                return;
-        }
-        /* The next item: its rows, not behind all of its keys and values. */
-        item = stream.item;
-        i = 0;
+    const auto take_rows = [&]() {
         rows.query_row = ITEM_WORD(item.words, query_row);
         rows.n_queries = ITEM_WORD(item.words, n_queries);
         rows.split_begin = item.split;
@@ -411,12 +362,56 @@ __global__ __launch_bounds__(TILE_THREADS,
             const int32_t query = r.token < 0 ? 31 : r.token - rows.query_row;
             position[h] = __shfl_sync(0xffffffffu, item.position, query);
             from[h] = r.token < 0 ? NULL : query_of(a, r, D);
-            row[h] = softmax_start();
         }
         q.fill(from[0], from[1]);
+    };
+
+    stream_load<D, CHUNKS>(a, n_work, &stream, tiles);
+    take_rows(); /* not behind all of the keys and values */
+    stream_load<D, CHUNKS>(a, n_work, &stream, tiles + layout::PIECE);
+    static_assert(PIECES == 3, "two pieces are under way");
+    int now = 0; /* the piece's first element */
+
+    /* Waits for the next piece and starts loading another in place of the one before it, which all
+     * warps are done with. Returns where it lies. */
+    const auto turn = [&]() {
+        const int here = now;
+        copy_async_wait<PIECES - 2>();
+        __syncthreads();
+        stream_load<D, CHUNKS>(
+            a, n_work, &stream,
+            tiles + (here == 0 ? (PIECES - 1) * layout::PIECE : here - layout::PIECE));
+        now = here == (PIECES - 1) * layout::PIECE ? 0 : here + layout::PIECE;
+        return here;
+    };
+
+    for (;;) {
+        const int32_t kv_head = item.work % a.n_kv_heads;
+        float o[D / 32][4];
+        softmax_row row[2] = {softmax_start(), softmax_start()};
 #pragma unroll
         for (int j = 0; j < D / 32; j++)
             o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
+#pragma unroll 1
+        for (int32_t i = 0; i < item.n_chunks; i += CHUNKS) {
+            const int32_t n = min(item.n_chunks - i, (int32_t)CHUNKS);
+            float s[CHUNKS][2][4], factor[CHUNKS][2];
+            const int keys = turn();
+            decode_scores<D, CHUNKS>(a, item, s, q, tiles, keys, i, position, &exchange);
+            const int values = turn();
+            decode_weights<CHUNKS>(factor, row, s, n, a.scale2, &exchange);
+            __syncthreads();
+            decode_accumulate<D, CHUNKS>(o, row, factor, n, tiles, values, &exchange);
+        }
+        attention_split_end(row);
+        write_split<D / 32>(a, rows, kv_head, ratio, my_row, warp * (D / 4), position, o, row);
+        if (item.most >= CUDA_SPLIT)
+            decode_arrive<D>(a, item, rows.query_row, rows.n_queries, flag);
+        /* Loading is at most one item ahead, and has turned to it in the last chunk. */
+        if (stream.item.work >= n_work)
+            return;
+        item = stream.item;
+        take_rows();
     }
 }
 
