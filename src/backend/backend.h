@@ -45,7 +45,7 @@ struct matmul_forward {
     int64_t y_stride;
     enum dtype y_type;
     bool accumulate;
-    const float *before;                /* what accumulate adds to, laid out as y; NULL: y itself */
+    const float *before; /* [m, n] what accumulate adds to, y_stride then n; NULL: y */
     const struct rmsnorm_forward *norm; /* NULL: none, x is there */
 };
 

@@ -159,21 +159,24 @@ struct form {
     enum dtype type, out_type;
     bool accumulate;
     int64_t gap; /* between rows of the output or of dy */
+    bool before; /* forward: added to a tensor other than the output */
 };
 
 static void check_forward(int64_t m, int64_t n, int64_t k, struct form f)
 {
     struct tensor x = tensor_new(m, k, k, f.type, 1), w = tensor_new(n, k, k, f.type, 2),
-                  y = tensor_new(m, n, n + f.gap, f.out_type, f.accumulate ? 3 : 0);
+                  y = tensor_new(m, n, n + f.gap, f.out_type, f.accumulate && !f.before ? 3 : 0);
     struct tensor start = tensor_new(m, n, n + f.gap, f.out_type, f.accumulate ? 3 : 0);
     struct weight *weight = weight_of(&w);
-    device->ops->matmul_forward(device, &(struct matmul_forward){.w = weight,
-                                                                 .m = m,
-                                                                 .x = tensor_at(&x),
-                                                                 .y = tensor_at(&y),
-                                                                 .y_stride = y.stride,
-                                                                 .y_type = f.out_type,
-                                                                 .accumulate = f.accumulate});
+    device->ops->matmul_forward(
+        device, &(struct matmul_forward){.w = weight,
+                                         .m = m,
+                                         .x = tensor_at(&x),
+                                         .y = tensor_at(&y),
+                                         .y_stride = y.stride,
+                                         .y_type = f.out_type,
+                                         .accumulate = f.accumulate,
+                                         .before = f.before ? tensor_at(&start) : NULL});
     tensor_pull(&y);
     for (int64_t r = 0; r < m; r++)
         for (int64_t i = 0; i < n; i++) {
@@ -288,6 +291,10 @@ static void test_products(void **state)
                                  .out_type = which < 2 || which > 3 ? DTYPE_F32 : DTYPE_BF16,
                                  .accumulate = which == 1 || which == 5,
                                  .gap = which == 3 || which == 5 ? 8 : 0};
+                const struct form other = {
+                    .type = f.type, .out_type = DTYPE_F32, .accumulate = true, .before = true};
+                if (which % 2 == 0)
+                    check_forward(rows[r], sizes[s].n, sizes[s].k, other);
                 check_forward(rows[r], sizes[s].n, sizes[s].k, f);
                 check_backward_input(rows[r], sizes[s].n, sizes[s].k, f);
                 check_backward_weight(rows[r], sizes[s].n, sizes[s].k, f);
