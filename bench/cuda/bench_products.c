@@ -501,7 +501,7 @@ static void times(bool tuning)
                 const double best_us = tune(t, &best);
                 printf("; %.2f %s", best_us, plan_text(&best, text, sizeof text));
             }
-            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k)
+            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k, &plan)
                                ? ""
                                : " (cuBLASLt's)");
             fflush(stdout);

@@ -208,12 +208,12 @@ cohort_status bench_decode(struct bench *bench, cohort_error *err)
 
 /* Products of forward and backward (3 x forward; the head's logits once more where the backward
  * computes them again is not counted), then the optimizer's passes: gradient read twice and zeroed,
- * moments and master read and written. */
+ * both moments (counted as fp32) and the master read and written. */
 static struct bench_work train_work(const struct model *model, int64_t tokens, int64_t n_outputs,
                                     double pair_positions)
 {
     struct bench_work forward = bench_forward_work(model, tokens, n_outputs, 0, pair_positions);
-    double state = 3 * 4 + 4 * 4 + (model->type == DTYPE_BF16 ? 8 : 8);
+    const double state = 3 * 4 + 4 * 4 + 2 * 4; /* bytes a weight */
     return (struct bench_work){.flops = 3.0 * forward.flops,
                                .bytes = state * (double)model->params.n_weights,
                                .serial = true};
@@ -454,7 +454,7 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const stru
     rollout->work = sampled->work =
         (struct bench_work){.flops = steps * decode.flops, .bytes = steps * decode.bytes};
     update->work = trained->work = train;
-    const bool once = is_large(bench); /* a step of minutes */
+    const bool once = is_large(bench); /* a step of half a minute and more */
     for (int run = on_gpu(bench) ? 1 : 0; run < (bench->quick || once ? 2 : 4); run++) {
         struct grpo_batch batch = {0};
         struct metrics metrics = {0};

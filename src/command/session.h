@@ -47,7 +47,8 @@ cohort_status session_model(struct model **out, struct backend *backend,
  * free now. */
 size_t session_memory_limit(struct backend *backend, const struct options *options);
 
-/* Option micro_batch_tokens, or what the backend likes; option moments_dtype. */
+/* Option micro_batch_tokens, or what the backend likes for a model of this width; option
+ * moments_dtype. */
 int64_t session_micro_tokens(const struct model *model, const struct options *options);
 enum dtype session_moments(const struct options *options);
 

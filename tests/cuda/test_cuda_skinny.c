@@ -471,7 +471,7 @@ static void test_choice(void **state)
             for (int device = 0; device < 2; device++) {
                 const struct cuda_state *s = device == 0 ? &h200 : &a100;
                 struct cuda_skinny_plan plan;
-                const bool takes = cuda_skinny_takes(s, m, model[i][0], model[i][1]);
+                const bool takes = cuda_skinny_takes(s, m, model[i][0], model[i][1], &plan);
                 assert_int_equal(takes, m == 1 || (m <= 4 && model[i][1] <= 4096));
                 /* More rows of a long k than shared memory holds have no plan. */
                 if (!cuda_skinny_choose(s, m, model[i][0], model[i][1], &plan)) {
@@ -493,10 +493,11 @@ static void test_choice(void **state)
                 if (m == 1 && device == 0)
                     assert_true(plan.blocks * 4 >= s->multiprocessors * 3);
             }
+    struct cuda_skinny_plan plan;
     assert_true(resident > 0 && rings > 0);
-    assert_false(cuda_skinny_takes(&h200, 1, 64, 12));
-    assert_false(cuda_skinny_takes(&h200, 5, 4096, 1024));
-    assert_true(cuda_skinny_takes(&h200, 1, 1, 8));
+    assert_false(cuda_skinny_takes(&h200, 1, 64, 12, &plan));
+    assert_false(cuda_skinny_takes(&h200, 5, 4096, 1024, &plan));
+    assert_true(cuda_skinny_takes(&h200, 1, 1, 8, &plan));
 }
 
 int main(int argc, char **argv)

@@ -29,7 +29,7 @@ static inline void must(cohort_status status, const cohort_error *err)
 /* ---- A model and a runner ---- */
 
 struct model_test {
-    bool keep_logits; /* of the runner planned next */
+    bool keep_logits;        /* of the runner planned next */
     struct backend *backend; /* borrowed */
     struct model *model;
     struct tree_runner runner;

@@ -139,6 +139,14 @@ static __device__ __forceinline__ void mma_bf16(float d[4], const uint32_t a[4],
 
 #endif
 
+/* Whether a kernel may begin while the one ahead of it runs (LAUNCH_BEHIND): in a recorded step of
+ * decoding, which writes no weights. __restrict__ takes away the order of reads and
+ * wait_for_ahead: nvcc moves those behind it ahead of it, and back. */
+static inline bool begins_early(const struct cuda_state *s)
+{
+    return s->capturing && s->compute >= 90;
+}
+
 /* 2^x to 2 units in the last place, results below 2^-126 flushed to 0; 0 gives 1 and -inf gives 0,
  * exactly (PTX ISA, ex2.approx.ftz). */
 static __device__ __forceinline__ float exp2_approximate(float x)

@@ -148,8 +148,6 @@ cohort_status cuda_blas_create(struct backend *, cohort_error *err);
 void cuda_blas_destroy(struct backend *);
 
 /* ---- kernel_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
-/* Whether this kernel takes a product of m rows of bf16 with weights [n, k]. */
-bool cuda_skinny_takes(const struct cuda_state *, int64_t m, int64_t n, int64_t k);
 /* The product, with what makes its x, if it takes it; else nothing is done: false. */
 bool cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k,
                          const struct matmul_forward *);

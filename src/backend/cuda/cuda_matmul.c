@@ -263,6 +263,8 @@ static bool broken_forward(struct backend *backend, const struct matmul_forward 
     const int64_t half = w->k / 2;
     if (p->m >= 16 || half == 0)
         return false;
+    matmul_make_input(backend, p);
+    matmul_copy_before(backend, p);
     const size_t bytes = dtype_bytes(w->type);
     for (int part = 0; part < 2; part++) {
         struct plain_product plain = {.rows = p->m,
@@ -291,9 +293,6 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
     if (p->m == 0)
         return;
 #ifdef COHORT_BREAK_REDUCTION
-    matmul_make_input(backend, p);
-    if (p->m < 16)
-        matmul_copy_before(backend, p);
     if (broken_forward(backend, p))
         return;
 #endif

@@ -422,8 +422,7 @@ static void launch_decode(struct backend *backend, int64_t blocks, const attenti
     const size_t shared = decode_memory<D, CHUNKS>::ALL * sizeof(uint16_t);
     void (*const kernel)(const attention_arguments) = attention_decode<D, CHUNKS>;
     ALLOW_SHARED(kernel, shared);
-    LAUNCH_BEHIND(s->capturing && s->compute >= 90, kernel, (unsigned)blocks, TILE_THREADS, shared,
-                  s->stream, a);
+    LAUNCH_BEHIND(begins_early(s), kernel, (unsigned)blocks, TILE_THREADS, shared, s->stream, a);
 }
 
 template <int D> static void choose_decode(struct backend *backend, const attention_arguments &a)

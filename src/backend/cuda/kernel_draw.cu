@@ -314,10 +314,11 @@ extern "C" void cuda_draw_launch(struct backend *backend, const struct draw_job 
     struct cuda_state *s = cuda_state_of(backend);
     if (job->count <= 0)
         return;
-    const bool early = s->capturing && s->compute >= 90;
-    LAUNCH_BEHIND(early, draw_part_kernel, (unsigned)job->n_stats * (unsigned)job->n_parts,
-                  LOGITS_THREADS, 0, s->stream, *job);
-    LAUNCH_BEHIND(early, draw_kernel, (unsigned)job->count, DRAW_THREADS, 0, s->stream, *job);
+    LAUNCH_BEHIND(begins_early(s), draw_part_kernel,
+                  (unsigned)job->n_stats * (unsigned)job->n_parts, LOGITS_THREADS, 0, s->stream,
+                  *job);
+    LAUNCH_BEHIND(begins_early(s), draw_kernel, (unsigned)job->count, DRAW_THREADS, 0, s->stream,
+                  *job);
     cuda_note(backend, "draw", cudaSuccess);
     if (changes)
         cuda_filter_launch(backend, job);

@@ -602,7 +602,7 @@ extern "C" void cuda_filter_launch(struct backend *backend, const struct draw_jo
     const int32_t limit = cuda_draw_copies(backend, job->count);
     if (job->count <= 0)
         return;
-    LAUNCH_BEHIND(s->capturing && s->compute >= 90, filter_kernel, (unsigned)limit, FILTER_THREADS,
-                  0, s->stream, *job);
+    LAUNCH_BEHIND(begins_early(s), filter_kernel, (unsigned)limit, FILTER_THREADS, 0, s->stream,
+                  *job);
     cuda_note(backend, "draw with filters", cudaSuccess);
 }

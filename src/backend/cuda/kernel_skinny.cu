@@ -579,18 +579,15 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
     return cuda_skinny_finish(s, m, n, k, plan);
 }
 
-static bool sizes_fit(int64_t m, int64_t n, int64_t k)
+bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t k,
+                       struct cuda_skinny_plan *plan)
 {
     /* Where it is the faster one on an H200 (the head of this file). */
     if (m < 1 || m > 4 || (m > 1 && k > 4096))
         return false;
-    return n >= 1 && n <= MAX_SIZE && k >= 8 && k <= MAX_SIZE && k % 8 == 0;
-}
-
-bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t k)
-{
-    struct cuda_skinny_plan plan;
-    return sizes_fit(m, n, k) && cuda_skinny_choose(s, m, n, k, &plan);
+    if (n < 1 || n > MAX_SIZE || k < 8 || k > MAX_SIZE || k % 8 != 0)
+        return false;
+    return cuda_skinny_choose(s, m, n, k, plan);
 }
 
 static void launch(struct backend *backend, void (*kernel)(const skinny_product),
@@ -667,7 +664,7 @@ bool cuda_skinny_forward(struct backend *backend, const void *w, int64_t n, int6
                          const struct matmul_forward *f)
 {
     struct cuda_skinny_plan plan;
-    if (!sizes_fit(f->m, n, k) || !cuda_skinny_choose(cuda_state_of(backend), f->m, n, k, &plan))
+    if (!cuda_skinny_takes(cuda_state_of(backend), f->m, n, k, &plan))
         return false;
     matmul_copy_before(backend, f);
     if (!cuda_skinny_launch(backend, w, n, k, f, &plan)) {

@@ -22,6 +22,10 @@ struct cuda_skinny_plan {
 /* The plan of choice for m up to 8; false if none fits the device. */
 bool cuda_skinny_choose(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
                         struct cuda_skinny_plan *plan);
+/* Likewise, and whether a product of m rows of bf16 with weights [n, k] is one for this kernel:
+ * where it is the faster one. */
+bool cuda_skinny_takes(const struct cuda_state *, int64_t m, int64_t n, int64_t k,
+                       struct cuda_skinny_plan *plan);
 /* Fills in the rest from resident, tile_rows (8 of a ring), warps and depth, lowering a ring's
  * depth and then warps until it fits; false if it never does. */
 bool cuda_skinny_finish(const struct cuda_state *, int64_t m, int64_t n, int64_t k,

@@ -16,14 +16,6 @@ static inline bool rows_in_fours(const void *p, enum dtype type, int64_t width)
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Whether a kernel may begin while the one ahead of it runs (LAUNCH_BEHIND): in a recorded step of
- * decoding, which writes no weights. __restrict__ takes away the order of reads and
- * wait_for_ahead: nvcc moves those behind it ahead of it, and back. */
-static inline bool begins_early(const struct cuda_state *s)
-{
-    return s->capturing && s->compute >= 90;
-}
-
 /* Four elements in one access: 16 bytes of floats, 8 of bf16. Stores name their cache (the second
  * level, where they go anyway): nvcc 13 takes plain ones apart into single words in places. */
 template <typename T> struct vector4;
