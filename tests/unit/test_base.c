@@ -1,10 +1,11 @@
-/* RNG reproducibility, text and error helpers, atomic writes. */
+/* RNG reproducibility, SHA-256, text and error helpers, atomic writes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/rng.h"
 
 #include <stdlib.h>
@@ -61,12 +62,45 @@ static void test_atomic_write(void **state)
     mem_free(parent);
 }
 
+/* FIPS 180-4's examples; a file hashes like its bytes, and boundaries of texts count. */
+static void test_hash_known_answers(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    char hex[HASH_HEX], other[HASH_HEX], path[] = "/tmp/cohort_hash_XXXXXX";
+    struct hash hash;
+    hash_begin(&hash);
+    hash_end(&hash, hex);
+    assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    hash_begin(&hash);
+    hash_add(&hash, "a", 1);
+    hash_add(&hash, "bc", 2);
+    hash_end(&hash, hex);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, "abc", 3), 3);
+    close(fd);
+    assert_int_equal(hash_file(path, other, &err), COHORT_OK);
+    assert_string_equal(other, hex);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(hash_file(path, other, &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, path));
+    for (int i = 0; i < 2; i++) {
+        hash_begin(&hash);
+        hash_add_text(&hash, "ab", i == 0 ? 1 : 2);
+        hash_add_text(&hash, i == 0 ? "bc" : "c", i == 0 ? 2 : 1);
+        hash_end(&hash, i == 0 ? hex : other);
+    }
+    assert_string_not_equal(hex, other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_philox_known_answer),
         cmocka_unit_test(test_error_context),
         cmocka_unit_test(test_atomic_write),
+        cmocka_unit_test(test_hash_known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
