@@ -75,6 +75,28 @@ typedef struct cohort_observer {
     bool (*progress)(void *context, const cohort_progress *progress);
 } cohort_observer;
 
+/* ---- Stopping from outside
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+/* A request to stop that any thread, or a signal handler, can make while a call is running:
+ * loading, generating, scoring, training. The call ends with COHORT_ERR_CANCELLED, within about 200
+ * ms for a model of 0.6 billion parameters on a CPU; training saves a checkpoint first where one is
+ * due (that takes its time), and an update of the weights that has begun is finished. A training
+ * step that was cut is computed again by --resume, with the same bits.
+ *
+ * Hand it over with cohort_options_set_stop before cohort_run or cohort_model_open; it must outlive
+ * them. */
+typedef struct cohort_stop cohort_stop;
+COHORT_API cohort_status cohort_stop_create(cohort_stop **out, cohort_error *err);
+COHORT_API void cohort_stop_destroy(cohort_stop *stop);
+/* Makes the request. Safe from any thread and in a signal handler; NULL does nothing. */
+COHORT_API void cohort_stop_trigger(cohort_stop *stop);
+/* Takes it back, so that the object serves again. Only while no call that was given it is running.
+ */
+COHORT_API void cohort_stop_reset(cohort_stop *stop);
+COHORT_API bool cohort_stop_triggered(const cohort_stop *stop);
+
 /* ---- Commands: everything the program does
  * ------------------------------------------------------------------------------------- */
 
@@ -98,7 +120,8 @@ COHORT_API const char *cohort_command_name(cohort_command command);
 COHORT_API const char *cohort_command_summary(cohort_command command);
 
 /* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md.
- */
+ * While cohort_run runs they must not be changed: a call from a callback gets COHORT_ERR_STATE, and
+ * cohort_options_destroy takes effect when cohort_run returns. */
 typedef struct cohort_options cohort_options;
 COHORT_API cohort_status cohort_options_create(cohort_options **out, cohort_command command,
                                                cohort_error *err);
@@ -144,6 +167,11 @@ COHORT_API cohort_status cohort_options_add_reward(cohort_options *options, cons
                                                    cohort_reward_function function, void *context,
                                                    cohort_error *err);
 
+/* The stop object that cohort_run and cohort_model_open with these options look at; NULL: none. It
+ * stays the caller's. */
+COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop,
+                                                 cohort_error *err);
+
 /* Runs a command to its end. The observer (may be NULL) gets results, notes and progress. */
 COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observer *observer,
                                     cohort_error *err);
@@ -153,13 +181,17 @@ COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observ
  */
 
 /* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by
- * continuous batching. Not thread-safe: one thread at a time. */
+ * continuous batching. Not thread-safe: one thread at a time; a second call of cohort_step while
+ * one is running, from its callback or from another thread, gets COHORT_ERR_STATE. Nor can it be
+ * used in a child that was forked after it was opened: also COHORT_ERR_STATE. */
 typedef struct cohort_model cohort_model;
 /* options: of COHORT_GENERATE; used: model, dtype, isa, threads, memory_limit, decode_concurrency,
  * prefill_step_size, context (below). max_context: tokens of prompt and completion together, 0: the
  * model's own (memory grows with it). The options may be destroyed afterwards. */
 COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
                                            int32_t max_context, cohort_error *err);
+/* From within a callback of cohort_step it takes effect when that call returns (with
+ * COHORT_ERR_STATE). */
 COHORT_API void cohort_model_close(cohort_model *model);
 
 /* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out).
@@ -197,13 +229,16 @@ typedef struct cohort_completion {
     float *logprobs; /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised
                         distribution */
     size_t n_tokens;
-    char *text;                /* without special tokens and stop string */
-    const char *finish_reason; /* "eos", "stop", "length", "cancelled"; static */
+    char *text; /* without special tokens and stop string */
+    const char
+        *finish_reason; /* "eos", "stop", "length", "cancelled", or "error" if no token could be
+                           drawn (the weights are damaged, or every token is forbidden); static */
 } cohort_completion;
 COHORT_API void cohort_completion_free(cohort_completion *completion);
 
-/* Called for every token as it is drawn, inside cohort_step. text: length bytes that became certain
- * with it; finish_reason is "" until the last. */
+/* Called for every token as it is drawn, inside cohort_step; it may call cohort_submit,
+ * cohort_cancel and cohort_poll. token is -1 in the last call for a completion that ends with
+ * "error". text: length bytes that became certain with it; finish_reason is "" until the last. */
 typedef void (*cohort_token_callback)(void *context, int64_t request, int32_t index, int32_t token,
                                       float logprob, const char *text, size_t length,
                                       const char *finish_reason);
@@ -211,7 +246,9 @@ COHORT_API void cohort_on_token(cohort_model *model, cohort_token_callback callb
 
 COHORT_API cohort_status cohort_submit(cohort_model *model, const cohort_request *request,
                                        int64_t *id, cohort_error *err);
-/* One forward pass for everything in flight. *busy tells whether anything is left. */
+/* One forward pass for everything in flight. *busy tells whether anything is left. After
+ * COHORT_ERR_CANCELLED (the stop object of the options was triggered) nothing is lost: once it is
+ * reset, the next call goes on with the same draws. */
 COHORT_API cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err);
 /* Moves one finished completion out; false if there is none. Free it with cohort_completion_free.
  */

@@ -37,9 +37,19 @@ static cohort_status missing(cohort_error *err, const char *function, const char
     return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s must not be NULL", function, what);
 }
 
+/* A callback of cohort_run may not change what that call reads. */
+static cohort_status not_running(const cohort_options *options, const char *function,
+                                 cohort_error *err)
+{
+    if (!options->running)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_STATE,
+                     "%s: these options are in use by cohort_run; wait until it returns", function);
+}
+
 bool cohort_command_find(const char *name, cohort_command *command)
 {
-    for (int i = 0; name != NULL && i < N_COMMANDS; i++) {
+    for (int i = 0; name != NULL && command != NULL && i < N_COMMANDS; i++) {
         if (strcmp(commands[i].name, name) == 0) {
             *command = (cohort_command)i;
             return true;
@@ -87,6 +97,10 @@ void cohort_options_destroy(cohort_options *options)
 {
     if (options == NULL)
         return;
+    if (options->running) { /* from a callback: cohort_run still needs them */
+        options->destroyed = true;
+        return;
+    }
     for (size_t i = 0; i < options->n_rewards; i++)
         reward_destroy(options->rewards[i]);
     options_destroy(options->options);
@@ -98,6 +112,7 @@ cohort_status cohort_options_set(cohort_options *options, const char *name, cons
 {
     if (options == NULL || name == NULL || value == NULL)
         return missing(err, "cohort_options_set", "options, name and value");
+    TRY(not_running(options, "cohort_options_set", err));
     return options_set(options->options, name, value, origin == NULL ? name : origin, err);
 }
 
@@ -105,6 +120,7 @@ cohort_status cohort_options_read_yaml(cohort_options *options, const char *path
 {
     if (options == NULL || path == NULL)
         return missing(err, "cohort_options_read_yaml", "options and path");
+    TRY(not_running(options, "cohort_options_read_yaml", err));
     return options_read_yaml(options->options, path, err);
 }
 
@@ -121,8 +137,11 @@ bool cohort_options_is_switch(const cohort_options *options, const char *name)
 cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
 {
     struct text text = {0};
-    if (out == NULL || !is_command(command))
+    if (out == NULL)
         return missing(err, "cohort_help", "out");
+    *out = NULL;
+    if (!is_command(command))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_help: %d is no command", (int)command);
     cohort_status status = options_write_help(commands[command].flag, &text, err);
     *out = text.data;
     return status;
@@ -176,6 +195,7 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
 {
     if (options == NULL || name == NULL || function == NULL)
         return missing(err, "cohort_options_add_reward", "options, name and function");
+    TRY(not_running(options, "cohort_options_add_reward", err));
     if (options->n_rewards == MAX_REWARDS)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_options_add_reward: at most %d reward functions",
@@ -188,13 +208,57 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
     return COHORT_OK;
 }
 
+cohort_status cohort_stop_create(cohort_stop **out, cohort_error *err)
+{
+    if (out == NULL)
+        return missing(err, "cohort_stop_create", "out");
+    *out = NULL;
+    return mem_alloc(out, 1, sizeof **out, "stop object", err);
+}
+
+void cohort_stop_destroy(cohort_stop *stop) { mem_free(stop); }
+
+void cohort_stop_trigger(cohort_stop *stop)
+{
+    if (stop != NULL)
+        atomic_store_explicit(&stop->stop.requested, true, memory_order_relaxed);
+}
+
+void cohort_stop_reset(cohort_stop *stop)
+{
+    if (stop != NULL)
+        atomic_store_explicit(&stop->stop.requested, false, memory_order_relaxed);
+}
+
+bool cohort_stop_triggered(const cohort_stop *stop)
+{
+    return stop != NULL && stop_requested(&stop->stop);
+}
+
+cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop,
+                                      cohort_error *err)
+{
+    if (options == NULL)
+        return missing(err, "cohort_options_set_stop", "options");
+    TRY(not_running(options, "cohort_options_set_stop", err));
+    options->stop = stop;
+    options_set_stop(options->options, stop == NULL ? NULL : &stop->stop);
+    return COHORT_OK;
+}
+
 cohort_status cohort_run(cohort_options *options, const cohort_observer *observer,
                          cohort_error *err)
 {
     static const cohort_observer silent = {0};
     if (options == NULL)
         return missing(err, "cohort_run", "options");
+    TRY(not_running(options, "cohort_run", err));
     struct command_rewards extra = {.rewards = options->rewards, .count = options->n_rewards};
-    return commands[options->command].run(options->options, &extra,
-                                          observer == NULL ? &silent : observer, err);
+    options->running = true;
+    cohort_status status = commands[options->command].run(
+        options->options, &extra, observer == NULL ? &silent : observer, err);
+    options->running = false;
+    if (options->destroyed)
+        cohort_options_destroy(options);
+    return status;
 }

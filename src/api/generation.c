@@ -2,14 +2,32 @@
 #include "api/handles.h"
 #include "command/session.h"
 
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 struct cohort_model {
     struct session session;
     struct engine *engine;
     cohort_token_callback callback;
     void *callback_context;
+    pid_t owner;          /* threads and devices do not survive a fork */
+    atomic_bool stepping; /* inside cohort_step */
+    bool closed;          /* cohort_model_close was called there */
 };
+
+/* A child that was forked after the model was opened has its memory, but none of the threads that
+ * compute on it. */
+static cohort_status check_process(const cohort_model *model, const char *function,
+                                   cohort_error *err)
+{
+    if (model->owner == getpid())
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_STATE,
+                     "%s: the model was opened by process %ld and this is a process forked from "
+                     "it; open the model again here",
+                     function, (long)model->owner);
+}
 
 cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
                                 int32_t max_context, cohort_error *err)
@@ -20,7 +38,17 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_model_open: out and options must not be NULL");
     *out = NULL;
+    if (options->command != COHORT_GENERATE)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "cohort_model_open: these are options of %s; create them with COHORT_GENERATE",
+            cohort_command_name(options->command));
+    if (max_context < 0)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_model_open: max_context is %d, expected a number of tokens, or 0",
+                         (int)max_context);
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
+    model->owner = getpid();
     TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, err));
     int32_t context = model->session.model->max_context;
     if (max_context > 0 && max_context < context)
@@ -41,6 +69,10 @@ void cohort_model_close(cohort_model *model)
 {
     if (model == NULL)
         return;
+    if (atomic_load(&model->stepping)) { /* from a callback: cohort_step still needs it */
+        model->closed = true;
+        return;
+    }
     engine_destroy(model->engine);
     session_close(&model->session);
     mem_free(model);
@@ -115,13 +147,11 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *request, 
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_submit: model, request, its prompt and id must not be NULL");
     if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_submit: %zu prompt tokens are more than any context",
-                         request->n_prompt);
-    if (!(request->temperature >= 0.0f))
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_submit: temperature %g, expected 0 or more",
-                         (double)request->temperature);
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "cohort_submit: %zu prompt tokens or %zu stop strings are more than can be used",
+            request->n_prompt, request->n_stop);
+    TRY(check_process(model, "cohort_submit", err));
     const struct model_config *c = &model->session.model->config;
     struct engine_request inner = {.prompt = request->prompt,
                                    .n_prompt = (int32_t)request->n_prompt,
@@ -169,7 +199,18 @@ cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err)
 {
     if (model == NULL || busy == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_step: model and busy must not be NULL");
-    return engine_step(model->engine, busy, err);
+    TRY(check_process(model, "cohort_step", err));
+    if (atomic_exchange(&model->stepping, true))
+        return error_set(
+            err, COHORT_ERR_STATE,
+            "cohort_step: another call of it is running on this model; wait until it returns");
+    cohort_status status = engine_step(model->engine, busy, err);
+    atomic_store(&model->stepping, false);
+    if (!model->closed)
+        return status;
+    cohort_model_close(model);
+    *busy = false;
+    return error_set(err, COHORT_ERR_STATE, "cohort_step: the model was closed by its callback");
 }
 
 bool cohort_poll(cohort_model *model, cohort_completion *out)

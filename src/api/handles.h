@@ -2,6 +2,7 @@
 #ifndef COHORT_API_HANDLES_H
 #define COHORT_API_HANDLES_H
 
+#include "base/stop.h"
 #include "reward/reward.h"
 #include "run/options.h"
 
@@ -18,6 +19,12 @@ struct cohort_options {
     struct reward *rewards[MAX_REWARDS];
     struct reward_binding bindings[MAX_REWARDS];
     size_t n_rewards;
+    const struct cohort_stop *stop; /* the caller's */
+    bool running, destroyed;        /* inside cohort_run; cohort_options_destroy was called there */
+};
+
+struct cohort_stop {
+    struct stop stop;
 };
 
 #endif

@@ -17,6 +17,7 @@
 #define COHORT_BACKEND_BACKEND_H
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "tensor/dtype.h"
 
 #include <stdbool.h>
@@ -380,8 +381,7 @@ struct backend_ops {
     void (*weight_destroy)(struct backend *, struct weight *);
 
     /* Operations return nothing: what went wrong in one (scratch that could not be had; later, a
-     * device) is kept, and is what this returns from then on. Called before results are believed:
-     * after a micro-batch, after a step of the engine. */
+     * device) is kept, and is what this returns from then on. Called through backend_check. */
     cohort_status (*check)(struct backend *, cohort_error *);
 
     void (*matmul_forward)(struct backend *, const struct matmul_forward *);
@@ -444,8 +444,28 @@ struct backend {
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16",
      * "avx512", "avx2", "portable"). */
     const char *provider_bf16, *provider_f32;
+    /* The caller's; NULL: none. Once it is requested, operations may leave out what they were asked
+     * for, so that a call ends soon, and backend_check tells of it. Work that must be finished once
+     * it has begun (an update of the weights, the recording of a step) holds it off by adding one
+     * to unstoppable. */
+    const struct stop *stop;
+    int unstoppable;
     void *state; /* the backend's own */
 };
+
+static inline bool backend_stopped(const struct backend *backend)
+{
+    return backend->unstoppable == 0 && stop_requested(backend->stop);
+}
+/* Before results are believed: after a micro-batch, after a step of the engine.
+ * COHORT_ERR_CANCELLED if they were cut short by a stop, else what went wrong in an operation since
+ * the backend was created. */
+static inline cohort_status backend_check(struct backend *backend, cohort_error *err)
+{
+    if (backend_stopped(backend))
+        return stop_check(backend->stop, err);
+    return backend->ops->check(backend, err);
+}
 
 /* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which
  * must be available. threads >= 1 (0: all cores this process may use). */

@@ -77,9 +77,12 @@ cohort_status session_backend(struct backend **out, const struct options *option
     *out = NULL;
     TRY(read_device(options, &gpu, err));
     if (gpu >= 0)
-        return backend_cuda_create(out, gpu, err);
-    return backend_cpu_create(out, options_string(options, "isa"),
-                              (int)options_int(options, "threads"), err);
+        TRY(backend_cuda_create(out, gpu, err));
+    else
+        TRY(backend_cpu_create(out, options_string(options, "isa"),
+                               (int)options_int(options, "threads"), err));
+    (*out)->stop = options_stop(options);
+    return COHORT_OK;
 }
 
 cohort_status session_model(struct model **out, struct backend *backend,

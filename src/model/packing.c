@@ -275,7 +275,7 @@ cohort_status tree_runner_score(struct tree_runner *runner, struct model *model,
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(packed, trees, &runner->packing, m, err));
         tree_runner_forward(runner, model, temperature);
-        TRY(model->backend->ops->check(model->backend, err));
+        TRY(backend_check(model->backend, err));
         int32_t c = 0;
         for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1];
              s++) {

@@ -4,6 +4,7 @@
 #include "base/rng.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 struct engine {
@@ -36,7 +37,7 @@ struct engine {
 
 const char *finish_reason_name(enum finish_reason reason)
 {
-    static const char *const names[] = {"", "eos", "stop", "length", "cancelled"};
+    static const char *const names[] = {"", "eos", "stop", "length", "cancelled", "error"};
     return names[reason];
 }
 
@@ -46,6 +47,18 @@ void completion_free(struct completion *completion)
     mem_free(completion->logp);
     mem_free(completion->text);
     memset(completion, 0, sizeof *completion);
+}
+
+cohort_status completion_check(const struct completion *completion, cohort_error *err)
+{
+    if (completion->finish_reason != FINISH_FAILED)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_NUMERIC,
+                     "request %lld, completion %d, token %d: the logits are not numbers or leave "
+                     "nothing to choose; "
+                     "the weights are damaged, or a filter or bias forbids every token",
+                     (long long)completion->request, (int)completion->index,
+                     (int)completion->n_tokens);
 }
 
 static int32_t chunk_of(int32_t position) { return position / ATTENTION_CHUNK; }
@@ -146,6 +159,45 @@ void engine_set_callback(struct engine *e, engine_callback *callback, void *cont
     e->callback_context = context;
 }
 
+static cohort_status check_range(const char *name, float value, double least, double most,
+                                 cohort_error *err)
+{
+    if ((double)value >= least && (double)value <= most) /* false for NaN */
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_ARGUMENT, "%s is %g, expected a number from %g to %g", name,
+                     (double)value, least, most);
+}
+
+/* What the kernels are made for. The zero of top_p and repetition_penalty means off, for our own
+ * callers. */
+static cohort_status check_sampling(const struct sampling_params *s, cohort_error *err)
+{
+    enum { MOST_TEMPERATURE = 100, MOST_PENALTY = 100 };
+    static const double least_temperature = 1e-30; /* below it logits / temperature overflow */
+    TRY(check_range("temperature", s->temperature, 0, MOST_TEMPERATURE, err));
+    if (s->temperature > 0 && (double)s->temperature < least_temperature)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "temperature is %g, too little to divide by: expected at least %g, or 0 "
+                         "for the most likely token",
+                         (double)s->temperature, least_temperature);
+    TRY(check_range("top_p", s->top_p, 0, 1, err));
+    TRY(check_range("min_p", s->min_p, 0, 1, err));
+    TRY(check_range("xtc_probability", s->xtc_probability, 0, 1, err));
+    TRY(check_range("xtc_threshold", s->xtc_threshold, 0, 1, err));
+    TRY(check_range("repetition_penalty", s->repetition_penalty, 0, MOST_PENALTY, err));
+    TRY(check_range("presence_penalty", s->presence_penalty, -MOST_PENALTY, MOST_PENALTY, err));
+    TRY(check_range("frequency_penalty", s->frequency_penalty, -MOST_PENALTY, MOST_PENALTY, err));
+    if (s->top_k < 0)
+        return error_set(err, COHORT_ERR_ARGUMENT, "top_k is %d, expected 0 (all tokens) or more",
+                         (int)s->top_k);
+    for (int32_t i = 0; i < s->n_bias; i++)
+        if (isnan(s->bias[i]) || (isinf(s->bias[i]) && s->bias[i] > 0))
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "the logit bias for token %d is %g, expected a number or -infinity",
+                             (int)s->bias_id[i], (double)s->bias[i]);
+    return COHORT_OK;
+}
+
 cohort_status engine_submit(struct engine *e, const struct engine_request *request, int64_t *id,
                             cohort_error *err)
 {
@@ -168,6 +220,10 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
             return error_set(err, COHORT_ERR_ARGUMENT,
                              "prompt token %d is %d, expected an id from 0 to %d", (int)i,
                              (int)request->prompt[i], (int)e->model->config.vocab_size - 1);
+    TRY(check_sampling(&request->sampling, err));
+    for (int32_t i = 0; i < request->n_stop; i++)
+        if (request->stop[i] == NULL)
+            return error_set(err, COHORT_ERR_ARGUMENT, "stop string %d is NULL", (int)i);
     for (int32_t i = 0; i < request->sampling.n_bias; i++)
         if (request->sampling.bias_id[i] < 0 ||
             request->sampling.bias_id[i] >= e->model->config.vocab_size)
@@ -275,18 +331,17 @@ cleanup:
     return status;
 }
 
-/* Puts a drawn token into its sequence. */
+/* Puts a drawn token into its sequence, or ends the sequence if nothing could be drawn: its
+ * neighbours go on. */
 static cohort_status take_draw(struct engine *e, struct sequence *s, const struct sample_row *draw,
                                cohort_error *err)
 {
-    if (draw->token < 0)
-        return error_set(err, COHORT_ERR_NUMERIC,
-                         "request %lld, completion %d, token %d: the logits are not numbers or "
-                         "leave nothing to choose; "
-                         "the weights are damaged, or a filter or bias forbids every token",
-                         (long long)s->request->id, (int)s->index, (int)s->n_tokens);
-    TRY(sequence_append(s, e->tokenizer, draw->token, draw->logp, err));
-    e->stats.generated_tokens++;
+    if (draw->token < 0) {
+        s->finish_reason = FINISH_FAILED;
+    } else {
+        TRY(sequence_append(s, e->tokenizer, draw->token, draw->logp, err));
+        e->stats.generated_tokens++;
+    }
     if (e->callback != NULL) {
         struct engine_event event = {.request = s->request->id,
                                      .index = s->index,
@@ -462,6 +517,7 @@ static cohort_status add_prefill(struct engine *e, cohort_error *err)
             b->kv_row[row + i] = page_row(e, &r->pages, 0, first + i);
         add_page_spans(e, &r->pages, 0, 0, end);
         r->n_prefilled = end;
+        r->n_in_step = n;
         room -= n;
         e->stats.prompt_tokens += n;
         if (end == r->ask.n_prompt)
@@ -526,7 +582,7 @@ static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t cou
                                              .n_rows = (int32_t)run});
         at += run;
     }
-    TRY(be->ops->check(be, err)); /* draws after a failure mean nothing */
+    TRY(backend_check(be, err)); /* draws after a failure mean nothing */
     at = 0;
     for (int32_t i = first; i < first + count; i++) {
         struct request *r = output_owner(e, i, &draws);
@@ -642,18 +698,50 @@ static cohort_status run_window(struct engine *e, cohort_error *err)
                                                    .position = e->work.position,
                                                    .kv_row = e->work.kv_row},
                              err));
+    be->unstoppable++; /* a recording must not lack what a stop left out */
     be->ops->repeat(be, decode_window_key(w, e->work.token, e->n_running, rows), w->steps,
                     decode_step, e);
     be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
-    TRY(be->ops->check(be, err));
+    cohort_status status = be->ops->check(be, err);
+    be->unstoppable--;
+    TRY(status);
     e->stats.steps += w->steps;
     TRY(take_window(e, err));
     sweep(e);
     return COHORT_OK;
 }
 
+/* A step that was cut short has computed nothing: the prompts in it are computed again. */
+static void undo_prefill(struct engine *e)
+{
+    for (struct request *r = e->requests; r != NULL; r = r->next)
+        if (r->state == REQUEST_PREFILL) {
+            r->n_prefilled -= r->n_in_step;
+            e->stats.prompt_tokens -= r->n_in_step;
+            r->n_in_step = 0;
+        }
+}
+
+static cohort_status run_batch(struct engine *e, cohort_error *err)
+{
+    struct backend *be = e->model->backend;
+    const float *x = decoder_forward(e->model, &e->work, &e->batch, &e->kv);
+    if (e->n_outputs > 0)
+        head_norm(e->model, &e->head, x, e->output_row, e->n_outputs);
+    const int32_t chunk = (int32_t)e->head.chunk;
+    for (int32_t first = 0; first < e->n_outputs; first += chunk) {
+        int32_t count = e->n_outputs - first < chunk ? e->n_outputs - first : chunk;
+        head_logits(e->model, &e->head, first, count);
+        TRY(sample_outputs(e, first, count, err));
+    }
+    TRY(backend_check(be, err));
+    e->stats.steps++;
+    return COHORT_OK;
+}
+
 cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
 {
+    TRY(backend_check(e->model->backend, err));
     TRY(apply_cancellations(e, err));
     sweep(e);
     TRY(admit_sequences(e, err));
@@ -665,22 +753,17 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
     }
     batch_clear(&e->batch);
     e->n_outputs = 0;
-    TRY(add_decode(e, err));
-    TRY(add_prefill(e, err));
-    if (e->batch.n_tokens > 0) {
-        const float *x = decoder_forward(e->model, &e->work, &e->batch, &e->kv);
-        e->stats.steps++;
-        if (e->n_outputs > 0)
-            head_norm(e->model, &e->head, x, e->output_row, e->n_outputs);
-        const int32_t chunk = (int32_t)e->head.chunk;
-        for (int32_t first = 0; first < e->n_outputs; first += chunk) {
-            int32_t count = e->n_outputs - first < chunk ? e->n_outputs - first : chunk;
-            head_logits(e->model, &e->head, first, count);
-            TRY(sample_outputs(e, first, count, err));
-        }
-        TRY(e->model->backend->ops->check(e->model->backend, err));
-        sweep(e);
-    }
+    for (struct request *r = e->requests; r != NULL; r = r->next)
+        r->n_in_step = 0;
+    cohort_status status = add_decode(e, err);
+    if (status == COHORT_OK)
+        status = add_prefill(e, err);
+    if (status == COHORT_OK && e->batch.n_tokens > 0)
+        status = run_batch(e, err);
+    if (status != COHORT_OK)
+        undo_prefill(e);
+    sweep(e);
+    TRY(status);
     assert(e->batch.n_tokens > 0 || e->requests == NULL);
     *busy = e->requests != NULL;
     return COHORT_OK;

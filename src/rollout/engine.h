@@ -25,9 +25,18 @@
 
 struct engine;
 
-enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED };
+/* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint
+ * forbids every token. */
+enum finish_reason {
+    FINISH_NONE,
+    FINISH_EOS,
+    FINISH_STOP,
+    FINISH_LENGTH,
+    FINISH_CANCELLED,
+    FINISH_FAILED
+};
 const char *
-finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled" */
+finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
 
 struct engine_config {
     int32_t max_sequences;  /* completions decoding at once */
@@ -79,6 +88,8 @@ struct completion {
     enum finish_reason finish_reason;
 };
 void completion_free(struct completion *completion);
+/* COHORT_ERR_NUMERIC, with the place, for a completion that failed. */
+cohort_status completion_check(const struct completion *completion, cohort_error *err);
 
 /* Called for every token as it is drawn. text: what became certain with it (no half characters, no
  * beginning of a stop string); finish_reason is FINISH_NONE until the last call for a completion.
@@ -95,7 +106,8 @@ typedef void engine_callback(void *context, const struct engine_event *event);
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
 
 /* *id tells the request's completions apart. Refuses what can never run: a prompt that fills the
- * context, more pages than the pool has. */
+ * context, more pages than the pool has, sampling parameters out of range: one bad request fails by
+ * itself. */
 cohort_status engine_submit(struct engine *engine, const struct engine_request *request,
                             int64_t *id, cohort_error *err);
 /* Ends a request's completions as they are (FINISH_CANCELLED); an unknown or finished id is no
@@ -103,7 +115,9 @@ cohort_status engine_submit(struct engine *engine, const struct engine_request *
 void engine_cancel(struct engine *engine, int64_t id);
 /* One forward: a token for every running completion, a chunk for prompts; on a backend that decodes
  * by itself several tokens while no prompt waits. *busy tells whether
- * anything is left to do. */
+ * anything is left to do. After COHORT_ERR_CANCELLED (a stop was requested) the engine is as if the
+ * step had not begun, but for completions that had already drawn in it: when the request to stop is
+ * taken back, the next step goes on with the same draws. */
 cohort_status engine_step(struct engine *engine, bool *busy, cohort_error *err);
 /* Moves one finished completion out (free with completion_free); false if there is none. In the
  * order they finished. */

@@ -38,7 +38,8 @@ struct request {
     float *bias;
     char **stop;
     int32_t max_tokens; /* clipped to the context */
-    int32_t n_prefilled;
+    int32_t n_prefilled,
+        n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
     struct page_list pages;     /* positions 0 .. n_prompt */
     struct sequence *sequences; /* [n] */
     int32_t n_unfinished;

@@ -475,3 +475,7 @@ bool options_is_switch(const struct options *options, const char *name)
     const struct option_value *value = options_find(options, name);
     return value != NULL && value->spec->type == OPTION_BOOL;
 }
+
+void options_set_stop(struct options *options, const struct stop *stop) { options->stop = stop; }
+
+const struct stop *options_stop(const struct options *options) { return options->stop; }

@@ -5,6 +5,7 @@
 #define COHORT_RUN_OPTIONS_H
 
 #include "base/memory.h"
+#include "base/stop.h"
 
 enum option_type {
     OPTION_BOOL,
@@ -67,6 +68,11 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
 /* The reference page (Markdown table) of all options, and the --help text of one command. */
 cohort_status options_write_docs(struct text *out, cohort_error *err);
 cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
+
+/* What an embedding program hands over beside values: the stop object that a command looks at
+ * (borrowed; NULL: none). */
+void options_set_stop(struct options *options, const struct stop *stop);
+const struct stop *options_stop(const struct options *options);
 
 /* Typed reads; asking for a name or type the table does not have, or for a bool, int or float that
  * is not set, is our mistake (assert). */

@@ -26,6 +26,7 @@ struct options {
     enum option_command command;
     struct option_value *values; /* the rows of the table that this command knows, in table order */
     size_t n_values;
+    const struct stop *stop;
 };
 
 /* NULL if the command has no such option. */

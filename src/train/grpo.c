@@ -49,6 +49,7 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
         TRY(engine_step(engine, &busy, err));
         while (engine_poll(engine, &completion)) {
             completions[(completion.request - first_id) * n + completion.index] = completion;
+            TRY(completion_check(&completion, err));
             done++;
         }
         int64_t tokens = engine_stats(engine).generated_tokens - before;
@@ -187,6 +188,7 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
         int32_t c = 0;
         TRY_GOTO(packed_build(&runner->packed, data->trees, &runner->packing, m, err));
         tree_runner_forward(runner, grpo->model, temperature);
+        TRY_GOTO(backend_check(grpo->model->backend, err));
         step->trained_tokens += runner->packed.batch.n_tokens;
         for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1];
              s++) {
@@ -198,7 +200,7 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
         /* Where every advantage is 0 (and there is no KL) the gradient is 0: nothing to add. */
         if (any_gradient)
             tree_runner_backward(runner, grpo->model, temperature, false);
-        TRY_GOTO(grpo->model->backend->ops->check(grpo->model->backend, err));
+        TRY_GOTO(backend_check(grpo->model->backend, err));
         if (grpo->progress != NULL &&
             !grpo->progress(grpo->progress_context, "train", m + 1, runner->packing.n_micro)) {
             status = cancelled(err);

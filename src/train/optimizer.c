@@ -13,6 +13,7 @@ void optimizer_apply(struct optimizer *optimizer, struct model *model, double le
                      double *grad_norm, bool *skipped)
 {
     struct backend *be = model->backend;
+    be->unstoppable++; /* an update is whole or has not begun */
     double norm = optimizer_grad_norm(model);
     const size_t moment = dtype_bytes(model->moment_type);
     *grad_norm = norm;
@@ -45,4 +46,5 @@ void optimizer_apply(struct optimizer *optimizer, struct model *model, double le
         model_refresh(model);
     }
     be->ops->zero(be, model->grad, (size_t)model->params.n_elements * sizeof(float));
+    be->unstoppable--;
 }

@@ -25,6 +25,7 @@ static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, b
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(&runner->packed, trees, &runner->packing, m, err));
         tree_runner_forward(runner, sft->model, 1.0f);
+        TRY(backend_check(sft->model->backend, err));
         for (int32_t i = 0; i < runner->packed.outputs.count; i++) {
             *nll -= (double)runner->logp[i];
             *entropy += (double)runner->entropy[i];
@@ -33,7 +34,7 @@ static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, b
         *fed += runner->packed.batch.n_tokens;
         if (train)
             tree_runner_backward(runner, sft->model, 1.0f, false);
-        TRY(sft->model->backend->ops->check(sft->model->backend, err));
+        TRY(backend_check(sft->model->backend, err));
     }
     return COHORT_OK;
 }
@@ -47,7 +48,12 @@ cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n,
     if (targets == 0)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "the batch has no completion token to learn from");
-    TRY(run(sft, trees, n, true, &nll, &entropy, &fed, err));
+    cohort_status status = run(sft, trees, n, true, &nll, &entropy, &fed, err);
+    if (status != COHORT_OK) { /* half a gradient must not reach the next step */
+        struct backend *be = sft->model->backend;
+        be->ops->zero(be, sft->model->grad, (size_t)sft->model->params.n_elements * sizeof(float));
+        return status;
+    }
     double rate =
         schedule_rate(sft->schedule, sft->learning_rate, sft->optimizer.step + sft->skipped,
                       sft->warmup_steps, sft->total_steps);

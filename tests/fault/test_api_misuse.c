@@ -1,0 +1,467 @@
+/* The public API used wrongly: every call gets a status with a message, or does nothing; nothing
+ * crashes, and what was right goes on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "cohort.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/cohort_misuse_XXXXXX";
+static char model_dir[64], data_path[64];
+
+static cohort_options *make_options(cohort_command command, ...)
+{
+    cohort_options *options = NULL;
+    cohort_error err = {0};
+    va_list args;
+    assert_int_equal(cohort_options_create(&options, command, &err), COHORT_OK);
+    va_start(args, command);
+    for (const char *name; (name = va_arg(args, const char *)) != NULL;) {
+        if (cohort_options_set(options, name, va_arg(args, const char *), NULL, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+    }
+    va_end(args);
+    return options;
+}
+
+static int make_model(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    snprintf(model_dir, sizeof model_dir, "%s/nano", folder);
+    snprintf(data_path, sizeof data_path, "%s/data.jsonl", folder);
+    cohort_options *options = make_options(COHORT_INIT, "preset", "nano", "tokenizer", "bytes",
+                                           "seed", "3", "out", model_dir, NULL);
+    cohort_status status = cohort_run(options, NULL, &err);
+    cohort_options_destroy(options);
+    FILE *file = fopen(data_path, "w");
+    if (file == NULL)
+        return -1;
+    for (int i = 0; i < 8; i++)
+        fprintf(file, "{\"prompt\": \"question %d\", \"completion\": \" answer\"}\n", i);
+    fclose(file);
+    if (status != COHORT_OK)
+        fprintf(stderr, "%s\n", err.message);
+    return status == COHORT_OK ? 0 : -1;
+}
+
+static int remove_model(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static cohort_model *open_model(const cohort_stop *stop)
+{
+    cohort_model *model = NULL;
+    cohort_error err = {0};
+    cohort_options *options =
+        make_options(COHORT_GENERATE, "model", model_dir, "threads", "2", NULL);
+    assert_int_equal(cohort_options_set_stop(options, stop, &err), COHORT_OK);
+    if (cohort_model_open(&model, options, 256, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    cohort_options_destroy(options);
+    return model;
+}
+
+static const int32_t prompt_ids[] = {104, 101, 108, 108, 111};
+
+static cohort_request good_request(void)
+{
+    cohort_request request = cohort_request_default();
+    request.prompt = prompt_ids;
+    request.n_prompt = 5;
+    request.max_tokens = 8;
+    request.seed = 1;
+    return request;
+}
+
+/* Runs to the end; the number of tokens of the one completion, and its text in *out (caller frees).
+ */
+static size_t finish(cohort_model *model, cohort_completion *out)
+{
+    cohort_error err = {0};
+    for (bool busy = true; busy;)
+        if (cohort_step(model, &busy, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+    assert_true(cohort_poll(model, out));
+    return out->n_tokens;
+}
+
+#define REFUSED(call, wanted)                                                                      \
+    do {                                                                                           \
+        memset(&err, 0, sizeof err);                                                               \
+        assert_int_equal((call), (wanted));                                                        \
+        assert_int_equal(err.status, (wanted));                                                    \
+        assert_true(err.message[0] != '\0');                                                       \
+    } while (0)
+
+static void test_null_arguments(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    cohort_options *options = NULL;
+    cohort_command command = COHORT_INFO;
+    int32_t *ids = NULL;
+    size_t count = 0;
+    char *text = NULL;
+    bool busy = false;
+    int64_t id = 0;
+    cohort_request request = good_request();
+    assert_false(cohort_command_find(NULL, &command));
+    assert_false(cohort_command_find("grpo", NULL));
+    assert_null(cohort_command_name((cohort_command)99));
+    assert_null(cohort_command_summary((cohort_command)-1));
+    REFUSED(cohort_options_create(NULL, COHORT_GRPO, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_options_create(&options, (cohort_command)77, &err), COHORT_ERR_ARGUMENT);
+    assert_null(options);
+    REFUSED(cohort_options_set(NULL, "a", "b", NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_options_read_yaml(NULL, "x", &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_options_add_reward(NULL, "x", NULL, NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_options_set_stop(NULL, NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_help((cohort_command)99, &text, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_help(COHORT_GRPO, NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_options_docs(NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_run(NULL, NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_stop_create(NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_model_open(NULL, NULL, 0, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_encode(NULL, "x", &ids, &count, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_decode(NULL, prompt_ids, 1, &text, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_chat_prompt(NULL, "[]", true, &text, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_submit(NULL, &request, &id, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_step(NULL, &busy, &err), COHORT_ERR_ARGUMENT);
+    assert_false(cohort_poll(NULL, NULL));
+    cohort_cancel(NULL, 0);
+    cohort_on_token(NULL, NULL, NULL);
+    cohort_completion_free(NULL);
+    cohort_model_close(NULL);
+    cohort_options_destroy(NULL);
+    cohort_stop_destroy(NULL);
+    cohort_stop_trigger(NULL);
+    cohort_stop_reset(NULL);
+    assert_false(cohort_stop_triggered(NULL));
+    cohort_free(NULL);
+    assert_int_equal(cohort_options_create(NULL, COHORT_GRPO, NULL),
+                     COHORT_ERR_ARGUMENT); /* no error wanted */
+}
+
+/* Options of every other command, and without a model. */
+static void test_wrong_options(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    for (int c = 0; c <= COHORT_BENCH; c++) {
+        cohort_model *model = NULL;
+        cohort_options *options = make_options((cohort_command)c, NULL);
+        REFUSED(cohort_model_open(&model, options, 0, &err), COHORT_ERR_ARGUMENT);
+        assert_null(model);
+        REFUSED(cohort_options_set(options, "no_such_option", "1", NULL, &err),
+                COHORT_ERR_ARGUMENT);
+        cohort_options_destroy(options);
+    }
+    cohort_options *options = make_options(COHORT_GENERATE, "model", model_dir, NULL);
+    cohort_model *model = NULL;
+    REFUSED(cohort_model_open(&model, options, -1, &err), COHORT_ERR_ARGUMENT);
+    cohort_options_destroy(options);
+}
+
+/* A bad request fails by itself: what was submitted before it runs to its end with the tokens it
+ * has alone. */
+static void test_bad_requests(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    cohort_model *model = open_model(NULL);
+    cohort_completion alone = {0}, after = {0};
+    cohort_request good = good_request(), zeros;
+    int64_t id = 0;
+    assert_int_equal(cohort_submit(model, &good, &id, &err), COHORT_OK);
+    finish(model, &alone);
+    assert_int_equal(cohort_submit(model, &good, &id, &err), COHORT_OK);
+
+    memset(&zeros, 0, sizeof zeros);
+    REFUSED(cohort_submit(model, &zeros, &id, &err), COHORT_ERR_ARGUMENT);
+    const float wrong[] = {(float)NAN, (float)INFINITY, -(float)INFINITY, -1.0f};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        float *const fields[] = {&good.temperature, &good.top_p, &good.min_p,
+                                 &good.repetition_penalty};
+        for (size_t f = 0; f < sizeof fields / sizeof fields[0]; f++) {
+            float kept = *fields[f];
+            *fields[f] = wrong[i];
+            REFUSED(cohort_submit(model, &good, &id, &err), COHORT_ERR_ARGUMENT);
+            *fields[f] = kept;
+        }
+        float *const penalties[] = {&good.presence_penalty, &good.frequency_penalty};
+        for (size_t f = 0; f < 2 && i < 3; f++) {
+            *penalties[f] = wrong[i];
+            REFUSED(cohort_submit(model, &good, &id, &err), COHORT_ERR_ARGUMENT);
+            *penalties[f] = 0.0f;
+        }
+    }
+#define WITH(field, value, status)                                                                 \
+    do {                                                                                           \
+        cohort_request bad = good;                                                                 \
+        bad.field = (value);                                                                       \
+        REFUSED(cohort_submit(model, &bad, &id, &err), status);                                    \
+    } while (0)
+    WITH(temperature, 1e-39f, COHORT_ERR_ARGUMENT);
+    WITH(temperature, 1e-37f, COHORT_ERR_ARGUMENT);
+    WITH(min_p, 2.0f, COHORT_ERR_ARGUMENT);
+    WITH(top_p, 1.5f, COHORT_ERR_ARGUMENT);
+    WITH(top_k, -1, COHORT_ERR_ARGUMENT);
+    WITH(n, 0, COHORT_ERR_ARGUMENT);
+    WITH(n, -5, COHORT_ERR_ARGUMENT);
+    WITH(max_tokens, 0, COHORT_ERR_ARGUMENT);
+    WITH(max_tokens, INT32_MIN, COHORT_ERR_ARGUMENT);
+    WITH(n_prompt, 0, COHORT_ERR_ARGUMENT);
+    WITH(n_prompt, (size_t)INT32_MAX + 1, COHORT_ERR_ARGUMENT);
+    WITH(prompt, NULL, COHORT_ERR_ARGUMENT);
+    WITH(n_stop, 1, COHORT_ERR_ARGUMENT); /* stop is NULL */
+    const char *stops[] = {"a", NULL};
+    cohort_request bad = good;
+    bad.stop = stops;
+    bad.n_stop = 2;
+    REFUSED(cohort_submit(model, &bad, &id, &err), COHORT_ERR_ARGUMENT);
+    int32_t ids[] = {104, -1}, beyond[] = {104, 1 << 30};
+    bad = good;
+    bad.prompt = ids;
+    bad.n_prompt = 2;
+    REFUSED(cohort_submit(model, &bad, &id, &err), COHORT_ERR_ARGUMENT);
+    bad.prompt = beyond;
+    REFUSED(cohort_submit(model, &bad, &id, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_submit(model, &good, NULL, &err), COHORT_ERR_ARGUMENT);
+    cohort_cancel(model, 123456);
+
+    assert_int_equal(finish(model, &after), alone.n_tokens);
+    assert_memory_equal(after.tokens, alone.tokens, alone.n_tokens * sizeof(int32_t));
+    assert_memory_equal(after.logprobs, alone.logprobs, alone.n_tokens * sizeof(float));
+    assert_false(cohort_poll(model, &after));
+    cohort_completion_free(&alone);
+    cohort_completion_free(&after);
+    cohort_model_close(model);
+}
+
+struct reentry {
+    cohort_model *model;
+    cohort_options *options;
+    int calls, refused;
+    bool close;
+};
+
+static void step_again(void *context, int64_t request, int32_t index, int32_t token, float logprob,
+                       const char *text, size_t length, const char *finish_reason)
+{
+    struct reentry *r = context;
+    cohort_error err = {0};
+    bool busy = false;
+    (void)request, (void)index, (void)token, (void)logprob, (void)text, (void)length,
+        (void)finish_reason;
+    r->calls++;
+    r->refused += cohort_step(r->model, &busy, &err) == COHORT_ERR_STATE && err.message[0] != '\0';
+    if (r->close)
+        cohort_model_close(r->model);
+}
+
+static void test_step_in_callback(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct reentry r = {.model = open_model(NULL)};
+    cohort_completion done = {0};
+    cohort_request request = good_request();
+    int64_t id = 0;
+    cohort_on_token(r.model, step_again, &r);
+    assert_int_equal(cohort_submit(r.model, &request, &id, &err), COHORT_OK);
+    size_t n = finish(r.model, &done);
+    assert_int_equal(r.calls, n);
+    assert_int_equal(r.refused, n);
+    cohort_completion_free(&done);
+    r.close = true; /* takes effect when cohort_step returns, and frees everything (the leak
+                       sanitizer looks) */
+    assert_int_equal(cohort_submit(r.model, &request, &id, &err), COHORT_OK);
+    bool busy = true;
+    REFUSED(cohort_step(r.model, &busy, &err), COHORT_ERR_STATE);
+    assert_false(busy);
+}
+
+static void change_options(void *context, const char *text)
+{
+    struct reentry *r = context;
+    cohort_error err = {0};
+    (void)text;
+    r->calls++;
+    r->refused += cohort_options_set(r->options, "steps", "9", NULL, &err) == COHORT_ERR_STATE &&
+                  cohort_options_set_stop(r->options, NULL, &err) == COHORT_ERR_STATE &&
+                  cohort_options_read_yaml(r->options, "x", &err) == COHORT_ERR_STATE &&
+                  cohort_run(r->options, NULL, &err) == COHORT_ERR_STATE;
+    if (r->close)
+        cohort_options_destroy(r->options);
+}
+
+static void test_options_in_callback(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    for (int close = 0; close < 2; close++) {
+        char out[64];
+        snprintf(out, sizeof out, "%s/sft%d", folder, close);
+        struct reentry r = {.close = close == 1};
+        cohort_observer observer = {.context = &r, .message = change_options};
+        r.options = make_options(COHORT_SFT, "model", model_dir, "data", data_path, "steps", "1",
+                                 "out", out, NULL);
+        if (cohort_run(r.options, &observer, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        assert_true(r.calls > 0);
+        assert_int_equal(r.refused, r.calls);
+        if (!r.close)
+            cohort_options_destroy(r.options);
+    }
+}
+
+static void test_after_fork(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    cohort_model *model = open_model(NULL);
+    cohort_request request = good_request();
+    cohort_completion done = {0};
+    int64_t id = 0;
+    assert_int_equal(cohort_submit(model, &request, &id, &err), COHORT_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        bool busy = true;
+        alarm(20); /* a hang is a failure */
+        int good = cohort_step(model, &busy, &err) == COHORT_ERR_STATE &&
+                   strstr(err.message, "fork") != NULL &&
+                   cohort_submit(model, &request, &id, &err) == COHORT_ERR_STATE;
+        cohort_model_close(model);
+        _exit(good ? 0 : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    finish(model, &done);
+    cohort_completion_free(&done);
+    cohort_model_close(model);
+}
+
+/* A stop before and within a generation: the call ends, and after the reset the same tokens come as
+ * without it. */
+static void test_stopped_generation(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    cohort_stop *stop = NULL;
+    cohort_completion whole = {0}, cut = {0};
+    int64_t id = 0;
+    bool busy = true;
+    assert_int_equal(cohort_stop_create(&stop, &err), COHORT_OK);
+    cohort_model *model = open_model(stop);
+    cohort_request request = good_request();
+    assert_int_equal(cohort_submit(model, &request, &id, &err), COHORT_OK);
+    size_t n = finish(model, &whole);
+    for (size_t at = 0; at < n; at++) {
+        assert_int_equal(cohort_submit(model, &request, &id, &err), COHORT_OK);
+        for (size_t i = 0; i < at; i++)
+            assert_int_equal(cohort_step(model, &busy, &err), COHORT_OK);
+        cohort_stop_trigger(stop);
+        assert_true(cohort_stop_triggered(stop));
+        REFUSED(cohort_step(model, &busy, &err), COHORT_ERR_CANCELLED);
+        REFUSED(cohort_step(model, &busy, &err), COHORT_ERR_CANCELLED);
+        cohort_stop_reset(stop);
+        assert_int_equal(finish(model, &cut), n);
+        assert_memory_equal(cut.tokens, whole.tokens, n * sizeof(int32_t));
+        assert_memory_equal(cut.logprobs, whole.logprobs, n * sizeof(float));
+        cohort_completion_free(&cut);
+    }
+    cohort_completion_free(&whole);
+    cohort_model_close(model);
+    cohort_stop_trigger(stop); /* a load that is stopped leaves nothing behind */
+    cohort_options *options = make_options(COHORT_GENERATE, "model", model_dir, NULL);
+    assert_int_equal(cohort_options_set_stop(options, stop, &err), COHORT_OK);
+    REFUSED(cohort_model_open(&model, options, 0, &err), COHORT_ERR_CANCELLED);
+    assert_null(model);
+    cohort_options_destroy(options);
+    cohort_stop_destroy(stop);
+}
+
+static void *trigger_soon(void *stop)
+{
+    nanosleep(&(struct timespec){0, 300000000}, NULL);
+    cohort_stop_trigger(stop);
+    return NULL;
+}
+
+static cohort_status slow_reward(void *context, const cohort_reward_row *rows, size_t n_rows,
+                                 double *rewards, cohort_error *err)
+{
+    (void)context, (void)rows, (void)err;
+    for (size_t i = 0; i < n_rows; i++)
+        rewards[i] = (double)(i % 2);
+    return COHORT_OK;
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Another thread stops long runs: sft, grpo, and one that waits for a reward program which never
+ * answers. */
+static void test_stopped_runs(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    cohort_stop *stop = NULL;
+    assert_int_equal(cohort_stop_create(&stop, &err), COHORT_OK);
+    for (int kind = 0; kind < 3; kind++) {
+        char out[64];
+        pthread_t thread;
+        snprintf(out, sizeof out, "%s/stopped%d", folder, kind);
+        cohort_options *options =
+            make_options(kind == 0 ? COHORT_SFT : COHORT_GRPO, "model", model_dir, "data",
+                         data_path, "steps", "100000", "out", out, NULL);
+        if (kind == 1)
+            assert_int_equal(cohort_options_add_reward(options, "slow", slow_reward, NULL, &err),
+                             COHORT_OK);
+        if (kind == 2)
+            assert_int_equal(cohort_options_set(options, "reward", "exec:sleep 100", NULL, &err),
+                             COHORT_OK);
+        assert_int_equal(cohort_options_set_stop(options, stop, &err), COHORT_OK);
+        double begun = seconds();
+        assert_int_equal(pthread_create(&thread, NULL, trigger_soon, stop), 0);
+        REFUSED(cohort_run(options, NULL, &err), COHORT_ERR_CANCELLED);
+        assert_true(seconds() - begun < 10.0); /* far below the minutes it would take */
+        pthread_join(thread, NULL);
+        cohort_stop_reset(stop);
+        cohort_options_destroy(options);
+    }
+    cohort_stop_destroy(stop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_null_arguments),      cmocka_unit_test(test_wrong_options),
+        cmocka_unit_test(test_bad_requests),        cmocka_unit_test(test_step_in_callback),
+        cmocka_unit_test(test_options_in_callback), cmocka_unit_test(test_after_fork),
+        cmocka_unit_test(test_stopped_generation),  cmocka_unit_test(test_stopped_runs),
+    };
+    return cmocka_run_group_tests(tests, make_model, remove_model);
+}
