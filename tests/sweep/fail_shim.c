@@ -1,0 +1,263 @@
+/* Preloaded (LD_PRELOAD) into the program under test: makes the k-th call of a kind fail, as a
+ * machine that is out of memory or whose disk is full would.
+ *
+ *   FAIL_KIND=alloc  malloc, calloc, realloc, aligned_alloc, posix_memalign      the k-th returns
+ * NULL, ENOMEM FAIL_KIND=file   open, fopen, read, write, fsync, close, ftruncate, mmap, rename,
+ * unlink, mkdir, rmdir, stat, lstat, fstat, opendir and readdir: the k-th fails with FAIL_ERRNO (5:
+ * EIO) FAIL_AT=K        which call fails, from 1; 0: none FAIL_COUNT=FILE  where the number of
+ * calls is written at exit FAIL_UNDER=DIR   of file: only calls on paths below DIR, or on
+ * descriptors of such files
+ */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static atomic_long n_calls;
+static long fail_at;
+static int fail_errno = EIO;
+static bool on_alloc, on_file, ready;
+static char under[512];
+static size_t under_length;
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *kind = getenv("FAIL_KIND"), *at = getenv("FAIL_AT"), *code = getenv("FAIL_ERRNO"),
+               *dir = getenv("FAIL_UNDER");
+    fail_at = at != NULL ? atol(at) : 0;
+    fail_errno = code != NULL ? atoi(code) : EIO;
+    if (dir != NULL)
+        snprintf(under, sizeof under, "%s", dir);
+    under_length = strlen(under);
+    on_alloc = kind != NULL && strcmp(kind, "alloc") == 0;
+    on_file = kind != NULL && strcmp(kind, "file") == 0;
+    ready = true;
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    const char *path = getenv("FAIL_COUNT");
+    if (path == NULL)
+        return;
+    char line[32];
+    int n = snprintf(line, sizeof line, "%ld\n", atomic_load(&n_calls));
+    on_alloc = on_file = false;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (fd >= 0) {
+        if (write(fd, line, (size_t)n) != n)
+            abort();
+        close(fd);
+    }
+}
+
+static bool is_time(void) { return atomic_fetch_add(&n_calls, 1) + 1 == fail_at; }
+
+static void *real(const char *name)
+{
+    void *function = dlsym(RTLD_NEXT, name);
+    if (function == NULL)
+        abort();
+    return function;
+}
+
+#define REAL(type, name, ...)                                                                      \
+    static type (*name##_real)(__VA_ARGS__);                                                       \
+    if (name##_real == NULL) {                                                                     \
+        void *found = real(#name);                                                                 \
+        memcpy(&name##_real, &found, sizeof found);                                                \
+    }
+
+/* ---- memory ---- */
+
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+
+static bool no_memory(void)
+{
+    if (!ready || !on_alloc || !is_time())
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+void *malloc(size_t size) { return no_memory() ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }
+void *realloc(void *block, size_t size) { return no_memory() ? NULL : __libc_realloc(block, size); }
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    return no_memory() ? NULL : __libc_memalign(alignment, size);
+}
+int posix_memalign(void **out, size_t alignment, size_t size)
+{
+    void *block = no_memory() ? NULL : __libc_memalign(alignment, size);
+    if (block == NULL)
+        return ENOMEM;
+    *out = block;
+    return 0;
+}
+
+/* ---- files ---- */
+
+static bool is_under(const char *path)
+{
+    char here[4096];
+    if (under_length == 0)
+        return true;
+    if (path[0] == '/')
+        return strncmp(path, under, under_length) == 0;
+    if (getcwd(here, sizeof here) == NULL)
+        return false;
+    return strncmp(here, under, under_length) == 0;
+}
+
+static bool fails(const char *path)
+{
+    if (!ready || !on_file || !is_under(path) || !is_time())
+        return false;
+    errno = fail_errno;
+    return true;
+}
+
+static bool fails_fd(int fd)
+{
+    char link[64], path[4096];
+    if (!ready || !on_file)
+        return false;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n <= 0 || path[0] != '/' || strncmp(path, "/proc/", 6) == 0 ||
+        strncmp(path, "/dev/", 5) == 0)
+        return false;
+    path[n] = '\0';
+    return fails(path);
+}
+
+int open(const char *path, int flags, ...)
+{
+    REAL(int, open, const char *, int, ...)
+    mode_t mode = 0;
+    if ((flags & (O_CREAT | O_TMPFILE)) != 0) {
+        va_list args;
+        va_start(args, flags);
+        mode = va_arg(args, mode_t);
+        va_end(args);
+    }
+    return fails(path) ? -1 : open_real(path, flags, mode);
+}
+int open64(const char *path, int flags, ...) __attribute__((alias("open")));
+
+ssize_t write(int fd, const void *bytes, size_t n)
+{
+    REAL(ssize_t, write, int, const void *, size_t)
+    return fails_fd(fd) ? -1 : write_real(fd, bytes, n);
+}
+
+ssize_t read(int fd, void *bytes, size_t n)
+{
+    REAL(ssize_t, read, int, void *, size_t)
+    return fails_fd(fd) ? -1 : read_real(fd, bytes, n);
+}
+
+int fsync(int fd)
+{
+    REAL(int, fsync, int)
+    return fails_fd(fd) ? -1 : fsync_real(fd);
+}
+
+/* A close that fails has closed, as on Linux. */
+int close(int fd)
+{
+    REAL(int, close, int)
+    bool failing = fails_fd(fd);
+    int code = close_real(fd);
+    if (failing)
+        errno = fail_errno;
+    return failing ? -1 : code;
+}
+
+int ftruncate(int fd, off_t length)
+{
+    REAL(int, ftruncate, int, off_t)
+    return fails_fd(fd) ? -1 : ftruncate_real(fd, length);
+}
+
+int rename(const char *from, const char *to)
+{
+    REAL(int, rename, const char *, const char *)
+    return fails(from) ? -1 : rename_real(from, to);
+}
+
+int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    REAL(int, renameat2, int, const char *, int, const char *, unsigned)
+    return fails(from) ? -1 : renameat2_real(from_dir, from, to_dir, to, flags);
+}
+
+#define ON_PATH(name)                                                                              \
+    int name(const char *path)                                                                     \
+    {                                                                                              \
+        REAL(int, name, const char *)                                                              \
+        return fails(path) ? -1 : name##_real(path);                                               \
+    }
+ON_PATH(unlink)
+ON_PATH(rmdir)
+
+int mkdir(const char *path, mode_t mode)
+{
+    REAL(int, mkdir, const char *, mode_t)
+    return fails(path) ? -1 : mkdir_real(path, mode);
+}
+
+int stat(const char *restrict path, struct stat *restrict st)
+{
+    REAL(int, stat, const char *, struct stat *)
+    return fails(path) ? -1 : stat_real(path, st);
+}
+
+int lstat(const char *restrict path, struct stat *restrict st)
+{
+    REAL(int, lstat, const char *, struct stat *)
+    return fails(path) ? -1 : lstat_real(path, st);
+}
+
+int fstat(int fd, struct stat *st)
+{
+    REAL(int, fstat, int, struct stat *)
+    return fails_fd(fd) ? -1 : fstat_real(fd, st);
+}
+
+FILE *fopen(const char *restrict path, const char *restrict mode)
+{
+    REAL(FILE *, fopen, const char *, const char *)
+    return fails(path) ? NULL : fopen_real(path, mode);
+}
+
+void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset)
+{
+    REAL(void *, mmap, void *, size_t, int, int, int, off_t)
+    return fd >= 0 && fails_fd(fd) ? MAP_FAILED
+                                   : mmap_real(at, length, protection, flags, fd, offset);
+}
+
+DIR *opendir(const char *path)
+{
+    REAL(DIR *, opendir, const char *)
+    return fails(path) ? NULL : opendir_real(path);
+}
+
+struct dirent *readdir(DIR *dir)
+{
+    REAL(struct dirent *, readdir, DIR *)
+    return fails_fd(dirfd(dir)) ? NULL : readdir_real(dir);
+}

@@ -1,0 +1,85 @@
+# What happens when one call fails, for every such call: sourced by the sweeps.
+#
+#   sweep KIND STEP FIRST COMMAND     KIND: alloc or file; every STEP-th call from FIRST on; COMMAND: one of the functions run_COMMAND below
+#
+# Of each single failure is asked that the program ends with a status of its own (no signal, no hang) and says why, or that it succeeds
+# with the output of an undisturbed run: nothing may be lost in silence. Of training also that the same command with --resume latest
+# then comes to the same end, so that whatever was left behind could be gone on from.
+# $SHIM is the preloaded library, $COHORT the program, $SOURCE the tree.
+set -euo pipefail
+export LC_ALL=C
+# shellcheck source=../support/exact.sh
+. "$SOURCE/tests/support/exact.sh"
+
+prepare() { # the inputs of all commands, in $work
+    cd "$work"
+    "$COHORT" init --preset nano --tokenizer bytes --seed 3 --out model 2>/dev/null >/dev/null
+    local i
+    for i in 1 2 3 4 5; do
+        printf '{"prompt": "question %d: what is %d + %d?", "completion": " it is %d", "answer": "%d"}\n' $i $i $i $((2 * i)) $((2 * i))
+    done >rows.jsonl
+    printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
+    printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 2\nsave_steps: 1\nlearning_rate: 1e-3\n' >sft.yaml
+    "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
+}
+
+# Each runs one command with its output in $out (a folder of its own); more arguments go to the program.
+run_help() { "$COHORT" grpo --help >"$out/stdout"; }
+run_info() { "$COHORT" info --model model --memory --memory-limit 1 --threads 1 >"$out/stdout"; }
+run_init() { "$COHORT" init --preset nano --tokenizer bytes --seed 3 --out "$out/model" >"$out/stdout"; }
+run_tokenize() { "$COHORT" tokenize --model model --batch chat.jsonl >"$out/stdout"; }
+run_generate() { "$COHORT" generate --model model --batch chat.jsonl --n 2 --max-tokens 6 --threads 1 >"$out/stdout"; }
+run_logprobs() { "$COHORT" logprobs --model model --batch generated.jsonl --threads 1 >"$out/stdout"; }
+run_eval() { "$COHORT" eval --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --format jsonl --threads 1 >"$out/stdout"; }
+run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
+run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/stdout"; }
+run_grpo() {
+    "$COHORT" grpo --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --steps 2 --save-steps 1 --save-total-limit 1 \
+        --prompts-per-step 2 --num-generations 2 --max-completion-length 4 --learning-rate 1e-3 --beta 0.1 --log-completions \
+        --eval-data chat-eval.jsonl --out "$out/run" --threads 1 "$@" >"$out/stdout"
+}
+
+# What of an output must be equal: everything but times and records of times.
+fingerprint() { # fingerprint FOLDER
+    (cd "$1" && find . -type f ! -name metrics.jsonl ! -name '*.svg' ! -name stderr ! -name count ! -name 'state.json' ! -name '*SUMS' ! -name 'lock*' ! -name config.yaml \
+        ! -path './run/.cohort/*' | sort | xargs -r sha256sum | sed "s|$1||")
+    if [ -f "$1/run/metrics.jsonl" ]; then numbers "$1/run"; fi
+}
+
+sweep() {
+    local kind=$1 step=$2 k=$3 command=$4 status count resumed=
+    local good=$work/good-$command out
+    printf 'while read -r line; do echo 1; done\n' >"$work/reward.sh"
+    sed -n 1,2p "$work/rows.jsonl" >"$work/chat-eval.jsonl"
+    rm -rf "$good"
+    mkdir "$good"
+    out=$good
+    LD_PRELOAD=$SHIM FAIL_KIND=$kind FAIL_UNDER=$work FAIL_COUNT=$good/count "run_$command" 2>"$good/stderr" || fail "$command fails undisturbed: $(tail -n 1 "$good/stderr")"
+    count=$(cat "$good/count")
+    [ "$count" -gt 3 ] || fail "$command: the preloaded library saw $count calls"
+    fingerprint "$good" >"$work/wanted"
+    local tried=0 succeeded=0
+    for (( ; k <= count; k += step)); do
+        out=$work/out
+        rm -rf "$out"
+        mkdir "$out"
+        status=0
+        LD_PRELOAD=$SHIM FAIL_KIND=$kind FAIL_UNDER=$work FAIL_AT=$k "run_$command" 2>"$out/stderr" || status=$?
+        tried=$((tried + 1))
+        if [ $status -eq 0 ]; then
+            succeeded=$((succeeded + 1))
+            fingerprint "$out" >"$work/found"
+            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2; fail "$command, $kind $k of $count: exit status 0, and other output"; }
+            continue
+        fi
+        [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
+        grep -q '^cohort: ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
+        case $command in sft | grpo)
+            "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
+            fingerprint "$out" >"$work/found"
+            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2; fail "$command, $kind $k of $count: the resumed run is another"; }
+            ;;
+        esac
+    done
+    printf '%-10s %-6s %6d calls, %5d tried: %5d failed with a message, %4d succeeded with the same output\n' "$command" "$kind" "$count" "$tried" $((tried - succeeded)) "$succeeded"
+}

@@ -1,0 +1,8 @@
+# Every 23rd call on files of each command fails once, with EIO; tests/slow has all of them.
+# shellcheck source=sweep.sh
+. "$SOURCE/tests/sweep/sweep.sh"
+prepare
+first=$(($(date +%j | sed 's/^0*//') % 23 + 1))
+for command in tokenize generate logprobs eval score init sft grpo; do
+    sweep file 23 $first $command
+done
