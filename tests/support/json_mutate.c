@@ -119,7 +119,7 @@ static void edit_object(json_t *object, struct genome *genome, const char *const
 
 void json_mutate(json_t *root, struct genome *genome, const char *const *words, size_t n_words)
 {
-    for (int edits = 0; edits < 12 && genome->at < genome->size; edits++) {
+    for (size_t edits = 1 + genome_below(genome, 4); edits > 0 && genome->at < genome->size; edits--) {
         json_t *at = pick_container(root, genome);
         if (json_is_array(at))
             edit_array(at, genome, words, n_words);

@@ -14,7 +14,7 @@ struct genome {
 };
 size_t genome_below(struct genome *genome, size_t limit); /* in [0, limit); limit at most 65536 */
 
-/* Edits root (an object or array) in place, as long as the genome lasts, 12 times at most: values
+/* Edits root (an object or array) in place, one to four times as the genome says: values
  * are removed, repeated, swapped, nested, replaced by others of their type or of another; keys are
  * renamed. words: texts to put in, the reader's own. */
 void json_mutate(json_t *root, struct genome *genome, const char *const *words, size_t n_words);
