@@ -453,6 +453,7 @@ struct backend {
     void *state; /* the backend's own */
 };
 
+#ifndef __cplusplus
 static inline bool backend_stopped(const struct backend *backend)
 {
     return backend->unstoppable == 0 && stop_requested(backend->stop);
@@ -466,6 +467,7 @@ static inline cohort_status backend_check(struct backend *backend, cohort_error 
         return stop_check(backend->stop, err);
     return backend->ops->check(backend, err);
 }
+#endif
 
 /* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which
  * must be available. threads >= 1 (0: all cores this process may use). */

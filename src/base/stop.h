@@ -7,6 +7,9 @@
 
 #include "base/error.h"
 
+struct stop;
+
+#ifndef __cplusplus /* the CUDA sources pass the pointer on and never look */
 #include <stdatomic.h>
 
 struct stop {
@@ -25,5 +28,7 @@ static inline cohort_status stop_check(const struct stop *stop, cohort_error *er
     return stop_requested(stop) ? error_set(err, COHORT_ERR_CANCELLED, "stopped on request")
                                 : COHORT_OK;
 }
+
+#endif /* __cplusplus */
 
 #endif
