@@ -69,7 +69,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static void backend_check(void)
+static void check_backend(void)
 {
     cohort_error err;
     if (backend->ops->check(backend, &err) != COHORT_OK)
@@ -227,7 +227,7 @@ static void batch_run(struct batch *b)
     backend->ops->attention_forward(backend, &b->f);
     backend->ops->download(backend, b->out, memory[4], out_bytes + 2 * GUARD);
     backend->ops->download(backend, b->lse, memory[5], lse_bytes + 2 * GUARD);
-    backend_check();
+    check_backend();
     guards_check(b->out, out_bytes);
     guards_check(b->lse, lse_bytes);
     for (int32_t i = 0; i < b->tokens; i++)
@@ -636,7 +636,7 @@ static double layer_seconds(const struct attention_forward *f, int times)
                 seconds[i] = seconds[j];
                 seconds[j] = x;
             }
-    backend_check();
+    check_backend();
     return seconds[2];
 }
 

@@ -58,7 +58,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static void backend_check(void)
+static void check_backend(void)
 {
     cohort_error err;
     if (backend->ops->check(backend, &err) != COHORT_OK)
@@ -232,7 +232,7 @@ static void batch_backward(struct batch *b, float start)
             assert_true((*host[w])[GUARD + size[w] + i] == -3.0f);
         }
     }
-    backend_check();
+    check_backend();
 }
 
 static void batch_free(struct batch *b)
@@ -503,7 +503,7 @@ static void bench(void)
             backend->ops->wait(backend);
             best = fmin(best, (now() - start) / 4);
         }
-        backend_check();
+        check_backend();
         printf("H %d K 8 D 128, %d x (%d + %d x %d): %.2f ms, %.0f TFLOP/s (7 products)\n",
                cases[c].n_heads, cases[c].n_trees, cases[c].prompt, cases[c].n_completions,
                cases[c].completion, best * 1e3,
