@@ -113,6 +113,11 @@ bool cohort_options_reads_yaml(const cohort_options *options)
     return options != NULL && options->command != COHORT_INIT;
 }
 
+bool cohort_options_has(const cohort_options *options, const char *name)
+{
+    return options != NULL && name != NULL && options_has(options->options, name);
+}
+
 bool cohort_options_is_switch(const cohort_options *options, const char *name)
 {
     return options != NULL && name != NULL && options_is_switch(options->options, name);

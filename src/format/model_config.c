@@ -1,5 +1,6 @@
 #include "format/model_config.h"
 
+#include "base/number.h"
 #include "tensor/param.h"
 
 #include <inttypes.h>
@@ -129,7 +130,7 @@ static cohort_status check_number(const struct source *source, const json_t *obj
     if (value == NULL || (json_is_number(value) && json_number_value(value) == only))
         return COHORT_OK;
     char expected[80];
-    snprintf(expected, sizeof expected, "%g: this version supports no other", only);
+    number_format(expected, sizeof expected, "%g: this version supports no other", only);
     return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, expected);
 }
 

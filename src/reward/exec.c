@@ -11,6 +11,7 @@
  * Request: a line per row, then an empty line. Names of ours ("prompt", "completion", ...) win over
  * columns of the same name, which the rendered text replaces. Answer: a line per row; empty lines
  * are passed over, a last line may lack its newline if the program ends. */
+#include "base/number.h"
 #include "reward/reward_internal.h"
 
 #include <errno.h>
@@ -511,7 +512,7 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
         }
         double wait_s = batch->deadline - now_s();
         if (wait_s <= 0) {
-            snprintf(
+            number_format(
                 problem, sizeof problem,
                 "no answer within %g s (%zu of %zu rows answered); raise --reward-timeout if it "
                 "needs longer",
