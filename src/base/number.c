@@ -7,21 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The C locale for this thread, until leave() puts back what was there. That of the C library is
- * static: nothing is allocated, so this does not fail. */
-struct scope {
-    locale_t c, before;
-};
-
-static struct scope enter(void)
+struct number_scope number_scope_begin(void)
 {
-    struct scope scope = {.c = newlocale(LC_ALL_MASK, "C", (locale_t)0)};
+    /* The C library's is static: nothing is allocated, so this does not fail. */
+    struct number_scope scope = {.c = newlocale(LC_ALL_MASK, "C", (locale_t)0)};
     if (scope.c != (locale_t)0)
         scope.before = uselocale(scope.c);
     return scope;
 }
 
-static void leave(struct scope scope)
+void number_scope_end(struct number_scope scope)
 {
     if (scope.c == (locale_t)0)
         return;
@@ -79,9 +74,9 @@ bool number_read(const char *text, size_t length, double *number)
         return false;
     memcpy(copy, text, length);
     copy[length] = '\0';
-    struct scope scope = enter();
+    struct number_scope scope = number_scope_begin();
     double value = strtod(copy, NULL);
-    leave(scope);
+    number_scope_end(scope);
     /* 1e999 is infinite and 1e-999 is zero: neither is what was written. */
     if (!isfinite(value) || (nonzero && value == 0.0))
         return false;
@@ -108,33 +103,33 @@ bool number_read_integer(const char *text, size_t length, int64_t *integer)
 
 void number_write_float(float number, char out[NUMBER_BYTES])
 {
-    struct scope scope = enter();
+    struct number_scope scope = number_scope_begin();
     for (int precision = 1; precision <= 9; precision++) {
         snprintf(out, NUMBER_BYTES, "%.*g", precision, (double)number);
         if (strtof(out, NULL) == number)
             break;
     }
-    leave(scope);
+    number_scope_end(scope);
 }
 
 void number_write_double(double number, char out[NUMBER_BYTES])
 {
     /* 100 rather than 1e+02: an exponent only where there would be many zeros. */
     const bool many = fabs(number) < 1e-4 || fabs(number) >= 1e16;
-    struct scope scope = enter();
+    struct number_scope scope = number_scope_begin();
     for (int precision = 1; precision <= 17; precision++) {
         snprintf(out, NUMBER_BYTES, "%.*g", precision, number);
         if (strtod(out, NULL) == number && (many || strchr(out, 'e') == NULL))
             break;
     }
-    leave(scope);
+    number_scope_end(scope);
 }
 
 int number_vformat(char *out, size_t size, const char *format, va_list args)
 {
-    struct scope scope = enter();
+    struct number_scope scope = number_scope_begin();
     int n = vsnprintf(out, size, format, args);
-    leave(scope);
+    number_scope_end(scope);
     return n;
 }
 
@@ -148,6 +143,14 @@ int number_format(char *out, size_t size, const char *format, ...)
 }
 
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
+
+bool ascii_same_bytes(const char *a, const char *b, size_t length)
+{
+    size_t i = 0;
+    while (i < length && lower(a[i]) == lower(b[i]))
+        i++;
+    return i == length;
+}
 
 bool ascii_same(const char *a, const char *b)
 {

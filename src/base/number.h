@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 
+#include <locale.h>
 #include <stddef.h>
 
 /* The whole of text must be [+-] digits [. digits] [e [+-] digits], with a digit before or behind
@@ -26,7 +27,16 @@ void number_write_double(double number, char out[NUMBER_BYTES]);
 int number_format(char *out, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
 int number_vformat(char *out, size_t size, const char *format, va_list args) PRINTF_LIKE(3, 0);
 
+/* For another library that reads or writes numbers itself: this thread is under the C locale from
+ * begin to end. Nothing of the host program may run between the two. */
+struct number_scope {
+    locale_t c, before;
+};
+struct number_scope number_scope_begin(void);
+void number_scope_end(struct number_scope scope);
+
 /* Letters of ASCII without regard to case, in every locale (Turkish has another lower-case I). */
 bool ascii_same(const char *a, const char *b);
+bool ascii_same_bytes(const char *a, const char *b, size_t length);
 
 #endif

@@ -368,7 +368,7 @@ static bool changes_value(const char *word, size_t length)
         "over",      "squared",    "cubed",      "factorial",   "is",      "not",      "but",
         "if",        "sin",        "cos",        "tan",         "log",     "ln",       "exp"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strlen(words[i]) == length && strncasecmp(words[i], word, length) == 0)
+        if (strlen(words[i]) == length && ascii_same_bytes(words[i], word, length))
             return true;
     return false;
 }
