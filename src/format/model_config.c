@@ -43,7 +43,7 @@ static const json_t *get(const json_t *object, const char *key)
 static const char *show(const json_t *value, char *buffer, size_t size)
 {
     size_t n = number_json_dump_into(value, buffer, size - 1,
-                          JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+                                     JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (n == 0 || n >= size) {
         snprintf(buffer, size, "a long value");
         return buffer;

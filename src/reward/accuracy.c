@@ -18,7 +18,6 @@
 #include "base/number_json.h"
 #include "reward/reward_internal.h"
 
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -173,7 +172,9 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
     for (size_t digits = 15; digits <= 17; digits++) {
         free(written);
         written = number_json_dump(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
-        json_t *again = written != NULL ? number_json_load(written, strlen(written), JSON_DECODE_ANY, NULL) : NULL;
+        json_t *again = written != NULL
+                            ? number_json_load(written, strlen(written), JSON_DECODE_ANY, NULL)
+                            : NULL;
         bool same = again != NULL && json_number_value(again) == json_number_value(value);
         json_decref(again);
         if (same)

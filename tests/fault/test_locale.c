@@ -36,11 +36,11 @@ static int make_locales(void **state)
                  "localedef -i %.5s -f UTF-8 --no-archive '%s/%s' >localedef.log 2>&1", names[i],
                  folder, names[i]);
         int code = system(command);
-        present[i] = setlocale(LC_ALL, names[i]) != NULL &&
-                     strcmp(localeconv()->decimal_point, ".") != 0;
+        present[i] =
+            setlocale(LC_ALL, names[i]) != NULL && strcmp(localeconv()->decimal_point, ".") != 0;
         if (!present[i])
-            print_message("no locale %s here (localedef: %d); package locales makes it\n",
-                          names[i], code);
+            print_message("no locale %s here (localedef: %d); package locales makes it\n", names[i],
+                          code);
     }
     setlocale(LC_ALL, "C");
     return 0;
@@ -147,12 +147,32 @@ static void everything(const char *locale, struct text *out)
     for (int i = 0; i < 2; i++) {
         cohort_options *options = NULL;
         cohort_observer observer = {.context = out, .output = keep};
-        const char *const pairs[] = {"model", "m", "data", "d.jsonl", "reward",
-                                     "exec:sh r.sh,regex", "reward_pattern", "[a-m]", "out", "run",
-                                     "num_generations", "2", "prompts_per_step", "2",
-                                     "max_completion_length", "4", "steps", steps[i],
-                                     "log_completions", "true", "lr_scheduler_type", "constant",
-                                     CPU, i == 0 ? NULL : "resume", "latest", NULL};
+        const char *const pairs[] = {"model",
+                                     "m",
+                                     "data",
+                                     "d.jsonl",
+                                     "reward",
+                                     "exec:sh r.sh,regex",
+                                     "reward_pattern",
+                                     "[a-m]",
+                                     "out",
+                                     "run",
+                                     "num_generations",
+                                     "2",
+                                     "prompts_per_step",
+                                     "2",
+                                     "max_completion_length",
+                                     "4",
+                                     "steps",
+                                     steps[i],
+                                     "log_completions",
+                                     "true",
+                                     "lr_scheduler_type",
+                                     "constant",
+                                     CPU,
+                                     i == 0 ? NULL : "resume",
+                                     "latest",
+                                     NULL};
         assert_int_equal(cohort_options_create(&options, COHORT_GRPO, &err), COHORT_OK);
         for (const char *const *at = pairs; *at != NULL; at += 2)
             assert_int_equal(cohort_options_set(options, at[0], at[1], NULL, &err), COHORT_OK);

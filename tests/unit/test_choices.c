@@ -112,15 +112,36 @@ static void test_table(void **state)
     for (size_t i = 0; i < n_lists; i++) {
         bool found = false;
         for (size_t j = 0; j < count; j++)
-            found = found || (table[j].type == OPTION_ENUM &&
-                              strcmp(table[j].name, lists[i].option) == 0);
+            found = found ||
+                    (table[j].type == OPTION_ENUM && strcmp(table[j].name, lists[i].option) == 0);
         if (!found)
             fail_msg("%s is no ENUM option", lists[i].option);
     }
 }
 
+/* --threads takes what a backend takes. */
+static void test_threads(void **state)
+{
+    (void)state;
+    size_t count = 0, n = 0;
+    const struct option_spec *table = options_table(&count);
+    for (size_t i = 0; i < count; i++) {
+        struct backend *backend = NULL;
+        if (strcmp(table[i].name, "threads") != 0)
+            continue;
+        n++;
+        cohort_error err = {0};
+        if (backend_cpu_create(&backend, "auto", (int)table[i].maximum, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        backend_destroy(backend);
+        assert_int_equal(backend_cpu_create(&backend, "auto", (int)table[i].maximum + 1, &err),
+                         COHORT_ERR_ARGUMENT);
+    }
+    assert_int_equal(n, 1);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,8 +63,8 @@ static bool may_be_refused(const char *text, const char *message)
     const bool base_60 = strstr(message, "in base 60 to YAML 1.1") != NULL;
     const bool tag = strstr(message, "tags are not supported") != NULL;
     const bool vanishes = strstr(text, "e-400") != NULL; /* zero, which was not written */
-    return vanishes || (octal && strchr(text, '0') != NULL) || (base_60 && strchr(text, ':') != NULL) ||
-           (tag && strncmp(text, "!!", 2) == 0);
+    return vanishes || (octal && strchr(text, '0') != NULL) ||
+           (base_60 && strchr(text, ':') != NULL) || (tag && strncmp(text, "!!", 2) == 0);
 }
 
 static void check_number(const char *text, bool integer, const json_t *expected)
@@ -103,8 +103,8 @@ static void check_bool(const char *text, const json_t *expected)
     struct options *o = read_line("thinking", ": ", text, &err);
     /* "on" in quotes is an error there and means to us what it means without. */
     const bool quoted_on = strchr("\"'", text[0]) != NULL && (text[1] == 'o' || text[1] == 'O');
-    if (o != NULL && !quoted_on && (!json_is_boolean(expected) ||
-                      options_bool(o, "thinking") != (bool)json_is_true(expected)))
+    if (o != NULL && !quoted_on &&
+        (!json_is_boolean(expected) || options_bool(o, "thinking") != (bool)json_is_true(expected)))
         fail_msg("%s is %d as a bool", text, (int)options_bool(o, "thinking"));
     if (o == NULL && json_is_boolean(expected) && !may_be_refused(text, err.message))
         fail_msg("%s: \"%s\", expected a bool", text, err.message);
@@ -116,8 +116,7 @@ static void check_bool(const char *text, const json_t *expected)
 static void test_scalars(void **state)
 {
     (void)state;
-    json_t *rows =
-        json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/yaml_scalars.json", 0, NULL);
+    json_t *rows = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/yaml_scalars.json", 0, NULL);
     size_t i = 0;
     json_t *row = NULL;
     assert_true(json_array_size(rows) > 1000);
