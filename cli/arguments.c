@@ -10,6 +10,14 @@ static bool fail(const cohort_error *err)
     return false;
 }
 
+/* What the library says of a name that the command does not know. */
+static bool fail_unknown(cohort_options *options, const char *name, const char *origin)
+{
+    cohort_error err = {0};
+    cohort_options_set(options, name, "", origin, &err);
+    return fail(&err);
+}
+
 /* "--name=value" split at '='; name and value are NULL-terminated copies in buffer. */
 static bool split(const char *argument, char *name, size_t size, const char **value)
 {
@@ -28,6 +36,75 @@ static bool is_flag(const char *argument)
     return strncmp(argument, "--", 2) == 0 && argument[2] != '\0';
 }
 
+static bool is_no_switch(const cohort_options *options, const char *name)
+{
+    return strncmp(name, "no", 2) == 0 && (name[2] == '-' || name[2] == '_') &&
+           !cohort_options_has(options, name) && cohort_options_is_switch(options, name + 3);
+}
+
+/* A flag of this command, which no value can be meant to be: "--out --steps 3" lacks a value. */
+static bool is_own_flag(const cohort_options *options, const char *argument)
+{
+    char name[128];
+    const char *value = NULL;
+    return is_flag(argument) && split(argument + 2, name, sizeof name, &value) &&
+           (cohort_options_has(options, name) || is_no_switch(options, name));
+}
+
+/* An argument that is no --name: "-m", "-steps", "steps". */
+static bool fail_no_flag(cohort_options *options, const char *argument)
+{
+    char name[128], origin[160];
+    const char *value = NULL;
+    if (argument[0] == '-' && argument[1] != '\0' && argument[1] != '-' &&
+        split(argument + 1, name, sizeof name, &value)) {
+        if (cohort_options_has(options, name) && strlen(name) > 1) {
+            fprintf(stderr, "cohort: '-%s': options begin with two dashes: --%s\n", name, name);
+            return false;
+        }
+        snprintf(origin, sizeof origin, "-%s", name);
+        if (!cohort_options_has(options, name))
+            return fail_unknown(options, name, origin);
+    }
+    if (cohort_options_has(options, argument))
+        fprintf(stderr, "cohort: '%s': options begin with two dashes: --%s\n", argument, argument);
+    else
+        fprintf(stderr, "cohort: '%.80s' is not an option; options begin with -- (see --help)\n",
+                argument);
+    return false;
+}
+
+/* The value of a flag without '=', from argv[*i + 1] if it takes one. NULL: the error was told. */
+static const char *value_of(cohort_options *options, char *name, int argc, char **argv, int *i)
+{
+    const char *next = *i + 1 < argc ? argv[*i + 1] : NULL;
+    if (cohort_options_is_switch(options, name)) {
+        /* What stands alone behind a switch can only be meant for it: --thinking False. */
+        const bool spelled = next != NULL && next[0] != '-';
+        *i += spelled ? 1 : 0;
+        return spelled ? next : "true";
+    }
+    if (is_no_switch(options, name)) {
+        memmove(name, name + 3, strlen(name + 3) + 1);
+        return "false";
+    }
+    if (strcmp(name, "resume") == 0 && (next == NULL || is_flag(next)))
+        return "latest";
+    if (next == NULL) {
+        fprintf(stderr, "cohort: --%s needs a value\n", name);
+        return NULL;
+    }
+    if (is_own_flag(options, next)) {
+        fprintf(stderr,
+                "cohort: --%s needs a value, and %.80s is an option of its own; if it is meant as "
+                "the value, write --%s=%.80s\n",
+                name, next, name, next);
+        return NULL;
+    }
+    ++*i;
+    return next;
+}
+
 bool cli_parse(cohort_options *options, int argc, char **argv)
 {
     const char *yaml = NULL;
@@ -35,38 +112,30 @@ bool cli_parse(cohort_options *options, int argc, char **argv)
     for (int i = 0; i < argc; i++) {
         char name[128], origin[160];
         const char *value = NULL;
-        if (!is_flag(argv[i])) {
-            fprintf(stderr, "cohort: '%s' is not an option; options begin with -- (see --help)\n",
-                    argv[i]);
-            return false;
-        }
+        if (!is_flag(argv[i]))
+            return fail_no_flag(options, argv[i]);
         if (!split(argv[i] + 2, name, sizeof name, &value)) {
             fprintf(stderr, "cohort: '%.60s...' is no option (see --help)\n", argv[i]);
             return false;
         }
         snprintf(origin, sizeof origin, "--%s", name);
-        bool given = value != NULL, last = i + 1 == argc;
-        if (!given && cohort_options_is_switch(options, name)) {
-            bool spelled =
-                !last && (strcmp(argv[i + 1], "true") == 0 || strcmp(argv[i + 1], "false") == 0);
-            value = spelled ? argv[++i] : "true";
-        } else if (!given && strncmp(name, "no-", 3) == 0 &&
-                   cohort_options_is_switch(options, name + 3)) {
-            memmove(name, name + 3, strlen(name + 3) + 1);
-            value = "false";
-        } else if (!given && strcmp(name, "resume") == 0 && (last || is_flag(argv[i + 1]))) {
-            value = "latest";
-        } else if (!given && last) {
-            if (cohort_options_set(options, name, "", origin, &err) == COHORT_ERR_ARGUMENT &&
-                strstr(err.message, "not an option") != NULL)
-                return fail(&err);
-            fprintf(stderr, "cohort: --%s needs a value\n", name);
+        if (is_no_switch(options, name) && value != NULL) {
+            fprintf(stderr, "cohort: --%s takes no value; write --%s or --%s=%.40s\n", name, name,
+                    name + 3, value);
             return false;
-        } else if (!given) {
-            value = argv[++i];
         }
+        if (!cohort_options_has(options, name) && !is_no_switch(options, name))
+            return fail_unknown(options, name, origin);
+        if (value == NULL)
+            value = value_of(options, name, argc, argv, &i);
+        if (value == NULL)
+            return false;
         if (cohort_options_set(options, name, value, origin, &err) != COHORT_OK)
             return fail(&err);
+        if (strcmp(name, "config") == 0 && yaml != NULL) {
+            fprintf(stderr, "cohort: --config is given twice; put the options into one file\n");
+            return false;
+        }
         if (strcmp(name, "config") == 0)
             yaml = value;
     }

@@ -90,6 +90,27 @@ static const char *nearest_command(const char *name)
     return nearest;
 }
 
+static int no_command(const char *name)
+{
+    const char *nearest = nearest_command(name);
+    if (nearest != NULL) {
+        fprintf(stderr,
+                "cohort: there is no command '%.80s'; did you mean '%s'? ('cohort help' lists "
+                "them)\n",
+                name, nearest);
+        return EXIT_USAGE;
+    }
+    fprintf(stderr, "cohort: there is no command '%.80s'\n\n", name);
+    print_usage(stderr);
+    return EXIT_USAGE;
+}
+
+static bool is_help(const char *argument)
+{
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 ||
+           strcmp(argument, "help") == 0;
+}
+
 static int run(cohort_options *options)
 {
     struct cli_terminal terminal;
@@ -122,10 +143,10 @@ int main(int argc, char **argv)
         print_usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0) {
-        if (argc > 2 && cohort_command_find(argv[2], &command)) /* cohort help grpo */
-            return print_help(command);
+    if (is_help(argv[1])) {
+        if (argc > 2 && !is_help(argv[2])) /* cohort help grpo */
+            return cohort_command_find(argv[2], &command) ? print_help(command)
+                                                          : no_command(argv[2]);
         print_usage(stdout);
         return printed();
     }
@@ -135,19 +156,10 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--options-docs") == 0) /* makes docs/OPTIONS.md */
         return print_docs();
-    if (!cohort_command_find(argv[1], &command)) {
-        const char *nearest = nearest_command(argv[1]);
-        if (nearest != NULL) {
-            fprintf(stderr,
-                    "cohort: there is no command '%.80s'; did you mean '%s'? ('cohort help' lists "
-                    "them)\n",
-                    argv[1], nearest);
-            return EXIT_USAGE;
-        }
-        fprintf(stderr, "cohort: there is no command '%.80s'\n\n", argv[1]);
-        print_usage(stderr);
-        return EXIT_USAGE;
-    }
+    if (!cohort_command_find(argv[1], &command))
+        return no_command(argv[1]);
+    if (argc == 3 && is_help(argv[2])) /* cohort grpo help */
+        return print_help(command);
     for (int i = 2; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return print_help(command);

@@ -136,6 +136,8 @@ COHORT_API cohort_status cohort_options_read_yaml(cohort_options *options, const
                                                   cohort_error *err);
 /* Whether the command's option "config" names such a file (of init it names a config.json). */
 COHORT_API bool cohort_options_reads_yaml(const cohort_options *options);
+/* True for options that the command has; setting another says what is near. */
+COHORT_API bool cohort_options_has(const cohort_options *options, const char *name);
 /* True for options that are switched on by their name alone. */
 COHORT_API bool cohort_options_is_switch(const cohort_options *options, const char *name);
 /* The text of --help for a command, of docs/OPTIONS.md. Free with cohort_free. */

@@ -1,5 +1,7 @@
 /* The public functions: check arguments, translate handles, nothing else. */
 #include "api/handles.h"
+
+#include "base/number_json.h"
 #include "command/command.h"
 #include "command/session.h"
 #include "rollout/engine.h"
@@ -129,6 +131,11 @@ bool cohort_options_reads_yaml(const cohort_options *options)
     return options != NULL && options->command != COHORT_INIT;
 }
 
+bool cohort_options_has(const cohort_options *options, const char *name)
+{
+    return options != NULL && name != NULL && options_has(options->options, name);
+}
+
 bool cohort_options_is_switch(const cohort_options *options, const char *name)
 {
     return options != NULL && name != NULL && options_is_switch(options->options, name);
@@ -170,7 +177,7 @@ static cohort_status call_public_reward(void *context, const struct reward_row *
     TRY_GOTO(mem_alloc(&public_rows, n_rows, sizeof *public_rows, "reward rows", err));
     TRY_GOTO(mem_alloc(&texts, n_rows, sizeof(char *), "reward rows", err));
     for (size_t i = 0; i < n_rows; i++) {
-        texts[i] = json_dumps(rows[i].data, JSON_COMPACT);
+        texts[i] = number_json_dump(rows[i].data, JSON_COMPACT);
         public_rows[i] = (cohort_reward_row){.row_json = texts[i] == NULL ? "{}" : texts[i],
                                              .prompt = rows[i].prompt,
                                              .completion = rows[i].completion,

@@ -1,5 +1,7 @@
 /* The public generation functions over session and engine. */
 #include "api/handles.h"
+
+#include "base/number_json.h"
 #include "command/session.h"
 
 #include <stdatomic.h>
@@ -119,7 +121,8 @@ cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages
     if (model == NULL || messages_json == NULL || text == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
     *text = NULL;
-    json_t *messages = json_loads(messages_json, JSON_REJECT_DUPLICATES, &where);
+    json_t *messages =
+        number_json_load(messages_json, strlen(messages_json), JSON_REJECT_DUPLICATES, &where);
     if (messages == NULL)
         return error_set(err, COHORT_ERR_FORMAT, "messages:%d:%d: %s", where.line, where.column,
                          where.text);

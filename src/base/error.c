@@ -1,6 +1,6 @@
 #include "base/error.h"
+#include "base/number.h"
 
-#include <stdio.h>
 #include <string.h>
 
 cohort_status error_set(cohort_error *err, cohort_status status, const char *format, ...)
@@ -9,7 +9,7 @@ cohort_status error_set(cohort_error *err, cohort_status status, const char *for
         va_list args;
         va_start(args, format);
         err->status = status;
-        vsnprintf(err->message, sizeof err->message, format, args);
+        number_vformat(err->message, sizeof err->message, format, args);
         va_end(args);
     }
     return status;
@@ -23,7 +23,7 @@ void error_context(cohort_error *err, const char *format, ...)
     memcpy(inner, err->message, sizeof inner);
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(err->message, sizeof err->message, format, args);
+    int n = number_vformat(err->message, sizeof err->message, format, args);
     va_end(args);
     if (n < 0)
         n = 0;

@@ -1,7 +1,7 @@
 #include "base/memory.h"
+#include "base/number.h"
 
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +75,7 @@ cohort_status text_printf(struct text *text, cohort_error *err, const char *form
     va_start(args, format);
     va_list again;
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    int n = number_vformat(NULL, 0, format, args);
     va_end(args);
     cohort_status status = COHORT_OK;
     if (n < 0)
@@ -84,7 +84,7 @@ cohort_status text_printf(struct text *text, cohort_error *err, const char *form
         status =
             mem_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1, "text", err);
     if (status == COHORT_OK) {
-        vsnprintf(text->data + text->length, (size_t)n + 1, format, again);
+        number_vformat(text->data + text->length, (size_t)n + 1, format, again);
         text->length += (size_t)n;
     }
     va_end(again);

@@ -1,6 +1,7 @@
 #include "command/bench_report.h"
 
 #include "base/clock.h"
+#include "base/number.h"
 #include "base/rng.h"
 
 #include <assert.h>
@@ -51,7 +52,7 @@ struct bench_row *bench_row(struct bench *bench, const char *kind, const char *f
     row->kind = kind;
     va_list args;
     va_start(args, format);
-    vsnprintf(row->what, sizeof row->what, format, args);
+    number_vformat(row->what, sizeof row->what, format, args);
     va_end(args);
     return row;
 }

@@ -4,6 +4,7 @@
 #include "command/command.h"
 
 #include "base/clock.h"
+#include "command/choices.h"
 
 #include <string.h>
 
@@ -31,14 +32,14 @@ static cohort_status random_weights(void *context, const struct param *param, in
 
 static cohort_status open_model(struct bench *bench, cohort_error *err)
 {
-    const char *preset = options_string(bench->options, "preset"),
+    const char *preset = options_choice_word(bench->options, "preset"),
                *dir = options_string(bench->options, "model");
     struct model_config config = {0};
     cohort_status status = COHORT_OK;
     if (preset != NULL && dir != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR");
-    bench->type =
-        strcmp(options_string(bench->options, "dtype"), "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
+    const int asked = choice_of(bench->options, "dtype");
+    bench->type = asked == CHOICE_AUTO ? DTYPE_BF16 : (enum dtype)asked;
     if (dir != NULL)
         TRY(model_load(&bench->session.model, bench->session.backend, dir, bench->type, MAX_CONTEXT,
                        err));
@@ -68,6 +69,11 @@ static const struct {
 } kinds[] = {{"gemm", bench_gemm},   {"prefill", bench_prefill}, {"decode", bench_decode},
              {"train", bench_train}, {"grpo", bench_grpo},       {"exactness", bench_exactness}};
 
+const char *bench_kind_name(size_t i)
+{
+    return i < sizeof kinds / sizeof kinds[0] ? kinds[i].name : NULL;
+}
+
 /* One kind between two measurements of the machine; the better one is the limit. */
 static cohort_status run_kind(struct bench *bench, size_t i, cohort_error *err)
 {
@@ -91,7 +97,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->options = options;
     bench->observer = observer;
     bench->quick = options_bool(options, "quick");
-    bench->jsonl = strcmp(options_string(options, "format"), "jsonl") == 0;
+    bench->jsonl = choice_of(options, "format") == OUTPUT_JSONL;
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
     bench->available = bench->session.backend->ops->available(bench->session.backend);

@@ -2,6 +2,7 @@
  * completions, no model. */
 #include "command/scoring.h"
 
+#include "command/choices.h"
 #include "command/json_rows.h"
 #include "train/metrics.h"
 
@@ -53,7 +54,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     const char *data = options_string(options, "data");
     int32_t n = (int32_t)options_int(options, "n"),
             C = (int32_t)options_int(options, "max_completion_length"), n_stops = 0;
-    bool jsonl = strcmp(options_string(options, "format"), "jsonl") == 0;
+    bool jsonl = choice_of(options, "format") == OUTPUT_JSONL;
     struct eval_progress progress = {.observer = observer};
     cohort_status status = COHORT_OK;
     if (data == NULL)

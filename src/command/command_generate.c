@@ -1,6 +1,7 @@
 /* cohort generate: text for one prompt, streamed, or JSONL for many. */
 #include "base/clock.h"
 #include "base/rng.h"
+#include "command/choices.h"
 #include "command/command.h"
 #include "command/json_rows.h"
 #include "command/session.h"
@@ -250,8 +251,8 @@ cohort_status command_generate(struct options *options, const struct command_rew
                             err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
-    g.jsonl = options_string(options, "batch") != NULL ||
-              strcmp(options_string(options, "format"), "jsonl") == 0;
+    g.jsonl =
+        options_string(options, "batch") != NULL || choice_of(options, "format") == OUTPUT_JSONL;
     g.stream = !g.jsonl && g.n == 1;
     engine_set_callback(g.engine, stream_text, &g);
     TRY_GOTO(submit(&g, max_tokens, tokenizer_size(g.session.tokenizer), err));

@@ -1,6 +1,7 @@
 /* cohort grpo: the main job. */
 #include "base/clock.h"
 #include "base/rng.h"
+#include "command/choices.h"
 #include "command/scoring.h"
 #include "command/training.h"
 
@@ -58,21 +59,6 @@ static bool report_evaluation(void *context, const char *phase, int64_t done, in
     return report(context, "evaluate", done, total);
 }
 
-static enum loss_type loss_type_of(const char *name)
-{
-    return strcmp(name, "grpo") == 0      ? LOSS_GRPO
-           : strcmp(name, "bnpo") == 0    ? LOSS_BNPO
-           : strcmp(name, "dr_grpo") == 0 ? LOSS_DR_GRPO
-                                          : LOSS_DAPO;
-}
-
-static enum advantage_scale scale_of(const char *name)
-{
-    return strcmp(name, "group") == 0   ? ADVANTAGE_SCALE_GROUP
-           : strcmp(name, "batch") == 0 ? ADVANTAGE_SCALE_BATCH
-                                        : ADVANTAGE_SCALE_NONE;
-}
-
 static cohort_status configure(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
@@ -88,17 +74,15 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     c->num_iterations = (int32_t)options_int(o, "num_iterations");
     c->seed = (uint64_t)options_int(o, "seed");
     c->loss = (struct loss_config){
-        .type = loss_type_of(options_string(o, "loss_type")),
-        .level = strcmp(options_string(o, "importance_sampling_level"), "sequence") == 0
-                     ? LOSS_LEVEL_SEQUENCE
-                     : LOSS_LEVEL_TOKEN,
+        .type = (enum loss_type)choice_of(o, "loss_type"),
+        .level = (enum loss_level)choice_of(o, "importance_sampling_level"),
         .epsilon = epsilon,
         .epsilon_high =
             options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
         .delta = options_is_set(o, "delta") ? options_float(o, "delta") : 0.0,
         .beta = options_float(o, "beta"),
         .max_completion_length = c->max_completion_length};
-    c->scale = scale_of(options_string(o, "scale_rewards"));
+    c->scale = (enum advantage_scale)choice_of(o, "scale_rewards");
     c->mask_truncated = options_bool(o, "mask_truncated_completions");
     c->stop = run->stops;
     c->n_stop = n_stops;

@@ -100,7 +100,8 @@ cohort_status command_info(struct options *options, const struct command_rewards
                            const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    const char *dir = options_string(options, "model"), *preset = options_string(options, "preset");
+    const char *dir = options_string(options, "model"),
+               *preset = options_choice_word(options, "preset");
     struct model_config config = {0};
     struct model *model = NULL;
     struct backend *backend = NULL;

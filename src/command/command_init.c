@@ -1,4 +1,5 @@
 /* cohort init: a random checkpoint. */
+#include "command/choices.h"
 #include "command/command.h"
 #include "command/session.h"
 
@@ -9,7 +10,7 @@
 static cohort_status read_shape(struct model_config *config, const struct options *options,
                                 bool bytes, cohort_error *err)
 {
-    const char *preset = options_string(options, "preset"),
+    const char *preset = options_choice_word(options, "preset"),
                *path = options_string(options, "config");
     if ((preset != NULL) == (path != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT,
@@ -73,7 +74,8 @@ cohort_status command_init(struct options *options, const struct command_rewards
                 source);
     }
     TRY(read_shape(&config, options, bytes, err));
-    enum dtype type = strcmp(options_string(options, "dtype"), "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
+    const int asked = choice_of(options, "dtype");
+    const enum dtype type = asked == CHOICE_AUTO ? DTYPE_BF16 : (enum dtype)asked;
     struct checkpoint_init init = {
         .seed = (uint64_t)options_int(options, "seed"), .standard_deviation = 0.02f, .type = type};
     const json_t *range = json_object_get(config.config_json, "initializer_range");

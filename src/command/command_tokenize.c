@@ -1,4 +1,5 @@
 /* cohort tokenize: ids of a text, or of every row of a file. */
+#include "command/choices.h"
 #include "command/command.h"
 #include "command/json_rows.h"
 #include "command/session.h"
@@ -85,8 +86,8 @@ cohort_status command_tokenize(struct options *options, const struct command_rew
         } else {
             TRY_GOTO(tokenizer_encode(session.tokenizer, text.data, text.length, true, &ids, err));
         }
-        TRY_GOTO(print_ids(session.tokenizer, &ids,
-                           strcmp(options_string(options, "format"), "jsonl") == 0, &out, err));
+        TRY_GOTO(print_ids(session.tokenizer, &ids, choice_of(options, "format") == OUTPUT_JSONL,
+                           &out, err));
     }
     observer_output(observer, &out);
 cleanup:

@@ -1,20 +1,16 @@
 #include "command/json_rows.h"
 
+#include "base/number.h"
+
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 cohort_status json_float_write(float value, struct text *out, cohort_error *err)
 {
-    char digits[40];
+    char digits[NUMBER_BYTES];
     if (!isfinite(value))
         return text_append(out, "null", 4, err);
-    for (int precision = 1; precision <= 9; precision++) {
-        snprintf(digits, sizeof digits, "%.*g", precision, (double)value);
-        if (strtof(digits, NULL) == value)
-            break;
-    }
+    number_write_float(value, digits);
     return text_append(out, digits, strlen(digits), err);
 }
 

@@ -26,7 +26,7 @@ cohort_status json_row_write(const struct json_row *row, struct text *out, cohor
 /* Appends a JSON string (UTF-8; what is not becomes U+FFFD). */
 cohort_status json_string_write(const char *bytes, size_t length, struct text *out,
                                 cohort_error *err);
-/* Shortest decimal form that strtof reads back to the same float. */
+/* Shortest decimal form that reads back to the same float. */
 cohort_status json_float_write(float value, struct text *out, cohort_error *err);
 
 /* Reads a list of ids from 0 to vocab - 1. where and key are for messages. */

@@ -1,5 +1,8 @@
 #include "command/memory_plan.h"
 
+#include "base/number.h"
+#include "command/choices.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -98,11 +101,11 @@ static cohort_status refuse(const struct memory_plan *plan, const struct options
     struct memory_plan other = *plan;
     size_t need = 0;
     char missing[200];
-    snprintf(missing, sizeof missing,
-             "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
-             "%.2f with recompute %s), %.2f GB are there",
-             gigabytes(plan->state + buffers(plan)), gigabytes(plan->state),
-             gigabytes(buffers(plan)), recompute_names[plan->recompute], gigabytes(there));
+    number_format(missing, sizeof missing,
+                  "training needs %.2f GB beside the weights (optimizer and gradient %.2f, "
+                  "buffers %.2f with recompute %s), %.2f GB are there",
+                  gigabytes(plan->state + buffers(plan)), gigabytes(plan->state),
+                  gigabytes(buffers(plan)), recompute_names[plan->recompute], gigabytes(there));
     for (int64_t tokens = plan->micro_tokens;;
          tokens = tokens / 2 > longest ? tokens / 2 : longest) {
         TRY(memory_plan_measure(&other, RECOMPUTE_LAYER, tokens, err));
@@ -127,10 +130,9 @@ static cohort_status refuse(const struct memory_plan *plan, const struct options
 cohort_status memory_plan_fit(struct memory_plan *plan, const struct options *options,
                               int64_t micro_tokens, cohort_error *err)
 {
-    const char *asked = options_string(options, "recompute");
-    const bool any = strcmp(asked, "auto") == 0;
+    const int asked = choice_of(options, "recompute");
     for (int i = 0; i < N_RECOMPUTE; i++) {
-        if (!any && strcmp(asked, recompute_names[i]) != 0)
+        if (asked != CHOICE_AUTO && asked != i)
             continue;
         TRY(memory_plan_measure(plan, (enum recompute)i, micro_tokens, err));
         if (memory_plan_total(plan) <= plan->limit)

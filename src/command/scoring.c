@@ -1,5 +1,6 @@
 #include "command/scoring.h"
 
+#include "base/number.h"
 #include "command/json_rows.h"
 #include "run/run_folder.h"
 
@@ -22,9 +23,12 @@ static cohort_status read_weights(struct scoring *scoring, const struct options 
             err, COHORT_ERR_ARGUMENT,
             "--reward-weights has %zu values for %d rewards; give one for each, in the same order",
             given, (int)scoring->n);
-    for (size_t i = 0; i < given; i++)
-        scoring->weights[i] = strtod(options_list_item(options, "reward_weights", i),
-                                     NULL); /* checked when it was set */
+    for (size_t i = 0; i < given; i++) {
+        const char *item = options_list_item(options, "reward_weights", i);
+        if (!number_read(item, strlen(item), &scoring->weights[i]))
+            return error_set(err, COHORT_ERR_INTERNAL, "--reward-weights: '%s' was not checked",
+                             item);
+    }
     return COHORT_OK;
 }
 

@@ -1,5 +1,8 @@
 #include "command/session.h"
 
+#include "base/number.h"
+#include "command/choices.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +23,7 @@ void observer_message(const cohort_observer *observer, const char *format, ...)
         return;
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    number_vformat(line, sizeof line, format, args);
     va_end(args);
     observer->message(observer->context, line);
 }
@@ -46,7 +49,7 @@ static cohort_status read_device(const struct options *options, int *gpu, cohort
     *gpu = -1;
     if (strcmp(device, "cpu") == 0)
         return COHORT_OK;
-    const char *isa = options_string(options, "isa"); /* a run's config.yaml has it as auto */
+    const char *isa = options_choice_word(options, "isa"); /* a run's config.yaml has it as auto */
     const bool wants_cpu = strcmp(isa, "auto") != 0;
     if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
         *gpu = !wants_cpu && backend_cuda_present() ? 0 : -1;
@@ -79,7 +82,7 @@ cohort_status session_backend(struct backend **out, const struct options *option
     if (gpu >= 0)
         TRY(backend_cuda_create(out, gpu, err));
     else
-        TRY(backend_cpu_create(out, options_string(options, "isa"),
+        TRY(backend_cpu_create(out, options_choice_word(options, "isa"),
                                (int)options_int(options, "threads"), err));
     (*out)->stop = options_stop(options);
     return COHORT_OK;
@@ -89,10 +92,11 @@ cohort_status session_model(struct model **out, struct backend *backend,
                             const struct options *options, const struct model_config *config,
                             cohort_error *err)
 {
-    const char *asked = options_string(options, "dtype");
-    const bool f32 =
-        strcmp(asked, "f32") == 0 || (strcmp(asked, "auto") == 0 && config->dtype == DTYPE_F32);
-    return model_open(out, backend, config, f32 ? DTYPE_F32 : DTYPE_BF16, 0, err);
+    const int asked = choice_of(options, "dtype");
+    const enum dtype type = asked != CHOICE_AUTO         ? (enum dtype)asked
+                            : config->dtype == DTYPE_F32 ? DTYPE_F32
+                                                         : DTYPE_BF16;
+    return model_open(out, backend, config, type, 0, err);
 }
 
 /* Before anything large is allocated: whether the weights, and with training their gradient and
@@ -197,7 +201,7 @@ int64_t session_micro_tokens(const struct model *model, const struct options *op
 
 enum dtype session_moments(const struct options *options)
 {
-    return strcmp(options_string(options, "moments_dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+    return (enum dtype)choice_of(options, "moments_dtype");
 }
 
 cohort_status session_engine(struct session *session, const struct options *options,
@@ -230,16 +234,14 @@ cleanup:
 
 static cohort_status read_bias(const char *item, int32_t *id, float *bias, cohort_error *err)
 {
-    char *end = NULL;
-    long value = strtol(item, &end, 10);
-    if (end != item && *end == ':' && value >= 0 && value <= INT32_MAX) {
-        char *stop = NULL;
-        double amount = strtod(end + 1, &stop);
-        if (stop != end + 1 && *stop == '\0') {
-            *id = (int32_t)value;
-            *bias = (float)amount;
-            return COHORT_OK;
-        }
+    const size_t n = strcspn(item, ":");
+    int64_t value = 0;
+    double amount = 0.0;
+    if (item[n] == ':' && number_read_integer(item, n, &value) && value >= 0 &&
+        value <= INT32_MAX && number_read(item + n + 1, strlen(item + n + 1), &amount)) {
+        *id = (int32_t)value;
+        *bias = (float)amount;
+        return COHORT_OK;
     }
     return error_set(err, COHORT_ERR_ARGUMENT,
                      "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);

@@ -1,6 +1,7 @@
 #include "command/training.h"
 
 #include "base/clock.h"
+#include "command/choices.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -214,10 +215,7 @@ struct optimizer training_optimizer(const struct training *t)
 
 enum schedule_type training_schedule(const struct options *options)
 {
-    const char *name = options_string(options, "lr_scheduler_type");
-    return strcmp(name, "linear") == 0   ? SCHEDULE_LINEAR
-           : strcmp(name, "cosine") == 0 ? SCHEDULE_COSINE
-                                         : SCHEDULE_CONSTANT;
+    return (enum schedule_type)choice_of(options, "lr_scheduler_type");
 }
 
 cohort_status training_log(struct training *t, int64_t step, double epoch,

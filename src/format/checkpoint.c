@@ -1,6 +1,7 @@
 /* Writing weights, tokenizer files and initial weights. */
 #include "format/checkpoint.h"
 
+#include "base/number_json.h"
 #include "base/rng.h"
 
 #include <inttypes.h>
@@ -77,7 +78,7 @@ static cohort_status write_index(const char *dir, const struct param_table *tabl
         "{s:{s:I, s:I}, s:O}", "metadata", "total_parameters", (json_int_t)table->n_weights,
         "total_size", (json_int_t)table->n_weights * (json_int_t)element, "weight_map", map);
     if (built && index != NULL)
-        dump = json_dumps(index, JSON_INDENT(2) | JSON_SORT_KEYS);
+        dump = number_json_dump(index, JSON_INDENT(2) | JSON_SORT_KEYS);
     if (dump == NULL) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the index of the shards", dir);
         goto cleanup;

@@ -1,6 +1,8 @@
 /* Reading weights: every tensor is accounted for before the first byte is converted (I7). */
 #include "format/checkpoint.h"
 
+#include "base/number_json.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -61,7 +63,7 @@ static cohort_status read_index(struct shard_set *set, cohort_error *err)
     const char *tensor = NULL;
     json_t *file = NULL;
     TRY_GOTO(file_read(set->index_path, MAX_INDEX_BYTES, &text, err));
-    index = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, &where);
+    index = number_json_load(text.data, text.length, JSON_REJECT_DUPLICATES, &where);
     if (index == NULL) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", set->index_path, where.line,
                            where.column, where.text);

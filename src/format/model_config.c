@@ -1,5 +1,7 @@
 #include "format/model_config.h"
 
+#include "base/number.h"
+#include "base/number_json.h"
 #include "tensor/param.h"
 
 #include <inttypes.h>
@@ -40,8 +42,8 @@ static const json_t *get(const json_t *object, const char *key)
 /* The value as it stands in the file, cut to fit a message. */
 static const char *show(const json_t *value, char *buffer, size_t size)
 {
-    size_t n = json_dumpb(value, buffer, size - 1,
-                          JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+    size_t n = number_json_dump_into(value, buffer, size - 1,
+                                     JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (n == 0 || n >= size) {
         snprintf(buffer, size, "a long value");
         return buffer;
@@ -129,7 +131,7 @@ static cohort_status check_number(const struct source *source, const json_t *obj
     if (value == NULL || (json_is_number(value) && json_number_value(value) == only))
         return COHORT_OK;
     char expected[80];
-    snprintf(expected, sizeof expected, "%g: this version supports no other", only);
+    number_format(expected, sizeof expected, "%g: this version supports no other", only);
     return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, expected);
 }
 
@@ -334,7 +336,7 @@ static cohort_status parse_object(json_t **out, const char *text, size_t length,
                                   cohort_error *err)
 {
     json_error_t where;
-    *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
+    *out = number_json_load(text, length, JSON_REJECT_DUPLICATES, &where);
     if (*out == NULL)
         return error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", origin, where.line, where.column,
                          where.text);

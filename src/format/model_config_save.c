@@ -1,6 +1,8 @@
 /* Presets, and writing a config back in the form that transformers (4.51 and later, 5) reads. */
 #include "format/model_config.h"
 
+#include "base/number_json.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,7 +197,7 @@ static cohort_status write_json(const json_t *json, const char *dir, const char 
     cohort_status status = COHORT_OK;
     char *path = NULL;
     struct text text = {0};
-    char *dump = json_dumps(json, JSON_INDENT(2) | JSON_SORT_KEYS);
+    char *dump = number_json_dump(json, JSON_INDENT(2) | JSON_SORT_KEYS);
     if (dump == NULL)
         return error_set(err, COHORT_ERR_MEMORY, "%s/%s: cannot build the JSON text", dir, name);
     TRY_GOTO(file_join(&path, dir, name, err));

@@ -1,5 +1,7 @@
 #include "format/safetensors.h"
 
+#include "base/number_json.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -255,7 +257,7 @@ cohort_status safetensors_open(struct safetensors *file, const char *path, cohor
         goto cleanup;
     }
     const char *text = (const char *)file->map.data + 8;
-    header = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &where);
+    header = number_json_load(text, (size_t)length, JSON_REJECT_DUPLICATES, &where);
     if (header == NULL) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: header: %s", path, where.line,
                            where.column, where.text);
@@ -380,7 +382,7 @@ static cohort_status build_header(const struct safetensors_source *tensors, size
             goto cleanup;
         }
     }
-    dump = json_dumps(header, JSON_COMPACT);
+    dump = number_json_dump(header, JSON_COMPACT);
     if (dump == NULL) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the header", path);
         goto cleanup;

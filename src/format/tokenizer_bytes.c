@@ -3,6 +3,7 @@
 #include "format/tokenizer_internal.h"
 
 #include "base/file.h"
+#include "base/number_json.h"
 #include "format/chat_template.h"
 
 #include <stdlib.h>
@@ -78,7 +79,7 @@ static json_t *make_config(void)
 static cohort_status write_json(const char *dir, const char *name, json_t *json, cohort_error *err)
 {
     char *path = NULL;
-    char *content = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
+    char *content = json == NULL ? NULL : number_json_dump(json, JSON_INDENT(2));
     cohort_status status = COHORT_OK;
     if (content == NULL) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s/%s: cannot allocate its JSON", dir, name);

@@ -3,6 +3,7 @@
 #include "format/tokenizer_internal.h"
 
 #include "base/file.h"
+#include "base/number_json.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -546,7 +547,7 @@ cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t l
         return WRONG(&loader, "%s: %zu bytes is too large (at most %d)", origin, length,
                      (int)MAX_JSON_BYTES);
     TRY_GOTO(mem_alloc(&loader.tokenizer, 1, sizeof *loader.tokenizer, "tokenizer", err));
-    root = json_loadb(length == 0 ? "" : json, length, JSON_REJECT_DUPLICATES, &position);
+    root = number_json_load(length == 0 ? "" : json, length, JSON_REJECT_DUPLICATES, &position);
     if (root == NULL) {
         status = WRONG(&loader, "%s: line %d, column %d: %s", origin, position.line,
                        position.column, position.text);
@@ -573,7 +574,7 @@ static cohort_status template_from_config(struct tokenizer *tokenizer, const cha
     json_error_t position;
     cohort_status status = COHORT_OK;
     TRY_GOTO(file_read(path, MAX_JSON_BYTES, &content, err));
-    root = json_loadb(content.data == NULL ? "" : content.data, content.length, 0, &position);
+    root = number_json_load(content.data == NULL ? "" : content.data, content.length, 0, &position);
     if (root == NULL) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: line %d, column %d: %s", path,
                            position.line, position.column, position.text);

@@ -14,11 +14,12 @@
  *
  * Two answers are equal by the rules of answer.c. An empty answer of a completion is wrong, never
  * equal. */
+#include "base/number.h"
+#include "base/number_json.h"
 #include "reward/reward_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 struct span {
     const char *at;
@@ -46,7 +47,7 @@ static const char *find_last(struct span s, const char *word, bool any_case)
 {
     size_t n = strlen(word);
     for (size_t i = s.length >= n ? s.length - n + 1 : 0; i-- > 0;)
-        if (any_case ? strncasecmp(s.at + i, word, n) == 0 : memcmp(s.at + i, word, n) == 0)
+        if (any_case ? ascii_same_bytes(s.at + i, word, n) : memcmp(s.at + i, word, n) == 0)
             return s.at + i;
     return NULL;
 }
@@ -170,8 +171,10 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
     char *written = NULL;
     for (size_t digits = 15; digits <= 17; digits++) {
         free(written);
-        written = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
-        json_t *again = written != NULL ? json_loads(written, JSON_DECODE_ANY, NULL) : NULL;
+        written = number_json_dump(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+        json_t *again = written != NULL
+                            ? number_json_load(written, strlen(written), JSON_DECODE_ANY, NULL)
+                            : NULL;
         bool same = again != NULL && json_number_value(again) == json_number_value(value);
         json_decref(again);
         if (same)

@@ -15,6 +15,7 @@
  * blank) that only one side has is ignored; units of both sides must agree. 50% is the number 50.
  * Words that change the value ("million", "half", "or") are no units. Everything else is text:
  * sets, tuples, mixed numbers, formulas. Nothing is equal to an empty answer. */
+#include "base/number.h"
 #include "reward/reward_internal.h"
 
 #include <locale.h>
@@ -22,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 /* --- cleaning --- */
 
@@ -368,7 +368,7 @@ static bool changes_value(const char *word, size_t length)
         "over",      "squared",    "cubed",      "factorial",   "is",      "not",      "but",
         "if",        "sin",        "cos",        "tan",         "log",     "ln",       "exp"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strlen(words[i]) == length && strncasecmp(words[i], word, length) == 0)
+        if (strlen(words[i]) == length && ascii_same_bytes(words[i], word, length))
             return true;
     return false;
 }
@@ -545,7 +545,7 @@ static void plain_unit(const char *unit, char out[48])
     if (n > 2 && out[n - 1] == 's')
         out[n - 1] = '\0';
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strcasecmp(out, words[i].from) == 0)
+        if (ascii_same(out, words[i].from))
             snprintf(out, 48, "%s", words[i].to);
 }
 

@@ -11,6 +11,8 @@
  * Request: a line per row, then an empty line. Names of ours ("prompt", "completion", ...) win over
  * columns of the same name, which the rendered text replaces. Answer: a line per row; empty lines
  * are passed over, a last line may lack its newline if the program ends. */
+#include "base/number.h"
+#include "base/number_json.h"
 #include "reward/reward_internal.h"
 
 #include <errno.h>
@@ -339,7 +341,7 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
         }
     }
     if (!bad)
-        line = json_dumps(object, JSON_COMPACT);
+        line = number_json_dump(object, JSON_COMPACT);
     cohort_status status = COHORT_OK;
     if (line == NULL)
         status = error_set(err, COHORT_ERR_MEMORY, "a row for a reward program: out of memory");
@@ -385,7 +387,7 @@ static bool parse_answer(const char *line, size_t length, double *reward, char *
                          size_t problem_size)
 {
     json_error_t at;
-    json_t *answer = json_loadb(line, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &at);
+    json_t *answer = number_json_load(line, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &at);
     const json_t *value = json_is_object(answer) ? json_object_get(answer, "reward") : answer;
     bool good = json_is_number(value) || json_is_null(value);
     if (good)
@@ -511,7 +513,7 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
         }
         double wait_s = batch->deadline - now_s();
         if (wait_s <= 0) {
-            snprintf(
+            number_format(
                 problem, sizeof problem,
                 "no answer within %g s (%zu of %zu rows answered); raise --reward-timeout if it "
                 "needs longer",

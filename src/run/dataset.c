@@ -1,6 +1,7 @@
 /* JSONL data sets, read as a stream: memory is the rows plus one line. */
 #include "run/dataset.h"
 
+#include "base/number_json.h"
 #include "base/rng.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@ static cohort_status add_row(struct dataset *dataset, const char *line, size_t l
                          dataset->path, (long long)number, (size_t)(nul - line) + 1);
     /* Written \u0000 it may stand in a text: generate prints what a model says, and that is read
      * again. */
-    json_t *json = json_loadb(line, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &at);
+    json_t *json = number_json_load(line, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &at);
     if (json == NULL) {
         int column = at.column > 0 ? at.column : 1;
         if (json_error_code(&at) == json_error_out_of_memory)

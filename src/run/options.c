@@ -3,12 +3,13 @@
  * An `options` owns one value per row of the table that its command knows. A value starts as its
  * default (or unset), and is replaced whole by options_set (flags) or options_read_yaml (files); a
  * file never replaces a flag. A text that does not parse leaves the value as it was. */
+#include "base/number.h"
 #include "run/options_internal.h"
 
 #include <assert.h>
 #include <float.h>
 #include <math.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const command_names[] = {"generate", "logprobs", "tokenize", "info",  "init",
@@ -21,7 +22,7 @@ const char *options_command_name(unsigned index)
 
 static char plain(char c) { return c == '-' ? '_' : c; }
 
-static bool same_name(const char *a, const char *b)
+bool options_same_name(const char *a, const char *b)
 {
     for (; *a != '\0' && plain(*a) == plain(*b); a++, b++)
         ;
@@ -30,10 +31,10 @@ static bool same_name(const char *a, const char *b)
 
 struct option_value *options_find(const struct options *options, const char *name)
 {
-    if (same_name("max_tokens", name)) /* what MLX-LM calls it */
+    if (options_same_name("max_tokens", name)) /* what MLX-LM calls it */
         name = "max_completion_length";
     for (size_t i = 0; i < options->n_values; i++)
-        if (same_name(options->values[i].spec->name, name))
+        if (options_same_name(options->values[i].spec->name, name))
             return &options->values[i];
     return NULL;
 }
@@ -70,12 +71,45 @@ static const char *owners(const struct option_spec *table, size_t count, const c
     list[0] = '\0';
     for (unsigned c = 0; options_command_name(c) != NULL; c++)
         for (size_t i = 0; i < count; i++)
-            if (same_name(table[i].name, name) && (table[i].commands & (1u << c)) != 0) {
+            if (options_same_name(table[i].name, name) && (table[i].commands & (1u << c)) != 0) {
                 strcat(list, list[0] == '\0' ? "" : ", ");
                 strcat(list, options_command_name(c)); /* all ten are 67 bytes */
                 break;
             }
     return list;
+}
+
+/* What the hint says for this command: the first target that it knows, else whose they are. */
+static cohort_status tell_hint(const struct options *options, const struct option_hint *hint,
+                               const char *command, const char *name, const char *origin,
+                               cohort_error *err)
+{
+    char target[64] = "", first[64] = "", list[128];
+    for (const char *at = hint->targets; at != NULL && *at != '\0' && target[0] == '\0';) {
+        int n = (int)strcspn(at, "|");
+        char *to = first[0] == '\0' ? first : list;
+        snprintf(to, sizeof target, "%.*s", n, at);
+        if (options_find(options, to) != NULL)
+            snprintf(target, sizeof target, "%.*s", n, at);
+        at += n;
+        at += *at == '|';
+    }
+    const char *more = hint->says == NULL ? "" : hint->says;
+    const char *stop = hint->says == NULL ? "" : "; ";
+    if (target[0] != '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%s: %s has no option '%.80s': it is called '%s' here%s%s", origin,
+                         command, name, target, stop, more);
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    if (first[0] != '\0')
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%s: %s has no option '%.80s', called '%s' here (an option of %s)%s%s; "
+                         "leave it out",
+                         origin, command, name, first, owners(table, count, first, list), stop,
+                         more);
+    return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has no option '%.80s': %s", origin, command,
+                     name, more);
 }
 
 cohort_status options_unknown(const struct options *options, const char *name, const char *origin,
@@ -89,10 +123,13 @@ cohort_status options_unknown(const struct options *options, const char *name, c
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
     for (size_t i = 0; i < count; i++)
-        if (same_name(table[i].name, name))
+        if (options_same_name(table[i].name, name))
             return error_set(err, COHORT_ERR_ARGUMENT,
                              "%s: '%s' is not an option of %s (it is one of %s); leave it out",
                              origin, table[i].name, command, owners(table, count, name, list));
+    const struct option_hint *hint = options_hint(name);
+    if (hint != NULL)
+        return tell_hint(options, hint, command, name, origin, err);
     /* A slip of a letter or two, or a third of a long name, is worth a guess. */
     size_t limit = strlen(name) / 3 < 2 ? 2 : strlen(name) / 3;
     size_t best = limit + 1;
@@ -184,7 +221,7 @@ cleanup:
     return status;
 }
 
-static bool list_of_numbers(const struct option_spec *spec)
+bool options_list_of_numbers(const struct option_spec *spec)
 {
     return spec->type == OPTION_LIST && spec->minimum < spec->maximum;
 }
@@ -224,7 +261,7 @@ cohort_status options_describe(const struct option_spec *spec, struct text *out,
     case OPTION_LIST:
         if (list_of_biases(spec))
             return text_printf(out, err, "a list of ID:NUMBER, such as 151645:-2.5");
-        if (list_of_numbers(spec))
+        if (options_list_of_numbers(spec))
             return text_printf(out, err, "a list of numbers");
         if (spec->choices == NULL)
             return text_printf(out, err, "a list of texts");
@@ -248,10 +285,22 @@ static cohort_status bad_value(const struct option_spec *spec, const char *text,
     return status;
 }
 
-static bool id_and_number(const char *item, size_t length)
+/* Whether the number means the same in single precision: there is none between 0 and 1.2e-38 there,
+ * which would turn a filter off or make 1/temperature infinite. */
+static bool fits_single(double number) { return number == 0.0 || isnormal((float)number); }
+
+static cohort_status not_single(const struct option_spec *spec, const char *text,
+                                const char *origin, cohort_error *err)
+{
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "%s: %s cannot be '%.80s': it is used in single precision, which has numbers "
+                     "from 1.2e-38 to 3.4e38, and 0",
+                     origin, spec->name, text);
+}
+
+static bool id_and_number(const char *item, size_t length, double *number)
 {
     const char *colon = memchr(item, ':', length);
-    double number = 0;
     if (colon == NULL || colon == item || colon - item > 10)
         return false;
     int64_t id = 0;
@@ -260,8 +309,7 @@ static bool id_and_number(const char *item, size_t length)
             return false;
         id = id * 10 + (*c - '0');
     }
-    return id <= INT32_MAX &&
-           options_scan_number(colon + 1, length - (size_t)(colon + 1 - item), &number);
+    return id <= INT32_MAX && number_read(colon + 1, length - (size_t)(colon + 1 - item), number);
 }
 
 cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length,
@@ -278,14 +326,17 @@ cohort_status options_add_item(struct option_value *parsed, const char *item, si
     TRY(mem_strdup(slot, item, length, err));
     parsed->n_items++;
     bool good = true;
-    if (list_of_numbers(spec))
-        good = options_scan_number(item, length, &number) && number >= spec->minimum &&
+    if (options_list_of_numbers(spec))
+        good = number_read(item, length, &number) && number >= spec->minimum &&
                number <= spec->maximum;
     else if (list_of_biases(spec))
-        good = id_and_number(item, length);
+        good = id_and_number(item, length, &number);
     else if (spec->choices != NULL)
         good = choice_index(spec->choices, item, length) >= 0;
-    return good ? COHORT_OK : bad_value(spec, *slot, origin, err);
+    if (!good)
+        return bad_value(spec, *slot, origin, err);
+    return list_of_biases(spec) && !fits_single(number) ? not_single(spec, *slot, origin, err)
+                                                        : COHORT_OK;
 }
 
 static cohort_status parse_list(struct option_value *parsed, const char *text, const char *origin,
@@ -315,31 +366,20 @@ cleanup:
     return status;
 }
 
-static bool parse_bool(const char *text, bool *out)
-{
-    static const char *const words[] = {"false", "0", "no", "true", "1", "yes"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strcmp(text, words[i]) == 0) {
-            *out = i >= 3;
-            return true;
-        }
-    return false;
-}
-
 cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin,
                             cohort_error *err)
 {
     const struct option_spec *spec = parsed->spec;
     bool good = true;
     switch (spec->type) {
-    case OPTION_BOOL: good = parse_bool(text, &parsed->boolean); break;
+    case OPTION_BOOL: good = options_read_bool(text, &parsed->boolean); break;
     case OPTION_INT:
-        good = options_scan_integer(text, &parsed->integer) &&
+        good = number_read_integer(text, strlen(text), &parsed->integer) &&
                parsed->integer >= (int64_t)spec->minimum &&
                parsed->integer <= (int64_t)spec->maximum;
         break;
     case OPTION_FLOAT:
-        good = options_scan_number(text, strlen(text), &parsed->number) &&
+        good = number_read(text, strlen(text), &parsed->number) &&
                parsed->number >= spec->minimum && parsed->number <= spec->maximum;
         break;
     case OPTION_STRING: good = true; break;
@@ -348,6 +388,8 @@ cohort_status options_parse(struct option_value *parsed, const char *text, const
     }
     if (!good)
         return bad_value(spec, text, origin, err);
+    if (spec->single && !fits_single(parsed->number))
+        return not_single(spec, text, origin, err);
     if (spec->type == OPTION_STRING && *text == '\0')
         return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s is empty; leave it out to keep it unset",
                          origin, spec->name);
@@ -420,8 +462,7 @@ static const struct option_value *need_type(const struct options *options, const
                                             enum option_type type, bool must_be_set)
 {
     const struct option_value *value = need(options, name);
-    assert(value->spec->type == type ||
-           (type == OPTION_STRING && value->spec->type == OPTION_ENUM));
+    assert(value->spec->type == type);
     assert((value->has_value || !must_be_set) && "ask options_is_set first");
     (void)type;
     (void)must_be_set;
@@ -458,6 +499,18 @@ const char *options_string(const struct options *options, const char *name)
     return need_type(options, name, OPTION_STRING, false)->text;
 }
 
+int options_choice(const struct options *options, const char *name)
+{
+    const struct option_value *value = need_type(options, name, OPTION_ENUM, false);
+    return value->has_value ? choice_index(value->spec->choices, value->text, strlen(value->text))
+                            : -1;
+}
+
+const char *options_choice_word(const struct options *options, const char *name)
+{
+    return need_type(options, name, OPTION_ENUM, false)->text;
+}
+
 size_t options_list_count(const struct options *options, const char *name)
 {
     return need_type(options, name, OPTION_LIST, false)->n_items;
@@ -468,6 +521,11 @@ const char *options_list_item(const struct options *options, const char *name, s
     const struct option_value *value = need_type(options, name, OPTION_LIST, false);
     assert(i < value->n_items);
     return value->items[i];
+}
+
+bool options_has(const struct options *options, const char *name)
+{
+    return options_find(options, name) != NULL;
 }
 
 bool options_is_switch(const struct options *options, const char *name)

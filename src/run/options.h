@@ -43,6 +43,7 @@ struct option_spec {
     const char *group; /* heading in --help: "Model", "Data", "Rollout", "Loss", "Optimizer", "Run",
                           "Machine" */
     const char *help;  /* one line, with units */
+    bool single;       /* of FLOAT: used in single precision, in which it must not vanish */
 };
 
 const struct option_spec *options_table(size_t *count);
@@ -52,14 +53,16 @@ cohort_status options_create(struct options **out, enum option_command command, 
 void options_destroy(struct options *options);
 /* origin ("--beta", "run.yaml:7") is for messages. An unknown name suggests the nearest known one;
  * a bad value says what is accepted. For lists, a comma-separated text ("\\," is a comma within an
- * item, "" the empty list); a list that was set before gets more items. Dashes and underscores in
+ * item, "" the empty list): it takes the place of the default's and of a file's list, whichever is
+ * read first, and several calls add up among themselves. Dashes and underscores in
  * name are the same. */
 cohort_status options_set(struct options *options, const char *name, const char *value,
                           const char *origin, cohort_error *err);
 /* A flat YAML mapping (scalars and sequences of scalars). Errors have file:line:column. Values set
  * by options_set win, but the file's are checked all the same. Items of a sequence are taken as
- * they are; a scalar for a list is split as a flag's text is. null keeps an option without default
- * unset. "config" in a file is an error. */
+ * they are; a scalar for a list is split as a flag's text is. Truth values and numbers are what
+ * they are to PyYAML, or refused with the reason (options_number.c). null keeps an option without
+ * default unset. "config" in a file is an error. */
 cohort_status options_read_yaml(struct options *options, const char *path, cohort_error *err);
 /* The resolved values as YAML, one a line, in table order, unset ones and the YAML file's own
  * "config" left out. options_read_yaml gives the same values back. */
@@ -76,6 +79,8 @@ const struct stop *options_stop(const struct options *options);
 
 /* Typed reads; asking for a name or type the table does not have, or for a bool, int or float that
  * is not set, is our mistake (assert). */
+/* Whether the command has an option of this name. */
+bool options_has(const struct options *options, const char *name);
 /* Whether name is an option of type BOOL that this command knows. */
 bool options_is_switch(const struct options *options, const char *name);
 bool options_is_set(const struct options *options, const char *name); /* given, or has a default */
@@ -83,8 +88,12 @@ bool options_given(const struct options *options, const char *name);  /* given b
 bool options_bool(const struct options *options, const char *name);
 int64_t options_int(const struct options *options, const char *name);
 double options_float(const struct options *options, const char *name);
-const char *options_string(const struct options *options,
-                           const char *name); /* NULL if unset; ENUM too */
+const char *options_string(const struct options *options, const char *name); /* NULL if unset */
+/* Index of an ENUM's value in the table's choices, -1 if unset; src/command/choices.h turns it into
+ * what the code calls it. */
+int options_choice(const struct options *options, const char *name);
+/* The word itself, for a reader that refuses words it does not know; NULL if unset. */
+const char *options_choice_word(const struct options *options, const char *name);
 size_t options_list_count(const struct options *options, const char *name);
 const char *options_list_item(const struct options *options, const char *name, size_t i);
 

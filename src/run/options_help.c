@@ -242,7 +242,11 @@ cohort_status options_write_docs(struct text *out, cohort_error *err)
                     "stands for a\n"
                     "comma within an item) or a YAML sequence, whose items are taken as they are. "
                     "Flags win over\n"
-                    "the file. An unknown name is an error.\n"));
+                    "the file; a list of flags takes the place of the file's. An unknown name is "
+                    "an error. Numbers and\n"
+                    "truth values of a file are read as PyYAML and TRL read them (`1e-6`, "
+                    "`1_000`, `0x10`, `yes`, `Off`);\n"
+                    "what YAML 1.1 and 1.2 read differently (`010`, `1:30`) is an error.\n"));
     for (size_t i = 0; i < count; i++) {
         if (strcmp(group, table[i].group) != 0) {
             group = table[i].group;

@@ -51,10 +51,28 @@ cohort_status options_describe(const struct option_spec *spec, struct text *out,
 /* Name of one command bit ("grpo"); NULL past the last. */
 const char *options_command_name(unsigned index);
 
-/* Numbers of the C locale whatever the program's locale is: decimal digits with point and exponent,
- * nothing else. */
-bool options_scan_number(const char *text, size_t length, double *number);
-bool options_scan_integer(const char *text, int64_t *integer);
+/* text, of fewer than OPTIONS_NUMBER_BYTES: writes the number that a YAML scalar stands for (0x10,
+ * 1_000, and what Python's int() and float() take of a quoted one) into out as number_read takes
+ * it, or the scalar as it is where it is no number. Returns NULL, or why the scalar cannot be read:
+ * "is octal to ...". */
+enum { OPTIONS_NUMBER_BYTES = 256 };
+const char *options_yaml_number(const char *text, bool quoted, char out[OPTIONS_NUMBER_BYTES]);
+/* true, yes, on, 1 and their like. */
+bool options_read_bool(const char *text, bool *out);
+/* What name of other programs an option has here, and what to do where it has none; both may be
+ * NULL. targets: "batch_size|prompts_per_step": the first that a command knows. */
+struct option_hint {
+    const char *name; /* with underscores; "vllm_*": all that begin so */
+    const char *targets;
+    const char *says;
+};
+const struct option_hint *options_hints(size_t *count);
+/* NULL: none. */
+const struct option_hint *options_hint(const char *name);
+/* Dashes and underscores are the same. */
+bool options_same_name(const char *a, const char *b);
+/* Whether the list has numbers as items. */
+bool options_list_of_numbers(const struct option_spec *spec);
 /* The shortest decimal form that reads back to the same double, with a point (YAML 1.1 readers want
  * one). */
 cohort_status options_print_number(double number, struct text *out, cohort_error *err);

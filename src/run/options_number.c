@@ -1,104 +1,183 @@
+/* Numbers and truth values as YAML 1.1 spells them, and numbers as we do.
+ *
+ * A file of options that another trainer reads must mean the same here. There a scalar first goes
+ * through PyYAML's resolver (which finds integers, floats and booleans in plain text) and, where
+ * that says "a string" (so for 1e-6, and for all that is quoted), through Python's int() or
+ * float(). tests/fixtures/yaml_scalars.tsv holds what comes out. What YAML 1.1 and 1.2 read as
+ * different numbers is refused, with the reason: 1:30 (90 in base 60) and 010 (8 in base 8). */
+#include "base/number.h"
 #include "run/options_internal.h"
 
-#include <errno.h>
-#include <locale.h>
-#include <math.h>
+#include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-static size_t digits(const char *text, size_t length, size_t at)
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* The value of c as a digit, or 99. */
+static int digit_value(char c)
+{
+    return is_digit(c)              ? c - '0'
+           : (c >= 'a' && c <= 'f') ? c - 'a' + 10
+           : (c >= 'A' && c <= 'F') ? c - 'A' + 10
+                                    : 99;
+}
+
+/* Underscores aside, digits of a base from here to the end? */
+static bool all_of_base(const char *text, int base)
 {
     size_t n = 0;
-    while (at + n < length && text[at + n] >= '0' && text[at + n] <= '9')
-        n++;
-    return n;
-}
-
-/* [+-] digits [. digits] [e [+-] digits], with a digit before or after the point: what strtod takes
- * beyond this (hex, inf, nan, blanks, a locale's comma) is no number here. */
-static bool number_shape(const char *text, size_t length, bool *has_nonzero)
-{
-    size_t at = 0;
-    if (at < length && (text[at] == '+' || text[at] == '-'))
-        at++;
-    size_t mantissa_start = at;
-    size_t n = digits(text, length, at);
-    at += n;
-    if (at < length && text[at] == '.') {
-        at++;
-        size_t fraction = digits(text, length, at);
-        n += fraction;
-        at += fraction;
-    }
-    if (n == 0)
-        return false;
-    *has_nonzero = false;
-    for (size_t i = mantissa_start; i < at; i++)
-        if (text[i] >= '1' && text[i] <= '9')
-            *has_nonzero = true;
-    if (at < length && (text[at] == 'e' || text[at] == 'E')) {
-        at++;
-        if (at < length && (text[at] == '+' || text[at] == '-'))
-            at++;
-        n = digits(text, length, at);
-        if (n == 0)
+    for (; *text != '\0'; text++) {
+        if (*text != '_' && digit_value(*text) >= base)
             return false;
-        at += n;
+        n += *text != '_';
     }
-    return at == length;
+    return n > 0;
 }
 
-bool options_scan_number(const char *text, size_t length, double *number)
+/* [1-9][0-9_]*(:[0-5]?[0-9])+, or of a float [0-9][0-9_]*(:[0-5]?[0-9])+\.[0-9_]*: base 60. */
+static bool base_60(const char *text)
 {
-    bool nonzero = false;
-    char copy[256]; /* longer is no number anybody writes */
-    if (length >= sizeof copy || !number_shape(text, length, &nonzero))
+    size_t parts = 0;
+    bool from_zero = *text == '0';
+    if (!is_digit(*text))
         return false;
-    memcpy(copy, text, length);
-    copy[length] = '\0';
-    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    if (c == (locale_t)0)
+    text += strspn(text, "0123456789_");
+    for (; *text == ':'; parts++) {
+        size_t n = strspn(text + 1, "0123456789");
+        if (n < 1 || n > 2 || (n == 2 && text[1] > '5'))
+            return false;
+        text += 1 + n;
+    }
+    if (*text == '.')
+        return parts > 0 && text[1 + strspn(text + 1, "0123456789_")] == '\0';
+    return parts > 0 && *text == '\0' && !from_zero;
+}
+
+/* [0-9][0-9_]*, or with a point [0-9_]* behind it, or \.[0-9][0-9_]*, then ([eE][-+][0-9]+)?: what
+ * the resolver takes for a decimal number, wherever its underscores stand. */
+static bool resolver_decimal(const char *text, bool sign)
+{
+    bool point = false;
+    if (is_digit(*text)) {
+        text += strspn(text, "0123456789_");
+        point = *text == '.';
+        text += point ? 1 : 0;
+    } else if (!sign && text[0] == '.' && is_digit(text[1])) {
+        point = true;
+        text++;
+    } else {
         return false;
-    double value = strtod_l(copy, NULL, c);
-    freelocale(c);
-    /* 1e999 is infinite and 1e-999 is zero: neither is what was written. */
-    if (!isfinite(value) || (nonzero && value == 0.0))
-        return false;
-    *number = value;
+    }
+    if (point)
+        text += strspn(text, "0123456789_");
+    if (point && (*text == 'e' || *text == 'E')) {
+        if (text[1] != '-' && text[1] != '+')
+            return false;
+        text += 2;
+        if (!is_digit(*text))
+            return false;
+        text += strspn(text, "0123456789");
+    }
+    return *text == '\0';
+}
+
+/* As int() and float() have it: an underscore stands between two digits. */
+static bool python_underscores(const char *text)
+{
+    for (size_t i = 0; text[i] != '\0'; i++)
+        if (text[i] == '_' && (i == 0 || !is_digit(text[i - 1]) || !is_digit(text[i + 1])))
+            return false;
     return true;
 }
 
-bool options_scan_integer(const char *text, int64_t *integer)
+/* sign and digits of another base, as decimal. */
+static bool write_based(const char *digits, int base, bool negative, char out[OPTIONS_NUMBER_BYTES])
 {
+    int64_t value = 0;
+    for (; *digits != '\0'; digits++)
+        if (*digits != '_' &&
+            (__builtin_mul_overflow(value, (int64_t)base, &value) ||
+             __builtin_add_overflow(value, (int64_t)digit_value(*digits), &value)))
+            return false;
+    snprintf(out, OPTIONS_NUMBER_BYTES, "%s%lld", negative ? "-" : "", (long long)value);
+    return true;
+}
+
+const char *options_yaml_number(const char *text, bool quoted, char out[OPTIONS_NUMBER_BYTES])
+{
+    static const char blanks[] = " \t\n\r\f\v";
     size_t length = strlen(text);
-    size_t sign = length > 0 && (text[0] == '+' || text[0] == '-') ? 1 : 0;
-    if (length == sign || digits(text, length, sign) != length - sign)
-        return false;
-    errno = 0;
-    long long value = strtoll(text, NULL, 10);
-    if (errno != 0)
-        return false;
-    *integer = value;
-    return true;
+    if (quoted) { /* a string to Python, whose int() and float() strip it */
+        text += strspn(text, blanks);
+        length = strlen(text);
+        while (length > 0 && strchr(blanks, text[length - 1]) != NULL)
+            length--;
+    }
+    assert(length < OPTIONS_NUMBER_BYTES);
+    memcpy(out, text, length);
+    out[length] = '\0';
+    const bool sign = *out == '-' || *out == '+', negative = *out == '-';
+    char digits[OPTIONS_NUMBER_BYTES];
+    memcpy(digits, out + (sign ? 1 : 0), length + 1 - (sign ? 1 : 0));
+    if (!quoted) {
+        if (base_60(digits))
+            return "is a number in base 60 to YAML 1.1 (1:30 is 90) and a text to others; write "
+                   "it with decimal digits";
+        if (strncmp(digits, "0b", 2) == 0 && all_of_base(digits + 2, 2)) {
+            write_based(digits + 2, 2, negative, out);
+            return NULL;
+        }
+        if (strncmp(digits, "0x", 2) == 0 && all_of_base(digits + 2, 16)) {
+            write_based(digits + 2, 16, negative, out);
+            return NULL;
+        }
+        if (digits[0] == '0' && digits[1] != '\0' && all_of_base(digits, 8)) {
+            char octal[OPTIONS_NUMBER_BYTES], decimal[OPTIONS_NUMBER_BYTES];
+            if (!write_based(digits, 8, negative, octal) ||
+                !write_based(digits, 10, negative, decimal) || strcmp(octal, decimal) != 0)
+                return "is octal to YAML 1.1 (010 is 8) and decimal to others; write it without "
+                       "the zero in front";
+            memcpy(out, octal, sizeof octal);
+            return NULL;
+        }
+    }
+    if ((!quoted && resolver_decimal(digits, sign)) || python_underscores(out)) {
+        size_t n = 0;
+        for (size_t i = 0; i < length; i++)
+            if (out[i] != '_')
+                out[n++] = out[i];
+        out[n] = '\0';
+    }
+    return NULL;
+}
+
+bool options_read_bool(const char *text, bool *out)
+{
+    /* Words of YAML 1.1 that count in three spellings (on, On, ON), and those of argparse's truth
+     * in every TRL script, which count in any. */
+    static const char *const any[2][5] = {{"false", "no", "f", "n", "0"},
+                                          {"true", "yes", "t", "y", "1"}};
+    static const char *const three[2][3] = {{"off", "Off", "OFF"}, {"on", "On", "ON"}};
+    for (int truth = 0; truth < 2; truth++) {
+        for (size_t i = 0; i < sizeof any[0] / sizeof any[0][0]; i++)
+            if (ascii_same(text, any[truth][i])) {
+                *out = truth == 1;
+                return true;
+            }
+        for (size_t i = 0; i < sizeof three[0] / sizeof three[0][0]; i++)
+            if (strcmp(text, three[truth][i]) == 0) {
+                *out = truth == 1;
+                return true;
+            }
+    }
+    return false;
 }
 
 cohort_status options_print_number(double number, struct text *out, cohort_error *err)
 {
-    char shortest[64] = "";
-    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    if (c == (locale_t)0)
-        return error_set(err, COHORT_ERR_MEMORY, "cannot make the C locale");
-    locale_t before = uselocale(c); /* of this thread only; put back below */
-    for (int precision = 1; precision <= 17; precision++) {
-        snprintf(shortest, sizeof shortest, "%.*g", precision, number);
-        /* 100.0 rather than 1.0e+02: an exponent only where there would be many zeros. */
-        bool many = fabs(number) < 1e-4 || fabs(number) >= 1e16;
-        if (strtod(shortest, NULL) == number && (many || strchr(shortest, 'e') == NULL))
-            break;
-    }
-    uselocale(before);
-    freelocale(c);
+    char shortest[NUMBER_BYTES];
+    number_write_double(number, shortest);
     size_t mantissa = strcspn(shortest, "e");
     bool has_point = memchr(shortest, '.', mantissa) != NULL;
     return text_printf(out, err, "%.*s%s%s", (int)mantissa, shortest, has_point ? "" : ".0",

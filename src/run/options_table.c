@@ -23,27 +23,32 @@
 
 #define SWITCH(name, fallback, commands, group, help)                                              \
     {                                                                                              \
-        name, OPTION_BOOL, fallback, 0, 0, NULL, commands, group, help                             \
+        name, OPTION_BOOL, fallback, 0, 0, NULL, commands, group, help, false                      \
     }
 #define INT(name, fallback, low, high, commands, group, help)                                      \
     {                                                                                              \
-        name, OPTION_INT, fallback, low, high, NULL, commands, group, help                         \
+        name, OPTION_INT, fallback, low, high, NULL, commands, group, help, false                  \
     }
 #define FLOAT(name, fallback, low, high, commands, group, help)                                    \
     {                                                                                              \
-        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help                       \
+        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help, false                \
+    }
+/* A number that is used in single precision. */
+#define SINGLE(name, fallback, low, high, commands, group, help)                                   \
+    {                                                                                              \
+        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help, true                 \
     }
 #define STRING(name, fallback, commands, group, help)                                              \
     {                                                                                              \
-        name, OPTION_STRING, fallback, 0, 0, NULL, commands, group, help                           \
+        name, OPTION_STRING, fallback, 0, 0, NULL, commands, group, help, false                    \
     }
 #define ENUM(name, fallback, choices, commands, group, help)                                       \
     {                                                                                              \
-        name, OPTION_ENUM, fallback, 0, 0, choices, commands, group, help                          \
+        name, OPTION_ENUM, fallback, 0, 0, choices, commands, group, help, false                   \
     }
 #define LIST(name, choices, commands, group, help)                                                 \
     {                                                                                              \
-        name, OPTION_LIST, NULL, 0, 0, choices, commands, group, help                              \
+        name, OPTION_LIST, NULL, 0, 0, choices, commands, group, help, false                       \
     }
 
 /* clang-format off */
@@ -91,7 +96,7 @@ static const struct option_spec table[] = {
     LIST("reward", NULL, FOR_REWARD, "Reward",
          "reward functions: accuracy, regex, format, or exec:PROGRAM (JSON lines in and out)"),
     {"reward_weights", OPTION_LIST, NULL, -BIG, BIG, NULL, FOR_REWARD, "Reward",
-     "a weight for each reward, in the same order; unset: 1 each"},
+     "a weight for each reward, in the same order; unset: 1 each", false},
     STRING("reward_pattern", NULL, FOR_REWARD, "Reward",
            "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'"),
     FLOAT("reward_timeout", "60", 0.001, 86400, FOR_REWARD, "Reward",
@@ -109,37 +114,37 @@ static const struct option_spec table[] = {
         "tokens of a prompt at most, a longer one is an error; unset: what the context leaves"),
     INT("n", "1", 1, 65536, FOR_GENERATE | FOR_EVAL, "Rollout", "completions per prompt"),
     /* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
-    FLOAT("temperature", "1.0", 0, 100, FOR_GENERATE | FOR_EVAL, "Rollout",
-          "divides the logits; 0 takes the most likely token (its log-prob is that at 1)"),
-    FLOAT("temperature", "1.0", 0, 100, FOR_LOGPROBS, "Rollout",
-          "divides the logits, as it did in sampling; 0: as 1"),
-    FLOAT("temperature", "1.0", 0.01, 100, FOR_GRPO, "Rollout",
-          "divides the logits, in sampling and in training alike"),
+    SINGLE("temperature", "1.0", 0, 100, FOR_GENERATE | FOR_EVAL, "Rollout",
+           "divides the logits; 0 takes the most likely token (its log-prob is that at 1)"),
+    SINGLE("temperature", "1.0", 0, 100, FOR_LOGPROBS, "Rollout",
+           "divides the logits, as it did in sampling; 0: as 1"),
+    SINGLE("temperature", "1.0", 0.01, 100, FOR_GRPO, "Rollout",
+           "divides the logits, in sampling and in training alike"),
     INT("top_k", "0", 0, COUNT, FOR_SAMPLE, "Rollout", "keep the k most likely tokens; 0: all"),
-    FLOAT("top_p", "1.0", TINY, 1, FOR_SAMPLE, "Rollout",
-          "keep the most likely tokens that together reach this probability; 1: all"),
-    FLOAT("min_p", "0", 0, 1, FOR_SAMPLE, "Rollout",
-          "drop tokens less likely than this share of the most likely one; 0: none"),
-    FLOAT("xtc_probability", "0", 0, 1, FOR_SAMPLE, "Rollout",
-          "chance of applying XTC (dropping the top choices) at a position"),
-    FLOAT("xtc_threshold", "0.1", 0, 0.5, FOR_SAMPLE, "Rollout",
-          "XTC drops all tokens above this probability but the least likely of them"),
-    FLOAT("repetition_penalty", "1.0", 0.01, 100, FOR_SAMPLE, "Rollout",
-          "divides positive logits of recent tokens and multiplies negative ones; 1: off"),
+    SINGLE("top_p", "1.0", TINY, 1, FOR_SAMPLE, "Rollout",
+           "keep the most likely tokens that together reach this probability; 1: all"),
+    SINGLE("min_p", "0", 0, 1, FOR_SAMPLE, "Rollout",
+           "drop tokens less likely than this share of the most likely one; 0: none"),
+    SINGLE("xtc_probability", "0", 0, 1, FOR_SAMPLE, "Rollout",
+           "chance of applying XTC (dropping the top choices) at a position"),
+    SINGLE("xtc_threshold", "0.1", 0, 0.5, FOR_SAMPLE, "Rollout",
+           "XTC drops all tokens above this probability but the least likely of them"),
+    SINGLE("repetition_penalty", "1.0", 0.01, 100, FOR_SAMPLE, "Rollout",
+           "divides positive logits of recent tokens and multiplies negative ones; 1: off"),
     INT("repetition_context", "20", 1, COUNT, FOR_SAMPLE, "Rollout",
         "tokens that repetition_penalty looks back"),
-    FLOAT("presence_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
-          "subtracted from the logit of each recent token once; 0: off"),
+    SINGLE("presence_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
+           "subtracted from the logit of each recent token once; 0: off"),
     INT("presence_context", "20", 1, COUNT, FOR_SAMPLE, "Rollout",
         "tokens that presence_penalty looks back"),
-    FLOAT("frequency_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
-          "subtracted from the logit of a recent token for each time it occurred; 0: off"),
+    SINGLE("frequency_penalty", "0", -100, 100, FOR_SAMPLE, "Rollout",
+           "subtracted from the logit of a recent token for each time it occurred; 0: off"),
     INT("frequency_context", "20", 1, COUNT, FOR_SAMPLE, "Rollout",
         "tokens that frequency_penalty looks back"),
     LIST("logit_bias", OPTIONS_ID_NUMBER, FOR_SAMPLE, "Rollout",
          "numbers added to the logits of token ids, for example 151645:-2.5"),
-    FLOAT("eval_temperature", NULL, 0, 100, FOR_GRPO, "Rollout",
-          "temperature of held-out evaluation; unset: as temperature"),
+    SINGLE("eval_temperature", NULL, 0, 100, FOR_GRPO, "Rollout",
+           "temperature of held-out evaluation; unset: as temperature"),
     INT("decode_concurrency", "64", 1, 4096, FOR_GENERATE, "Rollout",
         "completions decoded at once; sets speed and memory, not results"),
     INT("prefill_step_size", "512", 1, 1048576, FOR_GENERATE, "Rollout",
@@ -166,22 +171,22 @@ static const struct option_spec table[] = {
         "optimizer steps on each generation batch"),
 
     /* Optimizer */
-    FLOAT("learning_rate", "2e-5", 0, 10, FOR_SFT, "Optimizer", "peak learning rate of AdamW"),
-    FLOAT("learning_rate", "1e-6", 0, 10, FOR_GRPO, "Optimizer", "peak learning rate of AdamW"),
+    SINGLE("learning_rate", "2e-5", 0, 10, FOR_SFT, "Optimizer", "peak learning rate of AdamW"),
+    SINGLE("learning_rate", "1e-6", 0, 10, FOR_GRPO, "Optimizer", "peak learning rate of AdamW"),
     /* TRL's default is linear; a constant rate makes a step independent of the planned number of steps,
      * so that a run can be extended and the longer run is still the same run. */
     ENUM("lr_scheduler_type", "constant", "constant|linear|cosine", FOR_TRAIN, "Optimizer",
          "course of the learning rate after the warm-up; linear and cosine end at 0"),
     INT("warmup_steps", "0", 0, MANY, FOR_TRAIN, "Optimizer",
         "steps over which the learning rate rises from 0"),
-    FLOAT("adam_beta1", "0.9", 0, 0.9999999, FOR_TRAIN, "Optimizer",
-          "decay of the mean of the gradient"),
-    FLOAT("adam_beta2", "0.999", 0, 0.9999999, FOR_TRAIN, "Optimizer",
-          "decay of the mean of the squared gradient"),
-    FLOAT("adam_epsilon", "1e-8", TINY, 1, FOR_TRAIN, "Optimizer",
-          "added to the root of the squared gradient"),
-    FLOAT("weight_decay", "0", 0, 10, FOR_TRAIN, "Optimizer",
-          "decoupled weight decay, times the learning rate"),
+    SINGLE("adam_beta1", "0.9", 0, 0.9999999, FOR_TRAIN, "Optimizer",
+           "decay of the mean of the gradient"),
+    SINGLE("adam_beta2", "0.999", 0, 0.9999999, FOR_TRAIN, "Optimizer",
+           "decay of the mean of the squared gradient"),
+    SINGLE("adam_epsilon", "1e-8", TINY, 1, FOR_TRAIN, "Optimizer",
+           "added to the root of the squared gradient"),
+    SINGLE("weight_decay", "0", 0, 10, FOR_TRAIN, "Optimizer",
+           "decoupled weight decay, times the learning rate"),
     FLOAT("max_grad_norm", "1.0", 0, BIG, FOR_TRAIN, "Optimizer",
           "the gradient is scaled down to this norm; 0: no clipping"),
     ENUM("moments_dtype", "f32", "f32|bf16", FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
@@ -224,7 +229,7 @@ static const struct option_spec table[] = {
     SWITCH("quick", "false", FOR_BENCH, "Run", "fewer tokens and repetitions: a look, not a measurement"),
 
     /* Machine */
-    INT("threads", "0", 0, 4096, FOR_COMPUTE, "Machine",
+    INT("threads", "0", 0, 1024, FOR_COMPUTE, "Machine",
         "CPU threads; 0: one for each core"),
     STRING("device", "auto", FOR_COMPUTE, "Machine",
            "where to compute: auto, cpu, cuda or cuda:N (GPU N, from 0); auto: a GPU if there is one"),

@@ -108,6 +108,26 @@ static bool is_null(const yaml_event_t *event)
     return false;
 }
 
+/* The scalar as options_parse takes it: numbers go through what YAML and Python make of them. */
+static cohort_status plain_form(struct reader *reader, const struct option_spec *spec,
+                                const yaml_event_t *event, const char *place,
+                                char number[OPTIONS_NUMBER_BYTES], const char **text)
+{
+    const bool quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    *text = (const char *)event->data.scalar.value;
+    if (spec->type != OPTION_INT && spec->type != OPTION_FLOAT && !options_list_of_numbers(spec))
+        return COHORT_OK;
+    /* No number has as many digits; a comma parts the items of a list in one scalar. */
+    if (event->data.scalar.length >= OPTIONS_NUMBER_BYTES || strchr(*text, ',') != NULL)
+        return COHORT_OK;
+    const char *reason = options_yaml_number(*text, quoted, number);
+    if (reason != NULL)
+        return error_set(reader->err, COHORT_ERR_FORMAT, "%s: %s cannot be %.80s, which %s", place,
+                         spec->name, *text, reason);
+    *text = number;
+    return COHORT_OK;
+}
+
 static cohort_status read_sequence(struct reader *reader, struct option_value *parsed,
                                    const char *place)
 {
@@ -122,9 +142,12 @@ static cohort_status read_sequence(struct reader *reader, struct option_value *p
         cohort_status status = check_scalar(reader, &event, "an item");
         if (status == COHORT_OK && is_null(&event))
             status = fail(reader, event.start_mark, "an item of the list is empty", "");
+        char number[OPTIONS_NUMBER_BYTES];
+        const char *text = NULL;
         if (status == COHORT_OK)
-            status = options_add_item(parsed, (const char *)event.data.scalar.value,
-                                      event.data.scalar.length, place, reader->err);
+            status = plain_form(reader, parsed->spec, &event, place, number, &text);
+        if (status == COHORT_OK)
+            status = options_add_item(parsed, text, strlen(text), place, reader->err);
         yaml_event_delete(&event);
         TRY(status);
     }
@@ -150,13 +173,10 @@ static cohort_status read_value(struct reader *reader, struct option_value *pars
         *unset = true;
         return COHORT_OK;
     }
-    bool quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-    if (quoted &&
-        (spec->type == OPTION_BOOL || spec->type == OPTION_INT || spec->type == OPTION_FLOAT))
-        return error_set(reader->err, COHORT_ERR_FORMAT,
-                         "%s: %s cannot be the quoted text '%.80s'; drop the quotes", place,
-                         spec->name, (const char *)event->data.scalar.value);
-    return options_parse(parsed, (const char *)event->data.scalar.value, place, reader->err);
+    char number[OPTIONS_NUMBER_BYTES];
+    const char *text = NULL;
+    TRY(plain_form(reader, spec, event, place, number, &text));
+    return options_parse(parsed, text, place, reader->err);
 }
 
 static cohort_status find_key(struct reader *reader, const yaml_event_t *event,

@@ -1,5 +1,7 @@
 #include "run/run_folder.h"
 
+#include "base/number_json.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +70,7 @@ static cohort_status drop_later_lines(const char *path, int64_t step, cohort_err
     for (char *line = before.data; line != NULL && *line != '\0';) {
         char *end = strchr(line, '\n');
         size_t length = end == NULL ? strlen(line) : (size_t)(end - line) + 1;
-        json_t *json = json_loadb(line, length, JSON_ALLOW_NUL, NULL);
+        json_t *json = number_json_load(line, length, JSON_ALLOW_NUL, NULL);
         const json_t *at = json_object_get(json, "step");
         bool keep = end != NULL && json_is_integer(at) && json_integer_value(at) <= step;
         json_decref(json);

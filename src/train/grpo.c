@@ -1,6 +1,7 @@
 #include "train/grpo.h"
 
 #include "base/clock.h"
+#include "base/number.h"
 #include "base/rng.h"
 
 #include <assert.h>
@@ -296,8 +297,8 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     } else {
         optimizer_apply(&grpo->optimizer, grpo->model, rate, &grad_norm, &skipped);
         if (skipped)
-            snprintf(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g",
-                     grad_norm);
+            number_format(grpo->warning, sizeof grpo->warning,
+                          "update skipped: the gradient norm is %g", grad_norm);
     }
     grpo->skipped += skipped ? 1 : 0;
     double seconds = clock_seconds() - start;

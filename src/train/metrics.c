@@ -1,5 +1,7 @@
 #include "train/metrics.h"
 
+#include "base/number.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +24,7 @@ void metrics_setf(struct metrics *metrics, double value, const char *format, ...
     char name[sizeof metrics->items[0].name];
     va_list args;
     va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
+    number_vformat(name, sizeof name, format, args);
     va_end(args);
     metrics_set(metrics, name, value);
 }

@@ -1,5 +1,7 @@
 #include "train/state.h"
 
+#include "base/number_json.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,7 +131,7 @@ cohort_status train_state_write(const char *dir, const struct model *model,
                      (json_int_t)state->updates, "skipped", (json_int_t)state->skipped, "batches",
                      (json_int_t)state->batches, "tokens_seen", (json_int_t)state->tokens_seen,
                      "seed", (json_int_t)state->seed);
-    text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
+    text = json == NULL ? NULL : number_json_dump(json, JSON_INDENT(2));
     if (text == NULL) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build state.json", dir);
         goto cleanup;
@@ -165,7 +167,7 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
         goto cleanup;
     }
     TRY_GOTO(file_read(path, 1 << 20, &content, err));
-    json = json_loadb(content.data, content.length, JSON_REJECT_DUPLICATES, &where);
+    json = number_json_load(content.data, content.length, JSON_REJECT_DUPLICATES, &where);
     if (json == NULL) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", path, where.line, where.column,
                            where.text);

@@ -77,7 +77,35 @@ usage "no command 'xyzzy'" xyzzy
 usage "no option 'promt'; did you mean 'prompt'" generate --promt x
 usage "did you mean 'num_generations'" grpo --num-generation 4
 usage "not an option of sft \(it is one of info, grpo\)" sft --num-generations 4
-usage 'needs a value' generate --model
+usage '^cohort: --model needs a value' generate --model
+# Unknown is told first, also where a value would be missing; a flag is no value.
+usage "no option 'foo'" grpo --foo
+usage "no option 'max_steps': it is called 'steps' here" sft --max_steps
+usage "no option 'max-steps': it is called 'steps' here" sft --max-steps 3
+usage "called 'prompts_per_step' here" grpo --per-device-train-batch-size=3
+usage "no option 'use_vllm': not needed" grpo --use_vllm
+usage '^cohort: --out needs a value, and --steps is an option of its own.*--out=--steps' sft --out --steps 3
+usage '^cohort: --model needs a value, and --no-thinking is' generate --model --no-thinking
+usage '^cohort: --no-thinking takes no value' generate --no-thinking=3
+usage "thinking cannot be 'maybe'" generate --thinking maybe
+usage "'-m': |-m: generate has no option 'm': it is called 'model'" generate -m x
+usage "'-model': options begin with two dashes: --model" generate -model x
+usage "'steps': options begin with two dashes: --steps" sft steps 3
+usage 'config is given twice' sft --config a.yaml --config b.yaml
+usage "no command 'gpro'; did you mean 'grpo'" help gpro
+usage 'threads.*integer from 0 to 1024' generate --threads 1025
+usage 'single precision' generate --temperature 1e-39
+usage 'single precision' generate --top-p 1e-46
+usage 'single precision' sft --learning-rate 1e-40
+# A text that begins with dashes and is no flag of the command is a value; a switch takes any spelling of its word.
+succeeds generate --prompt '--bullet' --thinking False
+succeeds generate --prompt=--model
+succeeds "$COHORT" grpo help
+has out '^Usage: cohort grpo'
+# Rewards of the command line take the place of the file's.
+printf 'data: d.jsonl\nreward: [accuracy, regex]\n' >s.yaml
+succeeds "$COHORT" score --config s.yaml --reward format --reward accuracy
+has out '"rewards": \{"format": [01], "accuracy": [01]\}'
 usage "'x' is not an option" generate x
 usage 'no model given' generate --prompt x
 usage 'either --prompt TEXT or --batch' generate --model m
@@ -119,8 +147,10 @@ fails 1 'd.jsonl: not a folder' "$COHORT" generate --model d.jsonl --prompt x
 yaml() { printf "$1" >c.yaml; fails 2 "$2" grpo --config c.yaml; absent run; }
 yaml 'lerning_rate: 1e-5\n' "c.yaml:1:1: .*did you mean 'learning_rate'"
 yaml 'seed: 1\nsteps: 1\nseed: 2\n' "c.yaml:3:1: 'seed' is given twice"
+yaml 'max_steps: 3\n' "c.yaml:1:1: .*it is called 'steps'"
+yaml 'seed: 010\n' 'c.yaml:1:7: .*octal'
+yaml 'top_p: "1e-46"\n' 'c.yaml:1:8: .*single precision'
 yaml 'epsilon: big\n' 'c.yaml:1:10: epsilon .*number'
-yaml 'epsilon: "0.1"\n' 'drop the quotes'
 yaml 'epsilon:\n' 'no value'
 yaml 'beta: {a: 1}\n' 'c.yaml:1:7: .*mapping'
 yaml 'beta: [1]\n' 'sequence'

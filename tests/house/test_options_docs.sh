@@ -32,7 +32,7 @@ for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     for name in $("$COHORT" "$command" --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g'); do
         case "$passed_over" in *" $name "*) continue ;; esac
         # shellcheck disable=SC2086 # a list of files
-        if ! cat $sources | tr '\n' ' ' | grep -qE "options_[a-z_]+\([^;]*\"$name\""; then
+        if ! cat $sources | tr '\n' ' ' | grep -qE "(options_[a-z_]+|choice_of)\([^;]*\"$name\""; then
             echo "cohort $command offers --${name//_/-}, but none of$sources reads it"
             failed=1
         fi

@@ -130,8 +130,9 @@ static void test_defaults(void **state)
     assert_int_equal(options_int(sft, "epochs"), 3);
     assert_int_equal(options_int(grpo, "epochs"), 1);
     assert_true(options_float(grpo, "beta") == 0 && options_float(grpo, "epsilon") == 0.2);
-    assert_string_equal(options_string(grpo, "loss_type"), "dapo");
-    assert_string_equal(options_string(grpo, "scale_rewards"), "group");
+    assert_string_equal(options_choice_word(grpo, "loss_type"), "dapo");
+    assert_string_equal(options_choice_word(grpo, "scale_rewards"), "group");
+    assert_int_equal(options_choice(grpo, "loss_type"), 3);
     assert_false(options_is_set(grpo, "epsilon_high"));
     assert_false(options_given(grpo, "epsilon"));
     assert_true(options_is_set(grpo, "epsilon"));
@@ -167,7 +168,7 @@ static void test_set(void **state)
     set(o, "thinking", "no");
     assert_false(options_bool(o, "thinking"));
     set(o, "scale_rewards", "none");
-    assert_string_equal(options_string(o, "scale_rewards"), "none");
+    assert_string_equal(options_choice_word(o, "scale_rewards"), "none");
 
     refuses(o, "seed", "9007199254740993", "integer");
     refuses(o, "seed", "-1", "0 or more");
@@ -185,7 +186,9 @@ static void test_set(void **state)
         refuses(o, "epsilon", bad[i], "a number from 0 to 1");
     refuses(o, "loss_type", "dap", "grpo, bnpo, dr_grpo, dapo");
     refuses(o, "loss_type", "grpo|bnpo", "one of");
-    refuses(o, "thinking", "TRUE", "true or false");
+    refuses(o, "thinking", "maybe", "true or false");
+    set(o, "thinking", "On");
+    assert_true(options_bool(o, "thinking"));
     refuses(o, "reward_weights", "1,x", "numbers");
     refuses(o, "reward", "a,,b", "item 2");
     refuses(o, "logit_bias", "5", "ID:NUMBER");
@@ -201,6 +204,73 @@ static void test_set(void **state)
     refuses(o, "lerning_rate", "8", "did you mean 'learning_rate'");
     refuses(o, "prefill_step_size", "8", "it is one of generate");
     refuses(o, "zzzzzzzzzz", "8", "cohort grpo --help");
+    options_destroy(o);
+}
+
+/* Flags' lists take the place of the file's, whichever is read first, for every list there is; they
+ * add up among themselves. */
+static void test_lists(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    for (size_t i = 0; i < count; i++) {
+        const struct option_spec *spec = &table[i];
+        if (spec->type != OPTION_LIST)
+            continue;
+        const bool biases = spec->choices != NULL && strcmp(spec->choices, "ID:NUMBER") == 0;
+        const bool numbers = spec->minimum < spec->maximum;
+        const bool kinds = spec->choices != NULL && !biases;
+        const char *one = biases ? "1:1" : numbers ? "1" : kinds ? "gemm" : "a";
+        const char *two = biases ? "2:2" : numbers ? "2" : kinds ? "train" : "b";
+        const char *three = biases ? "3:3" : numbers ? "3" : kinds ? "grpo" : "c";
+        for (int file_first = 0; file_first < 2; file_first++) {
+            struct options *o = make((enum option_command)(spec->commands & ~(spec->commands - 1)));
+            char yaml[128];
+            snprintf(yaml, sizeof yaml, "%s: [\"%s\", \"%s\"]\n", spec->name, one, one);
+            if (file_first)
+                read_yaml(o, yaml);
+            set(o, spec->name, two);
+            set(o, spec->name, three);
+            if (!file_first)
+                read_yaml(o, yaml);
+            assert_int_equal(options_list_count(o, spec->name), 2);
+            assert_string_equal(options_list_item(o, spec->name, 0), two);
+            assert_string_equal(options_list_item(o, spec->name, 1), three);
+            options_destroy(o);
+        }
+    }
+}
+
+/* What is used in single precision must not vanish or become infinite there. */
+static void test_single(void **state)
+{
+    (void)state;
+    size_t count = 0, n = 0;
+    const struct option_spec *table = options_table(&count);
+    for (size_t i = 0; i < count; i++) {
+        const struct option_spec *spec = &table[i];
+        struct options *o = make((enum option_command)(spec->commands & ~(spec->commands - 1)));
+        if (spec->single) {
+            assert_int_equal(spec->type, OPTION_FLOAT);
+            n++;
+            /* Where there is a lower bound that is higher, it is what the message tells. */
+            const char *says = spec->minimum > 1e-30 ? "expected a number" : "single precision";
+            refuses(o, spec->name, "1e-39", says);
+            refuses(o, spec->name, "1e-46", says);
+            if (spec->minimum <= 1e-30)
+                set(o, spec->name, "1.2e-38");
+            refuses(o, spec->name, "1e39", "expected a number");
+        }
+        options_destroy(o);
+    }
+    assert_true(n >= 14);
+    struct options *o = make(FOR_GRPO);
+    set(o, "top_p", "1.2e-38");
+    set(o, "adam_beta2", "0.9999999");
+    assert_true((float)options_float(o, "adam_beta2") < 1.0f);
+    refuses(o, "logit_bias", "1:1e39", "single precision");
+    refuses(o, "logit_bias", "1:-1e-40", "single precision");
     options_destroy(o);
 }
 
@@ -262,7 +332,6 @@ static void test_yaml_refuses(void **state)
     yaml_refuses("seed: 1\nseed: 2\n", "2:1", "given twice");
     yaml_refuses("top_k: 1\ntop-k: 2\n", "2:1", "given twice");
     yaml_refuses("beta: 0.1\nepsilon: big\n", "2:10", "a number from 0 to 1");
-    yaml_refuses("seed: \"42\"\n", "1:7", "drop the quotes");
     yaml_refuses("seed:\n", "1:6", "no value");
     yaml_refuses("train:\n  beta: 1\n", "1:1", "no option 'train'");
     yaml_refuses("beta:\n  a: 1\n", "2:3", "found a mapping");
@@ -410,6 +479,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),      cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_set),        cmocka_unit_test(test_locale),
+        cmocka_unit_test(test_lists),      cmocka_unit_test(test_single),
         cmocka_unit_test(test_yaml_reads), cmocka_unit_test(test_yaml_refuses),
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_help),
     };

@@ -1,0 +1,45 @@
+# The progress line: as wide as the terminal is, never wider, and nothing of it where there is no terminal.
+. "$(dirname "$0")/shell.sh"
+
+succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
+for i in $(seq 1 40); do echo "{\"prompt\": \"question number $i\", \"completion\": \"answer $i\"}"; done >d.jsonl
+
+if ! script -qec true /dev/null </dev/null >/dev/null 2>&1; then
+    echo "no util-linux script here: the terminal is not tested"
+    done_testing
+    exit
+fi
+# watch COLUMNS COMMAND...: what the command writes to a terminal of that many columns, in the file screen
+watch()
+{
+    local columns=$1
+    shift
+    rm -rf run
+    script -qec "stty cols $columns rows 24; $* >result" /dev/null </dev/null >screen 2>/dev/null
+}
+# widest: the longest piece between carriage returns, line ends and the sequence that clears a line. Messages are told in full and
+# begin with something else than the progress line.
+widest() { tr '\r' '\n' <screen | sed 's/\x1b\[K//g' | grep -E '^(step [0-9]|load|rollout|train|evaluate|generate|reward)' | grep -vE '  (loss|reward) [0-9.-]+ ' | awk '{ if (length > n) n = length } END { print n + 0 }'; }
+at_most() { CHECKS=$((CHECKS + 1)); [ "$1" -le "$2" ] || wrong "$3: $1 columns, at most $2"; }
+
+grpo="'$COHORT' grpo --model m --data d.jsonl --reward regex --reward-pattern a --out run --num-generations 2 --prompts-per-step 2 --max-completion-length 16 --steps 2 --threads 1 --logging-steps 100"
+for columns in 120 60 20 2; do
+    watch $columns "$grpo"
+    at_most "$(widest)" $((columns - 1)) "the progress line of $columns columns"
+    if [ $columns -ge 20 ]; then has screen 'step [0-9]'; fi
+    if [ $columns -ge 60 ]; then has screen 'step [0-9]+/2 .* left'; fi
+done
+watch 0 "$grpo" # a terminal that does not say
+at_most "$(widest)" 79 "the progress line where the width is unknown"
+# Resized while it runs: from then on the line is as narrow.
+watch 100 "terminal=\$(tty); { sleep 0.3; stty -F \$terminal cols 30; echo RESIZED >\$terminal; } & '$COHORT' sft --model m --data d.jsonl --out run --steps 300 --save-steps 0 --logging-steps 10000 --threads 1"
+has screen RESIZED
+sed -i '1,/RESIZED/d' screen
+has screen 'step [0-9]+/300'
+at_most "$(tr '\r' '\n' <screen | sed 's/\x1b\[K//g' | tail -n +3 | grep -E '^step [0-9]+/300 ' | grep -v '  loss ' | awk '{ if (length > n) n = length } END { print n + 0 }')" 29 "the progress line after resizing to 30 columns"
+
+# No terminal: no control characters.
+succeeds "$COHORT" sft --model m --data d.jsonl --out run2 --steps 2 --threads 1
+lacks err $'\r|\x1b'
+lacks out $'\r|\x1b'
+done_testing
