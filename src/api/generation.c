@@ -1,5 +1,6 @@
 /* The public generation functions over session and engine. */
 #include "api/handles.h"
+#include "base/json_text.h"
 #include "command/session.h"
 
 #include <string.h>
@@ -82,15 +83,12 @@ cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages
                                  bool thinking, char **text, cohort_error *err)
 {
     struct text out = {0};
-    json_error_t where;
+    json_t *messages = NULL;
     struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
     if (model == NULL || messages_json == NULL || text == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
     *text = NULL;
-    json_t *messages = json_loads(messages_json, JSON_REJECT_DUPLICATES, &where);
-    if (messages == NULL)
-        return error_set(err, COHORT_ERR_FORMAT, "messages:%d:%d: %s", where.line, where.column,
-                         where.text);
+    TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
     cohort_status status = chat_template_render(tokenizer_chat_template(model->session.tokenizer),
                                                 messages, &options, "messages", &out, err);
     json_decref(messages);

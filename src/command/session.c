@@ -119,6 +119,7 @@ cohort_status session_open(struct session *session, const struct options *option
 {
     struct model_config config = {0};
     char *path = NULL;
+    bool there = false;
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
     if (dir == NULL)
@@ -127,7 +128,9 @@ cohort_status session_open(struct session *session, const struct options *option
         return error_set(
             err, COHORT_ERR_ARGUMENT,
             "no model given: pass --model DIR, a folder with config.json and model.safetensors");
-    if (!file_is_dir(dir))
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(dir, &kind, err));
+    if (kind != FILE_FOLDER)
         return error_set(
             err, COHORT_ERR_IO,
             "%s: not a folder; --model takes a folder with config.json and model.safetensors", dir);
@@ -137,8 +140,9 @@ cohort_status session_open(struct session *session, const struct options *option
     TRY_GOTO(session_model(&session->model, session->backend, options, &config, err));
     TRY_GOTO(check_room(session, options, (need & SESSION_TRAINING) != 0, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
-    if ((need & SESSION_TOKENIZER) != 0 ||
-        ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))
+    if ((need & SESSION_TOKENIZER_IF_ANY) != 0)
+        TRY_GOTO(file_exists(path, &there, err));
+    if ((need & SESSION_TOKENIZER) != 0 || there)
         TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
     if (session->tokenizer != NULL &&
         tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {

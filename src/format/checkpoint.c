@@ -177,10 +177,13 @@ cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *from = NULL;
         char *to = NULL;
+        bool there = false;
         cohort_status status = file_join(&from, from_dir, names[i], err);
         if (status == COHORT_OK)
             status = file_join(&to, to_dir, names[i], err);
-        if (status == COHORT_OK && file_exists(from))
+        if (status == COHORT_OK)
+            status = file_exists(from, &there, err);
+        if (status == COHORT_OK && there)
             status = file_copy(from, to, err);
         mem_free(from);
         mem_free(to);

@@ -1,6 +1,8 @@
 /* Reading weights: every tensor is accounted for before the first byte is converted (I7). */
 #include "format/checkpoint.h"
 
+#include "base/json_text.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -55,18 +57,10 @@ static cohort_status open_shard(struct shard_set *set, const char *dir, const ch
 static cohort_status read_index(struct shard_set *set, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    struct text text = {0};
     json_t *index = NULL;
-    json_error_t where;
     const char *tensor = NULL;
     json_t *file = NULL;
-    TRY_GOTO(file_read(set->index_path, MAX_INDEX_BYTES, &text, err));
-    index = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, &where);
-    if (index == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", set->index_path, where.line,
-                           where.column, where.text);
-        goto cleanup;
-    }
+    TRY_GOTO(json_text_read(&index, set->index_path, MAX_INDEX_BYTES, 0, err));
     set->weight_map = json_incref(json_object_get(index, "weight_map"));
     if (!json_is_object(set->weight_map)) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: \"weight_map\" is not an object",
@@ -86,7 +80,6 @@ static cohort_status read_index(struct shard_set *set, cohort_error *err)
     }
 cleanup:
     json_decref(index);
-    text_free(&text);
     return status;
 }
 
@@ -97,6 +90,7 @@ static cohort_status open_shards(struct shard_set *set, const char *dir, cohort_
     struct text missing = {0};
     size_t n_missing = 0;
     char *path = NULL;
+    bool there = false;
     const char *tensor = NULL;
     json_t *file = NULL;
     json_t *seen = json_object();
@@ -113,7 +107,8 @@ static cohort_status open_shards(struct shard_set *set, const char *dir, cohort_
             goto cleanup;
         }
         TRY_GOTO(file_join(&path, dir, name, err));
-        if (file_exists(path))
+        TRY_GOTO(file_exists(path, &there, err));
+        if (there)
             TRY_GOTO(open_shard(set, dir, name, err));
         else if (n_missing++ < LISTED)
             TRY_GOTO(text_printf(&missing, err, "%s%.200s", n_missing > 1 ? ", " : "", name));
@@ -178,12 +173,16 @@ static cohort_status shard_set_open(struct shard_set *set, const char *dir, coho
 {
     cohort_status status = COHORT_OK;
     char *single = NULL;
+    bool there = false, indexed = false;
     memset(set, 0, sizeof *set);
     TRY_GOTO(file_join(&single, dir, "model.safetensors", err));
     TRY_GOTO(file_join(&set->index_path, dir, "model.safetensors.index.json", err));
-    if (file_exists(single)) {
+    TRY_GOTO(file_exists(single, &there, err));
+    if (!there)
+        TRY_GOTO(file_exists(set->index_path, &indexed, err));
+    if (there) {
         TRY_GOTO(open_shard(set, dir, "model.safetensors", err));
-    } else if (file_exists(set->index_path)) {
+    } else if (indexed) {
         TRY_GOTO(read_index(set, err));
         TRY_GOTO(open_shards(set, dir, err));
         TRY_GOTO(check_index(set, err));

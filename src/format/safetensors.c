@@ -1,5 +1,7 @@
 #include "format/safetensors.h"
 
+#include "base/json_text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -231,14 +233,30 @@ static cohort_status parse_header(struct safetensors *file, const json_t *header
     return COHORT_OK;
 }
 
+/* Whether the file begins as this format does: a length that fits, and an object. */
+static bool has_header(const struct file_map *map)
+{
+    return map->size > 9 && load_u64_le(map->data) <= map->size - 8 && map->data[8] == '{';
+}
+
 cohort_status safetensors_open(struct safetensors *file, const char *path, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     json_t *header = NULL;
-    json_error_t where;
+    const char *found = NULL;
     memset(file, 0, sizeof *file);
     TRY_GOTO(mem_strdup(&file->path, path, strlen(path), err));
     TRY_GOTO(file_map_open(&file->map, path, err));
+    found = wrong_file(file->map.data, file->map.size, WRONG_FILE_WEIGHTS);
+    if (found != NULL && !has_header(&file->map)) {
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: %s", path, found);
+        goto cleanup;
+    }
+    if (file->map.size == 0) {
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: empty; the download or copy went wrong: fetch it again", path);
+        goto cleanup;
+    }
     if (file->map.size < 8) {
         status =
             error_set(err, COHORT_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file",
@@ -255,10 +273,10 @@ cohort_status safetensors_open(struct safetensors *file, const char *path, cohor
         goto cleanup;
     }
     const char *text = (const char *)file->map.data + 8;
-    header = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &where);
-    if (header == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: header: %s", path, where.line,
-                           where.column, where.text);
+    status = json_text_parse(&header, text, (size_t)length, path, 1, 0, err);
+    if (status != COHORT_OK) {
+        status = error_set(err, status, "%s (in the header of safetensors)",
+                           err == NULL ? "" : err->message);
         goto cleanup;
     }
     if (!json_is_object(header)) {

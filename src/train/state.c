@@ -1,6 +1,7 @@
 #include "train/state.h"
 
-#include <jansson.h>
+#include "base/json_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,27 +151,22 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
                                cohort_error *err)
 {
     char *path = NULL, *tensors = NULL;
-    struct text content = {0};
     json_t *json = NULL;
     json_error_t where;
+    bool there = false;
     cohort_status status = COHORT_OK;
     const char *command = NULL;
     json_int_t format = 0, step = 0, updates = 0, skipped = 0, batches = 0, tokens = 0, seed = 0;
     TRY_GOTO(file_join(&path, dir, "trainer/state.json", err));
-    if (!file_exists(path)) {
+    TRY_GOTO(file_exists(path, &there, err));
+    if (!there) {
         status = error_set(err, COHORT_ERR_STATE,
                            "%s: not found; %s is no checkpoint of a cohort run (a model folder "
                            "alone cannot be resumed)",
                            path, dir);
         goto cleanup;
     }
-    TRY_GOTO(file_read(path, 1 << 20, &content, err));
-    json = json_loadb(content.data, content.length, JSON_REJECT_DUPLICATES, &where);
-    if (json == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", path, where.line, where.column,
-                           where.text);
-        goto cleanup;
-    }
+    TRY_GOTO(json_text_read(&json, path, 1 << 20, 0, err));
     if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format",
                        &format, "command", &command, "step", &step, "updates", &updates, "skipped",
                        &skipped, "batches", &batches, "tokens_seen", &tokens, "seed", &seed) != 0) {
@@ -195,7 +191,6 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
     TRY_GOTO(read_tensors(tensors, model, err));
 cleanup:
     json_decref(json);
-    text_free(&content);
     mem_free(path);
     mem_free(tensors);
     return status;

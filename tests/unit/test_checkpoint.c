@@ -421,7 +421,7 @@ static void test_round_trip(void **state)
     assert_int_equal(
         checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, &err),
         COHORT_OK);
-    assert_true(file_exists(in_folder("model.safetensors")));
+    assert_true(is_there(in_folder("model.safetensors")));
     assert_int_equal(count_entries(folder), 1);
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &single, &err),
                      COHORT_OK);
@@ -432,7 +432,7 @@ static void test_round_trip(void **state)
     assert_int_equal(
         checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &single, &err),
         COHORT_OK);
-    assert_false(file_exists(in_folder("model.safetensors")));
+    assert_false(is_there(in_folder("model.safetensors")));
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &sharded, &err),
                      COHORT_OK);
     assert_int_equal(sharded.received, table.n_weights);
@@ -468,7 +468,7 @@ static void test_round_trip(void **state)
     assert_int_equal(
         checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, &err),
         COHORT_OK);
-    assert_false(file_exists(in_folder("model.safetensors.index.json")));
+    assert_false(is_there(in_folder("model.safetensors.index.json")));
     mem_free(single.data);
     mem_free(sharded.data);
     param_table_free(&table);
