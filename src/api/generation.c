@@ -22,7 +22,7 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
                          "cohort_model_open: out and options must not be NULL");
     *out = NULL;
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
-    TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, err));
+    TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, NULL, err));
     int32_t context = model->session.model->max_context;
     if (max_context > 0 && max_context < context)
         context = max_context;
@@ -36,6 +36,11 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
 cleanup:
     cohort_model_close(model);
     return status;
+}
+
+const char *cohort_model_notes(const cohort_model *model)
+{
+    return model == NULL || model->session.notes.data == NULL ? "" : model->session.notes.data;
 }
 
 void cohort_model_close(cohort_model *model)

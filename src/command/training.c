@@ -112,7 +112,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
         TRY(status);
     }
     return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
-                        err);
+                        observer, err);
 }
 
 void training_close(struct training *t)

@@ -1,6 +1,7 @@
 #include "format/model_config.h"
 
 #include "base/json_text.h"
+#include "format/model_folder.h"
 #include "tensor/param.h"
 
 #include <inttypes.h>
@@ -95,6 +96,12 @@ static cohort_status check_architecture(const struct source *source)
         "Qwen3ForCausalLM (model_type \"qwen3\"), the only architecture this version supports";
     const json_t *architectures = get(source->json, "architectures");
     const json_t *type = get(source->json, "model_type");
+    const json_t *server = get(source->json, "error");
+    if (architectures == NULL && type == NULL && json_is_string(server))
+        return error_set(source->err, COHORT_ERR_FORMAT,
+                         "%s: the error message of a server (%s), not the file: the download went "
+                         "wrong; download it again",
+                         source->origin, json_string_value(server));
     if (architectures == NULL && type == NULL)
         return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, "\"qwen3\"");
     if (architectures != NULL &&
@@ -437,6 +444,11 @@ cohort_status model_config_load(struct model_config *config, const char *dir, co
     struct text text = {0};
     memset(config, 0, sizeof *config);
     TRY_GOTO(file_join(&path, dir, "config.json", err));
+    TRY_GOTO(file_exists(path, &there, err));
+    if (!there) {
+        status = model_folder_refuse(dir, "no config.json", err);
+        goto cleanup;
+    }
     TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &text, err));
     TRY_GOTO(model_config_parse(config, text.data, text.length, path, err));
     TRY_GOTO(file_join(&generation_path, dir, "generation_config.json", err));
