@@ -59,7 +59,7 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
 {
     cohort_error refusal = {0};
     cohort_status choice = memory_plan_choose(plan, options, longest, most_useful, &refusal);
-    if (choice != COHORT_OK && choice != COHORT_ERR_MEMORY)
+    if (choice != COHORT_OK && !plan->measured)
         return error_set(err, choice, "%s", refusal.message);
     struct memory_plan levels[N_RECOMPUTE];
     for (int i = 0; i < N_RECOMPUTE; i++) {
