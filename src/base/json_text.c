@@ -199,11 +199,8 @@ cohort_status json_text_parse(json_t **out, const char *text, size_t length, con
     }
     *out = json_loadb(length == 0 ? "" : text, length, jansson_flags(flags), &where);
     if (*out == NULL && is_number_error(text, length, &where)) {
-        struct rewriting r = {.text = text,
-                              .length = length,
-                              .flags = flags,
-                              .out = &rewritten,
-                              .stop = SIZE_MAX};
+        struct rewriting r = {
+            .text = text, .length = length, .flags = flags, .out = &rewritten, .stop = SIZE_MAX};
         TRY_GOTO(rewrite(&r, err));
         *out = json_loadb(rewritten.data, rewritten.length, jansson_flags(flags), &where);
         if (*out == NULL && where.position > 0) {

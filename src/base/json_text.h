@@ -23,8 +23,9 @@ enum json_text_flags {
  *  - a number beyond double, and Python's Infinity, -Infinity and NaN, become the text that stands
  *    there. A JSON value cannot hold them, a reader that wants a number refuses a text by name, and
  *    a program that is handed the row still sees what the file said.
- * A byte order mark is skipped at the start of line 1. Messages begin with origin:line:column (from first_line, 1 for whole files). Errors:
- * COHORT_ERR_MEMORY, else COHORT_ERR_FORMAT. text may be NULL if length is 0. */
+ * A byte order mark is skipped at the start of line 1. Messages begin with origin:line:column (from
+ * first_line, 1 for whole files). Errors: COHORT_ERR_MEMORY, else COHORT_ERR_FORMAT. text may be
+ * NULL if length is 0. */
 cohort_status json_text_parse(json_t **out, const char *text, size_t length, const char *origin,
                               int64_t first_line, unsigned flags, cohort_error *err);
 

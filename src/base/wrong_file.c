@@ -26,11 +26,13 @@ static const struct signature signatures[] = {
     {SIGNATURE("GGUF"),
      {"a GGUF file; expected safetensors: take the checkpoint in Hugging Face format that it was "
       "made from",
-      "a GGUF file; expected JSON: take the checkpoint in Hugging Face format that it was made from",
+      "a GGUF file; expected JSON: take the checkpoint in Hugging Face format that it was made "
+      "from",
       "a GGUF file; expected one JSON object a line"}},
     {SIGNATURE("\x1f\x8b"),
-     ALIKE("compressed with gzip; unpack it first, for example with gzip -dk FILE.gz, or pipe it in "
-           "where '-' reads standard input")},
+     ALIKE(
+         "compressed with gzip; unpack it first, for example with gzip -dk FILE.gz, or pipe it in "
+         "where '-' reads standard input")},
     {SIGNATURE("\x28\xb5\x2f\xfd"),
      ALIKE("compressed with zstd; unpack it first, for example with zstd -dk FILE.zst")},
     {SIGNATURE("\xfd"
@@ -91,11 +93,12 @@ const char *wrong_file(const void *bytes, size_t length, enum wrong_file_wanted 
     static const char *const pages[] = {"<!doctype html", "<html", "<head", "<?xml"};
     for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
         if (begins(text, length, pages[i]))
-            return "a web page, not the file: the download went wrong (a login, a missing file or a "
+            return "a web page, not the file: the download went wrong (a login, a missing file or "
+                   "a "
                    "link to the page about the file); download the file itself";
     static const char *const errors[] = {"Entry not found", "Invalid username or password",
-                                         "{\"error\":", "Access to model", "404: Not Found",
-                                         "Repository not found"};
+                                         "{\"error\":",     "Access to model",
+                                         "404: Not Found",  "Repository not found"};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
         if (begins(text, length, errors[i]))
             return "the error message of a server, not the file: the download went wrong (a login, "

@@ -1,6 +1,7 @@
 /* What a file is that is not what was expected: people hand over pointers of Git LFS, pages of a
  * download that failed, archives and files of other tools. Every reader of model files and data
- * asks here when a file is not what it reads, so that the message says what it is and what to do. */
+ * asks here when a file is not what it reads, so that the message says what it is and what to do.
+ */
 #ifndef COHORT_BASE_WRONG_FILE_H
 #define COHORT_BASE_WRONG_FILE_H
 

@@ -25,9 +25,9 @@ enum session_need {
 
 struct session {
     struct backend *backend;
-    struct model *model;         /* with SESSION_TRAINING only open, until session_read */
-    const char *dir;             /* of the model; borrowed */
-    struct text notes; /* lines about how the model is read, sent to the observer when opened */
+    struct model *model; /* with SESSION_TRAINING only open, until session_read */
+    const char *dir;     /* of the model; borrowed */
+    struct text notes;   /* lines about how the model is read, sent to the observer when opened */
     struct tokenizer *tokenizer; /* NULL if not asked for or absent */
     struct arena arena;          /* the command's buffers */
 };

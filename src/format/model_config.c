@@ -324,8 +324,11 @@ static cohort_status read_dtype(struct model_config *config, const struct source
     static const struct {
         const char *name;
         enum dtype dtype;
-    } names[] = {{"float32", DTYPE_F32},   {"float", DTYPE_F32},   {"bfloat16", DTYPE_BF16},
-                 {"float16", DTYPE_F16}, {"half", DTYPE_F16}};
+    } names[] = {{"float32", DTYPE_F32},
+                 {"float", DTYPE_F32},
+                 {"bfloat16", DTYPE_BF16},
+                 {"float16", DTYPE_F16},
+                 {"half", DTYPE_F16}};
     const char *key = get(source->json, "dtype") != NULL ? "dtype" : "torch_dtype";
     const json_t *value = get(source->json, key);
     const char *name = json_is_string(value) ? json_string_value(value) : "";

@@ -62,8 +62,8 @@ cleanup:
 static cohort_status look_at_file(struct clues *clues, const char *name, cohort_error *err)
 {
     static const char *const torch[] = {".bin", ".pth", ".pt", ".ckpt"};
-    static const char *const partial[] = {".incomplete", ".part", ".crdownload", ".aria2",
-                                          ".download", ".tmp"};
+    static const char *const partial[] = {".incomplete", ".part",     ".crdownload",
+                                          ".aria2",      ".download", ".tmp"};
     if (strcmp(name, "adapter_config.json") == 0)
         TRY(keep(&clues->adapter, name, err));
     if (ends_with(name, ".gguf"))
@@ -167,9 +167,10 @@ static cohort_status refuse_folder(const char *path, const char *missing, cohort
                            "give the checkpoint in Hugging Face format that it was made from",
                            path, missing, c.gguf);
     else if (c.weights != NULL)
-        status = error_set(err, COHORT_ERR_IO,
-                           "%s: %s, but there is %s: it was copied or downloaded in part, or renamed; %s",
-                           path, missing, c.weights, expected);
+        status = error_set(
+            err, COHORT_ERR_IO,
+            "%s: %s, but there is %s: it was copied or downloaded in part, or renamed; %s", path,
+            missing, c.weights, expected);
     else if (c.torch != NULL)
         status = error_set(err, COHORT_ERR_IO,
                            "%s: %s: its weights are torch's (%s), which are not read because they "
@@ -177,16 +178,16 @@ static cohort_status refuse_folder(const char *path, const char *missing, cohort
                            "save_pretrained",
                            path, missing, c.torch);
     else if (c.partial != NULL)
-        status = error_set(err, COHORT_ERR_IO,
-                           "%s: %s: a download is not finished (%s); start it again", path,
-                           missing, c.partial);
+        status =
+            error_set(err, COHORT_ERR_IO, "%s: %s: a download is not finished (%s); start it again",
+                      path, missing, c.partial);
     else if (c.n_models > 0)
-        status = error_set(err, COHORT_ERR_IO,
-                           "%s: %s: %s a model; give %s/%s", path, missing,
+        status = error_set(err, COHORT_ERR_IO, "%s: %s: %s a model; give %s/%s", path, missing,
                            c.n_models == 1 ? "a folder inside it holds" : "folders inside it hold",
                            path, c.model);
     else if (c.n_entries == 0)
-        status = error_set(err, COHORT_ERR_IO, "%s: the folder is empty; %s", path, expected);
+        status = error_set(err, COHORT_ERR_IO, "%s: %s: the folder is empty; %s", path, missing,
+                           expected);
     else
         status = error_set(err, COHORT_ERR_IO, "%s: %s; %s", path, missing, expected);
 cleanup:

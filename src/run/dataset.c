@@ -39,7 +39,8 @@ static const char *wrong_rows(const char *path, const struct beginning *beginnin
     while (second < beginning->length && strchr(" \t\r\n", text[second]) != NULL && text[second])
         second++;
     if (second < beginning->length && text[at] == '[' && text[second] == '{')
-        return "an array; expected one JSON object a line: if the file is one array of rows, convert "
+        return "an array; expected one JSON object a line: if the file is one array of rows, "
+               "convert "
                "it with jq -c '.[]' FILE > rows.jsonl, or with python -c \"import json; [print("
                "json.dumps(row)) for row in json.load(open('FILE'))]\" > rows.jsonl";
     size_t line = 0;
@@ -47,7 +48,8 @@ static const char *wrong_rows(const char *path, const struct beginning *beginnin
         line++;
     if (has_ending(path, ".csv") || has_ending(path, ".tsv") ||
         (line > 0 && text[at] != '{' && memchr(text + at, ',', line) != NULL))
-        return "no JSON; expected one JSON object a line: if the file is a table in CSV, convert it "
+        return "no JSON; expected one JSON object a line: if the file is a table in CSV, convert "
+               "it "
                "with python -c \"import pandas as pd; pd.read_csv('FILE').to_json('rows.jsonl', "
                "orient='records', lines=True)\"";
     return NULL;

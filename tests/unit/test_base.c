@@ -177,7 +177,8 @@ static void test_wrong_file(void **state)
         enum wrong_file_wanted wanted;
     } cases[] = {
         {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS", WRONG_FILE_JSON},
-        {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS", WRONG_FILE_WEIGHTS},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS",
+         WRONG_FILE_WEIGHTS},
         {"GGUF\x03", "a GGUF file", WRONG_FILE_WEIGHTS},
         {" \n<!doctype HTML><html>", "a web page", WRONG_FILE_WEIGHTS},
         {"\xef\xbb\xbf<html lang=", "a web page", WRONG_FILE_JSON},
@@ -202,12 +203,9 @@ static void test_wrong_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_philox_known_answer),
-        cmocka_unit_test(test_error_context),
-        cmocka_unit_test(test_atomic_write),
-        cmocka_unit_test(test_long_messages),
-        cmocka_unit_test(test_file_look),
-        cmocka_unit_test(test_wrong_file),
+        cmocka_unit_test(test_philox_known_answer), cmocka_unit_test(test_error_context),
+        cmocka_unit_test(test_atomic_write),        cmocka_unit_test(test_long_messages),
+        cmocka_unit_test(test_file_look),           cmocka_unit_test(test_wrong_file),
         cmocka_unit_test(test_hash_known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,8 +85,8 @@ static void test_refuses(void **state)
     REFUSES("PAR1\x15\x04\x15", "1:1:", "pd.read_parquet");
     REFUSES("\x1f\x8b\x08\x00\x01", "1:1:", "gzip");
     REFUSES("\xff\xfe{\0\"\0", "1:1:", "iconv -f UTF-16");
-    REFUSES("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 3\n", "1:1:",
-            "git lfs pull");
+    REFUSES("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 3\n",
+            "1:1:", "git lfs pull");
     REFUSES("\n<!DOCTYPE html>\n<html>", "1:1:", "a web page");
     REFUSES("{\"a\":1}\n[1]\n", "2:1:", "array");
     REFUSES("{\"a\":1}\n3\n", "2:1:", "'[' or '{'");
@@ -182,7 +182,8 @@ static void test_other_tools(void **state)
         /* pandas.to_json(lines=True): escaped slashes, null, whole numbers as reals */
         {"{\"u\":\"http:\\/\\/a.b\\/c\",\"n\":null,\"f\":1.0}\n", "u", "\"http://a.b/c\""},
         {"{\"u\":\"http:\\/\\/a.b\\/c\",\"n\":null,\"f\":1.0}\n", "n", "null"},
-        {"{\"d\":1700000000000,\"e\":\"\\u00e9\\ud83d\\ude00\"}\n", "e", "\"\xc3\xa9\xf0\x9f\x98\x80\""},
+        {"{\"d\":1700000000000,\"e\":\"\\u00e9\\ud83d\\ude00\"}\n", "e",
+         "\"\xc3\xa9\xf0\x9f\x98\x80\""},
         /* datasets.to_json, with nested lists and absent fields as null */
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":null}]}\n", "messages",
          "[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":null}]"},
@@ -340,11 +341,11 @@ static void test_order_uniform(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_numbers),
-        cmocka_unit_test(test_many_large_numbers), cmocka_unit_test(test_other_tools),
-        cmocka_unit_test(test_accepts),    cmocka_unit_test(test_refuses),
-        cmocka_unit_test(test_long_lines), cmocka_unit_test(test_standard_input),
-        cmocka_unit_test(test_order),      cmocka_unit_test(test_order_uniform),
+        cmocka_unit_test(test_large_numbers),  cmocka_unit_test(test_many_large_numbers),
+        cmocka_unit_test(test_other_tools),    cmocka_unit_test(test_accepts),
+        cmocka_unit_test(test_refuses),        cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_standard_input), cmocka_unit_test(test_order),
+        cmocka_unit_test(test_order_uniform),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -307,6 +307,72 @@ static void test_refused_json(void **state)
     }
 }
 
+static const char *name_of(const struct model_config *config)
+{
+    return !config->has_dtype            ? NULL
+           : config->dtype == DTYPE_F32  ? "float32"
+           : config->dtype == DTYPE_BF16 ? "bfloat16"
+                                         : "float16";
+}
+
+static void same_number(const char *name, const json_t *wanted, const char *key, double found)
+{
+    const json_t *value = json_object_get(wanted, key);
+    if (!json_is_number(value) || json_number_value(value) != found)
+        fail_msg("%s: %s is %.17g, not as in transformers", name, key, found);
+}
+
+/* Files in the manner of other tools: the numbers that transformers resolves, or a refusal that
+ * names the key (oracle/config_transformers.py). */
+static void test_other_tools(void **state)
+{
+    (void)state;
+    size_t i = 0, n_read = 0;
+    json_t *wanted = NULL, *entry = NULL,
+           *cases = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/configs.json", 0, NULL);
+    assert_true(json_array_size(cases) >= 50);
+    json_array_foreach(cases, i, entry)
+    {
+        struct model_config c;
+        cohort_error err = {0};
+        const char *name = json_string_value(json_object_get(entry, "name")),
+                   *text = json_string_value(json_object_get(entry, "text")),
+                   *refused = json_string_value(json_object_get(entry, "refused"));
+        cohort_status status = model_config_parse(&c, text, strlen(text), "x.json", &err);
+        wanted = json_object_get(entry, "wanted");
+        if (refused != NULL) {
+            if (status == COHORT_OK || strstr(err.message, refused) == NULL)
+                fail_msg("%s: expected a refusal that names %s, found %s", name, refused,
+                         status == COHORT_OK ? "none" : err.message);
+            continue;
+        }
+        if (status != COHORT_OK)
+            fail_msg("%s: %s", name, err.message);
+        same_number(name, wanted, "vocab_size", c.vocab_size);
+        same_number(name, wanted, "hidden_size", c.hidden_size);
+        same_number(name, wanted, "n_layers", c.n_layers);
+        same_number(name, wanted, "n_heads", c.n_heads);
+        same_number(name, wanted, "n_kv_heads", c.n_kv_heads);
+        same_number(name, wanted, "head_dim", c.head_dim);
+        same_number(name, wanted, "intermediate_size", c.intermediate_size);
+        same_number(name, wanted, "max_positions", c.max_positions);
+        same_number(name, wanted, "rope_theta", c.rope_theta);
+        same_number(name, wanted, "attention_dropout", c.attention_dropout);
+        double eps = json_number_value(json_object_get(wanted, "rms_norm_eps"));
+        assert_true(c.rms_norm_eps == (float)eps);
+        assert_int_equal(c.tie_embeddings, json_is_true(json_object_get(wanted, "tied")));
+        const char *dtype = json_string_value(json_object_get(wanted, "dtype")),
+                   *found = name_of(&c);
+        if ((dtype == NULL) != (found == NULL) || (dtype != NULL && strcmp(dtype, found) != 0))
+            fail_msg("%s: dtype %s, not %s", name, found == NULL ? "none" : found,
+                     dtype == NULL ? "none" : dtype);
+        model_config_free(&c);
+        n_read++;
+    }
+    assert_true(n_read >= 35);
+    json_decref(cases);
+}
+
 /* Weights as the model cards count them (with the embedding, a tied head once). */
 static void test_presets(void **state)
 {
@@ -474,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_published),    cmocka_unit_test(test_accepted),
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_params),       cmocka_unit_test(test_save)};
+        cmocka_unit_test(test_other_tools),  cmocka_unit_test(test_params),
+        cmocka_unit_test(test_save)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
