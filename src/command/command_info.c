@@ -129,7 +129,6 @@ cohort_status command_info(struct options *options, const struct command_rewards
     struct text out = {0}, notes = {0};
     struct checkpoint_types types = {0};
     enum dtype type = DTYPE_F32;
-    bool weights = false;
     cohort_status status = COHORT_OK;
     if (dir != NULL && preset != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
@@ -144,12 +143,9 @@ cohort_status command_info(struct options *options, const struct command_rewards
                          cohort_version(), backend->ops->name, backend->threads,
                          backend->provider_bf16, backend->provider_f32));
     if (dir != NULL || preset != NULL) {
-        if (dir != NULL)
-            TRY_GOTO(checkpoint_has_weights(dir, &weights, err));
-        if (dir != NULL && !weights)
+        TRY_GOTO(session_type(options, &config, dir, false, &type, &types, &notes, err));
+        if (dir != NULL && types.n[DTYPE_F32] + types.n[DTYPE_BF16] + types.n[DTYPE_F16] == 0)
             TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));
-        TRY_GOTO(session_type(options, &config, weights ? dir : NULL, false, &type, &types, &notes,
-                              err));
         TRY_GOTO(model_open(&model, backend, &config, type, 0, err));
         TRY_GOTO(print_model(&config, &model->params, &types, type, &out, err));
         if (options_bool(options, "memory"))

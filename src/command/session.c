@@ -103,7 +103,10 @@ cohort_status session_type(const struct options *options, const struct model_con
     struct checkpoint_types stored = {0};
     struct param_table table = {0};
     cohort_status status = COHORT_OK;
-    if (dir != NULL) {
+    bool weights = false;
+    if (dir != NULL)
+        TRY(checkpoint_has_weights(dir, &weights, err));
+    if (weights) {
         TRY(model_config_params(config, &table, err));
         status = checkpoint_look(dir, &table, &stored, err);
         param_table_free(&table);

@@ -41,8 +41,8 @@ void session_close(struct session *session);
 cohort_status session_backend(struct backend **out, const struct options *options,
                               cohort_error *err);
 /* The type that option dtype says for a model of this config: as asked, or checkpoint_auto_type.
- * dir: the folder with its weights, whose headers are compared with config; NULL: there are none.
- * types (may be NULL) gets what is stored there. Appends to notes. */
+ * dir: the folder with its weights, whose headers are compared with config, if there are any; NULL:
+ * there is none. types (may be NULL) gets what is stored there. Appends to notes. */
 cohort_status session_type(const struct options *options, const struct model_config *config,
                            const char *dir, bool training, enum dtype *type,
                            struct checkpoint_types *types, struct text *notes, cohort_error *err);

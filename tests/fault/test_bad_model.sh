@@ -10,7 +10,7 @@ succeeds score good
 
 # --- config.json ---
 broken c; rm c/config.json
-fails 1 'c/config.json: cannot open' score c
+fails 1 'c: no config.json' score c
 broken c; : >c/config.json
 fails 1 'c/config.json' score c
 broken c; echo '{"architectures": ["Qwen3ForCausalLM"]' >c/config.json

@@ -49,7 +49,7 @@ fails 1 'm/model.safetensors: a link to something that is not there' gen m
 
 # --- folders that are no model ---
 rm -rf m; mkdir m
-fails 1 'm: the folder is empty' gen m
+fails 1 'm: no config.json: the folder is empty' gen m
 echo '{"base_model_name_or_path": "Qwen/Qwen3-0.6B", "peft_type": "LORA"}' >m/adapter_config.json
 : >m/adapter_model.safetensors
 fails 1 'm: no config.json: it holds an adapter.*of Qwen/Qwen3-0.6B.*merge_and_unload' gen m
