@@ -93,6 +93,8 @@ fails 1 'model.embed_tokens.weight in model.safetensors: expected \[16777216, 64
 fails 1 'expected \[16777216, 64\], found \[264, 64\]' bash -c "ulimit -v 1000000; exec '$COHORT' bench --model m --quick --threads 1"
 fails 1 'expected \[16777216, 64\], found \[264, 64\]' "$COHORT" sft --model m --data row.jsonl --out r --threads 1
 absent r
+rm m/model.safetensors # nor for weights that are not there
+fails 1 'm: no model.safetensors' bash -c "ulimit -v 1000000; exec '$COHORT' logprobs --model m --batch row.jsonl --threads 1"
 
 # --- rows ---
 lfs rows; fails 1 'rows:1:1: a pointer of Git LFS' tokens rows
