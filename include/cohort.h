@@ -195,6 +195,9 @@ COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_opti
 /* From within a callback of cohort_step it takes effect when that call returns (with
  * COHORT_ERR_STATE). */
 COHORT_API void cohort_model_close(cohort_model *model);
+/* Lines, each with its newline, about how the model was read that the caller might not expect, such
+ * as values that were rounded; "" if there are none. Owned by model. */
+COHORT_API const char *cohort_model_notes(const cohort_model *model);
 
 /* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out).
  * Free with cohort_free. */

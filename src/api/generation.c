@@ -1,7 +1,6 @@
 /* The public generation functions over session and engine. */
 #include "api/handles.h"
-
-#include "base/number_json.h"
+#include "base/json_text.h"
 #include "command/session.h"
 
 #include <stdatomic.h>
@@ -51,7 +50,7 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
                          (int)max_context);
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
     model->owner = getpid();
-    TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, err));
+    TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, NULL, err));
     int32_t context = model->session.model->max_context;
     if (max_context > 0 && max_context < context)
         context = max_context;
@@ -65,6 +64,11 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
 cleanup:
     cohort_model_close(model);
     return status;
+}
+
+const char *cohort_model_notes(const cohort_model *model)
+{
+    return model == NULL || model->session.notes.data == NULL ? "" : model->session.notes.data;
 }
 
 void cohort_model_close(cohort_model *model)
@@ -116,16 +120,12 @@ cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages
                                  bool thinking, char **text, cohort_error *err)
 {
     struct text out = {0};
-    json_error_t where;
+    json_t *messages = NULL;
     struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
     if (model == NULL || messages_json == NULL || text == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
     *text = NULL;
-    json_t *messages =
-        number_json_load(messages_json, strlen(messages_json), JSON_REJECT_DUPLICATES, &where);
-    if (messages == NULL)
-        return error_set(err, COHORT_ERR_FORMAT, "messages:%d:%d: %s", where.line, where.column,
-                         where.text);
+    TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
     cohort_status status = chat_template_render(tokenizer_chat_template(model->session.tokenizer),
                                                 messages, &options, "messages", &out, err);
     json_decref(messages);

@@ -14,7 +14,9 @@
 #define PRINTF_LIKE(fmt, args)
 #endif
 
-/* Fills err (if not NULL) and returns status, so that "return error_set(...)" reads well. */
+/* Fills err (if not NULL) and returns status, so that "return error_set(...)" reads well. A message
+ * too long for err loses a part of its middle, of a long path if there is one: the reason, which
+ * stands last, stays. */
 cohort_status error_set(cohort_error *err, cohort_status status, const char *format, ...)
     PRINTF_LIKE(3, 4);
 

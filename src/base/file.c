@@ -1,6 +1,5 @@
 #include "base/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -180,6 +179,12 @@ cleanup:
     return status;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 cohort_status file_make_dirs(const char *path, cohort_error *err)
 {
     char *copy = NULL;
@@ -190,7 +195,7 @@ cohort_status file_make_dirs(const char *path, cohort_error *err)
             continue;
         char kept = *p;
         *p = '\0';
-        if (*copy != '\0' && mkdir(copy, 0777) != 0 && !(errno == EEXIST && file_is_dir(copy)))
+        if (*copy != '\0' && mkdir(copy, 0777) != 0 && !(errno == EEXIST && is_folder(copy)))
             status = io_error(err, copy, "create the folder");
         *p = kept;
         if (kept == '\0')
@@ -198,6 +203,18 @@ cohort_status file_make_dirs(const char *path, cohort_error *err)
     }
     mem_free(copy);
     return status;
+}
+
+cohort_status file_next_entry(DIR *dir, const char *path, struct dirent **entry, cohort_error *err)
+{
+    do {
+        errno = 0;
+        *entry = readdir(dir);
+        if (*entry == NULL && errno != 0)
+            return io_error(err, path, "read the folder");
+    } while (*entry != NULL &&
+             (strcmp((*entry)->d_name, ".") == 0 || strcmp((*entry)->d_name, "..") == 0));
+    return COHORT_OK;
 }
 
 cohort_status file_remove_all(const char *path, cohort_error *err)
@@ -212,14 +229,17 @@ cohort_status file_remove_all(const char *path, cohort_error *err)
         return io_error(err, path, "open the folder");
     cohort_status status = COHORT_OK;
     struct dirent *entry = NULL;
-    while (status == COHORT_OK && (entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
+    for (;;) {
+        status = file_next_entry(dir, path, &entry, err);
+        if (status != COHORT_OK || entry == NULL)
+            break;
         char *child = NULL;
         status = file_join(&child, path, entry->d_name, err);
         if (status == COHORT_OK)
             status = file_remove_all(child, err);
         mem_free(child);
+        if (status != COHORT_OK)
+            break;
     }
     closedir(dir);
     if (status == COHORT_OK && rmdir(path) != 0)
@@ -236,16 +256,31 @@ cohort_status file_copy(const char *from, const char *to, cohort_error *err)
     return status;
 }
 
-bool file_exists(const char *path)
+cohort_status file_look(const char *path, enum file_kind *kind, cohort_error *err)
 {
     struct stat st;
-    return stat(path, &st) == 0;
+    *kind = FILE_ABSENT;
+    if (stat(path, &st) == 0) {
+        *kind = S_ISDIR(st.st_mode) ? FILE_FOLDER : FILE_FILE;
+        return COHORT_OK;
+    }
+    if (errno != ENOENT && errno != ENOTDIR)
+        return io_error(err, path, "look at it");
+    /* Nothing there, or a link to nothing. */
+    if (lstat(path, &st) != 0)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_IO,
+                     "%s: a link to something that is not there; restore what it points to, or "
+                     "remove the link",
+                     path);
 }
 
-bool file_is_dir(const char *path)
+cohort_status file_exists(const char *path, bool *there, cohort_error *err)
 {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(path, &kind, err));
+    *there = kind != FILE_ABSENT;
+    return COHORT_OK;
 }
 
 cohort_status file_join(char **out, const char *dir, const char *name, cohort_error *err)

@@ -4,6 +4,8 @@
 
 #include "base/memory.h"
 
+#include <dirent.h>
+
 /* Appends the content of path to out. Refuses files over limit bytes (0: no limit). */
 cohort_status file_read(const char *path, size_t limit, struct text *out, cohort_error *err);
 
@@ -28,8 +30,15 @@ cohort_status file_remove_all(const char *path, cohort_error *err);
 cohort_status file_sync_dir(const char *path, cohort_error *err);
 /* Copies one file, fsyncs the copy. */
 cohort_status file_copy(const char *from, const char *to, cohort_error *err);
-bool file_exists(const char *path);
-bool file_is_dir(const char *path);
+/* What lies at path; links are followed. Only "no such file" and "not a folder" mean absent: every
+ * other answer of the system, and a link to nothing, is an error, because taking an optional file
+ * for absent would change results in silence. */
+enum file_kind { FILE_ABSENT, FILE_FILE, FILE_FOLDER };
+cohort_status file_look(const char *path, enum file_kind *kind, cohort_error *err);
+cohort_status file_exists(const char *path, bool *there, cohort_error *err);
+/* The next entry of a folder without "." and ".."; *entry is NULL behind the last. path names the
+ * folder in messages. A failing readdir is an error, not the end. */
+cohort_status file_next_entry(DIR *dir, const char *path, struct dirent **entry, cohort_error *err);
 /* *out = "dir/name", mem_alloc'ed. */
 cohort_status file_join(char **out, const char *dir, const char *name, cohort_error *err);
 

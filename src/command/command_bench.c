@@ -38,20 +38,23 @@ static cohort_status open_model(struct bench *bench, cohort_error *err)
     cohort_status status = COHORT_OK;
     if (preset != NULL && dir != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR");
-    const int asked = choice_of(bench->options, "dtype");
-    bench->type = asked == CHOICE_AUTO ? DTYPE_BF16 : (enum dtype)asked;
     if (dir != NULL)
-        TRY(model_load(&bench->session.model, bench->session.backend, dir, bench->type, MAX_CONTEXT,
-                       err));
-    else {
+        TRY(model_config_load(&config, dir, err));
+    else
         TRY(model_config_preset(&config, preset != NULL ? preset : "qwen3-0.6b", 0, err));
-        status = model_create(&bench->session.model, bench->session.backend, &config, bench->type,
-                              MAX_CONTEXT, random_weights, bench, err);
-        model_config_free(&config);
-        TRY(status);
-    }
+    TRY_GOTO(session_type(bench->options, &config, dir, false, &bench->type, NULL,
+                          &bench->session.notes, err));
+    observer_notes(bench->observer, &bench->session.notes);
+    if (dir != NULL)
+        TRY_GOTO(model_load(&bench->session.model, bench->session.backend, dir, bench->type,
+                            MAX_CONTEXT, err));
+    else
+        TRY_GOTO(model_create(&bench->session.model, bench->session.backend, &config, bench->type,
+                              MAX_CONTEXT, random_weights, bench, err));
     bench->session.model->config.n_eos = 0; /* lengths are what was asked */
-    return COHORT_OK;
+cleanup:
+    model_config_free(&config);
+    return status;
 }
 
 static bool wanted(const struct options *options, const char *kind)

@@ -60,7 +60,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE.jsonl");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
-    TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, err));
+    TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
     TRY_GOTO(session_sampling(&session, options, &sampling, err));
     TRY_GOTO(session_stops(options, &stops, &n_stops, err));
     size_t limit =

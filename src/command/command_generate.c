@@ -224,7 +224,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
         .options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
     int32_t max_tokens = (int32_t)options_int(options, "max_completion_length"), longest = 0;
     cohort_status status = COHORT_OK;
-    TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, err));
+    TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     TRY_GOTO(session_sampling(&g.session, options, &g.sampling, err));
     TRY_GOTO(session_stops(options, &g.stops, &g.n_stops, err));
     TRY_GOTO(read_rows(&g, err));

@@ -163,12 +163,32 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
                      "metrics", err);
 }
 
-/* The frozen reference is the model that the run began with. */
+/* Tells how the reference's folder is read. */
+static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_error *err)
+{
+    const char *dir = options_string(run->t.options, "model");
+    struct model_config config = {0};
+    struct text notes = {0};
+    enum dtype type = DTYPE_F32;
+    TRY(model_config_load(&config, dir, err));
+    cohort_status status =
+        session_type(run->t.options, &config, dir, false, &type, NULL, &notes, err);
+    if (status == COHORT_OK)
+        observer_notes(run->t.observer, &notes);
+    text_free(&notes);
+    model_config_free(&config);
+    return status;
+}
+
+/* The frozen reference is the model that the run began with. Opening the policy from the same
+ * folder has told the notes; a resumed run's policy comes from another. */
 static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
 {
     const struct model *model = run->t.session.model;
     if (run->grpo.config.loss.beta == 0.0)
         return COHORT_OK;
+    if (run->t.resume_dir != NULL)
+        TRY(tell_reference_notes(run, err));
     return model_load(&run->grpo.reference, run->t.session.backend,
                       options_string(run->t.options, "model"), model->type, 0, err);
 }

@@ -5,7 +5,28 @@
 #include <stdio.h>
 #include <string.h>
 
+/* "BF16", "F16 (computed in F32)", "F32 and BF16 (computed in BF16)". */
+static cohort_status print_types(const struct checkpoint_types *types, enum dtype type,
+                                 struct text *out, cohort_error *err)
+{
+    static const enum dtype all[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    const char *last = dtype_name(type);
+    int n = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (types->n[all[i]] == 0)
+            continue;
+        last = dtype_name(all[i]);
+        TRY(text_printf(out, err, "%s%s", n++ > 0 ? " and " : "", last));
+    }
+    if (n == 0) /* a preset, or a folder without weights */
+        return text_printf(out, err, "%s\n", last);
+    if (n > 1 || strcmp(last, dtype_name(type)) != 0)
+        TRY(text_printf(out, err, " (computed in %s)", dtype_name(type)));
+    return text_append(out, "\n", 1, err);
+}
+
 static cohort_status print_model(const struct model_config *c, const struct param_table *params,
+                                 const struct checkpoint_types *types, enum dtype type,
                                  struct text *out, cohort_error *err)
 {
     TRY(text_printf(out, err,
@@ -17,8 +38,9 @@ static cohort_status print_model(const struct model_config *c, const struct para
     TRY(text_printf(out, err, "vocabulary        %d%s; context %d\n", (int)c->vocab_size,
                     c->tie_embeddings ? ", head tied to the embedding" : "",
                     (int)c->max_positions));
-    TRY(text_printf(out, err, "parameters        %.1f M in %d tensors, %s\n",
-                    (double)params->n_weights / 1e6, (int)params->n_params, dtype_name(c->dtype)));
+    TRY(text_printf(out, err, "parameters        %.1f M in %d tensors, ",
+                    (double)params->n_weights / 1e6, (int)params->n_params));
+    TRY(print_types(types, type, out, err));
     TRY(text_printf(out, err, "ends at ids      "));
     for (int32_t i = 0; i < c->n_eos; i++)
         TRY(text_printf(out, err, " %d", (int)c->eos_ids[i]));
@@ -37,7 +59,7 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
 {
     cohort_error refusal = {0};
     cohort_status choice = memory_plan_choose(plan, options, longest, most_useful, &refusal);
-    if (choice != COHORT_OK && choice != COHORT_ERR_MEMORY)
+    if (choice != COHORT_OK && !plan->measured)
         return error_set(err, choice, "%s", refusal.message);
     struct memory_plan levels[N_RECOMPUTE];
     for (int i = 0; i < N_RECOMPUTE; i++) {
@@ -105,7 +127,9 @@ cohort_status command_info(struct options *options, const struct command_rewards
     struct model_config config = {0};
     struct model *model = NULL;
     struct backend *backend = NULL;
-    struct text out = {0};
+    struct text out = {0}, notes = {0};
+    struct checkpoint_types types = {0};
+    enum dtype type = DTYPE_F32;
     cohort_status status = COHORT_OK;
     if (dir != NULL && preset != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
@@ -120,8 +144,11 @@ cohort_status command_info(struct options *options, const struct command_rewards
                          cohort_version(), backend->ops->name, backend->threads,
                          backend->provider_bf16, backend->provider_f32));
     if (dir != NULL || preset != NULL) {
-        TRY_GOTO(session_model(&model, backend, options, &config, err));
-        TRY_GOTO(print_model(&config, &model->params, &out, err));
+        TRY_GOTO(session_type(options, &config, dir, false, &type, &types, &notes, err));
+        if (dir != NULL && types.n[DTYPE_F32] + types.n[DTYPE_BF16] + types.n[DTYPE_F16] == 0)
+            TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));
+        TRY_GOTO(model_open(&model, backend, &config, type, 0, err));
+        TRY_GOTO(print_model(&config, &model->params, &types, type, &out, err));
         if (options_bool(options, "memory"))
             TRY_GOTO(print_memory(options, model, &out, err));
     } else if (options_bool(options, "memory")) {
@@ -129,9 +156,11 @@ cohort_status command_info(struct options *options, const struct command_rewards
                            "--memory needs a model: pass --model DIR or --preset NAME");
         goto cleanup;
     }
+    observer_notes(observer, &notes);
     observer_output(observer, &out);
 cleanup:
     text_free(&out);
+    text_free(&notes);
     model_destroy(model);
     model_config_free(&config);
     backend_destroy(backend);

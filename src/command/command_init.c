@@ -56,26 +56,29 @@ cohort_status command_init(struct options *options, const struct command_rewards
     struct param_table params = {0};
     struct checkpoint_folder folder = {0};
     struct tokenizer *tokenizer = NULL;
+    const int asked = choice_of(options, "dtype");
+    const enum dtype type = asked == CHOICE_AUTO ? DTYPE_BF16 : (enum dtype)asked;
+    bool there = false;
     cohort_status status = COHORT_OK;
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no folder given: pass --out DIR");
-    if (file_exists(out))
+    TRY(file_exists(out, &there, err));
+    if (there)
         return error_set(err, COHORT_ERR_STATE,
                          "%s: already exists; remove it or choose another --out", out);
     if (source != NULL && !bytes) {
         char *path = NULL;
         TRY(file_join(&path, source, "tokenizer.json", err));
-        bool there = file_exists(path);
+        status = file_exists(path, &there, err);
         mem_free(path);
+        TRY(status);
         if (!there)
             return error_set(
                 err, COHORT_ERR_IO,
                 "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'",
                 source);
     }
-    TRY(read_shape(&config, options, bytes, err));
-    const int asked = choice_of(options, "dtype");
-    const enum dtype type = asked == CHOICE_AUTO ? DTYPE_BF16 : (enum dtype)asked;
+    TRY_GOTO(read_shape(&config, options, bytes, err));
     struct checkpoint_init init = {
         .seed = (uint64_t)options_int(options, "seed"), .standard_deviation = 0.02f, .type = type};
     const json_t *range = json_object_get(config.config_json, "initializer_range");

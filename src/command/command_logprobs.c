@@ -140,7 +140,7 @@ cohort_status command_logprobs(struct options *options, const struct command_rew
                          "no rows given: pass --batch FILE.jsonl with {\"prompt_tokens\": [...], "
                          "\"tokens\": [...]} a line");
     TRY_GOTO(dataset_load(&data, path, err));
-    TRY_GOTO(session_open(&session, options, NULL, 0, err));
+    TRY_GOTO(session_open(&session, options, NULL, 0, observer, err));
     TRY_GOTO(read_rows(&rows, &data, &session, err));
     longest = session_micro_tokens(session.model, options);
     for (size_t i = 0; i < rows.n; i++)

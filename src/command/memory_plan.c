@@ -93,7 +93,7 @@ cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recom
 
 /* Says what a run that does not fit would have to change: recomputation, then the moments' type,
  * then fewer tokens at once, the first that fits. */
-static cohort_status refuse(const struct memory_plan *plan, const struct options *options,
+static cohort_status refuse(struct memory_plan *plan, const struct options *options,
                             int64_t longest, cohort_error *err)
 {
     const enum dtype moments[2] = {session_moments(options), DTYPE_BF16};
@@ -111,15 +111,18 @@ static cohort_status refuse(const struct memory_plan *plan, const struct options
         TRY(memory_plan_measure(&other, RECOMPUTE_LAYER, tokens, err));
         for (int i = 0; i < 2; i++) {
             need = buffers(&other) + model_train_bytes(plan->model, moments[i]);
-            if (need <= there)
+            if (need <= there) {
+                plan->measured = true;
                 return error_set(err, COHORT_ERR_MEMORY,
                                  "%s; --recompute layer%s --micro-batch-tokens %lld fits (%.2f GB)",
                                  missing, moments[i] != moments[0] ? " --moments-dtype bf16" : "",
                                  (long long)tokens, gigabytes(need));
+            }
         }
         if (tokens == longest)
             break;
     }
+    plan->measured = true;
     return error_set(err, COHORT_ERR_MEMORY,
                      "%s, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens "
                      "%lld takes %.2f GB; take shorter sequences, fewer of them a step, or a "
@@ -147,8 +150,13 @@ cohort_status memory_plan_choose(struct memory_plan *plan, const struct options 
     int64_t tokens = session_micro_tokens(plan->model, options);
     tokens = tokens > most_useful ? most_useful : tokens;
     tokens = tokens < longest ? longest : tokens;
+    plan->measured = false; /* out of memory while measuring is not a plan that does not fit */
     TRY(memory_plan_fit(plan, options, tokens, err));
-    return memory_plan_total(plan) <= plan->limit ? COHORT_OK : refuse(plan, options, longest, err);
+    if (memory_plan_total(plan) <= plan->limit) {
+        plan->measured = true;
+        return COHORT_OK;
+    }
+    return refuse(plan, options, longest, err);
 }
 
 cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out,

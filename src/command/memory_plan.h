@@ -27,6 +27,7 @@ struct memory_plan {
     size_t weights, reference, state; /* state: gradient, moments, low halves of the master */
     size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
     size_t training;                  /* with recompute and micro_tokens, once measured */
+    bool measured; /* by memory_plan_choose, also where it refuses: what the sizes say is so */
 };
 
 /* What does not depend on the choice. reference: whether a second model is kept. Options used:

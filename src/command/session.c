@@ -2,6 +2,7 @@
 
 #include "base/number.h"
 #include "command/choices.h"
+#include "format/model_folder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,17 @@ void observer_message(const cohort_observer *observer, const char *format, ...)
     number_vformat(line, sizeof line, format, args);
     va_end(args);
     observer->message(observer->context, line);
+}
+
+void observer_notes(const cohort_observer *observer, const struct text *notes)
+{
+    for (const char *line = notes->data; line != NULL && *line != '\0';) {
+        const char *end = strchr(line, '\n');
+        const size_t length = end == NULL ? strlen(line) : (size_t)(end - line);
+        if (observer != NULL)
+            observer_message(observer, "%.*s", (int)length, line);
+        line += length + (end != NULL);
+    }
 }
 
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress)
@@ -88,15 +100,37 @@ cohort_status session_backend(struct backend **out, const struct options *option
     return COHORT_OK;
 }
 
-cohort_status session_model(struct model **out, struct backend *backend,
-                            const struct options *options, const struct model_config *config,
-                            cohort_error *err)
+cohort_status session_type(const struct options *options, const struct model_config *config,
+                           const char *dir, bool training, enum dtype *type,
+                           struct checkpoint_types *types, struct text *notes, cohort_error *err)
 {
     const int asked = choice_of(options, "dtype");
-    const enum dtype type = asked != CHOICE_AUTO         ? (enum dtype)asked
-                            : config->dtype == DTYPE_F32 ? DTYPE_F32
-                                                         : DTYPE_BF16;
-    return model_open(out, backend, config, type, 0, err);
+    struct checkpoint_types stored = {0};
+    struct param_table table = {0};
+    cohort_status status = COHORT_OK;
+    bool weights = false;
+    if (dir != NULL)
+        TRY(checkpoint_has_weights(dir, &weights, err));
+    if (weights) {
+        TRY(model_config_params(config, &table, err));
+        status = checkpoint_look(dir, &table, &stored, err);
+        param_table_free(&table);
+        TRY(status);
+    }
+    if (asked == CHOICE_AUTO) {
+        *type = checkpoint_auto_type(config, &stored);
+        TRY(checkpoint_type_notes(dir, config, &stored, *type, training, notes, err));
+    } else {
+        *type = (enum dtype)asked;
+    }
+    if (training && config->attention_dropout > 0.0)
+        TRY(text_printf(notes, err,
+                        "config.json: attention_dropout is %g; training here has no dropout, as "
+                        "with 0\n",
+                        config->attention_dropout));
+    if (types != NULL)
+        *types = stored;
+    return COHORT_OK;
 }
 
 /* Before anything large is allocated: whether the weights, and with training their gradient and
@@ -122,10 +156,13 @@ static cohort_status check_room(const struct session *session, const struct opti
 }
 
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
-                           unsigned need, cohort_error *err)
+                           unsigned need, const cohort_observer *observer, cohort_error *err)
 {
+    const bool training = (need & SESSION_TRAINING) != 0;
+    enum dtype type = DTYPE_F32;
     struct model_config config = {0};
     char *path = NULL;
+    bool there = false;
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
     if (dir == NULL)
@@ -134,18 +171,20 @@ cohort_status session_open(struct session *session, const struct options *option
         return error_set(
             err, COHORT_ERR_ARGUMENT,
             "no model given: pass --model DIR, a folder with config.json and model.safetensors");
-    if (!file_is_dir(dir))
-        return error_set(
-            err, COHORT_ERR_IO,
-            "%s: not a folder; --model takes a folder with config.json and model.safetensors", dir);
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(dir, &kind, err));
+    if (kind != FILE_FOLDER)
+        return model_folder_refuse(dir, NULL, err);
     TRY_GOTO(session_backend(&session->backend, options, err));
     session->dir = dir;
     TRY_GOTO(model_config_load(&config, dir, err));
-    TRY_GOTO(session_model(&session->model, session->backend, options, &config, err));
-    TRY_GOTO(check_room(session, options, (need & SESSION_TRAINING) != 0, err));
+    TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
+    TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
+    TRY_GOTO(check_room(session, options, training, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
-    if ((need & SESSION_TOKENIZER) != 0 ||
-        ((need & SESSION_TOKENIZER_IF_ANY) != 0 && file_exists(path)))
+    if ((need & SESSION_TOKENIZER_IF_ANY) != 0)
+        TRY_GOTO(file_exists(path, &there, err));
+    if ((need & SESSION_TOKENIZER) != 0 || there)
         TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
     if (session->tokenizer != NULL &&
         tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
@@ -155,7 +194,8 @@ cohort_status session_open(struct session *session, const struct options *option
             dir, (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
         goto cleanup;
     }
-    if ((need & SESSION_TRAINING) == 0)
+    observer_notes(observer, &session->notes);
+    if (!training)
         TRY_GOTO(session_read(session, err));
 cleanup:
     model_config_free(&config);
@@ -177,6 +217,7 @@ void session_close(struct session *session)
     model_destroy(session->model);
     tokenizer_destroy(session->tokenizer);
     backend_destroy(session->backend);
+    text_free(&session->notes);
     memset(session, 0, sizeof *session);
 }
 

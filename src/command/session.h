@@ -4,6 +4,7 @@
 #define COHORT_COMMAND_SESSION_H
 
 #include "format/chat_template.h"
+#include "format/checkpoint.h"
 #include "format/tokenizer.h"
 #include "model/packing.h"
 #include "rollout/engine.h"
@@ -24,24 +25,29 @@ enum session_need {
 
 struct session {
     struct backend *backend;
-    struct model *model;         /* with SESSION_TRAINING only open, until session_read */
-    const char *dir;             /* of the model; borrowed */
+    struct model *model; /* with SESSION_TRAINING only open, until session_read */
+    const char *dir;     /* of the model; borrowed */
+    struct text notes;   /* lines about how the model is read, sent to the observer when opened */
     struct tokenizer *tokenizer; /* NULL if not asked for or absent */
     struct arena arena;          /* the command's buffers */
 };
-/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads. */
+/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads. The files are
+ * compared with config.json before memory is taken. observer, told the notes, may be NULL. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
-                           unsigned need, cohort_error *err);
+                           unsigned need, const cohort_observer *observer, cohort_error *err);
 cohort_status session_read(struct session *session, cohort_error *err);
 void session_close(struct session *session);
 /* A backend alone. */
 cohort_status session_backend(struct backend **out, const struct options *options,
                               cohort_error *err);
-/* A model opened in the type that option dtype says: as asked, or the checkpoint's own (F16 becomes
- * BF16). */
-cohort_status session_model(struct model **out, struct backend *backend,
-                            const struct options *options, const struct model_config *config,
-                            cohort_error *err);
+/* The type that option dtype says for a model of this config: as asked, or checkpoint_auto_type.
+ * dir: the folder with its weights, whose headers are compared with config, if there are any; NULL:
+ * there is none. types (may be NULL) gets what is stored there. Appends to notes. */
+cohort_status session_type(const struct options *options, const struct model_config *config,
+                           const char *dir, bool training, enum dtype *type,
+                           struct checkpoint_types *types, struct text *notes, cohort_error *err);
+/* Every line of notes as a message. observer may be NULL. */
+void observer_notes(const cohort_observer *observer, const struct text *notes);
 
 /* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has
  * free now. */

@@ -79,7 +79,9 @@ static cohort_status find_resume(struct training *t, const char *out, cohort_err
                              out, out);
         return COHORT_OK;
     }
-    if (!file_is_dir(resume))
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(resume, &kind, err));
+    if (kind != FILE_FOLDER)
         return error_set(
             err, COHORT_ERR_IO,
             "--resume %s: not a folder; give a checkpoint folder of this run, or 'latest'", resume);
@@ -103,13 +105,15 @@ cohort_status training_open(struct training *t, struct options *options, const c
     if (t->resume_dir != NULL && !options_given(options, "config")) {
         char *config = NULL;
         TRY(file_join(&config, out, "config.yaml", err));
-        cohort_status status =
-            file_exists(config) ? options_read_yaml(options, config, err) : COHORT_OK;
+        bool there = false;
+        cohort_status status = file_exists(config, &there, err);
+        if (status == COHORT_OK && there)
+            status = options_read_yaml(options, config, err);
         mem_free(config);
         TRY(status);
     }
     return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
-                        err);
+                        observer, err);
 }
 
 void training_close(struct training *t)

@@ -1,7 +1,7 @@
 /* Writing weights, tokenizer files and initial weights. */
 #include "format/checkpoint.h"
 
-#include "base/number_json.h"
+#include "base/json_text.h"
 #include "base/rng.h"
 
 #include <inttypes.h>
@@ -65,7 +65,6 @@ static cohort_status write_index(const char *dir, const struct param_table *tabl
 {
     cohort_status status = COHORT_OK;
     char *path = NULL;
-    char *dump = NULL;
     struct text text = {0};
     json_t *map = json_object();
     bool built = map != NULL;
@@ -77,19 +76,17 @@ static cohort_status write_index(const char *dir, const struct param_table *tabl
     json_t *index = json_pack(
         "{s:{s:I, s:I}, s:O}", "metadata", "total_parameters", (json_int_t)table->n_weights,
         "total_size", (json_int_t)table->n_weights * (json_int_t)element, "weight_map", map);
-    if (built && index != NULL)
-        dump = number_json_dump(index, JSON_INDENT(2) | JSON_SORT_KEYS);
-    if (dump == NULL) {
+    if (!built) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the index of the shards", dir);
         goto cleanup;
     }
-    TRY_GOTO(text_printf(&text, err, "%s\n", dump));
+    TRY_GOTO(json_text_write(index, JSON_INDENT(2) | JSON_SORT_KEYS, &text, err));
+    TRY_GOTO(text_append(&text, "\n", 1, err));
     TRY_GOTO(file_join(&path, dir, "model.safetensors.index.json", err));
     TRY_GOTO(file_write_atomic(path, text.data, text.length, err));
 cleanup:
     json_decref(map);
     json_decref(index);
-    free(dump);
     text_free(&text);
     mem_free(path);
     return status;
@@ -178,10 +175,13 @@ cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *from = NULL;
         char *to = NULL;
+        bool there = false;
         cohort_status status = file_join(&from, from_dir, names[i], err);
         if (status == COHORT_OK)
             status = file_join(&to, to_dir, names[i], err);
-        if (status == COHORT_OK && file_exists(from))
+        if (status == COHORT_OK)
+            status = file_exists(from, &there, err);
+        if (status == COHORT_OK && there)
             status = file_copy(from, to, err);
         mem_free(from);
         mem_free(to);

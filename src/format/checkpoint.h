@@ -7,6 +7,29 @@
 #include "format/safetensors.h"
 #include "tensor/param.h"
 
+/* Whether the folder has model.safetensors or its index. */
+cohort_status checkpoint_has_weights(const char *dir, bool *there, cohort_error *err);
+
+/* How many of a table's tensors are stored in each type, by enum dtype. */
+struct checkpoint_types {
+    int32_t n[3];
+};
+/* Compares the headers of the files with the table, as checkpoint_read does, without reading a
+ * weight: before memory is taken for a model that the files do not hold. types may be NULL. */
+cohort_status checkpoint_look(const char *dir, const struct param_table *table,
+                              struct checkpoint_types *types, cohort_error *err);
+/* The type to compute in where the user names none: as transformers, what config.json states, else
+ * the tensors' own; F16 is computed in F32, which holds its values, and so is a mixture for which
+ * config.json states nothing. */
+enum dtype checkpoint_auto_type(const struct model_config *config,
+                                const struct checkpoint_types *types);
+/* Appends a line for what a reader of the model might not expect: values that are rounded without
+ * having been asked to (type is checkpoint_auto_type's), or computed in another type. writes: the
+ * model will be trained and written. Nothing for most models. */
+cohort_status checkpoint_type_notes(const char *dir, const struct model_config *config,
+                                    const struct checkpoint_types *types, enum dtype type,
+                                    bool writes, struct text *notes, cohort_error *err);
+
 /* Receives part of a tensor: elements [first, first + count) of param, converted to the wanted
  * type. */
 typedef cohort_status checkpoint_sink(void *context, const struct param *param, int64_t first,

@@ -88,14 +88,18 @@ static cohort_status clean_leftovers(const char *target, const char *parent, con
         return folder_error(parent, "open the folder", err);
     cohort_status status = COHORT_OK;
     struct dirent *entry = NULL;
-    while (status == COHORT_OK && (entry = readdir(dir)) != NULL) {
+    bool there = false;
+    while (status == COHORT_OK &&
+           (status = file_next_entry(dir, parent, &entry, err)) == COHORT_OK && entry != NULL) {
         long temporary = leftover_pid(entry->d_name, name, "tmp");
         long old = leftover_pid(entry->d_name, name, "old");
         if ((temporary < 0 && old < 0) || is_alive(temporary) || is_alive(old))
             continue;
         char *path = NULL;
         status = file_join(&path, parent, entry->d_name, err);
-        if (status == COHORT_OK && old >= 0 && !file_exists(target)) {
+        if (status == COHORT_OK && old >= 0)
+            status = file_exists(target, &there, err);
+        if (status == COHORT_OK && old >= 0 && !there) {
             if (rename(path, target) != 0)
                 status = folder_error(path, "rename it back to its name", err);
         } else if (status == COHORT_OK) {
@@ -134,7 +138,10 @@ static cohort_status recover_one(const char *parent, bool *found, cohort_error *
     *found = false;
     if (dir == NULL)
         return errno == ENOENT ? COHORT_OK : folder_error(parent, "open the folder", err);
-    while ((entry = readdir(dir)) != NULL) {
+    for (;;) {
+        TRY_GOTO(file_next_entry(dir, parent, &entry, err));
+        if (entry == NULL)
+            break;
         size_t length = leftover_name(entry->d_name);
         if (length == 0)
             continue;
@@ -164,11 +171,13 @@ cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const ch
     cohort_status status = COHORT_OK;
     char *parent = NULL;
     char *name = NULL;
+    enum file_kind kind = FILE_ABSENT;
     memset(folder, 0, sizeof *folder);
     TRY_GOTO(split_path(target, &folder->target, &parent, &name, err));
     TRY_GOTO(file_make_dirs(parent, err));
     TRY_GOTO(clean_leftovers(folder->target, parent, name, err));
-    if (file_exists(folder->target) && !file_is_dir(folder->target)) {
+    TRY_GOTO(file_look(folder->target, &kind, err));
+    if (kind == FILE_FILE) {
         status = error_set(err, COHORT_ERR_IO, "%s: is a file, expected a folder or nothing",
                            folder->target);
         goto cleanup;
@@ -208,11 +217,10 @@ static cohort_status sync_tree(const char *path, cohort_error *err)
         return folder_error(path, "open the folder", err);
     cohort_status status = COHORT_OK;
     struct dirent *entry = NULL;
-    while (status == COHORT_OK && (entry = readdir(dir)) != NULL) {
+    while (status == COHORT_OK &&
+           (status = file_next_entry(dir, path, &entry, err)) == COHORT_OK && entry != NULL) {
         struct stat st;
         char *child = NULL;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
         status = file_join(&child, path, entry->d_name, err);
         if (status == COHORT_OK && lstat(child, &st) != 0)
             status = folder_error(child, "stat", err);
@@ -243,7 +251,9 @@ static bool exchange(const char *a, const char *b)
 static cohort_status put_in_place(const struct checkpoint_folder *folder, const char *parent,
                                   const char *name, char **old, cohort_error *err)
 {
-    if (!file_exists(folder->target)) {
+    bool there = false;
+    TRY(file_exists(folder->target, &there, err));
+    if (!there) {
         if (rename(folder->temporary, folder->target) != 0)
             return folder_error(folder->target, "rename the finished folder to it", err);
         return COHORT_OK;

@@ -2,6 +2,8 @@
 #include "format/checkpoint.h"
 
 #include "base/number_json.h"
+#include "base/json_text.h"
+#include "format/model_folder.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -57,18 +59,10 @@ static cohort_status open_shard(struct shard_set *set, const char *dir, const ch
 static cohort_status read_index(struct shard_set *set, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    struct text text = {0};
     json_t *index = NULL;
-    json_error_t where;
     const char *tensor = NULL;
     json_t *file = NULL;
-    TRY_GOTO(file_read(set->index_path, MAX_INDEX_BYTES, &text, err));
-    index = number_json_load(text.data, text.length, JSON_REJECT_DUPLICATES, &where);
-    if (index == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", set->index_path, where.line,
-                           where.column, where.text);
-        goto cleanup;
-    }
+    TRY_GOTO(json_text_read(&index, set->index_path, MAX_INDEX_BYTES, 0, err));
     set->weight_map = json_incref(json_object_get(index, "weight_map"));
     if (!json_is_object(set->weight_map)) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: \"weight_map\" is not an object",
@@ -88,7 +82,6 @@ static cohort_status read_index(struct shard_set *set, cohort_error *err)
     }
 cleanup:
     json_decref(index);
-    text_free(&text);
     return status;
 }
 
@@ -99,6 +92,7 @@ static cohort_status open_shards(struct shard_set *set, const char *dir, cohort_
     struct text missing = {0};
     size_t n_missing = 0;
     char *path = NULL;
+    bool there = false;
     const char *tensor = NULL;
     json_t *file = NULL;
     json_t *seen = json_object();
@@ -115,7 +109,8 @@ static cohort_status open_shards(struct shard_set *set, const char *dir, cohort_
             goto cleanup;
         }
         TRY_GOTO(file_join(&path, dir, name, err));
-        if (file_exists(path))
+        TRY_GOTO(file_exists(path, &there, err));
+        if (there)
             TRY_GOTO(open_shard(set, dir, name, err));
         else if (n_missing++ < LISTED)
             TRY_GOTO(text_printf(&missing, err, "%s%.200s", n_missing > 1 ? ", " : "", name));
@@ -176,27 +171,50 @@ static cohort_status check_index(const struct shard_set *set, cohort_error *err)
     return COHORT_OK;
 }
 
+/* *single and *indexed: which of the two forms is there. */
+static cohort_status find_weights(const char *dir, bool *single, bool *indexed, cohort_error *err)
+{
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    *single = *indexed = false;
+    TRY_GOTO(file_join(&path, dir, "model.safetensors", err));
+    TRY_GOTO(file_exists(path, single, err));
+    if (!*single) {
+        mem_free(path);
+        TRY_GOTO(file_join(&path, dir, "model.safetensors.index.json", err));
+        TRY_GOTO(file_exists(path, indexed, err));
+    }
+cleanup:
+    mem_free(path);
+    return status;
+}
+
+cohort_status checkpoint_has_weights(const char *dir, bool *there, cohort_error *err)
+{
+    bool single = false, indexed = false;
+    TRY(find_weights(dir, &single, &indexed, err));
+    *there = single || indexed;
+    return COHORT_OK;
+}
+
 static cohort_status shard_set_open(struct shard_set *set, const char *dir, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    char *single = NULL;
+    bool single = false, indexed = false;
     memset(set, 0, sizeof *set);
-    TRY_GOTO(file_join(&single, dir, "model.safetensors", err));
+    TRY_GOTO(find_weights(dir, &single, &indexed, err));
     TRY_GOTO(file_join(&set->index_path, dir, "model.safetensors.index.json", err));
-    if (file_exists(single)) {
+    if (single) {
         TRY_GOTO(open_shard(set, dir, "model.safetensors", err));
-    } else if (file_exists(set->index_path)) {
+    } else if (indexed) {
         TRY_GOTO(read_index(set, err));
         TRY_GOTO(open_shards(set, dir, err));
         TRY_GOTO(check_index(set, err));
     } else {
-        status = error_set(err, COHORT_ERR_IO,
-                           "%s: no model.safetensors and no model.safetensors.index.json; expected "
-                           "a Hugging Face checkpoint folder with safetensors weights",
-                           dir);
+        status = model_folder_refuse(
+            dir, "no model.safetensors and no model.safetensors.index.json", err);
     }
 cleanup:
-    mem_free(single);
     if (status != COHORT_OK)
         shard_set_close(set);
     return status;
@@ -253,6 +271,8 @@ struct match {
     const struct shard_set *set;
     const struct safetensor **tensors; /* one per param */
     const struct safetensors **files;  /* where it lies */
+    const char *hint;                  /* what an unexpected tensor tells of the file, or NULL */
+    bool headers_only;                 /* compare no bytes of tensors */
     struct complaint missing, unexpected, shapes, types;
 };
 
@@ -275,7 +295,32 @@ static bool is_tied_head(const struct match *match, const struct safetensor *ten
     return embed != NULL && strcmp(embed->dtype_name, tensor->dtype_name) == 0 &&
            embed->rank == tensor->rank &&
            memcmp(embed->shape, tensor->shape, sizeof embed->shape) == 0 &&
-           embed->bytes == tensor->bytes && memcmp(embed->data, tensor->data, embed->bytes) == 0;
+           embed->bytes == tensor->bytes &&
+           (match->headers_only || memcmp(embed->data, tensor->data, embed->bytes) == 0);
+}
+
+/* What a tensor's name tells of a file that is no plain checkpoint, or NULL. */
+static const char *tensor_hint(const char *name)
+{
+    static const struct {
+        const char *part, *hint;
+    } hints[] = {
+        {".lora_", "the tensors are a LoRA adapter's: merge it into its base model with peft's "
+                   "merge_and_unload, then save_pretrained"},
+        {".scales", "the weights are quantized (MLX-LM writes .scales): use the unquantized "
+                    "checkpoint"},
+        {".qweight", "the weights are quantized (GPTQ or AWQ): use the unquantized checkpoint"},
+        {".absmax", "the weights are quantized (bitsandbytes): use the unquantized checkpoint"},
+        {".weight_scale", "the weights are quantized (FP8): use the unquantized checkpoint"},
+        {".base_layer.", "the file was saved with an adapter attached: merge it with peft's "
+                         "merge_and_unload, then save_pretrained"},
+        {"_fsdp_wrapped_module", "the file was saved from within FSDP: save the gathered model "
+                                 "with save_pretrained"},
+        {"_orig_mod.", "the file was saved from a compiled model: save it with save_pretrained"}};
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (strstr(name, hints[i].part) != NULL)
+            return hints[i].hint;
+    return NULL;
 }
 
 static cohort_status match_tensor(struct match *match, const struct safetensors *file,
@@ -288,6 +333,8 @@ static cohort_status match_tensor(struct match *match, const struct safetensors 
     if (param == NULL) {
         if (ends_with(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor))
             return COHORT_OK;
+        if (match->hint == NULL)
+            match->hint = tensor_hint(tensor->name);
         snprintf(text, sizeof text, "%.200s%s", tensor->name,
                  strcmp(tensor->name, "lm_head.weight") == 0
                      ? " (the config ties it to the embedding, but its bytes differ)"
@@ -340,9 +387,10 @@ static cohort_status match_all(struct match *match, const char *dir, cohort_erro
     TRY_GOTO(add_complaint(&message, &match->types, "tensors not of type F32, F16 or BF16", err));
     if (message.length > 0) {
         const char *file = match->set->n_files == 1 ? match->set->files[0].path : dir;
+        const char *hint = match->hint;
         status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: does not hold the model that config.json describes: %s", file,
-                           message.data);
+                           "%s: does not hold the model that config.json describes: %s%s%s", file,
+                           message.data, hint != NULL ? "; " : "", hint != NULL ? hint : "");
     }
 cleanup:
     text_free(&message);
@@ -508,32 +556,62 @@ static cohort_status read_param(const struct match *match, size_t row, enum dtyp
     return COHORT_OK;
 }
 
+static void match_free(struct match *match)
+{
+    mem_free(match->tensors);
+    mem_free(match->files);
+    text_free(&match->missing.names);
+    text_free(&match->unexpected.names);
+    text_free(&match->shapes.names);
+    text_free(&match->types.names);
+}
+
+/* Opens the files and finds every param in them. Free both, also after an error. */
+static cohort_status open_and_match(struct shard_set *set, struct match *match, const char *dir,
+                                    cohort_error *err)
+{
+    size_t n = (size_t)match->table->n_params;
+    TRY(shard_set_open(set, dir, err));
+    match->set = set;
+    TRY(mem_alloc(&match->tensors, n, sizeof(const struct safetensor *), "tensor match", err));
+    TRY(mem_alloc(&match->files, n, sizeof(const struct safetensors *), "tensor match", err));
+    return match_all(match, dir, err);
+}
+
+cohort_status checkpoint_look(const char *dir, const struct param_table *table,
+                              struct checkpoint_types *types, cohort_error *err)
+{
+    struct shard_set set = {0};
+    struct match match = {.table = table, .headers_only = true};
+    cohort_status status = open_and_match(&set, &match, dir, err);
+    if (status == COHORT_OK && types != NULL) {
+        memset(types, 0, sizeof *types);
+        for (int32_t i = 0; i < table->n_params; i++)
+            types->n[match.tensors[i]->dtype]++;
+    }
+    match_free(&match);
+    shard_set_close(&set);
+    return status;
+}
+
 cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want,
                               checkpoint_sink *sink, void *context, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct shard_set set = {0};
-    struct match match = {.table = table, .set = &set};
+    struct match match = {.table = table};
     size_t n = (size_t)table->n_params;
     void *part = NULL;
     if (want != DTYPE_F32 && want != DTYPE_BF16)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: weights are read as F32 or BF16, not %s",
                          dir, dtype_name(want));
-    TRY_GOTO(shard_set_open(&set, dir, err));
-    TRY_GOTO(mem_alloc(&match.tensors, n, sizeof(const struct safetensor *), "tensor match", err));
-    TRY_GOTO(mem_alloc(&match.files, n, sizeof(const struct safetensors *), "tensor match", err));
-    TRY_GOTO(match_all(&match, dir, err));
+    TRY_GOTO(open_and_match(&set, &match, dir, err));
     TRY_GOTO(mem_alloc(&part, PART_ELEMENTS, dtype_bytes(want), "conversion buffer", err));
     for (size_t row = 0; row < n; row++)
         TRY_GOTO(read_param(&match, row, want, part, sink, context, err));
 cleanup:
     mem_free(part);
-    mem_free(match.tensors);
-    mem_free(match.files);
-    text_free(&match.missing.names);
-    text_free(&match.unexpected.names);
-    text_free(&match.shapes.names);
-    text_free(&match.types.names);
+    match_free(&match);
     shard_set_close(&set);
     return status;
 }

@@ -1,7 +1,8 @@
 #include "format/model_config.h"
 
 #include "base/number.h"
-#include "base/number_json.h"
+#include "base/json_text.h"
+#include "format/model_folder.h"
 #include "tensor/param.h"
 
 #include <inttypes.h>
@@ -42,13 +43,11 @@ static const json_t *get(const json_t *object, const char *key)
 /* The value as it stands in the file, cut to fit a message. */
 static const char *show(const json_t *value, char *buffer, size_t size)
 {
-    size_t n = number_json_dump_into(value, buffer, size - 1,
-                                     JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
-    if (n == 0 || n >= size) {
-        snprintf(buffer, size, "a long value");
-        return buffer;
-    }
-    buffer[n] = '\0';
+    struct text text = {0};
+    bool fits = json_text_write(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9), &text, NULL) == COHORT_OK &&
+                text.length < size;
+    snprintf(buffer, size, "%s", fits ? text.data : "a long value");
+    text_free(&text);
     return buffer;
 }
 
@@ -60,17 +59,22 @@ static cohort_status refuse(const struct source *source, cohort_status status, c
                      value == NULL ? "missing" : show(value, shown, sizeof shown), expected);
 }
 
+/* A whole number; written 32.0 it is one too. absent: the value of a key that is not there. */
 static cohort_status read_size(const struct source *source, const char *key, int32_t least,
-                               int32_t most, int32_t *out)
+                               int32_t most, int32_t absent, int32_t *out)
 {
-    const json_t *value = get(source->json, key);
-    if (!json_is_integer(value) || json_integer_value(value) < least ||
-        json_integer_value(value) > most) {
+    const json_t *value = json_object_get(source->json, key);
+    double number = json_number_value(value);
+    *out = absent;
+    if (value == NULL)
+        return COHORT_OK;
+    if (!json_is_number(value) || !(number >= least) || !(number <= most) ||
+        number != floor(number)) {
         char expected[80];
         snprintf(expected, sizeof expected, "a whole number from %d to %d", least, most);
         return refuse(source, COHORT_ERR_FORMAT, key, value, expected);
     }
-    *out = (int32_t)json_integer_value(value);
+    *out = (int32_t)number;
     return COHORT_OK;
 }
 
@@ -91,9 +95,16 @@ static cohort_status check_architecture(const struct source *source)
         "Qwen3ForCausalLM (model_type \"qwen3\"), the only architecture this version supports";
     const json_t *architectures = get(source->json, "architectures");
     const json_t *type = get(source->json, "model_type");
+    const json_t *server = get(source->json, "error");
+    if (architectures == NULL && type == NULL && json_is_string(server))
+        return error_set(source->err, COHORT_ERR_FORMAT,
+                         "%s: the error message of a server (%s), not the file: the download went "
+                         "wrong; download it again",
+                         source->origin, json_string_value(server));
     if (architectures == NULL && type == NULL)
         return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, "\"qwen3\"");
-    if (architectures != NULL) {
+    if (architectures != NULL &&
+        !(json_is_array(architectures) && json_array_size(architectures) == 0)) {
         const char *name = json_string_value(json_array_get(architectures, 0));
         if (json_array_size(architectures) != 1 || name == NULL ||
             strcmp(name, "Qwen3ForCausalLM") != 0)
@@ -135,9 +146,30 @@ static cohort_status check_number(const struct source *source, const json_t *obj
     return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, expected);
 }
 
-static cohort_status check_layer_types(const struct source *source, int32_t n_layers)
+/* Layers that slide are refused, windows that never do are read. As in transformers a window is
+ * there only with use_sliding_window, and slides in the layers from max_window_layers on unless
+ * layer_types says which. A window of max_position_embeddings or more hides nothing. */
+static cohort_status check_sliding(const struct source *source, const struct model_config *config)
 {
-    const json_t *types = get(source->json, "layer_types");
+    const int32_t n_layers = config->n_layers;
+    const json_t *types = get(source->json, "layer_types"),
+                 *window = json_object_get(source->json, "sliding_window");
+    int32_t size = 4096, first = 28;
+    bool on = false;
+    TRY(read_flag(source, "use_sliding_window", false, &on));
+    if (json_is_null(window))
+        on = false;
+    else if (on)
+        TRY(read_size(source, "sliding_window", 1, INT32_MAX, size, &size));
+    if (on)
+        TRY(read_size(source, "max_window_layers", 0, INT32_MAX, first, &first));
+    const bool wide = on && size >= config->max_positions;
+    if (types == NULL && on && !wide && first < n_layers)
+        return error_set(source->err, COHORT_ERR_UNSUPPORTED,
+                         "%s: \"use_sliding_window\" is true: the layers from "
+                         "\"max_window_layers\" (%d) to %d see a window of %d positions only; "
+                         "expected full attention in every layer: this version supports no other",
+                         source->origin, first, n_layers - 1, size);
     if (types == NULL)
         return COHORT_OK;
     if (!json_is_array(types) || json_array_size(types) != (size_t)n_layers)
@@ -146,6 +178,9 @@ static cohort_status check_layer_types(const struct source *source, int32_t n_la
                          source->origin, n_layers);
     for (int32_t i = 0; i < n_layers; i++) {
         const json_t *type = json_array_get(types, (size_t)i);
+        if (wide && json_is_string(type) &&
+            strcmp(json_string_value(type), "sliding_attention") == 0)
+            continue;
         if (!json_is_string(type) || strcmp(json_string_value(type), "full_attention") != 0) {
             char key[40];
             snprintf(key, sizeof key, "layer_types[%d]", i);
@@ -161,11 +196,11 @@ static cohort_status check_supported(const struct source *source)
     TRY(check_absent(source, "quantization_config", "use the unquantized checkpoint"));
     TRY(check_absent(source, "quantization", "use the unquantized checkpoint"));
     TRY(check_flag_off(source, "attention_bias"));
-    TRY(check_flag_off(source, "use_sliding_window"));
     TRY(check_number(source, source->json, "partial_rotary_factor", 1.0));
-    TRY(check_number(source, source->json, "attention_dropout", 0.0));
     const json_t *act = json_object_get(source->json, "hidden_act");
-    if (act != NULL && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
+    const char *name = json_string_value(act);
+    /* transformers has swish as another name of silu. */
+    if (act != NULL && (name == NULL || (strcmp(name, "silu") != 0 && strcmp(name, "swish") != 0)))
         return refuse(source, COHORT_ERR_UNSUPPORTED, "hidden_act", act,
                       "\"silu\": this version supports no other");
     return COHORT_OK;
@@ -173,31 +208,34 @@ static cohort_status check_supported(const struct source *source)
 
 /* ---- rope ---- */
 
-/* One of rope_scaling (transformers 4) and rope_parameters (5): only the default type, and no
- * parameter that a type other than the default would read. */
+/* One of rope_scaling (transformers 4) and rope_parameters (5): only the default type, whose other
+ * keys nobody reads, and the linear one by a factor of 1, which is the same. */
 static cohort_status check_rope_object(const struct source *source, const char *where,
                                        const json_t *rope)
 {
     if (!json_is_object(rope))
         return refuse(source, COHORT_ERR_FORMAT, where, rope, "an object or null");
-    const char *key = NULL;
-    json_t *value = NULL;
-    json_object_foreach((json_t *)(uintptr_t)rope, key, value)
-    {
-        char name[160];
-        snprintf(name, sizeof name, "%s.%s", where, key);
-        if (strcmp(key, "rope_type") == 0 || strcmp(key, "type") == 0) {
-            if (!json_is_string(value) || strcmp(json_string_value(value), "default") != 0)
-                return refuse(source, COHORT_ERR_UNSUPPORTED, name, value,
-                              "\"default\": this version supports no other");
-        } else if (strcmp(key, "partial_rotary_factor") == 0) {
-            TRY(check_number(source, rope, key, 1.0));
-        } else if (strcmp(key, "rope_theta") != 0 && !json_is_null(value)) {
-            return refuse(source, COHORT_ERR_UNSUPPORTED, name, value,
-                          "no such key: this version supports plain rotary embeddings only");
-        }
+    char name[160];
+    const char *key = get(rope, "rope_type") != NULL ? "rope_type" : "type";
+    const json_t *type = get(rope, key), *sections = get(rope, "mrope_section");
+    const char *kind = json_string_value(type);
+    snprintf(name, sizeof name, "%s.%s", where, key);
+    if (kind != NULL && strcmp(kind, "linear") == 0) {
+        const json_t *factor = get(rope, "factor");
+        if (!json_is_number(factor) || json_number_value(factor) != 1.0)
+            return error_set(source->err, COHORT_ERR_UNSUPPORTED,
+                             "%s: \"%s\" is \"linear\" with a factor other than 1, expected "
+                             "\"default\": this version supports no other",
+                             source->origin, name);
+    } else if (type != NULL && (kind == NULL || strcmp(kind, "default") != 0)) {
+        return refuse(source, COHORT_ERR_UNSUPPORTED, name, type,
+                      "\"default\": this version supports no other");
     }
-    return COHORT_OK;
+    snprintf(name, sizeof name, "%s.mrope_section", where);
+    if (sections != NULL)
+        return refuse(source, COHORT_ERR_UNSUPPORTED, name, sections,
+                      "no such key: it belongs to models of text and images");
+    return check_number(source, rope, "partial_rotary_factor", 1.0);
 }
 
 static cohort_status read_rope(struct model_config *config, const struct source *source)
@@ -219,8 +257,8 @@ static cohort_status read_rope(struct model_config *config, const struct source 
         if (theta == NULL)
             theta = inner;
     }
-    double value = json_number_value(theta);
-    if (!json_is_number(theta) || !(value >= 1.0) || !(value <= 1e15))
+    double value = theta == NULL ? 10000.0 : json_number_value(theta);
+    if ((theta != NULL && !json_is_number(theta)) || !(value >= 1.0) || !(value <= 1e15))
         return refuse(source, COHORT_ERR_FORMAT, where, theta, "a number from 1 to 1e15");
     config->rope_theta = value;
     return COHORT_OK;
@@ -282,64 +320,77 @@ static cohort_status read_ids(struct model_config *config, const struct source *
 
 static cohort_status read_dtype(struct model_config *config, const struct source *source)
 {
+    static const struct {
+        const char *name;
+        enum dtype dtype;
+    } names[] = {{"float32", DTYPE_F32},
+                 {"float", DTYPE_F32},
+                 {"bfloat16", DTYPE_BF16},
+                 {"float16", DTYPE_F16},
+                 {"half", DTYPE_F16}};
     const char *key = get(source->json, "dtype") != NULL ? "dtype" : "torch_dtype";
     const json_t *value = get(source->json, key);
     const char *name = json_is_string(value) ? json_string_value(value) : "";
-    if (value == NULL || strcmp(name, "float32") == 0)
-        config->dtype = DTYPE_F32;
-    else if (strcmp(name, "bfloat16") == 0)
-        config->dtype = DTYPE_BF16;
-    else if (strcmp(name, "float16") == 0)
-        config->dtype = DTYPE_F16;
-    else
-        return refuse(source, COHORT_ERR_UNSUPPORTED, key, value,
-                      "\"bfloat16\", \"float16\" or \"float32\"");
-    return COHORT_OK;
+    config->dtype = DTYPE_F32;
+    config->has_dtype = value != NULL && strcmp(name, "auto") != 0;
+    if (!config->has_dtype)
+        return COHORT_OK;
+    if (strncmp(name, "torch.", 6) == 0)
+        name += 6;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i].name) == 0) {
+            config->dtype = names[i].dtype;
+            return COHORT_OK;
+        }
+    }
+    return refuse(source, COHORT_ERR_UNSUPPORTED, key, value,
+                  "\"bfloat16\", \"float16\" or \"float32\"");
 }
 
+/* Keys that are absent have the value of transformers' Qwen3Config. */
 static cohort_status read_sizes(struct model_config *config, const struct source *source)
 {
-    TRY(read_size(source, "vocab_size", 1, MAX_VOCAB, &config->vocab_size));
-    TRY(read_size(source, "hidden_size", 1, MAX_WIDTH, &config->hidden_size));
-    TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, &config->n_layers));
-    TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, &config->n_heads));
-    TRY(read_size(source, "intermediate_size", 1, MAX_FFN, &config->intermediate_size));
-    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, &config->max_positions));
-    config->n_kv_heads = config->n_heads;
-    if (json_object_get(source->json, "num_key_value_heads") == NULL)
-        return refuse(source, COHORT_ERR_FORMAT, "num_key_value_heads", NULL, "a number of heads");
-    if (get(source->json, "num_key_value_heads") != NULL)
-        TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, &config->n_kv_heads));
+    TRY(read_size(source, "vocab_size", 1, MAX_VOCAB, 151936, &config->vocab_size));
+    TRY(read_size(source, "hidden_size", 1, MAX_WIDTH, 4096, &config->hidden_size));
+    TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, 32, &config->n_layers));
+    TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, 32, &config->n_heads));
+    TRY(read_size(source, "intermediate_size", 1, MAX_FFN, 22016, &config->intermediate_size));
+    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, 32768,
+                  &config->max_positions));
+    TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, 128, &config->head_dim));
+    config->n_kv_heads = config->n_heads; /* what null means */
+    if (!json_is_null(json_object_get(source->json, "num_key_value_heads")))
+        TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, 32, &config->n_kv_heads));
     if (config->n_heads % config->n_kv_heads != 0)
         return error_set(source->err, COHORT_ERR_FORMAT,
                          "%s: \"num_attention_heads\" (%d) is not a multiple of "
-                         "\"num_key_value_heads\" (%d)",
-                         source->origin, config->n_heads, config->n_kv_heads);
-    if (get(source->json, "head_dim") != NULL) {
-        TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, &config->head_dim));
-    } else if (config->hidden_size % config->n_heads != 0 ||
-               config->hidden_size / config->n_heads > MAX_HEAD_DIM) {
-        return refuse(source, COHORT_ERR_FORMAT, "head_dim", NULL,
-                      "a size, since hidden_size / num_attention_heads does not give one");
-    } else {
-        config->head_dim = config->hidden_size / config->n_heads;
-    }
+                         "\"num_key_value_heads\" (%d%s)",
+                         source->origin, config->n_heads, config->n_kv_heads,
+                         json_object_get(source->json, "num_key_value_heads") == NULL
+                             ? ", the default, since the key is absent"
+                             : "");
     if (config->head_dim % 2 != 0)
         return error_set(source->err, COHORT_ERR_FORMAT,
                          "%s: \"head_dim\" is %d, expected an even size (rotary embeddings turn "
                          "pairs)",
                          source->origin, config->head_dim);
+    const json_t *dropout = get(source->json, "attention_dropout");
+    config->attention_dropout = json_number_value(dropout);
+    if (dropout != NULL && (!json_is_number(dropout) || !(config->attention_dropout >= 0.0) ||
+                            !(config->attention_dropout < 1.0)))
+        return refuse(source, COHORT_ERR_FORMAT, "attention_dropout", dropout,
+                      "a number from 0 to less than 1");
     return COHORT_OK;
 }
 
 static cohort_status parse_object(json_t **out, const char *text, size_t length, const char *origin,
                                   cohort_error *err)
 {
-    json_error_t where;
-    *out = number_json_load(text, length, JSON_REJECT_DUPLICATES, &where);
-    if (*out == NULL)
-        return error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", origin, where.line, where.column,
-                         where.text);
+    cohort_status status = json_text_parse(out, text, length, origin, 1, 0, err);
+    const char *found = wrong_file(text, length, WRONG_FILE_JSON);
+    if (status == COHORT_ERR_FORMAT && found != NULL)
+        return error_set(err, status, "%s: %s", origin, found);
+    TRY(status);
     if (!json_is_object(*out))
         return error_set(err, COHORT_ERR_FORMAT, "%s: expected a JSON object", origin);
     return COHORT_OK;
@@ -357,16 +408,16 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     TRY_GOTO(check_architecture(&source));
     TRY_GOTO(check_supported(&source));
     TRY_GOTO(read_sizes(config, &source));
-    TRY_GOTO(check_layer_types(&source, config->n_layers));
+    TRY_GOTO(check_sliding(&source, config));
     TRY_GOTO(read_rope(config, &source));
-    const json_t *eps = get(source.json, "rms_norm_eps");
-    if (!json_is_number(eps) || !((float)json_number_value(eps) > 0.0f) ||
-        json_number_value(eps) >= 1.0) {
+    const json_t *eps = json_object_get(source.json, "rms_norm_eps");
+    config->rms_norm_eps = eps == NULL ? 1e-6f : (float)json_number_value(eps);
+    if ((eps != NULL && !json_is_number(eps)) || !(config->rms_norm_eps > 0.0f) ||
+        config->rms_norm_eps >= 1.0f) {
         status =
             refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
         goto cleanup;
     }
-    config->rms_norm_eps = (float)json_number_value(eps);
     /* Untied is the default of transformers' Qwen3Config. */
     TRY_GOTO(read_flag(&source, "tie_word_embeddings", false, &config->tie_embeddings));
     TRY_GOTO(read_dtype(config, &source));
@@ -391,13 +442,20 @@ cohort_status model_config_load(struct model_config *config, const char *dir, co
     cohort_status status = COHORT_OK;
     char *path = NULL;
     char *generation_path = NULL;
+    bool there = false;
     struct text text = {0};
     memset(config, 0, sizeof *config);
     TRY_GOTO(file_join(&path, dir, "config.json", err));
+    TRY_GOTO(file_exists(path, &there, err));
+    if (!there) {
+        status = model_folder_refuse(dir, "no config.json", err);
+        goto cleanup;
+    }
     TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &text, err));
     TRY_GOTO(model_config_parse(config, text.data, text.length, path, err));
     TRY_GOTO(file_join(&generation_path, dir, "generation_config.json", err));
-    if (file_exists(generation_path)) {
+    TRY_GOTO(file_exists(generation_path, &there, err));
+    if (there) {
         text_free(&text);
         TRY_GOTO(file_read(generation_path, MAX_CONFIG_BYTES, &text, err));
         TRY_GOTO(parse_generation(config, text.data, text.length, generation_path, err));

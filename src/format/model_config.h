@@ -1,7 +1,8 @@
 /* config.json and generation_config.json of a Hugging Face checkpoint, as far as they describe the
  * decoder. A key that changes the mathematics and is not supported is refused by name (I7): other
- * architectures, sliding windows in use, attention bias, another hidden_act, another rope type.
- * Keys that do not change it are ignored and kept for writing back. */
+ * architectures, layers that slide, attention bias, another hidden_act, another rope type. Keys
+ * that do not change it are ignored and kept for writing back; absent keys have the value of
+ * transformers' Qwen3Config. */
 #ifndef COHORT_FORMAT_MODEL_CONFIG_H
 #define COHORT_FORMAT_MODEL_CONFIG_H
 
@@ -18,8 +19,9 @@ struct model_config {
     float rms_norm_eps;
     double rope_theta;
     bool tie_embeddings;
-    enum dtype
-        dtype; /* of the checkpoint as its config states it (dtype or torch_dtype); F32 if absent */
+    bool has_dtype;                 /* the config states one (dtype or torch_dtype) */
+    enum dtype dtype;               /* the one that it states, else F32 */
+    double attention_dropout;       /* read, never applied: callers that train say so */
     int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's list, else config.json's */
     int32_t n_eos;
     int32_t pad_id, bos_id; /* -1: none */

@@ -1,7 +1,7 @@
 /* Presets, and writing a config back in the form that transformers (4.51 and later, 5) reads. */
 #include "format/model_config.h"
 
-#include "base/number_json.h"
+#include "base/json_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,14 +197,11 @@ static cohort_status write_json(const json_t *json, const char *dir, const char 
     cohort_status status = COHORT_OK;
     char *path = NULL;
     struct text text = {0};
-    char *dump = number_json_dump(json, JSON_INDENT(2) | JSON_SORT_KEYS);
-    if (dump == NULL)
-        return error_set(err, COHORT_ERR_MEMORY, "%s/%s: cannot build the JSON text", dir, name);
     TRY_GOTO(file_join(&path, dir, name, err));
-    TRY_GOTO(text_printf(&text, err, "%s\n", dump));
+    TRY_GOTO(json_text_write(json, JSON_INDENT(2) | JSON_SORT_KEYS, &text, err));
+    TRY_GOTO(text_append(&text, "\n", 1, err));
     TRY_GOTO(file_write_atomic(path, text.data, text.length, err));
 cleanup:
-    free(dump);
     mem_free(path);
     text_free(&text);
     return status;

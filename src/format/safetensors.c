@@ -1,6 +1,6 @@
 #include "format/safetensors.h"
 
-#include "base/number_json.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -233,14 +233,30 @@ static cohort_status parse_header(struct safetensors *file, const json_t *header
     return COHORT_OK;
 }
 
+/* Whether the file begins as this format does: a length that fits, and an object. */
+static bool has_header(const struct file_map *map)
+{
+    return map->size > 9 && load_u64_le(map->data) <= map->size - 8 && map->data[8] == '{';
+}
+
 cohort_status safetensors_open(struct safetensors *file, const char *path, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     json_t *header = NULL;
-    json_error_t where;
+    const char *found = NULL;
     memset(file, 0, sizeof *file);
     TRY_GOTO(mem_strdup(&file->path, path, strlen(path), err));
     TRY_GOTO(file_map_open(&file->map, path, err));
+    found = wrong_file(file->map.data, file->map.size, WRONG_FILE_WEIGHTS);
+    if (found != NULL && !has_header(&file->map)) {
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: %s", path, found);
+        goto cleanup;
+    }
+    if (file->map.size == 0) {
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: empty; the download or copy went wrong: fetch it again", path);
+        goto cleanup;
+    }
     if (file->map.size < 8) {
         status =
             error_set(err, COHORT_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file",
@@ -257,10 +273,10 @@ cohort_status safetensors_open(struct safetensors *file, const char *path, cohor
         goto cleanup;
     }
     const char *text = (const char *)file->map.data + 8;
-    header = number_json_load(text, (size_t)length, JSON_REJECT_DUPLICATES, &where);
-    if (header == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: header: %s", path, where.line,
-                           where.column, where.text);
+    status = json_text_parse(&header, text, (size_t)length, path, 1, 0, err);
+    if (status != COHORT_OK) {
+        status = error_set(err, status, "%s (in the header of safetensors)",
+                           err == NULL ? "" : err->message);
         goto cleanup;
     }
     if (!json_is_object(header)) {
@@ -369,7 +385,7 @@ static cohort_status build_header(const struct safetensors_source *tensors, size
                                   cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    char *dump = NULL;
+    struct text dump = {0};
     size_t begin = 0;
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     if (header == NULL)
@@ -382,21 +398,17 @@ static cohort_status build_header(const struct safetensors_source *tensors, size
             goto cleanup;
         }
     }
-    dump = number_json_dump(header, JSON_COMPACT);
-    if (dump == NULL) {
-        status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the header", path);
-        goto cleanup;
-    }
-    size_t length = strlen(dump);
+    TRY_GOTO(json_text_write(header, JSON_COMPACT, &dump, err));
+    size_t length = dump.length;
     size_t padded = (length + 7) / 8 * 8;
     char prefix[8];
     for (size_t i = 0; i < 8; i++)
         prefix[i] = (char)(unsigned char)((uint64_t)padded >> (8 * i));
     TRY_GOTO(text_append(out, prefix, sizeof prefix, err));
-    TRY_GOTO(text_append(out, dump, length, err));
+    TRY_GOTO(text_append(out, dump.data, length, err));
     TRY_GOTO(text_append(out, "       ", padded - length, err));
 cleanup:
-    free(dump);
+    text_free(&dump);
     json_decref(header);
     return status;
 }

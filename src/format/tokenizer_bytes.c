@@ -3,7 +3,7 @@
 #include "format/tokenizer_internal.h"
 
 #include "base/file.h"
-#include "base/number_json.h"
+#include "base/json_text.h"
 #include "format/chat_template.h"
 
 #include <stdlib.h>
@@ -79,17 +79,14 @@ static json_t *make_config(void)
 static cohort_status write_json(const char *dir, const char *name, json_t *json, cohort_error *err)
 {
     char *path = NULL;
-    char *content = json == NULL ? NULL : number_json_dump(json, JSON_INDENT(2));
+    struct text content = {0};
     cohort_status status = COHORT_OK;
-    if (content == NULL) {
-        status = error_set(err, COHORT_ERR_MEMORY, "%s/%s: cannot allocate its JSON", dir, name);
-        goto cleanup;
-    }
+    TRY_GOTO(json_text_write(json, JSON_INDENT(2), &content, err));
     TRY_GOTO(file_join(&path, dir, name, err));
-    TRY_GOTO(file_write_atomic(path, content, strlen(content), err));
+    TRY_GOTO(file_write_atomic(path, content.data, content.length, err));
 cleanup:
     mem_free(path);
-    free(content);
+    text_free(&content);
     json_decref(json);
     return status;
 }

@@ -3,7 +3,7 @@
 #include "format/tokenizer_internal.h"
 
 #include "base/file.h"
-#include "base/number_json.h"
+#include "base/json_text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -540,19 +540,18 @@ cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t l
 {
     struct loader loader = {.origin = origin, .err = err};
     json_t *root = NULL;
-    json_error_t position;
     cohort_status status = COHORT_OK;
+    const char *found = NULL;
     *out = NULL;
     if (length > MAX_JSON_BYTES)
         return WRONG(&loader, "%s: %zu bytes is too large (at most %d)", origin, length,
                      (int)MAX_JSON_BYTES);
     TRY_GOTO(mem_alloc(&loader.tokenizer, 1, sizeof *loader.tokenizer, "tokenizer", err));
-    root = number_json_load(length == 0 ? "" : json, length, JSON_REJECT_DUPLICATES, &position);
-    if (root == NULL) {
-        status = WRONG(&loader, "%s: line %d, column %d: %s", origin, position.line,
-                       position.column, position.text);
-        goto cleanup;
-    }
+    status = json_text_parse(&root, json, length, origin, 1, 0, err);
+    found = wrong_file(json, length, WRONG_FILE_JSON);
+    if (status == COHORT_ERR_FORMAT && found != NULL)
+        status = WRONG(&loader, "%s: %s", origin, found);
+    TRY_GOTO(status);
     TRY_GOTO(load_root(&loader, root));
     *out = loader.tokenizer;
     loader.tokenizer = NULL;
@@ -569,17 +568,9 @@ cleanup:
 static cohort_status template_from_config(struct tokenizer *tokenizer, const char *path,
                                           cohort_error *err)
 {
-    struct text content = {0};
     json_t *root = NULL;
-    json_error_t position;
     cohort_status status = COHORT_OK;
-    TRY_GOTO(file_read(path, MAX_JSON_BYTES, &content, err));
-    root = number_json_load(content.data == NULL ? "" : content.data, content.length, 0, &position);
-    if (root == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: line %d, column %d: %s", path,
-                           position.line, position.column, position.text);
-        goto cleanup;
-    }
+    TRY_GOTO(json_text_read(&root, path, MAX_JSON_BYTES, JSON_TEXT_REPEATED, err));
     const json_t *chat = json_object_get(root, "chat_template");
     if (json_is_array(chat)) {
         const json_t *list = chat;
@@ -606,21 +597,23 @@ static cohort_status template_from_config(struct tokenizer *tokenizer, const cha
                             json_string_length(chat), err));
 cleanup:
     json_decref(root);
-    text_free(&content);
     return status;
 }
 
 static cohort_status load_template(struct tokenizer *tokenizer, const char *dir, cohort_error *err)
 {
     char *jinja = NULL, *config = NULL;
+    bool with_jinja = false, with_config = false;
     struct text content = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(file_join(&jinja, dir, "chat_template.jinja", err));
     TRY_GOTO(file_join(&config, dir, "tokenizer_config.json", err));
-    if (file_exists(jinja)) {
+    TRY_GOTO(file_exists(jinja, &with_jinja, err));
+    TRY_GOTO(file_exists(config, &with_config, err));
+    if (with_jinja) {
         TRY_GOTO(file_read(jinja, MAX_JSON_BYTES, &content, err));
         TRY_GOTO(mem_strdup(&tokenizer->chat_template, content.data, content.length, err));
-    } else if (file_exists(config)) {
+    } else if (with_config) {
         TRY_GOTO(template_from_config(tokenizer, config, err));
     }
 cleanup:

@@ -175,6 +175,7 @@ static cohort_status store_part(void *context, const struct param *param, int64_
 
 cohort_status model_read(struct model *model, const char *dir, cohort_error *err)
 {
+    TRY(checkpoint_look(dir, &model->params, NULL, err)); /* before memory is taken */
     TRY(allocate(model, err));
     TRY(checkpoint_read(dir, &model->params, model->type, store_part, model, err));
     return pack_weights(model, err);

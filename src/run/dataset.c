@@ -1,47 +1,85 @@
 /* JSONL data sets, read as a stream: memory is the rows plus one line. */
 #include "run/dataset.h"
 
-#include "base/number_json.h"
+#include "base/json_text.h"
 #include "base/rng.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { LINE_LIMIT = 64 << 20, CHUNK = 1 << 16 };
 
+/* How the file begins, for the message when its first row is none. */
+struct beginning {
+    char bytes[512];
+    size_t length;
+};
+
+static bool has_ending(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    return n >= m && strcasecmp(path + n - m, ending) == 0;
+}
+
+/* A clause about a file whose first row is no JSON object, or NULL. */
+static const char *wrong_rows(const char *path, const struct beginning *beginning)
+{
+    const char *found = wrong_file(beginning->bytes, beginning->length, WRONG_FILE_ROWS);
+    if (found != NULL)
+        return found;
+    const char *text = beginning->bytes;
+    size_t at = 0;
+    while (at < beginning->length && strchr(" \t\r\n\xef\xbb\xbf", text[at]) != NULL && text[at])
+        at++;
+    size_t second = at + 1;
+    while (second < beginning->length && strchr(" \t\r\n", text[second]) != NULL && text[second])
+        second++;
+    if (second < beginning->length && text[at] == '[' && text[second] == '{')
+        return "an array; expected one JSON object a line: if the file is one array of rows, "
+               "convert "
+               "it with jq -c '.[]' FILE > rows.jsonl, or with python -c \"import json; [print("
+               "json.dumps(row)) for row in json.load(open('FILE'))]\" > rows.jsonl";
+    size_t line = 0;
+    while (at + line < beginning->length && text[at + line] != '\n')
+        line++;
+    if (has_ending(path, ".csv") || has_ending(path, ".tsv") ||
+        (line > 0 && text[at] != '{' && memchr(text + at, ',', line) != NULL))
+        return "no JSON; expected one JSON object a line: if the file is a table in CSV, convert "
+               "it "
+               "with python -c \"import pandas as pd; pd.read_csv('FILE').to_json('rows.jsonl', "
+               "orient='records', lines=True)\"";
+    return NULL;
+}
+
 static cohort_status add_row(struct dataset *dataset, const char *line, size_t length,
                              int64_t number, cohort_error *err)
 {
-    json_error_t at;
+    json_t *json = NULL;
     const char *nul = memchr(line, '\0', length);
     if (nul != NULL)
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s:%lld:%zu: a NUL byte; expected UTF-8 text, one JSON object a line",
                          dataset->path, (long long)number, (size_t)(nul - line) + 1);
     /* Written \u0000 it may stand in a text: generate prints what a model says, and that is read
-     * again. */
-    json_t *json = number_json_load(line, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &at);
-    if (json == NULL) {
-        int column = at.column > 0 ? at.column : 1;
-        if (json_error_code(&at) == json_error_out_of_memory)
-            return error_set(err, COHORT_ERR_MEMORY, "%s:%lld: out of memory", dataset->path,
-                             (long long)number);
-        /* jansson tells of any valid text that is no object or array in the words of its grammar.
-         */
-        return error_set(err, COHORT_ERR_FORMAT, "%s:%lld:%d: %s; expected one JSON object a line",
-                         dataset->path, (long long)number, column, at.text);
-    }
+     * again. Equal keys are an error, as in datasets. */
+    cohort_status status = json_text_parse(&json, line, length, dataset->path, number,
+                                           JSON_TEXT_NUL | JSON_TEXT_NAN_NULL, err);
+    if (status == COHORT_ERR_FORMAT)
+        return error_set(err, status, "%s; expected one JSON object a line",
+                         err == NULL ? "" : err->message);
+    TRY(status);
     if (!json_is_object(json)) {
         json_decref(json);
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s:%lld:1: an array; expected one JSON object a line", dataset->path,
                          (long long)number);
     }
-    cohort_status status = mem_grow(&dataset->rows, &dataset->capacity, dataset->n_rows + 1,
-                                    sizeof *dataset->rows, "rows of the data set", err);
+    status = mem_grow(&dataset->rows, &dataset->capacity, dataset->n_rows + 1,
+                      sizeof *dataset->rows, "rows of the data set", err);
     if (status != COHORT_OK) {
         json_decref(json);
         return status;
@@ -56,13 +94,9 @@ static cohort_status add_row(struct dataset *dataset, const char *line, size_t l
 static cohort_status take_line(struct dataset *dataset, const char *line, size_t length,
                                int64_t number, cohort_error *err)
 {
-    if (number == 1 && length >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) {
-        line += 3;
-        length -= 3;
-    }
     if (length > 0 && line[length - 1] == '\r')
         length--;
-    size_t blank = 0;
+    size_t blank = number == 1 && length >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     while (blank < length && (line[blank] == ' ' || line[blank] == '\t'))
         blank++;
     return blank == length ? COHORT_OK : add_row(dataset, line, length, number, err);
@@ -101,6 +135,7 @@ static cohort_status take_lines(struct dataset *dataset, struct text *bytes, siz
 static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err)
 {
     struct text bytes = {0};
+    struct beginning beginning = {0};
     size_t scanned = 0;
     int64_t number = 0;
     char chunk[CHUNK];
@@ -114,6 +149,10 @@ static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err
                                strerror(errno));
             goto cleanup;
         }
+        size_t more = sizeof beginning.bytes - beginning.length;
+        more = (size_t)n < more ? (size_t)n : more;
+        memcpy(beginning.bytes + beginning.length, chunk, more);
+        beginning.length += more;
         TRY_GOTO(text_append(&bytes, chunk, (size_t)n, err));
         TRY_GOTO(take_lines(dataset, &bytes, &scanned, &number, n == 0, err));
         if (n == 0)
@@ -121,6 +160,11 @@ static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err
     }
 cleanup:
     text_free(&bytes);
+    if (status == COHORT_ERR_FORMAT && dataset->n_rows == 0) {
+        const char *found = wrong_rows(dataset->path, &beginning);
+        if (found != NULL)
+            return error_set(err, status, "%s:1:1: %s", dataset->path, found);
+    }
     return status;
 }
 

@@ -20,8 +20,8 @@ struct dataset {
 
 /* "-" reads standard input. Blank lines are skipped; a line that is not a JSON object, duplicate
  * keys, invalid UTF-8 or an empty file is an error with path:line:column; so are NUL bytes and
- * lines over 64 MB. A UTF-8 byte order mark at the start and CRLF are accepted. On failure dataset
- * is empty. */
+ * lines over 64 MB. A UTF-8 byte order mark at the start and CRLF are accepted, and numbers that
+ * do not fit become what json_text_parse says, NaN null. On failure dataset is empty. */
 cohort_status dataset_load(struct dataset *dataset, const char *path, cohort_error *err);
 void dataset_free(struct dataset *dataset);
 

@@ -45,8 +45,10 @@ cohort_status run_folder_create(struct run_folder *run, const char *path, cohort
     for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++) {
         char *sign = NULL;
         TRY(file_join(&sign, path, signs[i], err));
-        bool there = file_exists(sign);
+        bool there = false;
+        cohort_status status = file_exists(sign, &there, err);
         mem_free(sign);
+        TRY(status);
         if (there)
             return error_set(err, COHORT_ERR_STATE,
                              "%s: already holds a run (%s); continue it with --resume, remove it, "
@@ -63,7 +65,9 @@ static cohort_status drop_later_lines(const char *path, int64_t step, cohort_err
 {
     struct text before = {0}, kept = {0};
     cohort_status status = COHORT_OK;
-    if (!file_exists(path))
+    bool there = false;
+    TRY(file_exists(path, &there, err));
+    if (!there)
         return COHORT_OK;
     TRY_GOTO(file_read(path, 0, &before, err));
     TRY_GOTO(text_append(&kept, "", 0, err));
@@ -145,14 +149,17 @@ static cohort_status newest(const char *checkpoints, int64_t limit, int64_t *ste
         return errno == ENOENT ? COHORT_OK
                                : error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", checkpoints,
                                            strerror(errno));
-    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+    struct dirent *entry = NULL;
+    cohort_status status = COHORT_OK;
+    while ((status = file_next_entry(dir, checkpoints, &entry, err)) == COHORT_OK &&
+           entry != NULL) {
         int64_t at = step_of(entry->d_name);
         *count += at >= 0;
         if (at < limit && at > *step)
             *step = at;
     }
     closedir(dir);
-    return COHORT_OK;
+    return status;
 }
 
 static cohort_status checkpoint_path(const char *run_path, int64_t step, char **out,

@@ -1,8 +1,9 @@
 #include "train/state.h"
 
-#include "base/number_json.h"
 
 #include <jansson.h>
+#include "base/json_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +121,7 @@ cohort_status train_state_write(const char *dir, const struct model *model,
 {
     char *folder = NULL, *path = NULL;
     json_t *json = NULL;
-    char *text = NULL;
+    struct text text = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(file_join(&folder, dir, "trainer", err));
     TRY_GOTO(file_make_dirs(folder, err));
@@ -131,17 +132,13 @@ cohort_status train_state_write(const char *dir, const struct model *model,
                      (json_int_t)state->updates, "skipped", (json_int_t)state->skipped, "batches",
                      (json_int_t)state->batches, "tokens_seen", (json_int_t)state->tokens_seen,
                      "seed", (json_int_t)state->seed);
-    text = json == NULL ? NULL : number_json_dump(json, JSON_INDENT(2));
-    if (text == NULL) {
-        status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build state.json", dir);
-        goto cleanup;
-    }
+    TRY_GOTO(json_text_write(json, JSON_INDENT(2), &text, err));
     mem_free(path);
     path = NULL;
     TRY_GOTO(file_join(&path, folder, "state.json", err));
-    TRY_GOTO(file_write_atomic(path, text, strlen(text), err));
+    TRY_GOTO(file_write_atomic(path, text.data, text.length, err));
 cleanup:
-    free(text);
+    text_free(&text);
     json_decref(json);
     mem_free(path);
     mem_free(folder);
@@ -152,27 +149,22 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
                                cohort_error *err)
 {
     char *path = NULL, *tensors = NULL;
-    struct text content = {0};
     json_t *json = NULL;
     json_error_t where;
+    bool there = false;
     cohort_status status = COHORT_OK;
     const char *command = NULL;
     json_int_t format = 0, step = 0, updates = 0, skipped = 0, batches = 0, tokens = 0, seed = 0;
     TRY_GOTO(file_join(&path, dir, "trainer/state.json", err));
-    if (!file_exists(path)) {
+    TRY_GOTO(file_exists(path, &there, err));
+    if (!there) {
         status = error_set(err, COHORT_ERR_STATE,
                            "%s: not found; %s is no checkpoint of a cohort run (a model folder "
                            "alone cannot be resumed)",
                            path, dir);
         goto cleanup;
     }
-    TRY_GOTO(file_read(path, 1 << 20, &content, err));
-    json = number_json_load(content.data, content.length, JSON_REJECT_DUPLICATES, &where);
-    if (json == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s:%d:%d: %s", path, where.line, where.column,
-                           where.text);
-        goto cleanup;
-    }
+    TRY_GOTO(json_text_read(&json, path, 1 << 20, 0, err));
     if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format",
                        &format, "command", &command, "step", &step, "updates", &updates, "skipped",
                        &skipped, "batches", &batches, "tokens_seen", &tokens, "seed", &seed) != 0) {
@@ -197,7 +189,6 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
     TRY_GOTO(read_tensors(tensors, model, err));
 cleanup:
     json_decref(json);
-    text_free(&content);
     mem_free(path);
     mem_free(tensors);
     return status;

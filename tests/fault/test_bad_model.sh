@@ -10,7 +10,7 @@ succeeds score good
 
 # --- config.json ---
 broken c; rm c/config.json
-fails 1 'c/config.json: cannot open' score c
+fails 1 'c: no config.json' score c
 broken c; : >c/config.json
 fails 1 'c/config.json' score c
 broken c; echo '{"architectures": ["Qwen3ForCausalLM"]' >c/config.json
@@ -32,7 +32,10 @@ edit model_type '"llama"' 'c/config.json: .*llama.*qwen3'
 edit model_type 3 'model_type'
 edit hidden_act '"gelu"' 'hidden_act.*gelu'
 edit attention_bias true 'attention_bias'
-edit use_sliding_window true 'sliding_window'
+broken c; sed -i -E 's|("use_sliding_window": )false|\1true|; s|("sliding_window": )null|\18|; s|("max_window_layers": )2|\11|' c/config.json
+fails 1 'sliding_window' score c
+sed -i -E 's|("max_window_layers": )1|\12|' c/config.json # a window that no layer has
+succeeds score c
 edit rope_scaling '{"rope_type": "yarn", "factor": 4.0}' 'rope.*yarn'
 edit hidden_size 65 'shape|hidden_size|64'
 edit hidden_size -1 'hidden_size.*-1'
@@ -143,7 +146,7 @@ broken c; rm $T
 fails 1 'c/tokenizer.json' gen c
 succeeds score c
 broken c; truncate -s 2000 $T
-fails 1 'c/tokenizer.json: line 94' gen c
+fails 1 'c/tokenizer.json:94:' gen c
 broken c; echo '{}' >$T
 fails 1 'c/tokenizer.json: pre_tokenizer' gen c
 broken c; sed -i 's/"type": *"BPE"/"type": "WordPiece"/' $T

@@ -32,8 +32,8 @@ static void test_copy_tokenizer(void **state)
     put("chat_template.jinja", "hi");
     put("model.safetensors", "no");
     assert_int_equal(checkpoint_copy_tokenizer(folder, to, &err), COHORT_OK);
-    assert_true(file_exists(in_folder("to/tokenizer.json")));
-    assert_true(file_exists(in_folder("to/chat_template.jinja")));
+    assert_true(is_there(in_folder("to/tokenizer.json")));
+    assert_true(is_there(in_folder("to/chat_template.jinja")));
     assert_int_equal(count_entries(to), 2);
     assert_int_equal(checkpoint_copy_tokenizer(folder, in_folder("none"), &err), COHORT_ERR_IO);
 }
@@ -66,7 +66,7 @@ static void test_folder(void **state)
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
     assert_int_equal(file_make_dirs(in_folder("none"), &err), COHORT_OK);
     put_in(out.temporary, "f", "one");
-    assert_false(file_exists(target)); /* absent until the commit */
+    assert_false(is_there(target)); /* absent until the commit */
     assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
     expect_content("deep/step-1/f", "one");
     assert_int_equal(count_entries(in_folder("deep")), 1);
@@ -87,7 +87,7 @@ static void test_folder(void **state)
     expect_content("deep/step-1/f", "one");
     assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
     expect_content("deep/step-1/g", "two");
-    assert_false(file_exists(in_folder("deep/step-1/f")));
+    assert_false(is_there(in_folder("deep/step-1/f")));
     assert_int_equal(count_entries(in_folder("deep")), 1);
 
     static const char *const unnamed[] = {"", "/", ".", "..", "a/..", "a/./"};
@@ -125,7 +125,7 @@ static void test_crash(void **state)
     assert_int_equal(waitpid(child, &result, 0), child);
     assert_int_equal(result, 0);
     snprintf(crashed, sizeof crashed, "%s/.step.tmp-%ld", folder, (long)child);
-    assert_true(file_is_dir(crashed));
+    assert_true(is_there(crashed));
     put_in(crashed, "half", "a shard");
     char others[5][400];
     snprintf(others[0], sizeof others[0], "%s/.step.tmp-", folder);
@@ -137,9 +137,9 @@ static void test_crash(void **state)
     for (int i = 0; i < 5; i++)
         assert_int_equal(file_make_dirs(others[i], &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
-    assert_false(file_exists(crashed));
+    assert_false(is_there(crashed));
     for (int i = 0; i < 5; i++)
-        assert_true(file_exists(others[i]));
+        assert_true(is_there(others[i]));
     expect_content("step/f", "one");
     checkpoint_folder_abandon(&out);
 
@@ -150,12 +150,12 @@ static void test_crash(void **state)
     assert_int_equal(rename(target, aside), 0);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
     expect_content("step/f", "one");
-    assert_false(file_exists(aside));
+    assert_false(is_there(aside));
     /* Crashed after both: what is aside goes. */
     assert_int_equal(file_make_dirs(aside, &err), COHORT_OK);
     checkpoint_folder_abandon(&out);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
-    assert_false(file_exists(aside));
+    assert_false(is_there(aside));
     expect_content("step/f", "one");
     checkpoint_folder_abandon(&out);
 }

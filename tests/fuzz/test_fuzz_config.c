@@ -85,6 +85,8 @@ int main(int argc, char **argv)
                                         "\"eos_token_id\":",
                                         "\"head_dim\":",
                                         "\"dtype\":",
+                                        "1e999,",
+                                        "18446744073709551616,",
                                         "null,",
                                         "true,",
                                         "[],",

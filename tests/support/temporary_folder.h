@@ -43,6 +43,12 @@ static inline void put(const char *name, const char *content)
     assert_int_equal(file_write_atomic(in_folder(name), content, strlen(content), &err), COHORT_OK);
 }
 
+static inline bool is_there(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
 static inline size_t count_entries(const char *path)
 {
     size_t n = 0;

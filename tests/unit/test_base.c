@@ -7,7 +7,9 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/rng.h"
+#include "base/wrong_file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,7 +59,7 @@ static void test_atomic_write(void **state)
     assert_string_equal(text.data, "abc");
     text_free(&text);
     assert_int_equal(file_remove_all(folder, &err), COHORT_OK);
-    assert_false(file_exists(folder));
+    assert_false(access(folder, F_OK) == 0);
     mem_free(path);
     mem_free(parent);
 }
@@ -94,12 +96,118 @@ static void test_hash_known_answers(void **state)
     assert_string_not_equal(hex, other);
 }
 
+/* A message too long keeps its reason, and both ends of the path. */
+static void test_long_messages(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    char path[6000];
+    memset(path, 'p', sizeof path);
+    memcpy(path, "/begin", 6);
+    strcpy(path + sizeof path - 5, "/end");
+    error_set(&err, COHORT_ERR_IO, "%s: cannot open: %s", path, "File name too long");
+    assert_true(strlen(err.message) == sizeof err.message - 1);
+    assert_memory_equal(err.message, "/begin", 6);
+    assert_non_null(strstr(err.message, "ppp...ppp"));
+    assert_non_null(strstr(err.message, "p/end: cannot open: File name too long"));
+    error_set(&err, COHORT_ERR_IO, "x: the reason");
+    error_context(&err, "%s", path);
+    assert_true(strlen(err.message) == sizeof err.message - 1);
+    assert_non_null(strstr(err.message, "p/end: x: the reason"));
+    /* No word is long enough: the middle of the text goes. No character of UTF-8 is cut in two. */
+    struct text words = {0};
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(text_append(&words, "\xc3\xa9\xe2\x80\xa6 ", 6, &err), COHORT_OK);
+    for (int shift = 1; shift <= 6; shift++) { /* the cut falls on every byte of them */
+        error_set(&err, COHORT_ERR_FORMAT, "%.*s: %s: the end", shift, "abcdef", words.data);
+        size_t length = strlen(err.message);
+        assert_true(length <= sizeof err.message - 1 && length > sizeof err.message - 16);
+        assert_string_equal(err.message + length - 7, "the end");
+        for (size_t i = 0; i < length; i++) {
+            unsigned char c = (unsigned char)err.message[i];
+            size_t n = c == 0xc3 ? 2 : c == 0xe2 ? 3 : 1;
+            assert_true(n > 1 || c < 0x80);
+            for (; n > 1; n--)
+                assert_true(((unsigned char)err.message[++i] & 0xc0) == 0x80);
+        }
+    }
+    text_free(&words);
+    /* The arguments may be the message itself. */
+    error_set(&err, COHORT_ERR_IO, "inner");
+    error_set(&err, COHORT_ERR_IO, "%s, and more", err.message);
+    assert_string_equal(err.message, "inner, and more");
+}
+
+/* Only what is not there is absent. */
+static void test_file_look(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    char folder[] = "/tmp/cohort-look-XXXXXX", path[400];
+    enum file_kind kind = FILE_ABSENT;
+    bool there = true;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(file_look(folder, &kind, &err), COHORT_OK);
+    assert_int_equal(kind, FILE_FOLDER);
+    snprintf(path, sizeof path, "%s/a", folder);
+    assert_int_equal(file_exists(path, &there, &err), COHORT_OK);
+    assert_false(there);
+    assert_int_equal(file_write_atomic(path, "x", 1, &err), COHORT_OK);
+    assert_int_equal(file_look(path, &kind, &err), COHORT_OK);
+    assert_int_equal(kind, FILE_FILE);
+    snprintf(path, sizeof path, "%s/a/b", folder); /* ENOTDIR */
+    assert_int_equal(file_exists(path, &there, &err), COHORT_OK);
+    assert_false(there);
+    snprintf(path, sizeof path, "%s/nowhere", folder);
+    assert_int_equal(symlink("no-such-file", path), 0);
+    assert_int_equal(file_exists(path, &there, &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, "nowhere: a link to something that is not there"));
+    snprintf(path, sizeof path, "%s/loop", folder);
+    assert_int_equal(symlink("loop", path), 0);
+    assert_int_equal(file_look(path, &kind, &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, "loop: cannot look at it"));
+    snprintf(path, sizeof path, "%s/%0300d", folder, 0); /* ENAMETOOLONG */
+    assert_int_equal(file_exists(path, &there, &err), COHORT_ERR_IO);
+    assert_int_equal(file_remove_all(folder, &err), COHORT_OK);
+}
+
+static void test_wrong_file(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes, *said;
+        enum wrong_file_wanted wanted;
+    } cases[] = {
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS", WRONG_FILE_JSON},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS",
+         WRONG_FILE_WEIGHTS},
+        {"GGUF\x03", "a GGUF file", WRONG_FILE_WEIGHTS},
+        {" \n<!doctype HTML><html>", "a web page", WRONG_FILE_WEIGHTS},
+        {"\xef\xbb\xbf<html lang=", "a web page", WRONG_FILE_JSON},
+        {"Invalid username or password.", "error message of a server", WRONG_FILE_JSON},
+        {"PK\x03\x04", "torch.save", WRONG_FILE_WEIGHTS},
+        {"\x80\x02}q", "pickle", WRONG_FILE_WEIGHTS},
+        {"PAR1", "read_parquet", WRONG_FILE_ROWS},
+        {"{\"a\": 1}", "JSON text", WRONG_FILE_WEIGHTS},
+        {"{\"a\": 1}", NULL, WRONG_FILE_JSON},
+        {"{\"a\": 1}", NULL, WRONG_FILE_ROWS},
+        {"G", NULL, WRONG_FILE_WEIGHTS},
+        {"   ", NULL, WRONG_FILE_ROWS}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *said = wrong_file(cases[i].bytes, strlen(cases[i].bytes), cases[i].wanted);
+        if ((said == NULL) != (cases[i].said == NULL) ||
+            (said != NULL && strstr(said, cases[i].said) == NULL))
+            fail_msg("%s gave %s", cases[i].bytes, said == NULL ? "nothing" : said);
+    }
+    assert_null(wrong_file(NULL, 0, WRONG_FILE_JSON));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_philox_known_answer),
-        cmocka_unit_test(test_error_context),
-        cmocka_unit_test(test_atomic_write),
+        cmocka_unit_test(test_philox_known_answer), cmocka_unit_test(test_error_context),
+        cmocka_unit_test(test_atomic_write),        cmocka_unit_test(test_long_messages),
+        cmocka_unit_test(test_file_look),           cmocka_unit_test(test_wrong_file),
         cmocka_unit_test(test_hash_known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

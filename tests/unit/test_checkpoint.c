@@ -248,6 +248,71 @@ static void test_not_finite(void **state)
 
 static const struct blob zeros = {(const unsigned char[256]){0}};
 
+/* The type a model is computed in and what is said, by the config's dtype and the tensors'. */
+static void test_types(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dtype; /* of the config, NULL: none */
+        int32_t n[3];      /* by enum dtype: F32, BF16, F16 */
+        enum dtype type;
+        const char *said; /* NULL: nothing */
+    } cases[] = {
+        {"bfloat16", {0, 3, 0}, DTYPE_BF16, NULL},
+        {"bfloat16", {3, 0, 0}, DTYPE_BF16, "3 of 3 tensors are F32, config.json says bfloat16"},
+        {"bfloat16", {1, 2, 0}, DTYPE_BF16, "1 of 3 tensors are F32"},
+        {"bfloat16", {0, 1, 2}, DTYPE_BF16, "2 of 3 tensors are F16"},
+        {"bfloat16", {1, 1, 1}, DTYPE_BF16, "2 of 3 tensors are F32 or F16"},
+        {"float32", {3, 0, 0}, DTYPE_F32, NULL},
+        {"float32", {0, 3, 0}, DTYPE_F32, NULL},
+        {"float32", {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32, which keeps every"},
+        {"float16", {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32"},
+        {"float16", {3, 0, 0}, DTYPE_F32, "config.json says float16: computed in F32"},
+        {NULL, {0, 3, 0}, DTYPE_BF16, NULL},
+        {NULL, {3, 0, 0}, DTYPE_F32, NULL},
+        {NULL, {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32"},
+        {NULL, {1, 2, 0}, DTYPE_F32, "states no dtype, 2 of 3 tensors are BF16"},
+        {NULL, {0, 0, 0}, DTYPE_F32, NULL}};
+    static const char *const names[] = {"F32", "BF16", "F16"};
+    struct param params[] = {vector("a", 2, 0), vector("b", 2, 64), vector("c", 2, 128)};
+    struct param_table table = {params, 3, 192, 6};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cohort_error err = {0};
+        struct blob zero = zeros;
+        struct checkpoint_types types = {0};
+        struct safetensors_source sources[3];
+        size_t n = 0;
+        for (int type = 0; type < 3; type++)
+            for (int j = 0; j < cases[i].n[type]; j++, n++)
+                sources[n] = source_of(params[n].name, names[type], 2, 0, type == 0 ? 8 : 4, &zero);
+        if (n > 0) {
+            assert_int_equal(safetensors_write(in_folder("model.safetensors"), sources, n, &err),
+                             COHORT_OK);
+            assert_int_equal(checkpoint_look(folder, &table, &types, &err), COHORT_OK);
+            assert_memory_equal(types.n, cases[i].n, sizeof types.n);
+        }
+        struct model_config config;
+        struct text text = {0}, notes = {0};
+        assert_int_equal(text_printf(&text, &err, "{\"model_type\": \"qwen3\", \"dtype\": %s%s%s}",
+                                     cases[i].dtype ? "\"" : "",
+                                     cases[i].dtype ? cases[i].dtype : "null",
+                                     cases[i].dtype ? "\"" : ""),
+                         COHORT_OK);
+        assert_int_equal(model_config_parse(&config, text.data, text.length, "x", &err), COHORT_OK);
+        assert_int_equal(checkpoint_auto_type(&config, &types), cases[i].type);
+        assert_int_equal(
+            checkpoint_type_notes("m", &config, &types, cases[i].type, true, &notes, &err),
+            COHORT_OK);
+        if ((notes.data == NULL) != (cases[i].said == NULL) ||
+            (notes.data != NULL &&
+             (strncmp(notes.data, "m: ", 3) != 0 || strstr(notes.data, cases[i].said) == NULL)))
+            fail_msg("case %zu: %s", i, notes.data == NULL ? "nothing said" : notes.data);
+        model_config_free(&config);
+        text_free(&text);
+        text_free(&notes);
+    }
+}
+
 /* Tensors of shape [4, 2] (embed), [2] (norm), and what else a case asks for. */
 static void test_mismatch(void **state)
 {
@@ -315,6 +380,12 @@ static void test_mismatch(void **state)
              "5 unexpected tensors (v1, v2, v3, ...)",
              file);
     assert_string_equal(err.message, wanted);
+
+    /* A name that tells what the file is. */
+    bad[6] = source_of("model.layers.0.self_attn.q_proj.scales", "F32", 1, 0, 4, &zero);
+    assert_int_equal(safetensors_write(file, bad, 7, &err), COHORT_OK);
+    assert_int_equal(checkpoint_look(folder, &table, NULL, &err), COHORT_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "; the weights are quantized (MLX-LM writes .scales)"));
 
     good[2] = source_of("a", "I16", 2, 0, 4, &zero);
     assert_int_equal(safetensors_write(file, good, 6, &err), COHORT_OK);
@@ -421,7 +492,7 @@ static void test_round_trip(void **state)
     assert_int_equal(
         checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, &err),
         COHORT_OK);
-    assert_true(file_exists(in_folder("model.safetensors")));
+    assert_true(is_there(in_folder("model.safetensors")));
     assert_int_equal(count_entries(folder), 1);
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &single, &err),
                      COHORT_OK);
@@ -432,7 +503,7 @@ static void test_round_trip(void **state)
     assert_int_equal(
         checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &single, &err),
         COHORT_OK);
-    assert_false(file_exists(in_folder("model.safetensors")));
+    assert_false(is_there(in_folder("model.safetensors")));
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &sharded, &err),
                      COHORT_OK);
     assert_int_equal(sharded.received, table.n_weights);
@@ -468,7 +539,7 @@ static void test_round_trip(void **state)
     assert_int_equal(
         checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, &err),
         COHORT_OK);
-    assert_false(file_exists(in_folder("model.safetensors.index.json")));
+    assert_false(is_there(in_folder("model.safetensors.index.json")));
     mem_free(single.data);
     mem_free(sharded.data);
     param_table_free(&table);
@@ -572,6 +643,7 @@ static void test_init(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_conversions, setup),
+                                       cmocka_unit_test_setup(test_types, setup),
                                        cmocka_unit_test_setup(test_not_finite, setup),
                                        cmocka_unit_test_setup(test_mismatch, setup),
                                        cmocka_unit_test_setup(test_index_refusals, setup),

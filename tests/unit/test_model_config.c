@@ -176,12 +176,12 @@ static void test_defaults(void **state)
     struct model_config config;
     cohort_error err = {0};
     assert_int_equal(parse_with(&config,
-                                "{\"head_dim\": null, \"num_key_value_heads\": null, "
+                                "{\"head_dim\": \"DEL\", \"num_key_value_heads\": null, "
                                 "\"tie_word_embeddings\": \"DEL\", \"torch_dtype\": \"DEL\", "
                                 "\"eos_token_id\": null, \"bos_token_id\": \"DEL\"}",
                                 &err),
                      COHORT_OK);
-    assert_int_equal(config.head_dim, 64);
+    assert_int_equal(config.head_dim, 128);
     assert_int_equal(config.n_kv_heads, 16);
     assert_false(config.tie_embeddings);
     assert_int_equal(config.dtype, DTYPE_F32);
@@ -219,9 +219,11 @@ static void test_refused(void **state)
          "\"model_type\" is missing"},
         {"{\"attention_bias\": true}", COHORT_ERR_UNSUPPORTED, "\"attention_bias\" is true"},
         {"{\"attention_bias\": 0}", COHORT_ERR_FORMAT, "\"attention_bias\" is 0"},
-        {"{\"attention_dropout\": 0.1}", COHORT_ERR_UNSUPPORTED, "\"attention_dropout\" is 0.1"},
-        {"{\"use_sliding_window\": true}", COHORT_ERR_UNSUPPORTED,
-         "\"use_sliding_window\" is true"},
+        {"{\"attention_dropout\": 1.0}", COHORT_ERR_FORMAT, "\"attention_dropout\" is 1.0"},
+        {"{\"use_sliding_window\": true, \"sliding_window\": 64, \"max_window_layers\": 20}",
+         COHORT_ERR_UNSUPPORTED,
+         "\"use_sliding_window\" is true: the layers from \"max_window_layers\" (20) to 27"},
+        {"{\"use_sliding_window\": 1}", COHORT_ERR_FORMAT, "\"use_sliding_window\" is 1"},
         {"{\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
          COHORT_ERR_UNSUPPORTED, "\"layer_types[1]\" is \"sliding_attention\""},
         {"{\"layer_types\": [\"full_attention\"]}", COHORT_ERR_FORMAT,
@@ -246,7 +248,6 @@ static void test_refused(void **state)
         {"{\"rope_scaling\": 2}", COHORT_ERR_FORMAT, "\"rope_scaling\" is 2, expected an object"},
         {"{\"rope_parameters\": {\"rope_theta\": 10000}}", COHORT_ERR_FORMAT,
          "\"rope_parameters.rope_theta\" is 10000 but \"rope_theta\" is 1e+06"},
-        {"{\"rope_theta\": \"DEL\"}", COHORT_ERR_FORMAT, "\"rope_theta\" is missing"},
         {"{\"rope_theta\": 0}", COHORT_ERR_FORMAT, "\"rope_theta\" is 0, expected a number from 1"},
         {"{\"torch_dtype\": \"float8\"}", COHORT_ERR_UNSUPPORTED, "\"torch_dtype\" is \"float8\""},
         {"{\"rms_norm_eps\": 0}", COHORT_ERR_FORMAT, "\"rms_norm_eps\" is 0"},
@@ -254,20 +255,19 @@ static void test_refused(void **state)
         {"{\"vocab_size\": 0}", COHORT_ERR_FORMAT, "\"vocab_size\" is 0, expected a whole number"},
         {"{\"vocab_size\": 17000000}", COHORT_ERR_FORMAT, "from 1 to 16777216"},
         {"{\"hidden_size\": -1}", COHORT_ERR_FORMAT, "\"hidden_size\" is -1"},
-        {"{\"hidden_size\": 1e3}", COHORT_ERR_FORMAT, "\"hidden_size\" is 1000.0"},
-        {"{\"num_hidden_layers\": \"DEL\"}", COHORT_ERR_FORMAT, "\"num_hidden_layers\" is missing"},
+        {"{\"hidden_size\": 1000.5}", COHORT_ERR_FORMAT, "\"hidden_size\" is 1000.5"},
+        {"{\"num_hidden_layers\": null}", COHORT_ERR_FORMAT, "\"num_hidden_layers\" is null"},
         {"{\"intermediate_size\": 9223372036854775807}", COHORT_ERR_FORMAT,
          "\"intermediate_size\""},
         {"{\"max_position_embeddings\": null}", COHORT_ERR_FORMAT,
-         "\"max_position_embeddings\" is missing"},
+         "\"max_position_embeddings\" is null"},
         {"{\"num_key_value_heads\": \"DEL\"}", COHORT_ERR_FORMAT,
-         "\"num_key_value_heads\" is miss"},
+         "\"num_key_value_heads\" (32, the default"},
         {"{\"num_key_value_heads\": 3}", COHORT_ERR_FORMAT,
          "\"num_attention_heads\" (16) is not a multiple of \"num_key_value_heads\" (3)"},
         {"{\"num_key_value_heads\": 32}", COHORT_ERR_FORMAT, "is not a multiple"},
         {"{\"head_dim\": 63}", COHORT_ERR_FORMAT, "\"head_dim\" is 63, expected an even size"},
-        {"{\"head_dim\": \"DEL\", \"hidden_size\": 1000}", COHORT_ERR_FORMAT,
-         "\"head_dim\" is missing"},
+        {"{\"head_dim\": null}", COHORT_ERR_FORMAT, "\"head_dim\" is null"},
         {"{\"tie_word_embeddings\": \"yes\"}", COHORT_ERR_FORMAT,
          "\"tie_word_embeddings\" is \"ye"},
         {"{\"eos_token_id\": 151936}", COHORT_ERR_FORMAT, "\"eos_token_id\" is 151936, expected a"},
@@ -294,7 +294,7 @@ static void test_refused_json(void **state)
     (void)state;
     static const char *const texts[][2] = {{"{\"a\": 1,\n \"a\": 2}", "x.json:2:4: duplicate"},
                                            {"[1]", "x.json: expected a JSON object"},
-                                           {"", "x.json:1:0: "},
+                                           {"", "x.json:1:1: "},
                                            {"{\"a\": 1} x", "x.json:1:10: "}};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct model_config config;
@@ -305,6 +305,72 @@ static void test_refused_json(void **state)
         if (strstr(err.message, texts[i][1]) == NULL)
             fail_msg("%s gave %s", texts[i][0], err.message);
     }
+}
+
+static const char *name_of(const struct model_config *config)
+{
+    return !config->has_dtype            ? NULL
+           : config->dtype == DTYPE_F32  ? "float32"
+           : config->dtype == DTYPE_BF16 ? "bfloat16"
+                                         : "float16";
+}
+
+static void same_number(const char *name, const json_t *wanted, const char *key, double found)
+{
+    const json_t *value = json_object_get(wanted, key);
+    if (!json_is_number(value) || json_number_value(value) != found)
+        fail_msg("%s: %s is %.17g, not as in transformers", name, key, found);
+}
+
+/* Files in the manner of other tools: the numbers that transformers resolves, or a refusal that
+ * names the key (oracle/config_transformers.py). */
+static void test_other_tools(void **state)
+{
+    (void)state;
+    size_t i = 0, n_read = 0;
+    json_t *wanted = NULL, *entry = NULL,
+           *cases = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/configs.json", 0, NULL);
+    assert_true(json_array_size(cases) >= 50);
+    json_array_foreach(cases, i, entry)
+    {
+        struct model_config c;
+        cohort_error err = {0};
+        const char *name = json_string_value(json_object_get(entry, "name")),
+                   *text = json_string_value(json_object_get(entry, "text")),
+                   *refused = json_string_value(json_object_get(entry, "refused"));
+        cohort_status status = model_config_parse(&c, text, strlen(text), "x.json", &err);
+        wanted = json_object_get(entry, "wanted");
+        if (refused != NULL) {
+            if (status == COHORT_OK || strstr(err.message, refused) == NULL)
+                fail_msg("%s: expected a refusal that names %s, found %s", name, refused,
+                         status == COHORT_OK ? "none" : err.message);
+            continue;
+        }
+        if (status != COHORT_OK)
+            fail_msg("%s: %s", name, err.message);
+        same_number(name, wanted, "vocab_size", c.vocab_size);
+        same_number(name, wanted, "hidden_size", c.hidden_size);
+        same_number(name, wanted, "n_layers", c.n_layers);
+        same_number(name, wanted, "n_heads", c.n_heads);
+        same_number(name, wanted, "n_kv_heads", c.n_kv_heads);
+        same_number(name, wanted, "head_dim", c.head_dim);
+        same_number(name, wanted, "intermediate_size", c.intermediate_size);
+        same_number(name, wanted, "max_positions", c.max_positions);
+        same_number(name, wanted, "rope_theta", c.rope_theta);
+        same_number(name, wanted, "attention_dropout", c.attention_dropout);
+        double eps = json_number_value(json_object_get(wanted, "rms_norm_eps"));
+        assert_true(c.rms_norm_eps == (float)eps);
+        assert_int_equal(c.tie_embeddings, json_is_true(json_object_get(wanted, "tied")));
+        const char *dtype = json_string_value(json_object_get(wanted, "dtype")),
+                   *found = name_of(&c);
+        if ((dtype == NULL) != (found == NULL) || (dtype != NULL && strcmp(dtype, found) != 0))
+            fail_msg("%s: dtype %s, not %s", name, found == NULL ? "none" : found,
+                     dtype == NULL ? "none" : dtype);
+        model_config_free(&c);
+        n_read++;
+    }
+    assert_true(n_read >= 35);
+    json_decref(cases);
 }
 
 /* Weights as the model cards count them (with the embedding, a tied head once). */
@@ -474,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_published),    cmocka_unit_test(test_accepted),
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_params),       cmocka_unit_test(test_save)};
+        cmocka_unit_test(test_other_tools),  cmocka_unit_test(test_params),
+        cmocka_unit_test(test_save)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -120,7 +120,7 @@ static void test_refuse_sizes(void **state)
     assert_non_null(strstr(err.message, "7 bytes are too few"));
     assert_int_equal(file_write_atomic(path, "", 0, &err), COHORT_OK);
     assert_int_equal(safetensors_open(&file, path, &err), COHORT_ERR_FORMAT);
-    assert_non_null(strstr(err.message, "0 bytes are too few"));
+    assert_non_null(strstr(err.message, "x.safetensors: empty"));
     static const uint64_t lengths[] = {3, 100000001, INT64_MAX, UINT64_MAX};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         put_file(lengths[i], "{}", "", 0);
@@ -293,7 +293,7 @@ static void test_write_refuses(void **state)
     struct safetensors_source broken = {"a", "U8", 1, {2000000}, 2000000, give_error, NULL};
     assert_int_equal(safetensors_write(path, &broken, 1, &err), COHORT_ERR_NUMERIC);
     assert_string_equal(err.message, "no data at 0");
-    assert_false(file_exists(path));
+    assert_false(access(path, F_OK) == 0);
     char nowhere[160];
     snprintf(nowhere, sizeof nowhere, "%s/none/x", folder);
     assert_int_equal(safetensors_write(nowhere, &broken, 0, &err), COHORT_ERR_IO);
@@ -322,7 +322,7 @@ static void test_write_full_disk(void **state)
     assert_int_equal(waitpid(child, &result, 0), child);
     assert_true(WIFEXITED(result));
     assert_int_equal(WEXITSTATUS(result), 0);
-    assert_false(file_exists(path));
+    assert_false(access(path, F_OK) == 0);
 }
 
 int main(void)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FIXTURES  COHORT_SOURCE_DIR "/tests/fixtures/tokenizer/"
 #define BYTES_DIR COHORT_BINARY_DIR "/test-tokenizer-bytes"
@@ -48,7 +49,7 @@ static int set_up(void **state)
     cohort_error err = {0};
     char path[1100];
     snprintf(path, sizeof path, "%s/tokenizer.json", data_dir);
-    if (file_exists(path)) {
+    if (access(path, F_OK) == 0) {
         double start = seconds();
         if (tokenizer_load(&qwen, data_dir, &err) != COHORT_OK) {
             print_error("%s\n", err.message);
@@ -626,7 +627,7 @@ static void test_truncated_file(void **state)
         cohort_error err = {0};
         assert_int_equal(tokenizer_parse(&tokenizer, bytes_json, cut, "cut.json", &err),
                          COHORT_ERR_FORMAT);
-        assert_non_null(strstr(err.message, "cut.json: line "));
+        assert_non_null(strstr(err.message, "cut.json:"));
     }
     struct tokenizer *tokenizer = NULL;
     cohort_error err = {0};
@@ -703,7 +704,7 @@ static void test_template_sources(void **state)
          COHORT_ERR_FORMAT, "default"},
         {"{\"chat_template\":5}", NULL, COHORT_ERR_FORMAT, "chat_template: expected a string"},
         {"[]", NULL, COHORT_ERR_FORMAT, "an array"},
-        {"{", NULL, COHORT_ERR_FORMAT, "tokenizer_config.json: line"},
+        {"{", NULL, COHORT_ERR_FORMAT, "tokenizer_config.json:1:"},
     };
     char folder[] = "/tmp/cohort-tokenizer-XXXXXX";
     assert_non_null(mkdtemp(folder));

@@ -1,0 +1,203 @@
+"""config.json files in the manner of other tools, and what transformers makes of each.
+
+Writes tests/fixtures/configs.json: a list of {name, text, wanted} where wanted holds the resolved numbers, or
+{name, text, refused}: the word that a refusal must name, because transformers would compute something that plain
+full-attention Qwen3 does not, or cannot read the file. Whether that is so is asked of transformers itself: its
+rotary frequencies are compared with the plain ones, and its layers' windows with the positions there are.
+Written with transformers 5.24.0.
+
+    python oracle/config_transformers.py
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
+
+OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "configs.json"
+ABSENT = object()
+
+
+def published(hidden, layers, heads, kv, ffn, tied, **changes):
+    """As Qwen published it, written by transformers 4.51."""
+    config = {
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+        "bos_token_id": 151643, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu",
+        "hidden_size": hidden, "initializer_range": 0.02, "intermediate_size": ffn,
+        "max_position_embeddings": 40960, "max_window_layers": layers, "model_type": "qwen3",
+        "num_attention_heads": heads, "num_hidden_layers": layers, "num_key_value_heads": kv,
+        "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None,
+        "tie_word_embeddings": tied, "torch_dtype": "bfloat16", "transformers_version": "4.51.0",
+        "use_cache": True, "use_sliding_window": False, "vocab_size": 151936,
+    }
+    return change(config, **changes)
+
+
+def change(config, **changes):
+    config = {**config, **changes}
+    return {k: v for k, v in config.items() if v is not ABSENT}
+
+
+SIZES = {"0.6B": (1024, 28, 16, 8, 3072, True), "1.7B": (2048, 28, 16, 8, 6144, True),
+         "4B": (2560, 36, 32, 8, 9728, True), "8B": (4096, 36, 32, 8, 12288, False),
+         "14B": (5120, 40, 40, 8, 17408, False), "32B": (5120, 64, 64, 8, 25600, False)}
+SMALL = published(*SIZES["0.6B"])
+# transformers 5: dtype, rope_parameters, layer_types, null for tokens that are not stated
+FIVE = change(SMALL, torch_dtype=ABSENT, dtype="bfloat16", rope_theta=ABSENT, rope_scaling=ABSENT,
+              rope_parameters={"rope_theta": 1000000, "rope_type": "default"}, pad_token_id=None,
+              layer_types=["full_attention"] * 28, transformers_version="5.24.0")
+
+
+def small(**changes):
+    return change(SMALL, **changes)
+
+
+def five(**changes):
+    return change(FIVE, **changes)
+
+
+CONFIGS = {f"Qwen3-{name}": published(*sizes) for name, sizes in SIZES.items()}
+CONFIGS |= {
+    "Qwen3-0.6B-Base": small(eos_token_id=151643, max_position_embeddings=32768),
+    "Qwen3-4B-Instruct-2507": published(*SIZES["4B"], rope_theta=5000000, max_position_embeddings=262144),
+    "Qwen3-4B-Thinking-2507": published(*SIZES["4B"], rope_theta=5000000.0, max_position_embeddings=262144,
+                                        torch_dtype=ABSENT, dtype="bfloat16"),
+    "DeepSeek-R1-0528-Qwen3-8B": published(
+        *SIZES["8B"], rope_scaling={"rope_type": "yarn", "factor": 4.0, "attn_factor": 0.8782488562869419,
+                                    "original_max_position_embeddings": 32768}, max_position_embeddings=131072),
+    "long-by-yarn": small(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+    "transformers-5": five(),
+    "transformers-5-dtype-null": five(dtype=None),
+    "transformers-5-float32": five(dtype="float32"),
+    "transformers-5-attention-factor": five(rope_parameters={
+        "rope_theta": 1000000.0, "rope_type": "default", "attention_factor": None, "factor": None}),
+    "transformers-5-theta-absent": five(rope_parameters={"rope_type": "default"}),
+    "transformers-5-rope-null": five(rope_parameters=None),
+    "transformers-5-yarn": five(rope_parameters={"rope_theta": 1000000, "rope_type": "yarn", "factor": 4.0,
+                                                 "original_max_position_embeddings": 32768}),
+    "mlx-lm": small(quantization=None, quantization_config=None),
+    "mlx-lm-4bit": small(quantization={"group_size": 64, "bits": 4},
+                         quantization_config={"group_size": 64, "bits": 4}),
+    "fp8": small(quantization_config={"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}),
+    "unsloth": small(pad_token_id=151654, unsloth_version="2026.10.1", unsloth_fixed=True,
+                     torch_dtype="bfloat16"),
+    "axolotl": small(use_cache=False, _attn_implementation_autoset=True, pad_token_id=151643,
+                     torch_dtype="float16"),
+    "llama-factory": small(use_cache=False, _name_or_path="/data/Qwen3-0.6B", eos_token_id=[151645, 151643]),
+    "trl-sft": five(use_cache=False, bos_token_id=None, eos_token_id=151645, pad_token_id=151643),
+    "torch-prefix-free": small(torch_dtype="float32"),
+    "dtype-absent": small(torch_dtype=ABSENT),
+    "head-dim-absent": small(head_dim=ABSENT),
+    "head-dim-null": small(head_dim=None),
+    "kv-heads-absent": published(*SIZES["8B"], num_key_value_heads=ABSENT),
+    "kv-heads-null": small(num_key_value_heads=None),
+    "almost-empty": {"model_type": "qwen3"},
+    "architectures-null": small(architectures=None),
+    "architectures-absent": small(architectures=ABSENT),
+    "defaults-of-sizes": small(vocab_size=ABSENT, intermediate_size=ABSENT, max_position_embeddings=ABSENT,
+                               rms_norm_eps=ABSENT, tie_word_embeddings=ABSENT, hidden_act=ABSENT),
+    "theta-absent": small(rope_theta=ABSENT),
+    "rope-default-with-keys": small(rope_scaling={"rope_type": "default", "factor": 1.0,
+                                                  "original_max_position_embeddings": 40960}),
+    "rope-default-factor-4": small(rope_scaling={"rope_type": "default", "factor": 4.0}),
+    "rope-linear-1": small(rope_scaling={"type": "linear", "factor": 1.0}),
+    "rope-linear-2": small(rope_scaling={"rope_type": "linear", "factor": 2.0}),
+    "rope-unknown-key": small(rope_scaling={"rope_type": "default", "beta_fast": 32, "mine": "x"}),
+    "sliding-off-with-window": small(sliding_window=4096, max_window_layers=0),
+    "sliding-on-paper": small(use_sliding_window=True, sliding_window=4096, max_window_layers=28),
+    "sliding-null": small(use_sliding_window=True, sliding_window=None, max_window_layers=0),
+    "sliding-wide": small(use_sliding_window=True, sliding_window=40960, max_window_layers=0),
+    "sliding-almost-wide": small(use_sliding_window=True, sliding_window=40959, max_window_layers=0),
+    "sliding-all-full": small(use_sliding_window=True, sliding_window=8, max_window_layers=0,
+                              layer_types=["full_attention"] * 28),
+    "sliding-one-layer": small(use_sliding_window=True, sliding_window=8, max_window_layers=27),
+    "sliding-by-defaults": published(*SIZES["4B"], use_sliding_window=True, sliding_window=ABSENT,
+                                     max_window_layers=ABSENT),
+    "sliding-by-layer-types": small(use_sliding_window=True, sliding_window=8, max_window_layers=28,
+                                    layer_types=["full_attention"] * 27 + ["sliding_attention"]),
+    "layer-types-too-few": small(layer_types=["full_attention"] * 27),
+    "swish": small(hidden_act="swish"),
+    "gelu": small(hidden_act="gelu"),
+    "bias": small(attention_bias=True),
+    "other-keys": small(num_experts=0, auto_map={"AutoModel": "x.Y"}, id2label={"0": "LABEL_0"}, pruned_heads={},
+                        return_dict=True, output_attentions=False, chunk_size_feed_forward=0),
+    "dropout": small(attention_dropout=0.1),
+    "qwen2": small(model_type="qwen2", architectures=["Qwen2ForCausalLM"]),
+    "moe": small(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]),
+    "hidden-size-text": small(hidden_size="1024"),
+    "hidden-size-fraction": small(hidden_size=1024.5),
+}
+RAW = {
+    "crlf": json.dumps(SMALL, indent=2).replace("\n", "\r\n"),
+    "one-line-no-newline": json.dumps(SMALL, separators=(",", ":")),
+    "big-number-in-an-unknown-key": json.dumps(SMALL)[:-1] + ', "seen": 340282366920938463463374607431768211455}',
+    "infinity-in-an-unknown-key": json.dumps(SMALL)[:-1] + ', "best": Infinity, "last": NaN, "huge": 1e999}',
+}
+# What cohort reads although this transformers does not, with the file that both read.
+LENIENT = {
+    "bom": ("\ufeff" + json.dumps(SMALL), SMALL),
+    "whole-numbers-as-reals": (json.dumps(small(hidden_size=1024.0, num_hidden_layers=28.0, vocab_size=151936.0,
+                                                head_dim=128.0, rope_theta=1e6)), SMALL),
+    "dtype-with-prefix": (json.dumps(small(torch_dtype="torch.bfloat16")), SMALL),
+}
+
+
+def plain_frequencies(config, theta):
+    d = config.head_dim
+    return 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.int64).float() / d))
+
+
+def resolve(text):
+    """(wanted, refused): one of them None."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_bytes(text.encode())
+        raw = json.loads(text)
+        if raw.get("model_type") != "qwen3":
+            return None, "model_type" if "architectures" not in raw else "architectures"
+        try:
+            config = AutoConfig.from_pretrained(folder)
+            rotary = Qwen3RotaryEmbedding(config)
+        except Exception as error:  # what transformers cannot read has one key that is wrong
+            keys = [key for key in raw if key in str(error)]
+            return None, keys[0] if keys else ""
+    if getattr(config, "quantization_config", None) is not None or raw.get("quantization"):
+        return None, "quantiz"
+    if config.attention_bias:
+        return None, "attention_bias"
+    if config.hidden_act not in ("silu", "swish"):
+        return None, "hidden_act"
+    slides = "sliding_attention" in config.layer_types
+    if slides and config.sliding_window < config.max_position_embeddings:
+        return None, "sliding"
+    theta = float(config.rope_parameters["rope_theta"])
+    if rotary.attention_scaling != 1.0 or not torch.equal(rotary.inv_freq, plain_frequencies(config, theta)):
+        return None, "rope"
+    return {
+        "vocab_size": config.vocab_size, "hidden_size": config.hidden_size, "n_layers": config.num_hidden_layers,
+        "n_heads": config.num_attention_heads, "n_kv_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim, "intermediate_size": config.intermediate_size,
+        "max_positions": config.max_position_embeddings, "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": theta, "tied": config.tie_word_embeddings,
+        "dtype": None if config.dtype is None else str(config.dtype).removeprefix("torch."),
+        "attention_dropout": config.attention_dropout,
+    }, None
+
+
+def main():
+    texts = {name: json.dumps(config, indent=2) for name, config in CONFIGS.items()} | RAW
+    cases = []
+    for name, text in texts.items():
+        wanted, refused = resolve(text)
+        cases.append({"name": name, "text": text, **({"wanted": wanted} if wanted else {"refused": refused})})
+    for name, (text, same) in LENIENT.items():
+        cases.append({"name": name, "text": text, "wanted": resolve(json.dumps(same))[0]})
+    OUT.write_text(json.dumps(cases, indent=1) + "\n")
+    for case in cases:
+        print(f"{case['name']:36}", case.get("refused") if "refused" in case else
+              {k: case["wanted"][k] for k in ("n_kv_heads", "head_dim", "rope_theta", "dtype")})
+
+
+main()

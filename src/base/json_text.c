@@ -1,0 +1,330 @@
+#include "base/json_text.h"
+
+#include "base/file.h"
+#include "base/number.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/* ---- jansson, watched ---- */
+
+/* jansson's lexer passes over a failed allocation: a text then lacks a byte, and nobody is told. So allocations are watched while it
+ * parses, through the hooks that it has for a whole process: ours hand every call on to whatever was installed before, note a failure for
+ * their own thread, and are taken out when the last parse ends. A host program that uses jansson meanwhile is not affected. */
+static pthread_mutex_t hooks_lock = PTHREAD_MUTEX_INITIALIZER;
+static int hooks_users;
+static json_malloc_t host_malloc;
+static _Thread_local bool allocation_failed;
+
+static void *watched_malloc(size_t size)
+{
+    void *block = host_malloc(size);
+    if (block == NULL)
+        allocation_failed = true;
+    return block;
+}
+
+static void hooks_change(int users)
+{
+    json_malloc_t allocate = NULL;
+    json_free_t release = NULL;
+    pthread_mutex_lock(&hooks_lock);
+    json_get_alloc_funcs(&allocate, &release);
+    if (users > 0 && allocate != watched_malloc) {
+        host_malloc = allocate;
+        json_set_alloc_funcs(watched_malloc, release);
+    }
+    hooks_users += users;
+    if (hooks_users == 0 && allocate == watched_malloc)
+        json_set_alloc_funcs(host_malloc, release);
+    pthread_mutex_unlock(&hooks_lock);
+}
+
+/* json_loadb under the C locale: NULL and out of memory for every failed allocation. */
+static json_t *load(const char *bytes, size_t length, size_t flags, json_error_t *where)
+{
+    struct number_scope scope = number_scope_begin();
+    hooks_change(1);
+    allocation_failed = false;
+    json_t *json = json_loadb(bytes, length, flags, where);
+    bool failed = allocation_failed;
+    hooks_change(-1);
+    number_scope_end(scope);
+    if (!failed)
+        return json;
+    json_decref(json);
+    where->text[sizeof where->text - 1] = json_error_out_of_memory; /* where json_error_code looks */
+    return NULL;
+}
+
+/* ---- numbers that do not fit ---- */
+
+/* Copies text and rewrites the numbers that do not fit. With stop, works out only where an error
+ * lies: added is how many bytes the rewriting has put into the line of output byte stop before it.
+ */
+struct rewriting {
+    const char *text;
+    size_t length, at;
+    unsigned flags;
+    struct text *out; /* or NULL: only count */
+    size_t written, stop, added;
+};
+
+static cohort_status emit(struct rewriting *r, const char *bytes, size_t length, cohort_error *err)
+{
+    r->written += length;
+    return r->out == NULL ? COHORT_OK : text_append(r->out, bytes, length, err);
+}
+
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+static bool fits_int64(const char *token, size_t length)
+{
+    bool negative = *token == '-';
+    const char *most = negative ? "9223372036854775808" : "9223372036854775807";
+    size_t digits = length - negative;
+    return digits < 19 || (digits == 19 && memcmp(token + negative, most, 19) <= 0);
+}
+
+/* Whether a token of JSON's number grammar has a finite double next to it. From 2^1024 - 2^970 on,
+ * 1.79769313486231580793...e308, rounding gives infinity; 30 digits of it tell. */
+static bool fits_double(const char *token, size_t length)
+{
+    static const char limit[] = "179769313486231580793728971405";
+    enum { DIGITS = sizeof limit - 1, MOST = 400000000 };
+    char digits[DIGITS + 1] = {0};
+    size_t n = 0, i = *token == '-';
+    int64_t exponent = -1, stated = 0; /* of the first digit that is not 0 */
+    bool point = false, started = false;
+    for (; i < length && (is_digit(token[i]) || token[i] == '.'); i++) {
+        if (token[i] == '.') {
+            point = true;
+            continue;
+        }
+        started = started || token[i] != '0';
+        if (started && n < DIGITS)
+            digits[n++] = token[i];
+        if (started && !point)
+            exponent++;
+        else if (!started && point)
+            exponent--;
+    }
+    if (!started)
+        return true;
+    bool negative = false;
+    if (i < length && (token[i] == 'e' || token[i] == 'E'))
+        i++;
+    if (i < length && (token[i] == '-' || token[i] == '+'))
+        negative = token[i++] == '-';
+    for (; i < length; i++)
+        stated = stated < MOST ? stated * 10 + (token[i] - '0') : stated;
+    exponent += negative ? -stated : stated;
+    while (n < DIGITS)
+        digits[n++] = '0';
+    return exponent < 308 || (exponent == 308 && memcmp(digits, limit, DIGITS) < 0);
+}
+
+/* The length of the token of JSON's number grammar at text, 0 if there is none; *whole: it has
+ * neither fraction nor exponent. */
+static size_t number_length(const char *text, size_t length, bool *whole)
+{
+    size_t i = length > 0 && *text == '-';
+    size_t first = i;
+    while (i < length && is_digit(text[i]))
+        i++;
+    if (i == first || (text[first] == '0' && i > first + 1))
+        return 0;
+    *whole = true;
+    if (i + 1 < length && text[i] == '.' && is_digit(text[i + 1])) {
+        *whole = false;
+        for (i++; i < length && is_digit(text[i]);)
+            i++;
+    }
+    if (i < length && (text[i] == 'e' || text[i] == 'E')) {
+        size_t e = i + 1;
+        if (e < length && (text[e] == '+' || text[e] == '-'))
+            e++;
+        if (e >= length || !is_digit(text[e]))
+            return 0;
+        *whole = false;
+        for (i = e; i < length && is_digit(text[i]);)
+            i++;
+    }
+    return i;
+}
+
+/* Python's names for what JSON has no number for. */
+static size_t constant_length(const char *text, size_t length)
+{
+    static const char *const names[] = {"NaN", "Infinity", "-Infinity"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (length >= strlen(names[i]) && memcmp(text, names[i], strlen(names[i])) == 0)
+            return strlen(names[i]);
+    return 0;
+}
+
+static cohort_status quote(struct rewriting *r, const char *token, size_t length, cohort_error *err)
+{
+    r->added += 2;
+    TRY(emit(r, "\"", 1, err));
+    TRY(emit(r, token, length, err));
+    return emit(r, "\"", 1, err);
+}
+
+static cohort_status rewrite_value(struct rewriting *r, cohort_error *err)
+{
+    const char *token = r->text + r->at;
+    size_t left = r->length - r->at, n = constant_length(token, left);
+    bool whole = false;
+    if (n > 0) {
+        r->at += n;
+        if (n == 3 && (r->flags & JSON_TEXT_NAN_NULL) != 0) {
+            r->added++;
+            return emit(r, "null", 4, err);
+        }
+        return quote(r, token, n, err);
+    }
+    n = number_length(token, left, &whole);
+    r->at += n > 0 ? n : 1;
+    if (n == 0)
+        return emit(r, token, 1, err);
+    if (!fits_double(token, n))
+        return quote(r, token, n, err);
+    TRY(emit(r, token, n, err));
+    if (!whole || fits_int64(token, n))
+        return COHORT_OK;
+    r->added += 2;
+    return emit(r, ".0", 2, err);
+}
+
+static cohort_status rewrite(struct rewriting *r, cohort_error *err)
+{
+    while (r->at < r->length && r->written < r->stop) {
+        const char *from = r->text + r->at;
+        size_t n = 1;
+        if (*from == '-' || *from == 'N' || *from == 'I' || is_digit(*from)) {
+            TRY(rewrite_value(r, err));
+            continue;
+        }
+        if (*from == '"') {
+            while (r->at + n < r->length && from[n] != '"' && from[n] != '\n')
+                n += from[n] == '\\' && r->at + n + 1 < r->length ? 2 : 1;
+            n += r->at + n < r->length && from[n] == '"';
+        }
+        if (*from == '\n')
+            r->added = 0;
+        TRY(emit(r, from, n, err));
+        r->at += n;
+    }
+    return COHORT_OK;
+}
+
+/* ---- parsing ---- */
+
+/* NaN and Infinity are an invalid token to jansson, which names no code for that alone. */
+static bool is_number_error(const char *text, size_t length, const json_error_t *where)
+{
+    if (json_error_code(where) == json_error_numeric_overflow)
+        return true;
+    if (json_error_code(where) != json_error_invalid_syntax)
+        return false;
+    return strstr(where->text, "NaN") != NULL || strstr(where->text, "Infinity") != NULL ||
+           (length > 0 && strstr(where->text, "'-'") != NULL && memchr(text, 'I', length) != NULL);
+}
+
+static size_t jansson_flags(unsigned flags)
+{
+    return ((flags & JSON_TEXT_ANY) != 0 ? (size_t)JSON_DECODE_ANY : 0) |
+           ((flags & JSON_TEXT_NUL) != 0 ? (size_t)JSON_ALLOW_NUL : 0) |
+           ((flags & JSON_TEXT_REPEATED) != 0 ? 0 : (size_t)JSON_REJECT_DUPLICATES);
+}
+
+cohort_status json_text_parse(json_t **out, const char *text, size_t length, const char *origin,
+                              int64_t first_line, unsigned flags, cohort_error *err)
+{
+    json_error_t where = {0};
+    struct text rewritten = {0};
+    size_t added = 0;
+    cohort_status status = COHORT_OK;
+    if (first_line == 1 && length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        text += 3;
+        length -= 3;
+    }
+    *out = load(length == 0 ? "" : text, length, jansson_flags(flags), &where);
+    if (*out == NULL && is_number_error(text, length, &where)) {
+        struct rewriting r = {
+            .text = text, .length = length, .flags = flags, .out = &rewritten, .stop = SIZE_MAX};
+        TRY_GOTO(rewrite(&r, err));
+        *out = load(rewritten.data, rewritten.length, jansson_flags(flags), &where);
+        if (*out == NULL && where.position > 0) {
+            r.at = r.written = r.added = 0;
+            r.out = NULL;
+            r.stop = (size_t)where.position;
+            TRY_GOTO(rewrite(&r, err));
+            added = r.added;
+        }
+    }
+    if (*out != NULL)
+        goto cleanup;
+    const int64_t line = first_line + (where.line > 0 ? where.line - 1 : 0);
+    if (json_error_code(&where) == json_error_out_of_memory) {
+        status = error_set(err, COHORT_ERR_MEMORY, "%s: out of memory while reading JSON", origin);
+    } else {
+        int64_t column = (int64_t)where.column - (int64_t)added;
+        status = error_set(err, COHORT_ERR_FORMAT, "%s:%lld:%lld: %s", origin, (long long)line,
+                           (long long)(column > 0 ? column : 1), where.text);
+    }
+cleanup:
+    text_free(&rewritten);
+    return status;
+}
+
+cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags,
+                             cohort_error *err)
+{
+    struct text content = {0};
+    *out = NULL;
+    cohort_status status = file_read(path, limit, &content, err);
+    if (status == COHORT_OK) {
+        status = json_text_parse(out, content.data, content.length, path, 1, flags, err);
+        const char *found = wrong_file(content.data, content.length, WRONG_FILE_JSON);
+        if (status == COHORT_ERR_FORMAT && found != NULL)
+            status = error_set(err, status, "%s: %s", path, found);
+    }
+    text_free(&content);
+    return status;
+}
+
+/* ---- writing ---- */
+
+struct writing {
+    struct text *out;
+    cohort_error *err;
+    cohort_status status; /* jansson passes over some of our failures */
+};
+
+static int write_piece(const char *bytes, size_t length, void *context)
+{
+    struct writing *w = context;
+    if (w->status == COHORT_OK)
+        w->status = text_append(w->out, bytes, length, w->err);
+    return w->status == COHORT_OK ? 0 : -1;
+}
+
+cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out, cohort_error *err)
+{
+    struct writing w = {.out = out, .err = err};
+    const size_t before = out->length;
+    if (json == NULL) /* what could not be built */
+        return error_set(err, COHORT_ERR_MEMORY, "out of memory while building JSON");
+    struct number_scope scope = number_scope_begin();
+    int code = json_dump_callback(json, write_piece, &w, jansson_flags);
+    number_scope_end(scope);
+    if (w.status == COHORT_OK && code != 0)
+        w.status = error_set(err, COHORT_ERR_MEMORY, "out of memory while writing JSON");
+    if (w.status != COHORT_OK && out->data != NULL) {
+        out->length = before;
+        out->data[before] = '\0';
+    }
+    return w.status;
+}
