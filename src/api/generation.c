@@ -1,6 +1,6 @@
 /* The public generation functions over session and engine. */
 #include "api/handles.h"
-#include "command/session.h"
+#include "command/row_prompt.h"
 
 #include <string.h>
 
@@ -9,6 +9,7 @@ struct cohort_model {
     struct engine *engine;
     cohort_token_callback callback;
     void *callback_context;
+    bool trust_content;
 };
 
 cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
@@ -21,6 +22,7 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
                          "cohort_model_open: out and options must not be NULL");
     *out = NULL;
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
+    model->trust_content = options_bool(options->options, "trust_content");
     TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, err));
     int32_t context = model->session.model->max_context;
     if (max_context > 0 && max_context < context)
@@ -78,25 +80,51 @@ cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_
     return status;
 }
 
-cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
-                                 bool thinking, char **text, cohort_error *err)
+static cohort_status render(const cohort_model *model, const char *messages_json, bool thinking,
+                            struct rendered *out, cohort_error *err)
 {
-    struct text out = {0};
     json_error_t where;
-    struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
-    if (model == NULL || messages_json == NULL || text == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
-    *text = NULL;
     json_t *messages = json_loads(messages_json, JSON_REJECT_DUPLICATES, &where);
     if (messages == NULL)
         return error_set(err, COHORT_ERR_FORMAT, "messages:%d:%d: %s", where.line, where.column,
                          where.text);
-    cohort_status status = chat_template_render(tokenizer_chat_template(model->session.tokenizer),
-                                                messages, &options, "messages", &out, err);
+    cohort_status status =
+        row_render_prompt(&model->session, messages, "messages", thinking, out, err);
     json_decref(messages);
+    return status;
+}
+
+cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json,
+                                 bool thinking, int32_t **ids, size_t *count, cohort_error *err)
+{
+    struct rendered out = {0};
+    struct token_list list = {0};
+    if (model == NULL || messages_json == NULL || ids == NULL || count == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_encode: no argument may be NULL");
+    cohort_status status = render(model, messages_json, thinking, &out, err);
+    if (status == COHORT_OK)
+        status = row_encode(&model->session, &out, 0, model->trust_content, &list, err);
     if (status != COHORT_OK)
-        text_free(&out);
-    *text = out.data;
+        token_list_free(&list);
+    rendered_free(&out);
+    *ids = list.ids;
+    *count = list.count;
+    return status;
+}
+
+cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
+                                 bool thinking, char **text, cohort_error *err)
+{
+    struct rendered out = {0};
+    if (model == NULL || messages_json == NULL || text == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
+    *text = NULL;
+    cohort_status status = render(model, messages_json, thinking, &out, err);
+    if (status == COHORT_OK) { /* the caller's from now on */
+        *text = out.text.data;
+        memset(&out.text, 0, sizeof out.text);
+    }
+    rendered_free(&out);
     return status;
 }
 

@@ -20,7 +20,7 @@ struct model_config {
     bool tie_embeddings;
     enum dtype
         dtype; /* of the checkpoint as its config states it (dtype or torch_dtype); F32 if absent */
-    int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's list, else config.json's */
+    int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's, then config.json's */
     int32_t n_eos;
     int32_t pad_id, bos_id; /* -1: none */
     json_t

@@ -14,6 +14,7 @@ enum {
     TOKEN_ADDED = 2,
     TOKEN_SPECIAL = 4,
     TOKEN_NORMALIZED = 8, /* an added token matched after NFC */
+    TOKEN_WORD = 16,      /* an added token that is vocabulary: no special one, no markup */
     /* Ids index arrays, so one huge id in a small file must not cost gigabytes. The largest
      * published vocabularies have about 300,000 ids. */
     TOKENIZER_MAX_IDS = 1 << 22
@@ -56,6 +57,7 @@ struct tokenizer {
     pcre2_code *split;
     bool nfc, ignore_merges;
     char *chat_template;
+    int32_t eos; /* -1: none */
 };
 
 /* tokenizer_load without the folder: json is the content of a tokenizer.json, origin names it in

@@ -320,6 +320,15 @@ static cohort_status load_model(const struct loader *loader, const json_t *model
 
 /* ---- added tokens ---- */
 
+/* Added tokens are control tokens, but for the words by which people extend a vocabulary. */
+static bool is_markup(const char *content, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (content[i] != '\0' && strchr("<>[]{}|", content[i]) != NULL)
+            return true;
+    return false;
+}
+
 static cohort_status load_added(const struct loader *loader, const json_t *added, size_t n_vocab)
 {
     struct tokenizer *tokenizer = loader->tokenizer;
@@ -338,8 +347,9 @@ static cohort_status load_added(const struct loader *loader, const json_t *added
         bool special = false, normalized = false;
         TRY(read_flag(loader, token, place, "special", false, &special));
         TRY(read_flag(loader, token, place, "normalized", !special, &normalized));
-        uint32_t flags =
-            TOKEN_ADDED | (special ? TOKEN_SPECIAL : 0u) | (normalized ? TOKEN_NORMALIZED : 0u);
+        uint32_t flags = TOKEN_ADDED | (special ? TOKEN_SPECIAL : 0u) |
+                         (normalized ? TOKEN_NORMALIZED : 0u) |
+                         (special || is_markup(content, length) ? 0u : TOKEN_WORD);
         int32_t known = tokenizer_find_text(tokenizer, content, length);
         if (known >= 0 && (tokenizer->entries[known].flags & TOKEN_ADDED) != 0)
             return WRONG(loader, "%s: %s: token \"%.80s\" is there twice", loader->origin, place,
@@ -546,6 +556,7 @@ cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t l
         return WRONG(&loader, "%s: %zu bytes is too large (at most %d)", origin, length,
                      (int)MAX_JSON_BYTES);
     TRY_GOTO(mem_alloc(&loader.tokenizer, 1, sizeof *loader.tokenizer, "tokenizer", err));
+    loader.tokenizer->eos = -1;
     root = json_loadb(length == 0 ? "" : json, length, JSON_REJECT_DUPLICATES, &position);
     if (root == NULL) {
         status = WRONG(&loader, "%s: line %d, column %d: %s", origin, position.line,
@@ -563,23 +574,37 @@ cleanup:
 
 /* ---- the folder ---- */
 
-/* chat_template of tokenizer_config.json: a text, or a list of named ones of which "default"
- * counts. */
-static cohort_status template_from_config(struct tokenizer *tokenizer, const char *path,
-                                          cohort_error *err)
+/* *root: the JSON object in path, NULL where there is no such file. */
+static cohort_status read_object(const char *path, json_t **root, cohort_error *err)
 {
     struct text content = {0};
-    json_t *root = NULL;
     json_error_t position;
     cohort_status status = COHORT_OK;
+    *root = NULL;
+    if (!file_exists(path))
+        return COHORT_OK;
     TRY_GOTO(file_read(path, MAX_JSON_BYTES, &content, err));
-    root = json_loadb(content.data == NULL ? "" : content.data, content.length, 0, &position);
-    if (root == NULL) {
+    *root = json_loadb(content.data == NULL ? "" : content.data, content.length, 0, &position);
+    if (*root == NULL) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: line %d, column %d: %s", path,
                            position.line, position.column, position.text);
-        goto cleanup;
+    } else if (!json_is_object(*root)) {
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: expected an object, found %s", path,
+                           type_name(*root));
+        json_decref(*root);
+        *root = NULL;
     }
-    const json_t *chat = json_object_get(root, "chat_template");
+cleanup:
+    text_free(&content);
+    return status;
+}
+
+/* chat_template of tokenizer_config.json: a text, or a list of named ones of which "default"
+ * counts. */
+static cohort_status template_from_config(struct tokenizer *tokenizer, const json_t *config,
+                                          const char *path, cohort_error *err)
+{
+    const json_t *chat = json_object_get(config, "chat_template");
     if (json_is_array(chat)) {
         const json_t *list = chat;
         chat = NULL;
@@ -588,44 +613,60 @@ static cohort_status template_from_config(struct tokenizer *tokenizer, const cha
             if (name != NULL && strcmp(name, "default") == 0)
                 chat = json_object_get(json_array_get(list, i), "template");
         }
-        if (!json_is_string(chat)) {
-            status =
-                error_set(err, COHORT_ERR_FORMAT,
-                          "%s: chat_template: the list has no template named \"default\"", path);
-            goto cleanup;
-        }
+        if (chat == NULL) /* a question only where messages are to be rendered */
+            return mem_strdup(&tokenizer->chat_template, "", 0, err);
     }
-    if (!json_is_object(root) || (chat != NULL && !json_is_null(chat) && !json_is_string(chat))) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: chat_template: expected a string, found %s",
-                           path, type_name(json_is_object(root) ? chat : root));
-        goto cleanup;
-    }
-    if (json_is_string(chat))
-        TRY_GOTO(mem_strdup(&tokenizer->chat_template, json_string_value(chat),
-                            json_string_length(chat), err));
-cleanup:
-    json_decref(root);
-    text_free(&content);
-    return status;
+    if (chat == NULL || json_is_null(chat))
+        return COHORT_OK;
+    if (!json_is_string(chat))
+        return error_set(err, COHORT_ERR_FORMAT, "%s: chat_template: expected a string, found %s",
+                         path, type_name(chat));
+    return mem_strdup(&tokenizer->chat_template, json_string_value(chat), json_string_length(chat),
+                      err);
 }
 
-static cohort_status load_template(struct tokenizer *tokenizer, const char *dir, cohort_error *err)
+/* eos_token of tokenizer_config.json or special_tokens_map.json: a text, or an object with its
+ * content. False if it is not stated. */
+static bool eos_from(struct tokenizer *tokenizer, const json_t *object)
 {
-    char *jinja = NULL, *config = NULL;
+    const json_t *eos = json_object_get(object, "eos_token");
+    if (json_is_object(eos))
+        eos = json_object_get(eos, "content");
+    if (!json_is_string(eos))
+        return false;
+    tokenizer->eos =
+        tokenizer_find_text(tokenizer, json_string_value(eos), json_string_length(eos));
+    return true;
+}
+
+/* What the tokenizer's other files say. */
+static cohort_status load_settings(struct tokenizer *tokenizer, const char *dir, cohort_error *err)
+{
+    char *jinja = NULL, *config = NULL, *map = NULL;
+    json_t *settings = NULL, *special = NULL;
     struct text content = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(file_join(&jinja, dir, "chat_template.jinja", err));
     TRY_GOTO(file_join(&config, dir, "tokenizer_config.json", err));
+    TRY_GOTO(file_join(&map, dir, "special_tokens_map.json", err));
+    TRY_GOTO(read_object(config, &settings, err));
+    TRY_GOTO(read_object(map, &special, err));
     if (file_exists(jinja)) {
         TRY_GOTO(file_read(jinja, MAX_JSON_BYTES, &content, err));
-        TRY_GOTO(mem_strdup(&tokenizer->chat_template, content.data, content.length, err));
-    } else if (file_exists(config)) {
-        TRY_GOTO(template_from_config(tokenizer, config, err));
+        TRY_GOTO(mem_strdup(&tokenizer->chat_template, content.data == NULL ? "" : content.data,
+                            content.length, err));
+    } else {
+        TRY_GOTO(template_from_config(tokenizer, settings, config, err));
     }
+    if (!eos_from(tokenizer, settings))
+        eos_from(tokenizer, special);
 cleanup:
+    json_decref(settings);
+    json_decref(special);
     text_free(&content);
     mem_free(jinja);
     mem_free(config);
+    mem_free(map);
     return status;
 }
 
@@ -639,7 +680,7 @@ cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_err
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     TRY_GOTO(file_read(path, MAX_JSON_BYTES, &content, err));
     TRY_GOTO(tokenizer_parse(&tokenizer, content.data, content.length, path, err));
-    TRY_GOTO(load_template(tokenizer, dir, err));
+    TRY_GOTO(load_settings(tokenizer, dir, err));
     *out = tokenizer;
     tokenizer = NULL;
 cleanup:

@@ -166,6 +166,35 @@ static bool nfc_unchanged(const char *text, size_t length)
     return true;
 }
 
+/* Composes *count decomposed code points where they are. Hangul's syllables and their finals make
+ * syllables with finals, and utf8proc takes U+11A7, which lies before the finals, for one: U+AC00
+ * U+11A7 would become U+AC00 (JuliaStrings/utf8proc#317). It is a starter that composes with nothing,
+ * so that what stands before it and behind it can be composed apart. */
+static cohort_status compose(int32_t *code_points, size_t *count, cohort_error *err)
+{
+    enum { BEFORE_FINALS = 0x11A7 };
+    size_t kept = 0;
+    for (size_t i = 0; i < *count;) {
+        size_t end = i;
+        while (end < *count && code_points[end] != BEFORE_FINALS)
+            end++;
+        utf8proc_ssize_t n = 0;
+        if (end > i)
+            n = utf8proc_normalize_utf32(code_points + i, (utf8proc_ssize_t)(end - i),
+                                         UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        if (n < 0)
+            return error_set(err, COHORT_ERR_INTERNAL, "cannot normalise text: %s",
+                             utf8proc_errmsg(n));
+        memmove(code_points + kept, code_points + i, (size_t)n * sizeof *code_points);
+        kept += (size_t)n;
+        if (end < *count)
+            code_points[kept++] = BEFORE_FINALS;
+        i = end + 1;
+    }
+    *count = kept;
+    return COHORT_OK;
+}
+
 cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *buffer,
                             const char **normal, size_t *normal_length, cohort_error *err)
 {
@@ -197,16 +226,12 @@ cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *
         }
     }
     TRY(order_marks(buffer->code_points + run, count - run, err));
-    utf8proc_ssize_t composed =
-        utf8proc_normalize_utf32(buffer->code_points, (utf8proc_ssize_t)count, options);
-    if (composed < 0)
-        return error_set(err, COHORT_ERR_INTERNAL, "cannot normalise text: %s",
-                         utf8proc_errmsg(composed));
+    TRY(compose(buffer->code_points, &count, err));
 
     buffer->text.length = 0;
-    TRY(mem_grow(&buffer->text.data, &buffer->text.capacity, (size_t)composed * 4 + 1, 1,
+    TRY(mem_grow(&buffer->text.data, &buffer->text.capacity, count * 4 + 1, 1,
                  "normalised text", err));
-    for (utf8proc_ssize_t i = 0; i < composed; i++)
+    for (size_t i = 0; i < count; i++)
         buffer->text.length +=
             utf8_encode((uint32_t)buffer->code_points[i], buffer->text.data + buffer->text.length);
     buffer->text.data[buffer->text.length] = '\0';

@@ -20,7 +20,7 @@ static void check_render(const char *template_text, const json_t *messages, bool
     struct text out = {0};
     cohort_error err = {0};
     assert_int_equal(text_append(&out, "kept", 4, NULL), COHORT_OK);
-    if (chat_template_render(template_text, messages, &options, "chat.jsonl", &out, &err) !=
+    if (chat_template_render(template_text, messages, &options, "chat.jsonl", &out, NULL, &err) !=
         COHORT_OK)
         fail_msg("line %d: %s", line, err.message);
     assert_memory_equal(out.data, "kept", 4);
@@ -82,14 +82,14 @@ static void test_recognition(void **state)
     assert_int_equal(text_append(&template_text, own, strlen(own), NULL), COHORT_OK);
     assert_int_equal(text_append(&template_text, " \r\n\n", 4, NULL), COHORT_OK);
     assert_int_equal(
-        chat_template_render(template_text.data, messages, &options, "x.jsonl:3", &out, &err),
+        chat_template_render(template_text.data, messages, &options, "x.jsonl:3", &out, NULL, &err),
         COHORT_OK);
     template_text.data[100] ^= 1;
     assert_int_equal(
-        chat_template_render(template_text.data, messages, &options, "x.jsonl:3", &out, &err),
+        chat_template_render(template_text.data, messages, &options, "x.jsonl:3", &out, NULL, &err),
         COHORT_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "x.jsonl:3: unknown template"));
-    assert_int_equal(chat_template_render("", messages, &options, "x.jsonl:3", &out, &err),
+    assert_int_equal(chat_template_render("", messages, &options, "x.jsonl:3", &out, NULL, &err),
                      COHORT_ERR_UNSUPPORTED);
     text_free(&template_text);
     text_free(&out);
@@ -138,7 +138,7 @@ static void test_bad_messages(void **state)
         cohort_error err = {0};
         assert_int_equal(text_append(&out, "kept", 4, NULL), COHORT_OK);
         cohort_status status =
-            chat_template_render(NULL, messages, &options, "d.jsonl:7", &out, &err);
+            chat_template_render(NULL, messages, &options, "d.jsonl:7", &out, NULL, &err);
         if (status != cases[i].status || strstr(err.message, cases[i].message) == NULL ||
             strstr(err.message, "d.jsonl:7: ") == NULL)
             fail_msg("%s: status %d, \"%s\"", cases[i].messages, (int)status, err.message);
@@ -147,7 +147,7 @@ static void test_bad_messages(void **state)
         json_decref(messages);
     }
     struct text out = {0};
-    assert_int_equal(chat_template_render(NULL, NULL, &options, "d", &out, NULL),
+    assert_int_equal(chat_template_render(NULL, NULL, &options, "d", &out, NULL, NULL),
                      COHORT_ERR_FORMAT);
 }
 
