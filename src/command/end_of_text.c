@@ -1,6 +1,7 @@
 #include "command/end_of_text.h"
 
 #include "base/file.h"
+#include "command/json_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -95,33 +96,67 @@ void end_of_text_note(const struct session *session, const cohort_observer *obse
                          session->dir);
 }
 
+/* Where in a JSON text the value of a key of its outermost object lies: [*from, *to). The text is
+ * valid JSON; false if there is no such key. */
+static bool find_value(const char *json, const char *key, size_t *from, size_t *to)
+{
+    int depth = 0;
+    bool ours = false, named = false; /* the last string at depth 1 is the key; its value comes */
+    size_t n = strlen(key);
+    for (size_t i = 0; json[i] != '\0'; i++) {
+        const char c = json[i];
+        if (c == '"') {
+            size_t start = i++;
+            while (json[i] != '"')
+                i += json[i] == '\\' ? 2 : 1;
+            if (depth == 1 && !named)
+                ours = i - start - 1 == n && memcmp(json + start + 1, key, n) == 0;
+        } else if (c == ':' && depth == 1) {
+            named = true;
+            *from = i + 1;
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if ((c == ',' && depth == 1) || c == '}' || c == ']') {
+            *to = i;
+            if (depth == 1 && ours && named)
+                return true;
+            named = named && depth > 1;
+            depth -= c != ',';
+        }
+    }
+    return false;
+}
+
+/* Sets "eos_token" in a file of the folder, if the file is there; all else keeps its bytes. */
 static cohort_status save_name(const char *dir, const char *file, const char *token, size_t length,
                                cohort_error *err)
 {
-    struct text content = {0};
-    char *path = NULL, *dump = NULL;
-    json_t *root = NULL;
+    struct text content = {0}, out = {0};
+    char *path = NULL;
+    size_t from = 0, to = 0;
     cohort_status status = COHORT_OK;
     TRY_GOTO(file_join(&path, dir, file, err));
-    if (!file_exists(path))
+    if (!file_exists(path)) /* it was read when the tokenizer was loaded: an object */
         goto cleanup;
     TRY_GOTO(file_read(path, 1 << 28, &content, err));
-    root = json_loadb(content.data == NULL ? "" : content.data, content.length, 0, NULL);
-    if (!json_is_object(root) ||
-        json_object_set_new(root, "eos_token", json_stringn(token, length)) != 0 ||
-        (dump = json_dumps(root, JSON_INDENT(2))) == NULL) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: cannot write \"eos_token\" into it", path);
-        goto cleanup;
-    }
-    content.length = 0;
-    TRY_GOTO(text_append(&content, dump, strlen(dump), err));
-    TRY_GOTO(text_append(&content, "\n", 1, err));
-    TRY_GOTO(file_write_atomic(path, content.data, content.length, err));
+    const bool there = find_value(content.data, "eos_token", &from, &to);
+    if (!there)
+        from = to = strcspn(content.data, "{") + 1;
+    while (there && to > from && strchr(" \t\r\n", content.data[to - 1]) != NULL)
+        to--;
+    TRY_GOTO(text_append(&out, content.data, from, err));
+    TRY_GOTO(text_printf(&out, err, there ? " " : "\n  \"eos_token\": "));
+    TRY_GOTO(json_string_write(token, length, &out, err));
+    if (!there) /* an object with nothing else in it needs no comma */
+        TRY_GOTO(text_printf(
+            &out, err, "%s",
+            content.data[from + strspn(content.data + from, " \t\r\n")] == '}' ? "" : ","));
+    TRY_GOTO(text_append(&out, content.data + to, content.length - to, err));
+    TRY_GOTO(file_write_atomic(path, out.data, out.length, err));
 cleanup:
-    free(dump);
-    json_decref(root);
     mem_free(path);
     text_free(&content);
+    text_free(&out);
     return status;
 }
 

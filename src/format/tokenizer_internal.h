@@ -17,7 +17,8 @@ enum {
     TOKEN_WORD = 16,      /* an added token that is vocabulary: no special one, no markup */
     /* Ids index arrays, so one huge id in a small file must not cost gigabytes. The largest
      * published vocabularies have about 300,000 ids. */
-    TOKENIZER_MAX_IDS = 1 << 22
+    TOKENIZER_MAX_IDS = 1 << 22,
+    TOKENIZER_MAX_BYTES = 1 << 28 /* of a file: the arena holds twice that, in 32-bit offsets */
 };
 
 /* Offsets into tokenizer.arena. text is the token as the file spells it (byte-level characters for
@@ -64,6 +65,9 @@ struct tokenizer {
  * messages. */
 cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t length,
                               const char *origin, cohort_error *err);
+
+/* "a string", "null", ...: what was found, in messages. */
+const char *tokenizer_type_name(const json_t *value);
 
 /* Lookup in the base vocabulary and what was added so far; -1 if there is none. */
 int32_t tokenizer_find_text(const struct tokenizer *tokenizer, const char *text, size_t length);

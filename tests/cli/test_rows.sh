@@ -150,7 +150,11 @@ echo '{"prompt": "ab"}' >ask.jsonl
 learn text
 is "$(field tokens <out) $(field finish_reason <out)" '[99, 100, 258] "eos"' "text, the tokenizer's eos_token"
 has text/final/generation_config.json '258'
+edit tokenizer_config.json 's/"model_max_length": 131072/"model_max_length": 1000000000000000019884624838656/'
 learn named --eos-token '<|endoftext|>'
+diff m/tokenizer_config.json named/final/tokenizer_config.json >changed
+is "$(grep -c '^[<>]' changed)" 2 "lines of tokenizer_config.json that --eos-token changes"
+has changed '^< *"eos_token": "<\|im_end\|>",$'
 is "$(field tokens <out) $(field finish_reason <out)" '[99, 100, 256] "eos"' "text, --eos-token"
 has named/final/tokenizer_config.json '"eos_token": "<\|endoftext\|>"'
 lacks named/final/generation_config.json '258'

@@ -292,12 +292,51 @@ static void test_eos_sources(void **state)
     assert_int_equal(file_remove_all(folder, NULL), COHORT_OK);
 }
 
+/* What in tokenizer_config.json makes transformers give other ids is refused by name, and nothing
+ * else. */
+static void test_settings(void **state)
+{
+    static const struct {
+        const char *config, *refused;
+    } cases[] = {
+        {"{\"model_max_length\": 1000000000000000019884624838656}", NULL},
+        {"{\"split_special_tokens\": false, \"add_prefix_space\": false}", NULL},
+        {"{\"split_special_tokens\": true}", "split_special_tokens"},
+        {"{\"add_prefix_space\": true, \"tokenizer_class\": \"Qwen2Tokenizer\"}",
+         "add_prefix_space"},
+        {"{\"add_prefix_space\": true, \"tokenizer_class\": \"PreTrainedTokenizerFast\"}", NULL},
+        {"{\"additional_special_tokens\": [\"<|im_start|>\", {\"content\": \"<think>\"}]}", NULL},
+        {"{\"additional_special_tokens\": [\"<more>\"]}", "additional_special_tokens: \"<more>\""},
+        {"{\"extra_special_tokens\": {\"image_token\": \"<image>\"}}", "\"<image>\""},
+        {"{\"extra_special_tokens\": {}}", NULL},
+        {"{\"added_tokens_decoder\": {\"258\": {\"content\": \"<|im_end|>\", \"special\": true}}}",
+         NULL},
+        {"{\"added_tokens_decoder\": {\"261\": {\"content\": \"<more>\", \"special\": true}}}",
+         "added_tokens_decoder: \"<more>\""},
+    };
+    char folder[] = "/tmp/cohort-settings-XXXXXX";
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    put(folder, "tokenizer.json", bytes_json);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tokenizer *tokenizer = NULL;
+        cohort_error err = {0};
+        put(folder, "tokenizer_config.json", cases[i].config);
+        cohort_status status = tokenizer_load(&tokenizer, folder, &err);
+        if (status != (cases[i].refused == NULL ? COHORT_OK : COHORT_ERR_UNSUPPORTED) ||
+            (cases[i].refused != NULL && strstr(err.message, cases[i].refused) == NULL))
+            fail_msg("%s: status %d, %s", cases[i].config, (int)status, err.message);
+        tokenizer_destroy(tokenizer);
+    }
+    assert_int_equal(file_remove_all(folder, NULL), COHORT_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),       cmocka_unit_test(test_words_and_normal_form),
         cmocka_unit_test(test_same_ids),    cmocka_unit_test(test_conversation),
-        cmocka_unit_test(test_eos_sources),
+        cmocka_unit_test(test_eos_sources), cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
