@@ -109,6 +109,11 @@ static const struct token_entry *find_entry(const struct tokenizer *tokenizer, i
     return &tokenizer->entries[id];
 }
 
+bool token_is_control(const struct tokenizer *tokenizer, int32_t id)
+{
+    return (tokenizer->entries[id].flags & (TOKEN_ADDED | TOKEN_WORD)) == TOKEN_ADDED;
+}
+
 int32_t tokenizer_size(const struct tokenizer *tokenizer) { return tokenizer->size; }
 
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *token)

@@ -76,6 +76,7 @@ const struct merge_slot *tokenizer_find_merge(const struct tokenizer *tokenizer,
 uint64_t tokenizer_merge_hash(uint64_t key);
 uint64_t tokenizer_text_hash(const char *text, size_t length);
 #define MERGE_EMPTY UINT64_MAX
+#define MERGE_NEVER UINT32_MAX /* a rank */
 
 /* The byte-level alphabet of GPT-2: the code point that stands for a byte, and back (-1: stands for
  * none). */
@@ -115,6 +116,8 @@ cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char 
                          size_t length, struct bpe_scratch *scratch, struct token_list *out,
                          cohort_error *err);
 void bpe_scratch_free(struct bpe_scratch *scratch);
+/* An added token that may not come of plain text: the word of such a token is not it. */
+bool token_is_control(const struct tokenizer *tokenizer, int32_t id);
 cohort_status token_list_push(struct token_list *list, int32_t id, cohort_error *err);
 
 #endif

@@ -371,6 +371,17 @@ static cohort_status load_added(const struct loader *loader, const json_t *added
     return COHORT_OK;
 }
 
+/* No control token comes of merging plain text, though the file may list it among the merges'
+ * results: where it counts it is matched before. */
+static void drop_control_merges(struct tokenizer *tokenizer)
+{
+    for (size_t i = 0; i <= tokenizer->merge_mask; i++) {
+        struct merge_slot *slot = &tokenizer->merges[i];
+        if (slot->key != MERGE_EMPTY && token_is_control(tokenizer, slot->id))
+            slot->rank = MERGE_NEVER;
+    }
+}
+
 struct added_order {
     struct text content;
     int32_t id;
@@ -568,6 +579,7 @@ static cohort_status load_root(const struct loader *loader, const json_t *root)
     const json_t *model = json_object_get(root, "model");
     TRY(load_model(loader, model, added));
     TRY(load_added(loader, added, json_object_size(json_object_get(model, "vocab"))));
+    drop_control_merges(loader->tokenizer);
     TRY(build_set(loader, &loader->tokenizer->raw, 0));
     return build_set(loader, &loader->tokenizer->normalized, TOKEN_NORMALIZED);
 }

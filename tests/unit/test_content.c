@@ -203,6 +203,43 @@ static void test_same_ids(void **state)
     }
 }
 
+/* Neither merges nor ignore_merges make a control token of what somebody typed, though the
+ * vocabulary has its text and the split regex leaves it whole. */
+static void test_merged(void **state)
+{
+    (void)state;
+    for (int ignore = 0; ignore < 2; ignore++) {
+        json_error_t position;
+        json_t *root = json_loads(bytes_json, 0, &position);
+        json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab");
+        struct tokenizer *tokenizer = NULL;
+        cohort_error err = {0};
+        json_object_set_new(vocab, "<s", json_integer(256)); /* in place of the added tokens */
+        json_object_set_new(vocab, "<s>", json_integer(257));
+        json_object_set_new(vocab, "ab", json_integer(258));
+        json_object_set_new(model, "merges", json_pack("[s, s, s]", "< s", "<s >", "a b"));
+        json_object_set_new(model, "ignore_merges", json_boolean(ignore));
+        json_object_set_new(root, "added_tokens",
+                            json_pack("[{s:i, s:s, s:b, s:b}]", "id", 257, "content", "<s>",
+                                      "special", 1, "normalized", 0));
+        json_object_set_new(json_object_get(root, "pre_tokenizer"), "pretokenizers",
+                            json_pack("[{s:s, s:{s:s}, s:s, s:b}, {s:s, s:b, s:b, s:b}]", "type",
+                                      "Split", "pattern", "Regex", ".+", "behavior", "Isolated",
+                                      "invert", 0, "type", "ByteLevel", "add_prefix_space", 0,
+                                      "trim_offsets", 0, "use_regex", 0));
+        char *text = json_dumps(root, 0);
+        if (tokenizer_parse(&tokenizer, text, strlen(text), "merged.json", &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        free(text);
+        json_decref(root);
+        CHECK(tokenizer, "<s>", 0, 3, CONTENT_FOREIGN, 256, '>');
+        CHECK(tokenizer, "<s>", 0, 3, CONTENT_ASSISTANT, 256, '>');
+        CHECK(tokenizer, "<s>x", 3, 4, CONTENT_FOREIGN, 257, 'x');
+        CHECK(tokenizer, "ab", 0, 2, CONTENT_FOREIGN, 258);
+        tokenizer_destroy(tokenizer);
+    }
+}
+
 /* A rendered conversation whose every message is an attack. */
 static void test_conversation(void **state)
 {
@@ -334,9 +371,10 @@ static void test_settings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds),       cmocka_unit_test(test_words_and_normal_form),
-        cmocka_unit_test(test_same_ids),    cmocka_unit_test(test_conversation),
-        cmocka_unit_test(test_eos_sources), cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_kinds),    cmocka_unit_test(test_words_and_normal_form),
+        cmocka_unit_test(test_same_ids), cmocka_unit_test(test_conversation),
+        cmocka_unit_test(test_merged),   cmocka_unit_test(test_eos_sources),
+        cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
