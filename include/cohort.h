@@ -188,8 +188,9 @@ COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observ
  * used in a child that was forked after it was opened: also COHORT_ERR_STATE. */
 typedef struct cohort_model cohort_model;
 /* options: of COHORT_GENERATE; used: model, dtype, isa, threads, memory_limit, decode_concurrency,
- * prefill_step_size, context (below). max_context: tokens of prompt and completion together, 0: the
- * model's own (memory grows with it). The options may be destroyed afterwards. */
+ * prefill_step_size, eos_token, trust_content, context (below). max_context: tokens of prompt and
+ * completion together, 0: the model's own (memory grows with it). The options may be destroyed
+ * afterwards. */
 COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
                                            int32_t max_context, cohort_error *err);
 /* From within a callback of cohort_step it takes effect when that call returns (with
@@ -206,7 +207,14 @@ COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *te
 COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count,
                                        char **text, cohort_error *err);
 /* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the
- * assistant's turn. Free with cohort_free. */
+ * assistant's turn; where the last message is the assistant's, the model goes on with it.
+ * cohort_chat_encode gives its ids, in which the content of messages stays content: a user who
+ * types
+ * <|im_start|> opens no turn. cohort_chat_prompt gives its text, for people to read: cohort_encode
+ * cannot tell content from template in it. Free with cohort_free. */
+COHORT_API cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json,
+                                            bool thinking, int32_t **ids, size_t *count,
+                                            cohort_error *err);
 COHORT_API cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
                                             bool thinking, char **text, cohort_error *err);
 

@@ -2,10 +2,12 @@
 
   tokenizer_hf.py --tokenizer DIR --templates DIR   writes tests/fixtures/tokenizer/*.json(l)
   tokenizer_hf.py --bytes DIR       checks that transformers reads a folder of tokenizer_write_bytes as we do
+  tokenizer_hf.py --nfc             writes tests/fixtures/tokenizer/nfc.json
+  tokenizer_hf.py --marks           prints the marks of NEW_MARKS (tokenizer_text.c) that this Python knows
   tokenizer_hf.py --ranges          prints the code points of NEW_LETTERS and NEW_NUMBERS (tokenizer_split.c)
 
-DIR of --tokenizer is Qwen3's (tokenizer.json, tokenizer_config.json); DIR of --templates has qwen3.jinja and
-qwen3_instruct_2507.jinja (trl/chat_templates).
+DIR of --tokenizer is Qwen3's (tokenizer.json, tokenizer_config.json); DIR of --templates has qwen3.jinja,
+qwen3_instruct_2507.jinja and their _training variants (trl/chat_templates).
 """
 
 import argparse
@@ -223,13 +225,28 @@ def write_chat(folder, templates):
 
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     first = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
+    second = (templates / "qwen3.jinja").read_text(encoding="utf-8")
+    opening = second[second.rindex("{%- if add_generation_prompt %}"):]
     texts_of = {
         "hybrid": first,
-        "hybrid2": (templates / "qwen3.jinja").read_text(encoding="utf-8"),
+        "hybrid2": second,
         "instruct": (templates / "qwen3_instruct_2507.jinja").read_text(encoding="utf-8"),
+        # Qwen3-*-Thinking-2507's differs from the second revision in how a turn is opened
+        "thinking": second.replace(opening, "{%- if add_generation_prompt %}\n"
+                                   "    {{- '<|im_start|>assistant\\n<think>\\n' }}\n{%- endif %}"),
+        "training": (templates / "qwen3_training.jinja").read_text(encoding="utf-8"),
+        "instruct_training": (templates / "qwen3_instruct_2507_training.jinja").read_text(encoding="utf-8"),
     }
-    render = lambda name, messages, prompt, thinking: tokenizer.apply_chat_template(
-        messages, chat_template=texts_of[name], tokenize=False, add_generation_prompt=prompt, enable_thinking=thinking)
+    render = lambda name, messages, prompt, thinking, **more: tokenizer.apply_chat_template(
+        messages, chat_template=texts_of[name], tokenize=False, add_generation_prompt=prompt, enable_thinking=thinking, **more)
+
+    def go_on(name, messages):
+        """Rendered to go on with the last message; None where that is refused."""
+        try:
+            return render(name, messages, False, True, continue_final_message=True)
+        except ValueError:
+            return None
+
     rows = []
     for messages in conversations():
         renders = {}
@@ -238,10 +255,17 @@ def write_chat(folder, templates):
                 key = f"{'prompt' if prompt else 'plain'}_{'on' if thinking else 'off'}"
                 renders[key] = render("hybrid", messages, prompt, thinking)
                 assert renders[key] == render("hybrid2", messages, prompt, thinking), messages
-        instruct = {("prompt" if p else "plain"): render("instruct", messages, p, True) for p in (False, True)}
-        rows.append({"messages": messages, "hybrid": renders, "instruct": instruct})
+        row = {"messages": messages, "hybrid": renders}
+        for name in ("instruct", "instruct_training", "thinking"):
+            row[name] = {("prompt" if p else "plain"): render(name, messages, p, True) for p in (False, True)}
+            assert name == "thinking" or row[name] == row["instruct"], messages
+        row["training"] = {k: render("training", messages, k.startswith("prompt"), k.endswith("on")) for k in renders}
+        del row["instruct_training"]
+        if messages[-1]["role"] == "assistant":
+            row["continue"] = {name: go_on(name, messages) for name in texts_of}
+        rows.append(row)
     write_lines("chat.jsonl", rows)
-    # Texts by the Qwen team, Apache License 2.0, for the test that they are recognised.
+    # Texts by the Qwen team and, those for training, by the TRL team, Apache License 2.0, for the test that they are recognised.
     with open(OUT / "templates.json", "w", encoding="utf-8", newline="\n") as f:
         json.dump(texts_of, f, indent=1)
         f.write("\n")
@@ -317,13 +341,66 @@ def print_ranges():
         print(prop, ", ".join(f"{{{a:#x}, {b:#x}}}" for a, b in ranges))
 
 
+def fnv1a(data):
+    value = 0xcbf29ce484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001b3 & 0xffffffffffffffff
+    return f"{value:016x}"
+
+
+def write_nfc():
+    """NFC of tokenizers: every code point between marks, every syllable of Hangul before what is and is not a final."""
+    from tokenizers.normalizers import NFC
+
+    nfc = NFC().normalize_str
+    digest = lambda parts: fnv1a("".join(nfc(part) for part in parts).encode())
+    points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    blocks = {}
+    for c in points:
+        blocks.setdefault(c >> 12, []).append(f"e{chr(c)}\u0301\u0323\n")
+    hangul = [chr(s) + chr(t) + "\n" for s in range(0xAC00, 0xD7A4) for t in (0x11A6, 0x11A7, 0x11A8, 0x11C2, 0x11C3)]
+    rng = random.Random(11)
+    pool = [c for c in points if unicodedata.combining(chr(c)) or unicodedata.normalize("NFD", chr(c)) != chr(c)]
+    pool += [0xAC00, 0xAC01, 0xAC1C, 0x11A7, 0x1100, 0x1161, 0x11A8, 0x65, 0x41] * 200
+    lists = [["\uac00\u11a7", "\u1100\u1161\u11a7", "\uac00\u11a7\u0301", "\u11a7\u11a7\uac00\u11a7\u11a8"],
+             ["".join(chr(rng.choice(pool)) for _ in range(rng.randint(2, 9))) for _ in range(300)]]
+    out = {"blocks": {f"{block:x}": digest(parts) for block, parts in blocks.items()}, "hangul": digest(hangul),
+           "texts": [[text, nfc(text)] for texts_ in lists for text in texts_]}
+    with open(OUT / "nfc.json", "w", encoding="utf-8", newline="\n") as f:
+        json.dump(out, f, indent=0)
+        f.write("\n")
+
+
+def print_marks():
+    from tokenizers.normalizers import NFC
+
+    nfc, ranges = NFC().normalize_str, []
+    for c in range(0x110000):
+        order = unicodedata.combining(chr(c))
+        probe = f"e{chr(c)}\u0301\u0323" if order != 220 else f"e\u0315{chr(c)}\u0327"
+        if order == 0 or nfc(probe) == unicodedata.normalize("NFC", probe):
+            continue
+        if ranges and ranges[-1][1] == c - 1:
+            ranges[-1][1] = c
+        else:
+            ranges.append([c, c])
+    print("Unicode of this Python:", unicodedata.unidata_version)
+    print(", ".join(f"{{{a:#x}, {b:#x}}}" for a, b in ranges))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--templates", type=Path)
     parser.add_argument("--bytes", type=Path)
+    parser.add_argument("--nfc", action="store_true")
+    parser.add_argument("--marks", action="store_true")
     parser.add_argument("--ranges", action="store_true")
     args = parser.parse_args()
+    if args.nfc:
+        write_nfc()
+    if args.marks:
+        print_marks()
     if args.tokenizer:
         OUT.mkdir(parents=True, exist_ok=True)
         write_encode(args.tokenizer)

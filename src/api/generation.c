@@ -1,7 +1,7 @@
 /* The public generation functions over session and engine. */
 #include "api/handles.h"
 #include "base/json_text.h"
-#include "command/session.h"
+#include "command/row_prompt.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -15,6 +15,7 @@ struct cohort_model {
     pid_t owner;          /* threads and devices do not survive a fork */
     atomic_bool stepping; /* inside cohort_step */
     bool closed;          /* cohort_model_close was called there */
+    bool trust_content;
 };
 
 /* A child that was forked after the model was opened has its memory, but none of the threads that
@@ -50,6 +51,7 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
                          (int)max_context);
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
     model->owner = getpid();
+    model->trust_content = options_bool(options->options, "trust_content");
     TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, NULL, err));
     int32_t context = model->session.model->max_context;
     if (max_context > 0 && max_context < context)
@@ -116,22 +118,48 @@ cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_
     return status;
 }
 
+static cohort_status render(const cohort_model *model, const char *messages_json, bool thinking,
+                            struct rendered *out, cohort_error *err)
+{
+    json_t *messages = NULL;
+    TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
+    cohort_status status =
+        row_render_prompt(&model->session, messages, "messages", thinking, out, err);
+    json_decref(messages);
+    return status;
+}
+
+cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json,
+                                 bool thinking, int32_t **ids, size_t *count, cohort_error *err)
+{
+    struct rendered out = {0};
+    struct token_list list = {0};
+    if (model == NULL || messages_json == NULL || ids == NULL || count == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_encode: no argument may be NULL");
+    cohort_status status = render(model, messages_json, thinking, &out, err);
+    if (status == COHORT_OK)
+        status = row_encode(&model->session, &out, 0, model->trust_content, &list, err);
+    if (status != COHORT_OK)
+        token_list_free(&list);
+    rendered_free(&out);
+    *ids = list.ids;
+    *count = list.count;
+    return status;
+}
+
 cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
                                  bool thinking, char **text, cohort_error *err)
 {
-    struct text out = {0};
-    json_t *messages = NULL;
-    struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
+    struct rendered out = {0};
     if (model == NULL || messages_json == NULL || text == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
     *text = NULL;
-    TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
-    cohort_status status = chat_template_render(tokenizer_chat_template(model->session.tokenizer),
-                                                messages, &options, "messages", &out, err);
-    json_decref(messages);
-    if (status != COHORT_OK)
-        text_free(&out);
-    *text = out.data;
+    cohort_status status = render(model, messages_json, thinking, &out, err);
+    if (status == COHORT_OK) { /* the caller's from now on */
+        *text = out.text.data;
+        memset(&out.text, 0, sizeof out.text);
+    }
+    rendered_free(&out);
     return status;
 }
 

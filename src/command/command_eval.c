@@ -3,6 +3,7 @@
 #include "command/scoring.h"
 
 #include "command/choices.h"
+#include "command/end_of_text.h"
 #include "command/json_rows.h"
 #include "train/metrics.h"
 
@@ -61,6 +62,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE.jsonl");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
+    end_of_text_note(&session, observer);
     TRY_GOTO(session_sampling(&session, options, &sampling, err));
     TRY_GOTO(session_stops(options, &stops, &n_stops, err));
     size_t limit =
@@ -69,8 +71,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     if (options_is_set(options, "max_prompt_length") &&
         options_int(options, "max_prompt_length") < room)
         room = (int32_t)options_int(options, "max_prompt_length");
-    TRY_GOTO(
-        prompt_set_load(&set, &session, data, limit, room, options_bool(options, "thinking"), err));
+    TRY_GOTO(prompt_set_load(&set, &session, data, limit, room, options, err));
     if (set.data.n_rows > (size_t)(INT32_MAX / n)) {
         status = error_set(
             err, COHORT_ERR_ARGUMENT,

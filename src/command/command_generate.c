@@ -3,8 +3,9 @@
 #include "base/rng.h"
 #include "command/choices.h"
 #include "command/command.h"
+#include "command/end_of_text.h"
 #include "command/json_rows.h"
-#include "command/session.h"
+#include "command/row_prompt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
 {
     const char *prompt = options_string(g->options, "prompt"),
                *batch = options_string(g->options, "batch");
-    bool thinking = options_bool(g->options, "thinking");
+    struct row_style style = row_style(g->options);
     cohort_status status = COHORT_OK;
     if ((prompt != NULL) == (batch != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT,
@@ -64,9 +65,9 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     if (prompt != NULL) {
         struct text text = {0};
         json_t *row = NULL;
-        bool chat = options_is_set(g->options, "chat")
-                        ? options_bool(g->options, "chat")
-                        : tokenizer_chat_template(g->session.tokenizer) != NULL;
+        style.chat = options_is_set(g->options, "chat")
+                         ? options_bool(g->options, "chat")
+                         : tokenizer_chat_template(g->session.tokenizer) != NULL;
         if (strcmp(prompt, "-") == 0)
             status = file_read("/dev/stdin", 1 << 28, &text, err);
         else
@@ -78,14 +79,14 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         if (status == COHORT_OK)
             status = mem_alloc(&g->rows, 1, sizeof *g->rows, "prompts", err);
         if (status == COHORT_OK)
-            status = session_prompt(&g->session, row, "--prompt", chat, thinking, &g->rows[0].ids,
-                                    &g->rows[0].text, err);
+            status = row_prompt(&g->session, row, "--prompt", &style, &g->rows[0].ids,
+                                &g->rows[0].text, err);
         json_decref(row);
         text_free(&text);
         return status;
     }
     struct dataset data = {0};
-    bool chat = options_is_set(g->options, "chat") && options_bool(g->options, "chat");
+    style.chat = options_is_set(g->options, "chat") && options_bool(g->options, "chat");
     TRY_GOTO(dataset_load(&data, batch, err));
     TRY_GOTO(mem_alloc(&g->rows, data.n_rows, sizeof *g->rows, "prompts", err));
     g->n_rows = data.n_rows;
@@ -93,8 +94,8 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         char where[512];
         g->rows[i].line = data.rows[i].line;
         snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        TRY_GOTO(session_prompt(&g->session, data.rows[i].json, where, chat, thinking,
-                                &g->rows[i].ids, &g->rows[i].text, err));
+        TRY_GOTO(row_prompt(&g->session, data.rows[i].json, where, &style, &g->rows[i].ids,
+                            &g->rows[i].text, err));
     }
 cleanup:
     dataset_free(&data);
@@ -225,6 +226,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
     int32_t max_tokens = (int32_t)options_int(options, "max_completion_length"), longest = 0;
     cohort_status status = COHORT_OK;
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
+    end_of_text_note(&g.session, observer);
     TRY_GOTO(session_sampling(&g.session, options, &g.sampling, err));
     TRY_GOTO(session_stops(options, &g.stops, &g.n_stops, err));
     TRY_GOTO(read_rows(&g, err));

@@ -114,7 +114,6 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
     const struct options *o = run->t.options;
     const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
     int32_t room = run->t.session.model->max_context - run->grpo.config.max_completion_length;
-    bool thinking = options_bool(o, "thinking");
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no training prompts given: pass --data FILE.jsonl");
@@ -125,7 +124,7 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
             (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
     if (options_is_set(o, "max_prompt_length") && options_int(o, "max_prompt_length") < room)
         room = (int32_t)options_int(o, "max_prompt_length");
-    TRY(prompt_set_load(&run->train, &run->t.session, data, 0, room, thinking, err));
+    TRY(prompt_set_load(&run->train, &run->t.session, data, 0, room, o, err));
     run->max_prompt = run->train.longest;
     run->order = (struct dataset_order){.n = run->train.data.n_rows,
                                         .seed = run->grpo.config.seed,
@@ -133,7 +132,7 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
     if (held_out == NULL)
         return COHORT_OK;
     size_t limit = options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0;
-    TRY(prompt_set_load(&run->held_out, &run->t.session, held_out, limit, room, thinking, err));
+    TRY(prompt_set_load(&run->held_out, &run->t.session, held_out, limit, room, o, err));
     run->has_held_out = true;
     if (run->held_out.longest > run->max_prompt)
         run->max_prompt = run->held_out.longest;

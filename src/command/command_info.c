@@ -1,5 +1,6 @@
 /* cohort info: what a checkpoint is, what computes here, and what training it would take. */
 #include "command/command.h"
+#include "command/end_of_text.h"
 #include "command/memory_plan.h"
 
 #include <stdio.h>
@@ -45,6 +46,28 @@ static cohort_status print_model(const struct model_config *c, const struct para
     for (int32_t i = 0; i < c->n_eos; i++)
         TRY(text_printf(out, err, " %d", (int)c->eos_ids[i]));
     return text_append(out, "\n", 1, err);
+}
+
+/* With a tokenizer in the folder, what ends a text is what generate takes. */
+static cohort_status load_config(struct model_config *config, const char *dir, cohort_error *err)
+{
+    struct tokenizer *tokenizer = NULL;
+    char *path = NULL;
+    bool there = false;
+    cohort_status status = COHORT_OK;
+    TRY(model_config_load(config, dir, err));
+    TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
+    TRY_GOTO(file_exists(path, &there, err));
+    if (!there)
+        goto cleanup;
+    cohort_error passed = {
+        0}; /* what a folder is can be told of a tokenizer that is not supported */
+    if (tokenizer_load(&tokenizer, dir, &passed) == COHORT_OK)
+        TRY_GOTO(end_of_text_unite(config, tokenizer, err));
+cleanup:
+    mem_free(path);
+    tokenizer_destroy(tokenizer);
+    return status;
 }
 
 struct memory_row {
@@ -135,7 +158,7 @@ cohort_status command_info(struct options *options, const struct command_rewards
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
     TRY_GOTO(session_backend(&backend, options, err));
     if (dir != NULL)
-        TRY_GOTO(model_config_load(&config, dir, err));
+        TRY_GOTO(load_config(&config, dir, err));
     else if (preset != NULL)
         TRY_GOTO(model_config_preset(&config, preset, 0, err));
     TRY_GOTO(text_printf(&out, err,

@@ -1,6 +1,7 @@
 /* cohort sft: supervised fine-tuning on JSONL, loss on the completion. */
 #include "base/clock.h"
 #include "command/command.h"
+#include "command/end_of_text.h"
 #include "command/sft_rows.h"
 #include "command/training.h"
 #include "train/sft.h"
@@ -22,12 +23,11 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
     const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
     int32_t context = run->t.session.model->max_context,
             length = (int32_t)options_int(o, "max_length");
-    bool thinking = options_bool(o, "thinking");
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no training rows given: pass --data FILE.jsonl");
     length = length < context ? length : context;
-    TRY(sft_rows_load(&run->train, &run->t.session, data, 0, length, thinking, err));
+    TRY(sft_rows_load(&run->train, &run->t.session, data, 0, length, o, err));
     if (run->train.n_cut + run->train.n_dropped > 0)
         observer_message(run->t.observer,
                          "%s: %zu rows cut to --max-length %d, %zu of them left out because no "
@@ -37,7 +37,9 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
         TRY(sft_rows_load(&run->held_out, &run->t.session, held_out,
                           options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit")
                                                           : 0,
-                          length, thinking, err));
+                          length, o, err));
+    if (run->train.conversations)
+        TRY(end_of_text_learned(&run->t.session, err));
     run->order = (struct dataset_order){.n = run->train.n,
                                         .seed = (uint64_t)options_int(o, "seed"),
                                         .shuffle = options_bool(o, "shuffle_dataset")};

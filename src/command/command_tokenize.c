@@ -2,7 +2,7 @@
 #include "command/choices.h"
 #include "command/command.h"
 #include "command/json_rows.h"
-#include "command/session.h"
+#include "command/row_prompt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +30,8 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
                                    const char *path, struct text *out, cohort_error *err)
 {
     struct dataset data = {0};
-    bool chat = options_is_set(options, "chat") && options_bool(options, "chat");
+    struct row_style style = row_style(options);
+    style.chat = options_is_set(options, "chat") && options_bool(options, "chat");
     TRY(dataset_load(&data, path, err));
     cohort_status status = COHORT_OK;
     for (size_t i = 0; i < data.n_rows && status == COHORT_OK; i++) {
@@ -38,8 +39,7 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
         struct text text = {0};
         char where[512];
         snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        status = session_prompt(session, data.rows[i].json, where, chat,
-                                options_bool(options, "thinking"), &ids, &text, err);
+        status = row_prompt(session, data.rows[i].json, where, &style, &ids, &text, err);
         if (status == COHORT_OK)
             status = print_ids(session->tokenizer, &ids, true, out, err);
         token_list_free(&ids);
@@ -74,13 +74,13 @@ cohort_status command_tokenize(struct options *options, const struct command_rew
         else
             TRY_GOTO(text_append(&text, prompt, strlen(prompt), err));
         if (options_is_set(options, "chat") && options_bool(options, "chat")) {
+            struct row_style style = row_style(options);
             json_t *row = json_pack("{s:s%}", "prompt", text.data, text.length);
+            style.chat = true;
             text_free(&text);
-            status =
-                row == NULL
-                    ? error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8")
-                    : session_prompt(&session, row, "--prompt", true,
-                                     options_bool(options, "thinking"), &ids, &text, err);
+            status = row == NULL ? error_set(err, COHORT_ERR_FORMAT,
+                                             "--prompt: the text is not valid UTF-8")
+                                 : row_prompt(&session, row, "--prompt", &style, &ids, &text, err);
             json_decref(row);
             TRY_GOTO(status);
         } else {

@@ -2,6 +2,7 @@
 
 #include "base/number.h"
 #include "command/json_rows.h"
+#include "command/row_prompt.h"
 #include "run/run_folder.h"
 
 #include <errno.h>
@@ -107,9 +108,11 @@ cohort_status scoring_rows(const struct scoring *scoring, const struct reward_ro
 }
 
 cohort_status prompt_set_load(struct prompt_set *set, const struct session *session,
-                              const char *path, size_t limit, int32_t max_tokens, bool thinking,
-                              cohort_error *err)
+                              const char *path, size_t limit, int32_t max_tokens,
+                              const struct options *options, cohort_error *err)
 {
+    struct row_style style = row_style(options);
+    style.asks = true;
     memset(set, 0, sizeof *set);
     TRY(dataset_load(&set->data, path, err));
     if (limit > 0 && set->data.n_rows > limit) {
@@ -123,8 +126,8 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
         char where[512];
         snprintf(where, sizeof where, "%.480s:%lld", set->data.path,
                  (long long)set->data.rows[i].line);
-        TRY(session_prompt(session, set->data.rows[i].json, where, false, thinking, &set->ids[i],
-                           &set->texts[i], err));
+        TRY(row_prompt(session, set->data.rows[i].json, where, &style, &set->ids[i], &set->texts[i],
+                       err));
         int32_t n = set->ids[i].count > INT32_MAX ? INT32_MAX : (int32_t)set->ids[i].count;
         if (n > max_tokens)
             return error_set(err, COHORT_ERR_FORMAT,

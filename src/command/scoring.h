@@ -30,10 +30,10 @@ struct prompt_set {
     int32_t longest;        /* tokens */
 };
 /* limit: rows taken at most (0: all); max_tokens: a longer prompt is an error that names the row.
- */
+ * Options used: those of row_style. */
 cohort_status prompt_set_load(struct prompt_set *set, const struct session *session,
-                              const char *path, size_t limit, int32_t max_tokens, bool thinking,
-                              cohort_error *err);
+                              const char *path, size_t limit, int32_t max_tokens,
+                              const struct options *options, cohort_error *err);
 void prompt_set_free(struct prompt_set *set);
 
 /* Scores completions: prompt p of the batch is row rows[p] of set, n completions each.

@@ -2,6 +2,7 @@
 
 #include "base/number.h"
 #include "command/choices.h"
+#include "command/end_of_text.h"
 #include "format/model_folder.h"
 
 #include <stdio.h>
@@ -194,6 +195,8 @@ cohort_status session_open(struct session *session, const struct options *option
             dir, (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
         goto cleanup;
     }
+    if ((need & SESSION_TOKENIZER) != 0)
+        TRY_GOTO(end_of_text_open(session, options, err));
     observer_notes(observer, &session->notes);
     if (!training)
         TRY_GOTO(session_read(session, err));
@@ -355,53 +358,6 @@ void session_sampling_free(struct sampling_params *sampling)
     sampling->xtc_special = NULL;
     sampling->bias_id = NULL;
     sampling->bias = NULL;
-}
-
-static cohort_status render_messages(const struct session *session, const json_t *messages,
-                                     const char *where, bool thinking, struct text *text,
-                                     cohort_error *err)
-{
-    struct chat_options options = {.add_generation_prompt = true, .enable_thinking = thinking};
-    return chat_template_render(tokenizer_chat_template(session->tokenizer), messages, &options,
-                                where, text, err);
-}
-
-cohort_status session_prompt(const struct session *session, const json_t *row, const char *where,
-                             bool chat, bool thinking, struct token_list *ids, struct text *text,
-                             cohort_error *err)
-{
-    const json_t *prompt = json_object_get(row, "prompt"),
-                 *messages = json_object_get(row, "messages");
-    cohort_status status = COHORT_OK;
-    size_t before = text->length;
-    if (prompt != NULL && messages != NULL)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: has both \"prompt\" and \"messages\"; give one", where);
-    if (json_is_array(prompt))
-        messages = prompt;
-    if (json_is_string(prompt) && !chat) {
-        TRY(text_append(text, json_string_value(prompt), json_string_length(prompt), err));
-    } else if (json_is_string(prompt)) {
-        json_t *wrapped = json_pack("[{s:s, s:O}]", "role", "user", "content", prompt);
-        if (wrapped == NULL)
-            return error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
-        status = render_messages(session, wrapped, where, thinking, text, err);
-        json_decref(wrapped);
-        TRY(status);
-    } else if (messages != NULL) {
-        TRY(render_messages(session, messages, where, thinking, text, err));
-    } else {
-        return error_set(
-            err, COHORT_ERR_FORMAT,
-            "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
-    }
-    if (text->length == before)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: the prompt is empty", where);
-    status = tokenizer_encode(session->tokenizer, text->data + before, text->length - before, true,
-                              ids, err);
-    if (status != COHORT_OK)
-        error_context(err, "%s: prompt", where);
-    return status;
 }
 
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err)

@@ -30,9 +30,13 @@ struct session {
     struct text notes;   /* lines about how the model is read, sent to the observer when opened */
     struct tokenizer *tokenizer; /* NULL if not asked for or absent */
     struct arena arena;          /* the command's buffers */
+    /* Tokens, or -1: what SFT puts behind a text, and what ends a turn in the chat template. What
+     * ends a completion is in model->config. */
+    int32_t text_end, turn_end;
 };
-/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads. The files are
- * compared with config.json before memory is taken. observer, told the notes, may be NULL. */
+/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads; eos_token with
+ * SESSION_TOKENIZER. The files are compared with config.json before memory is taken. observer, told
+ * the notes, may be NULL. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
                            unsigned need, const cohort_observer *observer, cohort_error *err);
 cohort_status session_read(struct session *session, cohort_error *err);
@@ -69,12 +73,6 @@ cohort_status session_engine(struct session *session, const struct options *opti
 cohort_status session_sampling(const struct session *session, const struct options *options,
                                struct sampling_params *sampling, cohort_error *err);
 void session_sampling_free(struct sampling_params *sampling);
-
-/* A data row's prompt as ids: "prompt" as text (as it stands, or through the chat template with
- * chat), "prompt" as a list of messages, or "messages". text gets the rendered prompt. */
-cohort_status session_prompt(const struct session *session, const json_t *row, const char *where,
-                             bool chat, bool thinking, struct token_list *ids, struct text *text,
-                             cohort_error *err);
 
 /* Completions of a step: prompts_per_step times num_generations, within what a step can hold. */
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err);

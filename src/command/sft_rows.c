@@ -1,5 +1,7 @@
 #include "command/sft_rows.h"
 
+#include "command/row_prompt.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -27,29 +29,37 @@ struct tree sft_rows_tree(const struct sft_rows *rows, size_t i,
 static cohort_status append_eos(const struct session *session, struct token_list *ids,
                                 cohort_error *err)
 {
-    const struct model_config *c = &session->model->config;
-    if (c->n_eos == 0 || (ids->count > 0 && ids->ids[ids->count - 1] == c->eos_ids[0]))
+    const int32_t eos = session->text_end;
+    if (eos < 0 || (ids->count > 0 && ids->ids[ids->count - 1] == eos))
         return COHORT_OK;
     TRY(mem_grow(&ids->ids, &ids->capacity, ids->count + 1, sizeof *ids->ids, "row", err));
-    ids->ids[ids->count++] = c->eos_ids[0];
+    ids->ids[ids->count++] = eos;
     return COHORT_OK;
 }
 
-static cohort_status encode(const struct session *session, const char *text, size_t length,
+/* Text of the row is the caller's own rendering: all tokens in it count. */
+static cohort_status encode(const struct session *session, const json_t *text,
                             struct token_list *ids, cohort_error *err)
 {
-    return tokenizer_encode(session->tokenizer, text, length, true, ids, err);
+    return tokenizer_encode(session->tokenizer, json_string_value(text), json_string_length(text),
+                            true, ids, err);
 }
 
+struct reader {
+    const struct session *session;
+    struct row_style style;
+    struct sft_rows *rows;
+};
+
 /* A whole conversation: its rendering up to the last message is the prompt. */
-static cohort_status read_conversation(const struct session *session, const json_t *messages,
-                                       const char *where, bool thinking, struct token_list *ids,
-                                       int32_t *n_prompt, cohort_error *err)
+static cohort_status read_conversation(const struct reader *reader, const json_t *row,
+                                       const json_t *messages, const char *where,
+                                       struct token_list *ids, int32_t *n_prompt, cohort_error *err)
 {
+    const struct session *session = reader->session;
     const char *template_text = tokenizer_chat_template(session->tokenizer);
-    struct chat_options ask = {.add_generation_prompt = true, .enable_thinking = thinking},
-                        whole = {.enable_thinking = thinking};
-    struct text before = {0}, all = {0};
+    bool thinking = false;
+    struct rendered before = {0}, all = {0};
     json_t *head = json_copy((json_t *)(uintptr_t)messages);
     size_t n = json_array_size(messages);
     const char *role =
@@ -62,33 +72,40 @@ static cohort_status read_conversation(const struct session *session, const json
             where);
         goto cleanup;
     }
+    TRY_GOTO(row_settings(row, where, &reader->style, true, &thinking, err));
+    struct chat_options ask = {.add_generation_prompt = true, .enable_thinking = thinking},
+                        whole = {.enable_thinking = thinking};
     json_array_remove(head, n - 1);
-    TRY_GOTO(chat_template_render(template_text, head, &ask, where, &before, err));
-    TRY_GOTO(chat_template_render(template_text, messages, &whole, where, &all, err));
-    if (all.length > 0 &&
-        all.data[all.length - 1] ==
+    TRY_GOTO(
+        chat_template_render(template_text, head, &ask, where, &before.text, &before.spans, err));
+    TRY_GOTO(
+        chat_template_render(template_text, messages, &whole, where, &all.text, &all.spans, err));
+    const size_t begin = before.text.length;
+    if (all.text.length > 0 &&
+        all.text.data[all.text.length - 1] ==
             '\n') /* the newline behind the last <|im_end|>: never generated, not learned */
-        all.data[--all.length] = '\0';
-    if (all.length <= before.length || memcmp(all.data, before.data, before.length) != 0) {
+        all.text.data[--all.text.length] = '\0';
+    if (all.text.length <= begin || memcmp(all.text.data, before.text.data, begin) != 0) {
         status = error_set(err, COHORT_ERR_FORMAT,
                            "%s: with thinking %s the rendered prompt is no beginning of the "
                            "rendered conversation; use --thinking %s",
                            where, thinking ? "on" : "off", thinking ? "false" : "true");
         goto cleanup;
     }
-    TRY_GOTO(encode(session, before.data, before.length, ids, err));
+    TRY_GOTO(row_encode(session, &before, 0, reader->style.trust, ids, err));
     *n_prompt = (int32_t)ids->count;
-    TRY_GOTO(encode(session, all.data + before.length, all.length - before.length, ids, err));
+    TRY_GOTO(row_encode(session, &all, begin, reader->style.trust, ids, err));
+    reader->rows->conversations = true;
 cleanup:
     json_decref(head);
-    text_free(&before);
-    text_free(&all);
+    rendered_free(&before);
+    rendered_free(&all);
     return status;
 }
 
-static cohort_status read_pair(const struct session *session, const json_t *prompt,
-                               const json_t *completion, const char *where, bool thinking,
-                               struct token_list *ids, int32_t *n_prompt, cohort_error *err)
+static cohort_status read_pair(const struct reader *reader, const json_t *row, const json_t *prompt,
+                               const json_t *completion, const char *where, struct token_list *ids,
+                               int32_t *n_prompt, cohort_error *err)
 {
     if (json_is_array(prompt) && json_is_array(completion)) {
         json_t *all = json_copy((json_t *)(uintptr_t)prompt);
@@ -96,7 +113,7 @@ static cohort_status read_pair(const struct session *session, const json_t *prom
         if (all == NULL || json_array_extend(all, (json_t *)(uintptr_t)completion) != 0)
             status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot join messages", where);
         else
-            status = read_conversation(session, all, where, thinking, ids, n_prompt, err);
+            status = read_conversation(reader, row, all, where, ids, n_prompt, err);
         json_decref(all);
         return status;
     }
@@ -105,27 +122,27 @@ static cohort_status read_pair(const struct session *session, const json_t *prom
             err, COHORT_ERR_FORMAT,
             "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages",
             where);
-    TRY(encode(session, json_string_value(prompt), json_string_length(prompt), ids, err));
+    TRY(encode(reader->session, prompt, ids, err));
     *n_prompt = (int32_t)ids->count;
-    TRY(encode(session, json_string_value(completion), json_string_length(completion), ids, err));
-    return append_eos(session, ids, err);
+    TRY(encode(reader->session, completion, ids, err));
+    return append_eos(reader->session, ids, err);
 }
 
-static cohort_status read_row(const struct session *session, const json_t *row, const char *where,
-                              bool thinking, struct token_list *ids, int32_t *n_prompt,
-                              cohort_error *err)
+static cohort_status read_row(const struct reader *reader, const json_t *row, const char *where,
+                              struct token_list *ids, int32_t *n_prompt, cohort_error *err)
 {
-    const json_t *messages = json_object_get(row, "messages"),
-                 *prompt = json_object_get(row, "prompt");
-    const json_t *completion = json_object_get(row, "completion"),
-                 *text = json_object_get(row, "text");
-    if (json_is_array(messages)) {
-        TRY(read_conversation(session, messages, where, thinking, ids, n_prompt, err));
-    } else if (prompt != NULL && completion != NULL) {
-        TRY(read_pair(session, prompt, completion, where, thinking, ids, n_prompt, err));
+    const json_t *messages = row_column(row, "messages"), *prompt = row_column(row, "prompt"),
+                 *completion = row_column(row, "completion"), *text = row_column(row, "text");
+    const bool pair = prompt != NULL && completion != NULL;
+    bool thinking = false;
+    TRY(row_settings(row, where, &reader->style, false, &thinking, err));
+    if (json_is_array(messages) && (json_array_size(messages) > 0 || (!pair && text == NULL))) {
+        TRY(read_conversation(reader, row, messages, where, ids, n_prompt, err));
+    } else if (pair) {
+        TRY(read_pair(reader, row, prompt, completion, where, ids, n_prompt, err));
     } else if (json_is_string(text)) {
-        TRY(encode(session, json_string_value(text), json_string_length(text), ids, err));
-        TRY(append_eos(session, ids, err));
+        TRY(encode(reader->session, text, ids, err));
+        TRY(append_eos(reader->session, ids, err));
         *n_prompt = 1;
     } else {
         return error_set(
@@ -141,8 +158,10 @@ static cohort_status read_row(const struct session *session, const json_t *row, 
 }
 
 cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path,
-                            size_t limit, int32_t max_length, bool thinking, cohort_error *err)
+                            size_t limit, int32_t max_length, const struct options *options,
+                            cohort_error *err)
 {
+    const struct reader reader = {session, row_style(options), rows};
     struct dataset data = {0};
     cohort_status status = COHORT_OK;
     memset(rows, 0, sizeof *rows);
@@ -155,7 +174,7 @@ cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session
         int32_t *n_prompt = &rows->n_prompt[rows->n];
         snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
         rows->n++; /* so that the row is freed on failure */
-        TRY_GOTO(read_row(session, data.rows[i].json, where, thinking, ids, n_prompt, err));
+        TRY_GOTO(read_row(&reader, data.rows[i].json, where, ids, n_prompt, err));
         if (ids->count > (size_t)max_length) {
             ids->count = (size_t)max_length;
             rows->n_cut++;

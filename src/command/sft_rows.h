@@ -10,15 +10,17 @@ struct sft_rows {
     size_t n;
     int32_t longest;
     size_t n_cut,
-        n_dropped; /* shortened to max_length; left out because nothing to learn was left */
+        n_dropped;      /* shortened to max_length; left out because nothing to learn was left */
+    bool conversations; /* some rows are messages: what ends a turn of the template is learned */
 };
 
 /* {"messages": [...]}: loss on the last message, which must be the assistant's; {"prompt",
  * "completion"}: text, or lists of messages; {"text"}: loss on all but the first token. Text
- * completions and texts get the EOS behind them; of a rendered conversation the loss ends with its
- * last <|im_end|>. */
+ * completions and texts get the session's text_end behind them; of a rendered conversation the loss
+ * ends with its last <|im_end|>. Options used: those of row_style. */
 cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path,
-                            size_t limit, int32_t max_length, bool thinking, cohort_error *err);
+                            size_t limit, int32_t max_length, const struct options *options,
+                            cohort_error *err);
 void sft_rows_free(struct sft_rows *rows);
 struct tree;
 struct completion_tokens;

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "command/choices.h"
+#include "command/end_of_text.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -112,8 +113,10 @@ cohort_status training_open(struct training *t, struct options *options, const c
         mem_free(config);
         TRY(status);
     }
-    return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
-                        observer, err);
+    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
+                     observer, err));
+    end_of_text_note(&t->session, observer);
+    return COHORT_OK;
 }
 
 void training_close(struct training *t)
@@ -246,7 +249,8 @@ static cohort_status write_model(const struct training *t, const char *dir, coho
         t->resume_dir != NULL ? t->resume_dir : options_string(t->options, "model");
     TRY(model_config_save(&model->config, model->type, dir, err));
     TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model, err));
-    return checkpoint_copy_tokenizer(source, dir, err);
+    TRY(checkpoint_copy_tokenizer(source, dir, err));
+    return end_of_text_save(&t->session, t->options, dir, err);
 }
 
 static cohort_status write_trainer(struct training *t, const struct optimizer *optimizer,

@@ -10,67 +10,86 @@ struct span {
     size_t length;
 };
 
-enum template_kind {
-    TEMPLATE_HYBRID,  /* thinking on or off, past thinking removed */
-    TEMPLATE_INSTRUCT /* Instruct-2507: no thinking at all */
+/* What the templates differ in. */
+struct template_kind {
+    enum { THINK_NEVER, THINK_LAST, THINK_ALWAYS } think; /* which answers get a thinking block */
+    enum { OPEN_PLAIN, OPEN_HYBRID, OPEN_THINKING } open; /* what the generation prompt ends with */
 };
 
 struct message {
     const char *role;
     struct span content, reasoning;
     bool has_reasoning;
+    enum content_kind kind;
+};
+
+/* Where a rendering goes. */
+struct render {
+    struct text *out;
+    struct content_spans *spans; /* may be NULL */
+    cohort_error *err;
 };
 
 static const struct {
     size_t length;
-    uint64_t hash; /* FNV-1a of the text without trailing white space */
-    enum template_kind kind;
+    uint64_t hash; /* FNV-1a of the text with its lines ended by LF, without trailing white space */
+    struct template_kind kind;
 } KNOWN[] = {
-    /* The hybrid template's second revision (content may be absent; the same for messages whose
-       content is a string). */
-    {4168, 0x959a4551391a6549u, TEMPLATE_HYBRID},
-    /* Qwen3-*-Instruct-2507. */
-    {2630, 0x3751fe8ea48448abu, TEMPLATE_INSTRUCT},
+    /* Qwen3's hybrid template, first revision (chat_template_qwen3) and second. */
+    {4116, 0x2bfdb7aa9754484eu, {THINK_LAST, OPEN_HYBRID}},
+    {4168, 0x959a4551391a6549u, {THINK_LAST, OPEN_HYBRID}},
+    /* Qwen3-*-Instruct-2507 and Qwen3-*-Thinking-2507. */
+    {2630, 0x3751fe8ea48448abu, {THINK_NEVER, OPEN_PLAIN}},
+    {4049, 0xcd0d41a64dfce181u, {THINK_LAST, OPEN_THINKING}},
+    /* TRL's qwen3_training.jinja and qwen3_instruct_2507_training.jinja. */
+    {4360, 0x93e7eabf9116aa31u, {THINK_ALWAYS, OPEN_HYBRID}},
+    {3165, 0xe8faca59b0472e66u, {THINK_NEVER, OPEN_PLAIN}},
 };
 
-static uint64_t fnv1a(const char *text, size_t length)
+/* Jinja reads CR LF as LF. */
+static void hash_template(const char *text, size_t *length, uint64_t *hash)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-    return hash;
+    size_t end = strlen(text);
+    while (end > 0 && strchr(" \t\r\n", text[end - 1]) != NULL)
+        end--;
+    *hash = 0xcbf29ce484222325u;
+    *length = 0;
+    for (size_t i = 0; i < end; i++) {
+        if (text[i] == '\r' && text[i + 1] == '\n')
+            continue;
+        *hash = (*hash ^ (unsigned char)text[i]) * 0x100000001b3u;
+        ++*length;
+    }
 }
 
-static size_t trimmed_length(const char *text)
-{
-    size_t length = strlen(text);
-    while (length > 0 && strchr(" \t\r\n", text[length - 1]) != NULL)
-        length--;
-    return length;
-}
-
-static cohort_status recognise(const char *text, const char *where, enum template_kind *kind,
+static cohort_status recognise(const char *text, const char *where, struct template_kind *kind,
                                cohort_error *err)
 {
-    *kind = TEMPLATE_HYBRID;
-    if (text == NULL)
-        return COHORT_OK;
-    size_t length = trimmed_length(text);
-    const char *own = chat_template_qwen3();
-    if (length == trimmed_length(own) && memcmp(text, own, length) == 0)
-        return COHORT_OK;
-    uint64_t hash = fnv1a(text, length);
+    size_t length = 0;
+    uint64_t hash = 0;
+    hash_template(text == NULL ? chat_template_qwen3() : text, &length, &hash);
     for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++) {
         if (length == KNOWN[i].length && hash == KNOWN[i].hash) {
             *kind = KNOWN[i].kind;
             return COHORT_OK;
         }
     }
+    if (length == 0)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: unknown template: the model folder's chat_template is empty, or has "
+                         "none named \"default\"; give prompts as text, or add a template",
+                         where);
     return error_set(err, COHORT_ERR_UNSUPPORTED,
                      "%s: unknown template: the model folder's chat_template (%zu bytes) is none "
-                     "of Qwen3 hybrid and "
-                     "Qwen3 Instruct-2507; give prompts as text, or use one of these templates",
+                     "of Qwen3's (hybrid, Instruct-2507, Thinking-2507) and of TRL's for training "
+                     "them; give prompts as text, or use one of these templates",
                      where, length);
+}
+
+const char *chat_template_turn_end(const char *template_text)
+{
+    static const char end[] = "<|im_end|>";
+    return template_text == NULL || strstr(template_text, end) != NULL ? end : NULL;
 }
 
 /* ---- Python's string methods, on spans ---- */
@@ -116,14 +135,17 @@ static struct span after_last(struct span s, const char *separator)
     return s;
 }
 
-static cohort_status put(struct text *out, const char *text, cohort_error *err)
+static cohort_status put(const struct render *to, const char *text)
 {
-    return text_append(out, text, strlen(text), err);
+    return text_append(to->out, text, strlen(text), to->err);
 }
 
-static cohort_status put_span(struct text *out, struct span s, cohort_error *err)
+static cohort_status put_content(const struct render *to, struct span s, enum content_kind kind)
 {
-    return text_append(out, s.data, s.length, err);
+    size_t from = to->out->length;
+    TRY(text_append(to->out, s.data, s.length, to->err));
+    return to->spans == NULL ? COHORT_OK
+                             : content_spans_push(to->spans, from, to->out->length, kind, to->err);
 }
 
 /* ---- messages ---- */
@@ -133,12 +155,12 @@ static struct span string_span(const json_t *string)
     return (struct span){json_string_value(string), json_string_length(string)};
 }
 
-/* What the templates hold false: absent, null, or empty. */
-static bool is_absent(const json_t *value)
+bool chat_value_absent(const json_t *value)
 {
     return value == NULL || json_is_null(value) || json_is_false(value) ||
            (json_is_array(value) && json_array_size(value) == 0) ||
-           (json_is_object(value) && json_object_size(value) == 0);
+           (json_is_object(value) && json_object_size(value) == 0) ||
+           (json_is_string(value) && json_string_length(value) == 0);
 }
 
 static cohort_status read_message(const json_t *messages, size_t index, const char *where,
@@ -164,7 +186,7 @@ static cohort_status read_message(const json_t *messages, size_t index, const ch
                          "%s: messages[%zu].role: \"%.80s\" is none of system, user and assistant",
                          where, index, message->role);
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
-        if (!is_absent(json_object_get(object, unsupported[i])))
+        if (!chat_value_absent(json_object_get(object, unsupported[i])))
             return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: messages[%zu].%s is not supported",
                              where, index, unsupported[i]);
     const json_t *content = json_object_get(object, "content");
@@ -172,6 +194,7 @@ static cohort_status read_message(const json_t *messages, size_t index, const ch
         return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].content: expected a string",
                          where, index);
     message->content = string_span(content);
+    message->kind = strcmp(message->role, "assistant") == 0 ? CONTENT_ASSISTANT : CONTENT_FOREIGN;
     const json_t *reasoning = json_object_get(object, "reasoning_content");
     message->has_reasoning = json_is_string(reasoning);
     message->reasoning = message->has_reasoning ? string_span(reasoning) : (struct span){"", 0};
@@ -202,8 +225,9 @@ static cohort_status find_last_query(const json_t *messages, const char *where, 
     return COHORT_OK;
 }
 
-static cohort_status render_thinking(struct message message, bool after_query, bool is_last,
-                                     struct text *out, cohort_error *err)
+/* The answer up to its end; block: with a thinking block. */
+static cohort_status render_answer(const struct render *to, struct message message,
+                                   const struct template_kind *kind, bool after_query, bool is_last)
 {
     struct span content = message.content, reasoning = message.reasoning;
     if (!message.has_reasoning &&
@@ -212,62 +236,96 @@ static cohort_status render_thinking(struct message message, bool after_query, b
         reasoning = strip_newlines(after_last(reasoning, "<think>"), true, false);
         content = strip_newlines(after_last(content, "</think>"), true, false);
     }
-    TRY(put(out, "<|im_start|>assistant\n", err));
-    if (after_query && (is_last || reasoning.length > 0)) {
-        TRY(put(out, "<think>\n", err));
-        TRY(put_span(out, strip_newlines(reasoning, true, true), err));
-        TRY(put(out, "\n</think>\n\n", err));
+    TRY(put(to, "<|im_start|>assistant\n"));
+    if (kind->think == THINK_ALWAYS || (after_query && (is_last || reasoning.length > 0))) {
+        TRY(put(to, "<think>\n"));
+        TRY(put_content(to, strip_newlines(reasoning, true, true), message.kind));
+        TRY(put(to, "\n</think>\n\n"));
         content = strip_newlines(content, true, false);
     }
-    TRY(put_span(out, content, err));
-    return put(out, "<|im_end|>\n", err);
+    return put_content(to, content, message.kind);
 }
 
-static cohort_status render_plain(struct message message, struct text *out, cohort_error *err)
+static cohort_status render_plain(const struct render *to, struct message message)
 {
-    TRY(put(out, "<|im_start|>", err));
-    TRY(put(out, message.role, err));
-    TRY(put(out, "\n", err));
-    TRY(put_span(out, message.content, err));
-    return put(out, "<|im_end|>\n", err);
+    TRY(put(to, "<|im_start|>"));
+    TRY(put(to, message.role));
+    TRY(put(to, "\n"));
+    return put_content(to, message.content, message.kind);
 }
 
-static cohort_status render_all(enum template_kind kind, const json_t *messages,
-                                const struct chat_options *options, const char *where,
-                                struct text *out, cohort_error *err)
+/* As transformers does: what is to be continued must stand in the rendering as it was given. */
+static cohort_status check_continued(const struct render *to, size_t from, struct message message,
+                                     const char *where)
 {
-    size_t count = json_array_size(messages), last_query = 0;
-    TRY(find_last_query(messages, where, &last_query, err));
+    struct span s = message.content;
+    while (s.length > 0 && strchr(" \t\n\r\v\f", s.data[s.length - 1]) != NULL)
+        s.length--;
+    while (s.length > 0 && strchr(" \t\n\r\v\f", s.data[0]) != NULL) {
+        s.data++;
+        s.length--;
+    }
+    if (s.length == 0 ||
+        memmem(to->out->data + from, to->out->length - from, s.data, s.length) != NULL)
+        return COHORT_OK;
+    return error_set(to->err, COHORT_ERR_FORMAT,
+                     "%s: the last message is the assistant's, to be gone on with, but the chat "
+                     "template changes what stands before its </think>: write it as "
+                     "\"<think>\\n...\\n</think>\\n\\n...\", or end with the user's message",
+                     where);
+}
+
+static cohort_status render_all(const struct render *to, const struct template_kind *kind,
+                                const json_t *messages, const struct chat_options *options,
+                                const char *where)
+{
+    size_t count = json_array_size(messages), last_query = 0, start = to->out->length;
+    TRY(find_last_query(messages, where, &last_query, to->err));
     for (size_t i = 0; i < count; i++) {
         struct message message;
-        TRY(read_message(messages, i, where, &message, err));
-        if (kind == TEMPLATE_HYBRID && strcmp(message.role, "assistant") == 0)
-            TRY(render_thinking(message, i > last_query, i + 1 == count, out, err));
+        bool is_last = i + 1 == count;
+        TRY(read_message(messages, i, where, &message, to->err));
+        if (kind->think != THINK_NEVER && message.kind == CONTENT_ASSISTANT)
+            TRY(render_answer(to, message, kind, i > last_query, is_last));
         else
-            TRY(render_plain(message, out, err));
+            TRY(render_plain(to, message));
+        if (!is_last || !options->continue_final) {
+            TRY(put(to, "<|im_end|>\n"));
+            continue;
+        }
+        if (message.kind != CONTENT_ASSISTANT)
+            return error_set(to->err, COHORT_ERR_FORMAT,
+                             "%s: messages[%zu]: expected a message of the assistant to go on with",
+                             where, i);
+        return check_continued(to, start, message, where);
     }
     if (!options->add_generation_prompt)
         return COHORT_OK;
-    TRY(put(out, "<|im_start|>assistant\n", err));
-    if (kind == TEMPLATE_HYBRID && !options->enable_thinking)
-        TRY(put(out, "<think>\n\n</think>\n\n", err));
+    TRY(put(to, "<|im_start|>assistant\n"));
+    if (kind->open == OPEN_THINKING)
+        return put(to, "<think>\n");
+    if (kind->open == OPEN_HYBRID && !options->enable_thinking)
+        return put(to, "<think>\n\n</think>\n\n");
     return COHORT_OK;
 }
 
 cohort_status chat_template_render(const char *template_text, const json_t *messages,
                                    const struct chat_options *options, const char *where,
-                                   struct text *out, cohort_error *err)
+                                   struct text *out, struct content_spans *spans, cohort_error *err)
 {
-    enum template_kind kind = TEMPLATE_HYBRID;
+    struct template_kind kind = {0};
+    const struct render to = {.out = out, .spans = spans, .err = err};
     TRY(recognise(template_text, where, &kind, err));
     if (!json_is_array(messages) || json_array_size(messages) == 0)
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: messages: expected a non-empty array of messages", where);
-    size_t length_before = out->length;
-    cohort_status status = render_all(kind, messages, options, where, out, err);
+    size_t length_before = out->length, spans_before = spans == NULL ? 0 : spans->count;
+    cohort_status status = render_all(&to, &kind, messages, options, where);
     if (status != COHORT_OK && out->data != NULL) {
         out->length = length_before;
         out->data[length_before] = '\0';
     }
+    if (status != COHORT_OK && spans != NULL)
+        spans->count = spans_before;
     return status;
 }

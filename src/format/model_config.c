@@ -266,24 +266,22 @@ static cohort_status read_rope(struct model_config *config, const struct source 
 
 /* ---- special tokens ---- */
 
+/* An id that no token can have stands for none, as in transformers: -1 in many files, and those
+ * beyond the vocabulary, which are never drawn. */
 static cohort_status read_id(const struct model_config *config, const struct source *source,
                              const char *key, const json_t *value, int32_t *out)
 {
-    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-        json_integer_value(value) >= config->vocab_size) {
-        char expected[80];
-        snprintf(expected, sizeof expected, "a token id below vocab_size (%d)", config->vocab_size);
-        return refuse(source, COHORT_ERR_FORMAT, key, value, expected);
-    }
-    *out = (int32_t)json_integer_value(value);
+    if (!json_is_integer(value))
+        return refuse(source, COHORT_ERR_FORMAT, key, value, "a token id");
+    json_int_t id = json_integer_value(value);
+    *out = id < 0 || id >= config->vocab_size ? -1 : (int32_t)id;
     return COHORT_OK;
 }
 
-static cohort_status add_eos(struct model_config *config, const struct source *source,
-                             const json_t *value)
+static cohort_status add_eos(struct model_config *config, const struct source *source, int32_t id)
 {
-    int32_t id = 0;
-    TRY(read_id(config, source, "eos_token_id", value, &id));
+    if (id < 0)
+        return COHORT_OK;
     for (int32_t i = 0; i < config->n_eos; i++)
         if (config->eos_ids[i] == id)
             return COHORT_OK;
@@ -295,20 +293,31 @@ static cohort_status add_eos(struct model_config *config, const struct source *s
     return COHORT_OK;
 }
 
-/* Ids that source states replace what config holds; those it does not state stay. */
-static cohort_status read_ids(struct model_config *config, const struct source *source)
+static cohort_status add_all_eos(struct model_config *config, const struct source *source)
 {
     const json_t *eos = get(source->json, "eos_token_id");
+    const bool list = json_is_array(eos);
+    for (size_t i = 0; eos != NULL && i < (list ? json_array_size(eos) : 1); i++) {
+        int32_t id = -1;
+        TRY(read_id(config, source, "eos_token_id", list ? json_array_get(eos, i) : eos, &id));
+        TRY(add_eos(config, source, id));
+    }
+    return COHORT_OK;
+}
+
+/* Of bos and pad those that source states replace what config holds. Every eos counts: source's
+ * come first, then what config held. */
+static cohort_status read_ids(struct model_config *config, const struct source *source)
+{
     const json_t *bos = get(source->json, "bos_token_id");
     const json_t *pad = get(source->json, "pad_token_id");
-    if (eos != NULL)
-        config->n_eos = 0;
-    if (json_is_array(eos)) {
-        for (size_t i = 0; i < json_array_size(eos); i++)
-            TRY(add_eos(config, source, json_array_get(eos, i)));
-    } else if (eos != NULL) {
-        TRY(add_eos(config, source, eos));
-    }
+    const int32_t n_held = config->n_eos;
+    int32_t held[MODEL_MAX_EOS];
+    memcpy(held, config->eos_ids, sizeof held);
+    config->n_eos = 0;
+    TRY(add_all_eos(config, source));
+    for (int32_t i = 0; i < n_held; i++)
+        TRY(add_eos(config, source, held[i]));
     if (bos != NULL)
         TRY(read_id(config, source, "bos_token_id", bos, &config->bos_id));
     if (pad != NULL)

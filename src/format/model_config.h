@@ -22,7 +22,7 @@ struct model_config {
     bool has_dtype;                 /* the config states one (dtype or torch_dtype) */
     enum dtype dtype;               /* the one that it states, else F32 */
     double attention_dropout;       /* read, never applied: callers that train say so */
-    int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's list, else config.json's */
+    int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's, then config.json's */
     int32_t n_eos;
     int32_t pad_id, bos_id; /* -1: none */
     json_t

@@ -18,6 +18,23 @@ cohort_status token_list_push(struct token_list *list, int32_t id, cohort_error 
     return COHORT_OK;
 }
 
+void content_spans_free(struct content_spans *spans)
+{
+    mem_free(spans->items);
+    memset(spans, 0, sizeof *spans);
+}
+
+cohort_status content_spans_push(struct content_spans *spans, size_t from, size_t to,
+                                 enum content_kind kind, cohort_error *err)
+{
+    if (from == to)
+        return COHORT_OK;
+    TRY(mem_grow(&spans->items, &spans->capacity, spans->count + 1, sizeof *spans->items,
+                 "spans of content", err));
+    spans->items[spans->count++] = (struct content_span){from, to, kind};
+    return COHORT_OK;
+}
+
 static void added_set_free(struct added_set *set)
 {
     for (size_t i = 0; i < set->count; i++)
@@ -92,6 +109,11 @@ static const struct token_entry *find_entry(const struct tokenizer *tokenizer, i
     return &tokenizer->entries[id];
 }
 
+bool token_is_control(const struct tokenizer *tokenizer, int32_t id)
+{
+    return (tokenizer->entries[id].flags & (TOKEN_ADDED | TOKEN_WORD)) == TOKEN_ADDED;
+}
+
 int32_t tokenizer_size(const struct tokenizer *tokenizer) { return tokenizer->size; }
 
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *token)
@@ -110,6 +132,15 @@ const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_
     *length = added ? entry->text_length : entry->bytes_length;
     return tokenizer->arena.data + (added ? entry->text : entry->bytes);
 }
+
+const char *tokenizer_text(const struct tokenizer *tokenizer, int32_t id, size_t *length)
+{
+    const struct token_entry *entry = find_entry(tokenizer, id);
+    *length = entry == NULL ? 0 : entry->text_length;
+    return entry == NULL ? NULL : tokenizer->arena.data + entry->text;
+}
+
+int32_t tokenizer_eos(const struct tokenizer *tokenizer) { return tokenizer->eos; }
 
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
 {

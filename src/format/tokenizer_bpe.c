@@ -6,7 +6,6 @@
 #include <string.h>
 
 enum { SHORT_WORD = 48 };
-static const uint32_t NO_MERGE = UINT32_MAX;
 
 struct bpe_symbol {
     int32_t id; /* -1: merged into its left neighbour */
@@ -31,7 +30,7 @@ static uint32_t pair_rank(const struct tokenizer *tokenizer, int32_t left, int32
 {
     const struct merge_slot *merge = tokenizer_find_merge(tokenizer, left, right);
     if (merge == NULL)
-        return NO_MERGE;
+        return MERGE_NEVER;
     *id = merge->id;
     return merge->rank;
 }
@@ -47,7 +46,7 @@ static size_t encode_short(const struct tokenizer *tokenizer, int32_t *ids, size
         for (size_t i = 1; i + 1 < count; i++)
             if (rank[i] < rank[best])
                 best = i;
-        if (rank[best] == NO_MERGE)
+        if (rank[best] == MERGE_NEVER)
             break;
         ids[best] = merged[best];
         count--;
@@ -112,7 +111,7 @@ static cohort_status push_pair(const struct tokenizer *tokenizer, struct bpe_scr
     struct bpe_candidate candidate = {.at = at};
     candidate.rank =
         pair_rank(tokenizer, symbols[at].id, symbols[symbols[at].next].id, &candidate.id);
-    return candidate.rank == NO_MERGE ? COHORT_OK : heap_push(scratch, candidate, err);
+    return candidate.rank == MERGE_NEVER ? COHORT_OK : heap_push(scratch, candidate, err);
 }
 
 static cohort_status encode_long(const struct tokenizer *tokenizer, const unsigned char *word,
@@ -152,7 +151,8 @@ static cohort_status encode_long(const struct tokenizer *tokenizer, const unsign
     return COHORT_OK;
 }
 
-/* With ignore_merges a word that is a token is that token, whether merges lead to it or not. */
+/* With ignore_merges a word that is a token is that token, whether merges lead to it or not. Added
+ * tokens were taken out of the text before, where they count. */
 static int32_t whole_word(const struct tokenizer *tokenizer, const unsigned char *word,
                           size_t length)
 {
@@ -163,7 +163,8 @@ static int32_t whole_word(const struct tokenizer *tokenizer, const unsigned char
         return -1;
     for (size_t i = 0; i < length; i++)
         n += utf8_encode(byte_level_char(word[i]), text + n);
-    return tokenizer_find_text(tokenizer, text, n);
+    int32_t id = tokenizer_find_text(tokenizer, text, n);
+    return id >= 0 && !token_is_control(tokenizer, id) ? id : -1;
 }
 
 cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char *word,

@@ -14,9 +14,11 @@ enum {
     TOKEN_ADDED = 2,
     TOKEN_SPECIAL = 4,
     TOKEN_NORMALIZED = 8, /* an added token matched after NFC */
+    TOKEN_WORD = 16,      /* an added token that is vocabulary: no special one, no markup */
     /* Ids index arrays, so one huge id in a small file must not cost gigabytes. The largest
      * published vocabularies have about 300,000 ids. */
-    TOKENIZER_MAX_IDS = 1 << 22
+    TOKENIZER_MAX_IDS = 1 << 22,
+    TOKENIZER_MAX_BYTES = 1 << 28 /* of a file: the arena holds twice that, in 32-bit offsets */
 };
 
 /* Offsets into tokenizer.arena. text is the token as the file spells it (byte-level characters for
@@ -56,12 +58,16 @@ struct tokenizer {
     pcre2_code *split;
     bool nfc, ignore_merges;
     char *chat_template;
+    int32_t eos; /* -1: none */
 };
 
 /* tokenizer_load without the folder: json is the content of a tokenizer.json, origin names it in
  * messages. */
 cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t length,
                               const char *origin, cohort_error *err);
+
+/* "a string", "null", ...: what was found, in messages. */
+const char *tokenizer_type_name(const json_t *value);
 
 /* Lookup in the base vocabulary and what was added so far; -1 if there is none. */
 int32_t tokenizer_find_text(const struct tokenizer *tokenizer, const char *text, size_t length);
@@ -70,6 +76,7 @@ const struct merge_slot *tokenizer_find_merge(const struct tokenizer *tokenizer,
 uint64_t tokenizer_merge_hash(uint64_t key);
 uint64_t tokenizer_text_hash(const char *text, size_t length);
 #define MERGE_EMPTY UINT64_MAX
+#define MERGE_NEVER UINT32_MAX /* a rank */
 
 /* The byte-level alphabet of GPT-2: the code point that stands for a byte, and back (-1: stands for
  * none). */
@@ -109,6 +116,8 @@ cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char 
                          size_t length, struct bpe_scratch *scratch, struct token_list *out,
                          cohort_error *err);
 void bpe_scratch_free(struct bpe_scratch *scratch);
+/* An added token that may not come of plain text: the word of such a token is not it. */
+bool token_is_control(const struct tokenizer *tokenizer, int32_t id);
 cohort_status token_list_push(struct token_list *list, int32_t id, cohort_error *err);
 
 #endif

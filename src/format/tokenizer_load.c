@@ -2,13 +2,10 @@
  */
 #include "format/tokenizer_internal.h"
 
-#include "base/file.h"
 #include "base/json_text.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_JSON_BYTES = 1 << 28 }; /* the arena holds at most twice the file, in 32-bit offsets */
 
 struct loader {
     struct tokenizer *tokenizer;
@@ -19,7 +16,7 @@ struct loader {
 #define REFUSE(loader, ...) error_set((loader)->err, COHORT_ERR_UNSUPPORTED, __VA_ARGS__)
 #define WRONG(loader, ...)  error_set((loader)->err, COHORT_ERR_FORMAT, __VA_ARGS__)
 
-static const char *type_name(const json_t *value)
+const char *tokenizer_type_name(const json_t *value)
 {
     if (value == NULL)
         return "nothing";
@@ -43,7 +40,7 @@ static const char *component_type(const struct loader *loader, const json_t *com
     const char *type = json_string_value(json_object_get(component, "type"));
     if (type == NULL)
         WRONG(loader, "%s: %s: expected an object with a \"type\", found %s", loader->origin, place,
-              type_name(component));
+              tokenizer_type_name(component));
     return type;
 }
 
@@ -57,7 +54,7 @@ static cohort_status read_flag(const struct loader *loader, const json_t *object
         return COHORT_OK;
     if (!json_is_boolean(value))
         return WRONG(loader, "%s: %s.%s: expected true or false, found %s", loader->origin, place,
-                     key, type_name(value));
+                     key, tokenizer_type_name(value));
     *out = json_is_true(value);
     return COHORT_OK;
 }
@@ -130,7 +127,7 @@ static cohort_status read_id(const struct loader *loader, const json_t *value, c
 {
     if (!json_is_integer(value))
         return WRONG(loader, "%s: the id of token \"%.80s\": expected an integer, found %s",
-                     loader->origin, token, type_name(value));
+                     loader->origin, token, tokenizer_type_name(value));
     json_int_t number = json_integer_value(value);
     if (number < 0 || number >= TOKENIZER_MAX_IDS)
         return WRONG(loader, "%s: the id of token \"%.80s\": %lld is not in 0..%d", loader->origin,
@@ -291,7 +288,7 @@ static cohort_status load_model(const struct loader *loader, const json_t *model
     if (strcmp(type, "BPE") != 0)
         return REFUSE(loader, "%s: model.type \"%.80s\" is not supported, only \"BPE\"",
                       loader->origin, type);
-    TRY(refuse_flag(loader, model, "model", "byte_fallback", false));
+    /* byte_fallback asks for tokens of bytes where a character has none; here every byte has one */
     TRY(read_flag(loader, model, "model", "ignore_merges", false,
                   &loader->tokenizer->ignore_merges));
     const json_t *dropout = json_object_get(model, "dropout");
@@ -309,17 +306,26 @@ static cohort_status load_model(const struct loader *loader, const json_t *model
     const json_t *vocab = json_object_get(model, "vocab");
     if (!json_is_object(vocab))
         return WRONG(loader, "%s: model.vocab: expected an object, found %s", loader->origin,
-                     type_name(vocab));
+                     tokenizer_type_name(vocab));
     const json_t *merges = json_object_get(model, "merges");
     if (!json_is_array(merges))
         return WRONG(loader, "%s: model.merges: expected an array, found %s", loader->origin,
-                     type_name(merges));
+                     tokenizer_type_name(merges));
     TRY(size_tables(loader, vocab, added));
     TRY(load_vocab(loader, vocab));
     return load_merges(loader, merges);
 }
 
 /* ---- added tokens ---- */
+
+/* Added tokens are control tokens, but for the words by which people extend a vocabulary. */
+static bool is_markup(const char *content, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (content[i] != '\0' && strchr("<>[]{}|", content[i]) != NULL)
+            return true;
+    return false;
+}
 
 static cohort_status load_added(const struct loader *loader, const json_t *added, size_t n_vocab)
 {
@@ -339,8 +345,9 @@ static cohort_status load_added(const struct loader *loader, const json_t *added
         bool special = false, normalized = false;
         TRY(read_flag(loader, token, place, "special", false, &special));
         TRY(read_flag(loader, token, place, "normalized", !special, &normalized));
-        uint32_t flags =
-            TOKEN_ADDED | (special ? TOKEN_SPECIAL : 0u) | (normalized ? TOKEN_NORMALIZED : 0u);
+        uint32_t flags = TOKEN_ADDED | (special ? TOKEN_SPECIAL : 0u) |
+                         (normalized ? TOKEN_NORMALIZED : 0u) |
+                         (special || is_markup(content, length) ? 0u : TOKEN_WORD);
         int32_t known = tokenizer_find_text(tokenizer, content, length);
         if (known >= 0 && (tokenizer->entries[known].flags & TOKEN_ADDED) != 0)
             return WRONG(loader, "%s: %s: token \"%.80s\" is there twice", loader->origin, place,
@@ -364,6 +371,17 @@ static cohort_status load_added(const struct loader *loader, const json_t *added
         next = id + 1;
     }
     return COHORT_OK;
+}
+
+/* No control token comes of merging plain text, though the file may list it among the merges'
+ * results: where it counts it is matched before. */
+static void drop_control_merges(struct tokenizer *tokenizer)
+{
+    for (size_t i = 0; i <= tokenizer->merge_mask; i++) {
+        struct merge_slot *slot = &tokenizer->merges[i];
+        if (slot->key != MERGE_EMPTY && token_is_control(tokenizer, slot->id))
+            slot->rank = MERGE_NEVER;
+    }
 }
 
 struct added_order {
@@ -500,37 +518,70 @@ static cohort_status load_pre_tokenizer(const struct loader *loader, const json_
     return load_split(loader, split);
 }
 
-static cohort_status check_byte_level(const struct loader *loader, const json_t *component,
-                                      const char *place, bool optional)
+static cohort_status check_decoder(const struct loader *loader, const json_t *component)
 {
-    if (optional && (component == NULL || json_is_null(component)))
-        return COHORT_OK;
-    const char *type = component_type(loader, component, place);
+    const char *type = component_type(loader, component, "decoder");
     if (type == NULL)
         return COHORT_ERR_FORMAT;
     if (strcmp(type, "ByteLevel") != 0)
-        return REFUSE(loader, "%s: %s \"%.80s\" is not supported, only \"ByteLevel\"",
-                      loader->origin, place, type);
+        return REFUSE(loader, "%s: decoder \"%.80s\" is not supported, only \"ByteLevel\"",
+                      loader->origin, type);
+    return COHORT_OK;
+}
+
+/* Only what adds no tokens around a text: ByteLevel, a template of the text alone, or some of
+ * these. */
+static cohort_status check_post_processor(const struct loader *loader, const json_t *component,
+                                          int depth)
+{
+    if (component == NULL || json_is_null(component))
+        return COHORT_OK;
+    const char *type = component_type(loader, component, "post_processor");
+    if (type == NULL)
+        return COHORT_ERR_FORMAT;
+    if (strcmp(type, "ByteLevel") == 0)
+        return COHORT_OK;
+    const json_t *single = json_object_get(component, "single"),
+                 *parts = json_object_get(component, "processors");
+    if (strcmp(type, "TemplateProcessing") == 0 && json_is_array(single)) {
+        for (size_t i = 0; i < json_array_size(single); i++)
+            if (json_object_get(json_array_get(single, i), "Sequence") == NULL)
+                return REFUSE(loader,
+                              "%s: post_processor: a TemplateProcessing that adds special tokens "
+                              "to every text is not supported",
+                              loader->origin);
+        if (json_array_size(single) == 1)
+            return COHORT_OK;
+    }
+    if (strcmp(type, "Sequence") != 0 || !json_is_array(parts) || depth > 0)
+        return REFUSE(loader,
+                      "%s: post_processor \"%.80s\" is not supported: expected \"ByteLevel\", or a "
+                      "\"TemplateProcessing\" that adds nothing",
+                      loader->origin, type);
+    for (size_t i = 0; i < json_array_size(parts); i++)
+        TRY(check_post_processor(loader, json_array_get(parts, i), depth + 1));
     return COHORT_OK;
 }
 
 static cohort_status load_root(const struct loader *loader, const json_t *root)
 {
     if (!json_is_object(root))
-        return WRONG(loader, "%s: expected an object, found %s", loader->origin, type_name(root));
+        return WRONG(loader, "%s: expected an object, found %s", loader->origin,
+                     tokenizer_type_name(root));
     const json_t *added = json_object_get(root, "added_tokens");
     if (added != NULL && !json_is_null(added) && !json_is_array(added))
         return WRONG(loader, "%s: added_tokens: expected an array, found %s", loader->origin,
-                     type_name(added));
+                     tokenizer_type_name(added));
     /* truncation and padding are not read: a length limit belongs to the run, and transformers
      * overrides them too */
     TRY(load_normalizer(loader, json_object_get(root, "normalizer"), 0));
     TRY(load_pre_tokenizer(loader, json_object_get(root, "pre_tokenizer")));
-    TRY(check_byte_level(loader, json_object_get(root, "post_processor"), "post_processor", true));
-    TRY(check_byte_level(loader, json_object_get(root, "decoder"), "decoder", false));
+    TRY(check_post_processor(loader, json_object_get(root, "post_processor"), 0));
+    TRY(check_decoder(loader, json_object_get(root, "decoder")));
     const json_t *model = json_object_get(root, "model");
     TRY(load_model(loader, model, added));
     TRY(load_added(loader, added, json_object_size(json_object_get(model, "vocab"))));
+    drop_control_merges(loader->tokenizer);
     TRY(build_set(loader, &loader->tokenizer->raw, 0));
     return build_set(loader, &loader->tokenizer->normalized, TOKEN_NORMALIZED);
 }
@@ -543,10 +594,11 @@ cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t l
     cohort_status status = COHORT_OK;
     const char *found = NULL;
     *out = NULL;
-    if (length > MAX_JSON_BYTES)
+    if (length > TOKENIZER_MAX_BYTES)
         return WRONG(&loader, "%s: %zu bytes is too large (at most %d)", origin, length,
-                     (int)MAX_JSON_BYTES);
+                     (int)TOKENIZER_MAX_BYTES);
     TRY_GOTO(mem_alloc(&loader.tokenizer, 1, sizeof *loader.tokenizer, "tokenizer", err));
+    loader.tokenizer->eos = -1;
     status = json_text_parse(&root, json, length, origin, 1, 0, err);
     found = wrong_file(json, length, WRONG_FILE_JSON);
     if (status == COHORT_ERR_FORMAT && found != NULL)
@@ -558,87 +610,5 @@ cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t l
 cleanup:
     json_decref(root);
     tokenizer_destroy(loader.tokenizer);
-    return status;
-}
-
-/* ---- the folder ---- */
-
-/* chat_template of tokenizer_config.json: a text, or a list of named ones of which "default"
- * counts. */
-static cohort_status template_from_config(struct tokenizer *tokenizer, const char *path,
-                                          cohort_error *err)
-{
-    json_t *root = NULL;
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(json_text_read(&root, path, MAX_JSON_BYTES, JSON_TEXT_REPEATED, err));
-    const json_t *chat = json_object_get(root, "chat_template");
-    if (json_is_array(chat)) {
-        const json_t *list = chat;
-        chat = NULL;
-        for (size_t i = 0; i < json_array_size(list) && chat == NULL; i++) {
-            const char *name = json_string_value(json_object_get(json_array_get(list, i), "name"));
-            if (name != NULL && strcmp(name, "default") == 0)
-                chat = json_object_get(json_array_get(list, i), "template");
-        }
-        if (!json_is_string(chat)) {
-            status =
-                error_set(err, COHORT_ERR_FORMAT,
-                          "%s: chat_template: the list has no template named \"default\"", path);
-            goto cleanup;
-        }
-    }
-    if (!json_is_object(root) || (chat != NULL && !json_is_null(chat) && !json_is_string(chat))) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: chat_template: expected a string, found %s",
-                           path, type_name(json_is_object(root) ? chat : root));
-        goto cleanup;
-    }
-    if (json_is_string(chat))
-        TRY_GOTO(mem_strdup(&tokenizer->chat_template, json_string_value(chat),
-                            json_string_length(chat), err));
-cleanup:
-    json_decref(root);
-    return status;
-}
-
-static cohort_status load_template(struct tokenizer *tokenizer, const char *dir, cohort_error *err)
-{
-    char *jinja = NULL, *config = NULL;
-    bool with_jinja = false, with_config = false;
-    struct text content = {0};
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(file_join(&jinja, dir, "chat_template.jinja", err));
-    TRY_GOTO(file_join(&config, dir, "tokenizer_config.json", err));
-    TRY_GOTO(file_exists(jinja, &with_jinja, err));
-    TRY_GOTO(file_exists(config, &with_config, err));
-    if (with_jinja) {
-        TRY_GOTO(file_read(jinja, MAX_JSON_BYTES, &content, err));
-        TRY_GOTO(mem_strdup(&tokenizer->chat_template, content.data, content.length, err));
-    } else if (with_config) {
-        TRY_GOTO(template_from_config(tokenizer, config, err));
-    }
-cleanup:
-    text_free(&content);
-    mem_free(jinja);
-    mem_free(config);
-    return status;
-}
-
-cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_error *err)
-{
-    char *path = NULL;
-    struct text content = {0};
-    struct tokenizer *tokenizer = NULL;
-    cohort_status status = COHORT_OK;
-    *out = NULL;
-    TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
-    TRY_GOTO(file_read(path, MAX_JSON_BYTES, &content, err));
-    TRY_GOTO(tokenizer_parse(&tokenizer, content.data, content.length, path, err));
-    TRY_GOTO(load_template(tokenizer, dir, err));
-    *out = tokenizer;
-    tokenizer = NULL;
-cleanup:
-    tokenizer_destroy(tokenizer);
-    text_free(&content);
-    mem_free(path);
     return status;
 }

@@ -89,6 +89,10 @@ static const struct option_spec table[] = {
            "put text prompts through the chat template; unset: only generate --prompt, if there is one"),
     SWITCH("thinking", "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data",
            "let the model think before it answers (enable_thinking of the chat template)"),
+    SWITCH("trust_content", "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data",
+           "read control tokens that stand in messages as such; otherwise they are plain text"),
+    LIST("eos_token", NULL, FOR_SAMPLE | FOR_SFT, "Data",
+         "tokens or ids that end a text, the first is what sft teaches; unset: all that the model names"),
     INT("max_length", "1024", 1, COUNT, FOR_SFT, "Data",
         "tokens of a row, prompt and completion; longer ones are cut at the end"),
 

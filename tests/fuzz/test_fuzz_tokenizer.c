@@ -88,6 +88,36 @@ static void try_text(const struct tokenizer *tokenizer, const char *text, size_t
     }
 }
 
+/* The text as content, cut into spans at random: no control token comes of it, and of the fixed
+ * tokenizer's the ids are those of plain text. */
+static void try_content(const struct tokenizer *tokenizer, const char *text, size_t length)
+{
+    struct token_list list = {0}, plain = {0};
+    struct content_spans spans = {0};
+    for (size_t at = 0; at < length;) {
+        size_t to = at + 1 + (size_t)(unsigned char)text[at] % 9;
+        to = to > length ? length : to;
+        require(content_spans_push(&spans, at, to, CONTENT_FOREIGN, NULL) == COHORT_OK, "span");
+        at = to;
+    }
+    if (tokenizer_encode_content(tokenizer, text, length, &spans, &list, NULL) == COHORT_OK) {
+        for (size_t i = 0; i < list.count; i++) {
+            size_t n = 0; /* a byte must be encoded, even where its token is marked special */
+            require(tokenizer_text(tokenizer, list.ids[i], &n) != NULL, "a token");
+            require(n <= 2 || !tokenizer_is_special(tokenizer, list.ids[i]), "content is content");
+        }
+        require(tokenizer != fixed ||
+                    (tokenizer_encode(tokenizer, text, length, false, &plain, NULL) == COHORT_OK &&
+                     plain.count == list.count &&
+                     (list.count == 0 ||
+                      memcmp(plain.ids, list.ids, list.count * sizeof *list.ids) == 0)),
+                "content has the ids of plain text");
+    }
+    content_spans_free(&spans);
+    token_list_free(&list);
+    token_list_free(&plain);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (fixed == NULL) {
@@ -99,6 +129,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (size == 0 || data[0] != '{') {
         try_text(fixed, (const char *)data, size);
+        try_content(fixed, (const char *)data, size);
         /* The same bytes as ids, some out of range: seldom UTF-8. */
         struct token_list list = {0};
         struct text whole = {0};
@@ -122,6 +153,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     try_text(tokenizer, SAMPLE, sizeof SAMPLE - 1);
+    try_content(tokenizer, SAMPLE, sizeof SAMPLE - 1);
     tokenizer_destroy(tokenizer);
     return 0;
 }

@@ -11,14 +11,14 @@ fi
 
 # The files that read the options of each command.
 declare -A files=(
-    [generate]="command_generate.c session.c"
+    [generate]="command_generate.c session.c row_prompt.c end_of_text.c"
     [logprobs]="command_logprobs.c session.c"
-    [tokenize]="command_tokenize.c"
+    [tokenize]="command_tokenize.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c"
     [init]="command_init.c"
-    [sft]="command_sft.c training.c memory_plan.c session.c"
-    [grpo]="command_grpo.c training.c memory_plan.c scoring.c session.c"
-    [eval]="command_eval.c scoring.c session.c"
+    [sft]="command_sft.c training.c memory_plan.c session.c row_prompt.c end_of_text.c"
+    [grpo]="command_grpo.c training.c memory_plan.c scoring.c session.c row_prompt.c end_of_text.c"
+    [eval]="command_eval.c scoring.c session.c row_prompt.c end_of_text.c"
     [score]="command_eval.c scoring.c"
     [bench]="command_bench*.c bench*.c memory_plan.c session.c"
 )

@@ -99,16 +99,26 @@ static void test_published(void **state)
     assert_int_equal(config.pad_id, -1);
     model_config_free(&config);
 
-    put("generation_config.json", "{\"eos_token_id\": 151643}"); /* replaces, does not add */
+    put("generation_config.json", "{\"eos_token_id\": 151643}"); /* adds, and comes first */
     assert_int_equal(model_config_load(&config, folder, &err), COHORT_OK);
-    assert_int_equal(config.n_eos, 1);
+    assert_int_equal(config.n_eos, 2);
     assert_int_equal(config.eos_ids[0], 151643);
+    assert_int_equal(config.eos_ids[1], 151645);
     model_config_free(&config);
 
-    put("generation_config.json", "{\"eos_token_id\": [1, 200000]}");
+    put("generation_config.json", "{\"eos_token_id\": [1, 200000, -1, 151645], "
+                                  "\"pad_token_id\": -1}"); /* ids that no token has are none */
+    assert_int_equal(model_config_load(&config, folder, &err), COHORT_OK);
+    assert_int_equal(config.n_eos, 2);
+    assert_int_equal(config.eos_ids[0], 1);
+    assert_int_equal(config.eos_ids[1], 151645);
+    assert_int_equal(config.pad_id, -1);
+    model_config_free(&config);
+
+    put("generation_config.json", "{\"eos_token_id\": [1, \"</s>\"]}");
     assert_int_equal(model_config_load(&config, folder, &err), COHORT_ERR_FORMAT);
-    assert_non_null(strstr(err.message, "generation_config.json: \"eos_token_id\" is 200000, "
-                                        "expected a token id below vocab_size (151936)"));
+    assert_non_null(strstr(err.message, "generation_config.json: \"eos_token_id\" is \"</s>\", "
+                                        "expected a token id"));
     put("generation_config.json", "{\"eos_token_id\": ");
     assert_int_equal(model_config_load(&config, folder, &err), COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "generation_config.json:1:"));
@@ -270,11 +280,10 @@ static void test_refused(void **state)
         {"{\"head_dim\": null}", COHORT_ERR_FORMAT, "\"head_dim\" is null"},
         {"{\"tie_word_embeddings\": \"yes\"}", COHORT_ERR_FORMAT,
          "\"tie_word_embeddings\" is \"ye"},
-        {"{\"eos_token_id\": 151936}", COHORT_ERR_FORMAT, "\"eos_token_id\" is 151936, expected a"},
         {"{\"eos_token_id\": [1, null]}", COHORT_ERR_FORMAT, "\"eos_token_id\" is null"},
         {"{\"eos_token_id\": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}", COHORT_ERR_UNSUPPORTED,
          "\"eos_token_id\" lists more than 16 ids"},
-        {"{\"bos_token_id\": -1}", COHORT_ERR_FORMAT, "\"bos_token_id\" is -1"},
+        {"{\"bos_token_id\": \"1\"}", COHORT_ERR_FORMAT, "\"bos_token_id\" is \"1\", expected a"},
         {"{\"pad_token_id\": 2.5}", COHORT_ERR_FORMAT, "\"pad_token_id\" is 2.5"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

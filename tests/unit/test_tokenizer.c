@@ -563,13 +563,18 @@ static void test_bad_files(void **state)
         {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'(((((a{900}){900}){900}){900}){900})'",
          COHORT_ERR_FORMAT, "does not compile"},
         {"pre_tokenizer.pretokenizers.1.use_regex", "true", COHORT_ERR_UNSUPPORTED, "use_regex"},
+        {"post_processor",
+         "{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'<s>','type_id':0}},"
+         "{'Sequence':{'id':'A','type_id':0}}]}",
+         COHORT_ERR_UNSUPPORTED, "adds special tokens"},
+        {"post_processor", "{'type':'Sequence','processors':[{'type':'BertProcessing'}]}",
+         COHORT_ERR_UNSUPPORTED, "BertProcessing"},
         {"post_processor", "{'type':'TemplateProcessing'}", COHORT_ERR_UNSUPPORTED,
          "TemplateProcessing"},
         {"decoder", "null", COHORT_ERR_FORMAT, "decoder"},
         {"decoder", "{'type':'WordPiece'}", COHORT_ERR_UNSUPPORTED, "WordPiece"},
         {"model", "7", COHORT_ERR_FORMAT, "model: expected an object"},
         {"model.type", "'Unigram'", COHORT_ERR_UNSUPPORTED, "Unigram"},
-        {"model.byte_fallback", "true", COHORT_ERR_UNSUPPORTED, "byte_fallback"},
         {"model.dropout", "0.1", COHORT_ERR_UNSUPPORTED, "dropout"},
         {"model.end_of_word_suffix", "'</w>'", COHORT_ERR_UNSUPPORTED, "end_of_word_suffix"},
         {"model.ignore_merges", "'yes'", COHORT_ERR_FORMAT, "ignore_merges"},
@@ -614,6 +619,37 @@ static void test_bad_files(void **state)
             fail_msg("%s = %s: status %d, message \"%s\"", cases[i].path, cases[i].value,
                      (int)status, err.message);
         assert_null(tokenizer);
+        json_decref(root);
+    }
+}
+
+/* What other tools write and what changes no ids. */
+static void test_harmless(void **state)
+{
+    static const char *const cases[][2] = {
+        {"model.byte_fallback", "true"},
+        {"model.dropout", "0.0"},
+        {"model.unk_token", "'<unk>'"},
+        {"post_processor", "null"},
+        {"post_processor", "{'type':'TemplateProcessing','single':[{'Sequence':{'id':'A',"
+                           "'type_id':0}}],'pair':[],'special_tokens':{}}"},
+        {"post_processor", "{'type':'Sequence','processors':[{'type':'ByteLevel'}]}"},
+        {"truncation", "{'direction':'Right','max_length':1,'strategy':'LongestFirst','stride':0}"},
+        {"padding", "{'strategy':{'Fixed':16},'direction':'Left','pad_id':256,'pad_token':'x'}"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *root = bytes_root();
+        struct tokenizer *tokenizer = NULL;
+        struct token_list list = {0};
+        cohort_error err = {0};
+        change(root, cases[i][0], cases[i][1]);
+        if (parse_json(&tokenizer, root, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(tokenizer_encode(tokenizer, "ab", 2, true, &list, NULL), COHORT_OK);
+        assert_int_equal(list.count, 2);
+        token_list_free(&list);
+        tokenizer_destroy(tokenizer);
         json_decref(root);
     }
 }
@@ -700,8 +736,9 @@ static void test_template_sources(void **state)
         {"{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"X\"},{\"name\":\"default\","
          "\"template\":\"D\"}]}",
          NULL, COHORT_OK, "D"},
-        {"{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"X\"}]}", NULL,
-         COHORT_ERR_FORMAT, "default"},
+        {"{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"X\"}]}", NULL, COHORT_OK, ""},
+        {"{", "J", COHORT_ERR_FORMAT, "tokenizer_config.json: line"},
+        {"{\"chat_template\":{\"x\":\"X\",\"default\":\"D\"}}", NULL, COHORT_OK, "D"},
         {"{\"chat_template\":5}", NULL, COHORT_ERR_FORMAT, "chat_template: expected a string"},
         {"[]", NULL, COHORT_ERR_FORMAT, "an array"},
         {"{", NULL, COHORT_ERR_FORMAT, "tokenizer_config.json:1:"},
@@ -740,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_added_tokens),  cmocka_unit_test(test_bad_text),
         cmocka_unit_test(test_bad_files),     cmocka_unit_test(test_truncated_file),
         cmocka_unit_test(test_hostile_regex), cmocka_unit_test(test_template_sources),
+        cmocka_unit_test(test_harmless),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
