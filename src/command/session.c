@@ -149,7 +149,7 @@ cohort_status session_open(struct session *session, const struct options *option
         goto cleanup;
     }
     if ((need & SESSION_TRAINING) == 0)
-        TRY_GOTO(session_read(session, err));
+        TRY_GOTO(session_read(session, NULL, err));
 cleanup:
     model_config_free(&config);
     mem_free(path);
@@ -158,9 +158,9 @@ cleanup:
     return status;
 }
 
-cohort_status session_read(struct session *session, cohort_error *err)
+cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err)
 {
-    return model_read(session->model, session->dir, err);
+    return model_read(session->model, session->dir, files, err);
 }
 
 void session_close(struct session *session)

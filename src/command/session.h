@@ -32,7 +32,8 @@ struct session {
 /* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
                            unsigned need, cohort_error *err);
-cohort_status session_read(struct session *session, cohort_error *err);
+/* files: NULL, or gets the files of the weights with their hashes. */
+cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err);
 void session_close(struct session *session);
 /* A backend alone. */
 cohort_status session_backend(struct backend **out, const struct options *options,

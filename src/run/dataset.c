@@ -100,10 +100,12 @@ static cohort_status take_lines(struct dataset *dataset, struct text *bytes, siz
 static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err)
 {
     struct text bytes = {0};
+    struct hash hash;
     size_t scanned = 0;
     int64_t number = 0;
     char chunk[CHUNK];
     cohort_status status = COHORT_OK;
+    hash_begin(&hash);
     for (;;) {
         ssize_t n = read(fd, chunk, sizeof chunk);
         if (n < 0 && errno == EINTR)
@@ -113,11 +115,13 @@ static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err
                                strerror(errno));
             goto cleanup;
         }
+        hash_add(&hash, chunk, (size_t)n);
         TRY_GOTO(text_append(&bytes, chunk, (size_t)n, err));
         TRY_GOTO(take_lines(dataset, &bytes, &scanned, &number, n == 0, err));
         if (n == 0)
             break;
     }
+    hash_end(&hash, dataset->sha256);
 cleanup:
     text_free(&bytes);
     return status;
