@@ -23,8 +23,9 @@ static const struct {
                           "Lower --learning-rate, and see whether the weights that the run began "
                           "with are sound (cohort generate)."},
     [WATCH_NO_GRADIENT] = {"the gradient was 0",
-                           "See what is left of the loss: --mask-truncated-completions, --epsilon "
-                           "and the data decide which tokens are learned from."},
+                           "Either no reward differed from the others of its group, or nothing is "
+                           "left of the loss: --mask-truncated-completions, --epsilon and the data "
+                           "decide which tokens are learned from."},
 };
 
 /* Whether a metric is there, and its value. */
@@ -101,11 +102,16 @@ static void say_hopeless(const struct watch *watch, char message[WATCH_MESSAGE])
 {
     /* Without any advantage there is no gradient, which then needs no words of its own. */
     const bool explained = holds(watch, WATCH_NO_REWARD) || holds(watch, WATCH_EQUAL);
+    bool learns = true; /* from completions without an end something is learned all the same */
     int said = 0;
+    for (int reason = 0; reason < WATCH_REASONS; reason++)
+        learns = learns && (reason == WATCH_TRUNCATED || !holds(watch, (enum watch_reason)reason));
+    if (!learns)
+        add(message, "this run does not learn: ");
     if (wanted(watch) == 1)
-        snprintf(message, WATCH_MESSAGE, "the run learned nothing from its one step: ");
+        add(message, "in its one step ");
     else
-        snprintf(message, WATCH_MESSAGE, "this run does not learn: in %s %lld steps ",
+        snprintf(message + strlen(message), WATCH_MESSAGE - strlen(message), "in %s %lld steps ",
                  wanted(watch) == watch->steps ? "all" : "the last", (long long)wanted(watch));
     for (int reason = 0; reason < WATCH_REASONS; reason++) {
         if (!holds(watch, (enum watch_reason)reason) ||
@@ -119,7 +125,7 @@ static void say_hopeless(const struct watch *watch, char message[WATCH_MESSAGE])
             add(message, mean);
         }
     }
-    add(message, ".");
+    add(message, learns ? ", so that no answer is ever judged whole." : ".");
     for (int reason = 0; reason < WATCH_REASONS; reason++) {
         if (!holds(watch, (enum watch_reason)reason) ||
             (reason == WATCH_NO_GRADIENT && explained))
