@@ -372,13 +372,6 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
     grpo->progress_context = run;
     training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward",
                    "reward.svg");
-    /* Its options are those of the checkpoint: a state that does not fit them is damaged. */
-    if (t->state.step != t->state.batches * grpo->config.num_iterations)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s/trainer/state.json: %lld batches of --num-iterations %d do not make "
-                         "step %lld; the file is damaged: resume from another checkpoint",
-                         t->resume_dir, (long long)t->state.batches,
-                         (int)grpo->config.num_iterations, (long long)t->state.step);
     cohort_status status = train(run, err);
     if (status != COHORT_OK) {
         training_rescue(t, &grpo->optimizer);

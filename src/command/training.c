@@ -92,6 +92,23 @@ void training_close(struct training *t)
     t->resume_dir = NULL;
 }
 
+/* The options are those of the checkpoint by now: counters that do not fit them are damaged. */
+static cohort_status check_state(const struct training *t, cohort_error *err)
+{
+    const int64_t seed = options_int(t->options, "seed"),
+                  steps = strcmp(t->command, "grpo") == 0
+                              ? options_int(t->options, "num_iterations")
+                              : 1;
+    if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_FORMAT,
+                     "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
+                     "with %lld steps a batch and seed %lld; the file is damaged: resume from "
+                     "another checkpoint",
+                     t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
+                     (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
+}
+
 cohort_status training_begin(struct training *t, cohort_error *err)
 {
     const char *out = options_string(t->options, "out");
@@ -112,6 +129,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
             goto cleanup;
         }
         TRY_GOTO(run_identity_check(t, err));
+        TRY_GOTO(check_state(t, err));
         TRY_GOTO(run_folder_open(&t->run, out, t->state.step, err));
         t->saved_step = t->state.step;
         observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir,
