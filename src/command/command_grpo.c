@@ -197,9 +197,8 @@ static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
                          "--model DIR");
     TRY(model_load_hashed(&run->grpo.reference, t->session.backend, dir, t->session.model->type, 0,
                           t->resume_dir == NULL ? NULL : &files, err));
-    cohort_status status = t->resume_dir == NULL
-                               ? COHORT_OK
-                               : run_identity_add_model(&t->inputs, dir, &files, err);
+    cohort_status status =
+        t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
     weight_files_free(&files);
     return status;
 }

@@ -3,25 +3,12 @@
 #include <string.h>
 
 /* Options that a resumed run may change: they do not enter the numbers of a step. */
-static const char *const free_options[] = {"out",
-                                           "resume",
-                                           "accept_changed",
-                                           "steps",
-                                           "epochs",
-                                           "save_steps",
-                                           "save_total_limit",
-                                           "eval_data",
-                                           "eval_steps",
-                                           "eval_limit",
-                                           "eval_temperature",
-                                           "logging_steps",
-                                           "threads",
-                                           "memory_limit",
-                                           "log_completions",
-                                           "config",
-                                           "device",
-                                           "reward_timeout",
-                                           "recompute"};
+static const char *const free_options[] = {
+    "out",        "resume",         "accept_changed",   "steps",
+    "epochs",     "save_steps",     "save_total_limit", "eval_data",
+    "eval_steps", "eval_limit",     "eval_temperature", "logging_steps",
+    "threads",    "memory_limit",   "log_completions",  "config",
+    "device",     "reward_timeout", "recompute"};
 
 /* Options that say which inputs there are, or how they are used: --accept-changed of that kind
  * frees them. Of data and model the hashes speak, not the names. */
@@ -48,8 +35,8 @@ cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir,
     cohort_status status = run_inputs_add_file(inputs, INPUT_MODEL, config, err);
     mem_free(config);
     for (size_t i = 0; i < files->count && status == COHORT_OK; i++)
-        status = run_inputs_add(inputs, INPUT_MODEL, files->files[i].path, files->files[i].sha256,
-                                err);
+        status =
+            run_inputs_add(inputs, INPUT_MODEL, files->files[i].path, files->files[i].sha256, err);
     return status;
 }
 
@@ -63,10 +50,9 @@ cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct
     mem_free(path);
     TRY(status);
     inputs->read[INPUT_TEMPLATE] = true;
-    return template_text == NULL
-               ? COHORT_OK
-               : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template", template_text,
-                                     strlen(template_text), err);
+    return template_text == NULL ? COHORT_OK
+                                 : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template",
+                                                       template_text, strlen(template_text), err);
 }
 
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options,
@@ -185,12 +171,11 @@ static cohort_status option_differs(struct check *check, const char *theirs, con
     const char *line = theirs != NULL ? theirs : ours;
     struct text what = {0};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(text_printf(&what, err, "%s was made with%s '%.*s', this run says %s%.*s%s",
-                         check->t->resume_dir, theirs != NULL ? "" : "out",
-                         (int)strcspn(line, theirs != NULL ? "\n" : ":\n"), line,
-                         ours != NULL ? "'" : "nothing of it",
-                         ours != NULL ? (int)strcspn(ours, "\n") : 0, ours != NULL ? ours : "",
-                         ours != NULL ? "'" : ""));
+    TRY_GOTO(text_printf(
+        &what, err, "%s was made with%s '%.*s', this run says %s%.*s%s", check->t->resume_dir,
+        theirs != NULL ? "" : "out", (int)strcspn(line, theirs != NULL ? "\n" : ":\n"), line,
+        ours != NULL ? "'" : "nothing of it", ours != NULL ? (int)strcspn(ours, "\n") : 0,
+        ours != NULL ? ours : "", ours != NULL ? "'" : ""));
     for (size_t i = 0; i < sizeof kind_options / sizeof *kind_options; i++) {
         if (!is_of(line, kind_options[i].option))
             continue;

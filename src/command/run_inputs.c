@@ -12,13 +12,10 @@
 
 enum { MAX_INPUTS_BYTES = 16 << 20, MAX_DEPTH = 4, SHOWN_DIGITS = 12 };
 
-static const char *const kind_names[INPUT_KINDS] = {
-    "data", "eval_data", "model", "reward", "tokenizer", "template", "schedule"};
+static const char *const kind_names[INPUT_KINDS] = {"data",      "eval_data", "model",   "reward",
+                                                    "tokenizer", "template",  "schedule"};
 
-const char *input_kind_name(enum input_kind kind)
-{
-    return kind_names[kind];
-}
+const char *input_kind_name(enum input_kind kind) { return kind_names[kind]; }
 
 void run_inputs_free(struct run_inputs *inputs)
 {
@@ -71,8 +68,7 @@ cohort_status run_inputs_add_file(struct run_inputs *inputs, enum input_kind kin
 static bool is_regular(const char *path)
 {
     struct stat st;
-    return *path != '\0' && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-           access(path, R_OK) == 0;
+    return *path != '\0' && stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, R_OK) == 0;
 }
 
 static cohort_status add_words(struct run_inputs *inputs, enum input_kind kind, const char *command,
@@ -169,10 +165,9 @@ cohort_status run_inputs_write(const struct run_inputs *inputs, struct text *out
                         inputs->schedule, (long long)inputs->steps));
     for (size_t i = 0; i < inputs->n_changes; i++) {
         const struct run_change *change = &inputs->changes[i];
-        TRY(text_printf(
-            out, err, "%s\n    {\"after_step\": %lld, \"kind\": \"%s\", \"what\": ",
-            i == 0 ? ",\n  \"accepted\": [" : ",", (long long)change->step,
-            kind_names[change->kind]));
+        TRY(text_printf(out, err, "%s\n    {\"after_step\": %lld, \"kind\": \"%s\", \"what\": ",
+                        i == 0 ? ",\n  \"accepted\": [" : ",", (long long)change->step,
+                        kind_names[change->kind]));
         TRY(json_string_write(change->what, strlen(change->what), out, err));
         TRY(text_printf(out, err, "}"));
     }
@@ -304,9 +299,9 @@ static cohort_status describe(const struct run_input *before, const struct run_i
     if (strcmp(before->path, now->path) == 0)
         return text_printf(out, err, "%.200s: expected SHA-256 %.*s..., found %.*s...", now->path,
                            SHOWN_DIGITS, before->sha256, SHOWN_DIGITS, now->sha256);
-    return text_printf(out, err, "%.200s: expected what %.200s held, SHA-256 %.*s..., found %.*s...",
-                       now->path, before->path, SHOWN_DIGITS, before->sha256, SHOWN_DIGITS,
-                       now->sha256);
+    return text_printf(
+        out, err, "%.200s: expected what %.200s held, SHA-256 %.*s..., found %.*s...", now->path,
+        before->path, SHOWN_DIGITS, before->sha256, SHOWN_DIGITS, now->sha256);
 }
 
 static cohort_status compare_schedules(const struct run_inputs *before,

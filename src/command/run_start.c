@@ -13,11 +13,11 @@ static const struct {
     const char *prefix, *suffix;
     bool is_sign; /* of a run that began; the folder alone may have been made by hand */
 } ours[] = {
-    {"checkpoints", NULL, false},       {"config.yaml", NULL, true},
-    {"metrics.jsonl", NULL, true},      {"completions.jsonl", NULL, true},
-    {"reward.svg", NULL, true},         {"loss.svg", NULL, true},
-    {"eval-step-", ".jsonl", true},     {"run.lock", NULL, false},
-    {".lock", NULL, false},             {"lock", NULL, false},
+    {"checkpoints", NULL, false},   {"config.yaml", NULL, true},
+    {"metrics.jsonl", NULL, true},  {"completions.jsonl", NULL, true},
+    {"reward.svg", NULL, true},     {"loss.svg", NULL, true},
+    {"eval-step-", ".jsonl", true}, {"run.lock", NULL, false},
+    {".lock", NULL, false},         {"lock", NULL, false},
 };
 
 /* The entry of ours that name is, or -1. A temporary file of a write that was cut short
@@ -30,14 +30,12 @@ static int which(const char *name)
         strspn(temporary + 5, "0123456789") == strlen(temporary + 5))
         length = (size_t)(temporary - name);
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-        size_t n = strlen(ours[i].prefix),
-               m = ours[i].suffix == NULL ? 0 : strlen(ours[i].suffix);
+        size_t n = strlen(ours[i].prefix), m = ours[i].suffix == NULL ? 0 : strlen(ours[i].suffix);
         if (length < n + m || strncmp(name, ours[i].prefix, n) != 0)
             continue;
-        if (ours[i].suffix == NULL
-                ? length == n
-                : strncmp(name + length - m, ours[i].suffix, m) == 0 &&
-                      strspn(name + n, "0123456789") == length - n - m)
+        if (ours[i].suffix == NULL ? length == n
+                                   : strncmp(name + length - m, ours[i].suffix, m) == 0 &&
+                                         strspn(name + n, "0123456789") == length - n - m)
             return (int)i;
     }
     return -1;
@@ -106,9 +104,7 @@ cohort_status run_start_look(const char *path, enum run_start *start, char **for
     if (look.foreign == NULL && look.sign && (!look.checkpoints || (look.metrics && !look.config)))
         TRY_GOTO(mem_strdup(&look.foreign, look.metrics ? "metrics.jsonl" : "config.yaml",
                             look.metrics ? 13 : 11, err));
-    *start = look.foreign != NULL ? RUN_START_OTHER
-             : look.sign          ? RUN_START_AGAIN
-                                  : RUN_START_NEW;
+    *start = look.foreign != NULL ? RUN_START_OTHER : look.sign ? RUN_START_AGAIN : RUN_START_NEW;
     *foreign = look.foreign;
     look.foreign = NULL;
 cleanup:

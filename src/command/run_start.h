@@ -1,5 +1,5 @@
-/* --resume where there is no checkpoint: whether what stands in the run folder is the beginning of a
- * run of ours, so that one command serves the first start and every one after it. */
+/* --resume where there is no checkpoint: whether what stands in the run folder is the beginning of
+ * a run of ours, so that one command serves the first start and every one after it. */
 #ifndef COHORT_COMMAND_RUN_START_H
 #define COHORT_COMMAND_RUN_START_H
 

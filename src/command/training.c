@@ -19,7 +19,8 @@ static cohort_status recover(const char *out, cohort_error *err)
     return status == COHORT_OK ? checkpoint_folders_recover(out, err) : status;
 }
 
-/* --resume latest without a checkpoint: one job script serves the first start and all later ones. */
+/* --resume latest without a checkpoint: one job script serves the first start and all later ones.
+ */
 static cohort_status start_instead(struct training *t, const char *out, cohort_error *err)
 {
     enum run_start start;
@@ -101,12 +102,13 @@ static cohort_status check_state(const struct training *t, cohort_error *err)
                               : 1;
     if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
         return COHORT_OK;
-    return error_set(err, COHORT_ERR_FORMAT,
-                     "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
-                     "with %lld steps a batch and seed %lld; the file is damaged: resume from "
-                     "another checkpoint",
-                     t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
-                     (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
+    return error_set(
+        err, COHORT_ERR_FORMAT,
+        "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
+        "with %lld steps a batch and seed %lld; the file is damaged: resume from "
+        "another checkpoint",
+        t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
+        (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
 }
 
 cohort_status training_begin(struct training *t, cohort_error *err)
@@ -297,8 +299,8 @@ void training_rescue(struct training *t, const struct optimizer *optimizer)
 void training_curve(struct training *t, const char *metric, const char *eval_metric,
                     const char *title, const char *file)
 {
-    t->curve = (struct curve){
-        .metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
+    t->curve =
+        (struct curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
 }
 
 void training_draw(struct training *t, enum draw_when when)
@@ -314,8 +316,7 @@ void training_draw(struct training *t, enum draw_when when)
     if (run_plot(&t->run, c->metric, c->eval_metric, c->title, c->file, &problem) != COHORT_OK &&
         !c->failed) {
         c->failed = true;
-        observer_message(t->observer, "warning: the curve could not be drawn: %s",
-                         problem.message);
+        observer_message(t->observer, "warning: the curve could not be drawn: %s", problem.message);
     }
     c->drawn = clock_seconds();
     c->cost = c->drawn - begin;

@@ -26,8 +26,9 @@ struct training {
     struct train_state state;
     char *resume_dir;   /* checkpoint the run goes on from, or NULL */
     bool again;         /* --resume, but what stands in --out has no checkpoint yet: a new start */
-    struct run_inputs inputs; /* what this run reads: the command adds its own before training_begin */
-    struct watch watch;       /* whether it can learn */
+    struct run_inputs
+        inputs;         /* what this run reads: the command adds its own before training_begin */
+    struct watch watch; /* whether it can learn */
     struct curve {
         const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
         double drawn, cost;                              /* when last, and the seconds it took */
@@ -69,8 +70,8 @@ cohort_status training_save_final(struct training *t, cohort_error *err);
  * and tells the observer how to go on. */
 void training_rescue(struct training *t, const struct optimizer *optimizer);
 /* The file that shows the run, drawn from metrics.jsonl: after a step if some seconds have gone by
- * since, after an evaluation, and at the end; but for the last, drawing takes at most a hundredth of
- * the time. A drawing that fails is told once and stops nothing. */
+ * since, after an evaluation, and at the end; but for the last, drawing takes at most a hundredth
+ * of the time. A drawing that fails is told once and stops nothing. */
 enum draw_when { DRAW_STEP, DRAW_EVALUATION, DRAW_END };
 void training_curve(struct training *t, const char *metric, const char *eval_metric,
                     const char *title, const char *file);

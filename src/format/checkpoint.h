@@ -28,7 +28,7 @@ struct weight_files {
     struct weight_file {
         char *path;
         char sha256[HASH_HEX];
-    } *files;
+    } * files;
     size_t count, capacity;
 };
 void weight_files_free(struct weight_files *files);

@@ -73,14 +73,11 @@ cleanup:
 }
 
 /* More than any run will count; sums and products of these with a batch's size stay in 64 bits. */
-#define MOST_STEPS  1000000000000ll    /* 1e12 */
+#define MOST_STEPS  1000000000000ll       /* 1e12 */
 #define MOST_TOKENS 1000000000000000000ll /* 1e18 */
-#define MOST_SEED   9007199254740992ll /* of option seed */
+#define MOST_SEED   9007199254740992ll    /* of option seed */
 
-static bool within(json_int_t value, json_int_t most)
-{
-    return value >= 0 && value <= most;
-}
+static bool within(json_int_t value, json_int_t most) { return value >= 0 && value <= most; }
 
 /* The counters of state.json hang together: one that does not fit was not written by us, and
  * arithmetic on it would leave its range. */

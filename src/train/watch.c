@@ -66,8 +66,8 @@ void watch_step(struct watch *watch, const struct metrics *metrics)
     bool now[WATCH_REASONS] = {false};
     watch->steps++;
     now[WATCH_NO_REWARD] = has(metrics, "reward", &watch->reward) && isnan(watch->reward);
-    now[WATCH_EQUAL] = has(metrics, "frac_reward_zero_std", &zero_std) && zero_std >= 1.0 &&
-                       !now[WATCH_NO_REWARD];
+    now[WATCH_EQUAL] =
+        has(metrics, "frac_reward_zero_std", &zero_std) && zero_std >= 1.0 && !now[WATCH_NO_REWARD];
     now[WATCH_TRUNCATED] =
         has(metrics, "completions/clipped_ratio", &watch->clipped) && watch->clipped >= NEARLY_ALL;
     if (has(metrics, "grad_norm", &grad_norm)) {
@@ -114,8 +114,7 @@ static void say_hopeless(const struct watch *watch, char message[WATCH_MESSAGE])
         snprintf(message + strlen(message), WATCH_MESSAGE - strlen(message), "in %s %lld steps ",
                  wanted(watch) == watch->steps ? "all" : "the last", (long long)wanted(watch));
     for (int reason = 0; reason < WATCH_REASONS; reason++) {
-        if (!holds(watch, (enum watch_reason)reason) ||
-            (reason == WATCH_NO_GRADIENT && explained))
+        if (!holds(watch, (enum watch_reason)reason) || (reason == WATCH_NO_GRADIENT && explained))
             continue;
         add(message, said++ > 0 ? ", and " : "");
         add(message, texts[reason].what);
@@ -127,8 +126,7 @@ static void say_hopeless(const struct watch *watch, char message[WATCH_MESSAGE])
     }
     add(message, learns ? ", so that no answer is ever judged whole." : ".");
     for (int reason = 0; reason < WATCH_REASONS; reason++) {
-        if (!holds(watch, (enum watch_reason)reason) ||
-            (reason == WATCH_NO_GRADIENT && explained))
+        if (!holds(watch, (enum watch_reason)reason) || (reason == WATCH_NO_GRADIENT && explained))
             continue;
         add(message, " ");
         add(message, texts[reason].advice);

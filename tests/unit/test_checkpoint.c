@@ -459,9 +459,9 @@ static void test_hashes(void **state)
         checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &weights, &err),
         COHORT_OK);
     hashes_are_of_the_files(&table, count_entries(folder) - 1); /* and the index */
-    assert_int_equal(checkpoint_read_hashed(folder, &table, DTYPE_F32, refuse_sink, NULL, &files,
-                                            &err),
-                     COHORT_ERR_CANCELLED);
+    assert_int_equal(
+        checkpoint_read_hashed(folder, &table, DTYPE_F32, refuse_sink, NULL, &files, &err),
+        COHORT_ERR_CANCELLED);
     assert_int_equal(files.count, 0);
     mem_free(weights.data);
     param_table_free(&table);

@@ -42,8 +42,8 @@ static void names(const char *command, const char *expected)
     assert_int_equal(run_inputs_add_command(&inputs, INPUT_REWARD, command, &err), COHORT_OK);
     assert_true(inputs.read[INPUT_REWARD]);
     for (size_t i = 0; i < inputs.count; i++)
-        assert_int_equal(
-            text_printf(&found, &err, "%s%s", i > 0 ? "|" : "", inputs.items[i].path), COHORT_OK);
+        assert_int_equal(text_printf(&found, &err, "%s%s", i > 0 ? "|" : "", inputs.items[i].path),
+                         COHORT_OK);
     if (strcmp(found.data, expected) != 0)
         fail_msg("%s names '%s', expected '%s'", command, found.data, expected);
     text_free(&found);
@@ -60,13 +60,14 @@ static void test_commands(void **state)
     names("python3 check.py 'my file.json' \"my file.json\" my\\ file.json",
           "check.py|my file.json|my file.json|my file.json");
     names("python3 check.py my file.json", "check.py");
-    names("./tool --table=check.py --other='my file.json' X=check.py", "check.py|my file.json|check.py");
+    names("./tool --table=check.py --other='my file.json' X=check.py",
+          "check.py|my file.json|check.py");
     names("cat<check.py|sh&&(check.py);check.py>out", "check.py|check.py|check.py");
     names("sh -c 'exec python3 \"my file.json\" check.py'", "my file.json|check.py");
     names("sh -c \"sh -c 'sh -c check.py'\"", "check.py");
     names("sh quo\\\"te.sh 'quo\"te.sh'", "quo\"te.sh|quo\"te.sh");
-    names("sh 'check.py", "check.py"); /* an open quote */
-    names("sh check.py\\", ""); /* a backslash at the end stands for itself */
+    names("sh 'check.py", "check.py");          /* an open quote */
+    names("sh check.py\\", "");                 /* a backslash at the end stands for itself */
     names("sub pipe /dev/null missing.py", ""); /* no regular files */
 }
 
@@ -138,7 +139,8 @@ static void test_compare(void **state)
     differ(&before, &moved, -1, "");
     add(&other, INPUT_REWARD, "r", A);
     add(&other, INPUT_REWARD, "s", A);
-    differ(&before, &other, INPUT_REWARD, "s: expected SHA-256 bbbbbbbbbbbb..., found aaaaaaaaaaaa");
+    differ(&before, &other, INPUT_REWARD,
+           "s: expected SHA-256 bbbbbbbbbbbb..., found aaaaaaaaaaaa");
     add(&more, INPUT_DATA, "d", A);
     add(&more, INPUT_DATA, "d2", A);
     differ(&before, &more, INPUT_DATA, "d2 (SHA-256 aaaaaaaaaaaa...) is read now");

@@ -92,7 +92,8 @@ static void test_interrupted(void **state)
     (void)state;
     struct watch watch = {0};
     for (int s = 1; s <= 100; s++) {
-        step(&watch, 0.5, s % WATCH_STEPS == 0 ? 0.875 : 1.0, 0.0, s % WATCH_STEPS == 0 ? 1.0 : 0.0);
+        step(&watch, 0.5, s % WATCH_STEPS == 0 ? 0.875 : 1.0, 0.0,
+             s % WATCH_STEPS == 0 ? 1.0 : 0.0);
         silent(&watch);
     }
     watch_end(&watch);
