@@ -188,8 +188,11 @@ enum { FULL_MICRO_WIDTH = 1280 };
 int64_t session_micro_tokens(const struct model *model, const struct options *options)
 {
     int64_t asked = options_int(options, "micro_batch_tokens");
-    const int64_t full = model->backend->train_tokens, width = model->config.hidden_size;
-    return asked > 0 ? asked : width <= FULL_MICRO_WIDTH ? full : full * FULL_MICRO_WIDTH / width;
+    const struct backend *be = model->backend;
+    const int64_t width = model->config.hidden_size;
+    return asked > 0                   ? asked
+           : width <= FULL_MICRO_WIDTH ? be->train_tokens
+                                       : be->train_tokens_wide * FULL_MICRO_WIDTH / width;
 }
 
 enum dtype session_moments(const struct options *options)

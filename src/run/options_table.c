@@ -188,7 +188,7 @@ static const struct option_spec table[] = {
          "AdamW's two moments; bf16 (stochastically rounded) halves their memory"),
     INT("batch_size", "8", 1, 1048576, FOR_SFT, "Optimizer", "rows of one optimizer step"),
     INT("micro_batch_tokens", "0", 0, COUNT, FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer",
-        "tokens of one pass: sets memory and speed; 0: 2048 on a CPU, 16384 on a GPU, fewer if wide"),
+        "tokens of one pass: sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer if wide"),
     ENUM("recompute", "auto", "auto|none|logits|layer", FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer",
          "compute activations again in the backward to save memory; auto: if it must"),
 
