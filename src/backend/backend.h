@@ -439,7 +439,9 @@ struct backend {
     /* Prompt tokens computed, and sequences decoding, in one step of the engine beyond which the
      * products gain nothing. */
     int32_t prefill_tokens, decode_sequences;
-    int64_t train_tokens; /* likewise of a micro-batch of training */
+    /* Likewise of a micro-batch of training: of a model up to FULL_MICRO_WIDTH wide (session.c), and
+     * of one of just that width from which on they fall with the width. */
+    int64_t train_tokens, train_tokens_wide;
     const char *device;   /* in words: "CPU", "GPU 0 (its name)" */
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16",
      * "avx512", "avx2", "portable"). */

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "command/choices.h"
+#include "command/run_identity.h"
 #include "command/scoring.h"
 #include "command/training.h"
 
@@ -125,6 +126,7 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
     if (options_is_set(o, "max_prompt_length") && options_int(o, "max_prompt_length") < room)
         room = (int32_t)options_int(o, "max_prompt_length");
     TRY(prompt_set_load(&run->train, &run->t.session, data, 0, room, o, err));
+    TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
     run->max_prompt = run->train.longest;
     run->order = (struct dataset_order){.n = run->train.data.n_rows,
                                         .seed = run->grpo.config.seed,
@@ -133,6 +135,7 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
         return COHORT_OK;
     size_t limit = options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0;
     TRY(prompt_set_load(&run->held_out, &run->t.session, held_out, limit, room, o, err));
+    TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.data.sha256, err));
     run->has_held_out = true;
     if (run->held_out.longest > run->max_prompt)
         run->max_prompt = run->held_out.longest;
@@ -180,16 +183,27 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
 }
 
 /* The frozen reference is the model that the run began with. Opening the policy from the same
- * folder has told the notes; a resumed run's policy comes from another. */
+ * folder has told the notes. A run that goes on has read a checkpoint instead of it: it tells them,
+ * and hashes it, here. */
 static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
 {
-    const struct model *model = run->t.session.model;
+    struct training *t = &run->t;
+    const char *dir = options_string(t->options, "model");
+    struct weight_files files = {0};
     if (run->grpo.config.loss.beta == 0.0)
         return COHORT_OK;
-    if (run->t.resume_dir != NULL)
+    if (dir == NULL) /* --resume CHECKPOINT without the run's config.yaml */
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--beta needs the model that the run began with as its reference: pass "
+                         "--model DIR");
+    if (t->resume_dir != NULL)
         TRY(tell_reference_notes(run, err));
-    return model_load(&run->grpo.reference, run->t.session.backend,
-                      options_string(run->t.options, "model"), model->type, 0, err);
+    TRY(model_load_hashed(&run->grpo.reference, t->session.backend, dir, t->session.model->type, 0,
+                          t->resume_dir == NULL ? NULL : &files, err));
+    cohort_status status =
+        t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
+    weight_files_free(&files);
+    return status;
 }
 
 static double epoch_of(const struct grpo_run *run)
@@ -298,12 +312,16 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     /* An evaluation that was interrupted comes after the update: the step is logged all the same,
      * for it will not be done again. */
     cohort_status evaluated = COHORT_OK;
-    if (end || every(run, run->eval_steps))
+    const bool evaluates = end || every(run, run->eval_steps);
+    if (evaluates)
         evaluated = held_out_metrics(run, last, err);
-    for (int32_t i = 0; i < n_iterations; i++)
+    for (int32_t i = 0; i < n_iterations; i++) {
         TRY_GOTO(training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run),
                               &run->metrics[i], err));
+        training_watch(t, &run->metrics[i]);
+    }
     TRY_GOTO(evaluated);
+    training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     if (end || every(run, options_int(t->options, "logging_steps")))
         report_step(t, last);
     if (end || every(run, run->save_steps))
@@ -313,14 +331,35 @@ cleanup:
     return status;
 }
 
+static int64_t planned_steps(const struct grpo_run *run)
+{
+    const struct options *o = run->t.options;
+    int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) /
+                        run->prompts_per_step * run->grpo.config.num_iterations;
+    return options_is_set(o, "steps") ? options_int(o, "steps")
+                                      : per_epoch * options_int(o, "epochs");
+}
+
+static cohort_status train(struct grpo_run *run, cohort_error *err)
+{
+    struct training *t = &run->t;
+    if (t->state.step == 0 && run->has_held_out) {
+        struct metrics metrics = {0};
+        TRY(held_out_metrics(run, &metrics, err));
+        TRY(training_log(t, 0, 0.0, &metrics, err));
+    }
+    if (run->grpo.config.num_iterations == 1 && run->grpo.config.loss.beta == 0.0)
+        observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
+                                      "while its gradient does not; watch reward and grad_norm");
+    while (t->state.step < t->steps)
+        TRY(one_batch(run, err));
+    return COHORT_OK;
+}
+
 static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
     struct grpo *grpo = &run->grpo;
-    int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) /
-                        run->prompts_per_step * grpo->config.num_iterations;
-    t->steps = options_is_set(t->options, "steps") ? options_int(t->options, "steps")
-                                                   : per_epoch * options_int(t->options, "epochs");
     grpo->config.total_steps = t->steps;
     grpo->model = t->session.model;
     grpo->engine = run->engine;
@@ -333,24 +372,16 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
     grpo->reward_context = run;
     grpo->progress = report;
     grpo->progress_context = run;
-    if (t->state.step == 0 && run->has_held_out) {
-        struct metrics metrics = {0};
-        TRY(held_out_metrics(run, &metrics, err));
-        TRY(training_log(t, 0, 0.0, &metrics, err));
+    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward",
+                   "reward.svg");
+    cohort_status status = train(run, err);
+    if (status != COHORT_OK) {
+        training_rescue(t, &grpo->optimizer);
+        return status;
     }
-    if (grpo->config.num_iterations == 1 && grpo->config.loss.beta == 0.0)
-        observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
-                                      "while its gradient does not; watch reward and grad_norm");
-    while (t->state.step < t->steps) {
-        cohort_status status = one_batch(run, err);
-        if (status != COHORT_OK) {
-            training_rescue(t, &grpo->optimizer);
-            return status;
-        }
-    }
+    training_watch_end(t);
     TRY(training_save_final(t, err));
-    TRY(run_plot(&t->run, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward",
-                 "reward.svg", err));
+    training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve",
                      t->run.path, t->run.path);
     return COHORT_OK;
@@ -365,7 +396,9 @@ cohort_status command_grpo(struct options *options, const struct command_rewards
     TRY_GOTO(training_open(&run->t, options, "grpo", observer, err));
     TRY_GOTO(scoring_open(&run->scoring, options, extra, err));
     TRY_GOTO(configure(run, err));
+    TRY_GOTO(run_identity_add_rewards(&run->t.inputs, options, err));
     TRY_GOTO(load_data(run, err));
+    run->t.steps = planned_steps(run);
     TRY_GOTO(allocate(run, err));
     TRY_GOTO(load_reference(run, err));
     TRY_GOTO(training_begin(&run->t, err));

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "command/command.h"
 #include "command/end_of_text.h"
+#include "command/run_inputs.h"
 #include "command/sft_rows.h"
 #include "command/training.h"
 #include "train/sft.h"
@@ -28,16 +29,19 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
                          "no training rows given: pass --data FILE.jsonl");
     length = length < context ? length : context;
     TRY(sft_rows_load(&run->train, &run->t.session, data, 0, length, o, err));
+    TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.sha256, err));
     if (run->train.n_cut + run->train.n_dropped > 0)
         observer_message(run->t.observer,
                          "%s: %zu rows cut to --max-length %d, %zu of them left out because no "
                          "completion was left",
                          data, run->train.n_cut, (int)length, run->train.n_dropped);
-    if (held_out != NULL)
+    if (held_out != NULL) {
         TRY(sft_rows_load(&run->held_out, &run->t.session, held_out,
                           options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit")
                                                           : 0,
                           length, o, err));
+        TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.sha256, err));
+    }
     if (run->train.conversations)
         TRY(end_of_text_learned(&run->t.session, err));
     run->order = (struct dataset_order){.n = run->train.n,
@@ -93,17 +97,20 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;
-    if (end || (run->eval_steps > 0 && t->state.step % run->eval_steps == 0))
+    bool evaluates = end || (run->eval_steps > 0 && t->state.step % run->eval_steps == 0);
+    if (evaluates)
         TRY(held_out_metrics(run, &metrics, err));
     TRY(training_log(t, t->state.step,
                      (double)(t->state.batches * run->batch_size) / (double)run->train.n, &metrics,
                      err));
+    training_watch(t, &metrics);
+    training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     if (end || (run->save_steps > 0 && t->state.step % run->save_steps == 0))
         TRY(training_save(t, &run->sft.optimizer, err));
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
                            (double)(t->state.step - t->started_step) /
                                (clock_seconds() - t->started)))
-        return error_set(err, COHORT_ERR_CANCELLED, "stopped on request; continue with --resume");
+        return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
     if (end || t->state.step % options_int(t->options, "logging_steps") == 0)
         observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s",
                          (long long)t->state.step, (long long)t->steps,
@@ -112,13 +119,31 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
+static int64_t planned_steps(const struct sft_run *run)
+{
+    const struct options *o = run->t.options;
+    int64_t per_epoch = ((int64_t)run->train.n + run->batch_size - 1) / run->batch_size;
+    return options_is_set(o, "steps") ? options_int(o, "steps")
+                                      : per_epoch * options_int(o, "epochs");
+}
+
+static cohort_status train(struct sft_run *run, cohort_error *err)
+{
+    struct training *t = &run->t;
+    if (t->state.step == 0 && run->held_out.n > 0) {
+        struct metrics metrics = {0};
+        TRY(held_out_metrics(run, &metrics, err));
+        TRY(training_log(t, 0, 0.0, &metrics, err));
+    }
+    while (t->state.step < t->steps)
+        TRY(one_step(run, err));
+    return COHORT_OK;
+}
+
 static cohort_status run_steps(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
     const struct options *o = t->options;
-    int64_t per_epoch = ((int64_t)run->train.n + run->batch_size - 1) / run->batch_size;
-    t->steps =
-        options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
     run->sft = (struct sft){.model = t->session.model,
                             .runner = &run->runner,
                             .optimizer = training_optimizer(t),
@@ -128,21 +153,15 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
                             .total_steps = t->steps,
                             .skipped = t->state.skipped,
                             .tokens_seen = t->state.tokens_seen};
-    if (t->state.step == 0 && run->held_out.n > 0) {
-        struct metrics metrics = {0};
-        TRY(held_out_metrics(run, &metrics, err));
-        TRY(training_log(t, 0, 0.0, &metrics, err));
+    training_curve(t, "loss", run->held_out.n > 0 ? "eval_loss" : NULL, "SFT: loss", "loss.svg");
+    cohort_status status = train(run, err);
+    if (status != COHORT_OK) {
+        training_rescue(t, &run->sft.optimizer);
+        return status;
     }
-    while (t->state.step < t->steps) {
-        cohort_status status = one_step(run, err);
-        if (status != COHORT_OK) {
-            training_rescue(t, &run->sft.optimizer);
-            return status;
-        }
-    }
+    training_watch_end(t);
     TRY(training_save_final(t, err));
-    TRY(run_plot(&t->run, "loss", run->held_out.n > 0 ? "eval_loss" : NULL, "SFT: loss", "loss.svg",
-                 err));
+    training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained model, %s/loss.svg the curve",
                      t->run.path, t->run.path);
     return COHORT_OK;
@@ -160,6 +179,7 @@ cohort_status command_sft(struct options *options, const struct command_rewards 
     run->save_steps = options_int(options, "save_steps");
     run->eval_steps = options_int(options, "eval_steps");
     TRY_GOTO(load_data(run, err));
+    run->t.steps = planned_steps(run);
     TRY_GOTO(allocate(run, err));
     TRY_GOTO(training_begin(&run->t, err));
     TRY_GOTO(run_steps(run, err));

@@ -199,7 +199,7 @@ cohort_status session_open(struct session *session, const struct options *option
         TRY_GOTO(end_of_text_open(session, options, err));
     observer_notes(observer, &session->notes);
     if (!training)
-        TRY_GOTO(session_read(session, err));
+        TRY_GOTO(session_read(session, NULL, err));
 cleanup:
     model_config_free(&config);
     mem_free(path);
@@ -208,9 +208,9 @@ cleanup:
     return status;
 }
 
-cohort_status session_read(struct session *session, cohort_error *err)
+cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err)
 {
-    return model_read(session->model, session->dir, err);
+    return model_read(session->model, session->dir, files, err);
 }
 
 void session_close(struct session *session)
@@ -239,8 +239,11 @@ enum { FULL_MICRO_WIDTH = 1280 };
 int64_t session_micro_tokens(const struct model *model, const struct options *options)
 {
     int64_t asked = options_int(options, "micro_batch_tokens");
-    const int64_t full = model->backend->train_tokens, width = model->config.hidden_size;
-    return asked > 0 ? asked : width <= FULL_MICRO_WIDTH ? full : full * FULL_MICRO_WIDTH / width;
+    const struct backend *be = model->backend;
+    const int64_t width = model->config.hidden_size;
+    return asked > 0                   ? asked
+           : width <= FULL_MICRO_WIDTH ? be->train_tokens
+                                       : be->train_tokens_wide * FULL_MICRO_WIDTH / width;
 }
 
 enum dtype session_moments(const struct options *options)

@@ -39,7 +39,8 @@ struct session {
  * the notes, may be NULL. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir,
                            unsigned need, const cohort_observer *observer, cohort_error *err);
-cohort_status session_read(struct session *session, cohort_error *err);
+/* files: NULL, or gets the files of the weights with their hashes. */
+cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err);
 void session_close(struct session *session);
 /* A backend alone. */
 cohort_status session_backend(struct backend **out, const struct options *options,

@@ -166,6 +166,7 @@ cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session
     cohort_status status = COHORT_OK;
     memset(rows, 0, sizeof *rows);
     TRY_GOTO(dataset_load(&data, path, err));
+    strcpy(rows->sha256, data.sha256);
     TRY_GOTO(mem_alloc(&rows->ids, data.n_rows, sizeof *rows->ids, "rows", err));
     TRY_GOTO(mem_alloc(&rows->n_prompt, data.n_rows, sizeof *rows->n_prompt, "rows", err));
     for (size_t i = 0; i < data.n_rows && (limit == 0 || i < limit); i++) {

@@ -9,6 +9,7 @@ struct sft_rows {
     int32_t *n_prompt;      /* [n] tokens without loss, at least 1 */
     size_t n;
     int32_t longest;
+    char sha256[HASH_HEX]; /* of the file's bytes */
     size_t n_cut,
         n_dropped;      /* shortened to max_length; left out because nothing to learn was left */
     bool conversations; /* some rows are messages: what ends a turn of the template is learned */

@@ -3,57 +3,13 @@
 #include "base/clock.h"
 #include "command/choices.h"
 #include "command/end_of_text.h"
+#include "command/run_identity.h"
+#include "command/run_start.h"
 
-#include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Options that a resumed run may change: they do not enter the numbers of a step. */
-static const char *const free_options[] = {"out",
-                                           "resume",
-                                           "steps",
-                                           "epochs",
-                                           "save_steps",
-                                           "save_total_limit",
-                                           "eval_data",
-                                           "eval_steps",
-                                           "eval_limit",
-                                           "eval_temperature",
-                                           "logging_steps",
-                                           "threads",
-                                           "memory_limit",
-                                           "log_completions",
-                                           "config",
-                                           "device",
-                                           "reward_timeout",
-                                           "recompute"};
-
-static bool is_free(const char *line, size_t length)
-{
-    for (size_t i = 0; i < sizeof free_options / sizeof free_options[0]; i++) {
-        size_t n = strlen(free_options[i]);
-        if (length > n && strncmp(line, free_options[i], n) == 0 && line[n] == ':')
-            return true;
-    }
-    return false;
-}
-
-/* The lines of a resolved configuration that a resumed run must share. */
-static cohort_status binding_options(const char *yaml, struct text *out, cohort_error *err)
-{
-    TRY(text_append(out, "", 0, err));
-    bool keep = true;
-    for (const char *line = yaml; *line != '\0';) {
-        size_t length = strcspn(line, "\n") + 1;
-        if (line[0] != ' ' && line[0] != '-') /* a list's items go with their key */
-            keep = line[0] != '#' && !is_free(line, length);
-        if (keep)
-            TRY(text_append(out, line, length, err));
-        line += length;
-    }
-    return COHORT_OK;
-}
 
 /* A crash may have left half-written folders, of checkpoints and of final. */
 static cohort_status recover(const char *out, cohort_error *err)
@@ -65,6 +21,28 @@ static cohort_status recover(const char *out, cohort_error *err)
     return status == COHORT_OK ? checkpoint_folders_recover(out, err) : status;
 }
 
+/* --resume latest without a checkpoint: one job script serves the first start and all later ones.
+ */
+static cohort_status start_instead(struct training *t, const char *out, cohort_error *err)
+{
+    enum run_start start;
+    char *foreign = NULL;
+    TRY(run_start_look(out, &start, &foreign, err));
+    if (start == RUN_START_OTHER)
+        error_set(err, COHORT_ERR_STATE,
+                  "%s/checkpoints: no checkpoint to resume from, and %s in %s is nothing that a "
+                  "run which has just begun would have written; remove it and start without "
+                  "--resume, name a checkpoint folder, or choose another --out",
+                  out, foreign, out);
+    else
+        observer_message(t->observer,
+                         "no checkpoint in %s yet: the run starts from its beginning%s", out,
+                         start == RUN_START_AGAIN ? ", over what an earlier start left there" : "");
+    mem_free(foreign);
+    t->again = start == RUN_START_AGAIN;
+    return start == RUN_START_OTHER ? COHORT_ERR_STATE : COHORT_OK;
+}
+
 static cohort_status find_resume(struct training *t, const char *out, cohort_error *err)
 {
     const char *resume = options_string(t->options, "resume");
@@ -73,12 +51,7 @@ static cohort_status find_resume(struct training *t, const char *out, cohort_err
     TRY(recover(out, err));
     if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
         TRY(run_folder_latest(out, &t->resume_dir, err));
-        if (t->resume_dir == NULL)
-            return error_set(err, COHORT_ERR_STATE,
-                             "%s/checkpoints: no checkpoint to resume from; remove %s and start "
-                             "without --resume, or name a checkpoint folder",
-                             out, out);
-        return COHORT_OK;
+        return t->resume_dir == NULL ? start_instead(t, out, err) : COHORT_OK;
     }
     enum file_kind kind = FILE_ABSENT;
     TRY(file_look(resume, &kind, err));
@@ -103,7 +76,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
-    if (t->resume_dir != NULL && !options_given(options, "config")) {
+    if ((t->resume_dir != NULL || t->again) && !options_given(options, "config")) {
         char *config = NULL;
         TRY(file_join(&config, out, "config.yaml", err));
         bool there = false;
@@ -123,46 +96,38 @@ void training_close(struct training *t)
 {
     run_folder_close(&t->run);
     session_close(&t->session);
+    run_inputs_free(&t->inputs);
     mem_free(t->resume_dir);
     t->resume_dir = NULL;
 }
 
-/* Compares the options a checkpoint was made with to ours, and names the first that differs. */
-static cohort_status check_options(const struct training *t, const char *ours, cohort_error *err)
+/* The options are those of the checkpoint by now: counters that do not fit them are damaged. */
+static cohort_status check_state(const struct training *t, cohort_error *err)
 {
-    char *path = NULL;
-    struct text theirs = {0};
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(file_join(&path, t->resume_dir, "trainer/options.yaml", err));
-    TRY_GOTO(file_read(path, 1 << 20, &theirs, err));
-    const char *a = theirs.data, *b = ours;
-    while (*a != '\0' && *b != '\0' && strcspn(a, "\n") == strcspn(b, "\n") &&
-           strncmp(a, b, strcspn(a, "\n")) == 0) {
-        a += strcspn(a, "\n");
-        b += strcspn(b, "\n");
-        a += *a == '\n'; /* a file of others may end without one */
-        b += *b == '\n';
-    }
-    if (*a != '\0' || *b != '\0')
-        status = error_set(err, COHORT_ERR_STATE,
-                           "%s was made with '%.*s', this run says '%.*s': a resumed run must keep "
-                           "its options (only length, saving, evaluation and "
-                           "machine may change)",
-                           t->resume_dir, (int)strcspn(a, "\n"), a, (int)strcspn(b, "\n"), b);
-cleanup:
-    mem_free(path);
-    text_free(&theirs);
-    return status;
+    const int64_t seed = options_int(t->options, "seed"),
+                  steps = strcmp(t->command, "grpo") == 0
+                              ? options_int(t->options, "num_iterations")
+                              : 1;
+    if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
+        return COHORT_OK;
+    return error_set(
+        err, COHORT_ERR_FORMAT,
+        "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
+        "with %lld steps a batch and seed %lld; the file is damaged: resume from "
+        "another checkpoint",
+        t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
+        (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
 }
 
 cohort_status training_begin(struct training *t, cohort_error *err)
 {
     const char *out = options_string(t->options, "out");
-    struct text yaml = {0}, binding = {0};
+    struct text yaml = {0};
     char *path = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
-    TRY_GOTO(binding_options(yaml.data, &binding, err));
+    TRY_GOTO(run_identity_add_tokenizer(&t->inputs, &t->session, err));
+    run_identity_set_schedule(&t->inputs, t->options, t->steps);
     TRY_GOTO(model_train_begin(t->session.model, session_moments(t->options), err));
     if (t->resume_dir != NULL) {
         TRY_GOTO(train_state_read(t->resume_dir, t->session.model, &t->state, err));
@@ -173,13 +138,15 @@ cohort_status training_begin(struct training *t, cohort_error *err)
                                t->resume_dir, t->state.command, t->command);
             goto cleanup;
         }
-        TRY_GOTO(check_options(t, binding.data, err));
+        TRY_GOTO(run_identity_check(t, err));
+        TRY_GOTO(check_state(t, err));
         TRY_GOTO(run_folder_open(&t->run, out, t->state.step, err));
         t->saved_step = t->state.step;
         observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir,
                          (long long)t->state.step);
     } else {
-        TRY_GOTO(run_folder_create(&t->run, out, err));
+        TRY_GOTO(t->again ? run_folder_open(&t->run, out, -1, err)
+                          : run_folder_create(&t->run, out, err));
         t->state.seed = (uint64_t)options_int(t->options, "seed");
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
@@ -189,8 +156,20 @@ cohort_status training_begin(struct training *t, cohort_error *err)
     t->started_step = t->state.step;
 cleanup:
     text_free(&yaml);
-    text_free(&binding);
     mem_free(path);
+    return status;
+}
+
+/* The weights that a run begins with are hashed as they come in; those of a checkpoint are not what
+ * --model names. */
+static cohort_status read_weights(struct training *t, cohort_error *err)
+{
+    struct weight_files files = {0};
+    if (t->resume_dir != NULL)
+        return session_read(&t->session, NULL, err);
+    TRY(session_read(&t->session, &files, err));
+    cohort_status status = run_identity_add_model(&t->inputs, t->session.dir, &files, err);
+    weight_files_free(&files);
     return status;
 }
 
@@ -202,7 +181,7 @@ cohort_status training_allocate(struct training *t, struct memory_plan *plan, in
     TRY(memory_plan_choose(plan, t->options, longest, most_useful, err));
     TRY_GOTO(memory_plan_describe(plan, &line, err));
     observer_message(t->observer, "%s", line.data);
-    TRY_GOTO(session_read(&t->session, err));
+    TRY_GOTO(read_weights(t, err));
     TRY_GOTO(memory_plan_allocate(plan, &t->session.arena, err));
 cleanup:
     text_free(&line);
@@ -256,20 +235,9 @@ static cohort_status write_model(const struct training *t, const char *dir, coho
 static cohort_status write_trainer(struct training *t, const struct optimizer *optimizer,
                                    const char *dir, cohort_error *err)
 {
-    struct text yaml = {0}, binding = {0};
-    char *path = NULL;
-    cohort_status status = COHORT_OK;
     t->state.updates = optimizer->step;
-    TRY_GOTO(train_state_write(dir, t->session.model, &t->state, err));
-    TRY_GOTO(options_write_yaml(t->options, &yaml, err));
-    TRY_GOTO(binding_options(yaml.data, &binding, err));
-    TRY_GOTO(file_join(&path, dir, "trainer/options.yaml", err));
-    TRY_GOTO(file_write_atomic(path, binding.data, binding.length, err));
-cleanup:
-    text_free(&yaml);
-    text_free(&binding);
-    mem_free(path);
-    return status;
+    TRY(train_state_write(dir, t->session.model, &t->state, err));
+    return run_identity_write(t, dir, err);
 }
 
 /* optimizer NULL: the model alone. */
@@ -327,10 +295,53 @@ void training_rescue(struct training *t, const struct optimizer *optimizer)
                          "command and --resume",
                          (long long)t->saved_step, t->run.path);
     else
-        observer_message(
-            t->observer,
-            "no step was finished, so there is no checkpoint; remove %s before you start again",
-            t->run.path);
+        observer_message(t->observer,
+                         "there is no checkpoint yet: the same command with --resume starts the "
+                         "run in %s again",
+                         t->run.path);
+    training_draw(t, DRAW_END);
+}
+
+void training_curve(struct training *t, const char *metric, const char *eval_metric,
+                    const char *title, const char *file)
+{
+    t->curve =
+        (struct curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
+}
+
+void training_draw(struct training *t, enum draw_when when)
+{
+    const double SHARE = 0.01;      /* of the time */
+    const double LEAST_PAUSE = 5.0; /* seconds: nobody looks more often */
+    struct curve *c = &t->curve;
+    cohort_error problem = {0};
+    const double begin = clock_seconds(),
+                 pause = when == DRAW_STEP ? fmax(LEAST_PAUSE, c->cost / SHARE) : c->cost / SHARE;
+    if (c->metric == NULL || (when != DRAW_END && c->drawn > 0.0 && begin - c->drawn < pause))
+        return;
+    if (run_plot(&t->run, c->metric, c->eval_metric, c->title, c->file, &problem) != COHORT_OK &&
+        !c->failed) {
+        c->failed = true;
+        observer_message(t->observer, "warning: the curve could not be drawn: %s", problem.message);
+    }
+    c->drawn = clock_seconds();
+    c->cost = c->drawn - begin;
+}
+
+void training_watch(struct training *t, const struct metrics *metrics)
+{
+    char message[WATCH_MESSAGE];
+    watch_step(&t->watch, metrics);
+    while (watch_says(&t->watch, message))
+        observer_message(t->observer, "warning: %s", message);
+}
+
+void training_watch_end(struct training *t)
+{
+    char message[WATCH_MESSAGE];
+    watch_end(&t->watch);
+    while (watch_says(&t->watch, message))
+        observer_message(t->observer, "warning: %s", message);
 }
 
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,

@@ -8,12 +8,14 @@
 
 #include "command/command.h"
 #include "command/memory_plan.h"
+#include "command/run_inputs.h"
 #include "command/session.h"
 #include "run/run_folder.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/state.h"
+#include "train/watch.h"
 
 struct training {
     struct options *options;
@@ -23,18 +25,29 @@ struct training {
     struct run_folder run;
     struct train_state state;
     char *resume_dir;   /* checkpoint the run goes on from, or NULL */
+    bool again;         /* --resume, but what stands in --out has no checkpoint yet: a new start */
+    struct run_inputs
+        inputs;         /* what this run reads: the command adds its own before training_begin */
+    struct watch watch; /* whether it can learn */
+    struct curve {
+        const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
+        double drawn, cost;                              /* when last, and the seconds it took */
+        bool failed;
+    } curve;
     int64_t saved_step; /* of the newest checkpoint, -1 if none */
     int64_t steps;      /* planned */
     double started;
     int64_t started_step;
 };
 
-/* Resolves --resume, reads the run's config.yaml if it goes on without --config, opens model and
+/* Resolves --resume ('latest' where there is no checkpoint yet starts the run), reads the run's
+ * config.yaml if it goes on without --config, opens model and
  * tokenizer; the weights are not read yet. */
 cohort_status training_open(struct training *t, struct options *options, const char *command,
                             const cohort_observer *observer, cohort_error *err);
-/* Once the plan is known: allocates optimizer state, restores it when resuming, creates or reopens
- * the run folder, writes config.yaml. */
+/* Once the plan is known and t->steps is set: allocates optimizer state, restores it when resuming
+ * (and compares what the run reads: run_identity_check), creates or reopens the run folder, writes
+ * config.yaml. */
 cohort_status training_begin(struct training *t, cohort_error *err);
 void training_close(struct training *t);
 
@@ -56,6 +69,16 @@ cohort_status training_save_final(struct training *t, cohort_error *err);
 /* After a failed step: saves a checkpoint if the run stands at a boundary that none was written at,
  * and tells the observer how to go on. */
 void training_rescue(struct training *t, const struct optimizer *optimizer);
+/* The file that shows the run, drawn from metrics.jsonl: after a step if some seconds have gone by
+ * since, after an evaluation, and at the end; but for the last, drawing takes at most a hundredth
+ * of the time. A drawing that fails is told once and stops nothing. */
+enum draw_when { DRAW_STEP, DRAW_EVALUATION, DRAW_END };
+void training_curve(struct training *t, const char *metric, const char *eval_metric,
+                    const char *title, const char *file);
+void training_draw(struct training *t, enum draw_when when);
+/* Feeds the watch with a step and tells what it has to say, once; at the end what still holds. */
+void training_watch(struct training *t, const struct metrics *metrics);
+void training_watch_end(struct training *t);
 /* "step 3/10 ..." progress from a trainer's callback. */
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,
                        const char *unit, double per_second);

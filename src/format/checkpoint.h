@@ -3,6 +3,7 @@
 #ifndef COHORT_FORMAT_CHECKPOINT_H
 #define COHORT_FORMAT_CHECKPOINT_H
 
+#include "base/hash.h"
 #include "format/model_config.h"
 #include "format/safetensors.h"
 #include "tensor/param.h"
@@ -43,6 +44,25 @@ typedef cohort_status checkpoint_sink(void *context, const struct param *param, 
  * nearest even. */
 cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want,
                               checkpoint_sink *sink, void *context, cohort_error *err);
+
+/* The files that weights were read from, each with the SHA-256 of all its bytes, in the order of
+ * their names. Owned by who asked for them; zero-initialise. */
+struct weight_files {
+    struct weight_file {
+        char *path;
+        char sha256[HASH_HEX];
+    } * files;
+    size_t count, capacity;
+};
+void weight_files_free(struct weight_files *files);
+/* The same, and hashes the files as they are read (files not NULL): tensors come in the order in
+ * which they lie, each part is hashed where it is converted, and nothing is read twice. On failure
+ * files is empty. */
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table,
+                                     enum dtype want, checkpoint_sink *sink, void *context,
+                                     struct weight_files *files, cohort_error *err);
+/* The hashes alone: for a folder whose weights are not wanted. */
+cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohort_error *err);
 
 /* Gives elements [first, first + count) of param as type. */
 typedef cohort_status checkpoint_fetch(void *context, const struct param *param, int64_t first,

@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -540,8 +541,10 @@ static cohort_status not_finite(const struct safetensors *file, const struct saf
                      isfinite(value) ? "a value within BF16's range" : "a finite number");
 }
 
+/* hash: NULL, or gets the bytes of the tensor as they stand in the file. */
 static cohort_status read_param(const struct match *match, size_t row, enum dtype want, void *part,
-                                checkpoint_sink *sink, void *context, cohort_error *err)
+                                checkpoint_sink *sink, void *context, struct hash *hash,
+                                cohort_error *err)
 {
     const struct param *param = &match->table->params[row];
     const struct safetensor *tensor = match->tensors[row];
@@ -549,6 +552,8 @@ static cohort_status read_param(const struct match *match, size_t row, enum dtyp
     for (int64_t first = 0; first < param->count; first += PART_ELEMENTS) {
         int64_t left = param->count - first;
         int64_t count = left < PART_ELEMENTS ? left : PART_ELEMENTS;
+        if (hash != NULL)
+            hash_add(hash, tensor->data + (size_t)first * size, (size_t)count * size);
         if (!convert(tensor->dtype, tensor->data + (size_t)first * size, count, want, part))
             return not_finite(match->files[row], tensor, want, first, count, err);
         TRY(sink(context, param, first, count, part, err));
@@ -594,8 +599,99 @@ cohort_status checkpoint_look(const char *dir, const struct param_table *table,
     return status;
 }
 
-cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want,
-                              checkpoint_sink *sink, void *context, cohort_error *err)
+/* ---- hashes ---- */
+
+void weight_files_free(struct weight_files *files)
+{
+    for (size_t i = 0; i < files->count; i++)
+        mem_free(files->files[i].path);
+    mem_free(files->files);
+    memset(files, 0, sizeof *files);
+}
+
+static cohort_status add_file(struct weight_files *files, const char *path, struct hash *hash,
+                              cohort_error *err)
+{
+    TRY(mem_grow(&files->files, &files->capacity, files->count + 1, sizeof *files->files,
+                 "hashes of weights", err));
+    struct weight_file *file = &files->files[files->count];
+    hash_end(hash, file->sha256);
+    TRY(mem_strdup(&file->path, path, strlen(path), err));
+    files->count++;
+    return COHORT_OK;
+}
+
+static int compare_paths(const void *a, const void *b)
+{
+    return strcmp(((const struct weight_file *)a)->path, ((const struct weight_file *)b)->path);
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    const unsigned char *x = (*(const struct safetensor *const *)a)->data,
+                        *y = (*(const struct safetensor *const *)b)->data;
+    return x < y ? -1 : x > y;
+}
+
+/* The row of the table that a tensor is read for, or -1: one that is passed over. */
+static int32_t row_of(const struct match *match, const struct safetensor *tensor)
+{
+    const struct param *param = param_find(match->table, tensor->name);
+    return param == NULL ? -1 : (int32_t)(param - match->table->params);
+}
+
+/* Reads the params that lie in one file, in the order in which they lie there, and hashes every
+ * byte of it: what lies between two of them (the header, tensors that are passed over) as well. */
+static cohort_status read_file(const struct match *match, const struct safetensors *file,
+                               enum dtype want, void *part, checkpoint_sink *sink, void *context,
+                               struct weight_files *files, cohort_error *err)
+{
+    const struct safetensor **order = NULL;
+    const unsigned char *at = file->map.data, *end = file->map.data + file->map.size;
+    struct hash hash;
+    cohort_status status = COHORT_OK;
+    hash_begin(&hash);
+    TRY(mem_alloc(&order, file->n_tensors, sizeof(const struct safetensor *), "tensor order", err));
+    for (size_t i = 0; i < file->n_tensors; i++)
+        order[i] = &file->tensors[i];
+    qsort(order, file->n_tensors, sizeof(const struct safetensor *), compare_places);
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const int32_t row = row_of(match, order[i]);
+        if (row < 0 || order[i]->bytes == 0)
+            continue;
+        hash_add(&hash, at, (size_t)(order[i]->data - at));
+        TRY_GOTO(read_param(match, (size_t)row, want, part, sink, context, &hash, err));
+        at = order[i]->data + order[i]->bytes;
+    }
+    hash_add(&hash, at, (size_t)(end - at));
+    status = add_file(files, file->path, &hash, err);
+cleanup:
+    mem_free(order);
+    return status;
+}
+
+cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohort_error *err)
+{
+    struct shard_set set = {0};
+    cohort_status status = COHORT_OK;
+    TRY(shard_set_open(&set, dir, err));
+    for (size_t i = 0; i < set.n_files && status == COHORT_OK; i++) {
+        struct hash hash;
+        hash_begin(&hash);
+        hash_add(&hash, set.files[i].map.data, set.files[i].map.size);
+        status = add_file(files, set.files[i].path, &hash, err);
+    }
+    shard_set_close(&set);
+    if (status != COHORT_OK)
+        weight_files_free(files);
+    else if (files->count > 1)
+        qsort(files->files, files->count, sizeof *files->files, compare_paths);
+    return status;
+}
+
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table,
+                                     enum dtype want, checkpoint_sink *sink, void *context,
+                                     struct weight_files *files, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct shard_set set = {0};
@@ -607,11 +703,26 @@ cohort_status checkpoint_read(const char *dir, const struct param_table *table, 
                          dir, dtype_name(want));
     TRY_GOTO(open_and_match(&set, &match, dir, err));
     TRY_GOTO(mem_alloc(&part, PART_ELEMENTS, dtype_bytes(want), "conversion buffer", err));
-    for (size_t row = 0; row < n; row++)
-        TRY_GOTO(read_param(&match, row, want, part, sink, context, err));
+    if (files == NULL) {
+        for (size_t row = 0; row < n; row++)
+            TRY_GOTO(read_param(&match, row, want, part, sink, context, NULL, err));
+    } else {
+        for (size_t i = 0; i < set.n_files; i++)
+            TRY_GOTO(read_file(&match, &set.files[i], want, part, sink, context, files, err));
+        if (files->count > 1)
+            qsort(files->files, files->count, sizeof *files->files, compare_paths);
+    }
 cleanup:
+    if (status != COHORT_OK && files != NULL)
+        weight_files_free(files);
     mem_free(part);
     match_free(&match);
     shard_set_close(&set);
     return status;
+}
+
+cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want,
+                              checkpoint_sink *sink, void *context, cohort_error *err)
+{
+    return checkpoint_read_hashed(dir, table, want, sink, context, NULL, err);
 }

@@ -173,16 +173,18 @@ static cohort_status store_part(void *context, const struct param *param, int64_
     return COHORT_OK;
 }
 
-cohort_status model_read(struct model *model, const char *dir, cohort_error *err)
+cohort_status model_read(struct model *model, const char *dir, struct weight_files *files,
+                         cohort_error *err)
 {
     TRY(checkpoint_look(dir, &model->params, NULL, err)); /* before memory is taken */
     TRY(allocate(model, err));
-    TRY(checkpoint_read(dir, &model->params, model->type, store_part, model, err));
+    TRY(checkpoint_read_hashed(dir, &model->params, model->type, store_part, model, files, err));
     return pack_weights(model, err);
 }
 
-cohort_status model_load(struct model **out, struct backend *backend, const char *dir,
-                         enum dtype type, int32_t max_context, cohort_error *err)
+cohort_status model_load_hashed(struct model **out, struct backend *backend, const char *dir,
+                                enum dtype type, int32_t max_context, struct weight_files *files,
+                                cohort_error *err)
 {
     struct model_config config = {0};
     struct model *model = NULL;
@@ -190,13 +192,19 @@ cohort_status model_load(struct model **out, struct backend *backend, const char
     *out = NULL;
     TRY_GOTO(model_config_load(&config, dir, err));
     TRY_GOTO(model_open(&model, backend, &config, type, max_context, err));
-    TRY_GOTO(model_read(model, dir, err));
+    TRY_GOTO(model_read(model, dir, files, err));
     *out = model;
     model = NULL;
 cleanup:
     model_destroy(model);
     model_config_free(&config);
     return status;
+}
+
+cohort_status model_load(struct model **out, struct backend *backend, const char *dir,
+                         enum dtype type, int32_t max_context, cohort_error *err)
+{
+    return model_load_hashed(out, backend, dir, type, max_context, NULL, err);
 }
 
 cohort_status model_create(struct model **out, struct backend *backend,

@@ -43,11 +43,16 @@ cohort_status model_open(struct model **out, struct backend *backend,
                          const struct model_config *config, enum dtype type, int32_t max_context,
                          cohort_error *err);
 /* Allocates the weights of an opened model and reads them from a checkpoint of its shape. After an
- * error the model can only be destroyed. */
-cohort_status model_read(struct model *model, const char *dir, cohort_error *err);
+ * error the model can only be destroyed. files: NULL, or gets the files and their hashes
+ * (checkpoint_read_hashed). */
+cohort_status model_read(struct model *model, const char *dir, struct weight_files *files,
+                         cohort_error *err);
 /* Both. */
 cohort_status model_load(struct model **out, struct backend *backend, const char *dir,
                          enum dtype type, int32_t max_context, cohort_error *err);
+cohort_status model_load_hashed(struct model **out, struct backend *backend, const char *dir,
+                                enum dtype type, int32_t max_context, struct weight_files *files,
+                                cohort_error *err);
 /* A model of this shape whose weights come from fetch in place of a checkpoint. config is copied.
  */
 cohort_status model_create(struct model **out, struct backend *backend,

@@ -136,10 +136,12 @@ static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err
 {
     struct text bytes = {0};
     struct beginning beginning = {0};
+    struct hash hash;
     size_t scanned = 0;
     int64_t number = 0;
     char chunk[CHUNK];
     cohort_status status = COHORT_OK;
+    hash_begin(&hash);
     for (;;) {
         ssize_t n = read(fd, chunk, sizeof chunk);
         if (n < 0 && errno == EINTR)
@@ -153,11 +155,13 @@ static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err
         more = (size_t)n < more ? (size_t)n : more;
         memcpy(beginning.bytes + beginning.length, chunk, more);
         beginning.length += more;
+        hash_add(&hash, chunk, (size_t)n);
         TRY_GOTO(text_append(&bytes, chunk, (size_t)n, err));
         TRY_GOTO(take_lines(dataset, &bytes, &scanned, &number, n == 0, err));
         if (n == 0)
             break;
     }
+    hash_end(&hash, dataset->sha256);
 cleanup:
     text_free(&bytes);
     if (status == COHORT_ERR_FORMAT && dataset->n_rows == 0) {

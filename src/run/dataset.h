@@ -3,7 +3,7 @@
 #ifndef COHORT_RUN_DATASET_H
 #define COHORT_RUN_DATASET_H
 
-#include "base/memory.h"
+#include "base/hash.h"
 
 #include <jansson.h>
 
@@ -16,6 +16,7 @@ struct dataset {
     char *path;
     struct dataset_row *rows;
     size_t n_rows, capacity;
+    char sha256[HASH_HEX]; /* of the bytes as they were read */
 };
 
 /* "-" reads standard input. Blank lines are skipped; a line that is not a JSON object, duplicate

@@ -336,12 +336,13 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
     for (size_t i = 0; i < options->n_values; i++) {
         const struct option_value *value = &options->values[i];
         const struct option_spec *spec = value->spec;
-        /* The file that options came from is resolved into them. Where a run writes and whether it
-         * goes on is not how it computes: the file can be used for another run as it is. */
+        /* The file that options came from is resolved into them. Where a run writes, whether it
+         * goes on and what was accepted for that is not how it computes: the file can be used for
+         * another run as it is. */
         if (!value->has_value ||
             (options->command != FOR_INIT &&
              (strcmp(spec->name, "config") == 0 || strcmp(spec->name, "out") == 0 ||
-              strcmp(spec->name, "resume") == 0)))
+              strcmp(spec->name, "resume") == 0 || strcmp(spec->name, "accept_changed") == 0)))
             continue;
         TRY(text_printf(out, err, "%s: ", spec->name));
         switch (spec->type) {

@@ -22,9 +22,7 @@ void grpo_batch_free(struct grpo_batch *batch)
 
 static cohort_status cancelled(cohort_error *err)
 {
-    return error_set(
-        err, COHORT_ERR_CANCELLED,
-        "stopped on request; the last checkpoint is whole and --resume continues from it");
+    return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
 }
 
 cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts,

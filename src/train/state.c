@@ -75,6 +75,57 @@ cleanup:
     return status;
 }
 
+/* More than any run will count; sums and products of these with a batch's size stay in 64 bits. */
+#define MOST_STEPS  1000000000000ll       /* 1e12 */
+#define MOST_TOKENS 1000000000000000000ll /* 1e18 */
+#define MOST_SEED   9007199254740992ll    /* of option seed */
+
+static bool within(json_int_t value, json_int_t most) { return value >= 0 && value <= most; }
+
+/* The counters of state.json hang together: one that does not fit was not written by us, and
+ * arithmetic on it would leave its range. */
+static cohort_status check_counters(const struct train_state *state, const char *path,
+                                    cohort_error *err)
+{
+    const struct {
+        const char *name;
+        json_int_t value, most;
+    } counters[] = {{"step", state->step, MOST_STEPS},
+                    {"updates", state->updates, MOST_STEPS},
+                    {"skipped", state->skipped, MOST_STEPS},
+                    {"batches", state->batches, MOST_STEPS},
+                    {"tokens_seen", state->tokens_seen, MOST_TOKENS},
+                    {"seed", (json_int_t)state->seed, MOST_SEED}};
+    for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+        if (!within(counters[i].value, counters[i].most))
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "%s: \"%s\" is %lld, expected 0 to %lld; the file is damaged: resume "
+                             "from another checkpoint",
+                             path, counters[i].name, (long long)counters[i].value,
+                             (long long)counters[i].most);
+    if (state->updates + state->skipped != state->step)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: %lld updates and %lld skipped do not make step %lld; the file is "
+                         "damaged: resume from another checkpoint",
+                         path, (long long)state->updates, (long long)state->skipped,
+                         (long long)state->step);
+    /* sft: a batch a step; grpo: num_iterations steps a batch. */
+    const bool sft = strcmp(state->command, "sft") == 0;
+    if (!sft && strcmp(state->command, "grpo") != 0)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"command\" is '%s', expected sft or grpo; not a state this version "
+                         "wrote",
+                         path, state->command);
+    if (sft ? state->batches != state->step
+            : (state->batches == 0) != (state->step == 0) ||
+                  (state->batches > 0 && state->step % state->batches != 0))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: %lld batches do not make step %lld; the file is damaged: resume from "
+                         "another checkpoint",
+                         path, (long long)state->batches, (long long)state->step);
+    return COHORT_OK;
+}
+
 static cohort_status read_tensors(const char *path, struct model *model, cohort_error *err)
 {
     void *arrays[3];
@@ -171,8 +222,7 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
         status = error_set(err, COHORT_ERR_FORMAT, "%s: %s", path, where.text);
         goto cleanup;
     }
-    if (format != 1 || step < 0 || updates < 0 || skipped < 0 || batches < 0 ||
-        strlen(command) >= sizeof state->command) {
+    if (format != 1 || strlen(command) >= sizeof state->command) {
         status = error_set(err, COHORT_ERR_FORMAT,
                            "%s: not a state this version wrote (format %lld, expected 1)", path,
                            (long long)format);
@@ -185,6 +235,7 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
                                   .tokens_seen = tokens,
                                   .seed = (uint64_t)seed};
     strcpy(state->command, command);
+    TRY_GOTO(check_counters(state, path, err));
     TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
     TRY_GOTO(read_tensors(tensors, model, err));
 cleanup:

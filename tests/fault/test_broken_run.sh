@@ -69,8 +69,12 @@ as_if_never_stopped died
 echo 1 >die
 fails 1 'the judge has left' train first --steps 4
 rm die
-has err 'no step was finished.*remove first'
-fails 1 'no checkpoint to resume from.*remove first' train first --steps 4 --resume
+has err 'no checkpoint yet: the same command with --resume starts the run in first again'
+lacks err 'checkpoint is whole|continue with'
+is "$(ls first/checkpoints)" "" "checkpoints of a run without a step"
+succeeds train first --steps 4 --resume
+has err 'no checkpoint in first yet: the run starts from its beginning, over what an earlier start left'
+as_if_never_stopped first
 # And at a batch of the evaluation.
 echo 2 >die
 fails 1 'the judge has left' train evaluated --steps 2 --eval-data d.jsonl --eval-steps 1
@@ -210,7 +214,12 @@ fails 1 "made with 'learning_rate: 0.001', this run says 'learning_rate: 0.01'" 
 fails 1 "made with 'seed: 5', this run says 'seed: 6'" resume --seed 6
 fails 1 "dtype" resume --dtype f32
 cp -r m m2
-fails 1 "model: \"m\".*model: \"m2\"" resume --model m2
+same other reference
+succeeds resume --model m2 # the same bytes under another name
+other
+cp -r m m3
+printf 'x' | dd of=m3/model.safetensors bs=1 seek=200000 conv=notrunc 2>/dev/null
+fails 1 "$C: .*model: m3/model.safetensors: expected what m/model.safetensors held.*--accept-changed model" resume --model m3
 same other reference
 succeeds "$COHORT" sft --model m --data d.jsonl --steps 1 --batch-size 2 --threads 1 --out tuned
 fails 1 'checkpoint of cohort sft, this is cohort grpo.*--model' train other --steps 6 --resume tuned/checkpoints/step-1

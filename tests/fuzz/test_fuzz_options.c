@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "command/run_inputs.h"
 #include "reward/reward.h"
 #include "run/dataset.h"
 #include "run/options.h"
@@ -195,6 +196,53 @@ static void test_jsonl(void **state)
     free(input);
 }
 
+/* What a checkpoint says its run read: taken and written again as it was, or refused with the
+ * file's name; and the words of any command. */
+static void test_inputs(void **state)
+{
+    (void)state;
+    static const char seed[] =
+        "{\"format\": 1, \"data\": [{\"path\": \"d\\u00e9\", \"sha256\": "
+        "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}], \"reward\": [], "
+        "\"schedule\": {\"lr_scheduler_type\": \"linear\", \"steps\": 9}, \"accepted\": "
+        "[{\"after_step\": 3, \"kind\": \"data\", \"what\": \"x\"}]}";
+    static const char command[] = "sh -c 'python3 \"a b\" x=/etc/hostname' <in \\q";
+    struct input *input = malloc(sizeof *input);
+    assert_non_null(input);
+    int accepted = 0, refused = 0;
+    for (uint64_t round = 0; round < FILES; round++) {
+        struct run_inputs inputs = {0}, again = {0};
+        struct text first = {0}, second = {0};
+        cohort_error err = {0};
+        mutate(input, seed, 2, round);
+        write_input(input->bytes, input->length);
+        if (run_inputs_read(&inputs, path, &err) == COHORT_OK) {
+            accepted++;
+            assert_int_equal(run_inputs_write(&inputs, &first, &err), COHORT_OK);
+            write_input(first.data, first.length);
+            if (run_inputs_read(&again, path, &err) != COHORT_OK)
+                fail_msg("%s: %s", err.message, first.data);
+            assert_int_equal(run_inputs_write(&again, &second, &err), COHORT_OK);
+            assert_string_equal(first.data, second.data);
+            run_inputs_free(&again);
+        } else {
+            refused++;
+            assert_int_equal(err.status, COHORT_ERR_FORMAT);
+            assert_non_null(strstr(err.message, path));
+        }
+        run_inputs_free(&inputs);
+        text_free(&first);
+        text_free(&second);
+        mutate(input, command, 2, round);
+        assert_int_equal(run_inputs_add_command(&inputs, INPUT_REWARD, input->bytes, &err),
+                         COHORT_OK);
+        run_inputs_free(&inputs);
+    }
+    printf("inputs.json: %d accepted, %d refused\n", accepted, refused);
+    assert_true(accepted > 20 && refused > 20);
+    free(input);
+}
+
 /* Any completion against any answer: 0, 1 or null, the same both ways where both are taken whole.
  */
 static void test_answers(void **state)
@@ -233,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_yaml),
         cmocka_unit_test(test_jsonl),
+        cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, open_file, close_file);

@@ -19,12 +19,8 @@ for kind in sft grpo grpo-kl; do
         killed=0
         leftovers=0
         for attempt in 1 2 3; do
-            resume=()
-            if [ -d "$run" ]; then
-                resume=(--resume latest)
-                [ -n "$(ls "$run/checkpoints")" ] || { rm -rf "$run"; resume=(); }
-            fi
-            "$COHORT" "${args[@]}" --device "$DEVICE" --out "$run" "${resume[@]}" 2>kill.log &
+            # As a job script does: the same command whether there is a checkpoint yet, a run that began, or nothing.
+            "$COHORT" "${args[@]}" --device "$DEVICE" --out "$run" --resume latest 2>kill.log &
             pid=$!
             moment=$((took * (RANDOM % 80) / 100)) # ms
             sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"
@@ -45,11 +41,8 @@ for kind in sft grpo grpo-kl; do
             mkdir -p "$run/checkpoints/.step-40.tmp-999999/trainer"
             echo half >"$run/checkpoints/.step-40.tmp-999999/model.safetensors"
             [ -d "$run/final" ] && rm -rf "$run/final"
-            cohort "${args[@]}" --out "$run" --resume latest
-        else
-            rm -rf "$run"
-            cohort "${args[@]}" --out "$run"
         fi
+        cohort "${args[@]}" --out "$run" --resume latest
         same_end "$kind-whole" "$run" "$run, killed $killed times"
         echo "$run: killed $killed times, $leftovers temporaries seen"
         rm -rf "$run"

@@ -480,6 +480,86 @@ static void test_index_refusals(void **state)
     mem_free(buffer.data);
 }
 
+/* The hashes of files that are read are those of sha256sum, whatever lies in them; the weights are
+ * the same, read so or so. */
+static void hashes_are_of_the_files(const struct param_table *table, size_t n_files)
+{
+    cohort_error err = {0};
+    struct weight_files read = {0}, alone = {0};
+    struct buffer plain = buffer_new(table, DTYPE_F32), hashed = buffer_new(table, DTYPE_F32);
+    assert_int_equal(checkpoint_read(folder, table, DTYPE_F32, to_buffer, &plain, &err), COHORT_OK);
+    assert_int_equal(
+        checkpoint_read_hashed(folder, table, DTYPE_F32, to_buffer, &hashed, &read, &err),
+        COHORT_OK);
+    assert_int_equal(checkpoint_hash(folder, &alone, &err), COHORT_OK);
+    assert_int_equal(hashed.received, plain.received);
+    assert_memory_equal(plain.data, hashed.data, (size_t)table->n_elements * 4);
+    assert_int_equal(read.count, n_files);
+    assert_int_equal(alone.count, n_files);
+    for (size_t i = 0; i < n_files; i++) {
+        char hex[HASH_HEX];
+        assert_int_equal(hash_file(read.files[i].path, hex, &err), COHORT_OK);
+        assert_string_equal(read.files[i].sha256, hex);
+        assert_string_equal(alone.files[i].sha256, hex);
+        assert_string_equal(alone.files[i].path, read.files[i].path);
+        if (i > 0)
+            assert_true(strcmp(read.files[i - 1].path, read.files[i].path) < 0);
+    }
+    weight_files_free(&read);
+    weight_files_free(&alone);
+    mem_free(plain.data);
+    mem_free(hashed.data);
+}
+
+static void test_hashes(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct param_table table;
+    struct weight_files files = {0};
+    nano_table(&table, true);
+    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
+    assert_int_equal(
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, &err),
+        COHORT_OK);
+    hashes_are_of_the_files(&table, 1);
+    struct buffer weights = buffer_new(&table, DTYPE_BF16);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &weights, &err),
+                     COHORT_OK);
+    assert_int_equal(
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &weights, &err),
+        COHORT_OK);
+    hashes_are_of_the_files(&table, count_entries(folder) - 1); /* and the index */
+    assert_int_equal(
+        checkpoint_read_hashed(folder, &table, DTYPE_F32, refuse_sink, NULL, &files, &err),
+        COHORT_ERR_CANCELLED);
+    assert_int_equal(files.count, 0);
+    mem_free(weights.data);
+    param_table_free(&table);
+
+    /* Tensors that are passed over, before, between and behind, are hashed too; in a file whose
+     * order is not the table's. */
+    assert_int_equal(setup(NULL), 0);
+    struct param params[] = {vector("model.norm.weight", 2, 0), vector("a", 2, 2)};
+    struct param_table two = {params, 2, 4, 4};
+    static const char header[] =
+        "{\"x.rotary_emb.inv_freq\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+        "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]},"
+        "\"y.rotary_emb.inv_freq\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[12,16]},"
+        "\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[16,24]},"
+        "\"z.rotary_emb.inv_freq\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[24,28]}}";
+    static const float data[7] = {1, 2, 3, 4, 5, 6, 7};
+    struct text text = {0};
+    uint64_t length = sizeof header - 1;
+    assert_int_equal(text_append(&text, (const char *)&length, 8, &err), COHORT_OK);
+    assert_int_equal(text_append(&text, header, sizeof header - 1, &err), COHORT_OK);
+    assert_int_equal(text_append(&text, (const char *)data, sizeof data, &err), COHORT_OK);
+    assert_int_equal(
+        file_write_atomic(in_folder("model.safetensors"), text.data, text.length, &err), COHORT_OK);
+    text_free(&text);
+    hashes_are_of_the_files(&two, 1);
+}
+
 static void test_round_trip(void **state)
 {
     (void)state;
@@ -647,6 +727,7 @@ int main(void)
                                        cmocka_unit_test_setup(test_not_finite, setup),
                                        cmocka_unit_test_setup(test_mismatch, setup),
                                        cmocka_unit_test_setup(test_index_refusals, setup),
+                                       cmocka_unit_test_setup(test_hashes, setup),
                                        cmocka_unit_test_setup(test_round_trip, setup),
                                        cmocka_unit_test_setup(test_failed_write, setup),
                                        cmocka_unit_test_setup(test_init, setup)};

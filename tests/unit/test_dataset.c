@@ -70,6 +70,9 @@ static void test_accepts(void **state)
     assert_int_equal(json_string_length(json_object_get(set.rows[1].json, "a")),
                      3); /* with its NUL */
     assert_string_equal(set.path, path);
+    char hex[HASH_HEX];
+    assert_int_equal(hash_file(path, hex, &err), COHORT_OK);
+    assert_string_equal(set.sha256, hex);
     dataset_free(&set);
     dataset_free(&set);
 }

@@ -286,7 +286,7 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     backend->logits_bytes = LOGITS_BYTES;
     backend->prefill_tokens = PREFILL_TOKENS;
     backend->decode_sequences = DECODE_SEQUENCES;
-    backend->train_tokens = TRAIN_TOKENS;
+    backend->train_tokens = backend->train_tokens_wide = TRAIN_TOKENS;
     backend->device = "CPU";
     backend->provider_bf16 = state->matmul_bf16->name;
     backend->provider_f32 = state->matmul_f32->name;

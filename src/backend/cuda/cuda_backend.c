@@ -15,7 +15,8 @@ enum {
     LOGITS_BYTES = 1280 << 20, /* about 2,100 rows of Qwen3's vocabulary */
     PREFILL_TOKENS = 8192,
     DECODE_SEQUENCES = 512,
-    TRAIN_TOKENS = 16384
+    TRAIN_TOKENS = 24576,
+    TRAIN_TOKENS_WIDE = 16384 /* 5120 at the 8B shape */
 };
 
 /* A recorded step. */
@@ -368,6 +369,7 @@ cohort_status backend_cuda_create(struct backend **out, int device, cohort_error
     backend->prefill_tokens = PREFILL_TOKENS;
     backend->decode_sequences = DECODE_SEQUENCES;
     backend->train_tokens = TRAIN_TOKENS;
+    backend->train_tokens_wide = TRAIN_TOKENS_WIDE;
     backend->provider_bf16 = "cublaslt-bf16";
     backend->provider_f32 = "cuda-f32";
     backend->state = s;
