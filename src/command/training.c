@@ -13,6 +13,7 @@ static const char *const free_options[] = {"out",
                                            "steps",
                                            "epochs",
                                            "save_steps",
+                                           "save_minutes",
                                            "save_total_limit",
                                            "eval_data",
                                            "eval_steps",
@@ -53,24 +54,14 @@ static cohort_status binding_options(const char *yaml, struct text *out, cohort_
     return COHORT_OK;
 }
 
-/* A crash may have left half-written folders, of checkpoints and of final. */
-static cohort_status recover(const char *out, cohort_error *err)
-{
-    char *checkpoints = NULL;
-    TRY(file_join(&checkpoints, out, "checkpoints", err));
-    cohort_status status = checkpoint_folders_recover(checkpoints, err);
-    mem_free(checkpoints);
-    return status == COHORT_OK ? checkpoint_folders_recover(out, err) : status;
-}
-
 static cohort_status find_resume(struct training *t, const char *out, cohort_error *err)
 {
     const char *resume = options_string(t->options, "resume");
     if (resume == NULL || strcmp(resume, "false") == 0)
         return COHORT_OK;
-    TRY(recover(out, err));
+    TRY(training_lock(t, out, err));
     if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
-        TRY(run_folder_latest(out, &t->resume_dir, err));
+        TRY(training_find_latest(t, out, err));
         if (t->resume_dir == NULL)
             return error_set(err, COHORT_ERR_STATE,
                              "%s/checkpoints: no checkpoint to resume from; remove %s and start "
@@ -90,7 +81,6 @@ cohort_status training_open(struct training *t, struct options *options, const c
 {
     const char *out = options_string(options, "out");
     memset(t, 0, sizeof *t);
-    t->run.metrics = -1;
     t->options = options;
     t->observer = observer;
     t->command = command;
@@ -99,6 +89,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
+    TRY(training_verify(t, out, err));
     if (t->resume_dir != NULL && !options_given(options, "config")) {
         char *config = NULL;
         TRY(file_join(&config, out, "config.yaml", err));
@@ -107,13 +98,15 @@ cohort_status training_open(struct training *t, struct options *options, const c
         mem_free(config);
         TRY(status);
     }
-    return session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
-                        err);
+    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
+                     err));
+    return checkpoint_read_tokenizer(&t->tokenizer, t->session.dir, err);
 }
 
 void training_close(struct training *t)
 {
     run_folder_close(&t->run);
+    tokenizer_files_free(&t->tokenizer);
     session_close(&t->session);
     mem_free(t->resume_dir);
     t->resume_dir = NULL;
@@ -151,7 +144,6 @@ cohort_status training_begin(struct training *t, cohort_error *err)
 {
     const char *out = options_string(t->options, "out");
     struct text yaml = {0}, binding = {0};
-    char *path = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
     TRY_GOTO(binding_options(yaml.data, &binding, err));
@@ -166,23 +158,25 @@ cohort_status training_begin(struct training *t, cohort_error *err)
             goto cleanup;
         }
         TRY_GOTO(check_options(t, binding.data, err));
-        TRY_GOTO(run_folder_open(&t->run, out, t->state.step, err));
+        TRY_GOTO(training_continue(t, out, &yaml, err));
         t->saved_step = t->state.step;
         observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir,
                          (long long)t->state.step);
     } else {
-        TRY_GOTO(run_folder_create(&t->run, out, err));
+        TRY_GOTO(run_folder_create(&t->run, out, &yaml, err));
         t->state.seed = (uint64_t)options_int(t->options, "seed");
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
-    TRY_GOTO(run_folder_path(&t->run, "config.yaml", &path, err));
-    TRY_GOTO(file_write_atomic(path, yaml.data, yaml.length, err));
-    t->started = clock_seconds();
+    if (t->run.lock_unsupported)
+        observer_message(t->observer,
+                         "note: the file system of %s knows no locks: nothing keeps a second "
+                         "trainer out of this folder",
+                         out);
+    t->started = t->saved_at = clock_seconds();
     t->started_step = t->state.step;
 cleanup:
     text_free(&yaml);
     text_free(&binding);
-    mem_free(path);
     return status;
 }
 
@@ -220,41 +214,14 @@ enum schedule_type training_schedule(const struct options *options)
                                          : SCHEDULE_CONSTANT;
 }
 
-cohort_status training_log(struct training *t, int64_t step, double epoch,
-                           const struct metrics *metrics, cohort_error *err)
-{
-    struct metrics line = {0};
-    struct text text = {0};
-    metrics_set(&line, "step", (double)step);
-    metrics_set(&line, "epoch", epoch);
-    for (size_t i = 0; i < metrics->count; i++)
-        metrics_set(&line, metrics->items[i].name, metrics->items[i].value);
-    cohort_status status = metrics_write(&line, &text, err);
-    if (status == COHORT_OK)
-        status = run_folder_log(&t->run, &text, err);
-    text_free(&text);
-    return status;
-}
-
-/* Everything a folder that other tools read holds. */
-static cohort_status write_model(const struct training *t, const char *dir, cohort_error *err)
-{
-    struct model *model = t->session.model;
-    const char *source =
-        t->resume_dir != NULL ? t->resume_dir : options_string(t->options, "model");
-    TRY(model_config_save(&model->config, model->type, dir, err));
-    TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model, err));
-    return checkpoint_copy_tokenizer(source, dir, err);
-}
-
-static cohort_status write_trainer(struct training *t, const struct optimizer *optimizer,
-                                   const char *dir, cohort_error *err)
+cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer,
+                                     const char *dir, struct manifest *manifest, cohort_error *err)
 {
     struct text yaml = {0}, binding = {0};
     char *path = NULL;
     cohort_status status = COHORT_OK;
     t->state.updates = optimizer->step;
-    TRY_GOTO(train_state_write(dir, t->session.model, &t->state, err));
+    TRY_GOTO(train_state_write(dir, t->session.model, &t->state, manifest, err));
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
     TRY_GOTO(binding_options(yaml.data, &binding, err));
     TRY_GOTO(file_join(&path, dir, "trainer/options.yaml", err));
@@ -264,67 +231,6 @@ cleanup:
     text_free(&binding);
     mem_free(path);
     return status;
-}
-
-/* optimizer NULL: the model alone. */
-static cohort_status save_folder(struct training *t, const char *name,
-                                 const struct optimizer *optimizer, cohort_error *err)
-{
-    struct checkpoint_folder folder = {0};
-    char *path = NULL;
-    cohort_status status = COHORT_OK;
-    TRY(run_folder_path(&t->run, name, &path, err));
-    TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
-    status = write_model(t, folder.temporary, err);
-    if (status == COHORT_OK && optimizer != NULL)
-        status = write_trainer(t, optimizer, folder.temporary, err);
-    if (status == COHORT_OK)
-        status = checkpoint_folder_commit(&folder, err);
-    if (status != COHORT_OK) {
-        checkpoint_folder_abandon(&folder);
-        error_context(err, "saving %s", path);
-    }
-cleanup:
-    mem_free(path);
-    return status;
-}
-
-cohort_status training_save(struct training *t, const struct optimizer *optimizer,
-                            cohort_error *err)
-{
-    char name[64];
-    snprintf(name, sizeof name, "checkpoints/step-%lld", (long long)t->state.step);
-    TRY(save_folder(t, name, optimizer, err));
-    t->saved_step = t->state.step;
-    if (options_is_set(t->options, "save_total_limit"))
-        return run_folder_prune(&t->run, options_int(t->options, "save_total_limit"), err);
-    return COHORT_OK;
-}
-
-cohort_status training_save_final(struct training *t, cohort_error *err)
-{
-    return save_folder(t, "final", NULL, err);
-}
-
-void training_rescue(struct training *t, const struct optimizer *optimizer)
-{
-    cohort_error save = {0};
-    bool boundary = optimizer->step + t->state.skipped == t->state.step;
-    if (t->run.path == NULL)
-        return;
-    if (boundary && t->state.step > t->saved_step && t->state.step > 0 &&
-        training_save(t, optimizer, &save) != COHORT_OK)
-        observer_message(t->observer, "and the checkpoint could not be saved: %s", save.message);
-    if (t->saved_step >= 0)
-        observer_message(t->observer,
-                         "checkpoint of step %lld is in %s/checkpoints; continue with the same "
-                         "command and --resume",
-                         (long long)t->saved_step, t->run.path);
-    else
-        observer_message(
-            t->observer,
-            "no step was finished, so there is no checkpoint; remove %s before you start again",
-            t->run.path);
 }
 
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,

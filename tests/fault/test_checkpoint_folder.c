@@ -244,7 +244,7 @@ static void test_full_disk(void **state)
     assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
     assert_int_equal(
-        checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, &err),
+        checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, NULL, &err),
         COHORT_OK);
     assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
     assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &before, &err), COHORT_OK);
@@ -261,7 +261,7 @@ static void test_full_disk(void **state)
                 checkpoint_folder_begin(&out, target, &err) != COHORT_OK)
                 _exit(2);
             cohort_status status = checkpoint_write_weights(
-                out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0, give_ones, NULL, &err);
+                out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0, give_ones, NULL, NULL, &err);
             bool named =
                 strstr(err.message, sharded ? "/model-00005-of-00014.safetensors: cannot write: "
                                             : "/model.safetensors: cannot write: ") != NULL;
