@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -89,14 +88,15 @@ static void read_field(const char *content, const char *key, char *out, size_t s
 
 bool lock_read_holder(int fd, const char *what, struct lock_holder *holder)
 {
-    char content[1024], first[64], number[32], host[256];
+    char content[1024], number[32], host[256];
+    const size_t length = strlen(what);
     ssize_t n = pread(fd, content, sizeof content - 1, 0);
     memset(holder, 0, sizeof *holder);
     if (n <= 0)
         return n == 0;
     content[n] = '\0';
-    int length = snprintf(first, sizeof first, "cohort %s\n", what);
-    if (strncmp(content, first, (size_t)length) != 0)
+    if (strncmp(content, "cohort ", 7) != 0 || strncmp(content + 7, what, length) != 0 ||
+        content[7 + length] != '\n')
         return false;
     read_field(content, "host", holder->host, sizeof holder->host);
     read_field(content, "since", holder->since, sizeof holder->since);

@@ -85,11 +85,14 @@ cleanup:
 cohort_status training_verify(struct training *t, const char *out, cohort_error *err)
 {
     struct manifest_report report = {0};
-    char *intact = NULL;
+    char *intact = NULL, *trainer = NULL;
     cohort_status status = COHORT_OK;
     if (t->resume_dir == NULL)
         return COHORT_OK;
-    TRY_GOTO(manifest_verify(t->resume_dir, needed, &report, err));
+    /* A folder without trainer/ may be whole and yet nothing to resume from, which its reader says.
+     */
+    TRY_GOTO(file_join(&trainer, t->resume_dir, "trainer", err));
+    TRY_GOTO(manifest_verify(t->resume_dir, file_is_dir(trainer) ? needed : NULL, &report, err));
     if (!report.found)
         observer_message(t->observer,
                          "note: %s has no " MANIFEST_NAME
@@ -114,6 +117,7 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
 cleanup:
     text_free(&report.bad);
     mem_free(intact);
+    mem_free(trainer);
     return status;
 }
 

@@ -173,7 +173,11 @@ void run_folder_close(struct run_folder *run)
         text_free(&run->logs[i].pending);
     }
     if (run->lock > 0) {
-        /* By name, not by closing alone: a fork of the host may have the description open. */
+        /* Nobody holds it any more, so it names nobody. Released by name, not by closing alone: a
+         * fork of the host may have the description open. */
+        if (ftruncate(run->lock, 0) != 0) {
+            /* Then it names one that has ended. */
+        }
         lock_release(run->lock);
         close(run->lock);
     }

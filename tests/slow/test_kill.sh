@@ -37,13 +37,10 @@ for kind in sft grpo grpo-kl; do
             for checkpoint in "$run"/checkpoints/step-*; do
                 [ ! -d "$checkpoint" ] || same_checkpoint "$kind-whole/checkpoints/${checkpoint##*/}" "$checkpoint" "$run, killed"
             done
-            leftovers=$((leftovers + $(find "$run" -name '.*' | wc -l)))
+            leftovers=$((leftovers + $(find "$run" -name '.cohort-*' | wc -l)))
             [ $code != 0 ] || break
         done
         if [ -d "$run/checkpoints" ] && [ -n "$(ls "$run/checkpoints")" ]; then
-            # A folder that a killed process left half-written, of a step that is to come.
-            mkdir -p "$run/checkpoints/.step-40.tmp-999999/trainer"
-            echo half >"$run/checkpoints/.step-40.tmp-999999/model.safetensors"
             [ -d "$run/final" ] && rm -rf "$run/final"
             cohort "${args[@]}" --out "$run" --resume latest
         else
