@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char lock_name[] = ".cohort.lock";
@@ -53,8 +54,13 @@ cleanup:
 
 static cohort_status held(const char *folder, int fd, cohort_error *err)
 {
-    struct lock_holder holder;
-    (void)lock_read_holder(fd, lock_what, &holder);
+    struct lock_holder holder = {.pid = 0};
+    /* It has the lock a moment before its name is in the file. */
+    for (int i = 0; i < 50 && holder.pid <= 0; i++) {
+        if (i > 0)
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        (void)lock_read_holder(fd, lock_what, &holder);
+    }
     if (holder.pid <= 0)
         return error_set(err, COHORT_ERR_STATE,
                          "%s: another trainer works in this folder (it does not say which); wait "
