@@ -413,6 +413,18 @@ static void test_lock(void **state)
     assert_true(WIFSIGNALED(result));
     assert_int_equal(run_folder_lock(&second, path, &err), COHORT_OK);
     run_folder_close(&second);
+    /* Of a host that has closed its standard descriptors: no file of ours takes their place. */
+    child = fork();
+    if (child == 0) {
+        for (int fd = 0; fd <= 2; fd++)
+            close(fd);
+        bool above = run_folder_open(&second, path, 0, path, &yaml, NULL) == COHORT_OK &&
+                     second.lock > 2 && second.logs[RUN_METRICS].fd > 2;
+        int fd = file_open(path, O_RDONLY);
+        _exit(above && fd > 2 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
     /* A file system without locks. */
     no_locks = true;
     assert_int_equal(run_folder_lock(&second, path, &err), COHORT_OK);

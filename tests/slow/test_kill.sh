@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# kill -9 at random moments: every checkpoint in the folder is whole, what is left over does no harm, and the resumed run ends
-# as the run that was never killed, to the byte (I6).
+# kill -9 at random moments, in saves and, with a limit, in the removal of old checkpoints too: every checkpoint in the folder is whole,
+# what is left over does no harm, and the resumed run ends as the run that was never killed, to the byte (I6).
 . "$SOURCE/tests/support/exact.sh"
 . "$SOURCE/tests/support/resume.sh"
 make_model "$work/model"
@@ -14,8 +14,12 @@ for kind in sft grpo grpo-kl; do
     start=$(date +%s%N)
     cohort "${args[@]}" --out "$kind-whole"
     took=$((($(date +%s%N) - start) / 1000000))
-    for trial in 1 2 3 4 5; do
+    cohort "${args[@]}" --save-total-limit 2 --out "$kind-limited"
+    for trial in 1 2 3 4 5 6; do
         run="$kind-$trial"
+        limit=()
+        end="$kind-whole"
+        [ $((trial % 2)) = 0 ] || { limit=(--save-total-limit 2); end="$kind-limited"; }
         killed=0
         leftovers=0
         for attempt in 1 2 3; do
@@ -24,7 +28,7 @@ for kind in sft grpo grpo-kl; do
                 resume=(--resume latest)
                 [ -n "$(ls "$run/checkpoints")" ] || { rm -rf "$run"; resume=(); }
             fi
-            "$COHORT" "${args[@]}" --device "$DEVICE" --out "$run" "${resume[@]}" 2>kill.log &
+            "$COHORT" "${args[@]}" "${limit[@]}" --device "$DEVICE" --out "$run" "${resume[@]}" 2>kill.log &
             pid=$!
             moment=$((took * (RANDOM % 80) / 100)) # ms
             sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"
@@ -35,6 +39,7 @@ for kind in sft grpo grpo-kl; do
             [ $code = 0 ] || killed=$((killed + 1))
             [ -d "$run/checkpoints" ] || continue
             for checkpoint in "$run"/checkpoints/step-*; do
+                [ ! -d "$checkpoint" ] || cohort info --verify --model "$checkpoint" >/dev/null
                 [ ! -d "$checkpoint" ] || same_checkpoint "$kind-whole/checkpoints/${checkpoint##*/}" "$checkpoint" "$run, killed"
             done
             leftovers=$((leftovers + $(find "$run" -name '.cohort-*' | wc -l)))
@@ -42,12 +47,13 @@ for kind in sft grpo grpo-kl; do
         done
         if [ -d "$run/checkpoints" ] && [ -n "$(ls "$run/checkpoints")" ]; then
             [ -d "$run/final" ] && rm -rf "$run/final"
-            cohort "${args[@]}" --out "$run" --resume latest
+            cohort "${args[@]}" "${limit[@]}" --out "$run" --resume latest
+            [ -z "$(find "$run" -name '.cohort-*' -o -name '*.tmp*')" ] || fail "$run: left behind: $(find "$run" -name '.cohort-*' -o -name '*.tmp*')"
         else
             rm -rf "$run"
-            cohort "${args[@]}" --out "$run"
+            cohort "${args[@]}" "${limit[@]}" --out "$run"
         fi
-        same_end "$kind-whole" "$run" "$run, killed $killed times"
+        same_end "$end" "$run" "$run, killed $killed times"
         echo "$run: killed $killed times, $leftovers temporaries seen"
         rm -rf "$run"
     done
