@@ -26,7 +26,7 @@ static long countdown = -1; /* the call at 0 is the one; -1: none */
 static bool deadly;         /* kill in place of failing */
 static int failure = EIO;
 static const char *only = ""; /* of calls whose path ends so */
-static bool no_locks, broken_readdir;
+static bool no_locks, broken_readdir, half;
 
 static bool hit(const char *path)
 {
@@ -74,7 +74,13 @@ int rmdir(const char *path)
 }
 ssize_t write(int fd, const void *bytes, size_t length)
 {
-    return hit(NULL) ? -1 : (ssize_t)syscall(SYS_write, fd, bytes, length);
+    if (!hit(NULL))
+        return (ssize_t)syscall(SYS_write, fd, bytes, length);
+    if (!half)
+        return -1;
+    half = false; /* a disk that fills up: half of it, and then the error */
+    countdown = 0;
+    return (ssize_t)syscall(SYS_write, fd, bytes, length / 2);
 }
 /* What a power cut would do is not tried here, and a disk takes milliseconds. */
 int fsync(int fd)
@@ -328,9 +334,14 @@ static void test_lines(void **state)
     assert_int_equal(run_folder_create(&run, path, &yaml, &err), COHORT_OK);
     assert_int_equal(log_step(&run, 1, &err), COHORT_OK);
     countdown = 0;
+    half = true;
     failure = ENOSPC;
     assert_int_equal(log_step(&run, 2, &err), COHORT_ERR_IO);
     assert_non_null(strstr(err.message, "kept for the next checkpoint"));
+    assert_int_equal(file_read(in_folder("run/metrics.jsonl"), 0, &metrics, &err), COHORT_OK);
+    assert_string_equal(metrics.data, "{\"step\": 1}\n"); /* no half of a line */
+    text_free(&metrics);
+    assert_int_equal(half, false);
     /* The disk stays full for metrics.jsonl, which is the first write of a save. */
     int metrics_fd = run.logs[RUN_METRICS].fd;
     int read_only = open("/dev/null", O_RDONLY);
@@ -394,6 +405,7 @@ static void test_lock(void **state)
     /* Released by its holder though a fork has the description open. */
     child = fork();
     if (child == 0) {
+        alarm(10);
         pause();
         _exit(0);
     }
