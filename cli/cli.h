@@ -11,8 +11,8 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
  * error and returns false on failure. */
 bool cli_parse(cohort_options *options, int argc, char **argv);
 
-/* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C asks for a
- * stop, a second one ends at once. */
+/* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C, SIGTERM
+ * and SIGHUP ask for a stop, a second Ctrl-C or SIGTERM ends at once. */
 struct cli_terminal {
     bool interactive, line_open, output_failed;
     bool output_closed; /* the reader of a pipe has gone (cohort ... | head): it knows, so nobody is

@@ -2,8 +2,10 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void print_usage(FILE *to)
 {
@@ -134,11 +136,25 @@ static int run(cohort_options *options)
     }
 }
 
+/* Descriptors 0 to 2 that the caller has closed (2>&-, some job schedulers) are filled before
+ * anything is opened: a file of ours in their place would get what is printed. They are opened the
+ * wrong way round, so that using them fails as it would have: what cannot be printed is told. */
+static bool fill_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     cohort_command command = COHORT_INFO;
     cohort_options *options = NULL;
     cohort_error err = {0};
+    if (!fill_standard_descriptors())
+        return EXIT_FAILED; /* and nowhere to say why */
     if (argc < 2) {
         print_usage(stderr);
         return EXIT_USAGE;

@@ -20,6 +20,25 @@ static void on_interrupt(int signal_number)
     interrupted = 1;
 }
 
+/* The terminal is gone (an ssh session ends): once or twice, by the kernel and by the shell, so the
+ * second time means no more than the first. */
+static void on_hangup(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* nohup has it ignored, and so it stays. */
+static void handle_hangup(void)
+{
+    struct sigaction action;
+    if (sigaction(SIGHUP, NULL, &action) != 0 || action.sa_handler == SIG_IGN)
+        return;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_hangup;
+    sigaction(SIGHUP, &action, NULL);
+}
+
 static double now(void)
 {
     struct timespec t;
@@ -145,6 +164,7 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     action.sa_handler = on_interrupt;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    handle_hangup();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
     signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
     *observer = (cohort_observer){

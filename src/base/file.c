@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static cohort_status io_error(cohort_error *err, const char *path, const char *doing)
@@ -16,11 +18,27 @@ static cohort_status io_error(cohort_error *err, const char *path, const char *d
                      advice);
 }
 
+int file_open(const char *path, int flags)
+{
+    int fd = -1;
+    do {
+        fd = open(path, flags | O_CLOEXEC, 0666);
+    } while (fd < 0 && errno == EINTR);
+    if (fd >= 0 && fd <= STDERR_FILENO) {
+        int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        int code = errno;
+        close(fd);
+        errno = code;
+        return moved;
+    }
+    return fd;
+}
+
 /* Opens a regular file for reading and tells its size. */
 static cohort_status open_regular(const char *path, int *fd, size_t *size, cohort_error *err)
 {
     struct stat st;
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    *fd = file_open(path, O_RDONLY);
     if (*fd < 0)
         return io_error(err, path, "open");
     if (fstat(*fd, &st) != 0) {
@@ -42,7 +60,7 @@ cohort_status file_read(const char *path, size_t limit, struct text *out, cohort
     struct stat st;
     cohort_status status = COHORT_OK;
     /* Pipes and /dev/stdin are welcome here, so read until the end instead of trusting a size. */
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = file_open(path, O_RDONLY);
     if (fd < 0)
         return io_error(err, path, "open");
     if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
@@ -101,8 +119,8 @@ void file_map_close(struct file_map *map)
     memset(map, 0, sizeof *map);
 }
 
-static cohort_status write_all(int fd, const char *path, const void *bytes, size_t length,
-                               cohort_error *err)
+cohort_status file_write_all(int fd, const char *path, const void *bytes, size_t length,
+                             cohort_error *err)
 {
     const char *p = bytes;
     while (length > 0) {
@@ -119,7 +137,7 @@ static cohort_status write_all(int fd, const char *path, const void *bytes, size
 
 cohort_status file_sync_dir(const char *path, cohort_error *err)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = file_open(path, O_RDONLY | O_DIRECTORY);
     if (fd < 0)
         return io_error(err, path, "open");
     cohort_status status = COHORT_OK;
@@ -142,19 +160,15 @@ static cohort_status sync_parent(const char *path, cohort_error *err)
     return status;
 }
 
-cohort_status file_write_atomic(const char *path, const void *bytes, size_t length,
-                                cohort_error *err)
+cohort_status file_write_by(const char *temporary, const char *path, const void *bytes,
+                            size_t length, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    struct text temporary = {0};
-    int fd = -1;
-    TRY(text_printf(&temporary, err, "%s.tmp-%ld", path, (long)getpid()));
-    fd = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        status = io_error(err, path, "create");
-        goto cleanup;
-    }
-    TRY_GOTO(write_all(fd, path, bytes, length, err));
+    /* O_EXCL: what is there already belongs to somebody else. */
+    int fd = file_open(temporary, O_WRONLY | O_CREAT | O_EXCL);
+    if (fd < 0)
+        return io_error(err, temporary, "create");
+    TRY_GOTO(file_write_all(fd, path, bytes, length, err));
     if (fsync(fd) != 0) {
         status = io_error(err, path, "fsync");
         goto cleanup;
@@ -165,16 +179,25 @@ cohort_status file_write_atomic(const char *path, const void *bytes, size_t leng
         goto cleanup;
     }
     fd = -1;
-    if (rename(temporary.data, path) != 0) {
+    if (rename(temporary, path) != 0) {
         status = io_error(err, path, "rename");
         goto cleanup;
     }
-    status = sync_parent(path, err);
+    return sync_parent(path, err);
 cleanup:
     if (fd >= 0)
         close(fd);
-    if (status != COHORT_OK && temporary.data != NULL)
-        unlink(temporary.data);
+    unlink(temporary);
+    return status;
+}
+
+cohort_status file_write_atomic(const char *path, const void *bytes, size_t length,
+                                cohort_error *err)
+{
+    struct text temporary = {0};
+    TRY(text_printf(&temporary, err, "%s.tmp-%016llx", path,
+                    (unsigned long long)file_unique_number()));
+    cohort_status status = file_write_by(temporary.data, path, bytes, length, err);
     text_free(&temporary);
     return status;
 }
@@ -183,6 +206,33 @@ static bool is_folder(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+uint64_t file_unique_number(void)
+{
+    uint64_t number = 0;
+    if (getrandom(&number, sizeof number, GRND_NONBLOCK) != (ssize_t)sizeof number) {
+        struct timespec t; /* early in a boot; what must not exist is checked anyway */
+        clock_gettime(CLOCK_REALTIME, &t);
+        number = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+        number = number * 0x9e3779b97f4a7c15u + (uint64_t)getpid();
+    }
+    return number;
+}
+
+const char *file_next_entry(DIR *dir, const char *path, cohort_status *status, cohort_error *err)
+{
+    *status = COHORT_OK;
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL && errno != 0)
+            *status = io_error(err, path, "read the folder");
+        if (entry == NULL)
+            return NULL;
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            return entry->d_name;
+    }
 }
 
 cohort_status file_make_dirs(const char *path, cohort_error *err)
@@ -205,18 +255,6 @@ cohort_status file_make_dirs(const char *path, cohort_error *err)
     return status;
 }
 
-cohort_status file_next_entry(DIR *dir, const char *path, struct dirent **entry, cohort_error *err)
-{
-    do {
-        errno = 0;
-        *entry = readdir(dir);
-        if (*entry == NULL && errno != 0)
-            return io_error(err, path, "read the folder");
-    } while (*entry != NULL &&
-             (strcmp((*entry)->d_name, ".") == 0 || strcmp((*entry)->d_name, "..") == 0));
-    return COHORT_OK;
-}
-
 cohort_status file_remove_all(const char *path, cohort_error *err)
 {
     struct stat st;
@@ -228,13 +266,10 @@ cohort_status file_remove_all(const char *path, cohort_error *err)
     if (dir == NULL)
         return io_error(err, path, "open the folder");
     cohort_status status = COHORT_OK;
-    struct dirent *entry = NULL;
-    for (;;) {
-        status = file_next_entry(dir, path, &entry, err);
-        if (status != COHORT_OK || entry == NULL)
-            break;
+    const char *name = NULL;
+    while (status == COHORT_OK && (name = file_next_entry(dir, path, &status, err)) != NULL) {
         char *child = NULL;
-        status = file_join(&child, path, entry->d_name, err);
+        status = file_join(&child, path, name, err);
         if (status == COHORT_OK)
             status = file_remove_all(child, err);
         mem_free(child);

@@ -6,6 +6,11 @@
 
 #include <dirent.h>
 
+/* open(2), closed on exec, as a descriptor above 2: a host program may have closed its own 0 to 2,
+ * and whoever prints there would print into the file. New files get mode 0666 less the umask. -1
+ * with errno on failure. */
+int file_open(const char *path, int flags);
+
 /* Appends the content of path to out. Refuses files over limit bytes (0: no limit). */
 cohort_status file_read(const char *path, size_t limit, struct text *out, cohort_error *err);
 
@@ -22,6 +27,20 @@ void file_map_close(struct file_map *map);
 cohort_status file_write_atomic(const char *path, const void *bytes, size_t length,
                                 cohort_error *err);
 
+/* The same by way of a temporary file that the caller names, on the same file system: one that
+ * belongs to a scratch folder (base/scratch.h) is removed after a crash, too. It must not exist. */
+cohort_status file_write_by(const char *temporary, const char *path, const void *bytes,
+                            size_t length, cohort_error *err);
+/* Writes length bytes to fd, however many calls that takes; path is for the message. */
+cohort_status file_write_all(int fd, const char *path, const void *bytes, size_t length,
+                             cohort_error *err);
+/* The next entry's name but for . and .., or NULL at the end: *status then tells whether the folder
+ * was read to its end (readdir's errors are no end). */
+const char *file_next_entry(DIR *dir, const char *path, cohort_status *status, cohort_error *err);
+
+/* For a name that nothing else has. */
+uint64_t file_unique_number(void);
+
 /* Creates path and its missing parents. */
 cohort_status file_make_dirs(const char *path, cohort_error *err);
 /* Removes a file or a folder with all in it; a missing one is no error. */
@@ -36,9 +55,6 @@ cohort_status file_copy(const char *from, const char *to, cohort_error *err);
 enum file_kind { FILE_ABSENT, FILE_FILE, FILE_FOLDER };
 cohort_status file_look(const char *path, enum file_kind *kind, cohort_error *err);
 cohort_status file_exists(const char *path, bool *there, cohort_error *err);
-/* The next entry of a folder without "." and ".."; *entry is NULL behind the last. path names the
- * folder in messages. A failing readdir is an error, not the end. */
-cohort_status file_next_entry(DIR *dir, const char *path, struct dirent **entry, cohort_error *err);
 /* *out = "dir/name", mem_alloc'ed. */
 cohort_status file_join(char **out, const char *dir, const char *name, cohort_error *err);
 

@@ -1,5 +1,7 @@
 #include "base/hash.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -40,7 +42,7 @@ cohort_status hash_file(const char *path, char hex[HASH_HEX], cohort_error *err)
     unsigned char *chunk = NULL;
     struct hash hash;
     cohort_status status = COHORT_OK;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = file_open(path, O_RDONLY);
     if (fd < 0)
         return error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     TRY_GOTO(mem_alloc(&chunk, CHUNK, 1, "file to hash", err));

@@ -217,7 +217,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     const struct options *o = run->t.options;
     struct sampling_params sampling = run->grpo.config.sampling;
     struct text samples = {0};
-    char *path = NULL, name[64];
+    char name[64];
     cohort_status status = COHORT_OK;
     if (!run->has_held_out)
         return COHORT_OK;
@@ -241,14 +241,12 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
         .progress_context = run};
     TRY_GOTO(evaluate(&evaluation, metrics, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
-    TRY_GOTO(run_folder_path(&run->t.run, name, &path, err));
-    TRY_GOTO(file_write_atomic(path, samples.data, samples.length, err));
+    TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)",
                      (long long)run->t.state.step, metrics_get(metrics, "eval_reward"),
                      run->held_out.data.n_rows);
 cleanup:
     text_free(&samples);
-    mem_free(path);
     return status;
 }
 
@@ -257,8 +255,11 @@ static cohort_status log_completions(struct grpo_run *run, const struct grpo_bat
 {
     if (!options_bool(run->t.options, "log_completions"))
         return COHORT_OK;
-    return scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run, run->t.state.step,
-                       err);
+    cohort_status status = scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run,
+                                       run->t.state.step, err);
+    if (status != COHORT_OK && run->t.run.logs[RUN_COMPLETIONS].pending.length == 0)
+        run->t.lines_lost = true; /* not even kept for the checkpoint */
+    return status;
 }
 
 /* Whether the batch in hand reached or passed a multiple of steps; 0: never. */
@@ -308,24 +309,23 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     t->state.tokens_seen = grpo->tokens_seen;
     struct metrics *last = &run->metrics[n_iterations - 1];
     bool end = t->state.step >= t->steps;
-    TRY_GOTO(log_completions(run, &batch, err));
-    /* An evaluation that was interrupted comes after the update: the step is logged all the same,
-     * for it will not be done again. */
-    cohort_status evaluated = COHORT_OK;
+    /* What fails here comes after the update: the step is logged all the same, for it will not be
+     * done again. The first failure is told. */
+    cohort_status failed = log_completions(run, &batch, err);
     const bool evaluates = end || every(run, run->eval_steps);
-    if (evaluates)
-        evaluated = held_out_metrics(run, last, err);
+    if (failed == COHORT_OK && evaluates)
+        failed = held_out_metrics(run, last, err);
     for (int32_t i = 0; i < n_iterations; i++) {
-        TRY_GOTO(training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run),
-                              &run->metrics[i], err));
+        cohort_status logged = training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run),
+                                            &run->metrics[i], failed == COHORT_OK ? err : NULL);
+        failed = failed == COHORT_OK ? logged : failed;
         training_watch(t, &run->metrics[i]);
     }
-    TRY_GOTO(evaluated);
+    TRY_GOTO(failed);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     if (end || every(run, options_int(t->options, "logging_steps")))
         report_step(t, last);
-    if (end || every(run, run->save_steps))
-        TRY_GOTO(training_save(t, &grpo->optimizer, err));
+    TRY_GOTO(training_save(t, &grpo->optimizer, end || every(run, run->save_steps), err));
 cleanup:
     grpo_batch_free(&batch);
     return status;

@@ -2,6 +2,7 @@
 #include "command/command.h"
 #include "command/end_of_text.h"
 #include "command/memory_plan.h"
+#include "format/manifest.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -141,6 +142,38 @@ cleanup:
     return status;
 }
 
+/* Damage is printed file by file, then an error. */
+static cohort_status verify(const char *dir, const cohort_observer *observer, struct text *out,
+                            cohort_error *err)
+{
+    struct manifest_report report = {0};
+    cohort_status status = COHORT_OK;
+    if (dir == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--verify needs a checkpoint: pass --model DIR, for example "
+                         "runs/first/checkpoints/step-500");
+    TRY_GOTO(manifest_verify(dir, NULL, &report, err));
+    if (!report.found) {
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: has no " MANIFEST_NAME
+                           " to verify it by; cohort writes one into each checkpoint",
+                           dir);
+        goto cleanup;
+    }
+    if (report.n_bad > 0) {
+        TRY_GOTO(text_append(out, report.bad.data, report.bad.length, err));
+        observer_output(observer, out);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: %lld of %lld files are damaged or missing",
+                           dir, (long long)report.n_bad, (long long)report.n_files);
+        goto cleanup;
+    }
+    TRY_GOTO(text_printf(out, err, "files             %lld, all as they were saved\n",
+                         (long long)report.n_files));
+cleanup:
+    text_free(&report.bad);
+    return status;
+}
+
 cohort_status command_info(struct options *options, const struct command_rewards *extra,
                            const cohort_observer *observer, cohort_error *err)
 {
@@ -156,6 +189,9 @@ cohort_status command_info(struct options *options, const struct command_rewards
     cohort_status status = COHORT_OK;
     if (dir != NULL && preset != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
+    /* First: what is damaged cannot be described. */
+    if (options_bool(options, "verify"))
+        TRY_GOTO(verify(dir, observer, &out, err));
     TRY_GOTO(session_backend(&backend, options, err));
     if (dir != NULL)
         TRY_GOTO(load_config(&config, dir, err));

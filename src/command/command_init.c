@@ -86,6 +86,7 @@ cohort_status command_init(struct options *options, const struct command_rewards
         init.standard_deviation = (float)json_number_value(range);
     TRY_GOTO(model_config_params(&config, &params, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
+    folder.exclusive = true; /* somebody else may make it meanwhile */
     if (bytes)
         TRY_GOTO(tokenizer_write_bytes(folder.temporary, err));
     else if (source != NULL)
@@ -102,15 +103,14 @@ cohort_status command_init(struct options *options, const struct command_rewards
     }
     TRY_GOTO(model_config_save(&config, type, folder.temporary, err));
     TRY_GOTO(checkpoint_write_weights(folder.temporary, &params, type, 0, checkpoint_init_fetch,
-                                      &init, err));
+                                      &init, &folder.manifest, err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     observer_message(observer, "%s: %.1f M parameters, %s%s", out, (double)params.n_weights / 1e6,
                      dtype_name(type),
                      source == NULL ? "; no tokenizer (pass --tokenizer DIR or bytes to add one)"
                                     : "");
 cleanup:
-    if (status != COHORT_OK)
-        checkpoint_folder_abandon(&folder);
+    checkpoint_folder_abandon(&folder);
     tokenizer_destroy(tokenizer);
     param_table_free(&params);
     model_config_free(&config);

@@ -97,16 +97,21 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;
+    /* An evaluation that fails comes after the update: the step is logged all the same, for it will
+     * not be done again. */
     bool evaluates = end || (run->eval_steps > 0 && t->state.step % run->eval_steps == 0);
+    cohort_status evaluated = COHORT_OK;
     if (evaluates)
-        TRY(held_out_metrics(run, &metrics, err));
-    TRY(training_log(t, t->state.step,
-                     (double)(t->state.batches * run->batch_size) / (double)run->train.n, &metrics,
-                     err));
+        evaluated = held_out_metrics(run, &metrics, err);
+    cohort_status logged = training_log(
+        t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n,
+        &metrics, evaluated == COHORT_OK ? err : NULL);
+    TRY(evaluated);
+    TRY(logged);
     training_watch(t, &metrics);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    if (end || (run->save_steps > 0 && t->state.step % run->save_steps == 0))
-        TRY(training_save(t, &run->sft.optimizer, err));
+    TRY(training_save(t, &run->sft.optimizer,
+                      end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
                            (double)(t->state.step - t->started_step) /
                                (clock_seconds() - t->started)))

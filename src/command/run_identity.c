@@ -5,7 +5,7 @@
 /* Options that a resumed run may change: they do not enter the numbers of a step. */
 static const char *const free_options[] = {
     "out",        "resume",         "accept_changed",   "steps",
-    "epochs",     "save_steps",     "save_total_limit", "eval_data",
+    "epochs",     "save_steps",     "save_minutes",  "save_total_limit", "eval_data",
     "eval_steps", "eval_limit",     "eval_temperature", "logging_steps",
     "threads",    "memory_limit",   "log_completions",  "config",
     "device",     "reward_timeout", "recompute"};

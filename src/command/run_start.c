@@ -16,8 +16,8 @@ static const struct {
     {"checkpoints", NULL, false},   {"config.yaml", NULL, true},
     {"metrics.jsonl", NULL, true},  {"completions.jsonl", NULL, true},
     {"reward.svg", NULL, true},     {"loss.svg", NULL, true},
-    {"eval-step-", ".jsonl", true}, {"run.lock", NULL, false},
-    {".lock", NULL, false},         {"lock", NULL, false},
+    {"eval-step-", ".jsonl", true}, {".cohort.lock", NULL, false},
+    {".cohort.periodic", NULL, false},
 };
 
 /* The entry of ours that name is, or -1. A temporary file of a write that was cut short

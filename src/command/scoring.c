@@ -211,25 +211,17 @@ static cohort_status write_sample(const struct scoring *scoring, const struct pr
 
 cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set,
                           const size_t *rows, const struct grpo_batch *batch,
-                          const struct run_folder *run, int64_t step, cohort_error *err)
+                          struct run_folder *run, int64_t step, cohort_error *err)
 {
     struct text lines = {0};
-    char *path = NULL;
-    FILE *file = NULL;
     cohort_status status = COHORT_OK;
     int32_t group = batch->n / batch->n_prompts;
     for (int32_t i = 0; i < batch->n; i++)
         TRY_GOTO(write_sample(scoring, set, rows[i / group], step, &batch->completions[i],
                               batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i],
                               &lines, err));
-    TRY_GOTO(run_folder_path(run, "completions.jsonl", &path, err));
-    file = fopen(path, "ae");
-    if (file == NULL || fwrite(lines.data, 1, lines.length, file) != lines.length)
-        status = error_set(err, COHORT_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    TRY_GOTO(run_folder_log(run, RUN_COMPLETIONS, &lines, err));
 cleanup:
-    if (file != NULL && fclose(file) != 0 && status == COHORT_OK)
-        status = error_set(err, COHORT_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
-    mem_free(path);
     text_free(&lines);
     return status;
 }

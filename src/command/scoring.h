@@ -48,7 +48,7 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
 struct run_folder;
 cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set,
                           const size_t *rows, const struct grpo_batch *batch,
-                          const struct run_folder *run, int64_t step, cohort_error *err);
+                          struct run_folder *run, int64_t step, cohort_error *err);
 
 /* Held-out evaluation: n completions of every prompt; sets eval_reward, eval_rewards/NAME/mean,
  * eval_completions/... . The draws are the same at every evaluation, so that differences come from

@@ -11,16 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A crash may have left half-written folders, of checkpoints and of final. */
-static cohort_status recover(const char *out, cohort_error *err)
-{
-    char *checkpoints = NULL;
-    TRY(file_join(&checkpoints, out, "checkpoints", err));
-    cohort_status status = checkpoint_folders_recover(checkpoints, err);
-    mem_free(checkpoints);
-    return status == COHORT_OK ? checkpoint_folders_recover(out, err) : status;
-}
-
 /* --resume latest without a checkpoint: one job script serves the first start and all later ones.
  */
 static cohort_status start_instead(struct training *t, const char *out, cohort_error *err)
@@ -48,9 +38,9 @@ static cohort_status find_resume(struct training *t, const char *out, cohort_err
     const char *resume = options_string(t->options, "resume");
     if (resume == NULL || strcmp(resume, "false") == 0)
         return COHORT_OK;
-    TRY(recover(out, err));
+    TRY(training_lock(t, out, err));
     if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
-        TRY(run_folder_latest(out, &t->resume_dir, err));
+        TRY(training_find_latest(t, out, err));
         return t->resume_dir == NULL ? start_instead(t, out, err) : COHORT_OK;
     }
     enum file_kind kind = FILE_ABSENT;
@@ -67,7 +57,6 @@ cohort_status training_open(struct training *t, struct options *options, const c
 {
     const char *out = options_string(options, "out");
     memset(t, 0, sizeof *t);
-    t->run.metrics = -1;
     t->options = options;
     t->observer = observer;
     t->command = command;
@@ -76,6 +65,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
+    TRY(training_verify(t, out, err));
     if ((t->resume_dir != NULL || t->again) && !options_given(options, "config")) {
         char *config = NULL;
         TRY(file_join(&config, out, "config.yaml", err));
@@ -89,12 +79,13 @@ cohort_status training_open(struct training *t, struct options *options, const c
     TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
                      observer, err));
     end_of_text_note(&t->session, observer);
-    return COHORT_OK;
+    return checkpoint_read_tokenizer(&t->tokenizer, t->session.dir, err);
 }
 
 void training_close(struct training *t)
 {
     run_folder_close(&t->run);
+    tokenizer_files_free(&t->tokenizer);
     session_close(&t->session);
     run_inputs_free(&t->inputs);
     mem_free(t->resume_dir);
@@ -123,7 +114,6 @@ cohort_status training_begin(struct training *t, cohort_error *err)
 {
     const char *out = options_string(t->options, "out");
     struct text yaml = {0};
-    char *path = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
     TRY_GOTO(run_identity_add_tokenizer(&t->inputs, &t->session, err));
@@ -140,23 +130,25 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         }
         TRY_GOTO(run_identity_check(t, err));
         TRY_GOTO(check_state(t, err));
-        TRY_GOTO(run_folder_open(&t->run, out, t->state.step, err));
+        TRY_GOTO(training_continue(t, out, &yaml, err));
         t->saved_step = t->state.step;
         observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir,
                          (long long)t->state.step);
     } else {
-        TRY_GOTO(t->again ? run_folder_open(&t->run, out, -1, err)
-                          : run_folder_create(&t->run, out, err));
+        TRY_GOTO(t->again ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
+                          : run_folder_create(&t->run, out, &yaml, err));
         t->state.seed = (uint64_t)options_int(t->options, "seed");
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
-    TRY_GOTO(run_folder_path(&t->run, "config.yaml", &path, err));
-    TRY_GOTO(file_write_atomic(path, yaml.data, yaml.length, err));
-    t->started = clock_seconds();
+    if (t->run.lock_unsupported)
+        observer_message(t->observer,
+                         "note: the file system of %s knows no locks: nothing keeps a second "
+                         "trainer out of this folder",
+                         out);
+    t->started = t->saved_at = clock_seconds();
     t->started_step = t->state.step;
 cleanup:
     text_free(&yaml);
-    mem_free(path);
     return status;
 }
 
@@ -204,102 +196,12 @@ enum schedule_type training_schedule(const struct options *options)
     return (enum schedule_type)choice_of(options, "lr_scheduler_type");
 }
 
-cohort_status training_log(struct training *t, int64_t step, double epoch,
-                           const struct metrics *metrics, cohort_error *err)
-{
-    struct metrics line = {0};
-    struct text text = {0};
-    metrics_set(&line, "step", (double)step);
-    metrics_set(&line, "epoch", epoch);
-    for (size_t i = 0; i < metrics->count; i++)
-        metrics_set(&line, metrics->items[i].name, metrics->items[i].value);
-    cohort_status status = metrics_write(&line, &text, err);
-    if (status == COHORT_OK)
-        status = run_folder_log(&t->run, &text, err);
-    text_free(&text);
-    return status;
-}
-
-/* Everything a folder that other tools read holds. */
-static cohort_status write_model(const struct training *t, const char *dir, cohort_error *err)
-{
-    struct model *model = t->session.model;
-    const char *source =
-        t->resume_dir != NULL ? t->resume_dir : options_string(t->options, "model");
-    TRY(model_config_save(&model->config, model->type, dir, err));
-    TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model, err));
-    TRY(checkpoint_copy_tokenizer(source, dir, err));
-    return end_of_text_save(&t->session, t->options, dir, err);
-}
-
-static cohort_status write_trainer(struct training *t, const struct optimizer *optimizer,
-                                   const char *dir, cohort_error *err)
+cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer,
+                                     const char *dir, struct manifest *manifest, cohort_error *err)
 {
     t->state.updates = optimizer->step;
-    TRY(train_state_write(dir, t->session.model, &t->state, err));
+    TRY(train_state_write(dir, t->session.model, &t->state, manifest, err));
     return run_identity_write(t, dir, err);
-}
-
-/* optimizer NULL: the model alone. */
-static cohort_status save_folder(struct training *t, const char *name,
-                                 const struct optimizer *optimizer, cohort_error *err)
-{
-    struct checkpoint_folder folder = {0};
-    char *path = NULL;
-    cohort_status status = COHORT_OK;
-    TRY(run_folder_path(&t->run, name, &path, err));
-    TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
-    status = write_model(t, folder.temporary, err);
-    if (status == COHORT_OK && optimizer != NULL)
-        status = write_trainer(t, optimizer, folder.temporary, err);
-    if (status == COHORT_OK)
-        status = checkpoint_folder_commit(&folder, err);
-    if (status != COHORT_OK) {
-        checkpoint_folder_abandon(&folder);
-        error_context(err, "saving %s", path);
-    }
-cleanup:
-    mem_free(path);
-    return status;
-}
-
-cohort_status training_save(struct training *t, const struct optimizer *optimizer,
-                            cohort_error *err)
-{
-    char name[64];
-    snprintf(name, sizeof name, "checkpoints/step-%lld", (long long)t->state.step);
-    TRY(save_folder(t, name, optimizer, err));
-    t->saved_step = t->state.step;
-    if (options_is_set(t->options, "save_total_limit"))
-        return run_folder_prune(&t->run, options_int(t->options, "save_total_limit"), err);
-    return COHORT_OK;
-}
-
-cohort_status training_save_final(struct training *t, cohort_error *err)
-{
-    return save_folder(t, "final", NULL, err);
-}
-
-void training_rescue(struct training *t, const struct optimizer *optimizer)
-{
-    cohort_error save = {0};
-    bool boundary = optimizer->step + t->state.skipped == t->state.step;
-    if (t->run.path == NULL)
-        return;
-    if (boundary && t->state.step > t->saved_step && t->state.step > 0 &&
-        training_save(t, optimizer, &save) != COHORT_OK)
-        observer_message(t->observer, "and the checkpoint could not be saved: %s", save.message);
-    if (t->saved_step >= 0)
-        observer_message(t->observer,
-                         "checkpoint of step %lld is in %s/checkpoints; continue with the same "
-                         "command and --resume",
-                         (long long)t->saved_step, t->run.path);
-    else
-        observer_message(t->observer,
-                         "there is no checkpoint yet: the same command with --resume starts the "
-                         "run in %s again",
-                         t->run.path);
-    training_draw(t, DRAW_END);
 }
 
 void training_curve(struct training *t, const char *metric, const char *eval_metric,

@@ -4,12 +4,14 @@
 #include "base/json_text.h"
 #include "base/rng.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const size_t default_shard_bytes = 5000000000u;
@@ -102,9 +104,9 @@ static void remove_in(const char *dir, const char *name)
 
 static cohort_status write_shard(const char *dir, const char *name, struct writing *writings,
                                  struct safetensors_source *sources, size_t n_sources,
-                                 cohort_error *err)
+                                 struct manifest *manifest, cohort_error *err)
 {
-    char *path = NULL;
+    char *path = NULL, hex[HASH_HEX];
     for (size_t i = 0; i < n_sources; i++) {
         const struct param *param = writings[i].param;
         sources[i] = (struct safetensors_source){.name = param->name,
@@ -118,14 +120,16 @@ static cohort_status write_shard(const char *dir, const char *name, struct writi
             sources[i].shape[axis] = param->shape[axis];
     }
     TRY(file_join(&path, dir, name, err));
-    cohort_status status = safetensors_write(path, sources, n_sources, err);
+    cohort_status status = safetensors_write(path, sources, n_sources, hex, err);
     mem_free(path);
-    return status;
+    TRY(status);
+    return manifest == NULL ? COHORT_OK : manifest_add(manifest, name, hex, err);
 }
 
 cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table,
                                        enum dtype type, size_t max_shard_bytes,
-                                       checkpoint_fetch *fetch, void *context, cohort_error *err)
+                                       checkpoint_fetch *fetch, void *context,
+                                       struct manifest *manifest, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     size_t n = (size_t)table->n_params;
@@ -145,7 +149,7 @@ cohort_status checkpoint_write_weights(const char *dir, const struct param_table
         for (; next < n && shard_of[next] == shard; next++)
             writings[n_sources++] = (struct writing){&table->params[next], type, fetch, context};
         shard_name(name, sizeof name, shard, n_shards);
-        TRY_GOTO(write_shard(dir, name, writings, sources, n_sources, err));
+        TRY_GOTO(write_shard(dir, name, writings, sources, n_sources, manifest, err));
     }
     if (n_shards > 1)
         TRY_GOTO(write_index(dir, table, dtype_bytes(type), shard_of, n_shards, err));
@@ -167,27 +171,74 @@ cleanup:
 
 /* ---- tokenizer ---- */
 
-cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir, cohort_error *err)
+/* *there: whether the folder has it. Only "no such file" is an absence; a link that leads nowhere
+ * is a file that somebody wanted there. */
+static cohort_status read_if_there(const char *path, struct text *text, bool *there,
+                                   cohort_error *err)
 {
-    static const char *const names[] = {
-        "tokenizer.json",    "tokenizer_config.json",   "vocab.json",         "merges.txt",
-        "added_tokens.json", "special_tokens_map.json", "chat_template.jinja"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *from = NULL;
-        char *to = NULL;
-        bool there = false;
-        cohort_status status = file_join(&from, from_dir, names[i], err);
+    struct stat st;
+    *there = lstat(path, &st) == 0;
+    if (!*there)
+        return errno == ENOENT
+                   ? COHORT_OK
+                   : error_set(err, COHORT_ERR_IO, "%s: cannot stat: %s", path, strerror(errno));
+    return file_read(path, 0, text, err);
+}
+
+static const char *const tokenizer_names[] = {
+    "tokenizer.json",    "tokenizer_config.json",   "vocab.json",         "merges.txt",
+    "added_tokens.json", "special_tokens_map.json", "chat_template.jinja"};
+_Static_assert(sizeof tokenizer_names / sizeof *tokenizer_names == TOKENIZER_FILES,
+               "one text for each name");
+
+cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir,
+                                        cohort_error *err)
+{
+    memset(files, 0, sizeof *files);
+    for (size_t i = 0; i < TOKENIZER_FILES; i++) {
+        char *path = NULL;
+        cohort_status status = file_join(&path, dir, tokenizer_names[i], err);
         if (status == COHORT_OK)
-            status = file_join(&to, to_dir, names[i], err);
-        if (status == COHORT_OK)
-            status = file_exists(from, &there, err);
-        if (status == COHORT_OK && there)
-            status = file_copy(from, to, err);
-        mem_free(from);
-        mem_free(to);
+            status = read_if_there(path, &files->content[i], &files->there[i], err);
+        mem_free(path);
+        if (status != COHORT_OK) {
+            tokenizer_files_free(files);
+            return status;
+        }
+    }
+    return COHORT_OK;
+}
+
+cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir,
+                                         cohort_error *err)
+{
+    for (size_t i = 0; i < TOKENIZER_FILES; i++) {
+        char *path = NULL;
+        if (!files->there[i])
+            continue;
+        TRY(file_join(&path, dir, tokenizer_names[i], err));
+        cohort_status status =
+            file_write_atomic(path, files->content[i].data, files->content[i].length, err);
+        mem_free(path);
         TRY(status);
     }
     return COHORT_OK;
+}
+
+void tokenizer_files_free(struct tokenizer_files *files)
+{
+    for (size_t i = 0; i < TOKENIZER_FILES; i++)
+        text_free(&files->content[i]);
+    memset(files, 0, sizeof *files);
+}
+
+cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir, cohort_error *err)
+{
+    struct tokenizer_files files;
+    TRY(checkpoint_read_tokenizer(&files, from_dir, err));
+    cohort_status status = checkpoint_write_tokenizer(&files, to_dir, err);
+    tokenizer_files_free(&files);
+    return status;
 }
 
 /* ---- initial weights ---- */

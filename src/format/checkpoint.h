@@ -4,6 +4,8 @@
 #define COHORT_FORMAT_CHECKPOINT_H
 
 #include "base/hash.h"
+#include "base/scratch.h"
+#include "format/manifest.h"
 #include "format/model_config.h"
 #include "format/safetensors.h"
 #include "tensor/param.h"
@@ -69,29 +71,50 @@ typedef cohort_status checkpoint_fetch(void *context, const struct param *param,
                                        int64_t count, void *to, cohort_error *err);
 
 /* Writes model.safetensors (one file; sharded with an index when over max_shard_bytes, 0: 5 GB)
- * into an existing folder. */
+ * into an existing folder. manifest, if not NULL, gets the hashes of the weight files, taken while
+ * they are written. */
 cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table,
                                        enum dtype type, size_t max_shard_bytes,
-                                       checkpoint_fetch *fetch, void *context, cohort_error *err);
+                                       checkpoint_fetch *fetch, void *context,
+                                       struct manifest *manifest, cohort_error *err);
 
-/* Copies tokenizer.json, tokenizer_config.json, vocab.json, merges.txt, special_tokens_map.json,
- * added_tokens.json and chat_template.jinja where they exist. */
+/* The files of a tokenizer as they stand: tokenizer.json, tokenizer_config.json, vocab.json,
+ * merges.txt, special_tokens_map.json, added_tokens.json, chat_template.jinja, those that exist. A
+ * run reads them once, so that its checkpoints are complete whatever becomes of the folder they
+ * came from. */
+enum { TOKENIZER_FILES = 7 };
+struct tokenizer_files {
+    bool there[TOKENIZER_FILES];
+    struct text content[TOKENIZER_FILES];
+};
+cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir,
+                                        cohort_error *err);
+cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir,
+                                         cohort_error *err);
+void tokenizer_files_free(struct tokenizer_files *files);
 cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir,
                                         cohort_error *err);
 
-/* A folder being written: content goes to a temporary sibling; commit fsyncs every file and the
- * folder and renames it into place (an existing target is replaced only by commit, and survives a
- * crash before it); abandon removes it. */
+/* A folder being written: content goes to a scratch folder beside the target (base/scratch.h);
+ * commit writes the manifest, fsyncs every file and the folder and renames it into place (an
+ * existing target is replaced only by commit, and survives a crash before it); abandon removes it.
+ */
 struct checkpoint_folder {
     char *target, *temporary;
+    struct scratch scratch;
+    struct manifest manifest; /* hashes that are known; commit computes the others */
+    bool exclusive;           /* the caller may set it: a target that is there is an error */
+    char *kept; /* after commit: where a replaced folder with files that are not ours is now, or
+                   NULL; abandon frees it */
 };
 cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target,
                                       cohort_error *err);
+/* Call abandon afterwards in any case. */
 cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_error *err);
 void checkpoint_folder_abandon(struct checkpoint_folder *folder);
-/* Repairs and removes what crashed writers left in parent, whatever their targets; a parent that
- * does not exist is fine. */
-cohort_status checkpoint_folders_recover(const char *parent, cohort_error *err);
+/* Deletes a checkpoint so that a crash leaves it whole or gone: first its name, then its files.
+ * *stranger: a file in it that is not its own (mem_free it); then nothing was done. */
+cohort_status checkpoint_folder_remove(const char *target, char **stranger, cohort_error *err);
 
 /* Writes the initial weights transformers would draw: normal(0, initializer_range) for matrices and
  * the embedding, ones for the norm gains; element i of a tensor is a function of (seed, tensor

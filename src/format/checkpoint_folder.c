@@ -1,24 +1,22 @@
 /* A folder that is complete or absent (I6).
  *
- * Owns two paths: target, and temporary, a sibling named .NAME.tmp-PID.
- *   (zero) --begin--> writing --commit--> (zero)
+ * Owns the path of the target and a scratch folder beside it (base/scratch.h), in which
+ * new/NAME is being written (temporary).
+ *   (zero) --begin--> writing --commit--> committed --abandon--> (zero)
  *                     writing --abandon--> (zero)
- * A failed commit is followed by abandon. The target is then what it was, unless only the last
- * fsync (of the parent) failed: then it is the new folder, and what it replaced waits for the next
- * begin.
+ * A failed commit leaves the target what it was, unless only the last fsync (of the parent) failed:
+ * then it is the new folder.
  *
  * Replacing exchanges the two names in one step where the system can; elsewhere the old folder is
- * renamed to .NAME.old-PID first, and a crash between the two renames is repaired by the next
- * begin, which renames it back. What a crash leaves behind is removed by the next begin for the
- * same target. */
+ * renamed to old/NAME of the scratch folder first, and a crash between the two renames is repaired
+ * by the next recovery. An old folder with files that are not ours is never deleted: it gets the
+ * name NAME.previous-N beside the new one. What a crash leaves behind is removed by the next begin
+ * beside it. */
 #include "format/checkpoint.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,120 +47,24 @@ static cohort_status split_path(const char *path, char **whole, char **parent, c
     return mem_strdup(parent, *whole, slash == *whole ? 1 : (size_t)(slash - *whole), err);
 }
 
-static cohort_status sibling(char **out, const char *parent, const char *name, const char *kind,
-                             cohort_error *err)
+static bool is_there(const char *path)
 {
-    struct text text = {0};
-    TRY(text_printf(&text, err, "%s/.%s.%s-%ld", parent, name, kind, (long)getpid()));
-    *out = text.data;
-    return COHORT_OK;
+    struct stat st;
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
-/* The process id if entry is .NAME.KIND-PID, else -1. */
-static long leftover_pid(const char *entry, const char *name, const char *kind)
+/* *out = SCRATCH/kind/NAME, its folder made. */
+static cohort_status in_scratch(const struct scratch *scratch, const char *kind, const char *name,
+                                char **out, cohort_error *err)
 {
-    size_t n = strlen(name);
-    size_t k = strlen(kind);
-    if (entry[0] != '.' || strncmp(entry + 1, name, n) != 0 || entry[1 + n] != '.' ||
-        strncmp(entry + 2 + n, kind, k) != 0 || entry[2 + n + k] != '-')
-        return -1;
-    const char *digits = entry + 3 + n + k;
-    if (*digits == '\0' || strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 15)
-        return -1;
-    return strtol(digits, NULL, 10);
-}
-
-/* Another process that is still writing the same target keeps its folder. */
-static bool is_alive(long pid)
-{
-    return pid > 0 && pid != (long)getpid() && (pid_t)pid == pid &&
-           (kill((pid_t)pid, 0) == 0 || errno == EPERM);
-}
-
-/* Repairs and removes what crashed commits left beside the target. */
-static cohort_status clean_leftovers(const char *target, const char *parent, const char *name,
-                                     cohort_error *err)
-{
-    DIR *dir = opendir(parent);
-    if (dir == NULL)
-        return folder_error(parent, "open the folder", err);
+    char *folder = NULL;
     cohort_status status = COHORT_OK;
-    struct dirent *entry = NULL;
-    bool there = false;
-    while (status == COHORT_OK &&
-           (status = file_next_entry(dir, parent, &entry, err)) == COHORT_OK && entry != NULL) {
-        long temporary = leftover_pid(entry->d_name, name, "tmp");
-        long old = leftover_pid(entry->d_name, name, "old");
-        if ((temporary < 0 && old < 0) || is_alive(temporary) || is_alive(old))
-            continue;
-        char *path = NULL;
-        status = file_join(&path, parent, entry->d_name, err);
-        if (status == COHORT_OK && old >= 0)
-            status = file_exists(target, &there, err);
-        if (status == COHORT_OK && old >= 0 && !there) {
-            if (rename(path, target) != 0)
-                status = folder_error(path, "rename it back to its name", err);
-        } else if (status == COHORT_OK) {
-            status = file_remove_all(path, err);
-        }
-        mem_free(path);
-    }
-    closedir(dir);
-    return status;
-}
-
-/* The length of NAME if entry is .NAME.tmp-PID or .NAME.old-PID of a process that has ended, else
- * 0. */
-static size_t leftover_name(const char *entry)
-{
-    const char *end = strrchr(entry, '.');
-    if (entry[0] != '.' || end == NULL || end <= entry + 1)
-        return 0;
-    size_t length = (size_t)(end - entry) - 1;
-    char name[256];
-    if (length >= sizeof name)
-        return 0;
-    memcpy(name, entry + 1, length);
-    name[length] = '\0';
-    long temporary = leftover_pid(entry, name, "tmp"), old = leftover_pid(entry, name, "old");
-    return (temporary < 0 && old < 0) || is_alive(temporary) || is_alive(old) ? 0 : length;
-}
-
-/* Repairs and removes the first such entry; *found: there was one. */
-static cohort_status recover_one(const char *parent, bool *found, cohort_error *err)
-{
-    DIR *dir = opendir(parent);
-    char *name = NULL, *target = NULL;
-    cohort_status status = COHORT_OK;
-    struct dirent *entry = NULL;
-    *found = false;
-    if (dir == NULL)
-        return errno == ENOENT ? COHORT_OK : folder_error(parent, "open the folder", err);
-    for (;;) {
-        TRY_GOTO(file_next_entry(dir, parent, &entry, err));
-        if (entry == NULL)
-            break;
-        size_t length = leftover_name(entry->d_name);
-        if (length == 0)
-            continue;
-        *found = true;
-        TRY_GOTO(mem_strdup(&name, entry->d_name + 1, length, err));
-        TRY_GOTO(file_join(&target, parent, name, err));
-        status = clean_leftovers(target, parent, name, err);
-        break;
-    }
+    TRY_GOTO(file_join(&folder, scratch->path, kind, err));
+    TRY_GOTO(file_make_dirs(folder, err));
+    TRY_GOTO(file_join(out, folder, name, err));
 cleanup:
-    closedir(dir);
-    mem_free(name);
-    mem_free(target);
+    mem_free(folder);
     return status;
-}
-
-cohort_status checkpoint_folders_recover(const char *parent, cohort_error *err)
-{
-    for (bool found = true; found;)
-        TRY(recover_one(parent, &found, err));
-    return COHORT_OK;
 }
 
 cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target,
@@ -175,20 +77,19 @@ cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const ch
     memset(folder, 0, sizeof *folder);
     TRY_GOTO(split_path(target, &folder->target, &parent, &name, err));
     TRY_GOTO(file_make_dirs(parent, err));
-    TRY_GOTO(clean_leftovers(folder->target, parent, name, err));
+    /* What cannot be recovered is no reason not to write; a target that waits in there is repaired
+     * or the commit fails. */
+    (void)scratch_recover(parent, NULL);
     TRY_GOTO(file_look(folder->target, &kind, err));
     if (kind == FILE_FILE) {
         status = error_set(err, COHORT_ERR_IO, "%s: is a file, expected a folder or nothing",
                            folder->target);
         goto cleanup;
     }
-    TRY_GOTO(sibling(&folder->temporary, parent, name, "tmp", err));
-    if (mkdir(folder->temporary, 0777) != 0) {
+    TRY_GOTO(scratch_open(&folder->scratch, parent, err));
+    TRY_GOTO(in_scratch(&folder->scratch, "new", name, &folder->temporary, err));
+    if (mkdir(folder->temporary, 0777) != 0)
         status = folder_error(folder->temporary, "create the folder", err);
-        /* Not ours, so not to be removed by abandon. */
-        mem_free(folder->temporary);
-        folder->temporary = NULL;
-    }
 cleanup:
     mem_free(parent);
     mem_free(name);
@@ -199,7 +100,7 @@ cleanup:
 
 static cohort_status sync_file(const char *path, cohort_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = file_open(path, O_RDONLY | O_NOFOLLOW);
     if (fd < 0)
         return folder_error(path, "open", err);
     cohort_status status = COHORT_OK;
@@ -216,12 +117,11 @@ static cohort_status sync_tree(const char *path, cohort_error *err)
     if (dir == NULL)
         return folder_error(path, "open the folder", err);
     cohort_status status = COHORT_OK;
-    struct dirent *entry = NULL;
-    while (status == COHORT_OK &&
-           (status = file_next_entry(dir, path, &entry, err)) == COHORT_OK && entry != NULL) {
+    const char *name = NULL;
+    while (status == COHORT_OK && (name = file_next_entry(dir, path, &status, err)) != NULL) {
         struct stat st;
         char *child = NULL;
-        status = file_join(&child, path, entry->d_name, err);
+        status = file_join(&child, path, name, err);
         if (status == COHORT_OK && lstat(child, &st) != 0)
             status = folder_error(child, "stat", err);
         else if (status == COHORT_OK && S_ISDIR(st.st_mode))
@@ -246,40 +146,69 @@ static bool exchange(const char *a, const char *b)
 #endif
 }
 
-/* The target's name goes to the temporary folder; *old is where the replaced folder went, NULL if
- * there was none. */
-static cohort_status put_in_place(const struct checkpoint_folder *folder, const char *parent,
-                                  const char *name, char **old, cohort_error *err)
+/* A folder with files that are not ours goes to TARGET.previous-N, the first N that is free. */
+static cohort_status keep_old(struct checkpoint_folder *folder, cohort_error *err)
 {
-    bool there = false;
-    TRY(file_exists(folder->target, &there, err));
-    if (!there) {
-        if (rename(folder->temporary, folder->target) != 0)
-            return folder_error(folder->target, "rename the finished folder to it", err);
+    for (int n = 1; n < 10000; n++) {
+        struct text text = {0};
+        TRY(text_printf(&text, err, "%s.previous-%d", folder->target, n));
+        if (is_there(text.data)) {
+            text_free(&text);
+            continue;
+        }
+        if (rename(folder->target, text.data) != 0) {
+            text_free(&text);
+            return folder_error(folder->target, "rename it aside", err);
+        }
+        folder->kept = text.data;
         return COHORT_OK;
     }
-    TRY(mem_strdup(old, folder->temporary, strlen(folder->temporary), err));
+    return error_set(err, COHORT_ERR_STATE, "%s: no free name to move it to", folder->target);
+}
+
+/* The new folder gets a name that nothing has. */
+static cohort_status take_name(const struct checkpoint_folder *folder, cohort_error *err)
+{
+#ifdef RENAME_NOREPLACE
+    if (renameat2(AT_FDCWD, folder->temporary, AT_FDCWD, folder->target, RENAME_NOREPLACE) == 0)
+        return COHORT_OK;
+    if (errno != EINVAL && errno != ENOSYS) /* EINVAL: not on this file system */
+        return folder_error(folder->target, "rename the finished folder to it", err);
+#endif
+    if (is_there(folder->target) || rename(folder->temporary, folder->target) != 0)
+        return folder_error(folder->target, "rename the finished folder to it", err);
+    return COHORT_OK;
+}
+
+/* The target's name goes to the temporary folder, what had it to the scratch folder or aside. */
+static cohort_status put_in_place(struct checkpoint_folder *folder, const char *name,
+                                  cohort_error *err)
+{
+    char *stranger = NULL, *old = NULL;
+    cohort_status status = COHORT_OK;
+    if (!is_there(folder->target) || folder->exclusive)
+        return take_name(folder, err);
+    TRY(manifest_stranger(folder->target, &stranger, err));
+    if (stranger != NULL) {
+        mem_free(stranger);
+        TRY(keep_old(folder, err));
+        return take_name(folder, err);
+    }
     if (exchange(folder->temporary, folder->target))
         return COHORT_OK;
-    mem_free(*old);
-    *old = NULL;
-    TRY(sibling(old, parent, name, "old", err));
-    if (rename(folder->target, *old) != 0) {
-        cohort_status status = folder_error(folder->target, "rename it aside", err);
-        mem_free(*old);
-        *old = NULL;
-        return status;
+    TRY(in_scratch(&folder->scratch, "old", name, &old, err));
+    if (rename(folder->target, old) != 0) {
+        status = folder_error(folder->target, "rename it aside", err);
+    } else if (rename(folder->temporary, folder->target) != 0) {
+        status = folder_error(folder->target, "rename the finished folder to it", err);
+        if (rename(old, folder->target) != 0) {
+            error_context(err, "the folder that was there is now %s", old);
+            /* Not to be removed with the scratch folder: the next recovery renames it back. */
+            scratch_leave(&folder->scratch);
+        }
     }
-    if (rename(folder->temporary, folder->target) != 0) {
-        cohort_status status =
-            folder_error(folder->target, "rename the finished folder to it", err);
-        if (rename(*old, folder->target) != 0)
-            error_context(err, "the folder that was there is now %s", *old);
-        mem_free(*old);
-        *old = NULL;
-        return status;
-    }
-    return COHORT_OK;
+    mem_free(old);
+    return status;
 }
 
 cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_error *err)
@@ -288,27 +217,26 @@ cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_
     char *whole = NULL;
     char *parent = NULL;
     char *name = NULL;
-    char *old = NULL;
     if (folder->temporary == NULL)
         return error_set(err, COHORT_ERR_INTERNAL,
                          "commit of a checkpoint folder that was not begun");
     TRY_GOTO(split_path(folder->target, &whole, &parent, &name, err));
+    TRY_GOTO(manifest_write(&folder->manifest, folder->temporary, err));
     TRY_GOTO(sync_tree(folder->temporary, err));
-    TRY_GOTO(put_in_place(folder, parent, name, &old, err));
-    /* From here on the temporary name is gone or names the old folder, which abandon must not
-     * remove before the parent is durable. */
+    TRY_GOTO(put_in_place(folder, name, err));
     mem_free(folder->temporary);
     folder->temporary = NULL;
-    TRY_GOTO(file_sync_dir(parent, err));
-    /* Should the old folder not go, the next begin removes it. */
-    if (old != NULL)
-        (void)file_remove_all(old, NULL);
-    checkpoint_folder_abandon(folder);
+    status = file_sync_dir(parent, err);
+    /* The old folder goes only when the new name is durable. Should it not go, or should its
+     * successor not be durable, the next recovery removes it. */
+    if (status == COHORT_OK)
+        scratch_close(&folder->scratch);
+    else
+        scratch_leave(&folder->scratch);
 cleanup:
     mem_free(whole);
     mem_free(parent);
     mem_free(name);
-    mem_free(old);
     return status;
 }
 
@@ -316,9 +244,38 @@ void checkpoint_folder_abandon(struct checkpoint_folder *folder)
 {
     if (folder == NULL)
         return;
-    if (folder->temporary != NULL)
-        (void)file_remove_all(folder->temporary, NULL);
+    scratch_close(&folder->scratch);
+    manifest_free(&folder->manifest);
     mem_free(folder->target);
     mem_free(folder->temporary);
+    mem_free(folder->kept);
     memset(folder, 0, sizeof *folder);
+}
+
+cohort_status checkpoint_folder_remove(const char *target, char **stranger, cohort_error *err)
+{
+    char *whole = NULL, *parent = NULL, *name = NULL, *doomed = NULL;
+    struct scratch scratch = {0};
+    cohort_status status = COHORT_OK;
+    *stranger = NULL;
+    TRY_GOTO(split_path(target, &whole, &parent, &name, err));
+    TRY_GOTO(manifest_stranger(whole, stranger, err));
+    if (*stranger != NULL)
+        goto cleanup;
+    TRY_GOTO(scratch_open(&scratch, parent, err));
+    TRY_GOTO(file_join(&doomed, scratch.path, name, err));
+    if (rename(whole, doomed) != 0) {
+        status = folder_error(whole, "rename it before it is deleted", err);
+        goto cleanup;
+    }
+    /* The name must be gone for good before the first file is. */
+    TRY_GOTO(file_sync_dir(parent, err));
+    TRY_GOTO(file_remove_all(doomed, err));
+cleanup:
+    scratch_close(&scratch);
+    mem_free(whole);
+    mem_free(parent);
+    mem_free(name);
+    mem_free(doomed);
+    return status;
 }

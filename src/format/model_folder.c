@@ -81,27 +81,24 @@ static cohort_status look_at_file(struct clues *clues, const char *name, cohort_
 
 static cohort_status gather(struct clues *clues, const char *path, cohort_error *err)
 {
-    struct dirent *entry = NULL;
+    const char *name = NULL;
     cohort_status status = COHORT_OK;
     DIR *dir = opendir(path);
     if (dir == NULL)
         return error_set(err, COHORT_ERR_IO, "%s: cannot open the folder: %s", path,
                          strerror(errno));
-    for (;;) {
+    while ((name = file_next_entry(dir, path, &status, err)) != NULL) {
         char *inner = NULL;
         enum file_kind kind = FILE_ABSENT;
-        TRY_GOTO(file_next_entry(dir, path, &entry, err));
-        if (entry == NULL)
-            break;
         clues->n_entries++;
-        TRY_GOTO(file_join(&inner, path, entry->d_name, err));
+        TRY_GOTO(file_join(&inner, path, name, err));
         /* A link to nothing tells nothing. */
         (void)file_look(inner, &kind, NULL);
         mem_free(inner);
         if (kind == FILE_FOLDER)
-            TRY_GOTO(look_at_folder(clues, path, entry->d_name, err));
+            TRY_GOTO(look_at_folder(clues, path, name, err));
         else
-            TRY_GOTO(look_at_file(clues, entry->d_name, err));
+            TRY_GOTO(look_at_file(clues, name, err));
     }
 cleanup:
     closedir(dir);

@@ -1,5 +1,6 @@
 #include "format/safetensors.h"
 
+#include "base/hash_behind.h"
 #include "base/json_text.h"
 
 #include <errno.h>
@@ -420,62 +421,63 @@ static cohort_status write_error(const char *path, const char *doing, cohort_err
                      code == ENOSPC ? "; free some space and try again" : "");
 }
 
-static cohort_status write_bytes(int fd, const char *path, const char *bytes, size_t length,
-                                 cohort_error *err)
-{
-    while (length > 0) {
-        ssize_t n = write(fd, bytes, length);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return write_error(path, "write", err);
-        bytes += n;
-        length -= (size_t)n;
-    }
-    return COHORT_OK;
-}
-
+/* The file and its hash, a part at a time. */
 static cohort_status write_tensor(int fd, const char *path, const struct safetensors_source *source,
-                                  char *part, cohort_error *err)
+                                  struct hash_behind *hash, cohort_error *err)
 {
     for (size_t at = 0; at < source->bytes; at += PART_BYTES) {
         size_t length = source->bytes - at < PART_BYTES ? source->bytes - at : PART_BYTES;
+        void *part = hash_behind_slot(hash);
         TRY(source->read(source->context, at, length, part, err));
-        TRY(write_bytes(fd, path, part, length, err));
+        hash_behind_add(hash, length);
+        TRY(file_write_all(fd, path, part, length, err));
     }
     return COHORT_OK;
 }
 
+static cohort_status write_header(int fd, const char *path, const struct text *header,
+                                  struct hash_behind *hash, cohort_error *err)
+{
+    for (size_t at = 0; at < header->length; at += PART_BYTES) {
+        size_t length = header->length - at < PART_BYTES ? header->length - at : PART_BYTES;
+        memcpy(hash_behind_slot(hash), header->data + at, length);
+        hash_behind_add(hash, length);
+    }
+    return file_write_all(fd, path, header->data, header->length, err);
+}
+
 cohort_status safetensors_write(const char *path, const struct safetensors_source *tensors,
-                                size_t n_tensors, cohort_error *err)
+                                size_t n_tensors, char hex[HASH_HEX], cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct text header = {0};
     size_t *order = NULL;
-    char *part = NULL;
+    struct hash_behind *hash = NULL;
     int fd = -1;
     for (size_t i = 0; i < n_tensors; i++)
         TRY(check_source(&tensors[i], path, err));
     TRY_GOTO(mem_alloc(&order, n_tensors, sizeof *order, "tensor order", err));
     order_sources(tensors, n_tensors, order);
     TRY_GOTO(build_header(tensors, n_tensors, order, path, &header, err));
-    TRY_GOTO(mem_alloc(&part, PART_BYTES, 1, "write buffer", err));
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    TRY_GOTO(hash_behind_create(&hash, PART_BYTES, err));
+    fd = file_open(path, O_WRONLY | O_CREAT | O_TRUNC);
     if (fd < 0) {
         status = write_error(path, "create", err);
         goto cleanup;
     }
-    status = write_bytes(fd, path, header.data, header.length, err);
+    status = write_header(fd, path, &header, hash, err);
     for (size_t i = 0; status == COHORT_OK && i < n_tensors; i++)
-        status = write_tensor(fd, path, &tensors[order[i]], part, err);
+        status = write_tensor(fd, path, &tensors[order[i]], hash, err);
     if (status == COHORT_OK && fsync(fd) != 0)
         status = write_error(path, "fsync", err);
     if (close(fd) != 0 && status == COHORT_OK)
         status = write_error(path, "close", err);
     if (status != COHORT_OK)
         unlink(path);
+    else if (hex != NULL)
+        hash_behind_end(hash, hex);
 cleanup:
-    mem_free(part);
+    hash_behind_destroy(hash);
     mem_free(order);
     text_free(&header);
     return status;

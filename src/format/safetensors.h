@@ -6,6 +6,7 @@
 #define COHORT_FORMAT_SAFETENSORS_H
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "tensor/dtype.h"
 
 enum { SAFETENSORS_MAX_RANK = 8 };
@@ -47,8 +48,8 @@ struct safetensors_source {
 };
 /* Writes path directly (no rename: the folder that holds it is what is renamed), fsyncs it, header
  * padded so that data is 8-byte aligned, "__metadata__": {"format": "pt"}. A failed write leaves no
- * file. */
+ * file. hex, if not NULL, gets the file's SHA-256, computed while it is written. */
 cohort_status safetensors_write(const char *path, const struct safetensors_source *tensors,
-                                size_t n_tensors, cohort_error *err);
+                                size_t n_tensors, char hex[HASH_HEX], cohort_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* JSONL data sets, read as a stream: memory is the rows plus one line. */
 #include "run/dataset.h"
 
+#include "base/file.h"
 #include "base/json_text.h"
 #include "base/rng.h"
 
@@ -184,7 +185,7 @@ cohort_status dataset_load(struct dataset *dataset, const char *path, cohort_err
     if (standard_input) {
         fd = STDIN_FILENO;
     } else {
-        fd = open(path, O_RDONLY | O_CLOEXEC);
+        fd = file_open(path, O_RDONLY);
         if (fd < 0) {
             status = error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
             goto cleanup;

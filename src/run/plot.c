@@ -162,12 +162,11 @@ cohort_status run_plot(const struct run_folder *run, const char *metric, const c
 {
     struct series values = {0}, held_out = {0};
     struct text svg = {0};
-    char *path = NULL;
     cohort_status status = COHORT_OK;
     struct frame f = {.x0 = INFINITY, .x1 = -INFINITY, .y0 = INFINITY, .y1 = -INFINITY};
-    TRY_GOTO(read_series(run->metrics_path, metric, &values, err));
+    TRY_GOTO(read_series(run->logs[RUN_METRICS].path, metric, &values, err));
     if (eval_metric != NULL)
-        TRY_GOTO(read_series(run->metrics_path, eval_metric, &held_out, err));
+        TRY_GOTO(read_series(run->logs[RUN_METRICS].path, eval_metric, &held_out, err));
     widen(&f, &values);
     widen(&f, &held_out);
     if (values.count + held_out.count == 0)
@@ -184,14 +183,12 @@ cohort_status run_plot(const struct run_folder *run, const char *metric, const c
         TRY_GOTO(draw_legend(1, "#cc5500", eval_metric, &svg, err));
     }
     TRY_GOTO(text_append(&svg, "</svg>\n", 7, err));
-    TRY_GOTO(run_folder_path(run, file_name, &path, err));
-    TRY_GOTO(file_write_atomic(path, svg.data, svg.length, err));
+    TRY_GOTO(run_folder_write(run, file_name, svg.data, svg.length, err));
 cleanup:
     mem_free(values.x);
     mem_free(values.y);
     mem_free(held_out.x);
     mem_free(held_out.y);
     text_free(&svg);
-    mem_free(path);
     return status;
 }

@@ -1,36 +1,88 @@
-/* A run's folder: config.yaml (resolved), metrics.jsonl (a line a step), checkpoints/step-N/,
- * final/, reward.svg.
+/* A run's folder: config.yaml (resolved), metrics.jsonl (a line a step), completions.jsonl (on
+ * request), checkpoints/step-N/, final/, reward.svg; and two files of our own: .cohort.lock, held
+ * while a trainer works here, and .cohort.periodic, the steps of the checkpoints that were written
+ * by the clock and may be deleted by it.
  *
- * States: new (created by run_folder_create, which refuses a folder that holds a run) or continued
+ * States: closed (zeroed); locked (run_folder_lock); open, either new (run_folder_create, which
+ * refuses a folder that holds a run and leaves nothing behind when it fails) or continued
  * (run_folder_open, for resume: metrics of steps behind the checkpoint are cut off, so that the
- * file is what one uninterrupted run would have written). */
+ * file is what one uninterrupted run would have written).
+ *
+ * Whatever is not finished lies in scratch folders (base/scratch.h). Nothing else in the folder is
+ * renamed or removed (invariant I13). */
 #ifndef COHORT_RUN_RUN_FOLDER_H
 #define COHORT_RUN_RUN_FOLDER_H
 
 #include "base/file.h"
 
-struct run_folder {
+enum run_log_kind { RUN_METRICS, RUN_COMPLETIONS, N_RUN_LOGS };
+
+/* A file of JSON lines that begin {"step": N. */
+struct run_log {
     char *path;
-    char *metrics_path;
-    int metrics; /* file descriptor, appending */
+    int fd;              /* appending; 0: not open (files are kept above 2) */
+    struct text pending; /* lines that could not be written yet */
 };
-cohort_status run_folder_create(struct run_folder *run, const char *path, cohort_error *err);
-/* Keeps the lines of metrics.jsonl and completions.jsonl whose "step" is at most step. */
+struct run_steps {
+    int64_t *at;
+    size_t n, capacity;
+};
+struct run_folder {
+    char *path, *checkpoints;
+    int lock;              /* 0: none */
+    bool open;             /* created or continued */
+    bool lock_unsupported; /* the file system knows no locks: nobody refuses a second trainer */
+    struct run_log logs[N_RUN_LOGS];
+    struct run_steps periodic; /* checkpoints written by the clock, ascending */
+};
+/* Refuses a folder that another trainer holds, and says who. The folder must exist. Then repairs
+ * and removes what a crash left in it. */
+cohort_status run_folder_lock(struct run_folder *run, const char *path, cohort_error *err);
+/* yaml: the content of config.yaml. */
+cohort_status run_folder_create(struct run_folder *run, const char *path, const struct text *yaml,
+                                cohort_error *err);
+/* Locks it unless that is done. Keeps the lines of metrics.jsonl and completions.jsonl whose "step"
+ * is at most step, and adds those that the checkpoint carries because they could not be written.
+ * checkpoint NULL (and step -1): a run without a checkpoint starts again in its folder. */
 cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step,
-                              cohort_error *err);
+                              const char *checkpoint, const struct text *yaml, cohort_error *err);
 void run_folder_close(struct run_folder *run);
 
-/* Appends one line (with its newline) to metrics.jsonl; it is on disk afterwards as far as the
- * system says. */
-cohort_status run_folder_log(struct run_folder *run, const struct text *line, cohort_error *err);
+/* Appends lines (with their newlines); they are in the file afterwards, or wait in pending for the
+ * next call and the next checkpoint, and nothing of them is in the file. */
+cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind,
+                             const struct text *lines, cohort_error *err);
+/* Before a checkpoint is committed: tries once more to write what is pending, makes the logs
+ * durable, and writes what still cannot be written into the checkpoint (dir/trainer/). */
+cohort_status run_folder_carry(struct run_folder *run, const char *dir, cohort_error *err);
 /* *out = path of a file or folder in the run. */
 cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out,
                               cohort_error *err);
+/* A file of the run, whole or as it was. */
+cohort_status run_folder_write(const struct run_folder *run, const char *name, const void *bytes,
+                               size_t length, cohort_error *err);
 
-/* Newest complete checkpoint of a run: *out its path, or NULL if there is none. */
-cohort_status run_folder_latest(const char *run_path, char **out, cohort_error *err);
-/* Removes all but the newest keep checkpoints. */
-cohort_status run_folder_prune(const struct run_folder *run, int64_t keep, cohort_error *err);
+/* The steps of a run's checkpoints, ascending; a run without any is fine. odd (may be NULL) gets a
+ * line for every entry that only resembles one, like step-007. */
+cohort_status run_folder_checkpoints(const char *run_path, struct run_steps *steps,
+                                     struct text *odd, cohort_error *err);
+void run_steps_free(struct run_steps *steps);
+cohort_status run_folder_checkpoint_path(const char *run_path, int64_t step, char **out,
+                                         cohort_error *err);
+/* N of a path that ends in step-N as cohort writes it, else -1. */
+int64_t run_folder_step_of(const char *path);
+
+/* Whether the checkpoint of this step was written by the clock alone. */
+cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, bool periodic,
+                                       cohort_error *err);
+/* Removes all but the newest keep checkpoints, of those written by the clock or of all. What cannot
+ * be removed is a line in notes; a failing status means that nothing could be looked at. */
+cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_periodic,
+                               struct text *notes, cohort_error *err);
+/* Checkpoints of steps behind step belong to a branch that is left: they move into a new folder
+ * checkpoints/set-aside-N, the newest first. notes says which and where. */
+cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct text *notes,
+                                   cohort_error *err);
 
 /* Draws one metric against steps, read from metrics.jsonl, as an SVG with axes into the run folder.
  * Nothing to draw is no error. */

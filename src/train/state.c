@@ -40,7 +40,8 @@ static int32_t state_arrays(const struct model *model, void *arrays[3], const ch
     return model->low == NULL ? 2 : 3;
 }
 
-static cohort_status write_tensors(const char *path, const struct model *model, cohort_error *err)
+static cohort_status write_tensors(const char *path, const struct model *model, char hex[HASH_HEX],
+                                   cohort_error *err)
 {
     void *arrays[3];
     const char *names[3], *types[3];
@@ -68,7 +69,7 @@ static cohort_status write_tensors(const char *path, const struct model *model, 
                                                      .context = &slices[i]};
         }
     }
-    TRY_GOTO(safetensors_write(path, sources, n, err));
+    TRY_GOTO(safetensors_write(path, sources, n, hex, err));
 cleanup:
     mem_free(slices);
     mem_free(sources);
@@ -168,16 +169,19 @@ cleanup:
 }
 
 cohort_status train_state_write(const char *dir, const struct model *model,
-                                const struct train_state *state, cohort_error *err)
+                                const struct train_state *state, struct manifest *manifest,
+                                cohort_error *err)
 {
-    char *folder = NULL, *path = NULL;
+    char *folder = NULL, *path = NULL, hex[HASH_HEX];
     json_t *json = NULL;
     struct text text = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(file_join(&folder, dir, "trainer", err));
     TRY_GOTO(file_make_dirs(folder, err));
     TRY_GOTO(file_join(&path, folder, "optimizer.safetensors", err));
-    TRY_GOTO(write_tensors(path, model, err));
+    TRY_GOTO(write_tensors(path, model, hex, err));
+    if (manifest != NULL)
+        TRY_GOTO(manifest_add(manifest, "trainer/optimizer.safetensors", hex, err));
     json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command",
                      state->command, "step", (json_int_t)state->step, "updates",
                      (json_int_t)state->updates, "skipped", (json_int_t)state->skipped, "batches",

@@ -106,7 +106,7 @@ no_leftovers()
 {
     CHECKS=$((CHECKS + 1))
     local found
-    found=$(find "$1" -name '*.tmp*' -o -name '.*.old-*' | head -n 3)
+    found=$(find "$1" -name '*.tmp*' -o -name '.cohort-*' | head -n 3)
     [ -z "$found" ] || wrong "left behind: $found"
 }
 

@@ -23,7 +23,7 @@ has out '^\| `num_generations` \|'
 
 # --- init ---
 succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
-is "$(ls m | tr '\n' ' ')" "config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json " "files of a checkpoint"
+is "$(ls m | tr '\n' ' ')" "SHA256SUMS config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json " "files of a checkpoint"
 succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out again
 same m again
 succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 2 --out other

@@ -127,7 +127,7 @@ is "$(grep eval_reward r/metrics.jsonl | field step | tr '\n' ' ')" "0 2 4 5 " "
 is "$(wc -l <r/eval-step-2.jsonl)" 3 "rows of an evaluation"
 is "$(sed -n '$p' r/metrics.jsonl | field eval_reward)" \
     "$(sed 's/.*"reward.sh": \([0-9]\).*/\1/' r/eval-step-5.jsonl | awk '{ s += $1 } END { printf "%.9g", s / NR }')" "eval_reward from its rows"
-is "$(ls r/final | tr '\n' ' ')" "config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json " "files of final/"
+is "$(ls r/final | tr '\n' ' ')" "SHA256SUMS config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json " "files of final/"
 same r/final/model.safetensors r/checkpoints/step-5/model.safetensors
 succeeds "$COHORT" generate --model r/final --prompt x --max-tokens 3
 no_leftovers r

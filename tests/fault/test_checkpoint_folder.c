@@ -104,60 +104,188 @@ static void test_folder(void **state)
     checkpoint_folder_abandon(NULL);
 }
 
-/* A child that dies between begin and commit leaves a temporary folder; the next begin removes that
- * and nothing that is not its own. */
+/* A child that dies between begin and commit leaves a scratch folder; the next begin removes that
+ * and nothing that is not its own, whatever its name. */
 static void test_crash(void **state)
 {
     (void)state;
     cohort_error err = {0};
-    struct checkpoint_folder out = {0};
+    struct checkpoint_folder out = {0}, other = {0};
     char target[300];
-    char crashed[400];
     snprintf(target, sizeof target, "%s", in_folder("step"));
     assert_int_equal(file_make_dirs(target, &err), COHORT_OK);
     put("step/f", "one");
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        _exit(checkpoint_folder_begin(&out, target, NULL) == COHORT_OK ? 0 : 1);
+        bool made = checkpoint_folder_begin(&out, target, NULL) == COHORT_OK;
+        put_in(out.temporary, "half", "a shard");
+        _exit(made ? 0 : 1);
     }
     int result = -1;
     assert_int_equal(waitpid(child, &result, 0), child);
     assert_int_equal(result, 0);
-    snprintf(crashed, sizeof crashed, "%s/.step.tmp-%ld", folder, (long)child);
-    assert_true(is_there(crashed));
-    put_in(crashed, "half", "a shard");
-    char others[5][400];
-    snprintf(others[0], sizeof others[0], "%s/.step.tmp-", folder);
-    snprintf(others[1], sizeof others[1], "%s/.step.tmp-%ldx", folder, (long)child);
-    snprintf(others[2], sizeof others[2], "%s/.step2.tmp-%ld", folder, (long)child);
-    snprintf(others[3], sizeof others[3], "%s/step.tmp-%ld", folder, (long)child);
-    /* A process that lives may still be writing. */
-    snprintf(others[4], sizeof others[4], "%s/.step.tmp-%ld", folder, (long)getppid());
-    for (int i = 0; i < 5; i++)
-        assert_int_equal(file_make_dirs(others[i], &err), COHORT_OK);
+    assert_int_equal(count_entries(folder), 2);
+    /* Names of ours on what is not ours: without a marker, with one that says something else, a
+     * link; and the forms of older versions. */
+    static const char *const foreign[] = {".step.tmp-99999",          ".step.old-99999",
+                                          ".notes.tmp-1234567",       ".cohort-0123456789abcdef",
+                                          ".cohort-1123456789abcdef", "step.tmp-7"};
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        assert_int_equal(file_make_dirs(in_folder(foreign[i]), &err), COHORT_OK);
+        char path[400];
+        snprintf(path, sizeof path, "%s", in_folder(foreign[i]));
+        put_in(path, "notes", "mine");
+    }
+    put(".cohort-1123456789abcdef/cohort-scratch", "a shopping list\n");
+    put(".cohort-2123456789abcdef", "a file");
+    char link[300];
+    snprintf(link, sizeof link, "%s", in_folder(".cohort-3123456789abcdef"));
+    assert_int_equal(symlink(in_folder("step"), link), 0);
+    /* One that is being written by another handle, here of this process. */
+    char second[300];
+    snprintf(second, sizeof second, "%s", in_folder("step-2"));
+    assert_int_equal(checkpoint_folder_begin(&other, second, &err), COHORT_OK);
+    assert_int_equal(count_entries(folder), 10);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
-    assert_false(is_there(crashed));
-    for (int i = 0; i < 5; i++)
-        assert_true(is_there(others[i]));
+    assert_int_equal(count_entries(folder), 11); /* the dead child's is gone, ours has come */
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        char path[400];
+        snprintf(path, sizeof path, "%s/notes", foreign[i]);
+        expect_content(path, "mine");
+    }
+    assert_true(is_folder(other.temporary));
     expect_content("step/f", "one");
     checkpoint_folder_abandon(&out);
+    checkpoint_folder_abandon(&other);
+    assert_int_equal(count_entries(folder), 9);
+}
 
-    /* A crash between moving the old folder aside and the new one in: the next begin brings the old
-     * one back. */
-    char aside[400];
-    snprintf(aside, sizeof aside, "%s/.step.old-%ld", folder, (long)child);
-    assert_int_equal(rename(target, aside), 0);
+static const char marker[] =
+    "cohort scratch folder: unfinished work, may be removed when its process is gone\n"
+    "host x\npid 1\nsince 2026\n";
+
+/* A crash between moving the old folder aside and the new one in: the next begin brings the old one
+ * back. */
+static void test_crash_between_renames(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300];
+    snprintf(target, sizeof target, "%s", in_folder("step"));
+    for (int both = 0; both < 2; both++) {
+        assert_int_equal(file_make_dirs(in_folder(".cohort-0123456789abcdef/old/step"), &err),
+                         COHORT_OK);
+        put(".cohort-0123456789abcdef/old/step/f", both ? "old" : "one");
+        put(".cohort-0123456789abcdef/cohort-scratch", marker);
+        assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+        expect_content("step/f", "one");
+        assert_false(is_there(in_folder(".cohort-0123456789abcdef")));
+        checkpoint_folder_abandon(&out);
+    }
+    /* Of a folder and of a marker alone nothing is left either. */
+    assert_int_equal(file_make_dirs(in_folder(".cohort-0123456789abcdef"), &err), COHORT_OK);
+    assert_int_equal(file_make_dirs(in_folder(".cohort-1123456789abcdef"), &err), COHORT_OK);
+    put(".cohort-1123456789abcdef/cohort-scratch", "");
+    assert_int_equal(scratch_recover(folder, &err), COHORT_OK);
+    assert_int_equal(count_entries(folder), 1);
+}
+
+/* What the user has put into a folder outlives it: replaced, it gets another name; pruned, it
+ * stays. */
+static void test_files_of_the_user(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    char target[300], *stranger = NULL;
+    snprintf(target, sizeof target, "%s", in_folder("final"));
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+        put_in(out.temporary, "f", i == 0 ? "one" : "two");
+        assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+        assert_true((out.kept != NULL) == (i == 1));
+        checkpoint_folder_abandon(&out);
+        if (i == 0)
+            put("final/README.md", "mine");
+    }
+    expect_content("final.previous-1/README.md", "mine");
+    expect_content("final.previous-1/f", "one");
+    expect_content("final/f", "two");
+    assert_int_equal(count_entries(folder), 2);
+    put("final/notes", "mine");
+    assert_int_equal(checkpoint_folder_remove(target, &stranger, &err), COHORT_OK);
+    assert_string_equal(stranger, "notes");
+    mem_free(stranger);
+    expect_content("final/f", "two");
+    assert_int_equal(unlink(in_folder("final/notes")), 0);
+    assert_int_equal(checkpoint_folder_remove(target, &stranger, &err), COHORT_OK);
+    assert_null(stranger);
+    assert_int_equal(count_entries(folder), 1);
+    /* Two that make one new folder: the second one is told. */
+    struct checkpoint_folder second = {0};
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
-    expect_content("step/f", "one");
-    assert_false(is_there(aside));
-    /* Crashed after both: what is aside goes. */
-    assert_int_equal(file_make_dirs(aside, &err), COHORT_OK);
+    assert_int_equal(checkpoint_folder_begin(&second, target, &err), COHORT_OK);
+    out.exclusive = second.exclusive = true;
+    put_in(out.temporary, "f", "first");
+    put_in(second.temporary, "f", "second");
+    assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+    assert_int_equal(checkpoint_folder_commit(&second, &err), COHORT_ERR_IO);
     checkpoint_folder_abandon(&out);
-    assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
-    assert_false(is_there(aside));
-    expect_content("step/f", "one");
-    checkpoint_folder_abandon(&out);
+    checkpoint_folder_abandon(&second);
+    expect_content("final/f", "first");
+}
+
+/* The manifest is sha256sum's, finds every change, and minds no file that was added. */
+static void test_manifest(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct checkpoint_folder out = {0};
+    struct manifest_report report = {0};
+    char target[300], command[400];
+    snprintf(target, sizeof target, "%s", in_folder("step"));
+    snprintf(command, sizeof command, "cd %s && sha256sum -c --quiet SHA256SUMS 2>/dev/null",
+             target);
+    for (int damage = 0; damage < 6; damage++) {
+        assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
+        put_in(out.temporary, "f", "one");
+        char deep[400];
+        snprintf(deep, sizeof deep, "%s/trainer", out.temporary);
+        assert_int_equal(file_make_dirs(deep, &err), COHORT_OK);
+        put_in(deep, "state", "two");
+        assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
+        checkpoint_folder_abandon(&out);
+        static const char *const changes[] = {
+            NULL, "step/mine", "step/f", "step/trainer/state", NULL, "step/SHA256SUMS"};
+        if (changes[damage] != NULL)
+            put(changes[damage], "three");
+        if (damage == 4)
+            assert_int_equal(unlink(in_folder("step/f")), 0);
+        assert_int_equal(manifest_verify(target, NULL, &report, &err), COHORT_OK);
+        assert_true(report.found);
+        assert_int_equal(report.n_bad, damage >= 2);
+        if (damage < 5)
+            assert_int_equal(report.n_files, 2);
+        assert_int_equal(system(command) != 0, damage >= 2);
+        text_free(&report.bad);
+        if (damage == 1)
+            assert_int_equal(unlink(in_folder("step/mine")), 0);
+    }
+    /* Names that lead out of the folder are refused. */
+    static const char *const bad[] = {"../f", "/etc/passwd", "a/../../f", "", "a//b", "."};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct manifest manifest = {0};
+        char text[200];
+        bool found = false;
+        memset(text, 'a', 64);
+        snprintf(text + 64, sizeof text - 64, "  %s\n", bad[i]);
+        put("step/SHA256SUMS", text);
+        assert_int_equal(manifest_read(&manifest, target, &found, &err), COHORT_ERR_FORMAT);
+        assert_non_null(strstr(err.message, "SHA256SUMS:1: expected a SHA-256"));
+        manifest_free(&manifest);
+    }
 }
 
 /* Replaces the target again and again by two files of the same content, until killed. */
@@ -204,7 +332,7 @@ static void test_killed(void **state)
         assert_true(WIFSIGNALED(result)); /* it did not stop at an error */
         struct text one = {0};
         struct text two = {0};
-        assert_int_equal(count_entries(target), 2);
+        assert_int_equal(count_entries(target), 3);
         assert_int_equal(file_read(in_folder("step/1"), 0, &one, &err), COHORT_OK);
         assert_int_equal(file_read(in_folder("step/2"), 0, &two, &err), COHORT_OK);
         assert_string_equal(one.data, two.data);
@@ -244,7 +372,7 @@ static void test_full_disk(void **state)
     assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
     assert_int_equal(
-        checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, &err),
+        checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, NULL, &err),
         COHORT_OK);
     assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
     assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &before, &err), COHORT_OK);
@@ -261,7 +389,7 @@ static void test_full_disk(void **state)
                 checkpoint_folder_begin(&out, target, &err) != COHORT_OK)
                 _exit(2);
             cohort_status status = checkpoint_write_weights(
-                out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0, give_ones, NULL, &err);
+                out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0, give_ones, NULL, NULL, &err);
             bool named =
                 strstr(err.message, sharded ? "/model-00005-of-00014.safetensors: cannot write: "
                                             : "/model.safetensors: cannot write: ") != NULL;
@@ -274,7 +402,7 @@ static void test_full_disk(void **state)
         assert_true(WIFEXITED(result));
         assert_int_equal(WEXITSTATUS(result), 0);
         assert_int_equal(count_entries(folder), 1);
-        assert_int_equal(count_entries(target), 1);
+        assert_int_equal(count_entries(target), 2);
         struct text after = {0};
         assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &after, &err),
                          COHORT_OK);
@@ -289,9 +417,13 @@ static void test_full_disk(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_copy_tokenizer, setup),
-        cmocka_unit_test_setup(test_folder, setup), cmocka_unit_test_setup(test_crash, setup),
-        cmocka_unit_test_setup(test_killed, setup), cmocka_unit_test_setup(test_full_disk, setup)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_copy_tokenizer, setup),
+                                       cmocka_unit_test_setup(test_folder, setup),
+                                       cmocka_unit_test_setup(test_crash, setup),
+                                       cmocka_unit_test_setup(test_crash_between_renames, setup),
+                                       cmocka_unit_test_setup(test_files_of_the_user, setup),
+                                       cmocka_unit_test_setup(test_manifest, setup),
+                                       cmocka_unit_test_setup(test_killed, setup),
+                                       cmocka_unit_test_setup(test_full_disk, setup)};
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -49,6 +49,12 @@ static inline bool is_there(const char *path)
     return lstat(path, &st) == 0;
 }
 
+static inline bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 static inline size_t count_entries(const char *path)
 {
     size_t n = 0;

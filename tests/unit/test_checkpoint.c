@@ -227,7 +227,7 @@ static void test_not_finite(void **state)
         struct blob blob = {single ? (void *)singles : (void *)halves};
         struct safetensors_source source =
             source_of("model.norm.weight", cases[i].type, 9, 0, single ? 36 : 18, &blob);
-        assert_int_equal(safetensors_write(in_folder("model.safetensors"), &source, 1, &err),
+        assert_int_equal(safetensors_write(in_folder("model.safetensors"), &source, 1, NULL, &err),
                          COHORT_OK);
         struct buffer buffer = buffer_new(&table, cases[i].want);
         cohort_status status =
@@ -340,20 +340,20 @@ static void test_mismatch(void **state)
     /* Good, with a tied head and a buffer of old that are to be skipped. */
     good[6] = source_of("lm_head.weight", "F32", 4, 2, 32, &zero);
     good[7] = source_of("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", 2, 0, 8, &ones);
-    assert_int_equal(safetensors_write(file, good, 8, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
     if (checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err) != COHORT_OK)
         fail_msg("%s", err.message);
     assert_int_equal(buffer.received, 18);
 
     /* The head differs from the embedding in its bytes, its shape. */
     good[6].context = &ones;
-    assert_int_equal(safetensors_write(file, good, 8, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
                      COHORT_ERR_FORMAT);
     assert_non_null(
         strstr(err.message, "1 unexpected tensors (lm_head.weight (the config ties it"));
     good[6] = source_of("lm_head.weight", "F32", 2, 4, 32, &zero);
-    assert_int_equal(safetensors_write(file, good, 8, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
                      COHORT_ERR_FORMAT);
 
@@ -366,7 +366,7 @@ static void test_mismatch(void **state)
         source_of("v3", "F32", 1, 0, 4, &zero),
         source_of("v4", "F32", 1, 0, 4, &zero),
         source_of("v5", "F32", 1, 0, 4, &zero)};
-    assert_int_equal(safetensors_write(file, bad, 7, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(file, bad, 7, NULL, &err), COHORT_OK);
     buffer.received = 0;
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
                      COHORT_ERR_FORMAT);
@@ -388,7 +388,7 @@ static void test_mismatch(void **state)
     assert_non_null(strstr(err.message, "; the weights are quantized (MLX-LM writes .scales)"));
 
     good[2] = source_of("a", "I16", 2, 0, 4, &zero);
-    assert_int_equal(safetensors_write(file, good, 6, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(file, good, 6, NULL, &err), COHORT_OK);
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
                      COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "1 tensors not of type F32, F16 or BF16 (a in "
@@ -435,9 +435,9 @@ static void test_index_refusals(void **state)
     cohort_error err = {0};
     struct safetensors_source sources[] = {source_of("a", "F32", 2, 0, 8, &zero),
                                            source_of("b", "F32", 2, 0, 8, &zero)};
-    assert_int_equal(safetensors_write(in_folder("1.safetensors"), &sources[0], 1, &err),
+    assert_int_equal(safetensors_write(in_folder("1.safetensors"), &sources[0], 1, NULL, &err),
                      COHORT_OK);
-    assert_int_equal(safetensors_write(in_folder("2.safetensors"), &sources[1], 1, &err),
+    assert_int_equal(safetensors_write(in_folder("2.safetensors"), &sources[1], 1, NULL, &err),
                      COHORT_OK);
     static const struct {
         const char *index;
@@ -569,9 +569,9 @@ static void test_round_trip(void **state)
     struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
     struct buffer single = buffer_new(&table, DTYPE_BF16);
     struct buffer sharded = buffer_new(&table, DTYPE_BF16);
-    assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, &err),
-        COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch,
+                                              &init, NULL, &err),
+                     COHORT_OK);
     assert_true(is_there(in_folder("model.safetensors")));
     assert_int_equal(count_entries(folder), 1);
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &single, &err),
@@ -580,9 +580,9 @@ static void test_round_trip(void **state)
 
     /* 33792 bytes of embedding alone, over the limit; then as many as fit; and no single file left
      * beside. */
-    assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &single, &err),
-        COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer,
+                                              &single, NULL, &err),
+                     COHORT_OK);
     assert_false(is_there(in_folder("model.safetensors")));
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &sharded, &err),
                      COHORT_OK);
@@ -617,7 +617,7 @@ static void test_round_trip(void **state)
 
     /* And back to one file: the index would be a second truth. */
     assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, &err),
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, NULL, &err),
         COHORT_OK);
     assert_false(is_there(in_folder("model.safetensors.index.json")));
     mem_free(single.data);
@@ -643,7 +643,7 @@ static void test_failed_write(void **state)
     struct param_table table;
     nano_table(&table, false);
     assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, fail_late, NULL, &err),
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, fail_late, NULL, NULL, &err),
         COHORT_ERR_NUMERIC);
     assert_string_equal(err.message, "no more");
     assert_int_equal(count_entries(folder), 0);

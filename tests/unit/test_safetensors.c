@@ -250,7 +250,7 @@ static void test_write(void **state)
         {"big \"quoted\" \xc3\xa9", "BF16", 2, {3, 500001}, 3000006, give_pattern, &salts[1]},
         {"scalar", "F32", 0, {0}, 4, give_pattern, &salts[2]},
         {"empty", "F64", 2, {0, 9}, 0, give_pattern, &salts[3]}};
-    assert_int_equal(safetensors_write(path, sources, 4, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(path, sources, 4, NULL, &err), COHORT_OK);
     assert_int_equal(safetensors_open(&file, path, &err), COHORT_OK);
     assert_int_equal(file.n_tensors, 4);
     uint64_t length = 0;
@@ -282,21 +282,21 @@ static void test_write_refuses(void **state)
     unlink(path);
     struct safetensors_source twice[] = {{"a", "U8", 1, {1}, 1, give_pattern, (void *)"a"},
                                          {"a", "U8", 1, {1}, 1, give_pattern, (void *)"a"}};
-    assert_int_equal(safetensors_write(path, twice, 2, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(safetensors_write(path, twice, 2, NULL, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "two tensors are named a"));
     twice[0].bytes = 2;
-    assert_int_equal(safetensors_write(path, twice, 1, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(safetensors_write(path, twice, 1, NULL, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "does not make 2 bytes"));
     twice[0].dtype_name = "Q4";
-    assert_int_equal(safetensors_write(path, twice, 1, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(safetensors_write(path, twice, 1, NULL, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "cannot write the type Q4"));
     struct safetensors_source broken = {"a", "U8", 1, {2000000}, 2000000, give_error, NULL};
-    assert_int_equal(safetensors_write(path, &broken, 1, &err), COHORT_ERR_NUMERIC);
+    assert_int_equal(safetensors_write(path, &broken, 1, NULL, &err), COHORT_ERR_NUMERIC);
     assert_string_equal(err.message, "no data at 0");
     assert_false(access(path, F_OK) == 0);
     char nowhere[160];
     snprintf(nowhere, sizeof nowhere, "%s/none/x", folder);
-    assert_int_equal(safetensors_write(nowhere, &broken, 0, &err), COHORT_ERR_IO);
+    assert_int_equal(safetensors_write(nowhere, &broken, 0, NULL, &err), COHORT_ERR_IO);
     assert_non_null(strstr(err.message, nowhere));
 }
 
@@ -315,7 +315,7 @@ static void test_write_full_disk(void **state)
             _exit(2);
         struct safetensors_source source = {"a",     "U8",         1,          {4000000},
                                             4000000, give_pattern, (void *)"a"};
-        cohort_status status = safetensors_write(path, &source, 1, &err);
+        cohort_status status = safetensors_write(path, &source, 1, NULL, &err);
         _exit(status == COHORT_ERR_IO && strstr(err.message, path) == err.message ? 0 : 1);
     }
     int result = -1;
