@@ -87,8 +87,12 @@ void cohort_options_destroy(cohort_options *options)
 {
     if (options == NULL)
         return;
-    for (size_t i = 0; i < options->n_rewards; i++)
+    for (size_t i = 0; i < options->n_rewards; i++) {
         reward_destroy(options->rewards[i]);
+        mem_free(options->bindings[i]);
+    }
+    mem_free(options->rewards);
+    mem_free(options->bindings);
     options_destroy(options->options);
     mem_free(options);
 }
@@ -152,14 +156,20 @@ static cohort_status call_public_reward(void *context, const struct reward_row *
     TRY_GOTO(mem_alloc(&texts, n_rows, sizeof(char *), "reward rows", err));
     for (size_t i = 0; i < n_rows; i++) {
         texts[i] = json_dumps(rows[i].data, JSON_COMPACT);
-        public_rows[i] = (cohort_reward_row){.row_json = texts[i] == NULL ? "{}" : texts[i],
+        if (texts[i] == NULL) {
+            status = error_set(err, COHORT_ERR_MEMORY, "a row for a reward: out of memory");
+            goto cleanup;
+        }
+        public_rows[i] = (cohort_reward_row){.row_json = texts[i],
                                              .prompt = rows[i].prompt,
                                              .completion = rows[i].completion,
                                              .tokens = rows[i].tokens,
                                              .n_tokens = rows[i].n_tokens,
                                              .finish_reason = rows[i].finish_reason,
                                              .prompt_index = rows[i].prompt_index,
-                                             .completion_index = rows[i].completion_index};
+                                             .completion_index = rows[i].completion_index,
+                                             .prompt_length = rows[i].prompt_length,
+                                             .completion_length = rows[i].completion_length};
     }
     status = binding->function(binding->context, public_rows, n_rows, rewards, err);
 cleanup:
@@ -176,14 +186,21 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
 {
     if (options == NULL || name == NULL || function == NULL)
         return missing(err, "cohort_options_add_reward", "options, name and function");
-    if (options->n_rewards == MAX_REWARDS)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_options_add_reward: at most %d reward functions",
-                         (int)MAX_REWARDS);
-    struct reward_binding *binding = &options->bindings[options->n_rewards];
+    size_t n = options->n_rewards;
+    struct reward_binding *binding = NULL;
+    TRY(mem_grow(&options->rewards, &options->reward_room, n + 1, sizeof(struct reward *),
+                 "rewards", err));
+    TRY(mem_grow(&options->bindings, &options->binding_room, n + 1,
+                 sizeof(struct reward_binding *), "rewards", err));
+    TRY(mem_alloc(&binding, 1, sizeof *binding, "reward", err));
     *binding = (struct reward_binding){.function = function, .context = context};
-    TRY(reward_create_callback(&options->rewards[options->n_rewards], name, call_public_reward,
-                               binding, err));
+    cohort_status status =
+        reward_create_callback(&options->rewards[n], name, call_public_reward, binding, err);
+    if (status != COHORT_OK) {
+        mem_free(binding);
+        return status;
+    }
+    options->bindings[n] = binding;
     options->n_rewards++;
     return COHORT_OK;
 }

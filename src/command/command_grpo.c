@@ -361,6 +361,7 @@ cohort_status command_grpo(struct options *options, const struct command_rewards
     TRY(mem_alloc(&run, 1, sizeof *run, "run", err));
     TRY_GOTO(training_open(&run->t, options, "grpo", observer, err));
     TRY_GOTO(scoring_open(&run->scoring, options, extra, err));
+    run->scoring.observer = observer;
     TRY_GOTO(configure(run, err));
     TRY_GOTO(load_data(run, err));
     TRY_GOTO(allocate(run, err));

@@ -571,4 +571,4 @@ cleanup:
     return status;
 }
 
-const struct reward_kind reward_kind_exec = {exec_score, exec_destroy};
+const struct reward_kind reward_kind_exec = {exec_score, exec_destroy, NULL};
