@@ -105,6 +105,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     TRY_GOTO(print_metrics(&metrics, jsonl, observer, err));
 cleanup:
     text_free(&samples);
+    metrics_free(&metrics);
     engine_destroy(engine);
     mem_free(stops);
     session_sampling_free(&sampling);

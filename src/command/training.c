@@ -227,11 +227,11 @@ cohort_status training_log(struct training *t, int64_t step, double epoch,
     struct text text = {0};
     metrics_set(&line, "step", (double)step);
     metrics_set(&line, "epoch", epoch);
-    for (size_t i = 0; i < metrics->count; i++)
-        metrics_set(&line, metrics->items[i].name, metrics->items[i].value);
+    metrics_add(&line, metrics);
     cohort_status status = metrics_write(&line, &text, err);
     if (status == COHORT_OK)
         status = run_folder_log(&t->run, &text, err);
+    metrics_free(&line);
     text_free(&text);
     return status;
 }

@@ -296,6 +296,10 @@ cohort_status answer_clean(struct span in, struct text *out, cohort_error *err)
         TRY_GOTO(respell_one(&r, s, &used, err));
         s = rest_of(s, used);
     }
+    /* A \boxed{42 that was cut off may have been going to be 421: its brace stays. */
+    for (long d = 0; d < r.depth && d < 64; d++)
+        if ((r.boxes >> d & 1) != 0)
+            TRY_GOTO(text_append(&respelled, "{", 1, err));
     s = strip((struct span){respelled.data, respelled.length});
     TRY_GOTO(text_append(out, s.at, s.length, err));
 cleanup:
