@@ -13,8 +13,8 @@ struct reward_binding {
 struct cohort_options {
     struct options *options;
     cohort_command command;
-    struct reward **rewards;           /* [n_rewards] */
-    struct reward_binding **bindings;  /* [n_rewards] each a block of its own: rewards point at it */
+    struct reward **rewards;          /* [n_rewards] */
+    struct reward_binding **bindings; /* [n_rewards] each a block of its own: rewards point at it */
     size_t n_rewards, reward_room, binding_room;
 };
 

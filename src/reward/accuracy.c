@@ -36,8 +36,8 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
                          "reward '%s': prompt %lld: column '%s' holds a NUL, which no answer has",
                          name, (long long)row->prompt_index, column);
     if (json_is_string(value)) {
-        struct span answer = answer_expected(
-            (struct span){json_string_value(value), json_string_length(value)});
+        struct span answer =
+            answer_expected((struct span){json_string_value(value), json_string_length(value)});
         return answer.length == 0 ? COHORT_OK : mem_strdup(out, answer.at, answer.length, err);
     }
     if (!json_is_number(value))
@@ -73,12 +73,13 @@ static cohort_status score_row(const struct reward_row *row, const char *name, d
     if (text == NULL)
         return COHORT_OK; /* null, as reward_score has set it */
     struct span expected = {text, strlen(text)};
-    struct found_answer found =
-        answer_find((struct span){row->completion, row->completion_length});
+    struct found_answer found = answer_find((struct span){row->completion, row->completion_length});
     if (found.whole.length > 0)
         TRY_GOTO(answer_equal(found.whole, expected, &equal, err));
     for (int i = 0; !equal && i < found.n_cut; i++)
         TRY_GOTO(answer_equal(found.cut[i], expected, &equal, err));
+    if (!equal && found.equation.length > 0 && memchr(text, '=', expected.length) == NULL)
+        TRY_GOTO(answer_equal(found.equation, expected, &equal, err));
     *reward = equal ? 1.0 : 0.0;
 cleanup:
     mem_free(text);

@@ -31,11 +31,10 @@
  *    in any order, those of at most 64; brackets around one element are left away; or
  * 5. their normal forms as formulas are equal: blanks go (not between digits), arguments get their
  *    braces (\frac12, \sqrt2, x^2), numbers lose zeros that say nothing (033, 2.50), the sign of
- *    multiplication goes where a factor follows by itself (2 \cdot \pi, not 2 \cdot 3), \frac{-1}{x}
- *    is -\frac{1}{x}, and a quotient that is the whole is a fraction (\pi/2). A unit at the end is
- *    ignored where one side has none. Formulas are not computed: \sqrt{8} is not 2\sqrt{2}, x+1 is
- *    not 1+x.
- * Nothing is equal to an empty answer. */
+ *    multiplication goes where a factor follows by itself (2 \cdot \pi, not 2 \cdot 3),
+ * \frac{-1}{x} is -\frac{1}{x}, and a quotient that is the whole is a fraction (\pi/2). A unit at
+ * the end is ignored where one side has none. Formulas are not computed: \sqrt{8} is not 2\sqrt{2},
+ * x+1 is not 1+x. Nothing is equal to an empty answer. */
 #include "reward/answer_internal.h"
 
 #include <string.h>
@@ -135,8 +134,8 @@ static bool names_choices(struct span s)
 
 static bool read_choice(struct span s, struct choice *choice)
 {
-    static const char *const words[] = {"Option ", "option ", "Choice ", "choice ", "Answer ",
-                                        "answer "};
+    static const char *const words[] = {"Option ", "option ", "Choice ",
+                                        "choice ", "Answer ", "answer "};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (s.length > strlen(words[i]) && memcmp(s.at, words[i], strlen(words[i])) == 0) {
             s = part(s, strlen(words[i]), s.length);
@@ -196,8 +195,7 @@ static struct list read_list(struct span s)
             return list;
     }
     size_t close = open == 1 ? 2 : 1; /* bytes at the end */
-    if (depth != 0 || s.length < open + 1 + close ||
-        (open == 1) != (s.at[s.length - 2] == '\\'))
+    if (depth != 0 || s.length < open + 1 + close || (open == 1) != (s.at[s.length - 2] == '\\'))
         return list;
     list.open = s.at[open];
     list.close = s.at[s.length - 1];
@@ -217,9 +215,10 @@ static bool next_element(struct span s, size_t *at, struct span *element)
         depth += nesting(s, i, &used);
         if (depth > 0 || used != 1)
             continue;
-        size_t word = i > 0 && s.at[i - 1] == ' '
-                          ? is_word_at(s, i, "and") ? 3 : is_word_at(s, i, "or") ? 2 : 0
-                          : 0;
+        size_t word = i > 0 && s.at[i - 1] == ' ' ? is_word_at(s, i, "and")  ? 3
+                                                    : is_word_at(s, i, "or") ? 2
+                                                                             : 0
+                                                  : 0;
         if (s.at[i] != ',' && s.at[i] != ';' && word == 0)
             continue;
         *element = part(s, *at, i);
@@ -369,7 +368,8 @@ static cohort_status same_answer(struct span a, struct span b, int depth, bool *
             return same_answer(c.content, d.content, depth + 1, equal, err);
         return COHORT_OK;
     }
-    if (depth < LIST_DEPTH && ((a_choice && c.content.length > 0) || (b_choice && d.content.length > 0)))
+    if (depth < LIST_DEPTH &&
+        ((a_choice && c.content.length > 0) || (b_choice && d.content.length > 0)))
         return same_answer(a_choice ? c.content : a, b_choice ? d.content : b, depth + 1, equal,
                            err);
     if (!a_number && !b_number) { /* "1,034" is no list */

@@ -109,25 +109,25 @@ static const struct spelling commands[] = {
 };
 
 /* Commands whose argument is text, or looks different and means the same. */
-static const char *const boxes[] = {
-    "text", "textrm", "textbf", "textit", "textsf",       "texttt", "textnormal", "mathrm", "mathbf",
-    "mathit", "mathsf", "mathtt", "mbox",   "operatorname", "hbox",   "boldsymbol", "bm",
-    "emph",   "boxed",  "fbox"};
+static const char *const boxes[] = {"text",       "textrm",     "textbf", "textit",       "textsf",
+                                    "texttt",     "textnormal", "mathrm", "mathbf",       "mathit",
+                                    "mathsf",     "mathtt",     "mbox",   "operatorname", "hbox",
+                                    "boldsymbol", "bm",         "emph",   "boxed",        "fbox"};
 
 /* What is not ASCII, and {,}. */
 static const struct spelling characters[] = {
     {"{,}", ","},
-    {"\xc2\xa0", " "},          /* no-break space */
-    {"\xe2\x80\xaf", " "},      /* narrow no-break space */
-    {"\xe2\x80\x89", " "},      /* thin space */
-    {"\xe2\x80\x8b", ""},       /* zero width space */
-    {"\xe2\x88\x92", "-"},      /* minus */
-    {"\xe2\x80\x93", "-"},      /* en dash */
-    {"\xe2\x80\x91", "-"},      /* no-break hyphen */
-    {"\xc3\x97", "*"},          /* times */
-    {"\xc2\xb7", "*"},          /* middle dot */
-    {"\xe2\x8b\x85", "*"},      /* dot operator */
-    {"\xc2\xb2", "^2"},         /* superscripts */
+    {"\xc2\xa0", " "},     /* no-break space */
+    {"\xe2\x80\xaf", " "}, /* narrow no-break space */
+    {"\xe2\x80\x89", " "}, /* thin space */
+    {"\xe2\x80\x8b", ""},  /* zero width space */
+    {"\xe2\x88\x92", "-"}, /* minus */
+    {"\xe2\x80\x93", "-"}, /* en dash */
+    {"\xe2\x80\x91", "-"}, /* no-break hyphen */
+    {"\xc3\x97", "*"},     /* times */
+    {"\xc2\xb7", "*"},     /* middle dot */
+    {"\xe2\x8b\x85", "*"}, /* dot operator */
+    {"\xc2\xb2", "^2"},    /* superscripts */
     {"\xc2\xb3", "^3"},
     {"\xcf\x80", "\\pi "},
     {"\xe2\x88\x9e", "\\infty "},

@@ -9,12 +9,15 @@
  *      80 characters of the same sentence, "is", "are", "equals", ":" or "="; marks like ** aside.
  *      It goes to the end of its line, or to a period that a blank follows; where nothing is left
  *      of the line (a heading "**Answer:**", or "### Answer" alone), it is the next line that is
- *      not blank. Words like "therefore" and "equal to" at its begin are passed over. Where that is not equal, it is read once more up to an explanation: a comma and a
- *      word ("42, altogether"), a blank and "(", or "because", "since", "which", "as", "so",
- *      "where", "when"; or, where it begins with $...$, \(...\), \[...\] or **...**, as what stands
- *      between the marks, if neither "and", "or" nor a comma follow; or what follows its last "=";
- *   4. else the whole text; where that is not equal, its last line that is not blank; or in that
- *      what follows its last "="; or the $...$, \(...\) or **...** with which it ends.
+ *      not blank. Words like "therefore" and "equal to" at its begin are passed over;
+ *   4. else the whole text.
+ *
+ * Where a statement is not equal, it is read once more up to an explanation: a comma and a word
+ * ("42, altogether"), a blank and "(", or "because", "since", "which", "as", "so", "where", "when";
+ * or, where it begins with $...$, \(...\), \[...\] or **...**, as what stands between the marks, if
+ * neither "and", "or" nor a comma follow. Where the whole text is not equal, its last line that is
+ * not blank is read, and the $...$, \(...\) or **...** with which that line ends. In either case
+ * what follows the last "=" is the last to be tried, if the expected answer has no "=".
  *
  * Of the data's text, rule 1 and 2 apply and <answer>, else it is taken whole (GSM8K's answers end
  * in "#### 42").
@@ -87,7 +90,7 @@ static size_t box_at(struct span s, size_t i)
 {
     size_t n = s.length - i >= 6 && memcmp(s.at + i, "\\boxed", 6) == 0  ? 6
                : s.length - i >= 5 && memcmp(s.at + i, "\\fbox", 5) == 0 ? 5
-                                                                        : 0;
+                                                                         : 0;
     return n > 0 && i + n < s.length && is_letter(s.at[i + n]) ? 0 : n;
 }
 
@@ -118,7 +121,8 @@ static bool last_boxed(struct span s, struct span *out)
                 continue;
             }
             size_t end = at;
-            while (end < s.length && end - at <= UNBRACED_BOX && !is_blank(s.at[end]) && s.at[end] != '$' &&
+            while (end < s.length && end - at <= UNBRACED_BOX && !is_blank(s.at[end]) &&
+                   s.at[end] != '$' &&
                    !(s.at[end] == '\\' && end + 1 < s.length &&
                      (s.at[end + 1] == ')' || s.at[end + 1] == ']')))
                 end++;
@@ -214,9 +218,8 @@ static bool last_statement(struct span s, size_t *value)
 /* The sentence at value: its end may be the end of a formula on lines of its own. */
 static struct span sentence(struct span s, size_t value)
 {
-    static const char *const fillers[] = {"therefore ", "thus ",  "then ",
-                                          "simply ",    "just ",  "indeed ",
-                                          "equal to ",  "given by "};
+    static const char *const fillers[] = {"therefore ", "thus ",   "then ",     "simply ",
+                                          "just ",      "indeed ", "equal to ", "given by "};
     size_t at = value, lines = 0;
     while (at < s.length && (is_blank(s.at[at]) || is_mark(s.at[at]))) {
         if (s.at[at] == '*' && lines == 0 && at > value && is_blank(s.at[at - 1]))
@@ -234,9 +237,8 @@ static struct span sentence(struct span s, size_t value)
             const char *close = s.length - i > 2 && memcmp(s.at + i, "$$", 2) == 0    ? "$$"
                                 : s.length - i > 2 && memcmp(s.at + i, "\\[", 2) == 0 ? "\\]"
                                                                                       : NULL;
-            const char *found = close == NULL
-                                    ? NULL
-                                    : memmem(s.at + i + 2, s.length - i - 2, close, 2);
+            const char *found =
+                close == NULL ? NULL : memmem(s.at + i + 2, s.length - i - 2, close, 2);
             if (found != NULL) {
                 i = (size_t)(found - s.at) + 1;
                 continue;
@@ -253,8 +255,8 @@ static bool goes_on(struct span s, size_t i)
 {
     while (i < s.length && s.at[i] == ' ')
         i++;
-    return i < s.length && (s.at[i] == ',' || s.at[i] == ';' || s.at[i] == '/' || word_at(s, i, "and") ||
-                            word_at(s, i, "or"));
+    return i < s.length && (s.at[i] == ',' || s.at[i] == ';' || s.at[i] == '/' ||
+                            word_at(s, i, "and") || word_at(s, i, "or"));
 }
 
 static void add_cut(struct found_answer *answer, struct span cut)
@@ -269,7 +271,7 @@ static void cut_equation(struct found_answer *answer, struct span s)
 {
     const char *equals = memrchr(s.at, '=', s.length);
     if (equals != NULL && (equals == s.at || strchr("<>!:=", equals[-1]) == NULL))
-        add_cut(answer, from(s, (size_t)(equals - s.at) + 1));
+        answer->equation = trim(from(s, (size_t)(equals - s.at) + 1));
 }
 
 /* The first part of a statement, without the explanation that follows it. */
@@ -277,8 +279,7 @@ static void cut_statement(struct found_answer *answer)
 {
     static const char *const marks[][2] = {
         {"$$", "$$"}, {"$", "$"}, {"\\(", "\\)"}, {"\\[", "\\]"}, {"**", "**"}};
-    static const char *const reasons[] = {"because", "since", "which", "as",
-                                          "so",      "where", "when"};
+    static const char *const reasons[] = {"because", "since", "which", "as", "so", "where", "when"};
     struct span s = answer->whole;
     for (size_t m = 0; m < sizeof marks / sizeof marks[0]; m++) {
         size_t n = strlen(marks[m][0]);
@@ -316,8 +317,7 @@ static void cut_last_line(struct found_answer *answer)
     static const char *const marks[][2] = {{"$", "$"}, {"\\(", "\\)"}, {"**", "**"}};
     struct span s = answer->whole;
     const char *newline = memrchr(s.at, '\n', s.length);
-    struct span line =
-        newline == NULL ? s : between(s, (size_t)(newline - s.at) + 1, s.length);
+    struct span line = newline == NULL ? s : between(s, (size_t)(newline - s.at) + 1, s.length);
     if (newline != NULL)
         add_cut(answer, line);
     while (line.length > 0 && line.at[line.length - 1] == '.')

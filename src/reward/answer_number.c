@@ -411,9 +411,8 @@ static void plain_unit(const char *unit, char out[UNIT_SIZE])
 {
     static const struct {
         const char *from, *to;
-    } words[] = {{"dollar", "$"},       {"usd", "$"},
-                                               {"percent", "%"},      {"euro", "\xe2\x82\xac"},
-                                               {"pound", "\xc2\xa3"}, {"degree", "\xc2\xb0"}};
+    } words[] = {{"dollar", "$"},          {"usd", "$"},          {"percent", "%"},
+                 {"euro", "\xe2\x82\xac"}, {"pound", "\xc2\xa3"}, {"degree", "\xc2\xb0"}};
     snprintf(out, UNIT_SIZE, "%s", unit);
     size_t n = strlen(out);
     if (n > 2 && out[n - 1] == 's')

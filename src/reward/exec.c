@@ -308,11 +308,11 @@ static json_t *json_text(const char *text, size_t length)
     bool good = text_append(&clean, "", 0, NULL) == COHORT_OK;
     while (good && length > 0) {
         utf8proc_int32_t code = 0;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text,
-                                              (utf8proc_ssize_t)length, &code);
+        utf8proc_ssize_t n =
+            utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &code);
         size_t used = n > 0 ? (size_t)n : 1;
-        good = text_append(&clean, n > 0 ? text : "\xef\xbf\xbd", n > 0 ? used : 3, NULL) ==
-               COHORT_OK;
+        good =
+            text_append(&clean, n > 0 ? text : "\xef\xbf\xbd", n > 0 ? used : 3, NULL) == COHORT_OK;
         text += used;
         length -= used;
     }
@@ -333,13 +333,16 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
     bool bad = object == NULL || tokens == NULL;
     for (int32_t i = 0; !bad && i < row->n_tokens; i++)
         bad = json_array_append_new(tokens, json_integer(row->tokens[i])) != 0;
-    bad = bad || json_object_set_new(object, "prompt", json_text(row->prompt, row->prompt_length)) != 0 ||
-          json_object_set_new(object, "completion", json_text(row->completion, row->completion_length)) != 0 ||
-          json_object_set(object, "tokens", tokens) != 0 ||
-          json_object_set_new(object, "finish_reason", json_string(row->finish_reason)) != 0 ||
-          json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
-          json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0 ||
-          (last && json_object_set_new(object, last_of_batch, json_true()) != 0);
+    bad =
+        bad ||
+        json_object_set_new(object, "prompt", json_text(row->prompt, row->prompt_length)) != 0 ||
+        json_object_set_new(object, "completion",
+                            json_text(row->completion, row->completion_length)) != 0 ||
+        json_object_set(object, "tokens", tokens) != 0 ||
+        json_object_set_new(object, "finish_reason", json_string(row->finish_reason)) != 0 ||
+        json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
+        json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0 ||
+        (last && json_object_set_new(object, last_of_batch, json_true()) != 0);
     if (!bad) {
         json_object_foreach((json_t *)(uintptr_t)row->data, key, value)
         {

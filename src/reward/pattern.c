@@ -69,8 +69,8 @@ static cohort_status match(struct pattern_state *state, const char *name,
     size_t length = row->completion_length;
     int found = pcre2_match(state->code, text, length, 0, 0, state->match, state->limits);
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack on the heap */
-        found = pcre2_match(state->code, text, length, 0, PCRE2_NO_JIT, state->match,
-                            state->limits);
+        found =
+            pcre2_match(state->code, text, length, 0, PCRE2_NO_JIT, state->match, state->limits);
     bool exceeded = found == PCRE2_ERROR_MATCHLIMIT || found == PCRE2_ERROR_DEPTHLIMIT ||
                     found == PCRE2_ERROR_HEAPLIMIT || found == PCRE2_ERROR_JIT_STACKLIMIT;
     if (exceeded && state->warning[0] == '\0')

@@ -13,7 +13,7 @@ struct reward_row {
     const char *prompt;     /* prompt as text, rendered; a NUL follows, and it may hold others */
     const char *completion; /* decoded, special tokens left out; as the prompt */
     size_t prompt_length, completion_length; /* in bytes */
-    const int32_t *tokens;  /* completion ids */
+    const int32_t *tokens;                   /* completion ids */
     int32_t n_tokens;
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
     int64_t prompt_index;      /* same for a group */
@@ -28,8 +28,8 @@ struct reward; /* one function */
  *   column "answer" (or "solution"), as a number, choice, list or formula (rules: answer.c), else
  *   0; a row without that column is an error; null or blank is null.
  * - regex: 1 if options->pattern (or, where that is NULL, the row's "pattern" column) matches
- *   anywhere in the completion, else 0. PCRE2 syntax; classes, \b and letter case are of Unicode, as
- *   in Python's re. A match that takes more than two million steps counts as none, with a warning.
+ *   anywhere in the completion, else 0. PCRE2 syntax; classes, \b and letter case are of Unicode,
+ * as in Python's re. A match that takes more than two million steps counts as none, with a warning.
  * - format: TRL's think_format_reward (^<think>(?!.*<think>)(.*?)</think>.*$ DOTALL|MULTILINE, from
  * the first character on).
  * - exec: request per batch, one line per row
@@ -37,11 +37,12 @@ struct reward; /* one function */
  * and in the last of a batch "last_of_batch": true, which no other row has; a column named like one
  * of the seven is left out, bytes that are not UTF-8 become U+FFFD, a NUL is \u0000. The program
  * answers one line per row: a number, null, or {"reward": number|null}, flushed at the end of the
- * batch at the latest; its empty lines are passed over. timeout_s for a batch. A program that dies, hangs, answers garbage, too few or too many lines is
- * COHORT_ERR_REWARD with its exit status and the last of its stderr, and is ended with all it
- * started; later calls fail too. No deadlock on full pipes (all are polled), no SIGPIPE to the
- * host. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM, then SIGKILL to its
- * process group. A reward serves one call at a time. */
+ * batch at the latest; its empty lines are passed over. timeout_s for a batch. A program that dies,
+ * hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
+ * the last of its stderr, and is ended with all it started; later calls fail too. No deadlock on
+ * full pipes (all are polled), no SIGPIPE to the host. reward_destroy closes its stdin and gives it
+ * 2 s to end, then SIGTERM, then SIGKILL to its process group. A reward serves one call at a time.
+ */
 struct reward_options {
     const char *pattern; /* regex */
     double timeout_s;    /* exec; 0: 60 */

@@ -38,9 +38,10 @@ struct span {
 cohort_status answer_equal(struct span a, struct span b, bool *equal, cohort_error *err);
 
 /* Where a completion states its answer, by the rules of answer_find.c. whole may be empty: then
- * there is no answer. cut: shorter readings of the same place, tried if the whole is not equal. */
+ * there is no answer. cut: shorter readings of the same place, tried if the whole is not equal.
+ * equation: what follows its last "=", tried if the expected answer has none; it may be empty. */
 struct found_answer {
-    struct span whole, cut[3];
+    struct span whole, cut[2], equation;
     int n_cut;
 };
 struct found_answer answer_find(struct span completion);

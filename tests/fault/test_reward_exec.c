@@ -80,6 +80,8 @@ static void fill(size_t n, const char *completion)
         rows[i] = (struct reward_row){.data = data,
                                       .prompt = "say\n\"hi\"",
                                       .completion = completion,
+                                      .prompt_length = 8,
+                                      .completion_length = strlen(completion),
                                       .tokens = tokens,
                                       .n_tokens = 2,
                                       .finish_reason = "eos",
