@@ -31,10 +31,13 @@
  *    in any order, those of at most 64; brackets around one element are left away; or
  * 5. their normal forms as formulas are equal: blanks go (not between digits), arguments get their
  *    braces (\frac12, \sqrt2, x^2), numbers lose zeros that say nothing (033, 2.50), the sign of
- *    multiplication goes where a factor follows by itself (2 \cdot \pi, not 2 \cdot 3),
- * \frac{-1}{x} is -\frac{1}{x}, and a quotient that is the whole is a fraction (\pi/2). A unit at
- * the end is ignored where one side has none. Formulas are not computed: \sqrt{8} is not 2\sqrt{2},
- * x+1 is not 1+x. Nothing is equal to an empty answer. */
+ *    multiplication goes where a factor follows by itself (2 \cdot \pi, not 2 \cdot 3), a minus in
+ *    front of an upper side goes before the fraction, and a quotient that is the whole is a
+ * fraction
+ *    (\pi/2). A unit at the end is ignored where one side has none. Formulas are not computed:
+ *    \sqrt{8} is not 2\sqrt{2}, x+1 is not 1+x.
+ *
+ * Nothing is equal to an empty answer. */
 #include "reward/answer_internal.h"
 
 #include <string.h>
@@ -307,6 +310,14 @@ static cohort_status same_list(struct span a, struct span b, int depth, bool *is
 
 /* --- all of it --- */
 
+static size_t count_letters(struct span s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s.length; i++)
+        n += is_letter(s.at[i]);
+    return n;
+}
+
 static cohort_status same_formula(struct span a, struct span b, bool *equal, cohort_error *err)
 {
     struct text x = {0}, y = {0};
@@ -317,6 +328,11 @@ static cohort_status same_formula(struct span a, struct span b, bool *equal, coh
         a.length = a_plain;
         b.length = b_plain;
     }
+    /* A normal form has all letters of its text, and those of \frac where a slash was. This tells
+     * a page of prose from an answer without making a formula of it. */
+    size_t a_letters = count_letters(a), b_letters = count_letters(b);
+    if (a_letters > b_letters + 4 || b_letters > a_letters + 4)
+        goto cleanup;
     TRY_GOTO(answer_formula(a, &x, err));
     TRY_GOTO(answer_formula(b, &y, err));
     *equal = x.length > 0 && x.length == y.length && memcmp(x.data, y.data, x.length) == 0;

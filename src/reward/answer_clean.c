@@ -284,6 +284,20 @@ static bool dollars_are_marks(struct span s)
     return count > 0 && count % 2 == 0 && amounts < count;
 }
 
+/* Length of what stands at s and stays as it is: words with one space between them. */
+static size_t plain_length(struct span s)
+{
+    size_t n = 0;
+    for (; n < s.length; n++) {
+        unsigned char c = (unsigned char)s.at[n];
+        bool plain = c > ' ' && c < 0x7f && c != '\\' && c != '~' && c != '$' && c != '{' &&
+                     c != '}' && c != '^' && c != '*';
+        if (!plain && !(c == ' ' && n > 0 && s.at[n - 1] != ' '))
+            break;
+    }
+    return n;
+}
+
 cohort_status answer_clean(struct span in, struct text *out, cohort_error *err)
 {
     struct text respelled = {0};
@@ -292,8 +306,11 @@ cohort_status answer_clean(struct span in, struct text *out, cohort_error *err)
     struct respelling r = {.out = &respelled, .math_marks = dollars_are_marks(s)};
     TRY_GOTO(text_append(&respelled, "", 0, err));
     while (s.length > 0) {
-        size_t used = 0;
-        TRY_GOTO(respell_one(&r, s, &used, err));
+        size_t used = plain_length(s);
+        if (used > 0)
+            TRY_GOTO(text_append(&respelled, s.at, used, err));
+        else
+            TRY_GOTO(respell_one(&r, s, &used, err));
         s = rest_of(s, used);
     }
     /* A \boxed{42 that was cut off may have been going to be 421: its brace stays. */
