@@ -531,9 +531,9 @@ static void describe_silence(const struct exec_state *state, const struct batch 
                  "\"last_of_batch\": true.");
     else if (part > 0)
         snprintf(why, sizeof why,
-                 "its last line, '%.40s%s', has no newline; does it flush its output (Python: "
+                 "its last line, '%.*s%s', has no newline; does it flush its output (Python: "
                  "print(..., flush=True))?",
-                 state->answers.data, part > 40 ? "..." : "");
+                 (int)(part > 40 ? 40 : part), state->answers.data, part > 40 ? "..." : "");
     else
         snprintf(why, sizeof why,
                  "the others are missing: does it answer every row, and flush its output (Python: "
