@@ -198,8 +198,9 @@ typedef struct cohort_completion {
     float *logprobs; /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised
                         distribution */
     size_t n_tokens;
-    char *text;                /* without special tokens and stop string */
+    char *text;                /* without special tokens and stop string; it may hold NULs */
     const char *finish_reason; /* "eos", "stop", "length", "cancelled"; static */
+    size_t text_length;        /* in bytes */
 } cohort_completion;
 COHORT_API void cohort_completion_free(cohort_completion *completion);
 

@@ -406,7 +406,7 @@ static bool parse_answer(const char *line, size_t length, double *reward, char *
         snprintf(problem, problem_size,
                  "answered '%.*s%s'; expected a finite number, null or {\"reward\": ...}, and "
                  "nothing else on its standard output: print what is for you to standard error "
-                 "(Python: print(..., file=sys.stderr))",
+                 "(Python: file=sys.stderr in print)",
                  (int)(length > 100 ? 100 : length), line, length > 100 ? "..." : "");
     json_decref(answer);
     return good;
