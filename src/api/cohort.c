@@ -190,8 +190,8 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
     struct reward_binding *binding = NULL;
     TRY(mem_grow(&options->rewards, &options->reward_room, n + 1, sizeof(struct reward *),
                  "rewards", err));
-    TRY(mem_grow(&options->bindings, &options->binding_room, n + 1,
-                 sizeof(struct reward_binding *), "rewards", err));
+    TRY(mem_grow(&options->bindings, &options->binding_room, n + 1, sizeof(struct reward_binding *),
+                 "rewards", err));
     TRY(mem_alloc(&binding, 1, sizeof *binding, "reward", err));
     *binding = (struct reward_binding){.function = function, .context = context};
     cohort_status status =

@@ -156,7 +156,7 @@ static size_t name_length(struct span s)
 
 static bool is_word(struct span s, size_t n, const char *word)
 {
-    return strlen(word) == n && memcmp(s.at + 1, word, n) == 0;
+    return n > 0 && s.at[1] == word[0] && strlen(word) == n && memcmp(s.at + 1, word, n) == 0;
 }
 
 struct respelling {

@@ -388,7 +388,7 @@ static cohort_status break_down(struct exec_state *state, const char *name, cons
     snprintf(state->failure, sizeof state->failure, "%s%s; its stderr %s%s%.*s", problem, ending,
              length > 0 ? "ends: " : "is empty", skipped > 0 ? "..." : "", (int)(length - skipped),
              tail + skipped);
-    return error_set(err, COHORT_ERR_REWARD, "reward '%s': %s", name, state->failure);
+    return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': %s", name, state->failure);
 }
 
 /* One line of an answer. False, with problem filled, if it is not a number, null or {"reward":
@@ -586,7 +586,7 @@ static cohort_status exec_score(void *opaque, const char *name, const struct rew
     cohort_status status = COHORT_OK;
     char problem[200] = "";
     if (state->broken)
-        return error_set(err, COHORT_ERR_REWARD, "reward '%s': stopped by an earlier failure: %s",
+        return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': stopped by an earlier failure: %s",
                          name, state->failure);
     for (size_t i = 0; i < n_rows; i++)
         TRY_GOTO(append_row(&request, &rows[i], i + 1 == n_rows, err));
