@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The accuracy reward as a program: cohort grpo --reward "exec:python3 examples/reward_accuracy.py".
 
-The same verdicts as the built-in reward "accuracy", by the rules stated at the top of src/reward/accuracy.c and src/reward/answer.c, so that a run with one
-is, byte for byte, the run with the other; and an example of what a reward program looks like. Standard library only.
+The built-in reward "accuracy" with simpler rules: texts, numbers and units, but no lists, choices, mixed numbers or formulas. Of answers like those of the
+demo, which are words, it says the same, so that a run with one is, byte for byte, the run with the other. Standard library only.
 
-A batch comes as one JSON object a line and ends with an empty line; the answer is one line for each: a number, or null where there is nothing to compare with.
+A batch comes as one JSON object a line; the last has "last_of_batch": true. The answer is one line for each: a number, or null where there is nothing to
+compare with. (A program need not wait for the last: one that answers line by line, with flush, is as good. See reward_pool.py for one that is fast.)
 """
 
 import json
@@ -325,9 +326,8 @@ def score(row):
 def batches(lines):
     batch = []
     for line in lines:
-        if line.strip():
-            batch.append(json.loads(line))
-        elif batch:
+        batch.append(json.loads(line))
+        if batch[-1].get("last_of_batch"):
             yield batch
             batch = []
 

@@ -148,18 +148,19 @@ COHORT_API void cohort_free(void *block);
 /* One completion to score in a reward of the caller's. All pointers are valid during the call. */
 typedef struct cohort_reward_row {
     const char *row_json;   /* the data set row as JSON: every column */
-    const char *prompt;     /* rendered */
-    const char *completion; /* decoded, special tokens left out */
+    const char *prompt;     /* rendered; a NUL follows, and it may hold others */
+    const char *completion; /* decoded, special tokens left out; as the prompt */
     const int32_t *tokens;  /* [n_tokens] */
     int32_t n_tokens;
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
     int64_t
         prompt_index; /* data set row: the same for a group, whose completions are consecutive */
     int32_t completion_index; /* within the group */
+    size_t prompt_length, completion_length; /* in bytes */
 } cohort_reward_row;
 
 /* Fills rewards[n_rows]; NaN: unscorable. A status other than COHORT_OK stops the run with its
- * error (at the last checkpoint). */
+ * error (at the last checkpoint), whose message may be set in err. */
 typedef cohort_status (*cohort_reward_function)(void *context, const cohort_reward_row *rows,
                                                 size_t n_rows, double *rewards, cohort_error *err);
 
@@ -242,10 +243,11 @@ typedef struct cohort_completion {
     float *logprobs; /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised
                         distribution */
     size_t n_tokens;
-    char *text; /* without special tokens and stop string */
+    char *text; /* without special tokens and stop string; it may hold NULs */
     const char
         *finish_reason; /* "eos", "stop", "length", "cancelled", or "error" if no token could be
                            drawn (the weights are damaged, or every token is forbidden); static */
+    size_t text_length; /* in bytes */
 } cohort_completion;
 COHORT_API void cohort_completion_free(cohort_completion *completion);
 

@@ -1,7 +1,7 @@
 /* The public functions: check arguments, translate handles, nothing else. */
 #include "api/handles.h"
 
-#include "base/number_json.h"
+#include "base/json_text.h"
 #include "command/command.h"
 #include "command/session.h"
 #include "rollout/engine.h"
@@ -103,8 +103,12 @@ void cohort_options_destroy(cohort_options *options)
         options->destroyed = true;
         return;
     }
-    for (size_t i = 0; i < options->n_rewards; i++)
+    for (size_t i = 0; i < options->n_rewards; i++) {
         reward_destroy(options->rewards[i]);
+        mem_free(options->bindings[i]);
+    }
+    mem_free(options->rewards);
+    mem_free(options->bindings);
     options_destroy(options->options);
     mem_free(options);
 }
@@ -172,25 +176,27 @@ static cohort_status call_public_reward(void *context, const struct reward_row *
 {
     const struct reward_binding *binding = context;
     cohort_reward_row *public_rows = NULL;
-    char **texts = NULL;
+    struct text *texts = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&public_rows, n_rows, sizeof *public_rows, "reward rows", err));
-    TRY_GOTO(mem_alloc(&texts, n_rows, sizeof(char *), "reward rows", err));
+    TRY_GOTO(mem_alloc(&texts, n_rows, sizeof *texts, "reward rows", err));
     for (size_t i = 0; i < n_rows; i++) {
-        texts[i] = number_json_dump(rows[i].data, JSON_COMPACT);
-        public_rows[i] = (cohort_reward_row){.row_json = texts[i] == NULL ? "{}" : texts[i],
+        TRY_GOTO(json_text_write(rows[i].data, JSON_COMPACT, &texts[i], err));
+        public_rows[i] = (cohort_reward_row){.row_json = texts[i].data,
                                              .prompt = rows[i].prompt,
                                              .completion = rows[i].completion,
                                              .tokens = rows[i].tokens,
                                              .n_tokens = rows[i].n_tokens,
                                              .finish_reason = rows[i].finish_reason,
                                              .prompt_index = rows[i].prompt_index,
-                                             .completion_index = rows[i].completion_index};
+                                             .completion_index = rows[i].completion_index,
+                                             .prompt_length = rows[i].prompt_length,
+                                             .completion_length = rows[i].completion_length};
     }
     status = binding->function(binding->context, public_rows, n_rows, rewards, err);
 cleanup:
     for (size_t i = 0; texts != NULL && i < n_rows; i++)
-        free(texts[i]);
+        text_free(&texts[i]);
     mem_free(texts);
     mem_free(public_rows);
     return status;
@@ -203,14 +209,21 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
     if (options == NULL || name == NULL || function == NULL)
         return missing(err, "cohort_options_add_reward", "options, name and function");
     TRY(not_running(options, "cohort_options_add_reward", err));
-    if (options->n_rewards == MAX_REWARDS)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_options_add_reward: at most %d reward functions",
-                         (int)MAX_REWARDS);
-    struct reward_binding *binding = &options->bindings[options->n_rewards];
+    size_t n = options->n_rewards;
+    struct reward_binding *binding = NULL;
+    TRY(mem_grow(&options->rewards, &options->reward_room, n + 1, sizeof(struct reward *),
+                 "rewards", err));
+    TRY(mem_grow(&options->bindings, &options->binding_room, n + 1, sizeof(struct reward_binding *),
+                 "rewards", err));
+    TRY(mem_alloc(&binding, 1, sizeof *binding, "reward", err));
     *binding = (struct reward_binding){.function = function, .context = context};
-    TRY(reward_create_callback(&options->rewards[options->n_rewards], name, call_public_reward,
-                               binding, err));
+    cohort_status status =
+        reward_create_callback(&options->rewards[n], name, call_public_reward, binding, err);
+    if (status != COHORT_OK) {
+        mem_free(binding);
+        return status;
+    }
+    options->bindings[n] = binding;
     options->n_rewards++;
     return COHORT_OK;
 }

@@ -255,7 +255,8 @@ bool cohort_poll(cohort_model *model, cohort_completion *out)
                                .logprobs = inner.logp,
                                .n_tokens = (size_t)inner.n_tokens,
                                .text = inner.text,
-                               .finish_reason = finish_reason_name(inner.finish_reason)};
+                               .finish_reason = finish_reason_name(inner.finish_reason),
+                               .text_length = inner.text_length};
     return true;
 }
 

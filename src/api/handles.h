@@ -11,14 +11,12 @@ struct reward_binding {
     void *context;
 };
 
-enum { MAX_REWARDS = 16 };
-
 struct cohort_options {
     struct options *options;
     cohort_command command;
-    struct reward *rewards[MAX_REWARDS];
-    struct reward_binding bindings[MAX_REWARDS];
-    size_t n_rewards;
+    struct reward **rewards;          /* [n_rewards] */
+    struct reward_binding **bindings; /* [n_rewards] each a block of its own: rewards point at it */
+    size_t n_rewards, reward_room, binding_room;
     const struct cohort_stop *stop; /* the caller's */
     bool running, destroyed;        /* inside cohort_run; cohort_options_destroy was called there */
 };

@@ -339,10 +339,15 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         struct metrics metrics = {0};
         session->backend->ops->wait(session->backend);
         double start = clock_seconds();
-        TRY_GOTO(sft_step(&sft, rows.trees, rows.n_trees, &metrics, err));
+        status = sft_step(&sft, rows.trees, rows.n_trees, &metrics, err);
+        if (status != COHORT_OK) {
+            metrics_free(&metrics);
+            goto cleanup;
+        }
         session->backend->ops->wait(session->backend);
         if (run > 0)
             bench_add(&row->samples, clock_seconds() - start);
+        metrics_free(&metrics);
     }
     row->bytes_held = bench_bytes_held(bench);
 cleanup:
@@ -458,15 +463,20 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const stru
     for (int run = on_gpu(bench) ? 1 : 0; run < (bench->quick || once ? 2 : 4); run++) {
         struct grpo_batch batch = {0};
         struct metrics metrics = {0};
-        TRY(grpo_step(grpo, prompts, size->prompts, &batch, &metrics, err));
-        grpo_batch_free(&batch);
-        if (run == 0)
+        cohort_status status = grpo_step(grpo, prompts, size->prompts, &batch, &metrics, err);
+        if (status != COHORT_OK || run == 0) {
+            metrics_free(&metrics);
+            TRY(status);
+            grpo_batch_free(&batch);
             continue;
+        }
+        grpo_batch_free(&batch);
         bench_add(&whole->samples, metrics_get(&metrics, "step_time"));
         bench_add(&rollout->samples, metrics_get(&metrics, "time/rollout"));
         bench_add(&sampled->samples, metrics_get(&metrics, "time/rollout"));
         bench_add(&update->samples, metrics_get(&metrics, "time/train"));
         bench_add(&trained->samples, metrics_get(&metrics, "time/train"));
+        metrics_free(&metrics);
     }
     whole->bytes_held = bench_bytes_held(bench);
     return COHORT_OK;

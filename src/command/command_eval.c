@@ -61,6 +61,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE.jsonl");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
+    scoring.observer = observer;
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&session, observer);
     TRY_GOTO(session_sampling(&session, options, &sampling, err));
@@ -106,6 +107,7 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     TRY_GOTO(print_metrics(&metrics, jsonl, observer, err));
 cleanup:
     text_free(&samples);
+    metrics_free(&metrics);
     engine_destroy(engine);
     mem_free(stops);
     session_sampling_free(&sampling);
@@ -115,10 +117,11 @@ cleanup:
     return status;
 }
 
-static const char *column_text(const json_t *row, const char *key)
+static const char *column_text(const json_t *row, const char *key, size_t *length)
 {
     const json_t *value = json_object_get(row, key);
-    return json_is_string(value) ? json_string_value(value) : NULL;
+    *length = json_string_length(value);
+    return json_string_value(value); /* NULL where it is no text */
 }
 
 static cohort_status print_scores(const struct dataset *data, const struct scoring *scoring,
@@ -163,14 +166,16 @@ cohort_status command_score(struct options *options, const struct command_reward
             err, COHORT_ERR_ARGUMENT,
             "no rows given: pass --data FILE.jsonl with {\"prompt\", \"completion\", ...} a line");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
+    scoring.observer = observer;
     TRY_GOTO(dataset_load(&data, path, err));
     TRY_GOTO(mem_alloc(&rows, data.n_rows, sizeof *rows, "rows", err));
     TRY_GOTO(mem_alloc(&rewards, data.n_rows * (size_t)scoring.n, sizeof *rewards, "rewards", err));
     for (size_t i = 0; i < data.n_rows; i++) {
         const json_t *json = data.rows[i].json;
-        const char *completion = column_text(json, "completion"),
-                   *prompt = column_text(json, "prompt"),
-                   *reason = column_text(json, "finish_reason");
+        size_t completion_length = 0, prompt_length = 0, reason_length = 0;
+        const char *completion = column_text(json, "completion", &completion_length),
+                   *prompt = column_text(json, "prompt", &prompt_length),
+                   *reason = column_text(json, "finish_reason", &reason_length);
         if (completion == NULL) {
             status = error_set(err, COHORT_ERR_FORMAT,
                                "%s:%lld: expected a text column \"completion\" to score", data.path,
@@ -180,6 +185,8 @@ cohort_status command_score(struct options *options, const struct command_reward
         rows[i] = (struct reward_row){.data = json,
                                       .prompt = prompt == NULL ? "" : prompt,
                                       .completion = completion,
+                                      .prompt_length = prompt_length,
+                                      .completion_length = completion_length,
                                       .finish_reason = reason == NULL ? "eos" : reason,
                                       .prompt_index = (int64_t)i};
     }

@@ -299,7 +299,8 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
                                  .n_tokens = (int32_t)ids->count,
                                  .id = rng_stream((uint64_t)run->rows[i], draw / run->order.n)};
     }
-    memset(run->metrics, 0, (size_t)n_iterations * sizeof *run->metrics);
+    for (int32_t i = 0; i < n_iterations; i++)
+        metrics_free(&run->metrics[i]);
     TRY_GOTO(grpo_step(grpo, run->prompts, run->prompts_per_step, &batch, run->metrics, err));
     if (grpo->warning[0] != '\0')
         observer_message(t->observer, "%s (%lld so far)", grpo->warning, (long long)grpo->skipped);
@@ -345,8 +346,11 @@ static cohort_status train(struct grpo_run *run, cohort_error *err)
     struct training *t = &run->t;
     if (t->state.step == 0 && run->has_held_out) {
         struct metrics metrics = {0};
-        TRY(held_out_metrics(run, &metrics, err));
-        TRY(training_log(t, 0, 0.0, &metrics, err));
+        cohort_status status = held_out_metrics(run, &metrics, err);
+        if (status == COHORT_OK)
+            status = training_log(t, 0, 0.0, &metrics, err);
+        metrics_free(&metrics);
+        TRY(status);
     }
     if (run->grpo.config.num_iterations == 1 && run->grpo.config.loss.beta == 0.0)
         observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
@@ -395,6 +399,7 @@ cohort_status command_grpo(struct options *options, const struct command_rewards
     TRY(mem_alloc(&run, 1, sizeof *run, "run", err));
     TRY_GOTO(training_open(&run->t, options, "grpo", observer, err));
     TRY_GOTO(scoring_open(&run->scoring, options, extra, err));
+    run->scoring.observer = observer;
     TRY_GOTO(configure(run, err));
     TRY_GOTO(run_identity_add_rewards(&run->t.inputs, options, err));
     TRY_GOTO(load_data(run, err));
@@ -415,6 +420,8 @@ cleanup:
     mem_free(run->stops);
     mem_free(run->rows);
     mem_free(run->prompts);
+    for (int32_t i = 0; run->metrics != NULL && i < run->grpo.config.num_iterations; i++)
+        metrics_free(&run->metrics[i]);
     mem_free(run->metrics);
     training_close(&run->t);
     mem_free(run);

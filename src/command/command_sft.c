@@ -16,6 +16,7 @@ struct sft_run {
     struct tree *trees;                    /* [batch_size] or the held-out rows */
     struct completion_tokens *completions; /* likewise */
     int64_t batch_size, save_steps, eval_steps;
+    struct metrics metrics; /* of the step */
 };
 
 static cohort_status load_data(struct sft_run *run, cohort_error *err)
@@ -81,19 +82,20 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
 static cohort_status one_step(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    struct metrics metrics = {0};
+    struct metrics *metrics = &run->metrics;
+    metrics_free(metrics);
     for (int64_t i = 0; i < run->batch_size; i++) {
         size_t row = 0;
         TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row,
                              err));
         run->trees[i] = sft_rows_tree(&run->train, row, &run->completions[i]);
     }
-    TRY(sft_step(&run->sft, run->trees, (int32_t)run->batch_size, &metrics, err));
+    TRY(sft_step(&run->sft, run->trees, (int32_t)run->batch_size, metrics, err));
     t->state.step++;
     t->state.batches++;
     if (run->sft.skipped > t->state.skipped)
         observer_message(t->observer, "update skipped: the gradient norm is %g (%lld so far)",
-                         metrics_get(&metrics, "grad_norm"), (long long)run->sft.skipped);
+                         metrics_get(metrics, "grad_norm"), (long long)run->sft.skipped);
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;
@@ -102,13 +104,13 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     bool evaluates = end || (run->eval_steps > 0 && t->state.step % run->eval_steps == 0);
     cohort_status evaluated = COHORT_OK;
     if (evaluates)
-        evaluated = held_out_metrics(run, &metrics, err);
+        evaluated = held_out_metrics(run, metrics, err);
     cohort_status logged = training_log(
         t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n,
-        &metrics, evaluated == COHORT_OK ? err : NULL);
+        metrics, evaluated == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
-    training_watch(t, &metrics);
+    training_watch(t, metrics);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     TRY(training_save(t, &run->sft.optimizer,
                       end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
@@ -119,8 +121,8 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     if (end || t->state.step % options_int(t->options, "logging_steps") == 0)
         observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s",
                          (long long)t->state.step, (long long)t->steps,
-                         metrics_get(&metrics, "loss"), metrics_get(&metrics, "grad_norm"),
-                         metrics_get(&metrics, "throughput/train_tokens_per_second"));
+                         metrics_get(metrics, "loss"), metrics_get(metrics, "grad_norm"),
+                         metrics_get(metrics, "throughput/train_tokens_per_second"));
     return COHORT_OK;
 }
 
@@ -137,8 +139,11 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
     struct training *t = &run->t;
     if (t->state.step == 0 && run->held_out.n > 0) {
         struct metrics metrics = {0};
-        TRY(held_out_metrics(run, &metrics, err));
-        TRY(training_log(t, 0, 0.0, &metrics, err));
+        cohort_status status = held_out_metrics(run, &metrics, err);
+        if (status == COHORT_OK)
+            status = training_log(t, 0, 0.0, &metrics, err);
+        metrics_free(&metrics);
+        TRY(status);
     }
     while (t->state.step < t->steps)
         TRY(one_step(run, err));
@@ -195,6 +200,7 @@ cleanup:
     dataset_order_free(&run->order);
     mem_free(run->trees);
     mem_free(run->completions);
+    metrics_free(&run->metrics);
     training_close(&run->t);
     mem_free(run);
     return status;

@@ -99,7 +99,10 @@ cohort_status scoring_rows(const struct scoring *scoring, const struct reward_ro
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&column, n_rows, sizeof *column, "rewards", err));
     for (int32_t f = 0; f < scoring->n && status == COHORT_OK; f++) {
+        const char *warning = NULL;
         status = reward_score(scoring->rewards[f], rows, n_rows, column, err);
+        if (scoring->observer != NULL && (warning = reward_warning(scoring->rewards[f])) != NULL)
+            observer_message(scoring->observer, "%s", warning);
         for (size_t i = 0; i < n_rows && status == COHORT_OK; i++)
             rewards[i * (size_t)scoring->n + (size_t)f] = column[i];
     }
@@ -168,6 +171,8 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
         table[i] = (struct reward_row){.data = set->data.rows[row].json,
                                        .prompt = set->texts[row].data,
                                        .completion = c->text,
+                                       .prompt_length = set->texts[row].length,
+                                       .completion_length = c->text_length,
                                        .tokens = c->tokens,
                                        .n_tokens = c->n_tokens,
                                        .finish_reason = finish_reason_name(c->finish_reason),

@@ -12,9 +12,10 @@ struct scoring {
     const char **names;
     double *weights;
     int32_t n, n_owned;
+    const cohort_observer *observer; /* told what a reward warns of; NULL: nobody */
 };
 /* Options used: reward, reward_weights, reward_pattern, reward_timeout. No reward at all is an
- * error. */
+ * error. The observer is the caller's to set afterwards. */
 cohort_status scoring_open(struct scoring *scoring, const struct options *options,
                            const struct command_rewards *extra, cohort_error *err);
 void scoring_close(struct scoring *scoring);

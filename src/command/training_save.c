@@ -170,12 +170,12 @@ cohort_status training_log(struct training *t, int64_t step, double epoch,
     bool lost_before = t->lines_lost;
     metrics_set(&line, "step", (double)step);
     metrics_set(&line, "epoch", epoch);
-    for (size_t i = 0; i < metrics->count; i++)
-        metrics_set(&line, metrics->items[i].name, metrics->items[i].value);
+    metrics_add(&line, metrics);
     cohort_status status = write_line(t, &line, err);
     if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)
         status = COHORT_OK;
     t->lines_lost = t->lines_lost || lost_before;
+    metrics_free(&line);
     return status;
 }
 

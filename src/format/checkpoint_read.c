@@ -1,7 +1,6 @@
 /* Reading weights: every tensor is accounted for before the first byte is converted (I7). */
 #include "format/checkpoint.h"
 
-#include "base/number_json.h"
 #include "base/json_text.h"
 #include "format/model_folder.h"
 

@@ -1,586 +1,415 @@
 /* When two answers are the same.
  *
- * Both are cleaned: blanks around and repeated ones inside go, so do $...$, $$...$$, \(...\),
- * \[...\], **...** and `...` around the whole, a final period, \left and \right, thin spaces;
- * \text{...}, \mathrm{...} and \textbf{...} become their content; \dfrac and \tfrac are \frac; "x =
- * 5" is "5" where the left side is one name (and both answers do not name different ones).
+ * Both are cleaned (answer_clean.c): blanks around and repeated ones inside go, so do $...$,
+ * $$...$$, \(...\), \[...\], **...** and `...` around the whole, the comma, period, colon or
+ * semicolon at the end, dollars that stand around formulas, \left, \right, \big and their like,
+ * \displaystyle, \!, and thin spaces between digits; \text{...}, \mathrm{...}, \mathbf{...},
+ * \boxed{...} and their like become their content; \dfrac, \tfrac and \cfrac are \frac, \times,
+ * \cdot, U+00D7 and U+00B7 are *, degrees are one sign, \leq is \le, \neq is \ne, and Unicode's
+ * minus, blanks, pi, infinity, root and relations are those of LaTeX. A NUL is a character of no
+ * number.
  *
- * They are equal if the cleaned texts are (letter case counts), or if both are numbers of the same
- * value. A number is [sign] [currency] decimal [unit]          5   +5   -0.50   .5   1,234.5
- * 1e-3   1.5 \times 10^{3}   $5   5%   5 cm [sign] [currency] decimal / decimal [unit]       3/4
- *   [sign] \frac{decimal}{decimal} [unit]            \frac{3}{4}   \frac34
- * Commas are thousands separators only in groups of three ("1,234", never "1,23"). Values are
- * compared exactly (0.75 = 3/4, but 0.333 is not 1/3); only fractions of more than 18 digits are
- * compared as doubles, to 1e-9 relative. A unit (%, currency, degrees, or a word or two after a
- * blank) that only one side has is ignored; units of both sides must agree. 50% is the number 50.
- * Words that change the value ("million", "half", "or") are no units. Everything else is text:
- * sets, tuples, mixed numbers, formulas. Nothing is equal to an empty answer. */
-#include "base/number.h"
-#include "reward/reward_internal.h"
+ * "x = 5" and "x \in S" are "5" and "S" where the left side is one name, with an argument or not
+ * ("f(x) = 5"); answers that name different ones differ. Then two answers are equal if
+ * 1. the cleaned texts are (letter case counts); or
+ * 2. both are numbers (answer_number.c) of the same value. A number is
+ *        [sign] [currency] decimal [unit]       5   +5   -0.50   .5   1,234.5   1e-3
+ *                                               1.5 \times 10^{3}   $5   5%   5 cm
+ *        [sign] [currency] decimal / decimal [unit]             3/4
+ *        [sign] \frac{decimal}{decimal} [unit]                  \frac{3}{4}   \frac34
+ *        [sign] integer and a fraction of integers below 1      2\frac{1}{2}   2 1/2
+ *    of at most 256 digits. Commas are thousands separators only in groups of three ("1,234",
+ *    never "1,23"). Values are compared exactly (0.75 = 3/4, but 0.333 is not 1/3). A unit (%,
+ *    currency, degrees, or a word or two after a blank) that only one side has is ignored; units
+ *    of both sides must agree. 50% is the number 50, and 0.5 as well. Words that change the value
+ *    ("million", "half", "or") are no units; or
+ * 3. both are choices of the same letter: E, (E), E., "Option E", and with a capital from A to J
+ *    and a text behind it "(E) 42", "E. 42", "E: 42". Texts of both must be equal too; a choice
+ *    with a text equals an answer that is that text. "(A) and (B)" is no choice; or
+ * 4. both are lists of the same brackets whose elements are equal by these rules: (1, 2), [0, 1),
+ *    \{1, 2\}, "1, 2", "1 and 2". Elements of sets (braces) and of lists without brackets may come
+ *    in any order, those of at most 64; brackets around one element are left away; or
+ * 5. their normal forms as formulas are equal: blanks go (not between digits), arguments get their
+ *    braces (\frac12, \sqrt2, x^2), numbers lose zeros that say nothing (033, 2.50), the sign of
+ *    multiplication goes where a factor follows by itself (2 \cdot \pi, not 2 \cdot 3), a minus in
+ *    front of an upper side goes before the fraction, and a quotient that is the whole is a
+ * fraction
+ *    (\pi/2). A unit at the end is ignored where one side has none. Formulas are not computed:
+ *    \sqrt{8} is not 2\sqrt{2}, x+1 is not 1+x.
+ *
+ * Nothing is equal to an empty answer. */
+#include "reward/answer_internal.h"
 
-#include <locale.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* --- cleaning --- */
+enum { LIST_DEPTH = 4, ANY_ORDER = 64 };
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static cohort_status same_answer(struct span a, struct span b, int depth, bool *equal,
+                                 cohort_error *err);
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-
-static bool starts(const char *text, const char *prefix)
+static struct span trim(struct span s)
 {
-    return strncmp(text, prefix, strlen(prefix)) == 0;
+    while (s.length > 0 && s.at[0] == ' ') {
+        s.at++;
+        s.length--;
+    }
+    while (s.length > 0 && s.at[s.length - 1] == ' ')
+        s.length--;
+    return s;
 }
 
-/* A command of LaTeX and no longer one: \left but not \leftarrow. */
-static bool starts_command(const char *text, const char *command)
+static struct span part(struct span s, size_t start, size_t end)
 {
-    return starts(text, command) && !is_letter(text[strlen(command)]);
+    return trim((struct span){s.at + start, end - start});
 }
 
-struct replacement {
-    const char *from, *to;
-};
-
-/* Longest first where one begins another. */
-static const struct replacement replacements[] = {
-    {"^{\\circ}", "\xc2\xb0"},
-    {"^\\circ", "\xc2\xb0"},
-    {"{,}", ","},
-    {"\\!", ""},
-    {"\\$", "$"},
-    {"\\%", "%"},
-    {"\\ ", " "},
-    {"\\;", " "},
-    {"\\:", " "},
-    {"~", " "},
-    {"\xc2\xa0", " "},     /* no-break space */
-    {"\xe2\x88\x92", "-"}, /* U+2212 minus */
-    {"\xe2\x80\xaf", " "}, /* narrow no-break space */
-};
-
-static const struct replacement commands[] = {
-    {"\\dfrac", "\\frac"}, {"\\tfrac", "\\frac"}, {"\\left", ""}, {"\\right", ""}};
-
-/* Replaces what has one meaning in several spellings; blanks become one space. */
-static cohort_status respell(const char *in, struct text *out, cohort_error *err)
+static bool same_text(struct span a, struct span b)
 {
-    enum { DEEP = 32 };
-    bool boxes[DEEP] = {false}; /* whether the brace at this depth opened a \text */
-    int depth = 0;
-    TRY(text_append(out, "", 0, err));
-    while (*in != '\0') {
-        const struct replacement *found = NULL;
-        for (size_t i = 0; i < sizeof replacements / sizeof replacements[0] && found == NULL; i++)
-            if (starts(in, replacements[i].from))
-                found = &replacements[i];
-        for (size_t i = 0; i < sizeof commands / sizeof commands[0] && found == NULL; i++)
-            if (starts_command(in, commands[i].from))
-                found = &commands[i];
-        static const char *const boxed[] = {"\\text{", "\\mathrm{", "\\textbf{"};
-        size_t box = 0;
-        for (size_t i = 0; i < sizeof boxed / sizeof boxed[0]; i++)
-            if (starts(in, boxed[i]))
-                box = strlen(boxed[i]);
-        char last = out->length > 0 ? out->data[out->length - 1] : ' ';
-        if (found != NULL) {
-            if (strcmp(found->to, " ") != 0 || last != ' ')
-                TRY(text_append(out, found->to, strlen(found->to), err));
-            in += strlen(found->from);
-        } else if (starts(in, "\\,")) { /* between digits it groups them, elsewhere it is a blank */
-            in += 2;
-            if (!(is_digit(last) && is_digit(*in)) && last != ' ')
-                TRY(text_append(out, " ", 1, err));
-        } else if (box > 0 && depth + 1 < DEEP) {
-            boxes[depth++] = true;
-            if (last != ' ')
-                TRY(text_append(out, " ", 1, err));
-            in += box;
-        } else if (is_space(*in)) {
-            if (last != ' ')
-                TRY(text_append(out, " ", 1, err));
-            in++;
-        } else if (*in == '}' && depth > 0 && boxes[depth - 1]) {
-            boxes[--depth] = false;
-            in++;
-        } else {
-            if (*in == '{' && depth + 1 < DEEP)
-                boxes[depth++] = false;
-            else if (*in == '}' && depth > 0)
-                depth--;
-            TRY(text_append(out, in, 1, err));
-            in++;
+    return a.length == b.length && memcmp(a.at, b.at, a.length) == 0;
+}
+
+/* --- x = ... --- */
+
+/* Length of the name at the begin: x, x_1, \theta, AB, f(x), f'; 0 if there is none. */
+static size_t name_at(struct span s)
+{
+    size_t n = s.length > 0 && s.at[0] == '\\';
+    if (n >= s.length || !is_letter(s.at[n]))
+        return 0;
+    while (n < s.length && (is_letter(s.at[n]) || is_digit(s.at[n]) || s.at[n] == '_' ||
+                            s.at[n] == '\'' || s.at[n] == '{' || s.at[n] == '}'))
+        n++;
+    if (n + 2 < s.length && s.at[n] == '(' && is_letter(s.at[n + 1]) && s.at[n + 2] == ')')
+        n += 3;
+    return n;
+}
+
+/* Splits "x = 5" into name and *right; the name is empty if there is none. */
+static struct span left_side(struct span s, struct span *right)
+{
+    static const char in[] = "\\in";
+    size_t n = name_at(s), at = n;
+    *right = s;
+    if (n == 0)
+        return (struct span){s.at, 0};
+    at += at < s.length && s.at[at] == ' ';
+    if (at < s.length && s.at[at] == '=') {
+        at++;
+        if (memchr(s.at + at, '=', s.length - at) != NULL)
+            return (struct span){s.at, 0};
+    } else if (s.length - at > sizeof in && memcmp(s.at + at, in, sizeof in - 1) == 0 &&
+               !is_letter(s.at[at + sizeof in - 1])) {
+        at += sizeof in - 1;
+    } else {
+        return (struct span){s.at, 0};
+    }
+    struct span rest = part(s, at, s.length);
+    if (rest.length == 0)
+        return (struct span){s.at, 0};
+    *right = rest;
+    return (struct span){s.at, n};
+}
+
+/* --- choices --- */
+
+struct choice {
+    char letter;
+    struct span content; /* may be empty */
+};
+
+static bool is_word_at(struct span s, size_t i, const char *word)
+{
+    size_t n = strlen(word);
+    if (i + n > s.length || memcmp(s.at + i, word, n) != 0)
+        return false;
+    return (i == 0 || !is_letter(s.at[i - 1])) && (i + n == s.length || !is_letter(s.at[i + n]));
+}
+
+/* Whether the text names choices of its own: "(A) and (B)". */
+static bool names_choices(struct span s)
+{
+    for (size_t i = 0; i < s.length; i++)
+        if (is_word_at(s, i, "and") || is_word_at(s, i, "or") ||
+            (i + 2 < s.length && s.at[i] == '(' && is_letter(s.at[i + 1]) && s.at[i + 2] == ')'))
+            return true;
+    return false;
+}
+
+static bool read_choice(struct span s, struct choice *choice)
+{
+    static const char *const words[] = {"Option ", "option ", "Choice ",
+                                        "choice ", "Answer ", "answer "};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (s.length > strlen(words[i]) && memcmp(s.at, words[i], strlen(words[i])) == 0) {
+            s = part(s, strlen(words[i]), s.length);
+            break;
         }
+    size_t bracket = s.length > 2 && s.at[0] == '(', end = bracket + 1;
+    if (s.length == 0 || !is_letter(s.at[bracket]))
+        return false;
+    choice->letter = s.at[bracket];
+    if (bracket == 1) {
+        if (s.at[2] != ')')
+            return false;
+        end = 3;
+    } else if (s.length > 1) {
+        if (strchr(").:", s.at[1]) == NULL || (s.length > 2 && s.at[2] != ' '))
+            return false;
+        end = 2;
+    }
+    choice->content = part(s, end, s.length);
+    if (choice->content.length > 0 && strchr(".:", choice->content.at[0]) != NULL)
+        choice->content = part(choice->content, 1, choice->content.length);
+    return choice->content.length == 0 ||
+           (choice->letter >= 'A' && choice->letter <= 'J' && choice->content.at[0] != ',' &&
+            !names_choices(choice->content));
+}
+
+/* --- lists --- */
+
+struct list {
+    char open, close; /* 0: no brackets; { for sets */
+    struct span inside;
+};
+
+/* +1 and -1 at the brackets; *used: bytes of the character. */
+static int nesting(struct span s, size_t i, size_t *used)
+{
+    *used = 1;
+    if (s.at[i] == '\\' && i + 1 < s.length) {
+        *used = 2;
+        return (s.at[i + 1] == '{') - (s.at[i + 1] == '}');
+    }
+    return (s.at[i] == '(' || s.at[i] == '[' || s.at[i] == '{') -
+           (s.at[i] == ')' || s.at[i] == ']' || s.at[i] == '}');
+}
+
+/* Takes the brackets off that stand around the whole. */
+static struct list read_list(struct span s)
+{
+    struct list list = {.inside = s};
+    size_t open = s.length > 0 && s.at[0] == '\\', used = 0;
+    long depth = 0;
+    if (open >= s.length || (open == 1 ? s.at[1] != '{' : strchr("([{", s.at[0]) == NULL))
+        return list;
+    for (size_t i = 0; i < s.length; i += used) {
+        depth += nesting(s, i, &used);
+        if (depth <= 0 && (depth < 0 || i + used < s.length))
+            return list;
+    }
+    size_t close = open == 1 ? 2 : 1; /* bytes at the end */
+    if (depth != 0 || s.length < open + 1 + close || (open == 1) != (s.at[s.length - 2] == '\\'))
+        return list;
+    list.open = s.at[open];
+    list.close = s.at[s.length - 1];
+    list.inside = part(s, open + 1, s.length - close);
+    return list;
+}
+
+/* The element at *at, which is moved behind it; false at the end. Commas, semicolons and the words
+ * "and" and "or" separate. */
+static bool next_element(struct span s, size_t *at, struct span *element)
+{
+    size_t i = *at, used = 0;
+    long depth = 0;
+    if (i > s.length)
+        return false;
+    for (; i < s.length; i += used) {
+        depth += nesting(s, i, &used);
+        if (depth > 0 || used != 1)
+            continue;
+        size_t word = i > 0 && s.at[i - 1] == ' ' ? is_word_at(s, i, "and")  ? 3
+                                                    : is_word_at(s, i, "or") ? 2
+                                                                             : 0
+                                                  : 0;
+        if (s.at[i] != ',' && s.at[i] != ';' && word == 0)
+            continue;
+        *element = part(s, *at, i);
+        *at = i + (word > 0 ? word : 1);
+        if (word == 0) { /* ", and" is one separator */
+            size_t next = *at;
+            while (next < s.length && s.at[next] == ' ')
+                next++;
+            *at = is_word_at(s, next, "and")  ? next + 3
+                  : is_word_at(s, next, "or") ? next + 2
+                                              : *at;
+        }
+        return true;
+    }
+    *element = part(s, *at, s.length);
+    *at = s.length + 1;
+    return true;
+}
+
+static size_t count_elements(struct span s)
+{
+    size_t n = 0, at = 0;
+    struct span element;
+    while (next_element(s, &at, &element))
+        n++;
+    return n;
+}
+
+static cohort_status same_in_order(struct span a, struct span b, int depth, bool *equal,
+                                   cohort_error *err)
+{
+    size_t i = 0, j = 0;
+    struct span x, y;
+    *equal = true;
+    while (*equal && next_element(a, &i, &x) && next_element(b, &j, &y))
+        TRY(same_answer(x, y, depth, equal, err));
+    return COHORT_OK;
+}
+
+static cohort_status same_in_any_order(struct span a, struct span b, int depth, bool *equal,
+                                       cohort_error *err)
+{
+    uint64_t taken = 0;
+    size_t i = 0;
+    struct span x, y;
+    *equal = true;
+    while (*equal && next_element(a, &i, &x)) {
+        size_t j = 0;
+        bool found = false;
+        for (int k = 0; !found && next_element(b, &j, &y); k++) {
+            if ((taken >> k & 1) == 0)
+                TRY(same_answer(x, y, depth, &found, err));
+            if (found)
+                taken |= (uint64_t)1 << k;
+        }
+        *equal = found;
     }
     return COHORT_OK;
 }
 
-struct span {
-    const char *at;
-    size_t length;
-};
-
-static bool unwrap(struct span *s, const char *open, const char *close)
+/* *is: whether both are lists, so that they are compared as such. */
+static cohort_status same_list(struct span a, struct span b, int depth, bool *is, bool *equal,
+                               cohort_error *err)
 {
-    size_t a = strlen(open), b = strlen(close);
-    if (s->length <= a + b || memcmp(s->at, open, a) != 0 ||
-        memcmp(s->at + s->length - b, close, b) != 0)
-        return false;
-    /* "$5 and $6$" is not wrapped: the mark may not come again inside. */
-    for (size_t i = a; i + b <= s->length - b; i++)
-        if (memcmp(s->at + i, close, b) == 0)
-            return false;
-    s->at += a;
-    s->length -= a + b;
-    return true;
-}
-
-static struct span strip(const char *text)
-{
-    struct span s = {text, strlen(text)};
-    bool again = true;
-    while (again) {
-        again = false;
-        while (s.length > 0 && is_space(s.at[0])) {
-            s.at++;
-            s.length--;
-        }
-        while (s.length > 0 && is_space(s.at[s.length - 1]))
-            s.length--;
-        if (s.length > 1 && s.at[s.length - 1] == '.' && s.at[s.length - 2] != '.') {
-            s.length--;
-            again = true;
-        }
-        again = again || unwrap(&s, "$$", "$$") || unwrap(&s, "$", "$") ||
-                unwrap(&s, "\\(", "\\)") || unwrap(&s, "\\[", "\\]") || unwrap(&s, "**", "**") ||
-                unwrap(&s, "`", "`");
+    struct list x = read_list(a), y = read_list(b);
+    size_t n = count_elements(x.inside), m = count_elements(y.inside);
+    *is = false;
+    if (depth == LIST_DEPTH)
+        return COHORT_OK;
+    if (n == 1 && m == 1 && (x.open == '(' || y.open == '(')) {
+        /* (42) is 42. An element of its own is smaller than the list, so this ends. */
+        if (x.open != '\0' && (x.open != '(' || x.close != ')'))
+            return COHORT_OK;
+        if (y.open != '\0' && (y.open != '(' || y.close != ')'))
+            return COHORT_OK;
+        *is = true;
+        return same_answer(x.inside, y.inside, depth + 1, equal, err);
     }
-    return s;
+    if (n != m || n < 2 || x.open != y.open || x.close != y.close)
+        return COHORT_OK;
+    *is = true;
+    if ((x.open == '{' || x.open == '\0') && n <= ANY_ORDER)
+        return same_in_any_order(x.inside, y.inside, depth + 1, equal, err);
+    return same_in_order(x.inside, y.inside, depth + 1, equal, err);
 }
 
-/* *out: the cleaned text. */
-static cohort_status clean(const char *in, struct text *out, cohort_error *err)
-{
-    struct text unwrapped = {0}, respelled = {0};
-    cohort_status status = COHORT_OK;
-    struct span s = strip(in);
-    TRY_GOTO(text_append(&unwrapped, s.at, s.length, err));
-    TRY_GOTO(respell(unwrapped.data, &respelled, err));
-    s = strip(respelled.data);
-    TRY_GOTO(text_append(out, s.at, s.length, err));
-cleanup:
-    text_free(&unwrapped);
-    text_free(&respelled);
-    return status;
-}
+/* --- all of it --- */
 
-/* Length of the name before "=" in "x = 5", or 0; *right: what follows. */
-static size_t left_side(const char *text, const char **right)
+static size_t count_letters(struct span s)
 {
     size_t n = 0;
-    *right = text;
-    if (!is_letter(text[0]))
-        return 0;
-    while (is_letter(text[n]) || is_digit(text[n]) || text[n] == '_')
-        n++;
-    const char *at = text + n;
-    at += *at == ' ';
-    if (*at != '=' || strchr(at + 1, '=') != NULL)
-        return 0;
-    at++;
-    at += *at == ' ';
-    if (*at == '\0')
-        return 0;
-    *right = at;
+    for (size_t i = 0; i < s.length; i++)
+        n += is_letter(s.at[i]);
     return n;
 }
 
-/* --- numbers --- */
-
-enum { MAX_DIGITS = 256, EXACT_DIGITS = 37 };
-
-/* digits * 10^exponent, without leading or trailing zeros; zero has no digits. */
-struct decimal {
-    char digits[MAX_DIGITS + 1];
-    int n_digits;
-    long exponent;
-};
-
-struct number {
-    bool negative;
-    struct decimal over, under; /* under: 1 where there is no fraction */
-    char unit[48];
-};
-
-static bool add_digit(struct decimal *d, char digit)
-{
-    if (d->n_digits == 0 && digit == '0')
-        return true;
-    if (d->n_digits == MAX_DIGITS)
-        return false;
-    d->digits[d->n_digits++] = digit;
-    d->digits[d->n_digits] = '\0';
-    return true;
-}
-
-static void normalise(struct decimal *d)
-{
-    while (d->n_digits > 0 && d->digits[d->n_digits - 1] == '0') {
-        d->digits[--d->n_digits] = '\0';
-        d->exponent++;
-    }
-    if (d->n_digits == 0)
-        d->exponent = 0;
-}
-
-/* [+-]digits, at most six of them. */
-static bool scan_exponent(const char **text, long *exponent)
-{
-    const char *at = *text;
-    bool negative = *at == '-';
-    at += *at == '-' || *at == '+';
-    long value = 0;
-    int n = 0;
-    for (; is_digit(at[n]); n++) {
-        if (n == 6)
-            return false;
-        value = value * 10 + (at[n] - '0');
-    }
-    if (n == 0)
-        return false;
-    *exponent = negative ? -value : value;
-    *text = at + n;
-    return true;
-}
-
-/* digits with thousands separators, fraction, exponent. */
-static bool scan_decimal(const char **text, struct decimal *d)
-{
-    const char *at = *text;
-    int whole = 0, fraction = 0, group = 0;
-    bool grouped = false;
-    memset(d, 0, sizeof *d);
-    for (;; at++) {
-        if (is_digit(*at)) {
-            if (!add_digit(d, *at) || (grouped && group == 3))
-                return false;
-            whole++;
-            group++;
-        } else if (*at == ',' && is_digit(at[1])) {
-            if (whole == 0 || (grouped ? group != 3 : whole > 3))
-                return false;
-            grouped = true;
-            group = 0;
-        } else {
-            break;
-        }
-    }
-    if (grouped && group != 3)
-        return false;
-    if (*at == '.' && (is_digit(at[1]) || whole > 0)) {
-        at++;
-        for (; is_digit(*at); at++, fraction++) {
-            if (!add_digit(d, *at))
-                return false;
-            d->exponent--;
-        }
-    }
-    if (whole + fraction == 0)
-        return false;
-    if ((*at == 'e' || *at == 'E') && (is_digit(at[1]) || at[1] == '-' || at[1] == '+')) {
-        long exponent = 0;
-        at++;
-        if (!scan_exponent(&at, &exponent))
-            return false;
-        d->exponent += exponent;
-    }
-    normalise(d);
-    *text = at;
-    return true;
-}
-
-/* "\times 10^{3}" after a decimal; leaves *text where it is if there is none. */
-static bool scan_power(const char **text, struct decimal *d)
-{
-    static const char *const signs[] = {"\\times", "\\cdot", "*", "x", "\xc3\x97", "\xc2\xb7"};
-    const char *at = *text + (**text == ' ');
-    bool found = false;
-    for (size_t i = 0; i < sizeof signs / sizeof signs[0] && !found; i++)
-        if (starts(at, signs[i])) {
-            at += strlen(signs[i]);
-            found = true;
-        }
-    at += *at == ' ';
-    if (!found || !starts(at, "10^"))
-        return true;
-    at += 3;
-    bool braced = *at == '{';
-    long exponent = 0;
-    at += braced;
-    if (!scan_exponent(&at, &exponent) || (braced && *at++ != '}'))
-        return false;
-    if (d->n_digits > 0)
-        d->exponent += exponent;
-    *text = at;
-    return true;
-}
-
-/* "{decimal}" or one digit. */
-static bool scan_argument(const char **text, bool *negative, struct decimal *d)
-{
-    const char *at = *text;
-    at += *at == ' ';
-    if (is_digit(*at)) {
-        char one[2] = {*at, '\0'};
-        const char *digit = one;
-        *text = at + 1;
-        return scan_decimal(&digit, d);
-    }
-    if (*at++ != '{')
-        return false;
-    at += *at == ' ';
-    if (*at == '-' || *at == '+') {
-        *negative ^= *at == '-';
-        at++;
-    }
-    if (!scan_decimal(&at, d))
-        return false;
-    at += *at == ' ';
-    *text = at + 1;
-    return *at == '}';
-}
-
-/* Words that are no units: they change the value, or make a sentence of it. */
-static bool changes_value(const char *word, size_t length)
-{
-    static const char *const words[] = {
-        "thousand",  "thousands",  "million",    "millions",    "billion", "billions", "trillion",
-        "trillions", "hundred",    "hundreds",   "dozen",       "dozens",  "half",     "halves",
-        "third",     "thirds",     "quarter",    "quarters",    "fourth",  "fourths",  "fifth",
-        "fifths",    "sixth",      "sixths",     "eighth",      "eighths", "tenth",    "tenths",
-        "hundredth", "hundredths", "thousandth", "thousandths", "pi",      "tau",      "sqrt",
-        "mod",       "or",         "and",        "to",          "plus",    "minus",    "times",
-        "over",      "squared",    "cubed",      "factorial",   "is",      "not",      "but",
-        "if",        "sin",        "cos",        "tan",         "log",     "ln",       "exp"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strlen(words[i]) == length && ascii_same_bytes(words[i], word, length))
-            return true;
-    return false;
-}
-
-/* "cm", "m/s", "m^2", "km²"; single letters only where they are common units, or 5 x would be 5. */
-static bool unit_word(const char *word, size_t length)
-{
-    size_t n = 0;
-    while (n < length && (is_letter(word[n]) || (word[n] == '/' && n > 0 && n + 1 < length)))
-        n++;
-    if (n == 0 || changes_value(word, n))
-        return false;
-    if (n == 1 && strchr("mgshlL", word[0]) == NULL)
-        return false;
-    const char *rest = word + n;
-    size_t left = length - n;
-    return left == 0 ||
-           (left == 2 && (memcmp(rest, "^2", 2) == 0 || memcmp(rest, "^3", 2) == 0 ||
-                          memcmp(rest, "\xc2\xb2", 2) == 0 || memcmp(rest, "\xc2\xb3", 2) == 0));
-}
-
-/* What may follow a number to its end. */
-static bool scan_unit(const char *text, struct number *number)
-{
-    static const char *const attached[] = {"%",
-                                           "\xc2\xb0",
-                                           "\xc2\xb0"
-                                           "C",
-                                           "\xc2\xb0"
-                                           "F",
-                                           "mm",
-                                           "cm",
-                                           "km",
-                                           "mg",
-                                           "kg",
-                                           "ml",
-                                           "ms",
-                                           "min"};
-    bool blank = *text == ' ';
-    text += blank;
-    size_t length = strlen(text);
-    if (length == 0)
-        return true;
-    if (length >= sizeof number->unit || (number->unit[0] != '\0' && !blank))
-        return false;
-    bool good = false;
-    for (size_t i = 0; i < sizeof attached / sizeof attached[0]; i++)
-        good = good || strcmp(attached[i], text) == 0;
-    if (blank && !good) {
-        size_t first = strcspn(text, " ");
-        good = unit_word(text, first) &&
-               (text[first] == '\0' || unit_word(text + first + 1, length - first - 1));
-    }
-    if (good && number->unit[0] == '\0')
-        memcpy(number->unit, text, length + 1);
-    return good;
-}
-
-static bool scan_currency(const char **text, struct number *number)
-{
-    static const char *const signs[] = {"$", "\xe2\x82\xac", "\xc2\xa3"}; /* dollar, euro, pound */
-    for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++)
-        if (starts(*text, signs[i]) && number->unit[0] == '\0') {
-            snprintf(number->unit, sizeof number->unit, "%s", signs[i]);
-            *text += strlen(signs[i]);
-            *text += **text == ' ';
-            return true;
-        }
-    return false;
-}
-
-static bool scan_number(const char *text, struct number *number)
-{
-    memset(number, 0, sizeof *number);
-    add_digit(&number->under, '1');
-    scan_currency(&text, number);
-    if (*text == '-' || *text == '+') {
-        number->negative = *text++ == '-';
-        text += *text == ' ';
-        scan_currency(&text, number);
-    }
-    if (starts_command(text, "\\frac")) {
-        text += strlen("\\frac");
-        if (!scan_argument(&text, &number->negative, &number->over) ||
-            !scan_argument(&text, &number->negative, &number->under))
-            return false;
-    } else {
-        if (!scan_decimal(&text, &number->over))
-            return false;
-        const char *slash = text + (*text == ' ');
-        if (*slash == '/') {
-            text = slash + 1;
-            text += *text == ' ';
-            if (!scan_decimal(&text, &number->under))
-                return false;
-        } else if (!scan_power(&text, &number->over)) {
-            return false;
-        }
-    }
-    if (number->under.n_digits == 0)
-        return false; /* a division by zero is no number */
-    if (number->over.n_digits == 0)
-        number->negative = false;
-    return scan_unit(text, number);
-}
-
-/* --- comparison --- */
-
-static bool same_decimal(const struct decimal *a, const struct decimal *b)
-{
-    return a->exponent == b->exponent && strcmp(a->digits, b->digits) == 0;
-}
-
-__extension__ typedef unsigned __int128 wide;
-
-static wide digits_value(const struct decimal *d)
-{
-    wide value = 0;
-    for (int i = 0; i < d->n_digits; i++)
-        value = value * 10u + (wide)(unsigned)(d->digits[i] - '0');
-    return value;
-}
-
-/* a * b without trailing zeros, and its exponent; EXACT_DIGITS together, so below 2^128. */
-static wide product(const struct decimal *a, const struct decimal *b, long *exponent)
-{
-    wide p = digits_value(a) * digits_value(b);
-    *exponent = a->exponent + b->exponent;
-    while (p != 0 && p % 10 == 0) {
-        p /= 10;
-        ++*exponent;
-    }
-    return p;
-}
-
-static double decimal_value(const struct decimal *d, locale_t c)
-{
-    char text[MAX_DIGITS + 32];
-    snprintf(text, sizeof text, "%se%ld", d->n_digits > 0 ? d->digits : "0", d->exponent);
-    return strtod_l(text, NULL, c);
-}
-
-static bool same_value(const struct number *a, const struct number *b)
-{
-    if (a->negative != b->negative)
-        return false;
-    if (same_decimal(&a->under, &b->under))
-        return same_decimal(&a->over, &b->over);
-    if (a->over.n_digits == 0 || b->over.n_digits == 0)
-        return a->over.n_digits == b->over.n_digits;
-    if (a->over.n_digits + b->under.n_digits <= EXACT_DIGITS &&
-        b->over.n_digits + a->under.n_digits <= EXACT_DIGITS) {
-        long left = 0, right = 0;
-        return product(&a->over, &b->under, &left) == product(&b->over, &a->under, &right) &&
-               left == right;
-    }
-    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    if (c == (locale_t)0)
-        return false;
-    double x = decimal_value(&a->over, c) / decimal_value(&a->under, c);
-    double y = decimal_value(&b->over, c) / decimal_value(&b->under, c);
-    freelocale(c);
-    return isfinite(x) && isfinite(y) && fabs(x - y) <= 1e-9 * fmax(fabs(x), fabs(y));
-}
-
-/* The unit without plural s, and symbols for the words that mean them. */
-static void plain_unit(const char *unit, char out[48])
-{
-    static const struct replacement words[] = {{"dollar", "$"},       {"usd", "$"},
-                                               {"percent", "%"},      {"euro", "\xe2\x82\xac"},
-                                               {"pound", "\xc2\xa3"}, {"degree", "\xc2\xb0"}};
-    snprintf(out, 48, "%s", unit);
-    size_t n = strlen(out);
-    if (n > 2 && out[n - 1] == 's')
-        out[n - 1] = '\0';
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (ascii_same(out, words[i].from))
-            snprintf(out, 48, "%s", words[i].to);
-}
-
-static bool same_unit(const char *a, const char *b)
-{
-    char x[48], y[48];
-    plain_unit(a, x);
-    plain_unit(b, y);
-    return *a == '\0' || *b == '\0' || strcmp(x, y) == 0;
-}
-
-static bool same_answer(const char *a, const char *b)
-{
-    const char *a_right = a, *b_right = b;
-    if (*a == '\0' || *b == '\0')
-        return false;
-    if (strcmp(a, b) == 0)
-        return true;
-    size_t a_left = left_side(a, &a_right), b_left = left_side(b, &b_right);
-    if (a_left > 0 && b_left > 0 && (a_left != b_left || memcmp(a, b, a_left) != 0))
-        return false;
-    if (strcmp(a_right, b_right) == 0)
-        return true;
-    struct number x, y;
-    return scan_number(a_right, &x) && scan_number(b_right, &y) && same_unit(x.unit, y.unit) &&
-           same_value(&x, &y);
-}
-
-cohort_status answer_equal(const char *a, const char *b, bool *equal, cohort_error *err)
+static cohort_status same_formula(struct span a, struct span b, bool *equal, cohort_error *err)
 {
     struct text x = {0}, y = {0};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(clean(a, &x, err));
-    TRY_GOTO(clean(b, &y, err));
-    *equal = same_answer(x.data, y.data);
+    size_t a_plain = answer_without_unit(a.at, a.length),
+           b_plain = answer_without_unit(b.at, b.length);
+    if ((a_plain < a.length) != (b_plain < b.length)) {
+        a.length = a_plain;
+        b.length = b_plain;
+    }
+    /* A normal form has all letters of its text, and those of \frac where a slash was. This tells
+     * a page of prose from an answer without making a formula of it. */
+    size_t a_letters = count_letters(a), b_letters = count_letters(b);
+    if (a_letters > b_letters + 4 || b_letters > a_letters + 4)
+        goto cleanup;
+    TRY_GOTO(answer_formula(a, &x, err));
+    TRY_GOTO(answer_formula(b, &y, err));
+    *equal = x.length > 0 && x.length == y.length && memcmp(x.data, y.data, x.length) == 0;
+cleanup:
+    text_free(&x);
+    text_free(&y);
+    return status;
+}
+
+/* A longer text is no number: 256 digits, separators, a fraction and a unit. */
+enum { NUMBER_LENGTH = 1000 };
+
+static bool read_number(struct span s, struct number *number)
+{
+    char text[NUMBER_LENGTH + 1];
+    if (s.length == 0 || s.length > NUMBER_LENGTH)
+        return false;
+    memcpy(text, s.at, s.length);
+    text[s.length] = '\0';
+    return answer_number(text, number);
+}
+
+static cohort_status same_answer(struct span a, struct span b, int depth, bool *equal,
+                                 cohort_error *err)
+{
+    struct span a_right, b_right;
+    struct number x, y;
+    struct choice c, d;
+    *equal = false;
+    if (a.length == 0 || b.length == 0)
+        return COHORT_OK;
+    struct span a_left = left_side(a, &a_right), b_left = left_side(b, &b_right);
+    if (a_left.length > 0 && b_left.length > 0 && !same_text(a_left, b_left))
+        return COHORT_OK;
+    a = a_right;
+    b = b_right;
+    *equal = same_text(a, b);
+    if (*equal)
+        return COHORT_OK;
+    bool a_number = read_number(a, &x), b_number = read_number(b, &y);
+    if (a_number && b_number) {
+        *equal = answer_number_equal(&x, &y);
+        return COHORT_OK;
+    }
+    bool a_choice = read_choice(a, &c), b_choice = read_choice(b, &d);
+    if (a_choice && b_choice) {
+        *equal = c.letter == d.letter;
+        if (*equal && c.content.length > 0 && d.content.length > 0 && depth < LIST_DEPTH)
+            return same_answer(c.content, d.content, depth + 1, equal, err);
+        return COHORT_OK;
+    }
+    if (depth < LIST_DEPTH &&
+        ((a_choice && c.content.length > 0) || (b_choice && d.content.length > 0)))
+        return same_answer(a_choice ? c.content : a, b_choice ? d.content : b, depth + 1, equal,
+                           err);
+    if (!a_number && !b_number) { /* "1,034" is no list */
+        bool lists = false;
+        TRY(same_list(a, b, depth, &lists, equal, err));
+        if (lists)
+            return COHORT_OK;
+    } else if (read_list(a).open == '(' || read_list(b).open == '(') {
+        bool lists = false;
+        TRY(same_list(a, b, depth, &lists, equal, err));
+        if (lists)
+            return COHORT_OK;
+    }
+    return same_formula(a, b, equal, err);
+}
+
+cohort_status answer_equal(struct span a, struct span b, bool *equal, cohort_error *err)
+{
+    struct text x = {0}, y = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(answer_clean(a, &x, err));
+    TRY_GOTO(answer_clean(b, &y, err));
+    TRY_GOTO(same_answer((struct span){x.data, x.length}, (struct span){y.data, y.length}, 0, equal,
+                         err));
 cleanup:
     text_free(&x);
     text_free(&y);

@@ -8,11 +8,14 @@
  * next batch fails. All descriptors are non-blocking and served by one poll, so that neither side
  * can wait for the other for ever.
  *
- * Request: a line per row, then an empty line. Names of ours ("prompt", "completion", ...) win over
- * columns of the same name, which the rendered text replaces. Answer: a line per row; empty lines
+ * Request: a line per row, nothing else, so that a program may answer line by line; the last has
+ * "last_of_batch": true for one that works in batches. The field is in no other row: what is the
+ * same for nearly all rows need not be written, and Python's row.get("last_of_batch") is then None,
+ * which is false. Names of ours ("prompt", "completion", ...) win over columns of the same name,
+ * which the rendered text replaces. Answer: a line per row; empty lines
  * are passed over, a last line may lack its newline if the program ends. */
 #include "base/number.h"
-#include "base/number_json.h"
+#include "base/json_text.h"
 #include "reward/reward_internal.h"
 
 #include <errno.h>
@@ -296,58 +299,63 @@ static void keep_tail(struct text *tail)
 
 /* --- one batch --- */
 
-/* text as JSON; what is not UTF-8 becomes U+FFFD (a completion may end within a character). */
-static json_t *json_text(const char *text)
+/* text as JSON, NULs too; what is not UTF-8 becomes U+FFFD (a completion may end within a
+ * character). */
+static json_t *json_text(const char *text, size_t length)
 {
-    json_t *json = json_string(text);
+    json_t *json = json_stringn(text, length);
     if (json != NULL)
         return json;
     struct text clean = {0};
     bool good = text_append(&clean, "", 0, NULL) == COHORT_OK;
-    while (good && *text != '\0') {
+    while (good && length > 0) {
         utf8proc_int32_t code = 0;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &code);
-        good = text_append(&clean, n > 0 ? text : "\xef\xbf\xbd", n > 0 ? (size_t)n : 3, NULL) ==
-               COHORT_OK;
-        text += n > 0 ? n : 1;
+        utf8proc_ssize_t n =
+            utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &code);
+        size_t used = n > 0 ? (size_t)n : 1;
+        good =
+            text_append(&clean, n > 0 ? text : "\xef\xbf\xbd", n > 0 ? used : 3, NULL) == COHORT_OK;
+        text += used;
+        length -= used;
     }
-    json = good ? json_string(clean.data) : NULL;
+    json = good ? json_stringn(clean.data, clean.length) : NULL;
     text_free(&clean);
     return json;
 }
 
-static cohort_status append_row(struct text *request, const struct reward_row *row,
+static cohort_status append_row(struct text *request, const struct reward_row *row, bool last,
                                 cohort_error *err)
 {
+    static const char last_of_batch[] = "last_of_batch";
     json_t *object = json_object();
     json_t *tokens = json_array();
     const char *key = NULL;
     json_t *value = NULL;
-    char *line = NULL;
     bool bad = object == NULL || tokens == NULL;
     for (int32_t i = 0; !bad && i < row->n_tokens; i++)
         bad = json_array_append_new(tokens, json_integer(row->tokens[i])) != 0;
-    bad = bad || json_object_set_new(object, "prompt", json_text(row->prompt)) != 0 ||
-          json_object_set_new(object, "completion", json_text(row->completion)) != 0 ||
-          json_object_set(object, "tokens", tokens) != 0 ||
-          json_object_set_new(object, "finish_reason", json_text(row->finish_reason)) != 0 ||
-          json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
-          json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0;
+    bad =
+        bad ||
+        json_object_set_new(object, "prompt", json_text(row->prompt, row->prompt_length)) != 0 ||
+        json_object_set_new(object, "completion",
+                            json_text(row->completion, row->completion_length)) != 0 ||
+        json_object_set(object, "tokens", tokens) != 0 ||
+        json_object_set_new(object, "finish_reason", json_string(row->finish_reason)) != 0 ||
+        json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
+        json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0 ||
+        (last && json_object_set_new(object, last_of_batch, json_true()) != 0);
     if (!bad) {
         json_object_foreach((json_t *)(uintptr_t)row->data, key, value)
         {
-            if (!bad && json_object_get(object, key) == NULL)
+            if (!bad && json_object_get(object, key) == NULL && strcmp(key, last_of_batch) != 0)
                 bad = json_object_set(object, key, value) != 0;
         }
     }
-    if (!bad)
-        line = number_json_dump(object, JSON_COMPACT);
-    cohort_status status = COHORT_OK;
-    if (line == NULL)
-        status = error_set(err, COHORT_ERR_MEMORY, "a row for a reward program: out of memory");
-    else
-        status = text_printf(request, err, "%s\n", line);
-    free(line);
+    cohort_status status =
+        bad ? error_set(err, COHORT_ERR_MEMORY, "a row for a reward program: out of memory")
+            : json_text_write(object, JSON_COMPACT, request, err);
+    if (status == COHORT_OK)
+        status = text_append(request, "\n", 1, err);
     json_decref(tokens);
     json_decref(object);
     return status;
@@ -378,7 +386,7 @@ static cohort_status break_down(struct exec_state *state, const char *name, cons
     snprintf(state->failure, sizeof state->failure, "%s%s; its stderr %s%s%.*s", problem, ending,
              length > 0 ? "ends: " : "is empty", skipped > 0 ? "..." : "", (int)(length - skipped),
              tail + skipped);
-    return error_set(err, COHORT_ERR_REWARD, "reward '%s': %s", name, state->failure);
+    return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': %s", name, state->failure);
 }
 
 /* One line of an answer. False, with problem filled, if it is not a number, null or {"reward":
@@ -386,15 +394,17 @@ static cohort_status break_down(struct exec_state *state, const char *name, cons
 static bool parse_answer(const char *line, size_t length, double *reward, char *problem,
                          size_t problem_size)
 {
-    json_error_t at;
-    json_t *answer = number_json_load(line, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &at);
+    json_t *answer = NULL;
+    (void)json_text_parse(&answer, line, length, "answer", 2, JSON_TEXT_ANY, NULL);
     const json_t *value = json_is_object(answer) ? json_object_get(answer, "reward") : answer;
     bool good = json_is_number(value) || json_is_null(value);
     if (good)
         *reward = json_is_null(value) ? (double)NAN : json_number_value(value);
     else
         snprintf(problem, problem_size,
-                 "answered '%.*s%s'; expected a finite number, null or {\"reward\": ...}",
+                 "answered '%.*s%s'; expected a finite number, null or {\"reward\": ...}, and "
+                 "nothing else on its standard output: print what is for you to standard error "
+                 "(Python: file=sys.stderr in print)",
                  (int)(length > 100 ? 100 : length), line, length > 100 ? "..." : "");
     json_decref(answer);
     return good;
@@ -434,11 +444,13 @@ static bool take_answers(struct exec_state *state, double *rewards, size_t n_row
         if (blank_line(line, length))
             continue;
         if (*n_answers == n_rows) {
-            snprintf(problem, problem_size, "answered more lines than the %zu rows of the batch",
+            snprintf(problem, problem_size,
+                     "answered more lines than the %zu rows of the batch; expected one for each, "
+                     "and what is for you on standard error",
                      n_rows);
             good = false;
         } else {
-            char reason[300];
+            char reason[400];
             good = parse_answer(line, length, &rewards[*n_answers], reason, sizeof reason);
             if (!good)
                 snprintf(problem, problem_size, "row %zu of %zu: %s", *n_answers + 1, n_rows,
@@ -499,10 +511,41 @@ static bool serve(struct exec_state *state, struct batch *batch, double wait_s, 
                                                   &batch->n_answers, problem, problem_size);
 }
 
+/* Why the answers of a batch may be missing when its time is over. */
+static void describe_silence(const struct exec_state *state, const struct batch *batch,
+                             char *problem, size_t problem_size)
+{
+    char why[400] = "";
+    size_t part = state->answers.length; /* of a line */
+    if (batch->left > 0)
+        snprintf(why, sizeof why,
+                 "it does not read its input: the pipe is full and %zu bytes of the batch wait; "
+                 "it must read its standard input.",
+                 batch->left);
+    else if (batch->n_answers == 0 && part == 0)
+        snprintf(why, sizeof why,
+                 "it printed nothing: does it flush its output (Python: print(..., flush=True))? "
+                 "Does it wait for an empty line? There is none: the last row of a batch has "
+                 "\"last_of_batch\": true.");
+    else if (part > 0)
+        snprintf(why, sizeof why,
+                 "its last line, '%.*s%s', has no newline; does it flush its output (Python: "
+                 "print(..., flush=True))?",
+                 (int)(part > 40 ? 40 : part), state->answers.data, part > 40 ? "..." : "");
+    else
+        snprintf(why, sizeof why,
+                 "the others are missing: does it answer every row, and flush its output (Python: "
+                 "print(..., flush=True))?");
+    snprintf(problem, problem_size,
+             "no answer within %g s (%zu of %zu rows answered): %s Or raise --reward-timeout if it "
+             "needs longer",
+             state->timeout_s, batch->n_answers, batch->n_rows, why);
+}
+
 static cohort_status ask(struct exec_state *state, const char *name, struct batch *batch,
                          cohort_error *err)
 {
-    char problem[600] = "";
+    char problem[700] = "";
     while (batch->n_answers < batch->n_rows || batch->left > 0) {
         if (state->from < 0 && batch->n_answers == batch->n_rows)
             break; /* all is answered and it has gone */
@@ -513,11 +556,7 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
         }
         double wait_s = batch->deadline - now_s();
         if (wait_s <= 0) {
-            number_format(
-                problem, sizeof problem,
-                "no answer within %g s (%zu of %zu rows answered); raise --reward-timeout if it "
-                "needs longer",
-                state->timeout_s, batch->n_answers, batch->n_rows);
+            describe_silence(state, batch, problem, sizeof problem);
             return break_down(state, name, problem, 0, err);
         }
         if (!serve(state, batch, wait_s, problem, sizeof problem))
@@ -545,11 +584,10 @@ static cohort_status exec_score(void *opaque, const char *name, const struct rew
     cohort_status status = COHORT_OK;
     char problem[200] = "";
     if (state->broken)
-        return error_set(err, COHORT_ERR_REWARD, "reward '%s': stopped by an earlier failure: %s",
+        return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': stopped by an earlier failure: %s",
                          name, state->failure);
     for (size_t i = 0; i < n_rows; i++)
-        TRY_GOTO(append_row(&request, &rows[i], err));
-    TRY_GOTO(text_append(&request, "\n", 1, err));
+        TRY_GOTO(append_row(&request, &rows[i], i + 1 == n_rows, err));
     struct batch batch = {.rewards = rewards, .deadline = now_s() + state->timeout_s};
     /* No rows are expected yet, so any answer is one too many for the batch before. */
     if (state->asked && !state->finished && !serve(state, &batch, 0, problem, sizeof problem)) {
@@ -573,4 +611,4 @@ cleanup:
     return status;
 }
 
-const struct reward_kind reward_kind_exec = {exec_score, exec_destroy};
+const struct reward_kind reward_kind_exec = {exec_score, exec_destroy, NULL};

@@ -3,6 +3,7 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stdio.h>
 #include <string.h>
 
 /* TRL's think_format_reward, run by re.match with DOTALL and MULTILINE. */
@@ -14,7 +15,14 @@ struct pattern_state {
     char *text;       /* of the compiled pattern: rows of a data set mostly share one */
     pcre2_code *code; /* NULL until compiled */
     pcre2_match_data *match;
+    pcre2_match_context *limits;
+    bool told;
+    char warning[700]; /* the first one; empty: none */
 };
+
+/* Steps of one match. One that needs more (nested repeats like (a+)+ on a text that does not match)
+ * takes longer than anybody's lifetime if it is let: this many take tenths of a second. */
+enum { MATCH_LIMIT = 2000000 };
 
 static cohort_status compile(struct pattern_state *state, const char *text, cohort_error *err)
 {
@@ -30,6 +38,8 @@ static cohort_status compile(struct pattern_state *state, const char *text, coho
     uint32_t flags = PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C;
     if (state->format)
         flags |= PCRE2_DOTALL | PCRE2_MULTILINE | PCRE2_ANCHORED;
+    else
+        flags |= PCRE2_UCP; /* \\w, \\d, \\s and \\b are of Unicode, as in Python's re */
     int code = 0;
     PCRE2_SIZE offset = 0;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
@@ -52,24 +62,41 @@ static cohort_status compile(struct pattern_state *state, const char *text, coho
                                 : error_set(err, COHORT_ERR_MEMORY, "regex: out of memory");
 }
 
-static cohort_status match(struct pattern_state *state, const char *text, double *reward,
-                           cohort_error *err)
+static cohort_status match(struct pattern_state *state, const char *name,
+                           const struct reward_row *row, double *reward, cohort_error *err)
 {
-    size_t length = strlen(text);
-    int found = pcre2_match(state->code, (PCRE2_SPTR)text, length, 0, 0, state->match, NULL);
+    PCRE2_SPTR text = (PCRE2_SPTR)row->completion;
+    size_t length = row->completion_length;
+    int found = pcre2_match(state->code, text, length, 0, 0, state->match, state->limits);
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack on the heap */
         found =
-            pcre2_match(state->code, (PCRE2_SPTR)text, length, 0, PCRE2_NO_JIT, state->match, NULL);
-    if (found == PCRE2_ERROR_NOMATCH || found >= 0) {
+            pcre2_match(state->code, text, length, 0, PCRE2_NO_JIT, state->match, state->limits);
+    bool exceeded = found == PCRE2_ERROR_MATCHLIMIT || found == PCRE2_ERROR_DEPTHLIMIT ||
+                    found == PCRE2_ERROR_HEAPLIMIT || found == PCRE2_ERROR_JIT_STACKLIMIT;
+    if (exceeded && state->warning[0] == '\0')
+        snprintf(state->warning, sizeof state->warning,
+                 "reward '%.80s': the pattern '%.200s' takes too many steps on prompt %lld, "
+                 "completion %d, which counts as no match, and so will others (this is said once); "
+                 "nested repeats like (a+)+ are the usual cause: write the pattern without them",
+                 name, state->text, (long long)row->prompt_index, (int)row->completion_index);
+    if (found == PCRE2_ERROR_NOMATCH || found >= 0 || exceeded) {
         *reward = found >= 0 ? 1.0 : 0.0;
         return COHORT_OK;
     }
     PCRE2_UCHAR problem[200] = "";
     pcre2_get_error_message(found, problem, sizeof problem);
-    return error_set(err, COHORT_ERR_REWARD,
-                     "matching the pattern '%.200s' failed: %s; nested repeats like (a+)+ are the "
-                     "usual cause",
+    return error_set(err, COHORT_ERR_REWARD, "matching the pattern '%.200s' failed: %s",
                      state->text, (const char *)problem);
+}
+
+/* Told once. */
+static const char *pattern_warning(void *opaque)
+{
+    struct pattern_state *state = opaque;
+    if (state->warning[0] == '\0' || state->told)
+        return NULL;
+    state->told = true;
+    return state->warning;
 }
 
 static cohort_status pattern_score(void *opaque, const char *name, const struct reward_row *rows,
@@ -90,7 +117,7 @@ static cohort_status pattern_score(void *opaque, const char *name, const struct 
             status = compile(state, json_string_value(column), err);
         }
         if (status == COHORT_OK)
-            status = match(state, rows[i].completion, &rewards[i], err);
+            status = match(state, name, &rows[i], &rewards[i], err);
         if (status != COHORT_OK) {
             error_context(err, "reward '%s': prompt %lld, completion %d", name,
                           (long long)rows[i].prompt_index, (int)rows[i].completion_index);
@@ -104,6 +131,7 @@ static void pattern_destroy(void *opaque)
 {
     struct pattern_state *state = opaque;
     pcre2_match_data_free(state->match);
+    pcre2_match_context_free(state->limits);
     pcre2_code_free(state->code);
     mem_free(state->text);
     mem_free(state);
@@ -116,7 +144,12 @@ cohort_status reward_pattern_create(void **out, const char *pattern, bool format
     state->format = format;
     state->from_rows = !format && pattern == NULL;
     cohort_status status = COHORT_OK;
-    if (!state->from_rows)
+    state->limits = pcre2_match_context_create(NULL);
+    if (state->limits == NULL)
+        status = error_set(err, COHORT_ERR_MEMORY, "regex: out of memory");
+    else
+        pcre2_set_match_limit(state->limits, MATCH_LIMIT);
+    if (status == COHORT_OK && !state->from_rows)
         status = compile(state, format ? format_pattern : pattern, err);
     if (status != COHORT_OK) {
         pattern_destroy(state);
@@ -126,4 +159,4 @@ cohort_status reward_pattern_create(void **out, const char *pattern, bool format
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_pattern = {pattern_score, pattern_destroy};
+const struct reward_kind reward_kind_pattern = {pattern_score, pattern_destroy, pattern_warning};

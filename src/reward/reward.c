@@ -14,11 +14,25 @@ static cohort_status callback_score(void *state, const char *name, const struct 
                                     size_t n_rows, double *rewards, cohort_error *err)
 {
     struct callback_state *callback = state;
-    (void)name;
-    return callback->function(callback->context, rows, n_rows, rewards, err);
+    cohort_error said = {.status = COHORT_OK};
+    cohort_status status = callback->function(callback->context, rows, n_rows, rewards, &said);
+    if (status == COHORT_OK)
+        return COHORT_OK;
+    if ((int)status < COHORT_OK || (int)status > COHORT_ERR_INTERNAL)
+        return error_set(err, COHORT_ERR_REWARD,
+                         "reward '%s': its function returned %d, which is no cohort_status; "
+                         "expected COHORT_OK, or one of the errors in cohort.h",
+                         name, (int)status);
+    said.message[sizeof said.message - 1] = '\0';
+    if (said.message[0] == '\0')
+        return error_set(err, status,
+                         "reward '%s': its function failed (%s) and left no message in its "
+                         "cohort_error",
+                         name, cohort_status_name(status));
+    return error_set(err, status, "%s", said.message);
 }
 
-static const struct reward_kind callback_kind = {callback_score, mem_free};
+static const struct reward_kind callback_kind = {callback_score, mem_free, NULL};
 
 /* --- creation --- */
 
@@ -155,6 +169,11 @@ cohort_status reward_score(struct reward *reward, const struct reward_row *rows,
                 reward->name, i + 1, (long long)rows[i].prompt_index,
                 (int)rows[i].completion_index);
     return COHORT_OK;
+}
+
+const char *reward_warning(struct reward *reward)
+{
+    return reward->kind->warning == NULL ? NULL : reward->kind->warning(reward->state);
 }
 
 const char *reward_name(const struct reward *reward) { return reward->name; }

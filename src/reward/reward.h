@@ -10,9 +10,10 @@
 /* One completion to score. All pointers stay the caller's. */
 struct reward_row {
     const json_t *data;     /* the data set row: every column is available to the reward */
-    const char *prompt;     /* prompt as text, rendered */
-    const char *completion; /* decoded, special tokens left out */
-    const int32_t *tokens;  /* completion ids */
+    const char *prompt;     /* prompt as text, rendered; a NUL follows, and it may hold others */
+    const char *completion; /* decoded, special tokens left out; as the prompt */
+    size_t prompt_length, completion_length; /* in bytes */
+    const int32_t *tokens;                   /* completion ids */
     int32_t n_tokens;
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
     int64_t prompt_index;      /* same for a group */
@@ -23,28 +24,25 @@ struct reward; /* one function */
 
 /* spec: "accuracy", "regex", "format", or "exec:PROGRAM [ARGS]" (run by /bin/sh -c, started once,
  * JSON lines on its stdin and stdout).
- * - accuracy: 1 if the answer in the completion (after its last </think>, if anything follows: the
- * last complete \boxed{...}, else the line after the last "####", else what follows the last
- * "answer is" in its sentence, else the whole trimmed text) equals the row's column "answer" (or
- * "solution"; of a text, its last \boxed{...} or what follows "####" where it has them) as text or
- * as a number (integers, decimals, fractions, thousands separators, %, currency, a unit), else 0; a
- *   row without that column is an error; null or blank is null. The exact rules are at the top of
- * accuracy.c and answer.c.
+ * - accuracy: 1 if the answer that the completion states (rules: answer_find.c) equals the row's
+ *   column "answer" (or "solution"), as a number, choice, list or formula (rules: answer.c), else
+ *   0; a row without that column is an error; null or blank is null.
  * - regex: 1 if options->pattern (or, where that is NULL, the row's "pattern" column) matches
- * anywhere in the completion, else 0. PCRE2 syntax; a match that exceeds PCRE2's limits is an
- * error.
+ *   anywhere in the completion, else 0. PCRE2 syntax; classes, \b and letter case are of Unicode,
+ * as in Python's re. A match that takes more than two million steps counts as none, with a warning.
  * - format: TRL's think_format_reward (^<think>(?!.*<think>)(.*?)</think>.*$ DOTALL|MULTILINE, from
  * the first character on).
  * - exec: request per batch, one line per row
  * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns},
- * followed by an empty line; a column named like one of the six is left out, bytes that are not
- * UTF-8 become U+FFFD. The program answers one line per row: a number, null, or {"reward":
- * number|null}, flushed at the end of the batch; its empty lines are passed over. timeout_s for a
- * batch. A program that dies, hangs, answers garbage, too few or too many lines is
- * COHORT_ERR_REWARD with its exit status and the last of its stderr, and is ended with all it
- * started; later calls fail too. No deadlock on full pipes (all are polled), no SIGPIPE to the
- * host. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM, then SIGKILL to its
- * process group. A reward serves one call at a time. */
+ * and in the last of a batch "last_of_batch": true, which no other row has; a column named like one
+ * of the seven is left out, bytes that are not UTF-8 become U+FFFD, a NUL is \u0000. The program
+ * answers one line per row: a number, null, or {"reward": number|null}, flushed at the end of the
+ * batch at the latest; its empty lines are passed over. timeout_s for a batch. A program that dies,
+ * hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
+ * the last of its stderr, and is ended with all it started; later calls fail too. No deadlock on
+ * full pipes (all are polled), no SIGPIPE to the host. reward_destroy closes its stdin and gives it
+ * 2 s to end, then SIGTERM, then SIGKILL to its process group. A reward serves one call at a time.
+ */
 struct reward_options {
     const char *pattern; /* regex */
     double timeout_s;    /* exec; 0: 60 */
@@ -60,6 +58,9 @@ cohort_status reward_create_callback(struct reward **out, const char *name,
  * null. */
 cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows,
                            double *rewards, cohort_error *err);
+/* What the caller should tell a person about the rewards so far, one line, or NULL. Valid until the
+ * reward is destroyed; each is given once. */
+const char *reward_warning(struct reward *reward);
 const char *reward_name(const struct reward *reward); /* "accuracy", "exec:check.py" -> "check.py";
                                                          used in metric names */
 void reward_destroy(struct reward *reward);

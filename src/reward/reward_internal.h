@@ -9,6 +9,7 @@ struct reward_kind {
     cohort_status (*score)(void *state, const char *name, const struct reward_row *rows,
                            size_t n_rows, double *rewards, cohort_error *err);
     void (*destroy)(void *state);
+    const char *(*warning)(void *state); /* of reward_warning; NULL: never */
 };
 
 struct reward {
@@ -27,7 +28,24 @@ cohort_status reward_pattern_create(void **state, const char *pattern, bool form
 cohort_status reward_exec_create(void **state, const char *program, double timeout_s,
                                  cohort_error *err);
 
+/* Some bytes of a text that is somebody else's; they may hold NULs. */
+struct span {
+    const char *at;
+    size_t length;
+};
+
 /* Whether two answers (extracted, not empty) are the same, by the rules of answer.c. */
-cohort_status answer_equal(const char *a, const char *b, bool *equal, cohort_error *err);
+cohort_status answer_equal(struct span a, struct span b, bool *equal, cohort_error *err);
+
+/* Where a completion states its answer, by the rules of answer_find.c. whole may be empty: then
+ * there is no answer. cut: shorter readings of the same place, tried if the whole is not equal.
+ * equation: what follows its last "=", tried if the expected answer has none; it may be empty. */
+struct found_answer {
+    struct span whole, cut[2], equation;
+    int n_cut;
+};
+struct found_answer answer_find(struct span completion);
+/* The expected answer within a text of the data. */
+struct span answer_expected(struct span text);
 
 #endif

@@ -1,7 +1,7 @@
 /* A metric against steps as an SVG: what people would rather look at than read. */
 #include "run/run_folder.h"
 
-#include "base/number_json.h"
+#include "base/json_text.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -31,7 +31,10 @@ static cohort_status read_series(const char *path, const char *metric, struct se
     TRY_GOTO(file_read(path, 0, &content, err));
     for (char *line = content.data; *line != '\0' && status == COHORT_OK;) {
         size_t length = strcspn(line, "\n");
-        json_t *json = number_json_load(line, length, 0, NULL);
+        json_t *json = NULL;
+        status = json_text_parse(&json, line, length, path, 1, 0, NULL);
+        if (status == COHORT_ERR_FORMAT) /* a last line that was cut short */
+            status = COHORT_OK;
         const json_t *x = json_object_get(json, "step"), *y = json_object_get(json, metric);
         if (json_is_number(x) && json_is_number(y))
             status = add_point(s, json_number_value(x), json_number_value(y), err);

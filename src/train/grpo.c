@@ -390,12 +390,13 @@ cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, in
     metrics_set(&first, "throughput/rollout_tokens_per_second",
                 (double)completion_tokens / (rollout_end - start));
     for (int32_t i = 0; i < config->num_iterations; i++) {
-        metrics[i] = first;
+        metrics_add(&metrics[i], &first);
         TRY_GOTO(grpo_update(grpo, prompts, n_prompts, batch, i, &metrics[i], err));
         metrics_set(&metrics[i], "step_time", clock_seconds() - (i == 0 ? start : reward_end));
     }
     grpo->batches++;
 cleanup:
+    metrics_free(&first);
     if (status != COHORT_OK)
         grpo_batch_free(batch);
     return status;

@@ -2,7 +2,6 @@
 
 #include "base/number.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,21 +11,53 @@ void metrics_set(struct metrics *metrics, const char *name, double value)
     size_t i = 0;
     while (i < metrics->count && strcmp(metrics->items[i].name, name) != 0)
         i++;
-    assert(i < METRICS_MAX);
-    snprintf(metrics->items[i].name, sizeof metrics->items[i].name, "%s", name);
-    metrics->items[i].value = value;
-    if (i == metrics->count)
+    if (i == metrics->count) {
+        char *copy = NULL;
+        if (mem_grow(&metrics->items, &metrics->room, i + 1, sizeof *metrics->items, "metrics",
+                     NULL) != COHORT_OK ||
+            mem_strdup(&copy, name, strlen(name), NULL) != COHORT_OK) {
+            metrics->incomplete = true;
+            return;
+        }
+        metrics->items[i].name = copy;
         metrics->count++;
+    }
+    metrics->items[i].value = value;
 }
 
 void metrics_setf(struct metrics *metrics, double value, const char *format, ...)
 {
-    char name[sizeof metrics->items[0].name];
-    va_list args;
+    char *name = NULL;
+    va_list args, again;
     va_start(args, format);
-    number_vformat(name, sizeof name, format, args);
+    va_copy(again, args);
+    int length = number_vformat(NULL, 0, format, args);
+    if (length < 0 || mem_alloc(&name, (size_t)length + 1, 1, "metrics", NULL) != COHORT_OK) {
+        metrics->incomplete = true;
+    } else {
+        number_vformat(name, (size_t)length + 1, format, again);
+        metrics_set(metrics, name, value);
+    }
+    va_end(again);
     va_end(args);
-    metrics_set(metrics, name, value);
+    mem_free(name);
+}
+
+void metrics_add(struct metrics *metrics, const struct metrics *other)
+{
+    for (size_t i = 0; i < other->count; i++)
+        metrics_set(metrics, other->items[i].name, other->items[i].value);
+    metrics->incomplete = metrics->incomplete || other->incomplete;
+}
+
+void metrics_free(struct metrics *metrics)
+{
+    if (metrics == NULL)
+        return;
+    for (size_t i = 0; i < metrics->count; i++)
+        mem_free(metrics->items[i].name);
+    mem_free(metrics->items);
+    memset(metrics, 0, sizeof *metrics);
 }
 
 double metrics_get(const struct metrics *metrics, const char *name)
@@ -53,6 +84,8 @@ static cohort_status write_name(const char *name, struct text *out, cohort_error
 
 cohort_status metrics_write(const struct metrics *metrics, struct text *out, cohort_error *err)
 {
+    if (metrics->incomplete)
+        return error_set(err, COHORT_ERR_MEMORY, "metrics of a step: out of memory");
     for (size_t i = 0; i < metrics->count; i++) {
         double value = metrics->items[i].value;
         TRY(text_append(out, i == 0 ? "{" : ", ", i == 0 ? 1 : 2, err));

@@ -5,22 +5,29 @@
 
 #include "base/memory.h"
 
-enum { METRICS_MAX = 96 };
+struct metric {
+    char *name; /* owned */
+    double value;
+};
 
+/* Zero-initialise; free with metrics_free. Names of any length, any number of them. */
 struct metrics {
-    struct {
-        char name[80];
-        double value;
-    } items[METRICS_MAX];
-    size_t count;
+    struct metric *items;
+    size_t count, room;
+    bool incomplete; /* memory could not be had for one; metrics_write says so */
 };
 
 /* A second value for a name replaces the first. */
 void metrics_set(struct metrics *metrics, const char *name, double value);
 void metrics_setf(struct metrics *metrics, double value, const char *format, ...) PRINTF_LIKE(3, 4);
+/* Adds all of another's. */
+void metrics_add(struct metrics *metrics, const struct metrics *other);
 /* NaN if there is none. */
 double metrics_get(const struct metrics *metrics, const char *name);
-/* Appends {"a": 1, ...} and a newline; values that are not finite become null. */
+/* Appends {"a": 1, ...} and a newline; values that are not finite become null. COHORT_ERR_MEMORY
+ * where one could not be kept. */
 cohort_status metrics_write(const struct metrics *metrics, struct text *out, cohort_error *err);
+/* Accepts NULL; *metrics may be used anew. */
+void metrics_free(struct metrics *metrics);
 
 #endif

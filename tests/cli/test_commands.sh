@@ -79,11 +79,8 @@ is "$(field reward <out | tr '\n' ' ')" "2 0 3 1 " "sum"
 cat >half.sh <<'R'
 while IFS= read -r line; do
     case $line in
-    '') printf '%s' "$answer"; answer= ;;
-    *'"answer":null'* | *'"answer": null'*) answer="${answer}null
-" ;;
-    *) answer="${answer}{\"reward\": 0.25}
-" ;;
+    *'"answer":null'* | *'"answer": null'*) echo null ;;
+    *) echo '{"reward": 0.25}' ;;
     esac
 done
 R

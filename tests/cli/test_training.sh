@@ -5,19 +5,20 @@ succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
 for i in 1 2 3 4 5 6; do echo "{\"prompt\": \"q$i\", \"answer\": \"$i\"}"; done >d.jsonl
 # The reward of a row is a function of what it says: the length of the line, which counts escapes.
 cat >reward.sh <<'R'
+mark=',"last_of_batch":true'
 answer=
 while IFS= read -r line; do
-    if [ -z "$line" ]; then
-        printf '%s' "$answer"
-        answer=
-    else
-        answer="$answer$((${#line} % 5))
+    row=${line%%"$mark"*}${line#*"$mark"}
+    [ "$row" = "$line$line" ] && row=$line
+    answer="$answer$((${#row} % 5))
 "
-    fi
+    case $line in
+    *"$mark"*) printf '%s' "$answer"; answer= ;;
+    esac
 done
 R
 # constant VALUE: a reward program that always says it
-constant() { echo "exec:while IFS= read -r l; do if [ -n \"\$l\" ]; then n=\$((n+1)); else while [ \$n -gt 0 ]; do echo $1; n=\$((n-1)); done; fi; done"; }
+constant() { echo "exec:while IFS= read -r l; do echo $1; done"; }
 GRPO=("$COHORT" grpo --model m --data d.jsonl --num-generations 4 --prompts-per-step 2 --max-completion-length 6 --learning-rate 1e-3
     --seed 5 --threads 1)
 train() { rm -rf "$1"; succeeds "${GRPO[@]}" --out "$@"; }

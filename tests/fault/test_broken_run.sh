@@ -8,13 +8,14 @@ for i in 1 2 3 4 5; do echo "{\"prompt\": \"q$i\", \"completion\": \"a$i\"}"; do
 # A reward that is a function of the row alone. Files tell it to misbehave: "die" at the batch whose number it holds, "slow" to take its time.
 cat >reward.sh <<'R'
 echo $$ >reward.pid
+mark=',"last_of_batch":true'
 batch=0 answer=
 while IFS= read -r line; do
-    if [ -n "$line" ]; then
-        answer="$answer$((${#line} % 7))
+    row=${line%%"$mark"*}${line#*"$mark"}
+    [ "$row" = "$line$line" ] && row=$line
+    answer="$answer$((${#row} % 7))
 "
-        continue
-    fi
+    [ "$row" = "$line" ] && continue
     batch=$((batch + 1))
     [ -e slow ] && sleep 0.1
     if [ -e die ] && [ "$batch" = "$(cat die)" ]; then
@@ -94,19 +95,19 @@ garbage 'cat >/dev/null; sleep 30' '0.5 s'
 garbage 'exec >&-; sleep 30' 'closed|ended'
 garbage 'exec <&-; sleep 30' '0.5 s|closed|ended'
 [ $SECONDS -lt 20 ] || wrong "hanging rewards took $SECONDS s"
-garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo good; done; fi; done' "good"
-garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo NaN; done; fi; done' 'NaN'
-garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo 1e999; done; fi; done' '1e999'
-garbage 'while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo "[1]"; done; fi; done' '\[1\]'
-garbage 'while read l; do if [ -z "$l" ]; then echo 1; fi; done' '1 of 4|0.5 s'
-garbage 'while read l; do if [ -z "$l" ]; then printf "1\n1\n1\n1\n1\n1\n"; fi; done; sleep 9' 'more|too many|answer'
+garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo good; done; fi; done' "good"
+garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo NaN; done; fi; done' 'NaN'
+garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo 1e999; done; fi; done' '1e999'
+garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo "[1]"; done; fi; done' '\[1\]'
+garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then echo 1; fi; done' '1 of 4|0.5 s'
+garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then printf "1\n1\n1\n1\n1\n1\n"; fi; done; sleep 9' 'more|too many|answer'
 garbage 'yes' 'y'
 garbage 'head -c 3000000 /dev/zero | tr "\0" 1; sleep 9' 'line|long|limit'
 garbage 'no-such-program-here' 'not found'
 garbage 'kill -9 $$' 'signal 9|killed'
 # Nothing can be scored: no update, no NaN, and the run goes on.
 rm -rf g
-succeeds train g --steps 1 --reward "" --reward 'exec:while read l; do if [ -z "$l" ]; then for i in 1 2 3 4; do echo null; done; fi; done'
+succeeds train g --steps 1 --reward "" --reward 'exec:while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo null; done; fi; done'
 is "$(field grad_norm <g/metrics.jsonl)" 0 "grad_norm without any reward"
 same g/final/model.safetensors m/model.safetensors
 

@@ -80,6 +80,8 @@ static void fill(size_t n, const char *completion)
         rows[i] = (struct reward_row){.data = data,
                                       .prompt = "say\n\"hi\"",
                                       .completion = completion,
+                                      .prompt_length = 8,
+                                      .completion_length = strlen(completion),
                                       .tokens = tokens,
                                       .n_tokens = 2,
                                       .finish_reason = "eos",
@@ -136,8 +138,10 @@ static void test_good(void **state)
         "import sys, json\n"
         "batch = []\n"
         "for line in sys.stdin:\n"
-        "    if line.strip():\n"
-        "        batch.append(json.loads(line)); continue\n"
+        "    batch.append(json.loads(line))\n"
+        "    assert batch[-1].get('last_of_batch') in (None, True)\n"
+        "    if not batch[-1].get('last_of_batch'): continue\n"
+        "    assert len(batch) == 6\n"
         "    for i, r in enumerate(batch):\n"
         "        assert r['prompt'] == 'say\\n\"hi\"' and r['tokens'] == [5, 6], r\n"
         "        assert r['finish_reason'] == 'eos' and r['answer'] == 0.5, r\n"
@@ -301,6 +305,112 @@ static void test_garbage(void **state)
     FAILS(shell("read x; printf '1\\n2\\n3\\n4'; cat >/dev/null", 0.5), "3 of 4 rows");
 }
 
+static void scores(struct reward *reward, size_t n, const double *right)
+{
+    double values[8] = {0};
+    cohort_error err = {0};
+    if (reward_score(reward, rows, n, values, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < n; i++)
+        assert_true(values[i] == right[i]);
+}
+
+/* The program that comes to mind first works, and those written for a batch that ends with an empty
+ * line do where they pass it over. Two batches each, the second of one row. */
+static void test_natural(void **state)
+{
+    (void)state;
+    if (!have_python)
+        skip();
+    static const char *const programs[] = {
+        "import sys, json\n"
+        "for line in sys.stdin:\n"
+        "    row = json.loads(line)\n"
+        "    print(len(row['completion']), flush=True)\n",
+        "import sys, json\n"
+        "for line in sys.stdin:\n"
+        "    if not line.strip(): continue\n"
+        "    print(len(json.loads(line)['completion']), flush=True)\n",
+        "import sys, json\n"
+        "batch = []\n"
+        "for line in sys.stdin:\n"
+        "    batch.append(json.loads(line))\n"
+        "    if batch[-1].get('last_of_batch'):\n"
+        "        print('\\n'.join(str(len(r['completion'])) for r in batch), flush=True)\n"
+        "        batch = []\n"};
+    static const double four[] = {4, 4, 4, 4};
+    fill(4, "abcd");
+    for (size_t p = 0; p < sizeof programs / sizeof programs[0]; p++) {
+        struct reward *reward = python(programs[p], 30);
+        scores(reward, 4, four);
+        scores(reward, 1, four);
+        reward_destroy(reward);
+    }
+}
+
+/* A completion is sent whole, NULs too; a column of the data cannot mark the end of a batch. */
+static void test_whole_text(void **state)
+{
+    (void)state;
+    if (!have_python)
+        skip();
+    static const char completion[] = "7\0 and \xff\0";
+    static const double right[] = {10, 10, 10, 11};
+    json_t *marked = json_pack("{s:b}", "last_of_batch", 1);
+    fill(4, completion);
+    for (size_t i = 0; i < 4; i++) {
+        rows[i].completion_length = sizeof completion - 1;
+        rows[i].data = marked;
+    }
+    struct reward *reward = python("import sys, json\n"
+                                   "for line in sys.stdin:\n"
+                                   "    assert '\\\\u0000' in line\n"
+                                   "    row = json.loads(line)\n"
+                                   "    assert row['completion'] == '7\\0 and \\ufffd\\0', row\n"
+                                   "    print(10 + bool(row.get('last_of_batch')), flush=True)\n",
+                                   30);
+    scores(reward, 4, right);
+    reward_destroy(reward);
+    json_decref(marked);
+}
+
+/* What a program that stays silent may have done wrong. */
+static void test_silence(void **state)
+{
+    (void)state;
+    fill(4, "c");
+    FAILS(shell("cat > /dev/null", 0.5), "within 0.5 s", "it printed nothing",
+          "does it flush its output (Python: print(..., flush=True))", "\"last_of_batch\": true",
+          "--reward-timeout");
+    FAILS(shell("while read -r x; do [ -z \"$x\" ] && printf '1\\n1\\n1\\n1\\n'; done", 0.5),
+          "it printed nothing", "There is none");
+    FAILS(shell("printf '1\\n2'; cat > /dev/null", 0.5), "1 of 4 rows", "'2', has no newline");
+    FAILS(shell("printf '1\\n2\\n'; cat > /dev/null", 0.5), "2 of 4 rows",
+          "the others are missing");
+    char *big = malloc(100001);
+    assert_non_null(big);
+    memset(big, 'x', 100000);
+    big[100000] = '\0';
+    fill(4, big);
+    FAILS(shell("sleep 60", 0.5), "it does not read its input: the pipe is full");
+    free(big);
+    fill(4, "c");
+    FAILS(shell("read x; echo scoring row 1; cat > /dev/null", 5), "row 1 of 4", "'scoring row 1'",
+          "to standard error", "file=sys.stderr");
+    if (have_python) {
+        unsetenv("PYTHONUNBUFFERED");
+        FAILS(python("import sys\nfor line in sys.stdin: print(1)\n", 1), "it printed nothing",
+              "flush=True");
+        /* Of a traceback all that there is room for. */
+        FAILS(python("import sys, json\n"
+                     "def inner(row):\n    return row['nothing']\n"
+                     "def outer(row):\n    return inner(row)\n"
+                     "for line in sys.stdin: print(outer(json.loads(line)), flush=True)\n",
+                     5),
+              "Traceback (most recent call last)", "in outer", "in inner", "KeyError: 'nothing'");
+    }
+}
+
 /* Extra answers that come late are found before the next batch takes them for its own. */
 static void test_late_extra(void **state)
 {
@@ -308,7 +418,7 @@ static void test_late_extra(void **state)
     fill(4, "c");
     double values[4] = {0};
     struct reward *reward =
-        shell("for i in 1 2 3 4 5; do read -r x; done; printf '1\\n2\\n3\\n4\\n'; sleep 0.2; "
+        shell("for i in 1 2 3 4; do read -r x; done; printf '1\\n2\\n3\\n4\\n'; sleep 0.2; "
               "echo 5; cat > /dev/null",
               5);
     cohort_error err = {0};
@@ -425,17 +535,13 @@ static void test_closed_streams(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_full_pipes),
-        cmocka_unit_test(test_dies),
-        cmocka_unit_test(test_hangs),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_late_extra),
-        cmocka_unit_test(test_ends_after_batch),
-        cmocka_unit_test(test_big_stderr),
-        cmocka_unit_test(test_no_sigpipe),
-        cmocka_unit_test(test_no_leak),
-        cmocka_unit_test(test_closed_streams),
+        cmocka_unit_test(test_good),       cmocka_unit_test(test_full_pipes),
+        cmocka_unit_test(test_dies),       cmocka_unit_test(test_hangs),
+        cmocka_unit_test(test_garbage),    cmocka_unit_test(test_natural),
+        cmocka_unit_test(test_whole_text), cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_late_extra), cmocka_unit_test(test_ends_after_batch),
+        cmocka_unit_test(test_big_stderr), cmocka_unit_test(test_no_sigpipe),
+        cmocka_unit_test(test_no_leak),    cmocka_unit_test(test_closed_streams),
     };
     return cmocka_run_group_tests(tests, make_data, free_data);
 }

@@ -96,6 +96,7 @@ static void sft_update(struct model_test *test, struct rows *rows)
                       .learning_rate = 1e-3,
                       .total_steps = 1};
     must(sft_step(&sft, rows->trees, N_ROWS, &metrics, &err), &err);
+    metrics_free(&metrics);
 }
 
 static void rl_update(struct model_test *test, struct rows *rows, enum job job)

@@ -60,9 +60,9 @@ done < <(grep -rnE '\b(printf|puts|putchar|perror|exit|_exit|abort|getenv|secure
 
 # Numbers as text go through src/base/number.h, which knows no locale: a host program may have set one with a decimal comma.
 while read -r hit; do
-    complain "$hit: follows the locale; see base/number.h and base/number_json.h"
+    complain "$hit: follows the locale; see base/number.h and base/json_text.h"
 done < <(grep -rnE '\b(strtod|strtof|strtold|atof|sscanf|vsnprintf|vsprintf|sprintf|json_(load|dump)[a-z]*|str(n?)casecmp|is(alpha|alnum|digit|space|upper|lower|punct|print|xdigit)|to(upper|lower))[[:space:]]*\(' src --include='*.[ch]' |
-    grep -vE '^src/base/number(_json)?\.[ch]:|^[^:]+:[0-9]+:[[:space:]]*(/?\*|//)')
+    grep -vE '^src/base/(number|json_text)\.[ch]:|^[^:]+:[0-9]+:[[:space:]]*(/?\*|//)')
 while read -r file; do
     hit=$(tr '\n' ' ' <"$file" | grep -oE '\bsnprintf\([^;]*;' | grep -E '%[-+ #0-9.*]*l?[aefgAEFG]' | cut -c1-80)
     [ -z "$hit" ] || complain "$file: $hit...: number_format of base/number.h prints fractions"

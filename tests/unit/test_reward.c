@@ -30,6 +30,8 @@ static cohort_status score(struct reward *reward, const char *data, const char *
     struct reward_row row = {.data = json,
                              .prompt = "p",
                              .completion = completion,
+                             .prompt_length = 1,
+                             .completion_length = strlen(completion),
                              .finish_reason = "eos",
                              .prompt_index = 3,
                              .completion_index = 1};
@@ -85,6 +87,19 @@ static void test_extraction(void **state)
         {"<think>the answer is 42</think>\n ", "42"}, /* nothing after: what was thought counts */
         {"42", "Half of 84 is 42.\n#### 42"},
         {"42", "so \\boxed{42}"},
+        {"2 + 3 = 5", "5"},
+        {"We have\n= 42.", "42"},
+        {"so \\fbox{42}", "42"},
+        {"so $\\boxed 42$", "42"},
+        {"so \\\\boxed{42}", "42"}, /* escaped twice */
+        {"\\boxed{1 \\boxed{42} 3}", "42"},
+        {"<think>\\boxed{3}</think><answer>42</answer> I am sure.", "42"},
+        {"**Answer:** 42", "42"},
+        {"### Answer\n\n42", "42"},
+        {"The answer is 42, altogether.", "42"},
+        {"The answer is 42 (see above).", "42"},
+        {"#### 42,", "42"},
+        {"42", "<answer> 42 </answer>"},
     };
     for (size_t i = 0; i < sizeof right / sizeof right[0]; i++)
         if (accuracy_of_pair(right[i]) != 1)
@@ -103,6 +118,13 @@ static void test_extraction(void **state)
         {".", "42"},
         {"$$", "42"},
         {"42", "the answer is 42"}, /* not searched for in the data */
+        {"\\boxed{42", "42"},
+        {"The answer is $42$ or $43$.", "42"},
+        {"The answer is 42, or 43.", "42"},
+        {"The answer is 42, 43.", "42"},
+        {"The answer is not 42.", "42"},
+        {"x != 42", "42"},
+        {"Answers vary.\n42 43", "42"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         if (accuracy_of_pair(wrong[i]) != 0)
@@ -144,6 +166,8 @@ static void test_equal(void **state)
         {"50%", "50"},
         {"50\\%", "50%"},
         {"50 percent", "50%"},
+        {"5%", "0.05"}, /* 50% is 50 and 0.5 */
+        {"50\\%", "\\frac{1}{2}"},
         {"5 cm", "5"},
         {"5cm", "5 cm"},
         {"5\\text{ cm}", "5"},
@@ -173,6 +197,31 @@ static void test_equal(void **state)
         {"1000000000000000000000/3000000000000000000001",
          "1000000000000000000000/3000000000000000000001.0"},
         {"1234567890123456789012/1234567890123456789012", "1"},
+        {"2\\frac{1}{2}", "2.5"},
+        {"2 1/2", "\\frac52"},
+        {"-1\\dfrac{1}{3}", "-4/3"},
+        {"(1,2)", "( 1, 2 )"},
+        {"[0,1)", "\\left[0,\\,1\\right)"},
+        {"\\{2,1\\}", "\\{1, 2\\}"},
+        {"x=1, x=-2", "-2,1"},
+        {"1, 2, \\text{ and } 3", "1,2,3"},
+        {"(0.5, 1)", "(\\frac12, 1.0)"},
+        {"x \\in (1, 2)", "(1,2)"},
+        {"f(x) = 2x", "2x"},
+        {"\\theta = 5", "5"},
+        {"2\\cdot\\pi", "2 \\pi"},
+        {"2\xcf\x80", "2\\pi"},
+        {"\\sqrt2", "\\sqrt{2}"},
+        {"x^2", "x^{2}"},
+        {"-\\pi/2", "\\frac{-\\pi}{2}"},
+        {"2\\sqrt{3} cm", "2\\sqrt{3}"},
+        {"(E)", "E"},
+        {"E.", "\\text{(E)}"},
+        {"(E) 42", "E"},
+        {"(E) 42", "42"},
+        {"Option B", "B"},
+        {"the $x$ axis", "the x axis"},
+        {"42,", "42"},
     };
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
         if (accuracy_of_pair(same[i]) != 1)
@@ -192,7 +241,6 @@ static void test_equal(void **state)
         {"1/0", "2/0"},
         {"5 cm", "5 m"},
         {"$5", "5%"},
-        {"5%", "0.05"},
         {"5 million", "5"},
         {"5x", "5"},
         {"5 x", "5"},
@@ -200,7 +248,6 @@ static void test_equal(void **state)
         {"5 and a half", "5"},
         {"5 halves", "5"},
         {"x = 5", "y = 5"},
-        {"2 + 3 = 5", "5"},
         {"1 1/2", "1"},
         {"1\\frac{1}{2}", "0.5"},
         {"5!", "5"},
@@ -224,6 +271,26 @@ static void test_equal(void **state)
         {"5 \\pi", "5"},
         {"2\\sqrt{3}", "2"},
         {"10^3", "10"},
+        {"0.0049", "0.049%"},
+        {"2 5/2", "4.5"}, /* not a mixed number */
+        {"2\\frac{-1}{2}", "1.5"},
+        {"21/2", "2.5"},
+        {"(1,2)", "[1,2]"},
+        {"\\{1,2\\}", "(1,2)"},
+        {"(1,2)", "(2,1)"},
+        {"1,2,2", "1,1,2"},
+        {"1,034", "1,34"},
+        {"(1,034)", "1034"},
+        {"2 \\cdot 3", "23"},
+        {"x*-2", "x-2"},
+        {"\\pi r", "\\pir"},
+        {"(A) and (B)", "A"},
+        {"(E) 42", "(E) 43"},
+        {"A, B", "A"},
+        {"E", "e"},
+        {"D", "(E)"},
+        {"\\sqrt{12}", "\\sqrt12"},
+        {"\\boxed{42", "42"}, /* cut off: it may have been going to be 421 */
     };
     for (size_t i = 0; i < sizeof other / sizeof other[0]; i++)
         if (accuracy_of_pair(other[i]) != 0)
@@ -292,12 +359,24 @@ static void test_regex(void **state)
     assert_null(reward);
     assert_non_null(strstr(err.message, "character 4"));
 
-    /* Exponential backtracking ends as an error, not as a hang. */
+    /* Exponential backtracking counts as no match, which is told once, and the next text is
+     * matched. */
     reward = make("regex", "^(a+)+$");
-    assert_int_equal(
-        score(reward, "{}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &value, &err),
-        COHORT_ERR_REWARD);
-    assert_non_null(strstr(err.message, "limit"));
+    assert_null(reward_warning(reward));
+    for (int i = 0; i < 2; i++) {
+        value = -1;
+        assert_int_equal(
+            score(reward, "{}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &value, &err),
+            COHORT_OK);
+        assert_true(value == 0);
+    }
+    const char *warning = reward_warning(reward);
+    assert_non_null(warning);
+    assert_non_null(strstr(warning, "'^(a+)+$' takes too many steps on prompt 3, completion 1"));
+    assert_null(reward_warning(reward));
+    assert_int_equal(score(reward, "{}", "aaaa", &value, &err), COHORT_OK);
+    assert_true(value == 1);
+    assert_null(reward_warning(reward));
     reward_destroy(reward);
 
     /* A long completion does not run out of the matcher's stack. */
@@ -309,6 +388,91 @@ static void test_regex(void **state)
     assert_true(value == 1);
     mem_free(longest);
     reward_destroy(reward);
+}
+
+/* Values of re.search of Python 3 with the same pattern and text. */
+static void test_regex_unicode(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern, *completion;
+        double reward;
+    } cases[] = {
+        {"^\\w+$", "caf\xc3\xa9", 1},
+        {"^\\w+$", "\xe6\x97\xa5\xe6\x9c\xac", 1},
+        {"^\\d+$", "\xd9\xa3\xd9\xa4", 1}, /* Arabic-Indic digits */
+        {"^\\W+$", "\xc3\xa9", 0},
+        {"a\\sb",
+         "a\xc2\xa0"
+         "b",
+         1},
+        {"\\bcaf\\b", "caf\xc3\xa9", 0},
+        {"\\b\xc3\xa9t\xc3\xa9\\b", "un \xc3\xa9t\xc3\xa9.", 1},
+        {"(?i)\xc3\x89T\xc3\x89", "\xc3\xa9t\xc3\xa9", 1},
+        {"(?i)stra\xc3\x9f"
+         "e",
+         "STRASSE", 0},
+        {"(?P<n>\\d)(?P=n)", "\xd9\xa3\xd9\xa3", 1},
+        {"^.$", "\xf0\x9f\x98\x80", 1},
+        {"b$", "a\xffz b", 1}, /* what is not UTF-8 is no error */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct reward *reward = make("regex", cases[i].pattern);
+        double value = -1;
+        assert_int_equal(score(reward, "{}", cases[i].completion, &value, NULL), COHORT_OK);
+        if (value != cases[i].reward)
+            fail_msg("'%s' in '%s' is %g", cases[i].pattern, cases[i].completion, value);
+        reward_destroy(reward);
+    }
+}
+
+static cohort_status whole_length(void *context, const struct reward_row *rows, size_t n_rows,
+                                  double *rewards, cohort_error *err)
+{
+    (void)context;
+    (void)n_rows;
+    (void)err;
+    rewards[0] = (double)rows[0].completion_length;
+    return COHORT_OK;
+}
+
+/* What follows a NUL is seen by every reward. */
+static void test_nul(void **state)
+{
+    (void)state;
+    static const char completion[] = "7\0 and more";
+    json_t *data = json_pack("{s:s}", "answer", "7");
+    struct reward_row row = {.data = data,
+                             .prompt = "p",
+                             .completion = completion,
+                             .prompt_length = 1,
+                             .completion_length = sizeof completion - 1,
+                             .finish_reason = "eos"};
+    struct reward *rewards[] = {make("accuracy", NULL), make("regex", "more$"),
+                                make("regex", "^7\\x00 and"), NULL};
+    static const double right[] = {0, 1, 1, 11};
+    assert_int_equal(reward_create_callback(&rewards[3], "length", whole_length, NULL, NULL),
+                     COHORT_OK);
+    for (size_t i = 0; i < 4; i++) {
+        double value = -1;
+        assert_int_equal(reward_score(rewards[i], &row, 1, &value, NULL), COHORT_OK);
+        if (value != right[i])
+            fail_msg("reward %zu is %g", i, value);
+        reward_destroy(rewards[i]);
+    }
+    static const char boxed[] = "\\boxed{7\0}", late[] = "a\0b \\boxed{7}";
+    struct reward *reward = make("accuracy", NULL);
+    double value = -1;
+    row.completion = boxed;
+    row.completion_length = sizeof boxed - 1;
+    assert_int_equal(reward_score(reward, &row, 1, &value, NULL), COHORT_OK);
+    assert_true(value == 0);
+    row.completion = late;
+    row.completion_length = sizeof late - 1;
+    assert_int_equal(reward_score(reward, &row, 1, &value, NULL), COHORT_OK);
+    assert_true(value == 1);
+    reward_destroy(reward);
+    json_decref(data);
 }
 
 /* Values of trl.rewards.think_format_reward. */
@@ -376,6 +540,47 @@ static void test_callback(void **state)
     assert_int_equal(reward_create_callback(&reward, "x", NULL, NULL, &err), COHORT_ERR_ARGUMENT);
 }
 
+static cohort_status misbehave(void *context, const struct reward_row *rows, size_t n_rows,
+                               double *rewards, cohort_error *err)
+{
+    const int *status = context;
+    (void)rows;
+    (void)n_rows;
+    (void)rewards;
+    if (*status == (int)COHORT_ERR_IO) /* a message without an end */
+        memset(err->message, 'x', sizeof err->message);
+    return (cohort_status)*status;
+}
+
+/* A function that breaks the contract gets a status with a message, whatever it does. */
+static void test_callback_misuse(void **state)
+{
+    (void)state;
+    static const struct {
+        int status, becomes;
+        const char *says;
+    } cases[] = {
+        {4711, COHORT_ERR_REWARD,
+         "reward 'f': its function returned 4711, which is no cohort_status"},
+        {-1, COHORT_ERR_REWARD, "returned -1"},
+        {COHORT_ERR_NUMERIC, COHORT_ERR_NUMERIC, "reward 'f': its function failed (numeric error)"},
+        {COHORT_ERR_IO, COHORT_ERR_IO, "xxx"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct reward *reward = NULL;
+        cohort_error err = {.message = "of an earlier call"};
+        int status = cases[i].status;
+        double value = 0;
+        assert_int_equal(reward_create_callback(&reward, "f", misbehave, &status, &err), COHORT_OK);
+        assert_int_equal(score(reward, "{}", "a", &value, &err), cases[i].becomes);
+        assert_int_equal(err.status, cases[i].becomes);
+        if (strstr(err.message, cases[i].says) == NULL)
+            fail_msg("\"%s\" does not say \"%s\"", err.message, cases[i].says);
+        assert_int_equal(score(reward, "{}", "a", &value, NULL), cases[i].becomes);
+        reward_destroy(reward);
+    }
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -411,7 +616,8 @@ int main(void)
         cmocka_unit_test(test_extraction), cmocka_unit_test(test_equal),
         cmocka_unit_test(test_columns),    cmocka_unit_test(test_regex),
         cmocka_unit_test(test_format),     cmocka_unit_test(test_callback),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_names),      cmocka_unit_test(test_regex_unicode),
+        cmocka_unit_test(test_nul),        cmocka_unit_test(test_callback_misuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

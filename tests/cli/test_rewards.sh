@@ -1,0 +1,54 @@
+# Rewards through the commands: any number of them, names of any length, programs of the documents, what a pattern without end says, NULs.
+. "$(dirname "$0")/shell.sh"
+
+succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
+for i in 1 2 3 4; do echo "{\"prompt\": \"q$i\", \"completion\": \"\\\\boxed{$i}\", \"answer\": \"$i\", \"words\": [\"box\", \"no\"]}"; done >d.jsonl
+
+# --- forty rewards, and two long names that differ in their last character ---
+long=$(printf 'r%.0s' $(seq 1 120))
+many=()
+for i in $(seq 1 38); do
+    printf 'while read -r row; do echo %s; done\n' "$i" >"p$i.sh"
+    many+=(--reward "exec:sh p$i.sh")
+done
+for end in a b; do
+    printf 'while read -r row; do echo 0.%s; done\n' "$([ $end = a ] && echo 25 || echo 75)" >"$long$end.sh"
+    many+=(--reward "exec:sh $long$end.sh")
+done
+succeeds "$COHORT" score --data d.jsonl "${many[@]}"
+cp out scores
+is "$(wc -l <scores)" 4 "rows with forty rewards"
+has scores "\"${long}a.sh\": 0.25, \"${long}b.sh\": 0.75\\}, \"reward\": 742\\}"
+succeeds "$COHORT" grpo --model m --data d.jsonl --num-generations 2 --prompts-per-step 2 --max-completion-length 4 --threads 1 --steps 1 \
+    --eval-data d.jsonl --eval-steps 1 "${many[@]}" --out run
+for i in $(seq 1 38); do has run/metrics.jsonl "\"rewards/p$i.sh/mean\": $i,"; done
+has run/metrics.jsonl "\"rewards/${long}a.sh/mean\": 0.25,"
+has run/metrics.jsonl "\"rewards/${long}b.sh/mean\": 0.75,"
+has run/metrics.jsonl "\"eval_rewards/${long}b.sh/mean\": 0.75"
+is "$(grep -o '"rewards/[^"]*/std"' run/metrics.jsonl | sort -u | wc -l)" 40 "metrics of forty rewards"
+
+# --- a pattern that never ends counts as no match, is told once, and stops nothing ---
+for i in 1 2 3; do echo '{"completion": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"}'; done >endless.jsonl
+echo '{"completion": "aaa"}' >>endless.jsonl
+succeeds "$COHORT" score --data endless.jsonl --reward regex --reward-pattern '^(a+)+$'
+is "$(field reward <out | tr '\n' ' ')" "0 0 0 1 " "a pattern that never ends"
+is "$(grep -c 'takes too many steps on prompt 0' err)" 1 "told once"
+
+# --- a NUL hides nothing ---
+printf '{"completion": "7\\u0000 and more", "answer": "7"}\n{"completion": "7", "answer": "7"}\n' >nul.jsonl
+printf 'while read -r row; do case $row in *"7\\\\u0000 and more"*) echo 2 ;; *) echo 1 ;; esac; done\n' >nul.sh
+succeeds "$COHORT" score --data nul.jsonl --reward accuracy --reward regex --reward-pattern 'more$' --reward 'exec:sh nul.sh'
+has out '"rewards": \{"accuracy": 0, "regex": 1, "nul.sh": 2\}'
+has out '"rewards": \{"accuracy": 1, "regex": 0, "nul.sh": 1\}'
+
+# --- programs of README.md and examples/ ---
+if command -v python3 >/dev/null; then
+    printf 'import sys, json\nfor line in sys.stdin:\n    row = json.loads(line)\n    print(len(row["completion"]), flush=True)\n' >natural.py
+    succeeds "$COHORT" score --data d.jsonl --reward "exec:python3 $SOURCE/examples/reward_pool.py" --reward 'exec:python3 natural.py'
+    is "$(field reward_pool.py <out | tr '\n' ' ')" "0.5 0.5 0.5 0.5 " "the example with a pool"
+    is "$(field natural.py <out | tr '\n' ' ')" "9 9 9 9 " "a program that answers line by line"
+    succeeds "$COHORT" grpo --model m --data d.jsonl --num-generations 2 --prompts-per-step 2 --max-completion-length 4 --threads 1 --steps 2 \
+        --reward "exec:python3 $SOURCE/examples/reward_pool.py" --out pool
+    is "$(wc -l <pool/metrics.jsonl)" 2 "steps with the example"
+fi
+done_testing
