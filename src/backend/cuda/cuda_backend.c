@@ -122,7 +122,7 @@ bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t 
     cuda_free(backend, *memory);
     *memory = NULL;
     *capacity = 0;
-    const size_t rounded = (bytes + bytes / 8 + 0xfffff) & ~(size_t)0xfffff;
+    const size_t rounded = cuda_grown_bytes(bytes);
     if (cuda_alloc(backend, memory, rounded, "working memory of an operation", NULL) != COHORT_OK) {
         cuda_note(backend, "working memory of an operation", cudaErrorMemoryAllocation);
         return false;
@@ -258,6 +258,7 @@ static const struct backend_ops cuda_ops = {
     .zero = zero,
     .copy = copy,
     .available = available,
+    .working_bytes = cuda_working_bytes,
     .wait = wait,
     .check = check,
     .weight_bytes = cuda_weight_bytes,

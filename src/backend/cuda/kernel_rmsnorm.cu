@@ -196,6 +196,11 @@ static void backward_of(cudaStream_t stream, const struct rmsnorm_backward *p, i
            (const GAIN *)p->gain, p->eps, p->dy, p->dx, part);
 }
 
+extern "C" size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width)
+{
+    return (size_t)(row_blocks_most(rows) * width) * sizeof(float);
+}
+
 extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsnorm_backward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16);
@@ -210,7 +215,7 @@ extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsn
     const int64_t blocks = ceil_div(p->rows, block_rows);
     float *part = NULL;
     if (p->d_gain != NULL) {
-        part = (float *)cuda_scratch(backend, (size_t)(blocks * p->width) * sizeof *part);
+        part = (float *)cuda_scratch(backend, cuda_rmsnorm_scratch(p->rows, p->width));
         if (part == NULL)
             return;
     }
