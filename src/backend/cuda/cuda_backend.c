@@ -322,6 +322,23 @@ static cohort_status count_devices(int *count, cohort_error *err)
     return COHORT_OK;
 }
 
+/* What the backend may use of the device: everything that it decides by is read here. */
+static void set_limits(struct cuda_state *s, const struct cudaDeviceProp *properties)
+{
+    s->compute = properties->major * 10 + properties->minor;
+    s->multiprocessors = properties->multiProcessorCount;
+    s->shared_per_block = properties->sharedMemPerBlockOptin;
+    snprintf(s->name, sizeof s->name, "GPU %d (%s)", s->device, properties->name);
+#ifdef COHORT_CUDA_AS /* a build for checks (cmake/cuda.cmake) */
+    if (s->compute > COHORT_CUDA_AS) {
+        s->compute = COHORT_CUDA_AS;
+        s->shared_per_block = cuda_shared_of(COHORT_CUDA_AS);
+        snprintf(s->name, sizeof s->name, "GPU %d (%s) as compute capability %d.%d", s->device,
+                 properties->name, COHORT_CUDA_AS / 10, COHORT_CUDA_AS % 10);
+    }
+#endif
+}
+
 static cohort_status open_device(struct backend *backend, int device, cohort_error *err)
 {
     struct cuda_state *s = cuda_state_of(backend);
@@ -338,10 +355,7 @@ static cohort_status open_device(struct backend *backend, int device, cohort_err
         return error_set(err, COHORT_ERR_UNSUPPORTED, "GPU %d does not answer: %s", device,
                          cudaGetErrorString(result));
     s->device = device;
-    s->compute = properties.major * 10 + properties.minor;
-    s->multiprocessors = properties.multiProcessorCount;
-    s->shared_per_block = properties.sharedMemPerBlockOptin;
-    snprintf(s->name, sizeof s->name, "GPU %d (%s)", device, properties.name);
+    set_limits(s, &properties);
     if (s->compute < LEAST_COMPUTE)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s has compute capability %d.%d, cohort needs 8.0 (A100) or newer; use "

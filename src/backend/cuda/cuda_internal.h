@@ -88,6 +88,14 @@ struct cuda_decode_plan {
 struct cuda_decode;
 struct cuda_graph;
 
+/* Shared memory that a block may have on request, of GPUs of a compute capability: 227 KiB in data
+ * centres since Hopper, 163 before, 99 on workstation cards. */
+static inline size_t cuda_shared_of(int compute)
+{
+    const bool hopper = compute >= 90 && compute < 120, ampere = compute == 80 || compute == 87;
+    return (size_t)(hopper ? 227 : ampere ? 163 : 99) << 10;
+}
+
 struct cuda_state {
     int device;
     int multiprocessors;
