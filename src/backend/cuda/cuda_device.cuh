@@ -33,6 +33,14 @@
                          (int)(bytes))
 #endif
 
+/* Blocks of so many threads that a multiprocessor is to hold at once, for __launch_bounds__: those of
+ * workstation cards hold 1,536 threads, not 2,048. */
+#if defined(__CUDA_ARCH__) && ((__CUDA_ARCH__ > 800 && __CUDA_ARCH__ < 900) || __CUDA_ARCH__ >= 1200)
+#define BLOCKS_HELD(threads, wanted) ((threads) * (wanted) > 1536 ? 1536 / (threads) : (wanted))
+#else
+#define BLOCKS_HELD(threads, wanted) (wanted)
+#endif
+
 /* LAUNCH_BEHIND(early, kernel, ...): a launch that, if early, may begin while the kernel ahead of
  * it in the stream still runs (programmatic dependent launch, compute capability 9.0). Until it has
  * called wait_for_ahead it must not touch what a kernel ahead of it writes or reads, and every

@@ -18,9 +18,9 @@ static __device__ __forceinline__ int element_of(int j)
 }
 
 template <typename GAIN, int PER, bool WHOLE>
-static __global__ void __launch_bounds__(ROW_THREADS, !WHOLE     ? 1
-                                                      : PER == 2 ? 4
-                                                                 : 2)
+static __global__ void __launch_bounds__(ROW_THREADS, BLOCKS_HELD(ROW_THREADS, !WHOLE     ? 1
+                                                                               : PER == 2 ? 4
+                                                                                          : 2))
     rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x,
                            const GAIN *gain, float eps, void *y, enum dtype y_type)
 {
@@ -58,7 +58,7 @@ static __global__ void __launch_bounds__(ROW_THREADS, !WHOLE     ? 1
  * multiprocessor, so that one reads while another waits for its sums; wide rows read their gains
  * again for every row for that (they lie in the first-level cache). */
 template <typename GAIN, int PER, int THREADS, int BLOCKS, bool WHOLE>
-static __global__ void __launch_bounds__(THREADS, BLOCKS)
+static __global__ void __launch_bounds__(THREADS, BLOCKS_HELD(THREADS, BLOCKS))
     rmsnorm_backward_kernel(int64_t rows, int block_rows, int width, float inverse_width,
                             const int32_t *__restrict__ row, const float *__restrict__ x,
                             const GAIN *gain, float eps, const float *__restrict__ dy, float *dx,
