@@ -155,8 +155,9 @@ COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observ
 /* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by
  * continuous batching. Not thread-safe: one thread at a time. */
 typedef struct cohort_model cohort_model;
-/* options: of COHORT_GENERATE; used: model, dtype, isa, threads, memory_limit, decode_concurrency,
- * prefill_step_size, context (below). max_context: tokens of prompt and completion together, 0: the
+/* Beside the weights half of what is free, or of what memory_limit leaves, is taken at most, unless
+ * one completion needs more. options: of COHORT_GENERATE; used: model, dtype, isa, device, threads,
+ * memory_limit, decode_concurrency, prefill_step_size, context (below). max_context: tokens of prompt and completion together, 0: the
  * model's own (memory grows with it). The options may be destroyed afterwards. */
 COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
                                            int32_t max_context, cohort_error *err);

@@ -83,7 +83,22 @@ fits 5300 '--recompute layer --moments-dtype bf16 --micro-batch-tokens 48'
 fits 5000 '--recompute layer --micro-batch-tokens 24' --moments-dtype bf16
 fails 1 "$plan, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens 12 takes .* smaller model" \
     with 4600 "${SFT[@]}" --moments-dtype bf16 --out r
+# --- the plan of a GPU: info says what grpo then takes, working memory included ---
 rm m/model.safetensors # which nothing above it has asked for
+GRPO=(--num-generations 4 --prompts-per-step 4 --max-completion-length 8)
+plan_of() { grep -o 'memory plan, GPU 0.*' "$1"; }
+for memory in 65536 12000; do
+    succeeds with $memory info --memory --model m --max-prompt-length 2 "${GRPO[@]}"
+    has out '^  working memory of the device  *0\.0[0-9]* GB$'
+    plan=$(plan_of out)
+    fails 1 'model\.safetensors' with $memory grpo --model m --data d.jsonl --reward accuracy "${GRPO[@]}" --out r
+    has err 'KV pages, 16 at once\), working memory of the device '
+    is "$(plan_of err)" "$plan" "plan of info and of grpo, $memory KiB"
+    absent r
+done
+# An option says how many at once.
+succeeds with 65536 info --memory --model m --max-prompt-length 2 "${GRPO[@]}" --decode-concurrency 3
+has out 'KV pages, 3 at once\)'
 fails 1 "$plan, and even --recompute layer" with 4600 "${SFT[@]}" --moments-dtype bf16 --out r
 fails 1 "^memory plan, GPU 0 " with 8192 "${SFT[@]}" --out r
 has err 'model\.safetensors'
