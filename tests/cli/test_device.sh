@@ -89,11 +89,11 @@ GRPO=(--num-generations 4 --prompts-per-step 4 --max-completion-length 8)
 plan_of() { grep -o 'memory plan, GPU 0.*' "$1"; }
 for memory in 65536 12000; do
     succeeds with $memory info --memory --model m --max-prompt-length 2 "${GRPO[@]}"
-    has out '^  working memory of the device  *0\.0[0-9]* GB$'
-    plan=$(plan_of out)
+    has out '^  working memory of the device *0\.0[0-9]* GB$'
+    said=$(plan_of out)
     fails 1 'model\.safetensors' with $memory grpo --model m --data d.jsonl --reward accuracy "${GRPO[@]}" --out r
     has err 'KV pages, 16 at once\), working memory of the device '
-    is "$(plan_of err)" "$plan" "plan of info and of grpo, $memory KiB"
+    is "$(plan_of err)" "$said" "plan of info and of grpo, $memory KiB"
     absent r
 done
 # An option says how many at once.
