@@ -141,11 +141,9 @@ static const struct option_spec table[] = {
     FLOAT("eval_temperature", NULL, 0, 100, FOR_GRPO, "Rollout",
           "temperature of held-out evaluation; unset: as temperature"),
     INT("decode_concurrency", "0", 0, 4096, FOR_SAMPLE | FOR_INFO, "Rollout",
-        "completions decoded at once; sets speed and memory, not results; 0: what the device gains by "
-        "and memory allows"),
+        "completions decoded at once; speed and memory, not results; 0: what pays and memory allows"),
     INT("prefill_step_size", "0", 0, 1048576, FOR_GENERATE, "Rollout",
-        "prompt tokens computed in one step; sets speed and memory, not results; 0: what the device "
-        "gains by"),
+        "prompt tokens computed in one step; sets speed and memory, not results; 0: what pays"),
     LIST("stop", NULL, FOR_SAMPLE, "Rollout", "end a completion at any of these strings"),
 
     /* Loss */
