@@ -3,12 +3,24 @@ file(GLOB COHORT_CUDA_HOST_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/b
 file(GLOB COHORT_CUDA_KERNEL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backend/cuda/*.cu)
 
 if(COHORT_CUDA)
+  # For scripts/gpu-check --as alone: a build that keeps to what a card of that compute capability has, on whatever GPU is there.
+  set(COHORT_CUDA_AS "" CACHE STRING "Checks only: act as a GPU of this compute capability would (86, 89, 120)")
+  set(architectures)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    # Machine code for A100 and H100/H200 (with Hopper's own instructions), PTX for what comes after.
-    set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual")
+    set(architectures 80-real 86-real 89-real 90a-real 90-virtual)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real) # until the compiler's version is known
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit 12.4 REQUIRED)
+  if(architectures AND COHORT_CUDA_AS)
+    set(CMAKE_CUDA_ARCHITECTURES 80-virtual) # code of the kind that such a card runs; the driver translates it
+  elseif(architectures)
+    # Machine code for A100, workstation cards (8.6, 8.9, 12.0) and H100/H200 (with Hopper's own instructions), PTX for what comes after.
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+      list(APPEND architectures 120-real)
+    endif()
+    set(CMAKE_CUDA_ARCHITECTURES ${architectures})
+  endif()
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
@@ -24,6 +36,9 @@ if(COHORT_CUDA)
   target_compile_options(cohort_cuda_kernels PRIVATE ${COHORT_CUDA_FLAGS})
   foreach(lib cohort_cuda_host cohort_cuda_kernels)
     target_include_directories(${lib} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+    if(COHORT_CUDA_AS)
+      target_compile_definitions(${lib} PRIVATE COHORT_CUDA_AS=${COHORT_CUDA_AS})
+    endif()
     set_property(GLOBAL APPEND PROPERTY COHORT_OBJECTS $<TARGET_OBJECTS:${lib}>)
   endforeach()
   target_compile_definitions(cohort_core PRIVATE COHORT_CUDA=1)

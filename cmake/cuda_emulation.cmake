@@ -109,6 +109,12 @@ foreach(source ${COHORT_TEST_SOURCES})
     set_tests_properties(${name}_emulated PROPERTIES LABELS cuda-emulated TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
     list(APPEND targets ${name}_emulated)
   endif()
+  if(COHORT_EMULATED AND name MATCHES "test_cuda_(skinny|decode)$")
+    # The short ones again with what a workstation card has: 99 KB of shared memory a block.
+    add_test(NAME ${name}_emulated_86 COMMAND ${name}_emulated --small)
+    set_tests_properties(${name}_emulated_86 PROPERTIES LABELS cuda-emulated TIMEOUT 300
+      ENVIRONMENT "OMP_WAIT_POLICY=passive;CUDA_EMULATION_CAPABILITY=86")
+  endif()
   foreach(target ${targets})
     target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
     target_compile_definitions(${target} PRIVATE COHORT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" COHORT_BINARY_DIR="${CMAKE_BINARY_DIR}")

@@ -188,10 +188,11 @@ COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observ
  * one is running, from its callback or from another thread, gets COHORT_ERR_STATE. Nor can it be
  * used in a child that was forked after it was opened: also COHORT_ERR_STATE. */
 typedef struct cohort_model cohort_model;
-/* options: of COHORT_GENERATE; used: model, dtype, isa, threads, memory_limit, decode_concurrency,
- * prefill_step_size, eos_token, trust_content, context (below). max_context: tokens of prompt and
- * completion together, 0: the model's own (memory grows with it). The options may be destroyed
- * afterwards. */
+/* Beside the weights half of what is free, or of what memory_limit leaves, is taken at most, unless
+ * one completion needs more. options: of COHORT_GENERATE; used: model, dtype, isa, device, threads,
+ * memory_limit, decode_concurrency, prefill_step_size, eos_token, trust_content, context (below).
+ * max_context: tokens of prompt and completion together, 0: the model's own (memory grows with it).
+ * The options may be destroyed afterwards. */
 COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
                                            int32_t max_context, cohort_error *err);
 /* From within a callback of cohort_step it takes effect when that call returns (with

@@ -56,11 +56,13 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
     int32_t context = model->session.model->max_context;
     if (max_context > 0 && max_context < context)
         context = max_context;
-    int32_t sequences = (int32_t)options_int(options->options, "decode_concurrency");
-    TRY_GOTO(session_engine(&model->session, options->options, sequences,
-                            (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context,
-                            (int32_t)options_int(options->options, "prefill_step_size"),
-                            &model->engine, err));
+    struct rollout_need need = {0};
+    rollout_need_any(&need, model->session.backend,
+                     (int32_t)options_int(options->options, "decode_concurrency"), context);
+    need.step_tokens = (int32_t)options_int(options->options, "prefill_step_size");
+    need.history = context; /* a request may bring any penalty */
+    need.modest = true;
+    TRY_GOTO(session_engine(&model->session, options->options, &need, &model->engine, err));
     *out = model;
     return COHORT_OK;
 cleanup:

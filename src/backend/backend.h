@@ -314,6 +314,9 @@ struct decode_slot {
     struct sample_row draw; /* its next draw; n_history counts the token above too */
 };
 
+/* Steps of one decode_load at most. */
+enum { DECODE_STEPS_MOST = 16 };
+
 /* What the token of a step is where a slot had already stopped. */
 enum { DECODE_STOPPED = -2 };
 
@@ -356,6 +359,23 @@ struct adamw {
     int64_t step; /* from 1 */
 };
 
+/* How large the batches will be that a backend is asked for: what its working memory, which is
+ * beside the tensors it is given, follows from. */
+struct backend_load {
+    int32_t n_heads, n_kv_heads, head_dim;
+    int64_t width, vocab, n_weights;
+    int32_t context; /* tokens of the longest sequence */
+    /* Of a rollout; sequences 0: there is none. */
+    int32_t sequences;   /* decoding at once */
+    int64_t step_tokens; /* of prompts in one step */
+    int64_t prompts;     /* in one step at most */
+    int64_t draws;       /* of one step */
+    int32_t history;     /* ids that penalties look back at most; -1: no penalty and no bias */
+    int64_t logits_rows; /* at once */
+    /* Of training; train_tokens 0: there is none. */
+    int64_t train_tokens, train_sequences, train_logits_rows;
+};
+
 struct backend_ops {
     const char *name;
     /* Memory, zeroed, 64-byte aligned. what is for the message. */
@@ -368,6 +388,8 @@ struct backend_ops {
     void (*copy)(struct backend *, void *to, const void *from, size_t bytes);
     /* Bytes that could be allocated now. */
     size_t (*available)(struct backend *);
+    /* Bytes that operations come to hold at most beside their tensors. NULL: not worth planning. */
+    size_t (*working_bytes)(struct backend *, const struct backend_load *);
     /* Waits until everything asked for is done. Downloads, sum_squares, sample and decode_fetch
      * wait by themselves; other operations need not have happened when they return. */
     void (*wait)(struct backend *);

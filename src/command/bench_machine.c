@@ -132,14 +132,20 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
     struct backend *backend = bench->session.backend;
     struct gemm g;
     double reading = 0.0, best = 0.0;
+    int64_t size = 8192;
     if (backend->host_memory)
         TRY(measure_reading(backend, bench->quick ? READ_WORDS / 4 : READ_WORDS, &reading, err));
-    else
-        TRY(measure_copying(backend, (size_t)2 << 30, &reading, err));
+    else {
+        /* Beside a model that fills the device there is less room to measure in. */
+        const size_t free_bytes = backend->ops->available(backend), most = (size_t)2 << 30;
+        size = free_bytes < (size_t)2 << 30 ? 4096 : 8192;
+        TRY(measure_copying(backend, free_bytes / 8 < most ? free_bytes / 8 / 64 * 64 : most,
+                            &reading, err));
+    }
     if (backend->host_memory)
         TRY(gemm_open(&g, backend, bench->type, 256, 512, 1024, err));
     else
-        TRY(gemm_open(&g, backend, bench->type, 8192, 8192, 8192, err));
+        TRY(gemm_open(&g, backend, bench->type, size, size, size, err));
     (void)gemm_run(&g, backend, 1);
     for (int run = 0; run < PRODUCT_RUNS; run++)
         best = fmax(best, 2.0 * (double)(g.m * g.n * g.k) / gemm_run(&g, backend, 1));

@@ -33,15 +33,28 @@ struct bench_work bench_forward_work(const struct model *model, int64_t tokens, 
                  (layers + (n_outputs > 0 ? head : 0.0) + kv * (double)kv_positions_read)};
 }
 
-/* An engine for requests of n completions each; tokens written to prompt. */
+/* An engine for requests of n completions each, all at once; *out NULL: memory does not allow it,
+ * which is noted as kind and what. */
 static cohort_status open_engine(struct bench *bench, int32_t n_prompt, int32_t new_tokens,
-                                 int32_t n, int32_t requests, struct engine **out,
-                                 cohort_error *err)
+                                 int32_t n, int32_t requests, const char *kind, const char *what,
+                                 struct engine **out, cohort_error *err)
 {
     const int32_t prefill = bench->session.backend->prefill_tokens;
-    return session_engine(&bench->session, bench->options, n * requests,
-                          requests * engine_pages(n_prompt, new_tokens, n), n_prompt + new_tokens,
-                          n_prompt > prefill || requests > 1 ? prefill : n_prompt, out, err);
+    struct rollout_need need = {.sequences = n * requests,
+                                .step_tokens =
+                                    n_prompt > prefill || requests > 1 ? prefill : n_prompt,
+                                .history = -1,
+                                .whole = true};
+    struct rollout_choice choice = {0};
+    cohort_error why = {0};
+    *out = NULL;
+    rollout_need_add(&need, requests, n_prompt, new_tokens, n);
+    cohort_status status = session_rollout(&bench->session, bench->options, &need, &choice, &why);
+    if (status != COHORT_OK && choice.refused)
+        return bench_left_out(bench, kind, what, &why, err);
+    if (status != COHORT_OK)
+        return error_set(err, status, "%s", why.message);
+    return session_engine(&bench->session, bench->options, &need, out, err);
 }
 
 static void close_engine(struct bench *bench, struct engine *engine)
@@ -108,8 +121,12 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err)
     cohort_status status = COHORT_OK;
     if (n_prompt > bench->session.model->max_context - 1)
         n_prompt = bench->session.model->max_context - 1;
-    TRY(open_engine(bench, n_prompt, 1, 1, 1, &engine, err));
-    struct bench_row *row = bench_row(bench, "prefill", "%d tokens", (int)n_prompt);
+    char what[sizeof bench->rows->what];
+    snprintf(what, sizeof what, "%d tokens", (int)n_prompt);
+    TRY(open_engine(bench, n_prompt, 1, 1, 1, "prefill", what, &engine, err));
+    if (engine == NULL)
+        return COHORT_OK;
+    struct bench_row *row = bench_row(bench, "prefill", "%s", what);
     row->amount = n_prompt;
     row->unit = "tok/s";
     row->work = bench_forward_work(bench->session.model, n_prompt, 1, 0, 0.5 * n_prompt * n_prompt);
@@ -140,13 +157,17 @@ static cohort_status decode_case(struct bench *bench, const struct decode_size *
     const int32_t new_tokens = bench->quick ? (size->new_tokens + 4) / 5 : size->new_tokens;
     struct engine *engine = NULL;
     cohort_status status = COHORT_OK;
-    TRY(open_engine(bench, P, new_tokens, group, size->requests, &engine, err));
-    struct bench_row *row = bench_row(bench, "decode", "batch %d, %sprompt %d, %d new", (int)n,
-                                      group > 1 ? "shared " : "", (int)P, (int)new_tokens);
-    struct bench_row *whole = NULL;
+    char what[sizeof bench->rows->what];
     if (size->requests > 1 && group > 1)
-        snprintf(row->what, sizeof row->what, "batch %d, %d share each prompt of %d, %d new",
-                 (int)n, (int)group, (int)P, (int)new_tokens);
+        snprintf(what, sizeof what, "batch %d, %d share each prompt of %d, %d new", (int)n,
+                 (int)group, (int)P, (int)new_tokens);
+    else
+        snprintf(what, sizeof what, "batch %d, %sprompt %d, %d new", (int)n,
+                 group > 1 ? "shared " : "", (int)P, (int)new_tokens);
+    TRY(open_engine(bench, P, new_tokens, group, size->requests, "decode", what, &engine, err));
+    if (engine == NULL)
+        return COHORT_OK;
+    struct bench_row *row = bench_row(bench, "decode", "%s", what), *whole = NULL;
     if (size->whole)
         whole = bench_row(bench, "generate", "%s, prompts included", row->what);
     /* Step i of new_tokens - 1 sees i + 1 tokens of its own. */
@@ -234,20 +255,35 @@ static cohort_status begin_training(struct bench *bench, cohort_error *err)
                : model_train_begin(bench->session.model, moments_of(bench), err);
 }
 
-/* What is free, and what training will take of it, of a plan of which no part is allocated but the
- * weights. */
-static void limit_plan(const struct bench *bench, struct memory_plan *plan)
+/* The memory plan of a training run whose longest row has so many tokens, with the engine of its
+ * rollout (need NULL: none). *fits false: memory does not allow it, which is noted as kind and
+ * what; nothing was allocated. */
+static cohort_status plan_training(struct bench *bench, struct memory_plan *plan,
+                                   struct tree_runner *runner, int64_t completions, int64_t longest,
+                                   int64_t micro_tokens, const struct rollout_need *need,
+                                   struct engine **engine, const char *kind, const char *what,
+                                   bool *fits, cohort_error *err)
 {
-    const struct model *model = bench->session.model;
-    plan->limit = session_memory_limit(bench->session.backend, bench->options);
-    plan->state = model->grad == NULL ? model_train_bytes(model, moments_of(bench)) : 0;
+    struct model *model = bench->session.model;
+    cohort_error why = {0};
+    memory_plan_begin(plan, model, bench->options, false, runner, completions, longest,
+                      micro_tokens);
+    plan->micro_tokens = micro_tokens;
+    plan->limit = bench->limit;
+    plan->moments = moments_of(bench);
+    plan->state = model_train_bytes(model, plan->moments);
+    if (need != NULL)
+        TRY(memory_plan_engine(plan, NULL, need, engine, err));
+    cohort_status status = memory_plan_choose(plan, bench->options, &why);
+    *fits = status == COHORT_OK;
+    if (status != COHORT_OK && plan->refused)
+        return bench_left_out(bench, kind, what, &why, err);
+    return status == COHORT_OK ? COHORT_OK : error_set(err, status, "%s", why.message);
 }
 
 /* Training state, then buffers for micro-batches. */
-static cohort_status open_buffers(struct bench *bench, struct memory_plan *plan,
-                                  int64_t micro_tokens, cohort_error *err)
+static cohort_status open_buffers(struct bench *bench, struct memory_plan *plan, cohort_error *err)
 {
-    TRY(memory_plan_fit(plan, bench->options, micro_tokens, err));
     TRY(begin_training(bench, err));
     return memory_plan_allocate(plan, &bench->session.arena, err);
 }
@@ -313,10 +349,17 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
                         ? size->micro_tokens
                         : session_micro_tokens(bench->session.model, bench->options);
     micro = micro < P + C ? P + C : micro > fed + n ? fed + n : micro;
-    struct memory_plan plan = {.model = session->model, .runner = &runner, .completions = n};
+    struct memory_plan plan = {0};
+    bool fits = false;
+    char what[sizeof bench->rows->what];
+    snprintf(what, sizeof what, "%d x (%d + %d)%s", (int)n, (int)P, (int)C,
+             size->shared ? ", prompts shared" : "");
+    TRY_GOTO(plan_training(bench, &plan, &runner, n, P + C, micro, NULL, NULL, "train", what, &fits,
+                           err));
+    if (!fits)
+        goto cleanup;
     TRY_GOTO(train_rows_make(&rows, bench, size, err));
-    limit_plan(bench, &plan);
-    TRY_GOTO(open_buffers(bench, &plan, micro, err));
+    TRY_GOTO(open_buffers(bench, &plan, err));
     struct sft sft = {
         .model = session->model,
         .runner = &runner,
@@ -325,8 +368,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         .learning_rate = 1e-6,
         .total_steps = 100};
     struct bench_row *row =
-        bench_row(bench, "train", "%d x (%d + %d)%s, recompute %s", (int)n, (int)P, (int)C,
-                  size->shared ? ", prompts shared" : "", recompute_names[plan.recompute]);
+        bench_row(bench, "train", "%s, recompute %s", what, recompute_names[plan.recompute]);
     row->unit = "tok/s";
     /* Tokens of the rows as they are, each with its prompt: what sharing saves shows as speed. A
      * completion's last token is not fed. */
@@ -350,6 +392,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         metrics_free(&metrics);
     }
     row->bytes_held = bench_bytes_held(bench);
+    row->bytes_planned = (double)memory_plan_total(&plan);
 cleanup:
     tree_runner_free(&runner);
     train_rows_free(&rows);
@@ -428,10 +471,18 @@ static struct grpo_size grpo_size_of(const struct bench *bench)
     return size;
 }
 
+static void grpo_name(const struct grpo_size *size, char *what, size_t length)
+{
+    snprintf(what, length, "step of %d prompts x %d, P = %d, C = %d", (int)size->prompts,
+             (int)size->group, (int)size->P, (int)size->C);
+}
+
 static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const struct grpo_size *size,
-                              int32_t *tokens, struct grpo_prompt *prompts, cohort_error *err)
+                              int32_t *tokens, struct grpo_prompt *prompts, double planned,
+                              cohort_error *err)
 {
     const struct model *model = bench->session.model;
+    char what[sizeof bench->rows->what];
     const int32_t P = size->P, C = size->C;
     for (int i = 0; i < size->prompts; i++) {
         for (int j = 0; j < P; j++)
@@ -446,8 +497,8 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const stru
         bench_forward_work(model, n, n, (int64_t)(size->prompts * P + n * own), n * (P + own));
     struct bench_work train =
         train_work(model, fed, n * C, size->prompts * 0.5 * P * P + (double)n * C * (P + own));
-    struct bench_row *whole = bench_row(bench, "grpo", "step of %d prompts x %d, P = %d, C = %d",
-                                        (int)size->prompts, (int)size->group, (int)P, (int)C);
+    grpo_name(size, what, sizeof what);
+    struct bench_row *whole = bench_row(bench, "grpo", "%s", what);
     struct bench_row *rollout = bench_row(bench, "grpo", "  rollout");
     struct bench_row *update = bench_row(bench, "grpo", "  training");
     struct bench_row *sampled = bench_row(bench, "grpo", "  rollout, tokens generated");
@@ -479,6 +530,7 @@ static cohort_status run_grpo(struct bench *bench, struct grpo *grpo, const stru
         metrics_free(&metrics);
     }
     whole->bytes_held = bench_bytes_held(bench);
+    whole->bytes_planned = planned;
     return COHORT_OK;
 }
 
@@ -491,8 +543,10 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     const struct grpo_size size = grpo_size_of(bench);
     struct grpo_prompt *prompts = NULL;
     int32_t *tokens = NULL;
-    struct memory_plan plan = {
-        .model = session->model, .runner = &runner, .completions = size.prompts * size.group};
+    struct memory_plan plan = {0};
+    struct rollout_need need = {.history = -1};
+    bool fits = false;
+    char what[sizeof bench->rows->what];
     struct grpo grpo = {
         .model = session->model,
         .runner = &runner,
@@ -517,11 +571,14 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&prompts, (size_t)size.prompts, sizeof *prompts, "bench", err));
     TRY_GOTO(mem_alloc(&tokens, (size_t)(size.prompts * size.P), sizeof *tokens, "bench", err));
-    limit_plan(bench, &plan);
-    TRY_GOTO(memory_plan_engine(&plan, NULL, size.prompts, size.group, size.P, size.C, &grpo.engine,
-                                err));
-    TRY_GOTO(open_buffers(bench, &plan, size.micro_tokens, err));
-    TRY_GOTO(run_grpo(bench, &grpo, &size, tokens, prompts, err));
+    rollout_need_add(&need, size.prompts, size.P, size.C, size.group);
+    grpo_name(&size, what, sizeof what);
+    TRY_GOTO(plan_training(bench, &plan, &runner, size.prompts * size.group, size.P + size.C,
+                           size.micro_tokens, &need, &grpo.engine, "grpo", what, &fits, err));
+    if (!fits)
+        goto cleanup;
+    TRY_GOTO(open_buffers(bench, &plan, err));
+    TRY_GOTO(run_grpo(bench, &grpo, &size, tokens, prompts, (double)memory_plan_total(&plan), err));
 cleanup:
     engine_destroy(grpo.engine);
     mem_free(prompts);

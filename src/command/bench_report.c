@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "base/rng.h"
+#include "command/json_rows.h"
 
 #include <assert.h>
 #include <math.h>
@@ -88,6 +89,8 @@ static cohort_status print_row(const struct bench *bench, const struct bench_row
             TRY(text_printf(out, err, ", \"gb_per_second\": %.4g", row->work.bytes / median / 1e9));
         if (row->bytes_held > 0.0)
             TRY(text_printf(out, err, ", \"peak_memory_gb\": %.4g", row->bytes_held / 1e9));
+        if (row->bytes_planned > 0.0)
+            TRY(text_printf(out, err, ", \"planned_memory_gb\": %.4g", row->bytes_planned / 1e9));
         return text_append(out, "}\n", 2, err);
     }
     TRY(text_printf(out, err, "%-8s %-44s %9.1f %-8s", row->kind, row->what, value, row->unit));
@@ -99,6 +102,25 @@ static cohort_status print_row(const struct bench *bench, const struct bench_row
     if (row->bytes_held > 0.0)
         TRY(text_printf(out, err, ", peak memory %.2f GB", row->bytes_held / 1e9));
     return text_printf(out, err, "  [%.1f .. %.1f, n %d]\n", low, high, s.count);
+}
+
+cohort_status bench_left_out(struct bench *bench, const char *kind, const char *what,
+                             const cohort_error *why, cohort_error *err)
+{
+    struct text out = {0};
+    cohort_status status = COHORT_OK;
+    bench->n_left_out++;
+    if (bench->jsonl) {
+        TRY_GOTO(text_printf(&out, err, "{\"kind\": \"%s\", \"what\": \"%s\", \"left_out\": ", kind,
+                             what));
+        TRY_GOTO(json_string_write(why->message, strlen(why->message), &out, err));
+        TRY_GOTO(text_append(&out, "}\n", 2, err));
+    } else
+        TRY_GOTO(text_printf(&out, err, "%-8s %-44s left out: %s\n", kind, what, why->message));
+    observer_output(bench->observer, &out);
+cleanup:
+    text_free(&out);
+    return status;
 }
 
 cohort_status bench_print(struct bench *bench, const struct bench_limits *limits, cohort_error *err)

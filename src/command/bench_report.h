@@ -37,7 +37,8 @@ struct bench_row {
     double amount;    /* done in one sample, in unit_amount */
     const char *unit; /* of amount a second ("tok/s"), or "s": the seconds of a sample */
     struct bench_work work;
-    double bytes_held; /* peak memory of the process, 0: not asked */
+    double bytes_held;    /* peak memory of the process, 0: not asked */
+    double bytes_planned; /* of the memory plan, 0: none */
 };
 
 enum { BENCH_ROWS = 64 };
@@ -49,6 +50,8 @@ struct bench {
     bool quick, jsonl;
     uint64_t seed;
     size_t available; /* on the device, at the start */
+    size_t limit;     /* that plans keep to, weights included */
+    int n_left_out;   /* cases so far that memory did not allow */
     struct bench_row rows[BENCH_ROWS];
     int n_rows;
 };
@@ -57,6 +60,9 @@ const char *bench_kind_name(size_t i);
 /* The next row, zeroed and named. */
 struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...)
     PRINTF_LIKE(3, 4);
+/* A case that a plan refuses: a line of its own in place of a row, with the reason. */
+cohort_status bench_left_out(struct bench *bench, const char *kind, const char *what,
+                             const cohort_error *why, cohort_error *err);
 /* Prints the rows with their shares and forgets them. */
 cohort_status bench_print(struct bench *bench, const struct bench_limits *limits,
                           cohort_error *err);

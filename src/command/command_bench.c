@@ -30,6 +30,23 @@ static cohort_status random_weights(void *context, const struct param *param, in
     return COHORT_OK;
 }
 
+/* Before anything large is allocated. */
+static cohort_status check_room(const struct bench *bench, const struct model_config *config,
+                                cohort_error *err)
+{
+    struct model *model = NULL;
+    TRY(model_open(&model, bench->session.backend, config, bench->type, MAX_CONTEXT, err));
+    const size_t weights = model_weight_bytes(model);
+    model_destroy(model);
+    if (weights <= bench->limit)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "weights take %.2f GB, %.2f GB are there; use %sa smaller model or another "
+                     "--device",
+                     (double)weights / 1e9, (double)bench->limit / 1e9,
+                     bench->type == DTYPE_F32 ? "--dtype bf16, " : "");
+}
+
 static cohort_status open_model(struct bench *bench, cohort_error *err)
 {
     const char *preset = options_choice_word(bench->options, "preset"),
@@ -45,6 +62,7 @@ static cohort_status open_model(struct bench *bench, cohort_error *err)
     TRY_GOTO(session_type(bench->options, &config, dir, false, &bench->type, NULL,
                           &bench->session.notes, err));
     observer_notes(bench->observer, &bench->session.notes);
+    TRY_GOTO(check_room(bench, &config, err));
     if (dir != NULL)
         TRY_GOTO(model_load(&bench->session.model, bench->session.backend, dir, bench->type,
                             MAX_CONTEXT, err));
@@ -77,13 +95,16 @@ const char *bench_kind_name(size_t i)
     return i < sizeof kinds / sizeof kinds[0] ? kinds[i].name : NULL;
 }
 
-/* One kind between two measurements of the machine; the better one is the limit. */
-static cohort_status run_kind(struct bench *bench, size_t i, cohort_error *err)
+/* One kind between two measurements of the machine; the better one is the limit. *nothing: memory
+ * allows nothing of it. */
+static cohort_status run_kind(struct bench *bench, size_t i, bool *nothing, cohort_error *err)
 {
     struct bench_limits limits = {0};
     double start = clock_seconds();
+    const int left_out = bench->n_left_out;
     TRY(bench_measure_limits(bench, &limits, err));
     TRY(kinds[i].run(bench, err));
+    *nothing = bench->n_rows == 0 && bench->n_left_out > left_out;
     TRY(bench_measure_limits(bench, &limits, err));
     TRY(bench_print(bench, &limits, err));
     observer_message(bench->observer, "%s: %.0f s", kinds[i].name, clock_seconds() - start);
@@ -95,6 +116,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
 {
     (void)extra;
     struct bench *bench = NULL;
+    const char *missing = NULL;
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&bench, 1, sizeof *bench, "bench", err));
     bench->options = options;
@@ -104,14 +126,26 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
     bench->available = bench->session.backend->ops->available(bench->session.backend);
+    bench->limit = session_memory_limit(bench->session.backend, options);
     TRY_GOTO(open_model(bench, err));
     observer_message(observer, "%s, %d threads",
                      bench->type == DTYPE_F32 ? bench->session.backend->provider_f32
                                               : bench->session.backend->provider_bf16,
                      bench->session.backend->threads);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (wanted(options, kinds[i].name))
-            TRY_GOTO(run_kind(bench, i, err));
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        bool nothing = false;
+        if (!wanted(options, kinds[i].name))
+            continue;
+        TRY_GOTO(run_kind(bench, i, &nothing, err));
+        /* What was asked for by name and cannot be is an error, once the rest has been measured. */
+        if (nothing && options_list_count(options, "kind") > 0 && missing == NULL)
+            missing = kinds[i].name;
+    }
+    if (missing != NULL)
+        status = error_set(err, COHORT_ERR_MEMORY,
+                           "--kind %s: there is not enough memory for any of it; the lines above "
+                           "say what each case would need",
+                           missing);
 cleanup:
     session_close(&bench->session);
     mem_free(bench);

@@ -80,13 +80,10 @@ cohort_status command_eval(struct options *options, const struct command_rewards
             (int)n, set.data.n_rows, INT32_MAX);
         goto cleanup;
     }
-    int64_t total = (int64_t)set.data.n_rows * n;
-    int32_t sequences = total < 64 ? (int32_t)total : 64;
-    int32_t context =
-        set.longest + C < session.model->max_context ? set.longest + C : session.model->max_context;
-    TRY_GOTO(session_engine(&session, options, sequences,
-                            (int64_t)sequences * (engine_pages(context, 1, 1) + 1) + 2, context,
-                            512, &engine, err));
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency")};
+    prompt_set_need(&set, session.model->max_context, C, n, &need);
+    need.history = rollout_history(&sampling, need.context);
+    TRY_GOTO(session_engine(&session, options, &need, &engine, err));
     struct evaluation evaluation = {.session = &session,
                                     .engine = engine,
                                     .scoring = &scoring,

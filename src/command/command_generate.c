@@ -223,7 +223,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
     (void)extra;
     struct generate g = {
         .options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
-    int32_t max_tokens = (int32_t)options_int(options, "max_completion_length"), longest = 0;
+    int32_t max_tokens = (int32_t)options_int(options, "max_completion_length");
     cohort_status status = COHORT_OK;
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
@@ -231,9 +231,9 @@ cohort_status command_generate(struct options *options, const struct command_rew
     TRY_GOTO(session_stops(options, &g.stops, &g.n_stops, err));
     TRY_GOTO(read_rows(&g, err));
     choose_streams(&g);
-    int64_t pages = 0;
-    int32_t context = g.session.model->max_context,
-            sequences = (int32_t)options_int(options, "decode_concurrency");
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"),
+                                .step_tokens = (int32_t)options_int(options, "prefill_step_size")};
+    int32_t context = g.session.model->max_context;
     for (size_t i = 0; i < g.n_rows; i++) {
         int32_t length = (int32_t)g.rows[i].ids.count;
         if (length >= context) {
@@ -241,16 +241,10 @@ cohort_status command_generate(struct options *options, const struct command_rew
             goto cleanup;
         }
         int32_t room = context - length < max_tokens ? context - length : max_tokens;
-        longest = length + room > longest ? length + room : longest;
-        pages += engine_pages(length, room, g.n);
+        rollout_need_add(&need, 1, length, room, g.n);
     }
-    if ((int64_t)sequences > (int64_t)g.n_rows * g.n)
-        sequences = (int32_t)((int64_t)g.n_rows * g.n);
-    int64_t enough = (int64_t)sequences * (engine_pages(longest, 1, 1) + 1) +
-                     2; /* for all that can run at once */
-    TRY_GOTO(session_engine(&g.session, options, sequences, pages < enough ? pages : enough,
-                            longest, (int32_t)options_int(options, "prefill_step_size"), &g.engine,
-                            err));
+    need.history = rollout_history(&g.sampling, need.context);
+    TRY_GOTO(session_engine(&g.session, options, &need, &g.engine, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
     g.jsonl =

@@ -152,12 +152,15 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct training *t = &run->t;
     struct memory_plan plan = {0};
     const int32_t C = run->grpo.config.max_completion_length, n = completions_per_step(run);
+    struct rollout_need need = {.sequences =
+                                    (int32_t)options_int(t->options, "decode_concurrency")};
+    rollout_need_add(&need, run->prompts_per_step, run->max_prompt, C, run->grpo.config.group);
+    need.history = rollout_history(&run->grpo.config.sampling, need.context);
     memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0,
-                      &run->runner, n);
-    TRY(memory_plan_engine(&plan, t->session.tokenizer, run->prompts_per_step,
-                           run->grpo.config.group, run->max_prompt, C, &run->engine, err));
-    TRY(training_allocate(t, &plan, run->max_prompt + C,
-                          (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C, err));
+                      &run->runner, n, run->max_prompt + C,
+                      (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C);
+    TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
+    TRY(training_allocate(t, &plan, err));
     TRY(mem_alloc(&run->rows, (size_t)run->prompts_per_step, sizeof *run->rows, "batch", err));
     TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch",
                   err));

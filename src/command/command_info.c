@@ -78,12 +78,11 @@ struct memory_row {
 
 /* One row for each thing, totals of every recomputation, and what a run would choose. */
 static cohort_status print_plan(struct memory_plan *plan, const struct options *options,
-                                int64_t longest, int64_t most_useful, struct text *out,
-                                cohort_error *err)
+                                struct text *out, cohort_error *err)
 {
     cohort_error refusal = {0};
-    cohort_status choice = memory_plan_choose(plan, options, longest, most_useful, &refusal);
-    if (choice != COHORT_OK && !plan->measured)
+    cohort_status choice = memory_plan_choose(plan, options, &refusal);
+    if (choice != COHORT_OK && !plan->refused)
         return error_set(err, choice, "%s", refusal.message);
     struct memory_plan levels[N_RECOMPUTE];
     for (int i = 0; i < N_RECOMPUTE; i++) {
@@ -94,7 +93,8 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
                                       {"frozen reference (beta > 0)", plan->reference},
                                       {"gradient, moments, master", plan->state},
                                       {"rollout buffers", plan->rollout},
-                                      {"  of it KV pages", plan->kv}};
+                                      {"  of it KV pages", plan->kv},
+                                      {"working memory of the device", plan->working}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         TRY(text_printf(out, err, "  %-36s %10.3f GB\n", rows[i].what,
                         (double)rows[i].bytes / 1e9));
@@ -129,13 +129,17 @@ static cohort_status print_memory(const struct options *options, struct model *m
     int32_t n = 0;
     cohort_status status = COHORT_OK;
     TRY(session_batch_size(options, &n, err));
-    memory_plan_begin(&plan, model, options, options_float(options, "beta") != 0.0, &runner, n);
-    TRY_GOTO(memory_plan_engine(&plan, NULL, prompts, group, P, C, &engine, err));
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"),
+                                .history = -1};
+    rollout_need_add(&need, prompts, P, C, group);
+    memory_plan_begin(&plan, model, options, options_float(options, "beta") != 0.0, &runner, n,
+                      P + C, (int64_t)prompts * P + (int64_t)n * C);
+    TRY_GOTO(memory_plan_engine(&plan, NULL, &need, &engine, err));
     TRY_GOTO(text_printf(out, err,
                          "\nmemory plan of cohort grpo, %s: %d prompts x %d, prompt %d, "
                          "completion %d\n",
                          dtype_name(model->type), (int)prompts, (int)group, (int)P, (int)C));
-    TRY_GOTO(print_plan(&plan, options, P + C, (int64_t)prompts * P + (int64_t)n * C, out, err));
+    TRY_GOTO(print_plan(&plan, options, out, err));
 cleanup:
     engine_destroy(engine);
     tree_runner_free(&runner);

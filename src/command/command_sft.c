@@ -60,8 +60,9 @@ static cohort_status allocate(struct sft_run *run, cohort_error *err)
     struct memory_plan plan = {0};
     int32_t longest =
         run->train.longest > run->held_out.longest ? run->train.longest : run->held_out.longest;
-    memory_plan_begin(&plan, t->session.model, t->options, false, &run->runner, run->batch_size);
-    return training_allocate(t, &plan, longest, run->batch_size * longest, err);
+    memory_plan_begin(&plan, t->session.model, t->options, false, &run->runner, run->batch_size,
+                      longest, run->batch_size * longest);
+    return training_allocate(t, &plan, err);
 }
 
 static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics,

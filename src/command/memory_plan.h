@@ -3,7 +3,8 @@
  * that a run is refused, or its plan printed, before its weights are read. The buffers are measured
  * by the code that takes them (invariant I8).
  *
- * Rollout and training never run at once: they share one block, as large as the larger. */
+ * Rollout and training never run at once: they share one block, as large as the larger. So KV pages
+ * may have all that weights and training state leave, as far as the rollout gains by them. */
 #ifndef COHORT_COMMAND_MEMORY_PLAN_H
 #define COHORT_COMMAND_MEMORY_PLAN_H
 
@@ -19,39 +20,41 @@ struct memory_plan {
     struct tree_runner *runner; /* borrowed; its buffers are those of training */
     struct engine *engine;      /* borrowed; NULL: no rollout */
     int64_t completions;        /* of a step */
+    int64_t longest;            /* tokens of a row */
     enum recompute recompute;
+    enum dtype moments;
     int64_t micro_tokens;
+    struct rollout_need need;     /* with an engine */
+    struct rollout_choice choice; /* likewise */
+    bool refused;                 /* by memory_plan_choose, whose error says so */
 
     /* Bytes. */
     size_t limit;                     /* for everything below */
     size_t weights, reference, state; /* state: gradient, moments, low halves of the master */
     size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
     size_t training;                  /* with recompute and micro_tokens, once measured */
-    bool measured; /* by memory_plan_choose, also where it refuses: what the sizes say is so */
+    size_t working;                   /* of the backend's operations, beside all buffers */
 };
 
-/* What does not depend on the choice. reference: whether a second model is kept. Options used:
- * memory_limit, moments_dtype. */
+/* What does not depend on the choice, and tokens of a micro-batch (longest: of a row; most_useful:
+ * of a whole step). reference: whether a second model is kept. Options used: memory_limit,
+ * moments_dtype, micro_batch_tokens. */
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options,
-                       bool reference, struct tree_runner *runner, int64_t completions);
-/* The engine of a rollout of prompts x group completions of up to C tokens, behind prompts of up to
- * P: pages for all of them, but no more than half of what weights and training state leave (the
- * rest waits its turn), and for one completion at least. */
+                       bool reference, struct tree_runner *runner, int64_t completions,
+                       int64_t longest, int64_t most_useful);
+/* The engine of the rollout, sized by rollout_choose for what weights and training state leave. */
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
-                                 int32_t prompts, int32_t group, int32_t P, int32_t C,
-                                 struct engine **out, cohort_error *err);
+                                 const struct rollout_need *need, struct engine **out,
+                                 cohort_error *err);
 /* Sizes of the buffers with this much recomputation and as many tokens. */
 cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute,
                                   int64_t micro_tokens, cohort_error *err);
-/* Measures with recompute as the option says; auto: the fastest that fits, else layer. Options
- * used: recompute. */
-cohort_status memory_plan_fit(struct memory_plan *plan, const struct options *options,
-                              int64_t micro_tokens, cohort_error *err);
-/* Tokens of a micro-batch (longest: of a row; most_useful: of a whole step), and what fits them.
- * COHORT_ERR_MEMORY says what is missing and what would fit; the plan then holds what was refused.
- * Options used: micro_batch_tokens, moments_dtype, recompute. */
+/* Measures with recompute as the option says; auto: the fastest that fits, else layer. What does
+ * not fit is COHORT_ERR_MEMORY, with refused set: the error says what is missing and what would
+ * fit, the plan holds what was refused. (Memory that the planning itself lacks is an error without
+ * refused.) Options used: recompute. */
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options,
-                                 int64_t longest, int64_t most_useful, cohort_error *err);
+                                 cohort_error *err);
 size_t memory_plan_total(const struct memory_plan *plan);
 /* Appends the plan as one line, without its end. */
 cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out,

@@ -7,7 +7,7 @@ static const char *const free_options[] = {
     "out",        "resume",         "accept_changed",   "steps",
     "epochs",     "save_steps",     "save_minutes",  "save_total_limit", "eval_data",
     "eval_steps", "eval_limit",     "eval_temperature", "logging_steps",
-    "threads",    "memory_limit",   "log_completions",  "config",
+    "threads",    "memory_limit",   "decode_concurrency", "log_completions",  "config",
     "device",     "reward_timeout", "recompute"};
 
 /* Options that say which inputs there are, or how they are used: --accept-changed of that kind

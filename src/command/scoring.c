@@ -143,6 +143,15 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
     return COHORT_OK;
 }
 
+void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
+                     struct rollout_need *need)
+{
+    for (size_t i = 0; i < set->data.n_rows; i++) {
+        const int32_t length = (int32_t)set->ids[i].count, room = context - length;
+        rollout_need_add(need, 1, length, room < max_tokens ? room : max_tokens, n);
+    }
+}
+
 void prompt_set_free(struct prompt_set *set)
 {
     for (size_t i = 0; i < set->data.n_rows; i++) {

@@ -36,6 +36,9 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
                               const char *path, size_t limit, int32_t max_tokens,
                               const struct options *options, cohort_error *err);
 void prompt_set_free(struct prompt_set *set);
+/* Adds n completions of up to max_tokens for each prompt; none goes beyond the context. */
+void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
+                     struct rollout_need *need);
 
 /* Scores completions: prompt p of the batch is row rows[p] of set, n completions each.
  * rewards[n_prompts * n, scoring->n]. */

@@ -251,24 +251,52 @@ enum dtype session_moments(const struct options *options)
     return (enum dtype)choice_of(options, "moments_dtype");
 }
 
-cohort_status session_engine(struct session *session, const struct options *options,
-                             int32_t max_sequences, int64_t pages_wanted, int32_t max_context,
-                             int32_t prefill_tokens, struct engine **out, cohort_error *err)
+/* What is left beside the weights and a training state, which are there. */
+static size_t room_left(const struct session *session, const struct options *options)
 {
-    size_t limit = 0, page = engine_page_bytes(&session->model->config, session->model->type);
-    struct engine_config config = {.max_sequences = max_sequences,
-                                   .prefill_tokens = prefill_tokens,
-                                   .max_context = max_context};
+    const struct model *model = session->model;
+    const size_t limit = session_memory_limit(session->backend, options);
+    size_t held = model_weight_bytes(model);
+    if (options_float(options, "memory_limit") <= 0.0)
+        return limit; /* of what is free now */
+    held += model->grad != NULL ? model_train_bytes(model, model->moment_type) : 0;
+    return limit > held ? limit - held : 0;
+}
+
+cohort_status session_rollout(const struct session *session, const struct options *options,
+                              const struct rollout_need *need, struct rollout_choice *choice,
+                              cohort_error *err)
+{
+    const size_t room = room_left(session, options);
+    const bool half = need->modest || (session->backend->host_memory && !need->whole);
+    TRY(rollout_choose(session->model, need, half ? room / 2 : room, NULL, choice, err));
+    const bool waits = need->whole && (choice->config.n_pages < need->pages ||
+                                       choice->config.max_sequences < need->completions);
+    choice->refused = waits || choice->buffers + choice->working > room;
+    if (!choice->refused)
+        return COHORT_OK;
+    const double missing =
+        waits ? (double)(need->pages - choice->config.n_pages) *
+                    (double)engine_page_bytes(&session->model->config, session->model->type)
+              : 0.0;
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "rollout buffers: %.4g GB are wanted%s, %.4g GB are there; ask for fewer "
+                     "tokens, or use a smaller model or another --device",
+                     ((double)(choice->buffers + choice->working) + missing) / 1e9,
+                     waits ? " with KV pages for all completions at once"
+                           : " at the least, with the KV pages of one completion",
+                     (double)room / 1e9);
+}
+
+cohort_status session_engine(struct session *session, const struct options *options,
+                             const struct rollout_need *need, struct engine **out,
+                             cohort_error *err)
+{
+    struct rollout_choice choice = {0};
     cohort_status status = COHORT_OK;
     *out = NULL;
-    limit = session_memory_limit(session->backend, options);
-    int64_t most = (int64_t)(limit / 2 / page);
-    config.n_pages = pages_wanted < most ? pages_wanted : most;
-    if (config.n_pages < 1)
-        return error_set(err, COHORT_ERR_MEMORY,
-                         "no room for KV pages: %.1f GB are free, one page takes %.3f GB",
-                         (double)limit / 1e9, (double)page / 1e9);
-    TRY(engine_create(out, session->model, session->tokenizer, &config, err));
+    TRY(session_rollout(session, options, need, &choice, err));
+    TRY(engine_create(out, session->model, session->tokenizer, &choice.config, err));
     TRY_GOTO(engine_plan(*out, &session->arena, err));
     TRY_GOTO(arena_allocate(&session->arena, session->backend, "rollout buffers", err));
     TRY_GOTO(engine_plan(*out, &session->arena, err));

@@ -3,11 +3,11 @@
 #ifndef COHORT_COMMAND_SESSION_H
 #define COHORT_COMMAND_SESSION_H
 
+#include "command/rollout_plan.h"
 #include "format/chat_template.h"
 #include "format/checkpoint.h"
 #include "format/tokenizer.h"
 #include "model/packing.h"
-#include "rollout/engine.h"
 #include "run/dataset.h"
 #include "run/options.h"
 
@@ -63,11 +63,17 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
 int64_t session_micro_tokens(const struct model *model, const struct options *options);
 enum dtype session_moments(const struct options *options);
 
-/* An engine with its own arena in session->arena, sized for at most max_sequences at once and
- * requests of up to prompt + max_tokens, within the memory limit. */
+/* How a rollout of what is asked runs beside weights (and training state) that are there, within
+ * the memory limit (rollout_choose). On a CPU, and where need is modest, more than half of what is
+ * free is taken only for what one completion must have. What does not fit is COHORT_ERR_MEMORY with
+ * choice->refused set. Options used: memory_limit. */
+cohort_status session_rollout(const struct session *session, const struct options *options,
+                              const struct rollout_need *need, struct rollout_choice *choice,
+                              cohort_error *err);
+/* The engine of it, with its own arena in session->arena. */
 cohort_status session_engine(struct session *session, const struct options *options,
-                             int32_t max_sequences, int64_t pages_wanted, int32_t max_context,
-                             int32_t prefill_tokens, struct engine **out, cohort_error *err);
+                             const struct rollout_need *need, struct engine **out,
+                             cohort_error *err);
 
 /* Sampling parameters from the options; XTC spares the newline and the EOS ids, as MLX-LM's does.
  * Free with session_sampling_free. */

@@ -165,12 +165,11 @@ static cohort_status read_weights(struct training *t, cohort_error *err)
     return status;
 }
 
-cohort_status training_allocate(struct training *t, struct memory_plan *plan, int64_t longest,
-                                int64_t most_useful, cohort_error *err)
+cohort_status training_allocate(struct training *t, struct memory_plan *plan, cohort_error *err)
 {
     struct text line = {0};
     cohort_status status = COHORT_OK;
-    TRY(memory_plan_choose(plan, t->options, longest, most_useful, err));
+    TRY(memory_plan_choose(plan, t->options, err));
     TRY_GOTO(memory_plan_describe(plan, &line, err));
     observer_message(t->observer, "%s", line.data);
     TRY_GOTO(read_weights(t, err));

@@ -58,8 +58,7 @@ void training_close(struct training *t);
 
 /* Completes the plan (memory_plan_choose) and prints it; only then reads the weights and allocates
  * the buffers. */
-cohort_status training_allocate(struct training *t, struct memory_plan *plan, int64_t longest,
-                                int64_t most_useful, cohort_error *err);
+cohort_status training_allocate(struct training *t, struct memory_plan *plan, cohort_error *err);
 
 struct optimizer training_optimizer(const struct training *t);
 enum schedule_type training_schedule(const struct options *options);

@@ -129,6 +129,17 @@ cohort_status engine_plan(struct engine *e, struct arena *arena, cohort_error *e
     return COHORT_OK;
 }
 
+cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config,
+                                  size_t *bytes, cohort_error *err)
+{
+    struct engine e = {.model = model, .config = *config};
+    struct arena measured = {0};
+    cohort_status status = engine_plan(&e, &measured, err);
+    decoder_work_free(&e.work);
+    *bytes = measured.used;
+    return status;
+}
+
 void engine_destroy(struct engine *e)
 {
     if (e == NULL)

@@ -49,6 +49,9 @@ struct engine_config {
 /* Pages that one request can come to need. */
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n);
 size_t engine_page_bytes(const struct model_config *config, enum dtype act);
+/* What engine_plan will take for an engine of this configuration. */
+cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config,
+                                  size_t *bytes, cohort_error *err);
 
 /* model and tokenizer (may be NULL: no text, no stop strings) are borrowed. */
 cohort_status engine_create(struct engine **out, struct model *model,

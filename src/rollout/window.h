@@ -6,7 +6,7 @@
 #include "backend/backend.h"
 
 /* Steps between two looks of the host. More would waste more on sequences that end in between. */
-enum { DECODE_WINDOW = 16 };
+enum { DECODE_WINDOW = DECODE_STEPS_MOST };
 
 struct decode_window {
     struct decode_slot *slots; /* [n] */

@@ -149,10 +149,10 @@ static const struct option_spec table[] = {
          "numbers added to the logits of token ids, for example 151645:-2.5"),
     SINGLE("eval_temperature", NULL, 0, 100, FOR_GRPO, "Rollout",
            "temperature of held-out evaluation; unset: as temperature"),
-    INT("decode_concurrency", "64", 1, 4096, FOR_GENERATE, "Rollout",
-        "completions decoded at once; sets speed and memory, not results"),
-    INT("prefill_step_size", "512", 1, 1048576, FOR_GENERATE, "Rollout",
-        "prompt tokens computed in one step; sets speed and memory, not results"),
+    INT("decode_concurrency", "0", 0, 4096, FOR_SAMPLE | FOR_INFO, "Rollout",
+        "completions decoded at once; speed and memory, not results; 0: what pays and memory allows"),
+    INT("prefill_step_size", "0", 0, 1048576, FOR_GENERATE, "Rollout",
+        "prompt tokens computed in one step; sets speed and memory, not results; 0: what pays"),
     LIST("stop", NULL, FOR_SAMPLE, "Rollout", "end a completion at any of these strings"),
 
     /* Loss */

@@ -18,3 +18,11 @@ if message=$("$COHORT" bench --preset nano --model . 2>&1); then fail "--preset 
 grep -q -- '--preset NAME or --model DIR' <<<"$message" || fail "unclear: $message"
 if message=$("$COHORT" bench --kind speed 2>&1); then fail "an unknown kind was accepted"; fi
 grep -q 'gemm' <<<"$message" || fail "the message does not name the kinds: $message"
+
+# The memory plan is asked first: what does not fit is a line with the reason, and an error only where it was asked for by name.
+if out=$("$COHORT" bench --device cpu --preset nano --quick --kind train --format jsonl --memory-limit 0.2 2>err); then fail "--kind train fits in 0.2 GB?"; fi
+grep -Eq '"kind": "train", "what": "8 x \(128 \+ 128\)", "left_out": "training needs .* GB are there' <<<"$out" || fail "no line of what was left out: $out"
+grep -q -- '--kind train: there is not enough memory for any of it' err || fail "unclear: $(cat err)"
+if message=$("$COHORT" bench --device cpu --preset nano --kind train --memory-limit 0.02 2>&1); then fail "weights fit in 0.02 GB?"; fi
+grep -Eq 'weights take 0\.0[0-9]+ GB, 0\.02 GB are there' <<<"$message" || fail "unclear: $message"
+rm -f err

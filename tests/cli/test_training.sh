@@ -213,7 +213,7 @@ planned()
 }
 # plus NUMBER THOUSANDTHS
 plus() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a + b / 1000 }'; }
-planned 'micro-batch of 2048 tokens, recompute none; rollout .* KV pages\); in all .* 9\.00 GB are there' --memory-limit 9
+planned 'micro-batch of 2048 tokens, recompute none; rollout .* KV pages, 8 at once\); in all .* 9\.00 GB are there' --memory-limit 9
 within "$logits" "$(plus "$layer" 100)" 9 "the total without recomputation of layers"
 within "$none" "$(plus "$logits" 1)" 9 "the total without any recomputation"
 at=$none less=$logits least=$layer

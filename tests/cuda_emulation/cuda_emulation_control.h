@@ -22,9 +22,9 @@ void cuda_emulation_set_order(enum cuda_emulation_order order, uint64_t seed);
 
 /* The device that cudaGetDeviceProperties tells of. Zeros keep what is: 6 multiprocessors, 1 GiB,
  * capability 9.0 with 227 KiB of shared memory for a block. Memory only while nothing is allocated.
- * Capability 80 has 163 KiB. From the environment: CUDA_EMULATION_MEMORY=KIBIBYTES,
- * CUDA_EMULATION_CAPABILITY=80, and
- * CUDA_EMULATION_DEVICE=none, no-driver, old-driver (CUDA 11.4) or turing (capability 7.5). */
+ * Capability 80 has 163 KiB; 86, 89 and 120 have 99. From the environment:
+ * CUDA_EMULATION_MEMORY=KIBIBYTES, CUDA_EMULATION_CAPABILITY=80, and CUDA_EMULATION_DEVICE=none,
+ * no-driver, old-driver (CUDA 11.4) or turing (capability 7.5). */
 void cuda_emulation_set_device(int multiprocessors, size_t memory_bytes, int capability);
 
 /* Kernels launched and bytes allocated so far. */

@@ -223,7 +223,11 @@ void emulated_issue(cudaStream_t stream, std::function<bool()> work)
 }
 bool emulated_device_range(const void *p, size_t bytes) { return inside(R.device, p, bytes); }
 int emulated_capability() { return R.capability; }
-size_t emulated_shared_limit() { return (size_t)(R.capability >= 90 ? 227 : 163) << 10; }
+size_t emulated_shared_limit()
+{
+    const int c = R.capability;
+    return (size_t)(c >= 90 && c < 120 ? 227 : c == 80 || c == 87 ? 163 : 99) << 10;
+}
 
 extern "C" {
 void cuda_emulation_set_device(int multiprocessors, size_t memory_bytes, int capability)

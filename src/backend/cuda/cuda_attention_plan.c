@@ -561,6 +561,70 @@ bool cuda_attention_prepare_decode(struct backend *backend, const struct decode_
     return true;
 }
 
+/* ---- what all of this takes at most ---- */
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t up(size_t a, size_t b) { return (a + b - 1) / b; }
+
+/* Lists of a batch of so many sequences and tokens. A step of the rollout has the decoding ones and
+ * prompts, of which but one begins at position 0. */
+static size_t batch_lists(const struct backend_load *load, size_t seqs, size_t tokens, bool train)
+{
+    const size_t of_longest = (size_t)chunks_of(load->context);
+    const size_t queries = (size_t)tile_queries(load->n_heads, load->n_kv_heads, CUDA_TILE);
+    const size_t tiles = up(tokens, queries) + seqs;
+    return layout_of(seqs, seqs * of_longest, tiles,
+                     train ? up(tokens, ATTENTION_CHUNK) + 2 * seqs : 0, 0)
+        .bytes;
+}
+
+/* An ordinary batch with too few tiles for the machine, whose rows are divided. */
+static void divided_batch(const struct backend *backend, const struct backend_load *load,
+                          size_t *lists, size_t *partial)
+{
+    const struct cuda_state *s = cuda_state_of(backend);
+    const size_t tiles = up(2 * (size_t)s->multiprocessors, (size_t)load->n_kv_heads);
+    const size_t splits = (size_t)splits_of(load->context);
+    const size_t queries = (size_t)tile_queries(load->n_heads, load->n_kv_heads, CUDA_TILE);
+    const size_t row = partial_row_bytes(load->n_heads, load->head_dim);
+    const size_t rows = tiles * queries * splits * row;
+    *lists = layout_of(tiles, tiles * (size_t)chunks_of(load->context), tiles * splits, 0,
+                       tiles * queries)
+                 .bytes;
+    *partial = (rows < PARTIAL_BYTES_MAX ? rows : PARTIAL_BYTES_MAX) +
+               tiles * queries * (size_t)load->n_kv_heads * sizeof(int32_t);
+}
+
+/* A window's plan, with the room that decode_reserve adds (roomier). */
+static size_t window_bytes(const struct backend_load *load)
+{
+    const int32_t keys = load->context + DECODE_STEPS_MOST + 1;
+    const size_t n = (size_t)load->sequences;
+    const size_t rows = n + n / 4, chunks = rows * (size_t)chunks_of(keys) + 1;
+    const size_t split_rows = rows * (size_t)splits_of(keys) + 1;
+    return layout_of(rows, chunks, split_rows, 0, rows).bytes +
+           split_rows * partial_row_bytes(load->n_heads, load->head_dim) +
+           rows * (size_t)load->n_kv_heads * sizeof(int32_t);
+}
+
+size_t cuda_attention_working_bytes(const struct backend *backend, const struct backend_load *load)
+{
+    size_t lists = 0, partial = 0, window = 0;
+    divided_batch(backend, load, &lists, &partial);
+    if (load->sequences > 0) {
+        const size_t prompts = (size_t)load->prompts, tokens = (size_t)load->step_tokens;
+        const size_t seqs = (size_t)load->sequences + (prompts < tokens ? prompts : tokens);
+        lists = larger(lists, batch_lists(load, seqs, (size_t)load->sequences + tokens, false));
+        window = window_bytes(load);
+    }
+    if (load->train_tokens > 0) {
+        const size_t tokens = (size_t)load->train_tokens, seqs = (size_t)load->train_sequences;
+        lists = larger(lists, batch_lists(load, seqs < tokens ? seqs : tokens, tokens, true));
+    }
+    return cuda_grown_bytes(lists) + cuda_grown_bytes(partial) + cuda_grown_bytes(window);
+}
+
 void cuda_attention_destroy(struct backend *backend)
 {
     struct cuda_state *s = cuda_state_of(backend);

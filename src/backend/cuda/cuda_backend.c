@@ -123,7 +123,7 @@ bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t 
     cuda_free(backend, *memory);
     *memory = NULL;
     *capacity = 0;
-    const size_t rounded = (bytes + bytes / 8 + 0xfffff) & ~(size_t)0xfffff;
+    const size_t rounded = cuda_grown_bytes(bytes);
     if (cuda_alloc(backend, memory, rounded, "working memory of an operation", NULL) != COHORT_OK) {
         cuda_note(backend, "working memory of an operation", cudaErrorMemoryAllocation);
         return false;
@@ -259,6 +259,7 @@ static const struct backend_ops cuda_ops = {
     .zero = zero,
     .copy = copy,
     .available = available,
+    .working_bytes = cuda_working_bytes,
     .wait = wait,
     .check = check,
     .weight_bytes = cuda_weight_bytes,
@@ -322,6 +323,23 @@ static cohort_status count_devices(int *count, cohort_error *err)
     return COHORT_OK;
 }
 
+/* What the backend may use of the device: everything that it decides by is read here. */
+static void set_limits(struct cuda_state *s, const struct cudaDeviceProp *properties)
+{
+    s->compute = properties->major * 10 + properties->minor;
+    s->multiprocessors = properties->multiProcessorCount;
+    s->shared_per_block = properties->sharedMemPerBlockOptin;
+    snprintf(s->name, sizeof s->name, "GPU %d (%s)", s->device, properties->name);
+#ifdef COHORT_CUDA_AS /* a build for checks (cmake/cuda.cmake) */
+    if (s->compute > COHORT_CUDA_AS) {
+        s->compute = COHORT_CUDA_AS;
+        s->shared_per_block = cuda_shared_of(COHORT_CUDA_AS);
+        snprintf(s->name, sizeof s->name, "GPU %d (%s) as compute capability %d.%d", s->device,
+                 properties->name, COHORT_CUDA_AS / 10, COHORT_CUDA_AS % 10);
+    }
+#endif
+}
+
 static cohort_status open_device(struct backend *backend, int device, cohort_error *err)
 {
     struct cuda_state *s = cuda_state_of(backend);
@@ -338,10 +356,7 @@ static cohort_status open_device(struct backend *backend, int device, cohort_err
         return error_set(err, COHORT_ERR_UNSUPPORTED, "GPU %d does not answer: %s", device,
                          cudaGetErrorString(result));
     s->device = device;
-    s->compute = properties.major * 10 + properties.minor;
-    s->multiprocessors = properties.multiProcessorCount;
-    s->shared_per_block = properties.sharedMemPerBlockOptin;
-    snprintf(s->name, sizeof s->name, "GPU %d (%s)", device, properties.name);
+    set_limits(s, &properties);
     if (s->compute < LEAST_COMPUTE)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s has compute capability %d.%d, cohort needs 8.0 (A100) or newer; use "

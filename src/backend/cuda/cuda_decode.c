@@ -385,6 +385,50 @@ void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, 
     }
 }
 
+/* ---- What all of this takes at most ---- */
+
+static size_t copies_bytes(const struct backend *backend, const struct backend_load *load,
+                           int64_t rows)
+{
+    struct draw_work work;
+    const int32_t n = rows < INT32_MAX ? (int32_t)rows : INT32_MAX;
+    return load->history < 0 ? 0 : plan_copies(&work, cuda_draw_copies(backend, n), load->vocab);
+}
+
+/* A draw as it is packed, with the ids that its penalties look at and n more. */
+static size_t packed_draw_bytes(const struct backend_load *load, int32_t n)
+{
+    const size_t history =
+        load->history < 0 ? 0 : (size_t)(load->history + n) * sizeof(int32_t) + PACK_ALIGN;
+    return sizeof(struct draw_row) + history;
+}
+
+/* Lists that draws share: biases, ids that XTC spares. */
+enum { PARAMS_BYTES = 1 << 16 };
+
+size_t cuda_sample_scratch(const struct backend *backend, const struct backend_load *load)
+{
+    const size_t draws = (size_t)load->draws;
+    return copies_bytes(backend, load, load->draws) +
+           draws * (sizeof(struct draw_result) + packed_draw_bytes(load, 0) + sizeof(int32_t)) +
+           PARAMS_BYTES + cuda_draw_parts_bytes(load->vocab, load->logits_rows);
+}
+
+size_t cuda_decode_working_bytes(const struct backend *backend, const struct backend_load *load)
+{
+    if (load->sequences == 0)
+        return 0;
+    const size_t n = (size_t)load->sequences;
+    const size_t pages = (size_t)load->context / ATTENTION_CHUNK + 2;
+    const size_t slot = sizeof(struct decode_slot_state) + pages * sizeof(int32_t) +
+                        packed_draw_bytes(load, DECODE_STEPS_MOST) + 3 * sizeof(int32_t) +
+                        4 * PACK_ALIGN;
+    return cuda_grown_bytes(n * slot + PARAMS_BYTES) +
+           cuda_grown_bytes(ring_bytes(DECODE_STEPS_MOST, load->sequences)) +
+           cuda_grown_bytes(cuda_draw_parts_bytes(load->vocab, load->logits_rows)) +
+           cuda_grown_bytes(copies_bytes(backend, load, load->sequences));
+}
+
 /* ---- Sampling that the host asks for ---- */
 
 static bool shares_stats(const struct sample_row *a, const struct sample_row *b)

@@ -21,9 +21,25 @@
 /* Shared memory whose size the launch gives. */
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 /* Lets a kernel have more than 48 KB of it. */
+#ifdef COHORT_CUDA_AS /* no more than that card has */
+#define ALLOW_SHARED(kernel, bytes)                                                                \
+    ((size_t)(bytes) > cuda_shared_of(COHORT_CUDA_AS)                                              \
+         ? cudaErrorInvalidValue                                                                   \
+         : cudaFuncSetAttribute((const void *)(kernel),                                            \
+                                cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
+#else
 #define ALLOW_SHARED(kernel, bytes)                                                                \
     cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
                          (int)(bytes))
+#endif
+
+/* Blocks of so many threads that a multiprocessor is to hold at once, for __launch_bounds__: those of
+ * workstation cards hold 1,536 threads, not 2,048. */
+#if defined(__CUDA_ARCH__) && ((__CUDA_ARCH__ > 800 && __CUDA_ARCH__ < 900) || __CUDA_ARCH__ >= 1200)
+#define BLOCKS_HELD(threads, wanted) ((threads) * (wanted) > 1536 ? 1536 / (threads) : (wanted))
+#else
+#define BLOCKS_HELD(threads, wanted) (wanted)
+#endif
 
 /* LAUNCH_BEHIND(early, kernel, ...): a launch that, if early, may begin while the kernel ahead of
  * it in the stream still runs (programmatic dependent launch, compute capability 9.0). Until it has

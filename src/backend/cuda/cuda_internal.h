@@ -88,6 +88,14 @@ struct cuda_decode_plan {
 struct cuda_decode;
 struct cuda_graph;
 
+/* Shared memory that a block may have on request, of GPUs of a compute capability: 227 KiB in data
+ * centres since Hopper, 163 before, 99 on workstation cards. */
+static inline size_t cuda_shared_of(int compute)
+{
+    const bool hopper = compute >= 90 && compute < 120, ampere = compute == 80 || compute == 87;
+    return (size_t)(hopper ? 227 : ampere ? 163 : 99) << 10;
+}
+
 struct cuda_state {
     int device;
     int multiprocessors;
@@ -170,13 +178,31 @@ void cuda_sample(struct backend *, struct sample *);
 void cuda_attention_forward(struct backend *, const struct attention_forward *);
 void cuda_attention_backward(struct backend *, const struct attention_backward *);
 
+/* Working memory of the above, for up to so many rows; of cuda_head_stats, cuda_draw_parts_bytes.
+ */
+size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width);
+size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim);
+size_t cuda_embed_scratch(int64_t tokens);
+size_t cuda_sum_squares_scratch(int64_t count);
+size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads);
+
+/* ---- cuda_working.c: what the backend comes to hold beside the tensors ---- */
+/* What cuda_grow takes for so much; 0 for 0. */
+size_t cuda_grown_bytes(size_t bytes);
+size_t cuda_working_bytes(struct backend *, const struct backend_load *);
+
 /* ---- cuda_attention_plan.c ---- */
+/* Of the lists and partial results, at most. */
+size_t cuda_attention_working_bytes(const struct backend *, const struct backend_load *);
 void cuda_attention_prepare(struct backend *, const struct attention_batch *);
 /* For steps of decoding: items for positions up to position + steps. */
 bool cuda_attention_prepare_decode(struct backend *, const struct decode_load *);
 void cuda_attention_destroy(struct backend *);
 
 /* ---- cuda_decode.c and kernel_sample.cu ---- */
+/* Of windows, and of what one sample operation works in, at most. */
+size_t cuda_decode_working_bytes(const struct backend *, const struct backend_load *);
+size_t cuda_sample_scratch(const struct backend *, const struct backend_load *);
 cohort_status cuda_decode_load(struct backend *, const struct decode_load *, cohort_error *err);
 void cuda_decode_draw(struct backend *, const struct decode_draw *);
 void cuda_decode_fetch(struct backend *, int32_t steps, int32_t *tokens, float *logp);

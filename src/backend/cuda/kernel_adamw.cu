@@ -291,13 +291,18 @@ static __global__ void __launch_bounds__(TOTAL_THREADS)
         *total = sum;
 }
 
+extern "C" size_t cuda_sum_squares_scratch(int64_t count)
+{
+    return (size_t)(ceil_div(count, SUM_BLOCK) + 1) * sizeof(double);
+}
+
 extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int64_t count)
 {
     if (count == 0)
         return 0.0;
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int64_t blocks = ceil_div(count, SUM_BLOCK);
-    double *sums = (double *)cuda_scratch(backend, (size_t)(blocks + 1) * sizeof *sums);
+    double *sums = (double *)cuda_scratch(backend, cuda_sum_squares_scratch(count));
     if (sums == NULL)
         return (double)NAN;
     auto kernel = vector_aligned(x, 16) ? square_sums_kernel<true> : square_sums_kernel<false>;

@@ -16,7 +16,7 @@
 enum { PIECES = 3 };
 
 /* Blocks to a multiprocessor, by their shared memory. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 900 || __CUDA_ARCH__ >= 1200)
 #define DECODE_BLOCKS 3
 #else
 #define DECODE_BLOCKS 4

@@ -378,6 +378,11 @@ template <int D> static void run(struct cuda_state *s, const struct gradient *g)
                TILE_THREADS, keys_bytes, s->stream, *g);
 }
 
+extern "C" size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads)
+{
+    return (size_t)(tokens * n_heads) * sizeof(float2);
+}
+
 extern "C" void cuda_attention_backward(struct backend *backend, const struct attention_backward *p)
 {
     struct cuda_state *s = cuda_state_of(backend);
@@ -407,7 +412,8 @@ extern "C" void cuda_attention_backward(struct backend *backend, const struct at
     g.dq = p->dq;
     g.dk = p->dk;
     g.dv = p->dv;
-    g.statistics = (float2 *)cuda_scratch(backend, (size_t)g.n_pairs * sizeof(float2));
+    g.statistics = (float2 *)cuda_scratch(
+        backend, cuda_attention_gradient_scratch(plan->n_tokens, f->n_heads));
     if (!g.statistics)
         return;
 

@@ -146,13 +146,18 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     store_part4<WHOLE>(row, i, width, sum);
 }
 
+extern "C" size_t cuda_embed_scratch(int64_t tokens)
+{
+    return 2 * (size_t)tokens * sizeof(int2);
+}
+
 extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_backward *p)
 {
     if (p->tokens == 0)
         return;
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int n = (int)p->tokens;
-    int2 *sorted = (int2 *)cuda_scratch(backend, 2 * (size_t)n * sizeof *sorted);
+    int2 *sorted = (int2 *)cuda_scratch(backend, cuda_embed_scratch(p->tokens));
     if (sorted == NULL)
         return;
     int2 *half_sorted = sorted + n;

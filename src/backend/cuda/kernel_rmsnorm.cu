@@ -18,9 +18,9 @@ static __device__ __forceinline__ int element_of(int j)
 }
 
 template <typename GAIN, int PER, bool WHOLE>
-static __global__ void __launch_bounds__(ROW_THREADS, !WHOLE     ? 1
-                                                      : PER == 2 ? 4
-                                                                 : 2)
+static __global__ void __launch_bounds__(ROW_THREADS, BLOCKS_HELD(ROW_THREADS, !WHOLE     ? 1
+                                                                               : PER == 2 ? 4
+                                                                                          : 2))
     rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x,
                            const GAIN *gain, float eps, void *y, enum dtype y_type)
 {
@@ -58,7 +58,7 @@ static __global__ void __launch_bounds__(ROW_THREADS, !WHOLE     ? 1
  * multiprocessor, so that one reads while another waits for its sums; wide rows read their gains
  * again for every row for that (they lie in the first-level cache). */
 template <typename GAIN, int PER, int THREADS, int BLOCKS, bool WHOLE>
-static __global__ void __launch_bounds__(THREADS, BLOCKS)
+static __global__ void __launch_bounds__(THREADS, BLOCKS_HELD(THREADS, BLOCKS))
     rmsnorm_backward_kernel(int64_t rows, int block_rows, int width, float inverse_width,
                             const int32_t *__restrict__ row, const float *__restrict__ x,
                             const GAIN *gain, float eps, const float *__restrict__ dy, float *dx,
@@ -196,6 +196,11 @@ static void backward_of(cudaStream_t stream, const struct rmsnorm_backward *p, i
            (const GAIN *)p->gain, p->eps, p->dy, p->dx, part);
 }
 
+extern "C" size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width)
+{
+    return (size_t)(row_blocks_most(rows) * width) * sizeof(float);
+}
+
 extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsnorm_backward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16);
@@ -210,7 +215,7 @@ extern "C" void cuda_rmsnorm_backward(struct backend *backend, const struct rmsn
     const int64_t blocks = ceil_div(p->rows, block_rows);
     float *part = NULL;
     if (p->d_gain != NULL) {
-        part = (float *)cuda_scratch(backend, (size_t)(blocks * p->width) * sizeof *part);
+        part = (float *)cuda_scratch(backend, cuda_rmsnorm_scratch(p->rows, p->width));
         if (part == NULL)
             return;
     }

@@ -358,6 +358,11 @@ static void backward_of(cudaStream_t stream, const struct qkv_backward *b, bool 
            stream, *b, 1.0f / (float)p->head_dim, block_tokens, part);
 }
 
+extern "C" size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim)
+{
+    return (size_t)(row_blocks_most(tokens) * 2 * head_dim) * sizeof(float);
+}
+
 extern "C" void cuda_qkv_backward(struct backend *backend, const struct qkv_backward *b)
 {
     const struct qkv_forward *p = &b->forward;
@@ -372,7 +377,7 @@ extern "C" void cuda_qkv_backward(struct backend *backend, const struct qkv_back
     const bool k_wanted = p->k_gain != NULL && b->d_k_gain != NULL;
     float *part = NULL;
     if (q_wanted || k_wanted) {
-        part = (float *)cuda_scratch(backend, (size_t)(blocks * 2 * n) * sizeof *part);
+        part = (float *)cuda_scratch(backend, cuda_qkv_scratch(p->tokens, n));
         if (part == NULL)
             return;
     }

@@ -96,6 +96,13 @@ static inline int rows_per_block(int64_t rows)
     return n > MIN_BLOCK_ROWS ? (int)n : (int)MIN_BLOCK_ROWS;
 }
 
+/* Blocks of rows_per_block rows that so many rows, or fewer, come to at most. */
+static inline int64_t row_blocks_most(int64_t rows)
+{
+    const int64_t n = ceil_div(rows, MIN_BLOCK_ROWS);
+    return n < MAX_ROW_BLOCKS ? n : (int64_t)MAX_ROW_BLOCKS;
+}
+
 enum { COLUMN_WARPS = 16 };
 
 /* out[c] += sum over rows b < n_rows of part[b * stride + c], c < width: warp w adds rows w, w +

@@ -1,0 +1,35 @@
+/* What the backend comes to hold beside the tensors it is given, at most, for memory plans: the
+ * same functions tell the sizes where the memory is taken. Not in it: machine code and what the
+ * driver keeps of recorded steps (tests/cuda/test_cuda_memory.c measures them; a twentieth of the
+ * memory is left for them, session_memory_limit). */
+#include "backend/cuda/draw_rows.h"
+
+size_t cuda_grown_bytes(size_t bytes)
+{
+    enum { UNIT = 1 << 20 };
+    return (bytes + bytes / 8 + UNIT - 1) / UNIT * UNIT;
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* One block, as large as the operation that wants most of it. */
+static size_t scratch_bytes(const struct backend *backend, const struct backend_load *load)
+{
+    size_t most = 0;
+    if (load->sequences > 0)
+        most = cuda_sample_scratch(backend, load);
+    if (load->train_tokens == 0)
+        return most;
+    most = larger(most, cuda_draw_parts_bytes(load->vocab, load->train_logits_rows));
+    most = larger(most, cuda_rmsnorm_scratch(load->train_tokens, load->width));
+    most = larger(most, cuda_qkv_scratch(load->train_tokens, load->head_dim));
+    most = larger(most, cuda_embed_scratch(load->train_tokens));
+    most = larger(most, cuda_sum_squares_scratch(load->n_weights));
+    return larger(most, cuda_attention_gradient_scratch(load->train_tokens, load->n_heads));
+}
+
+size_t cuda_working_bytes(struct backend *backend, const struct backend_load *load)
+{
+    return cuda_grown_bytes(scratch_bytes(backend, load)) +
+           cuda_attention_working_bytes(backend, load) + cuda_decode_working_bytes(backend, load);
+}
