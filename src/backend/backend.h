@@ -19,6 +19,9 @@
 #include "base/error.h"
 #include "tensor/dtype.h"
 
+#ifndef __cplusplus
+#include <stdatomic.h>
+#endif
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -379,9 +382,10 @@ struct backend_ops {
     void (*weight_refresh)(struct backend *, struct weight *);
     void (*weight_destroy)(struct backend *, struct weight *);
 
-    /* Operations return nothing: what went wrong in one (scratch that could not be had; later, a
-     * device) is kept, and is what this returns from then on. Called before results are believed:
-     * after a micro-batch, after a step of the engine. */
+    /* Operations return nothing: what went wrong in one (scratch that could not be had; a device)
+     * is kept, and is what this returns from then on; so it is with work left undone because of a
+     * stop (backend_cpu_set_stop), and in a forked child. Called before results are believed: after
+     * a micro-batch, after a step of the engine. */
     cohort_status (*check)(struct backend *, cohort_error *);
 
     void (*matmul_forward)(struct backend *, const struct matmul_forward *);
@@ -424,6 +428,7 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     int threads;
+    const char *threads_note; /* why there are no more of them, or ""; NULL likewise */
     /* Work that one thread does in less is not shared out: a fork and join costs microseconds, and
      * far more where other processes use the cores. No result depends on it. Tests set it to 0, so
      * that small shapes are shared out too. */
@@ -448,9 +453,19 @@ struct backend {
 };
 
 /* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which
- * must be available. threads >= 1 (0: all cores this process may use). */
+ * must be available. threads: 1 to 1024 (0: as many as affinity and CPU quota allow); the backend
+ * has fewer where the system gives fewer. One caller at a time; any thread may be it. */
 cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads,
                                  cohort_error *err);
+#ifndef __cplusplus
+/* From now on the CPU backend leaves its work undone while *stop is not 0 (NULL: never), and check
+ * returns COHORT_ERR_CANCELLED, until the next call of this: within some 10 ms, also in the middle
+ * of a product. adamw, sum_squares and weight_refresh are finished all the same: check before an
+ * update begins, and it is whole. stop may be set from any thread and from a signal handler, and
+ * must live until the next call. Not during an operation. Another backend than the CPU's is left as
+ * it is. */
+void backend_cpu_set_stop(struct backend *backend, const atomic_int *stop);
+#endif
 /* GPU number device, counted as nvidia-smi does in its default order. COHORT_ERR_UNSUPPORTED says
  * what is missing: a build with CUDA, a driver, a device, a newer one. */
 cohort_status backend_cuda_create(struct backend **out, int device, cohort_error *err);

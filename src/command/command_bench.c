@@ -4,6 +4,8 @@
 #include "command/command.h"
 
 #include "base/clock.h"
+#include "base/cores.h"
+#include "base/pool.h"
 
 #include <string.h>
 
@@ -14,9 +16,9 @@ static cohort_status random_weights(void *context, const struct param *param, in
                                     int64_t count, void *to, cohort_error *err)
 {
     (void)err;
-    const struct bench *bench = context;
+    struct bench *bench = context;
     if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
-        bench_fill(to, bench->type, first, count, bench->seed, (uint64_t)param->offset,
+        bench_fill(bench, to, bench->type, first, count, bench->seed, (uint64_t)param->offset,
                    0.02f * 1.7320508f);
         return COHORT_OK;
     }
@@ -86,6 +88,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
 {
     (void)extra;
     struct bench *bench = NULL;
+    struct cores cores;
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&bench, 1, sizeof *bench, "bench", err));
     bench->options = options;
@@ -94,6 +97,10 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->jsonl = strcmp(options_string(options, "format"), "jsonl") == 0;
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
+    cores_find(&cores);
+    TRY_GOTO(pool_create(
+        &bench->pool,
+        bench->session.backend->host_memory ? bench->session.backend->threads : cores.usable, err));
     bench->available = bench->session.backend->ops->available(bench->session.backend);
     TRY_GOTO(open_model(bench, err));
     observer_message(observer, "%s, %d threads",
@@ -105,6 +112,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
             TRY_GOTO(run_kind(bench, i, err));
 cleanup:
     session_close(&bench->session);
+    pool_destroy(bench->pool);
     mem_free(bench);
     return status;
 }

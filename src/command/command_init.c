@@ -2,6 +2,9 @@
 #include "command/command.h"
 #include "command/session.h"
 
+#include "base/cores.h"
+#include "base/pool.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -55,6 +58,7 @@ cohort_status command_init(struct options *options, const struct command_rewards
     struct param_table params = {0};
     struct checkpoint_folder folder = {0};
     struct tokenizer *tokenizer = NULL;
+    struct cores cores;
     cohort_status status = COHORT_OK;
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no folder given: pass --out DIR");
@@ -79,6 +83,8 @@ cohort_status command_init(struct options *options, const struct command_rewards
     const json_t *range = json_object_get(config.config_json, "initializer_range");
     if (json_is_number(range))
         init.standard_deviation = (float)json_number_value(range);
+    cores_find(&cores);
+    TRY_GOTO(pool_create(&init.pool, cores.usable, err));
     TRY_GOTO(model_config_params(&config, &params, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
     if (bytes)
@@ -106,6 +112,7 @@ cohort_status command_init(struct options *options, const struct command_rewards
 cleanup:
     if (status != COHORT_OK)
         checkpoint_folder_abandon(&folder);
+    pool_destroy(init.pool);
     tokenizer_destroy(tokenizer);
     param_table_free(&params);
     model_config_free(&config);
