@@ -63,10 +63,7 @@ static double quota_v1(const char *root, const char *folder, const char *group)
     return ratio(quota, period);
 }
 
-static double smaller(double a, double b)
-{
-    return a == 0.0 || (b > 0.0 && b < a) ? b : a;
-}
+static double smaller(double a, double b) { return a == 0.0 || (b > 0.0 && b < a) ? b : a; }
 
 /* Of the group and all above it. Inside a container the path is often that of the host, of which
  * only the end is mounted here: groups that are not there have no say. */

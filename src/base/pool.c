@@ -239,7 +239,8 @@ static int64_t pieces_of(int64_t items, int64_t *grain, int threads)
     return (items - 1) / *grain + 1;
 }
 
-void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn, const void *context)
+void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn,
+                    const void *context)
 {
     if (items <= 0)
         return;

@@ -36,7 +36,8 @@ int pool_threads(const struct pool *pool);
  * does nothing, and pool_check says so. pool NULL: the calling thread alone, in one piece. */
 void pool_run(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn, const void *context);
 /* The same on the calling thread alone, as thread 0, whatever another caller does. */
-void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn, const void *context);
+void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn,
+                    const void *context);
 
 /* From now on pieces are skipped while *stop is not 0 (NULL: none are). What such a run should have
  * computed is then garbage, and pool_check says so until the next pool_set_stop. *stop may be set

@@ -203,8 +203,8 @@ static void run_items(const void *context, int64_t begin, int64_t end, int threa
     struct block *b = cpu_worker(job->backend, thread)->block;
     for (int64_t item = begin; item < end; item++) {
         const int64_t first = (job->n_blocks - 1 - item / columns) * job->queries;
-        const int64_t queries = job->total - first < job->queries ? job->total - first
-                                                                  : job->queries;
+        const int64_t queries =
+            job->total - first < job->queries ? job->total - first : job->queries;
         const int32_t column = (int32_t)(item % columns);
         const int32_t kv_head = column / job->head_groups, group = column % job->head_groups;
         const int32_t left = job->ratio - group * job->heads;

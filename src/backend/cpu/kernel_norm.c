@@ -176,8 +176,8 @@ void CPU_NAME(rmsnorm_backward)(struct backend *backend, const struct rmsnorm_ba
     const int threads = cpu_threads(backend, p->rows * p->width, 0.8);
     const int64_t columns = (p->width + N_ACC * VW - 1) / (N_ACC * VW);
     for (int64_t first = 0; first < p->rows; first += PHASE) {
-        const struct phase phase = {
-            p, first, p->rows - first < PHASE ? (int)(p->rows - first) : PHASE, rstd};
+        const struct phase phase = {p, first,
+                                    p->rows - first < PHASE ? (int)(p->rows - first) : PHASE, rstd};
         cpu_run(backend, threads, phase.rows, 0, backward_rows, &phase);
         if (p->d_gain != NULL)
             cpu_run(backend, threads, columns, 0, backward_gain, &phase);
