@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, LINE_BYTES = 4096 };
+enum { PATH_BYTES = 2048, LINE_BYTES = 1024 };
 
 /* The first line of root + folder + group + "/" + name, without its end. */
 static bool read_line(char line[LINE_BYTES], const char *root, const char *folder,
