@@ -4,8 +4,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 CMAKE_FLAGS ?=
 
-# Waiting OpenMP threads that spin take the core from those that work when tests run side by side.
-CTEST = OMP_WAIT_POLICY=passive ctest --output-on-failure
+CTEST = ctest --output-on-failure
 
 .DEFAULT_GOAL := all
 .PHONY: all deps-check demo test test-slow asan tsan racecheck bench install format tidy options-docs clean help
@@ -41,14 +40,12 @@ asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer, in bui
 	cmake --build build-asan -j$(JOBS)
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(CTEST) --test-dir build-asan -LE 'slow|house' -j$(JOBS)
 
-# gcc's OpenMP runtime is not instrumented: ThreadSanitizer does not see its barriers and calls every loop a race. LLVM's runtime tells
-# it about them through the Archer tool, so this build is clang's. Only tests that start threads are worth the wait.
-tsan: ## the threaded tests under ThreadSanitizer (clang, libomp with Archer), in build-tsan
-	scripts/install-deps tsan
-	cmake -B build-tsan -DCMAKE_C_COMPILER=clang -DCOHORT_TESTS=ON -DCOHORT_SANITIZE=thread $(CMAKE_FLAGS)
+# Only tests that start threads are worth the wait.
+tsan: ## the threaded tests under ThreadSanitizer, in build-tsan
+	scripts/install-deps test
+	cmake -B build-tsan -DCOHORT_TESTS=ON -DCOHORT_SANITIZE=thread $(CMAKE_FLAGS)
 	cmake --build build-tsan -j$(JOBS)
-	OMP_TOOL_LIBRARIES=$$(scripts/install-deps --archer) TSAN_OPTIONS=ignore_noninstrumented_modules=1 OMP_NUM_THREADS=2 \
-	  $(CTEST) --test-dir build-tsan -L 'kernels|invariance|grad' -LE slow
+	$(CTEST) --test-dir build-tsan -L 'unit|kernels|invariance|grad' -LE slow
 
 # No GPU is needed: the kernels run on the CPU (tests/cuda_emulation).
 racecheck: ## the CUDA kernels' tests with every access watched for races, in build-race

@@ -4,8 +4,10 @@ if(TARGET cohort_kernels_portable)
   target_compile_options(cohort_kernels_portable PRIVATE -Wno-psabi)
 endif()
 
-# Kernel benchmarks, each bench/bench_*.c a program of its own. They compare with oneDNN, which nothing else needs.
+# Kernel benchmarks, each bench/bench_*.c a program of its own. They compare with oneDNN and its threads, which are OpenMP's; nothing
+# else needs these.
 if(COHORT_BENCH)
+  find_package(OpenMP REQUIRED COMPONENTS C)
   find_path(DNNL_INCLUDE dnnl.h PATH_SUFFIXES oneapi/dnnl)
   find_library(DNNL_LIBRARY dnnl)
   if(DNNL_INCLUDE AND DNNL_LIBRARY)
@@ -22,11 +24,6 @@ if(COHORT_BENCH)
   endif()
 endif()
 
-# Waiting threads that spin take the core from those that work when a test shares the machine.
-if(COHORT_TESTS AND TEST test_matmul)
-  set_property(TEST test_matmul APPEND PROPERTY ENVIRONMENT OMP_WAIT_POLICY=passive)
-endif()
-
 # Negative controls of the exactness tests: test_invariance linked with one kernel file compiled so that its order of summation
 # depends on the batch. The objects come before the library, so the library's own are left where they are. These programs
 # must see differences, else the comparisons of test_invariance are worth nothing.
@@ -36,17 +33,17 @@ if(COHORT_TESTS AND TARGET test_invariance)
                    ${PROJECT_SOURCE_DIR}/tests/support/tiny_model.c ${ARGN})
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
-    target_link_libraries(${name} PRIVATE cohort_static PkgConfig::CMOCKA PkgConfig::DEPS OpenMP::OpenMP_C m)
+    target_link_libraries(${name} PRIVATE cohort_static PkgConfig::CMOCKA PkgConfig::DEPS Threads::Threads m)
   endfunction()
   function(cohort_negative_control name)
     cohort_negative_program(${name} ${ARGN})
     add_test(NAME ${name} COMMAND ${name} --expect-difference)
-    set_tests_properties(${name} PROPERTIES LABELS invariance TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
+    set_tests_properties(${name} PROPERTIES LABELS invariance TIMEOUT 300)
   endfunction()
   function(cohort_broken_objects name define source)
     add_library(${name} OBJECT ${source})
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
-    target_link_libraries(${name} PRIVATE OpenMP::OpenMP_C PkgConfig::DEPS)
+    target_link_libraries(${name} PRIVATE Threads::Threads PkgConfig::DEPS)
     target_compile_definitions(${name} PRIVATE ${define}=1)
     target_compile_options(${name} PRIVATE ${ARGN})
   endfunction()
@@ -78,11 +75,6 @@ if(COHORT_TESTS AND TARGET test_invariance)
   endforeach()
   cohort_negative_control(test_negative_attention ${broken_attention})
 endif()
-foreach(name test_invariance test_engine_pool test_program_rows test_grpo_exact test_resume test_kill)
-  if(COHORT_TESTS AND TEST ${name})
-    set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT OMP_WAIT_POLICY=passive)
-  endif()
-endforeach()
 
 # Clang remarks where a loop that asks for vectors does not get them, which is what a sanitizer's checks come to.
 if(CMAKE_C_COMPILER_ID MATCHES "Clang" AND COHORT_SANITIZE)

@@ -446,6 +446,7 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     int threads;
+    const char *threads_note; /* why there are no more of them, or ""; NULL likewise */
     /* Work that one thread does in less is not shared out: a fork and join costs microseconds, and
      * far more where other processes use the cores. No result depends on it. Tests set it to 0, so
      * that small shapes are shared out too. */
@@ -494,7 +495,8 @@ static inline cohort_status backend_check(struct backend *backend, cohort_error 
 #endif
 
 /* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which
- * must be available. threads >= 1 (0: all cores this process may use). */
+ * must be available. threads: 1 to 1024 (0: as many as affinity and CPU quota allow); the backend
+ * has fewer where the system gives fewer. One caller at a time; any thread may be it. */
 cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads,
                                  cohort_error *err);
 /* GPU number device, counted as nvidia-smi does in its default order. COHORT_ERR_UNSUPPORTED says

@@ -2,6 +2,7 @@
 #include "command/bench_report.h"
 
 #include "base/clock.h"
+#include "base/pool.h"
 
 #include <math.h>
 #include <string.h>
@@ -10,26 +11,50 @@
  * of them is the limit. */
 enum { READ_WORDS = 96 << 20, READ_RUNS = 4, PRODUCT_RUNS = 20 };
 
-static cohort_status measure_reading(struct backend *backend, int64_t words,
-                                     double *bytes_per_second, cohort_error *err)
+struct reading {
+    uint64_t *x;
+    uint64_t *sum; /* of each thread */
+};
+
+/* Items: lines of eight words. The first touch, too, is by many threads. */
+static void write_lines(const void *context, int64_t begin, int64_t end, int thread)
 {
+    const struct reading *reading = context;
+    (void)thread;
+    for (int64_t i = 8 * begin; i < 8 * end; i++)
+        reading->x[i] = (uint64_t)i * 0x9e3779b97f4a7c15ull;
+}
+
+static void read_lines(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct reading *reading = context;
+    const uint64_t *x = reading->x;
+    uint64_t sum = 0;
+    for (int64_t i = 8 * begin; i < 8 * end; i += 8) {
+        __builtin_prefetch(x + i + 512);
+        sum ^= x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
+    }
+    reading->sum[thread] ^= sum;
+}
+
+static cohort_status measure_reading(struct bench *bench, int64_t words, double *bytes_per_second,
+                                     cohort_error *err)
+{
+    struct backend *backend = bench->session.backend;
+    uint64_t sums[POOL_MAX_THREADS] = {0};
     uint64_t *x = NULL;
     TRY(backend->ops->alloc(backend, &x, (size_t)words * sizeof *x, "memory to read", err));
     double best = 0.0;
     uint64_t sum = 0;
-#pragma omp parallel for num_threads(backend->threads) schedule(static)
-    for (int64_t i = 0; i < words; i++)
-        x[i] = (uint64_t)i * 0x9e3779b97f4a7c15ull;
+    const struct reading reading = {x, sums};
+    pool_run(bench->pool, words / 8, 0, write_lines, &reading);
     for (int run = 0; run < READ_RUNS; run++) {
         double start = clock_seconds();
-#pragma omp parallel for num_threads(backend->threads) schedule(static) reduction(^ : sum)
-        for (int64_t i = 0; i < words; i += 8) {
-            __builtin_prefetch(x + i + 512);
-            sum ^=
-                x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
-        }
+        pool_run(bench->pool, words / 8, 0, read_lines, &reading);
         best = fmax(best, (double)words * sizeof *x / (clock_seconds() - start));
     }
+    for (int i = 0; i < POOL_MAX_THREADS; i++)
+        sum ^= sums[i];
     if (sum == 0) /* uses the sum, so that the loop stays */
         best = fmax(best, 1.0);
     backend->ops->free(backend, x);
@@ -79,24 +104,27 @@ static void gemm_close(struct gemm *g, struct backend *backend)
 }
 
 /* bench_fill of backend memory. */
-static cohort_status fill(struct backend *backend, void *to, enum dtype type, int64_t count,
+static cohort_status fill(struct bench *bench, void *to, enum dtype type, int64_t count,
                           uint64_t stream, cohort_error *err)
 {
+    struct backend *backend = bench->session.backend;
     void *host = NULL;
     if (backend->host_memory) {
-        bench_fill(to, type, 0, count, 1, stream, 1.0f);
+        bench_fill(bench, to, type, 0, count, 1, stream, 1.0f);
         return COHORT_OK;
     }
     TRY(mem_alloc(&host, (size_t)count, dtype_bytes(type), "bench", err));
-    bench_fill(host, type, 0, count, 1, stream, 1.0f);
+    bench_fill(bench, host, type, 0, count, 1, stream, 1.0f);
     backend->ops->upload(backend, to, host, (size_t)count * dtype_bytes(type));
     mem_free(host);
     return COHORT_OK;
 }
 
-static cohort_status gemm_open(struct gemm *g, struct backend *backend, enum dtype type, int64_t m,
-                               int64_t n, int64_t k, cohort_error *err)
+static cohort_status gemm_open(struct gemm *g, struct bench *bench, int64_t m, int64_t n, int64_t k,
+                               cohort_error *err)
 {
+    struct backend *backend = bench->session.backend;
+    const enum dtype type = bench->type;
     cohort_status status = COHORT_OK;
     *g = (struct gemm){.m = m, .n = n, .k = k};
     TRY_GOTO(
@@ -104,8 +132,8 @@ static cohort_status gemm_open(struct gemm *g, struct backend *backend, enum dty
     TRY_GOTO(
         backend->ops->alloc(backend, &g->w, (size_t)(n * k) * dtype_bytes(type), "bench", err));
     TRY_GOTO(backend->ops->alloc(backend, &g->y, (size_t)(m * n) * sizeof(float), "bench", err));
-    TRY_GOTO(fill(backend, g->x, type, m * k, 1, err));
-    TRY_GOTO(fill(backend, g->w, type, n * k, 2, err));
+    TRY_GOTO(fill(bench, g->x, type, m * k, 1, err));
+    TRY_GOTO(fill(bench, g->w, type, n * k, 2, err));
     TRY_GOTO(backend->ops->weight_create(backend, &g->weight, g->w, n, k, type, err));
     return COHORT_OK;
 cleanup:
@@ -134,7 +162,7 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
     double reading = 0.0, best = 0.0;
     int64_t size = 8192;
     if (backend->host_memory)
-        TRY(measure_reading(backend, bench->quick ? READ_WORDS / 4 : READ_WORDS, &reading, err));
+        TRY(measure_reading(bench, bench->quick ? READ_WORDS / 4 : READ_WORDS, &reading, err));
     else {
         /* Beside a model that fills the device there is less room to measure in. */
         const size_t free_bytes = backend->ops->available(backend), most = (size_t)2 << 30;
@@ -143,9 +171,9 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
                             &reading, err));
     }
     if (backend->host_memory)
-        TRY(gemm_open(&g, backend, bench->type, 256, 512, 1024, err));
+        TRY(gemm_open(&g, bench, 256, 512, 1024, err));
     else
-        TRY(gemm_open(&g, backend, bench->type, size, size, size, err));
+        TRY(gemm_open(&g, bench, size, size, size, err));
     (void)gemm_run(&g, backend, 1);
     for (int run = 0; run < PRODUCT_RUNS; run++)
         best = fmax(best, 2.0 * (double)(g.m * g.n * g.k) / gemm_run(&g, backend, 1));
@@ -171,7 +199,7 @@ static cohort_status gemm_case(struct bench *bench, int64_t m, int64_t n, int64_
         open = 0;
     cohort_status status = COHORT_OK;
     for (; open < n_copies; open++)
-        TRY_GOTO(gemm_open(&copies[open], backend, bench->type, m, n, k, err));
+        TRY_GOTO(gemm_open(&copies[open], bench, m, n, k, err));
     struct bench_row *row = bench_row(bench, "gemm", "%lld x %lld, %lld rows", (long long)n,
                                       (long long)k, (long long)m);
     const bool on_device = !backend->host_memory;

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "base/pool.h"
 #include "base/rng.h"
 #include "command/json_rows.h"
 
@@ -157,20 +158,37 @@ double bench_bytes_held(const struct bench *bench)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024.0 : 0.0;
 }
 
-void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
-                uint64_t stream, float scale)
+struct fill_job {
+    void *to;
+    enum dtype type;
+    int64_t first, count;
+    uint64_t seed, stream;
+    float scale;
+};
+
+/* Item: four values. */
+static void fill_blocks(const void *context, int64_t begin, int64_t end, int thread)
 {
-#pragma omp parallel for schedule(static) if (count > 4096)
-    for (int64_t i = 0; i < count; i += 4) {
-        struct rng_block block = rng_philox(seed, RNG_TEST, stream, (uint64_t)(first + i));
-        for (int j = 0; j < 4 && i + j < count; j++) {
-            float value = scale * (2.0f * rng_uniform(block.word[j]) - 1.0f);
-            if (type == DTYPE_F32)
-                ((float *)to)[i + j] = value;
+    const struct fill_job *job = context;
+    (void)thread;
+    for (int64_t i = 4 * begin; i < 4 * end; i += 4) {
+        struct rng_block block =
+            rng_philox(job->seed, RNG_TEST, job->stream, (uint64_t)(job->first + i));
+        for (int j = 0; j < 4 && i + j < job->count; j++) {
+            float value = job->scale * (2.0f * rng_uniform(block.word[j]) - 1.0f);
+            if (job->type == DTYPE_F32)
+                ((float *)job->to)[i + j] = value;
             else
-                ((uint16_t *)to)[i + j] = bf16_from_f32(value);
+                ((uint16_t *)job->to)[i + j] = bf16_from_f32(value);
         }
     }
+}
+
+void bench_fill(struct bench *bench, void *to, enum dtype type, int64_t first, int64_t count,
+                uint64_t seed, uint64_t stream, float scale)
+{
+    const struct fill_job job = {to, type, first, count, seed, stream, scale};
+    pool_run(bench->pool, (count + 3) / 4, 0, fill_blocks, &job);
 }
 
 int32_t bench_token(const struct bench *bench, uint64_t stream, int32_t i)

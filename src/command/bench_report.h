@@ -46,6 +46,7 @@ struct bench {
     struct options *options;
     const cohort_observer *observer;
     struct session session; /* backend, and the model once a kind needs it */
+    struct pool *pool;      /* for what the host does itself */
     enum dtype type;
     bool quick, jsonl;
     uint64_t seed;
@@ -73,8 +74,8 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
 double bench_bytes_held(const struct bench *bench);
 /* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of
  * seed and stream. */
-void bench_fill(void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
-                uint64_t stream, float scale);
+void bench_fill(struct bench *bench, void *to, enum dtype type, int64_t first, int64_t count,
+                uint64_t seed, uint64_t stream, float scale);
 int32_t bench_token(const struct bench *bench, uint64_t stream, int32_t i);
 
 /* The kinds. Each adds rows. */

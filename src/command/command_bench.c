@@ -4,6 +4,8 @@
 #include "command/command.h"
 
 #include "base/clock.h"
+#include "base/cores.h"
+#include "base/pool.h"
 #include "command/choices.h"
 
 #include <string.h>
@@ -15,9 +17,9 @@ static cohort_status random_weights(void *context, const struct param *param, in
                                     int64_t count, void *to, cohort_error *err)
 {
     (void)err;
-    const struct bench *bench = context;
+    struct bench *bench = context;
     if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
-        bench_fill(to, bench->type, first, count, bench->seed, (uint64_t)param->offset,
+        bench_fill(bench, to, bench->type, first, count, bench->seed, (uint64_t)param->offset,
                    0.02f * 1.7320508f);
         return COHORT_OK;
     }
@@ -117,6 +119,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
     (void)extra;
     struct bench *bench = NULL;
     const char *missing = NULL;
+    struct cores cores;
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&bench, 1, sizeof *bench, "bench", err));
     bench->options = options;
@@ -125,6 +128,10 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->jsonl = choice_of(options, "format") == OUTPUT_JSONL;
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
+    cores_find(&cores);
+    TRY_GOTO(pool_create(
+        &bench->pool,
+        bench->session.backend->host_memory ? bench->session.backend->threads : cores.usable, err));
     bench->available = bench->session.backend->ops->available(bench->session.backend);
     bench->limit = session_memory_limit(bench->session.backend, options);
     TRY_GOTO(open_model(bench, err));
@@ -148,6 +155,7 @@ cohort_status command_bench(struct options *options, const struct command_reward
                            missing);
 cleanup:
     session_close(&bench->session);
+    pool_destroy(bench->pool);
     mem_free(bench);
     return status;
 }

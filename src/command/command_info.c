@@ -197,14 +197,16 @@ cohort_status command_info(struct options *options, const struct command_rewards
     if (options_bool(options, "verify"))
         TRY_GOTO(verify(dir, observer, &out, err));
     TRY_GOTO(session_backend(&backend, options, err));
+    const bool limited = backend->threads_note != NULL && *backend->threads_note != '\0';
     if (dir != NULL)
         TRY_GOTO(load_config(&config, dir, err));
     else if (preset != NULL)
         TRY_GOTO(model_config_preset(&config, preset, 0, err));
     TRY_GOTO(text_printf(&out, err,
-                         "cohort            %s\nbackend           %s, %d threads\nmatrix products  "
-                         " bf16: %s, f32: %s\n",
+                         "cohort            %s\nbackend           %s, %d threads%s%s\nmatrix "
+                         "products   bf16: %s, f32: %s\n",
                          cohort_version(), backend->ops->name, backend->threads,
+                         limited ? ": " : "", limited ? backend->threads_note : "",
                          backend->provider_bf16, backend->provider_f32));
     if (dir != NULL || preset != NULL) {
         TRY_GOTO(session_type(options, &config, dir, false, &type, &types, &notes, err));

@@ -3,6 +3,9 @@
 #include "command/command.h"
 #include "command/session.h"
 
+#include "base/cores.h"
+#include "base/pool.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -59,6 +62,7 @@ cohort_status command_init(struct options *options, const struct command_rewards
     const int asked = choice_of(options, "dtype");
     const enum dtype type = asked == CHOICE_AUTO ? DTYPE_BF16 : (enum dtype)asked;
     bool there = false;
+    struct cores cores;
     cohort_status status = COHORT_OK;
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no folder given: pass --out DIR");
@@ -84,6 +88,8 @@ cohort_status command_init(struct options *options, const struct command_rewards
     const json_t *range = json_object_get(config.config_json, "initializer_range");
     if (json_is_number(range))
         init.standard_deviation = (float)json_number_value(range);
+    cores_find(&cores);
+    TRY_GOTO(pool_create(&init.pool, cores.usable, err));
     TRY_GOTO(model_config_params(&config, &params, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
     folder.exclusive = true; /* somebody else may make it meanwhile */
@@ -111,6 +117,7 @@ cohort_status command_init(struct options *options, const struct command_rewards
                                     : "");
 cleanup:
     checkpoint_folder_abandon(&folder);
+    pool_destroy(init.pool);
     tokenizer_destroy(tokenizer);
     param_table_free(&params);
     model_config_free(&config);

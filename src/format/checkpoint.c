@@ -2,6 +2,7 @@
 #include "format/checkpoint.h"
 
 #include "base/json_text.h"
+#include "base/pool.h"
 #include "base/rng.h"
 
 #include <errno.h>
@@ -274,6 +275,30 @@ static void put_element(enum dtype type, void *to, int64_t i, float value)
         ((uint16_t *)to)[i] = bf16_from_f32(value);
 }
 
+struct draw_job {
+    const struct checkpoint_init *init;
+    uint64_t stream;
+    int64_t first, count;
+    void *to; /* element first */
+};
+
+/* Blocks begin .. end, counted from the one that holds element first. */
+static void draw_blocks(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct draw_job *job = context;
+    const double scale = (double)job->init->standard_deviation;
+    (void)thread;
+    for (int64_t block = job->first / 4 + begin; block < job->first / 4 + end; block++) {
+        double normal[4];
+        normal_block(job->init->seed, job->stream, (uint64_t)block, normal);
+        for (int64_t j = 0; j < 4; j++) {
+            int64_t i = 4 * block + j - job->first;
+            if (i >= 0 && i < job->count)
+                put_element(job->init->type, job->to, i, (float)(scale * normal[j]));
+        }
+    }
+}
+
 cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first,
                                     int64_t count, void *to, cohort_error *err)
 {
@@ -287,19 +312,7 @@ cohort_status checkpoint_init_fetch(void *context, const struct param *param, in
             put_element(type, to, i, 1.0f);
         return COHORT_OK;
     }
-    uint64_t stream = hash_name(param->name);
-    uint64_t seed = init->seed;
-    double scale = (double)init->standard_deviation;
-    int64_t last_block = (first + count + 3) / 4;
-#pragma omp parallel for schedule(static)
-    for (int64_t block = first / 4; block < last_block; block++) {
-        double normal[4];
-        normal_block(seed, stream, (uint64_t)block, normal);
-        for (int64_t j = 0; j < 4; j++) {
-            int64_t i = 4 * block + j - first;
-            if (i >= 0 && i < count)
-                put_element(type, to, i, (float)(scale * normal[j]));
-        }
-    }
+    const struct draw_job job = {init, hash_name(param->name), first, count, to};
+    pool_run(init->pool, (first + count + 3) / 4 - first / 4, 0, draw_blocks, &job);
     return COHORT_OK;
 }

@@ -124,6 +124,7 @@ struct checkpoint_init {
     uint64_t seed;
     float standard_deviation; /* config's initializer_range, 0.02 */
     enum dtype type;
+    struct pool *pool; /* NULL: the calling thread alone */
 };
 cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first,
                                     int64_t count, void *to, cohort_error *err);

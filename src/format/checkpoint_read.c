@@ -399,13 +399,13 @@ cleanup:
 
 /* ---- conversion ----
  * Sources may lie at any byte (headers of other writers are not always padded), hence memcpy loads.
- * Each loop also tells whether a result is NaN or infinite: all exponent bits set. */
+ * Each loop also tells whether a result is NaN or infinite: all exponent bits set. The file is
+ * compiled with -O3, which makes vectors of them. */
 
 static bool to_f32_from_f32(const unsigned char *from, int64_t count, float *to)
 {
     uint32_t bad = 0;
     memcpy(to, from, (size_t)count * sizeof *to);
-#pragma omp simd reduction(| : bad)
     for (int64_t i = 0; i < count; i++)
         bad |= (uint32_t)((f32_bits(to[i]) & 0x7f800000u) == 0x7f800000u);
     return bad == 0;
@@ -414,7 +414,6 @@ static bool to_f32_from_f32(const unsigned char *from, int64_t count, float *to)
 static bool to_f32_from_bf16(const unsigned char *from, int64_t count, float *to)
 {
     uint32_t bad = 0;
-#pragma omp simd reduction(| : bad)
     for (int64_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, from + 2 * i, sizeof half);
@@ -438,7 +437,6 @@ static inline float f32_from_finite_f16(uint16_t half)
 static bool to_f32_from_f16(const unsigned char *from, int64_t count, float *to)
 {
     uint32_t bad = 0;
-#pragma omp simd reduction(| : bad)
     for (int64_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, from + 2 * i, sizeof half);
@@ -452,7 +450,6 @@ static bool to_bf16_from_bf16(const unsigned char *from, int64_t count, uint16_t
 {
     uint32_t bad = 0;
     memcpy(to, from, (size_t)count * sizeof *to);
-#pragma omp simd reduction(| : bad)
     for (int64_t i = 0; i < count; i++)
         bad |= (uint32_t)((to[i] & 0x7f80u) == 0x7f80u);
     return bad == 0;
@@ -463,7 +460,6 @@ static bool to_bf16_from_bf16(const unsigned char *from, int64_t count, uint16_t
 static bool to_bf16_from_f32(const unsigned char *from, int64_t count, uint16_t *to)
 {
     uint32_t bad = 0;
-#pragma omp simd reduction(| : bad)
     for (int64_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, from + 4 * i, sizeof bits);
@@ -478,7 +474,6 @@ static bool to_bf16_from_f32(const unsigned char *from, int64_t count, uint16_t 
 static bool to_bf16_from_f16(const unsigned char *from, int64_t count, uint16_t *to)
 {
     uint32_t bad = 0;
-#pragma omp simd reduction(| : bad)
     for (int64_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, from + 2 * i, sizeof half);

@@ -3,7 +3,7 @@
 set -u
 SOURCE=${SOURCE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 COHORT=$(realpath "${COHORT:-$SOURCE/build/cohort}")
-export OMP_WAIT_POLICY=passive LC_ALL=C
+export LC_ALL=C
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}exitcode=99" UBSAN_OPTIONS="halt_on_error=1:exitcode=99"
 SCRATCH=$(mktemp -d) || exit 1
 trap 'rm -rf "$SCRATCH"' EXIT

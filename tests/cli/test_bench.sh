@@ -1,6 +1,5 @@
 # cohort bench: every figure of a kind comes out once, above zero and with its share of a limit; what it cannot do is refused.
 set -eu
-export OMP_WAIT_POLICY=passive
 fail() { echo "test_bench: $1" >&2; exit 1; }
 
 out=$("$COHORT" bench --preset nano --quick --kind prefill,decode --format jsonl 2>/dev/null)

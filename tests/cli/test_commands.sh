@@ -45,6 +45,14 @@ same deep/er/m m
 # --- info ---
 succeeds "$COHORT" info
 has out '^backend +cpu, [0-9]+ threads'
+# Affinity is respected, and named.
+first=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status)
+if command -v taskset >/dev/null && [ "$(getconf _NPROCESSORS_ONLN)" -gt 1 ]; then
+    succeeds taskset -c "$first" "$COHORT" info
+    has out '^backend +cpu, 1 threads: this process may run on 1 of [0-9]+ cores'
+    succeeds taskset -c "$first" "$COHORT" info --threads 2
+    has out '^backend +cpu, 2 threads$'
+fi
 succeeds "$COHORT" info --model m
 has out '^parameters +0\.1 M in 24 tensors, BF16'
 has out '^ends at ids +258 256$'

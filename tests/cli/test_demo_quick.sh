@@ -2,7 +2,7 @@
 # The whole pipeline of the demo with a few steps: every promised file, the last line, a second run, and other people's folders left alone.
 # Whether it learns is for the slow tests.
 set -euo pipefail
-export OMP_WAIT_POLICY=passive LC_ALL=C
+export LC_ALL=C
 : "${COHORT:?the program}" "${SOURCE:?the source tree}"
 export COHORT
 work=$(mktemp -d)

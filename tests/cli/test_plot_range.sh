@@ -5,7 +5,6 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-export OMP_WAIT_POLICY=passive
 "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out model > /dev/null 2>&1
 printf '{"prompt": "a"}\n{"prompt": "b"}\n' > rows.jsonl
 for value in 5e15 -3e17 1e-300 0; do

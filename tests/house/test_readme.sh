@@ -8,7 +8,7 @@ readme=$SOURCE/README.md
 block() { awk -v kind="$1" '$0 == "```" kind { on = 1; next } /^```/ { on = 0 } on' "$readme"; }
 
 PATH=$(dirname "$COHORT"):$PATH
-export PATH OMP_WAIT_POLICY=passive
+export PATH
 cd "$work"
 { echo 'set -eu'; block sh; } > all.sh
 test "$(wc -l < all.sh)" -gt 20

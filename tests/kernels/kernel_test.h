@@ -10,6 +10,7 @@
 
 #include "backend/cpu/cpu_kernels.h"
 #include "base/rng.h"
+#include "support/threads.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,12 +49,6 @@ static inline bool isa_here(int isa) { return isa == 0; }
 /* Around the vector widths 8 and 16 and the unrolled 4 * VW, and a real one. */
 static const int64_t test_width[] = {1, 7, 8, 9, 15, 16, 17, 100, 1024};
 enum { N_WIDTHS = sizeof test_width / sizeof *test_width };
-
-static inline struct backend backend_with(int threads)
-{
-    struct backend backend = {.threads = threads};
-    return backend;
-}
 
 /* ---- Guarded buffers: 64 bytes of a pattern on both sides ---- */
 

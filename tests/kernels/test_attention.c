@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu_kernels.h"
 #include "base/rng.h"
+#include "support/threads.h"
 #include "support/reference.h"
 
 #include <math.h>
@@ -152,7 +153,7 @@ static void batch_fill(struct batch *b)
 
 static void batch_forward(struct batch *b, const struct isa *isa, int threads)
 {
-    struct backend backend = {.threads = threads};
+    struct backend backend = backend_with(threads);
     isa->forward(&backend, &b->f);
     guards_check(b->out_memory,
                  (size_t)(b->tokens * b->f.n_heads * b->f.head_dim) * dtype_bytes(b->f.act));
@@ -177,7 +178,7 @@ static struct attention_backward batch_backward(struct batch *b, const struct is
                                    .dq = b->dq_memory + GUARD,
                                    .dk = b->dk_memory + GUARD,
                                    .dv = b->dv_memory + GUARD};
-    struct backend backend = {.threads = threads};
+    struct backend backend = backend_with(threads);
     isa->backward(&backend, &p);
     guards_check(b->dq_memory, (size_t)nq * 4);
     guards_check(b->dk_memory, (size_t)nk * 4);

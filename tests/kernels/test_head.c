@@ -67,7 +67,7 @@ static void check_stats(int isa, int64_t vocab, float temperature)
     /* 2, 3 and 8 threads (the last: blocks instead of rows), and one row alone: the same bits. */
     for (int threads = 2; threads <= 8; threads += threads == 3 ? 5 : 1) {
         float again[3][ROWS];
-        backend.threads = threads;
+        backend = backend_with(threads);
         struct head_stats other = {rows,   vocab,    logits,   temperature,
                                    target, again[0], again[1], again[2]};
         head_stats[isa](&backend, &other);
@@ -225,7 +225,7 @@ static void check_gradient(int isa, int64_t vocab, float temperature, enum dtype
     }
     void *again = guarded(out_bytes);
     params.d_logits = again;
-    backend.threads = 2;
+    backend = backend_with(2);
     head_gradient[isa](&backend, &params);
     assert_memory_equal(again, out, out_bytes);
     guarded_free(again, out_bytes);

@@ -42,7 +42,7 @@ static void check_forward(int isa, int64_t width, enum dtype gain_type, enum dty
     /* Two threads, and one row alone without a list: the same bits. */
     void *again = guarded(y_bytes);
     params.y = again;
-    backend.threads = 2;
+    backend = backend_with(2);
     forward[isa](&backend, &params);
     assert_memory_equal(again, y, y_bytes);
     memset(again, 0, y_bytes);

@@ -91,7 +91,7 @@ static void check_swiglu(int isa, int64_t width, enum dtype act)
         }
     /* Two threads, and the last token alone: the same bits. */
     void *again = guarded(2 * bytes);
-    backend.threads = 2;
+    backend = backend_with(2);
     back.d_gate_up = again;
     swiglu_b[isa](&backend, &back);
     assert_memory_equal(again, dx, 2 * bytes);

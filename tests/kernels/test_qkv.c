@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu_kernels.h"
 #include "base/rng.h"
+#include "support/threads.h"
 #include "support/reference.h"
 
 #include <math.h>
@@ -207,7 +208,7 @@ static void check(struct problem *b, const struct isa *isa)
     double *qkv = widen(&b->qkv, act), *qg = widen(&b->q_gain, act), *kg = widen(&b->k_gain, act);
     double *q = zeros(b->nq), *k = widen(&b->k, act), *v = widen(&b->v, act);
     const double *q_gain = b->p.q_gain ? qg : NULL, *k_gain = b->p.k_gain ? kg : NULL;
-    struct backend backend = {.threads = 2};
+    struct backend backend = backend_with(2);
     isa->forward(&backend, &b->p);
     reference_qkv_forward(&b->p, qkv, q_gain, k_gain, q, k, v);
     for (int64_t i = 0; i < b->nkv; i++)
@@ -234,7 +235,7 @@ static void check(struct problem *b, const struct isa *isa)
             for (int32_t i = 0; i < n; i++)
                 put(buffer_data(&g[w]), DTYPE_F32, i, 0.25f);
         }
-        backend.threads = threads;
+        backend = backend_with(threads);
         const struct qkv_backward p = {.forward = b->p,
                                        .dq = buffer_data(&b->dq),
                                        .dk = buffer_data(&b->dk),
@@ -328,7 +329,7 @@ static void test_rows_independent(void **state)
             const int32_t dim = 40, heads = 3, kv = 1, width = (heads + 2 * kv) * dim;
             struct problem *b = problem_new(70, heads, kv, dim, act, true);
             put(buffer_data(&b->qkv), act, 11 * width + 5, NAN);
-            struct backend backend = {.threads = 2};
+            struct backend backend = backend_with(2);
             list[s].forward(&backend, &b->p);
             struct problem *one = problem_new(1, heads, kv, dim, act, true);
             for (int32_t t = 0; t < 70; t++) {

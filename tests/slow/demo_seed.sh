@@ -1,7 +1,7 @@
 # The demo's promises for one seed: it learns, from the reward and not from being trained, and the reward may as well come from a program.
 # Sourced by test_demo_seed_N.sh, one for each seed so that each has its own time limit. $1: the seed. $DEVICE, or the CPU, is where it computes.
 set -euo pipefail
-export OMP_WAIT_POLICY=passive LC_ALL=C
+export LC_ALL=C
 : "${COHORT:?the program}" "${SOURCE:?the source tree}"
 export COHORT
 command -v python3 > /dev/null || { echo "python3 is needed for the exec: rewards of this test"; exit 1; }

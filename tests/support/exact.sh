@@ -1,6 +1,5 @@
 # For the exactness tests through the program; sourced. Makes $work, a folder that goes away at the end.
 set -euo pipefail
-export OMP_WAIT_POLICY=passive # waiting threads that spin take the core from those that work
 DEVICE=${DEVICE:-cpu}          # where to compute, as --device takes it
 work=$(mktemp -d "${TMPDIR:-/tmp}/cohort-exact-XXXXXX")
 trap 'rm -rf "$work"' EXIT

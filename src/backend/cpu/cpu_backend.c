@@ -1,13 +1,13 @@
 /* The CPU backend: what this machine has, the table of operations, memory.
  *
- * Owns the scratch that operations share. The instruction set and the providers of matrix products
- * are chosen at creation and never again (invariant I2). */
+ * Owns the threads, the scratch that operations share and that of each thread. The instruction set
+ * and the providers of matrix products are chosen at creation and never again (invariant I2). */
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_matmul.h"
 
+#include "base/cores.h"
 #include "base/memory.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -21,7 +21,6 @@
 enum {
     ALIGNMENT = 64,
     HUGE_PAGE = 2 << 20,
-    MAX_THREADS = 1024,
     ALONE_NS = 10000,
     LOGITS_BYTES = 64 << 20,
     PREFILL_TOKENS = 512,
@@ -181,14 +180,23 @@ static cohort_status check(struct backend *backend, cohort_error *err)
             err, COHORT_ERR_MEMORY,
             "an operation could not get its working memory; lower --micro-batch-tokens "
             "or close other programs");
-    return COHORT_OK;
+    return pool_check(state->pool, err);
 }
 
 static void destroy(struct backend *backend)
 {
     struct cpu_state *state = backend->state;
-    if (state != NULL)
+    if (state != NULL) {
+        for (int i = 0; state->worker != NULL && i < pool_threads(state->pool); i++) {
+            mem_free(state->worker[i].sample.logits);
+            mem_free(state->worker[i].sample.window);
+            mem_free(state->worker[i].sample.ranked);
+        }
+        pool_destroy(state->pool);
+        mem_free(state->worker);
+        free(state->blocks);
         cpu_free(backend, state->scratch);
+    }
     mem_free(state);
     mem_free(backend);
 }
@@ -252,14 +260,44 @@ static cohort_status choose_level(const char *isa, enum level *out, cohort_error
                      isa);
 }
 
-/* The cores this process may run on. */
-static int available_cores(void)
+/* asked: 0 for what the process may use. */
+static cohort_status start_threads(struct backend *backend, int asked, cohort_error *err)
 {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than a cpu_set_t has */
-    return online < 1 ? 1 : online > MAX_THREADS ? MAX_THREADS : (int)online;
+    struct cpu_state *state = backend->state;
+    struct cores cores = {0};
+    char *note = state->threads_note;
+    int threads = asked;
+    if (asked == 0) {
+        cores_find(&cores);
+        threads = cores.usable;
+        if (cores.usable < cores.affinity)
+            snprintf(note, sizeof state->threads_note,
+                     "the CPU quota of the control group is %.2f of %d cores", cores.quota,
+                     cores.online);
+        else if (cores.affinity < cores.online)
+            snprintf(note, sizeof state->threads_note,
+                     "this process may run on %d of %d cores (affinity)", cores.affinity,
+                     cores.online);
+    }
+    TRY(pool_create(&state->pool, threads, err));
+    backend->threads = pool_threads(state->pool);
+    if (backend->threads < threads)
+        snprintf(note, sizeof state->threads_note,
+                 "%d were wanted and the system gave no more; its limit of processes or memory",
+                 threads);
+    backend->threads_note = note;
+    TRY(mem_alloc(&state->worker, (size_t)backend->threads, sizeof *state->worker,
+                  "working memory of threads", err));
+    /* Not zeroed: what a thread does not touch costs nothing. */
+    state->blocks = aligned_alloc(ALIGNMENT, (size_t)backend->threads * CPU_BLOCK_BYTES);
+    if (state->blocks == NULL)
+        return error_set(err, COHORT_ERR_MEMORY,
+                         "working memory of %d threads: cannot allocate %zu bytes; use fewer "
+                         "threads",
+                         backend->threads, (size_t)backend->threads * CPU_BLOCK_BYTES);
+    for (int i = 0; i < backend->threads; i++)
+        state->worker[i].block = (char *)state->blocks + (size_t)i * CPU_BLOCK_BYTES;
+    return COHORT_OK;
 }
 
 cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads,
@@ -270,17 +308,18 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     struct cpu_state *state = NULL;
     enum level level = LEVEL_PORTABLE;
     *out = NULL;
-    if (threads < 0 || threads > MAX_THREADS)
+    if (threads < 0 || threads > POOL_MAX_THREADS)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "threads is %d; expected 1 to %d, or 0 for all cores", threads,
-                         MAX_THREADS);
+                         POOL_MAX_THREADS);
     TRY(choose_level(isa, &level, err));
-    TRY_GOTO(mem_alloc(&backend, 1, sizeof *backend, "backend", err));
+    TRY(mem_alloc(&backend, 1, sizeof *backend, "backend", err));
     TRY_GOTO(mem_alloc(&state, 1, sizeof *state, "backend state", err));
+    backend->state = state;
     state->matmul_bf16 = levels[level].bf16;
     state->matmul_f32 = levels[level].f32;
     backend->ops = levels[level].ops;
-    backend->threads = threads > 0 ? threads : available_cores();
+    TRY_GOTO(start_threads(backend, threads, err));
     backend->alone_ns = ALONE_NS;
     backend->host_memory = true;
     backend->logits_bytes = LOGITS_BYTES;
@@ -290,12 +329,10 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     backend->device = "CPU";
     backend->provider_bf16 = state->matmul_bf16->name;
     backend->provider_f32 = state->matmul_f32->name;
-    backend->state = state;
     *out = backend;
     return COHORT_OK;
 cleanup:
-    mem_free(state);
-    mem_free(backend);
+    destroy(backend);
     return status;
 }
 

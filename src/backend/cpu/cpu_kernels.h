@@ -5,6 +5,8 @@
 #define COHORT_BACKEND_CPU_CPU_KERNELS_H
 
 #include "backend/backend.h"
+#include "backend/cpu/sample_filters.h"
+#include "base/pool.h"
 
 #define CPU_KERNELS(KERNEL)                                                                        \
     KERNEL(void, embed_forward, const struct embed_forward *)                                      \
@@ -34,22 +36,58 @@ double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
 
 /* Threads for elements of work that cost about ns each on one core (see alone_ns of struct
- * backend). */
+ * backend): 1 or all. */
 static inline int cpu_threads(const struct backend *backend, int64_t elements, double ns)
 {
     return (double)elements * ns < backend->alone_ns ? 1 : backend->threads;
 }
 
+/* What one thread works with, apart from its stack: kernels keep nothing large on that. A kernel
+ * lays its own struct over block; nothing in it outlives the piece of work. */
+enum { CPU_BLOCK_BYTES = 576 << 10 };
+struct cpu_worker {
+    void *block; /* CPU_BLOCK_BYTES, 64-byte aligned */
+    struct sample_scratch sample;
+};
+
 /* The CPU backend's own state. */
 struct cpu_state {
     const struct cpu_matmul *matmul_bf16, *matmul_f32; /* providers, chosen once */
+    struct pool *pool;
+    struct cpu_worker *worker; /* [threads of the pool] */
+    void *blocks;              /* of all workers */
+    char threads_note[160];    /* struct backend's */
     /* Scratch that kernels share: cpu_scratch gives the calling operation a buffer of at least
      * bytes (64-byte aligned) that is valid until the next call. It grows on first use to what the
      * largest operation needs (tens of MB) and stays; it is not part of the arena's plan. */
     void *scratch;
     size_t scratch_bytes;
-    bool failed; /* scratch could not be had; reported by the next checked call */
+    atomic_bool failed; /* memory could not be had; reported by the next checked call */
 };
 void *cpu_scratch(struct backend *backend, size_t bytes);
+
+/* fn over 0 .. items on threads threads (from cpu_threads: all, or the calling one alone), in
+ * pieces of grain items (0: a few for each thread; see pool_run). */
+static inline void cpu_run(struct backend *backend, int threads, int64_t items, int64_t grain,
+                           pool_fn *fn, const void *context)
+{
+    const struct cpu_state *state = backend->state;
+    pool_set_stop(state->pool, backend->unstoppable == 0 ? backend->stop : NULL);
+    (threads > 1 ? pool_run : pool_run_alone)(state->pool, items, grain, fn, context);
+}
+
+/* The working memory of thread number thread of a cpu_run. */
+static inline struct cpu_worker *cpu_worker(struct backend *backend, int thread)
+{
+    const struct cpu_state *state = backend->state;
+    return &state->worker[thread];
+}
+
+/* Within a long piece: whether to end it early (see pool_stopped). */
+static inline bool cpu_stopped(struct backend *backend)
+{
+    const struct cpu_state *state = backend->state;
+    return pool_stopped(state->pool);
+}
 
 #endif

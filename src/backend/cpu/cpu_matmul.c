@@ -4,7 +4,6 @@
 #include "backend/cpu/cpu_kernels.h"
 
 #include <assert.h>
-#include <omp.h>
 
 /* -DCOHORT_BREAK_REDUCTION=1 is the negative control of the tests: a forward product of 16 rows or
  * more then adds two halves of k, as a kernel chosen by batch size would, and
@@ -135,12 +134,22 @@ static void multiply_split(const struct product *q, const char *block, const cha
     }
 }
 
-static void multiply_item(const struct product *q, const struct cut *cut, int64_t item,
-                          const char *packed_a, int64_t row0, int64_t rows, char *panel)
+/* One product of some rows, for the threads. */
+struct job {
+    struct backend *backend;
+    const struct product *q;
+    struct cut cut;
+    char *packed_a, *panels; /* panels: panel_bytes for each thread, or none */
+    size_t block_bytes, panel_bytes;
+    int64_t row0, rows;
+};
+
+static void multiply_item(const struct job *job, int64_t item, char *panel)
 {
+    const struct product *q = job->q;
+    const struct cut *cut = &job->cut;
     _Alignas(64) float tile[2 * MATMUL_MAX_MR * MATMUL_MAX_NR];
     const struct cpu_matmul *p = q->provider;
-    const size_t block_bytes = (size_t)cut->steps * a_step_bytes(p);
     const size_t panel_bytes = (size_t)cut->steps * b_step_bytes(p);
     int64_t panel_begin = item / cut->block_groups * cut->panels_each;
     int64_t panel_end = min64(cut->panels, panel_begin + cut->panels_each);
@@ -156,26 +165,44 @@ static void multiply_item(const struct product *q, const struct cut *cut, int64_
                         (int)min64(p->nr, q->n - j * p->nr), q->k);
     }
     for (int64_t i = block_begin; i < block_end; i++) {
-        const char *block = packed_a + (size_t)i * block_bytes;
-        const int64_t row = row0 + i * p->mr;
-        int block_rows = (int)min64(p->mr, rows - i * p->mr);
+        const char *block = job->packed_a + (size_t)i * job->block_bytes;
+        const int64_t row = job->row0 + i * p->mr;
+        int block_rows = (int)min64(p->mr, job->rows - i * p->mr);
+        if (cpu_stopped(job->backend))
+            return;
         (COHORT_BREAK_REDUCTION && q->split_k ? multiply_split : multiply_block)(
             q, block, panels, panel_bytes, panel_begin, panel_end - panel_begin, cut->steps, row,
             block_rows, tile);
     }
 }
 
-/* Packs block i of the rows from row0 on. */
-static void pack_block(const struct product *q, char *packed_a, size_t block_bytes, int64_t i,
-                       int64_t row0, int64_t rows)
+static void multiply_items(const void *context, int64_t begin, int64_t end, int thread)
 {
+    const struct job *job = context;
+    const struct cpu_matmul *p = job->q->provider;
+    if (p->begin != NULL)
+        p->begin();
+    for (int64_t item = begin; item < end; item++)
+        multiply_item(job, item, job->panels + (size_t)thread * job->panel_bytes);
+    if (p->end != NULL)
+        p->end();
+}
+
+/* Packs blocks of rows. */
+static void pack_blocks(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct job *job = context;
+    const struct product *q = job->q;
     const struct cpu_matmul *p = q->provider;
-    const int64_t row = row0 + i * p->mr;
-    const int block_rows = (int)min64(p->mr, rows - i * p->mr);
-    const char *a =
-        q->a + (size_t)(q->a_transposed ? row : row * q->a_stride) * dtype_bytes(p->type);
-    (q->a_transposed ? p->pack_a_t : p->pack_a)(packed_a + (size_t)i * block_bytes, a, q->a_stride,
-                                                block_rows, q->k);
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t row = job->row0 + i * p->mr;
+        const int block_rows = (int)min64(p->mr, job->rows - i * p->mr);
+        const char *a =
+            q->a + (size_t)(q->a_transposed ? row : row * q->a_stride) * dtype_bytes(p->type);
+        (q->a_transposed ? p->pack_a_t : p->pack_a)(job->packed_a + (size_t)i * job->block_bytes, a,
+                                                    q->a_stride, block_rows, q->k);
+    }
 }
 
 static size_t round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -205,34 +232,23 @@ static void *multiply(struct backend *backend, struct product *q)
     char *scratch = cpu_scratch(backend, c_bytes + a_bytes + (size_t)threads * panel_bytes);
     if (scratch == NULL)
         return NULL;
-    char *packed_a = scratch + c_bytes;
     if (c_bytes > 0)
         q->c = scratch;
-
+    struct job job = {.backend = backend,
+                      .q = q,
+                      .packed_a = scratch + c_bytes,
+                      .panels = scratch + c_bytes + a_bytes,
+                      .block_bytes = block_bytes,
+                      .panel_bytes = panel_bytes};
     for (int64_t row0 = 0; row0 < q->m; row0 += max_rows) {
-        const int64_t rows = min64(max_rows, q->m - row0);
-        const struct cut cut = cut_work(q, rows, threads);
-        assert(cut.panels_each == most.panels_each); /* it does not depend on the rows */
-        const int64_t items = cut.panel_groups * cut.block_groups;
-        /* A single block is packed here: with few rows a barrier costs more. */
-        if (cut.blocks == 1)
-            pack_block(q, packed_a, block_bytes, 0, row0, rows);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-        {
-            char *panel = packed_a + a_bytes + (size_t)omp_get_thread_num() * panel_bytes;
-            if (p->begin != NULL)
-                p->begin();
-            if (cut.blocks > 1) {
-#pragma omp for schedule(static)
-                for (int64_t i = 0; i < cut.blocks; i++)
-                    pack_block(q, packed_a, block_bytes, i, row0, rows);
-            }
-#pragma omp for schedule(dynamic, 1) nowait
-            for (int64_t item = 0; item < items; item++)
-                multiply_item(q, &cut, item, packed_a, row0, rows, panel);
-            if (p->end != NULL)
-                p->end();
-        }
+        job.row0 = row0;
+        job.rows = min64(max_rows, q->m - row0);
+        job.cut = cut_work(q, job.rows, threads);
+        assert(job.cut.panels_each == most.panels_each); /* it does not depend on the rows */
+        /* A single block is packed here: with few rows to hand it out costs more. */
+        cpu_run(backend, job.cut.blocks == 1 ? 1 : threads, job.cut.blocks, 0, pack_blocks, &job);
+        cpu_run(backend, threads, job.cut.panel_groups * job.cut.block_groups, 1, multiply_items,
+                &job);
     }
     return scratch;
 }
@@ -282,6 +298,25 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
     return scratch;
 }
 
+/* Sums to the type they are stored as. */
+struct store_job {
+    const struct cpu_matmul *provider;
+    const float *sum; /* [rows, k] */
+    char *dx;         /* [rows, k] type */
+    int64_t k;
+    enum dtype type;
+};
+
+static void store_rows(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct store_job *job = context;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        job->provider->store(job->sum + i * job->k, job->k, 1, job->k,
+                             job->dx + (size_t)(i * job->k) * dtype_bytes(job->type), job->k,
+                             job->type, false);
+}
+
 /* A bf16 dx of more than one block is summed in fp32 scratch first, some rows at a time. */
 void cpu_matmul_backward_input(struct backend *backend, const struct matmul_backward_input *p)
 {
@@ -309,12 +344,8 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
         const float *sum = multiply_blocks(backend, &q, w, dy);
         if (sum == NULL || !sum_apart)
             continue;
-        const int threads = cpu_threads(backend, rows * w->k, 0.15);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-        for (int64_t i = 0; i < rows; i++)
-            provider->store(sum + i * w->k, w->k, 1, w->k,
-                            dx + (size_t)(i * w->k) * dtype_bytes(p->dx_type), w->k, p->dx_type,
-                            false);
+        const struct store_job job = {provider, sum, dx, w->k, p->dx_type};
+        cpu_run(backend, cpu_threads(backend, rows * w->k, 0.15), rows, 0, store_rows, &job);
     }
 }
 
@@ -382,20 +413,26 @@ cleanup:
     return status;
 }
 
-void cpu_weight_refresh(struct backend *backend, struct weight *weight)
+static void pack_panels(const void *context, int64_t begin, int64_t end, int thread)
 {
+    const struct weight *weight = context;
     const struct cpu_matmul *p = weight->provider;
     const size_t panel_bytes = (size_t)div_up(weight->k, p->k_unit) * b_step_bytes(p);
     const size_t type_bytes = dtype_bytes(weight->type);
-    const int64_t panels = div_up(weight->n, p->nr);
-    const int threads = cpu_threads(backend, weight->n * weight->k, 0.2);
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t i = 0; i < panels; i++) {
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
         int64_t row = i * p->nr;
         p->pack_b((char *)weight->packed + (size_t)i * panel_bytes,
                   (const char *)weight->natural + (size_t)(row * weight->k) * type_bytes, weight->k,
                   (int)min64(p->nr, weight->n - row), weight->k);
     }
+}
+
+/* Shielded: it is the last part of the optimizer's update. */
+void cpu_weight_refresh(struct backend *backend, struct weight *weight)
+{
+    cpu_run(backend, cpu_threads(backend, weight->n * weight->k, 0.2),
+            div_up(weight->n, weight->provider->nr), 0, pack_panels, weight);
 }
 
 void cpu_weight_destroy(struct backend *backend, struct weight *weight)

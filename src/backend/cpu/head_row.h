@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct backend;
+
 enum {
     HEAD_BLOCK = 2048,
     HEAD_MAX_BLOCKS =
@@ -43,11 +45,12 @@ static inline float head_row_logp(const struct head_row *row, float logit)
     return (float)((double)(logit * row->inv_temperature) - row->lse);
 }
 
+/* head_row: on the backend's threads; backend NULL: on the calling thread alone. */
 #define HEAD_ROW_DECLARE(isa)                                                                      \
     void head_block_##isa(struct head_block *out, const float *logits, int64_t count,              \
                           float inv_temperature);                                                  \
-    void head_row_##isa(struct head_row *out, const float *logits, int64_t count,                  \
-                        float inv_temperature, int threads);
+    void head_row_##isa(struct backend *backend, struct head_row *out, const float *logits,        \
+                        int64_t count, float inv_temperature);
 HEAD_ROW_DECLARE(portable)
 HEAD_ROW_DECLARE(avx2)
 HEAD_ROW_DECLARE(avx512)

@@ -184,6 +184,43 @@ static void block_store(struct block *b, const struct attention_forward *p)
     }
 }
 
+static_assert(sizeof(struct block) <= CPU_BLOCK_BYTES, "a block lies in a worker's memory");
+
+/* How the work is cut: items are (block of queries, kv head, group of its heads). */
+struct job {
+    struct backend *backend;
+    const struct attention_forward *p;
+    int32_t ratio, heads, head_groups; /* query heads of a kv head, heads of an item */
+    int64_t total, queries, n_blocks;  /* queries in all, of an item */
+};
+
+/* Later blocks see more keys: they go first. */
+static void run_items(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct job *job = context;
+    const struct attention_forward *p = job->p;
+    const int64_t columns = (int64_t)p->n_kv_heads * job->head_groups;
+    struct block *b = cpu_worker(job->backend, thread)->block;
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t first = (job->n_blocks - 1 - item / columns) * job->queries;
+        const int64_t queries =
+            job->total - first < job->queries ? job->total - first : job->queries;
+        const int32_t column = (int32_t)(item % columns);
+        const int32_t kv_head = column / job->head_groups, group = column % job->head_groups;
+        const int32_t left = job->ratio - group * job->heads;
+        block_fill(b, p, first, (int32_t)queries, kv_head * job->ratio + group * job->heads,
+                   left < job->heads ? left : job->heads);
+        const int32_t n_chunks = (b->n_keys_max + CHUNK - 1) / CHUNK;
+        for (int32_t chunk = 0; chunk < n_chunks; chunk++) {
+            if (cpu_stopped(job->backend))
+                return;
+            block_chunk(b, p, kv_head,
+                        COHORT_BREAK_ATTENTION && job->total < 64 ? n_chunks - 1 - chunk : chunk);
+        }
+        block_store(b, p);
+    }
+}
+
 void CPU_NAME(attention_forward)(struct backend *backend, const struct attention_forward *p)
 {
     assert(p->head_dim > 0 && p->head_dim <= MAX_HEAD_DIM && p->n_heads % p->n_kv_heads == 0);
@@ -202,22 +239,13 @@ void CPU_NAME(attention_forward)(struct backend *backend, const struct attention
     const int64_t columns = (int64_t)p->n_kv_heads * head_groups;
     while (queries > 1 && (total + queries - 1) / queries * columns < threads)
         queries /= 2;
-    const int64_t n_blocks = (total + queries - 1) / queries, n_items = n_blocks * columns;
-
-    /* Later blocks see more keys: they go first. */
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-    for (int64_t item = 0; item < n_items; item++) {
-        struct block b;
-        const int64_t first = (n_blocks - 1 - item / columns) * queries;
-        const int32_t column = (int32_t)(item % columns);
-        const int32_t kv_head = column / head_groups, group = column % head_groups;
-        const int32_t left = ratio - group * heads;
-        block_fill(&b, p, first, (int32_t)(total - first < queries ? total - first : queries),
-                   kv_head * ratio + group * heads, left < heads ? left : heads);
-        const int32_t n_chunks = (b.n_keys_max + CHUNK - 1) / CHUNK;
-        for (int32_t chunk = 0; chunk < n_chunks; chunk++)
-            block_chunk(&b, p, kv_head,
-                        COHORT_BREAK_ATTENTION && total < 64 ? n_chunks - 1 - chunk : chunk);
-        block_store(&b, p);
-    }
+    const struct job job = {.backend = backend,
+                            .p = p,
+                            .ratio = ratio,
+                            .heads = heads,
+                            .head_groups = head_groups,
+                            .total = total,
+                            .queries = queries,
+                            .n_blocks = (total + queries - 1) / queries};
+    cpu_run(backend, threads, job.n_blocks * columns, 1, run_items, &job);
 }

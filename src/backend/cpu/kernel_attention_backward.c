@@ -179,6 +179,40 @@ static void tree_find(const struct attention_forward *f, int32_t rank, int32_t *
     }
 }
 
+static_assert(sizeof(struct work) <= CPU_BLOCK_BYTES, "work lies in a worker's memory");
+
+struct job {
+    struct backend *backend;
+    const struct attention_backward *p;
+};
+
+/* Item: (tree, kv head). */
+static void run_items(const void *context, int64_t first, int64_t last, int thread)
+{
+    const struct job *job = context;
+    const struct attention_forward *f = &job->p->forward;
+    struct work *w = cpu_worker(job->backend, thread)->block;
+    for (int64_t item = first; item < last; item++) {
+        w->p = job->p;
+        w->kv_head = (int32_t)(item % f->n_kv_heads);
+        w->keys.n = 0;
+        int32_t begin, end, n_keys = 0;
+        tree_find(f, (int32_t)(item / f->n_kv_heads), &begin, &end);
+        for (int32_t s = begin; s < end; s++) {
+            const int32_t length = f->seqs[s].first_position + f->seqs[s].n_queries;
+            n_keys = length > n_keys ? length : n_keys;
+        }
+        for (int32_t chunk = 0; chunk * CHUNK < n_keys; chunk++) {
+            for (int32_t s = begin; s < end; s++) {
+                if (cpu_stopped(job->backend))
+                    return;
+                seq_backward(w, &f->seqs[s], chunk);
+            }
+            chunk_flush(w);
+        }
+    }
+}
+
 void CPU_NAME(attention_backward)(struct backend *backend, const struct attention_backward *p)
 {
     const struct attention_forward *f = &p->forward;
@@ -191,24 +225,7 @@ void CPU_NAME(attention_backward)(struct backend *backend, const struct attentio
         scores +=
             (int64_t)f->seqs[s].n_queries * (f->seqs[s].first_position + f->seqs[s].n_queries);
     }
-    const int threads = cpu_threads(backend, scores * f->n_heads * f->head_dim, 0.2);
-
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-    for (int64_t item = 0; item < (int64_t)n_trees * f->n_kv_heads; item++) {
-        struct work w;
-        w.p = p;
-        w.kv_head = (int32_t)(item % f->n_kv_heads);
-        w.keys.n = 0;
-        int32_t begin, end, n_keys = 0;
-        tree_find(f, (int32_t)(item / f->n_kv_heads), &begin, &end);
-        for (int32_t s = begin; s < end; s++) {
-            const int32_t length = f->seqs[s].first_position + f->seqs[s].n_queries;
-            n_keys = length > n_keys ? length : n_keys;
-        }
-        for (int32_t chunk = 0; chunk * CHUNK < n_keys; chunk++) {
-            for (int32_t s = begin; s < end; s++)
-                seq_backward(&w, &f->seqs[s], chunk);
-            chunk_flush(&w);
-        }
-    }
+    const struct job job = {backend, p};
+    cpu_run(backend, cpu_threads(backend, scores * f->n_heads * f->head_dim, 0.2),
+            (int64_t)n_trees * f->n_kv_heads, 1, run_items, &job);
 }

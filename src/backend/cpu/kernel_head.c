@@ -103,8 +103,26 @@ static void finish_row(struct head_row *row)
     row->entropy = row->valid ? log(sum) - weighted / sum : (double)NAN;
 }
 
-void CPU_NAME(head_row)(struct head_row *out, const float *logits, int64_t count,
-                        float inv_temperature, int threads)
+struct row_job {
+    struct head_row *row;
+    const float *logits;
+};
+
+static void row_blocks(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct row_job *job = context;
+    const int64_t size = job->row->block_size;
+    (void)thread;
+    for (int64_t b = begin; b < end; b++) {
+        const int64_t left = job->row->count - b * size;
+        CPU_NAME(head_block)
+        (&job->row->block[b], job->logits + b * size, left < size ? left : size,
+         job->row->inv_temperature);
+    }
+}
+
+void CPU_NAME(head_row)(struct backend *backend, struct head_row *out, const float *logits,
+                        int64_t count, float inv_temperature)
 {
     assert(count > 0);
     out->count = count;
@@ -113,25 +131,33 @@ void CPU_NAME(head_row)(struct head_row *out, const float *logits, int64_t count
     size = (size + HEAD_BLOCK - 1) / HEAD_BLOCK * HEAD_BLOCK;
     out->block_size = size;
     out->n_blocks = (int)((count + size - 1) / size);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && out->n_blocks > 1)
-    for (int b = 0; b < out->n_blocks; b++) {
-        int64_t left = count - b * size;
-        CPU_NAME(head_block)
-        (&out->block[b], logits + b * size, left < size ? left : size, inv_temperature);
-    }
+    const struct row_job job = {out, logits};
+    if (backend != NULL)
+        cpu_run(backend, backend->threads, out->n_blocks, 0, row_blocks, &job);
+    else
+        row_blocks(&job, 0, out->n_blocks, 0);
     finish_row(out);
 }
 
-static void stats_row(const struct head_stats *p, int64_t r, int threads)
+/* backend: as for head_row. */
+static void stats_row(struct backend *backend, const struct head_stats *p, int64_t r)
 {
     struct head_row row;
     const float *logits = p->logits + r * p->vocab;
     assert(p->target[r] >= 0 && p->target[r] < p->vocab);
-    CPU_NAME(head_row)(&row, logits, p->vocab, 1.0f / p->temperature, threads);
+    CPU_NAME(head_row)(backend, &row, logits, p->vocab, 1.0f / p->temperature);
     p->lse[r] = (float)row.lse;
     p->logp[r] = head_row_logp(&row, logits[p->target[r]]);
     if (p->entropy != NULL)
         p->entropy[r] = (float)row.entropy;
+}
+
+static void stats_rows(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct head_stats *p = context;
+    (void)thread;
+    for (int64_t r = begin; r < end; r++)
+        stats_row(NULL, p, r);
 }
 
 void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
@@ -139,14 +165,12 @@ void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
     assert(p->temperature > 0.0f);
     const int threads = cpu_threads(backend, p->rows * p->vocab, 0.4);
     /* Few rows: the threads share each row's blocks instead. The same sums in the same order. */
-    if (p->rows < 2 * threads) {
-        for (int64_t r = 0; r < p->rows; r++)
-            stats_row(p, r, threads);
+    if (threads == 1 || p->rows >= 2 * threads) {
+        cpu_run(backend, threads, p->rows, 0, stats_rows, p);
         return;
     }
-#pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t r = 0; r < p->rows; r++)
-        stats_row(p, r, 1);
+        stats_row(backend, p, r);
 }
 
 /* What one row's gradient is made of: with l = log p and p = exp(l),
@@ -184,15 +208,13 @@ ALWAYS_INLINE void gradient_block(const struct slope *s, const float *logits, in
     }
 }
 
-void CPU_NAME(head_gradient)(struct backend *backend, const struct head_gradient *p)
+/* Item: (row, block). */
+static void gradient_blocks(const void *context, int64_t first, int64_t last, int thread)
 {
-    assert(p->temperature > 0.0f && p->act != DTYPE_F16);
-    assert(p->d_entropy == NULL || p->entropy != NULL);
+    const struct head_gradient *p = context;
     const int64_t blocks = (p->vocab + HEAD_BLOCK - 1) / HEAD_BLOCK;
-    const int64_t items = p->rows * blocks;
-    const int threads = cpu_threads(backend, p->rows * p->vocab, 0.4);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && items > 1)
-    for (int64_t item = 0; item < items; item++) {
+    (void)thread;
+    for (int64_t item = first; item < last; item++) {
         int64_t r = item / blocks;
         int64_t begin = item % blocks * HEAD_BLOCK;
         int64_t end = begin + HEAD_BLOCK < p->vocab ? begin + HEAD_BLOCK : p->vocab;
@@ -208,4 +230,13 @@ void CPU_NAME(head_gradient)(struct backend *backend, const struct head_gradient
         else
             gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_BF16);
     }
+}
+
+void CPU_NAME(head_gradient)(struct backend *backend, const struct head_gradient *p)
+{
+    assert(p->temperature > 0.0f && p->act != DTYPE_F16);
+    assert(p->d_entropy == NULL || p->entropy != NULL);
+    const int64_t blocks = (p->vocab + HEAD_BLOCK - 1) / HEAD_BLOCK;
+    cpu_run(backend, cpu_threads(backend, p->rows * p->vocab, 0.4), p->rows * blocks, 0,
+            gradient_blocks, p);
 }

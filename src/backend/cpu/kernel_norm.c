@@ -10,7 +10,7 @@
 enum {
     N_ACC = 4,
     GAIN_BLOCK = 64,       /* rows summed on their own before they are added to d_gain */
-    PHASE = 8 * GAIN_BLOCK /* rows between two barriers of the backward's threads */
+    PHASE = 8 * GAIN_BLOCK /* rows between two steps of the backward */
 };
 
 static inline float acc_sum(const vf acc[N_ACC])
@@ -47,12 +47,11 @@ ALWAYS_INLINE void forward_row(const float *x, const void *gain, enum dtype gain
     }
 }
 
-void CPU_NAME(rmsnorm_forward)(struct backend *backend, const struct rmsnorm_forward *p)
+static void forward_rows(const void *context, int64_t begin, int64_t end, int thread)
 {
-    assert(p->width > 0 && p->gain_type != DTYPE_F16 && p->y_type != DTYPE_F16);
-    const int threads = cpu_threads(backend, p->rows * p->width, 0.3);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && p->rows > 1)
-    for (int64_t r = 0; r < p->rows; r++) {
+    const struct rmsnorm_forward *p = context;
+    (void)thread;
+    for (int64_t r = begin; r < end; r++) {
         const float *x = p->x + (p->row ? p->row[r] : r) * p->width;
         void *y = act_at_mut(p->y, p->y_type, r * p->width);
         float rstd = row_rstd(x, p->width, p->eps);
@@ -65,6 +64,12 @@ void CPU_NAME(rmsnorm_forward)(struct backend *backend, const struct rmsnorm_for
         else
             forward_row(x, p->gain, DTYPE_BF16, rstd, p->width, y, DTYPE_BF16);
     }
+}
+
+void CPU_NAME(rmsnorm_forward)(struct backend *backend, const struct rmsnorm_forward *p)
+{
+    assert(p->width > 0 && p->gain_type != DTYPE_F16 && p->y_type != DTYPE_F16);
+    cpu_run(backend, cpu_threads(backend, p->rows * p->width, 0.3), p->rows, 0, forward_rows, p);
 }
 
 /* dx += rstd * (g*dy - n * mean(g*dy*n)), n = x * rstd. */
@@ -126,33 +131,55 @@ static void gain_columns(const struct rmsnorm_backward *p, int64_t first, int ro
     }
 }
 
+struct phase {
+    const struct rmsnorm_backward *p;
+    int64_t first;
+    int rows;
+    float *rstd; /* [rows] */
+};
+
+static void backward_rows(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct phase *phase = context;
+    const struct rmsnorm_backward *p = phase->p;
+    (void)thread;
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t at = phase->first + r;
+        const int64_t x_row = p->row ? p->row[at] : at;
+        const float *x = p->x + x_row * p->width;
+        const float *dy = p->dy + at * p->width;
+        float *dx = p->dx + x_row * p->width;
+        const float rstd = row_rstd(x, p->width, p->eps);
+        phase->rstd[r] = rstd;
+        if (p->gain_type == DTYPE_F32)
+            backward_row(x, p->gain, DTYPE_F32, dy, rstd, p->width, dx);
+        else
+            backward_row(x, p->gain, DTYPE_BF16, dy, rstd, p->width, dx);
+    }
+}
+
+/* Item i is columns i * N_ACC * VW on. */
+static void backward_gain(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct phase *phase = context;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        gain_columns(phase->p, phase->first, phase->rows, phase->rstd, i * N_ACC * VW);
+}
+
+/* Threads share out the rows of a phase for dx and then its columns for d_gain: the sum over rows
+ * has one order. */
 void CPU_NAME(rmsnorm_backward)(struct backend *backend, const struct rmsnorm_backward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16);
-    /* Threads share out the rows of a phase for dx and then its columns for d_gain: the sum over
-     * rows has one order. */
     float rstd[PHASE];
     const int threads = cpu_threads(backend, p->rows * p->width, 0.8);
-#pragma omp parallel num_threads(threads) if (threads > 1 && p->rows > 1)
+    const int64_t columns = (p->width + N_ACC * VW - 1) / (N_ACC * VW);
     for (int64_t first = 0; first < p->rows; first += PHASE) {
-        int rows = p->rows - first < PHASE ? (int)(p->rows - first) : PHASE;
-#pragma omp for
-        for (int r = 0; r < rows; r++) {
-            int64_t at = first + r;
-            int64_t x_row = p->row ? p->row[at] : at;
-            const float *x = p->x + x_row * p->width;
-            const float *dy = p->dy + at * p->width;
-            float *dx = p->dx + x_row * p->width;
-            rstd[r] = row_rstd(x, p->width, p->eps);
-            if (p->gain_type == DTYPE_F32)
-                backward_row(x, p->gain, DTYPE_F32, dy, rstd[r], p->width, dx);
-            else
-                backward_row(x, p->gain, DTYPE_BF16, dy, rstd[r], p->width, dx);
-        }
-        if (p->d_gain != NULL) {
-#pragma omp for
-            for (int64_t i = 0; i < p->width; i += N_ACC * VW)
-                gain_columns(p, first, rows, rstd, i);
-        }
+        const struct phase phase = {p, first,
+                                    p->rows - first < PHASE ? (int)(p->rows - first) : PHASE, rstd};
+        cpu_run(backend, threads, phase.rows, 0, backward_rows, &phase);
+        if (p->d_gain != NULL)
+            cpu_run(backend, threads, columns, 0, backward_gain, &phase);
     }
 }

@@ -138,31 +138,40 @@ static void update_narrow(const struct factors *f, const struct adamw *p, float 
     narrow(p, begin, count, m, v);
 }
 
+struct update_job {
+    const struct adamw *p;
+    struct factors factors;
+};
+
+static void update_chunks(const void *context, int64_t first, int64_t last, int thread)
+{
+    const struct update_job *job = context;
+    const struct adamw *p = job->p;
+    const int64_t end = last * CHUNK < p->count ? last * CHUNK : p->count;
+    (void)thread;
+    for (int64_t i = first * CHUNK; i < end; i += TILE) {
+        int64_t n = end - i < TILE ? end - i : TILE;
+        float master[TILE];
+        const bool is_split = p->type == DTYPE_BF16;
+        float *w = is_split ? master : (float *)p->weight + i;
+        if (is_split)
+            join((const uint16_t *)p->weight + i, p->low + i, n, master);
+        if (p->moment_type == DTYPE_BF16)
+            update_narrow(&job->factors, p, w, i, n);
+        else
+            update(&job->factors, w, p->grad + i, (float *)p->m + i, (float *)p->v + i, n);
+        if (is_split)
+            split(master, n, (uint16_t *)p->weight + i, p->low + i);
+    }
+}
+
 void CPU_NAME(adamw)(struct backend *backend, const struct adamw *p)
 {
     assert(p->type == DTYPE_F32 || (p->type == DTYPE_BF16 && p->low != NULL));
     assert(p->step >= 1);
-    const struct factors f = factors_of(p);
-    const int64_t chunks = (p->count + CHUNK - 1) / CHUNK;
-    const int threads = cpu_threads(backend, p->count, 0.5);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && chunks > 1)
-    for (int64_t c = 0; c < chunks; c++) {
-        int64_t end = (c + 1) * CHUNK < p->count ? (c + 1) * CHUNK : p->count;
-        for (int64_t i = c * CHUNK; i < end; i += TILE) {
-            int64_t n = end - i < TILE ? end - i : TILE;
-            float master[TILE];
-            const bool is_split = p->type == DTYPE_BF16;
-            float *w = is_split ? master : (float *)p->weight + i;
-            if (is_split)
-                join((const uint16_t *)p->weight + i, p->low + i, n, master);
-            if (p->moment_type == DTYPE_BF16)
-                update_narrow(&f, p, w, i, n);
-            else
-                update(&f, w, p->grad + i, (float *)p->m + i, (float *)p->v + i, n);
-            if (is_split)
-                split(master, n, (uint16_t *)p->weight + i, p->low + i);
-        }
-    }
+    const struct update_job job = {p, factors_of(p)};
+    cpu_run(backend, cpu_threads(backend, p->count, 0.5), (p->count + CHUNK - 1) / CHUNK, 0,
+            update_chunks, &job);
 }
 
 /* A square of a float is exact in double, so this gives the same bits on every instruction set. */
@@ -181,6 +190,23 @@ static double block_squares(const float *x, int64_t count)
     return lane[0];
 }
 
+struct sum_job {
+    const float *x; /* of block 0 */
+    int64_t count;
+    double *sum; /* [blocks] */
+};
+
+static void sum_blocks(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct sum_job *job = context;
+    (void)thread;
+    for (int64_t b = begin; b < end; b++) {
+        const int64_t left = job->count - b * SUM_BLOCK;
+        job->sum[b] = block_squares(job->x + b * SUM_BLOCK, left < SUM_BLOCK ? left : SUM_BLOCK);
+    }
+}
+
+/* Shielded, because the update that follows would be clipped by a wrong norm. */
 double CPU_NAME(sum_squares)(struct backend *backend, const float *x, int64_t count)
 {
     double total = 0.0;
@@ -188,14 +214,10 @@ double CPU_NAME(sum_squares)(struct backend *backend, const float *x, int64_t co
     const int threads = cpu_threads(backend, count, 0.1);
     for (int64_t first = 0; first < blocks; first += SUM_BATCH) {
         double sum[SUM_BATCH];
-        int n = blocks - first < SUM_BATCH ? (int)(blocks - first) : SUM_BATCH;
-#pragma omp parallel for num_threads(threads) if (threads > 1 && n > 1)
-        for (int b = 0; b < n; b++) {
-            int64_t begin = (first + b) * SUM_BLOCK;
-            int64_t left = count - begin;
-            sum[b] = block_squares(x + begin, left < SUM_BLOCK ? left : SUM_BLOCK);
-        }
-        for (int b = 0; b < n; b++)
+        const int64_t n = blocks - first < SUM_BATCH ? blocks - first : SUM_BATCH;
+        const struct sum_job job = {x + first * SUM_BLOCK, count - first * SUM_BLOCK, sum};
+        cpu_run(backend, threads, n, 0, sum_blocks, &job);
+        for (int64_t b = 0; b < n; b++)
             total += sum[b];
     }
     return total;

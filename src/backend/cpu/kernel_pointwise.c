@@ -16,12 +16,11 @@ ALWAYS_INLINE void widen(const void *x, enum dtype type, int64_t count, float *y
     }
 }
 
-void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward *p)
+static void embed_tokens(const void *context, int64_t begin, int64_t end, int thread)
 {
-    assert(p->type != DTYPE_F16);
-    const int threads = cpu_threads(backend, p->tokens * p->width, 0.15);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && p->tokens > 1)
-    for (int64_t t = 0; t < p->tokens; t++) {
+    const struct embed_forward *p = context;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
         assert(p->token[t] >= 0);
         const void *x = act_at(p->table, p->type, p->token[t] * p->width);
         float *y = p->y + t * p->width;
@@ -32,28 +31,36 @@ void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward
     }
 }
 
-void CPU_NAME(embed_backward)(struct backend *backend, const struct embed_backward *p)
+void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward *p)
 {
-    const int64_t vectors = (p->width + VW - 1) / VW;
-    const int threads = cpu_threads(backend, p->tokens * p->width, 0.3);
-    const int parts = threads < vectors ? threads : (int)vectors;
-#pragma omp parallel for num_threads(parts) if (parts > 1)
-    for (int part = 0; part < parts; part++) {
-        int64_t begin = vectors * part / parts * VW;
-        int64_t end = vectors * (part + 1) / parts * VW;
-        end = end < p->width ? end : p->width;
-        for (int64_t t = 0; t < p->tokens; t++) {
-            assert(p->token[t] >= 0 && p->token[t] < p->vocab);
-            const float *dy = p->dy + t * p->width;
-            float *row = p->d_table + p->token[t] * p->width;
-            for (int64_t i = begin; i < end; i += VW) {
-                int n = part_of(i, end);
-                vf sum = vf_add(vf_load_act_part(row, DTYPE_F32, i, n),
-                                vf_load_act_part(dy, DTYPE_F32, i, n));
-                vf_store_act_part(row, DTYPE_F32, i, sum, n);
-            }
+    assert(p->type != DTYPE_F16);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.15), p->tokens, 0, embed_tokens,
+            p);
+}
+
+/* Vectors of the width. */
+static void embed_gradient(const void *context, int64_t first, int64_t last, int thread)
+{
+    const struct embed_backward *p = context;
+    const int64_t begin = first * VW, end = last * VW < p->width ? last * VW : p->width;
+    (void)thread;
+    for (int64_t t = 0; t < p->tokens; t++) {
+        assert(p->token[t] >= 0 && p->token[t] < p->vocab);
+        const float *dy = p->dy + t * p->width;
+        float *row = p->d_table + p->token[t] * p->width;
+        for (int64_t i = begin; i < end; i += VW) {
+            int n = part_of(i, end);
+            vf sum = vf_add(vf_load_act_part(row, DTYPE_F32, i, n),
+                            vf_load_act_part(dy, DTYPE_F32, i, n));
+            vf_store_act_part(row, DTYPE_F32, i, sum, n);
         }
     }
+}
+
+void CPU_NAME(embed_backward)(struct backend *backend, const struct embed_backward *p)
+{
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.3), (p->width + VW - 1) / VW, 0,
+            embed_gradient, p);
 }
 
 ALWAYS_INLINE void swiglu_row(const void *gate_up, enum dtype act, int64_t width, void *y)
@@ -69,12 +76,11 @@ ALWAYS_INLINE void swiglu_row(const void *gate_up, enum dtype act, int64_t width
     }
 }
 
-void CPU_NAME(swiglu_forward)(struct backend *backend, const struct swiglu_forward *p)
+static void swiglu_tokens(const void *context, int64_t begin, int64_t end, int thread)
 {
-    assert(p->act != DTYPE_F16);
-    const int threads = cpu_threads(backend, p->tokens * p->width, 0.4);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && p->tokens > 1)
-    for (int64_t t = 0; t < p->tokens; t++) {
+    const struct swiglu_forward *p = context;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
         const void *x = act_at(p->gate_up, p->act, t * 2 * p->width);
         void *y = act_at_mut(p->y, p->act, t * p->width);
         if (p->act == DTYPE_F32)
@@ -82,6 +88,13 @@ void CPU_NAME(swiglu_forward)(struct backend *backend, const struct swiglu_forwa
         else
             swiglu_row(x, DTYPE_BF16, p->width, y);
     }
+}
+
+void CPU_NAME(swiglu_forward)(struct backend *backend, const struct swiglu_forward *p)
+{
+    assert(p->act != DTYPE_F16);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.4), p->tokens, 0, swiglu_tokens,
+            p);
 }
 
 /* With s = sigmoid(g): d_up = dy * g * s, d_gate = dy * u * s * (1 + g * (1 - s)). 1 - s is taken
@@ -106,12 +119,11 @@ ALWAYS_INLINE void swiglu_back_row(const void *gate_up, const void *dy, enum dty
     }
 }
 
-void CPU_NAME(swiglu_backward)(struct backend *backend, const struct swiglu_backward *p)
+static void swiglu_gradient(const void *context, int64_t begin, int64_t end, int thread)
 {
-    assert(p->act != DTYPE_F16);
-    const int threads = cpu_threads(backend, p->tokens * p->width, 0.8);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && p->tokens > 1)
-    for (int64_t t = 0; t < p->tokens; t++) {
+    const struct swiglu_backward *p = context;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
         const void *x = act_at(p->gate_up, p->act, t * 2 * p->width);
         const void *dy = act_at(p->dy, p->act, t * p->width);
         void *dx = act_at_mut(p->d_gate_up, p->act, t * 2 * p->width);
@@ -120,6 +132,13 @@ void CPU_NAME(swiglu_backward)(struct backend *backend, const struct swiglu_back
         else
             swiglu_back_row(x, dy, DTYPE_BF16, p->width, dx);
     }
+}
+
+void CPU_NAME(swiglu_backward)(struct backend *backend, const struct swiglu_backward *p)
+{
+    assert(p->act != DTYPE_F16);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.8), p->tokens, 0, swiglu_gradient,
+            p);
 }
 
 /* From any type to F32 or BF16; F16 exists in checkpoints only. */
@@ -143,14 +162,18 @@ static void convert_chunk(const struct convert *p, int64_t first, int64_t count)
     }
 }
 
+static void convert_chunks(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct convert *p = context;
+    const int64_t first = begin * CONVERT_CHUNK, left = p->count - first;
+    const int64_t count = (end - begin) * CONVERT_CHUNK;
+    (void)thread;
+    convert_chunk(p, first, left < count ? left : count);
+}
+
 void CPU_NAME(convert)(struct backend *backend, const struct convert *p)
 {
     assert(p->y_type != DTYPE_F16 || p->x_type == DTYPE_F16);
-    const int64_t chunks = (p->count + CONVERT_CHUNK - 1) / CONVERT_CHUNK;
-#pragma omp parallel for num_threads(backend->threads) if (backend->threads > 1 && chunks > 1)
-    for (int64_t c = 0; c < chunks; c++) {
-        int64_t first = c * CONVERT_CHUNK;
-        int64_t left = p->count - first;
-        convert_chunk(p, first, left < CONVERT_CHUNK ? left : CONVERT_CHUNK);
-    }
+    cpu_run(backend, backend->threads, (p->count + CONVERT_CHUNK - 1) / CONVERT_CHUNK, 0,
+            convert_chunks, p);
 }

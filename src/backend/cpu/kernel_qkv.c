@@ -87,31 +87,53 @@ static void head_forward(const struct qkv_forward *p, int64_t token, int64_t fro
     head_store(&x, to, p->act, at, n);
 }
 
-void CPU_NAME(qkv_forward)(struct backend *backend, const struct qkv_forward *p)
-{
-    const int32_t n = p->head_dim, n_heads = p->n_heads, n_kv = p->n_kv_heads;
-    assert(n > 0 && n <= MAX_HEAD_DIM && n % 2 == 0);
-    const int64_t width = (int64_t)(n_heads + 2 * n_kv) * n;
-    struct head q_gain, k_gain;
-    if (p->q_gain)
-        head_load(&q_gain, p->q_gain, p->gain_type, 0, n);
-    if (p->k_gain)
-        head_load(&k_gain, p->k_gain, p->gain_type, 0, n);
+struct gains {
+    struct head q, k;
+};
 
-    const int threads = cpu_threads(backend, p->tokens * width, 0.4);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t t = 0; t < p->tokens; t++) {
+static void gains_load(struct gains *gains, const struct qkv_forward *p)
+{
+    if (p->q_gain)
+        head_load(&gains->q, p->q_gain, p->gain_type, 0, p->head_dim);
+    if (p->k_gain)
+        head_load(&gains->k, p->k_gain, p->gain_type, 0, p->head_dim);
+}
+
+struct forward_job {
+    const struct qkv_forward *p;
+    struct gains gains;
+};
+
+static void forward_tokens(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct forward_job *job = context;
+    const struct qkv_forward *p = job->p;
+    const int32_t n = p->head_dim, n_heads = p->n_heads, n_kv = p->n_kv_heads;
+    const int64_t width = (int64_t)(n_heads + 2 * n_kv) * n;
+    const struct head *q_gain = p->q_gain ? &job->gains.q : NULL,
+                      *k_gain = p->k_gain ? &job->gains.k : NULL;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
         const int64_t kv_at = (int64_t)p->kv_row[t] * n_kv * n;
         for (int32_t h = 0; h < n_heads; h++)
-            head_forward(p, t, t * width + h * n, p->q_gain ? &q_gain : NULL, p->q,
-                         (t * n_heads + h) * n);
+            head_forward(p, t, t * width + h * n, q_gain, p->q, (t * n_heads + h) * n);
         for (int32_t h = 0; h < n_kv; h++)
-            head_forward(p, t, t * width + (n_heads + h) * n, p->k_gain ? &k_gain : NULL, p->k,
-                         kv_at + h * n);
+            head_forward(p, t, t * width + (n_heads + h) * n, k_gain, p->k, kv_at + h * n);
         memcpy(act_at_mut(p->v, p->act, kv_at),
                act_at(p->qkv, p->act, t * width + (n_heads + n_kv) * n),
                (size_t)(n_kv * n) * dtype_bytes(p->act));
     }
+}
+
+void CPU_NAME(qkv_forward)(struct backend *backend, const struct qkv_forward *p)
+{
+    const int32_t n = p->head_dim;
+    assert(n > 0 && n <= MAX_HEAD_DIM && n % 2 == 0);
+    const int64_t width = (int64_t)(p->n_heads + 2 * p->n_kv_heads) * n;
+    struct forward_job job = {.p = p};
+    gains_load(&job.gains, p);
+    cpu_run(backend, cpu_threads(backend, p->tokens * width, 0.4), p->tokens, 0, forward_tokens,
+            &job);
 }
 
 /* With y = x * rstd: dx = rstd * (g*dy - y * mean(g*dy*y)), d_gain += dy * y. */
@@ -165,33 +187,48 @@ static void rows_backward(const struct qkv_backward *b, int64_t begin, int64_t e
     }
 }
 
+struct backward_job {
+    const struct qkv_backward *b;
+    struct gains gains;
+    int64_t first; /* block of this round */
+    struct gains *d_gains;
+};
+
+static void backward_blocks(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct backward_job *job = context;
+    const struct qkv_forward *p = &job->b->forward;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t first = (job->first + i) * GAIN_ROWS;
+        const int64_t last = p->tokens - first < GAIN_ROWS ? p->tokens : first + GAIN_ROWS;
+        rows_backward(job->b, first, last, p->q_gain ? &job->gains.q : NULL,
+                      p->k_gain ? &job->gains.k : NULL, &job->d_gains[i].q, &job->d_gains[i].k);
+    }
+}
+
 void CPU_NAME(qkv_backward)(struct backend *backend, const struct qkv_backward *b)
 {
     const struct qkv_forward *p = &b->forward;
     const int32_t n = p->head_dim;
     assert(n > 0 && n <= MAX_HEAD_DIM && n % 2 == 0);
-    struct head q_gain, k_gain, d_q[GAIN_BLOCKS], d_k[GAIN_BLOCKS];
-    if (p->q_gain)
-        head_load(&q_gain, p->q_gain, p->gain_type, 0, n);
-    if (p->k_gain)
-        head_load(&k_gain, p->k_gain, p->gain_type, 0, n);
     const int64_t n_blocks = (p->tokens + GAIN_ROWS - 1) / GAIN_ROWS;
+    const int64_t at_once = n_blocks < GAIN_BLOCKS ? n_blocks : GAIN_BLOCKS;
     const int threads = cpu_threads(backend, p->tokens * (p->n_heads + 2 * p->n_kv_heads) * n, 0.8);
-    for (int64_t done = 0; done < n_blocks; done += GAIN_BLOCKS) {
-        const int64_t round = n_blocks - done < GAIN_BLOCKS ? n_blocks - done : GAIN_BLOCKS;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && round > 1)
-        for (int64_t i = 0; i < round; i++) {
-            const int64_t begin = (done + i) * GAIN_ROWS;
-            const int64_t end = p->tokens - begin < GAIN_ROWS ? p->tokens : begin + GAIN_ROWS;
-            rows_backward(b, begin, end, p->q_gain ? &q_gain : NULL, p->k_gain ? &k_gain : NULL,
-                          &d_q[i], &d_k[i]);
-        }
+    struct backward_job job = {.b = b};
+    job.d_gains = cpu_scratch(backend, (size_t)at_once * sizeof *job.d_gains);
+    if (job.d_gains == NULL)
+        return;
+    gains_load(&job.gains, p);
+    for (; job.first < n_blocks; job.first += GAIN_BLOCKS) {
+        const int64_t round = n_blocks - job.first < at_once ? n_blocks - job.first : at_once;
+        cpu_run(backend, threads, round, 1, backward_blocks, &job);
         for (int64_t i = 0; i < round; i++)
             for (int32_t d = 0; d < n; d++) {
                 if (p->q_gain && b->d_q_gain)
-                    b->d_q_gain[d] += d_q[i].x[d];
+                    b->d_q_gain[d] += job.d_gains[i].q.x[d];
                 if (p->k_gain && b->d_k_gain)
-                    b->d_k_gain[d] += d_k[i].x[d];
+                    b->d_k_gain[d] += job.d_gains[i].k.x[d];
             }
     }
 }

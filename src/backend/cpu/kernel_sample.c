@@ -287,7 +287,7 @@ static bool is_special(const struct sampling_params *p, int64_t id)
 static void filter_xtc(const struct sampling_params *p, float *logp, int64_t count)
 {
     struct head_row whole;
-    CPU_NAME(head_row)(&whole, logp, count, 1.0f, 1);
+    CPU_NAME(head_row)(NULL, &whole, logp, count, 1.0f);
     if (!whole.valid)
         return;
     const vf shift = vf_set((float)whole.lse);
@@ -313,7 +313,7 @@ cohort_status CPU_NAME(sample_filter)(const struct sample_row *row, float *logit
 {
     const struct sampling_params *p = row->params;
     struct head_row whole;
-    CPU_NAME(head_row)(&whole, logits, count, 1.0f, 1);
+    CPU_NAME(head_row)(NULL, &whole, logits, count, 1.0f);
     *valid = whole.valid;
     if (!whole.valid)
         return COHORT_OK;
@@ -432,7 +432,7 @@ static cohort_status choose_changed(const struct sample_row *r, const float *log
     TRY(CPU_NAME(sample_process)(r, scratch->logits, count, scratch));
     struct head_row row;
     if (r->params->temperature == 0.0f) {
-        CPU_NAME(head_row)(&row, scratch->logits, count, 1.0f, 1);
+        CPU_NAME(head_row)(NULL, &row, scratch->logits, count, 1.0f);
         if (row.valid)
             *token = arg_max(scratch->logits, count);
         return COHORT_OK;
@@ -441,7 +441,7 @@ static cohort_status choose_changed(const struct sample_row *r, const float *log
     TRY(CPU_NAME(sample_filter)(r, scratch->logits, count, scratch, &valid));
     if (!valid)
         return COHORT_OK;
-    CPU_NAME(head_row)(&row, scratch->logits, count, 1.0f / r->params->temperature, 1);
+    CPU_NAME(head_row)(NULL, &row, scratch->logits, count, 1.0f / r->params->temperature);
     if (row.valid)
         *token = draw(&row, scratch->logits, count, uniform_of(r));
     return COHORT_OK;
@@ -460,8 +460,9 @@ static bool shares_stats(const struct sample_row *a, const struct sample_row *b)
     return a->logits_row == b->logits_row && stats_temperature(a) == stats_temperature(b);
 }
 
+/* thread: of the cpu_run. */
 static void sample_one(struct backend *backend, const struct sample *p, const struct head_row *row,
-                       struct sample_row *r, struct sample_scratch *scratch)
+                       struct sample_row *r, int thread)
 {
     const float *logits = p->logits + r->logits_row * p->vocab;
     r->token = -1;
@@ -469,12 +470,10 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
     if (!row->valid)
         return;
     if (has_penalty(r->params) || has_filter(r->params)) {
-        cohort_status status = choose_changed(r, logits, p->n_choosable, scratch, &r->token);
         struct cpu_state *state = backend->state;
-        if (status != COHORT_OK && state != NULL) {
-#pragma omp atomic write
-            state->failed = true;
-        }
+        if (choose_changed(r, logits, p->n_choosable, &cpu_worker(backend, thread)->sample,
+                           &r->token) != COHORT_OK)
+            atomic_store(&state->failed, true);
     } else if (r->params->temperature == 0.0f) {
         r->token = arg_max(logits, p->n_choosable);
     } else {
@@ -493,57 +492,44 @@ static int32_t run_end(const struct sample *p, int32_t first)
     return end;
 }
 
-static void run_stats(const struct sample *p, int32_t first, int threads, struct head_row *row)
+/* backend: as for head_row. */
+static void run_stats(struct backend *backend, const struct sample *p, int32_t first,
+                      struct head_row *row)
 {
     const struct sample_row *r = &p->rows[first];
     assert(stats_temperature(r) > 0.0f);
     CPU_NAME(head_row)
-    (row, p->logits + r->logits_row * p->vocab, p->vocab, 1.0f / stats_temperature(r), threads);
+    (backend, row, p->logits + r->logits_row * p->vocab, p->vocab, 1.0f / stats_temperature(r));
 }
 
-static void scratch_free(struct sample_scratch *scratch)
-{
-    mem_free(scratch->logits);
-    mem_free(scratch->window);
-    mem_free(scratch->ranked);
-}
+struct job {
+    struct backend *backend;
+    const struct sample *p;
+    const struct head_row *row; /* of the rows from first on, for draw_rows */
+    int32_t first;
+};
 
-/* Many runs: whoever gets the first row of a run does all of it. */
-static void sample_many(struct backend *backend, const struct sample *p, int threads)
+/* Whoever gets the first row of a run does all of it. */
+static void sample_runs(const void *context, int64_t begin, int64_t end, int thread)
 {
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        struct sample_scratch scratch = {0};
-#pragma omp for schedule(dynamic)
-        for (int32_t first = 0; first < p->n_rows; first++) {
-            if (first > 0 && shares_stats(&p->rows[first - 1], &p->rows[first]))
-                continue;
-            struct head_row row;
-            run_stats(p, first, 1, &row);
-            int32_t end = run_end(p, first);
-            for (int32_t i = first; i < end; i++)
-                sample_one(backend, p, &row, &p->rows[i], &scratch);
-        }
-        scratch_free(&scratch);
-    }
-}
-
-/* Few runs: the threads share the blocks of a run's statistics, then its draws. */
-static void sample_few(struct backend *backend, const struct sample *p, int threads)
-{
-    for (int32_t first = 0; first < p->n_rows; first = run_end(p, first)) {
+    const struct job *job = context;
+    const struct sample *p = job->p;
+    for (int32_t first = (int32_t)begin; first < end; first++) {
+        if (first > 0 && shares_stats(&p->rows[first - 1], &p->rows[first]))
+            continue;
         struct head_row row;
-        run_stats(p, first, threads, &row);
-        int32_t end = run_end(p, first);
-#pragma omp parallel num_threads(threads) if (threads > 1 && end - first > 1)
-        {
-            struct sample_scratch scratch = {0};
-#pragma omp for schedule(dynamic)
-            for (int32_t i = first; i < end; i++)
-                sample_one(backend, p, &row, &p->rows[i], &scratch);
-            scratch_free(&scratch);
-        }
+        run_stats(NULL, p, first, &row);
+        const int32_t last = run_end(p, first);
+        for (int32_t i = first; i < last; i++)
+            sample_one(job->backend, p, &row, &p->rows[i], thread);
     }
+}
+
+static void draw_rows(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct job *job = context;
+    for (int64_t i = begin; i < end; i++)
+        sample_one(job->backend, job->p, job->row, &job->p->rows[job->first + i], thread);
 }
 
 void CPU_NAME(sample)(struct backend *backend, struct sample *p)
@@ -553,8 +539,18 @@ void CPU_NAME(sample)(struct backend *backend, struct sample *p)
     for (int32_t i = 0; i < p->n_rows; i = run_end(p, i))
         runs++;
     const int threads = cpu_threads(backend, p->n_rows * p->vocab, 0.5);
-    if (runs >= 2 * threads)
-        sample_many(backend, p, threads);
-    else
-        sample_few(backend, p, threads);
+    struct job job = {.backend = backend, .p = p};
+    if (threads == 1 || runs >= 2 * threads) {
+        cpu_run(backend, threads, p->n_rows, 1, sample_runs, &job);
+        return;
+    }
+    /* Few runs: the threads share the blocks of a run's statistics, then its draws. */
+    for (int32_t end = 0; end < p->n_rows;) {
+        struct head_row row;
+        job.first = end;
+        job.row = &row;
+        end = run_end(p, job.first);
+        run_stats(backend, p, job.first, &row);
+        cpu_run(backend, threads, end - job.first, 1, draw_rows, &job);
+    }
 }
