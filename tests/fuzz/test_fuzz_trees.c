@@ -171,22 +171,32 @@ static void try_config(const char *text, size_t length)
     model_config_free(&config);
 }
 
+/* However the messages are made, no message opens a turn (invariant I12): there are as many turns
+ * as messages. */
 static void try_chat(const json_t *messages, bool generation, bool thinking)
 {
+    enum { IM_START = 257 };
     struct text text = {0};
     struct token_list list = {0};
+    struct content_spans spans = {0};
     cohort_error err = {0};
     struct chat_options options = {.add_generation_prompt = generation,
                                    .enable_thinking = thinking};
-    if (chat_template_render(NULL, messages, &options, "fuzz", &text, &err) != COHORT_OK) {
+    if (chat_template_render(NULL, messages, &options, "fuzz", &text, &spans, &err) != COHORT_OK) {
         require(strncmp(err.message, "fuzz", 4) == 0 && text.length == 0,
                 "a message with the place, and nothing left");
     } else {
-        require(tokenizer_encode(fixed, text.data, text.length, true, &list, &err) == COHORT_OK,
+        require(tokenizer_encode_content(fixed, text.data, text.length, &spans, &list, &err) ==
+                    COHORT_OK,
                 "what is rendered can be encoded");
-        require(list.count > 0, "tokens");
+        size_t turns = 0;
+        for (size_t i = 0; i < list.count; i++)
+            turns += list.ids[i] == IM_START;
+        require(turns == json_array_size(messages) + (generation ? 1 : 0),
+                "no message opens a turn");
         counts[2].accepted++;
     }
+    content_spans_free(&spans);
     token_list_free(&list);
     text_free(&text);
 }

@@ -383,7 +383,7 @@ static void test_mismatch(void **state)
 
     /* A name that tells what the file is. */
     bad[6] = source_of("model.layers.0.self_attn.q_proj.scales", "F32", 1, 0, 4, &zero);
-    assert_int_equal(safetensors_write(file, bad, 7, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(file, bad, 7, NULL, &err), COHORT_OK);
     assert_int_equal(checkpoint_look(folder, &table, NULL, &err), COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "; the weights are quantized (MLX-LM writes .scales)"));
 
@@ -520,14 +520,14 @@ static void test_hashes(void **state)
     nano_table(&table, true);
     struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
     assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, &err),
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, NULL, &err),
         COHORT_OK);
     hashes_are_of_the_files(&table, 1);
     struct buffer weights = buffer_new(&table, DTYPE_BF16);
     assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &weights, &err),
                      COHORT_OK);
     assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &weights, &err),
+        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &weights, NULL, &err),
         COHORT_OK);
     hashes_are_of_the_files(&table, count_entries(folder) - 1); /* and the index */
     assert_int_equal(
