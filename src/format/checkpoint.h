@@ -109,7 +109,7 @@ struct checkpoint_folder {
 };
 cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target,
                                       cohort_error *err);
-/* Call abandon afterwards in any case. */
+/* After a failure, or for kept, call abandon. */
 cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_error *err);
 void checkpoint_folder_abandon(struct checkpoint_folder *folder);
 /* Deletes a checkpoint so that a crash leaves it whole or gone: first its name, then its files.

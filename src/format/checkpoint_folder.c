@@ -233,6 +233,9 @@ cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_
         scratch_close(&folder->scratch);
     else
         scratch_leave(&folder->scratch);
+    manifest_free(&folder->manifest);
+    mem_free(folder->target);
+    folder->target = NULL;
 cleanup:
     mem_free(whole);
     mem_free(parent);

@@ -433,6 +433,7 @@ static void test_lock(void **state)
         bool above = run_folder_open(&second, path, 0, path, &yaml, NULL) == COHORT_OK &&
                      second.lock > 2 && second.logs[RUN_METRICS].fd > 2;
         int fd = file_open(path, O_RDONLY);
+        run_folder_close(&second);
         _exit(above && fd > 2 ? 0 : 1);
     }
     assert_int_equal(waitpid(child, &result, 0), child);
