@@ -286,7 +286,7 @@ static void test_types(void **state)
             for (int j = 0; j < cases[i].n[type]; j++, n++)
                 sources[n] = source_of(params[n].name, names[type], 2, 0, type == 0 ? 8 : 4, &zero);
         if (n > 0) {
-            assert_int_equal(safetensors_write(in_folder("model.safetensors"), sources, n, &err),
+            assert_int_equal(safetensors_write(in_folder("model.safetensors"), sources, n, NULL, &err),
                              COHORT_OK);
             assert_int_equal(checkpoint_look(folder, &table, &types, &err), COHORT_OK);
             assert_memory_equal(types.n, cases[i].n, sizeof types.n);
