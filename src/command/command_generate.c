@@ -199,6 +199,7 @@ static cohort_status run(struct generate *g, cohort_error *err)
                         (size_t)completion.index;
             g->done[at] = completion;
             g->ready[at] = true;
+            TRY(completion_check(&completion, err));
         }
         TRY(print_ready(g, err));
         struct engine_stats stats = engine_stats(g->engine);

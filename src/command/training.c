@@ -135,8 +135,9 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir,
                          (long long)t->state.step);
     } else {
-        TRY_GOTO(t->again ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
-                          : run_folder_create(&t->run, out, &yaml, err));
+        /* With --resume a folder that was there is locked already, and was looked into. */
+        TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
+                                     : run_folder_create(&t->run, out, &yaml, err));
         t->state.seed = (uint64_t)options_int(t->options, "seed");
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }

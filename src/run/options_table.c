@@ -63,7 +63,7 @@ static const struct option_spec table[] = {
     STRING("tokenizer", NULL, FOR_INIT, "Model",
            "folder to copy the tokenizer files from, or 'bytes' for a byte-level one"),
     ENUM("dtype", "auto", "auto|bf16|f32", FOR_COMPUTE, "Model",
-         "type of weights and activations; auto: what config.json states, else as the weights are; F16 is computed in f32"),
+         "type of weights and activations; auto: config.json's, else the weights'; F16 is computed in f32"),
     ENUM("dtype", "auto", "auto|bf16|f32", FOR_INIT, "Model", "type of the weights; auto: bf16"),
 
     /* Data */

@@ -7,11 +7,9 @@ for i in 1 2 3 4 5; do echo "{\"prompt\": \"q$i\", \"completion\": \"a$i\"}"; do
 cat >reward.sh <<'R'
 batch=0 answer=
 while IFS= read -r line; do
-    if [ -n "$line" ]; then
-        answer="$answer$((${#line} % 7))
+    answer="$answer$((${#line} % 7))
 "
-        continue
-    fi
+    case $line in *'"last_of_batch":true'*) ;; *) continue ;; esac
     batch=$((batch + 1))
     while [ $batch = 4 ] && [ -e wait ]; do sleep 0.05; done
     printf '%s' "$answer"
@@ -73,7 +71,7 @@ succeeds "${GRPO[@]}" --reward 'exec:sh slow.sh' --steps 2 --out early --resume
 
 # --- a run that cannot learn says so after ten steps, and at its end ---
 # constant VALUE: a reward program that always says it
-constant() { echo "exec:while IFS= read -r l; do if [ -n \"\$l\" ]; then n=\$((n+1)); else while [ \$n -gt 0 ]; do echo $1; n=\$((n-1)); done; fi; done"; }
+constant() { echo "exec:while IFS= read -r l; do echo $1; done"; }
 LEARN='this run does not learn: in'
 END=(--logit-bias 256:2,258:2) # so that some completions end
 succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant 0.5)" --steps 25 --out equal

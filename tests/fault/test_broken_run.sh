@@ -221,6 +221,7 @@ fails 1 "made with 'learning_rate: 0.001', this run says 'learning_rate: 0.01'" 
 fails 1 "made with 'seed: 5', this run says 'seed: 6'" resume --seed 6
 fails 1 "dtype" resume --dtype f32
 cp -r m m2
+cp reference/checkpoints/step-4/SHA256SUMS $C
 same other reference
 succeeds resume --model m2 # the same bytes under another name
 other

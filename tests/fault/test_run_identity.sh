@@ -8,13 +8,13 @@ mkdir 'my rewards'
 cat >'my rewards/r.sh' <<'R'
 answer=
 while IFS= read -r line; do
-    if [ -n "$line" ]; then
-        answer="$answer$((${#line} % 7))
+    answer="$answer$((${#line} % 7))
 "
-    else
+    case $line in *'"last_of_batch":true'*)
         printf '%s' "$answer"
         answer=
-    fi
+        ;;
+    esac
 done
 R
 echo weights >table.txt

@@ -262,7 +262,7 @@ static void test_answers(void **state)
         mutate(input, seeds[round % 6], 3, round);
         json_t *data = json_pack("{s:s}", "answer", seeds[round % 6]);
         struct reward_row row = {
-            .data = data, .prompt = "", .completion = input->bytes, .finish_reason = "eos"};
+            .data = data, .prompt = "", .completion = input->bytes, .completion_length = input->length, .finish_reason = "eos"};
         if (reward_score(reward, &row, 1, &value, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         assert_true(value == 0 || value == 1);

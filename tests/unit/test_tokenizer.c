@@ -737,7 +737,7 @@ static void test_template_sources(void **state)
          "\"template\":\"D\"}]}",
          NULL, COHORT_OK, "D"},
         {"{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"X\"}]}", NULL, COHORT_OK, ""},
-        {"{", "J", COHORT_ERR_FORMAT, "tokenizer_config.json: line"},
+        {"{", "J", COHORT_ERR_FORMAT, "tokenizer_config.json:1:"},
         {"{\"chat_template\":{\"x\":\"X\",\"default\":\"D\"}}", NULL, COHORT_OK, "D"},
         {"{\"chat_template\":5}", NULL, COHORT_ERR_FORMAT, "chat_template: expected a string"},
         {"[]", NULL, COHORT_ERR_FORMAT, "an array"},
