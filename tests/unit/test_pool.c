@@ -377,7 +377,8 @@ static void test_too_few_threads(void **state)
         const size_t bytes = address_space() + ((size_t)5 << 20);
         struct pool *pool = NULL;
         cohort_error err = {0};
-        struct stopping s = {.stop = &(atomic_int){0}};
+        atomic_int stop = 0;
+        struct stopping s = {.stop = &stop};
         alarm(20);
         setrlimit(RLIMIT_AS, &(struct rlimit){bytes, bytes});
         if (pool_create(&pool, 64, &err) != COHORT_OK)
