@@ -1,8 +1,9 @@
-/* A run is published by one word, the ticket: its number and the next piece to take. A thread takes
- * a piece by moving the ticket on from the value it has read, so whoever comes late, with a ticket
- * of an earlier run, takes nothing. The run is over when as many pieces are done as it has; the
- * fields that describe it change only then, and a thread that read them too late fails to move the
- * ticket. A thread that holds no piece is not waited for.
+/* A run is published by one word, the ticket: its number, how many pieces it has and which is the
+ * next to take. A thread takes a piece by moving the ticket on from the value it has read, so
+ * whoever comes late, with a ticket of an earlier run, takes nothing; and the ticket alone says
+ * whether there is one to take, because the fields that describe the run may by then be the next
+ * run's. These change only when as many pieces are done as there are: until then they belong to
+ * whoever can move the ticket. A thread that holds no piece is not waited for.
  *
  * Waiting: first a loop that looks at the word and pauses the core, for as long as lately paid;
  * then a futex. The loop is short because a thread that spins holds the core that a working one may
@@ -23,14 +24,20 @@
 
 enum {
     STACK_BYTES = 1 << 20,
-    INDEX_BITS = 24, /* of the ticket: the piece; the other 40 count runs */
-    MAX_PIECES = 1 << 22,
+    INDEX_BITS = 13, /* of the ticket: the next piece; above it as many for the number of pieces */
+    RUN_SHIFT = 2 * INDEX_BITS, /* the other 38 count runs */
+    MAX_PIECES = (1 << INDEX_BITS) - 1,
     PIECES_EACH = 4,       /* for each thread, where the caller leaves the grain to us */
     SPIN_MOST_NS = 200000, /* one wait spins for this long at most */
     SPIN_LEAST_NS = 2000,
     TAKEN_OFF_NS = 100000, /* between two looks at the clock: the core was given to another */
     SPIN_ROUNDS = 32       /* between two looks at the clock */
 };
+
+/* Where a thread may be taken off its core to harm: the test of the pool sleeps here at random. */
+#ifndef POOL_DELAY
+#define POOL_DELAY() ((void)0)
+#endif
 
 /* How long one thread spins before it sleeps: adapts. */
 struct patience {
@@ -44,7 +51,7 @@ struct worker {
 };
 
 struct pool {
-    _Alignas(64) _Atomic uint64_t ticket; /* run << INDEX_BITS | next piece */
+    _Alignas(64) _Atomic uint64_t ticket; /* run, pieces, next piece */
     /* Pieces done in this run; its caller sleeps on it. */
     _Alignas(64) _Atomic uint32_t done;
     atomic_bool caller_sleeps;
@@ -56,7 +63,6 @@ struct pool {
     _Alignas(64) _Atomic(pool_fn *) fn;
     _Atomic(const void *) context;
     _Atomic int64_t items, grain;
-    _Atomic uint32_t pieces;
     _Atomic(const struct stop *) stop;
     _Alignas(64) pthread_mutex_t lock; /* one run at a time */
     uint64_t run;
@@ -131,7 +137,7 @@ static void learn(struct patience *patience, int64_t waited_ns)
 
 static bool run_is_new(struct pool *pool, uint64_t seen)
 {
-    return atomic_load(&pool->ticket) >> INDEX_BITS != seen || atomic_load(&pool->closing);
+    return atomic_load(&pool->ticket) >> RUN_SHIFT != seen || atomic_load(&pool->closing);
 }
 
 /* Until there is another run than the one seen, or the pool closes. */
@@ -144,6 +150,7 @@ static void await_run(struct pool *pool, struct patience *patience, uint64_t see
         const uint32_t wake = atomic_load(&pool->wake);
         atomic_fetch_add(&pool->sleepers, 1);
         const bool ready = run_is_new(pool, seen);
+        POOL_DELAY();
         if (!ready)
             futex_wait(&pool->wake, wake);
         atomic_fetch_sub(&pool->sleepers, 1);
@@ -166,8 +173,10 @@ static void await_done(struct pool *pool, uint32_t pieces)
     if (spin(pool, &pool->patience, start, run_is_done, pieces))
         return;
     atomic_store(&pool->caller_sleeps, true);
-    for (uint32_t done; (done = atomic_load(&pool->done)) != pieces;)
+    for (uint32_t done; (done = atomic_load(&pool->done)) != pieces;) {
+        POOL_DELAY();
         futex_wait(&pool->done, done);
+    }
     atomic_store(&pool->caller_sleeps, false);
     learn(&pool->patience, now_ns() - start);
 }
@@ -191,15 +200,16 @@ static void do_piece(struct pool *pool, int64_t items, int64_t grain, int64_t pi
 static void take_pieces(struct pool *pool, uint64_t run, int thread)
 {
     uint64_t ticket = atomic_load(&pool->ticket);
-    while (ticket >> INDEX_BITS == run) {
+    while (ticket >> RUN_SHIFT == run) {
+        const uint64_t piece = ticket & MAX_PIECES, pieces = ticket >> INDEX_BITS & MAX_PIECES;
+        if (piece == pieces)
+            return;
+        POOL_DELAY();
         pool_fn *fn = atomic_load_explicit(&pool->fn, memory_order_relaxed);
         const void *context = atomic_load_explicit(&pool->context, memory_order_relaxed);
         const int64_t items = atomic_load_explicit(&pool->items, memory_order_relaxed);
         const int64_t grain = atomic_load_explicit(&pool->grain, memory_order_relaxed);
-        const uint32_t pieces = atomic_load_explicit(&pool->pieces, memory_order_relaxed);
-        const uint64_t piece = ticket & ((UINT64_C(1) << INDEX_BITS) - 1);
-        if (piece >= pieces)
-            return;
+        POOL_DELAY();
         if (!atomic_compare_exchange_strong(&pool->ticket, &ticket, ticket + 1))
             continue;
         do_piece(pool, items, grain, (int64_t)piece, fn, context, thread);
@@ -219,7 +229,7 @@ static void *work(void *argument)
         await_run(pool, &patience, seen);
         if (atomic_load(&pool->closing))
             return NULL;
-        seen = atomic_load(&pool->ticket) >> INDEX_BITS;
+        seen = atomic_load(&pool->ticket) >> RUN_SHIFT;
         take_pieces(pool, seen, worker->number);
     }
 }
@@ -228,8 +238,8 @@ static int64_t pieces_of(int64_t items, int64_t *grain, int threads)
 {
     if (*grain <= 0)
         *grain = items / ((int64_t)PIECES_EACH * threads);
-    if (*grain < items / MAX_PIECES + 1)
-        *grain = items / MAX_PIECES + 1;
+    if (*grain < (items - 1) / MAX_PIECES + 1)
+        *grain = (items - 1) / MAX_PIECES + 1;
     return (items - 1) / *grain + 1;
 }
 
@@ -269,10 +279,10 @@ void pool_run(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn, cons
     atomic_store_explicit(&pool->context, context, memory_order_relaxed);
     atomic_store_explicit(&pool->items, items, memory_order_relaxed);
     atomic_store_explicit(&pool->grain, grain, memory_order_relaxed);
-    atomic_store_explicit(&pool->pieces, (uint32_t)pieces, memory_order_relaxed);
     atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
-    const uint64_t run = ++pool->run;
-    atomic_store(&pool->ticket, run << INDEX_BITS);
+    const uint64_t run = pool->run = (pool->run + 1) & (UINT64_MAX >> RUN_SHIFT);
+    POOL_DELAY();
+    atomic_store(&pool->ticket, run << RUN_SHIFT | (uint64_t)pieces << INDEX_BITS);
     /* A worker counts itself as a sleeper before it looks at the ticket for the last time. */
     const int sleepers = atomic_load(&pool->sleepers);
     if (sleepers > 0) {

@@ -46,8 +46,9 @@ done
 # Of one run that is resumed twice, while it runs: the reward waits for a file.
 cat >wait.sh <<'R'
 while IFS= read -r line; do
-    [ -n "$line" ] && { answer="$answer$((${#line} % 7))
-"; continue; }
+    answer="$answer$((${#line} % 7))
+"
+    case $line in *'"last_of_batch":true'*) ;; *) continue ;; esac
     while [ -e hold ]; do sleep 0.05; done
     printf '%s' "$answer"
     answer=
@@ -139,8 +140,16 @@ has err 'resuming from b/checkpoints/step-4'
 same b/checkpoints/step-6 b/checkpoints/set-aside-1/step-6
 
 # --- saves by the clock ---
-echo 'while IFS= read -r line; do [ -n "$line" ] && { answer="$answer$((${#line} % 7))
-"; continue; }; sleep 0.2; printf "%s" "$answer"; answer=; done' >slow.sh
+cat >slow.sh <<'R'
+while IFS= read -r line; do
+    answer="$answer$((${#line} % 7))
+"
+    case $line in *'"last_of_batch":true'*) ;; *) continue ;; esac
+    sleep 0.2
+    printf '%s' "$answer"
+    answer=
+done
+R
 slow() { "${GRPO[@]/wait.sh/slow.sh}" --out "$@"; }
 succeeds slow t --steps 25 --save-steps 0 --save-minutes 0
 is "$(ls t/checkpoints)" step-25 "checkpoints without the clock"

@@ -7,10 +7,14 @@
 
 #include "base/cores.h"
 #include "base/file.h"
-#include "base/pool.h"
+/* The pool's own source, with threads that are held up at random in its narrow places. */
+static void delay(void);
+#define POOL_DELAY() delay()
+#include "base/pool.c"
 #include "support/temporary_folder.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -49,6 +53,19 @@ static uint32_t next_random(uint32_t *state)
 {
     *state = *state * 1664525u + 1013904223u;
     return *state >> 8;
+}
+
+/* One in 16: sometimes long enough for the others to get through several runs. */
+static void delay(void)
+{
+    static _Thread_local uint32_t seed;
+    if (seed == 0)
+        seed = (uint32_t)(uintptr_t)&seed >> 4;
+    const uint32_t draw = next_random(&seed);
+    if (draw % 256 == 0)
+        sleep_us(draw / 256 % 300);
+    else if (draw % 16 == 0)
+        sched_yield();
 }
 
 struct count {
@@ -113,13 +130,33 @@ static void test_many_tiny_runs(void **state)
     (void)state;
     for (int threads = 2; threads <= 5; threads++) {
         struct pool *pool = open_pool(threads);
-        count_runs(pool, SANITIZED ? 1000 : 8000, 4, 0, (uint32_t)threads);
+        count_runs(pool, SANITIZED ? 500 : 2000, 4, 0, (uint32_t)threads);
         for (int burst = 0; burst < 20; burst++) { /* workers sleep in between */
             count_runs(pool, 20, 6, 0, (uint32_t)burst);
             sleep_us(1000);
         }
         pool_destroy(pool);
     }
+}
+
+/* A run of few pieces, then one of more, over and over, with more threads than cores: a thread that
+ * is taken off its core between looking at the end of one run and the beginning of the next must
+ * not take a piece of it that another has too. */
+static void test_fewer_then_more(void **state)
+{
+    (void)state;
+    static struct count count;
+    struct pool *pool = open_pool(4);
+    count.threads = 4;
+    for (int run = 0; run < (SANITIZED ? 2000 : 5000); run++) {
+        count.items = run % 2 == 0 ? 2 : 64;
+        memset(count.done, 0, (size_t)count.items * sizeof *count.done);
+        pool_run(pool, count.items, 1, count_items, &count);
+        assert_int_equal(atomic_load(&count.bad), 0);
+        for (int64_t i = 0; i < count.items; i++)
+            assert_int_equal(count.done[i], 1);
+    }
+    pool_destroy(pool);
 }
 
 static void test_create_and_destroy(void **state)
@@ -325,7 +362,8 @@ static void test_too_few_threads(void **state)
         const size_t bytes = address_space() + ((size_t)5 << 20);
         struct pool *pool = NULL;
         cohort_error err = {0};
-        struct stopping s = {.stop = &(struct stop){false}};
+        struct stop stop = {false};
+        struct stopping s = {.stop = &stop};
         alarm(20);
         setrlimit(RLIMIT_AS, &(struct rlimit){bytes, bytes});
         if (pool_create(&pool, 64, &err) != COHORT_OK)
@@ -426,6 +464,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_item_once),
         cmocka_unit_test(test_many_tiny_runs),
+        cmocka_unit_test(test_fewer_then_more),
         cmocka_unit_test(test_create_and_destroy),
         cmocka_unit_test(test_concurrent_callers),
         cmocka_unit_test(test_slow_thread),
