@@ -3,57 +3,50 @@
 #include "base/file.h"
 #include "base/number.h"
 
-#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- jansson, watched ---- */
 
-/* jansson's lexer passes over a failed allocation: a text then lacks a byte, and nobody is told. So allocations are watched while it
- * parses, through the hooks that it has for a whole process: ours hand every call on to whatever was installed before, note a failure for
- * their own thread, and are taken out when the last parse ends. A host program that uses jansson meanwhile is not affected. */
-static pthread_mutex_t hooks_lock = PTHREAD_MUTEX_INITIALIZER;
-static int hooks_users;
-static json_malloc_t host_malloc;
+/* jansson's lexer passes over a failed allocation: a text then lacks a byte, and nobody is told. So
+ * malloc is watched while it parses, through the hook that jansson has for a whole process. Ours is
+ * malloc that notes a failure for its own thread, so a host program that uses jansson meanwhile is
+ * not affected; one that has set an allocator of its own keeps it, unwatched. Of two threads that
+ * parse at once the one that ends first takes the watch away. */
 static _Thread_local bool allocation_failed;
 
 static void *watched_malloc(size_t size)
 {
-    void *block = host_malloc(size);
+    void *block = malloc(size);
     if (block == NULL)
         allocation_failed = true;
     return block;
 }
 
-static void hooks_change(int users)
+static void watch(bool on)
 {
     json_malloc_t allocate = NULL;
     json_free_t release = NULL;
-    pthread_mutex_lock(&hooks_lock);
     json_get_alloc_funcs(&allocate, &release);
-    if (users > 0 && allocate != watched_malloc) {
-        host_malloc = allocate;
-        json_set_alloc_funcs(watched_malloc, release);
-    }
-    hooks_users += users;
-    if (hooks_users == 0 && allocate == watched_malloc)
-        json_set_alloc_funcs(host_malloc, release);
-    pthread_mutex_unlock(&hooks_lock);
+    if (allocate == (on ? malloc : watched_malloc))
+        json_set_alloc_funcs(on ? watched_malloc : malloc, release);
 }
 
 /* json_loadb under the C locale: NULL and out of memory for every failed allocation. */
 static json_t *load(const char *bytes, size_t length, size_t flags, json_error_t *where)
 {
     struct number_scope scope = number_scope_begin();
-    hooks_change(1);
+    watch(true);
     allocation_failed = false;
     json_t *json = json_loadb(bytes, length, flags, where);
     bool failed = allocation_failed;
-    hooks_change(-1);
+    watch(false);
     number_scope_end(scope);
     if (!failed)
         return json;
     json_decref(json);
-    where->text[sizeof where->text - 1] = json_error_out_of_memory; /* where json_error_code looks */
+    where->text[sizeof where->text - 1] =
+        json_error_out_of_memory; /* where json_error_code looks */
     return NULL;
 }
 
@@ -311,7 +304,8 @@ static int write_piece(const char *bytes, size_t length, void *context)
     return w->status == COHORT_OK ? 0 : -1;
 }
 
-cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out, cohort_error *err)
+cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out,
+                              cohort_error *err)
 {
     struct writing w = {.out = out, .err = err};
     const size_t before = out->length;

@@ -1,8 +1,8 @@
-/* JSON text. The library reads and writes JSON through here alone, in whatever locale the host program has set. Read it is as every
- * reader of JSON here takes it: UTF-8, a byte order mark skipped, the place of
- * a mistake in the message, out of memory told apart from a mistake, and numbers that neither an
- * int64 nor a double holds made harmless in place of refused, because files of other tools hold
- * them where nobody looks. */
+/* JSON text. The library reads and writes JSON through here alone, in whatever locale the host
+ * program has set. Read it is as every reader of JSON here takes it: UTF-8, a byte order mark
+ * skipped, the place of a mistake in the message, out of memory told apart from a mistake, and
+ * numbers that neither an int64 nor a double holds made harmless in place of refused, because files
+ * of other tools hold them where nobody looks. */
 #ifndef COHORT_BASE_JSON_TEXT_H
 #define COHORT_BASE_JSON_TEXT_H
 
@@ -30,9 +30,11 @@ enum json_text_flags {
 cohort_status json_text_parse(json_t **out, const char *text, size_t length, const char *origin,
                               int64_t first_line, unsigned flags, cohort_error *err);
 
-/* Appends json as text, as json_dumps writes it with these flags of jansson's, in any locale. COHORT_ERR_MEMORY is the only error; out is
- * then as it was. json NULL: what the caller could not build is that error too. */
-cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out, cohort_error *err);
+/* Appends json as text, as json_dumps writes it with these flags of jansson's, in any locale.
+ * COHORT_ERR_MEMORY is the only error; out is then as it was. json NULL: what the caller could not
+ * build is that error too. */
+cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out,
+                              cohort_error *err);
 
 /* A whole file of at most limit bytes (0: any size). What is no JSON is named if it is a known
  * other kind of file (wrong_file). */

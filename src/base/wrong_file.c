@@ -1,7 +1,8 @@
 #include "base/wrong_file.h"
 
+#include "base/number.h"
+
 #include <string.h>
-#include <strings.h>
 
 enum { LOOKED_AT = 512 };
 
@@ -71,7 +72,7 @@ static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c ==
 static bool begins(const char *text, size_t length, const char *with)
 {
     size_t n = strlen(with);
-    return length >= n && strncasecmp(text, with, n) == 0;
+    return length >= n && ascii_same_bytes(text, with, n);
 }
 
 const char *wrong_file(const void *bytes, size_t length, enum wrong_file_wanted wanted)

@@ -120,13 +120,13 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
     char missing[300], rollout[100] = "";
     if (plan->rollout > plan->training)
         number_format(rollout, sizeof rollout, ": a rollout of %d at once, KV pages %.2f",
-                 (int)plan->choice.config.max_sequences, gigabytes(plan->kv));
+                      (int)plan->choice.config.max_sequences, gigabytes(plan->kv));
     number_format(missing, sizeof missing,
-             "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
-             "%.2f with recompute %s%s), %.2f GB are there",
-             gigabytes(plan->state + buffers(plan) + plan->working), gigabytes(plan->state),
-             gigabytes(buffers(plan) + plan->working), recompute_names[plan->recompute], rollout,
-             gigabytes(there));
+                  "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
+                  "%.2f with recompute %s%s), %.2f GB are there",
+                  gigabytes(plan->state + buffers(plan) + plan->working), gigabytes(plan->state),
+                  gigabytes(buffers(plan) + plan->working), recompute_names[plan->recompute],
+                  rollout, gigabytes(there));
     for (int64_t tokens = plan->micro_tokens;;
          tokens = tokens / 2 > longest ? tokens / 2 : longest) {
         TRY(memory_plan_measure(&other, RECOMPUTE_LAYER, tokens, err));

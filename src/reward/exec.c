@@ -536,10 +536,11 @@ static void describe_silence(const struct exec_state *state, const struct batch 
         snprintf(why, sizeof why,
                  "the others are missing: does it answer every row, and flush its output (Python: "
                  "print(..., flush=True))?");
-    snprintf(problem, problem_size,
-             "no answer within %g s (%zu of %zu rows answered): %s Or raise --reward-timeout if it "
-             "needs longer",
-             state->timeout_s, batch->n_answers, batch->n_rows, why);
+    number_format(
+        problem, problem_size,
+        "no answer within %g s (%zu of %zu rows answered): %s Or raise --reward-timeout if it "
+        "needs longer",
+        state->timeout_s, batch->n_answers, batch->n_rows, why);
 }
 
 static cohort_status ask(struct exec_state *state, const char *name, struct batch *batch,
@@ -584,8 +585,9 @@ static cohort_status exec_score(void *opaque, const char *name, const struct rew
     cohort_status status = COHORT_OK;
     char problem[200] = "";
     if (state->broken)
-        return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': stopped by an earlier failure: %s",
-                         name, state->failure);
+        return error_set(err, COHORT_ERR_REWARD,
+                         "reward '%.100s': stopped by an earlier failure: %s", name,
+                         state->failure);
     for (size_t i = 0; i < n_rows; i++)
         TRY_GOTO(append_row(&request, &rows[i], i + 1 == n_rows, err));
     struct batch batch = {.rewards = rewards, .deadline = now_s() + state->timeout_s};

@@ -3,12 +3,12 @@
 
 #include "base/file.h"
 #include "base/json_text.h"
+#include "base/number.h"
 #include "base/rng.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,7 +23,7 @@ struct beginning {
 static bool has_ending(const char *path, const char *ending)
 {
     size_t n = strlen(path), m = strlen(ending);
-    return n >= m && strcasecmp(path + n - m, ending) == 0;
+    return n >= m && ascii_same(path + n - m, ending);
 }
 
 /* A clause about a file whose first row is no JSON object, or NULL. */

@@ -1,5 +1,7 @@
 #include "train/watch.h"
 
+#include "base/number.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -120,7 +122,7 @@ static void say_hopeless(const struct watch *watch, char message[WATCH_MESSAGE])
         add(message, texts[reason].what);
         if (reason == WATCH_EQUAL && isfinite(watch->reward)) {
             char mean[64];
-            snprintf(mean, sizeof mean, " (the last mean reward is %.4g)", watch->reward);
+            number_format(mean, sizeof mean, " (the last mean reward is %.4g)", watch->reward);
             add(message, mean);
         }
     }
@@ -143,11 +145,11 @@ bool watch_says(struct watch *watch, char message[WATCH_MESSAGE])
     }
     if (watch->say_clipped) {
         watch->say_clipped = false;
-        snprintf(message, WATCH_MESSAGE,
-                 "%.0f %% of the completions of %s never ended: they were cut at "
-                 "--max-completion-length. %s",
-                 100.0 * watch->clipped, watch->ended ? "the last step" : "this step",
-                 texts[WATCH_TRUNCATED].advice);
+        number_format(message, WATCH_MESSAGE,
+                      "%.0f %% of the completions of %s never ended: they were cut at "
+                      "--max-completion-length. %s",
+                      100.0 * watch->clipped, watch->ended ? "the last step" : "this step",
+                      texts[WATCH_TRUNCATED].advice);
         return true;
     }
     return false;

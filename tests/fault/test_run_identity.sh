@@ -85,6 +85,7 @@ changed schedule "schedule: .* was made with 'learning_rate: 0.001', this run sa
 cp -r whole intact
 # The tokenizer and the template are read from the checkpoint.
 sed -i 's/^{/{ /' whole/checkpoints/step-2/tokenizer.json
+rm whole/checkpoints/step-2/SHA256SUMS # else it is a damaged checkpoint
 changed tokenizer 'tokenizer: .*step-2/tokenizer.json: expected what m/tokenizer.json held'
 rm -r whole; cp -r intact whole
 printf '{{ messages[0].content }}' >whole/checkpoints/step-2/chat_template.jinja
@@ -135,7 +136,7 @@ succeeds "${SFT[@]}" --steps 2 --out s
 echo '{"prompt": "another", "completion": "one"}' >more.jsonl
 fails 1 'data: more.jsonl: expected what d.jsonl held.*--accept-changed data$' "${SFT[@]}" --data more.jsonl --steps 4 --out s --resume
 cp -r s old
-rm old/checkpoints/step-2/trainer/inputs.json
+rm old/checkpoints/step-2/trainer/inputs.json old/checkpoints/step-2/SHA256SUMS
 fails 1 "data: old/checkpoints/step-2 was made with 'data: \"d.jsonl\"', this run says 'data: \"more.jsonl\"'" \
     "${SFT[@]}" --data more.jsonl --steps 4 --out old --resume
 succeeds "${SFT[@]}" --steps 4 --out old --resume

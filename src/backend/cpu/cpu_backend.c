@@ -7,6 +7,7 @@
 
 #include "base/cores.h"
 #include "base/memory.h"
+#include "base/number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -271,7 +272,7 @@ static cohort_status start_threads(struct backend *backend, int asked, cohort_er
         cores_find(&cores);
         threads = cores.usable;
         if (cores.usable < cores.affinity)
-            snprintf(note, sizeof state->threads_note,
+            number_format(note, sizeof state->threads_note,
                      "the CPU quota of the control group is %.2f of %d cores", cores.quota,
                      cores.online);
         else if (cores.affinity < cores.online)
