@@ -20,7 +20,8 @@ struct cli_terminal {
     double last_drawn, started;
     const char *phase;
 };
-void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer);
+void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer,
+                        cohort_stop *stop);
 void cli_terminal_end(struct cli_terminal *terminal);
 
 #endif

@@ -118,8 +118,13 @@ static int run(cohort_options *options)
     struct cli_terminal terminal;
     cohort_observer observer;
     cohort_error err = {0};
-    cli_terminal_begin(&terminal, &observer);
-    cohort_status status = cohort_run(options, &observer, &err);
+    cohort_stop *stop = NULL; /* lives as long as the process, whose signal handlers trigger it */
+    cohort_status status = cohort_stop_create(&stop, &err);
+    cli_terminal_begin(&terminal, &observer, stop);
+    if (status == COHORT_OK)
+        status = cohort_options_set_stop(options, stop, &err);
+    if (status == COHORT_OK)
+        status = cohort_run(options, &observer, &err);
     cli_terminal_end(&terminal);
     if (status != COHORT_OK && !(status == COHORT_ERR_CANCELLED && terminal.output_failed))
         fprintf(stderr, "cohort: %s\n", err.message);

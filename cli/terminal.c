@@ -9,15 +9,16 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t interrupted;
+/* A handler gets no argument of ours. */
+static cohort_stop *interrupt;
 
 static void on_interrupt(int signal_number)
 {
-    if (interrupted) { /* asked twice: at once */
+    if (cohort_stop_triggered(interrupt)) { /* asked twice: at once */
         signal(signal_number, SIG_DFL);
         raise(signal_number);
     }
-    interrupted = 1;
+    cohort_stop_trigger(interrupt);
 }
 
 /* The terminal is gone (an ssh session ends): once or twice, by the kernel and by the shell, so the
@@ -25,7 +26,7 @@ static void on_interrupt(int signal_number)
 static void on_hangup(int signal_number)
 {
     (void)signal_number;
-    interrupted = 1;
+    cohort_stop_trigger(interrupt);
 }
 
 /* nohup has it ignored, and so it stays. */
@@ -151,11 +152,12 @@ static bool progress(void *context, const cohort_progress *p)
         terminal->phase = p->phase;
         draw(terminal, p);
     }
-    return !interrupted && !terminal->output_failed;
+    return !cohort_stop_triggered(interrupt) && !terminal->output_failed;
 }
 
-void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer)
+void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop)
 {
+    interrupt = stop;
     memset(terminal, 0, sizeof *terminal);
     terminal->interactive = isatty(STDERR_FILENO) == 1;
     terminal->started = now();

@@ -36,7 +36,8 @@ void hash_end(struct hash *hash, char hex[HASH_HEX])
     hex[2 * HASH_BYTES] = '\0';
 }
 
-cohort_status hash_file(const char *path, char hex[HASH_HEX], cohort_error *err)
+cohort_status hash_file(const char *path, char hex[HASH_HEX], const struct stop *stop,
+                        cohort_error *err)
 {
     enum { CHUNK = 1 << 20 };
     unsigned char *chunk = NULL;
@@ -48,6 +49,7 @@ cohort_status hash_file(const char *path, char hex[HASH_HEX], cohort_error *err)
     TRY_GOTO(mem_alloc(&chunk, CHUNK, 1, "file to hash", err));
     hash_begin(&hash);
     for (;;) {
+        TRY_GOTO(stop_check(stop, err));
         ssize_t n = read(fd, chunk, CHUNK);
         if (n < 0 && errno == EINTR)
             continue;

@@ -5,6 +5,7 @@
 #define COHORT_BASE_HASH_H
 
 #include "base/memory.h"
+#include "base/stop.h"
 
 #include <nettle/sha2.h>
 #include <stdint.h>
@@ -23,7 +24,9 @@ void hash_add_text(struct hash *hash, const char *bytes, size_t length);
 /* hex: 64 lower-case digits and a NUL. The hash must be begun again before its next use. */
 void hash_end(struct hash *hash, char hex[HASH_HEX]);
 
-/* The hash of a file's bytes, as sha256sum prints it. */
-cohort_status hash_file(const char *path, char hex[HASH_HEX], cohort_error *err);
+/* The hash of a file's bytes, as sha256sum prints it. stop (may be NULL) is looked at on the way.
+ */
+cohort_status hash_file(const char *path, char hex[HASH_HEX], const struct stop *stop,
+                        cohort_error *err);
 
 #endif

@@ -147,8 +147,8 @@ cleanup:
 }
 
 /* Damage is printed file by file, then an error. */
-static cohort_status verify(const char *dir, const cohort_observer *observer, struct text *out,
-                            cohort_error *err)
+static cohort_status verify(const char *dir, const struct options *options,
+                            const cohort_observer *observer, struct text *out, cohort_error *err)
 {
     struct manifest_report report = {0};
     cohort_status status = COHORT_OK;
@@ -156,7 +156,7 @@ static cohort_status verify(const char *dir, const cohort_observer *observer, st
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--verify needs a checkpoint: pass --model DIR, for example "
                          "runs/first/checkpoints/step-500");
-    TRY_GOTO(manifest_verify(dir, NULL, &report, err));
+    TRY_GOTO(manifest_verify(dir, NULL, &report, options_stop(options), err));
     if (!report.found) {
         status = error_set(err, COHORT_ERR_FORMAT,
                            "%s: has no " MANIFEST_NAME
@@ -195,7 +195,7 @@ cohort_status command_info(struct options *options, const struct command_rewards
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
     /* First: what is damaged cannot be described. */
     if (options_bool(options, "verify"))
-        TRY_GOTO(verify(dir, observer, &out, err));
+        TRY_GOTO(verify(dir, options, observer, &out, err));
     TRY_GOTO(session_backend(&backend, options, err));
     const bool limited = backend->threads_note != NULL && *backend->threads_note != '\0';
     if (dir != NULL)

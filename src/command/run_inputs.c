@@ -57,7 +57,7 @@ cohort_status run_inputs_add_file(struct run_inputs *inputs, enum input_kind kin
                                   cohort_error *err)
 {
     char hex[HASH_HEX];
-    TRY(hash_file(path, hex, err));
+    TRY(hash_file(path, hex, NULL, err));
     return run_inputs_add(inputs, kind, path, hex, err);
 }
 

@@ -60,7 +60,8 @@ cohort_status scoring_open(struct scoring *scoring, const struct options *option
 {
     size_t named = options_list_count(options, "reward"), more = extra == NULL ? 0 : extra->count;
     struct reward_options reward_options = {.pattern = options_string(options, "reward_pattern"),
-                                            .timeout_s = options_float(options, "reward_timeout")};
+                                            .timeout_s = options_float(options, "reward_timeout"),
+                                            .stop = options_stop(options)};
     memset(scoring, 0, sizeof *scoring);
     if (named + more == 0)
         return error_set(err, COHORT_ERR_ARGUMENT,
@@ -127,6 +128,7 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
     TRY(mem_alloc(&set->texts, set->data.n_rows, sizeof *set->texts, "prompts", err));
     for (size_t i = 0; i < set->data.n_rows; i++) {
         char where[512];
+        TRY(stop_check(options_stop(options), err));
         snprintf(where, sizeof where, "%.480s:%lld", set->data.path,
                  (long long)set->data.rows[i].line);
         TRY(row_prompt(session, set->data.rows[i].json, where, &style, &set->ids[i], &set->texts[i],

@@ -173,6 +173,7 @@ cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session
         char where[512];
         struct token_list *ids = &rows->ids[rows->n];
         int32_t *n_prompt = &rows->n_prompt[rows->n];
+        TRY_GOTO(stop_check(options_stop(options), err));
         snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
         rows->n++; /* so that the row is freed on failure */
         TRY_GOTO(read_row(&reader, data.rows[i].json, where, ids, n_prompt, err));

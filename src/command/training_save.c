@@ -60,7 +60,7 @@ static const char *const needed[] = {"config.json", "trainer/state.json", "train
 /* *path: the newest checkpoint but the damaged one whose files are all as they were saved, NULL if
  * there is none. */
 static cohort_status newest_intact(const char *out, const char *damaged, char **path,
-                                   cohort_error *err)
+                                   const struct stop *stop, cohort_error *err)
 {
     struct run_steps steps = {0};
     cohort_status status = COHORT_OK;
@@ -71,7 +71,7 @@ static cohort_status newest_intact(const char *out, const char *damaged, char **
         char *candidate = NULL;
         TRY_GOTO(run_folder_checkpoint_path(out, steps.at[i], &candidate, err));
         bool other = strcmp(candidate, damaged) != 0 && run_folder_step_of(damaged) != steps.at[i];
-        status = other ? manifest_verify(candidate, needed, &report, err) : COHORT_OK;
+        status = other ? manifest_verify(candidate, needed, &report, stop, err) : COHORT_OK;
         if (status == COHORT_OK && report.found && report.n_bad == 0) {
             *path = candidate;
             candidate = NULL;
@@ -90,6 +90,7 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
     struct manifest_report report = {0};
     char *intact = NULL, *trainer = NULL;
     enum file_kind kind = FILE_ABSENT;
+    const struct stop *stop = options_stop(t->options);
     cohort_status status = COHORT_OK;
     if (t->resume_dir == NULL)
         return COHORT_OK;
@@ -97,7 +98,8 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
      */
     TRY_GOTO(file_join(&trainer, t->resume_dir, "trainer", err));
     TRY_GOTO(file_look(trainer, &kind, err));
-    TRY_GOTO(manifest_verify(t->resume_dir, kind == FILE_FOLDER ? needed : NULL, &report, err));
+    TRY_GOTO(
+        manifest_verify(t->resume_dir, kind == FILE_FOLDER ? needed : NULL, &report, stop, err));
     if (!report.found)
         observer_message(t->observer,
                          "note: %s has no " MANIFEST_NAME
@@ -105,7 +107,7 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
                          t->resume_dir);
     if (report.n_bad == 0)
         goto cleanup;
-    TRY_GOTO(newest_intact(out, t->resume_dir, &intact, err));
+    TRY_GOTO(newest_intact(out, t->resume_dir, &intact, stop, err));
     char more[64] = "";
     if (report.n_bad > 1)
         snprintf(more, sizeof more, ", and %lld more", (long long)report.n_bad - 1);
@@ -287,6 +289,7 @@ void training_rescue(struct training *t, const struct optimizer *optimizer)
     bool boundary = optimizer->step + t->state.skipped == t->state.step;
     if (!t->run.open)
         return;
+    t->session.backend->stop = NULL; /* what is to be saved is saved whole */
     /* A step whose metrics could not be kept is done again. */
     if (boundary && !t->lines_lost && t->state.step > t->saved_step && t->state.step > 0 &&
         save_checkpoint(t, optimizer, false, &save) != COHORT_OK)

@@ -94,7 +94,7 @@ static cohort_status add_missing(void *context, const char *name, const char *pa
     char hex[HASH_HEX];
     if (strcmp(name, MANIFEST_NAME) == 0 || manifest_find(manifest, name) != NULL)
         return COHORT_OK;
-    TRY(hash_file(path, hex, err));
+    TRY(hash_file(path, hex, NULL, err));
     return manifest_add(manifest, name, hex, err);
 }
 
@@ -194,7 +194,8 @@ cleanup:
 }
 
 cohort_status manifest_verify(const char *dir, const char *const *needed,
-                              struct manifest_report *report, cohort_error *err)
+                              struct manifest_report *report, const struct stop *stop,
+                              cohort_error *err)
 {
     struct manifest manifest = {0};
     cohort_status status = COHORT_OK;
@@ -227,13 +228,14 @@ cohort_status manifest_verify(const char *dir, const char *const *needed,
         const char *wrong = NULL;
         if (lstat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR))
             wrong = "is missing";
-        else if ((status = hash_file(path, hex, &why)) != COHORT_OK)
+        else if ((status = hash_file(path, hex, stop, &why)) != COHORT_OK)
             wrong =
                 why.message +
                 (strncmp(why.message, path, strlen(path)) == 0 ? strlen(path) + strlen(": ") : 0);
         else if (strcmp(hex, entry->hex) != 0)
             wrong = "its bytes are not the ones that were saved (SHA-256 differs)";
         mem_free(path);
+        TRY_GOTO(stop_check(stop, err));
         if (status == COHORT_ERR_MEMORY) { /* says nothing about the file */
             (void)error_set(err, status, "%s", why.message);
             goto cleanup;

@@ -38,9 +38,10 @@ struct manifest_report {
     struct text bad; /* a line for each: "FILE: what is wrong" */
 };
 /* Reads every listed file. Damage is in the report, not a failing status. needed (may be NULL, ends
- * with NULL): files that a whole manifest lists. */
+ * with NULL): files that a whole manifest lists. stop (may be NULL) is looked at on the way. */
 cohort_status manifest_verify(const char *dir, const char *const *needed,
-                              struct manifest_report *report, cohort_error *err);
+                              struct manifest_report *report, const struct stop *stop,
+                              cohort_error *err);
 
 /* *name: a file or folder in dir that is not a checkpoint's own, or NULL: not listed in its
  * manifest, or without one, of no name that cohort writes. */

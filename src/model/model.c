@@ -153,20 +153,22 @@ static cohort_status pack_weights(struct model *model, cohort_error *err)
     int64_t C = c->hidden_size, F = c->intermediate_size;
     for (int32_t l = 0; l < c->n_layers; l++) {
         struct layer_weights *w = &model->layers[l];
+        TRY(stop_check(model->backend->stop, err));
         TRY(pack(model, &w->qkv, w->q, qkv_rows(c), C, err));
         TRY(pack(model, &w->attn_out, w->o, C, query_width(c), err));
         TRY(pack(model, &w->gate_up, w->gate, 2 * F, C, err));
         TRY(pack(model, &w->ffn_down, w->down, C, F, err));
     }
-    return pack(model, &model->head, model->head_param, c->vocab_size, C, err);
+    TRY(pack(model, &model->head, model->head_param, c->vocab_size, C, err));
+    return stop_check(model->backend->stop, err); /* a product's packing may have been cut */
 }
 
 static cohort_status store_part(void *context, const struct param *param, int64_t first,
                                 int64_t count, const void *data, cohort_error *err)
 {
-    (void)err;
     struct model *model = context;
     size_t size = dtype_bytes(model->type);
+    TRY(stop_check(model->backend->stop, err));
     model->backend->ops->upload(model->backend,
                                 (char *)model->weights + (size_t)(param->offset + first) * size,
                                 data, (size_t)count * size);

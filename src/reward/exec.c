@@ -43,6 +43,7 @@ enum {
 };
 
 struct exec_state {
+    const struct stop *stop; /* borrowed */
     double timeout_s;
     pid_t pid;       /* 0: none, or reaped */
     int exit_status; /* of waitpid, once reaped */
@@ -196,7 +197,7 @@ static void exec_destroy(void *opaque)
 }
 
 cohort_status reward_exec_create(void **out, const char *program, double timeout_s,
-                                 cohort_error *err)
+                                 const struct stop *stop, cohort_error *err)
 {
     struct exec_state *state = NULL;
     int in[2] = {-1, -1}, answers[2] = {-1, -1}, errors[2] = {-1, -1};
@@ -208,6 +209,7 @@ cohort_status reward_exec_create(void **out, const char *program, double timeout
                          program, timeout_s);
     TRY(mem_alloc(&state, 1, sizeof *state, "reward", err));
     state->to = state->from = state->errors = -1;
+    state->stop = stop;
     state->timeout_s = timeout_s == 0 ? 60 : timeout_s;
     TRY_GOTO(text_append(&state->tail, "", 0, err));
     TRY_GOTO(text_append(&state->answers, "", 0, err));
@@ -546,8 +548,15 @@ static void describe_silence(const struct exec_state *state, const struct batch 
 static cohort_status ask(struct exec_state *state, const char *name, struct batch *batch,
                          cohort_error *err)
 {
+    static const double look_s = 0.05; /* between two looks at stop */
     char problem[700] = "";
     while (batch->n_answers < batch->n_rows || batch->left > 0) {
+        if (stop_requested(
+                state->stop)) { /* what the program says from now on belongs to no batch */
+            state->broken = true;
+            snprintf(state->failure, sizeof state->failure, "stopped on request");
+            return stop_check(state->stop, err);
+        }
         if (state->from < 0 && batch->n_answers == batch->n_rows)
             break; /* all is answered and it has gone */
         if (state->from < 0) {
@@ -560,7 +569,7 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
             describe_silence(state, batch, problem, sizeof problem);
             return break_down(state, name, problem, 0, err);
         }
-        if (!serve(state, batch, wait_s, problem, sizeof problem))
+        if (!serve(state, batch, wait_s < look_s ? wait_s : look_s, problem, sizeof problem))
             return break_down(state, name, problem, 0, err);
     }
     /* What came with the last answer belongs to this batch; what comes later is found before the

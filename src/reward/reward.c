@@ -102,7 +102,8 @@ cohort_status reward_create(struct reward **out, const char *spec,
         }
         TRY_GOTO(program_name(spec + 5, &reward->name, err));
         reward->kind = &reward_kind_exec;
-        TRY_GOTO(reward_exec_create(&reward->state, spec + 5, options->timeout_s, err));
+        TRY_GOTO(
+            reward_exec_create(&reward->state, spec + 5, options->timeout_s, options->stop, err));
     } else {
         TRY_GOTO(mem_strdup(&reward->name, spec, strlen(spec), err));
         if (strcmp(spec, "accuracy") == 0) {

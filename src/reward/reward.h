@@ -4,6 +4,7 @@
 #define COHORT_REWARD_REWARD_H
 
 #include "base/memory.h"
+#include "base/stop.h"
 
 #include <jansson.h>
 
@@ -44,8 +45,9 @@ struct reward; /* one function */
  * 2 s to end, then SIGTERM, then SIGKILL to its process group. A reward serves one call at a time.
  */
 struct reward_options {
-    const char *pattern; /* regex */
-    double timeout_s;    /* exec; 0: 60 */
+    const char *pattern;     /* regex */
+    double timeout_s;        /* exec; 0: 60 */
+    const struct stop *stop; /* looked at while a program is waited for; NULL: none */
 };
 cohort_status reward_create(struct reward **out, const char *spec,
                             const struct reward_options *options, cohort_error *err);

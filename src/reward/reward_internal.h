@@ -26,7 +26,7 @@ cohort_status reward_pattern_create(void **state, const char *pattern, bool form
                                     cohort_error *err);
 /* Starts the program. */
 cohort_status reward_exec_create(void **state, const char *program, double timeout_s,
-                                 cohort_error *err);
+                                 const struct stop *stop, cohort_error *err);
 
 /* Some bytes of a text that is somebody else's; they may hold NULs. */
 struct span {

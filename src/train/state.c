@@ -1,6 +1,5 @@
 #include "train/state.h"
 
-
 #include <jansson.h>
 #include "base/json_text.h"
 
@@ -150,6 +149,7 @@ static cohort_status read_tensors(const char *path, struct model *model, cohort_
             const struct param *param = &model->params.params[p];
             char name[128];
             snprintf(name, sizeof name, "%s.%s", names[k], param->name);
+            TRY_GOTO(stop_check(be->stop, err));
             const struct safetensor *tensor = safetensors_find(&file, name);
             if (tensor == NULL || strcmp(tensor->dtype_name, types[k]) != 0 ||
                 tensor->count != param->count) {

@@ -196,7 +196,7 @@ static void expect_whole(const char *path)
         char *checkpoint = NULL;
         assert_int_equal(run_folder_checkpoint_path(path, steps.at[i], &checkpoint, &err),
                          COHORT_OK);
-        assert_int_equal(manifest_verify(checkpoint, NULL, &report, &err), COHORT_OK);
+        assert_int_equal(manifest_verify(checkpoint, NULL, &report, NULL, &err), COHORT_OK);
         assert_true(report.found);
         assert_int_equal(report.n_bad, 0);
         text_free(&report.bad);
