@@ -187,13 +187,22 @@ static cohort_status print_ready(struct generate *g, cohort_error *err)
     return COHORT_OK;
 }
 
+static cohort_status stopped(cohort_error *err)
+{
+    return error_set(err, COHORT_ERR_CANCELLED,
+                     "stopped on request; what was finished has been printed");
+}
+
 static cohort_status run(struct generate *g, cohort_error *err)
 {
     double start = clock_seconds();
     cohort_status status = COHORT_OK;
     for (bool busy = true; busy;) {
         struct completion completion;
-        TRY(engine_step(g->engine, &busy, err));
+        cohort_status stepped = engine_step(g->engine, &busy, err);
+        if (stepped == COHORT_ERR_CANCELLED)
+            return stopped(err);
+        TRY(stepped);
         while (engine_poll(g->engine, &completion)) {
             size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n +
                         (size_t)completion.index;
@@ -211,8 +220,7 @@ static cohort_status run(struct generate *g, cohort_error *err)
         if (!observer_progress(g->observer, &progress) && status == COHORT_OK) {
             for (size_t i = 0; i < g->n_rows; i++)
                 engine_cancel(g->engine, g->rows[i].request);
-            status = error_set(err, COHORT_ERR_CANCELLED,
-                               "stopped on request; what was finished has been printed");
+            status = stopped(err);
         }
     }
     return status;
