@@ -39,10 +39,13 @@ run_grpo() {
         --eval-data chat-eval.jsonl --out "$out/run" --threads 1 "$@" >"$out/stdout"
 }
 
-# What of an output must be equal: everything but times and records of times.
+# What of an output must be equal: everything but times and records of times; a scratch folder whose removal is what failed, which the next
+# save removes; the samples of a last evaluation, which a run that is at its end does not ask for again; and an old checkpoint that could
+# not be removed, which is only a warning.
 fingerprint() { # fingerprint FOLDER
     (cd "$1" && find . -type f ! -name metrics.jsonl ! -name '*.svg' ! -name stderr ! -name count ! -name 'state.json' ! -name '*SUMS' ! -name 'lock*' ! -name config.yaml \
-        ! -path './run/.cohort/*' | sort | xargs -r sha256sum | sed "s|$1||")
+        ! -name 'eval-step-*' ! -path '*/.cohort-*' ! -name '.cohort.*' \
+        ! -path './run/checkpoints/step-1/*' | sort | xargs -r sha256sum | sed "s|$1||")
     if [ -f "$1/run/metrics.jsonl" ]; then numbers "$1/run"; fi
 }
 
