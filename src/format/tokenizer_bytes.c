@@ -25,23 +25,32 @@ enum { N_ADDED = sizeof ADDED / sizeof ADDED[0], N_BYTES = 256 };
 static json_t *make_vocab(void)
 {
     json_t *vocab = json_object();
-    for (int byte = 0; byte < N_BYTES; byte++) {
+    bool whole = vocab != NULL;
+    for (int byte = 0; byte < N_BYTES && whole; byte++) {
         char key[5] = {0};
         utf8_encode(byte_level_char((unsigned char)byte), key);
-        json_object_set_new(vocab, key, json_integer(byte));
+        whole = json_object_set_new(vocab, key, json_integer(byte)) == 0;
     }
-    return vocab;
+    if (whole)
+        return vocab;
+    json_decref(vocab);
+    return NULL; /* with which json_pack fails too */
 }
 
 static json_t *make_added(void)
 {
     json_t *added = json_array();
-    for (int i = 0; i < N_ADDED; i++)
-        json_array_append_new(added,
-                              json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", N_BYTES + i,
-                                        "content", ADDED[i].content, "single_word", 0, "lstrip", 0,
-                                        "rstrip", 0, "normalized", 0, "special", ADDED[i].special));
-    return added;
+    bool whole = added != NULL;
+    for (int i = 0; i < N_ADDED && whole; i++) {
+        json_t *token = json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", N_BYTES + i,
+                                  "content", ADDED[i].content, "single_word", 0, "lstrip", 0,
+                                  "rstrip", 0, "normalized", 0, "special", ADDED[i].special);
+        whole = json_array_append_new(added, token) == 0;
+    }
+    if (whole)
+        return added;
+    json_decref(added);
+    return NULL;
 }
 
 static json_t *make_byte_level(void)
