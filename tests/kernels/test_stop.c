@@ -1,23 +1,12 @@
 /* Operations that are stopped, and a backend in a forked child. */
 #include "kernel_test.h"
+#include "support/sanitized.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-/* ThreadSanitizer and AddressSanitizer make products many times slower. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 static struct backend *open_backend(int threads)
 {

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "cohort.h"
+#include "support/sanitized.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,17 +16,9 @@
 
 /* The library allocates by mem_alloc, that by aligned_alloc: ours comes before the C library's, and
  * fails when it is told to. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 static long failing = -1; /* the allocation that fails, counted down; -1: none */
 
-#if !defined(SANITIZED) && defined(__GLIBC__)
+#if !SANITIZED && defined(__GLIBC__)
 #define CAN_FAIL 1
 extern void *__libc_memalign(size_t, size_t);
 

@@ -11,6 +11,7 @@
 static void delay(void);
 #define POOL_DELAY() delay()
 #include "base/pool.c"
+#include "support/sanitized.h"
 #include "support/temporary_folder.h"
 
 #include <pthread.h>
@@ -20,17 +21,6 @@ static void delay(void);
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 enum { MAX_ITEMS = 600 };
 
