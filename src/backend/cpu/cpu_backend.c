@@ -30,17 +30,9 @@ enum {
 };
 
 /* In ascending order: a machine that has one has those before it. */
-enum level {
-    LEVEL_PORTABLE,
-    LEVEL_AVX2,
-    LEVEL_AVX512,
-    LEVEL_AVX512_BF16,
-    LEVEL_AMX_BF16,
-    N_LEVELS
-};
+enum level { LEVEL_PORTABLE, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512_BF16, LEVEL_AMX_BF16, N_LEVELS };
 
-static const char *const level_names[N_LEVELS] = {"portable", "avx2", "avx512", "avx512-bf16",
-                                                  "amx-bf16"};
+static const char *const level_names[N_LEVELS] = {"portable", "avx2", "avx512", "avx512-bf16", "amx-bf16"};
 
 #if defined(COHORT_X86)
 static uint64_t enabled_state(void)
@@ -63,8 +55,7 @@ static bool may_use_tiles(void)
 static enum level detect(void)
 {
     const uint32_t fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
-    const uint32_t avx2 = 1u << 5,
-                   avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* f, dq, bw, vl */
+    const uint32_t avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* f, dq, bw, vl */
     const uint32_t amx = 1u << 22 | 1u << 24, avx512_bf16 = 1u << 5;
     const uint64_t ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
     uint32_t a = 0, b = 0, c = 0, d = 0;
@@ -86,30 +77,60 @@ static enum level detect(void)
 static enum level detect(void) { return LEVEL_PORTABLE; }
 #endif
 
-cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const char *what,
-                        cohort_error *err)
+struct clear_job {
+    char *memory;
+    size_t bytes;
+};
+
+/* Item: CLEAR_PIECE bytes. The first writing of fresh memory is slow: on some virtual machines half a gigabyte a second. */
+enum { CLEAR_PIECE = 4 << 20 };
+static void clear_pieces(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct clear_job *job = context;
+    (void)thread;
+    const size_t first = (size_t)begin * CLEAR_PIECE, past = (size_t)end * CLEAR_PIECE;
+    memset(job->memory + first, 0, (past < job->bytes ? past : job->bytes) - first);
+}
+
+static void zero_bytes(struct backend *backend, void *memory, size_t bytes)
+{
+    const struct clear_job job = {memory, bytes};
+    if (bytes >= 4 * (size_t)CLEAR_PIECE)
+        cpu_run(backend, backend->threads, (int64_t)((bytes - 1) / CLEAR_PIECE + 1), 1, clear_pieces, &job);
+    else if (bytes > 0)
+        memset(memory, 0, bytes);
+}
+
+cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err)
 {
     struct cpu_state *state = backend->state;
     void *block = NULL;
     memcpy(out, &block, sizeof block);
     if (state->failed)
-        return error_set(err, COHORT_ERR_MEMORY,
-                         "%s: an earlier operation could not get its scratch memory", what);
+        return error_set(err, COHORT_ERR_MEMORY, "%s: an earlier operation could not get its scratch memory", what);
     const size_t alignment = bytes >= 2 * (size_t)HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
     if (bytes > SIZE_MAX / 2)
-        return error_set(err, COHORT_ERR_MEMORY, "%s: %zu bytes is not a possible size", what,
-                         bytes);
+        return error_set(err, COHORT_ERR_MEMORY, "%s: %zu bytes is not a possible size", what, bytes);
     const size_t rounded = (bytes + (bytes == 0) + alignment - 1) / alignment * alignment;
     block = aligned_alloc(alignment, rounded);
     if (block == NULL)
-        return error_set(err, COHORT_ERR_MEMORY,
-                         "%s: cannot allocate %zu bytes; use a smaller batch or model", what,
+        return error_set(err, COHORT_ERR_MEMORY, "%s: cannot allocate %zu bytes; use a smaller batch or model", what,
                          bytes);
     if (alignment == HUGE_PAGE)
         (void)madvise(block, rounded, MADV_HUGEPAGE); /* a hint: without it only slower */
-    memset(block, 0, rounded);
+    zero_bytes(backend, block, rounded);
+    /* A requested stop and a forked child leave it as it was. */
+    cohort_status status = COHORT_OK;
+    if (rounded >= 4 * (size_t)CLEAR_PIECE) {
+        if (backend->unstoppable == 0)
+            TRY_GOTO(stop_check(backend->stop, err));
+        TRY_GOTO(pool_check(state->pool, err));
+    }
     memcpy(out, &block, sizeof block);
-    return COHORT_OK;
+cleanup:
+    if (status != COHORT_OK)
+        free(block);
+    return status;
 }
 
 void cpu_free(struct backend *backend, void *memory)
@@ -151,21 +172,15 @@ static void attention_prepare(struct backend *backend, const struct attention_ba
     (void)batch;
 }
 
-static void zero_bytes(struct backend *backend, void *memory, size_t bytes)
-{
-    (void)backend;
-    if (bytes > 0)
-        memset(memory, 0, bytes);
-}
-
 void *cpu_scratch(struct backend *backend, size_t bytes)
 {
     struct cpu_state *state = backend->state;
     if (bytes > state->scratch_bytes) {
         cpu_free(backend, state->scratch);
         state->scratch_bytes = 0;
-        if (cpu_alloc(backend, &state->scratch, bytes, "scratch", NULL) != COHORT_OK) {
-            state->failed = true;
+        const cohort_status status = cpu_alloc(backend, &state->scratch, bytes, "scratch", NULL);
+        if (status != COHORT_OK) {
+            state->failed |= status == COHORT_ERR_MEMORY; /* not for a stop, which may be taken back */
             return NULL;
         }
         state->scratch_bytes = bytes;
@@ -177,10 +192,9 @@ static cohort_status check(struct backend *backend, cohort_error *err)
 {
     const struct cpu_state *state = backend->state;
     if (state->failed)
-        return error_set(
-            err, COHORT_ERR_MEMORY,
-            "an operation could not get its working memory; lower --micro-batch-tokens "
-            "or close other programs");
+        return error_set(err, COHORT_ERR_MEMORY,
+                         "an operation could not get its working memory; lower --micro-batch-tokens "
+                         "or close other programs");
     return pool_check(state->pool, err);
 }
 
@@ -206,17 +220,15 @@ static void destroy(struct backend *backend)
 #define FIELD_portable(type, name, params) .name = name##_portable,
 #define FIELD_avx2(type, name, params)     .name = name##_avx2,
 #define FIELD_avx512(type, name, params)   .name = name##_avx512,
-#define OPS(isa)                                                                                   \
-    {                                                                                              \
-        .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .upload = copy_bytes,                 \
-        .download = copy_bytes, .zero = zero_bytes, .copy = copy_bytes, .check = check,            \
-        .available = available, .wait = nothing_to_wait_for,                                       \
-        .attention_prepare = attention_prepare, .weight_bytes = cpu_weight_bytes,                  \
-        .weight_create = cpu_weight_create, .weight_refresh = cpu_weight_refresh,                  \
-        .weight_destroy = cpu_weight_destroy, .matmul_forward = cpu_matmul_forward,                \
-        .matmul_backward_input = cpu_matmul_backward_input,                                        \
-        .matmul_backward_weight = cpu_matmul_backward_weight,                                      \
-        CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,              \
+#define OPS(isa)                                                                                                       \
+    {                                                                                                                  \
+        .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .upload = copy_bytes, .download = copy_bytes,             \
+        .zero = zero_bytes, .copy = copy_bytes, .check = check, .available = available, .wait = nothing_to_wait_for,   \
+        .attention_prepare = attention_prepare, .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create,  \
+        .weight_refresh = cpu_weight_refresh, .weight_destroy = cpu_weight_destroy,                                    \
+        .matmul_forward = cpu_matmul_forward, .matmul_backward_input = cpu_matmul_backward_input,                      \
+        .matmul_backward_weight = cpu_matmul_backward_weight,                                                          \
+        CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,                                  \
     }
 static const struct backend_ops ops_portable = OPS(portable);
 #if defined(COHORT_X86)
@@ -247,11 +259,10 @@ static cohort_status choose_level(const char *isa, enum level *out, cohort_error
         if (strcmp(isa, level_names[i]) != 0)
             continue;
         if (i > (int)best)
-            return error_set(
-                err, COHORT_ERR_UNSUPPORTED,
-                "instruction set \"%s\" is not available on this machine; the best it has is "
-                "\"%s\"",
-                isa, level_names[best]);
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "instruction set \"%s\" is not available on this machine; the best it has is "
+                             "\"%s\"",
+                             isa, level_names[best]);
         *out = (enum level)i;
         return COHORT_OK;
     }
@@ -272,23 +283,19 @@ static cohort_status start_threads(struct backend *backend, int asked, cohort_er
         cores_find(&cores);
         threads = cores.usable;
         if (cores.usable < cores.affinity)
-            number_format(note, sizeof state->threads_note,
-                     "the CPU quota of the control group is %.2f of %d cores", cores.quota,
-                     cores.online);
+            number_format(note, sizeof state->threads_note, "the CPU quota of the control group is %.2f of %d cores",
+                          cores.quota, cores.online);
         else if (cores.affinity < cores.online)
-            snprintf(note, sizeof state->threads_note,
-                     "this process may run on %d of %d cores (affinity)", cores.affinity,
-                     cores.online);
+            snprintf(note, sizeof state->threads_note, "this process may run on %d of %d cores (affinity)",
+                     cores.affinity, cores.online);
     }
     TRY(pool_create(&state->pool, threads, err));
     backend->threads = pool_threads(state->pool);
     if (backend->threads < threads)
         snprintf(note, sizeof state->threads_note,
-                 "%d were wanted and the system gave no more; its limit of processes or memory",
-                 threads);
+                 "%d were wanted and the system gave no more; its limit of processes or memory", threads);
     backend->threads_note = note;
-    TRY(mem_alloc(&state->worker, (size_t)backend->threads, sizeof *state->worker,
-                  "working memory of threads", err));
+    TRY(mem_alloc(&state->worker, (size_t)backend->threads, sizeof *state->worker, "working memory of threads", err));
     /* Not zeroed: what a thread does not touch costs nothing. */
     state->blocks = aligned_alloc(ALIGNMENT, (size_t)backend->threads * CPU_BLOCK_BYTES);
     if (state->blocks == NULL)
@@ -301,8 +308,7 @@ static cohort_status start_threads(struct backend *backend, int asked, cohort_er
     return COHORT_OK;
 }
 
-cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads,
-                                 cohort_error *err)
+cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct backend *backend = NULL;
@@ -310,8 +316,7 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     enum level level = LEVEL_PORTABLE;
     *out = NULL;
     if (threads < 0 || threads > POOL_MAX_THREADS)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "threads is %d; expected 1 to %d, or 0 for all cores", threads,
+        return error_set(err, COHORT_ERR_ARGUMENT, "threads is %d; expected 1 to %d, or 0 for all cores", threads,
                          POOL_MAX_THREADS);
     TRY(choose_level(isa, &level, err));
     TRY(mem_alloc(&backend, 1, sizeof *backend, "backend", err));
