@@ -90,8 +90,7 @@ static double read_bandwidth(int threads)
         double start = now();
 #pragma omp parallel for num_threads(threads) reduction(+ : sum) schedule(static)
         for (uint64_t i = 0; i < count; i += 8)
-            sum +=
-                x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
+            sum += x[i] ^ x[i + 1] ^ x[i + 2] ^ x[i + 3] ^ x[i + 4] ^ x[i + 5] ^ x[i + 6] ^ x[i + 7];
         double rate = (double)count * 8.0 / (now() - start);
         best = rate > best ? rate : best;
     }
@@ -111,18 +110,16 @@ struct peer {
     const char *kernel;
 };
 
-static dnnl_memory_desc_t matrix_desc(int64_t rows, int64_t cols, dnnl_data_type_t type,
-                                      bool transposed)
+static dnnl_memory_desc_t matrix_desc(int64_t rows, int64_t cols, dnnl_data_type_t type, bool transposed)
 {
     dnnl_memory_desc_t desc;
     dnnl_dims_t dims = {rows, cols};
-    check(dnnl_memory_desc_init_by_tag(&desc, 2, dims, type, transposed ? dnnl_ba : dnnl_ab),
-          "desc");
+    check(dnnl_memory_desc_init_by_tag(&desc, 2, dims, type, transposed ? dnnl_ba : dnnl_ab), "desc");
     return desc;
 }
 
-static void peer_open(struct peer *p, int64_t m, int64_t n, int64_t k, enum dtype type, void *x,
-                      void *const *w, int copies, void *y, bool transposed_w)
+static void peer_open(struct peer *p, int64_t m, int64_t n, int64_t k, enum dtype type, void *x, void *const *w,
+                      int copies, void *y, bool transposed_w)
 {
     dnnl_data_type_t dt = type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16;
     dnnl_memory_desc_t xd = matrix_desc(m, k, dt, false), yd = matrix_desc(m, n, dnnl_f32, false);
@@ -146,12 +143,8 @@ static void peer_open(struct peer *p, int64_t m, int64_t n, int64_t k, enum dtyp
         dnnl_primitive_desc_t rpd;
         dnnl_primitive_t reorder;
         check(dnnl_memory_create(&from, &natural, p->engine, w[i]), "w");
-        check(dnnl_memory_create(&p->w[i], packed, p->engine,
-                                 new_memory(dnnl_memory_desc_get_size(packed))),
-              "packed");
-        check(
-            dnnl_reorder_primitive_desc_create(&rpd, &natural, p->engine, packed, p->engine, NULL),
-            "reorder");
+        check(dnnl_memory_create(&p->w[i], packed, p->engine, new_memory(dnnl_memory_desc_get_size(packed))), "packed");
+        check(dnnl_reorder_primitive_desc_create(&rpd, &natural, p->engine, packed, p->engine, NULL), "reorder");
         check(dnnl_primitive_create(&reorder, rpd), "reorder");
         dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, p->w[i]}};
         check(dnnl_primitive_execute(reorder, p->stream, 2, args), "reorder");
@@ -166,8 +159,7 @@ static void peer_open(struct peer *p, int64_t m, int64_t n, int64_t k, enum dtyp
 
 static void peer_run(struct peer *p, int copy)
 {
-    dnnl_exec_arg_t args[] = {
-        {DNNL_ARG_SRC, p->x}, {DNNL_ARG_WEIGHTS, p->w[copy]}, {DNNL_ARG_DST, p->y}};
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p->x}, {DNNL_ARG_WEIGHTS, p->w[copy]}, {DNNL_ARG_DST, p->y}};
     check(dnnl_primitive_execute(p->primitive, p->stream, 3, args), "execute");
     check(dnnl_stream_wait(p->stream), "wait");
 }
@@ -239,10 +231,9 @@ static void forward_case(const struct settings *s, int64_t m, int64_t n, int64_t
     for (int64_t i = 0; i < m * n; i += 1 + m * n / 1000)
         if (!(y[i] - y_peer[i] < 0.01f && y_peer[i] - y[i] < 0.01f))
             die("the results differ");
-    double t = median(ours, samples), tp = median(theirs, samples),
-           flops = 2.0 * (double)(m * n * k);
-    printf("%6lld x %5lld  m %4lld  %8.1f %8.1f GFLOP/s", (long long)n, (long long)k, (long long)m,
-           flops / t / 1e9, flops / tp / 1e9);
+    double t = median(ours, samples), tp = median(theirs, samples), flops = 2.0 * (double)(m * n * k);
+    printf("%6lld x %5lld  m %4lld  %8.1f %8.1f GFLOP/s", (long long)n, (long long)k, (long long)m, flops / t / 1e9,
+           flops / tp / 1e9);
     if (m <= 32)
         printf("  %6.1f %6.1f GB/s (%3.0f %% of reading)", bytes / t / 1e9, bytes / tp / 1e9,
                100.0 * bytes / t / s->bandwidth);
@@ -296,18 +287,12 @@ static void backward_case(const struct settings *s, int64_t m, int64_t n, int64_
     for (int i = -1; i < 5 || (i < MAX_SAMPLES && now() < until); i++) {
         double t0 = now();
         if (of_weight)
-            b->ops->matmul_backward_weight(b, &(struct matmul_backward_weight){.m = m,
-                                                                               .n = n,
-                                                                               .k = k,
-                                                                               .dy = dy,
-                                                                               .dy_stride = n,
-                                                                               .x = x,
-                                                                               .type = s->type,
-                                                                               .dw = dw});
+            b->ops->matmul_backward_weight(
+                b, &(struct matmul_backward_weight){
+                       .m = m, .n = n, .k = k, .dy = dy, .dy_stride = n, .x = x, .type = s->type, .dw = dw});
         else
             b->ops->matmul_backward_input(
-                b, &(struct matmul_backward_input){
-                       .w = weight, .m = m, .dy = dy, .dy_stride = n, .dx = dx});
+                b, &(struct matmul_backward_input){.w = weight, .m = m, .dy = dy, .dy_stride = n, .dx = dx});
         double t1 = now();
         dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, am}, {DNNL_ARG_WEIGHTS, bm}, {DNNL_ARG_DST, cm}};
         check(dnnl_primitive_execute(primitive, stream, 3, args), "execute");
@@ -323,9 +308,9 @@ static void backward_case(const struct settings *s, int64_t m, int64_t n, int64_
         samples = i + 1;
     }
     double flops = 2.0 * (double)(m * n * k);
-    printf("%6lld x %5lld  m %4lld  %s %8.1f %8.1f GFLOP/s  ratio %.2f\n", (long long)n,
-           (long long)k, (long long)m, of_weight ? "dw" : "dx", flops / median(ours, samples) / 1e9,
-           flops / median(theirs, samples) / 1e9, median(ratio, samples));
+    printf("%6lld x %5lld  m %4lld  %s %8.1f %8.1f GFLOP/s  ratio %.2f\n", (long long)n, (long long)k, (long long)m,
+           of_weight ? "dw" : "dx", flops / median(ours, samples) / 1e9, flops / median(theirs, samples) / 1e9,
+           median(ratio, samples));
     fflush(stdout);
     dnnl_memory_destroy(am);
     dnnl_memory_destroy(bm);
@@ -359,10 +344,9 @@ int main(int argc, char **argv)
     check(dnnl_set_max_cpu_isa(limit), "instruction set");
     omp_set_num_threads(s.backend->threads);
     s.bandwidth = read_bandwidth(s.backend->threads);
-    printf("%s %s, %d threads, reading %.1f GB/s; ours, oneDNN, theirs/ours\n", name,
-           dtype_name(s.type), s.backend->threads, s.bandwidth / 1e9);
-    static const int64_t shapes[][2] = {
-        {4096, 1024}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {151936, 1024}};
+    printf("%s %s, %d threads, reading %.1f GB/s; ours, oneDNN, theirs/ours\n", name, dtype_name(s.type),
+           s.backend->threads, s.bandwidth / 1e9);
+    static const int64_t shapes[][2] = {{4096, 1024}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {151936, 1024}};
     static const int64_t rows[] = {1, 8, 32, 128, 512, 2048};
     bool backward = argc > 5 && strcmp(argv[5], "backward") == 0;
     const int n_shapes = argc > 6 ? atoi(argv[6]) : 5;

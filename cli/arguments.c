@@ -31,15 +31,12 @@ static bool split(const char *argument, char *name, size_t size, const char **va
     return true;
 }
 
-static bool is_flag(const char *argument)
-{
-    return strncmp(argument, "--", 2) == 0 && argument[2] != '\0';
-}
+static bool is_flag(const char *argument) { return strncmp(argument, "--", 2) == 0 && argument[2] != '\0'; }
 
 static bool is_no_switch(const cohort_options *options, const char *name)
 {
-    return strncmp(name, "no", 2) == 0 && (name[2] == '-' || name[2] == '_') &&
-           !cohort_options_has(options, name) && cohort_options_is_switch(options, name + 3);
+    return strncmp(name, "no", 2) == 0 && (name[2] == '-' || name[2] == '_') && !cohort_options_has(options, name) &&
+           cohort_options_is_switch(options, name + 3);
 }
 
 /* A flag of this command, which no value can be meant to be: "--out --steps 3" lacks a value. */
@@ -69,8 +66,7 @@ static bool fail_no_flag(cohort_options *options, const char *argument)
     if (cohort_options_has(options, argument))
         fprintf(stderr, "cohort: '%s': options begin with two dashes: --%s\n", argument, argument);
     else
-        fprintf(stderr, "cohort: '%.80s' is not an option; options begin with -- (see --help)\n",
-                argument);
+        fprintf(stderr, "cohort: '%.80s' is not an option; options begin with -- (see --help)\n", argument);
     return false;
 }
 
@@ -120,8 +116,7 @@ bool cli_parse(cohort_options *options, int argc, char **argv)
         }
         snprintf(origin, sizeof origin, "--%s", name);
         if (is_no_switch(options, name) && value != NULL) {
-            fprintf(stderr, "cohort: --%s takes no value; write --%s or --%s=%.40s\n", name, name,
-                    name + 3, value);
+            fprintf(stderr, "cohort: --%s takes no value; write --%s or --%s=%.40s\n", name, name, name + 3, value);
             return false;
         }
         if (!cohort_options_has(options, name) && !is_no_switch(options, name))

@@ -7,21 +7,19 @@
 /* Exit codes. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
-/* Fills options from argv[0 .. argc): --name value, --name=value, --switch, --no-switch. Prints the
- * error and returns false on failure. */
+/* Fills options from argv[0 .. argc): --name value, --name=value, --switch, --no-switch. Prints the error and returns
+ * false on failure. */
 bool cli_parse(cohort_options *options, int argc, char **argv);
 
-/* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C, SIGTERM
- * and SIGHUP ask for a stop, a second Ctrl-C or SIGTERM ends at once. */
+/* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C, SIGTERM and SIGHUP ask for a
+ * stop, a second Ctrl-C or SIGTERM ends at once. */
 struct cli_terminal {
     bool interactive, line_open, output_failed;
-    bool output_closed; /* the reader of a pipe has gone (cohort ... | head): it knows, so nobody is
-                           told */
+    bool output_closed; /* the reader of a pipe has gone (cohort ... | head): it knows, so nobody is told */
     double last_drawn, started;
     const char *phase;
 };
-void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer,
-                        cohort_stop *stop);
+void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer, cohort_stop *stop);
 void cli_terminal_end(struct cli_terminal *terminal);
 
 #endif

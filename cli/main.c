@@ -14,8 +14,7 @@ static void print_usage(FILE *to)
             "value ...]\n\n",
             cohort_version());
     for (int i = 0; cohort_command_name((cohort_command)i) != NULL; i++)
-        fprintf(to, "  %-10s %s\n", cohort_command_name((cohort_command)i),
-                cohort_command_summary((cohort_command)i));
+        fprintf(to, "  %-10s %s\n", cohort_command_name((cohort_command)i), cohort_command_summary((cohort_command)i));
     fprintf(to, "\n'cohort COMMAND --help' explains a command's options. A first run: 'make demo' "
                 "in the source tree.\n");
 }
@@ -109,8 +108,7 @@ static int no_command(const char *name)
 
 static bool is_help(const char *argument)
 {
-    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 ||
-           strcmp(argument, "help") == 0;
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 || strcmp(argument, "help") == 0;
 }
 
 static int run(cohort_options *options)
@@ -135,15 +133,14 @@ static int run(cohort_options *options)
     switch (status) {
     case COHORT_OK: return EXIT_OK;
     case COHORT_ERR_CANCELLED: return EXIT_INTERRUPTED;
-    case COHORT_ERR_ARGUMENT:
-        return EXIT_USAGE; /* an option is missing, or its value cannot be used */
+    case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */
     default: return EXIT_FAILED;
     }
 }
 
-/* Descriptors 0 to 2 that the caller has closed (2>&-, some job schedulers) are filled before
- * anything is opened: a file of ours in their place would get what is printed. They are opened the
- * wrong way round, so that using them fails as it would have: what cannot be printed is told. */
+/* Descriptors 0 to 2 that the caller has closed (2>&-, some job schedulers) are filled before anything is opened: a
+ * file of ours in their place would get what is printed. They are opened the wrong way round, so that using them fails
+ * as it would have: what cannot be printed is told. */
 static bool fill_standard_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -166,8 +163,7 @@ int main(int argc, char **argv)
     }
     if (is_help(argv[1])) {
         if (argc > 2 && !is_help(argv[2])) /* cohort help grpo */
-            return cohort_command_find(argv[2], &command) ? print_help(command)
-                                                          : no_command(argv[2]);
+            return cohort_command_find(argv[2], &command) ? print_help(command) : no_command(argv[2]);
         print_usage(stdout);
         return printed();
     }

@@ -21,8 +21,8 @@ static void on_interrupt(int signal_number)
     cohort_stop_trigger(interrupt);
 }
 
-/* The terminal is gone (an ssh session ends): once or twice, by the kernel and by the shell, so the
- * second time means no more than the first. */
+/* The terminal is gone (an ssh session ends): once or twice, by the kernel and by the shell, so the second time means
+ * no more than the first. */
 static void on_hangup(int signal_number)
 {
     (void)signal_number;
@@ -58,8 +58,7 @@ static void output(void *context, const char *bytes, size_t length)
 {
     struct cli_terminal *terminal = context;
     clear_line(terminal);
-    if (!terminal->output_failed &&
-        (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)) {
+    if (!terminal->output_failed && (fwrite(bytes, 1, length, stdout) != length || fflush(stdout) != 0)) {
         terminal->output_closed = !terminal->output_failed && errno == EPIPE;
         terminal->output_failed = true;
     }
@@ -88,10 +87,9 @@ static size_t columns(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-/* Step, phase, bar of the phase, count, rate, time left of the whole run; without a part: bar_width
- * 0, rate false. Returns how many columns it takes (all is ASCII). */
-static size_t line_text(char *out, size_t size, const cohort_progress *p, int bar_width, bool rate,
-                        const char *left)
+/* Step, phase, bar of the phase, count, rate, time left of the whole run; without a part: bar_width 0, rate false.
+ * Returns how many columns it takes (all is ASCII). */
+static size_t line_text(char *out, size_t size, const cohort_progress *p, int bar_width, bool rate, const char *left)
 {
     char bar[40] = "", step[56] = "", speed[40] = "", count[56];
     const double share = p->total > 0 ? (double)p->done / (double)p->total : 0.0;
@@ -110,13 +108,13 @@ static size_t line_text(char *out, size_t size, const cohort_progress *p, int ba
         snprintf(count, sizeof count, "%lld", (long long)p->done);
     if (rate && p->per_second > 0.0)
         snprintf(speed, sizeof speed, "  %.0f/s", p->per_second);
-    int n = snprintf(out, size, "%s%-*s %s%s %s%s%s", step, bar_width > 0 ? 8 : 0, p->phase, bar,
-                     count, p->unit == NULL ? "" : p->unit, speed, left);
+    int n = snprintf(out, size, "%s%-*s %s%s %s%s%s", step, bar_width > 0 ? 8 : 0, p->phase, bar, count,
+                     p->unit == NULL ? "" : p->unit, speed, left);
     return n < 0 ? 0 : (size_t)n;
 }
 
-/* As much of the line as one row of the terminal holds: a longer one would wrap, and each redraw
- * leave a row behind. The last column stays free, for some terminals wrap when it is filled. */
+/* As much of the line as one row of the terminal holds: a longer one would wrap, and each redraw leave a row behind.
+ * The last column stays free, for some terminals wrap when it is filled. */
 static void draw(struct cli_terminal *terminal, const cohort_progress *p)
 {
     static const int bars[] = {24, 16, 8, 0, 0};
@@ -124,13 +122,11 @@ static void draw(struct cli_terminal *terminal, const cohort_progress *p)
     const size_t width = columns(), room = width == 0 ? 79 : width - 1;
     double share = p->total > 0 ? (double)p->done / (double)p->total : 0.0;
     double whole = p->steps > 0
-                       ? ((double)p->step + (strcmp(p->unit, "steps") == 0 ? 0.0 : share * 0.5)) /
-                             (double)p->steps
+                       ? ((double)p->step + (strcmp(p->unit, "steps") == 0 ? 0.0 : share * 0.5)) / (double)p->steps
                        : share;
     if (whole > 0.0 && whole <= 1.0) {
         char duration[40];
-        write_duration((now() - terminal->started) * (1.0 / whole - 1.0), duration,
-                       sizeof duration);
+        write_duration((now() - terminal->started) * (1.0 / whole - 1.0), duration, sizeof duration);
         snprintf(left, sizeof left, "  %s left", duration);
     }
     for (size_t i = 0; i < sizeof bars / sizeof bars[0]; i++)
@@ -169,8 +165,7 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     handle_hangup();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
     signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
-    *observer = (cohort_observer){
-        .context = terminal, .output = output, .message = message, .progress = progress};
+    *observer = (cohort_observer){.context = terminal, .output = output, .message = message, .progress = progress};
 }
 
 void cli_terminal_end(struct cli_terminal *terminal) { clear_line(terminal); }

@@ -3,8 +3,7 @@
  *     cc generate.c $(pkg-config --cflags --libs cohort) -o generate
  *     ./generate MODEL "a prompt"
  *
- * Prints two completions token by token as they are drawn, then each with the sum of its log-probs.
- */
+ * Prints two completions token by token as they are drawn, then each with the sum of its log-probs. */
 #include <cohort.h>
 
 #include <stdio.h>
@@ -17,15 +16,13 @@ static int fail(const cohort_error *err)
     return 1;
 }
 
-/* Called inside cohort_step for every token. text holds whole characters only, so it can be printed
- * as it comes. */
-static void on_token(void *context, int64_t request, int32_t index, int32_t token, float logprob,
-                     const char *text, size_t length, const char *finish_reason)
+/* Called inside cohort_step for every token. text holds whole characters only, so it can be printed as it comes. */
+static void on_token(void *context, int64_t request, int32_t index, int32_t token, float logprob, const char *text,
+                     size_t length, const char *finish_reason)
 {
     (void)context;
     (void)request;
-    printf("[%d] token %6d  log-prob %9.5f  \"%.*s\"%s%s\n", (int)index, (int)token,
-           (double)logprob, (int)length, text,
+    printf("[%d] token %6d  log-prob %9.5f  \"%.*s\"%s%s\n", (int)index, (int)token, (double)logprob, (int)length, text,
            finish_reason[0] == '\0' ? "" : "  ends: ", finish_reason);
 }
 
@@ -65,8 +62,8 @@ static cohort_status generate(cohort_model *model, const char *prompt, cohort_er
         double sum = 0.0;
         for (size_t t = 0; t < completion.n_tokens; t++)
             sum += (double)completion.logprobs[t];
-        printf("completion %d: %zu tokens, log-prob %.6f, ends by %s\n", (int)completion.index,
-               completion.n_tokens, sum, completion.finish_reason);
+        printf("completion %d: %zu tokens, log-prob %.6f, ends by %s\n", (int)completion.index, completion.n_tokens,
+               sum, completion.finish_reason);
         cohort_completion_free(&completion);
     }
     return status;

@@ -3,15 +3,15 @@
  *     cc train.c $(pkg-config --cflags --libs cohort) -o train
  *     ./train MODEL DATA.jsonl RUN_FOLDER
  *
- * DATA.jsonl holds rows like {"prompt": "..."}; every option of 'cohort grpo' (docs/OPTIONS.md) can
- * be set by its name. */
+ * DATA.jsonl holds rows like {"prompt": "..."}; every option of 'cohort grpo' (docs/OPTIONS.md) can be set by its
+ * name. */
 #include <cohort.h>
 
 #include <stdio.h>
 
 /* The share of letters that are vowels: something that any model can learn. */
-static cohort_status reward_vowels(void *context, const cohort_reward_row *rows, size_t n_rows,
-                                   double *rewards, cohort_error *err)
+static cohort_status reward_vowels(void *context, const cohort_reward_row *rows, size_t n_rows, double *rewards,
+                                   cohort_error *err)
 {
     (void)err; /* a reward that cannot go on fills this and returns a status other than COHORT_OK */
     size_t *n_scored = context;

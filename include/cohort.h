@@ -1,9 +1,9 @@
 /* cohort: post-training of language models with group-relative reinforcement learning, in C.
  *
  * The only public header. C99 and C++ clean. Every function that can fail returns a cohort_status
- * and, when the caller passes a cohort_error, fills it with a message that names the file, the
- * place, what was expected and what to do. The library never prints, never exits and reads no
- * environment variables. */
+ * and, when the caller passes a cohort_error, fills it with a message that names the file, the place,
+ * what was expected and what to do. The library never prints, never exits and reads no environment
+ * variables. */
 #ifndef COHORT_H
 #define COHORT_H
 
@@ -48,57 +48,47 @@ COHORT_API const char *cohort_status_name(cohort_status status);
 /* Version of the library as "major.minor.patch". Static storage. */
 COHORT_API const char *cohort_version(void);
 
-/* ---- Being told how work goes
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- Being told how work goes ------------------------------------------------------------------------------------ */
 
 /* Where a long piece of work stands. */
 typedef struct cohort_progress {
-    const char
-        *phase; /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
+    const char *phase;   /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
     int64_t step, steps; /* optimizer steps done and planned; 0 of 0 where there are none */
     int64_t done, total; /* of the phase, in unit; total 0: unknown */
     const char *unit;    /* "tokens", "rows", "micro-batches" */
     double per_second;   /* of unit */
 } cohort_progress;
 
-/* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are
- * valid during the call. */
+/* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are valid during the
+ * call. */
 typedef struct cohort_observer {
     void *context;
     /* Results: what a program writes to its standard output. length bytes. */
     void (*output)(void *context, const char *bytes, size_t length);
     /* A note for a person: one line without a newline. */
     void (*message)(void *context, const char *text);
-    /* Return false to stop: training saves a checkpoint and the call returns COHORT_ERR_CANCELLED.
-     */
+    /* Return false to stop: training saves a checkpoint and the call returns COHORT_ERR_CANCELLED. */
     bool (*progress)(void *context, const cohort_progress *progress);
 } cohort_observer;
 
-/* ---- Stopping from outside
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- Stopping from outside --------------------------------------------------------------------------------------- */
 
-/* A request to stop that any thread, or a signal handler, can make while a call is running:
- * loading, generating, scoring, training. The call ends with COHORT_ERR_CANCELLED, within about 200
- * ms for a model of 0.6 billion parameters on a CPU; training saves a checkpoint first where one is
- * due (that takes its time), and an update of the weights that has begun is finished. A training
- * step that was cut is computed again by --resume, with the same bits.
+/* A request to stop that any thread, or a signal handler, can make while a call is running: loading, generating,
+ * scoring, training. The call ends with COHORT_ERR_CANCELLED, within about 200 ms for a model of 0.6 billion parameters
+ * on a CPU; training saves a checkpoint first where one is due (that takes its time), and an update of the weights that
+ * has begun is finished. A training step that was cut is computed again by --resume, with the same bits.
  *
- * Hand it over with cohort_options_set_stop before cohort_run or cohort_model_open; it must outlive
- * them. */
+ * Hand it over with cohort_options_set_stop before cohort_run or cohort_model_open; it must outlive them. */
 typedef struct cohort_stop cohort_stop;
 COHORT_API cohort_status cohort_stop_create(cohort_stop **out, cohort_error *err);
 COHORT_API void cohort_stop_destroy(cohort_stop *stop);
 /* Makes the request. Safe from any thread and in a signal handler; NULL does nothing. */
 COHORT_API void cohort_stop_trigger(cohort_stop *stop);
-/* Takes it back, so that the object serves again. Only while no call that was given it is running.
- */
+/* Takes it back, so that the object serves again. Only while no call that was given it is running. */
 COHORT_API void cohort_stop_reset(cohort_stop *stop);
 COHORT_API bool cohort_stop_triggered(const cohort_stop *stop);
 
-/* ---- Commands: everything the program does
- * ------------------------------------------------------------------------------------- */
+/* ---- Commands: everything the program does ----------------------------------------------------------------------- */
 
 typedef enum cohort_command {
     COHORT_GENERATE,
@@ -119,21 +109,18 @@ COHORT_API bool cohort_command_find(const char *name, cohort_command *command);
 COHORT_API const char *cohort_command_name(cohort_command command);
 COHORT_API const char *cohort_command_summary(cohort_command command);
 
-/* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md.
- * While cohort_run runs they must not be changed: a call from a callback gets COHORT_ERR_STATE, and
- * cohort_options_destroy takes effect when cohort_run returns. */
+/* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md. While cohort_run
+ * runs they must not be changed: a call from a callback gets COHORT_ERR_STATE, and cohort_options_destroy takes effect
+ * when cohort_run returns. */
 typedef struct cohort_options cohort_options;
-COHORT_API cohort_status cohort_options_create(cohort_options **out, cohort_command command,
-                                               cohort_error *err);
+COHORT_API cohort_status cohort_options_create(cohort_options **out, cohort_command command, cohort_error *err);
 COHORT_API void cohort_options_destroy(cohort_options *options);
-/* name with dashes or underscores, value as text. origin says where it comes from in messages
- * ("--beta"); NULL: the name. */
-COHORT_API cohort_status cohort_options_set(cohort_options *options, const char *name,
-                                            const char *value, const char *origin,
-                                            cohort_error *err);
+/* name with dashes or underscores, value as text. origin says where it comes from in messages ("--beta"); NULL: the
+ * name. */
+COHORT_API cohort_status cohort_options_set(cohort_options *options, const char *name, const char *value,
+                                            const char *origin, cohort_error *err);
 /* A flat YAML file of options; those already set keep their values. */
-COHORT_API cohort_status cohort_options_read_yaml(cohort_options *options, const char *path,
-                                                  cohort_error *err);
+COHORT_API cohort_status cohort_options_read_yaml(cohort_options *options, const char *path, cohort_error *err);
 /* Whether the command's option "config" names such a file (of init it names a config.json). */
 COHORT_API bool cohort_options_reads_yaml(const cohort_options *options);
 /* True for options that the command has; setting another says what is near. */
@@ -152,73 +139,63 @@ typedef struct cohort_reward_row {
     const char *completion; /* decoded, special tokens left out; as the prompt */
     const int32_t *tokens;  /* [n_tokens] */
     int32_t n_tokens;
-    const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
-    int64_t
-        prompt_index; /* data set row: the same for a group, whose completions are consecutive */
-    int32_t completion_index; /* within the group */
+    const char *finish_reason;               /* "eos", "stop", "length", "cancelled" */
+    int64_t prompt_index;                    /* data set row: the same for a group, whose completions are consecutive */
+    int32_t completion_index;                /* within the group */
     size_t prompt_length, completion_length; /* in bytes */
 } cohort_reward_row;
 
-/* Fills rewards[n_rows]; NaN: unscorable. A status other than COHORT_OK stops the run with its
- * error (at the last checkpoint), whose message may be set in err. */
-typedef cohort_status (*cohort_reward_function)(void *context, const cohort_reward_row *rows,
-                                                size_t n_rows, double *rewards, cohort_error *err);
+/* Fills rewards[n_rows]; NaN: unscorable. A status other than COHORT_OK stops the run with its error (at the last
+ * checkpoint), whose message may be set in err. */
+typedef cohort_status (*cohort_reward_function)(void *context, const cohort_reward_row *rows, size_t n_rows,
+                                                double *rewards, cohort_error *err);
 
-/* Adds a reward function to grpo, eval or score, after those of the option "reward". name appears
- * in metrics. */
+/* Adds a reward function to grpo, eval or score, after those of the option "reward". name appears in metrics. */
 COHORT_API cohort_status cohort_options_add_reward(cohort_options *options, const char *name,
-                                                   cohort_reward_function function, void *context,
-                                                   cohort_error *err);
+                                                   cohort_reward_function function, void *context, cohort_error *err);
 
-/* The stop object that cohort_run and cohort_model_open with these options look at; NULL: none. It
- * stays the caller's. */
-COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop,
-                                                 cohort_error *err);
+/* The stop object that cohort_run and cohort_model_open with these options look at; NULL: none. It stays the
+ * caller's. */
+COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop, cohort_error *err);
 
 /* Runs a command to its end. The observer (may be NULL) gets results, notes and progress. */
-COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observer *observer,
-                                    cohort_error *err);
+COHORT_API cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err);
 
-/* ---- Generation, embedded
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- Generation, embedded ---------------------------------------------------------------------------------------- */
 
-/* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by
- * continuous batching. Not thread-safe: one thread at a time; a second call of cohort_step while
- * one is running, from its callback or from another thread, gets COHORT_ERR_STATE. Nor can it be
- * used in a child that was forked after it was opened: also COHORT_ERR_STATE. */
+/* A loaded model with its tokenizer and a rollout engine: any number of requests at once, by continuous batching. Not
+ * thread-safe: one thread at a time; a second call of cohort_step while one is running, from its callback or from
+ * another thread, gets COHORT_ERR_STATE. Nor can it be used in a child that was forked after it was opened: also
+ * COHORT_ERR_STATE. */
 typedef struct cohort_model cohort_model;
-/* Beside the weights half of what is free, or of what memory_limit leaves, is taken at most, unless
- * one completion needs more. options: of COHORT_GENERATE; used: model, dtype, isa, device, threads,
- * memory_limit, decode_concurrency, prefill_step_size, eos_token, trust_content, context (below).
- * max_context: tokens of prompt and completion together, 0: the model's own (memory grows with it).
- * The options may be destroyed afterwards. */
-COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
-                                           int32_t max_context, cohort_error *err);
-/* From within a callback of cohort_step it takes effect when that call returns (with
- * COHORT_ERR_STATE). */
+/* Beside the weights half of what is free, or of what memory_limit leaves, is taken at most, unless one completion
+ * needs more. options: of COHORT_GENERATE; used: model, dtype, isa, device, threads, memory_limit, decode_concurrency,
+ * prefill_step_size, eos_token, trust_content, context (below). max_context: tokens of prompt and completion together,
+ * 0: the model's own (memory grows with it). The options may be destroyed afterwards. */
+COHORT_API cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context,
+                                           cohort_error *err);
+/* From within a callback of cohort_step it takes effect when that call returns (with COHORT_ERR_STATE). */
 COHORT_API void cohort_model_close(cohort_model *model);
-/* Lines, each with its newline, about how the model was read that the caller might not expect, such
- * as values that were rounded; "" if there are none. Owned by model. */
+/* Lines, each with its newline, about how the model was read that the caller might not expect, such as values that were
+ * rounded; "" if there are none. Owned by model. */
 COHORT_API const char *cohort_model_notes(const cohort_model *model);
 
-/* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out).
- * Free with cohort_free. */
-COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids,
-                                       size_t *count, cohort_error *err);
-COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count,
-                                       char **text, cohort_error *err);
+/* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out). Free with
+ * cohort_free. */
+COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids, size_t *count,
+                                       cohort_error *err);
+COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text,
+                                       cohort_error *err);
 /* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the
  * assistant's turn; where the last message is the assistant's, the model goes on with it.
  * cohort_chat_encode gives its ids, in which the content of messages stays content: a user who
  * types
  * <|im_start|> opens no turn. cohort_chat_prompt gives its text, for people to read: cohort_encode
  * cannot tell content from template in it. Free with cohort_free. */
-COHORT_API cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json,
-                                            bool thinking, int32_t **ids, size_t *count,
-                                            cohort_error *err);
-COHORT_API cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
-                                            bool thinking, char **text, cohort_error *err);
+COHORT_API cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json, bool thinking,
+                                            int32_t **ids, size_t *count, cohort_error *err);
+COHORT_API cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking,
+                                            char **text, cohort_error *err);
 
 /* What to generate. Start from cohort_request_default(). Everything is copied by cohort_submit. */
 typedef struct cohort_request {
@@ -226,9 +203,8 @@ typedef struct cohort_request {
     size_t n_prompt;
     int32_t n; /* completions of this prompt; it is computed once for all of them */
     int32_t max_tokens;
-    uint64_t seed,
-        stream; /* the draws are a function of seed, stream, completion index and position alone */
-    float temperature; /* 0: the most likely token */
+    uint64_t seed, stream; /* the draws are a function of seed, stream, completion index and position alone */
+    float temperature;     /* 0: the most likely token */
     float top_p, min_p;
     int32_t top_k;
     float repetition_penalty, presence_penalty, frequency_penalty;
@@ -241,33 +217,28 @@ typedef struct cohort_completion {
     int64_t request;
     int32_t index;
     int32_t *tokens; /* [n_tokens], the EOS included */
-    float *logprobs; /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised
-                        distribution */
+    float *logprobs; /* [n_tokens] at the sampling temperature, of the unfiltered and unpenalised distribution */
     size_t n_tokens;
-    char *text; /* without special tokens and stop string; it may hold NULs */
-    const char
-        *finish_reason; /* "eos", "stop", "length", "cancelled", or "error" if no token could be
-                           drawn (the weights are damaged, or every token is forbidden); static */
-    size_t text_length; /* in bytes */
+    char *text;                /* without special tokens and stop string; it may hold NULs */
+    const char *finish_reason; /* "eos", "stop", "length", "cancelled", or "error" if no token could be drawn (the
+                                  weights are damaged, or every token is forbidden); static */
+    size_t text_length;        /* in bytes */
 } cohort_completion;
 COHORT_API void cohort_completion_free(cohort_completion *completion);
 
-/* Called for every token as it is drawn, inside cohort_step; it may call cohort_submit,
- * cohort_cancel and cohort_poll. token is -1 in the last call for a completion that ends with
- * "error". text: length bytes that became certain with it; finish_reason is "" until the last. */
-typedef void (*cohort_token_callback)(void *context, int64_t request, int32_t index, int32_t token,
-                                      float logprob, const char *text, size_t length,
-                                      const char *finish_reason);
+/* Called for every token as it is drawn, inside cohort_step; it may call cohort_submit, cohort_cancel and cohort_poll.
+ * token is -1 in the last call for a completion that ends with "error". text: length bytes that became certain with it;
+ * finish_reason is "" until the last. */
+typedef void (*cohort_token_callback)(void *context, int64_t request, int32_t index, int32_t token, float logprob,
+                                      const char *text, size_t length, const char *finish_reason);
 COHORT_API void cohort_on_token(cohort_model *model, cohort_token_callback callback, void *context);
 
-COHORT_API cohort_status cohort_submit(cohort_model *model, const cohort_request *request,
-                                       int64_t *id, cohort_error *err);
-/* One forward pass for everything in flight. *busy tells whether anything is left. After
- * COHORT_ERR_CANCELLED (the stop object of the options was triggered) nothing is lost: once it is
- * reset, the next call goes on with the same draws. */
+COHORT_API cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id,
+                                       cohort_error *err);
+/* One forward pass for everything in flight. *busy tells whether anything is left. After COHORT_ERR_CANCELLED (the stop
+ * object of the options was triggered) nothing is lost: once it is reset, the next call goes on with the same draws. */
 COHORT_API cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err);
-/* Moves one finished completion out; false if there is none. Free it with cohort_completion_free.
- */
+/* Moves one finished completion out; false if there is none. Free it with cohort_completion_free. */
 COHORT_API bool cohort_poll(cohort_model *model, cohort_completion *out);
 COHORT_API void cohort_cancel(cohort_model *model, int64_t id);
 

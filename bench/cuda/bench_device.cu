@@ -30,8 +30,7 @@ void bench_fill_f32(void *x, int64_t count, float scale, uint32_t seed, cudaStre
         LAUNCH(fill<float>, 1056, 256, 0, stream, (float *)x, count, scale, seed);
 }
 
-template <typename T>
-static __global__ void compare(const T *a, const T *b, int64_t count, bench_difference *found)
+template <typename T> static __global__ void compare(const T *a, const T *b, int64_t count, bench_difference *found)
 {
     const int64_t stride = (int64_t)gridDim.x * blockDim.x;
     unsigned long long different = 0, first = ~0ull;
@@ -50,17 +49,16 @@ void bench_compare(const void *a, const void *b, int64_t rows, int64_t columns, 
                    struct bench_difference *found, cudaStream_t stream)
 {
     if (size == 2)
-        LAUNCH(compare<uint16_t>, 1056, 256, 0, stream, (const uint16_t *)a, (const uint16_t *)b,
-               rows * columns, found);
+        LAUNCH(compare<uint16_t>, 1056, 256, 0, stream, (const uint16_t *)a, (const uint16_t *)b, rows * columns,
+               found);
     else
-        LAUNCH(compare<uint32_t>, 1056, 256, 0, stream, (const uint32_t *)a, (const uint32_t *)b,
-               rows * columns, found);
+        LAUNCH(compare<uint32_t>, 1056, 256, 0, stream, (const uint32_t *)a, (const uint32_t *)b, rows * columns,
+               found);
 }
 
 /* ---- Chains of matrix instructions ---- */
 
-/* Both chains multiply the same numbers: row r of the weights (8 different ones) and token t,
- * column c of step s. */
+/* Both chains multiply the same numbers: row r of the weights (8 different ones) and token t, column c of step s. */
 static __device__ __forceinline__ uint16_t chain_weight(int row, int column)
 {
     return float_to_bf16(uniform((uint64_t)(row * 16 + column), 1));
@@ -73,8 +71,8 @@ static __device__ __forceinline__ uint16_t chain_token(int token, int column)
 enum { CHAIN = 1024 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-/* A matrix of 8 rows of 16 columns in shared memory as wgmma reads it without swizzle: two core
- * matrices (8 rows of 16 bytes) 128 bytes apart along k. Groups of 8 rows lie group bytes apart. */
+/* A matrix of 8 rows of 16 columns in shared memory as wgmma reads it without swizzle: two core matrices (8 rows of 16
+ * bytes) 128 bytes apart along k. Groups of 8 rows lie group bytes apart. */
 static __device__ __forceinline__ uint64_t wgmma_matrix(const void *p, uint32_t group)
 {
     uint64_t d = (uint64_t)((shared_address(p) & 0x3ffff) >> 4);
@@ -129,10 +127,7 @@ static __global__ void chains(float *out)
                      : "l"(a), "l"(b)
                      : "memory");
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-    asm volatile("wgmma.wait_group.sync.aligned 0;"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 :
-                 : "memory");
+    asm volatile("wgmma.wait_group.sync.aligned 0;" : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : : "memory");
     long long end = clock64();
     if (threadIdx.x == 5) {
         out[1] = (float)(end - begin) / CHAIN;

@@ -18,8 +18,7 @@ struct bench_difference {
 /* x[i] = uniform in (-scale, scale) of (seed, i), as bf16 or fp32. */
 void bench_fill_bf16(void *x, int64_t count, float scale, uint32_t seed, cudaStream_t stream);
 void bench_fill_f32(void *x, int64_t count, float scale, uint32_t seed, cudaStream_t stream);
-/* Adds to *found (device memory) what differs between a and b, [rows, columns] of elements of size
- * 2 or 4 bytes. */
+/* Adds to *found (device memory) what differs between a and b, [rows, columns] of elements of size 2 or 4 bytes. */
 void bench_compare(const void *a, const void *b, int64_t rows, int64_t columns, int size,
                    struct bench_difference *found, cudaStream_t stream);
 /* Cycles from one to the next of a chain of matrix instructions that need each other's sums:

@@ -4,7 +4,7 @@
  *
  * bits   the kernel for few rows (kernel_skinny.cu) against cuBLASLt without workspace and split-K,
  *        bit for bit, and cuBLASLt against itself over the number of rows; fails if bits differ
- * times  both in recorded steps, weights coming from memory (copies larger than the cache in turn)
+ * times both in recorded steps, weights coming from memory (copies larger than the cache in turn)
  * tune   with times: other plans of the kernels for few rows, for 0.6B, m = 1, 4, 8; the best one
  *        beside the plan of choice
  *
@@ -28,21 +28,16 @@ struct size {
     int64_t n, k;
 };
 static const struct size sizes[] = {
-    {"0.6B", "qkv", 4096, 1024},     {"0.6B", "o", 1024, 2048},
-    {"0.6B", "gate_up", 6144, 1024}, {"0.6B", "down", 1024, 3072},
-    {"0.6B", "head", 151936, 1024},  {"1.7B", "qkv", 4096, 2048},
-    {"1.7B", "o", 2048, 2048},       {"1.7B", "gate_up", 12288, 2048},
-    {"1.7B", "down", 2048, 6144},    {"1.7B", "head", 151936, 2048},
-    {"4B", "qkv", 6144, 2560},       {"4B", "o", 2560, 4096},
-    {"4B", "gate_up", 19456, 2560},  {"4B", "down", 2560, 9728},
-    {"4B", "head", 151936, 2560},    {"8B", "qkv", 6144, 4096},
-    {"8B", "o", 4096, 4096},         {"8B", "gate_up", 24576, 4096},
-    {"8B", "down", 4096, 12288},     {"8B", "head", 151936, 4096},
-    {"14B", "qkv", 7168, 5120},      {"14B", "o", 5120, 5120},
-    {"14B", "gate_up", 34816, 5120}, {"14B", "down", 5120, 17408},
-    {"14B", "head", 151936, 5120},   {"32B", "qkv", 10240, 5120},
-    {"32B", "o", 5120, 8192},        {"32B", "gate_up", 51200, 5120},
-    {"32B", "down", 5120, 25600}};
+    {"0.6B", "qkv", 4096, 1024},     {"0.6B", "o", 1024, 2048},        {"0.6B", "gate_up", 6144, 1024},
+    {"0.6B", "down", 1024, 3072},    {"0.6B", "head", 151936, 1024},   {"1.7B", "qkv", 4096, 2048},
+    {"1.7B", "o", 2048, 2048},       {"1.7B", "gate_up", 12288, 2048}, {"1.7B", "down", 2048, 6144},
+    {"1.7B", "head", 151936, 2048},  {"4B", "qkv", 6144, 2560},        {"4B", "o", 2560, 4096},
+    {"4B", "gate_up", 19456, 2560},  {"4B", "down", 2560, 9728},       {"4B", "head", 151936, 2560},
+    {"8B", "qkv", 6144, 4096},       {"8B", "o", 4096, 4096},          {"8B", "gate_up", 24576, 4096},
+    {"8B", "down", 4096, 12288},     {"8B", "head", 151936, 4096},     {"14B", "qkv", 7168, 5120},
+    {"14B", "o", 5120, 5120},        {"14B", "gate_up", 34816, 5120},  {"14B", "down", 5120, 17408},
+    {"14B", "head", 151936, 5120},   {"32B", "qkv", 10240, 5120},      {"32B", "o", 5120, 8192},
+    {"32B", "gate_up", 51200, 5120}, {"32B", "down", 5120, 25600}};
 enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
 
 static struct backend *backend;
@@ -98,8 +93,8 @@ static double median(double *x, int n)
 
 /* ---- cuBLASLt ---- */
 
-/* y[m, n] (+)= x[m, k] . w[n, k]^T as src/backend/cuda/cuda_matmul.c asks for it; with free_choice
- * any algorithm, with a workspace. */
+/* y[m, n] (+)= x[m, k] . w[n, k]^T as src/backend/cuda/cuda_matmul.c asks for it; with free_choice any algorithm, with
+ * a workspace. */
 struct blas_product {
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, d;
@@ -116,14 +111,12 @@ static void *workspace_memory(void)
     return memory;
 }
 
-static struct blas_product blas_new(int64_t m, int64_t n, int64_t k, enum dtype y_type,
-                                    bool accumulate, bool free_choice)
+static struct blas_product blas_new(int64_t m, int64_t n, int64_t k, enum dtype y_type, bool accumulate,
+                                    bool free_choice)
 {
-    struct blas_product p = {.workspace = free_choice ? WORKSPACE : 0,
-                             .beta = accumulate ? 1.0f : 0.0f};
+    struct blas_product p = {.workspace = free_choice ? WORKSPACE : 0, .beta = accumulate ? 1.0f : 0.0f};
     const cublasOperation_t transpose = CUBLAS_OP_T;
-    const uint32_t reduction =
-        free_choice ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_NONE;
+    const uint32_t reduction = free_choice ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_NONE;
     const uint32_t alignment = 16;
     const cublasLtMatmulPreferenceAttributes_t alignments[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -132,27 +125,22 @@ static struct blas_product blas_new(int64_t m, int64_t n, int64_t k, enum dtype 
     cublasLtMatmulHeuristicResult_t best;
     int found = 0;
     lt(cublasLtMatmulDescCreate(&p.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
-    lt(cublasLtMatmulDescSetAttribute(p.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
-                                      sizeof transpose),
+    lt(cublasLtMatmulDescSetAttribute(p.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose),
        "operation");
     lt(cublasLtMatrixLayoutCreate(&p.a, CUDA_R_16BF, (uint64_t)k, (uint64_t)n, k), "layout");
     lt(cublasLtMatrixLayoutCreate(&p.b, CUDA_R_16BF, (uint64_t)k, (uint64_t)m, k), "layout");
-    lt(cublasLtMatrixLayoutCreate(&p.d, y_type == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF, (uint64_t)n,
-                                  (uint64_t)m, n),
+    lt(cublasLtMatrixLayoutCreate(&p.d, y_type == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF, (uint64_t)n, (uint64_t)m, n),
        "layout");
     lt(cublasLtMatmulPreferenceCreate(&preference), "preference");
-    lt(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                            &p.workspace, sizeof p.workspace),
+    lt(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &p.workspace,
+                                            sizeof p.workspace),
        "preference");
-    lt(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                                            &reduction, sizeof reduction),
+    lt(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction,
+                                            sizeof reduction),
        "preference");
     for (size_t i = 0; i < sizeof alignments / sizeof alignments[0]; i++)
-        lt(cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment,
-                                                sizeof alignment),
-           "preference");
-    lt(cublasLtMatmulAlgoGetHeuristic(blas, p.operation, p.a, p.b, p.d, p.d, preference, 1, &best,
-                                      &found),
+        lt(cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment, sizeof alignment), "preference");
+    lt(cublasLtMatmulAlgoGetHeuristic(blas, p.operation, p.a, p.b, p.d, p.d, preference, 1, &best, &found),
        "heuristic");
     if (found == 0)
         die("heuristic", "no algorithm");
@@ -164,9 +152,8 @@ static struct blas_product blas_new(int64_t m, int64_t n, int64_t k, enum dtype 
 static void blas_run(const struct blas_product *p, const void *w, const void *x, void *y)
 {
     const float one = 1.0f;
-    lt(cublasLtMatmul(blas, p->operation, &one, w, p->a, x, p->b, &p->beta, y, p->d, y, p->d,
-                      &p->algorithm, p->workspace > 0 ? workspace_memory() : NULL, p->workspace,
-                      stream()),
+    lt(cublasLtMatmul(blas, p->operation, &one, w, p->a, x, p->b, &p->beta, y, p->d, y, p->d, &p->algorithm,
+                      p->workspace > 0 ? workspace_memory() : NULL, p->workspace, stream()),
        "product");
 }
 
@@ -178,8 +165,8 @@ static void blas_free(struct blas_product *p)
     (void)cublasLtMatrixLayoutDestroy(p->d);
 }
 
-static void blas_once(const void *w, const void *x, void *y, int64_t m, const struct size *s,
-                      enum dtype y_type, bool accumulate, bool free_choice)
+static void blas_once(const void *w, const void *x, void *y, int64_t m, const struct size *s, enum dtype y_type,
+                      bool accumulate, bool free_choice)
 {
     struct blas_product p = blas_new(m, s->n, s->k, y_type, accumulate, free_choice);
     blas_run(&p, w, x, y);
@@ -197,8 +184,7 @@ static struct bench_difference *found_memory(void)
     return memory;
 }
 
-static struct bench_difference compare(const void *a, const void *b, int64_t rows, int64_t columns,
-                                       enum dtype type)
+static struct bench_difference compare(const void *a, const void *b, int64_t rows, int64_t columns, enum dtype type)
 {
     struct bench_difference d = {0, ~0ull};
     cuda(cudaMemcpy(found_memory(), &d, sizeof d, cudaMemcpyHostToDevice), "copy");
@@ -208,11 +194,11 @@ static struct bench_difference compare(const void *a, const void *b, int64_t row
     return d;
 }
 
-/* The kernel for few rows, modes bf16, fp32, fp32 added to what was there, plans of choice and of
- * the other kind; against the first rows of cuBLASLt's product of many rows. Notes the first
- * difference in where. Numbers of rows without a plan are left out. */
-static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x, void *y,
-                              void *many, char *where, size_t where_bytes)
+/* The kernel for few rows, modes bf16, fp32, fp32 added to what was there, plans of choice and of the other kind;
+ * against the first rows of cuBLASLt's product of many rows. Notes the first difference in where. Numbers of rows
+ * without a plan are left out. */
+static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x, void *y, void *many, char *where,
+                              size_t where_bytes)
 {
     static const int64_t few[] = {1, 2, 4, 8}, rows[] = {64, 256, 1024, 4096};
     enum { N_FEW = 4, N_ROWS = 4, MODES = 3 };
@@ -241,24 +227,19 @@ static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x
                         continue;
                 }
                 bench_fill_f32(y, accumulate ? m * s->n : 0, 4.0f, 7, stream());
-                cuda_skinny_launch(backend, w, s->n, s->k,
-                                   &(struct matmul_forward){.m = m,
-                                                            .x = x,
-                                                            .y = y,
-                                                            .y_stride = s->n,
-                                                            .y_type = type,
-                                                            .accumulate = accumulate},
-                                   &plan);
+                cuda_skinny_launch(
+                    backend, w, s->n, s->k,
+                    &(struct matmul_forward){
+                        .m = m, .x = x, .y = y, .y_stride = s->n, .y_type = type, .accumulate = accumulate},
+                    &plan);
                 const struct bench_difference d = compare(y, many, m, s->n, type);
                 if (d.count > 0 && different == 0)
-                    snprintf(where, where_bytes,
-                             "m %" PRId64 " against %" PRId64 " rows, %s, row %llu column %llu", m,
+                    snprintf(where, where_bytes, "m %" PRId64 " against %" PRId64 " rows, %s, row %llu column %llu", m,
                              rows[r],
                              mode == 0   ? "bf16"
                              : mode == 1 ? "fp32"
                                          : "fp32 added",
-                             d.first / (unsigned long long)s->n,
-                             d.first % (unsigned long long)s->n);
+                             d.first / (unsigned long long)s->n, d.first % (unsigned long long)s->n);
                 different += d.count;
             }
         }
@@ -266,13 +247,11 @@ static uint64_t few_rows_bits(const struct size *s, const void *w, const void *x
     return different;
 }
 
-/* How many numbers of rows there are at which cuBLASLt's rows differ from those of MOST_ROWS, and
- * which, as text. */
-static int blas_bits(const struct size *s, const void *w, const void *x, void *y, void *many,
-                     bool free_choice, enum dtype type, char *text, size_t text_bytes)
+/* How many numbers of rows there are at which cuBLASLt's rows differ from those of MOST_ROWS, and which, as text. */
+static int blas_bits(const struct size *s, const void *w, const void *x, void *y, void *many, bool free_choice,
+                     enum dtype type, char *text, size_t text_bytes)
 {
-    static const int64_t rows[] = {1,   2,   4,   8,   16,  32,   48,   64,  96,
-                                   128, 192, 256, 384, 512, 1024, 2048, 4096};
+    static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096};
     size_t used = 0;
     int different = 0;
     snprintf(text, text_bytes, "equal");
@@ -283,8 +262,8 @@ static int blas_bits(const struct size *s, const void *w, const void *x, void *y
             continue;
         different++;
         if (used < text_bytes)
-            used += (size_t)snprintf(text + used, text_bytes - used, "%s%" PRId64,
-                                     used == 0 ? "differs at m " : " ", rows[i]);
+            used += (size_t)snprintf(text + used, text_bytes - used, "%s%" PRId64, used == 0 ? "differs at m " : " ",
+                                     rows[i]);
     }
     return different;
 }
@@ -302,14 +281,13 @@ static int bits(void)
         y_bytes = y > y_bytes ? y : y_bytes;
         most_k = sizes[i].k > most_k ? sizes[i].k : most_k;
     }
-    void *w = device_memory(w_bytes), *x = device_memory((size_t)(most_k * MOST_ROWS) * 2),
-         *y = device_memory(y_bytes), *many = device_memory(y_bytes);
+    void *w = device_memory(w_bytes), *x = device_memory((size_t)(most_k * MOST_ROWS) * 2), *y = device_memory(y_bytes),
+         *many = device_memory(y_bytes);
     bench_fill_bf16(x, most_k * MOST_ROWS, 2.0f, 11, stream());
     puts("\nBits. few: m = 1 .. 8 of the kernel for few rows against cuBLASLt's products of 64, "
          "256, 1024, 4096 rows\n(bf16, fp32, fp32 added). cuBLASLt: every m of 1 .. 4096 against "
          "8192, without and with workspace and split-K.");
-    printf("%-5s %-8s %16s  %-28s %-10s %s\n", "model", "matrix", "[n, k]", "few", "cuBLASLt",
-           "cuBLASLt, free");
+    printf("%-5s %-8s %16s  %-28s %-10s %s\n", "model", "matrix", "[n, k]", "few", "cuBLASLt", "cuBLASLt, free");
     for (int i = 0; i < N_SIZES; i++) {
         const struct size *s = &sizes[i];
         char where[160] = "", few[200], own[128], any[128];
@@ -322,14 +300,12 @@ static int bits(void)
         const int own_different = blas_bits(s, w, x, y, many, false, DTYPE_BF16, own, sizeof own);
         (void)blas_bits(s, w, x, y, many, true, DTYPE_BF16, any, sizeof any);
         wrong += different > 0 || own_different > 0;
-        printf("%-5s %-8s [%6" PRId64 ", %6" PRId64 "]  %-28s %-10s %s\n", s->model, s->what, s->n,
-               s->k, few, own, any);
+        printf("%-5s %-8s [%6" PRId64 ", %6" PRId64 "]  %-28s %-10s %s\n", s->model, s->what, s->n, s->k, few, own,
+               any);
         fflush(stdout);
     }
-    cuda(cudaFree(w), "free"), cuda(cudaFree(x), "free"), cuda(cudaFree(y), "free"),
-        cuda(cudaFree(many), "free");
-    printf("figure: %d matrices of six sizes, 1 to %d rows: %d differ (0)\n", (int)N_SIZES,
-           (int)MOST_ROWS, wrong);
+    cuda(cudaFree(w), "free"), cuda(cudaFree(x), "free"), cuda(cudaFree(y), "free"), cuda(cudaFree(many), "free");
+    printf("figure: %d matrices of six sizes, 1 to %d rows: %d differ (0)\n", (int)N_SIZES, (int)MOST_ROWS, wrong);
     return wrong;
 }
 
@@ -356,8 +332,7 @@ static void launch(const struct timed *t, int copy)
     else
         cuda_skinny_launch(
             backend, w, t->size->n, t->size->k,
-            &(struct matmul_forward){
-                .m = t->m, .x = t->x, .y = t->y, .y_stride = t->size->n, .y_type = DTYPE_BF16},
+            &(struct matmul_forward){.m = t->m, .x = t->x, .y = t->y, .y_stride = t->size->n, .y_type = DTYPE_BF16},
             t->plan);
 }
 
@@ -396,8 +371,7 @@ static double time_of(const struct timed *t, int replays)
 }
 
 /* Keeps a plan if it fits and is the fastest yet. */
-static void try_plan(struct timed *t, struct cuda_skinny_plan plan, double *least,
-                     struct cuda_skinny_plan *best)
+static void try_plan(struct timed *t, struct cuda_skinny_plan plan, double *least, struct cuda_skinny_plan *best)
 {
     if (!cuda_skinny_finish(cuda_state_of(backend), t->m, t->size->n, t->size->k, &plan))
         return;
@@ -417,12 +391,10 @@ static double tune(struct timed t, struct cuda_skinny_plan *best)
     double least = 1e30;
     for (int w = 0; w < 6; w++)
         for (int tile_rows = 8; tile_rows <= 16; tile_rows += 8) {
-            struct cuda_skinny_plan plan = {
-                .tile_rows = tile_rows, .warps = warps[w], .overlap = true};
+            struct cuda_skinny_plan plan = {.tile_rows = tile_rows, .warps = warps[w], .overlap = true};
             plan.resident = true;
             /* A block of every multiprocessor at most twice: others wait. */
-            if (t.size->n <=
-                (int64_t)tile_rows * warps[w] * cuda_state_of(backend)->multiprocessors * 2)
+            if (t.size->n <= (int64_t)tile_rows * warps[w] * cuda_state_of(backend)->multiprocessors * 2)
                 try_plan(&t, plan, &least, best);
             plan.resident = false;
             for (int v = 0; tile_rows == 8 && v < 3; v++) {
@@ -436,8 +408,7 @@ static double tune(struct timed t, struct cuda_skinny_plan *best)
 /* How the plan spreads the product, as text. */
 static const char *plan_text(const struct cuda_skinny_plan *plan, char *text, size_t bytes)
 {
-    const int used =
-        snprintf(text, bytes, "%2dx%dx%-3d ", plan->tile_rows, plan->warps, plan->blocks);
+    const int used = snprintf(text, bytes, "%2dx%dx%-3d ", plan->tile_rows, plan->warps, plan->blocks);
     if (plan->resident)
         snprintf(text + used, bytes - (size_t)used, "all");
     else
@@ -456,9 +427,8 @@ static void times(bool tuning)
     puts("\nTimes, us a product in a recorded step. GB/s of weights and "
          "share of the copy\nbandwidth are of the overlapping launches; cached: these, weights in "
          "the cache (what is latency, not reading).");
-    printf("%-5s %-8s %3s %9s %9s %9s %9s %8s %6s  %s%s\n", "model", "matrix", "m", "cuBLASLt",
-           "few rows", "overlap", "cached", "GB/s", "share", "rows x warps x blocks, depth",
-           tuning ? "; best of 0.6B: us, plan" : "");
+    printf("%-5s %-8s %3s %9s %9s %9s %9s %8s %6s  %s%s\n", "model", "matrix", "m", "cuBLASLt", "few rows", "overlap",
+           "cached", "GB/s", "share", "rows x warps x blocks, depth", tuning ? "; best of 0.6B: us, plan" : "");
     for (int i = 0; i < N_SIZES; i++) {
         const struct size *s = &sizes[i];
         if (strcmp(s->model, "0.6B") != 0 && strcmp(s->model, "8B") != 0)
@@ -468,20 +438,14 @@ static void times(bool tuning)
         const int copies = bytes >= enough ? 1 : (int)(enough / bytes) + 1;
         for (size_t f = 0; f < sizeof few / sizeof few[0]; f++) {
             struct blas_product product = blas_new(few[f], s->n, s->k, DTYPE_BF16, false, false);
-            struct timed t = {.size = s,
-                              .blas = &product,
-                              .m = few[f],
-                              .x = x,
-                              .y = y,
-                              .weights = weights,
-                              .copies = copies};
+            struct timed t = {
+                .size = s, .blas = &product, .m = few[f], .x = x, .y = y, .weights = weights, .copies = copies};
             struct cuda_skinny_plan plan, best = {0};
             char text[64];
             const double blas_us = time_of(&t, REPLAYS);
             t.blas = NULL;
             if (!cuda_skinny_choose(cuda_state_of(backend), few[f], s->n, s->k, &plan)) {
-                printf("%-5s %-8s %3" PRId64 " %9.2f (no plan)\n", s->model, s->what, few[f],
-                       blas_us);
+                printf("%-5s %-8s %3" PRId64 " %9.2f (no plan)\n", s->model, s->what, few[f], blas_us);
                 blas_free(&product);
                 continue;
             }
@@ -494,16 +458,13 @@ static void times(bool tuning)
             const double cached_us = bytes <= CACHED ? time_of(&t, 3) : 0.0;
             t.cached = false;
             const double gbs = (double)bytes / early_us * 1e-3;
-            printf("%-5s %-8s %3" PRId64 " %9.2f %9.2f %9.2f %9.2f %8.0f %5.0f%%  %s", s->model,
-                   s->what, few[f], blas_us, us, early_us, cached_us, gbs, 100.0 * gbs / copy_gbs,
-                   plan_text(&plan, text, sizeof text));
+            printf("%-5s %-8s %3" PRId64 " %9.2f %9.2f %9.2f %9.2f %8.0f %5.0f%%  %s", s->model, s->what, few[f],
+                   blas_us, us, early_us, cached_us, gbs, 100.0 * gbs / copy_gbs, plan_text(&plan, text, sizeof text));
             if (tuning && strcmp(s->model, "0.6B") == 0 && few[f] != 2) {
                 const double best_us = tune(t, &best);
                 printf("; %.2f %s", best_us, plan_text(&best, text, sizeof text));
             }
-            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k, &plan)
-                               ? ""
-                               : " (cuBLASLt's)");
+            printf("%s\n", cuda_skinny_takes(cuda_state_of(backend), few[f], s->n, s->k, &plan) ? "" : " (cuBLASLt's)");
             fflush(stdout);
             blas_free(&product);
         }
@@ -542,12 +503,11 @@ static void chains(void)
     bench_chains(device, stream());
     finish();
     cuda(cudaMemcpy(c, device, sizeof c, cudaMemcpyDeviceToHost), "copy");
-    printf(
-        "A chain over k, cycles a step of 16 columns: mma.sync %.1f, wgmma %.1f; their sums %s\n",
-        (double)c[0], (double)c[1],
-        c[1] == 0.0f                             ? "not compared"
-        : memcmp(&c[2], &c[3], sizeof c[2]) == 0 ? "have the same bits"
-                                                 : "DIFFER");
+    printf("A chain over k, cycles a step of 16 columns: mma.sync %.1f, wgmma %.1f; their sums %s\n", (double)c[0],
+           (double)c[1],
+           c[1] == 0.0f                             ? "not compared"
+           : memcmp(&c[2], &c[3], sizeof c[2]) == 0 ? "have the same bits"
+                                                    : "DIFFER");
     cuda(cudaFree(device), "free");
 }
 

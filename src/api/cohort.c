@@ -15,22 +15,17 @@ static const struct {
     enum option_command flag;
     command_run *run;
 } commands[] = {
-    [COHORT_GENERATE] = {"generate", "generate text, or JSONL with exact log-probs", FOR_GENERATE,
-                         command_generate},
-    [COHORT_LOGPROBS] = {"logprobs", "log-probs of given sequences, bit for bit those of generate",
-                         FOR_LOGPROBS, command_logprobs},
+    [COHORT_GENERATE] = {"generate", "generate text, or JSONL with exact log-probs", FOR_GENERATE, command_generate},
+    [COHORT_LOGPROBS] = {"logprobs", "log-probs of given sequences, bit for bit those of generate", FOR_LOGPROBS,
+                         command_logprobs},
     [COHORT_TOKENIZE] = {"tokenize", "token ids of text", FOR_TOKENIZE, command_tokenize},
-    [COHORT_INFO] = {"info", "what a model is, what computes here, what memory training takes",
-                     FOR_INFO, command_info},
+    [COHORT_INFO] = {"info", "what a model is, what computes here, what memory training takes", FOR_INFO, command_info},
     [COHORT_INIT] = {"init", "write a random checkpoint", FOR_INIT, command_init},
     [COHORT_SFT] = {"sft", "supervised fine-tuning on JSONL", FOR_SFT, command_sft},
     [COHORT_GRPO] = {"grpo", "train with rewards (GRPO and its family)", FOR_GRPO, command_grpo},
-    [COHORT_EVAL] = {"eval", "rewards of a model's completions on a data set", FOR_EVAL,
-                     command_eval},
-    [COHORT_SCORE] = {"score", "rewards of given completions, without a model", FOR_SCORE,
-                      command_score},
-    [COHORT_BENCH] = {"bench", "measure speed beside this machine's limits", FOR_BENCH,
-                      command_bench},
+    [COHORT_EVAL] = {"eval", "rewards of a model's completions on a data set", FOR_EVAL, command_eval},
+    [COHORT_SCORE] = {"score", "rewards of given completions, without a model", FOR_SCORE, command_score},
+    [COHORT_BENCH] = {"bench", "measure speed beside this machine's limits", FOR_BENCH, command_bench},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -40,13 +35,12 @@ static cohort_status missing(cohort_error *err, const char *function, const char
 }
 
 /* A callback of cohort_run may not change what that call reads. */
-static cohort_status not_running(const cohort_options *options, const char *function,
-                                 cohort_error *err)
+static cohort_status not_running(const cohort_options *options, const char *function, cohort_error *err)
 {
     if (!options->running)
         return COHORT_OK;
-    return error_set(err, COHORT_ERR_STATE,
-                     "%s: these options are in use by cohort_run; wait until it returns", function);
+    return error_set(err, COHORT_ERR_STATE, "%s: these options are in use by cohort_run; wait until it returns",
+                     function);
 }
 
 bool cohort_command_find(const char *name, cohort_command *command)
@@ -60,15 +54,9 @@ bool cohort_command_find(const char *name, cohort_command *command)
     return false;
 }
 
-static bool is_command(cohort_command command)
-{
-    return (int)command >= 0 && (int)command < N_COMMANDS;
-}
+static bool is_command(cohort_command command) { return (int)command >= 0 && (int)command < N_COMMANDS; }
 
-const char *cohort_command_name(cohort_command command)
-{
-    return is_command(command) ? commands[command].name : NULL;
-}
+const char *cohort_command_name(cohort_command command) { return is_command(command) ? commands[command].name : NULL; }
 
 const char *cohort_command_summary(cohort_command command)
 {
@@ -82,8 +70,7 @@ cohort_status cohort_options_create(cohort_options **out, cohort_command command
         return missing(err, "cohort_options_create", "out");
     *out = NULL;
     if (!is_command(command))
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_options_create: %d is no command",
-                         (int)command);
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_options_create: %d is no command", (int)command);
     TRY(mem_alloc(&options, 1, sizeof *options, "options", err));
     options->command = command;
     cohort_status status = options_create(&options->options, commands[command].flag, err);
@@ -113,8 +100,8 @@ void cohort_options_destroy(cohort_options *options)
     mem_free(options);
 }
 
-cohort_status cohort_options_set(cohort_options *options, const char *name, const char *value,
-                                 const char *origin, cohort_error *err)
+cohort_status cohort_options_set(cohort_options *options, const char *name, const char *value, const char *origin,
+                                 cohort_error *err)
 {
     if (options == NULL || name == NULL || value == NULL)
         return missing(err, "cohort_options_set", "options, name and value");
@@ -171,8 +158,8 @@ cohort_status cohort_options_docs(char **out, cohort_error *err)
 void cohort_free(void *block) { mem_free(block); }
 
 /* From our reward rows to the public ones. */
-static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows,
-                                        double *rewards, cohort_error *err)
+static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                        cohort_error *err)
 {
     const struct reward_binding *binding = context;
     cohort_reward_row *public_rows = NULL;
@@ -202,23 +189,19 @@ cleanup:
     return status;
 }
 
-cohort_status cohort_options_add_reward(cohort_options *options, const char *name,
-                                        cohort_reward_function function, void *context,
-                                        cohort_error *err)
+cohort_status cohort_options_add_reward(cohort_options *options, const char *name, cohort_reward_function function,
+                                        void *context, cohort_error *err)
 {
     if (options == NULL || name == NULL || function == NULL)
         return missing(err, "cohort_options_add_reward", "options, name and function");
     TRY(not_running(options, "cohort_options_add_reward", err));
     size_t n = options->n_rewards;
     struct reward_binding *binding = NULL;
-    TRY(mem_grow(&options->rewards, &options->reward_room, n + 1, sizeof(struct reward *),
-                 "rewards", err));
-    TRY(mem_grow(&options->bindings, &options->binding_room, n + 1, sizeof(struct reward_binding *),
-                 "rewards", err));
+    TRY(mem_grow(&options->rewards, &options->reward_room, n + 1, sizeof(struct reward *), "rewards", err));
+    TRY(mem_grow(&options->bindings, &options->binding_room, n + 1, sizeof(struct reward_binding *), "rewards", err));
     TRY(mem_alloc(&binding, 1, sizeof *binding, "reward", err));
     *binding = (struct reward_binding){.function = function, .context = context};
-    cohort_status status =
-        reward_create_callback(&options->rewards[n], name, call_public_reward, binding, err);
+    cohort_status status = reward_create_callback(&options->rewards[n], name, call_public_reward, binding, err);
     if (status != COHORT_OK) {
         mem_free(binding);
         return status;
@@ -250,13 +233,9 @@ void cohort_stop_reset(cohort_stop *stop)
         atomic_store_explicit(&stop->stop.requested, false, memory_order_relaxed);
 }
 
-bool cohort_stop_triggered(const cohort_stop *stop)
-{
-    return stop != NULL && stop_requested(&stop->stop);
-}
+bool cohort_stop_triggered(const cohort_stop *stop) { return stop != NULL && stop_requested(&stop->stop); }
 
-cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop,
-                                      cohort_error *err)
+cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop, cohort_error *err)
 {
     if (options == NULL)
         return missing(err, "cohort_options_set_stop", "options");
@@ -266,8 +245,7 @@ cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop
     return COHORT_OK;
 }
 
-cohort_status cohort_run(cohort_options *options, const cohort_observer *observer,
-                         cohort_error *err)
+cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err)
 {
     static const cohort_observer silent = {0};
     if (options == NULL)
@@ -275,8 +253,8 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     TRY(not_running(options, "cohort_run", err));
     struct command_rewards extra = {.rewards = options->rewards, .count = options->n_rewards};
     options->running = true;
-    cohort_status status = commands[options->command].run(
-        options->options, &extra, observer == NULL ? &silent : observer, err);
+    cohort_status status =
+        commands[options->command].run(options->options, &extra, observer == NULL ? &silent : observer, err);
     options->running = false;
     if (options->destroyed)
         cohort_options_destroy(options);

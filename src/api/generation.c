@@ -18,10 +18,8 @@ struct cohort_model {
     bool trust_content;
 };
 
-/* A child that was forked after the model was opened has its memory, but none of the threads that
- * compute on it. */
-static cohort_status check_process(const cohort_model *model, const char *function,
-                                   cohort_error *err)
+/* A child that was forked after the model was opened has its memory, but none of the threads that compute on it. */
+static cohort_status check_process(const cohort_model *model, const char *function, cohort_error *err)
 {
     if (model->owner == getpid())
         return COHORT_OK;
@@ -31,24 +29,21 @@ static cohort_status check_process(const cohort_model *model, const char *functi
                      function, (long)model->owner);
 }
 
-cohort_status cohort_model_open(cohort_model **out, const cohort_options *options,
-                                int32_t max_context, cohort_error *err)
+cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context,
+                                cohort_error *err)
 {
     struct cohort_model *model = NULL;
     cohort_status status = COHORT_OK;
     if (out == NULL || options == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_model_open: out and options must not be NULL");
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_model_open: out and options must not be NULL");
     *out = NULL;
     if (options->command != COHORT_GENERATE)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "cohort_model_open: these are options of %s; create them with COHORT_GENERATE",
-            cohort_command_name(options->command));
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_model_open: these are options of %s; create them with COHORT_GENERATE",
+                         cohort_command_name(options->command));
     if (max_context < 0)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_model_open: max_context is %d, expected a number of tokens, or 0",
-                         (int)max_context);
+                         "cohort_model_open: max_context is %d, expected a number of tokens, or 0", (int)max_context);
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
     model->owner = getpid();
     model->trust_content = options_bool(options->options, "trust_content");
@@ -57,8 +52,8 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
     if (max_context > 0 && max_context < context)
         context = max_context;
     struct rollout_need need = {0};
-    rollout_need_any(&need, model->session.backend,
-                     (int32_t)options_int(options->options, "decode_concurrency"), context);
+    rollout_need_any(&need, model->session.backend, (int32_t)options_int(options->options, "decode_concurrency"),
+                     context);
     need.step_tokens = (int32_t)options_int(options->options, "prefill_step_size");
     need.history = context; /* a request may bring any penalty */
     need.modest = true;
@@ -88,14 +83,13 @@ void cohort_model_close(cohort_model *model)
     mem_free(model);
 }
 
-cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids,
-                            size_t *count, cohort_error *err)
+cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids, size_t *count,
+                            cohort_error *err)
 {
     struct token_list list = {0};
     if (model == NULL || text == NULL || ids == NULL || count == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_encode: no argument may be NULL");
-    cohort_status status =
-        tokenizer_encode(model->session.tokenizer, text, strlen(text), true, &list, err);
+    cohort_status status = tokenizer_encode(model->session.tokenizer, text, strlen(text), true, &list, err);
     if (status == COHORT_OK && list.ids == NULL)
         status = mem_alloc(&list.ids, 1, sizeof *list.ids, "ids", err);
     if (status != COHORT_OK)
@@ -105,8 +99,7 @@ cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t
     return status;
 }
 
-cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count,
-                            char **text, cohort_error *err)
+cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text, cohort_error *err)
 {
     struct text out = {0};
     if (model == NULL || (ids == NULL && count > 0) || text == NULL)
@@ -120,19 +113,18 @@ cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_
     return status;
 }
 
-static cohort_status render(const cohort_model *model, const char *messages_json, bool thinking,
-                            struct rendered *out, cohort_error *err)
+static cohort_status render(const cohort_model *model, const char *messages_json, bool thinking, struct rendered *out,
+                            cohort_error *err)
 {
     json_t *messages = NULL;
     TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
-    cohort_status status =
-        row_render_prompt(&model->session, messages, "messages", thinking, out, err);
+    cohort_status status = row_render_prompt(&model->session, messages, "messages", thinking, out, err);
     json_decref(messages);
     return status;
 }
 
-cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json,
-                                 bool thinking, int32_t **ids, size_t *count, cohort_error *err)
+cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json, bool thinking, int32_t **ids,
+                                 size_t *count, cohort_error *err)
 {
     struct rendered out = {0};
     struct token_list list = {0};
@@ -149,8 +141,8 @@ cohort_status cohort_chat_encode(const cohort_model *model, const char *messages
     return status;
 }
 
-cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json,
-                                 bool thinking, char **text, cohort_error *err)
+cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking, char **text,
+                                 cohort_error *err)
 {
     struct rendered out = {0};
     if (model == NULL || messages_json == NULL || text == NULL)
@@ -167,23 +159,18 @@ cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages
 
 cohort_request cohort_request_default(void)
 {
-    return (cohort_request){
-        .n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
+    return (cohort_request){.n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
 }
 
-cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id,
-                            cohort_error *err)
+cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id, cohort_error *err)
 {
-    if (model == NULL || request == NULL || id == NULL ||
-        (request->prompt == NULL && request->n_prompt > 0) ||
+    if (model == NULL || request == NULL || id == NULL || (request->prompt == NULL && request->n_prompt > 0) ||
         (request->stop == NULL && request->n_stop > 0))
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_submit: model, request, its prompt and id must not be NULL");
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: model, request, its prompt and id must not be NULL");
     if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "cohort_submit: %zu prompt tokens or %zu stop strings are more than can be used",
-            request->n_prompt, request->n_stop);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_submit: %zu prompt tokens or %zu stop strings are more than can be used",
+                         request->n_prompt, request->n_stop);
     TRY(check_process(model, "cohort_submit", err));
     const struct model_config *c = &model->session.model->config;
     struct engine_request inner = {.prompt = request->prompt,
@@ -214,9 +201,8 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *request, 
 static void forward_event(void *context, const struct engine_event *event)
 {
     const cohort_model *model = context;
-    model->callback(model->callback_context, event->request, event->index, event->token,
-                    event->logp, event->text, event->text_length,
-                    finish_reason_name(event->finish_reason));
+    model->callback(model->callback_context, event->request, event->index, event->token, event->logp, event->text,
+                    event->text_length, finish_reason_name(event->finish_reason));
 }
 
 void cohort_on_token(cohort_model *model, cohort_token_callback callback, void *context)
@@ -234,9 +220,8 @@ cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_step: model and busy must not be NULL");
     TRY(check_process(model, "cohort_step", err));
     if (atomic_exchange(&model->stepping, true))
-        return error_set(
-            err, COHORT_ERR_STATE,
-            "cohort_step: another call of it is running on this model; wait until it returns");
+        return error_set(err, COHORT_ERR_STATE,
+                         "cohort_step: another call of it is running on this model; wait until it returns");
     cohort_status status = engine_step(model->engine, busy, err);
     atomic_store(&model->stepping, false);
     if (!model->closed)

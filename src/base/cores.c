@@ -13,8 +13,7 @@
 enum { PATH_BYTES = 2048, LINE_BYTES = 1024 };
 
 /* The first line of root + folder + group + "/" + name, without its end. */
-static bool read_line(char line[LINE_BYTES], const char *root, const char *folder,
-                      const char *group, const char *name)
+static bool read_line(char line[LINE_BYTES], const char *root, const char *folder, const char *group, const char *name)
 {
     char path[PATH_BYTES];
     const int length = snprintf(path, sizeof path, "%s%s%s/%s", root, folder, group, name);
@@ -65,8 +64,8 @@ static double quota_v1(const char *root, const char *folder, const char *group)
 
 static double smaller(double a, double b) { return a == 0.0 || (b > 0.0 && b < a) ? b : a; }
 
-/* Of the group and all above it. Inside a container the path is often that of the host, of which
- * only the end is mounted here: groups that are not there have no say. */
+/* Of the group and all above it. Inside a container the path is often that of the host, of which only the end is
+ * mounted here: groups that are not there have no say. */
 static double quota_upwards(const char *root, const char *folder, const char *group,
                             double (*quota_of)(const char *, const char *, const char *))
 {
@@ -102,8 +101,7 @@ static bool lists(const char *controllers, const char *name)
 double cores_quota(const char *root)
 {
     static const char *const v2[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-    static const char *const v1[] = {"/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct",
-                                     "/sys/fs/cgroup/cpuacct,cpu"};
+    static const char *const v1[] = {"/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpuacct,cpu"};
     char path[PATH_BYTES], line[LINE_BYTES];
     double least = 0.0;
     const int length = snprintf(path, sizeof path, "%s/proc/self/cgroup", root);

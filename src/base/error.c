@@ -17,8 +17,8 @@ static size_t character_edge(const char *text, size_t at, bool after)
     return at;
 }
 
-/* Copies whole, which does not fit, into to[size] without a part of its middle: of its longest word
- * (a path, mostly) where that is long enough, so that the reason behind it stays. */
+/* Copies whole, which does not fit, into to[size] without a part of its middle: of its longest word (a path, mostly)
+ * where that is long enough, so that the reason behind it stays. */
 static void shorten(char *to, size_t size, const char *whole)
 {
     static const char mark[] = "...";
@@ -42,8 +42,8 @@ static void shorten(char *to, size_t size, const char *whole)
     strcpy(to + from + sizeof mark - 1, whole + until);
 }
 
-/* Formats into err's message, shortened where it is too long for it. Without memory for the whole
- * text its end is cut. */
+/* Formats into err's message, shortened where it is too long for it. Without memory for the whole text its end is
+ * cut. */
 static void set_message(cohort_error *err, const char *format, va_list args)
 {
     va_list again;

@@ -14,31 +14,28 @@
 #define PRINTF_LIKE(fmt, args)
 #endif
 
-/* Fills err (if not NULL) and returns status, so that "return error_set(...)" reads well. A message
- * too long for err loses a part of its middle, of a long path if there is one: the reason, which
- * stands last, stays. */
-cohort_status error_set(cohort_error *err, cohort_status status, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+/* Fills err (if not NULL) and returns status, so that "return error_set(...)" reads well. A message too long for err
+ * loses a part of its middle, of a long path if there is one: the reason, which stands last, stays. */
+cohort_status error_set(cohort_error *err, cohort_status status, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* Prefixes the message of err with "context: ". Returns err's status (or COHORT_ERR_INTERNAL if err
- * is NULL, which callers that need the status must not rely on: pass the status through instead).
- */
+ * is NULL, which callers that need the status must not rely on: pass the status through instead). */
 void error_context(cohort_error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Forwards a failing status to the caller. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        cohort_status try_status_ = (call);                                                        \
-        if (try_status_ != COHORT_OK)                                                              \
-            return try_status_;                                                                    \
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        cohort_status try_status_ = (call);                                                                            \
+        if (try_status_ != COHORT_OK)                                                                                  \
+            return try_status_;                                                                                        \
     } while (0)
 
 /* The same with the function's single cleanup label; needs a local "cohort_status status". */
-#define TRY_GOTO(call)                                                                             \
-    do {                                                                                           \
-        status = (call);                                                                           \
-        if (status != COHORT_OK)                                                                   \
-            goto cleanup;                                                                          \
+#define TRY_GOTO(call)                                                                                                 \
+    do {                                                                                                               \
+        status = (call);                                                                                               \
+        if (status != COHORT_OK)                                                                                       \
+            goto cleanup;                                                                                              \
     } while (0)
 
 #endif

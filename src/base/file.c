@@ -14,8 +14,7 @@ static cohort_status io_error(cohort_error *err, const char *path, const char *d
 {
     int code = errno;
     const char *advice = code == ENOSPC ? "; free some space and try again" : "";
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code),
-                     advice);
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), advice);
 }
 
 int file_open(const char *path, int flags)
@@ -82,8 +81,7 @@ cohort_status file_read(const char *path, size_t limit, struct text *out, cohort
             break;
         total += (size_t)n;
         if (limit != 0 && total > limit) {
-            status = error_set(err, COHORT_ERR_FORMAT, "%s: larger than the limit of %zu bytes",
-                               path, limit);
+            status = error_set(err, COHORT_ERR_FORMAT, "%s: larger than the limit of %zu bytes", path, limit);
             goto cleanup;
         }
         TRY_GOTO(text_append(out, chunk, (size_t)n, err));
@@ -119,8 +117,7 @@ void file_map_close(struct file_map *map)
     memset(map, 0, sizeof *map);
 }
 
-cohort_status file_write_all(int fd, const char *path, const void *bytes, size_t length,
-                             cohort_error *err)
+cohort_status file_write_all(int fd, const char *path, const void *bytes, size_t length, cohort_error *err)
 {
     const char *p = bytes;
     while (length > 0) {
@@ -160,8 +157,8 @@ static cohort_status sync_parent(const char *path, cohort_error *err)
     return status;
 }
 
-cohort_status file_write_by(const char *temporary, const char *path, const void *bytes,
-                            size_t length, cohort_error *err)
+cohort_status file_write_by(const char *temporary, const char *path, const void *bytes, size_t length,
+                            cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     /* O_EXCL: what is there already belongs to somebody else. */
@@ -191,12 +188,10 @@ cleanup:
     return status;
 }
 
-cohort_status file_write_atomic(const char *path, const void *bytes, size_t length,
-                                cohort_error *err)
+cohort_status file_write_atomic(const char *path, const void *bytes, size_t length, cohort_error *err)
 {
     struct text temporary = {0};
-    TRY(text_printf(&temporary, err, "%s.tmp-%016llx", path,
-                    (unsigned long long)file_unique_number()));
+    TRY(text_printf(&temporary, err, "%s.tmp-%016llx", path, (unsigned long long)file_unique_number()));
     cohort_status status = file_write_by(temporary.data, path, bytes, length, err);
     text_free(&temporary);
     return status;

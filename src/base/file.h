@@ -6,9 +6,8 @@
 
 #include <dirent.h>
 
-/* open(2), closed on exec, as a descriptor above 2: a host program may have closed its own 0 to 2,
- * and whoever prints there would print into the file. New files get mode 0666 less the umask. -1
- * with errno on failure. */
+/* open(2), closed on exec, as a descriptor above 2: a host program may have closed its own 0 to 2, and whoever prints
+ * there would print into the file. New files get mode 0666 less the umask. -1 with errno on failure. */
 int file_open(const char *path, int flags);
 
 /* Appends the content of path to out. Refuses files over limit bytes (0: no limit). */
@@ -22,20 +21,18 @@ struct file_map {
 cohort_status file_map_open(struct file_map *map, const char *path, cohort_error *err);
 void file_map_close(struct file_map *map);
 
-/* Writes path by way of a temporary file beside it, fsync and rename: a reader sees the old file or
- * the new one whole. On failure the temporary file is removed. */
-cohort_status file_write_atomic(const char *path, const void *bytes, size_t length,
-                                cohort_error *err);
+/* Writes path by way of a temporary file beside it, fsync and rename: a reader sees the old file or the new
+ * one whole. On failure the temporary file is removed. */
+cohort_status file_write_atomic(const char *path, const void *bytes, size_t length, cohort_error *err);
 
-/* The same by way of a temporary file that the caller names, on the same file system: one that
- * belongs to a scratch folder (base/scratch.h) is removed after a crash, too. It must not exist. */
-cohort_status file_write_by(const char *temporary, const char *path, const void *bytes,
-                            size_t length, cohort_error *err);
+/* The same by way of a temporary file that the caller names, on the same file system: one that belongs to a scratch
+ * folder (base/scratch.h) is removed after a crash, too. It must not exist. */
+cohort_status file_write_by(const char *temporary, const char *path, const void *bytes, size_t length,
+                            cohort_error *err);
 /* Writes length bytes to fd, however many calls that takes; path is for the message. */
-cohort_status file_write_all(int fd, const char *path, const void *bytes, size_t length,
-                             cohort_error *err);
-/* The next entry's name but for . and .., or NULL at the end: *status then tells whether the folder
- * was read to its end (readdir's errors are no end). */
+cohort_status file_write_all(int fd, const char *path, const void *bytes, size_t length, cohort_error *err);
+/* The next entry's name but for . and .., or NULL at the end: *status then tells whether the folder was read to its end
+ * (readdir's errors are no end). */
 const char *file_next_entry(DIR *dir, const char *path, cohort_status *status, cohort_error *err);
 
 /* For a name that nothing else has. */
@@ -49,9 +46,9 @@ cohort_status file_remove_all(const char *path, cohort_error *err);
 cohort_status file_sync_dir(const char *path, cohort_error *err);
 /* Copies one file, fsyncs the copy. */
 cohort_status file_copy(const char *from, const char *to, cohort_error *err);
-/* What lies at path; links are followed. Only "no such file" and "not a folder" mean absent: every
- * other answer of the system, and a link to nothing, is an error, because taking an optional file
- * for absent would change results in silence. */
+/* What lies at path; links are followed. Only "no such file" and "not a folder" mean absent: every other answer of the
+ * system, and a link to nothing, is an error, because taking an optional file for absent would change results in
+ * silence. */
 enum file_kind { FILE_ABSENT, FILE_FILE, FILE_FOLDER };
 cohort_status file_look(const char *path, enum file_kind *kind, cohort_error *err);
 cohort_status file_exists(const char *path, bool *there, cohort_error *err);

@@ -36,8 +36,7 @@ void hash_end(struct hash *hash, char hex[HASH_HEX])
     hex[2 * HASH_BYTES] = '\0';
 }
 
-cohort_status hash_file(const char *path, char hex[HASH_HEX], const struct stop *stop,
-                        cohort_error *err)
+cohort_status hash_file(const char *path, char hex[HASH_HEX], const struct stop *stop, cohort_error *err)
 {
     enum { CHUNK = 1 << 20 };
     unsigned char *chunk = NULL;

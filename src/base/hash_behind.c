@@ -1,7 +1,6 @@
-/* Owns the thread, the slots and the counts between them. Slot i holds part i, i + SLOTS, ...;
- * parts [done, added) wait for the thread. All counts are under the mutex; a slot's bytes belong to
- * the writer alone from hash_behind_slot to hash_behind_add, and are only read by both after that.
- */
+/* Owns the thread, the slots and the counts between them. Slot i holds part i, i + SLOTS, ...; parts [done, added) wait
+ * for the thread. All counts are under the mutex; a slot's bytes belong to the writer alone from hash_behind_slot to
+ * hash_behind_add, and are only read by both after that. */
 #include "base/hash_behind.h"
 
 #include <pthread.h>

@@ -1,9 +1,8 @@
-/* SHA-256 of what is being written, computed behind the writer by a thread of its own, so that a
- * save takes as long as the disk. Without a thread (none can be started) it is computed at once:
- * slower, and the same hash.
+/* SHA-256 of what is being written, computed behind the writer by a thread of its own, so that a save takes as long as
+ * the disk. Without a thread (none can be started) it is computed at once: slower, and the same hash.
  *
- * Use: slot = hash_behind_slot() gives a buffer that is not being read; fill it, hand it over with
- * hash_behind_add, and write it to the file meanwhile: reading the buffer goes on to be allowed. */
+ * Use: slot = hash_behind_slot() gives a buffer that is not being read; fill it, hand it over with hash_behind_add, and
+ * write it to the file meanwhile: reading the buffer goes on to be allowed. */
 #ifndef COHORT_BASE_HASH_BEHIND_H
 #define COHORT_BASE_HASH_BEHIND_H
 

@@ -8,11 +8,10 @@
 
 /* ---- jansson, watched ---- */
 
-/* jansson's lexer passes over a failed allocation: a text then lacks a byte, and nobody is told. So
- * malloc is watched while it parses, through the hook that jansson has for a whole process. Ours is
- * malloc that notes a failure for its own thread, so a host program that uses jansson meanwhile is
- * not affected; one that has set an allocator of its own keeps it, unwatched. Of two threads that
- * parse at once the one that ends first takes the watch away. */
+/* jansson's lexer passes over a failed allocation: a text then lacks a byte, and nobody is told. So malloc is watched
+ * while it parses, through the hook that jansson has for a whole process. Ours is malloc that notes a failure for its
+ * own thread, so a host program that uses jansson meanwhile is not affected; one that has set an allocator of its own
+ * keeps it, unwatched. Of two threads that parse at once the one that ends first takes the watch away. */
 static _Thread_local bool allocation_failed;
 
 static void *watched_malloc(size_t size)
@@ -45,16 +44,14 @@ static json_t *load(const char *bytes, size_t length, size_t flags, json_error_t
     if (!failed)
         return json;
     json_decref(json);
-    where->text[sizeof where->text - 1] =
-        json_error_out_of_memory; /* where json_error_code looks */
+    where->text[sizeof where->text - 1] = json_error_out_of_memory; /* where json_error_code looks */
     return NULL;
 }
 
 /* ---- numbers that do not fit ---- */
 
-/* Copies text and rewrites the numbers that do not fit. With stop, works out only where an error
- * lies: added is how many bytes the rewriting has put into the line of output byte stop before it.
- */
+/* Copies text and rewrites the numbers that do not fit. With stop, works out only where an error lies: added is how
+ * many bytes the rewriting has put into the line of output byte stop before it. */
 struct rewriting {
     const char *text;
     size_t length, at;
@@ -117,8 +114,8 @@ static bool fits_double(const char *token, size_t length)
     return exponent < 308 || (exponent == 308 && memcmp(digits, limit, DIGITS) < 0);
 }
 
-/* The length of the token of JSON's number grammar at text, 0 if there is none; *whole: it has
- * neither fraction nor exponent. */
+/* The length of the token of JSON's number grammar at text, 0 if there is none; *whole: it has neither fraction nor
+ * exponent. */
 static size_t number_length(const char *text, size_t length, bool *whole)
 {
     size_t i = length > 0 && *text == '-';
@@ -232,8 +229,8 @@ static size_t jansson_flags(unsigned flags)
            ((flags & JSON_TEXT_REPEATED) != 0 ? 0 : (size_t)JSON_REJECT_DUPLICATES);
 }
 
-cohort_status json_text_parse(json_t **out, const char *text, size_t length, const char *origin,
-                              int64_t first_line, unsigned flags, cohort_error *err)
+cohort_status json_text_parse(json_t **out, const char *text, size_t length, const char *origin, int64_t first_line,
+                              unsigned flags, cohort_error *err)
 {
     json_error_t where = {0};
     struct text rewritten = {0};
@@ -245,8 +242,7 @@ cohort_status json_text_parse(json_t **out, const char *text, size_t length, con
     }
     *out = load(length == 0 ? "" : text, length, jansson_flags(flags), &where);
     if (*out == NULL && is_number_error(text, length, &where)) {
-        struct rewriting r = {
-            .text = text, .length = length, .flags = flags, .out = &rewritten, .stop = SIZE_MAX};
+        struct rewriting r = {.text = text, .length = length, .flags = flags, .out = &rewritten, .stop = SIZE_MAX};
         TRY_GOTO(rewrite(&r, err));
         *out = load(rewritten.data, rewritten.length, jansson_flags(flags), &where);
         if (*out == NULL && where.position > 0) {
@@ -272,8 +268,7 @@ cleanup:
     return status;
 }
 
-cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags,
-                             cohort_error *err)
+cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags, cohort_error *err)
 {
     struct text content = {0};
     *out = NULL;
@@ -304,8 +299,7 @@ static int write_piece(const char *bytes, size_t length, void *context)
     return w->status == COHORT_OK ? 0 : -1;
 }
 
-cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out,
-                              cohort_error *err)
+cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out, cohort_error *err)
 {
     struct writing w = {.out = out, .err = err};
     const size_t before = out->length;

@@ -1,8 +1,7 @@
-/* JSON text. The library reads and writes JSON through here alone, in whatever locale the host
- * program has set. Read it is as every reader of JSON here takes it: UTF-8, a byte order mark
- * skipped, the place of a mistake in the message, out of memory told apart from a mistake, and
- * numbers that neither an int64 nor a double holds made harmless in place of refused, because files
- * of other tools hold them where nobody looks. */
+/* JSON text. The library reads and writes JSON through here alone, in whatever locale the host program has set. Read it
+ * is as every reader of JSON here takes it: UTF-8, a byte order mark skipped, the place of a mistake in the message,
+ * out of memory told apart from a mistake, and numbers that neither an int64 nor a double holds made harmless in place
+ * of refused, because files of other tools hold them where nobody looks. */
 #ifndef COHORT_BASE_JSON_TEXT_H
 #define COHORT_BASE_JSON_TEXT_H
 
@@ -15,8 +14,7 @@ enum json_text_flags {
     JSON_TEXT_ANY = 1,      /* a text, number, true, false or null may stand alone too */
     JSON_TEXT_NUL = 2,      /* \u0000 may stand in texts */
     JSON_TEXT_REPEATED = 4, /* the last of equal keys counts; else they are an error */
-    JSON_TEXT_NAN_NULL = 8  /* NaN becomes null: in rows of pandas and datasets it is the missing
-                               value */
+    JSON_TEXT_NAN_NULL = 8  /* NaN becomes null: in rows of pandas and datasets it is the missing value */
 };
 
 /* *out is a new reference. Numbers that do not fit:
@@ -24,21 +22,17 @@ enum json_text_flags {
  *  - a number beyond double, and Python's Infinity, -Infinity and NaN, become the text that stands
  *    there. A JSON value cannot hold them, a reader that wants a number refuses a text by name, and
  *    a program that is handed the row still sees what the file said.
- * A byte order mark is skipped at the start of line 1. Messages begin with origin:line:column (from
- * first_line, 1 for whole files). Errors: COHORT_ERR_MEMORY, else COHORT_ERR_FORMAT. text may be
- * NULL if length is 0. */
-cohort_status json_text_parse(json_t **out, const char *text, size_t length, const char *origin,
-                              int64_t first_line, unsigned flags, cohort_error *err);
+ * A byte order mark is skipped at the start of line 1. Messages begin with origin:line:column (from first_line, 1 for
+ * whole files). Errors: COHORT_ERR_MEMORY, else COHORT_ERR_FORMAT. text may be NULL if length is 0. */
+cohort_status json_text_parse(json_t **out, const char *text, size_t length, const char *origin, int64_t first_line,
+                              unsigned flags, cohort_error *err);
 
-/* Appends json as text, as json_dumps writes it with these flags of jansson's, in any locale.
- * COHORT_ERR_MEMORY is the only error; out is then as it was. json NULL: what the caller could not
- * build is that error too. */
-cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out,
-                              cohort_error *err);
+/* Appends json as text, as json_dumps writes it with these flags of jansson's, in any locale. COHORT_ERR_MEMORY is the
+ * only error; out is then as it was. json NULL: what the caller could not build is that error too. */
+cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out, cohort_error *err);
 
-/* A whole file of at most limit bytes (0: any size). What is no JSON is named if it is a known
- * other kind of file (wrong_file). */
-cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags,
-                             cohort_error *err);
+/* A whole file of at most limit bytes (0: any size). What is no JSON is named if it is a known other kind of file
+ * (wrong_file). */
+cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags, cohort_error *err);
 
 #endif

@@ -56,8 +56,7 @@ cohort_status lock_write_holder(int fd, const char *path, const char *what, coho
     host_name(host, sizeof host);
     if (gmtime_r(&now, &utc) == NULL || strftime(since, sizeof since, "%Y-%m-%dT%TZ", &utc) == 0)
         since[0] = '\0';
-    TRY_GOTO(text_printf(&text, err, "cohort %s\nhost %s\npid %ld\nsince %s\n", what, host,
-                         (long)getpid(), since));
+    TRY_GOTO(text_printf(&text, err, "cohort %s\nhost %s\npid %ld\nsince %s\n", what, host, (long)getpid(), since));
     if (ftruncate(fd, 0) != 0 || lseek(fd, 0, SEEK_SET) != 0) {
         status = error_set(err, COHORT_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
         goto cleanup;
@@ -95,8 +94,7 @@ bool lock_read_holder(int fd, const char *what, struct lock_holder *holder)
     if (n <= 0)
         return n == 0;
     content[n] = '\0';
-    if (strncmp(content, "cohort ", 7) != 0 || strncmp(content + 7, what, length) != 0 ||
-        content[7 + length] != '\n')
+    if (strncmp(content, "cohort ", 7) != 0 || strncmp(content + 7, what, length) != 0 || content[7 + length] != '\n')
         return false;
     read_field(content, "host", holder->host, sizeof holder->host);
     read_field(content, "since", holder->since, sizeof holder->since);

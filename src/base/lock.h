@@ -1,8 +1,7 @@
-/* A lock that tells one writer from another, by the open file description (F_OFD_SETLK): the kernel
- * releases it when the last descriptor of that description is closed, so at the latest at the death
- * of its holder, and two handles of one process refuse each other like two processes. Descriptors
- * are closed on exec, so programs that are started do not hold it; a fork without exec shares the
- * description, which is why a holder unlocks before it closes. */
+/* A lock that tells one writer from another, by the open file description (F_OFD_SETLK): the kernel releases it when
+ * the last descriptor of that description is closed, so at the latest at the death of its holder, and two handles of
+ * one process refuse each other like two processes. Descriptors are closed on exec, so programs that are started do not
+ * hold it; a fork without exec shares the description, which is why a holder unlocks before it closes. */
 #ifndef COHORT_BASE_LOCK_H
 #define COHORT_BASE_LOCK_H
 
@@ -17,8 +16,7 @@ enum lock_result {
 cohort_status lock_take(int fd, const char *path, enum lock_result *result, cohort_error *err);
 void lock_release(int fd);
 
-/* Who holds a lock, as it is written into the locked file: a line each of what, host, pid, since.
- */
+/* Who holds a lock, as it is written into the locked file: a line each of what, host, pid, since. */
 cohort_status lock_write_holder(int fd, const char *path, const char *what, cohort_error *err);
 struct lock_holder {
     char host[256], since[40]; /* empty if it cannot be read */
@@ -26,8 +24,8 @@ struct lock_holder {
     bool here;                 /* on this machine */
     bool alive;                /* only with here */
 };
-/* Text that nobody else's file has: "cohort WHAT". False if the file begins with anything else; an
- * empty file is true with nothing filled. */
+/* Text that nobody else's file has: "cohort WHAT". False if the file begins with anything else; an empty file is true
+ * with nothing filled. */
 bool lock_read_holder(int fd, const char *what, struct lock_holder *holder);
 
 #endif

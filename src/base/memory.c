@@ -13,8 +13,7 @@ cohort_status mem_alloc(void *out, size_t count, size_t size, const char *what, 
     size_t bytes = 0;
     memcpy(out, &block, sizeof block);
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - ALIGNMENT)
-        return error_set(err, COHORT_ERR_MEMORY, "%s: %zu x %zu bytes is not a possible size", what,
-                         count, size);
+        return error_set(err, COHORT_ERR_MEMORY, "%s: %zu x %zu bytes is not a possible size", what, count, size);
     if (bytes == 0)
         bytes = 1;
     bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -26,8 +25,7 @@ cohort_status mem_alloc(void *out, size_t count, size_t size, const char *what, 
     return COHORT_OK;
 }
 
-cohort_status mem_grow(void *array, size_t *capacity, size_t wanted, size_t size, const char *what,
-                       cohort_error *err)
+cohort_status mem_grow(void *array, size_t *capacity, size_t wanted, size_t size, const char *what, cohort_error *err)
 {
     if (wanted <= *capacity)
         return COHORT_OK;
@@ -59,8 +57,7 @@ void mem_free(void *block) { free(block); }
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err)
 {
     if (length > SIZE_MAX - text->length - 1)
-        return error_set(err, COHORT_ERR_MEMORY, "text of %zu + %zu bytes is too long",
-                         text->length, length);
+        return error_set(err, COHORT_ERR_MEMORY, "text of %zu + %zu bytes is too long", text->length, length);
     TRY(mem_grow(&text->data, &text->capacity, text->length + length + 1, 1, "text", err));
     if (length > 0)
         memcpy(text->data + text->length, bytes, length);
@@ -81,8 +78,7 @@ cohort_status text_printf(struct text *text, cohort_error *err, const char *form
     if (n < 0)
         status = error_set(err, COHORT_ERR_INTERNAL, "cannot format text");
     else
-        status =
-            mem_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1, "text", err);
+        status = mem_grow(&text->data, &text->capacity, text->length + (size_t)n + 1, 1, "text", err);
     if (status == COHORT_OK) {
         number_vformat(text->data + text->length, (size_t)n + 1, format, again);
         text->length += (size_t)n;

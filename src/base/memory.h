@@ -1,5 +1,4 @@
-/* Host memory for bookkeeping (names, tables, small buffers). Tensor memory belongs to a backend.
- */
+/* Host memory for bookkeeping (names, tables, small buffers). Tensor memory belongs to a backend. */
 #ifndef COHORT_BASE_MEMORY_H
 #define COHORT_BASE_MEMORY_H
 
@@ -7,15 +6,13 @@
 
 #include <stddef.h>
 
-/* *out = zeroed count*size bytes, 64-byte aligned; free with mem_free. count*size is checked for
- * overflow; a zero product gives a valid one-byte block. On failure *out is NULL and err names what
- * was wanted. */
+/* *out = zeroed count*size bytes, 64-byte aligned; free with mem_free. count*size is checked for overflow; a zero
+ * product gives a valid one-byte block. On failure *out is NULL and err names what was wanted. */
 cohort_status mem_alloc(void *out, size_t count, size_t size, const char *what, cohort_error *err);
 
-/* Grows *array (of elements of size bytes, mem_alloc'ed or NULL) to hold at least wanted elements,
- * doubling; keeps content, zeroes the new part. *capacity is updated only after success. */
-cohort_status mem_grow(void *array, size_t *capacity, size_t wanted, size_t size, const char *what,
-                       cohort_error *err);
+/* Grows *array (of elements of size bytes, mem_alloc'ed or NULL) to hold at least wanted elements, doubling; keeps
+ * content, zeroes the new part. *capacity is updated only after success. */
+cohort_status mem_grow(void *array, size_t *capacity, size_t wanted, size_t size, const char *what, cohort_error *err);
 
 /* *out = a copy of length bytes of text plus a terminating NUL. */
 cohort_status mem_strdup(char **out, const char *text, size_t length, cohort_error *err);
@@ -30,8 +27,7 @@ struct text {
     size_t capacity;
 };
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err);
-cohort_status text_printf(struct text *text, cohort_error *err, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+cohort_status text_printf(struct text *text, cohort_error *err, const char *format, ...) PRINTF_LIKE(3, 4);
 void text_free(struct text *text);
 
 #endif

@@ -1,7 +1,6 @@
-/* Numbers as text, the same whatever locale the host program has set: a decimal point, no grouping.
- * Every number of a file or an option is read and written through here (tests/house/test_layout.sh
- * looks). The locale is changed for the calling thread only, while a function here runs, and put
- * back before it returns. */
+/* Numbers as text, the same whatever locale the host program has set: a decimal point, no grouping. Every number of a
+ * file or an option is read and written through here (tests/house/test_layout.sh looks). The locale is changed for the
+ * calling thread only, while a function here runs, and put back before it returns. */
 #ifndef COHORT_BASE_NUMBER_H
 #define COHORT_BASE_NUMBER_H
 
@@ -10,15 +9,14 @@
 #include <locale.h>
 #include <stddef.h>
 
-/* The whole of text must be [+-] digits [. digits] [e [+-] digits], with a digit before or behind
- * the point: no blanks, no hexadecimal, inf or nan. false too for what no double can hold: 1e999,
- * and 1e-999, which would be zero. */
+/* The whole of text must be [+-] digits [. digits] [e [+-] digits], with a digit before or behind the point: no blanks,
+ * no hexadecimal, inf or nan. false too for what no double can hold: 1e999, and 1e-999, which would be zero. */
 bool number_read(const char *text, size_t length, double *number);
 /* The whole of text must be [+-] digits, and fit. */
 bool number_read_integer(const char *text, size_t length, int64_t *integer);
 
-/* The shortest decimal form that reads back to the same float or double, NUL-terminated: "0.1",
- * "100", "1e-06". Not for NaN and infinities. */
+/* The shortest decimal form that reads back to the same float or double, NUL-terminated: "0.1", "100", "1e-06". Not for
+ * NaN and infinities. */
 enum { NUMBER_BYTES = 40 };
 void number_write_float(float number, char out[NUMBER_BYTES]);
 void number_write_double(double number, char out[NUMBER_BYTES]);
@@ -27,8 +25,8 @@ void number_write_double(double number, char out[NUMBER_BYTES]);
 int number_format(char *out, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
 int number_vformat(char *out, size_t size, const char *format, va_list args) PRINTF_LIKE(3, 0);
 
-/* For another library that reads or writes numbers itself: this thread is under the C locale from
- * begin to end. Nothing of the host program may run between the two. */
+/* For another library that reads or writes numbers itself: this thread is under the C locale from begin to end. Nothing
+ * of the host program may run between the two. */
 struct number_scope {
     locale_t c, before;
 };

@@ -1,14 +1,12 @@
-/* A run is published by one word, the ticket: its number, how many pieces it has and which is the
- * next to take. A thread takes a piece by moving the ticket on from the value it has read, so
- * whoever comes late, with a ticket of an earlier run, takes nothing; and the ticket alone says
- * whether there is one to take, because the fields that describe the run may by then be the next
- * run's. These change only when as many pieces are done as there are: until then they belong to
- * whoever can move the ticket. A thread that holds no piece is not waited for.
+/* A run is published by one word, the ticket: its number, how many pieces it has and which is the next to take. A
+ * thread takes a piece by moving the ticket on from the value it has read, so whoever comes late, with a ticket of an
+ * earlier run, takes nothing; and the ticket alone says whether there is one to take, because the fields that describe
+ * the run may by then be the next run's. These change only when as many pieces are done as there are: until then they
+ * belong to whoever can move the ticket. A thread that holds no piece is not waited for.
  *
- * Waiting: first a loop that looks at the word and pauses the core, for as long as lately paid;
- * then a futex. The loop is short because a thread that spins holds the core that a working one may
- * need, and not zero because to wake a sleeper takes tens of microseconds, as long as a product
- * with one row. */
+ * Waiting: first a loop that looks at the word and pauses the core, for as long as lately paid; then a futex. The loop
+ * is short because a thread that spins holds the core that a working one may need, and not zero because to wake a
+ * sleeper takes tens of microseconds, as long as a product with one row. */
 #include "base/pool.h"
 
 #include "base/memory.h"
@@ -24,7 +22,7 @@
 
 enum {
     STACK_BYTES = 1 << 20,
-    INDEX_BITS = 13, /* of the ticket: the next piece; above it as many for the number of pieces */
+    INDEX_BITS = 13,            /* of the ticket: the next piece; above it as many for the number of pieces */
     RUN_SHIFT = 2 * INDEX_BITS, /* the other 38 count runs */
     MAX_PIECES = (1 << INDEX_BITS) - 1,
     PIECES_EACH = 4,       /* for each thread, where the caller leaves the grain to us */
@@ -106,8 +104,7 @@ static void futex_wake(_Atomic uint32_t *word, int count)
 typedef bool ready_fn(struct pool *pool, uint64_t value);
 
 /* Spins until ready. False: not within the time, and the thread should sleep. */
-static inline bool spin(struct pool *pool, struct patience *patience, int64_t start,
-                        ready_fn *ready, uint64_t value)
+static inline bool spin(struct pool *pool, struct patience *patience, int64_t start, ready_fn *ready, uint64_t value)
 {
     int64_t before = start;
     for (;;) {
@@ -160,10 +157,7 @@ static void await_run(struct pool *pool, struct patience *patience, uint64_t see
     learn(patience, now_ns() - start);
 }
 
-static bool run_is_done(struct pool *pool, uint64_t pieces)
-{
-    return atomic_load(&pool->done) == pieces;
-}
+static bool run_is_done(struct pool *pool, uint64_t pieces) { return atomic_load(&pool->done) == pieces; }
 
 static void await_done(struct pool *pool, uint32_t pieces)
 {
@@ -183,13 +177,10 @@ static void await_done(struct pool *pool, uint32_t pieces)
 
 /* ---- Work ---- */
 
-bool pool_stopped(struct pool *pool)
-{
-    return stop_requested(atomic_load_explicit(&pool->stop, memory_order_relaxed));
-}
+bool pool_stopped(struct pool *pool) { return stop_requested(atomic_load_explicit(&pool->stop, memory_order_relaxed)); }
 
-static void do_piece(struct pool *pool, int64_t items, int64_t grain, int64_t piece, pool_fn *fn,
-                     const void *context, int thread)
+static void do_piece(struct pool *pool, int64_t items, int64_t grain, int64_t piece, pool_fn *fn, const void *context,
+                     int thread)
 {
     const int64_t begin = piece * grain, end = items - begin < grain ? items : begin + grain;
     if (!pool_stopped(pool))
@@ -243,8 +234,7 @@ static int64_t pieces_of(int64_t items, int64_t *grain, int threads)
     return (items - 1) / *grain + 1;
 }
 
-void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn,
-                    const void *context)
+void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn, const void *context)
 {
     if (items <= 0)
         return;
@@ -325,8 +315,7 @@ static void start_workers(struct pool *pool, int threads)
     sigdelset(&none, SIGBUS);
     sigdelset(&none, SIGFPE);
     sigdelset(&none, SIGILL);
-    if (pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0 &&
-        pthread_sigmask(SIG_SETMASK, &none, &before) == 0) {
+    if (pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0 && pthread_sigmask(SIG_SETMASK, &none, &before) == 0) {
         while (pool->n_threads < threads) {
             struct worker *worker = &pool->worker[pool->n_threads - 1];
             *worker = (struct worker){.pool = pool, .number = pool->n_threads};
@@ -344,10 +333,8 @@ cohort_status pool_create(struct pool **out, int threads, cohort_error *err)
     struct pool *pool = NULL;
     *out = NULL;
     if (threads < 1 || threads > POOL_MAX_THREADS)
-        return error_set(err, COHORT_ERR_ARGUMENT, "a pool has 1 to %d threads, not %d",
-                         POOL_MAX_THREADS, threads);
-    TRY(mem_alloc(&pool, 1, sizeof *pool + (size_t)threads * sizeof *pool->worker, "thread pool",
-                  err));
+        return error_set(err, COHORT_ERR_ARGUMENT, "a pool has 1 to %d threads, not %d", POOL_MAX_THREADS, threads);
+    TRY(mem_alloc(&pool, 1, sizeof *pool + (size_t)threads * sizeof *pool->worker, "thread pool", err));
     if (pthread_mutex_init(&pool->lock, NULL) != 0) {
         mem_free(pool);
         return error_set(err, COHORT_ERR_MEMORY, "the system has no lock for a thread pool");

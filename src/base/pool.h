@@ -1,9 +1,9 @@
-/* A small pool of threads that share out a range of items: what the loops of the CPU backend run
- * on. No global state; a pool belongs to whoever made it.
+/* A small pool of threads that share out a range of items: what the loops of the CPU backend run on. No global state; a
+ * pool belongs to whoever made it.
  *
- * The caller of pool_run takes part. Pieces of the range are taken one at a time from a counter, so
- * a thread that the system has taken off its core holds up the one piece that it has begun and
- * nothing else. Which thread does a piece is chance: results must not depend on it. */
+ * The caller of pool_run takes part. Pieces of the range are taken one at a time from a counter, so a thread that the
+ * system has taken off its core holds up the one piece that it has begun and nothing else. Which thread does a piece is
+ * chance: results must not depend on it. */
 #ifndef COHORT_BASE_POOL_H
 #define COHORT_BASE_POOL_H
 
@@ -16,14 +16,13 @@ enum { POOL_MAX_THREADS = 1024 };
 
 struct pool;
 
-/* Does items begin .. end. thread is 0 .. pool_threads - 1 and belongs to one thread for the length
- * of the call: it tells working memory apart. Must not call pool_run itself. */
+/* Does items begin .. end. thread is 0 .. pool_threads - 1 and belongs to one thread for the length of the call: it
+ * tells working memory apart. Must not call pool_run itself. */
 typedef void pool_fn(const void *context, int64_t begin, int64_t end, int thread);
 
-/* threads: with the caller, 1 .. POOL_MAX_THREADS. Where the system gives fewer the pool has fewer,
- * which is no error: pool_threads says how many it has. COHORT_ERR_MEMORY: the pool itself could
- * not be had. Its threads have a stack of their own size (ulimit -s does not matter), block all
- * signals but those of faults, and allocate nothing. */
+/* threads: with the caller, 1 .. POOL_MAX_THREADS. Where the system gives fewer the pool has fewer, which is no error:
+ * pool_threads says how many it has. COHORT_ERR_MEMORY: the pool itself could not be had. Its threads have a stack of
+ * their own size (ulimit -s does not matter), block all signals but those of faults, and allocate nothing. */
 cohort_status pool_create(struct pool **out, int threads, cohort_error *err);
 /* Ends the threads. Not while a run is going on. NULL is allowed; so is a forked child. */
 void pool_destroy(struct pool *pool);
@@ -35,11 +34,10 @@ int pool_threads(const struct pool *pool);
  * does nothing, and pool_check says so. pool NULL: the calling thread alone, in one piece. */
 void pool_run(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn, const void *context);
 /* The same on the calling thread alone, as thread 0, whatever another caller does. */
-void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn,
-                    const void *context);
+void pool_run_alone(struct pool *pool, int64_t items, int64_t grain, pool_fn *fn, const void *context);
 
-/* From now on pieces are skipped while a stop is requested (NULL: never). What such a run should have computed is then garbage, which its
- * caller finds out by looking at stop: a request stands. Not during a run. */
+/* From now on pieces are skipped while a stop is requested (NULL: never). What such a run should have computed is then
+ * garbage, which its caller finds out by looking at stop: a request stands. Not during a run. */
 void pool_set_stop(struct pool *pool, const struct stop *stop);
 /* Whether a piece of work should end early, for use within fn where a piece takes more than milliseconds. */
 bool pool_stopped(struct pool *pool);

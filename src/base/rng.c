@@ -12,12 +12,11 @@ static void philox_round(uint32_t c[4], const uint32_t k[2])
     c[2] = n2;
 }
 
-struct rng_block rng_philox(uint64_t seed, enum rng_purpose purpose, uint64_t stream,
-                            uint64_t counter)
+struct rng_block rng_philox(uint64_t seed, enum rng_purpose purpose, uint64_t stream, uint64_t counter)
 {
     uint32_t k[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32) ^ ((uint32_t)purpose << 24),
-                     (uint32_t)stream, (uint32_t)(stream >> 32)};
+    uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32) ^ ((uint32_t)purpose << 24), (uint32_t)stream,
+                     (uint32_t)(stream >> 32)};
     for (int round = 0; round < 10; round++) {
         philox_round(c, k);
         k[0] += 0x9E3779B9u;

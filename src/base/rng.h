@@ -1,6 +1,5 @@
-/* Counter-based randomness (invariant I3): a draw is a function of what it is for, never of what
- * was drawn before. Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
- * (SC11). */
+/* Counter-based randomness (invariant I3): a draw is a function of what it is for, never of what was
+ * drawn before. Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC11). */
 #ifndef COHORT_BASE_RNG_H
 #define COHORT_BASE_RNG_H
 
@@ -20,10 +19,9 @@ struct rng_block {
     uint32_t word[4];
 };
 
-/* The block for (seed, purpose, stream, counter). stream tells apart what shares a seed and a
- * purpose: a completion, a tensor, an epoch. counter is the position within it. */
-struct rng_block rng_philox(uint64_t seed, enum rng_purpose purpose, uint64_t stream,
-                            uint64_t counter);
+/* The block for (seed, purpose, stream, counter). stream tells apart what shares a seed and a purpose: a
+ * completion, a tensor, an epoch. counter is the position within it. */
+struct rng_block rng_philox(uint64_t seed, enum rng_purpose purpose, uint64_t stream, uint64_t counter);
 
 /* Mixes two words into a stream id (for example prompt id and completion index). */
 uint64_t rng_stream(uint64_t a, uint64_t b);

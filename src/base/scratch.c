@@ -12,8 +12,7 @@
 
 static const char prefix[] = ".cohort-";
 static const char marker_name[] = "cohort-scratch";
-static const char what[] =
-    "scratch folder: unfinished work, may be removed when its process is gone";
+static const char what[] = "scratch folder: unfinished work, may be removed when its process is gone";
 
 static cohort_status io_error(cohort_error *err, const char *path, const char *doing)
 {
@@ -22,8 +21,8 @@ static cohort_status io_error(cohort_error *err, const char *path, const char *d
                      code == ENOSPC ? "; free some space and try again" : "");
 }
 
-/* The marker, locked and written. *again: a recovery of another process was in between and took the
- * folder, which looked abandoned: take another one. */
+/* The marker, locked and written. *again: a recovery of another process was in between and took the folder, which
+ * looked abandoned: take another one. */
 static cohort_status mark(struct scratch *scratch, bool *again, cohort_error *err)
 {
     enum lock_result result = LOCK_TAKEN;
@@ -126,8 +125,7 @@ void scratch_close(struct scratch *scratch)
 static bool is_scratch_name(const char *name)
 {
     size_t n = sizeof prefix - 1;
-    return strncmp(name, prefix, n) == 0 && strlen(name) == n + 16 &&
-           strspn(name + n, "0123456789abcdef") == 16;
+    return strncmp(name, prefix, n) == 0 && strlen(name) == n + 16 && strspn(name + n, "0123456789abcdef") == 16;
 }
 
 /* What made room and whose successor never came gets its name back. */
@@ -140,8 +138,7 @@ static cohort_status restore(const char *path, const char *parent, cohort_error 
     DIR *dir = opendir(old);
     if (dir == NULL && errno != ENOENT)
         status = io_error(err, old, "open the folder");
-    while (dir != NULL && status == COHORT_OK &&
-           (name = file_next_entry(dir, old, &status, err)) != NULL) {
+    while (dir != NULL && status == COHORT_OK && (name = file_next_entry(dir, old, &status, err)) != NULL) {
         char *from = NULL, *to = NULL;
         struct stat st;
         status = file_join(&from, old, name, err);
@@ -162,8 +159,8 @@ static cohort_status restore(const char *path, const char *parent, cohort_error 
     return status;
 }
 
-/* Whether the marker says that the folder is one of ours; an empty marker is one that a crash left
- * before it was written, and such a folder holds nothing else. */
+/* Whether the marker says that the folder is one of ours; an empty marker is one that a crash left before it was
+ * written, and such a folder holds nothing else. */
 static bool is_marker(const struct scratch *scratch, struct lock_holder *holder)
 {
     struct stat st;
@@ -195,8 +192,7 @@ static cohort_status recover_one(const char *parent, const char *name, cohort_er
         goto cleanup;
     left.fd = file_open(left.marker, O_RDWR | O_NOFOLLOW);
     if (left.fd < 0) {
-        /* A crash between making the folder and the marker; nothing is lost with an empty folder.
-         */
+        /* A crash between making the folder and the marker; nothing is lost with an empty folder. */
         if (errno == ENOENT)
             rmdir(left.path);
         goto cleanup;

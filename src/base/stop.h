@@ -1,7 +1,6 @@
-/* A request to stop, made from outside: by another thread or by a signal handler. Work that takes
- * long looks at it between its pieces and ends with COHORT_ERR_CANCELLED. Once made a request
- * stands until its owner takes it back, which must not happen while a call that was given it is
- * running. */
+/* A request to stop, made from outside: by another thread or by a signal handler. Work that takes long looks at it
+ * between its pieces and ends with COHORT_ERR_CANCELLED. Once made a request stands until its owner takes it back,
+ * which must not happen while a call that was given it is running. */
 #ifndef COHORT_BASE_STOP_H
 #define COHORT_BASE_STOP_H
 
@@ -25,8 +24,7 @@ static inline bool stop_requested(const struct stop *stop)
 /* COHORT_ERR_CANCELLED if a stop is requested. */
 static inline cohort_status stop_check(const struct stop *stop, cohort_error *err)
 {
-    return stop_requested(stop) ? error_set(err, COHORT_ERR_CANCELLED, "stopped on request")
-                                : COHORT_OK;
+    return stop_requested(stop) ? error_set(err, COHORT_ERR_CANCELLED, "stopped on request") : COHORT_OK;
 }
 
 #endif /* __cplusplus */

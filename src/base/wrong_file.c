@@ -13,12 +13,11 @@ struct signature {
 };
 
 #define SIGNATURE(bytes) bytes, sizeof(bytes) - 1
-#define ALIKE(text)                                                                                \
-    {                                                                                              \
-        text, text, text                                                                           \
+#define ALIKE(text)                                                                                                    \
+    {                                                                                                                  \
+        text, text, text                                                                                               \
     }
-#define PYTHON_ROWS                                                                                \
-    "convert it to one JSON object a line, for example python -c \"import pandas as pd; "
+#define PYTHON_ROWS "convert it to one JSON object a line, for example python -c \"import pandas as pd; "
 
 static const struct signature signatures[] = {
     {SIGNATURE("version https://git-lfs.github.com/spec/"),
@@ -31,11 +30,9 @@ static const struct signature signatures[] = {
       "from",
       "a GGUF file; expected one JSON object a line"}},
     {SIGNATURE("\x1f\x8b"),
-     ALIKE(
-         "compressed with gzip; unpack it first, for example with gzip -dk FILE.gz, or pipe it in "
-         "where '-' reads standard input")},
-    {SIGNATURE("\x28\xb5\x2f\xfd"),
-     ALIKE("compressed with zstd; unpack it first, for example with zstd -dk FILE.zst")},
+     ALIKE("compressed with gzip; unpack it first, for example with gzip -dk FILE.gz, or pipe it in "
+           "where '-' reads standard input")},
+    {SIGNATURE("\x28\xb5\x2f\xfd"), ALIKE("compressed with zstd; unpack it first, for example with zstd -dk FILE.zst")},
     {SIGNATURE("\xfd"
                "7zXZ"),
      ALIKE("compressed with xz; unpack it first, for example with xz -dk FILE.xz")},
@@ -43,8 +40,7 @@ static const struct signature signatures[] = {
                              "FILE.bz2")},
     {SIGNATURE("PAR1"),
      {"a Parquet file; expected safetensors", "a Parquet file; expected JSON",
-      "a Parquet file; " PYTHON_ROWS
-      "pd.read_parquet('FILE').to_json('rows.jsonl', orient='records', lines=True)\""}},
+      "a Parquet file; " PYTHON_ROWS "pd.read_parquet('FILE').to_json('rows.jsonl', orient='records', lines=True)\""}},
     {SIGNATURE("ARROW1"),
      {"an Arrow file; expected safetensors", "an Arrow file; expected JSON",
       "an Arrow file; convert it to one JSON object a line, for example python -c \"import "
@@ -82,8 +78,7 @@ const char *wrong_file(const void *bytes, size_t length, enum wrong_file_wanted 
         return NULL;
     length = length < LOOKED_AT ? length : LOOKED_AT;
     for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++)
-        if (length >= signatures[i].length &&
-            memcmp(text, signatures[i].bytes, signatures[i].length) == 0)
+        if (length >= signatures[i].length && memcmp(text, signatures[i].bytes, signatures[i].length) == 0)
             return signatures[i].said[wanted];
     if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
         text += 3;

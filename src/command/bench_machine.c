@@ -7,8 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Beyond every cache that is ours alone; runs over it are averaged within one sample and the best
- * of them is the limit. */
+/* Beyond every cache that is ours alone; runs over it are averaged within one sample and the best of them is the
+ * limit. */
 enum { READ_WORDS = 96 << 20, READ_RUNS = 4, PRODUCT_RUNS = 20 };
 
 struct reading {
@@ -37,8 +37,7 @@ static void read_lines(const void *context, int64_t begin, int64_t end, int thre
     reading->sum[thread] ^= sum;
 }
 
-static cohort_status measure_reading(struct bench *bench, int64_t words, double *bytes_per_second,
-                                     cohort_error *err)
+static cohort_status measure_reading(struct bench *bench, int64_t words, double *bytes_per_second, cohort_error *err)
 {
     struct backend *backend = bench->session.backend;
     uint64_t sums[POOL_MAX_THREADS] = {0};
@@ -63,8 +62,7 @@ static cohort_status measure_reading(struct bench *bench, int64_t words, double 
 }
 
 /* A device's memory: a copy, bytes read and written counted. */
-static cohort_status measure_copying(struct backend *backend, size_t bytes,
-                                     double *bytes_per_second, cohort_error *err)
+static cohort_status measure_copying(struct backend *backend, size_t bytes, double *bytes_per_second, cohort_error *err)
 {
     void *x = NULL, *y = NULL;
     cohort_status status = COHORT_OK;
@@ -104,8 +102,8 @@ static void gemm_close(struct gemm *g, struct backend *backend)
 }
 
 /* bench_fill of backend memory. */
-static cohort_status fill(struct bench *bench, void *to, enum dtype type, int64_t count,
-                          uint64_t stream, cohort_error *err)
+static cohort_status fill(struct bench *bench, void *to, enum dtype type, int64_t count, uint64_t stream,
+                          cohort_error *err)
 {
     struct backend *backend = bench->session.backend;
     void *host = NULL;
@@ -120,17 +118,14 @@ static cohort_status fill(struct bench *bench, void *to, enum dtype type, int64_
     return COHORT_OK;
 }
 
-static cohort_status gemm_open(struct gemm *g, struct bench *bench, int64_t m, int64_t n, int64_t k,
-                               cohort_error *err)
+static cohort_status gemm_open(struct gemm *g, struct bench *bench, int64_t m, int64_t n, int64_t k, cohort_error *err)
 {
     struct backend *backend = bench->session.backend;
     const enum dtype type = bench->type;
     cohort_status status = COHORT_OK;
     *g = (struct gemm){.m = m, .n = n, .k = k};
-    TRY_GOTO(
-        backend->ops->alloc(backend, &g->x, (size_t)(m * k) * dtype_bytes(type), "bench", err));
-    TRY_GOTO(
-        backend->ops->alloc(backend, &g->w, (size_t)(n * k) * dtype_bytes(type), "bench", err));
+    TRY_GOTO(backend->ops->alloc(backend, &g->x, (size_t)(m * k) * dtype_bytes(type), "bench", err));
+    TRY_GOTO(backend->ops->alloc(backend, &g->w, (size_t)(n * k) * dtype_bytes(type), "bench", err));
     TRY_GOTO(backend->ops->alloc(backend, &g->y, (size_t)(m * n) * sizeof(float), "bench", err));
     TRY_GOTO(fill(bench, g->x, type, m * k, 1, err));
     TRY_GOTO(fill(bench, g->w, type, n * k, 2, err));
@@ -148,14 +143,12 @@ static double gemm_run(const struct gemm *g, struct backend *backend, int repeat
     double start = clock_seconds();
     for (int i = 0; i < repeats; i++)
         backend->ops->matmul_forward(
-            backend, &(struct matmul_forward){
-                         .w = g->weight, .m = g->m, .x = g->x, .y = g->y, .y_stride = g->n});
+            backend, &(struct matmul_forward){.w = g->weight, .m = g->m, .x = g->x, .y = g->y, .y_stride = g->n});
     backend->ops->wait(backend);
     return (clock_seconds() - start) / repeats;
 }
 
-cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits,
-                                   cohort_error *err)
+cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits, cohort_error *err)
 {
     struct backend *backend = bench->session.backend;
     struct gemm g;
@@ -167,8 +160,7 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
         /* Beside a model that fills the device there is less room to measure in. */
         const size_t free_bytes = backend->ops->available(backend), most = (size_t)2 << 30;
         size = free_bytes < (size_t)2 << 30 ? 4096 : 8192;
-        TRY(measure_copying(backend, free_bytes / 8 < most ? free_bytes / 8 / 64 * 64 : most,
-                            &reading, err));
+        TRY(measure_copying(backend, free_bytes / 8 < most ? free_bytes / 8 / 64 * 64 : most, &reading, err));
     }
     if (backend->host_memory)
         TRY(gemm_open(&g, bench, 256, 512, 1024, err));
@@ -183,25 +175,19 @@ cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *lim
     return COHORT_OK;
 }
 
-/* Few rows are bound by reading the weight: copies of it taken in turn, so that it comes from
- * memory as in a model. */
-static cohort_status gemm_case(struct bench *bench, int64_t m, int64_t n, int64_t k,
-                               cohort_error *err)
+/* Few rows are bound by reading the weight: copies of it taken in turn, so that it comes from memory as in a model. */
+static cohort_status gemm_case(struct bench *bench, int64_t m, int64_t n, int64_t k, cohort_error *err)
 {
     enum { MAX_COPIES = 32 };
     struct backend *backend = bench->session.backend;
     struct gemm copies[MAX_COPIES];
-    double bytes = (double)(n * k) * (double)dtype_bytes(bench->type),
-           wanted = 384e6 / bytes; /* beyond every cache */
-    int n_copies = m > 32 || wanted < 1.0 ? 1
-                   : wanted > MAX_COPIES  ? MAX_COPIES
-                                          : (int)wanted,
-        open = 0;
+    double bytes = (double)(n * k) * (double)dtype_bytes(bench->type), wanted = 384e6 / bytes; /* beyond every cache */
+    int n_copies = m > 32 || wanted < 1.0 ? 1 : wanted > MAX_COPIES ? MAX_COPIES : (int)wanted, open = 0;
     cohort_status status = COHORT_OK;
     for (; open < n_copies; open++)
         TRY_GOTO(gemm_open(&copies[open], bench, m, n, k, err));
-    struct bench_row *row = bench_row(bench, "gemm", "%lld x %lld, %lld rows", (long long)n,
-                                      (long long)k, (long long)m);
+    struct bench_row *row =
+        bench_row(bench, "gemm", "%lld x %lld, %lld rows", (long long)n, (long long)k, (long long)m);
     const bool on_device = !backend->host_memory;
     double flops = 2.0 * (double)(m * n * k);
     row->amount = flops / 1e9;
@@ -218,8 +204,7 @@ cleanup:
     return status;
 }
 
-/* The products of a model of this shape: fused query, key, value; attention's output; fused gate
- * and up; down; head. */
+/* The products of a model of this shape: fused query, key, value; attention's output; fused gate and up; down; head. */
 cohort_status bench_gemm(struct bench *bench, cohort_error *err)
 {
     const struct model_config *c = &bench->session.model->config;

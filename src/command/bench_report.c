@@ -36,8 +36,7 @@ double bench_median(const struct bench_samples *samples)
 {
     assert(samples->count > 0);
     struct bench_samples s = sorted(samples);
-    return s.count % 2 != 0 ? s.seconds[s.count / 2]
-                            : 0.5 * (s.seconds[s.count / 2 - 1] + s.seconds[s.count / 2]);
+    return s.count % 2 != 0 ? s.seconds[s.count / 2] : 0.5 * (s.seconds[s.count / 2 - 1] + s.seconds[s.count / 2]);
 }
 
 double bench_least_seconds(const struct bench_work *work, const struct bench_limits *limits)
@@ -64,13 +63,11 @@ static const char *limit_name(const struct bench_work *work, const struct bench_
 {
     if (work->serial)
         return "products and memory";
-    return work->flops / limits->product_flops > work->bytes / limits->read_bytes ? "products"
-                                                                                  : "memory";
+    return work->flops / limits->product_flops > work->bytes / limits->read_bytes ? "products" : "memory";
 }
 
 static cohort_status print_row(const struct bench *bench, const struct bench_row *row,
-                               const struct bench_limits *limits, struct text *out,
-                               cohort_error *err)
+                               const struct bench_limits *limits, struct text *out, cohort_error *err)
 {
     struct bench_samples s = sorted(&row->samples);
     double median = bench_median(&row->samples), least = bench_least_seconds(&row->work, limits);
@@ -84,8 +81,8 @@ static cohort_status print_row(const struct bench *bench, const struct bench_row
                         "\"low\": %.6g, \"high\": %.6g, \"samples\": %d",
                         row->kind, row->what, value, row->unit, low, high, s.count));
         if (least > 0.0)
-            TRY(text_printf(out, err, ", \"share_of_limit\": %.4f, \"limit\": \"%s\"",
-                            least / median, limit_name(&row->work, limits)));
+            TRY(text_printf(out, err, ", \"share_of_limit\": %.4f, \"limit\": \"%s\"", least / median,
+                            limit_name(&row->work, limits)));
         if (row->work.bytes > 0.0 && !row->work.serial)
             TRY(text_printf(out, err, ", \"gb_per_second\": %.4g", row->work.bytes / median / 1e9));
         if (row->bytes_held > 0.0)
@@ -96,8 +93,7 @@ static cohort_status print_row(const struct bench *bench, const struct bench_row
     }
     TRY(text_printf(out, err, "%-8s %-44s %9.1f %-8s", row->kind, row->what, value, row->unit));
     if (least > 0.0)
-        TRY(text_printf(out, err, " %3.0f %% of %s", 100.0 * least / median,
-                        limit_name(&row->work, limits)));
+        TRY(text_printf(out, err, " %3.0f %% of %s", 100.0 * least / median, limit_name(&row->work, limits)));
     if (row->work.bytes > 0.0 && !row->work.serial)
         TRY(text_printf(out, err, " (%.1f GB/s)", row->work.bytes / median / 1e9));
     if (row->bytes_held > 0.0)
@@ -105,15 +101,14 @@ static cohort_status print_row(const struct bench *bench, const struct bench_row
     return text_printf(out, err, "  [%.1f .. %.1f, n %d]\n", low, high, s.count);
 }
 
-cohort_status bench_left_out(struct bench *bench, const char *kind, const char *what,
-                             const cohort_error *why, cohort_error *err)
+cohort_status bench_left_out(struct bench *bench, const char *kind, const char *what, const cohort_error *why,
+                             cohort_error *err)
 {
     struct text out = {0};
     cohort_status status = COHORT_OK;
     bench->n_left_out++;
     if (bench->jsonl) {
-        TRY_GOTO(text_printf(&out, err, "{\"kind\": \"%s\", \"what\": \"%s\", \"left_out\": ", kind,
-                             what));
+        TRY_GOTO(text_printf(&out, err, "{\"kind\": \"%s\", \"what\": \"%s\", \"left_out\": ", kind, what));
         TRY_GOTO(json_string_write(why->message, strlen(why->message), &out, err));
         TRY_GOTO(text_append(&out, "}\n", 2, err));
     } else
@@ -132,13 +127,11 @@ cohort_status bench_print(struct bench *bench, const struct bench_limits *limits
         TRY_GOTO(text_printf(&out, err,
                              "{\"kind\": \"machine\", \"read_gb_per_second\": %.4g, "
                              "\"product_gflops\": %.5g, \"threads\": %d, \"provider\": \"%s\"}\n",
-                             limits->read_bytes / 1e9, limits->product_flops / 1e9,
-                             bench->session.backend->threads,
+                             limits->read_bytes / 1e9, limits->product_flops / 1e9, bench->session.backend->threads,
                              bench->type == DTYPE_F32 ? bench->session.backend->provider_f32
                                                       : bench->session.backend->provider_bf16));
     else
-        TRY_GOTO(text_printf(&out, err,
-                             "machine  reading memory %.1f GB/s, products in cache %.0f GFLOP/s\n",
+        TRY_GOTO(text_printf(&out, err, "machine  reading memory %.1f GB/s, products in cache %.0f GFLOP/s\n",
                              limits->read_bytes / 1e9, limits->product_flops / 1e9));
     for (int i = 0; i < bench->n_rows; i++)
         TRY_GOTO(print_row(bench, &bench->rows[i], limits, &out, err));
@@ -172,8 +165,7 @@ static void fill_blocks(const void *context, int64_t begin, int64_t end, int thr
     const struct fill_job *job = context;
     (void)thread;
     for (int64_t i = 4 * begin; i < 4 * end; i += 4) {
-        struct rng_block block =
-            rng_philox(job->seed, RNG_TEST, job->stream, (uint64_t)(job->first + i));
+        struct rng_block block = rng_philox(job->seed, RNG_TEST, job->stream, (uint64_t)(job->first + i));
         for (int j = 0; j < 4 && i + j < job->count; j++) {
             float value = job->scale * (2.0f * rng_uniform(block.word[j]) - 1.0f);
             if (job->type == DTYPE_F32)
@@ -184,8 +176,8 @@ static void fill_blocks(const void *context, int64_t begin, int64_t end, int thr
     }
 }
 
-void bench_fill(struct bench *bench, void *to, enum dtype type, int64_t first, int64_t count,
-                uint64_t seed, uint64_t stream, float scale)
+void bench_fill(struct bench *bench, void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
+                uint64_t stream, float scale)
 {
     const struct fill_job job = {to, type, first, count, seed, stream, scale};
     pool_run(bench->pool, (count + 3) / 4, 0, fill_blocks, &job);

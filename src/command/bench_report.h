@@ -4,12 +4,10 @@
 
 #include "command/session.h"
 
-/* Ceilings, measured beside what they are compared with: a machine that is shared or virtual has no
- * fixed ones. */
+/* Ceilings, measured beside what they are compared with: a machine that is shared or virtual has no fixed ones. */
 struct bench_limits {
     double read_bytes;    /* a second, by all threads, from memory */
-    double product_flops; /* a second, of the backend's own product with operands in the
-                             second-level cache */
+    double product_flops; /* a second, of the backend's own product with operands in the second-level cache */
 };
 
 /* Up to this many samples of one figure. */
@@ -21,8 +19,8 @@ struct bench_samples {
 void bench_add(struct bench_samples *samples, double seconds);
 double bench_median(const struct bench_samples *samples);
 
-/* The least that one run of a piece of work must take: what it multiplies and what it moves. They
- * overlap unless serial says that one follows the other. */
+/* The least that one run of a piece of work must take: what it multiplies and what it moves. They overlap unless serial
+ * says that one follows the other. */
 struct bench_work {
     double flops, bytes;
     bool serial;
@@ -59,23 +57,19 @@ struct bench {
 /* Names of what can be measured, in the order of the option "kind"; NULL past the last. */
 const char *bench_kind_name(size_t i);
 /* The next row, zeroed and named. */
-struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...) PRINTF_LIKE(3, 4);
 /* A case that a plan refuses: a line of its own in place of a row, with the reason. */
-cohort_status bench_left_out(struct bench *bench, const char *kind, const char *what,
-                             const cohort_error *why, cohort_error *err);
+cohort_status bench_left_out(struct bench *bench, const char *kind, const char *what, const cohort_error *why,
+                             cohort_error *err);
 /* Prints the rows with their shares and forgets them. */
-cohort_status bench_print(struct bench *bench, const struct bench_limits *limits,
-                          cohort_error *err);
+cohort_status bench_print(struct bench *bench, const struct bench_limits *limits, cohort_error *err);
 
-cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits,
-                                   cohort_error *err);
+cohort_status bench_measure_limits(struct bench *bench, struct bench_limits *limits, cohort_error *err);
 /* Peak resident memory of the process so far; of a device what is held now. */
 double bench_bytes_held(const struct bench *bench);
-/* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of
- * seed and stream. */
-void bench_fill(struct bench *bench, void *to, enum dtype type, int64_t first, int64_t count,
-                uint64_t seed, uint64_t stream, float scale);
+/* count values from -1 to 1 (never zeros: multipliers and memory are faster on them), a function of seed and stream. */
+void bench_fill(struct bench *bench, void *to, enum dtype type, int64_t first, int64_t count, uint64_t seed,
+                uint64_t stream, float scale);
 int32_t bench_token(const struct bench *bench, uint64_t stream, int32_t i);
 
 /* The kinds. Each adds rows. */
@@ -84,8 +78,8 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err);
 cohort_status bench_decode(struct bench *bench, cohort_error *err);
 cohort_status bench_train(struct bench *bench, cohort_error *err);
 cohort_status bench_grpo(struct bench *bench, cohort_error *err);
-/* Decoding and training once as they are and once with products that may be inexact. Nothing on a
- * CPU, whose kernels know no other way. */
+/* Decoding and training once as they are and once with products that may be inexact. Nothing on a CPU, whose kernels
+ * know no other way. */
 cohort_status bench_exactness(struct bench *bench, cohort_error *err);
 
 /* Products and bytes of one forward. n_outputs rows enter the head. */

@@ -8,27 +8,22 @@
 #include <assert.h>
 #include <string.h>
 
-static const struct choice dtypes[] = {
-    {"auto", CHOICE_AUTO}, {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}};
-static const struct choice scales[] = {{"group", ADVANTAGE_SCALE_GROUP},
-                                       {"batch", ADVANTAGE_SCALE_BATCH},
-                                       {"none", ADVANTAGE_SCALE_NONE}};
+static const struct choice dtypes[] = {{"auto", CHOICE_AUTO}, {"bf16", DTYPE_BF16}, {"f32", DTYPE_F32}};
+static const struct choice scales[] = {
+    {"group", ADVANTAGE_SCALE_GROUP}, {"batch", ADVANTAGE_SCALE_BATCH}, {"none", ADVANTAGE_SCALE_NONE}};
 static const struct choice loss_types[] = {
     {"grpo", LOSS_GRPO}, {"bnpo", LOSS_BNPO}, {"dr_grpo", LOSS_DR_GRPO}, {"dapo", LOSS_DAPO}};
-static const struct choice levels[] = {{"token", LOSS_LEVEL_TOKEN},
-                                       {"sequence", LOSS_LEVEL_SEQUENCE}};
+static const struct choice levels[] = {{"token", LOSS_LEVEL_TOKEN}, {"sequence", LOSS_LEVEL_SEQUENCE}};
 static const struct choice schedules[] = {
     {"constant", SCHEDULE_CONSTANT}, {"linear", SCHEDULE_LINEAR}, {"cosine", SCHEDULE_COSINE}};
 static const struct choice moments[] = {{"f32", DTYPE_F32}, {"bf16", DTYPE_BF16}};
-static const struct choice recompute[] = {{"auto", CHOICE_AUTO},
-                                          {"none", RECOMPUTE_NONE},
-                                          {"logits", RECOMPUTE_LOGITS},
-                                          {"layer", RECOMPUTE_LAYER}};
+static const struct choice recompute[] = {
+    {"auto", CHOICE_AUTO}, {"none", RECOMPUTE_NONE}, {"logits", RECOMPUTE_LOGITS}, {"layer", RECOMPUTE_LAYER}};
 static const struct choice formats[] = {{"text", OUTPUT_TEXT}, {"jsonl", OUTPUT_JSONL}};
 
-#define LIST(option, choices)                                                                      \
-    {                                                                                              \
-        option, choices, sizeof(choices) / sizeof(choices)[0]                                      \
+#define LIST(option, choices)                                                                                          \
+    {                                                                                                                  \
+        option, choices, sizeof(choices) / sizeof(choices)[0]                                                          \
     }
 static const struct choice_list lists[] = {
     LIST("dtype", dtypes),

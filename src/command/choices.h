@@ -1,7 +1,6 @@
-/* What the words of ENUM options mean in code. Every choice of the option table that is not handed
- * on as a word stands here with its value: a word without one is found by
- * tests/unit/test_choices.c, and reading it is our mistake (assert), never the last of a chain of
- * comparisons. */
+/* What the words of ENUM options mean in code. Every choice of the option table that is not handed on as a word stands
+ * here with its value: a word without one is found by tests/unit/test_choices.c, and reading it is our mistake
+ * (assert), never the last of a chain of comparisons. */
 #ifndef COHORT_COMMAND_CHOICES_H
 #define COHORT_COMMAND_CHOICES_H
 

@@ -1,5 +1,5 @@
-/* cohort bench: the canonical measurements, on random weights, each with the share of what this
- * machine could do at the same time. */
+/* cohort bench: the canonical measurements, on random weights, each with the share of what this machine could do at the
+ * same time. */
 #include "command/bench_report.h"
 #include "command/command.h"
 
@@ -13,14 +13,13 @@
 /* Positions that the measurements use. */
 enum { MAX_CONTEXT = 32768 };
 
-static cohort_status random_weights(void *context, const struct param *param, int64_t first,
-                                    int64_t count, void *to, cohort_error *err)
+static cohort_status random_weights(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                    cohort_error *err)
 {
     (void)err;
     struct bench *bench = context;
     if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
-        bench_fill(bench, to, bench->type, first, count, bench->seed, (uint64_t)param->offset,
-                   0.02f * 1.7320508f);
+        bench_fill(bench, to, bench->type, first, count, bench->seed, (uint64_t)param->offset, 0.02f * 1.7320508f);
         return COHORT_OK;
     }
     for (int64_t i = 0; i < count; i++) {
@@ -33,8 +32,7 @@ static cohort_status random_weights(void *context, const struct param *param, in
 }
 
 /* Before anything large is allocated. */
-static cohort_status check_room(const struct bench *bench, const struct model_config *config,
-                                cohort_error *err)
+static cohort_status check_room(const struct bench *bench, const struct model_config *config, cohort_error *err)
 {
     struct model *model = NULL;
     TRY(model_open(&model, bench->session.backend, config, bench->type, MAX_CONTEXT, err));
@@ -51,8 +49,7 @@ static cohort_status check_room(const struct bench *bench, const struct model_co
 
 static cohort_status open_model(struct bench *bench, cohort_error *err)
 {
-    const char *preset = options_choice_word(bench->options, "preset"),
-               *dir = options_string(bench->options, "model");
+    const char *preset = options_choice_word(bench->options, "preset"), *dir = options_string(bench->options, "model");
     struct model_config config = {0};
     cohort_status status = COHORT_OK;
     if (preset != NULL && dir != NULL)
@@ -61,16 +58,14 @@ static cohort_status open_model(struct bench *bench, cohort_error *err)
         TRY(model_config_load(&config, dir, err));
     else
         TRY(model_config_preset(&config, preset != NULL ? preset : "qwen3-0.6b", 0, err));
-    TRY_GOTO(session_type(bench->options, &config, dir, false, &bench->type, NULL,
-                          &bench->session.notes, err));
+    TRY_GOTO(session_type(bench->options, &config, dir, false, &bench->type, NULL, &bench->session.notes, err));
     observer_notes(bench->observer, &bench->session.notes);
     TRY_GOTO(check_room(bench, &config, err));
     if (dir != NULL)
-        TRY_GOTO(model_load(&bench->session.model, bench->session.backend, dir, bench->type,
-                            MAX_CONTEXT, err));
+        TRY_GOTO(model_load(&bench->session.model, bench->session.backend, dir, bench->type, MAX_CONTEXT, err));
     else
-        TRY_GOTO(model_create(&bench->session.model, bench->session.backend, &config, bench->type,
-                              MAX_CONTEXT, random_weights, bench, err));
+        TRY_GOTO(model_create(&bench->session.model, bench->session.backend, &config, bench->type, MAX_CONTEXT,
+                              random_weights, bench, err));
     bench->session.model->config.n_eos = 0; /* lengths are what was asked */
 cleanup:
     model_config_free(&config);
@@ -92,13 +87,10 @@ static const struct {
 } kinds[] = {{"gemm", bench_gemm},   {"prefill", bench_prefill}, {"decode", bench_decode},
              {"train", bench_train}, {"grpo", bench_grpo},       {"exactness", bench_exactness}};
 
-const char *bench_kind_name(size_t i)
-{
-    return i < sizeof kinds / sizeof kinds[0] ? kinds[i].name : NULL;
-}
+const char *bench_kind_name(size_t i) { return i < sizeof kinds / sizeof kinds[0] ? kinds[i].name : NULL; }
 
-/* One kind between two measurements of the machine; the better one is the limit. *nothing: memory
- * allows nothing of it. */
+/* One kind between two measurements of the machine; the better one is the limit. *nothing: memory allows nothing of
+ * it. */
 static cohort_status run_kind(struct bench *bench, size_t i, bool *nothing, cohort_error *err)
 {
     struct bench_limits limits = {0};
@@ -129,9 +121,8 @@ cohort_status command_bench(struct options *options, const struct command_reward
     bench->seed = (uint64_t)options_int(options, "seed");
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
     cores_find(&cores);
-    TRY_GOTO(pool_create(
-        &bench->pool,
-        bench->session.backend->host_memory ? bench->session.backend->threads : cores.usable, err));
+    TRY_GOTO(pool_create(&bench->pool,
+                         bench->session.backend->host_memory ? bench->session.backend->threads : cores.usable, err));
     bench->available = bench->session.backend->ops->available(bench->session.backend);
     bench->limit = session_memory_limit(bench->session.backend, options);
     TRY_GOTO(open_model(bench, err));

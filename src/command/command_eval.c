@@ -1,5 +1,4 @@
-/* cohort eval: rewards of a model's completions on a data set. cohort score: rewards of given
- * completions, no model. */
+/* cohort eval: rewards of a model's completions on a data set. cohort score: rewards of given completions, no model. */
 #include "command/scoring.h"
 
 #include "command/choices.h"
@@ -19,13 +18,12 @@ static bool report(void *context, const char *phase, int64_t done, int64_t total
 {
     const struct eval_progress *p = context;
     (void)phase;
-    cohort_progress progress = {
-        .phase = "evaluate", .done = done, .total = total, .unit = "tokens"};
+    cohort_progress progress = {.phase = "evaluate", .done = done, .total = total, .unit = "tokens"};
     return observer_progress(p->observer, &progress);
 }
 
-static cohort_status print_metrics(const struct metrics *metrics, bool jsonl,
-                                   const cohort_observer *observer, cohort_error *err)
+static cohort_status print_metrics(const struct metrics *metrics, bool jsonl, const cohort_observer *observer,
+                                   cohort_error *err)
 {
     struct text text = {0};
     cohort_status status = COHORT_OK;
@@ -33,8 +31,7 @@ static cohort_status print_metrics(const struct metrics *metrics, bool jsonl,
         status = metrics_write(metrics, &text, err);
     else
         for (size_t i = 0; i < metrics->count && status == COHORT_OK; i++)
-            status = text_printf(&text, err, "%-40s %.6g\n", metrics->items[i].name,
-                                 metrics->items[i].value);
+            status = text_printf(&text, err, "%-40s %.6g\n", metrics->items[i].name, metrics->items[i].value);
     if (status == COHORT_OK)
         observer_output(observer, &text);
     text_free(&text);
@@ -53,8 +50,8 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     struct text samples = {0};
     const char **stops = NULL;
     const char *data = options_string(options, "data");
-    int32_t n = (int32_t)options_int(options, "n"),
-            C = (int32_t)options_int(options, "max_completion_length"), n_stops = 0;
+    int32_t n = (int32_t)options_int(options, "n"), C = (int32_t)options_int(options, "max_completion_length"),
+            n_stops = 0;
     bool jsonl = choice_of(options, "format") == OUTPUT_JSONL;
     struct eval_progress progress = {.observer = observer};
     cohort_status status = COHORT_OK;
@@ -66,18 +63,15 @@ cohort_status command_eval(struct options *options, const struct command_rewards
     end_of_text_note(&session, observer);
     TRY_GOTO(session_sampling(&session, options, &sampling, err));
     TRY_GOTO(session_stops(options, &stops, &n_stops, err));
-    size_t limit =
-        options_is_set(options, "eval_limit") ? (size_t)options_int(options, "eval_limit") : 0;
+    size_t limit = options_is_set(options, "eval_limit") ? (size_t)options_int(options, "eval_limit") : 0;
     int32_t room = session.model->max_context - 1;
-    if (options_is_set(options, "max_prompt_length") &&
-        options_int(options, "max_prompt_length") < room)
+    if (options_is_set(options, "max_prompt_length") && options_int(options, "max_prompt_length") < room)
         room = (int32_t)options_int(options, "max_prompt_length");
     TRY_GOTO(prompt_set_load(&set, &session, data, limit, room, options, err));
     if (set.data.n_rows > (size_t)(INT32_MAX / n)) {
-        status = error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "--n %d for %zu prompts: at most %d completions in all; lower --n or --eval-limit",
-            (int)n, set.data.n_rows, INT32_MAX);
+        status = error_set(err, COHORT_ERR_ARGUMENT,
+                           "--n %d for %zu prompts: at most %d completions in all; lower --n or --eval-limit", (int)n,
+                           set.data.n_rows, INT32_MAX);
         goto cleanup;
     }
     struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency")};
@@ -121,9 +115,8 @@ static const char *column_text(const json_t *row, const char *key, size_t *lengt
     return json_string_value(value); /* NULL where it is no text */
 }
 
-static cohort_status print_scores(const struct dataset *data, const struct scoring *scoring,
-                                  const double *rewards, const cohort_observer *observer,
-                                  cohort_error *err)
+static cohort_status print_scores(const struct dataset *data, const struct scoring *scoring, const double *rewards,
+                                  const cohort_observer *observer, cohort_error *err)
 {
     struct text text = {0};
     cohort_status status = COHORT_OK;
@@ -135,8 +128,7 @@ static cohort_status print_scores(const struct dataset *data, const struct scori
             double value = rewards[i * (size_t)scoring->n + (size_t)f];
             TRY_GOTO(text_append(&text, ", ", f == 0 ? 0 : 2, err));
             TRY_GOTO(json_string_write(scoring->names[f], strlen(scoring->names[f]), &text, err));
-            TRY_GOTO(isnan(value) ? text_printf(&text, err, ": null")
-                                  : text_printf(&text, err, ": %.9g", value));
+            TRY_GOTO(isnan(value) ? text_printf(&text, err, ": null") : text_printf(&text, err, ": %.9g", value));
             sum += isnan(value) ? 0.0 : scoring->weights[f] * value;
             any = any || !isnan(value);
         }
@@ -159,9 +151,8 @@ cohort_status command_score(struct options *options, const struct command_reward
     const char *path = options_string(options, "data");
     cohort_status status = COHORT_OK;
     if (path == NULL)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "no rows given: pass --data FILE.jsonl with {\"prompt\", \"completion\", ...} a line");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no rows given: pass --data FILE.jsonl with {\"prompt\", \"completion\", ...} a line");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
     scoring.observer = observer;
     TRY_GOTO(dataset_load(&data, path, err));
@@ -174,9 +165,8 @@ cohort_status command_score(struct options *options, const struct command_reward
                    *prompt = column_text(json, "prompt", &prompt_length),
                    *reason = column_text(json, "finish_reason", &reason_length);
         if (completion == NULL) {
-            status = error_set(err, COHORT_ERR_FORMAT,
-                               "%s:%lld: expected a text column \"completion\" to score", data.path,
-                               (long long)data.rows[i].line);
+            status = error_set(err, COHORT_ERR_FORMAT, "%s:%lld: expected a text column \"completion\" to score",
+                               data.path, (long long)data.rows[i].line);
             goto cleanup;
         }
         rows[i] = (struct reward_row){.data = json,

@@ -37,9 +37,8 @@ struct generate {
     bool jsonl;
 };
 
-/* Draws follow from what is asked, not from where it stands: a prompt's stream is a function of its
- * ids, and of how many rows before it asked the same. So a row gives the same tokens alone or in
- * any file. */
+/* Draws follow from what is asked, not from where it stands: a prompt's stream is a function of its ids, and of how
+ * many rows before it asked the same. So a row gives the same tokens alone or in any file. */
 static void choose_streams(struct generate *g)
 {
     for (size_t i = 0; i < g->n_rows; i++) {
@@ -55,32 +54,27 @@ static void choose_streams(struct generate *g)
 
 static cohort_status read_rows(struct generate *g, cohort_error *err)
 {
-    const char *prompt = options_string(g->options, "prompt"),
-               *batch = options_string(g->options, "batch");
+    const char *prompt = options_string(g->options, "prompt"), *batch = options_string(g->options, "batch");
     struct row_style style = row_style(g->options);
     cohort_status status = COHORT_OK;
     if ((prompt != NULL) == (batch != NULL))
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "give either --prompt TEXT or --batch FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
     if (prompt != NULL) {
         struct text text = {0};
         json_t *row = NULL;
-        style.chat = options_is_set(g->options, "chat")
-                         ? options_bool(g->options, "chat")
-                         : tokenizer_chat_template(g->session.tokenizer) != NULL;
+        style.chat = options_is_set(g->options, "chat") ? options_bool(g->options, "chat")
+                                                        : tokenizer_chat_template(g->session.tokenizer) != NULL;
         if (strcmp(prompt, "-") == 0)
             status = file_read("/dev/stdin", 1 << 28, &text, err);
         else
             status = text_append(&text, prompt, strlen(prompt), err);
-        if (status == COHORT_OK &&
-            (row = json_pack("{s:s%}", "prompt", text.data, text.length)) == NULL)
+        if (status == COHORT_OK && (row = json_pack("{s:s%}", "prompt", text.data, text.length)) == NULL)
             status = error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8");
         g->n_rows = 1;
         if (status == COHORT_OK)
             status = mem_alloc(&g->rows, 1, sizeof *g->rows, "prompts", err);
         if (status == COHORT_OK)
-            status = row_prompt(&g->session, row, "--prompt", &style, &g->rows[0].ids,
-                                &g->rows[0].text, err);
+            status = row_prompt(&g->session, row, "--prompt", &style, &g->rows[0].ids, &g->rows[0].text, err);
         json_decref(row);
         text_free(&text);
         return status;
@@ -94,30 +88,26 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         char where[512];
         g->rows[i].line = data.rows[i].line;
         snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        TRY_GOTO(row_prompt(&g->session, data.rows[i].json, where, &style, &g->rows[i].ids,
-                            &g->rows[i].text, err));
+        TRY_GOTO(row_prompt(&g->session, data.rows[i].json, where, &style, &g->rows[i].ids, &g->rows[i].text, err));
     }
 cleanup:
     dataset_free(&data);
     return status;
 }
 
-static cohort_status too_long(const struct generate *g, const struct prompt_row *row,
-                              cohort_error *err)
+static cohort_status too_long(const struct generate *g, const struct prompt_row *row, cohort_error *err)
 {
     const char *batch = options_string(g->options, "batch");
     char where[512] = "--prompt";
     if (batch != NULL)
-        snprintf(where, sizeof where, "%.480s:%lld",
-                 strcmp(batch, "-") == 0 ? "standard input" : batch, (long long)row->line);
-    return error_set(
-        err, batch == NULL ? COHORT_ERR_ARGUMENT : COHORT_ERR_FORMAT,
-        "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", where,
-        row->ids.count, (int)g->session.model->max_context);
+        snprintf(where, sizeof where, "%.480s:%lld", strcmp(batch, "-") == 0 ? "standard input" : batch,
+                 (long long)row->line);
+    return error_set(err, batch == NULL ? COHORT_ERR_ARGUMENT : COHORT_ERR_FORMAT,
+                     "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", where,
+                     row->ids.count, (int)g->session.model->max_context);
 }
 
-static cohort_status submit(struct generate *g, int32_t max_tokens, int32_t choosable,
-                            cohort_error *err)
+static cohort_status submit(struct generate *g, int32_t max_tokens, int32_t choosable, cohort_error *err)
 {
     const struct model_config *c = &g->session.model->config;
     for (size_t i = 0; i < g->n_rows; i++) {
@@ -158,26 +148,24 @@ static cohort_status print_ready(struct generate *g, cohort_error *err)
         struct text text = {0};
         cohort_status status = COHORT_OK;
         if (g->jsonl)
-            status = json_row_write(
-                &(struct json_row){.index = (int64_t)(g->next / (size_t)g->n),
-                                   .completion_index = c->index,
-                                   .prompt = row->text.data,
-                                   .prompt_length = row->text.length,
-                                   .completion = c->text,
-                                   .completion_length = c->text_length,
-                                   .prompt_tokens = row->ids.ids,
-                                   .tokens = c->tokens,
-                                   .logprobs = c->logp,
-                                   .n_prompt = (int32_t)row->ids.count,
-                                   .n_tokens = c->n_tokens,
-                                   .finish_reason = finish_reason_name(c->finish_reason)},
-                &text, err);
+            status = json_row_write(&(struct json_row){.index = (int64_t)(g->next / (size_t)g->n),
+                                                       .completion_index = c->index,
+                                                       .prompt = row->text.data,
+                                                       .prompt_length = row->text.length,
+                                                       .completion = c->text,
+                                                       .completion_length = c->text_length,
+                                                       .prompt_tokens = row->ids.ids,
+                                                       .tokens = c->tokens,
+                                                       .logprobs = c->logp,
+                                                       .n_prompt = (int32_t)row->ids.count,
+                                                       .n_tokens = c->n_tokens,
+                                                       .finish_reason = finish_reason_name(c->finish_reason)},
+                                    &text, err);
         else if (g->stream)
             status = text_append(&text, "\n", 1, err);
         else
-            status = text_append(&text, c->text, c->text_length, err) == COHORT_OK
-                         ? text_append(&text, "\n", 1, err)
-                         : COHORT_ERR_MEMORY;
+            status = text_append(&text, c->text, c->text_length, err) == COHORT_OK ? text_append(&text, "\n", 1, err)
+                                                                                   : COHORT_ERR_MEMORY;
         if (status == COHORT_OK)
             observer_output(g->observer, &text);
         text_free(&text);
@@ -189,8 +177,7 @@ static cohort_status print_ready(struct generate *g, cohort_error *err)
 
 static cohort_status stopped(cohort_error *err)
 {
-    return error_set(err, COHORT_ERR_CANCELLED,
-                     "stopped on request; what was finished has been printed");
+    return error_set(err, COHORT_ERR_CANCELLED, "stopped on request; what was finished has been printed");
 }
 
 static cohort_status run(struct generate *g, cohort_error *err)
@@ -204,8 +191,7 @@ static cohort_status run(struct generate *g, cohort_error *err)
             return stopped(err);
         TRY(stepped);
         while (engine_poll(g->engine, &completion)) {
-            size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n +
-                        (size_t)completion.index;
+            size_t at = (size_t)(completion.request - g->rows[0].request) * (size_t)g->n + (size_t)completion.index;
             g->done[at] = completion;
             g->ready[at] = true;
             TRY(completion_check(&completion, err));
@@ -213,10 +199,8 @@ static cohort_status run(struct generate *g, cohort_error *err)
         TRY(print_ready(g, err));
         struct engine_stats stats = engine_stats(g->engine);
         double rate = (double)stats.generated_tokens / (clock_seconds() - start);
-        cohort_progress progress = {.phase = "generate",
-                                    .done = stats.generated_tokens,
-                                    .unit = "tokens",
-                                    .per_second = rate};
+        cohort_progress progress = {
+            .phase = "generate", .done = stats.generated_tokens, .unit = "tokens", .per_second = rate};
         if (!observer_progress(g->observer, &progress) && status == COHORT_OK) {
             for (size_t i = 0; i < g->n_rows; i++)
                 engine_cancel(g->engine, g->rows[i].request);
@@ -230,8 +214,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    struct generate g = {
-        .options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
+    struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
     int32_t max_tokens = (int32_t)options_int(options, "max_completion_length");
     cohort_status status = COHORT_OK;
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
@@ -256,8 +239,7 @@ cohort_status command_generate(struct options *options, const struct command_rew
     TRY_GOTO(session_engine(&g.session, options, &need, &g.engine, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
-    g.jsonl =
-        options_string(options, "batch") != NULL || choice_of(options, "format") == OUTPUT_JSONL;
+    g.jsonl = options_string(options, "batch") != NULL || choice_of(options, "format") == OUTPUT_JSONL;
     g.stream = !g.jsonl && g.n == 1;
     engine_set_callback(g.engine, stream_text, &g);
     TRY_GOTO(submit(&g, max_tokens, tokenizer_size(g.session.tokenizer), err));

@@ -29,13 +29,12 @@ struct grpo_run {
     const char *phase;
 };
 
-static cohort_status score_batch(void *context, const struct completion *completions, int32_t n,
-                                 double *rewards, cohort_error *err)
+static cohort_status score_batch(void *context, const struct completion *completions, int32_t n, double *rewards,
+                                 cohort_error *err)
 {
     struct grpo_run *run = context;
     int32_t group = run->grpo.config.group;
-    return scoring_completions(&run->scoring, &run->train, run->rows, n / group, group, completions,
-                               rewards, err);
+    return scoring_completions(&run->scoring, &run->train, run->rows, n / group, group, completions, rewards, err);
 }
 
 static bool report(void *context, const char *phase, int64_t done, int64_t total)
@@ -46,12 +45,9 @@ static bool report(void *context, const char *phase, int64_t done, int64_t total
         run->phase = phase;
         run->phase_start = now;
     }
-    const char *unit = strcmp(phase, "train") == 0    ? "micro-batches"
-                       : strcmp(phase, "reward") == 0 ? "rows"
-                                                      : "tokens";
+    const char *unit = strcmp(phase, "train") == 0 ? "micro-batches" : strcmp(phase, "reward") == 0 ? "rows" : "tokens";
     double seconds = now - run->phase_start;
-    return training_progress(&run->t, phase, done, total, unit,
-                             seconds > 0.0 ? (double)done / seconds : 0.0);
+    return training_progress(&run->t, phase, done, total, unit, seconds > 0.0 ? (double)done / seconds : 0.0);
 }
 
 static bool report_evaluation(void *context, const char *phase, int64_t done, int64_t total)
@@ -74,15 +70,14 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     c->max_completion_length = (int32_t)options_int(o, "max_completion_length");
     c->num_iterations = (int32_t)options_int(o, "num_iterations");
     c->seed = (uint64_t)options_int(o, "seed");
-    c->loss = (struct loss_config){
-        .type = (enum loss_type)choice_of(o, "loss_type"),
-        .level = (enum loss_level)choice_of(o, "importance_sampling_level"),
-        .epsilon = epsilon,
-        .epsilon_high =
-            options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
-        .delta = options_is_set(o, "delta") ? options_float(o, "delta") : 0.0,
-        .beta = options_float(o, "beta"),
-        .max_completion_length = c->max_completion_length};
+    c->loss = (struct loss_config){.type = (enum loss_type)choice_of(o, "loss_type"),
+                                   .level = (enum loss_level)choice_of(o, "importance_sampling_level"),
+                                   .epsilon = epsilon,
+                                   .epsilon_high =
+                                       options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
+                                   .delta = options_is_set(o, "delta") ? options_float(o, "delta") : 0.0,
+                                   .beta = options_float(o, "beta"),
+                                   .max_completion_length = c->max_completion_length};
     c->scale = (enum advantage_scale)choice_of(o, "scale_rewards");
     c->mask_truncated = options_bool(o, "mask_truncated_completions");
     c->stop = run->stops;
@@ -98,15 +93,13 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     run->save_steps = options_int(o, "save_steps");
     run->eval_steps = options_int(o, "eval_steps");
     run->eval_n = 1;
-    if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) ||
-        c->sampling.min_p > 0.0f || c->sampling.xtc_probability > 0.0f ||
-        c->sampling.repetition_penalty != 1.0f || c->sampling.presence_penalty != 0.0f ||
-        c->sampling.frequency_penalty != 0.0f || c->sampling.n_bias > 0)
-        observer_message(
-            run->t.observer,
-            "note: filters, penalties or a bias change what is sampled; the log-probs trained on "
-            "are those of the plain "
-            "distribution at this temperature, so the policy gradient is biased by what they cut");
+    if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||
+        c->sampling.xtc_probability > 0.0f || c->sampling.repetition_penalty != 1.0f ||
+        c->sampling.presence_penalty != 0.0f || c->sampling.frequency_penalty != 0.0f || c->sampling.n_bias > 0)
+        observer_message(run->t.observer,
+                         "note: filters, penalties or a bias change what is sampled; the log-probs trained on "
+                         "are those of the plain "
+                         "distribution at this temperature, so the policy gradient is biased by what they cut");
     return COHORT_OK;
 }
 
@@ -116,21 +109,18 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
     const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
     int32_t room = run->t.session.model->max_context - run->grpo.config.max_completion_length;
     if (data == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no training prompts given: pass --data FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "no training prompts given: pass --data FILE.jsonl");
     if (room < 1)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
-            (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
+                         (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
     if (options_is_set(o, "max_prompt_length") && options_int(o, "max_prompt_length") < room)
         room = (int32_t)options_int(o, "max_prompt_length");
     TRY(prompt_set_load(&run->train, &run->t.session, data, 0, room, o, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
     run->max_prompt = run->train.longest;
-    run->order = (struct dataset_order){.n = run->train.data.n_rows,
-                                        .seed = run->grpo.config.seed,
-                                        .shuffle = options_bool(o, "shuffle_dataset")};
+    run->order = (struct dataset_order){
+        .n = run->train.data.n_rows, .seed = run->grpo.config.seed, .shuffle = options_bool(o, "shuffle_dataset")};
     if (held_out == NULL)
         return COHORT_OK;
     size_t limit = options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0;
@@ -152,20 +142,16 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct training *t = &run->t;
     struct memory_plan plan = {0};
     const int32_t C = run->grpo.config.max_completion_length, n = completions_per_step(run);
-    struct rollout_need need = {.sequences =
-                                    (int32_t)options_int(t->options, "decode_concurrency")};
+    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, "decode_concurrency")};
     rollout_need_add(&need, run->prompts_per_step, run->max_prompt, C, run->grpo.config.group);
     need.history = rollout_history(&run->grpo.config.sampling, need.context);
-    memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0,
-                      &run->runner, n, run->max_prompt + C,
-                      (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C);
+    memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0, &run->runner, n,
+                      run->max_prompt + C, (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     TRY(training_allocate(t, &plan, err));
     TRY(mem_alloc(&run->rows, (size_t)run->prompts_per_step, sizeof *run->rows, "batch", err));
-    TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch",
-                  err));
-    return mem_alloc(&run->metrics, (size_t)run->grpo.config.num_iterations, sizeof *run->metrics,
-                     "metrics", err);
+    TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch", err));
+    return mem_alloc(&run->metrics, (size_t)run->grpo.config.num_iterations, sizeof *run->metrics, "metrics", err);
 }
 
 /* Tells how the reference's folder is read. */
@@ -176,8 +162,7 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
     struct text notes = {0};
     enum dtype type = DTYPE_F32;
     TRY(model_config_load(&config, dir, err));
-    cohort_status status =
-        session_type(run->t.options, &config, dir, false, &type, NULL, &notes, err);
+    cohort_status status = session_type(run->t.options, &config, dir, false, &type, NULL, &notes, err);
     if (status == COHORT_OK)
         observer_notes(run->t.observer, &notes);
     text_free(&notes);
@@ -185,9 +170,8 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
     return status;
 }
 
-/* The frozen reference is the model that the run began with. Opening the policy from the same
- * folder has told the notes. A run that goes on has read a checkpoint instead of it: it tells them,
- * and hashes it, here. */
+/* The frozen reference is the model that the run began with. Opening the policy from the same folder has told the
+ * notes. A run that goes on has read a checkpoint instead of it: it tells them, and hashes it, here. */
 static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -203,8 +187,7 @@ static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
         TRY(tell_reference_notes(run, err));
     TRY(model_load_hashed(&run->grpo.reference, t->session.backend, dir, t->session.model->type, 0,
                           t->resume_dir == NULL ? NULL : &files, err));
-    cohort_status status =
-        t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
+    cohort_status status = t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
     weight_files_free(&files);
     return status;
 }
@@ -214,8 +197,7 @@ static double epoch_of(const struct grpo_run *run)
     return (double)run->grpo.batches * run->prompts_per_step / (double)run->train.data.n_rows;
 }
 
-static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics,
-                                      cohort_error *err)
+static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct sampling_params sampling = run->grpo.config.sampling;
@@ -226,40 +208,37 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
         return COHORT_OK;
     if (options_is_set(o, "eval_temperature"))
         sampling.temperature = (float)options_float(o, "eval_temperature");
-    struct evaluation evaluation = {
-        .session = &run->t.session,
-        .engine = run->engine,
-        .scoring = &run->scoring,
-        .set = &run->held_out,
-        .pattern = {.sampling = sampling,
-                    .seed = run->grpo.config.seed,
-                    .max_tokens = run->grpo.config.max_completion_length,
-                    .eos_ids = run->t.session.model->config.eos_ids,
-                    .n_eos = run->t.session.model->config.n_eos,
-                    .stop = run->stops,
-                    .n_stop = run->grpo.config.n_stop,
-                    .n_choosable = run->grpo.config.n_choosable},
-        .n = run->eval_n,
-        .progress = report_evaluation,
-        .progress_context = run};
+    struct evaluation evaluation = {.session = &run->t.session,
+                                    .engine = run->engine,
+                                    .scoring = &run->scoring,
+                                    .set = &run->held_out,
+                                    .pattern = {.sampling = sampling,
+                                                .seed = run->grpo.config.seed,
+                                                .max_tokens = run->grpo.config.max_completion_length,
+                                                .eos_ids = run->t.session.model->config.eos_ids,
+                                                .n_eos = run->t.session.model->config.n_eos,
+                                                .stop = run->stops,
+                                                .n_stop = run->grpo.config.n_stop,
+                                                .n_choosable = run->grpo.config.n_choosable},
+                                    .n = run->eval_n,
+                                    .progress = report_evaluation,
+                                    .progress_context = run};
     TRY_GOTO(evaluate(&evaluation, metrics, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
-    observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)",
-                     (long long)run->t.state.step, metrics_get(metrics, "eval_reward"),
-                     run->held_out.data.n_rows);
+    observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
+                     metrics_get(metrics, "eval_reward"), run->held_out.data.n_rows);
 cleanup:
     text_free(&samples);
     return status;
 }
 
-static cohort_status log_completions(struct grpo_run *run, const struct grpo_batch *batch,
-                                     cohort_error *err)
+static cohort_status log_completions(struct grpo_run *run, const struct grpo_batch *batch, cohort_error *err)
 {
     if (!options_bool(run->t.options, "log_completions"))
         return COHORT_OK;
-    cohort_status status = scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run,
-                                       run->t.state.step, err);
+    cohort_status status =
+        scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run, run->t.state.step, err);
     if (status != COHORT_OK && run->t.run.logs[RUN_COMPLETIONS].pending.length == 0)
         run->t.lines_lost = true; /* not even kept for the checkpoint */
     return status;
@@ -297,10 +276,9 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
         TRY(dataset_order_at(&run->order, draw, &run->rows[i], err));
         const struct token_list *ids = &run->train.ids[run->rows[i]];
         /* A row comes once an epoch: with the epoch, two of one batch never draw alike. */
-        run->prompts[i] =
-            (struct grpo_prompt){.tokens = ids->ids,
-                                 .n_tokens = (int32_t)ids->count,
-                                 .id = rng_stream((uint64_t)run->rows[i], draw / run->order.n)};
+        run->prompts[i] = (struct grpo_prompt){.tokens = ids->ids,
+                                               .n_tokens = (int32_t)ids->count,
+                                               .id = rng_stream((uint64_t)run->rows[i], draw / run->order.n)};
     }
     for (int32_t i = 0; i < n_iterations; i++)
         metrics_free(&run->metrics[i]);
@@ -313,15 +291,15 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     t->state.tokens_seen = grpo->tokens_seen;
     struct metrics *last = &run->metrics[n_iterations - 1];
     bool end = t->state.step >= t->steps;
-    /* What fails here comes after the update: the step is logged all the same, for it will not be
-     * done again. The first failure is told. */
+    /* What fails here comes after the update: the step is logged all the same, for it will not be done again. The first
+     * failure is told. */
     cohort_status failed = log_completions(run, &batch, err);
     const bool evaluates = end || every(run, run->eval_steps);
     if (failed == COHORT_OK && evaluates)
         failed = held_out_metrics(run, last, err);
     for (int32_t i = 0; i < n_iterations; i++) {
-        cohort_status logged = training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run),
-                                            &run->metrics[i], failed == COHORT_OK ? err : NULL);
+        cohort_status logged = training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run), &run->metrics[i],
+                                            failed == COHORT_OK ? err : NULL);
         failed = failed == COHORT_OK ? logged : failed;
         training_watch(t, &run->metrics[i]);
     }
@@ -338,10 +316,9 @@ cleanup:
 static int64_t planned_steps(const struct grpo_run *run)
 {
     const struct options *o = run->t.options;
-    int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) /
-                        run->prompts_per_step * run->grpo.config.num_iterations;
-    return options_is_set(o, "steps") ? options_int(o, "steps")
-                                      : per_epoch * options_int(o, "epochs");
+    int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step *
+                        run->grpo.config.num_iterations;
+    return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
 }
 
 static cohort_status train(struct grpo_run *run, cohort_error *err)
@@ -379,8 +356,7 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
     grpo->reward_context = run;
     grpo->progress = report;
     grpo->progress_context = run;
-    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward",
-                   "reward.svg");
+    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward", "reward.svg");
     cohort_status status = train(run, err);
     if (status != COHORT_OK) {
         training_rescue(t, &grpo->optimizer);
@@ -389,8 +365,8 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
     training_watch_end(t);
     TRY(training_save_final(t, err));
     training_draw(t, DRAW_END);
-    observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve",
-                     t->run.path, t->run.path);
+    observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve", t->run.path,
+                     t->run.path);
     return COHORT_OK;
 }
 

@@ -8,8 +8,8 @@
 #include <string.h>
 
 /* "BF16", "F16 (computed in F32)", "F32 and BF16 (computed in BF16)". */
-static cohort_status print_types(const struct checkpoint_types *types, enum dtype type,
-                                 struct text *out, cohort_error *err)
+static cohort_status print_types(const struct checkpoint_types *types, enum dtype type, struct text *out,
+                                 cohort_error *err)
 {
     static const enum dtype all[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     const char *last = dtype_name(type);
@@ -28,20 +28,17 @@ static cohort_status print_types(const struct checkpoint_types *types, enum dtyp
 }
 
 static cohort_status print_model(const struct model_config *c, const struct param_table *params,
-                                 const struct checkpoint_types *types, enum dtype type,
-                                 struct text *out, cohort_error *err)
+                                 const struct checkpoint_types *types, enum dtype type, struct text *out,
+                                 cohort_error *err)
 {
-    TRY(text_printf(out, err,
-                    "architecture      Qwen3ForCausalLM, %d layers, width %d, feed-forward %d\n",
+    TRY(text_printf(out, err, "architecture      Qwen3ForCausalLM, %d layers, width %d, feed-forward %d\n",
                     (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
-    TRY(text_printf(out, err,
-                    "attention         %d query heads, %d key/value heads of %d; rope theta %.0f\n",
+    TRY(text_printf(out, err, "attention         %d query heads, %d key/value heads of %d; rope theta %.0f\n",
                     (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->rope_theta));
     TRY(text_printf(out, err, "vocabulary        %d%s; context %d\n", (int)c->vocab_size,
-                    c->tie_embeddings ? ", head tied to the embedding" : "",
-                    (int)c->max_positions));
-    TRY(text_printf(out, err, "parameters        %.1f M in %d tensors, ",
-                    (double)params->n_weights / 1e6, (int)params->n_params));
+                    c->tie_embeddings ? ", head tied to the embedding" : "", (int)c->max_positions));
+    TRY(text_printf(out, err, "parameters        %.1f M in %d tensors, ", (double)params->n_weights / 1e6,
+                    (int)params->n_params));
     TRY(print_types(types, type, out, err));
     TRY(text_printf(out, err, "ends at ids      "));
     for (int32_t i = 0; i < c->n_eos; i++)
@@ -61,8 +58,7 @@ static cohort_status load_config(struct model_config *config, const char *dir, c
     TRY_GOTO(file_exists(path, &there, err));
     if (!there)
         goto cleanup;
-    cohort_error passed = {
-        0}; /* what a folder is can be told of a tokenizer that is not supported */
+    cohort_error passed = {0}; /* what a folder is can be told of a tokenizer that is not supported */
     if (tokenizer_load(&tokenizer, dir, &passed) == COHORT_OK)
         TRY_GOTO(end_of_text_unite(config, tokenizer, err));
 cleanup:
@@ -77,8 +73,8 @@ struct memory_row {
 };
 
 /* One row for each thing, totals of every recomputation, and what a run would choose. */
-static cohort_status print_plan(struct memory_plan *plan, const struct options *options,
-                                struct text *out, cohort_error *err)
+static cohort_status print_plan(struct memory_plan *plan, const struct options *options, struct text *out,
+                                cohort_error *err)
 {
     cohort_error refusal = {0};
     cohort_status choice = memory_plan_choose(plan, options, &refusal);
@@ -96,16 +92,14 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
                                       {"  of it KV pages", plan->kv},
                                       {"working memory of the device", plan->working}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        TRY(text_printf(out, err, "  %-36s %10.3f GB\n", rows[i].what,
-                        (double)rows[i].bytes / 1e9));
+        TRY(text_printf(out, err, "  %-36s %10.3f GB\n", rows[i].what, (double)rows[i].bytes / 1e9));
     for (int i = 0; i < N_RECOMPUTE; i++)
-        TRY(text_printf(out, err, "  training buffers, recompute %-8s %10.3f GB\n",
-                        recompute_names[i], (double)levels[i].training / 1e9));
+        TRY(text_printf(out, err, "  training buffers, recompute %-8s %10.3f GB\n", recompute_names[i],
+                        (double)levels[i].training / 1e9));
     for (int i = 0; i < N_RECOMPUTE; i++) {
         size_t total = memory_plan_total(&levels[i]);
-        TRY(text_printf(out, err, "  total, recompute %-19s %10.3f GB of %.3f free%s\n",
-                        recompute_names[i], (double)total / 1e9, (double)plan->limit / 1e9,
-                        total > plan->limit ? "  (does not fit)" : ""));
+        TRY(text_printf(out, err, "  total, recompute %-19s %10.3f GB of %.3f free%s\n", recompute_names[i],
+                        (double)total / 1e9, (double)plan->limit / 1e9, total > plan->limit ? "  (does not fit)" : ""));
     }
     if (choice != COHORT_OK)
         return text_printf(out, err, "%s\n", refusal.message);
@@ -114,12 +108,11 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
 }
 
 /* As cohort grpo would plan it, with prompts of up to max_prompt_length. */
-static cohort_status print_memory(const struct options *options, struct model *model,
-                                  struct text *out, cohort_error *err)
+static cohort_status print_memory(const struct options *options, struct model *model, struct text *out,
+                                  cohort_error *err)
 {
-    const int32_t P = options_is_set(options, "max_prompt_length")
-                          ? (int32_t)options_int(options, "max_prompt_length")
-                          : 512,
+    const int32_t P = options_is_set(options, "max_prompt_length") ? (int32_t)options_int(options, "max_prompt_length")
+                                                                   : 512,
                   C = (int32_t)options_int(options, "max_completion_length"),
                   group = (int32_t)options_int(options, "num_generations"),
                   prompts = (int32_t)options_int(options, "prompts_per_step");
@@ -129,11 +122,10 @@ static cohort_status print_memory(const struct options *options, struct model *m
     int32_t n = 0;
     cohort_status status = COHORT_OK;
     TRY(session_batch_size(options, &n, err));
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"),
-                                .history = -1};
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"), .history = -1};
     rollout_need_add(&need, prompts, P, C, group);
-    memory_plan_begin(&plan, model, options, options_float(options, "beta") != 0.0, &runner, n,
-                      P + C, (int64_t)prompts * P + (int64_t)n * C);
+    memory_plan_begin(&plan, model, options, options_float(options, "beta") != 0.0, &runner, n, P + C,
+                      (int64_t)prompts * P + (int64_t)n * C);
     TRY_GOTO(memory_plan_engine(&plan, NULL, &need, &engine, err));
     TRY_GOTO(text_printf(out, err,
                          "\nmemory plan of cohort grpo, %s: %d prompts x %d, prompt %d, "
@@ -147,8 +139,8 @@ cleanup:
 }
 
 /* Damage is printed file by file, then an error. */
-static cohort_status verify(const char *dir, const struct options *options,
-                            const cohort_observer *observer, struct text *out, cohort_error *err)
+static cohort_status verify(const char *dir, const struct options *options, const cohort_observer *observer,
+                            struct text *out, cohort_error *err)
 {
     struct manifest_report report = {0};
     cohort_status status = COHORT_OK;
@@ -159,20 +151,17 @@ static cohort_status verify(const char *dir, const struct options *options,
     TRY_GOTO(manifest_verify(dir, NULL, &report, options_stop(options), err));
     if (!report.found) {
         status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: has no " MANIFEST_NAME
-                           " to verify it by; cohort writes one into each checkpoint",
-                           dir);
+                           "%s: has no " MANIFEST_NAME " to verify it by; cohort writes one into each checkpoint", dir);
         goto cleanup;
     }
     if (report.n_bad > 0) {
         TRY_GOTO(text_append(out, report.bad.data, report.bad.length, err));
         observer_output(observer, out);
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: %lld of %lld files are damaged or missing",
-                           dir, (long long)report.n_bad, (long long)report.n_files);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: %lld of %lld files are damaged or missing", dir,
+                           (long long)report.n_bad, (long long)report.n_files);
         goto cleanup;
     }
-    TRY_GOTO(text_printf(out, err, "files             %lld, all as they were saved\n",
-                         (long long)report.n_files));
+    TRY_GOTO(text_printf(out, err, "files             %lld, all as they were saved\n", (long long)report.n_files));
 cleanup:
     text_free(&report.bad);
     return status;
@@ -182,8 +171,7 @@ cohort_status command_info(struct options *options, const struct command_rewards
                            const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    const char *dir = options_string(options, "model"),
-               *preset = options_choice_word(options, "preset");
+    const char *dir = options_string(options, "model"), *preset = options_choice_word(options, "preset");
     struct model_config config = {0};
     struct model *model = NULL;
     struct backend *backend = NULL;
@@ -205,9 +193,8 @@ cohort_status command_info(struct options *options, const struct command_rewards
     TRY_GOTO(text_printf(&out, err,
                          "cohort            %s\nbackend           %s, %d threads%s%s\nmatrix "
                          "products   bf16: %s, f32: %s\n",
-                         cohort_version(), backend->ops->name, backend->threads,
-                         limited ? ": " : "", limited ? backend->threads_note : "",
-                         backend->provider_bf16, backend->provider_f32));
+                         cohort_version(), backend->ops->name, backend->threads, limited ? ": " : "",
+                         limited ? backend->threads_note : "", backend->provider_bf16, backend->provider_f32));
     if (dir != NULL || preset != NULL) {
         TRY_GOTO(session_type(options, &config, dir, false, &type, &types, &notes, err));
         if (dir != NULL && types.n[DTYPE_F32] + types.n[DTYPE_BF16] + types.n[DTYPE_F16] == 0)
@@ -217,8 +204,7 @@ cohort_status command_info(struct options *options, const struct command_rewards
         if (options_bool(options, "memory"))
             TRY_GOTO(print_memory(options, model, &out, err));
     } else if (options_bool(options, "memory")) {
-        status = error_set(err, COHORT_ERR_ARGUMENT,
-                           "--memory needs a model: pass --model DIR or --preset NAME");
+        status = error_set(err, COHORT_ERR_ARGUMENT, "--memory needs a model: pass --model DIR or --preset NAME");
         goto cleanup;
     }
     observer_notes(observer, &notes);

@@ -10,14 +10,12 @@
 #include <string.h>
 
 /* The shape: a preset or a config.json; with the byte tokenizer the vocabulary is its own. */
-static cohort_status read_shape(struct model_config *config, const struct options *options,
-                                bool bytes, cohort_error *err)
+static cohort_status read_shape(struct model_config *config, const struct options *options, bool bytes,
+                                cohort_error *err)
 {
-    const char *preset = options_choice_word(options, "preset"),
-               *path = options_string(options, "config");
+    const char *preset = options_choice_word(options, "preset"), *path = options_string(options, "config");
     if ((preset != NULL) == (path != NULL))
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "give either --preset NAME or --config FILE (a config.json)");
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --config FILE (a config.json)");
     if (preset != NULL)
         return model_config_preset(config, preset, bytes ? TOKENIZER_BYTES_VOCAB : 0, err);
     struct text text = {0};
@@ -26,17 +24,15 @@ static cohort_status read_shape(struct model_config *config, const struct option
         status = model_config_parse(config, text.data, text.length, path, err);
     text_free(&text);
     if (status == COHORT_OK && bytes && config->vocab_size < TOKENIZER_BYTES_VOCAB)
-        status = error_set(err, COHORT_ERR_ARGUMENT,
-                           "%s: vocab_size %d is less than the %d of the byte tokenizer", path,
-                           (int)config->vocab_size, (int)TOKENIZER_BYTES_VOCAB);
+        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: vocab_size %d is less than the %d of the byte tokenizer",
+                           path, (int)config->vocab_size, (int)TOKENIZER_BYTES_VOCAB);
     return status;
 }
 
 /* The ids that end a completion, from the tokenizer that is in the folder now. */
 static void set_special_ids(struct model_config *config, const struct tokenizer *tokenizer)
 {
-    int32_t end = tokenizer_find(tokenizer, "<|im_end|>"),
-            text_end = tokenizer_find(tokenizer, "<|endoftext|>");
+    int32_t end = tokenizer_find(tokenizer, "<|im_end|>"), text_end = tokenizer_find(tokenizer, "<|endoftext|>");
     int32_t n = 0;
     if (end >= 0 && end < config->vocab_size)
         config->eos_ids[n++] = end;
@@ -52,8 +48,7 @@ cohort_status command_init(struct options *options, const struct command_rewards
                            const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    const char *out = options_string(options, "out"),
-               *source = options_string(options, "tokenizer");
+    const char *out = options_string(options, "out"), *source = options_string(options, "tokenizer");
     bool bytes = source != NULL && strcmp(source, "bytes") == 0;
     struct model_config config = {0};
     struct param_table params = {0};
@@ -68,8 +63,7 @@ cohort_status command_init(struct options *options, const struct command_rewards
         return error_set(err, COHORT_ERR_ARGUMENT, "no folder given: pass --out DIR");
     TRY(file_exists(out, &there, err));
     if (there)
-        return error_set(err, COHORT_ERR_STATE,
-                         "%s: already exists; remove it or choose another --out", out);
+        return error_set(err, COHORT_ERR_STATE, "%s: already exists; remove it or choose another --out", out);
     if (source != NULL && !bytes) {
         char *path = NULL;
         TRY(file_join(&path, source, "tokenizer.json", err));
@@ -77,10 +71,9 @@ cohort_status command_init(struct options *options, const struct command_rewards
         mem_free(path);
         TRY(status);
         if (!there)
-            return error_set(
-                err, COHORT_ERR_IO,
-                "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'",
-                source);
+            return error_set(err, COHORT_ERR_IO,
+                             "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'",
+                             source);
     }
     TRY_GOTO(read_shape(&config, options, bytes, err));
     struct checkpoint_init init = {
@@ -100,21 +93,18 @@ cohort_status command_init(struct options *options, const struct command_rewards
     if (source != NULL) {
         TRY_GOTO(tokenizer_load(&tokenizer, folder.temporary, err));
         if (tokenizer_size(tokenizer) > config.vocab_size) {
-            status = error_set(err, COHORT_ERR_ARGUMENT,
-                               "%s: the tokenizer has %d tokens, the model only %d rows", source,
-                               (int)tokenizer_size(tokenizer), (int)config.vocab_size);
+            status = error_set(err, COHORT_ERR_ARGUMENT, "%s: the tokenizer has %d tokens, the model only %d rows",
+                               source, (int)tokenizer_size(tokenizer), (int)config.vocab_size);
             goto cleanup;
         }
         set_special_ids(&config, tokenizer);
     }
     TRY_GOTO(model_config_save(&config, type, folder.temporary, err));
-    TRY_GOTO(checkpoint_write_weights(folder.temporary, &params, type, 0, checkpoint_init_fetch,
-                                      &init, &folder.manifest, err));
+    TRY_GOTO(checkpoint_write_weights(folder.temporary, &params, type, 0, checkpoint_init_fetch, &init,
+                                      &folder.manifest, err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
-    observer_message(observer, "%s: %.1f M parameters, %s%s", out, (double)params.n_weights / 1e6,
-                     dtype_name(type),
-                     source == NULL ? "; no tokenizer (pass --tokenizer DIR or bytes to add one)"
-                                    : "");
+    observer_message(observer, "%s: %.1f M parameters, %s%s", out, (double)params.n_weights / 1e6, dtype_name(type),
+                     source == NULL ? "; no tokenizer (pass --tokenizer DIR or bytes to add one)" : "");
 cleanup:
     checkpoint_folder_abandon(&folder);
     pool_destroy(init.pool);

@@ -1,5 +1,5 @@
-/* cohort logprobs: the log-probs of given sequences, in one pass of the training forward. Rows as
- * generate prints them; needs no tokenizer. */
+/* cohort logprobs: the log-probs of given sequences, in one pass of the training forward. Rows as generate prints them;
+ * needs no tokenizer. */
 #include "command/command.h"
 #include "command/json_rows.h"
 #include "command/session.h"
@@ -19,8 +19,8 @@ struct scored {
     size_t n;
 };
 
-static cohort_status read_rows(struct scored *s, const struct dataset *data,
-                               const struct session *session, cohort_error *err)
+static cohort_status read_rows(struct scored *s, const struct dataset *data, const struct session *session,
+                               cohort_error *err)
 {
     int32_t vocab = session->model->config.vocab_size, context = session->model->max_context;
     size_t n = data->n_rows;
@@ -35,20 +35,16 @@ static cohort_status read_rows(struct scored *s, const struct dataset *data,
         char where[512];
         int32_t n_tokens = 0;
         snprintf(where, sizeof where, "%.480s:%lld", data->path, (long long)data->rows[i].line);
-        TRY(json_read_ids(data->rows[i].json, "prompt_tokens", where, vocab, &s->prompts[i],
-                          &s->n_prompt[i], err));
-        TRY(json_read_ids(data->rows[i].json, "tokens", where, vocab, &s->tokens[i], &n_tokens,
-                          err));
+        TRY(json_read_ids(data->rows[i].json, "prompt_tokens", where, vocab, &s->prompts[i], &s->n_prompt[i], err));
+        TRY(json_read_ids(data->rows[i].json, "tokens", where, vocab, &s->tokens[i], &n_tokens, err));
         if (s->n_prompt[i] == 0)
-            return error_set(
-                err, COHORT_ERR_FORMAT,
-                "%s: \"prompt_tokens\" is empty; the first token needs something to follow", where);
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "%s: \"prompt_tokens\" is empty; the first token needs something to follow", where);
         if ((int64_t)s->n_prompt[i] + n_tokens > context)
             return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: %d prompt tokens and %d more exceed the model's context of %d",
-                             where, (int)s->n_prompt[i], (int)n_tokens, (int)context);
-        s->completions[i] =
-            (struct completion_tokens){.tokens = s->tokens[i], .n_tokens = n_tokens};
+                             "%s: %d prompt tokens and %d more exceed the model's context of %d", where,
+                             (int)s->n_prompt[i], (int)n_tokens, (int)context);
+        s->completions[i] = (struct completion_tokens){.tokens = s->tokens[i], .n_tokens = n_tokens};
         TRY(mem_alloc(&s->logp[i], (size_t)n_tokens, sizeof(float), "log-probs", err));
         struct tree *last = s->n_trees > 0 ? &s->trees[s->n_trees - 1] : NULL;
         if (last != NULL && last->n_prompt == s->n_prompt[i] &&
@@ -88,30 +84,27 @@ static const char *text_of(const json_t *row, const char *key, size_t *length)
     return json_string_value(value);
 }
 
-static cohort_status print_rows(const struct scored *s, const struct dataset *data,
-                                const cohort_observer *observer, cohort_error *err)
+static cohort_status print_rows(const struct scored *s, const struct dataset *data, const cohort_observer *observer,
+                                cohort_error *err)
 {
     for (size_t i = 0; i < s->n; i++) {
         const json_t *row = data->rows[i].json;
-        const json_t *index = json_object_get(row, "index"),
-                     *within = json_object_get(row, "completion_index");
-        struct json_row out = {
-            .index = json_is_integer(index) ? json_integer_value(index) : (json_int_t)i,
-            .completion_index = json_is_integer(within) ? json_integer_value(within) : 0,
-            .prompt_tokens = s->prompts[i],
-            .tokens = s->tokens[i],
-            .logprobs = s->logp[i],
-            .n_prompt = s->n_prompt[i],
-            .n_tokens = s->completions[i].n_tokens,
-            .finish_reason = json_string_value(json_object_get(row, "finish_reason"))};
+        const json_t *index = json_object_get(row, "index"), *within = json_object_get(row, "completion_index");
+        struct json_row out = {.index = json_is_integer(index) ? json_integer_value(index) : (json_int_t)i,
+                               .completion_index = json_is_integer(within) ? json_integer_value(within) : 0,
+                               .prompt_tokens = s->prompts[i],
+                               .tokens = s->tokens[i],
+                               .logprobs = s->logp[i],
+                               .n_prompt = s->n_prompt[i],
+                               .n_tokens = s->completions[i].n_tokens,
+                               .finish_reason = json_string_value(json_object_get(row, "finish_reason"))};
         struct text text = {0};
         for (int32_t t = 0; t < out.n_tokens; t++)
             if (!isfinite(s->logp[i][t]))
                 return error_set(err, COHORT_ERR_NUMERIC,
                                  "%s:%lld: the log-prob of token %d is %g, expected a finite "
                                  "number; the weights are damaged",
-                                 data->path, (long long)data->rows[i].line, (int)t,
-                                 (double)s->logp[i][t]);
+                                 data->path, (long long)data->rows[i].line, (int)t, (double)s->logp[i][t]);
         out.prompt = text_of(row, "prompt", &out.prompt_length);
         out.completion = text_of(row, "completion", &out.completion_length);
         cohort_status status = json_row_write(&out, &text, err);
@@ -148,8 +141,8 @@ cohort_status command_logprobs(struct options *options, const struct command_rew
             longest = rows.n_prompt[i] + rows.completions[i].n_tokens;
     runner.logits_bytes = session.backend->logits_bytes;
     for (int pass = 0; pass < 2; pass++) {
-        TRY_GOTO(tree_runner_plan(&runner, &session.arena, &session.model->config,
-                                  session.model->type, longest, longest, DECODER_INFER, err));
+        TRY_GOTO(tree_runner_plan(&runner, &session.arena, &session.model->config, session.model->type, longest,
+                                  longest, DECODER_INFER, err));
         if (pass == 0)
             TRY_GOTO(arena_allocate(&session.arena, session.backend, "activations", err));
     }

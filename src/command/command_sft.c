@@ -23,11 +23,9 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
     const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
-    int32_t context = run->t.session.model->max_context,
-            length = (int32_t)options_int(o, "max_length");
+    int32_t context = run->t.session.model->max_context, length = (int32_t)options_int(o, "max_length");
     if (data == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no training rows given: pass --data FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE.jsonl");
     length = length < context ? length : context;
     TRY(sft_rows_load(&run->train, &run->t.session, data, 0, length, o, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.sha256, err));
@@ -38,18 +36,14 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
                          data, run->train.n_cut, (int)length, run->train.n_dropped);
     if (held_out != NULL) {
         TRY(sft_rows_load(&run->held_out, &run->t.session, held_out,
-                          options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit")
-                                                          : 0,
-                          length, o, err));
+                          options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0, length, o, err));
         TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.sha256, err));
     }
     if (run->train.conversations)
         TRY(end_of_text_learned(&run->t.session, err));
-    run->order = (struct dataset_order){.n = run->train.n,
-                                        .seed = (uint64_t)options_int(o, "seed"),
-                                        .shuffle = options_bool(o, "shuffle_dataset")};
-    size_t most =
-        run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
+    run->order = (struct dataset_order){
+        .n = run->train.n, .seed = (uint64_t)options_int(o, "seed"), .shuffle = options_bool(o, "shuffle_dataset")};
+    size_t most = run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
     TRY(mem_alloc(&run->trees, most, sizeof *run->trees, "batch", err));
     return mem_alloc(&run->completions, most, sizeof *run->completions, "batch", err);
 }
@@ -58,15 +52,13 @@ static cohort_status allocate(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
     struct memory_plan plan = {0};
-    int32_t longest =
-        run->train.longest > run->held_out.longest ? run->train.longest : run->held_out.longest;
-    memory_plan_begin(&plan, t->session.model, t->options, false, &run->runner, run->batch_size,
-                      longest, run->batch_size * longest);
+    int32_t longest = run->train.longest > run->held_out.longest ? run->train.longest : run->held_out.longest;
+    memory_plan_begin(&plan, t->session.model, t->options, false, &run->runner, run->batch_size, longest,
+                      run->batch_size * longest);
     return training_allocate(t, &plan, err);
 }
 
-static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics,
-                                      cohort_error *err)
+static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics, cohort_error *err)
 {
     double loss = 0.0;
     if (run->held_out.n == 0)
@@ -75,8 +67,7 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
         run->trees[i] = sft_rows_tree(&run->held_out, i, &run->completions[i]);
     TRY(sft_evaluate(&run->sft, run->trees, (int32_t)run->held_out.n, &loss, err));
     metrics_set(metrics, "eval_loss", loss);
-    observer_message(run->t.observer, "step %lld: held-out loss %.4f", (long long)run->t.state.step,
-                     loss);
+    observer_message(run->t.observer, "step %lld: held-out loss %.4f", (long long)run->t.state.step, loss);
     return COHORT_OK;
 }
 
@@ -87,8 +78,7 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     metrics_free(metrics);
     for (int64_t i = 0; i < run->batch_size; i++) {
         size_t row = 0;
-        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row,
-                             err));
+        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row, err));
         run->trees[i] = sft_rows_tree(&run->train, row, &run->completions[i]);
     }
     TRY(sft_step(&run->sft, run->trees, (int32_t)run->batch_size, metrics, err));
@@ -100,29 +90,27 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;
-    /* An evaluation that fails comes after the update: the step is logged all the same, for it will
-     * not be done again. */
+    /* An evaluation that fails comes after the update: the step is logged all the same, for it will not be done
+     * again. */
     bool evaluates = end || (run->eval_steps > 0 && t->state.step % run->eval_steps == 0);
     cohort_status evaluated = COHORT_OK;
     if (evaluates)
         evaluated = held_out_metrics(run, metrics, err);
-    cohort_status logged = training_log(
-        t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n,
-        metrics, evaluated == COHORT_OK ? err : NULL);
+    cohort_status logged =
+        training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n, metrics,
+                     evaluated == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
     training_watch(t, metrics);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    TRY(training_save(t, &run->sft.optimizer,
-                      end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
+    TRY(training_save(t, &run->sft.optimizer, end || (run->save_steps > 0 && t->state.step % run->save_steps == 0),
+                      err));
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
-                           (double)(t->state.step - t->started_step) /
-                               (clock_seconds() - t->started)))
+                           (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
     if (end || t->state.step % options_int(t->options, "logging_steps") == 0)
-        observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s",
-                         (long long)t->state.step, (long long)t->steps,
-                         metrics_get(metrics, "loss"), metrics_get(metrics, "grad_norm"),
+        observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s", (long long)t->state.step,
+                         (long long)t->steps, metrics_get(metrics, "loss"), metrics_get(metrics, "grad_norm"),
                          metrics_get(metrics, "throughput/train_tokens_per_second"));
     return COHORT_OK;
 }
@@ -131,8 +119,7 @@ static int64_t planned_steps(const struct sft_run *run)
 {
     const struct options *o = run->t.options;
     int64_t per_epoch = ((int64_t)run->train.n + run->batch_size - 1) / run->batch_size;
-    return options_is_set(o, "steps") ? options_int(o, "steps")
-                                      : per_epoch * options_int(o, "epochs");
+    return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
 }
 
 static cohort_status train(struct sft_run *run, cohort_error *err)
@@ -173,13 +160,13 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
     training_watch_end(t);
     TRY(training_save_final(t, err));
     training_draw(t, DRAW_END);
-    observer_message(t->observer, "done: %s/final is the trained model, %s/loss.svg the curve",
-                     t->run.path, t->run.path);
+    observer_message(t->observer, "done: %s/final is the trained model, %s/loss.svg the curve", t->run.path,
+                     t->run.path);
     return COHORT_OK;
 }
 
-cohort_status command_sft(struct options *options, const struct command_rewards *extra,
-                          const cohort_observer *observer, cohort_error *err)
+cohort_status command_sft(struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
+                          cohort_error *err)
 {
     (void)extra;
     struct sft_run *run = NULL;

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static cohort_status print_ids(const struct tokenizer *tokenizer, const struct token_list *ids,
-                               bool jsonl, struct text *out, cohort_error *err)
+static cohort_status print_ids(const struct tokenizer *tokenizer, const struct token_list *ids, bool jsonl,
+                               struct text *out, cohort_error *err)
 {
     for (size_t i = 0; i < ids->count; i++) {
         if (jsonl) {
@@ -26,8 +26,8 @@ static cohort_status print_ids(const struct tokenizer *tokenizer, const struct t
     return COHORT_OK;
 }
 
-static cohort_status tokenize_rows(const struct session *session, const struct options *options,
-                                   const char *path, struct text *out, cohort_error *err)
+static cohort_status tokenize_rows(const struct session *session, const struct options *options, const char *path,
+                                   struct text *out, cohort_error *err)
 {
     struct dataset data = {0};
     struct row_style style = row_style(options);
@@ -63,8 +63,7 @@ cohort_status command_tokenize(struct options *options, const struct command_rew
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no tokenizer given: pass --model DIR, a folder with tokenizer.json");
     if ((prompt != NULL) == (batch != NULL))
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "give either --prompt TEXT or --batch FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
     TRY_GOTO(tokenizer_load(&session.tokenizer, dir, err));
     if (batch != NULL) {
         TRY_GOTO(tokenize_rows(&session, options, batch, &out, err));
@@ -78,16 +77,14 @@ cohort_status command_tokenize(struct options *options, const struct command_rew
             json_t *row = json_pack("{s:s%}", "prompt", text.data, text.length);
             style.chat = true;
             text_free(&text);
-            status = row == NULL ? error_set(err, COHORT_ERR_FORMAT,
-                                             "--prompt: the text is not valid UTF-8")
+            status = row == NULL ? error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8")
                                  : row_prompt(&session, row, "--prompt", &style, &ids, &text, err);
             json_decref(row);
             TRY_GOTO(status);
         } else {
             TRY_GOTO(tokenizer_encode(session.tokenizer, text.data, text.length, true, &ids, err));
         }
-        TRY_GOTO(print_ids(session.tokenizer, &ids, choice_of(options, "format") == OUTPUT_JSONL,
-                           &out, err));
+        TRY_GOTO(print_ids(session.tokenizer, &ids, choice_of(options, "format") == OUTPUT_JSONL, &out, err));
     }
     observer_output(observer, &out);
 cleanup:

@@ -15,8 +15,7 @@ static cohort_status add(struct model_config *config, int32_t id, cohort_error *
             return COHORT_OK;
     if (config->n_eos == MODEL_MAX_EOS)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "more than %d tokens end a text; name those that matter with --eos-token",
-                         MODEL_MAX_EOS);
+                         "more than %d tokens end a text; name those that matter with --eos-token", MODEL_MAX_EOS);
     config->eos_ids[config->n_eos++] = id;
     return COHORT_OK;
 }
@@ -27,26 +26,22 @@ static int32_t find_turn_end(const struct tokenizer *tokenizer)
     return end == NULL ? -1 : tokenizer_find(tokenizer, end);
 }
 
-cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer,
-                                cohort_error *err)
+cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer, cohort_error *err)
 {
     TRY(add(config, tokenizer_eos(tokenizer), err));
     /* A folder without a template names none: the one that messages are rendered with is ours. */
-    return tokenizer_chat_template(tokenizer) == NULL ? COHORT_OK
-                                                      : add(config, find_turn_end(tokenizer), err);
+    return tokenizer_chat_template(tokenizer) == NULL ? COHORT_OK : add(config, find_turn_end(tokenizer), err);
 }
 
 /* A token by its text, or by its id. */
-static cohort_status read_token(const struct session *session, const char *item, int32_t *id,
-                                cohort_error *err)
+static cohort_status read_token(const struct session *session, const char *item, int32_t *id, cohort_error *err)
 {
     const int32_t vocab = session->model->config.vocab_size;
     if (item[0] != '\0' && strspn(item, "0123456789") == strlen(item)) {
         long long number = strlen(item) > 10 ? (long long)INT32_MAX + 1 : strtoll(item, NULL, 10);
         if (number >= vocab)
             return error_set(err, COHORT_ERR_ARGUMENT,
-                             "--eos-token %s: expected a token, or an id below the vocabulary's %d",
-                             item, (int)vocab);
+                             "--eos-token %s: expected a token, or an id below the vocabulary's %d", item, (int)vocab);
         *id = (int32_t)number;
         return COHORT_OK;
     }
@@ -59,8 +54,7 @@ static cohort_status read_token(const struct session *session, const char *item,
     return COHORT_OK;
 }
 
-cohort_status end_of_text_open(struct session *session, const struct options *options,
-                               cohort_error *err)
+cohort_status end_of_text_open(struct session *session, const struct options *options, cohort_error *err)
 {
     struct model_config *config = &session->model->config;
     const size_t n = options_list_count(options, "eos_token");
@@ -96,8 +90,8 @@ void end_of_text_note(const struct session *session, const cohort_observer *obse
                          session->dir);
 }
 
-/* Where in a JSON text the value of a key of its outermost object lies: [*from, *to). The text is
- * valid JSON; false if there is no such key. */
+/* Where in a JSON text the value of a key of its outermost object lies: [*from, *to). The text is valid JSON; false if
+ * there is no such key. */
 static bool find_value(const char *json, const char *key, size_t *from, size_t *to)
 {
     int depth = 0;
@@ -128,8 +122,7 @@ static bool find_value(const char *json, const char *key, size_t *from, size_t *
 }
 
 /* Sets "eos_token" in a file of the folder, if the file is there; all else keeps its bytes. */
-static cohort_status save_name(const char *dir, const char *file, const char *token, size_t length,
-                               cohort_error *err)
+static cohort_status save_name(const char *dir, const char *file, const char *token, size_t length, cohort_error *err)
 {
     struct text content = {0}, out = {0};
     char *path = NULL;
@@ -150,9 +143,8 @@ static cohort_status save_name(const char *dir, const char *file, const char *to
     TRY_GOTO(text_printf(&out, err, there ? " " : "\n  \"eos_token\": "));
     TRY_GOTO(json_string_write(token, length, &out, err));
     if (!there) /* an object with nothing else in it needs no comma */
-        TRY_GOTO(text_printf(
-            &out, err, "%s",
-            content.data[from + strspn(content.data + from, " \t\r\n")] == '}' ? "" : ","));
+        TRY_GOTO(text_printf(&out, err, "%s",
+                             content.data[from + strspn(content.data + from, " \t\r\n")] == '}' ? "" : ","));
     TRY_GOTO(text_append(&out, content.data + to, content.length - to, err));
     TRY_GOTO(file_write_atomic(path, out.data, out.length, err));
 cleanup:
@@ -162,8 +154,8 @@ cleanup:
     return status;
 }
 
-cohort_status end_of_text_save(const struct session *session, const struct options *options,
-                               const char *dir, cohort_error *err)
+cohort_status end_of_text_save(const struct session *session, const struct options *options, const char *dir,
+                               cohort_error *err)
 {
     if (options_list_count(options, "eos_token") == 0)
         return COHORT_OK;

@@ -28,14 +28,13 @@ static size_t character_length(const unsigned char *bytes, size_t left)
     for (size_t i = 1; i < length; i++)
         if ((bytes[i] & 0xc0) != 0x80)
             return 0;
-    if ((lead == 0xe0 && bytes[1] < 0xa0) || (lead == 0xed && bytes[1] > 0x9f) ||
-        (lead == 0xf0 && bytes[1] < 0x90) || (lead == 0xf4 && bytes[1] > 0x8f))
+    if ((lead == 0xe0 && bytes[1] < 0xa0) || (lead == 0xed && bytes[1] > 0x9f) || (lead == 0xf0 && bytes[1] < 0x90) ||
+        (lead == 0xf4 && bytes[1] > 0x8f))
         return 0;
     return length;
 }
 
-cohort_status json_string_write(const char *bytes, size_t length, struct text *out,
-                                cohort_error *err)
+cohort_status json_string_write(const char *bytes, size_t length, struct text *out, cohort_error *err)
 {
     TRY(text_append(out, "\"", 1, err));
     for (size_t i = 0; i < length;) {
@@ -60,8 +59,7 @@ cohort_status json_string_write(const char *bytes, size_t length, struct text *o
     return text_append(out, "\"", 1, err);
 }
 
-static cohort_status write_ids(const char *key, const int32_t *ids, int32_t count, struct text *out,
-                               cohort_error *err)
+static cohort_status write_ids(const char *key, const int32_t *ids, int32_t count, struct text *out, cohort_error *err)
 {
     TRY(text_printf(out, err, ", \"%s\": [", key));
     for (int32_t i = 0; i < count; i++)
@@ -97,23 +95,20 @@ cohort_status json_row_write(const struct json_row *row, struct text *out, cohor
     return text_append(out, "}\n", 2, err);
 }
 
-cohort_status json_read_ids(const json_t *row, const char *key, const char *where, int32_t vocab,
-                            int32_t **ids, int32_t *count, cohort_error *err)
+cohort_status json_read_ids(const json_t *row, const char *key, const char *where, int32_t vocab, int32_t **ids,
+                            int32_t *count, cohort_error *err)
 {
     const json_t *list = json_object_get(row, key);
     *ids = NULL;
     if (!json_is_array(list))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: expected \"%s\", a list of token ids", where,
-                         key);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: expected \"%s\", a list of token ids", where, key);
     size_t n = json_array_size(list);
     if (n > INT32_MAX)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: \"%s\" has %zu ids, more than can be used",
-                         where, key, n);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: \"%s\" has %zu ids, more than can be used", where, key, n);
     TRY(mem_alloc(ids, n, sizeof **ids, "token ids", err));
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(list, i);
-        if (!json_is_integer(item) || json_integer_value(item) < 0 ||
-            json_integer_value(item) >= vocab) {
+        if (!json_is_integer(item) || json_integer_value(item) < 0 || json_integer_value(item) >= vocab) {
             mem_free(*ids);
             *ids = NULL;
             return error_set(err, COHORT_ERR_FORMAT,

@@ -27,9 +27,8 @@ size_t memory_plan_total(const struct memory_plan *plan)
 
 const char *const recompute_names[N_RECOMPUTE] = {"none", "logits", "layer"};
 
-void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options,
-                       bool reference, struct tree_runner *runner, int64_t completions,
-                       int64_t longest, int64_t most_useful)
+void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
+                       struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful)
 {
     const size_t weights = model_weight_bytes(model);
     int64_t tokens = session_micro_tokens(model, options);
@@ -60,8 +59,7 @@ static struct backend_load training_load(const struct memory_plan *plan)
 }
 
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
-                                 const struct rollout_need *need, struct engine **out,
-                                 cohort_error *err)
+                                 const struct rollout_need *need, struct engine **out, cohort_error *err)
 {
     const size_t left = room(plan) > plan->state ? room(plan) - plan->state : 0;
     const struct backend_load training = training_load(plan);
@@ -83,12 +81,11 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
         tree_runner_free(plan->runner);
     plan->runner->logits_bytes = model->backend->logits_bytes;
     plan->runner->keep_logits = plan->recompute == RECOMPUTE_NONE;
-    const enum decoder_mode mode =
-        plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
+    const enum decoder_mode mode = plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
     if (plan->engine != NULL)
         TRY(engine_plan(plan->engine, &rollout, err));
-    TRY(tree_runner_plan(plan->runner, &training, &model->config, model->type, plan->micro_tokens,
-                         plan->completions, mode, err));
+    TRY(tree_runner_plan(plan->runner, &training, &model->config, model->type, plan->micro_tokens, plan->completions,
+                         mode, err));
     plan->rollout = rollout.used;
     plan->training = training.used;
     arena->used = buffers(plan);
@@ -99,8 +96,8 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
     return COHORT_OK;
 }
 
-cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute,
-                                  int64_t micro_tokens, cohort_error *err)
+cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute, int64_t micro_tokens,
+                                  cohort_error *err)
 {
     struct arena arena = {0};
     plan->recompute = recompute;
@@ -108,8 +105,8 @@ cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recom
     return take_buffers(plan, &arena, err);
 }
 
-/* Says what a run that does not fit would have to change: recomputation, then the moments' type,
- * then fewer tokens at once, the first that fits. */
+/* Says what a run that does not fit would have to change: recomputation, then the moments' type, then fewer tokens at
+ * once, the first that fits. */
 static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
 {
     const enum dtype moments[2] = {plan->moments, DTYPE_BF16};
@@ -125,20 +122,18 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
                   "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
                   "%.2f with recompute %s%s), %.2f GB are there",
                   gigabytes(plan->state + buffers(plan) + plan->working), gigabytes(plan->state),
-                  gigabytes(buffers(plan) + plan->working), recompute_names[plan->recompute],
-                  rollout, gigabytes(there));
-    for (int64_t tokens = plan->micro_tokens;;
-         tokens = tokens / 2 > longest ? tokens / 2 : longest) {
+                  gigabytes(buffers(plan) + plan->working), recompute_names[plan->recompute], rollout,
+                  gigabytes(there));
+    for (int64_t tokens = plan->micro_tokens;; tokens = tokens / 2 > longest ? tokens / 2 : longest) {
         TRY(memory_plan_measure(&other, RECOMPUTE_LAYER, tokens, err));
         for (int i = 0; i < 2; i++) {
             need = buffers(&other) + other.working + model_train_bytes(plan->model, moments[i]);
             if (need > there)
                 continue;
             plan->refused = true;
-            return error_set(err, COHORT_ERR_MEMORY,
-                             "%s; --recompute layer%s --micro-batch-tokens %lld fits (%.2f GB)",
-                             missing, moments[i] != moments[0] ? " --moments-dtype bf16" : "",
-                             (long long)tokens, gigabytes(need));
+            return error_set(err, COHORT_ERR_MEMORY, "%s; --recompute layer%s --micro-batch-tokens %lld fits (%.2f GB)",
+                             missing, moments[i] != moments[0] ? " --moments-dtype bf16" : "", (long long)tokens,
+                             gigabytes(need));
         }
         if (tokens == longest)
             break;
@@ -151,8 +146,7 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
                      missing, (long long)longest, gigabytes(need));
 }
 
-cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options,
-                                 cohort_error *err)
+cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err)
 {
     const int asked = choice_of(options, "recompute");
     plan->refused = false;
@@ -166,36 +160,31 @@ cohort_status memory_plan_choose(struct memory_plan *plan, const struct options 
     return refuse(plan, err);
 }
 
-cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out,
-                                   cohort_error *err)
+cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out, cohort_error *err)
 {
     TRY(text_printf(out, err, "memory plan, %s: weights %.2f GB, ", plan->model->backend->device,
                     gigabytes(plan->weights)));
     if (plan->reference > 0)
         TRY(text_printf(out, err, "frozen reference %.2f GB, ", gigabytes(plan->reference)));
-    TRY(text_printf(
-        out, err,
-        "gradient and optimizer %.2f GB, buffers %.2f GB (training %.2f GB, micro-batch "
-        "of %lld tokens, recompute %s",
-        gigabytes(plan->state), gigabytes(buffers(plan)), gigabytes(plan->training),
-        (long long)plan->micro_tokens, recompute_names[plan->recompute]));
+    TRY(text_printf(out, err,
+                    "gradient and optimizer %.2f GB, buffers %.2f GB (training %.2f GB, micro-batch "
+                    "of %lld tokens, recompute %s",
+                    gigabytes(plan->state), gigabytes(buffers(plan)), gigabytes(plan->training),
+                    (long long)plan->micro_tokens, recompute_names[plan->recompute]));
     if (plan->engine != NULL)
-        TRY(text_printf(out, err, "; rollout %.2f GB, %.2f GB of it KV pages, %d at once",
-                        gigabytes(plan->rollout), gigabytes(plan->kv),
-                        (int)plan->choice.config.max_sequences));
+        TRY(text_printf(out, err, "; rollout %.2f GB, %.2f GB of it KV pages, %d at once", gigabytes(plan->rollout),
+                        gigabytes(plan->kv), (int)plan->choice.config.max_sequences));
     TRY(text_append(out, ")", 1, err));
     if (plan->working > 0)
-        TRY(text_printf(out, err, ", working memory of the device %.2f GB",
-                        gigabytes(plan->working)));
-    return text_printf(out, err, "; in all %.2f GB, %.2f GB are there",
-                       gigabytes(memory_plan_total(plan)), gigabytes(plan->limit));
+        TRY(text_printf(out, err, ", working memory of the device %.2f GB", gigabytes(plan->working)));
+    return text_printf(out, err, "; in all %.2f GB, %.2f GB are there", gigabytes(memory_plan_total(plan)),
+                       gigabytes(plan->limit));
 }
 
 cohort_status memory_plan_allocate(struct memory_plan *plan, struct arena *arena, cohort_error *err)
 {
     TRY(take_buffers(plan, arena, err));
     TRY(arena_allocate(arena, plan->model->backend,
-                       plan->engine != NULL ? "rollout and training buffers" : "training buffers",
-                       err));
+                       plan->engine != NULL ? "rollout and training buffers" : "training buffers", err));
     return take_buffers(plan, arena, err);
 }

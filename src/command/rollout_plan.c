@@ -3,8 +3,8 @@
 #include <string.h>
 
 enum {
-    /* Unasked, on a CPU where nothing trains: more gain little there, and each would hold pages in
-     * memory that others use too. */
+    /* Unasked, on a CPU where nothing trains: more gain little there, and each would hold pages in memory that others
+     * use too. */
     CPU_SEQUENCES = 64,
     /* Prompt tokens a step are not reduced below this to make room for pages. */
     LEAST_STEP_TOKENS = 512
@@ -14,11 +14,9 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-void rollout_need_add(struct rollout_need *need, int64_t times, int32_t n_prompt,
-                      int32_t max_tokens, int32_t n)
+void rollout_need_add(struct rollout_need *need, int64_t times, int32_t n_prompt, int32_t max_tokens, int32_t n)
 {
-    const int64_t one = engine_pages(n_prompt, max_tokens, 1),
-                  own = engine_pages(n_prompt, max_tokens, 2) - one;
+    const int64_t one = engine_pages(n_prompt, max_tokens, 1), own = engine_pages(n_prompt, max_tokens, 2) - one;
     if (times < 1)
         return;
     need->requests += times;
@@ -32,8 +30,7 @@ void rollout_need_add(struct rollout_need *need, int64_t times, int32_t n_prompt
     need->context = (int32_t)larger(need->context, (int64_t)n_prompt + max_tokens);
 }
 
-void rollout_need_any(struct rollout_need *need, const struct backend *backend, int32_t sequences,
-                      int32_t context)
+void rollout_need_any(struct rollout_need *need, const struct backend *backend, int32_t sequences, int32_t context)
 {
     const int64_t each = engine_pages(context, 1, 1) + 1; /* one more where a prompt ends */
     const int64_t n = sequences > 0 ? sequences : backend->decode_sequences;
@@ -59,8 +56,7 @@ int32_t rollout_history(const struct sampling_params *p, int32_t context)
                      {p->frequency_penalty != 0.0f, p->frequency_context}};
     int32_t history = p->n_bias > 0 ? 0 : -1;
     for (size_t i = 0; i < sizeof penalties / sizeof penalties[0]; i++) {
-        const int32_t back =
-            penalties[i].back > 0 && penalties[i].back < context ? penalties[i].back : context;
+        const int32_t back = penalties[i].back > 0 && penalties[i].back < context ? penalties[i].back : context;
         if (penalties[i].on && back > history)
             history = back;
     }
@@ -72,8 +68,8 @@ size_t backend_working_bytes(struct backend *backend, const struct backend_load 
     return backend->ops->working_bytes != NULL ? backend->ops->working_bytes(backend, load) : 0;
 }
 
-void rollout_load(const struct model *model, const struct rollout_need *need,
-                  const struct engine_config *config, struct backend_load *load)
+void rollout_load(const struct model *model, const struct rollout_need *need, const struct engine_config *config,
+                  struct backend_load *load)
 {
     const struct model_config *c = &model->config;
     load->n_heads = c->n_heads;
@@ -95,14 +91,11 @@ void rollout_load(const struct model *model, const struct rollout_need *need,
     load->logits_rows = smaller(chunk, outputs);
 }
 
-/* Pages with which so many sequences never wait: theirs, and the prompts that they and the next
- * ones stand behind. */
+/* Pages with which so many sequences never wait: theirs, and the prompts that they and the next ones stand behind. */
 static int64_t useful_pages(const struct rollout_need *need, int64_t sequences)
 {
     const int64_t prompts = smaller(need->requests, 2 * sequences);
-    return larger(
-        smaller(need->pages, sequences * need->completion_pages + prompts * need->prompt_pages),
-        need->least);
+    return larger(smaller(need->pages, sequences * need->completion_pages + prompts * need->prompt_pages), need->least);
 }
 
 /* Sequences that so many pages hold, each with its completion's; one prompt at least is there. */
@@ -114,8 +107,7 @@ static int64_t held_sequences(const struct rollout_need *need, int64_t pages)
 
 /* Fills choice for its config's sequences and prompt tokens. */
 static cohort_status fill_room(struct model *model, const struct rollout_need *need, size_t room,
-                               const struct backend_load *training, struct rollout_choice *choice,
-                               cohort_error *err)
+                               const struct backend_load *training, struct rollout_choice *choice, cohort_error *err)
 {
     const size_t page = engine_page_bytes(&model->config, model->type);
     struct engine_config *config = &choice->config;
@@ -136,21 +128,17 @@ static cohort_status fill_room(struct model *model, const struct rollout_need *n
 }
 
 cohort_status rollout_choose(struct model *model, const struct rollout_need *need, size_t room,
-                             const struct backend_load *training, struct rollout_choice *choice,
-                             cohort_error *err)
+                             const struct backend_load *training, struct rollout_choice *choice, cohort_error *err)
 {
     const struct backend *backend = model->backend;
-    const int64_t gains =
-        backend->host_memory && !need->training ? CPU_SEQUENCES : backend->decode_sequences;
+    const int64_t gains = backend->host_memory && !need->training ? CPU_SEQUENCES : backend->decode_sequences;
     int64_t sequences = smaller(need->sequences > 0 ? need->sequences : gains, need->completions),
-            tokens = need->step_tokens > 0
-                         ? need->step_tokens
-                         : smaller(backend->prefill_tokens, larger(1, need->prompt_tokens));
+            tokens = need->step_tokens > 0 ? need->step_tokens
+                                           : smaller(backend->prefill_tokens, larger(1, need->prompt_tokens));
     memset(choice, 0, sizeof *choice);
     for (;;) {
-        choice->config = (struct engine_config){.max_sequences = (int32_t)sequences,
-                                                .prefill_tokens = (int32_t)tokens,
-                                                .max_context = need->context};
+        choice->config = (struct engine_config){
+            .max_sequences = (int32_t)sequences, .prefill_tokens = (int32_t)tokens, .max_context = need->context};
         TRY(fill_room(model, need, room, training, choice, err));
         if (choice->config.n_pages >= choice->useful)
             return COHORT_OK;

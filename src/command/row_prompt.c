@@ -24,12 +24,11 @@ void rendered_free(struct rendered *rendered)
 static bool no_tools(const json_t *value)
 {
     const char *text = json_string_value(value);
-    return chat_value_absent(value) ||
-           (text != NULL && (strcmp(text, "[]") == 0 || strcmp(text, "null") == 0));
+    return chat_value_absent(value) || (text != NULL && (strcmp(text, "[]") == 0 || strcmp(text, "null") == 0));
 }
 
-cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style,
-                           bool conversation, bool *thinking, cohort_error *err)
+cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style, bool conversation,
+                           bool *thinking, cohort_error *err)
 {
     static const char *const images[] = {"image", "images"};
     *thinking = style->thinking;
@@ -69,8 +68,7 @@ cohort_status row_settings(const json_t *row, const char *where, const struct ro
                              where, key);
         if (!json_is_boolean(value))
             return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: \"chat_template_kwargs\".enable_thinking: expected true or false",
-                             where);
+                             "%s: \"chat_template_kwargs\".enable_thinking: expected true or false", where);
         *thinking = json_is_true(value);
     }
     return COHORT_OK;
@@ -79,53 +77,48 @@ cohort_status row_settings(const json_t *row, const char *where, const struct ro
 static bool ends_with_assistant(const json_t *messages)
 {
     size_t n = json_array_size(messages);
-    const char *role =
-        n == 0 ? NULL : json_string_value(json_object_get(json_array_get(messages, n - 1), "role"));
+    const char *role = n == 0 ? NULL : json_string_value(json_object_get(json_array_get(messages, n - 1), "role"));
     return role != NULL && strcmp(role, "assistant") == 0;
 }
 
-cohort_status row_render_prompt(const struct session *session, const json_t *messages,
-                                const char *where, bool thinking, struct rendered *out,
-                                cohort_error *err)
+cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where, bool thinking,
+                                struct rendered *out, cohort_error *err)
 {
     const bool prefilled = ends_with_assistant(messages);
-    struct chat_options options = {.add_generation_prompt = !prefilled,
-                                   .continue_final = prefilled,
-                                   .enable_thinking = thinking};
-    return chat_template_render(tokenizer_chat_template(session->tokenizer), messages, &options,
-                                where, &out->text, &out->spans, err);
+    struct chat_options options = {
+        .add_generation_prompt = !prefilled, .continue_final = prefilled, .enable_thinking = thinking};
+    return chat_template_render(tokenizer_chat_template(session->tokenizer), messages, &options, where, &out->text,
+                                &out->spans, err);
 }
 
-cohort_status row_encode(const struct session *session, const struct rendered *rendered,
-                         size_t from, bool trust, struct token_list *ids, cohort_error *err)
+cohort_status row_encode(const struct session *session, const struct rendered *rendered, size_t from, bool trust,
+                         struct token_list *ids, cohort_error *err)
 {
     struct content_spans spans = {0};
     cohort_status status = COHORT_OK;
     for (size_t i = 0; !trust && i < rendered->spans.count; i++) {
         struct content_span span = rendered->spans.items[i];
         if (span.to > from)
-            TRY_GOTO(content_spans_push(&spans, span.from > from ? span.from - from : 0,
-                                        span.to - from, span.kind, err));
+            TRY_GOTO(
+                content_spans_push(&spans, span.from > from ? span.from - from : 0, span.to - from, span.kind, err));
     }
-    TRY_GOTO(tokenizer_encode_content(session->tokenizer, rendered->text.data + from,
-                                      rendered->text.length - from, &spans, ids, err));
+    TRY_GOTO(tokenizer_encode_content(session->tokenizer, rendered->text.data + from, rendered->text.length - from,
+                                      &spans, ids, err));
 cleanup:
     content_spans_free(&spans);
     return status;
 }
 
-/* The row's messages (a new reference), or NULL where its prompt is text to be taken as it stands.
- */
-static cohort_status find_messages(const json_t *row, const char *where,
-                                   const struct row_style *style, json_t **out, cohort_error *err)
+/* The row's messages (a new reference), or NULL where its prompt is text to be taken as it stands. */
+static cohort_status find_messages(const json_t *row, const char *where, const struct row_style *style, json_t **out,
+                                   cohort_error *err)
 {
     const json_t *prompt = row_column(row, "prompt"), *messages = row_column(row, "messages");
     *out = NULL;
     if (prompt != NULL && chat_value_absent(messages))
         messages = NULL; /* an empty list beside a prompt */
     if (prompt != NULL && messages != NULL)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: has both \"prompt\" and \"messages\"; give one", where);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: has both \"prompt\" and \"messages\"; give one", where);
     if (style->asks && ends_with_assistant(messages))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: the last of \"messages\" is the assistant's: that is the answer, "
@@ -139,18 +132,15 @@ static cohort_status find_messages(const json_t *row, const char *where,
     else if (json_is_string(prompt) && style->chat)
         *out = json_pack("[{s:s, s:O}]", "role", "user", "content", prompt);
     else if (!json_is_string(prompt))
-        return error_set(
-            err, COHORT_ERR_FORMAT,
-            "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
     else
         return COHORT_OK;
-    return *out != NULL ? COHORT_OK
-                        : error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
+    return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);
 }
 
 cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
-                         const struct row_style *style, struct token_list *ids, struct text *text,
-                         cohort_error *err)
+                         const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err)
 {
     struct rendered rendered = {0};
     json_t *messages = NULL;
@@ -162,8 +152,7 @@ cohort_status row_prompt(const struct session *session, const json_t *row, const
         TRY_GOTO(row_render_prompt(session, messages, where, thinking, &rendered, err));
     } else {
         const json_t *prompt = row_column(row, "prompt");
-        TRY_GOTO(text_append(&rendered.text, json_string_value(prompt), json_string_length(prompt),
-                             err));
+        TRY_GOTO(text_append(&rendered.text, json_string_value(prompt), json_string_length(prompt), err));
     }
     if (rendered.text.length == 0) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: the prompt is empty", where);

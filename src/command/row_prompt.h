@@ -1,5 +1,5 @@
-/* Rows of data as ids: which columns count, what a conversation renders to, and that its content
- * stays content (invariant I12). Every command that reads rows with text reads them by these. */
+/* Rows of data as ids: which columns count, what a conversation renders to, and that its content stays content
+ * (invariant I12). Every command that reads rows with text reads them by these. */
 #ifndef COHORT_COMMAND_ROW_PROMPT_H
 #define COHORT_COMMAND_ROW_PROMPT_H
 
@@ -15,8 +15,7 @@ struct row_style {
 /* Options used: thinking, trust_content. The other fields are left false. */
 struct row_style row_style(const struct options *options);
 
-/* The column, or NULL where it is absent or null: in a file of mixed rows null fills what others
- * have. */
+/* The column, or NULL where it is absent or null: in a file of mixed rows null fills what others have. */
 const json_t *row_column(const json_t *row, const char *name);
 
 /* A text with what of it is content. */
@@ -26,26 +25,24 @@ struct rendered {
 };
 void rendered_free(struct rendered *rendered);
 
-/* What a row says beside its messages: *thinking is its own enable_thinking or the style's. Columns
- * that change what is rendered and are not supported (tools, images, other chat_template_kwargs)
- * are refused by name. conversation: the row's text goes through the chat template. */
-cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style,
-                           bool conversation, bool *thinking, cohort_error *err);
+/* What a row says beside its messages: *thinking is its own enable_thinking or the style's. Columns that change what is
+ * rendered and are not supported (tools, images, other chat_template_kwargs) are refused by name. conversation: the
+ * row's text goes through the chat template. */
+cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style, bool conversation,
+                           bool *thinking, cohort_error *err);
 
-/* Appends messages as a prompt, ready for the assistant's turn; where the last message is the
- * assistant's, the model goes on with it. */
-cohort_status row_render_prompt(const struct session *session, const json_t *messages,
-                                const char *where, bool thinking, struct rendered *out,
-                                cohort_error *err);
+/* Appends messages as a prompt, ready for the assistant's turn; where the last message is the assistant's, the model
+ * goes on with it. */
+cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where, bool thinking,
+                                struct rendered *out, cohort_error *err);
 
 /* Appends the ids of rendered's bytes from from on. */
-cohort_status row_encode(const struct session *session, const struct rendered *rendered,
-                         size_t from, bool trust, struct token_list *ids, cohort_error *err);
+cohort_status row_encode(const struct session *session, const struct rendered *rendered, size_t from, bool trust,
+                         struct token_list *ids, cohort_error *err);
 
-/* A data row's prompt as ids: "prompt" as text (as it stands, or with style->chat as a user's
- * message), "prompt" as a list of messages, or "messages". text gets the rendered prompt. */
+/* A data row's prompt as ids: "prompt" as text (as it stands, or with style->chat as a user's message), "prompt" as a
+ * list of messages, or "messages". text gets the rendered prompt. */
 cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
-                         const struct row_style *style, struct token_list *ids, struct text *text,
-                         cohort_error *err);
+                         const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err);
 
 #endif

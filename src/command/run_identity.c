@@ -3,15 +3,30 @@
 #include <string.h>
 
 /* Options that a resumed run may change: they do not enter the numbers of a step. */
-static const char *const free_options[] = {
-    "out",        "resume",         "accept_changed",   "steps",
-    "epochs",     "save_steps",     "save_minutes",  "save_total_limit", "eval_data",
-    "eval_steps", "eval_limit",     "eval_temperature", "logging_steps",
-    "threads",    "memory_limit",   "decode_concurrency", "log_completions",  "config",
-    "device",     "reward_timeout", "recompute"};
+static const char *const free_options[] = {"out",
+                                           "resume",
+                                           "accept_changed",
+                                           "steps",
+                                           "epochs",
+                                           "save_steps",
+                                           "save_minutes",
+                                           "save_total_limit",
+                                           "eval_data",
+                                           "eval_steps",
+                                           "eval_limit",
+                                           "eval_temperature",
+                                           "logging_steps",
+                                           "threads",
+                                           "memory_limit",
+                                           "decode_concurrency",
+                                           "log_completions",
+                                           "config",
+                                           "device",
+                                           "reward_timeout",
+                                           "recompute"};
 
-/* Options that say which inputs there are, or how they are used: --accept-changed of that kind
- * frees them. Of data and model the hashes speak, not the names. */
+/* Options that say which inputs there are, or how they are used: --accept-changed of that kind frees them. Of data and
+ * model the hashes speak, not the names. */
 static const struct {
     const char *option;
     enum input_kind kind;
@@ -27,21 +42,19 @@ static const struct {
 
 /* ---- gathering ---- */
 
-cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir,
-                                     const struct weight_files *files, cohort_error *err)
+cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir, const struct weight_files *files,
+                                     cohort_error *err)
 {
     char *config = NULL;
     TRY(file_join(&config, dir, "config.json", err));
     cohort_status status = run_inputs_add_file(inputs, INPUT_MODEL, config, err);
     mem_free(config);
     for (size_t i = 0; i < files->count && status == COHORT_OK; i++)
-        status =
-            run_inputs_add(inputs, INPUT_MODEL, files->files[i].path, files->files[i].sha256, err);
+        status = run_inputs_add(inputs, INPUT_MODEL, files->files[i].path, files->files[i].sha256, err);
     return status;
 }
 
-cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session,
-                                         cohort_error *err)
+cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err)
 {
     const char *template_text = tokenizer_chat_template(session->tokenizer);
     char *path = NULL;
@@ -51,12 +64,11 @@ cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct
     TRY(status);
     inputs->read[INPUT_TEMPLATE] = true;
     return template_text == NULL ? COHORT_OK
-                                 : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template",
-                                                       template_text, strlen(template_text), err);
+                                 : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template", template_text,
+                                                       strlen(template_text), err);
 }
 
-cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options,
-                                       cohort_error *err)
+cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
 {
     inputs->read[INPUT_REWARD] = true;
     for (size_t i = 0; i < options_list_count(options, "reward"); i++) {
@@ -67,8 +79,7 @@ cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct o
     return COHORT_OK;
 }
 
-void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options,
-                               int64_t steps)
+void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options, int64_t steps)
 {
     inputs->schedule[0] = '\0';
     inputs->steps = 0;
@@ -145,8 +156,7 @@ struct check {
     struct text refused, words; /* what differs, and the words that would accept it */
 };
 
-static cohort_status tell(struct check *check, enum input_kind kind, const char *what,
-                          cohort_error *err)
+static cohort_status tell(struct check *check, enum input_kind kind, const char *what, cohort_error *err)
 {
     struct training *t = check->t;
     if (check->accepted[kind]) {
@@ -154,8 +164,8 @@ static cohort_status tell(struct check *check, enum input_kind kind, const char 
         return run_inputs_note_change(&t->inputs, t->state.step, kind, what, err);
     }
     /* A kind may differ in several ways; its word stands once. */
-    TRY(text_printf(&check->refused, err, "%s%s: %s", check->refused.length > 0 ? "; " : "",
-                    input_kind_name(kind), what));
+    TRY(text_printf(&check->refused, err, "%s%s: %s", check->refused.length > 0 ? "; " : "", input_kind_name(kind),
+                    what));
     const char *word = input_kind_name(kind);
     if (check->words.length == 0)
         return text_printf(&check->words, err, "%s", word);
@@ -165,17 +175,15 @@ static cohort_status tell(struct check *check, enum input_kind kind, const char 
 }
 
 /* One option that differs; either line may be NULL. */
-static cohort_status option_differs(struct check *check, const char *theirs, const char *ours,
-                                    cohort_error *err)
+static cohort_status option_differs(struct check *check, const char *theirs, const char *ours, cohort_error *err)
 {
     const char *line = theirs != NULL ? theirs : ours;
     struct text what = {0};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(text_printf(
-        &what, err, "%s was made with%s '%.*s', this run says %s%.*s%s", check->t->resume_dir,
-        theirs != NULL ? "" : "out", (int)strcspn(line, theirs != NULL ? "\n" : ":\n"), line,
-        ours != NULL ? "'" : "nothing of it", ours != NULL ? (int)strcspn(ours, "\n") : 0,
-        ours != NULL ? ours : "", ours != NULL ? "'" : ""));
+    TRY_GOTO(text_printf(&what, err, "%s was made with%s '%.*s', this run says %s%.*s%s", check->t->resume_dir,
+                         theirs != NULL ? "" : "out", (int)strcspn(line, theirs != NULL ? "\n" : ":\n"), line,
+                         ours != NULL ? "'" : "nothing of it", ours != NULL ? (int)strcspn(ours, "\n") : 0,
+                         ours != NULL ? ours : "", ours != NULL ? "'" : ""));
     for (size_t i = 0; i < sizeof kind_options / sizeof *kind_options; i++) {
         if (!is_of(line, kind_options[i].option))
             continue;
@@ -193,8 +201,8 @@ cleanup:
     return status;
 }
 
-/* An option that the checkpoint says nothing of is one that its version did not know: it is as it
- * was if it has its default. */
+/* An option that the checkpoint says nothing of is one that its version did not know: it is as it was if it has its
+ * default. */
 static cohort_status defaults(const struct training *t, struct text *out, cohort_error *err)
 {
     struct options *options = NULL;
@@ -236,10 +244,9 @@ cleanup:
 
 /* ---- inputs ---- */
 
-/* A run that goes on reads --model for its reference alone. Where it is another folder than the one
- * that the run began with, it is read for its hash: a model that moved is the same one. */
-static cohort_status hash_moved_model(struct training *t, const struct run_inputs *before,
-                                      cohort_error *err)
+/* A run that goes on reads --model for its reference alone. Where it is another folder than the one that the run began
+ * with, it is read for its hash: a model that moved is the same one. */
+static cohort_status hash_moved_model(struct training *t, const struct run_inputs *before, cohort_error *err)
 {
     const char *model = options_string(t->options, "model");
     struct weight_files files = {0};
@@ -250,8 +257,7 @@ static cohort_status hash_moved_model(struct training *t, const struct run_input
         return COHORT_OK;
     TRY(file_join(&config, model, "config.json", err));
     for (size_t i = 0; i < before->count; i++)
-        moved = moved && (before->items[i].kind != INPUT_MODEL ||
-                          strcmp(before->items[i].path, config) != 0);
+        moved = moved && (before->items[i].kind != INPUT_MODEL || strcmp(before->items[i].path, config) != 0);
     mem_free(config);
     if (!moved)
         return COHORT_OK;
@@ -288,8 +294,7 @@ cohort_status run_identity_check(struct training *t, cohort_error *err)
     cohort_status status = COHORT_OK;
     for (size_t i = 0; i < options_list_count(t->options, "accept_changed"); i++)
         for (int kind = 0; kind < INPUT_KINDS; kind++)
-            if (strcmp(options_list_item(t->options, "accept_changed", i),
-                       input_kind_name((enum input_kind)kind)) == 0)
+            if (strcmp(options_list_item(t->options, "accept_changed", i), input_kind_name((enum input_kind)kind)) == 0)
                 check.accepted[kind] = true;
     TRY_GOTO(file_join(&path, t->resume_dir, "trainer/inputs.json", err));
     TRY_GOTO(file_exists(path, &check.hashed, err));

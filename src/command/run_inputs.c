@@ -27,12 +27,11 @@ void run_inputs_free(struct run_inputs *inputs)
     memset(inputs, 0, sizeof *inputs);
 }
 
-cohort_status run_inputs_add(struct run_inputs *inputs, enum input_kind kind, const char *path,
-                             const char *sha256, cohort_error *err)
+cohort_status run_inputs_add(struct run_inputs *inputs, enum input_kind kind, const char *path, const char *sha256,
+                             cohort_error *err)
 {
     assert(strlen(sha256) == HASH_HEX - 1);
-    TRY(mem_grow(&inputs->items, &inputs->capacity, inputs->count + 1, sizeof *inputs->items,
-                 "list of inputs", err));
+    TRY(mem_grow(&inputs->items, &inputs->capacity, inputs->count + 1, sizeof *inputs->items, "list of inputs", err));
     struct run_input *item = &inputs->items[inputs->count];
     item->kind = kind;
     strcpy(item->sha256, sha256);
@@ -42,8 +41,8 @@ cohort_status run_inputs_add(struct run_inputs *inputs, enum input_kind kind, co
     return COHORT_OK;
 }
 
-cohort_status run_inputs_add_text(struct run_inputs *inputs, enum input_kind kind, const char *path,
-                                  const char *text, size_t length, cohort_error *err)
+cohort_status run_inputs_add_text(struct run_inputs *inputs, enum input_kind kind, const char *path, const char *text,
+                                  size_t length, cohort_error *err)
 {
     struct hash hash;
     char hex[HASH_HEX];
@@ -53,8 +52,7 @@ cohort_status run_inputs_add_text(struct run_inputs *inputs, enum input_kind kin
     return run_inputs_add(inputs, kind, path, hex, err);
 }
 
-cohort_status run_inputs_add_file(struct run_inputs *inputs, enum input_kind kind, const char *path,
-                                  cohort_error *err)
+cohort_status run_inputs_add_file(struct run_inputs *inputs, enum input_kind kind, const char *path, cohort_error *err)
 {
     char hex[HASH_HEX];
     TRY(hash_file(path, hex, NULL, err));
@@ -70,11 +68,11 @@ static bool is_regular(const char *path)
     return *path != '\0' && stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, R_OK) == 0;
 }
 
-static cohort_status add_words(struct run_inputs *inputs, enum input_kind kind, const char *command,
-                               int depth, cohort_error *err);
+static cohort_status add_words(struct run_inputs *inputs, enum input_kind kind, const char *command, int depth,
+                               cohort_error *err);
 
-static cohort_status add_word(struct run_inputs *inputs, enum input_kind kind, const char *word,
-                              int depth, cohort_error *err)
+static cohort_status add_word(struct run_inputs *inputs, enum input_kind kind, const char *word, int depth,
+                              cohort_error *err)
 {
     const char *value = strchr(word, '=');
     if (is_regular(word))
@@ -109,8 +107,8 @@ static cohort_status next_word(const char **at, struct text *word, bool *found, 
     return COHORT_OK;
 }
 
-static cohort_status add_words(struct run_inputs *inputs, enum input_kind kind, const char *command,
-                               int depth, cohort_error *err)
+static cohort_status add_words(struct run_inputs *inputs, enum input_kind kind, const char *command, int depth,
+                               cohort_error *err)
 {
     struct text word = {0};
     cohort_status status = COHORT_OK;
@@ -126,8 +124,8 @@ cleanup:
     return status;
 }
 
-cohort_status run_inputs_add_command(struct run_inputs *inputs, enum input_kind kind,
-                                     const char *command, cohort_error *err)
+cohort_status run_inputs_add_command(struct run_inputs *inputs, enum input_kind kind, const char *command,
+                                     cohort_error *err)
 {
     inputs->read[kind] = true;
     return add_words(inputs, kind, command, 0, err);
@@ -135,8 +133,8 @@ cohort_status run_inputs_add_command(struct run_inputs *inputs, enum input_kind 
 
 /* ---- inputs.json ---- */
 
-static cohort_status write_kind(const struct run_inputs *inputs, enum input_kind kind,
-                                struct text *out, cohort_error *err)
+static cohort_status write_kind(const struct run_inputs *inputs, enum input_kind kind, struct text *out,
+                                cohort_error *err)
 {
     bool first = true;
     TRY(text_printf(out, err, ",\n  \"%s\": [", kind_names[kind]));
@@ -159,14 +157,12 @@ cohort_status run_inputs_write(const struct run_inputs *inputs, struct text *out
         if (inputs->read[kind])
             TRY(write_kind(inputs, (enum input_kind)kind, out, err));
     if (inputs->schedule[0] != '\0')
-        TRY(text_printf(out, err,
-                        ",\n  \"schedule\": {\"lr_scheduler_type\": \"%s\", \"steps\": %lld}",
+        TRY(text_printf(out, err, ",\n  \"schedule\": {\"lr_scheduler_type\": \"%s\", \"steps\": %lld}",
                         inputs->schedule, (long long)inputs->steps));
     for (size_t i = 0; i < inputs->n_changes; i++) {
         const struct run_change *change = &inputs->changes[i];
         TRY(text_printf(out, err, "%s\n    {\"after_step\": %lld, \"kind\": \"%s\", \"what\": ",
-                        i == 0 ? ",\n  \"accepted\": [" : ",", (long long)change->step,
-                        kind_names[change->kind]));
+                        i == 0 ? ",\n  \"accepted\": [" : ",", (long long)change->step, kind_names[change->kind]));
         TRY(json_string_write(change->what, strlen(change->what), out, err));
         TRY(text_printf(out, err, "}"));
     }
@@ -175,8 +171,7 @@ cohort_status run_inputs_write(const struct run_inputs *inputs, struct text *out
 
 static bool is_sha256(const char *text)
 {
-    return text != NULL && strlen(text) == HASH_HEX - 1 &&
-           strspn(text, "0123456789abcdef") == HASH_HEX - 1;
+    return text != NULL && strlen(text) == HASH_HEX - 1 && strspn(text, "0123456789abcdef") == HASH_HEX - 1;
 }
 
 static cohort_status not_ours(const char *path, const char *what, cohort_error *err)
@@ -187,8 +182,8 @@ static cohort_status not_ours(const char *path, const char *what, cohort_error *
                      path, what);
 }
 
-static cohort_status read_kind(struct run_inputs *inputs, enum input_kind kind, const json_t *list,
-                               const char *path, cohort_error *err)
+static cohort_status read_kind(struct run_inputs *inputs, enum input_kind kind, const json_t *list, const char *path,
+                               cohort_error *err)
 {
     size_t i;
     const json_t *item;
@@ -208,8 +203,8 @@ static cohort_status read_kind(struct run_inputs *inputs, enum input_kind kind, 
     return COHORT_OK;
 }
 
-static cohort_status read_schedule(struct run_inputs *inputs, const json_t *schedule,
-                                   const char *path, cohort_error *err)
+static cohort_status read_schedule(struct run_inputs *inputs, const json_t *schedule, const char *path,
+                                   cohort_error *err)
 {
     const char *type = json_string_value(json_object_get(schedule, "lr_scheduler_type"));
     const json_t *steps = json_object_get(schedule, "steps");
@@ -222,8 +217,7 @@ static cohort_status read_schedule(struct run_inputs *inputs, const json_t *sche
     return COHORT_OK;
 }
 
-static cohort_status read_changes(struct run_inputs *inputs, const json_t *list, const char *path,
-                                  cohort_error *err)
+static cohort_status read_changes(struct run_inputs *inputs, const json_t *list, const char *path, cohort_error *err)
 {
     size_t i;
     const json_t *item;
@@ -239,8 +233,7 @@ static cohort_status read_changes(struct run_inputs *inputs, const json_t *list,
             kind++;
         if (name == NULL || what == NULL || kind == INPUT_KINDS || !json_is_integer(step))
             return not_ours(path, "accepted", err);
-        TRY(run_inputs_note_change(inputs, json_integer_value(step), (enum input_kind)kind, what,
-                                   err));
+        TRY(run_inputs_note_change(inputs, json_integer_value(step), (enum input_kind)kind, what, err));
     }
     return COHORT_OK;
 }
@@ -255,8 +248,7 @@ cohort_status run_inputs_read(struct run_inputs *inputs, const char *path, cohor
         goto cleanup;
     }
     for (int kind = 0; kind < INPUT_SCHEDULE; kind++)
-        TRY_GOTO(read_kind(inputs, (enum input_kind)kind, json_object_get(root, kind_names[kind]),
-                           path, err));
+        TRY_GOTO(read_kind(inputs, (enum input_kind)kind, json_object_get(root, kind_names[kind]), path, err));
     TRY_GOTO(read_schedule(inputs, json_object_get(root, "schedule"), path, err));
     TRY_GOTO(read_changes(inputs, json_object_get(root, "accepted"), path, err));
 cleanup:
@@ -277,30 +269,27 @@ static struct run_input *input_at(const struct run_inputs *inputs, enum input_ki
     return NULL;
 }
 
-static cohort_status describe(const struct run_input *before, const struct run_input *now,
-                              struct text *out, cohort_error *err)
+static cohort_status describe(const struct run_input *before, const struct run_input *now, struct text *out,
+                              cohort_error *err)
 {
     if (before == NULL)
-        return text_printf(out, err, "%.200s (SHA-256 %.*s...) is read now, and was not", now->path,
-                           SHOWN_DIGITS, now->sha256);
+        return text_printf(out, err, "%.200s (SHA-256 %.*s...) is read now, and was not", now->path, SHOWN_DIGITS,
+                           now->sha256);
     if (now == NULL)
-        return text_printf(out, err, "%.200s (SHA-256 %.*s...) is not read any more", before->path,
-                           SHOWN_DIGITS, before->sha256);
+        return text_printf(out, err, "%.200s (SHA-256 %.*s...) is not read any more", before->path, SHOWN_DIGITS,
+                           before->sha256);
     if (strcmp(before->path, now->path) == 0)
-        return text_printf(out, err, "%.200s: expected SHA-256 %.*s..., found %.*s...", now->path,
-                           SHOWN_DIGITS, before->sha256, SHOWN_DIGITS, now->sha256);
-    return text_printf(
-        out, err, "%.200s: expected what %.200s held, SHA-256 %.*s..., found %.*s...", now->path,
-        before->path, SHOWN_DIGITS, before->sha256, SHOWN_DIGITS, now->sha256);
+        return text_printf(out, err, "%.200s: expected SHA-256 %.*s..., found %.*s...", now->path, SHOWN_DIGITS,
+                           before->sha256, SHOWN_DIGITS, now->sha256);
+    return text_printf(out, err, "%.200s: expected what %.200s held, SHA-256 %.*s..., found %.*s...", now->path,
+                       before->path, SHOWN_DIGITS, before->sha256, SHOWN_DIGITS, now->sha256);
 }
 
-static cohort_status compare_schedules(const struct run_inputs *before,
-                                       const struct run_inputs *now, struct text *out,
+static cohort_status compare_schedules(const struct run_inputs *before, const struct run_inputs *now, struct text *out,
                                        cohort_error *err)
 {
     /* Another schedule_type is another option, and that is where it is compared. */
-    if (now->schedule[0] == '\0' || strcmp(before->schedule, now->schedule) != 0 ||
-        before->steps == now->steps)
+    if (now->schedule[0] == '\0' || strcmp(before->schedule, now->schedule) != 0 || before->steps == now->steps)
         return COHORT_OK;
     return text_printf(out, err,
                        "the %s schedule was planned for %lld steps, this run has %lld: with them "
@@ -328,8 +317,7 @@ cohort_status run_inputs_compare(const struct run_inputs *before, const struct r
     return compare_schedules(before, now, &differs[INPUT_SCHEDULE], err);
 }
 
-cohort_status run_inputs_inherit(struct run_inputs *now, const struct run_inputs *before,
-                                 cohort_error *err)
+cohort_status run_inputs_inherit(struct run_inputs *now, const struct run_inputs *before, cohort_error *err)
 {
     for (int k = 0; k < INPUT_SCHEDULE; k++) {
         const enum input_kind kind = (enum input_kind)k;
@@ -353,16 +341,16 @@ cohort_status run_inputs_inherit(struct run_inputs *now, const struct run_inputs
         }
     }
     for (size_t i = 0; i < before->n_changes; i++)
-        TRY(run_inputs_note_change(now, before->changes[i].step, before->changes[i].kind,
-                                   before->changes[i].what, err));
+        TRY(run_inputs_note_change(now, before->changes[i].step, before->changes[i].kind, before->changes[i].what,
+                                   err));
     return COHORT_OK;
 }
 
-cohort_status run_inputs_note_change(struct run_inputs *inputs, int64_t step, enum input_kind kind,
-                                     const char *what, cohort_error *err)
+cohort_status run_inputs_note_change(struct run_inputs *inputs, int64_t step, enum input_kind kind, const char *what,
+                                     cohort_error *err)
 {
-    TRY(mem_grow(&inputs->changes, &inputs->change_capacity, inputs->n_changes + 1,
-                 sizeof *inputs->changes, "list of changes", err));
+    TRY(mem_grow(&inputs->changes, &inputs->change_capacity, inputs->n_changes + 1, sizeof *inputs->changes,
+                 "list of changes", err));
     struct run_change *change = &inputs->changes[inputs->n_changes];
     change->step = step;
     change->kind = kind;

@@ -7,27 +7,23 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* What a run writes into its folder before its first checkpoint: prefix, then (not NULL) a suffix.
- */
+/* What a run writes into its folder before its first checkpoint: prefix, then (not NULL) a suffix. */
 static const struct {
     const char *prefix, *suffix;
     bool is_sign; /* of a run that began; the folder alone may have been made by hand */
 } ours[] = {
-    {"checkpoints", NULL, false},   {"config.yaml", NULL, true},
-    {"metrics.jsonl", NULL, true},  {"completions.jsonl", NULL, true},
-    {"reward.svg", NULL, true},     {"loss.svg", NULL, true},
-    {"eval-step-", ".jsonl", true}, {".cohort.lock", NULL, false},
-    {".cohort.periodic", NULL, false},
+    {"checkpoints", NULL, false},      {"config.yaml", NULL, true},   {"metrics.jsonl", NULL, true},
+    {"completions.jsonl", NULL, true}, {"reward.svg", NULL, true},    {"loss.svg", NULL, true},
+    {"eval-step-", ".jsonl", true},    {".cohort.lock", NULL, false}, {".cohort.periodic", NULL, false},
 };
 
-/* The entry of ours that name is, or -1. A temporary file of a write that was cut short
- * (file_write_atomic) is one of ours too. */
+/* The entry of ours that name is, or -1. A temporary file of a write that was cut short (file_write_atomic) is one of
+ * ours too. */
 static int which(const char *name)
 {
     size_t length = strlen(name);
     const char *temporary = strstr(name, ".tmp-");
-    if (temporary != NULL && temporary[5] != '\0' &&
-        strspn(temporary + 5, "0123456789") == strlen(temporary + 5))
+    if (temporary != NULL && temporary[5] != '\0' && strspn(temporary + 5, "0123456789") == strlen(temporary + 5))
         length = (size_t)(temporary - name);
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
         size_t n = strlen(ours[i].prefix), m = ours[i].suffix == NULL ? 0 : strlen(ours[i].suffix);
@@ -52,16 +48,14 @@ static cohort_status look_into(const char *path, bool within, struct look *look,
     DIR *dir = opendir(path);
     cohort_status status = COHORT_OK;
     if (dir == NULL)
-        return errno == ENOENT
-                   ? COHORT_OK
-                   : error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+        return errno == ENOENT ? COHORT_OK
+                               : error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     while (status == COHORT_OK) {
         errno = 0;
         const struct dirent *entry = readdir(dir);
         if (entry == NULL) {
             if (errno != 0)
-                status = error_set(err, COHORT_ERR_IO, "%s: cannot read the folder: %s", path,
-                                   strerror(errno));
+                status = error_set(err, COHORT_ERR_IO, "%s: cannot read the folder: %s", path, strerror(errno));
             break;
         }
         const char *name = entry->d_name;
@@ -87,8 +81,7 @@ static cohort_status look_into(const char *path, bool within, struct look *look,
     return status;
 }
 
-cohort_status run_start_look(const char *path, enum run_start *start, char **foreign,
-                             cohort_error *err)
+cohort_status run_start_look(const char *path, enum run_start *start, char **foreign, cohort_error *err)
 {
     struct look look = {0};
     char *checkpoints = NULL;
@@ -99,11 +92,11 @@ cohort_status run_start_look(const char *path, enum run_start *start, char **for
     TRY_GOTO(look_into(path, false, &look, err));
     if (look.foreign == NULL)
         TRY_GOTO(look_into(checkpoints, true, &look, err));
-    /* Our start makes checkpoints/ first and writes config.yaml before it logs: without them the
-     * files are somebody else's. */
+    /* Our start makes checkpoints/ first and writes config.yaml before it logs: without them the files are somebody
+     * else's. */
     if (look.foreign == NULL && look.sign && (!look.checkpoints || (look.metrics && !look.config)))
-        TRY_GOTO(mem_strdup(&look.foreign, look.metrics ? "metrics.jsonl" : "config.yaml",
-                            look.metrics ? 13 : 11, err));
+        TRY_GOTO(
+            mem_strdup(&look.foreign, look.metrics ? "metrics.jsonl" : "config.yaml", look.metrics ? 13 : 11, err));
     *start = look.foreign != NULL ? RUN_START_OTHER : look.sign ? RUN_START_AGAIN : RUN_START_NEW;
     *foreign = look.foreign;
     look.foreign = NULL;

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static cohort_status read_weights(struct scoring *scoring, const struct options *options,
-                                  cohort_error *err)
+static cohort_status read_weights(struct scoring *scoring, const struct options *options, cohort_error *err)
 {
     size_t given = options_list_count(options, "reward_weights");
     for (int32_t i = 0; i < scoring->n; i++)
@@ -20,15 +19,13 @@ static cohort_status read_weights(struct scoring *scoring, const struct options 
     if (given == 0)
         return COHORT_OK;
     if (given != (size_t)scoring->n)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "--reward-weights has %zu values for %d rewards; give one for each, in the same order",
-            given, (int)scoring->n);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--reward-weights has %zu values for %d rewards; give one for each, in the same order", given,
+                         (int)scoring->n);
     for (size_t i = 0; i < given; i++) {
         const char *item = options_list_item(options, "reward_weights", i);
         if (!number_read(item, strlen(item), &scoring->weights[i]))
-            return error_set(err, COHORT_ERR_INTERNAL, "--reward-weights: '%s' was not checked",
-                             item);
+            return error_set(err, COHORT_ERR_INTERNAL, "--reward-weights: '%s' was not checked", item);
     }
     return COHORT_OK;
 }
@@ -55,8 +52,8 @@ static cohort_status name_reward(struct scoring *scoring, int32_t i, cohort_erro
     return COHORT_OK;
 }
 
-cohort_status scoring_open(struct scoring *scoring, const struct options *options,
-                           const struct command_rewards *extra, cohort_error *err)
+cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct command_rewards *extra,
+                           cohort_error *err)
 {
     size_t named = options_list_count(options, "reward"), more = extra == NULL ? 0 : extra->count;
     struct reward_options reward_options = {.pattern = options_string(options, "reward_pattern"),
@@ -70,8 +67,7 @@ cohort_status scoring_open(struct scoring *scoring, const struct options *option
     TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
     TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
     for (size_t i = 0; i < named; i++) {
-        TRY(reward_create(&scoring->rewards[i], options_list_item(options, "reward", i),
-                          &reward_options, err));
+        TRY(reward_create(&scoring->rewards[i], options_list_item(options, "reward", i), &reward_options, err));
         scoring->n = ++scoring->n_owned;
     }
     for (size_t i = 0; i < more; i++)
@@ -93,8 +89,8 @@ void scoring_close(struct scoring *scoring)
     memset(scoring, 0, sizeof *scoring);
 }
 
-cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows,
-                           size_t n_rows, double *rewards, cohort_error *err)
+cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
+                           cohort_error *err)
 {
     double *column = NULL;
     cohort_status status = COHORT_OK;
@@ -111,9 +107,8 @@ cohort_status scoring_rows(const struct scoring *scoring, const struct reward_ro
     return status;
 }
 
-cohort_status prompt_set_load(struct prompt_set *set, const struct session *session,
-                              const char *path, size_t limit, int32_t max_tokens,
-                              const struct options *options, cohort_error *err)
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
+                              int32_t max_tokens, const struct options *options, cohort_error *err)
 {
     struct row_style style = row_style(options);
     style.asks = true;
@@ -129,10 +124,8 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
     for (size_t i = 0; i < set->data.n_rows; i++) {
         char where[512];
         TRY(stop_check(options_stop(options), err));
-        snprintf(where, sizeof where, "%.480s:%lld", set->data.path,
-                 (long long)set->data.rows[i].line);
-        TRY(row_prompt(session, set->data.rows[i].json, where, &style, &set->ids[i], &set->texts[i],
-                       err));
+        snprintf(where, sizeof where, "%.480s:%lld", set->data.path, (long long)set->data.rows[i].line);
+        TRY(row_prompt(session, set->data.rows[i].json, where, &style, &set->ids[i], &set->texts[i], err));
         int32_t n = set->ids[i].count > INT32_MAX ? INT32_MAX : (int32_t)set->ids[i].count;
         if (n > max_tokens)
             return error_set(err, COHORT_ERR_FORMAT,
@@ -168,9 +161,8 @@ void prompt_set_free(struct prompt_set *set)
     memset(set, 0, sizeof *set);
 }
 
-cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set,
-                                  const size_t *rows, int32_t n_prompts, int32_t n,
-                                  const struct completion *completions, double *rewards,
+cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+                                  int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
                                   cohort_error *err)
 {
     struct reward_row *table = NULL;
@@ -195,29 +187,25 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
     return status;
 }
 
-/* {"step" (if >= 0), "index", "completion_index", "prompt", "completion", "finish_reason",
- * "rewards", "advantage" (if not NaN)} */
-static cohort_status write_sample(const struct scoring *scoring, const struct prompt_set *set,
-                                  size_t row, int64_t step, const struct completion *c,
-                                  const double *rewards, double advantage, struct text *out,
+/* {"step" (if >= 0), "index", "completion_index", "prompt", "completion", "finish_reason", "rewards", "advantage" (if
+ * not NaN)} */
+static cohort_status write_sample(const struct scoring *scoring, const struct prompt_set *set, size_t row, int64_t step,
+                                  const struct completion *c, const double *rewards, double advantage, struct text *out,
                                   cohort_error *err)
 {
     TRY(text_append(out, "{", 1, err));
     if (step >= 0)
         TRY(text_printf(out, err, "\"step\": %lld, ", (long long)step));
-    TRY(text_printf(out, err, "\"index\": %zu, \"completion_index\": %d, \"prompt\": ", row,
-                    (int)c->index));
+    TRY(text_printf(out, err, "\"index\": %zu, \"completion_index\": %d, \"prompt\": ", row, (int)c->index));
     TRY(json_string_write(set->texts[row].data, set->texts[row].length, out, err));
     TRY(text_printf(out, err, ", \"completion\": "));
     TRY(json_string_write(c->text, c->text_length, out, err));
-    TRY(text_printf(out, err, ", \"finish_reason\": \"%s\", \"rewards\": {",
-                    finish_reason_name(c->finish_reason)));
+    TRY(text_printf(out, err, ", \"finish_reason\": \"%s\", \"rewards\": {", finish_reason_name(c->finish_reason)));
     for (int32_t f = 0; f < scoring->n; f++) {
         TRY(text_printf(out, err, "%s", f == 0 ? "" : ", "));
         TRY(json_string_write(scoring->names[f], strlen(scoring->names[f]), out, err));
         TRY(text_append(out, ": ", 2, err));
-        TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err)
-                              : text_printf(out, err, "%.9g", rewards[f]));
+        TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", rewards[f]));
     }
     TRY(text_append(out, "}", 1, err));
     if (!isnan(advantage))
@@ -225,25 +213,23 @@ static cohort_status write_sample(const struct scoring *scoring, const struct pr
     return text_append(out, "}\n", 2, err);
 }
 
-cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set,
-                          const size_t *rows, const struct grpo_batch *batch,
-                          struct run_folder *run, int64_t step, cohort_error *err)
+cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+                          const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err)
 {
     struct text lines = {0};
     cohort_status status = COHORT_OK;
     int32_t group = batch->n / batch->n_prompts;
     for (int32_t i = 0; i < batch->n; i++)
         TRY_GOTO(write_sample(scoring, set, rows[i / group], step, &batch->completions[i],
-                              batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i],
-                              &lines, err));
+                              batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i], &lines, err));
     TRY_GOTO(run_folder_log(run, RUN_COMPLETIONS, &lines, err));
 cleanup:
     text_free(&lines);
     return status;
 }
 
-static void evaluation_metrics(const struct evaluation *e, const struct completion *completions,
-                               const double *rewards, size_t total, struct metrics *metrics)
+static void evaluation_metrics(const struct evaluation *e, const struct completion *completions, const double *rewards,
+                               size_t total, struct metrics *metrics)
 {
     double length = 0.0, reward = 0.0;
     size_t truncated = 0, scored = 0;
@@ -279,8 +265,7 @@ static void evaluation_metrics(const struct evaluation *e, const struct completi
 /* Draws of evaluations never meet those of training batches, which count up from 0. */
 static const uint64_t EVALUATION_BATCH = UINT64_MAX;
 
-cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, struct text *samples,
-                       cohort_error *err)
+cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, struct text *samples, cohort_error *err)
 {
     size_t n_prompts = e->set->data.n_rows, total = n_prompts * (size_t)e->n;
     struct grpo_prompt *prompts = NULL;
@@ -291,17 +276,15 @@ cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, stru
     TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
     TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
     TRY_GOTO(mem_alloc(&completions, total, sizeof *completions, "evaluation", err));
-    TRY_GOTO(
-        mem_alloc(&rewards, total * (size_t)e->scoring->n, sizeof *rewards, "evaluation", err));
+    TRY_GOTO(mem_alloc(&rewards, total * (size_t)e->scoring->n, sizeof *rewards, "evaluation", err));
     for (size_t i = 0; i < n_prompts; i++) {
         rows[i] = i;
-        prompts[i] = (struct grpo_prompt){
-            .tokens = e->set->ids[i].ids, .n_tokens = (int32_t)e->set->ids[i].count, .id = i};
+        prompts[i] =
+            (struct grpo_prompt){.tokens = e->set->ids[i].ids, .n_tokens = (int32_t)e->set->ids[i].count, .id = i};
     }
-    TRY_GOTO(grpo_rollout(e->engine, prompts, (int32_t)n_prompts, e->n, &e->pattern,
-                          EVALUATION_BATCH, completions, e->progress, e->progress_context, err));
-    TRY_GOTO(scoring_completions(e->scoring, e->set, rows, (int32_t)n_prompts, e->n, completions,
-                                 rewards, err));
+    TRY_GOTO(grpo_rollout(e->engine, prompts, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH, completions,
+                          e->progress, e->progress_context, err));
+    TRY_GOTO(scoring_completions(e->scoring, e->set, rows, (int32_t)n_prompts, e->n, completions, rewards, err));
     evaluation_metrics(e, completions, rewards, total, metrics);
     for (size_t i = 0; samples != NULL && i < total; i++)
         TRY_GOTO(write_sample(e->scoring, e->set, i / (size_t)e->n, -1, &completions[i],

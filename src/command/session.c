@@ -75,8 +75,7 @@ static cohort_status read_device(const struct options *options, int *gpu, cohort
                       : -1;
     if (number < 0 || number > 1023 || (end != NULL && *end != '\0'))
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--device '%s': expected auto, cpu, cuda or cuda:N, for example cuda:1",
-                         device);
+                         "--device '%s': expected auto, cpu, cuda or cuda:N, for example cuda:1", device);
     if (wants_cpu)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--isa %s is an instruction set of the CPU, --device %s asks for a GPU: "
@@ -86,8 +85,7 @@ static cohort_status read_device(const struct options *options, int *gpu, cohort
     return COHORT_OK;
 }
 
-cohort_status session_backend(struct backend **out, const struct options *options,
-                              cohort_error *err)
+cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err)
 {
     int gpu = -1;
     *out = NULL;
@@ -95,15 +93,14 @@ cohort_status session_backend(struct backend **out, const struct options *option
     if (gpu >= 0)
         TRY(backend_cuda_create(out, gpu, err));
     else
-        TRY(backend_cpu_create(out, options_choice_word(options, "isa"),
-                               (int)options_int(options, "threads"), err));
+        TRY(backend_cpu_create(out, options_choice_word(options, "isa"), (int)options_int(options, "threads"), err));
     (*out)->stop = options_stop(options);
     return COHORT_OK;
 }
 
-cohort_status session_type(const struct options *options, const struct model_config *config,
-                           const char *dir, bool training, enum dtype *type,
-                           struct checkpoint_types *types, struct text *notes, cohort_error *err)
+cohort_status session_type(const struct options *options, const struct model_config *config, const char *dir,
+                           bool training, enum dtype *type, struct checkpoint_types *types, struct text *notes,
+                           cohort_error *err)
 {
     const int asked = choice_of(options, "dtype");
     struct checkpoint_types stored = {0};
@@ -134,30 +131,28 @@ cohort_status session_type(const struct options *options, const struct model_con
     return COHORT_OK;
 }
 
-/* Before anything large is allocated: whether the weights, and with training their gradient and
- * optimizer state, can fit. */
-static cohort_status check_room(const struct session *session, const struct options *options,
-                                bool training, cohort_error *err)
+/* Before anything large is allocated: whether the weights, and with training their gradient and optimizer state, can
+ * fit. */
+static cohort_status check_room(const struct session *session, const struct options *options, bool training,
+                                cohort_error *err)
 {
     const struct model *model = session->model;
     const double weights = (double)model_weight_bytes(model) / 1e9,
                  limit = (double)session_memory_limit(session->backend, options) / 1e9;
-    const double state =
-        training ? (double)model_train_bytes(model, session_moments(options)) / 1e9 : 0.0;
+    const double state = training ? (double)model_train_bytes(model, session_moments(options)) / 1e9 : 0.0;
     const double narrow = training ? (double)model_train_bytes(model, DTYPE_BF16) / 1e9 : 0.0;
     if (weights + state <= limit)
         return COHORT_OK;
-    return error_set(
-        err, COHORT_ERR_MEMORY,
-        "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s",
-        session->dir, weights, state, limit,
-        weights + narrow < limit   ? "pass --moments-dtype bf16, with which they fit"
-        : model->type == DTYPE_F32 ? "use --dtype bf16, a smaller model or another --device"
-                                   : "use a smaller model or another --device");
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s", session->dir,
+                     weights, state, limit,
+                     weights + narrow < limit   ? "pass --moments-dtype bf16, with which they fit"
+                     : model->type == DTYPE_F32 ? "use --dtype bf16, a smaller model or another --device"
+                                                : "use a smaller model or another --device");
 }
 
-cohort_status session_open(struct session *session, const struct options *options, const char *dir,
-                           unsigned need, const cohort_observer *observer, cohort_error *err)
+cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
+                           const cohort_observer *observer, cohort_error *err)
 {
     const bool training = (need & SESSION_TRAINING) != 0;
     enum dtype type = DTYPE_F32;
@@ -169,9 +164,8 @@ cohort_status session_open(struct session *session, const struct options *option
     if (dir == NULL)
         dir = options_string(options, "model");
     if (dir == NULL)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "no model given: pass --model DIR, a folder with config.json and model.safetensors");
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no model given: pass --model DIR, a folder with config.json and model.safetensors");
     enum file_kind kind = FILE_ABSENT;
     TRY(file_look(dir, &kind, err));
     if (kind != FILE_FOLDER)
@@ -187,12 +181,10 @@ cohort_status session_open(struct session *session, const struct options *option
         TRY_GOTO(file_exists(path, &there, err));
     if ((need & SESSION_TOKENIZER) != 0 || there)
         TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
-    if (session->tokenizer != NULL &&
-        tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
-        status = error_set(
-            err, COHORT_ERR_FORMAT,
-            "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)",
-            dir, (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
+    if (session->tokenizer != NULL && tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)", dir,
+                           (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
         goto cleanup;
     }
     if ((need & SESSION_TOKENIZER) != 0)
@@ -232,8 +224,8 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
     return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
 }
 
-/* Products of wide models are large enough with fewer rows, and their activations larger. What free
- * memory there is has no say: the sums of gradients follow the micro-batches. */
+/* Products of wide models are large enough with fewer rows, and their activations larger. What free memory there is has
+ * no say: the sums of gradients follow the micro-batches. */
 enum { FULL_MICRO_WIDTH = 1280 };
 
 int64_t session_micro_tokens(const struct model *model, const struct options *options)
@@ -246,10 +238,7 @@ int64_t session_micro_tokens(const struct model *model, const struct options *op
                                        : be->train_tokens_wide * FULL_MICRO_WIDTH / width;
 }
 
-enum dtype session_moments(const struct options *options)
-{
-    return (enum dtype)choice_of(options, "moments_dtype");
-}
+enum dtype session_moments(const struct options *options) { return (enum dtype)choice_of(options, "moments_dtype"); }
 
 /* What is left beside the weights and a training state, which are there. */
 static size_t room_left(const struct session *session, const struct options *options)
@@ -264,21 +253,19 @@ static size_t room_left(const struct session *session, const struct options *opt
 }
 
 cohort_status session_rollout(const struct session *session, const struct options *options,
-                              const struct rollout_need *need, struct rollout_choice *choice,
-                              cohort_error *err)
+                              const struct rollout_need *need, struct rollout_choice *choice, cohort_error *err)
 {
     const size_t room = room_left(session, options);
     const bool half = need->modest || (session->backend->host_memory && !need->whole);
     TRY(rollout_choose(session->model, need, half ? room / 2 : room, NULL, choice, err));
-    const bool waits = need->whole && (choice->config.n_pages < need->pages ||
-                                       choice->config.max_sequences < need->completions);
+    const bool waits =
+        need->whole && (choice->config.n_pages < need->pages || choice->config.max_sequences < need->completions);
     choice->refused = waits || choice->buffers + choice->working > room;
     if (!choice->refused)
         return COHORT_OK;
-    const double missing =
-        waits ? (double)(need->pages - choice->config.n_pages) *
-                    (double)engine_page_bytes(&session->model->config, session->model->type)
-              : 0.0;
+    const double missing = waits ? (double)(need->pages - choice->config.n_pages) *
+                                       (double)engine_page_bytes(&session->model->config, session->model->type)
+                                 : 0.0;
     return error_set(err, COHORT_ERR_MEMORY,
                      "rollout buffers: %.4g GB are wanted%s, %.4g GB are there; ask for fewer "
                      "tokens, or use a smaller model or another --device",
@@ -288,9 +275,8 @@ cohort_status session_rollout(const struct session *session, const struct option
                      (double)room / 1e9);
 }
 
-cohort_status session_engine(struct session *session, const struct options *options,
-                             const struct rollout_need *need, struct engine **out,
-                             cohort_error *err)
+cohort_status session_engine(struct session *session, const struct options *options, const struct rollout_need *need,
+                             struct engine **out, cohort_error *err)
 {
     struct rollout_choice choice = {0};
     cohort_status status = COHORT_OK;
@@ -312,26 +298,23 @@ static cohort_status read_bias(const char *item, int32_t *id, float *bias, cohor
     const size_t n = strcspn(item, ":");
     int64_t value = 0;
     double amount = 0.0;
-    if (item[n] == ':' && number_read_integer(item, n, &value) && value >= 0 &&
-        value <= INT32_MAX && number_read(item + n + 1, strlen(item + n + 1), &amount)) {
+    if (item[n] == ':' && number_read_integer(item, n, &value) && value >= 0 && value <= INT32_MAX &&
+        number_read(item + n + 1, strlen(item + n + 1), &amount)) {
         *id = (int32_t)value;
         *bias = (float)amount;
         return COHORT_OK;
     }
-    return error_set(err, COHORT_ERR_ARGUMENT,
-                     "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);
+    return error_set(err, COHORT_ERR_ARGUMENT, "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);
 }
 
 /* The ids of a newline, then the EOS ids. */
-static cohort_status xtc_special_ids(const struct session *session, int32_t **ids, int32_t *count,
-                                     cohort_error *err)
+static cohort_status xtc_special_ids(const struct session *session, int32_t **ids, int32_t *count, cohort_error *err)
 {
     const struct model_config *c = &session->model->config;
     struct token_list list = {0};
     cohort_status status = tokenizer_encode(session->tokenizer, "\n", 1, false, &list, err);
     for (int32_t i = 0; i < c->n_eos && status == COHORT_OK; i++) {
-        status = mem_grow(&list.ids, &list.capacity, list.count + 1, sizeof *list.ids,
-                          "special ids", err);
+        status = mem_grow(&list.ids, &list.capacity, list.count + 1, sizeof *list.ids, "special ids", err);
         if (status == COHORT_OK)
             list.ids[list.count++] = c->eos_ids[i];
     }
@@ -354,25 +337,24 @@ cohort_status session_sampling(const struct session *session, const struct optio
     TRY_GOTO(xtc_special_ids(session, &special, &n_special, err));
     for (size_t i = 0; i < n; i++)
         TRY_GOTO(read_bias(options_list_item(options, "logit_bias", i), &ids[i], &bias[i], err));
-    *sampling = (struct sampling_params){
-        .temperature = (float)options_float(options, "temperature"),
-        .top_k = (int32_t)options_int(options, "top_k"),
-        .top_p = (float)options_float(options, "top_p"),
-        .min_p = (float)options_float(options, "min_p"),
-        .min_tokens_to_keep = 1,
-        .xtc_probability = (float)options_float(options, "xtc_probability"),
-        .xtc_threshold = (float)options_float(options, "xtc_threshold"),
-        .xtc_special = special,
-        .n_xtc_special = n_special,
-        .repetition_penalty = (float)options_float(options, "repetition_penalty"),
-        .presence_penalty = (float)options_float(options, "presence_penalty"),
-        .frequency_penalty = (float)options_float(options, "frequency_penalty"),
-        .repetition_context = (int32_t)options_int(options, "repetition_context"),
-        .presence_context = (int32_t)options_int(options, "presence_context"),
-        .frequency_context = (int32_t)options_int(options, "frequency_context"),
-        .bias_id = ids,
-        .bias = bias,
-        .n_bias = (int32_t)n};
+    *sampling = (struct sampling_params){.temperature = (float)options_float(options, "temperature"),
+                                         .top_k = (int32_t)options_int(options, "top_k"),
+                                         .top_p = (float)options_float(options, "top_p"),
+                                         .min_p = (float)options_float(options, "min_p"),
+                                         .min_tokens_to_keep = 1,
+                                         .xtc_probability = (float)options_float(options, "xtc_probability"),
+                                         .xtc_threshold = (float)options_float(options, "xtc_threshold"),
+                                         .xtc_special = special,
+                                         .n_xtc_special = n_special,
+                                         .repetition_penalty = (float)options_float(options, "repetition_penalty"),
+                                         .presence_penalty = (float)options_float(options, "presence_penalty"),
+                                         .frequency_penalty = (float)options_float(options, "frequency_penalty"),
+                                         .repetition_context = (int32_t)options_int(options, "repetition_context"),
+                                         .presence_context = (int32_t)options_int(options, "presence_context"),
+                                         .frequency_context = (int32_t)options_int(options, "frequency_context"),
+                                         .bias_id = ids,
+                                         .bias = bias,
+                                         .n_bias = (int32_t)n};
     return COHORT_OK;
 cleanup:
     mem_free(ids);
@@ -393,8 +375,7 @@ void session_sampling_free(struct sampling_params *sampling)
 
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err)
 {
-    int64_t prompts = options_int(options, "prompts_per_step"),
-            group = options_int(options, "num_generations");
+    int64_t prompts = options_int(options, "prompts_per_step"), group = options_int(options, "num_generations");
     if (prompts * group > MAX_BATCH)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--prompts-per-step %lld times --num-generations %lld: a step has at most "
@@ -404,8 +385,7 @@ cohort_status session_batch_size(const struct options *options, int32_t *n, coho
     return COHORT_OK;
 }
 
-cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count,
-                            cohort_error *err)
+cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err)
 {
     size_t n = options_list_count(options, "stop");
     TRY(mem_alloc(stops, n, sizeof **stops, "stop strings", err));

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --resume latest without a checkpoint: one job script serves the first start and all later ones.
- */
+/* --resume latest without a checkpoint: one job script serves the first start and all later ones. */
 static cohort_status start_instead(struct training *t, const char *out, cohort_error *err)
 {
     enum run_start start;
@@ -25,8 +24,7 @@ static cohort_status start_instead(struct training *t, const char *out, cohort_e
                   "--resume, name a checkpoint folder, or choose another --out",
                   out, foreign, out);
     else
-        observer_message(t->observer,
-                         "no checkpoint in %s yet: the run starts from its beginning%s", out,
+        observer_message(t->observer, "no checkpoint in %s yet: the run starts from its beginning%s", out,
                          start == RUN_START_AGAIN ? ", over what an earlier start left there" : "");
     mem_free(foreign);
     t->again = start == RUN_START_AGAIN;
@@ -46,9 +44,8 @@ static cohort_status find_resume(struct training *t, const char *out, cohort_err
     enum file_kind kind = FILE_ABSENT;
     TRY(file_look(resume, &kind, err));
     if (kind != FILE_FOLDER)
-        return error_set(
-            err, COHORT_ERR_IO,
-            "--resume %s: not a folder; give a checkpoint folder of this run, or 'latest'", resume);
+        return error_set(err, COHORT_ERR_IO,
+                         "--resume %s: not a folder; give a checkpoint folder of this run, or 'latest'", resume);
     return mem_strdup(&t->resume_dir, resume, strlen(resume), err);
 }
 
@@ -62,8 +59,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
     t->command = command;
     t->saved_step = -1;
     if (out == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no run folder given: pass --out DIR, for example --out runs/first");
+        return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
     TRY(training_verify(t, out, err));
     if ((t->resume_dir != NULL || t->again) && !options_given(options, "config")) {
@@ -76,8 +72,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
         mem_free(config);
         TRY(status);
     }
-    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING,
-                     observer, err));
+    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, observer, err));
     end_of_text_note(&t->session, observer);
     return checkpoint_read_tokenizer(&t->tokenizer, t->session.dir, err);
 }
@@ -96,18 +91,15 @@ void training_close(struct training *t)
 static cohort_status check_state(const struct training *t, cohort_error *err)
 {
     const int64_t seed = options_int(t->options, "seed"),
-                  steps = strcmp(t->command, "grpo") == 0
-                              ? options_int(t->options, "num_iterations")
-                              : 1;
+                  steps = strcmp(t->command, "grpo") == 0 ? options_int(t->options, "num_iterations") : 1;
     if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
         return COHORT_OK;
-    return error_set(
-        err, COHORT_ERR_FORMAT,
-        "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
-        "with %lld steps a batch and seed %lld; the file is damaged: resume from "
-        "another checkpoint",
-        t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
-        (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
+    return error_set(err, COHORT_ERR_FORMAT,
+                     "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
+                     "with %lld steps a batch and seed %lld; the file is damaged: resume from "
+                     "another checkpoint",
+                     t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
+                     (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
 }
 
 cohort_status training_begin(struct training *t, cohort_error *err)
@@ -132,8 +124,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         TRY_GOTO(check_state(t, err));
         TRY_GOTO(training_continue(t, out, &yaml, err));
         t->saved_step = t->state.step;
-        observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir,
-                         (long long)t->state.step);
+        observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir, (long long)t->state.step);
     } else {
         /* With --resume a folder that was there is locked already, and was looked into. */
         TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
@@ -153,8 +144,7 @@ cleanup:
     return status;
 }
 
-/* The weights that a run begins with are hashed as they come in; those of a checkpoint are not what
- * --model names. */
+/* The weights that a run begins with are hashed as they come in; those of a checkpoint are not what --model names. */
 static cohort_status read_weights(struct training *t, cohort_error *err)
 {
     struct weight_files files = {0};
@@ -196,19 +186,18 @@ enum schedule_type training_schedule(const struct options *options)
     return (enum schedule_type)choice_of(options, "lr_scheduler_type");
 }
 
-cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer,
-                                     const char *dir, struct manifest *manifest, cohort_error *err)
+cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir,
+                                     struct manifest *manifest, cohort_error *err)
 {
     t->state.updates = optimizer->step;
     TRY(train_state_write(dir, t->session.model, &t->state, manifest, err));
     return run_identity_write(t, dir, err);
 }
 
-void training_curve(struct training *t, const char *metric, const char *eval_metric,
-                    const char *title, const char *file)
+void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
+                    const char *file)
 {
-    t->curve =
-        (struct curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
+    t->curve = (struct curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
 }
 
 void training_draw(struct training *t, enum draw_when when)
@@ -221,8 +210,7 @@ void training_draw(struct training *t, enum draw_when when)
                  pause = when == DRAW_STEP ? fmax(LEAST_PAUSE, c->cost / SHARE) : c->cost / SHARE;
     if (c->metric == NULL || (when != DRAW_END && c->drawn > 0.0 && begin - c->drawn < pause))
         return;
-    if (run_plot(&t->run, c->metric, c->eval_metric, c->title, c->file, &problem) != COHORT_OK &&
-        !c->failed) {
+    if (run_plot(&t->run, c->metric, c->eval_metric, c->title, c->file, &problem) != COHORT_OK && !c->failed) {
         c->failed = true;
         observer_message(t->observer, "warning: the curve could not be drawn: %s", problem.message);
     }
@@ -246,8 +234,8 @@ void training_watch_end(struct training *t)
         observer_message(t->observer, "warning: %s", message);
 }
 
-bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total,
-                       const char *unit, double per_second)
+bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,
+                       double per_second)
 {
     cohort_progress progress = {.phase = phase,
                                 .step = t->state.step,

@@ -1,5 +1,5 @@
-/* What a run leaves on disk: its folder taken and continued, metrics, checkpoints, the last save of
- * a run that fails. */
+/* What a run leaves on disk: its folder taken and continued, metrics, checkpoints, the last save of a run that
+ * fails. */
 #include "command/training.h"
 
 #include "base/clock.h"
@@ -57,10 +57,9 @@ cleanup:
 static const char *const needed[] = {"config.json", "trainer/state.json", "trainer/options.yaml",
                                      "trainer/optimizer.safetensors", NULL};
 
-/* *path: the newest checkpoint but the damaged one whose files are all as they were saved, NULL if
- * there is none. */
-static cohort_status newest_intact(const char *out, const char *damaged, char **path,
-                                   const struct stop *stop, cohort_error *err)
+/* *path: the newest checkpoint but the damaged one whose files are all as they were saved, NULL if there is none. */
+static cohort_status newest_intact(const char *out, const char *damaged, char **path, const struct stop *stop,
+                                   cohort_error *err)
 {
     struct run_steps steps = {0};
     cohort_status status = COHORT_OK;
@@ -94,12 +93,10 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
     cohort_status status = COHORT_OK;
     if (t->resume_dir == NULL)
         return COHORT_OK;
-    /* A folder without trainer/ may be whole and yet nothing to resume from, which its reader says.
-     */
+    /* A folder without trainer/ may be whole and yet nothing to resume from, which its reader says. */
     TRY_GOTO(file_join(&trainer, t->resume_dir, "trainer", err));
     TRY_GOTO(file_look(trainer, &kind, err));
-    TRY_GOTO(
-        manifest_verify(t->resume_dir, kind == FILE_FOLDER ? needed : NULL, &report, stop, err));
+    TRY_GOTO(manifest_verify(t->resume_dir, kind == FILE_FOLDER ? needed : NULL, &report, stop, err));
     if (!report.found)
         observer_message(t->observer,
                          "note: %s has no " MANIFEST_NAME
@@ -111,16 +108,14 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
     char more[64] = "";
     if (report.n_bad > 1)
         snprintf(more, sizeof more, ", and %lld more", (long long)report.n_bad - 1);
-    status =
-        intact == NULL
-            ? error_set(err, COHORT_ERR_FORMAT,
-                        "the checkpoint is damaged: %.*s%s; %s/checkpoints has no other one "
-                        "that is intact",
-                        (int)strcspn(report.bad.data, "\n"), report.bad.data, more, out)
-            : error_set(err, COHORT_ERR_FORMAT,
-                        "the checkpoint is damaged: %.*s%s; the newest intact one is %s: to go "
-                        "on from it, pass --resume %s",
-                        (int)strcspn(report.bad.data, "\n"), report.bad.data, more, intact, intact);
+    status = intact == NULL ? error_set(err, COHORT_ERR_FORMAT,
+                                        "the checkpoint is damaged: %.*s%s; %s/checkpoints has no other one "
+                                        "that is intact",
+                                        (int)strcspn(report.bad.data, "\n"), report.bad.data, more, out)
+                            : error_set(err, COHORT_ERR_FORMAT,
+                                        "the checkpoint is damaged: %.*s%s; the newest intact one is %s: to go "
+                                        "on from it, pass --resume %s",
+                                        (int)strcspn(report.bad.data, "\n"), report.bad.data, more, intact, intact);
 cleanup:
     text_free(&report.bad);
     mem_free(intact);
@@ -128,8 +123,7 @@ cleanup:
     return status;
 }
 
-cohort_status training_continue(struct training *t, const char *out, const struct text *yaml,
-                                cohort_error *err)
+cohort_status training_continue(struct training *t, const char *out, const struct text *yaml, cohort_error *err)
 {
     struct text notes = {0};
     cohort_status status = COHORT_OK;
@@ -165,8 +159,8 @@ static cohort_status write_line(struct training *t, const struct metrics *line, 
     return status;
 }
 
-cohort_status training_log(struct training *t, int64_t step, double epoch,
-                           const struct metrics *metrics, cohort_error *err)
+cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics,
+                           cohort_error *err)
 {
     struct metrics line = {0};
     bool lost_before = t->lines_lost;
@@ -184,21 +178,19 @@ cohort_status training_log(struct training *t, int64_t step, double epoch,
 /* ---- checkpoints ---- */
 
 /* Everything a folder that other tools read holds. */
-static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder,
-                                 cohort_error *err)
+static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, cohort_error *err)
 {
     struct model *model = t->session.model;
     const char *dir = folder->temporary;
     TRY(model_config_save(&model->config, model->type, dir, err));
-    TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model,
-                                 &folder->manifest, err));
+    TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model, &folder->manifest, err));
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
 }
 
 /* optimizer NULL: the model alone. */
-static cohort_status save_folder(struct training *t, const char *name,
-                                 const struct optimizer *optimizer, cohort_error *err)
+static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer,
+                                 cohort_error *err)
 {
     struct checkpoint_folder folder = {0};
     char *path = NULL;
@@ -212,8 +204,7 @@ static cohort_status save_folder(struct training *t, const char *name,
     }
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     if (folder.kept != NULL)
-        observer_message(t->observer,
-                         "note: the %s that was there holds files of yours: it is now %s", name,
+        observer_message(t->observer, "note: the %s that was there holds files of yours: it is now %s", name,
                          folder.kept);
 cleanup:
     if (status != COHORT_OK)
@@ -223,8 +214,8 @@ cleanup:
     return status;
 }
 
-/* Old checkpoints go: with save_total_limit of all, else of those that only the clock asked for. A
- * checkpoint that stays is no reason to end the run. */
+/* Old checkpoints go: with save_total_limit of all, else of those that only the clock asked for. A checkpoint that
+ * stays is no reason to end the run. */
 static void prune(struct training *t)
 {
     struct text notes = {0};
@@ -237,8 +228,8 @@ static void prune(struct training *t)
     text_free(&notes);
 }
 
-static cohort_status save_checkpoint(struct training *t, const struct optimizer *optimizer,
-                                     bool periodic, cohort_error *err)
+static cohort_status save_checkpoint(struct training *t, const struct optimizer *optimizer, bool periodic,
+                                     cohort_error *err)
 {
     char name[64];
     cohort_error why = {0};
@@ -265,23 +256,19 @@ static bool clock_says(const struct training *t)
     return minutes > 0.0 && since >= 60.0 * minutes && t->save_seconds <= save_share * since;
 }
 
-cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked,
-                            cohort_error *err)
+cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err)
 {
     cohort_error why = {0};
     if (asked)
         return save_checkpoint(t, optimizer, false, err);
     /* Nobody asked for this one: should it fail, the run goes on. */
     if (clock_says(t) && save_checkpoint(t, optimizer, true, &why) != COHORT_OK)
-        observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes",
-                         why.message, options_float(t->options, "save_minutes"));
+        observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes", why.message,
+                         options_float(t->options, "save_minutes"));
     return COHORT_OK;
 }
 
-cohort_status training_save_final(struct training *t, cohort_error *err)
-{
-    return save_folder(t, "final", NULL, err);
-}
+cohort_status training_save_final(struct training *t, cohort_error *err) { return save_folder(t, "final", NULL, err); }
 
 void training_rescue(struct training *t, const struct optimizer *optimizer)
 {

@@ -62,8 +62,7 @@ static void hash_template(const char *text, size_t *length, uint64_t *hash)
     }
 }
 
-static cohort_status recognise(const char *text, const char *where, struct template_kind *kind,
-                               cohort_error *err)
+static cohort_status recognise(const char *text, const char *where, struct template_kind *kind, cohort_error *err)
 {
     size_t length = 0;
     uint64_t hash = 0;
@@ -144,8 +143,7 @@ static cohort_status put_content(const struct render *to, struct span s, enum co
 {
     size_t from = to->out->length;
     TRY(text_append(to->out, s.data, s.length, to->err));
-    return to->spans == NULL ? COHORT_OK
-                             : content_spans_push(to->spans, from, to->out->length, kind, to->err);
+    return to->spans == NULL ? COHORT_OK : content_spans_push(to->spans, from, to->out->length, kind, to->err);
 }
 
 /* ---- messages ---- */
@@ -163,52 +161,47 @@ bool chat_value_absent(const json_t *value)
            (json_is_string(value) && json_string_length(value) == 0);
 }
 
-static cohort_status read_message(const json_t *messages, size_t index, const char *where,
-                                  struct message *message, cohort_error *err)
+static cohort_status read_message(const json_t *messages, size_t index, const char *where, struct message *message,
+                                  cohort_error *err)
 {
     static const char *const unsupported[] = {"tool_calls", "tools"};
     const json_t *object = json_array_get(messages, index);
     if (!json_is_object(object))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: messages[%zu]: expected an object with role and content", where,
+        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu]: expected an object with role and content", where,
                          index);
     const json_t *role = json_object_get(object, "role");
     if (!json_is_string(role))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].role: expected a string", where,
-                         index);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].role: expected a string", where, index);
     message->role = json_string_value(role);
     if (strcmp(message->role, "tool") == 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s: messages[%zu]: role \"tool\" is not supported", where, index);
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: messages[%zu]: role \"tool\" is not supported", where,
+                         index);
     if (strcmp(message->role, "system") != 0 && strcmp(message->role, "user") != 0 &&
         strcmp(message->role, "assistant") != 0)
         return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: messages[%zu].role: \"%.80s\" is none of system, user and assistant",
-                         where, index, message->role);
+                         "%s: messages[%zu].role: \"%.80s\" is none of system, user and assistant", where, index,
+                         message->role);
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
         if (!chat_value_absent(json_object_get(object, unsupported[i])))
-            return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: messages[%zu].%s is not supported",
-                             where, index, unsupported[i]);
+            return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: messages[%zu].%s is not supported", where, index,
+                             unsupported[i]);
     const json_t *content = json_object_get(object, "content");
     if (!json_is_string(content))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].content: expected a string",
-                         where, index);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].content: expected a string", where, index);
     message->content = string_span(content);
     message->kind = strcmp(message->role, "assistant") == 0 ? CONTENT_ASSISTANT : CONTENT_FOREIGN;
     const json_t *reasoning = json_object_get(object, "reasoning_content");
     message->has_reasoning = json_is_string(reasoning);
     message->reasoning = message->has_reasoning ? string_span(reasoning) : (struct span){"", 0};
     if (reasoning != NULL && !json_is_null(reasoning) && !message->has_reasoning)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: messages[%zu].reasoning_content: expected a string or null", where,
-                         index);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].reasoning_content: expected a string or null",
+                         where, index);
     return COHORT_OK;
 }
 
 /* The last user message that is not a tool's answer; thinking is kept after it only. Without one,
  * the last message. */
-static cohort_status find_last_query(const json_t *messages, const char *where, size_t *last,
-                                     cohort_error *err)
+static cohort_status find_last_query(const json_t *messages, const char *where, size_t *last, cohort_error *err)
 {
     size_t count = json_array_size(messages);
     *last = count - 1;
@@ -216,8 +209,7 @@ static cohort_status find_last_query(const json_t *messages, const char *where, 
         struct message message;
         TRY(read_message(messages, i, where, &message, err));
         if (strcmp(message.role, "user") == 0 &&
-            !(starts_with(message.content, "<tool_response>") &&
-              ends_with(message.content, "</tool_response>"))) {
+            !(starts_with(message.content, "<tool_response>") && ends_with(message.content, "</tool_response>"))) {
             *last = i;
             return COHORT_OK;
         }
@@ -226,12 +218,11 @@ static cohort_status find_last_query(const json_t *messages, const char *where, 
 }
 
 /* The answer up to its end; block: with a thinking block. */
-static cohort_status render_answer(const struct render *to, struct message message,
-                                   const struct template_kind *kind, bool after_query, bool is_last)
+static cohort_status render_answer(const struct render *to, struct message message, const struct template_kind *kind,
+                                   bool after_query, bool is_last)
 {
     struct span content = message.content, reasoning = message.reasoning;
-    if (!message.has_reasoning &&
-        memmem(content.data, content.length, "</think>", strlen("</think>")) != NULL) {
+    if (!message.has_reasoning && memmem(content.data, content.length, "</think>", strlen("</think>")) != NULL) {
         reasoning = strip_newlines(before_first(content, "</think>"), false, true);
         reasoning = strip_newlines(after_last(reasoning, "<think>"), true, false);
         content = strip_newlines(after_last(content, "</think>"), true, false);
@@ -255,8 +246,7 @@ static cohort_status render_plain(const struct render *to, struct message messag
 }
 
 /* As transformers does: what is to be continued must stand in the rendering as it was given. */
-static cohort_status check_continued(const struct render *to, size_t from, struct message message,
-                                     const char *where)
+static cohort_status check_continued(const struct render *to, size_t from, struct message message, const char *where)
 {
     struct span s = message.content;
     while (s.length > 0 && strchr(" \t\n\r\v\f", s.data[s.length - 1]) != NULL)
@@ -265,8 +255,7 @@ static cohort_status check_continued(const struct render *to, size_t from, struc
         s.data++;
         s.length--;
     }
-    if (s.length == 0 ||
-        memmem(to->out->data + from, to->out->length - from, s.data, s.length) != NULL)
+    if (s.length == 0 || memmem(to->out->data + from, to->out->length - from, s.data, s.length) != NULL)
         return COHORT_OK;
     return error_set(to->err, COHORT_ERR_FORMAT,
                      "%s: the last message is the assistant's, to be gone on with, but the chat "
@@ -275,9 +264,8 @@ static cohort_status check_continued(const struct render *to, size_t from, struc
                      where);
 }
 
-static cohort_status render_all(const struct render *to, const struct template_kind *kind,
-                                const json_t *messages, const struct chat_options *options,
-                                const char *where)
+static cohort_status render_all(const struct render *to, const struct template_kind *kind, const json_t *messages,
+                                const struct chat_options *options, const char *where)
 {
     size_t count = json_array_size(messages), last_query = 0, start = to->out->length;
     TRY(find_last_query(messages, where, &last_query, to->err));
@@ -295,8 +283,7 @@ static cohort_status render_all(const struct render *to, const struct template_k
         }
         if (message.kind != CONTENT_ASSISTANT)
             return error_set(to->err, COHORT_ERR_FORMAT,
-                             "%s: messages[%zu]: expected a message of the assistant to go on with",
-                             where, i);
+                             "%s: messages[%zu]: expected a message of the assistant to go on with", where, i);
         return check_continued(to, start, message, where);
     }
     if (!options->add_generation_prompt)
@@ -310,15 +297,14 @@ static cohort_status render_all(const struct render *to, const struct template_k
 }
 
 cohort_status chat_template_render(const char *template_text, const json_t *messages,
-                                   const struct chat_options *options, const char *where,
-                                   struct text *out, struct content_spans *spans, cohort_error *err)
+                                   const struct chat_options *options, const char *where, struct text *out,
+                                   struct content_spans *spans, cohort_error *err)
 {
     struct template_kind kind = {0};
     const struct render to = {.out = out, .spans = spans, .err = err};
     TRY(recognise(template_text, where, &kind, err));
     if (!json_is_array(messages) || json_array_size(messages) == 0)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: messages: expected a non-empty array of messages", where);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: messages: expected a non-empty array of messages", where);
     size_t length_before = out->length, spans_before = spans == NULL ? 0 : spans->count;
     cohort_status status = render_all(&to, &kind, messages, options, where);
     if (status != COHORT_OK && out->data != NULL) {

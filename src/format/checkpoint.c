@@ -27,19 +27,17 @@ struct writing {
     void *context;
 };
 
-static cohort_status read_writing(void *context, size_t offset, size_t length, void *to,
-                                  cohort_error *err)
+static cohort_status read_writing(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     const struct writing *writing = context;
     size_t size = dtype_bytes(writing->type);
-    return writing->fetch(writing->context, writing->param, (int64_t)(offset / size),
-                          (int64_t)(length / size), to, err);
+    return writing->fetch(writing->context, writing->param, (int64_t)(offset / size), (int64_t)(length / size), to,
+                          err);
 }
 
 /* shard_of[i] is the shard of params[i]; returns the number of shards. A tensor larger than the
  * limit has a shard to itself. */
-static size_t assign_shards(const struct param_table *table, size_t element, size_t limit,
-                            size_t *shard_of)
+static size_t assign_shards(const struct param_table *table, size_t element, size_t limit, size_t *shard_of)
 {
     size_t shard = 0;
     size_t used = 0;
@@ -76,9 +74,8 @@ static cohort_status write_index(const char *dir, const struct param_table *tabl
         shard_name(name, sizeof name, shard_of[i], n_shards);
         built = json_object_set_new(map, table->params[i].name, json_string(name)) == 0;
     }
-    json_t *index = json_pack(
-        "{s:{s:I, s:I}, s:O}", "metadata", "total_parameters", (json_int_t)table->n_weights,
-        "total_size", (json_int_t)table->n_weights * (json_int_t)element, "weight_map", map);
+    json_t *index = json_pack("{s:{s:I, s:I}, s:O}", "metadata", "total_parameters", (json_int_t)table->n_weights,
+                              "total_size", (json_int_t)table->n_weights * (json_int_t)element, "weight_map", map);
     if (!built) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the index of the shards", dir);
         goto cleanup;
@@ -104,8 +101,8 @@ static void remove_in(const char *dir, const char *name)
 }
 
 static cohort_status write_shard(const char *dir, const char *name, struct writing *writings,
-                                 struct safetensors_source *sources, size_t n_sources,
-                                 struct manifest *manifest, cohort_error *err)
+                                 struct safetensors_source *sources, size_t n_sources, struct manifest *manifest,
+                                 cohort_error *err)
 {
     char *path = NULL, hex[HASH_HEX];
     for (size_t i = 0; i < n_sources; i++) {
@@ -113,8 +110,7 @@ static cohort_status write_shard(const char *dir, const char *name, struct writi
         sources[i] = (struct safetensors_source){.name = param->name,
                                                  .dtype_name = dtype_name(writings[i].type),
                                                  .rank = param->rank,
-                                                 .bytes = (size_t)param->count *
-                                                          dtype_bytes(writings[i].type),
+                                                 .bytes = (size_t)param->count * dtype_bytes(writings[i].type),
                                                  .read = read_writing,
                                                  .context = &writings[i]};
         for (int32_t axis = 0; axis < param->rank; axis++)
@@ -127,9 +123,8 @@ static cohort_status write_shard(const char *dir, const char *name, struct writi
     return manifest == NULL ? COHORT_OK : manifest_add(manifest, name, hex, err);
 }
 
-cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table,
-                                       enum dtype type, size_t max_shard_bytes,
-                                       checkpoint_fetch *fetch, void *context,
+cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, enum dtype type,
+                                       size_t max_shard_bytes, checkpoint_fetch *fetch, void *context,
                                        struct manifest *manifest, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
@@ -172,28 +167,24 @@ cleanup:
 
 /* ---- tokenizer ---- */
 
-/* *there: whether the folder has it. Only "no such file" is an absence; a link that leads nowhere
- * is a file that somebody wanted there. */
-static cohort_status read_if_there(const char *path, struct text *text, bool *there,
-                                   cohort_error *err)
+/* *there: whether the folder has it. Only "no such file" is an absence; a link that leads nowhere is a file that
+ * somebody wanted there. */
+static cohort_status read_if_there(const char *path, struct text *text, bool *there, cohort_error *err)
 {
     struct stat st;
     *there = lstat(path, &st) == 0;
     if (!*there)
-        return errno == ENOENT
-                   ? COHORT_OK
-                   : error_set(err, COHORT_ERR_IO, "%s: cannot stat: %s", path, strerror(errno));
+        return errno == ENOENT ? COHORT_OK
+                               : error_set(err, COHORT_ERR_IO, "%s: cannot stat: %s", path, strerror(errno));
     return file_read(path, 0, text, err);
 }
 
-static const char *const tokenizer_names[] = {
-    "tokenizer.json",    "tokenizer_config.json",   "vocab.json",         "merges.txt",
-    "added_tokens.json", "special_tokens_map.json", "chat_template.jinja"};
-_Static_assert(sizeof tokenizer_names / sizeof *tokenizer_names == TOKENIZER_FILES,
-               "one text for each name");
+static const char *const tokenizer_names[] = {"tokenizer.json",     "tokenizer_config.json", "vocab.json",
+                                              "merges.txt",         "added_tokens.json",     "special_tokens_map.json",
+                                              "chat_template.jinja"};
+_Static_assert(sizeof tokenizer_names / sizeof *tokenizer_names == TOKENIZER_FILES, "one text for each name");
 
-cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir,
-                                        cohort_error *err)
+cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir, cohort_error *err)
 {
     memset(files, 0, sizeof *files);
     for (size_t i = 0; i < TOKENIZER_FILES; i++) {
@@ -210,16 +201,14 @@ cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const cha
     return COHORT_OK;
 }
 
-cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir,
-                                         cohort_error *err)
+cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir, cohort_error *err)
 {
     for (size_t i = 0; i < TOKENIZER_FILES; i++) {
         char *path = NULL;
         if (!files->there[i])
             continue;
         TRY(file_join(&path, dir, tokenizer_names[i], err));
-        cohort_status status =
-            file_write_atomic(path, files->content[i].data, files->content[i].length, err);
+        cohort_status status = file_write_atomic(path, files->content[i].data, files->content[i].length, err);
         mem_free(path);
         TRY(status);
     }
@@ -299,14 +288,14 @@ static void draw_blocks(const void *context, int64_t begin, int64_t end, int thr
     }
 }
 
-cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first,
-                                    int64_t count, void *to, cohort_error *err)
+cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                    cohort_error *err)
 {
     const struct checkpoint_init *init = context;
     enum dtype type = init->type;
     if (type != DTYPE_F32 && type != DTYPE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "initial weights are drawn as F32 or BF16, not %s", dtype_name(type));
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "initial weights are drawn as F32 or BF16, not %s",
+                         dtype_name(type));
     if (param->rank == 1) {
         for (int64_t i = 0; i < count; i++)
             put_element(type, to, i, 1.0f);

@@ -1,5 +1,5 @@
-/* A checkpoint folder in Hugging Face layout: reading weights into the parameter buffer and writing
- * folders that are complete or absent (I6). */
+/* A checkpoint folder in Hugging Face layout: reading weights into the parameter buffer and writing folders that are
+ * complete or absent (I6). */
 #ifndef COHORT_FORMAT_CHECKPOINT_H
 #define COHORT_FORMAT_CHECKPOINT_H
 
@@ -17,38 +17,34 @@ cohort_status checkpoint_has_weights(const char *dir, bool *there, cohort_error 
 struct checkpoint_types {
     int32_t n[3];
 };
-/* Compares the headers of the files with the table, as checkpoint_read does, without reading a
- * weight: before memory is taken for a model that the files do not hold. types may be NULL. */
-cohort_status checkpoint_look(const char *dir, const struct param_table *table,
-                              struct checkpoint_types *types, cohort_error *err);
-/* The type to compute in where the user names none: as transformers, what config.json states, else
- * the tensors' own; F16 is computed in F32, which holds its values, and so is a mixture for which
- * config.json states nothing. */
-enum dtype checkpoint_auto_type(const struct model_config *config,
-                                const struct checkpoint_types *types);
-/* Appends a line for what a reader of the model might not expect: values that are rounded without
- * having been asked to (type is checkpoint_auto_type's), or computed in another type. writes: the
- * model will be trained and written. Nothing for most models. */
+/* Compares the headers of the files with the table, as checkpoint_read does, without reading a weight: before memory is
+ * taken for a model that the files do not hold. types may be NULL. */
+cohort_status checkpoint_look(const char *dir, const struct param_table *table, struct checkpoint_types *types,
+                              cohort_error *err);
+/* The type to compute in where the user names none: as transformers, what config.json states, else the tensors' own;
+ * F16 is computed in F32, which holds its values, and so is a mixture for which config.json states nothing. */
+enum dtype checkpoint_auto_type(const struct model_config *config, const struct checkpoint_types *types);
+/* Appends a line for what a reader of the model might not expect: values that are rounded without having been asked to
+ * (type is checkpoint_auto_type's), or computed in another type. writes: the model will be trained and written. Nothing
+ * for most models. */
 cohort_status checkpoint_type_notes(const char *dir, const struct model_config *config,
-                                    const struct checkpoint_types *types, enum dtype type,
-                                    bool writes, struct text *notes, cohort_error *err);
+                                    const struct checkpoint_types *types, enum dtype type, bool writes,
+                                    struct text *notes, cohort_error *err);
 
-/* Receives part of a tensor: elements [first, first + count) of param, converted to the wanted
- * type. */
-typedef cohort_status checkpoint_sink(void *context, const struct param *param, int64_t first,
-                                      int64_t count, const void *data, cohort_error *err);
+/* Receives part of a tensor: elements [first, first + count) of param, converted to the wanted type. */
+typedef cohort_status checkpoint_sink(void *context, const struct param *param, int64_t first, int64_t count,
+                                      const void *data, cohort_error *err);
 
-/* Reads model.safetensors, or the shards of model.safetensors.index.json. Every param of the table
- * must be there once with its shape, as F32, F16 or BF16; every tensor there must be a param
- * (lm_head.weight of a tied model is accepted when its bytes equal the embedding's, and skipped;
- * *.rotary_emb.inv_freq is skipped). Messages name file, tensor, expected and found. A non-finite
- * weight is an error that names the tensor and the index. want: F32 or BF16; conversion rounds to
- * nearest even. */
-cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want,
-                              checkpoint_sink *sink, void *context, cohort_error *err);
+/* Reads model.safetensors, or the shards of model.safetensors.index.json. Every param of the table must be there once
+ * with its shape, as F32, F16 or BF16; every tensor there must be a param (lm_head.weight of a tied model is accepted
+ * when its bytes equal the embedding's, and skipped; *.rotary_emb.inv_freq is skipped). Messages name file, tensor,
+ * expected and found. A non-finite weight is an error that names the tensor and the index. want: F32 or BF16;
+ * conversion rounds to nearest even. */
+cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want, checkpoint_sink *sink,
+                              void *context, cohort_error *err);
 
-/* The files that weights were read from, each with the SHA-256 of all its bytes, in the order of
- * their names. Owned by who asked for them; zero-initialise. */
+/* The files that weights were read from, each with the SHA-256 of all its bytes, in the order of their names. Owned by
+ * who asked for them; zero-initialise. */
 struct weight_files {
     struct weight_file {
         char *path;
@@ -57,76 +53,66 @@ struct weight_files {
     size_t count, capacity;
 };
 void weight_files_free(struct weight_files *files);
-/* The same, and hashes the files as they are read (files not NULL): tensors come in the order in
- * which they lie, each part is hashed where it is converted, and nothing is read twice. On failure
- * files is empty. */
-cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table,
-                                     enum dtype want, checkpoint_sink *sink, void *context,
-                                     struct weight_files *files, cohort_error *err);
+/* The same, and hashes the files as they are read (files not NULL): tensors come in the order in which they lie, each
+ * part is hashed where it is converted, and nothing is read twice. On failure files is empty. */
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, enum dtype want,
+                                     checkpoint_sink *sink, void *context, struct weight_files *files,
+                                     cohort_error *err);
 /* The hashes alone: for a folder whose weights are not wanted. */
 cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohort_error *err);
 
 /* Gives elements [first, first + count) of param as type. */
-typedef cohort_status checkpoint_fetch(void *context, const struct param *param, int64_t first,
-                                       int64_t count, void *to, cohort_error *err);
+typedef cohort_status checkpoint_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                       cohort_error *err);
 
-/* Writes model.safetensors (one file; sharded with an index when over max_shard_bytes, 0: 5 GB)
- * into an existing folder. manifest, if not NULL, gets the hashes of the weight files, taken while
- * they are written. */
-cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table,
-                                       enum dtype type, size_t max_shard_bytes,
-                                       checkpoint_fetch *fetch, void *context,
+/* Writes model.safetensors (one file; sharded with an index when over max_shard_bytes, 0: 5 GB) into an existing
+ * folder. manifest, if not NULL, gets the hashes of the weight files, taken while they are written. */
+cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, enum dtype type,
+                                       size_t max_shard_bytes, checkpoint_fetch *fetch, void *context,
                                        struct manifest *manifest, cohort_error *err);
 
-/* The files of a tokenizer as they stand: tokenizer.json, tokenizer_config.json, vocab.json,
- * merges.txt, special_tokens_map.json, added_tokens.json, chat_template.jinja, those that exist. A
- * run reads them once, so that its checkpoints are complete whatever becomes of the folder they
- * came from. */
+/* The files of a tokenizer as they stand: tokenizer.json, tokenizer_config.json, vocab.json, merges.txt,
+ * special_tokens_map.json, added_tokens.json, chat_template.jinja, those that exist. A run reads them once, so that its
+ * checkpoints are complete whatever becomes of the folder they came from. */
 enum { TOKENIZER_FILES = 7 };
 struct tokenizer_files {
     bool there[TOKENIZER_FILES];
     struct text content[TOKENIZER_FILES];
 };
-cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir,
-                                        cohort_error *err);
-cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir,
-                                         cohort_error *err);
+cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir, cohort_error *err);
+cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir, cohort_error *err);
 void tokenizer_files_free(struct tokenizer_files *files);
-cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir,
-                                        cohort_error *err);
+cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir, cohort_error *err);
 
-/* A folder being written: content goes to a scratch folder beside the target (base/scratch.h);
- * commit writes the manifest, fsyncs every file and the folder and renames it into place (an
- * existing target is replaced only by commit, and survives a crash before it); abandon removes it.
- */
+/* A folder being written: content goes to a scratch folder beside the target (base/scratch.h); commit writes the
+ * manifest, fsyncs every file and the folder and renames it into place (an existing target is replaced only by commit,
+ * and survives a crash before it); abandon removes it. */
 struct checkpoint_folder {
     char *target, *temporary;
     struct scratch scratch;
     struct manifest manifest; /* hashes that are known; commit computes the others */
     bool exclusive;           /* the caller may set it: a target that is there is an error */
-    char *kept; /* after commit: where a replaced folder with files that are not ours is now, or
-                   NULL; abandon frees it */
+    char *kept;               /* after commit: where a replaced folder with files that are not ours is now, or NULL;
+                                 abandon frees it */
 };
-cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target,
-                                      cohort_error *err);
+cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target, cohort_error *err);
 /* After a failure, or for kept, call abandon. */
 cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_error *err);
 void checkpoint_folder_abandon(struct checkpoint_folder *folder);
-/* Deletes a checkpoint so that a crash leaves it whole or gone: first its name, then its files.
- * *stranger: a file in it that is not its own (mem_free it); then nothing was done. */
+/* Deletes a checkpoint so that a crash leaves it whole or gone: first its name, then its files. *stranger: a file in it
+ * that is not its own (mem_free it); then nothing was done. */
 cohort_status checkpoint_folder_remove(const char *target, char **stranger, cohort_error *err);
 
-/* Writes the initial weights transformers would draw: normal(0, initializer_range) for matrices and
- * the embedding, ones for the norm gains; element i of a tensor is a function of (seed, tensor
- * name, i) by Philox (Box-Muller). Same signature as a fetch: context is a struct checkpoint_init.
- */
+/* Writes the initial weights transformers would draw: normal(0, initializer_range) for matrices and the embedding, ones
+ * for the norm gains; element i of a tensor is a function of (seed, tensor name, i) by Philox (Box-Muller). Same
+ * signature as a fetch: context is a struct checkpoint_init. */
 struct checkpoint_init {
     uint64_t seed;
     float standard_deviation; /* config's initializer_range, 0.02 */
     enum dtype type;
     struct pool *pool; /* NULL: the calling thread alone */
 };
-cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first,
-                                    int64_t count, void *to, cohort_error *err);
+cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                    cohort_error *err);
 
 #endif

@@ -4,14 +4,13 @@
  * new/NAME is being written (temporary).
  *   (zero) --begin--> writing --commit--> committed --abandon--> (zero)
  *                     writing --abandon--> (zero)
- * A failed commit leaves the target what it was, unless only the last fsync (of the parent) failed:
- * then it is the new folder.
+ * A failed commit leaves the target what it was, unless only the last fsync (of the parent) failed: then it is the new
+ * folder.
  *
- * Replacing exchanges the two names in one step where the system can; elsewhere the old folder is
- * renamed to old/NAME of the scratch folder first, and a crash between the two renames is repaired
- * by the next recovery. An old folder with files that are not ours is never deleted: it gets the
- * name NAME.previous-N beside the new one. What a crash leaves behind is removed by the next begin
- * beside it. */
+ * Replacing exchanges the two names in one step where the system can; elsewhere the old folder is renamed to old/NAME
+ * of the scratch folder first, and a crash between the two renames is repaired by the next recovery. An old folder with
+ * files that are not ours is never deleted: it gets the name NAME.previous-N beside the new one. What a crash leaves
+ * behind is removed by the next begin beside it. */
 #include "format/checkpoint.h"
 
 #include <errno.h>
@@ -29,8 +28,7 @@ static cohort_status folder_error(const char *path, const char *doing, cohort_er
 }
 
 /* *parent and *name of a path without its trailing slashes. */
-static cohort_status split_path(const char *path, char **whole, char **parent, char **name,
-                                cohort_error *err)
+static cohort_status split_path(const char *path, char **whole, char **parent, char **name, cohort_error *err)
 {
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
@@ -39,8 +37,7 @@ static cohort_status split_path(const char *path, char **whole, char **parent, c
     const char *slash = strrchr(*whole, '/');
     const char *last = slash == NULL ? *whole : slash + 1;
     if (*last == '\0' || strcmp(last, ".") == 0 || strcmp(last, "..") == 0)
-        return error_set(err, COHORT_ERR_ARGUMENT, "\"%s\": expected the name of a folder to write",
-                         path);
+        return error_set(err, COHORT_ERR_ARGUMENT, "\"%s\": expected the name of a folder to write", path);
     TRY(mem_strdup(name, last, strlen(last), err));
     if (slash == NULL)
         return mem_strdup(parent, ".", 1, err);
@@ -54,8 +51,8 @@ static bool is_there(const char *path)
 }
 
 /* *out = SCRATCH/kind/NAME, its folder made. */
-static cohort_status in_scratch(const struct scratch *scratch, const char *kind, const char *name,
-                                char **out, cohort_error *err)
+static cohort_status in_scratch(const struct scratch *scratch, const char *kind, const char *name, char **out,
+                                cohort_error *err)
 {
     char *folder = NULL;
     cohort_status status = COHORT_OK;
@@ -67,8 +64,7 @@ cleanup:
     return status;
 }
 
-cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target,
-                                      cohort_error *err)
+cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const char *target, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     char *parent = NULL;
@@ -77,13 +73,12 @@ cohort_status checkpoint_folder_begin(struct checkpoint_folder *folder, const ch
     memset(folder, 0, sizeof *folder);
     TRY_GOTO(split_path(target, &folder->target, &parent, &name, err));
     TRY_GOTO(file_make_dirs(parent, err));
-    /* What cannot be recovered is no reason not to write; a target that waits in there is repaired
-     * or the commit fails. */
+    /* What cannot be recovered is no reason not to write; a target that waits in there is repaired or the commit
+     * fails. */
     (void)scratch_recover(parent, NULL);
     TRY_GOTO(file_look(folder->target, &kind, err));
     if (kind == FILE_FILE) {
-        status = error_set(err, COHORT_ERR_IO, "%s: is a file, expected a folder or nothing",
-                           folder->target);
+        status = error_set(err, COHORT_ERR_IO, "%s: is a file, expected a folder or nothing", folder->target);
         goto cleanup;
     }
     TRY_GOTO(scratch_open(&folder->scratch, parent, err));
@@ -181,8 +176,7 @@ static cohort_status take_name(const struct checkpoint_folder *folder, cohort_er
 }
 
 /* The target's name goes to the temporary folder, what had it to the scratch folder or aside. */
-static cohort_status put_in_place(struct checkpoint_folder *folder, const char *name,
-                                  cohort_error *err)
+static cohort_status put_in_place(struct checkpoint_folder *folder, const char *name, cohort_error *err)
 {
     char *stranger = NULL, *old = NULL;
     cohort_status status = COHORT_OK;
@@ -218,8 +212,7 @@ cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_
     char *parent = NULL;
     char *name = NULL;
     if (folder->temporary == NULL)
-        return error_set(err, COHORT_ERR_INTERNAL,
-                         "commit of a checkpoint folder that was not begun");
+        return error_set(err, COHORT_ERR_INTERNAL, "commit of a checkpoint folder that was not begun");
     TRY_GOTO(split_path(folder->target, &whole, &parent, &name, err));
     TRY_GOTO(manifest_write(&folder->manifest, folder->temporary, err));
     TRY_GOTO(sync_tree(folder->temporary, err));
@@ -227,8 +220,8 @@ cohort_status checkpoint_folder_commit(struct checkpoint_folder *folder, cohort_
     mem_free(folder->temporary);
     folder->temporary = NULL;
     status = file_sync_dir(parent, err);
-    /* The old folder goes only when the new name is durable. Should it not go, or should its
-     * successor not be durable, the next recovery removes it. */
+    /* The old folder goes only when the new name is durable. Should it not go, or should its successor not be durable,
+     * the next recovery removes it. */
     if (status == COHORT_OK)
         scratch_close(&folder->scratch);
     else

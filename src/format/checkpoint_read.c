@@ -42,12 +42,10 @@ static const char *base_name(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
-static cohort_status open_shard(struct shard_set *set, const char *dir, const char *name,
-                                cohort_error *err)
+static cohort_status open_shard(struct shard_set *set, const char *dir, const char *name, cohort_error *err)
 {
     char *path = NULL;
-    TRY(mem_grow(&set->files, &set->capacity, set->n_files + 1, sizeof *set->files, "shard list",
-                 err));
+    TRY(mem_grow(&set->files, &set->capacity, set->n_files + 1, sizeof *set->files, "shard list", err));
     TRY(file_join(&path, dir, name, err));
     cohort_status status = safetensors_open(&set->files[set->n_files], path, err);
     if (status == COHORT_OK)
@@ -65,8 +63,7 @@ static cohort_status read_index(struct shard_set *set, cohort_error *err)
     TRY_GOTO(json_text_read(&index, set->index_path, MAX_INDEX_BYTES, 0, err));
     set->weight_map = json_incref(json_object_get(index, "weight_map"));
     if (!json_is_object(set->weight_map)) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: \"weight_map\" is not an object",
-                           set->index_path);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: \"weight_map\" is not an object", set->index_path);
         goto cleanup;
     }
     json_object_foreach(set->weight_map, tensor, file)
@@ -104,8 +101,7 @@ static cohort_status open_shards(struct shard_set *set, const char *dir, cohort_
         if (json_object_get(seen, name) != NULL)
             continue;
         if (json_object_set_new(seen, name, json_true()) != 0) {
-            status =
-                error_set(err, COHORT_ERR_MEMORY, "%s: cannot list the shards", set->index_path);
+            status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot list the shards", set->index_path);
             goto cleanup;
         }
         TRY_GOTO(file_join(&path, dir, name, err));
@@ -142,8 +138,8 @@ static cohort_status check_index(const struct shard_set *set, cohort_error *err)
             const char *tensor = file->tensors[j].name;
             const char *mapped = json_string_value(json_object_get(set->weight_map, tensor));
             if (mapped == NULL)
-                return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s is not in the index %s",
-                                 file->path, tensor, set->index_path);
+                return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s is not in the index %s", file->path, tensor,
+                                 set->index_path);
             if (strcmp(mapped, name) != 0)
                 return error_set(err, COHORT_ERR_FORMAT,
                                  "%s: tensor %.200s lies in this file, but the index %s says "
@@ -211,8 +207,7 @@ static cohort_status shard_set_open(struct shard_set *set, const char *dir, coho
         TRY_GOTO(open_shards(set, dir, err));
         TRY_GOTO(check_index(set, err));
     } else {
-        status = model_folder_refuse(
-            dir, "no model.safetensors and no model.safetensors.index.json", err);
+        status = model_folder_refuse(dir, "no model.safetensors and no model.safetensors.index.json", err);
     }
 cleanup:
     if (status != COHORT_OK)
@@ -232,8 +227,7 @@ static cohort_status complain(struct complaint *complaint, const char *text, coh
 {
     complaint->n++;
     if (complaint->n > LISTED)
-        return complaint->n == LISTED + 1 ? text_printf(&complaint->names, err, ", ...")
-                                          : COHORT_OK;
+        return complaint->n == LISTED + 1 ? text_printf(&complaint->names, err, ", ...") : COHORT_OK;
     return text_printf(&complaint->names, err, "%s%s", complaint->n > 1 ? ", " : "", text);
 }
 
@@ -292,10 +286,8 @@ static bool is_tied_head(const struct match *match, const struct safetensor *ten
     if (strcmp(tensor->name, "lm_head.weight") != 0)
         return false;
     const struct safetensor *embed = find_tensor(match->set, "model.embed_tokens.weight");
-    return embed != NULL && strcmp(embed->dtype_name, tensor->dtype_name) == 0 &&
-           embed->rank == tensor->rank &&
-           memcmp(embed->shape, tensor->shape, sizeof embed->shape) == 0 &&
-           embed->bytes == tensor->bytes &&
+    return embed != NULL && strcmp(embed->dtype_name, tensor->dtype_name) == 0 && embed->rank == tensor->rank &&
+           memcmp(embed->shape, tensor->shape, sizeof embed->shape) == 0 && embed->bytes == tensor->bytes &&
            (match->headers_only || memcmp(embed->data, tensor->data, embed->bytes) == 0);
 }
 
@@ -304,27 +296,26 @@ static const char *tensor_hint(const char *name)
 {
     static const struct {
         const char *part, *hint;
-    } hints[] = {
-        {".lora_", "the tensors are a LoRA adapter's: merge it into its base model with peft's "
-                   "merge_and_unload, then save_pretrained"},
-        {".scales", "the weights are quantized (MLX-LM writes .scales): use the unquantized "
-                    "checkpoint"},
-        {".qweight", "the weights are quantized (GPTQ or AWQ): use the unquantized checkpoint"},
-        {".absmax", "the weights are quantized (bitsandbytes): use the unquantized checkpoint"},
-        {".weight_scale", "the weights are quantized (FP8): use the unquantized checkpoint"},
-        {".base_layer.", "the file was saved with an adapter attached: merge it with peft's "
-                         "merge_and_unload, then save_pretrained"},
-        {"_fsdp_wrapped_module", "the file was saved from within FSDP: save the gathered model "
-                                 "with save_pretrained"},
-        {"_orig_mod.", "the file was saved from a compiled model: save it with save_pretrained"}};
+    } hints[] = {{".lora_", "the tensors are a LoRA adapter's: merge it into its base model with peft's "
+                            "merge_and_unload, then save_pretrained"},
+                 {".scales", "the weights are quantized (MLX-LM writes .scales): use the unquantized "
+                             "checkpoint"},
+                 {".qweight", "the weights are quantized (GPTQ or AWQ): use the unquantized checkpoint"},
+                 {".absmax", "the weights are quantized (bitsandbytes): use the unquantized checkpoint"},
+                 {".weight_scale", "the weights are quantized (FP8): use the unquantized checkpoint"},
+                 {".base_layer.", "the file was saved with an adapter attached: merge it with peft's "
+                                  "merge_and_unload, then save_pretrained"},
+                 {"_fsdp_wrapped_module", "the file was saved from within FSDP: save the gathered model "
+                                          "with save_pretrained"},
+                 {"_orig_mod.", "the file was saved from a compiled model: save it with save_pretrained"}};
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
         if (strstr(name, hints[i].part) != NULL)
             return hints[i].hint;
     return NULL;
 }
 
-static cohort_status match_tensor(struct match *match, const struct safetensors *file,
-                                  const struct safetensor *tensor, cohort_error *err)
+static cohort_status match_tensor(struct match *match, const struct safetensors *file, const struct safetensor *tensor,
+                                  cohort_error *err)
 {
     const struct param *param = param_find(match->table, tensor->name);
     char text[600];
@@ -347,25 +338,24 @@ static cohort_status match_tensor(struct match *match, const struct safetensors 
     if (!same_shape(param, tensor)) {
         shape_text(expected, sizeof expected, param->rank, param->shape);
         shape_text(found, sizeof found, tensor->rank, tensor->shape);
-        snprintf(text, sizeof text, "%.100s in %.100s: expected %s, found %s", tensor->name,
-                 base_name(file->path), expected, found);
+        snprintf(text, sizeof text, "%.100s in %.100s: expected %s, found %s", tensor->name, base_name(file->path),
+                 expected, found);
         return complain(&match->shapes, text, err);
     }
     if (!tensor->has_dtype) {
-        snprintf(text, sizeof text, "%.100s in %.100s: %s", tensor->name, base_name(file->path),
-                 tensor->dtype_name);
+        snprintf(text, sizeof text, "%.100s in %.100s: %s", tensor->name, base_name(file->path), tensor->dtype_name);
         return complain(&match->types, text, err);
     }
     return COHORT_OK;
 }
 
-static cohort_status add_complaint(struct text *message, const struct complaint *complaint,
-                                   const char *what, cohort_error *err)
+static cohort_status add_complaint(struct text *message, const struct complaint *complaint, const char *what,
+                                   cohort_error *err)
 {
     if (complaint->n == 0)
         return COHORT_OK;
-    return text_printf(message, err, "%s%zu %s (%s)", message->length > 0 ? "; " : "", complaint->n,
-                       what, complaint->names.data);
+    return text_printf(message, err, "%s%zu %s (%s)", message->length > 0 ? "; " : "", complaint->n, what,
+                       complaint->names.data);
 }
 
 /* Finds the tensor of every param, or says in one message all that does not fit. */
@@ -388,9 +378,8 @@ static cohort_status match_all(struct match *match, const char *dir, cohort_erro
     if (message.length > 0) {
         const char *file = match->set->n_files == 1 ? match->set->files[0].path : dir;
         const char *hint = match->hint;
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: does not hold the model that config.json describes: %s%s%s", file,
-                           message.data, hint != NULL ? "; " : "", hint != NULL ? hint : "");
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: does not hold the model that config.json describes: %s%s%s",
+                           file, message.data, hint != NULL ? "; " : "", hint != NULL ? hint : "");
     }
 cleanup:
     text_free(&message);
@@ -485,8 +474,7 @@ static bool to_bf16_from_f16(const unsigned char *from, int64_t count, uint16_t 
 }
 
 /* False if some result is not finite. */
-static bool convert(enum dtype from_type, const unsigned char *from, int64_t count, enum dtype want,
-                    void *to)
+static bool convert(enum dtype from_type, const unsigned char *from, int64_t count, enum dtype want, void *to)
 {
     if (want == DTYPE_F32) {
         switch (from_type) {
@@ -515,8 +503,8 @@ static float element(const struct safetensor *tensor, int64_t i)
     return tensor->dtype == DTYPE_BF16 ? f32_from_bf16(half) : f32_from_f16(half);
 }
 
-static cohort_status not_finite(const struct safetensors *file, const struct safetensor *tensor,
-                                enum dtype want, int64_t first, int64_t count, cohort_error *err)
+static cohort_status not_finite(const struct safetensors *file, const struct safetensor *tensor, enum dtype want,
+                                int64_t first, int64_t count, cohort_error *err)
 {
     int64_t i = first;
     while (i < first + count - 1) {
@@ -537,8 +525,7 @@ static cohort_status not_finite(const struct safetensors *file, const struct saf
 
 /* hash: NULL, or gets the bytes of the tensor as they stand in the file. */
 static cohort_status read_param(const struct match *match, size_t row, enum dtype want, void *part,
-                                checkpoint_sink *sink, void *context, struct hash *hash,
-                                cohort_error *err)
+                                checkpoint_sink *sink, void *context, struct hash *hash, cohort_error *err)
 {
     const struct param *param = &match->table->params[row];
     const struct safetensor *tensor = match->tensors[row];
@@ -566,8 +553,7 @@ static void match_free(struct match *match)
 }
 
 /* Opens the files and finds every param in them. Free both, also after an error. */
-static cohort_status open_and_match(struct shard_set *set, struct match *match, const char *dir,
-                                    cohort_error *err)
+static cohort_status open_and_match(struct shard_set *set, struct match *match, const char *dir, cohort_error *err)
 {
     size_t n = (size_t)match->table->n_params;
     TRY(shard_set_open(set, dir, err));
@@ -577,8 +563,8 @@ static cohort_status open_and_match(struct shard_set *set, struct match *match, 
     return match_all(match, dir, err);
 }
 
-cohort_status checkpoint_look(const char *dir, const struct param_table *table,
-                              struct checkpoint_types *types, cohort_error *err)
+cohort_status checkpoint_look(const char *dir, const struct param_table *table, struct checkpoint_types *types,
+                              cohort_error *err)
 {
     struct shard_set set = {0};
     struct match match = {.table = table, .headers_only = true};
@@ -603,11 +589,9 @@ void weight_files_free(struct weight_files *files)
     memset(files, 0, sizeof *files);
 }
 
-static cohort_status add_file(struct weight_files *files, const char *path, struct hash *hash,
-                              cohort_error *err)
+static cohort_status add_file(struct weight_files *files, const char *path, struct hash *hash, cohort_error *err)
 {
-    TRY(mem_grow(&files->files, &files->capacity, files->count + 1, sizeof *files->files,
-                 "hashes of weights", err));
+    TRY(mem_grow(&files->files, &files->capacity, files->count + 1, sizeof *files->files, "hashes of weights", err));
     struct weight_file *file = &files->files[files->count];
     hash_end(hash, file->sha256);
     TRY(mem_strdup(&file->path, path, strlen(path), err));
@@ -634,11 +618,10 @@ static int32_t row_of(const struct match *match, const struct safetensor *tensor
     return param == NULL ? -1 : (int32_t)(param - match->table->params);
 }
 
-/* Reads the params that lie in one file, in the order in which they lie there, and hashes every
- * byte of it: what lies between two of them (the header, tensors that are passed over) as well. */
-static cohort_status read_file(const struct match *match, const struct safetensors *file,
-                               enum dtype want, void *part, checkpoint_sink *sink, void *context,
-                               struct weight_files *files, cohort_error *err)
+/* Reads the params that lie in one file, in the order in which they lie there, and hashes every byte of it: what lies
+ * between two of them (the header, tensors that are passed over) as well. */
+static cohort_status read_file(const struct match *match, const struct safetensors *file, enum dtype want, void *part,
+                               checkpoint_sink *sink, void *context, struct weight_files *files, cohort_error *err)
 {
     const struct safetensor **order = NULL;
     const unsigned char *at = file->map.data, *end = file->map.data + file->map.size;
@@ -683,9 +666,9 @@ cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohor
     return status;
 }
 
-cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table,
-                                     enum dtype want, checkpoint_sink *sink, void *context,
-                                     struct weight_files *files, cohort_error *err)
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, enum dtype want,
+                                     checkpoint_sink *sink, void *context, struct weight_files *files,
+                                     cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct shard_set set = {0};
@@ -693,8 +676,8 @@ cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *
     size_t n = (size_t)table->n_params;
     void *part = NULL;
     if (want != DTYPE_F32 && want != DTYPE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: weights are read as F32 or BF16, not %s",
-                         dir, dtype_name(want));
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: weights are read as F32 or BF16, not %s", dir,
+                         dtype_name(want));
     TRY_GOTO(open_and_match(&set, &match, dir, err));
     TRY_GOTO(mem_alloc(&part, PART_ELEMENTS, dtype_bytes(want), "conversion buffer", err));
     if (files == NULL) {
@@ -715,8 +698,8 @@ cleanup:
     return status;
 }
 
-cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want,
-                              checkpoint_sink *sink, void *context, cohort_error *err)
+cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want, checkpoint_sink *sink,
+                              void *context, cohort_error *err)
 {
     return checkpoint_read_hashed(dir, table, want, sink, context, NULL, err);
 }

@@ -1,5 +1,4 @@
-/* Which type a checkpoint is computed in, and what is to be said about it: no weight is rounded in
- * silence. */
+/* Which type a checkpoint is computed in, and what is to be said about it: no weight is rounded in silence. */
 #include "format/checkpoint.h"
 
 static int32_t total(const struct checkpoint_types *types)
@@ -7,8 +6,7 @@ static int32_t total(const struct checkpoint_types *types)
     return types->n[DTYPE_F32] + types->n[DTYPE_BF16] + types->n[DTYPE_F16];
 }
 
-enum dtype checkpoint_auto_type(const struct model_config *config,
-                                const struct checkpoint_types *types)
+enum dtype checkpoint_auto_type(const struct model_config *config, const struct checkpoint_types *types)
 {
     if (config->has_dtype)
         return config->dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
@@ -16,11 +14,10 @@ enum dtype checkpoint_auto_type(const struct model_config *config,
 }
 
 cohort_status checkpoint_type_notes(const char *dir, const struct model_config *config,
-                                    const struct checkpoint_types *types, enum dtype type,
-                                    bool writes, struct text *notes, cohort_error *err)
+                                    const struct checkpoint_types *types, enum dtype type, bool writes,
+                                    struct text *notes, cohort_error *err)
 {
-    const int32_t n = total(types), bf16 = types->n[DTYPE_BF16], f16 = types->n[DTYPE_F16],
-                  f32 = types->n[DTYPE_F32];
+    const int32_t n = total(types), bf16 = types->n[DTYPE_BF16], f16 = types->n[DTYPE_F16], f32 = types->n[DTYPE_F32];
     if (n == 0)
         return COHORT_OK;
     if (type == DTYPE_BF16 && bf16 < n)

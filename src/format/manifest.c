@@ -17,13 +17,12 @@ void manifest_free(struct manifest *manifest)
     memset(manifest, 0, sizeof *manifest);
 }
 
-cohort_status manifest_add(struct manifest *manifest, const char *name, const char hex[HASH_HEX],
-                           cohort_error *err)
+cohort_status manifest_add(struct manifest *manifest, const char *name, const char hex[HASH_HEX], cohort_error *err)
 {
     char *copy = NULL;
     TRY(mem_strdup(&copy, name, strlen(name), err));
-    cohort_status status = mem_grow(&manifest->entries, &manifest->capacity, manifest->n + 1,
-                                    sizeof *manifest->entries, "list of a checkpoint's files", err);
+    cohort_status status = mem_grow(&manifest->entries, &manifest->capacity, manifest->n + 1, sizeof *manifest->entries,
+                                    "list of a checkpoint's files", err);
     if (status != COHORT_OK) {
         mem_free(copy);
         return status;
@@ -44,12 +43,10 @@ const struct manifest_entry *manifest_find(const struct manifest *manifest, cons
 
 /* ---- every file of a folder ---- */
 
-typedef cohort_status visit_file(void *context, const char *name, const char *path,
-                                 cohort_error *err);
+typedef cohort_status visit_file(void *context, const char *name, const char *path, cohort_error *err);
 
 /* Calls visit for whatever is below dir/inside but folders; inside is "" or ends with '/'. */
-static cohort_status walk(const char *dir, const char *inside, visit_file *visit, void *context,
-                          cohort_error *err)
+static cohort_status walk(const char *dir, const char *inside, visit_file *visit, void *context, cohort_error *err)
 {
     char *folder = NULL;
     const char *entry = NULL;
@@ -57,10 +54,8 @@ static cohort_status walk(const char *dir, const char *inside, visit_file *visit
     TRY(file_join(&folder, dir, inside, err));
     DIR *stream = opendir(folder);
     if (stream == NULL)
-        status = error_set(err, COHORT_ERR_IO, "%s: cannot open the folder: %s", folder,
-                           strerror(errno));
-    while (stream != NULL && status == COHORT_OK &&
-           (entry = file_next_entry(stream, folder, &status, err)) != NULL) {
+        status = error_set(err, COHORT_ERR_IO, "%s: cannot open the folder: %s", folder, strerror(errno));
+    while (stream != NULL && status == COHORT_OK && (entry = file_next_entry(stream, folder, &status, err)) != NULL) {
         struct text name = {0};
         char *path = NULL;
         struct stat st;
@@ -87,8 +82,7 @@ static cohort_status walk(const char *dir, const char *inside, visit_file *visit
 
 /* ---- writing ---- */
 
-static cohort_status add_missing(void *context, const char *name, const char *path,
-                                 cohort_error *err)
+static cohort_status add_missing(void *context, const char *name, const char *path, cohort_error *err)
 {
     struct manifest *manifest = context;
     char hex[HASH_HEX];
@@ -114,8 +108,7 @@ cohort_status manifest_write(struct manifest *manifest, const char *dir, cohort_
         qsort(manifest->entries, manifest->n, sizeof *manifest->entries, by_name);
     TRY_GOTO(text_append(&text, "", 0, err));
     for (size_t i = 0; i < manifest->n; i++)
-        TRY_GOTO(text_printf(&text, err, "%s  %s\n", manifest->entries[i].hex,
-                             manifest->entries[i].name));
+        TRY_GOTO(text_printf(&text, err, "%s  %s\n", manifest->entries[i].hex, manifest->entries[i].name));
     TRY_GOTO(file_join(&path, dir, MANIFEST_NAME, err));
     TRY_GOTO(file_write_atomic(path, text.data, text.length, err));
 cleanup:
@@ -140,14 +133,14 @@ static bool is_inside(const char *name)
 }
 
 /* One line, its newline replaced by a NUL: 64 digits, two spaces (or " *"), a name. */
-static cohort_status read_line(struct manifest *manifest, const char *line, const char *path,
-                               size_t number, cohort_error *err)
+static cohort_status read_line(struct manifest *manifest, const char *line, const char *path, size_t number,
+                               cohort_error *err)
 {
     char hex[HASH_HEX];
     const size_t n = HASH_HEX - 1;
     const char *name = line + n + 2;
-    if (strspn(line, "0123456789abcdef") != n || line[n] != ' ' ||
-        (line[n + 1] != ' ' && line[n + 1] != '*') || !is_inside(name))
+    if (strspn(line, "0123456789abcdef") != n || line[n] != ' ' || (line[n + 1] != ' ' && line[n + 1] != '*') ||
+        !is_inside(name))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s:%zu: expected a SHA-256 in 64 hexadecimal digits, two spaces and the "
                          "name of a file in this folder, as sha256sum writes it",
@@ -157,8 +150,7 @@ static cohort_status read_line(struct manifest *manifest, const char *line, cons
     return manifest_add(manifest, name, hex, err);
 }
 
-cohort_status manifest_read(struct manifest *manifest, const char *dir, bool *found,
-                            cohort_error *err)
+cohort_status manifest_read(struct manifest *manifest, const char *dir, bool *found, cohort_error *err)
 {
     char *path = NULL;
     struct text text = {0};
@@ -177,8 +169,7 @@ cohort_status manifest_read(struct manifest *manifest, const char *dir, bool *fo
     for (char *line = text.data; *line != '\0'; number++) {
         char *end = strchr(line, '\n');
         if (end == NULL) {
-            status =
-                error_set(err, COHORT_ERR_FORMAT, "%s:%zu: the line is cut short", path, number);
+            status = error_set(err, COHORT_ERR_FORMAT, "%s:%zu: the line is cut short", path, number);
             goto cleanup;
         }
         *end = '\0';
@@ -193,9 +184,8 @@ cleanup:
     return status;
 }
 
-cohort_status manifest_verify(const char *dir, const char *const *needed,
-                              struct manifest_report *report, const struct stop *stop,
-                              cohort_error *err)
+cohort_status manifest_verify(const char *dir, const char *const *needed, struct manifest_report *report,
+                              const struct stop *stop, cohort_error *err)
 {
     struct manifest manifest = {0};
     cohort_status status = COHORT_OK;
@@ -217,8 +207,7 @@ cohort_status manifest_verify(const char *dir, const char *const *needed,
         if (manifest_find(&manifest, needed[i]) != NULL)
             continue;
         report->n_bad++;
-        TRY_GOTO(text_printf(&report->bad, err, "%s/" MANIFEST_NAME ": does not list %s\n", dir,
-                             needed[i]));
+        TRY_GOTO(text_printf(&report->bad, err, "%s/" MANIFEST_NAME ": does not list %s\n", dir, needed[i]));
     }
     for (size_t i = 0; i < manifest.n; i++) {
         const struct manifest_entry *entry = &manifest.entries[i];
@@ -229,9 +218,7 @@ cohort_status manifest_verify(const char *dir, const char *const *needed,
         if (lstat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR))
             wrong = "is missing";
         else if ((status = hash_file(path, hex, stop, &why)) != COHORT_OK)
-            wrong =
-                why.message +
-                (strncmp(why.message, path, strlen(path)) == 0 ? strlen(path) + strlen(": ") : 0);
+            wrong = why.message + (strncmp(why.message, path, strlen(path)) == 0 ? strlen(path) + strlen(": ") : 0);
         else if (strcmp(hex, entry->hex) != 0)
             wrong = "its bytes are not the ones that were saved (SHA-256 differs)";
         mem_free(path);
@@ -243,8 +230,8 @@ cohort_status manifest_verify(const char *dir, const char *const *needed,
         status = COHORT_OK;
         if (wrong != NULL) {
             report->n_bad++;
-            TRY_GOTO(text_printf(&report->bad, err, "%s%s%s: %s\n", dir,
-                                 dir[strlen(dir) - 1] == '/' ? "" : "/", entry->name, wrong));
+            TRY_GOTO(text_printf(&report->bad, err, "%s%s%s: %s\n", dir, dir[strlen(dir) - 1] == '/' ? "" : "/",
+                                 entry->name, wrong));
         }
     }
 cleanup:
@@ -283,8 +270,8 @@ static cohort_status look(void *context, const char *name, const char *path, coh
 {
     (void)path;
     struct strangers *s = context;
-    bool ours = strcmp(name, MANIFEST_NAME) == 0 ||
-                (s->found ? manifest_find(&s->manifest, name) != NULL : is_known(name));
+    bool ours =
+        strcmp(name, MANIFEST_NAME) == 0 || (s->found ? manifest_find(&s->manifest, name) != NULL : is_known(name));
     return ours || s->name != NULL ? COHORT_OK : mem_strdup(&s->name, name, strlen(name), err);
 }
 

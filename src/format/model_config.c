@@ -44,15 +44,16 @@ static const json_t *get(const json_t *object, const char *key)
 static const char *show(const json_t *value, char *buffer, size_t size)
 {
     struct text text = {0};
-    bool fits = json_text_write(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9), &text, NULL) == COHORT_OK &&
-                text.length < size;
+    bool fits =
+        json_text_write(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9), &text, NULL) == COHORT_OK &&
+        text.length < size;
     snprintf(buffer, size, "%s", fits ? text.data : "a long value");
     text_free(&text);
     return buffer;
 }
 
-static cohort_status refuse(const struct source *source, cohort_status status, const char *key,
-                            const json_t *value, const char *expected)
+static cohort_status refuse(const struct source *source, cohort_status status, const char *key, const json_t *value,
+                            const char *expected)
 {
     char shown[160];
     return error_set(source->err, status, "%s: \"%s\" is %s, expected %s", source->origin, key,
@@ -60,16 +61,15 @@ static cohort_status refuse(const struct source *source, cohort_status status, c
 }
 
 /* A whole number; written 32.0 it is one too. absent: the value of a key that is not there. */
-static cohort_status read_size(const struct source *source, const char *key, int32_t least,
-                               int32_t most, int32_t absent, int32_t *out)
+static cohort_status read_size(const struct source *source, const char *key, int32_t least, int32_t most,
+                               int32_t absent, int32_t *out)
 {
     const json_t *value = json_object_get(source->json, key);
     double number = json_number_value(value);
     *out = absent;
     if (value == NULL)
         return COHORT_OK;
-    if (!json_is_number(value) || !(number >= least) || !(number <= most) ||
-        number != floor(number)) {
+    if (!json_is_number(value) || !(number >= least) || !(number <= most) || number != floor(number)) {
         char expected[80];
         snprintf(expected, sizeof expected, "a whole number from %d to %d", least, most);
         return refuse(source, COHORT_ERR_FORMAT, key, value, expected);
@@ -103,13 +103,10 @@ static cohort_status check_architecture(const struct source *source)
                          source->origin, json_string_value(server));
     if (architectures == NULL && type == NULL)
         return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, "\"qwen3\"");
-    if (architectures != NULL &&
-        !(json_is_array(architectures) && json_array_size(architectures) == 0)) {
+    if (architectures != NULL && !(json_is_array(architectures) && json_array_size(architectures) == 0)) {
         const char *name = json_string_value(json_array_get(architectures, 0));
-        if (json_array_size(architectures) != 1 || name == NULL ||
-            strcmp(name, "Qwen3ForCausalLM") != 0)
-            return refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", architectures,
-                          supported);
+        if (json_array_size(architectures) != 1 || name == NULL || strcmp(name, "Qwen3ForCausalLM") != 0)
+            return refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", architectures, supported);
     }
     if (type != NULL && (!json_is_string(type) || strcmp(json_string_value(type), "qwen3") != 0))
         return refuse(source, COHORT_ERR_UNSUPPORTED, "model_type", type, supported);
@@ -130,13 +127,12 @@ static cohort_status check_absent(const struct source *source, const char *key, 
 {
     if (get(source->json, key) != NULL)
         return error_set(source->err, COHORT_ERR_UNSUPPORTED,
-                         "%s: \"%s\" is present: quantized checkpoints are not supported; %s",
-                         source->origin, key, advice);
+                         "%s: \"%s\" is present: quantized checkpoints are not supported; %s", source->origin, key,
+                         advice);
     return COHORT_OK;
 }
 
-static cohort_status check_number(const struct source *source, const json_t *object,
-                                  const char *key, double only)
+static cohort_status check_number(const struct source *source, const json_t *object, const char *key, double only)
 {
     const json_t *value = get(object, key);
     if (value == NULL || (json_is_number(value) && json_number_value(value) == only))
@@ -146,14 +142,13 @@ static cohort_status check_number(const struct source *source, const json_t *obj
     return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, expected);
 }
 
-/* Layers that slide are refused, windows that never do are read. As in transformers a window is
- * there only with use_sliding_window, and slides in the layers from max_window_layers on unless
- * layer_types says which. A window of max_position_embeddings or more hides nothing. */
+/* Layers that slide are refused, windows that never do are read. As in transformers a window is there only with
+ * use_sliding_window, and slides in the layers from max_window_layers on unless layer_types says which. A window of
+ * max_position_embeddings or more hides nothing. */
 static cohort_status check_sliding(const struct source *source, const struct model_config *config)
 {
     const int32_t n_layers = config->n_layers;
-    const json_t *types = get(source->json, "layer_types"),
-                 *window = json_object_get(source->json, "sliding_window");
+    const json_t *types = get(source->json, "layer_types"), *window = json_object_get(source->json, "sliding_window");
     int32_t size = 4096, first = 28;
     bool on = false;
     TRY(read_flag(source, "use_sliding_window", false, &on));
@@ -174,12 +169,10 @@ static cohort_status check_sliding(const struct source *source, const struct mod
         return COHORT_OK;
     if (!json_is_array(types) || json_array_size(types) != (size_t)n_layers)
         return error_set(source->err, COHORT_ERR_FORMAT,
-                         "%s: \"layer_types\" is not a list of num_hidden_layers (%d) names",
-                         source->origin, n_layers);
+                         "%s: \"layer_types\" is not a list of num_hidden_layers (%d) names", source->origin, n_layers);
     for (int32_t i = 0; i < n_layers; i++) {
         const json_t *type = json_array_get(types, (size_t)i);
-        if (wide && json_is_string(type) &&
-            strcmp(json_string_value(type), "sliding_attention") == 0)
+        if (wide && json_is_string(type) && strcmp(json_string_value(type), "sliding_attention") == 0)
             continue;
         if (!json_is_string(type) || strcmp(json_string_value(type), "full_attention") != 0) {
             char key[40];
@@ -201,17 +194,15 @@ static cohort_status check_supported(const struct source *source)
     const char *name = json_string_value(act);
     /* transformers has swish as another name of silu. */
     if (act != NULL && (name == NULL || (strcmp(name, "silu") != 0 && strcmp(name, "swish") != 0)))
-        return refuse(source, COHORT_ERR_UNSUPPORTED, "hidden_act", act,
-                      "\"silu\": this version supports no other");
+        return refuse(source, COHORT_ERR_UNSUPPORTED, "hidden_act", act, "\"silu\": this version supports no other");
     return COHORT_OK;
 }
 
 /* ---- rope ---- */
 
-/* One of rope_scaling (transformers 4) and rope_parameters (5): only the default type, whose other
- * keys nobody reads, and the linear one by a factor of 1, which is the same. */
-static cohort_status check_rope_object(const struct source *source, const char *where,
-                                       const json_t *rope)
+/* One of rope_scaling (transformers 4) and rope_parameters (5): only the default type, whose other keys nobody reads,
+ * and the linear one by a factor of 1, which is the same. */
+static cohort_status check_rope_object(const struct source *source, const char *where, const json_t *rope)
 {
     if (!json_is_object(rope))
         return refuse(source, COHORT_ERR_FORMAT, where, rope, "an object or null");
@@ -228,8 +219,7 @@ static cohort_status check_rope_object(const struct source *source, const char *
                              "\"default\": this version supports no other",
                              source->origin, name);
     } else if (type != NULL && (kind == NULL || strcmp(kind, "default") != 0)) {
-        return refuse(source, COHORT_ERR_UNSUPPORTED, name, type,
-                      "\"default\": this version supports no other");
+        return refuse(source, COHORT_ERR_UNSUPPORTED, name, type, "\"default\": this version supports no other");
     }
     snprintf(name, sizeof name, "%s.mrope_section", where);
     if (sections != NULL)
@@ -251,9 +241,8 @@ static cohort_status read_rope(struct model_config *config, const struct source 
         const json_t *inner = get(rope, "rope_theta");
         if (inner != NULL && theta != NULL && json_number_value(inner) != json_number_value(theta))
             return error_set(source->err, COHORT_ERR_FORMAT,
-                             "%s: \"%s.rope_theta\" is %g but \"%s\" is %g; expected one value",
-                             source->origin, places[i], json_number_value(inner), where,
-                             json_number_value(theta));
+                             "%s: \"%s.rope_theta\" is %g but \"%s\" is %g; expected one value", source->origin,
+                             places[i], json_number_value(inner), where, json_number_value(theta));
         if (theta == NULL)
             theta = inner;
     }
@@ -266,10 +255,10 @@ static cohort_status read_rope(struct model_config *config, const struct source 
 
 /* ---- special tokens ---- */
 
-/* An id that no token can have stands for none, as in transformers: -1 in many files, and those
- * beyond the vocabulary, which are never drawn. */
-static cohort_status read_id(const struct model_config *config, const struct source *source,
-                             const char *key, const json_t *value, int32_t *out)
+/* An id that no token can have stands for none, as in transformers: -1 in many files, and those beyond the vocabulary,
+ * which are never drawn. */
+static cohort_status read_id(const struct model_config *config, const struct source *source, const char *key,
+                             const json_t *value, int32_t *out)
 {
     if (!json_is_integer(value))
         return refuse(source, COHORT_ERR_FORMAT, key, value, "a token id");
@@ -286,9 +275,8 @@ static cohort_status add_eos(struct model_config *config, const struct source *s
         if (config->eos_ids[i] == id)
             return COHORT_OK;
     if (config->n_eos == MODEL_MAX_EOS)
-        return error_set(source->err, COHORT_ERR_UNSUPPORTED,
-                         "%s: \"eos_token_id\" lists more than %d ids", source->origin,
-                         MODEL_MAX_EOS);
+        return error_set(source->err, COHORT_ERR_UNSUPPORTED, "%s: \"eos_token_id\" lists more than %d ids",
+                         source->origin, MODEL_MAX_EOS);
     config->eos_ids[config->n_eos++] = id;
     return COHORT_OK;
 }
@@ -305,8 +293,8 @@ static cohort_status add_all_eos(struct model_config *config, const struct sourc
     return COHORT_OK;
 }
 
-/* Of bos and pad those that source states replace what config holds. Every eos counts: source's
- * come first, then what config held. */
+/* Of bos and pad those that source states replace what config holds. Every eos counts: source's come first, then what
+ * config held. */
 static cohort_status read_ids(struct model_config *config, const struct source *source)
 {
     const json_t *bos = get(source->json, "bos_token_id");
@@ -352,8 +340,7 @@ static cohort_status read_dtype(struct model_config *config, const struct source
             return COHORT_OK;
         }
     }
-    return refuse(source, COHORT_ERR_UNSUPPORTED, key, value,
-                  "\"bfloat16\", \"float16\" or \"float32\"");
+    return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, "\"bfloat16\", \"float16\" or \"float32\"");
 }
 
 /* Keys that are absent have the value of transformers' Qwen3Config. */
@@ -364,8 +351,7 @@ static cohort_status read_sizes(struct model_config *config, const struct source
     TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, 32, &config->n_layers));
     TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, 32, &config->n_heads));
     TRY(read_size(source, "intermediate_size", 1, MAX_FFN, 22016, &config->intermediate_size));
-    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, 32768,
-                  &config->max_positions));
+    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, 32768, &config->max_positions));
     TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, 128, &config->head_dim));
     config->n_kv_heads = config->n_heads; /* what null means */
     if (!json_is_null(json_object_get(source->json, "num_key_value_heads")))
@@ -385,15 +371,13 @@ static cohort_status read_sizes(struct model_config *config, const struct source
                          source->origin, config->head_dim);
     const json_t *dropout = get(source->json, "attention_dropout");
     config->attention_dropout = json_number_value(dropout);
-    if (dropout != NULL && (!json_is_number(dropout) || !(config->attention_dropout >= 0.0) ||
-                            !(config->attention_dropout < 1.0)))
-        return refuse(source, COHORT_ERR_FORMAT, "attention_dropout", dropout,
-                      "a number from 0 to less than 1");
+    if (dropout != NULL &&
+        (!json_is_number(dropout) || !(config->attention_dropout >= 0.0) || !(config->attention_dropout < 1.0)))
+        return refuse(source, COHORT_ERR_FORMAT, "attention_dropout", dropout, "a number from 0 to less than 1");
     return COHORT_OK;
 }
 
-static cohort_status parse_object(json_t **out, const char *text, size_t length, const char *origin,
-                                  cohort_error *err)
+static cohort_status parse_object(json_t **out, const char *text, size_t length, const char *origin, cohort_error *err)
 {
     cohort_status status = json_text_parse(out, text, length, origin, 1, 0, err);
     const char *found = wrong_file(text, length, WRONG_FILE_JSON);
@@ -405,8 +389,8 @@ static cohort_status parse_object(json_t **out, const char *text, size_t length,
     return COHORT_OK;
 }
 
-cohort_status model_config_parse(struct model_config *config, const char *text, size_t length,
-                                 const char *origin, cohort_error *err)
+cohort_status model_config_parse(struct model_config *config, const char *text, size_t length, const char *origin,
+                                 cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     memset(config, 0, sizeof *config);
@@ -421,10 +405,8 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     TRY_GOTO(read_rope(config, &source));
     const json_t *eps = json_object_get(source.json, "rms_norm_eps");
     config->rms_norm_eps = eps == NULL ? 1e-6f : (float)json_number_value(eps);
-    if ((eps != NULL && !json_is_number(eps)) || !(config->rms_norm_eps > 0.0f) ||
-        config->rms_norm_eps >= 1.0f) {
-        status =
-            refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
+    if ((eps != NULL && !json_is_number(eps)) || !(config->rms_norm_eps > 0.0f) || config->rms_norm_eps >= 1.0f) {
+        status = refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
         goto cleanup;
     }
     /* Untied is the default of transformers' Qwen3Config. */
@@ -438,8 +420,8 @@ cleanup:
 }
 
 /* Adds generation_config.json's content to a parsed config. */
-static cohort_status parse_generation(struct model_config *config, const char *text, size_t length,
-                                      const char *origin, cohort_error *err)
+static cohort_status parse_generation(struct model_config *config, const char *text, size_t length, const char *origin,
+                                      cohort_error *err)
 {
     TRY(parse_object(&config->generation_json, text, length, origin, err));
     struct source source = {config->generation_json, origin, err};
@@ -478,8 +460,7 @@ cleanup:
     return status;
 }
 
-cohort_status model_config_copy(struct model_config *to, const struct model_config *from,
-                                cohort_error *err)
+cohort_status model_config_copy(struct model_config *to, const struct model_config *from, cohort_error *err)
 {
     *to = *from;
     to->config_json = json_deep_copy(from->config_json);
@@ -504,8 +485,7 @@ void model_config_free(struct model_config *config)
 /* ---- the parameter table ---- */
 
 /* The rows of a table being filled; the table has room for all of them. */
-static struct param *add_param(struct param_table *table, bool adjacent, int64_t rows,
-                               int64_t columns)
+static struct param *add_param(struct param_table *table, bool adjacent, int64_t rows, int64_t columns)
 {
     struct param *param = &table->params[table->n_params++];
     int64_t offset = table->n_elements;
@@ -549,8 +529,7 @@ static void add_layer(struct param_table *table, const struct model_config *conf
     }
 }
 
-cohort_status model_config_params(const struct model_config *config, struct param_table *table,
-                                  cohort_error *err)
+cohort_status model_config_params(const struct model_config *config, struct param_table *table, cohort_error *err)
 {
     enum { PER_LAYER = 11 };
     memset(table, 0, sizeof *table);
@@ -566,7 +545,6 @@ cohort_status model_config_params(const struct model_config *config, struct para
         param = add_param(table, false, config->vocab_size, config->hidden_size);
         snprintf(param->name, sizeof param->name, "lm_head.weight");
     }
-    table->n_elements =
-        (table->n_elements + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
+    table->n_elements = (table->n_elements + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
     return COHORT_OK;
 }

@@ -35,32 +35,29 @@ static cohort_status unknown_preset(const char *name, cohort_error *err)
     for (size_t i = 0; status == COHORT_OK && i < N_PRESETS; i++)
         status = text_printf(&known, err, "%s%s", i == 0 ? "" : ", ", presets[i].name);
     if (status == COHORT_OK)
-        status = error_set(err, COHORT_ERR_ARGUMENT,
-                           "unknown model preset \"%.100s\"; known presets: %s", name, known.data);
+        status =
+            error_set(err, COHORT_ERR_ARGUMENT, "unknown model preset \"%.100s\"; known presets: %s", name, known.data);
     text_free(&known);
     return status;
 }
 
-static cohort_status preset_text(const struct preset *preset, int32_t vocab_size, struct text *text,
-                                 cohort_error *err)
+static cohort_status preset_text(const struct preset *preset, int32_t vocab_size, struct text *text, cohort_error *err)
 {
-    return text_printf(
-        text, err,
-        "{\"architectures\": [\"Qwen3ForCausalLM\"], \"attention_bias\": false, "
-        "\"attention_dropout\": 0.0, \"head_dim\": %d, \"hidden_act\": \"silu\", "
-        "\"hidden_size\": %d, \"initializer_range\": 0.02, \"intermediate_size\": %d, "
-        "\"max_position_embeddings\": %d, \"max_window_layers\": %d, \"model_type\": \"qwen3\", "
-        "\"num_attention_heads\": %d, \"num_hidden_layers\": %d, \"num_key_value_heads\": %d, "
-        "\"rms_norm_eps\": 1e-06, \"rope_scaling\": null, \"rope_theta\": 1000000, "
-        "\"sliding_window\": null, \"tie_word_embeddings\": %s, \"torch_dtype\": \"bfloat16\", "
-        "\"use_cache\": true, \"use_sliding_window\": false, \"vocab_size\": %d}",
-        preset->head_dim, preset->hidden_size, preset->intermediate_size, preset->max_positions,
-        preset->n_layers, preset->n_heads, preset->n_layers, preset->n_kv_heads,
-        preset->tied ? "true" : "false", vocab_size);
+    return text_printf(text, err,
+                       "{\"architectures\": [\"Qwen3ForCausalLM\"], \"attention_bias\": false, "
+                       "\"attention_dropout\": 0.0, \"head_dim\": %d, \"hidden_act\": \"silu\", "
+                       "\"hidden_size\": %d, \"initializer_range\": 0.02, \"intermediate_size\": %d, "
+                       "\"max_position_embeddings\": %d, \"max_window_layers\": %d, \"model_type\": \"qwen3\", "
+                       "\"num_attention_heads\": %d, \"num_hidden_layers\": %d, \"num_key_value_heads\": %d, "
+                       "\"rms_norm_eps\": 1e-06, \"rope_scaling\": null, \"rope_theta\": 1000000, "
+                       "\"sliding_window\": null, \"tie_word_embeddings\": %s, \"torch_dtype\": \"bfloat16\", "
+                       "\"use_cache\": true, \"use_sliding_window\": false, \"vocab_size\": %d}",
+                       preset->head_dim, preset->hidden_size, preset->intermediate_size, preset->max_positions,
+                       preset->n_layers, preset->n_heads, preset->n_layers, preset->n_kv_heads,
+                       preset->tied ? "true" : "false", vocab_size);
 }
 
-cohort_status model_config_preset(struct model_config *config, const char *name, int32_t vocab_size,
-                                  cohort_error *err)
+cohort_status model_config_preset(struct model_config *config, const char *name, int32_t vocab_size, cohort_error *err)
 {
     const struct preset *preset = NULL;
     struct text text = {0};
@@ -73,8 +70,7 @@ cohort_status model_config_preset(struct model_config *config, const char *name,
         return unknown_preset(name, err);
     if (vocab_size < 0)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "vocabulary size %d, expected a positive size, or 0 for the preset's",
-                         vocab_size);
+                         "vocabulary size %d, expected a positive size, or 0 for the preset's", vocab_size);
     if (vocab_size == 0)
         vocab_size = QWEN_VOCAB;
     TRY_GOTO(preset_text(preset, vocab_size, &text, err));
@@ -87,8 +83,8 @@ cohort_status model_config_preset(struct model_config *config, const char *name,
         config->eos_ids[1] = QWEN_ENDOFTEXT;
         config->bos_id = QWEN_ENDOFTEXT;
         config->pad_id = QWEN_ENDOFTEXT;
-        config->generation_json = json_pack("{s:b, s:f, s:i, s:f}", "do_sample", 1, "temperature",
-                                            0.6, "top_k", 20, "top_p", 0.95);
+        config->generation_json =
+            json_pack("{s:b, s:f, s:i, s:f}", "do_sample", 1, "temperature", 0.6, "top_k", 20, "top_p", 0.95);
         if (config->generation_json == NULL)
             status = error_set(err, COHORT_ERR_MEMORY, "cannot build the preset %s", name);
     }
@@ -163,8 +159,7 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     ok = ok && json_object_set_new(json, "model_type", json_string("qwen3")) == 0;
     ok = ok && json_object_set_new(json, "torch_dtype", json_string(torch_name(dtype))) == 0;
     ok = ok && json_object_set_new(json, "rope_scaling", json_null()) == 0;
-    ok = ok && json_object_set_new(json, "tie_word_embeddings",
-                                   json_boolean(config->tie_embeddings)) == 0;
+    ok = ok && json_object_set_new(json, "tie_word_embeddings", json_boolean(config->tie_embeddings)) == 0;
     ok = ok && set_size(json, "vocab_size", config->vocab_size);
     ok = ok && set_size(json, "hidden_size", config->hidden_size);
     ok = ok && set_size(json, "num_hidden_layers", config->n_layers);
@@ -186,13 +181,11 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
 
 static bool update_generation(json_t *json, const struct model_config *config)
 {
-    return set_eos(json, config, config->n_eos > 1) &&
-           set_id(json, "bos_token_id", config->bos_id) &&
+    return set_eos(json, config, config->n_eos > 1) && set_id(json, "bos_token_id", config->bos_id) &&
            set_id(json, "pad_token_id", config->pad_id);
 }
 
-static cohort_status write_json(const json_t *json, const char *dir, const char *name,
-                                cohort_error *err)
+static cohort_status write_json(const json_t *json, const char *dir, const char *name, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     char *path = NULL;
@@ -207,14 +200,11 @@ cleanup:
     return status;
 }
 
-cohort_status model_config_save(const struct model_config *config, enum dtype dtype,
-                                const char *dir, cohort_error *err)
+cohort_status model_config_save(const struct model_config *config, enum dtype dtype, const char *dir, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    json_t *json =
-        config->config_json != NULL ? json_deep_copy(config->config_json) : json_object();
-    json_t *generation =
-        config->generation_json != NULL ? json_deep_copy(config->generation_json) : json_object();
+    json_t *json = config->config_json != NULL ? json_deep_copy(config->config_json) : json_object();
+    json_t *generation = config->generation_json != NULL ? json_deep_copy(config->generation_json) : json_object();
     if (json == NULL || generation == NULL || !update_config(json, config, dtype) ||
         !update_generation(generation, config)) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build config.json", dir);

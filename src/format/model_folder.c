@@ -6,8 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-static const char expected[] =
-    "expected a Hugging Face checkpoint folder with config.json and model.safetensors";
+static const char expected[] = "expected a Hugging Face checkpoint folder with config.json and model.safetensors";
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -25,8 +24,7 @@ struct clues {
 
 static void clues_free(struct clues *clues)
 {
-    char *const names[] = {clues->adapter, clues->gguf,    clues->torch,
-                           clues->partial, clues->weights, clues->model};
+    char *const names[] = {clues->adapter, clues->gguf, clues->torch, clues->partial, clues->weights, clues->model};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         mem_free(names[i]);
     memset(clues, 0, sizeof *clues);
@@ -38,8 +36,7 @@ static cohort_status keep(char **to, const char *name, cohort_error *err)
     return *to != NULL ? COHORT_OK : mem_strdup(to, name, strlen(name), err);
 }
 
-static cohort_status look_at_folder(struct clues *clues, const char *path, const char *name,
-                                    cohort_error *err)
+static cohort_status look_at_folder(struct clues *clues, const char *path, const char *name, cohort_error *err)
 {
     char *inner = NULL, *config = NULL;
     enum file_kind kind = FILE_ABSENT;
@@ -62,8 +59,7 @@ cleanup:
 static cohort_status look_at_file(struct clues *clues, const char *name, cohort_error *err)
 {
     static const char *const torch[] = {".bin", ".pth", ".pt", ".ckpt"};
-    static const char *const partial[] = {".incomplete", ".part",     ".crdownload",
-                                          ".aria2",      ".download", ".tmp"};
+    static const char *const partial[] = {".incomplete", ".part", ".crdownload", ".aria2", ".download", ".tmp"};
     if (strcmp(name, "adapter_config.json") == 0)
         TRY(keep(&clues->adapter, name, err));
     if (ends_with(name, ".gguf"))
@@ -85,8 +81,7 @@ static cohort_status gather(struct clues *clues, const char *path, cohort_error 
     cohort_status status = COHORT_OK;
     DIR *dir = opendir(path);
     if (dir == NULL)
-        return error_set(err, COHORT_ERR_IO, "%s: cannot open the folder: %s", path,
-                         strerror(errno));
+        return error_set(err, COHORT_ERR_IO, "%s: cannot open the folder: %s", path, strerror(errno));
     while ((name = file_next_entry(dir, path, &status, err)) != NULL) {
         char *inner = NULL;
         enum file_kind kind = FILE_ABSENT;
@@ -122,8 +117,7 @@ static cohort_status refuse_adapter(const char *path, const char *missing, cohor
     return COHORT_ERR_IO;
 }
 
-/* The only folder in path/snapshots, which is where a hub's cache has the model; NULL if it is not
- * one. */
+/* The only folder in path/snapshots, which is where a hub's cache has the model; NULL if it is not one. */
 static cohort_status only_snapshot(const char *path, char **name, cohort_error *err)
 {
     struct clues clues = {0};
@@ -164,10 +158,9 @@ static cohort_status refuse_folder(const char *path, const char *missing, cohort
                            "give the checkpoint in Hugging Face format that it was made from",
                            path, missing, c.gguf);
     else if (c.weights != NULL)
-        status = error_set(
-            err, COHORT_ERR_IO,
-            "%s: %s, but there is %s: it was copied or downloaded in part, or renamed; %s", path,
-            missing, c.weights, expected);
+        status = error_set(err, COHORT_ERR_IO,
+                           "%s: %s, but there is %s: it was copied or downloaded in part, or renamed; %s", path,
+                           missing, c.weights, expected);
     else if (c.torch != NULL)
         status = error_set(err, COHORT_ERR_IO,
                            "%s: %s: its weights are torch's (%s), which are not read because they "
@@ -175,16 +168,13 @@ static cohort_status refuse_folder(const char *path, const char *missing, cohort
                            "save_pretrained",
                            path, missing, c.torch);
     else if (c.partial != NULL)
-        status =
-            error_set(err, COHORT_ERR_IO, "%s: %s: a download is not finished (%s); start it again",
-                      path, missing, c.partial);
+        status = error_set(err, COHORT_ERR_IO, "%s: %s: a download is not finished (%s); start it again", path, missing,
+                           c.partial);
     else if (c.n_models > 0)
         status = error_set(err, COHORT_ERR_IO, "%s: %s: %s a model; give %s/%s", path, missing,
-                           c.n_models == 1 ? "a folder inside it holds" : "folders inside it hold",
-                           path, c.model);
+                           c.n_models == 1 ? "a folder inside it holds" : "folders inside it hold", path, c.model);
     else if (c.n_entries == 0)
-        status = error_set(err, COHORT_ERR_IO, "%s: %s: the folder is empty; %s", path, missing,
-                           expected);
+        status = error_set(err, COHORT_ERR_IO, "%s: %s: the folder is empty; %s", path, missing, expected);
     else
         status = error_set(err, COHORT_ERR_IO, "%s: %s; %s", path, missing, expected);
 cleanup:
@@ -203,8 +193,7 @@ static cohort_status refuse_file(const char *path, cohort_error *err)
     if (found != NULL)
         return error_set(err, COHORT_ERR_IO, "%s: not a folder but %s", path, found);
     if (ends_with(path, ".safetensors") || ends_with(path, ".json"))
-        return error_set(err, COHORT_ERR_IO,
-                         "%s: not a folder; give the folder that this file is in, %.*s", path,
+        return error_set(err, COHORT_ERR_IO, "%s: not a folder; give the folder that this file is in, %.*s", path,
                          slash == NULL ? 1 : (int)(slash - path), slash == NULL ? "." : path);
     return error_set(err, COHORT_ERR_IO, "%s: not a folder; %s", path, expected);
 }
@@ -213,8 +202,8 @@ static cohort_status refuse_file(const char *path, cohort_error *err)
 static bool is_hub_name(const char *path)
 {
     const char *slash = strchr(path, '/');
-    return slash != NULL && slash != path && slash[1] != '\0' && strchr(slash + 1, '/') == NULL &&
-           *path != '.' && *path != '~';
+    return slash != NULL && slash != path && slash[1] != '\0' && strchr(slash + 1, '/') == NULL && *path != '.' &&
+           *path != '~';
 }
 
 cohort_status model_folder_refuse(const char *path, const char *missing, cohort_error *err)
@@ -232,6 +221,5 @@ cohort_status model_folder_refuse(const char *path, const char *missing, cohort_
                          "the Hugging Face hub, download it first, for example with 'hf download "
                          "%s --local-dir DIR', and give DIR",
                          path, path);
-    return error_set(err, COHORT_ERR_IO, "%s: not a folder: there is nothing of that name; %s",
-                     path, expected);
+    return error_set(err, COHORT_ERR_IO, "%s: not a folder: there is nothing of that name; %s", path, expected);
 }

@@ -65,52 +65,45 @@ static cohort_status parse_metadata(const json_t *metadata, const char *path, co
     json_object_foreach((json_t *)(uintptr_t)metadata, key, value)
     {
         if (!json_is_string(value))
-            return error_set(err, COHORT_ERR_FORMAT, "%s: __metadata__: \"%.100s\" is not a string",
-                             path, key);
+            return error_set(err, COHORT_ERR_FORMAT, "%s: __metadata__: \"%.100s\" is not a string", path, key);
     }
     return COHORT_OK;
 }
 
-static cohort_status parse_shape(struct safetensor *tensor, const json_t *shape, const char *path,
-                                 cohort_error *err)
+static cohort_status parse_shape(struct safetensor *tensor, const json_t *shape, const char *path, cohort_error *err)
 {
     if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_MAX_RANK)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: tensor %.200s: \"shape\" is not a list of at most %d sizes", path,
+        return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s: \"shape\" is not a list of at most %d sizes", path,
                          tensor->name, SAFETENSORS_MAX_RANK);
     tensor->rank = (int32_t)json_array_size(shape);
     tensor->count = 1;
     for (int32_t i = 0; i < tensor->rank; i++) {
         const json_t *size = json_array_get(shape, (size_t)i);
         if (!json_is_integer(size) || json_integer_value(size) < 0)
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: tensor %.200s: shape[%d] is not a whole number >= 0", path,
+            return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s: shape[%d] is not a whole number >= 0", path,
                              tensor->name, i);
         tensor->shape[i] = json_integer_value(size);
         if (__builtin_mul_overflow(tensor->count, tensor->shape[i], &tensor->count))
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: tensor %.200s: the product of its shape overflows 64 bits", path,
-                             tensor->name);
+            return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s: the product of its shape overflows 64 bits",
+                             path, tensor->name);
     }
     return COHORT_OK;
 }
 
-static cohort_status parse_extent(struct safetensor *tensor, const json_t *offsets,
-                                  const unsigned char *data, size_t data_bytes, const char *path,
-                                  cohort_error *err)
+static cohort_status parse_extent(struct safetensor *tensor, const json_t *offsets, const unsigned char *data,
+                                  size_t data_bytes, const char *path, cohort_error *err)
 {
     const json_t *first = json_array_get(offsets, 0);
     const json_t *last = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: tensor %.200s: \"data_offsets\" is not [begin, end]", path,
+        return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s: \"data_offsets\" is not [begin, end]", path,
                          tensor->name);
     json_int_t begin = json_integer_value(first);
     json_int_t end = json_integer_value(last);
     if (begin < 0 || end < begin || (uint64_t)end > data_bytes)
         return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: tensor %.200s: data_offsets [%" JSON_INTEGER_FORMAT
-                         ", %" JSON_INTEGER_FORMAT "] do not lie within the %zu bytes of data; the "
+                         "%s: tensor %.200s: data_offsets [%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
+                         "] do not lie within the %zu bytes of data; the "
                          "file may be cut short: copy or download it again",
                          path, tensor->name, begin, end, data_bytes);
     tensor->data = data + begin;
@@ -121,25 +114,22 @@ static cohort_status parse_extent(struct safetensor *tensor, const json_t *offse
         return COHORT_OK;
     if (__builtin_mul_overflow((size_t)tensor->count, size, &wanted) || wanted != tensor->bytes)
         return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: tensor %.200s: %" PRId64 " elements of %s do not fill its %zu bytes",
-                         path, tensor->name, tensor->count, tensor->dtype_name, tensor->bytes);
+                         "%s: tensor %.200s: %" PRId64 " elements of %s do not fill its %zu bytes", path, tensor->name,
+                         tensor->count, tensor->dtype_name, tensor->bytes);
     return COHORT_OK;
 }
 
 static cohort_status parse_tensor(struct safetensor *tensor, const char *name, const json_t *entry,
-                                  const unsigned char *data, size_t data_bytes, const char *path,
-                                  cohort_error *err)
+                                  const unsigned char *data, size_t data_bytes, const char *path, cohort_error *err)
 {
     TRY(mem_strdup(&tensor->name, name, strlen(name), err));
     if (!json_is_object(entry))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s: its entry is not an object",
-                         path, name);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s: its entry is not an object", path, name);
     const char *key = NULL;
     json_t *value = NULL;
     json_object_foreach((json_t *)(uintptr_t)entry, key, value)
     {
-        if (strcmp(key, "dtype") != 0 && strcmp(key, "shape") != 0 &&
-            strcmp(key, "data_offsets") != 0)
+        if (strcmp(key, "dtype") != 0 && strcmp(key, "shape") != 0 && strcmp(key, "data_offsets") != 0)
             return error_set(err, COHORT_ERR_FORMAT,
                              "%s: tensor %.200s: unknown key \"%.100s\"; expected dtype, shape and "
                              "data_offsets",
@@ -147,14 +137,12 @@ static cohort_status parse_tensor(struct safetensor *tensor, const char *name, c
     }
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     if (type == NULL || *type == '\0' || strlen(type) >= sizeof tensor->dtype_name)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: tensor %.200s: \"dtype\" is not a type name such as \"BF16\"", path,
-                         name);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: tensor %.200s: \"dtype\" is not a type name such as \"BF16\"",
+                         path, name);
     memcpy(tensor->dtype_name, type, strlen(type) + 1);
     set_dtype(tensor);
     TRY(parse_shape(tensor, json_object_get(entry, "shape"), path, err));
-    return parse_extent(tensor, json_object_get(entry, "data_offsets"), data, data_bytes, path,
-                        err);
+    return parse_extent(tensor, json_object_get(entry, "data_offsets"), data, data_bytes, path, err);
 }
 
 static int compare_name(const void *a, const void *b)
@@ -175,8 +163,8 @@ static int compare_extent(const void *a, const void *b)
 }
 
 /* Every byte of data belongs to one tensor: nothing overlaps and nothing is hidden. */
-static cohort_status check_extents(const struct safetensors *file, const unsigned char *data,
-                                   size_t data_bytes, cohort_error *err)
+static cohort_status check_extents(const struct safetensors *file, const unsigned char *data, size_t data_bytes,
+                                   cohort_error *err)
 {
     const struct safetensor **order = NULL;
     cohort_status status = COHORT_OK;
@@ -188,8 +176,7 @@ static cohort_status check_extents(const struct safetensors *file, const unsigne
     for (size_t i = 0; i < file->n_tensors; i++) {
         size_t begin = (size_t)(order[i]->data - data);
         if (begin < at) {
-            status = error_set(err, COHORT_ERR_FORMAT,
-                               "%s: tensors %.200s and %.200s overlap at byte %zu of the data",
+            status = error_set(err, COHORT_ERR_FORMAT, "%s: tensors %.200s and %.200s overlap at byte %zu of the data",
                                file->path, order[i - 1]->name, order[i]->name, begin);
             goto cleanup;
         }
@@ -212,13 +199,12 @@ cleanup:
     return status;
 }
 
-static cohort_status parse_header(struct safetensors *file, const json_t *header,
-                                  const unsigned char *data, size_t data_bytes, cohort_error *err)
+static cohort_status parse_header(struct safetensors *file, const json_t *header, const unsigned char *data,
+                                  size_t data_bytes, cohort_error *err)
 {
     const char *name = NULL;
     json_t *entry = NULL;
-    TRY(mem_alloc(&file->tensors, json_object_size(header), sizeof *file->tensors, "tensor list",
-                  err));
+    TRY(mem_alloc(&file->tensors, json_object_size(header), sizeof *file->tensors, "tensor list", err));
     json_object_foreach((json_t *)(uintptr_t)header, name, entry)
     {
         if (strcmp(name, "__metadata__") == 0) {
@@ -254,38 +240,33 @@ cohort_status safetensors_open(struct safetensors *file, const char *path, cohor
         goto cleanup;
     }
     if (file->map.size == 0) {
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: empty; the download or copy went wrong: fetch it again", path);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: empty; the download or copy went wrong: fetch it again", path);
         goto cleanup;
     }
     if (file->map.size < 8) {
         status =
-            error_set(err, COHORT_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file",
-                      path, file->map.size);
+            error_set(err, COHORT_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file", path, file->map.size);
         goto cleanup;
     }
     uint64_t length = load_u64_le(file->map.data);
     if (length > file->map.size - 8 || length > max_header_bytes) {
-        status =
-            error_set(err, COHORT_ERR_FORMAT,
-                      "%s: a header of %" PRIu64 " bytes does not fit the file of %zu bytes (or "
-                      "the limit of %" PRIu64 "); not a safetensors file, or cut short",
-                      path, length, file->map.size, max_header_bytes);
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: a header of %" PRIu64 " bytes does not fit the file of %zu bytes (or "
+                           "the limit of %" PRIu64 "); not a safetensors file, or cut short",
+                           path, length, file->map.size, max_header_bytes);
         goto cleanup;
     }
     const char *text = (const char *)file->map.data + 8;
     status = json_text_parse(&header, text, (size_t)length, path, 1, 0, err);
     if (status != COHORT_OK) {
-        status = error_set(err, status, "%s (in the header of safetensors)",
-                           err == NULL ? "" : err->message);
+        status = error_set(err, status, "%s (in the header of safetensors)", err == NULL ? "" : err->message);
         goto cleanup;
     }
     if (!json_is_object(header)) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: the header is not a JSON object", path);
         goto cleanup;
     }
-    TRY_GOTO(parse_header(file, header, file->map.data + 8 + length,
-                          file->map.size - 8 - (size_t)length, err));
+    TRY_GOTO(parse_header(file, header, file->map.data + 8 + length, file->map.size - 8 - (size_t)length, err));
 cleanup:
     json_decref(header);
     if (status != COHORT_OK)
@@ -324,48 +305,42 @@ const struct safetensor *safetensors_find(const struct safetensors *file, const 
 
 /* ---- writing ---- */
 
-static cohort_status check_source(const struct safetensors_source *source, const char *path,
-                                  cohort_error *err)
+static cohort_status check_source(const struct safetensors_source *source, const char *path, cohort_error *err)
 {
     size_t size = element_bytes(source->dtype_name);
     if (size == 0)
-        return error_set(err, COHORT_ERR_ARGUMENT, "%s: tensor %.200s: cannot write the type %.20s",
-                         path, source->name, source->dtype_name);
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: tensor %.200s: cannot write the type %.20s", path, source->name,
+                         source->dtype_name);
     if (source->rank < 0 || source->rank > SAFETENSORS_MAX_RANK)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "%s: tensor %.200s: rank %d is not between 0 and %d", path, source->name,
-                         source->rank, SAFETENSORS_MAX_RANK);
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: tensor %.200s: rank %d is not between 0 and %d", path,
+                         source->name, source->rank, SAFETENSORS_MAX_RANK);
     bool fits = true;
     for (int32_t i = 0; i < source->rank; i++)
-        fits = fits && source->shape[i] >= 0 &&
-               !__builtin_mul_overflow(size, (size_t)source->shape[i], &size);
+        fits = fits && source->shape[i] >= 0 && !__builtin_mul_overflow(size, (size_t)source->shape[i], &size);
     if (!fits || size != source->bytes)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "%s: tensor %.200s: its shape of %s does not make %zu bytes", path,
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: tensor %.200s: its shape of %s does not make %zu bytes", path,
                          source->name, source->dtype_name, source->bytes);
     return COHORT_OK;
 }
 
 /* Adds the entry of one tensor, whose data begins at byte begin. */
-static cohort_status header_add(json_t *header, const struct safetensors_source *source,
-                                size_t begin, const char *path, cohort_error *err)
+static cohort_status header_add(json_t *header, const struct safetensors_source *source, size_t begin, const char *path,
+                                cohort_error *err)
 {
     if (json_object_get(header, source->name) != NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "%s: two tensors are named %.200s", path,
-                         source->name);
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: two tensors are named %.200s", path, source->name);
     json_t *shape = json_array();
     bool built = shape != NULL;
     for (int32_t i = 0; built && i < source->rank; i++)
         built = json_array_append_new(shape, json_integer(source->shape[i])) == 0;
     json_t *entry = NULL;
     if (built) /* takes over shape, also when it fails */
-        entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", source->dtype_name, "shape", shape,
-                          "data_offsets", (json_int_t)begin, (json_int_t)(begin + source->bytes));
+        entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", source->dtype_name, "shape", shape, "data_offsets",
+                          (json_int_t)begin, (json_int_t)(begin + source->bytes));
     else
         json_decref(shape);
     if (json_object_set_new(header, source->name, entry) != 0)
-        return error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the header entry of %.200s",
-                         path, source->name);
+        return error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the header entry of %.200s", path, source->name);
     return COHORT_OK;
 }
 
@@ -381,9 +356,8 @@ static void order_sources(const struct safetensors_source *tensors, size_t n_ten
 }
 
 /* The header as bytes, its length in front, padded with spaces to a multiple of 8. */
-static cohort_status build_header(const struct safetensors_source *tensors, size_t n_tensors,
-                                  const size_t *order, const char *path, struct text *out,
-                                  cohort_error *err)
+static cohort_status build_header(const struct safetensors_source *tensors, size_t n_tensors, const size_t *order,
+                                  const char *path, struct text *out, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct text dump = {0};
@@ -435,8 +409,8 @@ static cohort_status write_tensor(int fd, const char *path, const struct safeten
     return COHORT_OK;
 }
 
-static cohort_status write_header(int fd, const char *path, const struct text *header,
-                                  struct hash_behind *hash, cohort_error *err)
+static cohort_status write_header(int fd, const char *path, const struct text *header, struct hash_behind *hash,
+                                  cohort_error *err)
 {
     for (size_t at = 0; at < header->length; at += PART_BYTES) {
         size_t length = header->length - at < PART_BYTES ? header->length - at : PART_BYTES;
@@ -446,8 +420,8 @@ static cohort_status write_header(int fd, const char *path, const struct text *h
     return file_write_all(fd, path, header->data, header->length, err);
 }
 
-cohort_status safetensors_write(const char *path, const struct safetensors_source *tensors,
-                                size_t n_tensors, char hex[HASH_HEX], cohort_error *err)
+cohort_status safetensors_write(const char *path, const struct safetensors_source *tensors, size_t n_tensors,
+                                char hex[HASH_HEX], cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct text header = {0};

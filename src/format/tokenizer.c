@@ -12,8 +12,7 @@ void token_list_free(struct token_list *list)
 cohort_status token_list_push(struct token_list *list, int32_t id, cohort_error *err)
 {
     if (list->count == list->capacity)
-        TRY(mem_grow(&list->ids, &list->capacity, list->count + 1, sizeof *list->ids, "token ids",
-                     err));
+        TRY(mem_grow(&list->ids, &list->capacity, list->count + 1, sizeof *list->ids, "token ids", err));
     list->ids[list->count++] = id;
     return COHORT_OK;
 }
@@ -24,13 +23,12 @@ void content_spans_free(struct content_spans *spans)
     memset(spans, 0, sizeof *spans);
 }
 
-cohort_status content_spans_push(struct content_spans *spans, size_t from, size_t to,
-                                 enum content_kind kind, cohort_error *err)
+cohort_status content_spans_push(struct content_spans *spans, size_t from, size_t to, enum content_kind kind,
+                                 cohort_error *err)
 {
     if (from == to)
         return COHORT_OK;
-    TRY(mem_grow(&spans->items, &spans->capacity, spans->count + 1, sizeof *spans->items,
-                 "spans of content", err));
+    TRY(mem_grow(&spans->items, &spans->capacity, spans->count + 1, sizeof *spans->items, "spans of content", err));
     spans->items[spans->count++] = (struct content_span){from, to, kind};
     return COHORT_OK;
 }
@@ -82,14 +80,12 @@ int32_t tokenizer_find_text(const struct tokenizer *tokenizer, const char *text,
         if (id < 0)
             return -1;
         const struct token_entry *entry = &tokenizer->entries[id];
-        if (entry->text_length == length &&
-            memcmp(tokenizer->arena.data + entry->text, text, length) == 0)
+        if (entry->text_length == length && memcmp(tokenizer->arena.data + entry->text, text, length) == 0)
             return id;
     }
 }
 
-const struct merge_slot *tokenizer_find_merge(const struct tokenizer *tokenizer, int32_t left,
-                                              int32_t right)
+const struct merge_slot *tokenizer_find_merge(const struct tokenizer *tokenizer, int32_t left, int32_t right)
 {
     uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     size_t at = (size_t)tokenizer_merge_hash(key) & tokenizer->merge_mask;
@@ -148,7 +144,4 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
     return entry != NULL && (entry->flags & TOKEN_SPECIAL) != 0;
 }
 
-const char *tokenizer_chat_template(const struct tokenizer *tokenizer)
-{
-    return tokenizer->chat_template;
-}
+const char *tokenizer_chat_template(const struct tokenizer *tokenizer) { return tokenizer->chat_template; }

@@ -25,8 +25,7 @@ void bpe_scratch_free(struct bpe_scratch *scratch)
     memset(scratch, 0, sizeof *scratch);
 }
 
-static uint32_t pair_rank(const struct tokenizer *tokenizer, int32_t left, int32_t right,
-                          int32_t *id)
+static uint32_t pair_rank(const struct tokenizer *tokenizer, int32_t left, int32_t right, int32_t *id)
 {
     const struct merge_slot *merge = tokenizer_find_merge(tokenizer, left, right);
     if (merge == NULL)
@@ -69,12 +68,10 @@ static bool comes_before(struct bpe_candidate a, struct bpe_candidate b)
     return a.rank != b.rank ? a.rank < b.rank : a.at < b.at;
 }
 
-static cohort_status heap_push(struct bpe_scratch *scratch, struct bpe_candidate candidate,
-                               cohort_error *err)
+static cohort_status heap_push(struct bpe_scratch *scratch, struct bpe_candidate candidate, cohort_error *err)
 {
     size_t at = scratch->heap_count;
-    TRY(mem_grow(&scratch->heap, &scratch->heap_capacity, at + 1, sizeof *scratch->heap,
-                 "merge candidates", err));
+    TRY(mem_grow(&scratch->heap, &scratch->heap_capacity, at + 1, sizeof *scratch->heap, "merge candidates", err));
     scratch->heap_count++;
     while (at > 0 && comes_before(candidate, scratch->heap[(at - 1) / 2])) {
         scratch->heap[at] = scratch->heap[(at - 1) / 2];
@@ -102,29 +99,26 @@ static struct bpe_candidate heap_pop(struct bpe_scratch *scratch)
     return top;
 }
 
-static cohort_status push_pair(const struct tokenizer *tokenizer, struct bpe_scratch *scratch,
-                               int32_t at, cohort_error *err)
+static cohort_status push_pair(const struct tokenizer *tokenizer, struct bpe_scratch *scratch, int32_t at,
+                               cohort_error *err)
 {
     const struct bpe_symbol *symbols = scratch->symbols;
     if (at < 0 || symbols[at].next < 0)
         return COHORT_OK;
     struct bpe_candidate candidate = {.at = at};
-    candidate.rank =
-        pair_rank(tokenizer, symbols[at].id, symbols[symbols[at].next].id, &candidate.id);
+    candidate.rank = pair_rank(tokenizer, symbols[at].id, symbols[symbols[at].next].id, &candidate.id);
     return candidate.rank == MERGE_NEVER ? COHORT_OK : heap_push(scratch, candidate, err);
 }
 
-static cohort_status encode_long(const struct tokenizer *tokenizer, const unsigned char *word,
-                                 size_t length, struct bpe_scratch *scratch, struct token_list *out,
-                                 cohort_error *err)
+static cohort_status encode_long(const struct tokenizer *tokenizer, const unsigned char *word, size_t length,
+                                 struct bpe_scratch *scratch, struct token_list *out, cohort_error *err)
 {
     TRY(mem_grow(&scratch->symbols, &scratch->symbol_capacity, length, sizeof *scratch->symbols,
                  "symbols of a long word", err));
     struct bpe_symbol *symbols = scratch->symbols;
     int32_t count = (int32_t)length;
     for (int32_t i = 0; i < count; i++)
-        symbols[i] =
-            (struct bpe_symbol){tokenizer->byte_ids[word[i]], i - 1, i + 1 < count ? i + 1 : -1};
+        symbols[i] = (struct bpe_symbol){tokenizer->byte_ids[word[i]], i - 1, i + 1 < count ? i + 1 : -1};
     scratch->heap_count = 0;
     for (int32_t i = 0; i + 1 < count; i++)
         TRY(push_pair(tokenizer, scratch, i, err));
@@ -151,10 +145,9 @@ static cohort_status encode_long(const struct tokenizer *tokenizer, const unsign
     return COHORT_OK;
 }
 
-/* With ignore_merges a word that is a token is that token, whether merges lead to it or not. Added
- * tokens were taken out of the text before, where they count. */
-static int32_t whole_word(const struct tokenizer *tokenizer, const unsigned char *word,
-                          size_t length)
+/* With ignore_merges a word that is a token is that token, whether merges lead to it or not. Added tokens were taken
+ * out of the text before, where they count. */
+static int32_t whole_word(const struct tokenizer *tokenizer, const unsigned char *word, size_t length)
 {
     enum { LONGEST = 1024 };
     char text[LONGEST] = {0};
@@ -167,9 +160,8 @@ static int32_t whole_word(const struct tokenizer *tokenizer, const unsigned char
     return id >= 0 && !token_is_control(tokenizer, id) ? id : -1;
 }
 
-cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char *word,
-                         size_t length, struct bpe_scratch *scratch, struct token_list *out,
-                         cohort_error *err)
+cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char *word, size_t length,
+                         struct bpe_scratch *scratch, struct token_list *out, cohort_error *err)
 {
     if (tokenizer->ignore_merges) {
         int32_t id = whole_word(tokenizer, word, length);
@@ -182,8 +174,7 @@ cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char 
     for (size_t i = 0; i < length; i++)
         ids[i] = tokenizer->byte_ids[word[i]];
     size_t count = encode_short(tokenizer, ids, length);
-    TRY(mem_grow(&out->ids, &out->capacity, out->count + count, sizeof *out->ids, "token ids",
-                 err));
+    TRY(mem_grow(&out->ids, &out->capacity, out->count + count, sizeof *out->ids, "token ids", err));
     memcpy(out->ids + out->count, ids, count * sizeof *ids);
     out->count += count;
     return COHORT_OK;

@@ -42,9 +42,9 @@ static json_t *make_added(void)
     json_t *added = json_array();
     bool whole = added != NULL;
     for (int i = 0; i < N_ADDED && whole; i++) {
-        json_t *token = json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", N_BYTES + i,
-                                  "content", ADDED[i].content, "single_word", 0, "lstrip", 0,
-                                  "rstrip", 0, "normalized", 0, "special", ADDED[i].special);
+        json_t *token =
+            json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", N_BYTES + i, "content", ADDED[i].content,
+                      "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", ADDED[i].special);
         whole = json_array_append_new(added, token) == 0;
     }
     if (whole)
@@ -55,33 +55,29 @@ static json_t *make_added(void)
 
 static json_t *make_byte_level(void)
 {
-    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                     "trim_offsets", 0, "use_regex", 0);
+    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 0, "use_regex",
+                     0);
 }
 
 static json_t *make_tokenizer(void)
 {
-    json_t *split = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
-                              QWEN_SPLIT, "behavior", "Isolated", "invert", 0);
-    json_t *model = json_pack("{s:s, s:n, s:n, s:s, s:s, s:b, s:b, s:b, s:o, s:[]}", "type", "BPE",
-                              "dropout", "unk_token", "continuing_subword_prefix", "",
-                              "end_of_word_suffix", "", "fuse_unk", 0, "byte_fallback", 0,
-                              "ignore_merges", 0, "vocab", make_vocab(), "merges");
-    return json_pack("{s:s, s:n, s:n, s:o, s:{s:s}, s:{s:s, s:[o, o]}, s:o, s:o, s:o}", "version",
-                     "1.0", "truncation", "padding", "added_tokens", make_added(), "normalizer",
-                     "type", "NFC", "pre_tokenizer", "type", "Sequence", "pretokenizers", split,
-                     make_byte_level(), "post_processor", make_byte_level(), "decoder",
-                     make_byte_level(), "model", model);
+    json_t *split = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", QWEN_SPLIT, "behavior",
+                              "Isolated", "invert", 0);
+    json_t *model = json_pack("{s:s, s:n, s:n, s:s, s:s, s:b, s:b, s:b, s:o, s:[]}", "type", "BPE", "dropout",
+                              "unk_token", "continuing_subword_prefix", "", "end_of_word_suffix", "", "fuse_unk", 0,
+                              "byte_fallback", 0, "ignore_merges", 0, "vocab", make_vocab(), "merges");
+    return json_pack("{s:s, s:n, s:n, s:o, s:{s:s}, s:{s:s, s:[o, o]}, s:o, s:o, s:o}", "version", "1.0", "truncation",
+                     "padding", "added_tokens", make_added(), "normalizer", "type", "NFC", "pre_tokenizer", "type",
+                     "Sequence", "pretokenizers", split, make_byte_level(), "post_processor", make_byte_level(),
+                     "decoder", make_byte_level(), "model", model);
 }
 
 static json_t *make_config(void)
 {
-    return json_pack("{s:b, s:n, s:s, s:b, s:s, s:s, s:i, s:s, s:b, s:s, s:n}", "add_prefix_space",
-                     0, "bos_token", "chat_template", chat_template_qwen3(),
-                     "clean_up_tokenization_spaces", 0, "eos_token", ADDED[2].content, "errors",
-                     "replace", "model_max_length", 131072, "pad_token", ADDED[0].content,
-                     "split_special_tokens", 0, "tokenizer_class", "PreTrainedTokenizerFast",
-                     "unk_token");
+    return json_pack("{s:b, s:n, s:s, s:b, s:s, s:s, s:i, s:s, s:b, s:s, s:n}", "add_prefix_space", 0, "bos_token",
+                     "chat_template", chat_template_qwen3(), "clean_up_tokenization_spaces", 0, "eos_token",
+                     ADDED[2].content, "errors", "replace", "model_max_length", 131072, "pad_token", ADDED[0].content,
+                     "split_special_tokens", 0, "tokenizer_class", "PreTrainedTokenizerFast", "unk_token");
 }
 
 /* Takes json, which is NULL when memory ran out. */

@@ -35,8 +35,7 @@ static bool continues(const unsigned char *held, size_t n_held, unsigned char by
 }
 
 /* held has the beginning of a character: n_held < its length. */
-static cohort_status push_byte(struct token_stream *stream, unsigned char byte, struct text *out,
-                               cohort_error *err)
+static cohort_status push_byte(struct token_stream *stream, unsigned char byte, struct text *out, cohort_error *err)
 {
     if (stream->n_held > 0 && !continues(stream->held, stream->n_held, byte)) {
         stream->n_held = 0;
@@ -52,14 +51,13 @@ static cohort_status push_byte(struct token_stream *stream, unsigned char byte, 
     return text_append(out, (const char *)stream->held, length, err);
 }
 
-cohort_status token_stream_push(struct token_stream *stream, const struct tokenizer *tokenizer,
-                                int32_t id, bool skip_special, struct text *out, cohort_error *err)
+cohort_status token_stream_push(struct token_stream *stream, const struct tokenizer *tokenizer, int32_t id,
+                                bool skip_special, struct text *out, cohort_error *err)
 {
     if (id < 0 || id >= tokenizer->size)
         return COHORT_OK;
     const struct token_entry *entry = &tokenizer->entries[id];
-    if ((entry->flags & TOKEN_PRESENT) == 0 ||
-        (skip_special && (entry->flags & TOKEN_SPECIAL) != 0))
+    if ((entry->flags & TOKEN_PRESENT) == 0 || (skip_special && (entry->flags & TOKEN_SPECIAL) != 0))
         return COHORT_OK;
     const char *bytes = tokenizer->arena.data + entry->bytes;
     size_t length = entry->bytes_length;
@@ -77,8 +75,8 @@ cohort_status token_stream_finish(struct token_stream *stream, struct text *out,
     return cut ? text_append(out, REPLACEMENT, 3, err) : COHORT_OK;
 }
 
-cohort_status tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count,
-                               bool skip_special, struct text *out, cohort_error *err)
+cohort_status tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
+                               struct text *out, cohort_error *err)
 {
     struct token_stream stream = {0};
     TRY(text_append(out, "", 0, err)); /* data is a string even when no id has text */

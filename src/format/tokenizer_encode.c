@@ -1,8 +1,7 @@
-/* Text to ids, in Hugging Face's order: added tokens that are not normalised are taken out of the
- * raw text, each piece between is normalised, normalised added tokens are taken out of it, the
- * regex splits what is left into words (text between matches is a word too), and each word is byte
- * pair encoded. Content is encoded with what stands around it, only that the control tokens in it
- * are passed over: its words are cut and merged as in any text. */
+/* Text to ids, in Hugging Face's order: added tokens that are not normalised are taken out of the raw text, each piece
+ * between is normalised, normalised added tokens are taken out of it, the regex splits what is left into words (text
+ * between matches is a word too), and each word is byte pair encoded. Content is encoded with what stands around it,
+ * only that the control tokens in it are passed over: its words are cut and merged as in any text. */
 #include "format/tokenizer_internal.h"
 
 #include <string.h>
@@ -21,30 +20,27 @@ struct encoder {
     struct token_list *out;
 };
 
-static cohort_status encode_word(struct encoder *encoder, const char *word, size_t length,
-                                 cohort_error *err)
+static cohort_status encode_word(struct encoder *encoder, const char *word, size_t length, cohort_error *err)
 {
     if (length == 0)
         return COHORT_OK;
-    return bpe_encode(encoder->tokenizer, (const unsigned char *)word, length, &encoder->bpe,
-                      encoder->out, err);
+    return bpe_encode(encoder->tokenizer, (const unsigned char *)word, length, &encoder->bpe, encoder->out, err);
 }
 
 static int match_at(struct encoder *encoder, const char *text, size_t length, size_t start)
 {
     const pcre2_code *split = encoder->tokenizer->split;
-    int code = pcre2_match(split, (PCRE2_SPTR)text, length, start, PCRE2_NO_UTF_CHECK,
-                           encoder->match, encoder->context);
+    int code =
+        pcre2_match(split, (PCRE2_SPTR)text, length, start, PCRE2_NO_UTF_CHECK, encoder->match, encoder->context);
     /* The interpreter keeps its state on the heap, so deep backtracking costs time there instead of
      * failing. */
     if (code == PCRE2_ERROR_JIT_STACKLIMIT)
-        code = pcre2_match(split, (PCRE2_SPTR)text, length, start,
-                           PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, encoder->match, encoder->context);
+        code = pcre2_match(split, (PCRE2_SPTR)text, length, start, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, encoder->match,
+                           encoder->context);
     return code;
 }
 
-static cohort_status split_words(struct encoder *encoder, const char *text, size_t length,
-                                 cohort_error *err)
+static cohort_status split_words(struct encoder *encoder, const char *text, size_t length, cohort_error *err)
 {
     size_t done = 0; /* everything before is encoded */
     size_t start = 0;
@@ -56,18 +52,16 @@ static cohort_status split_words(struct encoder *encoder, const char *text, size
         if (code < 0) {
             PCRE2_UCHAR reason[160];
             pcre2_get_error_message(code, reason, sizeof reason);
-            return error_set(
-                err, COHORT_ERR_FORMAT,
-                "the tokenizer's split regex fails at byte %zu of a piece of %zu bytes: %s", start,
-                length, (const char *)reason);
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "the tokenizer's split regex fails at byte %zu of a piece of %zu bytes: %s", start, length,
+                             (const char *)reason);
         }
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(encoder->match);
         size_t from = span[0], to = span[1];
         /* \K in a lookaround can give a span that runs backwards or overlaps; the pattern is the
          * file's. */
         if (from < done || to < from || to > length)
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "the tokenizer's split regex gives overlapping matches");
+            return error_set(err, COHORT_ERR_FORMAT, "the tokenizer's split regex gives overlapping matches");
         if (from == to) {
             /* An empty match cuts the text, unless it touches the match before it. */
             if (from != last_end) {
@@ -89,8 +83,8 @@ static cohort_status split_words(struct encoder *encoder, const char *text, size
 }
 
 /* What stands at [from, to) of a text with these spans may be the added token id. */
-static bool may_match(const struct tokenizer *tokenizer, const struct content_spans *spans,
-                      size_t from, size_t to, int32_t id)
+static bool may_match(const struct tokenizer *tokenizer, const struct content_spans *spans, size_t from, size_t to,
+                      int32_t id)
 {
     size_t low = 0, high = spans->count; /* the first span that ends behind from */
     while (low < high) {
@@ -106,15 +100,14 @@ static bool may_match(const struct tokenizer *tokenizer, const struct content_sp
     const uint32_t flags = tokenizer->entries[id].flags;
     if (from < span->from || to > span->to)
         return false;
-    return span->kind == CONTENT_ASSISTANT ? (flags & TOKEN_SPECIAL) == 0
-                                           : (flags & TOKEN_WORD) != 0;
+    return span->kind == CONTENT_ASSISTANT ? (flags & TOKEN_SPECIAL) == 0 : (flags & TOKEN_WORD) != 0;
 }
 
-/* The longest content of the set that may stand at byte at of text, or -1. Contents are sorted, so
- * those that share the bytes read so far are one range, narrowed byte by byte. */
+/* The longest content of the set that may stand at byte at of text, or -1. Contents are sorted, so those that share the
+ * bytes read so far are one range, narrowed byte by byte. */
 static int32_t longest_added(const struct encoder *encoder, const struct added_set *set,
-                             const struct content_spans *spans, const char *text, size_t length,
-                             size_t at, size_t *matched)
+                             const struct content_spans *spans, const char *text, size_t length, size_t at,
+                             size_t *matched)
 {
     size_t low = 0, high = set->count;
     int32_t found = -1;
@@ -145,8 +138,7 @@ static int32_t longest_added(const struct encoder *encoder, const struct added_s
     return found;
 }
 
-typedef cohort_status piece_encoder(struct encoder *encoder, const char *text, size_t length,
-                                    cohort_error *err);
+typedef cohort_status piece_encoder(struct encoder *encoder, const char *text, size_t length, cohort_error *err);
 
 /* Cuts text at the set's tokens, leftmost first and longest of those; rest encodes what is between.
  */
@@ -175,10 +167,9 @@ static cohort_status split_added(struct encoder *encoder, const struct added_set
     return done < length ? rest(encoder, text + done, length - done, err) : COHORT_OK;
 }
 
-/* How many bytes of text have no say in normal but for themselves, counted from one of its ends: a
- * border of content there lies at the same distance from that end in both. */
-static size_t common_bytes(const char *a, size_t a_length, const char *b, size_t b_length,
-                           bool from_end)
+/* How many bytes of text have no say in normal but for themselves, counted from one of its ends: a border of content
+ * there lies at the same distance from that end in both. */
+static size_t common_bytes(const char *a, size_t a_length, const char *b, size_t b_length, bool from_end)
 {
     size_t n = 0, most = a_length < b_length ? a_length : b_length;
     while (n < most && (from_end ? a[a_length - 1 - n] == b[b_length - 1 - n] : a[n] == b[n]))
@@ -186,11 +177,10 @@ static size_t common_bytes(const char *a, size_t a_length, const char *b, size_t
     return n;
 }
 
-/* Where the spans of a piece (bytes [start, start + length) of the text) lie in its normal form. A
- * character that composes across a border belongs to the content. */
-static cohort_status map_spans(struct encoder *encoder, size_t start, const char *text,
-                               size_t length, const char *normal, size_t normal_length,
-                               cohort_error *err)
+/* Where the spans of a piece (bytes [start, start + length) of the text) lie in its normal form. A character that
+ * composes across a border belongs to the content. */
+static cohort_status map_spans(struct encoder *encoder, size_t start, const char *text, size_t length,
+                               const char *normal, size_t normal_length, cohort_error *err)
 {
     struct nfc_buffer part = {0};
     cohort_status status = COHORT_OK;
@@ -223,23 +213,20 @@ cleanup:
     return status;
 }
 
-static cohort_status encode_piece(struct encoder *encoder, const char *text, size_t length,
-                                  cohort_error *err)
+static cohort_status encode_piece(struct encoder *encoder, const char *text, size_t length, cohort_error *err)
 {
     const char *normal = text;
     size_t normal_length = length;
     if (encoder->tokenizer->nfc)
         TRY(nfc_normalize(text, length, &encoder->nfc, &normal, &normal_length, err));
     if (encoder->n_spans > 0 && encoder->tokenizer->normalized.count > 0)
-        TRY(map_spans(encoder, (size_t)(text - encoder->text), text, length, normal, normal_length,
-                      err));
-    return split_added(encoder, &encoder->tokenizer->normalized, &encoder->piece_spans, normal,
-                       normal_length, split_words, err);
+        TRY(map_spans(encoder, (size_t)(text - encoder->text), text, length, normal, normal_length, err));
+    return split_added(encoder, &encoder->tokenizer->normalized, &encoder->piece_spans, normal, normal_length,
+                       split_words, err);
 }
 
-static cohort_status encode(const struct tokenizer *tokenizer, const char *text, size_t length,
-                            bool parse_added, const struct content_spans *spans,
-                            struct token_list *out, cohort_error *err)
+static cohort_status encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
+                            const struct content_spans *spans, struct token_list *out, cohort_error *err)
 {
     static const struct content_spans none = {0};
     if (spans == NULL)
@@ -249,9 +236,8 @@ static cohort_status encode(const struct tokenizer *tokenizer, const char *text,
         return error_set(err, COHORT_ERR_FORMAT, "text is not UTF-8 at byte %zu (0x%02x)", valid,
                          (unsigned)(unsigned char)text[valid]);
     if (length > INT32_MAX / 4) /* NFC at most triples it; word positions are int32_t */
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "text of %zu bytes is too long to encode at once (at most %d)", length,
-                         INT32_MAX / 4);
+        return error_set(err, COHORT_ERR_ARGUMENT, "text of %zu bytes is too long to encode at once (at most %d)",
+                         length, INT32_MAX / 4);
     struct encoder encoder = {.tokenizer = tokenizer,
                               .parse_added = parse_added,
                               .text = text,
@@ -281,15 +267,14 @@ cleanup:
     return status;
 }
 
-cohort_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
-                               bool parse_added, struct token_list *out, cohort_error *err)
+cohort_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
+                               struct token_list *out, cohort_error *err)
 {
     return encode(tokenizer, text, length, parse_added, NULL, out, err);
 }
 
-cohort_status tokenizer_encode_content(const struct tokenizer *tokenizer, const char *text,
-                                       size_t length, const struct content_spans *spans,
-                                       struct token_list *out, cohort_error *err)
+cohort_status tokenizer_encode_content(const struct tokenizer *tokenizer, const char *text, size_t length,
+                                       const struct content_spans *spans, struct token_list *out, cohort_error *err)
 {
     return encode(tokenizer, text, length, true, spans, out, err);
 }

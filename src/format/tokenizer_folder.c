@@ -1,5 +1,4 @@
-/* A tokenizer's folder: tokenizer.json, and what the files beside it say of templates and of the
- * end of a text. */
+/* A tokenizer's folder: tokenizer.json, and what the files beside it say of templates and of the end of a text. */
 #include "format/tokenizer_internal.h"
 
 #include "base/file.h"
@@ -18,17 +17,17 @@ static cohort_status read_object(const char *path, json_t **root, cohort_error *
     TRY(json_text_read(root, path, TOKENIZER_MAX_BYTES, JSON_TEXT_REPEATED, err));
     if (json_is_object(*root))
         return COHORT_OK;
-    cohort_status status = error_set(err, COHORT_ERR_FORMAT, "%s: expected an object, found %s",
-                                     path, tokenizer_type_name(*root));
+    cohort_status status =
+        error_set(err, COHORT_ERR_FORMAT, "%s: expected an object, found %s", path, tokenizer_type_name(*root));
     json_decref(*root);
     *root = NULL;
     return status;
 }
 
-/* chat_template of tokenizer_config.json: a text, or several named ones (a list, or an object) of
- * which "default" counts. */
-static cohort_status template_from_config(struct tokenizer *tokenizer, const json_t *config,
-                                          const char *path, cohort_error *err)
+/* chat_template of tokenizer_config.json: a text, or several named ones (a list, or an object) of which "default"
+ * counts. */
+static cohort_status template_from_config(struct tokenizer *tokenizer, const json_t *config, const char *path,
+                                          cohort_error *err)
 {
     const json_t *chat = json_object_get(config, "chat_template");
     if (json_is_array(chat)) {
@@ -47,14 +46,13 @@ static cohort_status template_from_config(struct tokenizer *tokenizer, const jso
     if (chat == NULL) /* a question only where messages are to be rendered */
         return mem_strdup(&tokenizer->chat_template, "", 0, err);
     if (!json_is_string(chat))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: chat_template: expected a string, found %s",
-                         path, tokenizer_type_name(chat));
-    return mem_strdup(&tokenizer->chat_template, json_string_value(chat), json_string_length(chat),
-                      err);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: chat_template: expected a string, found %s", path,
+                         tokenizer_type_name(chat));
+    return mem_strdup(&tokenizer->chat_template, json_string_value(chat), json_string_length(chat), err);
 }
 
-/* eos_token of tokenizer_config.json or special_tokens_map.json: a text, or an object with its
- * content. False if it is not stated. */
+/* eos_token of tokenizer_config.json or special_tokens_map.json: a text, or an object with its content. False if it is
+ * not stated. */
 static bool eos_from(struct tokenizer *tokenizer, const json_t *object)
 {
     const json_t *eos = json_object_get(object, "eos_token");
@@ -62,53 +60,46 @@ static bool eos_from(struct tokenizer *tokenizer, const json_t *object)
         eos = json_object_get(eos, "content");
     if (!json_is_string(eos))
         return false;
-    tokenizer->eos =
-        tokenizer_find_text(tokenizer, json_string_value(eos), json_string_length(eos));
+    tokenizer->eos = tokenizer_find_text(tokenizer, json_string_value(eos), json_string_length(eos));
     return true;
 }
 
 /* A token by its name, or an object with its content. */
-static cohort_status check_added(const struct tokenizer *tokenizer, const json_t *token,
-                                 const char *path, const char *key, cohort_error *err)
+static cohort_status check_added(const struct tokenizer *tokenizer, const json_t *token, const char *path,
+                                 const char *key, cohort_error *err)
 {
     if (json_is_object(token))
         token = json_object_get(token, "content");
     if (!json_is_string(token))
         return COHORT_OK;
-    int32_t id =
-        tokenizer_find_text(tokenizer, json_string_value(token), json_string_length(token));
+    int32_t id = tokenizer_find_text(tokenizer, json_string_value(token), json_string_length(token));
     if (id >= 0 && (tokenizer->entries[id].flags & TOKEN_ADDED) != 0)
         return COHORT_OK;
-    return error_set(
-        err, COHORT_ERR_UNSUPPORTED,
-        "%s: %s: \"%.80s\" is no added token of tokenizer.json; transformers adds it when "
-        "it loads the folder: load and save the tokenizer there once",
-        path, key, json_string_value(token));
+    return error_set(err, COHORT_ERR_UNSUPPORTED,
+                     "%s: %s: \"%.80s\" is no added token of tokenizer.json; transformers adds it when "
+                     "it loads the folder: load and save the tokenizer there once",
+                     path, key, json_string_value(token));
 }
 
 /* What in tokenizer_config.json makes transformers give other ids than tokenizer.json says. */
-static cohort_status check_config(const struct tokenizer *tokenizer, const json_t *config,
-                                  const char *path, cohort_error *err)
+static cohort_status check_config(const struct tokenizer *tokenizer, const json_t *config, const char *path,
+                                  cohort_error *err)
 {
-    static const char *const lists[] = {"added_tokens_decoder", "additional_special_tokens",
-                                        "extra_special_tokens"};
+    static const char *const lists[] = {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"};
     const char *type = json_string_value(json_object_get(config, "tokenizer_class"));
-    const bool plain = type != NULL && (strcmp(type, "PreTrainedTokenizerFast") == 0 ||
-                                        strcmp(type, "TokenizersBackend") == 0);
+    const bool plain =
+        type != NULL && (strcmp(type, "PreTrainedTokenizerFast") == 0 || strcmp(type, "TokenizersBackend") == 0);
     if (json_is_true(json_object_get(config, "split_special_tokens")))
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s: split_special_tokens true is not supported", path);
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: split_special_tokens true is not supported", path);
     if (json_is_true(json_object_get(config, "add_prefix_space")) && type != NULL && !plain)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s: add_prefix_space true is not supported with tokenizer_class %.80s",
-                         path, type);
+                         "%s: add_prefix_space true is not supported with tokenizer_class %.80s", path, type);
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         json_t *list = json_object_get(config, lists[i]), *token = NULL;
         const char *key = NULL;
         size_t at = 0;
         json_array_foreach(list, at, token) TRY(check_added(tokenizer, token, path, lists[i], err));
-        json_object_foreach(list, key, token)
-            TRY(check_added(tokenizer, token, path, lists[i], err));
+        json_object_foreach(list, key, token) TRY(check_added(tokenizer, token, path, lists[i], err));
     }
     return COHORT_OK;
 }
@@ -130,8 +121,7 @@ static cohort_status load_settings(struct tokenizer *tokenizer, const char *dir,
     TRY_GOTO(file_exists(jinja, &with_jinja, err));
     if (with_jinja) {
         TRY_GOTO(file_read(jinja, TOKENIZER_MAX_BYTES, &content, err));
-        TRY_GOTO(mem_strdup(&tokenizer->chat_template, content.data == NULL ? "" : content.data,
-                            content.length, err));
+        TRY_GOTO(mem_strdup(&tokenizer->chat_template, content.data == NULL ? "" : content.data, content.length, err));
     } else {
         TRY_GOTO(template_from_config(tokenizer, settings, config, err));
     }

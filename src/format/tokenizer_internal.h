@@ -63,16 +63,15 @@ struct tokenizer {
 
 /* tokenizer_load without the folder: json is the content of a tokenizer.json, origin names it in
  * messages. */
-cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t length,
-                              const char *origin, cohort_error *err);
+cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t length, const char *origin,
+                              cohort_error *err);
 
 /* "a string", "null", ...: what was found, in messages. */
 const char *tokenizer_type_name(const json_t *value);
 
 /* Lookup in the base vocabulary and what was added so far; -1 if there is none. */
 int32_t tokenizer_find_text(const struct tokenizer *tokenizer, const char *text, size_t length);
-const struct merge_slot *tokenizer_find_merge(const struct tokenizer *tokenizer, int32_t left,
-                                              int32_t right);
+const struct merge_slot *tokenizer_find_merge(const struct tokenizer *tokenizer, int32_t left, int32_t right);
 uint64_t tokenizer_merge_hash(uint64_t key);
 uint64_t tokenizer_text_hash(const char *text, size_t length);
 #define MERGE_EMPTY UINT64_MAX
@@ -97,13 +96,13 @@ struct nfc_buffer {
     size_t capacity;
     struct text text;
 };
-cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *buffer,
-                            const char **normal, size_t *normal_length, cohort_error *err);
+cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *buffer, const char **normal,
+                            size_t *normal_length, cohort_error *err);
 void nfc_buffer_free(struct nfc_buffer *buffer);
 
 /* The split regex: pattern is what tokenizer.json has, in Oniguruma's dialect. */
-cohort_status split_compile(pcre2_code **out, const char *pattern, size_t length,
-                            const char *origin, cohort_error *err);
+cohort_status split_compile(pcre2_code **out, const char *pattern, size_t length, const char *origin,
+                            cohort_error *err);
 
 /* Byte pair encoding of one word (bytes, not byte-level characters); scratch is reused from word to
  * word. */
@@ -112,9 +111,8 @@ struct bpe_scratch {
     struct bpe_candidate *heap;
     size_t symbol_capacity, heap_capacity, heap_count;
 };
-cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char *word,
-                         size_t length, struct bpe_scratch *scratch, struct token_list *out,
-                         cohort_error *err);
+cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char *word, size_t length,
+                         struct bpe_scratch *scratch, struct token_list *out, cohort_error *err);
 void bpe_scratch_free(struct bpe_scratch *scratch);
 /* An added token that may not come of plain text: the word of such a token is not it. */
 bool token_is_control(const struct tokenizer *tokenizer, int32_t id);

@@ -34,8 +34,7 @@ const char *tokenizer_type_name(const json_t *value)
 }
 
 /* The "type" of a component, or NULL with an error when there is none. */
-static const char *component_type(const struct loader *loader, const json_t *component,
-                                  const char *place)
+static const char *component_type(const struct loader *loader, const json_t *component, const char *place)
 {
     const char *type = json_string_value(json_object_get(component, "type"));
     if (type == NULL)
@@ -45,22 +44,22 @@ static const char *component_type(const struct loader *loader, const json_t *com
 }
 
 /* Reads the boolean key of object; absent gives fallback. */
-static cohort_status read_flag(const struct loader *loader, const json_t *object, const char *place,
-                               const char *key, bool fallback, bool *out)
+static cohort_status read_flag(const struct loader *loader, const json_t *object, const char *place, const char *key,
+                               bool fallback, bool *out)
 {
     const json_t *value = json_object_get(object, key);
     *out = fallback;
     if (value == NULL)
         return COHORT_OK;
     if (!json_is_boolean(value))
-        return WRONG(loader, "%s: %s.%s: expected true or false, found %s", loader->origin, place,
-                     key, tokenizer_type_name(value));
+        return WRONG(loader, "%s: %s.%s: expected true or false, found %s", loader->origin, place, key,
+                     tokenizer_type_name(value));
     *out = json_is_true(value);
     return COHORT_OK;
 }
 
-static cohort_status refuse_flag(const struct loader *loader, const json_t *object,
-                                 const char *place, const char *key, bool fallback)
+static cohort_status refuse_flag(const struct loader *loader, const json_t *object, const char *place, const char *key,
+                                 bool fallback)
 {
     bool set = false;
     TRY(read_flag(loader, object, place, key, fallback, &set));
@@ -73,8 +72,7 @@ static cohort_status refuse_flag(const struct loader *loader, const json_t *obje
 
 /* Appends the bytes that text decodes to: each byte-level character its byte; a text with any other
  * character is itself, as Hugging Face's ByteLevel decoder has it. */
-static cohort_status append_decoded(struct text *arena, const char *text, size_t length,
-                                    cohort_error *err)
+static cohort_status append_decoded(struct text *arena, const char *text, size_t length, cohort_error *err)
 {
     size_t start = arena->length;
     for (size_t i = 0; i < length;) {
@@ -92,8 +90,7 @@ static cohort_status append_decoded(struct text *arena, const char *text, size_t
 }
 
 /* Gives id its text. The tables have room. */
-static cohort_status add_token(const struct loader *loader, int32_t id, const char *text,
-                               size_t length, uint32_t flags)
+static cohort_status add_token(const struct loader *loader, int32_t id, const char *text, size_t length, uint32_t flags)
 {
     struct tokenizer *tokenizer = loader->tokenizer;
     struct token_entry *entry = &tokenizer->entries[id];
@@ -122,23 +119,21 @@ static size_t table_size(size_t entries)
     return size;
 }
 
-static cohort_status read_id(const struct loader *loader, const json_t *value, const char *token,
-                             int32_t *id)
+static cohort_status read_id(const struct loader *loader, const json_t *value, const char *token, int32_t *id)
 {
     if (!json_is_integer(value))
-        return WRONG(loader, "%s: the id of token \"%.80s\": expected an integer, found %s",
-                     loader->origin, token, tokenizer_type_name(value));
+        return WRONG(loader, "%s: the id of token \"%.80s\": expected an integer, found %s", loader->origin, token,
+                     tokenizer_type_name(value));
     json_int_t number = json_integer_value(value);
     if (number < 0 || number >= TOKENIZER_MAX_IDS)
-        return WRONG(loader, "%s: the id of token \"%.80s\": %lld is not in 0..%d", loader->origin,
-                     token, (long long)number, TOKENIZER_MAX_IDS - 1);
+        return WRONG(loader, "%s: the id of token \"%.80s\": %lld is not in 0..%d", loader->origin, token,
+                     (long long)number, TOKENIZER_MAX_IDS - 1);
     *id = (int32_t)number;
     return COHORT_OK;
 }
 
 /* Finds the highest id and makes the tables. */
-static cohort_status size_tables(const struct loader *loader, const json_t *vocab,
-                                 const json_t *added)
+static cohort_status size_tables(const struct loader *loader, const json_t *vocab, const json_t *added)
 {
     struct tokenizer *tokenizer = loader->tokenizer;
     int32_t highest = -1, id = 0;
@@ -154,19 +149,16 @@ static cohort_status size_tables(const struct loader *loader, const json_t *voca
     {
         const char *content = json_string_value(json_object_get(value, "content"));
         if (content == NULL || content[0] == '\0')
-            return WRONG(loader,
-                         "%s: added_tokens[%zu]: expected an object with a non-empty \"content\"",
+            return WRONG(loader, "%s: added_tokens[%zu]: expected an object with a non-empty \"content\"",
                          loader->origin, i);
         TRY(read_id(loader, json_object_get(value, "id"), content, &id));
         highest = id > highest ? id : highest;
     }
     tokenizer->size = highest + 1;
-    TRY(mem_alloc(&tokenizer->entries, (size_t)tokenizer->size, sizeof *tokenizer->entries,
-                  "tokens", loader->err));
+    TRY(mem_alloc(&tokenizer->entries, (size_t)tokenizer->size, sizeof *tokenizer->entries, "tokens", loader->err));
     size_t slots = table_size(json_object_size(vocab) + json_array_size(added));
     tokenizer->vocab_mask = slots - 1;
-    return mem_alloc(&tokenizer->vocab_slots, slots, sizeof *tokenizer->vocab_slots, "vocabulary",
-                     loader->err);
+    return mem_alloc(&tokenizer->vocab_slots, slots, sizeof *tokenizer->vocab_slots, "vocabulary", loader->err);
 }
 
 static cohort_status load_vocab(const struct loader *loader, const json_t *vocab)
@@ -177,9 +169,8 @@ static cohort_status load_vocab(const struct loader *loader, const json_t *vocab
         const char *key = json_object_iter_key(at);
         int32_t id = (int32_t)json_integer_value(json_object_iter_value(at));
         if ((tokenizer->entries[id].flags & TOKEN_PRESENT) != 0)
-            return WRONG(
-                loader, "%s: model.vocab: tokens \"%.80s\" and \"%.80s\" have the same id %d",
-                loader->origin, tokenizer->arena.data + tokenizer->entries[id].text, key, (int)id);
+            return WRONG(loader, "%s: model.vocab: tokens \"%.80s\" and \"%.80s\" have the same id %d", loader->origin,
+                         tokenizer->arena.data + tokenizer->entries[id].text, key, (int)id);
         TRY(add_token(loader, id, key, json_object_iter_key_len(at), 0));
     }
     for (int byte = 0; byte < 256; byte++) {
@@ -188,11 +179,10 @@ static cohort_status load_vocab(const struct loader *loader, const json_t *vocab
         tokenizer->byte_ids[byte] = tokenizer_find_text(tokenizer, text, length);
         bool in_utf8 = byte < 0xC0 || (byte > 0xC1 && byte < 0xF5);
         if (tokenizer->byte_ids[byte] < 0 && in_utf8)
-            return REFUSE(
-                loader,
-                "%s: model.vocab has no token \"%.*s\" for byte 0x%02x: expected a byte-level "
-                "vocabulary with all bytes",
-                loader->origin, (int)length, text, (unsigned)byte);
+            return REFUSE(loader,
+                          "%s: model.vocab has no token \"%.*s\" for byte 0x%02x: expected a byte-level "
+                          "vocabulary with all bytes",
+                          loader->origin, (int)length, text, (unsigned)byte);
     }
     return COHORT_OK;
 }
@@ -229,8 +219,7 @@ static bool read_merge(const json_t *merge, struct merge_text *out)
     return memchr(out->part[1], ' ', out->length[1]) == NULL;
 }
 
-static void store_merge(struct tokenizer *tokenizer, int32_t left, int32_t right, uint32_t rank,
-                        int32_t id)
+static void store_merge(struct tokenizer *tokenizer, int32_t left, int32_t right, uint32_t rank, int32_t id)
 {
     uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     size_t at = (size_t)tokenizer_merge_hash(key) & tokenizer->merge_mask;
@@ -252,8 +241,7 @@ static cohort_status load_merges(const struct loader *loader, const json_t *merg
     for (size_t i = 0; i < json_array_size(merges); i++) {
         struct merge_text merge = {0};
         if (!read_merge(json_array_get(merges, i), &merge)) {
-            status = WRONG(loader, "%s: model.merges[%zu]: expected \"a b\" or [\"a\", \"b\"]",
-                           loader->origin, i);
+            status = WRONG(loader, "%s: model.merges[%zu]: expected \"a b\" or [\"a\", \"b\"]", loader->origin, i);
             goto cleanup;
         }
         joined.length = 0;
@@ -266,9 +254,8 @@ static cohort_status load_merges(const struct loader *loader, const json_t *merg
             ids[k] = tokenizer_find_text(tokenizer, texts[k], lengths[k]);
             if (ids[k] < 0) {
                 int shown = lengths[k] > 80 ? 80 : (int)lengths[k];
-                status =
-                    WRONG(loader, "%s: model.merges[%zu]: token \"%.*s\" is not in model.vocab",
-                          loader->origin, i, shown, texts[k]);
+                status = WRONG(loader, "%s: model.merges[%zu]: token \"%.*s\" is not in model.vocab", loader->origin, i,
+                               shown, texts[k]);
                 goto cleanup;
             }
         }
@@ -279,29 +266,23 @@ cleanup:
     return status;
 }
 
-static cohort_status load_model(const struct loader *loader, const json_t *model,
-                                const json_t *added)
+static cohort_status load_model(const struct loader *loader, const json_t *model, const json_t *added)
 {
     const char *type = component_type(loader, model, "model");
     if (type == NULL)
         return COHORT_ERR_FORMAT;
     if (strcmp(type, "BPE") != 0)
-        return REFUSE(loader, "%s: model.type \"%.80s\" is not supported, only \"BPE\"",
-                      loader->origin, type);
+        return REFUSE(loader, "%s: model.type \"%.80s\" is not supported, only \"BPE\"", loader->origin, type);
     /* byte_fallback asks for tokens of bytes where a character has none; here every byte has one */
-    TRY(read_flag(loader, model, "model", "ignore_merges", false,
-                  &loader->tokenizer->ignore_merges));
+    TRY(read_flag(loader, model, "model", "ignore_merges", false, &loader->tokenizer->ignore_merges));
     const json_t *dropout = json_object_get(model, "dropout");
-    if (dropout != NULL && !json_is_null(dropout) &&
-        !(json_is_number(dropout) && json_number_value(dropout) == 0.0))
+    if (dropout != NULL && !json_is_null(dropout) && !(json_is_number(dropout) && json_number_value(dropout) == 0.0))
         return REFUSE(loader, "%s: model.dropout is not supported: set it to null", loader->origin);
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < 2; i++) {
         const json_t *affix = json_object_get(model, affixes[i]);
-        if (affix != NULL && !json_is_null(affix) &&
-            !(json_is_string(affix) && json_string_length(affix) == 0))
-            return REFUSE(loader, "%s: model.%s is not supported: expected null or \"\"",
-                          loader->origin, affixes[i]);
+        if (affix != NULL && !json_is_null(affix) && !(json_is_string(affix) && json_string_length(affix) == 0))
+            return REFUSE(loader, "%s: model.%s is not supported: expected null or \"\"", loader->origin, affixes[i]);
     }
     const json_t *vocab = json_object_get(model, "vocab");
     if (!json_is_object(vocab))
@@ -330,8 +311,7 @@ static bool is_markup(const char *content, size_t length)
 static cohort_status load_added(const struct loader *loader, const json_t *added, size_t n_vocab)
 {
     struct tokenizer *tokenizer = loader->tokenizer;
-    int32_t next = (int32_t)
-        n_vocab; /* the id that Hugging Face gives to the next new token, whatever the file says */
+    int32_t next = (int32_t)n_vocab; /* the id that Hugging Face gives to the next new token, whatever the file says */
     for (size_t i = 0; i < json_array_size(added); i++) {
         const json_t *token = json_array_get(added, i);
         const char *content = json_string_value(json_object_get(token, "content"));
@@ -345,36 +325,33 @@ static cohort_status load_added(const struct loader *loader, const json_t *added
         bool special = false, normalized = false;
         TRY(read_flag(loader, token, place, "special", false, &special));
         TRY(read_flag(loader, token, place, "normalized", !special, &normalized));
-        uint32_t flags = TOKEN_ADDED | (special ? TOKEN_SPECIAL : 0u) |
-                         (normalized ? TOKEN_NORMALIZED : 0u) |
+        uint32_t flags = TOKEN_ADDED | (special ? TOKEN_SPECIAL : 0u) | (normalized ? TOKEN_NORMALIZED : 0u) |
                          (special || is_markup(content, length) ? 0u : TOKEN_WORD);
         int32_t known = tokenizer_find_text(tokenizer, content, length);
         if (known >= 0 && (tokenizer->entries[known].flags & TOKEN_ADDED) != 0)
-            return WRONG(loader, "%s: %s: token \"%.80s\" is there twice", loader->origin, place,
-                         content);
+            return WRONG(loader, "%s: %s: token \"%.80s\" is there twice", loader->origin, place, content);
         int32_t expected = known >= 0 ? known : next;
         if (id != expected)
-            return REFUSE(
-                loader,
-                "%s: %s: token \"%.80s\" has id %d; Hugging Face would give it %d (its id in "
-                "model.vocab, or the next free one): correct the id",
-                loader->origin, place, content, (int)id, (int)expected);
+            return REFUSE(loader,
+                          "%s: %s: token \"%.80s\" has id %d; Hugging Face would give it %d (its id in "
+                          "model.vocab, or the next free one): correct the id",
+                          loader->origin, place, content, (int)id, (int)expected);
         if (known >= 0) {
             tokenizer->entries[id].flags |= flags;
             next = id >= next ? id + 1 : next;
             continue;
         }
         if ((tokenizer->entries[id].flags & TOKEN_PRESENT) != 0)
-            return WRONG(loader, "%s: %s: id %d of \"%.80s\" belongs to another token",
-                         loader->origin, place, (int)id, content);
+            return WRONG(loader, "%s: %s: id %d of \"%.80s\" belongs to another token", loader->origin, place, (int)id,
+                         content);
         TRY(add_token(loader, id, content, length, flags));
         next = id + 1;
     }
     return COHORT_OK;
 }
 
-/* No control token comes of merging plain text, though the file may list it among the merges'
- * results: where it counts it is matched before. */
+/* No control token comes of merging plain text, though the file may list it among the merges' results: where it counts
+ * it is matched before. */
 static void drop_control_merges(struct tokenizer *tokenizer)
 {
     for (size_t i = 0; i <= tokenizer->merge_mask; i++) {
@@ -398,8 +375,7 @@ static int compare_added(const void *a, const void *b)
 }
 
 /* Builds the matcher of the added tokens with (flags & TOKEN_NORMALIZED) == normalized. */
-static cohort_status build_set(const struct loader *loader, struct added_set *set,
-                               uint32_t normalized)
+static cohort_status build_set(const struct loader *loader, struct added_set *set, uint32_t normalized)
 {
     struct tokenizer *tokenizer = loader->tokenizer;
     struct nfc_buffer nfc = {0};
@@ -439,8 +415,7 @@ cleanup:
 
 /* ---- normaliser, pre-tokenizer, decoder ---- */
 
-static cohort_status load_normalizer(const struct loader *loader, const json_t *normalizer,
-                                     int depth)
+static cohort_status load_normalizer(const struct loader *loader, const json_t *normalizer, int depth)
 {
     if (normalizer == NULL || json_is_null(normalizer))
         return COHORT_OK;
@@ -453,16 +428,15 @@ static cohort_status load_normalizer(const struct loader *loader, const json_t *
     }
     const json_t *parts = json_object_get(normalizer, "normalizers");
     if (strcmp(type, "Sequence") != 0 || !json_is_array(parts) || depth > 0)
-        return REFUSE(loader, "%s: normalizer \"%.80s\" is not supported: expected null or \"NFC\"",
-                      loader->origin, type);
+        return REFUSE(loader, "%s: normalizer \"%.80s\" is not supported: expected null or \"NFC\"", loader->origin,
+                      type);
     for (size_t i = 0; i < json_array_size(parts); i++)
         TRY(load_normalizer(loader, json_array_get(parts, i), depth + 1));
     return COHORT_OK;
 }
 
 /* A ByteLevel pre-tokenizer: *use_regex says whether it splits with GPT-2's regex. */
-static cohort_status load_byte_level(const struct loader *loader, const json_t *part,
-                                     bool *use_regex)
+static cohort_status load_byte_level(const struct loader *loader, const json_t *part, bool *use_regex)
 {
     TRY(refuse_flag(loader, part, "pre_tokenizer ByteLevel", "add_prefix_space", true));
     return read_flag(loader, part, "pre_tokenizer ByteLevel", "use_regex", true, use_regex);
@@ -472,17 +446,14 @@ static cohort_status load_split(const struct loader *loader, const json_t *split
 {
     const char *behavior = json_string_value(json_object_get(split, "behavior"));
     if (behavior == NULL || strcmp(behavior, "Isolated") != 0)
-        return REFUSE(
-            loader,
-            "%s: pre_tokenizer Split with behavior \"%.80s\" is not supported, only \"Isolated\"",
-            loader->origin, behavior == NULL ? "" : behavior);
+        return REFUSE(loader, "%s: pre_tokenizer Split with behavior \"%.80s\" is not supported, only \"Isolated\"",
+                      loader->origin, behavior == NULL ? "" : behavior);
     TRY(refuse_flag(loader, split, "pre_tokenizer Split", "invert", false));
     const json_t *regex = json_object_get(json_object_get(split, "pattern"), "Regex");
     if (!json_is_string(regex))
-        return REFUSE(loader, "%s: pre_tokenizer Split: expected pattern {\"Regex\": \"...\"}",
-                      loader->origin);
-    return split_compile(&loader->tokenizer->split, json_string_value(regex),
-                         json_string_length(regex), loader->origin, loader->err);
+        return REFUSE(loader, "%s: pre_tokenizer Split: expected pattern {\"Regex\": \"...\"}", loader->origin);
+    return split_compile(&loader->tokenizer->split, json_string_value(regex), json_string_length(regex), loader->origin,
+                         loader->err);
 }
 
 static cohort_status load_pre_tokenizer(const struct loader *loader, const json_t *pre)
@@ -496,15 +467,15 @@ static cohort_status load_pre_tokenizer(const struct loader *loader, const json_
     if (strcmp(type, "ByteLevel") == 0) {
         TRY(load_byte_level(loader, pre, &use_regex));
         if (use_regex)
-            return split_compile(&loader->tokenizer->split, GPT2_SPLIT, sizeof GPT2_SPLIT - 1,
-                                 loader->origin, loader->err);
+            return split_compile(&loader->tokenizer->split, GPT2_SPLIT, sizeof GPT2_SPLIT - 1, loader->origin,
+                                 loader->err);
     }
     const json_t *parts = json_object_get(pre, "pretokenizers");
     const json_t *split = json_array_get(parts, 0), *bytes = json_array_get(parts, 1);
     const char *first = json_string_value(json_object_get(split, "type"));
     const char *second = json_string_value(json_object_get(bytes, "type"));
-    if (strcmp(type, "Sequence") != 0 || json_array_size(parts) != 2 || first == NULL ||
-        second == NULL || strcmp(first, "Split") != 0 || strcmp(second, "ByteLevel") != 0)
+    if (strcmp(type, "Sequence") != 0 || json_array_size(parts) != 2 || first == NULL || second == NULL ||
+        strcmp(first, "Split") != 0 || strcmp(second, "ByteLevel") != 0)
         return REFUSE(loader,
                       "%s: pre_tokenizer \"%.80s\" is not supported: expected a Sequence of Split "
                       "and ByteLevel, "
@@ -512,9 +483,7 @@ static cohort_status load_pre_tokenizer(const struct loader *loader, const json_
                       loader->origin, type);
     TRY(load_byte_level(loader, bytes, &use_regex));
     if (use_regex)
-        return REFUSE(loader,
-                      "%s: pre_tokenizer: ByteLevel.use_regex after a Split is not supported",
-                      loader->origin);
+        return REFUSE(loader, "%s: pre_tokenizer: ByteLevel.use_regex after a Split is not supported", loader->origin);
     return load_split(loader, split);
 }
 
@@ -524,15 +493,12 @@ static cohort_status check_decoder(const struct loader *loader, const json_t *co
     if (type == NULL)
         return COHORT_ERR_FORMAT;
     if (strcmp(type, "ByteLevel") != 0)
-        return REFUSE(loader, "%s: decoder \"%.80s\" is not supported, only \"ByteLevel\"",
-                      loader->origin, type);
+        return REFUSE(loader, "%s: decoder \"%.80s\" is not supported, only \"ByteLevel\"", loader->origin, type);
     return COHORT_OK;
 }
 
-/* Only what adds no tokens around a text: ByteLevel, a template of the text alone, or some of
- * these. */
-static cohort_status check_post_processor(const struct loader *loader, const json_t *component,
-                                          int depth)
+/* Only what adds no tokens around a text: ByteLevel, a template of the text alone, or some of these. */
+static cohort_status check_post_processor(const struct loader *loader, const json_t *component, int depth)
 {
     if (component == NULL || json_is_null(component))
         return COHORT_OK;
@@ -541,8 +507,7 @@ static cohort_status check_post_processor(const struct loader *loader, const jso
         return COHORT_ERR_FORMAT;
     if (strcmp(type, "ByteLevel") == 0)
         return COHORT_OK;
-    const json_t *single = json_object_get(component, "single"),
-                 *parts = json_object_get(component, "processors");
+    const json_t *single = json_object_get(component, "single"), *parts = json_object_get(component, "processors");
     if (strcmp(type, "TemplateProcessing") == 0 && json_is_array(single)) {
         for (size_t i = 0; i < json_array_size(single); i++)
             if (json_object_get(json_array_get(single, i), "Sequence") == NULL)
@@ -566,8 +531,7 @@ static cohort_status check_post_processor(const struct loader *loader, const jso
 static cohort_status load_root(const struct loader *loader, const json_t *root)
 {
     if (!json_is_object(root))
-        return WRONG(loader, "%s: expected an object, found %s", loader->origin,
-                     tokenizer_type_name(root));
+        return WRONG(loader, "%s: expected an object, found %s", loader->origin, tokenizer_type_name(root));
     const json_t *added = json_object_get(root, "added_tokens");
     if (added != NULL && !json_is_null(added) && !json_is_array(added))
         return WRONG(loader, "%s: added_tokens: expected an array, found %s", loader->origin,
@@ -586,8 +550,8 @@ static cohort_status load_root(const struct loader *loader, const json_t *root)
     return build_set(loader, &loader->tokenizer->normalized, TOKEN_NORMALIZED);
 }
 
-cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t length,
-                              const char *origin, cohort_error *err)
+cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t length, const char *origin,
+                              cohort_error *err)
 {
     struct loader loader = {.origin = origin, .err = err};
     json_t *root = NULL;
@@ -595,8 +559,7 @@ cohort_status tokenizer_parse(struct tokenizer **out, const char *json, size_t l
     const char *found = NULL;
     *out = NULL;
     if (length > TOKENIZER_MAX_BYTES)
-        return WRONG(&loader, "%s: %zu bytes is too large (at most %d)", origin, length,
-                     (int)TOKENIZER_MAX_BYTES);
+        return WRONG(&loader, "%s: %zu bytes is too large (at most %d)", origin, length, (int)TOKENIZER_MAX_BYTES);
     TRY_GOTO(mem_alloc(&loader.tokenizer, 1, sizeof *loader.tokenizer, "tokenizer", err));
     loader.tokenizer->eos = -1;
     status = json_text_parse(&root, json, length, origin, 1, 0, err);

@@ -55,12 +55,11 @@ size_t utf8_decode(const char *text, uint32_t *code_point)
         return 2;
     }
     if (s[0] < 0xF0) {
-        *code_point =
-            (uint32_t)(s[0] & 0x0F) << 12 | (uint32_t)(s[1] & 0x3F) << 6 | (uint32_t)(s[2] & 0x3F);
+        *code_point = (uint32_t)(s[0] & 0x0F) << 12 | (uint32_t)(s[1] & 0x3F) << 6 | (uint32_t)(s[2] & 0x3F);
         return 3;
     }
-    *code_point = (uint32_t)(s[0] & 0x07) << 18 | (uint32_t)(s[1] & 0x3F) << 12 |
-                  (uint32_t)(s[2] & 0x3F) << 6 | (uint32_t)(s[3] & 0x3F);
+    *code_point = (uint32_t)(s[0] & 0x07) << 18 | (uint32_t)(s[1] & 0x3F) << 12 | (uint32_t)(s[2] & 0x3F) << 6 |
+                  (uint32_t)(s[3] & 0x3F);
     return 4;
 }
 
@@ -122,19 +121,18 @@ void nfc_buffer_free(struct nfc_buffer *buffer)
     memset(buffer, 0, sizeof *buffer);
 }
 
-/* Marks that Unicode has had since version 10. Hugging Face's NFC has the tables of version 9,
- * where they are characters like any other: they stay where they are. Ids must be those that it
- * gives, also with a newer utf8proc. Made by oracle/tokenizer_hf.py --marks. */
+/* Marks that Unicode has had since version 10. Hugging Face's NFC has the tables of version 9, where they are
+ * characters like any other: they stay where they are. Ids must be those that it gives, also with a newer utf8proc.
+ * Made by oracle/tokenizer_hf.py --marks. */
 static const int32_t NEW_MARKS[][2] = {
-    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
-    {0xc3c, 0xc3c},     {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},
-    {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},   {0xa82c, 0xa82c},   {0x10d24, 0x10d27},
-    {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85},
-    {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a},
-    {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34},
-    {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45},
-    {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e08f, 0x1e08f},
-    {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef},
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},
+    {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},   {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},
+    {0xa82c, 0xa82c},   {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50},
+    {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a},
+    {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47},
+    {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42},
+    {0x16ff0, 0x16ff1}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef},
+    {0x1e4ec, 0x1e4ef},
 };
 /* Of Unicode 13: U+11935 U+11930 composed. */
 enum { NEW_COMPOSED = 0x11938, NEW_SECOND = 0x11930 };
@@ -158,10 +156,9 @@ static int combining_class(int32_t code_point)
     return order != 0 && is_new_mark(code_point) ? 0 : order;
 }
 
-/* Whether code_point is a starter that composes with nothing where utf8proc holds otherwise.
- * U+11A7 is one: it lies before Hangul's finals, and utf8proc takes it for one, so that U+AC00
- * U+11A7 would become U+AC00 (JuliaStrings/utf8proc#317). What stands before it and behind it can
- * be composed apart. */
+/* Whether code_point is a starter that composes with nothing where utf8proc holds otherwise. U+11A7 is one: it lies
+ * before Hangul's finals, and utf8proc takes it for one, so that U+AC00 U+11A7 would become U+AC00
+ * (JuliaStrings/utf8proc#317). What stands before it and behind it can be composed apart. */
 static bool composes_apart(int32_t code_point)
 {
     return code_point == 0x11A7 || code_point == NEW_SECOND ||
@@ -220,8 +217,7 @@ static cohort_status compose(int32_t *code_points, size_t *count, cohort_error *
             n = utf8proc_normalize_utf32(code_points + i, (utf8proc_ssize_t)(end - i),
                                          UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         if (n < 0)
-            return error_set(err, COHORT_ERR_INTERNAL, "cannot normalise text: %s",
-                             utf8proc_errmsg(n));
+            return error_set(err, COHORT_ERR_INTERNAL, "cannot normalise text: %s", utf8proc_errmsg(n));
         memmove(code_points + kept, code_points + i, (size_t)n * sizeof *code_points);
         kept += (size_t)n;
         if (end < *count)
@@ -232,8 +228,8 @@ static cohort_status compose(int32_t *code_points, size_t *count, cohort_error *
     return COHORT_OK;
 }
 
-cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *buffer,
-                            const char **normal, size_t *normal_length, cohort_error *err)
+cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *buffer, const char **normal,
+                            size_t *normal_length, cohort_error *err)
 {
     *normal = text;
     *normal_length = length;
@@ -246,18 +242,16 @@ cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *
     for (size_t i = 0; i < length;) {
         uint32_t code_point = 0;
         i += utf8_decode(text + i, &code_point);
-        TRY(mem_grow(&buffer->code_points, &buffer->capacity, count + MOST + 1,
-                     sizeof *buffer->code_points, "text to normalise", err));
+        TRY(mem_grow(&buffer->code_points, &buffer->capacity, count + MOST + 1, sizeof *buffer->code_points,
+                     "text to normalise", err));
         int boundary = 0;
         utf8proc_ssize_t n = 1;
         if (code_point == NEW_COMPOSED)
             buffer->code_points[count] = NEW_COMPOSED;
         else
-            n = utf8proc_decompose_char((int32_t)code_point, buffer->code_points + count, MOST,
-                                        options, &boundary);
+            n = utf8proc_decompose_char((int32_t)code_point, buffer->code_points + count, MOST, options, &boundary);
         if (n < 0 || n > MOST)
-            return error_set(err, COHORT_ERR_INTERNAL, "cannot normalise U+%04X: %s",
-                             (unsigned)code_point,
+            return error_set(err, COHORT_ERR_INTERNAL, "cannot normalise U+%04X: %s", (unsigned)code_point,
                              n < 0 ? utf8proc_errmsg(n) : "decomposition too long");
         for (utf8proc_ssize_t k = 0; k < n; k++, count++) {
             if (combining_class(buffer->code_points[count]) != 0)
@@ -270,11 +264,9 @@ cohort_status nfc_normalize(const char *text, size_t length, struct nfc_buffer *
     TRY(compose(buffer->code_points, &count, err));
 
     buffer->text.length = 0;
-    TRY(mem_grow(&buffer->text.data, &buffer->text.capacity, count * 4 + 1, 1, "normalised text",
-                 err));
+    TRY(mem_grow(&buffer->text.data, &buffer->text.capacity, count * 4 + 1, 1, "normalised text", err));
     for (size_t i = 0; i < count; i++)
-        buffer->text.length +=
-            utf8_encode((uint32_t)buffer->code_points[i], buffer->text.data + buffer->text.length);
+        buffer->text.length += utf8_encode((uint32_t)buffer->code_points[i], buffer->text.data + buffer->text.length);
     buffer->text.data[buffer->text.length] = '\0';
     *normal = buffer->text.data;
     *normal_length = buffer->text.length;

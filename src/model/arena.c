@@ -11,8 +11,7 @@ void *arena_take(struct arena *arena, size_t bytes)
     return piece;
 }
 
-cohort_status arena_allocate(struct arena *arena, struct backend *backend, const char *what,
-                             cohort_error *err)
+cohort_status arena_allocate(struct arena *arena, struct backend *backend, const char *what, cohort_error *err)
 {
     size_t size = arena->used;
     void *base = NULL;

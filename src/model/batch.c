@@ -3,27 +3,20 @@
 #include <assert.h>
 #include <string.h>
 
-cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans,
-                            cohort_error *err)
+cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans, cohort_error *err)
 {
     size_t capacity = batch->token_capacity;
     TRY(mem_grow(&batch->token, &capacity, tokens, sizeof *batch->token, "batch tokens", err));
     capacity = batch->token_capacity;
-    TRY(mem_grow(&batch->position, &capacity, tokens, sizeof *batch->position, "batch positions",
-                 err));
+    TRY(mem_grow(&batch->position, &capacity, tokens, sizeof *batch->position, "batch positions", err));
     capacity = batch->token_capacity;
     TRY(mem_grow(&batch->kv_row, &capacity, tokens, sizeof *batch->kv_row, "batch rows", err));
     batch->token_capacity = capacity;
-    TRY(mem_grow(&batch->seqs, &batch->seq_capacity, seqs, sizeof *batch->seqs, "batch sequences",
-                 err));
-    return mem_grow(&batch->spans, &batch->span_capacity, spans, sizeof *batch->spans,
-                    "batch spans", err);
+    TRY(mem_grow(&batch->seqs, &batch->seq_capacity, seqs, sizeof *batch->seqs, "batch sequences", err));
+    return mem_grow(&batch->spans, &batch->span_capacity, spans, sizeof *batch->spans, "batch spans", err);
 }
 
-void batch_clear(struct batch *batch)
-{
-    batch->n_tokens = batch->n_seqs = batch->n_spans = batch->n_trees = 0;
-}
+void batch_clear(struct batch *batch) { batch->n_tokens = batch->n_seqs = batch->n_spans = batch->n_trees = 0; }
 
 void batch_free(struct batch *batch)
 {
@@ -35,11 +28,9 @@ void batch_free(struct batch *batch)
     memset(batch, 0, sizeof *batch);
 }
 
-void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position,
-                   int32_t tree)
+void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree)
 {
-    assert((size_t)(batch->n_tokens + n) <= batch->token_capacity &&
-           (size_t)batch->n_seqs < batch->seq_capacity);
+    assert((size_t)(batch->n_tokens + n) <= batch->token_capacity && (size_t)batch->n_seqs < batch->seq_capacity);
     struct attention_seq *seq = &batch->seqs[batch->n_seqs++];
     *seq = (struct attention_seq){.query_row = batch->n_tokens,
                                   .n_queries = n,
@@ -60,7 +51,6 @@ void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t 
     if (length <= 0)
         return;
     assert((size_t)batch->n_spans < batch->span_capacity && batch->n_seqs > 0);
-    batch->spans[batch->n_spans++] =
-        (struct attention_span){.position = position, .row = row, .length = length};
+    batch->spans[batch->n_spans++] = (struct attention_span){.position = position, .row = row, .length = length};
     batch->seqs[batch->n_seqs - 1].n_spans++;
 }

@@ -12,11 +12,8 @@ struct dims {
 
 static struct dims dims_of(const struct model_config *c)
 {
-    struct dims d = {.C = c->hidden_size,
-                     .F = c->intermediate_size,
-                     .H = c->n_heads,
-                     .K = c->n_kv_heads,
-                     .D = c->head_dim};
+    struct dims d = {
+        .C = c->hidden_size, .F = c->intermediate_size, .H = c->n_heads, .K = c->n_kv_heads, .D = c->head_dim};
     d.QD = (int64_t)d.H * d.D;
     d.KD = (int64_t)d.K * d.D;
     d.QKV = d.QD + 2 * d.KD;
@@ -28,16 +25,14 @@ size_t kv_layer_bytes(const struct model_config *config, enum dtype act, int64_t
     return (size_t)rows * (size_t)config->n_kv_heads * (size_t)config->head_dim * dtype_bytes(act);
 }
 
-cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena,
-                                const struct model_config *config, enum dtype act,
-                                int64_t max_tokens, enum decoder_mode mode, cohort_error *err)
+cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, const struct model_config *config,
+                                enum dtype act, int64_t max_tokens, enum decoder_mode mode, cohort_error *err)
 {
     struct dims d = dims_of(config);
     size_t T = (size_t)max_tokens, a = dtype_bytes(act);
     size_t L = (size_t)config->n_layers;
     size_t slots = mode == DECODER_TRAIN ? L : 1;
-    size_t C = (size_t)d.C, F = (size_t)d.F, QD = (size_t)d.QD, KD = (size_t)d.KD,
-           QKV = (size_t)d.QKV;
+    size_t C = (size_t)d.C, F = (size_t)d.F, QD = (size_t)d.QD, KD = (size_t)d.KD, QKV = (size_t)d.QKV;
     work->mode = mode;
     work->max_tokens = max_tokens;
     if (work->layers == NULL)
@@ -52,8 +47,7 @@ cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena,
         acts->qkv = arena_take(arena, T * QKV * a);
         acts->q = arena_take(arena, T * QD * a);
         acts->attn = arena_take(arena, T * QD * a);
-        acts->lse =
-            mode == DECODER_INFER ? NULL : arena_take(arena, T * (size_t)d.H * sizeof(float));
+        acts->lse = mode == DECODER_INFER ? NULL : arena_take(arena, T * (size_t)d.H * sizeof(float));
         acts->mid = mode == DECODER_INFER ? NULL : arena_take(arena, T * C * sizeof(float));
         acts->gate_up = arena_take(arena, T * 2 * F * a);
     }
@@ -96,9 +90,8 @@ struct layer_run {
     float *x; /* [T, C] the layer's input */
 };
 
-static struct layer_run layer_run_of(struct model *model, struct decoder_work *work,
-                                     const struct batch *batch, const struct kv_store *kv,
-                                     int32_t layer)
+static struct layer_run layer_run_of(struct model *model, struct decoder_work *work, const struct batch *batch,
+                                     const struct kv_store *kv, int32_t layer)
 {
     struct dims d = dims_of(&model->config);
     size_t kv_offset = (size_t)layer * kv->layer_bytes;
@@ -115,8 +108,7 @@ static struct layer_run layer_run_of(struct model *model, struct decoder_work *w
 }
 
 /* work->normed = norm(x). */
-static struct rmsnorm_forward norm_params(const struct layer_run *r, const struct param *gain,
-                                          const float *x)
+static struct rmsnorm_forward norm_params(const struct layer_run *r, const struct param *gain, const float *x)
 {
     return (struct rmsnorm_forward){.rows = r->batch->n_tokens,
                                     .width = r->d.C,
@@ -151,16 +143,16 @@ static void norm_backward(const struct layer_run *r, const struct param *gain, c
 }
 
 /* y = x . w^T in the activation type. */
-static struct matmul_forward project_params(const struct layer_run *r, const struct weight *w,
-                                            int64_t n, const void *x, void *y)
+static struct matmul_forward project_params(const struct layer_run *r, const struct weight *w, int64_t n, const void *x,
+                                            void *y)
 {
     return (struct matmul_forward){
         .w = w, .m = r->batch->n_tokens, .x = x, .y = y, .y_stride = n, .y_type = r->model->type};
 }
 
 /* y = norm(x) . w^T. */
-static void project_normed(const struct layer_run *r, const struct param *gain, const float *x,
-                           const struct weight *w, int64_t n, void *y)
+static void project_normed(const struct layer_run *r, const struct param *gain, const float *x, const struct weight *w,
+                           int64_t n, void *y)
 {
     struct backend *be = r->model->backend;
     const struct rmsnorm_forward normed = norm_params(r, gain, x);
@@ -170,8 +162,8 @@ static void project_normed(const struct layer_run *r, const struct param *gain, 
 }
 
 /* Residual y = before + x . w^T. */
-static void project_residual(const struct layer_run *r, const struct weight *w, const void *x,
-                             const float *before, float *y)
+static void project_residual(const struct layer_run *r, const struct weight *w, const void *x, const float *before,
+                             float *y)
 {
     struct backend *be = r->model->backend;
     struct matmul_forward product = project_params(r, w, r->d.C, x, y);
@@ -182,24 +174,21 @@ static void project_residual(const struct layer_run *r, const struct weight *w, 
 }
 
 /* dx = dy . w, and dw += dy^T . x. */
-static void project_backward(const struct layer_run *r, const struct weight *w,
-                             const struct param *param, int64_t n, int64_t k, const void *dy,
-                             const void *x, void *dx, enum dtype dx_type)
+static void project_backward(const struct layer_run *r, const struct weight *w, const struct param *param, int64_t n,
+                             int64_t k, const void *dy, const void *x, void *dx, enum dtype dx_type)
 {
     struct backend *be = r->model->backend;
     int64_t m = r->batch->n_tokens;
     be->ops->matmul_backward_input(
-        be, &(struct matmul_backward_input){
-                .w = w, .m = m, .dy = dy, .dy_stride = n, .dx = dx, .dx_type = dx_type});
-    be->ops->matmul_backward_weight(
-        be, &(struct matmul_backward_weight){.m = m,
-                                             .n = n,
-                                             .k = k,
-                                             .dy = dy,
-                                             .dy_stride = n,
-                                             .x = x,
-                                             .type = r->model->type,
-                                             .dw = model_grad(r->model, param)});
+        be, &(struct matmul_backward_input){.w = w, .m = m, .dy = dy, .dy_stride = n, .dx = dx, .dx_type = dx_type});
+    be->ops->matmul_backward_weight(be, &(struct matmul_backward_weight){.m = m,
+                                                                         .n = n,
+                                                                         .k = k,
+                                                                         .dy = dy,
+                                                                         .dy_stride = n,
+                                                                         .x = x,
+                                                                         .type = r->model->type,
+                                                                         .dw = model_grad(r->model, param)});
 }
 
 static void convert_residual(const struct layer_run *r)
@@ -272,26 +261,23 @@ static void attention_block_backward(const struct layer_run *r)
     struct decoder_work *work = r->work;
     size_t kv_bytes = (size_t)r->batch->n_tokens * (size_t)r->d.KD * sizeof(float);
     convert_residual(r);
-    project_backward(r, r->w->attn_out, r->w->o, r->d.C, r->d.QD, work->d_out, r->acts->attn,
-                     work->d_attn, r->model->type);
+    project_backward(r, r->w->attn_out, r->w->o, r->d.C, r->d.QD, work->d_out, r->acts->attn, work->d_attn,
+                     r->model->type);
     be->ops->zero(be, work->d_k, kv_bytes);
     be->ops->zero(be, work->d_v, kv_bytes);
-    be->ops->attention_backward(be, &(struct attention_backward){.forward = attention_params(r),
-                                                                 .d_out = work->d_attn,
-                                                                 .dq = work->d_q,
-                                                                 .dk = work->d_k,
-                                                                 .dv = work->d_v});
-    be->ops->qkv_backward(be,
-                          &(struct qkv_backward){.forward = qkv_params(r),
-                                                 .dq = work->d_q,
-                                                 .dk = work->d_k,
-                                                 .dv = work->d_v,
-                                                 .d_qkv = work->d_qkv,
-                                                 .d_q_gain = model_grad(r->model, r->w->q_norm),
-                                                 .d_k_gain = model_grad(r->model, r->w->k_norm)});
+    be->ops->attention_backward(
+        be,
+        &(struct attention_backward){
+            .forward = attention_params(r), .d_out = work->d_attn, .dq = work->d_q, .dk = work->d_k, .dv = work->d_v});
+    be->ops->qkv_backward(be, &(struct qkv_backward){.forward = qkv_params(r),
+                                                     .dq = work->d_q,
+                                                     .dk = work->d_k,
+                                                     .dv = work->d_v,
+                                                     .d_qkv = work->d_qkv,
+                                                     .d_q_gain = model_grad(r->model, r->w->q_norm),
+                                                     .d_k_gain = model_grad(r->model, r->w->k_norm)});
     norm(r, r->w->input_norm, r->x);
-    project_backward(r, r->w->qkv, r->w->q, r->d.QKV, r->d.C, work->d_qkv, work->normed,
-                     work->d_normed, DTYPE_F32);
+    project_backward(r, r->w->qkv, r->w->q, r->d.QKV, r->d.C, work->d_qkv, work->normed, work->d_normed, DTYPE_F32);
     norm_backward(r, r->w->input_norm, r->x);
 }
 
@@ -304,8 +290,8 @@ static struct swiglu_forward swiglu_params(const struct layer_run *r)
                                    .act = r->model->type};
 }
 
-/* out = mid + down(silu(gate(norm(mid))) * up(norm(mid))). In inference out is mid itself. NULL:
- * only what the backward reads. */
+/* out = mid + down(silu(gate(norm(mid))) * up(norm(mid))). In inference out is mid itself. NULL: only what the backward
+ * reads. */
 static void feed_forward_block_forward(const struct layer_run *r, const float *mid, float *out)
 {
     struct backend *be = r->model->backend;
@@ -325,8 +311,8 @@ static void feed_forward_block_backward(const struct layer_run *r)
     const struct swiglu_forward inner = swiglu_params(r);
     convert_residual(r);
     be->ops->swiglu_forward(be, &inner);
-    project_backward(r, r->w->ffn_down, r->w->down, r->d.C, r->d.F, work->d_out, work->ffn,
-                     work->d_ffn, r->model->type);
+    project_backward(r, r->w->ffn_down, r->w->down, r->d.C, r->d.F, work->d_out, work->ffn, work->d_ffn,
+                     r->model->type);
     be->ops->swiglu_backward(be, &(struct swiglu_backward){.tokens = r->batch->n_tokens,
                                                            .width = r->d.F,
                                                            .gate_up = r->acts->gate_up,
@@ -334,8 +320,8 @@ static void feed_forward_block_backward(const struct layer_run *r)
                                                            .d_gate_up = work->d_gate_up,
                                                            .act = r->model->type});
     norm(r, r->w->post_norm, r->acts->mid);
-    project_backward(r, r->w->gate_up, r->w->gate, 2 * r->d.F, r->d.C, work->d_gate_up,
-                     work->normed, work->d_normed, DTYPE_F32);
+    project_backward(r, r->w->gate_up, r->w->gate, 2 * r->d.F, r->d.C, work->d_gate_up, work->normed, work->d_normed,
+                     DTYPE_F32);
     norm_backward(r, r->w->post_norm, r->acts->mid);
 }
 
@@ -361,17 +347,16 @@ static void upload_batch(struct model *model, struct decoder_work *work, const s
     be->ops->upload(be, work->token, batch->token, bytes);
     be->ops->upload(be, work->position, batch->position, bytes);
     be->ops->upload(be, work->kv_row, batch->kv_row, bytes);
-    be->ops->attention_prepare(be,
-                               &(struct attention_batch){.n_tokens = batch->n_tokens,
-                                                         .n_seqs = batch->n_seqs,
-                                                         .n_spans = batch->n_spans,
-                                                         .n_trees = batch->n_trees,
-                                                         .seqs = batch->seqs,
-                                                         .spans = batch->spans,
-                                                         .n_heads = model->config.n_heads,
-                                                         .n_kv_heads = model->config.n_kv_heads,
-                                                         .head_dim = model->config.head_dim,
-                                                         .backward = work->mode != DECODER_INFER});
+    be->ops->attention_prepare(be, &(struct attention_batch){.n_tokens = batch->n_tokens,
+                                                             .n_seqs = batch->n_seqs,
+                                                             .n_spans = batch->n_spans,
+                                                             .n_trees = batch->n_trees,
+                                                             .seqs = batch->seqs,
+                                                             .spans = batch->spans,
+                                                             .n_heads = model->config.n_heads,
+                                                             .n_kv_heads = model->config.n_kv_heads,
+                                                             .head_dim = model->config.head_dim,
+                                                             .backward = work->mode != DECODER_INFER});
 }
 
 float *decoder_forward(struct model *model, struct decoder_work *work, const struct batch *batch,
@@ -385,13 +370,12 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
                       const struct kv_store *kv)
 {
     struct backend *be = model->backend;
-    be->ops->embed_forward(be,
-                           &(struct embed_forward){.tokens = batch->n_tokens,
-                                                   .width = model->config.hidden_size,
-                                                   .token = work->token,
-                                                   .table = model_tensor(model, model->embedding),
-                                                   .type = model->type,
-                                                   .y = work->x});
+    be->ops->embed_forward(be, &(struct embed_forward){.tokens = batch->n_tokens,
+                                                       .width = model->config.hidden_size,
+                                                       .token = work->token,
+                                                       .table = model_tensor(model, model->embedding),
+                                                       .type = model->type,
+                                                       .y = work->x});
     float *x = work->x;
     for (int32_t l = 0; l < model->config.n_layers; l++) {
         struct layer_run run = layer_run_of(model, work, batch, kv, l);
@@ -412,11 +396,10 @@ void decoder_backward(struct model *model, struct decoder_work *work, const stru
             layer_forward(&run, NULL);
         layer_backward(&run);
     }
-    be->ops->embed_backward(
-        be, &(struct embed_backward){.tokens = batch->n_tokens,
-                                     .width = model->config.hidden_size,
-                                     .vocab = model->config.vocab_size,
-                                     .token = work->token,
-                                     .dy = work->d_x,
-                                     .d_table = model_grad(model, model->embedding)});
+    be->ops->embed_backward(be, &(struct embed_backward){.tokens = batch->n_tokens,
+                                                         .width = model->config.hidden_size,
+                                                         .vocab = model->config.vocab_size,
+                                                         .token = work->token,
+                                                         .dy = work->d_x,
+                                                         .d_table = model_grad(model, model->embedding)});
 }

@@ -1,9 +1,7 @@
-/* The decoder: one forward for prefill, decode and training (invariant I1), and its backward, layer
- * by layer.
+/* The decoder: one forward for prefill, decode and training (invariant I1), and its backward, layer by layer.
  *
- * A batch is segments packed into one row of tokens, no padding. Where the keys and values of a
- * sequence lie is said by spans of rows of a kv_store: pages of a pool in rollout, the batch's own
- * rows in training. */
+ * A batch is segments packed into one row of tokens, no padding. Where the keys and values of a sequence lie is said by
+ * spans of rows of a kv_store: pages of a pool in rollout, the batch's own rows in training. */
 #ifndef COHORT_MODEL_DECODER_H
 #define COHORT_MODEL_DECODER_H
 
@@ -18,15 +16,12 @@ struct batch {
     struct attention_span *spans;
     size_t token_capacity, seq_capacity, span_capacity;
 };
-cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans,
-                            cohort_error *err);
+cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans, cohort_error *err);
 void batch_clear(struct batch *batch);
 void batch_free(struct batch *batch);
-/* Appends one sequence's n new tokens at first_position, their kv rows given by the caller
- * afterwards through batch->kv_row. Its spans are appended with batch_add_span. Room must have been
- * reserved. */
-void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position,
-                   int32_t tree);
+/* Appends one sequence's n new tokens at first_position, their kv rows given by the caller afterwards through
+ * batch->kv_row. Its spans are appended with batch_add_span. Room must have been reserved. */
+void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree);
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length);
 
 /* Keys and values of all layers: layer l's rows start at l * layer_bytes. */
@@ -40,8 +35,7 @@ size_t kv_layer_bytes(const struct model_config *config, enum dtype act, int64_t
 enum decoder_mode {
     DECODER_INFER,    /* nothing kept */
     DECODER_TRAIN,    /* every layer's activations kept for the backward */
-    DECODER_RECOMPUTE /* only every layer's input kept; the backward runs the layer's forward again
-                       */
+    DECODER_RECOMPUTE /* only every layer's input kept; the backward runs the layer's forward again */
 };
 
 /* What a layer's backward reads, besides its input. */
@@ -76,23 +70,20 @@ struct decoder_work {
     float *d_k, *d_v; /* [T, K*D] */
     void *d_qkv;      /* [T, (H+2K)*D] act */
 };
-/* Takes everything from the arena (twice: measuring, then for real). Free the host part with
- * decoder_work_free. */
-cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena,
-                                const struct model_config *config, enum dtype act,
-                                int64_t max_tokens, enum decoder_mode mode, cohort_error *err);
+/* Takes everything from the arena (twice: measuring, then for real). Free the host part with decoder_work_free. */
+cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, const struct model_config *config,
+                                enum dtype act, int64_t max_tokens, enum decoder_mode mode, cohort_error *err);
 void decoder_work_free(struct decoder_work *work);
 
-/* Runs the batch through all layers. Returns the residual after the last layer, [T, C] (backend
- * memory, in work). kv: NULL uses work's own. */
+/* Runs the batch through all layers. Returns the residual after the last layer, [T, C] (backend memory, in work). kv:
+ * NULL uses work's own. */
 float *decoder_forward(struct model *model, struct decoder_work *work, const struct batch *batch,
                        const struct kv_store *kv);
-/* The same for n_tokens rows whose token, position and kv_row are in work already and whose
- * attention is prepared. */
+/* The same for n_tokens rows whose token, position and kv_row are in work already and whose attention is prepared. */
 float *decoder_layers(struct model *model, struct decoder_work *work, const struct batch *batch,
                       const struct kv_store *kv);
-/* From work->d_x = dL/d(residual after the last layer) to all gradients, added to model->grad.
- * Follows decoder_forward of the same batch with a training mode. */
+/* From work->d_x = dL/d(residual after the last layer) to all gradients, added to model->grad. Follows decoder_forward
+ * of the same batch with a training mode. */
 void decoder_backward(struct model *model, struct decoder_work *work, const struct batch *batch);
 
 #endif

@@ -9,8 +9,8 @@ int64_t head_chunk(const struct model_config *config, size_t bytes)
     return rows < LEAST ? LEAST : rows;
 }
 
-void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config,
-                    enum dtype act, int64_t max_rows, int64_t chunk, bool train, bool keep)
+void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config, enum dtype act,
+                    int64_t max_rows, int64_t chunk, bool train, bool keep)
 {
     size_t R = (size_t)max_rows, C = (size_t)config->hidden_size, V = (size_t)config->vocab_size;
     if (chunk > max_rows)
@@ -36,27 +36,24 @@ void head_work_plan(struct head_work *work, struct arena *arena, const struct mo
 
 static void *hidden_at(const struct model *model, const struct head_work *work, int32_t first)
 {
-    return (char *)work->hidden +
-           (size_t)first * (size_t)model->config.hidden_size * dtype_bytes(model->type);
+    return (char *)work->hidden + (size_t)first * (size_t)model->config.hidden_size * dtype_bytes(model->type);
 }
 
-void head_norm(struct model *model, struct head_work *work, const float *x, const int32_t *row,
-               int32_t count)
+void head_norm(struct model *model, struct head_work *work, const float *x, const int32_t *row, int32_t count)
 {
     struct backend *be = model->backend;
     assert(count <= work->max_rows);
     if (row != NULL)
         be->ops->upload(be, work->row, row, (size_t)count * sizeof *row);
-    be->ops->rmsnorm_forward(
-        be, &(struct rmsnorm_forward){.rows = count,
-                                      .width = model->config.hidden_size,
-                                      .row = row != NULL ? work->row : NULL,
-                                      .x = x,
-                                      .gain = model_tensor(model, model->final_norm),
-                                      .gain_type = model->type,
-                                      .eps = model->config.rms_norm_eps,
-                                      .y = work->hidden,
-                                      .y_type = model->type});
+    be->ops->rmsnorm_forward(be, &(struct rmsnorm_forward){.rows = count,
+                                                           .width = model->config.hidden_size,
+                                                           .row = row != NULL ? work->row : NULL,
+                                                           .x = x,
+                                                           .gain = model_tensor(model, model->final_norm),
+                                                           .gain_type = model->type,
+                                                           .eps = model->config.rms_norm_eps,
+                                                           .y = work->hidden,
+                                                           .y_type = model->type});
 }
 
 static float *logits_at(const struct model *model, const struct head_work *work, int32_t first)
@@ -84,9 +81,8 @@ static int32_t chunk_count(const struct head_work *work, int32_t first, int32_t 
     return (int32_t)(left < work->chunk ? left : work->chunk);
 }
 
-void head_forward(struct model *model, struct head_work *work, const float *x,
-                  const struct head_outputs *outputs, float temperature, float *logp,
-                  float *entropy)
+void head_forward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
+                  float temperature, float *logp, float *entropy)
 {
     struct backend *be = model->backend;
     int32_t n = outputs->count;
@@ -112,9 +108,8 @@ void head_forward(struct model *model, struct head_work *work, const float *x,
         be->ops->download(be, entropy, work->entropy, bytes);
 }
 
-void head_backward(struct model *model, struct head_work *work, const float *x,
-                   const struct head_outputs *outputs, float temperature, const float *d_logp,
-                   const float *d_entropy, float *d_x)
+void head_backward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
+                   float temperature, const float *d_logp, const float *d_entropy, float *d_x)
 {
     struct backend *be = model->backend;
     int32_t n = outputs->count;
@@ -129,50 +124,46 @@ void head_backward(struct model *model, struct head_work *work, const float *x,
     for (int32_t first = 0; first < n; first += (int32_t)work->chunk) {
         int32_t count = chunk_count(work, first, n);
         const bool there = work->keep || n <= work->chunk; /* from the forward */
-        const float *logits =
-            there ? logits_at(model, work, first) : head_logits(model, work, first, count);
-        be->ops->head_gradient(
-            be,
-            &(struct head_gradient){.rows = count,
-                                    .vocab = V,
-                                    .logits = logits,
-                                    .temperature = temperature,
-                                    .target = work->target + first,
-                                    .lse = work->lse + first,
-                                    .entropy = work->entropy + first,
-                                    .d_logp = work->d_logp + first,
-                                    .d_entropy = d_entropy == NULL ? NULL : work->d_entropy + first,
-                                    .d_logits = work->d_logits,
-                                    .act = model->type});
-        be->ops->matmul_backward_input(
-            be, &(struct matmul_backward_input){.w = model->head,
-                                                .m = count,
-                                                .dy = work->d_logits,
-                                                .dy_stride = V,
-                                                .dx = work->d_hidden + (int64_t)first * C,
-                                                .dx_type = DTYPE_F32});
-        be->ops->matmul_backward_weight(
-            be, &(struct matmul_backward_weight){.m = count,
-                                                 .n = V,
-                                                 .k = C,
-                                                 .dy = work->d_logits,
-                                                 .dy_stride = V,
-                                                 .x = hidden_at(model, work, first),
-                                                 .type = model->type,
-                                                 .dw = model_grad(model, model->head_param)});
+        const float *logits = there ? logits_at(model, work, first) : head_logits(model, work, first, count);
+        be->ops->head_gradient(be,
+                               &(struct head_gradient){.rows = count,
+                                                       .vocab = V,
+                                                       .logits = logits,
+                                                       .temperature = temperature,
+                                                       .target = work->target + first,
+                                                       .lse = work->lse + first,
+                                                       .entropy = work->entropy + first,
+                                                       .d_logp = work->d_logp + first,
+                                                       .d_entropy = d_entropy == NULL ? NULL : work->d_entropy + first,
+                                                       .d_logits = work->d_logits,
+                                                       .act = model->type});
+        be->ops->matmul_backward_input(be, &(struct matmul_backward_input){.w = model->head,
+                                                                           .m = count,
+                                                                           .dy = work->d_logits,
+                                                                           .dy_stride = V,
+                                                                           .dx = work->d_hidden + (int64_t)first * C,
+                                                                           .dx_type = DTYPE_F32});
+        be->ops->matmul_backward_weight(be,
+                                        &(struct matmul_backward_weight){.m = count,
+                                                                         .n = V,
+                                                                         .k = C,
+                                                                         .dy = work->d_logits,
+                                                                         .dy_stride = V,
+                                                                         .x = hidden_at(model, work, first),
+                                                                         .type = model->type,
+                                                                         .dw = model_grad(model, model->head_param)});
     }
     for (int32_t w = 0; w < outputs->n_waves; w++) {
         int32_t begin = outputs->wave_begin[w], count = outputs->wave_begin[w + 1] - begin;
-        be->ops->rmsnorm_backward(
-            be, &(struct rmsnorm_backward){.rows = count,
-                                           .width = C,
-                                           .row = work->row + begin,
-                                           .x = x,
-                                           .gain = model_tensor(model, model->final_norm),
-                                           .gain_type = model->type,
-                                           .eps = model->config.rms_norm_eps,
-                                           .dy = work->d_hidden + (int64_t)begin * C,
-                                           .dx = d_x,
-                                           .d_gain = model_grad(model, model->final_norm)});
+        be->ops->rmsnorm_backward(be, &(struct rmsnorm_backward){.rows = count,
+                                                                 .width = C,
+                                                                 .row = work->row + begin,
+                                                                 .x = x,
+                                                                 .gain = model_tensor(model, model->final_norm),
+                                                                 .gain_type = model->type,
+                                                                 .eps = model->config.rms_norm_eps,
+                                                                 .dy = work->d_hidden + (int64_t)begin * C,
+                                                                 .dx = d_x,
+                                                                 .d_gain = model_grad(model, model->final_norm)});
     }
 }

@@ -9,20 +9,14 @@ void *model_tensor(const struct model *model, const struct param *param)
     return (char *)model->weights + (size_t)param->offset * dtype_bytes(model->type);
 }
 
-float *model_grad(const struct model *model, const struct param *param)
-{
-    return model->grad + param->offset;
-}
+float *model_grad(const struct model *model, const struct param *param) { return model->grad + param->offset; }
 
 static int64_t qkv_rows(const struct model_config *c)
 {
     return (int64_t)(c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
 }
 
-static int64_t query_width(const struct model_config *c)
-{
-    return (int64_t)c->n_heads * c->head_dim;
-}
+static int64_t query_width(const struct model_config *c) { return (int64_t)c->n_heads * c->head_dim; }
 
 /* Of one of the two rotation tables, [max_context, D/2]. */
 static size_t rotation_count(const struct model *model)
@@ -37,22 +31,19 @@ size_t model_weight_bytes(const struct model *model)
     const enum dtype type = model->type;
     int64_t C = c->hidden_size, F = c->intermediate_size;
     size_t layer = be->ops->weight_bytes(be, qkv_rows(c), C, type) +
-                   be->ops->weight_bytes(be, C, query_width(c), type) +
-                   be->ops->weight_bytes(be, 2 * F, C, type) +
+                   be->ops->weight_bytes(be, C, query_width(c), type) + be->ops->weight_bytes(be, 2 * F, C, type) +
                    be->ops->weight_bytes(be, C, F, type);
     return (size_t)model->params.n_elements * dtype_bytes(type) + (size_t)c->n_layers * layer +
-           be->ops->weight_bytes(be, c->vocab_size, C, type) +
-           2 * rotation_count(model) * sizeof(float);
+           be->ops->weight_bytes(be, c->vocab_size, C, type) + 2 * rotation_count(model) * sizeof(float);
 }
 
 size_t model_train_bytes(const struct model *model, enum dtype moment_type)
 {
-    return (size_t)model->params.n_elements * (sizeof(float) + 2 * dtype_bytes(moment_type) +
-                                               (model->type == DTYPE_BF16 ? sizeof(int16_t) : 0));
+    return (size_t)model->params.n_elements *
+           (sizeof(float) + 2 * dtype_bytes(moment_type) + (model->type == DTYPE_BF16 ? sizeof(int16_t) : 0));
 }
 
-static const struct param *layer_param(const struct param_table *table, int32_t layer,
-                                       const char *name)
+static const struct param *layer_param(const struct param_table *table, int32_t layer, const char *name)
 {
     char full[sizeof table->params->name];
     snprintf(full, sizeof full, "model.layers.%d.%s.weight", (int)layer, name);
@@ -61,8 +52,7 @@ static const struct param *layer_param(const struct param_table *table, int32_t 
     return param;
 }
 
-/* cos and sin of position * theta^(-2i/D), frequencies and angles in fp32 as transformers computes
- * them. */
+/* cos and sin of position * theta^(-2i/D), frequencies and angles in fp32 as transformers computes them. */
 static cohort_status build_rotation(struct model *model, cohort_error *err)
 {
     struct backend *be = model->backend;
@@ -72,8 +62,7 @@ static cohort_status build_rotation(struct model *model, cohort_error *err)
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&host, 2 * count, sizeof *host, "rotation table", err));
     for (int32_t i = 0; i < half; i++) {
-        float frequency =
-            (float)(1.0 / pow(model->config.rope_theta, 2.0 * i / model->config.head_dim));
+        float frequency = (float)(1.0 / pow(model->config.rope_theta, 2.0 * i / model->config.head_dim));
         for (int32_t p = 0; p < model->max_context; p++) {
             float angle = (float)p * frequency;
             size_t at = (size_t)p * (size_t)half + (size_t)i;
@@ -90,9 +79,8 @@ cleanup:
     return status;
 }
 
-cohort_status model_open(struct model **out, struct backend *backend,
-                         const struct model_config *config, enum dtype type, int32_t max_context,
-                         cohort_error *err)
+cohort_status model_open(struct model **out, struct backend *backend, const struct model_config *config,
+                         enum dtype type, int32_t max_context, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct model *model = NULL;
@@ -102,8 +90,7 @@ cohort_status model_open(struct model **out, struct backend *backend,
     model->type = type;
     TRY_GOTO(model_config_copy(&model->config, config, err));
     const struct model_config *c = &model->config;
-    model->max_context =
-        max_context > 0 && max_context < c->max_positions ? max_context : c->max_positions;
+    model->max_context = max_context > 0 && max_context < c->max_positions ? max_context : c->max_positions;
     TRY_GOTO(model_config_params(c, &model->params, err));
     TRY_GOTO(mem_alloc(&model->layers, (size_t)c->n_layers, sizeof *model->layers, "layers", err));
     for (int32_t l = 0; l < c->n_layers; l++) {
@@ -119,8 +106,7 @@ cohort_status model_open(struct model **out, struct backend *backend,
     }
     model->embedding = param_find(&model->params, "model.embed_tokens.weight");
     model->final_norm = param_find(&model->params, "model.norm.weight");
-    model->head_param =
-        c->tie_embeddings ? model->embedding : param_find(&model->params, "lm_head.weight");
+    model->head_param = c->tie_embeddings ? model->embedding : param_find(&model->params, "lm_head.weight");
     assert(model->embedding != NULL && model->final_norm != NULL && model->head_param != NULL);
     *out = model;
     return COHORT_OK;
@@ -134,14 +120,13 @@ static cohort_status allocate(struct model *model, cohort_error *err)
 {
     struct backend *be = model->backend;
     assert(model->weights == NULL);
-    TRY(be->ops->alloc(be, &model->weights,
-                       (size_t)model->params.n_elements * dtype_bytes(model->type), "weights",
+    TRY(be->ops->alloc(be, &model->weights, (size_t)model->params.n_elements * dtype_bytes(model->type), "weights",
                        err));
     return build_rotation(model, err);
 }
 
-static cohort_status pack(struct model *model, struct weight **out, const struct param *param,
-                          int64_t n, int64_t k, cohort_error *err)
+static cohort_status pack(struct model *model, struct weight **out, const struct param *param, int64_t n, int64_t k,
+                          cohort_error *err)
 {
     struct backend *be = model->backend;
     return be->ops->weight_create(be, out, model_tensor(model, param), n, k, model->type, err);
@@ -163,20 +148,18 @@ static cohort_status pack_weights(struct model *model, cohort_error *err)
     return stop_check(model->backend->stop, err); /* a product's packing may have been cut */
 }
 
-static cohort_status store_part(void *context, const struct param *param, int64_t first,
-                                int64_t count, const void *data, cohort_error *err)
+static cohort_status store_part(void *context, const struct param *param, int64_t first, int64_t count,
+                                const void *data, cohort_error *err)
 {
     struct model *model = context;
     size_t size = dtype_bytes(model->type);
     TRY(stop_check(model->backend->stop, err));
-    model->backend->ops->upload(model->backend,
-                                (char *)model->weights + (size_t)(param->offset + first) * size,
-                                data, (size_t)count * size);
+    model->backend->ops->upload(model->backend, (char *)model->weights + (size_t)(param->offset + first) * size, data,
+                                (size_t)count * size);
     return COHORT_OK;
 }
 
-cohort_status model_read(struct model *model, const char *dir, struct weight_files *files,
-                         cohort_error *err)
+cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err)
 {
     TRY(checkpoint_look(dir, &model->params, NULL, err)); /* before memory is taken */
     TRY(allocate(model, err));
@@ -184,9 +167,8 @@ cohort_status model_read(struct model *model, const char *dir, struct weight_fil
     return pack_weights(model, err);
 }
 
-cohort_status model_load_hashed(struct model **out, struct backend *backend, const char *dir,
-                                enum dtype type, int32_t max_context, struct weight_files *files,
-                                cohort_error *err)
+cohort_status model_load_hashed(struct model **out, struct backend *backend, const char *dir, enum dtype type,
+                                int32_t max_context, struct weight_files *files, cohort_error *err)
 {
     struct model_config config = {0};
     struct model *model = NULL;
@@ -203,15 +185,15 @@ cleanup:
     return status;
 }
 
-cohort_status model_load(struct model **out, struct backend *backend, const char *dir,
-                         enum dtype type, int32_t max_context, cohort_error *err)
+cohort_status model_load(struct model **out, struct backend *backend, const char *dir, enum dtype type,
+                         int32_t max_context, cohort_error *err)
 {
     return model_load_hashed(out, backend, dir, type, max_context, NULL, err);
 }
 
-cohort_status model_create(struct model **out, struct backend *backend,
-                           const struct model_config *config, enum dtype type, int32_t max_context,
-                           checkpoint_fetch *fetch, void *context, cohort_error *err)
+cohort_status model_create(struct model **out, struct backend *backend, const struct model_config *config,
+                           enum dtype type, int32_t max_context, checkpoint_fetch *fetch, void *context,
+                           cohort_error *err)
 {
     enum { PART = 1 << 20 }; /* elements fetched at a time */
     struct model *model = NULL;
@@ -246,8 +228,7 @@ cohort_status model_clone(struct model **out, const struct model *from, cohort_e
     *out = NULL;
     TRY_GOTO(model_open(&model, be, &from->config, from->type, from->max_context, err));
     TRY_GOTO(allocate(model, err));
-    be->ops->copy(be, model->weights, from->weights,
-                  (size_t)from->params.n_elements * dtype_bytes(from->type));
+    be->ops->copy(be, model->weights, from->weights, (size_t)from->params.n_elements * dtype_bytes(from->type));
     TRY_GOTO(pack_weights(model, err));
     *out = model;
     model = NULL;
@@ -310,14 +291,14 @@ void model_refresh(struct model *model)
     be->ops->weight_refresh(be, model->head);
 }
 
-cohort_status model_fetch(void *context, const struct param *param, int64_t first, int64_t count,
-                          void *to, cohort_error *err)
+cohort_status model_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                          cohort_error *err)
 {
     (void)err;
     const struct model *model = context;
     size_t size = dtype_bytes(model->type);
-    model->backend->ops->download(
-        model->backend, to, (const char *)model->weights + (size_t)(param->offset + first) * size,
-        (size_t)count * size);
+    model->backend->ops->download(model->backend, to,
+                                  (const char *)model->weights + (size_t)(param->offset + first) * size,
+                                  (size_t)count * size);
     return COHORT_OK;
 }

@@ -11,8 +11,8 @@ static int32_t fed_tokens(const struct completion_tokens *completion)
 
 static cohort_status open_micro(struct packing *p, cohort_error *err)
 {
-    TRY(mem_grow(&p->slice_begin, &p->micro_capacity, (size_t)p->n_micro + 2,
-                 sizeof *p->slice_begin, "micro-batches", err));
+    TRY(mem_grow(&p->slice_begin, &p->micro_capacity, (size_t)p->n_micro + 2, sizeof *p->slice_begin, "micro-batches",
+                 err));
     p->slice_begin[p->n_micro++] = p->n_slices;
     p->slice_begin[p->n_micro] = p->n_slices;
     return COHORT_OK;
@@ -20,15 +20,15 @@ static cohort_status open_micro(struct packing *p, cohort_error *err)
 
 static cohort_status open_slice(struct packing *p, int32_t tree, int32_t begin, cohort_error *err)
 {
-    TRY(mem_grow(&p->slices, &p->slice_capacity, (size_t)p->n_slices + 1, sizeof *p->slices,
-                 "micro-batch slices", err));
+    TRY(mem_grow(&p->slices, &p->slice_capacity, (size_t)p->n_slices + 1, sizeof *p->slices, "micro-batch slices",
+                 err));
     p->slices[p->n_slices++] = (struct tree_slice){.tree = tree, .begin = begin, .end = begin};
     p->slice_begin[p->n_micro] = p->n_slices;
     return COHORT_OK;
 }
 
-cohort_status packing_split(struct packing *packing, const struct tree *trees, int32_t n_trees,
-                            int64_t max_tokens, int64_t max_completions, cohort_error *err)
+cohort_status packing_split(struct packing *packing, const struct tree *trees, int32_t n_trees, int64_t max_tokens,
+                            int64_t max_completions, cohort_error *err)
 {
     int64_t used = 0, completions = 0;
     packing->n_micro = packing->n_slices = 0;
@@ -42,10 +42,9 @@ cohort_status packing_split(struct packing *packing, const struct tree *trees, i
                                  "a prompt of %d tokens with a completion of %d needs %lld tokens "
                                  "in one micro-batch, the limit is %lld; "
                                  "raise micro_batch_tokens or shorten the row",
-                                 (int)trees[t].n_prompt, (int)trees[t].completions[c].n_tokens,
-                                 (long long)alone, (long long)max_tokens);
-            if (packing->n_micro == 0 || used + (open ? more : alone) > max_tokens ||
-                completions == max_completions) {
+                                 (int)trees[t].n_prompt, (int)trees[t].completions[c].n_tokens, (long long)alone,
+                                 (long long)max_tokens);
+            if (packing->n_micro == 0 || used + (open ? more : alone) > max_tokens || completions == max_completions) {
                 TRY(open_micro(packing, err));
                 used = completions = 0;
                 open = false;
@@ -70,8 +69,8 @@ void packing_free(struct packing *packing)
     memset(packing, 0, sizeof *packing);
 }
 
-static cohort_status reserve(struct packed *packed, const struct tree *trees,
-                             const struct packing *packing, int32_t micro, cohort_error *err)
+static cohort_status reserve(struct packed *packed, const struct tree *trees, const struct packing *packing,
+                             int32_t micro, cohort_error *err)
 {
     size_t tokens = 0, seqs = 0, outputs = 0, completions = 0, waves = 1;
     for (int32_t s = packing->slice_begin[micro]; s < packing->slice_begin[micro + 1]; s++) {
@@ -90,15 +89,11 @@ static cohort_status reserve(struct packed *packed, const struct tree *trees,
     TRY(batch_reserve(&packed->batch, tokens, seqs, 2 * seqs, err));
     size_t capacity = packed->output_capacity;
     TRY(mem_grow(&packed->outputs.row, &capacity, outputs, sizeof(int32_t), "outputs", err));
-    TRY(mem_grow(&packed->outputs.target, &packed->output_capacity, outputs, sizeof(int32_t),
-                 "outputs", err));
+    TRY(mem_grow(&packed->outputs.target, &packed->output_capacity, outputs, sizeof(int32_t), "outputs", err));
     capacity = packed->completion_capacity;
-    TRY(mem_grow(&packed->first_output, &capacity, completions, sizeof(int32_t), "completions",
-                 err));
-    TRY(mem_grow(&packed->rest_output, &packed->completion_capacity, completions, sizeof(int32_t),
-                 "completions", err));
-    return mem_grow(&packed->outputs.wave_begin, &packed->wave_capacity, waves + 1, sizeof(int32_t),
-                    "waves", err);
+    TRY(mem_grow(&packed->first_output, &capacity, completions, sizeof(int32_t), "completions", err));
+    TRY(mem_grow(&packed->rest_output, &packed->completion_capacity, completions, sizeof(int32_t), "completions", err));
+    return mem_grow(&packed->outputs.wave_begin, &packed->wave_capacity, waves + 1, sizeof(int32_t), "waves", err);
 }
 
 static int32_t add_output(struct head_outputs *outputs, int32_t row, int32_t target)
@@ -108,8 +103,8 @@ static int32_t add_output(struct head_outputs *outputs, int32_t row, int32_t tar
     return outputs->count++;
 }
 
-cohort_status packed_build(struct packed *packed, const struct tree *trees,
-                           const struct packing *packing, int32_t micro, cohort_error *err)
+cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
+                           int32_t micro, cohort_error *err)
 {
     struct batch *batch = &packed->batch;
     struct head_outputs *outputs = &packed->outputs;
@@ -146,8 +141,8 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees,
     }
     for (int32_t i = 0; i < batch->n_tokens; i++)
         batch->kv_row[i] = i;
-    /* First tokens all stand on their prompt's last row: the k-th completion of every tree goes
-     * into wave k. first_output held the row. */
+    /* First tokens all stand on their prompt's last row: the k-th completion of every tree goes into wave k.
+     * first_output held the row. */
     outputs->n_waves = most;
     outputs->wave_begin[0] = 0;
     for (int32_t wave = 0; wave < most; wave++) {
@@ -155,8 +150,7 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees,
             const struct tree_slice *slice = &packing->slices[s];
             int32_t count = slice->end - slice->begin;
             if (wave < count && packed->first_output[base + wave] >= 0) {
-                const struct completion_tokens *completion =
-                    &trees[slice->tree].completions[slice->begin + wave];
+                const struct completion_tokens *completion = &trees[slice->tree].completions[slice->begin + wave];
                 packed->first_output[base + wave] =
                     add_output(outputs, packed->first_output[base + wave], completion->tokens[0]);
             }
@@ -178,8 +172,7 @@ void packed_free(struct packed *packed)
     memset(packed, 0, sizeof *packed);
 }
 
-void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, const float *outputs,
-                   float *values)
+void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, const float *outputs, float *values)
 {
     if (n_tokens == 0)
         return;
@@ -187,8 +180,7 @@ void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, con
     memcpy(values + 1, outputs + packed->rest_output[c], (size_t)(n_tokens - 1) * sizeof *values);
 }
 
-void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, const float *values,
-                    float *outputs)
+void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, const float *values, float *outputs)
 {
     if (n_tokens == 0)
         return;
@@ -196,18 +188,16 @@ void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, co
     memcpy(outputs + packed->rest_output[c], values + 1, (size_t)(n_tokens - 1) * sizeof *values);
 }
 
-cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena,
-                               const struct model_config *config, enum dtype act,
-                               int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
+cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, const struct model_config *config,
+                               enum dtype act, int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
                                cohort_error *err)
 {
     runner->max_tokens = max_tokens;
     runner->max_outputs = max_tokens + max_completions;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
-    head_work_plan(&runner->head, arena, config, act, runner->max_outputs,
-                   head_chunk(config, logits), mode != DECODER_INFER,
-                   runner->keep_logits && mode != DECODER_INFER);
+    head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config, logits),
+                   mode != DECODER_INFER, runner->keep_logits && mode != DECODER_INFER);
     if (mode == DECODER_INFER) {
         runner->decoder.kv.rows = max_tokens;
         runner->decoder.kv.layer_bytes = 0;
@@ -247,38 +237,34 @@ void tree_runner_forward(struct tree_runner *runner, struct model *model, float 
 {
     assert(runner->packed.outputs.count <= runner->max_outputs);
     const float *x = decoder_forward(model, &runner->decoder, &runner->packed.batch, NULL);
-    head_forward(model, &runner->head, x, &runner->packed.outputs, temperature, runner->logp,
-                 runner->entropy);
+    head_forward(model, &runner->head, x, &runner->packed.outputs, temperature, runner->logp, runner->entropy);
 }
 
-void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature,
-                          bool with_entropy)
+void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy)
 {
     struct decoder_work *work = &runner->decoder;
     struct backend *be = model->backend;
     be->ops->zero(be, work->d_x,
-                  (size_t)runner->packed.batch.n_tokens * (size_t)model->config.hidden_size *
-                      sizeof(float));
-    head_backward(model, &runner->head, last_residual(runner, model), &runner->packed.outputs,
-                  temperature, runner->d_logp, with_entropy ? runner->d_entropy : NULL, work->d_x);
+                  (size_t)runner->packed.batch.n_tokens * (size_t)model->config.hidden_size * sizeof(float));
+    head_backward(model, &runner->head, last_residual(runner, model), &runner->packed.outputs, temperature,
+                  runner->d_logp, with_entropy ? runner->d_entropy : NULL, work->d_x);
     decoder_backward(model, work, &runner->packed.batch);
 }
 
-cohort_status tree_runner_score(struct tree_runner *runner, struct model *model,
-                                const struct tree *trees, int32_t n_trees, float temperature,
-                                float *const *logp, float *const *entropy, cohort_error *err)
+cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees,
+                                int32_t n_trees, float temperature, float *const *logp, float *const *entropy,
+                                cohort_error *err)
 {
     struct packed *packed = &runner->packed;
-    TRY(packing_split(&runner->packing, trees, n_trees, runner->max_tokens,
-                      runner->max_outputs - runner->max_tokens, err));
+    TRY(packing_split(&runner->packing, trees, n_trees, runner->max_tokens, runner->max_outputs - runner->max_tokens,
+                      err));
     int32_t done = 0; /* completions of earlier micro-batches */
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(packed, trees, &runner->packing, m, err));
         tree_runner_forward(runner, model, temperature);
         TRY(backend_check(model->backend, err));
         int32_t c = 0;
-        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1];
-             s++) {
+        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
             const struct tree_slice *slice = &runner->packing.slices[s];
             for (int32_t i = slice->begin; i < slice->end; i++, c++) {
                 int32_t n = trees[slice->tree].completions[i].n_tokens;

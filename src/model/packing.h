@@ -1,6 +1,5 @@
-/* Prompts with their completions, packed for one pass: a tree is a prompt and the completions that
- * follow it; the prompt is computed once for all of them. A completion's last token predicts
- * nothing and is not fed. */
+/* Prompts with their completions, packed for one pass: a tree is a prompt and the completions that follow it; the
+ * prompt is computed once for all of them. A completion's last token predicts nothing and is not fed. */
 #ifndef COHORT_MODEL_PACKING_H
 #define COHORT_MODEL_PACKING_H
 
@@ -24,18 +23,18 @@ struct tree_slice {
     int32_t tree, begin, end;
 };
 
-/* A split of trees into micro-batches of at most a number of fed tokens: micro-batch i holds slices
- * slice_begin[i] .. slice_begin[i + 1]. */
+/* A split of trees into micro-batches of at most a number of fed tokens: micro-batch i holds slices slice_begin[i] ..
+ * slice_begin[i + 1]. */
 struct packing {
     struct tree_slice *slices;
     int32_t *slice_begin;
     int32_t n_micro, n_slices;
     size_t slice_capacity, micro_capacity;
 };
-/* Also at most max_completions completions each. A prompt with one completion that does not fit
- * max_tokens is an error that says what would. */
-cohort_status packing_split(struct packing *packing, const struct tree *trees, int32_t n_trees,
-                            int64_t max_tokens, int64_t max_completions, cohort_error *err);
+/* Also at most max_completions completions each. A prompt with one completion that does not fit max_tokens is an error
+ * that says what would. */
+cohort_status packing_split(struct packing *packing, const struct tree *trees, int32_t n_trees, int64_t max_tokens,
+                            int64_t max_completions, cohort_error *err);
 void packing_free(struct packing *packing);
 
 /* One micro-batch ready to run, and where each wanted log-prob comes out. */
@@ -47,15 +46,13 @@ struct packed {
     int32_t n_completions;
     size_t output_capacity, completion_capacity, wave_capacity;
 };
-cohort_status packed_build(struct packed *packed, const struct tree *trees,
-                           const struct packing *packing, int32_t micro, cohort_error *err);
+cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
+                           int32_t micro, cohort_error *err);
 void packed_free(struct packed *packed);
-/* Copies outputs (in the order of packed->outputs) of completion c (counted over the micro-batch)
- * to values[n_tokens]; and back. */
-void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, const float *outputs,
-                   float *values);
-void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, const float *values,
-                    float *outputs);
+/* Copies outputs (in the order of packed->outputs) of completion c (counted over the micro-batch) to values[n_tokens];
+ * and back. */
+void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, const float *outputs, float *values);
+void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, const float *values, float *outputs);
 
 /* Buffers and bookkeeping to run trees through a model: planned once, reused. */
 struct tree_runner {
@@ -63,31 +60,27 @@ struct tree_runner {
     struct head_work head;
     struct packing packing;
     struct packed packed;
-    float *logp, *entropy, *d_logp,
-        *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
+    float *logp, *entropy, *d_logp, *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
     int64_t max_tokens, max_outputs;
     size_t logits_bytes; /* the backend's; set before planning (0: 64 MB) */
     bool keep_logits;    /* for the backward, which else computes them again; likewise */
 };
-/* Takes device buffers from the arena (call twice). max_tokens bounds the fed tokens of a
- * micro-batch, max_completions its completions. */
-cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena,
-                               const struct model_config *config, enum dtype act,
-                               int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
+/* Takes device buffers from the arena (call twice). max_tokens bounds the fed tokens of a micro-batch, max_completions
+ * its completions. */
+cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, const struct model_config *config,
+                               enum dtype act, int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
                                cohort_error *err);
 void tree_runner_free(struct tree_runner *runner);
 
-/* Runs one micro-batch (built into runner->packed) forward; log-probs and entropies are left in
- * runner->logp, runner->entropy. */
+/* Runs one micro-batch (built into runner->packed) forward; log-probs and entropies are left in runner->logp,
+ * runner->entropy. */
 void tree_runner_forward(struct tree_runner *runner, struct model *model, float temperature);
 /* Backward of the same, from runner->d_logp (and d_entropy if with_entropy). */
-void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature,
-                          bool with_entropy);
+void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy);
 
-/* Log-probs (and entropies unless NULL) of every completion token of trees, one pointer a
- * completion, in order. */
-cohort_status tree_runner_score(struct tree_runner *runner, struct model *model,
-                                const struct tree *trees, int32_t n_trees, float temperature,
-                                float *const *logp, float *const *entropy, cohort_error *err);
+/* Log-probs (and entropies unless NULL) of every completion token of trees, one pointer a completion, in order. */
+cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees,
+                                int32_t n_trees, float temperature, float *const *logp, float *const *entropy,
+                                cohort_error *err);
 
 #endif

@@ -1,10 +1,8 @@
-/* The accuracy reward: finds the answer in a completion (answer_find.c) and compares it with the
- * row's (answer.c).
+/* The accuracy reward: finds the answer in a completion (answer_find.c) and compares it with the row's (answer.c).
  *
- * The expected answer is the row's column "answer", or "solution" where there is no "answer". Of a
- * text, the last \boxed{...}, what follows "####" or the whole is taken (answer_find.c). A number
- * is taken as JSON writes it. A row with neither column is an error, as is one of another type;
- * null or blank text makes the reward null.
+ * The expected answer is the row's column "answer", or "solution" where there is no "answer". Of a text, the last
+ * \boxed{...}, what follows "####" or the whole is taken (answer_find.c). A number is taken as JSON writes it. A row
+ * with neither column is an error, as is one of another type; null or blank text makes the reward null.
  *
  * An empty answer of a completion is wrong, never equal. */
 #include "base/number.h"
@@ -14,8 +12,7 @@
 #include <string.h>
 
 /* The expected answer as text, *out mem_alloc'ed; NULL for an unscorable row. */
-static cohort_status read_expected(const struct reward_row *row, const char *name, char **out,
-                                   cohort_error *err)
+static cohort_status read_expected(const struct reward_row *row, const char *name, char **out, cohort_error *err)
 {
     const char *column = "answer";
     const json_t *value = json_object_get(row->data, column);
@@ -26,26 +23,24 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
         value = solution != NULL ? solution : value;
     }
     if (value == NULL)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "reward '%s': prompt %lld has no column 'answer' (or 'solution'); add it to "
-            "the data, null where there is none",
-            name, (long long)row->prompt_index);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "reward '%s': prompt %lld has no column 'answer' (or 'solution'); add it to "
+                         "the data, null where there is none",
+                         name, (long long)row->prompt_index);
     if (json_is_null(value))
         return COHORT_OK;
     if (json_is_string(value) && strlen(json_string_value(value)) != json_string_length(value))
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "reward '%s': prompt %lld: column '%s' holds a NUL, which no answer has",
-                         name, (long long)row->prompt_index, column);
+                         "reward '%s': prompt %lld: column '%s' holds a NUL, which no answer has", name,
+                         (long long)row->prompt_index, column);
     if (json_is_string(value)) {
-        struct span answer =
-            answer_expected((struct span){json_string_value(value), json_string_length(value)});
+        struct span answer = answer_expected((struct span){json_string_value(value), json_string_length(value)});
         return answer.length == 0 ? COHORT_OK : mem_strdup(out, answer.at, answer.length, err);
     }
     if (!json_is_number(value))
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "reward '%s': prompt %lld: column '%s' must be a text, a number or null",
-                         name, (long long)row->prompt_index, column);
+                         "reward '%s': prompt %lld: column '%s' must be a text, a number or null", name,
+                         (long long)row->prompt_index, column);
     char written[NUMBER_BYTES];
     if (json_is_integer(value))
         number_format(written, sizeof written, "%lld", (long long)json_integer_value(value));
@@ -54,8 +49,7 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
     return mem_strdup(out, written, strlen(written), err);
 }
 
-static cohort_status score_row(const struct reward_row *row, const char *name, double *reward,
-                               cohort_error *err)
+static cohort_status score_row(const struct reward_row *row, const char *name, double *reward, cohort_error *err)
 {
     char *text = NULL;
     bool equal = false;
@@ -77,8 +71,8 @@ cleanup:
     return status;
 }
 
-static cohort_status accuracy_score(void *state, const char *name, const struct reward_row *rows,
-                                    size_t n_rows, double *rewards, cohort_error *err)
+static cohort_status accuracy_score(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
+                                    double *rewards, cohort_error *err)
 {
     (void)state;
     for (size_t i = 0; i < n_rows; i++)

@@ -1,16 +1,14 @@
 /* When two answers are the same.
  *
- * Both are cleaned (answer_clean.c): blanks around and repeated ones inside go, so do $...$,
- * $$...$$, \(...\), \[...\], **...** and `...` around the whole, the comma, period, colon or
- * semicolon at the end, dollars that stand around formulas, \left, \right, \big and their like,
- * \displaystyle, \!, and thin spaces between digits; \text{...}, \mathrm{...}, \mathbf{...},
- * \boxed{...} and their like become their content; \dfrac, \tfrac and \cfrac are \frac, \times,
- * \cdot, U+00D7 and U+00B7 are *, degrees are one sign, \leq is \le, \neq is \ne, and Unicode's
- * minus, blanks, pi, infinity, root and relations are those of LaTeX. A NUL is a character of no
- * number.
+ * Both are cleaned (answer_clean.c): blanks around and repeated ones inside go, so do $...$, $$...$$, \(...\), \[...\],
+ * **...** and `...` around the whole, the comma, period, colon or semicolon at the end, dollars that stand around
+ * formulas, \left, \right, \big and their like, \displaystyle, \!, and thin spaces between digits; \text{...},
+ * \mathrm{...}, \mathbf{...}, \boxed{...} and their like become their content; \dfrac, \tfrac and \cfrac are \frac,
+ * \times, \cdot, U+00D7 and U+00B7 are *, degrees are one sign, \leq is \le, \neq is \ne, and Unicode's minus, blanks,
+ * pi, infinity, root and relations are those of LaTeX. A NUL is a character of no number.
  *
- * "x = 5" and "x \in S" are "5" and "S" where the left side is one name, with an argument or not
- * ("f(x) = 5"); answers that name different ones differ. Then two answers are equal if
+ * "x = 5" and "x \in S" are "5" and "S" where the left side is one name, with an argument or not ("f(x) = 5"); answers
+ * that name different ones differ. Then two answers are equal if
  * 1. the cleaned texts are (letter case counts); or
  * 2. both are numbers (answer_number.c) of the same value. A number is
  *        [sign] [currency] decimal [unit]       5   +5   -0.50   .5   1,234.5   1e-3
@@ -44,8 +42,7 @@
 
 enum { LIST_DEPTH = 4, ANY_ORDER = 64 };
 
-static cohort_status same_answer(struct span a, struct span b, int depth, bool *equal,
-                                 cohort_error *err);
+static cohort_status same_answer(struct span a, struct span b, int depth, bool *equal, cohort_error *err);
 
 static struct span trim(struct span s)
 {
@@ -76,8 +73,8 @@ static size_t name_at(struct span s)
     size_t n = s.length > 0 && s.at[0] == '\\';
     if (n >= s.length || !is_letter(s.at[n]))
         return 0;
-    while (n < s.length && (is_letter(s.at[n]) || is_digit(s.at[n]) || s.at[n] == '_' ||
-                            s.at[n] == '\'' || s.at[n] == '{' || s.at[n] == '}'))
+    while (n < s.length && (is_letter(s.at[n]) || is_digit(s.at[n]) || s.at[n] == '_' || s.at[n] == '\'' ||
+                            s.at[n] == '{' || s.at[n] == '}'))
         n++;
     if (n + 2 < s.length && s.at[n] == '(' && is_letter(s.at[n + 1]) && s.at[n + 2] == ')')
         n += 3;
@@ -137,8 +134,7 @@ static bool names_choices(struct span s)
 
 static bool read_choice(struct span s, struct choice *choice)
 {
-    static const char *const words[] = {"Option ", "option ", "Choice ",
-                                        "choice ", "Answer ", "answer "};
+    static const char *const words[] = {"Option ", "option ", "Choice ", "choice ", "Answer ", "answer "};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (s.length > strlen(words[i]) && memcmp(s.at, words[i], strlen(words[i])) == 0) {
             s = part(s, strlen(words[i]), s.length);
@@ -160,9 +156,8 @@ static bool read_choice(struct span s, struct choice *choice)
     choice->content = part(s, end, s.length);
     if (choice->content.length > 0 && strchr(".:", choice->content.at[0]) != NULL)
         choice->content = part(choice->content, 1, choice->content.length);
-    return choice->content.length == 0 ||
-           (choice->letter >= 'A' && choice->letter <= 'J' && choice->content.at[0] != ',' &&
-            !names_choices(choice->content));
+    return choice->content.length == 0 || (choice->letter >= 'A' && choice->letter <= 'J' &&
+                                           choice->content.at[0] != ',' && !names_choices(choice->content));
 }
 
 /* --- lists --- */
@@ -180,8 +175,7 @@ static int nesting(struct span s, size_t i, size_t *used)
         *used = 2;
         return (s.at[i + 1] == '{') - (s.at[i + 1] == '}');
     }
-    return (s.at[i] == '(' || s.at[i] == '[' || s.at[i] == '{') -
-           (s.at[i] == ')' || s.at[i] == ']' || s.at[i] == '}');
+    return (s.at[i] == '(' || s.at[i] == '[' || s.at[i] == '{') - (s.at[i] == ')' || s.at[i] == ']' || s.at[i] == '}');
 }
 
 /* Takes the brackets off that stand around the whole. */
@@ -206,8 +200,8 @@ static struct list read_list(struct span s)
     return list;
 }
 
-/* The element at *at, which is moved behind it; false at the end. Commas, semicolons and the words
- * "and" and "or" separate. */
+/* The element at *at, which is moved behind it; false at the end. Commas, semicolons and the words "and" and "or"
+ * separate. */
 static bool next_element(struct span s, size_t *at, struct span *element)
 {
     size_t i = *at, used = 0;
@@ -218,10 +212,7 @@ static bool next_element(struct span s, size_t *at, struct span *element)
         depth += nesting(s, i, &used);
         if (depth > 0 || used != 1)
             continue;
-        size_t word = i > 0 && s.at[i - 1] == ' ' ? is_word_at(s, i, "and")  ? 3
-                                                    : is_word_at(s, i, "or") ? 2
-                                                                             : 0
-                                                  : 0;
+        size_t word = i > 0 && s.at[i - 1] == ' ' ? is_word_at(s, i, "and") ? 3 : is_word_at(s, i, "or") ? 2 : 0 : 0;
         if (s.at[i] != ',' && s.at[i] != ';' && word == 0)
             continue;
         *element = part(s, *at, i);
@@ -230,9 +221,7 @@ static bool next_element(struct span s, size_t *at, struct span *element)
             size_t next = *at;
             while (next < s.length && s.at[next] == ' ')
                 next++;
-            *at = is_word_at(s, next, "and")  ? next + 3
-                  : is_word_at(s, next, "or") ? next + 2
-                                              : *at;
+            *at = is_word_at(s, next, "and") ? next + 3 : is_word_at(s, next, "or") ? next + 2 : *at;
         }
         return true;
     }
@@ -250,8 +239,7 @@ static size_t count_elements(struct span s)
     return n;
 }
 
-static cohort_status same_in_order(struct span a, struct span b, int depth, bool *equal,
-                                   cohort_error *err)
+static cohort_status same_in_order(struct span a, struct span b, int depth, bool *equal, cohort_error *err)
 {
     size_t i = 0, j = 0;
     struct span x, y;
@@ -261,8 +249,7 @@ static cohort_status same_in_order(struct span a, struct span b, int depth, bool
     return COHORT_OK;
 }
 
-static cohort_status same_in_any_order(struct span a, struct span b, int depth, bool *equal,
-                                       cohort_error *err)
+static cohort_status same_in_any_order(struct span a, struct span b, int depth, bool *equal, cohort_error *err)
 {
     uint64_t taken = 0;
     size_t i = 0;
@@ -283,8 +270,7 @@ static cohort_status same_in_any_order(struct span a, struct span b, int depth, 
 }
 
 /* *is: whether both are lists, so that they are compared as such. */
-static cohort_status same_list(struct span a, struct span b, int depth, bool *is, bool *equal,
-                               cohort_error *err)
+static cohort_status same_list(struct span a, struct span b, int depth, bool *is, bool *equal, cohort_error *err)
 {
     struct list x = read_list(a), y = read_list(b);
     size_t n = count_elements(x.inside), m = count_elements(y.inside);
@@ -322,14 +308,13 @@ static cohort_status same_formula(struct span a, struct span b, bool *equal, coh
 {
     struct text x = {0}, y = {0};
     cohort_status status = COHORT_OK;
-    size_t a_plain = answer_without_unit(a.at, a.length),
-           b_plain = answer_without_unit(b.at, b.length);
+    size_t a_plain = answer_without_unit(a.at, a.length), b_plain = answer_without_unit(b.at, b.length);
     if ((a_plain < a.length) != (b_plain < b.length)) {
         a.length = a_plain;
         b.length = b_plain;
     }
-    /* A normal form has all letters of its text, and those of \frac where a slash was. This tells
-     * a page of prose from an answer without making a formula of it. */
+    /* A normal form has all letters of its text, and those of \frac where a slash was. This tells a page of prose from
+     * an answer without making a formula of it. */
     size_t a_letters = count_letters(a), b_letters = count_letters(b);
     if (a_letters > b_letters + 4 || b_letters > a_letters + 4)
         goto cleanup;
@@ -355,8 +340,7 @@ static bool read_number(struct span s, struct number *number)
     return answer_number(text, number);
 }
 
-static cohort_status same_answer(struct span a, struct span b, int depth, bool *equal,
-                                 cohort_error *err)
+static cohort_status same_answer(struct span a, struct span b, int depth, bool *equal, cohort_error *err)
 {
     struct span a_right, b_right;
     struct number x, y;
@@ -384,10 +368,8 @@ static cohort_status same_answer(struct span a, struct span b, int depth, bool *
             return same_answer(c.content, d.content, depth + 1, equal, err);
         return COHORT_OK;
     }
-    if (depth < LIST_DEPTH &&
-        ((a_choice && c.content.length > 0) || (b_choice && d.content.length > 0)))
-        return same_answer(a_choice ? c.content : a, b_choice ? d.content : b, depth + 1, equal,
-                           err);
+    if (depth < LIST_DEPTH && ((a_choice && c.content.length > 0) || (b_choice && d.content.length > 0)))
+        return same_answer(a_choice ? c.content : a, b_choice ? d.content : b, depth + 1, equal, err);
     if (!a_number && !b_number) { /* "1,034" is no list */
         bool lists = false;
         TRY(same_list(a, b, depth, &lists, equal, err));
@@ -408,8 +390,7 @@ cohort_status answer_equal(struct span a, struct span b, bool *equal, cohort_err
     cohort_status status = COHORT_OK;
     TRY_GOTO(answer_clean(a, &x, err));
     TRY_GOTO(answer_clean(b, &y, err));
-    TRY_GOTO(same_answer((struct span){x.data, x.length}, (struct span){y.data, y.length}, 0, equal,
-                         err));
+    TRY_GOTO(same_answer((struct span){x.data, x.length}, (struct span){y.data, y.length}, 0, equal, err));
 cleanup:
     text_free(&x);
     text_free(&y);

@@ -1,30 +1,22 @@
 /* Answers in one spelling: what LaTeX, markdown and Unicode write in several ways.
  *
- * answer_clean keeps the words of an answer readable (numbers with units are read from it);
- * answer_formula goes further, for a comparison of formulas character by character. Both take time
- * proportional to the length. */
+ * answer_clean keeps the words of an answer readable (numbers with units are read from it); answer_formula goes
+ * further, for a comparison of formulas character by character. Both take time proportional to the length. */
 #include "reward/answer_internal.h"
 
 #include <string.h>
 
 /* Whether the text at s begins with word. */
-static bool begins(struct span s, const char *word, size_t n)
-{
-    return s.length >= n && memcmp(s.at, word, n) == 0;
-}
+static bool begins(struct span s, const char *word, size_t n) { return s.length >= n && memcmp(s.at, word, n) == 0; }
 
-static struct span rest_of(struct span s, size_t n)
-{
-    return (struct span){s.at + n, s.length - n};
-}
+static struct span rest_of(struct span s, size_t n) { return (struct span){s.at + n, s.length - n}; }
 
 /* --- what stands around an answer --- */
 
 static bool unwrap(struct span *s, const char *open, const char *close)
 {
     size_t a = strlen(open), b = strlen(close);
-    if (s->length <= a + b || memcmp(s->at, open, a) != 0 ||
-        memcmp(s->at + s->length - b, close, b) != 0)
+    if (s->length <= a + b || memcmp(s->at, open, a) != 0 || memcmp(s->at + s->length - b, close, b) != 0)
         return false;
     /* "$5 and $6$" is not wrapped: the mark may not come again inside. */
     for (size_t i = a; i + b <= s->length - b; i++)
@@ -44,16 +36,14 @@ static struct span strip(struct span s)
             s = rest_of(s, 1);
         while (s.length > 0 && is_space(s.at[s.length - 1]))
             s.length--;
-        if (s.length > 1 && strchr(".,;:", s.at[s.length - 1]) != NULL &&
-            s.at[s.length - 1] != '\0' &&
+        if (s.length > 1 && strchr(".,;:", s.at[s.length - 1]) != NULL && s.at[s.length - 1] != '\0' &&
             !(s.at[s.length - 1] == '.' && s.at[s.length - 2] == '.') &&
             !(s.at[s.length - 1] == ',' && s.at[s.length - 2] == '\\')) {
             s.length--;
             again = true;
         }
-        again = again || unwrap(&s, "$$", "$$") || unwrap(&s, "$", "$") ||
-                unwrap(&s, "\\(", "\\)") || unwrap(&s, "\\[", "\\]") || unwrap(&s, "**", "**") ||
-                unwrap(&s, "`", "`");
+        again = again || unwrap(&s, "$$", "$$") || unwrap(&s, "$", "$") || unwrap(&s, "\\(", "\\)") ||
+                unwrap(&s, "\\[", "\\]") || unwrap(&s, "**", "**") || unwrap(&s, "`", "`");
     }
     return s;
 }
@@ -109,10 +99,9 @@ static const struct spelling commands[] = {
 };
 
 /* Commands whose argument is text, or looks different and means the same. */
-static const char *const boxes[] = {"text",       "textrm",     "textbf", "textit",       "textsf",
-                                    "texttt",     "textnormal", "mathrm", "mathbf",       "mathit",
-                                    "mathsf",     "mathtt",     "mbox",   "operatorname", "hbox",
-                                    "boldsymbol", "bm",         "emph",   "boxed",        "fbox"};
+static const char *const boxes[] = {"text",   "textrm",     "textbf", "textit", "textsf", "texttt", "textnormal",
+                                    "mathrm", "mathbf",     "mathit", "mathsf", "mathtt", "mbox",   "operatorname",
+                                    "hbox",   "boldsymbol", "bm",     "emph",   "boxed",  "fbox"};
 
 /* What is not ASCII, and {,}. */
 static const struct spelling characters[] = {
@@ -175,8 +164,7 @@ static cohort_status put(struct respelling *r, const char *text, cohort_error *e
 }
 
 /* A command at s; *used: its bytes. */
-static cohort_status respell_command(struct respelling *r, struct span s, size_t *used,
-                                     cohort_error *err)
+static cohort_status respell_command(struct respelling *r, struct span s, size_t *used, cohort_error *err)
 {
     char last = r->out->length > 0 ? r->out->data[r->out->length - 1] : ' ';
     size_t n = name_length(s);
@@ -186,8 +174,7 @@ static cohort_status respell_command(struct respelling *r, struct span s, size_t
         switch (next) {
         case '!': return COHORT_OK;
         case ',': /* between digits it groups them, elsewhere it is a blank */
-            return is_digit(last) && s.length > 2 && is_digit(s.at[2]) ? COHORT_OK
-                                                                       : put(r, " ", err);
+            return is_digit(last) && s.length > 2 && is_digit(s.at[2]) ? COHORT_OK : put(r, " ", err);
         case ' ':
         case ';':
         case ':':
@@ -208,8 +195,7 @@ static cohort_status respell_command(struct respelling *r, struct span s, size_t
     *used = 1 + n;
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (is_word(s, n, commands[i].from)) {
-            if ((is_word(s, n, "left") || is_word(s, n, "right")) && s.length > 1 + n &&
-                s.at[1 + n] == '.')
+            if ((is_word(s, n, "left") || is_word(s, n, "right")) && s.length > 1 + n && s.at[1 + n] == '.')
                 ++*used; /* the bracket that is not there */
             return put(r, commands[i].to, err);
         }
@@ -225,8 +211,7 @@ static cohort_status respell_command(struct respelling *r, struct span s, size_t
     return text_append(r->out, s.at, *used, err);
 }
 
-static cohort_status respell_one(struct respelling *r, struct span s, size_t *used,
-                                 cohort_error *err)
+static cohort_status respell_one(struct respelling *r, struct span s, size_t *used, cohort_error *err)
 {
     char c = s.at[0], last = r->out->length > 0 ? r->out->data[r->out->length - 1] : ' ';
     *used = 1;
@@ -290,8 +275,8 @@ static size_t plain_length(struct span s)
     size_t n = 0;
     for (; n < s.length; n++) {
         unsigned char c = (unsigned char)s.at[n];
-        bool plain = c > ' ' && c < 0x7f && c != '\\' && c != '~' && c != '$' && c != '{' &&
-                     c != '}' && c != '^' && c != '*';
+        bool plain =
+            c > ' ' && c < 0x7f && c != '\\' && c != '~' && c != '$' && c != '{' && c != '}' && c != '^' && c != '*';
         if (!plain && !(c == ' ' && n > 0 && s.at[n - 1] != ' '))
             break;
     }
@@ -339,14 +324,12 @@ struct formula {
 static bool ends_operand(const struct text *out)
 {
     char c = out->length > 0 ? out->data[out->length - 1] : '\0';
-    return is_digit(c) || is_letter(c) || c == ')' || c == '}' || c == ']' ||
-           (unsigned char)c >= 0x80;
+    return is_digit(c) || is_letter(c) || c == ')' || c == '}' || c == ']' || (unsigned char)c >= 0x80;
 }
 
 static bool begins_operand(char c)
 {
-    return is_digit(c) || is_letter(c) || c == '(' || c == '{' || c == '\\' || c == '.' ||
-           (unsigned char)c >= 0x80;
+    return is_digit(c) || is_letter(c) || c == '(' || c == '{' || c == '\\' || c == '.' || (unsigned char)c >= 0x80;
 }
 
 /* Length of the number at s: digits, and a fraction. */
@@ -384,8 +367,8 @@ static cohort_status put_number(struct text *out, struct span s, cohort_error *e
     return text_append(out, s.at, s.length, err);
 }
 
-/* The piece at s as it stands: a number, a command, a character. One digit where a command wants
- * an argument without braces, all of them after ^ and _ as people write. */
+/* The piece at s as it stands: a number, a command, a character. One digit where a command wants an argument without
+ * braces, all of them after ^ and _ as people write. */
 static size_t piece_length(const struct formula *f, struct span s)
 {
     unsigned char c = (unsigned char)s.at[0];
@@ -422,15 +405,13 @@ static cohort_status put_piece(struct formula *f, struct span piece, cohort_erro
                : text_append(out, piece.at, piece.length, err);
 }
 
-static cohort_status formula_step(struct formula *f, struct span s, size_t *used, bool *good,
-                                  cohort_error *err)
+static cohort_status formula_step(struct formula *f, struct span s, size_t *used, bool *good, cohort_error *err)
 {
     char c = s.at[0];
     *used = 1;
     if (c == ' ') { /* 1 2 is not 12 */
         char last = f->out->length > 0 ? f->out->data[f->out->length - 1] : '\0';
-        bool apart = is_digit(last) && s.length > 1 && (is_digit(s.at[1]) || s.at[1] == '.') &&
-                     f->wanted == 0;
+        bool apart = is_digit(last) && s.length > 1 && (is_digit(s.at[1]) || s.at[1] == '.') && f->wanted == 0;
         return apart ? text_append(f->out, " ", 1, err) : COHORT_OK;
     }
     if (c == '{') {
@@ -450,8 +431,8 @@ static cohort_status formula_step(struct formula *f, struct span s, size_t *used
     if (c == '*') { /* between factors it means nothing, but 2*3 is not 23 */
         char next = s.length > 1 ? s.at[1] == ' ' && s.length > 2 ? s.at[2] : s.at[1] : '\0';
         char last = f->out->length > 0 ? f->out->data[f->out->length - 1] : '\0';
-        bool dropped = ends_operand(f->out) && begins_operand(next) &&
-                       !(is_digit(last) && (is_digit(next) || next == '.'));
+        bool dropped =
+            ends_operand(f->out) && begins_operand(next) && !(is_digit(last) && (is_digit(next) || next == '.'));
         return dropped ? COHORT_OK : text_append(f->out, "*", 1, err);
     }
     if (c == '^' || c == '_') {

@@ -1,7 +1,7 @@
 /* Where a completion states its answer.
  *
- * Looked at is what follows the last </think>, or where that is blank what precedes it; of that,
- * the content of the last <answer>...</answer> where there is one. In it, the answer is
+ * Looked at is what follows the last </think>, or where that is blank what precedes it; of that, the content of the
+ * last <answer>...</answer> where there is one. In it, the answer is
  *   1. the content of the last complete \boxed{...} or \fbox{...}, braces balanced, or what stands
  *      behind \boxed without braces, to the next blank or dollar (at most 100 bytes);
  *   2. else the line after the last "####";
@@ -12,15 +12,13 @@
  *      not blank. Words like "therefore" and "equal to" at its begin are passed over;
  *   4. else the whole text.
  *
- * Where a statement is not equal, it is read once more up to an explanation: a comma and a word
- * ("42, altogether"), a blank and "(", or "because", "since", "which", "as", "so", "where", "when";
- * or, where it begins with $...$, \(...\), \[...\] or **...**, as what stands between the marks, if
- * neither "and", "or" nor a comma follow. Where the whole text is not equal, its last line that is
- * not blank is read, and the $...$, \(...\) or **...** with which that line ends. In either case
- * what follows the last "=" is the last to be tried, if the expected answer has no "=".
+ * Where a statement is not equal, it is read once more up to an explanation: a comma and a word ("42, altogether"), a
+ * blank and "(", or "because", "since", "which", "as", "so", "where", "when"; or, where it begins with $...$, \(...\),
+ * \[...\] or **...**, as what stands between the marks, if neither "and", "or" nor a comma follow. Where the whole text
+ * is not equal, its last line that is not blank is read, and the $...$, \(...\) or **...** with which that line ends.
+ * In either case what follows the last "=" is the last to be tried, if the expected answer has no "=".
  *
- * Of the data's text, rule 1 and 2 apply and <answer>, else it is taken whole (GSM8K's answers end
- * in "#### 42").
+ * Of the data's text, rule 1 and 2 apply and <answer>, else it is taken whole (GSM8K's answers end in "#### 42").
  *
  * Everything here takes time proportional to the length of the completion, whatever it holds. */
 #include "reward/reward_internal.h"
@@ -46,10 +44,7 @@ static struct span trim(struct span s)
     return s;
 }
 
-static struct span from(struct span s, size_t start)
-{
-    return (struct span){s.at + start, s.length - start};
-}
+static struct span from(struct span s, size_t start) { return (struct span){s.at + start, s.length - start}; }
 
 static struct span between(struct span s, size_t start, size_t end)
 {
@@ -94,8 +89,8 @@ static size_t box_at(struct span s, size_t i)
     return n > 0 && i + n < s.length && is_letter(s.at[i + n]) ? 0 : n;
 }
 
-/* One pass: of boxes within one another only the innermost can be the last that is complete, since
- * those around it end after it; so one is followed at a time. */
+/* One pass: of boxes within one another only the innermost can be the last that is complete, since those around it end
+ * after it; so one is followed at a time. */
 static bool last_boxed(struct span s, struct span *out)
 {
     bool found = false, open = false;
@@ -121,10 +116,8 @@ static bool last_boxed(struct span s, struct span *out)
                 continue;
             }
             size_t end = at;
-            while (end < s.length && end - at <= UNBRACED_BOX && !is_blank(s.at[end]) &&
-                   s.at[end] != '$' &&
-                   !(s.at[end] == '\\' && end + 1 < s.length &&
-                     (s.at[end + 1] == ')' || s.at[end + 1] == ']')))
+            while (end < s.length && end - at <= UNBRACED_BOX && !is_blank(s.at[end]) && s.at[end] != '$' &&
+                   !(s.at[end] == '\\' && end + 1 < s.length && (s.at[end + 1] == ')' || s.at[end + 1] == ']')))
                 end++;
             if (end > at && end - at <= UNBRACED_BOX && s.at[at] != '}' && box_at(s, at) == 0) {
                 *out = between(s, at, end);
@@ -188,8 +181,7 @@ static size_t statement_value(struct span s, size_t i)
             static const char *const verbs[] = {"is", "are", "equals"};
             for (size_t v = 0; v < sizeof verbs / sizeof verbs[0]; v++) {
                 size_t n = strlen(verbs[v]);
-                if (word_at(s, at + 1, verbs[v]) &&
-                    (at + 1 + n == s.length || !is_letter(s.at[at + 1 + n])))
+                if (word_at(s, at + 1, verbs[v]) && (at + 1 + n == s.length || !is_letter(s.at[at + 1 + n])))
                     return at + 1 + n;
             }
         } else if (!is_mark(c)) {
@@ -237,8 +229,7 @@ static struct span sentence(struct span s, size_t value)
             const char *close = s.length - i > 2 && memcmp(s.at + i, "$$", 2) == 0    ? "$$"
                                 : s.length - i > 2 && memcmp(s.at + i, "\\[", 2) == 0 ? "\\]"
                                                                                       : NULL;
-            const char *found =
-                close == NULL ? NULL : memmem(s.at + i + 2, s.length - i - 2, close, 2);
+            const char *found = close == NULL ? NULL : memmem(s.at + i + 2, s.length - i - 2, close, 2);
             if (found != NULL) {
                 i = (size_t)(found - s.at) + 1;
                 continue;
@@ -255,8 +246,8 @@ static bool goes_on(struct span s, size_t i)
 {
     while (i < s.length && s.at[i] == ' ')
         i++;
-    return i < s.length && (s.at[i] == ',' || s.at[i] == ';' || s.at[i] == '/' ||
-                            word_at(s, i, "and") || word_at(s, i, "or"));
+    return i < s.length &&
+           (s.at[i] == ',' || s.at[i] == ';' || s.at[i] == '/' || word_at(s, i, "and") || word_at(s, i, "or"));
 }
 
 static void add_cut(struct found_answer *answer, struct span cut)
@@ -277,8 +268,7 @@ static void cut_equation(struct found_answer *answer, struct span s)
 /* The first part of a statement, without the explanation that follows it. */
 static void cut_statement(struct found_answer *answer)
 {
-    static const char *const marks[][2] = {
-        {"$$", "$$"}, {"$", "$"}, {"\\(", "\\)"}, {"\\[", "\\]"}, {"**", "**"}};
+    static const char *const marks[][2] = {{"$$", "$$"}, {"$", "$"}, {"\\(", "\\)"}, {"\\[", "\\]"}, {"**", "**"}};
     static const char *const reasons[] = {"because", "since", "which", "as", "so", "where", "when"};
     struct span s = answer->whole;
     for (size_t m = 0; m < sizeof marks / sizeof marks[0]; m++) {

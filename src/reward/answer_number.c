@@ -1,14 +1,10 @@
-/* Numbers of answers: [sign] [currency] number [unit], read exactly and compared exactly, without
- * the host's locale. */
+/* Numbers of answers: [sign] [currency] number [unit], read exactly and compared exactly, without the host's locale. */
 #include "reward/answer_internal.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static bool starts(const char *text, const char *prefix)
-{
-    return strncmp(text, prefix, strlen(prefix)) == 0;
-}
+static bool starts(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
 
 /* ASCII alone: what the host's locale makes of letters is nothing to us. */
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
@@ -163,14 +159,13 @@ static bool scan_argument(const char **text, bool *negative, struct decimal *d)
 static bool changes_value(const char *word, size_t length)
 {
     static const char *const words[] = {
-        "thousand",  "thousands",  "million",    "millions",    "billion", "billions", "trillion",
-        "trillions", "hundred",    "hundreds",   "dozen",       "dozens",  "half",     "halves",
-        "third",     "thirds",     "quarter",    "quarters",    "fourth",  "fourths",  "fifth",
-        "fifths",    "sixth",      "sixths",     "eighth",      "eighths", "tenth",    "tenths",
-        "hundredth", "hundredths", "thousandth", "thousandths", "pi",      "tau",      "sqrt",
-        "mod",       "or",         "and",        "to",          "plus",    "minus",    "times",
-        "over",      "squared",    "cubed",      "factorial",   "is",      "not",      "but",
-        "if",        "sin",        "cos",        "tan",         "log",     "ln",       "exp"};
+        "thousand", "thousands", "million", "millions", "billion",   "billions",   "trillion",   "trillions",
+        "hundred",  "hundreds",  "dozen",   "dozens",   "half",      "halves",     "third",      "thirds",
+        "quarter",  "quarters",  "fourth",  "fourths",  "fifth",     "fifths",     "sixth",      "sixths",
+        "eighth",   "eighths",   "tenth",   "tenths",   "hundredth", "hundredths", "thousandth", "thousandths",
+        "pi",       "tau",       "sqrt",    "mod",      "or",        "and",        "to",         "plus",
+        "minus",    "times",     "over",    "squared",  "cubed",     "factorial",  "is",         "not",
+        "but",      "if",        "sin",     "cos",      "tan",       "log",        "ln",         "exp"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (same_word(word, length, words[i]))
             return true;
@@ -189,9 +184,8 @@ static bool unit_word(const char *word, size_t length)
         return false;
     const char *rest = word + n;
     size_t left = length - n;
-    return left == 0 ||
-           (left == 2 && (memcmp(rest, "^2", 2) == 0 || memcmp(rest, "^3", 2) == 0 ||
-                          memcmp(rest, "\xc2\xb2", 2) == 0 || memcmp(rest, "\xc2\xb3", 2) == 0));
+    return left == 0 || (left == 2 && (memcmp(rest, "^2", 2) == 0 || memcmp(rest, "^3", 2) == 0 ||
+                                       memcmp(rest, "\xc2\xb2", 2) == 0 || memcmp(rest, "\xc2\xb3", 2) == 0));
 }
 
 /* What may follow a number to its end. */
@@ -223,8 +217,7 @@ static bool scan_unit(const char *text, struct number *number)
         good = good || strcmp(attached[i], text) == 0;
     if (blank && !good) {
         size_t first = strcspn(text, " ");
-        good = unit_word(text, first) &&
-               (text[first] == '\0' || unit_word(text + first + 1, length - first - 1));
+        good = unit_word(text, first) && (text[first] == '\0' || unit_word(text + first + 1, length - first - 1));
     }
     if (good && number->unit[0] == '\0')
         memcpy(number->unit, text, length + 1);
@@ -265,8 +258,7 @@ static bool add_whole(const struct decimal *whole, struct number *number)
     uint64_t a = 0, b = 0, c = 0;
     char reversed[40];
     int n = 0;
-    if (!small_integer(whole, &a) || !small_integer(&number->over, &b) ||
-        !small_integer(&number->under, &c) || b >= c)
+    if (!small_integer(whole, &a) || !small_integer(&number->over, &b) || !small_integer(&number->under, &c) || b >= c)
         return false;
     for (wide sum = (wide)a * c + b; sum > 0; sum /= 10)
         reversed[n++] = (char)('0' + (int)(sum % 10));
@@ -277,10 +269,7 @@ static bool add_whole(const struct decimal *whole, struct number *number)
     return true;
 }
 
-static bool starts_fraction(const char *text)
-{
-    return starts(text, "\\frac") && !is_letter(text[strlen("\\frac")]);
-}
+static bool starts_fraction(const char *text) { return starts(text, "\\frac") && !is_letter(text[strlen("\\frac")]); }
 
 static bool scan_fraction(const char **text, struct number *number)
 {
@@ -289,8 +278,7 @@ static bool scan_fraction(const char **text, struct number *number)
            scan_argument(text, &number->negative, &number->under);
 }
 
-/* What follows an integer of a mixed number: \frac{1}{2}, or 1/2 behind a blank. *is: whether
- * there is such a thing. */
+/* What follows an integer of a mixed number: \frac{1}{2}, or 1/2 behind a blank. *is: whether there is such a thing. */
 static bool scan_mixed(const char **text, struct number *number, bool *is)
 {
     struct decimal whole = number->over;
@@ -457,8 +445,7 @@ size_t answer_without_unit(const char *text, size_t length)
         size_t start = length;
         while (start > 0 && text[start - 1] != ' ' && length - start < UNIT_SIZE)
             start--;
-        if (start < 2 || text[start - 1] != ' ' || length - start < 2 ||
-            !unit_word(text + start, length - start))
+        if (start < 2 || text[start - 1] != ' ' || length - start < 2 || !unit_word(text + start, length - start))
             break;
         length = start - 1;
     }

@@ -5,8 +5,8 @@
  * failure: what the program would say next belongs to no batch. The group is killed at once, and
  *                        later batches fail with the first message;
  *   running -> finished  when it ends or closes its output after the last answer of a batch; the
- * next batch fails. All descriptors are non-blocking and served by one poll, so that neither side
- * can wait for the other for ever.
+ * next batch fails. All descriptors are non-blocking and served by one poll, so that neither side can wait for the
+ * other for ever.
  *
  * Request: a line per row, nothing else, so that a program may answer line by line; the last has
  * "last_of_batch": true for one that works in batches. The field is in no other row: what is the
@@ -115,8 +115,8 @@ static int spawn(struct exec_state *state, const char *program, const int child[
     posix_spawnattr_setpgroup(&attributes, 0);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
-    posix_spawnattr_setflags(&attributes, (short)(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-                                                  POSIX_SPAWN_SETSIGDEF));
+    posix_spawnattr_setflags(&attributes,
+                             (short)(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF));
     for (int i = 0; i < 3 && code == 0; i++)
         code = posix_spawn_file_actions_adddup2(&actions, child[i], i);
     if (code == 0)
@@ -196,8 +196,8 @@ static void exec_destroy(void *opaque)
     mem_free(state);
 }
 
-cohort_status reward_exec_create(void **out, const char *program, double timeout_s,
-                                 const struct stop *stop, cohort_error *err)
+cohort_status reward_exec_create(void **out, const char *program, double timeout_s, const struct stop *stop,
+                                 cohort_error *err)
 {
     struct exec_state *state = NULL;
     int in[2] = {-1, -1}, answers[2] = {-1, -1}, errors[2] = {-1, -1};
@@ -214,8 +214,7 @@ cohort_status reward_exec_create(void **out, const char *program, double timeout
     TRY_GOTO(text_append(&state->tail, "", 0, err));
     TRY_GOTO(text_append(&state->answers, "", 0, err));
     if (make_pipe(in) != 0 || make_pipe(answers) != 0 || make_pipe(errors) != 0) {
-        status = error_set(err, COHORT_ERR_IO, "reward 'exec:%.80s': cannot make a pipe: %s",
-                           program, strerror(errno));
+        status = error_set(err, COHORT_ERR_IO, "reward 'exec:%.80s': cannot make a pipe: %s", program, strerror(errno));
         goto cleanup;
     }
     state->to = in[1];
@@ -225,15 +224,15 @@ cohort_status reward_exec_create(void **out, const char *program, double timeout
     const int child[3] = {in[0], answers[1], errors[1]};
     int code = spawn(state, program, child);
     if (code != 0) {
-        status = error_set(err, COHORT_ERR_REWARD, "reward 'exec:%.80s': cannot start /bin/sh: %s",
-                           program, strerror(code));
+        status =
+            error_set(err, COHORT_ERR_REWARD, "reward 'exec:%.80s': cannot start /bin/sh: %s", program, strerror(code));
         goto cleanup;
     }
     const int mine[3] = {state->to, state->from, state->errors};
     for (int i = 0; i < 3; i++)
         if (fcntl(mine[i], F_SETFL, O_NONBLOCK) != 0) {
-            status = error_set(err, COHORT_ERR_IO, "reward 'exec:%.80s': cannot set up a pipe: %s",
-                               program, strerror(errno));
+            status = error_set(err, COHORT_ERR_IO, "reward 'exec:%.80s': cannot set up a pipe: %s", program,
+                               strerror(errno));
             goto cleanup;
         }
     *out = state;
@@ -301,8 +300,7 @@ static void keep_tail(struct text *tail)
 
 /* --- one batch --- */
 
-/* text as JSON, NULs too; what is not UTF-8 becomes U+FFFD (a completion may end within a
- * character). */
+/* text as JSON, NULs too; what is not UTF-8 becomes U+FFFD (a completion may end within a character). */
 static json_t *json_text(const char *text, size_t length)
 {
     json_t *json = json_stringn(text, length);
@@ -312,11 +310,9 @@ static json_t *json_text(const char *text, size_t length)
     bool good = text_append(&clean, "", 0, NULL) == COHORT_OK;
     while (good && length > 0) {
         utf8proc_int32_t code = 0;
-        utf8proc_ssize_t n =
-            utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &code);
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &code);
         size_t used = n > 0 ? (size_t)n : 1;
-        good =
-            text_append(&clean, n > 0 ? text : "\xef\xbf\xbd", n > 0 ? used : 3, NULL) == COHORT_OK;
+        good = text_append(&clean, n > 0 ? text : "\xef\xbf\xbd", n > 0 ? used : 3, NULL) == COHORT_OK;
         text += used;
         length -= used;
     }
@@ -325,8 +321,7 @@ static json_t *json_text(const char *text, size_t length)
     return json;
 }
 
-static cohort_status append_row(struct text *request, const struct reward_row *row, bool last,
-                                cohort_error *err)
+static cohort_status append_row(struct text *request, const struct reward_row *row, bool last, cohort_error *err)
 {
     static const char last_of_batch[] = "last_of_batch";
     json_t *object = json_object();
@@ -336,16 +331,13 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
     bool bad = object == NULL || tokens == NULL;
     for (int32_t i = 0; !bad && i < row->n_tokens; i++)
         bad = json_array_append_new(tokens, json_integer(row->tokens[i])) != 0;
-    bad =
-        bad ||
-        json_object_set_new(object, "prompt", json_text(row->prompt, row->prompt_length)) != 0 ||
-        json_object_set_new(object, "completion",
-                            json_text(row->completion, row->completion_length)) != 0 ||
-        json_object_set(object, "tokens", tokens) != 0 ||
-        json_object_set_new(object, "finish_reason", json_string(row->finish_reason)) != 0 ||
-        json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
-        json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0 ||
-        (last && json_object_set_new(object, last_of_batch, json_true()) != 0);
+    bad = bad || json_object_set_new(object, "prompt", json_text(row->prompt, row->prompt_length)) != 0 ||
+          json_object_set_new(object, "completion", json_text(row->completion, row->completion_length)) != 0 ||
+          json_object_set(object, "tokens", tokens) != 0 ||
+          json_object_set_new(object, "finish_reason", json_string(row->finish_reason)) != 0 ||
+          json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
+          json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0 ||
+          (last && json_object_set_new(object, last_of_batch, json_true()) != 0);
     if (!bad) {
         json_object_foreach((json_t *)(uintptr_t)row->data, key, value)
         {
@@ -353,9 +345,8 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
                 bad = json_object_set(object, key, value) != 0;
         }
     }
-    cohort_status status =
-        bad ? error_set(err, COHORT_ERR_MEMORY, "a row for a reward program: out of memory")
-            : json_text_write(object, JSON_COMPACT, request, err);
+    cohort_status status = bad ? error_set(err, COHORT_ERR_MEMORY, "a row for a reward program: out of memory")
+                               : json_text_write(object, JSON_COMPACT, request, err);
     if (status == COHORT_OK)
         status = text_append(request, "\n", 1, err);
     json_decref(tokens);
@@ -365,8 +356,8 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
 
 /* Fails the batch, for good: says what happened, how the program ended if it did, and the end of
  * its stderr. */
-static cohort_status break_down(struct exec_state *state, const char *name, const char *problem,
-                                int grace_ms, cohort_error *err)
+static cohort_status break_down(struct exec_state *state, const char *name, const char *problem, int grace_ms,
+                                cohort_error *err)
 {
     char ending[80] = "";
     bool by_itself = wait_end(state, grace_ms);
@@ -386,15 +377,13 @@ static cohort_status break_down(struct exec_state *state, const char *name, cons
         skipped++; /* not from within a character */
     state->broken = true;
     snprintf(state->failure, sizeof state->failure, "%s%s; its stderr %s%s%.*s", problem, ending,
-             length > 0 ? "ends: " : "is empty", skipped > 0 ? "..." : "", (int)(length - skipped),
-             tail + skipped);
+             length > 0 ? "ends: " : "is empty", skipped > 0 ? "..." : "", (int)(length - skipped), tail + skipped);
     return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': %s", name, state->failure);
 }
 
 /* One line of an answer. False, with problem filled, if it is not a number, null or {"reward":
  * ...}. */
-static bool parse_answer(const char *line, size_t length, double *reward, char *problem,
-                         size_t problem_size)
+static bool parse_answer(const char *line, size_t length, double *reward, char *problem, size_t problem_size)
 {
     json_t *answer = NULL;
     (void)json_text_parse(&answer, line, length, "answer", 2, JSON_TEXT_ANY, NULL);
@@ -422,8 +411,8 @@ static bool blank_line(const char *line, size_t length)
 
 /* Uses up the whole lines of what was read (at the end of the stream also the rest); *n_answers of
  * them so far. False: problem says why. */
-static bool take_answers(struct exec_state *state, double *rewards, size_t n_rows,
-                         size_t *n_answers, char *problem, size_t problem_size)
+static bool take_answers(struct exec_state *state, double *rewards, size_t n_rows, size_t *n_answers, char *problem,
+                         size_t problem_size)
 {
     size_t start = 0;
     bool good = true;
@@ -455,8 +444,7 @@ static bool take_answers(struct exec_state *state, double *rewards, size_t n_row
             char reason[400];
             good = parse_answer(line, length, &rewards[*n_answers], reason, sizeof reason);
             if (!good)
-                snprintf(problem, problem_size, "row %zu of %zu: %s", *n_answers + 1, n_rows,
-                         reason);
+                snprintf(problem, problem_size, "row %zu of %zu: %s", *n_answers + 1, n_rows, reason);
             ++*n_answers;
         }
     }
@@ -474,8 +462,7 @@ struct batch {
 };
 
 /* Waits for a descriptor and serves all that are ready. */
-static bool serve(struct exec_state *state, struct batch *batch, double wait_s, char *problem,
-                  size_t problem_size)
+static bool serve(struct exec_state *state, struct batch *batch, double wait_s, char *problem, size_t problem_size)
 {
     struct pollfd polled[3] = {{.fd = state->from, .events = POLLIN},
                                {.fd = state->errors, .events = POLLIN},
@@ -509,13 +496,13 @@ static bool serve(struct exec_state *state, struct batch *batch, double wait_s, 
             batch->left = 0;
         }
     }
-    return polled[0].revents == 0 || take_answers(state, batch->rewards, batch->n_rows,
-                                                  &batch->n_answers, problem, problem_size);
+    return polled[0].revents == 0 ||
+           take_answers(state, batch->rewards, batch->n_rows, &batch->n_answers, problem, problem_size);
 }
 
 /* Why the answers of a batch may be missing when its time is over. */
-static void describe_silence(const struct exec_state *state, const struct batch *batch,
-                             char *problem, size_t problem_size)
+static void describe_silence(const struct exec_state *state, const struct batch *batch, char *problem,
+                             size_t problem_size)
 {
     char why[400] = "";
     size_t part = state->answers.length; /* of a line */
@@ -538,21 +525,18 @@ static void describe_silence(const struct exec_state *state, const struct batch 
         snprintf(why, sizeof why,
                  "the others are missing: does it answer every row, and flush its output (Python: "
                  "print(..., flush=True))?");
-    number_format(
-        problem, problem_size,
-        "no answer within %g s (%zu of %zu rows answered): %s Or raise --reward-timeout if it "
-        "needs longer",
-        state->timeout_s, batch->n_answers, batch->n_rows, why);
+    number_format(problem, problem_size,
+                  "no answer within %g s (%zu of %zu rows answered): %s Or raise --reward-timeout if it "
+                  "needs longer",
+                  state->timeout_s, batch->n_answers, batch->n_rows, why);
 }
 
-static cohort_status ask(struct exec_state *state, const char *name, struct batch *batch,
-                         cohort_error *err)
+static cohort_status ask(struct exec_state *state, const char *name, struct batch *batch, cohort_error *err)
 {
     static const double look_s = 0.05; /* between two looks at stop */
     char problem[700] = "";
     while (batch->n_answers < batch->n_rows || batch->left > 0) {
-        if (stop_requested(
-                state->stop)) { /* what the program says from now on belongs to no batch */
+        if (stop_requested(state->stop)) { /* what the program says from now on belongs to no batch */
             state->broken = true;
             snprintf(state->failure, sizeof state->failure, "stopped on request");
             return stop_check(state->stop, err);
@@ -560,8 +544,8 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
         if (state->from < 0 && batch->n_answers == batch->n_rows)
             break; /* all is answered and it has gone */
         if (state->from < 0) {
-            snprintf(problem, sizeof problem, "the program ended after %zu of %zu answers",
-                     batch->n_answers, batch->n_rows);
+            snprintf(problem, sizeof problem, "the program ended after %zu of %zu answers", batch->n_answers,
+                     batch->n_rows);
             return break_down(state, name, problem, ENDING_MS, err);
         }
         double wait_s = batch->deadline - now_s();
@@ -577,8 +561,7 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
     if (state->from >= 0 && !serve(state, batch, 0, problem, sizeof problem))
         return break_down(state, name, problem, 0, err);
     if (state->answers.length > 0 && !blank_line(state->answers.data, state->answers.length)) {
-        snprintf(problem, sizeof problem, "answered more than the %zu rows of the batch",
-                 batch->n_rows);
+        snprintf(problem, sizeof problem, "answered more than the %zu rows of the batch", batch->n_rows);
         return break_down(state, name, problem, 0, err);
     }
     state->finished = state->from < 0 || state->to < 0;
@@ -586,24 +569,22 @@ static cohort_status ask(struct exec_state *state, const char *name, struct batc
     return COHORT_OK;
 }
 
-static cohort_status exec_score(void *opaque, const char *name, const struct reward_row *rows,
-                                size_t n_rows, double *rewards, cohort_error *err)
+static cohort_status exec_score(void *opaque, const char *name, const struct reward_row *rows, size_t n_rows,
+                                double *rewards, cohort_error *err)
 {
     struct exec_state *state = opaque;
     struct text request = {0};
     cohort_status status = COHORT_OK;
     char problem[200] = "";
     if (state->broken)
-        return error_set(err, COHORT_ERR_REWARD,
-                         "reward '%.100s': stopped by an earlier failure: %s", name,
+        return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': stopped by an earlier failure: %s", name,
                          state->failure);
     for (size_t i = 0; i < n_rows; i++)
         TRY_GOTO(append_row(&request, &rows[i], i + 1 == n_rows, err));
     struct batch batch = {.rewards = rewards, .deadline = now_s() + state->timeout_s};
     /* No rows are expected yet, so any answer is one too many for the batch before. */
     if (state->asked && !state->finished && !serve(state, &batch, 0, problem, sizeof problem)) {
-        status = break_down(state, name,
-                            "answered more lines than the batch before this one had rows", 0, err);
+        status = break_down(state, name, "answered more lines than the batch before this one had rows", 0, err);
         goto cleanup;
     }
     if (state->asked && (state->finished || state->from < 0)) {

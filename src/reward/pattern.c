@@ -20,8 +20,8 @@ struct pattern_state {
     char warning[700]; /* the first one; empty: none */
 };
 
-/* Steps of one match. One that needs more (nested repeats like (a+)+ on a text that does not match)
- * takes longer than anybody's lifetime if it is let: this many take tenths of a second. */
+/* Steps of one match. One that needs more (nested repeats like (a+)+ on a text that does not match) takes longer than
+ * anybody's lifetime if it is let: this many take tenths of a second. */
 enum { MATCH_LIMIT = 2000000 };
 
 static cohort_status compile(struct pattern_state *state, const char *text, cohort_error *err)
@@ -46,31 +46,28 @@ static cohort_status compile(struct pattern_state *state, const char *text, coho
     if (context == NULL)
         return error_set(err, COHORT_ERR_MEMORY, "regex: out of memory");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF); /* as Python's re, however PCRE2 was built */
-    state->code =
-        pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, flags, &code, &offset, context);
+    state->code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, flags, &code, &offset, context);
     pcre2_compile_context_free(context);
     if (state->code == NULL) {
         PCRE2_UCHAR problem[200] = "";
         pcre2_get_error_message(code, problem, sizeof problem);
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "the pattern '%.200s' is not a regular expression: %s at character %zu",
-                         text, (const char *)problem, (size_t)offset + 1);
+                         "the pattern '%.200s' is not a regular expression: %s at character %zu", text,
+                         (const char *)problem, (size_t)offset + 1);
     }
     (void)pcre2_jit_compile(state->code, PCRE2_JIT_COMPLETE); /* without JIT it is only slower */
     state->match = pcre2_match_data_create(1, NULL);
-    return state->match != NULL ? COHORT_OK
-                                : error_set(err, COHORT_ERR_MEMORY, "regex: out of memory");
+    return state->match != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "regex: out of memory");
 }
 
-static cohort_status match(struct pattern_state *state, const char *name,
-                           const struct reward_row *row, double *reward, cohort_error *err)
+static cohort_status match(struct pattern_state *state, const char *name, const struct reward_row *row, double *reward,
+                           cohort_error *err)
 {
     PCRE2_SPTR text = (PCRE2_SPTR)row->completion;
     size_t length = row->completion_length;
     int found = pcre2_match(state->code, text, length, 0, 0, state->match, state->limits);
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its stack on the heap */
-        found =
-            pcre2_match(state->code, text, length, 0, PCRE2_NO_JIT, state->match, state->limits);
+        found = pcre2_match(state->code, text, length, 0, PCRE2_NO_JIT, state->match, state->limits);
     bool exceeded = found == PCRE2_ERROR_MATCHLIMIT || found == PCRE2_ERROR_DEPTHLIMIT ||
                     found == PCRE2_ERROR_HEAPLIMIT || found == PCRE2_ERROR_JIT_STACKLIMIT;
     if (exceeded && state->warning[0] == '\0')
@@ -85,8 +82,8 @@ static cohort_status match(struct pattern_state *state, const char *name,
     }
     PCRE2_UCHAR problem[200] = "";
     pcre2_get_error_message(found, problem, sizeof problem);
-    return error_set(err, COHORT_ERR_REWARD, "matching the pattern '%.200s' failed: %s",
-                     state->text, (const char *)problem);
+    return error_set(err, COHORT_ERR_REWARD, "matching the pattern '%.200s' failed: %s", state->text,
+                     (const char *)problem);
 }
 
 /* Told once. */
@@ -99,16 +96,15 @@ static const char *pattern_warning(void *opaque)
     return state->warning;
 }
 
-static cohort_status pattern_score(void *opaque, const char *name, const struct reward_row *rows,
-                                   size_t n_rows, double *rewards, cohort_error *err)
+static cohort_status pattern_score(void *opaque, const char *name, const struct reward_row *rows, size_t n_rows,
+                                   double *rewards, cohort_error *err)
 {
     struct pattern_state *state = opaque;
     for (size_t i = 0; i < n_rows; i++) {
         cohort_status status = COHORT_OK;
         if (state->from_rows) {
             const json_t *column = json_object_get(rows[i].data, "pattern");
-            if (!json_is_string(column) ||
-                strlen(json_string_value(column)) != json_string_length(column))
+            if (!json_is_string(column) || strlen(json_string_value(column)) != json_string_length(column))
                 return error_set(err, COHORT_ERR_ARGUMENT,
                                  "reward '%s': prompt %lld has no text (without NULs) in its "
                                  "column 'pattern'; add "
@@ -119,8 +115,8 @@ static cohort_status pattern_score(void *opaque, const char *name, const struct 
         if (status == COHORT_OK)
             status = match(state, name, &rows[i], &rewards[i], err);
         if (status != COHORT_OK) {
-            error_context(err, "reward '%s': prompt %lld, completion %d", name,
-                          (long long)rows[i].prompt_index, (int)rows[i].completion_index);
+            error_context(err, "reward '%s': prompt %lld, completion %d", name, (long long)rows[i].prompt_index,
+                          (int)rows[i].completion_index);
             return status;
         }
     }

@@ -10,8 +10,8 @@ struct callback_state {
     void *context;
 };
 
-static cohort_status callback_score(void *state, const char *name, const struct reward_row *rows,
-                                    size_t n_rows, double *rewards, cohort_error *err)
+static cohort_status callback_score(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
+                                    double *rewards, cohort_error *err)
 {
     struct callback_state *callback = state;
     cohort_error said = {.status = COHORT_OK};
@@ -68,8 +68,7 @@ static cohort_status program_name(const char *program, char **name, cohort_error
     while (is_interpreter(chosen, chosen_length)) {
         const char *next = word + strcspn(word, " \t\n");
         next += strspn(next, " \t\n");
-        while (*next ==
-               '-') { /* options of the interpreter; -c and -e bring code, which has no name */
+        while (*next == '-') { /* options of the interpreter; -c and -e bring code, which has no name */
             if (next[1] == 'c' || next[1] == 'e')
                 return mem_strdup(name, chosen, chosen_length, err);
             next += strcspn(next, " \t\n");
@@ -84,8 +83,8 @@ static cohort_status program_name(const char *program, char **name, cohort_error
     return mem_strdup(name, chosen, chosen_length, err);
 }
 
-cohort_status reward_create(struct reward **out, const char *spec,
-                            const struct reward_options *options, cohort_error *err)
+cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
+                            cohort_error *err)
 {
     static const struct reward_options none = {0};
     struct reward *reward = NULL;
@@ -96,14 +95,12 @@ cohort_status reward_create(struct reward **out, const char *spec,
     TRY(mem_alloc(&reward, 1, sizeof *reward, "reward", err));
     if (strncmp(spec, "exec:", 5) == 0) {
         if (spec[5 + strspn(spec + 5, " \t\n")] == '\0') {
-            status = error_set(err, COHORT_ERR_ARGUMENT,
-                               "reward 'exec:' names no program; write exec:PROGRAM [ARGS]");
+            status = error_set(err, COHORT_ERR_ARGUMENT, "reward 'exec:' names no program; write exec:PROGRAM [ARGS]");
             goto cleanup;
         }
         TRY_GOTO(program_name(spec + 5, &reward->name, err));
         reward->kind = &reward_kind_exec;
-        TRY_GOTO(
-            reward_exec_create(&reward->state, spec + 5, options->timeout_s, options->stop, err));
+        TRY_GOTO(reward_exec_create(&reward->state, spec + 5, options->timeout_s, options->stop, err));
     } else {
         TRY_GOTO(mem_strdup(&reward->name, spec, strlen(spec), err));
         if (strcmp(spec, "accuracy") == 0) {
@@ -111,15 +108,13 @@ cohort_status reward_create(struct reward **out, const char *spec,
         } else if (strcmp(spec, "regex") == 0 || strcmp(spec, "format") == 0) {
             bool format = spec[0] == 'f';
             reward->kind = &reward_kind_pattern;
-            TRY_GOTO(reward_pattern_create(&reward->state, format ? NULL : options->pattern, format,
-                                           err));
+            TRY_GOTO(reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err));
         } else {
-            status =
-                error_set(err, COHORT_ERR_ARGUMENT,
-                          "there is no reward '%.80s'; there are accuracy, regex, format and "
-                          "exec:PROGRAM (commas separate rewards: write '\\,' for one within a "
-                          "program, or put it into a file)",
-                          spec);
+            status = error_set(err, COHORT_ERR_ARGUMENT,
+                               "there is no reward '%.80s'; there are accuracy, regex, format and "
+                               "exec:PROGRAM (commas separate rewards: write '\\,' for one within a "
+                               "program, or put it into a file)",
+                               spec);
             goto cleanup;
         }
     }
@@ -130,8 +125,8 @@ cleanup:
     return status;
 }
 
-cohort_status reward_create_callback(struct reward **out, const char *name,
-                                     reward_callback *callback, void *context, cohort_error *err)
+cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
+                                     cohort_error *err)
 {
     struct reward *reward = NULL;
     struct callback_state *state = NULL;
@@ -153,8 +148,8 @@ cleanup:
     return status;
 }
 
-cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows,
-                           double *rewards, cohort_error *err)
+cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
+                           cohort_error *err)
 {
     if (n_rows == 0)
         return COHORT_OK;
@@ -163,12 +158,10 @@ cohort_status reward_score(struct reward *reward, const struct reward_row *rows,
     TRY(reward->kind->score(reward->state, reward->name, rows, n_rows, rewards, err));
     for (size_t i = 0; i < n_rows; i++)
         if (isinf(rewards[i]))
-            return error_set(
-                err, COHORT_ERR_REWARD,
-                "reward '%s': row %zu of the batch (prompt %lld, completion %d) got an "
-                "infinite reward; expected a finite number or none",
-                reward->name, i + 1, (long long)rows[i].prompt_index,
-                (int)rows[i].completion_index);
+            return error_set(err, COHORT_ERR_REWARD,
+                             "reward '%s': row %zu of the batch (prompt %lld, completion %d) got an "
+                             "infinite reward; expected a finite number or none",
+                             reward->name, i + 1, (long long)rows[i].prompt_index, (int)rows[i].completion_index);
     return COHORT_OK;
 }
 

@@ -1,5 +1,5 @@
-/* Reward functions: numbers (or null: unscorable) for the rows of one generation batch, a group's
- * completions consecutive. */
+/* Reward functions: numbers (or null: unscorable) for the rows of one generation batch, a group's completions
+ * consecutive. */
 #ifndef COHORT_REWARD_REWARD_H
 #define COHORT_REWARD_REWARD_H
 
@@ -10,9 +10,9 @@
 
 /* One completion to score. All pointers stay the caller's. */
 struct reward_row {
-    const json_t *data;     /* the data set row: every column is available to the reward */
-    const char *prompt;     /* prompt as text, rendered; a NUL follows, and it may hold others */
-    const char *completion; /* decoded, special tokens left out; as the prompt */
+    const json_t *data;                      /* the data set row: every column is available to the reward */
+    const char *prompt;                      /* prompt as text, rendered; a NUL follows, and it may hold others */
+    const char *completion;                  /* decoded, special tokens left out; as the prompt */
     size_t prompt_length, completion_length; /* in bytes */
     const int32_t *tokens;                   /* completion ids */
     int32_t n_tokens;
@@ -23,8 +23,8 @@ struct reward_row {
 
 struct reward; /* one function */
 
-/* spec: "accuracy", "regex", "format", or "exec:PROGRAM [ARGS]" (run by /bin/sh -c, started once,
- * JSON lines on its stdin and stdout).
+/* spec: "accuracy", "regex", "format", or "exec:PROGRAM [ARGS]" (run by /bin/sh -c, started once, JSON lines on its
+ * stdin and stdout).
  * - accuracy: 1 if the answer that the completion states (rules: answer_find.c) equals the row's
  *   column "answer" (or "solution"), as a number, choice, list or formula (rules: answer.c), else
  *   0; a row without that column is an error; null or blank is null.
@@ -34,37 +34,34 @@ struct reward; /* one function */
  * - format: TRL's think_format_reward (^<think>(?!.*<think>)(.*?)</think>.*$ DOTALL|MULTILINE, from
  * the first character on).
  * - exec: request per batch, one line per row
- * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns},
- * and in the last of a batch "last_of_batch": true, which no other row has; a column named like one
- * of the seven is left out, bytes that are not UTF-8 become U+FFFD, a NUL is \u0000. The program
- * answers one line per row: a number, null, or {"reward": number|null}, flushed at the end of the
- * batch at the latest; its empty lines are passed over. timeout_s for a batch. A program that dies,
- * hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
- * the last of its stderr, and is ended with all it started; later calls fail too. No deadlock on
- * full pipes (all are polled), no SIGPIPE to the host. reward_destroy closes its stdin and gives it
- * 2 s to end, then SIGTERM, then SIGKILL to its process group. A reward serves one call at a time.
- */
+ * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, and in the last of a
+ * batch "last_of_batch": true, which no other row has; a column named like one of the seven is left out, bytes that are
+ * not UTF-8 become U+FFFD, a NUL is \u0000. The program answers one line per row: a number, null, or {"reward":
+ * number|null}, flushed at the end of the batch at the latest; its empty lines are passed over. timeout_s for a batch.
+ * A program that dies, hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
+ * the last of its stderr, and is ended with all it started; later calls fail too. No deadlock on full pipes (all are
+ * polled), no SIGPIPE to the host. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM, then SIGKILL
+ * to its process group. A reward serves one call at a time. */
 struct reward_options {
     const char *pattern;     /* regex */
     double timeout_s;        /* exec; 0: 60 */
     const struct stop *stop; /* looked at while a program is waited for; NULL: none */
 };
-cohort_status reward_create(struct reward **out, const char *spec,
-                            const struct reward_options *options, cohort_error *err);
+cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
+                            cohort_error *err);
 /* A function in C; context stays the caller's. */
-typedef cohort_status reward_callback(void *context, const struct reward_row *rows, size_t n_rows,
-                                      double *rewards, cohort_error *err);
-cohort_status reward_create_callback(struct reward **out, const char *name,
-                                     reward_callback *callback, void *context, cohort_error *err);
-/* rewards[n_rows]: NaN stands for null. An infinite or NaN number from a program is an error, not
- * null. */
-cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows,
-                           double *rewards, cohort_error *err);
-/* What the caller should tell a person about the rewards so far, one line, or NULL. Valid until the
- * reward is destroyed; each is given once. */
+typedef cohort_status reward_callback(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                      cohort_error *err);
+cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
+                                     cohort_error *err);
+/* rewards[n_rows]: NaN stands for null. An infinite or NaN number from a program is an error, not null. */
+cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
+                           cohort_error *err);
+/* What the caller should tell a person about the rewards so far, one line, or NULL. Valid until the reward is
+ * destroyed; each is given once. */
 const char *reward_warning(struct reward *reward);
-const char *reward_name(const struct reward *reward); /* "accuracy", "exec:check.py" -> "check.py";
-                                                         used in metric names */
+const char *reward_name(const struct reward *reward); /* "accuracy", "exec:check.py" -> "check.py"; used in metric
+                                                         names */
 void reward_destroy(struct reward *reward);
 
 #endif

@@ -6,8 +6,8 @@
 
 /* What a kind of reward does; state is its own. */
 struct reward_kind {
-    cohort_status (*score)(void *state, const char *name, const struct reward_row *rows,
-                           size_t n_rows, double *rewards, cohort_error *err);
+    cohort_status (*score)(void *state, const char *name, const struct reward_row *rows, size_t n_rows, double *rewards,
+                           cohort_error *err);
     void (*destroy)(void *state);
     const char *(*warning)(void *state); /* of reward_warning; NULL: never */
 };
@@ -22,11 +22,10 @@ extern const struct reward_kind reward_kind_accuracy, reward_kind_pattern, rewar
 
 /* pattern NULL: the row's column "pattern". format: the match must begin at the first character, as
  * TRL's re.match. */
-cohort_status reward_pattern_create(void **state, const char *pattern, bool format,
-                                    cohort_error *err);
+cohort_status reward_pattern_create(void **state, const char *pattern, bool format, cohort_error *err);
 /* Starts the program. */
-cohort_status reward_exec_create(void **state, const char *program, double timeout_s,
-                                 const struct stop *stop, cohort_error *err);
+cohort_status reward_exec_create(void **state, const char *program, double timeout_s, const struct stop *stop,
+                                 cohort_error *err);
 
 /* Some bytes of a text that is somebody else's; they may hold NULs. */
 struct span {
@@ -37,9 +36,9 @@ struct span {
 /* Whether two answers (extracted, not empty) are the same, by the rules of answer.c. */
 cohort_status answer_equal(struct span a, struct span b, bool *equal, cohort_error *err);
 
-/* Where a completion states its answer, by the rules of answer_find.c. whole may be empty: then
- * there is no answer. cut: shorter readings of the same place, tried if the whole is not equal.
- * equation: what follows its last "=", tried if the expected answer has none; it may be empty. */
+/* Where a completion states its answer, by the rules of answer_find.c. whole may be empty: then there is no answer.
+ * cut: shorter readings of the same place, tried if the whole is not equal. equation: what follows its last "=", tried
+ * if the expected answer has none; it may be empty. */
 struct found_answer {
     struct span whole, cut[2], equation;
     int n_cut;

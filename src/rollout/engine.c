@@ -19,9 +19,8 @@ struct engine {
     struct request *requests;  /* in order of submission */
     struct sequence **running; /* [max_sequences], a request's sequences together */
     int32_t n_running;
-    int32_t *output_row; /* [max outputs] rows of the batch whose logits are wanted */
-    struct sequence *
-        *output_of; /* [max outputs] the sequence that reads it; NULL: output_request */
+    int32_t *output_row;             /* [max outputs] rows of the batch whose logits are wanted */
+    struct sequence **output_of;     /* [max outputs] the sequence that reads it; NULL: output_request */
     struct request **output_request; /* all completions of which draw their first token here */
     int32_t n_outputs;
     struct sample_row *draws; /* room for the draws of one chunk of logits */
@@ -57,14 +56,12 @@ cohort_status completion_check(const struct completion *completion, cohort_error
                      "request %lld, completion %d, token %d: the logits are not numbers or leave "
                      "nothing to choose; "
                      "the weights are damaged, or a filter or bias forbids every token",
-                     (long long)completion->request, (int)completion->index,
-                     (int)completion->n_tokens);
+                     (long long)completion->request, (int)completion->index, (int)completion->n_tokens);
 }
 
 static int32_t chunk_of(int32_t position) { return position / ATTENTION_CHUNK; }
 
-/* Pages for the prompt, and for a completion's fed tokens (all but its last) at positions n_prompt,
- * ... */
+/* Pages for the prompt, and for a completion's fed tokens (all but its last) at positions n_prompt, ... */
 static int64_t prompt_pages(int32_t n_prompt) { return chunk_of(n_prompt - 1) + 1; }
 
 static int64_t completion_pages(int32_t n_prompt, int32_t max_tokens)
@@ -87,9 +84,8 @@ static int32_t max_outputs(const struct engine_config *config)
     return config->max_sequences + config->prefill_tokens;
 }
 
-cohort_status engine_create(struct engine **out, struct model *model,
-                            const struct tokenizer *tokenizer, const struct engine_config *config,
-                            cohort_error *err)
+cohort_status engine_create(struct engine **out, struct model *model, const struct tokenizer *tokenizer,
+                            const struct engine_config *config, cohort_error *err)
 {
     struct engine *e = NULL;
     cohort_status status = COHORT_OK;
@@ -101,12 +97,10 @@ cohort_status engine_create(struct engine **out, struct model *model,
     e->config = *config;
     size_t outputs = (size_t)max_outputs(config);
     TRY_GOTO(page_pool_create(&e->pool, config->n_pages, err));
-    TRY_GOTO(mem_alloc(&e->running, (size_t)config->max_sequences, sizeof(struct sequence *),
-                       "rollout engine", err));
+    TRY_GOTO(mem_alloc(&e->running, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err));
     TRY_GOTO(mem_alloc(&e->output_row, outputs, sizeof *e->output_row, "rollout engine", err));
     TRY_GOTO(mem_alloc(&e->output_of, outputs, sizeof(struct sequence *), "rollout engine", err));
-    TRY_GOTO(
-        mem_alloc(&e->output_request, outputs, sizeof(struct request *), "rollout engine", err));
+    TRY_GOTO(mem_alloc(&e->output_request, outputs, sizeof(struct request *), "rollout engine", err));
     *out = e;
     return COHORT_OK;
 cleanup:
@@ -120,8 +114,8 @@ cohort_status engine_plan(struct engine *e, struct arena *arena, cohort_error *e
     enum dtype act = e->model->type;
     assert(e->requests == NULL);
     TRY(decoder_work_plan(&e->work, arena, c, act, max_outputs(&e->config), DECODER_INFER, err));
-    head_work_plan(&e->head, arena, c, act, max_outputs(&e->config),
-                   head_chunk(c, e->model->backend->logits_bytes), false, false);
+    head_work_plan(&e->head, arena, c, act, max_outputs(&e->config), head_chunk(c, e->model->backend->logits_bytes),
+                   false, false);
     e->kv.rows = e->config.n_pages * ATTENTION_CHUNK;
     e->kv.layer_bytes = kv_layer_bytes(c, act, e->kv.rows);
     e->kv.k = arena_take(arena, (size_t)c->n_layers * e->kv.layer_bytes);
@@ -129,8 +123,8 @@ cohort_status engine_plan(struct engine *e, struct arena *arena, cohort_error *e
     return COHORT_OK;
 }
 
-cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config,
-                                  size_t *bytes, cohort_error *err)
+cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config, size_t *bytes,
+                                  cohort_error *err)
 {
     struct engine e = {.model = model, .config = *config};
     struct arena measured = {0};
@@ -170,17 +164,15 @@ void engine_set_callback(struct engine *e, engine_callback *callback, void *cont
     e->callback_context = context;
 }
 
-static cohort_status check_range(const char *name, float value, double least, double most,
-                                 cohort_error *err)
+static cohort_status check_range(const char *name, float value, double least, double most, cohort_error *err)
 {
     if ((double)value >= least && (double)value <= most) /* false for NaN */
         return COHORT_OK;
-    return error_set(err, COHORT_ERR_ARGUMENT, "%s is %g, expected a number from %g to %g", name,
-                     (double)value, least, most);
+    return error_set(err, COHORT_ERR_ARGUMENT, "%s is %g, expected a number from %g to %g", name, (double)value, least,
+                     most);
 }
 
-/* What the kernels are made for. The zero of top_p and repetition_penalty means off, for our own
- * callers. */
+/* What the kernels are made for. The zero of top_p and repetition_penalty means off, for our own callers. */
 static cohort_status check_sampling(const struct sampling_params *s, cohort_error *err)
 {
     enum { MOST_TEMPERATURE = 100, MOST_PENALTY = 100 };
@@ -199,27 +191,22 @@ static cohort_status check_sampling(const struct sampling_params *s, cohort_erro
     TRY(check_range("presence_penalty", s->presence_penalty, -MOST_PENALTY, MOST_PENALTY, err));
     TRY(check_range("frequency_penalty", s->frequency_penalty, -MOST_PENALTY, MOST_PENALTY, err));
     if (s->top_k < 0)
-        return error_set(err, COHORT_ERR_ARGUMENT, "top_k is %d, expected 0 (all tokens) or more",
-                         (int)s->top_k);
+        return error_set(err, COHORT_ERR_ARGUMENT, "top_k is %d, expected 0 (all tokens) or more", (int)s->top_k);
     for (int32_t i = 0; i < s->n_bias; i++)
         if (isnan(s->bias[i]) || (isinf(s->bias[i]) && s->bias[i] > 0))
             return error_set(err, COHORT_ERR_ARGUMENT,
-                             "the logit bias for token %d is %g, expected a number or -infinity",
-                             (int)s->bias_id[i], (double)s->bias[i]);
+                             "the logit bias for token %d is %g, expected a number or -infinity", (int)s->bias_id[i],
+                             (double)s->bias[i]);
     return COHORT_OK;
 }
 
-cohort_status engine_submit(struct engine *e, const struct engine_request *request, int64_t *id,
-                            cohort_error *err)
+cohort_status engine_submit(struct engine *e, const struct engine_request *request, int64_t *id, cohort_error *err)
 {
-    int32_t context = e->config.max_context < e->model->max_context ? e->config.max_context
-                                                                    : e->model->max_context;
+    int32_t context = e->config.max_context < e->model->max_context ? e->config.max_context : e->model->max_context;
     if (request->n_prompt < 1)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "the prompt is empty: a prompt needs at least one token");
+        return error_set(err, COHORT_ERR_ARGUMENT, "the prompt is empty: a prompt needs at least one token");
     if (request->n < 1 || request->max_tokens < 1)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "%d completions of at most %d tokens: both must be at least 1",
+        return error_set(err, COHORT_ERR_ARGUMENT, "%d completions of at most %d tokens: both must be at least 1",
                          (int)request->n, (int)request->max_tokens);
     if (request->n_prompt >= context)
         return error_set(err, COHORT_ERR_ARGUMENT,
@@ -228,19 +215,16 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
                          (int)request->n_prompt, (int)context);
     for (int32_t i = 0; i < request->n_prompt; i++)
         if (request->prompt[i] < 0 || request->prompt[i] >= e->model->config.vocab_size)
-            return error_set(err, COHORT_ERR_ARGUMENT,
-                             "prompt token %d is %d, expected an id from 0 to %d", (int)i,
+            return error_set(err, COHORT_ERR_ARGUMENT, "prompt token %d is %d, expected an id from 0 to %d", (int)i,
                              (int)request->prompt[i], (int)e->model->config.vocab_size - 1);
     TRY(check_sampling(&request->sampling, err));
     for (int32_t i = 0; i < request->n_stop; i++)
         if (request->stop[i] == NULL)
             return error_set(err, COHORT_ERR_ARGUMENT, "stop string %d is NULL", (int)i);
     for (int32_t i = 0; i < request->sampling.n_bias; i++)
-        if (request->sampling.bias_id[i] < 0 ||
-            request->sampling.bias_id[i] >= e->model->config.vocab_size)
-            return error_set(
-                err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
-                (int)request->sampling.bias_id[i], (int)e->model->config.vocab_size - 1);
+        if (request->sampling.bias_id[i] < 0 || request->sampling.bias_id[i] >= e->model->config.vocab_size)
+            return error_set(err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
+                             (int)request->sampling.bias_id[i], (int)e->model->config.vocab_size - 1);
     int32_t max_tokens = request->max_tokens;
     if (max_tokens > context - request->n_prompt)
         max_tokens = context - request->n_prompt;
@@ -249,8 +233,7 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
         return error_set(err, COHORT_ERR_MEMORY,
                          "a prompt of %d tokens with up to %d new ones needs %lld KV pages, the "
                          "pool has %lld: allow more memory or fewer tokens",
-                         (int)request->n_prompt, (int)max_tokens, (long long)least,
-                         (long long)e->config.n_pages);
+                         (int)request->n_prompt, (int)max_tokens, (long long)least, (long long)e->config.n_pages);
     struct request *r = NULL;
     TRY(request_create(&r, request, e->next_id, max_tokens, err));
     struct request **tail = &e->requests;
@@ -295,8 +278,8 @@ static void release_pages(struct engine *e, struct page_list *list)
     list->count = list->limit = 0;
 }
 
-static cohort_status reserve_pages(struct engine *e, struct page_list *list, int64_t count,
-                                   bool *granted, cohort_error *err)
+static cohort_status reserve_pages(struct engine *e, struct page_list *list, int64_t count, bool *granted,
+                                   cohort_error *err)
 {
     TRY(mem_alloc(&list->pages, (size_t)count, sizeof *list->pages, "page list", err));
     *granted = page_pool_reserve(&e->pool, count);
@@ -309,8 +292,7 @@ static cohort_status reserve_pages(struct engine *e, struct page_list *list, int
     return COHORT_OK;
 }
 
-/* Moves what a sequence made into the finished list, tells the callback's last word, frees its
- * pages. */
+/* Moves what a sequence made into the finished list, tells the callback's last word, frees its pages. */
 static cohort_status finish_sequence(struct engine *e, struct sequence *s, cohort_error *err)
 {
     struct request *r = s->request;
@@ -320,15 +302,14 @@ static cohort_status finish_sequence(struct engine *e, struct sequence *s, cohor
                               .n_tokens = s->n_tokens,
                               .finish_reason = s->finish_reason};
     cohort_status status = COHORT_OK;
-    TRY(mem_grow(&e->finished, &e->finished_capacity, e->n_finished + 1, sizeof *e->finished,
-                 "finished completions", err));
+    TRY(mem_grow(&e->finished, &e->finished_capacity, e->n_finished + 1, sizeof *e->finished, "finished completions",
+                 err));
     TRY_GOTO(mem_alloc(&done.tokens, (size_t)s->n_tokens, sizeof(int32_t), "completion", err));
     TRY_GOTO(mem_alloc(&done.logp, (size_t)s->n_tokens, sizeof(float), "completion", err));
     memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
     memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
     if (e->tokenizer != NULL) {
-        TRY_GOTO(
-            mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
+        TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
         done.text_length = s->text.length;
     }
     e->finished[e->n_finished++] = done;
@@ -342,10 +323,8 @@ cleanup:
     return status;
 }
 
-/* Puts a drawn token into its sequence, or ends the sequence if nothing could be drawn: its
- * neighbours go on. */
-static cohort_status take_draw(struct engine *e, struct sequence *s, const struct sample_row *draw,
-                               cohort_error *err)
+/* Puts a drawn token into its sequence, or ends the sequence if nothing could be drawn: its neighbours go on. */
+static cohort_status take_draw(struct engine *e, struct sequence *s, const struct sample_row *draw, cohort_error *err)
 {
     if (draw->token < 0) {
         s->finish_reason = FINISH_FAILED;
@@ -365,8 +344,7 @@ static cohort_status take_draw(struct engine *e, struct sequence *s, const struc
     return s->finish_reason == FINISH_NONE ? COHORT_OK : finish_sequence(e, s, err);
 }
 
-/* Takes finished sequences off the running list, keeping order, and finished requests off theirs.
- */
+/* Takes finished sequences off the running list, keeping order, and finished requests off theirs. */
 static void sweep(struct engine *e)
 {
     int32_t kept = 0;
@@ -397,10 +375,8 @@ static cohort_status apply_cancellations(struct engine *e, cohort_error *err)
             if (e->tokenizer != NULL)
                 TRY(token_stream_finish(&s->stream, &s->text, err));
             if (e->callback != NULL) {
-                struct engine_event event = {.request = r->id,
-                                             .index = s->index,
-                                             .token = -1,
-                                             .finish_reason = FINISH_CANCELLED};
+                struct engine_event event = {
+                    .request = r->id, .index = s->index, .token = -1, .finish_reason = FINISH_CANCELLED};
                 event.text = sequence_new_text(s, &event.text_length);
                 e->callback(e->callback_context, &event);
             }
@@ -421,8 +397,7 @@ static cohort_status admit_sequences(struct engine *e, cohort_error *err)
             bool granted = false;
             if (s->state != SEQUENCE_PENDING)
                 continue;
-            TRY(reserve_pages(e, &s->pages, completion_pages(r->ask.n_prompt, r->max_tokens),
-                              &granted, err));
+            TRY(reserve_pages(e, &s->pages, completion_pages(r->ask.n_prompt, r->max_tokens), &granted, err));
             if (!granted)
                 return COHORT_OK;
             s->state = SEQUENCE_RUNNING;
@@ -432,8 +407,8 @@ static cohort_status admit_sequences(struct engine *e, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Waiting requests get pages for their prompt when at least one of their completions could then run
- * to its end: so a request that was let in can always finish, whatever the others hold. */
+/* Waiting requests get pages for their prompt when at least one of their completions could then run to its end: so a
+ * request that was let in can always finish, whatever the others hold. */
 static cohort_status admit_requests(struct engine *e, cohort_error *err)
 {
     int64_t promised = 0; /* pages that earlier requests need to run at least one completion */
@@ -456,10 +431,8 @@ static cohort_status admit_requests(struct engine *e, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Sees to it that list has the page of the position's chunk; first: chunk of the list's first page.
- */
-static int32_t page_row(struct engine *e, struct page_list *list, int32_t first_chunk,
-                        int32_t position)
+/* Sees to it that list has the page of the position's chunk; first: chunk of the list's first page. */
+static int32_t page_row(struct engine *e, struct page_list *list, int32_t first_chunk, int32_t position)
 {
     int32_t index = chunk_of(position) - first_chunk;
     while (list->count <= index)
@@ -468,15 +441,14 @@ static int32_t page_row(struct engine *e, struct page_list *list, int32_t first_
 }
 
 /* Spans for positions begin .. end that lie in list. */
-static void add_page_spans(struct engine *e, const struct page_list *list, int32_t first_chunk,
-                           int32_t begin, int32_t end)
+static void add_page_spans(struct engine *e, const struct page_list *list, int32_t first_chunk, int32_t begin,
+                           int32_t end)
 {
     for (int32_t p = begin; p < end;) {
         int32_t next = (chunk_of(p) + 1) * ATTENTION_CHUNK;
         if (next > end)
             next = end;
-        int32_t row =
-            list->pages[chunk_of(p) - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK;
+        int32_t row = list->pages[chunk_of(p) - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK;
         batch_add_span(&e->batch, p, row, next - p);
         p = next;
     }
@@ -521,8 +493,7 @@ static cohort_status add_prefill(struct engine *e, cohort_error *err)
         if (e->config.prefill_chunk > 0 && n > e->config.prefill_chunk)
             n = e->config.prefill_chunk;
         int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
-        TRY(batch_reserve(b, (size_t)(row + n), (size_t)b->n_seqs + 1,
-                          (size_t)(b->n_spans + chunk_of(end) + 2), err));
+        TRY(batch_reserve(b, (size_t)(row + n), (size_t)b->n_seqs + 1, (size_t)(b->n_spans + chunk_of(end) + 2), err));
         batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
         for (int32_t i = 0; i < n; i++)
             b->kv_row[row + i] = page_row(e, &r->pages, 0, first + i);
@@ -549,8 +520,8 @@ static struct sample_row draw_for(const struct sequence *s, int32_t logits_row)
                                .position = (uint64_t)s->n_tokens};
 }
 
-/* The request that output i belongs to, and how many draws it takes: all of a group's first tokens
- * come from one row. */
+/* The request that output i belongs to, and how many draws it takes: all of a group's first tokens come from one
+ * row. */
 static struct request *output_owner(const struct engine *e, int32_t i, int32_t *draws)
 {
     struct sequence *s = e->output_of[i];
@@ -565,21 +536,18 @@ static int32_t choosable_ids(const struct engine *e, const struct request *r)
     return r->ask.n_choosable > 0 && r->ask.n_choosable < vocab ? r->ask.n_choosable : vocab;
 }
 
-/* Draws for outputs first .. first + count, whose logits are in the head's buffer. One call for
- * each run of requests that may choose from the same ids. */
-static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t count,
-                                    cohort_error *err)
+/* Draws for outputs first .. first + count, whose logits are in the head's buffer. One call for each run of requests
+ * that may choose from the same ids. */
+static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t count, cohort_error *err)
 {
     struct backend *be = e->model->backend;
     size_t n = 0, at = 0;
     int32_t draws = 0;
     for (int32_t i = first; i < first + count; i++) {
         struct request *r = output_owner(e, i, &draws);
-        TRY(mem_grow(&e->draws, &e->draw_capacity, n + (size_t)draws, sizeof *e->draws, "draws",
-                     err));
+        TRY(mem_grow(&e->draws, &e->draw_capacity, n + (size_t)draws, sizeof *e->draws, "draws", err));
         for (int32_t c = 0; c < draws; c++)
-            e->draws[n++] =
-                draw_for(e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c], i - first);
+            e->draws[n++] = draw_for(e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c], i - first);
     }
     for (int32_t i = first; i < first + count;) {
         int32_t limit = choosable_ids(e, output_owner(e, i, &draws));
@@ -599,8 +567,7 @@ static cohort_status sample_outputs(struct engine *e, int32_t first, int32_t cou
         struct request *r = output_owner(e, i, &draws);
         r->state = REQUEST_ACTIVE;
         for (int32_t c = 0; c < draws; c++)
-            TRY(take_draw(e, e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c],
-                          &e->draws[at++], err));
+            TRY(take_draw(e, e->output_of[i] != NULL ? e->output_of[i] : &r->sequences[c], &e->draws[at++], err));
     }
     return COHORT_OK;
 }
@@ -615,8 +582,8 @@ static bool prefill_waits(const struct engine *e)
     return false;
 }
 
-/* What one step of the window does; recorded once for a number of rows (invariant I1: the same
- * decoder and head as everywhere). */
+/* What one step of the window does; recorded once for a number of rows (invariant I1: the same decoder and head as
+ * everywhere). */
 static void decode_step(void *context)
 {
     struct engine *e = context;
@@ -627,10 +594,9 @@ static void decode_step(void *context)
     for (int32_t first = 0; first < rows; first += (int32_t)e->head.chunk) {
         int32_t count = rows - first < e->head.chunk ? rows - first : (int32_t)e->head.chunk;
         head_logits(e->model, &e->head, first, count);
-        be->ops->decode_draw(be, &(struct decode_draw){.vocab = e->model->config.vocab_size,
-                                                       .logits = e->head.logits,
-                                                       .first = first,
-                                                       .count = count});
+        be->ops->decode_draw(
+            be, &(struct decode_draw){
+                    .vocab = e->model->config.vocab_size, .logits = e->head.logits, .first = first, .count = count});
     }
 }
 
@@ -679,8 +645,8 @@ static cohort_status take_window(struct engine *e, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Several tokens for every running sequence without a word from the host between them. A sequence
- * that a stop string ends has drawn for nothing until the window's end. */
+/* Several tokens for every running sequence without a word from the host between them. A sequence that a stop string
+ * ends has drawn for nothing until the window's end. */
 static cohort_status run_window(struct engine *e, cohort_error *err)
 {
     struct backend *be = e->model->backend;
@@ -710,8 +676,7 @@ static cohort_status run_window(struct engine *e, cohort_error *err)
                                                    .kv_row = e->work.kv_row},
                              err));
     be->unstoppable++; /* a recording must not lack what a stop left out */
-    be->ops->repeat(be, decode_window_key(w, e->work.token, e->n_running, rows), w->steps,
-                    decode_step, e);
+    be->ops->repeat(be, decode_window_key(w, e->work.token, e->n_running, rows), w->steps, decode_step, e);
     be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
     cohort_status status = be->ops->check(be, err);
     be->unstoppable--;

@@ -1,21 +1,21 @@
-/* The rollout engine: requests in, completions with exact log-probs out, by continuous batching
- * over KV pages.
+/* The rollout engine: requests in, completions with exact log-probs out, by continuous batching over KV pages.
  *
- * Owns: the page pool's bookkeeping, the requests, their sequences, finished completions until they
- * are polled. The buffers come from an arena (engine_plan).
+ * Owns: the page pool's bookkeeping, the requests, their sequences, finished completions until they are polled. The
+ * buffers come from an arena (engine_plan).
  *
- * A request goes  waiting -> prefill -> active -> gone.  Its completions (sequences) go  pending ->
- * running -> finished (polled). waiting -> prefill   admit_requests   when pages for its prompt can
- * be had prefill -> active    finish_prefill   when its last prompt token was computed: all its
- * completions draw their first token pending -> running   admit_sequences  when a slot is free and
- * the pages it can come to need can be reserved: so a running sequence never waits and never has to
- * be thrown out running -> finished  finish_sequence  at EOS, a stop string, its length, or
- * engine_cancel Pages hold ATTENTION_CHUNK positions. A completion refers to its prompt's pages,
- * the last partial one included: its own pages start at the position behind the prompt, so nothing
- * is copied.
+ * A request goes  waiting -> prefill -> active -> gone.  Its completions (sequences) go  pending -> running -> finished
+ * (polled).
+ *   waiting -> prefill   admit_requests   when pages for its prompt can be had
+ *   prefill -> active    finish_prefill   when its last prompt token was computed: all its completions draw their first
+ *                                         token
+ *   pending -> running   admit_sequences  when a slot is free and the pages it can come to need can be reserved: so a
+ *                                         running sequence never waits and never has to be thrown out
+ *   running -> finished  finish_sequence  at EOS, a stop string, its length, or engine_cancel
+ * Pages hold ATTENTION_CHUNK positions. A completion refers to its prompt's pages, the last partial one included: its
+ * own pages start at the position behind the prompt, so nothing is copied.
  *
- * Keeps I2 (the batch's composition never reaches a sequence's numbers: decoder) and I3 (a draw
- * depends on seed, stream, completion index and position). */
+ * Keeps I2 (the batch's composition never reaches a sequence's numbers: decoder) and I3 (a draw depends on seed,
+ * stream, completion index and position). */
 #ifndef COHORT_ROLLOUT_ENGINE_H
 #define COHORT_ROLLOUT_ENGINE_H
 
@@ -25,18 +25,9 @@
 
 struct engine;
 
-/* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint
- * forbids every token. */
-enum finish_reason {
-    FINISH_NONE,
-    FINISH_EOS,
-    FINISH_STOP,
-    FINISH_LENGTH,
-    FINISH_CANCELLED,
-    FINISH_FAILED
-};
-const char *
-finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
+/* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint forbids every token. */
+enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
+const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
 
 struct engine_config {
     int32_t max_sequences;  /* completions decoding at once */
@@ -50,13 +41,12 @@ struct engine_config {
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n);
 size_t engine_page_bytes(const struct model_config *config, enum dtype act);
 /* What engine_plan will take for an engine of this configuration. */
-cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config,
-                                  size_t *bytes, cohort_error *err);
+cohort_status engine_buffer_bytes(struct model *model, const struct engine_config *config, size_t *bytes,
+                                  cohort_error *err);
 
 /* model and tokenizer (may be NULL: no text, no stop strings) are borrowed. */
-cohort_status engine_create(struct engine **out, struct model *model,
-                            const struct tokenizer *tokenizer, const struct engine_config *config,
-                            cohort_error *err);
+cohort_status engine_create(struct engine **out, struct model *model, const struct tokenizer *tokenizer,
+                            const struct engine_config *config, cohort_error *err);
 /* Takes the buffers from the arena (measuring, then for real). The pool is empty afterwards. */
 cohort_status engine_plan(struct engine *engine, struct arena *arena, cohort_error *err);
 void engine_destroy(struct engine *engine);
@@ -64,10 +54,9 @@ void engine_destroy(struct engine *engine);
 /* What is copied: everything. */
 struct engine_request {
     const int32_t *prompt;
-    int32_t n_prompt; /* at least 1 */
-    int32_t n;        /* completions */
-    int32_t
-        first_index; /* index of the first of them (0), so that a group can be asked for in parts */
+    int32_t n_prompt;    /* at least 1 */
+    int32_t n;           /* completions */
+    int32_t first_index; /* index of the first of them (0), so that a group can be asked for in parts */
     struct sampling_params sampling;
     uint64_t seed, stream; /* of the draws: stream is what tells prompts (and steps) apart */
     int32_t max_tokens;
@@ -78,8 +67,7 @@ struct engine_request {
     int32_t n_choosable; /* ids >= this are not drawn (0: the whole vocabulary) */
 };
 
-/* A finished completion. tokens and logp include the EOS; text leaves out special tokens and the
- * stop string. */
+/* A finished completion. tokens and logp include the EOS; text leaves out special tokens and the stop string. */
 struct completion {
     int64_t request;
     int32_t index;
@@ -94,9 +82,8 @@ void completion_free(struct completion *completion);
 /* COHORT_ERR_NUMERIC, with the place, for a completion that failed. */
 cohort_status completion_check(const struct completion *completion, cohort_error *err);
 
-/* Called for every token as it is drawn. text: what became certain with it (no half characters, no
- * beginning of a stop string); finish_reason is FINISH_NONE until the last call for a completion.
- */
+/* Called for every token as it is drawn. text: what became certain with it (no half characters, no beginning of a stop
+ * string); finish_reason is FINISH_NONE until the last call for a completion. */
 struct engine_event {
     int64_t request;
     int32_t index, token;
@@ -108,13 +95,11 @@ struct engine_event {
 typedef void engine_callback(void *context, const struct engine_event *event);
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
 
-/* *id tells the request's completions apart. Refuses what can never run: a prompt that fills the
- * context, more pages than the pool has, sampling parameters out of range: one bad request fails by
- * itself. */
-cohort_status engine_submit(struct engine *engine, const struct engine_request *request,
-                            int64_t *id, cohort_error *err);
-/* Ends a request's completions as they are (FINISH_CANCELLED); an unknown or finished id is no
- * error. */
+/* *id tells the request's completions apart. Refuses what can never run: a prompt that fills the context, more pages
+ * than the pool has, sampling parameters out of range: one bad request fails by itself. */
+cohort_status engine_submit(struct engine *engine, const struct engine_request *request, int64_t *id,
+                            cohort_error *err);
+/* Ends a request's completions as they are (FINISH_CANCELLED); an unknown or finished id is no error. */
 void engine_cancel(struct engine *engine, int64_t id);
 /* One forward: a token for every running completion, a chunk for prompts; on a backend that decodes
  * by itself several tokens while no prompt waits. *busy tells whether
@@ -122,8 +107,7 @@ void engine_cancel(struct engine *engine, int64_t id);
  * step had not begun, but for completions that had already drawn in it: when the request to stop is
  * taken back, the next step goes on with the same draws. */
 cohort_status engine_step(struct engine *engine, bool *busy, cohort_error *err);
-/* Moves one finished completion out (free with completion_free); false if there is none. In the
- * order they finished. */
+/* Moves one finished completion out (free with completion_free); false if there is none. In the order they finished. */
 bool engine_poll(struct engine *engine, struct completion *out);
 
 struct engine_stats {

@@ -2,8 +2,7 @@
 
 #include <string.h>
 
-static cohort_status copy_array(void *out, const void *from, size_t count, size_t size,
-                                cohort_error *err)
+static cohort_status copy_array(void *out, const void *from, size_t count, size_t size, cohort_error *err)
 {
     if (count == 0)
         return COHORT_OK;
@@ -14,15 +13,13 @@ static cohort_status copy_array(void *out, const void *from, size_t count, size_
     return COHORT_OK;
 }
 
-static cohort_status copy_request(struct request *r, const struct engine_request *ask,
-                                  cohort_error *err)
+static cohort_status copy_request(struct request *r, const struct engine_request *ask, cohort_error *err)
 {
     r->ask = *ask;
     struct sampling_params *s = &r->ask.sampling;
     TRY(copy_array(&r->prompt, ask->prompt, (size_t)ask->n_prompt, sizeof(int32_t), err));
     TRY(copy_array(&r->eos_ids, ask->eos_ids, (size_t)ask->n_eos, sizeof(int32_t), err));
-    TRY(copy_array(&r->xtc_special, s->xtc_special, (size_t)s->n_xtc_special, sizeof(int32_t),
-                   err));
+    TRY(copy_array(&r->xtc_special, s->xtc_special, (size_t)s->n_xtc_special, sizeof(int32_t), err));
     TRY(copy_array(&r->bias_id, s->bias_id, (size_t)s->n_bias, sizeof(int32_t), err));
     TRY(copy_array(&r->bias, s->bias, (size_t)s->n_bias, sizeof(float), err));
     TRY(mem_alloc(&r->stop, (size_t)ask->n_stop, sizeof *r->stop, "stop strings", err));
@@ -37,8 +34,8 @@ static cohort_status copy_request(struct request *r, const struct engine_request
     return COHORT_OK;
 }
 
-cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id,
-                             int32_t max_tokens, cohort_error *err)
+cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens,
+                             cohort_error *err)
 {
     struct request *r = NULL;
     cohort_status status = COHORT_OK;
@@ -53,8 +50,7 @@ cohort_status request_create(struct request **out, const struct engine_request *
         struct sequence *s = &r->sequences[i];
         s->request = r;
         s->index = ask->first_index + i;
-        TRY_GOTO(mem_alloc(&s->history, (size_t)ask->n_prompt + (size_t)max_tokens, sizeof(int32_t),
-                           "sequence", err));
+        TRY_GOTO(mem_alloc(&s->history, (size_t)ask->n_prompt + (size_t)max_tokens, sizeof(int32_t), "sequence", err));
         memcpy(s->history, ask->prompt, (size_t)ask->n_prompt * sizeof(int32_t));
         TRY_GOTO(mem_alloc(&s->logp, (size_t)max_tokens, sizeof(float), "sequence", err));
     }
@@ -96,8 +92,7 @@ bool request_is_eos(const struct request *request, int32_t token)
     return false;
 }
 
-/* Looks for the first stop string in text that ends behind position from; cuts it and what follows
- * off. */
+/* Looks for the first stop string in text that ends behind position from; cuts it and what follows off. */
 static bool cut_at_stop(struct sequence *s, size_t from)
 {
     const struct request *r = s->request;
@@ -106,10 +101,8 @@ static bool cut_at_stop(struct sequence *s, size_t from)
         size_t length = strlen(r->stop[i]);
         if (length == 0 || s->text.length == 0)
             continue;
-        size_t start = from >= length - 1 ? from - (length - 1)
-                                          : 0; /* an earlier start would have been found before */
-        const char *found =
-            memmem(s->text.data + start, s->text.length - start, r->stop[i], length);
+        size_t start = from >= length - 1 ? from - (length - 1) : 0; /* an earlier start would have been found before */
+        const char *found = memmem(s->text.data + start, s->text.length - start, r->stop[i], length);
         if (found != NULL && (size_t)(found - s->text.data) < best)
             best = (size_t)(found - s->text.data);
     }
@@ -120,8 +113,8 @@ static bool cut_at_stop(struct sequence *s, size_t from)
     return true;
 }
 
-cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, int32_t token,
-                              float logp, cohort_error *err)
+cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, int32_t token, float logp,
+                              cohort_error *err)
 {
     const struct request *r = s->request;
     s->history[r->ask.n_prompt + s->n_tokens] = token;
@@ -154,8 +147,7 @@ static size_t held_back(const struct sequence *s)
     for (int32_t i = 0; i < r->ask.n_stop; i++) {
         size_t length = strlen(r->stop[i]);
         for (size_t n = length > 0 ? length - 1 : 0; n > most; n--)
-            if (n <= s->text.length &&
-                memcmp(s->text.data + s->text.length - n, r->stop[i], n) == 0) {
+            if (n <= s->text.length && memcmp(s->text.data + s->text.length - n, r->stop[i], n) == 0) {
                 most = n;
                 break;
             }
@@ -165,8 +157,7 @@ static size_t held_back(const struct sequence *s)
 
 const char *sequence_new_text(struct sequence *s, size_t *length)
 {
-    size_t certain =
-        s->finish_reason == FINISH_NONE ? s->text.length - held_back(s) : s->text.length;
+    size_t certain = s->finish_reason == FINISH_NONE ? s->text.length - held_back(s) : s->text.length;
     *length = 0;
     if (s->text.data == NULL || certain <= s->emitted)
         return "";

@@ -37,26 +37,24 @@ struct request {
     int32_t *prompt, *eos_ids, *xtc_special, *bias_id;
     float *bias;
     char **stop;
-    int32_t max_tokens; /* clipped to the context */
-    int32_t n_prefilled,
-        n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
-    struct page_list pages;     /* positions 0 .. n_prompt */
-    struct sequence *sequences; /* [n] */
+    int32_t max_tokens;             /* clipped to the context */
+    int32_t n_prefilled, n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
+    struct page_list pages;         /* positions 0 .. n_prompt */
+    struct sequence *sequences;     /* [n] */
     int32_t n_unfinished;
     bool cancelled;
     struct request *next;
 };
 
 /* Deep copy; max_tokens already clipped. */
-cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id,
-                             int32_t max_tokens, cohort_error *err);
+cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens,
+                             cohort_error *err);
 void request_destroy(struct request *request);
 
 bool request_is_eos(const struct request *request, int32_t token);
-/* Takes a drawn token: appends, decodes, finds EOS, stop strings and the length; sets
- * finish_reason. */
-cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer,
-                              int32_t token, float logp, cohort_error *err);
+/* Takes a drawn token: appends, decodes, finds EOS, stop strings and the length; sets finish_reason. */
+cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer, int32_t token, float logp,
+                              cohort_error *err);
 /* The text that became certain since the last call: *length bytes inside sequence->text. */
 const char *sequence_new_text(struct sequence *sequence, size_t *length);
 

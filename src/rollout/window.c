@@ -29,8 +29,7 @@ int32_t decode_rows(int32_t n)
     return (n + unit - 1) / unit * unit;
 }
 
-uint64_t decode_window_key(const struct decode_window *w, const void *buffer, int32_t n,
-                           int32_t rows)
+uint64_t decode_window_key(const struct decode_window *w, const void *buffer, int32_t n, int32_t rows)
 {
     bool changes = false;
     for (int32_t i = 0; i < n; i++)

@@ -1,5 +1,4 @@
-/* Steps of decoding that a device takes without a word from the host: what the engine hands over
- * and gets back. */
+/* Steps of decoding that a device takes without a word from the host: what the engine hands over and gets back. */
 #ifndef COHORT_ROLLOUT_WINDOW_H
 #define COHORT_ROLLOUT_WINDOW_H
 
@@ -18,12 +17,10 @@ struct decode_window {
 cohort_status decode_window_reserve(struct decode_window *window, int32_t n, cohort_error *err);
 void decode_window_free(struct decode_window *window);
 
-/* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each.
- */
+/* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each. */
 int32_t decode_rows(int32_t n);
-/* Tells recordings apart: the engine, by a buffer of its own; rows; and whether any of the n slots
- * needs more than a plain draw. */
-uint64_t decode_window_key(const struct decode_window *window, const void *buffer, int32_t n,
-                           int32_t rows);
+/* Tells recordings apart: the engine, by a buffer of its own; rows; and whether any of the n slots needs more than a
+ * plain draw. */
+uint64_t decode_window_key(const struct decode_window *window, const void *buffer, int32_t n, int32_t rows);
 
 #endif

@@ -56,31 +56,28 @@ static const char *wrong_rows(const char *path, const struct beginning *beginnin
     return NULL;
 }
 
-static cohort_status add_row(struct dataset *dataset, const char *line, size_t length,
-                             int64_t number, cohort_error *err)
+static cohort_status add_row(struct dataset *dataset, const char *line, size_t length, int64_t number,
+                             cohort_error *err)
 {
     json_t *json = NULL;
     const char *nul = memchr(line, '\0', length);
     if (nul != NULL)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s:%lld:%zu: a NUL byte; expected UTF-8 text, one JSON object a line",
+        return error_set(err, COHORT_ERR_FORMAT, "%s:%lld:%zu: a NUL byte; expected UTF-8 text, one JSON object a line",
                          dataset->path, (long long)number, (size_t)(nul - line) + 1);
-    /* Written \u0000 it may stand in a text: generate prints what a model says, and that is read
-     * again. Equal keys are an error, as in datasets. */
-    cohort_status status = json_text_parse(&json, line, length, dataset->path, number,
-                                           JSON_TEXT_NUL | JSON_TEXT_NAN_NULL, err);
+    /* Written \u0000 it may stand in a text: generate prints what a model says, and that is read again. Equal keys are
+     * an error, as in datasets. */
+    cohort_status status =
+        json_text_parse(&json, line, length, dataset->path, number, JSON_TEXT_NUL | JSON_TEXT_NAN_NULL, err);
     if (status == COHORT_ERR_FORMAT)
-        return error_set(err, status, "%s; expected one JSON object a line",
-                         err == NULL ? "" : err->message);
+        return error_set(err, status, "%s; expected one JSON object a line", err == NULL ? "" : err->message);
     TRY(status);
     if (!json_is_object(json)) {
         json_decref(json);
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s:%lld:1: an array; expected one JSON object a line", dataset->path,
+        return error_set(err, COHORT_ERR_FORMAT, "%s:%lld:1: an array; expected one JSON object a line", dataset->path,
                          (long long)number);
     }
-    status = mem_grow(&dataset->rows, &dataset->capacity, dataset->n_rows + 1,
-                      sizeof *dataset->rows, "rows of the data set", err);
+    status = mem_grow(&dataset->rows, &dataset->capacity, dataset->n_rows + 1, sizeof *dataset->rows,
+                      "rows of the data set", err);
     if (status != COHORT_OK) {
         json_decref(json);
         return status;
@@ -92,8 +89,8 @@ static cohort_status add_row(struct dataset *dataset, const char *line, size_t l
 }
 
 /* One line without its newline. */
-static cohort_status take_line(struct dataset *dataset, const char *line, size_t length,
-                               int64_t number, cohort_error *err)
+static cohort_status take_line(struct dataset *dataset, const char *line, size_t length, int64_t number,
+                               cohort_error *err)
 {
     if (length > 0 && line[length - 1] == '\r')
         length--;
@@ -105,8 +102,8 @@ static cohort_status take_line(struct dataset *dataset, const char *line, size_t
 
 /* Takes the whole lines of bytes and keeps the rest; at the end of the file the rest is a line too.
  */
-static cohort_status take_lines(struct dataset *dataset, struct text *bytes, size_t *scanned,
-                                int64_t *number, bool end, cohort_error *err)
+static cohort_status take_lines(struct dataset *dataset, struct text *bytes, size_t *scanned, int64_t *number, bool end,
+                                cohort_error *err)
 {
     size_t start = 0;
     while (*scanned < bytes->length) {
@@ -127,8 +124,7 @@ static cohort_status take_lines(struct dataset *dataset, struct text *bytes, siz
         memmove(bytes->data, bytes->data + start, bytes->length);
     *scanned = bytes->length; /* no newline in what is left */
     if (bytes->length > LINE_LIMIT)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s:%lld: the line is longer than the limit of %d MB", dataset->path,
+        return error_set(err, COHORT_ERR_FORMAT, "%s:%lld: the line is longer than the limit of %d MB", dataset->path,
                          (long long)*number + 1, LINE_LIMIT >> 20);
     return COHORT_OK;
 }
@@ -148,8 +144,7 @@ static cohort_status read_all(struct dataset *dataset, int fd, cohort_error *err
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
-            status = error_set(err, COHORT_ERR_IO, "%s: cannot read: %s", dataset->path,
-                               strerror(errno));
+            status = error_set(err, COHORT_ERR_IO, "%s: cannot read: %s", dataset->path, strerror(errno));
             goto cleanup;
         }
         size_t more = sizeof beginning.bytes - beginning.length;
@@ -197,8 +192,7 @@ cohort_status dataset_load(struct dataset *dataset, const char *path, cohort_err
     }
     TRY_GOTO(read_all(dataset, fd, err));
     if (dataset->n_rows == 0)
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: has no rows; expected one JSON object a line", name);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected one JSON object a line", name);
 cleanup:
     if (fd >= 0 && !standard_input)
         close(fd);
@@ -232,14 +226,13 @@ static void permute(uint32_t *permutation, size_t n, uint64_t seed, uint64_t epo
     }
 }
 
-cohort_status dataset_order_at(struct dataset_order *order, uint64_t i, size_t *row,
-                               cohort_error *err)
+cohort_status dataset_order_at(struct dataset_order *order, uint64_t i, size_t *row, cohort_error *err)
 {
     if (order->n == 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "a data set without rows has no order");
     if (order->n > UINT32_MAX)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "a data set of %zu rows; at most %lu",
-                         order->n, (unsigned long)UINT32_MAX);
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "a data set of %zu rows; at most %lu", order->n,
+                         (unsigned long)UINT32_MAX);
     uint64_t epoch = i / order->n;
     size_t within = (size_t)(i % order->n);
     if (!order->shuffle) {
@@ -248,8 +241,7 @@ cohort_status dataset_order_at(struct dataset_order *order, uint64_t i, size_t *
     }
     if (order->permutation == NULL || order->cached_epoch != epoch) {
         if (order->permutation == NULL)
-            TRY(mem_alloc(&order->permutation, order->n, sizeof *order->permutation,
-                          "order of the data set", err));
+            TRY(mem_alloc(&order->permutation, order->n, sizeof *order->permutation, "order of the data set", err));
         permute(order->permutation, order->n, order->seed, epoch);
         order->cached_epoch = epoch;
     }

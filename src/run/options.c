@@ -65,8 +65,7 @@ static size_t name_distance(const char *a, const char *b, size_t limit)
 }
 
 /* "info, grpo": the commands that know the name. */
-static const char *owners(const struct option_spec *table, size_t count, const char *name,
-                          char list[128])
+static const char *owners(const struct option_spec *table, size_t count, const char *name, char list[128])
 {
     list[0] = '\0';
     for (unsigned c = 0; options_command_name(c) != NULL; c++)
@@ -80,9 +79,8 @@ static const char *owners(const struct option_spec *table, size_t count, const c
 }
 
 /* What the hint says for this command: the first target that it knows, else whose they are. */
-static cohort_status tell_hint(const struct options *options, const struct option_hint *hint,
-                               const char *command, const char *name, const char *origin,
-                               cohort_error *err)
+static cohort_status tell_hint(const struct options *options, const struct option_hint *hint, const char *command,
+                               const char *name, const char *origin, cohort_error *err)
 {
     char target[64] = "", first[64] = "", list[128];
     for (const char *at = hint->targets; at != NULL && *at != '\0' && target[0] == '\0';) {
@@ -97,8 +95,7 @@ static cohort_status tell_hint(const struct options *options, const struct optio
     const char *more = hint->says == NULL ? "" : hint->says;
     const char *stop = hint->says == NULL ? "" : "; ";
     if (target[0] != '\0')
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "%s: %s has no option '%.80s': it is called '%s' here%s%s", origin,
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has no option '%.80s': it is called '%s' here%s%s", origin,
                          command, name, target, stop, more);
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
@@ -106,14 +103,11 @@ static cohort_status tell_hint(const struct options *options, const struct optio
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "%s: %s has no option '%.80s', called '%s' here (an option of %s)%s%s; "
                          "leave it out",
-                         origin, command, name, first, owners(table, count, first, list), stop,
-                         more);
-    return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has no option '%.80s': %s", origin, command,
-                     name, more);
+                         origin, command, name, first, owners(table, count, first, list), stop, more);
+    return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has no option '%.80s': %s", origin, command, name, more);
 }
 
-cohort_status options_unknown(const struct options *options, const char *name, const char *origin,
-                              cohort_error *err)
+cohort_status options_unknown(const struct options *options, const char *name, const char *origin, cohort_error *err)
 {
     const char *command = "cohort";
     char list[128];
@@ -125,8 +119,8 @@ cohort_status options_unknown(const struct options *options, const char *name, c
     for (size_t i = 0; i < count; i++)
         if (options_same_name(table[i].name, name))
             return error_set(err, COHORT_ERR_ARGUMENT,
-                             "%s: '%s' is not an option of %s (it is one of %s); leave it out",
-                             origin, table[i].name, command, owners(table, count, name, list));
+                             "%s: '%s' is not an option of %s (it is one of %s); leave it out", origin, table[i].name,
+                             command, owners(table, count, name, list));
     const struct option_hint *hint = options_hint(name);
     if (hint != NULL)
         return tell_hint(options, hint, command, name, origin, err);
@@ -142,12 +136,10 @@ cohort_status options_unknown(const struct options *options, const char *name, c
         }
     }
     if (nearest != NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "%s: %s has no option '%.80s'; did you mean '%s'?", origin, command, name,
-                         nearest);
-    return error_set(err, COHORT_ERR_ARGUMENT,
-                     "%s: %s has no option '%.80s'; `cohort %s --help` lists them", origin, command,
-                     name, command);
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has no option '%.80s'; did you mean '%s'?", origin, command,
+                         name, nearest);
+    return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has no option '%.80s'; `cohort %s --help` lists them", origin,
+                     command, name, command);
 }
 
 void options_value_clear(struct option_value *value)
@@ -185,8 +177,7 @@ static int choice_index(const char *choices, const char *text, size_t length)
     }
 }
 
-static cohort_status describe_range(const struct option_spec *spec, struct text *out,
-                                    cohort_error *err)
+static cohort_status describe_range(const struct option_spec *spec, struct text *out, cohort_error *err)
 {
     bool integer = spec->type == OPTION_INT;
     bool has_low = integer ? spec->minimum > -OPTIONS_INT_MAX : spec->minimum > -DBL_MAX;
@@ -207,8 +198,8 @@ static cohort_status describe_range(const struct option_spec *spec, struct text 
         }
     }
     if (!integer && spec->minimum == DBL_MIN)
-        status = has_high ? text_printf(out, err, " above 0, at most %s", high.data)
-                          : text_printf(out, err, " above 0");
+        status =
+            has_high ? text_printf(out, err, " above 0, at most %s", high.data) : text_printf(out, err, " above 0");
     else if (has_low && has_high)
         status = text_printf(out, err, " from %s to %s", low.data, high.data);
     else if (has_low)
@@ -228,8 +219,7 @@ bool options_list_of_numbers(const struct option_spec *spec)
 
 static bool list_of_biases(const struct option_spec *spec)
 {
-    return spec->type == OPTION_LIST && spec->choices != NULL &&
-           strcmp(spec->choices, OPTIONS_ID_NUMBER) == 0;
+    return spec->type == OPTION_LIST && spec->choices != NULL && strcmp(spec->choices, OPTIONS_ID_NUMBER) == 0;
 }
 
 static cohort_status describe_choices(const char *choices, struct text *out, cohort_error *err)
@@ -250,12 +240,8 @@ cohort_status options_describe(const struct option_spec *spec, struct text *out,
 {
     switch (spec->type) {
     case OPTION_BOOL: return text_printf(out, err, "true or false");
-    case OPTION_INT:
-        TRY(text_printf(out, err, "an integer"));
-        return describe_range(spec, out, err);
-    case OPTION_FLOAT:
-        TRY(text_printf(out, err, "a number"));
-        return describe_range(spec, out, err);
+    case OPTION_INT: TRY(text_printf(out, err, "an integer")); return describe_range(spec, out, err);
+    case OPTION_FLOAT: TRY(text_printf(out, err, "a number")); return describe_range(spec, out, err);
     case OPTION_STRING: return text_printf(out, err, "a text");
     case OPTION_ENUM: TRY(text_printf(out, err, "one of ")); break;
     case OPTION_LIST:
@@ -272,25 +258,23 @@ cohort_status options_describe(const struct option_spec *spec, struct text *out,
 }
 
 /* "--epsilon: 3 is not usable for epsilon: expected a number from 0 to 1" */
-static cohort_status bad_value(const struct option_spec *spec, const char *text, const char *origin,
-                               cohort_error *err)
+static cohort_status bad_value(const struct option_spec *spec, const char *text, const char *origin, cohort_error *err)
 {
     struct text accepted = {0};
     cohort_status status = options_describe(spec, &accepted, err);
     if (status == COHORT_OK) {
-        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: %s cannot be '%.80s%s': expected %s",
-                           origin, spec->name, text, strlen(text) > 80 ? "..." : "", accepted.data);
+        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: %s cannot be '%.80s%s': expected %s", origin, spec->name,
+                           text, strlen(text) > 80 ? "..." : "", accepted.data);
     }
     text_free(&accepted);
     return status;
 }
 
-/* Whether the number means the same in single precision: there is none between 0 and 1.2e-38 there,
- * which would turn a filter off or make 1/temperature infinite. */
+/* Whether the number means the same in single precision: there is none between 0 and 1.2e-38 there, which would turn a
+ * filter off or make 1/temperature infinite. */
 static bool fits_single(double number) { return number == 0.0 || isnormal((float)number); }
 
-static cohort_status not_single(const struct option_spec *spec, const char *text,
-                                const char *origin, cohort_error *err)
+static cohort_status not_single(const struct option_spec *spec, const char *text, const char *origin, cohort_error *err)
 {
     return error_set(err, COHORT_ERR_ARGUMENT,
                      "%s: %s cannot be '%.80s': it is used in single precision, which has numbers "
@@ -312,35 +296,31 @@ static bool id_and_number(const char *item, size_t length, double *number)
     return id <= INT32_MAX && number_read(colon + 1, length - (size_t)(colon + 1 - item), number);
 }
 
-cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length,
-                               const char *origin, cohort_error *err)
+cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length, const char *origin,
+                               cohort_error *err)
 {
     const struct option_spec *spec = parsed->spec;
     double number = 0;
     if (length == 0)
-        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has an empty item (item %zu)", origin,
-                         spec->name, parsed->n_items + 1);
-    TRY(mem_grow(&parsed->items, &parsed->items_capacity, parsed->n_items + 1,
-                 sizeof *parsed->items, "list", err));
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s has an empty item (item %zu)", origin, spec->name,
+                         parsed->n_items + 1);
+    TRY(mem_grow(&parsed->items, &parsed->items_capacity, parsed->n_items + 1, sizeof *parsed->items, "list", err));
     char **slot = &parsed->items[parsed->n_items];
     TRY(mem_strdup(slot, item, length, err));
     parsed->n_items++;
     bool good = true;
     if (options_list_of_numbers(spec))
-        good = number_read(item, length, &number) && number >= spec->minimum &&
-               number <= spec->maximum;
+        good = number_read(item, length, &number) && number >= spec->minimum && number <= spec->maximum;
     else if (list_of_biases(spec))
         good = id_and_number(item, length, &number);
     else if (spec->choices != NULL)
         good = choice_index(spec->choices, item, length) >= 0;
     if (!good)
         return bad_value(spec, *slot, origin, err);
-    return list_of_biases(spec) && !fits_single(number) ? not_single(spec, *slot, origin, err)
-                                                        : COHORT_OK;
+    return list_of_biases(spec) && !fits_single(number) ? not_single(spec, *slot, origin, err) : COHORT_OK;
 }
 
-static cohort_status parse_list(struct option_value *parsed, const char *text, const char *origin,
-                                cohort_error *err)
+static cohort_status parse_list(struct option_value *parsed, const char *text, const char *origin, cohort_error *err)
 {
     struct text item = {0};
     cohort_status status = COHORT_OK;
@@ -366,21 +346,19 @@ cleanup:
     return status;
 }
 
-cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin,
-                            cohort_error *err)
+cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin, cohort_error *err)
 {
     const struct option_spec *spec = parsed->spec;
     bool good = true;
     switch (spec->type) {
     case OPTION_BOOL: good = options_read_bool(text, &parsed->boolean); break;
     case OPTION_INT:
-        good = number_read_integer(text, strlen(text), &parsed->integer) &&
-               parsed->integer >= (int64_t)spec->minimum &&
+        good = number_read_integer(text, strlen(text), &parsed->integer) && parsed->integer >= (int64_t)spec->minimum &&
                parsed->integer <= (int64_t)spec->maximum;
         break;
     case OPTION_FLOAT:
-        good = number_read(text, strlen(text), &parsed->number) &&
-               parsed->number >= spec->minimum && parsed->number <= spec->maximum;
+        good = number_read(text, strlen(text), &parsed->number) && parsed->number >= spec->minimum &&
+               parsed->number <= spec->maximum;
         break;
     case OPTION_STRING: good = true; break;
     case OPTION_ENUM: good = choice_index(spec->choices, text, strlen(text)) >= 0; break;
@@ -391,8 +369,8 @@ cohort_status options_parse(struct option_value *parsed, const char *text, const
     if (spec->single && !fits_single(parsed->number))
         return not_single(spec, text, origin, err);
     if (spec->type == OPTION_STRING && *text == '\0')
-        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s is empty; leave it out to keep it unset",
-                         origin, spec->name);
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s is empty; leave it out to keep it unset", origin,
+                         spec->name);
     TRY(mem_strdup(&parsed->text, text, strlen(text), err));
     parsed->has_value = true;
     return COHORT_OK;
@@ -433,8 +411,8 @@ void options_destroy(struct options *options)
     mem_free(options);
 }
 
-cohort_status options_set(struct options *options, const char *name, const char *value,
-                          const char *origin, cohort_error *err)
+cohort_status options_set(struct options *options, const char *name, const char *value, const char *origin,
+                          cohort_error *err)
 {
     struct option_value *slot = options_find(options, name);
     if (slot == NULL)
@@ -458,8 +436,8 @@ static const struct option_value *need(const struct options *options, const char
     return value;
 }
 
-static const struct option_value *need_type(const struct options *options, const char *name,
-                                            enum option_type type, bool must_be_set)
+static const struct option_value *need_type(const struct options *options, const char *name, enum option_type type,
+                                            bool must_be_set)
 {
     const struct option_value *value = need(options, name);
     assert(value->spec->type == type);
@@ -469,15 +447,9 @@ static const struct option_value *need_type(const struct options *options, const
     return value;
 }
 
-bool options_is_set(const struct options *options, const char *name)
-{
-    return need(options, name)->has_value;
-}
+bool options_is_set(const struct options *options, const char *name) { return need(options, name)->has_value; }
 
-bool options_given(const struct options *options, const char *name)
-{
-    return need(options, name)->given;
-}
+bool options_given(const struct options *options, const char *name) { return need(options, name)->given; }
 
 bool options_bool(const struct options *options, const char *name)
 {
@@ -502,8 +474,7 @@ const char *options_string(const struct options *options, const char *name)
 int options_choice(const struct options *options, const char *name)
 {
     const struct option_value *value = need_type(options, name, OPTION_ENUM, false);
-    return value->has_value ? choice_index(value->spec->choices, value->text, strlen(value->text))
-                            : -1;
+    return value->has_value ? choice_index(value->spec->choices, value->text, strlen(value->text)) : -1;
 }
 
 const char *options_choice_word(const struct options *options, const char *name)
@@ -523,10 +494,7 @@ const char *options_list_item(const struct options *options, const char *name, s
     return value->items[i];
 }
 
-bool options_has(const struct options *options, const char *name)
-{
-    return options_find(options, name) != NULL;
-}
+bool options_has(const struct options *options, const char *name) { return options_find(options, name) != NULL; }
 
 bool options_is_switch(const struct options *options, const char *name)
 {

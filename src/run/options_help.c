@@ -87,13 +87,12 @@ static cohort_status append_dashed(const char *name, struct text *out, cohort_er
 
 /* " [from 1 to 8; default 2]": accepted values where they say more than the type does,
  * and the default. */
-static cohort_status append_limits(const struct option_spec *spec, struct text *out,
-                                   cohort_error *err)
+static cohort_status append_limits(const struct option_spec *spec, struct text *out, cohort_error *err)
 {
     struct text accepted = {0};
     cohort_status status = COHORT_OK;
-    bool tells = spec->type == OPTION_INT || spec->type == OPTION_FLOAT ||
-                 spec->type == OPTION_ENUM || (spec->type == OPTION_LIST && spec->choices != NULL);
+    bool tells = spec->type == OPTION_INT || spec->type == OPTION_FLOAT || spec->type == OPTION_ENUM ||
+                 (spec->type == OPTION_LIST && spec->choices != NULL);
     if (tells)
         TRY_GOTO(options_describe(spec, &accepted, err));
     /* N, X and NAME after the flag have told the type. */
@@ -106,17 +105,16 @@ static cohort_status append_limits(const struct option_spec *spec, struct text *
     tells = *limits != '\0';
     if (!tells && spec->fallback == NULL)
         goto cleanup;
-    TRY_GOTO(text_printf(
-        out, err, " [%s%s%s%s]", limits, tells && spec->fallback != NULL ? "; " : "",
-        spec->fallback != NULL ? "default " : "", spec->fallback != NULL ? spec->fallback : ""));
+    TRY_GOTO(text_printf(out, err, " [%s%s%s%s]", limits, tells && spec->fallback != NULL ? "; " : "",
+                         spec->fallback != NULL ? "default " : "", spec->fallback != NULL ? spec->fallback : ""));
 cleanup:
     text_free(&accepted);
     return status;
 }
 
 /* Appends words from column on, broken before WIDTH, continued at indent. */
-static cohort_status append_wrapped(const char *words, size_t column, size_t indent,
-                                    struct text *out, cohort_error *err)
+static cohort_status append_wrapped(const char *words, size_t column, size_t indent, struct text *out,
+                                    cohort_error *err)
 {
     bool first = true;
     for (const char *at = words; *at != '\0';) {
@@ -137,13 +135,11 @@ static cohort_status append_wrapped(const char *words, size_t column, size_t ind
     return text_append(out, "\n", 1, err);
 }
 
-static cohort_status append_option(const struct option_spec *spec, struct text *out,
-                                   cohort_error *err)
+static cohort_status append_option(const struct option_spec *spec, struct text *out, cohort_error *err)
 {
     struct text flag = {0}, words = {0};
     cohort_status status = COHORT_OK;
-    bool on =
-        spec->type == OPTION_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
+    bool on = spec->type == OPTION_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
     TRY_GOTO(text_printf(&flag, err, "  --%s", on ? "no-" : ""));
     TRY_GOTO(append_dashed(spec->name, &flag, err));
     TRY_GOTO(text_printf(&flag, err, "%s", placeholder(spec)));
@@ -170,9 +166,8 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
     bool lists = false;
     for (unsigned i = 0; options_command_name(i) != NULL; i++)
         if (command == (enum option_command)(1 << i)) {
-            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s %s [OPTIONS]\n\n",
-                            options_command_name(i), summaries[i], options_command_name(i),
-                            usages[i]));
+            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s %s [OPTIONS]\n\n", options_command_name(i),
+                            summaries[i], options_command_name(i), usages[i]));
             TRY(append_wrapped(results[i], 0, 0, out, err));
         }
     for (size_t i = 0; i < count; i++) {
@@ -187,8 +182,7 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
     }
     if (!lists)
         return COHORT_OK;
-    return text_printf(out, err,
-                       "\nA list is given with commas; write \\, for a comma within an item.\n");
+    return text_printf(out, err, "\nA list is given with commas; write \\, for a comma within an item.\n");
 }
 
 /* A cell of a Markdown table: '|' would end it. */
@@ -209,8 +203,7 @@ static cohort_status append_row(const struct option_spec *spec, struct text *out
     cohort_status status = COHORT_OK;
     for (unsigned i = 0; options_command_name(i) != NULL; i++)
         if ((spec->commands & (1u << i)) != 0)
-            TRY_GOTO(text_printf(&commands, err, "%s%s", commands.length > 0 ? ", " : "",
-                                 options_command_name(i)));
+            TRY_GOTO(text_printf(&commands, err, "%s%s", commands.length > 0 ? ", " : "", options_command_name(i)));
     TRY_GOTO(options_describe(spec, &accepted, err));
     TRY_GOTO(text_printf(&code, err, "`%s`", spec->name));
     TRY_GOTO(text_append(out, "|", 1, err));

@@ -32,16 +32,14 @@ struct options {
 /* NULL if the command has no such option. */
 struct option_value *options_find(const struct options *options, const char *name);
 /* The error for a name the command does not know: whose it is, or the nearest one. */
-cohort_status options_unknown(const struct options *options, const char *name, const char *origin,
-                              cohort_error *err);
+cohort_status options_unknown(const struct options *options, const char *name, const char *origin, cohort_error *err);
 /* Parses text into *parsed (same spec, otherwise empty; its content is the caller's to free). A
  * list is split at commas; '\,' stands for a comma. name: as the message shall call it ("--beta").
  */
-cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin,
-                            cohort_error *err);
+cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin, cohort_error *err);
 /* Checks and appends one item of a list. */
-cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length,
-                               const char *origin, cohort_error *err);
+cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length, const char *origin,
+                               cohort_error *err);
 /* Moves the content of parsed into value. */
 void options_take(struct option_value *value, struct option_value *parsed, bool by_flag);
 void options_value_clear(struct option_value *value);
@@ -51,16 +49,15 @@ cohort_status options_describe(const struct option_spec *spec, struct text *out,
 /* Name of one command bit ("grpo"); NULL past the last. */
 const char *options_command_name(unsigned index);
 
-/* text, of fewer than OPTIONS_NUMBER_BYTES: writes the number that a YAML scalar stands for (0x10,
- * 1_000, and what Python's int() and float() take of a quoted one) into out as number_read takes
- * it, or the scalar as it is where it is no number. Returns NULL, or why the scalar cannot be read:
- * "is octal to ...". */
+/* text, of fewer than OPTIONS_NUMBER_BYTES: writes the number that a YAML scalar stands for (0x10, 1_000, and what
+ * Python's int() and float() take of a quoted one) into out as number_read takes it, or the scalar as it is where it is
+ * no number. Returns NULL, or why the scalar cannot be read: "is octal to ...". */
 enum { OPTIONS_NUMBER_BYTES = 256 };
 const char *options_yaml_number(const char *text, bool quoted, char out[OPTIONS_NUMBER_BYTES]);
 /* true, yes, on, 1 and their like. */
 bool options_read_bool(const char *text, bool *out);
-/* What name of other programs an option has here, and what to do where it has none; both may be
- * NULL. targets: "batch_size|prompts_per_step": the first that a command knows. */
+/* What name of other programs an option has here, and what to do where it has none; both may be NULL. targets:
+ * "batch_size|prompts_per_step": the first that a command knows. */
 struct option_hint {
     const char *name; /* with underscores; "vllm_*": all that begin so */
     const char *targets;

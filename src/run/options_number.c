@@ -1,10 +1,10 @@
 /* Numbers and truth values as YAML 1.1 spells them, and numbers as we do.
  *
- * A file of options that another trainer reads must mean the same here. There a scalar first goes
- * through PyYAML's resolver (which finds integers, floats and booleans in plain text) and, where
- * that says "a string" (so for 1e-6, and for all that is quoted), through Python's int() or
- * float(). tests/fixtures/yaml_scalars.tsv holds what comes out. What YAML 1.1 and 1.2 read as
- * different numbers is refused, with the reason: 1:30 (90 in base 60) and 010 (8 in base 8). */
+ * A file of options that another trainer reads must mean the same here. There a scalar first goes through PyYAML's
+ * resolver (which finds integers, floats and booleans in plain text) and, where that says "a string" (so for 1e-6, and
+ * for all that is quoted), through Python's int() or float(). tests/fixtures/yaml_scalars.tsv holds what comes out.
+ * What YAML 1.1 and 1.2 read as different numbers is refused, with the reason: 1:30 (90 in base 60) and 010 (8 in base
+ * 8). */
 #include "base/number.h"
 #include "run/options_internal.h"
 
@@ -17,10 +17,7 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 /* The value of c as a digit, or 99. */
 static int digit_value(char c)
 {
-    return is_digit(c)              ? c - '0'
-           : (c >= 'a' && c <= 'f') ? c - 'a' + 10
-           : (c >= 'A' && c <= 'F') ? c - 'A' + 10
-                                    : 99;
+    return is_digit(c) ? c - '0' : (c >= 'a' && c <= 'f') ? c - 'a' + 10 : (c >= 'A' && c <= 'F') ? c - 'A' + 10 : 99;
 }
 
 /* Underscores aside, digits of a base from here to the end? */
@@ -54,8 +51,8 @@ static bool base_60(const char *text)
     return parts > 0 && *text == '\0' && !from_zero;
 }
 
-/* [0-9][0-9_]*, or with a point [0-9_]* behind it, or \.[0-9][0-9_]*, then ([eE][-+][0-9]+)?: what
- * the resolver takes for a decimal number, wherever its underscores stand. */
+/* [0-9][0-9_]*, or with a point [0-9_]* behind it, or \.[0-9][0-9_]*, then ([eE][-+][0-9]+)?: what the resolver takes
+ * for a decimal number, wherever its underscores stand. */
 static bool resolver_decimal(const char *text, bool sign)
 {
     bool point = false;
@@ -96,9 +93,8 @@ static bool write_based(const char *digits, int base, bool negative, char out[OP
 {
     int64_t value = 0;
     for (; *digits != '\0'; digits++)
-        if (*digits != '_' &&
-            (__builtin_mul_overflow(value, (int64_t)base, &value) ||
-             __builtin_add_overflow(value, (int64_t)digit_value(*digits), &value)))
+        if (*digits != '_' && (__builtin_mul_overflow(value, (int64_t)base, &value) ||
+                               __builtin_add_overflow(value, (int64_t)digit_value(*digits), &value)))
             return false;
     snprintf(out, OPTIONS_NUMBER_BYTES, "%s%lld", negative ? "-" : "", (long long)value);
     return true;
@@ -134,8 +130,8 @@ const char *options_yaml_number(const char *text, bool quoted, char out[OPTIONS_
         }
         if (digits[0] == '0' && digits[1] != '\0' && all_of_base(digits, 8)) {
             char octal[OPTIONS_NUMBER_BYTES], decimal[OPTIONS_NUMBER_BYTES];
-            if (!write_based(digits, 8, negative, octal) ||
-                !write_based(digits, 10, negative, decimal) || strcmp(octal, decimal) != 0)
+            if (!write_based(digits, 8, negative, octal) || !write_based(digits, 10, negative, decimal) ||
+                strcmp(octal, decimal) != 0)
                 return "is octal to YAML 1.1 (010 is 8) and decimal to others; write it without "
                        "the zero in front";
             memcpy(out, octal, sizeof octal);
@@ -154,10 +150,9 @@ const char *options_yaml_number(const char *text, bool quoted, char out[OPTIONS_
 
 bool options_read_bool(const char *text, bool *out)
 {
-    /* Words of YAML 1.1 that count in three spellings (on, On, ON), and those of argparse's truth
-     * in every TRL script, which count in any. */
-    static const char *const any[2][5] = {{"false", "no", "f", "n", "0"},
-                                          {"true", "yes", "t", "y", "1"}};
+    /* Words of YAML 1.1 that count in three spellings (on, On, ON), and those of argparse's truth in every TRL script,
+     * which count in any. */
+    static const char *const any[2][5] = {{"false", "no", "f", "n", "0"}, {"true", "yes", "t", "y", "1"}};
     static const char *const three[2][3] = {{"off", "Off", "OFF"}, {"on", "On", "ON"}};
     for (int truth = 0; truth < 2; truth++) {
         for (size_t i = 0; i < sizeof any[0] / sizeof any[0][0]; i++)
@@ -180,6 +175,5 @@ cohort_status options_print_number(double number, struct text *out, cohort_error
     number_write_double(number, shortest);
     size_t mantissa = strcspn(shortest, "e");
     bool has_point = memchr(shortest, '.', mantissa) != NULL;
-    return text_printf(out, err, "%.*s%s%s", (int)mantissa, shortest, has_point ? "" : ".0",
-                       shortest + mantissa);
+    return text_printf(out, err, "%.*s%s%s", (int)mantissa, shortest, has_point ? "" : ".0", shortest + mantissa);
 }

@@ -4,51 +4,48 @@
 
 #include <float.h>
 
-#define FOR_PLAN (FOR_INFO | FOR_GRPO) /* sizes of the memory plan */
-#define FOR_MODEL                                                                                  \
-    (FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL |       \
-     FOR_BENCH)
-#define FOR_COMPUTE                                                                                \
-    (FOR_GENERATE | FOR_LOGPROBS | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_BENCH)
-#define FOR_SAMPLE (FOR_GENERATE | FOR_GRPO | FOR_EVAL)
-#define FOR_REWARD (FOR_GRPO | FOR_EVAL | FOR_SCORE)
-#define FOR_YAML   (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
+#define FOR_PLAN    (FOR_INFO | FOR_GRPO) /* sizes of the memory plan */
+#define FOR_MODEL   (FOR_GENERATE | FOR_LOGPROBS | FOR_TOKENIZE | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_BENCH)
+#define FOR_COMPUTE (FOR_GENERATE | FOR_LOGPROBS | FOR_INFO | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_BENCH)
+#define FOR_SAMPLE  (FOR_GENERATE | FOR_GRPO | FOR_EVAL)
+#define FOR_REWARD  (FOR_GRPO | FOR_EVAL | FOR_SCORE)
+#define FOR_YAML    (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
 
 #define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
-/* Counts of tokens and rows: beyond any machine, and sums and products of two of them stay in 64
- * bits, of one and a context in 32. */
+/* Counts of tokens and rows: beyond any machine, and sums and products of two of them stay in 64 bits, of one and a
+ * context in 32. */
 #define COUNT 268435456
 #define BIG   DBL_MAX
 #define TINY  DBL_MIN /* more than zero */
 
-#define SWITCH(name, fallback, commands, group, help)                                              \
-    {                                                                                              \
-        name, OPTION_BOOL, fallback, 0, 0, NULL, commands, group, help, false                      \
+#define SWITCH(name, fallback, commands, group, help)                                                                  \
+    {                                                                                                                  \
+        name, OPTION_BOOL, fallback, 0, 0, NULL, commands, group, help, false                                          \
     }
-#define INT(name, fallback, low, high, commands, group, help)                                      \
-    {                                                                                              \
-        name, OPTION_INT, fallback, low, high, NULL, commands, group, help, false                  \
+#define INT(name, fallback, low, high, commands, group, help)                                                          \
+    {                                                                                                                  \
+        name, OPTION_INT, fallback, low, high, NULL, commands, group, help, false                                      \
     }
-#define FLOAT(name, fallback, low, high, commands, group, help)                                    \
-    {                                                                                              \
-        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help, false                \
+#define FLOAT(name, fallback, low, high, commands, group, help)                                                        \
+    {                                                                                                                  \
+        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help, false                                    \
     }
 /* A number that is used in single precision. */
-#define SINGLE(name, fallback, low, high, commands, group, help)                                   \
-    {                                                                                              \
-        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help, true                 \
+#define SINGLE(name, fallback, low, high, commands, group, help)                                                       \
+    {                                                                                                                  \
+        name, OPTION_FLOAT, fallback, low, high, NULL, commands, group, help, true                                     \
     }
-#define STRING(name, fallback, commands, group, help)                                              \
-    {                                                                                              \
-        name, OPTION_STRING, fallback, 0, 0, NULL, commands, group, help, false                    \
+#define STRING(name, fallback, commands, group, help)                                                                  \
+    {                                                                                                                  \
+        name, OPTION_STRING, fallback, 0, 0, NULL, commands, group, help, false                                        \
     }
-#define ENUM(name, fallback, choices, commands, group, help)                                       \
-    {                                                                                              \
-        name, OPTION_ENUM, fallback, 0, 0, choices, commands, group, help, false                   \
+#define ENUM(name, fallback, choices, commands, group, help)                                                           \
+    {                                                                                                                  \
+        name, OPTION_ENUM, fallback, 0, 0, choices, commands, group, help, false                                       \
     }
-#define LIST(name, choices, commands, group, help)                                                 \
-    {                                                                                              \
-        name, OPTION_LIST, NULL, 0, 0, choices, commands, group, help, false                       \
+#define LIST(name, choices, commands, group, help)                                                                     \
+    {                                                                                                                  \
+        name, OPTION_LIST, NULL, 0, 0, choices, commands, group, help, false                                           \
     }
 
 /* clang-format off */

@@ -22,12 +22,10 @@ struct reader {
     cohort_error *err;
 };
 
-static cohort_status fail(struct reader *reader, yaml_mark_t mark, const char *problem,
-                          const char *advice)
+static cohort_status fail(struct reader *reader, yaml_mark_t mark, const char *problem, const char *advice)
 {
-    return error_set(reader->err, COHORT_ERR_FORMAT, "%s:%zu:%zu: %s%s%s", reader->path,
-                     mark.line + 1, mark.column + 1, problem, advice[0] != '\0' ? "; " : "",
-                     advice);
+    return error_set(reader->err, COHORT_ERR_FORMAT, "%s:%zu:%zu: %s%s%s", reader->path, mark.line + 1, mark.column + 1,
+                     problem, advice[0] != '\0' ? "; " : "", advice);
 }
 
 /* Errors of libyaml: a scanner has marks, the reader of characters only an offset. */
@@ -48,8 +46,8 @@ static cohort_status parser_failure(struct reader *reader)
             }
         }
     }
-    return error_set(reader->err, COHORT_ERR_FORMAT, "%s:%zu:%zu: not YAML: %s%s%s", reader->path,
-                     mark.line + 1, mark.column + 1, problem, parser->context != NULL ? " " : "",
+    return error_set(reader->err, COHORT_ERR_FORMAT, "%s:%zu:%zu: not YAML: %s%s%s", reader->path, mark.line + 1,
+                     mark.column + 1, problem, parser->context != NULL ? " " : "",
                      parser->context != NULL ? parser->context : "");
 }
 
@@ -60,8 +58,8 @@ static cohort_status next_event(struct reader *reader, yaml_event_t *event)
     return COHORT_OK;
 }
 
-static cohort_status refuse_extras(struct reader *reader, const yaml_event_t *event,
-                                   const yaml_char_t *anchor, const yaml_char_t *tag)
+static cohort_status refuse_extras(struct reader *reader, const yaml_event_t *event, const yaml_char_t *anchor,
+                                   const yaml_char_t *tag)
 {
     if (anchor != NULL)
         return fail(reader, event->start_mark, "anchors are not supported", "write the value out");
@@ -71,21 +69,18 @@ static cohort_status refuse_extras(struct reader *reader, const yaml_event_t *ev
 }
 
 /* A scalar without anchor, tag or NUL. what: "a name", "a value". */
-static cohort_status check_scalar(struct reader *reader, const yaml_event_t *event,
-                                  const char *expected)
+static cohort_status check_scalar(struct reader *reader, const yaml_event_t *event, const char *expected)
 {
     struct text problem = {0};
     cohort_status status = COHORT_OK;
     switch (event->type) {
     case YAML_SCALAR_EVENT: break;
-    case YAML_ALIAS_EVENT:
-        return fail(reader, event->start_mark, "aliases are not supported", "write the value out");
+    case YAML_ALIAS_EVENT: return fail(reader, event->start_mark, "aliases are not supported", "write the value out");
     case YAML_MAPPING_START_EVENT:
     case YAML_SEQUENCE_START_EVENT:
         TRY_GOTO(text_printf(&problem, reader->err, "expected %s, found a %s", expected,
                              event->type == YAML_MAPPING_START_EVENT ? "mapping" : "sequence"));
-        status = fail(reader, event->start_mark, problem.data,
-                      "options are flat: one 'name: value' a line");
+        status = fail(reader, event->start_mark, problem.data, "options are flat: one 'name: value' a line");
         goto cleanup;
     default: return fail(reader, event->start_mark, "expected a value", "");
     }
@@ -109,9 +104,8 @@ static bool is_null(const yaml_event_t *event)
 }
 
 /* The scalar as options_parse takes it: numbers go through what YAML and Python make of them. */
-static cohort_status plain_form(struct reader *reader, const struct option_spec *spec,
-                                const yaml_event_t *event, const char *place,
-                                char number[OPTIONS_NUMBER_BYTES], const char **text)
+static cohort_status plain_form(struct reader *reader, const struct option_spec *spec, const yaml_event_t *event,
+                                const char *place, char number[OPTIONS_NUMBER_BYTES], const char **text)
 {
     const bool quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
     *text = (const char *)event->data.scalar.value;
@@ -122,14 +116,13 @@ static cohort_status plain_form(struct reader *reader, const struct option_spec 
         return COHORT_OK;
     const char *reason = options_yaml_number(*text, quoted, number);
     if (reason != NULL)
-        return error_set(reader->err, COHORT_ERR_FORMAT, "%s: %s cannot be %.80s, which %s", place,
-                         spec->name, *text, reason);
+        return error_set(reader->err, COHORT_ERR_FORMAT, "%s: %s cannot be %.80s, which %s", place, spec->name, *text,
+                         reason);
     *text = number;
     return COHORT_OK;
 }
 
-static cohort_status read_sequence(struct reader *reader, struct option_value *parsed,
-                                   const char *place)
+static cohort_status read_sequence(struct reader *reader, struct option_value *parsed, const char *place)
 {
     for (;;) {
         yaml_event_t event;
@@ -154,13 +147,12 @@ static cohort_status read_sequence(struct reader *reader, struct option_value *p
 }
 
 /* The value of one option. *unset: null was written where that means "no value". */
-static cohort_status read_value(struct reader *reader, struct option_value *parsed,
-                                const yaml_event_t *event, const char *place, bool *unset)
+static cohort_status read_value(struct reader *reader, struct option_value *parsed, const yaml_event_t *event,
+                                const char *place, bool *unset)
 {
     const struct option_spec *spec = parsed->spec;
     if (event->type == YAML_SEQUENCE_START_EVENT && spec->type == OPTION_LIST) {
-        TRY(refuse_extras(reader, event, event->data.sequence_start.anchor,
-                          event->data.sequence_start.tag));
+        TRY(refuse_extras(reader, event, event->data.sequence_start.anchor, event->data.sequence_start.tag));
         return read_sequence(reader, parsed, place);
     }
     TRY(check_scalar(reader, event, spec->type == OPTION_LIST ? "a list" : "a value"));
@@ -179,14 +171,12 @@ static cohort_status read_value(struct reader *reader, struct option_value *pars
     return options_parse(parsed, text, place, reader->err);
 }
 
-static cohort_status find_key(struct reader *reader, const yaml_event_t *event,
-                              struct option_value **slot)
+static cohort_status find_key(struct reader *reader, const yaml_event_t *event, struct option_value **slot)
 {
     char place[PLACE_LIMIT];
     const char *name = (const char *)event->data.scalar.value;
     TRY(check_scalar(reader, event, "the name of an option"));
-    snprintf(place, sizeof place, "%s:%zu:%zu", reader->path, event->start_mark.line + 1,
-             event->start_mark.column + 1);
+    snprintf(place, sizeof place, "%s:%zu:%zu", reader->path, event->start_mark.line + 1, event->start_mark.column + 1);
     *slot = options_find(reader->options, name);
     if (*slot == NULL) {
         options_unknown(reader->options, name, place, reader->err);
@@ -200,8 +190,7 @@ static cohort_status find_key(struct reader *reader, const yaml_event_t *event,
     size_t index = (size_t)(*slot - reader->options->values);
     if (reader->seen[index]) {
         struct text problem = {0};
-        cohort_status status =
-            text_printf(&problem, reader->err, "'%s' is given twice", (*slot)->spec->name);
+        cohort_status status = text_printf(&problem, reader->err, "'%s' is given twice", (*slot)->spec->name);
         if (status == COHORT_OK)
             status = fail(reader, event->start_mark, problem.data, "keep one of the lines");
         text_free(&problem);
@@ -219,8 +208,7 @@ static cohort_status read_pair(struct reader *reader, const yaml_event_t *key)
     bool unset = false;
     TRY(find_key(reader, key, &slot));
     TRY(next_event(reader, &event));
-    snprintf(place, sizeof place, "%s:%zu:%zu", reader->path, event.start_mark.line + 1,
-             event.start_mark.column + 1);
+    snprintf(place, sizeof place, "%s:%zu:%zu", reader->path, event.start_mark.line + 1, event.start_mark.column + 1);
     struct option_value parsed = {.spec = slot->spec};
     cohort_status status = read_value(reader, &parsed, &event, place, &unset);
     if (status == COHORT_ERR_ARGUMENT) {
@@ -251,8 +239,7 @@ static cohort_status read_mapping(struct reader *reader)
 }
 
 /* Takes the next event, which must be of this type. */
-static cohort_status expect(struct reader *reader, yaml_event_type_t type, const char *problem,
-                            const char *advice)
+static cohort_status expect(struct reader *reader, yaml_event_type_t type, const char *problem, const char *advice)
 {
     yaml_event_t event;
     TRY(next_event(reader, &event));
@@ -260,8 +247,7 @@ static cohort_status expect(struct reader *reader, yaml_event_type_t type, const
     if (event.type != type)
         status = fail(reader, event.start_mark, problem, advice);
     else if (type == YAML_MAPPING_START_EVENT)
-        status = refuse_extras(reader, &event, event.data.mapping_start.anchor,
-                               event.data.mapping_start.tag);
+        status = refuse_extras(reader, &event, event.data.mapping_start.anchor, event.data.mapping_start.tag);
     yaml_event_delete(&event);
     return status;
 }
@@ -274,8 +260,7 @@ static cohort_status read_stream(struct reader *reader)
     TRY(expect(reader, YAML_MAPPING_START_EVENT, "expected a mapping of options", advice));
     TRY(read_mapping(reader));
     TRY(expect(reader, YAML_DOCUMENT_END_EVENT, "expected the end of the document", ""));
-    return expect(reader, YAML_STREAM_END_EVENT, "a second document is not supported",
-                  "keep one document in the file");
+    return expect(reader, YAML_STREAM_END_EVENT, "a second document is not supported", "keep one document in the file");
 }
 
 cohort_status options_read_yaml(struct options *options, const char *path, cohort_error *err)
@@ -305,17 +290,15 @@ cleanup:
 
 /* A double-quoted YAML scalar, which can hold any UTF-8 text: characters that YAML would fold,
  * strip or refuse are escaped. */
-static cohort_status write_quoted(const char *name, const char *text, struct text *out,
-                                  cohort_error *err)
+static cohort_status write_quoted(const char *name, const char *text, struct text *out, cohort_error *err)
 {
     TRY(text_append(out, "\"", 1, err));
     for (const char *at = text; *at != '\0';) {
         utf8proc_int32_t code = 0;
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)at, -1, &code);
         if (n <= 0)
-            return error_set(err, COHORT_ERR_ARGUMENT,
-                             "%s: byte %zu of its value is not UTF-8, which YAML cannot hold", name,
-                             (size_t)(at - text));
+            return error_set(err, COHORT_ERR_ARGUMENT, "%s: byte %zu of its value is not UTF-8, which YAML cannot hold",
+                             name, (size_t)(at - text));
         if (code == '"' || code == '\\')
             TRY(text_printf(out, err, "\\%c", (char)code));
         else if (code == '\n')
@@ -336,13 +319,11 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
     for (size_t i = 0; i < options->n_values; i++) {
         const struct option_value *value = &options->values[i];
         const struct option_spec *spec = value->spec;
-        /* The file that options came from is resolved into them. Where a run writes, whether it
-         * goes on and what was accepted for that is not how it computes: the file can be used for
-         * another run as it is. */
-        if (!value->has_value ||
-            (options->command != FOR_INIT &&
-             (strcmp(spec->name, "config") == 0 || strcmp(spec->name, "out") == 0 ||
-              strcmp(spec->name, "resume") == 0 || strcmp(spec->name, "accept_changed") == 0)))
+        /* The file that options came from is resolved into them. Where a run writes, whether it goes on and what was
+         * accepted for that is not how it computes: the file can be used for another run as it is. */
+        if (!value->has_value || (options->command != FOR_INIT &&
+                                  (strcmp(spec->name, "config") == 0 || strcmp(spec->name, "out") == 0 ||
+                                   strcmp(spec->name, "resume") == 0 || strcmp(spec->name, "accept_changed") == 0)))
             continue;
         TRY(text_printf(out, err, "%s: ", spec->name));
         switch (spec->type) {

@@ -23,8 +23,7 @@ static cohort_status add_point(struct series *s, double x, double y, cohort_erro
     return COHORT_OK;
 }
 
-static cohort_status read_series(const char *path, const char *metric, struct series *s,
-                                 cohort_error *err)
+static cohort_status read_series(const char *path, const char *metric, struct series *s, cohort_error *err)
 {
     struct text content = {0};
     cohort_status status = COHORT_OK;
@@ -77,8 +76,8 @@ static void widen(struct frame *f, const struct series *s)
     }
 }
 
-/* A range wide enough to be told apart in double: never empty, never so far below the size of its
- * ends that ticks would fall together. */
+/* A range wide enough to be told apart in double: never empty, never so far below the size of its ends that ticks would
+ * fall together. */
 static void open_range(double *low, double *high)
 {
     double least = fmax(1e-9, fmax(fabs(*low), fabs(*high)) * 1e-6);
@@ -94,8 +93,7 @@ static void round_out(struct frame *f)
     f->y1 = ceil(f->y1 / dy) * dy;
 }
 
-static cohort_status draw_axes(const struct frame *f, const char *title, struct text *svg,
-                               cohort_error *err)
+static cohort_status draw_axes(const struct frame *f, const char *title, struct text *svg, cohort_error *err)
 {
     TRY(text_printf(svg, err,
                     "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
@@ -104,8 +102,7 @@ static cohort_status draw_axes(const struct frame *f, const char *title, struct 
                     "y=\"24\" font-size=\"15\">%s</text>\n",
                     WIDTH, HEIGHT, LEFT, title));
     double dx = tick_step(f->x1 - f->x0), dy = tick_step(f->y1 - f->y0);
-    /* Counted, not summed: where values are so large that adding a tick changes nothing, there is
-     * no end to come to. */
+    /* Counted, not summed: where values are so large that adding a tick changes nothing, there is no end to come to. */
     for (int i = 0; i < MAX_TICKS; i++) {
         double y = (ceil(f->y0 / dy) + i) * dy;
         if (!(y <= f->y1 + dy * 1e-9))
@@ -120,39 +117,35 @@ static cohort_status draw_axes(const struct frame *f, const char *title, struct 
         double x = (ceil(f->x0 / dx) + i) * dx;
         if (!(x <= f->x1 + dx * 1e-9))
             break;
-        TRY(text_printf(svg, err, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n",
-                        to_x(f, x), HEIGHT - BOTTOM + 18, x));
+        TRY(text_printf(svg, err, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", to_x(f, x),
+                        HEIGHT - BOTTOM + 18, x));
     }
     return text_printf(svg, err,
                        "<line x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\" stroke=\"black\"/><text "
                        "x=\"%d\" y=\"%d\" text-anchor=\"middle\">step</text>\n",
-                       LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM,
-                       (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12);
+                       LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12);
 }
 
-static cohort_status draw_line(const struct frame *f, const struct series *s, const char *colour,
-                               double width, struct text *svg, cohort_error *err)
+static cohort_status draw_line(const struct frame *f, const struct series *s, const char *colour, double width,
+                               struct text *svg, cohort_error *err)
 {
-    TRY(text_printf(svg, err,
-                    "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"%.1f\" points=\"", colour,
-                    width));
+    TRY(text_printf(svg, err, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"%.1f\" points=\"", colour, width));
     for (size_t i = 0; i < s->count; i++)
         TRY(text_printf(svg, err, "%.1f,%.1f ", to_x(f, s->x[i]), to_y(f, s->y[i])));
     return text_append(svg, "\"/>\n", 4, err);
 }
 
 /* Evaluations are few: a dot for each tells how far apart they are. */
-static cohort_status draw_dots(const struct frame *f, const struct series *s, const char *colour,
-                               struct text *svg, cohort_error *err)
+static cohort_status draw_dots(const struct frame *f, const struct series *s, const char *colour, struct text *svg,
+                               cohort_error *err)
 {
     for (size_t i = 0; i < s->count; i++)
-        TRY(text_printf(svg, err, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"/>\n",
-                        to_x(f, s->x[i]), to_y(f, s->y[i]), colour));
+        TRY(text_printf(svg, err, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"/>\n", to_x(f, s->x[i]),
+                        to_y(f, s->y[i]), colour));
     return COHORT_OK;
 }
 
-static cohort_status draw_legend(int row, const char *colour, const char *name, struct text *svg,
-                                 cohort_error *err)
+static cohort_status draw_legend(int row, const char *colour, const char *name, struct text *svg, cohort_error *err)
 {
     return text_printf(svg, err,
                        "<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"4\" fill=\"%s\"/><text "
@@ -160,8 +153,8 @@ static cohort_status draw_legend(int row, const char *colour, const char *name, 
                        WIDTH - 190, 14 + 14 * row, colour, WIDTH - 170, 20 + 14 * row, name);
 }
 
-cohort_status run_plot(const struct run_folder *run, const char *metric, const char *eval_metric,
-                       const char *title, const char *file_name, cohort_error *err)
+cohort_status run_plot(const struct run_folder *run, const char *metric, const char *eval_metric, const char *title,
+                       const char *file_name, cohort_error *err)
 {
     struct series values = {0}, held_out = {0};
     struct text svg = {0};

@@ -27,14 +27,13 @@ static cohort_status io_error(cohort_error *err, const char *path, const char *d
                      code == ENOSPC ? "; free some space and try again" : "");
 }
 
-cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out,
-                              cohort_error *err)
+cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out, cohort_error *err)
 {
     return file_join(out, run->path, name, err);
 }
 
-cohort_status run_folder_write(const struct run_folder *run, const char *name, const void *bytes,
-                               size_t length, cohort_error *err)
+cohort_status run_folder_write(const struct run_folder *run, const char *name, const void *bytes, size_t length,
+                               cohort_error *err)
 {
     struct scratch scratch = {0};
     char *temporary = NULL, *path = NULL;
@@ -81,8 +80,7 @@ static cohort_status held(const char *folder, int fd, cohort_error *err)
 static bool is_named(int fd, const char *path)
 {
     struct stat a, b;
-    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev &&
-           a.st_ino == b.st_ino;
+    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 /* *made: the lock file was not there. */
@@ -109,8 +107,7 @@ static cohort_status take_lock(struct run_folder *run, bool *made, cohort_error 
             goto cleanup;
         }
         if (!lock_read_holder(fd, lock_what, &holder)) {
-            status = error_set(err, COHORT_ERR_STATE,
-                               "%s: is not a lock file of cohort's; give it another name", path);
+            status = error_set(err, COHORT_ERR_STATE, "%s: is not a lock file of cohort's; give it another name", path);
             goto cleanup;
         }
         TRY_GOTO(lock_take(fd, path, &result, err));
@@ -150,8 +147,7 @@ static cohort_status begin(struct run_folder *run, const char *path, cohort_erro
     return COHORT_OK;
 }
 
-static cohort_status lock_folder(struct run_folder *run, const char *path, bool *made,
-                                 cohort_error *err)
+static cohort_status lock_folder(struct run_folder *run, const char *path, bool *made, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     *made = false;
@@ -180,8 +176,8 @@ void run_folder_close(struct run_folder *run)
         text_free(&run->logs[i].pending);
     }
     if (run->lock > 0) {
-        /* Nobody holds it any more, so it names nobody. Released by name, not by closing alone: a
-         * fork of the host may have the description open. */
+        /* Nobody holds it any more, so it names nobody. Released by name, not by closing alone: a fork of the host may
+         * have the description open. */
         if (ftruncate(run->lock, 0) != 0) {
             /* Then it names one that has ended. */
         }
@@ -215,8 +211,7 @@ static cohort_status flush_log(struct run_log *log, cohort_error *err)
         TRY(open_log(log, err));
     if (fstat(log->fd, &st) != 0)
         return io_error(err, log->path, "stat");
-    cohort_status status =
-        file_write_all(log->fd, log->path, log->pending.data, log->pending.length, err);
+    cohort_status status = file_write_all(log->fd, log->path, log->pending.data, log->pending.length, err);
     if (status == COHORT_OK)
         log->pending.length = 0;
     else if (ftruncate(log->fd, st.st_size) != 0) /* half a line; resuming drops it */
@@ -224,8 +219,8 @@ static cohort_status flush_log(struct run_log *log, cohort_error *err)
     return status;
 }
 
-cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind,
-                             const struct text *lines, cohort_error *err)
+cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind, const struct text *lines,
+                             cohort_error *err)
 {
     struct run_log *log = &run->logs[kind];
     TRY(text_append(&log->pending, lines->data, lines->length, err));
@@ -277,8 +272,8 @@ static int64_t step_of_line(const char *line)
 /* Appends to kept the lines of content that belong before what is to come: not those of steps
  * behind step, nor a last one that was cut short. What we cannot read is not ours to drop.
  * *last: the highest step kept; *dropped: something was left out or mended. */
-static cohort_status keep_lines(const struct text *content, int64_t step, struct text *kept,
-                                int64_t *last, bool *dropped, cohort_error *err)
+static cohort_status keep_lines(const struct text *content, int64_t step, struct text *kept, int64_t *last,
+                                bool *dropped, cohort_error *err)
 {
     for (const char *line = content->data; line < content->data + content->length;) {
         const char *end = memchr(line, '\n', (size_t)(content->data + content->length - line));
@@ -299,8 +294,7 @@ static cohort_status keep_lines(const struct text *content, int64_t step, struct
 }
 
 /* *there; only "no such file" means that it is not. */
-static cohort_status read_if_there(const char *path, struct text *content, bool *there,
-                                   cohort_error *err)
+static cohort_status read_if_there(const char *path, struct text *content, bool *there, cohort_error *err)
 {
     struct stat st;
     *there = lstat(path, &st) == 0;
@@ -310,8 +304,8 @@ static cohort_status read_if_there(const char *path, struct text *content, bool 
 }
 
 /* What one uninterrupted run would have written up to step. */
-static cohort_status rewind_log(struct run_folder *run, enum run_log_kind kind, int64_t step,
-                                const char *checkpoint, cohort_error *err)
+static cohort_status rewind_log(struct run_folder *run, enum run_log_kind kind, int64_t step, const char *checkpoint,
+                                cohort_error *err)
 {
     struct text before = {0}, carried = {0}, kept = {0};
     char *path = NULL;
@@ -353,11 +347,10 @@ static const char periodic_name[] = ".cohort.periodic";
 
 static cohort_status already(const char *path, const char *sign, cohort_error *err)
 {
-    return error_set(
-        err, COHORT_ERR_STATE,
-        "%s: already holds a run (%s); continue it with --resume, remove it, or choose "
-        "another --out",
-        path, sign);
+    return error_set(err, COHORT_ERR_STATE,
+                     "%s: already holds a run (%s); continue it with --resume, remove it, or choose "
+                     "another --out",
+                     path, sign);
 }
 
 static cohort_status refuse_run(const struct run_folder *run, cohort_error *err)
@@ -380,8 +373,7 @@ static cohort_status refuse_run(const struct run_folder *run, cohort_error *err)
 }
 
 /* Removes what a creation that failed has made. */
-static void undo(const struct run_folder *run, bool made_folder, bool made_checkpoints,
-                 bool made_lock, bool made_files)
+static void undo(const struct run_folder *run, bool made_folder, bool made_checkpoints, bool made_lock, bool made_files)
 {
     static const char *const files[] = {"config.yaml", "metrics.jsonl"};
     char *path = NULL;
@@ -400,8 +392,7 @@ static void undo(const struct run_folder *run, bool made_folder, bool made_check
         rmdir(run->path);
 }
 
-cohort_status run_folder_create(struct run_folder *run, const char *path, const struct text *yaml,
-                                cohort_error *err)
+cohort_status run_folder_create(struct run_folder *run, const char *path, const struct text *yaml, cohort_error *err)
 {
     struct stat st;
     cohort_status status = COHORT_OK;
@@ -434,8 +425,8 @@ cleanup:
 
 static cohort_status read_periodic(struct run_folder *run, cohort_error *err);
 
-cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step,
-                              const char *checkpoint, const struct text *yaml, cohort_error *err)
+cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, const char *checkpoint,
+                              const struct text *yaml, cohort_error *err)
 {
     if (run->path == NULL) {
         TRY(file_make_dirs(path, err));
@@ -461,8 +452,7 @@ void run_steps_free(struct run_steps *steps)
 
 static cohort_status add_step(struct run_steps *steps, int64_t step, cohort_error *err)
 {
-    TRY(mem_grow(&steps->at, &steps->capacity, steps->n + 1, sizeof *steps->at, "checkpoints",
-                 err));
+    TRY(mem_grow(&steps->at, &steps->capacity, steps->n + 1, sizeof *steps->at, "checkpoints", err));
     steps->at[steps->n++] = step;
     return COHORT_OK;
 }
@@ -504,8 +494,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-cohort_status run_folder_checkpoints(const char *run_path, struct run_steps *steps,
-                                     struct text *odd, cohort_error *err)
+cohort_status run_folder_checkpoints(const char *run_path, struct run_steps *steps, struct text *odd, cohort_error *err)
 {
     char *checkpoints = NULL;
     const char *name = NULL;
@@ -515,8 +504,7 @@ cohort_status run_folder_checkpoints(const char *run_path, struct run_steps *ste
     DIR *dir = opendir(checkpoints);
     if (dir == NULL && errno != ENOENT && errno != ENOTDIR)
         status = io_error(err, checkpoints, "open the folder");
-    while (dir != NULL && status == COHORT_OK &&
-           (name = file_next_entry(dir, checkpoints, &status, err)) != NULL) {
+    while (dir != NULL && status == COHORT_OK && (name = file_next_entry(dir, checkpoints, &status, err)) != NULL) {
         int64_t step = step_of(name);
         if (step >= 0)
             status = add_step(steps, step, err);
@@ -533,8 +521,7 @@ cohort_status run_folder_checkpoints(const char *run_path, struct run_steps *ste
     return status;
 }
 
-cohort_status run_folder_checkpoint_path(const char *run_path, int64_t step, char **out,
-                                         cohort_error *err)
+cohort_status run_folder_checkpoint_path(const char *run_path, int64_t step, char **out, cohort_error *err)
 {
     struct text text = {0};
     TRY(text_printf(&text, err, "%s/checkpoints/step-%lld", run_path, (long long)step));
@@ -601,8 +588,7 @@ cleanup:
     return status;
 }
 
-cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, bool periodic,
-                                       cohort_error *err)
+cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, bool periodic, cohort_error *err)
 {
     if (holds(&run->periodic, step) == periodic)
         return COHORT_OK;
@@ -614,8 +600,8 @@ cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, boo
 }
 
 /* One checkpoint; what goes wrong is a note. */
-static cohort_status prune_one(const struct run_folder *run, int64_t step, bool *gone,
-                               struct text *notes, cohort_error *err)
+static cohort_status prune_one(const struct run_folder *run, int64_t step, bool *gone, struct text *notes,
+                               cohort_error *err)
 {
     char *path = NULL, *stranger = NULL;
     cohort_error why = {0};
@@ -623,12 +609,10 @@ static cohort_status prune_one(const struct run_folder *run, int64_t step, bool 
     TRY(run_folder_checkpoint_path(run->path, step, &path, err));
     cohort_status status = checkpoint_folder_remove(path, &stranger, &why);
     if (status != COHORT_OK)
-        status =
-            text_printf(notes, err, "note: an old checkpoint was not removed: %s\n", why.message);
+        status = text_printf(notes, err, "note: an old checkpoint was not removed: %s\n", why.message);
     else if (stranger != NULL)
         status =
-            text_printf(notes, err, "note: %s was not removed: %s in it is not the checkpoint's\n",
-                        path, stranger);
+            text_printf(notes, err, "note: %s was not removed: %s in it is not the checkpoint's\n", path, stranger);
     else
         *gone = true;
     mem_free(stranger);
@@ -636,8 +620,8 @@ static cohort_status prune_one(const struct run_folder *run, int64_t step, bool 
     return status;
 }
 
-cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_periodic,
-                               struct text *notes, cohort_error *err)
+cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_periodic, struct text *notes,
+                               cohort_error *err)
 {
     struct run_steps steps = {0};
     cohort_status status = COHORT_OK;
@@ -673,23 +657,20 @@ static cohort_status make_aside(const struct run_folder *run, char **out, cohort
             *out = text.data;
             return COHORT_OK;
         }
-        cohort_status status =
-            errno == EEXIST ? COHORT_OK : io_error(err, text.data, "create the folder");
+        cohort_status status = errno == EEXIST ? COHORT_OK : io_error(err, text.data, "create the folder");
         text_free(&text);
         TRY(status);
     }
     return error_set(err, COHORT_ERR_STATE, "%s: too many folders set-aside-N", run->checkpoints);
 }
 
-cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct text *notes,
-                                   cohort_error *err)
+cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct text *notes, cohort_error *err)
 {
     struct run_steps steps = {0};
     char *aside = NULL, *from = NULL, *to = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(run_folder_checkpoints(run->path, &steps, NULL, err));
-    /* The newest first: stopped half-way, the newest one left still goes with what metrics.jsonl
-     * has. */
+    /* The newest first: stopped half-way, the newest one left still goes with what metrics.jsonl has. */
     for (size_t i = steps.n; i-- > 0 && steps.at[i] > step;) {
         char name[40];
         snprintf(name, sizeof name, "step-%lld", (long long)steps.at[i]);

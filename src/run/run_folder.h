@@ -1,15 +1,13 @@
-/* A run's folder: config.yaml (resolved), metrics.jsonl (a line a step), completions.jsonl (on
- * request), checkpoints/step-N/, final/, reward.svg; and two files of our own: .cohort.lock, held
- * while a trainer works here, and .cohort.periodic, the steps of the checkpoints that were written
- * by the clock and may be deleted by it.
+/* A run's folder: config.yaml (resolved), metrics.jsonl (a line a step), completions.jsonl (on request),
+ * checkpoints/step-N/, final/, reward.svg; and two files of our own: .cohort.lock, held while a trainer works here, and
+ * .cohort.periodic, the steps of the checkpoints that were written by the clock and may be deleted by it.
  *
- * States: closed (zeroed); locked (run_folder_lock); open, either new (run_folder_create, which
- * refuses a folder that holds a run and leaves nothing behind when it fails) or continued
- * (run_folder_open, for resume: metrics of steps behind the checkpoint are cut off, so that the
- * file is what one uninterrupted run would have written).
+ * States: closed (zeroed); locked (run_folder_lock); open, either new (run_folder_create, which refuses a folder that
+ * holds a run and leaves nothing behind when it fails) or continued (run_folder_open, for resume: metrics of steps
+ * behind the checkpoint are cut off, so that the file is what one uninterrupted run would have written).
  *
- * Whatever is not finished lies in scratch folders (base/scratch.h). Nothing else in the folder is
- * renamed or removed (invariant I13). */
+ * Whatever is not finished lies in scratch folders (base/scratch.h). Nothing else in the folder is renamed or removed
+ * (invariant I13). */
 #ifndef COHORT_RUN_RUN_FOLDER_H
 #define COHORT_RUN_RUN_FOLDER_H
 
@@ -35,58 +33,53 @@ struct run_folder {
     struct run_log logs[N_RUN_LOGS];
     struct run_steps periodic; /* checkpoints written by the clock, ascending */
 };
-/* Refuses a folder that another trainer holds, and says who. The folder must exist. Then repairs
- * and removes what a crash left in it. */
+/* Refuses a folder that another trainer holds, and says who. The folder must exist. Then repairs and removes what a
+ * crash left in it. */
 cohort_status run_folder_lock(struct run_folder *run, const char *path, cohort_error *err);
 /* yaml: the content of config.yaml. */
-cohort_status run_folder_create(struct run_folder *run, const char *path, const struct text *yaml,
-                                cohort_error *err);
-/* Locks it unless that is done. Keeps the lines of metrics.jsonl and completions.jsonl whose "step"
- * is at most step, and adds those that the checkpoint carries because they could not be written.
- * checkpoint NULL (and step -1): a run without a checkpoint starts again in its folder. */
-cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step,
-                              const char *checkpoint, const struct text *yaml, cohort_error *err);
+cohort_status run_folder_create(struct run_folder *run, const char *path, const struct text *yaml, cohort_error *err);
+/* Locks it unless that is done. Keeps the lines of metrics.jsonl and completions.jsonl whose "step" is at most step,
+ * and adds those that the checkpoint carries because they could not be written. checkpoint NULL (and step -1): a run
+ * without a checkpoint starts again in its folder. */
+cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, const char *checkpoint,
+                              const struct text *yaml, cohort_error *err);
 void run_folder_close(struct run_folder *run);
 
-/* Appends lines (with their newlines); they are in the file afterwards, or wait in pending for the
- * next call and the next checkpoint, and nothing of them is in the file. */
-cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind,
-                             const struct text *lines, cohort_error *err);
-/* Before a checkpoint is committed: tries once more to write what is pending, makes the logs
- * durable, and writes what still cannot be written into the checkpoint (dir/trainer/). */
+/* Appends lines (with their newlines); they are in the file afterwards, or wait in pending for the next call and the
+ * next checkpoint, and nothing of them is in the file. */
+cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind, const struct text *lines,
+                             cohort_error *err);
+/* Before a checkpoint is committed: tries once more to write what is pending, makes the logs durable, and writes what
+ * still cannot be written into the checkpoint (dir/trainer/). */
 cohort_status run_folder_carry(struct run_folder *run, const char *dir, cohort_error *err);
 /* *out = path of a file or folder in the run. */
-cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out,
-                              cohort_error *err);
+cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out, cohort_error *err);
 /* A file of the run, whole or as it was. */
-cohort_status run_folder_write(const struct run_folder *run, const char *name, const void *bytes,
-                               size_t length, cohort_error *err);
+cohort_status run_folder_write(const struct run_folder *run, const char *name, const void *bytes, size_t length,
+                               cohort_error *err);
 
-/* The steps of a run's checkpoints, ascending; a run without any is fine. odd (may be NULL) gets a
- * line for every entry that only resembles one, like step-007. */
-cohort_status run_folder_checkpoints(const char *run_path, struct run_steps *steps,
-                                     struct text *odd, cohort_error *err);
+/* The steps of a run's checkpoints, ascending; a run without any is fine. odd (may be NULL) gets a line for every entry
+ * that only resembles one, like step-007. */
+cohort_status run_folder_checkpoints(const char *run_path, struct run_steps *steps, struct text *odd,
+                                     cohort_error *err);
 void run_steps_free(struct run_steps *steps);
-cohort_status run_folder_checkpoint_path(const char *run_path, int64_t step, char **out,
-                                         cohort_error *err);
+cohort_status run_folder_checkpoint_path(const char *run_path, int64_t step, char **out, cohort_error *err);
 /* N of a path that ends in step-N as cohort writes it, else -1. */
 int64_t run_folder_step_of(const char *path);
 
 /* Whether the checkpoint of this step was written by the clock alone. */
-cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, bool periodic,
-                                       cohort_error *err);
-/* Removes all but the newest keep checkpoints, of those written by the clock or of all. What cannot
- * be removed is a line in notes; a failing status means that nothing could be looked at. */
-cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_periodic,
-                               struct text *notes, cohort_error *err);
+cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, bool periodic, cohort_error *err);
+/* Removes all but the newest keep checkpoints, of those written by the clock or of all. What cannot be removed is a
+ * line in notes; a failing status means that nothing could be looked at. */
+cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_periodic, struct text *notes,
+                               cohort_error *err);
 /* Checkpoints of steps behind step belong to a branch that is left: they move into a new folder
  * checkpoints/set-aside-N, the newest first. notes says which and where. */
-cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct text *notes,
-                                   cohort_error *err);
+cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct text *notes, cohort_error *err);
 
-/* Draws one metric against steps, read from metrics.jsonl, as an SVG with axes into the run folder.
- * Nothing to draw is no error. */
-cohort_status run_plot(const struct run_folder *run, const char *metric, const char *eval_metric,
-                       const char *title, const char *file_name, cohort_error *err);
+/* Draws one metric against steps, read from metrics.jsonl, as an SVG with axes into the run folder. Nothing to draw is
+ * no error. */
+cohort_status run_plot(const struct run_folder *run, const char *metric, const char *eval_metric, const char *title,
+                       const char *file_name, cohort_error *err);
 
 #endif

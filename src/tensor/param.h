@@ -1,7 +1,6 @@
-/* The parameter table: one row per tensor of a checkpoint, in the order they lie in the parameter
- * buffer. Weight, gradient, optimizer moments and the low halves of the split master all use the
- * same element offsets. Tensors that one product reads together (q, k, v; gate, up) lie next to
- * each other without a gap. */
+/* The parameter table: one row per tensor of a checkpoint, in the order they lie in the parameter buffer. Weight,
+ * gradient, optimizer moments and the low halves of the split master all use the same element offsets. Tensors that one
+ * product reads together (q, k, v; gate, up) lie next to each other without a gap. */
 #ifndef COHORT_TENSOR_PARAM_H
 #define COHORT_TENSOR_PARAM_H
 

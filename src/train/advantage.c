@@ -45,8 +45,8 @@ static double row_reward(const struct advantage_input *input, int32_t row, int32
 /* nanmean and nanstd with Bessel's correction over rows [first, first + count). Deviations are
  * taken from the first value, so that equal values have exactly that mean, a deviation of 0 and
  * advantages of exactly 0. */
-static struct moments moments_of(value_at *value, const struct advantage_input *input,
-                                 int32_t column, int32_t first, int32_t count)
+static struct moments moments_of(value_at *value, const struct advantage_input *input, int32_t column, int32_t first,
+                                 int32_t count)
 {
     struct moments moments = {.mean = (double)NAN, .std = (double)NAN};
     double origin = 0.0, shift = 0.0;
@@ -86,16 +86,14 @@ static cohort_status check_input(const struct advantage_input *input, cohort_err
                          "needed",
                          input->n_rows, input->n_functions);
     if (input->group < 1 || input->n_rows % input->group != 0)
-        return error_set(
-            err, COHORT_ERR_ARGUMENT,
-            "advantages of %d rows in groups of %d: the rows must be a multiple of the "
-            "group",
-            input->n_rows, input->group);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "advantages of %d rows in groups of %d: the rows must be a multiple of the "
+                         "group",
+                         input->n_rows, input->group);
     for (int32_t f = 0; f < input->n_functions; f++)
         if (!isfinite(input->weights[f]))
-            return error_set(err, COHORT_ERR_ARGUMENT,
-                             "weight of reward function %d is %g: a finite number is needed", f,
-                             input->weights[f]);
+            return error_set(err, COHORT_ERR_ARGUMENT, "weight of reward function %d is %g: a finite number is needed",
+                             f, input->weights[f]);
     /* An infinite reward would make its group's advantages NaN or infinite: an error, not a silent
      * 0. The sum must fit the float that it is stored in. */
     for (int32_t row = 0; row < input->n_rows; row++) {
@@ -107,9 +105,8 @@ static cohort_status check_input(const struct advantage_input *input, cohort_err
                                  f, row);
         double reward = row_reward(input, row, 0);
         if (!isnan(reward) && fabs(reward) > (double)FLT_MAX)
-            return error_set(err, COHORT_ERR_REWARD,
-                             "weighted reward of row %d is %g: it must be within %g", row, reward,
-                             (double)FLT_MAX);
+            return error_set(err, COHORT_ERR_REWARD, "weighted reward of row %d is %g: it must be within %g", row,
+                             reward, (double)FLT_MAX);
     }
     return COHORT_OK;
 }
@@ -123,8 +120,7 @@ static double group_advantage(double reward, double mean, double std, enum advan
     return isnan(advantage) ? 0.0 : advantage;
 }
 
-cohort_status advantage_compute(const struct advantage_input *input,
-                                struct advantage_output *output, cohort_error *err)
+cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output, cohort_error *err)
 {
     TRY(check_input(input, err));
     assert(output->advantage && output->reward && output->function_mean && output->function_std);

@@ -25,7 +25,7 @@ struct advantage_output {
 /* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics of nothing
  * (no row scored, or one for a deviation) are NaN. COHORT_ERR_ARGUMENT: sizes or weights that
  * cannot be; COHORT_ERR_REWARD: an infinite reward. */
-cohort_status advantage_compute(const struct advantage_input *input,
-                                struct advantage_output *output, cohort_error *err);
+cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output,
+                                cohort_error *err);
 
 #endif

@@ -20,14 +20,10 @@ void grpo_batch_free(struct grpo_batch *batch)
     memset(batch, 0, sizeof *batch);
 }
 
-static cohort_status cancelled(cohort_error *err)
-{
-    return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
-}
+static cohort_status cancelled(cohort_error *err) { return error_set(err, COHORT_ERR_CANCELLED, "stopped on request"); }
 
-cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts,
-                           int32_t n_prompts, int32_t n, const struct engine_request *pattern,
-                           uint64_t batch_index, struct completion *completions,
+cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
+                           const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err)
 {
     int64_t first_id = 0, done = 0;
@@ -52,8 +48,8 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
             done++;
         }
         int64_t tokens = engine_stats(engine).generated_tokens - before;
-        if (progress != NULL && !progress(progress_context, "rollout", tokens,
-                                          (int64_t)n_prompts * n * pattern->max_tokens))
+        if (progress != NULL &&
+            !progress(progress_context, "rollout", tokens, (int64_t)n_prompts * n * pattern->max_tokens))
             return cancelled(err);
     }
     assert(done == (int64_t)n_prompts * n);
@@ -81,13 +77,11 @@ static void step_data_free(struct step_data *data, int32_t n)
 
 static bool is_truncated(const struct completion *completion)
 {
-    return completion->finish_reason == FINISH_LENGTH ||
-           completion->finish_reason == FINISH_CANCELLED;
+    return completion->finish_reason == FINISH_LENGTH || completion->finish_reason == FINISH_CANCELLED;
 }
 
-static cohort_status step_data_build(struct step_data *data, struct grpo *grpo,
-                                     const struct grpo_prompt *prompts, int32_t n_prompts,
-                                     const struct grpo_batch *batch, cohort_error *err)
+static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, const struct grpo_prompt *prompts,
+                                     int32_t n_prompts, const struct grpo_batch *batch, cohort_error *err)
 {
     int32_t group = grpo->config.group, n = batch->n;
     TRY(mem_alloc(&data->trees, (size_t)n_prompts, sizeof *data->trees, "step", err));
@@ -96,8 +90,7 @@ static cohort_status step_data_build(struct step_data *data, struct grpo *grpo,
     data->scale.n_sequences = n;
     for (int32_t i = 0; i < n; i++) {
         const struct completion *c = &batch->completions[i];
-        data->completions[i] =
-            (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
+        data->completions[i] = (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
         data->masked[i] = grpo->config.mask_truncated && is_truncated(c);
         if (!data->masked[i])
             data->scale.n_tokens += c->n_tokens;
@@ -111,10 +104,10 @@ static cohort_status step_data_build(struct step_data *data, struct grpo *grpo,
         return COHORT_OK;
     TRY(mem_alloc(&data->reference, (size_t)n, sizeof(float *), "reference log-probs", err));
     for (int32_t i = 0; i < n; i++)
-        TRY(mem_alloc(&data->reference[i], (size_t)data->completions[i].n_tokens, sizeof(float),
-                      "reference log-probs", err));
-    return tree_runner_score(grpo->runner, grpo->reference, data->trees, n_prompts,
-                             grpo->config.sampling.temperature, data->reference, NULL, err);
+        TRY(mem_alloc(&data->reference[i], (size_t)data->completions[i].n_tokens, sizeof(float), "reference log-probs",
+                      err));
+    return tree_runner_score(grpo->runner, grpo->reference, data->trees, n_prompts, grpo->config.sampling.temperature,
+                             data->reference, NULL, err);
 }
 
 /* Sums over the tokens of a step beside the loss core's. */
@@ -124,11 +117,10 @@ struct step_sums {
     int64_t trained_tokens; /* fed to the model, prompts included */
 };
 
-/* One completion: its log-probs from the outputs, the loss and its derivative back into them. row:
- * index in the batch; c: in the micro-batch. */
-static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
-                                const struct grpo_batch *batch, int32_t row, int32_t c,
-                                int32_t iteration, float *scratch, struct loss_sums *sums,
+/* One completion: its log-probs from the outputs, the loss and its derivative back into them. row: index in the batch;
+ * c: in the micro-batch. */
+static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
+                                int32_t row, int32_t c, int32_t iteration, float *scratch, struct loss_sums *sums,
                                 struct step_sums *step, bool *any_gradient, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
@@ -137,24 +129,23 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
     float *logp = scratch, *entropy = scratch + n, *d_logp = scratch + 2 * n;
     packed_gather(&runner->packed, c, n, runner->logp, logp);
     packed_gather(&runner->packed, c, n, runner->entropy, entropy);
-    loss_sequence_apply(
-        &grpo->config.loss, &data->scale,
-        &(struct loss_sequence){.n_tokens = n,
-                                .masked = data->masked[row],
-                                .advantage = batch->advantage[row],
-                                .logp = logp,
-                                .logp_old = iteration == 0 ? NULL : completion->logp,
-                                .logp_ref = data->reference == NULL ? NULL : data->reference[row],
-                                .entropy = entropy,
-                                .d_logp = d_logp},
-        sums);
+    loss_sequence_apply(&grpo->config.loss, &data->scale,
+                        &(struct loss_sequence){.n_tokens = n,
+                                                .masked = data->masked[row],
+                                                .advantage = batch->advantage[row],
+                                                .logp = logp,
+                                                .logp_old = iteration == 0 ? NULL : completion->logp,
+                                                .logp_ref = data->reference == NULL ? NULL : data->reference[row],
+                                                .entropy = entropy,
+                                                .d_logp = d_logp},
+                        sums);
     for (int32_t t = 0; t < n; t++) {
         if (!isfinite(d_logp[t]) || !isfinite(logp[t]))
             return error_set(err, COHORT_ERR_NUMERIC,
                              "completion %d of prompt %d, token %d: log-prob %g, loss derivative "
                              "%g; its reward or the weights are not finite",
-                             (int)(row % grpo->config.group), (int)(row / grpo->config.group),
-                             (int)t, (double)logp[t], (double)d_logp[t]);
+                             (int)(row % grpo->config.group), (int)(row / grpo->config.group), (int)t, (double)logp[t],
+                             (double)d_logp[t]);
         *any_gradient = *any_gradient || d_logp[t] != 0.0f;
         if (iteration == 0 && completion->logp != NULL) {
             double difference = fabs((double)logp[t] - (double)completion->logp[t]);
@@ -167,9 +158,8 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
 }
 
 /* All micro-batches: gradients added up in model->grad. */
-static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
-                                const struct grpo_batch *batch, int32_t iteration,
-                                struct loss_sums *sums, struct step_sums *step, cohort_error *err)
+static cohort_status accumulate(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
+                                int32_t iteration, struct loss_sums *sums, struct step_sums *step, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
     float temperature = grpo->config.sampling.temperature;
@@ -177,8 +167,7 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
     cohort_status status = COHORT_OK;
     int32_t longest = 0;
     for (int32_t i = 0; i < batch->n; i++)
-        longest =
-            batch->completions[i].n_tokens > longest ? batch->completions[i].n_tokens : longest;
+        longest = batch->completions[i].n_tokens > longest ? batch->completions[i].n_tokens : longest;
     TRY(mem_alloc(&scratch, 3 * (size_t)longest, sizeof *scratch, "step", err));
     TRY_GOTO(packing_split(&runner->packing, data->trees, batch->n_prompts, runner->max_tokens,
                            runner->max_outputs - runner->max_tokens, err));
@@ -189,12 +178,11 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
         tree_runner_forward(runner, grpo->model, temperature);
         TRY_GOTO(backend_check(grpo->model->backend, err));
         step->trained_tokens += runner->packed.batch.n_tokens;
-        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1];
-             s++) {
+        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
             const struct tree_slice *slice = &runner->packing.slices[s];
             for (int32_t i = slice->begin; i < slice->end; i++, c++)
-                TRY_GOTO(apply_loss(grpo, data, batch, slice->tree * grpo->config.group + i, c,
-                                    iteration, scratch, sums, step, &any_gradient, err));
+                TRY_GOTO(apply_loss(grpo, data, batch, slice->tree * grpo->config.group + i, c, iteration, scratch,
+                                    sums, step, &any_gradient, err));
         }
         /* Where every advantage is 0 (and there is no KL) the gradient is 0: nothing to add. */
         if (any_gradient)
@@ -233,8 +221,7 @@ static void length_metrics(const struct grpo_batch *batch, struct metrics *metri
     metrics_set(metrics, "completions/min_length", least);
     metrics_set(metrics, "completions/max_length", most);
     metrics_set(metrics, "completions/clipped_ratio", (double)truncated / batch->n);
-    metrics_set(metrics, "completions/mean_terminated_length",
-                terminated > 0 ? terminated_sum / terminated : 0.0);
+    metrics_set(metrics, "completions/mean_terminated_length", terminated > 0 ? terminated_sum / terminated : 0.0);
     metrics_set(metrics, "completions/min_terminated_length", terminated > 0 ? t_least : 0);
     metrics_set(metrics, "completions/max_terminated_length", terminated > 0 ? t_most : 0);
 }
@@ -263,8 +250,7 @@ static void write_loss_metrics(const struct grpo_config *config, const struct lo
 }
 
 cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
-                          struct grpo_batch *batch, int32_t iteration, struct metrics *metrics,
-                          cohort_error *err)
+                          struct grpo_batch *batch, int32_t iteration, struct metrics *metrics, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
     struct backend *be = grpo->model->backend;
@@ -274,8 +260,8 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     double start = clock_seconds(), grad_norm = 0.0;
     bool skipped = false;
     int64_t done = grpo->optimizer.step + grpo->skipped;
-    double rate = schedule_rate(config->schedule, config->learning_rate, done, config->warmup_steps,
-                                config->total_steps);
+    double rate =
+        schedule_rate(config->schedule, config->learning_rate, done, config->warmup_steps, config->total_steps);
     cohort_error problem = {0};
     loss_sums_init(&sums);
     grpo->warning[0] = '\0';
@@ -284,8 +270,7 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
         status = accumulate(grpo, &data, batch, iteration, &sums, &step, &problem);
     step_data_free(&data, batch->n);
     if (status != COHORT_OK)
-        be->ops->zero(be, grpo->model->grad,
-                      (size_t)grpo->model->params.n_elements * sizeof(float));
+        be->ops->zero(be, grpo->model->grad, (size_t)grpo->model->params.n_elements * sizeof(float));
     if (status == COHORT_ERR_NUMERIC) { /* skip the update, say which row, count */
         skipped = true;
         grad_norm = (double)NAN;
@@ -295,8 +280,7 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     } else {
         optimizer_apply(&grpo->optimizer, grpo->model, rate, &grad_norm, &skipped);
         if (skipped)
-            number_format(grpo->warning, sizeof grpo->warning,
-                          "update skipped: the gradient norm is %g", grad_norm);
+            number_format(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);
     }
     grpo->skipped += skipped ? 1 : 0;
     double seconds = clock_seconds() - start;
@@ -305,13 +289,11 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     metrics_set(metrics, "learning_rate", rate);
     metrics_set(metrics, "skipped_steps", (double)grpo->skipped);
     metrics_set(metrics, "time/train", seconds);
-    metrics_set(metrics, "throughput/train_tokens_per_second",
-                (double)step.trained_tokens / seconds);
+    metrics_set(metrics, "throughput/train_tokens_per_second", (double)step.trained_tokens / seconds);
     return COHORT_OK;
 }
 
-static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct metrics *metrics,
-                           cohort_error *err)
+static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
     double *means = NULL;
@@ -353,10 +335,8 @@ cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, in
     memset(batch, 0, sizeof *batch);
     batch->n_prompts = n_prompts;
     batch->n = (int32_t)n;
-    TRY_GOTO(
-        mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
-    TRY_GOTO(mem_alloc(&batch->rewards, n * (size_t)config->n_functions, sizeof(double),
-                       "generation batch", err));
+    TRY_GOTO(mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
+    TRY_GOTO(mem_alloc(&batch->rewards, n * (size_t)config->n_functions, sizeof(double), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->reward, n, sizeof(float), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->advantage, n, sizeof(float), "generation batch", err));
     struct engine_request pattern = {.sampling = config->sampling,
@@ -367,9 +347,8 @@ cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, in
                                      .stop = config->stop,
                                      .n_stop = config->n_stop,
                                      .n_choosable = config->n_choosable};
-    TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern,
-                          (uint64_t)grpo->batches, batch->completions, grpo->progress,
-                          grpo->progress_context, err));
+    TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)grpo->batches,
+                          batch->completions, grpo->progress, grpo->progress_context, err));
     double rollout_end = clock_seconds();
     int64_t prompt_tokens = 0, completion_tokens = 0;
     for (int32_t i = 0; i < batch->n; i++) {
@@ -387,8 +366,7 @@ cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, in
     metrics_set(&first, "num_tokens", (double)grpo->tokens_seen);
     metrics_set(&first, "time/rollout", rollout_end - start);
     metrics_set(&first, "time/reward", reward_end - rollout_end);
-    metrics_set(&first, "throughput/rollout_tokens_per_second",
-                (double)completion_tokens / (rollout_end - start));
+    metrics_set(&first, "throughput/rollout_tokens_per_second", (double)completion_tokens / (rollout_end - start));
     for (int32_t i = 0; i < config->num_iterations; i++) {
         metrics_add(&metrics[i], &first);
         TRY_GOTO(grpo_update(grpo, prompts, n_prompts, batch, i, &metrics[i], err));

@@ -1,9 +1,8 @@
-/* One GRPO generation batch: rollout, rewards, advantages, and num_iterations optimizer steps on
- * it. Knows nothing of files.
+/* One GRPO generation batch: rollout, rewards, advantages, and num_iterations optimizer steps on it. Knows nothing of
+ * files.
  *
- * The log-probs that the rollout recorded are the old log-probs (invariant I2): no pass computes
- * them again, and in the first iteration the ratio is exactly 1. Every step records the largest
- * difference between the two: it is 0. */
+ * The log-probs that the rollout recorded are the old log-probs (invariant I2): no pass computes them again, and in the
+ * first iteration the ratio is exactly 1. Every step records the largest difference between the two: it is 0. */
 #ifndef COHORT_TRAIN_GRPO_H
 #define COHORT_TRAIN_GRPO_H
 
@@ -42,12 +41,11 @@ struct grpo_prompt {
     uint64_t id;
 };
 
-/* Scores the batch: rewards[n, n_functions], NaN for null; completions of one prompt consecutive.
- */
-typedef cohort_status grpo_reward(void *context, const struct completion *completions, int32_t n,
-                                  double *rewards, cohort_error *err);
-/* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens. Returns
- * false to stop (COHORT_ERR_CANCELLED). */
+/* Scores the batch: rewards[n, n_functions], NaN for null; completions of one prompt consecutive. */
+typedef cohort_status grpo_reward(void *context, const struct completion *completions, int32_t n, double *rewards,
+                                  cohort_error *err);
+/* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens. Returns false to stop
+ * (COHORT_ERR_CANCELLED). */
 typedef bool grpo_progress(void *context, const char *phase, int64_t done, int64_t total);
 
 struct grpo {
@@ -77,23 +75,18 @@ struct grpo_batch {
 };
 void grpo_batch_free(struct grpo_batch *batch);
 
-/* One generation batch and its optimizer steps. metrics: [num_iterations], one for each optimizer
- * step. */
+/* One generation batch and its optimizer steps. metrics: [num_iterations], one for each optimizer step. */
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 
-/* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of
- * batches. */
-cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts,
-                           int32_t n_prompts, int32_t n, const struct engine_request *pattern,
-                           uint64_t batch_index, struct completion *completions,
+/* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of batches. */
+cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
+                           const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err);
 
-/* The training half of a step on given completions (the parity tests replay fixed ones): n =
- * n_prompts * group rows. logp of a completion may be NULL in iteration 0 (nothing to compare with,
- * ratio 1). */
+/* The training half of a step on given completions (the parity tests replay fixed ones): n = n_prompts * group rows.
+ * logp of a completion may be NULL in iteration 0 (nothing to compare with, ratio 1). */
 cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
-                          struct grpo_batch *batch, int32_t iteration, struct metrics *metrics,
-                          cohort_error *err);
+                          struct grpo_batch *batch, int32_t iteration, struct metrics *metrics, cohort_error *err);
 
 #endif

@@ -71,8 +71,7 @@ void loss_metrics(const struct loss_sums *sums, struct loss_metrics *metrics)
 }
 
 /* What one counted token of a sequence of n weighs in the loss. */
-static double token_weight(const struct loss_config *config, const struct loss_scale *scale,
-                           int32_t n)
+static double token_weight(const struct loss_config *config, const struct loss_scale *scale, int32_t n)
 {
     switch (config->type) {
     case LOSS_GRPO: return 1.0 / ((double)scale->n_sequences * n);

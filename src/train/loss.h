@@ -48,11 +48,11 @@ struct loss_sums {
     double kl, clip_low, clip_high, clip_region; /* sums over counted tokens (per-sequence values at
                                                     sequence level: see loss.c) */
     double clip_low_min, clip_high_max;          /* over sequences of the per-sequence fractions */
-    double ratio_min, ratio_max; /* over counted tokens, or sequences that have some */
-    double entropy;              /* over counted tokens of sequences that gave it */
-    int64_t tokens;              /* counted */
-    int64_t sequences;           /* seen */
-    int64_t clip_units;          /* what clip sums are divided by: tokens or sequences */
+    double ratio_min, ratio_max;                 /* over counted tokens, or sequences that have some */
+    double entropy;                              /* over counted tokens of sequences that gave it */
+    int64_t tokens;                              /* counted */
+    int64_t sequences;                           /* seen */
+    int64_t clip_units;                          /* what clip sums are divided by: tokens or sequences */
 };
 void loss_sums_init(struct loss_sums *sums);
 /* Adds the sums of another part of the same step. */

@@ -13,8 +13,7 @@ void metrics_set(struct metrics *metrics, const char *name, double value)
         i++;
     if (i == metrics->count) {
         char *copy = NULL;
-        if (mem_grow(&metrics->items, &metrics->room, i + 1, sizeof *metrics->items, "metrics",
-                     NULL) != COHORT_OK ||
+        if (mem_grow(&metrics->items, &metrics->room, i + 1, sizeof *metrics->items, "metrics", NULL) != COHORT_OK ||
             mem_strdup(&copy, name, strlen(name), NULL) != COHORT_OK) {
             metrics->incomplete = true;
             return;
@@ -68,8 +67,7 @@ double metrics_get(const struct metrics *metrics, const char *name)
     return (double)NAN;
 }
 
-/* Names come from our own code and from reward specs: quotes and backslashes are all that needs
- * care. */
+/* Names come from our own code and from reward specs: quotes and backslashes are all that needs care. */
 static cohort_status write_name(const char *name, struct text *out, cohort_error *err)
 {
     TRY(text_append(out, "\"", 1, err));

@@ -1,5 +1,4 @@
-/* Named numbers of one step, in the order they were added; one JSON object a line in metrics.jsonl.
- */
+/* Named numbers of one step, in the order they were added; one JSON object a line in metrics.jsonl. */
 #ifndef COHORT_TRAIN_METRICS_H
 #define COHORT_TRAIN_METRICS_H
 
@@ -24,8 +23,8 @@ void metrics_setf(struct metrics *metrics, double value, const char *format, ...
 void metrics_add(struct metrics *metrics, const struct metrics *other);
 /* NaN if there is none. */
 double metrics_get(const struct metrics *metrics, const char *name);
-/* Appends {"a": 1, ...} and a newline; values that are not finite become null. COHORT_ERR_MEMORY
- * where one could not be kept. */
+/* Appends {"a": 1, ...} and a newline; values that are not finite become null. COHORT_ERR_MEMORY where one could not be
+ * kept. */
 cohort_status metrics_write(const struct metrics *metrics, struct text *out, cohort_error *err);
 /* Accepts NULL; *metrics may be used anew. */
 void metrics_free(struct metrics *metrics);

@@ -9,8 +9,8 @@ double optimizer_grad_norm(const struct model *model)
     return sqrt(be->ops->sum_squares(be, model->grad, model->params.n_elements));
 }
 
-void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate,
-                     double *grad_norm, bool *skipped)
+void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate, double *grad_norm,
+                     bool *skipped)
 {
     struct backend *be = model->backend;
     be->unstoppable++; /* an update is whole or has not begun */
@@ -25,23 +25,22 @@ void optimizer_apply(struct optimizer *optimizer, struct model *model, double le
         optimizer->step++;
         for (int32_t i = 0; i < model->params.n_params; i++) {
             const struct param *p = &model->params.params[i];
-            be->ops->adamw(
-                be, &(struct adamw){.count = p->count,
-                                    .weight = model_tensor(model, p),
-                                    .low = model->low == NULL ? NULL : model->low + p->offset,
-                                    .type = model->type,
-                                    .grad = model_grad(model, p),
-                                    .m = (char *)model->m + (size_t)p->offset * moment,
-                                    .v = (char *)model->v + (size_t)p->offset * moment,
-                                    .moment_type = model->moment_type,
-                                    .first = p->offset,
-                                    .grad_scale = (float)scale,
-                                    .learning_rate = (float)learning_rate,
-                                    .beta1 = optimizer->beta1,
-                                    .beta2 = optimizer->beta2,
-                                    .eps = optimizer->eps,
-                                    .weight_decay = p->decay ? optimizer->weight_decay : 0.0f,
-                                    .step = optimizer->step});
+            be->ops->adamw(be, &(struct adamw){.count = p->count,
+                                               .weight = model_tensor(model, p),
+                                               .low = model->low == NULL ? NULL : model->low + p->offset,
+                                               .type = model->type,
+                                               .grad = model_grad(model, p),
+                                               .m = (char *)model->m + (size_t)p->offset * moment,
+                                               .v = (char *)model->v + (size_t)p->offset * moment,
+                                               .moment_type = model->moment_type,
+                                               .first = p->offset,
+                                               .grad_scale = (float)scale,
+                                               .learning_rate = (float)learning_rate,
+                                               .beta1 = optimizer->beta1,
+                                               .beta2 = optimizer->beta2,
+                                               .eps = optimizer->eps,
+                                               .weight_decay = p->decay ? optimizer->weight_decay : 0.0f,
+                                               .step = optimizer->step});
         }
         model_refresh(model);
     }

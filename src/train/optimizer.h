@@ -12,10 +12,9 @@ struct optimizer {
 
 /* sqrt of the sum of squares of all gradients, before clipping. */
 double optimizer_grad_norm(const struct model *model);
-/* One update with the gradients in model->grad, which are zeroed afterwards; weights are repacked.
- * A norm that is not finite skips the update
- * (*skipped) and leaves weights and moments untouched. */
-void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate,
-                     double *grad_norm, bool *skipped);
+/* One update with the gradients in model->grad, which are zeroed afterwards; weights are repacked. A norm that is not
+ * finite skips the update (*skipped) and leaves weights and moments untouched. */
+void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate, double *grad_norm,
+                     bool *skipped);
 
 #endif

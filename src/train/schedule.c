@@ -16,8 +16,7 @@ static double progress(int64_t step, int64_t warmup_steps, int64_t total_steps)
     return share < 1.0 ? share : 1.0;
 }
 
-double schedule_rate(enum schedule_type type, double base, int64_t step, int64_t warmup_steps,
-                     int64_t total_steps)
+double schedule_rate(enum schedule_type type, double base, int64_t step, int64_t warmup_steps, int64_t total_steps)
 {
     if (step < 0)
         step = 0;
@@ -31,8 +30,7 @@ double schedule_rate(enum schedule_type type, double base, int64_t step, int64_t
         if (total_steps <= step)
             return 0.0;
         return base * ((double)(total_steps - step) / (double)(total_steps - warmup_steps));
-    case SCHEDULE_COSINE:
-        return base * (0.5 * (1.0 + cos(PI * progress(step, warmup_steps, total_steps))));
+    case SCHEDULE_COSINE: return base * (0.5 * (1.0 + cos(PI * progress(step, warmup_steps, total_steps))));
     }
     return base;
 }

@@ -8,7 +8,6 @@
 
 enum schedule_type { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
 
-double schedule_rate(enum schedule_type type, double base, int64_t step, int64_t warmup_steps,
-                     int64_t total_steps);
+double schedule_rate(enum schedule_type type, double base, int64_t step, int64_t warmup_steps, int64_t total_steps);
 
 #endif

@@ -13,15 +13,13 @@ static int64_t target_tokens(const struct tree *trees, int32_t n)
     return total;
 }
 
-/* Runs all micro-batches; with train, backward too. Sums of nll and entropy over the target tokens.
- */
-static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, bool train,
-                         double *nll, double *entropy, int64_t *fed, cohort_error *err)
+/* Runs all micro-batches; with train, backward too. Sums of nll and entropy over the target tokens. */
+static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, bool train, double *nll, double *entropy,
+                         int64_t *fed, cohort_error *err)
 {
     struct tree_runner *runner = sft->runner;
     double scale = 1.0 / (double)target_tokens(trees, n);
-    TRY(packing_split(&runner->packing, trees, n, runner->max_tokens,
-                      runner->max_outputs - runner->max_tokens, err));
+    TRY(packing_split(&runner->packing, trees, n, runner->max_tokens, runner->max_outputs - runner->max_tokens, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(&runner->packed, trees, &runner->packing, m, err));
         tree_runner_forward(runner, sft->model, 1.0f);
@@ -39,24 +37,21 @@ static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, b
     return COHORT_OK;
 }
 
-cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n,
-                       struct metrics *metrics, cohort_error *err)
+cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n, struct metrics *metrics, cohort_error *err)
 {
     double nll = 0.0, entropy = 0.0, grad_norm = 0.0, start = clock_seconds();
     int64_t fed = 0, targets = target_tokens(trees, n);
     bool skipped = false;
     if (targets == 0)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "the batch has no completion token to learn from");
+        return error_set(err, COHORT_ERR_ARGUMENT, "the batch has no completion token to learn from");
     cohort_status status = run(sft, trees, n, true, &nll, &entropy, &fed, err);
     if (status != COHORT_OK) { /* half a gradient must not reach the next step */
         struct backend *be = sft->model->backend;
         be->ops->zero(be, sft->model->grad, (size_t)sft->model->params.n_elements * sizeof(float));
         return status;
     }
-    double rate =
-        schedule_rate(sft->schedule, sft->learning_rate, sft->optimizer.step + sft->skipped,
-                      sft->warmup_steps, sft->total_steps);
+    double rate = schedule_rate(sft->schedule, sft->learning_rate, sft->optimizer.step + sft->skipped,
+                                sft->warmup_steps, sft->total_steps);
     optimizer_apply(&sft->optimizer, sft->model, rate, &grad_norm, &skipped);
     sft->skipped += skipped ? 1 : 0;
     sft->tokens_seen += fed;
@@ -72,8 +67,7 @@ cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n,
     return COHORT_OK;
 }
 
-cohort_status sft_evaluate(struct sft *sft, const struct tree *trees, int32_t n, double *loss,
-                           cohort_error *err)
+cohort_status sft_evaluate(struct sft *sft, const struct tree *trees, int32_t n, double *loss, cohort_error *err)
 {
     double nll = 0.0, entropy = 0.0;
     int64_t fed = 0, targets = target_tokens(trees, n);

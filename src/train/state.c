@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One of the optimizer's arrays as a tensor file sees it: for each param a slice of one flat array.
- */
+/* One of the optimizer's arrays as a tensor file sees it: for each param a slice of one flat array. */
 struct slice_source {
     const struct model *model;
     const void *array;
@@ -17,8 +16,7 @@ struct slice_source {
     char name[128];
 };
 
-static cohort_status read_slice(void *context, size_t offset, size_t length, void *to,
-                                cohort_error *err)
+static cohort_status read_slice(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     (void)err;
     const struct slice_source *s = context;
@@ -28,8 +26,8 @@ static cohort_status read_slice(void *context, size_t offset, size_t length, voi
 }
 
 /* The arrays that are saved, and how they are called: torch's names for the moments. */
-static int32_t state_arrays(const struct model *model, void *arrays[3], const char *names[3],
-                            const char *types[3], size_t bytes[3])
+static int32_t state_arrays(const struct model *model, void *arrays[3], const char *names[3], const char *types[3],
+                            size_t bytes[3])
 {
     const char *moment = model->moment_type == DTYPE_BF16 ? "BF16" : "F32";
     const size_t size = dtype_bytes(model->moment_type);
@@ -39,8 +37,7 @@ static int32_t state_arrays(const struct model *model, void *arrays[3], const ch
     return model->low == NULL ? 2 : 3;
 }
 
-static cohort_status write_tensors(const char *path, const struct model *model, char hex[HASH_HEX],
-                                   cohort_error *err)
+static cohort_status write_tensors(const char *path, const struct model *model, char hex[HASH_HEX], cohort_error *err)
 {
     void *arrays[3];
     const char *names[3], *types[3];
@@ -56,8 +53,7 @@ static cohort_status write_tensors(const char *path, const struct model *model, 
         for (int32_t p = 0; p < model->params.n_params; p++) {
             const struct param *param = &model->params.params[p];
             size_t i = (size_t)k * (size_t)model->params.n_params + (size_t)p;
-            slices[i] = (struct slice_source){
-                .model = model, .array = arrays[k], .element = bytes[k], .param = param};
+            slices[i] = (struct slice_source){.model = model, .array = arrays[k], .element = bytes[k], .param = param};
             snprintf(slices[i].name, sizeof slices[i].name, "%s.%s", names[k], param->name);
             sources[i] = (struct safetensors_source){.name = slices[i].name,
                                                      .dtype_name = types[k],
@@ -82,10 +78,9 @@ cleanup:
 
 static bool within(json_int_t value, json_int_t most) { return value >= 0 && value <= most; }
 
-/* The counters of state.json hang together: one that does not fit was not written by us, and
- * arithmetic on it would leave its range. */
-static cohort_status check_counters(const struct train_state *state, const char *path,
-                                    cohort_error *err)
+/* The counters of state.json hang together: one that does not fit was not written by us, and arithmetic on it would
+ * leave its range. */
+static cohort_status check_counters(const struct train_state *state, const char *path, cohort_error *err)
 {
     const struct {
         const char *name;
@@ -101,14 +96,12 @@ static cohort_status check_counters(const struct train_state *state, const char 
             return error_set(err, COHORT_ERR_FORMAT,
                              "%s: \"%s\" is %lld, expected 0 to %lld; the file is damaged: resume "
                              "from another checkpoint",
-                             path, counters[i].name, (long long)counters[i].value,
-                             (long long)counters[i].most);
+                             path, counters[i].name, (long long)counters[i].value, (long long)counters[i].most);
     if (state->updates + state->skipped != state->step)
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: %lld updates and %lld skipped do not make step %lld; the file is "
                          "damaged: resume from another checkpoint",
-                         path, (long long)state->updates, (long long)state->skipped,
-                         (long long)state->step);
+                         path, (long long)state->updates, (long long)state->skipped, (long long)state->step);
     /* sft: a batch a step; grpo: num_iterations steps a batch. */
     const bool sft = strcmp(state->command, "sft") == 0;
     if (!sft && strcmp(state->command, "grpo") != 0)
@@ -117,8 +110,7 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "wrote",
                          path, state->command);
     if (sft ? state->batches != state->step
-            : (state->batches == 0) != (state->step == 0) ||
-                  (state->batches > 0 && state->step % state->batches != 0))
+            : (state->batches == 0) != (state->step == 0) || (state->batches > 0 && state->step % state->batches != 0))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: %lld batches do not make step %lld; the file is damaged: resume from "
                          "another checkpoint",
@@ -151,16 +143,14 @@ static cohort_status read_tensors(const char *path, struct model *model, cohort_
             snprintf(name, sizeof name, "%s.%s", names[k], param->name);
             TRY_GOTO(stop_check(be->stop, err));
             const struct safetensor *tensor = safetensors_find(&file, name);
-            if (tensor == NULL || strcmp(tensor->dtype_name, types[k]) != 0 ||
-                tensor->count != param->count) {
+            if (tensor == NULL || strcmp(tensor->dtype_name, types[k]) != 0 || tensor->count != param->count) {
                 status = error_set(err, COHORT_ERR_STATE,
                                    "%s: tensor %s is missing or is not %s with %lld elements; "
                                    "resume with the checkpoint's own model",
                                    path, name, types[k], (long long)param->count);
                 goto cleanup;
             }
-            be->ops->upload(be, (char *)arrays[k] + (size_t)param->offset * bytes[k], tensor->data,
-                            tensor->bytes);
+            be->ops->upload(be, (char *)arrays[k] + (size_t)param->offset * bytes[k], tensor->data, tensor->bytes);
         }
     }
 cleanup:
@@ -168,9 +158,8 @@ cleanup:
     return status;
 }
 
-cohort_status train_state_write(const char *dir, const struct model *model,
-                                const struct train_state *state, struct manifest *manifest,
-                                cohort_error *err)
+cohort_status train_state_write(const char *dir, const struct model *model, const struct train_state *state,
+                                struct manifest *manifest, cohort_error *err)
 {
     char *folder = NULL, *path = NULL, hex[HASH_HEX];
     json_t *json = NULL;
@@ -182,11 +171,10 @@ cohort_status train_state_write(const char *dir, const struct model *model,
     TRY_GOTO(write_tensors(path, model, hex, err));
     if (manifest != NULL)
         TRY_GOTO(manifest_add(manifest, "trainer/optimizer.safetensors", hex, err));
-    json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command",
-                     state->command, "step", (json_int_t)state->step, "updates",
-                     (json_int_t)state->updates, "skipped", (json_int_t)state->skipped, "batches",
-                     (json_int_t)state->batches, "tokens_seen", (json_int_t)state->tokens_seen,
-                     "seed", (json_int_t)state->seed);
+    json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command", state->command, "step",
+                     (json_int_t)state->step, "updates", (json_int_t)state->updates, "skipped",
+                     (json_int_t)state->skipped, "batches", (json_int_t)state->batches, "tokens_seen",
+                     (json_int_t)state->tokens_seen, "seed", (json_int_t)state->seed);
     TRY_GOTO(json_text_write(json, JSON_INDENT(2), &text, err));
     mem_free(path);
     path = NULL;
@@ -200,8 +188,7 @@ cleanup:
     return status;
 }
 
-cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state,
-                               cohort_error *err)
+cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state, cohort_error *err)
 {
     char *path = NULL, *tensors = NULL;
     json_t *json = NULL;
@@ -220,15 +207,14 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
         goto cleanup;
     }
     TRY_GOTO(json_text_read(&json, path, 1 << 20, 0, err));
-    if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format",
-                       &format, "command", &command, "step", &step, "updates", &updates, "skipped",
-                       &skipped, "batches", &batches, "tokens_seen", &tokens, "seed", &seed) != 0) {
+    if (json_unpack_ex(json, &where, 0, "{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", &format, "command",
+                       &command, "step", &step, "updates", &updates, "skipped", &skipped, "batches", &batches,
+                       "tokens_seen", &tokens, "seed", &seed) != 0) {
         status = error_set(err, COHORT_ERR_FORMAT, "%s: %s", path, where.text);
         goto cleanup;
     }
     if (format != 1 || strlen(command) >= sizeof state->command) {
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: not a state this version wrote (format %lld, expected 1)", path,
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: not a state this version wrote (format %lld, expected 1)", path,
                            (long long)format);
         goto cleanup;
     }

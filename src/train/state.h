@@ -1,6 +1,6 @@
-/* The trainer's state beside the weights (invariant I6): trainer/optimizer.safetensors with the
- * moments and the low halves of the master, and trainer/state.json with the counters. With the
- * weights this is all a run needs to go on bit for bit. */
+/* The trainer's state beside the weights (invariant I6): trainer/optimizer.safetensors with the moments and the low
+ * halves of the master, and trainer/state.json with the counters. With the weights this is all a run needs to go on bit
+ * for bit. */
 #ifndef COHORT_TRAIN_STATE_H
 #define COHORT_TRAIN_STATE_H
 
@@ -17,14 +17,11 @@ struct train_state {
     uint64_t seed;
 };
 
-/* Writes dir/trainer/ (dir exists). manifest, if not NULL, gets the hash of the optimizer's state.
- */
-cohort_status train_state_write(const char *dir, const struct model *model,
-                                const struct train_state *state, struct manifest *manifest,
-                                cohort_error *err);
-/* Reads it back; model_train_begin must have been called. A checkpoint of another model, type or
- * command is refused with what differs. */
-cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state,
-                               cohort_error *err);
+/* Writes dir/trainer/ (dir exists). manifest, if not NULL, gets the hash of the optimizer's state. */
+cohort_status train_state_write(const char *dir, const struct model *model, const struct train_state *state,
+                                struct manifest *manifest, cohort_error *err);
+/* Reads it back; model_train_begin must have been called. A checkpoint of another model, type or command is refused
+ * with what differs. */
+cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state, cohort_error *err);
 
 #endif

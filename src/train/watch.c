@@ -68,10 +68,8 @@ void watch_step(struct watch *watch, const struct metrics *metrics)
     bool now[WATCH_REASONS] = {false};
     watch->steps++;
     now[WATCH_NO_REWARD] = has(metrics, "reward", &watch->reward) && isnan(watch->reward);
-    now[WATCH_EQUAL] =
-        has(metrics, "frac_reward_zero_std", &zero_std) && zero_std >= 1.0 && !now[WATCH_NO_REWARD];
-    now[WATCH_TRUNCATED] =
-        has(metrics, "completions/clipped_ratio", &watch->clipped) && watch->clipped >= NEARLY_ALL;
+    now[WATCH_EQUAL] = has(metrics, "frac_reward_zero_std", &zero_std) && zero_std >= 1.0 && !now[WATCH_NO_REWARD];
+    now[WATCH_TRUNCATED] = has(metrics, "completions/clipped_ratio", &watch->clipped) && watch->clipped >= NEARLY_ALL;
     if (has(metrics, "grad_norm", &grad_norm)) {
         now[WATCH_NOT_FINITE] = !isfinite(grad_norm);
         now[WATCH_NO_GRADIENT] = grad_norm == 0.0;

@@ -1,5 +1,5 @@
-/* Watches the metrics of a run's steps and says when it cannot learn: once after ten steps of which
- * none could teach anything, and at its end. Knows nothing of options or observers. */
+/* Watches the metrics of a run's steps and says when it cannot learn: once after ten steps of which none could teach
+ * anything, and at its end. Knows nothing of options or observers. */
 #ifndef COHORT_TRAIN_WATCH_H
 #define COHORT_TRAIN_WATCH_H
 

@@ -1,8 +1,7 @@
-/* Attention's forward on the CUDA backend against the double reference, and the bits of I2: a token
- * gives the same output in training, in prefill of any pieces, in a decoding window with its prompt
- * shared or not, alone or among others, its keys in whatever rows. --expect-difference is for the
- * negative control, whose kernels walk the chunks of small batches in another order. With --bench:
- * TFLOP/s and GB/s. */
+/* Attention's forward on the CUDA backend against the double reference, and the bits of I2: a token gives the same
+ * output in training, in prefill of any pieces, in a decoding window with its prompt shared or not, alone or among
+ * others, its keys in whatever rows. --expect-difference is for the negative control, whose kernels walk the chunks of
+ * small batches in another order. With --bench: TFLOP/s and GB/s. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,8 +33,8 @@ enum {
     PATTERN = 0x5a
 };
 
-/* A batch. What a row holds is a function of its content, a number that tells a logical token;
- * content 0 is NaN: a row that nobody may use. */
+/* A batch. What a row holds is a function of its content, a number that tells a logical token; content 0 is NaN: a row
+ * that nobody may use. */
 struct batch {
     struct attention_forward f; /* tensors in backend memory while it runs */
     struct attention_seq seqs[MAX_SEQS];
@@ -76,13 +75,9 @@ static void check_backend(void)
         fail_msg("%s", err.message);
 }
 
-static uint32_t content(uint32_t stream, int32_t position)
-{
-    return stream << 16 | (uint32_t)(position + 1);
-}
+static uint32_t content(uint32_t stream, int32_t position) { return stream << 16 | (uint32_t)(position + 1); }
 
-static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head_dim,
-                               enum dtype act)
+static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head_dim, enum dtype act)
 {
     struct batch *b = calloc(1, sizeof *b);
     assert_non_null(b);
@@ -108,8 +103,8 @@ static void add_token(struct batch *b, uint32_t what, int32_t position)
     b->token[b->tokens++] = what;
 }
 
-static struct attention_seq *add_seq(struct batch *b, uint32_t stream, int32_t first_position,
-                                     int32_t n_queries, int32_t tree)
+static struct attention_seq *add_seq(struct batch *b, uint32_t stream, int32_t first_position, int32_t n_queries,
+                                     int32_t tree)
 {
     assert_true(b->f.n_seqs < MAX_SEQS);
     struct attention_seq *seq = &b->seqs[b->f.n_seqs++];
@@ -119,8 +114,7 @@ static struct attention_seq *add_seq(struct batch *b, uint32_t stream, int32_t f
     return seq;
 }
 
-static void add_span(struct batch *b, struct attention_seq *seq, int32_t position, int32_t row,
-                     int32_t length)
+static void add_span(struct batch *b, struct attention_seq *seq, int32_t position, int32_t row, int32_t length)
 {
     assert_true(b->f.n_spans < MAX_SPANS);
     b->spans[b->f.n_spans++] = (struct attention_span){position, row, length};
@@ -156,8 +150,8 @@ static void *device_alloc(size_t bytes)
 }
 
 /* Host memory with the rows of a tensor. */
-static void *host_rows(uint32_t what, const uint32_t *contents, int32_t rows, int64_t width,
-                       enum dtype act, float scale)
+static void *host_rows(uint32_t what, const uint32_t *contents, int32_t rows, int64_t width, enum dtype act,
+                       float scale)
 {
     const int64_t n = (int64_t)rows * width;
     char *host = malloc((size_t)(n + 1) * dtype_bytes(act));
@@ -165,8 +159,7 @@ static void *host_rows(uint32_t what, const uint32_t *contents, int32_t rows, in
     for (int64_t i = 0; i < n; i++) {
         const float x = value(what, contents[i / width], i % width) * scale;
         const uint16_t half = bf16_from_f32(x);
-        memcpy(host + (size_t)i * dtype_bytes(act), act == DTYPE_F32 ? (const void *)&x : &half,
-               dtype_bytes(act));
+        memcpy(host + (size_t)i * dtype_bytes(act), act == DTYPE_F32 ? (const void *)&x : &half, dtype_bytes(act));
     }
     return host;
 }
@@ -178,8 +171,8 @@ static void *device_put(const void *host, size_t bytes)
     return memory;
 }
 
-static void *device_rows(uint32_t what, const uint32_t *contents, int32_t rows, int64_t width,
-                         enum dtype act, float scale)
+static void *device_rows(uint32_t what, const uint32_t *contents, int32_t rows, int64_t width, enum dtype act,
+                         float scale)
 {
     void *host = host_rows(what, contents, rows, width, act, scale);
     void *memory = device_put(host, (size_t)(rows * width) * dtype_bytes(act));
@@ -232,25 +225,23 @@ static void batch_run(struct batch *b)
     guards_check(b->lse, lse_bytes);
     for (int32_t i = 0; i < b->tokens; i++)
         for (size_t j = 0; b->token[i] == 0 && j < (size_t)query_width(b) * dtype_bytes(act); j++)
-            assert_int_equal(
-                b->out[GUARD + (size_t)i * (size_t)query_width(b) * dtype_bytes(act) + j], PATTERN);
+            assert_int_equal(b->out[GUARD + (size_t)i * (size_t)query_width(b) * dtype_bytes(act) + j], PATTERN);
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         backend->ops->free(backend, memory[i]);
 }
 
 static void batch_forward(struct batch *b, bool backward)
 {
-    const struct attention_batch batch = {
-        .n_tokens = b->tokens,
-        .n_seqs = b->f.n_seqs,
-        .n_spans = b->f.n_spans,
-        .n_trees = b->f.n_seqs > 0 ? b->seqs[b->f.n_seqs - 1].tree + 1 : 0,
-        .seqs = b->seqs,
-        .spans = b->spans,
-        .n_heads = b->f.n_heads,
-        .n_kv_heads = b->f.n_kv_heads,
-        .head_dim = b->f.head_dim,
-        .backward = backward};
+    const struct attention_batch batch = {.n_tokens = b->tokens,
+                                          .n_seqs = b->f.n_seqs,
+                                          .n_spans = b->f.n_spans,
+                                          .n_trees = b->f.n_seqs > 0 ? b->seqs[b->f.n_seqs - 1].tree + 1 : 0,
+                                          .seqs = b->seqs,
+                                          .spans = b->spans,
+                                          .n_heads = b->f.n_heads,
+                                          .n_kv_heads = b->f.n_kv_heads,
+                                          .head_dim = b->f.head_dim,
+                                          .backward = backward};
     backend->ops->attention_prepare(backend, &batch);
     batch_run(b);
 }
@@ -267,8 +258,7 @@ static void add_alone(struct batch *b, uint32_t stream, int32_t length, int32_t 
 }
 
 /* A prompt (stream) and completions (stream + 1, ...) that read its key rows: training. */
-static void add_tree(struct batch *b, uint32_t stream, int32_t prompt, const int32_t *lengths,
-                     int32_t n, int32_t tree)
+static void add_tree(struct batch *b, uint32_t stream, int32_t prompt, const int32_t *lengths, int32_t n, int32_t tree)
 {
     struct attention_seq *seq = add_seq(b, stream, 0, prompt, tree);
     const int32_t prompt_row = add_rows(b, stream, 0, prompt);
@@ -276,13 +266,12 @@ static void add_tree(struct batch *b, uint32_t stream, int32_t prompt, const int
     for (int32_t s = 0; s < n; s++) {
         seq = add_seq(b, stream + 1 + (uint32_t)s, prompt, lengths[s], tree);
         add_span(b, seq, 0, prompt_row, prompt);
-        add_span(b, seq, prompt, add_rows(b, stream + 1 + (uint32_t)s, prompt, lengths[s]),
-                 lengths[s]);
+        add_span(b, seq, prompt, add_rows(b, stream + 1 + (uint32_t)s, prompt, lengths[s]), lengths[s]);
     }
 }
 
-/* Short sequences of streams 1000, ...: enough that there is work for every multiprocessor, so that
- * the rows of long sequences are not divided among blocks. */
+/* Short sequences of streams 1000, ...: enough that there is work for every multiprocessor, so that the rows of long
+ * sequences are not divided among blocks. */
 static void add_fillers(struct batch *b, int32_t tree)
 {
     const int32_t n = small ? 14 : 280;
@@ -329,20 +318,17 @@ static void reference_check(struct batch *b)
     for (int64_t i = 0; i < nq; i++) {
         if (b->token[i / query_width(b)] == 0)
             continue;
-        /* fp32: scores up to 4 sqrt(D) with relative errors of a few 1e-7. bf16: the result is
-         * rounded by up to 2^-9 of itself; the weights, which sum to 1, by up to 2^-9 of themselves
-         * before they meet values of at most 1. */
+        /* fp32: scores up to 4 sqrt(D) with relative errors of a few 1e-7. bf16: the result is rounded by up to 2^-9 of
+         * itself; the weights, which sum to 1, by up to 2^-9 of themselves before they meet values of at most 1. */
         const double error = fabs(have[i] - want[i]);
         const double bound = 2e-5 + (act == DTYPE_F32 ? 0.0 : 0x1.01p-9 * (fabs(want[i]) + 1.0));
         if (!(error <= bound))
-            fail_msg("H %d K %d D %d token %lld element %lld: %g, reference %g", b->f.n_heads,
-                     b->f.n_kv_heads, b->f.head_dim, (long long)(i / query_width(b)),
-                     (long long)(i % query_width(b)), have[i], want[i]);
+            fail_msg("H %d K %d D %d token %lld element %lld: %g, reference %g", b->f.n_heads, b->f.n_kv_heads,
+                     b->f.head_dim, (long long)(i / query_width(b)), (long long)(i % query_width(b)), have[i], want[i]);
         worst = fmax(worst, error);
         const int64_t at = i / b->f.head_dim;
         if (!(fabs(have_lse[at] - lse[at]) <= 1e-5 * (1 + fabs(lse[at]))))
-            fail_msg("lse of token %lld: %g, reference %g", (long long)(at / b->f.n_heads),
-                     have_lse[at], lse[at]);
+            fail_msg("lse of token %lld: %g, reference %g", (long long)(at / b->f.n_heads), have_lse[at], lse[at]);
     }
     printf("H %d K %d D %d %s: largest error %.1e\n", b->f.n_heads, b->f.n_kv_heads, b->f.head_dim,
            act == DTYPE_F32 ? "f32" : "bf16", worst);
@@ -351,8 +337,7 @@ static void reference_check(struct batch *b)
 }
 
 /* Every token of x that y has too has the same bits there; at least `least` of them. */
-static void assert_same(const struct batch *x, const struct batch *y, int32_t least,
-                        const char *what)
+static void assert_same(const struct batch *x, const struct batch *y, int32_t least, const char *what)
 {
     const size_t row_bytes = (size_t)query_width(x) * dtype_bytes(x->f.act);
     const size_t lse_bytes = (size_t)x->f.n_heads * sizeof(float);
@@ -364,15 +349,12 @@ static void assert_same(const struct batch *x, const struct batch *y, int32_t le
         if (x->token[i] == 0 || j == y->tokens)
             continue;
         found++;
-        if (memcmp(x->out + GUARD + (size_t)i * row_bytes, y->out + GUARD + (size_t)j * row_bytes,
-                   row_bytes) != 0 ||
-            memcmp(x->lse + GUARD + (size_t)i * lse_bytes, y->lse + GUARD + (size_t)j * lse_bytes,
-                   lse_bytes) != 0) {
+        if (memcmp(x->out + GUARD + (size_t)i * row_bytes, y->out + GUARD + (size_t)j * row_bytes, row_bytes) != 0 ||
+            memcmp(x->lse + GUARD + (size_t)i * lse_bytes, y->lse + GUARD + (size_t)j * lse_bytes, lse_bytes) != 0) {
             differences++;
             if (!expect_difference)
-                fail_msg("H %d K %d D %d, %s: stream %u position %u differs", x->f.n_heads,
-                         x->f.n_kv_heads, x->f.head_dim, what, x->token[i] >> 16,
-                         (x->token[i] & 0xffff) - 1);
+                fail_msg("H %d K %d D %d, %s: stream %u position %u differs", x->f.n_heads, x->f.n_kv_heads,
+                         x->f.head_dim, what, x->token[i] >> 16, (x->token[i] & 0xffff) - 1);
         }
     }
     assert_true(found >= least);
@@ -388,11 +370,10 @@ struct shape {
 static void test_reference(void **state)
 {
     (void)state;
-    static const struct shape shapes[] = {
-        {4, 2, 128, DTYPE_BF16}, {1, 1, 128, DTYPE_BF16}, {7, 1, 64, DTYPE_BF16},
-        {6, 2, 64, DTYPE_BF16},  {64, 1, 64, DTYPE_BF16}, {65, 1, 64, DTYPE_BF16},
-        {4, 1, 40, DTYPE_BF16},  {4, 2, 128, DTYPE_F32},  {2, 2, 4, DTYPE_F32},
-        {3, 1, 7, DTYPE_F32},    {1, 1, 256, DTYPE_F32},  {4, 2, 16, DTYPE_F32}};
+    static const struct shape shapes[] = {{4, 2, 128, DTYPE_BF16}, {1, 1, 128, DTYPE_BF16}, {7, 1, 64, DTYPE_BF16},
+                                          {6, 2, 64, DTYPE_BF16},  {64, 1, 64, DTYPE_BF16}, {65, 1, 64, DTYPE_BF16},
+                                          {4, 1, 40, DTYPE_BF16},  {4, 2, 128, DTYPE_F32},  {2, 2, 4, DTYPE_F32},
+                                          {3, 1, 7, DTYPE_F32},    {1, 1, 256, DTYPE_F32},  {4, 2, 16, DTYPE_F32}};
     static const int32_t alone[] = {1, 63, 64, 65, 130, 256, 257};
     static const int32_t lengths[] = {5, 40, 90};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i += brief ? 3 : 1) {
@@ -420,8 +401,8 @@ static void test_reference(void **state)
 enum { PROMPT = 300, N_COMPLETIONS = 3 };
 static const int32_t completion_length[N_COMPLETIONS] = {5, 40, 230};
 
-/* Pages of a decoding window, taken from the back to the front with a page of nobody between them.
- * The prompt's last partial page goes on in the first own page. */
+/* Pages of a decoding window, taken from the back to the front with a page of nobody between them. The prompt's last
+ * partial page goes on in the first own page. */
 struct pages {
     int32_t prompt[32], own[N_COMPLETIONS][16], n_own[N_COMPLETIONS];
 };
@@ -450,11 +431,11 @@ static void build_pages(struct batch *b, struct pages *pages, int32_t prompt, co
     }
 }
 
-/* Steps of a decoding window that begins at offset first of each completion (or its end), made of
- * one plan; every step's tokens are compared with tree's. Rows behind the slots are idle: with many
- * of them the window is a wide one, which has a kernel of its own. */
-static void decode_check(const struct shape *shape, const struct batch *tree, int32_t prompt,
-                         int32_t first, int32_t steps, bool shared, int32_t idle)
+/* Steps of a decoding window that begins at offset first of each completion (or its end), made of one plan; every
+ * step's tokens are compared with tree's. Rows behind the slots are idle: with many of them the window is a wide one,
+ * which has a kernel of its own. */
+static void decode_check(const struct shape *shape, const struct batch *tree, int32_t prompt, int32_t first,
+                         int32_t steps, bool shared, int32_t idle)
 {
     struct decode_slot slots[N_COMPLETIONS];
     struct pages pages;
@@ -544,8 +525,7 @@ static void layouts_check(const struct shape *shape, int32_t prompt)
                 const int32_t row = add_rows(b, 1, 0, prompt);
                 add_span(b, seq, 0, row, prompt);
                 b->kv[b->kv_rows++] = 0;
-                add_span(b, seq, prompt, add_rows(b, (uint32_t)s + 2, prompt, at + 1 - prompt),
-                         at + 1 - prompt);
+                add_span(b, seq, prompt, add_rows(b, (uint32_t)s + 2, prompt, at + 1 - prompt), at + 1 - prompt);
             }
             if (among)
                 add_fillers(b, 3);
@@ -565,10 +545,9 @@ static void layouts_check(const struct shape *shape, int32_t prompt)
 static void test_layouts(void **state)
 {
     (void)state;
-    static const struct shape shapes[] = {{4, 2, 128, DTYPE_BF16}, {4, 1, 64, DTYPE_BF16},
-                                          {8, 1, 128, DTYPE_BF16}, /* three slots: 24 rows */
-                                          {2, 2, 128, DTYPE_BF16}, {3, 1, 40, DTYPE_BF16},
-                                          {4, 2, 16, DTYPE_F32}};
+    static const struct shape shapes[] = {
+        {4, 2, 128, DTYPE_BF16}, {4, 1, 64, DTYPE_BF16}, {8, 1, 128, DTYPE_BF16}, /* three slots: 24 rows */
+        {2, 2, 128, DTYPE_BF16}, {3, 1, 40, DTYPE_BF16}, {4, 2, 16, DTYPE_F32}};
     for (size_t i = 0; i < (brief ? 2 : sizeof shapes / sizeof *shapes); i++) {
 #ifdef COHORT_CUDA_EMULATED
         cuda_emulation_set_order((enum cuda_emulation_order)(i % 3), i);
@@ -668,30 +647,27 @@ static void bench_tokens(int32_t n_heads, int32_t n_kv_heads, int32_t length, in
         for (int32_t i = 0; i < length; i++)
             position[s * length + i] = i;
     }
-    const struct attention_batch batch = {tokens, n_seqs,  n_seqs,     n_seqs, seqs,
-                                          spans,  n_heads, n_kv_heads, 128,    true};
-    void *memory[] = {device_random((int64_t)tokens * n_heads * 128),
-                      device_random((int64_t)tokens * n_kv_heads * 128),
-                      device_random((int64_t)tokens * n_kv_heads * 128),
-                      device_put(position, (size_t)tokens * sizeof *position),
-                      device_alloc((size_t)tokens * (size_t)n_heads * 256),
-                      device_alloc((size_t)tokens * (size_t)n_heads * 4)};
+    const struct attention_batch batch = {tokens, n_seqs, n_seqs, n_seqs, seqs, spans, n_heads, n_kv_heads, 128, true};
+    void *memory[] = {
+        device_random((int64_t)tokens * n_heads * 128),       device_random((int64_t)tokens * n_kv_heads * 128),
+        device_random((int64_t)tokens * n_kv_heads * 128),    device_put(position, (size_t)tokens * sizeof *position),
+        device_alloc((size_t)tokens * (size_t)n_heads * 256), device_alloc((size_t)tokens * (size_t)n_heads * 4)};
     const struct attention_forward f = {n_heads,   n_kv_heads, 128,       0.088f,    DTYPE_BF16,
                                         n_seqs,    n_seqs,     seqs,      spans,     memory[3],
                                         memory[0], memory[1],  memory[2], memory[4], memory[5]};
     backend->ops->attention_prepare(backend, &batch);
     const double t = layer_seconds(&f, 20);
     const double pairs = 0.5 * length * (length + 1.0) * n_seqs * n_heads;
-    printf("attention H %d K %d, %d x %d tokens: %8.1f us, %6.1f TFLOP/s\n", n_heads, n_kv_heads,
-           n_seqs, length, t * 1e6, pairs * 4 * 128 / t * 1e-12);
+    printf("attention H %d K %d, %d x %d tokens: %8.1f us, %6.1f TFLOP/s\n", n_heads, n_kv_heads, n_seqs, length,
+           t * 1e6, pairs * 4 * 128 / t * 1e-12);
     for (size_t i = 0; i < 6; i++)
         backend->ops->free(backend, memory[i]);
     free(seqs), free(spans), free(position);
 }
 
 /* group slots share a prompt of n_prompt tokens; each is `own` tokens behind it. */
-static void bench_decode(int32_t n_heads, int32_t n_kv_heads, int32_t n_slots, int32_t n_prompt,
-                         int32_t own, int32_t group, bool shared)
+static void bench_decode(int32_t n_heads, int32_t n_kv_heads, int32_t n_slots, int32_t n_prompt, int32_t own,
+                         int32_t group, bool shared)
 {
     const int32_t prompt_pages = (n_prompt + PAGE - 1) / PAGE;
     const int32_t own_pages = (n_prompt + own + 2) / PAGE - n_prompt / PAGE + 1;
@@ -704,18 +680,17 @@ static void bench_decode(int32_t n_heads, int32_t n_kv_heads, int32_t n_slots, i
         page[i] = i;
     for (int32_t i = 0; i < n_slots; i++) {
         position[i] = n_prompt + own;
-        slots[i] =
-            (struct decode_slot){.position = position[i],
-                                 .n_left = 2,
-                                 .tree = shared ? i / group : i,
-                                 .n_prompt = n_prompt,
-                                 .prompt_page = page + i / group * prompt_pages,
-                                 .own_page = page + n_slots / group * prompt_pages + i * own_pages,
-                                 .n_own_pages = own_pages};
+        slots[i] = (struct decode_slot){.position = position[i],
+                                        .n_left = 2,
+                                        .tree = shared ? i / group : i,
+                                        .n_prompt = n_prompt,
+                                        .prompt_page = page + i / group * prompt_pages,
+                                        .own_page = page + n_slots / group * prompt_pages + i * own_pages,
+                                        .n_own_pages = own_pages};
     }
     const int64_t kv = (int64_t)n_pages * PAGE * n_kv_heads * 128;
-    void *memory[] = {device_random((int64_t)n_slots * n_heads * 128), device_random(kv),
-                      device_random(kv), device_put(position, (size_t)n_slots * sizeof *position),
+    void *memory[] = {device_random((int64_t)n_slots * n_heads * 128), device_random(kv), device_random(kv),
+                      device_put(position, (size_t)n_slots * sizeof *position),
                       device_alloc((size_t)n_slots * (size_t)n_heads * 256)};
     const struct attention_forward f = {.n_heads = n_heads,
                                         .n_kv_heads = n_kv_heads,
@@ -738,10 +713,8 @@ static void bench_decode(int32_t n_heads, int32_t n_kv_heads, int32_t n_slots, i
     const double t = layer_seconds(&f, 50);
     /* Keys and values as if nothing were shared. */
     const double bytes = 512.0 * n_kv_heads * n_slots * (n_prompt + own + 1);
-    printf(
-        "decode H %d K %d, %3d slots, prompt %4d + %3d, groups of %2d %s: %7.1f us, %6.0f GB/s\n",
-        n_heads, n_kv_heads, n_slots, n_prompt, own, group, shared ? "shared  " : "unshared",
-        t * 1e6, bytes / t * 1e-9);
+    printf("decode H %d K %d, %3d slots, prompt %4d + %3d, groups of %2d %s: %7.1f us, %6.0f GB/s\n", n_heads,
+           n_kv_heads, n_slots, n_prompt, own, group, shared ? "shared  " : "unshared", t * 1e6, bytes / t * 1e-9);
     for (size_t i = 0; i < 5; i++)
         backend->ops->free(backend, memory[i]);
     free(page), free(slots), free(position);

@@ -1,6 +1,5 @@
-/* Attention's backward on the CUDA backend against the double reference, and its bits: the same
- * sequence gives the same gradients whatever else is in the batch. With --small: less of it. With
- * --bench: TFLOP/s. */
+/* Attention's backward on the CUDA backend against the double reference, and its bits: the same sequence gives the same
+ * gradients whatever else is in the batch. With --small: less of it. With --bench: TFLOP/s. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,8 +20,8 @@
 
 enum { MAX_SEQS = 128, MAX_SPANS = 256, MAX_ROWS = 4096, GUARD = 16 };
 
-/* A training batch: keys lie in the rows of their queries. What a row holds is a function of its
- * content, a number that tells a logical token; content 0 is NaN: a row that nobody may use. */
+/* A training batch: keys lie in the rows of their queries. What a row holds is a function of its content, a number that
+ * tells a logical token; content 0 is NaN: a row that nobody may use. */
 struct batch {
     struct attention_forward f; /* tensors in backend memory */
     struct attention_backward p;
@@ -65,8 +64,7 @@ static void check_backend(void)
         fail_msg("%s", err.message);
 }
 
-static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head_dim,
-                               enum dtype act)
+static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head_dim, enum dtype act)
 {
     struct batch *b = calloc(1, sizeof *b);
     assert_non_null(b);
@@ -79,8 +77,7 @@ static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head
 }
 
 /* n queries of stream at positions first, ... behind prompt_length keys in rows prompt_row, ... */
-static int32_t add_seq(struct batch *b, uint32_t stream, int32_t first, int32_t n,
-                       int32_t prompt_row, int32_t tree)
+static int32_t add_seq(struct batch *b, uint32_t stream, int32_t first, int32_t n, int32_t prompt_row, int32_t tree)
 {
     const int32_t row = b->tokens;
     struct attention_seq *seq = &b->seqs[b->f.n_seqs++];
@@ -105,8 +102,7 @@ static void add_gap(struct batch *b, int32_t n)
 }
 
 /* A prompt (stream) and completions (streams + 1, ...) of it. */
-static void add_tree(struct batch *b, uint32_t stream, int32_t prompt, const int32_t *lengths,
-                     int32_t n)
+static void add_tree(struct batch *b, uint32_t stream, int32_t prompt, const int32_t *lengths, int32_t n)
 {
     const int32_t row = add_seq(b, stream, 0, prompt, 0, b->n_trees);
     for (int32_t s = 0; s < n; s++)
@@ -130,8 +126,7 @@ static void *put(struct batch *b, double *x, int64_t count, enum dtype act)
     for (int64_t i = 0; i < count; i++) {
         const float f = (float)x[i];
         const uint16_t half = bf16_from_f32(f);
-        memcpy(host + (size_t)i * dtype_bytes(act), act == DTYPE_F32 ? (const void *)&f : &half,
-               dtype_bytes(act));
+        memcpy(host + (size_t)i * dtype_bytes(act), act == DTYPE_F32 ? (const void *)&f : &half, dtype_bytes(act));
         x[i] = act == DTYPE_F32 ? (double)f : (double)f32_from_bf16(half);
     }
     void *memory;
@@ -156,8 +151,7 @@ static double *values(const struct batch *b, uint32_t what, int64_t width, doubl
 static void batch_fill(struct batch *b)
 {
     const enum dtype act = b->f.act;
-    const int64_t qw = (int64_t)b->f.n_heads * b->f.head_dim,
-                  kw = (int64_t)b->f.n_kv_heads * b->f.head_dim;
+    const int64_t qw = (int64_t)b->f.n_heads * b->f.head_dim, kw = (int64_t)b->f.n_kv_heads * b->f.head_dim;
     b->f.n_spans = b->n_spans;
     b->f.seqs = b->seqs;
     b->f.spans = b->spans;
@@ -176,10 +170,9 @@ static void batch_fill(struct batch *b)
     b->f.lse = put(b, b->lse, (int64_t)b->tokens * b->f.n_heads, DTYPE_F32);
     cohort_error err;
     void *position;
-    assert_int_equal(backend->ops->alloc(backend, &position,
-                                         (size_t)(b->tokens + 1) * sizeof *b->position, "a test",
-                                         &err),
-                     COHORT_OK);
+    assert_int_equal(
+        backend->ops->alloc(backend, &position, (size_t)(b->tokens + 1) * sizeof *b->position, "a test", &err),
+        COHORT_OK);
     backend->ops->upload(backend, position, b->position, (size_t)b->tokens * sizeof *b->position);
     b->memory[b->n_memory++] = position;
     b->f.position = position;
@@ -216,8 +209,7 @@ static void batch_backward(struct batch *b, float start)
             (*host[w])[i] = i < GUARD || i >= size[w] + GUARD ? -3.0f : w == 0 ? 7.0f : start;
         cohort_error err;
         if (!b->out_memory[w])
-            assert_int_equal(backend->ops->alloc(backend, &b->out_memory[w], bytes, "a test", &err),
-                             COHORT_OK);
+            assert_int_equal(backend->ops->alloc(backend, &b->out_memory[w], bytes, "a test", &err), COHORT_OK);
         backend->ops->upload(backend, b->out_memory[w], *host[w], bytes);
         *device[w] = (float *)b->out_memory[w] + GUARD;
     }
@@ -225,8 +217,7 @@ static void batch_backward(struct batch *b, float start)
     prepare(b);
     backend->ops->attention_backward(backend, &b->p);
     for (int w = 0; w < 3; w++) {
-        backend->ops->download(backend, *host[w], b->out_memory[w],
-                               (size_t)(size[w] + 2 * GUARD) * sizeof(float));
+        backend->ops->download(backend, *host[w], b->out_memory[w], (size_t)(size[w] + 2 * GUARD) * sizeof(float));
         for (int i = 0; i < GUARD; i++) {
             assert_true((*host[w])[i] == -3.0f);
             assert_true((*host[w])[GUARD + size[w] + i] == -3.0f);
@@ -247,8 +238,8 @@ static void batch_free(struct batch *b)
 }
 
 /* The largest error relative to the largest element. Rows of nobody keep what they had. */
-static double error_of(const struct batch *b, const char *what, const float *have,
-                       const double *want, float start, int64_t width, double bound)
+static double error_of(const struct batch *b, const char *what, const float *have, const double *want, float start,
+                       int64_t width, double bound)
 {
     double largest = 0, worst = 0;
     int64_t at = 0;
@@ -266,9 +257,9 @@ static double error_of(const struct batch *b, const char *what, const float *hav
             assert_true(have[i] == (start > 0 ? start : 7.0f));
         }
     if (!(worst <= bound * largest + 1e-7))
-        fail_msg("H %d K %d D %d %s: %s row %lld element %lld: off by %g, largest %g", b->f.n_heads,
-                 b->f.n_kv_heads, b->f.head_dim, b->f.act == DTYPE_F32 ? "f32" : "bf16", what,
-                 (long long)(at / width), (long long)(at % width), worst, largest);
+        fail_msg("H %d K %d D %d %s: %s row %lld element %lld: off by %g, largest %g", b->f.n_heads, b->f.n_kv_heads,
+                 b->f.head_dim, b->f.act == DTYPE_F32 ? "f32" : "bf16", what, (long long)(at / width),
+                 (long long)(at % width), worst, largest);
     return worst / largest;
 }
 
@@ -303,24 +294,20 @@ static void reference_check(const struct shape *shape, enum dtype act, int layou
     }
     batch_fill(b);
     batch_backward(b, 0.5f);
-    const int64_t qw = (int64_t)b->f.n_heads * b->f.head_dim,
-                  kw = (int64_t)b->f.n_kv_heads * b->f.head_dim;
+    const int64_t qw = (int64_t)b->f.n_heads * b->f.head_dim, kw = (int64_t)b->f.n_kv_heads * b->f.head_dim;
     double *dq = calloc((size_t)(b->tokens * qw), sizeof *dq);
     double *dk = calloc((size_t)(b->tokens * kw), sizeof *dk);
     double *dv = calloc((size_t)(b->tokens * kw), sizeof *dv);
     assert_true(dq && dk && dv);
     reference_attention_backward(&b->f, b->q, b->k, b->v, b->d_out, dq, dk, dv);
-    /* delta = sum(dO * O) takes O as stored: in bf16 each O is off by up to 2^-8 of itself, and the
-     * weights and their derivatives, one operand of the products that follow, by up to 2^-9 of
-     * themselves. */
-    const double rough = act == DTYPE_F32 ? 2e-5 : 8e-3,
-                 value_rough = act == DTYPE_F32 ? 2e-5 : 4e-3;
+    /* delta = sum(dO * O) takes O as stored: in bf16 each O is off by up to 2^-8 of itself, and the weights and their
+     * derivatives, one operand of the products that follow, by up to 2^-9 of themselves. */
+    const double rough = act == DTYPE_F32 ? 2e-5 : 8e-3, value_rough = act == DTYPE_F32 ? 2e-5 : 4e-3;
     const double e[3] = {error_of(b, "dq", b->dq + GUARD, dq, 0, qw, rough),
                          error_of(b, "dk", b->dk + GUARD, dk, 0.5f, kw, rough),
                          error_of(b, "dv", b->dv + GUARD, dv, 0.5f, kw, value_rough)};
-    printf("H %d K %d D %d %s: errors of dq %.1e, dk %.1e, dv %.1e of the largest\n",
-           shape->n_heads, shape->n_kv_heads, shape->head_dim, act == DTYPE_F32 ? "f32" : "bf16",
-           e[0], e[1], e[2]);
+    printf("H %d K %d D %d %s: errors of dq %.1e, dk %.1e, dv %.1e of the largest\n", shape->n_heads, shape->n_kv_heads,
+           shape->head_dim, act == DTYPE_F32 ? "f32" : "bf16", e[0], e[1], e[2]);
     free(dq), free(dk), free(dv);
     batch_free(b);
 }
@@ -341,8 +328,7 @@ static void test_reference(void **state)
         reference_check(&shapes[0], DTYPE_BF16, 2);
 }
 
-/* Rows of x of the given streams have the same bits in y. dk, dv: not of prompts, which sum over
- * their completions. */
+/* Rows of x of the given streams have the same bits in y. dk, dv: not of prompts, which sum over their completions. */
 static void same_bits(const struct batch *x, const struct batch *y, uint32_t prompt)
 {
     const size_t qw = (size_t)x->f.n_heads * (size_t)x->f.head_dim,
@@ -395,8 +381,7 @@ static void test_bits(void **state)
             assert_memory_equal(again->dk, tree->dk, (size_t)tree->tokens * kw * sizeof(float));
             assert_memory_equal(again->dv, tree->dv, (size_t)tree->tokens * kw * sizeof(float));
             assert_memory_equal(again->dq, tree->dq,
-                                (size_t)tree->tokens * (size_t)s->n_heads * (size_t)s->head_dim *
-                                    sizeof(float));
+                                (size_t)tree->tokens * (size_t)s->n_heads * (size_t)s->head_dim * sizeof(float));
             batch_free(again);
 
             /* The first prompt with its first completion alone. */
@@ -455,9 +440,8 @@ static void bench(void)
 {
     static const struct {
         int32_t n_heads, prompt, completion, n_completions, n_trees;
-    } cases[] = {{16, 128, 512, 8, 8}, {16, 1024, 512, 16, 2}, {16, 640, 0, 0, 32},
-                 {16, 4096, 0, 0, 4},  {32, 128, 512, 8, 4},   {32, 4096, 0, 0, 4},
-                 {32, 32768, 0, 0, 1}};
+    } cases[] = {{16, 128, 512, 8, 8}, {16, 1024, 512, 16, 2}, {16, 640, 0, 0, 32}, {16, 4096, 0, 0, 4},
+                 {32, 128, 512, 8, 4}, {32, 4096, 0, 0, 4},    {32, 32768, 0, 0, 1}};
     assert_int_equal(setup(NULL), 0);
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct batch *b = batch_new(cases[c].n_heads, 8, 128, DTYPE_BF16);
@@ -466,8 +450,7 @@ static void bench(void)
             const int32_t prompt = cases[c].prompt, row = b->tokens;
             for (int32_t s = -1; s < cases[c].n_completions; s++) {
                 const int32_t n = s < 0 ? prompt : cases[c].completion, first = s < 0 ? 0 : prompt;
-                b->seqs[b->f.n_seqs++] =
-                    (struct attention_seq){b->tokens, n, first, b->n_spans, s < 0 ? 1 : 2, t};
+                b->seqs[b->f.n_seqs++] = (struct attention_seq){b->tokens, n, first, b->n_spans, s < 0 ? 1 : 2, t};
                 if (s >= 0)
                     b->spans[b->n_spans++] = (struct attention_span){0, row, prompt};
                 b->spans[b->n_spans++] = (struct attention_span){first, b->tokens, n};
@@ -484,11 +467,9 @@ static void bench(void)
         float *d[3];
         cohort_error err;
         for (int i = 0; i < 4; i++)
-            assert_int_equal(backend->ops->alloc(backend, &q[i], elements * 2, "bench", &err),
-                             COHORT_OK);
+            assert_int_equal(backend->ops->alloc(backend, &q[i], elements * 2, "bench", &err), COHORT_OK);
         for (int i = 0; i < 3; i++)
-            assert_int_equal(backend->ops->alloc(backend, &d[i], elements * 4, "bench", &err),
-                             COHORT_OK);
+            assert_int_equal(backend->ops->alloc(backend, &d[i], elements * 4, "bench", &err), COHORT_OK);
         b->f.q = b->f.k = b->f.v = q[0];
         b->f.out = q[1];
         b->f.lse = q[2]; /* large enough */
@@ -504,9 +485,8 @@ static void bench(void)
             best = fmin(best, (now() - start) / 4);
         }
         check_backend();
-        printf("H %d K 8 D 128, %d x (%d + %d x %d): %.2f ms, %.0f TFLOP/s (7 products)\n",
-               cases[c].n_heads, cases[c].n_trees, cases[c].prompt, cases[c].n_completions,
-               cases[c].completion, best * 1e3,
+        printf("H %d K 8 D 128, %d x (%d + %d x %d): %.2f ms, %.0f TFLOP/s (7 products)\n", cases[c].n_heads,
+               cases[c].n_trees, cases[c].prompt, cases[c].n_completions, cases[c].completion, best * 1e3,
                pairs * cases[c].n_heads * 7 * 2 * 128 / best * 1e-12);
         for (int i = 0; i < 4; i++)
             backend->ops->free(backend, q[i]);

@@ -1,6 +1,6 @@
-/* Windows of decoding on the CUDA backend: steps without a word from the host draw the same tokens
- * with the same log-probs as sample does step by step with the history updated; slots stop behind
- * an EOS, after n_left tokens and at a row without a distribution, and then stand still. */
+/* Windows of decoding on the CUDA backend: steps without a word from the host draw the same tokens with the same
+ * log-probs as sample does step by step with the history updated; slots stop behind an EOS, after n_left tokens and at
+ * a row without a distribution, and then stand still. */
 #include "cuda/device_test.h"
 
 enum {
@@ -84,9 +84,8 @@ static void make_sequences(struct sequence *s, int n, int kind)
                                  .eos = {-1, -1},
                                  .n_eos = i == 0 ? 0 : 2};
         for (int j = 0; j < s[i].n_history; j++)
-            s[i].history[j] =
-                (int32_t)(rng_philox(3, RNG_TEST, 50, (uint64_t)(100 * i + j)).word[0] %
-                          (j % 2 ? 9u : (unsigned)VOCAB));
+            s[i].history[j] = (int32_t)(rng_philox(3, RNG_TEST, 50, (uint64_t)(100 * i + j)).word[0] %
+                                        (j % 2 ? 9u : (unsigned)VOCAB));
         for (int j = 0; j < OWN_PAGES; j++)
             s[i].own_page[j] = 3 * i + j;
         s[i].kv_row = s[i].own_page[0] * ATTENTION_CHUNK + s[i].position;
@@ -126,18 +125,16 @@ static void take_step(struct sequence *s, const float *logits, int32_t *token, f
     s->history[s->n_history++] = row.token;
     s->draw_position++;
     s->position++;
-    s->kv_row = s->own_page[s->position / ATTENTION_CHUNK] * ATTENTION_CHUNK +
-                s->position % ATTENTION_CHUNK;
+    s->kv_row = s->own_page[s->position / ATTENTION_CHUNK] * ATTENTION_CHUNK + s->position % ATTENTION_CHUNK;
 }
 
 /* ---- A window on the device ---- */
 
 struct window {
     int n_slots, n_rows, steps, kind;
-    int split; /* a step's draws are asked for in two parts, the second from this row on; 0: in one
-                */
-    float *logits;                      /* (host) [steps, n_rows, V], or [1, ...] with still */
-    bool still;                         /* the same logits in every step */
+    int split;     /* a step's draws are asked for in two parts, the second from this row on; 0: in one */
+    float *logits; /* (host) [steps, n_rows, V], or [1, ...] with still */
+    bool still;    /* the same logits in every step */
     int32_t *token, *position, *kv_row; /* on the device, [n_rows] */
     float *row_logits;                  /* on the device, [n_rows, V] */
 };
@@ -189,11 +186,10 @@ static void draw_step(void *context)
     const int first[2] = {0, w->split};
     const int end[2] = {w->split > 0 ? w->split : w->n_rows, w->n_rows};
     for (int part = 0; part < (w->split > 0 ? 2 : 1); part++)
-        device->ops->decode_draw(
-            device, &(struct decode_draw){.vocab = VOCAB,
-                                          .logits = w->row_logits + first[part] * VOCAB,
-                                          .first = first[part],
-                                          .count = end[part] - first[part]});
+        device->ops->decode_draw(device, &(struct decode_draw){.vocab = VOCAB,
+                                                               .logits = w->row_logits + first[part] * VOCAB,
+                                                               .first = first[part],
+                                                               .count = end[part] - first[part]});
 }
 
 /* What the next step would feed. */
@@ -231,8 +227,7 @@ static void window_end(struct window *w)
     device_must_be_well();
 }
 
-static void check_fetched(const struct window *w, int32_t (*token)[MAX_SLOTS],
-                          float (*logp)[MAX_SLOTS])
+static void check_fetched(const struct window *w, int32_t (*token)[MAX_SLOTS], float (*logp)[MAX_SLOTS])
 {
     int32_t got_token[MAX_STEPS * MAX_SLOTS];
     float got_logp[MAX_STEPS * MAX_SLOTS];
@@ -241,8 +236,8 @@ static void check_fetched(const struct window *w, int32_t (*token)[MAX_SLOTS],
         for (int i = 0; i < w->n_slots; i++) {
             const int at = step * w->n_slots + i;
             if (got_token[at] != token[step][i])
-                fail_msg("kind %d, step %d, slot %d: token %d, sample draws %d", w->kind, step, i,
-                         got_token[at], token[step][i]);
+                fail_msg("kind %d, step %d, slot %d: token %d, sample draws %d", w->kind, step, i, got_token[at],
+                         token[step][i]);
             if (token[step][i] == -1)
                 assert_true(isnan(got_logp[at]));
             else if (token[step][i] != DECODE_STOPPED)
@@ -253,8 +248,7 @@ static void check_fetched(const struct window *w, int32_t (*token)[MAX_SLOTS],
 /* Steps asked for one by one, every one with its own logits. */
 static void check_steps(int kind, int n_slots, int n_rows, int split, int steps)
 {
-    struct window w = {
-        .n_slots = n_slots, .n_rows = n_rows, .steps = steps, .kind = kind, .split = split};
+    struct window w = {.n_slots = n_slots, .n_rows = n_rows, .steps = steps, .kind = kind, .split = split};
     struct sequence start[MAX_SLOTS], now[MAX_SLOTS];
     int32_t token[MAX_STEPS][MAX_SLOTS];
     float logp[MAX_STEPS][MAX_SLOTS];
@@ -266,8 +260,7 @@ static void check_steps(int kind, int n_slots, int n_rows, int split, int steps)
         memcpy(now, start, sizeof now);
         for (int step = 0; step < steps; step++)
             for (int i = 0; i < n_slots; i++)
-                take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB,
-                          &token[step][i], &logp[step][i]);
+                take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB, &token[step][i], &logp[step][i]);
         if (n_slots > 2 && steps > 3)
             start[2].eos[1] = token[3][2];
     }
@@ -284,12 +277,10 @@ static void check_steps(int kind, int n_slots, int n_rows, int split, int steps)
     for (int step = 0; step < steps; step++) {
         int32_t ignored;
         float ignored_logp;
-        device->ops->upload(device, w.row_logits, w.logits + (size_t)step * step_logits,
-                            step_logits * sizeof(float));
+        device->ops->upload(device, w.row_logits, w.logits + (size_t)step * step_logits, step_logits * sizeof(float));
         draw_step(&w);
         for (int i = 0; i < n_slots; i++)
-            take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB, &ignored,
-                      &ignored_logp);
+            take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB, &ignored, &ignored_logp);
         check_batch(&w, now);
     }
     check_fetched(&w, token, logp);
@@ -313,16 +304,15 @@ static void test_steps(void **state)
     check_steps(2, 0, 3, 0, 2);                /* and so may all be */
 }
 
-/* Recorded steps: one recording serves windows with other slots, parameters, numbers of slots and
- * of steps; a larger window forgets it and all is as before. */
+/* Recorded steps: one recording serves windows with other slots, parameters, numbers of slots and of steps; a larger
+ * window forgets it and all is as before. */
 static void test_recorded(void **state)
 {
     (void)state;
     const struct {
         int kind, n_slots, steps;
         uint64_t key;
-    } windows[] = {{0, 5, 6, 1}, {0, 7, 4, 1}, {1, 7, 6, 2}, {2, 6, 6, 2},
-                   {0, 2, 6, 1}, {2, 7, 3, 2}, {0, 7, 6, 1}};
+    } windows[] = {{0, 5, 6, 1}, {0, 7, 4, 1}, {1, 7, 6, 2}, {2, 6, 6, 2}, {0, 2, 6, 1}, {2, 7, 3, 2}, {0, 7, 6, 1}};
     struct window w = {.n_slots = MAX_SLOTS, .n_rows = MAX_ROWS, .steps = MAX_STEPS, .still = true};
     window_begin(&w);
     device->ops->upload(device, w.row_logits, w.logits, (size_t)(MAX_ROWS * VOCAB) * sizeof(float));

@@ -1,13 +1,12 @@
-/* Log-probs, entropy and their gradient on the CUDA backend, against double references and the CPU
- * backend; the same bits for a row alone, among others and at any address. */
+/* Log-probs, entropy and their gradient on the CUDA backend, against double references and the CPU backend; the same
+ * bits for a row alone, among others and at any address. */
 #include "cuda/device_test.h"
 
 struct reference {
     double logp, lse, entropy;
 };
 
-static struct reference reference_of(const float *logits, float temperature, int64_t vocab,
-                                     int32_t target)
+static struct reference reference_of(const float *logits, float temperature, int64_t vocab, int32_t target)
 {
     const float inverse = 1.0f / temperature;
     double max = -INFINITY;
@@ -28,8 +27,8 @@ struct stats {
 };
 
 /* Of rows of logits that lie shift floats behind an aligned address. */
-static void device_stats(const float *logits, int64_t rows, int64_t vocab, float temperature,
-                         const int32_t *target, int shift, bool with_entropy, struct stats *out)
+static void device_stats(const float *logits, int64_t rows, int64_t vocab, float temperature, const int32_t *target,
+                         int shift, bool with_entropy, struct stats *out)
 {
     const size_t row_bytes = (size_t)rows * sizeof(float);
     float *host = guarded(row_bytes);
@@ -39,9 +38,8 @@ static void device_stats(const float *logits, int64_t rows, int64_t vocab, float
     for (int i = 0; i < 3; i++)
         result[i] = device_copy(NULL, row_bytes + sizeof(float)); /* a guard behind */
     device->ops->upload(device, memory + shift, logits, (size_t)(rows * vocab) * sizeof(float));
-    device->ops->head_stats(device, &(struct head_stats){rows, vocab, memory + shift, temperature,
-                                                         target_at, result[0], result[1],
-                                                         with_entropy ? result[2] : NULL});
+    device->ops->head_stats(device, &(struct head_stats){rows, vocab, memory + shift, temperature, target_at, result[0],
+                                                         result[1], with_entropy ? result[2] : NULL});
     for (int i = 0; i < 3; i++) {
         float behind = 1.0f;
         device->ops->download(device, &behind, result[i] + rows, sizeof behind);
@@ -81,11 +79,9 @@ static void check_stats(int64_t vocab, float temperature)
         expect_near((double)got[r].logp, wanted.logp, DTYPE_F32, 1.0 + fabs(wanted.logp), 2e-7);
         expect_near((double)got[r].lse, wanted.lse, DTYPE_F32, 1.0 + fabs(wanted.lse), 2e-7);
         /* A part's sums are of 2048 floats. */
-        expect_near((double)got[r].entropy, wanted.entropy, DTYPE_F32, 1.0 + fabs(wanted.lse),
-                    5e-7);
+        expect_near((double)got[r].entropy, wanted.entropy, DTYPE_F32, 1.0 + fabs(wanted.lse), 5e-7);
         /* Alone, at an address that is not aligned, without entropy. */
-        device_stats(logits + r * vocab, 1, vocab, temperature, target + r, (int)(r + 1), false,
-                     again);
+        device_stats(logits + r * vocab, 1, vocab, temperature, target + r, (int)(r + 1), false, again);
         assert_memory_equal(&again[0].logp, &got[r].logp, sizeof(float));
         assert_memory_equal(&again[0].lse, &got[r].lse, sizeof(float));
     }
@@ -182,8 +178,7 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
     if (vocab > 20)
         logits[2 * vocab + 7] = -INFINITY;
     logits[vocab + vocab / 2] = NAN; /* row 1 has no distribution */
-    cpu->ops->head_stats(
-        cpu, &(struct head_stats){ROWS, vocab, logits, temperature, target, logp, lse, entropy});
+    cpu->ops->head_stats(cpu, &(struct head_stats){ROWS, vocab, logits, temperature, target, logp, lse, entropy});
     memset(wanted, GUARD_BYTE, bytes);
     struct head_gradient p = {ROWS,
                               vocab,
@@ -200,8 +195,7 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
     float *logits_at = device_copy(logits, (size_t)count * sizeof *logits);
     int32_t *target_at = device_copy(target, sizeof target);
     float *small[4] = {device_copy(lse, sizeof lse), device_copy(entropy, sizeof entropy),
-                       device_copy(d_logp, sizeof d_logp),
-                       device_copy(d_entropy, sizeof d_entropy)};
+                       device_copy(d_logp, sizeof d_logp), device_copy(d_entropy, sizeof d_entropy)};
     memset(got, GUARD_BYTE, bytes);
     unsigned char *out = device_copy(got, bytes);
     p.logits = logits_at;
@@ -214,13 +208,12 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
     device->ops->head_gradient(device, &p);
     device_take(got, out, bytes);
     assert_memory_equal(got, wanted, GAP * element);
-    assert_memory_equal(got + (size_t)(GAP + count) * element,
-                        wanted + (size_t)(GAP + count) * element, GAP * element);
+    assert_memory_equal(got + (size_t)(GAP + count) * element, wanted + (size_t)(GAP + count) * element, GAP * element);
     for (int64_t i = GAP; i < GAP + count; i++) {
         const int64_t r = (i - GAP) / vocab;
         const double x = at(got, act, i), y = at(wanted, act, i);
-        const double scale = (double)(1.0f / temperature) *
-                             (fabs((double)d_logp[r]) + 20.0 * fabs((double)d_entropy[r]));
+        const double scale =
+            (double)(1.0f / temperature) * (fabs((double)d_logp[r]) + 20.0 * fabs((double)d_entropy[r]));
         assert_true(isnan(x) == isnan(y) && isnan(x) == (r == 1));
         if (r != 1)
             expect_near(x, y, act, scale + 1e-30, 4e-7); /* two exps of about 1e-7 each */
@@ -241,8 +234,7 @@ static void test_gradient(void **state)
     const int64_t vocabs[] = {1, 2, 3, 4, 7, 8, 100, 127, 128, 129, 2047, 2048, 2049, 4100};
     for (size_t v = 0; v < sizeof vocabs / sizeof *vocabs; v++)
         for (int variant = 0; variant < 4; variant++)
-            check_gradient(vocabs[v], variant & 1 ? 0.6f : 1.0f,
-                           variant & 2 ? DTYPE_BF16 : DTYPE_F32, variant != 1);
+            check_gradient(vocabs[v], variant & 1 ? 0.6f : 1.0f, variant & 2 ? DTYPE_BF16 : DTYPE_F32, variant != 1);
     if (!small_run)
         check_gradient(151936, 1.0f, DTYPE_BF16, true);
 }
@@ -252,17 +244,15 @@ static void test_no_rows(void **state)
 {
     (void)state;
     device->ops->head_stats(device, &(struct head_stats){.vocab = 10, .temperature = 1.0f});
-    device->ops->head_gradient(
-        device, &(struct head_gradient){.vocab = 10, .temperature = 1.0f, .act = DTYPE_F32});
+    device->ops->head_gradient(device, &(struct head_gradient){.vocab = 10, .temperature = 1.0f, .act = DTYPE_F32});
     device_must_be_well();
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stats),        cmocka_unit_test(test_stats_peaked),
-        cmocka_unit_test(test_stats_broken), cmocka_unit_test(test_gradient),
-        cmocka_unit_test(test_no_rows),
+        cmocka_unit_test(test_stats),    cmocka_unit_test(test_stats_peaked), cmocka_unit_test(test_stats_broken),
+        cmocka_unit_test(test_gradient), cmocka_unit_test(test_no_rows),
     };
     device_test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, device_setup, device_teardown);

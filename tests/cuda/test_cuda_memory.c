@@ -1,6 +1,5 @@
-/* Memory plans of a GPU: what they choose for cards of 16, 24, 80 and 141 GB, without allocating
- * it; and, with a small model, that a run of rollout and training takes what was planned and no
- * more. */
+/* Memory plans of a GPU: what they choose for cards of 16, 24, 80 and 141 GB, without allocating it; and, with a small
+ * model, that a run of rollout and training takes what was planned and no more. */
 #include "support/model_test.h"
 #include "support/tiny_model.h"
 
@@ -61,8 +60,8 @@ static void check_pages(const struct rollout_choice *choice, size_t left, size_t
                  (long long)choice->config.n_pages, (long long)choice->useful, left, page);
 }
 
-/* How many of 64 x 8 completions of 512 tokens behind prompts of 128 run at once in a training run
- * with moments in bf16; 0: it is refused. */
+/* How many of 64 x 8 completions of 512 tokens behind prompts of 128 run at once in a training run with moments in
+ * bf16; 0: it is refused. */
 static int32_t at_once_training(const char *preset, const char *limit, const char *asked)
 {
     struct options *options = grpo_options(limit, asked);
@@ -70,8 +69,7 @@ static int32_t at_once_training(const char *preset, const char *limit, const cha
     struct memory_plan plan = {0};
     struct tree_runner runner = {0};
     struct engine *engine = NULL;
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"),
-                                .history = -1};
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"), .history = -1};
     cohort_error err = {0};
     rollout_need_add(&need, 64, 128, 512, 8);
     memory_plan_begin(&plan, model, options, false, &runner, 512, 640, 64 * 128 + 512 * 512);
@@ -108,14 +106,12 @@ static int32_t at_once(const char *preset, const char *limit, int32_t asked)
     struct rollout_choice choice = {0};
     cohort_error err = {0};
     rollout_need_add(&need, 2000, 128, 512, 1);
-    const size_t weights = model_weight_bytes(session.model),
-                 all = session_memory_limit(device, options);
+    const size_t weights = model_weight_bytes(session.model), all = session_memory_limit(device, options);
     const cohort_status status = session_rollout(&session, options, &need, &choice, &err);
     const size_t taken = choice.buffers + choice.working;
     if (status == COHORT_OK) {
         assert_true(weights + taken <= all);
-        check_pages(&choice, all - weights - taken,
-                    engine_page_bytes(&session.model->config, session.model->type));
+        check_pages(&choice, all - weights - taken, engine_page_bytes(&session.model->config, session.model->type));
     } else {
         assert_int_equal(status, COHORT_ERR_MEMORY);
         assert_true(choice.refused);
@@ -131,17 +127,15 @@ static void test_cards(void **state)
     static const struct {
         const char *preset, *limit;
         int32_t training_least, training_most, least, most;
-    } cards[] = {
-        {"qwen3-0.6b", "16", 100, 200, 180, 250}, {"qwen3-0.6b", "24", 200, 400, 280, 400},
-        {"qwen3-0.6b", "80", 512, 512, 512, 512}, {"qwen3-0.6b", "141", 512, 512, 512, 512},
-        {"qwen3-1.7b", "16", 0, 0, 160, 240},     {"qwen3-1.7b", "24", 0, 0, 280, 400},
-        {"qwen3-8b", "16", 0, 0, 0, 0},           {"qwen3-8b", "24", 0, 0, 50, 110},
-        {"qwen3-8b", "80", 0, 0, 512, 512},       {"qwen3-8b", "141", 400, 512, 512, 512}};
+    } cards[] = {{"qwen3-0.6b", "16", 100, 200, 180, 250}, {"qwen3-0.6b", "24", 200, 400, 280, 400},
+                 {"qwen3-0.6b", "80", 512, 512, 512, 512}, {"qwen3-0.6b", "141", 512, 512, 512, 512},
+                 {"qwen3-1.7b", "16", 0, 0, 160, 240},     {"qwen3-1.7b", "24", 0, 0, 280, 400},
+                 {"qwen3-8b", "16", 0, 0, 0, 0},           {"qwen3-8b", "24", 0, 0, 50, 110},
+                 {"qwen3-8b", "80", 0, 0, 512, 512},       {"qwen3-8b", "141", 400, 512, 512, 512}};
     for (size_t i = 0; i < sizeof cards / sizeof cards[0]; i++) {
         const int32_t training = at_once_training(cards[i].preset, cards[i].limit, "0"),
                       alone = at_once(cards[i].preset, cards[i].limit, 0);
-        printf("%s, %s GB: %d at once in training, %d in generate\n", cards[i].preset,
-               cards[i].limit, training, alone);
+        printf("%s, %s GB: %d at once in training, %d in generate\n", cards[i].preset, cards[i].limit, training, alone);
         assert_in_range(training, cards[i].training_least, cards[i].training_most);
         assert_in_range(alone, cards[i].least, cards[i].most);
     }
@@ -166,8 +160,8 @@ static size_t held(void)
 #endif
 }
 
-static cohort_status reward(void *context, const struct completion *completions, int32_t n,
-                            double *rewards, cohort_error *err)
+static cohort_status reward(void *context, const struct completion *completions, int32_t n, double *rewards,
+                            cohort_error *err)
 {
     (void)context;
     (void)err;
@@ -198,10 +192,7 @@ static void run_step(struct model *model, struct memory_plan *plan, struct engin
                    .num_iterations = 1,
                    .sampling = *sampling,
                    .seed = 3,
-                   .loss = {.type = LOSS_DAPO,
-                            .epsilon = 0.2,
-                            .epsilon_high = 0.2,
-                            .max_completion_length = C},
+                   .loss = {.type = LOSS_DAPO, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = C},
                    .scale = ADVANTAGE_SCALE_GROUP,
                    .schedule = SCHEDULE_CONSTANT,
                    .learning_rate = 1e-6,
@@ -213,8 +204,7 @@ static void run_step(struct model *model, struct memory_plan *plan, struct engin
     for (int32_t i = 0; i < PROMPTS; i++) {
         for (int32_t j = 0; j < P; j++)
             tokens[i][j] = (i * 31 + j * 7) % model->config.vocab_size;
-        prompts[i] =
-            (struct grpo_prompt){.tokens = tokens[i], .n_tokens = P - i, .id = (uint64_t)i};
+        prompts[i] = (struct grpo_prompt){.tokens = tokens[i], .n_tokens = P - i, .id = (uint64_t)i};
     }
     must(grpo_step(&grpo, prompts, PROMPTS, &batch, &metrics, &err), &err);
     grpo_batch_free(&batch);
@@ -242,8 +232,7 @@ static void check_run(const char *what, const struct sampling_params *sampling)
     must(model_load(&model, device, dir, DTYPE_BF16, 0, &err), &err);
     rollout_need_add(&need, PROMPTS, P, C, GROUP);
     need.history = rollout_history(sampling, need.context);
-    memory_plan_begin(&plan, model, options, false, &runner, PROMPTS * GROUP, P + C,
-                      PROMPTS * P + PROMPTS * GROUP * C);
+    memory_plan_begin(&plan, model, options, false, &runner, PROMPTS * GROUP, P + C, PROMPTS * P + PROMPTS * GROUP * C);
     must(memory_plan_engine(&plan, NULL, &need, &engine, &err), &err);
     must(memory_plan_choose(&plan, options, &err), &err);
     must(model_train_begin(model, session_moments(options), &err), &err);
@@ -251,17 +240,16 @@ static void check_run(const char *what, const struct sampling_params *sampling)
     const size_t tensors = held() - before, planned = memory_plan_total(&plan) - plan.working;
     run_step(model, &plan, engine, sampling);
     const size_t beyond = held() - before - tensors;
-    test_figure("%s: beside %.1f MB of tensors %.1f MB were taken, %.1f MB planned for it", what,
-                (double)tensors / 1e6, (double)beyond / 1e6, (double)plan.working / 1e6);
+    test_figure("%s: beside %.1f MB of tensors %.1f MB were taken, %.1f MB planned for it", what, (double)tensors / 1e6,
+                (double)beyond / 1e6, (double)plan.working / 1e6);
 #if defined(COHORT_CUDA_EMULATED)
-    /* To the byte, but for what the allocator rounds; working memory no more than was said, and not
-     * by far less. */
+    /* To the byte, but for what the allocator rounds; working memory no more than was said, and not by far less. */
     assert_in_range(tensors, planned - 4096, planned + 4096);
     assert_true(beyond <= plan.working);
     assert_true(plan.working <= 2 * beyond + (8 << 20));
 #else
-    /* The driver gives pages of 2 MiB, and keeps machine code (from a first kernel on, so beside the
-     * tensors too) and recorded steps, for which a twentieth of the memory is left. */
+    /* The driver gives pages of 2 MiB, and keeps machine code (from a first kernel on, so beside the tensors too) and
+     * recorded steps, for which a twentieth of the memory is left. */
     assert_true(tensors + beyond <= planned + plan.working + device->ops->available(device) / 20);
 #endif
     engine_destroy(engine);
@@ -290,8 +278,7 @@ static void test_run_takes_what_was_planned(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cards),
-                                       cmocka_unit_test(test_run_takes_what_was_planned)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cards), cmocka_unit_test(test_run_takes_what_was_planned)};
     test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -1,14 +1,12 @@
-/* The whole decoder on the GPU beside the CPU, at the head sizes that have kernels of their own:
- * log-probs, entropies and the gradient of every tensor, in trees with shared prompts whose keys
- * cross several splits of attention.
+/* The whole decoder on the GPU beside the CPU, at the head sizes that have kernels of their own: log-probs, entropies
+ * and the gradient of every tensor, in trees with shared prompts whose keys cross several splits of attention.
  *
- * In fp32 both must say the same. In bf16 both round the same quantities to 8 bits, at other
- * moments of a sum, so neither is right: what is compared is how far each is from the fp32 result
- * on the same (bf16) weights, tensor by tensor. The errors are many roundings of equal size, so the
- * norms of the two differences are nearly equal (two instruction sets of the CPU: a factor of 0.9
- * to 1.15); the GPU rounds two quantities more (probabilities and the gradients of scores, before
- * their products), so 1.5 is allowed. A key left out, a row taken twice or a missing factor is far
- * beyond it: the errors are about 1 %. */
+ * In fp32 both must say the same. In bf16 both round the same quantities to 8 bits, at other moments of a sum, so
+ * neither is right: what is compared is how far each is from the fp32 result on the same (bf16) weights, tensor by
+ * tensor. The errors are many roundings of equal size, so the norms of the two differences are nearly equal (two
+ * instruction sets of the CPU: a factor of 0.9 to 1.15); the GPU rounds two quantities more (probabilities and the
+ * gradients of scores, before their products), so 1.5 is allowed. A key left out, a row taken twice or a missing factor
+ * is far beyond it: the errors are about 1 %. */
 #include "support/model_test.h"
 #include "support/tiny_model.h"
 
@@ -50,8 +48,7 @@ static void rows_make(struct rows *r, int32_t vocab)
         const int32_t *size = test_options.small ? small_sizes[t] : sizes[t];
         for (int32_t i = 0; i < size[0]; i++)
             r->prompt[t][i] = token((uint64_t)t, i, vocab);
-        r->trees[t] = (struct tree){
-            .prompt = r->prompt[t], .n_prompt = size[0], .completions = &r->completions[r->n]};
+        r->trees[t] = (struct tree){.prompt = r->prompt[t], .n_prompt = size[0], .completions = &r->completions[r->n]};
         r->fed += size[0];
         for (int32_t c = 1; c < 4 && size[c] > 0; c++, r->n++) {
             const uint64_t stream = 100 + (uint64_t)r->n;
@@ -60,8 +57,7 @@ static void rows_make(struct rows *r, int32_t vocab)
                 r->d_logp[r->n][i] = (float)number(stream, i);
                 r->d_entropy[r->n][i] = (float)(0.1 * number(stream + 100, i));
             }
-            r->completions[r->n] =
-                (struct completion_tokens){.tokens = r->tokens[r->n], .n_tokens = size[c]};
+            r->completions[r->n] = (struct completion_tokens){.tokens = r->tokens[r->n], .n_tokens = size[c]};
             r->trees[t].n_completions++;
             r->fed += size[c] - 1;
             r->n_tokens += size[c];
@@ -78,8 +74,8 @@ struct result {
     int32_t n_params;
 };
 
-static void run(struct result *to, struct backend *backend, const char *dir, enum dtype type,
-                const struct rows *r, enum decoder_mode mode)
+static void run(struct result *to, struct backend *backend, const char *dir, enum dtype type, const struct rows *r,
+                enum decoder_mode mode)
 {
     struct model_test test;
     cohort_error err = {0};
@@ -89,8 +85,7 @@ static void run(struct result *to, struct backend *backend, const char *dir, enu
     /* Two micro-batches: gradients accumulate. */
     model_test_plan(&test, r->fed - r->trees[MAX_TREES - 1].n_prompt, MAX_ROWS, mode, 50);
     struct tree_runner *runner = &test.runner;
-    must(packing_split(&runner->packing, r->trees, MAX_TREES, runner->max_tokens, MAX_ROWS, &err),
-         &err);
+    must(packing_split(&runner->packing, r->trees, MAX_TREES, runner->max_tokens, MAX_ROWS, &err), &err);
     assert_true(runner->packing.n_micro > 1);
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         must(packed_build(&runner->packed, r->trees, &runner->packing, m, &err), &err);
@@ -129,13 +124,12 @@ struct tallies {
     struct tally f32_logp, f32_grad, logp, entropy, grad;
 };
 
-static void compare(struct tallies *t, const struct result *exact, const struct result *cpu,
-                    const struct result *gpu, const char *setting)
+static void compare(struct tallies *t, const struct result *exact, const struct result *cpu, const struct result *gpu,
+                    const char *setting)
 {
     const int64_t n = (int64_t)MAX_ROWS * MAX_IDS;
     tally_add(&t->logp,
-              ratio(relative_norm(gpu->logp[0], exact->logp[0], n),
-                    relative_norm(cpu->logp[0], exact->logp[0], n)),
+              ratio(relative_norm(gpu->logp[0], exact->logp[0], n), relative_norm(cpu->logp[0], exact->logp[0], n)),
               setting, "log-probs");
     tally_add(&t->entropy,
               ratio(relative_norm(gpu->entropy[0], exact->entropy[0], n),
@@ -146,21 +140,17 @@ static void compare(struct tallies *t, const struct result *exact, const struct 
                      theirs = relative_norm(cpu->grad[p], exact->grad[p], exact->count[p]);
         tally_add(&t->grad, ratio(ours, theirs), setting, exact->name[p]);
         if (p == 0 || !(ours <= 0.05))
-            print_message("%s: %s: GPU %.2e, CPU %.2e from fp32\n", setting, exact->name[p], ours,
-                          theirs);
+            print_message("%s: %s: GPU %.2e, CPU %.2e from fp32\n", setting, exact->name[p], ours, theirs);
     }
 }
 
-static void compare_f32(struct tallies *t, const struct result *cpu, const struct result *gpu,
-                        const char *setting)
+static void compare_f32(struct tallies *t, const struct result *cpu, const struct result *gpu, const char *setting)
 {
     const int64_t n = (int64_t)MAX_ROWS * MAX_IDS;
     tally_add(&t->f32_logp, relative_max(gpu->logp[0], cpu->logp[0], n), setting, "log-probs");
-    tally_add(&t->f32_logp, relative_max(gpu->entropy[0], cpu->entropy[0], n), setting,
-              "entropies");
+    tally_add(&t->f32_logp, relative_max(gpu->entropy[0], cpu->entropy[0], n), setting, "entropies");
     for (int32_t p = 0; p < cpu->n_params; p++)
-        tally_add(&t->f32_grad, relative_norm(gpu->grad[p], cpu->grad[p], cpu->count[p]), setting,
-                  cpu->name[p]);
+        tally_add(&t->f32_grad, relative_norm(gpu->grad[p], cpu->grad[p], cpu->count[p]), setting, cpu->name[p]);
 }
 
 static void check(struct tallies *t, const struct tiny_shape *base)
@@ -206,12 +196,11 @@ static void check(struct tallies *t, const struct tiny_shape *base)
 static void test_beside_cpu(void **state)
 {
     (void)state;
-    struct tallies t = {
-        .f32_logp = {.what = "fp32 log-probs and entropies", .tolerance = 1e-5},
-        .f32_grad = {.what = "fp32 gradients (norm)", .tolerance = 2e-5},
-        .logp = {.what = "bf16 log-probs, error over the CPU's", .tolerance = 1.5},
-        .entropy = {.what = "bf16 entropies, error over the CPU's", .tolerance = 1.5},
-        .grad = {.what = "bf16 gradients, error over the CPU's", .tolerance = 1.5}};
+    struct tallies t = {.f32_logp = {.what = "fp32 log-probs and entropies", .tolerance = 1e-5},
+                        .f32_grad = {.what = "fp32 gradients (norm)", .tolerance = 2e-5},
+                        .logp = {.what = "bf16 log-probs, error over the CPU's", .tolerance = 1.5},
+                        .entropy = {.what = "bf16 entropies, error over the CPU's", .tolerance = 1.5},
+                        .grad = {.what = "bf16 gradients, error over the CPU's", .tolerance = 1.5}};
     check(&t, &tiny_wide);
     check(&t, &tiny_half);
     tally_report(&t.f32_logp);

@@ -1,7 +1,7 @@
-/* The CUDA backend's table where no kernel's own test reaches: memory, matrix products in all three
- * forms against double references, recorded steps, what is told when something fails. The other
- * operations: test_cuda_pointwise.c, test_cuda_attention*.c, test_cuda_logits.c,
- * test_cuda_sampling.c, test_cuda_decode.c. --small: fewer shapes, for the emulation. */
+/* The CUDA backend's table where no kernel's own test reaches: memory, matrix products in all three forms against
+ * double references, recorded steps, what is told when something fails. The other operations: test_cuda_pointwise.c,
+ * test_cuda_attention*.c, test_cuda_logits.c, test_cuda_sampling.c, test_cuda_decode.c. --small: fewer shapes, for the
+ * emulation. */
 #include "cuda/device_test.h"
 
 #include <stdint.h>
@@ -24,14 +24,10 @@ static double tensor_get(const struct tensor *t, int64_t row, int64_t i)
     return at(tensor_host(t), t->type, row * t->stride + i);
 }
 
-static void tensor_push(const struct tensor *t)
-{
-    device->ops->upload(device, t->base, t->host, t->bytes + 2 * GUARD);
-}
+static void tensor_push(const struct tensor *t) { device->ops->upload(device, t->base, t->host, t->bytes + 2 * GUARD); }
 
 /* Random for stream > 0, else the guard's bytes. */
-static struct tensor tensor_new(int64_t rows, int64_t width, int64_t stride, enum dtype type,
-                                uint64_t stream)
+static struct tensor tensor_new(int64_t rows, int64_t width, int64_t stride, enum dtype type, uint64_t stream)
 {
     struct tensor t = {.type = type, .rows = rows, .width = width, .stride = stride};
     t.bytes = (size_t)((rows - 1) * stride + width) * dtype_bytes(type);
@@ -113,8 +109,7 @@ static void test_too_much_memory(void **state)
     void *p = &err;
     const size_t before = device->ops->available(device);
     assert_true(before > 0);
-    assert_int_equal(device->ops->alloc(device, &p, before + ((size_t)1 << 30), "a tensor", &err),
-                     COHORT_ERR_MEMORY);
+    assert_int_equal(device->ops->alloc(device, &p, before + ((size_t)1 << 30), "a tensor", &err), COHORT_ERR_MEMORY);
     assert_null(p);
     assert_non_null(strstr(err.message, "a tensor"));
     device_must_be_well();
@@ -136,23 +131,22 @@ static struct weight *weight_of(const struct tensor *w)
 {
     cohort_error err;
     struct weight *weight = NULL;
-    if (device->ops->weight_create(device, &weight, tensor_at(w), w->rows, w->width, w->type,
-                                   &err) != COHORT_OK)
+    if (device->ops->weight_create(device, &weight, tensor_at(w), w->rows, w->width, w->type, &err) != COHORT_OK)
         fail_msg("%s", err.message);
     return weight;
 }
 
-/* One element against the sum of products in double: an fp32 chain of k terms is off by less than
- * k * 2^-24 of the sum of magnitudes, whatever its order. */
-static void check_sum(const char *what, const struct tensor *y, int64_t row, int64_t i, double sum,
-                      double magnitude, int64_t terms, double start)
+/* One element against the sum of products in double: an fp32 chain of k terms is off by less than k * 2^-24 of the sum
+ * of magnitudes, whatever its order. */
+static void check_sum(const char *what, const struct tensor *y, int64_t row, int64_t i, double sum, double magnitude,
+                      int64_t terms, double start)
 {
     const double want = sum + start, have = tensor_get(y, row, i);
     const double bound = ((double)terms + 2) * 0x1p-24 * (magnitude + fabs(start)) +
                          (y->type == DTYPE_BF16 ? 0x1.01p-8 * fabs(want) : 0.0) + 1e-30;
     if (!(fabs(have - want) <= bound))
-        fail_msg("%s, row %lld, column %lld: %.9g, expected %.9g within %.3g", what, (long long)row,
-                 (long long)i, have, want, bound);
+        fail_msg("%s, row %lld, column %lld: %.9g, expected %.9g within %.3g", what, (long long)row, (long long)i, have,
+                 want, bound);
 }
 
 struct form {
@@ -168,15 +162,14 @@ static void check_forward(int64_t m, int64_t n, int64_t k, struct form f)
                   y = tensor_new(m, n, n + f.gap, f.out_type, f.accumulate && !f.before ? 3 : 0);
     struct tensor start = tensor_new(m, n, n + f.gap, f.out_type, f.accumulate ? 3 : 0);
     struct weight *weight = weight_of(&w);
-    device->ops->matmul_forward(
-        device, &(struct matmul_forward){.w = weight,
-                                         .m = m,
-                                         .x = tensor_at(&x),
-                                         .y = tensor_at(&y),
-                                         .y_stride = y.stride,
-                                         .y_type = f.out_type,
-                                         .accumulate = f.accumulate,
-                                         .before = f.before ? tensor_at(&start) : NULL});
+    device->ops->matmul_forward(device, &(struct matmul_forward){.w = weight,
+                                                                 .m = m,
+                                                                 .x = tensor_at(&x),
+                                                                 .y = tensor_at(&y),
+                                                                 .y_stride = y.stride,
+                                                                 .y_type = f.out_type,
+                                                                 .accumulate = f.accumulate,
+                                                                 .before = f.before ? tensor_at(&start) : NULL});
     tensor_pull(&y);
     for (int64_t r = 0; r < m; r++)
         for (int64_t i = 0; i < n; i++) {
@@ -185,8 +178,7 @@ static void check_forward(int64_t m, int64_t n, int64_t k, struct form f)
                 sum += tensor_get(&x, r, l) * tensor_get(&w, i, l);
                 magnitude += fabs(tensor_get(&x, r, l) * tensor_get(&w, i, l));
             }
-            check_sum("forward", &y, r, i, sum, magnitude, k,
-                      f.accumulate ? tensor_get(&start, r, i) : 0.0);
+            check_sum("forward", &y, r, i, sum, magnitude, k, f.accumulate ? tensor_get(&start, r, i) : 0.0);
         }
     /* A row alone: the same bits. */
     for (int64_t r = 0; r<m; r += m> 3 ? m / 3 : 1) {
@@ -198,16 +190,15 @@ static void check_forward(int64_t m, int64_t n, int64_t k, struct form f)
         device->ops->matmul_forward(
             device, &(struct matmul_forward){.w = weight,
                                              .m = 1,
-                                             .x = (char *)tensor_at(&x) +
-                                                  (size_t)(r * k) * dtype_bytes(f.type),
+                                             .x = (char *)tensor_at(&x) + (size_t)(r * k) * dtype_bytes(f.type),
                                              .y = tensor_at(&alone),
                                              .y_stride = n,
                                              .y_type = f.out_type,
                                              .accumulate = f.accumulate});
         tensor_pull(&alone);
         if (memcmp(tensor_host(&alone), (char *)tensor_host(&y) + row, bytes) != 0)
-            fail_msg("row %lld of %lld x %lld x %lld: other bits alone", (long long)r, (long long)m,
-                     (long long)n, (long long)k);
+            fail_msg("row %lld of %lld x %lld x %lld: other bits alone", (long long)r, (long long)m, (long long)n,
+                     (long long)k);
         tensor_free(&alone);
     }
     device->ops->weight_destroy(device, weight);
@@ -220,14 +211,13 @@ static void check_backward_input(int64_t m, int64_t n, int64_t k, struct form f)
                   dx = tensor_new(m, k, k, f.out_type, f.accumulate ? 6 : 0);
     struct tensor start = tensor_new(m, k, k, f.out_type, f.accumulate ? 6 : 0);
     struct weight *weight = weight_of(&w);
-    device->ops->matmul_backward_input(device,
-                                       &(struct matmul_backward_input){.w = weight,
-                                                                       .m = m,
-                                                                       .dy = tensor_at(&dy),
-                                                                       .dy_stride = dy.stride,
-                                                                       .dx = tensor_at(&dx),
-                                                                       .dx_type = f.out_type,
-                                                                       .accumulate = f.accumulate});
+    device->ops->matmul_backward_input(device, &(struct matmul_backward_input){.w = weight,
+                                                                               .m = m,
+                                                                               .dy = tensor_at(&dy),
+                                                                               .dy_stride = dy.stride,
+                                                                               .dx = tensor_at(&dx),
+                                                                               .dx_type = f.out_type,
+                                                                               .accumulate = f.accumulate});
     tensor_pull(&dx);
     for (int64_t r = 0; r < m; r++)
         for (int64_t i = 0; i < k; i++) {
@@ -248,15 +238,14 @@ static void check_backward_weight(int64_t m, int64_t n, int64_t k, struct form f
     struct tensor dy = tensor_new(m, n, n + f.gap, f.type, 7), x = tensor_new(m, k, k, f.type, 8),
                   dw = tensor_new(n, k, k, DTYPE_F32, 9);
     struct tensor start = tensor_new(n, k, k, DTYPE_F32, 9);
-    device->ops->matmul_backward_weight(device,
-                                        &(struct matmul_backward_weight){.m = m,
-                                                                         .n = n,
-                                                                         .k = k,
-                                                                         .dy = tensor_at(&dy),
-                                                                         .dy_stride = dy.stride,
-                                                                         .x = tensor_at(&x),
-                                                                         .type = f.type,
-                                                                         .dw = tensor_at(&dw)});
+    device->ops->matmul_backward_weight(device, &(struct matmul_backward_weight){.m = m,
+                                                                                 .n = n,
+                                                                                 .k = k,
+                                                                                 .dy = tensor_at(&dy),
+                                                                                 .dy_stride = dy.stride,
+                                                                                 .x = tensor_at(&x),
+                                                                                 .type = f.type,
+                                                                                 .dw = tensor_at(&dw)});
     tensor_pull(&dw);
     for (int64_t r = 0; r < n; r++)
         for (int64_t i = 0; i < k; i++) {
@@ -265,23 +254,21 @@ static void check_backward_weight(int64_t m, int64_t n, int64_t k, struct form f
                 sum += tensor_get(&dy, l, r) * tensor_get(&x, l, i);
                 magnitude += fabs(tensor_get(&dy, l, r) * tensor_get(&x, l, i));
             }
-            check_sum("backward of the weight", &dw, r, i, sum, magnitude, m,
-                      tensor_get(&start, r, i));
+            check_sum("backward of the weight", &dw, r, i, sum, magnitude, m, tensor_get(&start, r, i));
         }
     tensor_free(&dy), tensor_free(&x), tensor_free(&dw), tensor_free(&start);
 }
 
-/* Briefly: nothing that goes to cuBLASLt, whose kernels compute-sanitizer's racecheck breaks. Rows
- * around 16, the tile of the matrix instruction, and 64, the tile of kernel_product.cu; weights
- * that cuBLASLt takes (multiples of 8) and others, in both sizes. */
+/* Briefly: nothing that goes to cuBLASLt, whose kernels compute-sanitizer's racecheck breaks. Rows around 16, the tile
+ * of the matrix instruction, and 64, the tile of kernel_product.cu; weights that cuBLASLt takes (multiples of 8) and
+ * others, in both sizes. */
 static void test_products(void **state)
 {
     (void)state;
     static const int64_t rows[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 129};
     static const struct {
         int64_t n, k;
-    } sizes[] = {{1, 1},  {7, 5},   {8, 8},    {16, 24},  {24, 16},
-                 {63, 9}, {40, 64}, {304, 72}, {65, 130}, {136, 128}};
+    } sizes[] = {{1, 1}, {7, 5}, {8, 8}, {16, 24}, {24, 16}, {63, 9}, {40, 64}, {304, 72}, {65, 130}, {136, 128}};
     const size_t n_rows = sizeof rows / sizeof *rows, n_sizes = sizeof sizes / sizeof *sizes;
     for (size_t r = 0; r < n_rows; r += small_run ? 4 : 1)
         for (size_t s = 0; s < n_sizes; s += small_run ? 2 : 1)
@@ -291,8 +278,7 @@ static void test_products(void **state)
                                  .out_type = which < 2 || which > 3 ? DTYPE_F32 : DTYPE_BF16,
                                  .accumulate = which == 1 || which == 5,
                                  .gap = which == 3 || which == 5 ? 8 : 0};
-                const struct form other = {
-                    .type = f.type, .out_type = DTYPE_F32, .accumulate = true, .before = true};
+                const struct form other = {.type = f.type, .out_type = DTYPE_F32, .accumulate = true, .before = true};
                 if (which % 2 == 0)
                     check_forward(rows[r], sizes[s].n, sizes[s].k, other);
                 check_forward(rows[r], sizes[s].n, sizes[s].k, f);
@@ -315,16 +301,12 @@ static void test_rows_do_not_meet(void **state)
         const enum dtype type = which ? DTYPE_BF16 : DTYPE_F32;
         struct tensor x = tensor_new(M, K, K, type, 1), w = tensor_new(N, K, K, type, 2),
                       y = tensor_new(M, N, N, type, 0);
-        memset((char *)tensor_host(&x) + (size_t)(BAD * K + 3) * dtype_bytes(type), 0xff,
-               dtype_bytes(type));
+        memset((char *)tensor_host(&x) + (size_t)(BAD * K + 3) * dtype_bytes(type), 0xff, dtype_bytes(type));
         tensor_push(&x);
         struct weight *weight = weight_of(&w);
-        device->ops->matmul_forward(device, &(struct matmul_forward){.w = weight,
-                                                                     .m = M,
-                                                                     .x = tensor_at(&x),
-                                                                     .y = tensor_at(&y),
-                                                                     .y_stride = N,
-                                                                     .y_type = type});
+        device->ops->matmul_forward(
+            device, &(struct matmul_forward){
+                        .w = weight, .m = M, .x = tensor_at(&x), .y = tensor_at(&y), .y_stride = N, .y_type = type});
         tensor_pull(&y);
         for (int64_t r = 0; r < M; r++)
             for (int64_t i = 0; i < N; i++)
@@ -349,17 +331,12 @@ static void step(void *context)
 {
     struct steps *s = context;
     s->called++;
-    device->ops->matmul_forward(device, &(struct matmul_forward){.w = s->one,
-                                                                 .m = COUNT,
-                                                                 .x = s->start,
-                                                                 .y = s->x,
-                                                                 .y_stride = 1,
-                                                                 .y_type = DTYPE_F32,
-                                                                 .accumulate = true});
-    device->ops->convert(
+    device->ops->matmul_forward(
         device,
-        &(struct convert){
-            .count = COUNT, .x = s->x, .x_type = DTYPE_F32, .y = s->y, .y_type = DTYPE_BF16});
+        &(struct matmul_forward){
+            .w = s->one, .m = COUNT, .x = s->start, .y = s->x, .y_stride = 1, .y_type = DTYPE_F32, .accumulate = true});
+    device->ops->convert(
+        device, &(struct convert){.count = COUNT, .x = s->x, .x_type = DTYPE_F32, .y = s->y, .y_type = DTYPE_BF16});
 }
 
 static void expect_steps(const struct steps *s, int steps)
@@ -387,8 +364,7 @@ static void test_repeat(void **state)
     struct steps s = {.start = device_copy(start, sizeof start),
                       .x = device_copy(NULL, sizeof start),
                       .y = device_copy(NULL, sizeof start)};
-    assert_int_equal(device->ops->weight_create(device, &s.one, natural, 1, 1, DTYPE_F32, &err),
-                     COHORT_OK);
+    assert_int_equal(device->ops->weight_create(device, &s.one, natural, 1, 1, DTYPE_F32, &err), COHORT_OK);
     device->ops->repeat(device, 5, 0, step, &s);
     assert_int_equal(s.called, 0);
     device->ops->repeat(device, 5, 1, step, &s);

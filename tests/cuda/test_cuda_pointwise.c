@@ -1,7 +1,6 @@
-/* Elementwise and norm kernels of the CUDA backend against those of the CPU: exact where the order
- * of operations is the same (embedding, conversion, AdamW), else within stated rounding; and what a
- * row gets does not depend on other rows or on how its memory is aligned. Every array lies between
- * guard bytes. --small: for the emulation. */
+/* Elementwise and norm kernels of the CUDA backend against those of the CPU: exact where the order of operations is the
+ * same (embedding, conversion, AdamW), else within stated rounding; and what a row gets does not depend on other rows
+ * or on how its memory is aligned. Every array lies between guard bytes. --small: for the emulation. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,8 +22,7 @@ enum { GUARD = 64, GUARD_BYTE = 0xA5, MAX_ARRAYS = 32 };
 static struct backend *gpu, *cpu;
 static bool small;
 
-/* ---- arrays: here (x) and on the device (d, behind guard bytes), equal until a kernel writes ----
- */
+/* ---- arrays: here (x) and on the device (d, behind guard bytes), equal until a kernel writes ---- */
 
 struct array {
     unsigned char *base; /* device: GUARD + shift bytes, the array, GUARD bytes */
@@ -54,22 +52,17 @@ static void push(struct array *a)
     free(with_guards);
 }
 
-/* Uniform in (-scale, scale), of a stream; zeros for scale 0. Shifted so many elements from an
- * aligned address. */
-static struct array *array_new(int64_t count, enum dtype type, uint64_t stream, double scale,
-                               size_t shift)
+/* Uniform in (-scale, scale), of a stream; zeros for scale 0. Shifted so many elements from an aligned address. */
+static struct array *array_new(int64_t count, enum dtype type, uint64_t stream, double scale, size_t shift)
 {
     assert_true(n_arrays < MAX_ARRAYS);
     struct array *a = &arrays[n_arrays++];
-    *a = (struct array){.type = type,
-                        .bytes = (size_t)count * dtype_bytes(type),
-                        .shift = shift * dtype_bytes(type)};
+    *a = (struct array){.type = type, .bytes = (size_t)count * dtype_bytes(type), .shift = shift * dtype_bytes(type)};
     a->x = calloc(1, a->bytes + 1);
     assert_non_null(a->x);
     for (int64_t i = 0; i < count && scale > 0.0; i++) {
         struct rng_block block = rng_philox(17, RNG_TEST, stream, (uint64_t)i);
-        float value =
-            (float)(scale * (2.0 * rng_uniform_double(block.word[0], block.word[1]) - 1.0));
+        float value = (float)(scale * (2.0 * rng_uniform_double(block.word[0], block.word[1]) - 1.0));
         if (type == DTYPE_F32)
             ((float *)a->x)[i] = value;
         else
@@ -77,8 +70,7 @@ static struct array *array_new(int64_t count, enum dtype type, uint64_t stream, 
     }
     cohort_error err;
     void *base = NULL;
-    if (gpu->ops->alloc(gpu, &base, a->bytes + 2 * GUARD + a->shift, "a test's array", &err) !=
-        COHORT_OK)
+    if (gpu->ops->alloc(gpu, &base, a->bytes + 2 * GUARD + a->shift, "a test's array", &err) != COHORT_OK)
         fail_msg("%s", err.message);
     a->base = base;
     a->d = a->base + GUARD + a->shift;
@@ -123,12 +115,11 @@ static void arrays_free(void)
 
 static double at(const void *x, enum dtype type, int64_t i)
 {
-    return type == DTYPE_F32 ? (double)((const float *)x)[i]
-                             : (double)f32_from_bf16(((const uint16_t *)x)[i]);
+    return type == DTYPE_F32 ? (double)((const float *)x)[i] : (double)f32_from_bf16(((const uint16_t *)x)[i]);
 }
 
-/* The device's array equals x, which the CPU has computed. Two roundings to bf16 of nearly the same
- * number may lie one step of 2^-7 apart; slack is that of fp32, absolute + relative. */
+/* The device's array equals x, which the CPU has computed. Two roundings to bf16 of nearly the same number may lie one
+ * step of 2^-7 apart; slack is that of fp32, absolute + relative. */
 static void expect_near(const char *what, const struct array *a, double absolute, double relative)
 {
     void *got = pull(a);
@@ -216,8 +207,8 @@ struct norm {
     struct rmsnorm_backward backward;
 };
 
-static struct norm norm_new(int64_t rows, int64_t width, enum dtype gain_type, enum dtype y_type,
-                            bool list, size_t shift)
+static struct norm norm_new(int64_t rows, int64_t width, enum dtype gain_type, enum dtype y_type, bool list,
+                            size_t shift)
 {
     reversed_of = (int32_t)rows;
     struct norm n = {.x = array_new(rows * width, DTYPE_F32, 10, 2.0, shift),
@@ -227,8 +218,8 @@ static struct norm norm_new(int64_t rows, int64_t width, enum dtype gain_type, e
                      .dx = array_new(rows * width, DTYPE_F32, 14, 1.0, shift),
                      .d_gain = array_new(width, DTYPE_F32, 15, 1.0, shift),
                      .row = list ? ids_new(rows, reversed) : NULL};
-    n.forward = (struct rmsnorm_forward){
-        rows, width, list ? n.row->d : NULL, n.x->d, n.gain->d, gain_type, 1e-3f, n.y->d, y_type};
+    n.forward = (struct rmsnorm_forward){rows,   width, list ? n.row->d : NULL, n.x->d, n.gain->d, gain_type, 1e-3f,
+                                         n.y->d, y_type};
     n.backward = (struct rmsnorm_backward){rows,      width, n.forward.row, n.x->d,  n.gain->d,
                                            gain_type, 1e-3f, n.dy->d,       n.dx->d, n.d_gain->d};
     return n;
@@ -247,8 +238,7 @@ static void norm_on_cpu(const struct norm *n)
     cpu->ops->rmsnorm_backward(cpu, &b);
 }
 
-static void check_norm(int64_t rows, int64_t width, enum dtype gain_type, enum dtype y_type,
-                       bool list)
+static void check_norm(int64_t rows, int64_t width, enum dtype gain_type, enum dtype y_type, bool list)
 {
     struct norm n = norm_new(rows, width, gain_type, y_type, list, 0);
     gpu->ops->rmsnorm_forward(gpu, &n.forward);
@@ -306,10 +296,7 @@ enum { POSITIONS = 300 };
 static int32_t hidden; /* every so many tokens have no key row; 0: none */
 static int32_t n_rows;
 static int32_t position_of(int64_t t) { return (int32_t)(t * 37 % POSITIONS); }
-static int32_t kv_row_of(int64_t t)
-{
-    return hidden && t % hidden == hidden - 1 ? -1 : 2 * (n_rows - 1 - (int32_t)t);
-}
+static int32_t kv_row_of(int64_t t) { return hidden && t % hidden == hidden - 1 ? -1 : 2 * (n_rows - 1 - (int32_t)t); }
 
 struct qkv {
     struct array *qkv, *position, *kv_row, *cosine, *sine, *q_gain, *k_gain, *q, *k, *v;
@@ -317,8 +304,8 @@ struct qkv {
     struct qkv_backward p; /* p.forward too */
 };
 
-static struct qkv qkv_new(int64_t tokens, int32_t heads, int32_t kv, int32_t dim, enum dtype act,
-                          enum dtype gain_type, bool norm, size_t shift)
+static struct qkv qkv_new(int64_t tokens, int32_t heads, int32_t kv, int32_t dim, enum dtype act, enum dtype gain_type,
+                          bool norm, size_t shift)
 {
     n_rows = (int32_t)tokens;
     const int64_t nkv = 2 * tokens * kv * dim;
@@ -386,8 +373,8 @@ static struct qkv_backward qkv_on_cpu(const struct qkv *b)
     return p;
 }
 
-static void check_qkv(int64_t tokens, int32_t heads, int32_t kv, int32_t dim, enum dtype act,
-                      enum dtype gain_type, bool norm)
+static void check_qkv(int64_t tokens, int32_t heads, int32_t kv, int32_t dim, enum dtype act, enum dtype gain_type,
+                      bool norm)
 {
     hidden = 0;
     struct qkv b = qkv_new(tokens, heads, kv, dim, act, gain_type, norm, 0);
@@ -409,8 +396,8 @@ static void check_qkv(int64_t tokens, int32_t heads, int32_t kv, int32_t dim, en
     const size_t k_row = (size_t)(kv * dim) * dtype_bytes(act);
     arrays_free();
 
-    /* Elsewhere in memory and with tokens whose keys nobody stores: the other bits are the same,
-     * the rows that were theirs stay zero. */
+    /* Elsewhere in memory and with tokens whose keys nobody stores: the other bits are the same, the rows that were
+     * theirs stay zero. */
     hidden = 3;
     b = qkv_new(tokens, heads, kv, dim, act, gain_type, norm, 1);
     gpu->ops->qkv_forward(gpu, &b.p.forward);
@@ -449,8 +436,7 @@ static void test_qkv(void **state)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int which = 0; which < 4; which++)
             check_qkv(shapes[i].tokens, shapes[i].heads, shapes[i].kv, shapes[i].dim,
-                      which & 1 ? DTYPE_BF16 : DTYPE_F32, which == 3 ? DTYPE_F32 : DTYPE_BF16,
-                      which != 2);
+                      which & 1 ? DTYPE_BF16 : DTYPE_F32, which == 3 ? DTYPE_F32 : DTYPE_BF16, which != 2);
     check_qkv(small ? 80 : 9001, 16, 8, 128, DTYPE_BF16, DTYPE_BF16, true);
 }
 
@@ -464,16 +450,13 @@ static void check_swiglu(int64_t tokens, int64_t width, enum dtype act)
         dy = array_new(tokens * width, act, 41, 1.0, shift);
         y[shift] = array_new(tokens * width, act, 42, 0.0, shift);
         d_gate_up[shift] = array_new(tokens * 2 * width, act, 43, 0.0, shift);
-        gpu->ops->swiglu_forward(gpu,
-                                 &(struct swiglu_forward){tokens, width, x->d, y[shift]->d, act});
-        gpu->ops->swiglu_backward(
-            gpu, &(struct swiglu_backward){tokens, width, x->d, dy->d, d_gate_up[shift]->d, act});
+        gpu->ops->swiglu_forward(gpu, &(struct swiglu_forward){tokens, width, x->d, y[shift]->d, act});
+        gpu->ops->swiglu_backward(gpu, &(struct swiglu_backward){tokens, width, x->d, dy->d, d_gate_up[shift]->d, act});
     }
     expect_same(y[0], y[1]);
     expect_same(d_gate_up[0], d_gate_up[1]);
     cpu->ops->swiglu_forward(cpu, &(struct swiglu_forward){tokens, width, x->x, y[0]->x, act});
-    cpu->ops->swiglu_backward(
-        cpu, &(struct swiglu_backward){tokens, width, x->x, dy->x, d_gate_up[0]->x, act});
+    cpu->ops->swiglu_backward(cpu, &(struct swiglu_backward){tokens, width, x->x, dy->x, d_gate_up[0]->x, act});
     expect_near("swiglu_forward", y[0], 0.0, 1e-6);
     expect_near("swiglu_backward", d_gate_up[0], 2e-6, 1e-6); /* 1 + g (1 - s) has a zero */
     arrays_free();
@@ -485,12 +468,10 @@ static void check_swiglu_rows(int64_t tokens, int64_t width)
     struct array *x = array_new(tokens * 2 * width, DTYPE_BF16, 44, 8.0, 0);
     struct array *all = array_new(tokens * width, DTYPE_BF16, 45, 0.0, 0);
     struct array *alone = array_new(tokens * width, DTYPE_BF16, 46, 0.0, 0);
-    gpu->ops->swiglu_forward(gpu,
-                             &(struct swiglu_forward){tokens, width, x->d, all->d, DTYPE_BF16});
+    gpu->ops->swiglu_forward(gpu, &(struct swiglu_forward){tokens, width, x->d, all->d, DTYPE_BF16});
     for (int64_t t = 0; t < tokens; t++)
-        gpu->ops->swiglu_forward(
-            gpu, &(struct swiglu_forward){1, width, (uint16_t *)x->d + t * 2 * width,
-                                          (uint16_t *)alone->d + t * width, DTYPE_BF16});
+        gpu->ops->swiglu_forward(gpu, &(struct swiglu_forward){1, width, (uint16_t *)x->d + t * 2 * width,
+                                                               (uint16_t *)alone->d + t * width, DTYPE_BF16});
     expect_same(all, alone);
     arrays_free();
 }
@@ -534,14 +515,11 @@ static void test_swiglu(void **state)
         push(x);
         push(dy);
         gpu->ops->swiglu_forward(gpu, &(struct swiglu_forward){1, 8, x->d, y->d, (enum dtype)type});
-        gpu->ops->swiglu_backward(
-            gpu, &(struct swiglu_backward){1, 8, x->d, dy->d, dx->d, (enum dtype)type});
+        gpu->ops->swiglu_backward(gpu, &(struct swiglu_backward){1, 8, x->d, dy->d, dx->d, (enum dtype)type});
         void *got = pull(y), *gradient = pull(dx);
         for (int i = 0; i < 8; i++) {
-            const double have[3] = {at(got, y->type, i), at(gradient, y->type, i),
-                                    at(gradient, y->type, 8 + i)};
-            const double want[3] = {(double)wanted_y[i], (double)wanted_gate[i],
-                                    (double)wanted_up[i]};
+            const double have[3] = {at(got, y->type, i), at(gradient, y->type, i), at(gradient, y->type, 8 + i)};
+            const double want[3] = {(double)wanted_y[i], (double)wanted_gate[i], (double)wanted_up[i]};
             for (int part = 0; part < 3; part++)
                 assert_true(fabs(have[part] - want[part]) <= 1e-30 + 0x1p-7 * fabs(want[part]));
         }
@@ -635,9 +613,8 @@ static void check_adamw(int64_t count, enum dtype type, enum dtype moment, size_
         for (int64_t i = 0; i < count; i++) {
             uint16_t *high = (uint16_t *)w->x + i;
             int16_t *rest = (int16_t *)low->x + i;
-            float master = type == DTYPE_F32
-                               ? ((float *)w->x)[i]
-                               : f32_from_bits(((uint32_t)*high << 16) + (uint32_t)(int32_t)*rest);
+            float master = type == DTYPE_F32 ? ((float *)w->x)[i]
+                                             : f32_from_bits(((uint32_t)*high << 16) + (uint32_t)(int32_t)*rest);
             float m1 = (float)at(m->x, moment, i), v1 = (float)at(v->x, moment, i);
             master = stepped(&p, master, ((float *)grad->x)[i], &m1, &v1);
             if (moment == DTYPE_F32) {
@@ -645,8 +622,7 @@ static void check_adamw(int64_t count, enum dtype type, enum dtype moment, size_
                 ((float *)v->x)[i] = v1;
             } else {
                 uint64_t element = (uint64_t)(p.first + i);
-                uint32_t word =
-                    rng_philox(0, RNG_ROUND, (uint64_t)p.step, element / 4).word[element % 4];
+                uint32_t word = rng_philox(0, RNG_ROUND, (uint64_t)p.step, element / 4).word[element % 4];
                 ((uint16_t *)m->x)[i] = rounded(m1, word);
                 ((uint16_t *)v->x)[i] = rounded(v1, word >> 16);
             }
@@ -748,10 +724,8 @@ static int setup(void **state)
 {
     (void)state;
     cohort_error err;
-    return backend_cuda_create(&gpu, 0, &err) == COHORT_OK &&
-                   backend_cpu_create(&cpu, NULL, 1, &err) == COHORT_OK
-               ? 0
-               : -1;
+    return backend_cuda_create(&gpu, 0, &err) == COHORT_OK && backend_cpu_create(&cpu, NULL, 1, &err) == COHORT_OK ? 0
+                                                                                                                   : -1;
 }
 
 static int teardown(void **state)
@@ -766,11 +740,9 @@ int main(int argc, char **argv)
 {
     small = argc > 1 && (strcmp(argv[1], "--small") == 0 || strcmp(argv[1], "--brief") == 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embed),       cmocka_unit_test(test_rmsnorm),
-        cmocka_unit_test(test_qkv),         cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_convert),     cmocka_unit_test(test_adamw),
-        cmocka_unit_test(test_sum_squares), cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_too_wide),
+        cmocka_unit_test(test_embed),       cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_qkv),
+        cmocka_unit_test(test_swiglu),      cmocka_unit_test(test_convert), cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_sum_squares), cmocka_unit_test(test_nothing), cmocka_unit_test(test_too_wide),
     };
     int failed = cmocka_run_group_tests(tests, setup, teardown);
 #ifdef COHORT_CUDA_EMULATED

@@ -1,6 +1,6 @@
-/* Sampling on the CUDA backend. Every token drawn is checked against the cumulative distribution
- * that the CPU's penalties and filters leave, and against the CPU's own draw: they may differ only
- * where the uniform number is within 1e-6 of a border. */
+/* Sampling on the CUDA backend. Every token drawn is checked against the cumulative distribution that the CPU's
+ * penalties and filters leave, and against the CPU's own draw: they may differ only where the uniform number is within
+ * 1e-6 of a border. */
 #include "cuda/device_test.h"
 
 #include "backend/cpu/sample_filters.h"
@@ -30,8 +30,8 @@ static void scratch_free(struct sample_scratch *scratch)
 }
 
 /* The device's draws for rows; logits (here) of n_logits rows. */
-static void device_sample(const float *logits, int n_logits, int64_t vocab, int64_t choosable,
-                          struct sample_row *rows, int n)
+static void device_sample(const float *logits, int n_logits, int64_t vocab, int64_t choosable, struct sample_row *rows,
+                          int n)
 {
     const size_t bytes = (size_t)(n_logits * vocab) * sizeof *logits;
     float *at = device_copy(logits, bytes);
@@ -49,11 +49,9 @@ static void device_sample(const float *logits, int n_logits, int64_t vocab, int6
 }
 
 static struct sample_row single(const float *logits, int64_t vocab, int64_t choosable,
-                                const struct sampling_params *params, uint64_t seed,
-                                uint64_t stream, uint64_t position)
+                                const struct sampling_params *params, uint64_t seed, uint64_t stream, uint64_t position)
 {
-    struct sample_row row = {
-        .params = params, .seed = seed, .stream = stream, .position = position};
+    struct sample_row row = {.params = params, .seed = seed, .stream = stream, .position = position};
     device_sample(logits, 1, vocab, choosable, &row, 1);
     return row;
 }
@@ -64,10 +62,9 @@ static double uniform_of(const struct sample_row *r)
     return rng_uniform_double(block.word[0], block.word[1]);
 }
 
-/* Fails unless the row's token is the one that its uniform number falls on within slack, by what
- * the CPU's steps leave of logits; at temperature 0, unless it is the arg max. */
-static void check_token(const struct sample_row *row, const float *logits, int64_t choosable,
-                        double slack)
+/* Fails unless the row's token is the one that its uniform number falls on within slack, by what the CPU's steps leave
+ * of logits; at temperature 0, unless it is the arg max. */
+static void check_token(const struct sample_row *row, const float *logits, int64_t choosable, double slack)
 {
     struct sample_scratch scratch = {0};
     float *left = malloc((size_t)choosable * sizeof *left);
@@ -97,16 +94,15 @@ static void check_token(const struct sample_row *row, const float *logits, int64
         const double own = exp(((double)left[row->token] - max) * inverse) / whole;
         const double u = uniform_of(row);
         if (!(own > 0.0) || u < below - slack || u > below + own + slack)
-            fail_msg("token %d has %.9f .. %.9f, the draw is %.9f", row->token, below, below + own,
-                     u);
+            fail_msg("token %d has %.9f .. %.9f, the draw is %.9f", row->token, below, below + own, u);
     }
     free(left);
     scratch_free(&scratch);
 }
 
 /* Draws on the device, checked; and the CPU's, counted where they differ. */
-static void check_rows(const float *logits, int n_logits, int64_t vocab, int64_t choosable,
-                       struct sample_row *rows, int n)
+static void check_rows(const float *logits, int n_logits, int64_t vocab, int64_t choosable, struct sample_row *rows,
+                       int n)
 {
     struct sample_row other[MAX_ROWS];
     assert_true(n <= MAX_ROWS);
@@ -119,15 +115,14 @@ static void check_rows(const float *logits, int n_logits, int64_t vocab, int64_t
         n_draws++;
         n_different += rows[i].token != other[i].token;
         if (rows[i].token == other[i].token)
-            expect_near((double)rows[i].logp, (double)other[i].logp, DTYPE_F32,
-                        1.0 + fabs((double)other[i].logp), 3e-7);
+            expect_near((double)rows[i].logp, (double)other[i].logp, DTYPE_F32, 1.0 + fabs((double)other[i].logp),
+                        3e-7);
     }
 }
 
 /* The same row on several streams and positions. */
-static void check_draws(const float *logits, int64_t vocab, int64_t choosable,
-                        const struct sampling_params *params, const int32_t *history,
-                        int32_t n_history, int n)
+static void check_draws(const float *logits, int64_t vocab, int64_t choosable, const struct sampling_params *params,
+                        const int32_t *history, int32_t n_history, int n)
 {
     struct sample_row rows[MAX_ROWS];
     for (int i = 0; i < n; i++)
@@ -140,8 +135,8 @@ static void check_draws(const float *logits, int64_t vocab, int64_t choosable,
     check_rows(logits, 1, vocab, choosable, rows, n);
 }
 
-/* ---- Small distributions: MLX-LM's and llama.cpp's test vectors (tests/kernels/test_sample.c has
- * their outcomes; here the CPU says them) ---- */
+/* ---- Small distributions: MLX-LM's and llama.cpp's test vectors (tests/kernels/test_sample.c has their outcomes; here
+ * the CPU says them) ---- */
 
 struct vector {
     int n;
@@ -239,32 +234,30 @@ static void check_mlx_case(const json_t *test)
 {
     int32_t history[MAX_VOCAB], special[MAX_VOCAB], bias_id[MAX_VOCAB];
     float bias[MAX_VOCAB], logits[MAX_VOCAB], probs[MAX_VOCAB];
-    struct sampling_params params = {
-        .temperature = (float)number_of(test, "temperature"),
-        .top_k = (int32_t)number_of(test, "top_k"),
-        .top_p = (float)number_of(test, "top_p"),
-        .min_p = (float)number_of(test, "min_p"),
-        .min_tokens_to_keep = (int32_t)number_of(test, "min_tokens_to_keep"),
-        .xtc_probability = (float)number_of(test, "xtc_probability"),
-        .xtc_threshold = (float)number_of(test, "xtc_threshold"),
-        .xtc_special = special,
-        .n_xtc_special = list_of(test, "xtc_special", NULL, special),
-        .repetition_penalty = (float)number_of(test, "repetition_penalty"),
-        .presence_penalty = (float)number_of(test, "presence_penalty"),
-        .frequency_penalty = (float)number_of(test, "frequency_penalty"),
-        .repetition_context = (int32_t)number_of(test, "repetition_context"),
-        .presence_context = (int32_t)number_of(test, "presence_context"),
-        .frequency_context = (int32_t)number_of(test, "frequency_context"),
-        .bias_id = bias_id,
-        .bias = bias,
-        .n_bias = list_of(test, "bias_id", NULL, bias_id)};
+    struct sampling_params params = {.temperature = (float)number_of(test, "temperature"),
+                                     .top_k = (int32_t)number_of(test, "top_k"),
+                                     .top_p = (float)number_of(test, "top_p"),
+                                     .min_p = (float)number_of(test, "min_p"),
+                                     .min_tokens_to_keep = (int32_t)number_of(test, "min_tokens_to_keep"),
+                                     .xtc_probability = (float)number_of(test, "xtc_probability"),
+                                     .xtc_threshold = (float)number_of(test, "xtc_threshold"),
+                                     .xtc_special = special,
+                                     .n_xtc_special = list_of(test, "xtc_special", NULL, special),
+                                     .repetition_penalty = (float)number_of(test, "repetition_penalty"),
+                                     .presence_penalty = (float)number_of(test, "presence_penalty"),
+                                     .frequency_penalty = (float)number_of(test, "frequency_penalty"),
+                                     .repetition_context = (int32_t)number_of(test, "repetition_context"),
+                                     .presence_context = (int32_t)number_of(test, "presence_context"),
+                                     .frequency_context = (int32_t)number_of(test, "frequency_context"),
+                                     .bias_id = bias_id,
+                                     .bias = bias,
+                                     .n_bias = list_of(test, "bias_id", NULL, bias_id)};
     assert_int_equal(list_of(test, "bias", bias, NULL), params.n_bias);
     const int32_t n_history = list_of(test, "history", NULL, history);
     const int n = list_of(test, "logits", logits, NULL);
     check_draws(logits, n, n, &params, history, n_history, 6);
     assert_int_equal(list_of(test, "probs", probs, NULL), n);
-    struct sample_row row = {
-        .params = &params, .history = history, .n_history = n_history, .seed = 8};
+    struct sample_row row = {.params = &params, .history = history, .n_history = n_history, .seed = 8};
     device_sample(logits, 1, n, n, &row, 1);
     assert_true(probs[row.token] > 1e-30f);
 }
@@ -284,10 +277,7 @@ static void test_against_mlx(void **state)
 
 /* ---- Everything at once, at random ---- */
 
-static uint32_t pick(uint64_t stream, uint64_t i, uint32_t n)
-{
-    return rng_philox(4, RNG_TEST, stream, i).word[0] % n;
-}
+static uint32_t pick(uint64_t stream, uint64_t i, uint32_t n) { return rng_philox(4, RNG_TEST, stream, i).word[0] % n; }
 
 enum { FUZZ_LISTS = 200 };
 struct fuzz_case {
@@ -365,10 +355,10 @@ static int descending(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-/* On 20,000 logits that lie in one bin, over many, and beyond the last: tokens are among the k
- * largest, or in the nucleus, and where they should be in the distribution. Ranked by log-prob: two
- * logits closer than its last place may tie, and which of them is in differs from the CPU where the
- * last place of the log-sum-exp does: one token of k, or its like in a nucleus. */
+/* On 20,000 logits that lie in one bin, over many, and beyond the last: tokens are among the k largest, or in the
+ * nucleus, and where they should be in the distribution. Ranked by log-prob: two logits closer than its last place may
+ * tie, and which of them is in differs from the CPU where the last place of the log-sum-exp does: one token of k, or
+ * its like in a nucleus. */
 static void test_large_filters(void **state)
 {
     (void)state;
@@ -428,8 +418,8 @@ static void test_many_equals(void **state)
 
 /* ---- The draw ---- */
 
-/* Frequencies over two parts: chi-square within mean + 4 standard deviations. Seeds are fixed, so
- * the outcome is too. */
+/* Frequencies over two parts: chi-square within mean + 4 standard deviations. Seeds are fixed, so the outcome is
+ * too. */
 static void test_frequencies(void **state)
 {
     (void)state;
@@ -444,8 +434,7 @@ static void test_frequencies(void **state)
     logits[2100] = 38.0f;
     for (int round = 0; round < rounds; round++) {
         for (int i = 0; i < ROWS; i++)
-            rows[i] = (struct sample_row){
-                .params = &params, .seed = 9, .position = (uint64_t)(round * ROWS + i)};
+            rows[i] = (struct sample_row){.params = &params, .seed = 9, .position = (uint64_t)(round * ROWS + i)};
         device_sample(logits, 1, N, 2110, rows, ROWS);
         for (int i = 0; i < ROWS; i++) {
             assert_in_range(rows[i].token, 0, 2109);
@@ -471,14 +460,12 @@ static void test_frequencies(void **state)
     assert_true(cells > 2 && chi < cells + 4.0 * sqrt(2.0 * cells));
 }
 
-/* Plain draws at every size, among them Qwen3's, cut and uncut; and one whose parts are more than a
- * lane keeps. */
+/* Plain draws at every size, among them Qwen3's, cut and uncut; and one whose parts are more than a lane keeps. */
 static void test_plain_draws(void **state)
 {
     (void)state;
-    const int64_t size[][2] = {{1, 1},           {2, 2},          {5, 3},       {2048, 2048},
-                               {2049, 2048},     {4099, 4097},    {6001, 4096}, {9000, 5000},
-                               {151936, 151669}, {300001, 262100}};
+    const int64_t size[][2] = {{1, 1},       {2, 2},       {5, 3},       {2048, 2048},     {2049, 2048},
+                               {4099, 4097}, {6001, 4096}, {9000, 5000}, {151936, 151669}, {300001, 262100}};
     const float temperature[] = {1.0f, 0.6f, 0.0f, 30.0f};
     for (size_t s = 0; s < sizeof size / sizeof *size; s += brief_run ? 4 : 1) {
         float *logits = malloc((size_t)size[s][0] * sizeof *logits);
@@ -517,9 +504,8 @@ static void test_logp_is_that_of_head_stats(void **state)
                 float *out = device_copy(NULL, 2 * sizeof(float));
                 int32_t *target = device_copy(&row.token, sizeof row.token);
                 float logp;
-                device->ops->head_stats(device, &(struct head_stats){1, N, at,
-                                                                     t == 3 ? 1.0f : temperature[t],
-                                                                     target, out, out + 1, NULL});
+                device->ops->head_stats(
+                    device, &(struct head_stats){1, N, at, t == 3 ? 1.0f : temperature[t], target, out, out + 1, NULL});
                 device->ops->download(device, &logp, out, sizeof logp);
                 assert_memory_equal(&row.logp, &logp, sizeof logp);
                 device->ops->free(device, out);
@@ -591,8 +577,7 @@ static void test_greedy(void **state)
     assert_int_equal(single(logits, N, 2400, &params, 1, 1, 1).token, 40);
 }
 
-/* Tokens without probability, before, between and behind those with it; all the mass beyond
- * n_choosable. */
+/* Tokens without probability, before, between and behind those with it; all the mass beyond n_choosable. */
 static void test_never_impossible(void **state)
 {
     (void)state;
@@ -610,8 +595,7 @@ static void test_never_impossible(void **state)
             params.top_k = filtered ? N - 1 : 0;
             int other = 0;
             for (int i = 0; i < DRAWS; i++)
-                rows[i] = (struct sample_row){
-                    .params = &params, .seed = 2, .stream = 2, .position = (uint64_t)i};
+                rows[i] = (struct sample_row){.params = &params, .seed = 2, .stream = 2, .position = (uint64_t)i};
             device_sample(logits, 1, N, choosable[c], rows, DRAWS);
             for (int i = 0; i < DRAWS; i++) {
                 const int32_t token = rows[i].token;
@@ -655,8 +639,7 @@ static void test_broken_rows(void **state)
             assert_in_range(rows[1].token, 0, N - 1);
             assert_true(rows[1].logp < 0.0f);
         }
-    /* A bias that leaves nothing to choose from, or makes a NaN; so does a cut to ids that are
-     * -inf. */
+    /* A bias that leaves nothing to choose from, or makes a NaN; so does a cut to ids that are -inf. */
     for (int i = 0; i < N; i++)
         logits[i] = i < 2 ? 0.0f : -INFINITY;
     params[0].bias_id = (const int32_t[]){1, 0};

@@ -1,6 +1,5 @@
-/* Products of few rows on the CUDA backend (kernel_skinny.cu), under every way to spread them over
- * the device: against exact sums of small integers, and bit for bit against products of many rows.
- */
+/* Products of few rows on the CUDA backend (kernel_skinny.cu), under every way to spread them over the device: against
+ * exact sums of small integers, and bit for bit against products of many rows. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,8 +75,7 @@ static uint16_t uniform(uint64_t stream, int64_t i)
     return bf16_from_f32(2.0f * rng_uniform(block.word[0]) - 1.0f);
 }
 
-static struct operands operands_new(int64_t m, int64_t n, int64_t k,
-                                    uint16_t (*element)(uint64_t, int64_t))
+static struct operands operands_new(int64_t m, int64_t n, int64_t k, uint16_t (*element)(uint64_t, int64_t))
 {
     struct operands o = {.m = m, .n = n, .k = k};
     o.x = must(malloc((size_t)(m * k) * 2));
@@ -99,8 +97,8 @@ static void operands_free(struct operands *o)
     free(o->w);
 }
 
-/* y between guards, rows n + GAP apart. What it holds before: old(i) where a product adds to it, a
- * pattern elsewhere. */
+/* y between guards, rows n + GAP apart. What it holds before: old(i) where a product adds to it, a pattern
+ * elsewhere. */
 struct output {
     enum dtype type;
     bool accumulate;
@@ -171,25 +169,24 @@ static void check_exact(const struct output *y, const float *sums, const char *w
             if (y->type == DTYPE_F32) {
                 memcpy(&got, y->after + GUARD + (size_t)at * 4, 4);
                 if (memcmp(&got, &wanted, 4) != 0)
-                    fail_msg("%s: element %lld, %lld is %.9g, not %.9g", what, (long long)i,
-                             (long long)j, (double)got, (double)wanted);
+                    fail_msg("%s: element %lld, %lld is %.9g, not %.9g", what, (long long)i, (long long)j, (double)got,
+                             (double)wanted);
             } else {
                 uint16_t bits;
                 memcpy(&bits, y->after + GUARD + (size_t)at * 2, 2);
                 if (bits != bf16_from_f32(wanted))
-                    fail_msg("%s: element %lld, %lld is %.9g, not %.9g rounded", what, (long long)i,
-                             (long long)j, (double)f32_from_bf16(bits), (double)wanted);
+                    fail_msg("%s: element %lld, %lld is %.9g, not %.9g rounded", what, (long long)i, (long long)j,
+                             (double)f32_from_bf16(bits), (double)wanted);
             }
         }
 }
 
-/* Plan number i for these sizes, as on a device of few multiprocessors so that warps get several
- * tiles; a ring if it cannot be resident. False if the device's shared memory rules both out. */
-static bool plan_number(int i, int64_t m, int64_t n, int64_t k, struct cuda_skinny_plan *plan,
-                        char *what, size_t what_bytes)
+/* Plan number i for these sizes, as on a device of few multiprocessors so that warps get several tiles; a ring if it
+ * cannot be resident. False if the device's shared memory rules both out. */
+static bool plan_number(int i, int64_t m, int64_t n, int64_t k, struct cuda_skinny_plan *plan, char *what,
+                        size_t what_bytes)
 {
-    static const int warps[] = {1, 3, 8, 2}, depths[] = {4, 8, 16, 4, 8},
-                     processors[] = {1, 6, 132};
+    static const int warps[] = {1, 3, 8, 2}, depths[] = {4, 8, 16, 4, 8}, processors[] = {1, 6, 132};
     struct cuda_state few = *cuda_state_of(backend);
     few.multiprocessors = processors[i % 3];
     *plan = (struct cuda_skinny_plan){.tile_rows = i / 2 % 2 == 0 ? 8 : 16,
@@ -197,8 +194,7 @@ static bool plan_number(int i, int64_t m, int64_t n, int64_t k, struct cuda_skin
                                       .depth = depths[i % 5],
                                       .resident = i / 4 % 3 == 0,
                                       .overlap = i % 7 == 0};
-    snprintf(what, what_bytes, "m %lld n %lld k %lld, plan %d", (long long)m, (long long)n,
-             (long long)k, i);
+    snprintf(what, what_bytes, "m %lld n %lld k %lld, plan %d", (long long)m, (long long)n, (long long)k, i);
     if (cuda_skinny_finish(&few, m, n, k, plan))
         return true;
     plan->resident = false;
@@ -206,10 +202,9 @@ static bool plan_number(int i, int64_t m, int64_t n, int64_t k, struct cuda_skin
 }
 
 /* Around the tiles of 8 and 16 rows, steps of 16 and stages of 128 columns, up to 8 rows of x. */
-static const int64_t sizes[][3] = {
-    {1, 1, 8},     {2, 7, 16},   {7, 8, 40},    {8, 9, 120},  {3, 15, 128}, {5, 16, 136},
-    {6, 17, 256},  {7, 48, 24},  {8, 33, 264},  {1, 40, 128}, {3, 24, 152}, {4, 56, 384},
-    {1, 200, 640}, {4, 130, 72}, {8, 16, 1032}, {8, 44, 512}, {2, 70, 640}};
+static const int64_t sizes[][3] = {{1, 1, 8},     {2, 7, 16},   {7, 8, 40},    {8, 9, 120},  {3, 15, 128}, {5, 16, 136},
+                                   {6, 17, 256},  {7, 48, 24},  {8, 33, 264},  {1, 40, 128}, {3, 24, 152}, {4, 56, 384},
+                                   {1, 200, 640}, {4, 130, 72}, {8, 16, 1032}, {8, 44, 512}, {2, 70, 640}};
 enum { N_SIZES = sizeof sizes / sizeof sizes[0], N_PLANS = 60, PLANS_EACH = 12 };
 
 static void test_exact(void **state)
@@ -222,8 +217,7 @@ static void test_exact(void **state)
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++)
                 for (int64_t l = 0; l < k; l++)
-                    sums[i * n + j] +=
-                        f32_from_bf16(o.x[i * k + l]) * f32_from_bf16(o.w[j * k + l]);
+                    sums[i * n + j] += f32_from_bf16(o.x[i * k + l]) * f32_from_bf16(o.w[j * k + l]);
         int tried = 0, resident = 0;
         for (int i = 0; i < PLANS_EACH; i++) {
             struct cuda_skinny_plan plan;
@@ -253,17 +247,13 @@ static float *reference_rows(const struct operands *o, bool of_few)
     cohort_error err;
     const size_t bytes = (size_t)(o->m * o->n) * sizeof(float);
     float *y = must(calloc(1, bytes)), *device = on_device(y, bytes);
-    struct matmul_forward p = {.m = of_few ? MAX_M : o->m,
-                               .x = o->device_x,
-                               .y = device,
-                               .y_stride = o->n,
-                               .y_type = DTYPE_F32};
+    struct matmul_forward p = {
+        .m = of_few ? MAX_M : o->m, .x = o->device_x, .y = device, .y_stride = o->n, .y_type = DTYPE_F32};
     if (of_few) {
         assert_true(cuda_skinny_choose(cuda_state_of(backend), MAX_M, o->n, o->k, &plan));
         cuda_skinny_launch(backend, o->device_w, o->n, o->k, &p, &plan);
     } else {
-        if (backend->ops->weight_create(backend, &weight, o->device_w, o->n, o->k, DTYPE_BF16,
-                                        &err) != COHORT_OK)
+        if (backend->ops->weight_create(backend, &weight, o->device_w, o->n, o->k, DTYPE_BF16, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         p.w = weight;
         backend->ops->matmul_forward(backend, &p);
@@ -275,9 +265,8 @@ static float *reference_rows(const struct operands *o, bool of_few)
     return y;
 }
 
-/* Row i of x has the same bits in y whatever the number of rows and the plan; if many, the bits
- * that a product of so many rows gives (cuBLASLt's then). Inputs whose sums are not exact: any
- * other order over k shows. */
+/* Row i of x has the same bits in y whatever the number of rows and the plan; if many, the bits that a product of so
+ * many rows gives (cuBLASLt's then). Inputs whose sums are not exact: any other order over k shows. */
 static void check_bits(int64_t n, int64_t k, int64_t many)
 {
     static const int64_t few[] = {1, 2, 3, 4, 5, 7, 8};
@@ -292,8 +281,7 @@ static void check_bits(int64_t n, int64_t k, int64_t many)
             struct output y = output_new(few[f], n, DTYPE_F32, false);
             run(&y, &o, &plan);
             for (int64_t row = 0; row < few[f]; row++)
-                if (memcmp(y.after + GUARD + (size_t)(row * y.stride) * 4, wanted + row * n,
-                           (size_t)n * 4) != 0)
+                if (memcmp(y.after + GUARD + (size_t)(row * y.stride) * 4, wanted + row * n, (size_t)n * 4) != 0)
                     fail_msg("%s: row %lld is not that of %lld rows", what, (long long)row,
                              (long long)(many > 0 ? many : MAX_M));
             output_free(&y);
@@ -325,8 +313,8 @@ static float uniform_float(uint64_t stream, int64_t i)
     return 2.0f * rng_uniform(rng_philox(5, RNG_TEST, stream, (uint64_t)i).word[0]) - 1.0f;
 }
 
-/* The product with the norm that makes x named in it has the bits of the norm and then the product:
- * x itself is NaN in the first. */
+/* The product with the norm that makes x named in it has the bits of the norm and then the product: x itself is NaN in
+ * the first. */
 static void check_made(int64_t m, int64_t n, int64_t k, int number)
 {
     struct operands o = operands_new(m, n, k, uniform);
@@ -417,8 +405,8 @@ static void test_rows_apart(void **state)
     operands_free(&o);
 }
 
-/* A chain of products, each of the one before, launched as early as can be: nobody reads what is
- * not written yet, nobody overwrites what is still read. */
+/* A chain of products, each of the one before, launched as early as can be: nobody reads what is not written yet,
+ * nobody overwrites what is still read. */
 static void test_overlap(void **state)
 {
     (void)state;
@@ -433,13 +421,11 @@ static void test_overlap(void **state)
         assert_true(cuda_skinny_choose(cuda_state_of(backend), M, n, n, &plan));
         plan.overlap = early != 0;
         for (int step = 0; step < STEPS; step++)
-            cuda_skinny_launch(backend, o.device_w, n, n,
-                               &(struct matmul_forward){.m = M,
-                                                        .x = buffers[step % 2],
-                                                        .y = buffers[(step + 1) % 2],
-                                                        .y_stride = n,
-                                                        .y_type = DTYPE_BF16},
-                               &plan);
+            cuda_skinny_launch(
+                backend, o.device_w, n, n,
+                &(struct matmul_forward){
+                    .m = M, .x = buffers[step % 2], .y = buffers[(step + 1) % 2], .y_stride = n, .y_type = DTYPE_BF16},
+                &plan);
         must_be_well();
         results[early] = must(malloc(bytes));
         backend->ops->download(backend, results[early], buffers[STEPS % 2], bytes);
@@ -507,9 +493,8 @@ int main(int argc, char **argv)
         small_only = small_only || brief_only || strcmp(argv[i], "--small") == 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),   cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_made),    cmocka_unit_test(test_rows_apart),
-        cmocka_unit_test(test_overlap), cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_exact),      cmocka_unit_test(test_bits),    cmocka_unit_test(test_made),
+        cmocka_unit_test(test_rows_apart), cmocka_unit_test(test_overlap), cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

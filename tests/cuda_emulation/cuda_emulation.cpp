@@ -1,15 +1,14 @@
 /* Runs kernels: the threads of a block as coroutines of one OS thread, blocks one after the other.
  *
- * A thread runs until it waits at a barrier or a warp collective or returns. The last lane to reach
- * a collective carries it out for all; the last thread to reach a barrier releases all. A thread
- * that returns hands its stack to the next, so a kernel without waits runs on one stack.
+ * A thread runs until it waits at a barrier or a warp collective or returns. The last lane to reach a collective
+ * carries it out for all; the last thread to reach a barrier releases all. A thread that returns hands its stack to the
+ * next, so a kernel without waits runs on one stack.
  *
- * Reported as failures: a barrier that some threads wait at while others have returned, wait at
- * another barrier or in a collective; a collective with lanes missing or in another one; addresses
- * that ldmatrix or a 16-byte copy cannot take; dynamic shared memory written behind its end; a
- * stack overrun. Dynamic shared memory is filled with 0xFF (NaN) before every block; the target of
- * an asynchronous copy is 0xFF from its issue until the wait that completes it, so a missing wait,
- * or a copy into what is still read, shows. */
+ * Reported as failures: a barrier that some threads wait at while others have returned, wait at another barrier or in a
+ * collective; a collective with lanes missing or in another one; addresses that ldmatrix or a 16-byte copy cannot take;
+ * dynamic shared memory written behind its end; a stack overrun. Dynamic shared memory is filled with 0xFF (NaN) before
+ * every block; the target of an asynchronous copy is 0xFF from its issue until the wait that completes it, so a missing
+ * wait, or a copy into what is still read, shows. */
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,8 +60,7 @@ struct warp {
     unsigned waiting; /* in a collective */
     unsigned returned;
     unsigned fresh; /* of the ready ones: have no stack yet */
-    /* The collective that the first of the waiting lanes is in, and whether another is in another.
-     */
+    /* The collective that the first of the waiting lanes is in, and whether another is in another. */
     emulated_collective what;
     unsigned mask;
     bool mixed;
@@ -146,10 +144,9 @@ std::vector<int> permutation(int n)
 
 const char *collective_name(emulated_collective what)
 {
-    static const char *const names[] = {"__syncwarp",       "__shfl_sync",      "__shfl_xor_sync",
-                                        "__shfl_up_sync",   "__shfl_down_sync", "__ballot_sync",
-                                        "__match_any_sync", "ldmatrix",         "ldmatrix.trans",
-                                        "mma_bf16"};
+    static const char *const names[] = {"__syncwarp",       "__shfl_sync",   "__shfl_xor_sync",  "__shfl_up_sync",
+                                        "__shfl_down_sync", "__ballot_sync", "__match_any_sync", "ldmatrix",
+                                        "ldmatrix.trans",   "mma_bf16"};
     return names[what];
 }
 
@@ -159,11 +156,9 @@ void describe(int i, char *out, size_t size)
     const warp &w = E.warps[i / 32];
     unsigned bit = 1u << (i % 32);
     if (w.waiting & bit)
-        snprintf(out, size, "thread %d waits in %s (mask %08x)", i, collective_name(t.what),
-                 t.mask);
+        snprintf(out, size, "thread %d waits in %s (mask %08x)", i, collective_name(t.what), t.mask);
     else if (w.returned & bit || w.ready & bit)
-        snprintf(out, size, "thread %d %s", i,
-                 w.returned & bit ? "has returned" : "has not come that far");
+        snprintf(out, size, "thread %d %s", i, w.returned & bit ? "has returned" : "has not come that far");
     else
         snprintf(out, size, "thread %d waits at the barrier of %s:%d", i, t.file, t.line);
 }
@@ -176,23 +171,21 @@ __attribute__((noreturn, format(printf, 1, 2))) void fail_in_kernel(const char *
     va_start(list, format);
     vsnprintf(what, sizeof what, format, list);
     va_end(list);
-    emulated_fail("kernel %s, block (%u, %u, %u): %s", E.kernel->name, blockIdx.x, blockIdx.y,
-                  blockIdx.z, what);
+    emulated_fail("kernel %s, block (%u, %u, %u): %s", E.kernel->name, blockIdx.x, blockIdx.y, blockIdx.z, what);
     E.failed = true;
     void *nowhere;
     emulated_switch(&nowhere, E.scheduler_sp);
     abort();
 }
 
-/* A thread touched what it may not: told with the kernel's name. (Failures that are expected go
- * back to the scheduler; the signal's own stack is left behind, which is allowed.) */
+/* A thread touched what it may not: told with the kernel's name. (Failures that are expected go back to the scheduler;
+ * the signal's own stack is left behind, which is allowed.) */
 void on_fault(int number, siginfo_t *info, void *)
 {
     if (E.kernel) {
         if (number == SIGFPE)
             fail_in_kernel("thread %d divides by zero", E.current);
-        fail_in_kernel("thread %d touches address %p, outside every allocation", E.current,
-                       info->si_addr);
+        fail_in_kernel("thread %d touches address %p, outside every allocation", E.current, info->si_addr);
     }
     signal(number, SIG_DFL);
 }
@@ -218,8 +211,7 @@ struct fault_guard {
 
 unsigned char *map(size_t bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
         fprintf(stderr, "cuda emulation: out of memory\n");
         abort();
@@ -301,8 +293,7 @@ void thread_main()
     }
 }
 
-/* Goes on with a thread that is FRESH or RUNNING; returns when somebody goes back to the scheduler.
- */
+/* Goes on with a thread that is FRESH or RUNNING; returns when somebody goes back to the scheduler. */
 void resume(int i)
 {
     thread &t = E.threads[i];
@@ -367,8 +358,8 @@ void report_deadlock()
     }
     if (!second[0])
         snprintf(second, sizeof second, "its mask names lanes that do not exist");
-    emulated_fail("kernel %s, block (%u, %u, %u): no thread can go on: %s, but %s", E.kernel->name,
-                  blockIdx.x, blockIdx.y, blockIdx.z, first, second);
+    emulated_fail("kernel %s, block (%u, %u, %u): no thread can go on: %s, but %s", E.kernel->name, blockIdx.x,
+                  blockIdx.y, blockIdx.z, first, second);
     E.failed = true;
 }
 
@@ -412,8 +403,8 @@ void run_block()
 /* ---- collectives ---- */
 float bf16(uint32_t x) { return __uint_as_float(x << 16); }
 
-/* ldmatrix: matrix j's row i at the address of lane 8 j + i; lane l gets elements 2 (l % 4), + 1 of
- * row l / 4, or transposed of column l / 4. */
+/* ldmatrix: matrix j's row i at the address of lane 8 j + i; lane l gets elements 2 (l % 4), + 1 of row l / 4, or
+ * transposed of column l / 4. */
 void ldmatrix(const thread *lanes, bool transposed)
 {
     int n = lanes[0].exchange->n_matrices;
@@ -435,11 +426,10 @@ void ldmatrix(const thread *lanes, bool transposed)
     }
 }
 
-/* mma.m16n8k16, row.col. The 16 products and d are added as one, then rounded: on a GPU the order
- * of k within an instruction does not matter (measured on an H200), and in double it does not
- * either unless exponents are some 2^30 apart. With g = lane / 4, t = lane % 4, low half first: a0:
- * row g, k 2t, 2t+1; a1: row g+8; a2: row g, k +8; a3: row g+8, k +8. b0: k 2t, 2t+1, column g; b1:
- * k +8.  d0, d1: row g, columns 2t, 2t+1; d2, d3: row g+8. */
+/* mma.m16n8k16, row.col. The 16 products and d are added as one, then rounded: on a GPU the order of k within an
+ * instruction does not matter (measured on an H200), and in double it does not either unless exponents are some 2^30
+ * apart. With g = lane / 4, t = lane % 4, low half first: a0: row g, k 2t, 2t+1; a1: row g+8; a2: row g, k +8; a3: row
+ * g+8, k +8. b0: k 2t, 2t+1, column g; b1: k +8. d0, d1: row g, columns 2t, 2t+1; d2, d3: row g+8. */
 void mma(const thread *lanes)
 {
     float a[16][16], b[16][8], d[16][8];
@@ -495,14 +485,12 @@ int shuffle_source(emulated_collective what, unsigned mask, int l, int x, int wi
     else
         from = l + x < base + width ? l + x : l;
     if (!(mask >> from & 1))
-        fail_in_kernel("lane %d of %s reads lane %d, which is not in mask %08x", l,
-                       collective_name(what), from, mask);
+        fail_in_kernel("lane %d of %s reads lane %d, which is not in mask %08x", l, collective_name(what), from, mask);
     return from;
 }
 
 /* Out of line: its memory would make every waiting thread's stack larger, and colder. */
-__attribute__((noinline)) void carry_out(const thread *lanes, unsigned mask,
-                                         emulated_collective what)
+__attribute__((noinline)) void carry_out(const thread *lanes, unsigned mask, emulated_collective what)
 {
     switch (what) {
     case EMULATED_SYNCWARP:
@@ -524,8 +512,7 @@ __attribute__((noinline)) void carry_out(const thread *lanes, unsigned mask,
         for (int l = 0; l < 32; l++)
             for (int i = 0; mask >> l & 1 && i < 32; i++)
                 if (mask >> i & 1 &&
-                    (what == EMULATED_BALLOT ? lanes[i].exchange->in
-                                             : lanes[i].exchange->in == lanes[l].exchange->in))
+                    (what == EMULATED_BALLOT ? lanes[i].exchange->in : lanes[i].exchange->in == lanes[l].exchange->in))
                     lanes[l].exchange->out |= 1u << i;
         break;
     case EMULATED_LDMATRIX:
@@ -536,23 +523,19 @@ __attribute__((noinline)) void carry_out(const thread *lanes, unsigned mask,
 __attribute__((noinline)) void check_barriers(const char *file, int line)
 {
     for (int i = 0; i < E.n_threads; i++)
-        if (E.threads[i].line != line ||
-            (E.threads[i].file != file && strcmp(E.threads[i].file, file) != 0)) {
+        if (E.threads[i].line != line || (E.threads[i].file != file && strcmp(E.threads[i].file, file) != 0)) {
             char other[300];
             describe(i, other, sizeof other);
-            fail_in_kernel("thread %d waits at the barrier of %s:%d, but %s", E.current, file, line,
-                           other);
+            fail_in_kernel("thread %d waits at the barrier of %s:%d, but %s", E.current, file, line, other);
         }
 }
-__attribute__((noinline)) void check_others(const thread *lanes, unsigned mask,
-                                            emulated_collective what)
+__attribute__((noinline)) void check_others(const thread *lanes, unsigned mask, emulated_collective what)
 {
     for (int l = 0; l < 32; l++)
         if (mask >> l & 1 && (lanes[l].what != what || lanes[l].mask != mask)) {
             char other[300];
             describe(E.current_warp * 32 + l, other, sizeof other);
-            fail_in_kernel("thread %d calls %s (mask %08x), but %s", E.current,
-                           collective_name(what), mask, other);
+            fail_in_kernel("thread %d calls %s (mask %08x), but %s", E.current, collective_name(what), mask, other);
         }
 }
 } // namespace
@@ -565,8 +548,8 @@ void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange
     const thread *lanes = &E.threads[E.current_warp * 32];
     unsigned bit = 1u << (E.current % 32);
     if (!(mask & bit))
-        fail_in_kernel("thread %d calls %s with mask %08x, which does not name it", E.current,
-                       collective_name(what), mask);
+        fail_in_kernel("thread %d calls %s with mask %08x, which does not name it", E.current, collective_name(what),
+                       mask);
     if (mask & (w.returned | ~w.lanes))
         fail_in_kernel("thread %d calls %s with mask %08x, but lanes %08x have returned or do not "
                        "exist",
@@ -598,8 +581,7 @@ void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange
         give_way(); /* or the last to come would always go on first */
 }
 
-uint64_t emulated_exchange_value(emulated_collective what, unsigned mask, uint64_t x, int lane,
-                                 int width)
+uint64_t emulated_exchange_value(emulated_collective what, unsigned mask, uint64_t x, int lane, int width)
 {
     warp &w = E.warps[E.current_warp];
     int self = E.current % 32, from = shuffle_source(what, mask, self, lane, width);
@@ -630,11 +612,9 @@ void copy_async16(void *to, const void *from, bool valid)
 {
     std::vector<std::vector<copy>> &groups = E.threads[E.current].groups;
     if ((uintptr_t)to % 16 != 0 || (uintptr_t)from % 16 != 0)
-        fail_in_kernel("thread %d: copy_async16 between %p and %p: not multiples of 16", E.current,
-                       to, from);
+        fail_in_kernel("thread %d: copy_async16 between %p and %p: not multiples of 16", E.current, to, from);
     if (valid && !emulated_device_range(from, 16))
-        fail_in_kernel("thread %d: copy_async16 from %p, which is not in device memory", E.current,
-                       from);
+        fail_in_kernel("thread %d: copy_async16 from %p, which is not in device memory", E.current, from);
     if (groups.empty())
         groups.emplace_back();
     groups.back().push_back(copy{to, from, valid});
@@ -679,10 +659,7 @@ void emulated_atomic_happens()
         emulated_on_fence(true);
 }
 
-bool emulated_in_dynamic_shared(const void *p)
-{
-    return p >= emulated_dynamic_shared && p < E.shared_end;
-}
+bool emulated_in_dynamic_shared(const void *p) { return p >= emulated_dynamic_shared && p < E.shared_end; }
 bool emulated_in_stack(const void *p)
 {
     for (const thread &t : E.threads)
@@ -710,8 +687,7 @@ bool emulated_run(const emulated_kernel &kernel)
     E.n_warps = (E.n_threads + 31) / 32;
     for (int i = 0; i < E.n_threads; i++) {
         unsigned u = (unsigned)i;
-        E.threads[i].index =
-            uint3{u % blockDim.x, u / blockDim.x % blockDim.y, u / blockDim.x / blockDim.y};
+        E.threads[i].index = uint3{u % blockDim.x, u / blockDim.x % blockDim.y, u / blockDim.x / blockDim.y};
     }
     unsigned char *shared = E.shared_end - (kernel.shared + 127) / 128 * 128;
     emulated_dynamic_shared = shared;

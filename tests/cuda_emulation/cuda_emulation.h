@@ -1,8 +1,7 @@
-/* CUDA C++ on the CPU, for tests: what src/backend/cuda/cuda_device.cuh promises to kernels when
- * COHORT_CUDA_EMULATED is defined. A .cu file is compiled as C++; every thread of a block is a
- * coroutine that gives way at barriers and warp collectives; blocks run one after the other.
- * Kernels that would be wrong on a GPU for reasons of order (barriers not reached by all, lanes
- * missing from a collective, a copy not waited for, memory not written) are made to fail: see
+/* CUDA C++ on the CPU, for tests: what src/backend/cuda/cuda_device.cuh promises to kernels when COHORT_CUDA_EMULATED
+ * is defined. A .cu file is compiled as C++; every thread of a block is a coroutine that gives way at barriers and warp
+ * collectives; blocks run one after the other. Kernels that would be wrong on a GPU for reasons of order (barriers not
+ * reached by all, lanes missing from a collective, a copy not waited for, memory not written) are made to fail: see
  * cuda_emulation.cpp. */
 #ifndef COHORT_TESTS_CUDA_EMULATION_H
 #define COHORT_TESTS_CUDA_EMULATION_H
@@ -35,21 +34,15 @@
 /* ---- vector types ---- */
 struct dim3 {
     unsigned int x, y, z;
-    constexpr dim3(unsigned int x_ = 1, unsigned int y_ = 1, unsigned int z_ = 1)
-        : x(x_), y(y_), z(z_)
-    {
-    }
+    constexpr dim3(unsigned int x_ = 1, unsigned int y_ = 1, unsigned int z_ = 1) : x(x_), y(y_), z(z_) {}
 };
-#define EMULATED_VECTOR(type, name, align2, align4)                                                \
-    struct alignas(align2) name##2 { type x, y; };                                                 \
-    struct name##3 { type x, y, z; };                                                              \
-    struct alignas(align4) name##4 { type x, y, z, w; };                                           \
-    static inline name##2 make_##name##2(type x, type y) { return name##2 {x, y}; }                \
-    static inline name##3 make_##name##3(type x, type y, type z) { return name##3 {x, y, z}; }     \
-    static inline name##4 make_##name##4(type x, type y, type z, type w)                           \
-    {                                                                                              \
-        return name##4 {x, y, z, w};                                                               \
-    }
+#define EMULATED_VECTOR(type, name, align2, align4)                                                                    \
+    struct alignas(align2) name##2 { type x, y; };                                                                     \
+    struct name##3 { type x, y, z; };                                                                                  \
+    struct alignas(align4) name##4 { type x, y, z, w; };                                                               \
+    static inline name##2 make_##name##2(type x, type y) { return name##2 {x, y}; }                                    \
+    static inline name##3 make_##name##3(type x, type y, type z) { return name##3 {x, y, z}; }                         \
+    static inline name##4 make_##name##4(type x, type y, type z, type w) { return name##4 {x, y, z, w}; }
 EMULATED_VECTOR(float, float, 8, 16)
 EMULATED_VECTOR(double, double, 16, 16)
 EMULATED_VECTOR(int, int, 8, 16)
@@ -69,9 +62,8 @@ constexpr int warpSize = 32;
 
 /* ---- launching ---- */
 /* A kernel with its arguments: invoke(call) runs it in the current thread. */
-void emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared,
-                     cudaStream_t stream, void (*invoke)(const void *call),
-                     std::shared_ptr<void> call, size_t call_bytes);
+void emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                     void (*invoke)(const void *call), std::shared_ptr<void> call, size_t call_bytes);
 
 /* Arguments are converted and copied when the kernel is launched, as CUDA does. */
 template <typename... P> struct emulated_launcher {
@@ -84,10 +76,7 @@ template <typename... P> struct emulated_launcher {
     dim3 grid, block;
     size_t shared;
     cudaStream_t stream;
-    static void invoke(const void *c)
-    {
-        std::apply(((const call *)c)->kernel, ((const call *)c)->arguments);
-    }
+    static void invoke(const void *c) { std::apply(((const call *)c)->kernel, ((const call *)c)->arguments); }
     void operator()(P... p) const
     {
         emulated_launch(name, (const void *)kernel, grid, block, shared, stream, invoke,
@@ -95,17 +84,16 @@ template <typename... P> struct emulated_launcher {
     }
 };
 template <typename... P>
-static inline emulated_launcher<P...> emulated_configure(void (*kernel)(P...), const char *name,
-                                                         dim3 grid, dim3 block, size_t shared,
-                                                         cudaStream_t stream)
+static inline emulated_launcher<P...> emulated_configure(void (*kernel)(P...), const char *name, dim3 grid, dim3 block,
+                                                         size_t shared, cudaStream_t stream)
 {
     return emulated_launcher<P...>{kernel, name, grid, block, shared, stream};
 }
-#define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
+#define LAUNCH(kernel, grid, block, shared, stream, ...)                                                               \
     emulated_configure(kernel, #kernel, grid, block, shared, stream)(__VA_ARGS__)
 
 /* Kernels run one after the other: a launch never begins early. */
-#define LAUNCH_BEHIND(early, kernel, grid, block, shared, stream, ...)                             \
+#define LAUNCH_BEHIND(early, kernel, grid, block, shared, stream, ...)                                                 \
     ((void)(early), LAUNCH(kernel, grid, block, shared, stream, __VA_ARGS__))
 static inline void wait_for_ahead() {}
 static inline void start_dependents() {}
@@ -115,9 +103,8 @@ static inline uint4 load_past_l1(const uint4 *p) { return *p; }
 
 extern unsigned char *emulated_dynamic_shared;
 #define DYNAMIC_SHARED(name) unsigned char *const name = emulated_dynamic_shared
-#define ALLOW_SHARED(kernel, bytes)                                                                \
-    cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
-                         (int)(bytes))
+#define ALLOW_SHARED(kernel, bytes)                                                                                    \
+    cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
 
 /* ---- barriers and warp collectives ---- */
 enum emulated_collective {
@@ -146,18 +133,14 @@ void emulated_barrier(const char *file, int line);
 int emulated_barrier_count(const char *file, int line, int predicate);
 void emulated_collect(emulated_collective what, unsigned mask, emulated_exchange *exchange);
 /* Of a shuffle: lane is a lane, a mask of lanes or a distance. */
-uint64_t emulated_exchange_value(emulated_collective what, unsigned mask, uint64_t x, int lane,
-                                 int width);
+uint64_t emulated_exchange_value(emulated_collective what, unsigned mask, uint64_t x, int lane, int width);
 
 #define __syncthreads()        emulated_barrier(__FILE__, __LINE__)
 #define __syncthreads_count(p) emulated_barrier_count(__FILE__, __LINE__, (p) ? 1 : 0)
 #define __syncthreads_or(p)    (emulated_barrier_count(__FILE__, __LINE__, (p) ? 1 : 0) != 0)
 #define __syncthreads_and(p)   (emulated_barrier_count(__FILE__, __LINE__, (p) ? 0 : 1) == 0)
 
-static inline void __syncwarp(unsigned mask = 0xffffffffu)
-{
-    emulated_collect(EMULATED_SYNCWARP, mask, NULL);
-}
+static inline void __syncwarp(unsigned mask = 0xffffffffu) { emulated_collect(EMULATED_SYNCWARP, mask, NULL); }
 template <typename T>
 static inline T emulated_shuffle(emulated_collective what, unsigned mask, T x, int lane, int width)
 {
@@ -176,13 +159,11 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int la
 {
     return emulated_shuffle(EMULATED_SHFL_XOR, mask, x, lanes, width);
 }
-template <typename T>
-static inline T __shfl_up_sync(unsigned mask, T x, unsigned delta, int width = 32)
+template <typename T> static inline T __shfl_up_sync(unsigned mask, T x, unsigned delta, int width = 32)
 {
     return emulated_shuffle(EMULATED_SHFL_UP, mask, x, (int)delta, width);
 }
-template <typename T>
-static inline T __shfl_down_sync(unsigned mask, T x, unsigned delta, int width = 32)
+template <typename T> static inline T __shfl_down_sync(unsigned mask, T x, unsigned delta, int width = 32)
 {
     return emulated_shuffle(EMULATED_SHFL_DOWN, mask, x, (int)delta, width);
 }
@@ -193,14 +174,8 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate)
     emulated_collect(EMULATED_BALLOT, mask, &e);
     return (unsigned)e.out;
 }
-static inline int __any_sync(unsigned mask, int predicate)
-{
-    return __ballot_sync(mask, predicate) != 0;
-}
-static inline int __all_sync(unsigned mask, int predicate)
-{
-    return __ballot_sync(mask, !predicate) == 0;
-}
+static inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+static inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
 template <typename T> static inline unsigned __match_any_sync(unsigned mask, T x)
 {
     emulated_exchange e = {};
@@ -242,13 +217,13 @@ static inline void mma_bf16(float d[4], const uint32_t a[4], uint32_t b0, uint32
 }
 
 /* ---- single instructions ---- */
-#define EMULATED_CAST(name, from, to)                                                              \
-    static inline to name(from x)                                                                  \
-    {                                                                                              \
-        to r;                                                                                      \
-        static_assert(sizeof r == sizeof x, "a cast of bits");                                     \
-        memcpy(&r, &x, sizeof r);                                                                  \
-        return r;                                                                                  \
+#define EMULATED_CAST(name, from, to)                                                                                  \
+    static inline to name(from x)                                                                                      \
+    {                                                                                                                  \
+        to r;                                                                                                          \
+        static_assert(sizeof r == sizeof x, "a cast of bits");                                                         \
+        memcpy(&r, &x, sizeof r);                                                                                      \
+        return r;                                                                                                      \
     }
 EMULATED_CAST(__uint_as_float, uint32_t, float)
 EMULATED_CAST(__float_as_uint, float, uint32_t)
@@ -265,10 +240,7 @@ static inline uint32_t emulated_bf16(float x)
         return 0x7fffu;
     return (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
 }
-static inline uint32_t pack_bf16(float low, float high)
-{
-    return emulated_bf16(low) | emulated_bf16(high) << 16;
-}
+static inline uint32_t pack_bf16(float low, float high) { return emulated_bf16(low) | emulated_bf16(high) << 16; }
 
 /* A GPU's fast versions differ from these in the last bits. */
 #define __expf(x)    expf(x)
@@ -305,10 +277,7 @@ static inline int __ffs(int x) { return __builtin_ffs(x); }
 static inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 static inline int __clzll(long long x) { return x ? __builtin_clzll((unsigned long long)x) : 64; }
-static inline unsigned __umulhi(unsigned x, unsigned y)
-{
-    return (unsigned)((uint64_t)x * y >> 32);
-}
+static inline unsigned __umulhi(unsigned x, unsigned y) { return (unsigned)((uint64_t)x * y >> 32); }
 static inline unsigned __brev(unsigned x)
 {
     unsigned r = 0;
@@ -351,13 +320,13 @@ template <typename T> struct emulated_atomic {
 void emulated_atomic_happens();
 /* Out of line and not instrumented: the check of races must not take them for plain accesses. */
 #define EMULATED_ATOMICALLY __attribute__((noinline, no_sanitize_thread))
-#define EMULATED_ATOMIC(name, expression)                                                          \
-    template <typename T> EMULATED_ATOMICALLY T name(T *p, typename emulated_atomic<T>::type x)    \
-    {                                                                                              \
-        T old = *p;                                                                                \
-        *p = (T)(expression);                                                                      \
-        emulated_atomic_happens();                                                                 \
-        return old;                                                                                \
+#define EMULATED_ATOMIC(name, expression)                                                                              \
+    template <typename T> EMULATED_ATOMICALLY T name(T *p, typename emulated_atomic<T>::type x)                        \
+    {                                                                                                                  \
+        T old = *p;                                                                                                    \
+        *p = (T)(expression);                                                                                          \
+        emulated_atomic_happens();                                                                                     \
+        return old;                                                                                                    \
     }
 EMULATED_ATOMIC(atomicAdd, old + x)
 EMULATED_ATOMIC(atomicSub, old - x)
@@ -369,8 +338,7 @@ EMULATED_ATOMIC(atomicXor, old ^ x)
 EMULATED_ATOMIC(atomicExch, x)
 #undef EMULATED_ATOMIC
 template <typename T>
-EMULATED_ATOMICALLY T atomicCAS(T *p, typename emulated_atomic<T>::type compare,
-                                typename emulated_atomic<T>::type x)
+EMULATED_ATOMICALLY T atomicCAS(T *p, typename emulated_atomic<T>::type compare, typename emulated_atomic<T>::type x)
 {
     T old = *p;
     if (old == compare)

@@ -1,7 +1,6 @@
-/* cuBLASLt's matrix product on the CPU. bf16: the sum over k of an element is one chain of steps of
- * 16 in ascending order, each as the emulated mma_bf16 forms it (a GPU's does the same: measured on
- * an H200); then alpha, then beta times what was there. Operands must lie in device memory with all
- * that their layouts span. */
+/* cuBLASLt's matrix product on the CPU. bf16: the sum over k of an element is one chain of steps of 16 in ascending
+ * order, each as the emulated mma_bf16 forms it (a GPU's does the same: measured on an H200); then alpha, then beta
+ * times what was there. Operands must lie in device memory with all that their layouts span. */
 #include <memory>
 #include <vector>
 
@@ -34,16 +33,14 @@ bool fits(const char *what, const void *p, const emulated_blas_layout &l)
     size_t elements = (size_t)l.ld * (l.columns - 1) + l.rows;
     if (emulated_device_range(p, elements * bytes_of(l.type)))
         return true;
-    emulated_fail("cublasLtMatmul: %s (%llu x %llu, %lld apart) at %p is not inside device memory",
-                  what, (unsigned long long)l.rows, (unsigned long long)l.columns, (long long)l.ld,
-                  p);
+    emulated_fail("cublasLtMatmul: %s (%llu x %llu, %lld apart) at %p is not inside device memory", what,
+                  (unsigned long long)l.rows, (unsigned long long)l.columns, (long long)l.ld, p);
     return false;
 }
 
 float load(const void *p, cudaDataType_t type, size_t i)
 {
-    return type == CUDA_R_32F ? ((const float *)p)[i]
-                              : __uint_as_float((uint32_t)((const uint16_t *)p)[i] << 16);
+    return type == CUDA_R_32F ? ((const float *)p)[i] : __uint_as_float((uint32_t)((const uint16_t *)p)[i] << 16);
 }
 
 /* op(matrix) as [rows, columns] floats; transposed: element (i, j) lies at j + i * ld. */
@@ -53,8 +50,7 @@ std::vector<float> widened(const void *p, const emulated_blas_layout &l, bool tr
     std::vector<float> x((size_t)(rows * columns));
     for (uint64_t i = 0; i < rows; i++)
         for (uint64_t j = 0; j < columns; j++)
-            x[i * columns + j] =
-                load(p, l.type, transpose ? j + i * (size_t)l.ld : i + j * (size_t)l.ld);
+            x[i * columns + j] = load(p, l.type, transpose ? j + i * (size_t)l.ld : i + j * (size_t)l.ld);
     return x;
 }
 
@@ -68,8 +64,7 @@ struct call {
 
 bool multiply(const call &c)
 {
-    if (!fits("a", c.pa, c.a) || !fits("b", c.pb, c.b) || !fits("d", c.pd, c.d) ||
-        !fits("c", c.pc, c.d))
+    if (!fits("a", c.pa, c.a) || !fits("b", c.pb, c.b) || !fits("d", c.pd, c.d) || !fits("c", c.pc, c.d))
         return false;
     bool ta = c.operation.transpose[0] == CUBLAS_OP_T, tb = c.operation.transpose[1] == CUBLAS_OP_T;
     uint64_t m = c.d.rows, n = c.d.columns, k = ta ? c.a.rows : c.a.columns;
@@ -128,8 +123,7 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
     delete handle;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
-                                        cudaDataType_t scale)
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute, cudaDataType_t scale)
 {
     if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F)
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -141,8 +135,7 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc)
     delete desc;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
-                                              cublasLtMatmulDescAttributes_t attribute,
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
                                               const void *value, size_t bytes)
 {
     if (bytes != sizeof desc->transpose[0])
@@ -150,8 +143,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
     memcpy(&desc->transpose[attribute == CUBLASLT_MATMUL_DESC_TRANSB], value, bytes);
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType_t type,
-                                          uint64_t rows, uint64_t columns, int64_t ld)
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType_t type, uint64_t rows,
+                                          uint64_t columns, int64_t ld)
 {
     *layout = new emulated_blas_layout{type, rows, columns, ld};
     return CUBLAS_STATUS_SUCCESS;
@@ -172,8 +165,8 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
-                                                    cublasLtMatmulPreferenceAttributes_t attribute,
-                                                    const void *value, size_t bytes)
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
+                                                    size_t bytes)
 {
     if (attribute >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES) {
         uint32_t alignment;
@@ -185,18 +178,17 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return CUBLAS_STATUS_SUCCESS;
 }
 /* The algorithm remembers the least alignment it was chosen for. */
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
-                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t preference, int wanted,
-                                              cublasLtMatmulHeuristicResult_t *results, int *found)
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
+                                              int wanted, cublasLtMatmulHeuristicResult_t *results, int *found)
 {
     *found = 0;
     bool ta = desc->transpose[0] == CUBLAS_OP_T, tb = desc->transpose[1] == CUBLAS_OP_T;
     uint64_t m = ta ? a->columns : a->rows, ka = ta ? a->rows : a->columns;
     uint64_t n = tb ? b->rows : b->columns, kb = tb ? b->columns : b->rows;
-    if (wanted < 1 || m != d->rows || n != d->columns || ka != kb || a->type != b->type ||
-        a->ld < (int64_t)a->rows || b->ld < (int64_t)b->rows || d->ld < (int64_t)d->rows)
+    if (wanted < 1 || m != d->rows || n != d->columns || ka != kb || a->type != b->type || a->ld < (int64_t)a->rows ||
+        b->ld < (int64_t)b->rows || d->ld < (int64_t)d->rows)
         return CUBLAS_STATUS_INVALID_VALUE;
     for (const emulated_blas_layout *l : {a, b, d})
         if ((size_t)l->ld * bytes_of(l->type) % preference->alignment != 0)
@@ -206,11 +198,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *found = 1;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha,
-                              const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
-                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
-                              cublasLtMatrixLayout_t, void *d, cublasLtMatrixLayout_t d_layout,
-                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                              const void *beta, const void *c, cublasLtMatrixLayout_t, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *, size_t,
+                              cudaStream_t stream)
 {
     size_t alignment = algo->data[0];
     const uintptr_t all = (uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d;

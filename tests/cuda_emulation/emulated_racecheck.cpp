@@ -1,15 +1,14 @@
-/* Races and stray accesses of kernels, found by instrumenting them: they are compiled with
- * -fsanitize=thread, whose calls before every access end here (no sanitizer is linked).
+/* Races and stray accesses of kernels, found by instrumenting them: they are compiled with -fsanitize=thread, whose
+ * calls before every access end here (no sanitizer is linked).
  *
- * Two accesses of different threads to the same bytes, one of them a write, must be ordered: within
- * a block by a barrier, within a warp also by a __syncwarp of all lanes (a shuffle orders no
- * memory); between blocks by the writer's __threadfence and atomic operation and an atomic
- * operation of the other block. Asynchronous copies write from their issue to their wait. Memory
- * that is neither device memory, shared memory nor the thread's own must not be touched at all.
+ * Two accesses of different threads to the same bytes, one of them a write, must be ordered: within a block by a
+ * barrier, within a warp also by a __syncwarp of all lanes (a shuffle orders no memory); between blocks by the writer's
+ * __threadfence and atomic operation and an atomic operation of the other block. Asynchronous copies write from their
+ * issue to their wait. Memory that is neither device memory, shared memory nor the thread's own must not be touched at
+ * all.
  *
- * Bytes are watched in pairs; of the reads of a pair the last is remembered, and whether there were
- * others since. Every pair of places in the code is told once; the process then ends with status 1.
- */
+ * Bytes are watched in pairs; of the reads of a pair the last is remembered, and whether there were others since. Every
+ * pair of places in the code is told once; the process then ends with status 1. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +23,7 @@
 /* After the standard headers: it defines words that they use in attributes. */
 #include "emulation_state.h"
 
-/* Of the program: constants lie between the first two, static shared variables between the others.
- */
+/* Of the program: constants lie between the first two, static shared variables between the others. */
 extern "C" char __executable_start, __data_start, _end;
 
 namespace
@@ -98,13 +96,11 @@ void tell(const char *what, const void *p, const void *pc, const access *other)
     C.found++;
     if (!C.told.insert({pc, other ? other->pc : NULL}).second)
         return;
-    fprintf(stderr, "cuda emulation: kernel %s, block (%u, %u, %u), thread %d: %s %p at %s",
-            emulated_now.kernel->name, blockIdx.x, blockIdx.y, blockIdx.z, emulated_now.thread,
-            what, p, place(pc).c_str());
+    fprintf(stderr, "cuda emulation: kernel %s, block (%u, %u, %u), thread %d: %s %p at %s", emulated_now.kernel->name,
+            blockIdx.x, blockIdx.y, blockIdx.z, emulated_now.thread, what, p, place(pc).c_str());
     if (other)
         fprintf(stderr, "; thread %d%s at %s", other->thread,
-                other->serial == emulated_now.serial ? "" : " of another block",
-                place(other->pc).c_str());
+                other->serial == emulated_now.serial ? "" : " of another block", place(other->pc).c_str());
     fprintf(stderr, "\n");
 }
 
@@ -117,8 +113,7 @@ bool ordered(const access &a, bool global)
     if (a.serial == emulated_now.serial)
         return a.thread == emulated_now.thread || a.barriers != emulated_now.barriers ||
                (a.warp == warp && a.warp_syncs != emulated_now.warp_syncs[warp]);
-    return !global ||
-           (C.blocks[emulated_now.serial].acquired && a.clock <= C.blocks[a.serial].released);
+    return !global || (C.blocks[emulated_now.serial].acquired && a.clock <= C.blocks[a.serial].released);
 }
 
 void note(access &a, const void *pc)
@@ -140,8 +135,7 @@ void check(cell &c, const void *p, bool write, bool global, const void *pc)
         c = cell{};
     c.launch = emulated_now.launch;
     if (!ordered(c.write, global))
-        tell(write ? "two writes without order to" : "a read not ordered behind the write of", p,
-             pc, &c.write);
+        tell(write ? "two writes without order to" : "a read not ordered behind the write of", p, pc, &c.write);
     if (!write) {
         bool more = c.read.serial == emulated_now.serial && !ordered(c.read, global);
         int16_t warp = c.read.warp;
@@ -193,10 +187,7 @@ void on_access(const void *p, size_t bytes, bool write, const void *pc)
     }
 }
 
-void on_emulated(const void *p, size_t bytes, bool write)
-{
-    on_access(p, bytes, write, __builtin_return_address(0));
-}
+void on_emulated(const void *p, size_t bytes, bool write) { on_access(p, bytes, write, __builtin_return_address(0)); }
 
 void on_fence(bool atomic)
 {
@@ -235,7 +226,7 @@ int __tsan_atomic32_fetch_add(volatile int *p, int x, int) /* a shared_ptr's cou
 }
 void __tsan_vptr_update(void **, void *) {}
 void __tsan_vptr_read(void **) {}
-#define EMULATED_TSAN(name, bytes, write)                                                          \
+#define EMULATED_TSAN(name, bytes, write)                                                                              \
     void name(void *p) { on_access(p, bytes, write, __builtin_return_address(0)); }
 EMULATED_TSAN(__tsan_read1, 1, false)
 EMULATED_TSAN(__tsan_read2, 2, false)
@@ -255,12 +246,6 @@ EMULATED_TSAN(__tsan_unaligned_write2, 2, true)
 EMULATED_TSAN(__tsan_unaligned_write4, 4, true)
 EMULATED_TSAN(__tsan_unaligned_write8, 8, true)
 EMULATED_TSAN(__tsan_unaligned_write16, 16, true)
-void __tsan_read_range(void *p, unsigned long bytes)
-{
-    on_access(p, bytes, false, __builtin_return_address(0));
-}
-void __tsan_write_range(void *p, unsigned long bytes)
-{
-    on_access(p, bytes, true, __builtin_return_address(0));
-}
+void __tsan_read_range(void *p, unsigned long bytes) { on_access(p, bytes, false, __builtin_return_address(0)); }
+void __tsan_write_range(void *p, unsigned long bytes) { on_access(p, bytes, true, __builtin_return_address(0)); }
 }

@@ -1,12 +1,11 @@
 /* The CUDA runtime's memory, streams, events and graphs on the CPU.
  *
- * What is issued to a stream waits in its queue until something needs it done (a synchronisation, a
- * copy to pageable memory, cudaFree), as on a GPU that is slow: a host that reads or overwrites
- * pinned memory too early shows. Copies from pageable memory read it at once, as CUDA does. Under
- * capture, what is issued goes to the graph.
+ * What is issued to a stream waits in its queue until something needs it done (a synchronisation, a copy to pageable
+ * memory, cudaFree), as on a GPU that is slow: a host that reads or overwrites pinned memory too early shows. Copies
+ * from pageable memory read it at once, as CUDA does. Under capture, what is issued goes to the graph.
  *
- * Device memory comes filled with 0xFF (NaN), its end against a page that cannot be touched (up to
- * the 256 bytes of alignment, which cudaFree checks). Leaks end the process with status 1. */
+ * Device memory comes filled with 0xFF (NaN), its end against a page that cannot be touched (up to the 256 bytes of
+ * alignment, which cudaFree checks). Leaks end the process with status 1. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,8 +77,7 @@ cudaError_t note(cudaError_t error)
     return error;
 }
 
-const std::pair<const uintptr_t, block> *find(const std::map<uintptr_t, block> &blocks,
-                                              const void *p)
+const std::pair<const uintptr_t, block> *find(const std::map<uintptr_t, block> &blocks, const void *p)
 {
     auto at = blocks.upper_bound((uintptr_t)p);
     if (at == blocks.begin())
@@ -139,9 +137,8 @@ unsigned char *map_block(std::map<uintptr_t, block> &blocks, size_t bytes)
 {
     size_t rounded = (bytes + 255) / 256 * 256;
     size_t body = (rounded + page - 1) / page * page;
-    unsigned char *mapping =
-        (unsigned char *)mmap(NULL, body + 2 * page, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    unsigned char *mapping = (unsigned char *)mmap(NULL, body + 2 * page, PROT_READ | PROT_WRITE,
+                                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED)
         return NULL;
     mprotect(mapping, page, PROT_NONE);
@@ -157,12 +154,12 @@ void check_guards(const void *p, const block &b)
     const unsigned char *begin = (const unsigned char *)p, *c = b.mapping + page;
     for (; c < begin; c++)
         if (*c != guard)
-            return emulated_fail("device memory of %zu bytes: written %zu bytes before its begin",
-                                 b.bytes, (size_t)(begin - c));
+            return emulated_fail("device memory of %zu bytes: written %zu bytes before its begin", b.bytes,
+                                 (size_t)(begin - c));
     for (c = begin + b.bytes; c < b.mapping + b.mapped - page; c++)
         if (*c != guard)
-            return emulated_fail("device memory of %zu bytes: written at byte %zu, behind its end",
-                                 b.bytes, (size_t)(c - begin));
+            return emulated_fail("device memory of %zu bytes: written at byte %zu, behind its end", b.bytes,
+                                 (size_t)(c - begin));
 }
 
 runtime::runtime()
@@ -195,8 +192,7 @@ runtime::~runtime()
         fprintf(stderr, "cuda emulation: leaked %zu bytes of device memory\n", d.second.bytes);
     for (auto &d : pinned)
         fprintf(stderr, "cuda emulation: leaked %zu bytes of pinned memory\n", d.second.bytes);
-    fprintf(stderr, "cuda emulation: leaked %zu streams, %d events, %d graphs\n", streams.size(),
-            events, graphs);
+    fprintf(stderr, "cuda emulation: leaked %zu streams, %d events, %d graphs\n", streams.size(), events, graphs);
     fflush(NULL);
     _exit(1);
 }
@@ -217,10 +213,7 @@ void emulated_fail(const char *format, ...)
     if (R.failure.empty())
         R.failure = message;
 }
-void emulated_issue(cudaStream_t stream, std::function<bool()> work)
-{
-    issue(stream_of(stream), std::move(work));
-}
+void emulated_issue(cudaStream_t stream, std::function<bool()> work) { issue(stream_of(stream), std::move(work)); }
 bool emulated_device_range(const void *p, size_t bytes) { return inside(R.device, p, bytes); }
 int emulated_capability() { return R.capability; }
 size_t emulated_shared_limit()
@@ -257,8 +250,7 @@ static const struct {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
-    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
-     "invalid configuration argument"},
+    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
     {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
      "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
@@ -334,10 +326,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int dev
     }
     return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device)
-{
-    return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice);
-}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice); }
 cudaError_t cudaGetDevice(int *device)
 {
     *device = 0;
@@ -407,10 +396,7 @@ cudaError_t cudaMallocHost(void **memory, size_t bytes)
         *memory = map_block(R.pinned, bytes);
     return bytes && !*memory ? note(cudaErrorMemoryAllocation) : cudaSuccess;
 }
-cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned int)
-{
-    return cudaMallocHost(memory, bytes);
-}
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned int) { return cudaMallocHost(memory, bytes); }
 cudaError_t cudaFreeHost(void *memory)
 {
     if (!memory)
@@ -435,8 +421,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
-                            cudaStream_t stream_)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream_)
 {
     emulated_stream *stream = stream_of(stream_);
     if (bytes == 0)
@@ -448,17 +433,15 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
                              : cudaMemcpyHostToHost;
     bool want_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     bool want_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-    if (want_to != to_device || want_from != from_device ||
-        (to_device && !inside(R.device, to, bytes)) ||
+    if (want_to != to_device || want_from != from_device || (to_device && !inside(R.device, to, bytes)) ||
         (from_device && !inside(R.device, from, bytes))) {
-        emulated_fail(
-            "a copy of %zu bytes (kind %d) from %s to %s memory, or outside an allocation", bytes,
-            (int)kind, from_device ? "device" : "host", to_device ? "device" : "host");
+        emulated_fail("a copy of %zu bytes (kind %d) from %s to %s memory, or outside an allocation", bytes, (int)kind,
+                      from_device ? "device" : "host", to_device ? "device" : "host");
         return note(cudaErrorInvalidValue);
     }
     if (!stream->capture && !from_device && !find(R.pinned, from)) {
-        auto snapshot = std::make_shared<std::vector<unsigned char>>(
-            (const unsigned char *)from, (const unsigned char *)from + bytes);
+        auto snapshot = std::make_shared<std::vector<unsigned char>>((const unsigned char *)from,
+                                                                     (const unsigned char *)from + bytes);
         issue(stream, [to, snapshot]() {
             memcpy(to, snapshot->data(), snapshot->size());
             return true;
@@ -585,9 +568,8 @@ cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute at
 }
 } // extern "C"
 
-void emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared,
-                     cudaStream_t stream, void (*invoke)(const void *call),
-                     std::shared_ptr<void> call, size_t call_bytes)
+void emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                     void (*invoke)(const void *call), std::shared_ptr<void> call, size_t call_bytes)
 {
     R.launches++;
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
@@ -596,16 +578,15 @@ void emulated_launch(const char *name, const void *function, dim3 grid, dim3 blo
     if (allowed != R.allowed_shared.end() && (size_t)allowed->second > limit)
         limit = (size_t)allowed->second;
     const char *wrong = NULL;
-    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 ||
-        grid.z > 65535)
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
         wrong = "the grid";
     else if (threads == 0 || threads > 1024 || block.z > 64)
         wrong = "the block";
     else if (shared > limit)
         wrong = "the shared memory (ALLOW_SHARED missing?)";
     if (wrong) {
-        emulated_fail("launch of %s<<<(%u, %u, %u), (%u, %u, %u), %zu>>>: %s is not possible", name,
-                      grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, wrong);
+        emulated_fail("launch of %s<<<(%u, %u, %u), (%u, %u, %u), %zu>>>: %s is not possible", name, grid.x, grid.y,
+                      grid.z, block.x, block.y, block.z, shared, wrong);
         note(cudaErrorInvalidConfiguration);
         return;
     }

@@ -1,5 +1,5 @@
-/* What the two halves of the emulation share: running kernels (cuda_emulation.cpp) and the
- * runtime's memory, streams and graphs (emulated_runtime.cpp). */
+/* What the two halves of the emulation share: running kernels (cuda_emulation.cpp) and the runtime's memory, streams
+ * and graphs (emulated_runtime.cpp). */
 #ifndef COHORT_TESTS_EMULATION_STATE_H
 #define COHORT_TESTS_EMULATION_STATE_H
 
@@ -38,8 +38,7 @@ bool emulated_is_argument(const void *p, size_t bytes);
 /* Runs all blocks. False: the kernel failed (and failures are expected). */
 bool emulated_run(const emulated_kernel &kernel);
 
-/* Puts work into a stream's queue (or the graph that is captured). It returns false if it failed.
- */
+/* Puts work into a stream's queue (or the graph that is captured). It returns false if it failed. */
 void emulated_issue(cudaStream_t stream, std::function<bool()> work);
 
 /* Keeps the message if failures are expected, else prints it and ends the process. */

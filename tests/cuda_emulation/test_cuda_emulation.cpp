@@ -1,5 +1,5 @@
-/* The emulation itself: what instructions give, as the PTX ISA words it, and that what would be
- * wrong on a GPU is noticed. */
+/* The emulation itself: what instructions give, as the PTX ISA words it, and that what would be wrong on a GPU is
+ * noticed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -220,8 +220,7 @@ template <bool with_barrier> static __global__ void rotate_kernel(int *out, int 
         cell[t] = x;
     }
     out[t] = cell[t];
-    int odd = __syncthreads_count(t % 2), any = __syncthreads_or(t == 95),
-        all = __syncthreads_and(t < 95);
+    int odd = __syncthreads_count(t % 2), any = __syncthreads_or(t == 95), all = __syncthreads_and(t < 95);
     if (odd != 48 || !any || all)
         out[t] = -1;
 }
@@ -421,10 +420,8 @@ static void wrong_launches(void **)
         dim3 grid, block;
         size_t shared;
         const char *text;
-    } wrong[] = {{0, 32, 0, "grid"},
-                 {dim3(1, 70000), 32, 0, "grid"},
-                 {1, 1025, 0, "block"},
-                 {1, 32, 49153, "ALLOW_SHARED"}};
+    } wrong[] = {
+        {0, 32, 0, "grid"}, {dim3(1, 70000), 32, 0, "grid"}, {1, 1025, 0, "block"}, {1, 32, 49153, "ALLOW_SHARED"}};
     for (const auto &w : wrong) {
         cuda_emulation_expect_failure(true);
         LAUNCH(add_kernel, w.grid, w.block, w.shared, NULL, x, 1);
@@ -520,8 +517,7 @@ static void graphs_repeat(void **)
     for (int what = 0; what < 2; what++) {
         void *p = NULL;
         cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
-        assert_int_equal(what ? cudaMalloc(&p, 64) : cudaStreamSynchronize(stream),
-                         cudaErrorStreamCaptureUnsupported);
+        assert_int_equal(what ? cudaMalloc(&p, 64) : cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
         assert_int_equal(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
         assert_null(graph);
     }

@@ -1,5 +1,5 @@
-/* The public API used wrongly: every call gets a status with a message, or does nothing; nothing
- * crashes, and what was right goes on. */
+/* The public API used wrongly: every call gets a status with a message, or does nothing; nothing crashes, and what was
+ * right goes on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,8 +42,8 @@ static int make_model(void **state)
         return -1;
     snprintf(model_dir, sizeof model_dir, "%s/nano", folder);
     snprintf(data_path, sizeof data_path, "%s/data.jsonl", folder);
-    cohort_options *options = make_options(COHORT_INIT, "preset", "nano", "tokenizer", "bytes",
-                                           "seed", "3", "out", model_dir, NULL);
+    cohort_options *options =
+        make_options(COHORT_INIT, "preset", "nano", "tokenizer", "bytes", "seed", "3", "out", model_dir, NULL);
     cohort_status status = cohort_run(options, NULL, &err);
     cohort_options_destroy(options);
     FILE *file = fopen(data_path, "w");
@@ -69,8 +69,7 @@ static cohort_model *open_model(const cohort_stop *stop)
 {
     cohort_model *model = NULL;
     cohort_error err = {0};
-    cohort_options *options =
-        make_options(COHORT_GENERATE, "model", model_dir, "threads", "2", NULL);
+    cohort_options *options = make_options(COHORT_GENERATE, "model", model_dir, "threads", "2", NULL);
     assert_int_equal(cohort_options_set_stop(options, stop, &err), COHORT_OK);
     if (cohort_model_open(&model, options, 256, &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -90,8 +89,7 @@ static cohort_request good_request(void)
     return request;
 }
 
-/* Runs to the end; the number of tokens of the one completion, and its text in *out (caller frees).
- */
+/* Runs to the end; the number of tokens of the one completion, and its text in *out (caller frees). */
 static size_t finish(cohort_model *model, cohort_completion *out)
 {
     cohort_error err = {0};
@@ -102,12 +100,12 @@ static size_t finish(cohort_model *model, cohort_completion *out)
     return out->n_tokens;
 }
 
-#define REFUSED(call, wanted)                                                                      \
-    do {                                                                                           \
-        memset(&err, 0, sizeof err);                                                               \
-        assert_int_equal((call), (wanted));                                                        \
-        assert_int_equal(err.status, (wanted));                                                    \
-        assert_true(err.message[0] != '\0');                                                       \
+#define REFUSED(call, wanted)                                                                                          \
+    do {                                                                                                               \
+        memset(&err, 0, sizeof err);                                                                                   \
+        assert_int_equal((call), (wanted));                                                                            \
+        assert_int_equal(err.status, (wanted));                                                                        \
+        assert_true(err.message[0] != '\0');                                                                           \
     } while (0)
 
 static void test_null_arguments(void **state)
@@ -155,8 +153,7 @@ static void test_null_arguments(void **state)
     cohort_stop_reset(NULL);
     assert_false(cohort_stop_triggered(NULL));
     cohort_free(NULL);
-    assert_int_equal(cohort_options_create(NULL, COHORT_GRPO, NULL),
-                     COHORT_ERR_ARGUMENT); /* no error wanted */
+    assert_int_equal(cohort_options_create(NULL, COHORT_GRPO, NULL), COHORT_ERR_ARGUMENT); /* no error wanted */
 }
 
 /* Options of every other command, and without a model. */
@@ -169,8 +166,7 @@ static void test_wrong_options(void **state)
         cohort_options *options = make_options((cohort_command)c, NULL);
         REFUSED(cohort_model_open(&model, options, 0, &err), COHORT_ERR_ARGUMENT);
         assert_null(model);
-        REFUSED(cohort_options_set(options, "no_such_option", "1", NULL, &err),
-                COHORT_ERR_ARGUMENT);
+        REFUSED(cohort_options_set(options, "no_such_option", "1", NULL, &err), COHORT_ERR_ARGUMENT);
         cohort_options_destroy(options);
     }
     cohort_options *options = make_options(COHORT_GENERATE, "model", model_dir, NULL);
@@ -179,8 +175,7 @@ static void test_wrong_options(void **state)
     cohort_options_destroy(options);
 }
 
-/* A bad request fails by itself: what was submitted before it runs to its end with the tokens it
- * has alone. */
+/* A bad request fails by itself: what was submitted before it runs to its end with the tokens it has alone. */
 static void test_bad_requests(void **state)
 {
     (void)state;
@@ -197,8 +192,7 @@ static void test_bad_requests(void **state)
     REFUSED(cohort_submit(model, &zeros, &id, &err), COHORT_ERR_ARGUMENT);
     const float wrong[] = {(float)NAN, (float)INFINITY, -(float)INFINITY, -1.0f};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        float *const fields[] = {&good.temperature, &good.top_p, &good.min_p,
-                                 &good.repetition_penalty};
+        float *const fields[] = {&good.temperature, &good.top_p, &good.min_p, &good.repetition_penalty};
         for (size_t f = 0; f < sizeof fields / sizeof fields[0]; f++) {
             float kept = *fields[f];
             *fields[f] = wrong[i];
@@ -212,11 +206,11 @@ static void test_bad_requests(void **state)
             *penalties[f] = 0.0f;
         }
     }
-#define WITH(field, value, status)                                                                 \
-    do {                                                                                           \
-        cohort_request bad = good;                                                                 \
-        bad.field = (value);                                                                       \
-        REFUSED(cohort_submit(model, &bad, &id, &err), status);                                    \
+#define WITH(field, value, status)                                                                                     \
+    do {                                                                                                               \
+        cohort_request bad = good;                                                                                     \
+        bad.field = (value);                                                                                           \
+        REFUSED(cohort_submit(model, &bad, &id, &err), status);                                                        \
     } while (0)
     WITH(temperature, 1e-39f, COHORT_ERR_ARGUMENT);
     WITH(temperature, 1e-37f, COHORT_ERR_ARGUMENT);
@@ -262,14 +256,13 @@ struct reentry {
     bool close;
 };
 
-static void step_again(void *context, int64_t request, int32_t index, int32_t token, float logprob,
-                       const char *text, size_t length, const char *finish_reason)
+static void step_again(void *context, int64_t request, int32_t index, int32_t token, float logprob, const char *text,
+                       size_t length, const char *finish_reason)
 {
     struct reentry *r = context;
     cohort_error err = {0};
     bool busy = false;
-    (void)request, (void)index, (void)token, (void)logprob, (void)text, (void)length,
-        (void)finish_reason;
+    (void)request, (void)index, (void)token, (void)logprob, (void)text, (void)length, (void)finish_reason;
     r->calls++;
     r->refused += cohort_step(r->model, &busy, &err) == COHORT_ERR_STATE && err.message[0] != '\0';
     if (r->close)
@@ -290,8 +283,7 @@ static void test_step_in_callback(void **state)
     assert_int_equal(r.calls, n);
     assert_int_equal(r.refused, n);
     cohort_completion_free(&done);
-    r.close = true; /* takes effect when cohort_step returns, and frees everything (the leak
-                       sanitizer looks) */
+    r.close = true; /* takes effect when cohort_step returns, and frees everything (the leak sanitizer looks) */
     assert_int_equal(cohort_submit(r.model, &request, &id, &err), COHORT_OK);
     bool busy = true;
     REFUSED(cohort_step(r.model, &busy, &err), COHORT_ERR_STATE);
@@ -321,8 +313,7 @@ static void test_options_in_callback(void **state)
         snprintf(out, sizeof out, "%s/sft%d", folder, close);
         struct reentry r = {.close = close == 1};
         cohort_observer observer = {.context = &r, .message = change_options};
-        r.options = make_options(COHORT_SFT, "model", model_dir, "data", data_path, "steps", "1",
-                                 "out", out, NULL);
+        r.options = make_options(COHORT_SFT, "model", model_dir, "data", data_path, "steps", "1", "out", out, NULL);
         if (cohort_run(r.options, &observer, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         assert_true(r.calls > 0);
@@ -345,8 +336,7 @@ static void test_after_fork(void **state)
     if (child == 0) {
         bool busy = true;
         alarm(20); /* a hang is a failure */
-        int good = cohort_step(model, &busy, &err) == COHORT_ERR_STATE &&
-                   strstr(err.message, "fork") != NULL &&
+        int good = cohort_step(model, &busy, &err) == COHORT_ERR_STATE && strstr(err.message, "fork") != NULL &&
                    cohort_submit(model, &request, &id, &err) == COHORT_ERR_STATE;
         cohort_model_close(model);
         _exit(good ? 0 : 1);
@@ -359,8 +349,7 @@ static void test_after_fork(void **state)
     cohort_model_close(model);
 }
 
-/* A stop before and within a generation: the call ends, and after the reset the same tokens come as
- * without it. */
+/* A stop before and within a generation: the call ends, and after the reset the same tokens come as without it. */
 static void test_stopped_generation(void **state)
 {
     (void)state;
@@ -406,8 +395,8 @@ static void *trigger_soon(void *stop)
     return NULL;
 }
 
-static cohort_status slow_reward(void *context, const cohort_reward_row *rows, size_t n_rows,
-                                 double *rewards, cohort_error *err)
+static cohort_status slow_reward(void *context, const cohort_reward_row *rows, size_t n_rows, double *rewards,
+                                 cohort_error *err)
 {
     (void)context, (void)rows, (void)err;
     for (size_t i = 0; i < n_rows; i++)
@@ -422,8 +411,7 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Another thread stops long runs: sft, grpo, and one that waits for a reward program which never
- * answers. */
+/* Another thread stops long runs: sft, grpo, and one that waits for a reward program which never answers. */
 static void test_stopped_runs(void **state)
 {
     (void)state;
@@ -434,15 +422,12 @@ static void test_stopped_runs(void **state)
         char out[64];
         pthread_t thread;
         snprintf(out, sizeof out, "%s/stopped%d", folder, kind);
-        cohort_options *options =
-            make_options(kind == 0 ? COHORT_SFT : COHORT_GRPO, "model", model_dir, "data",
-                         data_path, "steps", "100000", "out", out, NULL);
+        cohort_options *options = make_options(kind == 0 ? COHORT_SFT : COHORT_GRPO, "model", model_dir, "data",
+                                               data_path, "steps", "100000", "out", out, NULL);
         if (kind == 1)
-            assert_int_equal(cohort_options_add_reward(options, "slow", slow_reward, NULL, &err),
-                             COHORT_OK);
+            assert_int_equal(cohort_options_add_reward(options, "slow", slow_reward, NULL, &err), COHORT_OK);
         if (kind == 2)
-            assert_int_equal(cohort_options_set(options, "reward", "exec:sleep 100", NULL, &err),
-                             COHORT_OK);
+            assert_int_equal(cohort_options_set(options, "reward", "exec:sleep 100", NULL, &err), COHORT_OK);
         assert_int_equal(cohort_options_set_stop(options, stop, &err), COHORT_OK);
         double begun = seconds();
         assert_int_equal(pthread_create(&thread, NULL, trigger_soon, stop), 0);

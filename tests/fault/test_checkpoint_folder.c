@@ -104,8 +104,8 @@ static void test_folder(void **state)
     checkpoint_folder_abandon(NULL);
 }
 
-/* A child that dies between begin and commit leaves a scratch folder; the next begin removes that
- * and nothing that is not its own, whatever its name. */
+/* A child that dies between begin and commit leaves a scratch folder; the next begin removes that and nothing that is
+ * not its own, whatever its name. */
 static void test_crash(void **state)
 {
     (void)state;
@@ -126,11 +126,10 @@ static void test_crash(void **state)
     assert_int_equal(waitpid(child, &result, 0), child);
     assert_int_equal(result, 0);
     assert_int_equal(count_entries(folder), 2);
-    /* Names of ours on what is not ours: without a marker, with one that says something else, a
-     * link; and the forms of older versions. */
-    static const char *const foreign[] = {".step.tmp-99999",          ".step.old-99999",
-                                          ".notes.tmp-1234567",       ".cohort-0123456789abcdef",
-                                          ".cohort-1123456789abcdef", "step.tmp-7"};
+    /* Names of ours on what is not ours: without a marker, with one that says something else, a link; and the forms of
+     * older versions. */
+    static const char *const foreign[] = {".step.tmp-99999",          ".step.old-99999",          ".notes.tmp-1234567",
+                                          ".cohort-0123456789abcdef", ".cohort-1123456789abcdef", "step.tmp-7"};
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         assert_int_equal(file_make_dirs(in_folder(foreign[i]), &err), COHORT_OK);
         char path[400];
@@ -161,12 +160,11 @@ static void test_crash(void **state)
     assert_int_equal(count_entries(folder), 9);
 }
 
-static const char marker[] =
-    "cohort scratch folder: unfinished work, may be removed when its process is gone\n"
-    "host x\npid 1\nsince 2026\n";
+static const char marker[] = "cohort scratch folder: unfinished work, may be removed when its process is gone\n"
+                             "host x\npid 1\nsince 2026\n";
 
-/* A crash between moving the old folder aside and the new one in: the next begin brings the old one
- * back. */
+/* A crash between moving the old folder aside and the new one in: the next begin brings the old
+ * one back. */
 static void test_crash_between_renames(void **state)
 {
     (void)state;
@@ -175,8 +173,7 @@ static void test_crash_between_renames(void **state)
     char target[300];
     snprintf(target, sizeof target, "%s", in_folder("step"));
     for (int both = 0; both < 2; both++) {
-        assert_int_equal(file_make_dirs(in_folder(".cohort-0123456789abcdef/old/step"), &err),
-                         COHORT_OK);
+        assert_int_equal(file_make_dirs(in_folder(".cohort-0123456789abcdef/old/step"), &err), COHORT_OK);
         put(".cohort-0123456789abcdef/old/step/f", both ? "old" : "one");
         put(".cohort-0123456789abcdef/cohort-scratch", marker);
         assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
@@ -192,8 +189,7 @@ static void test_crash_between_renames(void **state)
     assert_int_equal(count_entries(folder), 1);
 }
 
-/* What the user has put into a folder outlives it: replaced, it gets another name; pruned, it
- * stays. */
+/* What the user has put into a folder outlives it: replaced, it gets another name; pruned, it stays. */
 static void test_files_of_the_user(void **state)
 {
     (void)state;
@@ -246,8 +242,7 @@ static void test_manifest(void **state)
     struct manifest_report report = {0};
     char target[300], command[400];
     snprintf(target, sizeof target, "%s", in_folder("step"));
-    snprintf(command, sizeof command, "cd %s && sha256sum -c --quiet SHA256SUMS 2>/dev/null",
-             target);
+    snprintf(command, sizeof command, "cd %s && sha256sum -c --quiet SHA256SUMS 2>/dev/null", target);
     for (int damage = 0; damage < 6; damage++) {
         assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
         put_in(out.temporary, "f", "one");
@@ -257,8 +252,8 @@ static void test_manifest(void **state)
         put_in(deep, "state", "two");
         assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
         checkpoint_folder_abandon(&out);
-        static const char *const changes[] = {
-            NULL, "step/mine", "step/f", "step/trainer/state", NULL, "step/SHA256SUMS"};
+        static const char *const changes[] = {NULL, "step/mine",      "step/f", "step/trainer/state",
+                                              NULL, "step/SHA256SUMS"};
         if (changes[damage] != NULL)
             put(changes[damage], "three");
         if (damage == 4)
@@ -345,8 +340,8 @@ static void test_killed(void **state)
     }
 }
 
-static cohort_status give_ones(void *context, const struct param *param, int64_t first,
-                               int64_t count, void *to, cohort_error *err)
+static cohort_status give_ones(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                               cohort_error *err)
 {
     (void)context;
     (void)param;
@@ -371,9 +366,8 @@ static void test_full_disk(void **state)
     assert_int_equal(model_config_preset(&config, "nano", 64, &err), COHORT_OK);
     assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
-    assert_int_equal(
-        checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, NULL, &err),
-        COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, NULL, &err),
+                     COHORT_OK);
     assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
     assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &before, &err), COHORT_OK);
 
@@ -385,14 +379,12 @@ static void test_full_disk(void **state)
              * mlp.gate_proj alone. */
             struct rlimit limit = {30000, 30000};
             signal(SIGXFSZ, SIG_IGN);
-            if (setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
-                checkpoint_folder_begin(&out, target, &err) != COHORT_OK)
+            if (setrlimit(RLIMIT_FSIZE, &limit) != 0 || checkpoint_folder_begin(&out, target, &err) != COHORT_OK)
                 _exit(2);
-            cohort_status status = checkpoint_write_weights(
-                out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0, give_ones, NULL, NULL, &err);
-            bool named =
-                strstr(err.message, sharded ? "/model-00005-of-00014.safetensors: cannot write: "
-                                            : "/model.safetensors: cannot write: ") != NULL;
+            cohort_status status = checkpoint_write_weights(out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0,
+                                                            give_ones, NULL, NULL, &err);
+            bool named = strstr(err.message, sharded ? "/model-00005-of-00014.safetensors: cannot write: "
+                                                     : "/model.safetensors: cannot write: ") != NULL;
             bool empty = count_entries(out.temporary) == 0;
             checkpoint_folder_abandon(&out);
             _exit(status == COHORT_ERR_IO && named && empty ? 0 : 1);
@@ -404,8 +396,7 @@ static void test_full_disk(void **state)
         assert_int_equal(count_entries(folder), 1);
         assert_int_equal(count_entries(target), 2);
         struct text after = {0};
-        assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &after, &err),
-                         COHORT_OK);
+        assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &after, &err), COHORT_OK);
         assert_int_equal(after.length, before.length);
         assert_memory_equal(after.data, before.data, before.length);
         text_free(&after);

@@ -1,7 +1,6 @@
-/* A host program that has called setlocale: numbers with a decimal comma (de_DE), another upper and
- * lower case of I besides (tr_TR), a decimal point of two bytes (ps_AF). Everything that is read
- * and written must be as under C. Makes the locales with localedef, of Debian's package locales;
- * without it the test is skipped. */
+/* A host program that has called setlocale: numbers with a decimal comma (de_DE), another upper and lower case of I
+ * besides (tr_TR), a decimal point of two bytes (ps_AF). Everything that is read and written must be as under C. Makes
+ * the locales with localedef, of Debian's package locales; without it the test is skipped. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,15 +31,12 @@ static int make_locales(void **state)
     setenv("LOCPATH", folder, 1);
     for (size_t i = 1; i < N_LOCALES; i++) {
         char command[400];
-        snprintf(command, sizeof command,
-                 "localedef -i %.5s -f UTF-8 --no-archive '%s/%s' >localedef.log 2>&1", names[i],
-                 folder, names[i]);
+        snprintf(command, sizeof command, "localedef -i %.5s -f UTF-8 --no-archive '%s/%s' >localedef.log 2>&1",
+                 names[i], folder, names[i]);
         int code = system(command);
-        present[i] =
-            setlocale(LC_ALL, names[i]) != NULL && strcmp(localeconv()->decimal_point, ".") != 0;
+        present[i] = setlocale(LC_ALL, names[i]) != NULL && strcmp(localeconv()->decimal_point, ".") != 0;
         if (!present[i])
-            print_message("no locale %s here (localedef: %d); package locales makes it\n", names[i],
-                          code);
+            print_message("no locale %s here (localedef: %d); package locales makes it\n", names[i], code);
     }
     setlocale(LC_ALL, "C");
     return 0;
@@ -105,8 +101,7 @@ static void add_metrics(const char *path, int expected, struct text *out)
         for (void *at = json_object_iter(row); at != NULL;) {
             const char *key = json_object_iter_key(at);
             at = json_object_iter_next(row, at);
-            if (strstr(key, "time") != NULL || strstr(key, "throughput") != NULL ||
-                strstr(key, "memory") != NULL)
+            if (strstr(key, "time") != NULL || strstr(key, "throughput") != NULL || strstr(key, "memory") != NULL)
                 json_object_del(row, key);
         }
         char *dumped = json_dumps(row, JSON_REAL_PRECISION(12));
@@ -135,13 +130,11 @@ static void everything(const char *locale, struct text *out)
     put("r.sh", "i=0\nwhile IFS= read -r line; do [ -z \"$line\" ] && continue; i=$((i + 1)); "
                 "echo \"0.$((i % 4))25\"; done\n");
     RUN(COHORT_INIT, out, "preset", "nano", "tokenizer", "bytes", "seed", "1", "out", "m");
-    RUN(COHORT_GENERATE, out, "model", "m", "prompt", "ab", "format", "jsonl", "n", "2",
-        "max_tokens", "6", "temperature", "0.7", "logit_bias", "65:1.5,66:-2.25", "top_p", "0.95",
-        CPU);
-    RUN(COHORT_SCORE, out, "data", "d.jsonl", "reward", "accuracy,regex", "reward_pattern", "INCH",
-        "reward_weights", "1,0.01");
-    RUN(COHORT_EVAL, out, "model", "m", "data", "d.jsonl", "reward", "exec:sh r.sh",
-        "max_completion_length", "4", CPU);
+    RUN(COHORT_GENERATE, out, "model", "m", "prompt", "ab", "format", "jsonl", "n", "2", "max_tokens", "6",
+        "temperature", "0.7", "logit_bias", "65:1.5,66:-2.25", "top_p", "0.95", CPU);
+    RUN(COHORT_SCORE, out, "data", "d.jsonl", "reward", "accuracy,regex", "reward_pattern", "INCH", "reward_weights",
+        "1,0.01");
+    RUN(COHORT_EVAL, out, "model", "m", "data", "d.jsonl", "reward", "exec:sh r.sh", "max_completion_length", "4", CPU);
     RUN(COHORT_INFO, out, "preset", "qwen3-0.6b", "memory", "true", "memory_limit", "12.5", CPU);
     static const char *const steps[] = {"2", "4"};
     for (int i = 0; i < 2; i++) {
@@ -193,8 +186,7 @@ static void everything(const char *locale, struct text *out)
     /* Messages have numbers too. */
     cohort_options *options = NULL;
     assert_int_equal(cohort_options_create(&options, COHORT_GENERATE, &err), COHORT_OK);
-    assert_int_equal(cohort_options_set(options, "xtc_threshold", "0,25", NULL, &err),
-                     COHORT_ERR_ARGUMENT);
+    assert_int_equal(cohort_options_set(options, "xtc_threshold", "0,25", NULL, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "from 0 to 0.5"));
     cohort_options_destroy(options);
     setlocale(LC_ALL, "C");
@@ -217,8 +209,8 @@ static void test_everything(void **state)
         while (at < right.length && at < out.length && right.data[at] == out.data[at])
             at++;
         if (right.length != out.length || at != right.length)
-            fail_msg("%s: byte %zu: '%.60s', under C '%.60s'", names[i], at,
-                     out.data + (at > 20 ? at - 20 : 0), right.data + (at > 20 ? at - 20 : 0));
+            fail_msg("%s: byte %zu: '%.60s', under C '%.60s'", names[i], at, out.data + (at > 20 ? at - 20 : 0),
+                     right.data + (at > 20 ? at - 20 : 0));
         text_free(&out);
         compared++;
     }
@@ -268,7 +260,6 @@ static void test_numbers(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers),
-                                       cmocka_unit_test(test_everything)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_everything)};
     return cmocka_run_group_tests(tests, make_locales, remove_folder);
 }

@@ -94,8 +94,7 @@ static bool have_python;
 static int make_data(void **state)
 {
     have_python = system("command -v python3 > /dev/null 2>&1") == 0;
-    data = json_loads("{\"prompt\": [1], \"answer\": 0.5, \"deep\": {\"a\": [null, \"\\u00e9\"]}}",
-                      0, NULL);
+    data = json_loads("{\"prompt\": [1], \"answer\": 0.5, \"deep\": {\"a\": [null, \"\\u00e9\"]}}", 0, NULL);
     return data != NULL ? make_folder(state) : -1;
 }
 
@@ -134,27 +133,27 @@ static void test_good(void **state)
     if (!have_python)
         skip();
     /* Checks all that it gets; answers in all three forms; goes on for two batches. */
-    struct reward *reward = python(
-        "import sys, json\n"
-        "batch = []\n"
-        "for line in sys.stdin:\n"
-        "    batch.append(json.loads(line))\n"
-        "    assert batch[-1].get('last_of_batch') in (None, True)\n"
-        "    if not batch[-1].get('last_of_batch'): continue\n"
-        "    assert len(batch) == 6\n"
-        "    for i, r in enumerate(batch):\n"
-        "        assert r['prompt'] == 'say\\n\"hi\"' and r['tokens'] == [5, 6], r\n"
-        "        assert r['finish_reason'] == 'eos' and r['answer'] == 0.5, r\n"
-        "        assert r['deep'] == {'a': [None, '\\u00e9']}, r\n"
-        "        assert list(r)[:6] == ['prompt', 'completion', 'tokens', 'finish_reason',\n"
-        "                               'prompt_index', 'completion_index'], r\n"
-        "        v = r['prompt_index'] + r['completion_index'] * 0.25\n"
-        "        print('null' if i == 1 else json.dumps({'reward': v, 'why': 'x'}) if i == 2\n"
-        "              else '{\"reward\": null}' if i == 3 else v)\n"
-        "    batch = []\n"
-        "    print()\n"
-        "    sys.stdout.flush()\n",
-        30);
+    struct reward *reward =
+        python("import sys, json\n"
+               "batch = []\n"
+               "for line in sys.stdin:\n"
+               "    batch.append(json.loads(line))\n"
+               "    assert batch[-1].get('last_of_batch') in (None, True)\n"
+               "    if not batch[-1].get('last_of_batch'): continue\n"
+               "    assert len(batch) == 6\n"
+               "    for i, r in enumerate(batch):\n"
+               "        assert r['prompt'] == 'say\\n\"hi\"' and r['tokens'] == [5, 6], r\n"
+               "        assert r['finish_reason'] == 'eos' and r['answer'] == 0.5, r\n"
+               "        assert r['deep'] == {'a': [None, '\\u00e9']}, r\n"
+               "        assert list(r)[:6] == ['prompt', 'completion', 'tokens', 'finish_reason',\n"
+               "                               'prompt_index', 'completion_index'], r\n"
+               "        v = r['prompt_index'] + r['completion_index'] * 0.25\n"
+               "        print('null' if i == 1 else json.dumps({'reward': v, 'why': 'x'}) if i == 2\n"
+               "              else '{\"reward\": null}' if i == 3 else v)\n"
+               "    batch = []\n"
+               "    print()\n"
+               "    sys.stdout.flush()\n",
+               30);
     for (int batch = 0; batch < 2; batch++) {
         double values[6] = {0};
         cohort_error err = {0};
@@ -212,16 +211,14 @@ static void test_dies(void **state)
 {
     (void)state;
     fill(4, "c");
-    FAILS(shell("echo oh no >&2; exit 3", 5), "reward 'echo'", "0 of 4 answers", "exit status 3",
-          "oh no");
+    FAILS(shell("echo oh no >&2; exit 3", 5), "reward 'echo'", "0 of 4 answers", "exit status 3", "oh no");
     FAILS(shell("/nonexistent/program", 5), "exit status 127", "not found");
-    FAILS(shell("read x; echo 1; echo 2; echo half >&2; exit 0", 5), "after 2 of 4 answers",
-          "exit status 0", "half");
+    FAILS(shell("read x; echo 1; echo 2; echo half >&2; exit 0", 5), "after 2 of 4 answers", "exit status 0", "half");
     FAILS(shell("read x; echo 1; kill -9 $$", 5), "after 1 of 4 answers", "killed by signal 9");
     FAILS(shell("read x; echo 1; exec >&-; sleep 60", 5), "after 1 of 4 answers");
     if (have_python)
-        FAILS(python("import sys\nsys.stdin.readline()\nraise ValueError('bad row')\n", 5),
-              "exit status 1", "ValueError: bad row");
+        FAILS(python("import sys\nsys.stdin.readline()\nraise ValueError('bad row')\n", 5), "exit status 1",
+              "ValueError: bad row");
 }
 
 static void test_hangs(void **state)
@@ -229,8 +226,8 @@ static void test_hangs(void **state)
     (void)state;
     fill(4, "c");
     double start = now_s();
-    FAILS(shell("read x; echo 1; echo waiting >&2; sleep 60", 0.5), "within 0.5 s", "1 of 4 rows",
-          "--reward-timeout", "waiting");
+    FAILS(shell("read x; echo 1; echo waiting >&2; sleep 60", 0.5), "within 0.5 s", "1 of 4 rows", "--reward-timeout",
+          "waiting");
     assert_true(now_s() - start >= 0.5);
     FAILS(shell("trap '' TERM; while :; do sleep 1; done", 0.5), "within 0.5 s", "0 of 4 rows");
     FAILS(shell("echo 1; echo 2; echo 3", 5), "after 3 of 4 answers");
@@ -290,8 +287,7 @@ static void test_garbage(void **state)
                                           "0x10"};
     for (size_t i = 0; i < sizeof garbage / sizeof garbage[0]; i++) {
         char program[200];
-        snprintf(program, sizeof program,
-                 "read x; echo 1; echo \"%s\"; echo noise >&2; cat >/dev/null", garbage[i]);
+        snprintf(program, sizeof program, "read x; echo 1; echo \"%s\"; echo noise >&2; cat >/dev/null", garbage[i]);
         FAILS(shell(program, 5), "row 2 of 4", "expected a finite number");
     }
     if (have_python)
@@ -299,8 +295,7 @@ static void test_garbage(void **state)
                      "sys.stdout.flush()\nsys.stdin.read()\n",
                      5),
               "more than 1048576 bytes");
-    FAILS(shell("read x; printf '1\\n2\\n3\\n4\\n5\\n'; cat >/dev/null", 5),
-          "more lines than the 4 rows");
+    FAILS(shell("read x; printf '1\\n2\\n3\\n4\\n5\\n'; cat >/dev/null", 5), "more lines than the 4 rows");
     FAILS(shell("read x; printf '1\\n2\\n3\\n4\\n5'; cat >/dev/null", 5), "more than the 4 rows");
     FAILS(shell("read x; printf '1\\n2\\n3\\n4'; cat >/dev/null", 0.5), "3 of 4 rows");
 }
@@ -315,8 +310,8 @@ static void scores(struct reward *reward, size_t n, const double *right)
         assert_true(values[i] == right[i]);
 }
 
-/* The program that comes to mind first works, and those written for a batch that ends with an empty
- * line do where they pass it over. Two batches each, the second of one row. */
+/* The program that comes to mind first works, and those written for a batch that ends with an empty line do where they
+ * pass it over. Two batches each, the second of one row. */
 static void test_natural(void **state)
 {
     (void)state;
@@ -380,13 +375,11 @@ static void test_silence(void **state)
     (void)state;
     fill(4, "c");
     FAILS(shell("cat > /dev/null", 0.5), "within 0.5 s", "it printed nothing",
-          "does it flush its output (Python: print(..., flush=True))", "\"last_of_batch\": true",
-          "--reward-timeout");
-    FAILS(shell("while read -r x; do [ -z \"$x\" ] && printf '1\\n1\\n1\\n1\\n'; done", 0.5),
-          "it printed nothing", "There is none");
+          "does it flush its output (Python: print(..., flush=True))", "\"last_of_batch\": true", "--reward-timeout");
+    FAILS(shell("while read -r x; do [ -z \"$x\" ] && printf '1\\n1\\n1\\n1\\n'; done", 0.5), "it printed nothing",
+          "There is none");
     FAILS(shell("printf '1\\n2'; cat > /dev/null", 0.5), "1 of 4 rows", "'2', has no newline");
-    FAILS(shell("printf '1\\n2\\n'; cat > /dev/null", 0.5), "2 of 4 rows",
-          "the others are missing");
+    FAILS(shell("printf '1\\n2\\n'; cat > /dev/null", 0.5), "2 of 4 rows", "the others are missing");
     char *big = malloc(100001);
     assert_non_null(big);
     memset(big, 'x', 100000);
@@ -395,12 +388,11 @@ static void test_silence(void **state)
     FAILS(shell("sleep 60", 0.5), "it does not read its input: the pipe is full");
     free(big);
     fill(4, "c");
-    FAILS(shell("read x; echo scoring row 1; cat > /dev/null", 5), "row 1 of 4", "'scoring row 1'",
-          "to standard error", "file=sys.stderr");
+    FAILS(shell("read x; echo scoring row 1; cat > /dev/null", 5), "row 1 of 4", "'scoring row 1'", "to standard error",
+          "file=sys.stderr");
     if (have_python) {
         unsetenv("PYTHONUNBUFFERED");
-        FAILS(python("import sys\nfor line in sys.stdin: print(1)\n", 1), "it printed nothing",
-              "flush=True");
+        FAILS(python("import sys\nfor line in sys.stdin: print(1)\n", 1), "it printed nothing", "flush=True");
         /* Of a traceback all that there is room for. */
         FAILS(python("import sys, json\n"
                      "def inner(row):\n    return row['nothing']\n"
@@ -417,10 +409,9 @@ static void test_late_extra(void **state)
     (void)state;
     fill(4, "c");
     double values[4] = {0};
-    struct reward *reward =
-        shell("for i in 1 2 3 4; do read -r x; done; printf '1\\n2\\n3\\n4\\n'; sleep 0.2; "
-              "echo 5; cat > /dev/null",
-              5);
+    struct reward *reward = shell("for i in 1 2 3 4; do read -r x; done; printf '1\\n2\\n3\\n4\\n'; sleep 0.2; "
+                                  "echo 5; cat > /dev/null",
+                                  5);
     cohort_error err = {0};
     assert_int_equal(reward_score(reward, rows, 4, values, &err), COHORT_OK);
     assert_true(values[0] == 1 && values[3] == 4);
@@ -435,8 +426,7 @@ static void test_ends_after_batch(void **state)
     fill(4, "c");
     double values[4] = {0};
     cohort_error err = {0};
-    struct reward *reward =
-        shell("printf '1\\n2\\n3\\n4'", 5); /* never reads; last line unfinished */
+    struct reward *reward = shell("printf '1\\n2\\n3\\n4'", 5); /* never reads; last line unfinished */
     if (reward_score(reward, rows, 4, values, &err) != COHORT_OK)
         fail_msg("%s", err.message);
     assert_true(values[3] == 4);
@@ -453,11 +443,10 @@ static void test_big_stderr(void **state)
     double values[4] = {0};
     cohort_error err = {0};
     /* 2 MB of stderr block nothing, ... */
-    struct reward *reward =
-        python("import sys\nfor i in range(4): sys.stdin.readline()\n"
-               "sys.stderr.write('noise\\n' * 350000)\nprint('1\\n2\\n3\\n4', flush=True)\n"
-               "sys.stdin.read()\n",
-               20);
+    struct reward *reward = python("import sys\nfor i in range(4): sys.stdin.readline()\n"
+                                   "sys.stderr.write('noise\\n' * 350000)\nprint('1\\n2\\n3\\n4', flush=True)\n"
+                                   "sys.stdin.read()\n",
+                                   20);
     if (reward_score(reward, rows, 4, values, &err) != COHORT_OK)
         fail_msg("%s", err.message);
     reward_destroy(reward);
@@ -509,8 +498,7 @@ static void test_no_leak(void **state)
     }
     assert_int_equal(count_fds(), before);
     siginfo_t info = {0};
-    assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT),
-                     -1); /* no child is left */
+    assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT), -1); /* no child is left */
 }
 
 /* Works for a host that has closed its own standard streams. */

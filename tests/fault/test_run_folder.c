@@ -1,6 +1,6 @@
-/* The run folder under failing and killed system calls: every call that changes a file is made to
- * fail, or the process is killed before it, one after the other, and what is on disk is looked at.
- * The calls of the library are caught by functions of the same names in this program. */
+/* The run folder under failing and killed system calls: every call that changes a file is made to fail, or the process
+ * is killed before it, one after the other, and what is on disk is looked at. The calls of the library are caught by
+ * functions of the same names in this program. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,18 +60,9 @@ int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsign
 {
     return hit(to) ? -1 : (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
 }
-int mkdir(const char *path, mode_t mode)
-{
-    return hit(path) ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
-}
-int unlink(const char *path)
-{
-    return hit(path) ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
-}
-int rmdir(const char *path)
-{
-    return hit(path) ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
-}
+int mkdir(const char *path, mode_t mode) { return hit(path) ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode); }
+int unlink(const char *path) { return hit(path) ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0); }
+int rmdir(const char *path) { return hit(path) ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR); }
 ssize_t write(int fd, const void *bytes, size_t length)
 {
     if (!hit(NULL))
@@ -194,8 +185,7 @@ static void expect_whole(const char *path)
     for (size_t i = 0; i < steps.n; i++) {
         struct manifest_report report = {0};
         char *checkpoint = NULL;
-        assert_int_equal(run_folder_checkpoint_path(path, steps.at[i], &checkpoint, &err),
-                         COHORT_OK);
+        assert_int_equal(run_folder_checkpoint_path(path, steps.at[i], &checkpoint, &err), COHORT_OK);
         assert_int_equal(manifest_verify(checkpoint, NULL, &report, NULL, &err), COHORT_OK);
         assert_true(report.found);
         assert_int_equal(report.n_bad, 0);
@@ -231,8 +221,8 @@ static void expect_finished(const char *path)
     mem_free(file);
 }
 
-/* A run is killed before its k-th change of a file, or that change fails, for every k: what has a
- * name is whole, and the next run ends as if nothing had been. */
+/* A run is killed before its k-th change of a file, or that change fails, for every k: what has a name is whole, and
+ * the next run ends as if nothing had been. */
 static void every_call(bool kills)
 {
     cohort_error err = {0};
@@ -258,8 +248,8 @@ static void every_call(bool kills)
         assert_true(WIFEXITED(result) || (kills && WTERMSIG(result) == SIGKILL));
         done = WIFEXITED(result) && WEXITSTATUS(result) == 3;
         expect_whole(run);
-        /* A new run that was killed before its first checkpoint starts anew; one that failed has
-         * cleaned up behind itself. */
+        /* A new run that was killed before its first checkpoint starts anew; one that failed has cleaned up behind
+         * itself. */
         if (kills && !is_there(in_folder("run/checkpoints/step-1")) &&
             entries_named(in_folder("run/checkpoints"), "step-") == 0) {
             assert_int_equal(file_remove_all(in_folder("run/config.yaml"), &err), COHORT_OK);
@@ -320,8 +310,7 @@ static void test_create_fails(void **state)
     assert_int_equal(count_entries(in_folder("b")), 1);
 }
 
-/* Lines that could not be written travel with the checkpoint, once; lines that we cannot read are
- * not ours to drop. */
+/* Lines that could not be written travel with the checkpoint, once; lines that we cannot read are not ours to drop. */
 static void test_lines(void **state)
 {
     (void)state;
@@ -430,8 +419,8 @@ static void test_lock(void **state)
     if (child == 0) {
         for (int fd = 0; fd <= 2; fd++)
             close(fd);
-        bool above = run_folder_open(&second, path, 0, path, &yaml, NULL) == COHORT_OK &&
-                     second.lock > 2 && second.logs[RUN_METRICS].fd > 2;
+        bool above = run_folder_open(&second, path, 0, path, &yaml, NULL) == COHORT_OK && second.lock > 2 &&
+                     second.logs[RUN_METRICS].fd > 2;
         int fd = file_open(path, O_RDONLY);
         run_folder_close(&second);
         _exit(above && fd > 2 ? 0 : 1);
@@ -501,8 +490,7 @@ static void test_names_and_prune(void **state)
         assert_int_equal(file_make_dirs(in_folder(name), &err), COHORT_OK);
         assert_int_equal(run_folder_note_periodic(&run, step, step != 2, &err), COHORT_OK);
     }
-    static const char *const names[] = {"step-007", "step-",   "step-1x",
-                                        "step--1",  "step-+8", "steps"};
+    static const char *const names[] = {"step-007", "step-", "step-1x", "step--1", "step-+8", "steps"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char name[100];
         snprintf(name, sizeof name, "run/checkpoints/%s", names[i]);
@@ -513,8 +501,7 @@ static void test_names_and_prune(void **state)
     assert_non_null(strstr(odd.data, "checkpoints/step-007\n"));
     run_steps_free(&steps);
     text_free(&odd);
-    /* Of those by the clock two stay, and the one that was asked for. A rename that fails is a
-     * note. */
+    /* Of those by the clock two stay, and the one that was asked for. A rename that fails is a note. */
     countdown = 0;
     only = "/step-4";
     assert_int_equal(run_folder_prune(&run, 2, true, &notes, &err), COHORT_OK);

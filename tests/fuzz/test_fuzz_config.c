@@ -13,10 +13,9 @@ static void check(const struct model_config *config)
 {
     struct param_table table;
     cohort_error err = {0};
-    if (config->n_heads % config->n_kv_heads != 0 || config->head_dim % 2 != 0 ||
-        config->n_eos < 0 || config->n_eos > MODEL_MAX_EOS || config->pad_id < -1 ||
-        config->pad_id >= config->vocab_size || config->bos_id >= config->vocab_size ||
-        !(config->rms_norm_eps > 0.0f) || !(config->rope_theta >= 1.0) ||
+    if (config->n_heads % config->n_kv_heads != 0 || config->head_dim % 2 != 0 || config->n_eos < 0 ||
+        config->n_eos > MODEL_MAX_EOS || config->pad_id < -1 || config->pad_id >= config->vocab_size ||
+        config->bos_id >= config->vocab_size || !(config->rms_norm_eps > 0.0f) || !(config->rope_theta >= 1.0) ||
         config->config_json == NULL)
         abort();
     for (int32_t i = 0; i < config->n_eos; i++)
@@ -27,8 +26,7 @@ static void check(const struct model_config *config)
     int64_t end = 0;
     for (int32_t i = 0; i < table.n_params; i++) {
         const struct param *param = &table.params[i];
-        if (param->offset < end || param->count <= 0 ||
-            param->count != param->shape[0] * param->shape[1])
+        if (param->offset < end || param->count <= 0 || param->count != param->shape[0] * param->shape[1])
             abort();
         end = param->offset + param->count;
     }
@@ -58,14 +56,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifndef COHORT_LIBFUZZER
-#define CONFIG                                                                                     \
-    "{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"qwen3\",\"vocab_size\":264,"       \
-    "\"hidden_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                        \
-    "\"num_key_value_heads\":2,\"head_dim\":16,\"intermediate_size\":192,"                         \
+#define CONFIG                                                                                                         \
+    "{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"qwen3\",\"vocab_size\":264,"                           \
+    "\"hidden_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                                            \
+    "\"num_key_value_heads\":2,\"head_dim\":16,\"intermediate_size\":192,"                                             \
     "\"max_position_embeddings\":1024,\"rms_norm_eps\":1e-06,\"rope_theta\":10000,"
-#define SEED(text)                                                                                 \
-    {                                                                                              \
-        text, sizeof text - 1                                                                      \
+#define SEED(text)                                                                                                     \
+    {                                                                                                                  \
+        text, sizeof text - 1                                                                                          \
     }
 
 int main(int argc, char **argv)

@@ -1,5 +1,5 @@
-/* Any bytes as JSON text: what is read is what jansson would read where it reads it, what is
- * refused has its place, and rewriting numbers never changes what is otherwise said. */
+/* Any bytes as JSON text: what is read is what jansson would read where it reads it, what is refused has its place, and
+ * rewriting numbers never changes what is otherwise said. */
 #include "support/fuzz.h"
 
 #include "base/json_text.h"
@@ -16,8 +16,7 @@ static void check_stable(const json_t *json)
     char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
     if (text == NULL)
         return; /* a key with a NUL is no text that jansson writes */
-    if (json_text_parse(&again, text, strlen(text), "again", 1, JSON_TEXT_ANY | JSON_TEXT_NUL,
-                        &err) != COHORT_OK ||
+    if (json_text_parse(&again, text, strlen(text), "again", 1, JSON_TEXT_ANY | JSON_TEXT_NUL, &err) != COHORT_OK ||
         !json_equal(json, again))
         abort();
     json_decref(again);
@@ -40,9 +39,8 @@ static bool accepted(const uint8_t *data, size_t size)
         return true;
     }
     long long line = 0, column = 0;
-    if (json != NULL || status != COHORT_ERR_FORMAT ||
-        sscanf(err.message, "fuzz:%lld:%lld: ", &line, &column) != 2 || line < 7 || column < 1 ||
-        column > (long long)size + 1)
+    if (json != NULL || status != COHORT_ERR_FORMAT || sscanf(err.message, "fuzz:%lld:%lld: ", &line, &column) != 2 ||
+        line < 7 || column < 1 || column > (long long)size + 1)
         abort();
     return false;
 }
@@ -54,9 +52,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifndef COHORT_LIBFUZZER
-#define SEED(text)                                                                                 \
-    {                                                                                              \
-        text, sizeof text - 1                                                                      \
+#define SEED(text)                                                                                                     \
+    {                                                                                                                  \
+        text, sizeof text - 1                                                                                          \
     }
 
 int main(int argc, char **argv)
@@ -66,9 +64,8 @@ int main(int argc, char **argv)
         SEED("{\"a\": NaN, \"b\": [Infinity, -Infinity],\n \"c\": \"NaN \\\" \\\\\"}\n"),
         SEED("[9223372036854775807, -9223372036854775808, 9223372036854775808, 1e308, 1.8e308]"),
         SEED("{\"x\": {\"y\": [true, false, null, \"\\u0000\\ud83d\\ude00\"]}}"), SEED("-1e999")};
-    static const char *const words[] = {
-        "1e999", "-",  "18446744073709551615", ".5", "e+",     "NaN", "-Infinity",
-        "\"",    "\\", "\xef\xbb\xbf",         "\n", "{\"a\":"};
+    static const char *const words[] = {"1e999", "-",  "18446744073709551615", ".5", "e+",     "NaN", "-Infinity",
+                                        "\"",    "\\", "\xef\xbb\xbf",         "\n", "{\"a\":"};
     static const struct fuzz_target target = {.name = "json_text",
                                               .one = LLVMFuzzerTestOneInput,
                                               .seeds = seeds,

@@ -55,11 +55,9 @@ struct input {
 static void mutate(struct input *input, const char *seed, uint64_t stream, uint64_t round)
 {
     static const char *const pieces[] = {
-        "\n",        "\n\n",    ": ",  "\xef\xbb\xbf", "\"", "'",         "[",
-        "]",         "{",       "}",   "&a ",          "*a", "!!",        "---\n",
-        "...\n",     "\xff",    "\t",  "null",         "\\", ",",         "1e999",
-        "-",         "#",       "|\n", ">\n",          "? ", "%YAML 9\n", "\r",
-        "beta: 0\n", "\xc2\x85"};
+        "\n",    "\n\n", ": ", "\xef\xbb\xbf", "\"",    "'",    "[",         "]",    "{",         "}",
+        "&a ",   "*a",   "!!", "---\n",        "...\n", "\xff", "\t",        "null", "\\",        ",",
+        "1e999", "-",    "#",  "|\n",          ">\n",   "? ",   "%YAML 9\n", "\r",   "beta: 0\n", "\xc2\x85"};
     input->length = strlen(seed);
     memcpy(input->bytes, seed, input->length);
     struct rng_block first = rng_philox(1, RNG_TEST, stream, round * 8);
@@ -111,9 +109,8 @@ static void check_place(const struct input *input, const cohort_error *err)
     if (strncmp(err->message, path, n) != 0 || strlen(err->message) < n + 4)
         fail_msg("no place: %s", err->message);
     for (size_t i = 0; i < input->length; i++)
-        lines += input->bytes[i] == '\n' || input->bytes[i] == '\r' ||
-                 (unsigned char)input->bytes[i] == 0x85 || (unsigned char)input->bytes[i] == 0xa8 ||
-                 (unsigned char)input->bytes[i] == 0xa9;
+        lines += input->bytes[i] == '\n' || input->bytes[i] == '\r' || (unsigned char)input->bytes[i] == 0x85 ||
+                 (unsigned char)input->bytes[i] == 0xa8 || (unsigned char)input->bytes[i] == 0xa9;
     if (sscanf(err->message + n, ":%ld:", &line) == 1 && (line < 1 || (size_t)line > lines))
         fail_msg("line %ld of %zu: %s", line, lines, err->message);
 }
@@ -121,10 +118,9 @@ static void check_place(const struct input *input, const cohort_error *err)
 static void test_yaml(void **state)
 {
     (void)state;
-    static const char seed[] =
-        "# run\nmodel: runs/base\nreward: [accuracy, \"exec:a b\"]\nbeta: 0.04\n"
-        "learning_rate: 1e-6\nstop:\n  - \"\\n\"\n  - ','\nthinking: false\n"
-        "out: 'runs/x'\nloss_type: dapo\nepsilon_high: null\nseed: 7\n";
+    static const char seed[] = "# run\nmodel: runs/base\nreward: [accuracy, \"exec:a b\"]\nbeta: 0.04\n"
+                               "learning_rate: 1e-6\nstop:\n  - \"\\n\"\n  - ','\nthinking: false\n"
+                               "out: 'runs/x'\nloss_type: dapo\nepsilon_high: null\nseed: 7\n";
     struct input *input = malloc(sizeof *input);
     assert_non_null(input);
     int accepted = 0, refused = 0;
@@ -165,9 +161,8 @@ static void test_yaml(void **state)
 static void test_jsonl(void **state)
 {
     (void)state;
-    static const char seed[] =
-        "{\"prompt\": \"a\\u00e9b\", \"answer\": 42}\r\n\n{\"messages\": [{\"role\": \"user\", "
-        "\"content\": \"\xc3\xa9\"}], \"x\": -1.5e3}\n{\"text\": null, \"t\": [true, {}]}";
+    static const char seed[] = "{\"prompt\": \"a\\u00e9b\", \"answer\": 42}\r\n\n{\"messages\": [{\"role\": \"user\", "
+                               "\"content\": \"\xc3\xa9\"}], \"x\": -1.5e3}\n{\"text\": null, \"t\": [true, {}]}";
     struct input *input = malloc(sizeof *input);
     assert_non_null(input);
     int accepted = 0, refused = 0;
@@ -196,8 +191,8 @@ static void test_jsonl(void **state)
     free(input);
 }
 
-/* What a checkpoint says its run read: taken and written again as it was, or refused with the
- * file's name; and the words of any command. */
+/* What a checkpoint says its run read: taken and written again as it was, or refused with the file's name; and the
+ * words of any command. */
 static void test_inputs(void **state)
 {
     (void)state;
@@ -234,8 +229,7 @@ static void test_inputs(void **state)
         text_free(&first);
         text_free(&second);
         mutate(input, command, 2, round);
-        assert_int_equal(run_inputs_add_command(&inputs, INPUT_REWARD, input->bytes, &err),
-                         COHORT_OK);
+        assert_int_equal(run_inputs_add_command(&inputs, INPUT_REWARD, input->bytes, &err), COHORT_OK);
         run_inputs_free(&inputs);
     }
     printf("inputs.json: %d accepted, %d refused\n", accepted, refused);
@@ -248,9 +242,8 @@ static void test_inputs(void **state)
 static void test_answers(void **state)
 {
     (void)state;
-    static const char *const seeds[] = {
-        "\\boxed{\\frac{3}{4}}",  "the answer is: $1,234.50$.",       "#### -5 cm\n",
-        "x = 1.5 \\times 10^{3}", "<think>a</think>\\text{5}^\\circ", "3/4%"};
+    static const char *const seeds[] = {"\\boxed{\\frac{3}{4}}",  "the answer is: $1,234.50$.",       "#### -5 cm\n",
+                                        "x = 1.5 \\times 10^{3}", "<think>a</think>\\text{5}^\\circ", "3/4%"};
     struct reward *reward = NULL;
     assert_int_equal(reward_create(&reward, "accuracy", NULL, NULL), COHORT_OK);
     struct input *input = malloc(sizeof *input);
@@ -261,8 +254,11 @@ static void test_answers(void **state)
         cohort_error err = {0};
         mutate(input, seeds[round % 6], 3, round);
         json_t *data = json_pack("{s:s}", "answer", seeds[round % 6]);
-        struct reward_row row = {
-            .data = data, .prompt = "", .completion = input->bytes, .completion_length = input->length, .finish_reason = "eos"};
+        struct reward_row row = {.data = data,
+                                 .prompt = "",
+                                 .completion = input->bytes,
+                                 .completion_length = input->length,
+                                 .finish_reason = "eos"};
         if (reward_score(reward, &row, 1, &value, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         assert_true(value == 0 || value == 1);

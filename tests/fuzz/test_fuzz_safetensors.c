@@ -17,11 +17,10 @@ static void check(const struct safetensors *file)
     for (size_t i = 0; i < file->n_tensors; i++) {
         const struct safetensor *tensor = &file->tensors[i];
         const unsigned char *end = file->map.data + file->map.size;
-        if (tensor->data < file->map.data + 8 || tensor->data > end ||
-            tensor->bytes > (size_t)(end - tensor->data) || tensor->count < 0)
+        if (tensor->data < file->map.data + 8 || tensor->data > end || tensor->bytes > (size_t)(end - tensor->data) ||
+            tensor->count < 0)
             abort();
-        if (tensor->has_dtype &&
-            (size_t)tensor->count != tensor->bytes / dtype_bytes(tensor->dtype))
+        if (tensor->has_dtype && (size_t)tensor->count != tensor->bytes / dtype_bytes(tensor->dtype))
             abort();
         if (safetensors_find(file, tensor->name) != tensor)
             abort();
@@ -67,15 +66,14 @@ int main(int argc, char **argv)
 {
     static const struct {
         const char *header, *data;
-    } parts[] = {
-        {"{}", ""},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}   ", "12345678"},
-        {"{\"a\":{\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[4,5]},"
-         "\"b\":{\"dtype\":\"BF16\",\"shape\":[2,1],\"data_offsets\":[0,4]}}",
-         "12345"},
-        {"{\"__metadata__\":{\"format\":\"pt\"},"
-         "\"z\":{\"dtype\":\"F16\",\"shape\":[0,3],\"data_offsets\":[0,0]}}",
-         ""}};
+    } parts[] = {{"{}", ""},
+                 {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}   ", "12345678"},
+                 {"{\"a\":{\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[4,5]},"
+                  "\"b\":{\"dtype\":\"BF16\",\"shape\":[2,1],\"data_offsets\":[0,4]}}",
+                  "12345"},
+                 {"{\"__metadata__\":{\"format\":\"pt\"},"
+                  "\"z\":{\"dtype\":\"F16\",\"shape\":[0,3],\"data_offsets\":[0,0]}}",
+                  ""}};
     enum { N = sizeof parts / sizeof *parts };
     static char bytes[N][512];
     struct fuzz_seed seeds[N];

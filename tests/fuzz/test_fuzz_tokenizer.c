@@ -25,29 +25,23 @@ static void require(bool holds, const char *property)
     abort();
 }
 
-static void check_decode(const struct tokenizer *tokenizer, const struct token_list *list,
-                         struct text *whole)
+static void check_decode(const struct tokenizer *tokenizer, const struct token_list *list, struct text *whole)
 {
     for (int skip = 1; skip >= 0; skip--) {
         struct token_stream stream = {0};
         struct text streamed = {0};
         whole->length = 0;
-        require(tokenizer_decode(tokenizer, list->ids, list->count, skip == 1, whole, NULL) ==
-                    COHORT_OK,
-                "decode");
+        require(tokenizer_decode(tokenizer, list->ids, list->count, skip == 1, whole, NULL) == COHORT_OK, "decode");
         for (size_t i = 0; i < list->count; i++) {
             size_t before = streamed.length;
-            require(token_stream_push(&stream, tokenizer, list->ids[i], skip == 1, &streamed,
-                                      NULL) == COHORT_OK,
+            require(token_stream_push(&stream, tokenizer, list->ids[i], skip == 1, &streamed, NULL) == COHORT_OK,
                     "stream");
             size_t added = streamed.length - before;
-            require(added == 0 || utf8_check(streamed.data + before, added) == added,
-                    "whole characters");
+            require(added == 0 || utf8_check(streamed.data + before, added) == added, "whole characters");
         }
         require(token_stream_finish(&stream, &streamed, NULL) == COHORT_OK, "stream end");
         require(streamed.length == whole->length, "stream length");
-        require(streamed.length == 0 || memcmp(streamed.data, whole->data, streamed.length) == 0,
-                "stream text");
+        require(streamed.length == 0 || memcmp(streamed.data, whole->data, streamed.length) == 0, "stream text");
         text_free(&streamed);
     }
 }
@@ -61,21 +55,17 @@ static void try_text(const struct tokenizer *tokenizer, const char *text, size_t
         if (tokenizer_encode(tokenizer, text, length, parse == 1, &list, &err) == COHORT_OK) {
             require(utf8_check(text, length) == length, "only UTF-8 is encoded");
             for (size_t i = 0; i < list.count; i++)
-                require(list.ids[i] >= 0 && list.ids[i] < tokenizer_size(tokenizer),
-                        "ids in range");
+                require(list.ids[i] >= 0 && list.ids[i] < tokenizer_size(tokenizer), "ids in range");
             check_decode(tokenizer, &list, &whole);
             if (tokenizer == fixed) {
                 struct nfc_buffer nfc = {0};
                 const char *normal = NULL;
                 size_t normal_length = 0;
-                require(nfc_normalize(text, length, &nfc, &normal, &normal_length, NULL) ==
-                            COHORT_OK,
-                        "NFC");
+                require(nfc_normalize(text, length, &nfc, &normal, &normal_length, NULL) == COHORT_OK, "NFC");
                 /* With added tokens each piece is normalised by itself, so only without is the text
                  * that of NFC. */
                 require(parse == 1 || (whole.length == normal_length &&
-                                       (normal_length == 0 ||
-                                        memcmp(whole.data, normal, normal_length) == 0)),
+                                       (normal_length == 0 || memcmp(whole.data, normal, normal_length) == 0)),
                         "ids decode to the normalised text");
                 nfc_buffer_free(&nfc);
             }
@@ -88,8 +78,8 @@ static void try_text(const struct tokenizer *tokenizer, const char *text, size_t
     }
 }
 
-/* The text as content, cut into spans at random: no control token comes of it, and of the fixed
- * tokenizer's the ids are those of plain text. */
+/* The text as content, cut into spans at random: no control token comes of it, and of the fixed tokenizer's the ids are
+ * those of plain text. */
 static void try_content(const struct tokenizer *tokenizer, const char *text, size_t length)
 {
     struct token_list list = {0}, plain = {0};
@@ -109,8 +99,7 @@ static void try_content(const struct tokenizer *tokenizer, const char *text, siz
         require(tokenizer != fixed ||
                     (tokenizer_encode(tokenizer, text, length, false, &plain, NULL) == COHORT_OK &&
                      plain.count == list.count &&
-                     (list.count == 0 ||
-                      memcmp(plain.ids, list.ids, list.count * sizeof *list.ids) == 0)),
+                     (list.count == 0 || memcmp(plain.ids, list.ids, list.count * sizeof *list.ids) == 0)),
                 "content has the ids of plain text");
     }
     content_spans_free(&spans);
@@ -134,22 +123,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct token_list list = {0};
         struct text whole = {0};
         for (size_t i = 0; i < size; i++)
-            require(token_list_push(
-                        &list, data[i] == '#' ? INT32_MIN : data[i] + (data[i] == '$' ? 0x7000 : 0),
-                        NULL) == COHORT_OK,
+            require(token_list_push(&list, data[i] == '#' ? INT32_MIN : data[i] + (data[i] == '$' ? 0x7000 : 0),
+                                    NULL) == COHORT_OK,
                     "push");
         check_decode(fixed, &list, &whole);
         text_free(&whole);
         token_list_free(&list);
         return 0;
     }
-    static const char SAMPLE[] =
-        "I'm a<|im_end|>b 12\n\n  caf\xC3\xA9 e\xCC\x81 \xF0\x9F\x98\x80<think>\tabc";
+    static const char SAMPLE[] = "I'm a<|im_end|>b 12\n\n  caf\xC3\xA9 e\xCC\x81 \xF0\x9F\x98\x80<think>\tabc";
     struct tokenizer *tokenizer = NULL;
     cohort_error err = {0};
     if (tokenizer_parse(&tokenizer, (const char *)data, size, "fuzz.json", &err) != COHORT_OK) {
-        require(tokenizer == NULL && strstr(err.message, "fuzz.json") != NULL,
-                "a message that names the file");
+        require(tokenizer == NULL && strstr(err.message, "fuzz.json") != NULL, "a message that names the file");
         return 0;
     }
     try_text(tokenizer, SAMPLE, sizeof SAMPLE - 1);
@@ -226,9 +212,7 @@ static void mutate(struct text *text, uint64_t n)
             span = 0;
             break;
         }
-        require(text_append(&changed, text->data + at + span, text->length - at - span, NULL) ==
-                    COHORT_OK,
-                "memory");
+        require(text_append(&changed, text->data + at + span, text->length - at - span, NULL) == COHORT_OK, "memory");
         text_free(text);
         *text = changed;
     }
@@ -249,9 +233,9 @@ static char *make_seed(void)
     json_object_set_new(json_object_get(model, "vocab"), "ab", json_integer(256));
     json_object_set_new(json_object_get(model, "vocab"), "abc", json_integer(257));
     json_object_set_new(model, "merges", json_pack("[s, [s, s]]", "a b", "ab", "c"));
-    json_array_append_new(json_object_get(root, "added_tokens"),
-                          json_pack("{s:i, s:s, s:b, s:b}", "id", 258, "content", "<|im_end|>",
-                                    "special", 1, "normalized", 0));
+    json_array_append_new(
+        json_object_get(root, "added_tokens"),
+        json_pack("{s:i, s:s, s:b, s:b}", "id", 258, "content", "<|im_end|>", "special", 1, "normalized", 0));
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     require(file_remove_all(folder, NULL) == COHORT_OK, "remove");
@@ -260,16 +244,14 @@ static char *make_seed(void)
 
 int main(void)
 {
-    static const char TEXT[] =
-        "The <|im_start|> caf\xC3\xA9 e\xCC\x81\xCC\xA3 \xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8 "
-        "\xF0\x9F\x98\x80 12\r\n  \t x'll "
-        "\xE4\xB8\xAD\xE6\x96\x87 "
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa<think>";
+    static const char TEXT[] = "The <|im_start|> caf\xC3\xA9 e\xCC\x81\xCC\xA3 \xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8 "
+                               "\xF0\x9F\x98\x80 12\r\n  \t x'll "
+                               "\xE4\xB8\xAD\xE6\x96\x87 "
+                               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa<think>";
     char *seed = make_seed();
     struct tokenizer *tokenizer = NULL;
     cohort_error err = {0};
-    require(tokenizer_parse(&tokenizer, seed, strlen(seed), "seed.json", &err) == COHORT_OK,
-            err.message);
+    require(tokenizer_parse(&tokenizer, seed, strlen(seed), "seed.json", &err) == COHORT_OK, err.message);
     tokenizer_destroy(tokenizer);
     struct timespec start, now;
     clock_gettime(CLOCK_MONOTONIC, &start);

@@ -1,10 +1,9 @@
-/* JSON of nearly the right shape: valid files whose trees were edited, so that the damage gets past
- * the parser. The first byte of an input chooses the reader (tokenizer.json, config.json, a
- * conversation for the chat templates), the others are the edits.
+/* JSON of nearly the right shape: valid files whose trees were edited, so that the damage gets past the parser. The
+ * first byte of an input chooses the reader (tokenizer.json, config.json, a conversation for the chat templates), the
+ * others are the edits.
  *
- * What is accepted must work: a tokenizer encodes to ids in range that decode to the text, a config
- * has a table of parameters, a rendered conversation encodes. What is refused is refused with a
- * message. */
+ * What is accepted must work: a tokenizer encodes to ids in range that decode to the text, a config has a table of
+ * parameters, a rendered conversation encodes. What is refused is refused with a message. */
 #include "support/fuzz.h"
 #include "support/json_mutate.h"
 
@@ -118,35 +117,31 @@ static void begin(void)
                              "\"layer_types\": [\"full_attention\", \"full_attention\"], "
                              "\"rope_scaling\": {\"rope_type\": \"default\"}}",
                              0, &at);
-    chat_seed =
-        json_loads("[{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": "
-                   "\"hi <think>\"}, {\"role\": "
-                   "\"assistant\", \"content\": \"<think>\\nr\\n</think>\\n\\nyes\"}, {\"role\": "
-                   "\"user\", \"content\": \"again\"}, "
-                   "{\"role\": \"assistant\", \"reasoning_content\": \"hm\", \"content\": \"no\"}]",
-                   0, &at);
+    chat_seed = json_loads("[{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": "
+                           "\"hi <think>\"}, {\"role\": "
+                           "\"assistant\", \"content\": \"<think>\\nr\\n</think>\\n\\nyes\"}, {\"role\": "
+                           "\"user\", \"content\": \"again\"}, "
+                           "{\"role\": \"assistant\", \"reasoning_content\": \"hm\", \"content\": \"no\"}]",
+                           0, &at);
     require(tokenizer_seed != NULL && config_seed != NULL && chat_seed != NULL, "seeds");
 }
 
 static void try_tokenizer(const char *text, size_t length)
 {
-    static const char sample[] =
-        "I'm abc a<|im_end|>b 12\n\n  caf\xC3\xA9 e\xCC\x81 \xF0\x9F\x98\x80<think>\tabcabc";
+    static const char sample[] = "I'm abc a<|im_end|>b 12\n\n  caf\xC3\xA9 e\xCC\x81 \xF0\x9F\x98\x80<think>\tabcabc";
     struct tokenizer *tokenizer = NULL;
     struct token_list list = {0};
     struct text back = {0};
     cohort_error err = {0};
     if (tokenizer_parse(&tokenizer, text, length, "fuzz.json", &err) != COHORT_OK) {
-        require(tokenizer == NULL && strstr(err.message, "fuzz.json") != NULL,
-                "a message that names the file");
+        require(tokenizer == NULL && strstr(err.message, "fuzz.json") != NULL, "a message that names the file");
         return;
     }
     counts[0].accepted++;
     if (tokenizer_encode(tokenizer, sample, sizeof sample - 1, true, &list, &err) == COHORT_OK) {
         for (size_t i = 0; i < list.count; i++)
             require(list.ids[i] >= 0 && list.ids[i] < tokenizer_size(tokenizer), "ids in range");
-        require(tokenizer_decode(tokenizer, list.ids, list.count, false, &back, &err) == COHORT_OK,
-                "decode");
+        require(tokenizer_decode(tokenizer, list.ids, list.count, false, &back, &err) == COHORT_OK, "decode");
     } else {
         require(err.message[0] != '\0', "a message");
     }
@@ -171,8 +166,7 @@ static void try_config(const char *text, size_t length)
     model_config_free(&config);
 }
 
-/* However the messages are made, no message opens a turn (invariant I12): there are as many turns
- * as messages. */
+/* However the messages are made, no message opens a turn (invariant I12): there are as many turns as messages. */
 static void try_chat(const json_t *messages, bool generation, bool thinking)
 {
     enum { IM_START = 257 };
@@ -180,20 +174,16 @@ static void try_chat(const json_t *messages, bool generation, bool thinking)
     struct token_list list = {0};
     struct content_spans spans = {0};
     cohort_error err = {0};
-    struct chat_options options = {.add_generation_prompt = generation,
-                                   .enable_thinking = thinking};
+    struct chat_options options = {.add_generation_prompt = generation, .enable_thinking = thinking};
     if (chat_template_render(NULL, messages, &options, "fuzz", &text, &spans, &err) != COHORT_OK) {
-        require(strncmp(err.message, "fuzz", 4) == 0 && text.length == 0,
-                "a message with the place, and nothing left");
+        require(strncmp(err.message, "fuzz", 4) == 0 && text.length == 0, "a message with the place, and nothing left");
     } else {
-        require(tokenizer_encode_content(fixed, text.data, text.length, &spans, &list, &err) ==
-                    COHORT_OK,
+        require(tokenizer_encode_content(fixed, text.data, text.length, &spans, &list, &err) == COHORT_OK,
                 "what is rendered can be encoded");
         size_t turns = 0;
         for (size_t i = 0; i < list.count; i++)
             turns += list.ids[i] == IM_START;
-        require(turns == json_array_size(messages) + (generation ? 1 : 0),
-                "no message opens a turn");
+        require(turns == json_array_size(messages) + (generation ? 1 : 0), "no message opens a turn");
         counts[2].accepted++;
     }
     content_spans_free(&spans);
@@ -257,8 +247,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COUNT(counts); i++) {
         printf("%s: %ld of %ld accepted\n", counts[i].name, counts[i].accepted, counts[i].tried);
         if (argc == 1 && counts[i].accepted * 20 < counts[i].tried) {
-            fprintf(stderr, "%s: nearly all are refused: most of the reader is not reached\n",
-                    counts[i].name);
+            fprintf(stderr, "%s: nearly all are refused: most of the reader is not reached\n", counts[i].name);
             code = 1;
         }
     }

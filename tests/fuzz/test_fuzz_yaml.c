@@ -1,7 +1,6 @@
-/* YAML put together from its own pieces: keys of the option table, scalars of every spelling, flow
- * and block collections, anchors, tags, comments, documents. An input's bytes choose the pieces.
- * What is accepted can be written and read back with the same values; what is refused names the
- * file and a line. */
+/* YAML put together from its own pieces: keys of the option table, scalars of every spelling, flow and block
+ * collections, anchors, tags, comments, documents. An input's bytes choose the pieces. What is accepted can be written
+ * and read back with the same values; what is refused names the file and a line. */
 #include "support/fuzz.h"
 #include "support/json_mutate.h"
 
@@ -136,12 +135,10 @@ static void put(struct text *out, const char *text)
 
 static void build(struct genome *g, struct text *out)
 {
-    static const char *const openings[] = {
-        "", "---\n", "# comment\n", "%YAML 1.1\n---\n", "\xef\xbb\xbf", "{", "- a\n", "\t"};
-    static const char *const ends[] = {"\n",      "\r\n",    "  # why\n", "\n\n",
-                                       "\n---\n", "\n...\n", ", ",        " \n"};
-    put(out, openings[genome_below(g, 4) == 0 ? genome_below(g, sizeof openings / sizeof *openings)
-                                              : 0]);
+    static const char *const openings[] = {"",  "---\n", "# comment\n", "%YAML 1.1\n---\n", "\xef\xbb\xbf",
+                                           "{", "- a\n", "\t"};
+    static const char *const ends[] = {"\n", "\r\n", "  # why\n", "\n\n", "\n---\n", "\n...\n", ", ", " \n"};
+    put(out, openings[genome_below(g, 4) == 0 ? genome_below(g, sizeof openings / sizeof *openings) : 0]);
     for (int lines = 0; lines < 12 && g->at < g->size; lines++) {
         put(out, genome_below(g, 12) == 0 ? "  " : "");
         put(out, key(g));
@@ -161,8 +158,7 @@ static void build(struct genome *g, struct text *out)
 static void write_file(const struct text *text)
 {
     require(ftruncate(file, 0) == 0, "truncate");
-    require(text->length == 0 || pwrite(file, text->data, text->length, 0) == (ssize_t)text->length,
-            "write");
+    require(text->length == 0 || pwrite(file, text->data, text->length, 0) == (ssize_t)text->length, "write");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -189,8 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             require(false, "what is written can be read");
         }
         require(options_write_yaml(second, &again, NULL) == COHORT_OK, "write again");
-        require(written.length == again.length &&
-                    memcmp(written.data, again.data, written.length) == 0,
+        require(written.length == again.length && memcmp(written.data, again.data, written.length) == 0,
                 "the same values come back");
     }
     options_destroy(options);
@@ -204,10 +199,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #ifndef COHORT_LIBFUZZER
 int main(int argc, char **argv)
 {
-    static const struct fuzz_seed seeds[] = {
-        {"\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1", 16},
-        {"\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24", 20},
-        {"\1", 1}};
+    static const struct fuzz_seed seeds[] = {{"\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1", 16},
+                                             {"\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24", 20},
+                                             {"\1", 1}};
     static const struct fuzz_target target = {.name = "yaml",
                                               .one = LLVMFuzzerTestOneInput,
                                               .seeds = seeds,

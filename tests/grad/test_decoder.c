@@ -33,8 +33,8 @@ static double loss(void *context)
         entropy_of[i] = entropy[i];
     }
     model_refresh(p->test.model);
-    must(tree_runner_score(&p->test.runner, p->test.model, p->trees.trees, p->trees.n_trees,
-                           p->c.temperature, logp_of, entropy_of, &err),
+    must(tree_runner_score(&p->test.runner, p->test.model, p->trees.trees, p->trees.n_trees, p->c.temperature, logp_of,
+                           entropy_of, &err),
          &err);
     for (int32_t i = 0; i < p->c.n; i++) {
         int32_t n = p->trees.completions[i].n_tokens;
@@ -47,8 +47,8 @@ static double loss(void *context)
     return sum;
 }
 
-static void check(struct backend *backend, const char *isa, const char *fixture,
-                  const char *case_name, struct tally *tally)
+static void check(struct backend *backend, const char *isa, const char *fixture, const char *case_name,
+                  struct tally *tally)
 {
     struct problem p = {0};
     char setting[96];
@@ -72,9 +72,8 @@ static void check(struct backend *backend, const char *isa, const char *fixture,
             const float *gradient = model_grad(p.test.model, param);
             direction_make(direction, gradient, param->count, DIRECTIONS * (uint64_t)i + d);
             tally_add(tally,
-                      directional_error(loss, &p, model_tensor(p.test.model, param),
-                                        direction + param->count, gradient, direction, param->count,
-                                        step),
+                      directional_error(loss, &p, model_tensor(p.test.model, param), direction + param->count, gradient,
+                                        direction, param->count, step),
                       setting, param->name);
         }
         free(direction);

@@ -26,8 +26,8 @@ struct operation {
     struct array in[MAX_ARRAYS], out[MAX_ARRAYS];
     void (*forward)(struct operation *);
     void (*backward)(struct operation *); /* adds to or writes in[].other, which starts at 0 */
-    double linear; /* step for an operation that is linear in each input: no curvature, so a long
-                      one */
+    double linear;                        /* step for an operation that is linear in each input: no curvature, so a long
+                                             one */
     void *context;
 };
 
@@ -40,8 +40,7 @@ static float *numbers(int64_t n, uint64_t stream, double scale, double shift)
     return x;
 }
 
-static void input(struct operation *op, int slot, const char *name, int64_t n, double scale,
-                  double shift)
+static void input(struct operation *op, int slot, const char *name, int64_t n, double scale, double shift)
 {
     op->in[slot] = (struct array){.name = name,
                                   .n = n,
@@ -52,10 +51,8 @@ static void input(struct operation *op, int slot, const char *name, int64_t n, d
 
 static void output(struct operation *op, int slot, const char *name, int64_t n)
 {
-    op->out[slot] = (struct array){.name = name,
-                                   .n = n,
-                                   .data = numbers(n, 0, 0, 0),
-                                   .other = numbers(n, 20 + (uint64_t)slot, 1, 0)};
+    op->out[slot] = (struct array){
+        .name = name, .n = n, .data = numbers(n, 0, 0, 0), .other = numbers(n, 20 + (uint64_t)slot, 1, 0)};
 }
 
 static double weighted_sum(void *context)
@@ -83,8 +80,8 @@ static void check_and_free(struct operation *op, const char *isa, struct tally *
                                     directions hardly see what goes wrong along it */
                 memcpy(a->copy, a->data, (size_t)a->n * sizeof *a->copy);
             tally_add(tally,
-                      directional_error(weighted_sum, op, a->data, a->copy + a->n, a->other,
-                                        a->copy, a->n, op->linear > 0 ? op->linear : 0x1p-7),
+                      directional_error(weighted_sum, op, a->data, a->copy + a->n, a->other, a->copy, a->n,
+                                        op->linear > 0 ? op->linear : 0x1p-7),
                       setting, a->name);
         }
     }
@@ -114,13 +111,12 @@ static void embed_forward_run(struct operation *op)
 
 static void embed_backward_run(struct operation *op)
 {
-    op->backend->ops->embed_backward(op->backend,
-                                     &(struct embed_backward){.tokens = TOKENS,
-                                                              .width = WIDTH,
-                                                              .vocab = VOCAB,
-                                                              .token = ids,
-                                                              .dy = op->out[0].other,
-                                                              .d_table = op->in[0].other});
+    op->backend->ops->embed_backward(op->backend, &(struct embed_backward){.tokens = TOKENS,
+                                                                           .width = WIDTH,
+                                                                           .vocab = VOCAB,
+                                                                           .token = ids,
+                                                                           .dy = op->out[0].other,
+                                                                           .d_table = op->in[0].other});
 }
 
 static void check_embed(struct backend *backend, const char *isa, struct tally *tally)
@@ -143,32 +139,28 @@ static void matmul_forward_run(struct operation *op)
 {
     struct weight *w = op->context;
     op->backend->ops->weight_refresh(op->backend, w);
-    op->backend->ops->matmul_forward(op->backend, &(struct matmul_forward){.w = w,
-                                                                           .m = M,
-                                                                           .x = op->in[0].data,
-                                                                           .y = op->out[0].data,
-                                                                           .y_stride = STRIDE,
-                                                                           .y_type = DTYPE_F32});
+    op->backend->ops->matmul_forward(
+        op->backend,
+        &(struct matmul_forward){
+            .w = w, .m = M, .x = op->in[0].data, .y = op->out[0].data, .y_stride = STRIDE, .y_type = DTYPE_F32});
 }
 
 static void matmul_backward_run(struct operation *op)
 {
-    op->backend->ops->matmul_backward_input(op->backend,
-                                            &(struct matmul_backward_input){.w = op->context,
-                                                                            .m = M,
-                                                                            .dy = op->out[0].other,
-                                                                            .dy_stride = STRIDE,
-                                                                            .dx = op->in[0].other,
-                                                                            .dx_type = DTYPE_F32});
-    op->backend->ops->matmul_backward_weight(
-        op->backend, &(struct matmul_backward_weight){.m = M,
-                                                      .n = N,
-                                                      .k = K,
-                                                      .dy = op->out[0].other,
-                                                      .dy_stride = STRIDE,
-                                                      .x = op->in[0].data,
-                                                      .type = DTYPE_F32,
-                                                      .dw = op->in[1].other});
+    op->backend->ops->matmul_backward_input(op->backend, &(struct matmul_backward_input){.w = op->context,
+                                                                                         .m = M,
+                                                                                         .dy = op->out[0].other,
+                                                                                         .dy_stride = STRIDE,
+                                                                                         .dx = op->in[0].other,
+                                                                                         .dx_type = DTYPE_F32});
+    op->backend->ops->matmul_backward_weight(op->backend, &(struct matmul_backward_weight){.m = M,
+                                                                                           .n = N,
+                                                                                           .k = K,
+                                                                                           .dy = op->out[0].other,
+                                                                                           .dy_stride = STRIDE,
+                                                                                           .x = op->in[0].data,
+                                                                                           .type = DTYPE_F32,
+                                                                                           .dw = op->in[1].other});
 }
 
 static void check_matmul(struct backend *backend, const char *isa, struct tally *tally)
@@ -209,25 +201,22 @@ static void rmsnorm_forward_run(struct operation *op)
 
 static void rmsnorm_backward_run(struct operation *op)
 {
-    op->backend->ops->rmsnorm_backward(op->backend,
-                                       &(struct rmsnorm_backward){.rows = ROWS,
-                                                                  .width = WIDTH,
-                                                                  .row = row_list,
-                                                                  .x = op->in[0].data,
-                                                                  .gain = op->in[1].data,
-                                                                  .gain_type = DTYPE_F32,
-                                                                  .eps = 1e-2f,
-                                                                  .dy = op->out[0].other,
-                                                                  .dx = op->in[0].other,
-                                                                  .d_gain = op->in[1].other});
+    op->backend->ops->rmsnorm_backward(op->backend, &(struct rmsnorm_backward){.rows = ROWS,
+                                                                               .width = WIDTH,
+                                                                               .row = row_list,
+                                                                               .x = op->in[0].data,
+                                                                               .gain = op->in[1].data,
+                                                                               .gain_type = DTYPE_F32,
+                                                                               .eps = 1e-2f,
+                                                                               .dy = op->out[0].other,
+                                                                               .dx = op->in[0].other,
+                                                                               .d_gain = op->in[1].other});
 }
 
 static void check_rmsnorm(struct backend *backend, const char *isa, struct tally *tally)
 {
-    struct operation op = {.name = "rmsnorm",
-                           .backend = backend,
-                           .forward = rmsnorm_forward_run,
-                           .backward = rmsnorm_backward_run};
+    struct operation op = {
+        .name = "rmsnorm", .backend = backend, .forward = rmsnorm_forward_run, .backward = rmsnorm_backward_run};
     input(&op, 0, "x", ALL_ROWS * WIDTH, 1, 0);
     input(&op, 1, "gain", WIDTH, 0.5, 1);
     output(&op, 0, "y", ROWS * WIDTH);
@@ -271,14 +260,13 @@ static void qkv_forward_run(struct operation *op)
 
 static void qkv_backward_run(struct operation *op)
 {
-    op->backend->ops->qkv_backward(op->backend,
-                                   &(struct qkv_backward){.forward = qkv_of(op),
-                                                          .dq = op->out[0].other,
-                                                          .dk = op->out[1].other,
-                                                          .dv = op->out[2].other,
-                                                          .d_qkv = op->in[0].other,
-                                                          .d_q_gain = op->in[1].other,
-                                                          .d_k_gain = op->in[2].other});
+    op->backend->ops->qkv_backward(op->backend, &(struct qkv_backward){.forward = qkv_of(op),
+                                                                       .dq = op->out[0].other,
+                                                                       .dk = op->out[1].other,
+                                                                       .dv = op->out[2].other,
+                                                                       .d_qkv = op->in[0].other,
+                                                                       .d_q_gain = op->in[1].other,
+                                                                       .d_k_gain = op->in[2].other});
 }
 
 static void check_qkv(struct backend *backend, const char *isa, struct tally *tally)
@@ -290,11 +278,8 @@ static void check_qkv(struct backend *backend, const char *isa, struct tally *ta
             tables[p * (HEAD_DIM / 2) + i] = (float)cos(angle);
             tables[(POSITIONS + p) * (HEAD_DIM / 2) + i] = (float)sin(angle);
         }
-    struct operation op = {.name = "qkv",
-                           .backend = backend,
-                           .forward = qkv_forward_run,
-                           .backward = qkv_backward_run,
-                           .context = tables};
+    struct operation op = {
+        .name = "qkv", .backend = backend, .forward = qkv_forward_run, .backward = qkv_backward_run, .context = tables};
     input(&op, 0, "qkv", TOKENS * (Q_WIDTH + 2 * KV_WIDTH), 1, 0);
     input(&op, 1, "q gain", HEAD_DIM, 0.5, 1);
     input(&op, 2, "k gain", HEAD_DIM, 0.5, 1);
@@ -340,12 +325,11 @@ static void attention_forward_run(struct operation *op)
 
 static void attention_backward_run(struct operation *op)
 {
-    op->backend->ops->attention_backward(op->backend,
-                                         &(struct attention_backward){.forward = attention_of(op),
-                                                                      .d_out = op->out[0].other,
-                                                                      .dq = op->in[0].other,
-                                                                      .dk = op->in[1].other,
-                                                                      .dv = op->in[2].other});
+    op->backend->ops->attention_backward(op->backend, &(struct attention_backward){.forward = attention_of(op),
+                                                                                   .d_out = op->out[0].other,
+                                                                                   .dq = op->in[0].other,
+                                                                                   .dk = op->in[1].other,
+                                                                                   .dv = op->in[2].other});
 }
 
 static void check_attention(struct backend *backend, const char *isa, struct tally *tally)
@@ -367,31 +351,26 @@ static void check_attention(struct backend *backend, const char *isa, struct tal
 
 static void swiglu_forward_run(struct operation *op)
 {
-    op->backend->ops->swiglu_forward(op->backend,
-                                     &(struct swiglu_forward){.tokens = TOKENS,
-                                                              .width = WIDTH,
-                                                              .gate_up = op->in[0].data,
-                                                              .y = op->out[0].data,
-                                                              .act = DTYPE_F32});
+    op->backend->ops->swiglu_forward(
+        op->backend,
+        &(struct swiglu_forward){
+            .tokens = TOKENS, .width = WIDTH, .gate_up = op->in[0].data, .y = op->out[0].data, .act = DTYPE_F32});
 }
 
 static void swiglu_backward_run(struct operation *op)
 {
-    op->backend->ops->swiglu_backward(op->backend,
-                                      &(struct swiglu_backward){.tokens = TOKENS,
-                                                                .width = WIDTH,
-                                                                .gate_up = op->in[0].data,
-                                                                .dy = op->out[0].other,
-                                                                .d_gate_up = op->in[0].other,
-                                                                .act = DTYPE_F32});
+    op->backend->ops->swiglu_backward(op->backend, &(struct swiglu_backward){.tokens = TOKENS,
+                                                                             .width = WIDTH,
+                                                                             .gate_up = op->in[0].data,
+                                                                             .dy = op->out[0].other,
+                                                                             .d_gate_up = op->in[0].other,
+                                                                             .act = DTYPE_F32});
 }
 
 static void check_swiglu(struct backend *backend, const char *isa, struct tally *tally)
 {
-    struct operation op = {.name = "swiglu",
-                           .backend = backend,
-                           .forward = swiglu_forward_run,
-                           .backward = swiglu_backward_run};
+    struct operation op = {
+        .name = "swiglu", .backend = backend, .forward = swiglu_forward_run, .backward = swiglu_backward_run};
     input(&op, 0, "gate and up", TOKENS * 2 * WIDTH, 3, 0);
     output(&op, 0, "y", TOKENS * WIDTH);
     check_and_free(&op, isa, tally);
@@ -413,28 +392,24 @@ static void head_forward_run(struct operation *op)
 
 static void head_backward_run(struct operation *op)
 {
-    op->backend->ops->head_gradient(op->backend,
-                                    &(struct head_gradient){.rows = TOKENS,
-                                                            .vocab = VOCAB,
-                                                            .logits = op->in[0].data,
-                                                            .temperature = 0.7f,
-                                                            .target = ids,
-                                                            .lse = op->context,
-                                                            .entropy = op->out[1].data,
-                                                            .d_logp = op->out[0].other,
-                                                            .d_entropy = op->out[1].other,
-                                                            .d_logits = op->in[0].other,
-                                                            .act = DTYPE_F32});
+    op->backend->ops->head_gradient(op->backend, &(struct head_gradient){.rows = TOKENS,
+                                                                         .vocab = VOCAB,
+                                                                         .logits = op->in[0].data,
+                                                                         .temperature = 0.7f,
+                                                                         .target = ids,
+                                                                         .lse = op->context,
+                                                                         .entropy = op->out[1].data,
+                                                                         .d_logp = op->out[0].other,
+                                                                         .d_entropy = op->out[1].other,
+                                                                         .d_logits = op->in[0].other,
+                                                                         .act = DTYPE_F32});
 }
 
 static void check_head(struct backend *backend, const char *isa, struct tally *tally)
 {
     static float lse[TOKENS];
-    struct operation op = {.name = "head",
-                           .backend = backend,
-                           .forward = head_forward_run,
-                           .backward = head_backward_run,
-                           .context = lse};
+    struct operation op = {
+        .name = "head", .backend = backend, .forward = head_forward_run, .backward = head_backward_run, .context = lse};
     input(&op, 0, "logits", TOKENS * VOCAB, 3, 0);
     output(&op, 0, "logp", TOKENS);
     output(&op, 1, "entropy", TOKENS);

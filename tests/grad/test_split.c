@@ -30,18 +30,14 @@ static void rows_read(struct rows *rows)
     memset(rows, 0, sizeof *rows);
     for (size_t i = 0; i < N_ROWS; i++) {
         const size_t p = i / GROUP;
-        int32_t n_prompt = read_ids(json_array_get(json_object_get(round, "prompts"), p),
-                                    rows->prompt[p], MAX_IDS);
-        int32_t n = read_ids(json_array_get(json_object_get(round, "completions"), i),
-                             rows->tokens[i], MAX_IDS);
+        int32_t n_prompt = read_ids(json_array_get(json_object_get(round, "prompts"), p), rows->prompt[p], MAX_IDS);
+        int32_t n = read_ids(json_array_get(json_object_get(round, "completions"), i), rows->tokens[i], MAX_IDS);
         rows->prompts[p] = (struct grpo_prompt){.tokens = rows->prompt[p], .n_tokens = n_prompt};
         rows->spans[i] = (struct completion_tokens){.tokens = rows->tokens[i], .n_tokens = n};
-        rows->completions[i] = (struct completion){
-            .tokens = rows->tokens[i], .n_tokens = n, .finish_reason = FINISH_EOS};
-        rows->trees[i] = (struct tree){.prompt = rows->prompt[p],
-                                       .n_prompt = n_prompt,
-                                       .completions = &rows->spans[i],
-                                       .n_completions = 1};
+        rows->completions[i] =
+            (struct completion){.tokens = rows->tokens[i], .n_tokens = n, .finish_reason = FINISH_EOS};
+        rows->trees[i] = (struct tree){
+            .prompt = rows->prompt[p], .n_prompt = n_prompt, .completions = &rows->spans[i], .n_completions = 1};
         rows->advantage[i] = 0.25f * (float)i - 0.8f;
         rows->longest = n_prompt + n - 1 > rows->longest ? n_prompt + n - 1 : rows->longest;
     }
@@ -60,8 +56,7 @@ struct split {
 };
 
 enum job { JOB_DAPO_KL, JOB_GRPO_CLIP, JOB_SFT, N_JOBS };
-static const char *const job_names[] = {"grpo step (dapo, kl)", "grpo step (clipped ratios)",
-                                        "sft step"};
+static const char *const job_names[] = {"grpo step (dapo, kl)", "grpo step (clipped ratios)", "sft step"};
 
 /* The ratios of the clipped job: well inside and well outside the clip range, so that no rounding
  * decides whether a token is clipped. */
@@ -75,9 +70,7 @@ static void old_logps(struct backend *backend, struct rows *rows, const char *fi
         logp[i] = rows->logp[i];
     model_test_open(&test, backend, fixture, DTYPE_F32);
     model_test_plan(&test, MAX_TOKENS, N_ROWS, DECODER_INFER, 0);
-    must(tree_runner_score(&test.runner, test.model, rows->trees, N_ROWS, temperature, logp, NULL,
-                           &err),
-         &err);
+    must(tree_runner_score(&test.runner, test.model, rows->trees, N_ROWS, temperature, logp, NULL, &err), &err);
     for (int i = 0; i < N_ROWS; i++) {
         for (int32_t t = 0; t < rows->spans[i].n_tokens; t++)
             rows->logp[i][t] += moved[(i + t) % 5];
@@ -131,13 +124,10 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
         float *w = fetched_tensor(grpo.reference, norm);
         for (int64_t i = 0; i < norm->count; i++)
             w[i] *= i % 2 == 0 ? 1.1f : 0.9f;
-        backend->ops->upload(backend, model_tensor(grpo.reference, norm), w,
-                             (size_t)norm->count * sizeof *w);
+        backend->ops->upload(backend, model_tensor(grpo.reference, norm), w, (size_t)norm->count * sizeof *w);
         free(w);
     }
-    must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, job == JOB_GRPO_CLIP ? 1 : 0,
-                     &metrics, &err),
-         &err);
+    must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, job == JOB_GRPO_CLIP ? 1 : 0, &metrics, &err), &err);
     assert_true(metrics_get(&metrics, "skipped_steps") == 0);
     if (job == JOB_GRPO_CLIP)
         assert_true(metrics_get(&metrics, "clip_ratio/region_mean") > 0.05);
@@ -147,27 +137,26 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
 }
 
 /* One optimizer step on a fresh model; its gradient stays in test->model->m. */
-static void take_step(struct model_test *test, struct backend *backend, const char *fixture,
-                      struct rows *rows, enum job job, const struct split *split)
+static void take_step(struct model_test *test, struct backend *backend, const char *fixture, struct rows *rows,
+                      enum job job, const struct split *split)
 {
     model_test_open(test, backend, fixture, DTYPE_F32);
-    model_test_plan(test, split->max_tokens > 0 ? split->max_tokens : MAX_TOKENS,
-                    split->max_completions, DECODER_TRAIN, 0);
+    model_test_plan(test, split->max_tokens > 0 ? split->max_tokens : MAX_TOKENS, split->max_completions, DECODER_TRAIN,
+                    0);
     if (job == JOB_SFT)
         sft_update(test, rows);
     else
         rl_update(test, rows, job);
 }
 
-static void check(struct backend *backend, const char *isa, const char *fixture, struct rows *rows,
-                  enum job job, struct tally *tally)
+static void check(struct backend *backend, const char *isa, const char *fixture, struct rows *rows, enum job job,
+                  struct tally *tally)
 {
-    const struct split splits[] = {
-        {"1", 1, 0, 8},
-        {"2", 2, 0, 4},
-        {"7", 7, 0, 2},
-        {"least tokens", N_ROWS, rows->longest, 0},
-        {"twice the least tokens", N_ROWS, 2 * (int64_t)rows->longest, 0}};
+    const struct split splits[] = {{"1", 1, 0, 8},
+                                   {"2", 2, 0, 4},
+                                   {"7", 7, 0, 2},
+                                   {"least tokens", N_ROWS, rows->longest, 0},
+                                   {"twice the least tokens", N_ROWS, 2 * (int64_t)rows->longest, 0}};
     const struct split all = {"all", N_ROWS, 0, 1};
     struct model_test whole, test;
     take_step(&whole, backend, fixture, rows, job, &all);
@@ -179,8 +168,7 @@ static void check(struct backend *backend, const char *isa, const char *fixture,
             assert_int_equal(test.runner.packing.n_micro, splits[s].n_micro);
         else
             assert_true(test.runner.packing.n_micro > 1);
-        snprintf(setting, sizeof setting, "%s, %s %s, split %s", job_names[job], fixture, isa,
-                 splits[s].name);
+        snprintf(setting, sizeof setting, "%s, %s %s, split %s", job_names[job], fixture, isa, splits[s].name);
         for (int32_t i = 0; i < test.model->params.n_params; i++) {
             const struct param *param = &test.model->params.params[i];
             const size_t bytes = (size_t)param->count * sizeof(float);

@@ -1,6 +1,6 @@
-/* The page pool and the engine's life cycle: whatever is asked for and cancelled when, nothing
- * waits for ever, every completion comes exactly once, pages are never over-promised, and after the
- * last one all pages are free and none is promised. */
+/* The page pool and the engine's life cycle: whatever is asked for and cancelled when, nothing waits
+ * for ever, every completion comes exactly once, pages are never over-promised, and after the last
+ * one all pages are free and none is promised. */
 #include "support/test_backend.h"
 
 #include "base/rng.h"
@@ -8,20 +8,13 @@
 #include "rollout/pages.h"
 #include "support/tiny_model.h"
 
-enum {
-    MAX_PROMPT = 150,
-    MAX_TOKENS = 90,
-    MAX_CONTEXT = 224,
-    N_REQUESTS = 200,
-    MAX_GROUP = 5,
-    WIDEST = 40
-};
+enum { MAX_PROMPT = 150, MAX_TOKENS = 90, MAX_CONTEXT = 224, N_REQUESTS = 200, MAX_GROUP = 5, WIDEST = 40 };
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        cohort_error err_ = {0}, *err = &err_;                                                     \
-        if ((call) != COHORT_OK)                                                                   \
-            fail_msg("%s: %s", #call, err_.message);                                               \
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        cohort_error err_ = {0}, *err = &err_;                                                                         \
+        if ((call) != COHORT_OK)                                                                                       \
+            fail_msg("%s: %s", #call, err_.message);                                                                   \
     } while (0)
 
 static char folder[64];
@@ -122,13 +115,11 @@ static void exercise(uint64_t seed, const struct engine_config *config)
     bool busy = true;
     for (int64_t step = 0; busy || n < N_REQUESTS; step++) {
         assert_true(step < 200000); /* else it hangs */
-        for (uint32_t arrive = draw(seed, 7000 + (uint64_t)step, 4); arrive > 0 && n < N_REQUESTS;
-             arrive--, n++) {
+        for (uint32_t arrive = draw(seed, 7000 + (uint64_t)step, 4); arrive > 0 && n < N_REQUESTS; arrive--, n++) {
             submit(&b, &asked[n], seed, (uint64_t)n);
             wanted += asked[n].n;
-            asked[n].cancel_at = draw(seed, 90000 + (uint64_t)n, 3) == 0
-                                     ? step + draw(seed, 95000 + (uint64_t)n, 60)
-                                     : -1;
+            asked[n].cancel_at =
+                draw(seed, 90000 + (uint64_t)n, 3) == 0 ? step + draw(seed, 95000 + (uint64_t)n, 60) : -1;
         }
         for (int32_t i = 0; i < n; i++)
             if (asked[i].cancel_at == step) {
@@ -151,8 +142,7 @@ static void exercise(uint64_t seed, const struct engine_config *config)
     assert_int_equal(stats.running, 0);
     /* Nothing is promised either: a request that needs the whole pool can still run. */
     int32_t prompt[MAX_CONTEXT] = {0};
-    struct engine_request whole = {
-        .prompt = prompt, .n_prompt = MAX_PROMPT, .n = 1, .sampling = {.temperature = 1.0f}};
+    struct engine_request whole = {.prompt = prompt, .n_prompt = MAX_PROMPT, .n = 1, .sampling = {.temperature = 1.0f}};
     whole.max_tokens = MAX_CONTEXT - MAX_PROMPT;
     int64_t id = 0;
     OK(engine_submit(b.engine, &whole, &id, err));
@@ -172,10 +162,8 @@ static int64_t least_pages(void) { return engine_pages(MAX_PROMPT, MAX_CONTEXT -
 static void test_plenty(void **state)
 {
     (void)state;
-    exercise(1, &(struct engine_config){.max_sequences = 16,
-                                        .n_pages = 200,
-                                        .prefill_tokens = 128,
-                                        .max_context = MAX_CONTEXT});
+    exercise(1, &(struct engine_config){
+                    .max_sequences = 16, .n_pages = 200, .prefill_tokens = 128, .max_context = MAX_CONTEXT});
 }
 
 static void test_tiny_pool(void **state)
@@ -192,10 +180,9 @@ static void test_tiny_pool(void **state)
 static void test_one_slot(void **state)
 {
     (void)state;
-    exercise(5, &(struct engine_config){.max_sequences = 1,
-                                        .n_pages = least_pages() + 3,
-                                        .prefill_tokens = 200,
-                                        .max_context = MAX_CONTEXT});
+    exercise(5,
+             &(struct engine_config){
+                 .max_sequences = 1, .n_pages = least_pages() + 3, .prefill_tokens = 200, .max_context = MAX_CONTEXT});
 }
 
 /* A group wider than slots and pool gets through, in turns. */
@@ -205,15 +192,11 @@ static void test_wide_group(void **state)
     struct bench b;
     struct asked a = {.n = WIDEST, .n_prompt = 100, .max_tokens = 70, .cancel_at = -1};
     int32_t prompt[100] = {1, 2, 3};
-    bench_open(&b, &(struct engine_config){.max_sequences = 3,
-                                           .n_pages = engine_pages(100, 70, 2),
-                                           .prefill_tokens = 50,
-                                           .max_context = 200});
-    const struct engine_request ask = {.prompt = prompt,
-                                       .n_prompt = 100,
-                                       .n = WIDEST,
-                                       .sampling = {.temperature = 1.0f},
-                                       .max_tokens = 70};
+    bench_open(&b,
+               &(struct engine_config){
+                   .max_sequences = 3, .n_pages = engine_pages(100, 70, 2), .prefill_tokens = 50, .max_context = 200});
+    const struct engine_request ask = {
+        .prompt = prompt, .n_prompt = 100, .n = WIDEST, .sampling = {.temperature = 1.0f}, .max_tokens = 70};
     OK(engine_submit(b.engine, &ask, &a.id, err));
     for (bool busy = true; busy;) {
         struct completion c;
@@ -235,13 +218,9 @@ static void test_too_large(void **state)
     int32_t prompt[150] = {0};
     int64_t id = 0;
     cohort_error error = {0};
-    bench_open(&b, &(struct engine_config){
-                       .max_sequences = 1, .n_pages = 2, .prefill_tokens = 8, .max_context = 200});
-    struct engine_request ask = {.prompt = prompt,
-                                 .n_prompt = 150,
-                                 .n = 1,
-                                 .sampling = {.temperature = 1.0f},
-                                 .max_tokens = 2};
+    bench_open(&b, &(struct engine_config){.max_sequences = 1, .n_pages = 2, .prefill_tokens = 8, .max_context = 200});
+    struct engine_request ask = {
+        .prompt = prompt, .n_prompt = 150, .n = 1, .sampling = {.temperature = 1.0f}, .max_tokens = 2};
     assert_int_equal(engine_submit(b.engine, &ask, &id, &error), COHORT_ERR_MEMORY);
     ask.n_prompt = 200;
     assert_int_equal(engine_submit(b.engine, &ask, &id, &error), COHORT_ERR_ARGUMENT);
@@ -293,9 +272,8 @@ static int remove_model(void **state)
 int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plenty),    cmocka_unit_test(test_tiny_pool),
-        cmocka_unit_test(test_one_slot),  cmocka_unit_test(test_wide_group),
-        cmocka_unit_test(test_too_large), cmocka_unit_test(test_promises)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plenty),    cmocka_unit_test(test_tiny_pool),
+                                       cmocka_unit_test(test_one_slot),  cmocka_unit_test(test_wide_group),
+                                       cmocka_unit_test(test_too_large), cmocka_unit_test(test_promises)};
     return cmocka_run_group_tests(tests, write_model, remove_model);
 }

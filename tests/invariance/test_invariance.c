@@ -1,19 +1,17 @@
-/* The exactness contract (I2, I3): what a request gets, and what its tokens are worth, is the same
- * bits however the work is cut.
+/* The exactness contract (I2, I3): what a request gets, and what its tokens are worth, is the same bits however the
+ * work is cut.
  *
- * For every instruction set this machine has, in bf16 and fp32, on two model shapes, 64 ragged
- * requests (prompts of 1 to 200 tokens, groups of 1 to 8 completions, temperatures 0, 0.7 and 1,
- * filters and penalties) are run once as the baseline and then again in every other way the engine
- * can go about it; and the training forward scores the finished sequences in every mode, packed in
- * different ways. Everything is compared bit for bit.
+ * For every instruction set this machine has, in bf16 and fp32, on two model shapes, 64 ragged requests (prompts of 1
+ * to 200 tokens, groups of 1 to 8 completions, temperatures 0, 0.7 and 1, filters and penalties) are run once as the
+ * baseline and then again in every other way the engine can go about it; and the training forward scores the finished
+ * sequences in every mode, packed in different ways. Everything is compared bit for bit.
  *
- * With --device cuda the same on GPU 0: more than 256 sequences at once, prompts of up to 700
- * tokens (its attention merges splits of 256 positions), and two shapes more with the head sizes
- * that have kernels of their own.
+ * With --device cuda the same on GPU 0: more than 256 sequences at once, prompts of up to 700 tokens (its attention
+ * merges splits of 256 positions), and two shapes more with the head sizes that have kernels of their own.
  *
- * With --expect-difference the program is the negative control: linked with a kernel whose order of
- * summation depends on the batch, the same comparisons must report differences, in both types (on
- * the GPU: in bf16 and on the shape whose kernels are built to be broken). */
+ * With --expect-difference the program is the negative control: linked with a kernel whose order of summation depends
+ * on the batch, the same comparisons must report differences, in both types (on the GPU: in bf16 and on the shape whose
+ * kernels are built to be broken). */
 #include "support/test_backend.h"
 
 #include "base/rng.h"
@@ -37,29 +35,24 @@ struct scale {
     int32_t thorough_requests, requests;
     int32_t n_alone; /* of the first, in an engine of their own */
     int32_t max_prompt, max_tokens;
-    /* Prompts of the first requests: around the edges of a chunk and of two (of a split), and both
-     * ends; these are also run alone. */
+    /* Prompts of the first requests: around the edges of a chunk and of two (of a split), and both ends; these are also
+     * run alone. */
     int32_t lengths[N_LENGTHS];
     int32_t groups[6];
 };
 static const struct scale scale_cpu = {
     64, 20, 12, 200, 40, {1, 200, 64, 63, 65, 127, 128, 129, 2, 60, 120, 190}, {1, 8, 3, 1, 2, 1}};
-static const struct scale scale_gpu = {64,
-                                       20,
-                                       12,
-                                       700,
-                                       40,
-                                       {1, 600, 64, 255, 257, 127, 512, 129, 2, 256, 320, 700},
-                                       {1, 8, 5, 8, 2, 8}};
+static const struct scale scale_gpu = {
+    64, 20, 12, 700, 40, {1, 600, 64, 255, 257, 127, 512, 129, 2, 256, 320, 700}, {1, 8, 5, 8, 2, 8}};
 /* For an emulated GPU, which needs a second for what a GPU does in a millisecond. */
 static const struct scale scale_small = {
     5, 5, 2, 270, 7, {65, 270, 3, 64, 20, 1, 1, 1, 1, 1, 1, 1}, {1, 3, 2, 1, 2, 1}};
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        cohort_error err_ = {0}, *err = &err_;                                                     \
-        if ((call) != COHORT_OK)                                                                   \
-            fail_msg("%s: %s", #call, err_.message);                                               \
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        cohort_error err_ = {0}, *err = &err_;                                                                         \
+        if ((call) != COHORT_OK)                                                                                       \
+            fail_msg("%s: %s", #call, err_.message);                                                                   \
     } while (0)
 
 /* Of a large vocabulary one in 60; ids that a vocabulary lacks are harmless. */
@@ -100,16 +93,10 @@ struct way {
     bool small;    /* also with --small */
 };
 
-static const struct way baseline = {
-    .name = "baseline", .threads = 1, .max_sequences = 512, .prefill_tokens = 16384};
+static const struct way baseline = {.name = "baseline", .threads = 1, .max_sequences = 512, .prefill_tokens = 16384};
 
 static const struct way ways[] = {
-    {.name = "alone",
-     .threads = 1,
-     .max_sequences = 8,
-     .prefill_tokens = 512,
-     .alone = true,
-     .small = true},
+    {.name = "alone", .threads = 1, .max_sequences = 8, .prefill_tokens = 512, .alone = true, .small = true},
     {.name = "few slots, scarce pages",
      .threads = 1,
      .max_sequences = 3,
@@ -123,26 +110,10 @@ static const struct way ways[] = {
      .unshared = true,
      .small = true},
     {.name = "two threads", .threads = 2, .max_sequences = 512, .prefill_tokens = 16384},
-    {.name = "chunks of 1",
-     .threads = 1,
-     .max_sequences = 64,
-     .prefill_tokens = 64,
-     .prefill_chunk = 1},
-    {.name = "chunks of 7",
-     .threads = 2,
-     .max_sequences = 64,
-     .prefill_tokens = 40,
-     .prefill_chunk = 7},
-    {.name = "chunks of 64",
-     .threads = 1,
-     .max_sequences = 64,
-     .prefill_tokens = 128,
-     .prefill_chunk = 64},
-    {.name = "one prompt token a step",
-     .threads = 1,
-     .max_sequences = 16,
-     .prefill_tokens = 1,
-     .alone = true},
+    {.name = "chunks of 1", .threads = 1, .max_sequences = 64, .prefill_tokens = 64, .prefill_chunk = 1},
+    {.name = "chunks of 7", .threads = 2, .max_sequences = 64, .prefill_tokens = 40, .prefill_chunk = 7},
+    {.name = "chunks of 64", .threads = 1, .max_sequences = 64, .prefill_tokens = 128, .prefill_chunk = 64},
+    {.name = "one prompt token a step", .threads = 1, .max_sequences = 16, .prefill_tokens = 1, .alone = true},
     {.name = "among cancelled ones, reversed",
      .threads = 2,
      .max_sequences = 24,
@@ -157,8 +128,7 @@ static uint32_t draw(uint64_t stream, uint64_t counter, uint32_t below)
     return rng_philox(20240607, RNG_TEST, stream, counter).word[0] % below;
 }
 
-/* ---- The requests ------------------------------------------------------------------------------
- */
+/* ---- The requests ------------------------------------------------------------------------------------------------ */
 
 static const int32_t bias_id[] = {3, 40};
 static const float bias[] = {2.0f, -INFINITY};
@@ -174,18 +144,17 @@ static struct sampling_params sampling_of(uint32_t kind)
     case 4: s.temperature = 0.7f, s.top_p = 0.8f; break;
     case 5: s.min_p = 0.05f, s.repetition_penalty = 1.3f, s.repetition_context = 20; break;
     case 6:
-        s.temperature = 0.7f, s.xtc_probability = 0.5f, s.xtc_threshold = 0.1f,
-        s.presence_penalty = 0.4f, s.presence_context = 20;
+        s.temperature = 0.7f, s.xtc_probability = 0.5f, s.xtc_threshold = 0.1f, s.presence_penalty = 0.4f,
+        s.presence_context = 20;
         break;
     default:
-        s.temperature = 0.0f, s.frequency_penalty = 0.3f, s.frequency_context = 20,
-        s.bias_id = bias_id, s.bias = bias, s.n_bias = 2;
+        s.temperature = 0.0f, s.frequency_penalty = 0.3f, s.frequency_context = 20, s.bias_id = bias_id, s.bias = bias,
+        s.n_bias = 2;
     }
     return s;
 }
 
-static void want(struct wanted *w, uint64_t stream, int32_t vocab, int32_t n_prompt, int32_t n,
-                 int32_t max_tokens)
+static void want(struct wanted *w, uint64_t stream, int32_t vocab, int32_t n_prompt, int32_t n, int32_t max_tokens)
 {
     for (int32_t i = 0; i < n_prompt; i++)
         w->prompt[i] = (int32_t)draw(stream, 1000 + (uint64_t)i, (uint32_t)vocab);
@@ -210,20 +179,17 @@ static void choose_requests(struct world *w, int32_t n_requests, int32_t vocab)
     for (int32_t i = 0; i < n_requests; i++) {
         const uint64_t id = (uint64_t)i;
         const bool edge = i < N_LENGTHS;
-        want(&w->requests[i], id, vocab,
-             edge ? scale->lengths[i] : 1 + (int32_t)draw(id, 0, prompts),
-             scale->groups[draw(id, 1, 6)],
-             edge ? scale->max_tokens : 1 + (int32_t)draw(id, 2, tokens));
+        want(&w->requests[i], id, vocab, edge ? scale->lengths[i] : 1 + (int32_t)draw(id, 0, prompts),
+             scale->groups[draw(id, 1, 6)], edge ? scale->max_tokens : 1 + (int32_t)draw(id, 2, tokens));
         w->requests[i].first = w->n_completions;
         w->n_completions += w->requests[i].ask.n;
     }
     for (int32_t i = 0; i < N_NOISE; i++)
-        want(&w->noise[i], 5000 + (uint64_t)i, vocab,
-             1 + (int32_t)draw(5000 + (uint64_t)i, 0, prompts), 2, scale->max_tokens);
+        want(&w->noise[i], 5000 + (uint64_t)i, vocab, 1 + (int32_t)draw(5000 + (uint64_t)i, 0, prompts), 2,
+             scale->max_tokens);
 }
 
-/* ---- Running them ------------------------------------------------------------------------------
- */
+/* ---- Running them ------------------------------------------------------------------------------------------------ */
 
 struct machine {
     struct engine *engine;
@@ -254,8 +220,7 @@ struct submitted {
     int32_t first_index;
 };
 
-static int32_t submit(struct machine *m, const struct wanted *w, bool unshared, int32_t at,
-                      struct submitted *to)
+static int32_t submit(struct machine *m, const struct wanted *w, bool unshared, int32_t at, struct submitted *to)
 {
     if (!unshared) {
         *to = (struct submitted){.at = at};
@@ -272,8 +237,7 @@ static int32_t submit(struct machine *m, const struct wanted *w, bool unshared, 
     return w->ask.n;
 }
 
-static void drain(struct machine *m, const struct submitted *list, int32_t n,
-                  struct completion *result)
+static void drain(struct machine *m, const struct submitted *list, int32_t n, struct completion *result)
 {
     bool busy = true;
     for (int64_t step = 0; busy; step++) {
@@ -349,15 +313,13 @@ static struct completion *new_result(void)
     return result;
 }
 
-/* ---- Comparing ---------------------------------------------------------------------------------
- */
+/* ---- Comparing --------------------------------------------------------------------------------------------------- */
 
-static void differ(struct world *w, const char *way, int32_t request, int32_t index,
-                   const char *what, int32_t token)
+static void differ(struct world *w, const char *way, int32_t request, int32_t index, const char *what, int32_t token)
 {
     if (w->differences++ < 5)
-        print_message("%s, %s: request %d completion %d differs in %s at token %d\n", w->what, way,
-                      (int)request, (int)index, what, (int)token);
+        print_message("%s, %s: request %d completion %d differs in %s at token %d\n", w->what, way, (int)request,
+                      (int)index, what, (int)token);
 }
 
 static uint32_t bits(float x)
@@ -372,8 +334,7 @@ static void compare(struct world *w, const struct way *way, const struct complet
 {
     for (int32_t r = 0; r < (way->alone ? w->scale->n_alone : w->n_requests); r++)
         for (int32_t i = 0; i < w->requests[r].ask.n; i++) {
-            const struct completion *a = &expected[w->requests[r].first + i],
-                                    *b = &got[w->requests[r].first + i];
+            const struct completion *a = &expected[w->requests[r].first + i], *b = &got[w->requests[r].first + i];
             assert_non_null(b->tokens);
             int32_t t = 0;
             w->compared += a->n_tokens;
@@ -382,17 +343,13 @@ static void compare(struct world *w, const struct way *way, const struct complet
                 t++;
             if (t < a->n_tokens || t < b->n_tokens)
                 differ(w, way->name, r, i,
-                       t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t]
-                           ? "log-prob"
-                           : "token",
-                       t);
+                       t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] ? "log-prob" : "token", t);
             else if (a->finish_reason != b->finish_reason)
                 differ(w, way->name, r, i, "finish reason", t);
         }
 }
 
-/* The baseline must be worth comparing: lengths differ, some end by EOS, and the model has an
- * opinion. */
+/* The baseline must be worth comparing: lengths differ, some end by EOS, and the model has an opinion. */
 static void check_baseline(const struct world *w, const struct completion *result)
 {
     const double flat = -log((double)w->model[0]->config.vocab_size);
@@ -414,8 +371,7 @@ static void check_baseline(const struct world *w, const struct completion *resul
     assert_true(sum / (double)tokens > 0.75 * flat);
 }
 
-/* ---- The training forward ----------------------------------------------------------------------
- */
+/* ---- The training forward ---------------------------------------------------------------------------------------- */
 
 /* The finished sequences of one temperature, as trees. */
 struct forest {
@@ -428,8 +384,8 @@ struct forest {
     int64_t longest;
 };
 
-static struct forest *make_forest(const struct world *w, const struct completion *result,
-                                  float temperature, bool shared)
+static struct forest *make_forest(const struct world *w, const struct completion *result, float temperature,
+                                  bool shared)
 {
     struct forest *f = calloc(1, sizeof *f);
     assert_non_null(f);
@@ -440,12 +396,10 @@ static struct forest *make_forest(const struct world *w, const struct completion
         for (int32_t i = 0; i < ask->n; i++) {
             const struct completion *c = &result[w->requests[r].first + i];
             if (i == 0 || !shared)
-                f->trees[f->n_trees++] = (struct tree){.prompt = ask->prompt,
-                                                       .n_prompt = ask->n_prompt,
-                                                       .completions = &f->completions[f->n]};
+                f->trees[f->n_trees++] = (struct tree){
+                    .prompt = ask->prompt, .n_prompt = ask->n_prompt, .completions = &f->completions[f->n]};
             f->trees[f->n_trees - 1].n_completions++;
-            f->completions[f->n] =
-                (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
+            f->completions[f->n] = (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
             f->request[f->n] = r;
             f->index[f->n] = i;
             f->expected[f->n] = c->logp;
@@ -468,14 +422,14 @@ static void free_forest(struct forest *f)
 }
 
 /* budget: fed tokens of a micro-batch at most; 0: as few as can be. */
-static void score(struct world *w, const struct completion *result, enum decoder_mode mode,
-                  int64_t budget, bool shared, int threads)
+static void score(struct world *w, const struct completion *result, enum decoder_mode mode, int64_t budget, bool shared,
+                  int threads)
 {
     static const char *const modes[] = {"infer", "train", "recompute"};
     static const float temperatures[] = {1.0f, 0.7f};
     char name[80];
-    snprintf(name, sizeof name, "score %s, %lld tokens, %s, %d threads", modes[mode],
-             (long long)budget, shared ? "shared" : "not shared", threads);
+    snprintf(name, sizeof name, "score %s, %lld tokens, %s, %d threads", modes[mode], (long long)budget,
+             shared ? "shared" : "not shared", threads);
     for (int32_t k = 0; k < 2; k++) {
         struct model *model = w->model[threads - 1];
         struct forest *f = make_forest(w, result, temperatures[k], shared);
@@ -485,8 +439,7 @@ static void score(struct world *w, const struct completion *result, enum decoder
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, tokens, 64, mode, err));
         OK(arena_allocate(&arena, model->backend, "test", err));
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, tokens, 64, mode, err));
-        OK(tree_runner_score(&runner, model, f->trees, f->n_trees, temperatures[k], f->logp, NULL,
-                             err));
+        OK(tree_runner_score(&runner, model, f->trees, f->n_trees, temperatures[k], f->logp, NULL, err));
         for (int32_t i = 0; i < f->n; i++) {
             w->compared += f->completions[i].n_tokens;
             for (int32_t t = 0; t < f->completions[i].n_tokens; t++)
@@ -521,12 +474,10 @@ static void score_all(struct world *w, const struct completion *result, bool tho
         }
 }
 
-/* ---- The tests ---------------------------------------------------------------------------------
- */
+/* ---- The tests --------------------------------------------------------------------------------------------------- */
 
 enum { MAX_SHAPES = 4 };
-static const struct tiny_shape *const shapes[MAX_SHAPES] = {&tiny_even, &tiny_odd, &tiny_wide,
-                                                            &tiny_half};
+static const struct tiny_shape *const shapes[MAX_SHAPES] = {&tiny_even, &tiny_odd, &tiny_wide, &tiny_half};
 static char folders[MAX_SHAPES][64];
 
 /* False if this machine has not got the instruction set. */
@@ -544,8 +495,7 @@ static bool world_open(struct world *w, const char *provider, enum dtype type, i
     if (test_options.cuda)
         w->model[1] = w->model[0];
     snprintf(w->what, sizeof w->what, "%s %s (%s), %s model", provider, dtype_name(type),
-             type == DTYPE_BF16 ? w->backend[0]->provider_bf16 : w->backend[0]->provider_f32,
-             shapes[shape]->name);
+             type == DTYPE_BF16 ? w->backend[0]->provider_bf16 : w->backend[0]->provider_f32, shapes[shape]->name);
     return true;
 }
 
@@ -567,8 +517,7 @@ static int64_t check(const char *provider, enum dtype type, int shape, bool thor
         print_message("%s: not on this machine\n", provider);
         return 0;
     }
-    choose_requests(w, thorough ? w->scale->thorough_requests : w->scale->requests,
-                    shapes[shape]->vocab_size);
+    choose_requests(w, thorough ? w->scale->thorough_requests : w->scale->requests, shapes[shape]->vocab_size);
     if (w->scale == &scale_gpu && thorough)
         assert_true(w->n_completions > 256); /* all at once in the baseline */
     struct completion *expected = new_result();
@@ -640,8 +589,7 @@ static void test_gpu(void **state)
             break;
         assert_int_equal(check("cuda", DTYPE_F32, shape, false), 0);
     }
-    test_figure("%lld log-probs compared, %lld differ (0)", (long long)all_compared,
-                (long long)all_differences);
+    test_figure("%lld log-probs compared, %lld differ (0)", (long long)all_compared, (long long)all_differences);
 }
 
 /* The negative control: a break that the comparisons do not see would mean they see nothing. */
@@ -687,10 +635,9 @@ static int remove_models(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_auto),        cmocka_unit_test(test_portable),
-        cmocka_unit_test(test_avx2),        cmocka_unit_test(test_avx512),
-        cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_amx_bf16)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_auto),        cmocka_unit_test(test_portable),
+                                       cmocka_unit_test(test_avx2),        cmocka_unit_test(test_avx512),
+                                       cmocka_unit_test(test_avx512_bf16), cmocka_unit_test(test_amx_bf16)};
     const struct CMUnitTest gpu[] = {cmocka_unit_test(test_gpu)};
     const struct CMUnitTest control[] = {cmocka_unit_test(test_break_is_seen)};
     test_arguments(argc, argv);

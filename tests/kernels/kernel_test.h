@@ -19,9 +19,9 @@
 /* OPERATION(name)[isa] is the kernel for an instruction set. */
 #if defined(COHORT_X86)
 enum { N_ISAS = 3 };
-#define OPERATION(name)                                                                            \
-    {                                                                                              \
-        name##_portable, name##_avx2, name##_avx512                                                \
+#define OPERATION(name)                                                                                                \
+    {                                                                                                                  \
+        name##_portable, name##_avx2, name##_avx512                                                                    \
     }
 static inline bool isa_here(int isa)
 {
@@ -34,16 +34,16 @@ static inline bool isa_here(int isa)
 }
 #else
 enum { N_ISAS = 1 };
-#define OPERATION(name)                                                                            \
-    {                                                                                              \
-        name##_portable                                                                            \
+#define OPERATION(name)                                                                                                \
+    {                                                                                                                  \
+        name##_portable                                                                                                \
     }
 static inline bool isa_here(int isa) { return isa == 0; }
 #endif
 
 /* A loop over the instruction sets of this machine. */
-#define EACH_ISA(isa)                                                                              \
-    for (int isa = 0; isa < N_ISAS; isa++)                                                         \
+#define EACH_ISA(isa)                                                                                                  \
+    for (int isa = 0; isa < N_ISAS; isa++)                                                                             \
         if (isa_here(isa))
 
 /* Around the vector widths 8 and 16 and the unrolled 4 * VW, and a real one. */
@@ -95,14 +95,12 @@ static inline void fill(void *x, enum dtype type, int64_t count, uint64_t stream
 
 static inline double at(const void *x, enum dtype type, int64_t i)
 {
-    return type == DTYPE_F32 ? (double)((const float *)x)[i]
-                             : (double)f32_from_bf16(((const uint16_t *)x)[i]);
+    return type == DTYPE_F32 ? (double)((const float *)x)[i] : (double)f32_from_bf16(((const uint16_t *)x)[i]);
 }
 
 /* Half a unit in the last place of what is stored (2^-8 of a bf16), plus slack for fp32 arithmetic
  * on the way, both relative to scale. */
-static inline void expect_near(double got, double wanted, enum dtype type, double scale,
-                               double slack)
+static inline void expect_near(double got, double wanted, enum dtype type, double scale, double slack)
 {
     double bound = slack * scale + (type == DTYPE_BF16 ? fabs(wanted) * 0x1.01p-8 : 0.0);
     if (!(fabs(got - wanted) <= bound))

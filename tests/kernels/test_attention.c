@@ -29,8 +29,8 @@ static int isas(struct isa list[3])
 #ifdef COHORT_X86
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         list[n++] = (struct isa){"avx2", attention_forward_avx2, attention_backward_avx2};
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq"))
         list[n++] = (struct isa){"avx512", attention_forward_avx512, attention_backward_avx512};
 #endif
     return n;
@@ -51,13 +51,9 @@ struct batch {
     float *lse_memory, *dq_memory, *dk_memory, *dv_memory;
 };
 
-static uint32_t content(uint32_t stream, int32_t position)
-{
-    return stream << 16 | (uint32_t)(position + 1);
-}
+static uint32_t content(uint32_t stream, int32_t position) { return stream << 16 | (uint32_t)(position + 1); }
 
-static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head_dim,
-                               enum dtype act)
+static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head_dim, enum dtype act)
 {
     struct batch *b = calloc(1, sizeof *b);
     assert_non_null(b);
@@ -69,8 +65,8 @@ static struct batch *batch_new(int32_t n_heads, int32_t n_kv_heads, int32_t head
     return b;
 }
 
-static struct attention_seq *add_seq(struct batch *b, uint32_t stream, int32_t first_position,
-                                     int32_t n_queries, int32_t tree)
+static struct attention_seq *add_seq(struct batch *b, uint32_t stream, int32_t first_position, int32_t n_queries,
+                                     int32_t tree)
 {
     struct attention_seq *seq = &b->seqs[b->f.n_seqs++];
     *seq = (struct attention_seq){b->tokens, n_queries, first_position, b->f.n_spans, 0, tree};
@@ -79,8 +75,7 @@ static struct attention_seq *add_seq(struct batch *b, uint32_t stream, int32_t f
     return seq;
 }
 
-static void add_span(struct batch *b, struct attention_seq *seq, int32_t position, int32_t row,
-                     int32_t length)
+static void add_span(struct batch *b, struct attention_seq *seq, int32_t position, int32_t row, int32_t length)
 {
     b->spans[b->f.n_spans++] = (struct attention_span){position, row, length};
     seq->n_spans++;
@@ -102,8 +97,7 @@ static float value(uint32_t what, uint32_t of, int64_t i)
     return 2.0f * rng_uniform(rng_philox(what, RNG_TEST, of, (uint64_t)i).word[0]) - 1.0f;
 }
 
-static void *fill(uint32_t what, const uint32_t *contents, int32_t rows, int32_t width,
-                  enum dtype act, float scale)
+static void *fill(uint32_t what, const uint32_t *contents, int32_t rows, int32_t width, enum dtype act, float scale)
 {
     const int64_t n = (int64_t)rows * width;
     char *memory = malloc((size_t)(n + 1) * dtype_bytes(act));
@@ -111,8 +105,7 @@ static void *fill(uint32_t what, const uint32_t *contents, int32_t rows, int32_t
     for (int64_t i = 0; i < n; i++) {
         const float x = value(what, contents[i / width], i % width) * scale;
         const uint16_t half = bf16_from_f32(x);
-        memcpy(memory + (size_t)i * dtype_bytes(act), act == DTYPE_F32 ? (const void *)&x : &half,
-               dtype_bytes(act));
+        memcpy(memory + (size_t)i * dtype_bytes(act), act == DTYPE_F32 ? (const void *)&x : &half, dtype_bytes(act));
     }
     return memory;
 }
@@ -137,8 +130,7 @@ static void guards_check(const void *memory, size_t bytes)
 
 static void batch_fill(struct batch *b)
 {
-    const int32_t q_width = b->f.n_heads * b->f.head_dim,
-                  kv_width = b->f.n_kv_heads * b->f.head_dim;
+    const int32_t q_width = b->f.n_heads * b->f.head_dim, kv_width = b->f.n_kv_heads * b->f.head_dim;
     b->f.seqs = b->seqs;
     b->f.spans = b->spans;
     b->f.q = b->q = fill(1, b->token, b->tokens, q_width, b->f.act, 4.0f);
@@ -155,8 +147,7 @@ static void batch_forward(struct batch *b, const struct isa *isa, int threads)
 {
     struct backend backend = backend_with(threads);
     isa->forward(&backend, &b->f);
-    guards_check(b->out_memory,
-                 (size_t)(b->tokens * b->f.n_heads * b->f.head_dim) * dtype_bytes(b->f.act));
+    guards_check(b->out_memory, (size_t)(b->tokens * b->f.n_heads * b->f.head_dim) * dtype_bytes(b->f.act));
     guards_check(b->lse_memory, (size_t)(b->tokens * b->f.n_heads) * 4);
 }
 
@@ -199,8 +190,7 @@ static double *widen(const void *x, enum dtype act, int64_t n)
     double *y = malloc((size_t)(n + 1) * sizeof *y);
     assert_non_null(y);
     for (int64_t i = 0; i < n; i++)
-        y[i] = act == DTYPE_F32 ? (double)((const float *)x)[i]
-                                : (double)f32_from_bf16(((const uint16_t *)x)[i]);
+        y[i] = act == DTYPE_F32 ? (double)((const float *)x)[i] : (double)f32_from_bf16(((const uint16_t *)x)[i]);
     return y;
 }
 
@@ -216,8 +206,7 @@ static void add_ragged(struct batch *b, const int32_t *lengths, int32_t n)
 }
 
 /* A prompt (stream 1) and completions (streams 2, 3, ...) that read its key rows: training. */
-static void add_tree(struct batch *b, int32_t prompt, const int32_t *lengths, int32_t n,
-                     int32_t tree)
+static void add_tree(struct batch *b, int32_t prompt, const int32_t *lengths, int32_t n, int32_t tree)
 {
     struct attention_seq *seq = add_seq(b, 1, 0, prompt, tree);
     const int32_t prompt_row = add_rows(b, 1, 0, prompt);
@@ -255,8 +244,8 @@ static void forward_check(struct batch *b, const struct isa *isa)
          * up to 2^-8 of the value. */
         const double bound = 2e-5 + (act == DTYPE_F32 ? 0.0 : 0x1p-8 * fabs(want[i]));
         if (!(fabs(have[i] - want[i]) <= bound))
-            fail_msg("%s D %d element %lld: %g, reference %g", isa->name, b->f.head_dim,
-                     (long long)i, have[i], want[i]);
+            fail_msg("%s D %d element %lld: %g, reference %g", isa->name, b->f.head_dim, (long long)i, have[i],
+                     want[i]);
         const int64_t at = i / b->f.head_dim;
         assert_true(fabs((double)b->f.lse[at] - lse[at]) <= 1e-5 * (1 + fabs(lse[at])));
     }
@@ -270,8 +259,8 @@ static void test_forward_reference(void **state)
     const int n = isas(list);
     for (int i = 0; i < N_SHAPES; i++)
         for (int act = 0; act < 2; act++) {
-            struct batch *b = batch_new(shapes[i].n_heads, shapes[i].n_kv_heads, shapes[i].head_dim,
-                                        act ? DTYPE_BF16 : DTYPE_F32);
+            struct batch *b =
+                batch_new(shapes[i].n_heads, shapes[i].n_kv_heads, shapes[i].head_dim, act ? DTYPE_BF16 : DTYPE_F32);
             add_ragged(b, ragged, 5);
             batch_fill(b);
             for (int s = 0; s < n; s++) {
@@ -294,19 +283,17 @@ static void assert_same_forward(const struct batch *x, const struct batch *y, co
         while (j < y->tokens && y->token[j] != x->token[i])
             j++;
         assert_true(j < y->tokens);
-        if (memcmp((const char *)x->f.out + (size_t)i * row_bytes,
-                   (const char *)y->f.out + (size_t)j * row_bytes, row_bytes) != 0 ||
+        if (memcmp((const char *)x->f.out + (size_t)i * row_bytes, (const char *)y->f.out + (size_t)j * row_bytes,
+                   row_bytes) != 0 ||
             memcmp(x->f.lse + i * x->f.n_heads, y->f.lse + j * x->f.n_heads, lse_bytes) != 0)
-            fail_msg("%s: stream %u position %u differs", what, x->token[i] >> 16,
-                     (x->token[i] & 0xffff) - 1);
+            fail_msg("%s: stream %u position %u differs", what, x->token[i] >> 16, (x->token[i] & 0xffff) - 1);
     }
 }
 
 /* Pages of 64 rows taken from the back to the front with a page of nobody between them. Full pages
  * of the prompt are shared, its last partial page is copied. Queries first .. first + n of each
  * completion. */
-static void add_paged(struct batch *b, int32_t prompt, const int32_t *first, int32_t n_queries,
-                      int32_t n)
+static void add_paged(struct batch *b, int32_t prompt, const int32_t *first, int32_t n_queries, int32_t n)
 {
     int32_t free_page = MAX_ROWS / PAGE - 1;
     int32_t shared[8], n_shared = prompt / PAGE;
@@ -325,8 +312,7 @@ static void add_paged(struct batch *b, int32_t prompt, const int32_t *first, int
             if (c >= n_shared) {
                 free_page -= 2;
                 for (int32_t j = 0; j < count; j++)
-                    b->kv[row + j] =
-                        content(c * PAGE + j < prompt ? 1u : (uint32_t)s + 2, c * PAGE + j);
+                    b->kv[row + j] = content(c * PAGE + j < prompt ? 1u : (uint32_t)s + 2, c * PAGE + j);
             }
             add_span(b, seq, c * PAGE, row, count);
         }
@@ -361,8 +347,7 @@ static void layouts_check(const struct shape *shape, enum dtype act, const struc
         assert_same_forward(alone, tree, "prompt not shared");
         batch_free(alone);
     }
-    for (int32_t i = 0; i < 90;
-         i += i < 5 || i > 25 ? 13 : 1) { /* decode steps of all that still run */
+    for (int32_t i = 0; i < 90; i += i < 5 || i > 25 ? 13 : 1) { /* decode steps of all that still run */
         int32_t first[3];
         for (int32_t s = 0; s < 3; s++)
             first[s] = prompt + (i < completions[s] ? i : completions[s] - 1);
@@ -402,9 +387,8 @@ static void test_layouts(void **state)
         }
 }
 
-static void close_all(const char *what, const struct isa *isa, const float *have,
-                      const double *want, double start, int64_t n, const uint32_t *contents,
-                      int64_t width, double relative)
+static void close_all(const char *what, const struct isa *isa, const float *have, const double *want, double start,
+                      int64_t n, const uint32_t *contents, int64_t width, double relative)
 {
     double largest = 0;
     for (int64_t i = 0; i < n; i++)
@@ -414,16 +398,15 @@ static void close_all(const char *what, const struct isa *isa, const float *have
         if (contents[i / width] == 0) {
             assert_true(have[i] == (float)start || f32_bits(have[i]) == 0x5a5a5a5au);
         } else if (!(fabs((double)have[i] - start - want[i]) <= relative * largest + 1e-7)) {
-            fail_msg("%s %s element %lld of %lld: %g, reference %g (largest %g)", isa->name, what,
-                     (long long)i, (long long)n, (double)have[i] - start, want[i], largest);
+            fail_msg("%s %s element %lld of %lld: %g, reference %g (largest %g)", isa->name, what, (long long)i,
+                     (long long)n, (double)have[i] - start, want[i], largest);
         }
 }
 
 static void backward_check(struct batch *b, const struct isa *list, int n_isas)
 {
     const enum dtype act = b->f.act;
-    const int64_t q_width = b->f.n_heads * b->f.head_dim,
-                  kv_width = b->f.n_kv_heads * b->f.head_dim;
+    const int64_t q_width = b->f.n_heads * b->f.head_dim, kv_width = b->f.n_kv_heads * b->f.head_dim;
     const int64_t nq = b->tokens * q_width, nk = b->kv_rows * kv_width;
     double *q = widen(b->q, act, nq), *k = widen(b->k, act, nk), *v = widen(b->v, act, nk);
     double *d_out = widen(b->d_out, act, nq);
@@ -461,8 +444,7 @@ static void test_backward_reference(void **state)
     for (int i = 0; i < N_SHAPES; i++)
         for (int act = 0; act < 2; act++) {
             const struct shape *s = &shapes[i];
-            struct batch *b =
-                batch_new(s->n_heads, s->n_kv_heads, s->head_dim, act ? DTYPE_BF16 : DTYPE_F32);
+            struct batch *b = batch_new(s->n_heads, s->n_kv_heads, s->head_dim, act ? DTYPE_BF16 : DTYPE_F32);
             if (i % 2 == 0)
                 add_ragged(b, ragged, 5);
             add_tree(b, 100, completions, 3, 7);
@@ -484,8 +466,7 @@ static void test_reference_differences(void **state)
     add_tree(b, 5, lengths, 2, 0);
     batch_fill(b);
     const int64_t nq = b->tokens * 4 * 6, nk = b->kv_rows * 2 * 6;
-    double *x[3] = {widen(b->q, DTYPE_F32, nq), widen(b->k, DTYPE_F32, nk),
-                    widen(b->v, DTYPE_F32, nk)};
+    double *x[3] = {widen(b->q, DTYPE_F32, nq), widen(b->k, DTYPE_F32, nk), widen(b->v, DTYPE_F32, nk)};
     double *d_out = widen(b->d_out, DTYPE_F32, nq);
     double *d[3], *out = calloc((size_t)nq, sizeof *out), *lse = calloc((size_t)nq, sizeof *lse);
     const int64_t size[3] = {nq, nk, nk};
@@ -591,9 +572,8 @@ static void bench(void)
                 best[1] = fmin(best[1], now() - start);
             }
             const double pairs = 4.0 * 512 * 513 / 2;
-            printf("%-8s %s T 512 D 128: forward %.1f, backward %.1f GFLOP/s\n", list[s].name,
-                   act ? "bf16" : "f32 ", pairs * 4 * 128 / best[0] * 1e-9,
-                   pairs * 10 * 128 / best[1] * 1e-9);
+            printf("%-8s %s T 512 D 128: forward %.1f, backward %.1f GFLOP/s\n", list[s].name, act ? "bf16" : "f32 ",
+                   pairs * 4 * 128 / best[0] * 1e-9, pairs * 10 * 128 / best[1] * 1e-9);
             batch_free(b);
 
             b = batch_new(4, 2, 128, act ? DTYPE_BF16 : DTYPE_F32);
@@ -608,8 +588,8 @@ static void bench(void)
                 batch_forward(b, &list[s], 1);
                 best[0] = fmin(best[0], now() - start);
             }
-            printf("%-8s %s decode 14 of a 256-token prompt: %.0f us\n", list[s].name,
-                   act ? "bf16" : "f32 ", best[0] * 1e6);
+            printf("%-8s %s decode 14 of a 256-token prompt: %.0f us\n", list[s].name, act ? "bf16" : "f32 ",
+                   best[0] * 1e6);
             batch_free(b);
         }
 }

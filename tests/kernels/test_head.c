@@ -4,10 +4,8 @@
 
 #include "backend/cpu/head_row.h"
 
-static void (*const head_stats[])(struct backend *,
-                                  const struct head_stats *) = OPERATION(head_stats);
-static void (*const head_gradient[])(struct backend *,
-                                     const struct head_gradient *) = OPERATION(head_gradient);
+static void (*const head_stats[])(struct backend *, const struct head_stats *) = OPERATION(head_stats);
+static void (*const head_gradient[])(struct backend *, const struct head_gradient *) = OPERATION(head_gradient);
 
 struct reference {
     double logp, lse, entropy;
@@ -68,14 +66,13 @@ static void check_stats(int isa, int64_t vocab, float temperature)
     for (int threads = 2; threads <= 8; threads += threads == 3 ? 5 : 1) {
         float again[3][ROWS];
         backend = backend_with(threads);
-        struct head_stats other = {rows,   vocab,    logits,   temperature,
-                                   target, again[0], again[1], again[2]};
+        struct head_stats other = {rows, vocab, logits, temperature, target, again[0], again[1], again[2]};
         head_stats[isa](&backend, &other);
         for (int i = 0; i < 3; i++)
             assert_memory_equal(again[i], out[i], (size_t)rows * sizeof(float));
         int last = rows - 1;
-        struct head_stats alone = {
-            1, vocab, logits + last * vocab, temperature, target + last, again[0], again[1], NULL};
+        struct head_stats alone = {1,        vocab, logits + last * vocab, temperature, target + last, again[0],
+                                   again[1], NULL};
         head_stats[isa](&backend, &alone);
         assert_memory_equal(again[0], out[0] + last, sizeof(float));
         assert_memory_equal(again[1], out[1] + last, sizeof(float));
@@ -163,8 +160,8 @@ static void test_stats_broken(void **state)
 }
 
 /* d_logp * logp + d_entropy * entropy in double, of logits. */
-static double objective(const double *logits, int64_t vocab, double inv_temperature, int32_t target,
-                        double d_logp, double d_entropy, double *z)
+static double objective(const double *logits, int64_t vocab, double inv_temperature, int32_t target, double d_logp,
+                        double d_entropy, double *z)
 {
     for (int64_t i = 0; i < vocab; i++)
         z[i] = logits[i] * inv_temperature;
@@ -172,8 +169,7 @@ static double objective(const double *logits, int64_t vocab, double inv_temperat
     return d_logp * r.logp + d_entropy * r.entropy;
 }
 
-static void check_gradient(int isa, int64_t vocab, float temperature, enum dtype act,
-                           bool with_entropy)
+static void check_gradient(int isa, int64_t vocab, float temperature, enum dtype act, bool with_entropy)
 {
     const size_t bytes = (size_t)(ROWS * vocab) * sizeof(float);
     const size_t out_bytes = (size_t)(ROWS * vocab) * dtype_bytes(act);
@@ -242,8 +238,8 @@ static void test_gradient(void **state)
     EACH_ISA(isa)
     for (size_t v = 0; v < sizeof vocabs / sizeof *vocabs; v++)
         for (int variant = 0; variant < 4; variant++)
-            check_gradient(isa, vocabs[v], variant & 1 ? 0.6f : 1.0f,
-                           variant & 2 ? DTYPE_BF16 : DTYPE_F32, variant != 1);
+            check_gradient(isa, vocabs[v], variant & 1 ? 0.6f : 1.0f, variant & 2 ? DTYPE_BF16 : DTYPE_F32,
+                           variant != 1);
 }
 
 /* A gradient of a log-prob sums to zero, a masked token (-inf) gets none, a row without a
@@ -289,11 +285,8 @@ static void test_gradient_special(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stats),
-        cmocka_unit_test(test_stats_peaked),
-        cmocka_unit_test(test_stats_broken),
-        cmocka_unit_test(test_gradient),
-        cmocka_unit_test(test_gradient_special),
+        cmocka_unit_test(test_stats),    cmocka_unit_test(test_stats_peaked),     cmocka_unit_test(test_stats_broken),
+        cmocka_unit_test(test_gradient), cmocka_unit_test(test_gradient_special),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,8 +57,7 @@ static void *random_matrix(int64_t count, enum dtype type, uint64_t stream)
 
 static double at(const void *x, enum dtype type, int64_t i)
 {
-    return type == DTYPE_F32 ? (double)((const float *)x)[i]
-                             : (double)f32_from_bf16(((const uint16_t *)x)[i]);
+    return type == DTYPE_F32 ? (double)((const float *)x)[i] : (double)f32_from_bf16(((const uint16_t *)x)[i]);
 }
 
 /* Memory with GUARD bytes of a pattern on both sides, and the pattern inside. */
@@ -85,8 +84,7 @@ static void guarded_check_free(struct guarded *g)
     free(g->block);
 }
 
-static struct weight *make_weight(struct backend *backend, const void *w, int64_t n, int64_t k,
-                                  enum dtype type)
+static struct weight *make_weight(struct backend *backend, const void *w, int64_t n, int64_t k, enum dtype type)
 {
     struct weight *weight = NULL;
     cohort_error err = {0};
@@ -97,13 +95,13 @@ static struct weight *make_weight(struct backend *backend, const void *w, int64_
 
 /* |got - want| <= tolerance * scale, plus half a unit in the last place (2^-9 relative) for a bf16
  * result. */
-static void check_value(const char *what, const struct backend *backend, enum dtype type, int64_t i,
-                        int64_t j, double got, double want, double scale)
+static void check_value(const char *what, const struct backend *backend, enum dtype type, int64_t i, int64_t j,
+                        double got, double want, double scale)
 {
     double allowed = tolerance * (scale + 1e-30) + (type == DTYPE_BF16 ? fabs(want) / 256.0 : 0.0);
     if (!(fabs(got - want) <= allowed))
-        fail_msg("%s %s: element %lld, %lld is %.9g, want %.9g within %.3g", what,
-                 backend->provider_bf16, (long long)i, (long long)j, got, want, allowed);
+        fail_msg("%s %s: element %lld, %lld is %.9g, want %.9g within %.3g", what, backend->provider_bf16, (long long)i,
+                 (long long)j, got, want, allowed);
 }
 
 /* y[m, n] in both types and with accumulate, rows n + 3 apart. */
@@ -138,14 +136,13 @@ static void check_forward(struct backend *backend, enum dtype type, int64_t m, i
                     scale += fabs(term);
                 }
                 double old = accumulate ? at(before.data, y_type, i * stride + j) : 0.0;
-                check_value("forward", backend, y_type, i, j, at(y.data, y_type, i * stride + j),
-                            old + sum, scale + fabs(old));
+                check_value("forward", backend, y_type, i, j, at(y.data, y_type, i * stride + j), old + sum,
+                            scale + fabs(old));
             }
             /* Nothing between the rows is written. */
             size_t gap = (size_t)(i * stride + n) * dtype_bytes(y_type);
             if (i + 1 < m)
-                assert_memory_equal((char *)y.data + gap, (char *)before.data + gap,
-                                    3 * dtype_bytes(y_type));
+                assert_memory_equal((char *)y.data + gap, (char *)before.data + gap, 3 * dtype_bytes(y_type));
         }
         guarded_check_free(&y);
         guarded_check_free(&before);
@@ -155,8 +152,7 @@ static void check_forward(struct backend *backend, enum dtype type, int64_t m, i
     free(w);
 }
 
-static void check_backward_input(struct backend *backend, enum dtype type, int64_t m, int64_t n,
-                                 int64_t k)
+static void check_backward_input(struct backend *backend, enum dtype type, int64_t m, int64_t n, int64_t k)
 {
     const int64_t stride = n + 5;
     void *dy = random_matrix(m * stride, type, 3), *w = random_matrix(n * k, type, 4);
@@ -168,14 +164,13 @@ static void check_backward_input(struct backend *backend, enum dtype type, int64
         if (accumulate)
             for (int64_t i = 0; i < m * k; i++)
                 ((float *)dx.data)[i] = 0.5f;
-        backend->ops->matmul_backward_input(
-            backend, &(struct matmul_backward_input){.w = weight,
-                                                     .m = m,
-                                                     .dy = dy,
-                                                     .dy_stride = stride,
-                                                     .dx = dx.data,
-                                                     .dx_type = dx_type,
-                                                     .accumulate = accumulate});
+        backend->ops->matmul_backward_input(backend, &(struct matmul_backward_input){.w = weight,
+                                                                                     .m = m,
+                                                                                     .dy = dy,
+                                                                                     .dy_stride = stride,
+                                                                                     .dx = dx.data,
+                                                                                     .dx_type = dx_type,
+                                                                                     .accumulate = accumulate});
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < k; j++) {
                 double sum = accumulate ? 0.5 : 0.0, scale = sum;
@@ -184,8 +179,7 @@ static void check_backward_input(struct backend *backend, enum dtype type, int64
                     sum += term;
                     scale += fabs(term);
                 }
-                check_value("backward input", backend, dx_type, i, j,
-                            at(dx.data, dx_type, i * k + j), sum, scale);
+                check_value("backward input", backend, dx_type, i, j, at(dx.data, dx_type, i * k + j), sum, scale);
             }
         guarded_check_free(&dx);
     }
@@ -194,8 +188,7 @@ static void check_backward_input(struct backend *backend, enum dtype type, int64
     free(w);
 }
 
-static void check_backward_weight(struct backend *backend, enum dtype type, int64_t m, int64_t n,
-                                  int64_t k)
+static void check_backward_weight(struct backend *backend, enum dtype type, int64_t m, int64_t n, int64_t k)
 {
     const int64_t stride = n + 1;
     void *dy = random_matrix(m * stride, type, 5), *x = random_matrix(m * k, type, 6);
@@ -203,15 +196,9 @@ static void check_backward_weight(struct backend *backend, enum dtype type, int6
     float *got = dw.data;
     for (int64_t i = 0; i < n * k; i++)
         got[i] = (float)(i % 5);
-    backend->ops->matmul_backward_weight(backend,
-                                         &(struct matmul_backward_weight){.m = m,
-                                                                          .n = n,
-                                                                          .k = k,
-                                                                          .dy = dy,
-                                                                          .dy_stride = stride,
-                                                                          .x = x,
-                                                                          .type = type,
-                                                                          .dw = got});
+    backend->ops->matmul_backward_weight(
+        backend, &(struct matmul_backward_weight){
+                     .m = m, .n = n, .k = k, .dy = dy, .dy_stride = stride, .x = x, .type = type, .dw = got});
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < k; j++) {
             double sum = (double)((i * k + j) % 5), scale = sum;
@@ -220,8 +207,7 @@ static void check_backward_weight(struct backend *backend, enum dtype type, int6
                 sum += term;
                 scale += fabs(term);
             }
-            check_value("backward weight", backend, DTYPE_F32, i, j, (double)got[i * k + j], sum,
-                        scale);
+            check_value("backward weight", backend, DTYPE_F32, i, j, (double)got[i * k + j], sum, scale);
         }
     guarded_check_free(&dw);
     free(dy);
@@ -231,10 +217,9 @@ static void check_backward_weight(struct backend *backend, enum dtype type, int6
 /* Shapes around the tiles: 12, 16, 32 rows; 16, 32 columns; 2, 32 of k; the pass of 512 and the
  * block of 2048. */
 static const int64_t shapes[][3] = {
-    {1, 1, 1},    {1, 24, 40},   {3, 2, 1},    {2, 31, 31},   {5, 32, 32},  {11, 33, 33},
-    {12, 16, 2},  {13, 15, 63},  {15, 17, 64}, {16, 64, 65},  {17, 65, 95}, {31, 96, 97},
-    {32, 40, 24}, {33, 100, 17}, {64, 7, 130}, {65, 96, 3},   {4, 70, 543}, {40, 33, 1100},
-    {2, 3, 2049}, {3, 2049, 5},  {2050, 3, 4}, {37, 2100, 6}, {1, 512, 96},
+    {1, 1, 1},    {1, 24, 40},    {3, 2, 1},    {2, 31, 31},  {5, 32, 32},  {11, 33, 33},  {12, 16, 2},  {13, 15, 63},
+    {15, 17, 64}, {16, 64, 65},   {17, 65, 95}, {31, 96, 97}, {32, 40, 24}, {33, 100, 17}, {64, 7, 130}, {65, 96, 3},
+    {4, 70, 543}, {40, 33, 1100}, {2, 3, 2049}, {3, 2049, 5}, {2050, 3, 4}, {37, 2100, 6}, {1, 512, 96},
 };
 
 static void test_reference(void **state)
@@ -256,17 +241,15 @@ static void test_reference(void **state)
 }
 
 /* Rows first .. first + m of x, by themselves, at an address that is skew bytes off a line. */
-static void forward_rows(struct backend *backend, const struct weight *weight, enum dtype type,
-                         const char *x, int64_t first, int64_t m, int64_t n, int64_t k, size_t skew,
-                         void *y, enum dtype y_type)
+static void forward_rows(struct backend *backend, const struct weight *weight, enum dtype type, const char *x,
+                         int64_t first, int64_t m, int64_t n, int64_t k, size_t skew, void *y, enum dtype y_type)
 {
     size_t row = (size_t)k * dtype_bytes(type);
     char *copy = must(malloc((size_t)m * row + skew));
     memcpy(copy + skew, x + (size_t)first * row, (size_t)m * row);
     backend->ops->matmul_forward(
         backend,
-        &(struct matmul_forward){
-            .w = weight, .m = m, .x = copy + skew, .y = y, .y_stride = n, .y_type = y_type});
+        &(struct matmul_forward){.w = weight, .m = m, .x = copy + skew, .y = y, .y_stride = n, .y_type = y_type});
     free(copy);
 }
 
@@ -296,19 +279,18 @@ static void check_invariance(const char *isa, enum dtype type, int64_t n, int64_
                 size_t skew = (size_t)f * 2 * dtype_bytes(type);
                 forward_rows(backend, weight, type, x, first, m, n, k, skew, y, DTYPE_F32);
                 if (memcmp(y, alone + first * n, (size_t)(m * n) * sizeof(float)) != 0)
-                    fail_msg(
-                        "%s %s [%lld, %lld]: rows %lld .. +%lld with %d threads differ from the "
-                        "rows alone",
-                        isa, dtype_name(type), (long long)n, (long long)k, (long long)first,
-                        (long long)m, threads);
+                    fail_msg("%s %s [%lld, %lld]: rows %lld .. +%lld with %d threads differ from the "
+                             "rows alone",
+                             isa, dtype_name(type), (long long)n, (long long)k, (long long)first, (long long)m,
+                             threads);
             }
             if (threads > 1)
                 continue; /* what follows does not depend on them */
             forward_rows(backend, weight, type, x, 0, m, n, k, dtype_bytes(type), half, DTYPE_BF16);
             for (int64_t i = 0; i < m * n; i++)
                 if (half[i] != bf16_from_f32(alone[i]))
-                    fail_msg("%s %s: bf16 result %lld is not the rounded fp32 result", isa,
-                             dtype_name(type), (long long)i);
+                    fail_msg("%s %s: bf16 result %lld is not the rounded fp32 result", isa, dtype_name(type),
+                             (long long)i);
         }
         backend->ops->weight_destroy(backend, weight);
         backend_destroy(backend);
@@ -329,8 +311,7 @@ static void test_row_invariance(void **state)
             continue;
         backend_destroy(backend);
         for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {
-            check_invariance(isa_names[i], (enum dtype)type, 72,
-                             1100); /* whole and part panels, three passes */
+            check_invariance(isa_names[i], (enum dtype)type, 72, 1100); /* whole and part panels, three passes */
             check_invariance(isa_names[i], (enum dtype)type, 33, 95);
         }
     }
@@ -349,8 +330,8 @@ static void check_sampled(struct backend *backend, int64_t m, int64_t n, int64_t
     for (int64_t i = 0; i < m; i += every) {
         forward_rows(backend, weight, DTYPE_BF16, x, i, 1, n, k, 0, row, DTYPE_F32);
         if (memcmp(row, y + i * n, (size_t)n * sizeof(float)) != 0)
-            fail_msg("%s: row %lld of %lld, k %lld, differs from the row alone",
-                     backend->provider_bf16, (long long)i, (long long)m, (long long)k);
+            fail_msg("%s: row %lld of %lld, k %lld, differs from the row alone", backend->provider_bf16, (long long)i,
+                     (long long)m, (long long)k);
     }
     backend->ops->weight_destroy(backend, weight);
     free(x);
@@ -393,8 +374,7 @@ static void test_backward_input_parts(void **state)
     backend->ops->matmul_backward_input(backend, &p);
     for (int64_t i = 0; i < m * k; i++)
         if (rounded[i] != bf16_from_f32(exact[i]))
-            fail_msg("element %lld of %lld is not the rounded fp32 result", (long long)i,
-                     (long long)(m * k));
+            fail_msg("element %lld of %lld is not the rounded fp32 result", (long long)i, (long long)(m * k));
     backend->ops->weight_destroy(backend, weight);
     backend_destroy(backend);
     free(dy);
@@ -414,15 +394,13 @@ static void test_accumulate_is_one_addition(void **state)
         if (backend == NULL)
             continue;
         for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {
-            void *x = random_matrix(m * k, (enum dtype)type, 9),
-                 *w = random_matrix(n * k, (enum dtype)type, 10);
+            void *x = random_matrix(m * k, (enum dtype)type, 9), *w = random_matrix(n * k, (enum dtype)type, 10);
             struct weight *weight = make_weight(backend, w, n, k, (enum dtype)type);
             float *sum = must(malloc((size_t)(m * n) * sizeof(float)));
             float *y = must(malloc((size_t)(m * n) * sizeof(float)));
             for (int64_t j = 0; j < m * n; j++)
                 y[j] = 1e3f;
-            struct matmul_forward p = {
-                .w = weight, .m = m, .x = x, .y = sum, .y_stride = n, .y_type = DTYPE_F32};
+            struct matmul_forward p = {.w = weight, .m = m, .x = x, .y = sum, .y_stride = n, .y_type = DTYPE_F32};
             backend->ops->matmul_forward(backend, &p);
             p.y = y;
             p.accumulate = true;
@@ -453,16 +431,14 @@ static void test_nan_stays_in_its_row(void **state)
             void *w = random_matrix((int64_t)N * K, (enum dtype)type, 12);
             struct weight *weight = make_weight(backend, w, N, K, (enum dtype)type);
             float clean[M * N], dirty[M * N];
-            struct matmul_forward p = {
-                .w = weight, .m = M, .x = x, .y = clean, .y_stride = N, .y_type = DTYPE_F32};
+            struct matmul_forward p = {.w = weight, .m = M, .x = x, .y = clean, .y_stride = N, .y_type = DTYPE_F32};
             backend->ops->matmul_forward(backend, &p);
             size_t row = K * dtype_bytes((enum dtype)type);
             memset(x + BAD * row, 0xff, row);
             p.y = dirty;
             backend->ops->matmul_forward(backend, &p);
             assert_memory_equal(clean, dirty, sizeof(float) * BAD * N);
-            assert_memory_equal(clean + (BAD + 1) * N, dirty + (BAD + 1) * N,
-                                sizeof(float) * (M - BAD - 1) * N);
+            assert_memory_equal(clean + (BAD + 1) * N, dirty + (BAD + 1) * N, sizeof(float) * (M - BAD - 1) * N);
             for (int j = 0; j < N; j++)
                 assert_true(isnan(dirty[BAD * N + j]));
             backend->ops->weight_destroy(backend, weight);
@@ -479,8 +455,7 @@ static void test_backward_threads(void **state)
     (void)state;
     const int64_t m = 130, n = 2500, k = 70;
     for (int i = 0; i < N_ISAS; i++) {
-        uint16_t *dy = random_matrix(m * n, DTYPE_BF16, 13),
-                 *x = random_matrix(m * k, DTYPE_BF16, 14);
+        uint16_t *dy = random_matrix(m * n, DTYPE_BF16, 13), *x = random_matrix(m * k, DTYPE_BF16, 14);
         uint16_t *w = random_matrix(n * k, DTYPE_BF16, 15);
         float *dx[2] = {0}, *dw[2] = {0};
         struct backend *backend = NULL;
@@ -492,17 +467,11 @@ static void test_backward_threads(void **state)
             dx[t] = must(calloc((size_t)(m * k), sizeof(float)));
             dw[t] = must(calloc((size_t)(n * k), sizeof(float)));
             backend->ops->matmul_backward_input(
-                backend, &(struct matmul_backward_input){
-                             .w = weight, .m = m, .dy = dy, .dy_stride = n, .dx = dx[t]});
+                backend, &(struct matmul_backward_input){.w = weight, .m = m, .dy = dy, .dy_stride = n, .dx = dx[t]});
             backend->ops->matmul_backward_weight(
-                backend, &(struct matmul_backward_weight){.m = m,
-                                                          .n = n,
-                                                          .k = k,
-                                                          .dy = dy,
-                                                          .dy_stride = n,
-                                                          .x = x,
-                                                          .type = DTYPE_BF16,
-                                                          .dw = dw[t]});
+                backend,
+                &(struct matmul_backward_weight){
+                    .m = m, .n = n, .k = k, .dy = dy, .dy_stride = n, .x = x, .type = DTYPE_BF16, .dw = dw[t]});
             backend->ops->weight_destroy(backend, weight);
             backend_destroy(backend);
         }
@@ -527,8 +496,7 @@ static void test_refresh(void **state)
     struct backend *backend = open_backend(NULL, 0);
     float w[6] = {1, 2, 3, 4, 5, 6}, x[3] = {1, 10, 100}, y[2];
     struct weight *weight = make_weight(backend, w, 2, 3, DTYPE_F32);
-    struct matmul_forward p = {
-        .w = weight, .m = 1, .x = x, .y = y, .y_stride = 2, .y_type = DTYPE_F32};
+    struct matmul_forward p = {.w = weight, .m = 1, .x = x, .y = y, .y_stride = 2, .y_type = DTYPE_F32};
     w[5] = 7;
     backend->ops->matmul_forward(backend, &p);
     assert_true(y[0] == 321.0f && y[1] == 654.0f);
@@ -551,8 +519,7 @@ static void test_create_errors(void **state)
     assert_int_equal(backend_cpu_create(&backend, "portable", 1, &err), COHORT_OK);
     assert_string_equal(backend->provider_bf16, "portable");
     void *block = &err;
-    assert_int_equal(backend->ops->alloc(backend, &block, SIZE_MAX, "key cache", &err),
-                     COHORT_ERR_MEMORY);
+    assert_int_equal(backend->ops->alloc(backend, &block, SIZE_MAX, "key cache", &err), COHORT_ERR_MEMORY);
     assert_non_null(strstr(err.message, "key cache"));
     assert_null(block);
     assert_int_equal(backend->ops->alloc(backend, &block, 5 << 20, "key cache", &err), COHORT_OK);
@@ -561,9 +528,9 @@ static void test_create_errors(void **state)
     assert_memory_equal(block, (char *)block + 1, (5 << 20) - 1);
     backend->ops->free(backend, block);
     struct weight *weight = NULL;
-    assert_int_equal(backend->ops->weight_create(backend, &weight, NULL, INT64_MAX / 2,
-                                                 INT64_MAX / 2, DTYPE_BF16, &err),
-                     COHORT_ERR_ARGUMENT);
+    assert_int_equal(
+        backend->ops->weight_create(backend, &weight, NULL, INT64_MAX / 2, INT64_MAX / 2, DTYPE_BF16, &err),
+        COHORT_ERR_ARGUMENT);
     assert_null(weight);
     assert_int_equal(backend->ops->weight_create(backend, &weight, NULL, 2, 2, DTYPE_F16, &err),
                      COHORT_ERR_UNSUPPORTED);

@@ -1,10 +1,8 @@
 /* RMS norm against a double reference and finite differences, on every instruction set. */
 #include "kernels/kernel_test.h"
 
-static void (*const forward[])(struct backend *,
-                               const struct rmsnorm_forward *) = OPERATION(rmsnorm_forward);
-static void (*const backward[])(struct backend *,
-                                const struct rmsnorm_backward *) = OPERATION(rmsnorm_backward);
+static void (*const forward[])(struct backend *, const struct rmsnorm_forward *) = OPERATION(rmsnorm_forward);
+static void (*const backward[])(struct backend *, const struct rmsnorm_backward *) = OPERATION(rmsnorm_backward);
 
 static const float eps = 1e-3f; /* large enough to matter in the comparison */
 
@@ -63,8 +61,7 @@ static void test_forward(void **state)
     EACH_ISA(isa)
     for (int w = 0; w < N_WIDTHS; w++)
         for (int types = 0; types < 4; types++)
-            check_forward(isa, test_width[w], types & 1 ? DTYPE_BF16 : DTYPE_F32,
-                          types & 2 ? DTYPE_BF16 : DTYPE_F32);
+            check_forward(isa, test_width[w], types & 1 ? DTYPE_BF16 : DTYPE_F32, types & 2 ? DTYPE_BF16 : DTYPE_F32);
 }
 
 /* sum over rows of dy . y in double; the derivative by x and gain is what the backward gives. */
@@ -124,8 +121,7 @@ static void check_backward(int isa, int64_t width, enum dtype gain_type)
     }
     for (int64_t i = 0; i < width; i++) {
         assert_true(dx[width + i] == (float)number(5, width + i));
-        expect_near((double)d_gain[i], gain_sum[i] + (double)(float)number(6, i), DTYPE_F32, 4.0,
-                    3e-7);
+        expect_near((double)d_gain[i], gain_sum[i] + (double)(float)number(6, i), DTYPE_F32, 4.0, 3e-7);
     }
     guarded_free(wide, (size_t)width * sizeof *wide);
     guarded_free(g, (size_t)width * sizeof *g);
@@ -165,8 +161,7 @@ static void test_backward_order(void **state)
         memset(d_gain, 0, sizeof d_gain);
         for (int run = 0; run < 3; run++) {
             struct backend backend = backend_with(run == 1 ? 2 : 1);
-            struct rmsnorm_backward params = {ROWS,      WIDTH, NULL, x,       gain,
-                                              DTYPE_F32, eps,   dy,   dx[run], d_gain[run]};
+            struct rmsnorm_backward params = {ROWS, WIDTH, NULL, x, gain, DTYPE_F32, eps, dy, dx[run], d_gain[run]};
             if (run == 2) {
                 params.rows = 192;
                 backward[isa](&backend, &params);
@@ -184,8 +179,7 @@ static void test_backward_order(void **state)
         /* Without d_gain, dx is the same. */
         struct backend backend = backend_with(2);
         memset(dx[1], 0, sizeof dx[1]);
-        struct rmsnorm_backward params = {ROWS,      WIDTH, NULL, x,     gain,
-                                          DTYPE_F32, eps,   dy,   dx[1], NULL};
+        struct rmsnorm_backward params = {ROWS, WIDTH, NULL, x, gain, DTYPE_F32, eps, dy, dx[1], NULL};
         backward[isa](&backend, &params);
         assert_memory_equal(dx[1], dx[0], sizeof dx[0]);
     }

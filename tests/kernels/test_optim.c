@@ -4,8 +4,7 @@
 #include <jansson.h>
 
 static void (*const adamw[])(struct backend *, const struct adamw *) = OPERATION(adamw);
-static double (*const sum_squares[])(struct backend *, const float *,
-                                     int64_t) = OPERATION(sum_squares);
+static double (*const sum_squares[])(struct backend *, const float *, int64_t) = OPERATION(sum_squares);
 
 enum { MAX_COUNT = 64 };
 
@@ -32,8 +31,7 @@ static void check_floats(const json_t *wanted, const float *got, const double *s
     float expected[MAX_COUNT];
     int n = read_floats(wanted, expected);
     for (int i = 0; i < n; i++)
-        expect_near((double)got[i], (double)expected[i], DTYPE_F32,
-                    size ? size[i] : fabs((double)expected[i]), 1e-6);
+        expect_near((double)got[i], (double)expected[i], DTYPE_F32, size ? size[i] : fabs((double)expected[i]), 1e-6);
 }
 
 static void check_against_torch(int isa, const json_t *test)
@@ -189,9 +187,8 @@ static void test_adamw_threads(void **state)
         for (int run = 0; run < 2; run++) {
             struct backend backend = backend_with(run + 1);
             fill(w[run], (enum dtype)type, COUNT, 41, 1.0);
-            struct adamw params = {
-                COUNT, w[run], low[run], (enum dtype)type, grad,  m[run], v[run], DTYPE_F32, 0,
-                1.0f,  1e-3f,  0.9f,     0.999f,           1e-8f, 0.1f,   1};
+            struct adamw params = {COUNT, w[run], low[run], (enum dtype)type, grad,  m[run], v[run], DTYPE_F32, 0,
+                                   1.0f,  1e-3f,  0.9f,     0.999f,           1e-8f, 0.1f,   1};
             adamw[isa](&backend, &params);
         }
         assert_memory_equal(w[1], w[0], COUNT * dtype_bytes((enum dtype)type));
@@ -201,9 +198,9 @@ static void test_adamw_threads(void **state)
     }
 }
 
-/* Moments in bf16. With a constant gradient v creeps up by less than half a unit of bf16 a step, so
- * rounding to nearest would leave it standing still; rounded at random its mean follows fp32. One
- * call, two threads and two calls with their own first draw the same. */
+/* Moments in bf16. With a constant gradient v creeps up by less than half a unit of bf16 a step, so rounding to nearest
+ * would leave it standing still; rounded at random its mean follows fp32. One call, two threads and two calls with
+ * their own first draw the same. */
 static void test_adamw_narrow_moments(void **state)
 {
     (void)state;
@@ -263,8 +260,7 @@ static void test_adamw_narrow_moments(void **state)
             mean_m += (double)f32_from_bf16(m[0][i]) / COUNT;
             mean_v += (double)f32_from_bf16(v[0][i]) / COUNT;
         }
-        /* 300 roundings of at most 2^-8, their errors' mean over 40,000 elements: well below 1e-3.
-         */
+        /* 300 roundings of at most 2^-8, their errors' mean over 40,000 elements: well below 1e-3. */
         expect_near(mean_m, (double)wide_m[0], DTYPE_F32, 0.75, 1e-3);
         expect_near(mean_v, (double)wide_v[0], DTYPE_F32, (double)wide_v[0], 1e-3);
     }

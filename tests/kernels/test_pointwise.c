@@ -2,14 +2,10 @@
  * instruction set. */
 #include "kernels/kernel_test.h"
 
-static void (*const embed_f[])(struct backend *,
-                               const struct embed_forward *) = OPERATION(embed_forward);
-static void (*const embed_b[])(struct backend *,
-                               const struct embed_backward *) = OPERATION(embed_backward);
-static void (*const swiglu_f[])(struct backend *,
-                                const struct swiglu_forward *) = OPERATION(swiglu_forward);
-static void (*const swiglu_b[])(struct backend *,
-                                const struct swiglu_backward *) = OPERATION(swiglu_backward);
+static void (*const embed_f[])(struct backend *, const struct embed_forward *) = OPERATION(embed_forward);
+static void (*const embed_b[])(struct backend *, const struct embed_backward *) = OPERATION(embed_backward);
+static void (*const swiglu_f[])(struct backend *, const struct swiglu_forward *) = OPERATION(swiglu_forward);
+static void (*const swiglu_b[])(struct backend *, const struct swiglu_backward *) = OPERATION(swiglu_backward);
 static void (*const convert_op[])(struct backend *, const struct convert *) = OPERATION(convert);
 
 enum { TOKENS = 5, VOCAB = 4 };
@@ -167,8 +163,7 @@ static void check_convert(int isa, int64_t count, enum dtype from, enum dtype to
                 memcpy(&wide, x + (size_t)i * 4, sizeof wide);
             else
                 wide = from == DTYPE_BF16 ? f32_from_bf16(half) : f32_from_f16(half);
-            uint16_t narrow =
-                from == DTYPE_BF16 ? half : bf16_from_f32(wide); /* a copy is a copy */
+            uint16_t narrow = from == DTYPE_BF16 ? half : bf16_from_f32(wide); /* a copy is a copy */
             if (to == DTYPE_F32)
                 assert_memory_equal(y + (size_t)i * 4, &wide, sizeof wide);
             else

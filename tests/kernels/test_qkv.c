@@ -27,8 +27,8 @@ static int isas(struct isa list[3])
 #ifdef COHORT_X86
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         list[n++] = (struct isa){"avx2", qkv_forward_avx2, qkv_backward_avx2};
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq"))
         list[n++] = (struct isa){"avx512", qkv_forward_avx512, qkv_backward_avx512};
 #endif
     return n;
@@ -70,8 +70,7 @@ static void put(void *x, enum dtype type, int64_t i, float value)
 
 static double get(const void *x, enum dtype type, int64_t i)
 {
-    return type == DTYPE_F32 ? (double)((const float *)x)[i]
-                             : (double)f32_from_bf16(((const uint16_t *)x)[i]);
+    return type == DTYPE_F32 ? (double)((const float *)x)[i] : (double)f32_from_bf16(((const uint16_t *)x)[i]);
 }
 
 static struct buffer random_new(uint64_t what, int64_t n, enum dtype type, float offset)
@@ -110,8 +109,7 @@ struct problem {
     int64_t nq, nkv, nqkv; /* elements of q; of k and v; of qkv */
 };
 
-static struct problem *problem_new(int64_t tokens, int32_t heads, int32_t kv, int32_t n,
-                                   enum dtype act, bool norm)
+static struct problem *problem_new(int64_t tokens, int32_t heads, int32_t kv, int32_t n, enum dtype act, bool norm)
 {
     struct problem *b = calloc(1, sizeof *b);
     assert_non_null(b);
@@ -162,15 +160,14 @@ static struct problem *problem_new(int64_t tokens, int32_t heads, int32_t kv, in
 
 static void problem_free(struct problem *b)
 {
-    struct buffer *all[] = {&b->qkv, &b->q_gain, &b->k_gain, &b->q, &b->k,
-                            &b->v,   &b->dq,     &b->dk,     &b->dv};
+    struct buffer *all[] = {&b->qkv, &b->q_gain, &b->k_gain, &b->q, &b->k, &b->v, &b->dq, &b->dk, &b->dv};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]->memory);
     free(b->cosine), free(b->sine), free(b);
 }
 
-static void close_to(const char *what, const struct isa *isa, const struct buffer *have,
-                     enum dtype type, const double *want, double bound)
+static void close_to(const char *what, const struct isa *isa, const struct buffer *have, enum dtype type,
+                     const double *want, double bound)
 {
     const int64_t n = (int64_t)(have->bytes / dtype_bytes(type));
     buffer_check(have);
@@ -178,8 +175,7 @@ static void close_to(const char *what, const struct isa *isa, const struct buffe
         const double limit = bound + (type == DTYPE_F32 ? 0 : 0x1p-8 * fabs(want[i]));
         const double x = get(buffer_data(have), type, i);
         if (!(fabs(x - want[i]) <= limit))
-            fail_msg("%s %s element %lld: %g, reference %g", isa->name, what, (long long)i, x,
-                     want[i]);
+            fail_msg("%s %s element %lld: %g, reference %g", isa->name, what, (long long)i, x, want[i]);
     }
 }
 
@@ -220,8 +216,7 @@ static void check(struct problem *b, const struct isa *isa)
     rows_between_check(b);
 
     /* Backward twice: one and two threads, gains starting at 0.25. */
-    double *dq = widen(&b->dq, DTYPE_F32), *dk = widen(&b->dk, DTYPE_F32),
-           *dv = widen(&b->dv, DTYPE_F32);
+    double *dq = widen(&b->dq, DTYPE_F32), *dk = widen(&b->dk, DTYPE_F32), *dv = widen(&b->dv, DTYPE_F32);
     double *d_qkv = zeros(b->nqkv), *d_qg = zeros(n), *d_kg = zeros(n);
     for (int32_t i = 0; i < n; i++)
         d_qg[i] = d_kg[i] = 0.25;
@@ -268,16 +263,16 @@ static void test_reference(void **state)
         for (int which = 0; which < 4; which++) {
             const enum dtype act = which & 1 ? DTYPE_BF16 : DTYPE_F32;
             for (int s = 0; s < n; s++) {
-                struct problem *b = problem_new(shapes[i].tokens, shapes[i].heads, shapes[i].kv,
-                                                shapes[i].n, act, which & 2);
+                struct problem *b =
+                    problem_new(shapes[i].tokens, shapes[i].heads, shapes[i].kv, shapes[i].n, act, which & 2);
                 check(b, &list[s]);
                 problem_free(b);
             }
         }
 }
 
-static double objective(struct problem *b, const double *qkv, const double *q_gain,
-                        const double *k_gain, const double *dq, const double *dk, const double *dv)
+static double objective(struct problem *b, const double *qkv, const double *q_gain, const double *k_gain,
+                        const double *dq, const double *dk, const double *dv)
 {
     double *q = zeros(b->nq), *k = zeros(b->nkv), *v = zeros(b->nkv), sum = 0;
     reference_qkv_forward(&b->p, qkv, q_gain, k_gain, q, k, v);
@@ -293,10 +288,8 @@ static void test_reference_differences(void **state)
 {
     (void)state;
     struct problem *b = problem_new(4, 2, 1, 6, DTYPE_F32, true);
-    double *x[3] = {widen(&b->qkv, DTYPE_F32), widen(&b->q_gain, DTYPE_F32),
-                    widen(&b->k_gain, DTYPE_F32)};
-    double *dq = widen(&b->dq, DTYPE_F32), *dk = widen(&b->dk, DTYPE_F32),
-           *dv = widen(&b->dv, DTYPE_F32);
+    double *x[3] = {widen(&b->qkv, DTYPE_F32), widen(&b->q_gain, DTYPE_F32), widen(&b->k_gain, DTYPE_F32)};
+    double *dq = widen(&b->dq, DTYPE_F32), *dk = widen(&b->dk, DTYPE_F32), *dv = widen(&b->dv, DTYPE_F32);
     const int64_t size[3] = {b->nqkv, 6, 6};
     double *d[3] = {zeros(size[0]), zeros(size[1]), zeros(size[2])};
     reference_qkv_backward(&b->p, x[0], x[1], x[2], dq, dk, dv, d[0], d[1], d[2]);
@@ -340,11 +333,9 @@ static void test_rows_independent(void **state)
                 if (t == 11)
                     assert_true(isnan(get(b->p.q, act, t * heads * dim)));
                 else
-                    assert_memory_equal(one->p.q,
-                                        (char *)b->p.q + (size_t)(t * heads * dim) * bytes,
+                    assert_memory_equal(one->p.q, (char *)b->p.q + (size_t)(t * heads * dim) * bytes,
                                         (size_t)(heads * dim) * bytes);
-                assert_memory_equal(one->p.k,
-                                    (char *)b->p.k + (size_t)(b->kv_row[t] * kv * dim) * bytes,
+                assert_memory_equal(one->p.k, (char *)b->p.k + (size_t)(b->kv_row[t] * kv * dim) * bytes,
                                     (size_t)(kv * dim) * bytes);
             }
             problem_free(b), problem_free(one);

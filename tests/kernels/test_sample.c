@@ -7,15 +7,12 @@
 
 #include <jansson.h>
 
-typedef cohort_status process_fn(const struct sample_row *, float *, int64_t,
-                                 struct sample_scratch *);
-typedef cohort_status filter_fn(const struct sample_row *, float *, int64_t,
-                                struct sample_scratch *, bool *);
+typedef cohort_status process_fn(const struct sample_row *, float *, int64_t, struct sample_scratch *);
+typedef cohort_status filter_fn(const struct sample_row *, float *, int64_t, struct sample_scratch *, bool *);
 static process_fn *const process[] = OPERATION(sample_process);
 static filter_fn *const filter[] = OPERATION(sample_filter);
 static void (*const sample[])(struct backend *, struct sample *) = OPERATION(sample);
-static void (*const head_stats[])(struct backend *,
-                                  const struct head_stats *) = OPERATION(head_stats);
+static void (*const head_stats[])(struct backend *, const struct head_stats *) = OPERATION(head_stats);
 
 enum { MAX_VOCAB = 128 };
 
@@ -37,8 +34,7 @@ static void scratch_free(struct sample_scratch *scratch)
 }
 
 /* probs = softmax of what the filters leave of logits, divided by the temperature. */
-static void distribution(int isa, const struct sample_row *row, const float *logits, int n,
-                         double *probs)
+static void distribution(int isa, const struct sample_row *row, const float *logits, int n, double *probs)
 {
     struct sample_scratch scratch = {0};
     float *left = guarded((size_t)n * sizeof *left);
@@ -78,48 +74,20 @@ static const struct vector vectors[] = {
     {.name = "top_p", .n = 4, .in = {.9f, 0, 0, .1f}, .out = {1, 0, 0, 0}, .top_p = .3f},
     {.name = "top_p", .n = 4, .in = {.9f, 0, 0, .1f}, .out = {.9, 0, 0, .1}, .top_p = .95f},
     {.name = "top_p", .n = 4, .in = {0, .5f, .4f, .1f}, .out = {0, 1, 0, 0}, .top_p = .4f},
-    {.name = "top_p",
-     .n = 4,
-     .in = {0, .5f, .4f, .1f},
-     .out = {0, 5. / 9, 4. / 9, 0},
-     .top_p = .6f},
+    {.name = "top_p", .n = 4, .in = {0, .5f, .4f, .1f}, .out = {0, 5. / 9, 4. / 9, 0}, .top_p = .6f},
     {.name = "top_p", .n = 4, .in = {0, .5f, .4f, .1f}, .out = {0, .5, .4, .1}, .top_p = .95f},
-    {.name = "top_p to the edge",
-     .n = 4,
-     .in = {.1f, .2f, .3f, .4f},
-     .out = {0, 0, 3. / 7, 4. / 7},
-     .top_p = .7f},
+    {.name = "top_p to the edge", .n = 4, .in = {.1f, .2f, .3f, .4f}, .out = {0, 0, 3. / 7, 4. / 7}, .top_p = .7f},
     /* MLX-LM ends all of these where the sum is p in decimals. */
     {.name = "top_p to the edge",
      .n = 4,
      .in = {.1f, .2f, .3f, .4f},
      .out = {0, .2 / .9, .3 / .9, .4 / .9},
      .top_p = .9f},
-    {.name = "top_p to the edge",
-     .n = 3,
-     .in = {.5f, .3f, .2f},
-     .out = {.5 / .8, .3 / .8, 0},
-     .top_p = .8f},
-    {.name = "top_p to the edge",
-     .n = 3,
-     .in = {.5f, .3f, .2f},
-     .out = {.5 / .5, 0, 0},
-     .top_p = .5f},
-    {.name = "top_p to the edge",
-     .n = 3,
-     .in = {.5f, .4f, .1f},
-     .out = {.5 / .9, .4 / .9, 0},
-     .top_p = .9f},
-    {.name = "top_p to the edge",
-     .n = 3,
-     .in = {.6f, .3f, .1f},
-     .out = {.6 / .9, .3 / .9, 0},
-     .top_p = .9f},
-    {.name = "top_p to the edge",
-     .n = 3,
-     .in = {.6f, .25f, .15f},
-     .out = {.6 / .85, .25 / .85, 0},
-     .top_p = .85f},
+    {.name = "top_p to the edge", .n = 3, .in = {.5f, .3f, .2f}, .out = {.5 / .8, .3 / .8, 0}, .top_p = .8f},
+    {.name = "top_p to the edge", .n = 3, .in = {.5f, .3f, .2f}, .out = {.5 / .5, 0, 0}, .top_p = .5f},
+    {.name = "top_p to the edge", .n = 3, .in = {.5f, .4f, .1f}, .out = {.5 / .9, .4 / .9, 0}, .top_p = .9f},
+    {.name = "top_p to the edge", .n = 3, .in = {.6f, .3f, .1f}, .out = {.6 / .9, .3 / .9, 0}, .top_p = .9f},
+    {.name = "top_p to the edge", .n = 3, .in = {.6f, .25f, .15f}, .out = {.6 / .85, .25 / .85, 0}, .top_p = .85f},
     {.name = "top_p to the edge",
      .n = 4,
      .in = {.35f, .3f, .2f, .15f},
@@ -130,47 +98,23 @@ static const struct vector vectors[] = {
      .in = {.35f, .3f, .2f, .15f},
      .out = {.35 / .85, .3 / .85, .2 / .85, 0},
      .top_p = .85f},
-    {.name = "top_p to the edge",
-     .n = 3,
-     .in = {.45f, .35f, .2f},
-     .out = {.45 / .8, .35 / .8, 0},
-     .top_p = .8f},
-    {.name = "top_p to the edge",
-     .n = 3,
-     .in = {.7f, .2f, .1f},
-     .out = {.7 / .9, .2 / .9, 0},
-     .top_p = .9f},
+    {.name = "top_p to the edge", .n = 3, .in = {.45f, .35f, .2f}, .out = {.45 / .8, .35 / .8, 0}, .top_p = .8f},
+    {.name = "top_p to the edge", .n = 3, .in = {.7f, .2f, .1f}, .out = {.7 / .9, .2 / .9, 0}, .top_p = .9f},
     {.name = "top_p to the edge",
      .n = 4,
      .in = {.55f, .15f, .1f, .2f},
      .out = {.55 / .75, 0, 0, .2 / .75},
      .top_p = .75f},
-    {.name = "top_p off",
-     .n = 4,
-     .in = {.1f, .2f, .3f, .4f},
-     .out = {.1, .2, .3, .4},
-     .top_p = 1.0f},
-    {.name = "top_p, equals stay",
-     .n = 5,
-     .in = {.2f, .2f, .2f, .2f, .2f},
-     .out = {.2, .2, .2, .2, .2},
-     .top_p = .3f},
+    {.name = "top_p off", .n = 4, .in = {.1f, .2f, .3f, .4f}, .out = {.1, .2, .3, .4}, .top_p = 1.0f},
+    {.name = "top_p, equals stay", .n = 5, .in = {.2f, .2f, .2f, .2f, .2f}, .out = {.2, .2, .2, .2, .2}, .top_p = .3f},
     {.name = "min_p", .n = 4, .in = {.9f, 0, 0, .1f}, .out = {1, 0, 0, 0}, .min_p = .8f},
     {.name = "min_p", .n = 4, .in = {.9f, 0, 0, .1f}, .out = {.9, 0, 0, .1}, .min_p = .05f},
     {.name = "min_p", .n = 4, .in = {0, .8f, 0, .1f}, .out = {0, 1, 0, 0}, .min_p = .7f},
-    {.name = "min_p",
-     .n = 4,
-     .in = {.1f, .2f, .3f, .4f},
-     .out = {0, 2. / 9, 3. / 9, 4. / 9},
-     .min_p = .26f},
+    {.name = "min_p", .n = 4, .in = {.1f, .2f, .3f, .4f}, .out = {0, 2. / 9, 3. / 9, 4. / 9}, .min_p = .26f},
     {.name = "top_k", .n = 4, .in = {.9f, 0, 0, .1f}, .out = {1, 0, 0, 0}, .top_k = 1},
     {.name = "top_k", .n = 4, .in = {.6f, 0, .1f, .3f}, .out = {2. / 3, 0, 0, 1. / 3}, .top_k = 2},
     {.name = "top_k, few left", .n = 4, .in = {.6f, 0, 0, .4f}, .out = {.6, 0, 0, .4}, .top_k = 3},
-    {.name = "top_k of equals",
-     .n = 5,
-     .in = {.2f, .2f, .2f, .2f, .2f},
-     .out = {.5, .5, 0, 0, 0},
-     .top_k = 2},
+    {.name = "top_k of equals", .n = 5, .in = {.2f, .2f, .2f, .2f, .2f}, .out = {.5, .5, 0, 0, 0}, .top_k = 2},
     {.name = "top_k of all", .n = 3, .in = {.2f, .3f, .5f}, .out = {.2, .3, .5}, .top_k = 3},
     {.name = "xtc",
      .n = 4,
@@ -234,8 +178,7 @@ static void test_vectors(void **state)
         distribution(isa, &row, logits, test->n, probs);
         for (int i = 0; i < test->n; i++)
             if (!(fabs(probs[i] - test->out[i]) < 1e-6))
-                fail_msg("%s (%zu): probability %d is %.7f, expected %.7f", test->name, v, i,
-                         probs[i], test->out[i]);
+                fail_msg("%s (%zu): probability %d is %.7f, expected %.7f", test->name, v, i, probs[i], test->out[i]);
     }
 }
 
@@ -251,8 +194,7 @@ static void test_xtc_coin(void **state)
     {
         int applied = 0;
         for (uint64_t i = 0; i < 1000; i++) {
-            struct sample_row row = {
-                .params = &params, .seed = 1, .stream = i % 10, .position = i / 10};
+            struct sample_row row = {.params = &params, .seed = 1, .stream = i % 10, .position = i / 10};
             double probs[2];
             distribution(isa, &row, logits, 2, probs);
             applied += probs[0] == 0.0;
@@ -261,8 +203,8 @@ static void test_xtc_coin(void **state)
     }
 }
 
-static void check_processed(int isa, const struct sampling_params *params, const int32_t *history,
-                            int n_history, const float *in, const float *out, int n)
+static void check_processed(int isa, const struct sampling_params *params, const int32_t *history, int n_history,
+                            const float *in, const float *out, int n)
 {
     struct sample_scratch scratch = {0};
     struct sample_row row = {.params = params, .history = history, .n_history = n_history};
@@ -302,15 +244,12 @@ static void test_penalty_vectors(void **state)
         /* A negative logit is multiplied; no history, no change; bias first; ids out of range are
          * skipped. */
         const int32_t odd[4] = {3, -1, 99, 3};
-        check_processed(isa, &params, odd, 4, (float[]){1.f, .5f, 0, -.5f},
-                        (float[]){1.f, .5f, 0, -1.75f}, 4);
-        check_processed(isa, &params, NULL, 0, (float[]){1.f, .5f, 0, -.5f},
-                        (float[]){1.f, .5f, 0, -.5f}, 4);
+        check_processed(isa, &params, odd, 4, (float[]){1.f, .5f, 0, -.5f}, (float[]){1.f, .5f, 0, -1.75f}, 4);
+        check_processed(isa, &params, NULL, 0, (float[]){1.f, .5f, 0, -.5f}, (float[]){1.f, .5f, 0, -.5f}, 4);
         params.bias_id = (const int32_t[]){3, 7, -2};
         params.bias = (const float[]){1.5f, 9.f, 9.f};
         params.n_bias = 3;
-        check_processed(isa, &params, odd, 1, (float[]){1.f, .5f, 0, -.5f},
-                        (float[]){1.f, .5f, 0, -.08333333f}, 4);
+        check_processed(isa, &params, odd, 1, (float[]){1.f, .5f, 0, -.5f}, (float[]){1.f, .5f, 0, -.08333333f}, 4);
     }
 }
 
@@ -356,28 +295,26 @@ static void check_mlx_case(int isa, const json_t *test, size_t index)
     int32_t history[MAX_VOCAB], special[MAX_VOCAB], bias_id[MAX_VOCAB];
     float bias[MAX_VOCAB], logits[MAX_VOCAB], processed[MAX_VOCAB];
     double probs[MAX_VOCAB], wanted[MAX_VOCAB];
-    struct sampling_params params = {
-        .temperature = (float)number_of(test, "temperature"),
-        .top_k = (int32_t)number_of(test, "top_k"),
-        .top_p = (float)number_of(test, "top_p"),
-        .min_p = (float)number_of(test, "min_p"),
-        .min_tokens_to_keep = (int32_t)number_of(test, "min_tokens_to_keep"),
-        .xtc_probability = (float)number_of(test, "xtc_probability"),
-        .xtc_threshold = (float)number_of(test, "xtc_threshold"),
-        .xtc_special = special,
-        .n_xtc_special = ids_of(test, "xtc_special", special),
-        .repetition_penalty = (float)number_of(test, "repetition_penalty"),
-        .presence_penalty = (float)number_of(test, "presence_penalty"),
-        .frequency_penalty = (float)number_of(test, "frequency_penalty"),
-        .repetition_context = (int32_t)number_of(test, "repetition_context"),
-        .presence_context = (int32_t)number_of(test, "presence_context"),
-        .frequency_context = (int32_t)number_of(test, "frequency_context"),
-        .bias_id = bias_id,
-        .bias = bias,
-        .n_bias = ids_of(test, "bias_id", bias_id)};
+    struct sampling_params params = {.temperature = (float)number_of(test, "temperature"),
+                                     .top_k = (int32_t)number_of(test, "top_k"),
+                                     .top_p = (float)number_of(test, "top_p"),
+                                     .min_p = (float)number_of(test, "min_p"),
+                                     .min_tokens_to_keep = (int32_t)number_of(test, "min_tokens_to_keep"),
+                                     .xtc_probability = (float)number_of(test, "xtc_probability"),
+                                     .xtc_threshold = (float)number_of(test, "xtc_threshold"),
+                                     .xtc_special = special,
+                                     .n_xtc_special = ids_of(test, "xtc_special", special),
+                                     .repetition_penalty = (float)number_of(test, "repetition_penalty"),
+                                     .presence_penalty = (float)number_of(test, "presence_penalty"),
+                                     .frequency_penalty = (float)number_of(test, "frequency_penalty"),
+                                     .repetition_context = (int32_t)number_of(test, "repetition_context"),
+                                     .presence_context = (int32_t)number_of(test, "presence_context"),
+                                     .frequency_context = (int32_t)number_of(test, "frequency_context"),
+                                     .bias_id = bias_id,
+                                     .bias = bias,
+                                     .n_bias = ids_of(test, "bias_id", bias_id)};
     assert_int_equal(floats_of(test, "bias", bias), params.n_bias);
-    struct sample_row row = {
-        .params = &params, .history = history, .n_history = ids_of(test, "history", history)};
+    struct sample_row row = {.params = &params, .history = history, .n_history = ids_of(test, "history", history)};
     int n = floats_of(test, "logits", logits);
     assert_int_equal(floats_of(test, "processed", processed), n);
     check_processed(isa, &params, history, row.n_history, logits, processed, n);
@@ -385,8 +322,7 @@ static void check_mlx_case(int isa, const json_t *test, size_t index)
     distribution(isa, &row, processed, n, probs);
     for (int i = 0; i < n; i++)
         if (!(fabs(probs[i] - wanted[i]) <= 3e-6) || (probs[i] > 1e-30) != (wanted[i] > 1e-30))
-            fail_msg("case %zu: probability %d is %.8g, MLX-LM has %.8g", index, i, probs[i],
-                     wanted[i]);
+            fail_msg("case %zu: probability %d is %.8g, MLX-LM has %.8g", index, i, probs[i], wanted[i]);
 }
 
 static void test_against_mlx(void **state)
@@ -473,13 +409,12 @@ static void test_large_filters(void **state)
 
 /* ---- The draw ---- */
 
-static struct sample_row sample_single(int isa, const float *logits, int64_t vocab,
-                                       int64_t choosable, const struct sampling_params *params,
-                                       uint64_t seed, uint64_t stream, uint64_t position)
+static struct sample_row sample_single(int isa, const float *logits, int64_t vocab, int64_t choosable,
+                                       const struct sampling_params *params, uint64_t seed, uint64_t stream,
+                                       uint64_t position)
 {
     struct backend backend = backend_with(1);
-    struct sample_row row = {
-        .params = params, .seed = seed, .stream = stream, .position = position};
+    struct sample_row row = {.params = params, .seed = seed, .stream = stream, .position = position};
     struct sample op = {vocab, choosable, logits, &row, 1};
     sample[isa](&backend, &op);
     return row;
@@ -571,8 +506,7 @@ static void test_logp_is_that_of_head_stats(void **state)
                 struct sample_row row = sample_single(isa, logits, N, N, &params, 3, 4, i);
                 float logp, lse;
                 struct backend backend = backend_with(2);
-                struct head_stats stats = {
-                    1, N, logits, t == 3 ? 1.0f : temperature[t], &row.token, &logp, &lse, NULL};
+                struct head_stats stats = {1, N, logits, t == 3 ? 1.0f : temperature[t], &row.token, &logp, &lse, NULL};
                 assert_in_range(row.token, 0, N - 1);
                 head_stats[isa](&backend, &stats);
                 assert_memory_equal(&row.logp, &logp, sizeof logp);
@@ -703,8 +637,7 @@ static void test_never_impossible(void **state)
             assert_in_range(token, 0, 39);
             assert_int_equal(token % 3, 1);
         }
-        assert_in_range(other, 54 - 20,
-                        54 + 20); /* 200 / (1 + e), about three standard deviations */
+        assert_in_range(other, 54 - 20, 54 + 20); /* 200 / (1 + e), about three standard deviations */
     }
 }
 

@@ -62,10 +62,8 @@ static void test_stopped_product(void **state)
         struct weight *weight = NULL;
         pthread_t thread;
         cohort_error err = {0};
-        assert_int_equal(backend->ops->weight_create(backend, &weight, w, N, K, DTYPE_F32, &err),
-                         COHORT_OK);
-        const struct matmul_forward product = {
-            .w = weight, .m = M, .x = x, .y = y, .y_stride = N, .y_type = DTYPE_F32};
+        assert_int_equal(backend->ops->weight_create(backend, &weight, w, N, K, DTYPE_F32, &err), COHORT_OK);
+        const struct matmul_forward product = {.w = weight, .m = M, .x = x, .y = y, .y_stride = N, .y_type = DTYPE_F32};
         assert_int_equal(pthread_getcpuclockid(pthread_self(), &stopper.clock), 0);
         backend->stop = &stopper.stop;
         stopper.stopped_at = seconds_of(stopper.clock) + 0.01;
@@ -107,8 +105,7 @@ static void test_update_is_whole(void **state)
                 result[stopped][i][j] = (float)((i * 7 + j) % 13) * 0.25f;
         }
         float **r = result[stopped];
-        assert_int_equal(backend->ops->weight_create(backend, &weight, r[0], N, K, DTYPE_F32, &err),
-                         COHORT_OK);
+        assert_int_equal(backend->ops->weight_create(backend, &weight, r[0], N, K, DTYPE_F32, &err), COHORT_OK);
         backend->stop = stopped ? &stop : NULL;
         backend->unstoppable++; /* as optimizer_apply does */
         sum[stopped] = backend->ops->sum_squares(backend, r[3], COUNT);
@@ -130,12 +127,9 @@ static void test_update_is_whole(void **state)
         assert_int_equal(check(backend), stopped ? COHORT_ERR_CANCELLED : COHORT_OK);
         /* The packed weight is that of the updated one. */
         backend->stop = NULL;
-        backend->ops->matmul_forward(backend, &(struct matmul_forward){.w = weight,
-                                                                       .m = 3,
-                                                                       .x = r[3],
-                                                                       .y = r[3] + 1000,
-                                                                       .y_stride = N,
-                                                                       .y_type = DTYPE_F32});
+        backend->ops->matmul_forward(
+            backend, &(struct matmul_forward){
+                         .w = weight, .m = 3, .x = r[3], .y = r[3] + 1000, .y_stride = N, .y_type = DTYPE_F32});
         assert_int_equal(check(backend), COHORT_OK);
         backend->ops->weight_destroy(backend, weight);
         backend_destroy(backend);

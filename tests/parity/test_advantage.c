@@ -30,13 +30,9 @@ static struct advantage_output output_of(struct buffers *buffers)
 }
 
 /* JSON null is NaN. */
-static double number(const json_t *value)
-{
-    return json_is_null(value) ? (double)NAN : json_number_value(value);
-}
+static double number(const json_t *value) { return json_is_null(value) ? (double)NAN : json_number_value(value); }
 
-static void check(const char *what, const char *name, size_t index, double got, double want,
-                  double tolerance)
+static void check(const char *what, const char *name, size_t index, double got, double want, double tolerance)
 {
     if (isnan(want) ? isnan(got) : fabs(got - want) <= tolerance * (1.0 + fabs(want)))
         return;
@@ -49,12 +45,9 @@ static void check_result(const json_t *want, const char *name, const struct adva
     json_t *advantages = json_object_get(want, "advantages");
     assert_int_equal(json_array_size(advantages), input->n_rows);
     for (size_t i = 0; i < json_array_size(advantages); i++)
-        check("advantage", name, i, (double)output->advantage[i],
-              number(json_array_get(advantages, i)), tolerance);
-    check("reward", name, 0, output->reward_mean, number(json_object_get(want, "reward")),
-          tolerance);
-    check("reward_std", name, 0, output->reward_std, number(json_object_get(want, "reward_std")),
-          tolerance);
+        check("advantage", name, i, (double)output->advantage[i], number(json_array_get(advantages, i)), tolerance);
+    check("reward", name, 0, output->reward_mean, number(json_object_get(want, "reward")), tolerance);
+    check("reward_std", name, 0, output->reward_std, number(json_object_get(want, "reward_std")), tolerance);
     /* TRL takes this mean in float32 in both runs. */
     check("frac_reward_zero_std", name, 0, output->frac_reward_zero_std,
           number(json_object_get(want, "frac_reward_zero_std")), 1e-7);
@@ -77,8 +70,7 @@ static void load_case(const json_t *item, struct buffers *buffers, struct advant
         buffers->weights[f] = json_number_value(json_array_get(weights, f));
     for (size_t i = 0; i < n; i++)
         for (size_t f = 0; f < functions; f++)
-            buffers->rewards[i * functions + f] =
-                number(json_array_get(json_array_get(rewards, i), f));
+            buffers->rewards[i * functions + f] = number(json_array_get(json_array_get(rewards, i), f));
     *input = (struct advantage_input){
         .n_rows = (int32_t)n,
         .group = (int32_t)json_integer_value(json_object_get(item, "group")),
@@ -95,8 +87,7 @@ static void test_trl(void **state)
 {
     (void)state;
     json_error_t error;
-    json_t *root =
-        json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/advantages/trl.json", 0, &error);
+    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/advantages/trl.json", 0, &error);
     assert_non_null(root);
     json_t *cases = json_object_get(root, "cases"), *item;
     assert_int_equal(json_array_size(cases), 39);
@@ -109,8 +100,7 @@ static void test_trl(void **state)
         struct advantage_output output = output_of(&buffers);
         assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
         char name[128];
-        snprintf(name, sizeof name, "\"%s\", scale %s",
-                 json_string_value(json_object_get(item, "name")),
+        snprintf(name, sizeof name, "\"%s\", scale %s", json_string_value(json_object_get(item, "name")),
                  json_string_value(json_object_get(item, "scale")));
         /* The same formulas in double: what remains is the rounding of the advantage to float. */
         check_result(json_object_get(item, "float64"), name, &input, &output, 1e-7);
@@ -128,8 +118,7 @@ static void test_golden(void **state)
     static const double rewards[12] = {1, 0, 0, 0, 1, 1, 1, 1, .5, 1, 0, 2};
     static const double want[3][12] = {
         {1.4997001, -.4999, -.4999, -.4999, 0, 0, 0, 0, -.4391036, .1463679, -1.0245751, 1.3173108},
-        {1.2093727, -.4031242, -.4031242, -.4031242, 0, 0, 0, 0, -.6046864, .2015621, -1.4109348,
-         1.8140591},
+        {1.2093727, -.4031242, -.4031242, -.4031242, 0, 0, 0, 0, -.6046864, .2015621, -1.4109348, 1.8140591},
         {.75, -.25, -.25, -.25, 0, 0, 0, 0, -.375, .125, -.875, 1.125}};
     double one = 1.0;
     static struct buffers buffers;
@@ -157,11 +146,8 @@ static void test_equal_rewards_are_exactly_zero(void **state)
     for (int32_t group = 2; group <= 9; group++) {
         for (int32_t i = 0; i < group; i++)
             buffers.rewards[i] = 0.7;
-        struct advantage_input input = {.n_rows = group,
-                                        .group = group,
-                                        .n_functions = 1,
-                                        .rewards = buffers.rewards,
-                                        .weights = &one};
+        struct advantage_input input = {
+            .n_rows = group, .group = group, .n_functions = 1, .rewards = buffers.rewards, .weights = &one};
         struct advantage_output output = output_of(&buffers);
         assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
         for (int32_t i = 0; i < group; i++)
@@ -176,11 +162,9 @@ static void test_null_rows(void **state)
     static struct buffers buffers;
     const double null = (double)NAN;
     /* Row 1 by one function only, row 2 by none; the other group has one scorable row. */
-    const double rewards[] = {1,    1,    null, 2, null, null, 0,    1,
-                              null, null, 4,    4, null, null, null, null};
+    const double rewards[] = {1, 1, null, 2, null, null, 0, 1, null, null, 4, 4, null, null, null, null};
     const double weights[] = {1, 0.5};
-    struct advantage_input input = {
-        .n_rows = 8, .group = 4, .n_functions = 2, .rewards = rewards, .weights = weights};
+    struct advantage_input input = {.n_rows = 8, .group = 4, .n_functions = 2, .rewards = rewards, .weights = weights};
     struct advantage_output output = output_of(&buffers);
     assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
     /* Rewards 1.5, 1, null, 0.5: mean 1, deviation 0.5. */
@@ -197,8 +181,7 @@ static void test_null_rows(void **state)
     check("value", "nulls", 0, output.function_mean[1], 2.0, 1e-12);
 }
 
-static void expect_error(const struct advantage_input *input, cohort_status status,
-                         const char *part)
+static void expect_error(const struct advantage_input *input, cohort_status status, const char *part)
 {
     static struct buffers buffers;
     struct advantage_output output = output_of(&buffers);

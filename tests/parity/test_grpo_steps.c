@@ -41,30 +41,24 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
     cohort_error err = {0};
     memset(r, 0, sizeof *r);
     for (size_t p = 0; p < N_PROMPTS; p++) {
-        int32_t n =
-            read_ids(json_array_get(json_object_get(json, "prompts"), p), r->prompt[p], MAX_PROMPT);
+        int32_t n = read_ids(json_array_get(json_object_get(json, "prompts"), p), r->prompt[p], MAX_PROMPT);
         r->prompts[p] = (struct grpo_prompt){.tokens = r->prompt[p], .n_tokens = n, .id = p};
-        r->trees[p] = (struct tree){.prompt = r->prompt[p],
-                                    .n_prompt = n,
-                                    .completions = &r->spans[p * GROUP],
-                                    .n_completions = GROUP};
+        r->trees[p] = (struct tree){
+            .prompt = r->prompt[p], .n_prompt = n, .completions = &r->spans[p * GROUP], .n_completions = GROUP};
     }
     for (size_t i = 0; i < N_ROWS; i++) {
-        int32_t n = read_ids(json_array_get(json_object_get(json, "completions"), i), r->tokens[i],
-                             MAX_COMPLETION);
+        int32_t n = read_ids(json_array_get(json_object_get(json, "completions"), i), r->tokens[i], MAX_COMPLETION);
         const json_t *reward = json_array_get(json_object_get(json, "rewards"), i);
         r->reward[i] = json_is_null(reward) ? (double)NAN : json_number_value(reward);
         r->spans[i] = (struct completion_tokens){.tokens = r->tokens[i], .n_tokens = n};
-        r->completions[i] = (struct completion){
-            .n_prompt = r->prompts[i / GROUP].n_tokens,
-            .n_tokens = n,
-            .tokens = r->tokens[i],
-            .finish_reason = is_eos(config, r->tokens[i][n - 1]) ? FINISH_EOS : FINISH_LENGTH};
+        r->completions[i] =
+            (struct completion){.n_prompt = r->prompts[i / GROUP].n_tokens,
+                                .n_tokens = n,
+                                .tokens = r->tokens[i],
+                                .finish_reason = is_eos(config, r->tokens[i][n - 1]) ? FINISH_EOS : FINISH_LENGTH};
     }
-    r->output = (struct advantage_output){.advantage = r->advantage,
-                                          .reward = r->row_reward,
-                                          .function_mean = &r->mean,
-                                          .function_std = &r->std};
+    r->output = (struct advantage_output){
+        .advantage = r->advantage, .reward = r->row_reward, .function_mean = &r->mean, .function_std = &r->std};
     must(advantage_compute(&(struct advantage_input){.n_rows = N_ROWS,
                                                      .group = GROUP,
                                                      .n_functions = 1,
@@ -88,19 +82,18 @@ static struct grpo_config config_of(const json_t *settings)
     assert_true(strcmp(type, "grpo") == 0 || strcmp(type, "dapo") == 0);
     assert_true(json_is_false(json_object_get(settings, "use_bias_correction_kl")));
     assert_int_equal(json_number(settings, "num_generations"), GROUP);
-    return (struct grpo_config){
-        .group = GROUP,
-        .max_completion_length = MAX_COMPLETION,
-        .num_iterations = (int32_t)json_number(settings, "num_iterations"),
-        .sampling = {.temperature = (float)json_number(settings, "temperature")},
-        .loss = {.type = strcmp(type, "dapo") == 0 ? LOSS_DAPO : LOSS_GRPO,
-                 .epsilon = json_number(settings, "epsilon"),
-                 .epsilon_high = json_number(settings, "epsilon_high"),
-                 .beta = json_number(settings, "beta"),
-                 .max_completion_length = MAX_COMPLETION},
-        .schedule = SCHEDULE_CONSTANT,
-        .learning_rate = json_number(settings, "learning_rate"),
-        .total_steps = (int64_t)json_number(settings, "max_steps")};
+    return (struct grpo_config){.group = GROUP,
+                                .max_completion_length = MAX_COMPLETION,
+                                .num_iterations = (int32_t)json_number(settings, "num_iterations"),
+                                .sampling = {.temperature = (float)json_number(settings, "temperature")},
+                                .loss = {.type = strcmp(type, "dapo") == 0 ? LOSS_DAPO : LOSS_GRPO,
+                                         .epsilon = json_number(settings, "epsilon"),
+                                         .epsilon_high = json_number(settings, "epsilon_high"),
+                                         .beta = json_number(settings, "beta"),
+                                         .max_completion_length = MAX_COMPLETION},
+                                .schedule = SCHEDULE_CONSTANT,
+                                .learning_rate = json_number(settings, "learning_rate"),
+                                .total_steps = (int64_t)json_number(settings, "max_steps")};
 }
 
 static struct optimizer optimizer_of(const json_t *settings)
@@ -114,16 +107,15 @@ static struct optimizer optimizer_of(const json_t *settings)
 
 /* Log-probs of the round's completions by model into to, compared with TRL's if it recorded them.
  */
-static void score(struct model_test *test, struct model *model, const struct round *r,
-                  const struct grpo_config *config, const json_t *seen, const char *key,
-                  float to[N_ROWS][MAX_COMPLETION], const char *run, struct tally *tally)
+static void score(struct model_test *test, struct model *model, const struct round *r, const struct grpo_config *config,
+                  const json_t *seen, const char *key, float to[N_ROWS][MAX_COMPLETION], const char *run,
+                  struct tally *tally)
 {
     float *rows[N_ROWS];
     cohort_error err = {0};
     for (int i = 0; i < N_ROWS; i++)
         rows[i] = to[i];
-    must(tree_runner_score(&test->runner, model, r->trees, N_PROMPTS, config->sampling.temperature,
-                           rows, NULL, &err),
+    must(tree_runner_score(&test->runner, model, r->trees, N_PROMPTS, config->sampling.temperature, rows, NULL, &err),
          &err);
     const json_t *recorded = json_object_get(seen, key);
     for (size_t i = 0; i < N_ROWS && recorded != NULL; i++) {
@@ -136,8 +128,8 @@ static void score(struct model_test *test, struct model *model, const struct rou
     }
 }
 
-static void check_weights(const struct model *model, const char *run, const char *when,
-                          struct tally *rms, struct tally *max)
+static void check_weights(const struct model *model, const char *run, const char *when, struct tally *rms,
+                          struct tally *max)
 {
     char path[256], setting[64];
     struct safetensors file = {0};
@@ -173,16 +165,16 @@ struct tallies {
 };
 
 /* One metric of a step: ours against the fixture's. */
-static void metric(struct tally *tally, const struct metrics *metrics, const json_t *step,
-                   const char *name, const char *run)
+static void metric(struct tally *tally, const struct metrics *metrics, const json_t *step, const char *name,
+                   const char *run)
 {
     char label[96];
     snprintf(label, sizeof label, "%s of step %d", name, (int)json_number(step, "step"));
     tally_add(tally, fabs(metrics_get(metrics, name) - json_number(step, name)), run, label);
 }
 
-static void check_metrics(struct tallies *t, const struct metrics *metrics, const struct round *r,
-                          const json_t *step, bool first, bool kl, const char *run)
+static void check_metrics(struct tallies *t, const struct metrics *metrics, const struct round *r, const json_t *step,
+                          bool first, bool kl, const char *run)
 {
     metric(&t->loss, metrics, step, "loss", run);
     metric(&t->grad_norm, metrics, step, "grad_norm", run);
@@ -196,18 +188,15 @@ static void check_metrics(struct tallies *t, const struct metrics *metrics, cons
     if (kl)
         metric(&t->kl, metrics, step, "kl", run);
     if (first) {
-        tally_add(&t->reward, fabs(r->output.reward_mean - json_number(step, "reward")), run,
-                  "reward");
-        tally_add(&t->reward, fabs(r->output.reward_std - json_number(step, "reward_std")), run,
-                  "reward_std");
-        tally_add(&t->reward,
-                  fabs(r->output.frac_reward_zero_std - json_number(step, "frac_reward_zero_std")),
-                  run, "frac_reward_zero_std");
+        tally_add(&t->reward, fabs(r->output.reward_mean - json_number(step, "reward")), run, "reward");
+        tally_add(&t->reward, fabs(r->output.reward_std - json_number(step, "reward_std")), run, "reward_std");
+        tally_add(&t->reward, fabs(r->output.frac_reward_zero_std - json_number(step, "frac_reward_zero_std")), run,
+                  "frac_reward_zero_std");
     }
 }
 
-static void replay(const char *run, const json_t *script, struct backend *backend,
-                   int64_t max_completions, enum decoder_mode mode, struct tallies *t)
+static void replay(const char *run, const json_t *script, struct backend *backend, int64_t max_completions,
+                   enum decoder_mode mode, struct tallies *t)
 {
     char path[256];
     struct model_test test;
@@ -216,8 +205,7 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     static struct round r;
     snprintf(path, sizeof path, FIXTURES "grpo_steps/%s.json", run);
     json_t *json = load_json(path);
-    const json_t *settings = json_object_get(json, "settings"),
-                 *steps = json_object_get(json, "steps");
+    const json_t *settings = json_object_get(json, "settings"), *steps = json_object_get(json, "steps");
     struct grpo grpo = {.config = config_of(settings), .optimizer = optimizer_of(settings)};
     const bool kl = grpo.config.loss.beta != 0.0;
     model_test_open(&test, backend, "model_tied", DTYPE_F32);
@@ -236,27 +224,23 @@ static void replay(const char *run, const json_t *script, struct backend *backen
         struct metrics metrics = {0};
         if (iteration == 0) {
             float scratch[N_ROWS][MAX_COMPLETION];
-            round_read(&r, json_array_get(json_object_get(script, "rounds"), index),
-                       &test.model->config);
-            score(&test, test.model, &r, &grpo.config, seen, "old_per_token_logps", r.logp, run,
-                  &t->logp);
+            round_read(&r, json_array_get(json_object_get(script, "rounds"), index), &test.model->config);
+            score(&test, test.model, &r, &grpo.config, seen, "old_per_token_logps", r.logp, run, &t->logp);
             for (int i = 0; i < N_ROWS; i++)
                 r.completions[i].logp = r.logp[i];
             if (kl)
-                score(&test, reference, &r, &grpo.config, seen, "ref_per_token_logps", scratch, run,
-                      &t->logp);
+                score(&test, reference, &r, &grpo.config, seen, "ref_per_token_logps", scratch, run, &t->logp);
             for (size_t i = 0; i < N_ROWS; i++)
-                tally_add(
-                    &t->advantage,
-                    fabs((double)r.advantage[i] -
-                         json_number_value(json_array_get(json_object_get(seen, "advantages"), i))),
-                    run, "advantage");
+                tally_add(&t->advantage,
+                          fabs((double)r.advantage[i] -
+                               json_number_value(json_array_get(json_object_get(seen, "advantages"), i))),
+                          run, "advantage");
         }
         must(grpo_update(&grpo, r.prompts, N_PROMPTS, &r.batch, iteration, &metrics, &err), &err);
         check_metrics(t, &metrics, &r, step, iteration == 0, kl, run);
         if (iteration == 0) /* scored by the same model just before: the same bits (I2) */
-            tally_add(&t->exact, metrics_get(&metrics, "sampling/sampling_logp_difference/max"),
-                      run, "sampling_logp_difference/max");
+            tally_add(&t->exact, metrics_get(&metrics, "sampling/sampling_logp_difference/max"), run,
+                      "sampling_logp_difference/max");
         assert_true(metrics_get(&metrics, "skipped_steps") == 0.0);
         if (s == 0)
             check_weights(test.model, run, "step1", &t->rms, &t->max);

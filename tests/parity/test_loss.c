@@ -57,8 +57,7 @@ static struct loss_sums batch_apply(const struct batch *batch, const struct loss
     return sums;
 }
 
-static void check(const char *what, size_t index, double got, double want, double relative,
-                  double absolute)
+static void check(const char *what, size_t index, double got, double want, double relative, double absolute)
 {
     if (isnan(want) ? isnan(got) : fabs(got - want) <= relative * fabs(want) + absolute)
         return;
@@ -120,8 +119,7 @@ static struct loss_config read_config(const json_t *item, int32_t max_completion
     while (strcmp(names[i], text_of(item, "type")) != 0)
         assert_true(++i < 4);
     config.type = types[i];
-    config.level =
-        strcmp(text_of(item, "level"), "token") == 0 ? LOSS_LEVEL_TOKEN : LOSS_LEVEL_SEQUENCE;
+    config.level = strcmp(text_of(item, "level"), "token") == 0 ? LOSS_LEVEL_TOKEN : LOSS_LEVEL_SEQUENCE;
     return config;
 }
 
@@ -132,15 +130,11 @@ static void check_metrics(const json_t *want, size_t index, const struct loss_co
     loss_metrics(sums, &metrics);
     /* TRL takes the clip means in float32. */
     const double single = 1e-7;
-    check("low_mean", index, metrics.clip_low_mean, number_of(want, "clip_ratio/low_mean"), single,
-          0);
+    check("low_mean", index, metrics.clip_low_mean, number_of(want, "clip_ratio/low_mean"), single, 0);
     check("low_min", index, metrics.clip_low_min, number_of(want, "clip_ratio/low_min"), single, 0);
-    check("high_mean", index, metrics.clip_high_mean, number_of(want, "clip_ratio/high_mean"),
-          single, 0);
-    check("high_max", index, metrics.clip_high_max, number_of(want, "clip_ratio/high_max"), single,
-          0);
-    check("region_mean", index, metrics.clip_region_mean, number_of(want, "clip_ratio/region_mean"),
-          single, 0);
+    check("high_mean", index, metrics.clip_high_mean, number_of(want, "clip_ratio/high_mean"), single, 0);
+    check("high_max", index, metrics.clip_high_max, number_of(want, "clip_ratio/high_max"), single, 0);
+    check("region_mean", index, metrics.clip_region_mean, number_of(want, "clip_ratio/region_mean"), single, 0);
     check("entropy", index, metrics.entropy, number_of(want, "entropy"), 1e-13, 0);
     if (config->beta != 0.0)
         check("kl", index, metrics.kl, number_of(want, "kl"), 1e-12, 0);
@@ -159,8 +153,7 @@ static void test_trl(void **state)
     json_array_foreach(cases, index, item)
     {
         static struct batch batch;
-        const json_t *json =
-            json_array_get(json_object_get(root, "batches"), (size_t)number_of(item, "batch"));
+        const json_t *json = json_array_get(json_object_get(root, "batches"), (size_t)number_of(item, "batch"));
         read_batch(json, &batch);
         struct loss_config config = read_config(item, longest);
         if (!json_is_true(json_object_get(item, "old")))
@@ -177,14 +170,12 @@ static void test_trl(void **state)
         for (size_t i = 0; i < batch.n; i++) {
             const json_t *row = json_array_get(gradient, i);
             assert_int_equal(json_array_size(row), batch.sequence[i].n_tokens);
-            for (size_t t = 0; t < json_array_size(row);
-                 t++) /* d_logp is a float: half a unit in the last place */
-                check("gradient", index, (double)batch.d_logp[i][t],
-                      json_number_value(json_array_get(row, t)), 6.1e-8, 1e-15);
+            for (size_t t = 0; t < json_array_size(row); t++) /* d_logp is a float: half a unit in the last place */
+                check("gradient", index, (double)batch.d_logp[i][t], json_number_value(json_array_get(row, t)), 6.1e-8,
+                      1e-15);
         }
         const json_t *metrics = json_object_get(item, "metrics");
-        if (json_object_size(metrics) !=
-            0) /* none for a step of several micro-batches: TRL averages theirs */
+        if (json_object_size(metrics) != 0) /* none for a step of several micro-batches: TRL averages theirs */
             check_metrics(metrics, index, &config, &sums);
     }
     json_decref(root);
@@ -215,14 +206,10 @@ static void test_golden(void **state)
         enum loss_level level;
         double beta, loss;
     } want[] = {
-        {LOSS_GRPO, LOSS_LEVEL_TOKEN, 0, -.4926845},
-        {LOSS_BNPO, LOSS_LEVEL_TOKEN, 0, -.6433361},
-        {LOSS_DAPO, LOSS_LEVEL_TOKEN, 0, -.6433361},
-        {LOSS_DR_GRPO, LOSS_LEVEL_TOKEN, 0, -.2814596},
-        {LOSS_GRPO, LOSS_LEVEL_TOKEN, .04, -.4918082},
-        {LOSS_BNPO, LOSS_LEVEL_TOKEN, .04, -.6424203},
-        {LOSS_DAPO, LOSS_LEVEL_TOKEN, .04, -.6424203},
-        {LOSS_DR_GRPO, LOSS_LEVEL_TOKEN, .04, -.2810589},
+        {LOSS_GRPO, LOSS_LEVEL_TOKEN, 0, -.4926845},    {LOSS_BNPO, LOSS_LEVEL_TOKEN, 0, -.6433361},
+        {LOSS_DAPO, LOSS_LEVEL_TOKEN, 0, -.6433361},    {LOSS_DR_GRPO, LOSS_LEVEL_TOKEN, 0, -.2814596},
+        {LOSS_GRPO, LOSS_LEVEL_TOKEN, .04, -.4918082},  {LOSS_BNPO, LOSS_LEVEL_TOKEN, .04, -.6424203},
+        {LOSS_DAPO, LOSS_LEVEL_TOKEN, .04, -.6424203},  {LOSS_DR_GRPO, LOSS_LEVEL_TOKEN, .04, -.2810589},
         {LOSS_GRPO, LOSS_LEVEL_SEQUENCE, 0, -.5411783},
     };
     golden_batch(&batch);
@@ -312,18 +299,15 @@ static void test_finite_differences(void **state)
                 float at = batch.logp[i][t];
                 float above = at + h, below = at - h;
                 batch.logp[i][t] = above;
-                double up =
-                    (batch_apply(&batch, &config).loss - loss) / ((double)above - (double)at);
+                double up = (batch_apply(&batch, &config).loss - loss) / ((double)above - (double)at);
                 batch.logp[i][t] = below;
-                double down =
-                    (loss - batch_apply(&batch, &config).loss) / ((double)at - (double)below);
+                double down = (loss - batch_apply(&batch, &config).loss) / ((double)at - (double)below);
                 batch.logp[i][t] = at;
                 if (fabs(up - down) > 2.5 * (double)h * scale) {
                     kinks++;
                     continue;
                 }
-                check("finite difference", (size_t)c, 0.5 * (up + down), (double)gradient[i][t],
-                      1e-5, 1e-6);
+                check("finite difference", (size_t)c, 0.5 * (up + down), (double)gradient[i][t], 1e-5, 1e-6);
                 checked++;
             }
         }
@@ -370,8 +354,7 @@ static void test_split_invariance(void **state)
             assert_int_equal(split.sequences, whole.sequences);
             assert_int_equal(split.clip_units, whole.clip_units);
             for (size_t i = 0; i < batch.n; i++)
-                assert_memory_equal(gradient[i], batch.d_logp[i],
-                                    (size_t)batch.sequence[i].n_tokens * sizeof(float));
+                assert_memory_equal(gradient[i], batch.d_logp[i], (size_t)batch.sequence[i].n_tokens * sizeof(float));
         }
     }
 }

@@ -1,15 +1,13 @@
-/* The decoder against transformers (tests/fixtures/model_*, oracle/model_transformers.py): logits,
- * log-probs, entropies and every gradient tensor by name, on every instruction set of this machine
- * or (--device cuda) on the GPU, a group's prompt shared or not, in one micro-batch or one for each
- * sequence, activations kept or recomputed, the head whole or in chunks.
+/* The decoder against transformers (tests/fixtures/model_*, oracle/model_transformers.py): logits, log-probs, entropies
+ * and every gradient tensor by name, on every instruction set of this machine or (--device cuda) on the GPU, a group's
+ * prompt shared or not, in one micro-batch or one for each sequence, activations kept or recomputed, the head whole or
+ * in chunks.
  *
- * Differences are the largest of a tensor relative to its largest element. The fixtures are float32
- * themselves: float64 differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob
- * (oracle/README.md). */
+ * Differences are the largest of a tensor relative to its largest element. The fixtures are float32 themselves: float64
+ * differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob (oracle/README.md). */
 #include "support/model_test.h"
 
-static const char *const fixtures[] = {"model_tied", "model_untied", "model_wide_heads",
-                                       "model_sharded", "model_bf16"};
+static const char *const fixtures[] = {"model_tied", "model_untied", "model_wide_heads", "model_sharded", "model_bf16"};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 struct variant {
@@ -38,8 +36,8 @@ static bool left_out(int fixture, int variant)
 }
 
 /* Logits at positions logits_from and on of one sequence run alone. */
-static void check_logits(struct model_test *test, const struct fixture *fixture,
-                         const struct model_case *c, const char *setting, struct tally *tally)
+static void check_logits(struct model_test *test, const struct fixture *fixture, const struct model_case *c,
+                         const char *setting, struct tally *tally)
 {
     const int64_t vocab = test->model->config.vocab_size;
     struct batch batch = {0};
@@ -47,8 +45,7 @@ static void check_logits(struct model_test *test, const struct fixture *fixture,
     for (int32_t i = 0; i < c->n; i++) {
         const struct case_sequence *s = &c->sequence[i];
         const int32_t last = s->n_prompt == s->n ? s->n : s->n - 1, rows = last - s->logits_from;
-        const float *want =
-            fixture_tensor(&fixture->expected, rows * vocab, "%s.%d.logits", c->name, (int)i);
+        const float *want = fixture_tensor(&fixture->expected, rows * vocab, "%s.%d.logits", c->name, (int)i);
         int32_t row[CASE_TOKENS];
         char name[64];
         for (int32_t r = 0; r < rows; r++)
@@ -63,17 +60,16 @@ static void check_logits(struct model_test *test, const struct fixture *fixture,
         head_norm(test->model, &test->runner.head, x, row, rows);
         head_logits(test->model, &test->runner.head, 0, rows);
         snprintf(name, sizeof name, "%s.%d.logits", c->name, (int)i);
-        float *got =
-            fetched(test->backend, test->runner.head.logits, (size_t)(rows * vocab) * sizeof *got);
+        float *got = fetched(test->backend, test->runner.head.logits, (size_t)(rows * vocab) * sizeof *got);
         tally_add(tally, relative_max(got, want, rows * vocab), setting, name);
         free(got);
     }
     batch_free(&batch);
 }
 
-static void check_scores(struct model_test *test, const struct fixture *fixture,
-                         const struct model_case *c, const struct case_trees *trees,
-                         const char *setting, struct tally *logps, struct tally *entropies)
+static void check_scores(struct model_test *test, const struct fixture *fixture, const struct model_case *c,
+                         const struct case_trees *trees, const char *setting, struct tally *logps,
+                         struct tally *entropies)
 {
     static const float temperature[] = {1.0f, 0.7f};
     static const char *const suffix[] = {"t10", "t07"};
@@ -85,29 +81,25 @@ static void check_scores(struct model_test *test, const struct fixture *fixture,
             logp_of[i] = logp[i];
             entropy_of[i] = entropy[i];
         }
-        must(tree_runner_score(&test->runner, test->model, trees->trees, trees->n_trees,
-                               temperature[k], logp_of, entropy_of, &err),
+        must(tree_runner_score(&test->runner, test->model, trees->trees, trees->n_trees, temperature[k], logp_of,
+                               entropy_of, &err),
              &err);
         for (int32_t i = 0; i < c->n; i++) {
             int32_t n = trees->completions[i].n_tokens;
             char name[64];
             snprintf(name, sizeof name, "%s.%d.logp_%s", c->name, (int)i, suffix[k]);
-            tally_add(logps,
-                      relative_max(logp[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
-                      setting, name);
+            tally_add(logps, relative_max(logp[i], fixture_tensor(&fixture->expected, n, "%s", name), n), setting,
+                      name);
             snprintf(name, sizeof name, "%s.%d.entropy_%s", c->name, (int)i, suffix[k]);
-            tally_add(
-                entropies,
-                relative_max(entropy[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
-                setting, name);
+            tally_add(entropies, relative_max(entropy[i], fixture_tensor(&fixture->expected, n, "%s", name), n),
+                      setting, name);
         }
     }
 }
 
-static void check_gradients(struct model_test *test, const struct fixture *fixture,
-                            const struct model_case *c, const struct case_trees *trees,
-                            const char *setting, struct tally *losses, struct tally *gradients,
-                            double (*distance)(const float *, const float *, int64_t))
+static void check_gradients(struct model_test *test, const struct fixture *fixture, const struct model_case *c,
+                            const struct case_trees *trees, const char *setting, struct tally *losses,
+                            struct tally *gradients, double (*distance)(const float *, const float *, int64_t))
 {
     char name[160];
     zero_grad(test);
@@ -125,9 +117,7 @@ static void check_gradients(struct model_test *test, const struct fixture *fixtu
         const struct param *param = &test->model->params.params[p];
         snprintf(name, sizeof name, "%s.grad.%s", c->name, param->name);
         float *got = fetched_grad(test->model, param);
-        tally_add(gradients,
-                  distance(got, fixture_tensor(&fixture->expected, param->count, "%s", name),
-                           param->count),
+        tally_add(gradients, distance(got, fixture_tensor(&fixture->expected, param->count, "%s", name), param->count),
                   setting, name);
         free(got);
     }
@@ -166,15 +156,12 @@ static void test_fp32(void **state)
                     struct case_trees trees;
                     case_trees_build(&trees, &c, variant->shared);
                     backend->threads = variant->threads;
-                    snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f], isa,
-                             variant->name);
+                    snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f], isa, variant->name);
                     test.keep_logits = variant->keep_logits;
-                    model_test_plan(&test, trees.fed,
-                                    variant->completions > 0 ? variant->completions : c.n,
+                    model_test_plan(&test, trees.fed, variant->completions > 0 ? variant->completions : c.n,
                                     variant->mode, variant->head_chunk);
                     check_scores(&test, &fixture, &c, &trees, setting, &logps, &entropies);
-                    check_gradients(&test, &fixture, &c, &trees, setting, &losses, &gradients,
-                                    relative_max);
+                    check_gradients(&test, &fixture, &c, &trees, setting, &losses, &gradients, relative_max);
                 }
                 backend->threads = 2;
             }
@@ -199,16 +186,13 @@ static void test_fp32(void **state)
 static void test_bf16(void **state)
 {
     (void)state;
-    static const char *const providers[] = {"portable", "avx2", "avx512", "avx512-bf16",
-                                            "amx-bf16"};
+    static const char *const providers[] = {"portable", "avx2", "avx512", "avx512-bf16", "amx-bf16"};
     struct tally logps = {.what = "bf16 log-probs", .tolerance = 2e-2};
     struct tally entropies = {.what = "bf16 entropies", .tolerance = 3e-2};
     struct tally losses = {.what = "bf16 L (absolute)", .tolerance = 0.5};
     struct tally gradients = {.what = "bf16 gradients (norm)", .tolerance = 8e-2};
     const char *provider;
-    for (size_t p = 0;
-         (provider = test_provider(providers, sizeof providers / sizeof *providers, p)) != NULL;
-         p++) {
+    for (size_t p = 0; (provider = test_provider(providers, sizeof providers / sizeof *providers, p)) != NULL; p++) {
         struct backend *backend = backend_here(provider, 2);
         struct fixture fixture;
         struct model_test test;
@@ -225,8 +209,7 @@ static void test_bf16(void **state)
                 snprintf(setting, sizeof setting, "%s (%s)", provider, variants[v].name);
                 model_test_plan(&test, trees.fed, c.n, variants[v].mode, variants[v].head_chunk);
                 check_scores(&test, &fixture, &c, &trees, setting, &logps, &entropies);
-                check_gradients(&test, &fixture, &c, &trees, setting, &losses, &gradients,
-                                relative_norm);
+                check_gradients(&test, &fixture, &c, &trees, setting, &losses, &gradients, relative_norm);
             }
         model_test_close(&test);
         fixture_close(&fixture);

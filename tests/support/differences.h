@@ -28,8 +28,7 @@ static inline double norm_of(const float *x, int64_t n)
 /* A random direction. A plain random one has almost nothing of the gradient in it (1/sqrt(n)), and
  * rounding hides the rest: so half of it is the gradient with random weights in (0, 2) and half is
  * noise of the gradient's size, which sees elements that the gradient misses. */
-static inline void direction_make(float *direction, const float *gradient, int64_t n,
-                                  uint64_t stream)
+static inline void direction_make(float *direction, const float *gradient, int64_t n, uint64_t stream)
 {
     double rms = norm_of(gradient, n) / sqrt((double)n);
     if (rms == 0)
@@ -39,9 +38,8 @@ static inline void direction_make(float *direction, const float *gradient, int64
                                rms * 1.7 * test_number(stream, 2 * i + 1));
 }
 
-static inline double central_difference(difference_loss *loss, void *context, float *x,
-                                        const float *origin, const float *direction, int64_t n,
-                                        double h)
+static inline double central_difference(difference_loss *loss, void *context, float *x, const float *origin,
+                                        const float *direction, int64_t n, double h)
 {
     double value[2];
     for (int side = 0; side < 2; side++) {
@@ -55,9 +53,8 @@ static inline double central_difference(difference_loss *loss, void *context, fl
 /* |numeric - gradient . direction| / (|gradient| |direction|). x is moved by step * |x| /
  * |direction| and half of that (Richardson's extrapolation takes the h^2 error away) and put back.
  */
-static inline double directional_error(difference_loss *loss, void *context, float *x,
-                                       float *origin, const float *gradient, const float *direction,
-                                       int64_t n, double step)
+static inline double directional_error(difference_loss *loss, void *context, float *x, float *origin,
+                                       const float *gradient, const float *direction, int64_t n, double step)
 {
     const double size = norm_of(direction, n), h = step * (norm_of(x, n) + 1e-30) / size;
     double analytic = 0;

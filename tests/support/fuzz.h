@@ -31,8 +31,7 @@ struct fuzz_target {
     int (*one)(const uint8_t *data, size_t size);
     const struct fuzz_seed *seeds; /* run unchanged first, then mutated and spliced; at least one */
     size_t n_seeds;
-    const char *const
-        *words; /* what mutations insert, for example keys of the format; may be NULL */
+    const char *const *words; /* what mutations insert, for example keys of the format; may be NULL */
     size_t n_words;
     size_t max_size; /* of a mutated input in bytes; 0: 4096 */
 };

@@ -28,10 +28,7 @@ static uint32_t dice_word(struct dice *dice)
 }
 
 /* Uniform enough in [0, limit); limit > 0. */
-static size_t dice_below(struct dice *dice, size_t limit)
-{
-    return (size_t)dice_word(dice) % limit;
-}
+static size_t dice_below(struct dice *dice, size_t limit) { return (size_t)dice_word(dice) % limit; }
 
 struct input {
     uint8_t *bytes; /* of max bytes */
@@ -46,8 +43,7 @@ static void input_set(struct input *input, const struct fuzz_seed *seed)
 }
 
 /* Replaces removed bytes at position by the bytes given, as far as there is room. */
-static void input_splice(struct input *input, size_t at, size_t removed, const void *bytes,
-                         size_t length)
+static void input_splice(struct input *input, size_t at, size_t removed, const void *bytes, size_t length)
 {
     size_t tail = input->size - at - removed;
     if (length > input->max - at)
@@ -98,9 +94,8 @@ static void mutate_number(struct input *input, struct dice *dice)
 
 static void mutate_once(struct input *input, const struct fuzz_target *target, struct dice *dice)
 {
-    static const uint64_t integers[] = {0,          1,         8,          0x7f,       0x80,
-                                        0xff,       0xffff,    0x7fffffff, 0x80000000, 0xffffffff,
-                                        1ull << 62, INT64_MAX, UINT64_MAX};
+    static const uint64_t integers[] = {0,          1,          8,          0x7f,       0x80,      0xff,      0xffff,
+                                        0x7fffffff, 0x80000000, 0xffffffff, 1ull << 62, INT64_MAX, UINT64_MAX};
     size_t kind = dice_below(dice, 10);
     if (input->size == 0)
         kind = 8;
@@ -110,9 +105,7 @@ static void mutate_once(struct input *input, const struct fuzz_target *target, s
     switch (kind) {
     case 0: input->bytes[at] ^= (uint8_t)(1u << dice_below(dice, 8)); break;
     case 1: input->bytes[at] = (uint8_t)dice_word(dice); break;
-    case 2: /* delete */
-        input_splice(input, at, dice_below(dice, left < 32 ? left : 32) + 1, "", 0);
-        break;
+    case 2: /* delete */ input_splice(input, at, dice_below(dice, left < 32 ? left : 32) + 1, "", 0); break;
     case 3: /* random bytes */
         for (size_t i = 0; i < sizeof chunk; i++)
             chunk[i] = (uint8_t)dice_word(dice);
@@ -210,8 +203,8 @@ int fuzz_run(const struct fuzz_target *target, int argc, char **argv)
             input.max = target->seeds[i].size;
     struct journal journal;
     const char *folder = getenv("TMPDIR");
-    snprintf(journal.path, sizeof journal.path, "%s/cohort-fuzz-%s-%ld",
-             folder != NULL ? folder : "/tmp", target->name, (long)getpid());
+    snprintf(journal.path, sizeof journal.path, "%s/cohort-fuzz-%s-%ld", folder != NULL ? folder : "/tmp", target->name,
+             (long)getpid());
     journal.fd = open(journal.path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     journal.bytes = MAP_FAILED;
     if (journal.fd >= 0)
@@ -221,8 +214,7 @@ int fuzz_run(const struct fuzz_target *target, int argc, char **argv)
         fprintf(stderr, "%s: cannot set up\n", journal.path);
         return 1;
     }
-    printf("%s: seed %llu; a failing input stays in %s\n", target->name, (unsigned long long)seed,
-           journal.path);
+    printf("%s: seed %llu; a failing input stays in %s\n", target->name, (unsigned long long)seed, journal.path);
     fflush(stdout);
 
     uint64_t n = 0;

@@ -13,8 +13,7 @@ size_t genome_below(struct genome *genome, size_t limit)
 static json_t *odd_value(struct genome *genome, const char *const *words, size_t n_words)
 {
     static const json_int_t integers[] = {
-        0,     -1,         1,          2,          3,           255,       256,      257,
-        65535, 2147483647, 2147483648, 4294967296, -2147483648, INT64_MAX, INT64_MIN};
+        0, -1, 1, 2, 3, 255, 256, 257, 65535, 2147483647, 2147483648, 4294967296, -2147483648, INT64_MAX, INT64_MIN};
     static const double reals[] = {0.0, -0.0, 0.5, 1.0, 1e-320, 1e308, -1e308, 3.0000000001, 1e18};
     switch (genome_below(genome, 9)) {
     case 0: return json_null();
@@ -25,9 +24,7 @@ static json_t *odd_value(struct genome *genome, const char *const *words, size_t
     case 5: return json_array();
     case 6: return json_object();
     case 7: return json_pack("[s, i, n, [[]]]", "x", 7);
-    default:
-        return n_words == 0 ? json_string("\xf0\x9f\x98\x80")
-                            : json_string(words[genome_below(genome, n_words)]);
+    default: return n_words == 0 ? json_string("\xf0\x9f\x98\x80") : json_string(words[genome_below(genome, n_words)]);
     }
 }
 
@@ -56,8 +53,7 @@ static json_t *pick_container(json_t *root, struct genome *genome)
     return at;
 }
 
-static void edit_array(json_t *array, struct genome *genome, const char *const *words,
-                       size_t n_words)
+static void edit_array(json_t *array, struct genome *genome, const char *const *words, size_t n_words)
 {
     size_t n = json_array_size(array), at = genome_below(genome, n + (n == 0)),
            other = genome_below(genome, n + (n == 0));
@@ -80,8 +76,7 @@ static void edit_array(json_t *array, struct genome *genome, const char *const *
     }
 }
 
-static void edit_object(json_t *object, struct genome *genome, const char *const *words,
-                        size_t n_words)
+static void edit_object(json_t *object, struct genome *genome, const char *const *words, size_t n_words)
 {
     size_t n = json_object_size(object), at = genome_below(genome, n + (n == 0));
     void *iterator = json_object_iter(object);
@@ -100,18 +95,15 @@ static void edit_object(json_t *object, struct genome *genome, const char *const
     case 0: json_object_del(object, key); break;
     case 1: /* the value under another key */
         if (n_words > 0)
-            json_object_set_new(object, words[genome_below(genome, n_words)],
-                                json_deep_copy(value));
+            json_object_set_new(object, words[genome_below(genome, n_words)], json_deep_copy(value));
         break;
     case 2: json_object_set_new(object, key, json_pack("[O]", value)); break;
     case 3:
         if (json_is_integer(value))
-            json_integer_set(value,
-                             json_integer_value(value) + (json_int_t)genome_below(genome, 5) - 2);
+            json_integer_set(value, json_integer_value(value) + (json_int_t)genome_below(genome, 5) - 2);
         else if (json_is_string(value) && n_words > 0)
             json_object_set_new(object, key,
-                                json_sprintf("%s%s", json_string_value(value),
-                                             words[genome_below(genome, n_words)]));
+                                json_sprintf("%s%s", json_string_value(value), words[genome_below(genome, n_words)]));
         break;
     default: json_object_set_new(object, key, odd_value(genome, words, n_words));
     }

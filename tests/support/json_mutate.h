@@ -1,5 +1,5 @@
-/* Mutations of a JSON tree: what comes out is valid JSON of nearly the right shape, so that a
- * reader gets past its parser and the damage reaches the code behind it. */
+/* Mutations of a JSON tree: what comes out is valid JSON of nearly the right shape, so that a reader gets past its
+ * parser and the damage reaches the code behind it. */
 #ifndef COHORT_TESTS_SUPPORT_JSON_MUTATE_H
 #define COHORT_TESTS_SUPPORT_JSON_MUTATE_H
 

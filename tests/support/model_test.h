@@ -1,6 +1,5 @@
 /* Shared by the tests that run a whole decoder: a fixture's model with a runner, the cases that
- * oracle/model_transformers.py wrote, comparison of tensors. They run on any backend
- * (support/test_backend.h). */
+ * oracle/model_transformers.py wrote, comparison of tensors. They run on any backend (support/test_backend.h). */
 #ifndef COHORT_TESTS_SUPPORT_MODEL_TEST_H
 #define COHORT_TESTS_SUPPORT_MODEL_TEST_H
 
@@ -36,8 +35,7 @@ struct model_test {
     struct arena arena;
 };
 
-static inline void model_test_load(struct model_test *test, struct backend *backend,
-                                   const char *dir, enum dtype type)
+static inline void model_test_load(struct model_test *test, struct backend *backend, const char *dir, enum dtype type)
 {
     cohort_error err = {0};
     memset(test, 0, sizeof *test);
@@ -46,8 +44,8 @@ static inline void model_test_load(struct model_test *test, struct backend *back
     must(model_train_begin(test->model, DTYPE_F32, &err), &err);
 }
 
-static inline void model_test_open(struct model_test *test, struct backend *backend,
-                                   const char *fixture, enum dtype type)
+static inline void model_test_open(struct model_test *test, struct backend *backend, const char *fixture,
+                                   enum dtype type)
 {
     char dir[256];
     snprintf(dir, sizeof dir, FIXTURES "%s", fixture);
@@ -61,16 +59,15 @@ static inline void model_test_unplan(struct model_test *test)
 }
 
 /* Sets up the runner anew. head_chunk 0: as planned; else the head works in so many rows. */
-static inline void model_test_plan(struct model_test *test, int64_t max_tokens,
-                                   int64_t max_completions, enum decoder_mode mode,
-                                   int64_t head_chunk)
+static inline void model_test_plan(struct model_test *test, int64_t max_tokens, int64_t max_completions,
+                                   enum decoder_mode mode, int64_t head_chunk)
 {
     cohort_error err = {0};
     model_test_unplan(test);
     test->runner.keep_logits = test->keep_logits;
     for (int pass = 0; pass < 2; pass++) {
-        must(tree_runner_plan(&test->runner, &test->arena, &test->model->config, test->model->type,
-                              max_tokens, max_completions, mode, &err),
+        must(tree_runner_plan(&test->runner, &test->arena, &test->model->config, test->model->type, max_tokens,
+                              max_completions, mode, &err),
              &err);
         if (pass == 0)
             must(arena_allocate(&test->arena, test->backend, "test", &err), &err);
@@ -89,8 +86,7 @@ static inline void model_test_close(struct model_test *test)
 static inline void zero_grad(struct model_test *test)
 {
     struct backend *backend = test->backend;
-    backend->ops->zero(backend, test->model->grad,
-                       (size_t)test->model->params.n_elements * sizeof(float));
+    backend->ops->zero(backend, test->model->grad, (size_t)test->model->params.n_elements * sizeof(float));
 }
 
 /* Host copies (for free) of a tensor's gradient, and of one of an fp32 model. */
@@ -102,8 +98,7 @@ static inline float *fetched_grad(const struct model *model, const struct param 
 static inline float *fetched_tensor(const struct model *model, const struct param *param)
 {
     assert_int_equal(model->type, DTYPE_F32);
-    return fetched(model->backend, model_tensor(model, param),
-                   (size_t)param->count * sizeof(float));
+    return fetched(model->backend, model_tensor(model, param), (size_t)param->count * sizeof(float));
 }
 
 /* ---- Comparison ---- */
@@ -140,8 +135,7 @@ struct tally {
     int compared, failed;
 };
 
-static inline void tally_add(struct tally *tally, double value, const char *setting,
-                             const char *name)
+static inline void tally_add(struct tally *tally, double value, const char *setting, const char *name)
 {
     tally->compared++;
     if (!(value <= tally->worst)) {
@@ -150,16 +144,15 @@ static inline void tally_add(struct tally *tally, double value, const char *sett
     }
     if (!(value <= tally->tolerance)) {
         tally->failed++;
-        print_error("%s: %s of %s differs by %.3g, allowed %.3g\n", setting, tally->what, name,
-                    value, tally->tolerance);
+        print_error("%s: %s of %s differs by %.3g, allowed %.3g\n", setting, tally->what, name, value,
+                    tally->tolerance);
     }
 }
 
 static inline void tally_report(const struct tally *tally)
 {
-    print_message("%s: %d compared, worst %.2e (allowed %.2g) at %s\n", tally->what,
-                  tally->compared, tally->worst, tally->tolerance,
-                  tally->compared > 0 && tally->worst == 0 ? "none" : tally->worst_name);
+    print_message("%s: %d compared, worst %.2e (allowed %.2g) at %s\n", tally->what, tally->compared, tally->worst,
+                  tally->tolerance, tally->compared > 0 && tally->worst == 0 ? "none" : tally->worst_name);
     if (tally->failed > 0)
         fail_msg("%s: %d of %d over the tolerance", tally->what, tally->failed, tally->compared);
     if (tally->compared == 0)
@@ -261,10 +254,9 @@ static inline bool fixture_case(const struct fixture *fixture, size_t index, str
 }
 
 /* The tensor whose name the format makes, checked to hold count floats. */
-static inline const float *fixture_tensor(const struct safetensors *file, int64_t count,
-                                          const char *format, ...) PRINTF_LIKE(3, 4);
-static inline const float *fixture_tensor(const struct safetensors *file, int64_t count,
-                                          const char *format, ...)
+static inline const float *fixture_tensor(const struct safetensors *file, int64_t count, const char *format, ...)
+    PRINTF_LIKE(3, 4);
+static inline const float *fixture_tensor(const struct safetensors *file, int64_t count, const char *format, ...)
 {
     char name[160];
     va_list args;
@@ -272,8 +264,7 @@ static inline const float *fixture_tensor(const struct safetensors *file, int64_
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     const struct safetensor *tensor = safetensors_find(file, name);
-    if (tensor == NULL || !tensor->has_dtype || tensor->dtype != DTYPE_F32 ||
-        tensor->count != count)
+    if (tensor == NULL || !tensor->has_dtype || tensor->dtype != DTYPE_F32 || tensor->count != count)
         fail_msg("%s: no float32 tensor %s of %lld elements", file->path, name, (long long)count);
     return (const float *)(const void *)tensor->data;
 }
@@ -293,24 +284,22 @@ static inline void case_trees_build(struct case_trees *out, const struct model_c
     out->fed = 0;
     for (int32_t i = 0; i < c->n; i++) {
         const struct case_sequence *s = &c->sequence[i];
-        out->completions[i] = (struct completion_tokens){.tokens = s->tokens + s->n_prompt,
-                                                         .n_tokens = s->n - s->n_prompt};
+        out->completions[i] =
+            (struct completion_tokens){.tokens = s->tokens + s->n_prompt, .n_tokens = s->n - s->n_prompt};
         out->fed += s->n - s->n_prompt - 1;
         if (shared && i > 0 && s->group == c->sequence[i - 1].group) {
             out->trees[out->n_trees - 1].n_completions++;
             continue;
         }
-        out->trees[out->n_trees++] = (struct tree){.prompt = s->tokens,
-                                                   .n_prompt = s->n_prompt,
-                                                   .completions = &out->completions[i],
-                                                   .n_completions = 1};
+        out->trees[out->n_trees++] = (struct tree){
+            .prompt = s->tokens, .n_prompt = s->n_prompt, .completions = &out->completions[i], .n_completions = 1};
         out->fed += s->n_prompt;
     }
 }
 
 /* Adds the gradient of L = sum c * logp + e * entropy of a case to the model's and returns L. */
-static inline double case_backward(struct model_test *test, const struct fixture *fixture,
-                                   const struct model_case *c, const struct case_trees *trees)
+static inline double case_backward(struct model_test *test, const struct fixture *fixture, const struct model_case *c,
+                                   const struct case_trees *trees)
 {
     struct tree_runner *runner = &test->runner;
     double loss = 0;
@@ -325,15 +314,12 @@ static inline double case_backward(struct model_test *test, const struct fixture
         for (int32_t k = 0; k < runner->packed.n_completions; k++) {
             float logp[CASE_TOKENS], entropy[CASE_TOKENS];
             int32_t n = trees->completions[done + k].n_tokens;
-            const float *coefficient =
-                fixture_tensor(&fixture->expected, n, "%s.%d.c", c->name, (int)(done + k));
-            const float *e =
-                fixture_tensor(&fixture->expected, n, "%s.%d.e", c->name, (int)(done + k));
+            const float *coefficient = fixture_tensor(&fixture->expected, n, "%s.%d.c", c->name, (int)(done + k));
+            const float *e = fixture_tensor(&fixture->expected, n, "%s.%d.e", c->name, (int)(done + k));
             packed_gather(&runner->packed, k, n, runner->logp, logp);
             packed_gather(&runner->packed, k, n, runner->entropy, entropy);
             for (int32_t t = 0; t < n; t++)
-                loss +=
-                    (double)coefficient[t] * (double)logp[t] + (double)e[t] * (double)entropy[t];
+                loss += (double)coefficient[t] * (double)logp[t] + (double)e[t] * (double)entropy[t];
             packed_scatter(&runner->packed, k, n, coefficient, runner->d_logp);
             packed_scatter(&runner->packed, k, n, e, runner->d_entropy);
         }

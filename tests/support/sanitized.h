@@ -1,5 +1,5 @@
-/* SANITIZED: 1 where the test is built with AddressSanitizer or ThreadSanitizer, otherwise 0. They
- * make products many times slower, take much address space and replace the allocator. */
+/* SANITIZED: 1 where the test is built with AddressSanitizer or ThreadSanitizer, otherwise 0. They make products many
+ * times slower, take much address space and replace the allocator. */
 #ifndef COHORT_TESTS_SUPPORT_SANITIZED_H
 #define COHORT_TESTS_SUPPORT_SANITIZED_H
 

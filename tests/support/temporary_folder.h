@@ -1,5 +1,5 @@
-/* A temporary folder for the tests of one program: made by group_setup, emptied before every test
- * by setup, removed by group_teardown. Include it after cmocka and base/file.h. */
+/* A temporary folder for the tests of one program: made by group_setup, emptied before every test by setup, removed by
+ * group_teardown. Include it after cmocka and base/file.h. */
 #ifndef COHORT_TESTS_TEMPORARY_FOLDER_H
 #define COHORT_TESTS_TEMPORARY_FOLDER_H
 

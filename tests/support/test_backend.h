@@ -1,9 +1,8 @@
-/* Where a test runs. One source serves all backends: without arguments it runs on the CPU, on every
- * instruction set of this machine; with --device cuda on GPU 0. Results are read through the
- * backend's own download.
+/* Where a test runs. One source serves all backends: without arguments it runs on the CPU, on every instruction set of
+ * this machine; with --device cuda on GPU 0. Results are read through the backend's own download.
  *
- * --small: fewer and smaller cases, for a memory checker or an emulated device.
- * --expect-difference: of the tests that have one, the negative control. */
+ * --small: fewer and smaller cases, for a memory checker or an emulated device. --expect-difference: of the tests that
+ * have one, the negative control. */
 #ifndef COHORT_TESTS_SUPPORT_TEST_BACKEND_H
 #define COHORT_TESTS_SUPPORT_TEST_BACKEND_H
 
@@ -51,8 +50,7 @@ static inline const char *test_provider(const char *const *cpu, size_t n_cpu, si
     return i < n_cpu ? cpu[i] : NULL;
 }
 
-/* NULL where the machine lacks the instruction set. A GPU that is not there is a failure: it was
- * asked for. */
+/* NULL where the machine lacks the instruction set. A GPU that is not there is a failure: it was asked for. */
 static inline struct backend *backend_here(const char *provider, int threads)
 {
     struct backend *backend = NULL;
@@ -82,11 +80,11 @@ static inline void *fetched(struct backend *backend, const void *memory, size_t 
 }
 
 /* What a test measured, on a line of its own: scripts/gpu-check shows the last. */
-#define test_figure(...)                                                                           \
-    do {                                                                                           \
-        printf("figure: " __VA_ARGS__);                                                            \
-        printf("\n");                                                                              \
-        fflush(stdout);                                                                            \
+#define test_figure(...)                                                                                               \
+    do {                                                                                                               \
+        printf("figure: " __VA_ARGS__);                                                                                \
+        printf("\n");                                                                                                  \
+        fflush(stdout);                                                                                                \
     } while (0)
 
 #endif

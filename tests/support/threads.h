@@ -1,5 +1,5 @@
-/* Backends for tests that call kernels of one instruction set themselves: with real threads, one
- * pool for each number of them in a test program. */
+/* Backends for tests that call kernels of one instruction set themselves: with real threads, one pool for each number
+ * of them in a test program. */
 #ifndef COHORT_TESTS_SUPPORT_THREADS_H
 #define COHORT_TESTS_SUPPORT_THREADS_H
 

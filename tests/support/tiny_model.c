@@ -46,36 +46,31 @@ const struct tiny_shape tiny_half = {.name = "half",
 
 static cohort_status shape_text(const struct tiny_shape *s, struct text *text, cohort_error *err)
 {
-    return text_printf(
-        text, err,
-        "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"hidden_act\": "
-        "\"silu\", "
-        "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 1024, "
-        "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": "
-        "%d, "
-        "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
-        "\"intermediate_size\": %d, \"tie_word_embeddings\": %s, \"torch_dtype\": \"float32\"}",
-        (int)s->vocab_size, (int)s->hidden_size, (int)s->n_layers, (int)s->n_heads,
-        (int)s->n_kv_heads, (int)s->head_dim, (int)s->intermediate_size,
-        s->tied ? "true" : "false");
+    return text_printf(text, err,
+                       "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"hidden_act\": "
+                       "\"silu\", "
+                       "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 1024, "
+                       "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": "
+                       "%d, "
+                       "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
+                       "\"intermediate_size\": %d, \"tie_word_embeddings\": %s, \"torch_dtype\": \"float32\"}",
+                       (int)s->vocab_size, (int)s->hidden_size, (int)s->n_layers, (int)s->n_heads, (int)s->n_kv_heads,
+                       (int)s->head_dim, (int)s->intermediate_size, s->tied ? "true" : "false");
 }
 
-cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed,
-                                    cohort_error *err)
+cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed, cohort_error *err)
 {
     struct text text = {0};
     struct model_config config = {0};
     struct param_table params = {0};
     const enum dtype type = shape->bf16_weights ? DTYPE_BF16 : DTYPE_F32;
-    struct checkpoint_init init = {
-        .seed = seed, .standard_deviation = shape->standard_deviation, .type = type};
+    struct checkpoint_init init = {.seed = seed, .standard_deviation = shape->standard_deviation, .type = type};
     cohort_status status = COHORT_OK;
     TRY_GOTO(shape_text(shape, &text, err));
     TRY_GOTO(model_config_parse(&config, text.data, text.length, shape->name, err));
     TRY_GOTO(model_config_params(&config, &params, err));
     TRY_GOTO(model_config_save(&config, type, dir, err));
-    TRY_GOTO(
-        checkpoint_write_weights(dir, &params, type, 0, checkpoint_init_fetch, &init, NULL, err));
+    TRY_GOTO(checkpoint_write_weights(dir, &params, type, 0, checkpoint_init_fetch, &init, NULL, err));
 cleanup:
     text_free(&text);
     param_table_free(&params);

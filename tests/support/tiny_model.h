@@ -15,13 +15,11 @@ struct tiny_shape {
 
 /* A head size that divides by the vector width, tied head; and sizes that divide by nothing. */
 extern const struct tiny_shape tiny_even, tiny_odd;
-/* Head sizes 128 and 64, for which a GPU has kernels of their own: two and three query heads to a
- * key head, and a vocabulary of more than one block of the head's statistics. */
+/* Head sizes 128 and 64, for which a GPU has kernels of their own: two and three query heads to a key head, and a
+ * vocabulary of more than one block of the head's statistics. */
 extern const struct tiny_shape tiny_wide, tiny_half;
 
-/* Writes config.json and model.safetensors (F32, or BF16 with bf16_weights) into the existing
- * folder dir. */
-cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed,
-                                    cohort_error *err);
+/* Writes config.json and model.safetensors (F32, or BF16 with bf16_weights) into the existing folder dir. */
+cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed, cohort_error *err);
 
 #endif

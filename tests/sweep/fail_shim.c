@@ -1,13 +1,12 @@
-/* Preloaded (LD_PRELOAD) into the program under test: makes the k-th call of a kind fail, as a
- * machine that is out of memory or whose disk is full would.
+/* Preloaded (LD_PRELOAD) into the program under test: makes the k-th call of a kind fail, as a machine that is out of
+ * memory or whose disk is full would.
  *
  *   FAIL_KIND=alloc  malloc, calloc, realloc, aligned_alloc, posix_memalign      the k-th returns
  * NULL, ENOMEM FAIL_KIND=file   open, fopen, read, write, fsync, close, ftruncate, mmap, rename,
  * unlink, mkdir, rmdir, stat, lstat, fstat, opendir and readdir: the k-th fails with FAIL_ERRNO (5:
  * EIO) FAIL_AT=K        which call fails, from 1; 0: none FAIL_COUNT=FILE  where the number of
  * calls is written at exit FAIL_UNDER=DIR   of file: only calls on paths below DIR, or on
- * descriptors of such files
- */
+ * descriptors of such files */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -69,11 +68,11 @@ static void *real(const char *name)
     return function;
 }
 
-#define REAL(type, name, ...)                                                                      \
-    static type (*name##_real)(__VA_ARGS__);                                                       \
-    if (name##_real == NULL) {                                                                     \
-        void *found = real(#name);                                                                 \
-        memcpy(&name##_real, &found, sizeof found);                                                \
+#define REAL(type, name, ...)                                                                                          \
+    static type (*name##_real)(__VA_ARGS__);                                                                           \
+    if (name##_real == NULL) {                                                                                         \
+        void *found = real(#name);                                                                                     \
+        memcpy(&name##_real, &found, sizeof found);                                                                    \
     }
 
 /* ---- memory ---- */
@@ -94,10 +93,7 @@ static bool no_memory(void)
 void *malloc(size_t size) { return no_memory() ? NULL : __libc_malloc(size); }
 void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }
 void *realloc(void *block, size_t size) { return no_memory() ? NULL : __libc_realloc(block, size); }
-void *aligned_alloc(size_t alignment, size_t size)
-{
-    return no_memory() ? NULL : __libc_memalign(alignment, size);
-}
+void *aligned_alloc(size_t alignment, size_t size) { return no_memory() ? NULL : __libc_memalign(alignment, size); }
 int posix_memalign(void **out, size_t alignment, size_t size)
 {
     void *block = no_memory() ? NULL : __libc_memalign(alignment, size);
@@ -136,8 +132,7 @@ static bool fails_fd(int fd)
         return false;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n <= 0 || path[0] != '/' || strncmp(path, "/proc/", 6) == 0 ||
-        strncmp(path, "/dev/", 5) == 0)
+    if (n <= 0 || path[0] != '/' || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0)
         return false;
     path[n] = '\0';
     return fails(path);
@@ -204,11 +199,11 @@ int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsign
     return fails(from) ? -1 : renameat2_real(from_dir, from, to_dir, to, flags);
 }
 
-#define ON_PATH(name)                                                                              \
-    int name(const char *path)                                                                     \
-    {                                                                                              \
-        REAL(int, name, const char *)                                                              \
-        return fails(path) ? -1 : name##_real(path);                                               \
+#define ON_PATH(name)                                                                                                  \
+    int name(const char *path)                                                                                         \
+    {                                                                                                                  \
+        REAL(int, name, const char *)                                                                                  \
+        return fails(path) ? -1 : name##_real(path);                                                                   \
     }
 ON_PATH(unlink)
 ON_PATH(rmdir)
@@ -246,8 +241,7 @@ FILE *fopen(const char *restrict path, const char *restrict mode)
 void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset)
 {
     REAL(void *, mmap, void *, size_t, int, int, int, off_t)
-    return fd >= 0 && fails_fd(fd) ? MAP_FAILED
-                                   : mmap_real(at, length, protection, flags, fd, offset);
+    return fd >= 0 && fails_fd(fd) ? MAP_FAILED : mmap_real(at, length, protection, flags, fd, offset);
 }
 
 DIR *opendir(const char *path)

@@ -32,11 +32,8 @@ static struct reward *accuracy(void)
 
 static double score(struct reward *reward, json_t *data, const char *completion, size_t length)
 {
-    struct reward_row row = {.data = data,
-                             .prompt = "",
-                             .completion = completion,
-                             .completion_length = length,
-                             .finish_reason = "eos"};
+    struct reward_row row = {
+        .data = data, .prompt = "", .completion = completion, .completion_length = length, .finish_reason = "eos"};
     double value = -1;
     cohort_error err = {0};
     if (reward_score(reward, &row, 1, &value, &err) != COHORT_OK)
@@ -85,8 +82,7 @@ static const struct exception refused[] = {
     {"101_2", "101_3", "math-verify drops the base"},
 };
 
-static bool is_among(const struct exception *list, size_t n, const char *gold,
-                     const char *completion, bool *used)
+static bool is_among(const struct exception *list, size_t n, const char *gold, const char *completion, bool *used)
 {
     for (size_t i = 0; i < n; i++)
         if (strcmp(list[i].gold, gold) == 0 && strstr(completion, list[i].completion) != NULL) {
@@ -204,8 +200,7 @@ static const char *const pieces[] = {
 };
 
 /* before, a piece again and again, after */
-static void build(struct text *text, const char *before, const char *piece, size_t n,
-                  const char *after)
+static void build(struct text *text, const char *before, const char *piece, size_t n, const char *after)
 {
     text->length = 0;
     assert_int_equal(text_append(text, before, strlen(before), NULL), COHORT_OK);
@@ -214,8 +209,7 @@ static void build(struct text *text, const char *before, const char *piece, size
     assert_int_equal(text_append(text, after, strlen(after), NULL), COHORT_OK);
 }
 
-static void check_time(struct reward *reward, const char *gold, const struct text *text,
-                       const char *piece)
+static void check_time(struct reward *reward, const char *gold, const struct text *text, const char *piece)
 {
     json_t *data = json_object();
     json_t *answer = json_stringn_nocheck(gold, strlen(gold));
@@ -307,8 +301,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-            printf("512 completions of 800 bytes, '%s': %.2f ms\n",
-                   ends[i][0] == '\n' ? ends[i] + 1 : ends[i], batch_time(ends[i]) * 1e3);
+            printf("512 completions of 800 bytes, '%s': %.2f ms\n", ends[i][0] == '\n' ? ends[i] + 1 : ends[i],
+                   batch_time(ends[i]) * 1e3);
         return 0;
     }
     const struct CMUnitTest tests[] = {

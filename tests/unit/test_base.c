@@ -14,8 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Known answer of Random123 for philox4x32-10 with a zero counter and key, here reached with
- * purpose bits zero. */
+/* Known answer of Random123 for philox4x32-10 with a zero counter and key, here reached with purpose bits zero. */
 static void test_philox_known_answer(void **state)
 {
     (void)state;
@@ -177,26 +176,23 @@ static void test_wrong_file(void **state)
     static const struct {
         const char *bytes, *said;
         enum wrong_file_wanted wanted;
-    } cases[] = {
-        {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS", WRONG_FILE_JSON},
-        {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS",
-         WRONG_FILE_WEIGHTS},
-        {"GGUF\x03", "a GGUF file", WRONG_FILE_WEIGHTS},
-        {" \n<!doctype HTML><html>", "a web page", WRONG_FILE_WEIGHTS},
-        {"\xef\xbb\xbf<html lang=", "a web page", WRONG_FILE_JSON},
-        {"Invalid username or password.", "error message of a server", WRONG_FILE_JSON},
-        {"PK\x03\x04", "torch.save", WRONG_FILE_WEIGHTS},
-        {"\x80\x02}q", "pickle", WRONG_FILE_WEIGHTS},
-        {"PAR1", "read_parquet", WRONG_FILE_ROWS},
-        {"{\"a\": 1}", "JSON text", WRONG_FILE_WEIGHTS},
-        {"{\"a\": 1}", NULL, WRONG_FILE_JSON},
-        {"{\"a\": 1}", NULL, WRONG_FILE_ROWS},
-        {"G", NULL, WRONG_FILE_WEIGHTS},
-        {"   ", NULL, WRONG_FILE_ROWS}};
+    } cases[] = {{"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS", WRONG_FILE_JSON},
+                 {"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS", WRONG_FILE_WEIGHTS},
+                 {"GGUF\x03", "a GGUF file", WRONG_FILE_WEIGHTS},
+                 {" \n<!doctype HTML><html>", "a web page", WRONG_FILE_WEIGHTS},
+                 {"\xef\xbb\xbf<html lang=", "a web page", WRONG_FILE_JSON},
+                 {"Invalid username or password.", "error message of a server", WRONG_FILE_JSON},
+                 {"PK\x03\x04", "torch.save", WRONG_FILE_WEIGHTS},
+                 {"\x80\x02}q", "pickle", WRONG_FILE_WEIGHTS},
+                 {"PAR1", "read_parquet", WRONG_FILE_ROWS},
+                 {"{\"a\": 1}", "JSON text", WRONG_FILE_WEIGHTS},
+                 {"{\"a\": 1}", NULL, WRONG_FILE_JSON},
+                 {"{\"a\": 1}", NULL, WRONG_FILE_ROWS},
+                 {"G", NULL, WRONG_FILE_WEIGHTS},
+                 {"   ", NULL, WRONG_FILE_ROWS}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *said = wrong_file(cases[i].bytes, strlen(cases[i].bytes), cases[i].wanted);
-        if ((said == NULL) != (cases[i].said == NULL) ||
-            (said != NULL && strstr(said, cases[i].said) == NULL))
+        if ((said == NULL) != (cases[i].said == NULL) || (said != NULL && strstr(said, cases[i].said) == NULL))
             fail_msg("%s gave %s", cases[i].bytes, said == NULL ? "nothing" : said);
     }
     assert_null(wrong_file(NULL, 0, WRONG_FILE_JSON));

@@ -25,16 +25,15 @@ struct blob {
     const void *data;
 };
 
-static cohort_status give_blob(void *context, size_t offset, size_t length, void *to,
-                               cohort_error *err)
+static cohort_status give_blob(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     (void)err;
     memcpy(to, (const char *)((const struct blob *)context)->data + offset, length);
     return COHORT_OK;
 }
 
-static struct safetensors_source source_of(const char *name, const char *type, int64_t rows,
-                                           int64_t columns, size_t bytes, struct blob *blob)
+static struct safetensors_source source_of(const char *name, const char *type, int64_t rows, int64_t columns,
+                                           size_t bytes, struct blob *blob)
 {
     struct safetensors_source source = {.name = name,
                                         .dtype_name = type,
@@ -57,8 +56,7 @@ static struct param vector(const char *name, int64_t count, int64_t offset)
 
 static struct param matrix(const char *name, int64_t rows, int64_t columns, int64_t offset)
 {
-    struct param param = {
-        .rank = 2, .shape = {rows, columns}, .count = rows * columns, .offset = offset};
+    struct param param = {.rank = 2, .shape = {rows, columns}, .count = rows * columns, .offset = offset};
     snprintf(param.name, sizeof param.name, "%s", name);
     param.decay = true;
     return param;
@@ -72,8 +70,8 @@ struct buffer {
     int64_t received;
 };
 
-static cohort_status to_buffer(void *context, const struct param *param, int64_t first,
-                               int64_t count, const void *data, cohort_error *err)
+static cohort_status to_buffer(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
+                               cohort_error *err)
 {
     (void)err;
     struct buffer *buffer = context;
@@ -83,8 +81,8 @@ static cohort_status to_buffer(void *context, const struct param *param, int64_t
     return COHORT_OK;
 }
 
-static cohort_status from_buffer(void *context, const struct param *param, int64_t first,
-                                 int64_t count, void *to, cohort_error *err)
+static cohort_status from_buffer(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                 cohort_error *err)
 {
     (void)err;
     struct buffer *buffer = context;
@@ -97,9 +95,7 @@ static struct buffer buffer_new(const struct param_table *table, enum dtype type
 {
     struct buffer buffer = {.type = type};
     cohort_error err = {0};
-    assert_int_equal(
-        mem_alloc(&buffer.data, (size_t)table->n_elements, dtype_bytes(type), "test", &err),
-        COHORT_OK);
+    assert_int_equal(mem_alloc(&buffer.data, (size_t)table->n_elements, dtype_bytes(type), "test", &err), COHORT_OK);
     return buffer;
 }
 
@@ -136,8 +132,7 @@ static void check_conversion(enum dtype type, enum dtype want, const void *data,
     assert_int_equal(text_append(&text, (const char *)&length, 8, &err), COHORT_OK);
     assert_int_equal(text_printf(&text, &err, "%-*s", (int)padded, header), COHORT_OK);
     assert_int_equal(text_append(&text, data, bytes, &err), COHORT_OK);
-    assert_int_equal(
-        file_write_atomic(in_folder("model.safetensors"), text.data, text.length, &err), COHORT_OK);
+    assert_int_equal(file_write_atomic(in_folder("model.safetensors"), text.data, text.length, &err), COHORT_OK);
     text_free(&text);
 
     struct buffer buffer = buffer_new(&table, want);
@@ -225,13 +220,10 @@ static void test_not_finite(void **state)
         halves[5] = (uint16_t)cases[i].bits;
         bool single = strcmp(cases[i].type, "F32") == 0;
         struct blob blob = {single ? (void *)singles : (void *)halves};
-        struct safetensors_source source =
-            source_of("model.norm.weight", cases[i].type, 9, 0, single ? 36 : 18, &blob);
-        assert_int_equal(safetensors_write(in_folder("model.safetensors"), &source, 1, NULL, &err),
-                         COHORT_OK);
+        struct safetensors_source source = source_of("model.norm.weight", cases[i].type, 9, 0, single ? 36 : 18, &blob);
+        assert_int_equal(safetensors_write(in_folder("model.safetensors"), &source, 1, NULL, &err), COHORT_OK);
         struct buffer buffer = buffer_new(&table, cases[i].want);
-        cohort_status status =
-            checkpoint_read(folder, &table, cases[i].want, to_buffer, &buffer, &err);
+        cohort_status status = checkpoint_read(folder, &table, cases[i].want, to_buffer, &buffer, &err);
         if (cases[i].part == NULL) {
             assert_int_equal(status, COHORT_OK);
         } else {
@@ -257,22 +249,21 @@ static void test_types(void **state)
         int32_t n[3];      /* by enum dtype: F32, BF16, F16 */
         enum dtype type;
         const char *said; /* NULL: nothing */
-    } cases[] = {
-        {"bfloat16", {0, 3, 0}, DTYPE_BF16, NULL},
-        {"bfloat16", {3, 0, 0}, DTYPE_BF16, "3 of 3 tensors are F32, config.json says bfloat16"},
-        {"bfloat16", {1, 2, 0}, DTYPE_BF16, "1 of 3 tensors are F32"},
-        {"bfloat16", {0, 1, 2}, DTYPE_BF16, "2 of 3 tensors are F16"},
-        {"bfloat16", {1, 1, 1}, DTYPE_BF16, "2 of 3 tensors are F32 or F16"},
-        {"float32", {3, 0, 0}, DTYPE_F32, NULL},
-        {"float32", {0, 3, 0}, DTYPE_F32, NULL},
-        {"float32", {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32, which keeps every"},
-        {"float16", {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32"},
-        {"float16", {3, 0, 0}, DTYPE_F32, "config.json says float16: computed in F32"},
-        {NULL, {0, 3, 0}, DTYPE_BF16, NULL},
-        {NULL, {3, 0, 0}, DTYPE_F32, NULL},
-        {NULL, {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32"},
-        {NULL, {1, 2, 0}, DTYPE_F32, "states no dtype, 2 of 3 tensors are BF16"},
-        {NULL, {0, 0, 0}, DTYPE_F32, NULL}};
+    } cases[] = {{"bfloat16", {0, 3, 0}, DTYPE_BF16, NULL},
+                 {"bfloat16", {3, 0, 0}, DTYPE_BF16, "3 of 3 tensors are F32, config.json says bfloat16"},
+                 {"bfloat16", {1, 2, 0}, DTYPE_BF16, "1 of 3 tensors are F32"},
+                 {"bfloat16", {0, 1, 2}, DTYPE_BF16, "2 of 3 tensors are F16"},
+                 {"bfloat16", {1, 1, 1}, DTYPE_BF16, "2 of 3 tensors are F32 or F16"},
+                 {"float32", {3, 0, 0}, DTYPE_F32, NULL},
+                 {"float32", {0, 3, 0}, DTYPE_F32, NULL},
+                 {"float32", {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32, which keeps every"},
+                 {"float16", {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32"},
+                 {"float16", {3, 0, 0}, DTYPE_F32, "config.json says float16: computed in F32"},
+                 {NULL, {0, 3, 0}, DTYPE_BF16, NULL},
+                 {NULL, {3, 0, 0}, DTYPE_F32, NULL},
+                 {NULL, {0, 0, 3}, DTYPE_F32, "weights are F16: computed in F32"},
+                 {NULL, {1, 2, 0}, DTYPE_F32, "states no dtype, 2 of 3 tensors are BF16"},
+                 {NULL, {0, 0, 0}, DTYPE_F32, NULL}};
     static const char *const names[] = {"F32", "BF16", "F16"};
     struct param params[] = {vector("a", 2, 0), vector("b", 2, 64), vector("c", 2, 128)};
     struct param_table table = {params, 3, 192, 6};
@@ -286,27 +277,21 @@ static void test_types(void **state)
             for (int j = 0; j < cases[i].n[type]; j++, n++)
                 sources[n] = source_of(params[n].name, names[type], 2, 0, type == 0 ? 8 : 4, &zero);
         if (n > 0) {
-            assert_int_equal(
-                safetensors_write(in_folder("model.safetensors"), sources, n, NULL, &err),
-                COHORT_OK);
+            assert_int_equal(safetensors_write(in_folder("model.safetensors"), sources, n, NULL, &err), COHORT_OK);
             assert_int_equal(checkpoint_look(folder, &table, &types, &err), COHORT_OK);
             assert_memory_equal(types.n, cases[i].n, sizeof types.n);
         }
         struct model_config config;
         struct text text = {0}, notes = {0};
         assert_int_equal(text_printf(&text, &err, "{\"model_type\": \"qwen3\", \"dtype\": %s%s%s}",
-                                     cases[i].dtype ? "\"" : "",
-                                     cases[i].dtype ? cases[i].dtype : "null",
+                                     cases[i].dtype ? "\"" : "", cases[i].dtype ? cases[i].dtype : "null",
                                      cases[i].dtype ? "\"" : ""),
                          COHORT_OK);
         assert_int_equal(model_config_parse(&config, text.data, text.length, "x", &err), COHORT_OK);
         assert_int_equal(checkpoint_auto_type(&config, &types), cases[i].type);
-        assert_int_equal(
-            checkpoint_type_notes("m", &config, &types, cases[i].type, true, &notes, &err),
-            COHORT_OK);
+        assert_int_equal(checkpoint_type_notes("m", &config, &types, cases[i].type, true, &notes, &err), COHORT_OK);
         if ((notes.data == NULL) != (cases[i].said == NULL) ||
-            (notes.data != NULL &&
-             (strncmp(notes.data, "m: ", 3) != 0 || strstr(notes.data, cases[i].said) == NULL)))
+            (notes.data != NULL && (strncmp(notes.data, "m: ", 3) != 0 || strstr(notes.data, cases[i].said) == NULL)))
             fail_msg("case %zu: %s", i, notes.data == NULL ? "nothing said" : notes.data);
         model_config_free(&config);
         text_free(&text);
@@ -328,9 +313,8 @@ static void test_mismatch(void **state)
     struct blob zero = zeros;
     struct blob ones = {(const unsigned char[32]){1, 1, 1, 1}};
     static const char *const names[] = {"a", "b", "c", "d"};
-    struct safetensors_source good[8] = {
-        source_of("model.embed_tokens.weight", "F32", 4, 2, 32, &zero),
-        source_of("model.norm.weight", "BF16", 2, 0, 4, &zero)};
+    struct safetensors_source good[8] = {source_of("model.embed_tokens.weight", "F32", 4, 2, 32, &zero),
+                                         source_of("model.norm.weight", "BF16", 2, 0, 4, &zero)};
     for (size_t i = 0; i < 4; i++)
         good[2 + i] = source_of(names[i], "F16", 2, 0, 4, &zero);
     cohort_error err = {0};
@@ -349,28 +333,23 @@ static void test_mismatch(void **state)
     /* The head differs from the embedding in its bytes, its shape. */
     good[6].context = &ones;
     assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
-                     COHORT_ERR_FORMAT);
-    assert_non_null(
-        strstr(err.message, "1 unexpected tensors (lm_head.weight (the config ties it"));
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "1 unexpected tensors (lm_head.weight (the config ties it"));
     good[6] = source_of("lm_head.weight", "F32", 2, 4, 32, &zero);
     assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
-                     COHORT_ERR_FORMAT);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
 
     /* All kinds of complaint in one message; of each the first three names. */
-    struct safetensors_source bad[] = {
-        source_of("model.embed_tokens.weight", "F32", 2, 4, 32, &zero),
-        source_of("model.norm.weight", "F32", 2, 1, 8, &zero),
-        source_of("v1", "F32", 1, 0, 4, &zero),
-        source_of("v2", "F32", 1, 0, 4, &zero),
-        source_of("v3", "F32", 1, 0, 4, &zero),
-        source_of("v4", "F32", 1, 0, 4, &zero),
-        source_of("v5", "F32", 1, 0, 4, &zero)};
+    struct safetensors_source bad[] = {source_of("model.embed_tokens.weight", "F32", 2, 4, 32, &zero),
+                                       source_of("model.norm.weight", "F32", 2, 1, 8, &zero),
+                                       source_of("v1", "F32", 1, 0, 4, &zero),
+                                       source_of("v2", "F32", 1, 0, 4, &zero),
+                                       source_of("v3", "F32", 1, 0, 4, &zero),
+                                       source_of("v4", "F32", 1, 0, 4, &zero),
+                                       source_of("v5", "F32", 1, 0, 4, &zero)};
     assert_int_equal(safetensors_write(file, bad, 7, NULL, &err), COHORT_OK);
     buffer.received = 0;
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
-                     COHORT_ERR_FORMAT);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
     assert_int_equal(buffer.received, 0);
     char wanted[800];
     snprintf(wanted, sizeof wanted,
@@ -390,22 +369,18 @@ static void test_mismatch(void **state)
 
     good[2] = source_of("a", "I16", 2, 0, 4, &zero);
     assert_int_equal(safetensors_write(file, good, 6, NULL, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
-                     COHORT_ERR_FORMAT);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "1 tensors not of type F32, F16 or BF16 (a in "
                                         "model.safetensors: I16)"));
     unlink(file);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
-                     COHORT_ERR_IO);
-    assert_non_null(
-        strstr(err.message, "no model.safetensors and no model.safetensors.index.json"));
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F16, to_buffer, &buffer, &err),
-                     COHORT_ERR_UNSUPPORTED);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, "no model.safetensors and no model.safetensors.index.json"));
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F16, to_buffer, &buffer, &err), COHORT_ERR_UNSUPPORTED);
     mem_free(buffer.data);
 }
 
-static cohort_status refuse_sink(void *context, const struct param *param, int64_t first,
-                                 int64_t count, const void *data, cohort_error *err)
+static cohort_status refuse_sink(void *context, const struct param *param, int64_t first, int64_t count,
+                                 const void *data, cohort_error *err)
 {
     (void)context;
     (void)first;
@@ -416,8 +391,7 @@ static cohort_status refuse_sink(void *context, const struct param *param, int64
 
 /* ---- shards ---- */
 
-static void expect_read_error(const struct param_table *table, cohort_status status,
-                              const char *part)
+static void expect_read_error(const struct param_table *table, cohort_status status, const char *part)
 {
     cohort_error err = {0};
     struct buffer buffer = buffer_new(table, DTYPE_F32);
@@ -436,10 +410,8 @@ static void test_index_refusals(void **state)
     cohort_error err = {0};
     struct safetensors_source sources[] = {source_of("a", "F32", 2, 0, 8, &zero),
                                            source_of("b", "F32", 2, 0, 8, &zero)};
-    assert_int_equal(safetensors_write(in_folder("1.safetensors"), &sources[0], 1, NULL, &err),
-                     COHORT_OK);
-    assert_int_equal(safetensors_write(in_folder("2.safetensors"), &sources[1], 1, NULL, &err),
-                     COHORT_OK);
+    assert_int_equal(safetensors_write(in_folder("1.safetensors"), &sources[0], 1, NULL, &err), COHORT_OK);
+    assert_int_equal(safetensors_write(in_folder("2.safetensors"), &sources[1], 1, NULL, &err), COHORT_OK);
     static const struct {
         const char *index;
         cohort_status status;
@@ -450,48 +422,40 @@ static void test_index_refusals(void **state)
         {"{\"map\": {}}", COHORT_ERR_FORMAT, "\"weight_map\" is not an object"},
         {"[]", COHORT_ERR_FORMAT, "\"weight_map\" is not an object"},
         {"{\"weight_map\": {\"a\": 1}}", COHORT_ERR_FORMAT, "\"a\" is not mapped to the name of"},
-        {"{\"weight_map\": {\"a\": \"../1.safetensors\"}}", COHORT_ERR_FORMAT,
-         "\"a\" is not mapped"},
+        {"{\"weight_map\": {\"a\": \"../1.safetensors\"}}", COHORT_ERR_FORMAT, "\"a\" is not mapped"},
         {"{\"weight_map\": {\"a\": \"/etc/passwd\"}}", COHORT_ERR_FORMAT, "\"a\" is not mapped"},
         {"{\"weight_map\": {\"a\": \"\"}}", COHORT_ERR_FORMAT, "\"a\" is not mapped"},
         {"{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"3.safetensors\"}}", COHORT_ERR_IO,
          "1 of 2 shards that it names are not there (3.safetensors)"},
-        {"{\"weight_map\": {\"a\": \"2.safetensors\", \"b\": \"1.safetensors\"}}",
-         COHORT_ERR_FORMAT, "2.safetensors: tensor b lies in this file, but the index"},
-        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"1.safetensors\"}}",
-         COHORT_ERR_FORMAT,
+        {"{\"weight_map\": {\"a\": \"2.safetensors\", \"b\": \"1.safetensors\"}}", COHORT_ERR_FORMAT,
+         "2.safetensors: tensor b lies in this file, but the index"},
+        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"1.safetensors\"}}", COHORT_ERR_FORMAT,
          "1 tensors of the index are in no file; the first is b, expected in 1.safetensors"},
-        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"c\": \"2.safetensors\"}}",
-         COHORT_ERR_FORMAT, "2.safetensors: tensor b is not in the index"},
-        {"{\"weight_map\": {\"a\": \"1.safetensors\"}}", COHORT_ERR_FORMAT,
-         "1 missing tensors (b)"},
+        {"{\"weight_map\": {\"a\": \"1.safetensors\", \"c\": \"2.safetensors\"}}", COHORT_ERR_FORMAT,
+         "2.safetensors: tensor b is not in the index"},
+        {"{\"weight_map\": {\"a\": \"1.safetensors\"}}", COHORT_ERR_FORMAT, "1 missing tensors (b)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         put("model.safetensors.index.json", cases[i].index);
         expect_read_error(&table, cases[i].status, cases[i].part);
     }
-    put("model.safetensors.index.json",
-        "{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"2.safetensors\"}}");
+    put("model.safetensors.index.json", "{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"2.safetensors\"}}");
     struct buffer buffer = buffer_new(&table, DTYPE_F32);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err),
-                     COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, refuse_sink, NULL, &err),
-                     COHORT_ERR_CANCELLED);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, refuse_sink, NULL, &err), COHORT_ERR_CANCELLED);
     assert_string_equal(err.message, "stopped at a");
     mem_free(buffer.data);
 }
 
-/* The hashes of files that are read are those of sha256sum, whatever lies in them; the weights are
- * the same, read so or so. */
+/* The hashes of files that are read are those of sha256sum, whatever lies in them; the weights are the same, read so or
+ * so. */
 static void hashes_are_of_the_files(const struct param_table *table, size_t n_files)
 {
     cohort_error err = {0};
     struct weight_files read = {0}, alone = {0};
     struct buffer plain = buffer_new(table, DTYPE_F32), hashed = buffer_new(table, DTYPE_F32);
     assert_int_equal(checkpoint_read(folder, table, DTYPE_F32, to_buffer, &plain, &err), COHORT_OK);
-    assert_int_equal(
-        checkpoint_read_hashed(folder, table, DTYPE_F32, to_buffer, &hashed, &read, &err),
-        COHORT_OK);
+    assert_int_equal(checkpoint_read_hashed(folder, table, DTYPE_F32, to_buffer, &hashed, &read, &err), COHORT_OK);
     assert_int_equal(checkpoint_hash(folder, &alone, &err), COHORT_OK);
     assert_int_equal(hashed.received, plain.received);
     assert_memory_equal(plain.data, hashed.data, (size_t)table->n_elements * 4);
@@ -520,26 +484,22 @@ static void test_hashes(void **state)
     struct weight_files files = {0};
     nano_table(&table, true);
     struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch,
-                                              &init, NULL, &err),
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, NULL, &err),
                      COHORT_OK);
     hashes_are_of_the_files(&table, 1);
     struct buffer weights = buffer_new(&table, DTYPE_BF16);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &weights, &err),
-                     COHORT_OK);
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer,
-                                              &weights, NULL, &err),
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &weights, &err), COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &weights, NULL, &err),
                      COHORT_OK);
     hashes_are_of_the_files(&table, count_entries(folder) - 1); /* and the index */
-    assert_int_equal(
-        checkpoint_read_hashed(folder, &table, DTYPE_F32, refuse_sink, NULL, &files, &err),
-        COHORT_ERR_CANCELLED);
+    assert_int_equal(checkpoint_read_hashed(folder, &table, DTYPE_F32, refuse_sink, NULL, &files, &err),
+                     COHORT_ERR_CANCELLED);
     assert_int_equal(files.count, 0);
     mem_free(weights.data);
     param_table_free(&table);
 
-    /* Tensors that are passed over, before, between and behind, are hashed too; in a file whose
-     * order is not the table's. */
+    /* Tensors that are passed over, before, between and behind, are hashed too; in a file whose order is not the
+     * table's. */
     assert_int_equal(setup(NULL), 0);
     struct param params[] = {vector("model.norm.weight", 2, 0), vector("a", 2, 2)};
     struct param_table two = {params, 2, 4, 4};
@@ -555,8 +515,7 @@ static void test_hashes(void **state)
     assert_int_equal(text_append(&text, (const char *)&length, 8, &err), COHORT_OK);
     assert_int_equal(text_append(&text, header, sizeof header - 1, &err), COHORT_OK);
     assert_int_equal(text_append(&text, (const char *)data, sizeof data, &err), COHORT_OK);
-    assert_int_equal(
-        file_write_atomic(in_folder("model.safetensors"), text.data, text.length, &err), COHORT_OK);
+    assert_int_equal(file_write_atomic(in_folder("model.safetensors"), text.data, text.length, &err), COHORT_OK);
     text_free(&text);
     hashes_are_of_the_files(&two, 1);
 }
@@ -570,23 +529,19 @@ static void test_round_trip(void **state)
     struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
     struct buffer single = buffer_new(&table, DTYPE_BF16);
     struct buffer sharded = buffer_new(&table, DTYPE_BF16);
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch,
-                                              &init, NULL, &err),
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, NULL, &err),
                      COHORT_OK);
     assert_true(is_there(in_folder("model.safetensors")));
     assert_int_equal(count_entries(folder), 1);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &single, &err),
-                     COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &single, &err), COHORT_OK);
     assert_int_equal(single.received, table.n_weights);
 
     /* 33792 bytes of embedding alone, over the limit; then as many as fit; and no single file left
      * beside. */
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer,
-                                              &single, NULL, &err),
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &single, NULL, &err),
                      COHORT_OK);
     assert_false(is_there(in_folder("model.safetensors")));
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &sharded, &err),
-                     COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &sharded, &err), COHORT_OK);
     assert_int_equal(sharded.received, table.n_weights);
     assert_memory_equal(single.data, sharded.data, (size_t)table.n_elements * 2);
 
@@ -594,21 +549,16 @@ static void test_round_trip(void **state)
     assert_non_null(index);
     json_t *metadata = json_object_get(index, "metadata");
     json_t *map = json_object_get(index, "weight_map");
-    assert_int_equal(json_integer_value(json_object_get(metadata, "total_size")),
-                     table.n_weights * 2);
-    assert_int_equal(json_integer_value(json_object_get(metadata, "total_parameters")),
-                     table.n_weights);
+    assert_int_equal(json_integer_value(json_object_get(metadata, "total_size")), table.n_weights * 2);
+    assert_int_equal(json_integer_value(json_object_get(metadata, "total_parameters")), table.n_weights);
     assert_int_equal(json_object_size(map), table.n_params);
     /* In bytes: embedding and head 33792 each; of a layer 128 + 16384 (q, k, v) + 64 + 8192 (o) +
      * 128, then 24576 for each of gate, up, down, and the next layer's first gain beside down. So 1
      * + 4 + 4 + 1 files. */
     const char *first = json_string_value(json_object_get(map, "model.embed_tokens.weight"));
-    const char *second =
-        json_string_value(json_object_get(map, "model.layers.0.input_layernorm.weight"));
-    const char *third =
-        json_string_value(json_object_get(map, "model.layers.0.mlp.gate_proj.weight"));
-    const char *o =
-        json_string_value(json_object_get(map, "model.layers.0.self_attn.o_proj.weight"));
+    const char *second = json_string_value(json_object_get(map, "model.layers.0.input_layernorm.weight"));
+    const char *third = json_string_value(json_object_get(map, "model.layers.0.mlp.gate_proj.weight"));
+    const char *o = json_string_value(json_object_get(map, "model.layers.0.self_attn.o_proj.weight"));
     assert_string_equal(first, "model-00001-of-00010.safetensors");
     assert_string_equal(second, "model-00002-of-00010.safetensors");
     assert_string_equal(o, "model-00002-of-00010.safetensors");
@@ -617,17 +567,16 @@ static void test_round_trip(void **state)
     json_decref(index);
 
     /* And back to one file: the index would be a second truth. */
-    assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, NULL, &err),
-        COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, NULL, &err),
+                     COHORT_OK);
     assert_false(is_there(in_folder("model.safetensors.index.json")));
     mem_free(single.data);
     mem_free(sharded.data);
     param_table_free(&table);
 }
 
-static cohort_status fail_late(void *context, const struct param *param, int64_t first,
-                               int64_t count, void *to, cohort_error *err)
+static cohort_status fail_late(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                               cohort_error *err)
 {
     (void)context;
     (void)first;
@@ -643,9 +592,8 @@ static void test_failed_write(void **state)
     cohort_error err = {0};
     struct param_table table;
     nano_table(&table, false);
-    assert_int_equal(
-        checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, fail_late, NULL, NULL, &err),
-        COHORT_ERR_NUMERIC);
+    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, fail_late, NULL, NULL, &err),
+                     COHORT_ERR_NUMERIC);
     assert_string_equal(err.message, "no more");
     assert_int_equal(count_entries(folder), 0);
     param_table_free(&table);
@@ -671,8 +619,7 @@ static void test_init(void **state)
     for (int64_t first = 0; first < 9; first++) {
         for (int64_t count = 1; count < 9; count++) {
             part[count] = -77.0f;
-            assert_int_equal(checkpoint_init_fetch(&init, &param, first, count, part, &err),
-                             COHORT_OK);
+            assert_int_equal(checkpoint_init_fetch(&init, &param, first, count, part, &err), COHORT_OK);
             assert_memory_equal(part, all + first, (size_t)count * sizeof *part);
             assert_true(part[count] == -77.0f);
         }
@@ -698,8 +645,7 @@ static void test_init(void **state)
     /* Another name, another seed: other numbers, uncorrelated. */
     for (int k = 0; k < 2; k++) {
         init.seed = k == 0 ? 11 : 12;
-        assert_int_equal(checkpoint_init_fetch(&init, k == 0 ? &other : &param, 0, N, part, &err),
-                         COHORT_OK);
+        assert_int_equal(checkpoint_init_fetch(&init, k == 0 ? &other : &param, 0, N, part, &err), COHORT_OK);
         double cross = 0;
         for (int i = 0; i < N; i++)
             cross += (double)all[i] * (double)part[i] / N;
@@ -715,8 +661,7 @@ static void test_init(void **state)
     assert_int_equal(halves[0], 0x3f80);
     assert_int_equal(halves[63], 0x3f80);
     init.type = DTYPE_F16;
-    assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err),
-                     COHORT_ERR_UNSUPPORTED);
+    assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err), COHORT_ERR_UNSUPPORTED);
     mem_free(all);
     mem_free(part);
 }

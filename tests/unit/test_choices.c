@@ -41,18 +41,15 @@ static void check_list(const struct option_spec *spec, const struct choice_list 
     size_t i = 0;
     for (const char *at = spec->choices, *rest = NULL; *at != '\0'; at = rest, i++) {
         size_t n = next_word(at, &rest);
-        if (i >= list->count || strlen(list->choices[i].word) != n ||
-            memcmp(list->choices[i].word, at, n) != 0)
-            fail_msg("%s: choice %zu of the table is '%.*s', of the code '%s'", spec->name, i,
-                     (int)n, at, i < list->count ? list->choices[i].word : "none");
+        if (i >= list->count || strlen(list->choices[i].word) != n || memcmp(list->choices[i].word, at, n) != 0)
+            fail_msg("%s: choice %zu of the table is '%.*s', of the code '%s'", spec->name, i, (int)n, at,
+                     i < list->count ? list->choices[i].word : "none");
         for (size_t j = 0; j < i; j++)
             if (list->choices[j].value == list->choices[i].value)
-                fail_msg("%s: %s and %s mean the same", spec->name, list->choices[j].word,
-                         list->choices[i].word);
+                fail_msg("%s: %s and %s mean the same", spec->name, list->choices[j].word, list->choices[i].word);
         struct options *options = NULL;
         assert_int_equal(options_create(&options, a_command(spec), NULL), COHORT_OK);
-        assert_int_equal(options_set(options, spec->name, list->choices[i].word, "test", NULL),
-                         COHORT_OK);
+        assert_int_equal(options_set(options, spec->name, list->choices[i].word, "test", NULL), COHORT_OK);
         assert_int_equal(choice_of(options, spec->name), list->choices[i].value);
         options_destroy(options);
     }
@@ -76,8 +73,7 @@ static void check_word(const struct option_spec *spec, const char *word)
             fail_msg("%s", err.message);
         backend_destroy(backend);
     } else {
-        fail_msg("%s: no list in src/command/choices.c, and this test does not know who reads it",
-                 spec->name);
+        fail_msg("%s: no list in src/command/choices.c, and this test does not know who reads it", spec->name);
     }
 }
 
@@ -96,8 +92,7 @@ static void test_table(void **state)
                 memcpy(word, at, next_word(at, &rest));
                 check_word(spec, word);
             }
-        } else if (spec->type == OPTION_LIST && spec->choices != NULL &&
-                   strcmp(spec->choices, "ID:NUMBER") != 0) {
+        } else if (spec->type == OPTION_LIST && spec->choices != NULL && strcmp(spec->choices, "ID:NUMBER") != 0) {
             /* Another list wants its reader here. */
             const bool kinds = strcmp(spec->name, "kind") == 0;
             assert_true(kinds || strcmp(spec->name, "accept_changed") == 0);
@@ -117,8 +112,7 @@ static void test_table(void **state)
     for (size_t i = 0; i < n_lists; i++) {
         bool found = false;
         for (size_t j = 0; j < count; j++)
-            found = found ||
-                    (table[j].type == OPTION_ENUM && strcmp(table[j].name, lists[i].option) == 0);
+            found = found || (table[j].type == OPTION_ENUM && strcmp(table[j].name, lists[i].option) == 0);
         if (!found)
             fail_msg("%s is no ENUM option", lists[i].option);
     }
@@ -139,15 +133,13 @@ static void test_threads(void **state)
         if (backend_cpu_create(&backend, "auto", (int)table[i].maximum, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         backend_destroy(backend);
-        assert_int_equal(backend_cpu_create(&backend, "auto", (int)table[i].maximum + 1, &err),
-                         COHORT_ERR_ARGUMENT);
+        assert_int_equal(backend_cpu_create(&backend, "auto", (int)table[i].maximum + 1, &err), COHORT_ERR_ARGUMENT);
     }
     assert_int_equal(n, 1);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table),
-                                       cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

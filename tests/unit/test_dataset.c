@@ -58,8 +58,7 @@ static void test_accepts(void **state)
     (void)state;
     struct dataset set;
     cohort_error err = {0};
-    const char rows[] =
-        "\xef\xbb\xbf{\"a\": 1}\r\n\n  \t\r\n{\"a\": \"\xc3\xa9\\u0000\", \"b\": [1.5]}\n{\"a\":3}";
+    const char rows[] = "\xef\xbb\xbf{\"a\": 1}\r\n\n  \t\r\n{\"a\": \"\xc3\xa9\\u0000\", \"b\": [1.5]}\n{\"a\":3}";
     assert_int_equal(load(&set, rows, sizeof rows - 1, &err), COHORT_OK);
     assert_int_equal(set.n_rows, 3);
     assert_int_equal(set.rows[0].line, 1);
@@ -67,8 +66,7 @@ static void test_accepts(void **state)
     assert_int_equal(set.rows[2].line, 5);
     assert_int_equal(json_integer_value(json_object_get(set.rows[2].json, "a")), 3);
     assert_string_equal(json_string_value(json_object_get(set.rows[1].json, "a")), "\xc3\xa9");
-    assert_int_equal(json_string_length(json_object_get(set.rows[1].json, "a")),
-                     3); /* with its NUL */
+    assert_int_equal(json_string_length(json_object_get(set.rows[1].json, "a")), 3); /* with its NUL */
     assert_string_equal(set.path, path);
     char hex[HASH_HEX];
     assert_int_equal(hash_file(path, hex, NULL, &err), COHORT_OK);
@@ -88,8 +86,7 @@ static void test_refuses(void **state)
     REFUSES("PAR1\x15\x04\x15", "1:1:", "pd.read_parquet");
     REFUSES("\x1f\x8b\x08\x00\x01", "1:1:", "gzip");
     REFUSES("\xff\xfe{\0\"\0", "1:1:", "iconv -f UTF-16");
-    REFUSES("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 3\n",
-            "1:1:", "git lfs pull");
+    REFUSES("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 3\n", "1:1:", "git lfs pull");
     REFUSES("\n<!DOCTYPE html>\n<html>", "1:1:", "a web page");
     REFUSES("{\"a\":1}\n[1]\n", "2:1:", "array");
     REFUSES("{\"a\":1}\n3\n", "2:1:", "'[' or '{'");
@@ -98,8 +95,7 @@ static void test_refuses(void **state)
     REFUSES("{\"a\":\"x\0y\"}\n", "1:8:", "NUL");
     REFUSES("{\"a\":1}{\"b\":2}\n", "1:8:", "end of file");
     REFUSES("{\"a\":\n1}\n", "1:5:", "JSON object");
-    REFUSES("{\"a\":1}\n\xef\xbb\xbf{\"a\":1}\n",
-            "2:1:", "JSON object"); /* a mark only at the start */
+    REFUSES("{\"a\":1}\n\xef\xbb\xbf{\"a\":1}\n", "2:1:", "JSON object"); /* a mark only at the start */
 
     struct dataset set;
     cohort_error err = {0};
@@ -119,19 +115,18 @@ static void test_refuses(void **state)
     free(deep);
 }
 
-/* Numbers that neither int64 nor double holds refuse no row, wherever they stand; what the row says
- * otherwise is as it was, and mistakes are still at their place in the file. */
+/* Numbers that neither int64 nor double holds refuse no row, wherever they stand; what the row says otherwise is as it
+ * was, and mistakes are still at their place in the file. */
 static void test_large_numbers(void **state)
 {
     (void)state;
     struct dataset set;
     cohort_error err = {0};
-    const char rows[] =
-        "{\"p\":\"1e999 \\\" NaN\",\"u\":18446744073709551615,\"m\":-9223372036854775809,"
-        "\"i\":9223372036854775807,\"n\":-9223372036854775808}\n"
-        "{\"x\":[{\"y\":123456789012345678901234567890,\"z\":-1e400}],\"t\":1e999,\"q\":1e-400}\n"
-        "{\"a\":NaN,\"b\":Infinity,\"c\":[-Infinity,1.7976931348623157e308,1.8e308,"
-        "1.7976931348623158e+308],\"d\":0.25}\n";
+    const char rows[] = "{\"p\":\"1e999 \\\" NaN\",\"u\":18446744073709551615,\"m\":-9223372036854775809,"
+                        "\"i\":9223372036854775807,\"n\":-9223372036854775808}\n"
+                        "{\"x\":[{\"y\":123456789012345678901234567890,\"z\":-1e400}],\"t\":1e999,\"q\":1e-400}\n"
+                        "{\"a\":NaN,\"b\":Infinity,\"c\":[-Infinity,1.7976931348623157e308,1.8e308,"
+                        "1.7976931348623158e+308],\"d\":0.25}\n";
     assert_int_equal(load(&set, rows, sizeof rows - 1, &err), COHORT_OK);
     assert_int_equal(set.n_rows, 3);
     static const char *const wanted[] = {
@@ -146,8 +141,7 @@ static void test_large_numbers(void **state)
         free(text);
     }
     dataset_free(&set);
-    REFUSES("{\"a\":1}\n{\"u\":18446744073709551615,\"t\":1e999,}\n",
-            "2:37:", "one JSON object a line");
+    REFUSES("{\"a\":1}\n{\"u\":18446744073709551615,\"t\":1e999,}\n", "2:37:", "one JSON object a line");
     REFUSES("{\"a\":01e999}\n", "1:6:", "one JSON object a line");
     REFUSES("{\"a\":1e999,\"a\":2}\n", "1:14:", "duplicate");
     REFUSES("{\"a\":-Infinite}\n", "1:6:", "one JSON object a line");
@@ -181,44 +175,41 @@ static void test_other_tools(void **state)
     (void)state;
     static const struct {
         const char *row, *key, *value; /* the value as compact JSON */
-    } cases[] = {
-        /* pandas.to_json(lines=True): escaped slashes, null, whole numbers as reals */
-        {"{\"u\":\"http:\\/\\/a.b\\/c\",\"n\":null,\"f\":1.0}\n", "u", "\"http://a.b/c\""},
-        {"{\"u\":\"http:\\/\\/a.b\\/c\",\"n\":null,\"f\":1.0}\n", "n", "null"},
-        {"{\"d\":1700000000000,\"e\":\"\\u00e9\\ud83d\\ude00\"}\n", "e",
-         "\"\xc3\xa9\xf0\x9f\x98\x80\""},
-        /* datasets.to_json, with nested lists and absent fields as null */
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":null}]}\n", "messages",
-         "[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":null}]"},
-        /* json.dumps: blanks, NaN and Infinity */
-        {"{\"a\": \"b\", \"s\": NaN}\n", "s", "null"},
-        {"{\"a\": \"b\", \"s\": -Infinity}\n", "s", "\"-Infinity\""},
-        {"{\"big\": 123456789012345678901234567890}\n", "big", "1.2345678901234568e29"},
-        {"{\"e\": 1E5, \"m\": -0, \"z\": -0.0, \"t\": true}\n", "e", "100000.0"},
-        {"{\"e\": 1E5, \"m\": -0, \"z\": -0.0, \"t\": true}\n", "z", "-0.0"},
-        /* jq -c keeps 1e1000 as the largest double, and writes 17 digits */
-        {"{\"a\":1.7976931348623157e+308}\n", "a", "1.7976931348623157e308"},
-        {"{\"a\":0.1,\"b\":100000000000000000000}\n", "b", "1e20"},
-        /* Excel and Windows editors: a byte order mark, CRLF, no newline at the end */
-        {"\xef\xbb\xbf{\"a\":1}\r\n{\"a\":2}\r\n", "a", "1"},
-        {"\xef\xbb\xbf\r\n{\"a\":1}", "a", "1"},
-        {"{\"a\":1}\r", "a", "1"},
-        /* line separators of Unicode are no ends of lines */
-        {"{\"a\":\"x\xe2\x80\xa8y\xc2\x85z\x7f\"}\n", "a", "\"x\xe2\x80\xa8y\xc2\x85z\x7f\""},
-        {"{\"a\":\"x\\u2028y\\u0000\"}\n", "a", "\"x\xe2\x80\xa8y\\u0000\""},
-        /* blank lines, blanks around rows, empty keys */
-        {"\n  \n\t{\"a\" : [ ] }  \n\n", "a", "[]"},
-        {"{\"\":1,\"a\":{}}\n", "", "1"},
-        {"{\"a\":\"\\b\\f\\n\\r\\t\\\\\\\"\"}\n", "a", "\"\\b\\f\\n\\r\\t\\\\\\\"\""},
-        {"{\"text\":\"<|im_start|>user\\n\"}\n", "text", "\"<|im_start|>user\\n\""},
-        {"{\"\xe7\xad\x94\":\"\xe5\x9b\x9b\"}\n", "\xe7\xad\x94", "\"\xe5\x9b\x9b\""}};
+    } cases[] = {                      /* pandas.to_json(lines=True): escaped slashes, null, whole numbers as reals */
+                 {"{\"u\":\"http:\\/\\/a.b\\/c\",\"n\":null,\"f\":1.0}\n", "u", "\"http://a.b/c\""},
+                 {"{\"u\":\"http:\\/\\/a.b\\/c\",\"n\":null,\"f\":1.0}\n", "n", "null"},
+                 {"{\"d\":1700000000000,\"e\":\"\\u00e9\\ud83d\\ude00\"}\n", "e", "\"\xc3\xa9\xf0\x9f\x98\x80\""},
+                 /* datasets.to_json, with nested lists and absent fields as null */
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":null}]}\n", "messages",
+                  "[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":null}]"},
+                 /* json.dumps: blanks, NaN and Infinity */
+                 {"{\"a\": \"b\", \"s\": NaN}\n", "s", "null"},
+                 {"{\"a\": \"b\", \"s\": -Infinity}\n", "s", "\"-Infinity\""},
+                 {"{\"big\": 123456789012345678901234567890}\n", "big", "1.2345678901234568e29"},
+                 {"{\"e\": 1E5, \"m\": -0, \"z\": -0.0, \"t\": true}\n", "e", "100000.0"},
+                 {"{\"e\": 1E5, \"m\": -0, \"z\": -0.0, \"t\": true}\n", "z", "-0.0"},
+                 /* jq -c keeps 1e1000 as the largest double, and writes 17 digits */
+                 {"{\"a\":1.7976931348623157e+308}\n", "a", "1.7976931348623157e308"},
+                 {"{\"a\":0.1,\"b\":100000000000000000000}\n", "b", "1e20"},
+                 /* Excel and Windows editors: a byte order mark, CRLF, no newline at the end */
+                 {"\xef\xbb\xbf{\"a\":1}\r\n{\"a\":2}\r\n", "a", "1"},
+                 {"\xef\xbb\xbf\r\n{\"a\":1}", "a", "1"},
+                 {"{\"a\":1}\r", "a", "1"},
+                 /* line separators of Unicode are no ends of lines */
+                 {"{\"a\":\"x\xe2\x80\xa8y\xc2\x85z\x7f\"}\n", "a", "\"x\xe2\x80\xa8y\xc2\x85z\x7f\""},
+                 {"{\"a\":\"x\\u2028y\\u0000\"}\n", "a", "\"x\xe2\x80\xa8y\\u0000\""},
+                 /* blank lines, blanks around rows, empty keys */
+                 {"\n  \n\t{\"a\" : [ ] }  \n\n", "a", "[]"},
+                 {"{\"\":1,\"a\":{}}\n", "", "1"},
+                 {"{\"a\":\"\\b\\f\\n\\r\\t\\\\\\\"\"}\n", "a", "\"\\b\\f\\n\\r\\t\\\\\\\"\""},
+                 {"{\"text\":\"<|im_start|>user\\n\"}\n", "text", "\"<|im_start|>user\\n\""},
+                 {"{\"\xe7\xad\x94\":\"\xe5\x9b\x9b\"}\n", "\xe7\xad\x94", "\"\xe5\x9b\x9b\""}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct dataset set;
         cohort_error err = {0};
         if (load(&set, cases[i].row, strlen(cases[i].row), &err) != COHORT_OK)
             fail_msg("%s: %s", cases[i].row, err.message);
-        char *text = json_dumps(json_object_get(set.rows[0].json, cases[i].key),
-                                JSON_COMPACT | JSON_ENCODE_ANY);
+        char *text = json_dumps(json_object_get(set.rows[0].json, cases[i].key), JSON_COMPACT | JSON_ENCODE_ANY);
         assert_non_null(text);
         assert_string_equal(text, cases[i].value);
         free(text);
@@ -304,8 +295,7 @@ static void test_order(void **state)
         assert_int_equal(dataset_order_at(&b, i, &row, NULL), COHORT_OK);
         assert_int_equal(row, i < N ? first[i] : second[i - N]);
     }
-    struct dataset_order plain = {.n = 3}, none = {.n = 0, .shuffle = true},
-                         one = {.n = 1, .shuffle = true};
+    struct dataset_order plain = {.n = 3}, none = {.n = 0, .shuffle = true}, one = {.n = 1, .shuffle = true};
     assert_int_equal(dataset_order_at(&plain, 7, &row, NULL), COHORT_OK);
     assert_int_equal(row, 1);
     assert_int_equal(dataset_order_at(&one, 7, &row, NULL), COHORT_OK);

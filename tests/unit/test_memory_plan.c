@@ -1,6 +1,5 @@
-/* cohort info --memory, with every single allocation failing once: the plan is printed whole and
- * right, or the command fails. A failed allocation of the planning itself is not a plan that does
- * not fit. */
+/* cohort info --memory, with every single allocation failing once: the plan is printed whole and right, or the command
+ * fails. A failed allocation of the planning itself is not a plan that does not fit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The library allocates by mem_alloc, that by aligned_alloc: ours comes before the C library's, and
- * fails when it is told to. */
+/* The library allocates by mem_alloc, that by aligned_alloc: ours comes before the C library's, and fails when it is
+ * told to. */
 static long failing = -1; /* the allocation that fails, counted down; -1: none */
 
 #if !SANITIZED && defined(__GLIBC__)
@@ -52,15 +51,13 @@ static cohort_status info(struct printed *printed, long fail, bool *reached, coh
 {
     cohort_options *options = NULL;
     const cohort_observer observer = {.context = printed, .output = keep};
-    const char *const values[][2] = {{"memory", "true"}, {"preset", "nano"},
-                                     {"device", "cpu"},  {"isa", "portable"},
-                                     {"threads", "1"},   {"memory_limit", "10"}};
+    const char *const values[][2] = {{"memory", "true"},  {"preset", "nano"}, {"device", "cpu"},
+                                     {"isa", "portable"}, {"threads", "1"},   {"memory_limit", "10"}};
     printed->length = 0;
     printed->text[0] = '\0';
     assert_int_equal(cohort_options_create(&options, COHORT_INFO, err), COHORT_OK);
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
-        assert_int_equal(cohort_options_set(options, values[i][0], values[i][1], NULL, err),
-                         COHORT_OK);
+        assert_int_equal(cohort_options_set(options, values[i][0], values[i][1], NULL, err), COHORT_OK);
     failing = fail;
     const cohort_status status = cohort_run(options, &observer, err);
     *reached = failing < 0;

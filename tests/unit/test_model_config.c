@@ -220,34 +220,28 @@ static void test_refused(void **state)
     } cases[] = {
         {"{\"architectures\": [\"LlamaForCausalLM\"]}", COHORT_ERR_UNSUPPORTED,
          "\"architectures\" is [\"LlamaForCausalLM\"], expected Qwen3ForCausalLM"},
-        {"{\"architectures\": [\"Qwen3ForCausalLM\", \"X\"]}", COHORT_ERR_UNSUPPORTED,
-         "\"architectures\" is"},
+        {"{\"architectures\": [\"Qwen3ForCausalLM\", \"X\"]}", COHORT_ERR_UNSUPPORTED, "\"architectures\" is"},
         {"{\"architectures\": \"Qwen3ForCausalLM\"}", COHORT_ERR_UNSUPPORTED, "\"architectures\""},
         {"{\"model_type\": \"qwen3_moe\"}", COHORT_ERR_UNSUPPORTED,
          "\"model_type\" is \"qwen3_moe\", expected Qwen3ForCausalLM"},
-        {"{\"model_type\": \"DEL\", \"architectures\": \"DEL\"}", COHORT_ERR_FORMAT,
-         "\"model_type\" is missing"},
+        {"{\"model_type\": \"DEL\", \"architectures\": \"DEL\"}", COHORT_ERR_FORMAT, "\"model_type\" is missing"},
         {"{\"attention_bias\": true}", COHORT_ERR_UNSUPPORTED, "\"attention_bias\" is true"},
         {"{\"attention_bias\": 0}", COHORT_ERR_FORMAT, "\"attention_bias\" is 0"},
         {"{\"attention_dropout\": 1.0}", COHORT_ERR_FORMAT, "\"attention_dropout\" is 1.0"},
-        {"{\"use_sliding_window\": true, \"sliding_window\": 64, \"max_window_layers\": 20}",
-         COHORT_ERR_UNSUPPORTED,
+        {"{\"use_sliding_window\": true, \"sliding_window\": 64, \"max_window_layers\": 20}", COHORT_ERR_UNSUPPORTED,
          "\"use_sliding_window\" is true: the layers from \"max_window_layers\" (20) to 27"},
         {"{\"use_sliding_window\": 1}", COHORT_ERR_FORMAT, "\"use_sliding_window\" is 1"},
         {"{\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
          COHORT_ERR_UNSUPPORTED, "\"layer_types[1]\" is \"sliding_attention\""},
         {"{\"layer_types\": [\"full_attention\"]}", COHORT_ERR_FORMAT,
          "\"layer_types\" is not a list of num_hidden_layers (28)"},
-        {"{\"hidden_act\": \"gelu\"}", COHORT_ERR_UNSUPPORTED,
-         "\"hidden_act\" is \"gelu\", expected \"silu\""},
+        {"{\"hidden_act\": \"gelu\"}", COHORT_ERR_UNSUPPORTED, "\"hidden_act\" is \"gelu\", expected \"silu\""},
         {"{\"quantization_config\": {\"quant_method\": \"fp8\"}}", COHORT_ERR_UNSUPPORTED,
          "\"quantization_config\" is present"},
-        {"{\"quantization\": {\"bits\": 4}}", COHORT_ERR_UNSUPPORTED,
-         "\"quantization\" is present"},
+        {"{\"quantization\": {\"bits\": 4}}", COHORT_ERR_UNSUPPORTED, "\"quantization\" is present"},
         {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}", COHORT_ERR_UNSUPPORTED,
          "\"rope_scaling.rope_type\" is \"yarn\""},
-        {"{\"rope_scaling\": {\"type\": \"linear\"}}", COHORT_ERR_UNSUPPORTED,
-         "\"rope_scaling.type\" is \"linear\""},
+        {"{\"rope_scaling\": {\"type\": \"linear\"}}", COHORT_ERR_UNSUPPORTED, "\"rope_scaling.type\" is \"linear\""},
         {"{\"rope_parameters\": {\"rope_type\": \"dynamic\"}}", COHORT_ERR_UNSUPPORTED,
          "\"rope_parameters.rope_type\" is \"dynamic\""},
         {"{\"rope_scaling\": {\"mrope_section\": [1]}}", COHORT_ERR_UNSUPPORTED,
@@ -267,19 +261,15 @@ static void test_refused(void **state)
         {"{\"hidden_size\": -1}", COHORT_ERR_FORMAT, "\"hidden_size\" is -1"},
         {"{\"hidden_size\": 1000.5}", COHORT_ERR_FORMAT, "\"hidden_size\" is 1000.5"},
         {"{\"num_hidden_layers\": null}", COHORT_ERR_FORMAT, "\"num_hidden_layers\" is null"},
-        {"{\"intermediate_size\": 9223372036854775807}", COHORT_ERR_FORMAT,
-         "\"intermediate_size\""},
-        {"{\"max_position_embeddings\": null}", COHORT_ERR_FORMAT,
-         "\"max_position_embeddings\" is null"},
-        {"{\"num_key_value_heads\": \"DEL\"}", COHORT_ERR_FORMAT,
-         "\"num_key_value_heads\" (32, the default"},
+        {"{\"intermediate_size\": 9223372036854775807}", COHORT_ERR_FORMAT, "\"intermediate_size\""},
+        {"{\"max_position_embeddings\": null}", COHORT_ERR_FORMAT, "\"max_position_embeddings\" is null"},
+        {"{\"num_key_value_heads\": \"DEL\"}", COHORT_ERR_FORMAT, "\"num_key_value_heads\" (32, the default"},
         {"{\"num_key_value_heads\": 3}", COHORT_ERR_FORMAT,
          "\"num_attention_heads\" (16) is not a multiple of \"num_key_value_heads\" (3)"},
         {"{\"num_key_value_heads\": 32}", COHORT_ERR_FORMAT, "is not a multiple"},
         {"{\"head_dim\": 63}", COHORT_ERR_FORMAT, "\"head_dim\" is 63, expected an even size"},
         {"{\"head_dim\": null}", COHORT_ERR_FORMAT, "\"head_dim\" is null"},
-        {"{\"tie_word_embeddings\": \"yes\"}", COHORT_ERR_FORMAT,
-         "\"tie_word_embeddings\" is \"ye"},
+        {"{\"tie_word_embeddings\": \"yes\"}", COHORT_ERR_FORMAT, "\"tie_word_embeddings\" is \"ye"},
         {"{\"eos_token_id\": [1, null]}", COHORT_ERR_FORMAT, "\"eos_token_id\" is null"},
         {"{\"eos_token_id\": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}", COHORT_ERR_UNSUPPORTED,
          "\"eos_token_id\" lists more than 16 ids"},
@@ -292,8 +282,7 @@ static void test_refused(void **state)
         cohort_status status = parse_with(&config, cases[i].changes, &err);
         if (status != cases[i].status || strncmp(err.message, "x.json: ", 8) != 0 ||
             strstr(err.message, cases[i].part) == NULL)
-            fail_msg("%s\n  gave %d: %s\n  expected: %s", cases[i].changes, status, err.message,
-                     cases[i].part);
+            fail_msg("%s\n  gave %d: %s\n  expected: %s", cases[i].changes, status, err.message, cases[i].part);
         assert_null(config.config_json);
     }
 }
@@ -308,9 +297,8 @@ static void test_refused_json(void **state)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct model_config config;
         cohort_error err = {0};
-        assert_int_equal(
-            model_config_parse(&config, texts[i][0], strlen(texts[i][0]), "x.json", &err),
-            COHORT_ERR_FORMAT);
+        assert_int_equal(model_config_parse(&config, texts[i][0], strlen(texts[i][0]), "x.json", &err),
+                         COHORT_ERR_FORMAT);
         if (strstr(err.message, texts[i][1]) == NULL)
             fail_msg("%s gave %s", texts[i][0], err.message);
     }
@@ -331,8 +319,8 @@ static void same_number(const char *name, const json_t *wanted, const char *key,
         fail_msg("%s: %s is %.17g, not as in transformers", name, key, found);
 }
 
-/* Files in the manner of other tools: the numbers that transformers resolves, or a refusal that
- * names the key (oracle/config_transformers.py). */
+/* Files in the manner of other tools: the numbers that transformers resolves, or a refusal that names the key
+ * (oracle/config_transformers.py). */
 static void test_other_tools(void **state)
 {
     (void)state;
@@ -370,11 +358,9 @@ static void test_other_tools(void **state)
         double eps = json_number_value(json_object_get(wanted, "rms_norm_eps"));
         assert_true(c.rms_norm_eps == (float)eps);
         assert_int_equal(c.tie_embeddings, json_is_true(json_object_get(wanted, "tied")));
-        const char *dtype = json_string_value(json_object_get(wanted, "dtype")),
-                   *found = name_of(&c);
+        const char *dtype = json_string_value(json_object_get(wanted, "dtype")), *found = name_of(&c);
         if ((dtype == NULL) != (found == NULL) || (dtype != NULL && strcmp(dtype, found) != 0))
-            fail_msg("%s: dtype %s, not %s", name, found == NULL ? "none" : found,
-                     dtype == NULL ? "none" : dtype);
+            fail_msg("%s: dtype %s, not %s", name, found == NULL ? "none" : found, dtype == NULL ? "none" : dtype);
         model_config_free(&c);
         n_read++;
     }
@@ -389,9 +375,8 @@ static void test_presets(void **state)
     static const struct {
         const char *name;
         int64_t n_weights;
-    } presets[] = {{"qwen3-0.6b", 596049920},  {"qwen3-1.7b", 1720574976},
-                   {"qwen3-4b", 4022468096},   {"qwen3-8b", 8190735360},
-                   {"qwen3-14b", 14768307200}, {"qwen3-32b", 32762123264}};
+    } presets[] = {{"qwen3-0.6b", 596049920}, {"qwen3-1.7b", 1720574976}, {"qwen3-4b", 4022468096},
+                   {"qwen3-8b", 8190735360},  {"qwen3-14b", 14768307200}, {"qwen3-32b", 32762123264}};
     struct model_config config;
     struct param_table table;
     cohort_error err = {0};
@@ -430,15 +415,14 @@ static void test_params(void **state)
     struct param_table table;
     cohort_error err = {0};
     /* Odd sizes, so that every alignment gap and every adjacency shows. */
-    assert_int_equal(
-        parse_with(&config,
-                   "{\"vocab_size\": 7, \"hidden_size\": 10, \"num_hidden_layers\": 2, "
-                   "\"num_attention_heads\": 3, \"num_key_value_heads\": 1, "
-                   "\"head_dim\": 2, \"intermediate_size\": 5, "
-                   "\"tie_word_embeddings\": false, \"eos_token_id\": 1, "
-                   "\"bos_token_id\": 1}",
-                   &err),
-        COHORT_OK);
+    assert_int_equal(parse_with(&config,
+                                "{\"vocab_size\": 7, \"hidden_size\": 10, \"num_hidden_layers\": 2, "
+                                "\"num_attention_heads\": 3, \"num_key_value_heads\": 1, "
+                                "\"head_dim\": 2, \"intermediate_size\": 5, "
+                                "\"tie_word_embeddings\": false, \"eos_token_id\": 1, "
+                                "\"bos_token_id\": 1}",
+                                &err),
+                     COHORT_OK);
     assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
     static const struct {
         const char *name;
@@ -513,8 +497,7 @@ static void test_save(void **state)
     copy.pad_id = 256;
     copy.rope_theta = 5e6;
     copy.tie_embeddings = false;
-    json_object_set_new(copy.config_json, "rope_parameters",
-                        json_pack("{s:i}", "rope_theta", 1000000));
+    json_object_set_new(copy.config_json, "rope_parameters", json_pack("{s:i}", "rope_theta", 1000000));
     json_object_set_new(copy.config_json, "dtype", json_string("float16"));
     json_object_set_new(copy.config_json, "mine", json_string("kept"));
     assert_int_equal(model_config_save(&copy, DTYPE_F32, folder, &err), COHORT_OK);
@@ -546,10 +529,8 @@ static void test_save(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_published),    cmocka_unit_test(test_accepted),
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_other_tools),  cmocka_unit_test(test_params),
-        cmocka_unit_test(test_save)};
+        cmocka_unit_test(test_published),   cmocka_unit_test(test_accepted),     cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_other_tools), cmocka_unit_test(test_params),       cmocka_unit_test(test_save)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

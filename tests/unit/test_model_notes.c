@@ -30,8 +30,7 @@ static void make_model(const char *path, const char *dtype, const char *from, co
 {
     cohort_error err = {0};
     const cohort_observer silent = {0};
-    const char *const pairs[] = {"preset", "nano", "tokenizer", "bytes", "dtype",
-                                 dtype,    "out",  path,        NULL};
+    const char *const pairs[] = {"preset", "nano", "tokenizer", "bytes", "dtype", dtype, "out", path, NULL};
     cohort_options *options = options_of(COHORT_INIT, pairs);
     must(cohort_run(options, &silent, &err), &err);
     cohort_options_destroy(options);
@@ -41,9 +40,7 @@ static void make_model(const char *path, const char *dtype, const char *from, co
     must(file_read(config, 0, &text, &err), &err);
     char *at = strstr(text.data, from);
     assert_non_null(at);
-    must(text_printf(&changed, &err, "%.*s%s%s", (int)(at - text.data), text.data, to,
-                     at + strlen(from)),
-         &err);
+    must(text_printf(&changed, &err, "%.*s%s%s", (int)(at - text.data), text.data, to, at + strlen(from)), &err);
     must(file_write_atomic(config, changed.data, changed.length, &err), &err);
     text_free(&text);
     text_free(&changed);

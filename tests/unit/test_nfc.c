@@ -1,5 +1,5 @@
-/* NFC against that of Hugging Face's tokenizers (tests/fixtures/tokenizer/nfc.json): every code
- * point, every syllable of Hangul, and random texts of marks. */
+/* NFC against that of Hugging Face's tokenizers (tests/fixtures/tokenizer/nfc.json): every code point, every syllable
+ * of Hangul, and random texts of marks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,8 +18,7 @@ static int set_up(void **state)
 {
     json_error_t position;
     (void)state;
-    fixture = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/tokenizer/nfc.json", JSON_ALLOW_NUL,
-                             &position);
+    fixture = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/tokenizer/nfc.json", JSON_ALLOW_NUL, &position);
     return fixture == NULL;
 }
 
@@ -97,12 +96,11 @@ static void test_texts(void **state)
                      *wanted = json_array_get(json_array_get(texts, i), 1);
         const char *normal = NULL;
         size_t n = 0;
-        assert_int_equal(nfc_normalize(json_string_value(text), json_string_length(text), &buffer,
-                                       &normal, &n, NULL),
+        assert_int_equal(nfc_normalize(json_string_value(text), json_string_length(text), &buffer, &normal, &n, NULL),
                          COHORT_OK);
         if (n != json_string_length(wanted) || memcmp(normal, json_string_value(wanted), n) != 0)
-            fail_msg("text %zu: \"%s\" became \"%.*s\", expected \"%s\"", i,
-                     json_string_value(text), (int)n, normal, json_string_value(wanted));
+            fail_msg("text %zu: \"%s\" became \"%.*s\", expected \"%s\"", i, json_string_value(text), (int)n, normal,
+                     json_string_value(wanted));
     }
 }
 

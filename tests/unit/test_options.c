@@ -58,8 +58,7 @@ static void refuses(struct options *options, const char *name, const char *value
         fail_msg("%s = '%s': \"%s\" does not say \"%s\"", name, value, err.message, says);
 }
 
-static cohort_status read_yaml_bytes(struct options *options, const char *yaml, size_t length,
-                                     cohort_error *err)
+static cohort_status read_yaml_bytes(struct options *options, const char *yaml, size_t length, cohort_error *err)
 {
     assert_int_equal(file_write_atomic(yaml_path, yaml, length, NULL), COHORT_OK);
     return options_read_yaml(options, yaml_path, err);
@@ -108,8 +107,7 @@ static void test_table(void **state)
         if (spec->type == OPTION_ENUM)
             assert_non_null(strchr(spec->choices, '|'));
         if (spec->type == OPTION_BOOL)
-            assert_true(spec->fallback != NULL ||
-                        strcmp(spec->name, "chat") == 0); /* unset means: it depends */
+            assert_true(spec->fallback != NULL || strcmp(spec->name, "chat") == 0); /* unset means: it depends */
         /* Groups are contiguous, or --help would repeat a heading. */
         if (i > 0 && strcmp(table[i - 1].group, spec->group) != 0)
             for (size_t j = 0; j < i; j++)
@@ -207,8 +205,8 @@ static void test_set(void **state)
     options_destroy(o);
 }
 
-/* Flags' lists take the place of the file's, whichever is read first, for every list there is; they
- * add up among themselves. */
+/* Flags' lists take the place of the file's, whichever is read first, for every list there is; they add up among
+ * themselves. */
 static void test_lists(void **state)
 {
     (void)state;
@@ -222,8 +220,7 @@ static void test_lists(void **state)
         const bool numbers = spec->minimum < spec->maximum;
         char words[3][32] = {"a", "b", "c"}; /* or the first three of the choices */
         if (spec->choices != NULL && !biases)
-            assert_int_equal(
-                sscanf(spec->choices, "%31[^|]|%31[^|]|%31[^|]", words[0], words[1], words[2]), 3);
+            assert_int_equal(sscanf(spec->choices, "%31[^|]|%31[^|]|%31[^|]", words[0], words[1], words[2]), 3);
         const char *one = biases ? "1:1" : numbers ? "1" : words[0];
         const char *two = biases ? "2:2" : numbers ? "2" : words[1];
         const char *three = biases ? "3:3" : numbers ? "3" : words[2];
@@ -447,8 +444,8 @@ static void test_help(void **state)
         }
         for (size_t i = 0; i < count; i++) {
             char flag[64] = "  --";
-            bool on = table[i].type == OPTION_BOOL && table[i].fallback != NULL &&
-                      strcmp(table[i].fallback, "true") == 0;
+            bool on =
+                table[i].type == OPTION_BOOL && table[i].fallback != NULL && strcmp(table[i].fallback, "true") == 0;
             snprintf(flag, sizeof flag, "\n  --%s%s", on ? "no-" : "", table[i].name);
             for (char *at = flag; *at != '\0'; at++)
                 if (*at == '_')
@@ -480,11 +477,10 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),      cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_set),        cmocka_unit_test(test_locale),
-        cmocka_unit_test(test_lists),      cmocka_unit_test(test_single),
-        cmocka_unit_test(test_yaml_reads), cmocka_unit_test(test_yaml_refuses),
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_help),
+        cmocka_unit_test(test_table),      cmocka_unit_test(test_defaults),     cmocka_unit_test(test_set),
+        cmocka_unit_test(test_locale),     cmocka_unit_test(test_lists),        cmocka_unit_test(test_single),
+        cmocka_unit_test(test_yaml_reads), cmocka_unit_test(test_yaml_refuses), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -1,6 +1,5 @@
-/* Names of other programs: every field of TRL's configurations and of transformers'
- * TrainingArguments (tests/fixtures/other_options.txt) is an option of ours or has a hint, and
- * every hint names options that exist. */
+/* Names of other programs: every field of TRL's configurations and of transformers' TrainingArguments
+ * (tests/fixtures/other_options.txt) is an option of ours or has a hint, and every hint names options that exist. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -48,9 +47,8 @@ static void test_fields(void **state)
     (void)state;
     struct text names = {0};
     size_t n_names = 0;
-    assert_int_equal(
-        file_read(COHORT_SOURCE_DIR "/tests/fixtures/other_options.txt", 1 << 16, &names, NULL),
-        COHORT_OK);
+    assert_int_equal(file_read(COHORT_SOURCE_DIR "/tests/fixtures/other_options.txt", 1 << 16, &names, NULL),
+                     COHORT_OK);
     for (const char *line = names.data; *line != '\0';) {
         size_t n = strcspn(line, "\n");
         char name[128];

@@ -1,6 +1,5 @@
 /* Scalars of a YAML file against what PyYAML and argparse make of them for TRL's configurations
- * (tests/fixtures/yaml_scalars.json, written by oracle/yaml_scalars.py): the same value, or refused
- * by name. */
+ * (tests/fixtures/yaml_scalars.json, written by oracle/yaml_scalars.py): the same value, or refused by name. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,8 +40,7 @@ static void write_file(const char *bytes, size_t length)
 }
 
 /* Options of grpo after reading one line, or NULL and the message. */
-static struct options *read_line(const char *key, const char *between, const char *text,
-                                 cohort_error *err)
+static struct options *read_line(const char *key, const char *between, const char *text, cohort_error *err)
 {
     struct options *options = NULL;
     struct text yaml = {0};
@@ -63,8 +61,8 @@ static bool may_be_refused(const char *text, const char *message)
     const bool base_60 = strstr(message, "in base 60 to YAML 1.1") != NULL;
     const bool tag = strstr(message, "tags are not supported") != NULL;
     const bool vanishes = strstr(text, "e-400") != NULL; /* zero, which was not written */
-    return vanishes || (octal && strchr(text, '0') != NULL) ||
-           (base_60 && strchr(text, ':') != NULL) || (tag && strncmp(text, "!!", 2) == 0);
+    return vanishes || (octal && strchr(text, '0') != NULL) || (base_60 && strchr(text, ':') != NULL) ||
+           (tag && strncmp(text, "!!", 2) == 0);
 }
 
 static void check_number(const char *text, bool integer, const json_t *expected)
@@ -80,8 +78,7 @@ static void check_number(const char *text, bool integer, const json_t *expected)
                      json_is_number(expected) ? "" : "an error, not ", right);
         options_destroy(o);
     } else if (json_is_number(expected) && !negative && !may_be_refused(text, err.message)) {
-        fail_msg("%s as %s: \"%s\", expected %.17g", text, integer ? "int" : "float", err.message,
-                 right);
+        fail_msg("%s as %s: \"%s\", expected %.17g", text, integer ? "int" : "float", err.message, right);
     }
     if (integer)
         return;

@@ -1,5 +1,5 @@
-/* The thread pool: every item once, however it is cut, slept on, called, stopped, forked or
- * starved; and how many cores a process has. Also run under ThreadSanitizer (make tsan). */
+/* The thread pool: every item once, however it is cut, slept on, called, stopped, forked or starved; and how many cores
+ * a process has. Also run under ThreadSanitizer (make tsan). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -129,9 +129,9 @@ static void test_many_tiny_runs(void **state)
     }
 }
 
-/* A run of few pieces, then one of more, over and over, with more threads than cores: a thread that
- * is taken off its core between looking at the end of one run and the beginning of the next must
- * not take a piece of it that another has too. */
+/* A run of few pieces, then one of more, over and over, with more threads than cores: a thread that is taken off its
+ * core between looking at the end of one run and the beginning of the next must not take a piece of it that another has
+ * too. */
 static void test_fewer_then_more(void **state)
 {
     (void)state;
@@ -310,8 +310,7 @@ static void look_at_signals(const void *context, int64_t begin, int64_t end, int
     (void)begin;
     (void)end;
     pthread_sigmask(SIG_SETMASK, NULL, &set);
-    const int blocked =
-        sigismember(&set, SIGTERM) && sigismember(&set, SIGHUP) && !sigismember(&set, SIGSEGV);
+    const int blocked = sigismember(&set, SIGTERM) && sigismember(&set, SIGHUP) && !sigismember(&set, SIGSEGV);
     atomic_fetch_or(seen, thread == 0 ? 1 : blocked ? 2 : 4);
     sleep_us(2000);
 }

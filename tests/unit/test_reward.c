@@ -22,8 +22,8 @@ static struct reward *make(const char *spec, const char *pattern)
 }
 
 /* Reward of one completion for a data row given as JSON. */
-static cohort_status score(struct reward *reward, const char *data, const char *completion,
-                           double *value, cohort_error *err)
+static cohort_status score(struct reward *reward, const char *data, const char *completion, double *value,
+                           cohort_error *err)
 {
     json_t *json = json_loads(data, 0, NULL);
     assert_non_null(json);
@@ -194,8 +194,7 @@ static void test_equal(void **state)
         {"\\left(1,2\\right)", "(1,2)"},
         {"\\(7\\)", "7"},
         {"123456789012345678901234567890", "123456789012345678901234567890.0"},
-        {"1000000000000000000000/3000000000000000000001",
-         "1000000000000000000000/3000000000000000000001.0"},
+        {"1000000000000000000000/3000000000000000000001", "1000000000000000000000/3000000000000000000001.0"},
         {"1234567890123456789012/1234567890123456789012", "1"},
         {"2\\frac{1}{2}", "2.5"},
         {"2 1/2", "\\frac52"},
@@ -347,8 +346,7 @@ static void test_regex(void **state)
     assert_true(value == 0);
     assert_int_equal(score(reward, "{}", "ab", &value, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "'pattern'"));
-    assert_int_equal(score(reward, "{\"pattern\": \"(\"}", "ab", &value, &err),
-                     COHORT_ERR_ARGUMENT);
+    assert_int_equal(score(reward, "{\"pattern\": \"(\"}", "ab", &value, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "prompt 3"));
     assert_int_equal(score(reward, "{\"pattern\": \"^a\"}", "ab", &value, &err), COHORT_OK);
     assert_true(value == 1);
@@ -359,15 +357,12 @@ static void test_regex(void **state)
     assert_null(reward);
     assert_non_null(strstr(err.message, "character 4"));
 
-    /* Exponential backtracking counts as no match, which is told once, and the next text is
-     * matched. */
+    /* Exponential backtracking counts as no match, which is told once, and the next text is matched. */
     reward = make("regex", "^(a+)+$");
     assert_null(reward_warning(reward));
     for (int i = 0; i < 2; i++) {
         value = -1;
-        assert_int_equal(
-            score(reward, "{}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &value, &err),
-            COHORT_OK);
+        assert_int_equal(score(reward, "{}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &value, &err), COHORT_OK);
         assert_true(value == 0);
     }
     const char *warning = reward_warning(reward);
@@ -426,8 +421,8 @@ static void test_regex_unicode(void **state)
     }
 }
 
-static cohort_status whole_length(void *context, const struct reward_row *rows, size_t n_rows,
-                                  double *rewards, cohort_error *err)
+static cohort_status whole_length(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                  cohort_error *err)
 {
     (void)context;
     (void)n_rows;
@@ -448,11 +443,9 @@ static void test_nul(void **state)
                              .prompt_length = 1,
                              .completion_length = sizeof completion - 1,
                              .finish_reason = "eos"};
-    struct reward *rewards[] = {make("accuracy", NULL), make("regex", "more$"),
-                                make("regex", "^7\\x00 and"), NULL};
+    struct reward *rewards[] = {make("accuracy", NULL), make("regex", "more$"), make("regex", "^7\\x00 and"), NULL};
     static const double right[] = {0, 1, 1, 11};
-    assert_int_equal(reward_create_callback(&rewards[3], "length", whole_length, NULL, NULL),
-                     COHORT_OK);
+    assert_int_equal(reward_create_callback(&rewards[3], "length", whole_length, NULL, NULL), COHORT_OK);
     for (size_t i = 0; i < 4; i++) {
         double value = -1;
         assert_int_equal(reward_score(rewards[i], &row, 1, &value, NULL), COHORT_OK);
@@ -505,8 +498,8 @@ static void test_format(void **state)
     reward_destroy(reward);
 }
 
-static cohort_status lengths(void *context, const struct reward_row *rows, size_t n_rows,
-                             double *rewards, cohort_error *err)
+static cohort_status lengths(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                             cohort_error *err)
 {
     double *scale = context;
     for (size_t i = 0; i < n_rows; i++) {
@@ -540,8 +533,8 @@ static void test_callback(void **state)
     assert_int_equal(reward_create_callback(&reward, "x", NULL, NULL, &err), COHORT_ERR_ARGUMENT);
 }
 
-static cohort_status misbehave(void *context, const struct reward_row *rows, size_t n_rows,
-                               double *rewards, cohort_error *err)
+static cohort_status misbehave(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                               cohort_error *err)
 {
     const int *status = context;
     (void)rows;
@@ -560,8 +553,7 @@ static void test_callback_misuse(void **state)
         int status, becomes;
         const char *says;
     } cases[] = {
-        {4711, COHORT_ERR_REWARD,
-         "reward 'f': its function returned 4711, which is no cohort_status"},
+        {4711, COHORT_ERR_REWARD, "reward 'f': its function returned 4711, which is no cohort_status"},
         {-1, COHORT_ERR_REWARD, "returned -1"},
         {COHORT_ERR_NUMERIC, COHORT_ERR_NUMERIC, "reward 'f': its function failed (numeric error)"},
         {COHORT_ERR_IO, COHORT_ERR_IO, "xxx"},
@@ -613,11 +605,10 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_extraction), cmocka_unit_test(test_equal),
-        cmocka_unit_test(test_columns),    cmocka_unit_test(test_regex),
-        cmocka_unit_test(test_format),     cmocka_unit_test(test_callback),
-        cmocka_unit_test(test_names),      cmocka_unit_test(test_regex_unicode),
-        cmocka_unit_test(test_nul),        cmocka_unit_test(test_callback_misuse),
+        cmocka_unit_test(test_extraction),      cmocka_unit_test(test_equal),         cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_regex),           cmocka_unit_test(test_format),        cmocka_unit_test(test_callback),
+        cmocka_unit_test(test_names),           cmocka_unit_test(test_regex_unicode), cmocka_unit_test(test_nul),
+        cmocka_unit_test(test_callback_misuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The list of what a run reads: which files a reward's command line names, its form on disk, and
- * what counts as a difference. */
+/* The list of what a run reads: which files a reward's command line names, its form on disk, and what counts as a
+ * difference. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,8 +42,7 @@ static void names(const char *command, const char *expected)
     assert_int_equal(run_inputs_add_command(&inputs, INPUT_REWARD, command, &err), COHORT_OK);
     assert_true(inputs.read[INPUT_REWARD]);
     for (size_t i = 0; i < inputs.count; i++)
-        assert_int_equal(text_printf(&found, &err, "%s%s", i > 0 ? "|" : "", inputs.items[i].path),
-                         COHORT_OK);
+        assert_int_equal(text_printf(&found, &err, "%s%s", i > 0 ? "|" : "", inputs.items[i].path), COHORT_OK);
     if (strcmp(found.data, expected) != 0)
         fail_msg("%s names '%s', expected '%s'", command, found.data, expected);
     text_free(&found);
@@ -60,8 +59,7 @@ static void test_commands(void **state)
     names("python3 check.py 'my file.json' \"my file.json\" my\\ file.json",
           "check.py|my file.json|my file.json|my file.json");
     names("python3 check.py my file.json", "check.py");
-    names("./tool --table=check.py --other='my file.json' X=check.py",
-          "check.py|my file.json|check.py");
+    names("./tool --table=check.py --other='my file.json' X=check.py", "check.py|my file.json|check.py");
     names("cat<check.py|sh&&(check.py);check.py>out", "check.py|check.py|check.py");
     names("sh -c 'exec python3 \"my file.json\" check.py'", "my file.json|check.py");
     names("sh -c \"sh -c 'sh -c check.py'\"", "check.py");
@@ -108,15 +106,13 @@ static void test_round_trip(void **state)
 }
 
 /* Whether before and now differ in that kind, and in no other. */
-static void differ(const struct run_inputs *before, const struct run_inputs *now, int kind,
-                   const char *says)
+static void differ(const struct run_inputs *before, const struct run_inputs *now, int kind, const char *says)
 {
     struct text differs[INPUT_KINDS] = {{0}};
     assert_int_equal(run_inputs_compare(before, now, differs, NULL), COHORT_OK);
     for (int k = 0; k < INPUT_KINDS; k++) {
         if ((differs[k].length > 0) != (k == kind))
-            fail_msg("%s: '%s'", input_kind_name((enum input_kind)k),
-                     differs[k].length > 0 ? differs[k].data : "");
+            fail_msg("%s: '%s'", input_kind_name((enum input_kind)k), differs[k].length > 0 ? differs[k].data : "");
         if (k == kind)
             assert_non_null(strstr(differs[k].data, says));
         text_free(&differs[k]);
@@ -139,8 +135,7 @@ static void test_compare(void **state)
     differ(&before, &moved, -1, "");
     add(&other, INPUT_REWARD, "r", A);
     add(&other, INPUT_REWARD, "s", A);
-    differ(&before, &other, INPUT_REWARD,
-           "s: expected SHA-256 bbbbbbbbbbbb..., found aaaaaaaaaaaa");
+    differ(&before, &other, INPUT_REWARD, "s: expected SHA-256 bbbbbbbbbbbb..., found aaaaaaaaaaaa");
     add(&more, INPUT_DATA, "d", A);
     add(&more, INPUT_DATA, "d2", A);
     differ(&before, &more, INPUT_DATA, "d2 (SHA-256 aaaaaaaaaaaa...) is read now");

@@ -32,8 +32,7 @@ static int teardown(void **state)
     return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
 }
 
-static void put_file(uint64_t header_length, const char *header, const void *data,
-                     size_t data_bytes)
+static void put_file(uint64_t header_length, const char *header, const void *data, size_t data_bytes)
 {
     struct text text = {0};
     cohort_error err = {0};
@@ -46,10 +45,7 @@ static void put_file(uint64_t header_length, const char *header, const void *dat
 
 static const unsigned char bytes[64] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
-static void put_header(const char *header, size_t data_bytes)
-{
-    put_file(strlen(header), header, bytes, data_bytes);
-}
+static void put_header(const char *header, size_t data_bytes) { put_file(strlen(header), header, bytes, data_bytes); }
 
 static void expect_refusal(const char *header, size_t data_bytes, const char *part)
 {
@@ -144,8 +140,7 @@ static void test_refuse_json(void **state)
     expect_refusal("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
                    "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",
                    2, "duplicate object key");
-    expect_refusal("{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0,
-                   "\\u0000");
+    expect_refusal("{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, "\\u0000");
     expect_refusal("{\"__metadata__\":[]}", 0, "__metadata__ is not an object");
     expect_refusal("{\"__metadata__\":{\"k\":1}}", 0, "__metadata__: \"k\" is not a string");
     expect_refusal("{\"a\":7}", 0, "tensor a: its entry is not an object");
@@ -209,9 +204,8 @@ static void test_refuse_layout(void **state)
                  {0, 3, 3, 6, "the last 2 bytes belong to no tensor"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char header[300];
-        snprintf(header, sizeof header, pair, cases[i].end_a - cases[i].begin_a, cases[i].begin_a,
-                 cases[i].end_a, cases[i].end_b - cases[i].begin_b, cases[i].begin_b,
-                 cases[i].end_b);
+        snprintf(header, sizeof header, pair, cases[i].end_a - cases[i].begin_a, cases[i].begin_a, cases[i].end_a,
+                 cases[i].end_b - cases[i].begin_b, cases[i].begin_b, cases[i].end_b);
         expect_refusal(header, 8, cases[i].part);
     }
     expect_refusal("{}", 8, "the last 8 bytes belong to no tensor");
@@ -219,8 +213,7 @@ static void test_refuse_layout(void **state)
 
 /* ---- writing ---- */
 
-static cohort_status give_pattern(void *context, size_t offset, size_t length, void *to,
-                                  cohort_error *err)
+static cohort_status give_pattern(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     (void)err;
     const unsigned char *salt = context;
@@ -229,8 +222,7 @@ static cohort_status give_pattern(void *context, size_t offset, size_t length, v
     return COHORT_OK;
 }
 
-static cohort_status give_error(void *context, size_t offset, size_t length, void *to,
-                                cohort_error *err)
+static cohort_status give_error(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     (void)context;
     (void)length;
@@ -256,8 +248,7 @@ static void test_write(void **state)
     uint64_t length = 0;
     memcpy(&length, file.map.data, 8);
     assert_int_equal(length % 8, 0);
-    assert_non_null(
-        strstr((const char *)file.map.data + 8, "{\"__metadata__\":{\"format\":\"pt\"},"));
+    assert_non_null(strstr((const char *)file.map.data + 8, "{\"__metadata__\":{\"format\":\"pt\"},"));
     for (size_t i = 0; i < 4; i++) {
         const struct safetensor *tensor = safetensors_find(&file, sources[i].name);
         assert_non_null(tensor);
@@ -313,8 +304,7 @@ static void test_write_full_disk(void **state)
         signal(SIGXFSZ, SIG_IGN);
         if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
             _exit(2);
-        struct safetensors_source source = {"a",     "U8",         1,          {4000000},
-                                            4000000, give_pattern, (void *)"a"};
+        struct safetensors_source source = {"a", "U8", 1, {4000000}, 4000000, give_pattern, (void *)"a"};
         cohort_status status = safetensors_write(path, &source, 1, NULL, &err);
         _exit(status == COHORT_ERR_IO && strstr(err.message, path) == err.message ? 0 : 1);
     }
@@ -327,10 +317,9 @@ static void test_write_full_disk(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),          cmocka_unit_test(test_refuse_sizes),
-        cmocka_unit_test(test_refuse_json),   cmocka_unit_test(test_refuse_tensor),
-        cmocka_unit_test(test_refuse_layout), cmocka_unit_test(test_write),
-        cmocka_unit_test(test_write_refuses), cmocka_unit_test(test_write_full_disk)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_read),          cmocka_unit_test(test_refuse_sizes),
+                                       cmocka_unit_test(test_refuse_json),   cmocka_unit_test(test_refuse_tensor),
+                                       cmocka_unit_test(test_refuse_layout), cmocka_unit_test(test_write),
+                                       cmocka_unit_test(test_write_refuses), cmocka_unit_test(test_write_full_disk)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

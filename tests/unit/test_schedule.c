@@ -25,8 +25,7 @@ static void test_transformers(void **state)
 {
     (void)state;
     json_error_t error;
-    json_t *root =
-        json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/schedule/transformers.json", 0, &error);
+    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/schedule/transformers.json", 0, &error);
     assert_non_null(root);
     size_t index;
     json_t *item;

@@ -58,8 +58,7 @@ static int set_up(void **state)
         print_message("loaded in %.3f s\n", seconds() - start);
     }
     struct text json = {0};
-    if (tokenizer_write_bytes(BYTES_DIR, &err) != COHORT_OK ||
-        tokenizer_load(&bytes, BYTES_DIR, &err) != COHORT_OK ||
+    if (tokenizer_write_bytes(BYTES_DIR, &err) != COHORT_OK || tokenizer_load(&bytes, BYTES_DIR, &err) != COHORT_OK ||
         file_read(BYTES_DIR "/tokenizer.json", 0, &json, &err) != COHORT_OK) {
         print_error("%s\n", err.message);
         return 1;
@@ -97,8 +96,7 @@ static void each_row(const char *path, int at_least, row_check *check)
     text_free(&content);
 }
 
-static void assert_ids(const struct token_list *list, const json_t *wanted, const char *place,
-                       int line)
+static void assert_ids(const struct token_list *list, const json_t *wanted, const char *place, int line)
 {
     bool same = list->count == json_array_size(wanted);
     for (size_t i = 0; same && i < list->count; i++)
@@ -120,9 +118,9 @@ static void check_encode(const json_t *row, int line)
     for (int parse = 0; parse < 2; parse++) {
         struct token_list list = {0};
         cohort_error err = {0};
-        assert_int_equal(tokenizer_encode(qwen, json_string_value(text), json_string_length(text),
-                                          parse == 1, &list, &err),
-                         COHORT_OK);
+        assert_int_equal(
+            tokenizer_encode(qwen, json_string_value(text), json_string_length(text), parse == 1, &list, &err),
+            COHORT_OK);
         assert_ids(&list, parse == 0 && plain != NULL ? plain : added,
                    parse == 1 ? "with added tokens" : "without added tokens", line);
         token_list_free(&list);
@@ -136,8 +134,7 @@ static void test_encode(void **state)
     each_row(FIXTURES "encode.jsonl", 500, check_encode);
 }
 
-static void assert_bytes(const struct text *found, const char *wanted, size_t length,
-                         const char *place, int line)
+static void assert_bytes(const struct text *found, const char *wanted, size_t length, const char *place, int line)
 {
     if (found->length == length && memcmp(found->data, wanted, length) == 0)
         return;
@@ -158,23 +155,19 @@ static void check_decode(const json_t *row, int line)
         if (wanted == NULL)
             wanted = json_object_get(row, "keep");
         struct text whole = {0}, streamed = {0};
-        assert_int_equal(tokenizer_decode(qwen, ids, count, skip_special == 1, &whole, NULL),
-                         COHORT_OK);
+        assert_int_equal(tokenizer_decode(qwen, ids, count, skip_special == 1, &whole, NULL), COHORT_OK);
         assert_bytes(&whole, json_string_value(wanted), json_string_length(wanted), "decode", line);
         struct token_stream stream = {0};
         for (size_t i = 0; i < count; i++) {
             size_t before = streamed.length;
-            assert_int_equal(
-                token_stream_push(&stream, qwen, ids[i], skip_special == 1, &streamed, NULL),
-                COHORT_OK);
+            assert_int_equal(token_stream_push(&stream, qwen, ids[i], skip_special == 1, &streamed, NULL), COHORT_OK);
             if (streamed.data != NULL) /* never half a character */
                 assert_int_equal(utf8_check(streamed.data + before, streamed.length - before),
                                  streamed.length - before);
         }
         assert_int_equal(token_stream_finish(&stream, &streamed, NULL), COHORT_OK);
         assert_int_equal(text_append(&streamed, "", 0, NULL), COHORT_OK);
-        assert_bytes(&streamed, json_string_value(wanted), json_string_length(wanted), "stream",
-                     line);
+        assert_bytes(&streamed, json_string_value(wanted), json_string_length(wanted), "stream", line);
         text_free(&whole);
         text_free(&streamed);
     }
@@ -204,8 +197,7 @@ static void test_vectors(void **state)
     for (char *text = inputs.data, *end; (end = strstr(text, SEPARATOR)) != NULL;
          text = end + sizeof SEPARATOR - 1, cases++) {
         struct token_list list = {0};
-        assert_int_equal(tokenizer_encode(qwen, text, (size_t)(end - text), false, &list, NULL),
-                         COHORT_OK);
+        assert_int_equal(tokenizer_encode(qwen, text, (size_t)(end - text), false, &list, NULL), COHORT_OK);
         char *line_end = strchr(ids, '\n');
         assert_non_null(line_end);
         *line_end = '\0';
@@ -253,8 +245,7 @@ static void test_bytes(void **state)
 {
     (void)state;
     static const char TEXT[] = "<|im_start|>A\xCC\x8A caf\xC3\xA9\n<think></think><|im_end|>";
-    static const int32_t WANTED[] = {257,  0xC3, 0x85, ' ', 'c', 'a', 'f',
-                                     0xC3, 0xA9, '\n', 259, 260, 258};
+    static const int32_t WANTED[] = {257, 0xC3, 0x85, ' ', 'c', 'a', 'f', 0xC3, 0xA9, '\n', 259, 260, 258};
     struct token_list list = {0};
     assert_int_equal(tokenizer_encode(bytes, TEXT, sizeof TEXT - 1, true, &list, NULL), COHORT_OK);
     assert_int_equal(list.count, sizeof WANTED / sizeof WANTED[0]);
@@ -313,8 +304,7 @@ static void change(json_t *root, const char *path, const char *value)
     char *key = copy;
     for (char *dot; (dot = strchr(key, '.')) != NULL; key = dot + 1) {
         *dot = '\0';
-        object = json_is_array(object) ? json_array_get(object, (size_t)atoi(key))
-                                       : json_object_get(object, key);
+        object = json_is_array(object) ? json_array_get(object, (size_t)atoi(key)) : json_object_get(object, key);
         assert_non_null(object);
     }
     if (value[0] == '\0')
@@ -326,9 +316,8 @@ static void change(json_t *root, const char *path, const char *value)
 }
 
 /* Byte tokens and merges over a, b, c in an order in which ranks cross. */
-static const char *const MERGES[] = {"b c",  "a a",    "a b",     "aa a",    "ab c",
-                                     "bc a", "aa aa",  "ab ab",   "c c",     "cc a",
-                                     "a bc", "abab c", "aaaa aa", "bca bca", "b b"};
+static const char *const MERGES[] = {"b c", "a a",  "a b",  "aa a",   "ab c",    "bc a",    "aa aa", "ab ab",
+                                     "c c", "cc a", "a bc", "abab c", "aaaa aa", "bca bca", "b b"};
 enum { N_MERGES = sizeof MERGES / sizeof MERGES[0] };
 
 static struct tokenizer *merging_tokenizer(bool as_pairs, bool ignore_merges)
@@ -343,8 +332,7 @@ static struct tokenizer *merging_tokenizer(bool as_pairs, bool ignore_merges)
         snprintf(joined, sizeof joined, "%.*s%s", (int)(space - MERGES[i]), MERGES[i], space + 1);
         if (json_object_get(vocab, joined) == NULL)
             json_object_set_new(vocab, joined, json_integer((json_int_t)json_object_size(vocab)));
-        json_array_append_new(merges, as_pairs ? json_pack("[s%, s]", MERGES[i],
-                                                           (size_t)(space - MERGES[i]), space + 1)
+        json_array_append_new(merges, as_pairs ? json_pack("[s%, s]", MERGES[i], (size_t)(space - MERGES[i]), space + 1)
                                                : json_string(MERGES[i]));
     }
     json_object_set_new(model, "merges", merges);
@@ -433,8 +421,7 @@ static void test_long_texts(void **state)
     (void)state;
     enum { LENGTH = 600000 };
     struct tokenizer *merging = merging_tokenizer(true, false);
-    static const char *const units[] = {"a",   " ", "\xCC\x81\xCC\xA3", "bca",
-                                        "\n ", "-", "<|im_start|",      "\xE1\x84\x80"};
+    static const char *const units[] = {"a", " ", "\xCC\x81\xCC\xA3", "bca", "\n ", "-", "<|im_start|", "\xE1\x84\x80"};
     for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
         struct text text = {0}, back = {0};
         struct token_list list = {0};
@@ -442,13 +429,11 @@ static void test_long_texts(void **state)
         while (text.length < LENGTH)
             assert_int_equal(text_append(&text, units[u], strlen(units[u]), &err), COHORT_OK);
         double start = seconds();
-        if (tokenizer_encode(u % 2 == 0 ? merging : bytes, text.data, text.length, true, &list,
-                             &err) != COHORT_OK)
+        if (tokenizer_encode(u % 2 == 0 ? merging : bytes, text.data, text.length, true, &list, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         /* linear takes 0.05 s (0.6 s with sanitizers), quadratic minutes */
         assert_true(seconds() - start < 8);
-        assert_int_equal(tokenizer_decode(bytes, list.ids, list.count, false, &back, &err),
-                         COHORT_OK);
+        assert_int_equal(tokenizer_decode(bytes, list.ids, list.count, false, &back, &err), COHORT_OK);
         if (u != 2 && u % 2 == 1) /* the marks are reordered */
             assert_bytes(&back, text.data, text.length, units[u], 0);
         text_free(&text);
@@ -464,10 +449,8 @@ static void test_added_tokens(void **state)
     json_t *root = bytes_root();
     /* <think matches only where <think> does not; <a\u030a> is matched in normalised text, \u00e9
      * being normalised too */
-    change(root, "added_tokens.+",
-           "{'id':261,'content':'<think','special':false,'normalized':false}");
-    change(root, "added_tokens.+",
-           "{'id':262,'content':'<\\u00e5>','special':false,'normalized':true}");
+    change(root, "added_tokens.+", "{'id':261,'content':'<think','special':false,'normalized':false}");
+    change(root, "added_tokens.+", "{'id':262,'content':'<\\u00e5>','special':false,'normalized':true}");
     change(root, "added_tokens.+", "{'id':65,'content':'A','special':true,'normalized':false}");
     struct tokenizer *tokenizer = NULL;
     cohort_error err = {0};
@@ -477,12 +460,10 @@ static void test_added_tokens(void **state)
     static const int32_t WANTED[] = {259, 261, ' ', 262, 65};
     struct token_list list = {0};
     struct text text = {0};
-    assert_int_equal(tokenizer_encode(tokenizer, TEXT, sizeof TEXT - 1, true, &list, NULL),
-                     COHORT_OK);
+    assert_int_equal(tokenizer_encode(tokenizer, TEXT, sizeof TEXT - 1, true, &list, NULL), COHORT_OK);
     assert_int_equal(list.count, 5);
     assert_memory_equal(list.ids, WANTED, sizeof WANTED);
-    assert_int_equal(tokenizer_decode(tokenizer, list.ids, list.count, true, &text, NULL),
-                     COHORT_OK);
+    assert_int_equal(tokenizer_decode(tokenizer, list.ids, list.count, true, &text, NULL), COHORT_OK);
     /* as Hugging Face: characters of the byte-level alphabet decode to bytes, in added tokens too:
      * U+00E5 is no UTF-8 then */
     assert_string_equal(text.data, "<think><think <\xEF\xBF\xBD>");
@@ -518,8 +499,7 @@ static void test_bad_text(void **state)
     assert_int_equal(token_list_push(&list, 7, NULL), COHORT_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         cohort_error err = {0};
-        assert_int_equal(tokenizer_encode(bytes, cases[i].text, cases[i].length, true, &list, &err),
-                         COHORT_ERR_FORMAT);
+        assert_int_equal(tokenizer_encode(bytes, cases[i].text, cases[i].length, true, &list, &err), COHORT_ERR_FORMAT);
         if (strstr(err.message, cases[i].message) == NULL)
             fail_msg("case %zu: %s", i, err.message);
         assert_int_equal(list.count, 1);
@@ -537,40 +517,33 @@ static void test_bad_files(void **state)
     } cases[] = {
         {"normalizer", "{'type':'Lowercase'}", COHORT_ERR_UNSUPPORTED, "normalizer \"Lowercase\""},
         {"normalizer", "'NFC'", COHORT_ERR_FORMAT, "normalizer: expected an object"},
-        {"normalizer", "{'type':'Sequence','normalizers':[{'type':'NFC'},{'type':'NFKC'}]}",
-         COHORT_ERR_UNSUPPORTED, "\"NFKC\""},
+        {"normalizer", "{'type':'Sequence','normalizers':[{'type':'NFC'},{'type':'NFKC'}]}", COHORT_ERR_UNSUPPORTED,
+         "\"NFKC\""},
         {"pre_tokenizer", "", COHORT_ERR_FORMAT, "pre_tokenizer: expected an object"},
-        {"pre_tokenizer", "{'type':'Whitespace'}", COHORT_ERR_UNSUPPORTED,
-         "pre_tokenizer \"Whitespace\""},
-        {"pre_tokenizer", "{'type':'ByteLevel','add_prefix_space':true}", COHORT_ERR_UNSUPPORTED,
-         "add_prefix_space"},
+        {"pre_tokenizer", "{'type':'Whitespace'}", COHORT_ERR_UNSUPPORTED, "pre_tokenizer \"Whitespace\""},
+        {"pre_tokenizer", "{'type':'ByteLevel','add_prefix_space':true}", COHORT_ERR_UNSUPPORTED, "add_prefix_space"},
         {"pre_tokenizer", "{'type':'ByteLevel'}", COHORT_ERR_UNSUPPORTED, "add_prefix_space"},
-        {"pre_tokenizer", "{'type':'ByteLevel','add_prefix_space':false,'use_regex':false}",
-         COHORT_ERR_UNSUPPORTED, "pre_tokenizer \"ByteLevel\""},
-        {"pre_tokenizer.pretokenizers.0.behavior", "'Removed'", COHORT_ERR_UNSUPPORTED,
-         "\"Removed\""},
+        {"pre_tokenizer", "{'type':'ByteLevel','add_prefix_space':false,'use_regex':false}", COHORT_ERR_UNSUPPORTED,
+         "pre_tokenizer \"ByteLevel\""},
+        {"pre_tokenizer.pretokenizers.0.behavior", "'Removed'", COHORT_ERR_UNSUPPORTED, "\"Removed\""},
         {"pre_tokenizer.pretokenizers.0.invert", "true", COHORT_ERR_UNSUPPORTED, "invert"},
         {"pre_tokenizer.pretokenizers.0.invert", "3", COHORT_ERR_FORMAT, "expected true or false"},
-        {"pre_tokenizer.pretokenizers.0.pattern", "{'String':' '}", COHORT_ERR_UNSUPPORTED,
-         "pattern"},
-        {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'('", COHORT_ERR_FORMAT,
-         "does not compile"},
-        {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'[a&&b]'", COHORT_ERR_UNSUPPORTED,
-         "character class"},
+        {"pre_tokenizer.pretokenizers.0.pattern", "{'String':' '}", COHORT_ERR_UNSUPPORTED, "pattern"},
+        {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'('", COHORT_ERR_FORMAT, "does not compile"},
+        {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'[a&&b]'", COHORT_ERR_UNSUPPORTED, "character class"},
         {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'\\\\h+'", COHORT_ERR_UNSUPPORTED, "\\h"},
         {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'a\\\\C'", COHORT_ERR_UNSUPPORTED, "\\C"},
         {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'(*UTF)a'", COHORT_ERR_UNSUPPORTED, "(*"},
-        {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'(((((a{900}){900}){900}){900}){900})'",
-         COHORT_ERR_FORMAT, "does not compile"},
+        {"pre_tokenizer.pretokenizers.0.pattern.Regex", "'(((((a{900}){900}){900}){900}){900})'", COHORT_ERR_FORMAT,
+         "does not compile"},
         {"pre_tokenizer.pretokenizers.1.use_regex", "true", COHORT_ERR_UNSUPPORTED, "use_regex"},
         {"post_processor",
          "{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'<s>','type_id':0}},"
          "{'Sequence':{'id':'A','type_id':0}}]}",
          COHORT_ERR_UNSUPPORTED, "adds special tokens"},
-        {"post_processor", "{'type':'Sequence','processors':[{'type':'BertProcessing'}]}",
-         COHORT_ERR_UNSUPPORTED, "BertProcessing"},
-        {"post_processor", "{'type':'TemplateProcessing'}", COHORT_ERR_UNSUPPORTED,
-         "TemplateProcessing"},
+        {"post_processor", "{'type':'Sequence','processors':[{'type':'BertProcessing'}]}", COHORT_ERR_UNSUPPORTED,
+         "BertProcessing"},
+        {"post_processor", "{'type':'TemplateProcessing'}", COHORT_ERR_UNSUPPORTED, "TemplateProcessing"},
         {"decoder", "null", COHORT_ERR_FORMAT, "decoder"},
         {"decoder", "{'type':'WordPiece'}", COHORT_ERR_UNSUPPORTED, "WordPiece"},
         {"model", "7", COHORT_ERR_FORMAT, "model: expected an object"},
@@ -596,15 +569,12 @@ static void test_bad_files(void **state)
         {"added_tokens", "'x'", COHORT_ERR_FORMAT, "added_tokens: expected an array"},
         {"added_tokens.+", "7", COHORT_ERR_FORMAT, "added_tokens[5]"},
         {"added_tokens.+", "{'id':261,'content':''}", COHORT_ERR_FORMAT, "added_tokens[5]"},
-        {"added_tokens.+", "{'content':'x'}", COHORT_ERR_FORMAT,
-         "token \"x\": expected an integer"},
-        {"added_tokens.+", "{'id':262,'content':'xx'}", COHORT_ERR_UNSUPPORTED,
-         "would give it 261"},
+        {"added_tokens.+", "{'content':'x'}", COHORT_ERR_FORMAT, "token \"x\": expected an integer"},
+        {"added_tokens.+", "{'id':262,'content':'xx'}", COHORT_ERR_UNSUPPORTED, "would give it 261"},
         {"added_tokens.+", "{'id':90,'content':'xx'}", COHORT_ERR_UNSUPPORTED, "would give it 261"},
         {"added_tokens.+", "{'id':261,'content':'a'}", COHORT_ERR_UNSUPPORTED, "would give it 97"},
         {"added_tokens.+", "{'id':256,'content':'<|endoftext|>'}", COHORT_ERR_FORMAT, "twice"},
-        {"added_tokens.+", "{'id':261,'content':'xx','lstrip':true}", COHORT_ERR_UNSUPPORTED,
-         "lstrip"},
+        {"added_tokens.+", "{'id':261,'content':'xx','lstrip':true}", COHORT_ERR_UNSUPPORTED, "lstrip"},
         {"added_tokens.0.rstrip", "true", COHORT_ERR_UNSUPPORTED, "rstrip"},
         {"added_tokens.0.single_word", "true", COHORT_ERR_UNSUPPORTED, "single_word"},
     };
@@ -616,8 +586,7 @@ static void test_bad_files(void **state)
         cohort_status status = parse_json(&tokenizer, root, &err);
         if (status != cases[i].status || strstr(err.message, cases[i].message) == NULL ||
             strstr(err.message, "small.json") == NULL)
-            fail_msg("%s = %s: status %d, message \"%s\"", cases[i].path, cases[i].value,
-                     (int)status, err.message);
+            fail_msg("%s = %s: status %d, message \"%s\"", cases[i].path, cases[i].value, (int)status, err.message);
         assert_null(tokenizer);
         json_decref(root);
     }
@@ -661,15 +630,13 @@ static void test_truncated_file(void **state)
     for (size_t cut = 0; cut < length - 2; cut += cut < 64 ? 1 : 97) {
         struct tokenizer *tokenizer = NULL;
         cohort_error err = {0};
-        assert_int_equal(tokenizer_parse(&tokenizer, bytes_json, cut, "cut.json", &err),
-                         COHORT_ERR_FORMAT);
+        assert_int_equal(tokenizer_parse(&tokenizer, bytes_json, cut, "cut.json", &err), COHORT_ERR_FORMAT);
         assert_non_null(strstr(err.message, "cut.json:"));
     }
     struct tokenizer *tokenizer = NULL;
     cohort_error err = {0};
-    assert_int_equal(
-        tokenizer_parse(&tokenizer, "{\"model\":1,\"model\":2}", 21, "twice.json", &err),
-        COHORT_ERR_FORMAT);
+    assert_int_equal(tokenizer_parse(&tokenizer, "{\"model\":1,\"model\":2}", 21, "twice.json", &err),
+                     COHORT_ERR_FORMAT);
     assert_int_equal(tokenizer_load(&tokenizer, "/nonexistent-folder", &err), COHORT_ERR_IO);
     assert_non_null(strstr(err.message, "/nonexistent-folder/tokenizer.json"));
 }
@@ -684,8 +651,7 @@ static void test_hostile_regex(void **state)
         cohort_status status;
     } cases[] = {
         /* the text has a b, or the matcher would see that no match is possible */
-        {"'(a+)+$(?!\\\\n)b'", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!b",
-         COHORT_ERR_FORMAT},
+        {"'(a+)+$(?!\\\\n)b'", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!b", COHORT_ERR_FORMAT},
         {"''", "abc", COHORT_OK},
         {"'(?=b)'", "abcb\xC3\xA9", COHORT_OK},
         {"'x*'", "axxb", COHORT_OK},
@@ -700,9 +666,8 @@ static void test_hostile_regex(void **state)
         if (parse_json(&tokenizer, root, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         struct token_list list = {0};
-        assert_int_equal(
-            tokenizer_encode(tokenizer, cases[i].text, strlen(cases[i].text), true, &list, &err),
-            cases[i].status);
+        assert_int_equal(tokenizer_encode(tokenizer, cases[i].text, strlen(cases[i].text), true, &list, &err),
+                         cases[i].status);
         if (cases[i].status == COHORT_OK)
             assert_int_equal(list.count, strlen(cases[i].text));
         else

@@ -38,8 +38,7 @@ static void says(struct watch *watch, ...)
     va_list words;
     assert_true(watch_says(watch, message));
     va_start(words, watch);
-    for (const char *word = va_arg(words, const char *); word != NULL;
-         word = va_arg(words, const char *))
+    for (const char *word = va_arg(words, const char *); word != NULL; word = va_arg(words, const char *))
         if (strstr(message, word) == NULL)
             fail_msg("no '%s' in: %s", word, message);
     va_end(words);
@@ -55,8 +54,7 @@ static void lacks(const struct watch *watch, const char *word)
         fail_msg("'%s' in: %s", word, message);
 }
 
-/* Each reason: nothing for nine steps, once at the tenth, nothing more for thirty, and again at the
- * end. */
+/* Each reason: nothing for nine steps, once at the tenth, nothing more for thirty, and again at the end. */
 static void test_reasons(void **state)
 {
     (void)state;
@@ -92,8 +90,7 @@ static void test_interrupted(void **state)
     (void)state;
     struct watch watch = {0};
     for (int s = 1; s <= 100; s++) {
-        step(&watch, 0.5, s % WATCH_STEPS == 0 ? 0.875 : 1.0, 0.0,
-             s % WATCH_STEPS == 0 ? 1.0 : 0.0);
+        step(&watch, 0.5, s % WATCH_STEPS == 0 ? 0.875 : 1.0, 0.0, s % WATCH_STEPS == 0 ? 1.0 : 0.0);
         silent(&watch);
     }
     watch_end(&watch);
@@ -133,8 +130,8 @@ static void test_short(void **state)
     silent(&good);
 }
 
-/* Completions that never end: more than 90 % of one step is said once, all of them for ten steps
- * once more, and at the end what still holds. */
+/* Completions that never end: more than 90 % of one step is said once, all of them for ten steps once more, and at the
+ * end what still holds. */
 static void test_truncated(void **state)
 {
     (void)state;
@@ -142,8 +139,7 @@ static void test_truncated(void **state)
     step(&watch, 0.5, 0.5, 0.9, 1.0);
     silent(&watch);
     step(&watch, 0.5, 0.5, 0.91, 1.0);
-    says(&watch, "91 % of the completions of this step", "--max-completion-length", "--eos-token",
-         NULL);
+    says(&watch, "91 % of the completions of this step", "--max-completion-length", "--eos-token", NULL);
     for (int s = 0; s < 30; s++)
         step(&watch, 0.5, 0.5, 0.95, 1.0);
     silent(&watch);

@@ -31,9 +31,6 @@ ALWAYS_INLINE void vf_store_act_part(void *p, enum dtype type, int64_t i, vf x, 
 }
 
 /* How many of the VW elements from i on a row of width elements has. */
-ALWAYS_INLINE int part_of(int64_t i, int64_t width)
-{
-    return width - i < VW ? (int)(width - i) : VW;
-}
+ALWAYS_INLINE int part_of(int64_t i, int64_t width) { return width - i < VW ? (int)(width - i) : VW; }
 
 #endif

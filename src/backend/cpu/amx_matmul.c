@@ -12,8 +12,8 @@ enum {
     K_UNIT = 32,
     TILE_BYTES = 1024,
     STEP_BYTES = 2 * TILE_BYTES,
-    /* With few rows the panels come from memory. Far ahead into the second-level cache, whose queue
-     * of misses is the longer one, near ahead into the first: measured 17 % over either alone. */
+    /* With few rows the panels come from memory. Far ahead into the second-level cache, whose queue of misses is the
+     * longer one, near ahead into the first: measured 17 % over either alone. */
     PREFETCH_FAR = 65536,
     PREFETCH_NEAR = 4096
 };
@@ -45,8 +45,7 @@ static void pack_a(void *block, const void *x, int64_t stride, int rows, int64_t
     for (int64_t k0 = 0; k0 < k; k0 += K_UNIT, to += STEP_BYTES) {
         __mmask32 mask = k - k0 >= 32 ? 0xffffffffu : (__mmask32)((1u << (k - k0)) - 1u);
         for (int r = 0; r < rows; r++)
-            _mm512_storeu_si512(to + r * 64,
-                                _mm512_maskz_loadu_epi16(mask, from + r * stride + k0));
+            _mm512_storeu_si512(to + r * 64, _mm512_maskz_loadu_epi16(mask, from + r * stride + k0));
         for (int r = rows; r < used; r++)
             _mm512_storeu_si512(to + r * 64, _mm512_setzero_si512());
     }
@@ -73,8 +72,7 @@ static void pack_a_t(void *block, const void *x, int64_t stride, int rows, int64
     }
 }
 
-static void kernel(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                   int64_t c_stride)
+static void kernel(const void *block, const void *panel, int64_t steps, int rows, float *c, int64_t c_stride)
 {
     const char *a = block, *b = panel;
     const int64_t c_bytes = c_stride * (int64_t)sizeof(float);

@@ -57,10 +57,8 @@ void matmul_pack_b_t_dot(void *panel, const void *w, int64_t stride, int cols, i
 
 /* rows is a constant where this is inlined: 2 * rows accumulators in registers, each taking its
  * pairs in ascending k. */
-static inline __attribute__((always_inline)) void multiply_rows(const uint32_t *a,
-                                                                const uint32_t *b, int64_t steps,
-                                                                const int rows, float *c,
-                                                                int64_t c_stride)
+static inline __attribute__((always_inline)) void multiply_rows(const uint32_t *a, const uint32_t *b, int64_t steps,
+                                                                const int rows, float *c, int64_t c_stride)
 {
     __m512 sum[MR][2];
 #pragma GCC unroll 16
@@ -87,11 +85,10 @@ static inline __attribute__((always_inline)) void multiply_rows(const uint32_t *
     }
 }
 
-#define ROWS(n)                                                                                    \
+#define ROWS(n)                                                                                                        \
     case n: multiply_rows(block, panel, steps, n, c, c_stride); break;
 
-static void kernel(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                   int64_t c_stride)
+static void kernel(const void *block, const void *panel, int64_t steps, int rows, float *c, int64_t c_stride)
 {
     switch (rows) {
         ROWS(1)

@@ -1,7 +1,7 @@
 /* The CPU backend: what this machine has, the table of operations, memory.
  *
- * Owns the threads, the scratch that operations share and that of each thread. The instruction set
- * and the providers of matrix products are chosen at creation and never again (invariant I2). */
+ * Owns the threads, the scratch that operations share and that of each thread. The instruction set and the providers of
+ * matrix products are chosen at creation and never again (invariant I2). */
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_matmul.h"
 

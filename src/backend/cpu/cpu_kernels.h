@@ -1,6 +1,5 @@
-/* The CPU kernels that exist once per instruction set. kernel_*.c define CPU_NAME(operation) for
- * each line here; cpu_backend.c picks one set at creation. The parameters are those of backend.h.
- */
+/* The CPU kernels that exist once per instruction set. kernel_*.c define CPU_NAME(operation) for each line here;
+ * cpu_backend.c picks one set at creation. The parameters are those of backend.h. */
 #ifndef COHORT_BACKEND_CPU_CPU_KERNELS_H
 #define COHORT_BACKEND_CPU_CPU_KERNELS_H
 
@@ -8,26 +7,26 @@
 #include "backend/cpu/sample_filters.h"
 #include "base/pool.h"
 
-#define CPU_KERNELS(KERNEL)                                                                        \
-    KERNEL(void, embed_forward, const struct embed_forward *)                                      \
-    KERNEL(void, embed_backward, const struct embed_backward *)                                    \
-    KERNEL(void, rmsnorm_forward, const struct rmsnorm_forward *)                                  \
-    KERNEL(void, rmsnorm_backward, const struct rmsnorm_backward *)                                \
-    KERNEL(void, qkv_forward, const struct qkv_forward *)                                          \
-    KERNEL(void, qkv_backward, const struct qkv_backward *)                                        \
-    KERNEL(void, attention_forward, const struct attention_forward *)                              \
-    KERNEL(void, attention_backward, const struct attention_backward *)                            \
-    KERNEL(void, swiglu_forward, const struct swiglu_forward *)                                    \
-    KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                  \
-    KERNEL(void, convert, const struct convert *)                                                  \
-    KERNEL(void, head_stats, const struct head_stats *)                                            \
-    KERNEL(void, head_gradient, const struct head_gradient *)                                      \
-    KERNEL(void, sample, struct sample *)                                                          \
+#define CPU_KERNELS(KERNEL)                                                                                            \
+    KERNEL(void, embed_forward, const struct embed_forward *)                                                          \
+    KERNEL(void, embed_backward, const struct embed_backward *)                                                        \
+    KERNEL(void, rmsnorm_forward, const struct rmsnorm_forward *)                                                      \
+    KERNEL(void, rmsnorm_backward, const struct rmsnorm_backward *)                                                    \
+    KERNEL(void, qkv_forward, const struct qkv_forward *)                                                              \
+    KERNEL(void, qkv_backward, const struct qkv_backward *)                                                            \
+    KERNEL(void, attention_forward, const struct attention_forward *)                                                  \
+    KERNEL(void, attention_backward, const struct attention_backward *)                                                \
+    KERNEL(void, swiglu_forward, const struct swiglu_forward *)                                                        \
+    KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                                      \
+    KERNEL(void, convert, const struct convert *)                                                                      \
+    KERNEL(void, head_stats, const struct head_stats *)                                                                \
+    KERNEL(void, head_gradient, const struct head_gradient *)                                                          \
+    KERNEL(void, sample, struct sample *)                                                                              \
     KERNEL(void, adamw, const struct adamw *)
 
-#define CPU_DECLARE_KERNEL(type, name, params)                                                     \
-    type name##_portable(struct backend *, params);                                                \
-    type name##_avx2(struct backend *, params);                                                    \
+#define CPU_DECLARE_KERNEL(type, name, params)                                                                         \
+    type name##_portable(struct backend *, params);                                                                    \
+    type name##_avx2(struct backend *, params);                                                                        \
     type name##_avx512(struct backend *, params);
 CPU_KERNELS(CPU_DECLARE_KERNEL)
 
@@ -35,15 +34,14 @@ double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
 
-/* Threads for elements of work that cost about ns each on one core (see alone_ns of struct
- * backend): 1 or all. */
+/* Threads for elements of work that cost about ns each on one core (see alone_ns of struct backend): 1 or all. */
 static inline int cpu_threads(const struct backend *backend, int64_t elements, double ns)
 {
     return (double)elements * ns < backend->alone_ns ? 1 : backend->threads;
 }
 
-/* What one thread works with, apart from its stack: kernels keep nothing large on that. A kernel
- * lays its own struct over block; nothing in it outlives the piece of work. */
+/* What one thread works with, apart from its stack: kernels keep nothing large on that. A kernel lays its own struct
+ * over block; nothing in it outlives the piece of work. */
 enum { CPU_BLOCK_BYTES = 576 << 10 };
 struct cpu_worker {
     void *block; /* CPU_BLOCK_BYTES, 64-byte aligned */
@@ -57,19 +55,19 @@ struct cpu_state {
     struct cpu_worker *worker; /* [threads of the pool] */
     void *blocks;              /* of all workers */
     char threads_note[160];    /* struct backend's */
-    /* Scratch that kernels share: cpu_scratch gives the calling operation a buffer of at least
-     * bytes (64-byte aligned) that is valid until the next call. It grows on first use to what the
-     * largest operation needs (tens of MB) and stays; it is not part of the arena's plan. */
+    /* Scratch that kernels share: cpu_scratch gives the calling operation a buffer of at least bytes (64-byte aligned)
+     * that is valid until the next call. It grows on first use to what the largest operation needs (tens of MB) and
+     * stays; it is not part of the arena's plan. */
     void *scratch;
     size_t scratch_bytes;
     atomic_bool failed; /* memory could not be had; reported by the next checked call */
 };
 void *cpu_scratch(struct backend *backend, size_t bytes);
 
-/* fn over 0 .. items on threads threads (from cpu_threads: all, or the calling one alone), in
- * pieces of grain items (0: a few for each thread; see pool_run). */
-static inline void cpu_run(struct backend *backend, int threads, int64_t items, int64_t grain,
-                           pool_fn *fn, const void *context)
+/* fn over 0 .. items on threads threads (from cpu_threads: all, or the calling one alone), in pieces of grain items (0:
+ * a few for each thread; see pool_run). */
+static inline void cpu_run(struct backend *backend, int threads, int64_t items, int64_t grain, pool_fn *fn,
+                           const void *context)
 {
     const struct cpu_state *state = backend->state;
     pool_set_stop(state->pool, backend->unstoppable == 0 ? backend->stop : NULL);

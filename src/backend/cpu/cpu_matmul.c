@@ -15,8 +15,7 @@
 /* Sizes of the blocking. They do not touch the bits of the forward product; REDUCTION_BLOCK is part
  * of the order of summation of the backward products, hence fixed. */
 enum {
-    PACKED_A_BYTES =
-        8 << 20, /* the packed rows that all panels are multiplied with: in the last-level cache */
+    PACKED_A_BYTES = 8 << 20,  /* the packed rows that all panels are multiplied with: in the last-level cache */
     PANELS_BYTES = 1536 << 10, /* the panels of one piece of work: in the second-level cache */
     MAX_ROWS = 2048,           /* rows packed at once */
     REDUCTION_BLOCK = 2048,    /* k of a backward product summed at once */
@@ -73,32 +72,27 @@ struct cut {
 static struct cut cut_work(const struct product *q, int64_t rows, int threads)
 {
     const struct cpu_matmul *p = q->provider;
-    struct cut cut = {.steps = div_up(q->k, p->k_unit),
-                      .panels = div_up(q->n, p->nr),
-                      .blocks = div_up(rows, p->mr)};
+    struct cut cut = {.steps = div_up(q->k, p->k_unit), .panels = div_up(q->n, p->nr), .blocks = div_up(rows, p->mr)};
     int64_t fit = PANELS_BYTES / (int64_t)((size_t)cut.steps * b_step_bytes(p));
     /* Four items a thread, if there are as many panels, even out what other processes take. */
     int64_t even = div_up(cut.panels, 4 * (int64_t)threads);
     cut.panels_each = max64(1, min64(min64(fit, even), MAX_PANELS));
     cut.panel_groups = div_up(cut.panels, cut.panels_each);
-    int64_t groups =
-        cut.panel_groups >= threads ? 1 : div_up(2 * (int64_t)threads, cut.panel_groups);
+    int64_t groups = cut.panel_groups >= threads ? 1 : div_up(2 * (int64_t)threads, cut.panel_groups);
     cut.blocks_each = div_up(cut.blocks, min64(groups, cut.blocks));
     cut.block_groups = div_up(cut.blocks, cut.blocks_each);
     return cut;
 }
 
-static void store_tile(const struct product *q, const float *tile, int64_t row, int rows,
-                       int64_t col, int64_t cols)
+static void store_tile(const struct product *q, const float *tile, int64_t row, int rows, int64_t col, int64_t cols)
 {
     char *c = q->c + (size_t)(row * q->c_stride + col) * dtype_bytes(q->c_type);
     q->provider->store(tile, q->provider->nr, rows, cols, c, q->c_stride, q->c_type, q->accumulate);
 }
 
 /* One block by the panels first .. first + count, panel_bytes apart, over all of k. */
-static void multiply_block(const struct product *q, const char *block, const char *panels,
-                           size_t panel_bytes, int64_t first, int64_t count, int64_t steps,
-                           int64_t row, int rows, float *tile)
+static void multiply_block(const struct product *q, const char *block, const char *panels, size_t panel_bytes,
+                           int64_t first, int64_t count, int64_t steps, int64_t row, int rows, float *tile)
 {
     const struct cpu_matmul *p = q->provider;
     const bool plain = rows == p->mr && q->c_type == DTYPE_F32 && !q->accumulate;
@@ -116,9 +110,8 @@ static void multiply_block(const struct product *q, const char *block, const cha
 }
 
 /* The negative control: two sums instead of one. */
-static void multiply_split(const struct product *q, const char *block, const char *panels,
-                           size_t panel_bytes, int64_t first, int64_t count, int64_t steps,
-                           int64_t row, int rows, float *tile)
+static void multiply_split(const struct product *q, const char *block, const char *panels, size_t panel_bytes,
+                           int64_t first, int64_t count, int64_t steps, int64_t row, int rows, float *tile)
 {
     const struct cpu_matmul *p = q->provider;
     const int64_t size = (int64_t)p->mr * p->nr, half = steps / 2;
@@ -126,8 +119,8 @@ static void multiply_split(const struct product *q, const char *block, const cha
         const char *b = panels + (size_t)i * panel_bytes;
         int64_t col = (first + i) * p->nr;
         p->kernel(block, b, half, rows, tile, p->nr);
-        p->kernel(block + (size_t)half * a_step_bytes(p), b + (size_t)half * b_step_bytes(p),
-                  steps - half, rows, tile + size, p->nr);
+        p->kernel(block + (size_t)half * a_step_bytes(p), b + (size_t)half * b_step_bytes(p), steps - half, rows,
+                  tile + size, p->nr);
         for (int64_t j = 0; j < (int64_t)rows * p->nr; j++)
             tile[j] += tile[size + j];
         store_tile(q, tile, row, rows, col, min64(p->nr, q->n - col));
@@ -171,8 +164,7 @@ static void multiply_item(const struct job *job, int64_t item, char *panel)
         if (cpu_stopped(job->backend))
             return;
         (COHORT_BREAK_REDUCTION && q->split_k ? multiply_split : multiply_block)(
-            q, block, panels, panel_bytes, panel_begin, panel_end - panel_begin, cut->steps, row,
-            block_rows, tile);
+            q, block, panels, panel_bytes, panel_begin, panel_end - panel_begin, cut->steps, row, block_rows, tile);
     }
 }
 
@@ -198,10 +190,9 @@ static void pack_blocks(const void *context, int64_t begin, int64_t end, int thr
     for (int64_t i = begin; i < end; i++) {
         const int64_t row = job->row0 + i * p->mr;
         const int block_rows = (int)min64(p->mr, job->rows - i * p->mr);
-        const char *a =
-            q->a + (size_t)(q->a_transposed ? row : row * q->a_stride) * dtype_bytes(p->type);
-        (q->a_transposed ? p->pack_a_t : p->pack_a)(job->packed_a + (size_t)i * job->block_bytes, a,
-                                                    q->a_stride, block_rows, q->k);
+        const char *a = q->a + (size_t)(q->a_transposed ? row : row * q->a_stride) * dtype_bytes(p->type);
+        (q->a_transposed ? p->pack_a_t : p->pack_a)(job->packed_a + (size_t)i * job->block_bytes, a, q->a_stride,
+                                                    block_rows, q->k);
     }
 }
 
@@ -215,8 +206,8 @@ static void *multiply(struct backend *backend, struct product *q)
     if (q->m == 0 || q->n == 0)
         return NULL;
     assert(q->k > 0);
-    const double step_ns = (double)div_up(q->m, p->mr) * p->mr / p->products_per_ns +
-                           (double)p->b_bytes / PACKED_BYTES_PER_NS;
+    const double step_ns =
+        (double)div_up(q->m, p->mr) * p->mr / p->products_per_ns + (double)p->b_bytes / PACKED_BYTES_PER_NS;
     const int threads = cpu_threads(backend, q->n * q->k, step_ns);
     const int64_t steps = div_up(q->k, p->k_unit);
     const size_t block_bytes = (size_t)steps * a_step_bytes(p);
@@ -226,8 +217,7 @@ static void *multiply(struct backend *backend, struct product *q)
     const size_t a_bytes = round_up((size_t)div_up(max_rows, p->mr) * block_bytes);
     const struct cut most = cut_work(q, max_rows, threads);
     const size_t panel_bytes =
-        q->packed_b != NULL ? 0
-                            : round_up((size_t)most.panels_each * (size_t)steps * b_step_bytes(p));
+        q->packed_b != NULL ? 0 : round_up((size_t)most.panels_each * (size_t)steps * b_step_bytes(p));
     const size_t c_bytes = round_up(q->c_scratch_bytes);
     char *scratch = cpu_scratch(backend, c_bytes + a_bytes + (size_t)threads * panel_bytes);
     if (scratch == NULL)
@@ -247,8 +237,7 @@ static void *multiply(struct backend *backend, struct product *q)
         assert(job.cut.panels_each == most.panels_each); /* it does not depend on the rows */
         /* A single block is packed here: with few rows to hand it out costs more. */
         cpu_run(backend, job.cut.blocks == 1 ? 1 : threads, job.cut.blocks, 0, pack_blocks, &job);
-        cpu_run(backend, threads, job.cut.panel_groups * job.cut.block_groups, 1, multiply_items,
-                &job);
+        cpu_run(backend, threads, job.cut.panel_groups * job.cut.block_groups, 1, multiply_items, &job);
     }
     return scratch;
 }
@@ -275,8 +264,7 @@ void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p)
 }
 
 /* The reduction of dx = dy . w runs over n, in blocks, for the rows of one q. */
-static void *multiply_blocks(struct backend *backend, struct product *q, const struct weight *w,
-                             const char *dy)
+static void *multiply_blocks(struct backend *backend, struct product *q, const struct weight *w, const char *dy)
 {
     const size_t type_bytes = dtype_bytes(w->type);
     const struct cpu_state *state = backend->state;
@@ -284,8 +272,7 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
     void *scratch = NULL;
     bool accumulate = q->accumulate;
     for (int64_t n0 = 0; n0 < w->n; n0 += REDUCTION_BLOCK) {
-        q->k = min64(REDUCTION_BLOCK,
-                     w->n - n0); /* the first is the largest: the scratch grows there or never */
+        q->k = min64(REDUCTION_BLOCK, w->n - n0); /* the first is the largest: the scratch grows there or never */
         q->a = dy + (size_t)n0 * type_bytes;
         q->b = (const char *)w->natural + (size_t)(n0 * w->k) * type_bytes;
         q->accumulate = accumulate || n0 > 0;
@@ -313,8 +300,7 @@ static void store_rows(const void *context, int64_t begin, int64_t end, int thre
     (void)thread;
     for (int64_t i = begin; i < end; i++)
         job->provider->store(job->sum + i * job->k, job->k, 1, job->k,
-                             job->dx + (size_t)(i * job->k) * dtype_bytes(job->type), job->k,
-                             job->type, false);
+                             job->dx + (size_t)(i * job->k) * dtype_bytes(job->type), job->k, job->type, false);
 }
 
 /* A bf16 dx of more than one block is summed in fp32 scratch first, some rows at a time. */
@@ -338,8 +324,7 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
                             .c = dx,
                             .c_stride = w->k,
                             .c_type = sum_apart ? DTYPE_F32 : p->dx_type,
-                            .c_scratch_bytes =
-                                sum_apart ? (size_t)(rows * w->k) * sizeof(float) : 0,
+                            .c_scratch_bytes = sum_apart ? (size_t)(rows * w->k) * sizeof(float) : 0,
                             .accumulate = p->accumulate};
         const float *sum = multiply_blocks(backend, &q, w, dy);
         if (sum == NULL || !sum_apart)
@@ -387,21 +372,20 @@ size_t cpu_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dtyp
     return packed_bytes(provider_of(backend, type), n, k);
 }
 
-cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const void *natural,
-                                int64_t n, int64_t k, enum dtype type, cohort_error *err)
+cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const void *natural, int64_t n, int64_t k,
+                                enum dtype type, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct weight *weight = NULL;
     *out = NULL;
     if (type != DTYPE_F32 && type != DTYPE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "weight [%lld, %lld] is %s; products take F32 or BF16", (long long)n,
-                         (long long)k, dtype_name(type));
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "weight [%lld, %lld] is %s; products take F32 or BF16",
+                         (long long)n, (long long)k, dtype_name(type));
     const struct cpu_matmul *p = provider_of(backend, type);
     size_t bytes = packed_bytes(p, n, k);
     if (bytes == 0)
-        return error_set(err, COHORT_ERR_ARGUMENT, "weight [%lld, %lld] is not a possible shape",
-                         (long long)n, (long long)k);
+        return error_set(err, COHORT_ERR_ARGUMENT, "weight [%lld, %lld] is not a possible shape", (long long)n,
+                         (long long)k);
     TRY(mem_alloc(&weight, 1, sizeof *weight, "weight", err));
     *weight = (struct weight){.natural = natural, .provider = p, .n = n, .k = k, .type = type};
     TRY_GOTO(cpu_alloc(backend, &weight->packed, bytes, "packed weight", err));
@@ -431,8 +415,8 @@ static void pack_panels(const void *context, int64_t begin, int64_t end, int thr
 /* Shielded: it is the last part of the optimizer's update. */
 void cpu_weight_refresh(struct backend *backend, struct weight *weight)
 {
-    cpu_run(backend, cpu_threads(backend, weight->n * weight->k, 0.2),
-            div_up(weight->n, weight->provider->nr), 0, pack_panels, weight);
+    cpu_run(backend, cpu_threads(backend, weight->n * weight->k, 0.2), div_up(weight->n, weight->provider->nr), 0,
+            pack_panels, weight);
 }
 
 void cpu_weight_destroy(struct backend *backend, struct weight *weight)

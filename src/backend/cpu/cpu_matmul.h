@@ -39,11 +39,10 @@ struct cpu_matmul {
     void (*pack_b_t)(void *panel, const void *w, int64_t stride, int cols, int64_t k);
     /* c[mr, nr] = block . panel over steps steps. Only the first rows rows of c are meaningful; all
      * mr may be written. */
-    void (*kernel)(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                   int64_t c_stride);
+    void (*kernel)(const void *block, const void *panel, int64_t steps, int rows, float *c, int64_t c_stride);
     /* y[rows, cols] of type = or += (F32 only) c. */
-    void (*store)(const float *c, int64_t c_stride, int rows, int64_t cols, void *y,
-                  int64_t y_stride, enum dtype type, bool accumulate);
+    void (*store)(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride, enum dtype type,
+                  bool accumulate);
 };
 
 /* The fp32 kernels, for F32 and for BF16 operands widened on the fly. */
@@ -54,12 +53,12 @@ extern const struct cpu_matmul matmul_f32_avx512, matmul_bf16_avx512;
 extern const struct cpu_matmul matmul_bf16_dot, matmul_bf16_amx;
 
 /* Stores of the above; the avx512 one serves the bf16 dot products too. */
-void matmul_store_portable(const float *c, int64_t c_stride, int rows, int64_t cols, void *y,
-                           int64_t y_stride, enum dtype type, bool accumulate);
-void matmul_store_avx2(const float *c, int64_t c_stride, int rows, int64_t cols, void *y,
-                       int64_t y_stride, enum dtype type, bool accumulate);
-void matmul_store_avx512(const float *c, int64_t c_stride, int rows, int64_t cols, void *y,
-                         int64_t y_stride, enum dtype type, bool accumulate);
+void matmul_store_portable(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
+                           enum dtype type, bool accumulate);
+void matmul_store_avx2(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
+                       enum dtype type, bool accumulate);
+void matmul_store_avx512(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
+                         enum dtype type, bool accumulate);
 /* Panels of the bf16 dot product, shared with AMX: [k/2][nr] pairs. */
 void matmul_pack_b_dot(void *panel, const void *w, int64_t stride, int cols, int64_t k);
 void matmul_pack_b_t_dot(void *panel, const void *w, int64_t stride, int cols, int64_t k);
@@ -73,8 +72,8 @@ struct weight {
 };
 
 size_t cpu_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dtype type);
-cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const void *natural,
-                                int64_t n, int64_t k, enum dtype type, cohort_error *err);
+cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const void *natural, int64_t n, int64_t k,
+                                enum dtype type, cohort_error *err);
 void cpu_weight_refresh(struct backend *backend, struct weight *weight);
 void cpu_weight_destroy(struct backend *backend, struct weight *weight);
 void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p);
@@ -82,8 +81,7 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
 void cpu_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p);
 
 /* The memory of the CPU backend: 64-byte aligned and zeroed, large blocks on huge pages. */
-cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const char *what,
-                        cohort_error *err);
+cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err);
 void cpu_free(struct backend *backend, void *memory);
 
 #endif

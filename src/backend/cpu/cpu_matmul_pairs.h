@@ -34,21 +34,20 @@ static inline __attribute__((always_inline)) void transpose_pairs(__m512i r[16])
 
 /* Rows first .. first + 16 of x (zeros from rows on), elements k0 .. k0 + 32 (zeros from k on), as
  * pairs. */
-static inline __attribute__((always_inline)) void load_pairs(__m512i r[16], const uint16_t *x,
-                                                             int64_t stride, int first, int rows,
-                                                             int64_t k0, int64_t k)
+static inline __attribute__((always_inline)) void load_pairs(__m512i r[16], const uint16_t *x, int64_t stride,
+                                                             int first, int rows, int64_t k0, int64_t k)
 {
     int64_t left = k - k0;
     __mmask32 mask = left >= 32 ? 0xffffffffu : (__mmask32)((1u << left) - 1u);
     for (int i = 0; i < 16; i++)
-        r[i] = first + i < rows ? _mm512_maskz_loadu_epi16(mask, x + (first + i) * stride + k0)
-                                : _mm512_setzero_si512();
+        r[i] =
+            first + i < rows ? _mm512_maskz_loadu_epi16(mask, x + (first + i) * stride + k0) : _mm512_setzero_si512();
 }
 
 /* Two rows of [k, cols] as pairs (row i, row i + 1), columns 0 .. 32 (zeros from cols on, and
  * beyond k). */
-static inline __attribute__((always_inline)) void
-interleave_rows(__m512i pair[2], const uint16_t *x, int64_t stride, int cols, int64_t i, int64_t k)
+static inline __attribute__((always_inline)) void interleave_rows(__m512i pair[2], const uint16_t *x, int64_t stride,
+                                                                  int cols, int64_t i, int64_t k)
 {
     static const uint16_t low[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
@@ -56,8 +55,7 @@ interleave_rows(__m512i pair[2], const uint16_t *x, int64_t stride, int cols, in
     const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
     __mmask32 mask = cols >= 32 ? 0xffffffffu : (__mmask32)((1u << cols) - 1u);
     __m512i even = i < k ? _mm512_maskz_loadu_epi16(mask, x + i * stride) : _mm512_setzero_si512();
-    __m512i odd =
-        i + 1 < k ? _mm512_maskz_loadu_epi16(mask, x + (i + 1) * stride) : _mm512_setzero_si512();
+    __m512i odd = i + 1 < k ? _mm512_maskz_loadu_epi16(mask, x + (i + 1) * stride) : _mm512_setzero_si512();
     pair[0] = _mm512_permutex2var_epi16(even, first, odd);
     pair[1] = _mm512_permutex2var_epi16(even, second, odd);
 }

@@ -15,8 +15,7 @@ struct backend;
 
 enum {
     HEAD_BLOCK = 2048,
-    HEAD_MAX_BLOCKS =
-        256 /* beyond 2048 * 256 entries the blocks grow instead, so a row needs no allocation */
+    HEAD_MAX_BLOCKS = 256 /* beyond 2048 * 256 entries the blocks grow instead, so a row needs no allocation */
 };
 
 /* Of z = logit * inv_temperature over one block. All -inf: max = -inf, sums 0. A NaN or +inf makes
@@ -46,11 +45,10 @@ static inline float head_row_logp(const struct head_row *row, float logit)
 }
 
 /* head_row: on the backend's threads; backend NULL: on the calling thread alone. */
-#define HEAD_ROW_DECLARE(isa)                                                                      \
-    void head_block_##isa(struct head_block *out, const float *logits, int64_t count,              \
-                          float inv_temperature);                                                  \
-    void head_row_##isa(struct backend *backend, struct head_row *out, const float *logits,        \
-                        int64_t count, float inv_temperature);
+#define HEAD_ROW_DECLARE(isa)                                                                                          \
+    void head_block_##isa(struct head_block *out, const float *logits, int64_t count, float inv_temperature);          \
+    void head_row_##isa(struct backend *backend, struct head_row *out, const float *logits, int64_t count,             \
+                        float inv_temperature);
 HEAD_ROW_DECLARE(portable)
 HEAD_ROW_DECLARE(avx2)
 HEAD_ROW_DECLARE(avx512)

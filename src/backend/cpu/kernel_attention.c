@@ -70,8 +70,8 @@ static inline float softmax_update(float *score, int32_t n, float scale, float *
     return lane[0];
 }
 
-static void block_fill(struct block *b, const struct attention_forward *p, int64_t first_query,
-                       int32_t n_queries, int32_t first_head, int32_t n_heads)
+static void block_fill(struct block *b, const struct attention_forward *p, int64_t first_query, int32_t n_queries,
+                       int32_t first_head, int32_t n_heads)
 {
     const int64_t width = padded(p->head_dim);
     int32_t s = 0;
@@ -93,8 +93,7 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
             b->pair[at] = (struct pair){seq, row, position, h};
             b->max[at] = -INFINITY;
             b->sum[at] = 0.0f;
-            load_row(b->q + at * width, p->q, p->act, (row * p->n_heads + h) * p->head_dim,
-                     p->head_dim);
+            load_row(b->q + at * width, p->q, p->act, (row * p->n_heads + h) * p->head_dim, p->head_dim);
         }
         first_query++;
     }
@@ -102,8 +101,7 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
 }
 
 /* Pairs begin .. end against the gathered chunk. */
-static void block_attend(struct block *b, const struct attention_forward *p, int32_t begin,
-                         int32_t end, int32_t chunk)
+static void block_attend(struct block *b, const struct attention_forward *p, int32_t begin, int32_t end, int32_t chunk)
 {
     const int64_t width = padded(p->head_dim);
     int32_t counts[BLOCK_PAIRS], most = 0;
@@ -113,8 +111,8 @@ static void block_attend(struct block *b, const struct attention_forward *p, int
     }
     chunk_scores(b->score, b->q + begin * width, b->k, end - begin, most, p->head_dim);
     for (int32_t i = begin; i < end; i++) {
-        const float old = softmax_update(b->score + (i - begin) * CHUNK, counts[i - begin],
-                                         p->scale, &b->max[i], &b->sum[i]);
+        const float old =
+            softmax_update(b->score + (i - begin) * CHUNK, counts[i - begin], p->scale, &b->max[i], &b->sum[i]);
         float *o = b->o + i * width;
         for (int64_t d = 0; d < width; d += VW)
             vf_store(o + d, vf_mul(vf_load(o + d), vf_set(old)));
@@ -129,8 +127,7 @@ static void block_attend(struct block *b, const struct attention_forward *p, int
     product_run(&values, end - begin, width, CHUNK, counts);
 }
 
-static void block_chunk(struct block *b, const struct attention_forward *p, int32_t kv_head,
-                        int32_t chunk)
+static void block_chunk(struct block *b, const struct attention_forward *p, int32_t kv_head, int32_t chunk)
 {
     const int64_t row_stride = (int64_t)p->n_kv_heads * p->head_dim;
     const int64_t offset = (int64_t)kv_head * p->head_dim;
@@ -203,8 +200,7 @@ static void run_items(const void *context, int64_t begin, int64_t end, int threa
     struct block *b = cpu_worker(job->backend, thread)->block;
     for (int64_t item = begin; item < end; item++) {
         const int64_t first = (job->n_blocks - 1 - item / columns) * job->queries;
-        const int64_t queries =
-            job->total - first < job->queries ? job->total - first : job->queries;
+        const int64_t queries = job->total - first < job->queries ? job->total - first : job->queries;
         const int32_t column = (int32_t)(item % columns);
         const int32_t kv_head = column / job->head_groups, group = column % job->head_groups;
         const int32_t left = job->ratio - group * job->heads;
@@ -214,8 +210,7 @@ static void run_items(const void *context, int64_t begin, int64_t end, int threa
         for (int32_t chunk = 0; chunk < n_chunks; chunk++) {
             if (cpu_stopped(job->backend))
                 return;
-            block_chunk(b, p, kv_head,
-                        COHORT_BREAK_ATTENTION && job->total < 64 ? n_chunks - 1 - chunk : chunk);
+            block_chunk(b, p, kv_head, COHORT_BREAK_ATTENTION && job->total < 64 ? n_chunks - 1 - chunk : chunk);
         }
         block_store(b, p);
     }
@@ -230,8 +225,7 @@ void CPU_NAME(attention_forward)(struct backend *backend, const struct attention
     int64_t total = 0, scores = 0;
     for (int32_t s = 0; s < p->n_seqs; s++) {
         total += p->seqs[s].n_queries;
-        scores +=
-            (int64_t)p->seqs[s].n_queries * (p->seqs[s].first_position + p->seqs[s].n_queries);
+        scores += (int64_t)p->seqs[s].n_queries * (p->seqs[s].first_position + p->seqs[s].n_queries);
     }
     const int threads = cpu_threads(backend, scores * p->n_heads * p->head_dim, 0.1);
     /* As many queries as fit, fewer where that would leave threads without work. */

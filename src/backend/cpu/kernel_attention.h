@@ -34,8 +34,8 @@ struct product {
     bool fresh;
 };
 
-ALWAYS_INLINE void product_tile(const struct product *p, int rows, int vectors, int64_t row,
-                                int64_t col, int64_t begin, int64_t end)
+ALWAYS_INLINE void product_tile(const struct product *p, int rows, int vectors, int64_t row, int64_t col, int64_t begin,
+                                int64_t end)
 {
     vf acc[TILE_ROWS][TILE_VECTORS];
     float *c = p->c + row * p->c_row + col;
@@ -60,8 +60,8 @@ ALWAYS_INLINE void product_tile(const struct product *p, int rows, int vectors, 
             vf_store(c + r * p->c_row + v * VW, acc[r][v]);
 }
 
-ALWAYS_INLINE void product_columns(const struct product *p, int rows, int64_t row, int64_t n,
-                                   int64_t begin, int64_t end)
+ALWAYS_INLINE void product_columns(const struct product *p, int rows, int64_t row, int64_t n, int64_t begin,
+                                   int64_t end)
 {
     int64_t col = 0;
     for (; col + TILE_VECTORS * VW <= n; col += TILE_VECTORS * VW)
@@ -70,8 +70,7 @@ ALWAYS_INLINE void product_columns(const struct product *p, int rows, int64_t ro
         product_tile(p, rows, 1, row, col, begin, end);
 }
 
-static inline void product_rows(const struct product *p, int rows, int64_t row, int64_t n,
-                                int64_t begin, int64_t end)
+static inline void product_rows(const struct product *p, int rows, int64_t row, int64_t n, int64_t begin, int64_t end)
 {
     switch (rows) {
     case TILE_ROWS: product_columns(p, TILE_ROWS, row, n, begin, end); break;
@@ -83,8 +82,7 @@ static inline void product_rows(const struct product *p, int rows, int64_t row, 
 /* n: a multiple of VW. steps: how many terms each row takes; counts, where given, has a number of
  * its own for each row, and what lies behind it in A and B is not even read (a masked key
  * contributes exactly nothing, NaN included). */
-static inline void product_run(const struct product *p, int64_t m, int64_t n, int64_t steps,
-                               const int32_t *counts)
+static inline void product_run(const struct product *p, int64_t m, int64_t n, int64_t steps, const int32_t *counts)
 {
     for (int64_t row = 0; row < m;) {
         const int rows = m - row >= TILE_ROWS ? TILE_ROWS : m - row >= 2 ? 2 : 1;
@@ -143,15 +141,13 @@ static inline void chunk_find(struct chunk_keys *keys, const struct attention_fo
 
 static inline bool chunk_same(const struct chunk_keys *have, const struct chunk_keys *want)
 {
-    return have->n >= want->n &&
-           memcmp(have->row, want->row, (size_t)want->n * sizeof *want->row) == 0;
+    return have->n >= want->n && memcmp(have->row, want->row, (size_t)want->n * sizeof *want->row) == 0;
 }
 
 static inline int64_t padded(int64_t n) { return (n + VW - 1) / VW * VW; }
 
 /* One row of head_dim elements from index at, as fp32 with zeros up to the next whole vector. */
-static inline void load_row(float *to, const void *from, enum dtype act, int64_t at,
-                            int32_t head_dim)
+static inline void load_row(float *to, const void *from, enum dtype act, int64_t at, int32_t head_dim)
 {
     int32_t d = 0;
     for (; d + VW <= head_dim; d += VW)
@@ -163,12 +159,11 @@ static inline void load_row(float *to, const void *from, enum dtype act, int64_t
 }
 
 /* The chunk as [key][padded D] fp32. row_stride and offset in elements. */
-static inline void chunk_load(float *to, const struct chunk_keys *keys, const void *from,
-                              enum dtype act, int64_t row_stride, int64_t offset, int32_t head_dim)
+static inline void chunk_load(float *to, const struct chunk_keys *keys, const void *from, enum dtype act,
+                              int64_t row_stride, int64_t offset, int32_t head_dim)
 {
     for (int32_t j = 0; j < keys->n; j++)
-        load_row(to + j * padded(head_dim), from, act, keys->row[j] * row_stride + offset,
-                 head_dim);
+        load_row(to + j * padded(head_dim), from, act, keys->row[j] * row_stride + offset, head_dim);
 }
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
@@ -205,13 +200,9 @@ static inline vf bf16_pair_first(vf pair)
 }
 static inline vf bf16_pair_second(vf pair)
 {
-    return _mm512_castsi512_ps(
-        _mm512_and_si512(_mm512_castps_si512(pair), _mm512_set1_epi32((int32_t)0xffff0000u)));
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pair), _mm512_set1_epi32((int32_t)0xffff0000u)));
 }
-static inline vf bf16_pairs_load(const uint16_t *p)
-{
-    return _mm512_castsi512_ps(_mm512_loadu_si512(p));
-}
+static inline vf bf16_pairs_load(const uint16_t *p) { return _mm512_castsi512_ps(_mm512_loadu_si512(p)); }
 #else
 static inline void transpose(vf x[VW])
 {
@@ -252,9 +243,8 @@ static inline vf bf16_pairs_load(const uint16_t *p)
 
 /* The chunk as [D][CHUNK] fp32, keys across; zeros where there is no key (their lanes are computed
  * and never used). bf16 is transposed in pairs of d, half the shuffles. */
-static inline void chunk_load_transposed(float *to, const struct chunk_keys *keys, const void *from,
-                                         enum dtype act, int64_t row_stride, int64_t offset,
-                                         int32_t head_dim)
+static inline void chunk_load_transposed(float *to, const struct chunk_keys *keys, const void *from, enum dtype act,
+                                         int64_t row_stride, int64_t offset, int32_t head_dim)
 {
     const int32_t step = act == DTYPE_F32 ? VW : 2 * VW;
     const int32_t whole = head_dim / step * step;
@@ -263,8 +253,7 @@ static inline void chunk_load_transposed(float *to, const struct chunk_keys *key
         for (int32_t d = 0; d < whole; d += step) {
             vf x[VW];
             for (int32_t i = 0; i < VW; i++) {
-                const int64_t at =
-                    j + i < keys->n ? keys->row[j + i] * row_stride + offset + d : -1;
+                const int64_t at = j + i < keys->n ? keys->row[j + i] * row_stride + offset + d : -1;
                 x[i] = at < 0             ? vf_zero()
                        : act == DTYPE_F32 ? vf_load((const float *)from + at)
                                           : bf16_pairs_load((const uint16_t *)from + at);
@@ -282,16 +271,14 @@ static inline void chunk_load_transposed(float *to, const struct chunk_keys *key
         for (int32_t i = 0; i < VW; i++)
             for (int32_t d = whole; d < head_dim; d++)
                 to[d * CHUNK + j + i] =
-                    j + i < keys->n
-                        ? act_load(from, act, keys->row[j + i] * row_stride + offset + d)
-                        : 0.0f;
+                    j + i < keys->n ? act_load(from, act, keys->row[j + i] * row_stride + offset + d) : 0.0f;
     }
 }
 
 /* Scores before scaling, [rows][CHUNK]: rows of q (padded D apart) against a transposed chunk of n
  * keys. */
-static inline void chunk_scores(float *scores, const float *q, const float *k_transposed,
-                                int64_t rows, int32_t n, int32_t head_dim)
+static inline void chunk_scores(float *scores, const float *q, const float *k_transposed, int64_t rows, int32_t n,
+                                int32_t head_dim)
 {
     const struct product p = {.c = scores,
                               .c_row = CHUNK,

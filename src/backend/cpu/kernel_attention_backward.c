@@ -13,8 +13,8 @@ enum { BLOCK_PAIRS = 64 };
 struct work {
     const struct attention_backward *p;
     int32_t kv_head;
-    struct chunk_keys keys; /* what the chunk's arrays hold; n = 0: nothing */
-    float k[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64)));            /* [CHUNK][padded D] */
+    struct chunk_keys keys;                                     /* what the chunk's arrays hold; n = 0: nothing */
+    float k[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D] */
     float k_transposed[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64))); /* [D][CHUNK] */
     float v_transposed[MAX_HEAD_DIM * CHUNK] __attribute__((aligned(64)));
     float dk[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64)));
@@ -56,8 +56,7 @@ static void chunk_take(struct work *w, const struct chunk_keys *keys)
         return;
     chunk_flush(w);
     const struct attention_forward *f = &w->p->forward;
-    const int64_t stride = (int64_t)f->n_kv_heads * f->head_dim,
-                  offset = (int64_t)w->kv_head * f->head_dim;
+    const int64_t stride = (int64_t)f->n_kv_heads * f->head_dim, offset = (int64_t)w->kv_head * f->head_dim;
     w->keys = *keys;
     chunk_load(w->k, keys, f->k, f->act, stride, offset, f->head_dim);
     chunk_load_transposed(w->k_transposed, keys, f->k, f->act, stride, offset, f->head_dim);
@@ -79,8 +78,8 @@ static float row_dot(const float *a, const void *b, enum dtype act, int64_t at, 
 }
 
 /* Queries begin .. end of seq, heads first .. first + n_heads, against the chunk taken. */
-static void block_backward(struct work *w, const struct attention_seq *seq, int32_t begin,
-                           int32_t end, int32_t first_head, int32_t n_heads, int32_t chunk)
+static void block_backward(struct work *w, const struct attention_seq *seq, int32_t begin, int32_t end,
+                           int32_t first_head, int32_t n_heads, int32_t chunk)
 {
     const struct attention_forward *f = &w->p->forward;
     const int64_t width = padded(f->head_dim);
@@ -105,8 +104,7 @@ static void block_backward(struct work *w, const struct attention_seq *seq, int3
     for (int32_t i = 0; i < n_pairs; i++) {
         float *weight = w->weight + i * CHUNK, *d_score = w->d_score + i * CHUNK;
         const vf lse = vf_set(f->lse[at[i]]), scale = vf_set(f->scale);
-        const vf delta =
-            vf_set(row_dot(w->d_out + i * width, f->out, f->act, at[i] * f->head_dim, f->head_dim));
+        const vf delta = vf_set(row_dot(w->d_out + i * width, f->out, f->act, at[i] * f->head_dim, f->head_dim));
         for (int32_t j = 0; j < counts[i]; j += VW) {
             const vf p = exp_keep_nan(vf_sub(vf_mul(vf_load(weight + j), scale), lse));
             vf_store(weight + j, p);
@@ -116,33 +114,17 @@ static void block_backward(struct work *w, const struct attention_seq *seq, int3
             weight[j] = d_score[j] = 0.0f;
     }
 
-    const struct product values = {.c = w->dv,
-                                   .c_row = width,
-                                   .a = w->weight,
-                                   .a_row = 1,
-                                   .a_step = CHUNK,
-                                   .b = w->d_out,
-                                   .b_row = width};
+    const struct product values = {
+        .c = w->dv, .c_row = width, .a = w->weight, .a_row = 1, .a_step = CHUNK, .b = w->d_out, .b_row = width};
     product_run(&values, n_keys, width, n_pairs, NULL);
-    const struct product keys = {.c = w->dk,
-                                 .c_row = width,
-                                 .a = w->d_score,
-                                 .a_row = 1,
-                                 .a_step = CHUNK,
-                                 .b = w->q,
-                                 .b_row = width};
+    const struct product keys = {
+        .c = w->dk, .c_row = width, .a = w->d_score, .a_row = 1, .a_step = CHUNK, .b = w->q, .b_row = width};
     product_run(&keys, n_keys, width, n_pairs, NULL);
-    const struct product queries = {.c = w->dq,
-                                    .c_row = width,
-                                    .a = w->d_score,
-                                    .a_row = CHUNK,
-                                    .a_step = 1,
-                                    .b = w->k,
-                                    .b_row = width};
+    const struct product queries = {
+        .c = w->dq, .c_row = width, .a = w->d_score, .a_row = CHUNK, .a_step = 1, .b = w->k, .b_row = width};
     product_run(&queries, n_pairs, width, CHUNK, counts);
     for (int32_t i = 0; i < n_pairs; i++)
-        memcpy(w->p->dq + at[i] * f->head_dim, w->dq + i * width,
-               (size_t)f->head_dim * sizeof *w->dq);
+        memcpy(w->p->dq + at[i] * f->head_dim, w->dq + i * width, (size_t)f->head_dim * sizeof *w->dq);
 }
 
 static void seq_backward(struct work *w, const struct attention_seq *seq, int32_t chunk)
@@ -160,8 +142,7 @@ static void seq_backward(struct work *w, const struct attention_seq *seq, int32_
     for (int32_t i = skipped > 0 ? skipped : 0; i < seq->n_queries; i += queries) {
         const int32_t end = seq->n_queries - i < queries ? seq->n_queries : i + queries;
         for (int32_t h = 0; h < ratio; h += heads)
-            block_backward(w, seq, i, end, w->kv_head * ratio + h,
-                           ratio - h < heads ? ratio - h : heads, chunk);
+            block_backward(w, seq, i, end, w->kv_head * ratio + h, ratio - h < heads ? ratio - h : heads, chunk);
     }
 }
 
@@ -216,16 +197,14 @@ static void run_items(const void *context, int64_t first, int64_t last, int thre
 void CPU_NAME(attention_backward)(struct backend *backend, const struct attention_backward *p)
 {
     const struct attention_forward *f = &p->forward;
-    assert(f->head_dim > 0 && f->head_dim <= MAX_HEAD_DIM && f->n_heads % f->n_kv_heads == 0 &&
-           f->lse);
+    assert(f->head_dim > 0 && f->head_dim <= MAX_HEAD_DIM && f->n_heads % f->n_kv_heads == 0 && f->lse);
     int32_t n_trees = 0;
     int64_t scores = 0;
     for (int32_t s = 0; s < f->n_seqs; s++) {
         n_trees += s == 0 || f->seqs[s].tree != f->seqs[s - 1].tree;
-        scores +=
-            (int64_t)f->seqs[s].n_queries * (f->seqs[s].first_position + f->seqs[s].n_queries);
+        scores += (int64_t)f->seqs[s].n_queries * (f->seqs[s].first_position + f->seqs[s].n_queries);
     }
     const struct job job = {backend, p};
-    cpu_run(backend, cpu_threads(backend, scores * f->n_heads * f->head_dim, 0.2),
-            (int64_t)n_trees * f->n_kv_heads, 1, run_items, &job);
+    cpu_run(backend, cpu_threads(backend, scores * f->n_heads * f->head_dim, 0.2), (int64_t)n_trees * f->n_kv_heads, 1,
+            run_items, &job);
 }

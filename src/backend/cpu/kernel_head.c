@@ -37,8 +37,7 @@ static inline float acc_sum(const vf acc[N_ACC])
 }
 
 /* Vector i of the block goes to accumulator i mod N_ACC; entries past the end count as -inf. */
-void CPU_NAME(head_block)(struct head_block *out, const float *logits, int64_t count,
-                          float inv_temperature)
+void CPU_NAME(head_block)(struct head_block *out, const float *logits, int64_t count, float inv_temperature)
 {
     const int64_t whole = count / (N_ACC * VW) * (N_ACC * VW);
     vf top[N_ACC];
@@ -55,8 +54,7 @@ void CPU_NAME(head_block)(struct head_block *out, const float *logits, int64_t c
     for (int64_t i = whole; i < count; i += VW)
         top[0] = vf_max(load_logits(logits, i, count), top[0]);
     /* The scale is positive and rounding is monotone: the largest logit has the largest z. */
-    float max =
-        inv_temperature * vf_max_lane(vf_max(vf_max(top[0], top[1]), vf_max(top[2], top[3])));
+    float max = inv_temperature * vf_max_lane(vf_max(vf_max(top[0], top[1]), vf_max(top[2], top[3])));
     out->max = max;
     if (max == -INFINITY) {
         /* Nothing but -inf, or NaN beside it, which the maximum does not see. */
@@ -116,13 +114,12 @@ static void row_blocks(const void *context, int64_t begin, int64_t end, int thre
     for (int64_t b = begin; b < end; b++) {
         const int64_t left = job->row->count - b * size;
         CPU_NAME(head_block)
-        (&job->row->block[b], job->logits + b * size, left < size ? left : size,
-         job->row->inv_temperature);
+        (&job->row->block[b], job->logits + b * size, left < size ? left : size, job->row->inv_temperature);
     }
 }
 
-void CPU_NAME(head_row)(struct backend *backend, struct head_row *out, const float *logits,
-                        int64_t count, float inv_temperature)
+void CPU_NAME(head_row)(struct backend *backend, struct head_row *out, const float *logits, int64_t count,
+                        float inv_temperature)
 {
     assert(count > 0);
     out->count = count;
@@ -188,8 +185,8 @@ static inline vf slope_of(const struct slope *s, vf logits, vf *prob)
     return vf_fma(vf_set(s->d_entropy), gain, vf_set(s->d_logp));
 }
 
-ALWAYS_INLINE void gradient_block(const struct slope *s, const float *logits, int64_t begin,
-                                  int64_t end, int32_t target, void *out, enum dtype act)
+ALWAYS_INLINE void gradient_block(const struct slope *s, const float *logits, int64_t begin, int64_t end,
+                                  int32_t target, void *out, enum dtype act)
 {
     const vf scale = vf_set(-s->inv_temperature);
     vf prob;
@@ -237,6 +234,5 @@ void CPU_NAME(head_gradient)(struct backend *backend, const struct head_gradient
     assert(p->temperature > 0.0f && p->act != DTYPE_F16);
     assert(p->d_entropy == NULL || p->entropy != NULL);
     const int64_t blocks = (p->vocab + HEAD_BLOCK - 1) / HEAD_BLOCK;
-    cpu_run(backend, cpu_threads(backend, p->rows * p->vocab, 0.4), p->rows * blocks, 0,
-            gradient_blocks, p);
+    cpu_run(backend, cpu_threads(backend, p->rows * p->vocab, 0.4), p->rows * blocks, 0, gradient_blocks, p);
 }

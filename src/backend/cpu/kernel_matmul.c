@@ -15,19 +15,16 @@ enum { MR = 4, COLUMNS = 1 };
 #endif
 enum { NR = COLUMNS * VW, PREFETCH_BYTES = 4096, PRODUCTS_PER_NS = 2 * VW };
 
-_Static_assert((int)MR <= (int)MATMUL_MAX_MR && (int)NR <= (int)MATMUL_MAX_NR,
-               "the driver's tiles are too small");
+_Static_assert((int)MR <= (int)MATMUL_MAX_MR && (int)NR <= (int)MATMUL_MAX_NR, "the driver's tiles are too small");
 
-static void pack_a_type(float *block, const void *x, enum dtype type, int64_t stride, int rows,
-                        int64_t k)
+static void pack_a_type(float *block, const void *x, enum dtype type, int64_t stride, int rows, int64_t k)
 {
     for (int r = 0; r < rows; r++)
         for (int64_t i = 0; i < k; i++)
             block[i * MR + r] = act_load(x, type, r * stride + i);
 }
 
-static void pack_a_t_type(float *block, const void *x, enum dtype type, int64_t stride, int rows,
-                          int64_t k)
+static void pack_a_t_type(float *block, const void *x, enum dtype type, int64_t stride, int rows, int64_t k)
 {
     for (int64_t i = 0; i < k; i++)
         for (int r = 0; r < rows; r++)
@@ -76,8 +73,7 @@ static void pack_b_bf16(void *panel, const void *w, int64_t stride, int cols, in
                 to[i * NR + c] = c < cols ? from[c * stride + i] : 0;
     }
 }
-static void pack_b_t_bytes(char *panel, const char *w, size_t stride, size_t cols, size_t panel_row,
-                           int64_t k)
+static void pack_b_t_bytes(char *panel, const char *w, size_t stride, size_t cols, size_t panel_row, int64_t k)
 {
     for (int64_t i = 0; i < k; i++, panel += panel_row, w += stride) {
         memcpy(panel, w, cols);
@@ -94,10 +90,8 @@ static void pack_b_t_bf16(void *panel, const void *w, int64_t stride, int cols, 
 }
 
 /* rows and type are constants where this is inlined: the accumulators live in registers. */
-static inline __attribute__((always_inline)) void multiply_rows(const float *a, const void *b,
-                                                                enum dtype type, int64_t steps,
-                                                                const int rows, float *c,
-                                                                int64_t c_stride)
+static inline __attribute__((always_inline)) void
+multiply_rows(const float *a, const void *b, enum dtype type, int64_t steps, const int rows, float *c, int64_t c_stride)
 {
     vf sum[MR][COLUMNS];
 #pragma GCC unroll 16
@@ -128,12 +122,11 @@ static inline __attribute__((always_inline)) void multiply_rows(const float *a, 
             vf_store(c + r * c_stride + j * VW, sum[r][j]);
 }
 
-#define ROWS(n)                                                                                    \
+#define ROWS(n)                                                                                                        \
     case n: multiply_rows(a, b, type, steps, n, c, c_stride); break;
 
-static inline __attribute__((always_inline)) void multiply(const float *a, const void *b,
-                                                           enum dtype type, int64_t steps, int rows,
-                                                           float *c, int64_t c_stride)
+static inline __attribute__((always_inline)) void multiply(const float *a, const void *b, enum dtype type,
+                                                           int64_t steps, int rows, float *c, int64_t c_stride)
 {
     switch (rows) {
         ROWS(1)
@@ -156,20 +149,18 @@ static inline __attribute__((always_inline)) void multiply(const float *a, const
     }
 }
 
-static void kernel_f32(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                       int64_t c_stride)
+static void kernel_f32(const void *block, const void *panel, int64_t steps, int rows, float *c, int64_t c_stride)
 {
     multiply(block, panel, DTYPE_F32, steps, rows, c, c_stride);
 }
-static void kernel_bf16(const void *block, const void *panel, int64_t steps, int rows, float *c,
-                        int64_t c_stride)
+static void kernel_bf16(const void *block, const void *panel, int64_t steps, int rows, float *c, int64_t c_stride)
 {
     multiply(block, panel, DTYPE_BF16, steps, rows, c, c_stride);
 }
 
 /* Also the store of the providers in files of their own, in the AVX-512 compilation. */
-void CPU_NAME(matmul_store)(const float *c, int64_t c_stride, int rows, int64_t cols, void *y,
-                            int64_t y_stride, enum dtype type, bool accumulate)
+void CPU_NAME(matmul_store)(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
+                            enum dtype type, bool accumulate)
 {
     for (int r = 0; r < rows; r++) {
         const float *from = c + r * c_stride;

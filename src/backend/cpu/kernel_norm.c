@@ -35,8 +35,8 @@ static float row_rstd(const float *x, int64_t width, float eps)
     return 1.0f / sqrtf(acc_sum(acc) / (float)width + eps);
 }
 
-ALWAYS_INLINE void forward_row(const float *x, const void *gain, enum dtype gain_type, float rstd,
-                               int64_t width, void *y, enum dtype y_type)
+ALWAYS_INLINE void forward_row(const float *x, const void *gain, enum dtype gain_type, float rstd, int64_t width,
+                               void *y, enum dtype y_type)
 {
     const vf scale = vf_set(rstd);
     for (int64_t i = 0; i < width; i += VW) {
@@ -73,8 +73,8 @@ void CPU_NAME(rmsnorm_forward)(struct backend *backend, const struct rmsnorm_for
 }
 
 /* dx += rstd * (g*dy - n * mean(g*dy*n)), n = x * rstd. */
-ALWAYS_INLINE void backward_row(const float *x, const void *gain, enum dtype gain_type,
-                                const float *dy, float rstd, int64_t width, float *dx)
+ALWAYS_INLINE void backward_row(const float *x, const void *gain, enum dtype gain_type, const float *dy, float rstd,
+                                int64_t width, float *dx)
 {
     vf acc[N_ACC] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
     int64_t i = 0;
@@ -86,8 +86,7 @@ ALWAYS_INLINE void backward_row(const float *x, const void *gain, enum dtype gai
         }
     for (int a = 0; i < width; i += VW, a++) {
         int n = part_of(i, width);
-        vf scaled =
-            vf_mul(vf_load_act_part(gain, gain_type, i, n), vf_load_act_part(dy, DTYPE_F32, i, n));
+        vf scaled = vf_mul(vf_load_act_part(gain, gain_type, i, n), vf_load_act_part(dy, DTYPE_F32, i, n));
         acc[a] = vf_fma(scaled, vf_load_act_part(x, DTYPE_F32, i, n), acc[a]);
     }
     /* n * mean(g*dy*n) = x * (rstd^2 * sum(g*dy*x) / C). */
@@ -95,18 +94,15 @@ ALWAYS_INLINE void backward_row(const float *x, const void *gain, enum dtype gai
     const vf scale = vf_set(rstd);
     for (i = 0; i < width; i += VW) {
         int n = part_of(i, width);
-        vf scaled =
-            vf_mul(vf_load_act_part(gain, gain_type, i, n), vf_load_act_part(dy, DTYPE_F32, i, n));
+        vf scaled = vf_mul(vf_load_act_part(gain, gain_type, i, n), vf_load_act_part(dy, DTYPE_F32, i, n));
         vf inner = vf_fma(vf_load_act_part(x, DTYPE_F32, i, n), back, scaled);
-        vf_store_act_part(dx, DTYPE_F32, i,
-                          vf_fma(scale, inner, vf_load_act_part(dx, DTYPE_F32, i, n)), n);
+        vf_store_act_part(dx, DTYPE_F32, i, vf_fma(scale, inner, vf_load_act_part(dx, DTYPE_F32, i, n)), n);
     }
 }
 
 /* d_gain[begin .. begin + N_ACC * VW] += for each block of rows of a phase, ascending, the sum over
  * its rows, ascending, of dy * x * rstd. */
-static void gain_columns(const struct rmsnorm_backward *p, int64_t first, int rows,
-                         const float *rstd, int64_t begin)
+static void gain_columns(const struct rmsnorm_backward *p, int64_t first, int rows, const float *rstd, int64_t begin)
 {
     for (int block = 0; block < rows; block += GAIN_BLOCK) {
         vf acc[N_ACC] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
@@ -167,8 +163,8 @@ static void backward_gain(const void *context, int64_t begin, int64_t end, int t
         gain_columns(phase->p, phase->first, phase->rows, phase->rstd, i * N_ACC * VW);
 }
 
-/* Threads share out the rows of a phase for dx and then its columns for d_gain: the sum over rows
- * has one order. */
+/* Threads share out the rows of a phase for dx and then its columns for d_gain: the sum over
+ * rows has one order. */
 void CPU_NAME(rmsnorm_backward)(struct backend *backend, const struct rmsnorm_backward *p)
 {
     assert(p->width > 0 && p->gain_type != DTYPE_F16);
@@ -176,8 +172,7 @@ void CPU_NAME(rmsnorm_backward)(struct backend *backend, const struct rmsnorm_ba
     const int threads = cpu_threads(backend, p->rows * p->width, 0.8);
     const int64_t columns = (p->width + N_ACC * VW - 1) / (N_ACC * VW);
     for (int64_t first = 0; first < p->rows; first += PHASE) {
-        const struct phase phase = {p, first,
-                                    p->rows - first < PHASE ? (int)(p->rows - first) : PHASE, rstd};
+        const struct phase phase = {p, first, p->rows - first < PHASE ? (int)(p->rows - first) : PHASE, rstd};
         cpu_run(backend, threads, phase.rows, 0, backward_rows, &phase);
         if (p->d_gain != NULL)
             cpu_run(backend, threads, columns, 0, backward_gain, &phase);

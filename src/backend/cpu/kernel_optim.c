@@ -54,8 +54,7 @@ static struct factors factors_of(const struct adamw *p)
 }
 
 /* One step on count fp32 masters. */
-static void update(const struct factors *f, float *w, const float *grad, float *m, float *v,
-                   int64_t count)
+static void update(const struct factors *f, float *w, const float *grad, float *m, float *v, int64_t count)
 {
     for (int64_t i = 0; i < count; i += VW) {
         int n = part_of(i, count);
@@ -96,8 +95,8 @@ static void widen(const uint16_t *from, int64_t count, float *to)
         to[i] = f32_from_bf16(from[i]);
 }
 
-/* Up with the probability that the cut-off bits say: the 16 random bits carry into the half that
- * stays. What is not finite keeps its kind. */
+/* Up with the probability that the cut-off bits say: the 16 random bits carry into the half that stays. What is not
+ * finite keeps its kind. */
 static uint16_t round_at_random(float value, uint32_t random)
 {
     uint32_t bits = f32_bits(value);
@@ -107,8 +106,7 @@ static uint16_t round_at_random(float value, uint32_t random)
 }
 
 /* Element i's word of the step's stream: the low half is for m, the high half for v. */
-static void narrow(const struct adamw *p, int64_t begin, int64_t count, const float *m,
-                   const float *v)
+static void narrow(const struct adamw *p, int64_t begin, int64_t count, const float *m, const float *v)
 {
     uint16_t *to_m = (uint16_t *)p->m + begin;
     uint16_t *to_v = (uint16_t *)p->v + begin;
@@ -127,8 +125,7 @@ static void narrow(const struct adamw *p, int64_t begin, int64_t count, const fl
 }
 
 /* count elements (a tile at most) from begin on, moments in bf16. */
-static void update_narrow(const struct factors *f, const struct adamw *p, float *w, int64_t begin,
-                          int64_t count)
+static void update_narrow(const struct factors *f, const struct adamw *p, float *w, int64_t begin, int64_t count)
 {
     float m[TILE];
     float v[TILE];
@@ -170,8 +167,7 @@ void CPU_NAME(adamw)(struct backend *backend, const struct adamw *p)
     assert(p->type == DTYPE_F32 || (p->type == DTYPE_BF16 && p->low != NULL));
     assert(p->step >= 1);
     const struct update_job job = {p, factors_of(p)};
-    cpu_run(backend, cpu_threads(backend, p->count, 0.5), (p->count + CHUNK - 1) / CHUNK, 0,
-            update_chunks, &job);
+    cpu_run(backend, cpu_threads(backend, p->count, 0.5), (p->count + CHUNK - 1) / CHUNK, 0, update_chunks, &job);
 }
 
 /* A square of a float is exact in double, so this gives the same bits on every instruction set. */

@@ -34,8 +34,7 @@ static void embed_tokens(const void *context, int64_t begin, int64_t end, int th
 void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward *p)
 {
     assert(p->type != DTYPE_F16);
-    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.15), p->tokens, 0, embed_tokens,
-            p);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.15), p->tokens, 0, embed_tokens, p);
 }
 
 /* Vectors of the width. */
@@ -50,8 +49,7 @@ static void embed_gradient(const void *context, int64_t first, int64_t last, int
         float *row = p->d_table + p->token[t] * p->width;
         for (int64_t i = begin; i < end; i += VW) {
             int n = part_of(i, end);
-            vf sum = vf_add(vf_load_act_part(row, DTYPE_F32, i, n),
-                            vf_load_act_part(dy, DTYPE_F32, i, n));
+            vf sum = vf_add(vf_load_act_part(row, DTYPE_F32, i, n), vf_load_act_part(dy, DTYPE_F32, i, n));
             vf_store_act_part(row, DTYPE_F32, i, sum, n);
         }
     }
@@ -59,8 +57,7 @@ static void embed_gradient(const void *context, int64_t first, int64_t last, int
 
 void CPU_NAME(embed_backward)(struct backend *backend, const struct embed_backward *p)
 {
-    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.3), (p->width + VW - 1) / VW, 0,
-            embed_gradient, p);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.3), (p->width + VW - 1) / VW, 0, embed_gradient, p);
 }
 
 ALWAYS_INLINE void swiglu_row(const void *gate_up, enum dtype act, int64_t width, void *y)
@@ -93,14 +90,12 @@ static void swiglu_tokens(const void *context, int64_t begin, int64_t end, int t
 void CPU_NAME(swiglu_forward)(struct backend *backend, const struct swiglu_forward *p)
 {
     assert(p->act != DTYPE_F16);
-    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.4), p->tokens, 0, swiglu_tokens,
-            p);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.4), p->tokens, 0, swiglu_tokens, p);
 }
 
 /* With s = sigmoid(g): d_up = dy * g * s, d_gate = dy * u * s * (1 + g * (1 - s)). 1 - s is taken
  * as e^-g * s, which does not cancel. */
-ALWAYS_INLINE void swiglu_back_row(const void *gate_up, const void *dy, enum dtype act,
-                                   int64_t width, void *d_gate_up)
+ALWAYS_INLINE void swiglu_back_row(const void *gate_up, const void *dy, enum dtype act, int64_t width, void *d_gate_up)
 {
     const vf one = vf_set(1.0f);
     const void *up = act_at(gate_up, act, width);
@@ -137,8 +132,7 @@ static void swiglu_gradient(const void *context, int64_t begin, int64_t end, int
 void CPU_NAME(swiglu_backward)(struct backend *backend, const struct swiglu_backward *p)
 {
     assert(p->act != DTYPE_F16);
-    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.8), p->tokens, 0, swiglu_gradient,
-            p);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.8), p->tokens, 0, swiglu_gradient, p);
 }
 
 /* From any type to F32 or BF16; F16 exists in checkpoints only. */
@@ -174,6 +168,5 @@ static void convert_chunks(const void *context, int64_t begin, int64_t end, int 
 void CPU_NAME(convert)(struct backend *backend, const struct convert *p)
 {
     assert(p->y_type != DTYPE_F16 || p->x_type == DTYPE_F16);
-    cpu_run(backend, backend->threads, (p->count + CONVERT_CHUNK - 1) / CONVERT_CHUNK, 0,
-            convert_chunks, p);
+    cpu_run(backend, backend->threads, (p->count + CONVERT_CHUNK - 1) / CONVERT_CHUNK, 0, convert_chunks, p);
 }

@@ -51,8 +51,7 @@ static float head_rstd(const struct head *head, int32_t n, float eps)
 }
 
 /* (x_i, x_{i + n/2}) turned by the angle whose cosine and sine are given; sign -1 turns back. */
-static void head_rotate(struct head *head, const float *cosine, const float *sine, int32_t n,
-                        float sign)
+static void head_rotate(struct head *head, const float *cosine, const float *sine, int32_t n, float sign)
 {
     const int32_t half = n / 2;
     struct head y;
@@ -71,8 +70,8 @@ static void head_rotate(struct head *head, const float *cosine, const float *sin
     memcpy(head->x, y.x, (size_t)n * sizeof *y.x);
 }
 
-static void head_forward(const struct qkv_forward *p, int64_t token, int64_t from,
-                         const struct head *gain, void *to, int64_t at)
+static void head_forward(const struct qkv_forward *p, int64_t token, int64_t from, const struct head *gain, void *to,
+                         int64_t at)
 {
     const int32_t n = p->head_dim;
     const int64_t angle = (int64_t)p->position[token] * (n / 2);
@@ -110,8 +109,7 @@ static void forward_tokens(const void *context, int64_t begin, int64_t end, int 
     const struct qkv_forward *p = job->p;
     const int32_t n = p->head_dim, n_heads = p->n_heads, n_kv = p->n_kv_heads;
     const int64_t width = (int64_t)(n_heads + 2 * n_kv) * n;
-    const struct head *q_gain = p->q_gain ? &job->gains.q : NULL,
-                      *k_gain = p->k_gain ? &job->gains.k : NULL;
+    const struct head *q_gain = p->q_gain ? &job->gains.q : NULL, *k_gain = p->k_gain ? &job->gains.k : NULL;
     (void)thread;
     for (int64_t t = begin; t < end; t++) {
         const int64_t kv_at = (int64_t)p->kv_row[t] * n_kv * n;
@@ -119,8 +117,7 @@ static void forward_tokens(const void *context, int64_t begin, int64_t end, int 
             head_forward(p, t, t * width + h * n, q_gain, p->q, (t * n_heads + h) * n);
         for (int32_t h = 0; h < n_kv; h++)
             head_forward(p, t, t * width + (n_heads + h) * n, k_gain, p->k, kv_at + h * n);
-        memcpy(act_at_mut(p->v, p->act, kv_at),
-               act_at(p->qkv, p->act, t * width + (n_heads + n_kv) * n),
+        memcpy(act_at_mut(p->v, p->act, kv_at), act_at(p->qkv, p->act, t * width + (n_heads + n_kv) * n),
                (size_t)(n_kv * n) * dtype_bytes(p->act));
     }
 }
@@ -132,13 +129,12 @@ void CPU_NAME(qkv_forward)(struct backend *backend, const struct qkv_forward *p)
     const int64_t width = (int64_t)(p->n_heads + 2 * p->n_kv_heads) * n;
     struct forward_job job = {.p = p};
     gains_load(&job.gains, p);
-    cpu_run(backend, cpu_threads(backend, p->tokens * width, 0.4), p->tokens, 0, forward_tokens,
-            &job);
+    cpu_run(backend, cpu_threads(backend, p->tokens * width, 0.4), p->tokens, 0, forward_tokens, &job);
 }
 
 /* With y = x * rstd: dx = rstd * (g*dy - y * mean(g*dy*y)), d_gain += dy * y. */
-static void head_backward(const struct qkv_backward *b, int64_t token, int64_t at,
-                          const struct head *gain, const float *dy, struct head *d_gain)
+static void head_backward(const struct qkv_backward *b, int64_t token, int64_t at, const struct head *gain,
+                          const float *dy, struct head *d_gain)
 {
     const struct qkv_forward *p = &b->forward;
     const int32_t n = p->head_dim;
@@ -158,15 +154,13 @@ static void head_backward(const struct qkv_backward *b, int64_t token, int64_t a
         }
         const vf mean = vf_set(head_dot(&g, &y, n) / (float)n);
         for (int32_t d = 0; d < n; d += VW)
-            vf_store(g.x + d,
-                     vf_mul(rstd, vf_sub(vf_load(g.x + d), vf_mul(vf_load(y.x + d), mean))));
+            vf_store(g.x + d, vf_mul(rstd, vf_sub(vf_load(g.x + d), vf_mul(vf_load(y.x + d), mean))));
     }
     head_store(&g, b->d_qkv, p->act, at, n);
 }
 
-static void rows_backward(const struct qkv_backward *b, int64_t begin, int64_t end,
-                          const struct head *q_gain, const struct head *k_gain,
-                          struct head *d_q_gain, struct head *d_k_gain)
+static void rows_backward(const struct qkv_backward *b, int64_t begin, int64_t end, const struct head *q_gain,
+                          const struct head *k_gain, struct head *d_q_gain, struct head *d_k_gain)
 {
     const struct qkv_forward *p = &b->forward;
     const int32_t n = p->head_dim, n_heads = p->n_heads, n_kv = p->n_kv_heads;
@@ -202,8 +196,8 @@ static void backward_blocks(const void *context, int64_t begin, int64_t end, int
     for (int64_t i = begin; i < end; i++) {
         const int64_t first = (job->first + i) * GAIN_ROWS;
         const int64_t last = p->tokens - first < GAIN_ROWS ? p->tokens : first + GAIN_ROWS;
-        rows_backward(job->b, first, last, p->q_gain ? &job->gains.q : NULL,
-                      p->k_gain ? &job->gains.k : NULL, &job->d_gains[i].q, &job->d_gains[i].k);
+        rows_backward(job->b, first, last, p->q_gain ? &job->gains.q : NULL, p->k_gain ? &job->gains.k : NULL,
+                      &job->d_gains[i].q, &job->d_gains[i].k);
     }
 }
 

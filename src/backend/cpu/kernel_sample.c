@@ -48,15 +48,11 @@ static bool has_penalty(const struct sampling_params *p)
            p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
 }
 
-static bool has_top_p(const struct sampling_params *p)
-{
-    return p->top_p > 0.0f && p->top_p < 1.0f;
-}
+static bool has_top_p(const struct sampling_params *p) { return p->top_p > 0.0f && p->top_p < 1.0f; }
 
 static bool has_filter(const struct sampling_params *p)
 {
-    return p->temperature != 0.0f &&
-           (has_top_p(p) || p->min_p != 0.0f || p->xtc_probability > 0.0f || p->top_k > 0);
+    return p->temperature != 0.0f && (has_top_p(p) || p->min_p != 0.0f || p->xtc_probability > 0.0f || p->top_k > 0);
 }
 
 /* ---- Penalties ---- */
@@ -72,8 +68,8 @@ static bool in_row(int32_t id, int64_t count) { return id >= 0 && id < count; }
 
 /* Changes the logits of the window's ids, each from its value before: an id that occurs twice is
  * changed once. */
-static void penalise_once(const int32_t *id, int32_t n, float *logits, int64_t count, float *before,
-                          float divisor, float subtract)
+static void penalise_once(const int32_t *id, int32_t n, float *logits, int64_t count, float *before, float divisor,
+                          float subtract)
 {
     for (int32_t i = 0; i < n; i++)
         before[i] = in_row(id[i], count) ? logits[id[i]] : 0.0f;
@@ -94,8 +90,8 @@ cohort_status CPU_NAME(sample_process)(const struct sample_row *row, float *logi
             logits[p->bias_id[i]] += p->bias[i];
     if (row->n_history <= 0)
         return COHORT_OK;
-    TRY(mem_grow(&scratch->window, &scratch->window_capacity, (size_t)row->n_history,
-                 sizeof *scratch->window, "penalty window", NULL));
+    TRY(mem_grow(&scratch->window, &scratch->window_capacity, (size_t)row->n_history, sizeof *scratch->window,
+                 "penalty window", NULL));
     int32_t n = 0;
     if (p->repetition_penalty != 0.0f && p->repetition_penalty != 1.0f) {
         const int32_t *id = window_of(row, p->repetition_context, &n);
@@ -174,11 +170,11 @@ static void histogram_fill(struct histogram *h, const float *logp, int64_t count
 }
 
 /* The entries of one bin, best first. */
-static cohort_status rank_bin(const struct histogram *h, int wanted, const float *logp,
-                              int64_t count, struct sample_scratch *scratch)
+static cohort_status rank_bin(const struct histogram *h, int wanted, const float *logp, int64_t count,
+                              struct sample_scratch *scratch)
 {
-    TRY(mem_grow(&scratch->ranked, &scratch->ranked_capacity, (size_t)h->count[wanted],
-                 sizeof *scratch->ranked, "ranking of tokens", NULL));
+    TRY(mem_grow(&scratch->ranked, &scratch->ranked_capacity, (size_t)h->count[wanted], sizeof *scratch->ranked,
+                 "ranking of tokens", NULL));
     int64_t found = 0;
     for (int64_t i = 0; i < count && found < h->count[wanted]; i += VW) {
         int n = part_of(i, count);
@@ -196,8 +192,7 @@ static cohort_status rank_bin(const struct histogram *h, int wanted, const float
 
 /* Keeps a token while the mass of those before it is below top_p of the whole; equals of the last
  * one stay. */
-static cohort_status filter_top_p(float *logp, int64_t count, float top_p, double whole,
-                                  struct sample_scratch *scratch)
+static cohort_status filter_top_p(float *logp, int64_t count, float top_p, double whole, struct sample_scratch *scratch)
 {
     /* All tokens less likely than (1 - top_p) / count together hold less than 1 - top_p: none of
      * them is kept. */
@@ -226,8 +221,8 @@ static cohort_status filter_top_p(float *logp, int64_t count, float top_p, doubl
 }
 
 /* *last = the k-th best token; -inf with the largest id if there are no k. */
-static cohort_status kth_best(const float *logp, int64_t count, int64_t k,
-                              struct sample_scratch *scratch, struct ranked *last)
+static cohort_status kth_best(const float *logp, int64_t count, int64_t k, struct sample_scratch *scratch,
+                              struct ranked *last)
 {
     *last = (struct ranked){-INFINITY, INT32_MAX};
     struct histogram h;
@@ -244,8 +239,7 @@ static cohort_status kth_best(const float *logp, int64_t count, int64_t k,
     return COHORT_OK;
 }
 
-static cohort_status filter_top_k(float *logp, int64_t count, int32_t top_k,
-                                  struct sample_scratch *scratch)
+static cohort_status filter_top_k(float *logp, int64_t count, int32_t top_k, struct sample_scratch *scratch)
 {
     if (top_k >= count)
         return COHORT_OK;
@@ -259,8 +253,7 @@ static cohort_status filter_top_k(float *logp, int64_t count, int32_t top_k,
     return COHORT_OK;
 }
 
-static cohort_status filter_min_p(float *logp, int64_t count, float min_p, int32_t keep,
-                                  struct sample_scratch *scratch)
+static cohort_status filter_min_p(float *logp, int64_t count, float min_p, int32_t keep, struct sample_scratch *scratch)
 {
     struct ranked last = {INFINITY, 0}; /* no token is as good: none is protected */
     if (keep > 1)
@@ -348,8 +341,8 @@ static int32_t arg_max(const float *logits, int64_t count)
 
 /* The first token of a block at which the sum of exp(z - max) passes wanted; the last one that adds
  * to it if rounding keeps the sum below. A token that adds nothing is never it. */
-static int64_t draw_in_block(const struct head_block *block, const float *logits, int64_t count,
-                             float inv_temperature, double wanted)
+static int64_t draw_in_block(const struct head_block *block, const float *logits, int64_t count, float inv_temperature,
+                             double wanted)
 {
     double sum = 0.0;
     int64_t chosen = -1;
@@ -426,8 +419,8 @@ static cohort_status choose_changed(const struct sample_row *r, const float *log
                                     struct sample_scratch *scratch, int32_t *token)
 {
     *token = -1;
-    TRY(mem_grow(&scratch->logits, &scratch->logits_capacity, (size_t)count,
-                 sizeof *scratch->logits, "logits of a row", NULL));
+    TRY(mem_grow(&scratch->logits, &scratch->logits_capacity, (size_t)count, sizeof *scratch->logits, "logits of a row",
+                 NULL));
     memcpy(scratch->logits, logits, (size_t)count * sizeof *logits);
     TRY(CPU_NAME(sample_process)(r, scratch->logits, count, scratch));
     struct head_row row;
@@ -471,8 +464,7 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
         return;
     if (has_penalty(r->params) || has_filter(r->params)) {
         struct cpu_state *state = backend->state;
-        if (choose_changed(r, logits, p->n_choosable, &cpu_worker(backend, thread)->sample,
-                           &r->token) != COHORT_OK)
+        if (choose_changed(r, logits, p->n_choosable, &cpu_worker(backend, thread)->sample, &r->token) != COHORT_OK)
             atomic_store(&state->failed, true);
     } else if (r->params->temperature == 0.0f) {
         r->token = arg_max(logits, p->n_choosable);
@@ -493,8 +485,7 @@ static int32_t run_end(const struct sample *p, int32_t first)
 }
 
 /* backend: as for head_row. */
-static void run_stats(struct backend *backend, const struct sample *p, int32_t first,
-                      struct head_row *row)
+static void run_stats(struct backend *backend, const struct sample *p, int32_t first, struct head_row *row)
 {
     const struct sample_row *r = &p->rows[first];
     assert(stats_temperature(r) > 0.0f);

@@ -26,10 +26,10 @@ struct sample_scratch {
  * from row's seed, stream and position), top-k, in place; what is removed becomes -inf. *valid is
  * false if the logits have no distribution (a NaN, +inf, or -inf throughout). Among equals, top-k
  * and min_tokens_to_keep keep the lowest ids. Both fail only for want of memory. */
-#define SAMPLE_FILTERS_DECLARE(isa)                                                                \
-    cohort_status sample_process_##isa(const struct sample_row *row, float *logits, int64_t count, \
-                                       struct sample_scratch *scratch);                            \
-    cohort_status sample_filter_##isa(const struct sample_row *row, float *logits, int64_t count,  \
+#define SAMPLE_FILTERS_DECLARE(isa)                                                                                    \
+    cohort_status sample_process_##isa(const struct sample_row *row, float *logits, int64_t count,                     \
+                                       struct sample_scratch *scratch);                                                \
+    cohort_status sample_filter_##isa(const struct sample_row *row, float *logits, int64_t count,                      \
                                       struct sample_scratch *scratch, bool *valid);
 SAMPLE_FILTERS_DECLARE(portable)
 SAMPLE_FILTERS_DECLARE(avx2)

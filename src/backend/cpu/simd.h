@@ -1,7 +1,6 @@
-/* One small vector vocabulary for the CPU kernels. Kernel files are compiled once per instruction
- * set (see CPU_ISA_NAME) with -ffp-contract=off, so a product and a sum are fused exactly where
- * vf_fma says so, and nowhere else: that is what keeps two compilations of one loop equal. VW is
- * the number of floats in a vector. */
+/* One small vector vocabulary for the CPU kernels. Kernel files are compiled once per instruction set (see
+ * CPU_ISA_NAME) with -ffp-contract=off, so a product and a sum are fused exactly where vf_fma says so, and nowhere
+ * else: that is what keeps two compilations of one loop equal. VW is the number of floats in a vector. */
 #ifndef COHORT_BACKEND_CPU_SIMD_H
 #define COHORT_BACKEND_CPU_SIMD_H
 
@@ -37,31 +36,26 @@ static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf vf_load_bf16(const uint16_t *p)
 {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(
-        _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16));
 }
 /* Round to nearest even; NaN stays NaN. */
 static inline void vf_store_bf16(uint16_t *p, vf x)
 {
     __m512i bits = _mm512_castps_si512(x);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_srli_epi32(
-        _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    rounded = _mm512_mask_mov_epi32(
-        rounded, nan, _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40)));
+    rounded =
+        _mm512_mask_mov_epi32(rounded, nan, _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40)));
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(rounded));
 }
 /* 2^n for whole n in [-126, 127]. */
 static inline vf vf_pow2(vf n)
 {
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
-static inline vf vf_round(vf x)
-{
-    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+static inline vf vf_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -80,8 +74,8 @@ static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf vf_load_bf16(const uint16_t *p)
 {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(
-        _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
 }
 static inline void vf_store_bf16(uint16_t *p, vf x)
 {
@@ -92,13 +86,9 @@ static inline void vf_store_bf16(uint16_t *p, vf x)
 }
 static inline vf vf_pow2(vf n)
 {
-    return _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
-static inline vf vf_round(vf x)
-{
-    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+static inline vf vf_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 #else /* portable: GCC and clang vector extensions, lowered to whatever the machine has */
 
@@ -195,8 +185,8 @@ static inline float vf_max_lane(vf x)
     return lane[0];
 }
 
-/* exp, about 1 ulp in [-87, 88]; below, 0; above, the value at 88. Cody-Waite reduction by ln 2 and
- * the degree-5 polynomial of Cephes expf. exp(0) is exactly 1. */
+/* exp, about 1 ulp in [-87, 88]; below, 0; above, the value at 88. Cody-Waite reduction by ln 2 and the
+ * degree-5 polynomial of Cephes expf. exp(0) is exactly 1. */
 static inline vf vf_exp(vf x)
 {
     const vf low = vf_set(-87.33654f);
@@ -226,8 +216,7 @@ static inline vf vf_exp(vf x)
 /* Rows as stored (act) to and from fp32. */
 static inline vf vf_load_act(const void *p, enum dtype type, int64_t i)
 {
-    return type == DTYPE_F32 ? vf_load((const float *)p + i)
-                             : vf_load_bf16((const uint16_t *)p + i);
+    return type == DTYPE_F32 ? vf_load((const float *)p + i) : vf_load_bf16((const uint16_t *)p + i);
 }
 static inline void vf_store_act(void *p, enum dtype type, int64_t i, vf x)
 {

@@ -1,13 +1,12 @@
-/* What the forward kernels of attention share: their arguments, and how a row's splits that
- * different blocks computed come together. */
+/* What the forward kernels of attention share: their arguments, and how a row's splits that different blocks computed
+ * come together. */
 #ifndef COHORT_BACKEND_CUDA_ATTENTION_FORWARD_CUH
 #define COHORT_BACKEND_CUDA_ATTENTION_FORWARD_CUH
 
 #include "backend/cuda/attention_tile.cuh"
 
-/* -DCOHORT_BREAK_ATTENTION=1 is the negative control of the tests: a batch of few tokens then walks
- * the chunks of a split in descending order, as a decode kernel of its own might. Never in a build
- * that is used. */
+/* -DCOHORT_BREAK_ATTENTION=1 is the negative control of the tests: a batch of few tokens then walks the chunks of a
+ * split in descending order, as a decode kernel of its own might. Never in a build that is used. */
 #ifndef COHORT_BREAK_ATTENTION
 #define COHORT_BREAK_ATTENTION 0
 #endif
@@ -28,8 +27,7 @@ struct attention_arguments {
 };
 
 /* The chunk visited as number i of an item whose chunks end at end: i itself. */
-static __device__ __forceinline__ int32_t attention_chunk(const attention_arguments &a, int32_t i,
-                                                          int32_t end)
+static __device__ __forceinline__ int32_t attention_chunk(const attention_arguments &a, int32_t i, int32_t end)
 {
     if (COHORT_BREAK_ATTENTION && a.n_tokens < 64) {
         const int32_t first = i / CHUNKS_PER_SPLIT * CHUNKS_PER_SPLIT;
@@ -40,8 +38,7 @@ static __device__ __forceinline__ int32_t attention_chunk(const attention_argume
 }
 
 /* Index of (token, split, head) in partial_m, partial_l; times D in partial_o. */
-static __device__ __forceinline__ int64_t attention_partial(const attention_arguments &a,
-                                                            int32_t token, int32_t split,
+static __device__ __forceinline__ int64_t attention_partial(const attention_arguments &a, int32_t token, int32_t split,
                                                             int32_t head)
 {
     return ((int64_t)a.split_base[token] + split) * a.n_heads + head;
@@ -51,9 +48,8 @@ static __device__ __forceinline__ int64_t attention_partial(const attention_argu
 
 /* Columns from `column` on of the lane's row g + 8 h; says also its lse where that is wanted. */
 template <int COLUMNS>
-static __device__ __forceinline__ void write_result(const attention_arguments &a, int32_t token,
-                                                    int32_t head, int h, int column,
-                                                    const float o[COLUMNS][4], softmax_row row)
+static __device__ __forceinline__ void write_result(const attention_arguments &a, int32_t token, int32_t head, int h,
+                                                    int column, const float o[COLUMNS][4], softmax_row row)
 {
     const int t = (int)threadIdx.x % 4;
     const int64_t at = (int64_t)token * a.n_heads + head;
@@ -67,16 +63,15 @@ static __device__ __forceinline__ void write_result(const attention_arguments &a
 }
 
 template <int COLUMNS>
-static __device__ __forceinline__ void write_partial(const attention_arguments &a, int32_t token,
-                                                     int32_t split, int32_t head, int h, int column,
-                                                     const float o[COLUMNS][4], softmax_row row)
+static __device__ __forceinline__ void write_partial(const attention_arguments &a, int32_t token, int32_t split,
+                                                     int32_t head, int h, int column, const float o[COLUMNS][4],
+                                                     softmax_row row)
 {
     const int t = (int)threadIdx.x % 4;
     const int64_t at = attention_partial(a, token, split, head);
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++)
-        *(float2 *)(a.partial_o + at * a.head_dim + column + j * 8 + t * 2) =
-            make_float2(o[j][2 * h], o[j][2 * h + 1]);
+        *(float2 *)(a.partial_o + at * a.head_dim + column + j * 8 + t * 2) = make_float2(o[j][2 * h], o[j][2 * h + 1]);
     if (t == 0 && column == 0) {
         a.partial_m[at] = row.m;
         a.partial_l[at] = row.l;
@@ -88,8 +83,7 @@ struct forward_row {
     int32_t token, head; /* token -1: there is no such row */
 };
 
-static __device__ __forceinline__ forward_row row_of(const cuda_item &item, int32_t kv_head,
-                                                     int32_t ratio, int32_t row)
+static __device__ __forceinline__ forward_row row_of(const cuda_item &item, int32_t kv_head, int32_t ratio, int32_t row)
 {
     forward_row r = {-1, 0};
     if (row < item.n_queries * ratio) {
@@ -101,10 +95,9 @@ static __device__ __forceinline__ forward_row row_of(const cuda_item &item, int3
 
 /* The lane's rows of an item of one split: the result where the row has no other split. */
 template <int COLUMNS>
-static __device__ __forceinline__ void
-write_split(const attention_arguments &a, const cuda_item &item, int32_t kv_head, int32_t ratio,
-            int32_t my_row, int column, const int32_t position[2], const float o[COLUMNS][4],
-            const softmax_row row[2])
+static __device__ __forceinline__ void write_split(const attention_arguments &a, const cuda_item &item, int32_t kv_head,
+                                                   int32_t ratio, int32_t my_row, int column, const int32_t position[2],
+                                                   const float o[COLUMNS][4], const softmax_row row[2])
 {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -118,20 +111,19 @@ write_split(const attention_arguments &a, const cuda_item &item, int32_t kv_head
     }
 }
 
-static __device__ __forceinline__ const uint16_t *query_of(const attention_arguments &a,
-                                                           forward_row r, int head_dim)
+static __device__ __forceinline__ const uint16_t *query_of(const attention_arguments &a, forward_row r, int head_dim)
 {
     return (const uint16_t *)a.q + ((int64_t)r.token * a.n_heads + r.head) * head_dim;
 }
 
 /* ---- splits of several blocks ---- */
 
-/* One warp: merges the splits of one row in ascending order and writes the result. Read as
- * volatile: the first-level cache may hold what lay beside it before another block wrote this.
- * AT_ONCE splits are read before the first of them is needed. */
+/* One warp: merges the splits of one row in ascending order and writes the result. Read as volatile: the first-level
+ * cache may hold what lay beside it before another block wrote this. AT_ONCE splits are read before the first of them
+ * is needed. */
 template <class T, int PER_LANE>
-static __device__ __forceinline__ void
-attention_merge_splits(const attention_arguments &a, int32_t token, int32_t head, int32_t n_splits)
+static __device__ __forceinline__ void attention_merge_splits(const attention_arguments &a, int32_t token, int32_t head,
+                                                              int32_t n_splits)
 {
     constexpr int AT_ONCE = 4;
     const int lane = (int)threadIdx.x % 32;
@@ -183,13 +175,12 @@ attention_merge_splits(const attention_arguments &a, int32_t token, int32_t head
         a.lse[(int64_t)token * a.n_heads + head] = attention_lse(row);
 }
 
-/* The whole block, after it wrote the partial results of a split: counts the split for each of the
- * item's rows, and merges the rows for which it was the last to finish. Rows of one split need
- * neither. flag: shared, one for each query. */
+/* The whole block, after it wrote the partial results of a split: counts the split for each of the item's rows, and
+ * merges the rows for which it was the last to finish. Rows of one split need neither. flag: shared, one for each
+ * query. */
 template <class T, int PER_LANE>
-static __device__ __forceinline__ void attention_arrive(const attention_arguments &a,
-                                                        const cuda_item &item, int32_t kv_head,
-                                                        int32_t *flag)
+static __device__ __forceinline__ void attention_arrive(const attention_arguments &a, const cuda_item &item,
+                                                        int32_t kv_head, int32_t *flag)
 {
     const int32_t ratio = a.n_heads / a.n_kv_heads;
     __threadfence();
@@ -208,18 +199,15 @@ static __device__ __forceinline__ void attention_arrive(const attention_argument
     }
     __threadfence();
     __syncthreads();
-    for (int32_t r = (int32_t)threadIdx.x / 32; r < item.n_queries * ratio;
-         r += (int32_t)blockDim.x / 32)
+    for (int32_t r = (int32_t)threadIdx.x / 32; r < item.n_queries * ratio; r += (int32_t)blockDim.x / 32)
         if (flag[r / ratio])
-            attention_merge_splits<T, PER_LANE>(a, item.query_row + r / ratio,
-                                                kv_head * ratio + r % ratio, flag[r / ratio]);
+            attention_merge_splits<T, PER_LANE>(a, item.query_row + r / ratio, kv_head * ratio + r % ratio,
+                                                flag[r / ratio]);
     __syncthreads();
 }
 
-/* For what the tile kernel does not take: fp32, other head sizes, many heads to a kv head. Blocks
- * of TILE_THREADS. */
-void attention_forward_plain(cudaStream_t stream, int blocks, enum dtype act,
-                             const attention_arguments &a);
+/* For what the tile kernel does not take: fp32, other head sizes, many heads to a kv head. Blocks of TILE_THREADS. */
+void attention_forward_plain(cudaStream_t stream, int blocks, enum dtype act, const attention_arguments &a);
 /* For items of few rows, bf16 and head sizes 64 and 128. */
 void attention_forward_few(struct backend *backend, const attention_arguments &a);
 

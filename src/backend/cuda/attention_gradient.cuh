@@ -29,8 +29,8 @@ struct gradient_keys {
     int64_t row;
 };
 
-static __device__ __forceinline__ struct gradient_keys
-gradient_keys_of(const struct gradient &g, const struct cuda_key_item &item)
+static __device__ __forceinline__ struct gradient_keys gradient_keys_of(const struct gradient &g,
+                                                                        const struct cuda_key_item &item)
 {
     const struct cuda_seq &seq = g.seqs[item.seq];
     const int32_t low = item.chunk * ATTENTION_CHUNK;
@@ -41,11 +41,10 @@ gradient_keys_of(const struct gradient &g, const struct cuda_key_item &item)
     return keys;
 }
 
-/* The first query of sequence number s that sees a key of the item. Another sequence's queries see
- * those before its own first position, all of them. */
+/* The first query of sequence number s that sees a key of the item. Another sequence's queries see those before its own
+ * first position, all of them. */
 static __device__ __forceinline__ int32_t gradient_first_query(const struct gradient &g,
-                                                               const struct cuda_key_item &item,
-                                                               int32_t s)
+                                                               const struct cuda_key_item &item, int32_t s)
 {
     const int32_t begin = gradient_keys_of(g, item).begin, first = g.seqs[s].first_position;
     if (s == item.seq)

@@ -1,34 +1,28 @@
 /* Tiles of attention: what its forward and backward kernels share.
  *
- * A tile of keys or values is [64][D] bf16 in shared memory, 16-byte pieces of a row exchanged by
- * the row's number (swizzle), so that the 8 rows of a matrix that ldmatrix reads lie in different
- * banks. A warp owns 16 rows of a tile of queries. Fragments of mma.m16n8k16 (PTX ISA): with g =
- * lane / 4 and t = lane % 4, an accumulator holds (row g, columns 2t, 2t + 1), (row g + 8, the
- * same); of A: a[0] (g, 2t..), a[1] (g + 8, 2t..), a[2] (g, 8 + 2t..), a[3] (g + 8, 8 + 2t..).
+ * A tile of keys or values is [64][D] bf16 in shared memory, 16-byte pieces of a row exchanged by the row's number
+ * (swizzle), so that the 8 rows of a matrix that ldmatrix reads lie in different banks. A warp owns 16 rows of a tile
+ * of queries. Fragments of mma.m16n8k16 (PTX ISA): with g = lane / 4 and t = lane % 4, an accumulator holds (row g,
+ * columns 2t, 2t + 1), (row g + 8, the same); of A: a[0] (g, 2t..), a[1] (g + 8, 2t..), a[2] (g, 8 + 2t..), a[3] (g +
+ * 8, 8 + 2t..).
  *
- * Exactness (I2): attention_step takes 16 rows over 64 keys (kernel_attention_decode.cu does the
- * same arithmetic, divided among warps), attention_merge is the only code that joins two splits,
- * attention_finish the only end. What a row gets is fixed by its own chunks in ascending order: a
- * masked key adds exactly 0, a chunk of masked keys leaves m, l and o as they are, and so does a
- * split of masked keys in a merge. */
+ * Exactness (I2): attention_step takes 16 rows over 64 keys (kernel_attention_decode.cu does the same arithmetic,
+ * divided among warps), attention_merge is the only code that joins two splits, attention_finish the only end. What a
+ * row gets is fixed by its own chunks in ascending order: a masked key adds exactly 0, a chunk of masked keys leaves m,
+ * l and o as they are, and so does a split of masked keys in a merge. */
 #ifndef COHORT_BACKEND_CUDA_ATTENTION_TILE_CUH
 #define COHORT_BACKEND_CUDA_ATTENTION_TILE_CUH
 
 #include "backend/cuda/cuda_device.cuh"
 
-enum {
-    TILE_THREADS = 128,
-    TILE_WARPS = TILE_THREADS / 32,
-    CHUNKS_PER_SPLIT = CUDA_SPLIT / ATTENTION_CHUNK
-};
+enum { TILE_THREADS = 128, TILE_WARPS = TILE_THREADS / 32, CHUNKS_PER_SPLIT = CUDA_SPLIT / ATTENTION_CHUNK };
 
 #define ATTENTION_LOG2_E 1.44269504088896340736f
 #define ATTENTION_LN_2   0.69314718055994530942f
 
 /* ---- rows of keys ---- */
 
-static __device__ __forceinline__ int32_t attention_key_row(const cuda_seq &seq, cuda_chunk chunk,
-                                                            int32_t position)
+static __device__ __forceinline__ int32_t attention_key_row(const cuda_seq &seq, cuda_chunk chunk, int32_t position)
 {
     return (position < seq.boundary ? chunk.low : chunk.high) + position % ATTENTION_CHUNK;
 }
@@ -44,13 +38,13 @@ template <int D> static __device__ __forceinline__ int tile_at(int row, int piec
     return row * D + (piece ^ (row & 7)) * 8;
 }
 
-/* Starts copying keys and values chunk * 64 .. + 64 of one kv head into two tiles; the head begins
- * at element head_at of a row of stride elements. Keys from end on (absolute position) become
- * zeros: what lies there may be anything, and 0 * NaN is not 0. */
+/* Starts copying keys and values chunk * 64 .. + 64 of one kv head into two tiles; the head begins at element head_at
+ * of a row of stride elements. Keys from end on (absolute position) become zeros: what lies there may be anything, and
+ * 0 * NaN is not 0. */
 template <int D>
-static __device__ __forceinline__ void
-tile_load_keys(uint16_t *tile_k, uint16_t *tile_v, const void *k, const void *v, int32_t head_at,
-               int32_t stride, int32_t boundary, cuda_chunk rows, int32_t chunk, int32_t end)
+static __device__ __forceinline__ void tile_load_keys(uint16_t *tile_k, uint16_t *tile_v, const void *k, const void *v,
+                                                      int32_t head_at, int32_t stride, int32_t boundary,
+                                                      cuda_chunk rows, int32_t chunk, int32_t end)
 {
     constexpr int PIECES = D / 8, ROWS = TILE_THREADS / PIECES;
     static_assert(ROWS % 8 == 0, "a thread's rows are exchanged alike");
@@ -69,30 +63,29 @@ tile_load_keys(uint16_t *tile_k, uint16_t *tile_v, const void *k, const void *v,
     }
 }
 
-/* B fragments of rows (keys) 16 n .. 16 n + 16 over d 16 k .. 16 k + 16, for S = Q . K^T: b[0],
- * b[1] for the first 8 rows, b[2], b[3] for the others. */
+/* B fragments of rows (keys) 16 n .. 16 n + 16 over d 16 k .. 16 k + 16, for S = Q . K^T: b[0], b[1] for the first 8
+ * rows, b[2], b[3] for the others. */
 template <int D>
-static __device__ __forceinline__ void tile_load_b(uint32_t b[4], const uint16_t *memory, int tile,
-                                                   int n, int k)
+static __device__ __forceinline__ void tile_load_b(uint32_t b[4], const uint16_t *memory, int tile, int n, int k)
 {
     const int lane = (int)threadIdx.x % 32;
     const int at = tile + (lane / 16 * 8 + lane % 8) * D + ((lane / 8 % 2) ^ (lane % 8)) * 8;
     load_matrix4(b, memory + (at ^ (k * 16)) + n * 16 * D);
 }
 
-/* B fragments of d 16 n .. 16 n + 16 over rows (keys) 16 k .. 16 k + 16, for O = P . V: b[0], b[1]
- * for the first 8 d, b[2], b[3] for the others. */
+/* B fragments of d 16 n .. 16 n + 16 over rows (keys) 16 k .. 16 k + 16, for O = P . V: b[0], b[1] for the first 8 d,
+ * b[2], b[3] for the others. */
 template <int D>
-static __device__ __forceinline__ void tile_load_b_transposed(uint32_t b[4], const uint16_t *memory,
-                                                              int tile, int n, int k)
+static __device__ __forceinline__ void tile_load_b_transposed(uint32_t b[4], const uint16_t *memory, int tile, int n,
+                                                              int k)
 {
     const int lane = (int)threadIdx.x % 32;
     const int at = tile + (lane / 8 % 2 * 8 + lane % 8) * D + ((lane / 16) ^ (lane % 8)) * 8;
     load_matrix4_transposed(b, memory + (at ^ (n * 16)) + k * 16 * D);
 }
 
-/* 16 rows as the A of a product over D: in registers, or read from a tile where registers are
- * short. load gives the fragments of d 16 k .. 16 k + 16. */
+/* 16 rows as the A of a product over D: in registers, or read from a tile where registers are short. load gives the
+ * fragments of d 16 k .. 16 k + 16. */
 template <int D> struct rows_in_registers {
     uint32_t a[D / 16][4];
 
@@ -129,11 +122,11 @@ template <int D> struct rows_in_tile {
     }
 };
 
-/* s = A . tile^T for keys 16 n .. 16 n + 16 * GROUPS, summed over D ascending; two accumulators for
- * every group of 16 keys. */
+/* s = A . tile^T for keys 16 n .. 16 n + 16 * GROUPS, summed over D ascending; two accumulators for every group of 16
+ * keys. */
 template <int D, int GROUPS, class ROWS>
-static __device__ __forceinline__ void tile_scores(float s[2 * GROUPS][4], const ROWS &rows,
-                                                   const uint16_t *memory, int tile, int n)
+static __device__ __forceinline__ void tile_scores(float s[2 * GROUPS][4], const ROWS &rows, const uint16_t *memory,
+                                                   int tile, int n)
 {
 #pragma unroll
     for (int j = 0; j < 2 * GROUPS; j++)
@@ -152,8 +145,7 @@ static __device__ __forceinline__ void tile_scores(float s[2 * GROUPS][4], const
     }
 }
 
-/* The A fragments of 16 rows over a group of 16 keys, from its two accumulators, rounded to bf16.
- */
+/* The A fragments of 16 rows over a group of 16 keys, from its two accumulators, rounded to bf16. */
 static __device__ __forceinline__ void pack_group(uint32_t a[4], const float p[2][4])
 {
     a[0] = pack_bf16(p[0][0], p[0][1]);
@@ -164,9 +156,8 @@ static __device__ __forceinline__ void pack_group(uint32_t a[4], const float p[2
 
 /* o += A . rows 16 k .. 16 k + 16 of tile, for d 16 n .. 16 n + 8 * COLUMNS. */
 template <int D, int COLUMNS>
-static __device__ __forceinline__ void tile_accumulate(float o[COLUMNS][4], const uint32_t a[4],
-                                                       const uint16_t *memory, int tile, int n,
-                                                       int k)
+static __device__ __forceinline__ void tile_accumulate(float o[COLUMNS][4], const uint32_t a[4], const uint16_t *memory,
+                                                       int tile, int n, int k)
 {
 #pragma unroll
     for (int i = 0; i < COLUMNS / 2; i++) {
@@ -177,11 +168,10 @@ static __device__ __forceinline__ void tile_accumulate(float o[COLUMNS][4], cons
     }
 }
 
-/* Scores of keys behind last (counted from the first one here; < 0: all of them) become -inf.
- * Lane's rows g and g + 8. */
+/* Scores of keys behind last (counted from the first one here; < 0: all of them) become -inf. Lane's rows g and g +
+ * 8. */
 template <int GROUPS>
-static __device__ __forceinline__ void tile_mask(float s[2 * GROUPS][4], int32_t last0,
-                                                 int32_t last1)
+static __device__ __forceinline__ void tile_mask(float s[2 * GROUPS][4], int32_t last0, int32_t last1)
 {
     const int t2 = (int)threadIdx.x % 4 * 2;
 #pragma unroll
@@ -196,8 +186,8 @@ static __device__ __forceinline__ void tile_mask(float s[2 * GROUPS][4], int32_t
 
 /* ---- online softmax ---- */
 
-/* The running softmax of a split for one row: m the maximum of scores in base 2, l the sum. In a
- * warp's tile each lane keeps the sum over its own columns; attention_split_end adds the four. */
+/* The running softmax of a split for one row: m the maximum of scores in base 2, l the sum. In a warp's tile each lane
+ * keeps the sum over its own columns; attention_split_end adds the four. */
 struct softmax_row {
     float m, l;
 };
@@ -208,13 +198,11 @@ static __device__ __forceinline__ softmax_row softmax_start()
     return row;
 }
 
-/* What scores are shifted by: m, but a row that has seen no key yet has none (-inf - -inf is NaN).
- */
+/* What scores are shifted by: m, but a row that has seen no key yet has none (-inf - -inf is NaN). */
 static __device__ __forceinline__ float softmax_shift(float m) { return m == -INFINITY ? 0.0f : m; }
 
 /* The largest raw score of row g + 8 h, over the groups of this warp. */
-template <int GROUPS>
-static __device__ __forceinline__ float softmax_top(const float s[2 * GROUPS][4], int h)
+template <int GROUPS> static __device__ __forceinline__ float softmax_top(const float s[2 * GROUPS][4], int h)
 {
     float top = fmaxf(s[0][2 * h], s[0][2 * h + 1]);
 #pragma unroll
@@ -224,8 +212,8 @@ static __device__ __forceinline__ float softmax_top(const float s[2 * GROUPS][4]
     return fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
 }
 
-/* Moves m on to a chunk with the largest raw score top; returns the factor for what was summed
- * before. scale2 = scale * log2 e > 0. */
+/* Moves m on to a chunk with the largest raw score top; returns the factor for what was summed before. scale2 = scale *
+ * log2 e > 0. */
 static __device__ __forceinline__ float softmax_move(softmax_row *row, float top, float scale2)
 {
     const float before = row->m;
@@ -236,8 +224,7 @@ static __device__ __forceinline__ float softmax_move(softmax_row *row, float top
 /* Raw scores of a group of 16 keys become weights in place; returns the lane's sum of them for row
  * g
  * + 8 h. A chunk's sum is that of its groups, ascending. */
-static __device__ __forceinline__ float softmax_group(float s[2][4], int h, float shift,
-                                                      float scale2)
+static __device__ __forceinline__ float softmax_group(float s[2][4], int h, float shift, float scale2)
 {
 #pragma unroll
     for (int j = 0; j < 2; j++)
@@ -247,8 +234,7 @@ static __device__ __forceinline__ float softmax_group(float s[2][4], int h, floa
     return ((s[0][2 * h] + s[0][2 * h + 1]) + s[1][2 * h]) + s[1][2 * h + 1];
 }
 
-template <int COLUMNS>
-static __device__ __forceinline__ void rows_scale(float o[COLUMNS][4], const float factor[2])
+template <int COLUMNS> static __device__ __forceinline__ void rows_scale(float o[COLUMNS][4], const float factor[2])
 {
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
@@ -259,12 +245,12 @@ static __device__ __forceinline__ void rows_scale(float o[COLUMNS][4], const flo
     }
 }
 
-/* One warp: 16 rows of queries (q) over one chunk of 64 keys. last[h]: index in the chunk of the
- * last key that the lane's row g + 8 h sees, read only if masked. */
+/* One warp: 16 rows of queries (q) over one chunk of 64 keys. last[h]: index in the chunk of the last key that the
+ * lane's row g + 8 h sees, read only if masked. */
 template <int D, class ROWS>
-static __device__ __forceinline__ void
-attention_step(float o[D / 8][4], softmax_row row[2], const ROWS &q, const uint16_t *memory,
-               int tile_k, int tile_v, float scale2, bool masked, const int32_t last[2])
+static __device__ __forceinline__ void attention_step(float o[D / 8][4], softmax_row row[2], const ROWS &q,
+                                                      const uint16_t *memory, int tile_k, int tile_v, float scale2,
+                                                      bool masked, const int32_t last[2])
 {
     float s[8][4], factor[2];
     tile_scores<D, 4>(s, q, memory, tile_k, 0);
@@ -305,10 +291,9 @@ struct merge_factors {
     float old, fresh;
 };
 
-/* Joins a split (fresh) to the merged splits before it; then attention_merge for each element of o.
- * The first split is copied. */
-static __device__ __forceinline__ merge_factors attention_merge_rows(softmax_row *row,
-                                                                     softmax_row fresh)
+/* Joins a split (fresh) to the merged splits before it; then attention_merge for each element of o. The first split is
+ * copied. */
+static __device__ __forceinline__ merge_factors attention_merge_rows(softmax_row *row, softmax_row fresh)
 {
     const float m = fmaxf(row->m, fresh.m), shift = softmax_shift(m);
     merge_factors f = {exp2_approximate(row->m - shift), exp2_approximate(fresh.m - shift)};

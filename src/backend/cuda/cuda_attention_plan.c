@@ -1,10 +1,10 @@
-/* What attention does for a batch, decided on the host: where each sequence's keys lie, chunk by
- * chunk, and the list of items that blocks take (cuda_internal.h). None of it changes a result:
- * what an item computes for a row is the same in any list.
+/* What attention does for a batch, decided on the host: where each sequence's keys lie, chunk by chunk, and the list of
+ * items that blocks take (cuda_internal.h). None of it changes a result: what an item computes for a row is the same in
+ * any list.
  *
- * Owns s->attention and the memory behind it. An ordinary batch and a window of decoding have
- * memory of their own: recorded steps hold the addresses of the latter. A plan is valid until the
- * next prepare; when one cannot be made, the plan is empty and the error noted. */
+ * Owns s->attention and the memory behind it. An ordinary batch and a window of decoding have memory of their own:
+ * recorded steps hold the addresses of the latter. A plan is valid until the next prepare; when one cannot be made, the
+ * plan is empty and the error noted. */
 #include "backend/cuda/cuda_internal.h"
 #include "base/memory.h"
 
@@ -31,8 +31,7 @@ struct layout {
     size_t n_items, seqs, chunks, items, key_items, split_base, bytes;
 };
 
-static struct layout layout_of(size_t seqs, size_t chunks, size_t items, size_t key_items,
-                               size_t tokens)
+static struct layout layout_of(size_t seqs, size_t chunks, size_t items, size_t key_items, size_t tokens)
 {
     struct layout layout;
     size_t at = 0;
@@ -77,10 +76,7 @@ static bool host_grow(struct backend *backend, size_t bytes)
     return false;
 }
 
-static int32_t chunks_of(int32_t n_keys)
-{
-    return (n_keys + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK;
-}
+static int32_t chunks_of(int32_t n_keys) { return (n_keys + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK; }
 
 /* Its sequence must be there. */
 static void add_item(struct lists *lists, struct cuda_item item)
@@ -111,8 +107,7 @@ static size_t partial_row_bytes(int32_t n_heads, int32_t head_dim)
 
 /* partial_o, _m, _l for rows split rows and arrived for tokens, in memory of
  * partial_row_bytes * rows + tokens * n_kv_heads * 4. */
-static void set_partial(struct cuda_attention *plan, void *memory, size_t rows, int32_t n_heads,
-                        int32_t head_dim)
+static void set_partial(struct cuda_attention *plan, void *memory, size_t rows, int32_t n_heads, int32_t head_dim)
 {
     const size_t count = rows * (size_t)n_heads;
     plan->partial_o = memory;
@@ -125,15 +120,13 @@ static void zero_arrived(struct backend *backend, size_t tokens, int32_t n_kv_he
 {
     const struct cuda_state *s = cuda_state_of(backend);
     cuda_note(backend, "attention plan",
-              cudaMemsetAsync(s->attention.arrived, 0,
-                              tokens * (size_t)n_kv_heads * sizeof(int32_t), s->stream));
+              cudaMemsetAsync(s->attention.arrived, 0, tokens * (size_t)n_kv_heads * sizeof(int32_t), s->stream));
 }
 
 /* ---- an ordinary batch ---- */
 
 /* The row of the key at position, -1 if no span has it. */
-static int32_t key_row(const struct attention_batch *b, const struct attention_seq *seq,
-                       int32_t position)
+static int32_t key_row(const struct attention_batch *b, const struct attention_seq *seq, int32_t position)
 {
     for (int32_t i = seq->span_begin; i < seq->span_begin + seq->n_spans; i++) {
         const struct attention_span *span = &b->spans[i];
@@ -157,16 +150,14 @@ static void build_seq(const struct attention_batch *b, int32_t index, struct lis
     bool divided = false;
     for (int32_t c = 0; c < chunks_of(seq->n_keys); c++) {
         const int32_t start = c * ATTENTION_CHUNK;
-        const int32_t behind =
-            start + ATTENTION_CHUNK < seq->n_keys ? start + ATTENTION_CHUNK : seq->n_keys;
+        const int32_t behind = start + ATTENTION_CHUNK < seq->n_keys ? start + ATTENTION_CHUNK : seq->n_keys;
         while (span < end && span->position + span->length <= start)
             span++;
         assert(span < end && span->position <= start);
         struct cuda_chunk chunk;
         chunk.low = chunk.high = span->row - span->position + start;
         /* Spans that begin in the chunk: none, or they go on where the last ended, but for one. */
-        for (const struct attention_span *next = span + 1; next < end && next->position < behind;
-             next++) {
+        for (const struct attention_span *next = span + 1; next < end && next->position < behind; next++) {
             const int32_t base = next->row - next->position + start;
             if (base == chunk.high)
                 continue;
@@ -180,8 +171,7 @@ static void build_seq(const struct attention_batch *b, int32_t index, struct lis
 }
 
 /* Whether sequence other sees the keys that seq itself wrote. */
-static bool sees(const struct attention_batch *b, const struct attention_seq *other,
-                 const struct attention_seq *seq)
+static bool sees(const struct attention_batch *b, const struct attention_seq *other, const struct attention_seq *seq)
 {
     const int32_t last = seq->n_queries - 1;
     return key_row(b, other, seq->first_position) == seq->query_row &&
@@ -219,8 +209,7 @@ struct weighed {
 static int heavier(const void *a, const void *b)
 {
     const struct weighed *x = a, *y = b;
-    return x->weight != y->weight ? (x->weight < y->weight ? 1 : -1)
-                                  : (x->index > y->index) - (x->index < y->index);
+    return x->weight != y->weight ? (x->weight < y->weight ? 1 : -1) : (x->index > y->index) - (x->index < y->index);
 }
 
 /* Puts count elements of size bytes into the order of their weights. */
@@ -274,8 +263,7 @@ static void build_items(const struct attention_batch *b, bool partial, struct li
         for (int32_t q = 0; q < seq->n_queries; q += queries) {
             const int32_t n = seq->n_queries - q < queries ? seq->n_queries - q : queries;
             const int32_t n_splits = splits_of(seq->first_position + q + n - 1);
-            struct cuda_item item = {
-                .query_row = seq->query_row + q, .n_queries = n, .seq = i, .split_end = n_splits};
+            struct cuda_item item = {.query_row = seq->query_row + q, .n_queries = n, .seq = i, .split_end = n_splits};
             if (!partial)
                 add_item(lists, item);
             for (int32_t split = 0; partial && split < n_splits; split++) {
@@ -292,15 +280,13 @@ static void build_items(const struct attention_batch *b, bool partial, struct li
     }
 }
 
-static void order_items(const struct attention_batch *b, struct lists *lists,
-                        struct weighed *weights, char *room)
+static void order_items(const struct attention_batch *b, struct lists *lists, struct weighed *weights, char *room)
 {
     const int32_t n_items = *lists->n_items;
     for (int32_t i = 0; i < n_items; i++) {
         const struct cuda_item *item = &lists->items[i];
         const struct attention_seq *seq = &b->seqs[item->seq];
-        weights[i].weight =
-            seq->first_position + (item->query_row - seq->query_row) + item->n_queries;
+        weights[i].weight = seq->first_position + (item->query_row - seq->query_row) + item->n_queries;
         weights[i].index = i;
     }
     order(lists->items, sizeof *lists->items, weights, n_items, room);
@@ -321,8 +307,8 @@ void cuda_attention_prepare(struct backend *backend, const struct attention_batc
         return;
     assert(b->n_heads % b->n_kv_heads == 0);
     const struct counts n = count(b);
-    /* Too few tiles for the machine: rows are divided among blocks by splits. The backward takes
-     * tiles with all their splits. */
+    /* Too few tiles for the machine: rows are divided among blocks by splits. The backward takes tiles with all their
+     * splits. */
     const size_t partial_bytes = n.split_rows * partial_row_bytes(b->n_heads, b->head_dim);
     const bool partial = !b->backward && n.divided_tiles > n.tiles &&
                          n.tiles * (size_t)b->n_kv_heads < 2 * (size_t)s->multiprocessors &&
@@ -330,16 +316,14 @@ void cuda_attention_prepare(struct backend *backend, const struct attention_batc
     const size_t n_items = partial ? n.divided_tiles : n.tiles;
     const size_t n_tokens = (size_t)b->n_tokens;
     assert(n_items * (size_t)b->n_kv_heads <= INT32_MAX && n.split_rows <= INT32_MAX);
-    const struct layout layout =
-        layout_of((size_t)b->n_seqs, n.chunks, n_items, n.key_chunks, partial ? n_tokens : 0);
+    const struct layout layout = layout_of((size_t)b->n_seqs, n.chunks, n_items, n.key_chunks, partial ? n_tokens : 0);
 
     /* Behind the lists: weights and room to bring either list into their order. */
     const size_t most = n_items > n.key_chunks ? n_items : n.key_chunks;
     size_t bytes = layout.bytes;
     const size_t weights = take(&bytes, most, sizeof(struct weighed));
     const size_t room = take(&bytes, most, sizeof(struct cuda_item));
-    if (!host_grow(backend, bytes) ||
-        !cuda_grow(backend, &s->attention_memory, &s->attention_bytes, layout.bytes))
+    if (!host_grow(backend, bytes) || !cuda_grow(backend, &s->attention_memory, &s->attention_bytes, layout.bytes))
         return;
     struct lists lists = lists_at(s->plan, &layout);
     *lists.n_items = 0;
@@ -352,8 +336,7 @@ void cuda_attention_prepare(struct backend *backend, const struct attention_batc
     assert((size_t)lists.n_chunks == n.chunks && (size_t)*lists.n_items == n_items &&
            (size_t)lists.n_key_items == n.key_chunks);
     if (!partial)
-        order_items(b, &lists, (struct weighed *)(void *)((char *)s->plan + weights),
-                    (char *)s->plan + room);
+        order_items(b, &lists, (struct weighed *)(void *)((char *)s->plan + weights), (char *)s->plan + room);
 
     struct cuda_attention plan = {.max_items = (int32_t)n_items,
                                   .n_key_items = lists.n_key_items,
@@ -393,11 +376,9 @@ static int32_t page_base(const struct decode_slot *slot, int32_t chunk, bool own
     const int32_t first_own = slot->n_prompt / ATTENTION_CHUNK;
     if (!own)
         return slot->prompt_page[chunk] * ATTENTION_CHUNK;
-    /* A slot that stops within the window may have no page for positions behind: what it computes
-     * there is not looked at, but must be read from somewhere. */
-    return chunk - first_own < slot->n_own_pages
-               ? slot->own_page[chunk - first_own] * ATTENTION_CHUNK
-               : 0;
+    /* A slot that stops within the window may have no page for positions behind: what it computes there is not looked
+     * at, but must be read from somewhere. */
+    return chunk - first_own < slot->n_own_pages ? slot->own_page[chunk - first_own] * ATTENTION_CHUNK : 0;
 }
 
 static void build_slot(const struct decode_load *load, int32_t index, struct lists *lists)
@@ -420,20 +401,16 @@ static void build_slot(const struct decode_load *load, int32_t index, struct lis
 
 static struct cuda_item slot_item(int32_t first, int32_t n, int32_t split)
 {
-    return (struct cuda_item){.query_row = first,
-                              .n_queries = n,
-                              .seq = first,
-                              .split_begin = split,
-                              .split_end = split + 1,
-                              .partial = 1};
+    return (struct cuda_item){
+        .query_row = first, .n_queries = n, .seq = first, .split_begin = split, .split_end = split + 1, .partial = 1};
 }
 
 /* Splits that lie wholly in the prompt of a slot with company. */
 static int32_t shared_splits(const struct decode_load *load, int32_t index)
 {
     const struct decode_slot *slot = &load->slots[index];
-    const bool company = (index > 0 && slot[-1].tree == slot->tree) ||
-                         (index + 1 < load->n_slots && slot[1].tree == slot->tree);
+    const bool company =
+        (index > 0 && slot[-1].tree == slot->tree) || (index + 1 < load->n_slots && slot[1].tree == slot->tree);
     return company ? slot->n_prompt / CUDA_SPLIT : 0;
 }
 
@@ -456,9 +433,9 @@ static int32_t slot_work(const struct decode_slot *slot, int32_t split)
     return n < 0 ? 0 : n < CUDA_SPLIT / ATTENTION_CHUNK ? n : CUDA_SPLIT / ATTENTION_CHUNK;
 }
 
-/* Items of few rows: with more, every block would hold the state of rows that decoding seldom has,
- * and keys that several items share come from the second-level cache. Longest first: a block takes
- * every grid-th item, so all get as many long ones, and empty ones come last. */
+/* Items of few rows: with more, every block would hold the state of rows that decoding seldom has, and keys that
+ * several items share come from the second-level cache. Longest first: a block takes every grid-th item, so all get as
+ * many long ones, and empty ones come last. */
 static void build_slot_items(const struct decode_load *load, struct lists *lists)
 {
     const int32_t queries = tile_queries(load->n_heads, load->n_kv_heads, CUDA_FEW_ROWS);
@@ -496,15 +473,13 @@ static int64_t roomier(int64_t have, size_t need)
 }
 
 /* Sees to it that the window's memory holds so much. Where it does, nothing moves. */
-static bool decode_reserve(struct backend *backend, const struct decode_load *load,
-                           const struct counts *n, struct layout *layout)
+static bool decode_reserve(struct backend *backend, const struct decode_load *load, const struct counts *n,
+                           struct layout *layout)
 {
     struct cuda_decode_plan *d = &cuda_state_of(backend)->decode_plan;
-    const bool same = d->n_heads == load->n_heads && d->n_kv_heads == load->n_kv_heads &&
-                      d->head_dim == load->head_dim;
-    const bool fits = d->memory != NULL && same && d->rows >= load->n_rows &&
-                      d->chunks >= (int64_t)n->chunks && d->items >= (int64_t)n->divided_tiles &&
-                      d->split_rows >= (int64_t)n->split_rows;
+    const bool same = d->n_heads == load->n_heads && d->n_kv_heads == load->n_kv_heads && d->head_dim == load->head_dim;
+    const bool fits = d->memory != NULL && same && d->rows >= load->n_rows && d->chunks >= (int64_t)n->chunks &&
+                      d->items >= (int64_t)n->divided_tiles && d->split_rows >= (int64_t)n->split_rows;
     if (!fits) {
         cuda_free(backend, d->memory);
         *d = (struct cuda_decode_plan){.rows = roomier(d->rows, (size_t)load->n_rows),
@@ -517,9 +492,8 @@ static bool decode_reserve(struct backend *backend, const struct decode_load *lo
     }
     assert(d->items * load->n_kv_heads <= INT32_MAX && d->split_rows <= INT32_MAX);
     *layout = layout_of((size_t)d->rows, (size_t)d->chunks, (size_t)d->items, 0, (size_t)d->rows);
-    const size_t partial =
-        (size_t)d->split_rows * partial_row_bytes(load->n_heads, load->head_dim) +
-        (size_t)d->rows * (size_t)load->n_kv_heads * sizeof(int32_t);
+    const size_t partial = (size_t)d->split_rows * partial_row_bytes(load->n_heads, load->head_dim) +
+                           (size_t)d->rows * (size_t)load->n_kv_heads * sizeof(int32_t);
     return fits || cuda_grow(backend, &d->memory, &d->bytes, layout->bytes + partial);
 }
 
@@ -554,8 +528,7 @@ bool cuda_attention_prepare_decode(struct backend *backend, const struct decode_
                                            .recorded = true,
                                            .few = load->n_heads / load->n_kv_heads <= CUDA_FEW_ROWS,
                                            .split_base = there.split_base};
-    set_partial(&s->attention, (char *)d->memory + layout.bytes, (size_t)d->split_rows,
-                load->n_heads, load->head_dim);
+    set_partial(&s->attention, (char *)d->memory + layout.bytes, (size_t)d->split_rows, load->n_heads, load->head_dim);
     cuda_upload(backend, d->memory, s->plan, layout.bytes);
     zero_arrived(backend, (size_t)load->n_rows, load->n_kv_heads);
     return true;
@@ -567,21 +540,19 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static size_t up(size_t a, size_t b) { return (a + b - 1) / b; }
 
-/* Lists of a batch of so many sequences and tokens. A step of the rollout has the decoding ones and
- * prompts, of which but one begins at position 0. */
+/* Lists of a batch of so many sequences and tokens. A step of the rollout has the decoding ones and prompts, of which
+ * but one begins at position 0. */
 static size_t batch_lists(const struct backend_load *load, size_t seqs, size_t tokens, bool train)
 {
     const size_t of_longest = (size_t)chunks_of(load->context);
     const size_t queries = (size_t)tile_queries(load->n_heads, load->n_kv_heads, CUDA_TILE);
     const size_t tiles = up(tokens, queries) + seqs;
-    return layout_of(seqs, seqs * of_longest, tiles,
-                     train ? up(tokens, ATTENTION_CHUNK) + 2 * seqs : 0, 0)
-        .bytes;
+    return layout_of(seqs, seqs * of_longest, tiles, train ? up(tokens, ATTENTION_CHUNK) + 2 * seqs : 0, 0).bytes;
 }
 
 /* An ordinary batch with too few tiles for the machine, whose rows are divided. */
-static void divided_batch(const struct backend *backend, const struct backend_load *load,
-                          size_t *lists, size_t *partial)
+static void divided_batch(const struct backend *backend, const struct backend_load *load, size_t *lists,
+                          size_t *partial)
 {
     const struct cuda_state *s = cuda_state_of(backend);
     const size_t tiles = up(2 * (size_t)s->multiprocessors, (size_t)load->n_kv_heads);
@@ -589,9 +560,7 @@ static void divided_batch(const struct backend *backend, const struct backend_lo
     const size_t queries = (size_t)tile_queries(load->n_heads, load->n_kv_heads, CUDA_TILE);
     const size_t row = partial_row_bytes(load->n_heads, load->head_dim);
     const size_t rows = tiles * queries * splits * row;
-    *lists = layout_of(tiles, tiles * (size_t)chunks_of(load->context), tiles * splits, 0,
-                       tiles * queries)
-                 .bytes;
+    *lists = layout_of(tiles, tiles * (size_t)chunks_of(load->context), tiles * splits, 0, tiles * queries).bytes;
     *partial = (rows < PARTIAL_BYTES_MAX ? rows : PARTIAL_BYTES_MAX) +
                tiles * queries * (size_t)load->n_kv_heads * sizeof(int32_t);
 }

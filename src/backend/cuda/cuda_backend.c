@@ -1,8 +1,7 @@
 /* The CUDA backend: the device, its memory and stream, recorded steps, the table of operations.
  *
- * Owns one stream; everything is issued to it in order, so host code needs no other
- * synchronisation than the waiting of what returns numbers. A failed call or launch is kept
- * (cuda_note) and told by check, alloc and everything after. */
+ * Owns one stream; everything is issued to it in order, so host code needs no other synchronisation than the waiting of
+ * what returns numbers. A failed call or launch is kept (cuda_note) and told by check, alloc and everything after. */
 #include "backend/cuda/cuda_internal.h"
 
 #include "base/memory.h"
@@ -41,13 +40,12 @@ void cuda_note(struct backend *backend, const char *what, cudaError_t result)
 
 static cohort_status error_of(const struct cuda_state *s, cohort_error *err)
 {
-    return error_set(
-        err, s->error == cudaErrorMemoryAllocation ? COHORT_ERR_MEMORY : COHORT_ERR_UNSUPPORTED,
-        "%s: CUDA reports '%s' in %s%s", s->name, cudaGetErrorString(s->error), s->error_where,
-        s->error == cudaErrorMemoryAllocation
-            ? "; lower --micro-batch-tokens or --decode-concurrency, or close what "
-              "else uses the GPU (nvidia-smi lists it)"
-            : "");
+    return error_set(err, s->error == cudaErrorMemoryAllocation ? COHORT_ERR_MEMORY : COHORT_ERR_UNSUPPORTED,
+                     "%s: CUDA reports '%s' in %s%s", s->name, cudaGetErrorString(s->error), s->error_where,
+                     s->error == cudaErrorMemoryAllocation
+                         ? "; lower --micro-batch-tokens or --decode-concurrency, or close what "
+                           "else uses the GPU (nvidia-smi lists it)"
+                         : "");
 }
 
 static cohort_status check(struct backend *backend, cohort_error *err)
@@ -76,8 +74,7 @@ static size_t available(struct backend *backend)
     return free_bytes;
 }
 
-cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what,
-                         cohort_error *err)
+cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err)
 {
     struct cuda_state *s = cuda_state_of(backend);
     void *block = NULL;
@@ -143,14 +140,12 @@ void cuda_upload(struct backend *backend, void *to, const void *from, size_t byt
 {
     if (bytes > 0)
         cuda_note(backend, "upload",
-                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
-                                  cuda_state_of(backend)->stream));
+                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_state_of(backend)->stream));
 }
 
 static void wait(struct backend *backend)
 {
-    cuda_note(backend, "waiting for the device",
-              cudaStreamSynchronize(cuda_state_of(backend)->stream));
+    cuda_note(backend, "waiting for the device", cudaStreamSynchronize(cuda_state_of(backend)->stream));
 }
 
 void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes)
@@ -159,30 +154,26 @@ void cuda_download(struct backend *backend, void *to, const void *from, size_t b
     memset(to, 0, bytes); /* should the copy fail */
     if (bytes == 0 || s->error != cudaSuccess)
         return;
-    cuda_note(backend, "download",
-              cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->stream));
+    cuda_note(backend, "download", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->stream));
     wait(backend);
 }
 
 static void zero(struct backend *backend, void *memory, size_t bytes)
 {
     if (bytes > 0)
-        cuda_note(backend, "zero",
-                  cudaMemsetAsync(memory, 0, bytes, cuda_state_of(backend)->stream));
+        cuda_note(backend, "zero", cudaMemsetAsync(memory, 0, bytes, cuda_state_of(backend)->stream));
 }
 
 static void copy(struct backend *backend, void *to, const void *from, size_t bytes)
 {
     if (bytes > 0)
         cuda_note(backend, "copy",
-                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice,
-                                  cuda_state_of(backend)->stream));
+                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_state_of(backend)->stream));
 }
 
 /* ---- Recorded steps ---- */
 
-static cudaError_t record(struct backend *backend, cudaGraphExec_t *exec,
-                          void (*step)(void *context), void *context)
+static cudaError_t record(struct backend *backend, cudaGraphExec_t *exec, void (*step)(void *context), void *context)
 {
     struct cuda_state *s = cuda_state_of(backend);
     cudaGraph_t graph = NULL;
@@ -201,8 +192,7 @@ static cudaError_t record(struct backend *backend, cudaGraphExec_t *exec,
 }
 
 /* The first step of a key runs as it is: what is set up on first use cannot be recorded. */
-static void repeat(struct backend *backend, uint64_t key, int32_t count,
-                   void (*step)(void *context), void *context)
+static void repeat(struct backend *backend, uint64_t key, int32_t count, void (*step)(void *context), void *context)
 {
     struct cuda_state *s = cuda_state_of(backend);
     struct cuda_graph *g = s->graphs;
@@ -311,10 +301,9 @@ static cohort_status count_devices(int *count, cohort_error *err)
                          "no NVIDIA driver was found (nvidia-smi should list a GPU); install one, "
                          "or use --device cpu");
     if (result == cudaErrorNoDevice || (result == cudaSuccess && *count == 0))
-        return error_set(
-            err, COHORT_ERR_UNSUPPORTED,
-            "no NVIDIA GPU was found (nvidia-smi should list one; CUDA_VISIBLE_DEVICES "
-            "may hide it); use --device cpu");
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "no NVIDIA GPU was found (nvidia-smi should list one; CUDA_VISIBLE_DEVICES "
+                         "may hide it); use --device cpu");
     if (result != cudaSuccess)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "CUDA does not start: %s; try nvidia-smi, or "
@@ -334,8 +323,8 @@ static void set_limits(struct cuda_state *s, const struct cudaDeviceProp *proper
     if (s->compute > COHORT_CUDA_AS) {
         s->compute = COHORT_CUDA_AS;
         s->shared_per_block = cuda_shared_of(COHORT_CUDA_AS);
-        snprintf(s->name, sizeof s->name, "GPU %d (%s) as compute capability %d.%d", s->device,
-                 properties->name, COHORT_CUDA_AS / 10, COHORT_CUDA_AS % 10);
+        snprintf(s->name, sizeof s->name, "GPU %d (%s) as compute capability %d.%d", s->device, properties->name,
+                 COHORT_CUDA_AS / 10, COHORT_CUDA_AS % 10);
     }
 #endif
 }
@@ -347,14 +336,13 @@ static cohort_status open_device(struct backend *backend, int device, cohort_err
     int count = 0;
     TRY(count_devices(&count, err));
     if (device < 0 || device >= count)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "there is no GPU %d: this machine has %d, numbered from 0", device, count);
+        return error_set(err, COHORT_ERR_ARGUMENT, "there is no GPU %d: this machine has %d, numbered from 0", device,
+                         count);
     cudaError_t result = cudaSetDevice(device);
     if (result == cudaSuccess)
         result = cudaGetDeviceProperties(&properties, device);
     if (result != cudaSuccess)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "GPU %d does not answer: %s", device,
-                         cudaGetErrorString(result));
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "GPU %d does not answer: %s", device, cudaGetErrorString(result));
     s->device = device;
     set_limits(s, &properties);
     if (s->compute < LEAST_COMPUTE)

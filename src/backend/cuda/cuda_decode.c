@@ -1,9 +1,9 @@
-/* Sampling and decoding, the host's part: packs draws and slots into one upload, launches the
- * kernels of kernel_draw.cu and kernel_filter.cu, gets the tokens back.
+/* Sampling and decoding, the host's part: packs draws and slots into one upload, launches the kernels of kernel_draw.cu
+ * and kernel_filter.cu, gets the tokens back.
  *
- * Owns struct cuda_decode: made by the first draw, freed with the backend. A window's memory keeps
- * its address until a larger window comes: recorded steps know only the address of its
- * decode_state and of the statistics, everything else they find there. */
+ * Owns struct cuda_decode: made by the first draw, freed with the backend. A window's memory keeps its address until a
+ * larger window comes: recorded steps know only the address of its decode_state and of the statistics, everything else
+ * they find there. */
 #include "backend/cuda/draw_rows.h"
 
 #include "base/memory.h"
@@ -31,8 +31,7 @@ struct cuda_decode {
 static struct cuda_decode *decode_of(struct backend *backend)
 {
     struct cuda_state *s = cuda_state_of(backend);
-    if (s->decode == NULL &&
-        mem_alloc(&s->decode, 1, sizeof *s->decode, "state of decoding", NULL) != COHORT_OK)
+    if (s->decode == NULL && mem_alloc(&s->decode, 1, sizeof *s->decode, "state of decoding", NULL) != COHORT_OK)
         cuda_note(backend, "state of decoding", cudaErrorMemoryAllocation);
     return s->decode;
 }
@@ -63,8 +62,8 @@ static bool host_room(struct backend *backend, struct cuda_decode *d, size_t byt
 
 /* ---- Packing ---- */
 
-/* One block of memory, filled here and uploaded to device. Filled twice by the same calls: without
- * host memory first, which tells the size. */
+/* One block of memory, filled here and uploaded to device. Filled twice by the same calls: without host memory first,
+ * which tells the size. */
 struct packer {
     unsigned char *host; /* NULL: only counts */
     unsigned char *device;
@@ -77,8 +76,8 @@ struct packer {
 
 enum { PACK_ALIGN = 16 };
 
-/* Room for count elements, a copy of from if that is given. Gives the device's address, and in
- * *host ours (NULL while counting). */
+/* Room for count elements, a copy of from if that is given. Gives the device's address, and in *host ours (NULL while
+ * counting). */
 static void *pack(struct packer *pk, size_t count, size_t size, const void *from, void *host)
 {
     const size_t at = pk->used;
@@ -131,8 +130,7 @@ static int32_t history_wanted(const struct sampling_params *p, int32_t n)
     const int32_t context[3] = {repeats_count(p) ? p->repetition_context : -1,
                                 p->presence_penalty != 0.0f ? p->presence_context : -1,
                                 p->frequency_penalty != 0.0f ? p->frequency_context : -1};
-    const bool on[3] = {repeats_count(p), p->presence_penalty != 0.0f,
-                        p->frequency_penalty != 0.0f};
+    const bool on[3] = {repeats_count(p), p->presence_penalty != 0.0f, p->frequency_penalty != 0.0f};
     int32_t wanted = 0;
     for (int i = 0; i < 3; i++) {
         if (!on[i])
@@ -150,8 +148,8 @@ static float stats_temperature(const struct sampling_params *p)
 }
 
 /* room: ids that decoding may append to the history. */
-static void pack_draw(struct packer *pk, struct draw_row *out, const struct sample_row *row,
-                      int32_t n_choosable, int32_t room)
+static void pack_draw(struct packer *pk, struct draw_row *out, const struct sample_row *row, int32_t n_choosable,
+                      int32_t room)
 {
     const struct sampling_params *p = row->params;
     const int32_t kept = history_wanted(p, row->n_history);
@@ -199,13 +197,12 @@ static void pack_draw(struct packer *pk, struct draw_row *out, const struct samp
                              .history = history};
 }
 
-/* Sizes of the copies for rows with penalties, and where in block they lie; none if no row has
- * any. Returns their bytes. */
+/* Sizes of the copies for rows with penalties, and where in block they lie; none if no row has any. Returns their
+ * bytes. */
 static size_t plan_copies(struct draw_work *work, int32_t n_copies, int64_t n_choosable)
 {
     enum { UNIT = 64 };
-    *work =
-        (struct draw_work){.stride = (n_choosable + UNIT - 1) / UNIT * UNIT, .n_copies = n_copies};
+    *work = (struct draw_work){.stride = (n_choosable + UNIT - 1) / UNIT * UNIT, .n_copies = n_copies};
     return (size_t)n_copies * (size_t)work->stride * (sizeof *work->copy + sizeof *work->seen);
 }
 
@@ -218,8 +215,7 @@ static void place_copies(struct draw_work *work, void *block)
 /* ---- Decoding ---- */
 
 /* What the first step of row i feeds. */
-static void pack_first(const struct decode_load *p, int32_t i, int32_t *token, int32_t *position,
-                       int32_t *kv_row)
+static void pack_first(const struct decode_load *p, int32_t i, int32_t *token, int32_t *position, int32_t *kv_row)
 {
     *token = 0;
     *position = 0;
@@ -234,11 +230,9 @@ static void pack_first(const struct decode_load *p, int32_t i, int32_t *token, i
     *kv_row = slot->own_page[page] * ATTENTION_CHUNK + slot->position % ATTENTION_CHUNK;
 }
 
-static void pack_slot(struct packer *pk, struct decode_slot_state *out,
-                      const struct decode_slot *slot)
+static void pack_slot(struct packer *pk, struct decode_slot_state *out, const struct decode_slot *slot)
 {
-    const int32_t *own =
-        pack(pk, (size_t)slot->n_own_pages, sizeof *slot->own_page, slot->own_page, NULL);
+    const int32_t *own = pack(pk, (size_t)slot->n_own_pages, sizeof *slot->own_page, slot->own_page, NULL);
     const int32_t *eos = pack(pk, (size_t)slot->n_eos, sizeof *slot->eos, slot->eos, NULL);
     if (out != NULL)
         *out = (struct decode_slot_state){.n_left = slot->n_left,
@@ -251,8 +245,7 @@ static void pack_slot(struct packer *pk, struct decode_slot_state *out,
 }
 
 /* decode_state first, then what it points to. */
-static void pack_window(struct packer *pk, const struct decode_load *p, const void *ring,
-                        const struct draw_work *work)
+static void pack_window(struct packer *pk, const struct decode_load *p, const void *ring, const struct draw_work *work)
 {
     const size_t slots = (size_t)p->n_slots;
     const size_t rows = (size_t)p->n_rows;
@@ -296,8 +289,8 @@ static size_t ring_bytes(int32_t steps, int32_t n_slots)
 }
 
 /* Device memory for the window; false (noted) if it cannot be had. */
-static bool reserve_window(struct backend *backend, struct cuda_decode *d,
-                           const struct decode_load *p, struct draw_work *work)
+static bool reserve_window(struct backend *backend, struct cuda_decode *d, const struct decode_load *p,
+                           struct draw_work *work)
 {
     bool penalties = false;
     int64_t n_choosable = 0;
@@ -318,12 +311,10 @@ static bool reserve_window(struct backend *backend, struct cuda_decode *d,
     struct packer counting = {0};
     pack_window(&counting, p, NULL, work);
     return cuda_grow(backend, &d->ring, &d->ring_bytes, ring_bytes(p->steps, p->n_slots)) &&
-           cuda_grow(backend, &d->window, &d->window_bytes, counting.used) &&
-           host_room(backend, d, counting.used);
+           cuda_grow(backend, &d->window, &d->window_bytes, counting.used) && host_room(backend, d, counting.used);
 }
 
-cohort_status cuda_decode_load(struct backend *backend, const struct decode_load *p,
-                               cohort_error *err)
+cohort_status cuda_decode_load(struct backend *backend, const struct decode_load *p, cohort_error *err)
 {
     struct cuda_decode *d = decode_of(backend);
     struct draw_work work;
@@ -338,8 +329,7 @@ cohort_status cuda_decode_load(struct backend *backend, const struct decode_load
     cuda_upload(backend, d->window, d->host, packing.used);
     cuda_decode_start(backend, d->window, p->n_rows);
     if (!cuda_attention_prepare_decode(backend, p))
-        return error_set(err, COHORT_ERR_MEMORY, "no memory for attention of %d sequences",
-                         p->n_slots);
+        return error_set(err, COHORT_ERR_MEMORY, "no memory for attention of %d sequences", p->n_slots);
     return COHORT_OK;
 }
 
@@ -347,8 +337,7 @@ void cuda_decode_draw(struct backend *backend, const struct decode_draw *p)
 {
     struct cuda_decode *d = cuda_state_of(backend)->decode;
     assert(d != NULL && p->first >= 0 && p->first + p->count <= d->n_rows);
-    if (p->count <= 0 ||
-        !cuda_grow(backend, &d->parts, &d->parts_bytes, cuda_draw_parts_bytes(p->vocab, p->count)))
+    if (p->count <= 0 || !cuda_grow(backend, &d->parts, &d->parts_bytes, cuda_draw_parts_bytes(p->vocab, p->count)))
         return;
     const struct draw_job job = {.logits = p->logits,
                                  .vocab = p->vocab,
@@ -387,8 +376,7 @@ void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, 
 
 /* ---- What all of this takes at most ---- */
 
-static size_t copies_bytes(const struct backend *backend, const struct backend_load *load,
-                           int64_t rows)
+static size_t copies_bytes(const struct backend *backend, const struct backend_load *load, int64_t rows)
 {
     struct draw_work work;
     const int32_t n = rows < INT32_MAX ? (int32_t)rows : INT32_MAX;
@@ -398,8 +386,7 @@ static size_t copies_bytes(const struct backend *backend, const struct backend_l
 /* A draw as it is packed, with the ids that its penalties look at and n more. */
 static size_t packed_draw_bytes(const struct backend_load *load, int32_t n)
 {
-    const size_t history =
-        load->history < 0 ? 0 : (size_t)(load->history + n) * sizeof(int32_t) + PACK_ALIGN;
+    const size_t history = load->history < 0 ? 0 : (size_t)(load->history + n) * sizeof(int32_t) + PACK_ALIGN;
     return sizeof(struct draw_row) + history;
 }
 
@@ -410,8 +397,8 @@ size_t cuda_sample_scratch(const struct backend *backend, const struct backend_l
 {
     const size_t draws = (size_t)load->draws;
     return copies_bytes(backend, load, load->draws) +
-           draws * (sizeof(struct draw_result) + packed_draw_bytes(load, 0) + sizeof(int32_t)) +
-           PARAMS_BYTES + cuda_draw_parts_bytes(load->vocab, load->logits_rows);
+           draws * (sizeof(struct draw_result) + packed_draw_bytes(load, 0) + sizeof(int32_t)) + PARAMS_BYTES +
+           cuda_draw_parts_bytes(load->vocab, load->logits_rows);
 }
 
 size_t cuda_decode_working_bytes(const struct backend *backend, const struct backend_load *load)
@@ -421,8 +408,7 @@ size_t cuda_decode_working_bytes(const struct backend *backend, const struct bac
     const size_t n = (size_t)load->sequences;
     const size_t pages = (size_t)load->context / ATTENTION_CHUNK + 2;
     const size_t slot = sizeof(struct decode_slot_state) + pages * sizeof(int32_t) +
-                        packed_draw_bytes(load, DECODE_STEPS_MOST) + 3 * sizeof(int32_t) +
-                        4 * PACK_ALIGN;
+                        packed_draw_bytes(load, DECODE_STEPS_MOST) + 3 * sizeof(int32_t) + 4 * PACK_ALIGN;
     return cuda_grown_bytes(n * slot + PARAMS_BYTES) +
            cuda_grown_bytes(ring_bytes(DECODE_STEPS_MOST, load->sequences)) +
            cuda_grown_bytes(cuda_draw_parts_bytes(load->vocab, load->logits_rows)) +
@@ -433,8 +419,7 @@ size_t cuda_decode_working_bytes(const struct backend *backend, const struct bac
 
 static bool shares_stats(const struct sample_row *a, const struct sample_row *b)
 {
-    return a->logits_row == b->logits_row &&
-           stats_temperature(a->params) == stats_temperature(b->params);
+    return a->logits_row == b->logits_row && stats_temperature(a->params) == stats_temperature(b->params);
 }
 
 struct sample_pack {
@@ -484,8 +469,7 @@ static bool sample_rows(struct backend *backend, struct cuda_decode *d, const st
     const size_t result_at = copies_bytes;
     const size_t rows_at = (result_at + result_bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
     const size_t parts_at = rows_at + counting.used;
-    unsigned char *block =
-        cuda_scratch(backend, parts_at + cuda_draw_parts_bytes(p->vocab, n_stats));
+    unsigned char *block = cuda_scratch(backend, parts_at + cuda_draw_parts_bytes(p->vocab, n_stats));
     const size_t host_bytes = counting.used > result_bytes ? counting.used : result_bytes;
     if (block == NULL || !host_room(backend, d, host_bytes))
         return false;

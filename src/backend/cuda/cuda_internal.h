@@ -1,10 +1,9 @@
-/* What the files of the CUDA backend share. Host files are C, kernels (kernel_*.cu) CUDA C++ behind
- * extern "C"; a launcher has the signature of the operation it implements.
+/* What the files of the CUDA backend share. Host files are C, kernels (kernel_*.cu) CUDA C++ behind extern "C"; a
+ * launcher has the signature of the operation it implements.
  *
- * Everything runs on one stream in the order it is issued. What goes wrong is noted by cuda_note
- * and told by the backend's check. Exactness (invariant I2) here: no float atomics, no reduction
- * whose order depends on the number of rows or blocks, --fmad=false with fmaf where a product and a
- * sum are meant to fuse. */
+ * Everything runs on one stream in the order it is issued. What goes wrong is noted by cuda_note and told by the
+ * backend's check. Exactness (invariant I2) here: no float atomics, no reduction whose order depends on the number of
+ * rows or blocks, --fmad=false with fmaf where a product and a sum are meant to fuse. */
 #ifndef COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
 #define COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
 
@@ -16,10 +15,9 @@
 extern "C" {
 #endif
 
-/* Attention starts a fresh online softmax every CUDA_SPLIT absolute positions and merges the splits
- * in ascending order, whether one block walks them or several: long contexts and shared prompts can
- * be divided without a change of bits. A tile holds up to CUDA_TILE rows, a row being one (query,
- * head) of the heads that share a key head. */
+/* Attention starts a fresh online softmax every CUDA_SPLIT absolute positions and merges the splits in ascending order,
+ * whether one block walks them or several: long contexts and shared prompts can be divided without a change of bits. A
+ * tile holds up to CUDA_TILE rows, a row being one (query, head) of the heads that share a key head. */
 enum { CUDA_SPLIT = 4 * ATTENTION_CHUNK, CUDA_TILE = 64, CUDA_FEW_ROWS = 16 };
 
 /* One sequence of the prepared batch. Its key at position p lies in row
@@ -34,22 +32,20 @@ struct cuda_chunk {
     int32_t low, high;
 };
 
-/* Work of attention's forward (times kv heads): rows query_row .. + n_queries (consecutive tokens
- * of one sequence, or the decoding tokens of sequences that share these keys) against the keys of
- * seq's splits split_begin .. split_end; row t sees keys up to position[t] (array of the batch). An
- * item that is not partial covers all splits that its rows need and writes the result; a partial
- * one is one split, and whoever finishes a row's last split (position[t] / CUDA_SPLIT + 1 in all)
- * merges them. Splits that begin beyond every row's position are empty. A partial item has with it
- * what is needed of its sequence, so that one read tells a block where its keys are. */
+/* Work of attention's forward (times kv heads): rows query_row .. + n_queries (consecutive tokens of one sequence, or
+ * the decoding tokens of sequences that share these keys) against the keys of seq's splits split_begin .. split_end;
+ * row t sees keys up to position[t] (array of the batch). An item that is not partial covers all splits that its rows
+ * need and writes the result; a partial one is one split, and whoever finishes a row's last split (position[t] /
+ * CUDA_SPLIT + 1 in all) merges them. Splits that begin beyond every row's position are empty. A partial item has with
+ * it what is needed of its sequence, so that one read tells a block where its keys are. */
 struct cuda_item {
     int32_t query_row, n_queries, seq, split_begin, split_end, partial;
     int32_t boundary, n_keys;
     struct cuda_chunk chunks[CUDA_SPLIT / ATTENTION_CHUNK];
 };
 
-/* Work of attention's backward for keys: the keys that sequence seq itself wrote, in chunk
- * (absolute positions chunk * ATTENTION_CHUNK ...), seen by the queries of sequences seq_begin ..
- * seq_end. */
+/* Work of attention's backward for keys: the keys that sequence seq itself wrote, in chunk (absolute positions chunk *
+ * ATTENTION_CHUNK ...), seen by the queries of sequences seq_begin .. seq_end. */
 struct cuda_key_item {
     int32_t seq, chunk, seq_begin, seq_end;
 };
@@ -64,20 +60,20 @@ struct cuda_attention {
     int32_t max_items; /* (host value) items at most: *n_items, or more in a recorded step */
     int32_t n_key_items;
     int32_t n_tokens, n_seqs;
-    /* All items are partial, or none is. recorded: a window of decoding; the grid then depends on
-     * nothing but the machine. */
+    /* All items are partial, or none is. recorded: a window of decoding; the grid then depends on nothing but the
+     * machine. */
     bool partial, recorded;
     bool few; /* all items are partial and of at most CUDA_FEW_ROWS rows */
-    /* Partial results of row t's split s lie in rows split_base[t] + s of [split rows, H]: o [D]
-     * unscaled, m (of scores in base 2) and l; arrived [n_tokens, K] counts finished splits, 0
-     * between launches. NULL without partial items. */
+    /* Partial results of row t's split s lie in rows split_base[t] + s of [split rows, H]: o [D] unscaled, m (of scores
+     * in base 2) and l; arrived [n_tokens, K] counts finished splits, 0 between launches. NULL without partial
+     * items. */
     const int32_t *split_base;
     float *partial_o, *partial_m, *partial_l;
     int32_t *arrived;
 };
 
-/* Where the plan of a window of decoding lies. Recorded steps hold these addresses, so they change
- * only together: the memory is then freed, which forgets the recordings. */
+/* Where the plan of a window of decoding lies. Recorded steps hold these addresses, so they change only together: the
+ * memory is then freed, which forgets the recordings. */
 struct cuda_decode_plan {
     void *memory;
     size_t bytes;
@@ -88,8 +84,8 @@ struct cuda_decode_plan {
 struct cuda_decode;
 struct cuda_graph;
 
-/* Shared memory that a block may have on request, of GPUs of a compute capability: 227 KiB in data
- * centres since Hopper, 163 before, 99 on workstation cards. */
+/* Shared memory that a block may have on request, of GPUs of a compute capability: 227 KiB in data centres since
+ * Hopper, 163 before, 99 on workstation cards. */
 static inline size_t cuda_shared_of(int compute)
 {
     const bool hopper = compute >= 90 && compute < 120, ampere = compute == 80 || compute == 87;
@@ -131,22 +127,20 @@ static inline struct cuda_state *cuda_state_of(const struct backend *backend)
 
 /* Notes an error of a call or (result cudaSuccess) of the launch before. */
 void cuda_note(struct backend *backend, const char *what, cudaError_t result);
-/* Device memory that the next caller overwrites; for the work of one operation. NULL when it cannot
- * be had (noted). */
+/* Device memory that the next caller overwrites; for the work of one operation. NULL when it cannot be had (noted). */
 void *cuda_scratch(struct backend *backend, size_t bytes);
 /* Copies host memory to the device in order with the stream; from may change when this returns. */
 void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes);
 void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes);
-cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what,
-                         cohort_error *err);
+cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err);
 void cuda_free(struct backend *backend, void *memory);
 /* Device memory *memory of at least bytes: kept if large enough, else replaced (contents lost). */
 bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes);
 
 /* ---- cuda_matmul.c ---- */
 size_t cuda_weight_bytes(struct backend *, int64_t n, int64_t k, enum dtype type);
-cohort_status cuda_weight_create(struct backend *, struct weight **out, const void *natural,
-                                 int64_t n, int64_t k, enum dtype type, cohort_error *err);
+cohort_status cuda_weight_create(struct backend *, struct weight **out, const void *natural, int64_t n, int64_t k,
+                                 enum dtype type, cohort_error *err);
 void cuda_weight_refresh(struct backend *, struct weight *);
 void cuda_weight_destroy(struct backend *, struct weight *);
 void cuda_matmul_forward(struct backend *, const struct matmul_forward *);
@@ -157,8 +151,7 @@ void cuda_blas_destroy(struct backend *);
 
 /* ---- kernel_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
 /* The product, with what makes its x, if it takes it; else nothing is done: false. */
-bool cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k,
-                         const struct matmul_forward *);
+bool cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k, const struct matmul_forward *);
 
 /* ---- kernel_*.cu ---- */
 void cuda_embed_forward(struct backend *, const struct embed_forward *);
@@ -178,8 +171,7 @@ void cuda_sample(struct backend *, struct sample *);
 void cuda_attention_forward(struct backend *, const struct attention_forward *);
 void cuda_attention_backward(struct backend *, const struct attention_backward *);
 
-/* Working memory of the above, for up to so many rows; of cuda_head_stats, cuda_draw_parts_bytes.
- */
+/* Working memory of the above, for up to so many rows; of cuda_head_stats, cuda_draw_parts_bytes. */
 size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width);
 size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim);
 size_t cuda_embed_scratch(int64_t tokens);

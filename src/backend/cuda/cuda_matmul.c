@@ -1,8 +1,8 @@
-/* Matrix products. bf16 by cuBLASLt without workspace and without split-K: then the sum over k is
- * one chain per output element, in the same steps whatever the number of rows (measured for every
- * published Qwen3 size, tests/cuda/), so a row's bits do not depend on its batch (invariant I2).
- * Products of few rows, where cuBLASLt is far from the memory's speed, go to kernel_skinny.cu,
- * which forms the same chain. fp32, and sizes that are no multiple of 8, go to kernel_product.cu.
+/* Matrix products. bf16 by cuBLASLt without workspace and without split-K: then the sum over k is one chain per output
+ * element, in the same steps whatever the number of rows (measured for every published Qwen3 size, tests/cuda/), so a
+ * row's bits do not depend on its batch (invariant I2). Products of few rows, where cuBLASLt is far from the memory's
+ * speed, go to kernel_skinny.cu, which forms the same chain. fp32, and sizes that are no multiple of 8, go to
+ * kernel_product.cu.
  *
  * cuBLASLt's matrices are column-major: a row-major [rows, columns] is its columns x rows. */
 #include "backend/cuda/cuda_internal.h"
@@ -47,8 +47,8 @@ struct blas {
 static void blas_failed(struct backend *backend, const struct product *p, cublasStatus_t status)
 {
     char what[160];
-    snprintf(what, sizeof what, "a product of %lld x %lld x %lld (cuBLASLt status %d)",
-             (long long)p->m, (long long)p->n, (long long)p->k, (int)status);
+    snprintf(what, sizeof what, "a product of %lld x %lld x %lld (cuBLASLt status %d)", (long long)p->m,
+             (long long)p->n, (long long)p->k, (int)status);
     cuda_note(backend, what, cudaErrorUnknown);
 }
 
@@ -90,16 +90,12 @@ void cuda_blas_destroy(struct backend *backend)
     s->blas = NULL;
 }
 
-static cudaDataType_t data_type(enum dtype type)
-{
-    return type == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
-}
+static cudaDataType_t data_type(enum dtype type) { return type == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF; }
 
 static bool same_product(const struct product *a, const struct product *b)
 {
-    return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb &&
-           a->ldd == b->ldd && a->transpose_a == b->transpose_a &&
-           a->transpose_b == b->transpose_b && a->accumulate == b->accumulate &&
+    return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb && a->ldd == b->ldd &&
+           a->transpose_a == b->transpose_a && a->transpose_b == b->transpose_b && a->accumulate == b->accumulate &&
            a->inexact == b->inexact && a->type == b->type && a->d_type == b->d_type;
 }
 
@@ -108,8 +104,7 @@ static size_t slot_of(const struct product *p)
     uint64_t h = 0x9e3779b97f4a7c15ull;
     const uint64_t words[] = {(uint64_t)p->m, (uint64_t)p->n, (uint64_t)p->k,
                               (uint64_t)p->transpose_a << 1 | (uint64_t)p->transpose_b << 2 |
-                                  (uint64_t)p->accumulate << 3 | (uint64_t)p->inexact << 6 |
-                                  (uint64_t)p->d_type << 4};
+                                  (uint64_t)p->accumulate << 3 | (uint64_t)p->inexact << 6 | (uint64_t)p->d_type << 4};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         h = (h ^ words[i]) * 0xff51afd7ed558ccdull, h ^= h >> 32;
     return (size_t)(h % CHOSEN);
@@ -118,26 +113,20 @@ static size_t slot_of(const struct product *p)
 static cublasStatus_t set_operation(struct chosen *c)
 {
     const struct product *p = &c->product;
-    cublasOperation_t a = p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
-                      b = p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t a = p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, b = p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasStatus_t status = cublasLtMatmulDescCreate(&c->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status =
-            cublasLtMatmulDescSetAttribute(c->operation, CUBLASLT_MATMUL_DESC_TRANSA, &a, sizeof a);
+        status = cublasLtMatmulDescSetAttribute(c->operation, CUBLASLT_MATMUL_DESC_TRANSA, &a, sizeof a);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status =
-            cublasLtMatmulDescSetAttribute(c->operation, CUBLASLT_MATMUL_DESC_TRANSB, &b, sizeof b);
+        status = cublasLtMatmulDescSetAttribute(c->operation, CUBLASLT_MATMUL_DESC_TRANSB, &b, sizeof b);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatrixLayoutCreate(&c->a, data_type(p->type),
-                                            (uint64_t)(p->transpose_a ? p->k : p->m),
+        status = cublasLtMatrixLayoutCreate(&c->a, data_type(p->type), (uint64_t)(p->transpose_a ? p->k : p->m),
                                             (uint64_t)(p->transpose_a ? p->m : p->k), p->lda);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatrixLayoutCreate(&c->b, data_type(p->type),
-                                            (uint64_t)(p->transpose_b ? p->n : p->k),
+        status = cublasLtMatrixLayoutCreate(&c->b, data_type(p->type), (uint64_t)(p->transpose_b ? p->n : p->k),
                                             (uint64_t)(p->transpose_b ? p->k : p->n), p->ldb);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatrixLayoutCreate(&c->d, data_type(p->d_type), (uint64_t)p->m,
-                                            (uint64_t)p->n, p->ldd);
+        status = cublasLtMatrixLayoutCreate(&c->d, data_type(p->d_type), (uint64_t)p->m, (uint64_t)p->n, p->ldd);
     return status;
 }
 
@@ -145,21 +134,19 @@ static cublasStatus_t set_operation(struct chosen *c)
 static cublasStatus_t set_preference(cublasLtMatmulPreference_t preference, bool free_choice)
 {
     const size_t workspace = free_choice ? WORKSPACE : 0;
-    const uint32_t reduction =
-        free_choice ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_NONE;
+    const uint32_t reduction = free_choice ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_NONE;
     const uint32_t alignment = ALIGNMENT;
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(
-        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                                 &workspace, sizeof workspace);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatmulPreferenceSetAttribute(
-            preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction, sizeof reduction);
+        status = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                      &reduction, sizeof reduction);
     for (size_t i = 0; i < sizeof alignments / sizeof alignments[0]; i++)
         if (status == CUBLAS_STATUS_SUCCESS)
-            status = cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment,
-                                                          sizeof alignment);
+            status = cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment, sizeof alignment);
     return status;
 }
 
@@ -175,8 +162,8 @@ static cublasStatus_t choose(struct cuda_state *s, struct chosen *c)
     if (status == CUBLAS_STATUS_SUCCESS)
         status = set_preference(preference, c->product.inexact);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatmulAlgoGetHeuristic(blas->handle, c->operation, c->a, c->b, c->d, c->d,
-                                                preference, 1, &best, &found);
+        status = cublasLtMatmulAlgoGetHeuristic(blas->handle, c->operation, c->a, c->b, c->d, c->d, preference, 1,
+                                                &best, &found);
     if (preference != NULL)
         (void)cublasLtMatmulPreferenceDestroy(preference);
     if (status == CUBLAS_STATUS_SUCCESS && found == 0)
@@ -187,8 +174,8 @@ static cublasStatus_t choose(struct cuda_state *s, struct chosen *c)
 }
 
 /* before: what an accumulating product adds to, where that is not d. */
-static void run_product(struct backend *backend, const struct product *wanted, const void *a,
-                        const void *b, const void *before, void *d)
+static void run_product(struct backend *backend, const struct product *wanted, const void *a, const void *b,
+                        const void *before, void *d)
 {
     struct cuda_state *s = cuda_state_of(backend);
     struct blas *blas = s->blas;
@@ -208,22 +195,18 @@ static void run_product(struct backend *backend, const struct product *wanted, c
         c->used = status == CUBLAS_STATUS_SUCCESS;
     }
     if (status == CUBLAS_STATUS_SUCCESS)
-        status =
-            cublasLtMatmul(blas->handle, c->operation, &one, a, c->a, b, c->b, &beta,
-                           before != NULL ? before : d, c->d, d, c->d, &c->algorithm,
-                           p->inexact ? s->workspace : NULL, p->inexact ? WORKSPACE : 0, s->stream);
+        status = cublasLtMatmul(blas->handle, c->operation, &one, a, c->a, b, c->b, &beta, before != NULL ? before : d,
+                                c->d, d, c->d, &c->algorithm, p->inexact ? s->workspace : NULL,
+                                p->inexact ? WORKSPACE : 0, s->stream);
     if (status != CUBLAS_STATUS_SUCCESS)
         blas_failed(backend, p, status);
     else
         cuda_note(backend, "a product", cudaSuccess);
 }
 
-/* cuBLASLt's fast kernels want rows that start at multiples of 16 bytes. A question of the weight's
- * sizes alone, never of the number of rows. */
-static bool takes(enum dtype type, int64_t n, int64_t k)
-{
-    return type == DTYPE_BF16 && n % 8 == 0 && k % 8 == 0;
-}
+/* cuBLASLt's fast kernels want rows that start at multiples of 16 bytes. A question of the weight's sizes alone, never
+ * of the number of rows. */
+static bool takes(enum dtype type, int64_t n, int64_t k) { return type == DTYPE_BF16 && n % 8 == 0 && k % 8 == 0; }
 
 size_t cuda_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dtype type)
 {
@@ -234,8 +217,8 @@ size_t cuda_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dty
     return 0;
 }
 
-cohort_status cuda_weight_create(struct backend *backend, struct weight **out, const void *natural,
-                                 int64_t n, int64_t k, enum dtype type, cohort_error *err)
+cohort_status cuda_weight_create(struct backend *backend, struct weight **out, const void *natural, int64_t n,
+                                 int64_t k, enum dtype type, cohort_error *err)
 {
     (void)backend;
     TRY(mem_alloc(out, 1, sizeof **out, "weight", err));

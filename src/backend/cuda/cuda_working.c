@@ -1,7 +1,6 @@
-/* What the backend comes to hold beside the tensors it is given, at most, for memory plans: the
- * same functions tell the sizes where the memory is taken. Not in it: machine code and what the
- * driver keeps of recorded steps (tests/cuda/test_cuda_memory.c measures them; a twentieth of the
- * memory is left for them, session_memory_limit). */
+/* What the backend comes to hold beside the tensors it is given, at most, for memory plans: the same functions tell the
+ * sizes where the memory is taken. Not in it: machine code and what the driver keeps of recorded steps
+ * (tests/cuda/test_cuda_memory.c measures them; a twentieth of the memory is left for them, session_memory_limit). */
 #include "backend/cuda/draw_rows.h"
 
 size_t cuda_grown_bytes(size_t bytes)
@@ -30,6 +29,6 @@ static size_t scratch_bytes(const struct backend *backend, const struct backend_
 
 size_t cuda_working_bytes(struct backend *backend, const struct backend_load *load)
 {
-    return cuda_grown_bytes(scratch_bytes(backend, load)) +
-           cuda_attention_working_bytes(backend, load) + cuda_decode_working_bytes(backend, load);
+    return cuda_grown_bytes(scratch_bytes(backend, load)) + cuda_attention_working_bytes(backend, load) +
+           cuda_decode_working_bytes(backend, load);
 }

@@ -1,5 +1,5 @@
-/* What the kernels that draw share: uniform numbers, finding a place in a distribution, and the end
- * of a slot's step. */
+/* What the kernels that draw share: uniform numbers, finding a place in a distribution, and the end of a slot's
+ * step. */
 #ifndef COHORT_BACKEND_CUDA_DRAW_DEVICE_CUH
 #define COHORT_BACKEND_CUDA_DRAW_DEVICE_CUH
 
@@ -57,8 +57,7 @@ static __device__ __forceinline__ bool cuts_part(int32_t n_choosable, int64_t vo
     return n_choosable < vocab && n_choosable % LOGITS_PART != 0;
 }
 
-/* The sum of what the lanes of a warp have, added in order of lanes; *ahead: the sum ahead of the
- * lane. */
+/* The sum of what the lanes of a warp have, added in order of lanes; *ahead: the sum ahead of the lane. */
 static __device__ __forceinline__ double sum_in_order(double own, double *ahead)
 {
     double sum = 0.0;
@@ -72,9 +71,8 @@ static __device__ __forceinline__ double sum_in_order(double own, double *ahead)
     return sum;
 }
 
-/* The first lane at which the sum of what the lanes have passes wanted; the last lane that has
- * anything if rounding keeps the sum below; -1 if none has. ahead: the sum ahead of the lane.
- * Nothing is negative. */
+/* The first lane at which the sum of what the lanes have passes wanted; the last lane that has anything if rounding
+ * keeps the sum below; -1 if none has. ahead: the sum ahead of the lane. Nothing is negative. */
 static __device__ __forceinline__ int pick_lane(double own, double ahead, double wanted)
 {
     const unsigned any = __ballot_sync(0xffffffffu, own > 0.0);
@@ -113,11 +111,11 @@ static __device__ __forceinline__ decode_next decode_next_of(const decode_state 
     return next;
 }
 
-/* By one thread, at the end of a slot's step: notes what was drawn and moves the slot on. ends: the
- * token is one that ends the sequence. A slot that stops keeps its token, position and kv_row:
- * until the window ends it computes the same row again, which nobody looks at. */
-static __device__ inline void decode_advance(decode_state *d, int slot, const decode_next &next,
-                                             bool ends, int32_t token, float logp)
+/* By one thread, at the end of a slot's step: notes what was drawn and moves the slot on. ends: the token is one that
+ * ends the sequence. A slot that stops keeps its token, position and kv_row: until the window ends it computes the same
+ * row again, which nobody looks at. */
+static __device__ inline void decode_advance(decode_state *d, int slot, const decode_next &next, bool ends,
+                                             int32_t token, float logp)
 {
     decode_slot_state *s = d->slots + slot;
     draw_row *r = d->draws + slot;
@@ -144,8 +142,7 @@ static __device__ inline void decode_advance(decode_state *d, int slot, const de
 }
 
 /* By one thread: what row i drew. */
-static __device__ __forceinline__ void draw_done(const draw_job &job, int i, int32_t token,
-                                                 float logp)
+static __device__ __forceinline__ void draw_done(const draw_job &job, int i, int32_t token, float logp)
 {
     if (job.decode == NULL) {
         job.result[i] = draw_result{token, logp};

@@ -1,8 +1,8 @@
-/* What the host tells the device of draws, and the slots of sequences that the device decodes by
- * itself. Shared by cuda_decode.c (packs it), kernel_draw.cu and kernel_filter.cu.
+/* What the host tells the device of draws, and the slots of sequences that the device decodes by itself. Shared by
+ * cuda_decode.c (packs it), kernel_draw.cu and kernel_filter.cu.
  *
- * All of a window (or of one sample operation) is one upload: these structs, then the lists they
- * point to. Pointers are device addresses. */
+ * All of a window (or of one sample operation) is one upload: these structs, then the lists they point to. Pointers are
+ * device addresses. */
 #ifndef COHORT_BACKEND_CUDA_DRAW_ROWS_H
 #define COHORT_BACKEND_CUDA_DRAW_ROWS_H
 
@@ -38,8 +38,8 @@ struct draw_row {
     int32_t n_special, n_bias, n_history;
     const int32_t *special;
     const struct draw_bias *bias; /* ids ascending; equal ones in the order they were given */
-    int32_t *history; /* the last n_history ids: as many as the penalties look at, with room for
-                         what a window of decoding adds */
+    int32_t *history;             /* the last n_history ids: as many as the penalties look at, with room for what a
+                                     window of decoding adds */
 };
 
 /* Copies of rows that penalties change. Blocks take turns with the rows: block b has copy b. */
@@ -73,13 +73,11 @@ struct draw_result {
     float logp;
 };
 
-/* One launch of draws: rows first .. first + count of decode, or rows[0 .. count] of a sample
- * operation. */
+/* One launch of draws: rows first .. first + count of decode, or rows[0 .. count] of a sample operation. */
 struct draw_job {
     const float *logits; /* [*, V]; decode: row i is that of slot first + i */
     int64_t vocab;
-    struct logits_part *parts; /* [stats rows, n_parts + 1]: those of the row, then the part that
-                                  n_choosable cuts */
+    struct logits_part *parts; /* [stats rows, n_parts + 1]: those of the row, then the part that n_choosable cuts */
     int32_t n_parts;           /* of vocab */
     int32_t first, count;
     int32_t n_stats;             /* sample: rows of statistics; decode: count */
@@ -93,8 +91,7 @@ struct draw_job {
 /* Bytes of job.parts. */
 size_t cuda_draw_parts_bytes(int64_t vocab, int64_t stats_rows);
 int32_t cuda_draw_parts_of(int64_t vocab);
-/* Statistics, then the draws of rows that change nothing, then with changes those of the others.
- */
+/* Statistics, then the draws of rows that change nothing, then with changes those of the others. */
 void cuda_draw_launch(struct backend *, const struct draw_job *job, bool changes);
 void cuda_filter_launch(struct backend *, const struct draw_job *job);
 /* Rows with changes that are worked on at once, of n. */

@@ -1,6 +1,6 @@
-/* AdamW with a split master, and the sum of squares for the gradient norm. The step computes what
- * the CPU's does, operation by operation: fmaf where that has vf_fma, division and square root
- * correctly rounded (nvcc's default), factors from double on the host. */
+/* AdamW with a split master, and the sum of squares for the gradient norm. The step computes what the CPU's does,
+ * operation by operation: fmaf where that has vf_fma, division and square root correctly rounded (nvcc's default),
+ * factors from double on the host. */
 #include "backend/cuda/vector_access.cuh"
 
 #include "base/rng.h"
@@ -39,8 +39,7 @@ static factors factors_of(const struct adamw *p)
     return f;
 }
 
-static __device__ __forceinline__ void update(const factors &f, float *w, float grad, float *m,
-                                              float *v)
+static __device__ __forceinline__ void update(const factors &f, float *w, float grad, float *m, float *v)
 {
     const float g = grad * f.grad_scale;
     const float m1 = fmaf(f.m_mix, g - *m, *m);
@@ -56,23 +55,15 @@ static __device__ __forceinline__ float join(uint32_t high, uint32_t low)
 {
     return __uint_as_float((high << 16) + (uint32_t)(int32_t)(int16_t)low);
 }
-static __device__ __forceinline__ uint32_t high_of(float master)
-{
-    return (__float_as_uint(master) + 0x8000u) >> 16;
-}
-static __device__ __forceinline__ uint32_t low_of(float master)
-{
-    return __float_as_uint(master) & 0xffffu;
-}
+static __device__ __forceinline__ uint32_t high_of(float master) { return (__float_as_uint(master) + 0x8000u) >> 16; }
+static __device__ __forceinline__ uint32_t low_of(float master) { return __float_as_uint(master) & 0xffffu; }
 
 /* Four weights from element i on. */
-static __device__ __forceinline__ void load_master4(const float *weight, const int16_t *, int64_t i,
-                                                    float w[4])
+static __device__ __forceinline__ void load_master4(const float *weight, const int16_t *, int64_t i, float w[4])
 {
     load_vector4(weight + i, w);
 }
-static __device__ __forceinline__ void load_master4(const uint16_t *weight, const int16_t *low,
-                                                    int64_t i, float w[4])
+static __device__ __forceinline__ void load_master4(const uint16_t *weight, const int16_t *low, int64_t i, float w[4])
 {
     const uint2 h = *(const uint2 *)(weight + i), l = *(const uint2 *)(low + i);
     w[0] = join(h.x & 0xffffu, l.x & 0xffffu);
@@ -80,41 +71,32 @@ static __device__ __forceinline__ void load_master4(const uint16_t *weight, cons
     w[2] = join(h.y & 0xffffu, l.y & 0xffffu);
     w[3] = join(h.y >> 16, l.y >> 16);
 }
-static __device__ __forceinline__ void store_master4(float *weight, int16_t *, int64_t i,
-                                                     const float w[4])
+static __device__ __forceinline__ void store_master4(float *weight, int16_t *, int64_t i, const float w[4])
 {
     store_vector4(weight + i, w);
 }
-static __device__ __forceinline__ void store_master4(uint16_t *weight, int16_t *low, int64_t i,
-                                                     const float w[4])
+static __device__ __forceinline__ void store_master4(uint16_t *weight, int16_t *low, int64_t i, const float w[4])
 {
-    __stcg((uint2 *)(weight + i),
-           make_uint2(high_of(w[0]) | high_of(w[1]) << 16, high_of(w[2]) | high_of(w[3]) << 16));
-    __stcg((uint2 *)(low + i),
-           make_uint2(low_of(w[0]) | low_of(w[1]) << 16, low_of(w[2]) | low_of(w[3]) << 16));
+    __stcg((uint2 *)(weight + i), make_uint2(high_of(w[0]) | high_of(w[1]) << 16, high_of(w[2]) | high_of(w[3]) << 16));
+    __stcg((uint2 *)(low + i), make_uint2(low_of(w[0]) | low_of(w[1]) << 16, low_of(w[2]) | low_of(w[3]) << 16));
 }
 static __device__ __forceinline__ float load_master(const float *weight, const int16_t *, int64_t i)
 {
     return weight[i];
 }
-static __device__ __forceinline__ float load_master(const uint16_t *weight, const int16_t *low,
-                                                    int64_t i)
+static __device__ __forceinline__ float load_master(const uint16_t *weight, const int16_t *low, int64_t i)
 {
     return join(weight[i], (uint16_t)low[i]);
 }
-static __device__ __forceinline__ void store_master(float *weight, int16_t *, int64_t i, float w)
-{
-    weight[i] = w;
-}
-static __device__ __forceinline__ void store_master(uint16_t *weight, int16_t *low, int64_t i,
-                                                    float w)
+static __device__ __forceinline__ void store_master(float *weight, int16_t *, int64_t i, float w) { weight[i] = w; }
+static __device__ __forceinline__ void store_master(uint16_t *weight, int16_t *low, int64_t i, float w)
 {
     weight[i] = (uint16_t)high_of(w);
     low[i] = (int16_t)(uint16_t)low_of(w);
 }
 
-/* Moments in bf16: up with the probability that the cut-off bits say, by the CPU's draws. What is not
- * finite keeps its kind. */
+/* Moments in bf16: up with the probability that the cut-off bits say, by the CPU's draws. What is not finite keeps its
+ * kind. */
 static __device__ __forceinline__ uint16_t round_at_random(float value, uint32_t random)
 {
     const uint32_t bits = __float_as_uint(value);
@@ -129,24 +111,20 @@ static __device__ __forceinline__ uint32_t rounding_word(int64_t step, uint64_t 
     return device_philox(0, RNG_ROUND, (uint64_t)step, element / 4).word[element % 4];
 }
 
-static __device__ __forceinline__ void store_moment(float *to, float value, uint32_t)
-{
-    *to = value;
-}
+static __device__ __forceinline__ void store_moment(float *to, float value, uint32_t) { *to = value; }
 static __device__ __forceinline__ void store_moment(uint16_t *to, float value, uint32_t random)
 {
     *to = round_at_random(value, random);
 }
 /* Four moments from element i on; words of the four elements when they are in bf16. */
-static __device__ __forceinline__ void store_moments4(float *m, float *v, const float m4[4],
-                                                      const float v4[4], int64_t, uint64_t)
+static __device__ __forceinline__ void store_moments4(float *m, float *v, const float m4[4], const float v4[4], int64_t,
+                                                      uint64_t)
 {
     store_vector4(m, m4);
     store_vector4(v, v4);
 }
-static __device__ __forceinline__ void store_moments4(uint16_t *m, uint16_t *v, const float m4[4],
-                                                      const float v4[4], int64_t step,
-                                                      uint64_t element)
+static __device__ __forceinline__ void store_moments4(uint16_t *m, uint16_t *v, const float m4[4], const float v4[4],
+                                                      int64_t step, uint64_t element)
 {
     uint32_t word[4], a[4], b[4];
     if (element % 4 == 0) {
@@ -166,13 +144,12 @@ static __device__ __forceinline__ void store_moments4(uint16_t *m, uint16_t *v, 
     *(uint2 *)v = make_uint2(b[0] | b[1] << 16, b[2] | b[3] << 16);
 }
 
-/* T: float, or uint16_t for split masters. M: float or uint16_t moments. WHOLE: everything is
- * aligned to four elements. */
+/* T: float, or uint16_t for split masters. M: float or uint16_t moments. WHOLE: everything is aligned to four
+ * elements. */
 template <typename T, typename M, bool WHOLE>
 static __global__ void __launch_bounds__(THREADS)
-    adamw_kernel(int64_t count, T *__restrict__ weight, int16_t *__restrict__ low,
-                 const float *__restrict__ grad, M *__restrict__ m, M *__restrict__ v, factors f,
-                 int64_t step, int64_t first)
+    adamw_kernel(int64_t count, T *__restrict__ weight, int16_t *__restrict__ low, const float *__restrict__ grad,
+                 M *__restrict__ m, M *__restrict__ v, factors f, int64_t step, int64_t first)
 {
     const int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * 4;
     if (WHOLE && i + 4 <= count) {
@@ -190,8 +167,7 @@ static __global__ void __launch_bounds__(THREADS)
     }
     for (int64_t at = i; at < i + 4 && at < count; at++) {
         float w = load_master(weight, low, at), m1 = load_element(m + at), v1 = load_element(v + at);
-        const uint32_t word =
-            sizeof(M) == sizeof(float) ? 0 : rounding_word(step, (uint64_t)(first + at));
+        const uint32_t word = sizeof(M) == sizeof(float) ? 0 : rounding_word(step, (uint64_t)(first + at));
         update(f, &w, grad[at], &m1, &v1);
         store_master(weight, low, at, w);
         store_moment(m + at, m1, word);
@@ -199,18 +175,16 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-template <typename T, typename M>
-static void launch_adamw(cudaStream_t stream, const struct adamw *p)
+template <typename T, typename M> static void launch_adamw(cudaStream_t stream, const struct adamw *p)
 {
     const factors f = factors_of(p);
     const dim3 grid((unsigned)ceil_div(p->count, THREADS * 4));
     const bool whole = vector_aligned(p->grad, 16) && vector_aligned(p->m, 4 * sizeof(M)) &&
-                       vector_aligned(p->v, 4 * sizeof(M)) &&
-                       vector_aligned(p->weight, 4 * sizeof(T)) &&
+                       vector_aligned(p->v, 4 * sizeof(M)) && vector_aligned(p->weight, 4 * sizeof(T)) &&
                        (p->low == NULL || vector_aligned(p->low, 8));
     auto kernel = whole ? adamw_kernel<T, M, true> : adamw_kernel<T, M, false>;
-    LAUNCH(kernel, grid, dim3(THREADS), 0, stream, p->count, (T *)p->weight, p->low, p->grad,
-           (M *)p->m, (M *)p->v, f, p->step, p->first);
+    LAUNCH(kernel, grid, dim3(THREADS), 0, stream, p->count, (T *)p->weight, p->low, p->grad, (M *)p->m, (M *)p->v, f,
+           p->step, p->first);
 }
 
 extern "C" void cuda_adamw(struct backend *backend, const struct adamw *p)
@@ -222,15 +196,14 @@ extern "C" void cuda_adamw(struct backend *backend, const struct adamw *p)
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const bool is_split = p->type == DTYPE_BF16, narrow = p->moment_type == DTYPE_BF16;
     if (is_split)
-        narrow ? launch_adamw<uint16_t, uint16_t>(stream, p)
-               : launch_adamw<uint16_t, float>(stream, p);
+        narrow ? launch_adamw<uint16_t, uint16_t>(stream, p) : launch_adamw<uint16_t, float>(stream, p);
     else
         narrow ? launch_adamw<float, uint16_t>(stream, p) : launch_adamw<float, float>(stream, p);
     cuda_note(backend, "adamw", cudaSuccess);
 }
 
-/* Sum over the block's threads, in thread 0: a tree over the lanes, then the warps in order. part
- * holds a double a warp. */
+/* Sum over the block's threads, in thread 0: a tree over the lanes, then the warps in order. part holds a double a
+ * warp. */
 static __device__ __forceinline__ double block_sum(double x, double *part)
 {
     x = warp_sum(x);
@@ -243,9 +216,8 @@ static __device__ __forceinline__ double block_sum(double x, double *part)
     return total;
 }
 
-/* sums[b] = sum of the squares of block b, SUM_BLOCK elements of x: thread t adds groups t, t +
- * THREADS, ... of four elements in as many chains. The square of a float is exact in double. WHOLE:
- * x is aligned to four elements. */
+/* sums[b] = sum of the squares of block b, SUM_BLOCK elements of x: thread t adds groups t, t + THREADS, ... of four
+ * elements in as many chains. The square of a float is exact in double. WHOLE: x is aligned to four elements. */
 template <bool WHOLE>
 static __global__ void __launch_bounds__(THREADS)
     square_sums_kernel(const float *__restrict__ x, int64_t count, double *__restrict__ sums)
@@ -307,8 +279,7 @@ extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int6
         return (double)NAN;
     auto kernel = vector_aligned(x, 16) ? square_sums_kernel<true> : square_sums_kernel<false>;
     LAUNCH(kernel, dim3((unsigned)blocks), dim3(THREADS), 0, stream, x, count, sums);
-    LAUNCH(add_square_sums, dim3(1), dim3(TOTAL_THREADS), 0, stream, (const double *)sums, blocks,
-           sums + blocks);
+    LAUNCH(add_square_sums, dim3(1), dim3(TOTAL_THREADS), 0, stream, (const double *)sums, blocks, sums + blocks);
     cuda_note(backend, "sum_squares", cudaSuccess);
     double total;
     cuda_download(backend, &total, sums + blocks, sizeof total);

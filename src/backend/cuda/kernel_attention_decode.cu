@@ -1,13 +1,12 @@
-/* Causal attention for items of few rows (decoding): one split each of at most 16 rows, which all
- * four warps share. A warp computes the scores and weights of a quarter of a chunk's keys, and o
- * for a quarter of D: every number is made as attention_step makes it, in a fraction of the time.
+/* Causal attention for items of few rows (decoding): one split each of at most 16 rows, which all four warps share. A
+ * warp computes the scores and weights of a quarter of a chunk's keys, and o for a quarter of D: every number is made
+ * as attention_step makes it, in a fraction of the time.
  *
- * Keys and values pass through a ring of three pieces in shared memory, alternately the keys and
- * the values of CHUNKS chunks. Many items: pieces of one chunk, so that four blocks fit on a
- * multiprocessor (H200; three on an A100) and one waits while others compute. Few items: pieces of
- * a whole split, so that all of it is under way at once and what the warps tell each other is told
- * once. Two pieces are always under way; the next item begins to load while the last is finished.
- */
+ * Keys and values pass through a ring of three pieces in shared memory, alternately the keys and the values of CHUNKS
+ * chunks. Many items: pieces of one chunk, so that four blocks fit on a multiprocessor (H200; three on an A100) and one
+ * waits while others compute. Few items: pieces of a whole split, so that all of it is under way at once and what the
+ * warps tell each other is told once. Two pieces are always under way; the next item begins to load while the last is
+ * finished. */
 #include "backend/cuda/attention_forward.cuh"
 
 #include <assert.h>
@@ -59,8 +58,7 @@ struct decode_item {
 };
 
 /* The rows of keys of the item's chunk i, or of the one that is visited in its place. */
-static __device__ __forceinline__ int32_t decode_chunk(const attention_arguments &a,
-                                                       const decode_item &item, int32_t i)
+static __device__ __forceinline__ int32_t decode_chunk(const attention_arguments &a, const decode_item &item, int32_t i)
 {
     const int32_t first = item.split * CHUNKS_PER_SPLIT;
     return attention_chunk(a, first + i, first + item.n_chunks) - first;
@@ -74,10 +72,9 @@ struct decode_stream {
     bool values;   /* its keys are under way */
 };
 
-/* From item.work on, whose words are in ahead, the first item with something to do; false if there
- * is none (item.work is then n_work or beyond). */
-static __device__ __forceinline__ bool stream_open(const attention_arguments &a, int32_t n_work,
-                                                   decode_stream *s)
+/* From item.work on, whose words are in ahead, the first item with something to do; false if there is none (item.work
+ * is then n_work or beyond). */
+static __device__ __forceinline__ bool stream_open(const attention_arguments &a, int32_t n_work, decode_stream *s)
 {
     const int32_t lane = (int32_t)threadIdx.x % 32;
     decode_item *item = &s->item;
@@ -106,9 +103,9 @@ static __device__ __forceinline__ bool stream_open(const attention_arguments &a,
 
 /* Starts copying a chunk of keys or values. Keys from end on become zeros, as in tile_load_keys. */
 template <int D>
-static __device__ __forceinline__ void load_chunk(uint16_t *tile, const uint16_t *from,
-                                                  int32_t stride, int32_t boundary, int32_t low,
-                                                  int32_t high, int32_t position, int32_t end)
+static __device__ __forceinline__ void load_chunk(uint16_t *tile, const uint16_t *from, int32_t stride,
+                                                  int32_t boundary, int32_t low, int32_t high, int32_t position,
+                                                  int32_t end)
 {
     constexpr int ACROSS = D / 8, ROWS = TILE_THREADS / ACROSS;
     static_assert(ROWS % 8 == 0, "a thread's rows are exchanged alike");
@@ -126,8 +123,8 @@ static __device__ __forceinline__ void load_chunk(uint16_t *tile, const uint16_t
 
 /* Starts copying the next piece, if there is one, as one group. */
 template <int D, int CHUNKS>
-static __device__ __forceinline__ void stream_load(const attention_arguments &a, int32_t n_work,
-                                                   decode_stream *s, uint16_t *to)
+static __device__ __forceinline__ void stream_load(const attention_arguments &a, int32_t n_work, decode_stream *s,
+                                                   uint16_t *to)
 {
     if (s->item.work < n_work && s->i >= s->item.n_chunks) {
         s->item.work += (int32_t)gridDim.x;
@@ -138,8 +135,7 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
         const decode_item &item = s->item;
         const int32_t boundary = ITEM_WORD(item.words, boundary);
         const int32_t end = min(ITEM_WORD(item.words, n_keys), item.most + 1);
-        const uint16_t *from =
-            (const uint16_t *)(s->values ? a.v : a.k) + item.work % a.n_kv_heads * D;
+        const uint16_t *from = (const uint16_t *)(s->values ? a.v : a.k) + item.work % a.n_kv_heads * D;
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             if (s->i + c >= item.n_chunks)
@@ -158,11 +154,10 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
     copy_async_commit();
 }
 
-/* Asks for the first keys and values of an item whose rows' positions are not known yet. No more
- * than one piece of each: all blocks together must not ask for more than the cache holds. */
+/* Asks for the first keys and values of an item whose rows' positions are not known yet. No more than one piece of
+ * each: all blocks together must not ask for more than the cache holds. */
 template <int D, int CHUNKS>
-static __device__ __forceinline__ void prefetch_item(const attention_arguments &a, int32_t work,
-                                                     int32_t words)
+static __device__ __forceinline__ void prefetch_item(const attention_arguments &a, int32_t work, int32_t words)
 {
     constexpr int LINES = D * 2 / 128; /* of a row */
     const int32_t first = ITEM_WORD(words, split_begin) * CUDA_SPLIT;
@@ -176,9 +171,8 @@ static __device__ __forceinline__ void prefetch_item(const attention_arguments &
             const int32_t position = first + c * ATTENTION_CHUNK + j;
             if (position >= n_keys)
                 break;
-            const int64_t at =
-                (int64_t)((position < boundary ? low : high) + j) * a.n_kv_heads * D +
-                work % a.n_kv_heads * D + line * 64;
+            const int64_t at = (int64_t)((position < boundary ? low : high) + j) * a.n_kv_heads * D +
+                               work % a.n_kv_heads * D + line * 64;
             prefetch_line((const uint16_t *)a.k + at);
             prefetch_line((const uint16_t *)a.v + at);
         }
@@ -187,13 +181,13 @@ static __device__ __forceinline__ void prefetch_item(const attention_arguments &
 
 /* ---- the step ---- */
 
-/* Raw scores of the 16 rows over this warp's 16 keys of each chunk; the largest of each row go to
- * exchange. Chunks that are not there are computed too, and not looked at. */
+/* Raw scores of the 16 rows over this warp's 16 keys of each chunk; the largest of each row go to exchange. Chunks that
+ * are not there are computed too, and not looked at. */
 template <int D, int CHUNKS>
-static __device__ __forceinline__ void
-decode_scores(const attention_arguments &a, const decode_item &item, float s[CHUNKS][2][4],
-              const rows_in_registers<D> &q, const uint16_t *memory, int tile, int32_t i,
-              const int32_t position[2], decode_exchange<CHUNKS> *exchange)
+static __device__ __forceinline__ void decode_scores(const attention_arguments &a, const decode_item &item,
+                                                     float s[CHUNKS][2][4], const rows_in_registers<D> &q,
+                                                     const uint16_t *memory, int tile, int32_t i,
+                                                     const int32_t position[2], decode_exchange<CHUNKS> *exchange)
 {
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
 #pragma unroll
@@ -229,9 +223,9 @@ decode_scores(const attention_arguments &a, const decode_item &item, float s[CHU
 
 /* Scores become weights in exchange; m moves on over n chunks. */
 template <int CHUNKS>
-static __device__ __forceinline__ void
-decode_weights(float factor[CHUNKS][2], softmax_row row[2], float s[CHUNKS][2][4], int32_t n,
-               float scale2, decode_exchange<CHUNKS> *exchange)
+static __device__ __forceinline__ void decode_weights(float factor[CHUNKS][2], softmax_row row[2],
+                                                      float s[CHUNKS][2][4], int32_t n, float scale2,
+                                                      decode_exchange<CHUNKS> *exchange)
 {
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
 #pragma unroll
@@ -251,8 +245,7 @@ decode_weights(float factor[CHUNKS][2], softmax_row row[2], float s[CHUNKS][2][4
         uint32_t weights[4];
         pack_group(weights, s[c]);
         exchange->sum[c][warp][lane] = make_float2(sum[0], sum[1]);
-        exchange->weights[c][warp][lane] =
-            make_uint4(weights[0], weights[1], weights[2], weights[3]);
+        exchange->weights[c][warp][lane] = make_uint4(weights[0], weights[1], weights[2], weights[3]);
     }
 }
 
@@ -281,20 +274,18 @@ decode_accumulate(float o[D / 32][4], softmax_row row[2], const float factor[CHU
         for (int k = 0; k < 4; k++) {
             const uint4 x = exchange->weights[c][k][lane];
             const uint32_t weights[4] = {x.x, x.y, x.z, x.w};
-            tile_accumulate<D, D / 32>(o, weights, memory, tile + c * ATTENTION_CHUNK * D,
-                                       warp * (D / 64), k);
+            tile_accumulate<D, D / 32>(o, weights, memory, tile + c * ATTENTION_CHUNK * D, warp * (D / 64), k);
         }
     }
 }
 
 /* ---- the end of an item ---- */
 
-/* As attention_arrive. The barrier puts the block's writes before the fence of the threads that
- * count, and a fence passes on what its thread has seen. */
+/* As attention_arrive. The barrier puts the block's writes before the fence of the threads that count, and a fence
+ * passes on what its thread has seen. */
 template <int D>
-static __device__ __forceinline__ void decode_arrive(const attention_arguments &a,
-                                                     const decode_item &item, int32_t query_row,
-                                                     int32_t n_queries, int32_t *flag)
+static __device__ __forceinline__ void decode_arrive(const attention_arguments &a, const decode_item &item,
+                                                     int32_t query_row, int32_t n_queries, int32_t *flag)
 {
     const int32_t ratio = a.n_heads / a.n_kv_heads, kv_head = item.work % a.n_kv_heads;
     const int32_t thread = (int32_t)threadIdx.x;
@@ -316,14 +307,13 @@ static __device__ __forceinline__ void decode_arrive(const attention_arguments &
     __syncthreads();
     for (int32_t r = thread / 32; r < n_queries * ratio; r += TILE_WARPS)
         if (flag[r / ratio])
-            attention_merge_splits<uint16_t, D / 32>(a, query_row + r / ratio,
-                                                     kv_head * ratio + r % ratio, flag[r / ratio]);
+            attention_merge_splits<uint16_t, D / 32>(a, query_row + r / ratio, kv_head * ratio + r % ratio,
+                                                     flag[r / ratio]);
 }
 
 template <int D, int CHUNKS>
 __global__ __launch_bounds__(TILE_THREADS,
-                             CHUNKS == 1 ? DECODE_BLOCKS
-                                         : 1) void attention_decode(const attention_arguments a)
+                             CHUNKS == 1 ? DECODE_BLOCKS : 1) void attention_decode(const attention_arguments a)
 {
     typedef decode_memory<D, CHUNKS> layout;
     DYNAMIC_SHARED(memory);
@@ -372,15 +362,14 @@ __global__ __launch_bounds__(TILE_THREADS,
     static_assert(PIECES == 3, "two pieces are under way");
     int now = 0; /* the piece's first element */
 
-    /* Waits for the next piece and starts loading another in place of the one before it, which all
-     * warps are done with. Returns where it lies. */
+    /* Waits for the next piece and starts loading another in place of the one before it, which all warps are done with.
+     * Returns where it lies. */
     const auto turn = [&]() {
         const int here = now;
         copy_async_wait<PIECES - 2>();
         __syncthreads();
-        stream_load<D, CHUNKS>(
-            a, n_work, &stream,
-            tiles + (here == 0 ? (PIECES - 1) * layout::PIECE : here - layout::PIECE));
+        stream_load<D, CHUNKS>(a, n_work, &stream,
+                               tiles + (here == 0 ? (PIECES - 1) * layout::PIECE : here - layout::PIECE));
         now = here == (PIECES - 1) * layout::PIECE ? 0 : here + layout::PIECE;
         return here;
     };
@@ -429,11 +418,9 @@ template <int D> static void choose_decode(struct backend *backend, const attent
 {
     struct cuda_state *s = cuda_state_of(backend);
     const int64_t machine = s->multiprocessors, work = (int64_t)a.max_items * a.n_kv_heads;
-    const int64_t blocks =
-        s->shared_per_block > 200 * 1024 ? 4 : 3; /* blocks to a multiprocessor */
+    const int64_t blocks = s->shared_per_block > 200 * 1024 ? 4 : 3; /* blocks to a multiprocessor */
     const size_t whole = decode_memory<D, CHUNKS_PER_SPLIT>::ALL * sizeof(uint16_t) +
-                         sizeof(decode_exchange<CHUNKS_PER_SPLIT>) +
-                         CUDA_FEW_ROWS * sizeof(int32_t);
+                         sizeof(decode_exchange<CHUNKS_PER_SPLIT>) + CUDA_FEW_ROWS * sizeof(int32_t);
     assert(work + blocks * machine <= INT32_MAX);
     /* A recorded step is of so many tokens always, whatever there is to do for them. */
     if ((int64_t)a.n_tokens * a.n_kv_heads <= machine && whole <= s->shared_per_block)

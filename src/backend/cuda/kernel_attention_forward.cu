@@ -1,11 +1,10 @@
-/* Causal attention, forward: tiles of 64 rows (queries times the heads of one kv head) against
- * chunks of 64 keys, through the tensor cores. A warp has 16 rows; a warp without rows only helps
- * to load. Items of few rows have a kernel of their own (kernel_attention_decode.cu). An item is
- * either a tile of queries with all splits it needs, whose results stay in registers, or one split
- * whose result other blocks merge (partial).
+/* Causal attention, forward: tiles of 64 rows (queries times the heads of one kv head) against chunks of 64 keys,
+ * through the tensor cores. A warp has 16 rows; a warp without rows only helps to load. Items of few rows have a kernel
+ * of their own (kernel_attention_decode.cu). An item is either a tile of queries with all splits it needs, whose
+ * results stay in registers, or one split whose result other blocks merge (partial).
  *
- * A NaN among the values of a key reaches the rows of its own chunk that do not see the key when
- * they are computed together with rows that do: 0 * NaN. Nothing else passes between rows. */
+ * A NaN among the values of a key reaches the rows of its own chunk that do not see the key when they are computed
+ * together with rows that do: 0 * NaN. Nothing else passes between rows. */
 #include "backend/cuda/attention_forward.cuh"
 
 #include <assert.h>
@@ -13,9 +12,9 @@
 /* Blocks to a multiprocessor in a recorded step. */
 enum { BLOCKS_RECORDED = 2 };
 
-/* Elements of shared memory: stages of a tile of keys and one of values, and a tile of queries
- * where registers are short. Two blocks fit on a multiprocessor: with two stages of an A100, with
- * three (decoding only, which wants many bytes under way) of an H200. */
+/* Elements of shared memory: stages of a tile of keys and one of values, and a tile of queries where registers are
+ * short. Two blocks fit on a multiprocessor: with two stages of an A100, with three (decoding only, which wants many
+ * bytes under way) of an H200. */
 template <int D, bool PARTIAL, int STAGES> struct forward_memory {
     enum {
         TILE = ATTENTION_CHUNK * D,
@@ -25,17 +24,16 @@ template <int D, bool PARTIAL, int STAGES> struct forward_memory {
     };
 };
 
-/* An item's work for one kv head: number work of all, chunks begin .. end. least and most are the
- * positions of its rows. */
+/* An item's work for one kv head: number work of all, chunks begin .. end. least and most are the positions of its
+ * rows. */
 struct item_cursor {
     int32_t work, begin, end, least, most;
     cuda_item item;
 };
 
-/* From c->work on, in steps of the grid, the first item with something to do; false if there is
- * none. The same in all threads of the block. */
-static __device__ __forceinline__ bool open_item(const attention_arguments &a, int32_t n_work,
-                                                 item_cursor *c)
+/* From c->work on, in steps of the grid, the first item with something to do; false if there is none. The same in all
+ * threads of the block. */
+static __device__ __forceinline__ bool open_item(const attention_arguments &a, int32_t n_work, item_cursor *c)
 {
     for (; c->work < n_work; c->work += (int32_t)gridDim.x) {
         c->item = a.items[c->work / a.n_kv_heads];
@@ -53,16 +51,15 @@ static __device__ __forceinline__ bool open_item(const attention_arguments &a, i
         c->least = least;
         c->most = most;
         c->begin = c->item.split_begin * CHUNKS_PER_SPLIT;
-        c->end =
-            most < 0 ? 0 : min(c->item.split_end * CHUNKS_PER_SPLIT, most / ATTENTION_CHUNK + 1);
+        c->end = most < 0 ? 0 : min(c->item.split_end * CHUNKS_PER_SPLIT, most / ATTENTION_CHUNK + 1);
         if (c->begin < c->end)
             return true;
     }
     return false;
 }
 
-/* The chunks of a block's items, one item after the other: what is loaded, some chunks ahead of
- * what is computed. The next item begins to load while the last one is still being finished. */
+/* The chunks of a block's items, one item after the other: what is loaded, some chunks ahead of what is computed. The
+ * next item begins to load while the last one is still being finished. */
 struct key_stream {
     int32_t work, i, end;                   /* chunk i of item work, up to end */
     int32_t boundary, chunk_begin, key_end; /* of the item's sequence */
@@ -74,8 +71,7 @@ static __device__ __forceinline__ void stream_rows(const attention_arguments &a,
     s->rows = a.chunks[s->chunk_begin + attention_chunk(a, s->i, s->end)];
 }
 
-static __device__ __forceinline__ void stream_item(const attention_arguments &a, int32_t n_work,
-                                                   key_stream *s)
+static __device__ __forceinline__ void stream_item(const attention_arguments &a, int32_t n_work, key_stream *s)
 {
     item_cursor c;
     c.work = s->work;
@@ -94,13 +90,12 @@ static __device__ __forceinline__ void stream_item(const attention_arguments &a,
 
 /* Starts copying the stream's next chunk, if there is one, as one group. */
 template <int D>
-static __device__ __forceinline__ void stream_load(const attention_arguments &a, int32_t n_work,
-                                                   key_stream *s, uint16_t *to)
+static __device__ __forceinline__ void stream_load(const attention_arguments &a, int32_t n_work, key_stream *s,
+                                                   uint16_t *to)
 {
     if (s->work < n_work) {
-        tile_load_keys<D>(to, to + ATTENTION_CHUNK * D, a.k, a.v, s->work % a.n_kv_heads * D,
-                          a.n_kv_heads * D, s->boundary, s->rows, attention_chunk(a, s->i, s->end),
-                          s->key_end);
+        tile_load_keys<D>(to, to + ATTENTION_CHUNK * D, a.k, a.v, s->work % a.n_kv_heads * D, a.n_kv_heads * D,
+                          s->boundary, s->rows, attention_chunk(a, s->i, s->end), s->key_end);
         if (++s->i < s->end) {
             stream_rows(a, s);
         } else {
@@ -118,25 +113,22 @@ template <int D> struct query_rows<D, false> : rows_in_tile<D> {
 
 /* Starts copying the item's rows into a tile; rows behind the last become zeros. */
 template <int D>
-static __device__ __forceinline__ void load_queries(const attention_arguments &a,
-                                                    const cuda_item &item, int32_t kv_head,
-                                                    int32_t ratio, uint16_t *tile)
+static __device__ __forceinline__ void load_queries(const attention_arguments &a, const cuda_item &item,
+                                                    int32_t kv_head, int32_t ratio, uint16_t *tile)
 {
     constexpr int PIECES = D / 8, ROWS = TILE_THREADS / PIECES;
     const int piece = (int)threadIdx.x % PIECES;
     for (int j = (int)threadIdx.x / PIECES; j < CUDA_TILE; j += ROWS) {
         const forward_row r = row_of(item, kv_head, ratio, j);
         const bool there = r.token >= 0;
-        copy_async16(tile + tile_at<D>(j, piece),
-                     there ? query_of(a, r, D) + piece * 8 : (const uint16_t *)a.q, there);
+        copy_async16(tile + tile_at<D>(j, piece), there ? query_of(a, r, D) + piece * 8 : (const uint16_t *)a.q, there);
     }
 }
 
-/* PARTIAL: every item is one split. Otherwise every item has all splits of its rows, and the merged
- * o stays in registers too. */
+/* PARTIAL: every item is one split. Otherwise every item has all splits of its rows, and the merged o stays in
+ * registers too. */
 template <int D, bool PARTIAL, int STAGES>
-__global__ __launch_bounds__(TILE_THREADS,
-                             2) void attention_forward_tiles(const attention_arguments a)
+__global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const attention_arguments a)
 {
     DYNAMIC_SHARED(memory);
     __shared__ int32_t flag[CUDA_TILE];
@@ -145,8 +137,7 @@ __global__ __launch_bounds__(TILE_THREADS,
     const int32_t ratio = a.n_heads / a.n_kv_heads;
     const int32_t n_work = *a.n_items * a.n_kv_heads;
 
-    /* STAGES - 1 chunks are under way before the first is waited for, each with a group of its own.
-     */
+    /* STAGES - 1 chunks are under way before the first is waited for, each with a group of its own. */
     item_cursor c;
     c.work = (int32_t)blockIdx.x;
     key_stream stream;
@@ -193,12 +184,9 @@ __global__ __launch_bounds__(TILE_THREADS,
             copy_async_wait<STAGES - 2>();
             __syncthreads(); /* the chunk is there for all, and all are done with the one before */
             stream_load<D>(a, n_work, &stream,
-                           tiles + now +
-                               (now == 0 ? (STAGES - 1) * layout::STAGE : -layout::STAGE));
+                           tiles + now + (now == 0 ? (STAGES - 1) * layout::STAGE : -layout::STAGE));
         };
-        const auto turn_from = [&]() {
-            now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE;
-        };
+        const auto turn_from = [&]() { now = now == (STAGES - 1) * layout::STAGE ? 0 : now + layout::STAGE; };
 
         float o[D / 8][4], merged_o[PARTIAL ? 1 : D / 8][4];
         softmax_row row[2], merged[2];
@@ -217,8 +205,7 @@ __global__ __launch_bounds__(TILE_THREADS,
                     const int32_t chunk = attention_chunk(a, i, end);
                     const int32_t last[2] = {position[0] - chunk * ATTENTION_CHUNK,
                                              position[1] - chunk * ATTENTION_CHUNK};
-                    attention_step<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2,
-                                      chunk >= first_masked, last);
+                    attention_step<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2, chunk >= first_masked, last);
                 }
                 turn_from();
             }
@@ -270,8 +257,7 @@ static void launch_tiles(cudaStream_t stream, int blocks, const attention_argume
 
 /* deep: two blocks of three stages fit on a multiprocessor. */
 template <int D>
-static void choose_tiles(cudaStream_t stream, int blocks, bool partial, bool deep,
-                         const attention_arguments &a)
+static void choose_tiles(cudaStream_t stream, int blocks, bool partial, bool deep, const attention_arguments &a)
 {
     if (!partial)
         launch_tiles<D, false, 2>(stream, blocks, a);
@@ -311,13 +297,13 @@ extern "C" void cuda_attention_forward(struct backend *backend, const struct att
     a.n_tokens = plan->n_tokens;
     a.max_items = plan->max_items;
 
-    /* A recorded step must not depend on how much there is to do: blocks that fill the machine,
-     * each taking items in turn. */
+    /* A recorded step must not depend on how much there is to do: blocks that fill the machine, each taking items in
+     * turn. */
     assert(work <= INT32_MAX);
     const int blocks = plan->recorded ? BLOCKS_RECORDED * s->multiprocessors : (int)work;
     const bool deep = s->shared_per_block > 200 * 1024;
-    const bool tiles = p->act == DTYPE_BF16 && (p->head_dim == 64 || p->head_dim == 128) &&
-                       p->n_heads / p->n_kv_heads <= CUDA_TILE;
+    const bool tiles =
+        p->act == DTYPE_BF16 && (p->head_dim == 64 || p->head_dim == 128) && p->n_heads / p->n_kv_heads <= CUDA_TILE;
     if (!tiles)
         attention_forward_plain(s->stream, blocks, p->act, a);
     else if (plan->few)

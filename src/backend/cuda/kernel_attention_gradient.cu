@@ -1,16 +1,13 @@
-/* Attention, backward, by recomputation from lse (Dao et al., "FlashAttention"): with p = exp(s *
- * scale - lse), delta = sum(dO * O), ds = p * (dO . v - delta):  dv += p dO, dk += ds q * scale,
- * dq = sum ds k * scale.
+/* Attention, backward, by recomputation from lse (Dao et al., "FlashAttention"): with p = exp(s * scale - lse), delta =
+ * sum(dO * O), ds = p * (dO . v - delta): dv += p dO, dk += ds q * scale, dq = sum ds k * scale.
  *
- * Two passes, each of which owns what it writes, so that no sum needs an atomic and every sum has
- * one order. Of dq: a block takes the rows of one item (up to CUDA_TILE of them, a row being one
- * query and head) and walks chunks of keys ascending. Of dk and dv: a block takes the up to
- * ATTENTION_CHUNK keys of a key item and walks the rows that see them: sequences ascending, queries
- * ascending, heads ascending within CUDA_TILE / R queries at a time. Scores are computed in both: 7
- * products instead of 5.
+ * Two passes, each of which owns what it writes, so that no sum needs an atomic and every sum has one order. Of dq: a
+ * block takes the rows of one item (up to CUDA_TILE of them, a row being one query and head) and walks chunks of keys
+ * ascending. Of dk and dv: a block takes the up to ATTENTION_CHUNK keys of a key item and walks the rows that see them:
+ * sequences ascending, queries ascending, heads ascending within CUDA_TILE / R queries at a time. Scores are computed
+ * in both: 7 products instead of 5.
  *
- * Here with matrix instructions: bf16, head sizes 64 and 128. The rest goes to
- * kernel_attention_gradient_plain.cu. */
+ * Here with matrix instructions: bf16, head sizes 64 and 128. The rest goes to kernel_attention_gradient_plain.cu. */
 #include "backend/cuda/attention_gradient.cuh"
 #include "backend/cuda/attention_tile.cuh"
 
@@ -20,8 +17,7 @@ static_assert((int)TILE_WARPS * WARP_ROWS == ROWS && (int)ATTENTION_CHUNK == (in
               "a warp has 16 rows of a tile, or 16 keys");
 
 /* A 16 x 16 piece of sums (two 16 x 8 tiles) as A of a product. */
-static __device__ __forceinline__ void sums_to_a(uint32_t a[4], const float low[4],
-                                                 const float high[4])
+static __device__ __forceinline__ void sums_to_a(uint32_t a[4], const float low[4], const float high[4])
 {
     a[0] = pack_bf16(low[0], low[1]);
     a[1] = pack_bf16(low[2], low[3]);
@@ -29,9 +25,7 @@ static __device__ __forceinline__ void sums_to_a(uint32_t a[4], const float low[
     a[3] = pack_bf16(high[2], high[3]);
 }
 
-template <int D>
-static __global__ void __launch_bounds__(TILE_THREADS, 2)
-    gradient_of_queries(const struct gradient g)
+template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_queries(const struct gradient g)
 {
     DYNAMIC_SHARED(memory);
     constexpr int TILE = ROWS * D, PAIR = 2 * TILE;
@@ -43,19 +37,18 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
     const struct cuda_item item = g.items[index];
     const struct cuda_seq seq = g.seqs[item.seq];
     const int ratio = g.ratio, n_rows = item.n_queries * ratio;
-    const int first = seq.first_position + item.query_row - seq.query_row,
-              end = first + item.n_queries, n_chunks = (end - 1) / ATTENTION_CHUNK + 1;
+    const int first = seq.first_position + item.query_row - seq.query_row, end = first + item.n_queries,
+              n_chunks = (end - 1) / ATTENTION_CHUNK + 1;
     const int stride = g.n_kv_heads * D, head_at = kv_head * D;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 
     const struct cuda_chunk *chunks = g.chunks + seq.chunk_begin;
-    tile_load_keys<D>(tiles, tiles + TILE, g.k, g.v, head_at, stride, seq.boundary, chunks[0], 0,
-                      end);
+    tile_load_keys<D>(tiles, tiles + TILE, g.k, g.v, head_at, stride, seq.boundary, chunks[0], 0, end);
     copy_async_commit();
     struct cuda_chunk next_rows = chunks[n_chunks > 1 ? 1 : 0];
 
-    /* The thread's two rows, 8 apart. Row r is head r % R of query r / R. One beyond the item's has
-     * lse infinite: p = 0. */
+    /* The thread's two rows, 8 apart. Row r is head r % R of query r / R. One beyond the item's has lse infinite: p =
+     * 0. */
     float lse[2], delta[2];
     int limit[2];
     int64_t pair[2];
@@ -66,9 +59,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
         for (int i = 0; i < 2; i++) {
             const int r = warp * WARP_ROWS + (lane >> 2) + 8 * i;
             const bool there = r < n_rows;
-            pair[i] = there ? ((int64_t)item.query_row + r / ratio) * g.n_heads + kv_head * ratio +
-                                  r % ratio
-                            : -1;
+            pair[i] = there ? ((int64_t)item.query_row + r / ratio) * g.n_heads + kv_head * ratio + r % ratio : -1;
             const float2 statistics = there ? g.statistics[pair[i]] : make_float2(INFINITY, 0.0f);
             lse[i] = statistics.x;
             delta[i] = statistics.y;
@@ -90,8 +81,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
         __syncthreads(); /* this chunk is there, and everyone is done with the other pair */
         if (chunk + 1 < n_chunks) {
             uint16_t *to = tiles + (k_tile ^ PAIR);
-            tile_load_keys<D>(to, to + TILE, g.k, g.v, head_at, stride, seq.boundary, next_rows,
-                              chunk + 1, end);
+            tile_load_keys<D>(to, to + TILE, g.k, g.v, head_at, stride, seq.boundary, next_rows, chunk + 1, end);
             copy_async_commit();
             if (chunk + 2 < n_chunks)
                 next_rows = chunks[chunk + 2];
@@ -123,8 +113,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
                 for (int e = 0; e < 4; e++) {
                     float p = exp2_approximate(fmaf(s[i][e], g.scale_log2, -lse[e >> 1]));
                     if (masked) {
-                        const int position =
-                            chunk * ATTENTION_CHUNK + slice + 8 * i + 2 * (lane & 3) + (e & 1);
+                        const int position = chunk * ATTENTION_CHUNK + slice + 8 * i + 2 * (lane & 3) + (e & 1);
                         p = position <= limit[e >> 1] ? p : 0.0f;
                     }
                     ds[i][e] = p * (ds[i][e] - delta[e >> 1]);
@@ -149,8 +138,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
             float *to = g.dq + pair[i] * D + 2 * (lane & 3);
 #pragma unroll
             for (int j = 0; j < D / 8; j++)
-                *(float2 *)(to + 8 * j) =
-                    make_float2(dq[j][2 * i] * g.scale, dq[j][2 * i + 1] * g.scale);
+                *(float2 *)(to + 8 * j) = make_float2(dq[j][2 * i] * g.scale, dq[j][2 * i + 1] * g.scale);
         }
 }
 
@@ -168,18 +156,16 @@ static __device__ __forceinline__ void walk_settle(struct row_walk &w, const str
     }
 }
 
-template <int D>
-static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const struct gradient g)
+template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const struct gradient g)
 {
     DYNAMIC_SHARED(memory);
     constexpr int TILE = ROWS * D, PAIR = 2 * TILE, PIECES = D / 8;
-    uint16_t *tiles = (uint16_t *)memory;              /* k, v, two pairs of a q and a d_out tile */
-    float2 *statistics = (float2 *)(tiles + 3 * PAIR); /* [2][ROWS] */
+    uint16_t *tiles = (uint16_t *)memory;                 /* k, v, two pairs of a q and a d_out tile */
+    float2 *statistics = (float2 *)(tiles + 3 * PAIR);    /* [2][ROWS] */
     int32_t *offset = (int32_t *)(statistics + 2 * ROWS); /* [ROWS] r / R * H + r % R */
     int32_t *query = offset + ROWS;                       /* [ROWS] r / R */
     const struct cuda_key_item item = g.key_items[blockIdx.x / g.n_kv_heads];
-    const int kv_head = (int)(blockIdx.x % g.n_kv_heads), ratio = g.ratio,
-              tile_queries = ROWS / ratio;
+    const int kv_head = (int)(blockIdx.x % g.n_kv_heads), ratio = g.ratio, tile_queries = ROWS / ratio;
     const struct gradient_keys keys = gradient_keys_of(g, item);
     if (keys.begin >= keys.end)
         return;
@@ -189,8 +175,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const
 
     for (int j = first_row; j < ROWS; j += TILE_THREADS / PIECES) {
         const bool valid = chunk_begin + j >= keys.begin && chunk_begin + j < keys.end;
-        const int64_t at =
-            valid ? ((keys.row + chunk_begin + j) * g.n_kv_heads + kv_head) * D + piece * 8 : 0;
+        const int64_t at = valid ? ((keys.row + chunk_begin + j) * g.n_kv_heads + kv_head) * D + piece * 8 : 0;
         uint16_t *to = tiles + tile_at<D>(j, piece);
         copy_async16(to, (const uint16_t *)g.k + at, valid);
         copy_async16(to + TILE, (const uint16_t *)g.v + at, valid);
@@ -205,8 +190,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const
     /* Starts copying a tile to pair number buffer; returns the statistics of row threadIdx.x. */
     const auto fetch = [&](const struct row_walk &w, int buffer) {
         const struct cuda_seq &seq = g.seqs[w.seq];
-        const int n_queries = min(seq.n_queries - w.query, tile_queries),
-                  n_rows = n_queries * ratio;
+        const int n_queries = min(seq.n_queries - w.query, tile_queries), n_rows = n_queries * ratio;
         const int64_t base = ((int64_t)seq.query_row + w.query) * g.n_heads + kv_head * ratio;
         uint16_t *to = tiles + (1 + buffer) * PAIR + tile_at<D>(first_row, piece);
 #pragma unroll
@@ -219,12 +203,10 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const
         }
         copy_async_commit();
         /* lse infinite: p = 0 */
-        return (int)threadIdx.x < n_rows ? g.statistics[base + offset[threadIdx.x]]
-                                         : make_float2(INFINITY, 0.0f);
+        return (int)threadIdx.x < n_rows ? g.statistics[base + offset[threadIdx.x]] : make_float2(INFINITY, 0.0f);
     };
 
-    const rows_in_tile<D> k_rows = {tiles, warp * WARP_ROWS * D},
-                          v_rows = {tiles, TILE + warp * WARP_ROWS * D};
+    const rows_in_tile<D> k_rows = {tiles, warp * WARP_ROWS * D}, v_rows = {tiles, TILE + warp * WARP_ROWS * D};
     float dk[D / 8][4], dv[D / 8][4];
 #pragma unroll
     for (int i = 0; i < D / 8; i++)
@@ -285,11 +267,9 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const
                 const float4 both = *(const float4 *)(tile_statistics + r);
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    float x =
-                        exp2_approximate(fmaf(p[i][e], g.scale_log2, e & 1 ? -both.z : -both.x));
+                    float x = exp2_approximate(fmaf(p[i][e], g.scale_log2, e & 1 ? -both.z : -both.x));
                     if (masked) {
-                        const int position =
-                            chunk_begin + warp * WARP_ROWS + (lane >> 2) + 8 * (e >> 1);
+                        const int position = chunk_begin + warp * WARP_ROWS + (lane >> 2) + 8 * (e >> 1);
                         x = position <= limit + (own ? query[r + (e & 1)] : 0) ? x : 0.0f;
                     }
                     p[i][e] = x;
@@ -326,16 +306,14 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2) gradient_of_keys(const
         for (int j = 0; j < D / 8; j++) {
             float2 *to_k = (float2 *)(g.dk + at + 8 * j), *to_v = (float2 *)(g.dv + at + 8 * j);
             const float2 old_k = *to_k, old_v = *to_v;
-            *to_k = make_float2(fmaf(dk[j][2 * i], g.scale, old_k.x),
-                                fmaf(dk[j][2 * i + 1], g.scale, old_k.y));
+            *to_k = make_float2(fmaf(dk[j][2 * i], g.scale, old_k.x), fmaf(dk[j][2 * i + 1], g.scale, old_k.y));
             *to_v = make_float2(old_v.x + dv[j][2 * i], old_v.y + dv[j][2 * i + 1]);
         }
     }
 }
 
 /* lse in base 2 and delta of each (token, head), D / 8 lanes each. */
-template <int D>
-static __global__ void __launch_bounds__(256) gradient_statistics(const struct gradient g)
+template <int D> static __global__ void __launch_bounds__(256) gradient_statistics(const struct gradient g)
 {
     const int64_t thread = (int64_t)blockIdx.x * 256 + threadIdx.x, pair = thread / (D / 8);
     const int part = (int)(thread % (D / 8));
@@ -344,13 +322,11 @@ static __global__ void __launch_bounds__(256) gradient_statistics(const struct g
         const int64_t at = pair * D + part * 8;
         const uint4 out = *(const uint4 *)((const uint16_t *)g.out + at);
         const uint4 d_out = *(const uint4 *)((const uint16_t *)g.d_out + at);
-        const uint32_t x[4] = {out.x, out.y, out.z, out.w},
-                       dx[4] = {d_out.x, d_out.y, d_out.z, d_out.w};
+        const uint32_t x[4] = {out.x, out.y, out.z, out.w}, dx[4] = {d_out.x, d_out.y, d_out.z, d_out.w};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             sum = fmaf(__uint_as_float(x[i] << 16), __uint_as_float(dx[i] << 16), sum);
-            sum = fmaf(__uint_as_float(x[i] & 0xffff0000u), __uint_as_float(dx[i] & 0xffff0000u),
-                       sum);
+            sum = fmaf(__uint_as_float(x[i] & 0xffff0000u), __uint_as_float(dx[i] & 0xffff0000u), sum);
         }
     }
 #pragma unroll
@@ -366,16 +342,15 @@ template <int D> static void run(struct cuda_state *s, const struct gradient *g)
     const size_t queries_bytes = 2 * pair_bytes;
     const size_t keys_bytes = 3 * pair_bytes + 2 * ROWS * (sizeof(float2) + sizeof(int32_t));
     const struct cuda_attention *plan = &s->attention;
-    LAUNCH((gradient_statistics<D>), (unsigned)((g->n_pairs * (D / 8) + 255) / 256), 256, 0,
-           s->stream, *g);
+    LAUNCH((gradient_statistics<D>), (unsigned)((g->n_pairs * (D / 8) + 255) / 256), 256, 0, s->stream, *g);
     ALLOW_SHARED((gradient_of_queries<D>), queries_bytes);
     ALLOW_SHARED((gradient_of_keys<D>), keys_bytes);
     if (plan->max_items > 0)
-        LAUNCH((gradient_of_queries<D>), (unsigned)((int64_t)plan->max_items * g->n_kv_heads),
-               TILE_THREADS, queries_bytes, s->stream, *g);
+        LAUNCH((gradient_of_queries<D>), (unsigned)((int64_t)plan->max_items * g->n_kv_heads), TILE_THREADS,
+               queries_bytes, s->stream, *g);
     if (plan->n_key_items > 0)
-        LAUNCH((gradient_of_keys<D>), (unsigned)((int64_t)plan->n_key_items * g->n_kv_heads),
-               TILE_THREADS, keys_bytes, s->stream, *g);
+        LAUNCH((gradient_of_keys<D>), (unsigned)((int64_t)plan->n_key_items * g->n_kv_heads), TILE_THREADS, keys_bytes,
+               s->stream, *g);
 }
 
 extern "C" size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads)
@@ -412,8 +387,7 @@ extern "C" void cuda_attention_backward(struct backend *backend, const struct at
     g.dq = p->dq;
     g.dk = p->dk;
     g.dv = p->dv;
-    g.statistics = (float2 *)cuda_scratch(
-        backend, cuda_attention_gradient_scratch(plan->n_tokens, f->n_heads));
+    g.statistics = (float2 *)cuda_scratch(backend, cuda_attention_gradient_scratch(plan->n_tokens, f->n_heads));
     if (!g.statistics)
         return;
 

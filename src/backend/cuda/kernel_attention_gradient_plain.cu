@@ -1,14 +1,12 @@
-/* Attention, backward, of any head size up to 256, in bf16 or fp32: one warp a row of dq, or of dk
- * and dv, its vectors spread over the lanes. Slow and simple; the order of every sum is that of
- * kernel_attention_gradient.cu. */
+/* Attention, backward, of any head size up to 256, in bf16 or fp32: one warp a row of dq, or of dk and dv, its vectors
+ * spread over the lanes. Slow and simple; the order of every sum is that of kernel_attention_gradient.cu. */
 #include "backend/cuda/attention_gradient.cuh"
 #include "backend/cuda/attention_tile.cuh"
 
 enum { WARPS = 4, LANE_MAX = 256 / 32 };
 
 /* A vector of head_dim elements: element d is in lane d % 32, zeros beyond. */
-template <class T>
-static __device__ __forceinline__ void vector_load(float x[LANE_MAX], const T *from, int head_dim)
+template <class T> static __device__ __forceinline__ void vector_load(float x[LANE_MAX], const T *from, int head_dim)
 {
 #pragma unroll
     for (int i = 0; i < LANE_MAX; i++) {
@@ -28,8 +26,7 @@ static __device__ __forceinline__ float vector_dot(const float a[LANE_MAX], cons
 
 /* Per (token, head), one warp: lse in base 2 and delta. */
 template <class T>
-static __global__ void __launch_bounds__(WARPS * 32)
-    gradient_statistics_plain(const struct gradient g)
+static __global__ void __launch_bounds__(WARPS * 32) gradient_statistics_plain(const struct gradient g)
 {
     const int64_t pair = (int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5);
     if (pair >= g.n_pairs)
@@ -45,8 +42,7 @@ static __global__ void __launch_bounds__(WARPS * 32)
 }
 
 template <class T>
-static __global__ void __launch_bounds__(WARPS * 32)
-    gradient_of_queries_plain(const struct gradient g)
+static __global__ void __launch_bounds__(WARPS * 32) gradient_of_queries_plain(const struct gradient g)
 {
     const int64_t index = blockIdx.x / g.n_kv_heads;
     if (index >= *g.n_items)
@@ -82,15 +78,13 @@ static __global__ void __launch_bounds__(WARPS * 32)
     }
 }
 
-template <class T>
-static __global__ void __launch_bounds__(WARPS * 32) gradient_of_keys_plain(const struct gradient g)
+template <class T> static __global__ void __launch_bounds__(WARPS * 32) gradient_of_keys_plain(const struct gradient g)
 {
     const int64_t per_item = (int64_t)g.n_kv_heads * (ATTENTION_CHUNK / WARPS);
     const struct cuda_key_item item = g.key_items[blockIdx.x / per_item];
     const int rest = (int)(blockIdx.x % per_item), kv_head = rest % g.n_kv_heads;
     const int lane = threadIdx.x & 31;
-    const int position =
-        item.chunk * ATTENTION_CHUNK + rest / g.n_kv_heads * WARPS + (int)(threadIdx.x >> 5);
+    const int position = item.chunk * ATTENTION_CHUNK + rest / g.n_kv_heads * WARPS + (int)(threadIdx.x >> 5);
     const struct gradient_keys keys = gradient_keys_of(g, item);
     if (position < keys.begin || position >= keys.end)
         return;
@@ -107,8 +101,7 @@ static __global__ void __launch_bounds__(WARPS * 32) gradient_of_keys_plain(cons
             continue;
         for (; t < seq.n_queries; t++)
             for (int h = 0; h < g.ratio; h++) {
-                const int64_t pair =
-                    ((int64_t)seq.query_row + t) * g.n_heads + kv_head * g.ratio + h;
+                const int64_t pair = ((int64_t)seq.query_row + t) * g.n_heads + kv_head * g.ratio + h;
                 float q[LANE_MAX], d_out[LANE_MAX];
                 vector_load(q, (const T *)g.q + pair * g.head_dim, g.head_dim);
                 vector_load(d_out, (const T *)g.d_out + pair * g.head_dim, g.head_dim);
@@ -132,15 +125,14 @@ static __global__ void __launch_bounds__(WARPS * 32) gradient_of_keys_plain(cons
 template <class T> static void run_plain(struct cuda_state *s, const struct gradient *g)
 {
     const struct cuda_attention *plan = &s->attention;
-    LAUNCH((gradient_statistics_plain<T>), (unsigned)((g->n_pairs + WARPS - 1) / WARPS), WARPS * 32,
-           0, s->stream, *g);
+    LAUNCH((gradient_statistics_plain<T>), (unsigned)((g->n_pairs + WARPS - 1) / WARPS), WARPS * 32, 0, s->stream, *g);
     if (plan->max_items > 0)
-        LAUNCH((gradient_of_queries_plain<T>), (unsigned)((int64_t)plan->max_items * g->n_kv_heads),
-               WARPS * 32, 0, s->stream, *g);
+        LAUNCH((gradient_of_queries_plain<T>), (unsigned)((int64_t)plan->max_items * g->n_kv_heads), WARPS * 32, 0,
+               s->stream, *g);
     if (plan->n_key_items > 0)
         LAUNCH((gradient_of_keys_plain<T>),
-               (unsigned)((int64_t)plan->n_key_items * g->n_kv_heads * (ATTENTION_CHUNK / WARPS)),
-               WARPS * 32, 0, s->stream, *g);
+               (unsigned)((int64_t)plan->n_key_items * g->n_kv_heads * (ATTENTION_CHUNK / WARPS)), WARPS * 32, 0,
+               s->stream, *g);
 }
 
 void cuda_attention_gradient_plain(struct cuda_state *s, const struct gradient *g, enum dtype act)

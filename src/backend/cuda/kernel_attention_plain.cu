@@ -1,14 +1,13 @@
-/* Causal attention, forward, for what the tile kernel does not take: fp32 (parity), head sizes
- * other than 64 and 128, more than 64 heads to a kv head. The same plan, splits and merge; a warp
- * takes one row (query, head) at a time, its lanes lie along D for the dot products and the output,
- * along the keys of a chunk for the softmax. */
+/* Causal attention, forward, for what the tile kernel does not take: fp32 (parity), head sizes other than 64 and 128,
+ * more than 64 heads to a kv head. The same plan, splits and merge; a warp takes one row (query, head) at a time, its
+ * lanes lie along D for the dot products and the output, along the keys of a chunk for the softmax. */
 #include "backend/cuda/attention_forward.cuh"
 
 /* PER_LANE * 32 >= D. */
 template <class T, int PER_LANE>
-static __device__ __forceinline__ void
-plain_chunk(const attention_arguments &a, const cuda_seq &seq, int32_t kv_head, int32_t chunk,
-            int32_t visible, const float q[PER_LANE], float o[PER_LANE], softmax_row *row)
+static __device__ __forceinline__ void plain_chunk(const attention_arguments &a, const cuda_seq &seq, int32_t kv_head,
+                                                   int32_t chunk, int32_t visible, const float q[PER_LANE],
+                                                   float o[PER_LANE], softmax_row *row)
 {
     const int lane = (int)threadIdx.x % 32;
     const int64_t stride = (int64_t)a.n_kv_heads * a.head_dim;
@@ -51,9 +50,8 @@ plain_chunk(const attention_arguments &a, const cuda_seq &seq, int32_t kv_head, 
 
 /* Splits split_begin .. split_end of one row, as far as it reaches. */
 template <class T, int PER_LANE>
-static __device__ __forceinline__ void plain_row(const attention_arguments &a,
-                                                 const cuda_item &item, const cuda_seq &seq,
-                                                 int32_t kv_head, int32_t token, int32_t head)
+static __device__ __forceinline__ void plain_row(const attention_arguments &a, const cuda_item &item,
+                                                 const cuda_seq &seq, int32_t kv_head, int32_t token, int32_t head)
 {
     const int lane = (int)threadIdx.x % 32;
     const int64_t at = (int64_t)token * a.n_heads + head;
@@ -77,8 +75,7 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a,
         const int32_t end = min(begin + CHUNKS_PER_SPLIT, position / ATTENTION_CHUNK + 1);
         for (int32_t i = begin; i < end; i++) {
             const int32_t chunk = attention_chunk(a, i, end);
-            const int32_t visible =
-                min((int32_t)ATTENTION_CHUNK, position - chunk * ATTENTION_CHUNK + 1);
+            const int32_t visible = min((int32_t)ATTENTION_CHUNK, position - chunk * ATTENTION_CHUNK + 1);
             plain_chunk<T, PER_LANE>(a, seq, kv_head, chunk, visible, q, o, &row);
         }
         if (split == item.split_begin) {
@@ -117,8 +114,7 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a,
 }
 
 template <class T, int PER_LANE>
-__global__ __launch_bounds__(TILE_THREADS,
-                             4) void attention_forward_rows(const attention_arguments a)
+__global__ __launch_bounds__(TILE_THREADS, 4) void attention_forward_rows(const attention_arguments a)
 {
     __shared__ int32_t flag[CUDA_TILE];
     const int32_t ratio = a.n_heads / a.n_kv_heads;
@@ -128,15 +124,13 @@ __global__ __launch_bounds__(TILE_THREADS,
         const int32_t kv_head = (int32_t)(work % a.n_kv_heads);
         const cuda_seq seq = a.seqs[item.seq];
         for (int32_t r = (int32_t)threadIdx.x / 32; r < item.n_queries * ratio; r += TILE_WARPS)
-            plain_row<T, PER_LANE>(a, item, seq, kv_head, item.query_row + r / ratio,
-                                   kv_head * ratio + r % ratio);
+            plain_row<T, PER_LANE>(a, item, seq, kv_head, item.query_row + r / ratio, kv_head * ratio + r % ratio);
         if (item.partial)
             attention_arrive<T, PER_LANE>(a, item, kv_head, flag);
     }
 }
 
-template <class T>
-static void launch_rows(cudaStream_t stream, int blocks, const attention_arguments &a)
+template <class T> static void launch_rows(cudaStream_t stream, int blocks, const attention_arguments &a)
 {
     if (a.head_dim <= 32)
         LAUNCH((attention_forward_rows<T, 1>), blocks, TILE_THREADS, 0, stream, a);
@@ -148,8 +142,7 @@ static void launch_rows(cudaStream_t stream, int blocks, const attention_argumen
         LAUNCH((attention_forward_rows<T, 8>), blocks, TILE_THREADS, 0, stream, a);
 }
 
-void attention_forward_plain(cudaStream_t stream, int blocks, enum dtype act,
-                             const attention_arguments &a)
+void attention_forward_plain(cudaStream_t stream, int blocks, enum dtype act, const attention_arguments &a)
 {
     if (act == DTYPE_BF16)
         launch_rows<uint16_t>(stream, blocks, a);

@@ -1,12 +1,10 @@
-/* Choosing tokens on the device, and the end of a decoding step. Semantics are those of
- * backend/cpu/kernel_sample.c.
+/* Choosing tokens on the device, and the end of a decoding step. Semantics are those of backend/cpu/kernel_sample.c.
  *
- * One kernel gives the statistics of all parts of all rows: the one reading of the logits. Another
- * has a block a row: a warp picks the part that the uniform number falls into and the block finds
- * the token there, cumulative over ids in ascending order, as on the CPU, while a further warp
- * combines the parts and reads what the end of the step needs. Rows with penalties or filters take
- * their choice from kernel_filter.cu instead. Each row ends its own step (decode_advance): nothing
- * is shared between rows.
+ * One kernel gives the statistics of all parts of all rows: the one reading of the logits. Another has a block a row: a
+ * warp picks the part that the uniform number falls into and the block finds the token there, cumulative over ids in
+ * ascending order, as on the CPU, while a further warp combines the parts and reads what the end of the step needs.
+ * Rows with penalties or filters take their choice from kernel_filter.cu instead. Each row ends its own step
+ * (decode_advance): nothing is shared between rows.
  *
  * A row without a distribution gets token -1 and a NaN log-prob. */
 #include "backend/cuda/draw_device.cuh"
@@ -62,17 +60,15 @@ struct draw_choice {
 struct draw_shared {
     draw_choice choice;
     double warp_total[SEARCH_WARPS];
-    /* Of each warp: the entry at which the sum passes what is wanted, the last one that adds to it
-     * (-1: none), offsets within the part; and their logits. */
+    /* Of each warp: the entry at which the sum passes what is wanted, the last one that adds to it (-1: none), offsets
+     * within the part; and their logits. */
     int first[SEARCH_WARPS], last[SEARCH_WARPS];
     float first_logit[SEARCH_WARPS], last_logit[SEARCH_WARPS];
 };
 
-/* One warp; a lane of it writes *choice. The parts of the choosable ids are parts[0 .. n - 1) and
- * parts[last]. */
-static __device__ __forceinline__ void choose_part(const logits_part *parts, int n, int last,
-                                                   float temperature, double uniform,
-                                                   draw_choice *choice)
+/* One warp; a lane of it writes *choice. The parts of the choosable ids are parts[0 .. n - 1) and parts[last]. */
+static __device__ __forceinline__ void choose_part(const logits_part *parts, int n, int last, float temperature,
+                                                   double uniform, draw_choice *choice)
 {
     const int lane = (int)threadIdx.x % 32;
     const int each = parts_per_lane(n);
@@ -151,9 +147,9 @@ static __device__ __forceinline__ void choose_part(const logits_part *parts, int
     *choice = chosen;
 }
 
-/* A block a row. The token is the first one of the chosen part at which the sum passes
- * choice.wanted, or the last one that adds to it if rounding keeps the sum below: one that adds
- * nothing is never it. At temperature 0 the first one that has the maximum. */
+/* A block a row. The token is the first one of the chosen part at which the sum passes choice.wanted, or the last one
+ * that adds to it if rounding keeps the sum below: one that adds nothing is never it. At temperature 0 the first one
+ * that has the maximum. */
 static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job job)
 {
     __shared__ draw_shared shared;
@@ -200,8 +196,8 @@ static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job j
         const float *logits = place.logits + from;
 #pragma unroll
         for (int v = 0; v < SEARCH_EACH; v += 4) {
-            const float4 four = load_logits4(
-                logits, begin + v, left < LOGITS_PART ? left : LOGITS_PART, is_wide(logits));
+            const float4 four =
+                load_logits4(logits, begin + v, left < LOGITS_PART ? left : LOGITS_PART, is_wide(logits));
             x[v] = four.x, x[v + 1] = four.y, x[v + 2] = four.z, x[v + 3] = four.w;
         }
 #pragma unroll
@@ -272,8 +268,7 @@ static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job j
         const int of = passing != 0 ? __ffs((int)passing) - 1 : 31 - __clz((int)adding);
         if (row.valid && (passing | adding) != 0) {
             token = choice.part * LOGITS_PART + (passing != 0 ? shared.first[of] : shared.last[of]);
-            logp = row_logp(row.lse, passing != 0 ? shared.first_logit[of] : shared.last_logit[of],
-                            inv_temperature);
+            logp = row_logp(row.lse, passing != 0 ? shared.first_logit[of] : shared.last_logit[of], inv_temperature);
         }
     }
     if (job.decode == NULL) {
@@ -299,10 +294,7 @@ static __global__ void decode_start_kernel(decode_state *d, int n_rows)
     d->kv_row[i] = d->first_kv_row[i];
 }
 
-extern "C" int32_t cuda_draw_parts_of(int64_t vocab)
-{
-    return (int32_t)((vocab + LOGITS_PART - 1) / LOGITS_PART);
-}
+extern "C" int32_t cuda_draw_parts_of(int64_t vocab) { return (int32_t)((vocab + LOGITS_PART - 1) / LOGITS_PART); }
 
 extern "C" size_t cuda_draw_parts_bytes(int64_t vocab, int64_t stats_rows)
 {
@@ -314,22 +306,19 @@ extern "C" void cuda_draw_launch(struct backend *backend, const struct draw_job 
     struct cuda_state *s = cuda_state_of(backend);
     if (job->count <= 0)
         return;
-    LAUNCH_BEHIND(begins_early(s), draw_part_kernel,
-                  (unsigned)job->n_stats * (unsigned)job->n_parts, LOGITS_THREADS, 0, s->stream,
-                  *job);
-    LAUNCH_BEHIND(begins_early(s), draw_kernel, (unsigned)job->count, DRAW_THREADS, 0, s->stream,
-                  *job);
+    LAUNCH_BEHIND(begins_early(s), draw_part_kernel, (unsigned)job->n_stats * (unsigned)job->n_parts, LOGITS_THREADS, 0,
+                  s->stream, *job);
+    LAUNCH_BEHIND(begins_early(s), draw_kernel, (unsigned)job->count, DRAW_THREADS, 0, s->stream, *job);
     cuda_note(backend, "draw", cudaSuccess);
     if (changes)
         cuda_filter_launch(backend, job);
 }
 
-extern "C" void cuda_decode_start(struct backend *backend, struct decode_state *decode,
-                                  int32_t n_rows)
+extern "C" void cuda_decode_start(struct backend *backend, struct decode_state *decode, int32_t n_rows)
 {
     if (n_rows <= 0)
         return;
-    LAUNCH(decode_start_kernel, (unsigned)(n_rows + 127) / 128, 128, 0,
-           cuda_state_of(backend)->stream, decode, (int)n_rows);
+    LAUNCH(decode_start_kernel, (unsigned)(n_rows + 127) / 128, 128, 0, cuda_state_of(backend)->stream, decode,
+           (int)n_rows);
     cuda_note(backend, "decode_start", cudaSuccess);
 }

@@ -1,6 +1,6 @@
-/* Embedding, forward and backward. The backward sorts the batch's tokens by id, keeping the order
- * of equal ones, and gives every id's row of the gradient to one block a range of columns, which
- * adds the id's tokens in ascending order: the sum of a loop over the tokens, without atomics. */
+/* Embedding, forward and backward. The backward sorts the batch's tokens by id, keeping the order of equal ones, and
+ * gives every id's row of the gradient to one block a range of columns, which adds the id's tokens in ascending order:
+ * the sum of a loop over the tokens, without atomics. */
 #include "backend/cuda/vector_access.cuh"
 
 #include <assert.h>
@@ -8,8 +8,7 @@
 enum {
     COPY_THREADS = 256,
     SORT_WARPS = 8,
-    DIGIT_BITS =
-        9, /* two passes sort ids below 2^18; larger ids only make the second grid larger */
+    DIGIT_BITS = 9, /* two passes sort ids below 2^18; larger ids only make the second grid larger */
     SUM_THREADS = 128,
     SUM_BATCH = 8 /* rows of one id read at a time */
 };
@@ -35,40 +34,33 @@ extern "C" void cuda_embed_forward(struct backend *backend, const struct embed_f
         return;
     const struct cuda_state *s = cuda_state_of(backend);
     const int64_t vectors = ceil_div(p->width, 4);
-    const int64_t threads =
-        vectors < COPY_THREADS ? ceil_div(vectors, 32) * 32 : (int64_t)COPY_THREADS;
+    const int64_t threads = vectors < COPY_THREADS ? ceil_div(vectors, 32) * 32 : (int64_t)COPY_THREADS;
     const dim3 grid((unsigned)p->tokens, (unsigned)ceil_div(vectors, COPY_THREADS));
-    const bool in_fours =
-        rows_in_fours(p->table, p->type, p->width) && rows_in_fours(p->y, DTYPE_F32, p->width);
+    const bool in_fours = rows_in_fours(p->table, p->type, p->width) && rows_in_fours(p->y, DTYPE_F32, p->width);
     if (p->type == DTYPE_F32) {
-        auto kernel =
-            in_fours ? embed_forward_kernel<float, true> : embed_forward_kernel<float, false>;
-        LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream,
-                      (int)p->width, p->token, (const float *)p->table, p->y);
+        auto kernel = in_fours ? embed_forward_kernel<float, true> : embed_forward_kernel<float, false>;
+        LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream, (int)p->width, p->token,
+                      (const float *)p->table, p->y);
     } else {
-        auto kernel =
-            in_fours ? embed_forward_kernel<uint16_t, true> : embed_forward_kernel<uint16_t, false>;
-        LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream,
-                      (int)p->width, p->token, (const uint16_t *)p->table, p->y);
+        auto kernel = in_fours ? embed_forward_kernel<uint16_t, true> : embed_forward_kernel<uint16_t, false>;
+        LAUNCH_BEHIND(begins_early(s), kernel, grid, dim3((unsigned)threads), 0, s->stream, (int)p->width, p->token,
+                      (const uint16_t *)p->table, p->y);
     }
     cuda_note(backend, "embed_forward", cudaSuccess);
 }
 
 /* An element of the sort: x the id, y the token's index. */
-template <bool FIRST>
-static __device__ __forceinline__ int digit_of(const int32_t *token, const int2 *in, int i)
+template <bool FIRST> static __device__ __forceinline__ int digit_of(const int32_t *token, const int2 *in, int i)
 {
     return FIRST ? token[i] & ((1 << DIGIT_BITS) - 1) : in[i].x >> DIGIT_BITS;
 }
 
-/* One pass of a stable radix sort. Block d writes the elements of digit d, in the order they have,
- * behind all of smaller digits; every block reads everything (the list is small and lies in the
- * second-level cache). A warp takes one section of the list. FIRST: by the low bits of token[];
- * else in[] by the bits above. */
+/* One pass of a stable radix sort. Block d writes the elements of digit d, in the order they have, behind all of
+ * smaller digits; every block reads everything (the list is small and lies in the second-level cache). A warp takes one
+ * section of the list. FIRST: by the low bits of token[]; else in[] by the bits above. */
 template <bool FIRST>
 static __global__ void __launch_bounds__(32 * SORT_WARPS)
-    sort_pass(int n, const int32_t *__restrict__ token, const int2 *__restrict__ in,
-              int2 *__restrict__ out)
+    sort_pass(int n, const int32_t *__restrict__ token, const int2 *__restrict__ in, int2 *__restrict__ out)
 {
     __shared__ int smaller_part[SORT_WARPS], equal_part[SORT_WARPS];
     const int digit = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -107,12 +99,12 @@ static __global__ void __launch_bounds__(32 * SORT_WARPS)
     }
 }
 
-/* Block (p, range): where sorted[p] is the first of its id, adds the rows dy of that id's tokens to
- * its row of d_table. */
+/* Block (p, range): where sorted[p] is the first of its id, adds the rows dy of that id's tokens to its row of
+ * d_table. */
 template <bool WHOLE>
 static __global__ void __launch_bounds__(SUM_THREADS)
-    embed_backward_kernel(int n, int width, const int2 *__restrict__ sorted,
-                          const float *__restrict__ dy, float *__restrict__ d_table)
+    embed_backward_kernel(int n, int width, const int2 *__restrict__ sorted, const float *__restrict__ dy,
+                          float *__restrict__ d_table)
 {
     const int first = blockIdx.x;
     const int id = sorted[first].x;
@@ -146,10 +138,7 @@ static __global__ void __launch_bounds__(SUM_THREADS)
     store_part4<WHOLE>(row, i, width, sum);
 }
 
-extern "C" size_t cuda_embed_scratch(int64_t tokens)
-{
-    return 2 * (size_t)tokens * sizeof(int2);
-}
+extern "C" size_t cuda_embed_scratch(int64_t tokens) { return 2 * (size_t)tokens * sizeof(int2); }
 
 extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_backward *p)
 {
@@ -162,16 +151,14 @@ extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_
         return;
     int2 *half_sorted = sorted + n;
     const int64_t low_digits = p->vocab < 1 << DIGIT_BITS ? p->vocab : 1 << DIGIT_BITS;
-    LAUNCH((sort_pass<true>), dim3((unsigned)low_digits), dim3(32 * SORT_WARPS), 0, stream, n,
-           p->token, (const int2 *)NULL, half_sorted);
-    LAUNCH((sort_pass<false>), dim3((unsigned)ceil_div(p->vocab, 1 << DIGIT_BITS)),
-           dim3(32 * SORT_WARPS), 0, stream, n, (const int32_t *)NULL, (const int2 *)half_sorted,
-           sorted);
-    auto kernel =
-        rows_in_fours(p->dy, DTYPE_F32, p->width) && rows_in_fours(p->d_table, DTYPE_F32, p->width)
-            ? embed_backward_kernel<true>
-            : embed_backward_kernel<false>;
-    LAUNCH(kernel, dim3((unsigned)n, (unsigned)ceil_div(p->width, 4 * SUM_THREADS)),
-           dim3(SUM_THREADS), 0, stream, n, (int)p->width, (const int2 *)sorted, p->dy, p->d_table);
+    LAUNCH((sort_pass<true>), dim3((unsigned)low_digits), dim3(32 * SORT_WARPS), 0, stream, n, p->token,
+           (const int2 *)NULL, half_sorted);
+    LAUNCH((sort_pass<false>), dim3((unsigned)ceil_div(p->vocab, 1 << DIGIT_BITS)), dim3(32 * SORT_WARPS), 0, stream, n,
+           (const int32_t *)NULL, (const int2 *)half_sorted, sorted);
+    auto kernel = rows_in_fours(p->dy, DTYPE_F32, p->width) && rows_in_fours(p->d_table, DTYPE_F32, p->width)
+                      ? embed_backward_kernel<true>
+                      : embed_backward_kernel<false>;
+    LAUNCH(kernel, dim3((unsigned)n, (unsigned)ceil_div(p->width, 4 * SUM_THREADS)), dim3(SUM_THREADS), 0, stream, n,
+           (int)p->width, (const int2 *)sorted, p->dy, p->d_table);
     cuda_note(backend, "embed_backward", cudaSuccess);
 }

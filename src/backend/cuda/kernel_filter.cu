@@ -1,12 +1,11 @@
-/* Draws with penalties and filters: MLX-LM's steps, as backend/cpu/kernel_sample.c takes them. A
- * block a row; rows that change nothing are passed over.
+/* Draws with penalties and filters: MLX-LM's steps, as backend/cpu/kernel_sample.c takes them. A block a row; rows that
+ * change nothing are passed over.
  *
- * Bias and penalties change a copy of the row. The filters change nothing: top-p, min-p and top-k
- * each leave a prefix of the tokens in order of rank (log-prob descending, then id ascending), so
- * that a 64-bit bound says what is left; XTC takes away what is above its cut. A bound is found by
- * counting tokens, or their probability, in bins of log-prob, then in the digits of the ranks of
- * one bin. Counts and masses (in units of 2^-50) are integers: their sums are exact in any order,
- * so that atomics in shared memory do no harm (invariant I2). */
+ * Bias and penalties change a copy of the row. The filters change nothing: top-p, min-p and top-k each leave a prefix
+ * of the tokens in order of rank (log-prob descending, then id ascending), so that a 64-bit bound says what is left;
+ * XTC takes away what is above its cut. A bound is found by counting tokens, or their probability, in bins of log-prob,
+ * then in the digits of the ranks of one bin. Counts and masses (in units of 2^-50) are integers: their sums are exact
+ * in any order, so that atomics in shared memory do no harm (invariant I2). */
 #include "backend/cuda/draw_device.cuh"
 
 enum {
@@ -54,7 +53,7 @@ struct filter_view {
     float shift;
     float max;                /* largest log-prob of the row */
     unsigned long long bound; /* ranks above it are gone */
-    float xtc_cut; /* XTC leaves what is not above it; infinity: it has not been applied */
+    float xtc_cut;            /* XTC leaves what is not above it; infinity: it has not been applied */
     const filter_shared *shared;
 };
 
@@ -94,11 +93,10 @@ static __device__ __forceinline__ bool is_left(const filter_view &v, float logp,
     return false;
 }
 
-/* f(id, logp) for the tokens left with ids begin + stride * n ... + 4, n = 0, 1, ..., below end.
- * begin and stride are multiples of 4. */
+/* f(id, logp) for the tokens left with ids begin + stride * n ... + 4, n = 0, 1, ..., below end. begin and stride are
+ * multiples of 4. */
 template <typename F>
-static __device__ __forceinline__ void each_left(const filter_view &v, int begin, int stride,
-                                                 int end, F f)
+static __device__ __forceinline__ void each_left(const filter_view &v, int begin, int stride, int end, F f)
 {
     for (int i = begin; i < end; i += stride) {
         const float4 four = load_logits4(v.x, i, end, v.wide);
@@ -175,8 +173,7 @@ static __device__ __forceinline__ void clear_bins(filter_shared *shared)
         shared->count[i] = shared->low[i] = shared->high[i] = 0;
 }
 
-template <bool BY_MASS>
-static __device__ __forceinline__ void add_to_bin(filter_shared *shared, int bin, float logp)
+template <bool BY_MASS> static __device__ __forceinline__ void add_to_bin(filter_shared *shared, int bin, float logp)
 {
     if (!BY_MASS) {
         atomicAdd(&shared->count[bin], 1u);
@@ -198,11 +195,10 @@ static __device__ __forceinline__ unsigned long long bin_total(const filter_shar
                    : (unsigned long long)shared->count[bin];
 }
 
-/* found = the first of n bins up to which there is at least wanted, -1 if there is less in all. By
- * the whole block, between barriers. */
+/* found = the first of n bins up to which there is at least wanted, -1 if there is less in all. By the whole block,
+ * between barriers. */
 template <bool BY_MASS>
-static __device__ __forceinline__ void find_bin(filter_shared *shared, int n,
-                                                unsigned long long wanted)
+static __device__ __forceinline__ void find_bin(filter_shared *shared, int n, unsigned long long wanted)
 {
     __syncthreads();
     if (threadIdx.x < 32) {
@@ -231,12 +227,11 @@ static __device__ __forceinline__ void find_bin(filter_shared *shared, int n,
     __syncthreads();
 }
 
-/* The bound that leaves the fewest of the best tokens which are at least wanted in number, or in
- * mass (then with all that equal the last one in log-prob). Log-probs below floor are not looked
- * at. NO_BOUND if all together are less. */
+/* The bound that leaves the fewest of the best tokens which are at least wanted in number, or in mass (then with all
+ * that equal the last one in log-prob). Log-probs below floor are not looked at. NO_BOUND if all together are less. */
 template <bool BY_MASS>
-static __device__ unsigned long long bound_for(const filter_view &v, unsigned long long wanted,
-                                               float floor, filter_shared *shared)
+static __device__ unsigned long long bound_for(const filter_view &v, unsigned long long wanted, float floor,
+                                               filter_shared *shared)
 {
     __syncthreads();
     clear_bins(shared);
@@ -267,8 +262,7 @@ static __device__ unsigned long long bound_for(const filter_view &v, unsigned lo
         __syncthreads();
         auto add = [&](unsigned long long rank) {
             if (shift == 56 || rank >> (shift + 8) == prefix)
-                add_to_bin<BY_MASS>(shared, (int)(rank >> shift & (DIGITS - 1)),
-                                    logp_of_rank(rank));
+                add_to_bin<BY_MASS>(shared, (int)(rank >> shift & (DIGITS - 1)), logp_of_rank(rank));
         };
         if (n <= LIST) {
             for (int i = (int)threadIdx.x; i < n; i += FILTER_THREADS)
@@ -299,10 +293,10 @@ struct penalty {
     bool each; /* subtract for every time that an id occurs */
 };
 
-/* On the last context ids (0 or less: all) of the history. An id is changed by whoever takes its
- * count, from its value before. */
-static __device__ void penalise(const draw_row *r, const penalty &p, int32_t context, float *x,
-                                uint32_t *seen, int count)
+/* On the last context ids (0 or less: all) of the history. An id is changed by whoever takes its count, from its value
+ * before. */
+static __device__ void penalise(const draw_row *r, const penalty &p, int32_t context, float *x, uint32_t *seen,
+                                int count)
 {
     const int32_t n = context > 0 && context < r->n_history ? context : r->n_history;
     const int32_t *id = r->history + (r->n_history - n);
@@ -351,13 +345,11 @@ static __device__ void process_row(const draw_row *r, const float *logits, float
     if (!r->window_penalised || r->n_history <= 0)
         return;
     if (r->repetition_penalty != 1.0f)
-        penalise(r, penalty{r->repetition_penalty, 0.0f, false}, r->repetition_context, x, seen,
-                 count);
+        penalise(r, penalty{r->repetition_penalty, 0.0f, false}, r->repetition_context, x, seen, count);
     if (r->presence_penalty != 0.0f)
         penalise(r, penalty{1.0f, r->presence_penalty, false}, r->presence_context, x, seen, count);
     if (r->frequency_penalty != 0.0f)
-        penalise(r, penalty{1.0f, r->frequency_penalty, true}, r->frequency_context, x, seen,
-                 count);
+        penalise(r, penalty{1.0f, r->frequency_penalty, true}, r->frequency_context, x, seen, count);
 }
 
 /* ---- Filters ---- */
@@ -392,33 +384,31 @@ static __device__ void apply_xtc(const draw_row *r, filter_view *v, filter_share
 }
 
 /* What the filters leave. whole: of exp of the row's logits at temperature 1. */
-static __device__ void apply_filters(const draw_row *r, const whole_sum &whole, filter_view *v,
-                                     filter_shared *shared)
+static __device__ void apply_filters(const draw_row *r, const whole_sum &whole, filter_view *v, filter_shared *shared)
 {
     const double lse = (double)whole.max + log(whole.sum);
     v->shift = (float)lse;
     v->max = whole.max - v->shift;
     if (r->top_p > 0.0f) {
         const double mass = exp(lse - (double)v->shift); /* 1 but for the rounding of lse */
-        /* All tokens less likely than (1 - top_p) / count together hold less than 1 - top_p: none
-         * of them is kept. */
+        /* All tokens less likely than (1 - top_p) / count together hold less than 1 - top_p: none of
+         * them is kept. */
         const double least = (1.0 - (double)r->top_p) * mass / (double)v->count;
         const double wanted = (double)r->top_p * mass * (1.0 - TOP_P_ROUNDING) * MASS_ONE;
-        v->bound = bound_for<true>(*v, wanted >= 1.0 ? (unsigned long long)wanted : 1ull,
-                                   (float)(log(least) - 1e-3), shared);
+        v->bound =
+            bound_for<true>(*v, wanted >= 1.0 ? (unsigned long long)wanted : 1ull, (float)(log(least) - 1e-3), shared);
     }
     if (r->min_p) {
         unsigned long long bound = rank_of(v->max + r->log_min_p, 0xffffffffu);
         if (r->min_tokens_to_keep > 1) {
-            const unsigned long long kept = bound_for<false>(
-                *v, (unsigned long long)r->min_tokens_to_keep, negative_infinity(), shared);
+            const unsigned long long kept =
+                bound_for<false>(*v, (unsigned long long)r->min_tokens_to_keep, negative_infinity(), shared);
             bound = kept > bound ? kept : bound;
         }
         v->bound = bound < v->bound ? bound : v->bound;
     }
     if (r->xtc_probability > 0.0f) {
-        const device_rng_block coin =
-            device_philox(r->seed, DRAW_PURPOSE_XTC, r->stream, r->position);
+        const device_rng_block coin = device_philox(r->seed, DRAW_PURPOSE_XTC, r->stream, r->position);
         if ((float)(coin.word[0] >> 8) * 0x1p-24f <= r->xtc_probability)
             apply_xtc(r, v, shared);
     }
@@ -446,8 +436,8 @@ static __device__ int largest_token(const filter_view &v, float max, filter_shar
     return shared->first < v.count ? shared->first : -1;
 }
 
-/* One draw over the tokens left, ids ascending: a warp has one thirty-second of the ids; then the
- * block looks for the token in the piece that the uniform number falls into. */
+/* One draw over the tokens left, ids ascending: a warp has one thirty-second of the ids; then the block looks for the
+ * token in the piece that the uniform number falls into. */
 static __device__ int draw_left(const draw_row *r, const filter_view &v, filter_shared *shared)
 {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
@@ -527,8 +517,7 @@ static __device__ int draw_left(const draw_row *r, const filter_view &v, filter_
 }
 
 /* The choice by way of penalties and filters; -1 if they leave no distribution. */
-static __device__ int choose_changed(const draw_row *r, const float *logits, const draw_job &job,
-                                     filter_shared *shared)
+static __device__ int choose_changed(const draw_row *r, const float *logits, const draw_job &job, filter_shared *shared)
 {
     filter_view v = {};
     v.x = logits;
@@ -602,7 +591,6 @@ extern "C" void cuda_filter_launch(struct backend *backend, const struct draw_jo
     const int32_t limit = cuda_draw_copies(backend, job->count);
     if (job->count <= 0)
         return;
-    LAUNCH_BEHIND(begins_early(s), filter_kernel, (unsigned)limit, FILTER_THREADS, 0, s->stream,
-                  *job);
+    LAUNCH_BEHIND(begins_early(s), filter_kernel, (unsigned)limit, FILTER_THREADS, 0, s->stream, *job);
     cuda_note(backend, "draw with filters", cudaSuccess);
 }

@@ -1,5 +1,5 @@
-/* The end of the model: log-probs and entropy of rows of logits, and their gradient. Both read the
- * logits once and are bound by memory. */
+/* The end of the model: log-probs and entropy of rows of logits, and their gradient. Both read the logits once and are
+ * bound by memory. */
 #include "backend/cuda/logits_row.cuh"
 
 #include <assert.h>
@@ -8,8 +8,7 @@ enum { FINISH_WARPS = 4 /* rows of a block that finishes statistics */ };
 
 /* Block p + n_parts * r: part p of row r. */
 static __global__ void __launch_bounds__(LOGITS_THREADS)
-    stats_part_kernel(const float *logits, int64_t vocab, int n_parts, float inv_temperature,
-                      logits_part *parts)
+    stats_part_kernel(const float *logits, int64_t vocab, int n_parts, float inv_temperature, logits_part *parts)
 {
     __shared__ logits_part shared[LOGITS_WARPS];
     const int64_t row = blockIdx.x / (unsigned)n_parts;
@@ -45,15 +44,14 @@ extern "C" void cuda_head_stats(struct backend *backend, const struct head_stats
         return;
     const int64_t n_parts = (p->vocab + LOGITS_PART - 1) / LOGITS_PART;
     assert(p->rows * n_parts <= INT32_MAX);
-    logits_part *parts =
-        (logits_part *)cuda_scratch(backend, (size_t)(p->rows * n_parts) * sizeof(logits_part));
+    logits_part *parts = (logits_part *)cuda_scratch(backend, (size_t)(p->rows * n_parts) * sizeof(logits_part));
     if (parts == NULL)
         return;
     const float inv_temperature = 1.0f / p->temperature;
-    LAUNCH(stats_part_kernel, (unsigned)(p->rows * n_parts), LOGITS_THREADS, 0, s->stream,
-           p->logits, p->vocab, (int)n_parts, inv_temperature, parts);
-    LAUNCH(stats_finish_kernel, (unsigned)((p->rows + FINISH_WARPS - 1) / FINISH_WARPS),
-           FINISH_WARPS * 32, 0, s->stream, *p, (int)n_parts, inv_temperature, parts);
+    LAUNCH(stats_part_kernel, (unsigned)(p->rows * n_parts), LOGITS_THREADS, 0, s->stream, p->logits, p->vocab,
+           (int)n_parts, inv_temperature, parts);
+    LAUNCH(stats_finish_kernel, (unsigned)((p->rows + FINISH_WARPS - 1) / FINISH_WARPS), FINISH_WARPS * 32, 0,
+           s->stream, *p, (int)n_parts, inv_temperature, parts);
     cuda_note(backend, "head_stats", cudaSuccess);
 }
 
@@ -131,10 +129,8 @@ extern "C" void cuda_head_gradient(struct backend *backend, const struct head_gr
     const unsigned grid = (unsigned)(p->rows * n_parts);
     const float inv_temperature = 1.0f / p->temperature;
     if (p->act == DTYPE_F32)
-        LAUNCH((gradient_kernel<float>), grid, LOGITS_THREADS, 0, s->stream, *p, (int)n_parts,
-               inv_temperature);
+        LAUNCH((gradient_kernel<float>), grid, LOGITS_THREADS, 0, s->stream, *p, (int)n_parts, inv_temperature);
     else
-        LAUNCH((gradient_kernel<uint16_t>), grid, LOGITS_THREADS, 0, s->stream, *p, (int)n_parts,
-               inv_temperature);
+        LAUNCH((gradient_kernel<uint16_t>), grid, LOGITS_THREADS, 0, s->stream, *p, (int)n_parts, inv_temperature);
     cuda_note(backend, "head_gradient", cudaSuccess);
 }

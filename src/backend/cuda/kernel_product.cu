@@ -1,13 +1,12 @@
-/* Matrix products in plain fp32 arithmetic: for fp32 models (parity, not speed) and for sizes that
- * cuBLASLt's kernels do not take. */
+/* Matrix products in plain fp32 arithmetic: for fp32 models (parity, not speed) and for sizes that cuBLASLt's kernels
+ * do not take. */
 #include "backend/cuda/cuda_device.cuh"
 #include "backend/cuda/kernel_product.h"
 
 namespace
 {
 
-/* A block computes TILE x TILE elements, a thread CELL x CELL of them, DEPTH of the sum at a time.
- */
+/* A block computes TILE x TILE elements, a thread CELL x CELL of them, DEPTH of the sum at a time. */
 constexpr int TILE = 64, CELL = 4, SIDE = TILE / CELL, DEPTH = 16, THREADS = SIDE * SIDE;
 
 struct plain_args {
@@ -25,16 +24,11 @@ __global__ void __launch_bounds__(THREADS) plain_kernel(plain_args p, const T *a
     for (int64_t l0 = 0; l0 < p.depth; l0 += DEPTH) {
         for (int i = (int)threadIdx.x; i < TILE * DEPTH; i += THREADS) {
             /* Neighbouring threads read neighbouring elements, whichever way the matrix lies. */
-            int ia = p.a_depth == 1 ? i / DEPTH : i % TILE,
-                la = p.a_depth == 1 ? i % DEPTH : i / TILE;
-            int ib = p.b_depth == 1 ? i / DEPTH : i % TILE,
-                lb = p.b_depth == 1 ? i % DEPTH : i / TILE;
-            bool in_a = row0 + ia < p.rows && l0 + la < p.depth,
-                 in_b = column0 + ib < p.columns && l0 + lb < p.depth;
-            tile_a[la][ia] =
-                in_a ? load_element(a + (row0 + ia) * p.a_row + (l0 + la) * p.a_depth) : 0.0f;
-            tile_b[lb][ib] =
-                in_b ? load_element(b + (column0 + ib) * p.b_column + (l0 + lb) * p.b_depth) : 0.0f;
+            int ia = p.a_depth == 1 ? i / DEPTH : i % TILE, la = p.a_depth == 1 ? i % DEPTH : i / TILE;
+            int ib = p.b_depth == 1 ? i / DEPTH : i % TILE, lb = p.b_depth == 1 ? i % DEPTH : i / TILE;
+            bool in_a = row0 + ia < p.rows && l0 + la < p.depth, in_b = column0 + ib < p.columns && l0 + lb < p.depth;
+            tile_a[la][ia] = in_a ? load_element(a + (row0 + ia) * p.a_row + (l0 + la) * p.a_depth) : 0.0f;
+            tile_b[lb][ib] = in_b ? load_element(b + (column0 + ib) * p.b_column + (l0 + lb) * p.b_depth) : 0.0f;
         }
         __syncthreads();
         const int n = p.depth - l0 < DEPTH ? (int)(p.depth - l0) : DEPTH;
@@ -62,10 +56,8 @@ template <typename T, typename D> void launch(cudaStream_t stream, const struct 
 {
     const plain_args args = {p->rows,     p->columns, p->depth, p->a_row,     p->a_depth,
                              p->b_column, p->b_depth, p->d_row, p->accumulate};
-    const dim3 grid((unsigned)((p->columns + TILE - 1) / TILE),
-                    (unsigned)((p->rows + TILE - 1) / TILE));
-    LAUNCH((plain_kernel<T, D>), grid, dim3(THREADS), 0, stream, args, (const T *)p->a,
-           (const T *)p->b, (D *)p->d);
+    const dim3 grid((unsigned)((p->columns + TILE - 1) / TILE), (unsigned)((p->rows + TILE - 1) / TILE));
+    LAUNCH((plain_kernel<T, D>), grid, dim3(THREADS), 0, stream, args, (const T *)p->a, (const T *)p->b, (D *)p->d);
 }
 
 } // namespace

@@ -1,5 +1,5 @@
-/* The plain matrix product of kernel_product.cu: any sizes and strides, sums over the depth in
- * ascending order by fused multiply-add, one chain an element. */
+/* The plain matrix product of kernel_product.cu: any sizes and strides, sums over the depth in ascending order by fused
+ * multiply-add, one chain an element. */
 #ifndef COHORT_BACKEND_CUDA_KERNEL_PRODUCT_H
 #define COHORT_BACKEND_CUDA_KERNEL_PRODUCT_H
 

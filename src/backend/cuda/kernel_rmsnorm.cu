@@ -1,5 +1,5 @@
-/* RMS norm (Zhang and Sennrich, arXiv 1910.07467), forward and backward. One block of threads works
- * on a row, which stays in registers. The order of sums: rmsnorm_row.cuh. */
+/* RMS norm (Zhang and Sennrich, arXiv 1910.07467), forward and backward. One block of threads works on a row, which
+ * stays in registers. The order of sums: rmsnorm_row.cuh. */
 #include "backend/cuda/rmsnorm_row.cuh"
 
 #include <assert.h>
@@ -12,17 +12,14 @@ static __device__ __forceinline__ void copy4(const float from[4], float to[4])
 }
 
 /* First element of the thread's group j. */
-static __device__ __forceinline__ int element_of(int j)
-{
-    return row_element((int)threadIdx.x, (int)blockDim.x, j);
-}
+static __device__ __forceinline__ int element_of(int j) { return row_element((int)threadIdx.x, (int)blockDim.x, j); }
 
 template <typename GAIN, int PER, bool WHOLE>
 static __global__ void __launch_bounds__(ROW_THREADS, BLOCKS_HELD(ROW_THREADS, !WHOLE     ? 1
                                                                                : PER == 2 ? 4
                                                                                           : 2))
-    rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x,
-                           const GAIN *gain, float eps, void *y, enum dtype y_type)
+    rmsnorm_forward_kernel(int width, float inverse_width, const int32_t *row, const float *x, const GAIN *gain,
+                           float eps, void *y, enum dtype y_type)
 {
     __shared__ float partial[ROW_WARPS];
     const int64_t r = blockIdx.x;
@@ -53,16 +50,15 @@ static __global__ void __launch_bounds__(ROW_THREADS, BLOCKS_HELD(ROW_THREADS, !
     }
 }
 
-/* A block takes block_rows consecutive rows of dy, and leaves the sum over them of dy * n in row
- * blockIdx.x of gain_part (unless NULL). THREADS at most, and BLOCKS of them at a time on a
- * multiprocessor, so that one reads while another waits for its sums; wide rows read their gains
- * again for every row for that (they lie in the first-level cache). */
+/* A block takes block_rows consecutive rows of dy, and leaves the sum over them of dy * n in row blockIdx.x of
+ * gain_part (unless NULL). THREADS at most, and BLOCKS of them at a time on a multiprocessor, so that one reads while
+ * another waits for its sums; wide rows read their gains again for every row for that (they lie in the first-level
+ * cache). */
 template <typename GAIN, int PER, int THREADS, int BLOCKS, bool WHOLE>
 static __global__ void __launch_bounds__(THREADS, BLOCKS_HELD(THREADS, BLOCKS))
     rmsnorm_backward_kernel(int64_t rows, int block_rows, int width, float inverse_width,
-                            const int32_t *__restrict__ row, const float *__restrict__ x,
-                            const GAIN *gain, float eps, const float *__restrict__ dy, float *dx,
-                            float *gain_part)
+                            const int32_t *__restrict__ row, const float *__restrict__ x, const GAIN *gain, float eps,
+                            const float *__restrict__ dy, float *dx, float *gain_part)
 {
     constexpr bool KEEP_GAINS = PER <= 2;
     /* Two of each: a row's sums are read while the next row's are written. */
@@ -138,25 +134,19 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS_HELD(THREADS, BLOCKS))
     if (gain_part != NULL)
 #pragma unroll
         for (int j = 0; j < PER; j++)
-            store_part4<WHOLE>(gain_part + (int64_t)blockIdx.x * width, element_of(j), width,
-                               d_gain[j]);
+            store_part4<WHOLE>(gain_part + (int64_t)blockIdx.x * width, element_of(j), width, d_gain[j]);
 }
 
-template <typename GAIN>
-static void forward_of(const struct cuda_state *s, const struct rmsnorm_forward *p)
+template <typename GAIN> static void forward_of(const struct cuda_state *s, const struct rmsnorm_forward *p)
 {
     const row_shape shape = row_shape_of(p->width);
-    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
-                          rows_in_fours(p->gain, p->gain_type, p->width) &&
+    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) && rows_in_fours(p->gain, p->gain_type, p->width) &&
                           rows_in_fours(p->y, p->y_type, p->width);
-    auto kernel =
-        in_fours ? rmsnorm_forward_kernel<GAIN, 4, true> : rmsnorm_forward_kernel<GAIN, 4, false>;
+    auto kernel = in_fours ? rmsnorm_forward_kernel<GAIN, 4, true> : rmsnorm_forward_kernel<GAIN, 4, false>;
     if (shape.per_thread == 2)
-        kernel = in_fours ? rmsnorm_forward_kernel<GAIN, 2, true>
-                          : rmsnorm_forward_kernel<GAIN, 2, false>;
-    LAUNCH_BEHIND(begins_early(s), kernel, dim3((unsigned)p->rows), dim3((unsigned)shape.threads),
-                  0, s->stream, (int)p->width, 1.0f / (float)p->width, p->row, p->x,
-                  (const GAIN *)p->gain, p->eps, p->y, p->y_type);
+        kernel = in_fours ? rmsnorm_forward_kernel<GAIN, 2, true> : rmsnorm_forward_kernel<GAIN, 2, false>;
+    LAUNCH_BEHIND(begins_early(s), kernel, dim3((unsigned)p->rows), dim3((unsigned)shape.threads), 0, s->stream,
+                  (int)p->width, 1.0f / (float)p->width, p->row, p->x, (const GAIN *)p->gain, p->eps, p->y, p->y_type);
 }
 
 extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsnorm_forward *p)
@@ -176,14 +166,11 @@ extern "C" void cuda_rmsnorm_forward(struct backend *backend, const struct rmsno
 }
 
 template <typename GAIN>
-static void backward_of(cudaStream_t stream, const struct rmsnorm_backward *p, int block_rows,
-                        float *part)
+static void backward_of(cudaStream_t stream, const struct rmsnorm_backward *p, int block_rows, float *part)
 {
     const row_shape shape = row_shape_of(p->width);
-    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) &&
-                          rows_in_fours(p->gain, p->gain_type, p->width) &&
-                          rows_in_fours(p->dy, DTYPE_F32, p->width) &&
-                          rows_in_fours(p->dx, DTYPE_F32, p->width);
+    const bool in_fours = rows_in_fours(p->x, DTYPE_F32, p->width) && rows_in_fours(p->gain, p->gain_type, p->width) &&
+                          rows_in_fours(p->dy, DTYPE_F32, p->width) && rows_in_fours(p->dx, DTYPE_F32, p->width);
     auto kernel = in_fours ? rmsnorm_backward_kernel<GAIN, 4, ROW_THREADS, 1, true>
                            : rmsnorm_backward_kernel<GAIN, 4, ROW_THREADS, 1, false>;
     if (shape.per_thread == 2)
@@ -191,9 +178,9 @@ static void backward_of(cudaStream_t stream, const struct rmsnorm_backward *p, i
                           : rmsnorm_backward_kernel<GAIN, 2, ROW_THREADS, 2, false>;
     else if (shape.threads <= 320 && in_fours)
         kernel = rmsnorm_backward_kernel<GAIN, 4, 320, 2, true>;
-    LAUNCH(kernel, dim3((unsigned)ceil_div(p->rows, block_rows)), dim3((unsigned)shape.threads), 0,
-           stream, p->rows, block_rows, (int)p->width, 1.0f / (float)p->width, p->row, p->x,
-           (const GAIN *)p->gain, p->eps, p->dy, p->dx, part);
+    LAUNCH(kernel, dim3((unsigned)ceil_div(p->rows, block_rows)), dim3((unsigned)shape.threads), 0, stream, p->rows,
+           block_rows, (int)p->width, 1.0f / (float)p->width, p->row, p->x, (const GAIN *)p->gain, p->eps, p->dy, p->dx,
+           part);
 }
 
 extern "C" size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width)

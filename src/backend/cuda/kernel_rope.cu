@@ -1,7 +1,7 @@
-/* From the fused projection to attention's q, k, v: per head RMS norm and rotary position, forward
- * and backward. A group of LANES lanes works on one head of one token. Invariant I2: lane l holds
- * the pairs (i, i + D/2) with i / E mod LANES = l, sums over them in ascending order in four (E)
- * chains, and the group combines its lanes by a fixed tree; E, LANES are functions of D alone. */
+/* From the fused projection to attention's q, k, v: per head RMS norm and rotary position, forward and backward. A
+ * group of LANES lanes works on one head of one token. Invariant I2: lane l holds the pairs (i, i + D/2) with i / E mod
+ * LANES = l, sums over them in ascending order in four (E) chains, and the group combines its lanes by a fixed tree; E,
+ * LANES are functions of D alone. */
 #include "backend/cuda/vector_access.cuh"
 
 #include <assert.h>
@@ -25,8 +25,7 @@ static __device__ __forceinline__ void load_run(const T *p, bool valid, float v[
             v[e] = valid ? load_element(p + e) : 0.0f;
     }
 }
-template <int E, bool WHOLE, typename T>
-static __device__ __forceinline__ void store_run(T *p, const float v[E])
+template <int E, bool WHOLE, typename T> static __device__ __forceinline__ void store_run(T *p, const float v[E])
 {
     if constexpr (E == 4 && WHOLE) {
         store_vector4(p, v);
@@ -39,8 +38,7 @@ static __device__ __forceinline__ void store_run(T *p, const float v[E])
 
 /* The lane's share of the head at p, zeros beyond half = D/2 and where there is no head. */
 template <int E, int PER, int LANES, bool WHOLE, typename T>
-static __device__ __forceinline__ void load_head(const T *p, int half, bool there,
-                                                 half_runs<E, PER> *x)
+static __device__ __forceinline__ void load_head(const T *p, int half, bool there, half_runs<E, PER> *x)
 {
     const int lane = threadIdx.x % LANES;
 #pragma unroll
@@ -52,8 +50,7 @@ static __device__ __forceinline__ void load_head(const T *p, int half, bool ther
     }
 }
 template <int E, int PER, int LANES, bool WHOLE, typename T>
-static __device__ __forceinline__ void store_head(const half_runs<E, PER> *x, int half, bool there,
-                                                  T *p)
+static __device__ __forceinline__ void store_head(const half_runs<E, PER> *x, int half, bool there, T *p)
 {
     const int lane = threadIdx.x % LANES;
 #pragma unroll
@@ -68,8 +65,7 @@ static __device__ __forceinline__ void store_head(const half_runs<E, PER> *x, in
 
 /* The group's sum of a . b, in every lane of it. All lanes of the warp must come. */
 template <int E, int PER, int LANES>
-static __device__ __forceinline__ float head_dot(const half_runs<E, PER> *a,
-                                                 const half_runs<E, PER> *b)
+static __device__ __forceinline__ float head_dot(const half_runs<E, PER> *a, const half_runs<E, PER> *b)
 {
     float chain[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -87,11 +83,10 @@ static __device__ __forceinline__ float head_dot(const half_runs<E, PER> *a,
     return total;
 }
 
-/* Cosines (low) and sines (high) of the lane's pairs at a position, which is negative in idle rows
- * of decoding. */
+/* Cosines (low) and sines (high) of the lane's pairs at a position, which is negative in idle rows of decoding. */
 template <int E, int PER, int LANES, bool WHOLE>
-static __device__ __forceinline__ void load_angles(const struct qkv_forward &p, int32_t position,
-                                                   bool there, half_runs<E, PER> *angles)
+static __device__ __forceinline__ void load_angles(const struct qkv_forward &p, int32_t position, bool there,
+                                                   half_runs<E, PER> *angles)
 {
     const int lane = threadIdx.x % LANES, half = p.head_dim / 2;
     const int64_t row = (int64_t)(position < 0 ? 0 : position) * half;
@@ -106,8 +101,7 @@ static __device__ __forceinline__ void load_angles(const struct qkv_forward &p, 
 
 /* sign -1 turns back. */
 template <int E, int PER>
-static __device__ __forceinline__ void head_rotate(half_runs<E, PER> *x,
-                                                   const half_runs<E, PER> *angles, float sign)
+static __device__ __forceinline__ void head_rotate(half_runs<E, PER> *x, const half_runs<E, PER> *angles, float sign)
 {
 #pragma unroll
     for (int j = 0; j < PER; j++)
@@ -121,8 +115,7 @@ static __device__ __forceinline__ void head_rotate(half_runs<E, PER> *x,
 }
 
 template <typename T, typename GAIN, int E, int PER, int LANES, bool WHOLE>
-static __global__ void __launch_bounds__(FORWARD_THREADS)
-    qkv_forward_kernel(struct qkv_forward p, float inverse)
+static __global__ void __launch_bounds__(FORWARD_THREADS) qkv_forward_kernel(struct qkv_forward p, float inverse)
 {
     const int half = p.head_dim / 2;
     const uint32_t per_token = (uint32_t)(p.n_heads + 2 * p.n_kv_heads);
@@ -167,14 +160,12 @@ static __global__ void __launch_bounds__(FORWARD_THREADS)
     store_head<E, PER, LANES, WHOLE>(&x, half, there, to);
 }
 
-/* A head of a token: from dy, the gradient after rotation, to that of x, the head of the
- * projection. With y = x * rstd: dx = rstd * (g*dy - y * mean(g*dy*y)), d_gain += dy * y. gain and
- * d_gain are not looked at without norm. */
+/* A head of a token: from dy, the gradient after rotation, to that of x, the head of the projection. With y = x * rstd:
+ * dx = rstd * (g*dy - y * mean(g*dy*y)), d_gain += dy * y. gain and d_gain are not looked at without norm. */
 template <typename T, int E, int PER, int LANES, bool WHOLE>
-static __device__ __forceinline__ void
-head_backward(const struct qkv_forward &p, float inverse, int32_t position, bool there,
-              const T *x_at, const float *dy_at, T *dx_at, bool norm, const half_runs<E, PER> &gain,
-              half_runs<E, PER> &d_gain)
+static __device__ __forceinline__ void head_backward(const struct qkv_forward &p, float inverse, int32_t position,
+                                                     bool there, const T *x_at, const float *dy_at, T *dx_at, bool norm,
+                                                     const half_runs<E, PER> &gain, half_runs<E, PER> &d_gain)
 {
     const int half = p.head_dim / 2;
     half_runs<E, PER> g;
@@ -214,8 +205,8 @@ head_backward(const struct qkv_forward &p, float inverse, int32_t position, bool
 
 /* part[c] = sum over the block's groups, ascending, of their d_gain. sums: [groups][D]. */
 template <int E, int PER, int LANES>
-static __device__ __forceinline__ void store_gain_part(const half_runs<E, PER> *d_gain, int half,
-                                                       float *sums, float *part)
+static __device__ __forceinline__ void store_gain_part(const half_runs<E, PER> *d_gain, int half, float *sums,
+                                                       float *part)
 {
     const int group = threadIdx.x / LANES;
     __syncthreads(); /* sums may still be read */
@@ -229,9 +220,8 @@ static __device__ __forceinline__ void store_gain_part(const half_runs<E, PER> *
     }
 }
 
-/* A block takes block_tokens consecutive tokens: its groups share out the tokens' q heads, then the
- * k heads, then the v heads. It leaves its gains' gradients in part[blockIdx.x][2][D]: of q, of k
- * (unless NULL). */
+/* A block takes block_tokens consecutive tokens: its groups share out the tokens' q heads, then the k heads, then the v
+ * heads. It leaves its gains' gradients in part[blockIdx.x][2][D]: of q, of k (unless NULL). */
 template <typename T, typename GAIN, int E, int PER, int LANES, bool WHOLE>
 static __global__ void __launch_bounds__(BACKWARD_THREADS, 4)
     qkv_backward_kernel(struct qkv_backward b, float inverse, int block_tokens, float *part)
@@ -267,23 +257,19 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 4)
                 dy = b.dq + (token * n_heads + head) * p.head_dim;
             else if (there && p.kv_row[token] >= 0)
                 dy = b.dk + ((int64_t)p.kv_row[token] * n_kv + head) * p.head_dim;
-            head_backward<T, E, PER, LANES, WHOLE>(p, inverse, p.position[token], there,
-                                                   (const T *)p.qkv + at, dy, (T *)b.d_qkv + at,
-                                                   gain_at != NULL, gain, d_gain);
+            head_backward<T, E, PER, LANES, WHOLE>(p, inverse, p.position[token], there, (const T *)p.qkv + at, dy,
+                                                   (T *)b.d_qkv + at, gain_at != NULL, gain, d_gain);
         }
         if (part != NULL && gain_at != NULL)
-            store_gain_part<E, PER, LANES>(&d_gain, half, sums,
-                                           part + ((int64_t)blockIdx.x * 2 + which) * p.head_dim);
+            store_gain_part<E, PER, LANES>(&d_gain, half, sums, part + ((int64_t)blockIdx.x * 2 + which) * p.head_dim);
     }
     for (int item = group; item < n_tokens * n_kv; item += GROUPS) {
         const int64_t token = begin + item / n_kv, kv_row = p.kv_row[token];
         const int head = item % n_kv;
         half_runs<E, PER> dv;
-        load_head<E, PER, LANES, WHOLE>(b.dv + (kv_row * n_kv + head) * p.head_dim, half,
-                                        kv_row >= 0, &dv);
+        load_head<E, PER, LANES, WHOLE>(b.dv + (kv_row * n_kv + head) * p.head_dim, half, kv_row >= 0, &dv);
         store_head<E, PER, LANES, WHOLE>(&dv, half, true,
-                                         (T *)b.d_qkv + token * width +
-                                             (int64_t)(n_heads + n_kv + head) * p.head_dim);
+                                         (T *)b.d_qkv + token * width + (int64_t)(n_heads + n_kv + head) * p.head_dim);
     }
 }
 
@@ -310,11 +296,9 @@ static void forward_of(const struct cuda_state *s, const struct qkv_forward *p, 
     int lanes = 32;
     if (runs_of_four(p) && p->head_dim <= 128) {
         lanes = 16;
-        kernel = whole ? qkv_forward_kernel<T, GAIN, 4, 1, 16, true>
-                       : qkv_forward_kernel<T, GAIN, 4, 1, 16, false>;
+        kernel = whole ? qkv_forward_kernel<T, GAIN, 4, 1, 16, true> : qkv_forward_kernel<T, GAIN, 4, 1, 16, false>;
     } else if (runs_of_four(p)) {
-        kernel = whole ? qkv_forward_kernel<T, GAIN, 4, 1, 32, true>
-                       : qkv_forward_kernel<T, GAIN, 4, 1, 32, false>;
+        kernel = whole ? qkv_forward_kernel<T, GAIN, 4, 1, 32, true> : qkv_forward_kernel<T, GAIN, 4, 1, 32, false>;
     }
     const int64_t items = p->tokens * (p->n_heads + 2 * p->n_kv_heads);
     assert(items < INT32_MAX);
@@ -329,8 +313,8 @@ extern "C" void cuda_qkv_forward(struct backend *backend, const struct qkv_forwa
         return;
     const struct cuda_state *s = cuda_state_of(backend);
     const size_t run = 4 * dtype_bytes(p->act);
-    const bool whole = forward_whole(p) && vector_aligned(p->q, run) && vector_aligned(p->k, run) &&
-                       vector_aligned(p->v, run);
+    const bool whole =
+        forward_whole(p) && vector_aligned(p->q, run) && vector_aligned(p->k, run) && vector_aligned(p->v, run);
     if (p->act == DTYPE_F32 && p->gain_type == DTYPE_F32)
         forward_of<float, float>(s, p, whole);
     else if (p->act == DTYPE_F32)
@@ -343,19 +327,16 @@ extern "C" void cuda_qkv_forward(struct backend *backend, const struct qkv_forwa
 }
 
 template <typename T, typename GAIN>
-static void backward_of(cudaStream_t stream, const struct qkv_backward *b, bool whole,
-                        int block_tokens, float *part)
+static void backward_of(cudaStream_t stream, const struct qkv_backward *b, bool whole, int block_tokens, float *part)
 {
     const struct qkv_forward *p = &b->forward;
     auto kernel = qkv_backward_kernel<T, GAIN, 1, 4, 32, false>;
     if (runs_of_four(p) && p->head_dim <= 128)
-        kernel = whole ? qkv_backward_kernel<T, GAIN, 4, 1, 16, true>
-                       : qkv_backward_kernel<T, GAIN, 4, 1, 16, false>;
+        kernel = whole ? qkv_backward_kernel<T, GAIN, 4, 1, 16, true> : qkv_backward_kernel<T, GAIN, 4, 1, 16, false>;
     else if (runs_of_four(p))
-        kernel = whole ? qkv_backward_kernel<T, GAIN, 4, 1, 32, true>
-                       : qkv_backward_kernel<T, GAIN, 4, 1, 32, false>;
-    LAUNCH(kernel, dim3((unsigned)ceil_div(p->tokens, block_tokens)), dim3(BACKWARD_THREADS), 0,
-           stream, *b, 1.0f / (float)p->head_dim, block_tokens, part);
+        kernel = whole ? qkv_backward_kernel<T, GAIN, 4, 1, 32, true> : qkv_backward_kernel<T, GAIN, 4, 1, 32, false>;
+    LAUNCH(kernel, dim3((unsigned)ceil_div(p->tokens, block_tokens)), dim3(BACKWARD_THREADS), 0, stream, *b,
+           1.0f / (float)p->head_dim, block_tokens, part);
 }
 
 extern "C" size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim)
@@ -382,8 +363,7 @@ extern "C" void cuda_qkv_backward(struct backend *backend, const struct qkv_back
             return;
     }
     const bool whole = forward_whole(p) && vector_aligned(b->dq, 16) && vector_aligned(b->dk, 16) &&
-                       vector_aligned(b->dv, 16) &&
-                       vector_aligned(b->d_qkv, 4 * dtype_bytes(p->act));
+                       vector_aligned(b->dv, 16) && vector_aligned(b->d_qkv, 4 * dtype_bytes(p->act));
     if (p->act == DTYPE_F32 && p->gain_type == DTYPE_F32)
         backward_of<float, float>(stream, b, whole, block_tokens, part);
     else if (p->act == DTYPE_F32)

@@ -1,25 +1,23 @@
-/* Products of few rows, y[m, n] = x[m, k] . w[n, k]^T in bf16: decoding reads every weight once a
- * step, so what counts is that all memory channels are busy all the time and that a product starts
- * and ends quickly. It is for m up to 4, and m = 1 where k exceeds 4,096 (cuda_skinny_takes): of
- * more rows cuBLASLt is the faster one on an H200. Measured for 0.6B, with instances for more rows
- * that are gone: m = 16 qkv 6.0 us against 4.9, o 7.7 against 5.5; m = 64 head 110 against 84. The
- * kernels take m up to 8, one instruction's tokens, so that the limit can be measured (bench/cuda).
+/* Products of few rows, y[m, n] = x[m, k] . w[n, k]^T in bf16: decoding reads every weight once a step, so what counts
+ * is that all memory channels are busy all the time and that a product starts and ends quickly. It is for m up to 4,
+ * and m = 1 where k exceeds 4,096 (cuda_skinny_takes): of more rows cuBLASLt is the faster one on an H200. Measured for
+ * 0.6B, with instances for more rows that are gone: m = 16 qkv 6.0 us against 4.9, o 7.7 against 5.5; m = 64 head 110
+ * against 84. The kernels take m up to 8, one instruction's tokens, so that the limit can be measured (bench/cuda).
  *
- * Order of sums (invariant I2). Every output element is one chain of matrix instructions over
- * ascending k in steps of 16 in one fp32 accumulator, as in cuBLASLt's kernels without split-K
- * (columns beyond k are zeros in both factors). So k is never divided between warps; warps divide
- * the rows of w. Weights are the matrix instruction's 16 x 16 factor, tokens its 16 x 8 factor. A
- * tile of 8 weight rows gives the same rows to both halves of the factor: 1,024 rows are then 128
- * tiles, about one for each multiprocessor, where one instruction's latency a step of k is the
- * limit, not their number.
+ * Order of sums (invariant I2). Every output element is one chain of matrix instructions over ascending k in steps of
+ * 16 in one fp32 accumulator, as in cuBLASLt's kernels without split-K (columns beyond k are zeros in both factors). So
+ * k is never divided between warps; warps divide the rows of w. Weights are the matrix instruction's 16 x 16 factor,
+ * tokens its 16 x 8 factor. A tile of 8 weight rows gives the same rows to both halves of the factor: 1,024 rows are
+ * then 128 tiles, about one for each multiprocessor, where one instruction's latency a step of k is the limit, not
+ * their number.
  *
- * Two kernels. Where a warp gets one tile and its weights fit in shared memory, resident_kernel
- * (below, "All of k at once"); else ring_kernel:
+ * Two kernels. Where a warp gets one tile and its weights fit in shared memory, resident_kernel (below, "All of k at
+ * once"); else ring_kernel:
  *
- * A warp owns tiles of 8 weight rows and a ring of stages of its own in shared memory, each stage
- * STAGE_K columns of its rows. It refills a stage as soon as it has read it, for the next tile too,
- * without a word to other warps. The activations x lie in shared memory for the whole launch,
- * loaded by helper warps while the first weights are on their way. */
+ * A warp owns tiles of 8 weight rows and a ring of stages of its own in shared memory, each stage STAGE_K columns of
+ * its rows. It refills a stage as soon as it has read it, for the next tile too, without a word to other warps. The
+ * activations x lie in shared memory for the whole launch, loaded by helper warps while the first weights are on their
+ * way. */
 #include "backend/cuda/kernel_skinny.h"
 
 #include "backend/cuda/rmsnorm_row.cuh"
@@ -53,8 +51,7 @@ struct skinny_product {
 
 /* Element i of a lane's part of an accumulator is weight row lane / 4 (+ 8 from i = 2), token
  * lane % 4 * 2 + i % 2. Its place in y, or -1 where the tile hangs over. */
-template <int ROWS>
-static __device__ __forceinline__ int64_t place(const skinny_product &p, int tile, int i)
+template <int ROWS> static __device__ __forceinline__ int64_t place(const skinny_product &p, int tile, int i)
 {
     const int lane = (int)(threadIdx.x & 31);
     const int row = tile * ROWS + lane / 4 + i / 2 * 8;
@@ -64,8 +61,7 @@ static __device__ __forceinline__ int64_t place(const skinny_product &p, int til
 
 /* What a lane's part is added to. Of a tile of 8 rows, elements 2 and 3 repeat 0 and 1. */
 template <int ROWS>
-static __device__ __forceinline__ void load_before(const skinny_product &p, int tile,
-                                                   float (&before)[ROWS / 4])
+static __device__ __forceinline__ void load_before(const skinny_product &p, int tile, float (&before)[ROWS / 4])
 {
 #pragma unroll
     for (int i = 0; i < ROWS / 4; i++) {
@@ -75,8 +71,8 @@ static __device__ __forceinline__ void load_before(const skinny_product &p, int 
 }
 
 template <int ROWS>
-static __device__ __forceinline__ void store(const skinny_product &p, int tile,
-                                             const float (&sum)[4], const float (&before)[ROWS / 4])
+static __device__ __forceinline__ void store(const skinny_product &p, int tile, const float (&sum)[4],
+                                             const float (&before)[ROWS / 4])
 {
 #pragma unroll
     for (int i = 0; i < ROWS / 4; i++) {
@@ -92,12 +88,9 @@ static __device__ __forceinline__ void store(const skinny_product &p, int tile,
 
 /* ---- Rings ---- */
 
-/* Where chunk c of a row lies: neighbouring rows in different banks, so that the 8 rows that a
- * matrix load reads at once do not collide. */
-static __device__ __forceinline__ int chunk_at(int row, int c)
-{
-    return row * ROW_BYTES + ((c ^ (row & 7)) << 4);
-}
+/* Where chunk c of a row lies: neighbouring rows in different banks, so that the 8 rows that a matrix load reads at
+ * once do not collide. */
+static __device__ __forceinline__ int chunk_at(int row, int c) { return row * ROW_BYTES + ((c ^ (row & 7)) << 4); }
 
 /* Two steps of 16 columns. */
 struct ring_fragments {
@@ -105,8 +98,8 @@ struct ring_fragments {
     uint32_t b[4];
 };
 
-/* Where a lane's part of the next stage of weights comes from: chunk lane % CHUNKS of every second
- * row from lane / CHUNKS on. Rows beyond n are those of row n - 1: not stored. */
+/* Where a lane's part of the next stage of weights comes from: chunk lane % CHUNKS of every second row from lane /
+ * CHUNKS on. Rows beyond n are those of row n - 1: not stored. */
 struct ring_source {
     const uint16_t *from[RING_ROWS / 2];
     int tile, stage, column; /* column: of the lane's chunk */
@@ -125,11 +118,10 @@ static __device__ __forceinline__ void begin_tile(const skinny_product &p, ring_
     }
 }
 
-/* Asks for the next stage of the warp's weights and goes on, to the tile stride further behind the
- * last stage of one. to[i]: where in a stage the lane's chunk of row 2 * i + lane / CHUNKS lies. */
+/* Asks for the next stage of the warp's weights and goes on, to the tile stride further behind the last stage of one.
+ * to[i]: where in a stage the lane's chunk of row 2 * i + lane / CHUNKS lies. */
 static __device__ __forceinline__ void copy_weights(const skinny_product &p, unsigned char *slot,
-                                                    const int (&to)[RING_ROWS / 2], ring_source &s,
-                                                    int stride)
+                                                    const int (&to)[RING_ROWS / 2], ring_source &s, int stride)
 {
     const bool valid = s.column < p.k;
 #pragma unroll
@@ -143,8 +135,8 @@ static __device__ __forceinline__ void copy_weights(const skinny_product &p, uns
 }
 
 /* Asks for all of x, shared among count threads. */
-static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsigned char *tokens,
-                                                   int thread, int count)
+static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsigned char *tokens, int thread,
+                                                   int count)
 {
     for (int row = 0; row < p.m; row++)
         for (int i = thread; i < p.n_stages * CHUNKS; i += count) {
@@ -155,13 +147,10 @@ static __device__ __forceinline__ void copy_tokens(const skinny_product &p, unsi
         }
 }
 
-/* The fragments of columns 32 * pair .. + 32 of a stage. row_at and token_at say where in a stage
- * the lane's row of pair 0 lies: another pair is other chunks of the same row, so other bits below
- * the row's. */
-static __device__ __forceinline__ void load_fragments(ring_fragments &f,
-                                                      const unsigned char *weights, int row_at,
-                                                      const unsigned char *tokens, int token_at,
-                                                      int pair)
+/* The fragments of columns 32 * pair .. + 32 of a stage. row_at and token_at say where in a stage the lane's row of
+ * pair 0 lies: another pair is other chunks of the same row, so other bits below the row's. */
+static __device__ __forceinline__ void load_fragments(ring_fragments &f, const unsigned char *weights, int row_at,
+                                                      const unsigned char *tokens, int token_at, int pair)
 {
     const int other = pair % 2 * 64, far = pair / 2 * 128;
     load_matrix4(f.a, weights + (row_at ^ other) + far);
@@ -178,8 +167,7 @@ static __device__ __forceinline__ void multiply(float (&sum)[4], const ring_frag
 }
 
 template <int DEPTH>
-static __global__ void __launch_bounds__(32 * (MAX_WARPS + HELPERS))
-    ring_kernel(const skinny_product p)
+static __global__ void __launch_bounds__(32 * (MAX_WARPS + HELPERS)) ring_kernel(const skinny_product p)
 {
     DYNAMIC_SHARED(shared);
     constexpr int SLOT = RING_ROWS * ROW_BYTES;
@@ -241,15 +229,14 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + HELPERS))
             multiply(sum, fragments[pair & 1], 0);
             multiply(sum, fragments[pair & 1], 1);
         }
-        /* The last pair: the stage is read, so its place is given to a later one, and the next
-         * stage must have come. */
+        /* The last pair: the stage is read, so its place is given to a later one, and the next stage must have come. */
         const int next_slot = (slot + 1) % DEPTH;
         const int next_stage = stage + 1 == p.n_stages ? 0 : stage + 1;
         copy_async_wait<DEPTH - 2>();
         __syncwarp();
         if (done + 1 < total)
-            load_fragments(fragments[PAIRS & 1], ring + next_slot * SLOT, row_at,
-                           tokens + next_stage * token_bytes, token_at, 0);
+            load_fragments(fragments[PAIRS & 1], ring + next_slot * SLOT, row_at, tokens + next_stage * token_bytes,
+                           token_at, 0);
         multiply(sum, fragments[(PAIRS - 1) & 1], 0);
         if (done + DEPTH < total)
             copy_weights(p, weights, to, source, stride);
@@ -269,14 +256,12 @@ static __global__ void __launch_bounds__(32 * (MAX_WARPS + HELPERS))
 
 /* ---- All of k at once ---- */
 
-/* Where little has to be read (a warp's one tile, all of k, in shared memory at once), time is
- * latency: that of launching, of x, which the kernel ahead writes, and of the chain over k. So the
- * threads of a block together ask for all of its weights before anything else, in GROUPS parts in
- * order of k, and what follows x's arrival is the chain and little else: no ring, fragments loaded
- * four steps before they are used and as the matrix instruction wants them. (A tile of 8 rows
- * gives each row to the instruction twice, which costs bandwidth of shared memory: it is for
- * matrices of so few rows that a multiprocessor has one warp. Small code: much of it comes from
- * memory at every launch.)
+/* Where little has to be read (a warp's one tile, all of k, in shared memory at once), time is latency: that of
+ * launching, of x, which the kernel ahead writes, and of the chain over k. So the threads of a block together ask for
+ * all of its weights before anything else, in GROUPS parts in order of k, and what follows x's arrival is the chain and
+ * little else: no ring, fragments loaded four steps before they are used and as the matrix instruction wants them. (A
+ * tile of 8 rows gives each row to the instruction twice, which costs bandwidth of shared memory: it is for matrices of
+ * so few rows that a multiprocessor has one warp. Small code: much of it comes from memory at every launch.)
  *
  * Rows lie row_bytes apart: 16 bytes more than they hold, so that matrix loads do not collide. */
 enum { GROUPS = 4, LEAST_WARPS = 4 /* that copy, of a block */ };
@@ -286,15 +271,12 @@ struct resident_fragments {
     uint32_t b[2][4];
 };
 
-static __host__ __device__ __forceinline__ int resident_row_bytes(int64_t k)
-{
-    return (int)k * 2 + 16;
-}
+static __host__ __device__ __forceinline__ int resident_row_bytes(int64_t k) { return (int)k * 2 + 16; }
 
 /* Asks for the weights of the block's rows, every warp for every warps-th row. */
 template <int ROWS>
-static __device__ __forceinline__ void
-copy_resident(const skinny_product &p, unsigned char *weights, int row_bytes, int group_chunks)
+static __device__ __forceinline__ void copy_resident(const skinny_product &p, unsigned char *weights, int row_bytes,
+                                                     int group_chunks)
 {
     const int lane = (int)(threadIdx.x & 31), warp = (int)(threadIdx.x / 32);
     const int warps = (int)(blockDim.x / 32);
@@ -321,10 +303,9 @@ copy_resident(const skinny_product &p, unsigned char *weights, int row_bytes, in
     }
 }
 
-/* x, which is one piece of memory, into rows. Read past the first-level cache: the kernel that
- * wrote it may have run while this one was already there. */
-static __device__ __forceinline__ void load_tokens(const skinny_product &p, unsigned char *tokens,
-                                                   int row_bytes)
+/* x, which is one piece of memory, into rows. Read past the first-level cache: the kernel that wrote it may have run
+ * while this one was already there. */
+static __device__ __forceinline__ void load_tokens(const skinny_product &p, unsigned char *tokens, int row_bytes)
 {
     enum { AT_ONCE = 4 };
     const int chunks = p.k / 8, total = p.m * chunks, threads = (int)blockDim.x;
@@ -347,21 +328,17 @@ static __device__ __forceinline__ void load_tokens(const skinny_product &p, unsi
 
 /* ---- x made here ----
  *
- * The norm of one row: every block makes all of x for itself, which costs less than a kernel
- * between this product and the one ahead: 2 % of decoding at batch 1 are gained. (SwiGLU in the
- * down projection lost 4 %.) */
+ * The norm of one row: every block makes all of x for itself, which costs less than a kernel between this product and
+ * the one ahead: 2 % of decoding at batch 1 are gained. (SwiGLU in the down projection lost 4 %.) */
 
-/* A warp here stands for every (warps of the block)-th of a row's block in kernel_rmsnorm.cu, at
- * most NORM_TURNS of them; each thread holds NORM_PER groups of four elements in either. */
+/* A warp here stands for every (warps of the block)-th of a row's block in kernel_rmsnorm.cu, at most NORM_TURNS of
+ * them; each thread holds NORM_PER groups of four elements in either. */
 enum { NORM_PER = 2, NORM_TURNS = ROW_WARPS / LEAST_WARPS };
 struct norm_gains {
     float g[NORM_TURNS][NORM_PER][4];
 };
 
-static __device__ __forceinline__ int norm_thread(int turn)
-{
-    return (int)threadIdx.x + turn * (int)blockDim.x;
-}
+static __device__ __forceinline__ int norm_thread(int turn) { return (int)threadIdx.x + turn * (int)blockDim.x; }
 
 /* Before x is there: gains are weights. */
 static __device__ __forceinline__ void load_gains(const skinny_product &p, norm_gains &gains)
@@ -413,13 +390,12 @@ static __device__ __forceinline__ void make_normed(const skinny_product &p, cons
             for (int e = 0; e < 4; e++)
                 x[e] = row_normed(x[e], rstd, g[e]);
             if (thread < p.norm_threads && i < p.k)
-                *(uint2 *)(tokens + i * 2) =
-                    make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]));
+                *(uint2 *)(tokens + i * 2) = make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]));
         }
 }
 
-/* Waits for the next of the groups of weights: every thread has committed GROUPS of them and one
- * of nothing for each that it waited for. Every thread of the block. */
+/* Waits for the next of the groups of weights: every thread has committed GROUPS of them and one of nothing for each
+ * that it waited for. Every thread of the block. */
 static __device__ __forceinline__ void wait_for_group()
 {
     copy_async_wait<GROUPS - 1>();
@@ -428,8 +404,8 @@ static __device__ __forceinline__ void wait_for_group()
 }
 
 /* Columns 64 * half .. + 64 behind the lane's places. */
-static __device__ __forceinline__ void
-load_resident(resident_fragments &f, const unsigned char *row, const unsigned char *token, int half)
+static __device__ __forceinline__ void load_resident(resident_fragments &f, const unsigned char *row,
+                                                     const unsigned char *token, int half)
 {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -439,8 +415,7 @@ load_resident(resident_fragments &f, const unsigned char *row, const unsigned ch
     }
 }
 
-static __device__ __forceinline__ void multiply_resident(float (&sum)[4],
-                                                         const resident_fragments &f)
+static __device__ __forceinline__ void multiply_resident(float (&sum)[4], const resident_fragments &f)
 {
 #pragma unroll
     for (int step = 0; step < 4; step++)
@@ -459,10 +434,8 @@ static __global__ void __launch_bounds__(32 * MAX_WARPS) resident_kernel(const s
 
     start_dependents();
     copy_resident<ROWS>(p, shared, row_bytes, group_stages * CHUNKS);
-    /* Where the lane's rows for the matrix loads are: tokens beyond m are token m - 1, not stored.
-     */
-    const unsigned char *row =
-        shared + (warp * ROWS + (lane & (ROWS - 1))) * row_bytes + lane / 16 * 16;
+    /* Where the lane's rows for the matrix loads are: tokens beyond m are token m - 1, not stored. */
+    const unsigned char *row = shared + (warp * ROWS + (lane & (ROWS - 1))) * row_bytes + lane / 16 * 16;
     const unsigned char *token = tokens + min(lane & 7, p.m - 1) * row_bytes + lane / 8 * 16;
     const int tile = (int)blockIdx.x * p.warps + warp;
 
@@ -510,8 +483,7 @@ static __global__ void __launch_bounds__(32 * MAX_WARPS) resident_kernel(const s
 
 static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static bool finish_resident(const struct cuda_state *s, int64_t m, int64_t n, int64_t k,
-                            struct cuda_skinny_plan *plan)
+static bool finish_resident(const struct cuda_state *s, int64_t m, int64_t n, int64_t k, struct cuda_skinny_plan *plan)
 {
     const int64_t blocks = up(up(n, plan->tile_rows), plan->warps);
     const int64_t rows = (int64_t)plan->warps * plan->tile_rows + m;
@@ -524,8 +496,7 @@ static bool finish_resident(const struct cuda_state *s, int64_t m, int64_t n, in
     return true;
 }
 
-bool cuda_skinny_finish(const struct cuda_state *s, int64_t m, int64_t n, int64_t k,
-                        struct cuda_skinny_plan *plan)
+bool cuda_skinny_finish(const struct cuda_state *s, int64_t m, int64_t n, int64_t k, struct cuda_skinny_plan *plan)
 {
     if (m > MAX_TOKENS)
         return false;
@@ -554,16 +525,15 @@ bool cuda_skinny_finish(const struct cuda_state *s, int64_t m, int64_t n, int64_
     return false;
 }
 
-bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_t k,
-                        struct cuda_skinny_plan *plan)
+bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_t k, struct cuda_skinny_plan *plan)
 {
-    /* Enough on their way for a multiprocessor's share of the bandwidth (latency of about a
-     * microsecond times 33 GB/s), twice; little enough that the next kernel's can be there too. */
+    /* Enough on their way for a multiprocessor's share of the bandwidth (latency of about a microsecond times 33 GB/s),
+     * twice; little enough that the next kernel's can be there too. */
     enum { RING_BYTES = 128 << 10 };
     *plan = (struct cuda_skinny_plan){};
     plan->overlap = s->capturing; /* a recorded step writes no weights */
-    /* Everything at once if every warp has one tile, and two kernels of the kind, or nearly, fit
-     * next to each other: the second's weights then come while the first multiplies. */
+    /* Everything at once if every warp has one tile, and two kernels of the kind, or nearly, fit next to each other:
+     * the second's weights then come while the first multiplies. */
     plan->tile_rows = n <= 8 * (int64_t)s->multiprocessors ? 8 : 16;
     const int64_t tiles = up(up(n, plan->tile_rows), s->multiprocessors);
     if (tiles <= MAX_WARPS) {
@@ -579,8 +549,7 @@ bool cuda_skinny_choose(const struct cuda_state *s, int64_t m, int64_t n, int64_
     return cuda_skinny_finish(s, m, n, k, plan);
 }
 
-bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t k,
-                       struct cuda_skinny_plan *plan)
+bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t k, struct cuda_skinny_plan *plan)
 {
     /* Where it is the faster one on an H200 (the head of this file). */
     if (m < 1 || m > 4 || (m > 1 && k > 4096))
@@ -590,33 +559,31 @@ bool cuda_skinny_takes(const struct cuda_state *s, int64_t m, int64_t n, int64_t
     return cuda_skinny_choose(s, m, n, k, plan);
 }
 
-static void launch(struct backend *backend, void (*kernel)(const skinny_product),
-                   const skinny_product &p, const struct cuda_skinny_plan *plan, int warps)
+static void launch(struct backend *backend, void (*kernel)(const skinny_product), const skinny_product &p,
+                   const struct cuda_skinny_plan *plan, int warps)
 {
     struct cuda_state *s = cuda_state_of(backend);
     if (plan->shared > 48 << 10)
         cuda_note(backend, "products of few rows", ALLOW_SHARED(kernel, plan->shared));
-    LAUNCH_BEHIND(plan->overlap && s->compute >= 90, kernel, (unsigned)plan->blocks,
-                  32u * (unsigned)warps, plan->shared, s->stream, p);
+    LAUNCH_BEHIND(plan->overlap && s->compute >= 90, kernel, (unsigned)plan->blocks, 32u * (unsigned)warps,
+                  plan->shared, s->stream, p);
     cuda_note(backend, "products of few rows", cudaSuccess);
 }
 
 template <int ROWS>
-static void launch_resident(struct backend *backend, const skinny_product &p,
-                            const struct cuda_skinny_plan *plan)
+static void launch_resident(struct backend *backend, const skinny_product &p, const struct cuda_skinny_plan *plan)
 {
-    launch(backend, p.residual != NULL ? resident_kernel<ROWS, true> : resident_kernel<ROWS, false>,
-           p, plan, plan->warps > LEAST_WARPS ? plan->warps : LEAST_WARPS);
+    launch(backend, p.residual != NULL ? resident_kernel<ROWS, true> : resident_kernel<ROWS, false>, p, plan,
+           plan->warps > LEAST_WARPS ? plan->warps : LEAST_WARPS);
 }
 
 /* Makes the norm part of the product, if the kernel can. */
-static bool take_norm(skinny_product *p, const struct rmsnorm_forward *norm,
-                      const struct cuda_skinny_plan *plan)
+static bool take_norm(skinny_product *p, const struct rmsnorm_forward *norm, const struct cuda_skinny_plan *plan)
 {
     const row_shape shape = row_shape_of(p->k);
     if (!plan->resident || p->m != 1 || norm->row != NULL || shape.per_thread != NORM_PER ||
-        norm->gain_type != DTYPE_BF16 || norm->y_type != DTYPE_BF16 ||
-        !vector_aligned(norm->x, 16) || !vector_aligned(norm->gain, 8))
+        norm->gain_type != DTYPE_BF16 || norm->y_type != DTYPE_BF16 || !vector_aligned(norm->x, 16) ||
+        !vector_aligned(norm->gain, 8))
         return false;
     assert(norm->rows == 1 && norm->width == p->k && norm->y == p->x);
     p->residual = norm->x;
@@ -627,8 +594,8 @@ static bool take_norm(skinny_product *p, const struct rmsnorm_forward *norm,
     return true;
 }
 
-bool cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64_t k,
-                        const struct matmul_forward *f, const struct cuda_skinny_plan *plan)
+bool cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64_t k, const struct matmul_forward *f,
+                        const struct cuda_skinny_plan *plan)
 {
     skinny_product p = {};
     if (f->m <= 0 || n <= 0)
@@ -660,8 +627,7 @@ bool cuda_skinny_launch(struct backend *backend, const void *w, int64_t n, int64
     return true;
 }
 
-bool cuda_skinny_forward(struct backend *backend, const void *w, int64_t n, int64_t k,
-                         const struct matmul_forward *f)
+bool cuda_skinny_forward(struct backend *backend, const void *w, int64_t n, int64_t k, const struct matmul_forward *f)
 {
     struct cuda_skinny_plan plan;
     if (!cuda_skinny_takes(cuda_state_of(backend), f->m, n, k, &plan))

@@ -1,16 +1,13 @@
-/* SwiGLU, forward and backward, and conversion between types: elementwise, 16 bytes of bf16 a
- * thread and access. */
+/* SwiGLU, forward and backward, and conversion between types: elementwise, 16 bytes of bf16 a thread and access. */
 #include "backend/cuda/vector_access.cuh"
 
 #include <assert.h>
 
 enum { THREADS = 256, FEW_THREADS = 64, RUN = 8, RUNS = 2 };
 
-/* Elements i .. i + RUN of a row of n. WHOLE: n is a multiple of RUN, the row aligned to RUN
- * elements. */
+/* Elements i .. i + RUN of a row of n. WHOLE: n is a multiple of RUN, the row aligned to RUN elements. */
 template <bool WHOLE>
-static __device__ __forceinline__ void load_run(const float *row, int64_t i, int64_t n,
-                                                float v[RUN])
+static __device__ __forceinline__ void load_run(const float *row, int64_t i, int64_t n, float v[RUN])
 {
     if constexpr (WHOLE) {
         load_vector4(row + i, v);
@@ -22,8 +19,7 @@ static __device__ __forceinline__ void load_run(const float *row, int64_t i, int
     }
 }
 template <bool WHOLE>
-static __device__ __forceinline__ void load_run(const uint16_t *row, int64_t i, int64_t n,
-                                                float v[RUN])
+static __device__ __forceinline__ void load_run(const uint16_t *row, int64_t i, int64_t n, float v[RUN])
 {
     if constexpr (WHOLE) {
         const uint4 x = *(const uint4 *)(row + i);
@@ -40,8 +36,7 @@ static __device__ __forceinline__ void load_run(const uint16_t *row, int64_t i, 
     }
 }
 template <bool WHOLE>
-static __device__ __forceinline__ void store_run(float *row, int64_t i, int64_t n,
-                                                 const float v[RUN])
+static __device__ __forceinline__ void store_run(float *row, int64_t i, int64_t n, const float v[RUN])
 {
     if constexpr (WHOLE) {
         store_vector4(row + i, v);
@@ -54,12 +49,11 @@ static __device__ __forceinline__ void store_run(float *row, int64_t i, int64_t 
     }
 }
 template <bool WHOLE>
-static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64_t n,
-                                                 const float v[RUN])
+static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64_t n, const float v[RUN])
 {
     if constexpr (WHOLE) {
-        __stcg((uint4 *)(row + i), make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]),
-                                              pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7])));
+        __stcg((uint4 *)(row + i),
+               make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7])));
     } else {
 #pragma unroll
         for (int e = 0; e < RUN; e++)
@@ -68,8 +62,8 @@ static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64
     }
 }
 
-/* e^-g, and a / b. Fast ones where the result is rounded to bf16: their error is below 2^-15, that
- * of the rounding 2^-9. The fast division gives 0 for finite a and b above 2^126. */
+/* e^-g, and a / b. Fast ones where the result is rounded to bf16: their error is below 2^-15, that of the rounding
+ * 2^-9. The fast division gives 0 for finite a and b above 2^126. */
 template <typename T> static __device__ __forceinline__ float exp_minus(float g)
 {
     return sizeof(T) == 2 ? __expf(-g) : expf(-g);
@@ -81,8 +75,7 @@ template <typename T> static __device__ __forceinline__ float divide(float a, fl
 
 /* Row blockIdx.x, elements of block blockIdx.y: EACH runs a thread. */
 template <typename T, bool WHOLE, int EACH>
-static __global__ void __launch_bounds__(THREADS)
-    swiglu_forward_kernel(int64_t width, const T *gate_up, T *y)
+static __global__ void __launch_bounds__(THREADS) swiglu_forward_kernel(int64_t width, const T *gate_up, T *y)
 {
     const int64_t t = blockIdx.x;
     const int64_t first = ((int64_t)blockIdx.y * EACH * blockDim.x + threadIdx.x) * RUN;
@@ -158,24 +151,20 @@ static bool in_runs(const void *p, enum dtype act, int64_t width)
     return width % RUN == 0 && vector_aligned(p, 16) && (act == DTYPE_F32 || act == DTYPE_BF16);
 }
 
-template <typename T>
-static void forward_of(const struct cuda_state *s, const struct swiglu_forward *p)
+template <typename T> static void forward_of(const struct cuda_state *s, const struct swiglu_forward *p)
 {
     dim3 grid, block;
     shape_of(p->tokens, p->width, &grid, &block);
     const bool whole = in_runs(p->gate_up, p->act, p->width) && in_runs(p->y, p->act, p->width);
-    auto kernel =
-        whole ? swiglu_forward_kernel<T, true, RUNS> : swiglu_forward_kernel<T, false, RUNS>;
-    /* Few rows, as far as they leave multiprocessors idle, go in small blocks: the time is that of
-     * one block. */
+    auto kernel = whole ? swiglu_forward_kernel<T, true, RUNS> : swiglu_forward_kernel<T, false, RUNS>;
+    /* Few rows, as far as they leave multiprocessors idle, go in small blocks: the time is that of one block. */
     const int64_t small_blocks = ceil_div(ceil_div(p->width, RUN), FEW_THREADS);
     if (p->tokens * small_blocks <= 4 * s->multiprocessors) {
         grid = dim3((unsigned)p->tokens, (unsigned)small_blocks);
         block = dim3(FEW_THREADS);
         kernel = whole ? swiglu_forward_kernel<T, true, 1> : swiglu_forward_kernel<T, false, 1>;
     }
-    LAUNCH_BEHIND(begins_early(s), kernel, grid, block, 0, s->stream, p->width,
-                  (const T *)p->gate_up, (T *)p->y);
+    LAUNCH_BEHIND(begins_early(s), kernel, grid, block, 0, s->stream, p->width, (const T *)p->gate_up, (T *)p->y);
 }
 
 extern "C" void cuda_swiglu_forward(struct backend *backend, const struct swiglu_forward *p)
@@ -198,8 +187,7 @@ template <typename T> static void backward_of(cudaStream_t stream, const struct 
                           in_runs(p->d_gate_up, p->act, p->width)
                       ? swiglu_backward_kernel<T, true>
                       : swiglu_backward_kernel<T, false>;
-    LAUNCH(kernel, grid, block, 0, stream, p->width, (const T *)p->gate_up, (const T *)p->dy,
-           (T *)p->d_gate_up);
+    LAUNCH(kernel, grid, block, 0, stream, p->width, (const T *)p->gate_up, (const T *)p->dy, (T *)p->d_gate_up);
 }
 
 extern "C" void cuda_swiglu_backward(struct backend *backend, const struct swiglu_backward *p)
@@ -256,14 +244,12 @@ static __global__ void __launch_bounds__(THREADS)
         store_element(y + i, half_to_float(x[i]));
 }
 
-template <typename TO, typename FROM>
-static void convert_of(cudaStream_t stream, const struct convert *p)
+template <typename TO, typename FROM> static void convert_of(cudaStream_t stream, const struct convert *p)
 {
-    auto kernel = vector_aligned(p->x, 16) && vector_aligned(p->y, 16)
-                      ? convert_kernel<TO, FROM, true>
-                      : convert_kernel<TO, FROM, false>;
-    LAUNCH(kernel, dim3((unsigned)ceil_div(p->count, THREADS * RUN)), dim3(THREADS), 0, stream,
-           p->count, (const FROM *)p->x, (TO *)p->y);
+    auto kernel = vector_aligned(p->x, 16) && vector_aligned(p->y, 16) ? convert_kernel<TO, FROM, true>
+                                                                       : convert_kernel<TO, FROM, false>;
+    LAUNCH(kernel, dim3((unsigned)ceil_div(p->count, THREADS * RUN)), dim3(THREADS), 0, stream, p->count,
+           (const FROM *)p->x, (TO *)p->y);
 }
 
 extern "C" void cuda_convert(struct backend *backend, const struct convert *p)
@@ -275,14 +261,14 @@ extern "C" void cuda_convert(struct backend *backend, const struct convert *p)
     cudaError_t error = cudaSuccess;
     const dim3 single((unsigned)ceil_div(p->count, THREADS));
     if (p->x_type == p->y_type)
-        error = cudaMemcpyAsync(p->y, p->x, (size_t)p->count * dtype_bytes(p->x_type),
-                                cudaMemcpyDeviceToDevice, stream);
+        error =
+            cudaMemcpyAsync(p->y, p->x, (size_t)p->count * dtype_bytes(p->x_type), cudaMemcpyDeviceToDevice, stream);
     else if (p->x_type == DTYPE_F16 && p->y_type == DTYPE_F32)
-        LAUNCH((convert_half_kernel<float>), single, dim3(THREADS), 0, stream, p->count,
-               (const uint16_t *)p->x, (float *)p->y);
+        LAUNCH((convert_half_kernel<float>), single, dim3(THREADS), 0, stream, p->count, (const uint16_t *)p->x,
+               (float *)p->y);
     else if (p->x_type == DTYPE_F16)
-        LAUNCH((convert_half_kernel<uint16_t>), single, dim3(THREADS), 0, stream, p->count,
-               (const uint16_t *)p->x, (uint16_t *)p->y);
+        LAUNCH((convert_half_kernel<uint16_t>), single, dim3(THREADS), 0, stream, p->count, (const uint16_t *)p->x,
+               (uint16_t *)p->y);
     else if (p->x_type == DTYPE_BF16)
         convert_of<float, uint16_t>(stream, p);
     else

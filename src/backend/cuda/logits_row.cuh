@@ -1,10 +1,10 @@
-/* The statistics of one row of logits z = logit * (1 / temperature): the one set of functions
- * behind head_stats and every draw, so that the log-prob a token is sampled with is the one
- * training computes, bit for bit (invariants I1, I2).
+/* The statistics of one row of logits z = logit * (1 / temperature): the one set of functions behind head_stats and
+ * every draw, so that the log-prob a token is sampled with is the one training computes, bit for bit (invariants I1,
+ * I2).
  *
- * The vocabulary is cut into parts of LOGITS_PART entries. A block of threads gives a part's
- * maximum and, relative to it, the sums of exp and of exp * z. A warp combines a row's parts, in
- * double. What is added to what, in which order, is a function of the vocabulary alone. */
+ * The vocabulary is cut into parts of LOGITS_PART entries. A block of threads gives a part's maximum and, relative to
+ * it, the sums of exp and of exp * z. A warp combines a row's parts, in double. What is added to what, in which order,
+ * is a function of the vocabulary alone. */
 #ifndef COHORT_BACKEND_CUDA_LOGITS_ROW_CUH
 #define COHORT_BACKEND_CUDA_LOGITS_ROW_CUH
 
@@ -17,8 +17,8 @@ enum {
     LOGITS_EACH = LOGITS_PART / LOGITS_THREADS /* entries of a thread */
 };
 
-/* exp(z) is nothing below this (less than 4e-44), so a log-prob may be raised to it wherever it is
- * multiplied by its probability: that keeps -inf * 0 out of the sums. */
+/* exp(z) is nothing below this (less than 4e-44), so a log-prob may be raised to it wherever it is multiplied by its
+ * probability: that keeps -inf * 0 out of the sums. */
 #define LOG_OF_NOTHING (-100.0f)
 #define LOG2_E         1.44269504088896341f
 
@@ -37,22 +37,15 @@ struct logits_row {
     double entropy;
 };
 
-static __device__ __forceinline__ float negative_infinity()
-{
-    return __int_as_float((int)0xff800000);
-}
+static __device__ __forceinline__ float negative_infinity() { return __int_as_float((int)0xff800000); }
 static __device__ __forceinline__ float not_a_number() { return __int_as_float(0x7fc00000); }
 
-/* exp(d) for d <= 0. The rounding of d * log2 e makes a term smaller by up to |d| 2^-24 of itself,
- * far less than the last place of a sum whose largest term is 1. */
-static __device__ __forceinline__ float exp_of_part(float d)
-{
-    return exp2_approximate(d * LOG2_E);
-}
+/* exp(d) for d <= 0. The rounding of d * log2 e makes a term smaller by up to |d| 2^-24 of itself, far less than the
+ * last place of a sum whose largest term is 1. */
+static __device__ __forceinline__ float exp_of_part(float d) { return exp2_approximate(d * LOG2_E); }
 
 /* Entries i .. i + 4 of n; -inf past the end. wide: the row is 16-byte aligned. */
-static __device__ __forceinline__ float4 load_logits4(const float *row, int64_t i, int64_t n,
-                                                      bool wide)
+static __device__ __forceinline__ float4 load_logits4(const float *row, int64_t i, int64_t n, bool wide)
 {
     if (wide && i + 4 <= n)
         return *reinterpret_cast<const float4 *>(row + i);
@@ -64,10 +57,7 @@ static __device__ __forceinline__ float4 load_logits4(const float *row, int64_t 
     return x;
 }
 
-static __device__ __forceinline__ bool is_wide(const float *row)
-{
-    return ((uintptr_t)row & 15u) == 0;
-}
+static __device__ __forceinline__ bool is_wide(const float *row) { return ((uintptr_t)row & 15u) == 0; }
 
 /* Where entry 4 * v of this thread lies in a part: a warp has a quarter of it. */
 static __device__ __forceinline__ int part_offset(int v)
@@ -77,8 +67,7 @@ static __device__ __forceinline__ int part_offset(int v)
 }
 
 /* The thread's entries of the part that begins at begin; those from n on count as -inf. */
-static __device__ __forceinline__ void load_part(float x[LOGITS_EACH], const float *row,
-                                                 int64_t begin, int64_t n)
+static __device__ __forceinline__ void load_part(float x[LOGITS_EACH], const float *row, int64_t begin, int64_t n)
 {
     const bool wide = is_wide(row);
     const int64_t left = n - begin < LOGITS_PART ? n - begin : (int64_t)LOGITS_PART;
@@ -92,11 +81,9 @@ static __device__ __forceinline__ void load_part(float x[LOGITS_EACH], const flo
     }
 }
 
-/* Of one part, whose logits (not yet scaled) the threads of the block hold as load_part gives them.
- * shared: room for LOGITS_WARPS parts; a barrier must stand between two calls with the same. Every
- * thread gets the result. */
-static __device__ __forceinline__ logits_part part_statistics(const float x[LOGITS_EACH],
-                                                              float inv_temperature,
+/* Of one part, whose logits (not yet scaled) the threads of the block hold as load_part gives them. shared: room for
+ * LOGITS_WARPS parts; a barrier must stand between two calls with the same. Every thread gets the result. */
+static __device__ __forceinline__ logits_part part_statistics(const float x[LOGITS_EACH], float inv_temperature,
                                                               logits_part *shared)
 {
     float z[LOGITS_EACH];
@@ -126,8 +113,8 @@ static __device__ __forceinline__ logits_part part_statistics(const float x[LOGI
 #pragma unroll
     for (int i = 0; i < LOGITS_WARPS; i++)
         whole.max = fmaxf(whole.max, shared[i].max);
-        /* Relative to the part's maximum: warp i scales by c = exp(max_i - max), and its sum of
-         * exp(z - max) * (z - max) is c * (weighted + sum * (max_i - max)). */
+        /* Relative to the part's maximum: warp i scales by c = exp(max_i - max), and its sum of exp(z - max) * (z -
+         * max) is c * (weighted + sum * (max_i - max)). */
 #pragma unroll
     for (int i = 0; i < LOGITS_WARPS; i++) {
         const logits_part p = shared[i];
@@ -143,26 +130,20 @@ static __device__ __forceinline__ logits_part part_statistics(const float x[LOGI
     return whole;
 }
 
-static __device__ __forceinline__ float lane_value(float x, int lane)
-{
-    return __shfl_sync(0xffffffffu, x, lane);
-}
-static __device__ __forceinline__ double lane_value(double x, int lane)
-{
-    return __shfl_sync(0xffffffffu, x, lane);
-}
+static __device__ __forceinline__ float lane_value(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+static __device__ __forceinline__ double lane_value(double x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
-/* Each lane of a warp has ceil(n / 32) neighbouring parts, and reads AT_ONCE at a time: they are on
- * their way together, and their exps are computed side by side. Results do not depend on it.
- * PARTS_AT_ONCE are all that a lane has of a vocabulary up to 196608. */
+/* Each lane of a warp has ceil(n / 32) neighbouring parts, and reads AT_ONCE at a time: they are on their way together,
+ * and their exps are computed side by side. Results do not depend on it. PARTS_AT_ONCE are all that a lane has of a
+ * vocabulary up to 196608. */
 enum { PARTS_AT_ONCE = 3 };
 static __device__ __forceinline__ int parts_per_lane(int n) { return (n + 31) / 32; }
 
 /* Parts b .. b + AT_ONCE of n, of which the last one lies at part[last]; those from end on
  * are empty. */
 template <int AT_ONCE>
-static __device__ __forceinline__ void load_parts(const logits_part *part, int b, int end, int n,
-                                                  int last, logits_part p[AT_ONCE])
+static __device__ __forceinline__ void load_parts(const logits_part *part, int b, int end, int n, int last,
+                                                  logits_part p[AT_ONCE])
 {
 #pragma unroll
     for (int i = 0; i < AT_ONCE; i++)
@@ -173,10 +154,9 @@ static __device__ __forceinline__ void load_parts(const logits_part *part, int b
             p[i] = logits_part{negative_infinity(), 0.0f, 0.0f};
 }
 
-/* The row of n parts, by one warp; every lane gets the result. A lane adds its parts in ascending
- * order, then the lanes are added in ascending order. */
-template <int AT_ONCE>
-static __device__ __forceinline__ logits_row row_statistics(const logits_part *part, int n)
+/* The row of n parts, by one warp; every lane gets the result. A lane adds its parts in ascending order, then the lanes
+ * are added in ascending order. */
+template <int AT_ONCE> static __device__ __forceinline__ logits_row row_statistics(const logits_part *part, int n)
 {
     const int lane = (int)threadIdx.x % 32;
     const int each = parts_per_lane(n);

@@ -1,5 +1,5 @@
-/* RMS norm of a row, as kernel_rmsnorm.cu and products of few rows (kernel_skinny.cu) compute it:
- * the same bits in both.
+/* RMS norm of a row, as kernel_rmsnorm.cu and products of few rows (kernel_skinny.cu) compute it: the same bits in
+ * both.
  *
  * Order of sums (invariant I2): thread t of a row's threads holds its groups of four elements t,
  * t + threads, ...; it sums them in that order, lane by lane of the four, the warp combines its
@@ -25,16 +25,10 @@ static inline row_shape row_shape_of(int64_t width)
 }
 
 /* First element of a thread's group j. */
-static __device__ __forceinline__ int row_element(int thread, int threads, int j)
-{
-    return 4 * (thread + j * threads);
-}
+static __device__ __forceinline__ int row_element(int thread, int threads, int j) { return 4 * (thread + j * threads); }
 
 /* The four lanes of a thread. */
-static __device__ __forceinline__ float add4(const float a[4])
-{
-    return (a[0] + a[1]) + (a[2] + a[3]);
-}
+static __device__ __forceinline__ float add4(const float a[4]) { return (a[0] + a[1]) + (a[2] + a[3]); }
 
 /* Sum of the warp's squares, in every lane. */
 template <int PER> static __device__ __forceinline__ float row_warp_squares(const float v[PER][4])
@@ -49,8 +43,7 @@ template <int PER> static __device__ __forceinline__ float row_warp_squares(cons
 }
 
 /* 1 / root mean square from the sums of the row's warps, in shared memory. */
-static __device__ __forceinline__ float row_rstd(const float *partial, int warps,
-                                                 float inverse_width, float eps)
+static __device__ __forceinline__ float row_rstd(const float *partial, int warps, float inverse_width, float eps)
 {
     float total = partial[0];
 #pragma unroll
@@ -61,9 +54,6 @@ static __device__ __forceinline__ float row_rstd(const float *partial, int warps
     return rsqrtf(fmaf(total, inverse_width, eps));
 }
 
-static __device__ __forceinline__ float row_normed(float x, float rstd, float gain)
-{
-    return x * rstd * gain;
-}
+static __device__ __forceinline__ float row_normed(float x, float rstd, float gain) { return x * rstd * gain; }
 
 #endif

@@ -1,5 +1,5 @@
-/* What the elementwise and norm kernels share: four elements of a row at a time in fp32, and sums
- * over rows in a fixed order. */
+/* What the elementwise and norm kernels share: four elements of a row at a time in fp32, and sums over rows in a fixed
+ * order. */
 #ifndef COHORT_BACKEND_CUDA_VECTOR_ACCESS_CUH
 #define COHORT_BACKEND_CUDA_VECTOR_ACCESS_CUH
 
@@ -16,8 +16,8 @@ static inline bool rows_in_fours(const void *p, enum dtype type, int64_t width)
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Four elements in one access: 16 bytes of floats, 8 of bf16. Stores name their cache (the second
- * level, where they go anyway): nvcc 13 takes plain ones apart into single words in places. */
+/* Four elements in one access: 16 bytes of floats, 8 of bf16. Stores name their cache (the second level, where they go
+ * anyway): nvcc 13 takes plain ones apart into single words in places. */
 template <typename T> struct vector4;
 template <> struct vector4<float> {
     using type = float4;
@@ -34,10 +34,8 @@ static __device__ __forceinline__ void unpack4(const uint2 &x, float v[4])
     v[0] = __uint_as_float(x.x << 16), v[1] = __uint_as_float(x.x & 0xffff0000u);
     v[2] = __uint_as_float(x.y << 16), v[3] = __uint_as_float(x.y & 0xffff0000u);
 }
-/* Zeros unless valid. Only the access depends on that, so that no branch makes loads wait for each
- * other. */
-template <typename T>
-static __device__ __forceinline__ void load_vector4(const T *p, bool valid, float v[4])
+/* Zeros unless valid. Only the access depends on that, so that no branch makes loads wait for each other. */
+template <typename T> static __device__ __forceinline__ void load_vector4(const T *p, bool valid, float v[4])
 {
     typename vector4<T>::type x = {};
     if (valid)
@@ -57,8 +55,8 @@ static __device__ __forceinline__ void store_vector4(uint16_t *p, const float v[
     __stcg((uint2 *)p, make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])));
 }
 
-/* Elements i .. i + 4 of a row of n, zeros behind its end. WHOLE: n is a multiple of 4 and the row
- * aligned to four elements, so that one access serves; what is computed is the same. */
+/* Elements i .. i + 4 of a row of n, zeros behind its end. WHOLE: n is a multiple of 4 and the row aligned to four
+ * elements, so that one access serves; what is computed is the same. */
 template <bool WHOLE, typename T>
 static __device__ __forceinline__ void load_part4(const T *row, int i, int n, float v[4])
 {
@@ -87,8 +85,8 @@ static __device__ __forceinline__ void store_part4(T *row, int i, int n, const f
 }
 /* ---- Gradients of gains: sums over rows in two stages ---- */
 
-/* Consecutive rows that are summed as one block, a function of the number of rows alone: blocks
- * enough to fill a large device, few enough that their sums are small beside the rows. */
+/* Consecutive rows that are summed as one block, a function of the number of rows alone: blocks enough to fill a large
+ * device, few enough that their sums are small beside the rows. */
 enum { MAX_ROW_BLOCKS = 1024, MIN_BLOCK_ROWS = 8 };
 static inline int rows_per_block(int64_t rows)
 {
@@ -131,11 +129,11 @@ static __global__ void __launch_bounds__(32 * WARPS)
     }
 }
 
-static inline void launch_column_sums(cudaStream_t stream, const float *part, int64_t n_rows,
-                                      int64_t stride, int64_t width, float *out)
+static inline void launch_column_sums(cudaStream_t stream, const float *part, int64_t n_rows, int64_t stride,
+                                      int64_t width, float *out)
 {
-    LAUNCH((add_column_sums<COLUMN_WARPS>), dim3((unsigned)ceil_div(width, 32)),
-           dim3(32 * COLUMN_WARPS), 0, stream, part, (int)n_rows, stride, (int)width, out);
+    LAUNCH((add_column_sums<COLUMN_WARPS>), dim3((unsigned)ceil_div(width, 32)), dim3(32 * COLUMN_WARPS), 0, stream,
+           part, (int)n_rows, stride, (int)width, out);
 }
 
 #endif
