@@ -3,7 +3,7 @@
 
 #include "base/json_text.h"
 #include "command/command.h"
-#include "command/session.h"
+#include "recipe/session.h"
 #include "rollout/engine.h"
 
 #include <jansson.h>
@@ -251,7 +251,7 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     if (options == NULL)
         return missing(err, "cohort_run", "options");
     TRY(not_running(options, "cohort_run", err));
-    struct command_rewards extra = {.rewards = options->rewards, .count = options->n_rewards};
+    struct reward_list extra = {.rewards = options->rewards, .count = options->n_rewards};
     options->running = true;
     cohort_status status =
         commands[options->command].run(options->options, &extra, observer == NULL ? &silent : observer, err);

@@ -1,7 +1,7 @@
 /* The public generation functions over session and engine. */
 #include "api/handles.h"
 #include "base/json_text.h"
-#include "command/row_prompt.h"
+#include "recipe/row_prompt.h"
 
 #include <stdatomic.h>
 #include <string.h>

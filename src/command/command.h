@@ -6,14 +6,7 @@
 #include "reward/reward.h"
 #include "run/options.h"
 
-/* What an embedding program hands to training beside options: reward functions in C, scored after those of the option
- * "reward". */
-struct command_rewards {
-    struct reward **rewards; /* borrowed */
-    size_t count;
-};
-
-typedef cohort_status command_run(struct options *options, const struct command_rewards *extra,
+typedef cohort_status command_run(struct options *options, const struct reward_list *extra,
                                   const cohort_observer *observer, cohort_error *err);
 
 command_run command_generate, command_logprobs, command_tokenize, command_info, command_init, command_sft, command_grpo,

@@ -1,12 +1,12 @@
 /* cohort bench: the canonical measurements, on random weights, each with the share of what this machine could do at the
  * same time. */
-#include "command/bench_report.h"
+#include "bench/bench_report.h"
 #include "command/command.h"
 
 #include "base/clock.h"
 #include "base/cores.h"
 #include "base/pool.h"
-#include "command/choices.h"
+#include "recipe/choices.h"
 
 #include <string.h>
 
@@ -105,7 +105,7 @@ static cohort_status run_kind(struct bench *bench, size_t i, bool *nothing, coho
     return COHORT_OK;
 }
 
-cohort_status command_bench(struct options *options, const struct command_rewards *extra,
+cohort_status command_bench(struct options *options, const struct reward_list *extra,
                             const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;

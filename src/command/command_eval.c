@@ -1,9 +1,11 @@
 /* cohort eval: rewards of a model's completions on a data set. cohort score: rewards of given completions, no model. */
-#include "command/scoring.h"
+#include "command/command.h"
 
-#include "command/choices.h"
-#include "command/end_of_text.h"
-#include "command/json_rows.h"
+#include "recipe/scoring.h"
+
+#include "recipe/choices.h"
+#include "recipe/end_of_text.h"
+#include "recipe/json_rows.h"
 #include "train/metrics.h"
 
 #include <math.h>
@@ -38,7 +40,7 @@ static cohort_status print_metrics(const struct metrics *metrics, bool jsonl, co
     return status;
 }
 
-cohort_status command_eval(struct options *options, const struct command_rewards *extra,
+cohort_status command_eval(struct options *options, const struct reward_list *extra,
                            const cohort_observer *observer, cohort_error *err)
 {
     struct session session = {0};
@@ -141,7 +143,7 @@ cleanup:
     return status;
 }
 
-cohort_status command_score(struct options *options, const struct command_rewards *extra,
+cohort_status command_score(struct options *options, const struct reward_list *extra,
                             const cohort_observer *observer, cohort_error *err)
 {
     struct scoring scoring = {0};

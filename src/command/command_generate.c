@@ -1,11 +1,11 @@
 /* cohort generate: text for one prompt, streamed, or JSONL for many. */
 #include "base/clock.h"
 #include "base/rng.h"
-#include "command/choices.h"
+#include "recipe/choices.h"
 #include "command/command.h"
-#include "command/end_of_text.h"
-#include "command/json_rows.h"
-#include "command/row_prompt.h"
+#include "recipe/end_of_text.h"
+#include "recipe/json_rows.h"
+#include "recipe/row_prompt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -210,7 +210,7 @@ static cohort_status run(struct generate *g, cohort_error *err)
     return status;
 }
 
-cohort_status command_generate(struct options *options, const struct command_rewards *extra,
+cohort_status command_generate(struct options *options, const struct reward_list *extra,
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;

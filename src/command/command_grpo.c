@@ -1,10 +1,12 @@
 /* cohort grpo: the main job. */
+#include "command/command.h"
+
 #include "base/clock.h"
 #include "base/rng.h"
-#include "command/choices.h"
-#include "command/run_identity.h"
-#include "command/scoring.h"
-#include "command/training.h"
+#include "recipe/choices.h"
+#include "recipe/run_identity.h"
+#include "recipe/scoring.h"
+#include "recipe/training.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -370,7 +372,7 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status command_grpo(struct options *options, const struct command_rewards *extra,
+cohort_status command_grpo(struct options *options, const struct reward_list *extra,
                            const cohort_observer *observer, cohort_error *err)
 {
     struct grpo_run *run = NULL;

@@ -1,7 +1,7 @@
 /* cohort info: what a checkpoint is, what computes here, and what training it would take. */
 #include "command/command.h"
-#include "command/end_of_text.h"
-#include "command/memory_plan.h"
+#include "recipe/end_of_text.h"
+#include "recipe/memory_plan.h"
 #include "format/manifest.h"
 
 #include <stdio.h>
@@ -167,7 +167,7 @@ cleanup:
     return status;
 }
 
-cohort_status command_info(struct options *options, const struct command_rewards *extra,
+cohort_status command_info(struct options *options, const struct reward_list *extra,
                            const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;

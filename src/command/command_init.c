@@ -1,7 +1,7 @@
 /* cohort init: a random checkpoint. */
-#include "command/choices.h"
+#include "recipe/choices.h"
 #include "command/command.h"
-#include "command/session.h"
+#include "recipe/session.h"
 
 #include "base/cores.h"
 #include "base/pool.h"
@@ -44,7 +44,7 @@ static void set_special_ids(struct model_config *config, const struct tokenizer 
         config->n_eos = n;
 }
 
-cohort_status command_init(struct options *options, const struct command_rewards *extra,
+cohort_status command_init(struct options *options, const struct reward_list *extra,
                            const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;

@@ -1,8 +1,8 @@
 /* cohort logprobs: the log-probs of given sequences, in one pass of the training forward. Rows as generate prints them;
  * needs no tokenizer. */
 #include "command/command.h"
-#include "command/json_rows.h"
-#include "command/session.h"
+#include "recipe/json_rows.h"
+#include "recipe/session.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -116,7 +116,7 @@ static cohort_status print_rows(const struct scored *s, const struct dataset *da
     return COHORT_OK;
 }
 
-cohort_status command_logprobs(struct options *options, const struct command_rewards *extra,
+cohort_status command_logprobs(struct options *options, const struct reward_list *extra,
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;

@@ -1,10 +1,10 @@
 /* cohort sft: supervised fine-tuning on JSONL, loss on the completion. */
 #include "base/clock.h"
 #include "command/command.h"
-#include "command/end_of_text.h"
-#include "command/run_inputs.h"
-#include "command/sft_rows.h"
-#include "command/training.h"
+#include "recipe/end_of_text.h"
+#include "recipe/run_inputs.h"
+#include "recipe/sft_rows.h"
+#include "recipe/training.h"
 #include "train/sft.h"
 
 struct sft_run {
@@ -165,7 +165,7 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status command_sft(struct options *options, const struct command_rewards *extra, const cohort_observer *observer,
+cohort_status command_sft(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
                           cohort_error *err)
 {
     (void)extra;

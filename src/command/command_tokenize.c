@@ -1,8 +1,8 @@
 /* cohort tokenize: ids of a text, or of every row of a file. */
-#include "command/choices.h"
+#include "recipe/choices.h"
 #include "command/command.h"
-#include "command/json_rows.h"
-#include "command/row_prompt.h"
+#include "recipe/json_rows.h"
+#include "recipe/row_prompt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +49,7 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
     return status;
 }
 
-cohort_status command_tokenize(struct options *options, const struct command_rewards *extra,
+cohort_status command_tokenize(struct options *options, const struct reward_list *extra,
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;

@@ -64,4 +64,11 @@ const char *reward_name(const struct reward *reward); /* "accuracy", "exec:check
                                                          names */
 void reward_destroy(struct reward *reward);
 
+/* What an embedding program hands to training beside options: reward functions in C, scored after those of the option
+ * "reward". */
+struct reward_list {
+    struct reward **rewards; /* borrowed */
+    size_t count;
+};
+
 #endif

@@ -19,7 +19,7 @@
 #ifndef COHORT_ROLLOUT_ENGINE_H
 #define COHORT_ROLLOUT_ENGINE_H
 
-#include "format/tokenizer.h"
+#include "text/tokenizer.h"
 #include "model/decoder.h"
 #include "model/head.h"
 

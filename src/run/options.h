@@ -83,7 +83,7 @@ bool options_bool(const struct options *options, const char *name);
 int64_t options_int(const struct options *options, const char *name);
 double options_float(const struct options *options, const char *name);
 const char *options_string(const struct options *options, const char *name); /* NULL if unset */
-/* Index of an ENUM's value in the table's choices, -1 if unset; src/command/choices.h turns it into what the code calls
+/* Index of an ENUM's value in the table's choices, -1 if unset; src/recipe/choices.h turns it into what the code calls
  * it. */
 int options_choice(const struct options *options, const char *name);
 /* The word itself, for a reader that refuses words it does not know; NULL if unset. */

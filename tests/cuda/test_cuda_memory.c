@@ -4,7 +4,7 @@
 #include "support/tiny_model.h"
 
 #include "base/file.h"
-#include "command/memory_plan.h"
+#include "recipe/memory_plan.h"
 #include "train/grpo.h"
 
 #if defined(COHORT_CUDA_EMULATED)

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "command/run_inputs.h"
+#include "recipe/run_inputs.h"
 #include "reward/reward.h"
 #include "run/dataset.h"
 #include "run/options.h"

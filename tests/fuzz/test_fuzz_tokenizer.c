@@ -6,7 +6,7 @@
  * the n-th is a function of n. */
 #include "base/file.h"
 #include "base/rng.h"
-#include "format/tokenizer_internal.h"
+#include "text/tokenizer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,9 +8,9 @@
 #include "support/json_mutate.h"
 
 #include "base/file.h"
-#include "format/chat_template.h"
+#include "text/chat_template.h"
 #include "format/model_config.h"
-#include "format/tokenizer_internal.h"
+#include "text/tokenizer_internal.h"
 #include "tensor/param.h"
 
 #include <stdio.h>

@@ -10,15 +10,18 @@ complain() { echo "$*"; failed=1; }
 declare -A may=(
     [base]=""
     [tensor]="base"
+    [text]="base"
     [format]="base tensor"
     [backend]="base tensor"
     [model]="base tensor format backend"
-    [rollout]="base tensor format backend model"
-    [train]="base tensor format backend model rollout"
+    [rollout]="base text tensor format backend model"
+    [train]="base text tensor format backend model rollout"
     [reward]="base"
     [run]="base format"
-    [command]="base tensor format backend model rollout train reward run"
-    [api]="base tensor format backend model rollout train reward run command"
+    [recipe]="base text tensor format backend model rollout train reward run"
+    [bench]="base text tensor format backend model rollout train reward run recipe"
+    [command]="base text tensor format backend model rollout train reward run recipe bench"
+    [api]="base text tensor format backend model rollout train reward run recipe command"
 )
 for folder in src/*/; do
     folder=$(basename "$folder")

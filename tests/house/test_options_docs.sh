@@ -20,14 +20,14 @@ declare -A files=(
     [grpo]="command_grpo.c training.c training_save.c run_identity.c memory_plan.c scoring.c session.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c scoring.c session.c row_prompt.c end_of_text.c"
     [score]="command_eval.c scoring.c"
-    [bench]="command_bench*.c bench*.c memory_plan.c session.c"
+    [bench]="command_bench.c bench_*.c memory_plan.c session.c"
 )
 # config: read by the program (cli), which init excepts.
 passed_over=" config "
 for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     sources=""
     for name in ${files[$command]:?no files listed for this command}; do
-        sources="$sources $(ls src/command/$name 2> /dev/null || true)"
+        sources="$sources $(ls src/command/$name src/recipe/$name src/bench/$name 2> /dev/null || true)"
     done
     for name in $("$COHORT" "$command" --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g'); do
         case "$passed_over" in *" $name "*) continue ;; esac

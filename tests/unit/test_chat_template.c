@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "format/chat_template.h"
+#include "text/chat_template.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -5,9 +5,9 @@
 #include <cmocka.h>
 
 #include "backend/backend.h"
-#include "command/bench_report.h"
-#include "command/choices.h"
-#include "command/run_inputs.h"
+#include "bench/bench_report.h"
+#include "recipe/choices.h"
+#include "recipe/run_inputs.h"
 #include "format/model_config.h"
 
 #include <string.h>
@@ -73,7 +73,7 @@ static void check_word(const struct option_spec *spec, const char *word)
             fail_msg("%s", err.message);
         backend_destroy(backend);
     } else {
-        fail_msg("%s: no list in src/command/choices.c, and this test does not know who reads it", spec->name);
+        fail_msg("%s: no list in src/recipe/choices.c, and this test does not know who reads it", spec->name);
     }
 }
 

@@ -7,8 +7,8 @@
 
 #include "base/file.h"
 #include "base/rng.h"
-#include "format/chat_template.h"
-#include "format/tokenizer_internal.h"
+#include "text/chat_template.h"
+#include "text/tokenizer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "format/tokenizer_internal.h"
+#include "text/tokenizer_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>

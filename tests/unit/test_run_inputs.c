@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "command/run_inputs.h"
+#include "recipe/run_inputs.h"
 #include "support/temporary_folder.h"
 
 #include <string.h>

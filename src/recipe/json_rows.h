@@ -1,0 +1,34 @@
+/* The JSONL rows that generate prints and logprobs reads and prints again. */
+#ifndef COHORT_RECIPE_JSON_ROWS_H
+#define COHORT_RECIPE_JSON_ROWS_H
+
+#include "base/memory.h"
+
+#include <jansson.h>
+
+/* Appends {"index", "completion_index", "prompt", "completion", "prompt_tokens", "tokens", "logprobs", "finish_reason"}
+ * and a newline. prompt and completion may be NULL (left out). Floats are printed in the shortest decimal form that
+ * reads back to the same float; NaN and infinities as null. */
+struct json_row {
+    int64_t index, completion_index;
+    const char *prompt;
+    size_t prompt_length;
+    const char *completion;
+    size_t completion_length;
+    const int32_t *prompt_tokens, *tokens;
+    const float *logprobs;
+    int32_t n_prompt, n_tokens;
+    const char *finish_reason; /* NULL: left out */
+};
+cohort_status json_row_write(const struct json_row *row, struct text *out, cohort_error *err);
+
+/* Appends a JSON string (UTF-8; what is not becomes U+FFFD). */
+cohort_status json_string_write(const char *bytes, size_t length, struct text *out, cohort_error *err);
+/* Shortest decimal form that reads back to the same float. */
+cohort_status json_float_write(float value, struct text *out, cohort_error *err);
+
+/* Reads a list of ids from 0 to vocab - 1. where and key are for messages. */
+cohort_status json_read_ids(const json_t *row, const char *key, const char *where, int32_t vocab, int32_t **ids,
+                            int32_t *count, cohort_error *err);
+
+#endif

@@ -1,0 +1,190 @@
+#include "recipe/memory_plan.h"
+
+#include "base/number.h"
+#include "recipe/choices.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static double gigabytes(size_t bytes) { return (double)bytes / 1e9; }
+
+static size_t buffers(const struct memory_plan *plan)
+{
+    return plan->rollout > plan->training ? plan->rollout : plan->training;
+}
+
+/* What weights leave for everything else. */
+static size_t room(const struct memory_plan *plan)
+{
+    const size_t weights = plan->weights + plan->reference;
+    return plan->limit > weights ? plan->limit - weights : 0;
+}
+
+size_t memory_plan_total(const struct memory_plan *plan)
+{
+    return plan->weights + plan->reference + plan->state + buffers(plan) + plan->working;
+}
+
+const char *const recompute_names[N_RECOMPUTE] = {"none", "logits", "layer"};
+
+void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
+                       struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful)
+{
+    const size_t weights = model_weight_bytes(model);
+    int64_t tokens = session_micro_tokens(model, options);
+    tokens = tokens > most_useful ? most_useful : tokens;
+    *plan = (struct memory_plan){.model = model,
+                                 .runner = runner,
+                                 .completions = completions,
+                                 .longest = longest,
+                                 .moments = session_moments(options),
+                                 .micro_tokens = tokens < longest ? longest : tokens,
+                                 .limit = session_memory_limit(model->backend, options),
+                                 .weights = weights,
+                                 .reference = reference ? weights : 0,
+                                 .state = model_train_bytes(model, session_moments(options))};
+}
+
+/* Training's part of what the backend is asked for. */
+static struct backend_load training_load(const struct memory_plan *plan)
+{
+    const int64_t outputs = plan->micro_tokens + plan->completions,
+                  chunk = head_chunk(&plan->model->config, plan->model->backend->logits_bytes);
+    struct backend_load load = {.context = (int32_t)plan->longest,
+                                .train_tokens = plan->micro_tokens,
+                                .train_sequences = 2 * plan->completions, /* each with a prompt */
+                                .train_logits_rows = chunk < outputs ? chunk : outputs};
+    rollout_load(plan->model, NULL, NULL, &load);
+    return load;
+}
+
+cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
+                                 const struct rollout_need *need, struct engine **out, cohort_error *err)
+{
+    const size_t left = room(plan) > plan->state ? room(plan) - plan->state : 0;
+    const struct backend_load training = training_load(plan);
+    plan->need = *need;
+    plan->need.training = true;
+    *out = NULL;
+    TRY(rollout_choose(plan->model, &plan->need, left, &training, &plan->choice, err));
+    plan->kv = plan->choice.pages;
+    TRY(engine_create(out, plan->model, tokenizer, &plan->choice.config, err));
+    plan->engine = *out;
+    return COHORT_OK;
+}
+
+static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena, cohort_error *err)
+{
+    const struct model *model = plan->model;
+    struct arena rollout = *arena, training = *arena;
+    if (arena->base == NULL) /* the host part depends on the tokens: measure with a fresh one */
+        tree_runner_free(plan->runner);
+    plan->runner->logits_bytes = model->backend->logits_bytes;
+    plan->runner->keep_logits = plan->recompute == RECOMPUTE_NONE;
+    const enum decoder_mode mode = plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
+    if (plan->engine != NULL)
+        TRY(engine_plan(plan->engine, &rollout, err));
+    TRY(tree_runner_plan(plan->runner, &training, &model->config, model->type, plan->micro_tokens, plan->completions,
+                         mode, err));
+    plan->rollout = rollout.used;
+    plan->training = training.used;
+    arena->used = buffers(plan);
+    struct backend_load load = training_load(plan);
+    if (plan->engine != NULL)
+        rollout_load(model, &plan->need, &plan->choice.config, &load);
+    plan->working = backend_working_bytes(model->backend, &load);
+    return COHORT_OK;
+}
+
+cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute, int64_t micro_tokens,
+                                  cohort_error *err)
+{
+    struct arena arena = {0};
+    plan->recompute = recompute;
+    plan->micro_tokens = micro_tokens;
+    return take_buffers(plan, &arena, err);
+}
+
+/* Says what a run that does not fit would have to change: recomputation, then the moments' type, then fewer tokens at
+ * once, the first that fits. */
+static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
+{
+    const enum dtype moments[2] = {plan->moments, DTYPE_BF16};
+    const int64_t longest = plan->longest;
+    const size_t there = room(plan);
+    struct memory_plan other = *plan;
+    size_t need = 0;
+    char missing[300], rollout[100] = "";
+    if (plan->rollout > plan->training)
+        number_format(rollout, sizeof rollout, ": a rollout of %d at once, KV pages %.2f",
+                      (int)plan->choice.config.max_sequences, gigabytes(plan->kv));
+    number_format(missing, sizeof missing,
+                  "training needs %.2f GB beside the weights (optimizer and gradient %.2f, buffers "
+                  "%.2f with recompute %s%s), %.2f GB are there",
+                  gigabytes(plan->state + buffers(plan) + plan->working), gigabytes(plan->state),
+                  gigabytes(buffers(plan) + plan->working), recompute_names[plan->recompute], rollout,
+                  gigabytes(there));
+    for (int64_t tokens = plan->micro_tokens;; tokens = tokens / 2 > longest ? tokens / 2 : longest) {
+        TRY(memory_plan_measure(&other, RECOMPUTE_LAYER, tokens, err));
+        for (int i = 0; i < 2; i++) {
+            need = buffers(&other) + other.working + model_train_bytes(plan->model, moments[i]);
+            if (need > there)
+                continue;
+            plan->refused = true;
+            return error_set(err, COHORT_ERR_MEMORY, "%s; --recompute layer%s --micro-batch-tokens %lld fits (%.2f GB)",
+                             missing, moments[i] != moments[0] ? " --moments-dtype bf16" : "", (long long)tokens,
+                             gigabytes(need));
+        }
+        if (tokens == longest)
+            break;
+    }
+    plan->refused = true;
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "%s, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens "
+                     "%lld takes %.2f GB; take shorter sequences, fewer of them a step, or a "
+                     "smaller model",
+                     missing, (long long)longest, gigabytes(need));
+}
+
+cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err)
+{
+    const int asked = choice_of(options, "recompute");
+    plan->refused = false;
+    for (int i = 0; i < N_RECOMPUTE; i++) {
+        if (asked != CHOICE_AUTO && asked != i)
+            continue;
+        TRY(memory_plan_measure(plan, (enum recompute)i, plan->micro_tokens, err));
+        if (memory_plan_total(plan) <= plan->limit)
+            return COHORT_OK;
+    }
+    return refuse(plan, err);
+}
+
+cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out, cohort_error *err)
+{
+    TRY(text_printf(out, err, "memory plan, %s: weights %.2f GB, ", plan->model->backend->device,
+                    gigabytes(plan->weights)));
+    if (plan->reference > 0)
+        TRY(text_printf(out, err, "frozen reference %.2f GB, ", gigabytes(plan->reference)));
+    TRY(text_printf(out, err,
+                    "gradient and optimizer %.2f GB, buffers %.2f GB (training %.2f GB, micro-batch "
+                    "of %lld tokens, recompute %s",
+                    gigabytes(plan->state), gigabytes(buffers(plan)), gigabytes(plan->training),
+                    (long long)plan->micro_tokens, recompute_names[plan->recompute]));
+    if (plan->engine != NULL)
+        TRY(text_printf(out, err, "; rollout %.2f GB, %.2f GB of it KV pages, %d at once", gigabytes(plan->rollout),
+                        gigabytes(plan->kv), (int)plan->choice.config.max_sequences));
+    TRY(text_append(out, ")", 1, err));
+    if (plan->working > 0)
+        TRY(text_printf(out, err, ", working memory of the device %.2f GB", gigabytes(plan->working)));
+    return text_printf(out, err, "; in all %.2f GB, %.2f GB are there", gigabytes(memory_plan_total(plan)),
+                       gigabytes(plan->limit));
+}
+
+cohort_status memory_plan_allocate(struct memory_plan *plan, struct arena *arena, cohort_error *err)
+{
+    TRY(take_buffers(plan, arena, err));
+    TRY(arena_allocate(arena, plan->model->backend,
+                       plan->engine != NULL ? "rollout and training buffers" : "training buffers", err));
+    return take_buffers(plan, arena, err);
+}

@@ -1,0 +1,58 @@
+/* What a training run holds in memory, and the choice that fits. Everything here follows from config.json, the options
+ * and the data's lengths: the model need only be open (model_open), so that a run is refused, or its plan printed,
+ * before its weights are read. The buffers are measured by the code that takes them (invariant I8).
+ *
+ * Rollout and training never run at once: they share one block, as large as the larger. So KV pages may have all that
+ * weights and training state leave, as far as the rollout gains by them. */
+#ifndef COHORT_RECIPE_MEMORY_PLAN_H
+#define COHORT_RECIPE_MEMORY_PLAN_H
+
+#include "recipe/session.h"
+
+/* What the backward computes again, from the fastest to the one that takes the least memory: nothing, the head's
+ * logits, these and the layers' activations. */
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_LOGITS, RECOMPUTE_LAYER, N_RECOMPUTE };
+extern const char *const recompute_names[N_RECOMPUTE];
+
+struct memory_plan {
+    struct model *model;
+    struct tree_runner *runner; /* borrowed; its buffers are those of training */
+    struct engine *engine;      /* borrowed; NULL: no rollout */
+    int64_t completions;        /* of a step */
+    int64_t longest;            /* tokens of a row */
+    enum recompute recompute;
+    enum dtype moments;
+    int64_t micro_tokens;
+    struct rollout_need need;     /* with an engine */
+    struct rollout_choice choice; /* likewise */
+    bool refused;                 /* by memory_plan_choose, whose error says so */
+
+    /* Bytes. */
+    size_t limit;                     /* for everything below */
+    size_t weights, reference, state; /* state: gradient, moments, low halves of the master */
+    size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
+    size_t training;                  /* with recompute and micro_tokens, once measured */
+    size_t working;                   /* of the backend's operations, beside all buffers */
+};
+
+/* What does not depend on the choice, and tokens of a micro-batch (longest: of a row; most_useful: of a whole step).
+ * reference: whether a second model is kept. Options used: memory_limit, moments_dtype, micro_batch_tokens. */
+void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
+                       struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful);
+/* The engine of the rollout, sized by rollout_choose for what weights and training state leave. */
+cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
+                                 const struct rollout_need *need, struct engine **out, cohort_error *err);
+/* Sizes of the buffers with this much recomputation and as many tokens. */
+cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute, int64_t micro_tokens,
+                                  cohort_error *err);
+/* Measures with recompute as the option says; auto: the fastest that fits, else layer. What does not fit is
+ * COHORT_ERR_MEMORY, with refused set: the error says what is missing and what would fit, the plan holds what was
+ * refused. (Memory that the planning itself lacks is an error without refused.) Options used: recompute. */
+cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err);
+size_t memory_plan_total(const struct memory_plan *plan);
+/* Appends the plan as one line, without its end. */
+cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out, cohort_error *err);
+/* Allocates the block of the plan as it stands, and hands it out. */
+cohort_status memory_plan_allocate(struct memory_plan *plan, struct arena *arena, cohort_error *err);
+
+#endif

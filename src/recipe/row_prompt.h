@@ -1,0 +1,48 @@
+/* Rows of data as ids: which columns count, what a conversation renders to, and that its content stays content
+ * (invariant I12). Every command that reads rows with text reads them by these. */
+#ifndef COHORT_RECIPE_ROW_PROMPT_H
+#define COHORT_RECIPE_ROW_PROMPT_H
+
+#include "recipe/session.h"
+
+/* How the options want rows read. */
+struct row_style {
+    bool chat;     /* a prompt that is text is a user's message */
+    bool thinking; /* enable_thinking, where the row does not say */
+    bool trust;    /* control tokens in content count (--trust-content) */
+    bool asks;     /* rows ask for an answer that is rewarded: they must not hold it */
+};
+/* Options used: thinking, trust_content. The other fields are left false. */
+struct row_style row_style(const struct options *options);
+
+/* The column, or NULL where it is absent or null: in a file of mixed rows null fills what others have. */
+const json_t *row_column(const json_t *row, const char *name);
+
+/* A text with what of it is content. */
+struct rendered {
+    struct text text;
+    struct content_spans spans;
+};
+void rendered_free(struct rendered *rendered);
+
+/* What a row says beside its messages: *thinking is its own enable_thinking or the style's. Columns that change what is
+ * rendered and are not supported (tools, images, other chat_template_kwargs) are refused by name. conversation: the
+ * row's text goes through the chat template. */
+cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style, bool conversation,
+                           bool *thinking, cohort_error *err);
+
+/* Appends messages as a prompt, ready for the assistant's turn; where the last message is the assistant's, the model
+ * goes on with it. */
+cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where, bool thinking,
+                                struct rendered *out, cohort_error *err);
+
+/* Appends the ids of rendered's bytes from from on. */
+cohort_status row_encode(const struct session *session, const struct rendered *rendered, size_t from, bool trust,
+                         struct token_list *ids, cohort_error *err);
+
+/* A data row's prompt as ids: "prompt" as text (as it stands, or with style->chat as a user's message), "prompt" as a
+ * list of messages, or "messages". text gets the rendered prompt. */
+cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
+                         const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err);
+
+#endif

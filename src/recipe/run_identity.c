@@ -1,0 +1,340 @@
+#include "recipe/run_identity.h"
+
+#include <string.h>
+
+/* Options that a resumed run may change: they do not enter the numbers of a step. */
+static const char *const free_options[] = {"out",
+                                           "resume",
+                                           "accept_changed",
+                                           "steps",
+                                           "epochs",
+                                           "save_steps",
+                                           "save_minutes",
+                                           "save_total_limit",
+                                           "eval_data",
+                                           "eval_steps",
+                                           "eval_limit",
+                                           "eval_temperature",
+                                           "logging_steps",
+                                           "threads",
+                                           "memory_limit",
+                                           "decode_concurrency",
+                                           "log_completions",
+                                           "config",
+                                           "device",
+                                           "reward_timeout",
+                                           "recompute"};
+
+/* Options that say which inputs there are, or how they are used: --accept-changed of that kind frees them. Of data and
+ * model the hashes speak, not the names. */
+static const struct {
+    const char *option;
+    enum input_kind kind;
+    bool is_name;
+} kind_options[] = {{"data", INPUT_DATA, true},
+                    {"model", INPUT_MODEL, true},
+                    {"reward", INPUT_REWARD, false},
+                    {"reward_weights", INPUT_REWARD, false},
+                    {"reward_pattern", INPUT_REWARD, false},
+                    {"learning_rate", INPUT_SCHEDULE, false},
+                    {"lr_scheduler_type", INPUT_SCHEDULE, false},
+                    {"warmup_steps", INPUT_SCHEDULE, false}};
+
+/* ---- gathering ---- */
+
+cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir, const struct weight_files *files,
+                                     cohort_error *err)
+{
+    char *config = NULL;
+    TRY(file_join(&config, dir, "config.json", err));
+    cohort_status status = run_inputs_add_file(inputs, INPUT_MODEL, config, err);
+    mem_free(config);
+    for (size_t i = 0; i < files->count && status == COHORT_OK; i++)
+        status = run_inputs_add(inputs, INPUT_MODEL, files->files[i].path, files->files[i].sha256, err);
+    return status;
+}
+
+cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err)
+{
+    const char *template_text = tokenizer_chat_template(session->tokenizer);
+    char *path = NULL;
+    TRY(file_join(&path, session->dir, "tokenizer.json", err));
+    cohort_status status = run_inputs_add_file(inputs, INPUT_TOKENIZER, path, err);
+    mem_free(path);
+    TRY(status);
+    inputs->read[INPUT_TEMPLATE] = true;
+    return template_text == NULL ? COHORT_OK
+                                 : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template", template_text,
+                                                       strlen(template_text), err);
+}
+
+cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
+{
+    inputs->read[INPUT_REWARD] = true;
+    for (size_t i = 0; i < options_list_count(options, "reward"); i++) {
+        const char *spec = options_list_item(options, "reward", i);
+        if (strncmp(spec, "exec:", 5) == 0)
+            TRY(run_inputs_add_command(inputs, INPUT_REWARD, spec + 5, err));
+    }
+    return COHORT_OK;
+}
+
+void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options, int64_t steps)
+{
+    inputs->schedule[0] = '\0';
+    inputs->steps = 0;
+    if (training_schedule(options) == SCHEDULE_CONSTANT)
+        return;
+    strcpy(inputs->schedule, training_schedule(options) == SCHEDULE_LINEAR ? "linear" : "cosine");
+    inputs->steps = steps;
+}
+
+/* ---- options ---- */
+
+/* Whether a line of a configuration is of that option. */
+static bool is_of(const char *line, const char *option)
+{
+    size_t n = strlen(option);
+    return strncmp(line, option, n) == 0 && line[n] == ':';
+}
+
+static bool is_free(const char *line)
+{
+    for (size_t i = 0; i < sizeof free_options / sizeof *free_options; i++)
+        if (is_of(line, free_options[i]))
+            return true;
+    return false;
+}
+
+cohort_status run_identity_options(const char *yaml, struct text *out, cohort_error *err)
+{
+    TRY(text_append(out, "", 0, err));
+    bool keep = true;
+    for (const char *line = yaml; *line != '\0';) {
+        size_t length = strcspn(line, "\n");
+        length += line[length] == '\n';
+        if (line[0] != ' ' && line[0] != '-') /* a list's items go with their key */
+            keep = line[0] != '#' && !is_free(line);
+        if (keep)
+            TRY(text_append(out, line, length, err));
+        line += length;
+    }
+    return COHORT_OK;
+}
+
+static cohort_status our_options(const struct options *options, struct text *out, cohort_error *err)
+{
+    struct text yaml = {0};
+    cohort_status status = options_write_yaml(options, &yaml, err);
+    if (status == COHORT_OK)
+        status = run_identity_options(yaml.data == NULL ? "" : yaml.data, out, err);
+    text_free(&yaml);
+    return status;
+}
+
+/* The line of text whose key is that of line, or NULL. */
+static const char *same_key(const char *text, const char *line)
+{
+    size_t key = strcspn(line, ":\n");
+    for (; *text != '\0'; text += strcspn(text, "\n"), text += *text == '\n')
+        if (strcspn(text, ":\n") == key && strncmp(text, line, key) == 0)
+            return text;
+    return NULL;
+}
+
+static bool same_line(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "\n");
+    return b != NULL && strcspn(b, "\n") == n && strncmp(a, b, n) == 0;
+}
+
+/* What is being compared. */
+struct check {
+    struct training *t;
+    bool hashed; /* the checkpoint has an inputs.json */
+    bool accepted[INPUT_KINDS];
+    struct text refused, words; /* what differs, and the words that would accept it */
+};
+
+static cohort_status tell(struct check *check, enum input_kind kind, const char *what, cohort_error *err)
+{
+    struct training *t = check->t;
+    if (check->accepted[kind]) {
+        observer_message(t->observer, "accepted a change of %s: %s", input_kind_name(kind), what);
+        return run_inputs_note_change(&t->inputs, t->state.step, kind, what, err);
+    }
+    /* A kind may differ in several ways; its word stands once. */
+    TRY(text_printf(&check->refused, err, "%s%s: %s", check->refused.length > 0 ? "; " : "", input_kind_name(kind),
+                    what));
+    const char *word = input_kind_name(kind);
+    if (check->words.length == 0)
+        return text_printf(&check->words, err, "%s", word);
+    const char *last = strrchr(check->words.data, ',');
+    last = last == NULL ? check->words.data : last + 1;
+    return strcmp(last, word) == 0 ? COHORT_OK : text_printf(&check->words, err, ",%s", word);
+}
+
+/* One option that differs; either line may be NULL. */
+static cohort_status option_differs(struct check *check, const char *theirs, const char *ours, cohort_error *err)
+{
+    const char *line = theirs != NULL ? theirs : ours;
+    struct text what = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(text_printf(&what, err, "%s was made with%s '%.*s', this run says %s%.*s%s", check->t->resume_dir,
+                         theirs != NULL ? "" : "out", (int)strcspn(line, theirs != NULL ? "\n" : ":\n"), line,
+                         ours != NULL ? "'" : "nothing of it", ours != NULL ? (int)strcspn(ours, "\n") : 0,
+                         ours != NULL ? ours : "", ours != NULL ? "'" : ""));
+    for (size_t i = 0; i < sizeof kind_options / sizeof *kind_options; i++) {
+        if (!is_of(line, kind_options[i].option))
+            continue;
+        if (check->hashed && kind_options[i].is_name)
+            goto cleanup;
+        status = tell(check, kind_options[i].kind, what.data, err);
+        goto cleanup;
+    }
+    status = error_set(err, COHORT_ERR_STATE,
+                       "%s: a resumed run must keep its options (only length, saving, evaluation "
+                       "and machine may change)",
+                       what.data);
+cleanup:
+    text_free(&what);
+    return status;
+}
+
+/* An option that the checkpoint says nothing of is one that its version did not know: it is as it was if it has its
+ * default. */
+static cohort_status defaults(const struct training *t, struct text *out, cohort_error *err)
+{
+    struct options *options = NULL;
+    TRY(options_create(&options, strcmp(t->command, "sft") == 0 ? FOR_SFT : FOR_GRPO, err));
+    cohort_status status = our_options(options, out, err);
+    options_destroy(options);
+    return status;
+}
+
+static cohort_status check_options(struct check *check, cohort_error *err)
+{
+    char *path = NULL;
+    struct text theirs = {0}, ours = {0}, usual = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(file_join(&path, check->t->resume_dir, "trainer/options.yaml", err));
+    TRY_GOTO(file_read(path, 1 << 20, &theirs, err));
+    TRY_GOTO(our_options(check->t->options, &ours, err));
+    TRY_GOTO(defaults(check->t, &usual, err));
+    for (const char *line = theirs.data; *line != '\0';) {
+        const char *other = same_key(ours.data, line);
+        if (!same_line(line, other))
+            TRY_GOTO(option_differs(check, line, other, err));
+        line += strcspn(line, "\n");
+        line += *line == '\n';
+    }
+    for (const char *line = ours.data; *line != '\0';) {
+        if (same_key(theirs.data, line) == NULL && !same_line(line, same_key(usual.data, line)))
+            TRY_GOTO(option_differs(check, NULL, line, err));
+        line += strcspn(line, "\n");
+        line += *line == '\n';
+    }
+cleanup:
+    mem_free(path);
+    text_free(&theirs);
+    text_free(&ours);
+    text_free(&usual);
+    return status;
+}
+
+/* ---- inputs ---- */
+
+/* A run that goes on reads --model for its reference alone. Where it is another folder than the one that the run began
+ * with, it is read for its hash: a model that moved is the same one. */
+static cohort_status hash_moved_model(struct training *t, const struct run_inputs *before, cohort_error *err)
+{
+    const char *model = options_string(t->options, "model");
+    struct weight_files files = {0};
+    char *config = NULL;
+    bool moved = before->read[INPUT_MODEL] && model != NULL && !t->inputs.read[INPUT_MODEL];
+    cohort_status status = COHORT_OK;
+    if (!moved)
+        return COHORT_OK;
+    TRY(file_join(&config, model, "config.json", err));
+    for (size_t i = 0; i < before->count; i++)
+        moved = moved && (before->items[i].kind != INPUT_MODEL || strcmp(before->items[i].path, config) != 0);
+    mem_free(config);
+    if (!moved)
+        return COHORT_OK;
+    TRY(checkpoint_hash(model, &files, err));
+    status = run_identity_add_model(&t->inputs, model, &files, err);
+    weight_files_free(&files);
+    return status;
+}
+
+static cohort_status check_inputs(struct check *check, const char *path, cohort_error *err)
+{
+    struct training *t = check->t;
+    struct run_inputs before = {0};
+    struct text differs[INPUT_KINDS] = {{0}};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(run_inputs_read(&before, path, err));
+    TRY_GOTO(hash_moved_model(t, &before, err));
+    TRY_GOTO(run_inputs_compare(&before, &t->inputs, differs, err));
+    TRY_GOTO(run_inputs_inherit(&t->inputs, &before, err));
+    for (int kind = 0; kind < INPUT_KINDS; kind++)
+        if (differs[kind].length > 0)
+            TRY_GOTO(tell(check, (enum input_kind)kind, differs[kind].data, err));
+cleanup:
+    for (int kind = 0; kind < INPUT_KINDS; kind++)
+        text_free(&differs[kind]);
+    run_inputs_free(&before);
+    return status;
+}
+
+cohort_status run_identity_check(struct training *t, cohort_error *err)
+{
+    struct check check = {.t = t};
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    for (size_t i = 0; i < options_list_count(t->options, "accept_changed"); i++)
+        for (int kind = 0; kind < INPUT_KINDS; kind++)
+            if (strcmp(options_list_item(t->options, "accept_changed", i), input_kind_name((enum input_kind)kind)) == 0)
+                check.accepted[kind] = true;
+    TRY_GOTO(file_join(&path, t->resume_dir, "trainer/inputs.json", err));
+    TRY_GOTO(file_exists(path, &check.hashed, err));
+    if (check.hashed)
+        TRY_GOTO(check_inputs(&check, path, err));
+    else
+        observer_message(t->observer,
+                         "note: %s was written by a version that kept no hashes of what a run "
+                         "reads: whether data, model, rewards and schedule are still the same "
+                         "cannot be told; checkpoints from here on have them",
+                         t->resume_dir);
+    TRY_GOTO(check_options(&check, err));
+    if (check.refused.length > 0)
+        status = error_set(err, COHORT_ERR_STATE,
+                           "%s: this run is not the one that was stopped: %.800s. Put back what "
+                           "it was, or go on knowingly with --accept-changed %s",
+                           t->resume_dir, check.refused.data, check.words.data);
+cleanup:
+    mem_free(path);
+    text_free(&check.refused);
+    text_free(&check.words);
+    return status;
+}
+
+cohort_status run_identity_write(const struct training *t, const char *dir, cohort_error *err)
+{
+    struct text inputs = {0}, options = {0};
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(run_inputs_write(&t->inputs, &inputs, err));
+    TRY_GOTO(file_join(&path, dir, "trainer/inputs.json", err));
+    TRY_GOTO(file_write_atomic(path, inputs.data, inputs.length, err));
+    mem_free(path);
+    path = NULL;
+    TRY_GOTO(our_options(t->options, &options, err));
+    TRY_GOTO(file_join(&path, dir, "trainer/options.yaml", err));
+    TRY_GOTO(file_write_atomic(path, options.data, options.length, err));
+cleanup:
+    text_free(&inputs);
+    text_free(&options);
+    mem_free(path);
+    return status;
+}

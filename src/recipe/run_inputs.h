@@ -1,0 +1,77 @@
+/* What a run reads, by hash (invariant I11): the list that a checkpoint keeps in trainer/inputs.json, so that a resumed
+ * run is the same run or says by name what is not.
+ *
+ * An input is a file (SHA-256 of its bytes, as sha256sum prints it) or a text. Those of one kind have an order: they
+ * are compared one by one, by hash and not by path, for a file that moved is the same file. */
+#ifndef COHORT_RECIPE_RUN_INPUTS_H
+#define COHORT_RECIPE_RUN_INPUTS_H
+
+#include "base/hash.h"
+
+enum input_kind {
+    INPUT_DATA,
+    INPUT_EVAL_DATA,
+    INPUT_MODEL, /* that the run began with, and the frozen reference reads again */
+    INPUT_REWARD,
+    INPUT_TOKENIZER,
+    INPUT_TEMPLATE,
+    INPUT_SCHEDULE, /* no files: the number of steps that a decaying rate was planned for */
+    INPUT_KINDS
+};
+/* The words of --accept-changed: "data", "eval_data", ... */
+const char *input_kind_name(enum input_kind kind);
+
+struct run_input {
+    enum input_kind kind;
+    char *path;
+    char sha256[HASH_HEX];
+};
+
+/* A difference that was accepted on resuming. */
+struct run_change {
+    int64_t step; /* it holds from the step after this one on */
+    enum input_kind kind;
+    char *what;
+};
+
+struct run_inputs {
+    struct run_input *items;
+    size_t count, capacity;
+    bool read[INPUT_KINDS]; /* whether this run looked at inputs of that kind at all */
+    char schedule[16];      /* "linear", "cosine"; empty where the number of steps has no say */
+    int64_t steps;          /* of that schedule */
+    struct run_change *changes;
+    size_t n_changes, change_capacity;
+};
+void run_inputs_free(struct run_inputs *inputs);
+
+/* An input whose hash is known. */
+cohort_status run_inputs_add(struct run_inputs *inputs, enum input_kind kind, const char *path, const char *sha256,
+                             cohort_error *err);
+/* A text; path says where it comes from. */
+cohort_status run_inputs_add_text(struct run_inputs *inputs, enum input_kind kind, const char *path, const char *text,
+                                  size_t length, cohort_error *err);
+/* A file, hashed here. */
+cohort_status run_inputs_add_file(struct run_inputs *inputs, enum input_kind kind, const char *path, cohort_error *err);
+/* Every regular file that a word of a shell command names: words are split as the shell does for blanks, quotes and
+ * operators, a word with blanks in it (sh -c '...') once more, and what stands behind a = in a word counts too. Best
+ * effort: nothing is expanded. */
+cohort_status run_inputs_add_command(struct run_inputs *inputs, enum input_kind kind, const char *command,
+                                     cohort_error *err);
+
+/* The content of inputs.json: a function of the list alone, no clock and no machine in it. */
+cohort_status run_inputs_write(const struct run_inputs *inputs, struct text *out, cohort_error *err);
+/* inputs is empty before; path is for messages too. */
+cohort_status run_inputs_read(struct run_inputs *inputs, const char *path, cohort_error *err);
+
+/* What of now differs from before, kind by kind: differs[kind] is empty where nothing does, where before has no such
+ * input or now did not look. */
+cohort_status run_inputs_compare(const struct run_inputs *before, const struct run_inputs *now,
+                                 struct text differs[INPUT_KINDS], cohort_error *err);
+/* now takes over from before what it did not look at, the paths of what is the same, and the changes that were accepted
+ * earlier. */
+cohort_status run_inputs_inherit(struct run_inputs *now, const struct run_inputs *before, cohort_error *err);
+cohort_status run_inputs_note_change(struct run_inputs *inputs, int64_t step, enum input_kind kind, const char *what,
+                                     cohort_error *err);
+
+#endif

@@ -1,0 +1,300 @@
+#include "recipe/scoring.h"
+
+#include "base/number.h"
+#include "recipe/json_rows.h"
+#include "recipe/row_prompt.h"
+#include "run/run_folder.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static cohort_status read_weights(struct scoring *scoring, const struct options *options, cohort_error *err)
+{
+    size_t given = options_list_count(options, "reward_weights");
+    for (int32_t i = 0; i < scoring->n; i++)
+        scoring->weights[i] = 1.0;
+    if (given == 0)
+        return COHORT_OK;
+    if (given != (size_t)scoring->n)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--reward-weights has %zu values for %d rewards; give one for each, in the same order", given,
+                         (int)scoring->n);
+    for (size_t i = 0; i < given; i++) {
+        const char *item = options_list_item(options, "reward_weights", i);
+        if (!number_read(item, strlen(item), &scoring->weights[i]))
+            return error_set(err, COHORT_ERR_INTERNAL, "--reward-weights: '%s' was not checked", item);
+    }
+    return COHORT_OK;
+}
+
+static bool is_taken(const struct scoring *scoring, int32_t count, const char *name)
+{
+    for (int32_t i = 0; i < count; i++)
+        if (strcmp(scoring->names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* Metrics and rows tell rewards apart by name: the second of the same name is called NAME_2. */
+static cohort_status name_reward(struct scoring *scoring, int32_t i, cohort_error *err)
+{
+    struct text text = {0};
+    const char *name = reward_name(scoring->rewards[i]);
+    TRY(text_printf(&text, err, "%s", name));
+    for (int k = 2; is_taken(scoring, i, text.data); k++) {
+        text.length = 0;
+        TRY(text_printf(&text, err, "%s_%d", name, k));
+    }
+    scoring->names[i] = text.data;
+    return COHORT_OK;
+}
+
+cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
+                           cohort_error *err)
+{
+    size_t named = options_list_count(options, "reward"), more = extra == NULL ? 0 : extra->count;
+    struct reward_options reward_options = {.pattern = options_string(options, "reward_pattern"),
+                                            .timeout_s = options_float(options, "reward_timeout"),
+                                            .stop = options_stop(options)};
+    memset(scoring, 0, sizeof *scoring);
+    if (named + more == 0)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no reward given: pass --reward accuracy, regex, format or exec:PROGRAM");
+    TRY(mem_alloc(&scoring->rewards, named + more, sizeof(struct reward *), "rewards", err));
+    TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
+    TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
+    for (size_t i = 0; i < named; i++) {
+        TRY(reward_create(&scoring->rewards[i], options_list_item(options, "reward", i), &reward_options, err));
+        scoring->n = ++scoring->n_owned;
+    }
+    for (size_t i = 0; i < more; i++)
+        scoring->rewards[scoring->n++] = extra->rewards[i];
+    for (int32_t i = 0; i < scoring->n; i++)
+        TRY(name_reward(scoring, i, err));
+    return read_weights(scoring, options, err);
+}
+
+void scoring_close(struct scoring *scoring)
+{
+    for (int32_t i = 0; i < scoring->n_owned; i++)
+        reward_destroy(scoring->rewards[i]);
+    for (int32_t i = 0; scoring->names != NULL && i < scoring->n; i++)
+        mem_free((void *)(uintptr_t)scoring->names[i]);
+    mem_free(scoring->rewards);
+    mem_free(scoring->names);
+    mem_free(scoring->weights);
+    memset(scoring, 0, sizeof *scoring);
+}
+
+cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
+                           cohort_error *err)
+{
+    double *column = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&column, n_rows, sizeof *column, "rewards", err));
+    for (int32_t f = 0; f < scoring->n && status == COHORT_OK; f++) {
+        const char *warning = NULL;
+        status = reward_score(scoring->rewards[f], rows, n_rows, column, err);
+        if (scoring->observer != NULL && (warning = reward_warning(scoring->rewards[f])) != NULL)
+            observer_message(scoring->observer, "%s", warning);
+        for (size_t i = 0; i < n_rows && status == COHORT_OK; i++)
+            rewards[i * (size_t)scoring->n + (size_t)f] = column[i];
+    }
+    mem_free(column);
+    return status;
+}
+
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
+                              int32_t max_tokens, const struct options *options, cohort_error *err)
+{
+    struct row_style style = row_style(options);
+    style.asks = true;
+    memset(set, 0, sizeof *set);
+    TRY(dataset_load(&set->data, path, err));
+    if (limit > 0 && set->data.n_rows > limit) {
+        for (size_t i = limit; i < set->data.n_rows; i++)
+            json_decref(set->data.rows[i].json);
+        set->data.n_rows = limit;
+    }
+    TRY(mem_alloc(&set->ids, set->data.n_rows, sizeof *set->ids, "prompts", err));
+    TRY(mem_alloc(&set->texts, set->data.n_rows, sizeof *set->texts, "prompts", err));
+    for (size_t i = 0; i < set->data.n_rows; i++) {
+        char where[512];
+        TRY(stop_check(options_stop(options), err));
+        snprintf(where, sizeof where, "%.480s:%lld", set->data.path, (long long)set->data.rows[i].line);
+        TRY(row_prompt(session, set->data.rows[i].json, where, &style, &set->ids[i], &set->texts[i], err));
+        int32_t n = set->ids[i].count > INT32_MAX ? INT32_MAX : (int32_t)set->ids[i].count;
+        if (n > max_tokens)
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "%s: the prompt has %d tokens, at most %d fit beside the completion; "
+                             "shorten it, remove the row, lower "
+                             "--max-completion-length or raise --max-prompt-length",
+                             where, (int)n, (int)max_tokens);
+        set->longest = n > set->longest ? n : set->longest;
+    }
+    return COHORT_OK;
+}
+
+void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
+                     struct rollout_need *need)
+{
+    for (size_t i = 0; i < set->data.n_rows; i++) {
+        const int32_t length = (int32_t)set->ids[i].count, room = context - length;
+        rollout_need_add(need, 1, length, room < max_tokens ? room : max_tokens, n);
+    }
+}
+
+void prompt_set_free(struct prompt_set *set)
+{
+    for (size_t i = 0; i < set->data.n_rows; i++) {
+        if (set->ids != NULL)
+            token_list_free(&set->ids[i]);
+        if (set->texts != NULL)
+            text_free(&set->texts[i]);
+    }
+    mem_free(set->ids);
+    mem_free(set->texts);
+    dataset_free(&set->data);
+    memset(set, 0, sizeof *set);
+}
+
+cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+                                  int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
+                                  cohort_error *err)
+{
+    struct reward_row *table = NULL;
+    size_t total = (size_t)n_prompts * (size_t)n;
+    TRY(mem_alloc(&table, total, sizeof *table, "reward rows", err));
+    for (size_t i = 0; i < total; i++) {
+        size_t row = rows[i / (size_t)n];
+        const struct completion *c = &completions[i];
+        table[i] = (struct reward_row){.data = set->data.rows[row].json,
+                                       .prompt = set->texts[row].data,
+                                       .completion = c->text,
+                                       .prompt_length = set->texts[row].length,
+                                       .completion_length = c->text_length,
+                                       .tokens = c->tokens,
+                                       .n_tokens = c->n_tokens,
+                                       .finish_reason = finish_reason_name(c->finish_reason),
+                                       .prompt_index = (int64_t)row,
+                                       .completion_index = c->index};
+    }
+    cohort_status status = scoring_rows(scoring, table, total, rewards, err);
+    mem_free(table);
+    return status;
+}
+
+/* {"step" (if >= 0), "index", "completion_index", "prompt", "completion", "finish_reason", "rewards", "advantage" (if
+ * not NaN)} */
+static cohort_status write_sample(const struct scoring *scoring, const struct prompt_set *set, size_t row, int64_t step,
+                                  const struct completion *c, const double *rewards, double advantage, struct text *out,
+                                  cohort_error *err)
+{
+    TRY(text_append(out, "{", 1, err));
+    if (step >= 0)
+        TRY(text_printf(out, err, "\"step\": %lld, ", (long long)step));
+    TRY(text_printf(out, err, "\"index\": %zu, \"completion_index\": %d, \"prompt\": ", row, (int)c->index));
+    TRY(json_string_write(set->texts[row].data, set->texts[row].length, out, err));
+    TRY(text_printf(out, err, ", \"completion\": "));
+    TRY(json_string_write(c->text, c->text_length, out, err));
+    TRY(text_printf(out, err, ", \"finish_reason\": \"%s\", \"rewards\": {", finish_reason_name(c->finish_reason)));
+    for (int32_t f = 0; f < scoring->n; f++) {
+        TRY(text_printf(out, err, "%s", f == 0 ? "" : ", "));
+        TRY(json_string_write(scoring->names[f], strlen(scoring->names[f]), out, err));
+        TRY(text_append(out, ": ", 2, err));
+        TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", rewards[f]));
+    }
+    TRY(text_append(out, "}", 1, err));
+    if (!isnan(advantage))
+        TRY(text_printf(out, err, ", \"advantage\": %.9g", advantage));
+    return text_append(out, "}\n", 2, err);
+}
+
+cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+                          const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err)
+{
+    struct text lines = {0};
+    cohort_status status = COHORT_OK;
+    int32_t group = batch->n / batch->n_prompts;
+    for (int32_t i = 0; i < batch->n; i++)
+        TRY_GOTO(write_sample(scoring, set, rows[i / group], step, &batch->completions[i],
+                              batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i], &lines, err));
+    TRY_GOTO(run_folder_log(run, RUN_COMPLETIONS, &lines, err));
+cleanup:
+    text_free(&lines);
+    return status;
+}
+
+static void evaluation_metrics(const struct evaluation *e, const struct completion *completions, const double *rewards,
+                               size_t total, struct metrics *metrics)
+{
+    double length = 0.0, reward = 0.0;
+    size_t truncated = 0, scored = 0;
+    for (size_t i = 0; i < total; i++) {
+        double sum = 0.0;
+        bool any = false;
+        for (int32_t f = 0; f < e->scoring->n; f++) {
+            double value = rewards[i * (size_t)e->scoring->n + (size_t)f];
+            sum += isnan(value) ? 0.0 : e->scoring->weights[f] * value;
+            any = any || !isnan(value);
+        }
+        reward += any ? sum : 0.0;
+        scored += any;
+        length += completions[i].n_tokens;
+        truncated += completions[i].finish_reason == FINISH_LENGTH;
+    }
+    metrics_set(metrics, "eval_reward", scored > 0 ? reward / (double)scored : (double)NAN);
+    for (int32_t f = 0; f < e->scoring->n; f++) {
+        double sum = 0.0;
+        size_t count = 0;
+        for (size_t i = 0; i < total; i++) {
+            double value = rewards[i * (size_t)e->scoring->n + (size_t)f];
+            sum += isnan(value) ? 0.0 : value;
+            count += isnan(value) ? 0 : 1;
+        }
+        metrics_setf(metrics, count > 0 ? sum / (double)count : (double)NAN, "eval_rewards/%s/mean",
+                     e->scoring->names[f]);
+    }
+    metrics_set(metrics, "eval_completions/mean_length", length / (double)total);
+    metrics_set(metrics, "eval_completions/clipped_ratio", (double)truncated / (double)total);
+}
+
+/* Draws of evaluations never meet those of training batches, which count up from 0. */
+static const uint64_t EVALUATION_BATCH = UINT64_MAX;
+
+cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, struct text *samples, cohort_error *err)
+{
+    size_t n_prompts = e->set->data.n_rows, total = n_prompts * (size_t)e->n;
+    struct grpo_prompt *prompts = NULL;
+    struct completion *completions = NULL;
+    size_t *rows = NULL;
+    double *rewards = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
+    TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
+    TRY_GOTO(mem_alloc(&completions, total, sizeof *completions, "evaluation", err));
+    TRY_GOTO(mem_alloc(&rewards, total * (size_t)e->scoring->n, sizeof *rewards, "evaluation", err));
+    for (size_t i = 0; i < n_prompts; i++) {
+        rows[i] = i;
+        prompts[i] =
+            (struct grpo_prompt){.tokens = e->set->ids[i].ids, .n_tokens = (int32_t)e->set->ids[i].count, .id = i};
+    }
+    TRY_GOTO(grpo_rollout(e->engine, prompts, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH, completions,
+                          e->progress, e->progress_context, err));
+    TRY_GOTO(scoring_completions(e->scoring, e->set, rows, (int32_t)n_prompts, e->n, completions, rewards, err));
+    evaluation_metrics(e, completions, rewards, total, metrics);
+    for (size_t i = 0; samples != NULL && i < total; i++)
+        TRY_GOTO(write_sample(e->scoring, e->set, i / (size_t)e->n, -1, &completions[i],
+                              rewards + i * (size_t)e->scoring->n, (double)NAN, samples, err));
+cleanup:
+    for (size_t i = 0; completions != NULL && i < total; i++)
+        completion_free(&completions[i]);
+    mem_free(completions);
+    mem_free(prompts);
+    mem_free(rows);
+    mem_free(rewards);
+    return status;
+}

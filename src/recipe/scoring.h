@@ -1,0 +1,70 @@
+/* The rewards of a command, and prompts ready to be asked. */
+#ifndef COHORT_RECIPE_SCORING_H
+#define COHORT_RECIPE_SCORING_H
+
+#include "reward/reward.h"
+#include "run/options.h"
+#include "recipe/session.h"
+#include "train/grpo.h"
+#include "train/metrics.h"
+
+struct scoring {
+    struct reward **rewards; /* those of the options (owned), then the extra ones (borrowed) */
+    const char **names;
+    double *weights;
+    int32_t n, n_owned;
+    const cohort_observer *observer; /* told what a reward warns of; NULL: nobody */
+};
+/* Options used: reward, reward_weights, reward_pattern, reward_timeout. No reward at all is an error. The observer is
+ * the caller's to set afterwards. */
+cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
+                           cohort_error *err);
+void scoring_close(struct scoring *scoring);
+/* rewards[n_rows, n] */
+cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
+                           cohort_error *err);
+
+/* A data set whose prompts are tokenised. */
+struct prompt_set {
+    struct dataset data;
+    struct token_list *ids; /* [n_rows] */
+    struct text *texts;     /* [n_rows] rendered */
+    int32_t longest;        /* tokens */
+};
+/* limit: rows taken at most (0: all); max_tokens: a longer prompt is an error that names the row. Options used: those
+ * of row_style. */
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
+                              int32_t max_tokens, const struct options *options, cohort_error *err);
+void prompt_set_free(struct prompt_set *set);
+/* Adds n completions of up to max_tokens for each prompt; none goes beyond the context. */
+void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
+                     struct rollout_need *need);
+
+/* Scores completions: prompt p of the batch is row rows[p] of set, n completions each. rewards[n_prompts * n,
+ * scoring->n]. */
+cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+                                  int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
+                                  cohort_error *err);
+
+/* Appends every completion of a batch with its rewards and advantage to completions.jsonl of the run. */
+struct run_folder;
+cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+                          const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err);
+
+/* Held-out evaluation: n completions of every prompt; sets eval_reward, eval_rewards/NAME/mean, eval_completions/... .
+ * The draws are the same at every evaluation, so that differences come from the weights. samples (may be NULL) gets one
+ * JSON line a completion. */
+struct evaluation {
+    struct session *session;
+    struct engine *engine;
+    const struct scoring *scoring;
+    const struct prompt_set *set;
+    struct engine_request pattern; /* sampling, seed, limits */
+    int32_t n;
+    grpo_progress *progress;
+    void *progress_context;
+};
+cohort_status evaluate(const struct evaluation *evaluation, struct metrics *metrics, struct text *samples,
+                       cohort_error *err);
+
+#endif

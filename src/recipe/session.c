@@ -1,0 +1,396 @@
+#include "recipe/session.h"
+
+#include "base/number.h"
+#include "recipe/choices.h"
+#include "recipe/end_of_text.h"
+#include "format/model_folder.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_BATCH = 1 << 22 }; /* completions of a step, or of an evaluation's prompt set */
+
+void observer_output(const cohort_observer *observer, const struct text *text)
+{
+    if (observer->output != NULL && text->length > 0)
+        observer->output(observer->context, text->data, text->length);
+}
+
+void observer_message(const cohort_observer *observer, const char *format, ...)
+{
+    char line[2000];
+    if (observer->message == NULL)
+        return;
+    va_list args;
+    va_start(args, format);
+    number_vformat(line, sizeof line, format, args);
+    va_end(args);
+    observer->message(observer->context, line);
+}
+
+void observer_notes(const cohort_observer *observer, const struct text *notes)
+{
+    for (const char *line = notes->data; line != NULL && *line != '\0';) {
+        const char *end = strchr(line, '\n');
+        const size_t length = end == NULL ? strlen(line) : (size_t)(end - line);
+        if (observer != NULL)
+            observer_message(observer, "%.*s", (int)length, line);
+        line += length + (end != NULL);
+    }
+}
+
+bool observer_progress(const cohort_observer *observer, const cohort_progress *progress)
+{
+    return observer->progress == NULL || observer->progress(observer->context, progress);
+}
+
+uint64_t content_hash(const void *bytes, size_t length)
+{
+    const unsigned char *p = bytes;
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ p[i]) * 0x100000001b3ull;
+    return hash;
+}
+
+/* *gpu: the number after "cuda:", 0 for "cuda", -1 for the CPU. */
+static cohort_status read_device(const struct options *options, int *gpu, cohort_error *err)
+{
+    const char *device = options_string(options, "device");
+    *gpu = -1;
+    if (strcmp(device, "cpu") == 0)
+        return COHORT_OK;
+    const char *isa = options_choice_word(options, "isa"); /* a run's config.yaml has it as auto */
+    const bool wants_cpu = strcmp(isa, "auto") != 0;
+    if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
+        *gpu = !wants_cpu && backend_cuda_present() ? 0 : -1;
+        return COHORT_OK;
+    }
+    char *end = NULL;
+    long number = strcmp(device, "cuda") == 0 ? 0
+                  : strncmp(device, "cuda:", 5) == 0 && device[5] >= '0' && device[5] <= '9'
+                      ? strtol(device + 5, &end, 10)
+                      : -1;
+    if (number < 0 || number > 1023 || (end != NULL && *end != '\0'))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--device '%s': expected auto, cpu, cuda or cuda:N, for example cuda:1", device);
+    if (wants_cpu)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--isa %s is an instruction set of the CPU, --device %s asks for a GPU: "
+                         "give one of the two",
+                         isa, device);
+    *gpu = (int)number;
+    return COHORT_OK;
+}
+
+cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err)
+{
+    int gpu = -1;
+    *out = NULL;
+    TRY(read_device(options, &gpu, err));
+    if (gpu >= 0)
+        TRY(backend_cuda_create(out, gpu, err));
+    else
+        TRY(backend_cpu_create(out, options_choice_word(options, "isa"), (int)options_int(options, "threads"), err));
+    (*out)->stop = options_stop(options);
+    return COHORT_OK;
+}
+
+cohort_status session_type(const struct options *options, const struct model_config *config, const char *dir,
+                           bool training, enum dtype *type, struct checkpoint_types *types, struct text *notes,
+                           cohort_error *err)
+{
+    const int asked = choice_of(options, "dtype");
+    struct checkpoint_types stored = {0};
+    struct param_table table = {0};
+    cohort_status status = COHORT_OK;
+    bool weights = false;
+    if (dir != NULL)
+        TRY(checkpoint_has_weights(dir, &weights, err));
+    if (weights) {
+        TRY(model_config_params(config, &table, err));
+        status = checkpoint_look(dir, &table, &stored, err);
+        param_table_free(&table);
+        TRY(status);
+    }
+    if (asked == CHOICE_AUTO) {
+        *type = checkpoint_auto_type(config, &stored);
+        TRY(checkpoint_type_notes(dir, config, &stored, *type, training, notes, err));
+    } else {
+        *type = (enum dtype)asked;
+    }
+    if (training && config->attention_dropout > 0.0)
+        TRY(text_printf(notes, err,
+                        "config.json: attention_dropout is %g; training here has no dropout, as "
+                        "with 0\n",
+                        config->attention_dropout));
+    if (types != NULL)
+        *types = stored;
+    return COHORT_OK;
+}
+
+/* Before anything large is allocated: whether the weights, and with training their gradient and optimizer state, can
+ * fit. */
+static cohort_status check_room(const struct session *session, const struct options *options, bool training,
+                                cohort_error *err)
+{
+    const struct model *model = session->model;
+    const double weights = (double)model_weight_bytes(model) / 1e9,
+                 limit = (double)session_memory_limit(session->backend, options) / 1e9;
+    const double state = training ? (double)model_train_bytes(model, session_moments(options)) / 1e9 : 0.0;
+    const double narrow = training ? (double)model_train_bytes(model, DTYPE_BF16) / 1e9 : 0.0;
+    if (weights + state <= limit)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s", session->dir,
+                     weights, state, limit,
+                     weights + narrow < limit   ? "pass --moments-dtype bf16, with which they fit"
+                     : model->type == DTYPE_F32 ? "use --dtype bf16, a smaller model or another --device"
+                                                : "use a smaller model or another --device");
+}
+
+cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
+                           const cohort_observer *observer, cohort_error *err)
+{
+    const bool training = (need & SESSION_TRAINING) != 0;
+    enum dtype type = DTYPE_F32;
+    struct model_config config = {0};
+    char *path = NULL;
+    bool there = false;
+    cohort_status status = COHORT_OK;
+    memset(session, 0, sizeof *session);
+    if (dir == NULL)
+        dir = options_string(options, "model");
+    if (dir == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no model given: pass --model DIR, a folder with config.json and model.safetensors");
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(dir, &kind, err));
+    if (kind != FILE_FOLDER)
+        return model_folder_refuse(dir, NULL, err);
+    TRY_GOTO(session_backend(&session->backend, options, err));
+    session->dir = dir;
+    TRY_GOTO(model_config_load(&config, dir, err));
+    TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
+    TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
+    TRY_GOTO(check_room(session, options, training, err));
+    TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
+    if ((need & SESSION_TOKENIZER_IF_ANY) != 0)
+        TRY_GOTO(file_exists(path, &there, err));
+    if ((need & SESSION_TOKENIZER) != 0 || there)
+        TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
+    if (session->tokenizer != NULL && tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)", dir,
+                           (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
+        goto cleanup;
+    }
+    if ((need & SESSION_TOKENIZER) != 0)
+        TRY_GOTO(end_of_text_open(session, options, err));
+    observer_notes(observer, &session->notes);
+    if (!training)
+        TRY_GOTO(session_read(session, NULL, err));
+cleanup:
+    model_config_free(&config);
+    mem_free(path);
+    if (status != COHORT_OK)
+        session_close(session);
+    return status;
+}
+
+cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err)
+{
+    return model_read(session->model, session->dir, files, err);
+}
+
+void session_close(struct session *session)
+{
+    if (session->backend != NULL)
+        arena_release(&session->arena, session->backend);
+    model_destroy(session->model);
+    tokenizer_destroy(session->tokenizer);
+    backend_destroy(session->backend);
+    text_free(&session->notes);
+    memset(session, 0, sizeof *session);
+}
+
+size_t session_memory_limit(struct backend *backend, const struct options *options)
+{
+    double asked = options_float(options, "memory_limit");
+    if (asked > 0.0)
+        return (size_t)(asked * 1e9);
+    return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
+}
+
+/* Products of wide models are large enough with fewer rows, and their activations larger. What free memory there is has
+ * no say: the sums of gradients follow the micro-batches. */
+enum { FULL_MICRO_WIDTH = 1280 };
+
+int64_t session_micro_tokens(const struct model *model, const struct options *options)
+{
+    int64_t asked = options_int(options, "micro_batch_tokens");
+    const struct backend *be = model->backend;
+    const int64_t width = model->config.hidden_size;
+    return asked > 0                   ? asked
+           : width <= FULL_MICRO_WIDTH ? be->train_tokens
+                                       : be->train_tokens_wide * FULL_MICRO_WIDTH / width;
+}
+
+enum dtype session_moments(const struct options *options) { return (enum dtype)choice_of(options, "moments_dtype"); }
+
+/* What is left beside the weights and a training state, which are there. */
+static size_t room_left(const struct session *session, const struct options *options)
+{
+    const struct model *model = session->model;
+    const size_t limit = session_memory_limit(session->backend, options);
+    size_t held = model_weight_bytes(model);
+    if (options_float(options, "memory_limit") <= 0.0)
+        return limit; /* of what is free now */
+    held += model->grad != NULL ? model_train_bytes(model, model->moment_type) : 0;
+    return limit > held ? limit - held : 0;
+}
+
+cohort_status session_rollout(const struct session *session, const struct options *options,
+                              const struct rollout_need *need, struct rollout_choice *choice, cohort_error *err)
+{
+    const size_t room = room_left(session, options);
+    const bool half = need->modest || (session->backend->host_memory && !need->whole);
+    TRY(rollout_choose(session->model, need, half ? room / 2 : room, NULL, choice, err));
+    const bool waits =
+        need->whole && (choice->config.n_pages < need->pages || choice->config.max_sequences < need->completions);
+    choice->refused = waits || choice->buffers + choice->working > room;
+    if (!choice->refused)
+        return COHORT_OK;
+    const double missing = waits ? (double)(need->pages - choice->config.n_pages) *
+                                       (double)engine_page_bytes(&session->model->config, session->model->type)
+                                 : 0.0;
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "rollout buffers: %.4g GB are wanted%s, %.4g GB are there; ask for fewer "
+                     "tokens, or use a smaller model or another --device",
+                     ((double)(choice->buffers + choice->working) + missing) / 1e9,
+                     waits ? " with KV pages for all completions at once"
+                           : " at the least, with the KV pages of one completion",
+                     (double)room / 1e9);
+}
+
+cohort_status session_engine(struct session *session, const struct options *options, const struct rollout_need *need,
+                             struct engine **out, cohort_error *err)
+{
+    struct rollout_choice choice = {0};
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    TRY(session_rollout(session, options, need, &choice, err));
+    TRY(engine_create(out, session->model, session->tokenizer, &choice.config, err));
+    TRY_GOTO(engine_plan(*out, &session->arena, err));
+    TRY_GOTO(arena_allocate(&session->arena, session->backend, "rollout buffers", err));
+    TRY_GOTO(engine_plan(*out, &session->arena, err));
+    return COHORT_OK;
+cleanup:
+    engine_destroy(*out);
+    *out = NULL;
+    return status;
+}
+
+static cohort_status read_bias(const char *item, int32_t *id, float *bias, cohort_error *err)
+{
+    const size_t n = strcspn(item, ":");
+    int64_t value = 0;
+    double amount = 0.0;
+    if (item[n] == ':' && number_read_integer(item, n, &value) && value >= 0 && value <= INT32_MAX &&
+        number_read(item + n + 1, strlen(item + n + 1), &amount)) {
+        *id = (int32_t)value;
+        *bias = (float)amount;
+        return COHORT_OK;
+    }
+    return error_set(err, COHORT_ERR_ARGUMENT, "--logit-bias: '%s' is not ID:BIAS, for example 42:-5.0", item);
+}
+
+/* The ids of a newline, then the EOS ids. */
+static cohort_status xtc_special_ids(const struct session *session, int32_t **ids, int32_t *count, cohort_error *err)
+{
+    const struct model_config *c = &session->model->config;
+    struct token_list list = {0};
+    cohort_status status = tokenizer_encode(session->tokenizer, "\n", 1, false, &list, err);
+    for (int32_t i = 0; i < c->n_eos && status == COHORT_OK; i++) {
+        status = mem_grow(&list.ids, &list.capacity, list.count + 1, sizeof *list.ids, "special ids", err);
+        if (status == COHORT_OK)
+            list.ids[list.count++] = c->eos_ids[i];
+    }
+    if (status != COHORT_OK)
+        token_list_free(&list);
+    *ids = list.ids;
+    *count = (int32_t)list.count;
+    return status;
+}
+
+cohort_status session_sampling(const struct session *session, const struct options *options,
+                               struct sampling_params *sampling, cohort_error *err)
+{
+    size_t n = options_list_count(options, "logit_bias");
+    int32_t *ids = NULL, *special = NULL, n_special = 0;
+    float *bias = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&ids, n, sizeof *ids, "logit bias", err));
+    TRY_GOTO(mem_alloc(&bias, n, sizeof *bias, "logit bias", err));
+    TRY_GOTO(xtc_special_ids(session, &special, &n_special, err));
+    for (size_t i = 0; i < n; i++)
+        TRY_GOTO(read_bias(options_list_item(options, "logit_bias", i), &ids[i], &bias[i], err));
+    *sampling = (struct sampling_params){.temperature = (float)options_float(options, "temperature"),
+                                         .top_k = (int32_t)options_int(options, "top_k"),
+                                         .top_p = (float)options_float(options, "top_p"),
+                                         .min_p = (float)options_float(options, "min_p"),
+                                         .min_tokens_to_keep = 1,
+                                         .xtc_probability = (float)options_float(options, "xtc_probability"),
+                                         .xtc_threshold = (float)options_float(options, "xtc_threshold"),
+                                         .xtc_special = special,
+                                         .n_xtc_special = n_special,
+                                         .repetition_penalty = (float)options_float(options, "repetition_penalty"),
+                                         .presence_penalty = (float)options_float(options, "presence_penalty"),
+                                         .frequency_penalty = (float)options_float(options, "frequency_penalty"),
+                                         .repetition_context = (int32_t)options_int(options, "repetition_context"),
+                                         .presence_context = (int32_t)options_int(options, "presence_context"),
+                                         .frequency_context = (int32_t)options_int(options, "frequency_context"),
+                                         .bias_id = ids,
+                                         .bias = bias,
+                                         .n_bias = (int32_t)n};
+    return COHORT_OK;
+cleanup:
+    mem_free(ids);
+    mem_free(bias);
+    mem_free(special);
+    return status;
+}
+
+void session_sampling_free(struct sampling_params *sampling)
+{
+    mem_free((void *)(uintptr_t)sampling->bias_id);
+    mem_free((void *)(uintptr_t)sampling->bias);
+    mem_free((void *)(uintptr_t)sampling->xtc_special);
+    sampling->xtc_special = NULL;
+    sampling->bias_id = NULL;
+    sampling->bias = NULL;
+}
+
+cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err)
+{
+    int64_t prompts = options_int(options, "prompts_per_step"), group = options_int(options, "num_generations");
+    if (prompts * group > MAX_BATCH)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--prompts-per-step %lld times --num-generations %lld: a step has at most "
+                         "%d completions",
+                         (long long)prompts, (long long)group, (int)MAX_BATCH);
+    *n = (int32_t)(prompts * group);
+    return COHORT_OK;
+}
+
+cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err)
+{
+    size_t n = options_list_count(options, "stop");
+    TRY(mem_alloc(stops, n, sizeof **stops, "stop strings", err));
+    for (size_t i = 0; i < n; i++)
+        (*stops)[i] = options_list_item(options, "stop", i);
+    *count = (int32_t)n;
+    return COHORT_OK;
+}

@@ -1,0 +1,248 @@
+#include "recipe/training.h"
+
+#include "base/clock.h"
+#include "recipe/choices.h"
+#include "recipe/end_of_text.h"
+#include "recipe/run_identity.h"
+#include "recipe/run_start.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --resume latest without a checkpoint: one job script serves the first start and all later ones. */
+static cohort_status start_instead(struct training *t, const char *out, cohort_error *err)
+{
+    enum run_start start;
+    char *foreign = NULL;
+    TRY(run_start_look(out, &start, &foreign, err));
+    if (start == RUN_START_OTHER)
+        error_set(err, COHORT_ERR_STATE,
+                  "%s/checkpoints: no checkpoint to resume from, and %s in %s is nothing that a "
+                  "run which has just begun would have written; remove it and start without "
+                  "--resume, name a checkpoint folder, or choose another --out",
+                  out, foreign, out);
+    else
+        observer_message(t->observer, "no checkpoint in %s yet: the run starts from its beginning%s", out,
+                         start == RUN_START_AGAIN ? ", over what an earlier start left there" : "");
+    mem_free(foreign);
+    t->again = start == RUN_START_AGAIN;
+    return start == RUN_START_OTHER ? COHORT_ERR_STATE : COHORT_OK;
+}
+
+static cohort_status find_resume(struct training *t, const char *out, cohort_error *err)
+{
+    const char *resume = options_string(t->options, "resume");
+    if (resume == NULL || strcmp(resume, "false") == 0)
+        return COHORT_OK;
+    TRY(training_lock(t, out, err));
+    if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
+        TRY(training_find_latest(t, out, err));
+        return t->resume_dir == NULL ? start_instead(t, out, err) : COHORT_OK;
+    }
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(resume, &kind, err));
+    if (kind != FILE_FOLDER)
+        return error_set(err, COHORT_ERR_IO,
+                         "--resume %s: not a folder; give a checkpoint folder of this run, or 'latest'", resume);
+    return mem_strdup(&t->resume_dir, resume, strlen(resume), err);
+}
+
+cohort_status training_open(struct training *t, struct options *options, const char *command,
+                            const cohort_observer *observer, cohort_error *err)
+{
+    const char *out = options_string(options, "out");
+    memset(t, 0, sizeof *t);
+    t->options = options;
+    t->observer = observer;
+    t->command = command;
+    t->saved_step = -1;
+    if (out == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
+    TRY(find_resume(t, out, err));
+    TRY(training_verify(t, out, err));
+    if ((t->resume_dir != NULL || t->again) && !options_given(options, "config")) {
+        char *config = NULL;
+        TRY(file_join(&config, out, "config.yaml", err));
+        bool there = false;
+        cohort_status status = file_exists(config, &there, err);
+        if (status == COHORT_OK && there)
+            status = options_read_yaml(options, config, err);
+        mem_free(config);
+        TRY(status);
+    }
+    TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, observer, err));
+    end_of_text_note(&t->session, observer);
+    return checkpoint_read_tokenizer(&t->tokenizer, t->session.dir, err);
+}
+
+void training_close(struct training *t)
+{
+    run_folder_close(&t->run);
+    tokenizer_files_free(&t->tokenizer);
+    session_close(&t->session);
+    run_inputs_free(&t->inputs);
+    mem_free(t->resume_dir);
+    t->resume_dir = NULL;
+}
+
+/* The options are those of the checkpoint by now: counters that do not fit them are damaged. */
+static cohort_status check_state(const struct training *t, cohort_error *err)
+{
+    const int64_t seed = options_int(t->options, "seed"),
+                  steps = strcmp(t->command, "grpo") == 0 ? options_int(t->options, "num_iterations") : 1;
+    if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_FORMAT,
+                     "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
+                     "with %lld steps a batch and seed %lld; the file is damaged: resume from "
+                     "another checkpoint",
+                     t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
+                     (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
+}
+
+cohort_status training_begin(struct training *t, cohort_error *err)
+{
+    const char *out = options_string(t->options, "out");
+    struct text yaml = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(options_write_yaml(t->options, &yaml, err));
+    TRY_GOTO(run_identity_add_tokenizer(&t->inputs, &t->session, err));
+    run_identity_set_schedule(&t->inputs, t->options, t->steps);
+    TRY_GOTO(model_train_begin(t->session.model, session_moments(t->options), err));
+    if (t->resume_dir != NULL) {
+        TRY_GOTO(train_state_read(t->resume_dir, t->session.model, &t->state, err));
+        if (strcmp(t->state.command, t->command) != 0) {
+            status = error_set(err, COHORT_ERR_STATE,
+                               "%s is a checkpoint of cohort %s, this is cohort %s: to go on from "
+                               "its weights, pass it as --model",
+                               t->resume_dir, t->state.command, t->command);
+            goto cleanup;
+        }
+        TRY_GOTO(run_identity_check(t, err));
+        TRY_GOTO(check_state(t, err));
+        TRY_GOTO(training_continue(t, out, &yaml, err));
+        t->saved_step = t->state.step;
+        observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir, (long long)t->state.step);
+    } else {
+        /* With --resume a folder that was there is locked already, and was looked into. */
+        TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
+                                     : run_folder_create(&t->run, out, &yaml, err));
+        t->state.seed = (uint64_t)options_int(t->options, "seed");
+        snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
+    }
+    if (t->run.lock_unsupported)
+        observer_message(t->observer,
+                         "note: the file system of %s knows no locks: nothing keeps a second "
+                         "trainer out of this folder",
+                         out);
+    t->started = t->saved_at = clock_seconds();
+    t->started_step = t->state.step;
+cleanup:
+    text_free(&yaml);
+    return status;
+}
+
+/* The weights that a run begins with are hashed as they come in; those of a checkpoint are not what --model names. */
+static cohort_status read_weights(struct training *t, cohort_error *err)
+{
+    struct weight_files files = {0};
+    if (t->resume_dir != NULL)
+        return session_read(&t->session, NULL, err);
+    TRY(session_read(&t->session, &files, err));
+    cohort_status status = run_identity_add_model(&t->inputs, t->session.dir, &files, err);
+    weight_files_free(&files);
+    return status;
+}
+
+cohort_status training_allocate(struct training *t, struct memory_plan *plan, cohort_error *err)
+{
+    struct text line = {0};
+    cohort_status status = COHORT_OK;
+    TRY(memory_plan_choose(plan, t->options, err));
+    TRY_GOTO(memory_plan_describe(plan, &line, err));
+    observer_message(t->observer, "%s", line.data);
+    TRY_GOTO(read_weights(t, err));
+    TRY_GOTO(memory_plan_allocate(plan, &t->session.arena, err));
+cleanup:
+    text_free(&line);
+    return status;
+}
+
+struct optimizer training_optimizer(const struct training *t)
+{
+    const struct options *o = t->options;
+    return (struct optimizer){.beta1 = (float)options_float(o, "adam_beta1"),
+                              .beta2 = (float)options_float(o, "adam_beta2"),
+                              .eps = (float)options_float(o, "adam_epsilon"),
+                              .weight_decay = (float)options_float(o, "weight_decay"),
+                              .max_grad_norm = options_float(o, "max_grad_norm"),
+                              .step = t->state.updates};
+}
+
+enum schedule_type training_schedule(const struct options *options)
+{
+    return (enum schedule_type)choice_of(options, "lr_scheduler_type");
+}
+
+cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir,
+                                     struct manifest *manifest, cohort_error *err)
+{
+    t->state.updates = optimizer->step;
+    TRY(train_state_write(dir, t->session.model, &t->state, manifest, err));
+    return run_identity_write(t, dir, err);
+}
+
+void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
+                    const char *file)
+{
+    t->curve = (struct curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
+}
+
+void training_draw(struct training *t, enum draw_when when)
+{
+    const double SHARE = 0.01;      /* of the time */
+    const double LEAST_PAUSE = 5.0; /* seconds: nobody looks more often */
+    struct curve *c = &t->curve;
+    cohort_error problem = {0};
+    const double begin = clock_seconds(),
+                 pause = when == DRAW_STEP ? fmax(LEAST_PAUSE, c->cost / SHARE) : c->cost / SHARE;
+    if (c->metric == NULL || (when != DRAW_END && c->drawn > 0.0 && begin - c->drawn < pause))
+        return;
+    if (run_plot(&t->run, c->metric, c->eval_metric, c->title, c->file, &problem) != COHORT_OK && !c->failed) {
+        c->failed = true;
+        observer_message(t->observer, "warning: the curve could not be drawn: %s", problem.message);
+    }
+    c->drawn = clock_seconds();
+    c->cost = c->drawn - begin;
+}
+
+void training_watch(struct training *t, const struct metrics *metrics)
+{
+    char message[WATCH_MESSAGE];
+    watch_step(&t->watch, metrics);
+    while (watch_says(&t->watch, message))
+        observer_message(t->observer, "warning: %s", message);
+}
+
+void training_watch_end(struct training *t)
+{
+    char message[WATCH_MESSAGE];
+    watch_end(&t->watch);
+    while (watch_says(&t->watch, message))
+        observer_message(t->observer, "warning: %s", message);
+}
+
+bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,
+                       double per_second)
+{
+    cohort_progress progress = {.phase = phase,
+                                .step = t->state.step,
+                                .steps = t->steps,
+                                .done = done,
+                                .total = total,
+                                .unit = unit,
+                                .per_second = per_second};
+    return observer_progress(t->observer, &progress);
+}

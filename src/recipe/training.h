@@ -1,0 +1,103 @@
+/* What sft and grpo share: opening or resuming a run, the memory plan, checkpoints, the metrics file.
+ *
+ * A run is at a step boundary between optimizer steps that end a batch; only there is a checkpoint written (invariant
+ * I6). */
+#ifndef COHORT_RECIPE_TRAINING_H
+#define COHORT_RECIPE_TRAINING_H
+
+#include "run/options.h"
+#include "recipe/memory_plan.h"
+#include "recipe/run_inputs.h"
+#include "recipe/session.h"
+#include "format/checkpoint.h"
+#include "run/run_folder.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+#include "train/state.h"
+#include "train/watch.h"
+
+struct training {
+    struct options *options;
+    const cohort_observer *observer;
+    const char *command; /* "sft" or "grpo" */
+    struct session session;
+    struct run_folder run;
+    struct train_state state;
+    char *resume_dir;                 /* checkpoint the run goes on from, or NULL */
+    struct tokenizer_files tokenizer; /* as the run opened them: checkpoints are complete alone */
+    int64_t saved_step;               /* of the newest checkpoint, -1 if none */
+    double saved_at;                  /* end of the last save, or the run's begin; of the clock */
+    double save_seconds;              /* what the last save took */
+    bool lines_lost;                  /* a step's metrics could not be kept at all: it must be done again */
+    bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
+    struct run_inputs inputs;         /* what this run reads: the command adds its own before training_begin */
+    struct watch watch;               /* whether it can learn */
+    struct curve {
+        const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
+        double drawn, cost;                              /* when last, and the seconds it took */
+        bool failed;
+    } curve;
+    int64_t steps; /* planned */
+    double started;
+    int64_t started_step;
+};
+
+/* Resolves --resume ('latest' where there is no checkpoint yet starts the run), reads the run's
+ * config.yaml if it goes on without --config, opens model and
+ * tokenizer; the weights are not read yet. */
+cohort_status training_open(struct training *t, struct options *options, const char *command,
+                            const cohort_observer *observer, cohort_error *err);
+/* Once the plan is known and t->steps is set: allocates optimizer state, restores it when resuming (and compares what
+ * the run reads: run_identity_check), creates or reopens the run folder, writes config.yaml. */
+cohort_status training_begin(struct training *t, cohort_error *err);
+void training_close(struct training *t);
+
+/* Completes the plan (memory_plan_choose) and prints it; only then reads the weights and allocates the buffers. */
+cohort_status training_allocate(struct training *t, struct memory_plan *plan, cohort_error *err);
+
+struct optimizer training_optimizer(const struct training *t);
+enum schedule_type training_schedule(const struct options *options);
+
+/* ---- training_save.c ---- */
+
+/* Takes the lock of the run folder out, if there is one, and clears what a crash left in it. */
+cohort_status training_lock(struct training *t, const char *out, cohort_error *err);
+/* t->resume_dir = the newest checkpoint of the run, or NULL. */
+cohort_status training_find_latest(struct training *t, const char *out, cohort_error *err);
+/* Reads the checkpoint that is resumed from against its SHA256SUMS. Damage is an error that names the newest intact
+ * checkpoint; it is used only when asked for. */
+cohort_status training_verify(struct training *t, const char *out, cohort_error *err);
+/* Reopens the run folder at t->state.step: later checkpoints and metrics leave first. */
+cohort_status training_continue(struct training *t, const char *out, const struct text *yaml, cohort_error *err);
+
+/* Adds {"step", "epoch", ...} and writes the line. */
+cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics,
+                           cohort_error *err);
+/* After a step: checkpoints/step-N with everything if it is asked for, or if the clock says so (option
+ * save_minutes). */
+cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err);
+/* final/ with the model alone. */
+cohort_status training_save_final(struct training *t, cohort_error *err);
+/* After a failed step: saves a checkpoint if the run stands at a boundary that none was written at, and tells the
+ * observer how to go on. */
+void training_rescue(struct training *t, const struct optimizer *optimizer);
+/* trainer/ of a checkpoint (in training.c). */
+cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir,
+                                     struct manifest *manifest, cohort_error *err);
+
+/* The file that shows the run, drawn from metrics.jsonl: after a step if some seconds have gone by since, after an
+ * evaluation, and at the end; but for the last, drawing takes at most a hundredth of the time. A drawing that fails is
+ * told once and stops nothing. */
+enum draw_when { DRAW_STEP, DRAW_EVALUATION, DRAW_END };
+void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
+                    const char *file);
+void training_draw(struct training *t, enum draw_when when);
+/* Feeds the watch with a step and tells what it has to say, once; at the end what still holds. */
+void training_watch(struct training *t, const struct metrics *metrics);
+void training_watch_end(struct training *t);
+/* "step 3/10 ..." progress from a trainer's callback. */
+bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,
+                       double per_second);
+
+#endif

@@ -1,0 +1,295 @@
+/* What a run leaves on disk: its folder taken and continued, metrics, checkpoints, the last save of a run that
+ * fails. */
+#include "recipe/training.h"
+
+#include "base/clock.h"
+#include "recipe/end_of_text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { PERIODIC_KEPT = 2 };            /* checkpoints by the clock alone */
+static const double save_share = 0.03; /* of the time may go into saving by the clock */
+
+/* ---- taking the folder ---- */
+
+cohort_status training_lock(struct training *t, const char *out, cohort_error *err)
+{
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(out, &kind, err));
+    return kind == FILE_FOLDER ? run_folder_lock(&t->run, out, err) : COHORT_OK;
+}
+
+/* A line for each of text's. */
+static void tell(const struct training *t, const struct text *lines)
+{
+    for (const char *line = lines->length > 0 ? lines->data : ""; *line != '\0';) {
+        int length = (int)strcspn(line, "\n");
+        observer_message(t->observer, "%.*s", length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
+cohort_status training_find_latest(struct training *t, const char *out, cohort_error *err)
+{
+    struct run_steps steps = {0};
+    struct text odd = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(run_folder_checkpoints(out, &steps, &odd, err));
+    if (steps.n > 0)
+        TRY_GOTO(run_folder_checkpoint_path(out, steps.at[steps.n - 1], &t->resume_dir, err));
+    for (char *line = odd.length > 0 ? odd.data : NULL; line != NULL && *line != '\0';) {
+        size_t length = strcspn(line, "\n");
+        observer_message(t->observer,
+                         "note: %.*s is not how cohort names a checkpoint (step-N, N without zeros "
+                         "in front); it is left alone, name it with --resume to use it",
+                         (int)length, line);
+        line += length + 1;
+    }
+cleanup:
+    run_steps_free(&steps);
+    text_free(&odd);
+    return status;
+}
+
+/* ---- verifying ---- */
+
+static const char *const needed[] = {"config.json", "trainer/state.json", "trainer/options.yaml",
+                                     "trainer/optimizer.safetensors", NULL};
+
+/* *path: the newest checkpoint but the damaged one whose files are all as they were saved, NULL if there is none. */
+static cohort_status newest_intact(const char *out, const char *damaged, char **path, const struct stop *stop,
+                                   cohort_error *err)
+{
+    struct run_steps steps = {0};
+    cohort_status status = COHORT_OK;
+    *path = NULL;
+    TRY(run_folder_checkpoints(out, &steps, NULL, err));
+    for (size_t i = steps.n; i-- > 0 && *path == NULL;) {
+        struct manifest_report report = {0};
+        char *candidate = NULL;
+        TRY_GOTO(run_folder_checkpoint_path(out, steps.at[i], &candidate, err));
+        bool other = strcmp(candidate, damaged) != 0 && run_folder_step_of(damaged) != steps.at[i];
+        status = other ? manifest_verify(candidate, needed, &report, stop, err) : COHORT_OK;
+        if (status == COHORT_OK && report.found && report.n_bad == 0) {
+            *path = candidate;
+            candidate = NULL;
+        }
+        text_free(&report.bad);
+        mem_free(candidate);
+        TRY_GOTO(status);
+    }
+cleanup:
+    run_steps_free(&steps);
+    return status;
+}
+
+cohort_status training_verify(struct training *t, const char *out, cohort_error *err)
+{
+    struct manifest_report report = {0};
+    char *intact = NULL, *trainer = NULL;
+    enum file_kind kind = FILE_ABSENT;
+    const struct stop *stop = options_stop(t->options);
+    cohort_status status = COHORT_OK;
+    if (t->resume_dir == NULL)
+        return COHORT_OK;
+    /* A folder without trainer/ may be whole and yet nothing to resume from, which its reader says. */
+    TRY_GOTO(file_join(&trainer, t->resume_dir, "trainer", err));
+    TRY_GOTO(file_look(trainer, &kind, err));
+    TRY_GOTO(manifest_verify(t->resume_dir, kind == FILE_FOLDER ? needed : NULL, &report, stop, err));
+    if (!report.found)
+        observer_message(t->observer,
+                         "note: %s has no " MANIFEST_NAME
+                         " (older versions wrote none): its files are not checked for damage",
+                         t->resume_dir);
+    if (report.n_bad == 0)
+        goto cleanup;
+    TRY_GOTO(newest_intact(out, t->resume_dir, &intact, stop, err));
+    char more[64] = "";
+    if (report.n_bad > 1)
+        snprintf(more, sizeof more, ", and %lld more", (long long)report.n_bad - 1);
+    status = intact == NULL ? error_set(err, COHORT_ERR_FORMAT,
+                                        "the checkpoint is damaged: %.*s%s; %s/checkpoints has no other one "
+                                        "that is intact",
+                                        (int)strcspn(report.bad.data, "\n"), report.bad.data, more, out)
+                            : error_set(err, COHORT_ERR_FORMAT,
+                                        "the checkpoint is damaged: %.*s%s; the newest intact one is %s: to go "
+                                        "on from it, pass --resume %s",
+                                        (int)strcspn(report.bad.data, "\n"), report.bad.data, more, intact, intact);
+cleanup:
+    text_free(&report.bad);
+    mem_free(intact);
+    mem_free(trainer);
+    return status;
+}
+
+cohort_status training_continue(struct training *t, const char *out, const struct text *yaml, cohort_error *err)
+{
+    struct text notes = {0};
+    cohort_status status = COHORT_OK;
+    const int64_t named = run_folder_step_of(t->resume_dir);
+    if (named >= 0 && named != t->state.step)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: its name says step %lld, trainer/state.json in it says step %lld; "
+                         "give the folder its own name back",
+                         t->resume_dir, (long long)named, (long long)t->state.step);
+    if (t->run.path == NULL) {
+        TRY(file_make_dirs(out, err));
+        TRY(run_folder_lock(&t->run, out, err));
+    }
+    status = run_folder_set_aside(&t->run, t->state.step, &notes, err);
+    tell(t, &notes);
+    text_free(&notes);
+    TRY(status);
+    return run_folder_open(&t->run, out, t->state.step, t->resume_dir, yaml, err);
+}
+
+/* ---- metrics ---- */
+
+static cohort_status write_line(struct training *t, const struct metrics *line, cohort_error *err)
+{
+    struct text text = {0};
+    cohort_status status = metrics_write(line, &text, err);
+    const size_t before = t->run.logs[RUN_METRICS].pending.length;
+    if (status == COHORT_OK)
+        status = run_folder_log(&t->run, RUN_METRICS, &text, err);
+    /* Kept for the next checkpoint, unless there was no memory even for that. */
+    t->lines_lost = status != COHORT_OK && t->run.logs[RUN_METRICS].pending.length == before;
+    text_free(&text);
+    return status;
+}
+
+cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics,
+                           cohort_error *err)
+{
+    struct metrics line = {0};
+    bool lost_before = t->lines_lost;
+    metrics_set(&line, "step", (double)step);
+    metrics_set(&line, "epoch", epoch);
+    metrics_add(&line, metrics);
+    cohort_status status = write_line(t, &line, err);
+    if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)
+        status = COHORT_OK;
+    t->lines_lost = t->lines_lost || lost_before;
+    metrics_free(&line);
+    return status;
+}
+
+/* ---- checkpoints ---- */
+
+/* Everything a folder that other tools read holds. */
+static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, cohort_error *err)
+{
+    struct model *model = t->session.model;
+    const char *dir = folder->temporary;
+    TRY(model_config_save(&model->config, model->type, dir, err));
+    TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model, &folder->manifest, err));
+    TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
+    return end_of_text_save(&t->session, t->options, dir, err);
+}
+
+/* optimizer NULL: the model alone. */
+static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer,
+                                 cohort_error *err)
+{
+    struct checkpoint_folder folder = {0};
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(run_folder_path(&t->run, name, &path, err));
+    TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
+    TRY_GOTO(write_model(t, &folder, err));
+    if (optimizer != NULL) {
+        TRY_GOTO(training_write_trainer(t, optimizer, folder.temporary, &folder.manifest, err));
+        TRY_GOTO(run_folder_carry(&t->run, folder.temporary, err));
+    }
+    TRY_GOTO(checkpoint_folder_commit(&folder, err));
+    if (folder.kept != NULL)
+        observer_message(t->observer, "note: the %s that was there holds files of yours: it is now %s", name,
+                         folder.kept);
+cleanup:
+    if (status != COHORT_OK)
+        error_context(err, "saving %s", path);
+    checkpoint_folder_abandon(&folder);
+    mem_free(path);
+    return status;
+}
+
+/* Old checkpoints go: with save_total_limit of all, else of those that only the clock asked for. A checkpoint that
+ * stays is no reason to end the run. */
+static void prune(struct training *t)
+{
+    struct text notes = {0};
+    cohort_error why = {0};
+    bool limited = options_is_set(t->options, "save_total_limit");
+    int64_t keep = limited ? options_int(t->options, "save_total_limit") : PERIODIC_KEPT;
+    if (run_folder_prune(&t->run, keep, !limited, &notes, &why) != COHORT_OK)
+        observer_message(t->observer, "note: old checkpoints were not removed: %s", why.message);
+    tell(t, &notes);
+    text_free(&notes);
+}
+
+static cohort_status save_checkpoint(struct training *t, const struct optimizer *optimizer, bool periodic,
+                                     cohort_error *err)
+{
+    char name[64];
+    cohort_error why = {0};
+    const double begin = clock_seconds();
+    snprintf(name, sizeof name, "checkpoints/step-%lld", (long long)t->state.step);
+    cohort_status status = save_folder(t, name, optimizer, err);
+    if (status == COHORT_OK) {
+        t->saved_step = t->state.step;
+        /* Unrecorded, it is kept for good. */
+        if (run_folder_note_periodic(&t->run, t->state.step, periodic, &why) != COHORT_OK)
+            observer_message(t->observer, "note: %s", why.message);
+        prune(t);
+    }
+    t->saved_at = clock_seconds();
+    t->save_seconds = t->saved_at - begin;
+    return status;
+}
+
+/* Every save_minutes, but never so often that more than a few percent of the time go into it. */
+static bool clock_says(const struct training *t)
+{
+    const double minutes = options_float(t->options, "save_minutes");
+    const double since = clock_seconds() - t->saved_at;
+    return minutes > 0.0 && since >= 60.0 * minutes && t->save_seconds <= save_share * since;
+}
+
+cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err)
+{
+    cohort_error why = {0};
+    if (asked)
+        return save_checkpoint(t, optimizer, false, err);
+    /* Nobody asked for this one: should it fail, the run goes on. */
+    if (clock_says(t) && save_checkpoint(t, optimizer, true, &why) != COHORT_OK)
+        observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes", why.message,
+                         options_float(t->options, "save_minutes"));
+    return COHORT_OK;
+}
+
+cohort_status training_save_final(struct training *t, cohort_error *err) { return save_folder(t, "final", NULL, err); }
+
+void training_rescue(struct training *t, const struct optimizer *optimizer)
+{
+    cohort_error save = {0};
+    bool boundary = optimizer->step + t->state.skipped == t->state.step;
+    if (!t->run.open)
+        return;
+    t->session.backend->stop = NULL; /* what is to be saved is saved whole */
+    /* A step whose metrics could not be kept is done again. */
+    if (boundary && !t->lines_lost && t->state.step > t->saved_step && t->state.step > 0 &&
+        save_checkpoint(t, optimizer, false, &save) != COHORT_OK)
+        observer_message(t->observer, "and the checkpoint could not be saved: %s", save.message);
+    if (t->saved_step >= 0)
+        observer_message(t->observer,
+                         "checkpoint of step %lld is in %s/checkpoints; continue with the same "
+                         "command and --resume",
+                         (long long)t->saved_step, t->run.path);
+    else
+        observer_message(t->observer,
+                         "there is no checkpoint yet: the same command with --resume starts the "
+                         "run in %s again",
+                         t->run.path);
+    training_draw(t, DRAW_END);
+}
