@@ -6,7 +6,7 @@
  * few rows the limit is the memory, so GB/s of weights are printed beside the bandwidth of reading
  * measured here; the weights of a small case are as many copies as 256 MiB hold, taken in turn, so
  * that they come from memory as in a model. */
-#include "backend/backend.h"
+#include "backend/ops.h"
 #include "base/rng.h"
 
 #include <dnnl.h>

@@ -11,7 +11,7 @@
  * Figures are medians, with the share of the copy bandwidth measured in the same run. */
 #include "bench_device.h"
 
-#include "backend/backend.h"
+#include "backend/ops.h"
 #include "backend/cuda/kernel_skinny.h"
 
 #include <cublasLt.h>

@@ -1,4 +1,5 @@
 /* What the machine can do at most, and the matrix products alone. */
+#include "backend/ops.h"
 #include "bench/bench_report.h"
 
 #include "base/clock.h"

@@ -1,4 +1,5 @@
 /* cohort eval: rewards of a model's completions on a data set. cohort score: rewards of given completions, no model. */
+#include "backend/sampling.h"
 #include "command/command.h"
 
 #include "recipe/scoring.h"
@@ -40,8 +41,8 @@ static cohort_status print_metrics(const struct metrics *metrics, bool jsonl, co
     return status;
 }
 
-cohort_status command_eval(struct options *options, const struct reward_list *extra,
-                           const cohort_observer *observer, cohort_error *err)
+cohort_status command_eval(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                           cohort_error *err)
 {
     struct session session = {0};
     struct scoring scoring = {0};
@@ -143,8 +144,8 @@ cleanup:
     return status;
 }
 
-cohort_status command_score(struct options *options, const struct reward_list *extra,
-                            const cohort_observer *observer, cohort_error *err)
+cohort_status command_score(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                            cohort_error *err)
 {
     struct scoring scoring = {0};
     struct dataset data = {0};

@@ -1,4 +1,5 @@
 /* cohort generate: text for one prompt, streamed, or JSONL for many. */
+#include "backend/sampling.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "recipe/choices.h"

@@ -1,4 +1,5 @@
 /* cohort grpo: the main job. */
+#include "backend/sampling.h"
 #include "command/command.h"
 
 #include "base/clock.h"
@@ -372,8 +373,8 @@ static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status command_grpo(struct options *options, const struct reward_list *extra,
-                           const cohort_observer *observer, cohort_error *err)
+cohort_status command_grpo(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                           cohort_error *err)
 {
     struct grpo_run *run = NULL;
     cohort_status status = COHORT_OK;

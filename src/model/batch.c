@@ -1,3 +1,4 @@
+#include "backend/ops.h"
 #include "model/decoder.h"
 
 #include <assert.h>

@@ -1,4 +1,5 @@
 #include "model/decoder.h"
+#include "backend/ops.h"
 
 #include <assert.h>
 #include <math.h>

@@ -1,4 +1,5 @@
 #include "model/head.h"
+#include "backend/ops.h"
 
 #include <assert.h>
 

@@ -1,5 +1,6 @@
 #include "recipe/session.h"
 
+#include "backend/sampling.h"
 #include "base/number.h"
 #include "recipe/choices.h"
 #include "recipe/end_of_text.h"

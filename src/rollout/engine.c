@@ -1,3 +1,5 @@
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "rollout/sequence.h"
 #include "rollout/window.h"
 

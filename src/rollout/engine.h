@@ -19,6 +19,8 @@
 #ifndef COHORT_ROLLOUT_ENGINE_H
 #define COHORT_ROLLOUT_ENGINE_H
 
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "text/tokenizer.h"
 #include "model/decoder.h"
 #include "model/head.h"

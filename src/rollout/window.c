@@ -1,5 +1,6 @@
 #include "rollout/window.h"
 
+#include "backend/sampling.h"
 #include "base/memory.h"
 #include "base/rng.h"
 

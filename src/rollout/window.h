@@ -2,7 +2,7 @@
 #ifndef COHORT_ROLLOUT_WINDOW_H
 #define COHORT_ROLLOUT_WINDOW_H
 
-#include "backend/backend.h"
+#include "backend/sampling.h"
 
 /* Steps between two looks of the host. More would waste more on sequences that end in between. */
 enum { DECODE_WINDOW = DECODE_STEPS_MOST };

@@ -6,6 +6,7 @@
 #ifndef COHORT_TRAIN_GRPO_H
 #define COHORT_TRAIN_GRPO_H
 
+#include "backend/sampling.h"
 #include "model/packing.h"
 #include "rollout/engine.h"
 #include "train/advantage.h"

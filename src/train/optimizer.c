@@ -1,4 +1,5 @@
 #include "train/optimizer.h"
+#include "backend/ops.h"
 
 #include <math.h>
 

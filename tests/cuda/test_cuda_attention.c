@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "backend/backend.h"
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "base/rng.h"
 #include "support/reference.h"
 #ifdef COHORT_CUDA_EMULATED

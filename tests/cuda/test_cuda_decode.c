@@ -1,6 +1,8 @@
 /* Windows of decoding on the CUDA backend: steps without a word from the host draw the same tokens with the same
  * log-probs as sample does step by step with the history updated; slots stop behind an EOS, after n_left tokens and at
  * a row without a distribution, and then stand still. */
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "cuda/device_test.h"
 
 enum {

@@ -1,5 +1,6 @@
 /* Log-probs, entropy and their gradient on the CUDA backend, against double references and the CPU backend; the same
  * bits for a row alone, among others and at any address. */
+#include "backend/ops.h"
 #include "cuda/device_test.h"
 
 struct reference {

@@ -1,5 +1,6 @@
 /* Memory plans of a GPU: what they choose for cards of 16, 24, 80 and 141 GB, without allocating it; and, with a small
  * model, that a run of rollout and training takes what was planned and no more. */
+#include "backend/sampling.h"
 #include "support/model_test.h"
 #include "support/tiny_model.h"
 

@@ -2,6 +2,7 @@
  * double references, recorded steps, what is told when something fails. The other operations: test_cuda_pointwise.c,
  * test_cuda_attention*.c, test_cuda_logits.c, test_cuda_sampling.c, test_cuda_decode.c. --small: fewer shapes, for the
  * emulation. */
+#include "backend/ops.h"
 #include "cuda/device_test.h"
 
 #include <stdint.h>

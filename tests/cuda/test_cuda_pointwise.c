@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "backend/backend.h"
+#include "backend/ops.h"
 #include "base/rng.h"
 
 #ifdef COHORT_CUDA_EMULATED

@@ -1,6 +1,8 @@
 /* Sampling on the CUDA backend. Every token drawn is checked against the cumulative distribution that the CPU's
  * penalties and filters leave, and against the CPU's own draw: they may differ only where the uniform number is within
  * 1e-6 of a border. */
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "cuda/device_test.h"
 
 #include "backend/cpu/sample_filters.h"

@@ -6,6 +6,7 @@
  *
  * The scalar is the sum of outputs times fixed random weights; those weights are the gradient that
  * goes into the backward. */
+#include "backend/ops.h"
 #include "support/differences.h"
 #include "support/model_test.h"
 

@@ -12,6 +12,7 @@
  * With --expect-difference the program is the negative control: linked with a kernel whose order of summation depends
  * on the batch, the same comparisons must report differences, in both types (on the GPU: in bf16 and on the shape whose
  * kernels are built to be broken). */
+#include "backend/sampling.h"
 #include "support/test_backend.h"
 
 #include "base/rng.h"

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "backend/cpu/cpu_kernels.h"
+#include "backend/ops.h"
 #include "base/rng.h"
 #include "support/threads.h"
 #include "support/reference.h"

@@ -1,5 +1,6 @@
 /* Log-probs, entropy and their gradient against double references and finite differences, on every
  * instruction set. */
+#include "backend/ops.h"
 #include "kernels/kernel_test.h"
 
 #include "backend/cpu/head_row.h"

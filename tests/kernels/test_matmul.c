@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "backend/backend.h"
+#include "backend/ops.h"
 #include "base/rng.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
 /* RMS norm against a double reference and finite differences, on every instruction set. */
+#include "backend/ops.h"
 #include "kernels/kernel_test.h"
 
 static void (*const forward[])(struct backend *, const struct rmsnorm_forward *) = OPERATION(rmsnorm_forward);

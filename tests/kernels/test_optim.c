@@ -1,4 +1,5 @@
 /* AdamW against torch, its split master, and the sum of squares. */
+#include "backend/ops.h"
 #include "kernels/kernel_test.h"
 
 #include <jansson.h>

@@ -1,5 +1,6 @@
 /* Embedding, SwiGLU and conversion against double references and finite differences, on every
  * instruction set. */
+#include "backend/ops.h"
 #include "kernels/kernel_test.h"
 
 static void (*const embed_f[])(struct backend *, const struct embed_forward *) = OPERATION(embed_forward);

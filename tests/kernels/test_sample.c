@@ -1,5 +1,7 @@
 /* Sampling: MLX-LM's processors and filters (its own test vectors, llama.cpp's, and distributions
  * computed by MLX-LM), and the draw: frequencies, reproducibility, what can never be chosen. */
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "kernels/kernel_test.h"
 
 #include "backend/cpu/sample_filters.h"

@@ -1,4 +1,5 @@
 /* Operations that are stopped, and a backend in a forked child. */
+#include "backend/ops.h"
 #include "kernel_test.h"
 #include "support/sanitized.h"
 

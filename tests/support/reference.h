@@ -2,7 +2,7 @@
 #ifndef COHORT_TESTS_SUPPORT_REFERENCE_H
 #define COHORT_TESTS_SUPPORT_REFERENCE_H
 
-#include "backend/backend.h"
+#include "backend/ops.h"
 
 /* Causal attention over the segments that p describes (its tensor pointers are not used). q [T,
  * H*D], k and v [kv rows, K*D], out [T, H*D], lse [T, H]. */

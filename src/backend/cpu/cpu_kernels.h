@@ -3,7 +3,8 @@
 #ifndef COHORT_BACKEND_CPU_CPU_KERNELS_H
 #define COHORT_BACKEND_CPU_CPU_KERNELS_H
 
-#include "backend/backend.h"
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "backend/cpu/sample_filters.h"
 #include "base/pool.h"
 

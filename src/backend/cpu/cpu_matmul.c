@@ -1,5 +1,6 @@
 #include "backend/cpu/cpu_matmul.h"
 
+#include "backend/ops.h"
 #include "base/memory.h"
 #include "backend/cpu/cpu_kernels.h"
 

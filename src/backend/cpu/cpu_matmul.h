@@ -14,7 +14,7 @@
 #ifndef COHORT_BACKEND_CPU_CPU_MATMUL_H
 #define COHORT_BACKEND_CPU_CPU_MATMUL_H
 
-#include "backend/backend.h"
+#include "backend/ops.h"
 
 enum { MATMUL_MAX_MR = 32, MATMUL_MAX_NR = 32 };
 

@@ -12,6 +12,7 @@
 
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/simd.h"
+#include "backend/ops.h"
 
 #include <assert.h>
 #include <math.h>

@@ -4,7 +4,7 @@
 #ifndef COHORT_BACKEND_CPU_SAMPLE_FILTERS_H
 #define COHORT_BACKEND_CPU_SAMPLE_FILTERS_H
 
-#include "backend/backend.h"
+#include "backend/sampling.h"
 
 /* A token and its log-prob, for ranking. */
 struct ranked {

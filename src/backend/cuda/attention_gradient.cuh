@@ -3,6 +3,7 @@
 #define COHORT_BACKEND_CUDA_ATTENTION_GRADIENT_CUH
 
 #include "backend/cuda/cuda_device.cuh"
+#include "backend/ops.h"
 
 /* Shapes as in struct attention_backward. */
 struct gradient {

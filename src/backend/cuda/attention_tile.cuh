@@ -14,6 +14,7 @@
 #define COHORT_BACKEND_CUDA_ATTENTION_TILE_CUH
 
 #include "backend/cuda/cuda_device.cuh"
+#include "backend/ops.h"
 
 enum { TILE_THREADS = 128, TILE_WARPS = TILE_THREADS / 32, CHUNKS_PER_SPLIT = CUDA_SPLIT / ATTENTION_CHUNK };
 

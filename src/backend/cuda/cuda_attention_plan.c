@@ -6,6 +6,8 @@
  * recorded steps hold the addresses of the latter. A plan is valid until the next prepare; when one cannot be made, the
  * plan is empty and the error noted. */
 #include "backend/cuda/cuda_internal.h"
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "base/memory.h"
 
 #include <assert.h>

@@ -6,6 +6,8 @@
  * they find there. */
 #include "backend/cuda/draw_rows.h"
 
+#include "backend/ops.h"
+#include "backend/sampling.h"
 #include "base/memory.h"
 
 #include <assert.h>

@@ -7,7 +7,8 @@
 #ifndef COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
 #define COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
 
-#include "backend/backend.h"
+#include "backend/ops.h"
+#include "backend/sampling.h"
 
 #include <cuda_runtime_api.h>
 

@@ -8,6 +8,7 @@
 #include "backend/cuda/cuda_internal.h"
 #include "backend/cuda/kernel_product.h"
 
+#include "backend/ops.h"
 #include "base/memory.h"
 
 #include <cublasLt.h>

@@ -5,6 +5,8 @@
 
 #include "backend/cuda/draw_rows.h"
 #include "backend/cuda/logits_row.cuh"
+#include "backend/ops.h"
+#include "backend/sampling.h"
 
 /* Of enum rng_purpose (base/rng.h). */
 enum { DRAW_PURPOSE_SAMPLE = 1, DRAW_PURPOSE_XTC = 2 };

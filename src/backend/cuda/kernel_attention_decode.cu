@@ -8,6 +8,7 @@
  * warps tell each other is told once. Two pieces are always under way; the next item begins to load while the last is
  * finished. */
 #include "backend/cuda/attention_forward.cuh"
+#include "backend/ops.h"
 
 #include <assert.h>
 #include <stddef.h>

@@ -6,6 +6,7 @@
  * A NaN among the values of a key reaches the rows of its own chunk that do not see the key when they are computed
  * together with rows that do: 0 * NaN. Nothing else passes between rows. */
 #include "backend/cuda/attention_forward.cuh"
+#include "backend/ops.h"
 
 #include <assert.h>
 

@@ -10,6 +10,7 @@
  * Here with matrix instructions: bf16, head sizes 64 and 128. The rest goes to kernel_attention_gradient_plain.cu. */
 #include "backend/cuda/attention_gradient.cuh"
 #include "backend/cuda/attention_tile.cuh"
+#include "backend/ops.h"
 
 enum { WARP_ROWS = 16, SLICE = 32, ROWS = CUDA_TILE };
 

@@ -2,6 +2,7 @@
  * spread over the lanes. Slow and simple; the order of every sum is that of kernel_attention_gradient.cu. */
 #include "backend/cuda/attention_gradient.cuh"
 #include "backend/cuda/attention_tile.cuh"
+#include "backend/ops.h"
 
 enum { WARPS = 4, LANE_MAX = 256 / 32 };
 

@@ -2,6 +2,7 @@
  * more than 64 heads to a kv head. The same plan, splits and merge; a warp takes one row (query, head) at a time, its
  * lanes lie along D for the dot products and the output, along the keys of a chunk for the softmax. */
 #include "backend/cuda/attention_forward.cuh"
+#include "backend/ops.h"
 
 /* PER_LANE * 32 >= D. */
 template <class T, int PER_LANE>

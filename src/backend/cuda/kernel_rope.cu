@@ -3,6 +3,7 @@
  * LANES = l, sums over them in ascending order in four (E) chains, and the group combines its lanes by a fixed tree; E,
  * LANES are functions of D alone. */
 #include "backend/cuda/vector_access.cuh"
+#include "backend/ops.h"
 
 #include <assert.h>
 

@@ -21,6 +21,7 @@
 #include "backend/cuda/kernel_skinny.h"
 
 #include "backend/cuda/rmsnorm_row.cuh"
+#include "backend/ops.h"
 
 #include <assert.h>
 

@@ -1,0 +1,266 @@
+/* What the operations of a backend take, forward beside backward: one params struct each.
+ *
+ * Conventions
+ * - Every operation takes one params struct. Tensor pointers are backend memory (got from alloc); code above never
+ *   dereferences them. Pointers marked (host) are ordinary memory.
+ * - Shapes stand in brackets, row-major: B sequences, T tokens, C width, H query heads, K key/value heads, D head size,
+ *   F feed-forward, V vocabulary, R rows. "act" is the activation type of the model: BF16 or F32.
+ * - Exactness (invariant I2): what an operation writes for a row is a function of that row's inputs and the weights
+ *   alone: not of the other rows, their number, the number of threads or the address. Reductions have one stated order.
+ *   Backward reductions over rows work in fixed blocks of rows combined in ascending order, so they do not depend on
+ *   the number of threads either.
+ * - Arguments are checked by the callers: a wrong shape here is our mistake (assert). */
+#ifndef COHORT_BACKEND_OPS_H
+#define COHORT_BACKEND_OPS_H
+
+#include "backend/backend.h"
+
+/* Attention walks keys in chunks of this many absolute positions; a KV page holds one chunk. */
+enum { ATTENTION_CHUNK = 64 };
+
+/* A weight matrix [n, k] in the backend's own layout for products. Made by weight_create from a natural row-major
+ * tensor that stays where it is (the optimizer updates it; weight_refresh follows) and is used by the backward
+ * products. The struct is opaque above the backend. */
+struct weight;
+
+/* y[m, n] = x[m, k] . w[n, k]^T, or y += that. Reduction over k in one order fixed by (n, k, type, provider), never by
+ * m. accumulate needs y_type F32; the sum over k is finished before y is added.
+ *
+ * norm: the operation on m rows that makes x (its y is x). It is done first, or as part of the product; what x holds
+ * afterwards is then not defined. */
+struct matmul_forward {
+    const struct weight *w;
+    int64_t m;
+    const void *x; /* [m, k] act */
+    void *y;       /* [m, n] y_type, rows y_stride elements apart */
+    int64_t y_stride;
+    enum dtype y_type;
+    bool accumulate;
+    const float *before;                /* [m, n] what accumulate adds to, y_stride then n; NULL: y */
+    const struct rmsnorm_forward *norm; /* NULL: none, x is there */
+};
+
+/* dx[m, k] = dy[m, n] . w[n, k], or dx += that (dx_type F32 then). */
+struct matmul_backward_input {
+    const struct weight *w;
+    int64_t m;
+    const void *dy; /* [m, n] act, rows dy_stride elements apart */
+    int64_t dy_stride;
+    void *dx; /* [m, k] dx_type */
+    enum dtype dx_type;
+    bool accumulate;
+};
+
+/* dw[n, k] += dy[m, n]^T . x[m, k], fp32. */
+struct matmul_backward_weight {
+    int64_t m, n, k;
+    const void *dy; /* [m, n] act, rows dy_stride elements apart */
+    int64_t dy_stride;
+    const void *x;   /* [m, k] act */
+    enum dtype type; /* of dy and x */
+    float *dw;       /* [n, k] */
+};
+
+/* y[t, :] = table[token[t], :] as fp32 (the residual stream). */
+struct embed_forward {
+    int64_t tokens, width;
+    const int32_t *token; /* [T] */
+    const void *table;    /* [V, C] type */
+    enum dtype type;
+    float *y; /* [T, C] */
+};
+
+/* d_table[token[t], :] += dy[t, :], tokens in ascending order. */
+struct embed_backward {
+    int64_t tokens, width, vocab;
+    const int32_t *token; /* [T] */
+    const float *dy;      /* [T, C] */
+    float *d_table;       /* [V, C] */
+};
+
+/* y = x / sqrt(mean(x^2) + eps) * gain; rows of the list row[] if given, else all in order. */
+struct rmsnorm_forward {
+    int64_t rows, width;
+    const int32_t *row; /* NULL, or [rows]: y row i is x row row[i] */
+    const float *x;     /* [*, C] residual */
+    const void *gain;   /* [C] gain_type */
+    enum dtype gain_type;
+    float eps;
+    void *y; /* [rows, C] y_type */
+    enum dtype y_type;
+};
+
+/* With n = x * rstd (rstd recomputed from x): dx += rstd * (g*dy - n * mean(g*dy*n)), d_gain += sum over rows of dy *
+ * n. With row[]: dx row row[i] is what gets the gradient of dy row i (each row at most once). */
+struct rmsnorm_backward {
+    int64_t rows, width;
+    const int32_t *row;
+    const float *x; /* [*, C] */
+    const void *gain;
+    enum dtype gain_type;
+    float eps;
+    const float *dy; /* [rows, C] */
+    float *dx;       /* [*, C], accumulated into */
+    float *d_gain;   /* [C], accumulated into; NULL: not wanted */
+};
+
+/* Splits the fused projection and prepares attention: per head RMS norm of q and k (gains [D]; NULL gain: no norm),
+ * then rotation of the halves (i, i + D/2) by the angle of the token's position; v is copied. k and v go to rows
+ * kv_row[t]. */
+struct qkv_forward {
+    int64_t tokens;
+    int32_t n_heads, n_kv_heads, head_dim;
+    const void *qkv;         /* [T, (H+2K)*D] act: q heads, k heads, v heads */
+    const int32_t *position; /* [T] */
+    const int32_t *kv_row;   /* [T] */
+    const float *cos_table;  /* [max position, D/2] */
+    const float *sin_table;
+    const void *q_gain, *k_gain; /* [D] gain_type */
+    enum dtype gain_type;
+    float eps;
+    enum dtype act;
+    void *q;     /* [T, H*D] act */
+    void *k, *v; /* [kv rows, K*D] act */
+};
+
+/* From the gradients after rotation to that of the fused projection. dk, dv rows are kv_row[t]. */
+struct qkv_backward {
+    struct qkv_forward forward; /* qkv, position, kv_row, tables, gains as in the forward; q, k, v unused */
+    const float *dq;            /* [T, H*D] */
+    const float *dk, *dv;       /* [kv rows, K*D] */
+    void *d_qkv;                /* [T, (H+2K)*D] act */
+    float *d_q_gain, *d_k_gain; /* [D], accumulated into */
+};
+
+/* The queries of one sequence in this batch: rows query_row .. query_row + n_queries of q at absolute positions
+ * first_position, +1, ... . Its keys at positions 0 .. last query's position lie where its spans say. */
+struct attention_seq {
+    int32_t query_row, n_queries, first_position;
+    int32_t span_begin, n_spans; /* into spans[]: ascending positions, from 0, without gaps */
+    int32_t tree;                /* sequences of one tree share key rows (a prompt and its completions); ascending over
+                                    seqs */
+};
+
+/* Keys at positions position .. position + length lie in rows row .. row + length of k and v. */
+struct attention_span {
+    int32_t position, row, length;
+};
+
+/* What attention_prepare is told before a batch's layers run. */
+struct attention_batch {
+    int32_t n_tokens, n_seqs, n_spans, n_trees;
+    const struct attention_seq *seqs;   /* (host) */
+    const struct attention_span *spans; /* (host) */
+    int32_t n_heads, n_kv_heads, head_dim;
+    bool backward; /* a backward will follow: keys and values of a sequence's own tokens lie in the rows of its
+                      queries */
+};
+
+/* Causal attention, one softmax per (query, head), in chunks of ATTENTION_CHUNK absolute positions ascending with the
+ * online recurrence m' = max(m, max s), l = l * exp(m - m') + sum exp(s - m'), o likewise; o / l at the end. The score
+ * of a key is a dot product of fixed order over D, computed from q and k as stored (act). Query head h uses kv head h /
+ * (H / K). */
+struct attention_forward {
+    int32_t n_heads, n_kv_heads, head_dim;
+    float scale;
+    enum dtype act;
+    int32_t n_seqs, n_spans;
+    const struct attention_seq *seqs;   /* (host) */
+    const struct attention_span *spans; /* (host) */
+    const int32_t *position;            /* [T] of the queries; what seqs say too */
+    const void *q;                      /* [T, H*D] act */
+    const void *k, *v;                  /* [kv rows, K*D] act */
+    void *out;                          /* [T, H*D] act */
+    float *lse;                         /* [T, H] log-sum-exp of the scaled scores, or NULL */
+};
+
+/* Gradient of the above by recomputation from lse. One worker owns a (tree, kv head), so dk and dv have one order of
+ * summation: sequences ascending, queries ascending, heads ascending. */
+struct attention_backward {
+    struct attention_forward forward; /* out and lse as the forward left them */
+    const void *d_out;                /* [T, H*D] act */
+    float *dq;                        /* [T, H*D], overwritten */
+    float *dk, *dv;                   /* [kv rows, K*D], accumulated into */
+};
+
+/* y = silu(gate) * up. */
+struct swiglu_forward {
+    int64_t tokens, width;
+    const void *gate_up; /* [T, 2F] act: gate, then up */
+    void *y;             /* [T, F] act */
+    enum dtype act;
+};
+
+struct swiglu_backward {
+    int64_t tokens, width;
+    const void *gate_up; /* [T, 2F] act */
+    const void *dy;      /* [T, F] act */
+    void *d_gate_up;     /* [T, 2F] act */
+    enum dtype act;
+};
+
+/* y = x in another type, elementwise. */
+struct convert {
+    int64_t count;
+    const void *x;
+    enum dtype x_type;
+    void *y;
+    enum dtype y_type;
+};
+
+/* Statistics of rows of logits z = logits * (1 / temperature): lse = log sum exp z in a fixed order over the
+ * vocabulary, log-prob of target = z[target] - lse, entropy = lse - sum softmax(z) z. The same function that sample
+ * uses for its log-prob. */
+struct head_stats {
+    int64_t rows, vocab;
+    const float *logits;         /* [R, V] */
+    float temperature;           /* > 0 */
+    const int32_t *target;       /* [R] */
+    float *logp, *lse, *entropy; /* [R]; entropy may be NULL */
+};
+
+/* d_logits of sum_r d_logp[r] * logp[r] + d_entropy[r] * entropy[r]:
+ * (1/T) * (d_logp * (onehot - p) + d_entropy * (-p * (log p + entropy))). */
+struct head_gradient {
+    int64_t rows, vocab;
+    const float *logits; /* [R, V] */
+    float temperature;
+    const int32_t *target;           /* [R] */
+    const float *lse, *entropy;      /* [R] as head_stats gave them */
+    const float *d_logp, *d_entropy; /* [R]; d_entropy and entropy may be NULL */
+    void *d_logits;                  /* [R, V] act; may not alias logits */
+    enum dtype act;
+};
+
+/* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count elements. With type
+ * BF16, weight holds the high half and low the signed low 16 bits of an fp32 master: master bits = (weight << 16) +
+ * (int16)low. */
+struct adamw {
+    int64_t count;
+    void *weight; /* type */
+    int16_t *low; /* with BF16, else NULL */
+    enum dtype type;
+    const float *grad;
+    void *m, *v;            /* moment_type */
+    enum dtype moment_type; /* F32, or BF16: rounded up or down at random (by step and element) in proportion, so that
+                               small changes add up; unbiased, but not the numbers of F32 */
+    int64_t first;          /* index of element 0 among all parameters: tells the draws apart */
+    float grad_scale;       /* clipping factor, multiplied onto grad */
+    float learning_rate, beta1, beta2, eps, weight_decay;
+    int64_t step; /* from 1 */
+};
+
+/* What a product names beside itself, for backends and sizes that do it apart: the norm that makes x, and a copy of
+ * what y starts from. */
+static inline void matmul_make_input(struct backend *backend, const struct matmul_forward *p)
+{
+    if (p->norm != NULL)
+        backend->ops->rmsnorm_forward(backend, p->norm);
+}
+static inline void matmul_copy_before(struct backend *backend, const struct matmul_forward *p)
+{
+    if (p->before != NULL && p->before != p->y)
+        backend->ops->copy(backend, p->y, p->before, (size_t)p->m * (size_t)p->y_stride * sizeof(float));
+}
+
+#endif
