@@ -200,10 +200,12 @@ static double epoch_of(const struct grpo_run *run)
     return (double)run->grpo.batches * run->prompts_per_step / (double)run->train.data.n_rows;
 }
 
+/* Adds to metrics all or nothing: what lacks is made up for by a run that goes on from here (owed_evaluation). */
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct sampling_params sampling = run->grpo.config.sampling;
+    struct metrics found = {0};
     struct text samples = {0};
     char name[64];
     cohort_status status = COHORT_OK;
@@ -226,12 +228,14 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .n = run->eval_n,
                                     .progress = report_evaluation,
                                     .progress_context = run};
-    TRY_GOTO(evaluate(&evaluation, metrics, &samples, err));
+    TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
-                     metrics_get(metrics, "eval_reward"), run->held_out.data.n_rows);
+                     metrics_get(&found, "eval_reward"), run->held_out.data.n_rows);
+    metrics_add(metrics, &found);
 cleanup:
+    metrics_free(&found);
     text_free(&samples);
     return status;
 }

@@ -71,7 +71,7 @@ sweep() {
         if [ $status -eq 0 ]; then
             succeeded=$((succeeded + 1))
             fingerprint "$out" >"$work/found"
-            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2; fail "$command, $kind $k of $count: exit status 0, and other output"; }
+            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; fail "$command, $kind $k of $count: exit status 0, and other output"; }
             continue
         fi
         [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
@@ -79,7 +79,7 @@ sweep() {
         case $command in sft | grpo)
             "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
             fingerprint "$out" >"$work/found"
-            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2; fail "$command, $kind $k of $count: the resumed run is another"; }
+            cmp -s "$work/wanted" "$work/found" || { diff "$work/wanted" "$work/found" | head -5 >&2 || true; fail "$command, $kind $k of $count: the resumed run is another"; }
             ;;
         esac
     done
