@@ -13,7 +13,6 @@ struct engine {
     struct scheduler scheduler;
     struct step step;
     struct decode_window window;
-    int64_t next_id;
 };
 
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n)
@@ -47,7 +46,7 @@ cleanup:
 
 cohort_status engine_plan(struct engine *e, struct arena *arena, cohort_error *err)
 {
-    assert(e->scheduler.requests == NULL);
+    assert(!scheduler_busy(&e->scheduler));
     return step_plan(&e->step, arena, err);
 }
 
@@ -149,10 +148,13 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
                          "pool has %lld: allow more memory or fewer tokens",
                          (int)request->n_prompt, (int)max_tokens, (long long)least, (long long)e->config.n_pages);
     struct request *r = NULL;
-    TRY(request_create(&r, request, e->next_id, max_tokens, err));
-    scheduler_add(&e->scheduler, r);
-    *id = e->next_id++;
-    return COHORT_OK;
+    TRY(request_create(&r, request, max_tokens, err));
+    const cohort_status status = scheduler_add(&e->scheduler, r, err);
+    if (status == COHORT_OK)
+        *id = r->id;
+    else
+        request_destroy(r);
+    return status;
 }
 
 void engine_cancel(struct engine *e, int64_t id) { scheduler_cancel(&e->scheduler, id); }
@@ -181,6 +183,6 @@ cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
         TRY(decode_window_run(&e->window, &e->step, scheduler, err));
     else
         TRY(step_run(&e->step, scheduler, err));
-    *busy = scheduler->requests != NULL;
+    *busy = scheduler_busy(scheduler);
     return COHORT_OK;
 }

@@ -3,6 +3,49 @@
 #include <assert.h>
 #include <string.h>
 
+/* Behind after; NULL: first. */
+static void list_insert(struct request_list *list, struct request *after, struct request *r)
+{
+    r->previous = after;
+    r->next = after != NULL ? after->next : list->first;
+    *(r->next != NULL ? &r->next->previous : &list->last) = r;
+    *(after != NULL ? &after->next : &list->first) = r;
+}
+
+static void list_remove(struct request_list *list, struct request *r)
+{
+    *(r->previous != NULL ? &r->previous->next : &list->first) = r->next;
+    *(r->next != NULL ? &r->next->previous : &list->last) = r->previous;
+    r->previous = r->next = NULL;
+}
+
+static struct request_list *list_of(struct scheduler *q, const struct request *r)
+{
+    return r->state == REQUEST_WAITING ? &q->waiting : r->state == REQUEST_PREFILL ? &q->prefill : &q->active;
+}
+
+/* Where the request with this id stands, of first_id .. next_id. */
+static struct request **place_of(const struct scheduler *q, int64_t id)
+{
+    return &q->by_id[(size_t)id & (q->id_capacity - 1)];
+}
+
+static cohort_status grow_ids(struct scheduler *q, cohort_error *err)
+{
+    enum { LEAST = 64 };
+    struct scheduler grown = {.id_capacity = q->id_capacity > 0 ? 2 * q->id_capacity : LEAST};
+    TRY(mem_alloc(&grown.by_id, grown.id_capacity, sizeof(struct request *), "requests", err));
+    for (int64_t id = q->first_id; id < q->next_id; id++)
+        *place_of(&grown, id) = *place_of(q, id);
+    mem_free(q->by_id);
+    q->by_id = grown.by_id;
+    q->id_capacity = grown.id_capacity;
+    return COHORT_OK;
+}
+
+/* Pages that one completion of the request can come to need. */
+static int64_t one_completion(const struct request *r) { return completion_pages(r->ask.n_prompt, r->max_tokens); }
+
 cohort_status scheduler_create(struct scheduler *q, const struct engine_config *config,
                                const struct tokenizer *tokenizer, cohort_error *err)
 {
@@ -15,30 +58,42 @@ cohort_status scheduler_create(struct scheduler *q, const struct engine_config *
 
 void scheduler_free(struct scheduler *q)
 {
-    while (q->requests != NULL) {
-        struct request *next = q->requests->next;
-        request_destroy(q->requests);
-        q->requests = next;
-    }
+    for (int64_t id = q->first_id; id < q->next_id; id++)
+        request_destroy(*place_of(q, id));
+    mem_free(q->by_id);
     completion_queue_free(&q->finished);
     mem_free(q->running);
     page_pool_free(&q->pool);
 }
 
-void scheduler_add(struct scheduler *q, struct request *r)
+/* ---- Submission and cancellation ---- */
+
+cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error *err)
 {
-    struct request **tail = &q->requests;
-    while (*tail != NULL)
-        tail = &(*tail)->next;
-    *tail = r;
+    while (q->first_id < q->next_id && *place_of(q, q->first_id) == NULL)
+        q->first_id++;
+    if ((size_t)(q->next_id - q->first_id) == q->id_capacity)
+        TRY(grow_ids(q, err));
+    r->id = q->next_id++;
+    *place_of(q, r->id) = r;
+    list_insert(&q->waiting, q->waiting.last, r);
+    return COHORT_OK;
 }
 
 void scheduler_cancel(struct scheduler *q, int64_t id)
 {
-    for (struct request *r = q->requests; r != NULL; r = r->next)
-        if (r->id == id)
-            r->cancelled = true;
+    struct request *r = id >= q->first_id && id < q->next_id ? *place_of(q, id) : NULL;
+    if (r == NULL)
+        return;
+    const bool none = q->cancel_first >= q->cancel_end;
+    r->cancelled = true;
+    if (none || id < q->cancel_first)
+        q->cancel_first = id;
+    if (none || id >= q->cancel_end)
+        q->cancel_end = id + 1;
 }
+
+/* ---- The end of a completion ---- */
 
 /* Moves what a sequence made into the queue of finished ones, tells the callback's last word, frees its pages. */
 static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, cohort_error *err)
@@ -59,10 +114,17 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
         done.text_length = s->text.length;
     }
     TRY_GOTO(completion_queue_push(&q->finished, &done, err));
-    if (s->state == SEQUENCE_RUNNING)
+    if (s->state == SEQUENCE_RUNNING) {
         page_list_release(&s->pages, &q->pool);
+        q->promised += --r->n_running == 0 ? one_completion(r) : 0;
+    }
     s->state = SEQUENCE_FINISHED;
-    r->n_unfinished--;
+    if (--r->n_unfinished == 0) {
+        q->promised -= r->state != REQUEST_WAITING ? one_completion(r) : 0;
+        list_remove(list_of(q, r), r);
+        r->next = q->ended;
+        q->ended = r;
+    }
     return COHORT_OK;
 cleanup:
     completion_free(&done);
@@ -96,22 +158,23 @@ void scheduler_sweep(struct scheduler *q)
         if (q->running[i]->state == SEQUENCE_RUNNING)
             q->running[kept++] = q->running[i];
     q->n_running = kept;
-    for (struct request **at = &q->requests; *at != NULL;) {
-        struct request *r = *at;
-        if (r->n_unfinished > 0) {
-            at = &r->next;
-            continue;
-        }
+    while (q->ended != NULL) {
+        struct request *r = q->ended;
+        q->ended = r->next;
         page_list_release(&r->pages, &q->pool);
-        *at = r->next;
+        *place_of(q, r->id) = NULL;
         request_destroy(r);
     }
 }
 
+/* ---- Ahead of a step ---- */
+
+/* In the order of submission. */
 static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
 {
-    for (struct request *r = q->requests; r != NULL; r = r->next) {
-        for (int32_t i = 0; r->cancelled && i < r->ask.n; i++) {
+    for (; q->cancel_first < q->cancel_end; q->cancel_first++) {
+        struct request *r = *place_of(q, q->cancel_first);
+        for (int32_t i = 0; r != NULL && r->cancelled && i < r->ask.n; i++) {
             struct sequence *s = &r->sequences[i];
             if (s->state == SEQUENCE_FINISHED)
                 continue;
@@ -133,22 +196,21 @@ static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
 /* Pending sequences of active requests get slots and pages, oldest request first. */
 static cohort_status admit_sequences(struct scheduler *q, cohort_error *err)
 {
-    for (struct request *r = q->requests; r != NULL; r = r->next) {
-        if (r->state != REQUEST_ACTIVE)
-            continue;
-        for (int32_t i = 0; i < r->ask.n && q->n_running < q->max_sequences; i++) {
-            struct sequence *s = &r->sequences[i];
+    for (struct request *r = q->active.first; r != NULL; r = r->next)
+        for (; r->first_pending < r->ask.n; r->first_pending++) {
+            struct sequence *s = &r->sequences[r->first_pending];
             bool granted = false;
-            if (s->state != SEQUENCE_PENDING)
+            if (s->state != SEQUENCE_PENDING) /* its first token ended it */
                 continue;
-            TRY(page_list_reserve(&s->pages, &q->pool, completion_pages(r->ask.n_prompt, r->max_tokens), &granted,
-                                  err));
+            if (q->n_running == q->max_sequences)
+                return COHORT_OK;
+            TRY(page_list_reserve(&s->pages, &q->pool, one_completion(r), &granted, err));
             if (!granted)
                 return COHORT_OK;
             s->state = SEQUENCE_RUNNING;
+            q->promised -= r->n_running++ == 0 ? one_completion(r) : 0;
             q->running[q->n_running++] = s;
         }
-    }
     return COHORT_OK;
 }
 
@@ -156,22 +218,18 @@ static cohort_status admit_sequences(struct scheduler *q, cohort_error *err)
  * request that was let in can always finish, whatever the others hold. */
 static cohort_status admit_requests(struct scheduler *q, cohort_error *err)
 {
-    int64_t promised = 0; /* pages that earlier requests need to run at least one completion */
-    for (struct request *r = q->requests; r != NULL; r = r->next) {
-        int64_t one = completion_pages(r->ask.n_prompt, r->max_tokens);
-        if (r->state == REQUEST_WAITING) {
-            bool granted = false;
-            int64_t prompt = prompt_pages(r->ask.n_prompt);
-            if (q->pool.n_free - q->pool.reserved < prompt + one + promised)
-                return COHORT_OK;
-            TRY(page_list_reserve(&r->pages, &q->pool, prompt, &granted, err));
-            assert(granted);
-            r->state = REQUEST_PREFILL;
-        }
-        bool runs = false;
-        for (int32_t i = 0; i < r->ask.n; i++)
-            runs = runs || r->sequences[i].state == SEQUENCE_RUNNING;
-        promised += runs ? 0 : one;
+    while (q->waiting.first != NULL) {
+        struct request *r = q->waiting.first;
+        const int64_t prompt = prompt_pages(r->ask.n_prompt);
+        bool granted = false;
+        if (q->pool.n_free - q->pool.reserved < prompt + one_completion(r) + q->promised)
+            return COHORT_OK;
+        TRY(page_list_reserve(&r->pages, &q->pool, prompt, &granted, err));
+        assert(granted);
+        list_remove(&q->waiting, r);
+        r->state = REQUEST_PREFILL;
+        list_insert(&q->prefill, q->prefill.last, r);
+        q->promised += one_completion(r);
     }
     return COHORT_OK;
 }
@@ -184,16 +242,19 @@ cohort_status scheduler_admit(struct scheduler *q, cohort_error *err)
     return admit_requests(q, err);
 }
 
-void scheduler_prompt_done(struct scheduler *q, struct request *r)
+bool scheduler_busy(const struct scheduler *q)
 {
-    (void)q;
-    r->state = REQUEST_ACTIVE;
+    return q->waiting.first != NULL || q->prefill.first != NULL || q->active.first != NULL;
 }
 
-bool scheduler_prefills(const struct scheduler *q)
+bool scheduler_prefills(const struct scheduler *q) { return q->prefill.first != NULL; }
+
+void scheduler_prompt_done(struct scheduler *q, struct request *r)
 {
-    for (const struct request *r = q->requests; r != NULL; r = r->next)
-        if (r->state == REQUEST_PREFILL)
-            return true;
-    return false;
+    struct request *after = q->active.last;
+    list_remove(&q->prefill, r);
+    r->state = REQUEST_ACTIVE;
+    while (after != NULL && after->id > r->id) /* only a short prompt beside a longer, older one has any to pass */
+        after = after->previous;
+    list_insert(&q->active, after, r);
 }

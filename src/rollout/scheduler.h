@@ -12,19 +12,34 @@
  *   pending -> running   admit_sequences  when a slot is free and the pages it can come to need can be reserved: so a
  *                                         running sequence never waits and never has to be thrown out
  *   running -> finished  finish_sequence  at EOS, a stop string, its length, or engine_cancel
- *   active -> gone       scheduler_sweep  when all its completions are finished
+ *   ... -> gone          scheduler_sweep  when all its completions are finished
  *
- * Invariants: requests are served in the order of submission; a request that was let in can always finish, whatever the
- * others hold; running holds a request's sequences side by side. */
+ * Invariants: requests are let in, and their completions get slots, in the order of submission; a request that was let in
+ * can always finish, whatever the others hold; running holds a request's sequences side by side.
+ *
+ * Any number of requests may wait: submission and cancellation take constant time, and nothing that happens in a step
+ * looks at those that wait behind the next one. */
 #ifndef COHORT_ROLLOUT_SCHEDULER_H
 #define COHORT_ROLLOUT_SCHEDULER_H
 
 #include "rollout/sequence.h"
 
+/* Requests of one state, ids ascending. */
+struct request_list {
+    struct request *first, *last;
+};
+
 struct scheduler {
     const struct tokenizer *tokenizer; /* borrowed; NULL: no text */
     struct page_pool pool;
-    struct request *requests;  /* in order of submission */
+    struct request_list waiting, prefill, active;
+    struct request *ended; /* all completions are finished; they are let go at the end of the step */
+    /* All requests: id is at id % id_capacity, a power of 2, if it is there; ids first_id .. next_id fit. */
+    struct request **by_id;
+    size_t id_capacity;
+    int64_t first_id, next_id;
+    int64_t cancel_first, cancel_end; /* ids between which some are cancelled */
+    int64_t promised;          /* pages with which each request that was let in and runs no completion could run one */
     struct sequence **running; /* [max_sequences] */
     int32_t n_running, max_sequences;
     struct completion_queue finished;
@@ -36,13 +51,16 @@ cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_
                                const struct tokenizer *tokenizer, cohort_error *err);
 void scheduler_free(struct scheduler *scheduler);
 
-/* Queues a request, which is the scheduler's from now on. Its id is larger than those of all before. */
-void scheduler_add(struct scheduler *scheduler, struct request *request);
+/* Queues a request and gives it its id, larger than those of all before. It is the scheduler's from then on, but not on
+ * failure. */
+cohort_status scheduler_add(struct scheduler *scheduler, struct request *request, cohort_error *err);
 /* Its completions end at the next scheduler_admit. An id that is not there is no error. */
 void scheduler_cancel(struct scheduler *scheduler, int64_t id);
 
 /* Ahead of a step: ends what was cancelled, then lets in whoever fits. */
 cohort_status scheduler_admit(struct scheduler *scheduler, cohort_error *err);
+/* Whether there are requests that are not finished. */
+bool scheduler_busy(const struct scheduler *scheduler);
 /* Whether the prompt of a request that was let in is not computed to its end. */
 bool scheduler_prefills(const struct scheduler *scheduler);
 /* The request's prompt is computed. */

@@ -36,14 +36,13 @@ static cohort_status copy_request(struct request *r, const struct engine_request
     return COHORT_OK;
 }
 
-cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens,
+cohort_status request_create(struct request **out, const struct engine_request *ask, int32_t max_tokens,
                              cohort_error *err)
 {
     struct request *r = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY(mem_alloc(&r, 1, sizeof *r, "request", err));
-    r->id = id;
     r->max_tokens = max_tokens;
     r->n_unfinished = ask->n;
     TRY_GOTO(copy_request(r, ask, err));

@@ -35,17 +35,18 @@ struct request {
     int32_t *prompt, *eos_ids, *xtc_special, *bias_id;
     float *bias;
     char **stop;
-    int32_t max_tokens;             /* clipped to the context */
-    int32_t n_prefilled, n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
-    struct page_list pages;         /* positions 0 .. n_prompt */
-    struct sequence *sequences;     /* [n] */
-    int32_t n_unfinished;
+    int32_t max_tokens;              /* clipped to the context */
+    int32_t n_prefilled, n_in_step;  /* prompt tokens computed; those of them that the step in hand computes */
+    struct page_list pages;          /* positions 0 .. n_prompt */
+    struct sequence *sequences;      /* [n] */
+    int32_t n_unfinished, n_running; /* of its sequences */
+    int32_t first_pending;           /* sequences before it are not pending */
     bool cancelled;
-    struct request *next;
+    struct request *previous, *next; /* in the scheduler's list of its state */
 };
 
 /* Deep copy; max_tokens already clipped. */
-cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens,
+cohort_status request_create(struct request **out, const struct engine_request *ask, int32_t max_tokens,
                              cohort_error *err);
 void request_destroy(struct request *request);
 

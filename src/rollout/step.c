@@ -91,9 +91,7 @@ static cohort_status add_prefill(struct step *step, struct scheduler *scheduler,
 {
     struct batch *b = &step->batch;
     int32_t room = step->config.prefill_tokens;
-    for (struct request *r = scheduler->requests; r != NULL && room > 0; r = r->next) {
-        if (r->state != REQUEST_PREFILL)
-            continue;
+    for (struct request *r = scheduler->prefill.first; r != NULL && room > 0; r = r->next) {
         int32_t n = r->ask.n_prompt - r->n_prefilled;
         if (n > room)
             n = room;
@@ -169,15 +167,17 @@ static cohort_status sample_outputs(struct step *step, struct scheduler *schedul
     return COHORT_OK;
 }
 
-/* A step that was cut short has computed nothing: the prompts in it are computed again. */
-static void undo_prefill(struct step *step, struct scheduler *scheduler)
+/* The prompts of the step, which are the first ones that are not done, are no longer in it. A step that was cut short has
+ * computed nothing of them: that is done again. */
+static void leave_prefill(struct step *step, struct scheduler *scheduler, bool computed)
 {
-    for (struct request *r = scheduler->requests; r != NULL; r = r->next)
-        if (r->state == REQUEST_PREFILL) {
+    for (struct request *r = scheduler->prefill.first; r != NULL && r->n_in_step > 0; r = r->next) {
+        if (!computed) {
             r->n_prefilled -= r->n_in_step;
             step->prompt_tokens -= r->n_in_step;
-            r->n_in_step = 0;
         }
+        r->n_in_step = 0;
+    }
 }
 
 static cohort_status run_batch(struct step *step, struct scheduler *scheduler, cohort_error *err)
@@ -201,17 +201,14 @@ cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_er
 {
     batch_clear(&step->batch);
     step->n_outputs = 0;
-    for (struct request *r = scheduler->requests; r != NULL; r = r->next)
-        r->n_in_step = 0;
     cohort_status status = add_decode(step, scheduler, err);
     if (status == COHORT_OK)
         status = add_prefill(step, scheduler, err);
     if (status == COHORT_OK && step->batch.n_tokens > 0)
         status = run_batch(step, scheduler, err);
-    if (status != COHORT_OK)
-        undo_prefill(step, scheduler);
+    leave_prefill(step, scheduler, status == COHORT_OK);
     scheduler_sweep(scheduler);
     TRY(status);
-    assert(step->batch.n_tokens > 0 || scheduler->requests == NULL);
+    assert(step->batch.n_tokens > 0 || !scheduler_busy(scheduler));
     return COHORT_OK;
 }
