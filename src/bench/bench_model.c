@@ -36,7 +36,7 @@ struct bench_work bench_forward_work(const struct model *model, int64_t tokens, 
 static cohort_status open_engine(struct bench *bench, int32_t n_prompt, int32_t new_tokens, int32_t n, int32_t requests,
                                  const char *kind, const char *what, struct engine **out, cohort_error *err)
 {
-    const int32_t prefill = bench->session.backend->prefill_tokens;
+    const int32_t prefill = bench->session.backend->sizes->prefill_tokens;
     struct rollout_need need = {.sequences = n * requests,
                                 .step_tokens = n_prompt > prefill || requests > 1 ? prefill : n_prompt,
                                 .history = -1,

@@ -49,7 +49,7 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
 static struct backend_load training_load(const struct memory_plan *plan)
 {
     const int64_t outputs = plan->micro_tokens + plan->completions,
-                  chunk = head_chunk(&plan->model->config, plan->model->backend->logits_bytes);
+                  chunk = head_chunk(&plan->model->config, plan->model->backend->sizes->logits_bytes);
     struct backend_load load = {.context = (int32_t)plan->longest,
                                 .train_tokens = plan->micro_tokens,
                                 .train_sequences = 2 * plan->completions, /* each with a prompt */
@@ -79,7 +79,7 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
     struct arena rollout = *arena, training = *arena;
     if (arena->base == NULL) /* the host part depends on the tokens: measure with a fresh one */
         tree_runner_free(plan->runner);
-    plan->runner->logits_bytes = model->backend->logits_bytes;
+    plan->runner->logits_bytes = model->backend->sizes->logits_bytes;
     plan->runner->keep_logits = plan->recompute == RECOMPUTE_NONE;
     const enum decoder_mode mode = plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
     if (plan->engine != NULL)

@@ -235,8 +235,8 @@ int64_t session_micro_tokens(const struct model *model, const struct options *op
     const struct backend *be = model->backend;
     const int64_t width = model->config.hidden_size;
     return asked > 0                   ? asked
-           : width <= FULL_MICRO_WIDTH ? be->train_tokens
-                                       : be->train_tokens_wide * FULL_MICRO_WIDTH / width;
+           : width <= FULL_MICRO_WIDTH ? be->sizes->train_tokens
+                                       : be->sizes->train_tokens_wide * FULL_MICRO_WIDTH / width;
 }
 
 enum dtype session_moments(const struct options *options) { return (enum dtype)choice_of(options, "moments_dtype"); }
