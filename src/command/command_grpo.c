@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
-#include "recipe/choices.h"
 #include "recipe/run_identity.h"
 #include "recipe/scoring.h"
 #include "recipe/training.h"
@@ -63,38 +62,37 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct grpo_config *c = &run->grpo.config;
-    double epsilon = options_float(o, "epsilon");
+    double epsilon = options_float(o, OPTION_EPSILON);
     int32_t n_stops = 0;
     int32_t n_completions = 0;
     TRY(session_batch_size(o, &n_completions, err));
     TRY(session_sampling(&run->t.session, o, &c->sampling, err));
     TRY(session_stops(o, &run->stops, &n_stops, err));
-    c->group = (int32_t)options_int(o, "num_generations");
-    c->max_completion_length = (int32_t)options_int(o, "max_completion_length");
-    c->num_iterations = (int32_t)options_int(o, "num_iterations");
-    c->seed = (uint64_t)options_int(o, "seed");
-    c->loss = (struct loss_config){.type = (enum loss_type)choice_of(o, "loss_type"),
-                                   .level = (enum loss_level)choice_of(o, "importance_sampling_level"),
+    c->group = (int32_t)options_int(o, OPTION_NUM_GENERATIONS);
+    c->max_completion_length = (int32_t)options_int(o, OPTION_MAX_COMPLETION_LENGTH);
+    c->num_iterations = (int32_t)options_int(o, OPTION_NUM_ITERATIONS);
+    c->seed = (uint64_t)options_int(o, OPTION_SEED);
+    c->loss = (struct loss_config){.type = (enum loss_type)options_choice(o, OPTION_LOSS_TYPE),
+                                   .level = (enum loss_level)options_choice(o, OPTION_IMPORTANCE_SAMPLING_LEVEL),
                                    .epsilon = epsilon,
-                                   .epsilon_high =
-                                       options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
-                                   .delta = options_is_set(o, "delta") ? options_float(o, "delta") : 0.0,
-                                   .beta = options_float(o, "beta"),
+                                   .epsilon_high = options_float_or(o, OPTION_EPSILON_HIGH, epsilon),
+                                   .delta = options_float_or(o, OPTION_DELTA, 0.0),
+                                   .beta = options_float(o, OPTION_BETA),
                                    .max_completion_length = c->max_completion_length};
-    c->scale = (enum advantage_scale)choice_of(o, "scale_rewards");
-    c->mask_truncated = options_bool(o, "mask_truncated_completions");
+    c->scale = (enum advantage_scale)options_choice(o, OPTION_SCALE_REWARDS);
+    c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
     c->stop = run->stops;
     c->n_stop = n_stops;
     c->n_choosable = tokenizer_size(run->t.session.tokenizer);
     c->schedule = training_schedule(o);
-    c->learning_rate = options_float(o, "learning_rate");
-    c->warmup_steps = options_int(o, "warmup_steps");
+    c->learning_rate = options_float(o, OPTION_LEARNING_RATE);
+    c->warmup_steps = options_int(o, OPTION_WARMUP_STEPS);
     c->reward_weights = run->scoring.weights;
     c->reward_names = run->scoring.names;
     c->n_functions = run->scoring.n;
-    run->prompts_per_step = (int32_t)options_int(o, "prompts_per_step");
-    run->save_steps = options_int(o, "save_steps");
-    run->eval_steps = options_int(o, "eval_steps");
+    run->prompts_per_step = (int32_t)options_int(o, OPTION_PROMPTS_PER_STEP);
+    run->save_steps = options_int(o, OPTION_SAVE_STEPS);
+    run->eval_steps = options_int(o, OPTION_EVAL_STEPS);
     run->eval_n = 1;
     if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||
         c->sampling.xtc_probability > 0.0f || c->sampling.repetition_penalty != 1.0f ||
@@ -109,7 +107,7 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
 static cohort_status load_data(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
-    const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
+    const char *data = options_string(o, OPTION_DATA), *held_out = options_string(o, OPTION_EVAL_DATA);
     int32_t room = run->t.session.model->max_context - run->grpo.config.max_completion_length;
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training prompts given: pass --data FILE.jsonl");
@@ -117,16 +115,16 @@ static cohort_status load_data(struct grpo_run *run, cohort_error *err)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
                          (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
-    if (options_is_set(o, "max_prompt_length") && options_int(o, "max_prompt_length") < room)
-        room = (int32_t)options_int(o, "max_prompt_length");
+    const int64_t asked = options_int_or(o, OPTION_MAX_PROMPT_LENGTH, room);
+    room = asked < room ? (int32_t)asked : room;
     TRY(prompt_set_load(&run->train, &run->t.session, data, 0, room, o, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
     run->max_prompt = run->train.longest;
     run->order = (struct dataset_order){
-        .n = run->train.data.n_rows, .seed = run->grpo.config.seed, .shuffle = options_bool(o, "shuffle_dataset")};
+        .n = run->train.data.n_rows, .seed = run->grpo.config.seed, .shuffle = options_bool(o, OPTION_SHUFFLE_DATASET)};
     if (held_out == NULL)
         return COHORT_OK;
-    size_t limit = options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0;
+    size_t limit = (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0);
     TRY(prompt_set_load(&run->held_out, &run->t.session, held_out, limit, room, o, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.data.sha256, err));
     run->has_held_out = true;
@@ -145,7 +143,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct training *t = &run->t;
     struct memory_plan plan = {0};
     const int32_t C = run->grpo.config.max_completion_length, n = completions_per_step(run);
-    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, "decode_concurrency")};
+    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
     rollout_need_add(&need, run->prompts_per_step, run->max_prompt, C, run->grpo.config.group);
     need.history = rollout_history(&run->grpo.config.sampling, need.context);
     memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0, &run->runner, n,
@@ -160,7 +158,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
 /* Tells how the reference's folder is read. */
 static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_error *err)
 {
-    const char *dir = options_string(run->t.options, "model");
+    const char *dir = options_string(run->t.options, OPTION_MODEL);
     struct model_config config = {0};
     struct text notes = {0};
     enum dtype type = DTYPE_F32;
@@ -178,7 +176,7 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
 static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    const char *dir = options_string(t->options, "model");
+    const char *dir = options_string(t->options, OPTION_MODEL);
     struct weight_files files = {0};
     if (run->grpo.config.loss.beta == 0.0)
         return COHORT_OK;
@@ -211,8 +209,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     cohort_status status = COHORT_OK;
     if (!run->has_held_out)
         return COHORT_OK;
-    if (options_is_set(o, "eval_temperature"))
-        sampling.temperature = (float)options_float(o, "eval_temperature");
+    sampling.temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)sampling.temperature);
     struct evaluation evaluation = {.session = &run->t.session,
                                     .engine = run->engine,
                                     .scoring = &run->scoring,
@@ -242,7 +239,7 @@ cleanup:
 
 static cohort_status log_completions(struct grpo_run *run, const struct grpo_batch *batch, cohort_error *err)
 {
-    if (!options_bool(run->t.options, "log_completions"))
+    if (!options_bool(run->t.options, OPTION_LOG_COMPLETIONS))
         return COHORT_OK;
     cohort_status status =
         scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run, run->t.state.step, err);
@@ -318,7 +315,7 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     }
     TRY_GOTO(failed);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    if (end || every(run, options_int(t->options, "logging_steps")))
+    if (end || every(run, options_int(t->options, OPTION_LOGGING_STEPS)))
         report_step(t, last);
     TRY_GOTO(training_save(t, &grpo->optimizer, end || every(run, run->save_steps), err));
 cleanup:
@@ -331,7 +328,7 @@ static int64_t planned_steps(const struct grpo_run *run)
     const struct options *o = run->t.options;
     int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step *
                         run->grpo.config.num_iterations;
-    return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
+    return options_int_or(o, OPTION_STEPS, per_epoch * options_int(o, OPTION_EPOCHS));
 }
 
 /* The evaluation of the step that a run goes on from, if it is still to be made. */

@@ -76,6 +76,9 @@ void session_sampling_free(struct sampling_params *sampling);
 /* Completions of a step: prompts_per_step times num_generations, within what a step can hold. */
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err);
 
+/* The type that the option dtype names; false where it is auto. */
+bool session_asked_type(const struct options *options, enum dtype *type);
+
 /* Stop strings of the options, or NULL; free with mem_free (the strings stay the options'). */
 cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err);
 

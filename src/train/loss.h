@@ -8,9 +8,14 @@
 #define COHORT_TRAIN_LOSS_H
 
 #include "base/error.h"
+#include "train/loss_list.h"
 
-enum loss_type { LOSS_GRPO, LOSS_BNPO, LOSS_DR_GRPO, LOSS_DAPO };
-enum loss_level { LOSS_LEVEL_TOKEN, LOSS_LEVEL_SEQUENCE };
+#define LOSS(id, ...) LOSS_##id,
+enum loss_type { LOSS_LIST(LOSS) };
+#undef LOSS
+#define LEVEL(id, ...) LOSS_LEVEL_##id,
+enum loss_level { LOSS_LEVEL_LIST(LEVEL) };
+#undef LEVEL
 
 struct loss_config {
     enum loss_type type;
