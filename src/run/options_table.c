@@ -39,7 +39,7 @@
 #define BIASES             .type = OPTION_TYPE_LIST, .biases = true
 
 /* Words that end with NULL. */
-#define WORD(id, word) word,
+#define WORD(id, word, ...) word,
 #define WORDS(list)                                                                                                    \
     (const char *const[]) { list(WORD) NULL }
 #define AUTO_OR(list)                                                                                                  \
