@@ -1,6 +1,6 @@
 #!/bin/bash
-# docs/OPTIONS.md is what the option table says now, and no command offers an option that none of its files reads (invariant I7: nothing
-# the user gives is ignored).
+# docs/OPTIONS.md is what the option table says now, no command offers an option that none of its files reads (invariant I7: nothing the
+# user gives is ignored), and options are read as what they are.
 set -eu
 cd "$SOURCE"
 failed=0
@@ -27,7 +27,7 @@ passed_over=" config "
 for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     sources=""
     for name in ${files[$command]:?no files listed for this command}; do
-        sources="$sources $(echo $(ls src/command/$name src/recipe/$name src/bench/$name 2> /dev/null || true))"
+        sources="$sources $(ls src/command/$name src/recipe/$name src/bench/$name 2> /dev/null || true)"
     done
     offered=$("$COHORT" "$command" --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g')
     # shellcheck disable=SC2086 # a list of files
@@ -40,12 +40,26 @@ for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
         fi
     done
     # And the other way round, of what is the command's own: reading what it does not have would be an assert.
-    for id in $(grep -ohE '\bOPTION_[A-Z0-9_]+' "src/command/command_$command.c" | sort -u); do
+    while read -r id; do
         name=${id#OPTION_}
         if ! grep -qx "${name,,}" <<<"$offered"; then
             echo "src/command/command_$command.c reads $id, which cohort $command does not have"
             failed=1
         fi
-    done
+    done < <(grep -ohE '\bOPTION_[A-Z0-9_]+' "src/command/command_$command.c" | sort -u)
 done
+
+# Options are read as the type that they have (options_int asserts it when it runs; here every reader is looked at).
+declare -A reader=([integer]=int [number]=float [text]=string [true]=bool [list]=list [one]=choice) kind=()
+while IFS='|' read -r _ name accepted _; do
+    name=$(tr -d ' `' <<<"$name")
+    for word in $accepted; do
+        case "$word" in a | an) ;; *) break ;; esac
+    done
+    [ -z "${reader[${word%,}]:-}" ] || kind[${name^^}]=${reader[${word%,}]}
+done < <(grep '^| `' docs/OPTIONS.md)
+while read -r how id; do
+    [ "${kind[$id]:-}" = "$how" ] || { echo "OPTION_$id is read as ${how}, and is ${kind[$id]:-no option}"; failed=1; }
+done < <(cat src/{recipe,bench,command,api}/*.c | tr '\n' ' ' |
+    grep -oE '\boptions_(int|float|bool|string|choice|list)(_[a-z]+)?\([^,;]*, *OPTION_[A-Z0-9_]+' | sed -E 's/^options_([a-z]+).*OPTION_/\1 /' | sort -u)
 exit $failed
