@@ -233,6 +233,9 @@ static void test_set(void **state)
     assert_string_equal(options_list_item(o, OPTION_REWARD_WEIGHTS, 0), "1");
     assert_int_equal(options_list_count(o, OPTION_REWARD_WEIGHTS), 2);
 
+    /* Whether the name or the value is wrong is asked, not read from the message. */
+    assert_true(options_has(o, "num-generations") && options_is_switch(o, "thinking"));
+    assert_false(options_has(o, "num-generation") || options_is_switch(o, "num_generations"));
     refuses(o, "num-generation", "8", "did you mean 'num_generations'");
     refuses(o, "lerning_rate", "8", "did you mean 'learning_rate'");
     refuses(o, "prefill_step_size", "8", "it is one of generate");
