@@ -44,8 +44,8 @@ struct loss_sequence {
     const float *entropy;  /* [n_tokens] or NULL: only for the metric */
 };
 
-/* Sums over sequences, added to; divide with loss_metrics. Clip fractions as TRL: low counts A < 0 and r < 1 - eps, high
- * A > 0 and r > 1 + eps_high. */
+/* Sums over sequences, added to; divide with loss_metrics. Clip fractions as TRL: low counts A < 0 and
+ * r < 1 - epsilon, high A > 0 and r > 1 + epsilon_high. */
 struct loss_sums {
     double loss;
     double kl, clip_low, clip_high,
