@@ -47,13 +47,11 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     struct scoring scoring = {0};
     struct prompt_set set = {0};
     struct engine *engine = NULL;
-    struct sampling_params sampling = {0};
+    struct engine_request pattern = {0};
     struct metrics metrics = {0};
     struct text samples = {0};
-    const char **stops = NULL;
     const char *data = options_string(options, OPTION_DATA);
-    int32_t n = (int32_t)options_int(options, OPTION_N),
-            C = (int32_t)options_int(options, OPTION_MAX_COMPLETION_LENGTH), n_stops = 0;
+    const int32_t n = (int32_t)options_int(options, OPTION_N);
     bool jsonl = json_rows_asked(options);
     struct eval_progress progress = {.observer = observer};
     cohort_status status = COHORT_OK;
@@ -63,8 +61,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     scoring.observer = observer;
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&session, observer);
-    TRY_GOTO(session_sampling(&session, options, &sampling, err));
-    TRY_GOTO(session_stops(options, &stops, &n_stops, err));
+    TRY_GOTO(session_request(&session, options, &pattern, err));
     size_t limit = (size_t)options_int_or(options, OPTION_EVAL_LIMIT, 0);
     int32_t room = session.model->max_context - 1;
     const int64_t asked = options_int_or(options, OPTION_MAX_PROMPT_LENGTH, room);
@@ -77,21 +74,14 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
         goto cleanup;
     }
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY)};
-    prompt_set_need(&set, session.model->max_context, C, n, &need);
-    need.history = rollout_history(&sampling, need.context);
+    prompt_set_need(&set, session.model->max_context, pattern.max_tokens, n, &need);
+    need.history = rollout_history(&pattern.sampling, need.context);
     TRY_GOTO(session_engine(&session, options, &need, &engine, err));
     struct evaluation evaluation = {.session = &session,
                                     .engine = engine,
                                     .scoring = &scoring,
                                     .set = &set,
-                                    .pattern = {.sampling = sampling,
-                                                .seed = (uint64_t)options_int(options, OPTION_SEED),
-                                                .max_tokens = C,
-                                                .eos_ids = session.model->config.eos_ids,
-                                                .n_eos = session.model->config.n_eos,
-                                                .stop = stops,
-                                                .n_stop = n_stops,
-                                                .n_choosable = tokenizer_size(session.tokenizer)},
+                                    .pattern = pattern,
                                     .n = n,
                                     .progress = report,
                                     .progress_context = &progress};
@@ -102,8 +92,7 @@ cleanup:
     text_free(&samples);
     metrics_free(&metrics);
     engine_destroy(engine);
-    mem_free(stops);
-    session_sampling_free(&sampling);
+    session_request_free(&pattern);
     prompt_set_free(&set);
     scoring_close(&scoring);
     session_close(&session);

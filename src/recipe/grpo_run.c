@@ -40,15 +40,14 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     const struct options *o = run->t.options;
     struct grpo_config *c = &run->grpo.config;
     double epsilon = options_float(o, OPTION_EPSILON);
-    int32_t n_stops = 0;
     int32_t n_completions = 0;
     TRY(session_batch_size(o, &n_completions, err));
-    TRY(session_sampling(&run->t.session, o, &c->sampling, err));
-    TRY(session_stops(o, &run->stops, &n_stops, err));
+    TRY(session_request(&run->t.session, o, &run->pattern, err));
     c->group = (int32_t)options_int(o, OPTION_NUM_GENERATIONS);
-    c->max_completion_length = (int32_t)options_int(o, OPTION_MAX_COMPLETION_LENGTH);
+    c->max_completion_length = run->pattern.max_tokens;
     c->num_iterations = (int32_t)options_int(o, OPTION_NUM_ITERATIONS);
-    c->seed = (uint64_t)options_int(o, OPTION_SEED);
+    c->sampling = run->pattern.sampling;
+    c->seed = run->pattern.seed;
     c->loss = (struct loss_config){.type = (enum loss_type)options_choice(o, OPTION_LOSS_TYPE),
                                    .level = (enum loss_level)options_choice(o, OPTION_IMPORTANCE_SAMPLING_LEVEL),
                                    .epsilon = epsilon,
@@ -58,9 +57,9 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
                                    .max_completion_length = c->max_completion_length};
     c->scale = (enum advantage_scale)options_choice(o, OPTION_SCALE_REWARDS);
     c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
-    c->stop = run->stops;
-    c->n_stop = n_stops;
-    c->n_choosable = tokenizer_size(run->t.session.tokenizer);
+    c->stop = run->pattern.stop;
+    c->n_stop = run->pattern.n_stop;
+    c->n_choosable = run->pattern.n_choosable;
     c->schedule = training_schedule(o);
     c->learning_rate = options_float(o, OPTION_LEARNING_RATE);
     c->warmup_steps = options_int(o, OPTION_WARMUP_STEPS);
@@ -181,29 +180,22 @@ static double epoch_of(const struct grpo_run *run)
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
 {
     const struct options *o = run->t.options;
-    struct sampling_params sampling = run->grpo.config.sampling;
     struct metrics found = {0};
     struct text samples = {0};
     char name[64];
     cohort_status status = COHORT_OK;
     if (!run->has_held_out)
         return COHORT_OK;
-    sampling.temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)sampling.temperature);
     struct evaluation evaluation = {.session = &run->t.session,
                                     .engine = run->engine,
                                     .scoring = &run->scoring,
                                     .set = &run->held_out,
-                                    .pattern = {.sampling = sampling,
-                                                .seed = run->grpo.config.seed,
-                                                .max_tokens = run->grpo.config.max_completion_length,
-                                                .eos_ids = run->t.session.model->config.eos_ids,
-                                                .n_eos = run->t.session.model->config.n_eos,
-                                                .stop = run->stops,
-                                                .n_stop = run->grpo.config.n_stop,
-                                                .n_choosable = run->grpo.config.n_choosable},
+                                    .pattern = run->pattern,
                                     .n = run->eval_n,
                                     .progress = report_evaluation,
                                     .progress_context = run};
+    float *temperature = &evaluation.pattern.sampling.temperature;
+    *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
     TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
@@ -409,8 +401,7 @@ void grpo_run_close(struct grpo_run *run)
     model_destroy(run->grpo.reference);
     prompt_set_free(&run->held_out);
     scoring_close(&run->scoring);
-    session_sampling_free(&run->grpo.config.sampling);
-    mem_free(run->stops);
+    session_request_free(&run->pattern);
     mem_free(run->rows);
     mem_free(run->prompts);
     for (int32_t i = 0; run->metrics != NULL && i < run->grpo.config.num_iterations; i++)

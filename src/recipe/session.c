@@ -342,8 +342,8 @@ static cohort_status xtc_special_ids(const struct session *session, int32_t **id
     return status;
 }
 
-cohort_status session_sampling(const struct session *session, const struct options *options,
-                               struct sampling_params *sampling, cohort_error *err)
+static cohort_status read_sampling(const struct session *session, const struct options *options,
+                                   struct sampling_params *sampling, cohort_error *err)
 {
     size_t n = options_list_count(options, OPTION_LOGIT_BIAS);
     int32_t *ids = NULL, *special = NULL, n_special = 0;
@@ -380,14 +380,32 @@ cleanup:
     return status;
 }
 
-void session_sampling_free(struct sampling_params *sampling)
+cohort_status session_request(const struct session *session, const struct options *options,
+                              struct engine_request *request, cohort_error *err)
 {
-    mem_free((void *)(uintptr_t)sampling->bias_id);
-    mem_free((void *)(uintptr_t)sampling->bias);
-    mem_free((void *)(uintptr_t)sampling->xtc_special);
-    sampling->xtc_special = NULL;
-    sampling->bias_id = NULL;
-    sampling->bias = NULL;
+    const struct model_config *c = &session->model->config;
+    const size_t n_stop = options_list_count(options, OPTION_STOP);
+    const char **stop = NULL;
+    TRY(mem_alloc(&stop, n_stop, sizeof *stop, "stop strings", err));
+    for (size_t i = 0; i < n_stop; i++)
+        stop[i] = options_list_item(options, OPTION_STOP, i);
+    *request = (struct engine_request){.seed = (uint64_t)options_int(options, OPTION_SEED),
+                                       .max_tokens = (int32_t)options_int(options, OPTION_MAX_COMPLETION_LENGTH),
+                                       .eos_ids = c->eos_ids,
+                                       .n_eos = c->n_eos,
+                                       .stop = stop,
+                                       .n_stop = (int32_t)n_stop,
+                                       .n_choosable = tokenizer_size(session->tokenizer)};
+    return read_sampling(session, options, &request->sampling, err);
+}
+
+void session_request_free(struct engine_request *request)
+{
+    mem_free((void *)(uintptr_t)request->sampling.bias_id);
+    mem_free((void *)(uintptr_t)request->sampling.bias);
+    mem_free((void *)(uintptr_t)request->sampling.xtc_special);
+    mem_free((void *)(uintptr_t)request->stop);
+    memset(request, 0, sizeof *request);
 }
 
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err)
@@ -400,15 +418,5 @@ cohort_status session_batch_size(const struct options *options, int32_t *n, coho
                          "%d completions",
                          (long long)prompts, (long long)group, (int)MAX_BATCH);
     *n = (int32_t)(prompts * group);
-    return COHORT_OK;
-}
-
-cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err)
-{
-    size_t n = options_list_count(options, OPTION_STOP);
-    TRY(mem_alloc(stops, n, sizeof **stops, "stop strings", err));
-    for (size_t i = 0; i < n; i++)
-        (*stops)[i] = options_list_item(options, OPTION_STOP, i);
-    *count = (int32_t)n;
     return COHORT_OK;
 }
