@@ -124,8 +124,8 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     struct dataset data = {0};
     struct scored rows = {0};
     struct tree_runner runner = {0};
-    const char *path = options_string(options, "batch");
-    float temperature = (float)options_float(options, "temperature");
+    const char *path = options_string(options, OPTION_BATCH);
+    float temperature = (float)options_float(options, OPTION_TEMPERATURE);
     int64_t longest = 0;
     cohort_status status = COHORT_OK;
     if (path == NULL)

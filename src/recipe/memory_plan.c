@@ -1,7 +1,6 @@
 #include "recipe/memory_plan.h"
 
 #include "base/number.h"
-#include "recipe/choices.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +24,9 @@ size_t memory_plan_total(const struct memory_plan *plan)
     return plan->weights + plan->reference + plan->state + buffers(plan) + plan->working;
 }
 
-const char *const recompute_names[N_RECOMPUTE] = {"none", "logits", "layer"};
+#define NAME(id, word) word,
+const char *const recompute_names[N_RECOMPUTE] = {RECOMPUTE_LIST(NAME)};
+#undef NAME
 
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful)
@@ -148,10 +149,10 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
 
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err)
 {
-    const int asked = choice_of(options, "recompute");
+    const int asked = options_choice(options, OPTION_RECOMPUTE) - 1; /* -1: auto */
     plan->refused = false;
     for (int i = 0; i < N_RECOMPUTE; i++) {
-        if (asked != CHOICE_AUTO && asked != i)
+        if (asked >= 0 && asked != i)
             continue;
         TRY(memory_plan_measure(plan, (enum recompute)i, plan->micro_tokens, err));
         if (memory_plan_total(plan) <= plan->limit)
