@@ -43,14 +43,15 @@ struct engine_event {
 };
 typedef void engine_callback(void *context, const struct engine_event *event);
 
-/* First in, first out. Zero-initialise. */
+/* First in, first out: a ring. Zero-initialise. */
 struct completion_queue {
     struct completion *list;
-    size_t first, end, capacity; /* list[first .. end) wait */
+    size_t first, count, capacity; /* list[(first + i) % capacity], i < count, wait */
 };
-/* Takes the completion over; on failure it stays the caller's. */
-cohort_status completion_queue_push(struct completion_queue *queue, const struct completion *completion,
-                                    cohort_error *err);
+/* Makes room for so many beside those that wait. */
+cohort_status completion_queue_reserve(struct completion_queue *queue, size_t more, cohort_error *err);
+/* Takes the completion over. Room must have been reserved. */
+void completion_queue_push(struct completion_queue *queue, const struct completion *completion);
 /* Moves the oldest one out; false if there is none. */
 bool completion_queue_pop(struct completion_queue *queue, struct completion *out);
 /* Frees those that nobody took, too. */

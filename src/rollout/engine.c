@@ -37,6 +37,8 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
     e->config = *config;
     TRY_GOTO(scheduler_create(&e->scheduler, config, tokenizer, err));
     TRY_GOTO(step_create(&e->step, model, config, err));
+    if (model->backend->ops->decode_load != NULL)
+        TRY_GOTO(decode_window_create(&e->window, config->max_sequences, err));
     *out = e;
     return COHORT_OK;
 cleanup:
@@ -148,6 +150,7 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
                          "pool has %lld: allow more memory or fewer tokens",
                          (int)request->n_prompt, (int)max_tokens, (long long)least, (long long)e->config.n_pages);
     struct request *r = NULL;
+    TRY(step_reserve(&e->step, request->n, err));
     TRY(request_create(&r, request, max_tokens, err));
     const cohort_status status = scheduler_add(&e->scheduler, r, err);
     if (status == COHORT_OK)

@@ -46,6 +46,7 @@ cohort_status request_create(struct request **out, const struct engine_request *
     r->max_tokens = max_tokens;
     r->n_unfinished = ask->n;
     TRY_GOTO(copy_request(r, ask, err));
+    TRY_GOTO(page_list_create(&r->pages, prompt_pages(ask->n_prompt), err));
     TRY_GOTO(mem_alloc(&r->sequences, (size_t)ask->n, sizeof *r->sequences, "sequences", err));
     for (int32_t i = 0; i < ask->n; i++) {
         struct sequence *s = &r->sequences[i];
@@ -54,6 +55,7 @@ cohort_status request_create(struct request **out, const struct engine_request *
         TRY_GOTO(mem_alloc(&s->history, (size_t)ask->n_prompt + (size_t)max_tokens, sizeof(int32_t), "sequence", err));
         memcpy(s->history, ask->prompt, (size_t)ask->n_prompt * sizeof(int32_t));
         TRY_GOTO(mem_alloc(&s->logp, (size_t)max_tokens, sizeof(float), "sequence", err));
+        TRY_GOTO(page_list_create(&s->pages, completion_pages(ask->n_prompt, max_tokens), err));
     }
     *out = r;
     return COHORT_OK;
@@ -69,14 +71,14 @@ void request_destroy(struct request *r)
     for (int32_t i = 0; r->sequences != NULL && i < r->ask.n; i++) {
         mem_free(r->sequences[i].history);
         mem_free(r->sequences[i].logp);
-        mem_free(r->sequences[i].pages.pages);
+        page_list_free(&r->sequences[i].pages);
         text_free(&r->sequences[i].text);
     }
     for (int32_t i = 0; r->stop != NULL && i < r->ask.n_stop; i++)
         mem_free(r->stop[i]);
     mem_free(r->stop);
     mem_free(r->sequences);
-    mem_free(r->pages.pages);
+    page_list_free(&r->pages);
     mem_free(r->prompt);
     mem_free(r->eos_ids);
     mem_free(r->xtc_special);

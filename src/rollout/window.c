@@ -13,12 +13,12 @@ void decode_window_free(struct decode_window *w)
     memset(w, 0, sizeof *w);
 }
 
-static cohort_status reserve(struct decode_window *w, int32_t n, cohort_error *err)
+cohort_status decode_window_create(struct decode_window *w, int32_t max_sequences, cohort_error *err)
 {
-    size_t tokens = (size_t)n * DECODE_WINDOW;
-    TRY(mem_grow(&w->slots, &w->slot_capacity, (size_t)n, sizeof *w->slots, "decoding slots", err));
-    TRY(mem_grow(&w->tokens, &w->token_capacity, tokens, sizeof *w->tokens, "decoded tokens", err));
-    return mem_grow(&w->logp, &w->logp_capacity, tokens, sizeof *w->logp, "decoded tokens", err);
+    const size_t n = (size_t)max_sequences;
+    TRY(mem_alloc(&w->slots, n, sizeof *w->slots, "decoding slots", err));
+    TRY(mem_alloc(&w->tokens, n * DECODE_WINDOW, sizeof *w->tokens, "decoded tokens", err));
+    return mem_alloc(&w->logp, n * DECODE_WINDOW, sizeof *w->logp, "decoded tokens", err);
 }
 
 /* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each. */
@@ -60,11 +60,9 @@ static void decode_step(void *context)
 }
 
 /* Every running sequence as a slot, its pages taken for all steps. */
-static cohort_status fill_slots(struct decode_window *w, struct step *step, struct scheduler *scheduler,
-                                cohort_error *err)
+static void fill_slots(struct decode_window *w, struct step *step, struct scheduler *scheduler)
 {
     int32_t tree = -1;
-    TRY(reserve(w, scheduler->n_running, err));
     for (int32_t i = 0; i < scheduler->n_running; i++) {
         struct sequence *s = scheduler->running[i];
         const struct request *r = s->request;
@@ -86,7 +84,6 @@ static cohort_status fill_slots(struct decode_window *w, struct step *step, stru
                                            .n_choosable = request_choosable(r, step->model->config.vocab_size),
                                            .draw = sequence_draw(s, i)};
     }
-    return COHORT_OK;
 }
 
 static cohort_status take_window(struct decode_window *w, struct scheduler *scheduler, cohort_error *err)
@@ -116,7 +113,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
     }
     int32_t rows = decode_rows(scheduler->n_running);
     rows = rows < step->config.max_sequences ? rows : step->config.max_sequences;
-    TRY(fill_slots(w, step, scheduler, err));
+    fill_slots(w, step, scheduler);
     batch_clear(&step->batch);
     step->batch.n_tokens = rows;
     TRY(be->ops->decode_load(be,
