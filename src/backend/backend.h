@@ -47,7 +47,7 @@ struct backend_load {
     int64_t step_tokens; /* of prompts in one step */
     int64_t prompts;     /* in one step at most */
     int64_t draws;       /* of one step */
-    int32_t history;     /* ids that penalties look back at most; -1: no penalty and no bias */
+    int32_t history;     /* ids that penalties look back at most; -1: no penalty, bias or constraint */
     int64_t logits_rows; /* at once */
     /* Of training; train_tokens 0: there is none. */
     int64_t train_tokens, train_sequences, train_logits_rows;

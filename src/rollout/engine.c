@@ -136,6 +136,11 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
     for (int32_t i = 0; i < request->n_stop; i++)
         if (request->stop[i] == NULL)
             return error_set(err, COHORT_ERR_ARGUMENT, "stop string %d is NULL", (int)i);
+    for (int32_t i = 0; request->constraints != NULL && i < request->n; i++) {
+        const struct constraint *c = &request->constraints[i];
+        if (c->allowed == NULL || c->accept == NULL || c->done == NULL)
+            return error_set(err, COHORT_ERR_ARGUMENT, "constraint %d lacks a function", (int)i);
+    }
     for (int32_t i = 0; i < request->sampling.n_bias; i++)
         if (request->sampling.bias_id[i] < 0 || request->sampling.bias_id[i] >= e->model->config.vocab_size)
             return error_set(err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
@@ -175,14 +180,23 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .running = e->scheduler.n_running};
 }
 
+/* Whether the device may take some steps by itself. */
+static bool may_open_window(const struct engine *e)
+{
+    const struct scheduler *scheduler = &e->scheduler;
+    bool constrained = false;
+    for (int32_t i = 0; i < scheduler->n_running; i++)
+        constrained = constrained || scheduler->running[i]->constraint != NULL;
+    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !constrained &&
+           !scheduler_prefills(scheduler);
+}
+
 cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
 {
     struct scheduler *scheduler = &e->scheduler;
     TRY(backend_check(e->model->backend, err));
     TRY(scheduler_admit(scheduler, err));
-    const bool window =
-        e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !scheduler_prefills(scheduler);
-    if (window)
+    if (may_open_window(e))
         TRY(decode_window_run(&e->window, &e->step, scheduler, err));
     else
         TRY(step_run(&e->step, scheduler, err));

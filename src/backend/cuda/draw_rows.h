@@ -36,13 +36,14 @@ struct draw_row {
     float repetition_penalty, presence_penalty, frequency_penalty; /* 1, 0, 0: off */
     int32_t repetition_context, presence_context, frequency_context;
     int32_t n_special, n_bias, n_history;
+    const uint32_t *allowed; /* a bit for every choosable id; NULL: all are allowed */
     const int32_t *special;
     const struct draw_bias *bias; /* ids ascending; equal ones in the order they were given */
     int32_t *history;             /* the last n_history ids: as many as the penalties look at, with room for what a
                                      window of decoding adds */
 };
 
-/* Copies of rows that penalties change. Blocks take turns with the rows: block b has copy b. */
+/* Copies of rows that a constraint, a bias or penalties change. Blocks take turns with the rows: block b has copy b. */
 struct draw_work {
     float *copy;    /* [n_copies, stride] */
     uint32_t *seen; /* [n_copies, stride] how often an id is in a window */
