@@ -244,6 +244,7 @@ bool cohort_poll(cohort_model *model, cohort_completion *out)
                                .text = inner.text,
                                .finish_reason = finish_reason_name(inner.finish_reason),
                                .text_length = inner.text_length};
+    mem_free(inner.entropy); /* the public struct has no place for it */
     return true;
 }
 

@@ -104,10 +104,10 @@ struct backend_ops {
     void (*sample)(struct backend *, struct sample *);
     /* Decoding that needs no word from the host between steps. NULL in a backend that has none: the engine then goes
      * step by step. A step is what repeat runs; decode_fetch waits for all of them and gives [steps, n_slots] tokens
-     * (DECODE_STOPPED, or -1 as in sample) and log-probs. */
+     * (DECODE_STOPPED, or -1 as in sample), log-probs and entropies. */
     cohort_status (*decode_load)(struct backend *, const struct decode_load *, cohort_error *);
     void (*decode_draw)(struct backend *, const struct decode_draw *);
-    void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp);
+    void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp, float *entropy);
     /* Calls step(context) count times in effect. It issues the same operations on the same buffers every time, and
      * always under this key, so that a device may record them once and then repeat the recording. Freeing any memory
      * forgets all recordings. NULL where decode_load is. */

@@ -48,6 +48,7 @@ struct sample_row {
     uint64_t seed, stream, position;
     int32_t token; /* out: the choice */
     float logp;    /* out: its log-prob at the sampling temperature (1 if that is 0), unfiltered, unpenalised */
+    float entropy; /* out: of that same distribution, in nats: what head_stats gives for the row */
 };
 
 /* Whether a row is drawn from other logits than the model gave. */
@@ -97,7 +98,7 @@ struct decode_load {
 };
 
 /* The end of a step: draws a token for every slot from its row of logits (row i for slot i) and moves it on: token,
- * position and kv_row of the batch are what the next step feeds. Notes token and log-prob for decode_fetch. May be
+ * position and kv_row of the batch are what the next step feeds. Notes token, log-prob and entropy for decode_fetch. May be
  * called for parts of the rows; the step ends with the part that holds the last row. */
 struct decode_draw {
     int64_t vocab;

@@ -15,6 +15,7 @@ void completion_free(struct completion *completion)
 {
     mem_free(completion->tokens);
     mem_free(completion->logp);
+    mem_free(completion->entropy);
     mem_free(completion->text);
     memset(completion, 0, sizeof *completion);
 }

@@ -16,13 +16,14 @@
 enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
 const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
 
-/* A finished completion. tokens and logp include the EOS; text leaves out special tokens and the stop string. */
+/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string. */
 struct completion {
     int64_t request;
     int32_t index;
     int32_t n_prompt, n_tokens;
     int32_t *tokens;    /* [n_tokens] */
     float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised */
+    float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats */
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;

@@ -109,8 +109,10 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&done.tokens, (size_t)s->n_tokens, sizeof(int32_t), "completion", err));
     TRY_GOTO(mem_alloc(&done.logp, (size_t)s->n_tokens, sizeof(float), "completion", err));
+    TRY_GOTO(mem_alloc(&done.entropy, (size_t)s->n_tokens, sizeof(float), "completion", err));
     memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
     memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
+    memcpy(done.entropy, s->entropy, (size_t)s->n_tokens * sizeof(float));
     if (q->tokenizer != NULL) {
         TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
         done.text_length = s->text.length;
@@ -139,7 +141,7 @@ cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const stru
     if (draw->token < 0) {
         s->finish_reason = FINISH_FAILED;
     } else {
-        TRY(sequence_append(s, q->tokenizer, draw->token, draw->logp, err));
+        TRY(sequence_append(s, q->tokenizer, draw, err));
         q->generated_tokens++;
     }
     if (q->callback != NULL) {

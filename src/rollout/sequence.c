@@ -59,6 +59,7 @@ cohort_status request_create(struct request **out, const struct engine_request *
         TRY_GOTO(mem_alloc(&s->history, (size_t)ask->n_prompt + (size_t)max_tokens, sizeof(int32_t), "sequence", err));
         memcpy(s->history, ask->prompt, (size_t)ask->n_prompt * sizeof(int32_t));
         TRY_GOTO(mem_alloc(&s->logp, (size_t)max_tokens, sizeof(float), "sequence", err));
+        TRY_GOTO(mem_alloc(&s->entropy, (size_t)max_tokens, sizeof(float), "sequence", err));
         TRY_GOTO(page_list_create(&s->pages, completion_pages(ask->n_prompt, max_tokens), err));
     }
     *out = r;
@@ -75,6 +76,7 @@ void request_destroy(struct request *r)
     for (int32_t i = 0; r->sequences != NULL && i < r->ask.n; i++) {
         mem_free(r->sequences[i].history);
         mem_free(r->sequences[i].logp);
+        mem_free(r->sequences[i].entropy);
         page_list_free(&r->sequences[i].pages);
         text_free(&r->sequences[i].text);
     }
@@ -140,12 +142,14 @@ static bool cut_at_stop(struct sequence *s, size_t from)
     return true;
 }
 
-cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, int32_t token, float logp,
+cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, const struct sample_row *draw,
                               cohort_error *err)
 {
     const struct request *r = s->request;
+    const int32_t token = draw->token;
     s->history[r->ask.n_prompt + s->n_tokens] = token;
-    s->logp[s->n_tokens] = logp;
+    s->logp[s->n_tokens] = draw->logp;
+    s->entropy[s->n_tokens] = draw->entropy;
     s->n_tokens++;
     bool eos = request_is_eos(r, token), stopped = false;
     if (s->constraint != NULL) {

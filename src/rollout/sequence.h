@@ -1,7 +1,7 @@
 /* Requests and their completions as the engine keeps them.
  *
  * A request owns copies of all that was asked, its prompt's pages and its sequences; a sequence owns its tokens so far,
- * their log-probs and its text. Both states are the scheduler's to change. A sequence's history is its prompt and then
+ * their log-probs and entropies, and its text. Both states are the scheduler's to change. A sequence's history is its prompt and then
  * what was drawn, ids all along (invariant I4): text is only made from it. */
 #ifndef COHORT_ROLLOUT_SEQUENCE_H
 #define COHORT_ROLLOUT_SEQUENCE_H
@@ -17,7 +17,7 @@ struct sequence {
     int32_t index; /* of the draw's stream */
     enum sequence_state state;
     int32_t *history;                    /* prompt, then output: [n_prompt + max_tokens] */
-    float *logp;                         /* [max_tokens] */
+    float *logp, *entropy;               /* [max_tokens] */
     int32_t n_tokens;                    /* output so far */
     struct page_list pages;              /* positions n_prompt on */
     const struct constraint *constraint; /* the request's; NULL: none */
@@ -60,8 +60,8 @@ bool request_is_eos(const struct request *request, int32_t token);
 struct sample_row sequence_draw(const struct sequence *sequence, int32_t logits_row);
 /* Takes a drawn token: appends, decodes, finds EOS, stop strings, the end of a constraint and the length; sets
  * finish_reason. */
-cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer, int32_t token, float logp,
-                              cohort_error *err);
+cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer,
+                              const struct sample_row *draw, cohort_error *err);
 /* The text that became certain since the last call: *length bytes inside sequence->text. */
 const char *sequence_new_text(struct sequence *sequence, size_t *length);
 

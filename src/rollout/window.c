@@ -10,6 +10,7 @@ void decode_window_free(struct decode_window *w)
     mem_free(w->slots);
     mem_free(w->tokens);
     mem_free(w->logp);
+    mem_free(w->entropy);
     memset(w, 0, sizeof *w);
 }
 
@@ -18,7 +19,8 @@ cohort_status decode_window_create(struct decode_window *w, int32_t max_sequence
     const size_t n = (size_t)max_sequences;
     TRY(mem_alloc(&w->slots, n, sizeof *w->slots, "decoding slots", err));
     TRY(mem_alloc(&w->tokens, n * DECODE_WINDOW, sizeof *w->tokens, "decoded tokens", err));
-    return mem_alloc(&w->logp, n * DECODE_WINDOW, sizeof *w->logp, "decoded tokens", err);
+    TRY(mem_alloc(&w->logp, n * DECODE_WINDOW, sizeof *w->logp, "decoded tokens", err));
+    return mem_alloc(&w->entropy, n * DECODE_WINDOW, sizeof *w->entropy, "decoded tokens", err);
 }
 
 /* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each. */
@@ -92,8 +94,8 @@ static cohort_status take_window(struct decode_window *w, struct scheduler *sche
     for (int32_t step = 0; step < w->steps; step++)
         for (int32_t i = 0; i < n; i++) {
             struct sequence *s = scheduler->running[i];
-            struct sample_row draw = {.token = w->tokens[(int64_t)step * n + i],
-                                      .logp = w->logp[(int64_t)step * n + i]};
+            const int64_t at = (int64_t)step * n + i;
+            const struct sample_row draw = {.token = w->tokens[at], .logp = w->logp[at], .entropy = w->entropy[at]};
             if (s->state == SEQUENCE_RUNNING && draw.token != DECODE_STOPPED)
                 TRY(scheduler_take(scheduler, s, &draw, err));
         }
@@ -131,7 +133,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
     be->unstoppable++; /* a recording must not lack what a stop left out */
     be->ops->repeat(be, decode_window_key(w, step->work.token, scheduler->n_running, rows), w->steps, decode_step,
                     step);
-    be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
+    be->ops->decode_fetch(be, w->steps, w->tokens, w->logp, w->entropy);
     cohort_status status = be->ops->check(be, err);
     be->unstoppable--;
     TRY(status);

@@ -78,11 +78,11 @@ static void sample(struct backend *backend, const float *logits, int64_t vocab, 
         fail_msg("%s", err.message);
 }
 
-/* Log-prob of the row's token by head_stats. */
-static float trained_logp(struct backend *backend, const float *logits, int64_t vocab, const struct sample_row *row)
+/* Fails unless the row's log-prob and entropy are those of head_stats, bit for bit. */
+static void expect_stats(struct backend *backend, const float *logits, int64_t vocab, const struct sample_row *row)
 {
     void *memory = NULL;
-    OK(backend->ops->alloc(backend, &memory, 64 * 3, "test", err));
+    OK(backend->ops->alloc(backend, &memory, 64 * 4, "test", err));
     char *at = memory;
     backend->ops->upload(backend, at, &row->token, sizeof row->token);
     const float t = row->params->temperature;
@@ -92,11 +92,14 @@ static float trained_logp(struct backend *backend, const float *logits, int64_t 
                                                            .temperature = t == 0.0f ? 1.0f : t,
                                                            .target = (const int32_t *)(const void *)at,
                                                            .logp = (float *)(void *)(at + 64),
-                                                           .lse = (float *)(void *)(at + 128)});
-    float logp = 0.0f;
+                                                           .lse = (float *)(void *)(at + 128),
+                                                           .entropy = (float *)(void *)(at + 192)});
+    float logp = 0.0f, entropy = 0.0f;
     backend->ops->download(backend, &logp, at + 64, sizeof logp);
+    backend->ops->download(backend, &entropy, at + 192, sizeof entropy);
     backend->ops->free(backend, memory);
-    return logp;
+    assert_memory_equal(&row->logp, &logp, sizeof logp);
+    assert_memory_equal(&row->entropy, &entropy, sizeof entropy);
 }
 
 static void check_draws(struct backend *backend, int64_t vocab, int32_t n)
@@ -147,10 +150,10 @@ static void check_draws(struct backend *backend, int64_t vocab, int32_t n)
                 assert_true(is_allowed(mask, row->token, n));
                 assert_int_equal(row->token, rows[3 * i + 2].token);
                 assert_memory_equal(&row->logp, &rows[3 * i + 2].logp, sizeof row->logp);
-                const float logp = trained_logp(backend, logits, vocab, row);
-                assert_memory_equal(&row->logp, &logp, sizeof logp);
+                expect_stats(backend, logits, vocab, row);
                 assert_int_equal(rows[3 * i].token, plain[i].token);
-                assert_memory_equal(&rows[3 * i].logp, &plain[i].logp, sizeof logp);
+                assert_memory_equal(&rows[3 * i].logp, &plain[i].logp, sizeof plain[i].logp);
+                expect_stats(backend, logits, vocab, &plain[i]);
             }
             /* The same alone. */
             struct sample_row alone = rows[1];
@@ -161,7 +164,7 @@ static void check_draws(struct backend *backend, int64_t vocab, int32_t n)
             memset(bits, 0, sizeof bits);
             sample(backend, logits, vocab, n, rows, 2);
             assert_int_equal(rows[1].token, -1);
-            assert_true(isnan(rows[1].logp));
+            assert_true(isnan(rows[1].logp) && isnan(rows[1].entropy));
             assert_int_equal(rows[0].token, plain[0].token);
         }
     backend->ops->free(backend, logits);
@@ -292,10 +295,10 @@ static void expect_same(const struct completion *a, const struct completion *b)
     assert_memory_equal(a->logp, b->logp, (size_t)a->n_tokens * sizeof *a->logp);
 }
 
-/* The log-probs are those that training computes: constraints leave no trace in them (invariant I2). */
+/* The log-probs and entropies are those that training computes: constraints leave no trace in them (invariant I2). */
 static void expect_trained(struct model *model, const struct completion *c, float temperature)
 {
-    float logp[TOKENS], *at = logp;
+    float logp[TOKENS], entropy[TOKENS], *at = logp, *entropy_at = entropy;
     struct tree_runner runner = {0};
     struct arena arena = {0};
     const struct completion_tokens tokens = {.tokens = c->tokens, .n_tokens = c->n_tokens};
@@ -305,8 +308,9 @@ static void expect_trained(struct model *model, const struct completion *c, floa
         if (pass == 0)
             OK(arena_allocate(&arena, model->backend, "test", err));
     }
-    OK(tree_runner_score(&runner, model, &tree, 1, temperature, &at, NULL, err));
+    OK(tree_runner_score(&runner, model, &tree, 1, temperature, &at, &entropy_at, err));
     assert_memory_equal(logp, c->logp, (size_t)c->n_tokens * sizeof *logp);
+    assert_memory_equal(entropy, c->entropy, (size_t)c->n_tokens * sizeof *entropy);
     tree_runner_free(&runner);
     arena_release(&arena, model->backend);
 }

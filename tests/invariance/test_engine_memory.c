@@ -52,7 +52,7 @@ enum {
     GROUP = 5,
     MAX_PROMPT = 130,
     MAX_TOKENS = 70,
-    OF_A_COMPLETION = 2 /* arrays of a finished completion: the caller's from then on */
+    OF_A_COMPLETION = 3 /* arrays of a finished completion: the caller's from then on */
 };
 
 /* Requests of several lengths, prompts that take several steps, more completions than slots. */

@@ -8,7 +8,7 @@
  * place in a top-k; they stay in the reported log-prob.
  *
  * A row whose logits have no distribution (a NaN, +inf, or -inf throughout, also after penalties)
- * gets token -1 and a NaN log-prob: the engine reports it. The same where a filter's memory cannot
+ * gets token -1, and NaN for its log-prob and entropy: the engine reports it. The same where a filter's memory cannot
  * be had; then the backend is marked as failed too. */
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
@@ -463,7 +463,7 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
 {
     const float *logits = p->logits + r->logits_row * p->vocab;
     r->token = -1;
-    r->logp = NAN;
+    r->logp = r->entropy = NAN;
     if (!row->valid)
         return;
     if (sample_row_changes(r)) {
@@ -475,8 +475,10 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
     } else {
         r->token = draw(row, logits, p->n_choosable, uniform_of(r));
     }
-    if (r->token >= 0)
-        r->logp = head_row_logp(row, logits[r->token]);
+    if (r->token < 0)
+        return;
+    r->logp = head_row_logp(row, logits[r->token]);
+    r->entropy = (float)row->entropy;
 }
 
 /* The rows first .. end of one (logits row, temperature). */

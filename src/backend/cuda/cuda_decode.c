@@ -308,7 +308,7 @@ static void pack_window(struct packer *pk, const struct decode_load *p, const vo
 
 static size_t ring_bytes(int32_t steps, int32_t n_slots)
 {
-    return 2 * (size_t)steps * (size_t)n_slots * sizeof(int32_t);
+    return 3 * (size_t)steps * (size_t)n_slots * sizeof(int32_t);
 }
 
 /* Device memory for the window; false (noted) if it cannot be had. */
@@ -374,7 +374,7 @@ void cuda_decode_draw(struct backend *backend, const struct decode_draw *p)
     cuda_draw_launch(backend, &job, d->changes);
 }
 
-void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, float *logp)
+void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, float *logp, float *entropy)
 {
     struct cuda_decode *d = cuda_state_of(backend)->decode;
     assert(d != NULL && steps <= d->steps);
@@ -386,14 +386,15 @@ void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, 
     if (room)
         cuda_download(backend, d->host, d->ring, bytes);
     for (size_t step = 0; step < (size_t)steps; step++) {
-        const unsigned char *from = room ? d->host + 2 * step * n * sizeof *tokens : NULL;
+        const unsigned char *from = room ? d->host + 3 * step * n * sizeof *tokens : NULL;
         for (size_t i = 0; i < n && !room; i++) {
             tokens[step * n + i] = -1;
-            logp[step * n + i] = NAN;
+            logp[step * n + i] = entropy[step * n + i] = NAN;
         }
         if (room) {
             memcpy(tokens + step * n, from, n * sizeof *tokens);
             memcpy(logp + step * n, from + n * sizeof *tokens, n * sizeof *logp);
+            memcpy(entropy + step * n, from + 2 * n * sizeof *tokens, n * sizeof *entropy);
         }
     }
 }
@@ -524,10 +525,11 @@ void cuda_sample(struct backend *backend, struct sample *p)
     struct cuda_decode *d = decode_of(backend);
     const bool drawn = d != NULL && sample_rows(backend, d, p);
     for (int32_t i = 0; i < p->n_rows; i++) {
-        struct draw_result result = {-1, NAN};
+        struct draw_result result = {-1, NAN, NAN};
         if (drawn)
             memcpy(&result, d->host + (size_t)i * sizeof result, sizeof result);
         p->rows[i].token = result.token;
         p->rows[i].logp = result.logp;
+        p->rows[i].entropy = result.entropy;
     }
 }

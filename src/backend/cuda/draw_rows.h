@@ -65,13 +65,13 @@ struct decode_state {
     struct draw_row *draws;                                     /* [n_slots] */
     int32_t *token, *position, *kv_row;                         /* [n_rows] of the batch */
     const int32_t *first_token, *first_position, *first_kv_row; /* [n_rows] for the first step */
-    int32_t *ring; /* [steps, 2, n_slots] tokens, then the bits of the log-probs */
+    int32_t *ring; /* [steps, 3, n_slots] tokens, then the bits of the log-probs, then those of the entropies */
     struct draw_work work;
 };
 
 struct draw_result {
-    int32_t token;
-    float logp;
+    int32_t token; /* -1: nothing to draw, the others are NaN */
+    float logp, entropy;
 };
 
 /* One launch of draws: rows first .. first + count of decode, or rows[0 .. count] of a sample operation. */

@@ -31,7 +31,7 @@ struct filter_shared {
     unsigned long long before, within; /* of the bin found: what is ahead, what is in it */
     double warp_sum[FILTER_WARPS];
     float warp_max[FILTER_WARPS];
-    double lse; /* of the row as the model gave it */
+    double lse, entropy; /* of the row as the model gave it */
     bool valid;
     double wanted;
     float wanted_max;
@@ -573,7 +573,7 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
         const draw_row *r = place.row;
         if (draw_stopped(place)) {
             if (threadIdx.x == 0)
-                draw_done(job, i, -1, 0.0f);
+                draw_done(job, i, draw_result{-1, 0.0f, 0.0f});
             continue;
         }
         __syncthreads(); /* the row before is done with */
@@ -581,6 +581,7 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
             const logits_row row = row_statistics<1>(place.parts, job.n_parts);
             if (threadIdx.x == 0) {
                 shared.lse = row.lse;
+                shared.entropy = row.entropy;
                 shared.valid = row.valid;
             }
         }
@@ -590,10 +591,12 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
             token = choose_changed(r, place.logits, job, &shared);
         if (threadIdx.x != 0)
             continue;
-        float logp = not_a_number();
-        if (token >= 0)
-            logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
-        draw_done(job, i, token, logp);
+        draw_result drawn = {token, not_a_number(), not_a_number()};
+        if (token >= 0) {
+            drawn.logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
+            drawn.entropy = (float)shared.entropy;
+        }
+        draw_done(job, i, drawn);
     }
 }
 
