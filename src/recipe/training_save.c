@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "recipe/end_of_text.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -165,13 +166,33 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     struct metrics line = {0};
     bool lost_before = t->lines_lost;
     metrics_set(&line, "step", (double)step);
-    metrics_set(&line, "epoch", epoch);
+    if (!isnan(epoch))
+        metrics_set(&line, "epoch", epoch);
     metrics_add(&line, metrics);
     cohort_status status = write_line(t, &line, err);
     if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)
         status = COHORT_OK;
     t->lines_lost = t->lines_lost || lost_before;
     metrics_free(&line);
+    return status;
+}
+
+cohort_status training_owes_evaluation(const struct training *t, const char *metric, bool *owes, cohort_error *err)
+{
+    *owes = false;
+    return t->resume_dir == NULL ? COHORT_OK : run_folder_lacks(&t->run, RUN_METRICS, t->state.step, metric, owes, err);
+}
+
+cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err)
+{
+    struct text text = {0}, fields = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(metrics_write(metrics, &text, err));
+    TRY_GOTO(text_append(&fields, text.data + 1, text.length - 3, err)); /* without {, } and the newline */
+    TRY_GOTO(run_folder_extend(&t->run, RUN_METRICS, &fields, err));
+cleanup:
+    text_free(&text);
+    text_free(&fields);
     return status;
 }
 
