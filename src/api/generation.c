@@ -263,6 +263,7 @@ cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *fou
                                     .text = inner.text,
                                     .finish_reason = finish_reason_name(inner.finish_reason),
                                     .text_length = inner.text_length};
+    mem_free(inner.entropy); /* the public struct has no place for it */
     sized_write(&sized_completion, &ours, out);
     *found = true;
     return COHORT_OK;

@@ -47,7 +47,7 @@ struct backend_load {
     int64_t step_tokens; /* of prompts in one step */
     int64_t prompts;     /* in one step at most */
     int64_t draws;       /* of one step */
-    int32_t history;     /* ids that penalties look back at most; -1: no penalty and no bias */
+    int32_t history;     /* ids that penalties look back at most; -1: no penalty, bias or constraint */
     int64_t logits_rows; /* at once */
     /* Of training; train_tokens 0: there is none. */
     int64_t train_tokens, train_sequences, train_logits_rows;
@@ -114,10 +114,10 @@ struct backend_ops {
     void (*sample)(struct backend *, struct sample *);
     /* Decoding that needs no word from the host between steps. NULL in a backend that has none: the engine then goes
      * step by step. A step is what repeat runs; decode_fetch waits for all of them and gives [steps, n_slots] tokens
-     * (DECODE_STOPPED, or -1 as in sample) and log-probs. */
+     * (DECODE_STOPPED, or -1 as in sample), log-probs and entropies. */
     cohort_status (*decode_load)(struct backend *, const struct decode_load *, cohort_error *);
     void (*decode_draw)(struct backend *, const struct decode_draw *);
-    void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp);
+    void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp, float *entropy);
     /* Calls step(context) count times in effect. It issues the same operations on the same buffers every time, and
      * always under this key, so that a device may record them once and then repeat the recording. Freeing any memory
      * forgets all recordings. NULL where decode_load is. */

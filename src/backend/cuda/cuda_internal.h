@@ -218,7 +218,7 @@ void cuda_attention_destroy(struct backend *);
 size_t cuda_decode_working_bytes(const struct backend *, const struct backend_load *);
 size_t cuda_sample_scratch(const struct backend *, const struct backend_load *);
 cohort_status cuda_decode_load(struct backend *, const struct decode_load *, cohort_error *err);
-void cuda_decode_fetch(struct backend *, int32_t steps, int32_t *tokens, float *logp);
+void cuda_decode_fetch(struct backend *, int32_t steps, int32_t *tokens, float *logp, float *entropy);
 void cuda_decode_destroy(struct backend *);
 
 #ifdef __cplusplus
