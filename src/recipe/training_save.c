@@ -173,6 +173,7 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)
         status = COHORT_OK;
     t->lines_lost = t->lines_lost || lost_before;
+    observer_metrics(t->observer, &line);
     metrics_free(&line);
     return status;
 }
