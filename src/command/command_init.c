@@ -44,8 +44,8 @@ static void set_special_ids(struct model_config *config, const struct tokenizer 
         config->n_eos = n;
 }
 
-cohort_status command_init(struct options *options, const struct reward_list *extra,
-                           const cohort_observer *observer, cohort_error *err)
+cohort_status command_init(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                           cohort_error *err)
 {
     (void)extra;
     const char *out = options_string(options, "out"), *source = options_string(options, "tokenizer");

@@ -179,10 +179,12 @@ static double epoch_of(const struct grpo_run *run)
                                  : (double)run->grpo.batches * run->prompts_per_step / (double)run->extent.rows;
 }
 
+/* Adds to metrics all or nothing: what lacks is made up for by a run that goes on from here (owed_evaluation). */
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct sampling_params sampling = run->grpo.config.sampling;
+    struct metrics found = {0};
     struct text samples = {0};
     char name[64];
     cohort_status status = COHORT_OK;
@@ -205,12 +207,14 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .n = run->eval_n,
                                     .progress = report_evaluation,
                                     .progress_context = run};
-    TRY_GOTO(evaluate(&evaluation, metrics, &samples, err));
+    TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
-                     metrics_get(metrics, "eval_reward"), run->held_out.data.n_rows);
+                     metrics_get(&found, "eval_reward"), run->held_out.data.n_rows);
+    metrics_add(metrics, &found);
 cleanup:
+    metrics_free(&found);
     text_free(&samples);
     return status;
 }
@@ -231,6 +235,12 @@ static bool every(const struct grpo_run *run, int64_t steps)
 {
     int64_t before = run->t.state.step - run->grpo.config.num_iterations;
     return steps > 0 && run->t.state.step / steps != before / steps;
+}
+
+/* Whether the held-out prompts are asked after the batch in hand. */
+static bool evaluates_now(const struct grpo_run *run)
+{
+    return (run->t.steps > 0 && run->t.state.step >= run->t.steps) || every(run, run->eval_steps);
 }
 
 static void report_step(struct training *t, const struct metrics *last)
@@ -286,7 +296,7 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
     /* What fails here comes after the update: the step is logged all the same, for it will not be done again. The first
      * failure is told. */
     cohort_status failed = log_completions(run, err);
-    const bool evaluates = end || every(run, run->eval_steps);
+    const bool evaluates = evaluates_now(run);
     if (failed == COHORT_OK && evaluates)
         failed = held_out_metrics(run, last, err);
     for (int32_t i = 0; i < n_iterations; i++) {
@@ -302,6 +312,24 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
     TRY_GOTO(training_save(t, &grpo->optimizer, end || every(run, run->save_steps), err));
 cleanup:
     grpo_batch_free(&run->batch);
+    return status;
+}
+
+/* The evaluation of the step that a run goes on from, if it is still to be made. */
+static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
+{
+    struct metrics metrics = {0};
+    bool owes = false;
+    cohort_status status = COHORT_OK;
+    if (!run->has_held_out || !evaluates_now(run))
+        return COHORT_OK;
+    TRY(training_owes_evaluation(&run->t, "eval_reward", &owes, err));
+    if (!owes)
+        return COHORT_OK;
+    TRY_GOTO(held_out_metrics(run, &metrics, err));
+    TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
+cleanup:
+    metrics_free(&metrics);
     return status;
 }
 
@@ -321,6 +349,7 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
     if (run->grpo.config.num_iterations == 1 && run->grpo.config.loss.beta == 0.0)
         observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
                                       "while its gradient does not; watch reward and grad_norm");
+    TRY(owed_evaluation(run, err));
     run->started = true;
     return COHORT_OK;
 }
