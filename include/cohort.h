@@ -86,7 +86,8 @@ typedef struct cohort_metric {
     double value; /* NaN and infinity are null in metrics.jsonl */
 } cohort_metric;
 
-/* A line of metrics.jsonl, in its order: of an optimizer step, "step" first, or of the evaluation before them. */
+/* A line of metrics.jsonl, in its order, "step" first: of an optimizer step, or of the evaluation before the first. Where
+ * a resumed run makes an evaluation that was cut, that step's number and the figures of the evaluation alone. */
 typedef struct cohort_metrics {
     size_t size;
     const cohort_metric *items; /* [count], valid during the call */
