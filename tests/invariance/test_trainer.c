@@ -254,6 +254,35 @@ static void compare_metrics(const struct told *command, const struct told *told)
     }
 }
 
+/* metrics.jsonl has what the observer was told, in nine digits. */
+static void compare_file(const char *out, const struct told *told)
+{
+    char path[128], line[8192];
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, out);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    for (; fgets(line, sizeof line, file) != NULL; n++) {
+        json_t *json = json_loads(line, 0, NULL), *value = NULL;
+        const char *name = NULL;
+        size_t i = 0;
+        assert_true(n < told->n);
+        json_object_foreach(json, name, value)
+        {
+            const double ours = told->lines[n].values[i];
+            assert_string_equal(told->lines[n].names[i++], name);
+            if (json_is_null(value))
+                assert_true(!isfinite(ours));
+            else if (!(fabs(json_number_value(value) - ours) <= 1e-8 * fabs(ours)))
+                fail_msg("line %zu, %s: %.17g, the file has %.17g", n, name, ours, json_number_value(value));
+        }
+        assert_int_equal(i, told->lines[n].n);
+        json_decref(json);
+    }
+    fclose(file);
+    assert_int_equal(n, told->n);
+}
+
 static void compare_files(const char *a, const char *b, const char *name)
 {
     char path[200];
@@ -418,7 +447,9 @@ static void test_steps(void **state)
         must(cohort_trainer_save(trainer, &err), &err); /* is there already */
         must(cohort_trainer_save_final(trainer, &err), &err);
         cohort_trainer_close(trainer);
+        assert_int_equal((int)told.n, 1 + STEPS * atoi(variants[v].num_iterations)); /* and the evaluation before them */
         compare_metrics(&command_told[v], &told);
+        compare_file(out, &told);
         compare_runs(&variants[v], out);
     }
 }
