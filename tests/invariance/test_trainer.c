@@ -1,20 +1,12 @@
 /* The embedded trainer makes the run that cohort grpo makes from the same rows, bit for bit: metrics, weights, and what its
  * model generates between steps; whichever way a step is made, and if it was stopped and made again. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include "cohort.h"
+#include "support/test_backend.h"
 
 #include "base/file.h"
 #include "run/dataset.h"
 
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { ROWS = 5, PER_STEP = 2, STEPS = 3, GROUP = 4, LENGTH = 12, SEED = 9, MAX_LINES = 16, MAX_METRICS = 64 };
@@ -66,11 +58,15 @@ static cohort_observer observe(struct told *told)
     return observer;
 }
 
+static const char *device(void) { return test_options.cuda ? "cuda" : "cpu"; }
+
 /* How the run looks: options beside those that all have. */
 struct variant {
     const char *name, *num_iterations, *beta, *threads;
 };
 static const struct variant variants[] = {{"plain", "1", "0", "2"}, {"twice", "2", "0.1", "1"}};
+
+static size_t n_variants(void) { return test_options.small ? 1 : sizeof variants / sizeof variants[0]; }
 
 static void must(cohort_status status, const cohort_error *err)
 {
@@ -90,7 +86,7 @@ static cohort_options *grpo_options(const struct variant *variant, const char *o
     cohort_error err = {0};
     char path[128];
     const char *const pairs[][2] = {{"model", model_dir},
-                                    {"device", "cpu"},
+                                    {"device", device()},
                                     {"threads", variant->threads},
                                     {"num_iterations", variant->num_iterations},
                                     {"beta", variant->beta},
@@ -171,7 +167,7 @@ static int prepare(void **state)
     set(options, "out", model_dir);
     must(cohort_run(options, NULL, &err), &err);
     cohort_options_destroy(options);
-    for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+    for (size_t v = 0; v < n_variants(); v++) {
         char name[64], steps[16];
         cohort_observer observer = observe(&command_told[v]);
         snprintf(name, sizeof name, "%s-command", variants[v].name);
@@ -379,7 +375,7 @@ static void compare_with_command(const char *checkpoint, const cohort_completion
     observer.output = keep_output;
     must(cohort_options_create(&options, COHORT_GENERATE, &err), &err);
     set(options, "model", checkpoint);
-    set(options, "device", "cpu");
+    set(options, "device", device());
     set(options, "prompt", "row 4, number 2");
     set(options, "chat", "false");
     set(options, "temperature", "0");
@@ -409,7 +405,7 @@ static void compare_generation(cohort_trainer *trainer, const char *out)
     snprintf(path, sizeof path, "%s/%s/checkpoints/step-%d", folder, out, (int)cohort_trainer_steps(trainer));
     must(cohort_options_create(&options, COHORT_GENERATE, &err), &err);
     set(options, "model", path);
-    set(options, "device", "cpu");
+    set(options, "device", device());
     must(cohort_model_open(&model, options, 64, &err), &err);
     cohort_options_destroy(options);
     sample(cohort_trainer_model(trainer), 1.0f, ours, N);
@@ -430,7 +426,7 @@ static void compare_generation(cohort_trainer *trainer, const char *out)
 static void test_steps(void **state)
 {
     (void)state;
-    for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+    for (size_t v = 0; v < n_variants(); v++) {
         struct told told = {0};
         struct step_rows rows;
         cohort_error err = {0};
@@ -447,7 +443,8 @@ static void test_steps(void **state)
         must(cohort_trainer_save(trainer, &err), &err); /* is there already */
         must(cohort_trainer_save_final(trainer, &err), &err);
         cohort_trainer_close(trainer);
-        assert_int_equal((int)told.n, 1 + STEPS * atoi(variants[v].num_iterations)); /* and the evaluation before them */
+        assert_int_equal((int)told.n,
+                         1 + STEPS * atoi(variants[v].num_iterations)); /* and the evaluation before them */
         compare_metrics(&command_told[v], &told);
         compare_file(out, &told);
         compare_runs(&variants[v], out);
@@ -571,13 +568,19 @@ static void test_half_done(void **state)
     compare_runs(&variants[1], "half");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_scores),
         cmocka_unit_test(test_stopped_steps),
         cmocka_unit_test(test_half_done),
     };
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    const struct CMUnitTest few[] = {
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_scores),
+    };
+    return test_options.small ? cmocka_run_group_tests(few, prepare, clean_up)
+                              : cmocka_run_group_tests(tests, prepare, clean_up);
 }
