@@ -130,7 +130,7 @@ static void test_too_much_memory(void **state)
 
 static struct weight *weight_of(const struct tensor *w)
 {
-    cohort_error err;
+    cohort_error err = {0};
     struct weight *weight = NULL;
     if (device->ops->weight_create(device, &weight, tensor_at(w), w->rows, w->width, w->type, &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -361,7 +361,7 @@ static void test_repeat(void **state)
     for (int i = 0; i < COUNT; i++)
         start[i] = (float)(i % 100);
     void *natural = device_copy(&one, sizeof one);
-    cohort_error err;
+    cohort_error err = {0};
     struct steps s = {.start = device_copy(start, sizeof start),
                       .x = device_copy(NULL, sizeof start),
                       .y = device_copy(NULL, sizeof start)};

@@ -36,7 +36,7 @@ static int n_arrays;
 
 static void must_be_well(void)
 {
-    cohort_error err;
+    cohort_error err = {0};
     gpu->ops->wait(gpu);
     if (gpu->ops->check(gpu, &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -68,7 +68,7 @@ static struct array *array_new(int64_t count, enum dtype type, uint64_t stream, 
         else
             ((uint16_t *)a->x)[i] = bf16_from_f32(value);
     }
-    cohort_error err;
+    cohort_error err = {0};
     void *base = NULL;
     if (gpu->ops->alloc(gpu, &base, a->bytes + 2 * GUARD + a->shift, "a test's array", &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -706,7 +706,7 @@ static void test_too_wide(void **state)
 {
     (void)state;
     enum { WIDTH = 8196 };
-    cohort_error err;
+    cohort_error err = {0};
     struct backend *other = NULL, *one = gpu;
     assert_int_equal(backend_cuda_create(&other, 0, &err), COHORT_OK);
     gpu = other;
@@ -723,7 +723,7 @@ static void test_too_wide(void **state)
 static int setup(void **state)
 {
     (void)state;
-    cohort_error err;
+    cohort_error err = {0};
     return backend_cuda_create(&gpu, 0, &err) == COHORT_OK && backend_cpu_create(&cpu, NULL, 1, &err) == COHORT_OK ? 0
                                                                                                                    : -1;
 }
