@@ -49,6 +49,13 @@ bool observer_progress(const cohort_observer *observer, const cohort_progress *p
     return observer->progress == NULL || observer->progress(observer->context, &sized);
 }
 
+void observer_metrics(const cohort_observer *observer, const struct metrics *metrics)
+{
+    const cohort_metrics handed = {.size = sizeof handed, .items = metrics->items, .count = metrics->count};
+    if (observer->metrics != NULL)
+        observer->metrics(observer->context, &handed);
+}
+
 uint64_t content_hash(const void *bytes, size_t length)
 {
     const unsigned char *p = bytes;

@@ -10,11 +10,13 @@
 #include "model/packing.h"
 #include "run/dataset.h"
 #include "run/options.h"
+#include "train/metrics.h"
 
 /* The observer's calls, made easy. The size of progress is set here. */
 void observer_output(const cohort_observer *observer, const struct text *text);
 void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);
+void observer_metrics(const cohort_observer *observer, const struct metrics *metrics);
 
 enum session_need {
     SESSION_TOKENIZER = 1,

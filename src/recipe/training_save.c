@@ -173,6 +173,7 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)
         status = COHORT_OK;
     t->lines_lost = t->lines_lost || lost_before;
+    observer_metrics(t->observer, &line);
     metrics_free(&line);
     return status;
 }
@@ -186,11 +187,16 @@ cohort_status training_owes_evaluation(const struct training *t, const char *met
 cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err)
 {
     struct text text = {0}, fields = {0};
+    struct metrics told = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(metrics_write(metrics, &text, err));
     TRY_GOTO(text_append(&fields, text.data + 1, text.length - 3, err)); /* without {, } and the newline */
     TRY_GOTO(run_folder_extend(&t->run, RUN_METRICS, &fields, err));
+    metrics_set(&told, "step", (double)t->state.step);
+    metrics_add(&told, metrics);
+    observer_metrics(t->observer, &told);
 cleanup:
+    metrics_free(&told);
     text_free(&text);
     text_free(&fields);
     return status;

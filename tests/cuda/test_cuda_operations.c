@@ -73,7 +73,7 @@ static void test_too_wide(void **state)
 {
     (void)state;
     enum { ROWS = 2, WIDTH = 8196 };
-    cohort_error err;
+    cohort_error err = {0};
     struct backend *const one = device;
     assert_int_equal(backend_cuda_create(&device, 0, &err), COHORT_OK);
     float *x = device_copy(NULL, ROWS * WIDTH * sizeof *x), *gain = device_copy(NULL, WIDTH * sizeof *gain);
@@ -134,7 +134,7 @@ static void test_repeat(void **state)
     for (int i = 0; i < COUNT; i++)
         start[i] = (float)(i % 100);
     void *natural = device_copy(&one, sizeof one);
-    cohort_error err;
+    cohort_error err = {0};
     struct steps s = {.start = device_copy(start, sizeof start),
                       .x = device_copy(NULL, sizeof start),
                       .y = device_copy(NULL, sizeof start)};
