@@ -25,7 +25,7 @@ static void on_message(void *context, const char *text)
 int main(int argc, char **argv)
 {
     struct {
-        cohort_error err = {0};
+        cohort_error err;
         char guard[8];
     } e;
     struct {

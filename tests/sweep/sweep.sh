@@ -21,7 +21,7 @@ prepare() { # the inputs of all commands, in $work
     printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
     printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 2\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
     "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
-    "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/step.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
+    "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/train_steps.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
 }
 
 # Each runs one command with its output in $out (a folder of its own); more arguments go to the program.

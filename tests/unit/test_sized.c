@@ -91,7 +91,7 @@ static void test_error_sizes(void **state)
     const size_t before = offsetof(cohort_error, message);
     for (size_t size = 0; size < sizeof(cohort_error) + 100; size += size < 200 ? 1 : 97) {
         union {
-            cohort_error err = {0};
+            cohort_error err;
             unsigned char bytes[sizeof(cohort_error) + 256];
         } u;
         memset(&u, 0xaa, sizeof u);
