@@ -55,9 +55,9 @@ static cohort_status open_model(struct bench *bench, cohort_error *err)
     if (preset != NULL && dir != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR");
     if (dir != NULL)
-        TRY(model_config_load(&config, dir, err));
+        TRY(model_config_load(&config, NULL, dir, err));
     else
-        TRY(model_config_preset(&config, preset != NULL ? preset : "qwen3-0.6b", 0, err));
+        TRY(model_config_preset(&config, NULL, preset != NULL ? preset : "qwen3-0.6b", 0, err));
     TRY_GOTO(session_type(bench->options, &config, dir, false, &bench->type, NULL, &bench->session.notes, err));
     observer_notes(bench->observer, &bench->session.notes);
     TRY_GOTO(check_room(bench, &config, err));
@@ -68,7 +68,6 @@ static cohort_status open_model(struct bench *bench, cohort_error *err)
                               random_weights, bench, err));
     bench->session.model->config.n_eos = 0; /* lengths are what was asked */
 cleanup:
-    model_config_free(&config);
     return status;
 }
 

@@ -53,7 +53,7 @@ static cohort_status load_config(struct model_config *config, const char *dir, c
     char *path = NULL;
     bool there = false;
     cohort_status status = COHORT_OK;
-    TRY(model_config_load(config, dir, err));
+    TRY(model_config_load(config, NULL, dir, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     TRY_GOTO(file_exists(path, &there, err));
     if (!there)
@@ -189,7 +189,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     if (dir != NULL)
         TRY_GOTO(load_config(&config, dir, err));
     else if (preset != NULL)
-        TRY_GOTO(model_config_preset(&config, preset, 0, err));
+        TRY_GOTO(model_config_preset(&config, NULL, preset, 0, err));
     TRY_GOTO(text_printf(&out, err,
                          "cohort            %s\nbackend           %s, %d threads%s%s\nmatrix "
                          "products   bf16: %s, f32: %s\n",
@@ -213,7 +213,6 @@ cleanup:
     text_free(&out);
     text_free(&notes);
     model_destroy(model);
-    model_config_free(&config);
     backend_destroy(backend);
     return status;
 }

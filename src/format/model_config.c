@@ -393,11 +393,12 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
                                  cohort_error *err)
 {
     cohort_status status = COHORT_OK;
+    json_t *json = NULL;
     memset(config, 0, sizeof *config);
     config->pad_id = -1;
     config->bos_id = -1;
-    TRY_GOTO(parse_object(&config->config_json, text, length, origin, err));
-    struct source source = {config->config_json, origin, err};
+    TRY_GOTO(parse_object(&json, text, length, origin, err));
+    struct source source = {json, origin, err};
     TRY_GOTO(check_architecture(&source));
     TRY_GOTO(check_supported(&source));
     TRY_GOTO(read_sizes(config, &source));
@@ -413,9 +414,10 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     TRY_GOTO(read_flag(&source, "tie_word_embeddings", false, &config->tie_embeddings));
     TRY_GOTO(read_dtype(config, &source));
     TRY_GOTO(read_ids(config, &source));
+    const json_t *range = json_object_get(json, "initializer_range");
+    config->initializer_range = json_is_number(range) ? json_number_value(range) : 0.02;
 cleanup:
-    if (status != COHORT_OK)
-        model_config_free(config);
+    json_decref(json);
     return status;
 }
 
@@ -423,18 +425,29 @@ cleanup:
 static cohort_status parse_generation(struct model_config *config, const char *text, size_t length, const char *origin,
                                       cohort_error *err)
 {
-    TRY(parse_object(&config->generation_json, text, length, origin, err));
-    struct source source = {config->generation_json, origin, err};
-    return read_ids(config, &source);
+    json_t *json = NULL;
+    cohort_status status = parse_object(&json, text, length, origin, err);
+    const struct source source = {json, origin, err};
+    if (status == COHORT_OK)
+        status = read_ids(config, &source);
+    json_decref(json);
+    return status;
 }
 
-cohort_status model_config_load(struct model_config *config, const char *dir, cohort_error *err)
+void config_files_free(struct config_files *files)
+{
+    text_free(&files->config);
+    text_free(&files->generation);
+}
+
+cohort_status model_config_load(struct model_config *config, struct config_files *files, const char *dir,
+                                cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     char *path = NULL;
     char *generation_path = NULL;
     bool there = false;
-    struct text text = {0};
+    struct config_files own = {0};
     memset(config, 0, sizeof *config);
     TRY_GOTO(file_join(&path, dir, "config.json", err));
     TRY_GOTO(file_exists(path, &there, err));
@@ -442,44 +455,23 @@ cohort_status model_config_load(struct model_config *config, const char *dir, co
         status = model_folder_refuse(dir, "no config.json", err);
         goto cleanup;
     }
-    TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &text, err));
-    TRY_GOTO(model_config_parse(config, text.data, text.length, path, err));
+    TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &own.config, err));
+    TRY_GOTO(model_config_parse(config, own.config.data, own.config.length, path, err));
     TRY_GOTO(file_join(&generation_path, dir, "generation_config.json", err));
     TRY_GOTO(file_exists(generation_path, &there, err));
     if (there) {
-        text_free(&text);
-        TRY_GOTO(file_read(generation_path, MAX_CONFIG_BYTES, &text, err));
-        TRY_GOTO(parse_generation(config, text.data, text.length, generation_path, err));
+        TRY_GOTO(file_read(generation_path, MAX_CONFIG_BYTES, &own.generation, err));
+        TRY_GOTO(parse_generation(config, own.generation.data, own.generation.length, generation_path, err));
+    }
+    if (files != NULL) {
+        *files = own;
+        own = (struct config_files){0};
     }
 cleanup:
-    text_free(&text);
+    config_files_free(&own);
     mem_free(path);
     mem_free(generation_path);
-    if (status != COHORT_OK)
-        model_config_free(config);
     return status;
-}
-
-cohort_status model_config_copy(struct model_config *to, const struct model_config *from, cohort_error *err)
-{
-    *to = *from;
-    to->config_json = json_deep_copy(from->config_json);
-    to->generation_json = json_deep_copy(from->generation_json);
-    if ((from->config_json != NULL && to->config_json == NULL) ||
-        (from->generation_json != NULL && to->generation_json == NULL)) {
-        model_config_free(to);
-        return error_set(err, COHORT_ERR_MEMORY, "cannot copy the model's config");
-    }
-    return COHORT_OK;
-}
-
-void model_config_free(struct model_config *config)
-{
-    if (config == NULL)
-        return;
-    json_decref(config->config_json);
-    json_decref(config->generation_json);
-    memset(config, 0, sizeof *config);
 }
 
 /* ---- the parameter table ---- */

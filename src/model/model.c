@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 void *model_tensor(const struct model *model, const struct param *param)
@@ -88,7 +89,7 @@ cohort_status model_open(struct model **out, struct backend *backend, const stru
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
     model->backend = backend;
     model->type = type;
-    TRY_GOTO(model_config_copy(&model->config, config, err));
+    model->config = *config;
     const struct model_config *c = &model->config;
     model->max_context = max_context > 0 && max_context < c->max_positions ? max_context : c->max_positions;
     TRY_GOTO(model_config_params(c, &model->params, err));
@@ -174,14 +175,13 @@ cohort_status model_load_hashed(struct model **out, struct backend *backend, con
     struct model *model = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
-    TRY_GOTO(model_config_load(&config, dir, err));
+    TRY_GOTO(model_config_load(&config, NULL, dir, err));
     TRY_GOTO(model_open(&model, backend, &config, type, max_context, err));
     TRY_GOTO(model_read(model, dir, files, err));
     *out = model;
     model = NULL;
 cleanup:
     model_destroy(model);
-    model_config_free(&config);
     return status;
 }
 
@@ -259,7 +259,6 @@ void model_destroy(struct model *model)
     be->ops->free(be, model->low);
     mem_free(model->layers);
     param_table_free(&model->params);
-    model_config_free(&model->config);
     mem_free(model);
 }
 

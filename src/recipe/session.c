@@ -175,7 +175,7 @@ cohort_status session_open(struct session *session, const struct options *option
         return model_folder_refuse(dir, NULL, err);
     TRY_GOTO(session_backend(&session->backend, options, err));
     session->dir = dir;
-    TRY_GOTO(model_config_load(&config, dir, err));
+    TRY_GOTO(model_config_load(&config, &session->config_files, dir, err));
     TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
     TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
     TRY_GOTO(check_room(session, options, training, err));
@@ -196,7 +196,6 @@ cohort_status session_open(struct session *session, const struct options *option
     if (!training)
         TRY_GOTO(session_read(session, NULL, err));
 cleanup:
-    model_config_free(&config);
     mem_free(path);
     if (status != COHORT_OK)
         session_close(session);
@@ -213,6 +212,7 @@ void session_close(struct session *session)
     if (session->backend != NULL)
         arena_release(&session->arena, session->backend);
     model_destroy(session->model);
+    config_files_free(&session->config_files);
     tokenizer_destroy(session->tokenizer);
     backend_destroy(session->backend);
     text_free(&session->notes);

@@ -46,9 +46,8 @@ static struct model *preset_model(const char *preset)
     struct model_config config = {0};
     struct model *model = NULL;
     cohort_error err = {0};
-    must(model_config_preset(&config, preset, 0, &err), &err);
+    must(model_config_preset(&config, NULL, preset, 0, &err), &err);
     must(model_open(&model, device, &config, DTYPE_BF16, 0, &err), &err);
-    model_config_free(&config);
     return model;
 }
 

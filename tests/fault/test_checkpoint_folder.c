@@ -363,7 +363,7 @@ static void test_full_disk(void **state)
     struct text before = {0};
     char target[300];
     snprintf(target, sizeof target, "%s", in_folder("final"));
-    assert_int_equal(model_config_preset(&config, "nano", 64, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, "nano", 64, &err), COHORT_OK);
     assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
     assert_int_equal(checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, NULL, &err),
@@ -403,7 +403,6 @@ static void test_full_disk(void **state)
     }
     text_free(&before);
     param_table_free(&table);
-    model_config_free(&config);
 }
 
 int main(void)

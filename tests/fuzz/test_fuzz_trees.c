@@ -163,7 +163,6 @@ static void try_config(const char *text, size_t length)
     require(config.n_heads % config.n_kv_heads == 0 && config.head_dim % 2 == 0, "heads");
     require(model_config_params(&config, &table, &err) == COHORT_OK, "a table of parameters");
     param_table_free(&table);
-    model_config_free(&config);
 }
 
 /* However the messages are made, no message opens a turn (invariant I12): there are as many turns as messages. */

@@ -69,11 +69,10 @@ cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *sh
     TRY_GOTO(shape_text(shape, &text, err));
     TRY_GOTO(model_config_parse(&config, text.data, text.length, shape->name, err));
     TRY_GOTO(model_config_params(&config, &params, err));
-    TRY_GOTO(model_config_save(&config, type, dir, err));
+    TRY_GOTO(model_config_save(&config, NULL, type, dir, err));
     TRY_GOTO(checkpoint_write_weights(dir, &params, type, 0, checkpoint_init_fetch, &init, NULL, err));
 cleanup:
     text_free(&text);
     param_table_free(&params);
-    model_config_free(&config);
     return status;
 }

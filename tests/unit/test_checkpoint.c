@@ -103,10 +103,9 @@ static void nano_table(struct param_table *table, bool tied)
 {
     struct model_config config;
     cohort_error err = {0};
-    assert_int_equal(model_config_preset(&config, "nano", 264, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, "nano", 264, &err), COHORT_OK);
     config.tie_embeddings = tied;
     assert_int_equal(model_config_params(&config, table, &err), COHORT_OK);
-    model_config_free(&config);
 }
 
 /* ---- conversion ---- */
@@ -293,7 +292,6 @@ static void test_types(void **state)
         if ((notes.data == NULL) != (cases[i].said == NULL) ||
             (notes.data != NULL && (strncmp(notes.data, "m: ", 3) != 0 || strstr(notes.data, cases[i].said) == NULL)))
             fail_msg("case %zu: %s", i, notes.data == NULL ? "nothing said" : notes.data);
-        model_config_free(&config);
         text_free(&text);
         text_free(&notes);
     }

@@ -63,9 +63,8 @@ static void check_word(const struct option_spec *spec, const char *word)
     cohort_error err = {0};
     if (strcmp(spec->name, "preset") == 0) {
         struct model_config config = {0};
-        if (model_config_preset(&config, word, 0, &err) != COHORT_OK)
+        if (model_config_preset(&config, NULL, word, 0, &err) != COHORT_OK)
             fail_msg("%s", err.message);
-        model_config_free(&config);
     } else if (strcmp(spec->name, "isa") == 0) {
         struct backend *backend = NULL;
         cohort_status status = backend_cpu_create(&backend, word, 1, &err);
