@@ -18,12 +18,13 @@ static cohort_status random_weights(void *context, const struct param *param, in
 {
     (void)err;
     struct bench *bench = context;
+    const enum dtype type = storage_dtype(param->format);
     if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
-        bench_fill(bench, to, bench->type, first, count, bench->seed, (uint64_t)param->offset, 0.02f * 1.7320508f);
+        bench_fill(bench, to, type, first, count, bench->seed, param->offset / dtype_bytes(type), 0.02f * 1.7320508f);
         return COHORT_OK;
     }
     for (int64_t i = 0; i < count; i++) {
-        if (bench->type == DTYPE_F32)
+        if (type == DTYPE_F32)
             ((float *)to)[i] = 1.0f;
         else
             ((uint16_t *)to)[i] = bf16_from_f32(1.0f);

@@ -31,8 +31,8 @@ static cohort_status print_model(const struct model_config *c, const struct para
                                  const struct checkpoint_types *types, enum dtype type, struct text *out,
                                  cohort_error *err)
 {
-    TRY(text_printf(out, err, "architecture      Qwen3ForCausalLM, %d layers, width %d, feed-forward %d\n",
-                    (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
+    TRY(text_printf(out, err, "architecture      %s, %d layers, width %d, feed-forward %d\n",
+                    c->architecture->class_name, (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
     TRY(text_printf(out, err, "attention         %d query heads, %d key/value heads of %d; rope theta %.0f\n",
                     (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->rope_theta));
     TRY(text_printf(out, err, "vocabulary        %d%s; context %d\n", (int)c->vocab_size,
@@ -200,7 +200,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
         if (dir != NULL && types.n[DTYPE_F32] + types.n[DTYPE_BF16] + types.n[DTYPE_F16] == 0)
             TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));
         TRY_GOTO(model_open(&model, backend, &config, type, 0, err));
-        TRY_GOTO(print_model(&config, &model->params, &types, type, &out, err));
+        TRY_GOTO(print_model(&config, &model->base.table, &types, type, &out, err));
         if (options_bool(options, "memory"))
             TRY_GOTO(print_memory(options, model, &out, err));
     } else if (options_bool(options, "memory")) {

@@ -75,11 +75,10 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
     }
     TRY_GOTO(read_shape(&config, &config_files, options, bytes, err));
     struct checkpoint_init init = {.seed = (uint64_t)options_int(options, "seed"),
-                                   .standard_deviation = (float)config.initializer_range,
-                                   .type = type};
+                                   .standard_deviation = (float)config.initializer_range};
     cores_find(&cores);
     TRY_GOTO(pool_create(&init.pool, cores.usable, err));
-    TRY_GOTO(model_config_params(&config, &params, err));
+    TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
     folder.exclusive = true; /* somebody else may make it meanwhile */
     if (bytes)
@@ -96,8 +95,8 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
         set_special_ids(&config, tokenizer);
     }
     TRY_GOTO(model_config_save(&config, &config_files, type, folder.temporary, err));
-    TRY_GOTO(checkpoint_write_weights(folder.temporary, &params, type, 0, checkpoint_init_fetch, &init,
-                                      &folder.manifest, err));
+    TRY_GOTO(
+        checkpoint_write_weights(folder.temporary, &params, 0, checkpoint_init_fetch, &init, &folder.manifest, err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     observer_message(observer, "%s: %.1f M parameters, %s%s", out, (double)params.n_weights / 1e6, dtype_name(type),
                      source == NULL ? "; no tokenizer (pass --tokenizer DIR or bytes to add one)" : "");

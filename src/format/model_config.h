@@ -10,7 +10,11 @@
 
 enum { MODEL_MAX_EOS = 16 };
 
+struct architecture;
+
+/* Numbers, and the row of the family that they belong to: copied by assignment, nothing to free. */
 struct model_config {
+    const struct architecture *architecture;
     int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, max_positions;
     float rms_norm_eps;
     double rope_theta;
@@ -49,12 +53,5 @@ cohort_status model_config_preset(struct model_config *config, struct config_fil
  * files: what is updated with config's numbers; NULL: nothing, only these are written. */
 cohort_status model_config_save(const struct model_config *config, const struct config_files *files, enum dtype dtype,
                                 const char *dir, cohort_error *err);
-
-/* The parameter table for a config, with Hugging Face names, in our buffer order: embed_tokens, then per layer
- * input_layernorm, q, k, v (adjacent), q_norm, k_norm, o, post_attention_layernorm, gate, up (adjacent), down, then
- * norm, then lm_head if untied. Every tensor starts at a multiple of 64 elements, except k, v and up, which follow q, k
- * and gate directly (their offsets need not be multiples of 64). */
-struct param_table;
-cohort_status model_config_params(const struct model_config *config, struct param_table *table, cohort_error *err);
 
 #endif

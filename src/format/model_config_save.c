@@ -2,6 +2,7 @@
 #include "format/model_config.h"
 
 #include "base/json_text.h"
+#include "format/architecture.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,8 +157,8 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     bool list_in_config = json_is_array(json_object_get(json, "eos_token_id"));
     json_object_del(json, "rope_parameters");
     json_object_del(json, "dtype");
-    bool ok = json_object_set_new(json, "architectures", json_pack("[s]", "Qwen3ForCausalLM")) == 0;
-    ok = ok && json_object_set_new(json, "model_type", json_string("qwen3")) == 0;
+    bool ok = json_object_set_new(json, "architectures", json_pack("[s]", config->architecture->class_name)) == 0;
+    ok = ok && json_object_set_new(json, "model_type", json_string(config->architecture->model_type)) == 0;
     ok = ok && json_object_set_new(json, "torch_dtype", json_string(torch_name(dtype))) == 0;
     ok = ok && json_object_set_new(json, "rope_scaling", json_null()) == 0;
     ok = ok && json_object_set_new(json, "tie_word_embeddings", json_boolean(config->tie_embeddings)) == 0;

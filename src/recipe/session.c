@@ -113,7 +113,7 @@ cohort_status session_type(const struct options *options, const struct model_con
     if (dir != NULL)
         TRY(checkpoint_has_weights(dir, &weights, err));
     if (weights) {
-        TRY(model_config_params(config, &table, err));
+        TRY(architecture_params(config, STORAGE_F32, &table, err));
         status = checkpoint_look(dir, &table, &stored, err);
         param_table_free(&table);
         TRY(status);
@@ -142,8 +142,8 @@ static cohort_status check_room(const struct session *session, const struct opti
     const struct model *model = session->model;
     const double weights = (double)model_weight_bytes(model) / 1e9,
                  limit = (double)session_memory_limit(session->backend, options) / 1e9;
-    const double state = training ? (double)model_train_bytes(model, session_moments(options)) / 1e9 : 0.0;
-    const double narrow = training ? (double)model_train_bytes(model, DTYPE_BF16) / 1e9 : 0.0;
+    const double state = training ? (double)param_set_train_bytes(model->trained, session_moments(options)) / 1e9 : 0.0;
+    const double narrow = training ? (double)param_set_train_bytes(model->trained, DTYPE_BF16) / 1e9 : 0.0;
     if (weights + state <= limit)
         return COHORT_OK;
     return error_set(err, COHORT_ERR_MEMORY,
@@ -251,7 +251,8 @@ static size_t room_left(const struct session *session, const struct options *opt
     size_t held = model_weight_bytes(model);
     if (options_float(options, "memory_limit") <= 0.0)
         return limit; /* of what is free now */
-    held += model->grad != NULL ? model_train_bytes(model, model->moment_type) : 0;
+    const struct param_training *training = &model->trained->training;
+    held += training->grad != NULL ? param_set_train_bytes(model->trained, training->moment_type) : 0;
     return limit > held ? limit - held : 0;
 }
 

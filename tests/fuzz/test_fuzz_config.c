@@ -2,8 +2,8 @@
  * the parameter table follows. */
 #include "support/fuzz.h"
 
+#include "format/architecture.h"
 #include "format/model_config.h"
-#include "tensor/param.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,16 +20,16 @@ static void check(const struct model_config *config)
     for (int32_t i = 0; i < config->n_eos; i++)
         if (config->eos_ids[i] < 0 || config->eos_ids[i] >= config->vocab_size)
             abort();
-    if (model_config_params(config, &table, &err) != COHORT_OK)
+    if (architecture_params(config, STORAGE_BF16, &table, &err) != COHORT_OK)
         abort();
-    int64_t end = 0;
+    size_t end = 0;
     for (int32_t i = 0; i < table.n_params; i++) {
         const struct param *param = &table.params[i];
         if (param->offset < end || param->count <= 0 || param->count != param->shape[0] * param->shape[1])
             abort();
-        end = param->offset + param->count;
+        end = param->offset + storage_bytes(param->format, param->count);
     }
-    if (end > table.n_elements)
+    if (end > table.bytes)
         abort();
     param_table_free(&table);
 }

@@ -7,7 +7,7 @@
 
 #include "format/model_config.h"
 
-#include "tensor/param.h"
+#include "format/architecture.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -376,7 +376,7 @@ static void test_presets(void **state)
         assert_int_equal(config.vocab_size, 151936);
         assert_int_equal(config.eos_ids[0], 151645);
         assert_int_equal(config.n_eos, 2);
-        assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
+        assert_int_equal(architecture_params(&config, STORAGE_BF16, &table, &err), COHORT_OK);
         assert_int_equal(table.n_weights, presets[i].n_weights);
         param_table_free(&table);
     }
@@ -411,11 +411,11 @@ static void test_params(void **state)
                                 "\"bos_token_id\": 1}",
                                 &err),
                      COHORT_OK);
-    assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
+    assert_int_equal(architecture_params(&config, STORAGE_BF16, &table, &err), COHORT_OK);
     static const struct {
         const char *name;
         int32_t rank;
-        int64_t rows, columns, offset;
+        int64_t rows, columns, offset; /* in elements */
     } rows[] = {{"model.embed_tokens.weight", 2, 7, 10, 0},
                 {"model.layers.0.input_layernorm.weight", 1, 10, 1, 128},
                 {"model.layers.0.self_attn.q_proj.weight", 2, 6, 10, 192},
@@ -436,16 +436,16 @@ static void test_params(void **state)
         assert_int_equal(param->shape[0], rows[i].rows);
         assert_int_equal(param->shape[1], rows[i].columns);
         assert_int_equal(param->count, rows[i].rows * rows[i].columns);
-        assert_int_equal(param->offset, rows[i].offset);
+        assert_int_equal(param->offset, 2 * rows[i].offset);
         assert_int_equal(param->decay, rows[i].rank == 2);
         assert_ptr_equal(param_find(&table, rows[i].name), param);
     }
     assert_int_equal(table.n_params, 1 + 2 * 11 + 2);
     assert_string_equal(table.params[23].name, "model.norm.weight");
-    assert_int_equal(table.params[23].offset, 128 + 2 * 640);
+    assert_int_equal(table.params[23].offset, 2 * (128 + 2 * 640));
     assert_string_equal(table.params[24].name, "lm_head.weight");
-    assert_int_equal(table.params[24].offset, 128 + 2 * 640 + 64);
-    assert_int_equal(table.n_elements, 128 + 2 * 640 + 64 + 128);
+    assert_int_equal(table.params[24].offset, 2 * (128 + 2 * 640 + 64));
+    assert_int_equal(table.bytes, 2 * (128 + 2 * 640 + 64 + 128));
     assert_int_equal(table.n_weights, 70 + 2 * (10 + 60 + 20 + 20 + 4 + 60 + 10 + 150) + 10 + 70);
     assert_null(param_find(&table, "model.layers.2.input_layernorm.weight"));
     param_table_free(&table);
