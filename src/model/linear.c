@@ -21,17 +21,28 @@ void linear_close(struct linear *linear)
 
 enum dtype linear_type(const struct linear *linear) { return storage_dtype(linear->weight->format); }
 
+/* set may still be without values, for sizes. */
+static struct weight_source source_of(const struct linear *linear)
+{
+    const struct param_set *set = linear->set;
+    return (struct weight_source){.format = linear->weight->format,
+                                  .data = set->values == NULL ? NULL : param_values(set, linear->weight),
+                                  .n = linear->n,
+                                  .k = linear->k};
+}
+
 size_t linear_packed_bytes(const struct linear *linear)
 {
     struct backend *be = linear->set->backend;
-    return be->ops->weight_bytes(be, linear->n, linear->k, linear_type(linear));
+    const struct weight_source source = source_of(linear);
+    return be->ops->weight_bytes(be, &source);
 }
 
 cohort_status linear_pack(struct linear *linear, cohort_error *err)
 {
     struct backend *be = linear->set->backend;
-    return be->ops->weight_create(be, &linear->packed, param_values(linear->set, linear->weight), linear->n, linear->k,
-                                  linear_type(linear), err);
+    const struct weight_source source = source_of(linear);
+    return be->ops->weight_create(be, &linear->packed, &source, err);
 }
 
 void linear_refresh(const struct linear *linear)

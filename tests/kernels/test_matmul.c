@@ -88,7 +88,9 @@ static struct weight *make_weight(struct backend *backend, const void *w, int64_
 {
     struct weight *weight = NULL;
     cohort_error err = {0};
-    if (backend->ops->weight_create(backend, &weight, w, n, k, type, &err) != COHORT_OK)
+    if (backend->ops->weight_create(backend, &weight,
+                                    &(struct weight_source){.format = storage_of(type), .data = w, .n = n, .k = k},
+                                    &err) != COHORT_OK)
         fail_msg("%s", err.message);
     return weight;
 }
@@ -529,11 +531,16 @@ static void test_create_errors(void **state)
     backend->ops->free(backend, block);
     struct weight *weight = NULL;
     assert_int_equal(
-        backend->ops->weight_create(backend, &weight, NULL, INT64_MAX / 2, INT64_MAX / 2, DTYPE_BF16, &err),
+        backend->ops->weight_create(
+            backend, &weight,
+            &(struct weight_source){.format = STORAGE_BF16, .data = NULL, .n = INT64_MAX / 2, .k = INT64_MAX / 2},
+            &err),
         COHORT_ERR_ARGUMENT);
     assert_null(weight);
-    assert_int_equal(backend->ops->weight_create(backend, &weight, NULL, 2, 2, DTYPE_F16, &err),
-                     COHORT_ERR_UNSUPPORTED);
+    assert_int_equal(
+        backend->ops->weight_create(
+            backend, &weight, &(struct weight_source){.format = N_STORAGE_FORMATS, .data = NULL, .n = 2, .k = 2}, &err),
+        COHORT_ERR_UNSUPPORTED);
     backend->ops->weight_destroy(backend, NULL);
     backend_destroy(backend);
     backend_destroy(NULL);

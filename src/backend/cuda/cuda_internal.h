@@ -139,9 +139,9 @@ void cuda_free(struct backend *backend, void *memory);
 bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes);
 
 /* ---- cuda_matmul.c ---- */
-size_t cuda_weight_bytes(struct backend *, int64_t n, int64_t k, enum dtype type);
-cohort_status cuda_weight_create(struct backend *, struct weight **out, const void *natural, int64_t n, int64_t k,
-                                 enum dtype type, cohort_error *err);
+size_t cuda_weight_bytes(struct backend *, const struct weight_source *source);
+cohort_status cuda_weight_create(struct backend *, struct weight **out, const struct weight_source *source,
+                                 cohort_error *err);
 void cuda_weight_refresh(struct backend *, struct weight *);
 void cuda_weight_destroy(struct backend *, struct weight *);
 void cuda_matmul_forward(struct backend *, const struct matmul_forward *);
