@@ -198,7 +198,9 @@ static void forward_case(const struct settings *s, int64_t m, int64_t n, int64_t
     for (int i = 0; i < copies; i++) {
         w[i] = random_matrix(n * k, s->type, (uint64_t)(2 + i));
         cohort_error err = {0};
-        if (b->ops->weight_create(b, &weight[i], w[i], n, k, s->type, &err) != COHORT_OK)
+        if (b->ops->weight_create(b, &weight[i],
+                                  &(struct weight_source){.format = storage_of(s->type), .data = w[i], .n = n, .k = k},
+                                  &err) != COHORT_OK)
             die(err.message);
     }
     float *y = new_memory((size_t)(m * n) * 4), *y_peer = new_memory((size_t)(m * n) * 4);
@@ -261,7 +263,9 @@ static void backward_case(const struct settings *s, int64_t m, int64_t n, int64_
     float *out = new_memory((size_t)((of_weight ? n : m) * k) * 4);
     struct weight *weight = NULL;
     cohort_error err = {0};
-    if (b->ops->weight_create(b, &weight, w, n, k, s->type, &err) != COHORT_OK)
+    if (b->ops->weight_create(b, &weight,
+                              &(struct weight_source){.format = storage_of(s->type), .data = w, .n = n, .k = k},
+                              &err) != COHORT_OK)
         die(err.message);
     dnnl_data_type_t dt = s->type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16;
     dnnl_memory_desc_t ad = of_weight ? matrix_desc(n, m, dt, true) : matrix_desc(m, n, dt, false);

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "tensor/dtype.h"
+#include "tensor/storage.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -63,6 +63,14 @@ struct backend_sizes {
     int64_t train_tokens, train_tokens_wide;
 };
 
+/* What a weight for products is made from: a matrix [n, k] as it is stored. */
+struct weight_source {
+    enum storage_format format;
+    const void *data;   /* backend memory, [n, k] row-major */
+    const void *scales; /* of a format that has them apart from the data; NULL for F32 and BF16 */
+    int64_t n, k;
+};
+
 struct backend_ops {
     const char *name;
     /* Memory, zeroed, 64-byte aligned. what is for the message. */
@@ -80,11 +88,11 @@ struct backend_ops {
      * other operations need not have happened when they return. */
     void (*wait)(struct backend *);
 
-    /* natural: [n, k] of type in backend memory, kept by reference. Allocates the packed copy (weight_bytes tells
-     * its size before). Free with weight_destroy (NULL allowed). */
-    size_t (*weight_bytes)(struct backend *, int64_t n, int64_t k, enum dtype type);
-    cohort_status (*weight_create)(struct backend *, struct weight **out, const void *natural, int64_t n, int64_t k,
-                                   enum dtype type, cohort_error *);
+    /* A weight for products. What the source refers to stays where it is and is read again by weight_refresh and the
+     * backward. Allocates the packed copy, whose size weight_bytes tells (0: there is none; data is not looked at).
+     * COHORT_ERR_UNSUPPORTED: a format that products do not take. Free with weight_destroy (NULL allowed). */
+    size_t (*weight_bytes)(struct backend *, const struct weight_source *);
+    cohort_status (*weight_create)(struct backend *, struct weight **out, const struct weight_source *, cohort_error *);
     void (*weight_refresh)(struct backend *, struct weight *);
     void (*weight_destroy)(struct backend *, struct weight *);
 

@@ -18,8 +18,8 @@
 /* Attention walks keys in chunks of this many absolute positions; a KV page holds one chunk. */
 enum { ATTENTION_CHUNK = 64 };
 
-/* A weight matrix [n, k] in the backend's own layout for products. Made by weight_create from a natural row-major
- * tensor that stays where it is (the optimizer updates it; weight_refresh follows) and is used by the backward
+/* A weight matrix [n, k] in the backend's own layout for products. Made by weight_create from a weight_source, whose
+ * data stays where it is (the optimizer updates it; weight_refresh follows) and is used by the backward
  * products. The struct is opaque above the backend. */
 struct weight;
 

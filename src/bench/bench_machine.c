@@ -130,7 +130,8 @@ static cohort_status gemm_open(struct gemm *g, struct bench *bench, int64_t m, i
     TRY_GOTO(backend->ops->alloc(backend, &g->y, (size_t)(m * n) * sizeof(float), "bench", err));
     TRY_GOTO(fill(bench, g->x, type, m * k, 1, err));
     TRY_GOTO(fill(bench, g->w, type, n * k, 2, err));
-    TRY_GOTO(backend->ops->weight_create(backend, &g->weight, g->w, n, k, type, err));
+    TRY_GOTO(backend->ops->weight_create(
+        backend, &g->weight, &(struct weight_source){.format = storage_of(type), .data = g->w, .n = n, .k = k}, err));
     return COHORT_OK;
 cleanup:
     gemm_close(g, backend);

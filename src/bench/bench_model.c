@@ -227,7 +227,7 @@ static struct bench_work train_work(const struct model *model, int64_t tokens, i
     struct bench_work forward = bench_forward_work(model, tokens, n_outputs, 0, pair_positions);
     const double state = 3 * 4 + 4 * 4 + 2 * 4; /* bytes a weight */
     return (struct bench_work){
-        .flops = 3.0 * forward.flops, .bytes = state * (double)model->params.n_weights, .serial = true};
+        .flops = 3.0 * forward.flops, .bytes = state * (double)model->base.table.n_weights, .serial = true};
 }
 
 /* As asked; unasked, what a large model leaves room for on one GPU. */
@@ -240,8 +240,8 @@ static enum dtype moments_of(const struct bench *bench)
 
 static cohort_status begin_training(struct bench *bench, cohort_error *err)
 {
-    return bench->session.model->grad != NULL ? COHORT_OK
-                                              : model_train_begin(bench->session.model, moments_of(bench), err);
+    struct param_set *set = bench->session.model->trained;
+    return set->training.grad != NULL ? COHORT_OK : param_set_train_begin(set, moments_of(bench), err);
 }
 
 /* The memory plan of a training run whose longest row has so many tokens, with the engine of its rollout (need NULL:
@@ -257,7 +257,7 @@ static cohort_status plan_training(struct bench *bench, struct memory_plan *plan
     plan->micro_tokens = micro_tokens;
     plan->limit = bench->limit;
     plan->moments = moments_of(bench);
-    plan->state = model_train_bytes(model, plan->moments);
+    plan->state = param_set_train_bytes(model->trained, plan->moments);
     if (need != NULL)
         TRY(memory_plan_engine(plan, NULL, need, engine, err));
     cohort_status status = memory_plan_choose(plan, bench->options, &why);

@@ -19,12 +19,13 @@ static cohort_status random_weights(void *context, const struct param *param, in
 {
     (void)err;
     struct bench *bench = context;
+    const enum dtype type = storage_dtype(param->format);
     if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
-        bench_fill(bench, to, bench->type, first, count, bench->seed, (uint64_t)param->offset, 0.02f * 1.7320508f);
+        bench_fill(bench, to, type, first, count, bench->seed, param->offset / dtype_bytes(type), 0.02f * 1.7320508f);
         return COHORT_OK;
     }
     for (int64_t i = 0; i < count; i++) {
-        if (bench->type == DTYPE_F32)
+        if (type == DTYPE_F32)
             ((float *)to)[i] = 1.0f;
         else
             ((uint16_t *)to)[i] = bf16_from_f32(1.0f);
@@ -57,9 +58,9 @@ static cohort_status open_model(struct bench *bench, cohort_error *err)
     if (preset != NULL && dir != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR");
     if (dir != NULL)
-        TRY(model_config_load(&config, dir, err));
+        TRY(model_config_load(&config, NULL, dir, err));
     else
-        TRY(model_config_preset(&config, preset != NULL ? preset : "qwen3-0.6b", 0, err));
+        TRY(model_config_preset(&config, NULL, preset != NULL ? preset : "qwen3-0.6b", 0, err));
     TRY_GOTO(session_type(bench->options, &config, dir, false, &bench->type, NULL, &bench->session.notes, err));
     observer_notes(bench->observer, &bench->session.notes);
     TRY_GOTO(check_room(bench, &config, err));
@@ -70,7 +71,6 @@ static cohort_status open_model(struct bench *bench, cohort_error *err)
                               random_weights, bench, err));
     bench->session.model->config.n_eos = 0; /* lengths are what was asked */
 cleanup:
-    model_config_free(&config);
     return status;
 }
 

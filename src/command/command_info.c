@@ -31,8 +31,8 @@ static cohort_status print_model(const struct model_config *c, const struct para
                                  const struct checkpoint_types *types, enum dtype type, struct text *out,
                                  cohort_error *err)
 {
-    TRY(text_printf(out, err, "architecture      Qwen3ForCausalLM, %d layers, width %d, feed-forward %d\n",
-                    (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
+    TRY(text_printf(out, err, "architecture      %s, %d layers, width %d, feed-forward %d\n",
+                    c->architecture->class_name, (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
     TRY(text_printf(out, err, "attention         %d query heads, %d key/value heads of %d; rope theta %.0f\n",
                     (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->rope_theta));
     TRY(text_printf(out, err, "vocabulary        %d%s; context %d\n", (int)c->vocab_size,
@@ -53,7 +53,7 @@ static cohort_status load_config(struct model_config *config, const char *dir, c
     char *path = NULL;
     bool there = false;
     cohort_status status = COHORT_OK;
-    TRY(model_config_load(config, dir, err));
+    TRY(model_config_load(config, NULL, dir, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     TRY_GOTO(file_exists(path, &there, err));
     if (!there)
@@ -188,7 +188,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     if (dir != NULL)
         TRY_GOTO(load_config(&config, dir, err));
     else if (preset != NULL)
-        TRY_GOTO(model_config_preset(&config, preset, 0, err));
+        TRY_GOTO(model_config_preset(&config, NULL, preset, 0, err));
     TRY_GOTO(text_printf(&out, err,
                          "cohort            %s\nbackend           %s, %d threads%s%s\nmatrix "
                          "products   bf16: %s, f32: %s\n",
@@ -199,7 +199,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
         if (dir != NULL && types.n[DTYPE_F32] + types.n[DTYPE_BF16] + types.n[DTYPE_F16] == 0)
             TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));
         TRY_GOTO(model_open(&model, backend, &config, type, 0, err));
-        TRY_GOTO(print_model(&config, &model->params, &types, type, &out, err));
+        TRY_GOTO(print_model(&config, &model->base.table, &types, type, &out, err));
         if (options_bool(options, OPTION_MEMORY))
             TRY_GOTO(print_memory(options, model, &out, err));
     } else if (options_bool(options, OPTION_MEMORY)) {
@@ -212,7 +212,6 @@ cleanup:
     text_free(&out);
     text_free(&notes);
     model_destroy(model);
-    model_config_free(&config);
     backend_destroy(backend);
     return status;
 }

@@ -9,23 +9,20 @@
 #include <string.h>
 
 /* The shape: a preset or a config.json; with the byte tokenizer the vocabulary is its own. */
-static cohort_status read_shape(struct model_config *config, const struct options *options, bool bytes,
-                                cohort_error *err)
+static cohort_status read_shape(struct model_config *config, struct config_files *files, const struct options *options,
+                                bool bytes, cohort_error *err)
 {
     const char *preset = options_choice_word(options, OPTION_PRESET), *path = options_string(options, OPTION_CONFIG);
     if ((preset != NULL) == (path != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --config FILE (a config.json)");
     if (preset != NULL)
-        return model_config_preset(config, preset, bytes ? TOKENIZER_BYTES_VOCAB : 0, err);
-    struct text text = {0};
-    cohort_status status = file_read(path, 1 << 24, &text, err);
-    if (status == COHORT_OK)
-        status = model_config_parse(config, text.data, text.length, path, err);
-    text_free(&text);
-    if (status == COHORT_OK && bytes && config->vocab_size < TOKENIZER_BYTES_VOCAB)
-        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: vocab_size %d is less than the %d of the byte tokenizer",
-                           path, (int)config->vocab_size, (int)TOKENIZER_BYTES_VOCAB);
-    return status;
+        return model_config_preset(config, files, preset, bytes ? TOKENIZER_BYTES_VOCAB : 0, err);
+    TRY(file_read(path, 1 << 24, &files->config, err));
+    TRY(model_config_parse(config, files->config.data, files->config.length, path, err));
+    if (bytes && config->vocab_size < TOKENIZER_BYTES_VOCAB)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: vocab_size %d is less than the %d of the byte tokenizer", path,
+                         (int)config->vocab_size, (int)TOKENIZER_BYTES_VOCAB);
+    return COHORT_OK;
 }
 
 /* The ids that end a completion, from the tokenizer that is in the folder now. */
@@ -50,6 +47,7 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
     const char *out = options_string(options, OPTION_OUT), *source = options_string(options, OPTION_TOKENIZER);
     bool bytes = source != NULL && strcmp(source, "bytes") == 0;
     struct model_config config = {0};
+    struct config_files config_files = {0};
     struct param_table params = {0};
     struct checkpoint_folder folder = {0};
     struct tokenizer *tokenizer = NULL;
@@ -74,15 +72,12 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
                              "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'",
                              source);
     }
-    TRY_GOTO(read_shape(&config, options, bytes, err));
-    struct checkpoint_init init = {
-        .seed = (uint64_t)options_int(options, OPTION_SEED), .standard_deviation = 0.02f, .type = type};
-    const json_t *range = json_object_get(config.config_json, "initializer_range");
-    if (json_is_number(range))
-        init.standard_deviation = (float)json_number_value(range);
+    TRY_GOTO(read_shape(&config, &config_files, options, bytes, err));
+    struct checkpoint_init init = {.seed = (uint64_t)options_int(options, OPTION_SEED),
+                                   .standard_deviation = (float)config.initializer_range};
     cores_find(&cores);
     TRY_GOTO(pool_create(&init.pool, cores.usable, err));
-    TRY_GOTO(model_config_params(&config, &params, err));
+    TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
     folder.exclusive = true; /* somebody else may make it meanwhile */
     if (bytes)
@@ -98,9 +93,9 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
         }
         set_special_ids(&config, tokenizer);
     }
-    TRY_GOTO(model_config_save(&config, type, folder.temporary, err));
-    TRY_GOTO(checkpoint_write_weights(folder.temporary, &params, type, 0, checkpoint_init_fetch, &init,
-                                      &folder.manifest, err));
+    TRY_GOTO(model_config_save(&config, &config_files, type, folder.temporary, err));
+    TRY_GOTO(
+        checkpoint_write_weights(folder.temporary, &params, 0, checkpoint_init_fetch, &init, &folder.manifest, err));
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     observer_message(observer, "%s: %.1f M parameters, %s%s", out, (double)params.n_weights / 1e6, dtype_name(type),
                      source == NULL ? "; no tokenizer (pass --tokenizer DIR or bytes to add one)" : "");
@@ -109,6 +104,6 @@ cleanup:
     pool_destroy(init.pool);
     tokenizer_destroy(tokenizer);
     param_table_free(&params);
-    model_config_free(&config);
+    config_files_free(&config_files);
     return status;
 }

@@ -22,7 +22,6 @@ static const size_t default_shard_bytes = 5000000000u;
 /* One tensor of the file being written. */
 struct writing {
     const struct param *param;
-    enum dtype type;
     checkpoint_fetch *fetch;
     void *context;
 };
@@ -30,19 +29,21 @@ struct writing {
 static cohort_status read_writing(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     const struct writing *writing = context;
-    size_t size = dtype_bytes(writing->type);
+    size_t size = storage_bytes(writing->param->format, 1);
     return writing->fetch(writing->context, writing->param, (int64_t)(offset / size), (int64_t)(length / size), to,
                           err);
 }
 
+static size_t param_bytes(const struct param *param) { return storage_bytes(param->format, param->count); }
+
 /* shard_of[i] is the shard of params[i]; returns the number of shards. A tensor larger than the
  * limit has a shard to itself. */
-static size_t assign_shards(const struct param_table *table, size_t element, size_t limit, size_t *shard_of)
+static size_t assign_shards(const struct param_table *table, size_t limit, size_t *shard_of)
 {
     size_t shard = 0;
     size_t used = 0;
     for (int32_t i = 0; i < table->n_params; i++) {
-        size_t bytes = (size_t)table->params[i].count * element;
+        size_t bytes = param_bytes(&table->params[i]);
         if (used > 0 && (bytes > limit || used > limit - bytes)) {
             shard++;
             used = 0;
@@ -61,21 +62,23 @@ static void shard_name(char *out, size_t size, size_t shard, size_t n_shards)
         snprintf(out, size, "model-%05zu-of-%05zu.safetensors", shard + 1, n_shards);
 }
 
-static cohort_status write_index(const char *dir, const struct param_table *table, size_t element,
-                                 const size_t *shard_of, size_t n_shards, cohort_error *err)
+static cohort_status write_index(const char *dir, const struct param_table *table, const size_t *shard_of,
+                                 size_t n_shards, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     char *path = NULL;
     struct text text = {0};
     json_t *map = json_object();
     bool built = map != NULL;
+    size_t total = 0;
     for (int32_t i = 0; built && i < table->n_params; i++) {
         char name[64];
         shard_name(name, sizeof name, shard_of[i], n_shards);
+        total += param_bytes(&table->params[i]);
         built = json_object_set_new(map, table->params[i].name, json_string(name)) == 0;
     }
     json_t *index = json_pack("{s:{s:I, s:I}, s:O}", "metadata", "total_parameters", (json_int_t)table->n_weights,
-                              "total_size", (json_int_t)table->n_weights * (json_int_t)element, "weight_map", map);
+                              "total_size", (json_int_t)total, "weight_map", map);
     if (!built) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the index of the shards", dir);
         goto cleanup;
@@ -108,9 +111,9 @@ static cohort_status write_shard(const char *dir, const char *name, struct writi
     for (size_t i = 0; i < n_sources; i++) {
         const struct param *param = writings[i].param;
         sources[i] = (struct safetensors_source){.name = param->name,
-                                                 .dtype_name = dtype_name(writings[i].type),
+                                                 .dtype_name = dtype_name(storage_dtype(param->format)),
                                                  .rank = param->rank,
-                                                 .bytes = (size_t)param->count * dtype_bytes(writings[i].type),
+                                                 .bytes = param_bytes(param),
                                                  .read = read_writing,
                                                  .context = &writings[i]};
         for (int32_t axis = 0; axis < param->rank; axis++)
@@ -123,9 +126,9 @@ static cohort_status write_shard(const char *dir, const char *name, struct writi
     return manifest == NULL ? COHORT_OK : manifest_add(manifest, name, hex, err);
 }
 
-cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, enum dtype type,
-                                       size_t max_shard_bytes, checkpoint_fetch *fetch, void *context,
-                                       struct manifest *manifest, cohort_error *err)
+cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, size_t max_shard_bytes,
+                                       checkpoint_fetch *fetch, void *context, struct manifest *manifest,
+                                       cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     size_t n = (size_t)table->n_params;
@@ -139,16 +142,16 @@ cohort_status checkpoint_write_weights(const char *dir, const struct param_table
     TRY_GOTO(mem_alloc(&shard_of, n, sizeof *shard_of, "shards", err));
     TRY_GOTO(mem_alloc(&writings, n, sizeof *writings, "tensors to write", err));
     TRY_GOTO(mem_alloc(&sources, n, sizeof *sources, "tensors to write", err));
-    n_shards = assign_shards(table, dtype_bytes(type), limit, shard_of);
+    n_shards = assign_shards(table, limit, shard_of);
     for (size_t next = 0; shard < n_shards; shard++) {
         size_t n_sources = 0;
         for (; next < n && shard_of[next] == shard; next++)
-            writings[n_sources++] = (struct writing){&table->params[next], type, fetch, context};
+            writings[n_sources++] = (struct writing){&table->params[next], fetch, context};
         shard_name(name, sizeof name, shard, n_shards);
         TRY_GOTO(write_shard(dir, name, writings, sources, n_sources, manifest, err));
     }
     if (n_shards > 1)
-        TRY_GOTO(write_index(dir, table, dtype_bytes(type), shard_of, n_shards, err));
+        TRY_GOTO(write_index(dir, table, shard_of, n_shards, err));
     /* Weights of an earlier save in the other form would be a second truth; readers take the single
      * file first. */
     remove_in(dir, n_shards > 1 ? "model.safetensors" : "model.safetensors.index.json");
@@ -256,9 +259,9 @@ static void normal_block(uint64_t seed, uint64_t stream, uint64_t block, double 
     }
 }
 
-static void put_element(enum dtype type, void *to, int64_t i, float value)
+static void put_element(enum storage_format format, void *to, int64_t i, float value)
 {
-    if (type == DTYPE_F32)
+    if (format == STORAGE_F32)
         ((float *)to)[i] = value;
     else
         ((uint16_t *)to)[i] = bf16_from_f32(value);
@@ -266,6 +269,7 @@ static void put_element(enum dtype type, void *to, int64_t i, float value)
 
 struct draw_job {
     const struct checkpoint_init *init;
+    enum storage_format format;
     uint64_t stream;
     int64_t first, count;
     void *to; /* element first */
@@ -283,7 +287,7 @@ static void draw_blocks(const void *context, int64_t begin, int64_t end, int thr
         for (int64_t j = 0; j < 4; j++) {
             int64_t i = 4 * block + j - job->first;
             if (i >= 0 && i < job->count)
-                put_element(job->init->type, job->to, i, (float)(scale * normal[j]));
+                put_element(job->format, job->to, i, (float)(scale * normal[j]));
         }
     }
 }
@@ -291,17 +295,14 @@ static void draw_blocks(const void *context, int64_t begin, int64_t end, int thr
 cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                     cohort_error *err)
 {
+    (void)err;
     const struct checkpoint_init *init = context;
-    enum dtype type = init->type;
-    if (type != DTYPE_F32 && type != DTYPE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "initial weights are drawn as F32 or BF16, not %s",
-                         dtype_name(type));
     if (param->rank == 1) {
         for (int64_t i = 0; i < count; i++)
-            put_element(type, to, i, 1.0f);
+            put_element(param->format, to, i, 1.0f);
         return COHORT_OK;
     }
-    const struct draw_job job = {init, hash_name(param->name), first, count, to};
+    const struct draw_job job = {init, param->format, hash_name(param->name), first, count, to};
     pool_run(init->pool, (first + count + 3) / 4 - first / 4, 0, draw_blocks, &job);
     return COHORT_OK;
 }

@@ -31,17 +31,17 @@ cohort_status checkpoint_type_notes(const char *dir, const struct model_config *
                                     const struct checkpoint_types *types, enum dtype type, bool writes,
                                     struct text *notes, cohort_error *err);
 
-/* Receives part of a tensor: elements [first, first + count) of param, converted to the wanted type. */
+/* Receives part of a tensor: elements [first, first + count) of param in its format. */
 typedef cohort_status checkpoint_sink(void *context, const struct param *param, int64_t first, int64_t count,
                                       const void *data, cohort_error *err);
 
 /* Reads model.safetensors, or the shards of model.safetensors.index.json. Every param of the table must be there once
  * with its shape, as F32, F16 or BF16; every tensor there must be a param (lm_head.weight of a tied model is accepted
  * when its bytes equal the embedding's, and skipped; *.rotary_emb.inv_freq is skipped). Messages name file, tensor,
- * expected and found. A non-finite weight is an error that names the tensor and the index. want: F32 or BF16;
- * conversion rounds to nearest even. */
-cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want, checkpoint_sink *sink,
-                              void *context, cohort_error *err);
+ * expected and found. A non-finite weight is an error that names the tensor and the index. Conversion to a param's
+ * format rounds to nearest even. */
+cohort_status checkpoint_read(const char *dir, const struct param_table *table, checkpoint_sink *sink, void *context,
+                              cohort_error *err);
 
 /* The files that weights were read from, each with the SHA-256 of all its bytes, in the order of their names. Owned by
  * who asked for them; zero-initialise. */
@@ -55,21 +55,20 @@ struct weight_files {
 void weight_files_free(struct weight_files *files);
 /* The same, and hashes the files as they are read (files not NULL): tensors come in the order in which they lie, each
  * part is hashed where it is converted, and nothing is read twice. On failure files is empty. */
-cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, enum dtype want,
-                                     checkpoint_sink *sink, void *context, struct weight_files *files,
-                                     cohort_error *err);
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
+                                     void *context, struct weight_files *files, cohort_error *err);
 /* The hashes alone: for a folder whose weights are not wanted. */
 cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohort_error *err);
 
-/* Gives elements [first, first + count) of param as type. */
+/* Gives elements [first, first + count) of param in its format. */
 typedef cohort_status checkpoint_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                        cohort_error *err);
 
-/* Writes model.safetensors (one file; sharded with an index when over max_shard_bytes, 0: 5 GB) into an existing
+/* Writes every tensor in its format to model.safetensors (one file; sharded with an index when over max_shard_bytes, 0: 5 GB) into an existing
  * folder. manifest, if not NULL, gets the hashes of the weight files, taken while they are written. */
-cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, enum dtype type,
-                                       size_t max_shard_bytes, checkpoint_fetch *fetch, void *context,
-                                       struct manifest *manifest, cohort_error *err);
+cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, size_t max_shard_bytes,
+                                       checkpoint_fetch *fetch, void *context, struct manifest *manifest,
+                                       cohort_error *err);
 
 /* The files of a tokenizer as they stand: tokenizer.json, tokenizer_config.json, vocab.json, merges.txt,
  * special_tokens_map.json, added_tokens.json, chat_template.jinja, those that exist. A run reads them once, so that its
@@ -109,8 +108,7 @@ cohort_status checkpoint_folder_remove(const char *target, char **stranger, coho
 struct checkpoint_init {
     uint64_t seed;
     float standard_deviation; /* config's initializer_range, 0.02 */
-    enum dtype type;
-    struct pool *pool; /* NULL: the calling thread alone */
+    struct pool *pool;        /* NULL: the calling thread alone */
 };
 cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                     cohort_error *err);

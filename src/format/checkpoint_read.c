@@ -524,10 +524,11 @@ static cohort_status not_finite(const struct safetensors *file, const struct saf
 }
 
 /* hash: NULL, or gets the bytes of the tensor as they stand in the file. */
-static cohort_status read_param(const struct match *match, size_t row, enum dtype want, void *part,
-                                checkpoint_sink *sink, void *context, struct hash *hash, cohort_error *err)
+static cohort_status read_param(const struct match *match, size_t row, void *part, checkpoint_sink *sink, void *context,
+                                struct hash *hash, cohort_error *err)
 {
     const struct param *param = &match->table->params[row];
+    const enum dtype want = storage_dtype(param->format);
     const struct safetensor *tensor = match->tensors[row];
     size_t size = dtype_bytes(tensor->dtype);
     for (int64_t first = 0; first < param->count; first += PART_ELEMENTS) {
@@ -620,7 +621,7 @@ static int32_t row_of(const struct match *match, const struct safetensor *tensor
 
 /* Reads the params that lie in one file, in the order in which they lie there, and hashes every byte of it: what lies
  * between two of them (the header, tensors that are passed over) as well. */
-static cohort_status read_file(const struct match *match, const struct safetensors *file, enum dtype want, void *part,
+static cohort_status read_file(const struct match *match, const struct safetensors *file, void *part,
                                checkpoint_sink *sink, void *context, struct weight_files *files, cohort_error *err)
 {
     const struct safetensor **order = NULL;
@@ -637,7 +638,7 @@ static cohort_status read_file(const struct match *match, const struct safetenso
         if (row < 0 || order[i]->bytes == 0)
             continue;
         hash_add(&hash, at, (size_t)(order[i]->data - at));
-        TRY_GOTO(read_param(match, (size_t)row, want, part, sink, context, &hash, err));
+        TRY_GOTO(read_param(match, (size_t)row, part, sink, context, &hash, err));
         at = order[i]->data + order[i]->bytes;
     }
     hash_add(&hash, at, (size_t)(end - at));
@@ -666,26 +667,34 @@ cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohor
     return status;
 }
 
-cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, enum dtype want,
-                                     checkpoint_sink *sink, void *context, struct weight_files *files,
-                                     cohort_error *err)
+/* Of the largest part that is converted at a time. */
+static size_t part_bytes(const struct param_table *table)
+{
+    size_t most = 0;
+    for (int32_t i = 0; i < table->n_params; i++) {
+        const struct param *param = &table->params[i];
+        const size_t bytes = storage_bytes(param->format, param->count < PART_ELEMENTS ? param->count : PART_ELEMENTS);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
+                                     void *context, struct weight_files *files, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct shard_set set = {0};
     struct match match = {.table = table};
     size_t n = (size_t)table->n_params;
     void *part = NULL;
-    if (want != DTYPE_F32 && want != DTYPE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: weights are read as F32 or BF16, not %s", dir,
-                         dtype_name(want));
     TRY_GOTO(open_and_match(&set, &match, dir, err));
-    TRY_GOTO(mem_alloc(&part, PART_ELEMENTS, dtype_bytes(want), "conversion buffer", err));
+    TRY_GOTO(mem_alloc(&part, part_bytes(table), 1, "conversion buffer", err));
     if (files == NULL) {
         for (size_t row = 0; row < n; row++)
-            TRY_GOTO(read_param(&match, row, want, part, sink, context, NULL, err));
+            TRY_GOTO(read_param(&match, row, part, sink, context, NULL, err));
     } else {
         for (size_t i = 0; i < set.n_files; i++)
-            TRY_GOTO(read_file(&match, &set.files[i], want, part, sink, context, files, err));
+            TRY_GOTO(read_file(&match, &set.files[i], part, sink, context, files, err));
         if (files->count > 1)
             qsort(files->files, files->count, sizeof *files->files, compare_paths);
     }
@@ -698,8 +707,8 @@ cleanup:
     return status;
 }
 
-cohort_status checkpoint_read(const char *dir, const struct param_table *table, enum dtype want, checkpoint_sink *sink,
-                              void *context, cohort_error *err)
+cohort_status checkpoint_read(const char *dir, const struct param_table *table, checkpoint_sink *sink, void *context,
+                              cohort_error *err)
 {
-    return checkpoint_read_hashed(dir, table, want, sink, context, NULL, err);
+    return checkpoint_read_hashed(dir, table, sink, context, NULL, err);
 }

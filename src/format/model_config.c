@@ -2,8 +2,8 @@
 
 #include "base/number.h"
 #include "base/json_text.h"
+#include "format/architecture.h"
 #include "format/model_folder.h"
-#include "tensor/param.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -20,8 +20,7 @@ enum {
     MAX_HEADS = 1 << 12,
     MAX_HEAD_DIM = 1 << 10,
     MAX_POSITIONS = 1 << 28,
-    MAX_CONFIG_BYTES = 1 << 24,
-    PARAM_ALIGNMENT = 64 /* elements */
+    MAX_CONFIG_BYTES = 1 << 24
 };
 
 /* What is being read, for messages. */
@@ -89,28 +88,48 @@ static cohort_status read_flag(const struct source *source, const char *key, boo
 
 /* ---- what we do not do, refused by name (I7) ---- */
 
-static cohort_status check_architecture(const struct source *source)
+/* names: of the key architectures. It is absent, empty, or holds the row's class alone. */
+static bool has_class(const json_t *names, const struct architecture *row)
 {
-    static const char supported[] =
-        "Qwen3ForCausalLM (model_type \"qwen3\"), the only architecture this version supports";
-    const json_t *architectures = get(source->json, "architectures");
-    const json_t *type = get(source->json, "model_type");
+    if (names == NULL || (json_is_array(names) && json_array_size(names) == 0))
+        return true;
+    const char *name = json_string_value(json_array_get(names, 0));
+    return json_array_size(names) == 1 && name != NULL && strcmp(name, row->class_name) == 0;
+}
+
+static bool has_type(const json_t *type, const struct architecture *row)
+{
+    return type == NULL || (json_is_string(type) && strcmp(json_string_value(type), row->model_type) == 0);
+}
+
+/* The row of a family that both keys name, as far as they are there. */
+static cohort_status read_architecture(struct model_config *config, const struct source *source)
+{
+    const json_t *names = get(source->json, "architectures"), *type = get(source->json, "model_type");
     const json_t *server = get(source->json, "error");
-    if (architectures == NULL && type == NULL && json_is_string(server))
+    bool named = false;
+    char supported[160];
+    snprintf(supported, sizeof supported, "%s (model_type \"%s\"), the only architecture this version supports",
+             architectures[0].class_name, architectures[0].model_type);
+    _Static_assert(N_ARCHITECTURES == 1, "the message names all of them");
+    if (names == NULL && type == NULL && json_is_string(server))
         return error_set(source->err, COHORT_ERR_FORMAT,
                          "%s: the error message of a server (%s), not the file: the download went "
                          "wrong; download it again",
                          source->origin, json_string_value(server));
-    if (architectures == NULL && type == NULL)
-        return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, "\"qwen3\"");
-    if (architectures != NULL && !(json_is_array(architectures) && json_array_size(architectures) == 0)) {
-        const char *name = json_string_value(json_array_get(architectures, 0));
-        if (json_array_size(architectures) != 1 || name == NULL || strcmp(name, "Qwen3ForCausalLM") != 0)
-            return refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", architectures, supported);
+    if (names == NULL && type == NULL) {
+        snprintf(supported, sizeof supported, "\"%s\"", architectures[0].model_type);
+        return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, supported);
     }
-    if (type != NULL && (!json_is_string(type) || strcmp(json_string_value(type), "qwen3") != 0))
-        return refuse(source, COHORT_ERR_UNSUPPORTED, "model_type", type, supported);
-    return COHORT_OK;
+    for (size_t i = 0; i < N_ARCHITECTURES; i++) {
+        named = named || has_class(names, &architectures[i]);
+        if (has_class(names, &architectures[i]) && has_type(type, &architectures[i])) {
+            config->architecture = &architectures[i];
+            return COHORT_OK;
+        }
+    }
+    return named ? refuse(source, COHORT_ERR_UNSUPPORTED, "model_type", type, supported)
+                 : refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", names, supported);
 }
 
 static cohort_status check_flag_off(const struct source *source, const char *key)
@@ -393,12 +412,13 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
                                  cohort_error *err)
 {
     cohort_status status = COHORT_OK;
+    json_t *json = NULL;
     memset(config, 0, sizeof *config);
     config->pad_id = -1;
     config->bos_id = -1;
-    TRY_GOTO(parse_object(&config->config_json, text, length, origin, err));
-    struct source source = {config->config_json, origin, err};
-    TRY_GOTO(check_architecture(&source));
+    TRY_GOTO(parse_object(&json, text, length, origin, err));
+    struct source source = {json, origin, err};
+    TRY_GOTO(read_architecture(config, &source));
     TRY_GOTO(check_supported(&source));
     TRY_GOTO(read_sizes(config, &source));
     TRY_GOTO(check_sliding(&source, config));
@@ -413,9 +433,10 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     TRY_GOTO(read_flag(&source, "tie_word_embeddings", false, &config->tie_embeddings));
     TRY_GOTO(read_dtype(config, &source));
     TRY_GOTO(read_ids(config, &source));
+    const json_t *range = json_object_get(json, "initializer_range");
+    config->initializer_range = json_is_number(range) ? json_number_value(range) : 0.02;
 cleanup:
-    if (status != COHORT_OK)
-        model_config_free(config);
+    json_decref(json);
     return status;
 }
 
@@ -423,18 +444,29 @@ cleanup:
 static cohort_status parse_generation(struct model_config *config, const char *text, size_t length, const char *origin,
                                       cohort_error *err)
 {
-    TRY(parse_object(&config->generation_json, text, length, origin, err));
-    struct source source = {config->generation_json, origin, err};
-    return read_ids(config, &source);
+    json_t *json = NULL;
+    cohort_status status = parse_object(&json, text, length, origin, err);
+    const struct source source = {json, origin, err};
+    if (status == COHORT_OK)
+        status = read_ids(config, &source);
+    json_decref(json);
+    return status;
 }
 
-cohort_status model_config_load(struct model_config *config, const char *dir, cohort_error *err)
+void config_files_free(struct config_files *files)
+{
+    text_free(&files->config);
+    text_free(&files->generation);
+}
+
+cohort_status model_config_load(struct model_config *config, struct config_files *files, const char *dir,
+                                cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     char *path = NULL;
     char *generation_path = NULL;
     bool there = false;
-    struct text text = {0};
+    struct config_files own = {0};
     memset(config, 0, sizeof *config);
     TRY_GOTO(file_join(&path, dir, "config.json", err));
     TRY_GOTO(file_exists(path, &there, err));
@@ -442,109 +474,21 @@ cohort_status model_config_load(struct model_config *config, const char *dir, co
         status = model_folder_refuse(dir, "no config.json", err);
         goto cleanup;
     }
-    TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &text, err));
-    TRY_GOTO(model_config_parse(config, text.data, text.length, path, err));
+    TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &own.config, err));
+    TRY_GOTO(model_config_parse(config, own.config.data, own.config.length, path, err));
     TRY_GOTO(file_join(&generation_path, dir, "generation_config.json", err));
     TRY_GOTO(file_exists(generation_path, &there, err));
     if (there) {
-        text_free(&text);
-        TRY_GOTO(file_read(generation_path, MAX_CONFIG_BYTES, &text, err));
-        TRY_GOTO(parse_generation(config, text.data, text.length, generation_path, err));
+        TRY_GOTO(file_read(generation_path, MAX_CONFIG_BYTES, &own.generation, err));
+        TRY_GOTO(parse_generation(config, own.generation.data, own.generation.length, generation_path, err));
+    }
+    if (files != NULL) {
+        *files = own;
+        own = (struct config_files){0};
     }
 cleanup:
-    text_free(&text);
+    config_files_free(&own);
     mem_free(path);
     mem_free(generation_path);
-    if (status != COHORT_OK)
-        model_config_free(config);
     return status;
-}
-
-cohort_status model_config_copy(struct model_config *to, const struct model_config *from, cohort_error *err)
-{
-    *to = *from;
-    to->config_json = json_deep_copy(from->config_json);
-    to->generation_json = json_deep_copy(from->generation_json);
-    if ((from->config_json != NULL && to->config_json == NULL) ||
-        (from->generation_json != NULL && to->generation_json == NULL)) {
-        model_config_free(to);
-        return error_set(err, COHORT_ERR_MEMORY, "cannot copy the model's config");
-    }
-    return COHORT_OK;
-}
-
-void model_config_free(struct model_config *config)
-{
-    if (config == NULL)
-        return;
-    json_decref(config->config_json);
-    json_decref(config->generation_json);
-    memset(config, 0, sizeof *config);
-}
-
-/* ---- the parameter table ---- */
-
-/* The rows of a table being filled; the table has room for all of them. */
-static struct param *add_param(struct param_table *table, bool adjacent, int64_t rows, int64_t columns)
-{
-    struct param *param = &table->params[table->n_params++];
-    int64_t offset = table->n_elements;
-    if (!adjacent)
-        offset = (offset + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
-    param->rank = columns > 0 ? 2 : 1;
-    param->shape[0] = rows;
-    param->shape[1] = columns > 0 ? columns : 1;
-    param->count = rows * param->shape[1];
-    param->offset = offset;
-    param->decay = param->rank == 2;
-    table->n_elements = offset + param->count;
-    table->n_weights += param->count;
-    return param;
-}
-
-static void add_layer(struct param_table *table, const struct model_config *config, int32_t layer)
-{
-    int64_t width = config->hidden_size;
-    int64_t q = (int64_t)config->n_heads * config->head_dim;
-    int64_t kv = (int64_t)config->n_kv_heads * config->head_dim;
-    int64_t ffn = config->intermediate_size;
-    const struct {
-        const char *name;
-        bool adjacent;
-        int64_t rows, columns; /* columns 0: a vector */
-    } rows[] = {{"input_layernorm", false, width, 0},
-                {"self_attn.q_proj", false, q, width},
-                {"self_attn.k_proj", true, kv, width},
-                {"self_attn.v_proj", true, kv, width},
-                {"self_attn.q_norm", false, config->head_dim, 0},
-                {"self_attn.k_norm", false, config->head_dim, 0},
-                {"self_attn.o_proj", false, width, q},
-                {"post_attention_layernorm", false, width, 0},
-                {"mlp.gate_proj", false, ffn, width},
-                {"mlp.up_proj", true, ffn, width},
-                {"mlp.down_proj", false, width, ffn}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct param *param = add_param(table, rows[i].adjacent, rows[i].rows, rows[i].columns);
-        snprintf(param->name, sizeof param->name, "model.layers.%d.%s.weight", layer, rows[i].name);
-    }
-}
-
-cohort_status model_config_params(const struct model_config *config, struct param_table *table, cohort_error *err)
-{
-    enum { PER_LAYER = 11 };
-    memset(table, 0, sizeof *table);
-    size_t n = (size_t)config->n_layers * PER_LAYER + (config->tie_embeddings ? 2 : 3);
-    TRY(mem_alloc(&table->params, n, sizeof *table->params, "parameter table", err));
-    struct param *param = add_param(table, false, config->vocab_size, config->hidden_size);
-    snprintf(param->name, sizeof param->name, "model.embed_tokens.weight");
-    for (int32_t layer = 0; layer < config->n_layers; layer++)
-        add_layer(table, config, layer);
-    param = add_param(table, false, config->hidden_size, 0);
-    snprintf(param->name, sizeof param->name, "model.norm.weight");
-    if (!config->tie_embeddings) {
-        param = add_param(table, false, config->vocab_size, config->hidden_size);
-        snprintf(param->name, sizeof param->name, "lm_head.weight");
-    }
-    table->n_elements = (table->n_elements + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
-    return COHORT_OK;
 }

@@ -1,55 +1,57 @@
 /* config.json and generation_config.json of a Hugging Face checkpoint, as far as they describe the decoder. A key that
  * changes the mathematics and is not supported is refused by name (I7): other architectures, layers that slide,
- * attention bias, another hidden_act, another rope type. Keys that do not change it are ignored and kept for writing
- * back; absent keys have the value of transformers' Qwen3Config. */
+ * attention bias, another hidden_act, another rope type. Keys that do not change it are ignored, and kept for writing
+ * back in the text of the files; absent keys have the value of transformers' Qwen3Config. */
 #ifndef COHORT_FORMAT_MODEL_CONFIG_H
 #define COHORT_FORMAT_MODEL_CONFIG_H
 
 #include "base/file.h"
 #include "tensor/dtype.h"
 
-#include <jansson.h>
-
 enum { MODEL_MAX_EOS = 16 };
 
+struct architecture;
+
+/* Numbers, and the row of the family that they belong to: copied by assignment, nothing to free. */
 struct model_config {
+    const struct architecture *architecture;
     int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, max_positions;
     float rms_norm_eps;
     double rope_theta;
+    double initializer_range; /* standard deviation of initial weights; 0.02 where config.json states none */
     bool tie_embeddings;
     bool has_dtype;                 /* the config states one (dtype or torch_dtype) */
     enum dtype dtype;               /* the one that it states, else F32 */
     double attention_dropout;       /* read, never applied: callers that train say so */
     int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's, then config.json's */
     int32_t n_eos;
-    int32_t pad_id, bos_id;  /* -1: none */
-    json_t *config_json;     /* the whole of config.json, owned; written back with what we know updated */
-    json_t *generation_json; /* or NULL */
+    int32_t pad_id, bos_id; /* -1: none */
 };
 
+/* The two files as they were read, for who writes a checkpoint: model_config_save keeps what it does not know. Owned by
+ * who asked for them; zero-initialise. */
+struct config_files {
+    struct text config, generation; /* of length 0: there is none */
+};
+void config_files_free(struct config_files *files);
+
 /* Reads DIR/config.json and, if there is one, DIR/generation_config.json. All sizes are checked for sense and range
- * (products cannot overflow int64; heads divisible by kv heads; head_dim even; ids within the vocabulary). */
-cohort_status model_config_load(struct model_config *config, const char *dir, cohort_error *err);
-/* From a config.json alone, or from JSON text (origin names it in messages). */
+ * (products cannot overflow int64; heads divisible by kv heads; head_dim even; ids within the vocabulary). files: NULL,
+ * or gets both texts (empty on failure). */
+cohort_status model_config_load(struct model_config *config, struct config_files *files, const char *dir,
+                                cohort_error *err);
+/* From the text of a config.json alone (origin names it in messages). */
 cohort_status model_config_parse(struct model_config *config, const char *text, size_t length, const char *origin,
                                  cohort_error *err);
 /* "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b", "qwen3-32b" with the published numbers, "tiny"
  * (hidden 128, 4 layers, 4/2 heads of 32, ffn 384, 2048 positions, tied) and "nano" (hidden 64, 2 layers, 4/2 heads of
  * 16, ffn 192, 1024 positions, tied). vocab_size 0 keeps the preset's (151936). An unknown name lists the known
- * ones. */
-cohort_status model_config_preset(struct model_config *config, const char *name, int32_t vocab_size, cohort_error *err);
-/* Writes config.json and generation_config.json into dir, in the form transformers 5 reads (and 4.51+), with dtype. */
-cohort_status model_config_save(const struct model_config *config, enum dtype dtype, const char *dir,
-                                cohort_error *err);
-/* Deep copy. */
-cohort_status model_config_copy(struct model_config *to, const struct model_config *from, cohort_error *err);
-void model_config_free(struct model_config *config);
-
-/* The parameter table for a config, with Hugging Face names, in our buffer order: embed_tokens, then per layer
- * input_layernorm, q, k, v (adjacent), q_norm, k_norm, o, post_attention_layernorm, gate, up (adjacent), down, then
- * norm, then lm_head if untied. Every tensor starts at a multiple of 64 elements, except k, v and up, which follow q, k
- * and gate directly (their offsets need not be multiples of 64). */
-struct param_table;
-cohort_status model_config_params(const struct model_config *config, struct param_table *table, cohort_error *err);
+ * ones. files: as for model_config_load. */
+cohort_status model_config_preset(struct model_config *config, struct config_files *files, const char *name,
+                                  int32_t vocab_size, cohort_error *err);
+/* Writes config.json and generation_config.json into dir, in the form transformers 5 reads (and 4.51+), with dtype.
+ * files: what is updated with config's numbers; NULL: nothing, only these are written. */
+cohort_status model_config_save(const struct model_config *config, const struct config_files *files, enum dtype dtype,
+                                const char *dir, cohort_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 #include "format/model_config.h"
 
 #include "base/json_text.h"
+#include "format/architecture.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,10 +58,11 @@ static cohort_status preset_text(const struct preset *preset, int32_t vocab_size
                        preset->tied ? "true" : "false", vocab_size);
 }
 
-cohort_status model_config_preset(struct model_config *config, const char *name, int32_t vocab_size, cohort_error *err)
+cohort_status model_config_preset(struct model_config *config, struct config_files *files, const char *name,
+                                  int32_t vocab_size, cohort_error *err)
 {
     const struct preset *preset = NULL;
-    struct text text = {0};
+    struct config_files own = {0};
     cohort_status status = COHORT_OK;
     memset(config, 0, sizeof *config);
     for (size_t i = 0; i < N_PRESETS; i++)
@@ -73,8 +75,8 @@ cohort_status model_config_preset(struct model_config *config, const char *name,
                          "vocabulary size %d, expected a positive size, or 0 for the preset's", vocab_size);
     if (vocab_size == 0)
         vocab_size = QWEN_VOCAB;
-    TRY_GOTO(preset_text(preset, vocab_size, &text, err));
-    TRY_GOTO(model_config_parse(config, text.data, text.length, name, err));
+    TRY_GOTO(preset_text(preset, vocab_size, &own.config, err));
+    TRY_GOTO(model_config_parse(config, own.config.data, own.config.length, name, err));
     /* Qwen's special tokens, where the vocabulary has them; for another tokenizer the caller knows
      * its own. */
     if (vocab_size > QWEN_IM_END) {
@@ -83,15 +85,15 @@ cohort_status model_config_preset(struct model_config *config, const char *name,
         config->eos_ids[1] = QWEN_ENDOFTEXT;
         config->bos_id = QWEN_ENDOFTEXT;
         config->pad_id = QWEN_ENDOFTEXT;
-        config->generation_json =
-            json_pack("{s:b, s:f, s:i, s:f}", "do_sample", 1, "temperature", 0.6, "top_k", 20, "top_p", 0.95);
-        if (config->generation_json == NULL)
-            status = error_set(err, COHORT_ERR_MEMORY, "cannot build the preset %s", name);
+        TRY_GOTO(text_printf(&own.generation, err,
+                             "{\"do_sample\": true, \"temperature\": 0.6, \"top_k\": 20, \"top_p\": 0.95}"));
+    }
+    if (files != NULL) {
+        *files = own;
+        own = (struct config_files){0};
     }
 cleanup:
-    text_free(&text);
-    if (status != COHORT_OK)
-        model_config_free(config);
+    config_files_free(&own);
     return status;
 }
 
@@ -155,8 +157,8 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     bool list_in_config = json_is_array(json_object_get(json, "eos_token_id"));
     json_object_del(json, "rope_parameters");
     json_object_del(json, "dtype");
-    bool ok = json_object_set_new(json, "architectures", json_pack("[s]", "Qwen3ForCausalLM")) == 0;
-    ok = ok && json_object_set_new(json, "model_type", json_string("qwen3")) == 0;
+    bool ok = json_object_set_new(json, "architectures", json_pack("[s]", config->architecture->class_name)) == 0;
+    ok = ok && json_object_set_new(json, "model_type", json_string(config->architecture->model_type)) == 0;
     ok = ok && json_object_set_new(json, "torch_dtype", json_string(torch_name(dtype))) == 0;
     ok = ok && json_object_set_new(json, "rope_scaling", json_null()) == 0;
     ok = ok && json_object_set_new(json, "tie_word_embeddings", json_boolean(config->tie_embeddings)) == 0;
@@ -200,13 +202,23 @@ cleanup:
     return status;
 }
 
-cohort_status model_config_save(const struct model_config *config, enum dtype dtype, const char *dir, cohort_error *err)
+/* The text of a file as an object to be updated; an empty one where there is no text. */
+static cohort_status parse_kept(json_t **out, const struct text *text, const char *name, cohort_error *err)
+{
+    if (text != NULL && text->length > 0)
+        return json_text_parse(out, text->data, text->length, name, 1, 0, err);
+    *out = json_object();
+    return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "cannot build %s", name);
+}
+
+cohort_status model_config_save(const struct model_config *config, const struct config_files *files, enum dtype dtype,
+                                const char *dir, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    json_t *json = config->config_json != NULL ? json_deep_copy(config->config_json) : json_object();
-    json_t *generation = config->generation_json != NULL ? json_deep_copy(config->generation_json) : json_object();
-    if (json == NULL || generation == NULL || !update_config(json, config, dtype) ||
-        !update_generation(generation, config)) {
+    json_t *json = NULL, *generation = NULL;
+    TRY_GOTO(parse_kept(&json, files != NULL ? &files->config : NULL, "config.json", err));
+    TRY_GOTO(parse_kept(&generation, files != NULL ? &files->generation : NULL, "generation_config.json", err));
+    if (!update_config(json, config, dtype) || !update_generation(generation, config)) {
         status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot build config.json", dir);
         goto cleanup;
     }

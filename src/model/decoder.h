@@ -24,13 +24,19 @@ void batch_free(struct batch *batch);
 void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree);
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length);
 
-/* Keys and values of all layers: layer l's rows start at l * layer_bytes. */
+/* What one layer keeps of the tokens before: the rows of keys and values that spans refer to. */
+struct layer_state {
+    void *k, *v; /* [rows, K*D] act */
+};
+
+/* The states of all layers: layer l's rows start at l * layer_bytes. */
 struct kv_store {
     void *k, *v; /* [L, rows, K*D] act */
     int64_t rows;
     size_t layer_bytes; /* 0: layers share one set of rows (training with recomputation) */
 };
 size_t kv_layer_bytes(const struct model_config *config, enum dtype act, int64_t rows);
+struct layer_state kv_layer_state(const struct kv_store *kv, int32_t layer);
 
 enum decoder_mode {
     DECODER_INFER,    /* nothing kept */
@@ -82,7 +88,7 @@ float *decoder_forward(struct model *model, struct decoder_work *work, const str
 /* The same for n_tokens rows whose token, position and kv_row are in work already and whose attention is prepared. */
 float *decoder_layers(struct model *model, struct decoder_work *work, const struct batch *batch,
                       const struct kv_store *kv);
-/* From work->d_x = dL/d(residual after the last layer) to all gradients, added to model->grad. Follows decoder_forward
+/* From work->d_x = dL/d(residual after the last layer) to the gradients of all that trains, which are added to. Follows decoder_forward
  * of the same batch with a training mode. */
 void decoder_backward(struct model *model, struct decoder_work *work, const struct batch *batch);
 

@@ -46,15 +46,7 @@ void head_norm(struct model *model, struct head_work *work, const float *x, cons
     assert(count <= work->max_rows);
     if (row != NULL)
         be->ops->upload(be, work->row, row, (size_t)count * sizeof *row);
-    be->ops->rmsnorm_forward(be, &(struct rmsnorm_forward){.rows = count,
-                                                           .width = model->config.hidden_size,
-                                                           .row = row != NULL ? work->row : NULL,
-                                                           .x = x,
-                                                           .gain = model_tensor(model, model->final_norm),
-                                                           .gain_type = model->type,
-                                                           .eps = model->config.rms_norm_eps,
-                                                           .y = work->hidden,
-                                                           .y_type = model->type});
+    norm_forward(&model->final_norm, count, row != NULL ? work->row : NULL, x, work->hidden, model->type);
 }
 
 static float *logits_at(const struct model *model, const struct head_work *work, int32_t first)
@@ -64,15 +56,9 @@ static float *logits_at(const struct model *model, const struct head_work *work,
 
 float *head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count)
 {
-    struct backend *be = model->backend;
     float *logits = logits_at(model, work, first);
     assert(count <= work->chunk);
-    be->ops->matmul_forward(be, &(struct matmul_forward){.w = model->head,
-                                                         .m = count,
-                                                         .x = hidden_at(model, work, first),
-                                                         .y = logits,
-                                                         .y_stride = model->config.vocab_size,
-                                                         .y_type = DTYPE_F32});
+    linear_forward(&model->head, count, hidden_at(model, work, first), logits, DTYPE_F32);
     return logits;
 }
 
@@ -138,33 +124,11 @@ void head_backward(struct model *model, struct head_work *work, const float *x, 
                                                        .d_entropy = d_entropy == NULL ? NULL : work->d_entropy + first,
                                                        .d_logits = work->d_logits,
                                                        .act = model->type});
-        be->ops->matmul_backward_input(be, &(struct matmul_backward_input){.w = model->head,
-                                                                           .m = count,
-                                                                           .dy = work->d_logits,
-                                                                           .dy_stride = V,
-                                                                           .dx = work->d_hidden + (int64_t)first * C,
-                                                                           .dx_type = DTYPE_F32});
-        be->ops->matmul_backward_weight(be,
-                                        &(struct matmul_backward_weight){.m = count,
-                                                                         .n = V,
-                                                                         .k = C,
-                                                                         .dy = work->d_logits,
-                                                                         .dy_stride = V,
-                                                                         .x = hidden_at(model, work, first),
-                                                                         .type = model->type,
-                                                                         .dw = model_grad(model, model->head_param)});
+        linear_backward(&model->head, count, work->d_logits, hidden_at(model, work, first),
+                        work->d_hidden + (int64_t)first * C, DTYPE_F32);
     }
     for (int32_t w = 0; w < outputs->n_waves; w++) {
         int32_t begin = outputs->wave_begin[w], count = outputs->wave_begin[w + 1] - begin;
-        be->ops->rmsnorm_backward(be, &(struct rmsnorm_backward){.rows = count,
-                                                                 .width = C,
-                                                                 .row = work->row + begin,
-                                                                 .x = x,
-                                                                 .gain = model_tensor(model, model->final_norm),
-                                                                 .gain_type = model->type,
-                                                                 .eps = model->config.rms_norm_eps,
-                                                                 .dy = work->d_hidden + (int64_t)begin * C,
-                                                                 .dx = d_x,
-                                                                 .d_gain = model_grad(model, model->final_norm)});
+        norm_backward(&model->final_norm, count, work->row + begin, x, work->d_hidden + (int64_t)begin * C, d_x);
     }
 }

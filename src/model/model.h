@@ -1,36 +1,34 @@
-/* A decoder's weights in backend memory, and what training keeps beside them.
+/* A decoder: the shape, its parameters (base), and the projections and norms that are made of them. What an optimizer
+ * changes is trained: the base itself, or (later) a set of adapters beside a base that is frozen.
  *
- * Owns: the weight buffer (element offsets of the parameter table), the packed copies for products, the rotation
- * tables; after model_train_begin also gradient, optimizer moments and the low halves of the split master. */
+ * Owns the parameters, the packed copies for products and the rotation tables. */
 #ifndef COHORT_MODEL_MODEL_H
 #define COHORT_MODEL_MODEL_H
 
-#include "backend/backend.h"
+#include "format/architecture.h"
 #include "format/checkpoint.h"
+#include "model/attention_block.h"
+#include "model/feed_forward.h"
+#include "model/rotation.h"
 
-struct layer_weights {
-    const struct param *input_norm, *q_norm, *k_norm, *post_norm;
-    const struct param *q, *o, *gate, *down; /* q starts the fused q, k, v; gate the fused gate, up */
-    struct weight *qkv, *attn_out, *gate_up, *ffn_down;
+struct layer {
+    struct attention_block attention;
+    struct feed_forward feed_forward;
 };
 
 struct model {
     struct backend *backend;
     struct model_config config;
-    struct param_table params;
-    enum dtype type;                                         /* of weights and activations: BF16 or F32 */
-    void *weights;                                           /* [n_elements] type */
-    struct layer_weights *layers;                            /* [L] */
-    const struct param *embedding, *final_norm, *head_param; /* head_param is the embedding when tied */
-    struct weight *head;
-    int32_t max_context;          /* positions the rotation tables cover */
-    float *cos_table, *sin_table; /* [max_context, D/2] */
-
-    /* Training only, else NULL. */
-    float *grad; /* [n_elements] */
-    void *m, *v; /* [n_elements] moment_type */
-    enum dtype moment_type;
-    int16_t *low; /* [n_elements], BF16 only */
+    enum dtype type; /* of activations: BF16 or F32. Weights that products read have it too; other parameters have the
+                        format that their table says */
+    struct param_set base;
+    struct param_set *trained; /* &base; its training arrays are there after param_set_train_begin */
+    struct layer *layers;      /* [L] */
+    const struct param *embedding;
+    struct norm final_norm;
+    struct linear head;  /* its weight is the embedding when tied */
+    int32_t max_context; /* positions the rotation tables cover */
+    struct rotation rotation;
 };
 
 /* A model of this shape without its weights: no backend memory is taken, but sizes are known, for plans. config is
@@ -53,22 +51,11 @@ cohort_status model_create(struct model **out, struct backend *backend, const st
 cohort_status model_clone(struct model **out, const struct model *from, cohort_error *err);
 void model_destroy(struct model *model);
 
-/* Allocates gradient and optimizer state, zeroed; moments in F32 or BF16. */
-cohort_status model_train_begin(struct model *model, enum dtype moment_type, cohort_error *err);
-/* Repacks every weight after an update or a load. */
+/* Repacks every weight that trains, after an update of model->trained (or another change of its values). Not ended by a
+ * stop: products must not see half an update. */
 void model_refresh(struct model *model);
 
-/* Address of a tensor in the weight buffer (backend memory) and of its gradient. */
-void *model_tensor(const struct model *model, const struct param *param);
-float *model_grad(const struct model *model, const struct param *param);
-
-/* Bytes that the weights take (natural and packed, with the rotation tables), and that training adds. The model need
- * only be open. */
+/* Bytes that the weights take (natural and packed, with the rotation tables). The model need only be open. */
 size_t model_weight_bytes(const struct model *model);
-size_t model_train_bytes(const struct model *model, enum dtype moment_type);
-
-/* For checkpoint_write_weights: context is the model. */
-cohort_status model_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
-                          cohort_error *err);
 
 #endif

@@ -139,12 +139,11 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
     struct model_config config = {0};
     struct text notes = {0};
     enum dtype type = DTYPE_F32;
-    TRY(model_config_load(&config, dir, err));
+    TRY(model_config_load(&config, NULL, dir, err));
     cohort_status status = session_type(run->t.options, &config, dir, false, &type, NULL, &notes, err);
     if (status == COHORT_OK)
         observer_notes(run->t.observer, &notes);
     text_free(&notes);
-    model_config_free(&config);
     return status;
 }
 

@@ -43,7 +43,7 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
                                  .limit = session_memory_limit(model->backend, options),
                                  .weights = weights,
                                  .reference = reference ? weights : 0,
-                                 .state = model_train_bytes(model, session_moments(options))};
+                                 .state = param_set_train_bytes(model->trained, session_moments(options))};
 }
 
 /* Training's part of what the backend is asked for. */
@@ -128,7 +128,7 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
     for (int64_t tokens = plan->micro_tokens;; tokens = tokens / 2 > longest ? tokens / 2 : longest) {
         TRY(memory_plan_measure(&other, RECOMPUTE_LAYER, tokens, err));
         for (int i = 0; i < 2; i++) {
-            need = buffers(&other) + other.working + model_train_bytes(plan->model, moments[i]);
+            need = buffers(&other) + other.working + param_set_train_bytes(plan->model->trained, moments[i]);
             if (need > there)
                 continue;
             plan->refused = true;

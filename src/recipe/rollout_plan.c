@@ -79,7 +79,7 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->head_dim = c->head_dim;
     load->width = c->hidden_size;
     load->vocab = c->vocab_size;
-    load->n_weights = model->params.n_elements;
+    load->n_weights = model->trained->training.n_elements;
     if (config == NULL)
         return;
     const int64_t outputs = (int64_t)config->max_sequences + config->prefill_tokens,

@@ -138,7 +138,7 @@ cohort_status session_type(const struct options *options, const struct model_con
     if (dir != NULL)
         TRY(checkpoint_has_weights(dir, &weights, err));
     if (weights) {
-        TRY(model_config_params(config, &table, err));
+        TRY(architecture_params(config, STORAGE_F32, &table, err));
         status = checkpoint_look(dir, &table, &stored, err);
         param_table_free(&table);
         TRY(status);
@@ -165,8 +165,8 @@ static cohort_status check_room(const struct session *session, const struct opti
     const struct model *model = session->model;
     const double weights = (double)model_weight_bytes(model) / 1e9,
                  limit = (double)session_memory_limit(session->backend, options) / 1e9;
-    const double state = training ? (double)model_train_bytes(model, session_moments(options)) / 1e9 : 0.0;
-    const double narrow = training ? (double)model_train_bytes(model, DTYPE_BF16) / 1e9 : 0.0;
+    const double state = training ? (double)param_set_train_bytes(model->trained, session_moments(options)) / 1e9 : 0.0;
+    const double narrow = training ? (double)param_set_train_bytes(model->trained, DTYPE_BF16) / 1e9 : 0.0;
     if (weights + state <= limit)
         return COHORT_OK;
     return error_set(err, COHORT_ERR_MEMORY,
@@ -198,7 +198,7 @@ cohort_status session_open(struct session *session, const struct options *option
         return model_folder_refuse(dir, NULL, err);
     TRY_GOTO(session_backend(&session->backend, options, err));
     session->dir = dir;
-    TRY_GOTO(model_config_load(&config, dir, err));
+    TRY_GOTO(model_config_load(&config, &session->config_files, dir, err));
     TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
     TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
     TRY_GOTO(check_room(session, options, training, err));
@@ -219,7 +219,6 @@ cohort_status session_open(struct session *session, const struct options *option
     if (!training)
         TRY_GOTO(session_read(session, NULL, err));
 cleanup:
-    model_config_free(&config);
     mem_free(path);
     if (status != COHORT_OK)
         session_close(session);
@@ -236,6 +235,7 @@ void session_close(struct session *session)
     if (session->backend != NULL)
         arena_release(&session->arena, session->backend);
     model_destroy(session->model);
+    config_files_free(&session->config_files);
     tokenizer_destroy(session->tokenizer);
     backend_destroy(session->backend);
     text_free(&session->notes);
@@ -272,7 +272,8 @@ static size_t room_left(const struct session *session, const struct options *opt
     size_t held = model_weight_bytes(model);
     if (options_float(options, OPTION_MEMORY_LIMIT) <= 0.0)
         return limit; /* of what is free now */
-    held += model->grad != NULL ? model_train_bytes(model, model->moment_type) : 0;
+    const struct param_training *training = &model->trained->training;
+    held += training->grad != NULL ? param_set_train_bytes(model->trained, training->moment_type) : 0;
     return limit > held ? limit - held : 0;
 }
 

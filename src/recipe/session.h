@@ -27,11 +27,12 @@ enum session_need {
 
 struct session {
     struct backend *backend;
-    struct model *model;         /* with SESSION_TRAINING only open, until session_read */
-    const char *dir;             /* of the model; borrowed */
-    struct text notes;           /* lines about how the model is read, sent to the observer when opened */
-    struct tokenizer *tokenizer; /* NULL if not asked for or absent */
-    struct arena arena;          /* the command's buffers */
+    struct model *model;              /* with SESSION_TRAINING only open, until session_read */
+    const char *dir;                  /* of the model; borrowed */
+    struct config_files config_files; /* of the model, for who writes it again */
+    struct text notes;                /* lines about how the model is read, sent to the observer when opened */
+    struct tokenizer *tokenizer;      /* NULL if not asked for or absent */
+    struct arena arena;               /* the command's buffers */
     /* Tokens, or -1: what SFT puts behind a text, and what ends a turn in the chat template. What ends a completion is
      * in model->config. */
     int32_t text_end, turn_end;

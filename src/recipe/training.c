@@ -109,9 +109,9 @@ cohort_status training_begin(struct training *t, cohort_error *err)
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
     TRY_GOTO(run_identity_add_tokenizer(&t->inputs, &t->session, err));
     run_identity_set_schedule(&t->inputs, t->options, t->steps);
-    TRY_GOTO(model_train_begin(t->session.model, session_moments(t->options), err));
+    TRY_GOTO(param_set_train_begin(t->session.model->trained, session_moments(t->options), err));
     if (t->resume_dir != NULL) {
-        TRY_GOTO(train_state_read(t->resume_dir, t->session.model, &t->state, err));
+        TRY_GOTO(train_state_read(t->resume_dir, t->session.model->trained, &t->state, err));
         if (strcmp(t->state.command, t->command) != 0) {
             status = error_set(err, COHORT_ERR_STATE,
                                "%s is a checkpoint of cohort %s, this is cohort %s: to go on from "
@@ -189,7 +189,7 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
                                      struct manifest *manifest, cohort_error *err)
 {
     t->state.updates = optimizer->step;
-    TRY(train_state_write(dir, t->session.model, &t->state, manifest, err));
+    TRY(train_state_write(dir, t->session.model->trained, &t->state, manifest, err));
     return run_identity_write(t, dir, err);
 }
 

@@ -209,8 +209,8 @@ static cohort_status write_model(const struct training *t, struct checkpoint_fol
 {
     struct model *model = t->session.model;
     const char *dir = folder->temporary;
-    TRY(model_config_save(&model->config, model->type, dir, err));
-    TRY(checkpoint_write_weights(dir, &model->params, model->type, 0, model_fetch, model, &folder->manifest, err));
+    TRY(model_config_save(&model->config, &t->session.config_files, model->type, dir, err));
+    TRY(checkpoint_write_weights(dir, &model->base.table, 0, param_set_fetch, &model->base, &folder->manifest, err));
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
 }

@@ -1,28 +1,37 @@
-/* The parameter table: one row per tensor of a checkpoint, in the order they lie in the parameter buffer. Weight,
- * gradient, optimizer moments and the low halves of the split master all use the same element offsets. Tensors that one
- * product reads together (q, k, v; gate, up) lie next to each other without a gap. */
+/* The parameter table: one row per tensor of a checkpoint, in the order in which they lie in the buffer of values, each
+ * with the format that it is stored in and its place in bytes. Tensors that one product reads together (q, k, v; gate,
+ * up) lie next to each other without a gap. What training keeps for a tensor is not said here: struct param_set. */
 #ifndef COHORT_TENSOR_PARAM_H
 #define COHORT_TENSOR_PARAM_H
 
 #include "base/memory.h"
-#include "tensor/dtype.h"
+#include "tensor/storage.h"
+
+#include <stdbool.h>
+
+enum { PARAM_ALIGNMENT = 64 }; /* elements */
 
 struct param {
     char name[96]; /* Hugging Face name, for example model.layers.0.self_attn.q_proj.weight */
     int32_t rank;  /* 1 or 2 */
     int64_t shape[2];
-    int64_t count;  /* elements */
-    int64_t offset; /* first element, in elements from the start of the buffer */
-    bool decay;     /* weight decay applies (matrices yes, norm gains no) */
+    int64_t count;              /* elements */
+    enum storage_format format; /* of the values */
+    bool adjacent;              /* lies directly behind the tensor before it, which has its format */
+    bool decay;                 /* weight decay applies (matrices yes, norm gains no) */
+    size_t offset;              /* first byte in the buffer of values; param_table_layout */
 };
 
 struct param_table {
     struct param *params;
     int32_t n_params;
-    int64_t n_elements; /* of the buffer, alignment included */
-    int64_t n_weights;  /* sum of counts: the number people quote */
+    size_t bytes;      /* of the buffer of values, alignment included; param_table_layout */
+    int64_t n_weights; /* sum of counts: the number people quote; param_table_layout */
 };
 
+/* Gives every tensor its place, and the table its sums: a tensor starts at a multiple of PARAM_ALIGNMENT elements of its
+ * format, unless it is adjacent. Again after a format has been changed. */
+void param_table_layout(struct param_table *table);
 /* NULL if there is none. */
 const struct param *param_find(const struct param_table *table, const char *name);
 void param_table_free(struct param_table *table);

@@ -166,7 +166,7 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
     return COHORT_OK;
 }
 
-/* All micro-batches: gradients added up in model->grad. */
+/* All micro-batches: gradients added up in the param_set that trains. */
 static cohort_status accumulate(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
                                 int32_t iteration, struct loss_sums *sums, struct step_sums *step, cohort_error *err)
 {
@@ -263,7 +263,6 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
                           struct grpo_batch *batch, int32_t iteration, struct metrics *metrics, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
-    struct backend *be = grpo->model->backend;
     struct step_data data = {0};
     struct loss_sums sums;
     struct step_sums step = {0};
@@ -280,7 +279,7 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
         status = accumulate(grpo, &data, batch, iteration, &sums, &step, &problem);
     step_data_free(&data, batch->n);
     if (status != COHORT_OK)
-        be->ops->zero(be, grpo->model->grad, (size_t)grpo->model->params.n_elements * sizeof(float));
+        param_set_zero_grad(grpo->model->trained);
     if (status == COHORT_ERR_NUMERIC) { /* skip the update, say which row, count */
         skipped = true;
         grad_norm = (double)NAN;
@@ -288,7 +287,8 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     } else if (status != COHORT_OK) {
         return error_set(err, status, "%s", problem.message);
     } else {
-        optimizer_apply(&grpo->optimizer, grpo->model, rate, &grad_norm, &skipped);
+        optimizer_apply(&grpo->optimizer, grpo->model->trained, rate, &grad_norm, &skipped);
+        model_refresh(grpo->model);
         if (skipped)
             number_format(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);
     }

@@ -3,20 +3,45 @@
 
 #include <math.h>
 
-double optimizer_grad_norm(const struct model *model)
+double optimizer_grad_norm(const struct param_set *set)
 {
-    struct backend *be = model->backend;
+    struct backend *be = set->backend;
     /* Between the tensors there are zeros. */
-    return sqrt(be->ops->sum_squares(be, model->grad, model->params.n_elements));
+    return sqrt(be->ops->sum_squares(be, set->training.grad, set->training.n_elements));
 }
 
-void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate, double *grad_norm,
+static void update_param(const struct optimizer *optimizer, const struct param_set *set, int32_t i, double scale,
+                         double learning_rate)
+{
+    struct backend *be = set->backend;
+    const struct param *p = &set->table.params[i];
+    const struct param_training *t = &set->training;
+    const int64_t first = t->first[i];
+    const size_t moment = (size_t)first * dtype_bytes(t->moment_type);
+    be->ops->adamw(be, &(struct adamw){.count = p->count,
+                                       .weight = param_values(set, p),
+                                       .low = p->format == STORAGE_BF16 ? t->low + first : NULL,
+                                       .type = storage_dtype(p->format),
+                                       .grad = t->grad + first,
+                                       .m = (char *)t->m + moment,
+                                       .v = (char *)t->v + moment,
+                                       .moment_type = t->moment_type,
+                                       .first = first,
+                                       .grad_scale = (float)scale,
+                                       .learning_rate = (float)learning_rate,
+                                       .beta1 = optimizer->beta1,
+                                       .beta2 = optimizer->beta2,
+                                       .eps = optimizer->eps,
+                                       .weight_decay = p->decay ? optimizer->weight_decay : 0.0f,
+                                       .step = optimizer->step});
+}
+
+void optimizer_apply(struct optimizer *optimizer, struct param_set *set, double learning_rate, double *grad_norm,
                      bool *skipped)
 {
-    struct backend *be = model->backend;
+    struct backend *be = set->backend;
     be->unstoppable++; /* an update is whole or has not begun */
-    double norm = optimizer_grad_norm(model);
-    const size_t moment = dtype_bytes(model->moment_type);
+    double norm = optimizer_grad_norm(set);
     *grad_norm = norm;
     *skipped = !isfinite(norm);
     if (!*skipped) {
@@ -24,27 +49,10 @@ void optimizer_apply(struct optimizer *optimizer, struct model *model, double le
         if (optimizer->max_grad_norm > 0.0) /* torch.nn.utils.clip_grad_norm_ */
             scale = fmin(1.0, optimizer->max_grad_norm / (norm + 1e-6));
         optimizer->step++;
-        for (int32_t i = 0; i < model->params.n_params; i++) {
-            const struct param *p = &model->params.params[i];
-            be->ops->adamw(be, &(struct adamw){.count = p->count,
-                                               .weight = model_tensor(model, p),
-                                               .low = model->low == NULL ? NULL : model->low + p->offset,
-                                               .type = model->type,
-                                               .grad = model_grad(model, p),
-                                               .m = (char *)model->m + (size_t)p->offset * moment,
-                                               .v = (char *)model->v + (size_t)p->offset * moment,
-                                               .moment_type = model->moment_type,
-                                               .first = p->offset,
-                                               .grad_scale = (float)scale,
-                                               .learning_rate = (float)learning_rate,
-                                               .beta1 = optimizer->beta1,
-                                               .beta2 = optimizer->beta2,
-                                               .eps = optimizer->eps,
-                                               .weight_decay = p->decay ? optimizer->weight_decay : 0.0f,
-                                               .step = optimizer->step});
-        }
-        model_refresh(model);
+        for (int32_t i = 0; i < set->table.n_params; i++)
+            if (set->training.first[i] >= 0)
+                update_param(optimizer, set, i, scale, learning_rate);
     }
-    be->ops->zero(be, model->grad, (size_t)model->params.n_elements * sizeof(float));
+    param_set_zero_grad(set);
     be->unstoppable--;
 }

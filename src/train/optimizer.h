@@ -1,8 +1,8 @@
-/* Clipping by the global norm and AdamW over a model's parameters. */
+/* Clipping by the global norm and AdamW over what trains of a set of parameters. */
 #ifndef COHORT_TRAIN_OPTIMIZER_H
 #define COHORT_TRAIN_OPTIMIZER_H
 
-#include "model/model.h"
+#include "model/param_set.h"
 
 struct optimizer {
     float beta1, beta2, eps, weight_decay;
@@ -11,10 +11,11 @@ struct optimizer {
 };
 
 /* sqrt of the sum of squares of all gradients, before clipping. */
-double optimizer_grad_norm(const struct model *model);
-/* One update with the gradients in model->grad, which are zeroed afterwards; weights are repacked. A norm that is not
- * finite skips the update (*skipped) and leaves weights and moments untouched. */
-void optimizer_apply(struct optimizer *optimizer, struct model *model, double learning_rate, double *grad_norm,
+double optimizer_grad_norm(const struct param_set *set);
+/* One update with the set's gradients, which are zeroed afterwards; frozen tensors keep their bits. A norm that is not
+ * finite skips the update (*skipped) and leaves values and moments untouched. Who uses the values in another form
+ * (packed weights) makes that anew afterwards: model_refresh. */
+void optimizer_apply(struct optimizer *optimizer, struct param_set *set, double learning_rate, double *grad_norm,
                      bool *skipped);
 
 #endif

@@ -46,13 +46,13 @@ cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n, str
         return error_set(err, COHORT_ERR_ARGUMENT, "the batch has no completion token to learn from");
     cohort_status status = run(sft, trees, n, true, &nll, &entropy, &fed, err);
     if (status != COHORT_OK) { /* half a gradient must not reach the next step */
-        struct backend *be = sft->model->backend;
-        be->ops->zero(be, sft->model->grad, (size_t)sft->model->params.n_elements * sizeof(float));
+        param_set_zero_grad(sft->model->trained);
         return status;
     }
     double rate = schedule_rate(sft->schedule, sft->learning_rate, sft->optimizer.step + sft->skipped,
                                 sft->warmup_steps, sft->total_steps);
-    optimizer_apply(&sft->optimizer, sft->model, rate, &grad_norm, &skipped);
+    optimizer_apply(&sft->optimizer, sft->model->trained, rate, &grad_norm, &skipped);
+    model_refresh(sft->model);
     sft->skipped += skipped ? 1 : 0;
     sft->tokens_seen += fed;
     double seconds = clock_seconds() - start;

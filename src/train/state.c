@@ -1,69 +1,92 @@
 #include "train/state.h"
 
-#include <jansson.h>
 #include "base/json_text.h"
+#include "format/safetensors.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* One of the optimizer's arrays as a tensor file sees it: for each param a slice of one flat array. */
-struct slice_source {
-    const struct model *model;
-    const void *array;
+/* The arrays that are saved, and how they are called: torch's names for the moments. */
+struct state_array {
+    const char *name, *type;
+    char *data;
     size_t element; /* bytes */
+};
+enum { STATE_ARRAYS = 3 };
+
+static void state_arrays(const struct param_set *set, struct state_array arrays[STATE_ARRAYS])
+{
+    const struct param_training *t = &set->training;
+    const char *moment = dtype_name(t->moment_type);
+    const size_t size = dtype_bytes(t->moment_type);
+    arrays[0] = (struct state_array){"exp_avg", moment, t->m, size};
+    arrays[1] = (struct state_array){"exp_avg_sq", moment, t->v, size};
+    arrays[2] = (struct state_array){"master_low", "I16", (char *)t->low, sizeof *t->low};
+}
+
+/* One tensor of the file: a param's part of one array. */
+struct state_slice {
+    const struct param_set *set;
     const struct param *param;
+    const char *type;
+    char *data; /* backend memory */
+    size_t bytes;
     char name[128];
 };
+
+/* All tensors that the state of a set consists of, array by array; *slices is for mem_free. Low halves belong to BF16
+ * values only, and what is frozen has no state. */
+static cohort_status state_slices(const struct param_set *set, struct state_slice **slices, size_t *n,
+                                  cohort_error *err)
+{
+    struct state_array arrays[STATE_ARRAYS];
+    state_arrays(set, arrays);
+    *n = 0;
+    TRY(mem_alloc(slices, (size_t)STATE_ARRAYS * (size_t)set->table.n_params, sizeof **slices, "optimizer state", err));
+    for (int32_t k = 0; k < STATE_ARRAYS; k++) {
+        for (int32_t i = 0; i < set->table.n_params; i++) {
+            const struct param *param = &set->table.params[i];
+            const int64_t first = set->training.first[i];
+            if (first < 0 || (k == STATE_ARRAYS - 1 && param->format != STORAGE_BF16))
+                continue;
+            struct state_slice *s = &(*slices)[(*n)++];
+            *s = (struct state_slice){.set = set,
+                                      .param = param,
+                                      .type = arrays[k].type,
+                                      .data = arrays[k].data + (size_t)first * arrays[k].element,
+                                      .bytes = (size_t)param->count * arrays[k].element};
+            snprintf(s->name, sizeof s->name, "%s.%s", arrays[k].name, param->name);
+        }
+    }
+    return COHORT_OK;
+}
 
 static cohort_status read_slice(void *context, size_t offset, size_t length, void *to, cohort_error *err)
 {
     (void)err;
-    const struct slice_source *s = context;
-    const char *from = (const char *)s->array + (size_t)s->param->offset * s->element + offset;
-    s->model->backend->ops->download(s->model->backend, to, from, length);
+    const struct state_slice *s = context;
+    s->set->backend->ops->download(s->set->backend, to, s->data + offset, length);
     return COHORT_OK;
 }
 
-/* The arrays that are saved, and how they are called: torch's names for the moments. */
-static int32_t state_arrays(const struct model *model, void *arrays[3], const char *names[3], const char *types[3],
-                            size_t bytes[3])
+static cohort_status write_tensors(const char *path, const struct param_set *set, char hex[HASH_HEX], cohort_error *err)
 {
-    const char *moment = model->moment_type == DTYPE_BF16 ? "BF16" : "F32";
-    const size_t size = dtype_bytes(model->moment_type);
-    arrays[0] = model->m, names[0] = "exp_avg", types[0] = moment, bytes[0] = size;
-    arrays[1] = model->v, names[1] = "exp_avg_sq", types[1] = moment, bytes[1] = size;
-    arrays[2] = model->low, names[2] = "master_low", types[2] = "I16", bytes[2] = 2;
-    return model->low == NULL ? 2 : 3;
-}
-
-static cohort_status write_tensors(const char *path, const struct model *model, char hex[HASH_HEX], cohort_error *err)
-{
-    void *arrays[3];
-    const char *names[3], *types[3];
-    size_t bytes[3];
-    int32_t kinds = state_arrays(model, arrays, names, types, bytes);
-    size_t n = (size_t)kinds * (size_t)model->params.n_params;
-    struct slice_source *slices = NULL;
+    struct state_slice *slices = NULL;
     struct safetensors_source *sources = NULL;
+    size_t n = 0;
     cohort_status status = COHORT_OK;
-    TRY_GOTO(mem_alloc(&slices, n, sizeof *slices, "optimizer state", err));
+    TRY(state_slices(set, &slices, &n, err));
     TRY_GOTO(mem_alloc(&sources, n, sizeof *sources, "optimizer state", err));
-    for (int32_t k = 0; k < kinds; k++) {
-        for (int32_t p = 0; p < model->params.n_params; p++) {
-            const struct param *param = &model->params.params[p];
-            size_t i = (size_t)k * (size_t)model->params.n_params + (size_t)p;
-            slices[i] = (struct slice_source){.model = model, .array = arrays[k], .element = bytes[k], .param = param};
-            snprintf(slices[i].name, sizeof slices[i].name, "%s.%s", names[k], param->name);
-            sources[i] = (struct safetensors_source){.name = slices[i].name,
-                                                     .dtype_name = types[k],
-                                                     .rank = param->rank,
-                                                     .shape = {param->shape[0], param->shape[1]},
-                                                     .bytes = (size_t)param->count * bytes[k],
-                                                     .read = read_slice,
-                                                     .context = &slices[i]};
-        }
-    }
+    for (size_t i = 0; i < n; i++)
+        sources[i] = (struct safetensors_source){.name = slices[i].name,
+                                                 .dtype_name = slices[i].type,
+                                                 .rank = slices[i].param->rank,
+                                                 .shape = {slices[i].param->shape[0], slices[i].param->shape[1]},
+                                                 .bytes = slices[i].bytes,
+                                                 .read = read_slice,
+                                                 .context = &slices[i]};
     TRY_GOTO(safetensors_write(path, sources, n, hex, err));
 cleanup:
     mem_free(slices);
@@ -118,47 +141,43 @@ static cohort_status check_counters(const struct train_state *state, const char 
     return COHORT_OK;
 }
 
-static cohort_status read_tensors(const char *path, struct model *model, cohort_error *err)
+static cohort_status read_tensors(const char *path, struct param_set *set, cohort_error *err)
 {
-    void *arrays[3];
-    const char *names[3], *types[3];
-    size_t bytes[3];
-    struct safetensors file;
-    int32_t kinds = state_arrays(model, arrays, names, types, bytes);
-    struct backend *be = model->backend;
+    struct state_slice *slices = NULL;
+    struct safetensors file = {0};
+    struct backend *be = set->backend;
+    size_t n = 0;
     cohort_status status = COHORT_OK;
     TRY(safetensors_open(&file, path, err));
-    if (file.n_tensors != (size_t)kinds * (size_t)model->params.n_params) {
+    TRY_GOTO(state_slices(set, &slices, &n, err));
+    if (file.n_tensors != n) {
         status = error_set(err, COHORT_ERR_STATE,
                            "%s: holds %zu tensors, this run needs %zu; it belongs to another model "
                            "or dtype: resume with the checkpoint's own "
                            "model and --dtype",
-                           path, file.n_tensors, (size_t)kinds * (size_t)model->params.n_params);
+                           path, file.n_tensors, n);
         goto cleanup;
     }
-    for (int32_t k = 0; k < kinds; k++) {
-        for (int32_t p = 0; p < model->params.n_params; p++) {
-            const struct param *param = &model->params.params[p];
-            char name[128];
-            snprintf(name, sizeof name, "%s.%s", names[k], param->name);
-            TRY_GOTO(stop_check(be->stop, err));
-            const struct safetensor *tensor = safetensors_find(&file, name);
-            if (tensor == NULL || strcmp(tensor->dtype_name, types[k]) != 0 || tensor->count != param->count) {
-                status = error_set(err, COHORT_ERR_STATE,
-                                   "%s: tensor %s is missing or is not %s with %lld elements; "
-                                   "resume with the checkpoint's own model",
-                                   path, name, types[k], (long long)param->count);
-                goto cleanup;
-            }
-            be->ops->upload(be, (char *)arrays[k] + (size_t)param->offset * bytes[k], tensor->data, tensor->bytes);
+    for (size_t i = 0; i < n; i++) {
+        const struct state_slice *s = &slices[i];
+        TRY_GOTO(stop_check(be->stop, err));
+        const struct safetensor *tensor = safetensors_find(&file, s->name);
+        if (tensor == NULL || strcmp(tensor->dtype_name, s->type) != 0 || tensor->count != s->param->count) {
+            status = error_set(err, COHORT_ERR_STATE,
+                               "%s: tensor %s is missing or is not %s with %lld elements; "
+                               "resume with the checkpoint's own model",
+                               path, s->name, s->type, (long long)s->param->count);
+            goto cleanup;
         }
+        be->ops->upload(be, s->data, tensor->data, tensor->bytes);
     }
 cleanup:
+    mem_free(slices);
     safetensors_close(&file);
     return status;
 }
 
-cohort_status train_state_write(const char *dir, const struct model *model, const struct train_state *state,
+cohort_status train_state_write(const char *dir, const struct param_set *set, const struct train_state *state,
                                 struct manifest *manifest, cohort_error *err)
 {
     char *folder = NULL, *path = NULL, hex[HASH_HEX];
@@ -168,7 +187,7 @@ cohort_status train_state_write(const char *dir, const struct model *model, cons
     TRY_GOTO(file_join(&folder, dir, "trainer", err));
     TRY_GOTO(file_make_dirs(folder, err));
     TRY_GOTO(file_join(&path, folder, "optimizer.safetensors", err));
-    TRY_GOTO(write_tensors(path, model, hex, err));
+    TRY_GOTO(write_tensors(path, set, hex, err));
     if (manifest != NULL)
         TRY_GOTO(manifest_add(manifest, "trainer/optimizer.safetensors", hex, err));
     json = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "format", 1, "command", state->command, "step",
@@ -188,7 +207,7 @@ cleanup:
     return status;
 }
 
-cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state, cohort_error *err)
+cohort_status train_state_read(const char *dir, struct param_set *set, struct train_state *state, cohort_error *err)
 {
     char *path = NULL, *tensors = NULL;
     json_t *json = NULL;
@@ -227,7 +246,7 @@ cohort_status train_state_read(const char *dir, struct model *model, struct trai
     strcpy(state->command, command);
     TRY_GOTO(check_counters(state, path, err));
     TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
-    TRY_GOTO(read_tensors(tensors, model, err));
+    TRY_GOTO(read_tensors(tensors, set, err));
 cleanup:
     json_decref(json);
     mem_free(path);

@@ -5,7 +5,7 @@
 #define COHORT_TRAIN_STATE_H
 
 #include "format/manifest.h"
-#include "model/model.h"
+#include "model/param_set.h"
 
 struct train_state {
     char command[8]; /* "sft" or "grpo" */
@@ -17,11 +17,11 @@ struct train_state {
     uint64_t seed;
 };
 
-/* Writes dir/trainer/ (dir exists). manifest, if not NULL, gets the hash of the optimizer's state. */
-cohort_status train_state_write(const char *dir, const struct model *model, const struct train_state *state,
+/* Writes dir/trainer/ (dir exists): the state of what trains of the set. manifest, if not NULL, gets the hash of the optimizer's state. */
+cohort_status train_state_write(const char *dir, const struct param_set *set, const struct train_state *state,
                                 struct manifest *manifest, cohort_error *err);
-/* Reads it back; model_train_begin must have been called. A checkpoint of another model, type or command is refused
+/* Reads it back; param_set_train_begin must have been called. A checkpoint of another model, type or command is refused
  * with what differs. */
-cohort_status train_state_read(const char *dir, struct model *model, struct train_state *state, cohort_error *err);
+cohort_status train_state_read(const char *dir, struct param_set *set, struct train_state *state, cohort_error *err);
 
 #endif

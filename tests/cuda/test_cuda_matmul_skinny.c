@@ -253,7 +253,10 @@ static float *reference_rows(const struct operands *o, bool of_few)
         assert_true(cuda_skinny_choose(cuda_state_of(backend), MAX_M, o->n, o->k, &plan));
         cuda_skinny_launch(backend, o->device_w, o->n, o->k, &p, &plan);
     } else {
-        if (backend->ops->weight_create(backend, &weight, o->device_w, o->n, o->k, DTYPE_BF16, &err) != COHORT_OK)
+        if (backend->ops->weight_create(
+                backend, &weight,
+                &(struct weight_source){.format = STORAGE_BF16, .data = o->device_w, .n = o->n, .k = o->k},
+                &err) != COHORT_OK)
             fail_msg("%s", err.message);
         p.w = weight;
         backend->ops->matmul_forward(backend, &p);

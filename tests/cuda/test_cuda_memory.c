@@ -46,9 +46,8 @@ static struct model *preset_model(const char *preset)
     struct model_config config = {0};
     struct model *model = NULL;
     cohort_error err = {0};
-    must(model_config_preset(&config, preset, 0, &err), &err);
+    must(model_config_preset(&config, NULL, preset, 0, &err), &err);
     must(model_open(&model, device, &config, DTYPE_BF16, 0, &err), &err);
-    model_config_free(&config);
     return model;
 }
 
@@ -236,7 +235,7 @@ static void check_run(const char *what, const struct sampling_params *sampling)
     memory_plan_begin(&plan, model, options, false, &runner, PROMPTS * GROUP, P + C, PROMPTS * P + PROMPTS * GROUP * C);
     must(memory_plan_engine(&plan, NULL, &need, &engine, &err), &err);
     must(memory_plan_choose(&plan, options, &err), &err);
-    must(model_train_begin(model, session_moments(options), &err), &err);
+    must(param_set_train_begin(model->trained, session_moments(options), &err), &err);
     must(memory_plan_allocate(&plan, &arena, &err), &err);
     const size_t tensors = held() - before, planned = memory_plan_total(&plan) - plan.working;
     run_step(model, &plan, engine, sampling);

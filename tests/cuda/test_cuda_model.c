@@ -100,10 +100,10 @@ static void run(struct result *to, struct backend *backend, const char *dir, enu
         tree_runner_backward(runner, test.model, temperature, true);
     }
     assert_int_equal(done, r->n);
-    to->n_params = test.model->params.n_params;
+    to->n_params = test.model->base.table.n_params;
     assert_true(to->n_params <= MAX_PARAMS);
     for (int32_t p = 0; p < to->n_params; p++) {
-        const struct param *param = &test.model->params.params[p];
+        const struct param *param = &test.model->base.table.params[p];
         to->grad[p] = fetched_grad(test.model, param);
         to->count[p] = param->count;
         snprintf(to->name[p], sizeof to->name[p], "%s", param->name);

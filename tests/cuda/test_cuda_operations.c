@@ -138,7 +138,10 @@ static void test_repeat(void **state)
     struct steps s = {.start = device_copy(start, sizeof start),
                       .x = device_copy(NULL, sizeof start),
                       .y = device_copy(NULL, sizeof start)};
-    assert_int_equal(device->ops->weight_create(device, &s.one, natural, 1, 1, DTYPE_F32, &err), COHORT_OK);
+    assert_int_equal(
+        device->ops->weight_create(
+            device, &s.one, &(struct weight_source){.format = STORAGE_F32, .data = natural, .n = 1, .k = 1}, &err),
+        COHORT_OK);
     device->ops->repeat(device, 5, 0, step, &s);
     assert_int_equal(s.called, 0);
     device->ops->repeat(device, 5, 1, step, &s);

@@ -67,7 +67,10 @@ static void allocate(void)
     must(device->ops->alloc(device, &shared.half, ROWS * K * sizeof *shared.half, "half", &err), &err);
     device->ops->upload(device, shared.x, x, sizeof x);
     device->ops->upload(device, shared.w, w, sizeof w);
-    must(device->ops->weight_create(device, &shared.weight, shared.w, N, K, DTYPE_F32, &err), &err);
+    must(device->ops->weight_create(device, &shared.weight,
+                                    &(struct weight_source){.format = STORAGE_F32, .data = shared.w, .n = N, .k = K},
+                                    &err),
+         &err);
 }
 
 /* x, then products that are recorded on the way. */

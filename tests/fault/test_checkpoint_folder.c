@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "format/architecture.h"
 #include "format/checkpoint.h"
 
 #include "base/file.h"
@@ -363,11 +364,10 @@ static void test_full_disk(void **state)
     struct text before = {0};
     char target[300];
     snprintf(target, sizeof target, "%s", in_folder("final"));
-    assert_int_equal(model_config_preset(&config, "nano", 64, &err), COHORT_OK);
-    assert_int_equal(model_config_params(&config, &table, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, "nano", 64, &err), COHORT_OK);
+    assert_int_equal(architecture_params(&config, STORAGE_F32, &table, &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
-    assert_int_equal(checkpoint_write_weights(out.temporary, &table, DTYPE_F32, 0, give_ones, NULL, NULL, &err),
-                     COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(out.temporary, &table, 0, give_ones, NULL, NULL, &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_commit(&out, &err), COHORT_OK);
     assert_int_equal(file_read(in_folder("final/model.safetensors"), 0, &before, &err), COHORT_OK);
 
@@ -381,8 +381,8 @@ static void test_full_disk(void **state)
             signal(SIGXFSZ, SIG_IGN);
             if (setrlimit(RLIMIT_FSIZE, &limit) != 0 || checkpoint_folder_begin(&out, target, &err) != COHORT_OK)
                 _exit(2);
-            cohort_status status = checkpoint_write_weights(out.temporary, &table, DTYPE_F32, sharded ? 20000 : 0,
-                                                            give_ones, NULL, NULL, &err);
+            cohort_status status =
+                checkpoint_write_weights(out.temporary, &table, sharded ? 20000 : 0, give_ones, NULL, NULL, &err);
             bool named = strstr(err.message, sharded ? "/model-00005-of-00014.safetensors: cannot write: "
                                                      : "/model.safetensors: cannot write: ") != NULL;
             bool empty = count_entries(out.temporary) == 0;
@@ -403,7 +403,6 @@ static void test_full_disk(void **state)
     }
     text_free(&before);
     param_table_free(&table);
-    model_config_free(&config);
 }
 
 int main(void)

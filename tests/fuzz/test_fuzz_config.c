@@ -2,8 +2,8 @@
  * the parameter table follows. */
 #include "support/fuzz.h"
 
+#include "format/architecture.h"
 #include "format/model_config.h"
-#include "tensor/param.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,22 +15,21 @@ static void check(const struct model_config *config)
     cohort_error err = {0};
     if (config->n_heads % config->n_kv_heads != 0 || config->head_dim % 2 != 0 || config->n_eos < 0 ||
         config->n_eos > MODEL_MAX_EOS || config->pad_id < -1 || config->pad_id >= config->vocab_size ||
-        config->bos_id >= config->vocab_size || !(config->rms_norm_eps > 0.0f) || !(config->rope_theta >= 1.0) ||
-        config->config_json == NULL)
+        config->bos_id >= config->vocab_size || !(config->rms_norm_eps > 0.0f) || !(config->rope_theta >= 1.0))
         abort();
     for (int32_t i = 0; i < config->n_eos; i++)
         if (config->eos_ids[i] < 0 || config->eos_ids[i] >= config->vocab_size)
             abort();
-    if (model_config_params(config, &table, &err) != COHORT_OK)
+    if (architecture_params(config, STORAGE_BF16, &table, &err) != COHORT_OK)
         abort();
-    int64_t end = 0;
+    size_t end = 0;
     for (int32_t i = 0; i < table.n_params; i++) {
         const struct param *param = &table.params[i];
         if (param->offset < end || param->count <= 0 || param->count != param->shape[0] * param->shape[1])
             abort();
-        end = param->offset + param->count;
+        end = param->offset + storage_bytes(param->format, param->count);
     }
-    if (end > table.n_elements)
+    if (end > table.bytes)
         abort();
     param_table_free(&table);
 }
@@ -41,7 +40,6 @@ static bool accepted(const uint8_t *data, size_t size)
     cohort_error err = {0};
     if (model_config_parse(&config, (const char *)data, size, "fuzz.json", &err) == COHORT_OK) {
         check(&config);
-        model_config_free(&config);
         return true;
     }
     if (err.status == COHORT_OK || strncmp(err.message, "fuzz.json:", 10) != 0)

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "text/chat_template.h"
+#include "format/architecture.h"
 #include "format/model_config.h"
 #include "text/tokenizer_internal.h"
 #include "tensor/param.h"
@@ -161,9 +162,8 @@ static void try_config(const char *text, size_t length)
     }
     counts[1].accepted++;
     require(config.n_heads % config.n_kv_heads == 0 && config.head_dim % 2 == 0, "heads");
-    require(model_config_params(&config, &table, &err) == COHORT_OK, "a table of parameters");
+    require(architecture_params(&config, STORAGE_F32, &table, &err) == COHORT_OK, "a table of parameters");
     param_table_free(&table);
-    model_config_free(&config);
 }
 
 /* However the messages are made, no message opens a turn (invariant I12): there are as many turns as messages. */

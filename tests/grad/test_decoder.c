@@ -47,14 +47,45 @@ static double loss(void *context)
     return sum;
 }
 
-static void check(struct backend *backend, const char *isa, const char *fixture, const char *case_name,
+/* The values of the tensor of the same name in another model. */
+static cohort_status fetch_by_name(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                   cohort_error *err)
+{
+    struct param_set *set = context;
+    return param_set_fetch(set, param_find(&set->table, param->name), first, count, to, err);
+}
+
+/* The fixture's model as one of a family that has no norm of the heads: those tensors are not there. */
+static void open_without_head_norm(struct model_test *test, struct backend *backend, const char *fixture)
+{
+    static struct architecture plain;
+    struct model_test whole;
+    cohort_error err = {0};
+    model_test_open(&whole, backend, fixture, DTYPE_F32);
+    struct model_config config = whole.model->config;
+    plain = *config.architecture;
+    plain.tensors[TENSOR_QUERY_NORM] = plain.tensors[TENSOR_KEY_NORM] = NULL;
+    config.architecture = &plain;
+    memset(test, 0, sizeof *test);
+    test->backend = backend;
+    must(model_create(&test->model, backend, &config, DTYPE_F32, 0, fetch_by_name, &whole.model->base, &err), &err);
+    must(param_set_train_begin(test->model->trained, DTYPE_F32, &err), &err);
+    assert_int_equal(test->model->base.table.n_params, whole.model->base.table.n_params - 2 * config.n_layers);
+    assert_null(test->model->layers[0].attention.q_norm);
+    model_test_close(&whole);
+}
+
+static void check(struct backend *backend, const char *isa, const char *fixture, const char *case_name, bool head_norm,
                   struct tally *tally)
 {
     struct problem p = {0};
     char setting[96];
-    snprintf(setting, sizeof setting, "%s %s %s", fixture, isa, case_name);
+    snprintf(setting, sizeof setting, "%s %s %s%s", fixture, isa, case_name, head_norm ? "" : " without head norm");
     fixture_open(&p.fixture, fixture);
-    model_test_open(&p.test, backend, fixture, DTYPE_F32);
+    if (head_norm)
+        model_test_open(&p.test, backend, fixture, DTYPE_F32);
+    else
+        open_without_head_norm(&p.test, backend, fixture);
     for (size_t i = 0; fixture_case(&p.fixture, i, &p.c); i++)
         if (strcmp(p.c.name, case_name) == 0)
             break;
@@ -62,18 +93,18 @@ static void check(struct backend *backend, const char *isa, const char *fixture,
     case_trees_build(&p.trees, &p.c, true);
     model_test_plan(&p.test, p.trees.fed, p.c.n, DECODER_RECOMPUTE, 0);
     case_backward(&p.test, &p.fixture, &p.c, &p.trees);
-    for (int32_t i = 0; i < p.test.model->params.n_params; i++) {
-        const struct param *param = &p.test.model->params.params[i];
+    for (int32_t i = 0; i < p.test.model->base.table.n_params; i++) {
+        const struct param *param = &p.test.model->base.table.params[i];
         float *direction = malloc(2 * (size_t)param->count * sizeof *direction);
         /* Gains act mildly, matrices and above all a few rows of the embedding strongly. */
         const double step = param->rank == 1 ? GAIN_STEP : MATRIX_STEP;
         assert_non_null(direction);
         for (uint64_t d = 0; d < DIRECTIONS; d++) {
-            const float *gradient = model_grad(p.test.model, param);
+            const float *gradient = param_grad(&p.test.model->base, param);
             direction_make(direction, gradient, param->count, DIRECTIONS * (uint64_t)i + d);
             tally_add(tally,
-                      directional_error(loss, &p, model_tensor(p.test.model, param), direction + param->count, gradient,
-                                        direction, param->count, step),
+                      directional_error(loss, &p, param_values(&p.test.model->base, param), direction + param->count,
+                                        gradient, direction, param->count, step),
                       setting, param->name);
         }
         free(direction);
@@ -90,9 +121,10 @@ static void test_decoder(void **state)
         struct backend *backend = backend_here(test_isas[isa], 2);
         if (backend == NULL)
             continue;
-        check(backend, test_isas[isa], "model_tied", "cold", &tally);
-        check(backend, test_isas[isa], "model_untied", "entropy", &tally);
-        check(backend, test_isas[isa], "model_wide_heads", "cold", &tally);
+        check(backend, test_isas[isa], "model_tied", "cold", true, &tally);
+        check(backend, test_isas[isa], "model_untied", "entropy", true, &tally);
+        check(backend, test_isas[isa], "model_wide_heads", "cold", true, &tally);
+        check(backend, test_isas[isa], "model_tied", "cold", false, &tally);
         backend_destroy(backend);
     }
     tally_report(&tally);

@@ -222,11 +222,12 @@ static double by_hand(struct model_test *test, struct rows *rows, enum loss_type
 static double largest_difference(const struct model_test *a, const struct model_test *b)
 {
     double largest = 0.0;
-    for (int32_t i = 0; i < a->model->params.n_params; i++) {
-        const struct param *param = &a->model->params.params[i];
+    const struct param_set *set = &a->model->base;
+    for (int32_t i = 0; i < set->table.n_params; i++) {
+        const struct param *param = &set->table.params[i];
         const size_t bytes = (size_t)param->count * sizeof(float);
-        float *got = fetched(a->backend, (float *)a->model->m + param->offset, bytes);
-        float *want = fetched_grad(b->model, param);
+        float *got = fetched(a->backend, (float *)set->training.m + set->training.first[i], bytes);
+        float *want = fetched_grad(b->model, &b->model->base.table.params[i]);
         largest = fmax(largest, relative_norm(got, want, param->count));
         free(got);
         free(want);

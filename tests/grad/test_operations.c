@@ -176,7 +176,9 @@ static void check_matmul(struct backend *backend, const char *isa, struct tally 
     input(&op, 0, "x", M * K, 1, 0);
     input(&op, 1, "w", N * K, 1, 0);
     output(&op, 0, "y", M * STRIDE); /* between the rows the product writes nothing: 0 throughout */
-    must(backend->ops->weight_create(backend, &w, op.in[1].data, N, K, DTYPE_F32, &err), &err);
+    must(backend->ops->weight_create(
+             backend, &w, &(struct weight_source){.format = STORAGE_F32, .data = op.in[1].data, .n = N, .k = K}, &err),
+         &err);
     op.context = w;
     check_and_free(&op, isa, tally);
     backend->ops->weight_destroy(backend, w);

@@ -120,11 +120,11 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
     if (job == JOB_DAPO_KL) { /* a reference that differs: the KL term has a gradient */
         must(model_clone(&grpo.reference, test->model, &err), &err);
         struct backend *backend = test->backend;
-        const struct param *norm = grpo.reference->final_norm;
+        const struct param *norm = grpo.reference->final_norm.gain;
         float *w = fetched_tensor(grpo.reference, norm);
         for (int64_t i = 0; i < norm->count; i++)
             w[i] *= i % 2 == 0 ? 1.1f : 0.9f;
-        backend->ops->upload(backend, model_tensor(grpo.reference, norm), w, (size_t)norm->count * sizeof *w);
+        backend->ops->upload(backend, param_values(&grpo.reference->base, norm), w, (size_t)norm->count * sizeof *w);
         free(w);
     }
     must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, job == JOB_GRPO_CLIP ? 1 : 0, &metrics, &err), &err);
@@ -134,6 +134,11 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
     else
         assert_true(metrics_get(&metrics, "kl") > 0);
     model_destroy(grpo.reference);
+}
+
+static float *first_moment(const struct model *model, int32_t param)
+{
+    return (float *)model->trained->training.m + model->trained->training.first[param];
 }
 
 /* One optimizer step on a fresh model; its gradient stays in test->model->m. */
@@ -169,11 +174,11 @@ static void check(struct backend *backend, const char *isa, const char *fixture,
         else
             assert_true(test.runner.packing.n_micro > 1);
         snprintf(setting, sizeof setting, "%s, %s %s, split %s", job_names[job], fixture, isa, splits[s].name);
-        for (int32_t i = 0; i < test.model->params.n_params; i++) {
-            const struct param *param = &test.model->params.params[i];
+        for (int32_t i = 0; i < test.model->base.table.n_params; i++) {
+            const struct param *param = &test.model->base.table.params[i];
             const size_t bytes = (size_t)param->count * sizeof(float);
-            float *got = fetched(backend, (float *)test.model->m + param->offset, bytes);
-            float *want = fetched(backend, (float *)whole.model->m + param->offset, bytes);
+            float *got = fetched(backend, first_moment(test.model, i), bytes);
+            float *want = fetched(backend, first_moment(whole.model, i), bytes);
             tally_add(tally, relative_norm(got, want, param->count), setting, param->name);
             free(got);
             free(want);

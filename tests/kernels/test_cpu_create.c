@@ -25,11 +25,13 @@ static void test_create_errors(void **state)
     assert_memory_equal(block, (char *)block + 1, (5 << 20) - 1);
     backend->ops->free(backend, block);
     struct weight *weight = NULL;
-    assert_int_equal(
-        backend->ops->weight_create(backend, &weight, NULL, INT64_MAX / 2, INT64_MAX / 2, DTYPE_BF16, &err),
-        COHORT_ERR_ARGUMENT);
+    assert_int_equal(backend->ops->weight_create(
+                         backend, &weight,
+                         &(struct weight_source){.format = STORAGE_BF16, .n = INT64_MAX / 2, .k = INT64_MAX / 2}, &err),
+                     COHORT_ERR_ARGUMENT);
     assert_null(weight);
-    assert_int_equal(backend->ops->weight_create(backend, &weight, NULL, 2, 2, DTYPE_F16, &err),
+    assert_int_equal(backend->ops->weight_create(
+                         backend, &weight, &(struct weight_source){.format = N_STORAGE_FORMATS, .n = 2, .k = 2}, &err),
                      COHORT_ERR_UNSUPPORTED);
     backend->ops->weight_destroy(backend, NULL);
     backend_destroy(backend);

@@ -63,7 +63,10 @@ static void test_stopped_product(void **state)
         struct weight *weight = NULL;
         pthread_t thread;
         cohort_error err = {0};
-        assert_int_equal(backend->ops->weight_create(backend, &weight, w, N, K, DTYPE_F32, &err), COHORT_OK);
+        assert_int_equal(
+            backend->ops->weight_create(
+                backend, &weight, &(struct weight_source){.format = STORAGE_F32, .data = w, .n = N, .k = K}, &err),
+            COHORT_OK);
         const struct matmul_forward product = {.w = weight, .m = M, .x = x, .y = y, .y_stride = N, .y_type = DTYPE_F32};
         assert_int_equal(pthread_getcpuclockid(pthread_self(), &stopper.clock), 0);
         backend->stop = &stopper.stop;
@@ -106,7 +109,10 @@ static void test_update_is_whole(void **state)
                 result[stopped][i][j] = (float)((i * 7 + j) % 13) * 0.25f;
         }
         float **r = result[stopped];
-        assert_int_equal(backend->ops->weight_create(backend, &weight, r[0], N, K, DTYPE_F32, &err), COHORT_OK);
+        assert_int_equal(
+            backend->ops->weight_create(
+                backend, &weight, &(struct weight_source){.format = STORAGE_F32, .data = r[0], .n = N, .k = K}, &err),
+            COHORT_OK);
         backend->stop = stopped ? &stop : NULL;
         backend->unstoppable++; /* as optimizer_apply does */
         sum[stopped] = backend->ops->sum_squares(backend, r[3], COUNT);

@@ -41,7 +41,10 @@ static struct weight *weight_of(const struct matrix *w)
 {
     struct weight *weight = NULL;
     cohort_error err = {0};
-    if (backend->ops->weight_create(backend, &weight, w->a->d, w->rows, w->width, w->a->type, &err) != COHORT_OK)
+    if (backend->ops->weight_create(
+            backend, &weight,
+            &(struct weight_source){.format = storage_of(w->a->type), .data = w->a->d, .n = w->rows, .k = w->width},
+            &err) != COHORT_OK)
         fail_msg("%s", err.message);
     return weight;
 }
@@ -453,7 +456,7 @@ static void test_refresh(void **state)
         const struct matmul_forward p = {.w = weight, .m = 1, .x = x->d, .y = y->d, .y_stride = 2, .y_type = DTYPE_F32};
         set(w, 5, 7);
         push(w);
-        if (backend->ops->weight_bytes(backend, 2, 3, DTYPE_F32) > 0) {
+        if (backend->ops->weight_bytes(backend, &(struct weight_source){.format = STORAGE_F32, .n = 2, .k = 3}) > 0) {
             backend->ops->matmul_forward(backend, &p);
             pull(y);
             assert_true(get(y, 0) == 321.0 && get(y, 1) == 654.0);

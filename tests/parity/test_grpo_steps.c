@@ -139,9 +139,9 @@ static void check_weights(const struct model *model, const char *run, const char
     snprintf(path, sizeof path, FIXTURES "grpo_steps/%s.%s.safetensors", run, when);
     snprintf(setting, sizeof setting, "%s %s", run, when);
     must(safetensors_open(&file, path, &err), &err);
-    assert_int_equal(file.n_tensors, model->params.n_params);
-    for (int32_t p = 0; p < model->params.n_params; p++) {
-        const struct param *param = &model->params.params[p];
+    assert_int_equal(file.n_tensors, model->base.table.n_params);
+    for (int32_t p = 0; p < model->base.table.n_params; p++) {
+        const struct param *param = &model->base.table.params[p];
         const float *want = fixture_tensor(&file, param->count, "%s", param->name);
         float *got = fetched_tensor(model, param);
         double tensor_worst = 0;

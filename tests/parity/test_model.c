@@ -112,9 +112,9 @@ static void check_gradients(struct model_test *test, const struct fixture *fixtu
         snprintf(name, sizeof name, "%s.grad.", c->name);
         in_fixture += strncmp(fixture->expected.tensors[i].name, name, strlen(name)) == 0;
     }
-    assert_int_equal(in_fixture, test->model->params.n_params);
-    for (int32_t p = 0; p < test->model->params.n_params; p++) {
-        const struct param *param = &test->model->params.params[p];
+    assert_int_equal(in_fixture, test->model->base.table.n_params);
+    for (int32_t p = 0; p < test->model->base.table.n_params; p++) {
+        const struct param *param = &test->model->base.table.params[p];
         snprintf(name, sizeof name, "%s.grad.%s", c->name, param->name);
         float *got = fetched_grad(test->model, param);
         tally_add(gradients, distance(got, fixture_tensor(&fixture->expected, param->count, "%s", name), param->count),

@@ -41,7 +41,7 @@ static inline void model_test_load(struct model_test *test, struct backend *back
     memset(test, 0, sizeof *test);
     test->backend = backend;
     must(model_load(&test->model, backend, dir, type, 0, &err), &err);
-    must(model_train_begin(test->model, DTYPE_F32, &err), &err);
+    must(param_set_train_begin(test->model->trained, DTYPE_F32, &err), &err);
 }
 
 static inline void model_test_open(struct model_test *test, struct backend *backend, const char *fixture,
@@ -83,22 +83,18 @@ static inline void model_test_close(struct model_test *test)
     memset(test, 0, sizeof *test);
 }
 
-static inline void zero_grad(struct model_test *test)
-{
-    struct backend *backend = test->backend;
-    backend->ops->zero(backend, test->model->grad, (size_t)test->model->params.n_elements * sizeof(float));
-}
+static inline void zero_grad(struct model_test *test) { param_set_zero_grad(test->model->trained); }
 
 /* Host copies (for free) of a tensor's gradient, and of one of an fp32 model. */
 static inline float *fetched_grad(const struct model *model, const struct param *param)
 {
-    return fetched(model->backend, model_grad(model, param), (size_t)param->count * sizeof(float));
+    return fetched(model->backend, param_grad(&model->base, param), (size_t)param->count * sizeof(float));
 }
 
 static inline float *fetched_tensor(const struct model *model, const struct param *param)
 {
     assert_int_equal(model->type, DTYPE_F32);
-    return fetched(model->backend, model_tensor(model, param), (size_t)param->count * sizeof(float));
+    return fetched(model->backend, param_values(&model->base, param), (size_t)param->count * sizeof(float));
 }
 
 /* ---- Comparison ---- */

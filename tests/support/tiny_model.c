@@ -64,16 +64,15 @@ cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *sh
     struct model_config config = {0};
     struct param_table params = {0};
     const enum dtype type = shape->bf16_weights ? DTYPE_BF16 : DTYPE_F32;
-    struct checkpoint_init init = {.seed = seed, .standard_deviation = shape->standard_deviation, .type = type};
+    struct checkpoint_init init = {.seed = seed, .standard_deviation = shape->standard_deviation};
     cohort_status status = COHORT_OK;
     TRY_GOTO(shape_text(shape, &text, err));
     TRY_GOTO(model_config_parse(&config, text.data, text.length, shape->name, err));
-    TRY_GOTO(model_config_params(&config, &params, err));
-    TRY_GOTO(model_config_save(&config, type, dir, err));
-    TRY_GOTO(checkpoint_write_weights(dir, &params, type, 0, checkpoint_init_fetch, &init, NULL, err));
+    TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
+    TRY_GOTO(model_config_save(&config, NULL, type, dir, err));
+    TRY_GOTO(checkpoint_write_weights(dir, &params, 0, checkpoint_init_fetch, &init, NULL, err));
 cleanup:
     text_free(&text);
     param_table_free(&params);
-    model_config_free(&config);
     return status;
 }

@@ -8,6 +8,7 @@
 #include "format/checkpoint.h"
 
 #include "base/file.h"
+#include "format/architecture.h"
 #include "support/temporary_folder.h"
 
 #include <dirent.h>
@@ -47,16 +48,16 @@ static struct safetensors_source source_of(const char *name, const char *type, i
     return source;
 }
 
-static struct param vector(const char *name, int64_t count, int64_t offset)
+static struct param vector(const char *name, int64_t count)
 {
-    struct param param = {.rank = 1, .shape = {count, 1}, .count = count, .offset = offset};
+    struct param param = {.rank = 1, .shape = {count, 1}, .count = count};
     snprintf(param.name, sizeof param.name, "%s", name);
     return param;
 }
 
-static struct param matrix(const char *name, int64_t rows, int64_t columns, int64_t offset)
+static struct param matrix(const char *name, int64_t rows, int64_t columns)
 {
-    struct param param = {.rank = 2, .shape = {rows, columns}, .count = rows * columns, .offset = offset};
+    struct param param = {.rank = 2, .shape = {rows, columns}, .count = rows * columns};
     snprintf(param.name, sizeof param.name, "%s", name);
     param.decay = true;
     return param;
@@ -66,7 +67,6 @@ static struct param matrix(const char *name, int64_t rows, int64_t columns, int6
 
 struct buffer {
     char *data;
-    enum dtype type;
     int64_t received;
 };
 
@@ -75,8 +75,8 @@ static cohort_status to_buffer(void *context, const struct param *param, int64_t
 {
     (void)err;
     struct buffer *buffer = context;
-    size_t size = dtype_bytes(buffer->type);
-    memcpy(buffer->data + (size_t)(param->offset + first) * size, data, (size_t)count * size);
+    memcpy(buffer->data + param->offset + storage_bytes(param->format, first), data,
+           storage_bytes(param->format, count));
     buffer->received += count;
     return COHORT_OK;
 }
@@ -86,16 +86,19 @@ static cohort_status from_buffer(void *context, const struct param *param, int64
 {
     (void)err;
     struct buffer *buffer = context;
-    size_t size = dtype_bytes(buffer->type);
-    memcpy(to, buffer->data + (size_t)(param->offset + first) * size, (size_t)count * size);
+    memcpy(to, buffer->data + param->offset + storage_bytes(param->format, first), storage_bytes(param->format, count));
     return COHORT_OK;
 }
 
-static struct buffer buffer_new(const struct param_table *table, enum dtype type)
+/* The table is laid out with all tensors in this type. */
+static struct buffer buffer_new(struct param_table *table, enum dtype type)
 {
-    struct buffer buffer = {.type = type};
+    struct buffer buffer = {0};
     cohort_error err = {0};
-    assert_int_equal(mem_alloc(&buffer.data, (size_t)table->n_elements, dtype_bytes(type), "test", &err), COHORT_OK);
+    for (int32_t i = 0; i < table->n_params; i++)
+        table->params[i].format = storage_of(type);
+    param_table_layout(table);
+    assert_int_equal(mem_alloc(&buffer.data, table->bytes, 1, "test", &err), COHORT_OK);
     return buffer;
 }
 
@@ -103,10 +106,9 @@ static void nano_table(struct param_table *table, bool tied)
 {
     struct model_config config;
     cohort_error err = {0};
-    assert_int_equal(model_config_preset(&config, "nano", 264, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, "nano", 264, &err), COHORT_OK);
     config.tie_embeddings = tied;
-    assert_int_equal(model_config_params(&config, table, &err), COHORT_OK);
-    model_config_free(&config);
+    assert_int_equal(architecture_params(&config, STORAGE_BF16, table, &err), COHORT_OK);
 }
 
 /* ---- conversion ---- */
@@ -118,8 +120,8 @@ enum { LONG = (1 << 20) + 37 }; /* more than one part */
 static void check_conversion(enum dtype type, enum dtype want, const void *data, bool odd)
 {
     cohort_error err = {0};
-    struct param params[] = {vector("model.norm.weight", LONG, 0)};
-    struct param_table table = {params, 1, LONG, LONG};
+    struct param params[] = {vector("model.norm.weight", LONG)};
+    struct param_table table = {.params = params, .n_params = 1};
     struct text text = {0};
     char header[200];
     size_t bytes = LONG * dtype_bytes(type);
@@ -136,7 +138,7 @@ static void check_conversion(enum dtype type, enum dtype want, const void *data,
     text_free(&text);
 
     struct buffer buffer = buffer_new(&table, want);
-    if (checkpoint_read(folder, &table, want, to_buffer, &buffer, &err) != COHORT_OK)
+    if (checkpoint_read(folder, &table, to_buffer, &buffer, &err) != COHORT_OK)
         fail_msg("%s", err.message);
     assert_int_equal(buffer.received, LONG);
     for (size_t i = 0; i < LONG; i++) {
@@ -210,8 +212,8 @@ static void test_not_finite(void **state)
                  {"F16", 0x7c01, DTYPE_F32, "element 5 is nan"},
                  {"F16", 0xfc00, DTYPE_BF16, "element 5 is -inf"},
                  {"F16", 0x7bff, DTYPE_BF16, NULL}};
-    struct param params[] = {vector("model.norm.weight", 9, 0)};
-    struct param_table table = {params, 1, 9, 9};
+    struct param params[] = {vector("model.norm.weight", 9)};
+    struct param_table table = {.params = params, .n_params = 1};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cohort_error err = {0};
         uint32_t singles[9] = {0};
@@ -223,7 +225,7 @@ static void test_not_finite(void **state)
         struct safetensors_source source = source_of("model.norm.weight", cases[i].type, 9, 0, single ? 36 : 18, &blob);
         assert_int_equal(safetensors_write(in_folder("model.safetensors"), &source, 1, NULL, &err), COHORT_OK);
         struct buffer buffer = buffer_new(&table, cases[i].want);
-        cohort_status status = checkpoint_read(folder, &table, cases[i].want, to_buffer, &buffer, &err);
+        cohort_status status = checkpoint_read(folder, &table, to_buffer, &buffer, &err);
         if (cases[i].part == NULL) {
             assert_int_equal(status, COHORT_OK);
         } else {
@@ -265,8 +267,8 @@ static void test_types(void **state)
                  {NULL, {1, 2, 0}, DTYPE_F32, "states no dtype, 2 of 3 tensors are BF16"},
                  {NULL, {0, 0, 0}, DTYPE_F32, NULL}};
     static const char *const names[] = {"F32", "BF16", "F16"};
-    struct param params[] = {vector("a", 2, 0), vector("b", 2, 64), vector("c", 2, 128)};
-    struct param_table table = {params, 3, 192, 6};
+    struct param params[] = {vector("a", 2), vector("b", 2), vector("c", 2)};
+    struct param_table table = {.params = params, .n_params = 3};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cohort_error err = {0};
         struct blob zero = zeros;
@@ -293,7 +295,6 @@ static void test_types(void **state)
         if ((notes.data == NULL) != (cases[i].said == NULL) ||
             (notes.data != NULL && (strncmp(notes.data, "m: ", 3) != 0 || strstr(notes.data, cases[i].said) == NULL)))
             fail_msg("case %zu: %s", i, notes.data == NULL ? "nothing said" : notes.data);
-        model_config_free(&config);
         text_free(&text);
         text_free(&notes);
     }
@@ -303,13 +304,13 @@ static void test_types(void **state)
 static void test_mismatch(void **state)
 {
     (void)state;
-    struct param params[] = {matrix("model.embed_tokens.weight", 4, 2, 0),
-                             vector("model.norm.weight", 2, 64),
-                             vector("a", 2, 128),
-                             vector("b", 2, 192),
-                             vector("c", 2, 256),
-                             vector("d", 2, 320)};
-    struct param_table table = {params, 6, 384, 18};
+    struct param params[] = {matrix("model.embed_tokens.weight", 4, 2),
+                             vector("model.norm.weight", 2),
+                             vector("a", 2),
+                             vector("b", 2),
+                             vector("c", 2),
+                             vector("d", 2)};
+    struct param_table table = {.params = params, .n_params = 6};
     struct blob zero = zeros;
     struct blob ones = {(const unsigned char[32]){1, 1, 1, 1}};
     static const char *const names[] = {"a", "b", "c", "d"};
@@ -326,18 +327,18 @@ static void test_mismatch(void **state)
     good[6] = source_of("lm_head.weight", "F32", 4, 2, 32, &zero);
     good[7] = source_of("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", 2, 0, 8, &ones);
     assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
-    if (checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err) != COHORT_OK)
+    if (checkpoint_read(folder, &table, to_buffer, &buffer, &err) != COHORT_OK)
         fail_msg("%s", err.message);
     assert_int_equal(buffer.received, 18);
 
     /* The head differs from the embedding in its bytes, its shape. */
     good[6].context = &ones;
     assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "1 unexpected tensors (lm_head.weight (the config ties it"));
     good[6] = source_of("lm_head.weight", "F32", 2, 4, 32, &zero);
     assert_int_equal(safetensors_write(file, good, 8, NULL, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
 
     /* All kinds of complaint in one message; of each the first three names. */
     struct safetensors_source bad[] = {source_of("model.embed_tokens.weight", "F32", 2, 4, 32, &zero),
@@ -349,7 +350,7 @@ static void test_mismatch(void **state)
                                        source_of("v5", "F32", 1, 0, 4, &zero)};
     assert_int_equal(safetensors_write(file, bad, 7, NULL, &err), COHORT_OK);
     buffer.received = 0;
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
     assert_int_equal(buffer.received, 0);
     char wanted[800];
     snprintf(wanted, sizeof wanted,
@@ -369,13 +370,12 @@ static void test_mismatch(void **state)
 
     good[2] = source_of("a", "I16", 2, 0, 4, &zero);
     assert_int_equal(safetensors_write(file, good, 6, NULL, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &buffer, &err), COHORT_ERR_FORMAT);
     assert_non_null(strstr(err.message, "1 tensors not of type F32, F16 or BF16 (a in "
                                         "model.safetensors: I16)"));
     unlink(file);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_ERR_IO);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &buffer, &err), COHORT_ERR_IO);
     assert_non_null(strstr(err.message, "no model.safetensors and no model.safetensors.index.json"));
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F16, to_buffer, &buffer, &err), COHORT_ERR_UNSUPPORTED);
     mem_free(buffer.data);
 }
 
@@ -391,11 +391,11 @@ static cohort_status refuse_sink(void *context, const struct param *param, int64
 
 /* ---- shards ---- */
 
-static void expect_read_error(const struct param_table *table, cohort_status status, const char *part)
+static void expect_read_error(struct param_table *table, cohort_status status, const char *part)
 {
     cohort_error err = {0};
     struct buffer buffer = buffer_new(table, DTYPE_F32);
-    assert_int_equal(checkpoint_read(folder, table, DTYPE_F32, to_buffer, &buffer, &err), status);
+    assert_int_equal(checkpoint_read(folder, table, to_buffer, &buffer, &err), status);
     if (strstr(err.message, part) == NULL)
         fail_msg("%s\nexpected: %s", err.message, part);
     mem_free(buffer.data);
@@ -404,8 +404,8 @@ static void expect_read_error(const struct param_table *table, cohort_status sta
 static void test_index_refusals(void **state)
 {
     (void)state;
-    struct param params[] = {vector("a", 2, 0), vector("b", 2, 64)};
-    struct param_table table = {params, 2, 128, 4};
+    struct param params[] = {vector("a", 2), vector("b", 2)};
+    struct param_table table = {.params = params, .n_params = 2};
     struct blob zero = zeros;
     cohort_error err = {0};
     struct safetensors_source sources[] = {source_of("a", "F32", 2, 0, 8, &zero),
@@ -441,24 +441,24 @@ static void test_index_refusals(void **state)
     }
     put("model.safetensors.index.json", "{\"weight_map\": {\"a\": \"1.safetensors\", \"b\": \"2.safetensors\"}}");
     struct buffer buffer = buffer_new(&table, DTYPE_F32);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, to_buffer, &buffer, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_F32, refuse_sink, NULL, &err), COHORT_ERR_CANCELLED);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &buffer, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, refuse_sink, NULL, &err), COHORT_ERR_CANCELLED);
     assert_string_equal(err.message, "stopped at a");
     mem_free(buffer.data);
 }
 
 /* The hashes of files that are read are those of sha256sum, whatever lies in them; the weights are the same, read so or
  * so. */
-static void hashes_are_of_the_files(const struct param_table *table, size_t n_files)
+static void hashes_are_of_the_files(struct param_table *table, size_t n_files)
 {
     cohort_error err = {0};
     struct weight_files read = {0}, alone = {0};
     struct buffer plain = buffer_new(table, DTYPE_F32), hashed = buffer_new(table, DTYPE_F32);
-    assert_int_equal(checkpoint_read(folder, table, DTYPE_F32, to_buffer, &plain, &err), COHORT_OK);
-    assert_int_equal(checkpoint_read_hashed(folder, table, DTYPE_F32, to_buffer, &hashed, &read, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, table, to_buffer, &plain, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read_hashed(folder, table, to_buffer, &hashed, &read, &err), COHORT_OK);
     assert_int_equal(checkpoint_hash(folder, &alone, &err), COHORT_OK);
     assert_int_equal(hashed.received, plain.received);
-    assert_memory_equal(plain.data, hashed.data, (size_t)table->n_elements * 4);
+    assert_memory_equal(plain.data, hashed.data, table->bytes);
     assert_int_equal(read.count, n_files);
     assert_int_equal(alone.count, n_files);
     for (size_t i = 0; i < n_files; i++) {
@@ -483,17 +483,14 @@ static void test_hashes(void **state)
     struct param_table table;
     struct weight_files files = {0};
     nano_table(&table, true);
-    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, NULL, &err),
-                     COHORT_OK);
+    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f};
+    assert_int_equal(checkpoint_write_weights(folder, &table, 0, checkpoint_init_fetch, &init, NULL, &err), COHORT_OK);
     hashes_are_of_the_files(&table, 1);
     struct buffer weights = buffer_new(&table, DTYPE_BF16);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &weights, &err), COHORT_OK);
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &weights, NULL, &err),
-                     COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &weights, &err), COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, 30000, from_buffer, &weights, NULL, &err), COHORT_OK);
     hashes_are_of_the_files(&table, count_entries(folder) - 1); /* and the index */
-    assert_int_equal(checkpoint_read_hashed(folder, &table, DTYPE_F32, refuse_sink, NULL, &files, &err),
-                     COHORT_ERR_CANCELLED);
+    assert_int_equal(checkpoint_read_hashed(folder, &table, refuse_sink, NULL, &files, &err), COHORT_ERR_CANCELLED);
     assert_int_equal(files.count, 0);
     mem_free(weights.data);
     param_table_free(&table);
@@ -501,8 +498,8 @@ static void test_hashes(void **state)
     /* Tensors that are passed over, before, between and behind, are hashed too; in a file whose order is not the
      * table's. */
     assert_int_equal(setup(NULL), 0);
-    struct param params[] = {vector("model.norm.weight", 2, 0), vector("a", 2, 2)};
-    struct param_table two = {params, 2, 4, 4};
+    struct param params[] = {vector("model.norm.weight", 2), vector("a", 2)};
+    struct param_table two = {.params = params, .n_params = 2};
     static const char header[] =
         "{\"x.rotary_emb.inv_freq\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
         "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]},"
@@ -526,24 +523,22 @@ static void test_round_trip(void **state)
     cohort_error err = {0};
     struct param_table table;
     nano_table(&table, false);
-    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f, .type = DTYPE_BF16};
+    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f};
     struct buffer single = buffer_new(&table, DTYPE_BF16);
     struct buffer sharded = buffer_new(&table, DTYPE_BF16);
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, checkpoint_init_fetch, &init, NULL, &err),
-                     COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, 0, checkpoint_init_fetch, &init, NULL, &err), COHORT_OK);
     assert_true(is_there(in_folder("model.safetensors")));
     assert_int_equal(count_entries(folder), 1);
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &single, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &single, &err), COHORT_OK);
     assert_int_equal(single.received, table.n_weights);
 
     /* 33792 bytes of embedding alone, over the limit; then as many as fit; and no single file left
      * beside. */
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, from_buffer, &single, NULL, &err),
-                     COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, 30000, from_buffer, &single, NULL, &err), COHORT_OK);
     assert_false(is_there(in_folder("model.safetensors")));
-    assert_int_equal(checkpoint_read(folder, &table, DTYPE_BF16, to_buffer, &sharded, &err), COHORT_OK);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &sharded, &err), COHORT_OK);
     assert_int_equal(sharded.received, table.n_weights);
-    assert_memory_equal(single.data, sharded.data, (size_t)table.n_elements * 2);
+    assert_memory_equal(single.data, sharded.data, table.bytes);
 
     json_t *index = json_load_file(in_folder("model.safetensors.index.json"), 0, NULL);
     assert_non_null(index);
@@ -567,11 +562,54 @@ static void test_round_trip(void **state)
     json_decref(index);
 
     /* And back to one file: the index would be a second truth. */
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 0, from_buffer, &single, NULL, &err),
-                     COHORT_OK);
+    assert_int_equal(checkpoint_write_weights(folder, &table, 0, from_buffer, &single, NULL, &err), COHORT_OK);
     assert_false(is_there(in_folder("model.safetensors.index.json")));
     mem_free(single.data);
     mem_free(sharded.data);
+    param_table_free(&table);
+}
+
+/* Every tensor has a format of its own: F32 gains beside BF16 matrices are written as such and read back as such. */
+static void test_formats(void **state)
+{
+    (void)state;
+    cohort_error err = {0};
+    struct param_table table;
+    struct safetensors file;
+    size_t bytes = 0;
+    nano_table(&table, true);
+    struct buffer mixed = buffer_new(&table, DTYPE_F32); /* larger than is needed */
+    for (int32_t i = 0; i < table.n_params; i++) {
+        struct param *param = &table.params[i];
+        param->format = param->rank == 1 ? STORAGE_F32 : STORAGE_BF16;
+        bytes += storage_bytes(param->format, param->count);
+    }
+    param_table_layout(&table);
+    for (int32_t i = 1; i < table.n_params; i++) {
+        const struct param *param = &table.params[i], *before = param - 1;
+        const size_t end = before->offset + storage_bytes(before->format, before->count);
+        if (param->adjacent)
+            assert_int_equal(param->offset, end);
+        else
+            assert_true(param->offset >= end && param->offset % (param->rank == 1 ? 256u : 128u) == 0);
+    }
+    struct checkpoint_init init = {.seed = 5, .standard_deviation = 0.02f};
+    assert_int_equal(checkpoint_write_weights(folder, &table, 0, checkpoint_init_fetch, &init, NULL, &err), COHORT_OK);
+    assert_int_equal(safetensors_open(&file, in_folder("model.safetensors"), &err), COHORT_OK);
+    for (int32_t i = 0; i < table.n_params; i++) {
+        const struct safetensor *tensor = safetensors_find(&file, table.params[i].name);
+        assert_non_null(tensor);
+        assert_int_equal(tensor->dtype, table.params[i].rank == 1 ? DTYPE_F32 : DTYPE_BF16);
+        bytes -= tensor->bytes;
+    }
+    assert_int_equal(bytes, 0);
+    assert_int_equal(checkpoint_read(folder, &table, to_buffer, &mixed, &err), COHORT_OK);
+    for (int32_t i = 0; i < table.n_params; i++) {
+        const struct safetensor *tensor = safetensors_find(&file, table.params[i].name);
+        assert_memory_equal(mixed.data + table.params[i].offset, tensor->data, tensor->bytes);
+    }
+    safetensors_close(&file);
+    mem_free(mixed.data);
     param_table_free(&table);
 }
 
@@ -592,8 +630,7 @@ static void test_failed_write(void **state)
     cohort_error err = {0};
     struct param_table table;
     nano_table(&table, false);
-    assert_int_equal(checkpoint_write_weights(folder, &table, DTYPE_BF16, 30000, fail_late, NULL, NULL, &err),
-                     COHORT_ERR_NUMERIC);
+    assert_int_equal(checkpoint_write_weights(folder, &table, 30000, fail_late, NULL, NULL, &err), COHORT_ERR_NUMERIC);
     assert_string_equal(err.message, "no more");
     assert_int_equal(count_entries(folder), 0);
     param_table_free(&table);
@@ -606,10 +643,10 @@ static void test_init(void **state)
     (void)state;
     enum { N = 200000 };
     cohort_error err = {0};
-    struct param param = matrix("w", N, 1, 0);
-    struct param other = matrix("v", N, 1, 0);
-    struct param gain = vector("g", 70, 0);
-    struct checkpoint_init init = {.seed = 11, .standard_deviation = 0.5f, .type = DTYPE_F32};
+    struct param param = matrix("w", N, 1);
+    struct param other = matrix("v", N, 1);
+    struct param gain = vector("g", 70);
+    struct checkpoint_init init = {.seed = 11, .standard_deviation = 0.5f};
     float *all = NULL;
     float *part = NULL;
     assert_int_equal(mem_alloc(&all, N, sizeof *all, "test", &err), COHORT_OK);
@@ -653,29 +690,25 @@ static void test_init(void **state)
     }
     /* BF16 is the same numbers, rounded. */
     uint16_t halves[64];
-    init = (struct checkpoint_init){.seed = 11, .standard_deviation = 0.5f, .type = DTYPE_BF16};
+    init.seed = 11;
+    param.format = gain.format = STORAGE_BF16;
     assert_int_equal(checkpoint_init_fetch(&init, &param, 0, 64, halves, &err), COHORT_OK);
     for (int i = 0; i < 64; i++)
         assert_int_equal(halves[i], bf16_from_f32(all[i]));
     assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err), COHORT_OK);
     assert_int_equal(halves[0], 0x3f80);
     assert_int_equal(halves[63], 0x3f80);
-    init.type = DTYPE_F16;
-    assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err), COHORT_ERR_UNSUPPORTED);
     mem_free(all);
     mem_free(part);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_conversions, setup),
-                                       cmocka_unit_test_setup(test_types, setup),
-                                       cmocka_unit_test_setup(test_not_finite, setup),
-                                       cmocka_unit_test_setup(test_mismatch, setup),
-                                       cmocka_unit_test_setup(test_index_refusals, setup),
-                                       cmocka_unit_test_setup(test_hashes, setup),
-                                       cmocka_unit_test_setup(test_round_trip, setup),
-                                       cmocka_unit_test_setup(test_failed_write, setup),
-                                       cmocka_unit_test_setup(test_init, setup)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_conversions, setup),    cmocka_unit_test_setup(test_types, setup),
+        cmocka_unit_test_setup(test_not_finite, setup),     cmocka_unit_test_setup(test_mismatch, setup),
+        cmocka_unit_test_setup(test_index_refusals, setup), cmocka_unit_test_setup(test_hashes, setup),
+        cmocka_unit_test_setup(test_round_trip, setup),     cmocka_unit_test_setup(test_formats, setup),
+        cmocka_unit_test_setup(test_failed_write, setup),   cmocka_unit_test_setup(test_init, setup)};
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

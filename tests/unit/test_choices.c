@@ -79,9 +79,8 @@ static void check_preset(const char *word)
 {
     struct model_config config = {0};
     cohort_error err = {0};
-    if (model_config_preset(&config, word, 0, &err) != COHORT_OK)
+    if (model_config_preset(&config, NULL, word, 0, &err) != COHORT_OK)
         fail_msg("%s", err.message);
-    model_config_free(&config);
 }
 
 static void check_isa(const char *word)

@@ -368,27 +368,30 @@ static size_t packed_bytes(const struct cpu_matmul *p, int64_t n, int64_t k)
     return bytes;
 }
 
-size_t cpu_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dtype type)
+size_t cpu_weight_bytes(struct backend *backend, const struct weight_source *source)
 {
-    return packed_bytes(provider_of(backend, type), n, k);
+    return packed_bytes(provider_of(backend, storage_dtype(source->format)), source->n, source->k);
 }
 
-cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const void *natural, int64_t n, int64_t k,
-                                enum dtype type, cohort_error *err)
+cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const struct weight_source *source,
+                                cohort_error *err)
 {
+    const int64_t n = source->n, k = source->k;
     cohort_status status = COHORT_OK;
     struct weight *weight = NULL;
     *out = NULL;
-    if (type != DTYPE_F32 && type != DTYPE_BF16)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "weight [%lld, %lld] is %s; products take F32 or BF16",
-                         (long long)n, (long long)k, dtype_name(type));
+    if (source->format != STORAGE_F32 && source->format != STORAGE_BF16)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "weight [%lld, %lld] has format %d; products take F32 or BF16",
+                         (long long)n, (long long)k, (int)source->format);
+    assert(source->scales == NULL);
+    const enum dtype type = storage_dtype(source->format);
     const struct cpu_matmul *p = provider_of(backend, type);
     size_t bytes = packed_bytes(p, n, k);
     if (bytes == 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "weight [%lld, %lld] is not a possible shape", (long long)n,
                          (long long)k);
     TRY(mem_alloc(&weight, 1, sizeof *weight, "weight", err));
-    *weight = (struct weight){.natural = natural, .provider = p, .n = n, .k = k, .type = type};
+    *weight = (struct weight){.natural = source->data, .provider = p, .n = n, .k = k, .type = type};
     TRY_GOTO(cpu_alloc(backend, &weight->packed, bytes, "packed weight", err));
     cpu_weight_refresh(backend, weight);
     *out = weight;

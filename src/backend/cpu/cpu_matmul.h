@@ -71,9 +71,9 @@ struct weight {
     enum dtype type;
 };
 
-size_t cpu_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dtype type);
-cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const void *natural, int64_t n, int64_t k,
-                                enum dtype type, cohort_error *err);
+size_t cpu_weight_bytes(struct backend *backend, const struct weight_source *source);
+cohort_status cpu_weight_create(struct backend *backend, struct weight **out, const struct weight_source *source,
+                                cohort_error *err);
 void cpu_weight_refresh(struct backend *backend, struct weight *weight);
 void cpu_weight_destroy(struct backend *backend, struct weight *weight);
 void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p);

@@ -194,9 +194,9 @@ size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads);
 size_t cuda_working_bytes(struct backend *, const struct backend_load *);
 
 /* ---- cuda_matmul.c ---- */
-size_t cuda_weight_bytes(struct backend *, int64_t n, int64_t k, enum dtype type);
-cohort_status cuda_weight_create(struct backend *, struct weight **out, const void *natural, int64_t n, int64_t k,
-                                 enum dtype type, cohort_error *err);
+size_t cuda_weight_bytes(struct backend *, const struct weight_source *source);
+cohort_status cuda_weight_create(struct backend *, struct weight **out, const struct weight_source *source,
+                                 cohort_error *err);
 void cuda_weight_refresh(struct backend *, struct weight *);
 void cuda_weight_destroy(struct backend *, struct weight *);
 cohort_status cuda_blas_create(struct backend *, cohort_error *err);

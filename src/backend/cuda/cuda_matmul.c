@@ -11,6 +11,7 @@
 #include "backend/ops.h"
 #include "base/memory.h"
 
+#include <assert.h>
 #include <cublasLt.h>
 #include <stdio.h>
 #include <string.h>
@@ -211,21 +212,25 @@ static void run_product(struct backend *backend, const struct product *wanted, c
  * of the number of rows. */
 static bool takes(enum dtype type, int64_t n, int64_t k) { return type == DTYPE_BF16 && n % 8 == 0 && k % 8 == 0; }
 
-size_t cuda_weight_bytes(struct backend *backend, int64_t n, int64_t k, enum dtype type)
+size_t cuda_weight_bytes(struct backend *backend, const struct weight_source *source)
 {
     (void)backend;
-    (void)n;
-    (void)k;
-    (void)type;
+    (void)source;
     return 0;
 }
 
-cohort_status cuda_weight_create(struct backend *backend, struct weight **out, const void *natural, int64_t n,
-                                 int64_t k, enum dtype type, cohort_error *err)
+cohort_status cuda_weight_create(struct backend *backend, struct weight **out, const struct weight_source *source,
+                                 cohort_error *err)
 {
     (void)backend;
+    *out = NULL;
+    if (source->format != STORAGE_F32 && source->format != STORAGE_BF16)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "weight [%lld, %lld] has format %d; products take F32 or BF16",
+                         (long long)source->n, (long long)source->k, (int)source->format);
+    assert(source->scales == NULL);
     TRY(mem_alloc(out, 1, sizeof **out, "weight", err));
-    **out = (struct weight){.natural = natural, .n = n, .k = k, .type = type};
+    **out =
+        (struct weight){.natural = source->data, .n = source->n, .k = source->k, .type = storage_dtype(source->format)};
     return COHORT_OK;
 }
 

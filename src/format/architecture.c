@@ -1,0 +1,112 @@
+#include "format/architecture.h"
+
+#include "format/model_config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LAYER "model.layers.*."
+
+const struct architecture architectures[N_ARCHITECTURES] = {
+    {.model_type = "qwen3",
+     .class_name = "Qwen3ForCausalLM",
+     .tensors = {[TENSOR_EMBEDDING] = "model.embed_tokens.weight",
+                 [TENSOR_INPUT_NORM] = LAYER "input_layernorm.weight",
+                 [TENSOR_QUERY] = LAYER "self_attn.q_proj.weight",
+                 [TENSOR_KEY] = LAYER "self_attn.k_proj.weight",
+                 [TENSOR_VALUE] = LAYER "self_attn.v_proj.weight",
+                 [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
+                 [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight",
+                 [TENSOR_ATTENTION_OUT] = LAYER "self_attn.o_proj.weight",
+                 [TENSOR_POST_NORM] = LAYER "post_attention_layernorm.weight",
+                 [TENSOR_GATE] = LAYER "mlp.gate_proj.weight",
+                 [TENSOR_UP] = LAYER "mlp.up_proj.weight",
+                 [TENSOR_DOWN] = LAYER "mlp.down_proj.weight",
+                 [TENSOR_FINAL_NORM] = "model.norm.weight",
+                 [TENSOR_HEAD] = "lm_head.weight"}}};
+
+/* [rows, columns] of a role's tensor; columns 0: a vector of rows elements. */
+static void shape_of(const struct model_config *c, enum tensor_role role, int64_t *rows, int64_t *columns)
+{
+    const int64_t C = c->hidden_size, F = c->intermediate_size, D = c->head_dim;
+    const int64_t shapes[N_TENSOR_ROLES][2] = {[TENSOR_EMBEDDING] = {c->vocab_size, C},
+                                               [TENSOR_INPUT_NORM] = {C, 0},
+                                               [TENSOR_QUERY] = {c->n_heads * D, C},
+                                               [TENSOR_KEY] = {c->n_kv_heads * D, C},
+                                               [TENSOR_VALUE] = {c->n_kv_heads * D, C},
+                                               [TENSOR_QUERY_NORM] = {D, 0},
+                                               [TENSOR_KEY_NORM] = {D, 0},
+                                               [TENSOR_ATTENTION_OUT] = {C, c->n_heads * D},
+                                               [TENSOR_POST_NORM] = {C, 0},
+                                               [TENSOR_GATE] = {F, C},
+                                               [TENSOR_UP] = {F, C},
+                                               [TENSOR_DOWN] = {C, F},
+                                               [TENSOR_FINAL_NORM] = {C, 0},
+                                               [TENSOR_HEAD] = {c->vocab_size, C}};
+    *rows = shapes[role][0];
+    *columns = shapes[role][1];
+}
+
+/* The pattern with the layer in place of '*'. */
+static void name_of(const char *pattern, int32_t layer, char *out, size_t size)
+{
+    const char *star = strchr(pattern, '*');
+    if (star == NULL)
+        snprintf(out, size, "%s", pattern);
+    else
+        snprintf(out, size, "%.*s%d%s", (int)(star - pattern), pattern, (int)layer, star + 1);
+}
+
+/* NULL: there is no such tensor. */
+static const char *pattern_of(const struct model_config *config, enum tensor_role role)
+{
+    return role == TENSOR_HEAD && config->tie_embeddings ? NULL : config->architecture->tensors[role];
+}
+
+/* The table has room for all. */
+static void add_params(struct param_table *table, const struct model_config *config, enum storage_format format,
+                       enum tensor_role begin, enum tensor_role end, int32_t layer)
+{
+    for (enum tensor_role role = begin; role < end; role++) {
+        const char *pattern = pattern_of(config, role);
+        int64_t rows = 0, columns = 0;
+        if (pattern == NULL)
+            continue;
+        shape_of(config, role, &rows, &columns);
+        struct param *param = &table->params[table->n_params++];
+        name_of(pattern, layer, param->name, sizeof param->name);
+        param->rank = columns > 0 ? 2 : 1;
+        param->shape[0] = rows;
+        param->shape[1] = columns > 0 ? columns : 1;
+        param->count = rows * param->shape[1];
+        param->format = format;
+        param->adjacent = role == TENSOR_KEY || role == TENSOR_VALUE || role == TENSOR_UP;
+        param->decay = param->rank == 2;
+    }
+}
+
+cohort_status architecture_params(const struct model_config *config, enum storage_format format,
+                                  struct param_table *table, cohort_error *err)
+{
+    enum { PER_LAYER = TENSOR_FINAL_NORM - TENSOR_INPUT_NORM };
+    const size_t most = (size_t)config->n_layers * PER_LAYER + (N_TENSOR_ROLES - PER_LAYER);
+    memset(table, 0, sizeof *table);
+    TRY(mem_alloc(&table->params, most, sizeof *table->params, "parameter table", err));
+    add_params(table, config, format, TENSOR_EMBEDDING, TENSOR_INPUT_NORM, 0);
+    for (int32_t layer = 0; layer < config->n_layers; layer++)
+        add_params(table, config, format, TENSOR_INPUT_NORM, TENSOR_FINAL_NORM, layer);
+    add_params(table, config, format, TENSOR_FINAL_NORM, N_TENSOR_ROLES, 0);
+    param_table_layout(table);
+    return COHORT_OK;
+}
+
+const struct param *architecture_param(const struct model_config *config, const struct param_table *table,
+                                       enum tensor_role role, int32_t layer)
+{
+    char name[sizeof table->params->name];
+    const char *pattern = pattern_of(config, role);
+    if (pattern == NULL)
+        return NULL;
+    name_of(pattern, layer, name, sizeof name);
+    return param_find(table, name);
+}

@@ -1,0 +1,48 @@
+/* What differs between families of decoders, as data: a family is one row. The row says how config.json and the tensors
+ * of a checkpoint call things, and by that which optional tensors there are; the decoder asks for tensors by role and
+ * leaves out what a family has not. */
+#ifndef COHORT_FORMAT_ARCHITECTURE_H
+#define COHORT_FORMAT_ARCHITECTURE_H
+
+#include "tensor/param.h"
+
+struct model_config;
+
+/* In the order of the parameter table; the roles of a layer repeat for every layer. */
+enum tensor_role {
+    TENSOR_EMBEDDING,
+    TENSOR_INPUT_NORM, /* the first of a layer */
+    TENSOR_QUERY,
+    TENSOR_KEY,   /* adjacent to the query's */
+    TENSOR_VALUE, /* likewise */
+    TENSOR_QUERY_NORM,
+    TENSOR_KEY_NORM,
+    TENSOR_ATTENTION_OUT,
+    TENSOR_POST_NORM,
+    TENSOR_GATE,
+    TENSOR_UP,   /* adjacent to the gate's */
+    TENSOR_DOWN, /* the last of a layer */
+    TENSOR_FINAL_NORM,
+    TENSOR_HEAD, /* not in a model that ties it to the embedding */
+    N_TENSOR_ROLES
+};
+
+struct architecture {
+    const char *model_type; /* config.json's model_type */
+    const char *class_name; /* of transformers: the only entry of config.json's architectures */
+    /* Tensor names; '*' stands for the number of the layer. NULL: models of this family have no such tensor. */
+    const char *tensors[N_TENSOR_ROLES];
+};
+
+enum { N_ARCHITECTURES = 1 };
+extern const struct architecture architectures[N_ARCHITECTURES];
+
+/* The parameter table for a config, in the order of enum tensor_role, laid out, all tensors in one format. layer is 0
+ * for roles outside of layers. */
+cohort_status architecture_params(const struct model_config *config, enum storage_format format,
+                                  struct param_table *table, cohort_error *err);
+/* The tensor of a role in such a table; NULL if the family or this model has none. */
+const struct param *architecture_param(const struct model_config *config, const struct param_table *table,
+                                       enum tensor_role role, int32_t layer);
+
+#endif

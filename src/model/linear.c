@@ -1,0 +1,109 @@
+#include "model/linear.h"
+
+#include "backend/ops.h"
+
+#include <string.h>
+
+void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight)
+{
+    const struct param *end = set->table.params + set->table.n_params;
+    *linear = (struct linear){.set = set, .weight = weight, .n = weight->shape[0], .k = weight->shape[1]};
+    for (const struct param *part = weight + 1; part < end && part->adjacent; part++)
+        linear->n += part->shape[0];
+}
+
+void linear_close(struct linear *linear)
+{
+    if (linear->packed != NULL)
+        linear->set->backend->ops->weight_destroy(linear->set->backend, linear->packed);
+    memset(linear, 0, sizeof *linear);
+}
+
+enum dtype linear_type(const struct linear *linear) { return storage_dtype(linear->weight->format); }
+
+/* set may still be without values, for sizes. */
+static struct weight_source source_of(const struct linear *linear)
+{
+    const struct param_set *set = linear->set;
+    return (struct weight_source){.format = linear->weight->format,
+                                  .data = set->values == NULL ? NULL : param_values(set, linear->weight),
+                                  .n = linear->n,
+                                  .k = linear->k};
+}
+
+size_t linear_packed_bytes(const struct linear *linear)
+{
+    struct backend *be = linear->set->backend;
+    const struct weight_source source = source_of(linear);
+    return be->ops->weight_bytes(be, &source);
+}
+
+cohort_status linear_pack(struct linear *linear, cohort_error *err)
+{
+    struct backend *be = linear->set->backend;
+    const struct weight_source source = source_of(linear);
+    return be->ops->weight_create(be, &linear->packed, &source, err);
+}
+
+void linear_refresh(const struct linear *linear)
+{
+    struct backend *be = linear->set->backend;
+    be->ops->weight_refresh(be, linear->packed);
+}
+
+bool linear_trains(const struct linear *linear) { return param_trains(linear->set, linear->weight); }
+
+void linear_forward(const struct linear *linear, int64_t m, const void *x, void *y, enum dtype y_type)
+{
+    struct backend *be = linear->set->backend;
+    be->ops->matmul_forward(
+        be,
+        &(struct matmul_forward){.w = linear->packed, .m = m, .x = x, .y = y, .y_stride = linear->n, .y_type = y_type});
+}
+
+void linear_forward_residual(const struct linear *linear, int64_t m, const void *x, const float *before, float *y)
+{
+    struct backend *be = linear->set->backend;
+    be->ops->matmul_forward(be, &(struct matmul_forward){.w = linear->packed,
+                                                         .m = m,
+                                                         .x = x,
+                                                         .y = y,
+                                                         .y_stride = linear->n,
+                                                         .y_type = DTYPE_F32,
+                                                         .accumulate = true,
+                                                         .before = before});
+}
+
+void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y)
+{
+    struct backend *be = linear->set->backend;
+    const enum dtype type = linear_type(linear);
+    const struct rmsnorm_forward norm = norm_operation(input->norm, m, NULL, input->x, input->room, type);
+    be->ops->matmul_forward(be, &(struct matmul_forward){.w = linear->packed,
+                                                         .m = m,
+                                                         .x = input->room,
+                                                         .y = y,
+                                                         .y_stride = linear->n,
+                                                         .y_type = type,
+                                                         .norm = &norm});
+}
+
+void linear_backward(const struct linear *linear, int64_t m, const void *dy, const void *x, void *dx,
+                     enum dtype dx_type)
+{
+    struct backend *be = linear->set->backend;
+    be->ops->matmul_backward_input(
+        be, &(struct matmul_backward_input){
+                .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type});
+    if (!linear_trains(linear))
+        return;
+    be->ops->matmul_backward_weight(be,
+                                    &(struct matmul_backward_weight){.m = m,
+                                                                     .n = linear->n,
+                                                                     .k = linear->k,
+                                                                     .dy = dy,
+                                                                     .dy_stride = linear->n,
+                                                                     .x = x,
+                                                                     .type = linear_type(linear),
+                                                                     .dw = param_grad(linear->set, linear->weight)});
+}

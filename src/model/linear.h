@@ -1,0 +1,51 @@
+/* One projection y = x . W^T, fused or not, forward beside backward: q, k and v (or gate and up) are one weight of which
+ * each has some rows, because their tensors lie next to each other.
+ *
+ * This is where an adapter will hang (its own param_set, added behind the product) and a bias (of families that have
+ * one): both change what linear_forward and linear_backward do and nothing around them. */
+#ifndef COHORT_MODEL_LINEAR_H
+#define COHORT_MODEL_LINEAR_H
+
+#include "model/norm.h"
+
+struct linear {
+    const struct param_set *set;
+    const struct param *weight; /* the first part of a fused one */
+    int64_t n, k;               /* of all parts: [n, k] */
+    struct weight *packed;      /* owned; NULL until linear_pack */
+};
+
+/* Before its set has values. Parts are the tensor and those adjacent to it. */
+void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight);
+void linear_close(struct linear *linear);
+/* The type of x and of dy: a weight is multiplied by rows of its own type. */
+enum dtype linear_type(const struct linear *linear);
+/* Bytes of the packed weight, before there is one. */
+size_t linear_packed_bytes(const struct linear *linear);
+cohort_status linear_pack(struct linear *linear, cohort_error *err);
+/* Packs the values as they are now. */
+void linear_refresh(const struct linear *linear);
+/* Whether an optimizer changes the weight. */
+bool linear_trains(const struct linear *linear);
+
+/* y[m, n] of y_type = x[m, k] . W^T. */
+void linear_forward(const struct linear *linear, int64_t m, const void *x, void *y, enum dtype y_type);
+/* y = before + x . W^T, the sum finished before it is added; in fp32. y may be before. */
+void linear_forward_residual(const struct linear *linear, int64_t m, const void *x, const float *before, float *y);
+
+/* The input of a projection that a norm goes before: rows of the residual stream. Their normalised values are an
+ * intermediate result of the product, which some kernels never write: nothing in here holds them afterwards, and room
+ * is undefined. Who needs them too (the backward; an adapter) runs norm_forward. */
+struct linear_normed {
+    const struct norm *norm;
+    const float *x; /* [m, k] residual */
+    void *room;     /* [m, k] of linear_type: memory to work in */
+};
+/* y[m, n] of linear_type = norm(x) . W^T. */
+void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y);
+
+/* dx[m, k] of dx_type = dy[m, n] . W, and W's gradient += dy^T . x unless it is frozen; then x is not read. */
+void linear_backward(const struct linear *linear, int64_t m, const void *dy, const void *x, void *dx,
+                     enum dtype dx_type);
+
+#endif

@@ -1,0 +1,22 @@
+/* An RMS norm of the residual stream with its gain, forward beside backward. */
+#ifndef COHORT_MODEL_NORM_H
+#define COHORT_MODEL_NORM_H
+
+#include "model/param_set.h"
+
+struct norm {
+    const struct param_set *set;
+    const struct param *gain; /* [C] */
+    float eps;
+};
+
+/* What the backend is asked for: y[rows, C] of y_type = norm of x. row: NULL, or [rows] which row of x is y's row i. */
+struct rmsnorm_forward norm_operation(const struct norm *norm, int64_t rows, const int32_t *row, const float *x,
+                                      void *y, enum dtype y_type);
+void norm_forward(const struct norm *norm, int64_t rows, const int32_t *row, const float *x, void *y,
+                  enum dtype y_type);
+/* dx += the gradient through the norm of dy[rows, C]; the gain's gradient, if it trains. */
+void norm_backward(const struct norm *norm, int64_t rows, const int32_t *row, const float *x, const float *dy,
+                   float *dx);
+
+#endif

@@ -1,0 +1,25 @@
+/* How the values of a parameter are stored. Each parameter has a format of its own, so that a model may hold norm gains
+ * in F32 beside projections in BF16. A format that packs several values into a block with scales (a quantised one) will
+ * be another row here: sizes are asked for by number of values, never computed from bytes per value. */
+#ifndef COHORT_TENSOR_STORAGE_H
+#define COHORT_TENSOR_STORAGE_H
+
+#include "tensor/dtype.h"
+
+enum storage_format { STORAGE_F32, STORAGE_BF16, N_STORAGE_FORMATS };
+
+/* The type of one value as operations read it. */
+static inline enum dtype storage_dtype(enum storage_format format)
+{
+    return format == STORAGE_F32 ? DTYPE_F32 : DTYPE_BF16;
+}
+
+/* The format that stores values of a type as they are. type: F32 or BF16. */
+static inline enum storage_format storage_of(enum dtype type) { return type == DTYPE_F32 ? STORAGE_F32 : STORAGE_BF16; }
+
+static inline size_t storage_bytes(enum storage_format format, int64_t count)
+{
+    return (size_t)count * dtype_bytes(storage_dtype(format));
+}
+
+#endif
