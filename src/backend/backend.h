@@ -53,6 +53,16 @@ struct backend_load {
     int64_t train_tokens, train_sequences, train_logits_rows;
 };
 
+/* Facts of a device that plans read: the sizes beyond which its products gain nothing. */
+struct backend_sizes {
+    size_t logits_bytes;      /* of logits worked on at once: still small beside the weights */
+    int32_t prefill_tokens;   /* of prompts in one step of the engine */
+    int32_t decode_sequences; /* decoding in one step of the engine */
+    /* In a micro-batch of training: of a model up to FULL_MICRO_WIDTH wide (session.c), and of one of just that width
+     * from which on they fall with the width. */
+    int64_t train_tokens, train_tokens_wide;
+};
+
 struct backend_ops {
     const char *name;
     /* Memory, zeroed, 64-byte aligned. what is for the message. */
@@ -130,15 +140,8 @@ struct backend {
     /* Lets products split their sums as they like where that is faster: rows are then no longer the same bits in every
      * batch. Only to measure what exactness costs. */
     bool inexact_products;
-    /* Bytes of logits worked on at once: enough for the products to run at full speed, small beside the weights. */
-    size_t logits_bytes;
-    /* Prompt tokens computed, and sequences decoding, in one step of the engine beyond which the products gain
-     * nothing. */
-    int32_t prefill_tokens, decode_sequences;
-    /* Likewise of a micro-batch of training: of a model up to FULL_MICRO_WIDTH wide (session.c), and of one of just
-     * that width from which on they fall with the width. */
-    int64_t train_tokens, train_tokens_wide;
-    const char *device; /* in words: "CPU", "GPU 0 (its name)" */
+    const struct backend_sizes *sizes; /* what plans read */
+    const char *device;                /* in words: "CPU", "GPU 0 (its name)" */
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16", "avx512", "avx2",
      * "portable"). */
     const char *provider_bf16, *provider_f32;

@@ -42,7 +42,7 @@ cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *er
     const enum dtype act = step->model->type;
     const int32_t outputs = max_outputs(&step->config);
     TRY(decoder_work_plan(&step->work, arena, c, act, outputs, DECODER_INFER, err));
-    head_work_plan(&step->head, arena, c, act, outputs, head_chunk(c, step->model->backend->logits_bytes), false,
+    head_work_plan(&step->head, arena, c, act, outputs, head_chunk(c, step->model->backend->sizes->logits_bytes), false,
                    false);
     step->kv.rows = step->config.n_pages * ATTENTION_CHUNK;
     step->kv.layer_bytes = kv_layer_bytes(c, act, step->kv.rows);

@@ -157,7 +157,7 @@ static void fill_logits(struct window *w)
 static void load(const struct window *w, const struct sequence *s)
 {
     struct decode_slot slots[MAX_SLOTS];
-    cohort_error err;
+    cohort_error err = {0};
     for (int i = 0; i < w->n_slots; i++)
         slots[i] = (struct decode_slot){.token = s[i].history[s[i].n_history - 1],
                                         .position = s[i].position,
@@ -360,7 +360,7 @@ static void test_no_page_behind(void **state)
                                .n_choosable = VOCAB,
                                .draw = row_of(&s)};
     device->ops->upload(device, w.row_logits, w.logits, VOCAB * sizeof(float));
-    cohort_error err;
+    cohort_error err = {0};
     assert_int_equal(device->ops->decode_load(device,
                                               &(struct decode_load){.slots = &slot,
                                                                     .n_slots = 1,

@@ -343,6 +343,7 @@ cohort_status cuda_decode_load(struct backend *backend, const struct decode_load
     struct cuda_decode *d = decode_of(backend);
     struct draw_work work;
     assert(p->n_slots >= 0 && p->n_slots <= p->n_rows && p->steps >= 0);
+    cuda_make_current(backend);
     if (d == NULL || !reserve_window(backend, d, p, &work))
         return error_set(err, COHORT_ERR_MEMORY, "no memory for decoding %d sequences", p->n_slots);
     d->n_slots = p->n_slots;
