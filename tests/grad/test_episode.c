@@ -4,6 +4,7 @@
  * The gradient of a GRPO step is compared with one by hand: every token of the episodes enters the head, and those from
  * outside get a derivative of 0. It is read from the first moment: with beta1 = 0 and no clipping the optimizer leaves
  * the gradient itself there. */
+#include "support/engine_test.h"
 #include "support/model_test.h"
 
 #include "train/grpo.h"
@@ -68,13 +69,10 @@ static void sample_rows(struct rows *rows, struct model *model)
 {
     const struct engine_config config = {.max_sequences = 4, .n_pages = 32, .prefill_tokens = 50, .max_context = 256};
     struct engine *engine = NULL;
-    struct arena arena = {0};
+    struct arena arena;
     cohort_error err = {0};
     memset(rows, 0, sizeof *rows);
-    must(engine_create(&engine, model, NULL, &config, &err), &err);
-    must(engine_plan(engine, &arena, &err), &err);
-    must(arena_allocate(&arena, model->backend, "test", &err), &err);
-    must(engine_plan(engine, &arena, &err), &err);
+    test_engine_open(&engine, &arena, model, &config);
     for (int32_t p = 0; p < N_PROMPTS; p++) {
         const int32_t n = 10 + 50 * p;
         for (int32_t i = 0; i < n; i++)
@@ -94,8 +92,7 @@ static void sample_rows(struct rows *rows, struct model *model)
         assert_true(episode_truncated(e));
         rows->advantage[i] = 0.4f * (float)i - 0.9f;
     }
-    engine_destroy(engine);
-    arena_release(&arena, model->backend);
+    test_engine_close(engine, &arena, model);
 }
 
 static void rows_free(struct rows *rows)

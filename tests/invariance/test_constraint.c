@@ -1,24 +1,14 @@
 /* Constraints: a draw by a bitset of allowed tokens is the draw with a bias of -infinity on the others; its log-prob is
  * the unconstrained one; through the engine a constraint says which tokens come and when they end, alone and beside
  * others, which do not notice. On both backends. */
-#include "support/test_backend.h"
+#include "support/engine_test.h"
 
 #include "backend/ops.h"
 #include "base/rng.h"
 #include "model/packing.h"
-#include "rollout/engine.h"
-#include "support/tiny_model.h"
 
 #include <math.h>
 
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        cohort_error err_ = {0}, *err = &err_;                                                                         \
-        if ((call) != COHORT_OK)                                                                                       \
-            fail_msg("%s: %s", #call, err_.message);                                                                   \
-    } while (0)
-
-static char folder[64];
 static const char *const providers[] = {"portable", "avx2", "avx512"};
 enum { N_PROVIDERS = sizeof providers / sizeof *providers };
 
@@ -247,15 +237,12 @@ static struct outcome run(struct model *model, bool plain, bool constrained)
 {
     struct outcome result = {0};
     struct engine *engine = NULL;
-    struct arena arena = {0};
+    struct arena arena;
     struct digits digits[GROUP] = {{.wanted = 3}, {.wanted = 3, .broken = true}, {.wanted = 4, .anything = true}};
     struct constraint constraints[GROUP];
     int64_t id = -1, constrained_id = -1;
     const struct engine_config config = {.max_sequences = 8, .n_pages = 32, .prefill_tokens = 16, .max_context = 64};
-    OK(engine_create(&engine, model, NULL, &config, err));
-    OK(engine_plan(engine, &arena, err));
-    OK(arena_allocate(&arena, model->backend, "test", err));
-    OK(engine_plan(engine, &arena, err));
+    test_engine_open(&engine, &arena, model, &config);
     for (int i = 0; i < GROUP; i++)
         constraints[i] = constraint_of(&digits[i]);
     struct engine_request ask = {.prompt = prompt,
@@ -281,9 +268,7 @@ static struct outcome run(struct model *model, bool plain, bool constrained)
     }
     for (int i = 0; constrained && i < GROUP; i++)
         assert_int_equal(digits[i].accepted, result.constrained[i].n_tokens);
-    assert_int_equal(engine_stats(engine).pages_used, 0);
-    engine_destroy(engine);
-    arena_release(&arena, model->backend);
+    test_engine_close(engine, &arena, model);
     return result;
 }
 
@@ -324,7 +309,7 @@ static void test_engine(void **state)
         struct model *model = NULL;
         if (backend == NULL)
             continue;
-        OK(model_load(&model, backend, folder, DTYPE_F32, 0, err));
+        OK(model_load(&model, backend, tiny_folder, DTYPE_F32, 0, err));
         assert_in_range(model->config.vocab_size, FIRST_DIGIT + N_DIGITS, 32 * MOST_WORDS);
         struct outcome both = run(model, true, true), plain = run(model, true, false),
                        constrained = run(model, false, true);
@@ -361,7 +346,7 @@ static void test_refused(void **state)
     const struct engine_config config = {.max_sequences = 1, .n_pages = 4, .prefill_tokens = 4, .max_context = 32};
     cohort_error error = {0};
     int64_t id = 0;
-    OK(model_load(&model, backend, folder, DTYPE_F32, 0, err));
+    OK(model_load(&model, backend, tiny_folder, DTYPE_F32, 0, err));
     OK(engine_create(&engine, model, NULL, &config, err));
     assert_int_equal(
         engine_submit(
@@ -374,28 +359,10 @@ static void test_refused(void **state)
     backend_destroy(backend);
 }
 
-static int write_model(void **state)
-{
-    (void)state;
-    cohort_error err = {0};
-    snprintf(folder, sizeof folder, "/tmp/cohort-constraint-XXXXXX");
-    if (mkdtemp(folder) == NULL || tiny_checkpoint_write(folder, &tiny_odd, 3, &err) != COHORT_OK) {
-        print_error("%s: %s\n", folder, err.message);
-        return -1;
-    }
-    return 0;
-}
-
-static int remove_model(void **state)
-{
-    (void)state;
-    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
-}
-
 int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_draws), cmocka_unit_test(test_engine),
                                        cmocka_unit_test(test_refused)};
-    return cmocka_run_group_tests(tests, write_model, remove_model);
+    return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }

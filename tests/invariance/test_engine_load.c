@@ -1,48 +1,10 @@
 /* The engine under many requests: what a submission, a cancellation and a step cost does not depend on how many wait, and
  * results come in the order that the schedule gives. */
-#include "support/test_backend.h"
-
-#include "rollout/engine.h"
-#include "support/tiny_model.h"
+#include "support/engine_test.h"
 
 #include <time.h>
 
 enum { FEW = 10000, MANY = 100000 };
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        cohort_error err_ = {0}, *err = &err_;                                                                         \
-        if ((call) != COHORT_OK)                                                                                       \
-            fail_msg("%s: %s", #call, err_.message);                                                                   \
-    } while (0)
-
-static char folder[64];
-
-struct bench {
-    struct backend *backend;
-    struct model *model;
-    struct engine *engine;
-    struct arena arena;
-};
-
-static void bench_open(struct bench *b, const struct engine_config *config)
-{
-    memset(b, 0, sizeof *b);
-    b->backend = backend_here("auto", 1);
-    OK(model_load(&b->model, b->backend, folder, DTYPE_F32, 0, err));
-    OK(engine_create(&b->engine, b->model, NULL, config, err));
-    OK(engine_plan(b->engine, &b->arena, err));
-    OK(arena_allocate(&b->arena, b->backend, "test", err));
-    OK(engine_plan(b->engine, &b->arena, err));
-}
-
-static void bench_close(struct bench *b)
-{
-    engine_destroy(b->engine);
-    arena_release(&b->arena, b->backend);
-    model_destroy(b->model);
-    backend_destroy(b->backend);
-}
 
 /* Of this thread's work, so that busy neighbours do not count. */
 static double seconds(void)
@@ -52,7 +14,7 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int64_t submit_one(struct bench *b, int32_t token, int32_t n, int32_t max_tokens)
+static int64_t submit_one(struct engine_bench *b, int32_t token, int32_t n, int32_t max_tokens)
 {
     int64_t id = -1;
     OK(engine_submit(b->engine,
@@ -66,7 +28,7 @@ static int64_t submit_one(struct bench *b, int32_t token, int32_t n, int32_t max
     return id;
 }
 
-static double submit_many(struct bench *b, int32_t n)
+static double submit_many(struct engine_bench *b, int32_t n)
 {
     const double start = seconds();
     for (int32_t i = 0; i < n; i++)
@@ -75,7 +37,7 @@ static double submit_many(struct bench *b, int32_t n)
 }
 
 /* The least time of a few steps. */
-static double step_time(struct bench *b)
+static double step_time(struct engine_bench *b)
 {
     double least = 1e9;
     for (int i = 0; i < 20; i++) {
@@ -92,7 +54,7 @@ static double step_time(struct bench *b)
 }
 
 /* Cancels requests first .. first + n, the last one first. */
-static double cancel_all(struct bench *b, int64_t first, int32_t n)
+static double cancel_all(struct engine_bench *b, int64_t first, int32_t n)
 {
     const double start = seconds();
     for (int64_t i = n - 1; i >= 0; i--)
@@ -101,7 +63,7 @@ static double cancel_all(struct bench *b, int64_t first, int32_t n)
 }
 
 /* Polls completions of FINISH_CANCELLED, of which there are n, with ids ascending. */
-static void expect_cancelled(struct bench *b, int32_t n)
+static void expect_cancelled(struct engine_bench *b, int32_t n)
 {
     struct completion c;
     int64_t last = -1;
@@ -123,10 +85,11 @@ struct figures {
 
 static struct figures measure(int32_t n)
 {
-    struct bench b;
+    struct engine_bench b;
     struct figures f;
     bool busy = true;
-    bench_open(&b, &(struct engine_config){.max_sequences = 2, .n_pages = 8, .prefill_tokens = 4, .max_context = 64});
+    engine_bench_open(
+        &b, "auto", &(struct engine_config){.max_sequences = 2, .n_pages = 8, .prefill_tokens = 4, .max_context = 64});
     f.submit = submit_many(&b, n);
     f.step = step_time(&b);
     const int32_t done = 20; /* more than 20 steps finish, with these sizes not so many more */
@@ -137,7 +100,7 @@ static struct figures measure(int32_t n)
     expect_cancelled(&b, n - 4 * done);
     while (busy)
         OK(engine_step(b.engine, &busy, err));
-    bench_close(&b);
+    engine_bench_close(&b);
     return f;
 }
 
@@ -164,10 +127,12 @@ static void test_order(void **state)
 {
     enum { REQUESTS = 30, GROUP = 3 };
     (void)state;
-    struct bench b;
+    struct engine_bench b;
     struct completion c;
     bool busy = true;
-    bench_open(&b, &(struct engine_config){.max_sequences = 1, .n_pages = 40, .prefill_tokens = 64, .max_context = 64});
+    engine_bench_open(
+        &b, "auto",
+        &(struct engine_config){.max_sequences = 1, .n_pages = 40, .prefill_tokens = 64, .max_context = 64});
     const int64_t first = submit_one(&b, 1, GROUP, 3);
     for (int32_t i = 1; i < REQUESTS; i++)
         assert_int_equal(submit_one(&b, i % 7, GROUP, 3), first + i);
@@ -198,7 +163,7 @@ static void test_order(void **state)
         }
     }
     assert_int_equal(wanted, REQUESTS * GROUP);
-    bench_close(&b);
+    engine_bench_close(&b);
 }
 
 /* Groups that together draw more first tokens in one step than the engine has room for at once draw in parts: the same
@@ -209,12 +174,13 @@ static void test_draws_in_parts(void **state)
     (void)state;
     struct completion got[2][REQUESTS * GROUP];
     for (int k = 0; k < 2; k++) {
-        struct bench b;
+        struct engine_bench b;
         struct completion c;
-        bench_open(&b, &(struct engine_config){.max_sequences = 2 + k * REQUESTS * GROUP,
-                                               .n_pages = REQUESTS * (GROUP + 1),
-                                               .prefill_tokens = 8,
-                                               .max_context = 64});
+        engine_bench_open(&b, "auto",
+                          &(struct engine_config){.max_sequences = 2 + k * REQUESTS * GROUP,
+                                                  .n_pages = REQUESTS * (GROUP + 1),
+                                                  .prefill_tokens = 8,
+                                                  .max_context = 64});
         const int64_t first = submit_one(&b, 0, GROUP, TOKENS);
         for (int32_t i = 1; i < REQUESTS; i++)
             submit_one(&b, i, GROUP, TOKENS);
@@ -223,7 +189,7 @@ static void test_draws_in_parts(void **state)
             while (engine_poll(b.engine, &c))
                 got[k][(c.request - first) * GROUP + c.index] = c;
         }
-        bench_close(&b);
+        engine_bench_close(&b);
     }
     for (int i = 0; i < REQUESTS * GROUP; i++) {
         assert_int_equal(got[0][i].n_tokens, TOKENS);
@@ -234,27 +200,9 @@ static void test_draws_in_parts(void **state)
     }
 }
 
-static int write_model(void **state)
-{
-    (void)state;
-    cohort_error err = {0};
-    snprintf(folder, sizeof folder, "/tmp/cohort-load-XXXXXX");
-    if (mkdtemp(folder) == NULL || tiny_checkpoint_write(folder, &tiny_odd, 3, &err) != COHORT_OK) {
-        print_error("%s: %s\n", folder, err.message);
-        return -1;
-    }
-    return 0;
-}
-
-static int remove_model(void **state)
-{
-    (void)state;
-    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_order), cmocka_unit_test(test_draws_in_parts),
                                        cmocka_unit_test(test_many)};
-    return cmocka_run_group_tests(tests, write_model, remove_model);
+    return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }

@@ -1,14 +1,11 @@
 /* No step of the engine allocates for itself (invariant I8): what a request needs is reserved when it is submitted, what
  * a batch needs when the engine is made. All calls of the allocator in this program are counted. */
 #include "support/sanitized.h"
-#include "support/test_backend.h"
-
-#include "rollout/engine.h"
-#include "support/tiny_model.h"
+#include "support/engine_test.h"
 
 #include <stdatomic.h>
 
-#if !SANITIZED
+#if !SANITIZED && defined(__GLIBC__)
 /* glibc's own, behind the names that the program defines anew. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
@@ -37,15 +34,6 @@ void *aligned_alloc(size_t alignment, size_t size)
     n_allocations++;
     return __libc_memalign(alignment, size);
 }
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        cohort_error err_ = {0}, *err = &err_;                                                                         \
-        if ((call) != COHORT_OK)                                                                                       \
-            fail_msg("%s: %s", #call, err_.message);                                                                   \
-    } while (0)
-
-static char folder[64];
 
 enum {
     N_REQUESTS = 6,
@@ -99,48 +87,21 @@ static void test_steps_allocate_nothing(void **state)
     (void)state;
     const struct engine_config config = {
         .max_sequences = 4, .n_pages = 24, .prefill_tokens = 40, .prefill_chunk = 33, .max_context = 200};
-    struct backend *backend = backend_here("auto", 1);
-    struct model *model = NULL;
-    struct engine *engine = NULL;
-    struct arena arena = {0};
-    OK(model_load(&model, backend, folder, DTYPE_F32, 0, err));
-    OK(engine_create(&engine, model, NULL, &config, err));
-    OK(engine_plan(engine, &arena, err));
-    OK(arena_allocate(&arena, backend, "test", err));
-    OK(engine_plan(engine, &arena, err));
-    submit(engine, model->config.vocab_size, 100);
-    print_message("a first run allocates %d times, for the backend's working memory\n", run(engine));
-    submit(engine, model->config.vocab_size, 200); /* other draws, other lengths at other times */
-    assert_int_equal(run(engine), 0);
-    engine_destroy(engine);
-    arena_release(&arena, backend);
-    model_destroy(model);
-    backend_destroy(backend);
-}
-
-static int write_model(void **state)
-{
-    (void)state;
-    cohort_error err = {0};
-    snprintf(folder, sizeof folder, "/tmp/cohort-memory-XXXXXX");
-    if (mkdtemp(folder) == NULL || tiny_checkpoint_write(folder, &tiny_odd, 3, &err) != COHORT_OK) {
-        print_error("%s: %s\n", folder, err.message);
-        return -1;
-    }
-    return 0;
-}
-
-static int remove_model(void **state)
-{
-    (void)state;
-    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
+    struct engine_bench b;
+    engine_bench_open(&b, "auto", &config);
+    const int32_t vocab = b.model->config.vocab_size;
+    submit(b.engine, vocab, 100);
+    print_message("a first run allocates %d times, for the backend's working memory\n", run(b.engine));
+    submit(b.engine, vocab, 200); /* other draws, other lengths at other times */
+    assert_int_equal(run(b.engine), 0);
+    engine_bench_close(&b);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_steps_allocate_nothing)};
-    return cmocka_run_group_tests(tests, write_model, remove_model);
+    return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }
 #else
-int main(void) { return 0; } /* a sanitizer's allocator is its own */
+int main(void) { return 0; } /* a sanitizer has an allocator of its own, another C library other names */
 #endif

@@ -1,23 +1,12 @@
 /* The page pool and the engine's life cycle: whatever is asked for and cancelled when, nothing waits
  * for ever, every completion comes exactly once, pages are never over-promised, and after the last
  * one all pages are free and none is promised. */
-#include "support/test_backend.h"
+#include "support/engine_test.h"
 
 #include "base/rng.h"
-#include "rollout/engine.h"
 #include "rollout/pages.h"
-#include "support/tiny_model.h"
 
 enum { MAX_PROMPT = 150, MAX_TOKENS = 90, MAX_CONTEXT = 224, N_REQUESTS = 200, MAX_GROUP = 5, WIDEST = 40 };
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        cohort_error err_ = {0}, *err = &err_;                                                                         \
-        if ((call) != COHORT_OK)                                                                                       \
-            fail_msg("%s: %s", #call, err_.message);                                                                   \
-    } while (0)
-
-static char folder[64];
 
 static uint32_t draw(uint64_t stream, uint64_t counter, uint32_t below)
 {
@@ -32,35 +21,7 @@ struct asked {
     bool cancelled;
 };
 
-struct bench {
-    struct backend *backend;
-    struct model *model;
-    struct engine *engine;
-    struct arena arena;
-    struct engine_config config;
-};
-
-static void bench_open(struct bench *b, const struct engine_config *config)
-{
-    memset(b, 0, sizeof *b);
-    b->config = *config;
-    b->backend = backend_here(test_options.cuda ? "cuda" : "auto", 1);
-    OK(model_load(&b->model, b->backend, folder, DTYPE_F32, 0, err));
-    OK(engine_create(&b->engine, b->model, NULL, config, err));
-    OK(engine_plan(b->engine, &b->arena, err));
-    OK(arena_allocate(&b->arena, b->backend, "test", err));
-    OK(engine_plan(b->engine, &b->arena, err));
-}
-
-static void bench_close(struct bench *b)
-{
-    engine_destroy(b->engine);
-    arena_release(&b->arena, b->backend);
-    model_destroy(b->model);
-    backend_destroy(b->backend);
-}
-
-static void submit(struct bench *b, struct asked *a, uint64_t seed, uint64_t i)
+static void submit(struct engine_bench *b, struct asked *a, uint64_t seed, uint64_t i)
 {
     static const int32_t eos[] = {5};
     const uint64_t stream = seed * 1000 + i;
@@ -107,11 +68,11 @@ static void take(struct asked *asked, int32_t n, struct completion *c)
 /* N_REQUESTS requests arriving over time, about a third cancelled at a random moment. */
 static void exercise(uint64_t seed, const struct engine_config *config)
 {
-    struct bench b;
+    struct engine_bench b;
     struct asked *asked = calloc(N_REQUESTS, sizeof *asked);
     int32_t n = 0, complete = 0, wanted = 0;
     assert_non_null(asked);
-    bench_open(&b, config);
+    engine_bench_open(&b, test_options.cuda ? "cuda" : "auto", config);
     bool busy = true;
     for (int64_t step = 0; busy || n < N_REQUESTS; step++) {
         assert_true(step < 200000); /* else it hangs */
@@ -153,7 +114,7 @@ static void exercise(uint64_t seed, const struct engine_config *config)
     assert_int_equal(c.n_tokens, whole.max_tokens);
     completion_free(&c);
     assert_int_equal(engine_stats(b.engine).pages_used, 0);
-    bench_close(&b);
+    engine_bench_close(&b);
     free(asked);
 }
 
@@ -189,12 +150,13 @@ static void test_one_slot(void **state)
 static void test_wide_group(void **state)
 {
     (void)state;
-    struct bench b;
+    struct engine_bench b;
     struct asked a = {.n = WIDEST, .n_prompt = 100, .max_tokens = 70, .cancel_at = -1};
     int32_t prompt[100] = {1, 2, 3};
-    bench_open(&b,
-               &(struct engine_config){
-                   .max_sequences = 3, .n_pages = engine_pages(100, 70, 2), .prefill_tokens = 50, .max_context = 200});
+    engine_bench_open(
+        &b, test_options.cuda ? "cuda" : "auto",
+        &(struct engine_config){
+            .max_sequences = 3, .n_pages = engine_pages(100, 70, 2), .prefill_tokens = 50, .max_context = 200});
     const struct engine_request ask = {
         .prompt = prompt, .n_prompt = 100, .n = WIDEST, .sampling = {.temperature = 1.0f}, .max_tokens = 70};
     OK(engine_submit(b.engine, &ask, &a.id, err));
@@ -207,18 +169,20 @@ static void test_wide_group(void **state)
     assert_int_equal(a.n_seen, WIDEST);
     assert_int_equal(engine_stats(b.engine).pages_used, 0);
     assert_int_equal(engine_stats(b.engine).pages_peak, b.config.n_pages);
-    bench_close(&b);
+    engine_bench_close(&b);
 }
 
 /* What can never run is refused at once. */
 static void test_too_large(void **state)
 {
     (void)state;
-    struct bench b;
+    struct engine_bench b;
     int32_t prompt[150] = {0};
     int64_t id = 0;
     cohort_error error = {0};
-    bench_open(&b, &(struct engine_config){.max_sequences = 1, .n_pages = 2, .prefill_tokens = 8, .max_context = 200});
+    engine_bench_open(
+        &b, test_options.cuda ? "cuda" : "auto",
+        &(struct engine_config){.max_sequences = 1, .n_pages = 2, .prefill_tokens = 8, .max_context = 200});
     struct engine_request ask = {
         .prompt = prompt, .n_prompt = 150, .n = 1, .sampling = {.temperature = 1.0f}, .max_tokens = 2};
     assert_int_equal(engine_submit(b.engine, &ask, &id, &error), COHORT_ERR_MEMORY);
@@ -227,7 +191,7 @@ static void test_too_large(void **state)
     bool busy = true;
     OK(engine_step(b.engine, &busy, err));
     assert_false(busy);
-    bench_close(&b);
+    engine_bench_close(&b);
 }
 
 /* The pool alone: promises are kept apart from what is taken. */
@@ -251,29 +215,11 @@ static void test_promises(void **state)
     page_pool_free(&pool);
 }
 
-static int write_model(void **state)
-{
-    (void)state;
-    cohort_error err = {0};
-    snprintf(folder, sizeof folder, "/tmp/cohort-pool-XXXXXX");
-    if (mkdtemp(folder) == NULL || tiny_checkpoint_write(folder, &tiny_odd, 3, &err) != COHORT_OK) {
-        print_error("%s: %s\n", folder, err.message);
-        return -1;
-    }
-    return 0;
-}
-
-static int remove_model(void **state)
-{
-    (void)state;
-    return file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
-}
-
 int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_plenty),    cmocka_unit_test(test_tiny_pool),
                                        cmocka_unit_test(test_one_slot),  cmocka_unit_test(test_wide_group),
                                        cmocka_unit_test(test_too_large), cmocka_unit_test(test_promises)};
-    return cmocka_run_group_tests(tests, write_model, remove_model);
+    return cmocka_run_group_tests(tests, tiny_folder_setup, tiny_folder_teardown);
 }

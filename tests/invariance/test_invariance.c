@@ -13,12 +13,10 @@
  * on the batch, the same comparisons must report differences, in both types (on the GPU: in bf16 and on the shape whose
  * kernels are built to be broken). */
 #include "backend/sampling.h"
-#include "support/test_backend.h"
+#include "support/engine_test.h"
 
 #include "base/rng.h"
 #include "model/packing.h"
-#include "rollout/engine.h"
-#include "support/tiny_model.h"
 
 #include <math.h>
 
@@ -48,13 +46,6 @@ static const struct scale scale_gpu = {
 /* For an emulated GPU, which needs a second for what a GPU does in a millisecond. */
 static const struct scale scale_small = {
     5, 5, 2, 270, 7, {65, 270, 3, 64, 20, 1, 1, 1, 1, 1, 1, 1}, {1, 3, 2, 1, 2, 1}};
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        cohort_error err_ = {0}, *err = &err_;                                                                         \
-        if ((call) != COHORT_OK)                                                                                       \
-            fail_msg("%s: %s", #call, err_.message);                                                                   \
-    } while (0)
 
 /* Of a large vocabulary one in 60; ids that a vocabulary lacks are harmless. */
 enum { N_EOS = 37 };
@@ -195,25 +186,16 @@ static void choose_requests(struct world *w, int32_t n_requests, int32_t vocab)
 struct machine {
     struct engine *engine;
     struct arena arena;
-    struct backend *backend;
+    struct model *model;
 };
 
 static void machine_open(struct machine *m, struct model *model, const struct engine_config *config)
 {
-    memset(m, 0, sizeof *m);
-    m->backend = model->backend;
-    OK(engine_create(&m->engine, model, NULL, config, err));
-    OK(engine_plan(m->engine, &m->arena, err));
-    OK(arena_allocate(&m->arena, m->backend, "test", err));
-    OK(engine_plan(m->engine, &m->arena, err));
+    m->model = model;
+    test_engine_open(&m->engine, &m->arena, model, config);
 }
 
-static void machine_close(struct machine *m)
-{
-    assert_int_equal(engine_stats(m->engine).pages_used, 0);
-    engine_destroy(m->engine);
-    arena_release(&m->arena, m->backend);
-}
+static void machine_close(struct machine *m) { test_engine_close(m->engine, &m->arena, m->model); }
 
 struct submitted {
     int64_t id;

@@ -320,15 +320,13 @@ static __device__ void penalise(const draw_row *r, const penalty &p, int32_t con
     __syncthreads();
 }
 
-/* Four logits from id i on, a multiple of 4; -inf where the bitset does not allow the id. */
-static __device__ __forceinline__ float4 allowed_logits4(const uint32_t *allowed, int i, float4 x)
+/* Logits of ids that the bitset does not allow become -inf. */
+static __device__ void forbid(const uint32_t *allowed, float *x, int count)
 {
-    const uint32_t bits = allowed[i / 32] >> (i % 32);
-    x.x = (bits & 1u) != 0 ? x.x : negative_infinity();
-    x.y = (bits & 2u) != 0 ? x.y : negative_infinity();
-    x.z = (bits & 4u) != 0 ? x.z : negative_infinity();
-    x.w = (bits & 8u) != 0 ? x.w : negative_infinity();
-    return x;
+    for (int i = (int)threadIdx.x; i < count; i += FILTER_THREADS)
+        if ((allowed[i / 32] >> (i % 32) & 1u) == 0)
+            x[i] = negative_infinity();
+    __syncthreads();
 }
 
 /* The row with constraint, bias and penalties, in the block's copy. */
@@ -337,12 +335,13 @@ static __device__ void process_row(const draw_row *r, const float *logits, float
     const int count = r->n_choosable;
     const bool wide = is_wide(logits);
     for (int i = 4 * (int)threadIdx.x; i < count; i += 4 * FILTER_THREADS) {
-        const float4 four = load_logits4(logits, i, count, wide);
-        *reinterpret_cast<float4 *>(x + i) = r->allowed != NULL ? allowed_logits4(r->allowed, i, four) : four;
+        *reinterpret_cast<float4 *>(x + i) = load_logits4(logits, i, count, wide);
         if (r->window_penalised)
             *reinterpret_cast<uint4 *>(seen + i) = make_uint4(0, 0, 0, 0);
     }
     __syncthreads();
+    if (r->allowed != NULL)
+        forbid(r->allowed, x, count);
     const draw_bias *b = r->bias;
     for (int i = (int)threadIdx.x; i < r->n_bias; i += FILTER_THREADS) {
         const int32_t id = b[i].id;
