@@ -10,24 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The rows of command_list.h. That the public names are the same ones in the same order is checked here. */
 static const struct {
     const char *name, *summary;
     enum option_command flag;
     command_run *run;
 } commands[] = {
-    [COHORT_GENERATE] = {"generate", "generate text, or JSONL with exact log-probs", FOR_GENERATE, command_generate},
-    [COHORT_LOGPROBS] = {"logprobs", "log-probs of given sequences, bit for bit those of generate", FOR_LOGPROBS,
-                         command_logprobs},
-    [COHORT_TOKENIZE] = {"tokenize", "token ids of text", FOR_TOKENIZE, command_tokenize},
-    [COHORT_INFO] = {"info", "what a model is, what computes here, what memory training takes", FOR_INFO, command_info},
-    [COHORT_INIT] = {"init", "write a random checkpoint", FOR_INIT, command_init},
-    [COHORT_SFT] = {"sft", "supervised fine-tuning on JSONL", FOR_SFT, command_sft},
-    [COHORT_GRPO] = {"grpo", "train with rewards (GRPO and its family)", FOR_GRPO, command_grpo},
-    [COHORT_EVAL] = {"eval", "rewards of a model's completions on a data set", FOR_EVAL, command_eval},
-    [COHORT_SCORE] = {"score", "rewards of given completions, without a model", FOR_SCORE, command_score},
-    [COHORT_BENCH] = {"bench", "measure speed beside this machine's limits", FOR_BENCH, command_bench},
+#define COMMAND(id, name, summary, ...) [COHORT_##id] = {#name, summary, FOR_##id, command_##name},
+    COMMAND_LIST(COMMAND)
+#undef COMMAND
 };
-enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+#define COMMAND(id, ...)                                                                                               \
+    _Static_assert((int)COHORT_##id == (int)COMMAND_##id, "cohort.h has another order of commands");
+COMMAND_LIST(COMMAND)
+#undef COMMAND
 
 static cohort_status missing(cohort_error *err, const char *function, const char *what)
 {

@@ -44,15 +44,15 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
     model->owner = getpid();
     model->session = &model->own;
-    model->trust_content = options_bool(options->options, "trust_content");
+    model->trust_content = options_bool(options->options, OPTION_TRUST_CONTENT);
     TRY_GOTO(session_open(model->session, options->options, NULL, SESSION_TOKENIZER, NULL, err));
     int32_t context = model->session->model->max_context;
     if (max_context > 0 && max_context < context)
         context = max_context;
     struct rollout_need need = {0};
-    rollout_need_any(&need, model->session->backend, (int32_t)options_int(options->options, "decode_concurrency"),
+    rollout_need_any(&need, model->session->backend, (int32_t)options_int(options->options, OPTION_DECODE_CONCURRENCY),
                      context);
-    need.step_tokens = (int32_t)options_int(options->options, "prefill_step_size");
+    need.step_tokens = (int32_t)options_int(options->options, OPTION_PREFILL_STEP_SIZE);
     need.history = context; /* a request may bring any penalty */
     need.modest = true;
     TRY_GOTO(session_engine(model->session, options->options, &need, &model->engine, err));
@@ -296,6 +296,7 @@ cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *fou
                                     .text = inner.text,
                                     .finish_reason = finish_reason_name(inner.finish_reason),
                                     .text_length = inner.text_length};
+    mem_free(inner.entropy); /* the public struct has no place for it */
     sized_write(&sized_completion, &ours, out);
     *found = true;
     return COHORT_OK;

@@ -40,20 +40,20 @@ static cohort_status give_scores(void *context, const struct reward_row *rows, s
 static cohort_status check_options(const cohort_trainer *trainer, cohort_error *err)
 {
     const struct options *o = trainer->run.t.options;
-    if (options_string(o, "data") != NULL)
+    if (options_string(o, OPTION_DATA) != NULL)
         return error_set(
             err, COHORT_ERR_ARGUMENT,
             "cohort_trainer_open: the rows of data '%s' would not be read: leave data out and give rows to "
             "cohort_trainer_step, or use cohort_run",
-            options_string(o, "data"));
-    if (!options_is_set(o, "max_prompt_length"))
+            options_string(o, OPTION_DATA));
+    if (!options_is_set(o, OPTION_MAX_PROMPT_LENGTH))
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_trainer_open: set max_prompt_length, the tokens of the longest prompt that will come: "
                          "memory is planned for it");
-    if (!options_is_set(o, "steps") && training_schedule(o) != SCHEDULE_CONSTANT)
+    if (!options_is_set(o, OPTION_STEPS) && training_schedule(o) != SCHEDULE_CONSTANT)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_trainer_open: a learning rate that decays needs steps, the number of optimizer steps");
-    if (trainer->own_reward != NULL && options_string(o, "eval_data") != NULL)
+    if (trainer->own_reward != NULL && options_string(o, OPTION_EVAL_DATA) != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_trainer_open: eval_data needs a reward among the options");
     return COHORT_OK;
 }
@@ -71,12 +71,12 @@ static cohort_status begin(cohort_trainer *trainer, cohort_error *err)
         trainer->places[i] = i;
     TRY(grpo_run_begin(&trainer->run,
                        &(struct grpo_extent){.max_prompt = trainer->room,
-                                             .steps = options_is_set(o, "steps") ? options_int(o, "steps") : 0,
+                                             .steps = options_is_set(o, OPTION_STEPS) ? options_int(o, OPTION_STEPS) : 0,
                                              .lends = true},
                        err));
     trainer->model.session = &trainer->run.t.session;
     trainer->model.engine = trainer->run.engine;
-    trainer->model.trust_content = options_bool(o, "trust_content");
+    trainer->model.trust_content = options_bool(o, OPTION_TRUST_CONTENT);
     return COHORT_OK;
 }
 
@@ -103,7 +103,7 @@ cohort_status cohort_trainer_open(cohort_trainer **out, cohort_options *options,
     if (observer != NULL)
         TRY_GOTO(sized_read(&sized_observer, NAME, observer, &trainer->observer, err));
     rewards = (struct reward_list){.rewards = options->rewards, .count = options->n_rewards};
-    if (options->n_rewards == 0 && options_list_count(options->options, "reward") == 0) {
+    if (options->n_rewards == 0 && options_list_count(options->options, OPTION_REWARD) == 0) {
         TRY_GOTO(reward_create_callback(&trainer->own_reward, "scores", give_scores, trainer, err));
         rewards = (struct reward_list){.rewards = &trainer->own_reward, .count = 1};
     }

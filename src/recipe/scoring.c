@@ -13,7 +13,7 @@
 
 static cohort_status read_weights(struct scoring *scoring, const struct options *options, cohort_error *err)
 {
-    size_t given = options_list_count(options, "reward_weights");
+    size_t given = options_list_count(options, OPTION_REWARD_WEIGHTS);
     for (int32_t i = 0; i < scoring->n; i++)
         scoring->weights[i] = 1.0;
     if (given == 0)
@@ -23,7 +23,7 @@ static cohort_status read_weights(struct scoring *scoring, const struct options 
                          "--reward-weights has %zu values for %d rewards; give one for each, in the same order", given,
                          (int)scoring->n);
     for (size_t i = 0; i < given; i++) {
-        const char *item = options_list_item(options, "reward_weights", i);
+        const char *item = options_list_item(options, OPTION_REWARD_WEIGHTS, i);
         if (!number_read(item, strlen(item), &scoring->weights[i]))
             return error_set(err, COHORT_ERR_INTERNAL, "--reward-weights: '%s' was not checked", item);
     }
@@ -55,9 +55,9 @@ static cohort_status name_reward(struct scoring *scoring, int32_t i, cohort_erro
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err)
 {
-    size_t named = options_list_count(options, "reward"), more = extra == NULL ? 0 : extra->count;
-    struct reward_options reward_options = {.pattern = options_string(options, "reward_pattern"),
-                                            .timeout_s = options_float(options, "reward_timeout"),
+    size_t named = options_list_count(options, OPTION_REWARD), more = extra == NULL ? 0 : extra->count;
+    struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
+                                            .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
                                             .stop = options_stop(options)};
     memset(scoring, 0, sizeof *scoring);
     if (named + more == 0)
@@ -67,7 +67,7 @@ cohort_status scoring_open(struct scoring *scoring, const struct options *option
     TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
     TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
     for (size_t i = 0; i < named; i++) {
-        TRY(reward_create(&scoring->rewards[i], options_list_item(options, "reward", i), &reward_options, err));
+        TRY(reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
         scoring->n = ++scoring->n_owned;
     }
     for (size_t i = 0; i < more; i++)

@@ -247,8 +247,8 @@ static void prune(struct training *t)
 {
     struct text notes = {0};
     cohort_error why = {0};
-    bool limited = options_is_set(t->options, "save_total_limit");
-    int64_t keep = limited ? options_int(t->options, "save_total_limit") : PERIODIC_KEPT;
+    bool limited = options_is_set(t->options, OPTION_SAVE_TOTAL_LIMIT);
+    int64_t keep = limited ? options_int(t->options, OPTION_SAVE_TOTAL_LIMIT) : PERIODIC_KEPT;
     if (run_folder_prune(&t->run, keep, !limited, &notes, &why) != COHORT_OK)
         observer_message(t->observer, "note: old checkpoints were not removed: %s", why.message);
     tell(t, &notes);
@@ -278,7 +278,7 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
 /* Every save_minutes, but never so often that more than a few percent of the time go into it. */
 static bool clock_says(const struct training *t)
 {
-    const double minutes = options_float(t->options, "save_minutes");
+    const double minutes = options_float(t->options, OPTION_SAVE_MINUTES);
     const double since = clock_seconds() - t->saved_at;
     return minutes > 0.0 && since >= 60.0 * minutes && t->save_seconds <= save_share * since;
 }
@@ -291,7 +291,7 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
     /* Nobody asked for this one: should it fail, the run goes on. */
     if (clock_says(t) && save_checkpoint(t, optimizer, true, &why) != COHORT_OK)
         observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes", why.message,
-                         options_float(t->options, "save_minutes"));
+                         options_float(t->options, OPTION_SAVE_MINUTES));
     return COHORT_OK;
 }
 

@@ -2,7 +2,8 @@
 #ifndef COHORT_TESTS_CUDA_DEVICE_TEST_H
 #define COHORT_TESTS_CUDA_DEVICE_TEST_H
 
-#include "kernels/kernel_test.h"
+#include "backend/cpu/cpu_kernels.h"
+#include "support/numbers.h"
 
 #include <stdio.h>
 

@@ -21,7 +21,7 @@ prepare() { # the inputs of all commands, in $work
     printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
     printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 2\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
     "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
-    "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/stepwise.c" -o stepwise -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
+    "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/train_steps.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
 }
 
 # Each runs one command with its output in $out (a folder of its own); more arguments go to the program.
@@ -33,7 +33,7 @@ run_generate() { "$COHORT" generate --model model --batch chat.jsonl --n 2 --max
 run_logprobs() { "$COHORT" logprobs --model model --batch generated.jsonl --threads 1 >"$out/stdout"; }
 run_eval() { "$COHORT" eval --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --format jsonl --threads 1 >"$out/stdout"; }
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
-run_trainer() { ./stepwise model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example
+run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example
 run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/stdout"; }
 run_grpo() {
     "$COHORT" grpo --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --steps 2 --save-steps 1 --save-total-limit 1 \
@@ -77,7 +77,7 @@ sweep() {
             continue
         fi
         [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
-        grep -qE '^(cohort|stepwise): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
+        grep -qE '^(cohort|step): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
         case $command in sft | grpo)
             "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
             fingerprint "$out" >"$work/found"

@@ -1,7 +1,7 @@
 /* GRPO step by step, with rows and scores of the program's own, over the installed library:
  *
- *     cc stepwise.c $(pkg-config --cflags --libs cohort) -o stepwise
- *     ./stepwise MODEL RUN_FOLDER
+ *     cc train_steps.c $(pkg-config --cflags --libs cohort) -o train_steps
+ *     ./train_steps MODEL RUN_FOLDER
  *
  * Between steps the same model generates. Every option of 'cohort grpo' (docs/OPTIONS.md) but data can be set by its
  * name. */
@@ -70,7 +70,7 @@ static cohort_status generate(cohort_model *model, cohort_error *err)
 int main(int argc, char **argv)
 {
     if (argc != 3) {
-        fprintf(stderr, "usage: stepwise MODEL RUN_FOLDER\n");
+        fprintf(stderr, "usage: step MODEL RUN_FOLDER\n");
         return 2;
     }
     const char *const settings[][2] = {{"model", argv[1]},
@@ -102,6 +102,6 @@ int main(int argc, char **argv)
     cohort_trainer_close(trainer);
     cohort_options_destroy(options);
     if (status != COHORT_OK)
-        fprintf(stderr, "stepwise: %s\n", err.message);
+        fprintf(stderr, "train_steps: %s\n", err.message);
     return status == COHORT_OK ? 0 : 1;
 }
