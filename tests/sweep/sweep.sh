@@ -77,7 +77,7 @@ sweep() {
             continue
         fi
         [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
-        grep -qE '^(cohort|step): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
+        grep -qE '^(cohort|train_steps): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
         case $command in sft | grpo)
             "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
             fingerprint "$out" >"$work/found"
