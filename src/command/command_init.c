@@ -44,8 +44,8 @@ static void set_special_ids(struct model_config *config, const struct tokenizer 
         config->n_eos = n;
 }
 
-cohort_status command_init(struct options *options, const struct reward_list *extra,
-                           const cohort_observer *observer, cohort_error *err)
+cohort_status command_init(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                           cohort_error *err)
 {
     (void)extra;
     const char *out = options_string(options, "out"), *source = options_string(options, "tokenizer");
@@ -75,9 +75,9 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
                              "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'",
                              source);
     }
-    TRY_GOTO(read_shape(&config, options, bytes, err));
     struct checkpoint_init init = {
         .seed = (uint64_t)options_int(options, "seed"), .standard_deviation = 0.02f, .type = type};
+    TRY_GOTO(read_shape(&config, options, bytes, err));
     const json_t *range = json_object_get(config.config_json, "initializer_range");
     if (json_is_number(range))
         init.standard_deviation = (float)json_number_value(range);
