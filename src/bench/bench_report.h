@@ -32,7 +32,7 @@ struct bench_row {
     const char *kind;
     char what[96];
     struct bench_samples samples;
-    double amount;    /* done in one sample, in unit_amount */
+    double amount;    /* done in one sample, in the unit below */
     const char *unit; /* of amount a second ("tok/s"), or "s": the seconds of a sample */
     struct bench_work work;
     double bytes_held;    /* peak memory of the process, 0: not asked */

@@ -105,8 +105,8 @@ static cohort_status run_kind(struct bench *bench, size_t i, bool *nothing, coho
     return COHORT_OK;
 }
 
-cohort_status command_bench(struct options *options, const struct reward_list *extra,
-                            const cohort_observer *observer, cohort_error *err)
+cohort_status command_bench(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                            cohort_error *err)
 {
     (void)extra;
     struct bench *bench = NULL;

@@ -167,8 +167,8 @@ cleanup:
     return status;
 }
 
-cohort_status command_info(struct options *options, const struct reward_list *extra,
-                           const cohort_observer *observer, cohort_error *err)
+cohort_status command_info(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
+                           cohort_error *err)
 {
     (void)extra;
     const char *dir = options_string(options, "model"), *preset = options_choice_word(options, "preset");
