@@ -109,7 +109,7 @@ foreach(source ${COHORT_TEST_SOURCES})
     set_tests_properties(${name}_emulated PROPERTIES LABELS cuda-emulated TIMEOUT 300)
     list(APPEND targets ${name}_emulated)
   endif()
-  if(COHORT_EMULATED AND name MATCHES "test_cuda_(skinny|decode)$")
+  if(COHORT_EMULATED AND name MATCHES "test_cuda_(matmul_skinny|decode)$")
     # The short ones again with what a workstation card has: 99 KB of shared memory a block.
     add_test(NAME ${name}_emulated_86 COMMAND ${name}_emulated --small)
     set_tests_properties(${name}_emulated_86 PROPERTIES LABELS cuda-emulated TIMEOUT 300

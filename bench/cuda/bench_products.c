@@ -2,7 +2,7 @@
  *
  *   bench_products [bits] [times] [tune]      (all of them without arguments)
  *
- * bits   the kernel for few rows (kernel_skinny.cu) against cuBLASLt without workspace and split-K,
+ * bits   the kernel for few rows (kernel_matmul_skinny.cu) against cuBLASLt without workspace and split-K,
  *        bit for bit, and cuBLASLt against itself over the number of rows; fails if bits differ
  * times both in recorded steps, weights coming from memory (copies larger than the cache in turn)
  * tune   with times: other plans of the kernels for few rows, for 0.6B, m = 1, 4, 8; the best one
@@ -12,7 +12,7 @@
 #include "bench_device.h"
 
 #include "backend/ops.h"
-#include "backend/cuda/kernel_skinny.h"
+#include "backend/cuda/kernel_matmul_skinny.h"
 
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>

@@ -200,10 +200,12 @@ static double epoch_of(const struct grpo_run *run)
     return (double)run->grpo.batches * run->prompts_per_step / (double)run->train.data.n_rows;
 }
 
+/* Adds to metrics all or nothing: what lacks is made up for by a run that goes on from here (owed_evaluation). */
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct sampling_params sampling = run->grpo.config.sampling;
+    struct metrics found = {0};
     struct text samples = {0};
     char name[64];
     cohort_status status = COHORT_OK;
@@ -226,12 +228,14 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .n = run->eval_n,
                                     .progress = report_evaluation,
                                     .progress_context = run};
-    TRY_GOTO(evaluate(&evaluation, metrics, &samples, err));
+    TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
-                     metrics_get(metrics, "eval_reward"), run->held_out.data.n_rows);
+                     metrics_get(&found, "eval_reward"), run->held_out.data.n_rows);
+    metrics_add(metrics, &found);
 cleanup:
+    metrics_free(&found);
     text_free(&samples);
     return status;
 }
@@ -252,6 +256,12 @@ static bool every(const struct grpo_run *run, int64_t steps)
 {
     int64_t before = run->t.state.step - run->grpo.config.num_iterations;
     return steps > 0 && run->t.state.step / steps != before / steps;
+}
+
+/* Whether the held-out prompts are asked after the batch in hand. */
+static bool evaluates_now(const struct grpo_run *run)
+{
+    return run->t.state.step >= run->t.steps || every(run, run->eval_steps);
 }
 
 static void report_step(struct training *t, const struct metrics *last)
@@ -297,7 +307,7 @@ static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
     /* What fails here comes after the update: the step is logged all the same, for it will not be done again. The first
      * failure is told. */
     cohort_status failed = log_completions(run, &batch, err);
-    const bool evaluates = end || every(run, run->eval_steps);
+    const bool evaluates = evaluates_now(run);
     if (failed == COHORT_OK && evaluates)
         failed = held_out_metrics(run, last, err);
     for (int32_t i = 0; i < n_iterations; i++) {
@@ -324,6 +334,24 @@ static int64_t planned_steps(const struct grpo_run *run)
     return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
 }
 
+/* The evaluation of the step that a run goes on from, if it is still to be made. */
+static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
+{
+    struct metrics metrics = {0};
+    bool owes = false;
+    cohort_status status = COHORT_OK;
+    if (!run->has_held_out || !evaluates_now(run))
+        return COHORT_OK;
+    TRY(training_owes_evaluation(&run->t, "eval_reward", &owes, err));
+    if (!owes)
+        return COHORT_OK;
+    TRY_GOTO(held_out_metrics(run, &metrics, err));
+    TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
+cleanup:
+    metrics_free(&metrics);
+    return status;
+}
+
 static cohort_status train(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -338,6 +366,7 @@ static cohort_status train(struct grpo_run *run, cohort_error *err)
     if (run->grpo.config.num_iterations == 1 && run->grpo.config.loss.beta == 0.0)
         observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
                                       "while its gradient does not; watch reward and grad_norm");
+    TRY(owed_evaluation(run, err));
     while (t->state.step < t->steps)
         TRY(one_batch(run, err));
     return COHORT_OK;

@@ -71,6 +71,11 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
     return COHORT_OK;
 }
 
+static bool evaluates_after(const struct sft_run *run, int64_t step)
+{
+    return step == run->t.steps || (run->eval_steps > 0 && step % run->eval_steps == 0);
+}
+
 static cohort_status one_step(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -92,7 +97,7 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     bool end = t->state.step == t->steps;
     /* An evaluation that fails comes after the update: the step is logged all the same, for it will not be done
      * again. */
-    bool evaluates = end || (run->eval_steps > 0 && t->state.step % run->eval_steps == 0);
+    bool evaluates = evaluates_after(run, t->state.step);
     cohort_status evaluated = COHORT_OK;
     if (evaluates)
         evaluated = held_out_metrics(run, metrics, err);
@@ -122,6 +127,24 @@ static int64_t planned_steps(const struct sft_run *run)
     return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
 }
 
+/* The evaluation of the step that a run goes on from, if it is still to be made. */
+static cohort_status owed_evaluation(struct sft_run *run, cohort_error *err)
+{
+    struct metrics metrics = {0};
+    bool owes = false;
+    cohort_status status = COHORT_OK;
+    if (run->held_out.n == 0 || !evaluates_after(run, run->t.state.step))
+        return COHORT_OK;
+    TRY(training_owes_evaluation(&run->t, "eval_loss", &owes, err));
+    if (!owes)
+        return COHORT_OK;
+    TRY_GOTO(held_out_metrics(run, &metrics, err));
+    TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
+cleanup:
+    metrics_free(&metrics);
+    return status;
+}
+
 static cohort_status train(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -133,6 +156,7 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
         metrics_free(&metrics);
         TRY(status);
     }
+    TRY(owed_evaluation(run, err));
     while (t->state.step < t->steps)
         TRY(one_step(run, err));
     return COHORT_OK;

@@ -1,5 +1,7 @@
 #include "recipe/rollout_plan.h"
 
+#include "model/head.h"
+
 #include <string.h>
 
 enum {

@@ -74,6 +74,10 @@ cohort_status training_continue(struct training *t, const char *out, const struc
 /* Adds {"step", "epoch", ...} and writes the line. */
 cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics,
                            cohort_error *err);
+/* A run that goes on from a step whose evaluation failed or was stopped (the step's line lacks metric) owes it: it is made
+ * first, and its figures are added to that line, so that the file is the one of an undisturbed run. */
+cohort_status training_owes_evaluation(const struct training *t, const char *metric, bool *owes, cohort_error *err);
+cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err);
 /* After a step: checkpoints/step-N with everything if it is asked for, or if the clock says so (option
  * save_minutes). */
 cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err);

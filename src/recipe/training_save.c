@@ -175,6 +175,25 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     return status;
 }
 
+cohort_status training_owes_evaluation(const struct training *t, const char *metric, bool *owes, cohort_error *err)
+{
+    *owes = false;
+    return t->resume_dir == NULL ? COHORT_OK : run_folder_lacks(&t->run, RUN_METRICS, t->state.step, metric, owes, err);
+}
+
+cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err)
+{
+    struct text text = {0}, fields = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(metrics_write(metrics, &text, err));
+    TRY_GOTO(text_append(&fields, text.data + 1, text.length - 3, err)); /* without {, } and the newline */
+    TRY_GOTO(run_folder_extend(&t->run, RUN_METRICS, &fields, err));
+cleanup:
+    text_free(&text);
+    text_free(&fields);
+    return status;
+}
+
 /* ---- checkpoints ---- */
 
 /* Everything a folder that other tools read holds. */

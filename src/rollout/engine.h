@@ -1,35 +1,26 @@
 /* The rollout engine: requests in, completions with exact log-probs out, by continuous batching over KV pages.
  *
- * Owns: the page pool's bookkeeping, the requests, their sequences, finished completions until they are polled. The
- * buffers come from an arena (engine_plan).
+ * This is its public face. Behind it: the scheduler (scheduler.h: who runs, states of requests and sequences), the step
+ * (step.h: the batch, its run and the draws), the window (window.h: steps that a device takes by itself), sequences
+ * (sequence.h), pages (pages.h), and what comes out (completion.h). Owns all of them; the buffers come from an arena
+ * (engine_plan).
  *
- * A request goes  waiting -> prefill -> active -> gone.  Its completions (sequences) go  pending -> running -> finished
- * (polled).
- *   waiting -> prefill   admit_requests   when pages for its prompt can be had
- *   prefill -> active    finish_prefill   when its last prompt token was computed: all its completions draw their first
- *                                         token
- *   pending -> running   admit_sequences  when a slot is free and the pages it can come to need can be reserved: so a
- *                                         running sequence never waits and never has to be thrown out
- *   running -> finished  finish_sequence  at EOS, a stop string, its length, or engine_cancel
+ * Between two calls of engine_step nothing is under way: requests may be submitted and cancelled, completions polled.
  * Pages hold ATTENTION_CHUNK positions. A completion refers to its prompt's pages, the last partial one included: its
  * own pages start at the position behind the prompt, so nothing is copied.
  *
- * Keeps I2 (the batch's composition never reaches a sequence's numbers: decoder) and I3 (a draw depends on seed,
- * stream, completion index and position). */
+ * Keeps I2 (the batch's composition never reaches a sequence's numbers: decoder), I3 (a draw depends on seed, stream,
+ * completion index and position) and I4 (a completion's ids are those that were drawn). */
 #ifndef COHORT_ROLLOUT_ENGINE_H
 #define COHORT_ROLLOUT_ENGINE_H
 
-#include "backend/ops.h"
 #include "backend/sampling.h"
+#include "model/arena.h"
+#include "model/model.h"
+#include "rollout/completion.h"
 #include "text/tokenizer.h"
-#include "model/decoder.h"
-#include "model/head.h"
 
 struct engine;
-
-/* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint forbids every token. */
-enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
-const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
 
 struct engine_config {
     int32_t max_sequences;  /* completions decoding at once */
@@ -69,32 +60,6 @@ struct engine_request {
     int32_t n_choosable; /* ids >= this are not drawn (0: the whole vocabulary) */
 };
 
-/* A finished completion. tokens and logp include the EOS; text leaves out special tokens and the stop string. */
-struct completion {
-    int64_t request;
-    int32_t index;
-    int32_t n_prompt, n_tokens;
-    int32_t *tokens;    /* [n_tokens] */
-    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised */
-    char *text;         /* NUL-terminated; NULL without a tokenizer */
-    size_t text_length; /* bytes: text may hold NULs of its own */
-    enum finish_reason finish_reason;
-};
-void completion_free(struct completion *completion);
-/* COHORT_ERR_NUMERIC, with the place, for a completion that failed. */
-cohort_status completion_check(const struct completion *completion, cohort_error *err);
-
-/* Called for every token as it is drawn. text: what became certain with it (no half characters, no beginning of a stop
- * string); finish_reason is FINISH_NONE until the last call for a completion. */
-struct engine_event {
-    int64_t request;
-    int32_t index, token;
-    float logp;
-    const char *text; /* text_length bytes, not NUL-terminated */
-    size_t text_length;
-    enum finish_reason finish_reason;
-};
-typedef void engine_callback(void *context, const struct engine_event *event);
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
 
 /* *id tells the request's completions apart. Refuses what can never run: a prompt that fills the context, more pages
@@ -103,11 +68,10 @@ cohort_status engine_submit(struct engine *engine, const struct engine_request *
                             cohort_error *err);
 /* Ends a request's completions as they are (FINISH_CANCELLED); an unknown or finished id is no error. */
 void engine_cancel(struct engine *engine, int64_t id);
-/* One forward: a token for every running completion, a chunk for prompts; on a backend that decodes
- * by itself several tokens while no prompt waits. *busy tells whether
- * anything is left to do. After COHORT_ERR_CANCELLED (a stop was requested) the engine is as if the
- * step had not begun, but for completions that had already drawn in it: when the request to stop is
- * taken back, the next step goes on with the same draws. */
+/* One forward: a token for every running completion, a chunk for prompts; on a backend that decodes by itself several
+ * tokens while no prompt waits. *busy tells whether anything is left to do. After COHORT_ERR_CANCELLED (a stop was
+ * requested) the engine is as if the step had not begun, but for completions that had already drawn in it: when the
+ * request to stop is taken back, the next step goes on with the same draws. */
 cohort_status engine_step(struct engine *engine, bool *busy, cohort_error *err);
 /* Moves one finished completion out (free with completion_free); false if there is none. In the order they finished. */
 bool engine_poll(struct engine *engine, struct completion *out);

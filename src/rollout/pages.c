@@ -1,5 +1,7 @@
 #include "rollout/pages.h"
 
+#include "backend/ops.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -47,4 +49,43 @@ void page_pool_return(struct page_pool *pool, int32_t page)
 {
     assert(pool->n_free < pool->n_pages);
     pool->free_pages[pool->n_free++] = page;
+}
+
+int32_t page_chunk(int32_t position) { return position / ATTENTION_CHUNK; }
+
+int64_t prompt_pages(int32_t n_prompt) { return page_chunk(n_prompt - 1) + 1; }
+
+int64_t completion_pages(int32_t n_prompt, int32_t max_tokens)
+{
+    return max_tokens < 2 ? 0 : page_chunk(n_prompt + max_tokens - 2) - page_chunk(n_prompt) + 1;
+}
+
+cohort_status page_list_reserve(struct page_list *list, struct page_pool *pool, int64_t count, bool *granted,
+                                cohort_error *err)
+{
+    TRY(mem_alloc(&list->pages, (size_t)count, sizeof *list->pages, "page list", err));
+    *granted = page_pool_reserve(pool, count);
+    if (*granted) {
+        list->limit = (int32_t)count;
+    } else {
+        mem_free(list->pages);
+        list->pages = NULL;
+    }
+    return COHORT_OK;
+}
+
+void page_list_release(struct page_list *list, struct page_pool *pool)
+{
+    page_pool_unreserve(pool, list->limit - list->count);
+    for (int32_t i = 0; i < list->count; i++)
+        page_pool_return(pool, list->pages[i]);
+    list->count = list->limit = 0;
+}
+
+int32_t page_list_row(struct page_list *list, struct page_pool *pool, int32_t first_chunk, int32_t position)
+{
+    const int32_t index = page_chunk(position) - first_chunk;
+    while (list->count <= index)
+        list->pages[list->count++] = page_pool_take(pool);
+    return list->pages[index] * ATTENTION_CHUNK + position % ATTENTION_CHUNK;
 }

@@ -1,4 +1,10 @@
-/* The pool of KV pages: which are free, how many are promised. */
+/* KV pages. A page is the rows of ATTENTION_CHUNK positions in the key and value store of every layer, so that page
+ * boundaries are the chunks in which attention walks (invariant I2): page p holds rows p * ATTENTION_CHUNK on.
+ *
+ * The pool owns which pages are free and how many are promised; a page list owns the pages that it took until
+ * page_list_release gives them back. A page is  free -> promised (page_pool_reserve, page_list_reserve) -> taken
+ * (page_pool_take, page_list_row) -> free.  Always reserved <= n_free, so that a promise is always kept: who holds one
+ * never waits for a page. */
 #ifndef COHORT_ROLLOUT_PAGES_H
 #define COHORT_ROLLOUT_PAGES_H
 
@@ -19,5 +25,26 @@ void page_pool_unreserve(struct page_pool *pool, int64_t count);
 /* Takes one promised page. */
 int32_t page_pool_take(struct page_pool *pool);
 void page_pool_return(struct page_pool *pool, int32_t page);
+
+/* The chunk that a position lies in. */
+int32_t page_chunk(int32_t position);
+/* Pages of a prompt, at positions 0 .. n_prompt. */
+int64_t prompt_pages(int32_t n_prompt);
+/* Pages of a completion's fed tokens (all but its last) at positions n_prompt, ... Its first page begins with the chunk
+ * that n_prompt lies in, which the prompt's last page may hold the beginning of. */
+int64_t completion_pages(int32_t n_prompt, int32_t max_tokens);
+
+/* Pages in order of their chunk. Zero-initialise. */
+struct page_list {
+    int32_t *pages;
+    int32_t count, limit; /* limit: promised in all */
+};
+/* Promises count pages to the list, which has none; *granted is false if they cannot be had now. */
+cohort_status page_list_reserve(struct page_list *list, struct page_pool *pool, int64_t count, bool *granted,
+                                cohort_error *err);
+/* Gives back pages and what is left of the promise. */
+void page_list_release(struct page_list *list, struct page_pool *pool);
+/* The row of a position, whose page is taken if the list lacks it. first_chunk: chunk of the list's first page. */
+int32_t page_list_row(struct page_list *list, struct page_pool *pool, int32_t first_chunk, int32_t position);
 
 #endif

@@ -1,5 +1,7 @@
 #include "rollout/sequence.h"
 
+#include "base/rng.h"
+
 #include <string.h>
 
 static cohort_status copy_array(void *out, const void *from, size_t count, size_t size, cohort_error *err)
@@ -34,14 +36,13 @@ static cohort_status copy_request(struct request *r, const struct engine_request
     return COHORT_OK;
 }
 
-cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens,
+cohort_status request_create(struct request **out, const struct engine_request *ask, int32_t max_tokens,
                              cohort_error *err)
 {
     struct request *r = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY(mem_alloc(&r, 1, sizeof *r, "request", err));
-    r->id = id;
     r->max_tokens = max_tokens;
     r->n_unfinished = ask->n;
     TRY_GOTO(copy_request(r, ask, err));
@@ -90,6 +91,23 @@ bool request_is_eos(const struct request *request, int32_t token)
         if (request->eos_ids[i] == token)
             return true;
     return false;
+}
+
+struct sample_row sequence_draw(const struct sequence *s, int32_t logits_row)
+{
+    const struct request *r = s->request;
+    return (struct sample_row){.params = &r->ask.sampling,
+                               .history = s->history,
+                               .n_history = r->ask.n_prompt + s->n_tokens,
+                               .logits_row = logits_row,
+                               .seed = r->ask.seed,
+                               .stream = rng_stream(r->ask.stream, (uint64_t)s->index),
+                               .position = (uint64_t)s->n_tokens};
+}
+
+int32_t request_choosable(const struct request *r, int32_t vocab)
+{
+    return r->ask.n_choosable > 0 && r->ask.n_choosable < vocab ? r->ask.n_choosable : vocab;
 }
 
 /* Looks for the first stop string in text that ends behind position from; cuts it and what follows off. */

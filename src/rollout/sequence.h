@@ -1,4 +1,8 @@
-/* Requests and their completions as the engine keeps them. */
+/* Requests and their completions as the engine keeps them.
+ *
+ * A request owns copies of all that was asked, its prompt's pages and its sequences; a sequence owns its tokens so far,
+ * their log-probs and its text. Both states are the scheduler's to change. A sequence's history is its prompt and then
+ * what was drawn, ids all along (invariant I4): text is only made from it. */
 #ifndef COHORT_ROLLOUT_SEQUENCE_H
 #define COHORT_ROLLOUT_SEQUENCE_H
 
@@ -6,12 +10,6 @@
 #include "rollout/pages.h"
 
 enum sequence_state { SEQUENCE_PENDING, SEQUENCE_RUNNING, SEQUENCE_FINISHED };
-
-/* Pages in order of their chunk. */
-struct page_list {
-    int32_t *pages;
-    int32_t count, limit; /* limit: promised in all */
-};
 
 /* One completion. */
 struct sequence {
@@ -37,21 +35,27 @@ struct request {
     int32_t *prompt, *eos_ids, *xtc_special, *bias_id;
     float *bias;
     char **stop;
-    int32_t max_tokens;             /* clipped to the context */
-    int32_t n_prefilled, n_in_step; /* prompt tokens computed; those of them that the step in hand computes */
-    struct page_list pages;         /* positions 0 .. n_prompt */
-    struct sequence *sequences;     /* [n] */
-    int32_t n_unfinished;
+    int32_t max_tokens;              /* clipped to the context */
+    int32_t n_prefilled, n_in_step;  /* prompt tokens computed; those of them that the step in hand computes */
+    struct page_list pages;          /* positions 0 .. n_prompt */
+    struct sequence *sequences;      /* [n] */
+    int32_t n_unfinished, n_running; /* of its sequences */
+    int32_t first_pending;           /* sequences before it are not pending */
     bool cancelled;
-    struct request *next;
+    struct request *previous, *next; /* in the scheduler's list of its state */
 };
 
 /* Deep copy; max_tokens already clipped. */
-cohort_status request_create(struct request **out, const struct engine_request *ask, int64_t id, int32_t max_tokens,
+cohort_status request_create(struct request **out, const struct engine_request *ask, int32_t max_tokens,
                              cohort_error *err);
 void request_destroy(struct request *request);
 
+/* Ids below it may be drawn, of a vocabulary of so many. */
+int32_t request_choosable(const struct request *request, int32_t vocab);
 bool request_is_eos(const struct request *request, int32_t token);
+/* The sequence's next draw, from row logits_row: keyed by seed, stream, index and position (invariant I3). Points into
+ * the sequence. */
+struct sample_row sequence_draw(const struct sequence *sequence, int32_t logits_row);
 /* Takes a drawn token: appends, decodes, finds EOS, stop strings and the length; sets finish_reason. */
 cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer, int32_t token, float logp,
                               cohort_error *err);

@@ -1,18 +1,9 @@
 #include "rollout/window.h"
 
-#include "backend/sampling.h"
-#include "base/memory.h"
+#include "backend/ops.h"
 #include "base/rng.h"
 
 #include <string.h>
-
-cohort_status decode_window_reserve(struct decode_window *w, int32_t n, cohort_error *err)
-{
-    size_t tokens = (size_t)n * DECODE_WINDOW;
-    TRY(mem_grow(&w->slots, &w->slot_capacity, (size_t)n, sizeof *w->slots, "decoding slots", err));
-    TRY(mem_grow(&w->tokens, &w->token_capacity, tokens, sizeof *w->tokens, "decoded tokens", err));
-    return mem_grow(&w->logp, &w->logp_capacity, tokens, sizeof *w->logp, "decoded tokens", err);
-}
 
 void decode_window_free(struct decode_window *w)
 {
@@ -22,7 +13,16 @@ void decode_window_free(struct decode_window *w)
     memset(w, 0, sizeof *w);
 }
 
-int32_t decode_rows(int32_t n)
+static cohort_status reserve(struct decode_window *w, int32_t n, cohort_error *err)
+{
+    size_t tokens = (size_t)n * DECODE_WINDOW;
+    TRY(mem_grow(&w->slots, &w->slot_capacity, (size_t)n, sizeof *w->slots, "decoding slots", err));
+    TRY(mem_grow(&w->tokens, &w->token_capacity, tokens, sizeof *w->tokens, "decoded tokens", err));
+    return mem_grow(&w->logp, &w->logp_capacity, tokens, sizeof *w->logp, "decoded tokens", err);
+}
+
+/* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each. */
+static int32_t decode_rows(int32_t n)
 {
     int32_t unit = 1;
     while (n > 8 * unit) /* eight sizes for every doubling beyond 8 */
@@ -30,10 +30,116 @@ int32_t decode_rows(int32_t n)
     return (n + unit - 1) / unit * unit;
 }
 
-uint64_t decode_window_key(const struct decode_window *w, const void *buffer, int32_t n, int32_t rows)
+/* Tells recordings apart: the engine, by a buffer of its own; rows; and whether any of the n slots needs more than a
+ * plain draw. */
+static uint64_t decode_window_key(const struct decode_window *w, const void *buffer, int32_t n, int32_t rows)
 {
     bool changes = false;
     for (int32_t i = 0; i < n; i++)
         changes = changes || sampling_changes_logits(w->slots[i].draw.params);
     return rng_stream((uint64_t)(uintptr_t)buffer, (uint64_t)rows << 1 | (uint64_t)changes);
+}
+
+/* What one step of the window does; recorded once for a number of rows (invariant I1: the same decoder and head as
+ * everywhere). */
+static void decode_step(void *context)
+{
+    struct step *step = context;
+    struct backend *be = step->model->backend;
+    const int32_t rows = step->batch.n_tokens;
+    const float *x = decoder_layers(step->model, &step->work, &step->batch, &step->kv);
+    head_norm(step->model, &step->head, x, NULL, rows);
+    for (int32_t first = 0; first < rows; first += (int32_t)step->head.chunk) {
+        int32_t count = rows - first < step->head.chunk ? rows - first : (int32_t)step->head.chunk;
+        head_logits(step->model, &step->head, first, count);
+        be->ops->decode_draw(be, &(struct decode_draw){.vocab = step->model->config.vocab_size,
+                                                       .logits = step->head.logits,
+                                                       .first = first,
+                                                       .count = count});
+    }
+}
+
+/* Every running sequence as a slot, its pages taken for all steps. */
+static cohort_status fill_slots(struct decode_window *w, struct step *step, struct scheduler *scheduler,
+                                cohort_error *err)
+{
+    int32_t tree = -1;
+    TRY(reserve(w, scheduler->n_running, err));
+    for (int32_t i = 0; i < scheduler->n_running; i++) {
+        struct sequence *s = scheduler->running[i];
+        const struct request *r = s->request;
+        const int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
+        const int32_t left = r->max_tokens - s->n_tokens;
+        const int32_t last = position + (left < w->steps ? left : w->steps) - 1;
+        (void)page_list_row(&s->pages, &scheduler->pool, page_chunk(P), last);
+        tree += i == 0 || scheduler->running[i - 1]->request != r ? 1 : 0;
+        w->slots[i] = (struct decode_slot){.token = s->history[position],
+                                           .position = position,
+                                           .n_left = left,
+                                           .tree = tree,
+                                           .n_prompt = P,
+                                           .prompt_page = r->pages.pages,
+                                           .own_page = s->pages.pages,
+                                           .n_own_pages = s->pages.count,
+                                           .eos = r->eos_ids,
+                                           .n_eos = r->ask.n_eos,
+                                           .n_choosable = request_choosable(r, step->model->config.vocab_size),
+                                           .draw = sequence_draw(s, i)};
+    }
+    return COHORT_OK;
+}
+
+static cohort_status take_window(struct decode_window *w, struct scheduler *scheduler, cohort_error *err)
+{
+    const int32_t n = scheduler->n_running;
+    for (int32_t step = 0; step < w->steps; step++)
+        for (int32_t i = 0; i < n; i++) {
+            struct sequence *s = scheduler->running[i];
+            struct sample_row draw = {.token = w->tokens[(int64_t)step * n + i],
+                                      .logp = w->logp[(int64_t)step * n + i]};
+            if (s->state == SEQUENCE_RUNNING && draw.token != DECODE_STOPPED)
+                TRY(scheduler_take(scheduler, s, &draw, err));
+        }
+    return COHORT_OK;
+}
+
+cohort_status decode_window_run(struct decode_window *w, struct step *step, struct scheduler *scheduler,
+                                cohort_error *err)
+{
+    struct backend *be = step->model->backend;
+    w->steps = DECODE_WINDOW;
+    for (int32_t i = 0, longest = 0; i < scheduler->n_running; i++) {
+        int32_t left = scheduler->running[i]->request->max_tokens - scheduler->running[i]->n_tokens;
+        longest = left > longest ? left : longest;
+        if (i == scheduler->n_running - 1 && longest < w->steps)
+            w->steps = longest;
+    }
+    int32_t rows = decode_rows(scheduler->n_running);
+    rows = rows < step->config.max_sequences ? rows : step->config.max_sequences;
+    TRY(fill_slots(w, step, scheduler, err));
+    batch_clear(&step->batch);
+    step->batch.n_tokens = rows;
+    TRY(be->ops->decode_load(be,
+                             &(struct decode_load){.slots = w->slots,
+                                                   .n_slots = scheduler->n_running,
+                                                   .n_rows = rows,
+                                                   .steps = w->steps,
+                                                   .n_heads = step->model->config.n_heads,
+                                                   .n_kv_heads = step->model->config.n_kv_heads,
+                                                   .head_dim = step->model->config.head_dim,
+                                                   .token = step->work.token,
+                                                   .position = step->work.position,
+                                                   .kv_row = step->work.kv_row},
+                             err));
+    be->unstoppable++; /* a recording must not lack what a stop left out */
+    be->ops->repeat(be, decode_window_key(w, step->work.token, scheduler->n_running, rows), w->steps, decode_step,
+                    step);
+    be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
+    cohort_status status = be->ops->check(be, err);
+    be->unstoppable--;
+    TRY(status);
+    step->n_steps += w->steps;
+    TRY(take_window(w, scheduler, err));
+    scheduler_sweep(scheduler);
+    return COHORT_OK;
 }

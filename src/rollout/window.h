@@ -1,8 +1,15 @@
-/* Steps of decoding that a device takes without a word from the host: what the engine hands over and gets back. */
+/* A window of decoding: steps that a device takes without a host round trip.
+ *
+ * Owns what is handed over (a slot for every running sequence) and what comes back (tokens and log-probs of all steps);
+ * works with the step's buffers. While a window runs nothing is admitted and nobody looks: a sequence that a stop string
+ * ends has drawn for nothing until the window's end.
+ *
+ * Keeps I1 (a step of the window is decoder_layers and the head as everywhere) and I3 (its draws are keyed as those of
+ * single steps: the same tokens). */
 #ifndef COHORT_ROLLOUT_WINDOW_H
 #define COHORT_ROLLOUT_WINDOW_H
 
-#include "backend/sampling.h"
+#include "rollout/step.h"
 
 /* Steps between two looks of the host. More would waste more on sequences that end in between. */
 enum { DECODE_WINDOW = DECODE_STEPS_MOST };
@@ -14,13 +21,10 @@ struct decode_window {
     int32_t steps;
     size_t slot_capacity, token_capacity, logp_capacity;
 };
-cohort_status decode_window_reserve(struct decode_window *window, int32_t n, cohort_error *err);
 void decode_window_free(struct decode_window *window);
 
-/* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each. */
-int32_t decode_rows(int32_t n);
-/* Tells recordings apart: the engine, by a buffer of its own; rows; and whether any of the n slots needs more than a
- * plain draw. */
-uint64_t decode_window_key(const struct decode_window *window, const void *buffer, int32_t n, int32_t rows);
+/* Several tokens for every running sequence, of which there is at least one. */
+cohort_status decode_window_run(struct decode_window *window, struct step *step, struct scheduler *scheduler,
+                                cohort_error *err);
 
 #endif

@@ -303,6 +303,63 @@ static cohort_status read_if_there(const char *path, struct text *content, bool 
     return file_read(path, 0, content, err);
 }
 
+/* The last line's begin, and past its last byte before the newline. */
+static const char *last_line(const struct text *content, const char **end)
+{
+    const char *begin = content->data;
+    *end = content->data + content->length;
+    while (*end > begin && (*end)[-1] == '\n')
+        --*end;
+    const char *newline = memrchr(begin, '\n', (size_t)(*end - begin));
+    return newline == NULL ? begin : newline + 1;
+}
+
+cohort_status run_folder_lacks(const struct run_folder *run, enum run_log_kind kind, int64_t step, const char *field,
+                               bool *lacks, cohort_error *err)
+{
+    struct text content = {0}, name = {0};
+    bool there = false;
+    cohort_status status = COHORT_OK;
+    *lacks = false;
+    TRY_GOTO(text_append(&content, "", 0, err));
+    TRY_GOTO(read_if_there(run->logs[kind].path, &content, &there, err));
+    TRY_GOTO(text_printf(&name, err, "\"%s\":", field));
+    const char *end = NULL, *line = last_line(&content, &end);
+    *lacks =
+        end > line && step_of_line(line) == step && memmem(line, (size_t)(end - line), name.data, name.length) == NULL;
+cleanup:
+    text_free(&content);
+    text_free(&name);
+    return status;
+}
+
+cohort_status run_folder_extend(struct run_folder *run, enum run_log_kind kind, const struct text *fields,
+                                cohort_error *err)
+{
+    struct run_log *log = &run->logs[kind];
+    struct text content = {0}, extended = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(file_read(log->path, 0, &content, err));
+    const char *end = NULL;
+    last_line(&content, &end);
+    if (end == content.data || end[-1] != '}') {
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: its last line does not end in }", log->path);
+        goto cleanup;
+    }
+    TRY_GOTO(text_append(&extended, content.data, (size_t)(end - 1 - content.data), err));
+    TRY_GOTO(text_append(&extended, ", ", 2, err));
+    TRY_GOTO(text_append(&extended, fields->data, fields->length, err));
+    TRY_GOTO(text_append(&extended, "}\n", 2, err));
+    TRY_GOTO(run_folder_write(run, log_names[kind], extended.data, extended.length, err));
+    if (log->fd > 0) /* it is of the file that was replaced */
+        close(log->fd);
+    log->fd = 0;
+cleanup:
+    text_free(&content);
+    text_free(&extended);
+    return status;
+}
+
 /* What one uninterrupted run would have written up to step. */
 static cohort_status rewind_log(struct run_folder *run, enum run_log_kind kind, int64_t step, const char *checkpoint,
                                 cohort_error *err)

@@ -49,6 +49,12 @@ void run_folder_close(struct run_folder *run);
  * next checkpoint, and nothing of them is in the file. */
 cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind, const struct text *lines,
                              cohort_error *err);
+/* *lacks: the last line of the file is of this step and has no such field. */
+cohort_status run_folder_lacks(const struct run_folder *run, enum run_log_kind kind, int64_t step, const char *field,
+                               bool *lacks, cohort_error *err);
+/* Adds fields ("a": 1, "b": 2) at the end of the file's last line. The file is afterwards whole or as it was. */
+cohort_status run_folder_extend(struct run_folder *run, enum run_log_kind kind, const struct text *fields,
+                                cohort_error *err);
 /* Before a checkpoint is committed: tries once more to write what is pending, makes the logs durable, and writes what
  * still cannot be written into the checkpoint (dir/trainer/). */
 cohort_status run_folder_carry(struct run_folder *run, const char *dir, cohort_error *err);

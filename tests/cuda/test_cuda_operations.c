@@ -1,6 +1,6 @@
 /* The CUDA backend's table where no kernel's own test reaches: memory, matrix products in all three forms against
  * double references, recorded steps, what is told when something fails. The other operations: test_cuda_pointwise.c,
- * test_cuda_attention*.c, test_cuda_logits.c, test_cuda_sampling.c, test_cuda_decode.c. --small: fewer shapes, for the
+ * test_cuda_attention*.c, test_cuda_head.c, test_cuda_sample.c, test_cuda_decode.c. --small: fewer shapes, for the
  * emulation. */
 #include "backend/ops.h"
 #include "cuda/device_test.h"
@@ -261,8 +261,8 @@ static void check_backward_weight(int64_t m, int64_t n, int64_t k, struct form f
 }
 
 /* Briefly: nothing that goes to cuBLASLt, whose kernels compute-sanitizer's racecheck breaks. Rows around 16, the tile
- * of the matrix instruction, and 64, the tile of kernel_product.cu; weights that cuBLASLt takes (multiples of 8) and
- * others, in both sizes. */
+ * of the matrix instruction, and 64, the tile of kernel_matmul_plain.cu; weights that cuBLASLt takes (multiples of 8)
+ * and others, in both sizes. */
 static void test_products(void **state)
 {
     (void)state;

@@ -567,7 +567,7 @@ static void test_convert(void **state)
 
 /* ---- AdamW ---- */
 
-/* One step of one weight in fp32 as kernel_optim.c has it on processors with fused operations. */
+/* One step of one weight in fp32 as kernel_adamw.c has it on processors with fused operations. */
 static float stepped(const struct adamw *p, float w, float grad, float *m, float *v)
 {
     const double b1 = (double)p->beta1, b2 = (double)p->beta2, rate = (double)p->learning_rate;
@@ -580,7 +580,7 @@ static float stepped(const struct adamw *p, float w, float grad, float *m, float
     return fmaf(-step, *m / denominator, w * (float)(1.0 - rate * (double)p->weight_decay));
 }
 
-/* A moment rounded at random, as kernel_optim.c does it. */
+/* A moment rounded at random, as kernel_adamw.c does it. */
 static uint16_t rounded(float value, uint32_t random)
 {
     return (uint16_t)((f32_bits(value) + (random & 0xffffu)) >> 16);

@@ -81,6 +81,20 @@ as_if_never_stopped first
 echo 2 >die
 fails 1 'the judge has left' train evaluated --steps 2 --eval-data d.jsonl --eval-steps 1
 rm die
+# The evaluation that was cut is made when the run goes on, and stands in the line of its step: after the first step and after the last.
+succeeds train asked --steps 2 --eval-data d.jsonl --eval-steps 1
+for batch in 3 5; do
+    echo $batch >die
+    fails 1 'the judge has left' train cut-$batch --steps 2 --eval-data d.jsonl --eval-steps 1
+    rm die
+    is "$(grep -c eval_reward cut-$batch/metrics.jsonl)" $((batch / 2)) "evaluations before the run goes on"
+    succeeds train cut-$batch --steps 2 --eval-data d.jsonl --eval-steps 1 --resume
+    is "$(untimed cut-$batch/metrics.jsonl)" "$(untimed asked/metrics.jsonl)" "metrics of cut-$batch"
+    same cut-$batch/final asked/final
+    for step in 0 1 2; do same cut-$batch/eval-step-$step.jsonl asked/eval-step-$step.jsonl; done
+    succeeds train cut-$batch --steps 2 --eval-data d.jsonl --eval-steps 1 --resume
+    is "$(untimed cut-$batch/metrics.jsonl)" "$(untimed asked/metrics.jsonl)" "metrics of cut-$batch, resumed at its end"
+done
 
 # --- it answers garbage, hangs, closes its ends ---
 # garbage PROGRAM PATTERN

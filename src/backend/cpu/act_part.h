@@ -1,5 +1,5 @@
-/* Ends of rows: the last n < VW elements of a row in an activation type. What lies behind is
- * neither read nor written. */
+/* Rows in an activation type, and their ends: the last n < VW elements of a row. What lies behind is neither read nor
+ * written. */
 #ifndef COHORT_BACKEND_CPU_ACT_PART_H
 #define COHORT_BACKEND_CPU_ACT_PART_H
 
@@ -32,5 +32,14 @@ ALWAYS_INLINE void vf_store_act_part(void *p, enum dtype type, int64_t i, vf x, 
 
 /* How many of the VW elements from i on a row of width elements has. */
 ALWAYS_INLINE int part_of(int64_t i, int64_t width) { return width - i < VW ? (int)(width - i) : VW; }
+
+/* y = x in fp32, exactly. */
+ALWAYS_INLINE void act_widen(const void *x, enum dtype type, int64_t count, float *y)
+{
+    for (int64_t i = 0; i < count; i += VW) {
+        int n = part_of(i, count);
+        vf_store_act_part(y, DTYPE_F32, i, vf_load_act_part(x, type, i, n), n);
+    }
+}
 
 #endif

@@ -1,10 +1,10 @@
-/* Sampling and decoding, the host's part: packs draws and slots into one upload, launches the kernels of kernel_draw.cu
- * and kernel_filter.cu, gets the tokens back.
+/* Sampling and decoding, the host's part: packs draws and slots into one upload, launches the kernels of
+ * kernel_sample_draw.cu and kernel_sample_filter.cu, gets the tokens back.
  *
  * Owns struct cuda_decode: made by the first draw, freed with the backend. A window's memory keeps its address until a
  * larger window comes: recorded steps know only the address of its decode_state and of the statistics, everything else
  * they find there. */
-#include "backend/cuda/draw_rows.h"
+#include "backend/cuda/sample_rows.h"
 
 #include "backend/ops.h"
 #include "backend/sampling.h"

@@ -150,7 +150,7 @@ void cuda_matmul_backward_weight(struct backend *, const struct matmul_backward_
 cohort_status cuda_blas_create(struct backend *, cohort_error *err);
 void cuda_blas_destroy(struct backend *);
 
-/* ---- kernel_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
+/* ---- kernel_matmul_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
 /* The product, with what makes its x, if it takes it; else nothing is done: false. */
 bool cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k, const struct matmul_forward *);
 

@@ -1,12 +1,12 @@
 /* Matrix products. bf16 by cuBLASLt without workspace and without split-K: then the sum over k is one chain per output
  * element, in the same steps whatever the number of rows (measured for every published Qwen3 size, tests/cuda/), so a
  * row's bits do not depend on its batch (invariant I2). Products of few rows, where cuBLASLt is far from the memory's
- * speed, go to kernel_skinny.cu, which forms the same chain. fp32, and sizes that are no multiple of 8, go to
- * kernel_product.cu.
+ * speed, go to kernel_matmul_skinny.cu, which forms the same chain. fp32, and sizes that are no multiple of 8, go to
+ * kernel_matmul_plain.cu.
  *
  * cuBLASLt's matrices are column-major: a row-major [rows, columns] is its columns x rows. */
 #include "backend/cuda/cuda_internal.h"
-#include "backend/cuda/kernel_product.h"
+#include "backend/cuda/kernel_matmul_plain.h"
 
 #include "backend/ops.h"
 #include "base/memory.h"

@@ -1,7 +1,7 @@
 /* What the backend comes to hold beside the tensors it is given, at most, for memory plans: the same functions tell the
  * sizes where the memory is taken. Not in it: machine code and what the driver keeps of recorded steps
  * (tests/cuda/test_cuda_memory.c measures them; a twentieth of the memory is left for them, session_memory_limit). */
-#include "backend/cuda/draw_rows.h"
+#include "backend/cuda/sample_rows.h"
 
 size_t cuda_grown_bytes(size_t bytes)
 {

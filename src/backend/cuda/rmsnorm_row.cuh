@@ -1,5 +1,5 @@
-/* RMS norm of a row, as kernel_rmsnorm.cu and products of few rows (kernel_skinny.cu) compute it: the same bits in
- * both.
+/* RMS norm of a row, as kernel_rmsnorm.cu and products of few rows (kernel_matmul_skinny.cu) compute it: the same bits
+ * in both.
  *
  * Order of sums (invariant I2): thread t of a row's threads holds its groups of four elements t,
  * t + threads, ...; it sums them in that order, lane by lane of the four, the warp combines its

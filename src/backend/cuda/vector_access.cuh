@@ -83,6 +83,68 @@ static __device__ __forceinline__ void store_part4(T *row, int i, int n, const f
                 store_element(row + i + e, v[e]);
     }
 }
+
+/* ---- Elementwise operations: eight elements in a run ---- */
+
+enum { RUN = 8 };
+
+/* Elements i .. i + RUN of a row of n. WHOLE: n is a multiple of RUN, the row aligned to RUN elements. */
+template <bool WHOLE>
+static __device__ __forceinline__ void load_run(const float *row, int64_t i, int64_t n, float v[RUN])
+{
+    if constexpr (WHOLE) {
+        load_vector4(row + i, v);
+        load_vector4(row + i + 4, v + 4);
+    } else {
+#pragma unroll
+        for (int e = 0; e < RUN; e++)
+            v[e] = i + e < n ? row[i + e] : 0.0f;
+    }
+}
+template <bool WHOLE>
+static __device__ __forceinline__ void load_run(const uint16_t *row, int64_t i, int64_t n, float v[RUN])
+{
+    if constexpr (WHOLE) {
+        const uint4 x = *(const uint4 *)(row + i);
+        const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            v[2 * e] = __uint_as_float(pair[e] << 16);
+            v[2 * e + 1] = __uint_as_float(pair[e] & 0xffff0000u);
+        }
+    } else {
+#pragma unroll
+        for (int e = 0; e < RUN; e++)
+            v[e] = i + e < n ? bf16_to_float(row[i + e]) : 0.0f;
+    }
+}
+template <bool WHOLE>
+static __device__ __forceinline__ void store_run(float *row, int64_t i, int64_t n, const float v[RUN])
+{
+    if constexpr (WHOLE) {
+        store_vector4(row + i, v);
+        store_vector4(row + i + 4, v + 4);
+    } else {
+#pragma unroll
+        for (int e = 0; e < RUN; e++)
+            if (i + e < n)
+                row[i + e] = v[e];
+    }
+}
+template <bool WHOLE>
+static __device__ __forceinline__ void store_run(uint16_t *row, int64_t i, int64_t n, const float v[RUN])
+{
+    if constexpr (WHOLE) {
+        __stcg((uint4 *)(row + i),
+               make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7])));
+    } else {
+#pragma unroll
+        for (int e = 0; e < RUN; e++)
+            if (i + e < n)
+                row[i + e] = float_to_bf16(v[e]);
+    }
+}
+
 /* ---- Gradients of gains: sums over rows in two stages ---- */
 
 /* Consecutive rows that are summed as one block, a function of the number of rows alone: blocks enough to fill a large

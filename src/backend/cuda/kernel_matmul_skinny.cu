@@ -18,7 +18,7 @@
  * its rows. It refills a stage as soon as it has read it, for the next tile too, without a word to other warps. The
  * activations x lie in shared memory for the whole launch, loaded by helper warps while the first weights are on their
  * way. */
-#include "backend/cuda/kernel_skinny.h"
+#include "backend/cuda/kernel_matmul_skinny.h"
 
 #include "backend/cuda/rmsnorm_row.cuh"
 #include "backend/ops.h"

@@ -1,10 +1,10 @@
 /* What the kernels that draw share: uniform numbers, finding a place in a distribution, and the end of a slot's
  * step. */
-#ifndef COHORT_BACKEND_CUDA_DRAW_DEVICE_CUH
-#define COHORT_BACKEND_CUDA_DRAW_DEVICE_CUH
+#ifndef COHORT_BACKEND_CUDA_SAMPLE_DRAW_CUH
+#define COHORT_BACKEND_CUDA_SAMPLE_DRAW_CUH
 
-#include "backend/cuda/draw_rows.h"
-#include "backend/cuda/logits_row.cuh"
+#include "backend/cuda/sample_rows.h"
+#include "backend/cuda/head_row.cuh"
 #include "backend/ops.h"
 #include "backend/sampling.h"
 

@@ -5,8 +5,8 @@
  * The vocabulary is cut into parts of LOGITS_PART entries. A block of threads gives a part's maximum and, relative to
  * it, the sums of exp and of exp * z. A warp combines a row's parts, in double. What is added to what, in which order,
  * is a function of the vocabulary alone. */
-#ifndef COHORT_BACKEND_CUDA_LOGITS_ROW_CUH
-#define COHORT_BACKEND_CUDA_LOGITS_ROW_CUH
+#ifndef COHORT_BACKEND_CUDA_HEAD_ROW_CUH
+#define COHORT_BACKEND_CUDA_HEAD_ROW_CUH
 
 #include "backend/cuda/cuda_device.cuh"
 

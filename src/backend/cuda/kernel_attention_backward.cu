@@ -7,8 +7,8 @@
  * sequences ascending, queries ascending, heads ascending within CUDA_TILE / R queries at a time. Scores are computed
  * in both: 7 products instead of 5.
  *
- * Here with matrix instructions: bf16, head sizes 64 and 128. The rest goes to kernel_attention_gradient_plain.cu. */
-#include "backend/cuda/attention_gradient.cuh"
+ * Here with matrix instructions: bf16, head sizes 64 and 128. The rest goes to kernel_attention_backward_plain.cu. */
+#include "backend/cuda/attention_backward.cuh"
 #include "backend/cuda/attention_tile.cuh"
 #include "backend/ops.h"
 

@@ -1,10 +1,10 @@
 /* What the host tells the device of draws, and the slots of sequences that the device decodes by itself. Shared by
- * cuda_decode.c (packs it), kernel_draw.cu and kernel_filter.cu.
+ * cuda_decode.c (packs it), kernel_sample_draw.cu and kernel_sample_filter.cu.
  *
  * All of a window (or of one sample operation) is one upload: these structs, then the lists they point to. Pointers are
  * device addresses. */
-#ifndef COHORT_BACKEND_CUDA_DRAW_ROWS_H
-#define COHORT_BACKEND_CUDA_DRAW_ROWS_H
+#ifndef COHORT_BACKEND_CUDA_SAMPLE_ROWS_H
+#define COHORT_BACKEND_CUDA_SAMPLE_ROWS_H
 
 #include "backend/cuda/cuda_internal.h"
 

@@ -6,7 +6,7 @@
  * XTC takes away what is above its cut. A bound is found by counting tokens, or their probability, in bins of log-prob,
  * then in the digits of the ranks of one bin. Counts and masses (in units of 2^-50) are integers: their sums are exact
  * in any order, so that atomics in shared memory do no harm (invariant I2). */
-#include "backend/cuda/draw_device.cuh"
+#include "backend/cuda/sample_draw.cuh"
 
 enum {
     FILTER_THREADS = 1024,

@@ -1,6 +1,6 @@
 /* The end of the model: log-probs and entropy of rows of logits, and their gradient. Both read the logits once and are
  * bound by memory. */
-#include "backend/cuda/logits_row.cuh"
+#include "backend/cuda/head_row.cuh"
 
 #include <assert.h>
 

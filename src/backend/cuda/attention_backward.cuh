@@ -1,6 +1,6 @@
 /* What the two versions of attention's backward share. */
-#ifndef COHORT_BACKEND_CUDA_ATTENTION_GRADIENT_CUH
-#define COHORT_BACKEND_CUDA_ATTENTION_GRADIENT_CUH
+#ifndef COHORT_BACKEND_CUDA_ATTENTION_BACKWARD_CUH
+#define COHORT_BACKEND_CUDA_ATTENTION_BACKWARD_CUH
 
 #include "backend/cuda/cuda_device.cuh"
 #include "backend/ops.h"

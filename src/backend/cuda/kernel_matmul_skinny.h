@@ -1,7 +1,7 @@
-/* How a product of few rows is spread over the device (kernel_skinny.cu). No choice here changes a bit of the result;
- * the measurements (bench/cuda) try several. */
-#ifndef COHORT_BACKEND_CUDA_KERNEL_SKINNY_H
-#define COHORT_BACKEND_CUDA_KERNEL_SKINNY_H
+/* How a product of few rows is spread over the device (kernel_matmul_skinny.cu). No choice here changes a bit of the
+ * result; the measurements (bench/cuda) try several. */
+#ifndef COHORT_BACKEND_CUDA_KERNEL_MATMUL_SKINNY_H
+#define COHORT_BACKEND_CUDA_KERNEL_MATMUL_SKINNY_H
 
 #include "backend/cuda/cuda_internal.h"
 

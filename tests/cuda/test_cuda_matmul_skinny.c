@@ -1,12 +1,12 @@
-/* Products of few rows on the CUDA backend (kernel_skinny.cu), under every way to spread them over the device: against
- * exact sums of small integers, and bit for bit against products of many rows. */
+/* Products of few rows on the CUDA backend (kernel_matmul_skinny.cu), under every way to spread them over the device:
+ * against exact sums of small integers, and bit for bit against products of many rows. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
 #include "backend/ops.h"
-#include "backend/cuda/kernel_skinny.h"
+#include "backend/cuda/kernel_matmul_skinny.h"
 #include "base/rng.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Attention, backward, of any head size up to 256, in bf16 or fp32: one warp a row of dq, or of dk and dv, its vectors
- * spread over the lanes. Slow and simple; the order of every sum is that of kernel_attention_gradient.cu. */
-#include "backend/cuda/attention_gradient.cuh"
+ * spread over the lanes. Slow and simple; the order of every sum is that of kernel_attention_backward.cu. */
+#include "backend/cuda/attention_backward.cuh"
 #include "backend/cuda/attention_tile.cuh"
 #include "backend/ops.h"
 

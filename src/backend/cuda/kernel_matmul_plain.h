@@ -1,7 +1,7 @@
-/* The plain matrix product of kernel_product.cu: any sizes and strides, sums over the depth in ascending order by fused
- * multiply-add, one chain an element. */
-#ifndef COHORT_BACKEND_CUDA_KERNEL_PRODUCT_H
-#define COHORT_BACKEND_CUDA_KERNEL_PRODUCT_H
+/* The plain matrix product of kernel_matmul_plain.cu: any sizes and strides, sums over the depth in ascending order by
+ * fused multiply-add, one chain an element. */
+#ifndef COHORT_BACKEND_CUDA_KERNEL_MATMUL_PLAIN_H
+#define COHORT_BACKEND_CUDA_KERNEL_MATMUL_PLAIN_H
 
 #include "backend/cuda/cuda_internal.h"
 

@@ -1,7 +1,7 @@
 /* Matrix products in plain fp32 arithmetic: for fp32 models (parity, not speed) and for sizes that cuBLASLt's kernels
  * do not take. */
 #include "backend/cuda/cuda_device.cuh"
-#include "backend/cuda/kernel_product.h"
+#include "backend/cuda/kernel_matmul_plain.h"
 
 namespace
 {

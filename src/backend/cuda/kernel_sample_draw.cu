@@ -3,11 +3,11 @@
  * One kernel gives the statistics of all parts of all rows: the one reading of the logits. Another has a block a row: a
  * warp picks the part that the uniform number falls into and the block finds the token there, cumulative over ids in
  * ascending order, as on the CPU, while a further warp combines the parts and reads what the end of the step needs.
- * Rows with penalties or filters take their choice from kernel_filter.cu instead. Each row ends its own step
+ * Rows with penalties or filters take their choice from kernel_sample_filter.cu instead. Each row ends its own step
  * (decode_advance): nothing is shared between rows.
  *
  * A row without a distribution gets token -1 and a NaN log-prob. */
-#include "backend/cuda/draw_device.cuh"
+#include "backend/cuda/sample_draw.cuh"
 
 /* Block p + n_parts * i: part p of stats row i. */
 static __global__ void __launch_bounds__(LOGITS_THREADS) draw_part_kernel(draw_job job)

@@ -1,0 +1,50 @@
+/* Embedding, forward and backward. Threads split tokens in the forward and the width in the backward, so that the
+ * gradient of a token id that occurs more than once has one order of summation. */
+#include "backend/cpu/act_part.h"
+#include "backend/cpu/cpu_kernels.h"
+
+#include <assert.h>
+
+static void embed_tokens(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct embed_forward *p = context;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
+        assert(p->token[t] >= 0);
+        const void *x = act_at(p->table, p->type, p->token[t] * p->width);
+        float *y = p->y + t * p->width;
+        if (p->type == DTYPE_F32)
+            memcpy(y, x, (size_t)p->width * sizeof *y);
+        else
+            act_widen(x, DTYPE_BF16, p->width, y);
+    }
+}
+
+void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward *p)
+{
+    assert(p->type != DTYPE_F16);
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.15), p->tokens, 0, embed_tokens, p);
+}
+
+/* Vectors of the width. */
+static void embed_gradient(const void *context, int64_t first, int64_t last, int thread)
+{
+    const struct embed_backward *p = context;
+    const int64_t begin = first * VW, end = last * VW < p->width ? last * VW : p->width;
+    (void)thread;
+    for (int64_t t = 0; t < p->tokens; t++) {
+        assert(p->token[t] >= 0 && p->token[t] < p->vocab);
+        const float *dy = p->dy + t * p->width;
+        float *row = p->d_table + p->token[t] * p->width;
+        for (int64_t i = begin; i < end; i += VW) {
+            int n = part_of(i, end);
+            vf sum = vf_add(vf_load_act_part(row, DTYPE_F32, i, n), vf_load_act_part(dy, DTYPE_F32, i, n));
+            vf_store_act_part(row, DTYPE_F32, i, sum, n);
+        }
+    }
+}
+
+void CPU_NAME(embed_backward)(struct backend *backend, const struct embed_backward *p)
+{
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.3), (p->width + VW - 1) / VW, 0, embed_gradient, p);
+}

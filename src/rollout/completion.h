@@ -1,0 +1,59 @@
+/* What comes out of the engine: finished completions, a queue of them until they are polled, and events for tokens as
+ * they are drawn.
+ *
+ * A completion is moved, never shared: the queue owns it from the moment its sequence ends until engine_poll hands it to
+ * the caller, who frees it. Its token ids are those that were drawn (invariant I4). */
+#ifndef COHORT_ROLLOUT_COMPLETION_H
+#define COHORT_ROLLOUT_COMPLETION_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* FAILED: nothing could be drawn, because the logits are not numbers or a bias or a constraint forbids every token. */
+enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
+const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
+
+/* A finished completion. tokens and logp include the EOS; text leaves out special tokens and the stop string. */
+struct completion {
+    int64_t request;
+    int32_t index;
+    int32_t n_prompt, n_tokens;
+    int32_t *tokens;    /* [n_tokens] */
+    float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised */
+    char *text;         /* NUL-terminated; NULL without a tokenizer */
+    size_t text_length; /* bytes: text may hold NULs of its own */
+    enum finish_reason finish_reason;
+};
+void completion_free(struct completion *completion);
+/* COHORT_ERR_NUMERIC, with the place, for a completion that failed. */
+cohort_status completion_check(const struct completion *completion, cohort_error *err);
+
+/* Called for every token as it is drawn. text: what became certain with it (no half characters, no beginning of a stop
+ * string); finish_reason is FINISH_NONE until the last call for a completion. */
+struct engine_event {
+    int64_t request;
+    int32_t index, token;
+    float logp;
+    const char *text; /* text_length bytes, not NUL-terminated */
+    size_t text_length;
+    enum finish_reason finish_reason;
+};
+typedef void engine_callback(void *context, const struct engine_event *event);
+
+/* First in, first out. Zero-initialise. */
+struct completion_queue {
+    struct completion *list;
+    size_t first, end, capacity; /* list[first .. end) wait */
+};
+/* Takes the completion over; on failure it stays the caller's. */
+cohort_status completion_queue_push(struct completion_queue *queue, const struct completion *completion,
+                                    cohort_error *err);
+/* Moves the oldest one out; false if there is none. */
+bool completion_queue_pop(struct completion_queue *queue, struct completion *out);
+/* Frees those that nobody took, too. */
+void completion_queue_free(struct completion_queue *queue);
+
+#endif

@@ -1,0 +1,260 @@
+#include "rollout/scheduler.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* Behind after; NULL: first. */
+static void list_insert(struct request_list *list, struct request *after, struct request *r)
+{
+    r->previous = after;
+    r->next = after != NULL ? after->next : list->first;
+    *(r->next != NULL ? &r->next->previous : &list->last) = r;
+    *(after != NULL ? &after->next : &list->first) = r;
+}
+
+static void list_remove(struct request_list *list, struct request *r)
+{
+    *(r->previous != NULL ? &r->previous->next : &list->first) = r->next;
+    *(r->next != NULL ? &r->next->previous : &list->last) = r->previous;
+    r->previous = r->next = NULL;
+}
+
+static struct request_list *list_of(struct scheduler *q, const struct request *r)
+{
+    return r->state == REQUEST_WAITING ? &q->waiting : r->state == REQUEST_PREFILL ? &q->prefill : &q->active;
+}
+
+/* Where the request with this id stands, of first_id .. next_id. */
+static struct request **place_of(const struct scheduler *q, int64_t id)
+{
+    return &q->by_id[(size_t)id & (q->id_capacity - 1)];
+}
+
+static cohort_status grow_ids(struct scheduler *q, cohort_error *err)
+{
+    enum { LEAST = 64 };
+    struct scheduler grown = {.id_capacity = q->id_capacity > 0 ? 2 * q->id_capacity : LEAST};
+    TRY(mem_alloc(&grown.by_id, grown.id_capacity, sizeof(struct request *), "requests", err));
+    for (int64_t id = q->first_id; id < q->next_id; id++)
+        *place_of(&grown, id) = *place_of(q, id);
+    mem_free(q->by_id);
+    q->by_id = grown.by_id;
+    q->id_capacity = grown.id_capacity;
+    return COHORT_OK;
+}
+
+/* Pages that one completion of the request can come to need. */
+static int64_t one_completion(const struct request *r) { return completion_pages(r->ask.n_prompt, r->max_tokens); }
+
+cohort_status scheduler_create(struct scheduler *q, const struct engine_config *config,
+                               const struct tokenizer *tokenizer, cohort_error *err)
+{
+    memset(q, 0, sizeof *q);
+    q->tokenizer = tokenizer;
+    q->max_sequences = config->max_sequences;
+    TRY(page_pool_create(&q->pool, config->n_pages, err));
+    return mem_alloc(&q->running, (size_t)config->max_sequences, sizeof(struct sequence *), "rollout engine", err);
+}
+
+void scheduler_free(struct scheduler *q)
+{
+    for (int64_t id = q->first_id; id < q->next_id; id++)
+        request_destroy(*place_of(q, id));
+    mem_free(q->by_id);
+    completion_queue_free(&q->finished);
+    mem_free(q->running);
+    page_pool_free(&q->pool);
+}
+
+/* ---- Submission and cancellation ---- */
+
+cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error *err)
+{
+    while (q->first_id < q->next_id && *place_of(q, q->first_id) == NULL)
+        q->first_id++;
+    if ((size_t)(q->next_id - q->first_id) == q->id_capacity)
+        TRY(grow_ids(q, err));
+    r->id = q->next_id++;
+    *place_of(q, r->id) = r;
+    list_insert(&q->waiting, q->waiting.last, r);
+    return COHORT_OK;
+}
+
+void scheduler_cancel(struct scheduler *q, int64_t id)
+{
+    struct request *r = id >= q->first_id && id < q->next_id ? *place_of(q, id) : NULL;
+    if (r == NULL)
+        return;
+    const bool none = q->cancel_first >= q->cancel_end;
+    r->cancelled = true;
+    if (none || id < q->cancel_first)
+        q->cancel_first = id;
+    if (none || id >= q->cancel_end)
+        q->cancel_end = id + 1;
+}
+
+/* ---- The end of a completion ---- */
+
+/* Moves what a sequence made into the queue of finished ones, tells the callback's last word, frees its pages. */
+static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, cohort_error *err)
+{
+    struct request *r = s->request;
+    struct completion done = {.request = r->id,
+                              .index = s->index,
+                              .n_prompt = r->ask.n_prompt,
+                              .n_tokens = s->n_tokens,
+                              .finish_reason = s->finish_reason};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&done.tokens, (size_t)s->n_tokens, sizeof(int32_t), "completion", err));
+    TRY_GOTO(mem_alloc(&done.logp, (size_t)s->n_tokens, sizeof(float), "completion", err));
+    memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
+    memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
+    if (q->tokenizer != NULL) {
+        TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
+        done.text_length = s->text.length;
+    }
+    TRY_GOTO(completion_queue_push(&q->finished, &done, err));
+    if (s->state == SEQUENCE_RUNNING) {
+        page_list_release(&s->pages, &q->pool);
+        q->promised += --r->n_running == 0 ? one_completion(r) : 0;
+    }
+    s->state = SEQUENCE_FINISHED;
+    if (--r->n_unfinished == 0) {
+        q->promised -= r->state != REQUEST_WAITING ? one_completion(r) : 0;
+        list_remove(list_of(q, r), r);
+        r->next = q->ended;
+        q->ended = r;
+    }
+    return COHORT_OK;
+cleanup:
+    completion_free(&done);
+    return status;
+}
+
+cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const struct sample_row *draw, cohort_error *err)
+{
+    if (draw->token < 0) {
+        s->finish_reason = FINISH_FAILED;
+    } else {
+        TRY(sequence_append(s, q->tokenizer, draw->token, draw->logp, err));
+        q->generated_tokens++;
+    }
+    if (q->callback != NULL) {
+        struct engine_event event = {.request = s->request->id,
+                                     .index = s->index,
+                                     .token = draw->token,
+                                     .logp = draw->logp,
+                                     .finish_reason = s->finish_reason};
+        event.text = sequence_new_text(s, &event.text_length);
+        q->callback(q->callback_context, &event);
+    }
+    return s->finish_reason == FINISH_NONE ? COHORT_OK : finish_sequence(q, s, err);
+}
+
+void scheduler_sweep(struct scheduler *q)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < q->n_running; i++)
+        if (q->running[i]->state == SEQUENCE_RUNNING)
+            q->running[kept++] = q->running[i];
+    q->n_running = kept;
+    while (q->ended != NULL) {
+        struct request *r = q->ended;
+        q->ended = r->next;
+        page_list_release(&r->pages, &q->pool);
+        *place_of(q, r->id) = NULL;
+        request_destroy(r);
+    }
+}
+
+/* ---- Ahead of a step ---- */
+
+/* In the order of submission. */
+static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
+{
+    for (; q->cancel_first < q->cancel_end; q->cancel_first++) {
+        struct request *r = *place_of(q, q->cancel_first);
+        for (int32_t i = 0; r != NULL && r->cancelled && i < r->ask.n; i++) {
+            struct sequence *s = &r->sequences[i];
+            if (s->state == SEQUENCE_FINISHED)
+                continue;
+            s->finish_reason = FINISH_CANCELLED;
+            if (q->tokenizer != NULL)
+                TRY(token_stream_finish(&s->stream, &s->text, err));
+            if (q->callback != NULL) {
+                struct engine_event event = {
+                    .request = r->id, .index = s->index, .token = -1, .finish_reason = FINISH_CANCELLED};
+                event.text = sequence_new_text(s, &event.text_length);
+                q->callback(q->callback_context, &event);
+            }
+            TRY(finish_sequence(q, s, err));
+        }
+    }
+    return COHORT_OK;
+}
+
+/* Pending sequences of active requests get slots and pages, oldest request first. */
+static cohort_status admit_sequences(struct scheduler *q, cohort_error *err)
+{
+    for (struct request *r = q->active.first; r != NULL; r = r->next)
+        for (; r->first_pending < r->ask.n; r->first_pending++) {
+            struct sequence *s = &r->sequences[r->first_pending];
+            bool granted = false;
+            if (s->state != SEQUENCE_PENDING) /* its first token ended it */
+                continue;
+            if (q->n_running == q->max_sequences)
+                return COHORT_OK;
+            TRY(page_list_reserve(&s->pages, &q->pool, one_completion(r), &granted, err));
+            if (!granted)
+                return COHORT_OK;
+            s->state = SEQUENCE_RUNNING;
+            q->promised -= r->n_running++ == 0 ? one_completion(r) : 0;
+            q->running[q->n_running++] = s;
+        }
+    return COHORT_OK;
+}
+
+/* Waiting requests get pages for their prompt when at least one of their completions could then run to its end: so a
+ * request that was let in can always finish, whatever the others hold. */
+static cohort_status admit_requests(struct scheduler *q, cohort_error *err)
+{
+    while (q->waiting.first != NULL) {
+        struct request *r = q->waiting.first;
+        const int64_t prompt = prompt_pages(r->ask.n_prompt);
+        bool granted = false;
+        if (q->pool.n_free - q->pool.reserved < prompt + one_completion(r) + q->promised)
+            return COHORT_OK;
+        TRY(page_list_reserve(&r->pages, &q->pool, prompt, &granted, err));
+        assert(granted);
+        list_remove(&q->waiting, r);
+        r->state = REQUEST_PREFILL;
+        list_insert(&q->prefill, q->prefill.last, r);
+        q->promised += one_completion(r);
+    }
+    return COHORT_OK;
+}
+
+cohort_status scheduler_admit(struct scheduler *q, cohort_error *err)
+{
+    TRY(apply_cancellations(q, err));
+    scheduler_sweep(q);
+    TRY(admit_sequences(q, err));
+    return admit_requests(q, err);
+}
+
+bool scheduler_busy(const struct scheduler *q)
+{
+    return q->waiting.first != NULL || q->prefill.first != NULL || q->active.first != NULL;
+}
+
+bool scheduler_prefills(const struct scheduler *q) { return q->prefill.first != NULL; }
+
+void scheduler_prompt_done(struct scheduler *q, struct request *r)
+{
+    struct request *after = q->active.last;
+    list_remove(&q->prefill, r);
+    r->state = REQUEST_ACTIVE;
+    while (after != NULL && after->id > r->id) /* only a short prompt beside a longer, older one has any to pass */
+        after = after->previous;
+    list_insert(&q->active, after, r);
+}

@@ -1,0 +1,74 @@
+/* Who runs: which requests have their prompts computed, which of their completions decode, and what pages they hold.
+ *
+ * Owns the requests, their sequences, the page pool's bookkeeping, and finished completions until they are polled. Knows
+ * nothing of tensors: the step asks it who takes part, and gives it what was drawn.
+ *
+ * A request goes  waiting -> prefill -> active -> gone.  Its completions (sequences) go  pending -> running -> finished
+ * (polled).
+ *   waiting -> prefill   admit_requests   when pages for its prompt can be had
+ *   prefill -> active    scheduler_prompt_done
+ *                                         when its last prompt token was computed: all its completions draw their first
+ *                                         token
+ *   pending -> running   admit_sequences  when a slot is free and the pages it can come to need can be reserved: so a
+ *                                         running sequence never waits and never has to be thrown out
+ *   running -> finished  finish_sequence  at EOS, a stop string, its length, or engine_cancel
+ *   ... -> gone          scheduler_sweep  when all its completions are finished
+ *
+ * Invariants: requests are let in, and their completions get slots, in the order of submission; a request that was let in
+ * can always finish, whatever the others hold; running holds a request's sequences side by side.
+ *
+ * Any number of requests may wait: submission and cancellation take constant time, and nothing that happens in a step
+ * looks at those that wait behind the next one. */
+#ifndef COHORT_ROLLOUT_SCHEDULER_H
+#define COHORT_ROLLOUT_SCHEDULER_H
+
+#include "rollout/sequence.h"
+
+/* Requests of one state, ids ascending. */
+struct request_list {
+    struct request *first, *last;
+};
+
+struct scheduler {
+    const struct tokenizer *tokenizer; /* borrowed; NULL: no text */
+    struct page_pool pool;
+    struct request_list waiting, prefill, active;
+    struct request *ended; /* all completions are finished; they are let go at the end of the step */
+    /* All requests: id is at id % id_capacity, a power of 2, if it is there; ids first_id .. next_id fit. */
+    struct request **by_id;
+    size_t id_capacity;
+    int64_t first_id, next_id;
+    int64_t cancel_first, cancel_end; /* ids between which some are cancelled */
+    int64_t promised;          /* pages with which each request that was let in and runs no completion could run one */
+    struct sequence **running; /* [max_sequences] */
+    int32_t n_running, max_sequences;
+    struct completion_queue finished;
+    engine_callback *callback;
+    void *callback_context;
+    int64_t generated_tokens;
+};
+cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_config *config,
+                               const struct tokenizer *tokenizer, cohort_error *err);
+void scheduler_free(struct scheduler *scheduler);
+
+/* Queues a request and gives it its id, larger than those of all before. It is the scheduler's from then on, but not on
+ * failure. */
+cohort_status scheduler_add(struct scheduler *scheduler, struct request *request, cohort_error *err);
+/* Its completions end at the next scheduler_admit. An id that is not there is no error. */
+void scheduler_cancel(struct scheduler *scheduler, int64_t id);
+
+/* Ahead of a step: ends what was cancelled, then lets in whoever fits. */
+cohort_status scheduler_admit(struct scheduler *scheduler, cohort_error *err);
+/* Whether there are requests that are not finished. */
+bool scheduler_busy(const struct scheduler *scheduler);
+/* Whether the prompt of a request that was let in is not computed to its end. */
+bool scheduler_prefills(const struct scheduler *scheduler);
+/* The request's prompt is computed. */
+void scheduler_prompt_done(struct scheduler *scheduler, struct request *request);
+/* Puts a drawn token into its sequence, or ends the sequence if nothing could be drawn: its neighbours go on. */
+cohort_status scheduler_take(struct scheduler *scheduler, struct sequence *sequence, const struct sample_row *draw,
+                             cohort_error *err);
+/* Behind a step: takes finished sequences off the running list, keeping order, and lets go of finished requests. */
+void scheduler_sweep(struct scheduler *scheduler);
+
+#endif

@@ -1,0 +1,214 @@
+#include "rollout/step.h"
+
+#include "backend/ops.h"
+#include "backend/sampling.h"
+
+#include <assert.h>
+#include <string.h>
+
+static int32_t max_outputs(const struct engine_config *config)
+{
+    return config->max_sequences + config->prefill_tokens;
+}
+
+cohort_status step_create(struct step *step, struct model *model, const struct engine_config *config, cohort_error *err)
+{
+    const size_t outputs = (size_t)max_outputs(config);
+    *step = (struct step){.model = model, .config = *config};
+    TRY(mem_alloc(&step->output_row, outputs, sizeof *step->output_row, "rollout engine", err));
+    TRY(mem_alloc(&step->output_of, outputs, sizeof(struct sequence *), "rollout engine", err));
+    return mem_alloc(&step->output_request, outputs, sizeof(struct request *), "rollout engine", err);
+}
+
+cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *err)
+{
+    const struct model_config *c = &step->model->config;
+    const enum dtype act = step->model->type;
+    const int32_t outputs = max_outputs(&step->config);
+    TRY(decoder_work_plan(&step->work, arena, c, act, outputs, DECODER_INFER, err));
+    head_work_plan(&step->head, arena, c, act, outputs, head_chunk(c, step->model->backend->logits_bytes), false,
+                   false);
+    step->kv.rows = step->config.n_pages * ATTENTION_CHUNK;
+    step->kv.layer_bytes = kv_layer_bytes(c, act, step->kv.rows);
+    step->kv.k = arena_take(arena, (size_t)c->n_layers * step->kv.layer_bytes);
+    step->kv.v = arena_take(arena, (size_t)c->n_layers * step->kv.layer_bytes);
+    return COHORT_OK;
+}
+
+void step_free(struct step *step)
+{
+    mem_free(step->output_row);
+    mem_free(step->output_of);
+    mem_free(step->output_request);
+    mem_free(step->draws);
+    batch_free(&step->batch);
+    decoder_work_free(&step->work);
+}
+
+/* ---- Building the batch ---- */
+
+/* Spans for positions begin .. end that lie in list. */
+static void add_page_spans(struct step *step, const struct page_list *list, int32_t first_chunk, int32_t begin,
+                           int32_t end)
+{
+    for (int32_t p = begin; p < end;) {
+        int32_t next = (page_chunk(p) + 1) * ATTENTION_CHUNK;
+        if (next > end)
+            next = end;
+        int32_t row = list->pages[page_chunk(p) - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK;
+        batch_add_span(&step->batch, p, row, next - p);
+        p = next;
+    }
+}
+
+static void add_output(struct step *step, int32_t row, struct sequence *s, struct request *r)
+{
+    step->output_row[step->n_outputs] = row;
+    step->output_of[step->n_outputs] = s;
+    step->output_request[step->n_outputs] = r;
+    step->n_outputs++;
+}
+
+static cohort_status add_decode(struct step *step, struct scheduler *scheduler, cohort_error *err)
+{
+    struct batch *b = &step->batch;
+    for (int32_t i = 0; i < scheduler->n_running; i++) {
+        struct sequence *s = scheduler->running[i];
+        const struct request *r = s->request;
+        int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
+        TRY(batch_reserve(b, (size_t)b->n_tokens + 1, (size_t)b->n_seqs + 1,
+                          (size_t)(b->n_spans + page_chunk(position) + 3), err));
+        batch_add_seq(b, &s->history[position], 1, position, b->n_trees);
+        b->kv_row[b->n_tokens - 1] = page_list_row(&s->pages, &scheduler->pool, page_chunk(P), position);
+        add_page_spans(step, &r->pages, 0, 0, P);
+        add_page_spans(step, &s->pages, page_chunk(P), P, position + 1);
+        add_output(step, b->n_tokens - 1, s, NULL);
+    }
+    return COHORT_OK;
+}
+
+static cohort_status add_prefill(struct step *step, struct scheduler *scheduler, cohort_error *err)
+{
+    struct batch *b = &step->batch;
+    int32_t room = step->config.prefill_tokens;
+    for (struct request *r = scheduler->prefill.first; r != NULL && room > 0; r = r->next) {
+        int32_t n = r->ask.n_prompt - r->n_prefilled;
+        if (n > room)
+            n = room;
+        if (step->config.prefill_chunk > 0 && n > step->config.prefill_chunk)
+            n = step->config.prefill_chunk;
+        int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
+        TRY(batch_reserve(b, (size_t)(row + n), (size_t)b->n_seqs + 1, (size_t)(b->n_spans + page_chunk(end) + 2),
+                          err));
+        batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
+        for (int32_t i = 0; i < n; i++)
+            b->kv_row[row + i] = page_list_row(&r->pages, &scheduler->pool, 0, first + i);
+        add_page_spans(step, &r->pages, 0, 0, end);
+        r->n_prefilled = end;
+        r->n_in_step = n;
+        room -= n;
+        step->prompt_tokens += n;
+        if (end == r->ask.n_prompt)
+            add_output(step, row + n - 1, NULL, r);
+    }
+    return COHORT_OK;
+}
+
+/* ---- Running it and drawing ---- */
+
+/* The request that output i belongs to, and how many draws it takes: all of a group's first tokens come from one
+ * row. */
+static struct request *output_owner(const struct step *step, int32_t i, int32_t *draws)
+{
+    struct sequence *s = step->output_of[i];
+    struct request *r = s != NULL ? s->request : step->output_request[i];
+    *draws = s != NULL ? 1 : r->ask.n;
+    return r;
+}
+
+/* Draws for outputs first .. first + count, whose logits are in the head's buffer. One call for each run of requests
+ * that may choose from the same ids. */
+static cohort_status sample_outputs(struct step *step, struct scheduler *scheduler, int32_t first, int32_t count,
+                                    cohort_error *err)
+{
+    struct backend *be = step->model->backend;
+    const int32_t vocab = step->model->config.vocab_size;
+    size_t n = 0, at = 0;
+    int32_t draws = 0;
+    for (int32_t i = first; i < first + count; i++) {
+        struct request *r = output_owner(step, i, &draws);
+        TRY(mem_grow(&step->draws, &step->draw_capacity, n + (size_t)draws, sizeof *step->draws, "draws", err));
+        for (int32_t c = 0; c < draws; c++)
+            step->draws[n++] =
+                sequence_draw(step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c], i - first);
+    }
+    for (int32_t i = first; i < first + count;) {
+        int32_t limit = request_choosable(output_owner(step, i, &draws), vocab);
+        size_t run = 0;
+        for (; i < first + count && request_choosable(output_owner(step, i, &draws), vocab) == limit; i++)
+            run += (size_t)draws;
+        be->ops->sample(be, &(struct sample){.vocab = vocab,
+                                             .n_choosable = limit,
+                                             .logits = step->head.logits,
+                                             .rows = step->draws + at,
+                                             .n_rows = (int32_t)run});
+        at += run;
+    }
+    TRY(backend_check(be, err)); /* draws after a failure mean nothing */
+    at = 0;
+    for (int32_t i = first; i < first + count; i++) {
+        struct request *r = output_owner(step, i, &draws);
+        if (step->output_of[i] == NULL)
+            scheduler_prompt_done(scheduler, r);
+        for (int32_t c = 0; c < draws; c++)
+            TRY(scheduler_take(scheduler, step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c],
+                               &step->draws[at++], err));
+    }
+    return COHORT_OK;
+}
+
+/* The prompts of the step, which are the first ones that are not done, are no longer in it. A step that was cut short has
+ * computed nothing of them: that is done again. */
+static void leave_prefill(struct step *step, struct scheduler *scheduler, bool computed)
+{
+    for (struct request *r = scheduler->prefill.first; r != NULL && r->n_in_step > 0; r = r->next) {
+        if (!computed) {
+            r->n_prefilled -= r->n_in_step;
+            step->prompt_tokens -= r->n_in_step;
+        }
+        r->n_in_step = 0;
+    }
+}
+
+static cohort_status run_batch(struct step *step, struct scheduler *scheduler, cohort_error *err)
+{
+    struct backend *be = step->model->backend;
+    const float *x = decoder_forward(step->model, &step->work, &step->batch, &step->kv);
+    if (step->n_outputs > 0)
+        head_norm(step->model, &step->head, x, step->output_row, step->n_outputs);
+    const int32_t chunk = (int32_t)step->head.chunk;
+    for (int32_t first = 0; first < step->n_outputs; first += chunk) {
+        int32_t count = step->n_outputs - first < chunk ? step->n_outputs - first : chunk;
+        head_logits(step->model, &step->head, first, count);
+        TRY(sample_outputs(step, scheduler, first, count, err));
+    }
+    TRY(backend_check(be, err));
+    step->n_steps++;
+    return COHORT_OK;
+}
+
+cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_error *err)
+{
+    batch_clear(&step->batch);
+    step->n_outputs = 0;
+    cohort_status status = add_decode(step, scheduler, err);
+    if (status == COHORT_OK)
+        status = add_prefill(step, scheduler, err);
+    if (status == COHORT_OK && step->batch.n_tokens > 0)
+        status = run_batch(step, scheduler, err);
+    leave_prefill(step, scheduler, status == COHORT_OK);
+    scheduler_sweep(scheduler);
+    TRY(status);
+    assert(step->batch.n_tokens > 0 || !scheduler_busy(scheduler));
+    return COHORT_OK;
+}

@@ -1,0 +1,42 @@
+/* One step: builds a batch of a token for every running completion and a chunk of the prompts that were let in, runs it
+ * through the decoder and the head, and draws.
+ *
+ * Owns the buffers of that (from an arena, step_plan): the decoder's and the head's work, the keys and values of all
+ * pages; and the lists that describe a batch. Between steps it holds nothing that matters: all that lasts is in the
+ * sequences, their pages and the key and value store.
+ *
+ * Keeps I1 (prefill and decode are rows of one batch through one decoder_forward), I2 (the batch's composition never
+ * reaches a sequence's numbers: decoder) and I3 (a draw depends on seed, stream, completion index and position). */
+#ifndef COHORT_ROLLOUT_STEP_H
+#define COHORT_ROLLOUT_STEP_H
+
+#include "rollout/scheduler.h"
+
+#include "model/decoder.h"
+#include "model/head.h"
+
+struct step {
+    struct model *model; /* borrowed */
+    struct engine_config config;
+    struct decoder_work work;
+    struct head_work head;
+    struct kv_store kv;
+    struct batch batch;
+    int32_t *output_row;             /* [max outputs] rows of the batch whose logits are wanted */
+    struct sequence **output_of;     /* [max outputs] the sequence that reads it; NULL: output_request */
+    struct request **output_request; /* [max outputs] all completions of which draw their first token here */
+    int32_t n_outputs;
+    struct sample_row *draws; /* room for the draws of one chunk of logits */
+    size_t draw_capacity;
+    int64_t prompt_tokens, n_steps; /* of all steps so far */
+};
+cohort_status step_create(struct step *step, struct model *model, const struct engine_config *config,
+                          cohort_error *err);
+/* Takes the buffers from the arena (measuring, then for real). */
+cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *err);
+void step_free(struct step *step);
+
+/* After COHORT_ERR_CANCELLED it is as if the step had not begun, but for completions that had already drawn in it. */
+cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_error *err);
+
+#endif
