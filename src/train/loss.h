@@ -42,7 +42,7 @@ struct loss_sequence {
 };
 
 /* Sums over sequences, added to; divide with loss_metrics. Clip fractions as TRL: low counts A < 0
- * and r < 1 - eps, high A > 0 and r > 1 + eps_high. */
+ * and r < 1 - epsilon, high A > 0 and r > 1 + epsilon_high. */
 struct loss_sums {
     double loss;
     double kl, clip_low, clip_high, clip_region; /* sums over counted tokens (per-sequence values at

@@ -192,7 +192,7 @@ void cuda_attention_prepare(struct backend *, const struct attention_batch *);
 bool cuda_attention_prepare_decode(struct backend *, const struct decode_load *);
 void cuda_attention_destroy(struct backend *);
 
-/* ---- cuda_decode.c and kernel_draw.cu ---- */
+/* ---- cuda_decode.c and kernel_sample_draw.cu ---- */
 /* Of windows, and of what one sample operation works in, at most. */
 size_t cuda_decode_working_bytes(const struct backend *, const struct backend_load *);
 size_t cuda_sample_scratch(const struct backend *, const struct backend_load *);
