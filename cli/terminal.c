@@ -165,7 +165,11 @@ void cli_terminal_begin(struct cli_terminal *terminal, cohort_observer *observer
     handle_hangup();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen as a failed write */
     signal(SIGXFSZ, SIG_IGN); /* so is a file beyond the limit (ulimit -f) */
-    *observer = (cohort_observer){.context = terminal, .output = output, .message = message, .progress = progress};
+    cohort_observer_init(observer);
+    observer->context = terminal;
+    observer->output = output;
+    observer->message = message;
+    observer->progress = progress;
 }
 
 void cli_terminal_end(struct cli_terminal *terminal) { clear_line(terminal); }

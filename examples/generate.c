@@ -42,9 +42,10 @@ static cohort_status open_model(cohort_model **model, const char *dir, cohort_er
 
 static cohort_status generate(cohort_model *model, const char *prompt, cohort_error *err)
 {
-    cohort_request request = cohort_request_default();
+    cohort_request request;
     int32_t *ids = NULL;
     int64_t id = 0;
+    cohort_request_init(&request);
     cohort_status status = cohort_encode(model, prompt, &ids, &request.n_prompt, err);
     if (status != COHORT_OK)
         return status;
@@ -58,7 +59,9 @@ static cohort_status generate(cohort_model *model, const char *prompt, cohort_er
         status = cohort_step(model, &busy, err);
 
     cohort_completion completion;
-    while (status == COHORT_OK && cohort_poll(model, &completion)) {
+    bool found = true;
+    cohort_completion_init(&completion);
+    while (status == COHORT_OK && (status = cohort_poll(model, &completion, &found, err)) == COHORT_OK && found) {
         double sum = 0.0;
         for (size_t t = 0; t < completion.n_tokens; t++)
             sum += (double)completion.logprobs[t];

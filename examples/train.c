@@ -10,14 +10,14 @@
 #include <stdio.h>
 
 /* The share of letters that are vowels: something that any model can learn. */
-static cohort_status reward_vowels(void *context, const cohort_reward_row *rows, size_t n_rows, double *rewards,
+static cohort_status reward_vowels(void *context, const cohort_reward_row *const *rows, size_t n_rows, double *rewards,
                                    cohort_error *err)
 {
     (void)err; /* a reward that cannot go on fills this and returns a status other than COHORT_OK */
     size_t *n_scored = context;
     for (size_t i = 0; i < n_rows; i++) {
         int letters = 0, vowels = 0;
-        for (const char *c = rows[i].completion; *c != '\0'; c++) {
+        for (const char *c = rows[i]->completion; *c != '\0'; c++) {
             bool vowel = *c == 'a' || *c == 'e' || *c == 'i' || *c == 'o' || *c == 'u';
             letters += (*c >= 'a' && *c <= 'z') ? 1 : 0;
             vowels += vowel ? 1 : 0;
@@ -52,7 +52,9 @@ int main(int argc, char **argv)
     cohort_error err = {0};
     cohort_options *options = NULL;
     size_t n_scored = 0;
-    cohort_observer observer = {.message = on_message};
+    cohort_observer observer;
+    cohort_observer_init(&observer);
+    observer.message = on_message;
     cohort_status status = cohort_options_create(&options, COHORT_GRPO, &err);
     for (size_t i = 0; status == COHORT_OK && i < sizeof settings / sizeof settings[0]; i++)
         status = cohort_options_set(options, settings[i][0], settings[i][1], NULL, &err);

@@ -1,9 +1,21 @@
 /* cohort: post-training of language models with group-relative reinforcement learning, in C.
  *
- * The only public header. C99 and C++ clean. Every function that can fail returns a cohort_status
- * and, when the caller passes a cohort_error, fills it with a message that names the file, the place,
- * what was expected and what to do. The library never prints, never exits and reads no environment
- * variables. */
+ * The only public header. C99 and C++ clean. Every function that can fail returns a cohort_status and, when the caller
+ * passes a cohort_error, fills it with a message that names the file, the place, what was expected and what to do. The
+ * library never prints, never exits and reads no environment variables.
+ *
+ * Structs grow at their end from version to version, and every struct begins with its size.
+ *
+ *   The caller allocates it   cohort_request, cohort_observer, cohort_completion, cohort_error.
+ *                             NAME_init sets the size that the caller's header knows, and the defaults. A program built
+ *                             with an older header has a smaller struct: fields that it does not have keep their
+ *                             defaults, or are not filled. One built with a newer header works as long as the fields
+ *                             that this library does not know are 0; otherwise, and for a struct that was not
+ *                             initialised, the call gets COHORT_ERR_ARGUMENT. Only a cohort_error may be all zeros
+ *                             instead: it then counts as the first version of that struct.
+ *   The library hands it out  cohort_progress, cohort_reward_row: by const pointer, arrays of them as
+ *                             arrays of pointers. The size is the one that the library knows, so that a program built
+ *                             with a newer header can tell which fields are there. */
 #ifndef COHORT_H
 #define COHORT_H
 
@@ -36,11 +48,19 @@ typedef enum cohort_status {
     COHORT_ERR_INTERNAL     /* a mistake of ours */
 } cohort_status;
 
-/* Filled by the call that failed, untouched by calls that succeed. May be NULL in every call. */
+/* Filled by the call that failed, untouched by calls that succeed. May be NULL in every call. Start from
+ * cohort_error_init or from zeros. */
 typedef struct cohort_error {
+    size_t size;
     cohort_status status;
     char message[1200];
 } cohort_error;
+static inline void cohort_error_init(cohort_error *err)
+{
+    err->size = sizeof *err;
+    err->status = COHORT_OK;
+    err->message[0] = '\0';
+}
 
 /* A short English name of the status ("invalid argument"). Static storage. */
 COHORT_API const char *cohort_status_name(cohort_status status);
@@ -52,6 +72,7 @@ COHORT_API const char *cohort_version(void);
 
 /* Where a long piece of work stands. */
 typedef struct cohort_progress {
+    size_t size;
     const char *phase;   /* "load", "rollout", "reward", "train", "evaluate", ...; valid during the call */
     int64_t step, steps; /* optimizer steps done and planned; 0 of 0 where there are none */
     int64_t done, total; /* of the phase, in unit; total 0: unknown */
@@ -60,8 +81,9 @@ typedef struct cohort_progress {
 } cohort_progress;
 
 /* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are valid during the
- * call. */
+ * call. Start from cohort_observer_init, which sets all of them to NULL. */
 typedef struct cohort_observer {
+    size_t size;
     void *context;
     /* Results: what a program writes to its standard output. length bytes. */
     void (*output)(void *context, const char *bytes, size_t length);
@@ -70,6 +92,12 @@ typedef struct cohort_observer {
     /* Return false to stop: training saves a checkpoint and the call returns COHORT_ERR_CANCELLED. */
     bool (*progress)(void *context, const cohort_progress *progress);
 } cohort_observer;
+/* size: sizeof *observer in the caller's header. */
+COHORT_API void cohort_observer_init_sized(cohort_observer *observer, size_t size);
+static inline void cohort_observer_init(cohort_observer *observer)
+{
+    cohort_observer_init_sized(observer, sizeof *observer);
+}
 
 /* ---- Stopping from outside --------------------------------------------------------------------------------------- */
 
@@ -134,6 +162,7 @@ COHORT_API void cohort_free(void *block);
 
 /* One completion to score in a reward of the caller's. All pointers are valid during the call. */
 typedef struct cohort_reward_row {
+    size_t size;
     const char *row_json;   /* the data set row as JSON: every column */
     const char *prompt;     /* rendered; a NUL follows, and it may hold others */
     const char *completion; /* decoded, special tokens left out; as the prompt */
@@ -145,9 +174,9 @@ typedef struct cohort_reward_row {
     size_t prompt_length, completion_length; /* in bytes */
 } cohort_reward_row;
 
-/* Fills rewards[n_rows]; NaN: unscorable. A status other than COHORT_OK stops the run with its error (at the last
- * checkpoint), whose message may be set in err. */
-typedef cohort_status (*cohort_reward_function)(void *context, const cohort_reward_row *rows, size_t n_rows,
+/* Fills rewards[n_rows] for rows[0], ..., rows[n_rows - 1]; NaN: unscorable. A status other than COHORT_OK stops the
+ * run with its error (at the last checkpoint), whose message may be set in err. */
+typedef cohort_status (*cohort_reward_function)(void *context, const cohort_reward_row *const *rows, size_t n_rows,
                                                 double *rewards, cohort_error *err);
 
 /* Adds a reward function to grpo, eval or score, after those of the option "reward". name appears in metrics. */
@@ -180,25 +209,25 @@ COHORT_API void cohort_model_close(cohort_model *model);
  * rounded; "" if there are none. Owned by model. */
 COHORT_API const char *cohort_model_notes(const cohort_model *model);
 
-/* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out). Free with
- * cohort_free. */
+/* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out): length bytes with a
+ * NUL behind them, and the text may hold NULs of its own. length may be NULL. Free with cohort_free. */
 COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids, size_t *count,
                                        cohort_error *err);
 COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text,
-                                       cohort_error *err);
-/* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the
- * assistant's turn; where the last message is the assistant's, the model goes on with it.
- * cohort_chat_encode gives its ids, in which the content of messages stays content: a user who
- * types
- * <|im_start|> opens no turn. cohort_chat_prompt gives its text, for people to read: cohort_encode
- * cannot tell content from template in it. Free with cohort_free. */
+                                       size_t *length, cohort_error *err);
+/* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the assistant's turn;
+ * where the last message is the assistant's, the model goes on with it. cohort_chat_encode gives its ids, in which the
+ * content of messages stays content: a user who types <|im_start|> opens no turn. cohort_chat_prompt gives its text, for
+ * people to read: cohort_encode cannot tell content from template in it. length (may be NULL): in bytes, as of
+ * cohort_decode. Free with cohort_free. */
 COHORT_API cohort_status cohort_chat_encode(const cohort_model *model, const char *messages_json, bool thinking,
                                             int32_t **ids, size_t *count, cohort_error *err);
 COHORT_API cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking,
-                                            char **text, cohort_error *err);
+                                            char **text, size_t *length, cohort_error *err);
 
-/* What to generate. Start from cohort_request_default(). Everything is copied by cohort_submit. */
+/* What to generate. Start from cohort_request_init. Everything is copied by cohort_submit. */
 typedef struct cohort_request {
+    size_t size;
     const int32_t *prompt; /* at least one token */
     size_t n_prompt;
     int32_t n; /* completions of this prompt; it is computed once for all of them */
@@ -211,9 +240,13 @@ typedef struct cohort_request {
     const char *const *stop; /* strings that end a completion */
     size_t n_stop;
 } cohort_request;
-COHORT_API cohort_request cohort_request_default(void);
+/* One completion of up to 256 tokens at temperature 1, without filters and penalties. size: sizeof *request in the
+ * caller's header. */
+COHORT_API void cohort_request_init_sized(cohort_request *request, size_t size);
+static inline void cohort_request_init(cohort_request *request) { cohort_request_init_sized(request, sizeof *request); }
 
 typedef struct cohort_completion {
+    size_t size;
     int64_t request;
     int32_t index;
     int32_t *tokens; /* [n_tokens], the EOS included */
@@ -224,6 +257,13 @@ typedef struct cohort_completion {
                                   weights are damaged, or every token is forbidden); static */
     size_t text_length;        /* in bytes */
 } cohort_completion;
+/* size: sizeof *completion in the caller's header. */
+COHORT_API void cohort_completion_init_sized(cohort_completion *completion, size_t size);
+static inline void cohort_completion_init(cohort_completion *completion)
+{
+    cohort_completion_init_sized(completion, sizeof *completion);
+}
+/* Frees what it holds; it may be used again. */
 COHORT_API void cohort_completion_free(cohort_completion *completion);
 
 /* Called for every token as it is drawn, inside cohort_step; it may call cohort_submit, cohort_cancel and cohort_poll.
@@ -238,8 +278,9 @@ COHORT_API cohort_status cohort_submit(cohort_model *model, const cohort_request
 /* One forward pass for everything in flight. *busy tells whether anything is left. After COHORT_ERR_CANCELLED (the stop
  * object of the options was triggered) nothing is lost: once it is reset, the next call goes on with the same draws. */
 COHORT_API cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err);
-/* Moves one finished completion out; false if there is none. Free it with cohort_completion_free. */
-COHORT_API bool cohort_poll(cohort_model *model, cohort_completion *out);
+/* Moves one finished completion out, in the order they finished; *found is false if there is none. out: initialised by
+ * cohort_completion_init; what it held is overwritten. Free it with cohort_completion_free. */
+COHORT_API cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *found, cohort_error *err);
 COHORT_API void cohort_cancel(cohort_model *model, int64_t id);
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
 /* The public functions: check arguments, translate handles, nothing else. */
 #include "api/handles.h"
+#include "api/sized.h"
 
 #include "base/json_text.h"
 #include "command/command.h"
@@ -163,13 +164,17 @@ static cohort_status call_public_reward(void *context, const struct reward_row *
 {
     const struct reward_binding *binding = context;
     cohort_reward_row *public_rows = NULL;
+    const cohort_reward_row **pointers = NULL;
     struct text *texts = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&public_rows, n_rows, sizeof *public_rows, "reward rows", err));
+    TRY_GOTO(mem_alloc(&pointers, n_rows, sizeof *pointers, "reward rows", err));
     TRY_GOTO(mem_alloc(&texts, n_rows, sizeof *texts, "reward rows", err));
     for (size_t i = 0; i < n_rows; i++) {
         TRY_GOTO(json_text_write(rows[i].data, JSON_COMPACT, &texts[i], err));
-        public_rows[i] = (cohort_reward_row){.row_json = texts[i].data,
+        pointers[i] = &public_rows[i];
+        public_rows[i] = (cohort_reward_row){.size = sizeof *public_rows,
+                                             .row_json = texts[i].data,
                                              .prompt = rows[i].prompt,
                                              .completion = rows[i].completion,
                                              .tokens = rows[i].tokens,
@@ -180,11 +185,12 @@ static cohort_status call_public_reward(void *context, const struct reward_row *
                                              .prompt_length = rows[i].prompt_length,
                                              .completion_length = rows[i].completion_length};
     }
-    status = binding->function(binding->context, public_rows, n_rows, rewards, err);
+    status = binding->function(binding->context, pointers, n_rows, rewards, err);
 cleanup:
     for (size_t i = 0; texts != NULL && i < n_rows; i++)
         text_free(&texts[i]);
     mem_free(texts);
+    mem_free(pointers);
     mem_free(public_rows);
     return status;
 }
@@ -245,16 +251,19 @@ cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop
     return COHORT_OK;
 }
 
+void cohort_observer_init_sized(cohort_observer *observer, size_t size) { sized_init(&sized_observer, observer, size); }
+
 cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err)
 {
-    static const cohort_observer silent = {0};
+    cohort_observer known = {0};
     if (options == NULL)
         return missing(err, "cohort_run", "options");
     TRY(not_running(options, "cohort_run", err));
+    if (observer != NULL)
+        TRY(sized_read(&sized_observer, "cohort_run", observer, &known, err));
     struct reward_list extra = {.rewards = options->rewards, .count = options->n_rewards};
     options->running = true;
-    cohort_status status =
-        commands[options->command].run(options->options, &extra, observer == NULL ? &silent : observer, err);
+    cohort_status status = commands[options->command].run(options->options, &extra, &known, err);
     options->running = false;
     if (options->destroyed)
         cohort_options_destroy(options);

@@ -1,5 +1,6 @@
 /* The public generation functions over session and engine. */
 #include "api/handles.h"
+#include "api/sized.h"
 #include "base/json_text.h"
 #include "recipe/row_prompt.h"
 
@@ -99,7 +100,17 @@ cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t
     return status;
 }
 
-cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text, cohort_error *err)
+/* Hands out a text that the caller frees. */
+static void give_text(struct text *out, char **text, size_t *length)
+{
+    *text = out->data;
+    if (length != NULL)
+        *length = out->length;
+    memset(out, 0, sizeof *out);
+}
+
+cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text, size_t *length,
+                            cohort_error *err)
 {
     struct text out = {0};
     if (model == NULL || (ids == NULL && count > 0) || text == NULL)
@@ -109,7 +120,7 @@ cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_
         status = tokenizer_decode(model->session.tokenizer, ids, count, true, &out, err);
     if (status != COHORT_OK)
         text_free(&out);
-    *text = out.data;
+    give_text(&out, text, length);
     return status;
 }
 
@@ -142,31 +153,30 @@ cohort_status cohort_chat_encode(const cohort_model *model, const char *messages
 }
 
 cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages_json, bool thinking, char **text,
-                                 cohort_error *err)
+                                 size_t *length, cohort_error *err)
 {
     struct rendered out = {0};
     if (model == NULL || messages_json == NULL || text == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_prompt: no argument may be NULL");
     *text = NULL;
     cohort_status status = render(model, messages_json, thinking, &out, err);
-    if (status == COHORT_OK) { /* the caller's from now on */
-        *text = out.text.data;
-        memset(&out.text, 0, sizeof out.text);
-    }
+    if (status == COHORT_OK)
+        give_text(&out.text, text, length);
     rendered_free(&out);
     return status;
 }
 
-cohort_request cohort_request_default(void)
-{
-    return (cohort_request){.n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
-}
+void cohort_request_init_sized(cohort_request *request, size_t size) { sized_init(&sized_request, request, size); }
 
-cohort_status cohort_submit(cohort_model *model, const cohort_request *request, int64_t *id, cohort_error *err)
+cohort_status cohort_submit(cohort_model *model, const cohort_request *given, int64_t *id, cohort_error *err)
 {
-    if (model == NULL || request == NULL || id == NULL || (request->prompt == NULL && request->n_prompt > 0) ||
-        (request->stop == NULL && request->n_stop > 0))
-        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: model, request, its prompt and id must not be NULL");
+    cohort_request known = {0}, *const request = &known;
+    if (model == NULL || given == NULL || id == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: model, request and id must not be NULL");
+    TRY(sized_read(&sized_request, "cohort_submit", given, request, err));
+    if ((request->prompt == NULL && request->n_prompt > 0) || (request->stop == NULL && request->n_stop > 0))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_submit: the request's prompt and stop must not be NULL where they are counted");
     if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_submit: %zu prompt tokens or %zu stop strings are more than can be used",
@@ -231,20 +241,31 @@ cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err)
     return error_set(err, COHORT_ERR_STATE, "cohort_step: the model was closed by its callback");
 }
 
-bool cohort_poll(cohort_model *model, cohort_completion *out)
+void cohort_completion_init_sized(cohort_completion *completion, size_t size)
+{
+    sized_init(&sized_completion, completion, size);
+}
+
+cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *found, cohort_error *err)
 {
     struct completion inner;
-    if (model == NULL || out == NULL || !engine_poll(model->engine, &inner))
-        return false;
-    *out = (cohort_completion){.request = inner.request,
-                               .index = inner.index,
-                               .tokens = inner.tokens,
-                               .logprobs = inner.logp,
-                               .n_tokens = (size_t)inner.n_tokens,
-                               .text = inner.text,
-                               .finish_reason = finish_reason_name(inner.finish_reason),
-                               .text_length = inner.text_length};
-    return true;
+    if (model == NULL || out == NULL || found == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_poll: model, out and found must not be NULL");
+    *found = false;
+    TRY(sized_check(&sized_completion, "cohort_poll", out, err));
+    if (!engine_poll(model->engine, &inner))
+        return COHORT_OK;
+    const cohort_completion ours = {.request = inner.request,
+                                    .index = inner.index,
+                                    .tokens = inner.tokens,
+                                    .logprobs = inner.logp,
+                                    .n_tokens = (size_t)inner.n_tokens,
+                                    .text = inner.text,
+                                    .finish_reason = finish_reason_name(inner.finish_reason),
+                                    .text_length = inner.text_length};
+    sized_write(&sized_completion, &ours, out);
+    *found = true;
+    return COHORT_OK;
 }
 
 void cohort_completion_free(cohort_completion *completion)
@@ -254,7 +275,10 @@ void cohort_completion_free(cohort_completion *completion)
     mem_free(completion->tokens);
     mem_free(completion->logprobs);
     mem_free(completion->text);
-    memset(completion, 0, sizeof *completion);
+    completion->tokens = NULL;
+    completion->logprobs = NULL;
+    completion->text = NULL;
+    completion->n_tokens = completion->text_length = 0;
 }
 
 void cohort_cancel(cohort_model *model, int64_t id)

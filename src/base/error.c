@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/number.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,18 +43,42 @@ static void shorten(char *to, size_t size, const char *whole)
     strcpy(to + from + sizeof mark - 1, whole + until);
 }
 
-/* Formats into err's message, shortened where it is too long for it. Without memory for the whole text its end is
- * cut. */
-static void set_message(cohort_error *err, const char *format, va_list args)
+enum { MESSAGE_SIZE = sizeof((cohort_error *)0)->message };
+
+/* Bytes that err, whose size the caller's header set, has for its message; 0 is the first version, which had as many as
+ * this one. */
+static size_t message_room(const cohort_error *err)
+{
+    const size_t before = offsetof(cohort_error, message);
+    if (err->size == 0 || err->size >= before + MESSAGE_SIZE)
+        return MESSAGE_SIZE;
+    return err->size > before ? err->size - before : 0;
+}
+
+/* Copies a text into err's message, shortened where it is too long for it. */
+static void set_message(cohort_error *err, const char *text)
+{
+    const size_t room = message_room(err), least = 16; /* bytes that something can be said in */
+    if (room < least)
+        return;
+    if (strlen(text) < room)
+        strcpy(err->message, text);
+    else
+        shorten(err->message, room, text);
+}
+
+/* Formats and copies to[MESSAGE_SIZE], shortened where it is too long for it. Without memory for the whole text its end
+ * is cut. */
+static void format_message(char *to, const char *format, va_list args)
 {
     va_list again;
     va_copy(again, args);
-    int n = number_vformat(err->message, sizeof err->message, format, args);
-    if (n >= (int)sizeof err->message) {
+    int n = number_vformat(to, MESSAGE_SIZE, format, args);
+    if (n >= MESSAGE_SIZE) {
         char *whole = malloc((size_t)n + 1);
         if (whole != NULL) {
             number_vformat(whole, (size_t)n + 1, format, again);
-            shorten(err->message, sizeof err->message, whole);
+            shorten(to, MESSAGE_SIZE, whole);
         }
         free(whole);
     }
@@ -64,13 +89,14 @@ static void set_message(cohort_error *err, const char *format, va_list args)
 cohort_status error_set(cohort_error *err, cohort_status status, const char *format, ...)
 {
     if (err != NULL) {
-        /* The arguments may point into the message that is replaced. */
-        cohort_error fresh = {.status = status};
+        char message[MESSAGE_SIZE]; /* the arguments may point into the one that is replaced */
         va_list args;
         va_start(args, format);
-        set_message(&fresh, format, args);
+        format_message(message, format, args);
         va_end(args);
-        *err = fresh;
+        if (err->size == 0 || err->size >= offsetof(cohort_error, message))
+            err->status = status;
+        set_message(err, message);
     }
     return status;
 }
@@ -79,17 +105,14 @@ void error_context(cohort_error *err, const char *format, ...)
 {
     if (err == NULL)
         return;
-    cohort_error context = {0};
+    char context[MESSAGE_SIZE];
     va_list args;
     va_start(args, format);
-    set_message(&context, format, args);
+    format_message(context, format, args);
     va_end(args);
-    char whole[sizeof context.message + 2 + sizeof err->message];
-    snprintf(whole, sizeof whole, "%s: %s", context.message, err->message);
-    if (strlen(whole) < sizeof err->message)
-        strcpy(err->message, whole);
-    else
-        shorten(err->message, sizeof err->message, whole);
+    char whole[2 * MESSAGE_SIZE + 2];
+    snprintf(whole, sizeof whole, "%s: %s", context, err->message);
+    set_message(err, whole);
 }
 
 const char *cohort_status_name(cohort_status status)

@@ -1,440 +1,91 @@
 /* cohort grpo: the main job. */
-#include "backend/sampling.h"
 #include "command/command.h"
 
-#include "base/clock.h"
 #include "base/rng.h"
-#include "recipe/choices.h"
-#include "recipe/run_identity.h"
-#include "recipe/scoring.h"
-#include "recipe/training.h"
+#include "recipe/grpo_run.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-struct grpo_run {
-    struct training t;
-    struct scoring scoring;
-    struct prompt_set train, held_out;
-    bool has_held_out;
+/* A run over a data set, in the order that its seed says. */
+struct grpo_job {
+    struct grpo_run run;
+    struct prompt_set train;
     struct dataset_order order;
-    struct grpo grpo;
-    struct tree_runner runner;
-    struct engine *engine;
-    const char **stops;
-    int32_t prompts_per_step, max_prompt, eval_n;
-    int64_t save_steps, eval_steps;
-    size_t *rows;                /* [prompts_per_step] rows of the batch in hand */
-    struct grpo_prompt *prompts; /* [prompts_per_step] */
-    struct metrics *metrics;     /* [num_iterations] */
-    double phase_start;
-    const char *phase;
+    size_t *rows;  /* [prompts_per_step] of the batch in hand */
+    uint64_t *ids; /* [prompts_per_step] */
 };
 
-static cohort_status score_batch(void *context, const struct completion *completions, int32_t n, double *rewards,
-                                 cohort_error *err)
+static cohort_status load_data(struct grpo_job *job, cohort_error *err)
 {
-    struct grpo_run *run = context;
-    int32_t group = run->grpo.config.group;
-    return scoring_completions(&run->scoring, &run->train, run->rows, n / group, group, completions, rewards, err);
-}
-
-static bool report(void *context, const char *phase, int64_t done, int64_t total)
-{
-    struct grpo_run *run = context;
-    double now = clock_seconds();
-    if (run->phase != phase) {
-        run->phase = phase;
-        run->phase_start = now;
-    }
-    const char *unit = strcmp(phase, "train") == 0 ? "micro-batches" : strcmp(phase, "reward") == 0 ? "rows" : "tokens";
-    double seconds = now - run->phase_start;
-    return training_progress(&run->t, phase, done, total, unit, seconds > 0.0 ? (double)done / seconds : 0.0);
-}
-
-static bool report_evaluation(void *context, const char *phase, int64_t done, int64_t total)
-{
-    (void)phase;
-    return report(context, "evaluate", done, total);
-}
-
-static cohort_status configure(struct grpo_run *run, cohort_error *err)
-{
-    const struct options *o = run->t.options;
-    struct grpo_config *c = &run->grpo.config;
-    double epsilon = options_float(o, "epsilon");
-    int32_t n_stops = 0;
-    int32_t n_completions = 0;
-    TRY(session_batch_size(o, &n_completions, err));
-    TRY(session_sampling(&run->t.session, o, &c->sampling, err));
-    TRY(session_stops(o, &run->stops, &n_stops, err));
-    c->group = (int32_t)options_int(o, "num_generations");
-    c->max_completion_length = (int32_t)options_int(o, "max_completion_length");
-    c->num_iterations = (int32_t)options_int(o, "num_iterations");
-    c->seed = (uint64_t)options_int(o, "seed");
-    c->loss = (struct loss_config){.type = (enum loss_type)choice_of(o, "loss_type"),
-                                   .level = (enum loss_level)choice_of(o, "importance_sampling_level"),
-                                   .epsilon = epsilon,
-                                   .epsilon_high =
-                                       options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
-                                   .delta = options_is_set(o, "delta") ? options_float(o, "delta") : 0.0,
-                                   .beta = options_float(o, "beta"),
-                                   .max_completion_length = c->max_completion_length};
-    c->scale = (enum advantage_scale)choice_of(o, "scale_rewards");
-    c->mask_truncated = options_bool(o, "mask_truncated_completions");
-    c->stop = run->stops;
-    c->n_stop = n_stops;
-    c->n_choosable = tokenizer_size(run->t.session.tokenizer);
-    c->schedule = training_schedule(o);
-    c->learning_rate = options_float(o, "learning_rate");
-    c->warmup_steps = options_int(o, "warmup_steps");
-    c->reward_weights = run->scoring.weights;
-    c->reward_names = run->scoring.names;
-    c->n_functions = run->scoring.n;
-    run->prompts_per_step = (int32_t)options_int(o, "prompts_per_step");
-    run->save_steps = options_int(o, "save_steps");
-    run->eval_steps = options_int(o, "eval_steps");
-    run->eval_n = 1;
-    if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||
-        c->sampling.xtc_probability > 0.0f || c->sampling.repetition_penalty != 1.0f ||
-        c->sampling.presence_penalty != 0.0f || c->sampling.frequency_penalty != 0.0f || c->sampling.n_bias > 0)
-        observer_message(run->t.observer,
-                         "note: filters, penalties or a bias change what is sampled; the log-probs trained on "
-                         "are those of the plain "
-                         "distribution at this temperature, so the policy gradient is biased by what they cut");
-    return COHORT_OK;
-}
-
-static cohort_status load_data(struct grpo_run *run, cohort_error *err)
-{
-    const struct options *o = run->t.options;
-    const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
-    int32_t room = run->t.session.model->max_context - run->grpo.config.max_completion_length;
+    struct training *t = &job->run.t;
+    const struct options *o = t->options;
+    const char *data = options_string(o, "data");
+    int32_t room = 0;
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training prompts given: pass --data FILE.jsonl");
-    if (room < 1)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
-                         (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
-    if (options_is_set(o, "max_prompt_length") && options_int(o, "max_prompt_length") < room)
-        room = (int32_t)options_int(o, "max_prompt_length");
-    TRY(prompt_set_load(&run->train, &run->t.session, data, 0, room, o, err));
-    TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
-    run->max_prompt = run->train.longest;
-    run->order = (struct dataset_order){
-        .n = run->train.data.n_rows, .seed = run->grpo.config.seed, .shuffle = options_bool(o, "shuffle_dataset")};
-    if (held_out == NULL)
-        return COHORT_OK;
-    size_t limit = options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0;
-    TRY(prompt_set_load(&run->held_out, &run->t.session, held_out, limit, room, o, err));
-    TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.data.sha256, err));
-    run->has_held_out = true;
-    if (run->held_out.longest > run->max_prompt)
-        run->max_prompt = run->held_out.longest;
-    return COHORT_OK;
+    TRY(grpo_run_room(&job->run, &room, err));
+    TRY(prompt_set_load(&job->train, &t->session, data, 0, room, o, err));
+    TRY(run_inputs_add(&t->inputs, INPUT_DATA, data, job->train.data.sha256, err));
+    job->order = (struct dataset_order){
+        .n = job->train.data.n_rows, .seed = job->run.grpo.config.seed, .shuffle = options_bool(o, "shuffle_dataset")};
+    const size_t n = (size_t)job->run.prompts_per_step;
+    TRY(mem_alloc(&job->rows, n, sizeof *job->rows, "batch", err));
+    return mem_alloc(&job->ids, n, sizeof *job->ids, "batch", err);
 }
 
-static int32_t completions_per_step(const struct grpo_run *run)
+static int64_t planned_steps(const struct grpo_job *job)
 {
-    return run->prompts_per_step * run->grpo.config.group;
-}
-
-static cohort_status allocate(struct grpo_run *run, cohort_error *err)
-{
-    struct training *t = &run->t;
-    struct memory_plan plan = {0};
-    const int32_t C = run->grpo.config.max_completion_length, n = completions_per_step(run);
-    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, "decode_concurrency")};
-    rollout_need_add(&need, run->prompts_per_step, run->max_prompt, C, run->grpo.config.group);
-    need.history = rollout_history(&run->grpo.config.sampling, need.context);
-    memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0, &run->runner, n,
-                      run->max_prompt + C, (int64_t)run->prompts_per_step * run->max_prompt + (int64_t)n * C);
-    TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
-    TRY(training_allocate(t, &plan, err));
-    TRY(mem_alloc(&run->rows, (size_t)run->prompts_per_step, sizeof *run->rows, "batch", err));
-    TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch", err));
-    return mem_alloc(&run->metrics, (size_t)run->grpo.config.num_iterations, sizeof *run->metrics, "metrics", err);
-}
-
-/* Tells how the reference's folder is read. */
-static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_error *err)
-{
-    const char *dir = options_string(run->t.options, "model");
-    struct model_config config = {0};
-    struct text notes = {0};
-    enum dtype type = DTYPE_F32;
-    TRY(model_config_load(&config, dir, err));
-    cohort_status status = session_type(run->t.options, &config, dir, false, &type, NULL, &notes, err);
-    if (status == COHORT_OK)
-        observer_notes(run->t.observer, &notes);
-    text_free(&notes);
-    model_config_free(&config);
-    return status;
-}
-
-/* The frozen reference is the model that the run began with. Opening the policy from the same folder has told the
- * notes. A run that goes on has read a checkpoint instead of it: it tells them, and hashes it, here. */
-static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
-{
-    struct training *t = &run->t;
-    const char *dir = options_string(t->options, "model");
-    struct weight_files files = {0};
-    if (run->grpo.config.loss.beta == 0.0)
-        return COHORT_OK;
-    if (dir == NULL) /* --resume CHECKPOINT without the run's config.yaml */
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--beta needs the model that the run began with as its reference: pass "
-                         "--model DIR");
-    if (t->resume_dir != NULL)
-        TRY(tell_reference_notes(run, err));
-    TRY(model_load_hashed(&run->grpo.reference, t->session.backend, dir, t->session.model->type, 0,
-                          t->resume_dir == NULL ? NULL : &files, err));
-    cohort_status status = t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
-    weight_files_free(&files);
-    return status;
-}
-
-static double epoch_of(const struct grpo_run *run)
-{
-    return (double)run->grpo.batches * run->prompts_per_step / (double)run->train.data.n_rows;
-}
-
-/* Adds to metrics all or nothing: what lacks is made up for by a run that goes on from here (owed_evaluation). */
-static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
-{
+    const struct grpo_run *run = &job->run;
     const struct options *o = run->t.options;
-    struct sampling_params sampling = run->grpo.config.sampling;
-    struct metrics found = {0};
-    struct text samples = {0};
-    char name[64];
-    cohort_status status = COHORT_OK;
-    if (!run->has_held_out)
-        return COHORT_OK;
-    if (options_is_set(o, "eval_temperature"))
-        sampling.temperature = (float)options_float(o, "eval_temperature");
-    struct evaluation evaluation = {.session = &run->t.session,
-                                    .engine = run->engine,
-                                    .scoring = &run->scoring,
-                                    .set = &run->held_out,
-                                    .pattern = {.sampling = sampling,
-                                                .seed = run->grpo.config.seed,
-                                                .max_tokens = run->grpo.config.max_completion_length,
-                                                .eos_ids = run->t.session.model->config.eos_ids,
-                                                .n_eos = run->t.session.model->config.n_eos,
-                                                .stop = run->stops,
-                                                .n_stop = run->grpo.config.n_stop,
-                                                .n_choosable = run->grpo.config.n_choosable},
-                                    .n = run->eval_n,
-                                    .progress = report_evaluation,
-                                    .progress_context = run};
-    TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
-    snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
-    TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
-    observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
-                     metrics_get(&found, "eval_reward"), run->held_out.data.n_rows);
-    metrics_add(metrics, &found);
-cleanup:
-    metrics_free(&found);
-    text_free(&samples);
-    return status;
-}
-
-static cohort_status log_completions(struct grpo_run *run, const struct grpo_batch *batch, cohort_error *err)
-{
-    if (!options_bool(run->t.options, "log_completions"))
-        return COHORT_OK;
-    cohort_status status =
-        scoring_log(&run->scoring, &run->train, run->rows, batch, &run->t.run, run->t.state.step, err);
-    if (status != COHORT_OK && run->t.run.logs[RUN_COMPLETIONS].pending.length == 0)
-        run->t.lines_lost = true; /* not even kept for the checkpoint */
-    return status;
-}
-
-/* Whether the batch in hand reached or passed a multiple of steps; 0: never. */
-static bool every(const struct grpo_run *run, int64_t steps)
-{
-    int64_t before = run->t.state.step - run->grpo.config.num_iterations;
-    return steps > 0 && run->t.state.step / steps != before / steps;
-}
-
-/* Whether the held-out prompts are asked after the batch in hand. */
-static bool evaluates_now(const struct grpo_run *run)
-{
-    return run->t.state.step >= run->t.steps || every(run, run->eval_steps);
-}
-
-static void report_step(struct training *t, const struct metrics *last)
-{
-    observer_message(t->observer,
-                     "step %lld/%lld  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f "
-                     "s  (rollout %.0f tok/s, train %.0f tok/s)",
-                     (long long)t->state.step, (long long)t->steps, metrics_get(last, "reward"),
-                     metrics_get(last, "grad_norm"), metrics_get(last, "entropy"),
-                     metrics_get(last, "completions/mean_length"), metrics_get(last, "step_time"),
-                     metrics_get(last, "throughput/rollout_tokens_per_second"),
-                     metrics_get(last, "throughput/train_tokens_per_second"));
-}
-
-/* One generation batch with its optimizer steps, logged, evaluated and saved. */
-static cohort_status one_batch(struct grpo_run *run, cohort_error *err)
-{
-    struct training *t = &run->t;
-    struct grpo *grpo = &run->grpo;
-    struct grpo_batch batch = {0};
-    cohort_status status = COHORT_OK;
-    int32_t n_iterations = grpo->config.num_iterations;
-    for (int32_t i = 0; i < run->prompts_per_step; i++) {
-        uint64_t draw = (uint64_t)grpo->batches * (uint64_t)run->prompts_per_step + (uint64_t)i;
-        TRY(dataset_order_at(&run->order, draw, &run->rows[i], err));
-        const struct token_list *ids = &run->train.ids[run->rows[i]];
-        /* A row comes once an epoch: with the epoch, two of one batch never draw alike. */
-        run->prompts[i] = (struct grpo_prompt){.tokens = ids->ids,
-                                               .n_tokens = (int32_t)ids->count,
-                                               .id = rng_stream((uint64_t)run->rows[i], draw / run->order.n)};
-    }
-    for (int32_t i = 0; i < n_iterations; i++)
-        metrics_free(&run->metrics[i]);
-    TRY_GOTO(grpo_step(grpo, run->prompts, run->prompts_per_step, &batch, run->metrics, err));
-    if (grpo->warning[0] != '\0')
-        observer_message(t->observer, "%s (%lld so far)", grpo->warning, (long long)grpo->skipped);
-    t->state.step += n_iterations;
-    t->state.skipped = grpo->skipped;
-    t->state.batches = grpo->batches;
-    t->state.tokens_seen = grpo->tokens_seen;
-    struct metrics *last = &run->metrics[n_iterations - 1];
-    bool end = t->state.step >= t->steps;
-    /* What fails here comes after the update: the step is logged all the same, for it will not be done again. The first
-     * failure is told. */
-    cohort_status failed = log_completions(run, &batch, err);
-    const bool evaluates = evaluates_now(run);
-    if (failed == COHORT_OK && evaluates)
-        failed = held_out_metrics(run, last, err);
-    for (int32_t i = 0; i < n_iterations; i++) {
-        cohort_status logged = training_log(t, t->state.step - n_iterations + 1 + i, epoch_of(run), &run->metrics[i],
-                                            failed == COHORT_OK ? err : NULL);
-        failed = failed == COHORT_OK ? logged : failed;
-        training_watch(t, &run->metrics[i]);
-    }
-    TRY_GOTO(failed);
-    training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    if (end || every(run, options_int(t->options, "logging_steps")))
-        report_step(t, last);
-    TRY_GOTO(training_save(t, &grpo->optimizer, end || every(run, run->save_steps), err));
-cleanup:
-    grpo_batch_free(&batch);
-    return status;
-}
-
-static int64_t planned_steps(const struct grpo_run *run)
-{
-    const struct options *o = run->t.options;
-    int64_t per_epoch = ((int64_t)run->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step *
+    int64_t per_epoch = ((int64_t)job->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step *
                         run->grpo.config.num_iterations;
     return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
 }
 
-/* The evaluation of the step that a run goes on from, if it is still to be made. */
-static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
+static cohort_status one_batch(struct grpo_job *job, cohort_error *err)
 {
-    struct metrics metrics = {0};
-    bool owes = false;
-    cohort_status status = COHORT_OK;
-    if (!run->has_held_out || !evaluates_now(run))
-        return COHORT_OK;
-    TRY(training_owes_evaluation(&run->t, "eval_reward", &owes, err));
-    if (!owes)
-        return COHORT_OK;
-    TRY_GOTO(held_out_metrics(run, &metrics, err));
-    TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
-cleanup:
-    metrics_free(&metrics);
-    return status;
+    struct grpo_run *run = &job->run;
+    for (int32_t i = 0; i < run->prompts_per_step; i++) {
+        uint64_t draw = (uint64_t)run->grpo.batches * (uint64_t)run->prompts_per_step + (uint64_t)i;
+        TRY(dataset_order_at(&job->order, draw, &job->rows[i], err));
+        /* A row comes once an epoch: with the epoch, two of one batch never draw alike. */
+        job->ids[i] = rng_stream((uint64_t)job->rows[i], draw / job->order.n);
+    }
+    TRY(grpo_run_rollout(run, &job->train, job->rows, job->ids, run->prompts_per_step, err));
+    return grpo_run_update(run, err);
 }
 
-static cohort_status train(struct grpo_run *run, cohort_error *err)
+static cohort_status train(struct grpo_job *job, cohort_error *err)
 {
-    struct training *t = &run->t;
-    if (t->state.step == 0 && run->has_held_out) {
-        struct metrics metrics = {0};
-        cohort_status status = held_out_metrics(run, &metrics, err);
-        if (status == COHORT_OK)
-            status = training_log(t, 0, 0.0, &metrics, err);
-        metrics_free(&metrics);
-        TRY(status);
-    }
-    if (run->grpo.config.num_iterations == 1 && run->grpo.config.loss.beta == 0.0)
-        observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
-                                      "while its gradient does not; watch reward and grad_norm");
-    TRY(owed_evaluation(run, err));
+    const struct training *t = &job->run.t;
+    TRY(grpo_run_start(&job->run, err));
     while (t->state.step < t->steps)
-        TRY(one_batch(run, err));
-    return COHORT_OK;
-}
-
-static cohort_status run_steps(struct grpo_run *run, cohort_error *err)
-{
-    struct training *t = &run->t;
-    struct grpo *grpo = &run->grpo;
-    grpo->config.total_steps = t->steps;
-    grpo->model = t->session.model;
-    grpo->engine = run->engine;
-    grpo->runner = &run->runner;
-    grpo->optimizer = training_optimizer(t);
-    grpo->batches = t->state.batches;
-    grpo->skipped = t->state.skipped;
-    grpo->tokens_seen = t->state.tokens_seen;
-    grpo->reward = score_batch;
-    grpo->reward_context = run;
-    grpo->progress = report;
-    grpo->progress_context = run;
-    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward", "reward.svg");
-    cohort_status status = train(run, err);
-    if (status != COHORT_OK) {
-        training_rescue(t, &grpo->optimizer);
-        return status;
-    }
-    training_watch_end(t);
-    TRY(training_save_final(t, err));
-    training_draw(t, DRAW_END);
-    observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve", t->run.path,
-                     t->run.path);
+        TRY(one_batch(job, err));
     return COHORT_OK;
 }
 
 cohort_status command_grpo(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
                            cohort_error *err)
 {
-    struct grpo_run *run = NULL;
+    struct grpo_job *job = NULL;
     cohort_status status = COHORT_OK;
-    TRY(mem_alloc(&run, 1, sizeof *run, "run", err));
-    TRY_GOTO(training_open(&run->t, options, "grpo", observer, err));
-    TRY_GOTO(scoring_open(&run->scoring, options, extra, err));
-    run->scoring.observer = observer;
-    TRY_GOTO(configure(run, err));
-    TRY_GOTO(run_identity_add_rewards(&run->t.inputs, options, err));
-    TRY_GOTO(load_data(run, err));
-    run->t.steps = planned_steps(run);
-    TRY_GOTO(allocate(run, err));
-    TRY_GOTO(load_reference(run, err));
-    TRY_GOTO(training_begin(&run->t, err));
-    TRY_GOTO(run_steps(run, err));
+    TRY(mem_alloc(&job, 1, sizeof *job, "run", err));
+    TRY_GOTO(grpo_run_open(&job->run, options, extra, observer, err));
+    TRY_GOTO(load_data(job, err));
+    TRY_GOTO(grpo_run_begin(&job->run,
+                            &(struct grpo_extent){.max_prompt = job->train.longest,
+                                                  .rows = (int64_t)job->train.data.n_rows,
+                                                  .steps = planned_steps(job)},
+                            err));
+    status = train(job, err);
+    if (status != COHORT_OK)
+        grpo_run_rescue(&job->run);
+    else
+        status = grpo_run_finish(&job->run, err);
 cleanup:
-    engine_destroy(run->engine);
-    tree_runner_free(&run->runner);
-    model_destroy(run->grpo.reference);
-    prompt_set_free(&run->train);
-    prompt_set_free(&run->held_out);
-    dataset_order_free(&run->order);
-    scoring_close(&run->scoring);
-    session_sampling_free(&run->grpo.config.sampling);
-    mem_free(run->stops);
-    mem_free(run->rows);
-    mem_free(run->prompts);
-    for (int32_t i = 0; run->metrics != NULL && i < run->grpo.config.num_iterations; i++)
-        metrics_free(&run->metrics[i]);
-    mem_free(run->metrics);
-    training_close(&run->t);
-    mem_free(run);
+    grpo_run_close(&job->run);
+    prompt_set_free(&job->train);
+    dataset_order_free(&job->order);
+    mem_free(job->rows);
+    mem_free(job->ids);
+    mem_free(job);
     return status;
 }

@@ -44,7 +44,9 @@ void observer_notes(const cohort_observer *observer, const struct text *notes)
 
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress)
 {
-    return observer->progress == NULL || observer->progress(observer->context, progress);
+    cohort_progress sized = *progress;
+    sized.size = sizeof sized;
+    return observer->progress == NULL || observer->progress(observer->context, &sized);
 }
 
 uint64_t content_hash(const void *bytes, size_t length)

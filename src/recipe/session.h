@@ -10,7 +10,7 @@
 #include "run/dataset.h"
 #include "run/options.h"
 
-/* The observer's calls, made easy. */
+/* The observer's calls, made easy. The size of progress is set here. */
 void observer_output(const cohort_observer *observer, const struct text *text);
 void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);

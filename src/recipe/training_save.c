@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "recipe/end_of_text.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -165,7 +166,8 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     struct metrics line = {0};
     bool lost_before = t->lines_lost;
     metrics_set(&line, "step", (double)step);
-    metrics_set(&line, "epoch", epoch);
+    if (!isnan(epoch))
+        metrics_set(&line, "epoch", epoch);
     metrics_add(&line, metrics);
     cohort_status status = write_line(t, &line, err);
     if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)

@@ -26,7 +26,8 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err)
 {
-    int64_t first_id = 0, done = 0;
+    int64_t first_id = 0, submitted = 0, done = 0;
+    cohort_status status = COHORT_OK;
     for (int32_t p = 0; p < n_prompts; p++) {
         struct engine_request request = *pattern;
         int64_t id = 0;
@@ -34,26 +35,36 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
         request.n_prompt = prompts[p].n_tokens;
         request.n = n;
         request.stream = rng_stream(batch_index, prompts[p].id);
-        TRY(engine_submit(engine, &request, &id, err));
+        TRY_GOTO(engine_submit(engine, &request, &id, err));
+        submitted++;
         if (p == 0)
             first_id = id;
     }
     int64_t before = engine_stats(engine).generated_tokens;
     for (bool busy = true; busy;) {
         struct completion completion;
-        TRY(engine_step(engine, &busy, err));
+        TRY_GOTO(engine_step(engine, &busy, err));
         while (engine_poll(engine, &completion)) {
+            if (completion.request < first_id) { /* of a rollout that was given up */
+                completion_free(&completion);
+                continue;
+            }
             completions[(completion.request - first_id) * n + completion.index] = completion;
-            TRY(completion_check(&completion, err));
+            TRY_GOTO(completion_check(&completion, err));
             done++;
         }
         int64_t tokens = engine_stats(engine).generated_tokens - before;
         if (progress != NULL &&
-            !progress(progress_context, "rollout", tokens, (int64_t)n_prompts * n * pattern->max_tokens))
-            return cancelled(err);
+            !progress(progress_context, "rollout", tokens, (int64_t)n_prompts * n * pattern->max_tokens)) {
+            status = cancelled(err);
+            goto cleanup;
+        }
     }
     assert(done == (int64_t)n_prompts * n);
-    return COHORT_OK;
+cleanup:
+    for (int64_t i = 0; status != COHORT_OK && i < submitted; i++)
+        engine_cancel(engine, first_id + i);
+    return status;
 }
 
 /* What one optimizer step needs of the trees. */
@@ -324,15 +335,14 @@ cleanup:
     return status;
 }
 
-cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
-                        struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
+cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
+                            struct grpo_batch *batch, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
     cohort_status status = COHORT_OK;
     size_t n = (size_t)n_prompts * (size_t)config->group;
-    struct metrics first = {0};
-    double start = clock_seconds();
     memset(batch, 0, sizeof *batch);
+    batch->start = clock_seconds();
     batch->n_prompts = n_prompts;
     batch->n = (int32_t)n;
     TRY_GOTO(mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
@@ -349,32 +359,52 @@ cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, in
                                      .n_choosable = config->n_choosable};
     TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)grpo->batches,
                           batch->completions, grpo->progress, grpo->progress_context, err));
-    double rollout_end = clock_seconds();
+    batch->rollout_end = clock_seconds();
+cleanup:
+    if (status != COHORT_OK)
+        grpo_batch_free(batch);
+    return status;
+}
+
+cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, struct grpo_batch *batch,
+                         struct metrics *metrics, cohort_error *err)
+{
+    const struct grpo_config *config = &grpo->config;
+    struct metrics first = {0};
     int64_t prompt_tokens = 0, completion_tokens = 0;
+    cohort_status status = COHORT_OK;
+    if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
+        return cancelled(err);
+    TRY_GOTO(score(grpo, batch, &first, err));
+    double reward_end = clock_seconds();
     for (int32_t i = 0; i < batch->n; i++) {
         prompt_tokens += batch->completions[i].n_prompt;
         completion_tokens += batch->completions[i].n_tokens;
     }
-    grpo->tokens_seen += prompt_tokens + completion_tokens;
-    if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n)) {
-        status = cancelled(err);
-        goto cleanup;
-    }
-    TRY_GOTO(score(grpo, batch, &first, err));
-    double reward_end = clock_seconds();
+    const int64_t tokens_seen = grpo->tokens_seen + prompt_tokens + completion_tokens;
     length_metrics(batch, &first);
-    metrics_set(&first, "num_tokens", (double)grpo->tokens_seen);
-    metrics_set(&first, "time/rollout", rollout_end - start);
-    metrics_set(&first, "time/reward", reward_end - rollout_end);
-    metrics_set(&first, "throughput/rollout_tokens_per_second", (double)completion_tokens / (rollout_end - start));
+    metrics_set(&first, "num_tokens", (double)tokens_seen);
+    metrics_set(&first, "time/rollout", batch->rollout_end - batch->start);
+    metrics_set(&first, "time/reward", reward_end - batch->rollout_end);
+    metrics_set(&first, "throughput/rollout_tokens_per_second",
+                (double)completion_tokens / (batch->rollout_end - batch->start));
     for (int32_t i = 0; i < config->num_iterations; i++) {
         metrics_add(&metrics[i], &first);
-        TRY_GOTO(grpo_update(grpo, prompts, n_prompts, batch, i, &metrics[i], err));
-        metrics_set(&metrics[i], "step_time", clock_seconds() - (i == 0 ? start : reward_end));
+        TRY_GOTO(grpo_update(grpo, prompts, batch->n_prompts, batch, i, &metrics[i], err));
+        metrics_set(&metrics[i], "step_time", clock_seconds() - (i == 0 ? batch->start : reward_end));
     }
+    grpo->tokens_seen = tokens_seen;
     grpo->batches++;
 cleanup:
     metrics_free(&first);
+    return status;
+}
+
+cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
+                        struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
+{
+    TRY(grpo_generate(grpo, prompts, n_prompts, batch, err));
+    cohort_status status = grpo_learn(grpo, prompts, batch, metrics, err);
     if (status != COHORT_OK)
         grpo_batch_free(batch);
     return status;

@@ -73,14 +73,26 @@ struct grpo_batch {
     double *rewards;                /* [n, n_functions] */
     float *reward;                  /* [n] weighted sum */
     float *advantage;               /* [n] */
+    double start, rollout_end;      /* of the clock */
 };
 void grpo_batch_free(struct grpo_batch *batch);
 
-/* One generation batch and its optimizer steps. metrics: [num_iterations], one for each optimizer step. */
+/* The first half of a step: the completions of a batch, whose draws depend on grpo->batches. After a failure *batch is
+ * empty, and what was in flight is given up: it does not come back in a later rollout of the engine. */
+cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
+                            struct grpo_batch *batch, cohort_error *err);
+/* The second half: rewards, advantages and the optimizer steps on a batch of these prompts. metrics: [num_iterations],
+ * empty, one for each optimizer step. The batch stays the caller's to free; a failure before the first update has
+ * changed nothing, and the half can be done again. */
+cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, struct grpo_batch *batch,
+                         struct metrics *metrics, cohort_error *err);
+/* Both; after a failure *batch is empty. */
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 
-/* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of batches. */
+/* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of batches. Completions
+ * of another kind must not be in flight. After a failure its own requests are cancelled: they leave the engine at its
+ * next step. */
 cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err);

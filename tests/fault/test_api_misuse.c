@@ -81,7 +81,8 @@ static const int32_t prompt_ids[] = {104, 101, 108, 108, 111};
 
 static cohort_request good_request(void)
 {
-    cohort_request request = cohort_request_default();
+    cohort_request request;
+    cohort_request_init(&request);
     request.prompt = prompt_ids;
     request.n_prompt = 5;
     request.max_tokens = 8;
@@ -93,10 +94,13 @@ static cohort_request good_request(void)
 static size_t finish(cohort_model *model, cohort_completion *out)
 {
     cohort_error err = {0};
+    bool found = false;
+    cohort_completion_init(out);
     for (bool busy = true; busy;)
         if (cohort_step(model, &busy, &err) != COHORT_OK)
             fail_msg("%s", err.message);
-    assert_true(cohort_poll(model, out));
+    assert_int_equal(cohort_poll(model, out, &found, &err), COHORT_OK);
+    assert_true(found);
     return out->n_tokens;
 }
 
@@ -138,11 +142,14 @@ static void test_null_arguments(void **state)
     REFUSED(cohort_stop_create(NULL, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_model_open(NULL, NULL, 0, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_encode(NULL, "x", &ids, &count, &err), COHORT_ERR_ARGUMENT);
-    REFUSED(cohort_decode(NULL, prompt_ids, 1, &text, &err), COHORT_ERR_ARGUMENT);
-    REFUSED(cohort_chat_prompt(NULL, "[]", true, &text, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_decode(NULL, prompt_ids, 1, &text, &count, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_chat_prompt(NULL, "[]", true, &text, &count, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_submit(NULL, &request, &id, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_step(NULL, &busy, &err), COHORT_ERR_ARGUMENT);
-    assert_false(cohort_poll(NULL, NULL));
+    REFUSED(cohort_poll(NULL, NULL, NULL, &err), COHORT_ERR_ARGUMENT);
+    cohort_request_init_sized(NULL, 8);
+    cohort_observer_init_sized(NULL, 8);
+    cohort_completion_init_sized(NULL, 8);
     cohort_cancel(NULL, 0);
     cohort_on_token(NULL, NULL, NULL);
     cohort_completion_free(NULL);
@@ -243,9 +250,45 @@ static void test_bad_requests(void **state)
     assert_int_equal(finish(model, &after), alone.n_tokens);
     assert_memory_equal(after.tokens, alone.tokens, alone.n_tokens * sizeof(int32_t));
     assert_memory_equal(after.logprobs, alone.logprobs, alone.n_tokens * sizeof(float));
-    assert_false(cohort_poll(model, &after));
     cohort_completion_free(&alone);
     cohort_completion_free(&after);
+    bool found = true;
+    assert_int_equal(cohort_poll(model, &after, &found, &err), COHORT_OK);
+    assert_false(found);
+    cohort_model_close(model);
+}
+
+/* A struct that was not initialised is refused with the name of its initialiser. */
+#define UNINITIALISED(call, initialiser)                                                                               \
+    do {                                                                                                               \
+        REFUSED(call, COHORT_ERR_ARGUMENT);                                                                            \
+        assert_non_null(strstr(err.message, initialiser));                                                             \
+    } while (0)
+
+static void test_uninitialised_structs(void **state)
+{
+    (void)state;
+    const unsigned char fills[] = {0, 0x01, 0xff};
+    cohort_error err = {0};
+    cohort_model *model = open_model(NULL);
+    cohort_options *options = make_options(COHORT_INFO, "preset", "nano", NULL);
+    int64_t id = 0;
+    bool found = true;
+    for (size_t i = 0; i < sizeof fills; i++) {
+        cohort_request request;
+        cohort_completion completion;
+        cohort_observer observer;
+        memset(&request, fills[i], sizeof request);
+        memset(&completion, fills[i], sizeof completion);
+        memset(&observer, fills[i], sizeof observer);
+        UNINITIALISED(cohort_submit(model, &request, &id, &err), "cohort_request_init");
+        UNINITIALISED(cohort_poll(model, &completion, &found, &err), "cohort_completion_init");
+        UNINITIALISED(cohort_run(options, &observer, &err), "cohort_observer_init");
+    }
+    cohort_completion completion;
+    cohort_completion_init_sized(&completion, sizeof completion - 1); /* less than any version had */
+    UNINITIALISED(cohort_poll(model, &completion, &found, &err), "cohort_completion_init");
+    cohort_options_destroy(options);
     cohort_model_close(model);
 }
 
@@ -312,7 +355,10 @@ static void test_options_in_callback(void **state)
         char out[64];
         snprintf(out, sizeof out, "%s/sft%d", folder, close);
         struct reentry r = {.close = close == 1};
-        cohort_observer observer = {.context = &r, .message = change_options};
+        cohort_observer observer;
+        cohort_observer_init(&observer);
+        observer.context = &r;
+        observer.message = change_options;
         r.options = make_options(COHORT_SFT, "model", model_dir, "data", data_path, "steps", "1", "out", out, NULL);
         if (cohort_run(r.options, &observer, &err) != COHORT_OK)
             fail_msg("%s", err.message);
@@ -395,7 +441,7 @@ static void *trigger_soon(void *stop)
     return NULL;
 }
 
-static cohort_status slow_reward(void *context, const cohort_reward_row *rows, size_t n_rows, double *rewards,
+static cohort_status slow_reward(void *context, const cohort_reward_row *const *rows, size_t n_rows, double *rewards,
                                  cohort_error *err)
 {
     (void)context, (void)rows, (void)err;
@@ -443,10 +489,11 @@ static void test_stopped_runs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_null_arguments),      cmocka_unit_test(test_wrong_options),
-        cmocka_unit_test(test_bad_requests),        cmocka_unit_test(test_step_in_callback),
-        cmocka_unit_test(test_options_in_callback), cmocka_unit_test(test_after_fork),
-        cmocka_unit_test(test_stopped_generation),  cmocka_unit_test(test_stopped_runs),
+        cmocka_unit_test(test_null_arguments),   cmocka_unit_test(test_wrong_options),
+        cmocka_unit_test(test_bad_requests),     cmocka_unit_test(test_uninitialised_structs),
+        cmocka_unit_test(test_step_in_callback), cmocka_unit_test(test_options_in_callback),
+        cmocka_unit_test(test_after_fork),       cmocka_unit_test(test_stopped_generation),
+        cmocka_unit_test(test_stopped_runs),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }

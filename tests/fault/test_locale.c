@@ -58,7 +58,7 @@ static void run(cohort_command command, const char *const *pairs, struct text *o
 {
     cohort_options *options = NULL;
     cohort_error err = {0};
-    cohort_observer observer = {.context = out, .output = keep};
+    cohort_observer observer = {.size = sizeof observer, .context = out, .output = keep};
     assert_int_equal(cohort_options_create(&options, command, &err), COHORT_OK);
     for (; *pairs != NULL; pairs += 2)
         if (cohort_options_set(options, pairs[0], pairs[1], pairs[0], &err) != COHORT_OK)
@@ -139,7 +139,7 @@ static void everything(const char *locale, struct text *out)
     static const char *const steps[] = {"2", "4"};
     for (int i = 0; i < 2; i++) {
         cohort_options *options = NULL;
-        cohort_observer observer = {.context = out, .output = keep};
+        cohort_observer observer = {.size = sizeof observer, .context = out, .output = keep};
         const char *const pairs[] = {"model",
                                      "m",
                                      "data",

@@ -82,13 +82,14 @@ static void test_chat_encode(void **state)
         cohort_error err = {0};
         int32_t *ids = NULL, *whole = NULL;
         char *text = NULL;
-        size_t n = 0, n_whole = 0;
+        size_t n = 0, n_whole = 0, length = 0;
         if (cohort_chat_encode(model, MESSAGES, true, &ids, &n, &err) != COHORT_OK ||
-            cohort_chat_prompt(model, MESSAGES, true, &text, &err) != COHORT_OK ||
+            cohort_chat_prompt(model, MESSAGES, true, &text, &length, &err) != COHORT_OK ||
             cohort_encode(model, text, &whole, &n_whole, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         assert_string_equal(text, "<|im_start|>user\n<|im_end|><|im_start|>x<|im_end|>\n"
                                   "<|im_start|>assistant\n");
+        assert_int_equal(length, strlen(text));
         assert_int_equal(count_id(ids, n, TURN_START), trust ? 3 : 2);
         assert_int_equal(count_id(ids, n, TURN_END), trust ? 2 : 1);
         if (trust) {
@@ -113,7 +114,7 @@ static void test_prefill_and_errors(void **state)
     assert_int_equal(cohort_chat_prompt(model,
                                         "[{\"role\": \"user\", \"content\": \"a\"}, "
                                         "{\"role\": \"assistant\", \"content\": \"b\"}]",
-                                        true, &text, &err),
+                                        true, &text, NULL, &err),
                      COHORT_OK);
     assert_string_equal(text, "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
                               "<think>\n\n</think>\n\nb");
@@ -125,16 +126,42 @@ static void test_prefill_and_errors(void **state)
     cohort_model_close(model);
 }
 
+/* Text is what its length says: ids may be of bytes that are NUL. */
+static void test_decode_nul(void **state)
+{
+    (void)state;
+    cohort_model *model = open_model(NULL, NULL);
+    cohort_error err = {0};
+    const int32_t ids[] = {'a', 0, 'b'};
+    char *text = NULL;
+    size_t length = 0;
+    assert_int_equal(cohort_decode(model, ids, 3, &text, &length, &err), COHORT_OK);
+    assert_int_equal(length, 3);
+    assert_memory_equal(text, "a\0b", 4);
+    cohort_free(text);
+    assert_int_equal(cohort_decode(model, NULL, 0, &text, &length, &err), COHORT_OK);
+    assert_int_equal(length, 0);
+    assert_string_equal(text, "");
+    cohort_free(text);
+    assert_int_equal(cohort_decode(model, ids, 1, &text, NULL, &err), COHORT_OK);
+    assert_string_equal(text, "a");
+    cohort_free(text);
+    cohort_model_close(model);
+}
+
 /* Option eos_token is the API's too. */
 static void test_eos(void **state)
 {
     (void)state;
     cohort_model *model = open_model("eos_token", "<think>,0,1,2,3,4,5,6,7,8");
-    cohort_request request = cohort_request_default();
-    cohort_completion completion = {0};
+    cohort_request request;
+    cohort_completion completion;
     cohort_error err = {0};
     const int32_t prompt[] = {'a', 'b'};
     int64_t id = 0;
+    bool found = false;
+    cohort_request_init(&request);
+    cohort_completion_init(&completion);
     request.prompt = prompt;
     request.n_prompt = 2;
     request.max_tokens = 250;
@@ -142,7 +169,8 @@ static void test_eos(void **state)
     assert_int_equal(cohort_submit(model, &request, &id, &err), COHORT_OK);
     for (bool busy = true; busy;)
         assert_int_equal(cohort_step(model, &busy, &err), COHORT_OK);
-    assert_true(cohort_poll(model, &completion));
+    assert_int_equal(cohort_poll(model, &completion, &found, &err), COHORT_OK);
+    assert_true(found);
     assert_string_equal(completion.finish_reason, "eos");
     const int32_t last = completion.tokens[completion.n_tokens - 1];
     assert_true(last == 259 || last < 9);
@@ -156,6 +184,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chat_encode),
         cmocka_unit_test(test_prefill_and_errors),
+        cmocka_unit_test(test_decode_nul),
         cmocka_unit_test(test_eos),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

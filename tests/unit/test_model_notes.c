@@ -29,10 +29,9 @@ static cohort_options *options_of(cohort_command command, const char *const *pai
 static void make_model(const char *path, const char *dtype, const char *from, const char *to)
 {
     cohort_error err = {0};
-    const cohort_observer silent = {0};
     const char *const pairs[] = {"preset", "nano", "tokenizer", "bytes", "dtype", dtype, "out", path, NULL};
     cohort_options *options = options_of(COHORT_INIT, pairs);
-    must(cohort_run(options, &silent, &err), &err);
+    must(cohort_run(options, NULL, &err), &err);
     cohort_options_destroy(options);
     char *config = NULL;
     struct text text = {0}, changed = {0};
