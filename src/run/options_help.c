@@ -201,6 +201,7 @@ static cohort_status append_row(const struct option_spec *spec, struct text *out
 {
     struct text accepted = {0}, commands = {0}, code = {0};
     cohort_status status = COHORT_OK;
+    TRY_GOTO(text_append(&commands, "", 0, err));
     for (unsigned i = 0; options_command_name(i) != NULL; i++)
         if ((spec->commands & (1u << i)) != 0)
             TRY_GOTO(text_printf(&commands, err, "%s%s", commands.length > 0 ? ", " : "", options_command_name(i)));
