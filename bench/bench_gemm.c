@@ -197,7 +197,7 @@ static void forward_case(const struct settings *s, int64_t m, int64_t n, int64_t
     struct weight *weight[MAX_COPIES];
     for (int i = 0; i < copies; i++) {
         w[i] = random_matrix(n * k, s->type, (uint64_t)(2 + i));
-        cohort_error err;
+        cohort_error err = {0};
         if (b->ops->weight_create(b, &weight[i], w[i], n, k, s->type, &err) != COHORT_OK)
             die(err.message);
     }
@@ -260,7 +260,7 @@ static void backward_case(const struct settings *s, int64_t m, int64_t n, int64_
     float *dx = new_memory((size_t)(m * k) * 4), *dw = new_memory((size_t)(n * k) * 4);
     float *out = new_memory((size_t)((of_weight ? n : m) * k) * 4);
     struct weight *weight = NULL;
-    cohort_error err;
+    cohort_error err = {0};
     if (b->ops->weight_create(b, &weight, w, n, k, s->type, &err) != COHORT_OK)
         die(err.message);
     dnnl_data_type_t dt = s->type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16;
@@ -333,7 +333,7 @@ int main(int argc, char **argv)
     const char *isa = argc > 1 ? argv[1] : "auto";
     struct settings s = {.type = argc > 4 && strcmp(argv[4], "f32") == 0 ? DTYPE_F32 : DTYPE_BF16,
                          .seconds = argc > 3 ? atof(argv[3]) : 0.5};
-    cohort_error err;
+    cohort_error err = {0};
     if (backend_cpu_create(&s.backend, isa, argc > 2 ? atoi(argv[2]) : 2, &err) != COHORT_OK)
         die(err.message);
     const char *name = s.type == DTYPE_F32 ? s.backend->provider_f32 : s.backend->provider_bf16;

@@ -1,13 +1,14 @@
 # Tests of the decoder, of training and of exactness on the GPU, labelled cuda (the demo: cuda-demo): the sources are those of the CPU's
 # tests, called with --device cuda, or with DEVICE=cuda where they go through the program. The small ones run on the emulation too, labelled
-# cuda-emulated. What only a GPU has is in tests/cuda (cuda_emulation.cmake).
+# cuda-emulated. The operations' tests (tests/kernels), and what only a GPU has (tests/cuda), are in cuda_emulation.cmake.
 if(NOT COHORT_TESTS)
   return()
 endif()
-set(COHORT_DEVICE_TESTS test_model test_grpo_steps test_split test_invariance test_engine_pool)
+set(COHORT_DEVICE_TESTS test_model test_grpo_steps test_split test_invariance test_engine_pool test_constraint test_episode test_trainer)
 
 if(COHORT_EMULATED)
-  foreach(source parity/test_model parity/test_grpo_steps grad/test_split invariance/test_invariance)
+  foreach(source parity/test_model parity/test_grpo_steps grad/test_split invariance/test_invariance invariance/test_constraint
+         invariance/test_trainer grad/test_episode)
     get_filename_component(name ${source} NAME)
     set(name ${name}_emulated)
     add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${source}.c ${PROJECT_SOURCE_DIR}/tests/support/tiny_model.c)
@@ -65,7 +66,8 @@ add_test(NAME test_products_bits_cuda COMMAND bench_products bits)
 set_tests_properties(test_products_bits_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 
 # What scripts/gpu-check builds: not the CPU's other tests, and not the emulation.
-file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c)
+file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c ${PROJECT_SOURCE_DIR}/tests/kernels/test_*.c)
+list(FILTER COHORT_CUDA_TESTS EXCLUDE REGEX "/kernels/test_(cpu_|attention|sample)")
 list(TRANSFORM COHORT_CUDA_TESTS REPLACE "^.*/([a-z0-9_]*)[.]c$" "\\1")
 add_custom_target(gpu_check DEPENDS cohort_cli bench_products ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} test_negative_reduction_cuda
                                     test_negative_attention_cuda)

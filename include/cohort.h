@@ -4,16 +4,16 @@
  * passes a cohort_error, fills it with a message that names the file, the place, what was expected and what to do. The
  * library never prints, never exits and reads no environment variables.
  *
- * Structs grow at their end from version to version, and every struct begins with its size.
+ * Structs grow at their end from version to version, and every struct but cohort_metric begins with its size.
  *
- *   The caller allocates it   cohort_request, cohort_observer, cohort_completion, cohort_error.
+ *   The caller allocates it   cohort_request, cohort_batch, cohort_observer, cohort_completion, cohort_error.
  *                             NAME_init sets the size that the caller's header knows, and the defaults. A program built
  *                             with an older header has a smaller struct: fields that it does not have keep their
  *                             defaults, or are not filled. One built with a newer header works as long as the fields
  *                             that this library does not know are 0; otherwise, and for a struct that was not
  *                             initialised, the call gets COHORT_ERR_ARGUMENT. Only a cohort_error may be all zeros
  *                             instead: it then counts as the first version of that struct.
- *   The library hands it out  cohort_progress, cohort_reward_row: by const pointer, arrays of them as
+ *   The library hands it out  cohort_progress, cohort_metrics, cohort_reward_row: by const pointer, arrays of them as
  *                             arrays of pointers. The size is the one that the library knows, so that a program built
  *                             with a newer header can tell which fields are there. */
 #ifndef COHORT_H
@@ -80,6 +80,20 @@ typedef struct cohort_progress {
     double per_second;   /* of unit */
 } cohort_progress;
 
+/* A named number; this struct does not grow. */
+typedef struct cohort_metric {
+    const char *name;
+    double value; /* NaN and infinity are null in metrics.jsonl */
+} cohort_metric;
+
+/* A line of metrics.jsonl, in its order, "step" first: of an optimizer step, or of the evaluation before the first. Where
+ * a resumed run makes an evaluation that was cut, that step's number and the figures of the evaluation alone. */
+typedef struct cohort_metrics {
+    size_t size;
+    const cohort_metric *items; /* [count], valid during the call */
+    size_t count;
+} cohort_metrics;
+
 /* Callbacks; each may be NULL. They are called on the thread that called the library. Texts are valid during the
  * call. Start from cohort_observer_init, which sets all of them to NULL. */
 typedef struct cohort_observer {
@@ -91,6 +105,8 @@ typedef struct cohort_observer {
     void (*message)(void *context, const char *text);
     /* Return false to stop: training saves a checkpoint and the call returns COHORT_ERR_CANCELLED. */
     bool (*progress)(void *context, const cohort_progress *progress);
+    /* The metrics of a training step, once it is done. */
+    void (*metrics)(void *context, const cohort_metrics *metrics);
 } cohort_observer;
 /* size: sizeof *observer in the caller's header. */
 COHORT_API void cohort_observer_init_sized(cohort_observer *observer, size_t size);
@@ -106,7 +122,8 @@ static inline void cohort_observer_init(cohort_observer *observer)
  * on a CPU; training saves a checkpoint first where one is due (that takes its time), and an update of the weights that
  * has begun is finished. A training step that was cut is computed again by --resume, with the same bits.
  *
- * Hand it over with cohort_options_set_stop before cohort_run or cohort_model_open; it must outlive them. */
+ * Hand it over with cohort_options_set_stop before cohort_run, cohort_model_open or cohort_trainer_open; it must outlive
+ * them. */
 typedef struct cohort_stop cohort_stop;
 COHORT_API cohort_status cohort_stop_create(cohort_stop **out, cohort_error *err);
 COHORT_API void cohort_stop_destroy(cohort_stop *stop);
@@ -138,8 +155,8 @@ COHORT_API const char *cohort_command_name(cohort_command command);
 COHORT_API const char *cohort_command_summary(cohort_command command);
 
 /* The options of one command: names, defaults and meaning are those of --help and docs/OPTIONS.md. While cohort_run
- * runs they must not be changed: a call from a callback gets COHORT_ERR_STATE, and cohort_options_destroy takes effect
- * when cohort_run returns. */
+ * runs, or a trainer is open with them, they must not be changed: the call gets COHORT_ERR_STATE, and
+ * cohort_options_destroy takes effect when cohort_run returns or the trainer is closed. */
 typedef struct cohort_options cohort_options;
 COHORT_API cohort_status cohort_options_create(cohort_options **out, cohort_command command, cohort_error *err);
 COHORT_API void cohort_options_destroy(cohort_options *options);
@@ -183,8 +200,8 @@ typedef cohort_status (*cohort_reward_function)(void *context, const cohort_rewa
 COHORT_API cohort_status cohort_options_add_reward(cohort_options *options, const char *name,
                                                    cohort_reward_function function, void *context, cohort_error *err);
 
-/* The stop object that cohort_run and cohort_model_open with these options look at; NULL: none. It stays the
- * caller's. */
+/* The stop object that cohort_run, cohort_model_open and cohort_trainer_open with these options look at; NULL: none. It
+ * stays the caller's. */
 COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop, cohort_error *err);
 
 /* Runs a command to its end. The observer (may be NULL) gets results, notes and progress. */
@@ -282,6 +299,68 @@ COHORT_API cohort_status cohort_step(cohort_model *model, bool *busy, cohort_err
  * cohort_completion_init; what it held is overwritten. Free it with cohort_completion_free. */
 COHORT_API cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *found, cohort_error *err);
 COHORT_API void cohort_cancel(cohort_model *model, int64_t id);
+
+/* ---- Training, embedded ------------------------------------------------------------------------------------------ */
+
+/* A run of the command grpo that goes on step by step, with rows that the caller gives. Its steps are those that
+ * cohort_run makes from a data set with these rows in this order, bit for bit, and its run folder is the same: metrics,
+ * checkpoints, config.yaml. Not thread-safe: one thread at a time; a call from a callback of its own gets
+ * COHORT_ERR_STATE, as does one in a child that was forked after it was opened. */
+typedef struct cohort_trainer cohort_trainer;
+/* options: of COHORT_GRPO, with model, out and max_prompt_length (memory is planned for prompts of that many tokens);
+ * data must not be set, and epochs and shuffle_dataset have no say. Without steps the run has no end, which a constant
+ * learning rate alone allows. With resume it goes on from a checkpoint. The options stay in use until the trainer is
+ * closed; the observer (may be NULL) is copied.
+ *
+ * Rewards are those of the options (option reward, cohort_options_add_reward); without any there is one called "scores",
+ * which the caller gives to cohort_trainer_update. Gradients are summed by micro-batches: where one row of
+ * max_prompt_length and max_completion_length is longer than micro_batch_tokens, these grow, and a run over a data set
+ * with a shorter longest prompt may round differently. */
+COHORT_API cohort_status cohort_trainer_open(cohort_trainer **out, cohort_options *options,
+                                             const cohort_observer *observer, cohort_error *err);
+/* Saves nothing. From within a callback it takes effect when the call that made it returns (with COHORT_ERR_STATE). */
+COHORT_API void cohort_trainer_close(cohort_trainer *trainer);
+
+/* The rows of a step. Start from cohort_batch_init. */
+typedef struct cohort_batch {
+    size_t size;
+    const char *const *rows; /* [n_rows] JSON objects, as the lines of a data set */
+    size_t n_rows;           /* at most the option prompts_per_step */
+    /* [n_rows] What draws are keyed by, beside seed and step: the row's place in the caller's data, from 0, and how often
+     * that data was gone through before; prompt_index of rewards is the place. A pair must not come twice in a batch.
+     * NULL: rows are counted from the first step on, prompts_per_step for each; and epoch 0. */
+    const int64_t *indices, *epochs;
+} cohort_batch;
+/* size: sizeof *batch in the caller's header. */
+COHORT_API void cohort_batch_init_sized(cohort_batch *batch, size_t size);
+static inline void cohort_batch_init(cohort_batch *batch) { cohort_batch_init_sized(batch, sizeof *batch); }
+
+/* One step: num_generations completions of every row, their rewards, and num_iterations updates of the weights; then
+ * what the options say is due: evaluation, a checkpoint. Metrics go to the observer. After an error cohort_trainer_steps
+ * tells whether the weights were updated. If not, the call may be made again and draws the same completions. */
+COHORT_API cohort_status cohort_trainer_step(cohort_trainer *trainer, const cohort_batch *batch, cohort_error *err);
+
+/* The same in two calls, for rewards that the caller makes in its own time. *rows gets the completions of the batch, a
+ * group's consecutive, valid until the next call of step, rollout or update; a rollout that is not followed by an update
+ * is forgotten. scores [n_scores]: one for each of them, NaN: unscorable; NULL and 0: by the rewards of the options. */
+COHORT_API cohort_status cohort_trainer_rollout(cohort_trainer *trainer, const cohort_batch *batch,
+                                                const cohort_reward_row *const **rows, size_t *n_rows,
+                                                cohort_error *err);
+COHORT_API cohort_status cohort_trainer_update(cohort_trainer *trainer, const double *scores, size_t n_scores,
+                                               cohort_error *err);
+
+/* Optimizer steps done, those before a resume included. */
+COHORT_API int64_t cohort_trainer_steps(const cohort_trainer *trainer);
+/* Writes checkpoints/step-N, from which option resume goes on; nothing where it is there. A stop does not end it. */
+COHORT_API cohort_status cohort_trainer_save(cohort_trainer *trainer, cohort_error *err);
+/* Writes final/, the model alone, and the curve. */
+COHORT_API cohort_status cohort_trainer_save_final(cohort_trainer *trainer, cohort_error *err);
+
+/* The trainer's model for generation between steps, without a copy: cohort_submit, cohort_step and the others use the
+ * weights as the last step left them, for requests of up to max_prompt_length + max_completion_length tokens in all. It
+ * is the trainer's (cohort_model_close does nothing). The calls above get COHORT_ERR_STATE while it has requests that
+ * have not finished or completions that were not polled; while one of them runs, the model's do. NULL for NULL. */
+COHORT_API cohort_model *cohort_trainer_model(cohort_trainer *trainer);
 
 #ifdef __cplusplus
 }

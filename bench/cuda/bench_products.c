@@ -73,7 +73,7 @@ static void *device_memory(size_t bytes)
 
 static void finish(void)
 {
-    cohort_error err;
+    cohort_error err = {0};
     cuda(cudaStreamSynchronize(stream()), "a kernel");
     if (backend->ops->check(backend, &err) != COHORT_OK)
         die("a product", err.message);
@@ -515,7 +515,7 @@ int main(int argc, char **argv)
 {
     int wrong = 0;
     bool want_bits = argc == 1, want_times = argc == 1, want_tuning = argc == 1;
-    cohort_error err;
+    cohort_error err = {0};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "bits") == 0)
             want_bits = true;

@@ -4,44 +4,46 @@
 
 #include "base/json_text.h"
 #include "command/command.h"
-#include "recipe/session.h"
 #include "rollout/engine.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* The rows of command_list.h. That the public names are the same ones in the same order is checked here. */
 static const struct {
     const char *name, *summary;
     enum option_command flag;
     command_run *run;
 } commands[] = {
-    [COHORT_GENERATE] = {"generate", "generate text, or JSONL with exact log-probs", FOR_GENERATE, command_generate},
-    [COHORT_LOGPROBS] = {"logprobs", "log-probs of given sequences, bit for bit those of generate", FOR_LOGPROBS,
-                         command_logprobs},
-    [COHORT_TOKENIZE] = {"tokenize", "token ids of text", FOR_TOKENIZE, command_tokenize},
-    [COHORT_INFO] = {"info", "what a model is, what computes here, what memory training takes", FOR_INFO, command_info},
-    [COHORT_INIT] = {"init", "write a random checkpoint", FOR_INIT, command_init},
-    [COHORT_SFT] = {"sft", "supervised fine-tuning on JSONL", FOR_SFT, command_sft},
-    [COHORT_GRPO] = {"grpo", "train with rewards (GRPO and its family)", FOR_GRPO, command_grpo},
-    [COHORT_EVAL] = {"eval", "rewards of a model's completions on a data set", FOR_EVAL, command_eval},
-    [COHORT_SCORE] = {"score", "rewards of given completions, without a model", FOR_SCORE, command_score},
-    [COHORT_BENCH] = {"bench", "measure speed beside this machine's limits", FOR_BENCH, command_bench},
+#define COMMAND(id, name, summary, ...) [COHORT_##id] = {#name, summary, FOR_##id, command_##name},
+    COMMAND_LIST(COMMAND)
+#undef COMMAND
 };
-enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+#define COMMAND(id, ...)                                                                                               \
+    _Static_assert((int)COHORT_##id == (int)COMMAND_##id, "cohort.h has another order of commands");
+COMMAND_LIST(COMMAND)
+#undef COMMAND
 
 static cohort_status missing(cohort_error *err, const char *function, const char *what)
 {
     return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s must not be NULL", function, what);
 }
 
-/* A callback of cohort_run may not change what that call reads. */
-static cohort_status not_running(const cohort_options *options, const char *function, cohort_error *err)
+cohort_status options_check_free(const cohort_options *options, const char *function, cohort_error *err)
 {
-    if (!options->running)
+    if (options->user == NULL)
         return COHORT_OK;
-    return error_set(err, COHORT_ERR_STATE, "%s: these options are in use by cohort_run; wait until it returns",
-                     function);
+    return error_set(err, COHORT_ERR_STATE, "%s: these options are in use by %s", function, options->user);
+}
+
+void options_acquire(cohort_options *options, const char *user) { options->user = user; }
+
+void options_release(cohort_options *options)
+{
+    options->user = NULL;
+    if (options->destroyed)
+        cohort_options_destroy(options);
 }
 
 bool cohort_command_find(const char *name, cohort_command *command)
@@ -87,7 +89,7 @@ void cohort_options_destroy(cohort_options *options)
 {
     if (options == NULL)
         return;
-    if (options->running) { /* from a callback: cohort_run still needs them */
+    if (options->user != NULL) { /* it still needs them */
         options->destroyed = true;
         return;
     }
@@ -106,7 +108,7 @@ cohort_status cohort_options_set(cohort_options *options, const char *name, cons
 {
     if (options == NULL || name == NULL || value == NULL)
         return missing(err, "cohort_options_set", "options, name and value");
-    TRY(not_running(options, "cohort_options_set", err));
+    TRY(options_check_free(options, "cohort_options_set", err));
     return options_set(options->options, name, value, origin == NULL ? name : origin, err);
 }
 
@@ -114,7 +116,7 @@ cohort_status cohort_options_read_yaml(cohort_options *options, const char *path
 {
     if (options == NULL || path == NULL)
         return missing(err, "cohort_options_read_yaml", "options and path");
-    TRY(not_running(options, "cohort_options_read_yaml", err));
+    TRY(options_check_free(options, "cohort_options_read_yaml", err));
     return options_read_yaml(options->options, path, err);
 }
 
@@ -158,40 +160,50 @@ cohort_status cohort_options_docs(char **out, cohort_error *err)
 
 void cohort_free(void *block) { mem_free(block); }
 
-/* From our reward rows to the public ones. */
+void public_rows_free(struct public_rows *rows)
+{
+    for (size_t i = 0; rows->texts != NULL && i < rows->n; i++)
+        text_free(&rows->texts[i]);
+    mem_free(rows->texts);
+    mem_free(rows->rows);
+    mem_free(rows->pointers);
+    memset(rows, 0, sizeof *rows);
+}
+
+cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, cohort_error *err)
+{
+    memset(out, 0, sizeof *out);
+    out->n = n;
+    TRY(mem_alloc(&out->pointers, n, sizeof *out->pointers, "reward rows", err));
+    TRY(mem_alloc(&out->rows, n, sizeof *out->rows, "reward rows", err));
+    TRY(mem_alloc(&out->texts, n, sizeof *out->texts, "reward rows", err));
+    for (size_t i = 0; i < n; i++) {
+        TRY(json_text_write(rows[i].data, JSON_COMPACT, &out->texts[i], err));
+        out->pointers[i] = &out->rows[i];
+        out->rows[i] = (cohort_reward_row){.size = sizeof *out->rows,
+                                           .row_json = out->texts[i].data,
+                                           .prompt = rows[i].prompt,
+                                           .completion = rows[i].completion,
+                                           .tokens = rows[i].tokens,
+                                           .n_tokens = rows[i].n_tokens,
+                                           .finish_reason = rows[i].finish_reason,
+                                           .prompt_index = rows[i].prompt_index,
+                                           .completion_index = rows[i].completion_index,
+                                           .prompt_length = rows[i].prompt_length,
+                                           .completion_length = rows[i].completion_length};
+    }
+    return COHORT_OK;
+}
+
 static cohort_status call_public_reward(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
                                         cohort_error *err)
 {
     const struct reward_binding *binding = context;
-    cohort_reward_row *public_rows = NULL;
-    const cohort_reward_row **pointers = NULL;
-    struct text *texts = NULL;
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(mem_alloc(&public_rows, n_rows, sizeof *public_rows, "reward rows", err));
-    TRY_GOTO(mem_alloc(&pointers, n_rows, sizeof *pointers, "reward rows", err));
-    TRY_GOTO(mem_alloc(&texts, n_rows, sizeof *texts, "reward rows", err));
-    for (size_t i = 0; i < n_rows; i++) {
-        TRY_GOTO(json_text_write(rows[i].data, JSON_COMPACT, &texts[i], err));
-        pointers[i] = &public_rows[i];
-        public_rows[i] = (cohort_reward_row){.size = sizeof *public_rows,
-                                             .row_json = texts[i].data,
-                                             .prompt = rows[i].prompt,
-                                             .completion = rows[i].completion,
-                                             .tokens = rows[i].tokens,
-                                             .n_tokens = rows[i].n_tokens,
-                                             .finish_reason = rows[i].finish_reason,
-                                             .prompt_index = rows[i].prompt_index,
-                                             .completion_index = rows[i].completion_index,
-                                             .prompt_length = rows[i].prompt_length,
-                                             .completion_length = rows[i].completion_length};
-    }
-    status = binding->function(binding->context, pointers, n_rows, rewards, err);
-cleanup:
-    for (size_t i = 0; texts != NULL && i < n_rows; i++)
-        text_free(&texts[i]);
-    mem_free(texts);
-    mem_free(pointers);
-    mem_free(public_rows);
+    struct public_rows handed = {0};
+    cohort_status status = public_rows_make(&handed, rows, n_rows, err);
+    if (status == COHORT_OK)
+        status = binding->function(binding->context, handed.pointers, n_rows, rewards, err);
+    public_rows_free(&handed);
     return status;
 }
 
@@ -200,7 +212,7 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
 {
     if (options == NULL || name == NULL || function == NULL)
         return missing(err, "cohort_options_add_reward", "options, name and function");
-    TRY(not_running(options, "cohort_options_add_reward", err));
+    TRY(options_check_free(options, "cohort_options_add_reward", err));
     size_t n = options->n_rewards;
     struct reward_binding *binding = NULL;
     TRY(mem_grow(&options->rewards, &options->reward_room, n + 1, sizeof(struct reward *), "rewards", err));
@@ -245,7 +257,7 @@ cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop
 {
     if (options == NULL)
         return missing(err, "cohort_options_set_stop", "options");
-    TRY(not_running(options, "cohort_options_set_stop", err));
+    TRY(options_check_free(options, "cohort_options_set_stop", err));
     options->stop = stop;
     options_set_stop(options->options, stop == NULL ? NULL : &stop->stop);
     return COHORT_OK;
@@ -258,14 +270,12 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     cohort_observer known = {0};
     if (options == NULL)
         return missing(err, "cohort_run", "options");
-    TRY(not_running(options, "cohort_run", err));
+    TRY(options_check_free(options, "cohort_run", err));
     if (observer != NULL)
         TRY(sized_read(&sized_observer, "cohort_run", observer, &known, err));
     struct reward_list extra = {.rewards = options->rewards, .count = options->n_rewards};
-    options->running = true;
+    options_acquire(options, "cohort_run; wait until it returns");
     cohort_status status = commands[options->command].run(options->options, &extra, &known, err);
-    options->running = false;
-    if (options->destroyed)
-        cohort_options_destroy(options);
+    options_release(options);
     return status;
 }

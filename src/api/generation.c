@@ -4,30 +4,26 @@
 #include "base/json_text.h"
 #include "recipe/row_prompt.h"
 
-#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
-struct cohort_model {
-    struct session session;
-    struct engine *engine;
-    cohort_token_callback callback;
-    void *callback_context;
-    pid_t owner;          /* threads and devices do not survive a fork */
-    atomic_bool stepping; /* inside cohort_step */
-    bool closed;          /* cohort_model_close was called there */
-    bool trust_content;
-};
-
-/* A child that was forked after the model was opened has its memory, but none of the threads that compute on it. */
-static cohort_status check_process(const cohort_model *model, const char *function, cohort_error *err)
+cohort_status check_process(pid_t owner, const char *function, const char *what, cohort_error *err)
 {
-    if (model->owner == getpid())
+    if (owner == getpid())
         return COHORT_OK;
     return error_set(err, COHORT_ERR_STATE,
-                     "%s: the model was opened by process %ld and this is a process forked from "
-                     "it; open the model again here",
-                     function, (long)model->owner);
+                     "%s: %s was opened by process %ld and this is a process forked from it; open it again here",
+                     function, what, (long)owner);
+}
+
+/* What every call that reaches the engine looks at first. */
+static cohort_status check_usable(const cohort_model *model, const char *function, cohort_error *err)
+{
+    TRY(check_process(model->owner, function, "the model", err));
+    if (!atomic_load(&model->training))
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_STATE,
+                     "%s: the trainer that this model belongs to is in a step; wait until it ends", function);
 }
 
 cohort_status cohort_model_open(cohort_model **out, const cohort_options *options, int32_t max_context,
@@ -47,18 +43,19 @@ cohort_status cohort_model_open(cohort_model **out, const cohort_options *option
                          "cohort_model_open: max_context is %d, expected a number of tokens, or 0", (int)max_context);
     TRY(mem_alloc(&model, 1, sizeof *model, "model", err));
     model->owner = getpid();
-    model->trust_content = options_bool(options->options, "trust_content");
-    TRY_GOTO(session_open(&model->session, options->options, NULL, SESSION_TOKENIZER, NULL, err));
-    int32_t context = model->session.model->max_context;
+    model->session = &model->own;
+    model->trust_content = options_bool(options->options, OPTION_TRUST_CONTENT);
+    TRY_GOTO(session_open(model->session, options->options, NULL, SESSION_TOKENIZER, NULL, err));
+    int32_t context = model->session->model->max_context;
     if (max_context > 0 && max_context < context)
         context = max_context;
     struct rollout_need need = {0};
-    rollout_need_any(&need, model->session.backend, (int32_t)options_int(options->options, "decode_concurrency"),
+    rollout_need_any(&need, model->session->backend, (int32_t)options_int(options->options, OPTION_DECODE_CONCURRENCY),
                      context);
-    need.step_tokens = (int32_t)options_int(options->options, "prefill_step_size");
+    need.step_tokens = (int32_t)options_int(options->options, OPTION_PREFILL_STEP_SIZE);
     need.history = context; /* a request may bring any penalty */
     need.modest = true;
-    TRY_GOTO(session_engine(&model->session, options->options, &need, &model->engine, err));
+    TRY_GOTO(session_engine(model->session, options->options, &need, &model->engine, err));
     *out = model;
     return COHORT_OK;
 cleanup:
@@ -68,19 +65,19 @@ cleanup:
 
 const char *cohort_model_notes(const cohort_model *model)
 {
-    return model == NULL || model->session.notes.data == NULL ? "" : model->session.notes.data;
+    return model == NULL || model->session->notes.data == NULL ? "" : model->session->notes.data;
 }
 
 void cohort_model_close(cohort_model *model)
 {
-    if (model == NULL)
+    if (model == NULL || model->lender != NULL)
         return;
     if (atomic_load(&model->stepping)) { /* from a callback: cohort_step still needs it */
         model->closed = true;
         return;
     }
     engine_destroy(model->engine);
-    session_close(&model->session);
+    session_close(&model->own);
     mem_free(model);
 }
 
@@ -90,7 +87,7 @@ cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t
     struct token_list list = {0};
     if (model == NULL || text == NULL || ids == NULL || count == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_encode: no argument may be NULL");
-    cohort_status status = tokenizer_encode(model->session.tokenizer, text, strlen(text), true, &list, err);
+    cohort_status status = tokenizer_encode(model->session->tokenizer, text, strlen(text), true, &list, err);
     if (status == COHORT_OK && list.ids == NULL)
         status = mem_alloc(&list.ids, 1, sizeof *list.ids, "ids", err);
     if (status != COHORT_OK)
@@ -117,7 +114,7 @@ cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_decode: no argument may be NULL");
     cohort_status status = text_append(&out, "", 0, err);
     if (status == COHORT_OK)
-        status = tokenizer_decode(model->session.tokenizer, ids, count, true, &out, err);
+        status = tokenizer_decode(model->session->tokenizer, ids, count, true, &out, err);
     if (status != COHORT_OK)
         text_free(&out);
     give_text(&out, text, length);
@@ -129,7 +126,7 @@ static cohort_status render(const cohort_model *model, const char *messages_json
 {
     json_t *messages = NULL;
     TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
-    cohort_status status = row_render_prompt(&model->session, messages, "messages", thinking, out, err);
+    cohort_status status = row_render_prompt(model->session, messages, "messages", thinking, out, err);
     json_decref(messages);
     return status;
 }
@@ -143,7 +140,7 @@ cohort_status cohort_chat_encode(const cohort_model *model, const char *messages
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_encode: no argument may be NULL");
     cohort_status status = render(model, messages_json, thinking, &out, err);
     if (status == COHORT_OK)
-        status = row_encode(&model->session, &out, 0, model->trust_content, &list, err);
+        status = row_encode(model->session, &out, 0, model->trust_content, &list, err);
     if (status != COHORT_OK)
         token_list_free(&list);
     rendered_free(&out);
@@ -181,8 +178,8 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *given, in
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_submit: %zu prompt tokens or %zu stop strings are more than can be used",
                          request->n_prompt, request->n_stop);
-    TRY(check_process(model, "cohort_submit", err));
-    const struct model_config *c = &model->session.model->config;
+    TRY(check_usable(model, "cohort_submit", err));
+    const struct model_config *c = &model->session->model->config;
     struct engine_request inner = {.prompt = request->prompt,
                                    .n_prompt = (int32_t)request->n_prompt,
                                    .n = request->n,
@@ -204,13 +201,18 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *given, in
                                    .n_eos = c->n_eos,
                                    .stop = request->stop,
                                    .n_stop = (int32_t)request->n_stop,
-                                   .n_choosable = tokenizer_size(model->session.tokenizer)};
-    return engine_submit(model->engine, &inner, id, err);
+                                   .n_choosable = tokenizer_size(model->session->tokenizer)};
+    TRY(engine_submit(model->engine, &inner, id, err));
+    model->first = model->open == 0 ? *id : model->first;
+    model->open += request->n;
+    return COHORT_OK;
 }
 
 static void forward_event(void *context, const struct engine_event *event)
 {
     const cohort_model *model = context;
+    if (event->request < model->first)
+        return;
     model->callback(model->callback_context, event->request, event->index, event->token, event->logp, event->text,
                     event->text_length, finish_reason_name(event->finish_reason));
 }
@@ -221,14 +223,35 @@ void cohort_on_token(cohort_model *model, cohort_token_callback callback, void *
         return;
     model->callback = callback;
     model->callback_context = context;
-    engine_set_callback(model->engine, callback == NULL ? NULL : forward_event, model);
+    if (!atomic_load(&model->training))
+        model_resume(model);
+}
+
+void model_resume(cohort_model *model)
+{
+    engine_set_callback(model->engine, model->callback == NULL ? NULL : forward_event, model);
+    atomic_store(&model->training, false);
+}
+
+cohort_status model_suspend(cohort_model *model, const char *function, cohort_error *err)
+{
+    if (atomic_load(&model->stepping))
+        return error_set(err, COHORT_ERR_STATE, "%s: cohort_step is running on the trainer's model", function);
+    if (model->open > 0)
+        return error_set(err, COHORT_ERR_STATE,
+                         "%s: the trainer's model has %lld completions that have not finished or were not polled; "
+                         "finish them, or cancel and poll them",
+                         function, (long long)model->open);
+    atomic_store(&model->training, true);
+    engine_set_callback(model->engine, NULL, NULL);
+    return COHORT_OK;
 }
 
 cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err)
 {
     if (model == NULL || busy == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_step: model and busy must not be NULL");
-    TRY(check_process(model, "cohort_step", err));
+    TRY(check_usable(model, "cohort_step", err));
     if (atomic_exchange(&model->stepping, true))
         return error_set(err, COHORT_ERR_STATE,
                          "cohort_step: another call of it is running on this model; wait until it returns");
@@ -236,7 +259,10 @@ cohort_status cohort_step(cohort_model *model, bool *busy, cohort_error *err)
     atomic_store(&model->stepping, false);
     if (!model->closed)
         return status;
-    cohort_model_close(model);
+    if (model->lender != NULL)
+        cohort_trainer_close(model->lender);
+    else
+        cohort_model_close(model);
     *busy = false;
     return error_set(err, COHORT_ERR_STATE, "cohort_step: the model was closed by its callback");
 }
@@ -253,8 +279,15 @@ cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *fou
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_poll: model, out and found must not be NULL");
     *found = false;
     TRY(sized_check(&sized_completion, "cohort_poll", out, err));
-    if (!engine_poll(model->engine, &inner))
-        return COHORT_OK;
+    TRY(check_usable(model, "cohort_poll", err));
+    for (;;) {
+        if (!engine_poll(model->engine, &inner))
+            return COHORT_OK;
+        if (inner.request >= model->first)
+            break;
+        completion_free(&inner);
+    }
+    model->open--;
     const cohort_completion ours = {.request = inner.request,
                                     .index = inner.index,
                                     .tokens = inner.tokens,
@@ -263,6 +296,7 @@ cohort_status cohort_poll(cohort_model *model, cohort_completion *out, bool *fou
                                     .text = inner.text,
                                     .finish_reason = finish_reason_name(inner.finish_reason),
                                     .text_length = inner.text_length};
+    mem_free(inner.entropy); /* the public struct has no place for it */
     sized_write(&sized_completion, &ours, out);
     *found = true;
     return COHORT_OK;
@@ -283,6 +317,6 @@ void cohort_completion_free(cohort_completion *completion)
 
 void cohort_cancel(cohort_model *model, int64_t id)
 {
-    if (model != NULL)
+    if (model != NULL && !atomic_load(&model->training))
         engine_cancel(model->engine, id);
 }

@@ -8,11 +8,13 @@ enum { LARGEST = 1 << 16 };
 
 static const cohort_request fresh_request = {
     .n = 1, .max_tokens = 256, .temperature = 1.0f, .top_p = 1.0f, .repetition_penalty = 1.0f};
+static const cohort_batch fresh_batch;
 static const cohort_completion fresh_completion;
 static const cohort_observer fresh_observer;
 
 const struct sized sized_request = {"cohort_request", sizeof fresh_request, offsetof(cohort_request, n),
                                     &fresh_request},
+                   sized_batch = {"cohort_batch", sizeof fresh_batch, offsetof(cohort_batch, indices), &fresh_batch},
                    sized_completion = {"cohort_completion", sizeof fresh_completion, sizeof fresh_completion,
                                        &fresh_completion},
                    sized_observer = {"cohort_observer", sizeof fresh_observer, offsetof(cohort_observer, context),

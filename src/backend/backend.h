@@ -47,10 +47,20 @@ struct backend_load {
     int64_t step_tokens; /* of prompts in one step */
     int64_t prompts;     /* in one step at most */
     int64_t draws;       /* of one step */
-    int32_t history;     /* ids that penalties look back at most; -1: no penalty and no bias */
+    int32_t history;     /* ids that penalties look back at most; -1: no penalty, bias or constraint */
     int64_t logits_rows; /* at once */
     /* Of training; train_tokens 0: there is none. */
     int64_t train_tokens, train_sequences, train_logits_rows;
+};
+
+/* Facts of a device that plans read: the sizes beyond which its products gain nothing. */
+struct backend_sizes {
+    size_t logits_bytes;      /* of logits worked on at once: still small beside the weights */
+    int32_t prefill_tokens;   /* of prompts in one step of the engine */
+    int32_t decode_sequences; /* decoding in one step of the engine */
+    /* In a micro-batch of training: of a model up to FULL_MICRO_WIDTH wide (session.c), and of one of just that width
+     * from which on they fall with the width. */
+    int64_t train_tokens, train_tokens_wide;
 };
 
 struct backend_ops {
@@ -104,10 +114,10 @@ struct backend_ops {
     void (*sample)(struct backend *, struct sample *);
     /* Decoding that needs no word from the host between steps. NULL in a backend that has none: the engine then goes
      * step by step. A step is what repeat runs; decode_fetch waits for all of them and gives [steps, n_slots] tokens
-     * (DECODE_STOPPED, or -1 as in sample) and log-probs. */
+     * (DECODE_STOPPED, or -1 as in sample), log-probs and entropies. */
     cohort_status (*decode_load)(struct backend *, const struct decode_load *, cohort_error *);
     void (*decode_draw)(struct backend *, const struct decode_draw *);
-    void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp);
+    void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp, float *entropy);
     /* Calls step(context) count times in effect. It issues the same operations on the same buffers every time, and
      * always under this key, so that a device may record them once and then repeat the recording. Freeing any memory
      * forgets all recordings. NULL where decode_load is. */
@@ -130,15 +140,8 @@ struct backend {
     /* Lets products split their sums as they like where that is faster: rows are then no longer the same bits in every
      * batch. Only to measure what exactness costs. */
     bool inexact_products;
-    /* Bytes of logits worked on at once: enough for the products to run at full speed, small beside the weights. */
-    size_t logits_bytes;
-    /* Prompt tokens computed, and sequences decoding, in one step of the engine beyond which the products gain
-     * nothing. */
-    int32_t prefill_tokens, decode_sequences;
-    /* Likewise of a micro-batch of training: of a model up to FULL_MICRO_WIDTH wide (session.c), and of one of just
-     * that width from which on they fall with the width. */
-    int64_t train_tokens, train_tokens_wide;
-    const char *device; /* in words: "CPU", "GPU 0 (its name)" */
+    const struct backend_sizes *sizes; /* what plans read */
+    const char *device;                /* in words: "CPU", "GPU 0 (its name)" */
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16", "avx512", "avx2",
      * "portable"). */
     const char *provider_bf16, *provider_f32;

@@ -4,9 +4,9 @@
 
 #include "backend/backend.h"
 
-/* How one request samples. Semantics and order are MLX-LM's (sample_utils.py): logit bias, repetition, presence and
- * frequency penalty on raw logits; then on temperature-1 log-probs top-p, min-p, XTC, top-k; then temperature; then
- * one draw. temperature 0 takes the arg max of the penalised logits and ignores the filters. */
+/* How one request samples. Semantics and order are MLX-LM's (sample_utils.py), behind a row's constraint: logit bias,
+ * repetition, presence and frequency penalty on raw logits; then on temperature-1 log-probs top-p, min-p, XTC, top-k;
+ * then temperature; then one draw. temperature 0 takes the arg max of the penalised logits and ignores the filters. */
 struct sampling_params {
     float temperature;
     int32_t top_k;              /* 0: off */
@@ -34,16 +34,28 @@ static inline bool sampling_changes_logits(const struct sampling_params *p)
     return penalty || (filter && p->temperature != 0.0f);
 }
 
+/* Words of a bitset over so many ids. */
+static inline int64_t allowed_words(int64_t n) { return (n + 31) / 32; }
+
 /* One row to sample. The draw is a function of (seed, stream, position) (invariant I3). */
 struct sample_row {
     const struct sampling_params *params; /* (host) */
     const int32_t *history;               /* (host) prompt + output so far */
     int32_t n_history;
-    int32_t logits_row; /* row of logits: rows may be shared (the first token of a group) */
+    const uint32_t *allowed; /* (host) [allowed_words(n_choosable)] a bit for every id, the lowest first, 1 where it may
+                                be chosen: the others are as with a bias of -infinity. NULL: all may */
+    int32_t logits_row;      /* row of logits: rows may be shared (the first token of a group) */
     uint64_t seed, stream, position;
     int32_t token; /* out: the choice */
     float logp;    /* out: its log-prob at the sampling temperature (1 if that is 0), unfiltered, unpenalised */
+    float entropy; /* out: of that same distribution, in nats: what head_stats gives for the row */
 };
+
+/* Whether a row is drawn from other logits than the model gave. */
+static inline bool sample_row_changes(const struct sample_row *row)
+{
+    return row->allowed != NULL || sampling_changes_logits(row->params);
+}
 
 struct sample {
     int64_t vocab;
@@ -66,7 +78,8 @@ struct decode_slot {
     const int32_t *eos;         /* (host) */
     int32_t n_eos;
     int32_t n_choosable;
-    struct sample_row draw; /* its next draw; n_history counts the token above too */
+    struct sample_row draw; /* its next draw; n_history counts the token above too. allowed is NULL: what it says would
+                               hold for one step only */
 };
 
 /* Steps of one decode_load at most. */
@@ -85,7 +98,7 @@ struct decode_load {
 };
 
 /* The end of a step: draws a token for every slot from its row of logits (row i for slot i) and moves it on: token,
- * position and kv_row of the batch are what the next step feeds. Notes token and log-prob for decode_fetch. May be
+ * position and kv_row of the batch are what the next step feeds. Notes token, log-prob and entropy for decode_fetch. May be
  * called for parts of the rows; the step ends with the part that holds the last row. */
 struct decode_draw {
     int64_t vocab;

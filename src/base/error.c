@@ -43,7 +43,10 @@ static void shorten(char *to, size_t size, const char *whole)
     strcpy(to + from + sizeof mark - 1, whole + until);
 }
 
-enum { MESSAGE_SIZE = sizeof((cohort_error *)0)->message };
+enum {
+    MESSAGE_SIZE = sizeof((cohort_error *)0)->message,
+    MESSAGE_LEAST = 16 /* bytes that something can be said in */
+};
 
 /* Bytes that err, whose size the caller's header set, has for its message; 0 is the first version, which had as many as
  * this one. */
@@ -58,8 +61,8 @@ static size_t message_room(const cohort_error *err)
 /* Copies a text into err's message, shortened where it is too long for it. */
 static void set_message(cohort_error *err, const char *text)
 {
-    const size_t room = message_room(err), least = 16; /* bytes that something can be said in */
-    if (room < least)
+    const size_t room = message_room(err);
+    if (room < MESSAGE_LEAST)
         return;
     if (strlen(text) < room)
         strcpy(err->message, text);
@@ -103,7 +106,7 @@ cohort_status error_set(cohort_error *err, cohort_status status, const char *for
 
 void error_context(cohort_error *err, const char *format, ...)
 {
-    if (err == NULL)
+    if (err == NULL || message_room(err) < MESSAGE_LEAST)
         return;
     char context[MESSAGE_SIZE];
     va_list args;

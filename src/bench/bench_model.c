@@ -36,7 +36,7 @@ struct bench_work bench_forward_work(const struct model *model, int64_t tokens, 
 static cohort_status open_engine(struct bench *bench, int32_t n_prompt, int32_t new_tokens, int32_t n, int32_t requests,
                                  const char *kind, const char *what, struct engine **out, cohort_error *err)
 {
-    const int32_t prefill = bench->session.backend->prefill_tokens;
+    const int32_t prefill = bench->session.backend->sizes->prefill_tokens;
     struct rollout_need need = {.sequences = n * requests,
                                 .step_tokens = n_prompt > prefill || requests > 1 ? prefill : n_prompt,
                                 .history = -1,
@@ -233,7 +233,7 @@ static struct bench_work train_work(const struct model *model, int64_t tokens, i
 /* As asked; unasked, what a large model leaves room for on one GPU. */
 static enum dtype moments_of(const struct bench *bench)
 {
-    return on_gpu(bench) && is_large(bench) && !options_given(bench->options, "moments_dtype")
+    return on_gpu(bench) && is_large(bench) && !options_given(bench->options, OPTION_MOMENTS_DTYPE)
                ? DTYPE_BF16
                : session_moments(bench->options);
 }
@@ -329,7 +329,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
     cohort_status status = COHORT_OK;
     const int64_t P = size->P, C = size->C, n = size->trees * size->group, prompts = size->shared ? size->trees : n,
                   fed = prompts * P + n * (C - 1);
-    int64_t micro = size->micro_tokens > 0 && !options_given(bench->options, "micro_batch_tokens")
+    int64_t micro = size->micro_tokens > 0 && !options_given(bench->options, OPTION_MICRO_BATCH_TOKENS)
                         ? size->micro_tokens
                         : session_micro_tokens(bench->session.model, bench->options);
     micro = micro < P + C ? P + C : micro > fed + n ? fed + n : micro;
@@ -441,7 +441,7 @@ static struct grpo_size grpo_size_of(const struct bench *bench)
     static const struct grpo_size cpu = {4, 8, 128, 128, 0}, gpu = {64, 8, 128, 512, 24576},
                                   gpu_large = {64, 8, 128, 512, 5120};
     struct grpo_size size = !on_gpu(bench) ? cpu : is_large(bench) ? gpu_large : gpu;
-    if (size.micro_tokens == 0 || options_given(bench->options, "micro_batch_tokens"))
+    if (size.micro_tokens == 0 || options_given(bench->options, OPTION_MICRO_BATCH_TOKENS))
         size.micro_tokens = session_micro_tokens(bench->session.model, bench->options);
     if (size.micro_tokens < size.P + size.C)
         size.micro_tokens = size.P + size.C;

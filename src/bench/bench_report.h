@@ -54,8 +54,6 @@ struct bench {
     struct bench_row rows[BENCH_ROWS];
     int n_rows;
 };
-/* Names of what can be measured, in the order of the option "kind"; NULL past the last. */
-const char *bench_kind_name(size_t i);
 /* The next row, zeroed and named. */
 struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Reports a case that the memory plan refuses: a line with the reason, in place of a row. */

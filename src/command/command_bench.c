@@ -1,12 +1,13 @@
 /* cohort bench: the canonical measurements, on random weights, each with the share of what this machine could do at the
  * same time. */
+#include "bench/bench_list.h"
 #include "bench/bench_report.h"
 #include "command/command.h"
 
 #include "base/clock.h"
 #include "base/cores.h"
 #include "base/pool.h"
-#include "recipe/choices.h"
+#include "recipe/json_rows.h"
 
 #include <string.h>
 
@@ -49,7 +50,8 @@ static cohort_status check_room(const struct bench *bench, const struct model_co
 
 static cohort_status open_model(struct bench *bench, cohort_error *err)
 {
-    const char *preset = options_choice_word(bench->options, "preset"), *dir = options_string(bench->options, "model");
+    const char *preset = options_choice_word(bench->options, OPTION_PRESET),
+               *dir = options_string(bench->options, OPTION_MODEL);
     struct model_config config = {0};
     cohort_status status = COHORT_OK;
     if (preset != NULL && dir != NULL)
@@ -72,11 +74,11 @@ cleanup:
     return status;
 }
 
-static bool wanted(const struct options *options, const char *kind)
+static bool wanted(const struct options *options, size_t kind)
 {
-    size_t n = options_list_count(options, "kind");
+    size_t n = options_list_count(options, OPTION_KIND);
     for (size_t i = 0; i < n; i++)
-        if (strcmp(options_list_item(options, "kind", i), kind) == 0)
+        if (options_list_choice(options, OPTION_KIND, i) == (int)kind)
             return true;
     return n == 0;
 }
@@ -84,10 +86,11 @@ static bool wanted(const struct options *options, const char *kind)
 static const struct {
     const char *name;
     cohort_status (*run)(struct bench *, cohort_error *);
-} kinds[] = {{"gemm", bench_gemm},   {"prefill", bench_prefill}, {"decode", bench_decode},
-             {"train", bench_train}, {"grpo", bench_grpo},       {"exactness", bench_exactness}};
-
-const char *bench_kind_name(size_t i) { return i < sizeof kinds / sizeof kinds[0] ? kinds[i].name : NULL; }
+} kinds[] = {
+#define KIND(name, word) {word, bench_##name},
+    BENCH_LIST(KIND)
+#undef KIND
+};
 
 /* One kind between two measurements of the machine; the better one is the limit. *nothing: memory allows nothing of
  * it. */
@@ -116,9 +119,9 @@ cohort_status command_bench(struct options *options, const struct reward_list *e
     TRY(mem_alloc(&bench, 1, sizeof *bench, "bench", err));
     bench->options = options;
     bench->observer = observer;
-    bench->quick = options_bool(options, "quick");
-    bench->jsonl = choice_of(options, "format") == OUTPUT_JSONL;
-    bench->seed = (uint64_t)options_int(options, "seed");
+    bench->quick = options_bool(options, OPTION_QUICK);
+    bench->jsonl = json_rows_asked(options);
+    bench->seed = (uint64_t)options_int(options, OPTION_SEED);
     TRY_GOTO(session_backend(&bench->session.backend, options, err));
     cores_find(&cores);
     TRY_GOTO(pool_create(&bench->pool,
@@ -132,11 +135,11 @@ cohort_status command_bench(struct options *options, const struct reward_list *e
                      bench->session.backend->threads);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         bool nothing = false;
-        if (!wanted(options, kinds[i].name))
+        if (!wanted(options, i))
             continue;
         TRY_GOTO(run_kind(bench, i, &nothing, err));
         /* What was asked for by name and cannot be is an error, once the rest has been measured. */
-        if (nothing && options_list_count(options, "kind") > 0 && missing == NULL)
+        if (nothing && options_list_count(options, OPTION_KIND) > 0 && missing == NULL)
             missing = kinds[i].name;
     }
     if (missing != NULL)

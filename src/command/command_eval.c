@@ -1,10 +1,9 @@
-/* cohort eval: rewards of a model's completions on a data set. cohort score: rewards of given completions, no model. */
+/* cohort eval: rewards of a model's completions on a data set. */
 #include "backend/sampling.h"
 #include "command/command.h"
 
 #include "recipe/scoring.h"
 
-#include "recipe/choices.h"
 #include "recipe/end_of_text.h"
 #include "recipe/json_rows.h"
 #include "train/metrics.h"
@@ -48,14 +47,12 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     struct scoring scoring = {0};
     struct prompt_set set = {0};
     struct engine *engine = NULL;
-    struct sampling_params sampling = {0};
+    struct engine_request pattern = {0};
     struct metrics metrics = {0};
     struct text samples = {0};
-    const char **stops = NULL;
-    const char *data = options_string(options, "data");
-    int32_t n = (int32_t)options_int(options, "n"), C = (int32_t)options_int(options, "max_completion_length"),
-            n_stops = 0;
-    bool jsonl = choice_of(options, "format") == OUTPUT_JSONL;
+    const char *data = options_string(options, OPTION_DATA);
+    const int32_t n = (int32_t)options_int(options, OPTION_N);
+    bool jsonl = json_rows_asked(options);
     struct eval_progress progress = {.observer = observer};
     cohort_status status = COHORT_OK;
     if (data == NULL)
@@ -64,12 +61,11 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     scoring.observer = observer;
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&session, observer);
-    TRY_GOTO(session_sampling(&session, options, &sampling, err));
-    TRY_GOTO(session_stops(options, &stops, &n_stops, err));
-    size_t limit = options_is_set(options, "eval_limit") ? (size_t)options_int(options, "eval_limit") : 0;
+    TRY_GOTO(session_request(&session, options, &pattern, err));
+    size_t limit = (size_t)options_int_or(options, OPTION_EVAL_LIMIT, 0);
     int32_t room = session.model->max_context - 1;
-    if (options_is_set(options, "max_prompt_length") && options_int(options, "max_prompt_length") < room)
-        room = (int32_t)options_int(options, "max_prompt_length");
+    const int64_t asked = options_int_or(options, OPTION_MAX_PROMPT_LENGTH, room);
+    room = asked < room ? (int32_t)asked : room;
     TRY_GOTO(prompt_set_load(&set, &session, data, limit, room, options, err));
     if (set.data.n_rows > (size_t)(INT32_MAX / n)) {
         status = error_set(err, COHORT_ERR_ARGUMENT,
@@ -77,22 +73,15 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
                            set.data.n_rows, INT32_MAX);
         goto cleanup;
     }
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency")};
-    prompt_set_need(&set, session.model->max_context, C, n, &need);
-    need.history = rollout_history(&sampling, need.context);
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY)};
+    prompt_set_need(&set, session.model->max_context, pattern.max_tokens, n, &need);
+    need.history = rollout_history(&pattern.sampling, need.context);
     TRY_GOTO(session_engine(&session, options, &need, &engine, err));
     struct evaluation evaluation = {.session = &session,
                                     .engine = engine,
                                     .scoring = &scoring,
                                     .set = &set,
-                                    .pattern = {.sampling = sampling,
-                                                .seed = (uint64_t)options_int(options, "seed"),
-                                                .max_tokens = C,
-                                                .eos_ids = session.model->config.eos_ids,
-                                                .n_eos = session.model->config.n_eos,
-                                                .stop = stops,
-                                                .n_stop = n_stops,
-                                                .n_choosable = tokenizer_size(session.tokenizer)},
+                                    .pattern = pattern,
                                     .n = n,
                                     .progress = report,
                                     .progress_context = &progress};
@@ -103,89 +92,9 @@ cleanup:
     text_free(&samples);
     metrics_free(&metrics);
     engine_destroy(engine);
-    mem_free(stops);
-    session_sampling_free(&sampling);
+    session_request_free(&pattern);
     prompt_set_free(&set);
     scoring_close(&scoring);
     session_close(&session);
-    return status;
-}
-
-static const char *column_text(const json_t *row, const char *key, size_t *length)
-{
-    const json_t *value = json_object_get(row, key);
-    *length = json_string_length(value);
-    return json_string_value(value); /* NULL where it is no text */
-}
-
-static cohort_status print_scores(const struct dataset *data, const struct scoring *scoring, const double *rewards,
-                                  const cohort_observer *observer, cohort_error *err)
-{
-    struct text text = {0};
-    cohort_status status = COHORT_OK;
-    for (size_t i = 0; i < data->n_rows; i++) {
-        double sum = 0.0;
-        bool any = false;
-        TRY_GOTO(text_printf(&text, err, "{\"index\": %zu, \"rewards\": {", i));
-        for (int32_t f = 0; f < scoring->n; f++) {
-            double value = rewards[i * (size_t)scoring->n + (size_t)f];
-            TRY_GOTO(text_append(&text, ", ", f == 0 ? 0 : 2, err));
-            TRY_GOTO(json_string_write(scoring->names[f], strlen(scoring->names[f]), &text, err));
-            TRY_GOTO(isnan(value) ? text_printf(&text, err, ": null") : text_printf(&text, err, ": %.9g", value));
-            sum += isnan(value) ? 0.0 : scoring->weights[f] * value;
-            any = any || !isnan(value);
-        }
-        TRY_GOTO(any ? text_printf(&text, err, "}, \"reward\": %.9g}\n", sum)
-                     : text_printf(&text, err, "}, \"reward\": null}\n"));
-    }
-    observer_output(observer, &text);
-cleanup:
-    text_free(&text);
-    return status;
-}
-
-cohort_status command_score(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
-                            cohort_error *err)
-{
-    struct scoring scoring = {0};
-    struct dataset data = {0};
-    struct reward_row *rows = NULL;
-    double *rewards = NULL;
-    const char *path = options_string(options, "data");
-    cohort_status status = COHORT_OK;
-    if (path == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no rows given: pass --data FILE.jsonl with {\"prompt\", \"completion\", ...} a line");
-    TRY_GOTO(scoring_open(&scoring, options, extra, err));
-    scoring.observer = observer;
-    TRY_GOTO(dataset_load(&data, path, err));
-    TRY_GOTO(mem_alloc(&rows, data.n_rows, sizeof *rows, "rows", err));
-    TRY_GOTO(mem_alloc(&rewards, data.n_rows * (size_t)scoring.n, sizeof *rewards, "rewards", err));
-    for (size_t i = 0; i < data.n_rows; i++) {
-        const json_t *json = data.rows[i].json;
-        size_t completion_length = 0, prompt_length = 0, reason_length = 0;
-        const char *completion = column_text(json, "completion", &completion_length),
-                   *prompt = column_text(json, "prompt", &prompt_length),
-                   *reason = column_text(json, "finish_reason", &reason_length);
-        if (completion == NULL) {
-            status = error_set(err, COHORT_ERR_FORMAT, "%s:%lld: expected a text column \"completion\" to score",
-                               data.path, (long long)data.rows[i].line);
-            goto cleanup;
-        }
-        rows[i] = (struct reward_row){.data = json,
-                                      .prompt = prompt == NULL ? "" : prompt,
-                                      .completion = completion,
-                                      .prompt_length = prompt_length,
-                                      .completion_length = completion_length,
-                                      .finish_reason = reason == NULL ? "eos" : reason,
-                                      .prompt_index = (int64_t)i};
-    }
-    TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, err));
-    TRY_GOTO(print_scores(&data, &scoring, rewards, observer, err));
-cleanup:
-    mem_free(rows);
-    mem_free(rewards);
-    dataset_free(&data);
-    scoring_close(&scoring);
     return status;
 }

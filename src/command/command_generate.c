@@ -2,7 +2,6 @@
 #include "backend/sampling.h"
 #include "base/clock.h"
 #include "base/rng.h"
-#include "recipe/choices.h"
 #include "command/command.h"
 #include "recipe/end_of_text.h"
 #include "recipe/json_rows.h"
@@ -25,9 +24,7 @@ struct generate {
     const cohort_observer *observer;
     struct session session;
     struct engine *engine;
-    struct sampling_params sampling;
-    const char **stops;
-    int32_t n_stops;
+    struct engine_request pattern; /* of every row */
     struct prompt_row *rows;
     size_t n_rows;
     int32_t n;               /* completions a row */
@@ -55,7 +52,7 @@ static void choose_streams(struct generate *g)
 
 static cohort_status read_rows(struct generate *g, cohort_error *err)
 {
-    const char *prompt = options_string(g->options, "prompt"), *batch = options_string(g->options, "batch");
+    const char *prompt = options_string(g->options, OPTION_PROMPT), *batch = options_string(g->options, OPTION_BATCH);
     struct row_style style = row_style(g->options);
     cohort_status status = COHORT_OK;
     if ((prompt != NULL) == (batch != NULL))
@@ -63,8 +60,7 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     if (prompt != NULL) {
         struct text text = {0};
         json_t *row = NULL;
-        style.chat = options_is_set(g->options, "chat") ? options_bool(g->options, "chat")
-                                                        : tokenizer_chat_template(g->session.tokenizer) != NULL;
+        style.chat = options_bool_or(g->options, OPTION_CHAT, tokenizer_chat_template(g->session.tokenizer) != NULL);
         if (strcmp(prompt, "-") == 0)
             status = file_read("/dev/stdin", 1 << 28, &text, err);
         else
@@ -81,7 +77,7 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         return status;
     }
     struct dataset data = {0};
-    style.chat = options_is_set(g->options, "chat") && options_bool(g->options, "chat");
+    style.chat = options_bool_or(g->options, OPTION_CHAT, false);
     TRY_GOTO(dataset_load(&data, batch, err));
     TRY_GOTO(mem_alloc(&g->rows, data.n_rows, sizeof *g->rows, "prompts", err));
     g->n_rows = data.n_rows;
@@ -98,7 +94,7 @@ cleanup:
 
 static cohort_status too_long(const struct generate *g, const struct prompt_row *row, cohort_error *err)
 {
-    const char *batch = options_string(g->options, "batch");
+    const char *batch = options_string(g->options, OPTION_BATCH);
     char where[512] = "--prompt";
     if (batch != NULL)
         snprintf(where, sizeof where, "%.480s:%lld", strcmp(batch, "-") == 0 ? "standard input" : batch,
@@ -108,22 +104,14 @@ static cohort_status too_long(const struct generate *g, const struct prompt_row 
                      row->ids.count, (int)g->session.model->max_context);
 }
 
-static cohort_status submit(struct generate *g, int32_t max_tokens, int32_t choosable, cohort_error *err)
+static cohort_status submit(struct generate *g, cohort_error *err)
 {
-    const struct model_config *c = &g->session.model->config;
     for (size_t i = 0; i < g->n_rows; i++) {
-        struct engine_request request = {.prompt = g->rows[i].ids.ids,
-                                         .n_prompt = (int32_t)g->rows[i].ids.count,
-                                         .n = g->n,
-                                         .sampling = g->sampling,
-                                         .seed = (uint64_t)options_int(g->options, "seed"),
-                                         .stream = g->rows[i].stream,
-                                         .max_tokens = max_tokens,
-                                         .eos_ids = c->eos_ids,
-                                         .n_eos = c->n_eos,
-                                         .stop = g->stops,
-                                         .n_stop = g->n_stops,
-                                         .n_choosable = choosable};
+        struct engine_request request = g->pattern;
+        request.prompt = g->rows[i].ids.ids;
+        request.n_prompt = (int32_t)g->rows[i].ids.count;
+        request.n = g->n;
+        request.stream = g->rows[i].stream;
         cohort_status status = engine_submit(g->engine, &request, &g->rows[i].request, err);
         if (status != COHORT_OK) {
             error_context(err, "row %zu", i + 1);
@@ -215,18 +203,16 @@ cohort_status command_generate(struct options *options, const struct reward_list
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, "n")};
-    int32_t max_tokens = (int32_t)options_int(options, "max_completion_length");
+    struct generate g = {.options = options, .observer = observer, .n = (int32_t)options_int(options, OPTION_N)};
     cohort_status status = COHORT_OK;
     TRY_GOTO(session_open(&g.session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&g.session, observer);
-    TRY_GOTO(session_sampling(&g.session, options, &g.sampling, err));
-    TRY_GOTO(session_stops(options, &g.stops, &g.n_stops, err));
+    TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
     TRY_GOTO(read_rows(&g, err));
     choose_streams(&g);
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"),
-                                .step_tokens = (int32_t)options_int(options, "prefill_step_size")};
-    int32_t context = g.session.model->max_context;
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY),
+                                .step_tokens = (int32_t)options_int(options, OPTION_PREFILL_STEP_SIZE)};
+    const int32_t context = g.session.model->max_context, max_tokens = g.pattern.max_tokens;
     for (size_t i = 0; i < g.n_rows; i++) {
         int32_t length = (int32_t)g.rows[i].ids.count;
         if (length >= context) {
@@ -236,14 +222,14 @@ cohort_status command_generate(struct options *options, const struct reward_list
         int32_t room = context - length < max_tokens ? context - length : max_tokens;
         rollout_need_add(&need, 1, length, room, g.n);
     }
-    need.history = rollout_history(&g.sampling, need.context);
+    need.history = rollout_history(&g.pattern.sampling, need.context);
     TRY_GOTO(session_engine(&g.session, options, &need, &g.engine, err));
     TRY_GOTO(mem_alloc(&g.done, g.n_rows * (size_t)g.n, sizeof *g.done, "completions", err));
     TRY_GOTO(mem_alloc(&g.ready, g.n_rows * (size_t)g.n, sizeof *g.ready, "completions", err));
-    g.jsonl = options_string(options, "batch") != NULL || choice_of(options, "format") == OUTPUT_JSONL;
+    g.jsonl = options_string(options, OPTION_BATCH) != NULL || json_rows_asked(options);
     g.stream = !g.jsonl && g.n == 1;
     engine_set_callback(g.engine, stream_text, &g);
-    TRY_GOTO(submit(&g, max_tokens, tokenizer_size(g.session.tokenizer), err));
+    TRY_GOTO(submit(&g, err));
     TRY_GOTO(run(&g, err));
 cleanup:
     for (size_t i = 0; g.ready != NULL && i < g.n_rows * (size_t)g.n; i++)
@@ -255,8 +241,7 @@ cleanup:
     mem_free(g.rows);
     mem_free(g.done);
     mem_free(g.ready);
-    mem_free(g.stops);
-    session_sampling_free(&g.sampling);
+    session_request_free(&g.pattern);
     engine_destroy(g.engine);
     session_close(&g.session);
     return status;

@@ -17,15 +17,16 @@ static cohort_status load_data(struct grpo_job *job, cohort_error *err)
 {
     struct training *t = &job->run.t;
     const struct options *o = t->options;
-    const char *data = options_string(o, "data");
+    const char *data = options_string(o, OPTION_DATA);
     int32_t room = 0;
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training prompts given: pass --data FILE.jsonl");
     TRY(grpo_run_room(&job->run, &room, err));
     TRY(prompt_set_load(&job->train, &t->session, data, 0, room, o, err));
     TRY(run_inputs_add(&t->inputs, INPUT_DATA, data, job->train.data.sha256, err));
-    job->order = (struct dataset_order){
-        .n = job->train.data.n_rows, .seed = job->run.grpo.config.seed, .shuffle = options_bool(o, "shuffle_dataset")};
+    job->order = (struct dataset_order){.n = job->train.data.n_rows,
+                                        .seed = job->run.grpo.config.seed,
+                                        .shuffle = options_bool(o, OPTION_SHUFFLE_DATASET)};
     const size_t n = (size_t)job->run.prompts_per_step;
     TRY(mem_alloc(&job->rows, n, sizeof *job->rows, "batch", err));
     return mem_alloc(&job->ids, n, sizeof *job->ids, "batch", err);
@@ -37,7 +38,7 @@ static int64_t planned_steps(const struct grpo_job *job)
     const struct options *o = run->t.options;
     int64_t per_epoch = ((int64_t)job->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step *
                         run->grpo.config.num_iterations;
-    return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
+    return options_int_or(o, OPTION_STEPS, per_epoch * options_int(o, OPTION_EPOCHS));
 }
 
 static cohort_status one_batch(struct grpo_job *job, cohort_error *err)

@@ -111,20 +111,19 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
 static cohort_status print_memory(const struct options *options, struct model *model, struct text *out,
                                   cohort_error *err)
 {
-    const int32_t P = options_is_set(options, "max_prompt_length") ? (int32_t)options_int(options, "max_prompt_length")
-                                                                   : 512,
-                  C = (int32_t)options_int(options, "max_completion_length"),
-                  group = (int32_t)options_int(options, "num_generations"),
-                  prompts = (int32_t)options_int(options, "prompts_per_step");
+    const int32_t P = (int32_t)options_int_or(options, OPTION_MAX_PROMPT_LENGTH, 512),
+                  C = (int32_t)options_int(options, OPTION_MAX_COMPLETION_LENGTH),
+                  group = (int32_t)options_int(options, OPTION_NUM_GENERATIONS),
+                  prompts = (int32_t)options_int(options, OPTION_PROMPTS_PER_STEP);
     struct memory_plan plan = {0};
     struct tree_runner runner = {0};
     struct engine *engine = NULL;
     int32_t n = 0;
     cohort_status status = COHORT_OK;
     TRY(session_batch_size(options, &n, err));
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"), .history = -1};
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY), .history = -1};
     rollout_need_add(&need, prompts, P, C, group);
-    memory_plan_begin(&plan, model, options, options_float(options, "beta") != 0.0, &runner, n, P + C,
+    memory_plan_begin(&plan, model, options, options_float(options, OPTION_BETA) != 0.0, &runner, n, P + C,
                       (int64_t)prompts * P + (int64_t)n * C);
     TRY_GOTO(memory_plan_engine(&plan, NULL, &need, &engine, err));
     TRY_GOTO(text_printf(out, err,
@@ -171,7 +170,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
                            cohort_error *err)
 {
     (void)extra;
-    const char *dir = options_string(options, "model"), *preset = options_choice_word(options, "preset");
+    const char *dir = options_string(options, OPTION_MODEL), *preset = options_choice_word(options, OPTION_PRESET);
     struct model_config config = {0};
     struct model *model = NULL;
     struct backend *backend = NULL;
@@ -182,7 +181,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     if (dir != NULL && preset != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
     /* First: what is damaged cannot be described. */
-    if (options_bool(options, "verify"))
+    if (options_bool(options, OPTION_VERIFY))
         TRY_GOTO(verify(dir, options, observer, &out, err));
     TRY_GOTO(session_backend(&backend, options, err));
     const bool limited = backend->threads_note != NULL && *backend->threads_note != '\0';
@@ -201,9 +200,9 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
             TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));
         TRY_GOTO(model_open(&model, backend, &config, type, 0, err));
         TRY_GOTO(print_model(&config, &model->params, &types, type, &out, err));
-        if (options_bool(options, "memory"))
+        if (options_bool(options, OPTION_MEMORY))
             TRY_GOTO(print_memory(options, model, &out, err));
-    } else if (options_bool(options, "memory")) {
+    } else if (options_bool(options, OPTION_MEMORY)) {
         status = error_set(err, COHORT_ERR_ARGUMENT, "--memory needs a model: pass --model DIR or --preset NAME");
         goto cleanup;
     }

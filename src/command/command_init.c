@@ -1,5 +1,4 @@
 /* cohort init: a random checkpoint. */
-#include "recipe/choices.h"
 #include "command/command.h"
 #include "recipe/session.h"
 
@@ -13,7 +12,7 @@
 static cohort_status read_shape(struct model_config *config, const struct options *options, bool bytes,
                                 cohort_error *err)
 {
-    const char *preset = options_choice_word(options, "preset"), *path = options_string(options, "config");
+    const char *preset = options_choice_word(options, OPTION_PRESET), *path = options_string(options, OPTION_CONFIG);
     if ((preset != NULL) == (path != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --config FILE (a config.json)");
     if (preset != NULL)
@@ -48,17 +47,17 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
                            cohort_error *err)
 {
     (void)extra;
-    const char *out = options_string(options, "out"), *source = options_string(options, "tokenizer");
+    const char *out = options_string(options, OPTION_OUT), *source = options_string(options, OPTION_TOKENIZER);
     bool bytes = source != NULL && strcmp(source, "bytes") == 0;
     struct model_config config = {0};
     struct param_table params = {0};
     struct checkpoint_folder folder = {0};
     struct tokenizer *tokenizer = NULL;
-    const int asked = choice_of(options, "dtype");
-    const enum dtype type = asked == CHOICE_AUTO ? DTYPE_BF16 : (enum dtype)asked;
+    enum dtype type = DTYPE_BF16;
     bool there = false;
     struct cores cores;
     cohort_status status = COHORT_OK;
+    session_asked_type(options, &type);
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no folder given: pass --out DIR");
     TRY(file_exists(out, &there, err));
@@ -76,7 +75,7 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
                              source);
     }
     struct checkpoint_init init = {
-        .seed = (uint64_t)options_int(options, "seed"), .standard_deviation = 0.02f, .type = type};
+        .seed = (uint64_t)options_int(options, OPTION_SEED), .standard_deviation = 0.02f, .type = type};
     TRY_GOTO(read_shape(&config, options, bytes, err));
     const json_t *range = json_object_get(config.config_json, "initializer_range");
     if (json_is_number(range))

@@ -124,8 +124,8 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     struct dataset data = {0};
     struct scored rows = {0};
     struct tree_runner runner = {0};
-    const char *path = options_string(options, "batch");
-    float temperature = (float)options_float(options, "temperature");
+    const char *path = options_string(options, OPTION_BATCH);
+    float temperature = (float)options_float(options, OPTION_TEMPERATURE);
     int64_t longest = 0;
     cohort_status status = COHORT_OK;
     if (path == NULL)
@@ -139,7 +139,7 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     for (size_t i = 0; i < rows.n; i++)
         if (rows.n_prompt[i] + rows.completions[i].n_tokens > longest)
             longest = rows.n_prompt[i] + rows.completions[i].n_tokens;
-    runner.logits_bytes = session.backend->logits_bytes;
+    runner.logits_bytes = session.backend->sizes->logits_bytes;
     for (int pass = 0; pass < 2; pass++) {
         TRY_GOTO(tree_runner_plan(&runner, &session.arena, &session.model->config, session.model->type, longest,
                                   longest, DECODER_INFER, err));

@@ -22,8 +22,8 @@ struct sft_run {
 static cohort_status load_data(struct sft_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
-    const char *data = options_string(o, "data"), *held_out = options_string(o, "eval_data");
-    int32_t context = run->t.session.model->max_context, length = (int32_t)options_int(o, "max_length");
+    const char *data = options_string(o, OPTION_DATA), *held_out = options_string(o, OPTION_EVAL_DATA);
+    int32_t context = run->t.session.model->max_context, length = (int32_t)options_int(o, OPTION_MAX_LENGTH);
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE.jsonl");
     length = length < context ? length : context;
@@ -35,14 +35,15 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
                          "completion was left",
                          data, run->train.n_cut, (int)length, run->train.n_dropped);
     if (held_out != NULL) {
-        TRY(sft_rows_load(&run->held_out, &run->t.session, held_out,
-                          options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0, length, o, err));
+        TRY(sft_rows_load(&run->held_out, &run->t.session, held_out, (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0),
+                          length, o, err));
         TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.sha256, err));
     }
     if (run->train.conversations)
         TRY(end_of_text_learned(&run->t.session, err));
-    run->order = (struct dataset_order){
-        .n = run->train.n, .seed = (uint64_t)options_int(o, "seed"), .shuffle = options_bool(o, "shuffle_dataset")};
+    run->order = (struct dataset_order){.n = run->train.n,
+                                        .seed = (uint64_t)options_int(o, OPTION_SEED),
+                                        .shuffle = options_bool(o, OPTION_SHUFFLE_DATASET)};
     size_t most = run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
     TRY(mem_alloc(&run->trees, most, sizeof *run->trees, "batch", err));
     return mem_alloc(&run->completions, most, sizeof *run->completions, "batch", err);
@@ -113,7 +114,7 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
                            (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
-    if (end || t->state.step % options_int(t->options, "logging_steps") == 0)
+    if (end || t->state.step % options_int(t->options, OPTION_LOGGING_STEPS) == 0)
         observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s", (long long)t->state.step,
                          (long long)t->steps, metrics_get(metrics, "loss"), metrics_get(metrics, "grad_norm"),
                          metrics_get(metrics, "throughput/train_tokens_per_second"));
@@ -124,7 +125,7 @@ static int64_t planned_steps(const struct sft_run *run)
 {
     const struct options *o = run->t.options;
     int64_t per_epoch = ((int64_t)run->train.n + run->batch_size - 1) / run->batch_size;
-    return options_is_set(o, "steps") ? options_int(o, "steps") : per_epoch * options_int(o, "epochs");
+    return options_int_or(o, OPTION_STEPS, per_epoch * options_int(o, OPTION_EPOCHS));
 }
 
 /* The evaluation of the step that a run goes on from, if it is still to be made. */
@@ -170,8 +171,8 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
                             .runner = &run->runner,
                             .optimizer = training_optimizer(t),
                             .schedule = training_schedule(o),
-                            .learning_rate = options_float(o, "learning_rate"),
-                            .warmup_steps = options_int(o, "warmup_steps"),
+                            .learning_rate = options_float(o, OPTION_LEARNING_RATE),
+                            .warmup_steps = options_int(o, OPTION_WARMUP_STEPS),
                             .total_steps = t->steps,
                             .skipped = t->state.skipped,
                             .tokens_seen = t->state.tokens_seen};
@@ -197,9 +198,9 @@ cohort_status command_sft(struct options *options, const struct reward_list *ext
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&run, 1, sizeof *run, "run", err));
     TRY_GOTO(training_open(&run->t, options, "sft", observer, err));
-    run->batch_size = options_int(options, "batch_size");
-    run->save_steps = options_int(options, "save_steps");
-    run->eval_steps = options_int(options, "eval_steps");
+    run->batch_size = options_int(options, OPTION_BATCH_SIZE);
+    run->save_steps = options_int(options, OPTION_SAVE_STEPS);
+    run->eval_steps = options_int(options, OPTION_EVAL_STEPS);
     TRY_GOTO(load_data(run, err));
     run->t.steps = planned_steps(run);
     TRY_GOTO(allocate(run, err));

@@ -1,5 +1,4 @@
 /* cohort tokenize: ids of a text, or of every row of a file. */
-#include "recipe/choices.h"
 #include "command/command.h"
 #include "recipe/json_rows.h"
 #include "recipe/row_prompt.h"
@@ -31,7 +30,7 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
 {
     struct dataset data = {0};
     struct row_style style = row_style(options);
-    style.chat = options_is_set(options, "chat") && options_bool(options, "chat");
+    style.chat = options_bool_or(options, OPTION_CHAT, false);
     TRY(dataset_load(&data, path, err));
     cohort_status status = COHORT_OK;
     for (size_t i = 0; i < data.n_rows && status == COHORT_OK; i++) {
@@ -53,8 +52,8 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
                                const cohort_observer *observer, cohort_error *err)
 {
     (void)extra;
-    const char *dir = options_string(options, "model"), *prompt = options_string(options, "prompt"),
-               *batch = options_string(options, "batch");
+    const char *dir = options_string(options, OPTION_MODEL), *prompt = options_string(options, OPTION_PROMPT),
+               *batch = options_string(options, OPTION_BATCH);
     struct session session = {0}; /* a tokenizer alone: no weights are read */
     struct token_list ids = {0};
     struct text text = {0}, out = {0};
@@ -72,7 +71,7 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
             TRY_GOTO(file_read("/dev/stdin", 1 << 28, &text, err));
         else
             TRY_GOTO(text_append(&text, prompt, strlen(prompt), err));
-        if (options_is_set(options, "chat") && options_bool(options, "chat")) {
+        if (options_bool_or(options, OPTION_CHAT, false)) {
             struct row_style style = row_style(options);
             json_t *row = json_pack("{s:s%}", "prompt", text.data, text.length);
             style.chat = true;
@@ -84,7 +83,7 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
         } else {
             TRY_GOTO(tokenizer_encode(session.tokenizer, text.data, text.length, true, &ids, err));
         }
-        TRY_GOTO(print_ids(session.tokenizer, &ids, choice_of(options, "format") == OUTPUT_JSONL, &out, err));
+        TRY_GOTO(print_ids(session.tokenizer, &ids, json_rows_asked(options), &out, err));
     }
     observer_output(observer, &out);
 cleanup:

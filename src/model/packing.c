@@ -3,10 +3,26 @@
 #include <assert.h>
 #include <string.h>
 
-/* Tokens a completion feeds: all but its last. */
+static bool is_wanted(const struct completion_tokens *completion, int32_t token)
+{
+    return completion->sampled == NULL || completion->sampled[token];
+}
+
+int32_t completion_outputs(const struct completion_tokens *completion)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < completion->n_tokens; i++)
+        n += is_wanted(completion, i) ? 1 : 0;
+    return n;
+}
+
+/* Tokens a completion feeds: those ahead of its last wanted one. */
 static int32_t fed_tokens(const struct completion_tokens *completion)
 {
-    return completion->n_tokens > 0 ? completion->n_tokens - 1 : 0;
+    int32_t last = completion->n_tokens - 1;
+    while (last > 0 && !is_wanted(completion, last))
+        last--;
+    return last > 0 ? last : 0;
 }
 
 static cohort_status open_micro(struct packing *p, cohort_error *err)
@@ -126,7 +142,7 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
             int32_t fed = fed_tokens(completion), row = batch->n_tokens;
             packed->rest_output[packed->n_completions] = outputs->count;
             packed->first_output[packed->n_completions] =
-                completion->n_tokens > 0 ? prompt_row + tree->n_prompt - 1 : -1;
+                completion->n_tokens > 0 && is_wanted(completion, 0) ? prompt_row + tree->n_prompt - 1 : -1;
             packed->n_completions++;
             if (fed == 0)
                 continue;
@@ -134,7 +150,8 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
             batch_add_span(batch, 0, prompt_row, tree->n_prompt);
             batch_add_span(batch, tree->n_prompt, row, fed);
             for (int32_t i = 0; i < fed; i++)
-                add_output(outputs, row + i, completion->tokens[i + 1]);
+                if (is_wanted(completion, i + 1))
+                    add_output(outputs, row + i, completion->tokens[i + 1]);
         }
         if (slice->end - slice->begin > most)
             most = slice->end - slice->begin;
@@ -172,20 +189,24 @@ void packed_free(struct packed *packed)
     memset(packed, 0, sizeof *packed);
 }
 
-void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, const float *outputs, float *values)
+void packed_gather(const struct packed *packed, int32_t c, int32_t n, const float *outputs, float *values)
 {
-    if (n_tokens == 0)
+    const int32_t first = packed->first_output[c], ahead = first >= 0 ? 1 : 0;
+    if (n == 0)
         return;
-    values[0] = outputs[packed->first_output[c]];
-    memcpy(values + 1, outputs + packed->rest_output[c], (size_t)(n_tokens - 1) * sizeof *values);
+    if (first >= 0)
+        values[0] = outputs[first];
+    memcpy(values + ahead, outputs + packed->rest_output[c], (size_t)(n - ahead) * sizeof *values);
 }
 
-void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, const float *values, float *outputs)
+void packed_scatter(const struct packed *packed, int32_t c, int32_t n, const float *values, float *outputs)
 {
-    if (n_tokens == 0)
+    const int32_t first = packed->first_output[c], ahead = first >= 0 ? 1 : 0;
+    if (n == 0)
         return;
-    outputs[packed->first_output[c]] = values[0];
-    memcpy(outputs + packed->rest_output[c], values + 1, (size_t)(n_tokens - 1) * sizeof *values);
+    if (first >= 0)
+        outputs[first] = values[0];
+    memcpy(outputs + packed->rest_output[c], values + ahead, (size_t)(n - ahead) * sizeof *values);
 }
 
 cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, const struct model_config *config,
@@ -267,7 +288,7 @@ cohort_status tree_runner_score(struct tree_runner *runner, struct model *model,
         for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
             const struct tree_slice *slice = &runner->packing.slices[s];
             for (int32_t i = slice->begin; i < slice->end; i++, c++) {
-                int32_t n = trees[slice->tree].completions[i].n_tokens;
+                int32_t n = completion_outputs(&trees[slice->tree].completions[i]);
                 packed_gather(packed, c, n, runner->logp, logp[done + c]);
                 if (entropy != NULL)
                     packed_gather(packed, c, n, runner->entropy, entropy[done + c]);

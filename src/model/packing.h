@@ -1,5 +1,6 @@
 /* Prompts with their completions, packed for one pass: a tree is a prompt and the completions that follow it; the
- * prompt is computed once for all of them. A completion's last token predicts nothing and is not fed. */
+ * prompt is computed once for all of them. Rows that predict a wanted token are the outputs: only they enter the head.
+ * A completion's last wanted token, and what comes behind it, predicts nothing and is not fed. */
 #ifndef COHORT_MODEL_PACKING_H
 #define COHORT_MODEL_PACKING_H
 
@@ -9,7 +10,10 @@
 struct completion_tokens {
     const int32_t *tokens;
     int32_t n_tokens;
+    const bool *sampled; /* [n_tokens] the tokens whose log-probs are wanted: those that were sampled; NULL: all */
 };
+/* How many log-probs of it are wanted. */
+int32_t completion_outputs(const struct completion_tokens *completion);
 
 struct tree {
     const int32_t *prompt; /* at least one token */
@@ -41,18 +45,18 @@ void packing_free(struct packing *packing);
 struct packed {
     struct batch batch;
     struct head_outputs outputs;
-    int32_t *first_output; /* [completions here] output of token 0; -1: empty completion */
-    int32_t *rest_output;  /* [completions here] output of token 1, the rest behind it */
+    int32_t *first_output; /* [completions here] output of token 0; -1: not wanted */
+    int32_t *rest_output;  /* [completions here] output of the first wanted token behind it, the rest behind that */
     int32_t n_completions;
     size_t output_capacity, completion_capacity, wave_capacity;
 };
 cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
                            int32_t micro, cohort_error *err);
 void packed_free(struct packed *packed);
-/* Copies outputs (in the order of packed->outputs) of completion c (counted over the micro-batch) to values[n_tokens];
- * and back. */
-void packed_gather(const struct packed *packed, int32_t c, int32_t n_tokens, const float *outputs, float *values);
-void packed_scatter(const struct packed *packed, int32_t c, int32_t n_tokens, const float *values, float *outputs);
+/* Copies the n outputs (in the order of packed->outputs) of completion c (counted over the micro-batch) to values, which
+ * are in the order of its tokens; and back. n: its completion_outputs. */
+void packed_gather(const struct packed *packed, int32_t c, int32_t n, const float *outputs, float *values);
+void packed_scatter(const struct packed *packed, int32_t c, int32_t n, const float *values, float *outputs);
 
 /* Buffers and bookkeeping to run trees through a model: planned once, reused. */
 struct tree_runner {
@@ -78,7 +82,7 @@ void tree_runner_forward(struct tree_runner *runner, struct model *model, float 
 /* Backward of the same, from runner->d_logp (and d_entropy if with_entropy). */
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy);
 
-/* Log-probs (and entropies unless NULL) of every completion token of trees, one pointer a completion, in order. */
+/* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer a completion, in order. */
 cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees,
                                 int32_t n_trees, float temperature, float *const *logp, float *const *entropy,
                                 cohort_error *err);

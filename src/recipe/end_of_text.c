@@ -57,7 +57,7 @@ static cohort_status read_token(const struct session *session, const char *item,
 cohort_status end_of_text_open(struct session *session, const struct options *options, cohort_error *err)
 {
     struct model_config *config = &session->model->config;
-    const size_t n = options_list_count(options, "eos_token");
+    const size_t n = options_list_count(options, OPTION_EOS_TOKEN);
     session->turn_end = find_turn_end(session->tokenizer);
     if (n == 0) {
         int32_t own = tokenizer_eos(session->tokenizer);
@@ -67,7 +67,7 @@ cohort_status end_of_text_open(struct session *session, const struct options *op
     config->n_eos = 0;
     for (size_t i = 0; i < n; i++) {
         int32_t id = -1;
-        TRY(read_token(session, options_list_item(options, "eos_token", i), &id, err));
+        TRY(read_token(session, options_list_item(options, OPTION_EOS_TOKEN, i), &id, err));
         TRY(add(config, id, err));
     }
     session->text_end = config->eos_ids[0];
@@ -157,7 +157,7 @@ cleanup:
 cohort_status end_of_text_save(const struct session *session, const struct options *options, const char *dir,
                                cohort_error *err)
 {
-    if (options_list_count(options, "eos_token") == 0)
+    if (options_list_count(options, OPTION_EOS_TOKEN) == 0)
         return COHORT_OK;
     size_t length = 0;
     const char *token = tokenizer_text(session->tokenizer, session->text_end, &length);

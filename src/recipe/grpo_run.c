@@ -2,7 +2,6 @@
 
 #include "backend/sampling.h"
 #include "base/clock.h"
-#include "recipe/choices.h"
 #include "recipe/run_identity.h"
 
 #include <math.h>
@@ -40,38 +39,36 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct grpo_config *c = &run->grpo.config;
-    double epsilon = options_float(o, "epsilon");
-    int32_t n_stops = 0;
+    double epsilon = options_float(o, OPTION_EPSILON);
     int32_t n_completions = 0;
     TRY(session_batch_size(o, &n_completions, err));
-    TRY(session_sampling(&run->t.session, o, &c->sampling, err));
-    TRY(session_stops(o, &run->stops, &n_stops, err));
-    c->group = (int32_t)options_int(o, "num_generations");
-    c->max_completion_length = (int32_t)options_int(o, "max_completion_length");
-    c->num_iterations = (int32_t)options_int(o, "num_iterations");
-    c->seed = (uint64_t)options_int(o, "seed");
-    c->loss = (struct loss_config){.type = (enum loss_type)choice_of(o, "loss_type"),
-                                   .level = (enum loss_level)choice_of(o, "importance_sampling_level"),
+    TRY(session_request(&run->t.session, o, &run->pattern, err));
+    c->group = (int32_t)options_int(o, OPTION_NUM_GENERATIONS);
+    c->max_completion_length = run->pattern.max_tokens;
+    c->num_iterations = (int32_t)options_int(o, OPTION_NUM_ITERATIONS);
+    c->sampling = run->pattern.sampling;
+    c->seed = run->pattern.seed;
+    c->loss = (struct loss_config){.type = (enum loss_type)options_choice(o, OPTION_LOSS_TYPE),
+                                   .level = (enum loss_level)options_choice(o, OPTION_IMPORTANCE_SAMPLING_LEVEL),
                                    .epsilon = epsilon,
-                                   .epsilon_high =
-                                       options_is_set(o, "epsilon_high") ? options_float(o, "epsilon_high") : epsilon,
-                                   .delta = options_is_set(o, "delta") ? options_float(o, "delta") : 0.0,
-                                   .beta = options_float(o, "beta"),
+                                   .epsilon_high = options_float_or(o, OPTION_EPSILON_HIGH, epsilon),
+                                   .delta = options_float_or(o, OPTION_DELTA, 0.0),
+                                   .beta = options_float(o, OPTION_BETA),
                                    .max_completion_length = c->max_completion_length};
-    c->scale = (enum advantage_scale)choice_of(o, "scale_rewards");
-    c->mask_truncated = options_bool(o, "mask_truncated_completions");
-    c->stop = run->stops;
-    c->n_stop = n_stops;
-    c->n_choosable = tokenizer_size(run->t.session.tokenizer);
+    c->scale = (enum advantage_scale)options_choice(o, OPTION_SCALE_REWARDS);
+    c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
+    c->stop = run->pattern.stop;
+    c->n_stop = run->pattern.n_stop;
+    c->n_choosable = run->pattern.n_choosable;
     c->schedule = training_schedule(o);
-    c->learning_rate = options_float(o, "learning_rate");
-    c->warmup_steps = options_int(o, "warmup_steps");
+    c->learning_rate = options_float(o, OPTION_LEARNING_RATE);
+    c->warmup_steps = options_int(o, OPTION_WARMUP_STEPS);
     c->reward_weights = run->scoring.weights;
     c->reward_names = run->scoring.names;
     c->n_functions = run->scoring.n;
-    run->prompts_per_step = (int32_t)options_int(o, "prompts_per_step");
-    run->save_steps = options_int(o, "save_steps");
-    run->eval_steps = options_int(o, "eval_steps");
+    run->prompts_per_step = (int32_t)options_int(o, OPTION_PROMPTS_PER_STEP);
+    run->save_steps = options_int(o, OPTION_SAVE_STEPS);
+    run->eval_steps = options_int(o, OPTION_EVAL_STEPS);
     run->eval_n = 1;
     if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||
         c->sampling.xtc_probability > 0.0f || c->sampling.repetition_penalty != 1.0f ||
@@ -91,19 +88,19 @@ cohort_status grpo_run_room(const struct grpo_run *run, int32_t *room, cohort_er
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
                          (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
-    if (options_is_set(o, "max_prompt_length") && options_int(o, "max_prompt_length") < *room)
-        *room = (int32_t)options_int(o, "max_prompt_length");
+    const int64_t asked = options_int_or(o, OPTION_MAX_PROMPT_LENGTH, *room);
+    *room = asked < *room ? (int32_t)asked : *room;
     return COHORT_OK;
 }
 
 static cohort_status load_held_out(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
-    const char *path = options_string(o, "eval_data");
+    const char *path = options_string(o, OPTION_EVAL_DATA);
     int32_t room = 0;
     if (path == NULL)
         return COHORT_OK;
-    size_t limit = options_is_set(o, "eval_limit") ? (size_t)options_int(o, "eval_limit") : 0;
+    size_t limit = (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0);
     TRY(grpo_run_room(run, &room, err));
     TRY(prompt_set_load(&run->held_out, &run->t.session, path, limit, room, o, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, path, run->held_out.data.sha256, err));
@@ -123,7 +120,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct training *t = &run->t;
     struct memory_plan plan = {0};
     const int32_t P = run->extent.max_prompt, C = run->grpo.config.max_completion_length, n = completions_per_step(run);
-    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, "decode_concurrency")};
+    struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
     rollout_need_add(&need, run->prompts_per_step, P, C, run->grpo.config.group);
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
     memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0, &run->runner, n, P + C,
@@ -138,7 +135,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
 /* Tells how the reference's folder is read. */
 static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_error *err)
 {
-    const char *dir = options_string(run->t.options, "model");
+    const char *dir = options_string(run->t.options, OPTION_MODEL);
     struct model_config config = {0};
     struct text notes = {0};
     enum dtype type = DTYPE_F32;
@@ -156,7 +153,7 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
 static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    const char *dir = options_string(t->options, "model");
+    const char *dir = options_string(t->options, OPTION_MODEL);
     struct weight_files files = {0};
     if (run->grpo.config.loss.beta == 0.0)
         return COHORT_OK;
@@ -183,30 +180,22 @@ static double epoch_of(const struct grpo_run *run)
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
 {
     const struct options *o = run->t.options;
-    struct sampling_params sampling = run->grpo.config.sampling;
     struct metrics found = {0};
     struct text samples = {0};
     char name[64];
     cohort_status status = COHORT_OK;
     if (!run->has_held_out)
         return COHORT_OK;
-    if (options_is_set(o, "eval_temperature"))
-        sampling.temperature = (float)options_float(o, "eval_temperature");
     struct evaluation evaluation = {.session = &run->t.session,
                                     .engine = run->engine,
                                     .scoring = &run->scoring,
                                     .set = &run->held_out,
-                                    .pattern = {.sampling = sampling,
-                                                .seed = run->grpo.config.seed,
-                                                .max_tokens = run->grpo.config.max_completion_length,
-                                                .eos_ids = run->t.session.model->config.eos_ids,
-                                                .n_eos = run->t.session.model->config.n_eos,
-                                                .stop = run->stops,
-                                                .n_stop = run->grpo.config.n_stop,
-                                                .n_choosable = run->grpo.config.n_choosable},
+                                    .pattern = run->pattern,
                                     .n = run->eval_n,
                                     .progress = report_evaluation,
                                     .progress_context = run};
+    float *temperature = &evaluation.pattern.sampling.temperature;
+    *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
     TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
@@ -221,7 +210,7 @@ cleanup:
 
 static cohort_status log_completions(struct grpo_run *run, cohort_error *err)
 {
-    if (!options_bool(run->t.options, "log_completions"))
+    if (!options_bool(run->t.options, OPTION_LOG_COMPLETIONS))
         return COHORT_OK;
     cohort_status status =
         scoring_log(&run->scoring, run->set, run->rows, &run->batch, &run->t.run, run->t.state.step, err);
@@ -307,7 +296,7 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
     }
     TRY_GOTO(failed);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    if (end || every(run, options_int(t->options, "logging_steps")))
+    if (end || every(run, options_int(t->options, OPTION_LOGGING_STEPS)))
         report_step(t, last);
     TRY_GOTO(training_save(t, &grpo->optimizer, end || every(run, run->save_steps), err));
 cleanup:
@@ -412,8 +401,7 @@ void grpo_run_close(struct grpo_run *run)
     model_destroy(run->grpo.reference);
     prompt_set_free(&run->held_out);
     scoring_close(&run->scoring);
-    session_sampling_free(&run->grpo.config.sampling);
-    mem_free(run->stops);
+    session_request_free(&run->pattern);
     mem_free(run->rows);
     mem_free(run->prompts);
     for (int32_t i = 0; run->metrics != NULL && i < run->grpo.config.num_iterations; i++)

@@ -32,7 +32,7 @@ struct grpo_run {
     struct grpo grpo;
     struct tree_runner runner;
     struct engine *engine;
-    const char **stops;
+    struct engine_request pattern; /* of every completion */
     struct grpo_extent extent;
     int32_t prompts_per_step, eval_n;
     int64_t save_steps, eval_steps;

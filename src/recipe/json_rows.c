@@ -1,9 +1,19 @@
 #include "recipe/json_rows.h"
 
 #include "base/number.h"
+#include "run/output_format.h"
 
 #include <math.h>
 #include <string.h>
+
+bool json_rows_asked(const struct options *options)
+{
+    switch ((enum output_format)options_choice(options, OPTION_FORMAT)) {
+    case OUTPUT_TEXT: break;
+    case OUTPUT_JSONL: return true;
+    }
+    return false;
+}
 
 cohort_status json_float_write(float value, struct text *out, cohort_error *err)
 {

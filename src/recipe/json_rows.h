@@ -2,9 +2,12 @@
 #ifndef COHORT_RECIPE_JSON_ROWS_H
 #define COHORT_RECIPE_JSON_ROWS_H
 
-#include "base/memory.h"
+#include "run/options.h"
 
 #include <jansson.h>
+
+/* Whether the option format asks for them. */
+bool json_rows_asked(const struct options *options);
 
 /* Appends {"index", "completion_index", "prompt", "completion", "prompt_tokens", "tokens", "logprobs", "finish_reason"}
  * and a newline. prompt and completion may be NULL (left out). Floats are printed in the shortest decimal form that

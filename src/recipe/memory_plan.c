@@ -1,7 +1,6 @@
 #include "recipe/memory_plan.h"
 
 #include "base/number.h"
-#include "recipe/choices.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +24,9 @@ size_t memory_plan_total(const struct memory_plan *plan)
     return plan->weights + plan->reference + plan->state + buffers(plan) + plan->working;
 }
 
-const char *const recompute_names[N_RECOMPUTE] = {"none", "logits", "layer"};
+#define NAME(id, word) word,
+const char *const recompute_names[N_RECOMPUTE] = {RECOMPUTE_LIST(NAME)};
+#undef NAME
 
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful)
@@ -49,7 +50,7 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
 static struct backend_load training_load(const struct memory_plan *plan)
 {
     const int64_t outputs = plan->micro_tokens + plan->completions,
-                  chunk = head_chunk(&plan->model->config, plan->model->backend->logits_bytes);
+                  chunk = head_chunk(&plan->model->config, plan->model->backend->sizes->logits_bytes);
     struct backend_load load = {.context = (int32_t)plan->longest,
                                 .train_tokens = plan->micro_tokens,
                                 .train_sequences = 2 * plan->completions, /* each with a prompt */
@@ -79,7 +80,7 @@ static cohort_status take_buffers(struct memory_plan *plan, struct arena *arena,
     struct arena rollout = *arena, training = *arena;
     if (arena->base == NULL) /* the host part depends on the tokens: measure with a fresh one */
         tree_runner_free(plan->runner);
-    plan->runner->logits_bytes = model->backend->logits_bytes;
+    plan->runner->logits_bytes = model->backend->sizes->logits_bytes;
     plan->runner->keep_logits = plan->recompute == RECOMPUTE_NONE;
     const enum decoder_mode mode = plan->recompute == RECOMPUTE_LAYER ? DECODER_RECOMPUTE : DECODER_TRAIN;
     if (plan->engine != NULL)
@@ -148,10 +149,10 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
 
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err)
 {
-    const int asked = choice_of(options, "recompute");
+    const int asked = options_choice(options, OPTION_RECOMPUTE) - 1; /* -1: auto */
     plan->refused = false;
     for (int i = 0; i < N_RECOMPUTE; i++) {
-        if (asked != CHOICE_AUTO && asked != i)
+        if (asked >= 0 && asked != i)
             continue;
         TRY(memory_plan_measure(plan, (enum recompute)i, plan->micro_tokens, err));
         if (memory_plan_total(plan) <= plan->limit)

@@ -7,11 +7,12 @@
 #ifndef COHORT_RECIPE_MEMORY_PLAN_H
 #define COHORT_RECIPE_MEMORY_PLAN_H
 
+#include "recipe/recompute_list.h"
 #include "recipe/session.h"
 
-/* What the backward computes again, from the fastest to the one that takes the least memory: nothing, the head's
- * logits, these and the layers' activations. */
-enum recompute { RECOMPUTE_NONE, RECOMPUTE_LOGITS, RECOMPUTE_LAYER, N_RECOMPUTE };
+#define RECOMPUTE(id, word) RECOMPUTE_##id,
+enum recompute { RECOMPUTE_LIST(RECOMPUTE) N_RECOMPUTE };
+#undef RECOMPUTE
 extern const char *const recompute_names[N_RECOMPUTE];
 
 struct memory_plan {

@@ -35,7 +35,7 @@ void rollout_need_add(struct rollout_need *need, int64_t times, int32_t n_prompt
 void rollout_need_any(struct rollout_need *need, const struct backend *backend, int32_t sequences, int32_t context)
 {
     const int64_t each = engine_pages(context, 1, 1) + 1; /* one more where a prompt ends */
-    const int64_t n = sequences > 0 ? sequences : backend->decode_sequences;
+    const int64_t n = sequences > 0 ? sequences : backend->sizes->decode_sequences;
     *need = (struct rollout_need){.requests = n,
                                   .completions = n,
                                   .prompt_tokens = INT32_MAX,
@@ -83,7 +83,7 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     if (config == NULL)
         return;
     const int64_t outputs = (int64_t)config->max_sequences + config->prefill_tokens,
-                  chunk = head_chunk(c, model->backend->logits_bytes);
+                  chunk = head_chunk(c, model->backend->sizes->logits_bytes);
     load->context = (int32_t)larger(load->context, config->max_context);
     load->sequences = config->max_sequences;
     load->step_tokens = config->prefill_tokens;
@@ -133,10 +133,10 @@ cohort_status rollout_choose(struct model *model, const struct rollout_need *nee
                              const struct backend_load *training, struct rollout_choice *choice, cohort_error *err)
 {
     const struct backend *backend = model->backend;
-    const int64_t gains = backend->host_memory && !need->training ? CPU_SEQUENCES : backend->decode_sequences;
+    const int64_t gains = backend->host_memory && !need->training ? CPU_SEQUENCES : backend->sizes->decode_sequences;
     int64_t sequences = smaller(need->sequences > 0 ? need->sequences : gains, need->completions),
             tokens = need->step_tokens > 0 ? need->step_tokens
-                                           : smaller(backend->prefill_tokens, larger(1, need->prompt_tokens));
+                                           : smaller(backend->sizes->prefill_tokens, larger(1, need->prompt_tokens));
     memset(choice, 0, sizeof *choice);
     for (;;) {
         choice->config = (struct engine_config){

@@ -4,8 +4,8 @@
 
 struct row_style row_style(const struct options *options)
 {
-    return (struct row_style){.thinking = options_bool(options, "thinking"),
-                              .trust = options_bool(options, "trust_content")};
+    return (struct row_style){.thinking = options_bool(options, OPTION_THINKING),
+                              .trust = options_bool(options, OPTION_TRUST_CONTENT)};
 }
 
 const json_t *row_column(const json_t *row, const char *name)

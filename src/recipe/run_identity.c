@@ -1,44 +1,7 @@
 #include "recipe/run_identity.h"
 
+#include <stdio.h>
 #include <string.h>
-
-/* Options that a resumed run may change: they do not enter the numbers of a step. */
-static const char *const free_options[] = {"out",
-                                           "resume",
-                                           "accept_changed",
-                                           "steps",
-                                           "epochs",
-                                           "save_steps",
-                                           "save_minutes",
-                                           "save_total_limit",
-                                           "eval_data",
-                                           "eval_steps",
-                                           "eval_limit",
-                                           "eval_temperature",
-                                           "logging_steps",
-                                           "threads",
-                                           "memory_limit",
-                                           "decode_concurrency",
-                                           "log_completions",
-                                           "config",
-                                           "device",
-                                           "reward_timeout",
-                                           "recompute"};
-
-/* Options that say which inputs there are, or how they are used: --accept-changed of that kind frees them. Of data and
- * model the hashes speak, not the names. */
-static const struct {
-    const char *option;
-    enum input_kind kind;
-    bool is_name;
-} kind_options[] = {{"data", INPUT_DATA, true},
-                    {"model", INPUT_MODEL, true},
-                    {"reward", INPUT_REWARD, false},
-                    {"reward_weights", INPUT_REWARD, false},
-                    {"reward_pattern", INPUT_REWARD, false},
-                    {"learning_rate", INPUT_SCHEDULE, false},
-                    {"lr_scheduler_type", INPUT_SCHEDULE, false},
-                    {"warmup_steps", INPUT_SCHEDULE, false}};
 
 /* ---- gathering ---- */
 
@@ -71,8 +34,8 @@ cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
 {
     inputs->read[INPUT_REWARD] = true;
-    for (size_t i = 0; i < options_list_count(options, "reward"); i++) {
-        const char *spec = options_list_item(options, "reward", i);
+    for (size_t i = 0; i < options_list_count(options, OPTION_REWARD); i++) {
+        const char *spec = options_list_item(options, OPTION_REWARD, i);
         if (strncmp(spec, "exec:", 5) == 0)
             TRY(run_inputs_add_command(inputs, INPUT_REWARD, spec + 5, err));
     }
@@ -85,25 +48,22 @@ void run_identity_set_schedule(struct run_inputs *inputs, const struct options *
     inputs->steps = 0;
     if (training_schedule(options) == SCHEDULE_CONSTANT)
         return;
-    strcpy(inputs->schedule, training_schedule(options) == SCHEDULE_LINEAR ? "linear" : "cosine");
+    snprintf(inputs->schedule, sizeof inputs->schedule, "%s", options_choice_word(options, OPTION_LR_SCHEDULER_TYPE));
     inputs->steps = steps;
 }
 
 /* ---- options ---- */
 
-/* Whether a line of a configuration is of that option. */
-static bool is_of(const char *line, const char *option)
+/* The option that a line of a configuration is of; NULL if there is none of that name (now). */
+static const struct option_spec *option_of(const char *line)
 {
-    size_t n = strlen(option);
-    return strncmp(line, option, n) == 0 && line[n] == ':';
+    return options_row(FOR_TRAIN, line, strcspn(line, ":\n"));
 }
 
 static bool is_free(const char *line)
 {
-    for (size_t i = 0; i < sizeof free_options / sizeof *free_options; i++)
-        if (is_of(line, free_options[i]))
-            return true;
-    return false;
+    const struct option_spec *option = option_of(line);
+    return option != NULL && (option->resume == RESUME_FREE || option->resume == RESUME_PLACE);
 }
 
 cohort_status run_identity_options(const char *yaml, struct text *out, cohort_error *err)
@@ -184,18 +144,17 @@ static cohort_status option_differs(struct check *check, const char *theirs, con
                          theirs != NULL ? "" : "out", (int)strcspn(line, theirs != NULL ? "\n" : ":\n"), line,
                          ours != NULL ? "'" : "nothing of it", ours != NULL ? (int)strcspn(ours, "\n") : 0,
                          ours != NULL ? ours : "", ours != NULL ? "'" : ""));
-    for (size_t i = 0; i < sizeof kind_options / sizeof *kind_options; i++) {
-        if (!is_of(line, kind_options[i].option))
-            continue;
-        if (check->hashed && kind_options[i].is_name)
-            goto cleanup;
-        status = tell(check, kind_options[i].kind, what.data, err);
+    const struct option_spec *option = option_of(line);
+    const enum option_resume resume = option == NULL ? RESUME_KEPT : option->resume;
+    if (resume == RESUME_HASHED && check->hashed)
         goto cleanup;
-    }
-    status = error_set(err, COHORT_ERR_STATE,
-                       "%s: a resumed run must keep its options (only length, saving, evaluation "
-                       "and machine may change)",
-                       what.data);
+    if (resume == RESUME_HASHED || resume == RESUME_ACCEPTED)
+        status = tell(check, option->input, what.data, err);
+    else
+        status = error_set(err, COHORT_ERR_STATE,
+                           "%s: a resumed run must keep its options (only length, saving, evaluation "
+                           "and machine may change)",
+                           what.data);
 cleanup:
     text_free(&what);
     return status;
@@ -248,7 +207,7 @@ cleanup:
  * with, it is read for its hash: a model that moved is the same one. */
 static cohort_status hash_moved_model(struct training *t, const struct run_inputs *before, cohort_error *err)
 {
-    const char *model = options_string(t->options, "model");
+    const char *model = options_string(t->options, OPTION_MODEL);
     struct weight_files files = {0};
     char *config = NULL;
     bool moved = before->read[INPUT_MODEL] && model != NULL && !t->inputs.read[INPUT_MODEL];
@@ -292,10 +251,8 @@ cohort_status run_identity_check(struct training *t, cohort_error *err)
     struct check check = {.t = t};
     char *path = NULL;
     cohort_status status = COHORT_OK;
-    for (size_t i = 0; i < options_list_count(t->options, "accept_changed"); i++)
-        for (int kind = 0; kind < INPUT_KINDS; kind++)
-            if (strcmp(options_list_item(t->options, "accept_changed", i), input_kind_name((enum input_kind)kind)) == 0)
-                check.accepted[kind] = true;
+    for (size_t i = 0; i < options_list_count(t->options, OPTION_ACCEPT_CHANGED); i++)
+        check.accepted[options_list_choice(t->options, OPTION_ACCEPT_CHANGED, i)] = true;
     TRY_GOTO(file_join(&path, t->resume_dir, "trainer/inputs.json", err));
     TRY_GOTO(file_exists(path, &check.hashed, err));
     if (check.hashed)

@@ -11,8 +11,9 @@
 
 enum { MAX_INPUTS_BYTES = 16 << 20, MAX_DEPTH = 4, SHOWN_DIGITS = 12 };
 
-static const char *const kind_names[INPUT_KINDS] = {"data",      "eval_data", "model",   "reward",
-                                                    "tokenizer", "template",  "schedule"};
+#define NAME(id, word) word,
+static const char *const kind_names[INPUT_KINDS] = {INPUT_KIND_LIST(NAME)};
+#undef NAME
 
 const char *input_kind_name(enum input_kind kind) { return kind_names[kind]; }
 

@@ -7,17 +7,8 @@
 #define COHORT_RECIPE_RUN_INPUTS_H
 
 #include "base/hash.h"
+#include "run/input_kind.h"
 
-enum input_kind {
-    INPUT_DATA,
-    INPUT_EVAL_DATA,
-    INPUT_MODEL, /* that the run began with, and the frozen reference reads again */
-    INPUT_REWARD,
-    INPUT_TOKENIZER,
-    INPUT_TEMPLATE,
-    INPUT_SCHEDULE, /* no files: the number of steps that a decaying rate was planned for */
-    INPUT_KINDS
-};
 /* The words of --accept-changed: "data", "eval_data", ... */
 const char *input_kind_name(enum input_kind kind);
 

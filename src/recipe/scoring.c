@@ -13,7 +13,7 @@
 
 static cohort_status read_weights(struct scoring *scoring, const struct options *options, cohort_error *err)
 {
-    size_t given = options_list_count(options, "reward_weights");
+    size_t given = options_list_count(options, OPTION_REWARD_WEIGHTS);
     for (int32_t i = 0; i < scoring->n; i++)
         scoring->weights[i] = 1.0;
     if (given == 0)
@@ -23,7 +23,7 @@ static cohort_status read_weights(struct scoring *scoring, const struct options 
                          "--reward-weights has %zu values for %d rewards; give one for each, in the same order", given,
                          (int)scoring->n);
     for (size_t i = 0; i < given; i++) {
-        const char *item = options_list_item(options, "reward_weights", i);
+        const char *item = options_list_item(options, OPTION_REWARD_WEIGHTS, i);
         if (!number_read(item, strlen(item), &scoring->weights[i]))
             return error_set(err, COHORT_ERR_INTERNAL, "--reward-weights: '%s' was not checked", item);
     }
@@ -55,9 +55,9 @@ static cohort_status name_reward(struct scoring *scoring, int32_t i, cohort_erro
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err)
 {
-    size_t named = options_list_count(options, "reward"), more = extra == NULL ? 0 : extra->count;
-    struct reward_options reward_options = {.pattern = options_string(options, "reward_pattern"),
-                                            .timeout_s = options_float(options, "reward_timeout"),
+    size_t named = options_list_count(options, OPTION_REWARD), more = extra == NULL ? 0 : extra->count;
+    struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
+                                            .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
                                             .stop = options_stop(options)};
     memset(scoring, 0, sizeof *scoring);
     if (named + more == 0)
@@ -67,7 +67,7 @@ cohort_status scoring_open(struct scoring *scoring, const struct options *option
     TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
     TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
     for (size_t i = 0; i < named; i++) {
-        TRY(reward_create(&scoring->rewards[i], options_list_item(options, "reward", i), &reward_options, err));
+        TRY(reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
         scoring->n = ++scoring->n_owned;
     }
     for (size_t i = 0; i < more; i++)
@@ -107,18 +107,12 @@ cohort_status scoring_rows(const struct scoring *scoring, const struct reward_ro
     return status;
 }
 
-cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
-                              int32_t max_tokens, const struct options *options, cohort_error *err)
+/* Renders and encodes the rows of set->data. */
+static cohort_status encode_prompts(struct prompt_set *set, const struct session *session, int32_t max_tokens,
+                                    const struct options *options, cohort_error *err)
 {
     struct row_style style = row_style(options);
     style.asks = true;
-    memset(set, 0, sizeof *set);
-    TRY(dataset_load(&set->data, path, err));
-    if (limit > 0 && set->data.n_rows > limit) {
-        for (size_t i = limit; i < set->data.n_rows; i++)
-            json_decref(set->data.rows[i].json);
-        set->data.n_rows = limit;
-    }
     TRY(mem_alloc(&set->ids, set->data.n_rows, sizeof *set->ids, "prompts", err));
     TRY(mem_alloc(&set->texts, set->data.n_rows, sizeof *set->texts, "prompts", err));
     for (size_t i = 0; i < set->data.n_rows; i++) {
@@ -136,6 +130,30 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
         set->longest = n > set->longest ? n : set->longest;
     }
     return COHORT_OK;
+}
+
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
+                              int32_t max_tokens, const struct options *options, cohort_error *err)
+{
+    memset(set, 0, sizeof *set);
+    TRY(dataset_load(&set->data, path, err));
+    if (limit > 0 && set->data.n_rows > limit) {
+        for (size_t i = limit; i < set->data.n_rows; i++)
+            json_decref(set->data.rows[i].json);
+        set->data.n_rows = limit;
+    }
+    return encode_prompts(set, session, max_tokens, options, err);
+}
+
+cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
+                              size_t n_rows, int32_t max_tokens, const struct options *options, cohort_error *err)
+{
+    static const char NAME[] = "rows";
+    memset(set, 0, sizeof *set);
+    TRY(mem_strdup(&set->data.path, NAME, sizeof NAME - 1, err));
+    for (size_t i = 0; i < n_rows; i++)
+        TRY(dataset_add(&set->data, rows[i], strlen(rows[i]), (int64_t)i + 1, err));
+    return encode_prompts(set, session, max_tokens, options, err);
 }
 
 void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
@@ -161,14 +179,15 @@ void prompt_set_free(struct prompt_set *set)
     memset(set, 0, sizeof *set);
 }
 
-cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
-                                  int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
-                                  cohort_error *err)
+static int64_t index_of(const struct prompt_set *set, size_t row)
 {
-    struct reward_row *table = NULL;
-    size_t total = (size_t)n_prompts * (size_t)n;
-    TRY(mem_alloc(&table, total, sizeof *table, "reward rows", err));
-    for (size_t i = 0; i < total; i++) {
+    return set->indices == NULL ? (int64_t)row : set->indices[row];
+}
+
+void scoring_table(const struct prompt_set *set, const size_t *rows, int32_t n_prompts, int32_t n,
+                   const struct completion *completions, struct reward_row *table)
+{
+    for (size_t i = 0; i < (size_t)n_prompts * (size_t)n; i++) {
         size_t row = rows[i / (size_t)n];
         const struct completion *c = &completions[i];
         table[i] = (struct reward_row){.data = set->data.rows[row].json,
@@ -179,9 +198,19 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
                                        .tokens = c->tokens,
                                        .n_tokens = c->n_tokens,
                                        .finish_reason = finish_reason_name(c->finish_reason),
-                                       .prompt_index = (int64_t)row,
+                                       .prompt_index = index_of(set, row),
                                        .completion_index = c->index};
     }
+}
+
+cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+                                  int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
+                                  cohort_error *err)
+{
+    struct reward_row *table = NULL;
+    size_t total = (size_t)n_prompts * (size_t)n;
+    TRY(mem_alloc(&table, total, sizeof *table, "reward rows", err));
+    scoring_table(set, rows, n_prompts, n, completions, table);
     cohort_status status = scoring_rows(scoring, table, total, rewards, err);
     mem_free(table);
     return status;
@@ -196,7 +225,8 @@ static cohort_status write_sample(const struct scoring *scoring, const struct pr
     TRY(text_append(out, "{", 1, err));
     if (step >= 0)
         TRY(text_printf(out, err, "\"step\": %lld, ", (long long)step));
-    TRY(text_printf(out, err, "\"index\": %zu, \"completion_index\": %d, \"prompt\": ", row, (int)c->index));
+    TRY(text_printf(out, err, "\"index\": %lld, \"completion_index\": %d, \"prompt\": ", (long long)index_of(set, row),
+                    (int)c->index));
     TRY(json_string_write(set->texts[row].data, set->texts[row].length, out, err));
     TRY(text_printf(out, err, ", \"completion\": "));
     TRY(json_string_write(c->text, c->text_length, out, err));

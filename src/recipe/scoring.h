@@ -30,15 +30,23 @@ struct prompt_set {
     struct token_list *ids; /* [n_rows] */
     struct text *texts;     /* [n_rows] rendered */
     int32_t longest;        /* tokens */
+    const int64_t *indices; /* [n_rows] by which rewards and logs know the rows, borrowed; NULL: their place */
 };
 /* limit: rows taken at most (0: all); max_tokens: a longer prompt is an error that names the row. Options used: those
  * of row_style. */
 cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
                               int32_t max_tokens, const struct options *options, cohort_error *err);
+/* The same of rows as JSON text, which messages call "rows:1" and so on. */
+cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
+                              size_t n_rows, int32_t max_tokens, const struct options *options, cohort_error *err);
 void prompt_set_free(struct prompt_set *set);
 /* Adds n completions of up to max_tokens for each prompt; none goes beyond the context. */
 void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
                      struct rollout_need *need);
+
+/* Completions as rows for rewards, which point into both; table[n_prompts * n]. */
+void scoring_table(const struct prompt_set *set, const size_t *rows, int32_t n_prompts, int32_t n,
+                   const struct completion *completions, struct reward_row *table);
 
 /* Scores completions: prompt p of the batch is row rows[p] of set, n completions each. rewards[n_prompts * n,
  * scoring->n]. */

@@ -2,9 +2,9 @@
 
 #include "backend/sampling.h"
 #include "base/number.h"
-#include "recipe/choices.h"
 #include "recipe/end_of_text.h"
 #include "format/model_folder.h"
+#include "tensor/dtype_list.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +49,13 @@ bool observer_progress(const cohort_observer *observer, const cohort_progress *p
     return observer->progress == NULL || observer->progress(observer->context, &sized);
 }
 
+void observer_metrics(const cohort_observer *observer, const struct metrics *metrics)
+{
+    const cohort_metrics handed = {.size = sizeof handed, .items = metrics->items, .count = metrics->count};
+    if (observer->metrics != NULL)
+        observer->metrics(observer->context, &handed);
+}
+
 uint64_t content_hash(const void *bytes, size_t length)
 {
     const unsigned char *p = bytes;
@@ -61,11 +68,11 @@ uint64_t content_hash(const void *bytes, size_t length)
 /* *gpu: the number after "cuda:", 0 for "cuda", -1 for the CPU. */
 static cohort_status read_device(const struct options *options, int *gpu, cohort_error *err)
 {
-    const char *device = options_string(options, "device");
+    const char *device = options_string(options, OPTION_DEVICE);
     *gpu = -1;
     if (strcmp(device, "cpu") == 0)
         return COHORT_OK;
-    const char *isa = options_choice_word(options, "isa"); /* a run's config.yaml has it as auto */
+    const char *isa = options_choice_word(options, OPTION_ISA); /* a run's config.yaml has it as auto */
     const bool wants_cpu = strcmp(isa, "auto") != 0;
     if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
         *gpu = !wants_cpu && backend_cuda_present() ? 0 : -1;
@@ -96,16 +103,34 @@ cohort_status session_backend(struct backend **out, const struct options *option
     if (gpu >= 0)
         TRY(backend_cuda_create(out, gpu, err));
     else
-        TRY(backend_cpu_create(out, options_choice_word(options, "isa"), (int)options_int(options, "threads"), err));
+        TRY(backend_cpu_create(out, options_choice_word(options, OPTION_ISA), (int)options_int(options, OPTION_THREADS),
+                               err));
     (*out)->stop = options_stop(options);
     return COHORT_OK;
+}
+
+#define TYPE(id, word) DTYPE_##id,
+static const enum dtype compute_types[] = {COMPUTE_TYPE_LIST(TYPE)};
+static const enum dtype moments_types[] = {MOMENTS_TYPE_LIST(TYPE)};
+#undef TYPE
+
+bool session_asked_type(const struct options *options, enum dtype *type)
+{
+    const int asked = options_choice(options, OPTION_DTYPE) - 1; /* -1: auto */
+    if (asked >= 0)
+        *type = compute_types[asked];
+    return asked >= 0;
+}
+
+enum dtype session_moments(const struct options *options)
+{
+    return moments_types[options_choice(options, OPTION_MOMENTS_DTYPE)];
 }
 
 cohort_status session_type(const struct options *options, const struct model_config *config, const char *dir,
                            bool training, enum dtype *type, struct checkpoint_types *types, struct text *notes,
                            cohort_error *err)
 {
-    const int asked = choice_of(options, "dtype");
     struct checkpoint_types stored = {0};
     struct param_table table = {0};
     cohort_status status = COHORT_OK;
@@ -118,11 +143,9 @@ cohort_status session_type(const struct options *options, const struct model_con
         param_table_free(&table);
         TRY(status);
     }
-    if (asked == CHOICE_AUTO) {
+    if (!session_asked_type(options, type)) {
         *type = checkpoint_auto_type(config, &stored);
         TRY(checkpoint_type_notes(dir, config, &stored, *type, training, notes, err));
-    } else {
-        *type = (enum dtype)asked;
     }
     if (training && config->attention_dropout > 0.0)
         TRY(text_printf(notes, err,
@@ -165,7 +188,7 @@ cohort_status session_open(struct session *session, const struct options *option
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
     if (dir == NULL)
-        dir = options_string(options, "model");
+        dir = options_string(options, OPTION_MODEL);
     if (dir == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no model given: pass --model DIR, a folder with config.json and model.safetensors");
@@ -221,7 +244,7 @@ void session_close(struct session *session)
 
 size_t session_memory_limit(struct backend *backend, const struct options *options)
 {
-    double asked = options_float(options, "memory_limit");
+    double asked = options_float(options, OPTION_MEMORY_LIMIT);
     if (asked > 0.0)
         return (size_t)(asked * 1e9);
     return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
@@ -233,15 +256,13 @@ enum { FULL_MICRO_WIDTH = 1280 };
 
 int64_t session_micro_tokens(const struct model *model, const struct options *options)
 {
-    int64_t asked = options_int(options, "micro_batch_tokens");
+    int64_t asked = options_int(options, OPTION_MICRO_BATCH_TOKENS);
     const struct backend *be = model->backend;
     const int64_t width = model->config.hidden_size;
     return asked > 0                   ? asked
-           : width <= FULL_MICRO_WIDTH ? be->train_tokens
-                                       : be->train_tokens_wide * FULL_MICRO_WIDTH / width;
+           : width <= FULL_MICRO_WIDTH ? be->sizes->train_tokens
+                                       : be->sizes->train_tokens_wide * FULL_MICRO_WIDTH / width;
 }
-
-enum dtype session_moments(const struct options *options) { return (enum dtype)choice_of(options, "moments_dtype"); }
 
 /* What is left beside the weights and a training state, which are there. */
 static size_t room_left(const struct session *session, const struct options *options)
@@ -249,7 +270,7 @@ static size_t room_left(const struct session *session, const struct options *opt
     const struct model *model = session->model;
     const size_t limit = session_memory_limit(session->backend, options);
     size_t held = model_weight_bytes(model);
-    if (options_float(options, "memory_limit") <= 0.0)
+    if (options_float(options, OPTION_MEMORY_LIMIT) <= 0.0)
         return limit; /* of what is free now */
     held += model->grad != NULL ? model_train_bytes(model, model->moment_type) : 0;
     return limit > held ? limit - held : 0;
@@ -328,10 +349,10 @@ static cohort_status xtc_special_ids(const struct session *session, int32_t **id
     return status;
 }
 
-cohort_status session_sampling(const struct session *session, const struct options *options,
-                               struct sampling_params *sampling, cohort_error *err)
+static cohort_status read_sampling(const struct session *session, const struct options *options,
+                                   struct sampling_params *sampling, cohort_error *err)
 {
-    size_t n = options_list_count(options, "logit_bias");
+    size_t n = options_list_count(options, OPTION_LOGIT_BIAS);
     int32_t *ids = NULL, *special = NULL, n_special = 0;
     float *bias = NULL;
     cohort_status status = COHORT_OK;
@@ -339,22 +360,22 @@ cohort_status session_sampling(const struct session *session, const struct optio
     TRY_GOTO(mem_alloc(&bias, n, sizeof *bias, "logit bias", err));
     TRY_GOTO(xtc_special_ids(session, &special, &n_special, err));
     for (size_t i = 0; i < n; i++)
-        TRY_GOTO(read_bias(options_list_item(options, "logit_bias", i), &ids[i], &bias[i], err));
-    *sampling = (struct sampling_params){.temperature = (float)options_float(options, "temperature"),
-                                         .top_k = (int32_t)options_int(options, "top_k"),
-                                         .top_p = (float)options_float(options, "top_p"),
-                                         .min_p = (float)options_float(options, "min_p"),
+        TRY_GOTO(read_bias(options_list_item(options, OPTION_LOGIT_BIAS, i), &ids[i], &bias[i], err));
+    *sampling = (struct sampling_params){.temperature = (float)options_float(options, OPTION_TEMPERATURE),
+                                         .top_k = (int32_t)options_int(options, OPTION_TOP_K),
+                                         .top_p = (float)options_float(options, OPTION_TOP_P),
+                                         .min_p = (float)options_float(options, OPTION_MIN_P),
                                          .min_tokens_to_keep = 1,
-                                         .xtc_probability = (float)options_float(options, "xtc_probability"),
-                                         .xtc_threshold = (float)options_float(options, "xtc_threshold"),
+                                         .xtc_probability = (float)options_float(options, OPTION_XTC_PROBABILITY),
+                                         .xtc_threshold = (float)options_float(options, OPTION_XTC_THRESHOLD),
                                          .xtc_special = special,
                                          .n_xtc_special = n_special,
-                                         .repetition_penalty = (float)options_float(options, "repetition_penalty"),
-                                         .presence_penalty = (float)options_float(options, "presence_penalty"),
-                                         .frequency_penalty = (float)options_float(options, "frequency_penalty"),
-                                         .repetition_context = (int32_t)options_int(options, "repetition_context"),
-                                         .presence_context = (int32_t)options_int(options, "presence_context"),
-                                         .frequency_context = (int32_t)options_int(options, "frequency_context"),
+                                         .repetition_penalty = (float)options_float(options, OPTION_REPETITION_PENALTY),
+                                         .presence_penalty = (float)options_float(options, OPTION_PRESENCE_PENALTY),
+                                         .frequency_penalty = (float)options_float(options, OPTION_FREQUENCY_PENALTY),
+                                         .repetition_context = (int32_t)options_int(options, OPTION_REPETITION_CONTEXT),
+                                         .presence_context = (int32_t)options_int(options, OPTION_PRESENCE_CONTEXT),
+                                         .frequency_context = (int32_t)options_int(options, OPTION_FREQUENCY_CONTEXT),
                                          .bias_id = ids,
                                          .bias = bias,
                                          .n_bias = (int32_t)n};
@@ -366,34 +387,43 @@ cleanup:
     return status;
 }
 
-void session_sampling_free(struct sampling_params *sampling)
+cohort_status session_request(const struct session *session, const struct options *options,
+                              struct engine_request *request, cohort_error *err)
 {
-    mem_free((void *)(uintptr_t)sampling->bias_id);
-    mem_free((void *)(uintptr_t)sampling->bias);
-    mem_free((void *)(uintptr_t)sampling->xtc_special);
-    sampling->xtc_special = NULL;
-    sampling->bias_id = NULL;
-    sampling->bias = NULL;
+    const struct model_config *c = &session->model->config;
+    const size_t n_stop = options_list_count(options, OPTION_STOP);
+    const char **stop = NULL;
+    TRY(mem_alloc(&stop, n_stop, sizeof *stop, "stop strings", err));
+    for (size_t i = 0; i < n_stop; i++)
+        stop[i] = options_list_item(options, OPTION_STOP, i);
+    *request = (struct engine_request){.seed = (uint64_t)options_int(options, OPTION_SEED),
+                                       .max_tokens = (int32_t)options_int(options, OPTION_MAX_COMPLETION_LENGTH),
+                                       .eos_ids = c->eos_ids,
+                                       .n_eos = c->n_eos,
+                                       .stop = stop,
+                                       .n_stop = (int32_t)n_stop,
+                                       .n_choosable = tokenizer_size(session->tokenizer)};
+    return read_sampling(session, options, &request->sampling, err);
+}
+
+void session_request_free(struct engine_request *request)
+{
+    mem_free((void *)(uintptr_t)request->sampling.bias_id);
+    mem_free((void *)(uintptr_t)request->sampling.bias);
+    mem_free((void *)(uintptr_t)request->sampling.xtc_special);
+    mem_free((void *)(uintptr_t)request->stop);
+    memset(request, 0, sizeof *request);
 }
 
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err)
 {
-    int64_t prompts = options_int(options, "prompts_per_step"), group = options_int(options, "num_generations");
+    int64_t prompts = options_int(options, OPTION_PROMPTS_PER_STEP),
+            group = options_int(options, OPTION_NUM_GENERATIONS);
     if (prompts * group > MAX_BATCH)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--prompts-per-step %lld times --num-generations %lld: a step has at most "
                          "%d completions",
                          (long long)prompts, (long long)group, (int)MAX_BATCH);
     *n = (int32_t)(prompts * group);
-    return COHORT_OK;
-}
-
-cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err)
-{
-    size_t n = options_list_count(options, "stop");
-    TRY(mem_alloc(stops, n, sizeof **stops, "stop strings", err));
-    for (size_t i = 0; i < n; i++)
-        (*stops)[i] = options_list_item(options, "stop", i);
-    *count = (int32_t)n;
     return COHORT_OK;
 }

@@ -3,17 +3,20 @@
 #define COHORT_RECIPE_SESSION_H
 
 #include "recipe/rollout_plan.h"
+#include "rollout/engine.h"
 #include "text/chat_template.h"
 #include "format/checkpoint.h"
 #include "text/tokenizer.h"
 #include "model/packing.h"
 #include "run/dataset.h"
 #include "run/options.h"
+#include "train/metrics.h"
 
 /* The observer's calls, made easy. The size of progress is set here. */
 void observer_output(const cohort_observer *observer, const struct text *text);
 void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);
+void observer_metrics(const cohort_observer *observer, const struct metrics *metrics);
 
 enum session_need {
     SESSION_TOKENIZER = 1,
@@ -67,17 +70,19 @@ cohort_status session_rollout(const struct session *session, const struct option
 cohort_status session_engine(struct session *session, const struct options *options, const struct rollout_need *need,
                              struct engine **out, cohort_error *err);
 
-/* Sampling parameters from the options; XTC spares the newline and the EOS ids, as MLX-LM's does. Free with
- * session_sampling_free. */
-cohort_status session_sampling(const struct session *session, const struct options *options,
-                               struct sampling_params *sampling, cohort_error *err);
-void session_sampling_free(struct sampling_params *sampling);
+/* What the options say of every request: how it is drawn (XTC spares the newline and the EOS ids, as MLX-LM's does),
+ * for how many tokens, from which ids, and what ends it. Prompt, n and stream are the caller's. Free with
+ * session_request_free; session and options must stay. Options used: those of sampling, seed, max_completion_length,
+ * stop. */
+cohort_status session_request(const struct session *session, const struct options *options,
+                              struct engine_request *request, cohort_error *err);
+void session_request_free(struct engine_request *request);
 
 /* Completions of a step: prompts_per_step times num_generations, within what a step can hold. */
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err);
 
-/* Stop strings of the options, or NULL; free with mem_free (the strings stay the options'). */
-cohort_status session_stops(const struct options *options, const char ***stops, int32_t *count, cohort_error *err);
+/* The type that the option dtype names; false where it is auto. */
+bool session_asked_type(const struct options *options, enum dtype *type);
 
 /* 64-bit FNV-1a, to tell prompts apart by content. */
 uint64_t content_hash(const void *bytes, size_t length);

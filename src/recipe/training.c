@@ -1,7 +1,6 @@
 #include "recipe/training.h"
 
 #include "base/clock.h"
-#include "recipe/choices.h"
 #include "recipe/end_of_text.h"
 #include "recipe/run_identity.h"
 #include "recipe/run_start.h"
@@ -33,7 +32,7 @@ static cohort_status start_instead(struct training *t, const char *out, cohort_e
 
 static cohort_status find_resume(struct training *t, const char *out, cohort_error *err)
 {
-    const char *resume = options_string(t->options, "resume");
+    const char *resume = options_string(t->options, OPTION_RESUME);
     if (resume == NULL || strcmp(resume, "false") == 0)
         return COHORT_OK;
     TRY(training_lock(t, out, err));
@@ -52,7 +51,7 @@ static cohort_status find_resume(struct training *t, const char *out, cohort_err
 cohort_status training_open(struct training *t, struct options *options, const char *command,
                             const cohort_observer *observer, cohort_error *err)
 {
-    const char *out = options_string(options, "out");
+    const char *out = options_string(options, OPTION_OUT);
     memset(t, 0, sizeof *t);
     t->options = options;
     t->observer = observer;
@@ -62,7 +61,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
         return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
     TRY(training_verify(t, out, err));
-    if ((t->resume_dir != NULL || t->again) && !options_given(options, "config")) {
+    if ((t->resume_dir != NULL || t->again) && !options_given(options, OPTION_CONFIG)) {
         char *config = NULL;
         TRY(file_join(&config, out, "config.yaml", err));
         bool there = false;
@@ -90,8 +89,8 @@ void training_close(struct training *t)
 /* The options are those of the checkpoint by now: counters that do not fit them are damaged. */
 static cohort_status check_state(const struct training *t, cohort_error *err)
 {
-    const int64_t seed = options_int(t->options, "seed"),
-                  steps = strcmp(t->command, "grpo") == 0 ? options_int(t->options, "num_iterations") : 1;
+    const int64_t seed = options_int(t->options, OPTION_SEED),
+                  steps = strcmp(t->command, "grpo") == 0 ? options_int(t->options, OPTION_NUM_ITERATIONS) : 1;
     if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
         return COHORT_OK;
     return error_set(err, COHORT_ERR_FORMAT,
@@ -104,7 +103,7 @@ static cohort_status check_state(const struct training *t, cohort_error *err)
 
 cohort_status training_begin(struct training *t, cohort_error *err)
 {
-    const char *out = options_string(t->options, "out");
+    const char *out = options_string(t->options, OPTION_OUT);
     struct text yaml = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
@@ -129,7 +128,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         /* With --resume a folder that was there is locked already, and was looked into. */
         TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
                                      : run_folder_create(&t->run, out, &yaml, err));
-        t->state.seed = (uint64_t)options_int(t->options, "seed");
+        t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
     if (t->run.lock_unsupported)
@@ -173,17 +172,17 @@ cleanup:
 struct optimizer training_optimizer(const struct training *t)
 {
     const struct options *o = t->options;
-    return (struct optimizer){.beta1 = (float)options_float(o, "adam_beta1"),
-                              .beta2 = (float)options_float(o, "adam_beta2"),
-                              .eps = (float)options_float(o, "adam_epsilon"),
-                              .weight_decay = (float)options_float(o, "weight_decay"),
-                              .max_grad_norm = options_float(o, "max_grad_norm"),
+    return (struct optimizer){.beta1 = (float)options_float(o, OPTION_ADAM_BETA1),
+                              .beta2 = (float)options_float(o, OPTION_ADAM_BETA2),
+                              .eps = (float)options_float(o, OPTION_ADAM_EPSILON),
+                              .weight_decay = (float)options_float(o, OPTION_WEIGHT_DECAY),
+                              .max_grad_norm = options_float(o, OPTION_MAX_GRAD_NORM),
                               .step = t->state.updates};
 }
 
 enum schedule_type training_schedule(const struct options *options)
 {
-    return (enum schedule_type)choice_of(options, "lr_scheduler_type");
+    return (enum schedule_type)options_choice(options, OPTION_LR_SCHEDULER_TYPE);
 }
 
 cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir,

@@ -71,7 +71,7 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
 /* Reopens the run folder at t->state.step: later checkpoints and metrics leave first. */
 cohort_status training_continue(struct training *t, const char *out, const struct text *yaml, cohort_error *err);
 
-/* Adds {"step", "epoch", ...} (no epoch if it is NaN) and writes the line. */
+/* Adds {"step", "epoch", ...} (no epoch if it is NaN), writes the line and tells the observer. */
 cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics,
                            cohort_error *err);
 /* A run that goes on from a step whose evaluation failed or was stopped (the step's line lacks metric) owes it: it is made

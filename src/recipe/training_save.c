@@ -173,6 +173,7 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)
         status = COHORT_OK;
     t->lines_lost = t->lines_lost || lost_before;
+    observer_metrics(t->observer, &line);
     metrics_free(&line);
     return status;
 }
@@ -186,11 +187,16 @@ cohort_status training_owes_evaluation(const struct training *t, const char *met
 cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err)
 {
     struct text text = {0}, fields = {0};
+    struct metrics told = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(metrics_write(metrics, &text, err));
     TRY_GOTO(text_append(&fields, text.data + 1, text.length - 3, err)); /* without {, } and the newline */
     TRY_GOTO(run_folder_extend(&t->run, RUN_METRICS, &fields, err));
+    metrics_set(&told, "step", (double)t->state.step);
+    metrics_add(&told, metrics);
+    observer_metrics(t->observer, &told);
 cleanup:
+    metrics_free(&told);
     text_free(&text);
     text_free(&fields);
     return status;
@@ -241,8 +247,8 @@ static void prune(struct training *t)
 {
     struct text notes = {0};
     cohort_error why = {0};
-    bool limited = options_is_set(t->options, "save_total_limit");
-    int64_t keep = limited ? options_int(t->options, "save_total_limit") : PERIODIC_KEPT;
+    bool limited = options_is_set(t->options, OPTION_SAVE_TOTAL_LIMIT);
+    int64_t keep = limited ? options_int(t->options, OPTION_SAVE_TOTAL_LIMIT) : PERIODIC_KEPT;
     if (run_folder_prune(&t->run, keep, !limited, &notes, &why) != COHORT_OK)
         observer_message(t->observer, "note: old checkpoints were not removed: %s", why.message);
     tell(t, &notes);
@@ -272,7 +278,7 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
 /* Every save_minutes, but never so often that more than a few percent of the time go into it. */
 static bool clock_says(const struct training *t)
 {
-    const double minutes = options_float(t->options, "save_minutes");
+    const double minutes = options_float(t->options, OPTION_SAVE_MINUTES);
     const double since = clock_seconds() - t->saved_at;
     return minutes > 0.0 && since >= 60.0 * minutes && t->save_seconds <= save_share * since;
 }
@@ -285,7 +291,7 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
     /* Nobody asked for this one: should it fail, the run goes on. */
     if (clock_says(t) && save_checkpoint(t, optimizer, true, &why) != COHORT_OK)
         observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes", why.message,
-                         options_float(t->options, "save_minutes"));
+                         options_float(t->options, OPTION_SAVE_MINUTES));
     return COHORT_OK;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 
+#include <assert.h>
 #include <string.h>
 
 const char *finish_reason_name(enum finish_reason reason)
@@ -14,6 +15,7 @@ void completion_free(struct completion *completion)
 {
     mem_free(completion->tokens);
     mem_free(completion->logp);
+    mem_free(completion->entropy);
     mem_free(completion->text);
     memset(completion, 0, sizeof *completion);
 }
@@ -29,28 +31,43 @@ cohort_status completion_check(const struct completion *completion, cohort_error
                      (long long)completion->request, (int)completion->index, (int)completion->n_tokens);
 }
 
-cohort_status completion_queue_push(struct completion_queue *queue, const struct completion *completion,
-                                    cohort_error *err)
+cohort_status completion_queue_reserve(struct completion_queue *queue, size_t more, cohort_error *err)
 {
-    TRY(mem_grow(&queue->list, &queue->capacity, queue->end + 1, sizeof *queue->list, "finished completions", err));
-    queue->list[queue->end++] = *completion;
+    struct completion *grown = NULL;
+    size_t capacity = 0;
+    if (queue->count + more <= queue->capacity)
+        return COHORT_OK;
+    TRY(mem_grow(&grown, &capacity, queue->count + more, sizeof *grown, "finished completions", err));
+    for (size_t i = 0; i < queue->count; i++)
+        grown[i] = queue->list[(queue->first + i) % queue->capacity];
+    mem_free(queue->list);
+    queue->list = grown;
+    queue->capacity = capacity;
+    queue->first = 0;
     return COHORT_OK;
+}
+
+void completion_queue_push(struct completion_queue *queue, const struct completion *completion)
+{
+    assert(queue->count < queue->capacity);
+    queue->list[(queue->first + queue->count++) % queue->capacity] = *completion;
 }
 
 bool completion_queue_pop(struct completion_queue *queue, struct completion *out)
 {
-    if (queue->first == queue->end)
+    if (queue->count == 0)
         return false;
-    *out = queue->list[queue->first++];
-    if (queue->first == queue->end)
-        queue->first = queue->end = 0;
+    *out = queue->list[queue->first];
+    queue->first = (queue->first + 1) % queue->capacity;
+    queue->count--;
     return true;
 }
 
 void completion_queue_free(struct completion_queue *queue)
 {
-    for (size_t i = queue->first; i < queue->end; i++)
-        completion_free(&queue->list[i]);
+    struct completion left;
+    while (completion_queue_pop(queue, &left))
+        completion_free(&left);
     mem_free(queue->list);
     memset(queue, 0, sizeof *queue);
 }

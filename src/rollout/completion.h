@@ -16,13 +16,14 @@
 enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
 const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
 
-/* A finished completion. tokens and logp include the EOS; text leaves out special tokens and the stop string. */
+/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string. */
 struct completion {
     int64_t request;
     int32_t index;
     int32_t n_prompt, n_tokens;
     int32_t *tokens;    /* [n_tokens] */
     float *logp;        /* [n_tokens] at the sampling temperature, unfiltered and unpenalised */
+    float *entropy;     /* [n_tokens] of the distribution that logp is of, in nats */
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;
@@ -43,14 +44,15 @@ struct engine_event {
 };
 typedef void engine_callback(void *context, const struct engine_event *event);
 
-/* First in, first out. Zero-initialise. */
+/* First in, first out: a ring. Zero-initialise. */
 struct completion_queue {
     struct completion *list;
-    size_t first, end, capacity; /* list[first .. end) wait */
+    size_t first, count, capacity; /* list[(first + i) % capacity], i < count, wait */
 };
-/* Takes the completion over; on failure it stays the caller's. */
-cohort_status completion_queue_push(struct completion_queue *queue, const struct completion *completion,
-                                    cohort_error *err);
+/* Makes room for so many beside those that wait. */
+cohort_status completion_queue_reserve(struct completion_queue *queue, size_t more, cohort_error *err);
+/* Takes the completion over. Room must have been reserved. */
+void completion_queue_push(struct completion_queue *queue, const struct completion *completion);
 /* Moves the oldest one out; false if there is none. */
 bool completion_queue_pop(struct completion_queue *queue, struct completion *out);
 /* Frees those that nobody took, too. */

@@ -37,6 +37,8 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
     e->config = *config;
     TRY_GOTO(scheduler_create(&e->scheduler, config, tokenizer, err));
     TRY_GOTO(step_create(&e->step, model, config, err));
+    if (model->backend->ops->decode_load != NULL)
+        TRY_GOTO(decode_window_create(&e->window, config->max_sequences, err));
     *out = e;
     return COHORT_OK;
 cleanup:
@@ -134,6 +136,11 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
     for (int32_t i = 0; i < request->n_stop; i++)
         if (request->stop[i] == NULL)
             return error_set(err, COHORT_ERR_ARGUMENT, "stop string %d is NULL", (int)i);
+    for (int32_t i = 0; request->constraints != NULL && i < request->n; i++) {
+        const struct constraint *c = &request->constraints[i];
+        if (c->allowed == NULL || c->accept == NULL || c->done == NULL)
+            return error_set(err, COHORT_ERR_ARGUMENT, "constraint %d lacks a function", (int)i);
+    }
     for (int32_t i = 0; i < request->sampling.n_bias; i++)
         if (request->sampling.bias_id[i] < 0 || request->sampling.bias_id[i] >= e->model->config.vocab_size)
             return error_set(err, COHORT_ERR_ARGUMENT, "logit bias for token %d, expected an id from 0 to %d",
@@ -148,6 +155,7 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
                          "pool has %lld: allow more memory or fewer tokens",
                          (int)request->n_prompt, (int)max_tokens, (long long)least, (long long)e->config.n_pages);
     struct request *r = NULL;
+    TRY(step_reserve(&e->step, request->n, err));
     TRY(request_create(&r, request, max_tokens, err));
     const cohort_status status = scheduler_add(&e->scheduler, r, err);
     if (status == COHORT_OK)
@@ -172,14 +180,23 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .running = e->scheduler.n_running};
 }
 
+/* Whether the device may take some steps by itself. */
+static bool may_open_window(const struct engine *e)
+{
+    const struct scheduler *scheduler = &e->scheduler;
+    bool constrained = false;
+    for (int32_t i = 0; i < scheduler->n_running; i++)
+        constrained = constrained || scheduler->running[i]->constraint != NULL;
+    return e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !constrained &&
+           !scheduler_prefills(scheduler);
+}
+
 cohort_status engine_step(struct engine *e, bool *busy, cohort_error *err)
 {
     struct scheduler *scheduler = &e->scheduler;
     TRY(backend_check(e->model->backend, err));
     TRY(scheduler_admit(scheduler, err));
-    const bool window =
-        e->model->backend->ops->decode_load != NULL && scheduler->n_running > 0 && !scheduler_prefills(scheduler);
-    if (window)
+    if (may_open_window(e))
         TRY(decode_window_run(&e->window, &e->step, scheduler, err));
     else
         TRY(step_run(&e->step, scheduler, err));

@@ -18,6 +18,7 @@
 #include "model/arena.h"
 #include "model/model.h"
 #include "rollout/completion.h"
+#include "rollout/constraint.h"
 #include "text/tokenizer.h"
 
 struct engine;
@@ -44,7 +45,7 @@ cohort_status engine_create(struct engine **out, struct model *model, const stru
 cohort_status engine_plan(struct engine *engine, struct arena *arena, cohort_error *err);
 void engine_destroy(struct engine *engine);
 
-/* What is copied: everything. */
+/* What is copied: everything but the contexts of constraints. */
 struct engine_request {
     const int32_t *prompt;
     int32_t n_prompt;    /* at least 1 */
@@ -57,7 +58,8 @@ struct engine_request {
     int32_t n_eos;
     const char *const *stop; /* strings that end a completion; they are not part of its text */
     int32_t n_stop;
-    int32_t n_choosable; /* ids >= this are not drawn (0: the whole vocabulary) */
+    int32_t n_choosable;                  /* ids >= this are not drawn (0: the whole vocabulary) */
+    const struct constraint *constraints; /* [n] one for each completion; NULL: none */
 };
 
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);

@@ -60,18 +60,25 @@ int64_t completion_pages(int32_t n_prompt, int32_t max_tokens)
     return max_tokens < 2 ? 0 : page_chunk(n_prompt + max_tokens - 2) - page_chunk(n_prompt) + 1;
 }
 
-cohort_status page_list_reserve(struct page_list *list, struct page_pool *pool, int64_t count, bool *granted,
-                                cohort_error *err)
+cohort_status page_list_create(struct page_list *list, int64_t most, cohort_error *err)
 {
-    TRY(mem_alloc(&list->pages, (size_t)count, sizeof *list->pages, "page list", err));
-    *granted = page_pool_reserve(pool, count);
-    if (*granted) {
-        list->limit = (int32_t)count;
-    } else {
-        mem_free(list->pages);
-        list->pages = NULL;
-    }
-    return COHORT_OK;
+    *list = (struct page_list){.most = (int32_t)most};
+    return mem_alloc(&list->pages, (size_t)most, sizeof *list->pages, "page list", err);
+}
+
+void page_list_free(struct page_list *list)
+{
+    mem_free(list->pages);
+    memset(list, 0, sizeof *list);
+}
+
+bool page_list_reserve(struct page_list *list, struct page_pool *pool)
+{
+    assert(list->limit == 0);
+    if (!page_pool_reserve(pool, list->most))
+        return false;
+    list->limit = list->most;
+    return true;
 }
 
 void page_list_release(struct page_list *list, struct page_pool *pool)

@@ -34,14 +34,16 @@ int64_t prompt_pages(int32_t n_prompt);
  * that n_prompt lies in, which the prompt's last page may hold the beginning of. */
 int64_t completion_pages(int32_t n_prompt, int32_t max_tokens);
 
-/* Pages in order of their chunk. Zero-initialise. */
+/* Pages in order of their chunk. */
 struct page_list {
-    int32_t *pages;
-    int32_t count, limit; /* limit: promised in all */
+    int32_t *pages;             /* [most] */
+    int32_t count, limit, most; /* limit: promised, 0 or most */
 };
-/* Promises count pages to the list, which has none; *granted is false if they cannot be had now. */
-cohort_status page_list_reserve(struct page_list *list, struct page_pool *pool, int64_t count, bool *granted,
-                                cohort_error *err);
+/* An empty list with room for most pages. */
+cohort_status page_list_create(struct page_list *list, int64_t most, cohort_error *err);
+void page_list_free(struct page_list *list);
+/* Promises to the list, which has none, as many pages as it has room for; false if they cannot be had now. */
+bool page_list_reserve(struct page_list *list, struct page_pool *pool);
 /* Gives back pages and what is left of the promise. */
 void page_list_release(struct page_list *list, struct page_pool *pool);
 /* The row of a position, whose page is taken if the list lacks it. first_chunk: chunk of the list's first page. */

@@ -44,7 +44,7 @@ static cohort_status grow_ids(struct scheduler *q, cohort_error *err)
 }
 
 /* Pages that one completion of the request can come to need. */
-static int64_t one_completion(const struct request *r) { return completion_pages(r->ask.n_prompt, r->max_tokens); }
+static int64_t one_completion(const struct request *r) { return r->sequences[0].pages.most; }
 
 cohort_status scheduler_create(struct scheduler *q, const struct engine_config *config,
                                const struct tokenizer *tokenizer, cohort_error *err)
@@ -70,6 +70,7 @@ void scheduler_free(struct scheduler *q)
 
 cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error *err)
 {
+    TRY(completion_queue_reserve(&q->finished, q->n_unfinished + (size_t)r->ask.n, err));
     while (q->first_id < q->next_id && *place_of(q, q->first_id) == NULL)
         q->first_id++;
     if ((size_t)(q->next_id - q->first_id) == q->id_capacity)
@@ -77,6 +78,7 @@ cohort_status scheduler_add(struct scheduler *q, struct request *r, cohort_error
     r->id = q->next_id++;
     *place_of(q, r->id) = r;
     list_insert(&q->waiting, q->waiting.last, r);
+    q->n_unfinished += (size_t)r->ask.n;
     return COHORT_OK;
 }
 
@@ -107,13 +109,16 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&done.tokens, (size_t)s->n_tokens, sizeof(int32_t), "completion", err));
     TRY_GOTO(mem_alloc(&done.logp, (size_t)s->n_tokens, sizeof(float), "completion", err));
+    TRY_GOTO(mem_alloc(&done.entropy, (size_t)s->n_tokens, sizeof(float), "completion", err));
     memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
     memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
+    memcpy(done.entropy, s->entropy, (size_t)s->n_tokens * sizeof(float));
     if (q->tokenizer != NULL) {
         TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
         done.text_length = s->text.length;
     }
-    TRY_GOTO(completion_queue_push(&q->finished, &done, err));
+    completion_queue_push(&q->finished, &done);
+    q->n_unfinished--;
     if (s->state == SEQUENCE_RUNNING) {
         page_list_release(&s->pages, &q->pool);
         q->promised += --r->n_running == 0 ? one_completion(r) : 0;
@@ -136,7 +141,7 @@ cohort_status scheduler_take(struct scheduler *q, struct sequence *s, const stru
     if (draw->token < 0) {
         s->finish_reason = FINISH_FAILED;
     } else {
-        TRY(sequence_append(s, q->tokenizer, draw->token, draw->logp, err));
+        TRY(sequence_append(s, q->tokenizer, draw, err));
         q->generated_tokens++;
     }
     if (q->callback != NULL) {
@@ -194,52 +199,46 @@ static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
 }
 
 /* Pending sequences of active requests get slots and pages, oldest request first. */
-static cohort_status admit_sequences(struct scheduler *q, cohort_error *err)
+static void admit_sequences(struct scheduler *q)
 {
     for (struct request *r = q->active.first; r != NULL; r = r->next)
         for (; r->first_pending < r->ask.n; r->first_pending++) {
             struct sequence *s = &r->sequences[r->first_pending];
-            bool granted = false;
             if (s->state != SEQUENCE_PENDING) /* its first token ended it */
                 continue;
-            if (q->n_running == q->max_sequences)
-                return COHORT_OK;
-            TRY(page_list_reserve(&s->pages, &q->pool, one_completion(r), &granted, err));
-            if (!granted)
-                return COHORT_OK;
+            if (q->n_running == q->max_sequences || !page_list_reserve(&s->pages, &q->pool))
+                return;
             s->state = SEQUENCE_RUNNING;
             q->promised -= r->n_running++ == 0 ? one_completion(r) : 0;
             q->running[q->n_running++] = s;
         }
-    return COHORT_OK;
 }
 
 /* Waiting requests get pages for their prompt when at least one of their completions could then run to its end: so a
  * request that was let in can always finish, whatever the others hold. */
-static cohort_status admit_requests(struct scheduler *q, cohort_error *err)
+static void admit_requests(struct scheduler *q)
 {
     while (q->waiting.first != NULL) {
         struct request *r = q->waiting.first;
-        const int64_t prompt = prompt_pages(r->ask.n_prompt);
-        bool granted = false;
-        if (q->pool.n_free - q->pool.reserved < prompt + one_completion(r) + q->promised)
-            return COHORT_OK;
-        TRY(page_list_reserve(&r->pages, &q->pool, prompt, &granted, err));
+        if (q->pool.n_free - q->pool.reserved < r->pages.most + one_completion(r) + q->promised)
+            return;
+        const bool granted = page_list_reserve(&r->pages, &q->pool);
         assert(granted);
+        (void)granted;
         list_remove(&q->waiting, r);
         r->state = REQUEST_PREFILL;
         list_insert(&q->prefill, q->prefill.last, r);
         q->promised += one_completion(r);
     }
-    return COHORT_OK;
 }
 
 cohort_status scheduler_admit(struct scheduler *q, cohort_error *err)
 {
     TRY(apply_cancellations(q, err));
     scheduler_sweep(q);
-    TRY(admit_sequences(q, err));
-    return admit_requests(q, err);
+    admit_sequences(q);
+    admit_requests(q);
+    return COHORT_OK;
 }
 
 bool scheduler_busy(const struct scheduler *q)

@@ -42,6 +42,7 @@ struct scheduler {
     int64_t promised;          /* pages with which each request that was let in and runs no completion could run one */
     struct sequence **running; /* [max_sequences] */
     int32_t n_running, max_sequences;
+    size_t n_unfinished; /* completions of all requests */
     struct completion_queue finished;
     engine_callback *callback;
     void *callback_context;
@@ -52,7 +53,7 @@ cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_
 void scheduler_free(struct scheduler *scheduler);
 
 /* Queues a request and gives it its id, larger than those of all before. It is the scheduler's from then on, but not on
- * failure. */
+ * failure. Makes room for all that will be noted of it, so that no step has to (invariant I8). */
 cohort_status scheduler_add(struct scheduler *scheduler, struct request *request, cohort_error *err);
 /* Its completions end at the next scheduler_admit. An id that is not there is no error. */
 void scheduler_cancel(struct scheduler *scheduler, int64_t id);

@@ -24,11 +24,14 @@ static cohort_status copy_request(struct request *r, const struct engine_request
     TRY(copy_array(&r->xtc_special, s->xtc_special, (size_t)s->n_xtc_special, sizeof(int32_t), err));
     TRY(copy_array(&r->bias_id, s->bias_id, (size_t)s->n_bias, sizeof(int32_t), err));
     TRY(copy_array(&r->bias, s->bias, (size_t)s->n_bias, sizeof(float), err));
+    if (ask->constraints != NULL)
+        TRY(copy_array(&r->constraints, ask->constraints, (size_t)ask->n, sizeof *r->constraints, err));
     TRY(mem_alloc(&r->stop, (size_t)ask->n_stop, sizeof *r->stop, "stop strings", err));
     for (int32_t i = 0; i < ask->n_stop; i++)
         TRY(mem_strdup(&r->stop[i], ask->stop[i], strlen(ask->stop[i]), err));
     r->ask.prompt = r->prompt;
     r->ask.eos_ids = r->eos_ids;
+    r->ask.constraints = r->constraints;
     r->ask.stop = (const char *const *)r->stop;
     s->xtc_special = r->xtc_special;
     s->bias_id = r->bias_id;
@@ -46,14 +49,18 @@ cohort_status request_create(struct request **out, const struct engine_request *
     r->max_tokens = max_tokens;
     r->n_unfinished = ask->n;
     TRY_GOTO(copy_request(r, ask, err));
+    TRY_GOTO(page_list_create(&r->pages, prompt_pages(ask->n_prompt), err));
     TRY_GOTO(mem_alloc(&r->sequences, (size_t)ask->n, sizeof *r->sequences, "sequences", err));
     for (int32_t i = 0; i < ask->n; i++) {
         struct sequence *s = &r->sequences[i];
         s->request = r;
+        s->constraint = r->constraints != NULL ? &r->constraints[i] : NULL;
         s->index = ask->first_index + i;
         TRY_GOTO(mem_alloc(&s->history, (size_t)ask->n_prompt + (size_t)max_tokens, sizeof(int32_t), "sequence", err));
         memcpy(s->history, ask->prompt, (size_t)ask->n_prompt * sizeof(int32_t));
         TRY_GOTO(mem_alloc(&s->logp, (size_t)max_tokens, sizeof(float), "sequence", err));
+        TRY_GOTO(mem_alloc(&s->entropy, (size_t)max_tokens, sizeof(float), "sequence", err));
+        TRY_GOTO(page_list_create(&s->pages, completion_pages(ask->n_prompt, max_tokens), err));
     }
     *out = r;
     return COHORT_OK;
@@ -69,19 +76,21 @@ void request_destroy(struct request *r)
     for (int32_t i = 0; r->sequences != NULL && i < r->ask.n; i++) {
         mem_free(r->sequences[i].history);
         mem_free(r->sequences[i].logp);
-        mem_free(r->sequences[i].pages.pages);
+        mem_free(r->sequences[i].entropy);
+        page_list_free(&r->sequences[i].pages);
         text_free(&r->sequences[i].text);
     }
     for (int32_t i = 0; r->stop != NULL && i < r->ask.n_stop; i++)
         mem_free(r->stop[i]);
     mem_free(r->stop);
     mem_free(r->sequences);
-    mem_free(r->pages.pages);
+    page_list_free(&r->pages);
     mem_free(r->prompt);
     mem_free(r->eos_ids);
     mem_free(r->xtc_special);
     mem_free(r->bias_id);
     mem_free(r->bias);
+    mem_free(r->constraints);
     mem_free(r);
 }
 
@@ -96,9 +105,11 @@ bool request_is_eos(const struct request *request, int32_t token)
 struct sample_row sequence_draw(const struct sequence *s, int32_t logits_row)
 {
     const struct request *r = s->request;
+    const struct constraint *c = s->constraint;
     return (struct sample_row){.params = &r->ask.sampling,
                                .history = s->history,
                                .n_history = r->ask.n_prompt + s->n_tokens,
+                               .allowed = c != NULL ? c->allowed(c->context) : NULL,
                                .logits_row = logits_row,
                                .seed = r->ask.seed,
                                .stream = rng_stream(r->ask.stream, (uint64_t)s->index),
@@ -131,22 +142,27 @@ static bool cut_at_stop(struct sequence *s, size_t from)
     return true;
 }
 
-cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, int32_t token, float logp,
+cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokenizer, const struct sample_row *draw,
                               cohort_error *err)
 {
     const struct request *r = s->request;
+    const int32_t token = draw->token;
     s->history[r->ask.n_prompt + s->n_tokens] = token;
-    s->logp[s->n_tokens] = logp;
+    s->logp[s->n_tokens] = draw->logp;
+    s->entropy[s->n_tokens] = draw->entropy;
     s->n_tokens++;
-    bool eos = request_is_eos(r, token);
-    bool last = eos || s->n_tokens == r->max_tokens;
-    bool stopped = false;
+    bool eos = request_is_eos(r, token), stopped = false;
+    if (s->constraint != NULL) {
+        s->constraint->accept(s->constraint->context, token);
+        stopped = !eos && s->constraint->done(s->constraint->context);
+    }
+    bool last = eos || stopped || s->n_tokens == r->max_tokens;
     if (tokenizer != NULL) {
         size_t before = s->text.length;
         TRY(token_stream_push(&s->stream, tokenizer, token, true, &s->text, err));
         if (last)
             TRY(token_stream_finish(&s->stream, &s->text, err));
-        stopped = cut_at_stop(s, before);
+        stopped = cut_at_stop(s, before) || stopped;
     }
     if (stopped)
         s->finish_reason = FINISH_STOP;

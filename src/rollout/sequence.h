@@ -1,7 +1,7 @@
 /* Requests and their completions as the engine keeps them.
  *
  * A request owns copies of all that was asked, its prompt's pages and its sequences; a sequence owns its tokens so far,
- * their log-probs and its text. Both states are the scheduler's to change. A sequence's history is its prompt and then
+ * their log-probs and entropies, and its text. Both states are the scheduler's to change. A sequence's history is its prompt and then
  * what was drawn, ids all along (invariant I4): text is only made from it. */
 #ifndef COHORT_ROLLOUT_SEQUENCE_H
 #define COHORT_ROLLOUT_SEQUENCE_H
@@ -16,10 +16,11 @@ struct sequence {
     struct request *request;
     int32_t index; /* of the draw's stream */
     enum sequence_state state;
-    int32_t *history;       /* prompt, then output: [n_prompt + max_tokens] */
-    float *logp;            /* [max_tokens] */
-    int32_t n_tokens;       /* output so far */
-    struct page_list pages; /* positions n_prompt on */
+    int32_t *history;                    /* prompt, then output: [n_prompt + max_tokens] */
+    float *logp, *entropy;               /* [max_tokens] */
+    int32_t n_tokens;                    /* output so far */
+    struct page_list pages;              /* positions n_prompt on */
+    const struct constraint *constraint; /* the request's; NULL: none */
     struct token_stream stream;
     struct text text;
     size_t emitted; /* bytes of text already given to the callback */
@@ -35,6 +36,7 @@ struct request {
     int32_t *prompt, *eos_ids, *xtc_special, *bias_id;
     float *bias;
     char **stop;
+    struct constraint *constraints;  /* [n] or NULL */
     int32_t max_tokens;              /* clipped to the context */
     int32_t n_prefilled, n_in_step;  /* prompt tokens computed; those of them that the step in hand computes */
     struct page_list pages;          /* positions 0 .. n_prompt */
@@ -56,9 +58,10 @@ bool request_is_eos(const struct request *request, int32_t token);
 /* The sequence's next draw, from row logits_row: keyed by seed, stream, index and position (invariant I3). Points into
  * the sequence. */
 struct sample_row sequence_draw(const struct sequence *sequence, int32_t logits_row);
-/* Takes a drawn token: appends, decodes, finds EOS, stop strings and the length; sets finish_reason. */
-cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer, int32_t token, float logp,
-                              cohort_error *err);
+/* Takes a drawn token: appends, decodes, finds EOS, stop strings, the end of a constraint and the length; sets
+ * finish_reason. */
+cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer,
+                              const struct sample_row *draw, cohort_error *err);
 /* The text that became certain since the last call: *length bytes inside sequence->text. */
 const char *sequence_new_text(struct sequence *sequence, size_t *length);
 

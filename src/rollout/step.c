@@ -11,13 +11,29 @@ static int32_t max_outputs(const struct engine_config *config)
     return config->max_sequences + config->prefill_tokens;
 }
 
+/* Spans of the largest batch: those of a decoding sequence are at most the pages of its positions and one, where the
+ * prompt's last page ends, and all pages; those of the prompts in a step together are at most all pages. */
+static size_t max_spans(const struct engine_config *config)
+{
+    const int64_t pages = page_chunk(config->max_context) + 2;
+    const int64_t each = pages < config->n_pages ? pages : config->n_pages;
+    return (size_t)(config->max_sequences * each + config->n_pages);
+}
+
 cohort_status step_create(struct step *step, struct model *model, const struct engine_config *config, cohort_error *err)
 {
     const size_t outputs = (size_t)max_outputs(config);
     *step = (struct step){.model = model, .config = *config};
     TRY(mem_alloc(&step->output_row, outputs, sizeof *step->output_row, "rollout engine", err));
     TRY(mem_alloc(&step->output_of, outputs, sizeof(struct sequence *), "rollout engine", err));
-    return mem_alloc(&step->output_request, outputs, sizeof(struct request *), "rollout engine", err);
+    TRY(mem_alloc(&step->output_request, outputs, sizeof(struct request *), "rollout engine", err));
+    TRY(batch_reserve(&step->batch, outputs, outputs, max_spans(config), err));
+    return step_reserve(step, max_outputs(config), err);
+}
+
+cohort_status step_reserve(struct step *step, int32_t n, cohort_error *err)
+{
+    return mem_grow(&step->draws, &step->draw_capacity, (size_t)n, sizeof *step->draws, "draws", err);
 }
 
 cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *err)
@@ -26,7 +42,7 @@ cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *er
     const enum dtype act = step->model->type;
     const int32_t outputs = max_outputs(&step->config);
     TRY(decoder_work_plan(&step->work, arena, c, act, outputs, DECODER_INFER, err));
-    head_work_plan(&step->head, arena, c, act, outputs, head_chunk(c, step->model->backend->logits_bytes), false,
+    head_work_plan(&step->head, arena, c, act, outputs, head_chunk(c, step->model->backend->sizes->logits_bytes), false,
                    false);
     step->kv.rows = step->config.n_pages * ATTENTION_CHUNK;
     step->kv.layer_bytes = kv_layer_bytes(c, act, step->kv.rows);
@@ -69,25 +85,22 @@ static void add_output(struct step *step, int32_t row, struct sequence *s, struc
     step->n_outputs++;
 }
 
-static cohort_status add_decode(struct step *step, struct scheduler *scheduler, cohort_error *err)
+static void add_decode(struct step *step, struct scheduler *scheduler)
 {
     struct batch *b = &step->batch;
     for (int32_t i = 0; i < scheduler->n_running; i++) {
         struct sequence *s = scheduler->running[i];
         const struct request *r = s->request;
         int32_t P = r->ask.n_prompt, position = P + s->n_tokens - 1;
-        TRY(batch_reserve(b, (size_t)b->n_tokens + 1, (size_t)b->n_seqs + 1,
-                          (size_t)(b->n_spans + page_chunk(position) + 3), err));
         batch_add_seq(b, &s->history[position], 1, position, b->n_trees);
         b->kv_row[b->n_tokens - 1] = page_list_row(&s->pages, &scheduler->pool, page_chunk(P), position);
         add_page_spans(step, &r->pages, 0, 0, P);
         add_page_spans(step, &s->pages, page_chunk(P), P, position + 1);
         add_output(step, b->n_tokens - 1, s, NULL);
     }
-    return COHORT_OK;
 }
 
-static cohort_status add_prefill(struct step *step, struct scheduler *scheduler, cohort_error *err)
+static void add_prefill(struct step *step, struct scheduler *scheduler)
 {
     struct batch *b = &step->batch;
     int32_t room = step->config.prefill_tokens;
@@ -98,8 +111,6 @@ static cohort_status add_prefill(struct step *step, struct scheduler *scheduler,
         if (step->config.prefill_chunk > 0 && n > step->config.prefill_chunk)
             n = step->config.prefill_chunk;
         int32_t first = r->n_prefilled, end = first + n, row = b->n_tokens;
-        TRY(batch_reserve(b, (size_t)(row + n), (size_t)b->n_seqs + 1, (size_t)(b->n_spans + page_chunk(end) + 2),
-                          err));
         batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
         for (int32_t i = 0; i < n; i++)
             b->kv_row[row + i] = page_list_row(&r->pages, &scheduler->pool, 0, first + i);
@@ -111,7 +122,6 @@ static cohort_status add_prefill(struct step *step, struct scheduler *scheduler,
         if (end == r->ask.n_prompt)
             add_output(step, row + n - 1, NULL, r);
     }
-    return COHORT_OK;
 }
 
 /* ---- Running it and drawing ---- */
@@ -126,10 +136,25 @@ static struct request *output_owner(const struct step *step, int32_t i, int32_t 
     return r;
 }
 
-/* Draws for outputs first .. first + count, whose logits are in the head's buffer. One call for each run of requests
- * that may choose from the same ids. */
-static cohort_status sample_outputs(struct step *step, struct scheduler *scheduler, int32_t first, int32_t count,
-                                    cohort_error *err)
+/* Outputs first .. end, or as many of them as there is room for the draws of. */
+static int32_t outputs_at_once(const struct step *step, int32_t first, int32_t end)
+{
+    size_t n = 0;
+    int32_t draws = 0, i = first;
+    for (; i < end; i++) {
+        (void)output_owner(step, i, &draws);
+        n += (size_t)draws;
+        if (n > step->draw_capacity)
+            break;
+    }
+    return i - first;
+}
+
+/* Draws for outputs first .. first + count, whose logits are in the head's buffer, which begins with those of output
+ * chunk. One call for each run of requests that may choose from the same ids. A group draws all its first tokens or
+ * none. */
+static cohort_status sample_outputs(struct step *step, struct scheduler *scheduler, int32_t chunk, int32_t first,
+                                    int32_t count, cohort_error *err)
 {
     struct backend *be = step->model->backend;
     const int32_t vocab = step->model->config.vocab_size;
@@ -137,10 +162,9 @@ static cohort_status sample_outputs(struct step *step, struct scheduler *schedul
     int32_t draws = 0;
     for (int32_t i = first; i < first + count; i++) {
         struct request *r = output_owner(step, i, &draws);
-        TRY(mem_grow(&step->draws, &step->draw_capacity, n + (size_t)draws, sizeof *step->draws, "draws", err));
         for (int32_t c = 0; c < draws; c++)
             step->draws[n++] =
-                sequence_draw(step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c], i - first);
+                sequence_draw(step->output_of[i] != NULL ? step->output_of[i] : &r->sequences[c], i - chunk);
     }
     for (int32_t i = first; i < first + count;) {
         int32_t limit = request_choosable(output_owner(step, i, &draws), vocab);
@@ -190,7 +214,10 @@ static cohort_status run_batch(struct step *step, struct scheduler *scheduler, c
     for (int32_t first = 0; first < step->n_outputs; first += chunk) {
         int32_t count = step->n_outputs - first < chunk ? step->n_outputs - first : chunk;
         head_logits(step->model, &step->head, first, count);
-        TRY(sample_outputs(step, scheduler, first, count, err));
+        for (int32_t i = first, n = 0; i < first + count; i += n) {
+            n = outputs_at_once(step, i, first + count);
+            TRY(sample_outputs(step, scheduler, first, i, n, err));
+        }
     }
     TRY(backend_check(be, err));
     step->n_steps++;
@@ -201,11 +228,9 @@ cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_er
 {
     batch_clear(&step->batch);
     step->n_outputs = 0;
-    cohort_status status = add_decode(step, scheduler, err);
-    if (status == COHORT_OK)
-        status = add_prefill(step, scheduler, err);
-    if (status == COHORT_OK && step->batch.n_tokens > 0)
-        status = run_batch(step, scheduler, err);
+    add_decode(step, scheduler);
+    add_prefill(step, scheduler);
+    const cohort_status status = step->batch.n_tokens > 0 ? run_batch(step, scheduler, err) : COHORT_OK;
     leave_prefill(step, scheduler, status == COHORT_OK);
     scheduler_sweep(scheduler);
     TRY(status);

@@ -2,8 +2,11 @@
  * through the decoder and the head, and draws.
  *
  * Owns the buffers of that (from an arena, step_plan): the decoder's and the head's work, the keys and values of all
- * pages; and the lists that describe a batch. Between steps it holds nothing that matters: all that lasts is in the
- * sequences, their pages and the key and value store.
+ * pages; and the lists that describe a batch, as long as the largest batch needs. Between steps it holds nothing that
+ * matters: all that lasts is in the sequences, their pages and the key and value store.
+ *
+ * No step allocates for itself (invariant I8). What may grow inside one is what the caller gets: the text of a sequence,
+ * and at its end the arrays of its completion.
  *
  * Keeps I1 (prefill and decode are rows of one batch through one decoder_forward), I2 (the batch's composition never
  * reaches a sequence's numbers: decoder) and I3 (a draw depends on seed, stream, completion index and position). */
@@ -26,7 +29,7 @@ struct step {
     struct sequence **output_of;     /* [max outputs] the sequence that reads it; NULL: output_request */
     struct request **output_request; /* [max outputs] all completions of which draw their first token here */
     int32_t n_outputs;
-    struct sample_row *draws; /* room for the draws of one chunk of logits */
+    struct sample_row *draws; /* [draw_capacity] as many as the outputs, and as the completions of any request */
     size_t draw_capacity;
     int64_t prompt_tokens, n_steps; /* of all steps so far */
 };
@@ -36,6 +39,8 @@ cohort_status step_create(struct step *step, struct model *model, const struct e
 cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *err);
 void step_free(struct step *step);
 
+/* Makes room for a request of n completions. */
+cohort_status step_reserve(struct step *step, int32_t n, cohort_error *err);
 /* After COHORT_ERR_CANCELLED it is as if the step had not begun, but for completions that had already drawn in it. */
 cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_error *err);
 

@@ -10,15 +10,17 @@ void decode_window_free(struct decode_window *w)
     mem_free(w->slots);
     mem_free(w->tokens);
     mem_free(w->logp);
+    mem_free(w->entropy);
     memset(w, 0, sizeof *w);
 }
 
-static cohort_status reserve(struct decode_window *w, int32_t n, cohort_error *err)
+cohort_status decode_window_create(struct decode_window *w, int32_t max_sequences, cohort_error *err)
 {
-    size_t tokens = (size_t)n * DECODE_WINDOW;
-    TRY(mem_grow(&w->slots, &w->slot_capacity, (size_t)n, sizeof *w->slots, "decoding slots", err));
-    TRY(mem_grow(&w->tokens, &w->token_capacity, tokens, sizeof *w->tokens, "decoded tokens", err));
-    return mem_grow(&w->logp, &w->logp_capacity, tokens, sizeof *w->logp, "decoded tokens", err);
+    const size_t n = (size_t)max_sequences;
+    TRY(mem_alloc(&w->slots, n, sizeof *w->slots, "decoding slots", err));
+    TRY(mem_alloc(&w->tokens, n * DECODE_WINDOW, sizeof *w->tokens, "decoded tokens", err));
+    TRY(mem_alloc(&w->logp, n * DECODE_WINDOW, sizeof *w->logp, "decoded tokens", err));
+    return mem_alloc(&w->entropy, n * DECODE_WINDOW, sizeof *w->entropy, "decoded tokens", err);
 }
 
 /* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each. */
@@ -60,11 +62,9 @@ static void decode_step(void *context)
 }
 
 /* Every running sequence as a slot, its pages taken for all steps. */
-static cohort_status fill_slots(struct decode_window *w, struct step *step, struct scheduler *scheduler,
-                                cohort_error *err)
+static void fill_slots(struct decode_window *w, struct step *step, struct scheduler *scheduler)
 {
     int32_t tree = -1;
-    TRY(reserve(w, scheduler->n_running, err));
     for (int32_t i = 0; i < scheduler->n_running; i++) {
         struct sequence *s = scheduler->running[i];
         const struct request *r = s->request;
@@ -86,7 +86,6 @@ static cohort_status fill_slots(struct decode_window *w, struct step *step, stru
                                            .n_choosable = request_choosable(r, step->model->config.vocab_size),
                                            .draw = sequence_draw(s, i)};
     }
-    return COHORT_OK;
 }
 
 static cohort_status take_window(struct decode_window *w, struct scheduler *scheduler, cohort_error *err)
@@ -95,8 +94,8 @@ static cohort_status take_window(struct decode_window *w, struct scheduler *sche
     for (int32_t step = 0; step < w->steps; step++)
         for (int32_t i = 0; i < n; i++) {
             struct sequence *s = scheduler->running[i];
-            struct sample_row draw = {.token = w->tokens[(int64_t)step * n + i],
-                                      .logp = w->logp[(int64_t)step * n + i]};
+            const int64_t at = (int64_t)step * n + i;
+            const struct sample_row draw = {.token = w->tokens[at], .logp = w->logp[at], .entropy = w->entropy[at]};
             if (s->state == SEQUENCE_RUNNING && draw.token != DECODE_STOPPED)
                 TRY(scheduler_take(scheduler, s, &draw, err));
         }
@@ -116,7 +115,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
     }
     int32_t rows = decode_rows(scheduler->n_running);
     rows = rows < step->config.max_sequences ? rows : step->config.max_sequences;
-    TRY(fill_slots(w, step, scheduler, err));
+    fill_slots(w, step, scheduler);
     batch_clear(&step->batch);
     step->batch.n_tokens = rows;
     TRY(be->ops->decode_load(be,
@@ -134,7 +133,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
     be->unstoppable++; /* a recording must not lack what a stop left out */
     be->ops->repeat(be, decode_window_key(w, step->work.token, scheduler->n_running, rows), w->steps, decode_step,
                     step);
-    be->ops->decode_fetch(be, w->steps, w->tokens, w->logp);
+    be->ops->decode_fetch(be, w->steps, w->tokens, w->logp, w->entropy);
     cohort_status status = be->ops->check(be, err);
     be->unstoppable--;
     TRY(status);

@@ -1,6 +1,6 @@
 /* A window of decoding: steps that a device takes without a host round trip.
  *
- * Owns what is handed over (a slot for every running sequence) and what comes back (tokens and log-probs of all steps);
+ * Owns what is handed over (a slot for every running sequence) and what comes back (tokens, log-probs and entropies of all steps);
  * works with the step's buffers. While a window runs nothing is admitted and nobody looks: a sequence that a stop string
  * ends has drawn for nothing until the window's end.
  *
@@ -15,12 +15,12 @@
 enum { DECODE_WINDOW = DECODE_STEPS_MOST };
 
 struct decode_window {
-    struct decode_slot *slots; /* [n] */
-    int32_t *tokens;           /* [DECODE_WINDOW, n] */
-    float *logp;
+    struct decode_slot *slots; /* [max_sequences] */
+    int32_t *tokens;           /* [DECODE_WINDOW, n] of n running sequences */
+    float *logp, *entropy;     /* likewise */
     int32_t steps;
-    size_t slot_capacity, token_capacity, logp_capacity;
 };
+cohort_status decode_window_create(struct decode_window *window, int32_t max_sequences, cohort_error *err);
 void decode_window_free(struct decode_window *window);
 
 /* Several tokens for every running sequence, of which there is at least one. */

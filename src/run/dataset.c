@@ -56,8 +56,7 @@ static const char *wrong_rows(const char *path, const struct beginning *beginnin
     return NULL;
 }
 
-static cohort_status add_row(struct dataset *dataset, const char *line, size_t length, int64_t number,
-                             cohort_error *err)
+cohort_status dataset_add(struct dataset *dataset, const char *line, size_t length, int64_t number, cohort_error *err)
 {
     json_t *json = NULL;
     const char *nul = memchr(line, '\0', length);
@@ -97,7 +96,7 @@ static cohort_status take_line(struct dataset *dataset, const char *line, size_t
     size_t blank = number == 1 && length >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     while (blank < length && (line[blank] == ' ' || line[blank] == '\t'))
         blank++;
-    return blank == length ? COHORT_OK : add_row(dataset, line, length, number, err);
+    return blank == length ? COHORT_OK : dataset_add(dataset, line, length, number, err);
 }
 
 /* Takes the whole lines of bytes and keeps the rest; at the end of the file the rest is a line too.

@@ -24,6 +24,8 @@ struct dataset {
  * the start and CRLF are accepted, and numbers that do not fit become what json_text_parse says, NaN null. On failure
  * dataset is empty. */
 cohort_status dataset_load(struct dataset *dataset, const char *path, cohort_error *err);
+/* Adds a row from its JSON text; messages begin with dataset->path and number, its line. */
+cohort_status dataset_add(struct dataset *dataset, const char *row, size_t length, int64_t number, cohort_error *err);
 void dataset_free(struct dataset *dataset);
 
 /* Row index for draw i (i counts rows over all epochs) of a shuffled walk: a permutation per epoch that is a function

@@ -12,13 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const command_names[] = {"generate", "logprobs", "tokenize", "info",  "init",
-                                            "sft",      "grpo",     "eval",     "score", "bench"};
+#define COMMAND_NAME(id, name, ...) #name,
+static const char *const command_names[] = {COMMAND_LIST(COMMAND_NAME)};
 
-const char *options_command_name(unsigned index)
-{
-    return index < sizeof command_names / sizeof command_names[0] ? command_names[index] : NULL;
-}
+const char *options_command_name(enum command command) { return command_names[command]; }
 
 static char plain(char c) { return c == '-' ? '_' : c; }
 
@@ -36,6 +33,17 @@ struct option_value *options_find(const struct options *options, const char *nam
     for (size_t i = 0; i < options->n_values; i++)
         if (options_same_name(options->values[i].spec->name, name))
             return &options->values[i];
+    return NULL;
+}
+
+const struct option_spec *options_row(unsigned commands, const char *name, size_t length)
+{
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    for (size_t i = 0; i < count; i++)
+        if ((table[i].commands & commands) != 0 && strncmp(table[i].name, name, length) == 0 &&
+            table[i].name[length] == '\0')
+            return &table[i];
     return NULL;
 }
 
@@ -64,15 +72,19 @@ static size_t name_distance(const char *a, const char *b, size_t limit)
     return row[m];
 }
 
+/* All names with ", " between them. */
+#define NAME_BYTES(id, name, ...) +sizeof #name + 1
+enum { OWNERS_BYTES = COMMAND_LIST(NAME_BYTES) };
+
 /* "info, grpo": the commands that know the name. */
-static const char *owners(const struct option_spec *table, size_t count, const char *name, char list[128])
+static const char *owners(const struct option_spec *table, size_t count, const char *name, char list[OWNERS_BYTES])
 {
     list[0] = '\0';
-    for (unsigned c = 0; options_command_name(c) != NULL; c++)
+    for (int c = 0; c < N_COMMANDS; c++)
         for (size_t i = 0; i < count; i++)
             if (options_same_name(table[i].name, name) && (table[i].commands & (1u << c)) != 0) {
                 strcat(list, list[0] == '\0' ? "" : ", ");
-                strcat(list, options_command_name(c)); /* all ten are 67 bytes */
+                strcat(list, options_command_name((enum command)c));
                 break;
             }
     return list;
@@ -82,10 +94,10 @@ static const char *owners(const struct option_spec *table, size_t count, const c
 static cohort_status tell_hint(const struct options *options, const struct option_hint *hint, const char *command,
                                const char *name, const char *origin, cohort_error *err)
 {
-    char target[64] = "", first[64] = "", list[128];
+    char target[64] = "", first[64] = "", other[64], list[OWNERS_BYTES];
     for (const char *at = hint->targets; at != NULL && *at != '\0' && target[0] == '\0';) {
         int n = (int)strcspn(at, "|");
-        char *to = first[0] == '\0' ? first : list;
+        char *to = first[0] == '\0' ? first : other;
         snprintf(to, sizeof target, "%.*s", n, at);
         if (options_find(options, to) != NULL)
             snprintf(target, sizeof target, "%.*s", n, at);
@@ -110,10 +122,10 @@ static cohort_status tell_hint(const struct options *options, const struct optio
 cohort_status options_unknown(const struct options *options, const char *name, const char *origin, cohort_error *err)
 {
     const char *command = "cohort";
-    char list[128];
-    for (unsigned i = 0; options_command_name(i) != NULL; i++)
+    char list[OWNERS_BYTES];
+    for (int i = 0; i < N_COMMANDS; i++)
         if (options->command == (enum option_command)(1 << i))
-            command = options_command_name(i);
+            command = options_command_name((enum command)i);
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
     for (size_t i = 0; i < count; i++)
@@ -163,23 +175,18 @@ void options_take(struct option_value *value, struct option_value *parsed, bool 
     parsed->spec = value->spec;
 }
 
-/* Index of text in "a|b|c", or -1. */
-static int choice_index(const char *choices, const char *text, size_t length)
+/* Index of text among choices, or -1. */
+static int choice_index(const char *const *choices, const char *text, size_t length)
 {
-    int index = 0;
-    for (const char *at = choices;; at++, index++) {
-        size_t n = strcspn(at, "|");
-        if (n == length && memcmp(at, text, n) == 0)
-            return index;
-        at += n;
-        if (*at == '\0')
-            return -1;
-    }
+    for (int i = 0; choices[i] != NULL; i++)
+        if (strlen(choices[i]) == length && memcmp(choices[i], text, length) == 0)
+            return i;
+    return -1;
 }
 
 static cohort_status describe_range(const struct option_spec *spec, struct text *out, cohort_error *err)
 {
-    bool integer = spec->type == OPTION_INT;
+    bool integer = spec->type == OPTION_TYPE_INT;
     bool has_low = integer ? spec->minimum > -OPTIONS_INT_MAX : spec->minimum > -DBL_MAX;
     bool has_high = integer ? spec->maximum < OPTIONS_INT_MAX : spec->maximum < DBL_MAX;
     struct text low = {0}, high = {0};
@@ -214,38 +221,26 @@ cleanup:
 
 bool options_list_of_numbers(const struct option_spec *spec)
 {
-    return spec->type == OPTION_LIST && spec->minimum < spec->maximum;
+    return spec->type == OPTION_TYPE_LIST && spec->minimum < spec->maximum;
 }
 
-static bool list_of_biases(const struct option_spec *spec)
+static cohort_status describe_choices(const char *const *choices, struct text *out, cohort_error *err)
 {
-    return spec->type == OPTION_LIST && spec->choices != NULL && strcmp(spec->choices, OPTIONS_ID_NUMBER) == 0;
-}
-
-static cohort_status describe_choices(const char *choices, struct text *out, cohort_error *err)
-{
-    for (const char *at = choices; *at != '\0';) {
-        size_t n = strcspn(at, "|");
-        TRY(text_append(out, at, n, err));
-        at += n;
-        if (*at == '|') {
-            TRY(text_append(out, ", ", 2, err));
-            at++;
-        }
-    }
+    for (size_t i = 0; choices[i] != NULL; i++)
+        TRY(text_printf(out, err, "%s%s", i == 0 ? "" : ", ", choices[i]));
     return COHORT_OK;
 }
 
 cohort_status options_describe(const struct option_spec *spec, struct text *out, cohort_error *err)
 {
     switch (spec->type) {
-    case OPTION_BOOL: return text_printf(out, err, "true or false");
-    case OPTION_INT: TRY(text_printf(out, err, "an integer")); return describe_range(spec, out, err);
-    case OPTION_FLOAT: TRY(text_printf(out, err, "a number")); return describe_range(spec, out, err);
-    case OPTION_STRING: return text_printf(out, err, "a text");
-    case OPTION_ENUM: TRY(text_printf(out, err, "one of ")); break;
-    case OPTION_LIST:
-        if (list_of_biases(spec))
+    case OPTION_TYPE_BOOL: return text_printf(out, err, "true or false");
+    case OPTION_TYPE_INT: TRY(text_printf(out, err, "an integer")); return describe_range(spec, out, err);
+    case OPTION_TYPE_FLOAT: TRY(text_printf(out, err, "a number")); return describe_range(spec, out, err);
+    case OPTION_TYPE_STRING: return text_printf(out, err, "a text");
+    case OPTION_TYPE_ENUM: TRY(text_printf(out, err, "one of ")); break;
+    case OPTION_TYPE_LIST:
+        if (spec->biases)
             return text_printf(out, err, "a list of ID:NUMBER, such as 151645:-2.5");
         if (options_list_of_numbers(spec))
             return text_printf(out, err, "a list of numbers");
@@ -311,13 +306,13 @@ cohort_status options_add_item(struct option_value *parsed, const char *item, si
     bool good = true;
     if (options_list_of_numbers(spec))
         good = number_read(item, length, &number) && number >= spec->minimum && number <= spec->maximum;
-    else if (list_of_biases(spec))
+    else if (spec->biases)
         good = id_and_number(item, length, &number);
     else if (spec->choices != NULL)
         good = choice_index(spec->choices, item, length) >= 0;
     if (!good)
         return bad_value(spec, *slot, origin, err);
-    return list_of_biases(spec) && !fits_single(number) ? not_single(spec, *slot, origin, err) : COHORT_OK;
+    return spec->biases && !fits_single(number) ? not_single(spec, *slot, origin, err) : COHORT_OK;
 }
 
 static cohort_status parse_list(struct option_value *parsed, const char *text, const char *origin, cohort_error *err)
@@ -351,24 +346,27 @@ cohort_status options_parse(struct option_value *parsed, const char *text, const
     const struct option_spec *spec = parsed->spec;
     bool good = true;
     switch (spec->type) {
-    case OPTION_BOOL: good = options_read_bool(text, &parsed->boolean); break;
-    case OPTION_INT:
+    case OPTION_TYPE_BOOL: good = options_read_bool(text, &parsed->boolean); break;
+    case OPTION_TYPE_INT:
         good = number_read_integer(text, strlen(text), &parsed->integer) && parsed->integer >= (int64_t)spec->minimum &&
                parsed->integer <= (int64_t)spec->maximum;
         break;
-    case OPTION_FLOAT:
+    case OPTION_TYPE_FLOAT:
         good = number_read(text, strlen(text), &parsed->number) && parsed->number >= spec->minimum &&
                parsed->number <= spec->maximum;
         break;
-    case OPTION_STRING: good = true; break;
-    case OPTION_ENUM: good = choice_index(spec->choices, text, strlen(text)) >= 0; break;
-    case OPTION_LIST: return parse_list(parsed, text, origin, err);
+    case OPTION_TYPE_STRING: good = true; break;
+    case OPTION_TYPE_ENUM:
+        parsed->choice = choice_index(spec->choices, text, strlen(text));
+        good = parsed->choice >= 0;
+        break;
+    case OPTION_TYPE_LIST: return parse_list(parsed, text, origin, err);
     }
     if (!good)
         return bad_value(spec, text, origin, err);
     if (spec->single && !fits_single(parsed->number))
         return not_single(spec, text, origin, err);
-    if (spec->type == OPTION_STRING && *text == '\0')
+    if (spec->type == OPTION_TYPE_STRING && *text == '\0')
         return error_set(err, COHORT_ERR_ARGUMENT, "%s: %s is empty; leave it out to keep it unset", origin,
                          spec->name);
     TRY(mem_strdup(&parsed->text, text, strlen(text), err));
@@ -391,6 +389,7 @@ cohort_status options_create(struct options **out, enum option_command command, 
             continue;
         struct option_value *value = &options->values[options->n_values++];
         value->spec = &table[i];
+        options->by_id[table[i].id] = value;
         if (table[i].fallback != NULL)
             TRY_GOTO(options_parse(value, table[i].fallback, "option table", err));
     }
@@ -420,7 +419,7 @@ cohort_status options_set(struct options *options, const char *name, const char 
     struct option_value parsed = {.spec = slot->spec};
     cohort_status status = options_parse(&parsed, value, origin, err);
     /* "--reward accuracy --reward format" means both. */
-    bool add = slot->spec->type == OPTION_LIST && slot->by_flag && parsed.n_items > 0;
+    bool add = slot->spec->type == OPTION_TYPE_LIST && slot->by_flag && parsed.n_items > 0;
     for (size_t i = 0; add && status == COHORT_OK && i < parsed.n_items; i++)
         status = options_add_item(slot, parsed.items[i], strlen(parsed.items[i]), origin, err);
     if (status == COHORT_OK && !add)
@@ -429,17 +428,17 @@ cohort_status options_set(struct options *options, const char *name, const char 
     return status;
 }
 
-static const struct option_value *need(const struct options *options, const char *name)
+static const struct option_value *need(const struct options *options, enum option_id id)
 {
-    const struct option_value *value = options_find(options, name);
+    const struct option_value *value = options->by_id[id];
     assert(value != NULL && "the command has no such option");
     return value;
 }
 
-static const struct option_value *need_type(const struct options *options, const char *name, enum option_type type,
+static const struct option_value *need_type(const struct options *options, enum option_id id, enum option_type type,
                                             bool must_be_set)
 {
-    const struct option_value *value = need(options, name);
+    const struct option_value *value = need(options, id);
     assert(value->spec->type == type);
     assert((value->has_value || !must_be_set) && "ask options_is_set first");
     (void)type;
@@ -447,51 +446,72 @@ static const struct option_value *need_type(const struct options *options, const
     return value;
 }
 
-bool options_is_set(const struct options *options, const char *name) { return need(options, name)->has_value; }
+bool options_is_set(const struct options *options, enum option_id id) { return need(options, id)->has_value; }
 
-bool options_given(const struct options *options, const char *name) { return need(options, name)->given; }
+bool options_given(const struct options *options, enum option_id id) { return need(options, id)->given; }
 
-bool options_bool(const struct options *options, const char *name)
+bool options_bool(const struct options *options, enum option_id id)
 {
-    return need_type(options, name, OPTION_BOOL, true)->boolean;
+    return need_type(options, id, OPTION_TYPE_BOOL, true)->boolean;
 }
 
-int64_t options_int(const struct options *options, const char *name)
+int64_t options_int(const struct options *options, enum option_id id)
 {
-    return need_type(options, name, OPTION_INT, true)->integer;
+    return need_type(options, id, OPTION_TYPE_INT, true)->integer;
 }
 
-double options_float(const struct options *options, const char *name)
+double options_float(const struct options *options, enum option_id id)
 {
-    return need_type(options, name, OPTION_FLOAT, true)->number;
+    return need_type(options, id, OPTION_TYPE_FLOAT, true)->number;
 }
 
-const char *options_string(const struct options *options, const char *name)
+bool options_bool_or(const struct options *options, enum option_id id, bool otherwise)
 {
-    return need_type(options, name, OPTION_STRING, false)->text;
+    return options_is_set(options, id) ? options_bool(options, id) : otherwise;
 }
 
-int options_choice(const struct options *options, const char *name)
+int64_t options_int_or(const struct options *options, enum option_id id, int64_t otherwise)
 {
-    const struct option_value *value = need_type(options, name, OPTION_ENUM, false);
-    return value->has_value ? choice_index(value->spec->choices, value->text, strlen(value->text)) : -1;
+    return options_is_set(options, id) ? options_int(options, id) : otherwise;
 }
 
-const char *options_choice_word(const struct options *options, const char *name)
+double options_float_or(const struct options *options, enum option_id id, double otherwise)
 {
-    return need_type(options, name, OPTION_ENUM, false)->text;
+    return options_is_set(options, id) ? options_float(options, id) : otherwise;
 }
 
-size_t options_list_count(const struct options *options, const char *name)
+const char *options_string(const struct options *options, enum option_id id)
 {
-    return need_type(options, name, OPTION_LIST, false)->n_items;
+    return need_type(options, id, OPTION_TYPE_STRING, false)->text;
 }
 
-const char *options_list_item(const struct options *options, const char *name, size_t i)
+int options_choice(const struct options *options, enum option_id id)
 {
-    const struct option_value *value = need_type(options, name, OPTION_LIST, false);
+    const struct option_value *value = need_type(options, id, OPTION_TYPE_ENUM, false);
+    return value->has_value ? value->choice : -1;
+}
+
+const char *options_choice_word(const struct options *options, enum option_id id)
+{
+    return need_type(options, id, OPTION_TYPE_ENUM, false)->text;
+}
+
+size_t options_list_count(const struct options *options, enum option_id id)
+{
+    return need_type(options, id, OPTION_TYPE_LIST, false)->n_items;
+}
+
+const char *options_list_item(const struct options *options, enum option_id id, size_t i)
+{
+    const struct option_value *value = need_type(options, id, OPTION_TYPE_LIST, false);
     assert(i < value->n_items);
     return value->items[i];
+}
+
+int options_list_choice(const struct options *options, enum option_id id, size_t i)
+{
+    const char *item = options_list_item(options, id, i);
+    return choice_index(options->by_id[id]->spec->choices, item, strlen(item));
 }
 
 bool options_has(const struct options *options, const char *name) { return options_find(options, name) != NULL; }
@@ -499,7 +519,7 @@ bool options_has(const struct options *options, const char *name) { return optio
 bool options_is_switch(const struct options *options, const char *name)
 {
     const struct option_value *value = options_find(options, name);
-    return value != NULL && value->spec->type == OPTION_BOOL;
+    return value != NULL && value->spec->type == OPTION_TYPE_BOOL;
 }
 
 void options_set_stop(struct options *options, const struct stop *stop) { options->stop = stop; }

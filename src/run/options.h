@@ -5,44 +5,65 @@
 
 #include "base/memory.h"
 #include "base/stop.h"
+#include "run/command_list.h"
+#include "run/input_kind.h"
 
-enum option_type {
-    OPTION_BOOL,
-    OPTION_INT,
-    OPTION_FLOAT,
-    OPTION_STRING,
-    OPTION_ENUM,
-    OPTION_LIST /* of strings */
+#define COMMAND(id, ...) COMMAND_##id,
+enum command { COMMAND_LIST(COMMAND) N_COMMANDS };
+#undef COMMAND
+
+/* The same as bits: which commands know an option. */
+#define COMMAND(id, ...) FOR_##id = 1 << COMMAND_##id,
+enum option_command { COMMAND_LIST(COMMAND) FOR_TRAIN = FOR_SFT | FOR_GRPO };
+#undef COMMAND
+
+/* OPTION_LEARNING_RATE and so on, one for each name of options_table.h: a misspelled one does not compile. */
+enum option_id {
+#define OPTION(id, ...) OPTION_##id,
+#define ALSO(...)
+#include "run/options_table.h"
+    N_OPTIONS
 };
 
-/* Which commands know an option. */
-enum option_command {
-    FOR_GENERATE = 1 << 0,
-    FOR_LOGPROBS = 1 << 1,
-    FOR_TOKENIZE = 1 << 2,
-    FOR_INFO = 1 << 3,
-    FOR_INIT = 1 << 4,
-    FOR_SFT = 1 << 5,
-    FOR_GRPO = 1 << 6,
-    FOR_EVAL = 1 << 7,
-    FOR_SCORE = 1 << 8,
-    FOR_BENCH = 1 << 9,
-    FOR_TRAIN = FOR_SFT | FOR_GRPO
+enum option_type {
+    OPTION_TYPE_BOOL,
+    OPTION_TYPE_INT,
+    OPTION_TYPE_FLOAT,
+    OPTION_TYPE_STRING,
+    OPTION_TYPE_ENUM,
+    OPTION_TYPE_LIST /* of strings */
+};
+
+/* What a run that is resumed may change. */
+enum option_resume {
+    RESUME_NO_RUN,   /* no command that trains has the option */
+    RESUME_KEPT,     /* nothing: it enters the numbers of a step */
+    RESUME_FREE,     /* length, saving, evaluation, machine */
+    RESUME_PLACE,    /* likewise; nor is it written into config.yaml, which can be used for another run as it is */
+    RESUME_ACCEPTED, /* with --accept-changed input */
+    RESUME_HASHED    /* likewise, but a checkpoint with hashes lets the name change: the content is compared */
 };
 
 struct option_spec {
+    enum option_id id;
     const char *name; /* "num_generations" */
     enum option_type type;
-    const char *fallback;    /* default as text; NULL: none, the option is unset until given */
-    double minimum, maximum; /* of INT and FLOAT, inclusive; of a LIST of numbers (0, 0: items are texts) */
-    const char *choices;     /* of ENUM: "group|batch|none"; of a LIST: what its items may be, or "ID:NUMBER" */
+    const char *fallback;       /* default as text; NULL: none, the option is unset until given */
+    double minimum, maximum;    /* of INT and FLOAT, inclusive; of a LIST of numbers (0, 0: items are texts) */
+    const char *const *choices; /* of ENUM, and of a LIST what its items may be; ends with NULL */
+    const char *placeholder;    /* of STRING: what --help has behind the flag ("DIR") */
     unsigned commands;
     const char *group; /* heading in --help: "Model", "Data", "Rollout", "Loss", "Optimizer", "Run", "Machine" */
     const char *help;  /* one line, with units */
     bool single;       /* of FLOAT: used in single precision, in which it must not vanish */
+    bool biases;       /* of LIST: items are a token id and a number, "ID:NUMBER" */
+    enum option_resume resume;
+    enum input_kind input; /* of ACCEPTED and HASHED */
 };
 
 const struct option_spec *options_table(size_t *count);
+/* The row of a name (length bytes) for one of the commands; NULL if none of them has it. */
+const struct option_spec *options_row(unsigned commands, const char *name, size_t length);
 
 struct options; /* values for one command */
 cohort_status options_create(struct options **out, enum option_command command, cohort_error *err);
@@ -71,24 +92,31 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
 void options_set_stop(struct options *options, const struct stop *stop);
 const struct stop *options_stop(const struct options *options);
 
-/* Typed reads; asking for a name or type the table does not have, or for a bool, int or float that is not set, is our
- * mistake (assert). */
-/* Whether the command has an option of this name. */
+/* By name, for flags and files: whether the command has such an option, and whether it is of type BOOL. */
 bool options_has(const struct options *options, const char *name);
-/* Whether name is an option of type BOOL that this command knows. */
 bool options_is_switch(const struct options *options, const char *name);
-bool options_is_set(const struct options *options, const char *name); /* given, or has a default */
-bool options_given(const struct options *options, const char *name);  /* given by flag or file */
-bool options_bool(const struct options *options, const char *name);
-int64_t options_int(const struct options *options, const char *name);
-double options_float(const struct options *options, const char *name);
-const char *options_string(const struct options *options, const char *name); /* NULL if unset */
-/* Index of an ENUM's value in the table's choices, -1 if unset; src/recipe/choices.h turns it into what the code calls
- * it. */
-int options_choice(const struct options *options, const char *name);
+
+/* Typed reads; asking for an option that the command or for a type that the option does not have, or for a bool, int or
+ * float that is not set, is our mistake (assert). */
+bool options_is_set(const struct options *options, enum option_id id); /* given, or has a default */
+bool options_given(const struct options *options, enum option_id id);  /* given by flag or file */
+bool options_bool(const struct options *options, enum option_id id);
+int64_t options_int(const struct options *options, enum option_id id);
+double options_float(const struct options *options, enum option_id id);
+/* The value, or otherwise where it is not set. */
+bool options_bool_or(const struct options *options, enum option_id id, bool otherwise);
+int64_t options_int_or(const struct options *options, enum option_id id, int64_t otherwise);
+double options_float_or(const struct options *options, enum option_id id, double otherwise);
+const char *options_string(const struct options *options, enum option_id id); /* NULL if unset */
+/* Index of an ENUM's value in the row's choices, -1 if unset. Of choices that are a list (WORDS) it is the list's enum:
+ * both are made from the same list, in which a word without code does not compile. With AUTO_OR it is 0 for "auto" and
+ * 1 more than the list's. */
+int options_choice(const struct options *options, enum option_id id);
 /* The word itself, for a reader that refuses words it does not know; NULL if unset. */
-const char *options_choice_word(const struct options *options, const char *name);
-size_t options_list_count(const struct options *options, const char *name);
-const char *options_list_item(const struct options *options, const char *name, size_t i);
+const char *options_choice_word(const struct options *options, enum option_id id);
+size_t options_list_count(const struct options *options, enum option_id id);
+const char *options_list_item(const struct options *options, enum option_id id, size_t i);
+/* Index of an item in the row's choices. */
+int options_list_choice(const struct options *options, enum option_id id, size_t i);
 
 #endif

@@ -5,77 +5,26 @@
 
 enum { WIDTH = 100, HELP_COLUMN = 32 };
 
-static const char *const summaries[] = {
-    "generate completions of prompts",
-    "log-probs of given sequences, the same numbers that generate prints",
-    "turn text into token ids",
-    "describe a checkpoint, and the memory a run would take",
-    "write a checkpoint with random weights",
-    "supervised fine-tuning on a JSONL file",
-    "train with group-relative rewards (GRPO)",
-    "evaluate a checkpoint with reward functions",
-    "run reward functions on a file of completions",
-    "measure speed",
-};
-
-/* What a command cannot do without, and what its results look like. */
-static const char *const usages[] = {
-    "--model DIR (--prompt TEXT | --batch FILE.jsonl)",
-    "--model DIR --batch FILE.jsonl",
-    "--model DIR (--prompt TEXT | --batch FILE.jsonl)",
-    "[--model DIR | --preset NAME] [--memory]",
-    "(--preset NAME | --config FILE) --tokenizer DIR --out DIR",
-    "--model DIR --data FILE.jsonl --out runs/NAME",
-    "--model DIR --data FILE.jsonl --reward NAME --out runs/NAME",
-    "--model DIR --data FILE.jsonl --reward NAME",
-    "--data FILE.jsonl --reward NAME",
-    "[--kind NAME]",
-};
-static const char *const results[] = {
-    "Prints the text of --prompt's completion as it comes; of --batch, and with --format jsonl, a "
-    "JSON "
-    "line for each completion: index, completion_index, prompt, completion, prompt_tokens, tokens, "
-    "logprobs, finish_reason (eos, stop, length or cancelled).",
-    "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with "
-    "logprobs. Needs no tokenizer files.",
-    "Prints an id and its text a line; of --batch, and with --format jsonl, {\"tokens\": [...]}.",
-    "Prints what computes here, what the model is, and with --memory what a run of grpo would "
-    "take.",
-    "Writes config.json, model.safetensors and the tokenizer's files.",
-    "The loss is on the completion (of messages: the last one). Writes checkpoints, metrics.jsonl "
-    "and "
-    "final/ into the run folder. Ctrl-C saves a checkpoint; the same command with --resume goes "
-    "on.",
-    "Writes checkpoints, metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; "
-    "the "
-    "same command with --resume goes on.",
-    "Prints the metrics; with --format jsonl every completion with its rewards, then the metrics.",
-    "Prints a JSON line a row: index, rewards by name (null: unscorable) and reward, their "
-    "weighted "
-    "sum.",
-    "Prints each measurement beside the limit of this machine.",
+static const struct {
+    const char *title, *usage, *result;
+} commands[] = {
+#define COMMAND(id, name, summary, title_, usage_, result_) {.title = title_, .usage = usage_, .result = result_},
+    COMMAND_LIST(COMMAND)
+#undef COMMAND
 };
 
 /* What stands after the flag. */
 static const char *placeholder(const struct option_spec *spec)
 {
-    static const char *const folders[] = {"model", "out", "resume", "tokenizer"};
-    static const char *const files[] = {"config", "data", "eval_data", "batch"};
     switch (spec->type) {
-    case OPTION_BOOL: return "";
-    case OPTION_INT: return " N";
-    case OPTION_FLOAT: return " X";
-    case OPTION_ENUM: return " NAME";
-    case OPTION_LIST: return " A,B,...";
-    case OPTION_STRING: break;
+    case OPTION_TYPE_BOOL: return "";
+    case OPTION_TYPE_INT: return "N";
+    case OPTION_TYPE_FLOAT: return "X";
+    case OPTION_TYPE_ENUM: return "NAME";
+    case OPTION_TYPE_LIST: return "A,B,...";
+    case OPTION_TYPE_STRING: break;
     }
-    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++)
-        if (strcmp(spec->name, folders[i]) == 0)
-            return " DIR";
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-        if (strcmp(spec->name, files[i]) == 0)
-            return " FILE";
-    return " TEXT";
+    return spec->placeholder;
 }
 
 static cohort_status append_dashed(const char *name, struct text *out, cohort_error *err)
@@ -91,8 +40,8 @@ static cohort_status append_limits(const struct option_spec *spec, struct text *
 {
     struct text accepted = {0};
     cohort_status status = COHORT_OK;
-    bool tells = spec->type == OPTION_INT || spec->type == OPTION_FLOAT || spec->type == OPTION_ENUM ||
-                 (spec->type == OPTION_LIST && spec->choices != NULL);
+    bool tells = spec->type == OPTION_TYPE_INT || spec->type == OPTION_TYPE_FLOAT || spec->type == OPTION_TYPE_ENUM ||
+                 (spec->type == OPTION_TYPE_LIST && (spec->choices != NULL || spec->biases));
     if (tells)
         TRY_GOTO(options_describe(spec, &accepted, err));
     /* N, X and NAME after the flag have told the type. */
@@ -139,12 +88,13 @@ static cohort_status append_option(const struct option_spec *spec, struct text *
 {
     struct text flag = {0}, words = {0};
     cohort_status status = COHORT_OK;
-    bool on = spec->type == OPTION_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
+    bool on = spec->type == OPTION_TYPE_BOOL && spec->fallback != NULL && strcmp(spec->fallback, "true") == 0;
     TRY_GOTO(text_printf(&flag, err, "  --%s", on ? "no-" : ""));
     TRY_GOTO(append_dashed(spec->name, &flag, err));
-    TRY_GOTO(text_printf(&flag, err, "%s", placeholder(spec)));
+    if (spec->type != OPTION_TYPE_BOOL)
+        TRY_GOTO(text_printf(&flag, err, " %s", placeholder(spec)));
     TRY_GOTO(text_printf(&words, err, "%s%s", on ? "turn off: " : "", spec->help));
-    if (spec->type != OPTION_BOOL)
+    if (spec->type != OPTION_TYPE_BOOL)
         TRY_GOTO(append_limits(spec, &words, err));
     TRY_GOTO(text_append(out, flag.data, flag.length, err));
     if (flag.length + 2 > HELP_COLUMN)
@@ -164,11 +114,12 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
     const struct option_spec *table = options_table(&count);
     const char *group = "";
     bool lists = false;
-    for (unsigned i = 0; options_command_name(i) != NULL; i++)
+    for (int i = 0; i < N_COMMANDS; i++)
         if (command == (enum option_command)(1 << i)) {
-            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s %s [OPTIONS]\n\n", options_command_name(i),
-                            summaries[i], options_command_name(i), usages[i]));
-            TRY(append_wrapped(results[i], 0, 0, out, err));
+            const char *name = options_command_name((enum command)i);
+            TRY(text_printf(out, err, "cohort %s: %s\n\nUsage: cohort %s %s [OPTIONS]\n\n", name, commands[i].title,
+                            name, commands[i].usage));
+            TRY(append_wrapped(commands[i].result, 0, 0, out, err));
         }
     for (size_t i = 0; i < count; i++) {
         if ((table[i].commands & (unsigned)command) == 0)
@@ -178,7 +129,7 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
             TRY(text_printf(out, err, "\n%s\n", group));
         }
         TRY(append_option(&table[i], out, err));
-        lists = lists || table[i].type == OPTION_LIST;
+        lists = lists || table[i].type == OPTION_TYPE_LIST;
     }
     if (!lists)
         return COHORT_OK;
@@ -199,12 +150,13 @@ static cohort_status append_cell(const char *cell, struct text *out, cohort_erro
 
 static cohort_status append_row(const struct option_spec *spec, struct text *out, cohort_error *err)
 {
-    struct text accepted = {0}, commands = {0}, code = {0};
+    struct text accepted = {0}, owners = {0}, code = {0};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(text_append(&commands, "", 0, err));
-    for (unsigned i = 0; options_command_name(i) != NULL; i++)
+    TRY_GOTO(text_append(&owners, "", 0, err));
+    for (int i = 0; i < N_COMMANDS; i++)
         if ((spec->commands & (1u << i)) != 0)
-            TRY_GOTO(text_printf(&commands, err, "%s%s", commands.length > 0 ? ", " : "", options_command_name(i)));
+            TRY_GOTO(text_printf(&owners, err, "%s%s", owners.length > 0 ? ", " : "",
+                                 options_command_name((enum command)i)));
     TRY_GOTO(options_describe(spec, &accepted, err));
     TRY_GOTO(text_printf(&code, err, "`%s`", spec->name));
     TRY_GOTO(text_append(out, "|", 1, err));
@@ -212,11 +164,11 @@ static cohort_status append_row(const struct option_spec *spec, struct text *out
     TRY_GOTO(append_cell(accepted.data, out, err));
     TRY_GOTO(append_cell(spec->fallback != NULL ? spec->fallback : "unset", out, err));
     TRY_GOTO(append_cell(spec->help, out, err));
-    TRY_GOTO(append_cell(commands.data, out, err));
+    TRY_GOTO(append_cell(owners.data, out, err));
     TRY_GOTO(text_append(out, "\n", 1, err));
 cleanup:
     text_free(&accepted);
-    text_free(&commands);
+    text_free(&owners);
     text_free(&code);
     return status;
 }

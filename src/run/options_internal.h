@@ -7,14 +7,12 @@
 /* Integers stay below 2^53, so that a bound kept as a double is exact. */
 #define OPTIONS_INT_MAX 9007199254740992.0
 
-/* choices of a LIST whose items are a token id and a number. */
-#define OPTIONS_ID_NUMBER "ID:NUMBER"
-
 struct option_value {
     const struct option_spec *spec;
     bool given, by_flag; /* by_flag: options_set, which wins over a file */
     bool has_value;
     char *text; /* canonical; STRING and ENUM as given */
+    int choice; /* of ENUM: index in the choices */
     bool boolean;
     int64_t integer;
     double number;
@@ -26,6 +24,7 @@ struct options {
     enum option_command command;
     struct option_value *values; /* the rows of the table that this command knows, in table order */
     size_t n_values;
+    struct option_value *by_id[N_OPTIONS]; /* into values; NULL: the command has no such option */
     const struct stop *stop;
 };
 
@@ -46,8 +45,8 @@ void options_value_clear(struct option_value *value);
 
 /* "an integer from 1 to 8", "one of group, batch, none" */
 cohort_status options_describe(const struct option_spec *spec, struct text *out, cohort_error *err);
-/* Name of one command bit ("grpo"); NULL past the last. */
-const char *options_command_name(unsigned index);
+/* Name of a command ("grpo"). */
+const char *options_command_name(enum command command);
 
 /* text, of fewer than OPTIONS_NUMBER_BYTES: writes the number that a YAML scalar stands for (0x10, 1_000, and what
  * Python's int() and float() take of a quoted one) into out as number_read takes it, or the scalar as it is where it is

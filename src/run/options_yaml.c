@@ -109,7 +109,7 @@ static cohort_status plain_form(struct reader *reader, const struct option_spec 
 {
     const bool quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
     *text = (const char *)event->data.scalar.value;
-    if (spec->type != OPTION_INT && spec->type != OPTION_FLOAT && !options_list_of_numbers(spec))
+    if (spec->type != OPTION_TYPE_INT && spec->type != OPTION_TYPE_FLOAT && !options_list_of_numbers(spec))
         return COHORT_OK;
     /* No number has as many digits; a comma parts the items of a list in one scalar. */
     if (event->data.scalar.length >= OPTIONS_NUMBER_BYTES || strchr(*text, ',') != NULL)
@@ -151,11 +151,11 @@ static cohort_status read_value(struct reader *reader, struct option_value *pars
                                 const char *place, bool *unset)
 {
     const struct option_spec *spec = parsed->spec;
-    if (event->type == YAML_SEQUENCE_START_EVENT && spec->type == OPTION_LIST) {
+    if (event->type == YAML_SEQUENCE_START_EVENT && spec->type == OPTION_TYPE_LIST) {
         TRY(refuse_extras(reader, event, event->data.sequence_start.anchor, event->data.sequence_start.tag));
         return read_sequence(reader, parsed, place);
     }
-    TRY(check_scalar(reader, event, spec->type == OPTION_LIST ? "a list" : "a value"));
+    TRY(check_scalar(reader, event, spec->type == OPTION_TYPE_LIST ? "a list" : "a value"));
     if (is_null(event)) {
         if (spec->fallback != NULL)
             return error_set(reader->err, COHORT_ERR_FORMAT,
@@ -184,7 +184,7 @@ static cohort_status find_key(struct reader *reader, const yaml_event_t *event, 
             reader->err->status = COHORT_ERR_FORMAT;
         return COHORT_ERR_FORMAT;
     }
-    if (strcmp((*slot)->spec->name, "config") == 0)
+    if ((*slot)->spec->id == OPTION_CONFIG)
         return fail(reader, event->start_mark, "a file of options cannot name another ('config')",
                     "give --config on the command line");
     size_t index = (size_t)(*slot - reader->options->values);
@@ -319,20 +319,16 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
     for (size_t i = 0; i < options->n_values; i++) {
         const struct option_value *value = &options->values[i];
         const struct option_spec *spec = value->spec;
-        /* The file that options came from is resolved into them. Where a run writes, whether it goes on and what was
-         * accepted for that is not how it computes: the file can be used for another run as it is. */
-        if (!value->has_value || (options->command != FOR_INIT &&
-                                  (strcmp(spec->name, "config") == 0 || strcmp(spec->name, "out") == 0 ||
-                                   strcmp(spec->name, "resume") == 0 || strcmp(spec->name, "accept_changed") == 0)))
+        if (!value->has_value || spec->resume == RESUME_PLACE)
             continue;
         TRY(text_printf(out, err, "%s: ", spec->name));
         switch (spec->type) {
-        case OPTION_BOOL: TRY(text_printf(out, err, value->boolean ? "true" : "false")); break;
-        case OPTION_INT: TRY(text_printf(out, err, "%lld", (long long)value->integer)); break;
-        case OPTION_FLOAT: TRY(options_print_number(value->number, out, err)); break;
-        case OPTION_ENUM: TRY(text_printf(out, err, "%s", value->text)); break;
-        case OPTION_STRING: TRY(write_quoted(spec->name, value->text, out, err)); break;
-        case OPTION_LIST:
+        case OPTION_TYPE_BOOL: TRY(text_printf(out, err, value->boolean ? "true" : "false")); break;
+        case OPTION_TYPE_INT: TRY(text_printf(out, err, "%lld", (long long)value->integer)); break;
+        case OPTION_TYPE_FLOAT: TRY(options_print_number(value->number, out, err)); break;
+        case OPTION_TYPE_ENUM: TRY(text_printf(out, err, "%s", value->text)); break;
+        case OPTION_TYPE_STRING: TRY(write_quoted(spec->name, value->text, out, err)); break;
+        case OPTION_TYPE_LIST:
             TRY(text_append(out, "[", 1, err));
             for (size_t item = 0; item < value->n_items; item++) {
                 if (item > 0)

@@ -167,6 +167,14 @@ cohort_status run_folder_lock(struct run_folder *run, const char *path, cohort_e
     return lock_folder(run, path, &made, err);
 }
 
+void run_folder_leave(struct run_folder *run)
+{
+    if (run->lock > 0)
+        close(run->lock);
+    run->lock = 0;
+    run_folder_close(run);
+}
+
 void run_folder_close(struct run_folder *run)
 {
     for (int i = 0; i < N_RUN_LOGS; i++) {

@@ -44,6 +44,8 @@ cohort_status run_folder_create(struct run_folder *run, const char *path, const 
 cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, const char *checkpoint,
                               const struct text *yaml, cohort_error *err);
 void run_folder_close(struct run_folder *run);
+/* The same in a child that was forked since: the folder stays locked by its parent. */
+void run_folder_leave(struct run_folder *run);
 
 /* Appends lines (with their newlines); they are in the file afterwards, or wait in pending for the next call and the
  * next checkpoint, and nothing of them is in the file. */

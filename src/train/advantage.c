@@ -111,6 +111,17 @@ static cohort_status check_input(const struct advantage_input *input, cohort_err
     return COHORT_OK;
 }
 
+/* The deviation that tells whether there is a signal, and that advantages are divided by if they are. */
+static double scale_std(const struct advantage_input *input, const struct moments *batch, const struct moments *group)
+{
+    switch (input->scale) {
+    case ADVANTAGE_SCALE_BATCH: return input->n_rows > 1 ? batch->std : 0.0;
+    case ADVANTAGE_SCALE_GROUP:
+    case ADVANTAGE_SCALE_NONE: break;
+    }
+    return input->group > 1 ? group->std : 0.0;
+}
+
 static double group_advantage(double reward, double mean, double std, enum advantage_scale scale)
 {
     double advantage = reward - mean;
@@ -129,11 +140,7 @@ cohort_status advantage_compute(const struct advantage_input *input, struct adva
     int64_t zero_std = 0;
     for (int32_t first = 0; first < input->n_rows; first += input->group) {
         struct moments group = moments_of(row_reward, input, 0, first, input->group);
-        double std = group.std;
-        if (input->scale == ADVANTAGE_SCALE_BATCH)
-            std = input->n_rows > 1 ? batch.std : 0.0;
-        else if (input->group == 1)
-            std = 0.0;
+        double std = scale_std(input, &batch, &group);
         if (fabs(std) <= ZERO_STD)
             zero_std += input->group;
         for (int32_t row = first; row < first + input->group; row++) {

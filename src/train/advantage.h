@@ -3,8 +3,11 @@
 #define COHORT_TRAIN_ADVANTAGE_H
 
 #include "base/error.h"
+#include "train/advantage_list.h"
 
-enum advantage_scale { ADVANTAGE_SCALE_GROUP, ADVANTAGE_SCALE_BATCH, ADVANTAGE_SCALE_NONE };
+#define SCALE(id, word) ADVANTAGE_SCALE_##id,
+enum advantage_scale { ADVANTAGE_SCALE_LIST(SCALE) };
+#undef SCALE
 
 struct advantage_input {
     int32_t n_rows, group; /* n_rows a multiple of group; groups consecutive */

@@ -13,7 +13,10 @@ void grpo_batch_free(struct grpo_batch *batch)
 {
     for (int32_t i = 0; batch->completions != NULL && i < batch->n; i++)
         completion_free(&batch->completions[i]);
+    for (int32_t i = 0; batch->episodes != NULL && i < batch->n; i++)
+        episode_free(&batch->episodes[i]);
     mem_free(batch->completions);
+    mem_free(batch->episodes);
     mem_free(batch->rewards);
     mem_free(batch->reward);
     mem_free(batch->advantage);
@@ -86,11 +89,6 @@ static void step_data_free(struct step_data *data, int32_t n)
     mem_free(data->masked);
 }
 
-static bool is_truncated(const struct completion *completion)
-{
-    return completion->finish_reason == FINISH_LENGTH || completion->finish_reason == FINISH_CANCELLED;
-}
-
 static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, const struct grpo_prompt *prompts,
                                      int32_t n_prompts, const struct grpo_batch *batch, cohort_error *err)
 {
@@ -100,11 +98,11 @@ static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, 
     TRY(mem_alloc(&data->masked, (size_t)n, sizeof *data->masked, "step", err));
     data->scale.n_sequences = n;
     for (int32_t i = 0; i < n; i++) {
-        const struct completion *c = &batch->completions[i];
-        data->completions[i] = (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
-        data->masked[i] = grpo->config.mask_truncated && is_truncated(c);
+        const struct episode *e = &batch->episodes[i];
+        data->completions[i] = episode_tokens(e);
+        data->masked[i] = grpo->config.mask_truncated && episode_truncated(e);
         if (!data->masked[i])
-            data->scale.n_tokens += c->n_tokens;
+            data->scale.n_tokens += e->n_sampled;
     }
     for (int32_t p = 0; p < n_prompts; p++)
         data->trees[p] = (struct tree){.prompt = prompts[p].tokens,
@@ -115,7 +113,7 @@ static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, 
         return COHORT_OK;
     TRY(mem_alloc(&data->reference, (size_t)n, sizeof(float *), "reference log-probs", err));
     for (int32_t i = 0; i < n; i++)
-        TRY(mem_alloc(&data->reference[i], (size_t)data->completions[i].n_tokens, sizeof(float), "reference log-probs",
+        TRY(mem_alloc(&data->reference[i], (size_t)batch->episodes[i].n_sampled, sizeof(float), "reference log-probs",
                       err));
     return tree_runner_score(grpo->runner, grpo->reference, data->trees, n_prompts, grpo->config.sampling.temperature,
                              data->reference, NULL, err);
@@ -128,15 +126,15 @@ struct step_sums {
     int64_t trained_tokens; /* fed to the model, prompts included */
 };
 
-/* One completion: its log-probs from the outputs, the loss and its derivative back into them. row: index in the batch;
+/* One episode, of which the loss sees the sampled tokens alone: its log-probs from the outputs, the loss and its derivative back into them. row: index in the batch;
  * c: in the micro-batch. */
 static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
                                 int32_t row, int32_t c, int32_t iteration, float *scratch, struct loss_sums *sums,
                                 struct step_sums *step, bool *any_gradient, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
-    const struct completion *completion = &batch->completions[row];
-    int32_t n = completion->n_tokens;
+    const struct episode *episode = &batch->episodes[row];
+    int32_t n = episode->n_sampled;
     float *logp = scratch, *entropy = scratch + n, *d_logp = scratch + 2 * n;
     packed_gather(&runner->packed, c, n, runner->logp, logp);
     packed_gather(&runner->packed, c, n, runner->entropy, entropy);
@@ -145,7 +143,7 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
                                                 .masked = data->masked[row],
                                                 .advantage = batch->advantage[row],
                                                 .logp = logp,
-                                                .logp_old = iteration == 0 ? NULL : completion->logp,
+                                                .logp_old = iteration == 0 ? NULL : episode->logp,
                                                 .logp_ref = data->reference == NULL ? NULL : data->reference[row],
                                                 .entropy = entropy,
                                                 .d_logp = d_logp},
@@ -158,8 +156,8 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
                              (int)(row % grpo->config.group), (int)(row / grpo->config.group), (int)t, (double)logp[t],
                              (double)d_logp[t]);
         *any_gradient = *any_gradient || d_logp[t] != 0.0f;
-        if (iteration == 0 && completion->logp != NULL) {
-            double difference = fabs((double)logp[t] - (double)completion->logp[t]);
+        if (iteration == 0 && episode->logp != NULL) {
+            double difference = fabs((double)logp[t] - (double)episode->logp[t]);
             step->logp_difference += difference;
             step->logp_difference_max = fmax(step->logp_difference_max, difference);
         }
@@ -178,7 +176,7 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
     cohort_status status = COHORT_OK;
     int32_t longest = 0;
     for (int32_t i = 0; i < batch->n; i++)
-        longest = batch->completions[i].n_tokens > longest ? batch->completions[i].n_tokens : longest;
+        longest = batch->episodes[i].n_sampled > longest ? batch->episodes[i].n_sampled : longest;
     TRY(mem_alloc(&scratch, 3 * (size_t)longest, sizeof *scratch, "step", err));
     TRY_GOTO(packing_split(&runner->packing, data->trees, batch->n_prompts, runner->max_tokens,
                            runner->max_outputs - runner->max_tokens, err));
@@ -210,16 +208,17 @@ cleanup:
     return status;
 }
 
+/* Lengths count sampled tokens. */
 static void length_metrics(const struct grpo_batch *batch, struct metrics *metrics)
 {
     double sum = 0.0, terminated_sum = 0.0;
     int32_t least = INT32_MAX, most = 0, t_least = INT32_MAX, t_most = 0, truncated = 0;
     for (int32_t i = 0; i < batch->n; i++) {
-        int32_t length = batch->completions[i].n_tokens;
+        int32_t length = batch->episodes[i].n_sampled;
         sum += length;
         least = length < least ? length : least;
         most = length > most ? length : most;
-        if (is_truncated(&batch->completions[i])) {
+        if (episode_truncated(&batch->episodes[i])) {
             truncated++;
             continue;
         }
@@ -346,6 +345,7 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
     batch->n_prompts = n_prompts;
     batch->n = (int32_t)n;
     TRY_GOTO(mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
+    TRY_GOTO(mem_alloc(&batch->episodes, n, sizeof *batch->episodes, "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->rewards, n * (size_t)config->n_functions, sizeof(double), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->reward, n, sizeof(float), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->advantage, n, sizeof(float), "generation batch", err));
@@ -360,6 +360,8 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
     TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)grpo->batches,
                           batch->completions, grpo->progress, grpo->progress_context, err));
     batch->rollout_end = clock_seconds();
+    for (int32_t i = 0; i < batch->n; i++)
+        TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));
 cleanup:
     if (status != COHORT_OK)
         grpo_batch_free(batch);

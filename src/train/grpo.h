@@ -10,6 +10,7 @@
 #include "model/packing.h"
 #include "rollout/engine.h"
 #include "train/advantage.h"
+#include "train/episode.h"
 #include "train/loss.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
@@ -69,7 +70,8 @@ struct grpo {
 /* What a batch produced, for logs: valid until grpo_batch_free. */
 struct grpo_batch {
     int32_t n_prompts, n;           /* n = n_prompts * group */
-    struct completion *completions; /* [n] */
+    struct completion *completions; /* [n] as they came from the engine: for rewards and logs */
+    struct episode *episodes;       /* [n] what is trained */
     double *rewards;                /* [n, n_functions] */
     float *reward;                  /* [n] weighted sum */
     float *advantage;               /* [n] */
@@ -97,8 +99,8 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err);
 
-/* The training half of a step on given completions (the parity tests replay fixed ones): n = n_prompts * group rows.
- * logp of a completion may be NULL in iteration 0 (nothing to compare with, ratio 1). */
+/* The training half of a step on given episodes (the parity tests replay fixed ones): n = n_prompts * group rows. logp
+ * of an episode may be NULL in iteration 0 (nothing to compare with, ratio 1). */
 cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                           struct grpo_batch *batch, int32_t iteration, struct metrics *metrics, cohort_error *err);
 

@@ -54,7 +54,7 @@ void metrics_free(struct metrics *metrics)
     if (metrics == NULL)
         return;
     for (size_t i = 0; i < metrics->count; i++)
-        mem_free(metrics->items[i].name);
+        mem_free((void *)(uintptr_t)metrics->items[i].name);
     mem_free(metrics->items);
     memset(metrics, 0, sizeof *metrics);
 }

@@ -4,14 +4,9 @@
 
 #include "base/memory.h"
 
-struct metric {
-    char *name; /* owned */
-    double value;
-};
-
 /* Zero-initialise; free with metrics_free. Names of any length, any number of them. */
 struct metrics {
-    struct metric *items;
+    cohort_metric *items; /* names are owned */
     size_t count, room;
     bool incomplete; /* memory could not be had for one; metrics_write says so */
 };

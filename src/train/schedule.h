@@ -4,9 +4,13 @@
 #ifndef COHORT_TRAIN_SCHEDULE_H
 #define COHORT_TRAIN_SCHEDULE_H
 
+#include "train/schedule_list.h"
+
 #include <stdint.h>
 
-enum schedule_type { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
+#define SCHEDULE(id, word) SCHEDULE_##id,
+enum schedule_type { SCHEDULE_LIST(SCHEDULE) };
+#undef SCHEDULE
 
 double schedule_rate(enum schedule_type type, double base, int64_t step, int64_t warmup_steps, int64_t total_steps);
 

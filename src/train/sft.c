@@ -9,7 +9,7 @@ static int64_t target_tokens(const struct tree *trees, int32_t n)
     int64_t total = 0;
     for (int32_t i = 0; i < n; i++)
         for (int32_t c = 0; c < trees[i].n_completions; c++)
-            total += trees[i].completions[c].n_tokens;
+            total += completion_outputs(&trees[i].completions[c]);
     return total;
 }
 

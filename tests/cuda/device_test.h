@@ -2,7 +2,8 @@
 #ifndef COHORT_TESTS_CUDA_DEVICE_TEST_H
 #define COHORT_TESTS_CUDA_DEVICE_TEST_H
 
-#include "kernels/kernel_test.h"
+#include "backend/cpu/cpu_kernels.h"
+#include "support/numbers.h"
 
 #include <stdio.h>
 
@@ -17,7 +18,7 @@ static bool brief_run; /* --brief: for compute-sanitizer, smaller still */
 
 static inline int device_setup(void **state)
 {
-    cohort_error err;
+    cohort_error err = {0};
     (void)state;
 #if defined(COHORT_CUDA_EMULATED)
     cuda_emulation_set_order(CUDA_EMULATION_SHUFFLED, 5); /* barriers that lack show */
@@ -40,7 +41,7 @@ static inline int device_teardown(void **state)
 
 static inline void device_must_be_well(void)
 {
-    cohort_error err;
+    cohort_error err = {0};
     device->ops->wait(device);
     if (device->ops->check(device, &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -49,7 +50,7 @@ static inline void device_must_be_well(void)
 /* Memory on the device with a copy of from (NULL: zeros). */
 static inline void *device_copy(const void *from, size_t bytes)
 {
-    cohort_error err;
+    cohort_error err = {0};
     void *p = NULL;
     if (device->ops->alloc(device, &p, bytes, "a test's tensor", &err) != COHORT_OK)
         fail_msg("%s", err.message);

@@ -55,7 +55,7 @@ static int differences; /* comparisons that were to be equal and are not */
 static int setup(void **state)
 {
     (void)state;
-    cohort_error err;
+    cohort_error err = {0};
     if (backend_cuda_create(&backend, 0, &err) == COHORT_OK)
         return 0;
     fprintf(stderr, "%s\n", err.message);
@@ -71,7 +71,7 @@ static int teardown(void **state)
 
 static void check_backend(void)
 {
-    cohort_error err;
+    cohort_error err = {0};
     if (backend->ops->check(backend, &err) != COHORT_OK)
         fail_msg("%s", err.message);
 }
@@ -144,7 +144,7 @@ static float value(uint32_t what, uint32_t of, int64_t i)
 static void *device_alloc(size_t bytes)
 {
     void *memory;
-    cohort_error err;
+    cohort_error err = {0};
     if (backend->ops->alloc(backend, &memory, bytes, "a test", &err) != COHORT_OK)
         fail_msg("%s", err.message);
     return memory;

@@ -43,7 +43,7 @@ static bool small;
 static int setup(void **state)
 {
     (void)state;
-    cohort_error err;
+    cohort_error err = {0};
     if (backend_cuda_create(&backend, 0, &err) == COHORT_OK)
         return 0;
     fprintf(stderr, "%s\n", err.message);
@@ -59,7 +59,7 @@ static int teardown(void **state)
 
 static void check_backend(void)
 {
-    cohort_error err;
+    cohort_error err = {0};
     if (backend->ops->check(backend, &err) != COHORT_OK)
         fail_msg("%s", err.message);
 }
@@ -130,7 +130,7 @@ static void *put(struct batch *b, double *x, int64_t count, enum dtype act)
         x[i] = act == DTYPE_F32 ? (double)f : (double)f32_from_bf16(half);
     }
     void *memory;
-    cohort_error err;
+    cohort_error err = {0};
     assert_int_equal(backend->ops->alloc(backend, &memory, bytes, "a test", &err), COHORT_OK);
     backend->ops->upload(backend, memory, host, bytes);
     free(host);
@@ -168,7 +168,7 @@ static void batch_fill(struct batch *b)
     reference_attention_forward(&b->f, b->q, b->k, b->v, b->out, b->lse);
     b->f.out = put(b, b->out, b->tokens * qw, act);
     b->f.lse = put(b, b->lse, (int64_t)b->tokens * b->f.n_heads, DTYPE_F32);
-    cohort_error err;
+    cohort_error err = {0};
     void *position;
     assert_int_equal(
         backend->ops->alloc(backend, &position, (size_t)(b->tokens + 1) * sizeof *b->position, "a test", &err),
@@ -207,7 +207,7 @@ static void batch_backward(struct batch *b, float start)
         assert_non_null(*host[w]);
         for (int64_t i = 0; i < size[w] + 2 * GUARD; i++)
             (*host[w])[i] = i < GUARD || i >= size[w] + GUARD ? -3.0f : w == 0 ? 7.0f : start;
-        cohort_error err;
+        cohort_error err = {0};
         if (!b->out_memory[w])
             assert_int_equal(backend->ops->alloc(backend, &b->out_memory[w], bytes, "a test", &err), COHORT_OK);
         backend->ops->upload(backend, b->out_memory[w], *host[w], bytes);
@@ -465,7 +465,7 @@ static void bench(void)
         const size_t elements = (size_t)b->tokens * (size_t)b->f.n_heads * 128;
         void *q[4];
         float *d[3];
-        cohort_error err;
+        cohort_error err = {0};
         for (int i = 0; i < 4; i++)
             assert_int_equal(backend->ops->alloc(backend, &q[i], elements * 2, "bench", &err), COHORT_OK);
         for (int i = 0; i < 3; i++)

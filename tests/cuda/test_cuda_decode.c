@@ -104,11 +104,16 @@ static struct sample_row row_of(const struct sequence *s)
                                .position = s->draw_position};
 }
 
+/* What a slot draws in a step. */
+struct drawn {
+    int32_t token;
+    float logp, entropy;
+};
+
 /* One step of a sequence by sample. */
-static void take_step(struct sequence *s, const float *logits, int32_t *token, float *logp)
+static void take_step(struct sequence *s, const float *logits, struct drawn *drawn)
 {
-    *token = DECODE_STOPPED;
-    *logp = 0.0f;
+    *drawn = (struct drawn){.token = DECODE_STOPPED};
     if (s->stopped)
         return;
     struct sample_row row = row_of(s);
@@ -116,8 +121,7 @@ static void take_step(struct sequence *s, const float *logits, int32_t *token, f
     struct sample op = {VOCAB, s->n_choosable, at, &row, 1};
     device->ops->sample(device, &op);
     device->ops->free(device, at);
-    *token = row.token;
-    *logp = row.logp;
+    *drawn = (struct drawn){row.token, row.logp, row.entropy};
     s->n_left--;
     s->stopped = row.token < 0 || s->n_left == 0;
     for (int i = 0; i < s->n_eos; i++)
@@ -153,7 +157,7 @@ static void fill_logits(struct window *w)
 static void load(const struct window *w, const struct sequence *s)
 {
     struct decode_slot slots[MAX_SLOTS];
-    cohort_error err;
+    cohort_error err = {0};
     for (int i = 0; i < w->n_slots; i++)
         slots[i] = (struct decode_slot){.token = s[i].history[s[i].n_history - 1],
                                         .position = s[i].position,
@@ -229,21 +233,24 @@ static void window_end(struct window *w)
     device_must_be_well();
 }
 
-static void check_fetched(const struct window *w, int32_t (*token)[MAX_SLOTS], float (*logp)[MAX_SLOTS])
+static void check_fetched(const struct window *w, struct drawn (*drawn)[MAX_SLOTS])
 {
     int32_t got_token[MAX_STEPS * MAX_SLOTS];
-    float got_logp[MAX_STEPS * MAX_SLOTS];
-    device->ops->decode_fetch(device, w->steps, got_token, got_logp);
+    float got_logp[MAX_STEPS * MAX_SLOTS], got_entropy[MAX_STEPS * MAX_SLOTS];
+    device->ops->decode_fetch(device, w->steps, got_token, got_logp, got_entropy);
     for (int step = 0; step < w->steps; step++)
         for (int i = 0; i < w->n_slots; i++) {
             const int at = step * w->n_slots + i;
-            if (got_token[at] != token[step][i])
+            const struct drawn *want = &drawn[step][i];
+            if (got_token[at] != want->token)
                 fail_msg("kind %d, step %d, slot %d: token %d, sample draws %d", w->kind, step, i, got_token[at],
-                         token[step][i]);
-            if (token[step][i] == -1)
-                assert_true(isnan(got_logp[at]));
-            else if (token[step][i] != DECODE_STOPPED)
-                assert_memory_equal(&got_logp[at], &logp[step][i], sizeof(float));
+                         want->token);
+            if (want->token == -1)
+                assert_true(isnan(got_logp[at]) && isnan(got_entropy[at]));
+            if (want->token < 0)
+                continue;
+            assert_memory_equal(&got_logp[at], &want->logp, sizeof(float));
+            assert_memory_equal(&got_entropy[at], &want->entropy, sizeof(float));
         }
 }
 
@@ -252,8 +259,7 @@ static void check_steps(int kind, int n_slots, int n_rows, int split, int steps)
 {
     struct window w = {.n_slots = n_slots, .n_rows = n_rows, .steps = steps, .kind = kind, .split = split};
     struct sequence start[MAX_SLOTS], now[MAX_SLOTS];
-    int32_t token[MAX_STEPS][MAX_SLOTS];
-    float logp[MAX_STEPS][MAX_SLOTS];
+    struct drawn drawn[MAX_STEPS][MAX_SLOTS];
     const size_t step_logits = (size_t)(n_rows * VOCAB);
     make_sequences(start, n_slots, kind);
     window_begin(&w);
@@ -262,30 +268,29 @@ static void check_steps(int kind, int n_slots, int n_rows, int split, int steps)
         memcpy(now, start, sizeof now);
         for (int step = 0; step < steps; step++)
             for (int i = 0; i < n_slots; i++)
-                take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB, &token[step][i], &logp[step][i]);
+                take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB, &drawn[step][i]);
         if (n_slots > 2 && steps > 3)
-            start[2].eos[1] = token[3][2];
+            start[2].eos[1] = drawn[3][2].token;
     }
     if (n_slots > 3 && steps > 3) {
-        assert_true(now[2].stopped && token[3][2] >= 0); /* it saw its EOS, in step 3 or before */
-        assert_true(token[1][3] >= 0 && token[2][3] == DECODE_STOPPED);
-        assert_true(token[steps - 1][0] >= 0);
+        assert_true(now[2].stopped && drawn[3][2].token >= 0); /* it saw its EOS, in step 3 or before */
+        assert_true(drawn[1][3].token >= 0 && drawn[2][3].token == DECODE_STOPPED);
+        assert_true(drawn[steps - 1][0].token >= 0);
     }
     if (n_slots > 6 && steps > 3)
-        assert_true(token[2][6] == -1 && token[3][6] == DECODE_STOPPED);
+        assert_true(drawn[2][6].token == -1 && drawn[3][6].token == DECODE_STOPPED);
     load(&w, start);
     memcpy(now, start, sizeof now);
     check_batch(&w, now);
     for (int step = 0; step < steps; step++) {
-        int32_t ignored;
-        float ignored_logp;
+        struct drawn ignored;
         device->ops->upload(device, w.row_logits, w.logits + (size_t)step * step_logits, step_logits * sizeof(float));
         draw_step(&w);
         for (int i = 0; i < n_slots; i++)
-            take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB, &ignored, &ignored_logp);
+            take_step(&now[i], w.logits + (size_t)step * step_logits + i * VOCAB, &ignored);
         check_batch(&w, now);
     }
-    check_fetched(&w, token, logp);
+    check_fetched(&w, drawn);
     window_end(&w);
 }
 
@@ -320,8 +325,7 @@ static void test_recorded(void **state)
     device->ops->upload(device, w.row_logits, w.logits, (size_t)(MAX_ROWS * VOCAB) * sizeof(float));
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
         struct sequence s[MAX_SLOTS];
-        int32_t token[MAX_STEPS][MAX_SLOTS];
-        float logp[MAX_STEPS][MAX_SLOTS];
+        struct drawn drawn[MAX_STEPS][MAX_SLOTS];
         w.kind = windows[i].kind;
         w.n_slots = windows[i].n_slots;
         w.steps = windows[i].steps;
@@ -330,8 +334,8 @@ static void test_recorded(void **state)
         device->ops->repeat(device, windows[i].key, w.steps, draw_step, &w);
         for (int step = 0; step < w.steps; step++)
             for (int j = 0; j < w.n_slots; j++)
-                take_step(&s[j], w.logits + j * VOCAB, &token[step][j], &logp[step][j]);
-        check_fetched(&w, token, logp);
+                take_step(&s[j], w.logits + j * VOCAB, &drawn[step][j]);
+        check_fetched(&w, drawn);
         check_batch(&w, s);
     }
     window_end(&w);
@@ -356,7 +360,7 @@ static void test_no_page_behind(void **state)
                                .n_choosable = VOCAB,
                                .draw = row_of(&s)};
     device->ops->upload(device, w.row_logits, w.logits, VOCAB * sizeof(float));
-    cohort_error err;
+    cohort_error err = {0};
     assert_int_equal(device->ops->decode_load(device,
                                               &(struct decode_load){.slots = &slot,
                                                                     .n_slots = 1,

@@ -20,7 +20,7 @@ static struct backend *backend;
 static int setup(void **state)
 {
     (void)state;
-    cohort_error err;
+    cohort_error err = {0};
     return backend_cuda_create(&backend, 0, &err) == COHORT_OK ? 0 : -1;
 }
 
@@ -33,7 +33,7 @@ static int teardown(void **state)
 
 static void must_be_well(void)
 {
-    cohort_error err;
+    cohort_error err = {0};
     backend->ops->wait(backend);
     if (backend->ops->check(backend, &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -47,7 +47,7 @@ static void *must(void *p)
 
 static void *on_device(const void *from, size_t bytes)
 {
-    cohort_error err;
+    cohort_error err = {0};
     void *p = NULL;
     if (backend->ops->alloc(backend, &p, bytes, "a test's tensor", &err) != COHORT_OK)
         fail_msg("%s", err.message);
@@ -244,7 +244,7 @@ static float *reference_rows(const struct operands *o, bool of_few)
 {
     struct weight *weight = NULL;
     struct cuda_skinny_plan plan;
-    cohort_error err;
+    cohort_error err = {0};
     const size_t bytes = (size_t)(o->m * o->n) * sizeof(float);
     float *y = must(calloc(1, bytes)), *device = on_device(y, bytes);
     struct matmul_forward p = {

@@ -70,7 +70,7 @@ static int32_t at_once_training(const char *preset, const char *limit, const cha
     struct memory_plan plan = {0};
     struct tree_runner runner = {0};
     struct engine *engine = NULL;
-    struct rollout_need need = {.sequences = (int32_t)options_int(options, "decode_concurrency"), .history = -1};
+    struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY), .history = -1};
     cohort_error err = {0};
     rollout_need_add(&need, 64, 128, 512, 8);
     memory_plan_begin(&plan, model, options, false, &runner, 512, 640, 64 * 128 + 512 * 512);

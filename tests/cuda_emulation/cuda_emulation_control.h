@@ -25,6 +25,12 @@ void cuda_emulation_set_order(enum cuda_emulation_order order, uint64_t seed);
  * CUDA_EMULATION_DEVICE=none, no-driver, old-driver (CUDA 11.4) or turing (capability 7.5). */
 void cuda_emulation_set_device(int multiprocessors, size_t memory_bytes, int capability);
 
+/* How many devices there are, all alike: 1, or 2. What belongs to a device is used only while it is the current one of the
+ * calling thread, else that is a failure. A thread begins with the first. */
+void cuda_emulation_set_devices(int devices);
+void cuda_emulation_set_current(int device);
+int cuda_emulation_current(void);
+
 /* Kernels launched and bytes allocated so far. */
 uint64_t cuda_emulation_launches(void);
 size_t cuda_emulation_allocated(void);

@@ -33,6 +33,7 @@ struct emulated_event {
     emulated_stream *stream;
 };
 struct emulated_stream {
+    int device;
     std::vector<operation> queue;
     emulated_graph *capture;
     bool capture_invalid;
@@ -48,7 +49,12 @@ struct block {
     size_t bytes;
     unsigned char *mapping;
     size_t mapped;
+    int device; /* of device memory */
 };
+
+constexpr int most_devices = 2;
+/* Of the calling thread of the host; as with the real one, a thread begins with the first. */
+thread_local int current = 0;
 
 struct runtime {
     std::map<uintptr_t, block> device, pinned;
@@ -58,7 +64,8 @@ struct runtime {
     cudaError_t sticky = cudaSuccess; /* a kernel failed */
     bool expected = false;
     std::string failure;
-    size_t used = 0, total = (size_t)1 << 30;
+    size_t used[most_devices] = {}, total = (size_t)1 << 30; /* total: of each device */
+    int devices = 1;
     int multiprocessors = 6, capability = 90;
     int driver = CUDART_VERSION;
     cudaError_t start = cudaSuccess; /* what asking for devices gives */
@@ -113,8 +120,19 @@ bool drain_all()
     return ok;
 }
 
+/* A device's stream, memory and handles may be used only while it is the calling thread's current one: stricter than CUDA
+ * is throughout, so that a device that nobody chose is seen. */
+bool is_current(const char *what, int device)
+{
+    if (device != current)
+        emulated_fail("%s of device %d while device %d is the thread's current one", what, device, current);
+    return device == current;
+}
+
 void issue(emulated_stream *stream, operation o)
 {
+    if (stream != &default_stream && !is_current("work for a stream", stream->device))
+        return;
     if (stream->capture)
         stream->capture->operations.push_back(std::move(o));
     else
@@ -145,7 +163,7 @@ unsigned char *map_block(std::map<uintptr_t, block> &blocks, size_t bytes)
     mprotect(mapping + page + body, page, PROT_NONE);
     memset(mapping + page, guard, body);
     unsigned char *p = mapping + page + body - rounded;
-    blocks[(uintptr_t)p] = block{bytes, mapping, body + 2 * page};
+    blocks[(uintptr_t)p] = block{bytes, mapping, body + 2 * page, current};
     return p;
 }
 
@@ -233,7 +251,10 @@ void cuda_emulation_set_device(int multiprocessors, size_t memory_bytes, int cap
         R.capability = capability;
 }
 uint64_t cuda_emulation_launches(void) { return R.launches; }
-size_t cuda_emulation_allocated(void) { return R.used; }
+size_t cuda_emulation_allocated(void) { return R.used[0] + R.used[1]; }
+void cuda_emulation_set_devices(int devices) { R.devices = devices; }
+void cuda_emulation_set_current(int device) { current = device; }
+int cuda_emulation_current(void) { return current; }
 void cuda_emulation_expect_failure(bool expected)
 {
     R.expected = expected;
@@ -288,12 +309,12 @@ cudaError_t cudaPeekAtLastError(void) { return R.sticky != cudaSuccess ? R.stick
 /* ---- the device ---- */
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = R.start == cudaSuccess ? 1 : 0;
+    *count = R.start == cudaSuccess ? R.devices : 0;
     return note(R.start);
 }
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
 {
-    if (device != 0)
+    if (device < 0 || device >= R.devices)
         return note(cudaErrorInvalidDevice);
     memset(prop, 0, sizeof *prop);
     snprintf(prop->name, sizeof prop->name, "CPU emulation");
@@ -314,7 +335,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int device)
 {
-    if (device != 0)
+    if (device < 0 || device >= R.devices)
         return note(cudaErrorInvalidDevice);
     switch (attr) {
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
@@ -326,10 +347,16 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int dev
     }
     return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device)
+{
+    if (device < 0 || device >= R.devices)
+        return note(cudaErrorInvalidDevice);
+    current = device;
+    return cudaSuccess;
+}
 cudaError_t cudaGetDevice(int *device)
 {
-    *device = 0;
+    *device = current;
     return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int *version)
@@ -361,12 +388,12 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
         return note(cudaErrorStreamCaptureUnsupported);
     if (bytes == 0)
         return cudaSuccess;
-    if (bytes > R.total - R.used)
+    if (bytes > R.total - R.used[current])
         return note(cudaErrorMemoryAllocation);
     *memory = map_block(R.device, bytes);
     if (!*memory)
         return note(cudaErrorMemoryAllocation);
-    R.used += bytes;
+    R.used[current] += bytes;
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *memory)
@@ -381,8 +408,10 @@ cudaError_t cudaFree(void *memory)
         emulated_fail("cudaFree of %p, which cudaMalloc did not give", memory);
         return note(cudaErrorInvalidValue);
     }
+    if (!is_current("freeing memory", at->second.device))
+        return note(cudaErrorInvalidValue);
     check_guards(memory, at->second);
-    R.used -= at->second.bytes;
+    R.used[current] -= at->second.bytes;
     munmap(at->second.mapping, at->second.mapped);
     R.device.erase(at);
     return settled();
@@ -416,7 +445,7 @@ cudaError_t cudaFreeHost(void *memory)
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
-    *free_bytes = R.total - R.used;
+    *free_bytes = R.total - R.used[current];
     *total_bytes = R.total;
     return cudaSuccess;
 }
@@ -489,6 +518,7 @@ cudaError_t cudaMemset(void *memory, int value, size_t bytes)
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int)
 {
     *stream = new emulated_stream();
+    (*stream)->device = current;
     R.streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -497,6 +527,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     for (size_t i = 0; i < R.streams.size(); i++)
         if (R.streams[i] == stream) {
+            is_current("the end of a stream", stream->device);
             drain(stream);
             R.streams.erase(R.streams.begin() + (ptrdiff_t)i);
             delete stream;
@@ -507,6 +538,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream_)
 {
     emulated_stream *stream = stream_of(stream_);
+    if (stream != &default_stream)
+        is_current("waiting for a stream", stream->device);
     if (stream->capture) {
         stream->capture_invalid = true;
         return note(cudaErrorStreamCaptureUnsupported);

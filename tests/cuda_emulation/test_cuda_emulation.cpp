@@ -10,6 +10,7 @@ extern "C" {
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <thread>
 
 #include "backend/cuda/cuda_device.cuh"
 
@@ -329,6 +330,45 @@ static void mistakes_are_reported(void **)
     cuda_emulation_set_order(CUDA_EMULATION_ASCENDING, 0);
 }
 
+/* ---- two devices ---- */
+
+/* What belongs to a device is touched only while it is the current one. */
+static void devices_are_current(void **)
+{
+    cudaStream_t stream = NULL;
+    void *memory = NULL;
+    int device = -1;
+    cuda_emulation_set_devices(2);
+    assert_int_equal(cudaSetDevice(2), cudaErrorInvalidDevice);
+    assert_int_equal(cudaSetDevice(1), cudaSuccess);
+    assert_int_equal(cudaStreamCreate(&stream), cudaSuccess);
+    assert_int_equal(cudaMalloc(&memory, 64), cudaSuccess);
+    std::thread([&device]() { (void)cudaGetDevice(&device); }).join();
+    assert_int_equal(device, 0); /* of a new thread */
+    for (int what = 0; what < 4; what++) {
+        assert_int_equal(cudaSetDevice(0), cudaSuccess);
+        cuda_emulation_expect_failure(true);
+        if (what == 0)
+            cudaMemsetAsync(memory, 0, 64, stream);
+        else if (what == 1)
+            LAUNCH(where_kernel, 1, 1, 0, stream, (unsigned *)memory);
+        else if (what == 2)
+            cudaStreamSynchronize(stream);
+        else
+            cudaFree(memory);
+        const char *message = cuda_emulation_failure();
+        if (!message || !strstr(message, "current"))
+            fail_msg("mistake %d: '%s'", what, message ? message : "");
+        cuda_emulation_expect_failure(false);
+    }
+    assert_int_equal(cudaSetDevice(1), cudaSuccess);
+    (void)cudaGetLastError();
+    assert_int_equal(cudaFree(memory), cudaSuccess);
+    assert_int_equal(cudaStreamDestroy(stream), cudaSuccess);
+    assert_int_equal(cudaSetDevice(0), cudaSuccess);
+    cuda_emulation_set_devices(1);
+}
+
 /* ---- asynchronous copies ---- */
 static __global__ void copy_kernel(float *out, const float *in, bool wait)
 {
@@ -621,6 +661,7 @@ int main(void)
         cmocka_unit_test(memory_is_guarded),
         cmocka_unit_test(pinned_memory_is_read_late),
         cmocka_unit_test(graphs_repeat),
+        cmocka_unit_test(devices_are_current),
 #ifdef COHORT_RACECHECK
         cmocka_unit_test(races_are_found),
 #endif

@@ -14,7 +14,7 @@ enum { GROUP = 4, N_PROMPTS = 2, N_ROWS = GROUP * N_PROMPTS, MAX_TOKENS = 400, M
 struct rows {
     int32_t prompt[N_PROMPTS][MAX_IDS], tokens[N_ROWS][MAX_IDS];
     struct grpo_prompt prompts[N_PROMPTS];
-    struct completion completions[N_ROWS];
+    struct episode episodes[N_ROWS];
     struct completion_tokens spans[N_ROWS];
     struct tree trees[N_ROWS]; /* one for each row */
     float advantage[N_ROWS];
@@ -34,8 +34,8 @@ static void rows_read(struct rows *rows)
         int32_t n = read_ids(json_array_get(json_object_get(round, "completions"), i), rows->tokens[i], MAX_IDS);
         rows->prompts[p] = (struct grpo_prompt){.tokens = rows->prompt[p], .n_tokens = n_prompt};
         rows->spans[i] = (struct completion_tokens){.tokens = rows->tokens[i], .n_tokens = n};
-        rows->completions[i] =
-            (struct completion){.tokens = rows->tokens[i], .n_tokens = n, .finish_reason = FINISH_EOS};
+        rows->episodes[i] =
+            (struct episode){.tokens = rows->tokens[i], .n_tokens = n, .n_sampled = n, .finish_reason = FINISH_EOS};
         rows->trees[i] = (struct tree){
             .prompt = rows->prompt[p], .n_prompt = n_prompt, .completions = &rows->spans[i], .n_completions = 1};
         rows->advantage[i] = 0.25f * (float)i - 0.8f;
@@ -74,7 +74,7 @@ static void old_logps(struct backend *backend, struct rows *rows, const char *fi
     for (int i = 0; i < N_ROWS; i++) {
         for (int32_t t = 0; t < rows->spans[i].n_tokens; t++)
             rows->logp[i][t] += moved[(i + t) % 5];
-        rows->completions[i].logp = rows->logp[i];
+        rows->episodes[i].logp = rows->logp[i];
     }
     model_test_close(&test);
 }
@@ -100,7 +100,7 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
     double rewards[N_ROWS] = {0};
     struct grpo_batch batch = {.n_prompts = N_PROMPTS,
                                .n = N_ROWS,
-                               .completions = rows->completions,
+                               .episodes = rows->episodes,
                                .rewards = rewards,
                                .reward = reward,
                                .advantage = rows->advantage};

@@ -33,12 +33,19 @@ while IFS=: read -r file line text; do
     to=${target%%/*}
     if [ "$target" = cohort.h ]; then
         continue
+    elif [[ $from = run && $target = *_list.h ]]; then
+        continue # words alone, checked below
     elif [ "$to" = "$target" ]; then
         complain "$file:$line: includes \"$target\": name the folder, as in \"base/error.h\""
     elif [ "$to" != "$from" ] && ! grep -qw "$to" <<<"${may[$from]:-}"; then
         complain "$file:$line: src/$from must not depend on src/$to"
     fi
 done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' src)
+# The option table takes the words of choices from where their code is: from lists that hold nothing else.
+while read -r file; do
+    ! grep -qE '^[[:space:]]*#[[:space:]]*include' "$file" || complain "$file: a list of words includes nothing"
+    [ -z "$(${CC:-cc} -E -P "$file")" ] || complain "$file: a list of words holds definitions of macros alone"
+done < <(find src -name '*_list.h')
 while IFS=: read -r file line text; do
     grep -qE '"(cohort|cli)\.h"' <<<"$text" || complain "$file:$line: the program uses cohort.h only"
 done < <(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' cli)

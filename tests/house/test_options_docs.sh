@@ -1,6 +1,6 @@
 #!/bin/bash
-# docs/OPTIONS.md is what the option table says now, and no command offers an option that none of its files reads (invariant I7: nothing
-# the user gives is ignored).
+# docs/OPTIONS.md is what the option table says now, no command offers an option that none of its files reads (invariant I7: nothing the
+# user gives is ignored), and options are read as what they are.
 set -eu
 cd "$SOURCE"
 failed=0
@@ -11,16 +11,16 @@ fi
 
 # The files that read the options of each command.
 declare -A files=(
-    [generate]="command_generate.c session.c row_prompt.c end_of_text.c"
+    [generate]="command_generate.c json_rows.c session.c row_prompt.c end_of_text.c"
     [logprobs]="command_logprobs.c session.c"
-    [tokenize]="command_tokenize.c row_prompt.c"
+    [tokenize]="command_tokenize.c json_rows.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c"
-    [init]="command_init.c"
+    [init]="command_init.c session.c"
     [sft]="command_sft.c training.c training_save.c run_identity.c memory_plan.c session.c row_prompt.c end_of_text.c"
-    [grpo]="command_grpo.c training.c training_save.c run_identity.c memory_plan.c scoring.c session.c row_prompt.c end_of_text.c"
-    [eval]="command_eval.c scoring.c session.c row_prompt.c end_of_text.c"
-    [score]="command_eval.c scoring.c"
-    [bench]="command_bench.c bench_*.c memory_plan.c session.c"
+    [grpo]="command_grpo.c grpo_run.c training.c training_save.c run_identity.c memory_plan.c scoring.c session.c row_prompt.c end_of_text.c"
+    [eval]="command_eval.c json_rows.c scoring.c session.c row_prompt.c end_of_text.c"
+    [score]="command_score.c scoring.c"
+    [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c"
 )
 # config: read by the program (cli), which init excepts.
 passed_over=" config "
@@ -29,13 +29,37 @@ for command in $("$COHORT" --help | awk '/^  [a-z]/ {print $1}'); do
     for name in ${files[$command]:?no files listed for this command}; do
         sources="$sources $(ls src/command/$name src/recipe/$name src/bench/$name 2> /dev/null || true)"
     done
-    for name in $("$COHORT" "$command" --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g'); do
+    offered=$("$COHORT" "$command" --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g')
+    # shellcheck disable=SC2086 # a list of files
+    read_here=$(cat $sources | tr '\n' ' ' | grep -oE 'options_[a-z_]+\([^;]*' | grep -oE '\bOPTION_[A-Z0-9_]+' | sort -u)
+    for name in $offered; do
         case "$passed_over" in *" $name "*) continue ;; esac
-        # shellcheck disable=SC2086 # a list of files
-        if ! cat $sources | tr '\n' ' ' | grep -qE "(options_[a-z_]+|choice_of)\([^;]*\"$name\""; then
+        if ! grep -qx "OPTION_${name^^}" <<<"$read_here"; then
             echo "cohort $command offers --${name//_/-}, but none of$sources reads it"
             failed=1
         fi
     done
+    # And the other way round, of what is the command's own: reading what it does not have would be an assert.
+    while read -r id; do
+        name=${id#OPTION_}
+        if ! grep -qx "${name,,}" <<<"$offered"; then
+            echo "src/command/command_$command.c reads $id, which cohort $command does not have"
+            failed=1
+        fi
+    done < <(grep -ohE '\bOPTION_[A-Z0-9_]+' "src/command/command_$command.c" | sort -u)
 done
+
+# Options are read as the type that they have (options_int asserts it when it runs; here every reader is looked at).
+declare -A reader=([integer]=int [number]=float [text]=string [true]=bool [list]=list [one]=choice) kind=()
+while IFS='|' read -r _ name accepted _; do
+    name=$(tr -d ' `' <<<"$name")
+    for word in $accepted; do
+        case "$word" in a | an) ;; *) break ;; esac
+    done
+    [ -z "${reader[${word%,}]:-}" ] || kind[${name^^}]=${reader[${word%,}]}
+done < <(grep '^| `' docs/OPTIONS.md)
+while read -r how id; do
+    [ "${kind[$id]:-}" = "$how" ] || { echo "OPTION_$id is read as ${how}, and is ${kind[$id]:-no option}"; failed=1; }
+done < <(cat src/{recipe,bench,command,api}/*.c | tr '\n' ' ' |
+    grep -oE '\boptions_(int|float|bool|string|choice|list)(_[a-z]+)?\([^,;]*, *OPTION_[A-Z0-9_]+' | sed -E 's/^options_([a-z]+).*OPTION_/\1 /' | sort -u)
 exit $failed

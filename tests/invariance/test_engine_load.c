@@ -201,6 +201,39 @@ static void test_order(void **state)
     bench_close(&b);
 }
 
+/* Groups that together draw more first tokens in one step than the engine has room for at once draw in parts: the same
+ * tokens. */
+static void test_draws_in_parts(void **state)
+{
+    enum { REQUESTS = 9, GROUP = 20, TOKENS = 3 };
+    (void)state;
+    struct completion got[2][REQUESTS * GROUP];
+    for (int k = 0; k < 2; k++) {
+        struct bench b;
+        struct completion c;
+        bench_open(&b, &(struct engine_config){.max_sequences = 2 + k * REQUESTS * GROUP,
+                                               .n_pages = REQUESTS * (GROUP + 1),
+                                               .prefill_tokens = 8,
+                                               .max_context = 64});
+        const int64_t first = submit_one(&b, 0, GROUP, TOKENS);
+        for (int32_t i = 1; i < REQUESTS; i++)
+            submit_one(&b, i, GROUP, TOKENS);
+        for (bool busy = true; busy;) {
+            OK(engine_step(b.engine, &busy, err));
+            while (engine_poll(b.engine, &c))
+                got[k][(c.request - first) * GROUP + c.index] = c;
+        }
+        bench_close(&b);
+    }
+    for (int i = 0; i < REQUESTS * GROUP; i++) {
+        assert_int_equal(got[0][i].n_tokens, TOKENS);
+        assert_memory_equal(got[0][i].tokens, got[1][i].tokens, TOKENS * sizeof(int32_t));
+        assert_memory_equal(got[0][i].logp, got[1][i].logp, TOKENS * sizeof(float));
+        for (int k = 0; k < 2; k++)
+            completion_free(&got[k][i]);
+    }
+}
+
 static int write_model(void **state)
 {
     (void)state;
@@ -221,6 +254,7 @@ static int remove_model(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order), cmocka_unit_test(test_many)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order), cmocka_unit_test(test_draws_in_parts),
+                                       cmocka_unit_test(test_many)};
     return cmocka_run_group_tests(tests, write_model, remove_model);
 }

@@ -340,11 +340,13 @@ static void compare(struct world *w, const struct way *way, const struct complet
             int32_t t = 0;
             w->compared += a->n_tokens;
             while (t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] &&
-                   bits(a->logp[t]) == bits(b->logp[t]))
+                   bits(a->logp[t]) == bits(b->logp[t]) && bits(a->entropy[t]) == bits(b->entropy[t]))
                 t++;
             if (t < a->n_tokens || t < b->n_tokens)
                 differ(w, way->name, r, i,
-                       t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] ? "log-prob" : "token", t);
+                       t < a->n_tokens && t < b->n_tokens && a->tokens[t] == b->tokens[t] ? "log-prob or entropy"
+                                                                                          : "token",
+                       t);
             else if (a->finish_reason != b->finish_reason)
                 differ(w, way->name, r, i, "finish reason", t);
         }
@@ -364,6 +366,7 @@ static void check_baseline(const struct world *w, const struct completion *resul
             eos += c->finish_reason == FINISH_EOS;
             for (int32_t t = 0; t < c->n_tokens; t++) {
                 assert_true(c->logp[t] <= 0.0f && c->logp[t] > -100.0f);
+                assert_true(c->entropy[t] >= 0.0f && (double)c->entropy[t] < -1.001 * flat);
                 sum += (double)c->logp[t];
             }
             tokens += c->n_tokens;
@@ -379,8 +382,8 @@ struct forest {
     struct tree trees[MAX_COMPLETIONS];
     struct completion_tokens completions[MAX_COMPLETIONS];
     int32_t request[MAX_COMPLETIONS], index[MAX_COMPLETIONS];
-    const float *expected[MAX_COMPLETIONS];
-    float *logp[MAX_COMPLETIONS];
+    const struct completion *expected[MAX_COMPLETIONS];
+    float *logp[MAX_COMPLETIONS], *entropy[MAX_COMPLETIONS];
     int32_t n_trees, n;
     int64_t longest;
 };
@@ -403,9 +406,10 @@ static struct forest *make_forest(const struct world *w, const struct completion
             f->completions[f->n] = (struct completion_tokens){.tokens = c->tokens, .n_tokens = c->n_tokens};
             f->request[f->n] = r;
             f->index[f->n] = i;
-            f->expected[f->n] = c->logp;
+            f->expected[f->n] = c;
             f->logp[f->n] = calloc((size_t)c->n_tokens, sizeof(float));
-            assert_non_null(f->logp[f->n]);
+            f->entropy[f->n] = calloc((size_t)c->n_tokens, sizeof(float));
+            assert_true(f->logp[f->n] != NULL && f->entropy[f->n] != NULL);
             f->n++;
             if (ask->n_prompt + c->n_tokens - 1 > f->longest)
                 f->longest = ask->n_prompt + c->n_tokens - 1;
@@ -417,8 +421,10 @@ static struct forest *make_forest(const struct world *w, const struct completion
 
 static void free_forest(struct forest *f)
 {
-    for (int32_t i = 0; i < f->n; i++)
+    for (int32_t i = 0; i < f->n; i++) {
         free(f->logp[i]);
+        free(f->entropy[i]);
+    }
     free(f);
 }
 
@@ -440,12 +446,13 @@ static void score(struct world *w, const struct completion *result, enum decoder
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, tokens, 64, mode, err));
         OK(arena_allocate(&arena, model->backend, "test", err));
         OK(tree_runner_plan(&runner, &arena, &model->config, model->type, tokens, 64, mode, err));
-        OK(tree_runner_score(&runner, model, f->trees, f->n_trees, temperatures[k], f->logp, NULL, err));
+        OK(tree_runner_score(&runner, model, f->trees, f->n_trees, temperatures[k], f->logp, f->entropy, err));
         for (int32_t i = 0; i < f->n; i++) {
             w->compared += f->completions[i].n_tokens;
             for (int32_t t = 0; t < f->completions[i].n_tokens; t++)
-                if (bits(f->logp[i][t]) != bits(f->expected[i][t])) {
-                    differ(w, name, f->request[i], f->index[i], "log-prob", t);
+                if (bits(f->logp[i][t]) != bits(f->expected[i]->logp[t]) ||
+                    bits(f->entropy[i][t]) != bits(f->expected[i]->entropy[t])) {
+                    differ(w, name, f->request[i], f->index[i], "log-prob or entropy", t);
                     break;
                 }
         }

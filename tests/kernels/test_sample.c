@@ -2,7 +2,7 @@
  * computed by MLX-LM), and the draw: frequencies, reproducibility, what can never be chosen. */
 #include "backend/ops.h"
 #include "backend/sampling.h"
-#include "kernels/kernel_test.h"
+#include "kernels/isa_test.h"
 
 #include "backend/cpu/sample_filters.h"
 #include "base/memory.h"

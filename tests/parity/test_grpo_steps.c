@@ -16,7 +16,7 @@ struct round {
     int32_t prompt[N_PROMPTS][MAX_PROMPT], tokens[N_ROWS][MAX_COMPLETION];
     float logp[N_ROWS][MAX_COMPLETION];
     struct grpo_prompt prompts[N_PROMPTS];
-    struct completion completions[N_ROWS];
+    struct episode episodes[N_ROWS];
     struct completion_tokens spans[N_ROWS];
     struct tree trees[N_PROMPTS];
     double reward[N_ROWS];
@@ -51,11 +51,11 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
         const json_t *reward = json_array_get(json_object_get(json, "rewards"), i);
         r->reward[i] = json_is_null(reward) ? (double)NAN : json_number_value(reward);
         r->spans[i] = (struct completion_tokens){.tokens = r->tokens[i], .n_tokens = n};
-        r->completions[i] =
-            (struct completion){.n_prompt = r->prompts[i / GROUP].n_tokens,
-                                .n_tokens = n,
-                                .tokens = r->tokens[i],
-                                .finish_reason = is_eos(config, r->tokens[i][n - 1]) ? FINISH_EOS : FINISH_LENGTH};
+        r->episodes[i] =
+            (struct episode){.n_tokens = n,
+                             .n_sampled = n,
+                             .tokens = r->tokens[i],
+                             .finish_reason = is_eos(config, r->tokens[i][n - 1]) ? FINISH_EOS : FINISH_LENGTH};
     }
     r->output = (struct advantage_output){
         .advantage = r->advantage, .reward = r->row_reward, .function_mean = &r->mean, .function_std = &r->std};
@@ -69,7 +69,7 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
          &err);
     r->batch = (struct grpo_batch){.n_prompts = N_PROMPTS,
                                    .n = N_ROWS,
-                                   .completions = r->completions,
+                                   .episodes = r->episodes,
                                    .rewards = r->reward,
                                    .reward = r->row_reward,
                                    .advantage = r->advantage};
@@ -227,7 +227,7 @@ static void replay(const char *run, const json_t *script, struct backend *backen
             round_read(&r, json_array_get(json_object_get(script, "rounds"), index), &test.model->config);
             score(&test, test.model, &r, &grpo.config, seen, "old_per_token_logps", r.logp, run, &t->logp);
             for (int i = 0; i < N_ROWS; i++)
-                r.completions[i].logp = r.logp[i];
+                r.episodes[i].logp = r.logp[i];
             if (kl)
                 score(&test, reference, &r, &grpo.config, seen, "ref_per_token_logps", scratch, run, &t->logp);
             for (size_t i = 0; i < N_ROWS; i++)

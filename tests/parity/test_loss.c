@@ -104,10 +104,22 @@ static void read_batch(const json_t *json, struct batch *batch)
     }
 }
 
+#define WORD(id, word, ...) word,
+#define ONE(id, ...)        +1
+enum { N_LOSSES = 0 LOSS_LIST(ONE), N_LEVELS = 0 LOSS_LEVEL_LIST(ONE) };
+
+static size_t word_index(const char *const *words, size_t count, const char *word)
+{
+    size_t i = 0;
+    while (strcmp(words[i], word) != 0)
+        assert_true(++i < count);
+    return i;
+}
+
 static struct loss_config read_config(const json_t *item, int32_t max_completion_length)
 {
-    static const char *const names[] = {"grpo", "bnpo", "dr_grpo", "dapo"};
-    static const enum loss_type types[] = {LOSS_GRPO, LOSS_BNPO, LOSS_DR_GRPO, LOSS_DAPO};
+    static const char *const names[] = {LOSS_LIST(WORD)};
+    static const char *const levels[] = {LOSS_LEVEL_LIST(WORD)};
     struct loss_config config = {
         .epsilon = number_of(item, "epsilon"),
         .epsilon_high = number_of(item, "epsilon_high"),
@@ -115,11 +127,8 @@ static struct loss_config read_config(const json_t *item, int32_t max_completion
         .beta = number_of(item, "beta"),
         .max_completion_length = max_completion_length,
     };
-    size_t i = 0;
-    while (strcmp(names[i], text_of(item, "type")) != 0)
-        assert_true(++i < 4);
-    config.type = types[i];
-    config.level = strcmp(text_of(item, "level"), "token") == 0 ? LOSS_LEVEL_TOKEN : LOSS_LEVEL_SEQUENCE;
+    config.type = (enum loss_type)word_index(names, N_LOSSES, text_of(item, "type"));
+    config.level = (enum loss_level)word_index(levels, N_LEVELS, text_of(item, "level"));
     return config;
 }
 
@@ -264,14 +273,14 @@ static void random_batch(struct batch *batch, size_t n)
 }
 
 /* Every switch: type, level, beta, delta. */
-#define N_CONFIGS 32
+#define N_CONFIGS (8 * N_LOSSES)
 static struct loss_config config_number(int i)
 {
     return (struct loss_config){
-        .type = (enum loss_type)(i % 4),
-        .level = i / 4 % 2 ? LOSS_LEVEL_SEQUENCE : LOSS_LEVEL_TOKEN,
-        .beta = i / 8 % 2 ? 0.3 : 0.0,
-        .delta = i / 16 % 2 ? 1.35 : 0.0,
+        .type = (enum loss_type)(i % N_LOSSES),
+        .level = i / N_LOSSES % 2 ? LOSS_LEVEL_SEQUENCE : LOSS_LEVEL_TOKEN,
+        .beta = i / (2 * N_LOSSES) % 2 ? 0.3 : 0.0,
+        .delta = i / (4 * N_LOSSES) % 2 ? 1.35 : 0.0,
         .epsilon = 0.1,
         .epsilon_high = 0.15,
         .max_completion_length = 20,

@@ -1,4 +1,4 @@
-# Each single allocation and each single call on files fails once, in every command; of the two trainers, which make most of them, every
+# Each single allocation and each single call on files fails once, in every command; of what trains, which makes most of them, every
 # 7th allocation.
 # shellcheck source=../sweep/sweep.sh
 . "$SOURCE/tests/sweep/sweep.sh"
@@ -6,10 +6,10 @@ prepare
 for command in help info verify init tokenize generate logprobs eval score; do
     sweep alloc 1 1 $command
 done
-for command in sft grpo; do
+for command in sft grpo trainer; do
     sweep alloc 7 1 $command
 done
-for command in verify tokenize generate logprobs eval score init sft grpo; do
+for command in verify tokenize generate logprobs eval score init sft grpo trainer; do
     sweep file 1 1 $command
     FAIL_ERRNO=28 sweep file 1 1 $command
 done

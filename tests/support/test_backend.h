@@ -1,8 +1,8 @@
 /* Where a test runs. One source serves all backends: without arguments it runs on the CPU, on every instruction set of
  * this machine; with --device cuda on GPU 0. Results are read through the backend's own download.
  *
- * --small: fewer and smaller cases, for a memory checker or an emulated device. --expect-difference: of the tests that
- * have one, the negative control. */
+ * --small: fewer and smaller cases, for an emulated device; --brief: smaller still, for a memory checker.
+ * --expect-difference: of the tests that have one, the negative control. */
 #ifndef COHORT_TESTS_SUPPORT_TEST_BACKEND_H
 #define COHORT_TESTS_SUPPORT_TEST_BACKEND_H
 
@@ -18,15 +18,17 @@
 #include <string.h>
 
 static struct {
-    bool cuda, small, expect_difference;
+    bool cuda, small, brief, expect_difference;
 } test_options;
 
 /* Reads the arguments of the program; one that is not known ends it. */
 static inline void test_arguments(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--small") == 0 || strcmp(argv[i], "--brief") == 0)
+        if (strcmp(argv[i], "--small") == 0)
             test_options.small = true;
+        else if (strcmp(argv[i], "--brief") == 0)
+            test_options.small = test_options.brief = true;
         else if (strcmp(argv[i], "--expect-difference") == 0)
             test_options.expect_difference = true;
         else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc &&

@@ -6,7 +6,7 @@
 # Of each single failure is asked that the program ends with a status of its own (no signal, no hang) and says why, or that it succeeds
 # with the output of an undisturbed run: nothing may be lost in silence. Of training also that the same command with --resume latest
 # then comes to the same end, so that whatever was left behind could be gone on from.
-# $SHIM is the preloaded library, $COHORT the program, $SOURCE the tree.
+# $SHIM is the preloaded library, $COHORT the program, $SOURCE the tree, $BUILD the folder with the library.
 set -euo pipefail
 export LC_ALL=C
 # shellcheck source=../support/exact.sh
@@ -22,6 +22,7 @@ prepare() { # the inputs of all commands, in $work
     printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
     printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 2\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
     "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
+    "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/train_steps.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
 }
 
 # Each runs one command with its output in $out (a folder of its own); more arguments go to the program.
@@ -34,6 +35,7 @@ run_generate() { "$COHORT" generate --model model --batch chat.jsonl --n 2 --max
 run_logprobs() { "$COHORT" logprobs --model model --batch generated.jsonl --threads 1 >"$out/stdout"; }
 run_eval() { "$COHORT" eval --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --format jsonl --threads 1 >"$out/stdout"; }
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
+run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example
 run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/stdout"; }
 run_grpo() {
     "$COHORT" grpo --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --steps 2 --save-steps 1 --save-total-limit 1 \
@@ -78,7 +80,7 @@ sweep() {
             continue
         fi
         [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
-        grep -q '^cohort: ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
+        grep -qE '^(cohort|step): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
         # Out of memory says nothing about the files.
         [ "$command $kind" != "verify alloc" ] || ! grep -q 'damaged' "$out/stderr" || fail "verify, alloc $k of $count: $(tail -n 1 "$out/stderr")"
         case $command in sft | grpo)

@@ -1,121 +1,125 @@
-/* Every choice that the option table offers has a meaning in code, and every meaning is offered. */
+/* Every choice that the option table offers has a meaning in code. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
 #include "backend/backend.h"
-#include "bench/bench_report.h"
-#include "recipe/choices.h"
-#include "recipe/run_inputs.h"
 #include "format/model_config.h"
+#include "recipe/memory_plan.h"
+#include "recipe/run_inputs.h"
+#include "run/output_format.h"
+#include "train/advantage.h"
+#include "train/loss.h"
+#include "train/schedule.h"
 
 #include <string.h>
-
-/* Length of the word at, and what is behind it ("" at the end). */
-static size_t next_word(const char *at, const char **rest)
-{
-    size_t n = strcspn(at, "|");
-    *rest = at[n] == '|' ? at + n + 1 : at + n;
-    return n;
-}
-
-static const struct choice_list *list_of(const char *option)
-{
-    size_t count = 0;
-    const struct choice_list *lists = choice_lists(&count);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(lists[i].option, option) == 0)
-            return &lists[i];
-    return NULL;
-}
 
 static enum option_command a_command(const struct option_spec *spec)
 {
     return (enum option_command)(spec->commands & ~(spec->commands - 1));
 }
 
-/* Words in the table's order, a value of its own for each; and choice_of gives it. */
-static void check_list(const struct option_spec *spec, const struct choice_list *list)
+static struct options *with(const struct option_spec *spec, const char *word)
+{
+    struct options *options = NULL;
+    assert_int_equal(options_create(&options, a_command(spec), NULL), COHORT_OK);
+    assert_int_equal(options_set(options, spec->name, word, "test", NULL), COHORT_OK);
+    return options;
+}
+
+/* What the words of lists stand for. */
+static const struct meaning {
+    enum option_id option;
+    const char *word;
+    int value;
+} meanings[] = {
+#define LOSS(id, word, ...)  {OPTION_LOSS_TYPE, word, LOSS_##id},
+#define LEVEL(id, word, ...) {OPTION_IMPORTANCE_SAMPLING_LEVEL, word, LOSS_LEVEL_##id},
+#define SCALE(id, word)      {OPTION_SCALE_REWARDS, word, ADVANTAGE_SCALE_##id},
+#define SCHEDULE(id, word)   {OPTION_LR_SCHEDULER_TYPE, word, SCHEDULE_##id},
+#define FORM(id, word)       {OPTION_FORMAT, word, OUTPUT_##id},
+#define RECOMPUTED(id, word) {OPTION_RECOMPUTE, word, RECOMPUTE_##id + 1},
+#define INPUT_OF(id, word)   {OPTION_ACCEPT_CHANGED, word, INPUT_##id},
+    LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL) ADVANTAGE_SCALE_LIST(SCALE) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM)
+        RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF){OPTION_RECOMPUTE, "auto", 0},
+};
+
+/* The index that a word is read as is the value of its enum. */
+static void check_meaning(const struct option_spec *spec, const char *word)
 {
     size_t i = 0;
-    for (const char *at = spec->choices, *rest = NULL; *at != '\0'; at = rest, i++) {
-        size_t n = next_word(at, &rest);
-        if (i >= list->count || strlen(list->choices[i].word) != n || memcmp(list->choices[i].word, at, n) != 0)
-            fail_msg("%s: choice %zu of the table is '%.*s', of the code '%s'", spec->name, i, (int)n, at,
-                     i < list->count ? list->choices[i].word : "none");
-        for (size_t j = 0; j < i; j++)
-            if (list->choices[j].value == list->choices[i].value)
-                fail_msg("%s: %s and %s mean the same", spec->name, list->choices[j].word, list->choices[i].word);
-        struct options *options = NULL;
-        assert_int_equal(options_create(&options, a_command(spec), NULL), COHORT_OK);
-        assert_int_equal(options_set(options, spec->name, list->choices[i].word, "test", NULL), COHORT_OK);
-        assert_int_equal(choice_of(options, spec->name), list->choices[i].value);
-        options_destroy(options);
-    }
-    if (i != list->count)
-        fail_msg("%s: the code has %zu choices, the table %zu", spec->name, list->count, i);
+    while (i < sizeof meanings / sizeof *meanings &&
+           (meanings[i].option != spec->id || strcmp(meanings[i].word, word) != 0))
+        i++;
+    if (i == sizeof meanings / sizeof *meanings)
+        fail_msg("%s: nothing in this test says what '%s' stands for", spec->name, word);
+    struct options *options = with(spec, word);
+    assert_int_equal(spec->type == OPTION_TYPE_ENUM ? options_choice(options, spec->id)
+                                                    : options_list_choice(options, spec->id, 0),
+                     meanings[i].value);
+    options_destroy(options);
+}
+
+static void check_type(const struct option_spec *spec, const char *word)
+{
+    struct options *options = with(spec, word);
+    enum dtype type = DTYPE_F16;
+    const bool is_auto = strcmp(word, "auto") == 0;
+    if (spec->id == OPTION_MOMENTS_DTYPE)
+        type = session_moments(options);
+    else
+        assert_int_equal(session_asked_type(options, &type), !is_auto);
+    assert_int_equal(type, is_auto ? DTYPE_F16 : strcmp(word, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32);
+    options_destroy(options);
 }
 
 /* Words that are handed on: their reader must know each, or say that the machine lacks it. */
-static void check_word(const struct option_spec *spec, const char *word)
+static void check_preset(const char *word)
 {
+    struct model_config config = {0};
     cohort_error err = {0};
-    if (strcmp(spec->name, "preset") == 0) {
-        struct model_config config = {0};
-        if (model_config_preset(&config, word, 0, &err) != COHORT_OK)
-            fail_msg("%s", err.message);
-        model_config_free(&config);
-    } else if (strcmp(spec->name, "isa") == 0) {
-        struct backend *backend = NULL;
-        cohort_status status = backend_cpu_create(&backend, word, 1, &err);
-        if (status != COHORT_OK && status != COHORT_ERR_UNSUPPORTED)
-            fail_msg("%s", err.message);
-        backend_destroy(backend);
-    } else {
-        fail_msg("%s: no list in src/recipe/choices.c, and this test does not know who reads it", spec->name);
-    }
+    if (model_config_preset(&config, word, 0, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    model_config_free(&config);
+}
+
+static void check_isa(const char *word)
+{
+    struct backend *backend = NULL;
+    cohort_error err = {0};
+    cohort_status status = backend_cpu_create(&backend, word, 1, &err);
+    if (status != COHORT_OK && status != COHORT_ERR_UNSUPPORTED)
+        fail_msg("%s", err.message);
+    backend_destroy(backend);
 }
 
 static void test_table(void **state)
 {
     (void)state;
-    size_t count = 0, n_lists = 0;
+    size_t count = 0;
     const struct option_spec *table = options_table(&count);
     for (size_t i = 0; i < count; i++) {
         const struct option_spec *spec = &table[i];
-        if (spec->type == OPTION_ENUM && list_of(spec->name) != NULL) {
-            check_list(spec, list_of(spec->name));
-        } else if (spec->type == OPTION_ENUM) {
-            for (const char *at = spec->choices, *rest = NULL; *at != '\0'; at = rest) {
-                char word[64] = "";
-                memcpy(word, at, next_word(at, &rest));
-                check_word(spec, word);
+        for (size_t k = 0; spec->choices != NULL && spec->choices[k] != NULL; k++) {
+            const char *word = spec->choices[k];
+            for (size_t j = 0; j < k; j++)
+                assert_string_not_equal(word, spec->choices[j]);
+            switch (spec->id) {
+            case OPTION_PRESET: check_preset(word); break;
+            case OPTION_ISA: check_isa(word); break;
+            case OPTION_DTYPE:
+            case OPTION_MOMENTS_DTYPE: check_type(spec, word); break;
+            case OPTION_KIND: break; /* command_bench.c makes its table from the same list */
+            default: check_meaning(spec, word); break;
             }
-        } else if (spec->type == OPTION_LIST && spec->choices != NULL && strcmp(spec->choices, "ID:NUMBER") != 0) {
-            /* Another list wants its reader here. */
-            const bool kinds = strcmp(spec->name, "kind") == 0;
-            assert_true(kinds || strcmp(spec->name, "accept_changed") == 0);
-            size_t k = 0;
-            for (const char *at = spec->choices, *rest = NULL; *at != '\0'; at = rest, k++) {
-                size_t n = next_word(at, &rest);
-                const char *name = kinds             ? bench_kind_name(k)
-                                   : k < INPUT_KINDS ? input_kind_name((enum input_kind)k)
-                                                     : NULL;
-                assert_non_null(name);
-                assert_true(strlen(name) == n && memcmp(name, at, n) == 0);
-            }
-            assert_true(kinds ? bench_kind_name(k) == NULL : k == INPUT_KINDS);
         }
     }
-    const struct choice_list *lists = choice_lists(&n_lists);
-    for (size_t i = 0; i < n_lists; i++) {
-        bool found = false;
-        for (size_t j = 0; j < count; j++)
-            found = found || (table[j].type == OPTION_ENUM && strcmp(table[j].name, lists[i].option) == 0);
-        if (!found)
-            fail_msg("%s is no ENUM option", lists[i].option);
-    }
+    for (int kind = 0; kind < INPUT_KINDS; kind++)
+        assert_string_equal(options_row(FOR_GRPO, "accept_changed", 14)->choices[kind],
+                            input_kind_name((enum input_kind)kind));
+    for (int i = 0; i < N_RECOMPUTE; i++)
+        assert_string_equal(options_row(FOR_GRPO, "recompute", 9)->choices[i + 1], recompute_names[i]);
 }
 
 /* --threads takes what a backend takes. */
@@ -126,7 +130,7 @@ static void test_threads(void **state)
     const struct option_spec *table = options_table(&count);
     for (size_t i = 0; i < count; i++) {
         struct backend *backend = NULL;
-        if (strcmp(table[i].name, "threads") != 0)
+        if (table[i].id != OPTION_THREADS)
             continue;
         n++;
         cohort_error err = {0};

@@ -50,9 +50,12 @@ static void keep(void *context, const char *text, size_t length)
 static cohort_status info(struct printed *printed, long fail, bool *reached, cohort_error *err)
 {
     cohort_options *options = NULL;
-    const cohort_observer observer = {.context = printed, .output = keep};
+    cohort_observer observer;
     const char *const values[][2] = {{"memory", "true"},  {"preset", "nano"}, {"device", "cpu"},
                                      {"isa", "portable"}, {"threads", "1"},   {"memory_limit", "10"}};
+    cohort_observer_init(&observer);
+    observer.context = printed;
+    observer.output = keep;
     printed->length = 0;
     printed->text[0] = '\0';
     assert_int_equal(cohort_options_create(&options, COHORT_INFO, err), COHORT_OK);

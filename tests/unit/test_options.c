@@ -100,43 +100,78 @@ static void test_table(void **state)
         /* A name may have two rows for two commands, never two for one: a second would be
          * unreachable. */
         for (size_t j = 0; j < i; j++)
-            if (strcmp(table[j].name, spec->name) == 0)
+            if (strcmp(table[j].name, spec->name) == 0) {
                 assert_int_equal(table[j].commands & spec->commands, 0);
-        if (spec->type == OPTION_INT || spec->type == OPTION_FLOAT)
+                assert_int_equal(table[j].id, spec->id);
+                assert_int_equal(table[j].type, spec->type);
+                /* Both commands that train answer alike: a checkpoint's line is looked up by its name. */
+                if ((table[j].commands & FOR_TRAIN) != 0 && (spec->commands & FOR_TRAIN) != 0)
+                    assert_true(table[j].resume == spec->resume && table[j].input == spec->input);
+            }
+        if (spec->type == OPTION_TYPE_INT || spec->type == OPTION_TYPE_FLOAT)
             assert_true(spec->minimum < spec->maximum);
-        if (spec->type == OPTION_ENUM)
-            assert_non_null(strchr(spec->choices, '|'));
-        if (spec->type == OPTION_BOOL)
+        if (spec->type == OPTION_TYPE_ENUM)
+            assert_true(spec->choices[0] != NULL && spec->choices[1] != NULL);
+        assert_int_equal(spec->type == OPTION_TYPE_STRING, spec->placeholder != NULL);
+        /* Where commands that train have it, and there alone, a run that is resumed may ask. */
+        assert_int_equal((spec->commands & FOR_TRAIN) != 0 || spec->resume == RESUME_PLACE,
+                         spec->resume != RESUME_NO_RUN);
+        if (spec->type == OPTION_TYPE_BOOL)
             assert_true(spec->fallback != NULL || strcmp(spec->name, "chat") == 0); /* unset means: it depends */
         /* Groups are contiguous, or --help would repeat a heading. */
         if (i > 0 && strcmp(table[i - 1].group, spec->group) != 0)
             for (size_t j = 0; j < i; j++)
                 assert_string_not_equal(table[j].group, spec->group);
     }
-    for (int c = 0; c < 10; c++) /* and every default parses */
+    for (int c = 0; c < N_COMMANDS; c++) /* and every default parses */
         options_destroy(make((enum option_command)(1 << c)));
+}
+
+/* OPTION_BETA is the name "beta" in capitals, in every row. */
+static void test_names(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {
+#define OPTION(id, ...) #id,
+#define ALSO(...)
+#include "run/options_table.h"
+    };
+    size_t count = 0;
+    const struct option_spec *table = options_table(&count);
+    assert_int_equal(sizeof ids / sizeof *ids, N_OPTIONS);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = table[i].name, *id = ids[table[i].id];
+        for (; *name != '\0' && *id == (*name >= 'a' && *name <= 'z' ? *name - 'a' + 'A' : *name); name++, id++)
+            ;
+        if (*name != '\0' || *id != '\0')
+            fail_msg("OPTION_%s is called '%s'", ids[table[i].id], table[i].name);
+    }
+    assert_int_equal(options_row(FOR_GRPO, "beta: 1", 4)->id, OPTION_BETA);
+    assert_null(options_row(FOR_SFT, "beta", 4));
+    assert_null(options_row(FOR_GRPO, "bet", 3));
+    assert_true(options_row(FOR_SFT, "epochs", 6) != options_row(FOR_GRPO, "epochs", 6));
 }
 
 static void test_defaults(void **state)
 {
     (void)state;
     struct options *grpo = make(FOR_GRPO), *sft = make(FOR_SFT);
-    assert_int_equal(options_int(grpo, "num_generations"), 8);
-    assert_int_equal(options_int(grpo, "max-completion-length"), 512);
-    assert_true(options_float(grpo, "learning_rate") == 1e-6);
-    assert_true(options_float(sft, "learning_rate") == 2e-5);
-    assert_int_equal(options_int(sft, "epochs"), 3);
-    assert_int_equal(options_int(grpo, "epochs"), 1);
-    assert_true(options_float(grpo, "beta") == 0 && options_float(grpo, "epsilon") == 0.2);
-    assert_string_equal(options_choice_word(grpo, "loss_type"), "dapo");
-    assert_string_equal(options_choice_word(grpo, "scale_rewards"), "group");
-    assert_int_equal(options_choice(grpo, "loss_type"), 3);
-    assert_false(options_is_set(grpo, "epsilon_high"));
-    assert_false(options_given(grpo, "epsilon"));
-    assert_true(options_is_set(grpo, "epsilon"));
-    assert_null(options_string(grpo, "out"));
-    assert_int_equal(options_list_count(grpo, "reward"), 0);
-    assert_true(options_bool(grpo, "thinking"));
+    assert_int_equal(options_int(grpo, OPTION_NUM_GENERATIONS), 8);
+    assert_int_equal(options_int(grpo, OPTION_MAX_COMPLETION_LENGTH), 512);
+    assert_true(options_float(grpo, OPTION_LEARNING_RATE) == 1e-6);
+    assert_true(options_float(sft, OPTION_LEARNING_RATE) == 2e-5);
+    assert_int_equal(options_int(sft, OPTION_EPOCHS), 3);
+    assert_int_equal(options_int(grpo, OPTION_EPOCHS), 1);
+    assert_true(options_float(grpo, OPTION_BETA) == 0 && options_float(grpo, OPTION_EPSILON) == 0.2);
+    assert_string_equal(options_choice_word(grpo, OPTION_LOSS_TYPE), "dapo");
+    assert_string_equal(options_choice_word(grpo, OPTION_SCALE_REWARDS), "group");
+    assert_int_equal(options_choice(grpo, OPTION_LOSS_TYPE), 3);
+    assert_false(options_is_set(grpo, OPTION_EPSILON_HIGH));
+    assert_false(options_given(grpo, OPTION_EPSILON));
+    assert_true(options_is_set(grpo, OPTION_EPSILON));
+    assert_null(options_string(grpo, OPTION_OUT));
+    assert_int_equal(options_list_count(grpo, OPTION_REWARD), 0);
+    assert_true(options_bool(grpo, OPTION_THINKING));
     options_destroy(grpo);
     options_destroy(sft);
     options_destroy(NULL);
@@ -147,26 +182,26 @@ static void test_set(void **state)
     (void)state;
     struct options *o = make(FOR_GRPO);
     set(o, "beta", "4e-2");
-    assert_true(options_float(o, "beta") == 0.04 && options_given(o, "beta"));
+    assert_true(options_float(o, OPTION_BETA) == 0.04 && options_given(o, OPTION_BETA));
     set(o, "learning-rate", "+.5e-6");
-    assert_true(options_float(o, "learning_rate") == 5e-7);
+    assert_true(options_float(o, OPTION_LEARNING_RATE) == 5e-7);
     set(o, "seed", "9007199254740992");
-    assert_true(options_int(o, "seed") == 9007199254740992);
+    assert_true(options_int(o, OPTION_SEED) == 9007199254740992);
     set(o, "reward", "accuracy,exec:cut -d\\, -f1 \\n");
-    assert_int_equal(options_list_count(o, "reward"), 2);
-    assert_string_equal(options_list_item(o, "reward", 1), "exec:cut -d, -f1 \\n");
+    assert_int_equal(options_list_count(o, OPTION_REWARD), 2);
+    assert_string_equal(options_list_item(o, OPTION_REWARD, 1), "exec:cut -d, -f1 \\n");
     set(o, "reward", "format"); /* adds */
-    assert_int_equal(options_list_count(o, "reward"), 3);
-    assert_string_equal(options_list_item(o, "reward", 2), "format");
+    assert_int_equal(options_list_count(o, OPTION_REWARD), 3);
+    assert_string_equal(options_list_item(o, OPTION_REWARD, 2), "format");
     set(o, "reward", ""); /* empties */
-    assert_int_equal(options_list_count(o, "reward"), 0);
+    assert_int_equal(options_list_count(o, OPTION_REWARD), 0);
     set(o, "logit_bias", "0:1,151645:-2.5e1");
     set(o, "reward_weights", "1,-0.5");
-    assert_string_equal(options_list_item(o, "reward_weights", 1), "-0.5");
+    assert_string_equal(options_list_item(o, OPTION_REWARD_WEIGHTS, 1), "-0.5");
     set(o, "thinking", "no");
-    assert_false(options_bool(o, "thinking"));
+    assert_false(options_bool(o, OPTION_THINKING));
     set(o, "scale_rewards", "none");
-    assert_string_equal(options_choice_word(o, "scale_rewards"), "none");
+    assert_string_equal(options_choice_word(o, OPTION_SCALE_REWARDS), "none");
 
     refuses(o, "seed", "9007199254740993", "integer");
     refuses(o, "seed", "-1", "0 or more");
@@ -186,7 +221,7 @@ static void test_set(void **state)
     refuses(o, "loss_type", "grpo|bnpo", "one of");
     refuses(o, "thinking", "maybe", "true or false");
     set(o, "thinking", "On");
-    assert_true(options_bool(o, "thinking"));
+    assert_true(options_bool(o, OPTION_THINKING));
     refuses(o, "reward_weights", "1,x", "numbers");
     refuses(o, "reward", "a,,b", "item 2");
     refuses(o, "logit_bias", "5", "ID:NUMBER");
@@ -194,10 +229,13 @@ static void test_set(void **state)
     refuses(o, "logit_bias", "1:nan", "ID:NUMBER");
     refuses(o, "out", "", "empty");
     /* A refused value leaves the old one. */
-    assert_true(options_float(o, "epsilon") == 0.2);
-    assert_string_equal(options_list_item(o, "reward_weights", 0), "1");
-    assert_int_equal(options_list_count(o, "reward_weights"), 2);
+    assert_true(options_float(o, OPTION_EPSILON) == 0.2);
+    assert_string_equal(options_list_item(o, OPTION_REWARD_WEIGHTS, 0), "1");
+    assert_int_equal(options_list_count(o, OPTION_REWARD_WEIGHTS), 2);
 
+    /* Whether the name or the value is wrong is asked, not read from the message. */
+    assert_true(options_has(o, "num-generations") && options_is_switch(o, "thinking"));
+    assert_false(options_has(o, "num-generation") || options_is_switch(o, "num_generations"));
     refuses(o, "num-generation", "8", "did you mean 'num_generations'");
     refuses(o, "lerning_rate", "8", "did you mean 'learning_rate'");
     refuses(o, "prefill_step_size", "8", "it is one of generate");
@@ -214,13 +252,11 @@ static void test_lists(void **state)
     const struct option_spec *table = options_table(&count);
     for (size_t i = 0; i < count; i++) {
         const struct option_spec *spec = &table[i];
-        if (spec->type != OPTION_LIST)
+        if (spec->type != OPTION_TYPE_LIST)
             continue;
-        const bool biases = spec->choices != NULL && strcmp(spec->choices, "ID:NUMBER") == 0;
-        const bool numbers = spec->minimum < spec->maximum;
-        char words[3][32] = {"a", "b", "c"}; /* or the first three of the choices */
-        if (spec->choices != NULL && !biases)
-            assert_int_equal(sscanf(spec->choices, "%31[^|]|%31[^|]|%31[^|]", words[0], words[1], words[2]), 3);
+        const bool biases = spec->biases, numbers = spec->minimum < spec->maximum;
+        static const char *const letters[] = {"a", "b", "c"};
+        const char *const *words = spec->choices != NULL ? spec->choices : letters; /* at least three of them */
         const char *one = biases ? "1:1" : numbers ? "1" : words[0];
         const char *two = biases ? "2:2" : numbers ? "2" : words[1];
         const char *three = biases ? "3:3" : numbers ? "3" : words[2];
@@ -234,9 +270,9 @@ static void test_lists(void **state)
             set(o, spec->name, three);
             if (!file_first)
                 read_yaml(o, yaml);
-            assert_int_equal(options_list_count(o, spec->name), 2);
-            assert_string_equal(options_list_item(o, spec->name, 0), two);
-            assert_string_equal(options_list_item(o, spec->name, 1), three);
+            assert_int_equal(options_list_count(o, spec->id), 2);
+            assert_string_equal(options_list_item(o, spec->id, 0), two);
+            assert_string_equal(options_list_item(o, spec->id, 1), three);
             options_destroy(o);
         }
     }
@@ -252,7 +288,7 @@ static void test_single(void **state)
         const struct option_spec *spec = &table[i];
         struct options *o = make((enum option_command)(spec->commands & ~(spec->commands - 1)));
         if (spec->single) {
-            assert_int_equal(spec->type, OPTION_FLOAT);
+            assert_int_equal(spec->type, OPTION_TYPE_FLOAT);
             n++;
             /* Where there is a lower bound that is higher, it is what the message tells. */
             const char *says = spec->minimum > 1e-30 ? "expected a number" : "single precision";
@@ -268,7 +304,7 @@ static void test_single(void **state)
     struct options *o = make(FOR_GRPO);
     set(o, "top_p", "1.2e-38");
     set(o, "adam_beta2", "0.9999999");
-    assert_true((float)options_float(o, "adam_beta2") < 1.0f);
+    assert_true((float)options_float(o, OPTION_ADAM_BETA2) < 1.0f);
     refuses(o, "logit_bias", "1:1e39", "single precision");
     refuses(o, "logit_bias", "1:-1e-40", "single precision");
     options_destroy(o);
@@ -286,7 +322,7 @@ static void test_locale(void **state)
     struct options *o = make(FOR_GRPO);
     struct text yaml = {0};
     set(o, "epsilon", "0.25");
-    assert_true(options_float(o, "epsilon") == 0.25);
+    assert_true(options_float(o, OPTION_EPSILON) == 0.25);
     assert_int_equal(options_write_yaml(o, &yaml, NULL), COHORT_OK);
     assert_non_null(strstr(yaml.data, "\nepsilon: 0.25\n"));
     setlocale(LC_ALL, "C");
@@ -305,18 +341,18 @@ static void test_yaml_reads(void **state)
                  "reward: [accuracy, 'exec:p a,b']\nstop:\n  - \"\\n\\n\"\n  - ','\n"
                  "logit_bias: 7:1.5,8:-1\nepsilon_high: null\nmodel: 0.6\nthinking: false\n"
                  "reward_weights: [1, 2.5]\nout: >-\n  runs/a\n  b\n");
-    assert_true(options_float(o, "beta") == 0.5);
-    assert_true(options_float(o, "learning_rate") == 1e-5 && options_given(o, "learning_rate"));
-    assert_int_equal(options_list_count(o, "reward"), 2);
-    assert_string_equal(options_list_item(o, "reward", 1), "exec:p a,b");
-    assert_string_equal(options_list_item(o, "stop", 0), "\n\n");
-    assert_string_equal(options_list_item(o, "stop", 1), ",");
-    assert_int_equal(options_list_count(o, "logit_bias"), 2);
-    assert_false(options_is_set(o, "epsilon_high"));
-    assert_string_equal(options_string(o, "model"), "0.6");
-    assert_string_equal(options_string(o, "out"), "runs/a b");
-    assert_false(options_bool(o, "thinking"));
-    assert_string_equal(options_list_item(o, "reward_weights", 1), "2.5");
+    assert_true(options_float(o, OPTION_BETA) == 0.5);
+    assert_true(options_float(o, OPTION_LEARNING_RATE) == 1e-5 && options_given(o, OPTION_LEARNING_RATE));
+    assert_int_equal(options_list_count(o, OPTION_REWARD), 2);
+    assert_string_equal(options_list_item(o, OPTION_REWARD, 1), "exec:p a,b");
+    assert_string_equal(options_list_item(o, OPTION_STOP, 0), "\n\n");
+    assert_string_equal(options_list_item(o, OPTION_STOP, 1), ",");
+    assert_int_equal(options_list_count(o, OPTION_LOGIT_BIAS), 2);
+    assert_false(options_is_set(o, OPTION_EPSILON_HIGH));
+    assert_string_equal(options_string(o, OPTION_MODEL), "0.6");
+    assert_string_equal(options_string(o, OPTION_OUT), "runs/a b");
+    assert_false(options_bool(o, OPTION_THINKING));
+    assert_string_equal(options_list_item(o, OPTION_REWARD_WEIGHTS, 1), "2.5");
     options_destroy(o);
 }
 
@@ -405,12 +441,12 @@ static void test_round_trip(void **state)
         assert_null(strstr(first.data, "config"));
         assert_non_null(strstr(first.data, "\nmax_grad_norm: 1.0e+20\n"));
         read_yaml(b, first.data);
-        assert_string_equal(options_string(b, "model"), texts[i]);
-        assert_true(options_float(b, "learning_rate") == 1.2345678901234567e-7);
-        assert_true(options_float(b, "temperature") == 0.1);
-        assert_int_equal(options_list_count(b, "stop"), i % 2 == 0 ? 3 : 0);
+        assert_string_equal(options_string(b, OPTION_MODEL), texts[i]);
+        assert_true(options_float(b, OPTION_LEARNING_RATE) == 1.2345678901234567e-7);
+        assert_true(options_float(b, OPTION_TEMPERATURE) == 0.1);
+        assert_int_equal(options_list_count(b, OPTION_STOP), i % 2 == 0 ? 3 : 0);
         if (i % 2 == 0)
-            assert_string_equal(options_list_item(b, "stop", 1), "a,b");
+            assert_string_equal(options_list_item(b, OPTION_STOP, 1), "a,b");
         assert_int_equal(options_write_yaml(b, &second, NULL), COHORT_OK);
         assert_string_equal(first.data, second.data);
         text_free(&first);
@@ -433,7 +469,7 @@ static void test_help(void **state)
     (void)state;
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
-    for (int c = 0; c < 10; c++) {
+    for (int c = 0; c < N_COMMANDS; c++) {
         struct text help = {0};
         assert_int_equal(options_write_help((enum option_command)(1 << c), &help, NULL), COHORT_OK);
         for (const char *line = help.data; *line != '\0';) {
@@ -444,8 +480,8 @@ static void test_help(void **state)
         }
         for (size_t i = 0; i < count; i++) {
             char flag[64] = "  --";
-            bool on =
-                table[i].type == OPTION_BOOL && table[i].fallback != NULL && strcmp(table[i].fallback, "true") == 0;
+            bool on = table[i].type == OPTION_TYPE_BOOL && table[i].fallback != NULL &&
+                      strcmp(table[i].fallback, "true") == 0;
             snprintf(flag, sizeof flag, "\n  --%s%s", on ? "no-" : "", table[i].name);
             for (char *at = flag; *at != '\0'; at++)
                 if (*at == '_')
@@ -477,10 +513,10 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),      cmocka_unit_test(test_defaults),     cmocka_unit_test(test_set),
-        cmocka_unit_test(test_locale),     cmocka_unit_test(test_lists),        cmocka_unit_test(test_single),
-        cmocka_unit_test(test_yaml_reads), cmocka_unit_test(test_yaml_refuses), cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_table),      cmocka_unit_test(test_names),      cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_set),        cmocka_unit_test(test_locale),     cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_single),     cmocka_unit_test(test_yaml_reads), cmocka_unit_test(test_yaml_refuses),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

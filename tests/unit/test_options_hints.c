@@ -91,9 +91,19 @@ static void test_messages(void **state)
     says(FOR_GRPO, "lerning_rate", "did you mean 'learning_rate'"); /* a slip, no name of others */
 }
 
+/* The hint about other programs' losses names all of ours. */
+static void test_losses(void **state)
+{
+    (void)state;
+    const struct option_spec *loss = options_row(FOR_GRPO, "loss_type", strlen("loss_type"));
+    for (size_t i = 0; loss->choices[i] != NULL; i++)
+        says(FOR_GRPO, "vespo_k_pos", loss->choices[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_losses),
         cmocka_unit_test(test_hints),
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_messages),

@@ -72,7 +72,7 @@ static void check_number(const char *text, bool integer, const json_t *expected)
     const bool negative = json_is_number(expected) && (right < 0 || signbit(right));
     struct options *o = read_line(integer ? "seed" : "max_grad_norm", ": ", text, &err);
     if (o != NULL) {
-        double value = integer ? (double)options_int(o, "seed") : options_float(o, "max_grad_norm");
+        double value = integer ? (double)options_int(o, OPTION_SEED) : options_float(o, OPTION_MAX_GRAD_NORM);
         if (!json_is_number(expected) || value != right)
             fail_msg("%s as %s is %.17g, expected %s%.17g", text, integer ? "int" : "float", value,
                      json_is_number(expected) ? "" : "an error, not ", right);
@@ -84,7 +84,7 @@ static void check_number(const char *text, bool integer, const json_t *expected)
         return;
     o = read_line("reward_weights", ":\n- ", text, &err); /* of either sign */
     if (o != NULL) {
-        const char *item = options_list_item(o, "reward_weights", 0);
+        const char *item = options_list_item(o, OPTION_REWARD_WEIGHTS, 0);
         double value = 0.0;
         if (!json_is_number(expected) || !number_read(item, strlen(item), &value) || value != right)
             fail_msg("- %s is %s, expected %.17g", text, item, right);
@@ -101,8 +101,8 @@ static void check_bool(const char *text, const json_t *expected)
     /* "on" in quotes is an error there and means to us what it means without. */
     const bool quoted_on = strchr("\"'", text[0]) != NULL && (text[1] == 'o' || text[1] == 'O');
     if (o != NULL && !quoted_on &&
-        (!json_is_boolean(expected) || options_bool(o, "thinking") != (bool)json_is_true(expected)))
-        fail_msg("%s is %d as a bool", text, (int)options_bool(o, "thinking"));
+        (!json_is_boolean(expected) || options_bool(o, OPTION_THINKING) != (bool)json_is_true(expected)))
+        fail_msg("%s is %d as a bool", text, (int)options_bool(o, OPTION_THINKING));
     if (o == NULL && json_is_boolean(expected) && !may_be_refused(text, err.message))
         fail_msg("%s: \"%s\", expected a bool", text, err.message);
     if (o == NULL && strstr(err.message, ":1:1") == NULL)
@@ -169,8 +169,8 @@ static void test_bytes(void **state)
         assert_int_equal(options_create(&o, FOR_GRPO, NULL), COHORT_OK);
         if (options_read_yaml(o, yaml_path, &err) != COHORT_OK)
             fail_msg("%s", err.message);
-        assert_int_equal(options_int(o, "seed"), 7);
-        assert_int_equal(options_list_count(o, "reward"), i == 0 ? 1 : 0);
+        assert_int_equal(options_int(o, OPTION_SEED), 7);
+        assert_int_equal(options_list_count(o, OPTION_REWARD), i == 0 ? 1 : 0);
         options_destroy(o);
     }
 }
@@ -185,8 +185,8 @@ static void test_long_list(void **state)
         assert_int_equal(text_printf(&list, NULL, "%s%d.25", i == 0 ? "" : ",", i), COHORT_OK);
     struct options *o = read_line("reward_weights", ": ", list.data, &err);
     assert_non_null(o);
-    assert_int_equal(options_list_count(o, "reward_weights"), 500);
-    assert_string_equal(options_list_item(o, "reward_weights", 499), "499.25");
+    assert_int_equal(options_list_count(o, OPTION_REWARD_WEIGHTS), 500);
+    assert_string_equal(options_list_item(o, OPTION_REWARD_WEIGHTS, 499), "499.25");
     options_destroy(o);
     text_free(&list);
 }

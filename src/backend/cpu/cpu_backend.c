@@ -19,15 +19,13 @@
 #include <sys/syscall.h>
 #endif
 
-enum {
-    ALIGNMENT = 64,
-    HUGE_PAGE = 2 << 20,
-    ALONE_NS = 10000,
-    LOGITS_BYTES = 64 << 20,
-    PREFILL_TOKENS = 512,
-    DECODE_SEQUENCES = 256,
-    TRAIN_TOKENS = 2048
-};
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, ALONE_NS = 10000 };
+
+static const struct backend_sizes sizes = {.logits_bytes = 64 << 20,
+                                           .prefill_tokens = 512,
+                                           .decode_sequences = 256,
+                                           .train_tokens = 2048,
+                                           .train_tokens_wide = 2048};
 
 /* In ascending order: a machine that has one has those before it. */
 enum level { LEVEL_PORTABLE, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512_BF16, LEVEL_AMX_BF16, N_LEVELS };
@@ -328,10 +326,7 @@ cohort_status backend_cpu_create(struct backend **out, const char *isa, int thre
     TRY_GOTO(start_threads(backend, threads, err));
     backend->alone_ns = ALONE_NS;
     backend->host_memory = true;
-    backend->logits_bytes = LOGITS_BYTES;
-    backend->prefill_tokens = PREFILL_TOKENS;
-    backend->decode_sequences = DECODE_SEQUENCES;
-    backend->train_tokens = backend->train_tokens_wide = TRAIN_TOKENS;
+    backend->sizes = &sizes;
     backend->device = "CPU";
     backend->provider_bf16 = state->matmul_bf16->name;
     backend->provider_f32 = state->matmul_f32->name;

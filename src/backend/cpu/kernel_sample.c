@@ -1,4 +1,4 @@
-/* Choosing tokens. Without penalties and filters (the usual case in training) a row costs one pass
+/* Choosing tokens. Without constraint, penalties and filters (the usual case in training) a row costs one pass
  * over its logits: the block sums of head_row serve the statistics and the draw alike. With them
  * the row is copied and goes through MLX-LM's steps.
  *
@@ -8,7 +8,7 @@
  * place in a top-k; they stay in the reported log-prob.
  *
  * A row whose logits have no distribution (a NaN, +inf, or -inf throughout, also after penalties)
- * gets token -1 and a NaN log-prob: the engine reports it. The same where a filter's memory cannot
+ * gets token -1, and NaN for its log-prob and entropy: the engine reports it. The same where a filter's memory cannot
  * be had; then the backend is marked as failed too. */
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
@@ -42,20 +42,9 @@ static int compare_ranked(const void *a, const void *b)
     return ranks_before(first, second) ? -1 : ranks_before(second, first) ? 1 : 0;
 }
 
-static bool has_penalty(const struct sampling_params *p)
-{
-    return p->n_bias > 0 || (p->repetition_penalty != 0.0f && p->repetition_penalty != 1.0f) ||
-           p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
-}
-
 static bool has_top_p(const struct sampling_params *p) { return p->top_p > 0.0f && p->top_p < 1.0f; }
 
-static bool has_filter(const struct sampling_params *p)
-{
-    return p->temperature != 0.0f && (has_top_p(p) || p->min_p != 0.0f || p->xtc_probability > 0.0f || p->top_k > 0);
-}
-
-/* ---- Penalties ---- */
+/* ---- Constraint and penalties ---- */
 
 /* The ids that a penalty looks at. */
 static const int32_t *window_of(const struct sample_row *row, int32_t context, int32_t *n)
@@ -81,10 +70,25 @@ static void penalise_once(const int32_t *id, int32_t n, float *logits, int64_t c
     }
 }
 
+/* Logits of ids that are not allowed become -inf. */
+static void forbid(const uint32_t *allowed, float *logits, int64_t count)
+{
+    for (int64_t word = 0; word < allowed_words(count); word++) {
+        const int64_t begin = 32 * word, left = count - begin;
+        if (allowed[word] == UINT32_MAX)
+            continue;
+        for (int bit = 0; bit < 32 && bit < left; bit++)
+            if ((allowed[word] >> bit & 1u) == 0)
+                logits[begin + bit] = -INFINITY;
+    }
+}
+
 cohort_status CPU_NAME(sample_process)(const struct sample_row *row, float *logits, int64_t count,
                                        struct sample_scratch *scratch)
 {
     const struct sampling_params *p = row->params;
+    if (row->allowed != NULL)
+        forbid(row->allowed, logits, count);
     for (int32_t i = 0; i < p->n_bias; i++)
         if (in_row(p->bias_id[i], count))
             logits[p->bias_id[i]] += p->bias[i];
@@ -459,10 +463,10 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
 {
     const float *logits = p->logits + r->logits_row * p->vocab;
     r->token = -1;
-    r->logp = NAN;
+    r->logp = r->entropy = NAN;
     if (!row->valid)
         return;
-    if (has_penalty(r->params) || has_filter(r->params)) {
+    if (sample_row_changes(r)) {
         struct cpu_state *state = backend->state;
         if (choose_changed(r, logits, p->n_choosable, &cpu_worker(backend, thread)->sample, &r->token) != COHORT_OK)
             atomic_store(&state->failed, true);
@@ -471,8 +475,10 @@ static void sample_one(struct backend *backend, const struct sample *p, const st
     } else {
         r->token = draw(row, logits, p->n_choosable, uniform_of(r));
     }
-    if (r->token >= 0)
-        r->logp = head_row_logp(row, logits[r->token]);
+    if (r->token < 0)
+        return;
+    r->logp = head_row_logp(row, logits[r->token]);
+    r->entropy = (float)row->entropy;
 }
 
 /* The rows first .. end of one (logits row, temperature). */

@@ -1,175 +1,13 @@
-/* The CUDA backend: the device, its memory and stream, recorded steps, the table of operations.
- *
- * Owns one stream; everything is issued to it in order, so host code needs no other synchronisation than the waiting of
- * what returns numbers. A failed call or launch is kept (cuda_note) and told by check, alloc and everything after. */
+/* The CUDA backend: recorded steps, creation, the table of operations. All the rest lies beneath it. */
 #include "backend/cuda/cuda_internal.h"
 
 #include "base/memory.h"
 
-#include <stdio.h>
-#include <string.h>
-
-enum {
-    LEAST_COMPUTE = 80,        /* bf16 matrix instructions and asynchronous copies */
-    LOGITS_BYTES = 1280 << 20, /* about 2,100 rows of Qwen3's vocabulary */
-    PREFILL_TOKENS = 8192,
-    DECODE_SEQUENCES = 512,
-    TRAIN_TOKENS = 24576,
-    TRAIN_TOKENS_WIDE = 16384 /* 5120 at the 8B shape */
-};
-
-/* A recorded step. */
-struct cuda_graph {
-    uint64_t key;
-    cudaGraphExec_t exec;
-    struct cuda_graph *next;
-};
-
-void cuda_note(struct backend *backend, const char *what, cudaError_t result)
-{
-    struct cuda_state *s = cuda_state_of(backend);
-    if (result == cudaSuccess)
-        result = cudaGetLastError();
-    else
-        (void)cudaGetLastError();
-    if (result == cudaSuccess || s->error != cudaSuccess)
-        return;
-    s->error = result;
-    snprintf(s->error_where, sizeof s->error_where, "%s", what);
-}
-
-static cohort_status error_of(const struct cuda_state *s, cohort_error *err)
-{
-    return error_set(err, s->error == cudaErrorMemoryAllocation ? COHORT_ERR_MEMORY : COHORT_ERR_UNSUPPORTED,
-                     "%s: CUDA reports '%s' in %s%s", s->name, cudaGetErrorString(s->error), s->error_where,
-                     s->error == cudaErrorMemoryAllocation
-                         ? "; lower --micro-batch-tokens or --decode-concurrency, or close what "
-                           "else uses the GPU (nvidia-smi lists it)"
-                         : "");
-}
-
-static cohort_status check(struct backend *backend, cohort_error *err)
-{
-    cuda_note(backend, "an earlier operation", cudaSuccess);
-    const struct cuda_state *s = cuda_state_of(backend);
-    return s->error == cudaSuccess ? COHORT_OK : error_of(s, err);
-}
-
-static void forget_graphs(struct cuda_state *s)
-{
-    while (s->graphs != NULL) {
-        struct cuda_graph *next = s->graphs->next;
-        (void)cudaGraphExecDestroy(s->graphs->exec);
-        mem_free(s->graphs);
-        s->graphs = next;
-    }
-}
-
-/* ---- Memory ---- */
-
-static size_t available(struct backend *backend)
-{
-    size_t free_bytes = 0, total = 0;
-    cuda_note(backend, "asking for free memory", cudaMemGetInfo(&free_bytes, &total));
-    return free_bytes;
-}
-
-cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err)
-{
-    struct cuda_state *s = cuda_state_of(backend);
-    void *block = NULL;
-    memcpy(out, &block, sizeof block);
-    if (s->error != cudaSuccess)
-        return error_of(s, err);
-    cudaError_t result = cudaMalloc(&block, bytes > 0 ? bytes : 1);
-    if (result == cudaErrorMemoryAllocation) {
-        (void)cudaGetLastError();
-        return error_set(err, COHORT_ERR_MEMORY,
-                         "%s: %.2f GB are wanted, %.2f GB of %s are free; use a smaller batch or "
-                         "model, or close what else uses the GPU (nvidia-smi lists it)",
-                         what, (double)bytes / 1e9, (double)available(backend) / 1e9, s->name);
-    }
-    if (result == cudaSuccess)
-        result = cudaMemsetAsync(block, 0, bytes > 0 ? bytes : 1, s->stream);
-    cuda_note(backend, what, result);
-    if (s->error != cudaSuccess)
-        return error_of(s, err);
-    memcpy(out, &block, sizeof block);
-    return COHORT_OK;
-}
-
-void cuda_free(struct backend *backend, void *memory)
-{
-    struct cuda_state *s = cuda_state_of(backend);
-    if (memory == NULL)
-        return;
-    (void)cudaStreamSynchronize(s->stream);
-    forget_graphs(s);
-    cuda_note(backend, "freeing memory", cudaFree(memory));
-}
-
-bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes)
-{
-    if (bytes <= *capacity)
-        return true;
-    struct cuda_state *s = cuda_state_of(backend);
-    if (s->capturing) {
-        cuda_note(backend, "working memory inside a recorded step", cudaErrorMemoryAllocation);
-        return false;
-    }
-    cuda_free(backend, *memory);
-    *memory = NULL;
-    *capacity = 0;
-    const size_t rounded = cuda_grown_bytes(bytes);
-    if (cuda_alloc(backend, memory, rounded, "working memory of an operation", NULL) != COHORT_OK) {
-        cuda_note(backend, "working memory of an operation", cudaErrorMemoryAllocation);
-        return false;
-    }
-    *capacity = rounded;
-    return true;
-}
-
-void *cuda_scratch(struct backend *backend, size_t bytes)
-{
-    struct cuda_state *s = cuda_state_of(backend);
-    return cuda_grow(backend, &s->scratch, &s->scratch_bytes, bytes) ? s->scratch : NULL;
-}
-
-/* From pageable memory the driver has copied the bytes away when it returns. */
-void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes)
-{
-    if (bytes > 0)
-        cuda_note(backend, "upload",
-                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_state_of(backend)->stream));
-}
-
-static void wait(struct backend *backend)
-{
-    cuda_note(backend, "waiting for the device", cudaStreamSynchronize(cuda_state_of(backend)->stream));
-}
-
-void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes)
-{
-    struct cuda_state *s = cuda_state_of(backend);
-    memset(to, 0, bytes); /* should the copy fail */
-    if (bytes == 0 || s->error != cudaSuccess)
-        return;
-    cuda_note(backend, "download", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->stream));
-    wait(backend);
-}
-
-static void zero(struct backend *backend, void *memory, size_t bytes)
-{
-    if (bytes > 0)
-        cuda_note(backend, "zero", cudaMemsetAsync(memory, 0, bytes, cuda_state_of(backend)->stream));
-}
-
-static void copy(struct backend *backend, void *to, const void *from, size_t bytes)
-{
-    if (bytes > 0)
-        cuda_note(backend, "copy",
-                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_state_of(backend)->stream));
-}
+static const struct backend_sizes sizes = {.logits_bytes = 1280 << 20, /* about 2,100 rows of Qwen3's vocabulary */
+                                           .prefill_tokens = 8192,
+                                           .decode_sequences = 512,
+                                           .train_tokens = 24576,
+                                           .train_tokens_wide = 16384}; /* 5120 at the 8B shape */
 
 /* ---- Recorded steps ---- */
 
@@ -196,6 +34,7 @@ static void repeat(struct backend *backend, uint64_t key, int32_t count, void (*
 {
     struct cuda_state *s = cuda_state_of(backend);
     struct cuda_graph *g = s->graphs;
+    cuda_make_current(backend);
     while (g != NULL && g->key != key)
         g = g->next;
     if (g == NULL && count > 0) {
@@ -221,141 +60,57 @@ static void repeat(struct backend *backend, uint64_t key, int32_t count, void (*
         cuda_note(backend, "a recorded step", cudaGraphLaunch(g->exec, s->stream));
 }
 
-/* ---- Creation ---- */
+/* ---- The table ---- */
 
 static void destroy(struct backend *backend)
 {
     struct cuda_state *s = cuda_state_of(backend);
     if (s->stream != NULL) {
-        (void)cudaStreamSynchronize(s->stream);
+        cuda_wait(backend);
         cuda_decode_destroy(backend);
         cuda_attention_destroy(backend);
-        cuda_free(backend, s->scratch);
-        cuda_free(backend, s->workspace);
         cuda_blas_destroy(backend);
-        forget_graphs(s);
-        (void)cudaStreamDestroy(s->stream);
+        cuda_device_close(backend);
     }
     mem_free(s);
     mem_free(backend);
 }
 
+/* Threads of the host may call in turn, and which device is current belongs to each of them: an operation begins by
+ * making the backend's device the current one. (What does not stand in CUDA_OPERATIONS does so itself.) */
+#define ENTRY(name, params)                                                                                            \
+    static void enter_##name(struct backend *backend, params p)                                                        \
+    {                                                                                                                  \
+        cuda_make_current(backend);                                                                                    \
+        cuda_##name(backend, p);                                                                                       \
+    }
+CUDA_OPERATIONS(ENTRY)
+
+#define FIELD(name, params) .name = enter_##name,
 static const struct backend_ops cuda_ops = {
     .name = "cuda",
     .alloc = cuda_alloc,
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,
-    .zero = zero,
-    .copy = copy,
-    .available = available,
+    .zero = cuda_zero,
+    .copy = cuda_copy,
+    .available = cuda_available,
     .working_bytes = cuda_working_bytes,
-    .wait = wait,
-    .check = check,
+    .wait = cuda_wait,
+    .check = cuda_check,
     .weight_bytes = cuda_weight_bytes,
     .weight_create = cuda_weight_create,
     .weight_refresh = cuda_weight_refresh,
     .weight_destroy = cuda_weight_destroy,
-    .matmul_forward = cuda_matmul_forward,
-    .matmul_backward_input = cuda_matmul_backward_input,
-    .matmul_backward_weight = cuda_matmul_backward_weight,
-    .embed_forward = cuda_embed_forward,
-    .embed_backward = cuda_embed_backward,
-    .rmsnorm_forward = cuda_rmsnorm_forward,
-    .rmsnorm_backward = cuda_rmsnorm_backward,
-    .qkv_forward = cuda_qkv_forward,
-    .qkv_backward = cuda_qkv_backward,
-    .attention_prepare = cuda_attention_prepare,
-    .attention_forward = cuda_attention_forward,
-    .attention_backward = cuda_attention_backward,
-    .swiglu_forward = cuda_swiglu_forward,
-    .swiglu_backward = cuda_swiglu_backward,
-    .convert = cuda_convert,
-    .head_stats = cuda_head_stats,
-    .head_gradient = cuda_head_gradient,
-    .sample = cuda_sample,
-    .decode_load = cuda_decode_load,
-    .decode_draw = cuda_decode_draw,
+    CUDA_OPERATIONS(FIELD).decode_load = cuda_decode_load,
     .decode_fetch = cuda_decode_fetch,
     .repeat = repeat,
     .sum_squares = cuda_sum_squares,
-    .adamw = cuda_adamw,
     .destroy = destroy,
 };
 
-/* The number of devices, or why there is none. */
-static cohort_status count_devices(int *count, cohort_error *err)
-{
-    int driver = 0, runtime = 0;
-    cudaError_t result = cudaGetDeviceCount(count);
-    (void)cudaGetLastError();
-    (void)cudaDriverGetVersion(&driver);
-    (void)cudaRuntimeGetVersion(&runtime);
-    if (result == cudaErrorInsufficientDriver && driver > 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "the NVIDIA driver is too old: it supports CUDA %d.%d, this cohort needs "
-                         "%d.%d; update the driver, build with an older CUDA, or use --device cpu",
-                         driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-    if (driver == 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "no NVIDIA driver was found (nvidia-smi should list a GPU); install one, "
-                         "or use --device cpu");
-    if (result == cudaErrorNoDevice || (result == cudaSuccess && *count == 0))
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "no NVIDIA GPU was found (nvidia-smi should list one; CUDA_VISIBLE_DEVICES "
-                         "may hide it); use --device cpu");
-    if (result != cudaSuccess)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "CUDA does not start: %s; try nvidia-smi, or "
-                         "use --device cpu",
-                         cudaGetErrorString(result));
-    return COHORT_OK;
-}
-
-/* What the backend may use of the device: everything that it decides by is read here. */
-static void set_limits(struct cuda_state *s, const struct cudaDeviceProp *properties)
-{
-    s->compute = properties->major * 10 + properties->minor;
-    s->multiprocessors = properties->multiProcessorCount;
-    s->shared_per_block = properties->sharedMemPerBlockOptin;
-    snprintf(s->name, sizeof s->name, "GPU %d (%s)", s->device, properties->name);
-#ifdef COHORT_CUDA_AS /* a build for checks (cmake/cuda.cmake) */
-    if (s->compute > COHORT_CUDA_AS) {
-        s->compute = COHORT_CUDA_AS;
-        s->shared_per_block = cuda_shared_of(COHORT_CUDA_AS);
-        snprintf(s->name, sizeof s->name, "GPU %d (%s) as compute capability %d.%d", s->device, properties->name,
-                 COHORT_CUDA_AS / 10, COHORT_CUDA_AS % 10);
-    }
-#endif
-}
-
-static cohort_status open_device(struct backend *backend, int device, cohort_error *err)
-{
-    struct cuda_state *s = cuda_state_of(backend);
-    struct cudaDeviceProp properties;
-    int count = 0;
-    TRY(count_devices(&count, err));
-    if (device < 0 || device >= count)
-        return error_set(err, COHORT_ERR_ARGUMENT, "there is no GPU %d: this machine has %d, numbered from 0", device,
-                         count);
-    cudaError_t result = cudaSetDevice(device);
-    if (result == cudaSuccess)
-        result = cudaGetDeviceProperties(&properties, device);
-    if (result != cudaSuccess)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "GPU %d does not answer: %s", device, cudaGetErrorString(result));
-    s->device = device;
-    set_limits(s, &properties);
-    if (s->compute < LEAST_COMPUTE)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s has compute capability %d.%d, cohort needs 8.0 (A100) or newer; use "
-                         "--device cpu",
-                         s->name, properties.major, properties.minor);
-    result = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
-    if (result != cudaSuccess)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: no stream can be made: %s", s->name,
-                         cudaGetErrorString(result));
-    return cuda_blas_create(backend, err);
-}
+/* ---- Creation ---- */
 
 cohort_status backend_cuda_create(struct backend **out, int device, cohort_error *err)
 {
@@ -368,17 +123,14 @@ cohort_status backend_cuda_create(struct backend **out, int device, cohort_error
     backend->ops = &cuda_ops;
     backend->threads = 1;
     backend->host_memory = false;
-    backend->logits_bytes = LOGITS_BYTES;
-    backend->prefill_tokens = PREFILL_TOKENS;
-    backend->decode_sequences = DECODE_SEQUENCES;
-    backend->train_tokens = TRAIN_TOKENS;
-    backend->train_tokens_wide = TRAIN_TOKENS_WIDE;
+    backend->sizes = &sizes;
     backend->provider_bf16 = "cublaslt-bf16";
     backend->provider_f32 = "cuda-f32";
     backend->state = s;
     backend->device = s->name;
     s = NULL;
-    TRY_GOTO(open_device(backend, device, err));
+    TRY_GOTO(cuda_device_open(backend, device, err));
+    TRY_GOTO(cuda_blas_create(backend, err));
     *out = backend;
     return COHORT_OK;
 cleanup:
@@ -388,16 +140,4 @@ cleanup:
     else
         mem_free(backend);
     return status;
-}
-
-bool backend_cuda_present(void)
-{
-    int count = 0, major = 0, minor = 0;
-    if (count_devices(&count, NULL) != COHORT_OK)
-        return false;
-    cudaError_t result = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-    if (result == cudaSuccess)
-        result = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
-    (void)cudaGetLastError();
-    return result == cudaSuccess && major * 10 + minor >= LEAST_COMPUTE;
 }

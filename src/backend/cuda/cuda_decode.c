@@ -70,8 +70,9 @@ struct packer {
     unsigned char *host; /* NULL: only counts */
     unsigned char *device;
     size_t used;
-    /* The lists of the parameters packed last: rows share them. */
+    /* The lists of the parameters and the bitset packed last: rows share them. */
     const struct sampling_params *params;
+    const uint32_t *allowed, *allowed_at; /* given; where it is on the device */
     const int32_t *special;
     const struct draw_bias *bias;
 };
@@ -116,6 +117,18 @@ static void pack_params(struct packer *pk, const struct sampling_params *p)
     qsort(bias, (size_t)p->n_bias, sizeof *bias, compare_bias);
 }
 
+/* The row's bitset on the device; NULL without one. */
+static const uint32_t *pack_allowed(struct packer *pk, const struct sample_row *row, int32_t n_choosable)
+{
+    if (row->allowed == NULL)
+        return NULL;
+    if (row->allowed != pk->allowed) {
+        pk->allowed = row->allowed;
+        pk->allowed_at = pack(pk, (size_t)allowed_words(n_choosable), sizeof *row->allowed, row->allowed, NULL);
+    }
+    return pk->allowed_at;
+}
+
 static bool repeats_count(const struct sampling_params *p)
 {
     return p->repetition_penalty != 0.0f && p->repetition_penalty != 1.0f;
@@ -124,6 +137,12 @@ static bool repeats_count(const struct sampling_params *p)
 static bool window_penalised(const struct sampling_params *p)
 {
     return repeats_count(p) || p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
+}
+
+/* Whether the row's logits are changed, in a copy. */
+static bool needs_copy(const struct sample_row *row)
+{
+    return row->allowed != NULL || row->params->n_bias > 0 || window_penalised(row->params);
 }
 
 /* How much of a history of n ids the penalties look at. A context of 0 or less is all of it. */
@@ -158,6 +177,7 @@ static void pack_draw(struct packer *pk, struct draw_row *out, const struct samp
     int32_t *history = NULL;
     assert(stats_temperature(p) > 0.0f && n_choosable > 0);
     pack_params(pk, p);
+    const uint32_t *allowed = pack_allowed(pk, row, n_choosable);
     if (window_penalised(p)) {
         int32_t *here = NULL;
         history = pack(pk, (size_t)kept + (size_t)room, sizeof *here, NULL, &here);
@@ -174,8 +194,8 @@ static void pack_draw(struct packer *pk, struct draw_row *out, const struct samp
                              .inv_temperature = 1.0f / stats_temperature(p),
                              .n_choosable = n_choosable,
                              .logits_row = row->logits_row,
-                             .changes = sampling_changes_logits(p),
-                             .penalised = p->n_bias > 0 || window_penalised(p),
+                             .changes = sample_row_changes(row),
+                             .penalised = needs_copy(row),
                              .window_penalised = window_penalised(p),
                              .top_p = p->top_p > 0.0f && p->top_p < 1.0f ? p->top_p : 0.0f,
                              /* A negative min_p has no logarithm: nothing is less than NaN. */
@@ -194,6 +214,7 @@ static void pack_draw(struct packer *pk, struct draw_row *out, const struct samp
                              .n_special = p->n_xtc_special,
                              .n_bias = p->n_bias,
                              .n_history = kept,
+                             .allowed = allowed,
                              .special = pk->special,
                              .bias = pk->bias,
                              .history = history};
@@ -287,24 +308,25 @@ static void pack_window(struct packer *pk, const struct decode_load *p, const vo
 
 static size_t ring_bytes(int32_t steps, int32_t n_slots)
 {
-    return 2 * (size_t)steps * (size_t)n_slots * sizeof(int32_t);
+    return 3 * (size_t)steps * (size_t)n_slots * sizeof(int32_t);
 }
 
 /* Device memory for the window; false (noted) if it cannot be had. */
 static bool reserve_window(struct backend *backend, struct cuda_decode *d, const struct decode_load *p,
                            struct draw_work *work)
 {
-    bool penalties = false;
+    bool copies = false;
     int64_t n_choosable = 0;
     d->changes = false;
     for (int32_t i = 0; i < p->n_slots; i++) {
-        const struct sampling_params *params = p->slots[i].draw.params;
-        d->changes = d->changes || sampling_changes_logits(params);
-        penalties = penalties || params->n_bias > 0 || window_penalised(params);
+        const struct sample_row *draw = &p->slots[i].draw;
+        assert(draw->allowed == NULL);
+        d->changes = d->changes || sample_row_changes(draw);
+        copies = copies || needs_copy(draw);
         n_choosable = p->slots[i].n_choosable > n_choosable ? p->slots[i].n_choosable : n_choosable;
     }
     *work = (struct draw_work){0};
-    if (penalties) {
+    if (copies) {
         size_t bytes = plan_copies(work, cuda_draw_copies(backend, p->n_rows), n_choosable);
         if (!cuda_grow(backend, &d->copies, &d->copies_bytes, bytes))
             return false;
@@ -321,6 +343,7 @@ cohort_status cuda_decode_load(struct backend *backend, const struct decode_load
     struct cuda_decode *d = decode_of(backend);
     struct draw_work work;
     assert(p->n_slots >= 0 && p->n_slots <= p->n_rows && p->steps >= 0);
+    cuda_make_current(backend);
     if (d == NULL || !reserve_window(backend, d, p, &work))
         return error_set(err, COHORT_ERR_MEMORY, "no memory for decoding %d sequences", p->n_slots);
     d->n_slots = p->n_slots;
@@ -352,7 +375,7 @@ void cuda_decode_draw(struct backend *backend, const struct decode_draw *p)
     cuda_draw_launch(backend, &job, d->changes);
 }
 
-void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, float *logp)
+void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, float *logp, float *entropy)
 {
     struct cuda_decode *d = cuda_state_of(backend)->decode;
     assert(d != NULL && steps <= d->steps);
@@ -364,14 +387,15 @@ void cuda_decode_fetch(struct backend *backend, int32_t steps, int32_t *tokens, 
     if (room)
         cuda_download(backend, d->host, d->ring, bytes);
     for (size_t step = 0; step < (size_t)steps; step++) {
-        const unsigned char *from = room ? d->host + 2 * step * n * sizeof *tokens : NULL;
+        const unsigned char *from = room ? d->host + 3 * step * n * sizeof *tokens : NULL;
         for (size_t i = 0; i < n && !room; i++) {
             tokens[step * n + i] = -1;
-            logp[step * n + i] = NAN;
+            logp[step * n + i] = entropy[step * n + i] = NAN;
         }
         if (room) {
             memcpy(tokens + step * n, from, n * sizeof *tokens);
             memcpy(logp + step * n, from + n * sizeof *tokens, n * sizeof *logp);
+            memcpy(entropy + step * n, from + 2 * n * sizeof *tokens, n * sizeof *entropy);
         }
     }
 }
@@ -457,13 +481,12 @@ static bool sample_rows(struct backend *backend, struct cuda_decode *d, const st
     const size_t result_bytes = (size_t)p->n_rows * sizeof(struct draw_result);
     struct draw_work work = {0};
     size_t copies_bytes = 0;
-    bool changes = false, penalties = false;
+    bool changes = false, copies = false;
     for (int32_t i = 0; i < p->n_rows; i++) {
-        const struct sampling_params *params = p->rows[i].params;
-        changes = changes || sampling_changes_logits(params);
-        penalties = penalties || params->n_bias > 0 || window_penalised(params);
+        changes = changes || sample_row_changes(&p->rows[i]);
+        copies = copies || needs_copy(&p->rows[i]);
     }
-    if (penalties)
+    if (copies)
         copies_bytes = plan_copies(&work, cuda_draw_copies(backend, p->n_rows), p->n_choosable);
     struct packer counting = {0};
     const int32_t n_stats = pack_sample(&counting, p).n_stats;
@@ -475,7 +498,7 @@ static bool sample_rows(struct backend *backend, struct cuda_decode *d, const st
     const size_t host_bytes = counting.used > result_bytes ? counting.used : result_bytes;
     if (block == NULL || !host_room(backend, d, host_bytes))
         return false;
-    if (penalties)
+    if (copies)
         place_copies(&work, block);
     struct packer packing = {.host = d->host, .device = block + rows_at};
     const struct sample_pack packed = pack_sample(&packing, p);
@@ -503,10 +526,11 @@ void cuda_sample(struct backend *backend, struct sample *p)
     struct cuda_decode *d = decode_of(backend);
     const bool drawn = d != NULL && sample_rows(backend, d, p);
     for (int32_t i = 0; i < p->n_rows; i++) {
-        struct draw_result result = {-1, NAN};
+        struct draw_result result = {-1, NAN, NAN};
         if (drawn)
             memcpy(&result, d->host + (size_t)i * sizeof result, sizeof result);
         p->rows[i].token = result.token;
         p->rows[i].logp = result.logp;
+        p->rows[i].entropy = result.entropy;
     }
 }

@@ -82,8 +82,14 @@ struct cuda_decode_plan {
     int32_t n_heads, n_kv_heads, head_dim;
 };
 
+/* A recorded step. */
+struct cuda_graph {
+    uint64_t key;
+    cudaGraphExec_t exec;
+    struct cuda_graph *next;
+};
+
 struct cuda_decode;
-struct cuda_graph;
 
 /* Shared memory that a block may have on request, of GPUs of a compute capability: 227 KiB in data centres since
  * Hopper, 163 before, 99 on workstation cards. */
@@ -102,8 +108,6 @@ struct cuda_state {
     void *blas; /* cublasLtHandle_t */
     void *scratch;
     size_t scratch_bytes;
-    void *staging; /* (host, pinned) */
-    size_t staging_bytes;
     struct cuda_attention attention;
     void *attention_memory; /* device memory of the plan's lists */
     size_t attention_bytes;
@@ -126,51 +130,58 @@ static inline struct cuda_state *cuda_state_of(const struct backend *backend)
     return (struct cuda_state *)backend->state;
 }
 
+/* Calls go down: from the table (cuda_backend.c) to windows of decoding, attention's plan, products and kernels, and from
+ * all of these to the device, which calls none of them. */
+
+/* ---- cuda_device.c: the device, its memory, its stream, what went wrong ---- */
+cohort_status cuda_device_open(struct backend *, int device, cohort_error *err);
+void cuda_device_close(struct backend *);
+/* Makes the backend's device the calling thread's current one. */
+void cuda_make_current(struct backend *backend);
 /* Notes an error of a call or (result cudaSuccess) of the launch before. */
 void cuda_note(struct backend *backend, const char *what, cudaError_t result);
+cohort_status cuda_check(struct backend *, cohort_error *err);
 /* Device memory that the next caller overwrites; for the work of one operation. NULL when it cannot be had (noted). */
 void *cuda_scratch(struct backend *backend, size_t bytes);
 /* Copies host memory to the device in order with the stream; from may change when this returns. */
 void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes);
 void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes);
+void cuda_zero(struct backend *, void *memory, size_t bytes);
+void cuda_copy(struct backend *, void *to, const void *from, size_t bytes);
+void cuda_wait(struct backend *);
+size_t cuda_available(struct backend *);
 cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err);
 void cuda_free(struct backend *backend, void *memory);
 /* Device memory *memory of at least bytes: kept if large enough, else replaced (contents lost). */
 bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes);
+/* What cuda_grow takes for so much; 0 for 0. */
+size_t cuda_grown_bytes(size_t bytes);
 
-/* ---- cuda_matmul.c ---- */
-size_t cuda_weight_bytes(struct backend *, int64_t n, int64_t k, enum dtype type);
-cohort_status cuda_weight_create(struct backend *, struct weight **out, const void *natural, int64_t n, int64_t k,
-                                 enum dtype type, cohort_error *err);
-void cuda_weight_refresh(struct backend *, struct weight *);
-void cuda_weight_destroy(struct backend *, struct weight *);
-void cuda_matmul_forward(struct backend *, const struct matmul_forward *);
-void cuda_matmul_backward_input(struct backend *, const struct matmul_backward_input *);
-void cuda_matmul_backward_weight(struct backend *, const struct matmul_backward_weight *);
-cohort_status cuda_blas_create(struct backend *, cohort_error *err);
-void cuda_blas_destroy(struct backend *);
-
-/* ---- kernel_matmul_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
-/* The product, with what makes its x, if it takes it; else nothing is done: false. */
-bool cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k, const struct matmul_forward *);
-
-/* ---- kernel_*.cu ---- */
-void cuda_embed_forward(struct backend *, const struct embed_forward *);
-void cuda_embed_backward(struct backend *, const struct embed_backward *);
-void cuda_rmsnorm_forward(struct backend *, const struct rmsnorm_forward *);
-void cuda_rmsnorm_backward(struct backend *, const struct rmsnorm_backward *);
-void cuda_qkv_forward(struct backend *, const struct qkv_forward *); /* kv_row -1: q only */
-void cuda_qkv_backward(struct backend *, const struct qkv_backward *);
-void cuda_swiglu_forward(struct backend *, const struct swiglu_forward *);
-void cuda_swiglu_backward(struct backend *, const struct swiglu_backward *);
-void cuda_convert(struct backend *, const struct convert *);
+/* ---- Operations: kernel_*.cu, or the file named ---- */
+#define CUDA_OPERATIONS(OPERATION)                                                                                     \
+    OPERATION(matmul_forward, const struct matmul_forward *)                 /* cuda_matmul.c */                       \
+    OPERATION(matmul_backward_input, const struct matmul_backward_input *)   /* cuda_matmul.c */                       \
+    OPERATION(matmul_backward_weight, const struct matmul_backward_weight *) /* cuda_matmul.c */                       \
+    OPERATION(embed_forward, const struct embed_forward *)                                                             \
+    OPERATION(embed_backward, const struct embed_backward *)                                                           \
+    OPERATION(rmsnorm_forward, const struct rmsnorm_forward *)                                                         \
+    OPERATION(rmsnorm_backward, const struct rmsnorm_backward *)                                                       \
+    OPERATION(qkv_forward, const struct qkv_forward *) /* kv_row -1: q only */                                         \
+    OPERATION(qkv_backward, const struct qkv_backward *)                                                               \
+    OPERATION(attention_prepare, const struct attention_batch *) /* cuda_attention_plan.c */                           \
+    OPERATION(attention_forward, const struct attention_forward *)                                                     \
+    OPERATION(attention_backward, const struct attention_backward *)                                                   \
+    OPERATION(swiglu_forward, const struct swiglu_forward *)                                                           \
+    OPERATION(swiglu_backward, const struct swiglu_backward *)                                                         \
+    OPERATION(convert, const struct convert *)                                                                         \
+    OPERATION(head_stats, const struct head_stats *)                                                                   \
+    OPERATION(head_gradient, const struct head_gradient *)                                                             \
+    OPERATION(sample, struct sample *)                 /* cuda_decode.c */                                             \
+    OPERATION(decode_draw, const struct decode_draw *) /* cuda_decode.c */                                             \
+    OPERATION(adamw, const struct adamw *)
+#define CUDA_DECLARE(name, params) void cuda_##name(struct backend *, params);
+CUDA_OPERATIONS(CUDA_DECLARE)
 double cuda_sum_squares(struct backend *, const float *x, int64_t count);
-void cuda_adamw(struct backend *, const struct adamw *);
-void cuda_head_stats(struct backend *, const struct head_stats *);
-void cuda_head_gradient(struct backend *, const struct head_gradient *);
-void cuda_sample(struct backend *, struct sample *);
-void cuda_attention_forward(struct backend *, const struct attention_forward *);
-void cuda_attention_backward(struct backend *, const struct attention_backward *);
 
 /* Working memory of the above, for up to so many rows; of cuda_head_stats, cuda_draw_parts_bytes. */
 size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width);
@@ -180,25 +191,34 @@ size_t cuda_sum_squares_scratch(int64_t count);
 size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads);
 
 /* ---- cuda_working.c: what the backend comes to hold beside the tensors ---- */
-/* What cuda_grow takes for so much; 0 for 0. */
-size_t cuda_grown_bytes(size_t bytes);
 size_t cuda_working_bytes(struct backend *, const struct backend_load *);
+
+/* ---- cuda_matmul.c ---- */
+size_t cuda_weight_bytes(struct backend *, int64_t n, int64_t k, enum dtype type);
+cohort_status cuda_weight_create(struct backend *, struct weight **out, const void *natural, int64_t n, int64_t k,
+                                 enum dtype type, cohort_error *err);
+void cuda_weight_refresh(struct backend *, struct weight *);
+void cuda_weight_destroy(struct backend *, struct weight *);
+cohort_status cuda_blas_create(struct backend *, cohort_error *err);
+void cuda_blas_destroy(struct backend *);
+
+/* ---- kernel_matmul_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
+/* The product, with what makes its x, if it takes it; else nothing is done: false. */
+bool cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k, const struct matmul_forward *);
 
 /* ---- cuda_attention_plan.c ---- */
 /* Of the lists and partial results, at most. */
 size_t cuda_attention_working_bytes(const struct backend *, const struct backend_load *);
-void cuda_attention_prepare(struct backend *, const struct attention_batch *);
 /* For steps of decoding: items for positions up to position + steps. */
 bool cuda_attention_prepare_decode(struct backend *, const struct decode_load *);
 void cuda_attention_destroy(struct backend *);
 
-/* ---- cuda_decode.c and kernel_sample_draw.cu ---- */
+/* ---- cuda_decode.c: drawing and windows of decoding ---- */
 /* Of windows, and of what one sample operation works in, at most. */
 size_t cuda_decode_working_bytes(const struct backend *, const struct backend_load *);
 size_t cuda_sample_scratch(const struct backend *, const struct backend_load *);
 cohort_status cuda_decode_load(struct backend *, const struct decode_load *, cohort_error *err);
-void cuda_decode_draw(struct backend *, const struct decode_draw *);
-void cuda_decode_fetch(struct backend *, int32_t steps, int32_t *tokens, float *logp);
+void cuda_decode_fetch(struct backend *, int32_t steps, int32_t *tokens, float *logp, float *entropy);
 void cuda_decode_destroy(struct backend *);
 
 #ifdef __cplusplus

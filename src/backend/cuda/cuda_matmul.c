@@ -89,6 +89,8 @@ void cuda_blas_destroy(struct backend *backend)
         (void)cublasLtDestroy(blas->handle);
     mem_free(blas);
     s->blas = NULL;
+    cuda_free(backend, s->workspace);
+    s->workspace = NULL;
 }
 
 static cudaDataType_t data_type(enum dtype type) { return type == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF; }

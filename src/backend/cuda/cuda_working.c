@@ -3,12 +3,6 @@
  * (tests/cuda/test_cuda_memory.c measures them; a twentieth of the memory is left for them, session_memory_limit). */
 #include "backend/cuda/sample_rows.h"
 
-size_t cuda_grown_bytes(size_t bytes)
-{
-    enum { UNIT = 1 << 20 };
-    return (bytes + bytes / 8 + UNIT - 1) / UNIT * UNIT;
-}
-
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* One block, as large as the operation that wants most of it. */

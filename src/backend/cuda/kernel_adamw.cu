@@ -274,6 +274,7 @@ extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int6
         return 0.0;
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int64_t blocks = ceil_div(count, SUM_BLOCK);
+    cuda_make_current(backend);
     double *sums = (double *)cuda_scratch(backend, cuda_sum_squares_scratch(count));
     if (sums == NULL)
         return (double)NAN;

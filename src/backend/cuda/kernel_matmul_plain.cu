@@ -72,8 +72,10 @@ void cuda_plain_product(struct backend *backend, const struct plain_product *pro
         p.rows = product->rows - first < most ? product->rows - first : most;
         p.a = (const char *)product->a + first * p.a_row * (int64_t)dtype_bytes(p.type);
         p.d = (char *)product->d + first * p.d_row * (int64_t)dtype_bytes(p.d_type);
-        if (p.type == DTYPE_F32)
+        if (p.type == DTYPE_F32 && p.d_type == DTYPE_F32)
             launch<float, float>(stream, &p);
+        else if (p.type == DTYPE_F32)
+            launch<float, uint16_t>(stream, &p);
         else if (p.d_type == DTYPE_F32)
             launch<uint16_t, float>(stream, &p);
         else

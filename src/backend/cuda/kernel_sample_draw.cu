@@ -6,7 +6,7 @@
  * Rows with penalties or filters take their choice from kernel_sample_filter.cu instead. Each row ends its own step
  * (decode_advance): nothing is shared between rows.
  *
- * A row without a distribution gets token -1 and a NaN log-prob. */
+ * A row without a distribution gets token -1, and NaN for its log-prob and entropy. */
 #include "backend/cuda/sample_draw.cuh"
 
 /* Block p + n_parts * i: part p of stats row i. */
@@ -167,7 +167,7 @@ static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job j
     wait_for_ahead();
     if (draw_stopped(place)) {
         if (threadIdx.x == 0)
-            draw_done(job, i, -1, 0.0f);
+            draw_done(job, i, draw_result{-1, 0.0f, 0.0f});
         return;
     }
 
@@ -259,29 +259,30 @@ static __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_kernel(draw_job j
 
     if (warp != SEARCH_WARPS)
         return;
-    int token = -1;
-    float logp = not_a_number();
+    draw_result drawn = {-1, not_a_number(), not_a_number()};
     if (choice.part >= 0) {
         const bool mine = lane < SEARCH_WARPS;
         const unsigned passing = __ballot_sync(0xffffffffu, mine && shared.first[lane] >= 0);
         const unsigned adding = __ballot_sync(0xffffffffu, mine && shared.last[lane] >= 0);
         const int of = passing != 0 ? __ffs((int)passing) - 1 : 31 - __clz((int)adding);
         if (row.valid && (passing | adding) != 0) {
-            token = choice.part * LOGITS_PART + (passing != 0 ? shared.first[of] : shared.last[of]);
-            logp = row_logp(row.lse, passing != 0 ? shared.first_logit[of] : shared.last_logit[of], inv_temperature);
+            drawn.token = choice.part * LOGITS_PART + (passing != 0 ? shared.first[of] : shared.last[of]);
+            drawn.logp =
+                row_logp(row.lse, passing != 0 ? shared.first_logit[of] : shared.last_logit[of], inv_temperature);
+            drawn.entropy = (float)row.entropy;
         }
     }
     if (job.decode == NULL) {
         if (lane == 0)
-            job.result[i] = draw_result{token, logp};
+            job.result[i] = drawn;
         return;
     }
-    bool ends = ending == token;
+    bool ends = ending == drawn.token;
     for (int32_t k = lane + 32; k < next.slot.n_eos; k += 32)
-        ends = ends || next.slot.eos[k] == token;
+        ends = ends || next.slot.eos[k] == drawn.token;
     ends = __any_sync(0xffffffffu, ends);
     if (lane == 0)
-        decode_advance(job.decode, job.first + i, next, ends, token, logp);
+        decode_advance(job.decode, job.first + i, next, ends, drawn);
 }
 
 static __global__ void decode_start_kernel(decode_state *d, int n_rows)

@@ -1,9 +1,9 @@
-/* Draws with penalties and filters: MLX-LM's steps, as backend/cpu/kernel_sample.c takes them. A block a row; rows that
- * change nothing are passed over.
+/* Draws with constraints, penalties and filters: MLX-LM's steps, as backend/cpu/kernel_sample.c takes them. A block a
+ * row; rows that change nothing are passed over.
  *
- * Bias and penalties change a copy of the row. The filters change nothing: top-p, min-p and top-k each leave a prefix
- * of the tokens in order of rank (log-prob descending, then id ascending), so that a 64-bit bound says what is left;
- * XTC takes away what is above its cut. A bound is found by counting tokens, or their probability, in bins of log-prob,
+ * Constraint, bias and penalties change a copy of the row. The filters change nothing: top-p, min-p and top-k each leave
+ * a prefix of the tokens in order of rank (log-prob descending, then id ascending), so that a 64-bit bound says what is
+ * left; XTC takes away what is above its cut. A bound is found by counting tokens, or their probability, in bins of log-prob,
  * then in the digits of the ranks of one bin. Counts and masses (in units of 2^-50) are integers: their sums are exact
  * in any order, so that atomics in shared memory do no harm (invariant I2). */
 #include "backend/cuda/sample_draw.cuh"
@@ -31,7 +31,7 @@ struct filter_shared {
     unsigned long long before, within; /* of the bin found: what is ahead, what is in it */
     double warp_sum[FILTER_WARPS];
     float warp_max[FILTER_WARPS];
-    double lse; /* of the row as the model gave it */
+    double lse, entropy; /* of the row as the model gave it */
     bool valid;
     double wanted;
     float wanted_max;
@@ -285,7 +285,7 @@ static __device__ unsigned long long bound_for(const filter_view &v, unsigned lo
     return BY_MASS ? prefix << 32 | 0xffffffffull : prefix;
 }
 
-/* ---- Penalties ---- */
+/* ---- Constraint and penalties ---- */
 
 struct penalty {
     float factor; /* of negative logits; the others are divided by it */
@@ -320,13 +320,25 @@ static __device__ void penalise(const draw_row *r, const penalty &p, int32_t con
     __syncthreads();
 }
 
-/* The row with bias and penalties, in the block's copy. */
+/* Four logits from id i on, a multiple of 4; -inf where the bitset does not allow the id. */
+static __device__ __forceinline__ float4 allowed_logits4(const uint32_t *allowed, int i, float4 x)
+{
+    const uint32_t bits = allowed[i / 32] >> (i % 32);
+    x.x = (bits & 1u) != 0 ? x.x : negative_infinity();
+    x.y = (bits & 2u) != 0 ? x.y : negative_infinity();
+    x.z = (bits & 4u) != 0 ? x.z : negative_infinity();
+    x.w = (bits & 8u) != 0 ? x.w : negative_infinity();
+    return x;
+}
+
+/* The row with constraint, bias and penalties, in the block's copy. */
 static __device__ void process_row(const draw_row *r, const float *logits, float *x, uint32_t *seen)
 {
     const int count = r->n_choosable;
     const bool wide = is_wide(logits);
     for (int i = 4 * (int)threadIdx.x; i < count; i += 4 * FILTER_THREADS) {
-        *reinterpret_cast<float4 *>(x + i) = load_logits4(logits, i, count, wide);
+        const float4 four = load_logits4(logits, i, count, wide);
+        *reinterpret_cast<float4 *>(x + i) = r->allowed != NULL ? allowed_logits4(r->allowed, i, four) : four;
         if (r->window_penalised)
             *reinterpret_cast<uint4 *>(seen + i) = make_uint4(0, 0, 0, 0);
     }
@@ -561,7 +573,7 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
         const draw_row *r = place.row;
         if (draw_stopped(place)) {
             if (threadIdx.x == 0)
-                draw_done(job, i, -1, 0.0f);
+                draw_done(job, i, draw_result{-1, 0.0f, 0.0f});
             continue;
         }
         __syncthreads(); /* the row before is done with */
@@ -569,6 +581,7 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
             const logits_row row = row_statistics<1>(place.parts, job.n_parts);
             if (threadIdx.x == 0) {
                 shared.lse = row.lse;
+                shared.entropy = row.entropy;
                 shared.valid = row.valid;
             }
         }
@@ -578,10 +591,12 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
             token = choose_changed(r, place.logits, job, &shared);
         if (threadIdx.x != 0)
             continue;
-        float logp = not_a_number();
-        if (token >= 0)
-            logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
-        draw_done(job, i, token, logp);
+        draw_result drawn = {token, not_a_number(), not_a_number()};
+        if (token >= 0) {
+            drawn.logp = row_logp(shared.lse, place.logits[token], r->inv_temperature);
+            drawn.entropy = (float)shared.entropy;
+        }
+        draw_done(job, i, drawn);
     }
 }
 

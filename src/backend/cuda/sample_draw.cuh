@@ -117,44 +117,45 @@ static __device__ __forceinline__ decode_next decode_next_of(const decode_state 
  * ends the sequence. A slot that stops keeps its token, position and kv_row: until the window ends it computes the same
  * row again, which nobody looks at. */
 static __device__ inline void decode_advance(decode_state *d, int slot, const decode_next &next, bool ends,
-                                             int32_t token, float logp)
+                                             const draw_result &drawn)
 {
     decode_slot_state *s = d->slots + slot;
     draw_row *r = d->draws + slot;
     const bool was_stopped = next.slot.stopped != 0;
     if (next.slot.step < d->steps) {
-        int32_t *ring = d->ring + 2 * (int64_t)next.slot.step * d->n_slots;
-        ring[slot] = was_stopped ? (int32_t)DECODE_STOPPED : token;
-        ring[d->n_slots + slot] = (int32_t)__float_as_uint(was_stopped ? 0.0f : logp);
+        int32_t *ring = d->ring + 3 * (int64_t)next.slot.step * d->n_slots;
+        ring[slot] = was_stopped ? (int32_t)DECODE_STOPPED : drawn.token;
+        ring[d->n_slots + slot] = (int32_t)__float_as_uint(was_stopped ? 0.0f : drawn.logp);
+        ring[2 * d->n_slots + slot] = (int32_t)__float_as_uint(was_stopped ? 0.0f : drawn.entropy);
     }
     s->step = next.slot.step + 1;
     if (was_stopped)
         return;
     s->n_left = next.slot.n_left - 1;
-    if (token < 0 || next.slot.n_left <= 1 || ends) {
+    if (drawn.token < 0 || next.slot.n_left <= 1 || ends) {
         s->stopped = 1;
         return;
     }
     if (r->window_penalised)
-        r->history[r->n_history++] = token;
+        r->history[r->n_history++] = drawn.token;
     r->position++;
-    d->token[slot] = token;
+    d->token[slot] = drawn.token;
     d->position[slot] = next.position;
     d->kv_row[slot] = next.kv_row;
 }
 
 /* By one thread: what row i drew. */
-static __device__ __forceinline__ void draw_done(const draw_job &job, int i, int32_t token, float logp)
+static __device__ __forceinline__ void draw_done(const draw_job &job, int i, const draw_result &drawn)
 {
     if (job.decode == NULL) {
-        job.result[i] = draw_result{token, logp};
+        job.result[i] = drawn;
         return;
     }
     const decode_next next = decode_next_of(job.decode, job.first + i);
     bool ends = false;
     for (int32_t e = 0; e < next.slot.n_eos; e++)
-        ends = ends || next.slot.eos[e] == token;
-    decode_advance(job.decode, job.first + i, next, ends, token, logp);
+        ends = ends || next.slot.eos[e] == drawn.token;
+    decode_advance(job.decode, job.first + i, next, ends, drawn);
 }
 
 #endif

@@ -36,13 +36,14 @@ struct draw_row {
     float repetition_penalty, presence_penalty, frequency_penalty; /* 1, 0, 0: off */
     int32_t repetition_context, presence_context, frequency_context;
     int32_t n_special, n_bias, n_history;
+    const uint32_t *allowed; /* a bit for every choosable id; NULL: all are allowed */
     const int32_t *special;
     const struct draw_bias *bias; /* ids ascending; equal ones in the order they were given */
     int32_t *history;             /* the last n_history ids: as many as the penalties look at, with room for what a
                                      window of decoding adds */
 };
 
-/* Copies of rows that penalties change. Blocks take turns with the rows: block b has copy b. */
+/* Copies of rows that a constraint, a bias or penalties change. Blocks take turns with the rows: block b has copy b. */
 struct draw_work {
     float *copy;    /* [n_copies, stride] */
     uint32_t *seen; /* [n_copies, stride] how often an id is in a window */
@@ -64,13 +65,13 @@ struct decode_state {
     struct draw_row *draws;                                     /* [n_slots] */
     int32_t *token, *position, *kv_row;                         /* [n_rows] of the batch */
     const int32_t *first_token, *first_position, *first_kv_row; /* [n_rows] for the first step */
-    int32_t *ring; /* [steps, 2, n_slots] tokens, then the bits of the log-probs */
+    int32_t *ring; /* [steps, 3, n_slots] tokens, then the bits of the log-probs, then those of the entropies */
     struct draw_work work;
 };
 
 struct draw_result {
-    int32_t token;
-    float logp;
+    int32_t token; /* -1: nothing to draw, the others are NaN */
+    float logp, entropy;
 };
 
 /* One launch of draws: rows first .. first + count of decode, or rows[0 .. count] of a sample operation. */

@@ -1,6 +1,6 @@
 /* Operations that are stopped, and a backend in a forked child. */
 #include "backend/ops.h"
-#include "kernel_test.h"
+#include "support/numbers.h"
 #include "support/sanitized.h"
 
 #include <pthread.h>

@@ -1,0 +1,21 @@
+/* The kinds of what a run reads (invariant I11), which are the words of --accept-changed. */
+#ifndef COHORT_RUN_INPUT_KIND_H
+#define COHORT_RUN_INPUT_KIND_H
+
+/* X(ID, word): INPUT_ID.
+ *   MODEL     what the run began with, which the frozen reference reads again
+ *   SCHEDULE  no files: the number of steps that a decaying rate was planned for */
+#define INPUT_KIND_LIST(X)                                                                                             \
+    X(DATA, "data")                                                                                                    \
+    X(EVAL_DATA, "eval_data")                                                                                          \
+    X(MODEL, "model")                                                                                                  \
+    X(REWARD, "reward")                                                                                                \
+    X(TOKENIZER, "tokenizer")                                                                                          \
+    X(TEMPLATE, "template")                                                                                            \
+    X(SCHEDULE, "schedule")
+
+#define INPUT_KIND(id, word) INPUT_##id,
+enum input_kind { INPUT_KIND_LIST(INPUT_KIND) INPUT_KINDS };
+#undef INPUT_KIND
+
+#endif

@@ -1,0 +1,245 @@
+/* The option table: one row says everything about an option. Names and defaults are TRL's for training and MLX-LM's for
+ * generation; where a default is our own the line says so. Order is the order of --help, the docs and config.yaml.
+ *
+ *   OPTION(ID, name, type, default, commands, group, resume, help)
+ *   ALSO(the same)      another row of a name that has one: the option differs for these commands
+ *
+ *   ID        OPTION_ID, by which commands read it: the name in capitals
+ *   type      SWITCH, INT(least, most), FLOAT(least, most), SINGLE(least, most) (used in single precision), TEXT,
+ *             FOLDER, FILE_NAME, ONE_OF(words), SOME_OF(words), TEXTS, NUMBERS(least, most), BIASES (ID:NUMBER).
+ *             words: WORDS(a list), AUTO_OR(a list), THESE(texts)
+ *   default   as text; NULL: unset until given
+ *   commands  which have it
+ *   group     heading in --help
+ *   resume    what a run that is resumed may change: KEPT nothing; FREE; ACCEPTED(KIND) with --accept-changed KIND;
+ *             HASHED(KIND) the name, for what it names is compared by its hash; PLACE freely, and config.yaml does not
+ *             have it, because it says where a run is and not what it computes; NO_RUN: no command that trains has it
+ *   help      one line, with units
+ *
+ * Not a header: whoever includes it defines OPTION and ALSO before (options.h makes the constants, options_table.c the
+ * table). */
+/* clang-format off */
+/* ---- Model ---- */
+OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
+       "checkpoint folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)")
+OPTION(PRESET, "preset",
+       ONE_OF(THESE("qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b", "qwen3-32b", "tiny", "nano")), NULL,
+       FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
+       "shape of a known model")
+OPTION(CONFIG, "config", FILE_NAME, NULL, FOR_INIT, "Model", NO_RUN,
+       "config.json with the shape of the model, in place of --preset")
+OPTION(TOKENIZER, "tokenizer", FOLDER, NULL, FOR_INIT, "Model", NO_RUN,
+       "folder to copy the tokenizer files from, or 'bytes' for a byte-level one")
+OPTION(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_COMPUTE, "Model", KEPT,
+       "type of weights and activations; auto: config.json's, else the weights'; F16 is computed in f32")
+ALSO(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_INIT, "Model", NO_RUN,
+     "type of the weights; auto: bf16")
+
+/* ---- Data ---- */
+OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
+       "prompt text; '-' reads standard input")
+OPTION(BATCH, "batch", FILE_NAME, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
+       "JSONL rows with prompt or messages; '-' reads standard input")
+ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
+     "JSONL rows with prompt_tokens and tokens; '-' reads standard input")
+OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
+       "JSONL rows with messages, prompt and completion, or text; '-' reads standard input")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO | FOR_EVAL, "Data", HASHED(DATA),
+     "JSONL rows with prompt or messages, and what rewards read (answer); '-': standard input")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_SCORE, "Data", NO_RUN,
+     "JSONL rows with completion, and what rewards read (answer, prompt); '-': standard input")
+OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_TRAIN, "Data", FREE,
+       "JSONL file of held-out rows to evaluate on")
+OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
+       "evaluate every N optimizer steps; 0: only before and after")
+OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
+       "use the first N held-out rows; unset: all")
+OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KEPT,
+       "walk the rows in an order drawn from the seed, a new one each epoch")
+OPTION(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
+       "put text prompts through the chat template; unset: only generate --prompt, if there is one")
+OPTION(THINKING, "thinking", SWITCH, "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
+       "let the model think before it answers (enable_thinking of the chat template)")
+OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
+       "read control tokens that stand in messages as such; otherwise they are plain text")
+OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
+       "tokens or ids that end a text, the first is what sft teaches; unset: all that the model names")
+OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT, "Data", KEPT,
+       "tokens of a row, prompt and completion; longer ones are cut at the end")
+
+/* ---- Reward ---- */
+OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "reward functions: accuracy, regex, format, or exec:PROGRAM (JSON lines in and out)")
+OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "a weight for each reward, in the same order; unset: 1 each")
+OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
+OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, "Reward", FREE,
+       "seconds an exec: program may take for a batch")
+
+/* ---- Rollout ---- */
+OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_PLAN, "Rollout", KEPT,
+       "completions per prompt (the group)")
+OPTION(PROMPTS_PER_STEP, "prompts_per_step", INT(1, 65536), "8", FOR_PLAN, "Rollout", KEPT,
+       "prompts of one generation batch")
+OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
+       "tokens of a completion at most")
+/* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
+ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "256", FOR_GENERATE, "Rollout", NO_RUN,
+     "tokens of a completion at most (also --max-tokens)")
+OPTION(MAX_PROMPT_LENGTH, "max_prompt_length", INT(1, COUNT), NULL, FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
+       "tokens of a prompt at most, a longer one is an error; unset: what the context leaves")
+OPTION(N, "n", INT(1, 65536), "1", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
+       "completions per prompt")
+/* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
+OPTION(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
+       "divides the logits; 0 takes the most likely token (its log-prob is that at 1)")
+ALSO(TEMPERATURE, "temperature", SINGLE(0, 100), "1.0", FOR_LOGPROBS, "Rollout", NO_RUN,
+     "divides the logits, as it did in sampling; 0: as 1")
+ALSO(TEMPERATURE, "temperature", SINGLE(0.01, 100), "1.0", FOR_GRPO, "Rollout", KEPT,
+     "divides the logits, in sampling and in training alike")
+OPTION(TOP_K, "top_k", INT(0, COUNT), "0", FOR_SAMPLE, "Rollout", KEPT,
+       "keep the k most likely tokens; 0: all")
+OPTION(TOP_P, "top_p", SINGLE(TINY, 1), "1.0", FOR_SAMPLE, "Rollout", KEPT,
+       "keep the most likely tokens that together reach this probability; 1: all")
+OPTION(MIN_P, "min_p", SINGLE(0, 1), "0", FOR_SAMPLE, "Rollout", KEPT,
+       "drop tokens less likely than this share of the most likely one; 0: none")
+OPTION(XTC_PROBABILITY, "xtc_probability", SINGLE(0, 1), "0", FOR_SAMPLE, "Rollout", KEPT,
+       "chance of applying XTC (dropping the top choices) at a position")
+OPTION(XTC_THRESHOLD, "xtc_threshold", SINGLE(0, 0.5), "0.1", FOR_SAMPLE, "Rollout", KEPT,
+       "XTC drops all tokens above this probability but the least likely of them")
+OPTION(REPETITION_PENALTY, "repetition_penalty", SINGLE(0.01, 100), "1.0", FOR_SAMPLE, "Rollout", KEPT,
+       "divides positive logits of recent tokens and multiplies negative ones; 1: off")
+OPTION(REPETITION_CONTEXT, "repetition_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
+       "tokens that repetition_penalty looks back")
+OPTION(PRESENCE_PENALTY, "presence_penalty", SINGLE(-100, 100), "0", FOR_SAMPLE, "Rollout", KEPT,
+       "subtracted from the logit of each recent token once; 0: off")
+OPTION(PRESENCE_CONTEXT, "presence_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
+       "tokens that presence_penalty looks back")
+OPTION(FREQUENCY_PENALTY, "frequency_penalty", SINGLE(-100, 100), "0", FOR_SAMPLE, "Rollout", KEPT,
+       "subtracted from the logit of a recent token for each time it occurred; 0: off")
+OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
+       "tokens that frequency_penalty looks back")
+OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
+       "numbers added to the logits of token ids, for example 151645:-2.5")
+OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GRPO, "Rollout", FREE,
+       "temperature of held-out evaluation; unset: as temperature")
+OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
+       "completions decoded at once; speed and memory, not results; 0: what pays and memory allows")
+OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE, "Rollout", NO_RUN,
+       "prompt tokens computed in one step; sets speed and memory, not results; 0: what pays")
+OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
+       "end a completion at any of these strings")
+
+/* ---- Loss ---- */
+OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
+       "divide advantages by the standard deviation of the group, of the batch, or not")
+OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
+       "how the loss of tokens is averaged")
+OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
+       FOR_GRPO, "Loss", KEPT,
+       "ratio new/old of each token, or one for the sequence (GSPO)")
+OPTION(EPSILON, "epsilon", FLOAT(0, 1), "0.2", FOR_GRPO, "Loss", KEPT,
+       "the ratio is clipped below 1 - epsilon")
+OPTION(EPSILON_HIGH, "epsilon_high", FLOAT(0, 1000), NULL, FOR_GRPO, "Loss", KEPT,
+       "the ratio is clipped above 1 + epsilon_high; unset: as epsilon")
+OPTION(DELTA, "delta", FLOAT(1, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
+       "upper bound of the ratio where the advantage is negative (two-sided clip); unset: none")
+OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
+       "weight of the KL against the model at the start; 0: no reference model is kept")
+OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+       "leave completions that reached max_completion_length out of the loss")
+OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KEPT,
+       "optimizer steps on each generation batch")
+
+/* ---- Optimizer ---- */
+OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
+       "peak learning rate of AdamW")
+ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO, "Optimizer", ACCEPTED(SCHEDULE),
+     "peak learning rate of AdamW")
+/* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can be
+ * extended and the longer run is still the same run. */
+OPTION(LR_SCHEDULER_TYPE, "lr_scheduler_type", ONE_OF(WORDS(SCHEDULE_LIST)), "constant",
+       FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
+       "course of the learning rate after the warm-up; linear and cosine end at 0")
+OPTION(WARMUP_STEPS, "warmup_steps", INT(0, MANY), "0", FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
+       "steps over which the learning rate rises from 0")
+OPTION(ADAM_BETA1, "adam_beta1", SINGLE(0, 0.9999999), "0.9", FOR_TRAIN, "Optimizer", KEPT,
+       "decay of the mean of the gradient")
+OPTION(ADAM_BETA2, "adam_beta2", SINGLE(0, 0.9999999), "0.999", FOR_TRAIN, "Optimizer", KEPT,
+       "decay of the mean of the squared gradient")
+OPTION(ADAM_EPSILON, "adam_epsilon", SINGLE(TINY, 1), "1e-8", FOR_TRAIN, "Optimizer", KEPT,
+       "added to the root of the squared gradient")
+OPTION(WEIGHT_DECAY, "weight_decay", SINGLE(0, 10), "0", FOR_TRAIN, "Optimizer", KEPT,
+       "decoupled weight decay, times the learning rate")
+OPTION(MAX_GRAD_NORM, "max_grad_norm", FLOAT(0, BIG), "1.0", FOR_TRAIN, "Optimizer", KEPT,
+       "the gradient is scaled down to this norm; 0: no clipping")
+OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
+       FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", KEPT,
+       "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
+OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
+       "rows of one optimizer step")
+OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
+       FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
+       "tokens of one pass: sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer if wide")
+OPTION(RECOMPUTE, "recompute", ONE_OF(AUTO_OR(RECOMPUTE_LIST)), "auto",
+       FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", FREE,
+       "compute activations again in the backward to save memory; auto: if it must")
+
+/* ---- Run ---- */
+OPTION(OUT, "out", FOLDER, NULL, FOR_INIT, "Run", NO_RUN,
+       "folder to write the checkpoint into; it must not exist")
+ALSO(OUT, "out", FOLDER, NULL, FOR_TRAIN, "Run", PLACE,
+     "run folder to write: a new one, or with --resume the one to go on with")
+ALSO(CONFIG, "config", FILE_NAME, NULL, FOR_YAML, "Run", PLACE,
+     "YAML file of options, one 'name: value' a line; flags win over it")
+OPTION(STEPS, "steps", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
+       "optimizer steps; unset: what epochs come to")
+OPTION(EPOCHS, "epochs", INT(1, 1000000), "3", FOR_SFT, "Run", FREE,
+       "passes over the data, where steps is unset")
+ALSO(EPOCHS, "epochs", INT(1, 1000000), "1", FOR_GRPO, "Run", FREE,
+     "passes over the data, where steps is unset")
+OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_SFT, "Run", FREE,
+       "print a line every N optimizer steps; metrics.jsonl has every step")
+ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GRPO, "Run", FREE,
+     "print a line every N optimizer steps; metrics.jsonl has every step")
+OPTION(SAVE_STEPS, "save_steps", INT(0, MANY), "500", FOR_TRAIN, "Run", FREE,
+       "write a checkpoint every N optimizer steps; 0: none by steps")
+OPTION(SAVE_MINUTES, "save_minutes", FLOAT(0, 1e6), "15", FOR_TRAIN, "Run", FREE,
+       "and N minutes after the last one, in at most 3 % of the time; 0: none by the clock")
+OPTION(SAVE_TOTAL_LIMIT, "save_total_limit", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
+       "keep the newest N checkpoints; unset: all, but of those by the clock two")
+OPTION(RESUME, "resume", FOLDER, NULL, FOR_TRAIN, "Run", PLACE,
+       "go on with the run in --out: 'latest' (or start it), or one of its checkpoint folders")
+OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, FOR_TRAIN, "Run", PLACE,
+       "with --resume: what may differ from what the run read before")
+OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FREE,
+       "write every completion with its rewards into the run folder")
+OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
+       "all randomness follows from this")
+OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
+       FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run", NO_RUN,
+       "form of what is printed; with --batch always jsonl")
+OPTION(MEMORY, "memory", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
+       "print the memory plan")
+OPTION(VERIFY, "verify", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
+       "read the files of --model against its SHA256SUMS and name those that differ")
+OPTION(KIND, "kind", SOME_OF(WORDS(BENCH_LIST)), NULL, FOR_BENCH, "Run", NO_RUN,
+       "what to measure; unset: all of them; exactness: what it costs, on a GPU")
+OPTION(QUICK, "quick", SWITCH, "false", FOR_BENCH, "Run", NO_RUN,
+       "fewer tokens and repetitions: a look, not a measurement")
+
+/* ---- Machine ---- */
+OPTION(THREADS, "threads", INT(0, 1024), "0", FOR_COMPUTE, "Machine", FREE,
+       "CPU threads; 0: one for each core")
+OPTION(DEVICE, "device", TEXT, "auto", FOR_COMPUTE, "Machine", FREE,
+       "where to compute: auto, cpu, cuda or cuda:N (GPU N, from 0); auto: a GPU if there is one")
+OPTION(ISA, "isa", ONE_OF(THESE("auto", "portable", "avx2", "avx512", "avx512-bf16", "amx-bf16")), "auto",
+       FOR_COMPUTE, "Machine", KEPT,
+       "instruction set of the kernels; auto: the best this CPU has")
+OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine", FREE,
+       "GB that tensors may take; 0: what the machine has")
+
+/* clang-format on */
+#undef OPTION
+#undef ALSO

@@ -1,0 +1,34 @@
+/* What a rollout produced behind a prompt: tokens that the model sampled, and tokens that came from outside (the answer
+ * of a tool, the next turn of a user), in any order. A completion is an episode with one sampled run.
+ *
+ * Only sampled tokens are trained: they alone enter the head, the loss and its denominators (invariant I10). What came
+ * from outside is context. Ids stay what they were from the draw to the update (invariant I4). */
+#ifndef COHORT_TRAIN_EPISODE_H
+#define COHORT_TRAIN_EPISODE_H
+
+#include "model/packing.h"
+#include "rollout/completion.h"
+
+/* Zero-initialise; what the functions below make is freed by episode_free. */
+struct episode {
+    int32_t *tokens;       /* [n_tokens] behind the prompt */
+    bool *sampled;         /* [n_tokens]; NULL: all were */
+    float *logp, *entropy; /* [n_sampled] of the sampled tokens in order, as recorded with the draw; NULL: not
+                                      known */
+    int32_t n_tokens, n_sampled;
+    enum finish_reason finish_reason; /* of the last sampled run */
+    size_t token_capacity, sampled_capacity;
+};
+/* A sampled run at the end of what is there, with its log-probs and entropies. */
+cohort_status episode_append_completion(struct episode *episode, const struct completion *completion,
+                                        cohort_error *err);
+/* A run from outside. */
+cohort_status episode_append_outside(struct episode *episode, const int32_t *tokens, int32_t n, cohort_error *err);
+void episode_free(struct episode *episode);
+
+/* Ended by its length or from outside, not by the model. */
+bool episode_truncated(const struct episode *episode);
+/* As a branch of its prompt's tree. Points into the episode. */
+struct completion_tokens episode_tokens(const struct episode *episode);
+
+#endif

@@ -1,0 +1,93 @@
+/* The embedding and its gradient: exact bits, on every backend. */
+#include "kernels/kernel_test.h"
+
+static void check(int64_t tokens, int64_t width, int32_t vocab, const int32_t *token, enum dtype type, size_t shift)
+{
+    const struct array *id = ids_of(token, tokens);
+    const struct array *table = array_shifted(vocab * width, type, 1, 1.0, shift);
+    const struct array *y = array_shifted(tokens * width, DTYPE_F32, 0, 0.0, shift);
+    const struct array *dy = array_shifted(tokens * width, DTYPE_F32, 2, 1.0, shift);
+    const struct array *d_table = array_shifted(vocab * width, DTYPE_F32, 3, 1.0, shift);
+    backend->ops->embed_forward(backend, &(struct embed_forward){tokens, width, id->d, table->d, type, y->d});
+    backend->ops->embed_backward(backend, &(struct embed_backward){tokens, width, vocab, id->d, dy->d, d_table->d});
+    /* In fp32, tokens ascending: the exact bits. */
+    float *sum = malloc(d_table->bytes);
+    assert_non_null(sum);
+    memcpy(sum, d_table->x, d_table->bytes);
+    pull(y);
+    pull(d_table);
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < width; i++) {
+            assert_true(get(y, t * width + i) == get(table, token[t] * width + i));
+            sum[token[t] * width + i] += ((float *)dy->x)[t * width + i];
+        }
+    assert_memory_equal(d_table->x, sum, d_table->bytes);
+    free(sum);
+    arrays_free();
+}
+
+static void test_widths(void **state)
+{
+    (void)state;
+    static const int32_t token[] = {2, 0, 2, 3, 2};
+    EACH_BACKEND
+    for (int w = 0; w < N_WIDTHS; w++)
+        for (int threads = 1; threads <= 3; threads++) {
+            use_threads(threads);
+            check(5, test_width[w], 4, token, DTYPE_F32, 0);
+            check(5, test_width[w], 4, token, DTYPE_BF16, 0);
+        }
+}
+
+/* Half of the tokens have one id, the others any. */
+static int32_t *skewed(int64_t tokens, int32_t vocab)
+{
+    int32_t *token = malloc((size_t)tokens * sizeof *token);
+    assert_non_null(token);
+    for (int64_t i = 0; i < tokens; i++) {
+        const uint32_t word = rng_philox(17, RNG_TEST, 900, (uint64_t)i).word[0];
+        token[i] = word & 1u ? vocab / 3 : (int32_t)(word >> 1) % vocab;
+    }
+    return token;
+}
+
+static void test_ids(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 1, 1},     {5, 7, 3},       {9, 8, 1},       {300, 100, 600},
+                                        {33, 1024, 9}, {700, 12, 1500}, {20, 2052, 513}, {20000, 1024, 151936}};
+    enum { N = sizeof shapes / sizeof *shapes };
+    EACH_BACKEND
+    for (size_t i = 0; i < N; i++)
+        for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {
+            const bool large = i + 1 == N, small = large && (test_options.small || !test_options.cuda);
+            const int64_t tokens = small ? 2500 : shapes[i][0], width = small ? 8 : shapes[i][1];
+            const int32_t vocab = small ? 2000 : (int32_t)shapes[i][2];
+            if (large && type == DTYPE_F32)
+                continue;
+            int32_t *token = skewed(tokens, vocab);
+            use_threads(1 + (int)i % 2);
+            check(tokens, width, vocab, token, (enum dtype)type, i % 2);
+            free(token);
+        }
+}
+
+/* Nothing to do is no error. */
+static void test_nothing(void **state)
+{
+    (void)state;
+    EACH_BACKEND
+    {
+        backend->ops->embed_forward(backend, &(struct embed_forward){.width = 8});
+        backend->ops->embed_backward(backend, &(struct embed_backward){.width = 8, .vocab = 8});
+        backend_must_be_well();
+    }
+}
+
+int main(int argc, char **argv)
+{
+    test_arguments(argc, argv);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_widths), cmocka_unit_test(test_ids),
+                                       cmocka_unit_test(test_nothing)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
