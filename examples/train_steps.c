@@ -70,7 +70,7 @@ static cohort_status generate(cohort_model *model, cohort_error *err)
 int main(int argc, char **argv)
 {
     if (argc != 3) {
-        fprintf(stderr, "usage: step MODEL RUN_FOLDER\n");
+        fprintf(stderr, "usage: train_steps MODEL RUN_FOLDER\n");
         return 2;
     }
     const char *const settings[][2] = {{"model", argv[1]},

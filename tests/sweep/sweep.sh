@@ -80,7 +80,7 @@ sweep() {
             continue
         fi
         [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
-        grep -qE '^(cohort|step): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
+        grep -qE '^(cohort|train_steps): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
         # Out of memory says nothing about the files.
         [ "$command $kind" != "verify alloc" ] || ! grep -q 'damaged' "$out/stderr" || fail "verify, alloc $k of $count: $(tail -n 1 "$out/stderr")"
         case $command in sft | grpo)
