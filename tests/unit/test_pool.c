@@ -344,8 +344,8 @@ static size_t address_space(void)
 static void test_too_few_threads(void **state)
 {
     (void)state;
-    if (SANITIZED)
-        skip(); /* a sanitizer wants all the address space */
+    if (SLOW)
+        skip(); /* a sanitizer or an emulator wants all the address space */
     const pid_t child = fork();
     if (child == 0) {
         const size_t bytes = address_space() + ((size_t)5 << 20);
