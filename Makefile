@@ -7,7 +7,7 @@ CMAKE_FLAGS ?=
 CTEST = ctest --output-on-failure
 
 .DEFAULT_GOAL := all
-.PHONY: all deps-check demo test test-slow asan tsan racecheck bench install format tidy options-docs clean help
+.PHONY: all deps-check demo test test-slow asan tsan racecheck bench install dist format form tidy options-docs clean help
 
 all: deps-check ## build build/cohort (and the libraries beside it)
 	@test -f $(BUILD)/CMakeCache.txt || cmake -B $(BUILD) -DCOHORT_TESTS=OFF $(CMAKE_FLAGS)
@@ -61,19 +61,23 @@ install: all ## install program, libraries, header, pkg-config and CMake files, 
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 SOURCES = $(shell find src cli include tests bench examples -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort)
-format: ## clang-format every source file in place
-	clang-format -i $(SOURCES)
+format: ## clang-format every source file in place (version 14: others format otherwise)
+	$$(command -v clang-format-14 || echo clang-format) -i $(SOURCES)
 
-tidy: all ## clang-tidy over the library and the program
-	cmake -B $(BUILD) -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
-	@for f in $$(find src cli -name '*.c' | grep -v -e /kernel_ -e /amx_ -e /avx512bf16_ | sort); do \
-	  clang-tidy --quiet -p $(BUILD) $$f 2>/dev/null || failed=1; done; test -z "$$failed"
+form: all ## check the format (clang-format), the scripts (shellcheck) and the code (clang-tidy): two minutes
+	BUILD=$(BUILD) scripts/check-form
+
+tidy: all ## clang-tidy alone
+	BUILD=$(BUILD) scripts/check-form tidy
+
+dist: ## a release tarball of what is committed, which builds and tests alone: cohort-VERSION.tar.gz
+	scripts/make-dist
 
 options-docs: all ## write docs/OPTIONS.md from the option table
 	$(BUILD)/cohort --options-docs > docs/OPTIONS.md
 
 clean: ## remove the build folders
-	rm -rf build build-asan build-tsan build-race build-clang build-nvcc build-cuda
+	rm -rf build build-asan build-tsan build-race build-clang build-nvcc build-cuda build-aarch64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

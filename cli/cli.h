@@ -15,7 +15,7 @@ bool cli_parse(cohort_options *options, int argc, char **argv);
  * stop, a second Ctrl-C or SIGTERM ends at once. */
 struct cli_terminal {
     bool interactive, line_open, output_failed;
-    bool output_closed; /* the reader of a pipe has gone (cohort ... | head): it knows, so nobody is told */
+    bool output_closed; /* the reader of a pipe has gone (cohort ... | head), so no message is printed */
     double last_drawn, started;
     const char *phase;
 };

@@ -69,11 +69,12 @@ static cohort_status begin(cohort_trainer *trainer, cohort_error *err)
     TRY(mem_alloc(&trainer->places, n, sizeof *trainer->places, "batch", err));
     for (size_t i = 0; i < n; i++)
         trainer->places[i] = i;
-    TRY(grpo_run_begin(&trainer->run,
-                       &(struct grpo_extent){.max_prompt = trainer->room,
-                                             .steps = options_is_set(o, OPTION_STEPS) ? options_int(o, OPTION_STEPS) : 0,
-                                             .lends = true},
-                       err));
+    TRY(grpo_run_begin(
+        &trainer->run,
+        &(struct grpo_extent){.max_prompt = trainer->room,
+                              .steps = options_is_set(o, OPTION_STEPS) ? options_int(o, OPTION_STEPS) : 0,
+                              .lends = true},
+        err));
     trainer->model.session = &trainer->run.t.session;
     trainer->model.engine = trainer->run.engine;
     trainer->model.trust_content = options_bool(o, OPTION_TRUST_CONTENT);

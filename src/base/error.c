@@ -88,6 +88,7 @@ static void format_message(char *to, const char *format, va_list args)
     va_end(again);
 }
 
+#undef error_set /* the macro for clang-tidy */
 cohort_status error_set(cohort_error *err, cohort_status status, const char *format, ...)
 {
     if (err != NULL) {

@@ -21,18 +21,18 @@ struct file_map {
 cohort_status file_map_open(struct file_map *map, const char *path, cohort_error *err);
 void file_map_close(struct file_map *map);
 
-/* Writes path by way of a temporary file beside it, fsync and rename: a reader sees the old file or the new
- * one whole. On failure the temporary file is removed. */
+/* Writes path through a temporary file beside it, fsync and rename: a reader sees the whole old file or the whole
+ * new one. On failure the temporary file is removed. */
 cohort_status file_write_atomic(const char *path, const void *bytes, size_t length, cohort_error *err);
 
-/* The same by way of a temporary file that the caller names, on the same file system: one that belongs to a scratch
- * folder (base/scratch.h) is removed after a crash, too. It must not exist. */
+/* The same through a temporary file that the caller names, on the same file system. It must not exist. If it belongs
+ * to a scratch folder (base/scratch.h) it is removed after a crash, too. */
 cohort_status file_write_by(const char *temporary, const char *path, const void *bytes, size_t length,
                             cohort_error *err);
 /* Writes length bytes to fd, however many calls that takes; path is for the message. */
 cohort_status file_write_all(int fd, const char *path, const void *bytes, size_t length, cohort_error *err);
-/* The next entry's name but for . and .., or NULL at the end: *status then tells whether the folder was read to its end
- * (readdir's errors are no end). */
+/* Returns the name of the next entry other than . and .., or NULL at the end. *status then says whether the folder
+ * was read to its end or readdir failed. */
 const char *file_next_entry(DIR *dir, const char *path, cohort_status *status, cohort_error *err);
 
 /* For a name that nothing else has. */

@@ -11,7 +11,7 @@
 
 enum { HASH_BYTES = SHA256_DIGEST_SIZE, HASH_HEX = 2 * HASH_BYTES + 1 };
 
-/* A hash in the making: no allocation, may be copied. */
+/* A hash that is being computed. It allocates nothing and may be copied. */
 struct hash {
     struct sha256_ctx state;
 };

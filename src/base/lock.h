@@ -16,7 +16,7 @@ enum lock_result {
 cohort_status lock_take(int fd, const char *path, enum lock_result *result, cohort_error *err);
 void lock_release(int fd);
 
-/* Who holds a lock, as it is written into the locked file: a line each of what, host, pid, since. */
+/* Who holds a lock, as it is written into the locked file: one line each for what, host, pid and since. */
 cohort_status lock_write_holder(int fd, const char *path, const char *what, cohort_error *err);
 struct lock_holder {
     char host[256], since[40]; /* empty if it cannot be read */

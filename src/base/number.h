@@ -9,8 +9,9 @@
 #include <locale.h>
 #include <stddef.h>
 
-/* The whole of text must be [+-] digits [. digits] [e [+-] digits], with a digit before or behind the point: no blanks,
- * no hexadecimal, inf or nan. false too for what no double can hold: 1e999, and 1e-999, which would be zero. */
+/* The whole of text must be [+-] digits [. digits] [e [+-] digits], with a digit before or behind the point: no
+ * blanks, no hexadecimal, inf or nan. Returns false also for what no double can hold: 1e999, and 1e-999, which would
+ * be zero. */
 bool number_read(const char *text, size_t length, double *number);
 /* The whole of text must be [+-] digits, and fit. */
 bool number_read_integer(const char *text, size_t length, int64_t *integer);

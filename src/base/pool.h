@@ -20,11 +20,12 @@ struct pool;
  * tells working memory apart. Must not call pool_run itself. */
 typedef void pool_fn(const void *context, int64_t begin, int64_t end, int thread);
 
-/* threads: with the caller, 1 .. POOL_MAX_THREADS. Where the system gives fewer the pool has fewer, which is no error:
- * pool_threads says how many it has. COHORT_ERR_MEMORY: the pool itself could not be had. Its threads have a stack of
- * their own size (ulimit -s does not matter), block all signals but those of faults, and allocate nothing. */
+/* threads counts the caller, 1 .. POOL_MAX_THREADS. If the system gives fewer threads the pool has fewer, which is
+ * no error; pool_threads says how many it has. COHORT_ERR_MEMORY means that the pool itself could not be allocated.
+ * The threads have stacks of a fixed size (ulimit -s does not matter), block all signals except those of faults, and
+ * allocate nothing. */
 cohort_status pool_create(struct pool **out, int threads, cohort_error *err);
-/* Ends the threads. Not while a run is going on. NULL is allowed; so is a forked child. */
+/* Ends the threads. Must not be called while a run is going on. NULL is allowed, and so is a call in a forked child. */
 void pool_destroy(struct pool *pool);
 int pool_threads(const struct pool *pool);
 

@@ -19,7 +19,8 @@ struct scratch {
     int fd; /* of the marker */
 };
 cohort_status scratch_open(struct scratch *scratch, const char *parent, cohort_error *err);
-/* Removes it with all in it; what cannot be removed now waits for the next recovery. Accepts a zeroed one. */
+/* Removes the folder with everything in it; what cannot be removed now waits for the next recovery. Accepts a zeroed
+ * struct. */
 void scratch_close(struct scratch *scratch);
 /* Forgets it as a crash would: the next recovery repairs and removes. */
 void scratch_leave(struct scratch *scratch);

@@ -1,5 +1,5 @@
 /* A request to stop, made from outside: by another thread or by a signal handler. Work that takes long looks at it
- * between its pieces and ends with COHORT_ERR_CANCELLED. Once made a request stands until its owner takes it back,
+ * between its pieces and ends with COHORT_ERR_CANCELLED. Once made, a request stands until its owner takes it back,
  * which must not happen while a call that was given it is running. */
 #ifndef COHORT_BASE_STOP_H
 #define COHORT_BASE_STOP_H

@@ -32,7 +32,7 @@ struct bench_row {
     const char *kind;
     char what[96];
     struct bench_samples samples;
-    double amount;    /* done in one sample, in unit_amount */
+    double amount;    /* done in one sample, in the unit below */
     const char *unit; /* of amount a second ("tok/s"), or "s": the seconds of a sample */
     struct bench_work work;
     double bytes_held;    /* peak memory of the process, 0: not asked */
@@ -56,7 +56,7 @@ struct bench {
 };
 /* The next row, zeroed and named. */
 struct bench_row *bench_row(struct bench *bench, const char *kind, const char *format, ...) PRINTF_LIKE(3, 4);
-/* A case that a plan refuses: a line of its own in place of a row, with the reason. */
+/* Reports a case that the memory plan refuses: a line with the reason, in place of a row. */
 cohort_status bench_left_out(struct bench *bench, const char *kind, const char *what, const cohort_error *why,
                              cohort_error *err);
 /* Prints the rows with their shares and forgets them. */
@@ -76,8 +76,8 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err);
 cohort_status bench_decode(struct bench *bench, cohort_error *err);
 cohort_status bench_train(struct bench *bench, cohort_error *err);
 cohort_status bench_grpo(struct bench *bench, cohort_error *err);
-/* Decoding and training once as they are and once with products that may be inexact. Nothing on a CPU, whose kernels
- * know no other way. */
+/* Measures decoding and training once as they are and once with products that may be inexact. Does nothing on a CPU,
+ * whose kernels are always exact. */
 cohort_status bench_exactness(struct bench *bench, cohort_error *err);
 
 /* Products and bytes of one forward. n_outputs rows enter the head. */

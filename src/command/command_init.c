@@ -72,9 +72,9 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
                              "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'",
                              source);
     }
+    struct checkpoint_init init = {.seed = (uint64_t)options_int(options, OPTION_SEED)};
     TRY_GOTO(read_shape(&config, &config_files, options, bytes, err));
-    struct checkpoint_init init = {.seed = (uint64_t)options_int(options, OPTION_SEED),
-                                   .standard_deviation = (float)config.initializer_range};
+    init.standard_deviation = (float)config.initializer_range;
     cores_find(&cores);
     TRY_GOTO(pool_create(&init.pool, cores.usable, err));
     TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));

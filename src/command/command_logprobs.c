@@ -46,8 +46,8 @@ static cohort_status read_rows(struct scored *s, const struct dataset *data, con
                              (int)s->n_prompt[i], (int)n_tokens, (int)context);
         s->completions[i] = (struct completion_tokens){.tokens = s->tokens[i], .n_tokens = n_tokens};
         TRY(mem_alloc(&s->logp[i], (size_t)n_tokens, sizeof(float), "log-probs", err));
-        struct tree *last = s->n_trees > 0 ? &s->trees[s->n_trees - 1] : NULL;
-        if (last != NULL && last->n_prompt == s->n_prompt[i] &&
+        struct tree *last = &s->trees[s->n_trees > 0 ? s->n_trees - 1 : 0];
+        if (s->n_trees > 0 && last->n_prompt == s->n_prompt[i] &&
             memcmp(last->prompt, s->prompts[i], (size_t)last->n_prompt * sizeof(int32_t)) == 0)
             last->n_completions++;
         else

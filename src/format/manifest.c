@@ -215,19 +215,19 @@ cohort_status manifest_verify(const char *dir, const char *const *needed, struct
         struct stat st;
         TRY_GOTO(file_join(&path, dir, entry->name, err));
         const char *wrong = NULL;
+        cohort_status hashed = COHORT_OK;
         if (lstat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR))
             wrong = "is missing";
-        else if ((status = hash_file(path, hex, stop, &why)) != COHORT_OK)
+        else if ((hashed = hash_file(path, hex, stop, &why)) != COHORT_OK)
             wrong = why.message + (strncmp(why.message, path, strlen(path)) == 0 ? strlen(path) + strlen(": ") : 0);
         else if (strcmp(hex, entry->hex) != 0)
             wrong = "its bytes are not the ones that were saved (SHA-256 differs)";
         mem_free(path);
         TRY_GOTO(stop_check(stop, err));
-        if (status == COHORT_ERR_MEMORY) { /* says nothing about the file */
-            (void)error_set(err, status, "%s", why.message);
+        if (hashed == COHORT_ERR_MEMORY) { /* says nothing about the file */
+            status = error_set(err, hashed, "%s", why.message);
             goto cleanup;
         }
-        status = COHORT_OK;
         if (wrong != NULL) {
             report->n_bad++;
             TRY_GOTO(text_printf(&report->bad, err, "%s%s%s: %s\n", dir, dir[strlen(dir) - 1] == '/' ? "" : "/",

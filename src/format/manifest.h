@@ -40,8 +40,8 @@ struct manifest_report {
 cohort_status manifest_verify(const char *dir, const char *const *needed, struct manifest_report *report,
                               const struct stop *stop, cohort_error *err);
 
-/* *name: a file or folder in dir that is not a checkpoint's own, or NULL: not listed in its manifest, or without one,
- * of no name that cohort writes. */
+/* Finds a file or folder in dir that is not the checkpoint's own: one that its manifest does not list, or, without a
+ * manifest, whose name cohort never writes. *name is that name, or NULL if there is none. */
 cohort_status manifest_stranger(const char *dir, char **name, cohort_error *err);
 
 #endif

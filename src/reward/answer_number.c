@@ -136,10 +136,11 @@ static bool scan_argument(const char **text, bool *negative, struct decimal *d)
     const char *at = *text;
     at += *at == ' ';
     if (is_digit(*at)) {
-        char one[2] = {*at, '\0'};
-        const char *digit = one;
+        memset(d, 0, sizeof *d);
+        add_digit(d, *at);
+        normalise(d);
         *text = at + 1;
-        return scan_decimal(&digit, d);
+        return true;
     }
     if (*at++ != '{')
         return false;

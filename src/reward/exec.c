@@ -129,7 +129,7 @@ static int spawn(struct exec_state *state, const char *program, const int child[
 }
 
 /* Whether the child has ended; it stays a zombie, so that its group's number cannot be given to
- * others before kill_group. */
+ * others before end_child has sent the group its signals. */
 static bool has_ended(const struct exec_state *state)
 {
     siginfo_t info = {0};

@@ -215,7 +215,7 @@ static void permute(uint32_t *permutation, size_t n, uint64_t seed, uint64_t epo
 {
     for (size_t j = 0; j < n; j++)
         permutation[j] = (uint32_t)j;
-    for (size_t j = n - 1; j > 0; j--) {
+    for (size_t j = n; j-- > 1;) {
         struct rng_block block = rng_philox(seed, RNG_SHUFFLE, epoch, j);
         uint64_t draw = (uint64_t)block.word[0] << 32 | block.word[1];
         size_t partner = (size_t)(draw % (j + 1));

@@ -152,6 +152,7 @@ static cohort_status append_row(const struct option_spec *spec, struct text *out
 {
     struct text accepted = {0}, owners = {0}, code = {0};
     cohort_status status = COHORT_OK;
+    TRY_GOTO(text_append(&owners, "", 0, err));
     for (int i = 0; i < N_COMMANDS; i++)
         if ((spec->commands & (1u << i)) != 0)
             TRY_GOTO(text_printf(&owners, err, "%s%s", owners.length > 0 ? ", " : "",

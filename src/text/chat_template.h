@@ -29,7 +29,7 @@ cohort_status chat_template_render(const char *template_text, const json_t *mess
  * as above. Static storage. */
 const char *chat_template_turn_end(const char *template_text);
 
-/* What Jinja holds false: absent, null, false, or empty. */
+/* Whether Jinja takes the value for false: absent, null, false, or empty. */
 bool chat_value_absent(const json_t *value);
 
 /* The hybrid Qwen3 template's own text (written by tokenizer_write_bytes). Static storage. */

@@ -24,7 +24,7 @@ void tokenizer_destroy(struct tokenizer *tokenizer);
  * tokens in the text become their ids; without, they are encoded as plain text. */
 cohort_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
                                struct token_list *out, cohort_error *err);
-/* Where a text holds what somebody wrote into a message, as bytes [from, to). */
+/* A part of a text that somebody wrote into a message: bytes [from, to). */
 enum content_kind {
     CONTENT_FOREIGN,  /* a user's, a system's, a tool's */
     CONTENT_ASSISTANT /* the model's own: <think>, <tool_call> and the like are tokens in it */

@@ -114,7 +114,7 @@ struct bpe_scratch {
 cohort_status bpe_encode(const struct tokenizer *tokenizer, const unsigned char *word, size_t length,
                          struct bpe_scratch *scratch, struct token_list *out, cohort_error *err);
 void bpe_scratch_free(struct bpe_scratch *scratch);
-/* An added token that may not come of plain text: the word of such a token is not it. */
+/* Whether an added token must not result from plain text: text that spells such a token does not become its id. */
 bool token_is_control(const struct tokenizer *tokenizer, int32_t id);
 cohort_status token_list_push(struct token_list *list, int32_t id, cohort_error *err);
 

@@ -73,7 +73,7 @@ succeeds "${GRPO[@]}" --reward 'exec:sh slow.sh' --steps 2 --out early --resume
 # constant VALUE: a reward program that always says it
 constant() { echo "exec:while IFS= read -r l; do echo $1; done"; }
 LEARN='this run does not learn: in'
-END=(--logit-bias 256:2,258:2) # so that some completions end
+END=(--logit-bias '256:2,258:2') # so that some completions end
 succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant 0.5)" --steps 25 --out equal
 is "$(warnings "$LEARN.*all rewards were equal within every group.*mean reward is 0.5.*cohort score")" 2 "equal rewards: warnings"
 is "$(sed -n "/^warning: $LEARN/=; /^step 10\/25/=; /^step 25\/25/=" err | wc -l)" 4 "warnings and steps"

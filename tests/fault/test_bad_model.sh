@@ -79,7 +79,7 @@ length=$(od -An -t u8 -N 8 good/model.safetensors | tr -d ' ')
 header()
 {
     broken c
-    dd if=good/model.safetensors bs=1 skip=8 count="$length" status=none | sed -E "$1" >head
+    dd if=good/model.safetensors bs=1 skip=8 count="$length" status=none | sed -E "$1" >./head
     local size
     size=$(stat -c %s head)
     [ "$size" -gt "$length" ] && wrong "the test's header grew from $length to $size"

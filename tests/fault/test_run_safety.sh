@@ -21,7 +21,7 @@ is "$(wc -l <before)" 12 "files planted"
 succeeds sft r --steps 4 --save-steps 1 --resume
 (cd r && find . -name '.notes*' -o -name a -o -name '.secret*' -o -name '*.tmp-77') | sort >after
 same before after
-is "$(cat $(sed 's#^#r/#' before) | sort | uniq -c | tr -s ' ')" " 12 mine" "what the files say"
+is "$(sed 's#^#r/#' before | xargs cat | sort | uniq -c | tr -s ' ')" " 12 mine" "what the files say"
 is "$(cat r/final.previous-1/README.md)" mine "a file in final/"
 has err 'note: the final that was there holds files of yours'
 absent r/final/README.md

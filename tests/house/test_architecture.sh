@@ -1,5 +1,5 @@
 #!/bin/bash
-# ARCHITECTURE.md and CONTRIBUTING.md name functions and files that exist.
+# ARCHITECTURE.md and CONTRIBUTING.md name functions and files that exist, docs/ and README.md files that exist.
 set -eu
 cd "$SOURCE"
 failed=0
@@ -20,5 +20,8 @@ for word in $(cat ARCHITECTURE.md CONTRIBUTING.md | grep -v '^\$' | grep -oE '`[
 done
 for word in $(grep -ohE '(src|tests|bench|scripts|cmake|oracle|examples|docs|cli|include)/[A-Za-z0-9_/]+\.[a-z]+' ARCHITECTURE.md CONTRIBUTING.md README.md | grep -v NAME | sort -u); do
     test -e "$word" || { echo "there is no $word"; failed=1; }
+done
+for word in $(cat docs/*.md README.md CHANGELOG.md SECURITY.md | grep -oE '`[^`]+`' | tr -d '`' | sed 's/ .*//' | grep -E '^[A-Za-z0-9_./]+\.(c|h|cu|cuh|sh|py|cmake|md)$' | sort -u); do
+    test -n "$(find . -path './build*' -prune -o -path "*/$word" -print -quit)" || { echo "there is no $word"; failed=1; }
 done
 exit $failed

@@ -39,4 +39,10 @@ if [ -z "$(grep -E '__(a|t)san_' "$work/exported" || nm -u "$library" | grep -E 
     fi
 fi
 soname=$(readelf -d "$library" | sed -nE 's/.*\(SONAME\).*\[(.*)\]/\1/p')
-test "$soname" = libcohort.so.0 || { echo "SONAME is '$soname', expected libcohort.so.0"; exit 1; }
+wanted=libcohort.so.$(sed -n 's/^set(COHORT_ABI \([0-9]*\))$/\1/p' "$SOURCE/CMakeLists.txt")
+test "$soname" = "$wanted" || { echo "SONAME is '$soname', expected $wanted"; exit 1; }
+# The file behind it is named for the version, which is the project's and the program's.
+version=$(sed -n 's/^project(cohort VERSION \([0-9.]*\) .*/\1/p' "$SOURCE/CMakeLists.txt")
+test "$(basename "$(readlink -f "$library")")" = "libcohort.so.$version" || { echo "no libcohort.so.$version"; exit 1; }
+test "$("$COHORT" --version)" = "cohort $version" || { echo "cohort --version says $("$COHORT" --version), not $version"; exit 1; }
+grep -qE "^## \[($version|Unreleased)\]" "$SOURCE/CHANGELOG.md" || { echo "CHANGELOG.md has no section for $version"; exit 1; }

@@ -14,7 +14,7 @@ for dtype in bf16 f32; do
         [ $kind != grpo-kl ] || part=2 # two iterations a batch
         arguments $kind
         # Evaluations where the first part ends: it evaluates there in any case.
-        args+=(--dtype $dtype --eval-steps $part --save-steps $part)
+        args+=(--dtype "$dtype" --eval-steps "$part" --save-steps "$part")
         cohort "${args[@]}" --threads 1 --steps 6 --out "$what"
         [ -f "$what/checkpoints/step-$part/trainer/optimizer.safetensors" ] || fail "$what: no optimizer state"
         # In two processes; the second with other threads and recomputation, which do not count.

@@ -14,4 +14,11 @@
 #define SANITIZED 0
 #endif
 
+/* SLOW: 1 where everything takes many times longer: SANITIZED, or on an emulated processor (cmake/aarch64.cmake). */
+#ifdef COHORT_EMULATED_CPU
+#define SLOW 1
+#else
+#define SLOW SANITIZED
+#endif
+
 #endif

@@ -1,12 +1,12 @@
 /* Preloaded (LD_PRELOAD) into the program under test: makes the k-th call of a kind fail, as a machine that is out of
  * memory or whose disk is full would.
  *
- *   FAIL_KIND=alloc  malloc, calloc, realloc, aligned_alloc, posix_memalign      the k-th returns
- * NULL, ENOMEM FAIL_KIND=file   open, fopen, read, write, fsync, close, ftruncate, mmap, rename,
- * unlink, mkdir, rmdir, stat, lstat, fstat, opendir and readdir: the k-th fails with FAIL_ERRNO (5:
- * EIO) FAIL_AT=K        which call fails, from 1; 0: none FAIL_COUNT=FILE  where the number of
- * calls is written at exit FAIL_UNDER=DIR   of file: only calls on paths below DIR, or on
- * descriptors of such files */
+ *   FAIL_KIND=alloc   malloc, calloc, realloc, aligned_alloc, posix_memalign: the k-th returns NULL, ENOMEM
+ *   FAIL_KIND=file    open, fopen, read, write, fsync, close, ftruncate, mmap, rename, unlink, mkdir, rmdir, stat, lstat, fstat,
+ *                     opendir and readdir: the k-th fails with FAIL_ERRNO (5: EIO)
+ *   FAIL_AT=K         which call fails, from 1; 0: none
+ *   FAIL_COUNT=FILE   where the number of calls is written at exit
+ *   FAIL_UNDER=DIR    of file: only calls on paths below DIR, or on descriptors of such files */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,6 +1,7 @@
 # What happens when one call fails, for every such call: sourced by the sweeps.
 #
-#   sweep KIND STEP FIRST COMMAND     KIND: alloc or file; every STEP-th call from FIRST on; COMMAND: one of the functions run_COMMAND below
+#   sweep KIND STEP FIRST COMMAND [LAST]     KIND: alloc or file; every STEP-th call from FIRST on, to LAST at most; COMMAND: one of the
+#                                            functions run_COMMAND below
 #
 # Of each single failure is asked that the program ends with a status of its own (no signal, no hang) and says why, or that it succeeds
 # with the output of an undisturbed run: nothing may be lost in silence. Of training also that the same command with --resume latest
@@ -27,6 +28,7 @@ prepare() { # the inputs of all commands, in $work
 # Each runs one command with its output in $out (a folder of its own); more arguments go to the program.
 run_help() { "$COHORT" grpo --help >"$out/stdout"; }
 run_info() { "$COHORT" info --model model --memory --memory-limit 1 --threads 1 >"$out/stdout"; }
+run_verify() { "$COHORT" info --model model --verify --threads 1 >"$out/stdout"; }
 run_init() { "$COHORT" init --preset nano --tokenizer bytes --seed 3 --out "$out/model" >"$out/stdout"; }
 run_tokenize() { "$COHORT" tokenize --model model --batch chat.jsonl >"$out/stdout"; }
 run_generate() { "$COHORT" generate --model model --batch chat.jsonl --n 2 --max-tokens 6 --threads 1 >"$out/stdout"; }
@@ -60,10 +62,11 @@ sweep() {
     out=$good
     LD_PRELOAD=$SHIM FAIL_KIND=$kind FAIL_UNDER=$work FAIL_COUNT=$good/count "run_$command" 2>"$good/stderr" || fail "$command fails undisturbed: $(tail -n 1 "$good/stderr")"
     count=$(cat "$good/count")
+    local last=$((${5:-$count} < count ? ${5:-$count} : count))
     [ "$count" -gt 3 ] || fail "$command: the preloaded library saw $count calls"
     fingerprint "$good" >"$work/wanted"
     local tried=0 succeeded=0
-    for (( ; k <= count; k += step)); do
+    for (( ; k <= last; k += step)); do
         out=$work/out
         rm -rf "$out"
         mkdir "$out"
@@ -78,6 +81,8 @@ sweep() {
         fi
         [ $status -le 3 ] || fail "$command, $kind $k of $count: exit status $status: $(tail -n 2 "$out/stderr")"
         grep -qE '^(cohort|train_steps): ' "$out/stderr" || fail "$command, $kind $k of $count: exit status $status without a message"
+        # Out of memory says nothing about the files.
+        [ "$command $kind" != "verify alloc" ] || ! grep -q 'damaged' "$out/stderr" || fail "verify, alloc $k of $count: $(tail -n 1 "$out/stderr")"
         case $command in sft | grpo)
             "run_$command" --resume latest 2>"$out/stderr" || fail "$command, $kind $k of $count: cannot be resumed: $(tail -n 1 "$out/stderr")"
             fingerprint "$out" >"$work/found"

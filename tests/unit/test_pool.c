@@ -120,7 +120,7 @@ static void test_many_tiny_runs(void **state)
     (void)state;
     for (int threads = 2; threads <= 5; threads++) {
         struct pool *pool = open_pool(threads);
-        count_runs(pool, SANITIZED ? 500 : 2000, 4, 0, (uint32_t)threads);
+        count_runs(pool, SLOW ? 500 : 2000, 4, 0, (uint32_t)threads);
         for (int burst = 0; burst < 20; burst++) { /* workers sleep in between */
             count_runs(pool, 20, 6, 0, (uint32_t)burst);
             sleep_us(1000);
@@ -138,7 +138,7 @@ static void test_fewer_then_more(void **state)
     static struct count count;
     struct pool *pool = open_pool(4);
     count.threads = 4;
-    for (int run = 0; run < (SANITIZED ? 2000 : 5000); run++) {
+    for (int run = 0; run < (SLOW ? 2000 : 5000); run++) {
         count.items = run % 2 == 0 ? 2 : 64;
         memset(count.done, 0, (size_t)count.items * sizeof *count.done);
         pool_run(pool, count.items, 1, count_items, &count);
@@ -344,8 +344,8 @@ static size_t address_space(void)
 static void test_too_few_threads(void **state)
 {
     (void)state;
-    if (SANITIZED)
-        skip(); /* a sanitizer wants all the address space */
+    if (SLOW)
+        skip(); /* a sanitizer or an emulator wants all the address space */
     const pid_t child = fork();
     if (child == 0) {
         const size_t bytes = address_space() + ((size_t)5 << 20);

@@ -1,5 +1,5 @@
 /* Stand-in for the CUDA runtime's header: what the host files of the CUDA backend use, implemented on the CPU by
- * cuda_emulation_runtime.cpp. Names and numbers are CUDA's. */
+ * emulated_runtime.cpp. Names and numbers are CUDA's. */
 #ifndef COHORT_TESTS_CUDA_RUNTIME_API_H
 #define COHORT_TESTS_CUDA_RUNTIME_API_H
 
