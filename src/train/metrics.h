@@ -1,4 +1,5 @@
-/* Named numbers of one step, in the order they were added; one JSON object a line in metrics.jsonl. */
+/* Named numbers of one step, in the order they were added, and as the text of one line of metrics.jsonl (which
+ * run/run_folder.c writes). */
 #ifndef COHORT_TRAIN_METRICS_H
 #define COHORT_TRAIN_METRICS_H
 
