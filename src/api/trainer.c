@@ -260,8 +260,8 @@ static cohort_status make_rows(cohort_trainer *trainer, cohort_error *err)
     const struct grpo_batch *batch = &trainer->run.batch;
     struct reward_row *table = NULL;
     TRY(mem_alloc(&table, (size_t)batch->n, sizeof *table, "reward rows", err));
-    scoring_table(&trainer->set, trainer->places, batch->n_prompts, batch->n / batch->n_prompts, batch->completions,
-                  table);
+    const struct prompt_batch prompts = grpo_run_prompts(&trainer->run);
+    scoring_table(&prompts, batch->n_prompts, batch->n / batch->n_prompts, batch->completions, table);
     cohort_status status = public_rows_make(&trainer->rows, table, (size_t)batch->n, err);
     if (status != COHORT_OK)
         public_rows_free(&trainer->rows);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "command/command.h"
+#include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
 #include "recipe/json_rows.h"
 #include "recipe/row_prompt.h"
@@ -16,7 +17,6 @@ struct prompt_row {
     struct text text;
     uint64_t stream;
     int64_t request;
-    int64_t line; /* of --batch */
 };
 
 struct generate {
@@ -25,6 +25,7 @@ struct generate {
     struct session session;
     struct engine *engine;
     struct engine_request pattern; /* of every row */
+    struct dataset data;           /* of --batch */
     struct prompt_row *rows;
     size_t n_rows;
     int32_t n;               /* completions a row */
@@ -56,7 +57,7 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     struct row_style style = row_style(g->options);
     cohort_status status = COHORT_OK;
     if ((prompt != NULL) == (batch != NULL))
-        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE");
     if (prompt != NULL) {
         struct text text = {0};
         json_t *row = NULL;
@@ -76,32 +77,31 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         text_free(&text);
         return status;
     }
-    struct dataset data = {0};
     style.chat = options_bool_or(g->options, OPTION_CHAT, false);
-    TRY_GOTO(dataset_load(&data, batch, err));
-    TRY_GOTO(mem_alloc(&g->rows, data.n_rows, sizeof *g->rows, "prompts", err));
-    g->n_rows = data.n_rows;
-    for (size_t i = 0; i < data.n_rows; i++) {
-        char where[512];
-        g->rows[i].line = data.rows[i].line;
-        snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        TRY_GOTO(row_prompt(&g->session, data.rows[i].json, where, &style, &g->rows[i].ids, &g->rows[i].text, err));
+    TRY(data_open(&g->data, g->options, OPTION_BATCH, 0, true, g->observer, err));
+    TRY(mem_alloc(&g->rows, g->data.n_rows, sizeof *g->rows, "prompts", err));
+    g->n_rows = g->data.n_rows;
+    for (size_t i = 0; i < g->n_rows && status == COHORT_OK; i++) {
+        char place[DATA_PLACE];
+        json_t *row = NULL;
+        TRY(data_report(&g->data, i, g->options, g->observer, err));
+        TRY(dataset_row(&g->data, i, &row, err));
+        dataset_place(&g->data, i, place);
+        status = row_prompt(&g->session, row, place, &style, &g->rows[i].ids, &g->rows[i].text, err);
+        json_decref(row);
     }
-cleanup:
-    dataset_free(&data);
     return status;
 }
 
-static cohort_status too_long(const struct generate *g, const struct prompt_row *row, cohort_error *err)
+static cohort_status too_long(const struct generate *g, size_t i, cohort_error *err)
 {
-    const char *batch = options_string(g->options, OPTION_BATCH);
-    char where[512] = "--prompt";
-    if (batch != NULL)
-        snprintf(where, sizeof where, "%.480s:%lld", strcmp(batch, "-") == 0 ? "standard input" : batch,
-                 (long long)row->line);
-    return error_set(err, batch == NULL ? COHORT_ERR_ARGUMENT : COHORT_ERR_FORMAT,
-                     "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", where,
-                     row->ids.count, (int)g->session.model->max_context);
+    const bool batch = options_string(g->options, OPTION_BATCH) != NULL;
+    char place[DATA_PLACE] = "--prompt";
+    if (batch)
+        dataset_place(&g->data, i, place);
+    return error_set(err, batch ? COHORT_ERR_FORMAT : COHORT_ERR_ARGUMENT,
+                     "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", place,
+                     g->rows[i].ids.count, (int)g->session.model->max_context);
 }
 
 static cohort_status submit(struct generate *g, cohort_error *err)
@@ -216,7 +216,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
     for (size_t i = 0; i < g.n_rows; i++) {
         int32_t length = (int32_t)g.rows[i].ids.count;
         if (length >= context) {
-            status = too_long(&g, &g.rows[i], err);
+            status = too_long(&g, i, err);
             goto cleanup;
         }
         int32_t room = context - length < max_tokens ? context - length : max_tokens;
@@ -239,6 +239,7 @@ cleanup:
         text_free(&g.rows[i].text);
     }
     mem_free(g.rows);
+    dataset_free(&g.data);
     mem_free(g.done);
     mem_free(g.ready);
     session_request_free(&g.pattern);

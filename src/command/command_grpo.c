@@ -2,6 +2,7 @@
 #include "command/command.h"
 
 #include "base/rng.h"
+#include "recipe/data_open.h"
 #include "recipe/grpo_run.h"
 
 /* A run over a data set, in the order that its seed says. */
@@ -20,13 +21,11 @@ static cohort_status load_data(struct grpo_job *job, cohort_error *err)
     const char *data = options_string(o, OPTION_DATA);
     int32_t room = 0;
     if (data == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no training prompts given: pass --data FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "no training prompts given: pass --data FILE");
     TRY(grpo_run_room(&job->run, &room, err));
-    TRY(prompt_set_load(&job->train, &t->session, data, 0, room, o, err));
+    TRY(prompt_set_load(&job->train, &t->session, OPTION_DATA, 0, room, o, t->observer, err));
     TRY(run_inputs_add(&t->inputs, INPUT_DATA, data, job->train.data.sha256, err));
-    job->order = (struct dataset_order){.n = job->train.data.n_rows,
-                                        .seed = job->run.grpo.config.seed,
-                                        .shuffle = options_bool(o, OPTION_SHUFFLE_DATASET)};
+    TRY(data_order(&job->order, job->train.data.parts, job->train.data.n_parts, o, err));
     const size_t n = (size_t)job->run.prompts_per_step;
     TRY(mem_alloc(&job->rows, n, sizeof *job->rows, "batch", err));
     return mem_alloc(&job->ids, n, sizeof *job->ids, "batch", err);
@@ -46,9 +45,10 @@ static cohort_status one_batch(struct grpo_job *job, cohort_error *err)
     struct grpo_run *run = &job->run;
     for (int32_t i = 0; i < run->prompts_per_step; i++) {
         uint64_t draw = (uint64_t)run->grpo.batches * (uint64_t)run->prompts_per_step + (uint64_t)i;
-        TRY(dataset_order_at(&job->order, draw, &job->rows[i], err));
+        uint64_t epoch = 0;
+        TRY(dataset_order_at(&job->order, draw, &job->rows[i], &epoch, err));
         /* A row comes once an epoch: with the epoch, two of one batch never draw alike. */
-        job->ids[i] = rng_stream((uint64_t)job->rows[i], draw / job->order.n);
+        job->ids[i] = rng_stream((uint64_t)job->rows[i], epoch);
     }
     TRY(grpo_run_rollout(run, &job->train, job->rows, job->ids, run->prompts_per_step, err));
     return grpo_run_update(run, err);

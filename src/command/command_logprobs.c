@@ -5,7 +5,6 @@
 #include "recipe/session.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* The rows of a file as trees; rows with the same prompt next to each other share it (a group). */
@@ -19,11 +18,41 @@ struct scored {
     size_t n;
 };
 
-static cohort_status read_rows(struct scored *s, const struct dataset *data, const struct session *session,
-                               cohort_error *err)
+static cohort_status read_row(struct scored *s, struct dataset *data, size_t i, const struct session *session,
+                              cohort_error *err)
 {
-    int32_t vocab = session->model->config.vocab_size, context = session->model->max_context;
-    size_t n = data->n_rows;
+    const int32_t vocab = session->model->config.vocab_size, context = session->model->max_context;
+    char where[DATA_PLACE];
+    json_t *row = NULL;
+    int32_t n_tokens = 0;
+    TRY(dataset_row(data, i, &row, err));
+    dataset_place(data, i, where);
+    cohort_status status = json_read_ids(row, "prompt_tokens", where, vocab, &s->prompts[i], &s->n_prompt[i], err);
+    if (status == COHORT_OK)
+        status = json_read_ids(row, "tokens", where, vocab, &s->tokens[i], &n_tokens, err);
+    json_decref(row);
+    TRY(status);
+    if (s->n_prompt[i] == 0)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"prompt_tokens\" is empty; the first token needs something to follow", where);
+    if ((int64_t)s->n_prompt[i] + n_tokens > context)
+        return error_set(err, COHORT_ERR_FORMAT, "%s: %d prompt tokens and %d more exceed the model's context of %d",
+                         where, (int)s->n_prompt[i], (int)n_tokens, (int)context);
+    s->completions[i] = (struct completion_tokens){.tokens = s->tokens[i], .n_tokens = n_tokens};
+    TRY(mem_alloc(&s->logp[i], (size_t)n_tokens, sizeof(float), "log-probs", err));
+    struct tree *last = &s->trees[s->n_trees > 0 ? s->n_trees - 1 : 0];
+    if (s->n_trees > 0 && last->n_prompt == s->n_prompt[i] &&
+        memcmp(last->prompt, s->prompts[i], (size_t)last->n_prompt * sizeof(int32_t)) == 0)
+        last->n_completions++;
+    else
+        s->trees[s->n_trees++] = (struct tree){
+            .prompt = s->prompts[i], .n_prompt = s->n_prompt[i], .completions = &s->completions[i], .n_completions = 1};
+    return COHORT_OK;
+}
+
+static cohort_status read_rows(struct scored *s, struct dataset *data, const struct session *session, cohort_error *err)
+{
+    const size_t n = data->n_rows;
     s->n = n;
     TRY(mem_alloc(&s->completions, n, sizeof *s->completions, "rows", err));
     TRY(mem_alloc(&s->prompts, n, sizeof(int32_t *), "rows", err));
@@ -31,31 +60,8 @@ static cohort_status read_rows(struct scored *s, const struct dataset *data, con
     TRY(mem_alloc(&s->n_prompt, n, sizeof *s->n_prompt, "rows", err));
     TRY(mem_alloc(&s->logp, n, sizeof(float *), "rows", err));
     TRY(mem_alloc(&s->trees, n, sizeof *s->trees, "rows", err));
-    for (size_t i = 0; i < n; i++) {
-        char where[512];
-        int32_t n_tokens = 0;
-        snprintf(where, sizeof where, "%.480s:%lld", data->path, (long long)data->rows[i].line);
-        TRY(json_read_ids(data->rows[i].json, "prompt_tokens", where, vocab, &s->prompts[i], &s->n_prompt[i], err));
-        TRY(json_read_ids(data->rows[i].json, "tokens", where, vocab, &s->tokens[i], &n_tokens, err));
-        if (s->n_prompt[i] == 0)
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: \"prompt_tokens\" is empty; the first token needs something to follow", where);
-        if ((int64_t)s->n_prompt[i] + n_tokens > context)
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: %d prompt tokens and %d more exceed the model's context of %d", where,
-                             (int)s->n_prompt[i], (int)n_tokens, (int)context);
-        s->completions[i] = (struct completion_tokens){.tokens = s->tokens[i], .n_tokens = n_tokens};
-        TRY(mem_alloc(&s->logp[i], (size_t)n_tokens, sizeof(float), "log-probs", err));
-        struct tree *last = &s->trees[s->n_trees > 0 ? s->n_trees - 1 : 0];
-        if (s->n_trees > 0 && last->n_prompt == s->n_prompt[i] &&
-            memcmp(last->prompt, s->prompts[i], (size_t)last->n_prompt * sizeof(int32_t)) == 0)
-            last->n_completions++;
-        else
-            s->trees[s->n_trees++] = (struct tree){.prompt = s->prompts[i],
-                                                   .n_prompt = s->n_prompt[i],
-                                                   .completions = &s->completions[i],
-                                                   .n_completions = 1};
-    }
+    for (size_t i = 0; i < n; i++)
+        TRY(read_row(s, data, i, session, err));
     return COHORT_OK;
 }
 
@@ -84,35 +90,47 @@ static const char *text_of(const json_t *row, const char *key, size_t *length)
     return json_string_value(value);
 }
 
-static cohort_status print_rows(const struct scored *s, const struct dataset *data, const cohort_observer *observer,
+static cohort_status print_row(const struct scored *s, size_t i, struct dataset *data, const cohort_observer *observer,
+                               cohort_error *err)
+{
+    struct text text = {0};
+    json_t *row = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(dataset_row(data, i, &row, err));
+    const json_t *index = json_object_get(row, "index"), *within = json_object_get(row, "completion_index");
+    struct json_row out = {.index = json_is_integer(index) ? json_integer_value(index) : (json_int_t)i,
+                           .completion_index = json_is_integer(within) ? json_integer_value(within) : 0,
+                           .prompt_tokens = s->prompts[i],
+                           .tokens = s->tokens[i],
+                           .logprobs = s->logp[i],
+                           .n_prompt = s->n_prompt[i],
+                           .n_tokens = s->completions[i].n_tokens,
+                           .finish_reason = json_string_value(json_object_get(row, "finish_reason"))};
+    for (int32_t t = 0; t < out.n_tokens; t++)
+        if (!isfinite(s->logp[i][t])) {
+            char where[DATA_PLACE];
+            dataset_place(data, i, where);
+            status = error_set(err, COHORT_ERR_NUMERIC,
+                               "%s: the log-prob of token %d is %g, expected a finite "
+                               "number; the weights are damaged",
+                               where, (int)t, (double)s->logp[i][t]);
+            goto cleanup;
+        }
+    out.prompt = text_of(row, "prompt", &out.prompt_length);
+    out.completion = text_of(row, "completion", &out.completion_length);
+    TRY_GOTO(json_row_write(&out, &text, err));
+    observer_output(observer, &text);
+cleanup:
+    text_free(&text);
+    json_decref(row);
+    return status;
+}
+
+static cohort_status print_rows(const struct scored *s, struct dataset *data, const cohort_observer *observer,
                                 cohort_error *err)
 {
-    for (size_t i = 0; i < s->n; i++) {
-        const json_t *row = data->rows[i].json;
-        const json_t *index = json_object_get(row, "index"), *within = json_object_get(row, "completion_index");
-        struct json_row out = {.index = json_is_integer(index) ? json_integer_value(index) : (json_int_t)i,
-                               .completion_index = json_is_integer(within) ? json_integer_value(within) : 0,
-                               .prompt_tokens = s->prompts[i],
-                               .tokens = s->tokens[i],
-                               .logprobs = s->logp[i],
-                               .n_prompt = s->n_prompt[i],
-                               .n_tokens = s->completions[i].n_tokens,
-                               .finish_reason = json_string_value(json_object_get(row, "finish_reason"))};
-        struct text text = {0};
-        for (int32_t t = 0; t < out.n_tokens; t++)
-            if (!isfinite(s->logp[i][t]))
-                return error_set(err, COHORT_ERR_NUMERIC,
-                                 "%s:%lld: the log-prob of token %d is %g, expected a finite "
-                                 "number; the weights are damaged",
-                                 data->path, (long long)data->rows[i].line, (int)t, (double)s->logp[i][t]);
-        out.prompt = text_of(row, "prompt", &out.prompt_length);
-        out.completion = text_of(row, "completion", &out.completion_length);
-        cohort_status status = json_row_write(&out, &text, err);
-        if (status == COHORT_OK)
-            observer_output(observer, &text);
-        text_free(&text);
-        TRY(status);
-    }
+    for (size_t i = 0; i < s->n; i++)
+        TRY(print_row(s, i, data, observer, err));
     return COHORT_OK;
 }
 
@@ -130,9 +148,9 @@ cohort_status command_logprobs(struct options *options, const struct reward_list
     cohort_status status = COHORT_OK;
     if (path == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no rows given: pass --batch FILE.jsonl with {\"prompt_tokens\": [...], "
+                         "no rows given: pass --batch FILE with {\"prompt_tokens\": [...], "
                          "\"tokens\": [...]} a line");
-    TRY_GOTO(dataset_load(&data, path, err));
+    TRY_GOTO(dataset_open(&data, &(struct dataset_request){.spec = path, .stop = options_stop(options)}, err));
     TRY_GOTO(session_open(&session, options, NULL, 0, observer, err));
     TRY_GOTO(read_rows(&rows, &data, &session, err));
     longest = session_micro_tokens(session.model, options);

@@ -1,5 +1,6 @@
 /* cohort score: rewards of given completions, without a model. */
 #include "command/command.h"
+#include "recipe/data_open.h"
 #include "recipe/json_rows.h"
 #include "recipe/scoring.h"
 
@@ -13,12 +14,12 @@ static const char *column_text(const json_t *row, const char *key, size_t *lengt
     return json_string_value(value); /* NULL where it is no text */
 }
 
-static cohort_status print_scores(const struct dataset *data, const struct scoring *scoring, const double *rewards,
+static cohort_status print_scores(size_t n_rows, const struct scoring *scoring, const double *rewards,
                                   const cohort_observer *observer, cohort_error *err)
 {
     struct text text = {0};
     cohort_status status = COHORT_OK;
-    for (size_t i = 0; i < data->n_rows; i++) {
+    for (size_t i = 0; i < n_rows; i++) {
         double sum = 0.0;
         bool any = false;
         TRY_GOTO(text_printf(&text, err, "{\"index\": %zu, \"rewards\": {", i));
@@ -45,26 +46,31 @@ cohort_status command_score(struct options *options, const struct reward_list *e
     struct scoring scoring = {0};
     struct dataset data = {0};
     struct reward_row *rows = NULL;
+    json_t **table = NULL; /* [n_rows] what rows point into */
     double *rewards = NULL;
     const char *path = options_string(options, OPTION_DATA);
     cohort_status status = COHORT_OK;
     if (path == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no rows given: pass --data FILE.jsonl with {\"prompt\", \"completion\", ...} a line");
+                         "no rows given: pass --data FILE with {\"prompt\", \"completion\", ...} a line");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
     scoring.observer = observer;
-    TRY_GOTO(dataset_load(&data, path, err));
+    TRY_GOTO(data_open(&data, options, OPTION_DATA, 0, false, observer, err));
+    TRY_GOTO(mem_alloc(&table, data.n_rows, sizeof(json_t *), "rows", err));
     TRY_GOTO(mem_alloc(&rows, data.n_rows, sizeof *rows, "rows", err));
     TRY_GOTO(mem_alloc(&rewards, data.n_rows * (size_t)scoring.n, sizeof *rewards, "rewards", err));
     for (size_t i = 0; i < data.n_rows; i++) {
-        const json_t *json = data.rows[i].json;
+        TRY_GOTO(data_report(&data, i, options, observer, err));
+        TRY_GOTO(dataset_row(&data, i, &table[i], err));
+        const json_t *json = table[i];
         size_t completion_length = 0, prompt_length = 0, reason_length = 0;
         const char *completion = column_text(json, "completion", &completion_length),
                    *prompt = column_text(json, "prompt", &prompt_length),
                    *reason = column_text(json, "finish_reason", &reason_length);
         if (completion == NULL) {
-            status = error_set(err, COHORT_ERR_FORMAT, "%s:%lld: expected a text column \"completion\" to score",
-                               data.path, (long long)data.rows[i].line);
+            char place[DATA_PLACE];
+            dataset_place(&data, i, place);
+            status = error_set(err, COHORT_ERR_FORMAT, "%s: expected a text column \"completion\" to score", place);
             goto cleanup;
         }
         rows[i] = (struct reward_row){.data = json,
@@ -76,8 +82,11 @@ cohort_status command_score(struct options *options, const struct reward_list *e
                                       .prompt_index = (int64_t)i};
     }
     TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, err));
-    TRY_GOTO(print_scores(&data, &scoring, rewards, observer, err));
+    TRY_GOTO(print_scores(data.n_rows, &scoring, rewards, observer, err));
 cleanup:
+    for (size_t i = 0; table != NULL && i < data.n_rows; i++)
+        json_decref(table[i]);
+    mem_free(table);
     mem_free(rows);
     mem_free(rewards);
     dataset_free(&data);

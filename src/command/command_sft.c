@@ -1,6 +1,7 @@
-/* cohort sft: supervised fine-tuning on JSONL, loss on the completion. */
+/* cohort sft: supervised fine-tuning, loss on the completion. */
 #include "base/clock.h"
 #include "command/command.h"
+#include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
 #include "recipe/run_inputs.h"
 #include "recipe/sft_rows.h"
@@ -13,7 +14,9 @@ struct sft_run {
     struct dataset_order order;
     struct sft sft;
     struct tree_runner runner;
-    struct tree *trees;                    /* [batch_size] or the held-out rows */
+    struct sft_row *batch; /* [n_batch]: batch_size, or the held-out rows */
+    size_t n_batch;
+    struct tree *trees;                    /* likewise */
     struct completion_tokens *completions; /* likewise */
     int64_t batch_size, save_steps, eval_steps;
     struct metrics metrics; /* of the step */
@@ -25,28 +28,27 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
     const char *data = options_string(o, OPTION_DATA), *held_out = options_string(o, OPTION_EVAL_DATA);
     int32_t context = run->t.session.model->max_context, length = (int32_t)options_int(o, OPTION_MAX_LENGTH);
     if (data == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE");
     length = length < context ? length : context;
-    TRY(sft_rows_load(&run->train, &run->t.session, data, 0, length, o, err));
-    TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.sha256, err));
+    TRY(sft_rows_load(&run->train, &run->t.session, OPTION_DATA, 0, length, o, run->t.observer, err));
+    TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
     if (run->train.n_cut + run->train.n_dropped > 0)
         observer_message(run->t.observer,
                          "%s: %zu rows cut to --max-length %d, %zu of them left out because no "
                          "completion was left",
                          data, run->train.n_cut, (int)length, run->train.n_dropped);
     if (held_out != NULL) {
-        TRY(sft_rows_load(&run->held_out, &run->t.session, held_out, (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0),
-                          length, o, err));
-        TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.sha256, err));
+        TRY(sft_rows_load(&run->held_out, &run->t.session, OPTION_EVAL_DATA,
+                          (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), length, o, run->t.observer, err));
+        TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.data.sha256, err));
     }
     if (run->train.conversations)
         TRY(end_of_text_learned(&run->t.session, err));
-    run->order = (struct dataset_order){.n = run->train.n,
-                                        .seed = (uint64_t)options_int(o, OPTION_SEED),
-                                        .shuffle = options_bool(o, OPTION_SHUFFLE_DATASET)};
-    size_t most = run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
-    TRY(mem_alloc(&run->trees, most, sizeof *run->trees, "batch", err));
-    return mem_alloc(&run->completions, most, sizeof *run->completions, "batch", err);
+    TRY(data_order(&run->order, run->train.parts, run->train.data.n_parts, o, err));
+    run->n_batch = run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
+    TRY(mem_alloc(&run->batch, run->n_batch, sizeof *run->batch, "batch", err));
+    TRY(mem_alloc(&run->trees, run->n_batch, sizeof *run->trees, "batch", err));
+    return mem_alloc(&run->completions, run->n_batch, sizeof *run->completions, "batch", err);
 }
 
 static cohort_status allocate(struct sft_run *run, cohort_error *err)
@@ -59,13 +61,21 @@ static cohort_status allocate(struct sft_run *run, cohort_error *err)
     return training_allocate(t, &plan, err);
 }
 
+/* Row `row` of the rows as tree i of the batch. */
+static cohort_status take_row(struct sft_run *run, struct sft_rows *rows, size_t row, size_t i, cohort_error *err)
+{
+    TRY(sft_rows_read(rows, row, &run->batch[i], err));
+    run->trees[i] = sft_row_tree(&run->batch[i], &run->completions[i]);
+    return COHORT_OK;
+}
+
 static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics, cohort_error *err)
 {
     double loss = 0.0;
     if (run->held_out.n == 0)
         return COHORT_OK;
     for (size_t i = 0; i < run->held_out.n; i++)
-        run->trees[i] = sft_rows_tree(&run->held_out, i, &run->completions[i]);
+        TRY(take_row(run, &run->held_out, i, i, err));
     TRY(sft_evaluate(&run->sft, run->trees, (int32_t)run->held_out.n, &loss, err));
     metrics_set(metrics, "eval_loss", loss);
     observer_message(run->t.observer, "step %lld: held-out loss %.4f", (long long)run->t.state.step, loss);
@@ -84,8 +94,8 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     metrics_free(metrics);
     for (int64_t i = 0; i < run->batch_size; i++) {
         size_t row = 0;
-        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row, err));
-        run->trees[i] = sft_rows_tree(&run->train, row, &run->completions[i]);
+        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row, NULL, err));
+        TRY(take_row(run, &run->train, row, (size_t)i, err));
     }
     TRY(sft_step(&run->sft, run->trees, (int32_t)run->batch_size, metrics, err));
     t->state.step++;
@@ -211,6 +221,9 @@ cleanup:
     sft_rows_free(&run->train);
     sft_rows_free(&run->held_out);
     dataset_order_free(&run->order);
+    for (size_t i = 0; run->batch != NULL && i < run->n_batch; i++)
+        sft_row_free(&run->batch[i]);
+    mem_free(run->batch);
     mem_free(run->trees);
     mem_free(run->completions);
     metrics_free(&run->metrics);

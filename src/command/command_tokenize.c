@@ -1,5 +1,6 @@
 /* cohort tokenize: ids of a text, or of every row of a file. */
 #include "command/command.h"
+#include "recipe/data_open.h"
 #include "recipe/json_rows.h"
 #include "recipe/row_prompt.h"
 
@@ -25,20 +26,24 @@ static cohort_status print_ids(const struct tokenizer *tokenizer, const struct t
     return COHORT_OK;
 }
 
-static cohort_status tokenize_rows(const struct session *session, const struct options *options, const char *path,
-                                   struct text *out, cohort_error *err)
+static cohort_status tokenize_rows(const struct session *session, const struct options *options,
+                                   const cohort_observer *observer, struct text *out, cohort_error *err)
 {
     struct dataset data = {0};
     struct row_style style = row_style(options);
     style.chat = options_bool_or(options, OPTION_CHAT, false);
-    TRY(dataset_load(&data, path, err));
+    TRY(data_open(&data, options, OPTION_BATCH, 0, true, observer, err));
     cohort_status status = COHORT_OK;
     for (size_t i = 0; i < data.n_rows && status == COHORT_OK; i++) {
         struct token_list ids = {0};
         struct text text = {0};
-        char where[512];
-        snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        status = row_prompt(session, data.rows[i].json, where, &style, &ids, &text, err);
+        char place[DATA_PLACE];
+        json_t *row = NULL;
+        status = dataset_row(&data, i, &row, err);
+        dataset_place(&data, i, place);
+        if (status == COHORT_OK)
+            status = row_prompt(session, row, place, &style, &ids, &text, err);
+        json_decref(row);
         if (status == COHORT_OK)
             status = print_ids(session->tokenizer, &ids, true, out, err);
         token_list_free(&ids);
@@ -62,10 +67,10 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "no tokenizer given: pass --model DIR, a folder with tokenizer.json");
     if ((prompt != NULL) == (batch != NULL))
-        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE");
     TRY_GOTO(tokenizer_load(&session.tokenizer, dir, err));
     if (batch != NULL) {
-        TRY_GOTO(tokenize_rows(&session, options, batch, &out, err));
+        TRY_GOTO(tokenize_rows(&session, options, observer, &out, err));
     } else {
         if (strcmp(prompt, "-") == 0)
             TRY_GOTO(file_read("/dev/stdin", 1 << 28, &text, err));

@@ -8,12 +8,18 @@
 #include <stdio.h>
 #include <string.h>
 
+struct prompt_batch grpo_run_prompts(const struct grpo_run *run)
+{
+    return (struct prompt_batch){.set = run->set, .rows = run->rows, .prompts = run->asked};
+}
+
 static cohort_status score_batch(void *context, const struct completion *completions, int32_t n, double *rewards,
                                  cohort_error *err)
 {
     struct grpo_run *run = context;
     int32_t group = run->grpo.config.group;
-    return scoring_completions(&run->scoring, run->set, run->rows, n / group, group, completions, rewards, err);
+    const struct prompt_batch batch = grpo_run_prompts(run);
+    return scoring_completions(&run->scoring, &batch, n / group, group, completions, rewards, err);
 }
 
 static bool report(void *context, const char *phase, int64_t done, int64_t total)
@@ -102,7 +108,7 @@ static cohort_status load_held_out(struct grpo_run *run, cohort_error *err)
         return COHORT_OK;
     size_t limit = (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0);
     TRY(grpo_run_room(run, &room, err));
-    TRY(prompt_set_load(&run->held_out, &run->t.session, path, limit, room, o, err));
+    TRY(prompt_set_load(&run->held_out, &run->t.session, OPTION_EVAL_DATA, limit, room, o, run->t.observer, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, path, run->held_out.data.sha256, err));
     run->has_held_out = true;
     if (run->held_out.longest > run->extent.max_prompt)
@@ -128,6 +134,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     TRY(training_allocate(t, &plan, err));
     TRY(mem_alloc(&run->rows, (size_t)run->prompts_per_step, sizeof *run->rows, "batch", err));
+    TRY(mem_alloc(&run->asked, (size_t)run->prompts_per_step, sizeof *run->asked, "batch", err));
     TRY(mem_alloc(&run->prompts, (size_t)run->prompts_per_step, sizeof *run->prompts, "batch", err));
     return mem_alloc(&run->metrics, (size_t)run->grpo.config.num_iterations, sizeof *run->metrics, "metrics", err);
 }
@@ -211,8 +218,8 @@ static cohort_status log_completions(struct grpo_run *run, cohort_error *err)
 {
     if (!options_bool(run->t.options, OPTION_LOG_COMPLETIONS))
         return COHORT_OK;
-    cohort_status status =
-        scoring_log(&run->scoring, run->set, run->rows, &run->batch, &run->t.run, run->t.state.step, err);
+    const struct prompt_batch prompts = grpo_run_prompts(run);
+    cohort_status status = scoring_log(&run->scoring, &prompts, &run->batch, &run->t.run, run->t.state.step, err);
     if (status != COHORT_OK && run->t.run.logs[RUN_COMPLETIONS].pending.length == 0)
         run->t.lines_lost = true; /* not even kept for the checkpoint */
     return status;
@@ -245,14 +252,15 @@ static void report_step(struct training *t, const struct metrics *last)
                      metrics_get(last, "throughput/train_tokens_per_second"));
 }
 
-cohort_status grpo_run_rollout(struct grpo_run *run, const struct prompt_set *set, const size_t *rows,
-                               const uint64_t *ids, int32_t n, cohort_error *err)
+cohort_status grpo_run_rollout(struct grpo_run *run, struct prompt_set *set, const size_t *rows, const uint64_t *ids,
+                               int32_t n, cohort_error *err)
 {
     TRY(grpo_run_start(run, err));
     grpo_batch_free(&run->batch);
     run->set = set;
     for (int32_t i = 0; i < n; i++) {
-        const struct token_list *tokens = &set->ids[rows[i]];
+        TRY(prompt_set_read(set, rows[i], &run->asked[i], err));
+        const struct token_list *tokens = &run->asked[i].ids;
         run->rows[i] = rows[i];
         run->prompts[i] = (struct grpo_prompt){.tokens = tokens->ids, .n_tokens = (int32_t)tokens->count, .id = ids[i]};
     }
@@ -401,6 +409,9 @@ void grpo_run_close(struct grpo_run *run)
     prompt_set_free(&run->held_out);
     scoring_close(&run->scoring);
     session_request_free(&run->pattern);
+    for (int32_t i = 0; run->asked != NULL && i < run->prompts_per_step; i++)
+        prompt_free(&run->asked[i]);
+    mem_free(run->asked);
     mem_free(run->rows);
     mem_free(run->prompts);
     for (int32_t i = 0; run->metrics != NULL && i < run->grpo.config.num_iterations; i++)

@@ -38,11 +38,12 @@ struct grpo_run {
     int64_t save_steps, eval_steps;
     bool started; /* grpo_run_start is done */
     /* The batch in hand, between grpo_run_rollout and grpo_run_update. */
-    const struct prompt_set *set; /* borrowed */
-    size_t *rows;                 /* [prompts_per_step] of set */
-    struct grpo_prompt *prompts;  /* [prompts_per_step] */
-    struct grpo_batch batch;      /* n 0: none */
-    struct metrics *metrics;      /* [num_iterations] */
+    struct prompt_set *set;      /* borrowed */
+    size_t *rows;                /* [prompts_per_step] of set */
+    struct prompt *asked;        /* [prompts_per_step] these rows */
+    struct grpo_prompt *prompts; /* [prompts_per_step] */
+    struct grpo_batch batch;     /* n 0: none */
+    struct metrics *metrics;     /* [num_iterations] */
     double phase_start;
     const char *phase;
 };
@@ -59,8 +60,10 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err);
 /* ids[n] tells the draws of one prompt apart from those of others in this and any other batch (rng_stream of row and
  * epoch). n: at most prompts_per_step. set must stay until the update. Of a batch that was in hand nothing is left:
  * the same rows draw the same completions again. */
-cohort_status grpo_run_rollout(struct grpo_run *run, const struct prompt_set *set, const size_t *rows,
-                               const uint64_t *ids, int32_t n, cohort_error *err);
+cohort_status grpo_run_rollout(struct grpo_run *run, struct prompt_set *set, const size_t *rows, const uint64_t *ids,
+                               int32_t n, cohort_error *err);
+/* The prompts of the batch in hand, for as long as it is. */
+struct prompt_batch grpo_run_prompts(const struct grpo_run *run);
 /* After a failure before the weights changed the batch is still in hand; t.state.step tells whether they did, and
  * grpo_run_whole whether all of a batch's steps were done. */
 cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err);

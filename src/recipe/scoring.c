@@ -2,7 +2,7 @@
 
 #include "base/number.h"
 #include "recipe/json_rows.h"
-#include "recipe/row_prompt.h"
+#include "recipe/data_open.h"
 #include "run/run_folder.h"
 
 #include <errno.h>
@@ -107,110 +107,124 @@ cohort_status scoring_rows(const struct scoring *scoring, const struct reward_ro
     return status;
 }
 
-/* Renders and encodes the rows of set->data. */
-static cohort_status encode_prompts(struct prompt_set *set, const struct session *session, int32_t max_tokens,
-                                    const struct options *options, cohort_error *err)
+void prompt_free(struct prompt *prompt)
 {
-    struct row_style style = row_style(options);
-    style.asks = true;
-    TRY(mem_alloc(&set->ids, set->data.n_rows, sizeof *set->ids, "prompts", err));
-    TRY(mem_alloc(&set->texts, set->data.n_rows, sizeof *set->texts, "prompts", err));
-    for (size_t i = 0; i < set->data.n_rows; i++) {
-        char where[512];
-        TRY(stop_check(options_stop(options), err));
-        snprintf(where, sizeof where, "%.480s:%lld", set->data.path, (long long)set->data.rows[i].line);
-        TRY(row_prompt(session, set->data.rows[i].json, where, &style, &set->ids[i], &set->texts[i], err));
-        int32_t n = set->ids[i].count > INT32_MAX ? INT32_MAX : (int32_t)set->ids[i].count;
-        if (n > max_tokens)
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: the prompt has %d tokens, at most %d fit beside the completion; "
-                             "shorten it, remove the row, lower "
-                             "--max-completion-length or raise --max-prompt-length",
-                             where, (int)n, (int)max_tokens);
-        set->longest = n > set->longest ? n : set->longest;
-    }
-    return COHORT_OK;
+    json_decref(prompt->row);
+    token_list_free(&prompt->ids);
+    text_free(&prompt->text);
+    memset(prompt, 0, sizeof *prompt);
 }
 
-cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
-                              int32_t max_tokens, const struct options *options, cohort_error *err)
+cohort_status prompt_set_read(struct prompt_set *set, size_t row, struct prompt *prompt, cohort_error *err)
+{
+    char place[DATA_PLACE];
+    json_decref(prompt->row);
+    prompt->row = NULL;
+    prompt->ids.count = 0;
+    prompt->text.length = 0;
+    TRY(dataset_row(&set->data, row, &prompt->row, err));
+    dataset_place(&set->data, row, place);
+    return row_prompt(set->session, prompt->row, place, &set->style, &prompt->ids, &prompt->text, err);
+}
+
+/* Reads every row once: a run does not begin with one that it could not ask. */
+static cohort_status check_prompts(struct prompt_set *set, const struct session *session, int32_t max_tokens,
+                                   const struct options *options, const cohort_observer *observer, cohort_error *err)
+{
+    struct prompt prompt = {0};
+    cohort_status status = COHORT_OK;
+    set->session = session;
+    set->style = row_style(options);
+    set->style.asks = true;
+    TRY(mem_alloc(&set->lengths, set->data.n_rows, sizeof *set->lengths, "prompts", err));
+    for (size_t i = 0; i < set->data.n_rows; i++) {
+        TRY_GOTO(data_report(&set->data, i, options, observer, err));
+        TRY_GOTO(prompt_set_read(set, i, &prompt, err));
+        const int32_t n = prompt.ids.count > INT32_MAX ? INT32_MAX : (int32_t)prompt.ids.count;
+        if (n > max_tokens) {
+            char place[DATA_PLACE];
+            dataset_place(&set->data, i, place);
+            status = error_set(err, COHORT_ERR_FORMAT,
+                               "%s: the prompt has %d tokens, at most %d fit beside the completion; "
+                               "shorten it, remove the row, lower "
+                               "--max-completion-length or raise --max-prompt-length",
+                               place, (int)n, (int)max_tokens);
+            goto cleanup;
+        }
+        set->lengths[i] = n;
+        set->longest = n > set->longest ? n : set->longest;
+    }
+cleanup:
+    prompt_free(&prompt);
+    return status;
+}
+
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, enum option_id named, size_t limit,
+                              int32_t max_tokens, const struct options *options, const cohort_observer *observer,
+                              cohort_error *err)
 {
     memset(set, 0, sizeof *set);
-    TRY(dataset_load(&set->data, path, err));
-    if (limit > 0 && set->data.n_rows > limit) {
-        for (size_t i = limit; i < set->data.n_rows; i++)
-            json_decref(set->data.rows[i].json);
-        set->data.n_rows = limit;
-    }
-    return encode_prompts(set, session, max_tokens, options, err);
+    TRY(data_open(&set->data, options, named, limit, true, observer, err));
+    return check_prompts(set, session, max_tokens, options, observer, err);
 }
 
 cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
                               size_t n_rows, int32_t max_tokens, const struct options *options, cohort_error *err)
 {
-    static const char NAME[] = "rows";
     memset(set, 0, sizeof *set);
-    TRY(mem_strdup(&set->data.path, NAME, sizeof NAME - 1, err));
     for (size_t i = 0; i < n_rows; i++)
-        TRY(dataset_add(&set->data, rows[i], strlen(rows[i]), (int64_t)i + 1, err));
-    return encode_prompts(set, session, max_tokens, options, err);
+        TRY(dataset_add(&set->data, rows[i], strlen(rows[i]), err));
+    return check_prompts(set, session, max_tokens, options, NULL, err);
 }
 
 void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
                      struct rollout_need *need)
 {
     for (size_t i = 0; i < set->data.n_rows; i++) {
-        const int32_t length = (int32_t)set->ids[i].count, room = context - length;
+        const int32_t length = set->lengths[i], room = context - length;
         rollout_need_add(need, 1, length, room < max_tokens ? room : max_tokens, n);
     }
 }
 
 void prompt_set_free(struct prompt_set *set)
 {
-    for (size_t i = 0; i < set->data.n_rows; i++) {
-        if (set->ids != NULL)
-            token_list_free(&set->ids[i]);
-        if (set->texts != NULL)
-            text_free(&set->texts[i]);
-    }
-    mem_free(set->ids);
-    mem_free(set->texts);
+    mem_free(set->lengths);
     dataset_free(&set->data);
     memset(set, 0, sizeof *set);
 }
 
-static int64_t index_of(const struct prompt_set *set, size_t row)
+static int64_t index_of(const struct prompt_batch *batch, size_t prompt)
 {
-    return set->indices == NULL ? (int64_t)row : set->indices[row];
+    const size_t row = batch->rows[prompt];
+    return batch->set->indices == NULL ? (int64_t)row : batch->set->indices[row];
 }
 
-void scoring_table(const struct prompt_set *set, const size_t *rows, int32_t n_prompts, int32_t n,
-                   const struct completion *completions, struct reward_row *table)
+void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t n, const struct completion *completions,
+                   struct reward_row *table)
 {
     for (size_t i = 0; i < (size_t)n_prompts * (size_t)n; i++) {
-        size_t row = rows[i / (size_t)n];
+        const struct prompt *prompt = &batch->prompts[i / (size_t)n];
         const struct completion *c = &completions[i];
-        table[i] = (struct reward_row){.data = set->data.rows[row].json,
-                                       .prompt = set->texts[row].data,
+        table[i] = (struct reward_row){.data = prompt->row,
+                                       .prompt = prompt->text.data,
                                        .completion = c->text,
-                                       .prompt_length = set->texts[row].length,
+                                       .prompt_length = prompt->text.length,
                                        .completion_length = c->text_length,
                                        .tokens = c->tokens,
                                        .n_tokens = c->n_tokens,
                                        .finish_reason = finish_reason_name(c->finish_reason),
-                                       .prompt_index = index_of(set, row),
+                                       .prompt_index = index_of(batch, i / (size_t)n),
                                        .completion_index = c->index};
     }
 }
 
-cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
-                                  int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
-                                  cohort_error *err)
+cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
+                                  int32_t n, const struct completion *completions, double *rewards, cohort_error *err)
 {
     struct reward_row *table = NULL;
     size_t total = (size_t)n_prompts * (size_t)n;
     TRY(mem_alloc(&table, total, sizeof *table, "reward rows", err));
-    scoring_table(set, rows, n_prompts, n, completions, table);
+    scoring_table(batch, n_prompts, n, completions, table);
     cohort_status status = scoring_rows(scoring, table, total, rewards, err);
     mem_free(table);
     return status;
@@ -218,16 +232,16 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
 
 /* {"step" (if >= 0), "index", "completion_index", "prompt", "completion", "finish_reason", "rewards", "advantage" (if
  * not NaN)} */
-static cohort_status write_sample(const struct scoring *scoring, const struct prompt_set *set, size_t row, int64_t step,
-                                  const struct completion *c, const double *rewards, double advantage, struct text *out,
-                                  cohort_error *err)
+static cohort_status write_sample(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
+                                  int64_t step, const struct completion *c, const double *rewards, double advantage,
+                                  struct text *out, cohort_error *err)
 {
     TRY(text_append(out, "{", 1, err));
     if (step >= 0)
         TRY(text_printf(out, err, "\"step\": %lld, ", (long long)step));
-    TRY(text_printf(out, err, "\"index\": %lld, \"completion_index\": %d, \"prompt\": ", (long long)index_of(set, row),
-                    (int)c->index));
-    TRY(json_string_write(set->texts[row].data, set->texts[row].length, out, err));
+    TRY(text_printf(out, err, "\"index\": %lld, \"completion_index\": %d, \"prompt\": ",
+                    (long long)index_of(batch, prompt), (int)c->index));
+    TRY(json_string_write(batch->prompts[prompt].text.data, batch->prompts[prompt].text.length, out, err));
     TRY(text_printf(out, err, ", \"completion\": "));
     TRY(json_string_write(c->text, c->text_length, out, err));
     TRY(text_printf(out, err, ", \"finish_reason\": \"%s\", \"rewards\": {", finish_reason_name(c->finish_reason)));
@@ -243,14 +257,14 @@ static cohort_status write_sample(const struct scoring *scoring, const struct pr
     return text_append(out, "}\n", 2, err);
 }
 
-cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+cohort_status scoring_log(const struct scoring *scoring, const struct prompt_batch *prompts,
                           const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err)
 {
     struct text lines = {0};
     cohort_status status = COHORT_OK;
     int32_t group = batch->n / batch->n_prompts;
     for (int32_t i = 0; i < batch->n; i++)
-        TRY_GOTO(write_sample(scoring, set, rows[i / group], step, &batch->completions[i],
+        TRY_GOTO(write_sample(scoring, prompts, (size_t)(i / group), step, &batch->completions[i],
                               batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i], &lines, err));
     TRY_GOTO(run_folder_log(run, RUN_COMPLETIONS, &lines, err));
 cleanup:
@@ -298,32 +312,39 @@ static const uint64_t EVALUATION_BATCH = UINT64_MAX;
 cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, struct text *samples, cohort_error *err)
 {
     size_t n_prompts = e->set->data.n_rows, total = n_prompts * (size_t)e->n;
-    struct grpo_prompt *prompts = NULL;
+    struct grpo_prompt *asked = NULL;
+    struct prompt *prompts = NULL;
     struct completion *completions = NULL;
     size_t *rows = NULL;
     double *rewards = NULL;
     cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&asked, n_prompts, sizeof *asked, "evaluation", err));
     TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
     TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
     TRY_GOTO(mem_alloc(&completions, total, sizeof *completions, "evaluation", err));
     TRY_GOTO(mem_alloc(&rewards, total * (size_t)e->scoring->n, sizeof *rewards, "evaluation", err));
     for (size_t i = 0; i < n_prompts; i++) {
         rows[i] = i;
-        prompts[i] =
-            (struct grpo_prompt){.tokens = e->set->ids[i].ids, .n_tokens = (int32_t)e->set->ids[i].count, .id = i};
+        TRY_GOTO(prompt_set_read(e->set, i, &prompts[i], err));
+        asked[i] =
+            (struct grpo_prompt){.tokens = prompts[i].ids.ids, .n_tokens = (int32_t)prompts[i].ids.count, .id = i};
     }
-    TRY_GOTO(grpo_rollout(e->engine, prompts, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH, completions,
+    const struct prompt_batch batch = {.set = e->set, .rows = rows, .prompts = prompts};
+    TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH, completions,
                           e->progress, e->progress_context, err));
-    TRY_GOTO(scoring_completions(e->scoring, e->set, rows, (int32_t)n_prompts, e->n, completions, rewards, err));
+    TRY_GOTO(scoring_completions(e->scoring, &batch, (int32_t)n_prompts, e->n, completions, rewards, err));
     evaluation_metrics(e, completions, rewards, total, metrics);
     for (size_t i = 0; samples != NULL && i < total; i++)
-        TRY_GOTO(write_sample(e->scoring, e->set, i / (size_t)e->n, -1, &completions[i],
+        TRY_GOTO(write_sample(e->scoring, &batch, i / (size_t)e->n, -1, &completions[i],
                               rewards + i * (size_t)e->scoring->n, (double)NAN, samples, err));
 cleanup:
     for (size_t i = 0; completions != NULL && i < total; i++)
         completion_free(&completions[i]);
+    for (size_t i = 0; prompts != NULL && i < n_prompts; i++)
+        prompt_free(&prompts[i]);
     mem_free(completions);
     mem_free(prompts);
+    mem_free(asked);
     mem_free(rows);
     mem_free(rewards);
     return status;

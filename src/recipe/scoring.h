@@ -4,7 +4,7 @@
 
 #include "reward/reward.h"
 #include "run/options.h"
-#include "recipe/session.h"
+#include "recipe/row_prompt.h"
 #include "train/grpo.h"
 #include "train/metrics.h"
 
@@ -24,39 +24,57 @@ void scoring_close(struct scoring *scoring);
 cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err);
 
-/* A data set whose prompts are tokenised. */
+/* A row that is ready to be asked. */
+struct prompt {
+    json_t *row; /* with every column, for the rewards */
+    struct token_list ids;
+    struct text text; /* rendered */
+};
+void prompt_free(struct prompt *prompt);
+
+/* A data set whose rows were all found to be prompts. Of a row its number of tokens is kept, 4 bytes; the rest is read,
+ * rendered and encoded again when it is asked. */
 struct prompt_set {
     struct dataset data;
-    struct token_list *ids; /* [n_rows] */
-    struct text *texts;     /* [n_rows] rendered */
-    int32_t longest;        /* tokens */
-    const int64_t *indices; /* [n_rows] by which rewards and logs know the rows, borrowed; NULL: their place */
+    int32_t *lengths; /* [n_rows] tokens */
+    int32_t longest;
+    const int64_t *indices;        /* [n_rows] by which rewards and logs know the rows, borrowed; NULL: their place */
+    const struct session *session; /* borrowed */
+    struct row_style style;
 };
-/* limit: rows taken at most (0: all); max_tokens: a longer prompt is an error that names the row. Options used: those
- * of row_style. */
-cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const char *path, size_t limit,
-                              int32_t max_tokens, const struct options *options, cohort_error *err);
+/* named: the option that names the set; limit: rows taken at most (0: all); max_tokens: a longer prompt is an error that
+ * names the row. session must stay as long as the set. Options used: those of data_open and row_style. */
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, enum option_id named, size_t limit,
+                              int32_t max_tokens, const struct options *options, const cohort_observer *observer,
+                              cohort_error *err);
 /* The same of rows as JSON text, which messages call "rows:1" and so on. */
 cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
                               size_t n_rows, int32_t max_tokens, const struct options *options, cohort_error *err);
 void prompt_set_free(struct prompt_set *set);
+/* prompt: zeroed, or to be used again. */
+cohort_status prompt_set_read(struct prompt_set *set, size_t row, struct prompt *prompt, cohort_error *err);
 /* Adds n completions of up to max_tokens for each prompt; none goes beyond the context. */
 void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,
                      struct rollout_need *need);
 
-/* Completions as rows for rewards, which point into both; table[n_prompts * n]. */
-void scoring_table(const struct prompt_set *set, const size_t *rows, int32_t n_prompts, int32_t n,
-                   const struct completion *completions, struct reward_row *table);
+/* Rows of a set that are asked together. */
+struct prompt_batch {
+    const struct prompt_set *set;
+    const size_t *rows;           /* [n] of set, borrowed */
+    const struct prompt *prompts; /* [n] of these rows, borrowed */
+};
 
-/* Scores completions: prompt p of the batch is row rows[p] of set, n completions each. rewards[n_prompts * n,
- * scoring->n]. */
-cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
-                                  int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
-                                  cohort_error *err);
+/* Completions as rows for rewards, which point into both; table[n_prompts * n]. */
+void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t n, const struct completion *completions,
+                   struct reward_row *table);
+
+/* Scores completions, n of each prompt. rewards[n_prompts * n, scoring->n]. */
+cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
+                                  int32_t n, const struct completion *completions, double *rewards, cohort_error *err);
 
 /* Appends every completion of a batch with its rewards and advantage to completions.jsonl of the run. */
 struct run_folder;
-cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
+cohort_status scoring_log(const struct scoring *scoring, const struct prompt_batch *prompts,
                           const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err);
 
 /* Held-out evaluation: n completions of every prompt; sets eval_reward, eval_rewards/NAME/mean, eval_completions/... .
@@ -66,7 +84,7 @@ struct evaluation {
     struct session *session;
     struct engine *engine;
     const struct scoring *scoring;
-    const struct prompt_set *set;
+    struct prompt_set *set;
     struct engine_request pattern; /* sampling, seed, limits */
     int32_t n;
     grpo_progress *progress;

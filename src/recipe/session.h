@@ -9,6 +9,7 @@
 #include "text/tokenizer.h"
 #include "model/packing.h"
 #include "run/dataset.h"
+#include "run/dataset_order.h"
 #include "run/options.h"
 #include "train/metrics.h"
 

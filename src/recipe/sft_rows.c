@@ -1,26 +1,29 @@
 #include "recipe/sft_rows.h"
 
-#include "recipe/row_prompt.h"
+#include "recipe/data_open.h"
 
-#include <stdio.h>
 #include <string.h>
+
+void sft_row_free(struct sft_row *row)
+{
+    token_list_free(&row->ids);
+    row->n_prompt = 0;
+}
+
+struct tree sft_row_tree(const struct sft_row *row, struct completion_tokens *completion)
+{
+    *completion = (struct completion_tokens){.tokens = row->ids.ids + row->n_prompt,
+                                             .n_tokens = (int32_t)row->ids.count - row->n_prompt};
+    return (struct tree){
+        .prompt = row->ids.ids, .n_prompt = row->n_prompt, .completions = completion, .n_completions = 1};
+}
 
 void sft_rows_free(struct sft_rows *rows)
 {
-    for (size_t i = 0; rows->ids != NULL && i < rows->n; i++)
-        token_list_free(&rows->ids[i]);
-    mem_free(rows->ids);
-    mem_free(rows->n_prompt);
+    mem_free(rows->kept);
+    mem_free(rows->parts);
+    dataset_free(&rows->data);
     memset(rows, 0, sizeof *rows);
-}
-
-struct tree sft_rows_tree(const struct sft_rows *rows, size_t i, struct completion_tokens *completion)
-{
-    int32_t n_prompt = rows->n_prompt[i];
-    *completion = (struct completion_tokens){.tokens = rows->ids[i].ids + n_prompt,
-                                             .n_tokens = (int32_t)rows->ids[i].count - n_prompt};
-    return (struct tree){
-        .prompt = rows->ids[i].ids, .n_prompt = n_prompt, .completions = completion, .n_completions = 1};
 }
 
 static cohort_status append_eos(const struct session *session, struct token_list *ids, cohort_error *err)
@@ -140,42 +143,77 @@ static cohort_status read_row(const struct reader *reader, const json_t *row, co
     return COHORT_OK;
 }
 
-cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path, size_t limit,
-                            int32_t max_length, const struct options *options, cohort_error *err)
+/* A row of the set; *whole gets its number of tokens before it was cut. */
+static cohort_status read_cut(struct sft_rows *rows, size_t i, struct sft_row *row, size_t *whole, cohort_error *err)
 {
-    const struct reader reader = {session, row_style(options), rows};
-    struct dataset data = {0};
+    const struct reader reader = {rows->session, rows->style, rows};
+    char place[DATA_PLACE];
+    json_t *json = NULL;
+    row->ids.count = 0;
+    TRY(dataset_row(&rows->data, i, &json, err));
+    dataset_place(&rows->data, i, place);
+    const cohort_status status = read_row(&reader, json, place, &row->ids, &row->n_prompt, err);
+    json_decref(json);
+    *whole = row->ids.count;
+    if (row->ids.count > (size_t)rows->max_length)
+        row->ids.count = (size_t)rows->max_length;
+    return status;
+}
+
+cohort_status sft_rows_read(struct sft_rows *rows, size_t i, struct sft_row *row, cohort_error *err)
+{
+    size_t whole = 0;
+    return read_cut(rows, rows->kept[i], row, &whole, err);
+}
+
+/* Reads every row of the set once, and keeps the places of those that teach something. */
+static cohort_status keep_rows(struct sft_rows *rows, const struct options *options, const cohort_observer *observer,
+                               cohort_error *err)
+{
+    struct sft_row row = {0};
+    size_t part = 0, end = rows->data.parts[0].n_rows; /* end: of the part, in rows of data */
     cohort_status status = COHORT_OK;
-    memset(rows, 0, sizeof *rows);
-    TRY_GOTO(dataset_load(&data, path, err));
-    strcpy(rows->sha256, data.sha256);
-    TRY_GOTO(mem_alloc(&rows->ids, data.n_rows, sizeof *rows->ids, "rows", err));
-    TRY_GOTO(mem_alloc(&rows->n_prompt, data.n_rows, sizeof *rows->n_prompt, "rows", err));
-    for (size_t i = 0; i < data.n_rows && (limit == 0 || i < limit); i++) {
-        char where[512];
-        struct token_list *ids = &rows->ids[rows->n];
-        int32_t *n_prompt = &rows->n_prompt[rows->n];
-        TRY_GOTO(stop_check(options_stop(options), err));
-        snprintf(where, sizeof where, "%.480s:%lld", data.path, (long long)data.rows[i].line);
-        rows->n++; /* so that the row is freed on failure */
-        TRY_GOTO(read_row(&reader, data.rows[i].json, where, ids, n_prompt, err));
-        if (ids->count > (size_t)max_length) {
-            ids->count = (size_t)max_length;
-            rows->n_cut++;
-        }
-        if (ids->count <= (size_t)*n_prompt) {
-            token_list_free(ids);
-            rows->n--;
+    for (size_t i = 0; i < rows->data.n_rows; i++) {
+        size_t whole = 0;
+        for (; i == end; end += rows->data.parts[part].n_rows)
+            rows->parts[++part].first = rows->n;
+        TRY_GOTO(data_report(&rows->data, i, options, observer, err));
+        TRY_GOTO(read_cut(rows, i, &row, &whole, err));
+        rows->n_cut += whole > row.ids.count;
+        if (row.ids.count <= (size_t)row.n_prompt) {
             rows->n_dropped++;
             continue;
         }
-        if ((int32_t)ids->count > rows->longest)
-            rows->longest = (int32_t)ids->count;
+        rows->kept[rows->n++] = (uint32_t)i;
+        rows->parts[part].n_rows++;
+        if ((int32_t)row.ids.count > rows->longest)
+            rows->longest = (int32_t)row.ids.count;
     }
-    if (rows->n == 0)
-        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: no row has a completion within --max-length %d", path,
-                           (int)max_length);
 cleanup:
-    dataset_free(&data);
+    sft_row_free(&row);
     return status;
+}
+
+cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, enum option_id named, size_t limit,
+                            int32_t max_length, const struct options *options, const cohort_observer *observer,
+                            cohort_error *err)
+{
+    memset(rows, 0, sizeof *rows);
+    rows->session = session;
+    rows->style = row_style(options);
+    rows->max_length = max_length;
+    TRY(data_open(&rows->data, options, named, limit, true, observer, err));
+    if (rows->data.n_rows > UINT32_MAX)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: has %zu rows; at most %lu", rows->data.path,
+                         rows->data.n_rows, (unsigned long)UINT32_MAX);
+    TRY(mem_alloc(&rows->kept, rows->data.n_rows, sizeof *rows->kept, "rows", err));
+    TRY(mem_alloc(&rows->parts, rows->data.n_parts, sizeof *rows->parts, "rows", err));
+    for (size_t p = 0; p < rows->data.n_parts; p++)
+        rows->parts[p].weight = rows->data.parts[p].weight;
+    TRY(keep_rows(rows, options, observer, err));
+    for (size_t p = 0; p < rows->data.n_parts; p++)
+        if (rows->parts[p].n_rows == 0)
+            return error_set(err, COHORT_ERR_ARGUMENT, "%s: no row%s has a completion within --max-length %d",
+                             rows->data.path, rows->data.n_parts > 1 ? " of one of the files" : "", (int)max_length);
+    return COHORT_OK;
 }

@@ -39,23 +39,33 @@ ALSO(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_INIT, "Mode
 OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "prompt text; '-' reads standard input")
 OPTION(BATCH, "batch", FILE_NAME, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
-       "JSONL rows with prompt or messages; '-' reads standard input")
+       "data file of rows with prompt or messages; '-' reads standard input")
 ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
-     "JSONL rows with prompt_tokens and tokens; '-' reads standard input")
+     "data file of rows with prompt_tokens and tokens; '-' reads standard input")
 OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
-       "JSONL rows with messages, prompt and completion, or text; '-' reads standard input")
+       "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO | FOR_EVAL, "Data", HASHED(DATA),
-     "JSONL rows with prompt or messages, and what rewards read (answer); '-': standard input")
+     "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_SCORE, "Data", NO_RUN,
-     "JSONL rows with completion, and what rewards read (answer, prompt); '-': standard input")
+     "data files or a folder of rows with completion, and what rewards read (docs/DATA.md)")
+OPTION(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(DATA),
+       "use the first N rows of the data, of files with weights of each; unset: all")
+ALSO(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_SCORE, "Data", NO_RUN,
+     "use the first N rows of the data; unset: all")
+OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(DATA),
+       "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
+ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE, "Data", NO_RUN,
+     "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_TRAIN, "Data", FREE,
-       "JSONL file of held-out rows to evaluate on")
+       "data files or a folder of held-out rows to evaluate on")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
 OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KEPT,
        "walk the rows in an order drawn from the seed, a new one each epoch")
+OPTION(DATA_SHUFFLE_SEED, "data_shuffle_seed", INT(0, MANY), NULL, FOR_TRAIN, "Data", KEPT,
+       "seed of that order and of a mixture's; unset: as seed")
 OPTION(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
 OPTION(THINKING, "thinking", SWITCH, "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,

@@ -17,7 +17,9 @@ bad()
 }
 bad '' 'standard input.*no rows'
 bad '{}' 'standard input:1: .*prompt'
-bad '[]' 'standard input:1:1: an array'
+bad '[]' 'standard input: has no rows'
+bad '[3]' 'standard input:1:2: expected an object'
+bad '{"prompt": "a"}\n[]' 'standard input:2:1: an array'
 bad '{"prompt": "a"}\n\n{"prompt": 3}' 'standard input:3: .*prompt'
 bad '{"prompt": ""}' 'standard input:1: the prompt is empty'
 bad '{"messages": []}' 'standard input:1: messages'
@@ -39,7 +41,7 @@ succeeds generate --batch in.jsonl
 has out '"prompt": "a\\u0000b", .*"prompt_tokens": \[97, 0, 98\]'
 printf '{"prompt": "a\0b"}\n' >in.jsonl
 INPUT=in.jsonl fails 1 'NUL' generate --batch -
-head -c 1000000 /dev/zero | tr '\0' '[' >in.jsonl
+{ printf '{"a":'; head -c 1000000 /dev/zero | tr '\0' '['; } >in.jsonl
 INPUT=in.jsonl fails 1 'depth' generate --batch -
 fails 1 'nope.jsonl: cannot open' generate --batch nope.jsonl
 fails 1 'm: is a folder' generate --batch m

@@ -100,9 +100,11 @@ fails 1 'm: no model.safetensors' bash -c "ulimit -v 1000000; exec '$COHORT' log
 lfs rows; fails 1 'rows:1:1: a pointer of Git LFS' tokens rows
 page rows; fails 1 'rows:1:1: a web page' tokens rows
 printf 'PAR1\025\004\n' >rows; fails 1 'rows:1:1: a Parquet file.*read_parquet' tokens rows
-echo '{"prompt": "a"}' | gzip >rows.gz; fails 1 'rows.gz:1:1: compressed with gzip.*gzip -dk' tokens rows.gz
-printf '[{"prompt": "a"},\n {"prompt": "b"}]\n' >rows; fails 1 'rows:1:1: an array.*jq' tokens rows
-printf 'prompt,answer\n"a, b",1\n' >rows.csv; fails 1 'rows.csv:1:1: no JSON.*read_csv' tokens rows.csv
+echo '{"prompt": "a"}' | gzip >rows.gz; succeeds tokens rows.gz
+echo '{"prompt": "a"}' | bzip2 >rows.bz2; fails 1 'rows.bz2:1:1: compressed with bzip2.*bzip2 -dk' tokens rows.bz2
+printf '[{"prompt": "a"},\n {"prompt": "b"}]\n' >rows; succeeds tokens rows
+printf 'prompt,answer\n"a, b",1\n' >rows.csv; succeeds tokens rows.csv
+printf 'prompt,answer\n"a, b",1\n' >rows; fails 1 'rows:1:1: no JSON.*name it .csv' tokens rows
 printf '\377\376{\000"\000' >rows; fails 1 'rows:1:1: text in UTF-16.*iconv' tokens rows
 
 # Numbers that nobody reads, in files of a model too; where one is read it is refused by name.

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "run/dataset.h"
+#include "run/dataset_order.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -198,13 +199,14 @@ struct step_rows {
 
 static cohort_batch batch_of(struct step_rows *rows, int step)
 {
-    struct dataset_order order = {.n = ROWS, .seed = SEED, .shuffle = true};
+    struct dataset_order order;
     cohort_error err = {0};
     cohort_batch batch;
+    must(dataset_order_create(&order, &(struct dataset_part){.n_rows = ROWS}, 1, SEED, true, &err), &err);
     for (int i = 0; i < PER_STEP; i++) {
         size_t row = 0;
         uint64_t draw = (uint64_t)(step * PER_STEP + i);
-        must(dataset_order_at(&order, draw, &row, &err), &err);
+        must(dataset_order_at(&order, draw, &row, NULL, &err), &err);
         snprintf(rows->texts[i], sizeof rows->texts[i], "{\"prompt\": \"row %d, number %d\"}", (int)(row * row),
                  (int)row);
         rows->rows[i] = rows->texts[i];

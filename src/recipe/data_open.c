@@ -1,0 +1,47 @@
+#include "recipe/data_open.h"
+
+enum { REPORT_EVERY = 4096 };
+
+cohort_status data_open(struct dataset *set, const struct options *options, enum option_id named, size_t limit,
+                        bool forms, const cohort_observer *observer, cohort_error *err)
+{
+    const size_t n = options_list_count(options, OPTION_COLUMNS),
+                 most = named == OPTION_DATA ? (size_t)options_int_or(options, OPTION_DATA_LIMIT, 0) : 0;
+    const char **columns = NULL;
+    TRY(mem_alloc(&columns, n, sizeof *columns, "columns", err));
+    for (size_t i = 0; i < n; i++)
+        columns[i] = options_list_item(options, OPTION_COLUMNS, i);
+    const cohort_status status =
+        dataset_open(set,
+                     &(struct dataset_request){.spec = options_string(options, named),
+                                               .limit = limit == 0 || (most > 0 && most < limit) ? most : limit,
+                                               .columns = columns,
+                                               .n_columns = n,
+                                               .recognise = forms,
+                                               .stop = options_stop(options)},
+                     err);
+    mem_free(columns);
+    if (status == COHORT_OK && observer != NULL)
+        observer_notes(observer, &set->notes);
+    return status;
+}
+
+cohort_status data_order(struct dataset_order *order, const struct dataset_part *parts, size_t n_parts,
+                         const struct options *options, cohort_error *err)
+{
+    const int64_t seed = options_int_or(options, OPTION_DATA_SHUFFLE_SEED, options_int(options, OPTION_SEED));
+    return dataset_order_create(order, parts, n_parts, (uint64_t)seed, options_bool(options, OPTION_SHUFFLE_DATASET),
+                                err);
+}
+
+cohort_status data_report(const struct dataset *set, size_t i, const struct options *options,
+                          const cohort_observer *observer, cohort_error *err)
+{
+    TRY(stop_check(options_stop(options), err));
+    if (observer == NULL || i == 0 || i % REPORT_EVERY != 0)
+        return COHORT_OK;
+    const cohort_progress progress = {
+        .phase = "read", .done = (int64_t)i, .total = (int64_t)set->n_rows, .unit = "rows"};
+    return observer_progress(observer, &progress) ? COHORT_OK
+                                                  : error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
+}

@@ -1,0 +1,364 @@
+#include "run/data_columns.h"
+
+#include "base/number.h"
+
+#include <string.h>
+
+static bool is_absent(const json_t *value) { return value == NULL || json_is_null(value); }
+
+static bool has(const json_t *row, const char *name) { return !is_absent(json_object_get(row, name)); }
+
+static cohort_status no_memory(const char *place, cohort_error *err)
+{
+    return error_set(err, COHORT_ERR_MEMORY, "%s: cannot build the columns of the row", place);
+}
+
+/* Sets a column that the row has not. value is taken over; NULL: it could not be built. */
+static cohort_status set_new(json_t *row, const char *name, json_t *value, const char *place, cohort_error *err)
+{
+    if (has(row, name)) {
+        json_decref(value);
+        return COHORT_OK;
+    }
+    return json_object_set_new(row, name, value) == 0 ? COHORT_OK : no_memory(place, err);
+}
+
+/* ---- --columns ---- */
+
+cohort_status data_columns_parse(struct data_columns *columns, const char *const *items, size_t n, cohort_error *err)
+{
+    TRY(mem_alloc(&columns->items, n, sizeof *columns->items, "columns", err));
+    for (size_t i = 0; i < n; i++) {
+        const char *equals = strchr(items[i], '=');
+        if (equals == NULL || equals == items[i] || equals[1] == '\0')
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "--columns %.80s: expected CANONICAL=COLUMN, for example prompt=question", items[i]);
+        struct data_rename *item = &columns->items[columns->n++];
+        TRY(mem_strdup(&item->to, items[i], (size_t)(equals - items[i]), err));
+        TRY(mem_strdup(&item->from, equals + 1, strlen(equals + 1), err));
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(columns->items[k].to, item->to) == 0)
+                return error_set(err, COHORT_ERR_ARGUMENT, "--columns names '%.80s' twice", item->to);
+    }
+    return COHORT_OK;
+}
+
+void data_columns_free(struct data_columns *columns)
+{
+    for (size_t i = 0; i < columns->n; i++) {
+        mem_free(columns->items[i].to);
+        mem_free(columns->items[i].from);
+    }
+    mem_free(columns->items);
+    memset(columns, 0, sizeof *columns);
+}
+
+/* The value of a column; "a.b" is b within a, where no column is called so. */
+static json_t *find_column(const json_t *row, const char *name)
+{
+    json_t *value = json_object_get(row, name);
+    const char *dot = strchr(name, '.');
+    if (value != NULL || dot == NULL)
+        return value;
+    value = json_object_getn(row, name, (size_t)(dot - name));
+    return value == NULL ? NULL : find_column(value, dot + 1);
+}
+
+static cohort_status missing(const json_t *row, const struct data_rename *item, const char *place, cohort_error *err)
+{
+    enum { SHOWN = 12 };
+    struct text names = {0};
+    size_t n = 0;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(text_append(&names, "", 0, err));
+    for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL;
+         at = json_object_iter_next((json_t *)(uintptr_t)row, at))
+        if (n++ < SHOWN)
+            TRY_GOTO(text_printf(&names, err, "%s%.40s", names.length == 0 ? "" : ", ", json_object_iter_key(at)));
+    status = error_set(err, COHORT_ERR_FORMAT, "%s: no column \"%.80s\", which --columns names for %.80s; it has %s%s",
+                       place, item->from, item->to, names.data, n > SHOWN ? ", ..." : "");
+cleanup:
+    text_free(&names);
+    return status;
+}
+
+/* All are found before one is set: prompt=completion,completion=prompt swaps. */
+static cohort_status rename_columns(const struct data_columns *columns, json_t *row, const char *place,
+                                    cohort_error *err)
+{
+    json_t *found = columns->n == 0 ? NULL : json_array();
+    cohort_status status = COHORT_OK;
+    if (columns->n == 0)
+        return COHORT_OK;
+    if (found == NULL)
+        return no_memory(place, err);
+    for (size_t i = 0; i < columns->n; i++) {
+        json_t *value = find_column(row, columns->items[i].from);
+        if (value == NULL)
+            TRY_GOTO(missing(row, &columns->items[i], place, err));
+        if (json_array_append(found, value) != 0)
+            TRY_GOTO(no_memory(place, err));
+    }
+    for (size_t i = 0; i < columns->n; i++)
+        if (json_object_set(row, columns->items[i].to, json_array_get(found, i)) != 0)
+            TRY_GOTO(no_memory(place, err));
+cleanup:
+    json_decref(found);
+    return status;
+}
+
+/* ---- forms ---- */
+
+static bool is_conversations(const json_t *row)
+{
+    const json_t *list = json_object_get(row, "conversations"), *first = json_array_get(list, 0);
+    return json_is_array(list) &&
+           (json_array_size(list) == 0 || (has(first, "from") && has(first, "value")) || has(first, "role"));
+}
+
+static bool is_alpaca(const json_t *row) { return has(row, "instruction") && has(row, "output"); }
+static bool is_question(const json_t *row) { return has(row, "question") && has(row, "answer"); }
+static bool is_problem(const json_t *row) { return has(row, "problem") && has(row, "solution"); }
+
+static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err);
+static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *err);
+static cohort_status make_question(json_t *row, const char *place, cohort_error *err);
+static cohort_status make_problem(json_t *row, const char *place, cohort_error *err);
+
+static const struct {
+    const char *columns, *note, *mapping;
+    bool (*is)(const json_t *row);
+    cohort_status (*make)(json_t *row, const char *place, cohort_error *err);
+} forms[] = {
+    [DATA_FORM_CONVERSATIONS] = {"\"conversations\"", "ShareGPT: they are the messages", "messages=conversations",
+                                 is_conversations, make_conversations},
+    [DATA_FORM_ALPACA] = {"\"instruction\" and \"output\"",
+                          "Alpaca: instruction and input are the user's message, output is the completion",
+                          "prompt=instruction,completion=output", is_alpaca, make_alpaca},
+    [DATA_FORM_QUESTION] =
+        {"\"question\" and \"answer\"",
+         "the question is the user's message, the answer the completion; of an answer that ends with "
+         "'#### VALUE' rewards get VALUE",
+         "prompt=question,completion=answer", is_question, make_question},
+    [DATA_FORM_PROBLEM] = {"\"problem\" and \"solution\"",
+                           "the problem is the user's message, the solution the completion",
+                           "prompt=problem,completion=solution", is_problem, make_problem},
+};
+enum { N_FORMS = sizeof forms / sizeof *forms };
+
+static bool is_canonical(const json_t *row)
+{
+    return has(row, "prompt") || has(row, "messages") || has(row, "text") || has(row, "prompt_tokens");
+}
+
+cohort_status data_form_find(struct data_form *form, const struct data_columns *columns, const json_t *first,
+                             const char *path, struct text *notes, cohort_error *err)
+{
+    form->kind = DATA_FORM_NONE;
+    if (!columns->recognise || is_canonical(first))
+        return COHORT_OK;
+    for (size_t i = 0; i < columns->n; i++)
+        if (strcmp(columns->items[i].to, "prompt") == 0 || strcmp(columns->items[i].to, "messages") == 0 ||
+            strcmp(columns->items[i].to, "text") == 0)
+            return COHORT_OK;
+    for (int kind = DATA_FORM_NONE + 1; kind < N_FORMS; kind++) {
+        if (!forms[kind].is(first))
+            continue;
+        if (form->kind != DATA_FORM_NONE)
+            return error_set(
+                err, COHORT_ERR_ARGUMENT,
+                "%s: the rows have %s, and also %s: say which is the prompt, with --columns %s or --columns "
+                "%s",
+                path, forms[form->kind].columns, forms[kind].columns, forms[form->kind].mapping, forms[kind].mapping);
+        form->kind = (enum data_form_kind)kind;
+    }
+    if (form->kind == DATA_FORM_NONE)
+        return COHORT_OK;
+    return text_printf(notes, err, "note: %.300s: rows with %s (%s); --columns says otherwise, for example %s\n", path,
+                       forms[form->kind].columns, forms[form->kind].note, forms[form->kind].mapping);
+}
+
+cohort_status data_columns_apply(const struct data_columns *columns, const struct data_form *form, json_t *row,
+                                 const char *place, cohort_error *err)
+{
+    TRY(rename_columns(columns, row, place, err));
+    if (form->kind == DATA_FORM_NONE || is_canonical(row) || !forms[form->kind].is(row))
+        return COHORT_OK;
+    return forms[form->kind].make(row, place, err);
+}
+
+/* ---- making them canonical ---- */
+
+static json_t *message(const char *role, const json_t *content)
+{
+    return json_pack("{s:s, s:O}", "role", role, "content", content);
+}
+
+/* A column that must be text. */
+static cohort_status text_column(const json_t *row, const char *name, const char *place, const json_t **out,
+                                 cohort_error *err)
+{
+    *out = json_object_get(row, name);
+    if (json_is_string(*out))
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_FORMAT, "%s: \"%s\": expected text", place, name);
+}
+
+static cohort_status append(json_t *list, json_t *value, const char *place, cohort_error *err)
+{
+    return json_array_append_new(list, value) == 0 ? COHORT_OK : no_memory(place, err);
+}
+
+/* The row's system message first, if it has one that says something. */
+static cohort_status add_system(const json_t *row, json_t *messages, const char *place, cohort_error *err)
+{
+    const json_t *system = NULL;
+    if (!has(row, "system"))
+        return COHORT_OK;
+    TRY(text_column(row, "system", place, &system, err));
+    return json_string_length(system) == 0 ? COHORT_OK : append(messages, message("system", system), place, err);
+}
+
+static cohort_status make_pair(json_t *row, const char *prompt, const char *completion, const char *place,
+                               cohort_error *err)
+{
+    const json_t *asked = NULL, *said = json_object_get(row, completion);
+    TRY(text_column(row, prompt, place, &asked, err));
+    TRY(set_new(row, "prompt", json_pack("[o]", message("user", asked)), place, err));
+    if (!json_is_string(said)) /* a number, to be compared with */
+        return COHORT_OK;
+    return set_new(row, "completion", json_pack("[o]", message("assistant", said)), place, err);
+}
+
+static cohort_status make_problem(json_t *row, const char *place, cohort_error *err)
+{
+    return make_pair(row, "problem", "solution", place, err);
+}
+
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+/* What stands behind the last "####", if that is in the last line: GSM8K's final value. NULL: there is none. */
+static const char *final_value(const char *text, size_t length, size_t *n)
+{
+    while (length > 0 && is_blank(text[length - 1]))
+        length--;
+    for (size_t i = length; i-- > 0 && text[i] != '\n';)
+        if (i + 4 <= length && memcmp(text + i, "####", 4) == 0) {
+            const char *value = text + i + 4, *end = text + length;
+            while (value < end && is_blank(*value))
+                value++;
+            *n = (size_t)(end - value);
+            return *n == 0 ? NULL : value;
+        }
+    return NULL;
+}
+
+static cohort_status make_question(json_t *row, const char *place, cohort_error *err)
+{
+    TRY(make_pair(row, "question", "answer", place, err));
+    json_t *answer = json_object_get(row, "answer");
+    size_t n = 0;
+    const char *value =
+        json_is_string(answer) ? final_value(json_string_value(answer), json_string_length(answer), &n) : NULL;
+    if (value == NULL)
+        return COHORT_OK;
+    TRY(set_new(row, "solution", json_incref(answer), place, err));
+    return json_object_set_new(row, "answer", json_stringn_nocheck(value, n)) == 0 ? COHORT_OK : no_memory(place, err);
+}
+
+/* [[question, answer], ...] of earlier turns. */
+static cohort_status add_history(const json_t *row, json_t *messages, const char *place, cohort_error *err)
+{
+    const json_t *history = json_object_get(row, "history");
+    for (size_t i = 0; i < json_array_size(history); i++) {
+        const json_t *pair = json_array_get(history, i), *asked = json_array_get(pair, 0),
+                     *said = json_array_get(pair, 1);
+        if (!json_is_string(asked) || !json_is_string(said) || json_array_size(pair) != 2)
+            return error_set(err, COHORT_ERR_FORMAT, "%s: \"history\"[%zu]: expected a question and an answer", place,
+                             i);
+        TRY(append(messages, message("user", asked), place, err));
+        TRY(append(messages, message("assistant", said), place, err));
+    }
+    if (has(row, "history") && !json_is_array(history))
+        return error_set(err, COHORT_ERR_FORMAT, "%s: \"history\": expected a list of questions and answers", place);
+    return COHORT_OK;
+}
+
+static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *err)
+{
+    const json_t *instruction = NULL, *input = NULL, *output = NULL;
+    struct text asked = {0};
+    json_t *messages = json_array(), *content = NULL;
+    cohort_status status = COHORT_OK;
+    if (messages == NULL)
+        TRY_GOTO(no_memory(place, err));
+    TRY_GOTO(text_column(row, "instruction", place, &instruction, err));
+    TRY_GOTO(text_column(row, "output", place, &output, err));
+    TRY_GOTO(text_append(&asked, json_string_value(instruction), json_string_length(instruction), err));
+    if (has(row, "input")) {
+        TRY_GOTO(text_column(row, "input", place, &input, err));
+        if (json_string_length(input) > 0) {
+            TRY_GOTO(text_append(&asked, "\n\n", 2, err));
+            TRY_GOTO(text_append(&asked, json_string_value(input), json_string_length(input), err));
+        }
+    }
+    content = json_stringn_nocheck(asked.data, asked.length);
+    if (content == NULL)
+        TRY_GOTO(no_memory(place, err));
+    TRY_GOTO(add_system(row, messages, place, err));
+    TRY_GOTO(add_history(row, messages, place, err));
+    TRY_GOTO(append(messages, message("user", content), place, err));
+    TRY_GOTO(set_new(row, "prompt", json_incref(messages), place, err));
+    status = set_new(row, "completion", json_pack("[o]", message("assistant", output)), place, err);
+cleanup:
+    json_decref(content);
+    json_decref(messages);
+    text_free(&asked);
+    return status;
+}
+
+static const char *role_of(const char *from)
+{
+    static const struct {
+        const char *from, *role;
+    } roles[] = {{"human", "user"},          {"user", "user"},         {"prompter", "user"}, {"gpt", "assistant"},
+                 {"assistant", "assistant"}, {"model", "assistant"},   {"bot", "assistant"}, {"chatgpt", "assistant"},
+                 {"bing", "assistant"},      {"bard", "assistant"},    {"system", "system"}, {"tool", "tool"},
+                 {"observation", "tool"},    {"tool_response", "tool"}};
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        if (ascii_same(from, roles[i].from))
+            return roles[i].role;
+    return NULL;
+}
+
+static cohort_status add_turn(const json_t *turn, size_t i, json_t *messages, const char *place, cohort_error *err)
+{
+    const json_t *from = json_object_get(turn, "from"), *value = json_object_get(turn, "value");
+    if (has(turn, "role"))
+        return append(messages, json_incref((json_t *)(uintptr_t)turn), place, err);
+    if (!json_is_string(from) || !json_is_string(value))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"conversations\"[%zu]: expected {\"from\": ..., \"value\": ...}, both text", place, i);
+    const char *role = role_of(json_string_value(from));
+    if (role == NULL)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"conversations\"[%zu]: \"from\" is '%.40s', expected human, gpt, system or tool", place,
+                         i, json_string_value(from));
+    return append(messages, message(role, value), place, err);
+}
+
+static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err)
+{
+    const json_t *list = json_object_get(row, "conversations");
+    json_t *messages = json_array();
+    cohort_status status = COHORT_OK;
+    if (messages == NULL)
+        return no_memory(place, err);
+    TRY_GOTO(add_system(row, messages, place, err));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        TRY_GOTO(add_turn(json_array_get(list, i), i, messages, place, err));
+    status = set_new(row, "messages", json_incref(messages), place, err);
+cleanup:
+    json_decref(messages);
+    return status;
+}

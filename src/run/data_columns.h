@@ -1,0 +1,56 @@
+/* Which columns of a row are which to the commands: the columns that --columns names, and the forms in which published
+ * sets come. Afterwards a row has the canonical columns (prompt or messages, completion, solution, answer, tools, ...)
+ * beside all that it had, and who reads rows knows of no other.
+ *
+ * A form is looked for where the first row of a file has no "prompt", "messages", "text" or "prompt_tokens":
+ *
+ *   conversations       a list of {"from", "value"} (ShareGPT; from: human, gpt, system, tool and their other names) or of
+ *                       {"role", "content"}; with "system", if there is one, first        -> messages
+ *   instruction, output (Alpaca) with "input", "system" and "history" ([[question, answer], ...]) if there are any
+ *                                                                                          -> prompt, completion
+ *   question, answer    -> prompt, completion; an answer that ends with "#### VALUE" (GSM8K) becomes the column solution,
+ *                       and answer is VALUE
+ *   problem, solution   -> prompt, completion; here and above the completion only where it is text
+ *
+ * Prompts and completions made so are messages, which the chat template renders. A column that a row has already is
+ * left alone. */
+#ifndef COHORT_RUN_DATA_COLUMNS_H
+#define COHORT_RUN_DATA_COLUMNS_H
+
+#include "base/memory.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+/* --columns, each "CANONICAL=COLUMN". The column also keeps its own name. */
+struct data_columns {
+    struct data_rename {
+        char *to, *from;
+    } * items;
+    size_t n;
+    bool recognise;
+};
+/* "prompt=question"; errors name --columns. */
+cohort_status data_columns_parse(struct data_columns *columns, const char *const *items, size_t n, cohort_error *err);
+void data_columns_free(struct data_columns *columns);
+
+/* The form of a file's rows. */
+enum data_form_kind {
+    DATA_FORM_NONE,
+    DATA_FORM_CONVERSATIONS,
+    DATA_FORM_ALPACA,
+    DATA_FORM_QUESTION,
+    DATA_FORM_PROBLEM
+};
+struct data_form {
+    enum data_form_kind kind;
+};
+/* From the first row of path. Two forms at once are an error that names what to give. notes gets a line on what was
+ * recognised. */
+cohort_status data_form_find(struct data_form *form, const struct data_columns *columns, const json_t *first,
+                             const char *path, struct text *notes, cohort_error *err);
+/* Makes a row, which is the caller's alone, canonical. place begins messages. */
+cohort_status data_columns_apply(const struct data_columns *columns, const struct data_form *form, json_t *row,
+                                 const char *place, cohort_error *err);
+
+#endif

@@ -1,0 +1,233 @@
+/* Which files the value of --data means: splits of folders as `datasets` finds them (layouts.json, by
+ * oracle/data_files.py), weights, names with commas and colons, and what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/json_text.h"
+#include "run/data_paths.h"
+#include "run/dataset.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/cohort-paths-XXXXXX";
+
+static int enter_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) == NULL ? -1 : chdir(folder);
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    return chdir("/") == 0 && file_remove_all(folder, NULL) == COHORT_OK ? 0 : -1;
+}
+
+static void put(const char *path, const char *text)
+{
+    char parent[256];
+    const char *slash = strrchr(path, '/');
+    snprintf(parent, sizeof parent, "%.*s", slash == NULL ? 0 : (int)(slash - path), path);
+    if (slash != NULL)
+        assert_int_equal(file_make_dirs(parent, NULL), COHORT_OK);
+    assert_int_equal(file_write_atomic(path, text, strlen(text), NULL), COHORT_OK);
+}
+
+/* The paths that a spec means, each behind a blank, weights as "(w)" before an item's. */
+static char *found(const char *spec, struct text *notes)
+{
+    struct data_paths paths;
+    struct text out = {0};
+    cohort_error err = {0};
+    if (data_paths_find(&paths, spec, notes, &err) != COHORT_OK)
+        fail_msg("%s: %s", spec, err.message);
+    assert_int_equal(text_append(&out, "", 0, NULL), COHORT_OK);
+    for (size_t i = 0; i < paths.n_items; i++) {
+        if (paths.items[i].weight > 0.0)
+            assert_int_equal(text_printf(&out, NULL, " (%g)", paths.items[i].weight), COHORT_OK);
+        for (size_t k = 0; k < paths.items[i].n_paths; k++)
+            assert_int_equal(text_printf(&out, NULL, " %s", paths.items[i].paths[k]), COHORT_OK);
+    }
+    data_paths_free(&paths);
+    return out.data;
+}
+
+static void means(const char *spec, const char *wanted)
+{
+    struct text notes = {0};
+    char *is = found(spec, &notes);
+    if (strcmp(is, wanted) != 0)
+        fail_msg("%s means '%s', expected '%s'", spec, is, wanted);
+    mem_free(is);
+    text_free(&notes);
+}
+
+static void refused(const char *spec, const char *says)
+{
+    struct data_paths paths;
+    struct text notes = {0};
+    cohort_error err = {0};
+    assert_int_not_equal(data_paths_find(&paths, spec, &notes, &err), COHORT_OK);
+    if (strstr(err.message, says) == NULL)
+        fail_msg("%s: '%s' has no '%s'", spec, err.message, says);
+    data_paths_free(&paths);
+    text_free(&notes);
+}
+
+static void test_layouts(void **state)
+{
+    (void)state;
+    json_t *layouts = NULL;
+    size_t i, k;
+    json_t *layout, *name;
+    assert_int_equal(json_text_read(&layouts, COHORT_SOURCE_DIR "/tests/fixtures/data_files/layouts.json", 0, 0, NULL),
+                     COHORT_OK);
+    json_array_foreach(layouts, i, layout)
+    {
+        json_t *splits = json_object_get(layout, "splits");
+        const char *split;
+        json_t *files;
+        assert_int_equal(file_remove_all("layout", NULL), COHORT_OK);
+        json_array_foreach(json_object_get(layout, "files"), k, name)
+        {
+            char path[256];
+            snprintf(path, sizeof path, "layout/%s", json_string_value(name));
+            put(path, "{\"prompt\": \"x\"}\n");
+        }
+        json_object_foreach(splits, split, files)
+        {
+            struct text wanted = {0};
+            char spec[128];
+            json_array_foreach(files, k, name)
+                assert_int_equal(text_printf(&wanted, NULL, " layout/%s", json_string_value(name)), COHORT_OK);
+            snprintf(spec, sizeof spec, "layout:%s", split);
+            means(spec, wanted.data);
+            if (json_object_size(splits) == 1)
+                means("layout", wanted.data);
+            else
+                refused("layout", split);
+            text_free(&wanted);
+        }
+        refused("layout:nothing", "has no split 'nothing'");
+    }
+    json_decref(layouts);
+}
+
+/* What would be several data sets, or one twice. */
+static void test_folders_refused(void **state)
+{
+    (void)state;
+    put("hub/main/train-00000-of-00001.jsonl", "{}\n");
+    put("hub/socratic/train-00000-of-00001.jsonl", "{}\n");
+    refused("hub", "lie in several folders, hub/main/ and hub/socratic/");
+    means("hub/main", " hub/main/train-00000-of-00001.jsonl");
+    put("hub/main/test-00000-of-00001.jsonl", "{}\n");
+    refused("hub/main", "has the splits test (1 file), train (1 file): name one, for example hub/main:test");
+    means("hub/main:train", " hub/main/train-00000-of-00001.jsonl");
+    put("twice/rows.csv", "a\n1\n");
+    put("twice/rows.jsonl", "{}\n");
+    refused("twice", "several formats, rows.csv and rows.jsonl");
+    put("mixed/a.json", "[{}]\n");
+    put("mixed/b.jsonl.gz", "");
+    put("mixed/c.ndjson", "{}\n");
+    means("mixed", " mixed/a.json mixed/b.jsonl.gz mixed/c.ndjson");
+    put("none/README.md", "# nothing\n");
+    refused("none", "a folder without data files");
+    put("saved/state.json", "{}");
+    put("saved/data-00000-of-00001.arrow", "");
+    refused("saved", "save_to_disk");
+}
+
+static void test_items(void **state)
+{
+    (void)state;
+    put("a.jsonl", "{}\n");
+    put("b.jsonl", "{}\n");
+    put("d/train.jsonl", "{}\n");
+    put("d/test.jsonl", "{}\n");
+    put("odd,name:0.5", "{}\n");
+    put("c:2", "{}\n");
+    means("a.jsonl", " a.jsonl");
+    means("a.jsonl,b.jsonl", " a.jsonl b.jsonl");
+    means("a.jsonl:0.7,b.jsonl:3e1", " (0.7) a.jsonl (30) b.jsonl");
+    means("a.jsonl:0.7", " a.jsonl");
+    means("d:train:2,a.jsonl:1", " (2) d/train.jsonl (1) a.jsonl");
+    means("odd,name:0.5", " odd,name:0.5");
+    means("odd\\,name:0.5,a.jsonl", " odd,name:0.5 a.jsonl");
+    means("odd\\,name:0.5:2,a.jsonl:1", " (2) odd,name:0.5 (1) a.jsonl");
+    means("c:2,a.jsonl", " c:2 a.jsonl");
+    means("./c:2:3,a.jsonl:1", " (3) ./c:2 (1) a.jsonl");
+    means("missing.jsonl", " missing.jsonl"); /* opening it says so */
+    means("missing.jsonl:0.5,a.jsonl:0.5", " (0.5) missing.jsonl (0.5) a.jsonl");
+    refused("a.jsonl:0,b.jsonl:1", "the weight must be above 0");
+    refused("a.jsonl:-1,b.jsonl:1", "the weight must be above 0");
+    refused("a.jsonl:x,b.jsonl:1", "is no weight: a number above 0");
+    refused("a.jsonl:nan,b.jsonl:1", "is no weight: a number above 0");
+    refused("a.jsonl:0.5,b.jsonl", "some files have a weight and some have none");
+    refused("a.jsonl,", "empty between two commas");
+    refused("", "empty");
+    assert_int_equal(symlink("nowhere", "link"), 0);
+    refused("link", "a link to something that is not there");
+}
+
+/* Sets of several files: rows behind each other, the hash of all bytes, a limit, and a file without rows between. */
+static void test_sets(void **state)
+{
+    (void)state;
+    struct dataset set;
+    cohort_error err = {0};
+    char place[DATA_PLACE], hex[HASH_HEX], all[HASH_HEX];
+    put("s/a.csv", "x\n1\n2\n");
+    put("s/b.csv", "x\n");
+    put("s/c.csv", "x\n3\n");
+    put("all", "x\n1\n2\nx\nx\n3\n");
+    assert_int_equal(hash_file("all", hex, NULL, &err), COHORT_OK);
+    if (dataset_open(&set, &(struct dataset_request){.spec = "s"}, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(set.n_rows, 3);
+    assert_string_equal(set.sha256, hex);
+    for (size_t k = 0; k < 9; k++) {
+        static const char *const values[] = {"1", "2", "3"}, *const places[] = {"s/a.csv:2", "s/a.csv:3", "s/c.csv:2"};
+        const size_t i = k * 2 % 3;
+        json_t *row = NULL;
+        assert_int_equal(dataset_row(&set, i, &row, &err), COHORT_OK);
+        assert_string_equal(json_string_value(json_object_get(row, "x")), values[i]);
+        dataset_place(&set, i, place);
+        assert_string_equal(place, places[i]);
+        json_decref(row);
+    }
+    dataset_free(&set);
+    assert_int_equal(dataset_open(&set, &(struct dataset_request){.spec = "s", .limit = 2}, &err), COHORT_OK);
+    assert_int_equal(set.n_rows, 2);
+    assert_string_equal(set.sha256, hex);
+    dataset_free(&set);
+    assert_int_equal(dataset_open(&set, &(struct dataset_request){.spec = "s/a.csv:1,s/c.csv:3", .limit = 1}, &err),
+                     COHORT_OK);
+    assert_int_equal(set.n_rows, 2);
+    assert_int_equal(set.n_parts, 2);
+    assert_int_equal(set.parts[1].first, 1);
+    strcpy(all, set.sha256);
+    dataset_free(&set);
+    /* Weights are a part of what a set is. */
+    assert_int_equal(dataset_open(&set, &(struct dataset_request){.spec = "s/a.csv:1,s/c.csv:2"}, &err), COHORT_OK);
+    assert_string_not_equal(set.sha256, all);
+    dataset_free(&set);
+    assert_int_equal(dataset_open(&set, &(struct dataset_request){.spec = "s/a.csv:1,s/b.csv:2"}, &err),
+                     COHORT_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "s/b.csv: has no rows, and a weight"));
+    assert_int_equal(dataset_open(&set, &(struct dataset_request){.spec = "s/a.csv,s/none.csv"}, &err), COHORT_ERR_IO);
+    assert_non_null(strstr(err.message, "s/none.csv: cannot open"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_folders_refused),
+                                       cmocka_unit_test(test_items), cmocka_unit_test(test_sets)};
+    return cmocka_run_group_tests(tests, enter_folder, remove_folder);
+}
