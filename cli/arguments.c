@@ -101,13 +101,19 @@ static const char *value_of(cohort_options *options, char *name, int argc, char 
     return next;
 }
 
-bool cli_parse(cohort_options *options, int argc, char **argv)
+bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv)
 {
     const char *yaml = NULL;
     cohort_error err = {0};
     for (int i = 0; i < argc; i++) {
         char name[128], origin[160];
         const char *value = NULL;
+        if (!is_flag(argv[i]) && bare != NULL && (argv[i][0] != '-' || argv[i][1] == '\0')) {
+            if (cohort_options_set(options, bare, argv[i], argv[i], &err) != COHORT_OK)
+                return fail(&err);
+            bare = NULL;
+            continue;
+        }
         if (!is_flag(argv[i]))
             return fail_no_flag(options, argv[i]);
         if (!split(argv[i] + 2, name, sizeof name, &value)) {

@@ -145,7 +145,8 @@ typedef enum cohort_command {
     COHORT_GRPO,
     COHORT_EVAL,
     COHORT_SCORE,
-    COHORT_BENCH
+    COHORT_BENCH,
+    COHORT_DATA
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

@@ -143,16 +143,26 @@ static cohort_status read_row(const struct reader *reader, const json_t *row, co
     return COHORT_OK;
 }
 
+cohort_status sft_row_make(const struct session *session, const struct row_style *style, const json_t *json,
+                           const char *place, struct sft_row *row, bool *conversation, cohort_error *err)
+{
+    struct sft_rows seen = {0};
+    const struct reader reader = {session, *style, &seen};
+    row->ids.count = 0;
+    TRY(read_row(&reader, json, place, &row->ids, &row->n_prompt, err));
+    if (conversation != NULL)
+        *conversation = *conversation || seen.conversations;
+    return COHORT_OK;
+}
+
 /* A row of the set; *whole gets its number of tokens before it was cut. */
 static cohort_status read_cut(struct sft_rows *rows, size_t i, struct sft_row *row, size_t *whole, cohort_error *err)
 {
-    const struct reader reader = {rows->session, rows->style, rows};
     char place[DATA_PLACE];
     json_t *json = NULL;
-    row->ids.count = 0;
     TRY(dataset_row(&rows->data, i, &json, err));
     dataset_place(&rows->data, i, place);
-    const cohort_status status = read_row(&reader, json, place, &row->ids, &row->n_prompt, err);
+    const cohort_status status = sft_row_make(rows->session, &rows->style, json, place, row, &rows->conversations, err);
     json_decref(json);
     *whole = row->ids.count;
     if (row->ids.count > (size_t)rows->max_length)

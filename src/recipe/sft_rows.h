@@ -10,13 +10,17 @@ struct sft_row {
     int32_t n_prompt;      /* tokens without loss, at least 1 */
 };
 void sft_row_free(struct sft_row *row);
+/* A row, not cut. *conversation (may be NULL) is set where it is one. Rows are as sft_rows_load takes them. row:
+ * zeroed, or to be used again. */
+cohort_status sft_row_make(const struct session *session, const struct row_style *style, const json_t *json,
+                           const char *place, struct sft_row *row, bool *conversation, cohort_error *err);
 struct tree;
 struct completion_tokens;
 /* The row as a tree with one completion; completion gets its tokens. */
 struct tree sft_row_tree(const struct sft_row *row, struct completion_tokens *completion);
 
-/* The rows of a data set from which something can be learned. Of each its place in the set is kept, 4 bytes; the rest is
- * read, rendered and encoded again when it is learned. */
+/* The rows of a data set from which something can be learned. Of each its place in the set is kept, 4 bytes; the rest
+ * is read, rendered and encoded again when it is learned. */
 struct sft_rows {
     struct dataset data;
     uint32_t *kept;             /* [n] of data */
@@ -31,8 +35,9 @@ struct sft_rows {
 
 /* {"messages": [...]}: loss on the last message, which must be the assistant's; {"prompt", "completion"}: text, or
  * lists of messages; {"text"}: loss on all but the first token. Text completions and texts get the session's text_end
- * behind them; of a rendered conversation the loss ends with its last <|im_end|>. Every row is read once here: a bad one
- * is an error with its place. named: the option that names the set. Options used: those of data_open and row_style. */
+ * behind them; of a rendered conversation the loss ends with its last <|im_end|>. Every row is read once here: a bad
+ * one is an error with its place. named: the option that names the set. Options used: those of data_open and
+ * row_style. */
 cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, enum option_id named, size_t limit,
                             int32_t max_length, const struct options *options, const cohort_observer *observer,
                             cohort_error *err);

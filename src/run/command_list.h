@@ -13,18 +13,18 @@
 #define COMMAND_LIST(X)                                                                                                \
     X(GENERATE, generate, "generate text, or JSONL with exact log-probs",                                              \
       "generate completions of prompts",                                                                               \
-      "--model DIR (--prompt TEXT | --batch FILE.jsonl)",                                                              \
+      "--model DIR (--prompt TEXT | --batch FILE)",                                                                    \
       "Prints the text of --prompt's completion as it comes; of --batch, and with --format jsonl, a JSON line for "    \
       "each completion: index, completion_index, prompt, completion, prompt_tokens, tokens, logprobs, finish_reason "  \
       "(eos, stop, length or cancelled).")                                                                             \
     X(LOGPROBS, logprobs, "log-probs of given sequences, bit for bit those of generate",                               \
       "log-probs of given sequences, the same numbers that generate prints",                                           \
-      "--model DIR --batch FILE.jsonl",                                                                                \
+      "--model DIR --batch FILE",                                                                                      \
       "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with logprobs. Needs " \
       "no tokenizer files.")                                                                                           \
     X(TOKENIZE, tokenize, "token ids of text",                                                                         \
       "turn text into token ids",                                                                                      \
-      "--model DIR (--prompt TEXT | --batch FILE.jsonl)",                                                              \
+      "--model DIR (--prompt TEXT | --batch FILE)",                                                                    \
       "Prints an id and its text a line; of --batch, and with --format jsonl, {\"tokens\": [...]}.")                   \
     X(INFO, info, "what a model is, what computes here, what memory training takes",                                   \
       "describe a checkpoint, and the memory a run would take",                                                        \
@@ -34,28 +34,34 @@
       "write a checkpoint with random weights",                                                                        \
       "(--preset NAME | --config FILE) --tokenizer DIR --out DIR",                                                     \
       "Writes config.json, model.safetensors and the tokenizer's files.")                                              \
-    X(SFT, sft, "supervised fine-tuning on JSONL",                                                                     \
-      "supervised fine-tuning on a JSONL file",                                                                        \
-      "--model DIR --data FILE.jsonl --out runs/NAME",                                                                 \
+    X(SFT, sft, "supervised fine-tuning",                                                                              \
+      "supervised fine-tuning",                                                                                        \
+      "--model DIR --data FILE --out runs/NAME",                                                                       \
       "The loss is on the completion (of messages: the last one). Writes checkpoints, metrics.jsonl and final/ into "  \
       "the run folder. Ctrl-C saves a checkpoint; the same command with --resume goes on.")                            \
     X(GRPO, grpo, "train with rewards (GRPO and its family)",                                                          \
       "train with group-relative rewards (GRPO)",                                                                      \
-      "--model DIR --data FILE.jsonl --reward NAME --out runs/NAME",                                                   \
+      "--model DIR --data FILE --reward NAME --out runs/NAME",                                                         \
       "Writes checkpoints, metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; the same command " \
       "with --resume goes on.")                                                                                        \
     X(EVAL, eval, "rewards of a model's completions on a data set",                                                    \
       "evaluate a checkpoint with reward functions",                                                                   \
-      "--model DIR --data FILE.jsonl --reward NAME",                                                                   \
+      "--model DIR --data FILE --reward NAME",                                                                         \
       "Prints the metrics; with --format jsonl every completion with its rewards, then the metrics.")                  \
     X(SCORE, score, "rewards of given completions, without a model",                                                   \
       "run reward functions on a file of completions",                                                                 \
-      "--data FILE.jsonl --reward NAME",                                                                               \
+      "--data FILE --reward NAME",                                                                                     \
       "Prints a JSON line a row: index, rewards by name (null: unscorable) and reward, their weighted sum.")           \
     X(BENCH, bench, "measure speed beside this machine's limits",                                                      \
       "measure speed",                                                                                                 \
       "[--kind NAME]",                                                                                                 \
-      "Prints each measurement beside the limit of this machine.")
+      "Prints each measurement beside the limit of this machine.")                                                     \
+    X(DATA, data, "what a data set is: columns, prompts, lengths, what would be refused",                              \
+      "describe a data set as the other commands read it",                                                             \
+      "FILE [--model DIR]",                                                                                            \
+      "Reads all of FILE (a data file, several, or a folder, as --data of other commands: docs/DATA.md) and prints "   \
+      "its columns, which of them is the prompt, three examples with what is learned, lengths, and rows that would be "\
+      "cut or refused. With --model rows are rendered and encoded; else text is shown as it stands.")
 /* clang-format on */
 
 #endif

@@ -3,8 +3,8 @@
 
 #include "base/json_text.h"
 
-/* A pass over the array. It says where elements begin and that the brackets close; what stands inside a row is read, and
- * refused, when the row is. */
+/* A pass over the array. It says where elements begin and that the brackets close; what stands inside a row is read,
+ * and refused, when the row is. */
 struct array {
     struct data_file *file;
     int64_t line, column; /* of the byte in hand, from 1; columns in bytes */

@@ -178,6 +178,8 @@ cohort_status data_form_find(struct data_form *form, const struct data_columns *
                        forms[form->kind].columns, forms[form->kind].note, forms[form->kind].mapping);
 }
 
+const char *data_form_columns(const struct data_form *form) { return forms[form->kind].columns; }
+
 cohort_status data_columns_apply(const struct data_columns *columns, const struct data_form *form, json_t *row,
                                  const char *place, cohort_error *err)
 {

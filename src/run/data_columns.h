@@ -4,12 +4,12 @@
  *
  * A form is looked for where the first row of a file has no "prompt", "messages", "text" or "prompt_tokens":
  *
- *   conversations       a list of {"from", "value"} (ShareGPT; from: human, gpt, system, tool and their other names) or of
- *                       {"role", "content"}; with "system", if there is one, first        -> messages
+ *   conversations       a list of {"from", "value"} (ShareGPT; from: human, gpt, system, tool and their other names) or
+ *                       of {"role", "content"}; with "system", if there is one, first      -> messages
  *   instruction, output (Alpaca) with "input", "system" and "history" ([[question, answer], ...]) if there are any
  *                                                                                          -> prompt, completion
- *   question, answer    -> prompt, completion; an answer that ends with "#### VALUE" (GSM8K) becomes the column solution,
- *                       and answer is VALUE
+ *   question, answer    -> prompt, completion; an answer that ends with "#### VALUE" (GSM8K) becomes the column
+ *                       solution, and answer is VALUE
  *   problem, solution   -> prompt, completion; here and above the completion only where it is text
  *
  * Prompts and completions made so are messages, which the chat template renders. A column that a row has already is
@@ -49,6 +49,8 @@ struct data_form {
  * recognised. */
 cohort_status data_form_find(struct data_form *form, const struct data_columns *columns, const json_t *first,
                              const char *path, struct text *notes, cohort_error *err);
+/* The columns by which the form was recognised, in words; NULL: none. */
+const char *data_form_columns(const struct data_form *form);
 /* Makes a row, which is the caller's alone, canonical. place begins messages. */
 cohort_status data_columns_apply(const struct data_columns *columns, const struct data_form *form, json_t *row,
                                  const char *place, cohort_error *err);

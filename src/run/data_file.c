@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const struct data_format *const formats[] = {&data_format_jsonl, &data_format_array, &data_format_csv,
-                                                    &data_format_tsv};
+                                                    &data_format_tsv, &data_format_parquet};
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 /* ---- names ---- */
@@ -67,6 +67,8 @@ static const struct data_format *told(const char *text, size_t length, const str
     const size_t first = skip_blanks(text, mark, length), second = skip_blanks(text, first + 1, length);
     const bool table = by_name == &data_format_csv || by_name == &data_format_tsv;
     const char next = second < length ? text[second] : '\0';
+    if (length >= 4 && memcmp(text, "PAR1", 4) == 0)
+        return &data_format_parquet;
     if (first >= length)
         return NULL;
     if (text[first] == '{' && (!table || next == '"' || next == '}'))
@@ -131,6 +133,14 @@ void data_file_close(struct data_file *file)
     data_index_free(&file->index);
     text_free(&file->buffer);
     memset(file, 0, sizeof *file);
+}
+
+void data_file_rest(struct data_file *file)
+{
+    if (file->format->rest != NULL)
+        file->format->rest(file);
+    data_bytes_rest(&file->bytes);
+    text_free(&file->buffer);
 }
 
 void data_file_place(const struct data_file *file, size_t row, char place[DATA_PLACE])

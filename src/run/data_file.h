@@ -22,6 +22,7 @@ struct data_format {
     cohort_status (*row)(struct data_file *file, size_t row, json_t **out, cohort_error *err);
     /* Name and type of column i; false behind the last. NULL: rows have to say. */
     bool (*column)(const struct data_file *file, size_t i, const char **name, const char **type);
+    void (*rest)(struct data_file *file);  /* gives back what of state the next row can make again; NULL: nothing */
     void (*close)(struct data_file *file); /* of state; NULL: nothing to do */
 };
 
@@ -42,6 +43,8 @@ extern const struct data_format data_format_jsonl, data_format_array, data_forma
 cohort_status data_file_open(struct data_file *file, const char *path, struct data_room *room, struct hash *hash,
                              const struct stop *stop, struct text *notes, cohort_error *err);
 void data_file_close(struct data_file *file);
+/* Gives back memory and descriptor until the next row is read. */
+void data_file_rest(struct data_file *file);
 
 /* The format that a file's name says, packed or not; NULL: it is no data file's. */
 const struct data_format *data_file_named(const char *name);

@@ -1,5 +1,5 @@
-/* Where the rows of a text file begin, and in which line: 8 bytes a row, and 16 for each place where a row is not in the
- * line behind the row before it. */
+/* Where the rows of a text file begin, and in which line: 8 bytes a row, and 16 for each place where a row is not in
+ * the line behind the row before it. */
 #ifndef COHORT_RUN_DATA_INDEX_H
 #define COHORT_RUN_DATA_INDEX_H
 

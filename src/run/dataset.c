@@ -42,7 +42,7 @@ static cohort_status open_file(struct opening *o, const char *path, struct datas
     set->n_rows += file->n_rows;
     part->n_rows += file->n_rows;
     TRY(look_at_columns(set, file, err));
-    data_bytes_rest(&file->data.bytes);
+    data_file_rest(&file->data);
     return COHORT_OK;
 }
 
@@ -131,9 +131,6 @@ cohort_status dataset_add(struct dataset *set, const char *row, size_t length, c
 /* The file that row i is in. */
 static size_t file_of(const struct dataset *set, size_t i)
 {
-    const struct dataset_file *last = &set->files[set->last];
-    if (i >= last->first && i - last->first < last->n_rows)
-        return set->last;
     size_t low = 0, high = set->n_files - 1; /* the last file that begins at i or before it */
     while (low < high) {
         const size_t middle = high - (high - low) / 2;
@@ -143,6 +140,20 @@ static size_t file_of(const struct dataset *set, size_t i)
             high = middle - 1;
     }
     return low;
+}
+
+/* Puts file f first in the list of those that are awake; the last goes to rest where there are too many. */
+static void wake(struct dataset *set, size_t f)
+{
+    size_t at = 0;
+    while (at < set->n_awake && set->awake[at] != f)
+        at++;
+    if (at == DATASET_AWAKE)
+        data_file_rest(&set->files[set->awake[--at]].data);
+    else if (at == set->n_awake)
+        set->n_awake++;
+    memmove(set->awake + 1, set->awake, at * sizeof *set->awake);
+    set->awake[0] = f;
 }
 
 cohort_status dataset_row(struct dataset *set, size_t i, json_t **row, cohort_error *err)
@@ -155,9 +166,7 @@ cohort_status dataset_row(struct dataset *set, size_t i, json_t **row, cohort_er
     }
     const size_t f = file_of(set, i);
     struct dataset_file *file = &set->files[f];
-    if (f != set->last)
-        data_bytes_rest(&set->files[set->last].data.bytes);
-    set->last = f;
+    wake(set, f);
     TRY(file->data.format->row(&file->data, i - file->first, row, err));
     dataset_place(set, i, place);
     const cohort_status status = data_columns_apply(&set->columns, &file->form, *row, place, err);

@@ -30,12 +30,16 @@ struct dataset_file {
     size_t n_rows; /* that are taken */
 };
 
+enum { DATASET_AWAKE = 8 };
+
 struct dataset {
     char *path; /* the spec, or "standard input": for messages */
     size_t n_rows;
     char sha256[HASH_HEX]; /* of the files' bytes as they are stored, in order; then of the weights, if there are any */
     struct dataset_file *files;
-    size_t n_files, file_capacity, last; /* last: the file of the row that was read last */
+    size_t n_files, file_capacity;
+    size_t awake[DATASET_AWAKE]; /* files that hold memory or a descriptor, the one that was read last first */
+    size_t n_awake;
     struct dataset_part *parts;
     size_t n_parts, part_capacity;
     struct data_columns columns;
@@ -44,11 +48,11 @@ struct dataset {
     size_t given_capacity;
 };
 
-/* Reads every file once, for its hash and the places of its rows, and the first row of each, by which columns are found.
- * Blank lines are skipped; a row that is no JSON object, repeated keys, invalid UTF-8, rows over 64 MB and a set without
- * rows are errors with their place, of single rows when they are read. A UTF-8 byte order mark at the start of a file
- * and CRLF are accepted, and numbers that do not fit become what json_text_parse says, NaN null. On failure dataset is
- * empty. */
+/* Reads every file once, for its hash and the places of its rows, and the first row of each, by which columns are
+ * found. Blank lines are skipped; a row that is no JSON object, repeated keys, invalid UTF-8, rows over 64 MB and a set
+ * without rows are errors with their place, of single rows when they are read. A UTF-8 byte order mark at the start of
+ * a file and CRLF are accepted, and numbers that do not fit become what json_text_parse says, NaN null. On failure
+ * dataset is empty. */
 cohort_status dataset_open(struct dataset *dataset, const struct dataset_request *request, cohort_error *err);
 /* A row as the caller has it, in JSON text; messages call it "rows:1" and so on. */
 cohort_status dataset_add(struct dataset *dataset, const char *row, size_t length, cohort_error *err);

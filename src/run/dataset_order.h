@@ -1,14 +1,15 @@
 /* Which row a draw takes: a function of the seed and of the draw's number alone (invariant I3), so that a run that goes
  * on needs no other cursor than how many draws were made.
  *
- * One part (files behind each other): each epoch is a permutation of all rows, by (seed, epoch). Without shuffle the rows
- * in order.
+ * One part (files behind each other): each epoch is a permutation of all rows, by (seed, epoch). Without shuffle the
+ * rows in order.
  *
  * Several parts with weights: of every DATASET_BLOCK draws each part gets its share, to within one, in an order that is
  * a permutation by (seed, block), with shuffle and without. Up to the end of block b a part has had floor(n * c) -
- * floor(n * c') draws, with n = (b + 1) * DATASET_BLOCK and c, c' the sums of the shares up to and before it, in units of
- * 2^-32; so shares are exact in the long run too. A part is walked as if it were a set of its own: draw k of its own takes
- * row k of the permutation by (seed, its place and epoch), and begins anew behind its last row, whatever the others do. */
+ * floor(n * c') draws, with n = (b + 1) * DATASET_BLOCK and c, c' the sums of the shares up to and before it, in units
+ * of 2^-32; so shares are exact in the long run too. A part is walked as if it were a set of its own: draw k of its own
+ * takes row k of the permutation by (seed, its place and epoch), and begins anew behind its last row, whatever the
+ * others do. */
 #ifndef COHORT_RUN_DATASET_ORDER_H
 #define COHORT_RUN_DATASET_ORDER_H
 

@@ -22,6 +22,8 @@
 /* ---- Model ---- */
 OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
        "checkpoint folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)")
+ALSO(MODEL, "model", FOLDER, NULL, FOR_DATA, "Model", NO_RUN,
+     "folder with the tokenizer and chat template by which rows are rendered; unset: text as it stands")
 OPTION(PRESET, "preset",
        ONE_OF(THESE("qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b", "qwen3-32b", "tiny", "nano")), NULL,
        FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
@@ -48,13 +50,15 @@ ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO | FOR_EVAL, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_SCORE, "Data", NO_RUN,
      "data files or a folder of rows with completion, and what rewards read (docs/DATA.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_DATA, "Data", NO_RUN,
+     "data files or a folder, also without the name of the option (docs/DATA.md)")
 OPTION(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(DATA),
        "use the first N rows of the data, of files with weights of each; unset: all")
-ALSO(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_SCORE, "Data", NO_RUN,
+ALSO(DATA_LIMIT, "data_limit", INT(1, MANY), NULL, FOR_SCORE | FOR_DATA, "Data", NO_RUN,
      "use the first N rows of the data; unset: all")
 OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(DATA),
        "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
-ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE, "Data", NO_RUN,
+ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA, "Data", NO_RUN,
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_TRAIN, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
@@ -68,13 +72,13 @@ OPTION(DATA_SHUFFLE_SEED, "data_shuffle_seed", INT(0, MANY), NULL, FOR_TRAIN, "D
        "seed of that order and of a mixture's; unset: as seed")
 OPTION(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
-OPTION(THINKING, "thinking", SWITCH, "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
+OPTION(THINKING, "thinking", SWITCH, "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
        "let the model think before it answers (enable_thinking of the chat template)")
-OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
+OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
        "read control tokens that stand in messages as such; otherwise they are plain text")
 OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
        "tokens or ids that end a text, the first is what sft teaches; unset: all that the model names")
-OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT, "Data", KEPT,
+OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
        "tokens of a row, prompt and completion; longer ones are cut at the end")
 
 /* ---- Reward ---- */
@@ -97,7 +101,7 @@ OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
 ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "256", FOR_GENERATE, "Rollout", NO_RUN,
      "tokens of a completion at most (also --max-tokens)")
-OPTION(MAX_PROMPT_LENGTH, "max_prompt_length", INT(1, COUNT), NULL, FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
+OPTION(MAX_PROMPT_LENGTH, "max_prompt_length", INT(1, COUNT), NULL, FOR_PLAN | FOR_EVAL | FOR_DATA, "Rollout", KEPT,
        "tokens of a prompt at most, a longer one is an error; unset: what the context leaves")
 OPTION(N, "n", INT(1, 65536), "1", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
        "completions per prompt")
@@ -228,7 +232,7 @@ OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FRE
 OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
        "all randomness follows from this")
 OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
-       FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run", NO_RUN,
+       FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,
        "form of what is printed; with --batch always jsonl")
 OPTION(MEMORY, "memory", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
        "print the memory plan")

@@ -90,7 +90,7 @@ static void test_wrong_options(void **state)
 {
     (void)state;
     cohort_error err = {0};
-    for (int c = 0; c <= COHORT_BENCH; c++) {
+    for (int c = 0; c <= COHORT_DATA; c++) {
         cohort_model *model = NULL;
         cohort_options *options = make_options((cohort_command)c, NULL);
         REFUSED(cohort_model_open(&model, options, 0, &err), COHORT_ERR_ARGUMENT);
