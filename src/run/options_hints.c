@@ -86,8 +86,9 @@ static const char ONE_DEVICE[] =
 static const char ONE_ENGINE[] =
     "not needed: training and generation are one engine with continuous batching; leave it out";
 static const char ONE_FILE[] =
-    "data is one JSONL file (data, eval_data), read once; write the split that you want into a file and "
-    "leave it out";
+    "not needed: data names files or a folder, and rows are read as they are needed; leave it out";
+static const char SPLIT[] =
+    "FOLDER:SPLIT as the value of data or eval_data names a split";
 static const char ONE_IMPLEMENTATION[] =
     "not needed: there is one implementation, chosen for the machine; leave it out";
 static const char ON_POLICY[] =
@@ -181,20 +182,19 @@ static const struct option_hint hints[] = {
     {"cuda", "device", "device: cuda"},
     {"cutoff_len", "max_length", NULL},
     {"data_path", "data", NULL},
-    {"data_seed", "seed", "one seed for everything"},
+    {"data_seed", "data_shuffle_seed", NULL},
     {"data_type", "dtype", DTYPES},
     {"dataloader_*", NULL, ONE_FILE},
     {"dataset", "data", NULL},
-    {"dataset_config", NULL, ONE_FILE},
+    {"dataset_config", "data", "the folder of the configuration"},
     {"dataset_kwargs", NULL, ONE_FILE},
-    {"dataset_name", "data", "a JSONL file"},
+    {"dataset_name", "data", "files or a folder"},
     {"dataset_num_proc", NULL, ONE_FILE},
     {"dataset_shuffle", "shuffle_dataset", NULL},
     {"dataset_streaming", NULL, ONE_FILE},
-    {"dataset_test_split", NULL, ONE_FILE},
-    {"dataset_text_field", NULL,
-     "the column of plain text is called 'text'; rename it in the file and leave the option out"},
-    {"dataset_train_split", NULL, ONE_FILE},
+    {"dataset_test_split", "eval_data", SPLIT},
+    {"dataset_text_field", "columns", "text=NAME"},
+    {"dataset_train_split", "data", SPLIT},
     {"ddp_*", NULL, ONE_DEVICE},
     {"debug", NULL, LOGGING},
     {"deepspeed", NULL, ONE_DEVICE},
