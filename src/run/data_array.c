@@ -74,8 +74,9 @@ static cohort_status between(struct array *a, char c, uint64_t at, cohort_error 
     return wrong(a, "expected nothing behind the array", err);
 }
 
-static cohort_status take_piece(struct array *a, const char *piece, size_t length, uint64_t at, cohort_error *err)
+static cohort_status take_piece(void *context, const char *piece, size_t length, size_t at, cohort_error *err)
 {
+    struct array *a = context;
     for (size_t i = 0; i < length; i++) {
         const char c = piece[i];
         const bool blank = c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -95,21 +96,11 @@ static cohort_status take_piece(struct array *a, const char *piece, size_t lengt
 static cohort_status open_array(struct data_file *file, cohort_error *err)
 {
     struct array a = {.file = file, .line = 1, .column = 1, .state = BEFORE};
-    struct data_scan scan;
-    const char *piece = NULL;
-    size_t length = 0;
-    cohort_status status = COHORT_OK;
-    TRY(data_scan_begin(&scan, &file->bytes, err));
-    do {
-        TRY_GOTO(data_scan_next(&scan, &piece, &length, err));
-        TRY_GOTO(take_piece(&a, piece, length, scan.at - length, err));
-    } while (length > 0);
-    if (a.state != AFTER)
-        status = wrong(&a, "the file ends before its array does: it was cut off; fetch or write it again", err);
+    TRY(data_bytes_pass(&file->bytes, take_piece, &a, err));
     file->n_rows = file->index.n_rows;
-cleanup:
-    data_scan_end(&scan);
-    return status;
+    return a.state == AFTER
+               ? COHORT_OK
+               : wrong(&a, "the file ends before its array does: it was cut off; fetch or write it again", err);
 }
 
 static cohort_status read_element(struct data_file *file, size_t row, json_t **out, cohort_error *err)

@@ -274,45 +274,25 @@ cohort_status data_bytes_read(struct data_bytes *bytes, size_t at, char *out, si
 
 /* ---- passing over all ---- */
 
-cohort_status data_scan_begin(struct data_scan *scan, struct data_bytes *bytes, cohort_error *err)
+cohort_status data_bytes_pass(struct data_bytes *bytes, data_piece *take, void *context, cohort_error *err)
 {
-    *scan = (struct data_scan){.bytes = bytes};
-    return mem_alloc(&scan->buffer, PIECE, 1, "data", err);
-}
-
-cohort_status data_scan_next(struct data_scan *scan, const char **piece, size_t *length, cohort_error *err)
-{
-    struct data_bytes *bytes = scan->bytes;
-    const size_t left = bytes->size - scan->at;
-    TRY(stop_check(bytes->stop, err));
-    *length = left < PIECE ? left : PIECE;
-    *piece = scan->buffer;
-    if (*length == 0) {
-        bytes->hash = NULL;
-        return COHORT_OK;
-    }
-    TRY(data_bytes_read(bytes, scan->at, scan->buffer, *length, err));
-    if (bytes->hash != NULL)
-        hash_add(bytes->hash, scan->buffer, *length);
-    scan->at += *length;
-    return COHORT_OK;
-}
-
-void data_scan_end(struct data_scan *scan) { mem_free(scan->buffer); }
-
-cohort_status data_bytes_hash(struct data_bytes *bytes, cohort_error *err)
-{
-    struct data_scan scan;
-    const char *piece = NULL;
-    size_t length = 0;
+    char *piece = NULL;
     cohort_status status = COHORT_OK;
-    if (bytes->hash == NULL)
+    if (take == NULL && bytes->hash == NULL)
         return COHORT_OK;
-    TRY(data_scan_begin(&scan, bytes, err));
-    do
-        TRY_GOTO(data_scan_next(&scan, &piece, &length, err));
-    while (length > 0);
+    TRY(mem_alloc(&piece, PIECE, 1, "data", err));
+    for (size_t at = 0; at < bytes->size;) {
+        const size_t left = bytes->size - at, length = left < PIECE ? left : PIECE;
+        TRY_GOTO(stop_check(bytes->stop, err));
+        TRY_GOTO(data_bytes_read(bytes, at, piece, length, err));
+        if (bytes->hash != NULL)
+            hash_add(bytes->hash, piece, length);
+        if (take != NULL)
+            TRY_GOTO(take(context, piece, length, at, err));
+        at += length;
+    }
+    bytes->hash = NULL;
 cleanup:
-    data_scan_end(&scan);
+    mem_free(piece);
     return status;
 }

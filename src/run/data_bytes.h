@@ -45,17 +45,10 @@ cohort_status data_bytes_read(struct data_bytes *bytes, size_t at, char *out, si
 /* Closes a plain file until its next read. */
 void data_bytes_rest(struct data_bytes *bytes);
 
-/* A pass over all bytes, in pieces. The first one hashes. */
-struct data_scan {
-    struct data_bytes *bytes;
-    char *buffer;
-    size_t at; /* of the next piece */
-};
-cohort_status data_scan_begin(struct data_scan *scan, struct data_bytes *bytes, cohort_error *err);
-/* The next piece, which lies at scan->at - *length; *length 0: the end. */
-cohort_status data_scan_next(struct data_scan *scan, const char **piece, size_t *length, cohort_error *err);
-void data_scan_end(struct data_scan *scan);
-/* A pass for the hash alone, where it has not been made. */
-cohort_status data_bytes_hash(struct data_bytes *bytes, cohort_error *err);
+/* Takes a piece of a file, which lies at at. */
+typedef cohort_status data_piece(void *context, const char *piece, size_t length, size_t at, cohort_error *err);
+/* Hands all bytes to take, in pieces; the first pass hashes them. take NULL: it is for the hash alone, and nothing is done
+ * where that has been made. */
+cohort_status data_bytes_pass(struct data_bytes *bytes, data_piece *take, void *context, cohort_error *err);
 
 #endif

@@ -182,8 +182,9 @@ static cohort_status take_event(struct records *r, enum csv_event event, char c,
     return at_line(r, r->line, "text behind a closing quote; a quote within a quoted field is written twice", err);
 }
 
-static cohort_status take_piece(struct records *r, const char *piece, size_t length, uint64_t at, cohort_error *err)
+static cohort_status take_piece(void *context, const char *piece, size_t length, size_t at, cohort_error *err)
 {
+    struct records *r = context;
     for (size_t i = 0; i < length; i++) {
         const char c = piece[i];
         if (at + i < 3 && c == "\xef\xbb\xbf"[at + i])
@@ -221,23 +222,14 @@ static cohort_status end_file(struct records *r, cohort_error *err)
 static cohort_status open_table(struct data_file *file, cohort_error *err)
 {
     struct records r = {.file = file, .csv = {.separator = separator_of(file)}, .header = true, .line = 1};
-    struct data_scan scan = {0};
-    const char *piece = NULL;
-    size_t length = 0;
-    cohort_status status = COHORT_OK;
     TRY(mem_alloc(&file->state, 1, sizeof *r.table, "table", err));
     r.table = file->state;
-    TRY_GOTO(data_scan_begin(&scan, &file->bytes, err));
-    do {
-        TRY_GOTO(data_scan_next(&scan, &piece, &length, err));
-        TRY_GOTO(take_piece(&r, piece, length, scan.at - length, err));
-    } while (length > 0);
-    TRY_GOTO(end_file(&r, err));
+    cohort_status status = data_bytes_pass(&file->bytes, take_piece, &r, err);
+    if (status == COHORT_OK)
+        status = end_file(&r, err);
+    text_free(&r.field);
     file->index.end = file->bytes.size;
     file->n_rows = file->index.n_rows;
-cleanup:
-    data_scan_end(&scan);
-    text_free(&r.field);
     return status;
 }
 

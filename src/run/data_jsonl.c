@@ -15,8 +15,9 @@ struct lines {
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
-static cohort_status take_piece(struct lines *lines, const char *piece, size_t length, uint64_t at, cohort_error *err)
+static cohort_status take_piece(void *context, const char *piece, size_t length, size_t at, cohort_error *err)
 {
+    struct lines *lines = context;
     for (size_t i = 0; i < length;) {
         const char *newline = memchr(piece + i, '\n', length - i);
         const size_t end = newline == NULL ? length : (size_t)(newline - piece);
@@ -44,20 +45,10 @@ static cohort_status take_piece(struct lines *lines, const char *piece, size_t l
 static cohort_status open_lines(struct data_file *file, cohort_error *err)
 {
     struct lines lines = {.file = file, .number = 1};
-    struct data_scan scan;
-    const char *piece = NULL;
-    size_t length = 0;
-    cohort_status status = COHORT_OK;
-    TRY(data_scan_begin(&scan, &file->bytes, err));
-    do {
-        TRY_GOTO(data_scan_next(&scan, &piece, &length, err));
-        TRY_GOTO(take_piece(&lines, piece, length, scan.at - length, err));
-    } while (length > 0);
+    TRY(data_bytes_pass(&file->bytes, take_piece, &lines, err));
     file->index.end = file->bytes.size;
     file->n_rows = file->index.n_rows;
-cleanup:
-    data_scan_end(&scan);
-    return status;
+    return COHORT_OK;
 }
 
 static cohort_status read_line(struct data_file *file, size_t row, json_t **out, cohort_error *err)

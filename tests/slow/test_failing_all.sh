@@ -3,13 +3,13 @@
 # shellcheck source=../sweep/sweep.sh
 . "$SOURCE/tests/sweep/sweep.sh"
 prepare
-for command in help info verify init tokenize generate logprobs eval score; do
+for command in help info verify init tokenize generate logprobs eval data score; do
     sweep alloc 1 1 $command
 done
 for command in sft grpo trainer; do
     sweep alloc 7 1 $command
 done
-for command in verify tokenize generate logprobs eval score init sft grpo trainer; do
+for command in verify tokenize generate logprobs eval data score init sft grpo trainer; do
     sweep file 1 1 $command
     FAIL_ERRNO=28 sweep file 1 1 $command
 done

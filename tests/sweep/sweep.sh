@@ -20,6 +20,7 @@ prepare() { # the inputs of all commands, in $work
         printf '{"prompt": "question %d: what is %d + %d?", "completion": " it is %d", "answer": "%d"}\n' $i $i $i $((2 * i)) $((2 * i))
     done >rows.jsonl
     printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
+    printf 'prompt,completion\n"a ""b""",c\nd,e\n' | gzip >table.csv.gz
     printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 2\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
     "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
     "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/train_steps.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
@@ -34,6 +35,7 @@ run_tokenize() { "$COHORT" tokenize --model model --batch chat.jsonl >"$out/stdo
 run_generate() { "$COHORT" generate --model model --batch chat.jsonl --n 2 --max-tokens 6 --threads 1 >"$out/stdout"; }
 run_logprobs() { "$COHORT" logprobs --model model --batch generated.jsonl --threads 1 >"$out/stdout"; }
 run_eval() { "$COHORT" eval --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --format jsonl --threads 1 >"$out/stdout"; }
+run_data() { "$COHORT" data "rows.jsonl,table.csv.gz,$SOURCE/tests/fixtures/data_files/pandas.parquet" --model model --columns answer=completion >"$out/stdout"; }
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
 run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example
 run_sft() { "$COHORT" sft --config sft.yaml --out "$out/run" --threads 1 "$@" >"$out/stdout"; }
