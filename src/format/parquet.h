@@ -20,7 +20,7 @@
  *   map                        an object if its keys are text (the last of equal keys counts), else an array of
  *                              [key, value]
  *   null, whatever the type    null
- * These are the values of pyarrow's to_pylist, save for binary, decimal, the times (there objects of Python), and maps
+ * These are the values that pyarrow shows, save for binary, decimal, the times (there objects of Python), and maps
  * (there lists of pairs). A duration, which Parquet has no name for, is its number.
  *
  * Memory: beside the map of the file, its footer's content (at most PARQUET_MAX_FOOTER bytes in the file), 16 bytes for
@@ -43,7 +43,7 @@ enum {
     PARQUET_MAX_PAGE_VALUES = 1 << 26,
     PARQUET_CACHE_BYTES = 1 << 26,
     PARQUET_MAX_ROW_VALUES = 1 << 24,
-    PARQUET_MAX_ROW_BYTES = 1 << 30 /* of text in a row */
+    PARQUET_MAX_ROW_BYTES = 1 << 28 /* of text in a row */
 };
 
 struct parquet_file;

@@ -177,48 +177,45 @@ static cohort_status wrong_chunk(const struct parquet_file *file, int32_t leaf, 
                      file->path, name, group + 1, has, what, wanted);
 }
 
-/* Looks at the next page of a chunk that has values. */
+/* Looks at the next page of a chunk that has values. A page that is refused is met again by the next call. */
 static cohort_status meet_page(struct parquet_file *file, int32_t leaf, int32_t group, cohort_error *err)
 {
     struct parquet_chunk *chunk = chunk_of(file, leaf, group);
-    const struct parquet_group *rows = &file->groups[group];
+    const int64_t n_rows = file->groups[group].n_rows;
     struct page_head head;
-    int64_t n_rows = 0;
     for (;;) {
-        if (chunk->next >= chunk->end)
-            return wrong_chunk(file, leaf, group, "values", chunk->known_values, chunk->n_values, err);
         const uint64_t at = chunk->next;
+        if (at >= chunk->end)
+            return wrong_chunk(file, leaf, group, "values", chunk->known_values, chunk->n_values, err);
         TRY(page_head_read(file, leaf, at, chunk->end, &head, err));
         if (head.type == PAGE_DICTIONARY && (chunk->dictionary != 0 || chunk->n_pages > 0))
             return page_error(file, leaf, at, "a dictionary that is not the column's first page", err);
-        chunk->next = head.end;
-        if (head.type == PAGE_DICTIONARY)
-            chunk->dictionary = at;
         if ((head.type == PAGE_DATA || head.type == PAGE_DATA_V2) && head.n_values > 0)
             break;
+        if (head.type == PAGE_DICTIONARY)
+            chunk->dictionary = at;
+        chunk->next = head.end;
     }
-    if (head.n_values > chunk->n_values - chunk->known_values)
-        return wrong_chunk(file, leaf, group, "values", chunk->known_values + head.n_values, chunk->n_values, err);
+    const int64_t known_values = chunk->known_values + head.n_values;
+    int64_t known_rows = chunk->known_rows;
+    if (known_values > chunk->n_values)
+        return wrong_chunk(file, leaf, group, "values", known_values, chunk->n_values, err);
     TRY(mem_grow(&chunk->pages, &chunk->capacity, chunk->n_pages + 1, sizeof *chunk->pages, "pages", err));
-    chunk->pages[chunk->n_pages] = (struct parquet_page){head.at, chunk->known_rows};
+    chunk->pages[chunk->n_pages] = (struct parquet_page){head.at, known_rows};
     if (file->leaves[leaf].max_repetition == 0) {
-        n_rows = head.n_values;
+        known_rows += head.n_values;
     } else if (head.type == PAGE_DATA_V2) {
-        n_rows = head.n_rows;
+        known_rows += head.n_rows;
     } else { /* only its levels tell */
-        cohort_status status = make_current(file, leaf, group, (int64_t)chunk->n_pages, err);
-        if (status != COHORT_OK) {
-            chunk->next = head.at; /* for another try */
-            return status;
-        }
-        n_rows = file->slots[file->leaves[leaf].current]->n_rows;
+        TRY(make_current(file, leaf, group, (int64_t)chunk->n_pages, err));
+        known_rows += file->slots[file->leaves[leaf].current]->n_rows;
     }
+    if (known_rows > n_rows || (known_values == chunk->n_values && known_rows < n_rows))
+        return wrong_chunk(file, leaf, group, "rows", known_rows, n_rows, err);
     chunk->n_pages++;
-    chunk->known_values += head.n_values;
-    chunk->known_rows += n_rows;
-    if (chunk->known_rows > rows->n_rows ||
-        (chunk->known_values == chunk->n_values && chunk->known_rows < rows->n_rows))
-        return wrong_chunk(file, leaf, group, "rows", chunk->known_rows, rows->n_rows, err);
+    chunk->next = head.end;
+    chunk->known_values = known_values;
+    chunk->known_rows = known_rows;
     return COHORT_OK;
 }
 
@@ -249,9 +246,9 @@ cohort_status parquet_seek(struct parquet_file *file, int32_t index, int32_t gro
     const struct parquet_chunk *chunk = chunk_of(file, index, group);
     const struct parquet_slot *slot = leaf->current >= 0 ? file->slots[leaf->current] : NULL;
     int64_t page = 0;
-    /* Mostly it is the page of the last row. */
-    if (slot == NULL || slot->group != group || row < chunk->pages[slot->page].first_row ||
-        row - chunk->pages[slot->page].first_row >= slot->n_rows) {
+    /* Mostly it is the page of the last row. (A page behind the known ones was refused.) */
+    if (slot == NULL || slot->group != group || (size_t)slot->page >= chunk->n_pages ||
+        row < chunk->pages[slot->page].first_row || row - chunk->pages[slot->page].first_row >= slot->n_rows) {
         TRY(find_page(file, index, group, row, &page, err));
         TRY(make_current(file, index, group, page, err));
         slot = file->slots[leaf->current];

@@ -36,8 +36,8 @@ void unpacker_free(struct unpacker *unpacker)
 const char *unpack_check(int32_t codec, const uint8_t *bytes, size_t length, size_t unpacked)
 {
     /* How much a byte can become at most: deflate's longest match is 258 bytes in 2 bits, a block of zstd is 4 bytes
-     * for 128 KiB. */
-    enum { MOST_GZIP = 1032, MOST_ZSTD = 1 << 15, SOME = 1 << 10 };
+     * for 128 KiB, a copy of snappy 3 bytes for 64. */
+    enum { MOST_SNAPPY = 22, MOST_GZIP = 1032, MOST_ZSTD = 1 << 15, SOME = 1 << 10 };
     size_t stated = 0;
     if (length == 0 && unpacked == 0)
         return NULL; /* the values of a page that has none */
@@ -46,7 +46,7 @@ const char *unpack_check(int32_t codec, const uint8_t *bytes, size_t length, siz
     case PARQUET_SNAPPY:
         if (snappy_uncompressed_length((const char *)bytes, length, &stated) != SNAPPY_OK)
             return "its data are not compressed with SNAPPY";
-        return stated == unpacked ? NULL : not_its_size;
+        return stated == unpacked && unpacked <= length * MOST_SNAPPY + SOME ? NULL : not_its_size;
     case PARQUET_GZIP: return unpacked <= length * MOST_GZIP + SOME ? NULL : not_its_size;
     case PARQUET_ZSTD: return unpacked <= length * MOST_ZSTD + SOME ? NULL : not_its_size;
     default: return "its codec is not read";

@@ -358,11 +358,16 @@ static cohort_status decode_levels(const struct decoding *d, struct byte_range *
     return wrong_page(d, rle_levels(levels, bits_for(most), count, out), err);
 }
 
-static bool levels_fit(const uint8_t *levels, size_t count, uint8_t most)
+/* Whether no level is higher than most; *n_zero: how many are 0. */
+static bool levels_fit(const uint8_t *levels, size_t count, uint8_t most, uint32_t *n_zero)
 {
     uint8_t highest = 0;
-    for (size_t i = 0; i < count; i++)
+    uint32_t zeros = 0;
+    for (size_t i = 0; i < count; i++) {
         highest = levels[i] > highest ? levels[i] : highest;
+        zeros += levels[i] == 0;
+    }
+    *n_zero = zeros;
     return highest <= most;
 }
 
@@ -373,16 +378,16 @@ static cohort_status count_rows(const struct decoding *d, size_t *n_present, coh
     struct parquet_slot *slot = d->slot;
     const size_t count = slot->n_entries;
     const uint8_t *definitions = slot->definitions, *repetitions = slot->repetitions;
-    uint32_t rows = 0, values = 0;
-    if ((definitions != NULL && !levels_fit(definitions, count, leaf->max_definition)) ||
-        (repetitions != NULL && !levels_fit(repetitions, count, leaf->max_repetition)))
+    uint32_t rows = (uint32_t)count, values = 0, n_null = 0;
+    if ((definitions != NULL && !levels_fit(definitions, count, leaf->max_definition, &n_null)) ||
+        (repetitions != NULL && !levels_fit(repetitions, count, leaf->max_repetition, &rows)))
         return wrong_page(d, "a level is higher than the schema allows", err);
-    slot->n_rows = (uint32_t)count;
+    slot->n_rows = rows;
     slot->row_entries = slot->row_values = NULL;
     *n_present = count;
     if (definitions == NULL)
         return COHORT_OK; /* repeated values always have definition levels */
-    TRY(slot_need(d->file, slot, &slot->counts, count * sizeof(uint32_t), err));
+    TRY(slot_need(d->file, slot, &slot->counts, rows * sizeof(uint32_t), err));
     uint32_t *row_values = slot->counts.data;
     const uint8_t present = leaf->max_definition;
     if (repetitions == NULL) {
@@ -391,15 +396,16 @@ static cohort_status count_rows(const struct decoding *d, size_t *n_present, coh
             values += definitions[i] == present;
         }
     } else {
-        TRY(slot_need(d->file, slot, &slot->entries, count * sizeof(uint32_t), err));
+        TRY(slot_need(d->file, slot, &slot->entries, rows * sizeof(uint32_t), err));
         uint32_t *row_entries = slot->entries.data;
+        uint32_t row = 0;
         for (size_t i = 0; i < count; i++) {
-            row_entries[rows] = (uint32_t)i;
-            row_values[rows] = values;
-            rows += repetitions[i] == 0;
+            if (repetitions[i] == 0) {
+                row_entries[row] = (uint32_t)i;
+                row_values[row++] = values;
+            }
             values += definitions[i] == present;
         }
-        slot->n_rows = rows;
         slot->row_entries = row_entries;
     }
     slot->row_values = row_values;

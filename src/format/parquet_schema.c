@@ -1,5 +1,5 @@
-/* The schema: from the format's list of elements to the tree that readers see.
- * https://github.com/apache/parquet-format/blob/master/LogicalTypes.md has the rules for lists and maps. */
+/* The schema: from the format's list of elements to the tree that readers see. The rules for lists and maps, with those
+ * for files of older writers, are in the format's page on logical types (github.com/apache/parquet-format). */
 #include "format/parquet_internal.h"
 
 #include "base/utf8.h"

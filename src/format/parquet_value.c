@@ -16,8 +16,8 @@ static int64_t floor_mod(int64_t a, int64_t b) { return a % b < 0 ? a % b + b : 
 
 /* ---- times ---- */
 
-/* Days since 1970-01-01 in the proleptic Gregorian calendar, by the formulas of
- * https://howardhinnant.github.io/date_algorithms.html#civil_from_days. False beyond the years 0000 to 9999. */
+/* Days since 1970-01-01 in the proleptic Gregorian calendar, by Howard Hinnant's formulas: years begin in March, so that
+ * the leap day is the last one, and repeat after 400. False beyond the years 0000 to 9999. */
 static bool write_date(char out[TEXT_BYTES], int64_t days)
 {
     const int64_t first = -719528, last = 2932896;
@@ -209,6 +209,16 @@ static cohort_status value_error(const struct parquet_file *file, int32_t leaf, 
     return error_set(err, COHORT_ERR_FORMAT, "%s: column %s, row %" PRId64 ": %s", file->path, name, row + 1, why);
 }
 
+static cohort_status text_value(struct parquet_file *file, int32_t leaf, const uint8_t *bytes, size_t length,
+                                int64_t row, json_t **out, cohort_error *err)
+{
+    file->row_bytes += length;
+    if (file->row_bytes > PARQUET_MAX_ROW_BYTES)
+        return value_error(file, leaf, row, "the row has more than 268435456 bytes of text, which are not read", err);
+    *out = json_stringn_nocheck((const char *)bytes, length);
+    return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "%s: out of memory", file->path);
+}
+
 cohort_status parquet_value(struct parquet_file *file, int32_t index, const struct parquet_slot *slot, uint32_t value,
                             int64_t row, json_t **out, cohort_error *err)
 {
@@ -223,9 +233,6 @@ cohort_status parquet_value(struct parquet_file *file, int32_t index, const stru
     uint16_t half = 0;
     float single = 0;
     double real = 0;
-    file->row_bytes += span.length;
-    if (file->row_bytes > PARQUET_MAX_ROW_BYTES)
-        return value_error(file, index, row, "the row has more than 1073741824 bytes, which are not read", err);
     switch (leaf->meaning) {
     case MEANS_NULL: *out = json_null(); break;
     case MEANS_BOOLEAN: *out = json_boolean(*bytes != 0); break;
@@ -246,12 +253,11 @@ cohort_status parquet_value(struct parquet_file *file, int32_t index, const stru
     case MEANS_TEXT:
         if (utf8_check((const char *)bytes, span.length) != span.length)
             return value_error(file, index, row, "its text is not UTF-8; write the column as text in UTF-8", err);
-        *out = json_stringn_nocheck((const char *)bytes, span.length);
-        break;
+        return text_value(file, index, bytes, span.length, row, out, err);
     case MEANS_BYTES:
-        *out = utf8_check((const char *)bytes, span.length) == span.length
-                   ? json_stringn_nocheck((const char *)bytes, span.length)
-                   : json_null();
+        if (utf8_check((const char *)bytes, span.length) == span.length)
+            return text_value(file, index, bytes, span.length, row, out, err);
+        *out = json_null();
         break;
     case MEANS_DECIMAL:
         if (leaf->physical != PARQUET_INT32 && leaf->physical != PARQUET_INT64) {
