@@ -54,11 +54,14 @@ static cohort_status unpack_gzip(struct unpacking *u, cohort_error *err)
         }
         if (z.avail_in == 0)
             break;
+        for (; !within && z.avail_in > 0 && *z.next_in == 0; z.avail_in--) /* padding behind a member */
+            z.next_in++;
+        if (z.avail_in == 0)
+            continue;
         if (!within && inflateReset(&z) != Z_OK) {
             status = error_set(err, COHORT_ERR_MEMORY, "%s: no memory to unpack", u->path);
             goto cleanup;
         }
-        within = true;
         z.next_out = (unsigned char *)u->out;
         z.avail_out = OUT_BYTES;
         const int code = inflate(&z, Z_NO_FLUSH);

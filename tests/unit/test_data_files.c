@@ -294,6 +294,34 @@ static void test_packed_refused(void **state)
     unlink(path);
 }
 
+/* Members of gzip behind each other, with zeros between and behind them, and other bytes behind them. */
+static void test_members(void **state)
+{
+    (void)state;
+    static const char member[] = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\x4a\x54\xb2\x32\xac\xe5\x02\x00"
+                                 "\x46\xa3\xe8\x74\x08\x00\x00\x00";
+    static const struct {
+        const char *bytes;
+        size_t length, rows; /* rows 0: refused */
+    } tails[] = {{"", 0, 1}, {"\0\0\0", 3, 1}, {member, sizeof member - 1, 2}, {"x", 1, 0}, {member, 9, 0}};
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+        struct text bytes = {0};
+        struct dataset set;
+        cohort_error err = {0};
+        assert_int_equal(text_append(&bytes, member, sizeof member - 1, NULL), COHORT_OK);
+        assert_int_equal(text_append(&bytes, "\0\0", i == 2 ? 2 : 0, NULL), COHORT_OK);
+        assert_int_equal(text_append(&bytes, tails[i].bytes, tails[i].length, NULL), COHORT_OK);
+        const cohort_status status = open_set(&set, written("m.jsonl.gz", bytes.data, bytes.length), &err);
+        if (status != (tails[i].rows > 0 ? COHORT_OK : COHORT_ERR_FORMAT))
+            fail_msg("tail %zu: %s", i, err.message);
+        if (status == COHORT_OK)
+            assert_int_equal(set.n_rows, tails[i].rows);
+        if (status == COHORT_OK)
+            dataset_free(&set);
+        text_free(&bytes);
+    }
+}
+
 /* A field, a row and a header without an end, in files that take no place on disk. */
 static void test_endless(void **state)
 {
@@ -345,7 +373,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fixtures), cmocka_unit_test(test_tables_refused),  cmocka_unit_test(test_arrays_refused),
         cmocka_unit_test(test_names),    cmocka_unit_test(test_unpacked_beside), cmocka_unit_test(test_packed_refused),
-        cmocka_unit_test(test_endless),  cmocka_unit_test(test_changed),
+        cmocka_unit_test(test_endless),  cmocka_unit_test(test_changed),         cmocka_unit_test(test_members),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
