@@ -13,7 +13,7 @@
 #include <immintrin.h>
 #endif
 
-/* CPU_NAME(attention_forward) -> attention_forward_avx512 in the file compiled for AVX-512. */
+/* CPU_NAME(attention_forward) has _avx512 behind its name in the file compiled for AVX-512. */
 #define CPU_JOIN2(a, b) a##_##b
 #define CPU_JOIN(a, b)  CPU_JOIN2(a, b)
 #define CPU_NAME(name)  CPU_JOIN(name, CPU_ISA_NAME)
