@@ -2,6 +2,7 @@
 
 #include "backend/sampling.h"
 #include "base/clock.h"
+#include "recipe/evaluation.h"
 #include "recipe/run_identity.h"
 
 #include <math.h>
@@ -185,8 +186,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     cohort_status status = COHORT_OK;
     if (!run->has_held_out)
         return COHORT_OK;
-    struct evaluation evaluation = {.session = &run->t.session,
-                                    .engine = run->engine,
+    struct evaluation evaluation = {.engine = run->engine,
                                     .scoring = &run->scoring,
                                     .set = &run->held_out,
                                     .pattern = run->pattern,
@@ -195,7 +195,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .progress_context = run};
     float *temperature = &evaluation.pattern.sampling.temperature;
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
-    TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
+    TRY_GOTO(evaluation_run(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
