@@ -4,6 +4,7 @@
 #ifndef COHORT_BACKEND_BACKEND_H
 #define COHORT_BACKEND_BACKEND_H
 
+#include "backend/cpu_isa_list.h"
 #include "base/error.h"
 #include "base/stop.h"
 #include "tensor/storage.h"
@@ -176,10 +177,14 @@ static inline cohort_status backend_check(struct backend *backend, cohort_error 
 }
 #endif
 
-/* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which must be available.
- * threads: 1 to 1024 (0: as many as affinity and CPU quota allow); the backend has fewer where the system gives fewer.
- * One caller at a time; any thread may be it. */
-cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads, cohort_error *err);
+#define CPU_ISA(id, ...) CPU_ISA_##id,
+enum cpu_isa { CPU_ISA_AUTO, CPU_ISA_LIST(CPU_ISA) N_CPU_ISAS };
+#undef CPU_ISA
+
+/* isa: CPU_ISA_AUTO is the best that this machine has; COHORT_ERR_UNSUPPORTED names that where another is asked for that
+ * it has not. threads: 1 to 1024 (0: as many as affinity and CPU quota allow); the backend has fewer where the system
+ * gives fewer. One caller at a time, from any thread. */
+cohort_status backend_cpu_create(struct backend **out, enum cpu_isa isa, int threads, cohort_error *err);
 /* GPU number device, counted as nvidia-smi does in its default order. COHORT_ERR_UNSUPPORTED says what is missing: a
  * build with CUDA, a driver, a device, a newer one. */
 cohort_status backend_cuda_create(struct backend **out, int device, cohort_error *err);

@@ -168,7 +168,7 @@ static cohort_status check_sliding(const struct source *source, const struct mod
 {
     const int32_t n_layers = config->n_layers;
     const json_t *types = get(source->json, "layer_types"), *window = json_object_get(source->json, "sliding_window");
-    int32_t size = 4096, first = 28;
+    int32_t size = config->architecture->absent.sliding_window, first = config->architecture->absent.max_window_layers;
     bool on = false;
     TRY(read_flag(source, "use_sliding_window", false, &on));
     if (json_is_null(window))
@@ -265,7 +265,7 @@ static cohort_status read_rope(struct model_config *config, const struct source 
         if (theta == NULL)
             theta = inner;
     }
-    double value = theta == NULL ? 10000.0 : json_number_value(theta);
+    double value = theta == NULL ? config->architecture->absent.rope_theta : json_number_value(theta);
     if ((theta != NULL && !json_is_number(theta)) || !(value >= 1.0) || !(value <= 1e15))
         return refuse(source, COHORT_ERR_FORMAT, where, theta, "a number from 1 to 1e15");
     config->rope_theta = value;
@@ -362,19 +362,19 @@ static cohort_status read_dtype(struct model_config *config, const struct source
     return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, "\"bfloat16\", \"float16\" or \"float32\"");
 }
 
-/* Keys that are absent have the value of transformers' Qwen3Config. */
 static cohort_status read_sizes(struct model_config *config, const struct source *source)
 {
-    TRY(read_size(source, "vocab_size", 1, MAX_VOCAB, 151936, &config->vocab_size));
-    TRY(read_size(source, "hidden_size", 1, MAX_WIDTH, 4096, &config->hidden_size));
-    TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, 32, &config->n_layers));
-    TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, 32, &config->n_heads));
-    TRY(read_size(source, "intermediate_size", 1, MAX_FFN, 22016, &config->intermediate_size));
-    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, 32768, &config->max_positions));
-    TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, 128, &config->head_dim));
+    const struct config_defaults *absent = &config->architecture->absent;
+    TRY(read_size(source, "vocab_size", 1, MAX_VOCAB, absent->vocab_size, &config->vocab_size));
+    TRY(read_size(source, "hidden_size", 1, MAX_WIDTH, absent->hidden_size, &config->hidden_size));
+    TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, absent->n_layers, &config->n_layers));
+    TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, absent->n_heads, &config->n_heads));
+    TRY(read_size(source, "intermediate_size", 1, MAX_FFN, absent->intermediate_size, &config->intermediate_size));
+    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, absent->max_positions, &config->max_positions));
+    TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, absent->head_dim, &config->head_dim));
     config->n_kv_heads = config->n_heads; /* what null means */
     if (!json_is_null(json_object_get(source->json, "num_key_value_heads")))
-        TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, 32, &config->n_kv_heads));
+        TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, absent->n_kv_heads, &config->n_kv_heads));
     if (config->n_heads % config->n_kv_heads != 0)
         return error_set(source->err, COHORT_ERR_FORMAT,
                          "%s: \"num_attention_heads\" (%d) is not a multiple of "
@@ -419,22 +419,22 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     TRY_GOTO(parse_object(&json, text, length, origin, err));
     struct source source = {json, origin, err};
     TRY_GOTO(read_architecture(config, &source));
+    const struct config_defaults *absent = &config->architecture->absent;
     TRY_GOTO(check_supported(&source));
     TRY_GOTO(read_sizes(config, &source));
     TRY_GOTO(check_sliding(&source, config));
     TRY_GOTO(read_rope(config, &source));
     const json_t *eps = json_object_get(source.json, "rms_norm_eps");
-    config->rms_norm_eps = eps == NULL ? 1e-6f : (float)json_number_value(eps);
+    config->rms_norm_eps = eps == NULL ? absent->rms_norm_eps : (float)json_number_value(eps);
     if ((eps != NULL && !json_is_number(eps)) || !(config->rms_norm_eps > 0.0f) || config->rms_norm_eps >= 1.0f) {
         status = refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
         goto cleanup;
     }
-    /* Untied is the default of transformers' Qwen3Config. */
-    TRY_GOTO(read_flag(&source, "tie_word_embeddings", false, &config->tie_embeddings));
+    TRY_GOTO(read_flag(&source, "tie_word_embeddings", absent->tie_embeddings, &config->tie_embeddings));
     TRY_GOTO(read_dtype(config, &source));
     TRY_GOTO(read_ids(config, &source));
     const json_t *range = json_object_get(json, "initializer_range");
-    config->initializer_range = json_is_number(range) ? json_number_value(range) : 0.02;
+    config->initializer_range = json_is_number(range) ? json_number_value(range) : absent->initializer_range;
 cleanup:
     json_decref(json);
     return status;

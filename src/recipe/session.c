@@ -103,8 +103,8 @@ cohort_status session_backend(struct backend **out, const struct options *option
     if (gpu >= 0)
         TRY(backend_cuda_create(out, gpu, err));
     else
-        TRY(backend_cpu_create(out, options_choice_word(options, OPTION_ISA), (int)options_int(options, OPTION_THREADS),
-                               err));
+        TRY(backend_cpu_create(out, (enum cpu_isa)options_choice(options, OPTION_ISA),
+                               (int)options_int(options, OPTION_THREADS), err));
     (*out)->stop = options_stop(options);
     return COHORT_OK;
 }

@@ -28,8 +28,11 @@ bool options_same_name(const char *a, const char *b)
 
 struct option_value *options_find(const struct options *options, const char *name)
 {
-    if (options_same_name("max_tokens", name)) /* what MLX-LM calls it */
-        name = "max_completion_length";
+    size_t n_aliases = 0;
+    const struct option_alias *aliases = options_aliases(&n_aliases);
+    for (size_t i = 0; i < n_aliases; i++)
+        if (options_same_name(aliases[i].name, name))
+            return options->by_id[aliases[i].id];
     for (size_t i = 0; i < options->n_values; i++)
         if (options_same_name(options->values[i].spec->name, name))
             return &options->values[i];
@@ -520,6 +523,12 @@ bool options_is_switch(const struct options *options, const char *name)
 {
     const struct option_value *value = options_find(options, name);
     return value != NULL && value->spec->type == OPTION_TYPE_BOOL;
+}
+
+const char *options_alone(const struct options *options, const char *name)
+{
+    const struct option_value *value = options_find(options, name);
+    return value == NULL ? NULL : value->spec->type == OPTION_TYPE_BOOL ? "true" : value->spec->alone;
 }
 
 void options_set_stop(struct options *options, const struct stop *stop) { options->stop = stop; }

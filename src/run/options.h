@@ -21,6 +21,7 @@ enum option_command { COMMAND_LIST(COMMAND) FOR_TRAIN = FOR_SFT | FOR_GRPO };
 enum option_id {
 #define OPTION(id, ...) OPTION_##id,
 #define ALSO(...)
+#define ALIAS(...)
 #include "run/options_table.h"
     N_OPTIONS
 };
@@ -52,6 +53,7 @@ struct option_spec {
     double minimum, maximum;    /* of INT and FLOAT, inclusive; of a LIST of numbers (0, 0: items are texts) */
     const char *const *choices; /* of ENUM, and of a LIST what its items may be; ends with NULL */
     const char *placeholder;    /* of STRING: what --help has behind the flag ("DIR") */
+    const char *alone;          /* of STRING: what the flag means without a value; NULL: it needs one */
     unsigned commands;
     const char *group; /* heading in --help: "Model", "Data", "Rollout", "Loss", "Optimizer", "Run", "Machine" */
     const char *help;  /* one line, with units */
@@ -92,9 +94,11 @@ cohort_status options_write_help(enum option_command command, struct text *out, 
 void options_set_stop(struct options *options, const struct stop *stop);
 const struct stop *options_stop(const struct options *options);
 
-/* By name, for flags and files: whether the command has such an option, and whether it is of type BOOL. */
+/* By name, for flags and files: whether the command has such an option, whether it is of type BOOL, and what the flag
+ * means without a value ("true" for a BOOL; NULL: it needs one, or there is no such option). */
 bool options_has(const struct options *options, const char *name);
 bool options_is_switch(const struct options *options, const char *name);
+const char *options_alone(const struct options *options, const char *name);
 
 /* Typed reads; asking for an option that the command or for a type that the option does not have, or for a bool, int or
  * float that is not set, is our mistake (assert). */

@@ -28,7 +28,14 @@ struct options {
     const struct stop *stop;
 };
 
-/* NULL if the command has no such option. */
+/* Another name of an option. */
+struct option_alias {
+    const char *name;
+    enum option_id id;
+};
+const struct option_alias *options_aliases(size_t *count);
+
+/* By its name or an alias; NULL if the command has no such option. */
 struct option_value *options_find(const struct options *options, const char *name);
 /* The error for a name the command does not know: whose it is, or the nearest one. */
 cohort_status options_unknown(const struct options *options, const char *name, const char *origin, cohort_error *err);

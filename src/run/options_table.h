@@ -3,11 +3,12 @@
  *
  *   OPTION(ID, name, type, default, commands, group, resume, help)
  *   ALSO(the same)      another row of a name that has one: the option differs for these commands
+ *   ALIAS(name, ID)     another name of an option, which --help tells
  *
  *   ID        OPTION_ID, by which commands read it: the name in capitals
  *   type      SWITCH, INT(least, most), FLOAT(least, most), SINGLE(least, most) (used in single precision), TEXT,
- *             FOLDER, FILE_NAME, ONE_OF(words), SOME_OF(words), TEXTS, NUMBERS(least, most), BIASES (ID:NUMBER).
- *             words: WORDS(a list), AUTO_OR(a list), THESE(texts)
+ *             FOLDER, FOLDER_OR(what the flag alone means), FILE_NAME, ONE_OF(words), SOME_OF(words), TEXTS, NUMBERS(least, most), BIASES (ID:NUMBER).
+ *             words: WORDS(a list), AUTO_OR(a list)
  *   default   as text; NULL: unset until given
  *   commands  which have it
  *   group     heading in --help
@@ -16,15 +17,13 @@
  *             have it, because it says where a run is and not what it computes; NO_RUN: no command that trains has it
  *   help      one line, with units
  *
- * Not a header: whoever includes it defines OPTION and ALSO before (options.h makes the constants, options_table.c the
+ * Not a header: whoever includes it defines OPTION, ALSO and ALIAS before (options.h makes the constants, options_table.c the
  * table). */
 /* clang-format off */
 /* ---- Model ---- */
 OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
        "checkpoint folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)")
-OPTION(PRESET, "preset",
-       ONE_OF(THESE("qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b", "qwen3-32b", "tiny", "nano")), NULL,
-       FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
+OPTION(PRESET, "preset", ONE_OF(WORDS(PRESET_LIST)), NULL, FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
        "shape of a known model")
 OPTION(CONFIG, "config", FILE_NAME, NULL, FOR_INIT, "Model", NO_RUN,
        "config.json with the shape of the model, in place of --preset")
@@ -86,7 +85,8 @@ OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR
        "tokens of a completion at most")
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
 ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "256", FOR_GENERATE, "Rollout", NO_RUN,
-     "tokens of a completion at most (also --max-tokens)")
+     "tokens of a completion at most")
+ALIAS("max_tokens", MAX_COMPLETION_LENGTH) /* what MLX-LM calls it */
 OPTION(MAX_PROMPT_LENGTH, "max_prompt_length", INT(1, COUNT), NULL, FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
        "tokens of a prompt at most, a longer one is an error; unset: what the context leaves")
 OPTION(N, "n", INT(1, 65536), "1", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
@@ -209,7 +209,7 @@ OPTION(SAVE_MINUTES, "save_minutes", FLOAT(0, 1e6), "15", FOR_TRAIN, "Run", FREE
        "and N minutes after the last one, in at most 3 % of the time; 0: none by the clock")
 OPTION(SAVE_TOTAL_LIMIT, "save_total_limit", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
        "keep the newest N checkpoints; unset: all, but of those by the clock two")
-OPTION(RESUME, "resume", FOLDER, NULL, FOR_TRAIN, "Run", PLACE,
+OPTION(RESUME, "resume", FOLDER_OR("latest"), NULL, FOR_TRAIN, "Run", PLACE,
        "go on with the run in --out: 'latest' (or start it), or one of its checkpoint folders")
 OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, FOR_TRAIN, "Run", PLACE,
        "with --resume: what may differ from what the run read before")
@@ -234,7 +234,7 @@ OPTION(THREADS, "threads", INT(0, 1024), "0", FOR_COMPUTE, "Machine", FREE,
        "CPU threads; 0: one for each core")
 OPTION(DEVICE, "device", TEXT, "auto", FOR_COMPUTE, "Machine", FREE,
        "where to compute: auto, cpu, cuda or cuda:N (GPU N, from 0); auto: a GPU if there is one")
-OPTION(ISA, "isa", ONE_OF(THESE("auto", "portable", "avx2", "avx512", "avx512-bf16", "amx-bf16")), "auto",
+OPTION(ISA, "isa", ONE_OF(AUTO_OR(CPU_ISA_LIST)), "auto",
        FOR_COMPUTE, "Machine", KEPT,
        "instruction set of the kernels; auto: the best this CPU has")
 OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine", FREE,
@@ -243,3 +243,4 @@ OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine",
 /* clang-format on */
 #undef OPTION
 #undef ALSO
+#undef ALIAS

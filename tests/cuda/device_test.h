@@ -24,7 +24,7 @@ static inline int device_setup(void **state)
     cuda_emulation_set_order(CUDA_EMULATION_SHUFFLED, 5); /* barriers that lack show */
 #endif
     if (backend_cuda_create(&device, 0, &err) != COHORT_OK ||
-        backend_cpu_create(&cpu, "portable", 1, &err) != COHORT_OK) {
+        backend_cpu_create(&cpu, CPU_ISA_PORTABLE, 1, &err) != COHORT_OK) {
         fprintf(stderr, "%s\n", err.message);
         return -1;
     }

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "format/checkpoint.h"
+#include "format/model_preset.h"
 
 #include "base/file.h"
 #include "format/architecture.h"
@@ -106,7 +107,7 @@ static void nano_table(struct param_table *table, bool tied)
 {
     struct model_config config;
     cohort_error err = {0};
-    assert_int_equal(model_config_preset(&config, NULL, "nano", 264, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, 264, &err), COHORT_OK);
     config.tie_embeddings = tied;
     assert_int_equal(architecture_params(&config, STORAGE_BF16, table, &err), COHORT_OK);
 }

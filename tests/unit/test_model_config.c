@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "format/model_config.h"
+#include "format/model_preset.h"
 
 #include "format/architecture.h"
 
@@ -364,15 +364,15 @@ static void test_presets(void **state)
 {
     (void)state;
     static const struct {
-        const char *name;
+        enum model_preset preset;
         int64_t n_weights;
-    } presets[] = {{"qwen3-0.6b", 596049920}, {"qwen3-1.7b", 1720574976}, {"qwen3-4b", 4022468096},
-                   {"qwen3-8b", 8190735360},  {"qwen3-14b", 14768307200}, {"qwen3-32b", 32762123264}};
+    } presets[] = {{PRESET_QWEN3_0_6B, 596049920}, {PRESET_QWEN3_1_7B, 1720574976}, {PRESET_QWEN3_4B, 4022468096},
+                   {PRESET_QWEN3_8B, 8190735360},  {PRESET_QWEN3_14B, 14768307200}, {PRESET_QWEN3_32B, 32762123264}};
     struct model_config config;
     struct param_table table;
     cohort_error err = {0};
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
-        assert_int_equal(model_config_preset(&config, NULL, presets[i].name, 0, &err), COHORT_OK);
+        assert_int_equal(model_config_preset(&config, NULL, presets[i].preset, 0, &err), COHORT_OK);
         assert_int_equal(config.vocab_size, 151936);
         assert_int_equal(config.eos_ids[0], 151645);
         assert_int_equal(config.n_eos, 2);
@@ -380,19 +380,15 @@ static void test_presets(void **state)
         assert_int_equal(table.n_weights, presets[i].n_weights);
         param_table_free(&table);
     }
-    assert_int_equal(model_config_preset(&config, NULL, "tiny", 264, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_TINY, 264, &err), COHORT_OK);
     assert_int_equal(config.vocab_size, 264);
     assert_int_equal(config.hidden_size, 128);
     assert_int_equal(config.n_eos, 0);
     assert_int_equal(config.pad_id, -1);
-    assert_int_equal(model_config_preset(&config, NULL, "nano", 0, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, 0, &err), COHORT_OK);
     assert_int_equal(config.max_positions, 1024);
     assert_int_equal(config.intermediate_size, 192);
-    assert_int_equal(model_config_preset(&config, NULL, "qwen3-7b", 0, &err), COHORT_ERR_ARGUMENT);
-    assert_non_null(strstr(err.message, "unknown model preset \"qwen3-7b\"; known presets: "
-                                        "qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, "
-                                        "qwen3-32b, tiny, nano"));
-    assert_int_equal(model_config_preset(&config, NULL, "nano", -5, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, -5, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "vocabulary size -5"));
 }
 
@@ -511,7 +507,7 @@ static void test_save(void **state)
 
     char nowhere[160];
     snprintf(nowhere, sizeof nowhere, "%s/none", folder);
-    assert_int_equal(model_config_preset(&config, NULL, "nano", 0, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, 0, &err), COHORT_OK);
     assert_int_equal(model_config_save(&config, NULL, DTYPE_F32, nowhere, &err), COHORT_ERR_IO);
     assert_non_null(strstr(err.message, nowhere));
 }
