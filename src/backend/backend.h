@@ -29,6 +29,8 @@ struct attention_forward;
 struct attention_backward;
 struct swiglu_forward;
 struct swiglu_backward;
+struct bias_forward;
+struct bias_backward;
 struct convert;
 struct head_stats;
 struct head_gradient;
@@ -117,6 +119,8 @@ struct backend_ops {
     void (*attention_backward)(struct backend *, const struct attention_backward *);
     void (*swiglu_forward)(struct backend *, const struct swiglu_forward *);
     void (*swiglu_backward)(struct backend *, const struct swiglu_backward *);
+    void (*bias_forward)(struct backend *, const struct bias_forward *);
+    void (*bias_backward)(struct backend *, const struct bias_backward *);
     void (*convert)(struct backend *, const struct convert *);
     void (*head_stats)(struct backend *, const struct head_stats *);
     void (*head_gradient)(struct backend *, const struct head_gradient *);

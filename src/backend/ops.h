@@ -199,6 +199,23 @@ struct swiglu_backward {
     enum dtype act;
 };
 
+/* y[r, :] += bias, in fp32, rounded once to y_type. */
+struct bias_forward {
+    int64_t rows, width;
+    void *y; /* [R, width] y_type */
+    enum dtype y_type;
+    const void *bias; /* [width] bias_type */
+    enum dtype bias_type;
+};
+
+/* d_bias += sum over rows of dy, in an order that follows from the number of rows alone. */
+struct bias_backward {
+    int64_t rows, width;
+    const void *dy; /* [R, width] type */
+    enum dtype type;
+    float *d_bias; /* [width] */
+};
+
 /* y = x in another type, elementwise. */
 struct convert {
     int64_t count;

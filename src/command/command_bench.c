@@ -27,9 +27,9 @@ static cohort_status random_weights(void *context, const struct param *param, in
     }
     for (int64_t i = 0; i < count; i++) {
         if (type == DTYPE_F32)
-            ((float *)to)[i] = 1.0f;
+            ((float *)to)[i] = param->start;
         else
-            ((uint16_t *)to)[i] = bf16_from_f32(1.0f);
+            ((uint16_t *)to)[i] = bf16_from_f32(param->start);
     }
     return COHORT_OK;
 }

@@ -15,6 +15,9 @@ enum tensor_role {
     TENSOR_QUERY,
     TENSOR_KEY,   /* adjacent to the query's */
     TENSOR_VALUE, /* likewise */
+    TENSOR_QUERY_BIAS,
+    TENSOR_KEY_BIAS,   /* adjacent to the query's; a family has all three biases or none */
+    TENSOR_VALUE_BIAS, /* likewise */
     TENSOR_QUERY_NORM,
     TENSOR_KEY_NORM,
     TENSOR_ATTENTION_OUT,
@@ -45,7 +48,7 @@ struct architecture {
     const char *tensors[N_TENSOR_ROLES];
 };
 
-enum { ARCHITECTURE_QWEN3, N_ARCHITECTURES };
+enum { ARCHITECTURE_QWEN3, ARCHITECTURE_QWEN2, N_ARCHITECTURES };
 extern const struct architecture architectures[N_ARCHITECTURES];
 
 /* The parameter table for a config, in the order of enum tensor_role, laid out, all tensors in one format. layer is 0

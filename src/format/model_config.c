@@ -108,19 +108,23 @@ static cohort_status read_architecture(struct model_config *config, const struct
     const json_t *names = get(source->json, "architectures"), *type = get(source->json, "model_type");
     const json_t *server = get(source->json, "error");
     bool named = false;
-    char supported[160];
-    snprintf(supported, sizeof supported, "%s (model_type \"%s\"), the only architecture this version supports",
-             architectures[0].class_name, architectures[0].model_type);
-    _Static_assert(N_ARCHITECTURES == 1, "the message names all of them");
+    char supported[400] = "", types[160] = "";
+    for (size_t i = 0; i < N_ARCHITECTURES; i++) {
+        const struct architecture *row = &architectures[i];
+        const char *between = i == 0 ? "" : i + 1 < N_ARCHITECTURES ? ", " : " or ";
+        const size_t n = strlen(supported), m = strlen(types);
+        snprintf(supported + n, sizeof supported - n, "%s%s (model_type \"%s\")", between, row->class_name,
+                 row->model_type);
+        snprintf(types + m, sizeof types - m, "%s\"%s\"", between, row->model_type);
+    }
+    strcat(supported, ": this version supports no other");
     if (names == NULL && type == NULL && json_is_string(server))
         return error_set(source->err, COHORT_ERR_FORMAT,
                          "%s: the error message of a server (%s), not the file: the download went "
                          "wrong; download it again",
                          source->origin, json_string_value(server));
-    if (names == NULL && type == NULL) {
-        snprintf(supported, sizeof supported, "\"%s\"", architectures[0].model_type);
-        return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, supported);
-    }
+    if (names == NULL && type == NULL)
+        return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, types);
     for (size_t i = 0; i < N_ARCHITECTURES; i++) {
         named = named || has_class(names, &architectures[i]);
         if (has_class(names, &architectures[i]) && has_type(type, &architectures[i])) {
@@ -203,11 +207,12 @@ static cohort_status check_sliding(const struct source *source, const struct mod
     return COHORT_OK;
 }
 
-static cohort_status check_supported(const struct source *source)
+static cohort_status check_supported(const struct source *source, const struct architecture *family)
 {
     TRY(check_absent(source, "quantization_config", "use the unquantized checkpoint"));
     TRY(check_absent(source, "quantization", "use the unquantized checkpoint"));
-    TRY(check_flag_off(source, "attention_bias"));
+    if (family->tensors[TENSOR_QUERY_BIAS] == NULL) /* else the family has biases whatever the key says */
+        TRY(check_flag_off(source, "attention_bias"));
     TRY(check_number(source, source->json, "partial_rotary_factor", 1.0));
     const json_t *act = json_object_get(source->json, "hidden_act");
     const char *name = json_string_value(act);
@@ -371,7 +376,8 @@ static cohort_status read_sizes(struct model_config *config, const struct source
     TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, absent->n_heads, &config->n_heads));
     TRY(read_size(source, "intermediate_size", 1, MAX_FFN, absent->intermediate_size, &config->intermediate_size));
     TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, absent->max_positions, &config->max_positions));
-    TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, absent->head_dim, &config->head_dim));
+    const int32_t head_dim = absent->head_dim > 0 ? absent->head_dim : config->hidden_size / config->n_heads;
+    TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, head_dim, &config->head_dim));
     config->n_kv_heads = config->n_heads; /* what null means */
     if (!json_is_null(json_object_get(source->json, "num_key_value_heads")))
         TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, absent->n_kv_heads, &config->n_kv_heads));
@@ -383,11 +389,14 @@ static cohort_status read_sizes(struct model_config *config, const struct source
                          json_object_get(source->json, "num_key_value_heads") == NULL
                              ? ", the default, since the key is absent"
                              : "");
-    if (config->head_dim % 2 != 0)
+    if (config->head_dim % 2 != 0 || config->head_dim < 2 || config->head_dim > MAX_HEAD_DIM)
         return error_set(source->err, COHORT_ERR_FORMAT,
-                         "%s: \"head_dim\" is %d, expected an even size (rotary embeddings turn "
-                         "pairs)",
-                         source->origin, config->head_dim);
+                         "%s: \"head_dim\" is %d%s, expected an even size (rotary embeddings turn pairs) up to %d",
+                         source->origin, config->head_dim,
+                         json_object_get(source->json, "head_dim") == NULL
+                             ? " (hidden_size / num_attention_heads, since the key is absent)"
+                             : "",
+                         MAX_HEAD_DIM);
     const json_t *dropout = get(source->json, "attention_dropout");
     config->attention_dropout = json_number_value(dropout);
     if (dropout != NULL &&
@@ -420,7 +429,7 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     struct source source = {json, origin, err};
     TRY_GOTO(read_architecture(config, &source));
     const struct config_defaults *absent = &config->architecture->absent;
-    TRY_GOTO(check_supported(&source));
+    TRY_GOTO(check_supported(&source, config->architecture));
     TRY_GOTO(read_sizes(config, &source));
     TRY_GOTO(check_sliding(&source, config));
     TRY_GOTO(read_rope(config, &source));

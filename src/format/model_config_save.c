@@ -76,7 +76,8 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     ok = ok && set_size(json, "num_hidden_layers", config->n_layers);
     ok = ok && set_size(json, "num_attention_heads", config->n_heads);
     ok = ok && set_size(json, "num_key_value_heads", config->n_kv_heads);
-    ok = ok && set_size(json, "head_dim", config->head_dim);
+    if (config->architecture->absent.head_dim > 0 || json_object_get(json, "head_dim") != NULL)
+        ok = ok && set_size(json, "head_dim", config->head_dim);
     ok = ok && set_size(json, "intermediate_size", config->intermediate_size);
     ok = ok && set_size(json, "max_position_embeddings", config->max_positions);
     ok = ok && set_number(json, "rms_norm_eps", (double)config->rms_norm_eps, true);

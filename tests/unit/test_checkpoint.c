@@ -646,7 +646,8 @@ static void test_init(void **state)
     cohort_error err = {0};
     struct param param = matrix("w", N, 1);
     struct param other = matrix("v", N, 1);
-    struct param gain = vector("g", 70);
+    struct param gain = vector("g", 70), bias = vector("b", 70);
+    gain.start = 1.0f;
     struct checkpoint_init init = {.seed = 11, .standard_deviation = 0.5f};
     float *all = NULL;
     float *part = NULL;
@@ -692,13 +693,16 @@ static void test_init(void **state)
     /* BF16 is the same numbers, rounded. */
     uint16_t halves[64];
     init.seed = 11;
-    param.format = gain.format = STORAGE_BF16;
+    param.format = gain.format = bias.format = STORAGE_BF16;
     assert_int_equal(checkpoint_init_fetch(&init, &param, 0, 64, halves, &err), COHORT_OK);
     for (int i = 0; i < 64; i++)
         assert_int_equal(halves[i], bf16_from_f32(all[i]));
     assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err), COHORT_OK);
     assert_int_equal(halves[0], 0x3f80);
     assert_int_equal(halves[63], 0x3f80);
+    assert_int_equal(checkpoint_init_fetch(&init, &bias, 0, 64, halves, &err), COHORT_OK);
+    assert_int_equal(halves[0], 0);
+    assert_int_equal(halves[63], 0);
     mem_free(all);
     mem_free(part);
 }

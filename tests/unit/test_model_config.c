@@ -447,6 +447,58 @@ static void test_params(void **state)
     param_table_free(&table);
 }
 
+/* Biases lie as the parts of their fused projection do, and there is no norm of the heads. */
+static void test_qwen2_params(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"model_type\": \"qwen2\", \"vocab_size\": 7, \"hidden_size\": 12, "
+                               "\"num_hidden_layers\": 1, \"num_attention_heads\": 3, \"num_key_value_heads\": 1, "
+                               "\"intermediate_size\": 5}";
+    static const struct {
+        const char *name;
+        int64_t count, offset; /* in elements */
+        float start;
+    } rows[] = {{"model.layers.0.self_attn.v_proj.weight", 48, 128 + 64 + 192, 1},
+                {"model.layers.0.self_attn.q_proj.bias", 12, 448, 0},
+                {"model.layers.0.self_attn.k_proj.bias", 4, 460, 0},
+                {"model.layers.0.self_attn.v_proj.bias", 4, 464, 0},
+                {"model.layers.0.self_attn.o_proj.weight", 144, 512, 1}};
+    struct model_config config;
+    struct param_table table;
+    cohort_error err = {0};
+    assert_int_equal(model_config_parse(&config, text, sizeof text - 1, "x.json", &err), COHORT_OK);
+    assert_int_equal(config.head_dim, 4);
+    assert_int_equal(architecture_params(&config, STORAGE_F32, &table, &err), COHORT_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct param *param = &table.params[4 + i];
+        assert_string_equal(param->name, rows[i].name);
+        assert_int_equal(param->count, rows[i].count);
+        assert_int_equal(param->offset, 4 * rows[i].offset);
+        assert_true(param->rank == 2 || (!param->decay && param->start == rows[i].start));
+    }
+    assert_int_equal(table.n_params, 1 + 12 + 2);
+    assert_null(architecture_param(&config, &table, TENSOR_QUERY_NORM, 0));
+    assert_non_null(architecture_param(&config, &table, TENSOR_VALUE_BIAS, 0));
+    param_table_free(&table);
+    /* Sizes of heads that come from two keys are checked as one that is stated. */
+    static const char *const refused[][2] = {
+        {"{\"model_type\": \"qwen2\", \"hidden_size\": 15, \"num_attention_heads\": 5, \"num_key_value_heads\": 5}",
+         "\"head_dim\" is 3 (hidden_size / num_attention_heads, since the key is absent), expected an even size"},
+        {"{\"model_type\": \"qwen2\", \"hidden_size\": 8, \"num_attention_heads\": 32}", "\"head_dim\" is 0 (hidden"},
+        {"{\"model_type\": \"qwen2\", \"hidden_size\": 1048576, \"num_attention_heads\": 32}",
+         "\"head_dim\" is 32768 ("},
+        {"{\"model_type\": \"qwen2\", \"architectures\": [\"Qwen3ForCausalLM\"]}",
+         "\"model_type\" is \"qwen2\", expected Qwen3ForCausalLM (model_type \"qwen3\") or Qwen2ForCausalLM "
+         "(model_type "
+         "\"qwen2\")"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_int_not_equal(model_config_parse(&config, refused[i][0], strlen(refused[i][0]), "x.json", &err),
+                             COHORT_OK);
+        if (strstr(err.message, refused[i][1]) == NULL)
+            fail_msg("%s gave %s", refused[i][0], err.message);
+    }
+}
+
 static void test_save(void **state)
 {
     (void)state;
@@ -514,9 +566,10 @@ static void test_save(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_published),   cmocka_unit_test(test_accepted),     cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_other_tools), cmocka_unit_test(test_params),       cmocka_unit_test(test_save)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_published),    cmocka_unit_test(test_accepted),
+                                       cmocka_unit_test(test_defaults),     cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
+                                       cmocka_unit_test(test_other_tools),  cmocka_unit_test(test_params),
+                                       cmocka_unit_test(test_qwen2_params), cmocka_unit_test(test_save)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

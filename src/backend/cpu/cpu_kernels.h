@@ -19,6 +19,8 @@
     KERNEL(void, attention_backward, const struct attention_backward *)                                                \
     KERNEL(void, swiglu_forward, const struct swiglu_forward *)                                                        \
     KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                                      \
+    KERNEL(void, bias_forward, const struct bias_forward *)                                                            \
+    KERNEL(void, bias_backward, const struct bias_backward *)                                                          \
     KERNEL(void, convert, const struct convert *)                                                                      \
     KERNEL(void, head_stats, const struct head_stats *)                                                                \
     KERNEL(void, head_gradient, const struct head_gradient *)                                                          \

@@ -173,6 +173,8 @@ size_t cuda_grown_bytes(size_t bytes);
     OPERATION(attention_backward, const struct attention_backward *)                                                   \
     OPERATION(swiglu_forward, const struct swiglu_forward *)                                                           \
     OPERATION(swiglu_backward, const struct swiglu_backward *)                                                         \
+    OPERATION(bias_forward, const struct bias_forward *)                                                               \
+    OPERATION(bias_backward, const struct bias_backward *)                                                             \
     OPERATION(convert, const struct convert *)                                                                         \
     OPERATION(head_stats, const struct head_stats *)                                                                   \
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
