@@ -89,7 +89,7 @@ void cohort_options_destroy(cohort_options *options)
 {
     if (options == NULL)
         return;
-    if (options->user != NULL) { /* it still needs them */
+    if (options->user != NULL) { /* whoever works with them still needs them */
         options->destroyed = true;
         return;
     }

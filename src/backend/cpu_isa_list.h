@@ -1,6 +1,9 @@
-/* The instruction sets of the CPU backend, in ascending order: a machine that has one has those before it.
- * X(ID, word, kernels, product): CPU_ISA_ID and its word of isa; the kernels compiled for KERNELS, and matmul_bf16_PRODUCT
- * for products in bf16. */
+/* The instruction sets of the CPU backend, in ascending order: a machine that has one also has those before it.
+ *
+ * X(ID, word, kernels, product)
+ *   ID, word  CPU_ISA_ID is called word in the option isa
+ *   kernels   it uses the kernel files as they are compiled for this set
+ *   product   and matmul_bf16_PRODUCT for products in bf16 */
 #ifndef COHORT_BACKEND_CPU_ISA_LIST_H
 #define COHORT_BACKEND_CPU_ISA_LIST_H
 

@@ -32,7 +32,7 @@ void linear_close(struct linear *linear)
 
 enum dtype linear_type(const struct linear *linear) { return storage_dtype(linear->weight->format); }
 
-/* set may still be without values, for sizes. */
+/* The set may still have no values: sizes do not need them. */
 static struct weight_source source_of(const struct linear *linear)
 {
     const struct param_set *set = linear->set;

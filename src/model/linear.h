@@ -16,8 +16,8 @@ struct linear {
     struct weight *packed;      /* owned; NULL until linear_pack */
 };
 
-/* Before its set has values. Parts are the tensor and those adjacent to it. bias: NULL, or that of the first part; then
- * every part has one. */
+/* Called before its set has values. The parts are the tensor and those adjacent to it. bias: NULL, or that of the first
+ * part; then every part has one. */
 void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight,
                  const struct param *bias);
 void linear_close(struct linear *linear);
@@ -36,9 +36,9 @@ void linear_forward(const struct linear *linear, int64_t m, const void *x, void 
 /* y = before + x . W^T + b, the sum over k finished before it is added; in fp32. y may be before. */
 void linear_forward_residual(const struct linear *linear, int64_t m, const void *x, const float *before, float *y);
 
-/* The input of a projection that a norm goes before: rows of the residual stream. Their normalised values are an
- * intermediate result of the product, which some kernels never write: nothing in here holds them afterwards, and room
- * is undefined. Who needs them too (the backward; an adapter) runs norm_forward. */
+/* The input of a projection behind a norm: rows of the residual stream. Their normalised values are an intermediate
+ * result of the product, which some kernels never write: nothing in here holds them afterwards, and the content of room
+ * is undefined. Code that needs them too (the backward; an adapter) runs norm_forward. */
 struct linear_normed {
     const struct norm *norm;
     const float *x; /* [m, k] residual */
@@ -47,8 +47,8 @@ struct linear_normed {
 /* y[m, n] of linear_type = norm(x) . W^T + b. */
 void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y);
 
-/* dx[m, k] of dx_type = dy[m, n] . W; b's gradient += the sum over the rows of dy, and W's += dy^T . x, each unless it is
- * frozen. x is read for W's gradient only. */
+/* dx[m, k] of dx_type = dy[m, n] . W; b's gradient += the sum over the rows of dy, and W's += dy^T . x, each unless it
+ * is frozen. x is read for W's gradient only. */
 void linear_backward(const struct linear *linear, int64_t m, const void *dy, const void *x, void *dx,
                      enum dtype dx_type);
 

@@ -93,7 +93,7 @@ static cohort_status pack_weights(struct model *model, cohort_error *err)
             TRY(linear_pack(layer_linear(model, l, i), err));
     }
     TRY(linear_pack(&model->head, err));
-    return stop_check(model->backend->stop, err); /* a product's packing may have been cut */
+    return stop_check(model->backend->stop, err); /* a stop may have cut the packing short */
 }
 
 cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err)

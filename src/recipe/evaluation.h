@@ -1,4 +1,4 @@
-/* Held-out evaluation: what a model's completions of a set of prompts are worth to the rewards. */
+/* Held-out evaluation: the rewards of a model's completions of a set of prompts. */
 #ifndef COHORT_RECIPE_EVALUATION_H
 #define COHORT_RECIPE_EVALUATION_H
 

@@ -12,10 +12,10 @@ struct scoring {
     const char **names;
     double *weights;
     int32_t n, n_owned;
-    const cohort_observer *observer; /* told what a reward warns of; NULL: nobody */
+    const cohort_observer *observer; /* told the warnings of rewards; NULL: nobody */
 };
-/* Options used: reward, reward_weights, reward_pattern, reward_timeout. No reward at all is an error. The observer is
- * the caller's to set afterwards. */
+/* Options used: reward, reward_weights, reward_pattern, reward_timeout. No reward at all is an error. The caller sets
+ * the observer afterwards. */
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err);
 void scoring_close(struct scoring *scoring);
@@ -29,7 +29,7 @@ struct prompt_set {
     struct token_list *ids; /* [n_rows] */
     struct text *texts;     /* [n_rows] rendered */
     int32_t longest;        /* tokens */
-    const int64_t *indices; /* [n_rows] by which rewards and logs know the rows, borrowed; NULL: their place */
+    const int64_t *indices; /* [n_rows] by which rewards and logs identify the rows, borrowed; NULL: their place */
 };
 /* limit: rows taken at most (0: all); max_tokens: a longer prompt is an error that names the row. Options used: those
  * of row_style. */

@@ -1,5 +1,6 @@
-/* Every option once: the table behind flags, YAML keys, defaults, ranges, --help, docs/OPTIONS.md and config.yaml.
- * Names are TRL's (underscores in YAML, dashes as flags). A value is kept as checked text plus its parsed form. */
+/* All options, each defined once: the table behind flags, YAML keys, defaults, ranges, --help, docs/OPTIONS.md and
+ * config.yaml. Names are TRL's (underscores in YAML, dashes as flags). A value is kept as checked text plus its parsed
+ * form. */
 #ifndef COHORT_RUN_OPTIONS_H
 #define COHORT_RUN_OPTIONS_H
 
@@ -52,7 +53,7 @@ struct option_spec {
     const char *fallback;       /* default as text; NULL: none, the option is unset until given */
     double minimum, maximum;    /* of INT and FLOAT, inclusive; of a LIST of numbers (0, 0: items are texts) */
     const char *const *choices; /* of ENUM, and of a LIST what its items may be; ends with NULL */
-    const char *placeholder;    /* of STRING: what --help has behind the flag ("DIR") */
+    const char *placeholder;    /* of STRING: what --help shows after the flag ("DIR") */
     const char *alone;          /* of STRING: what the flag means without a value; NULL: it needs one */
     unsigned commands;
     const char *group; /* heading in --help: "Model", "Data", "Rollout", "Loss", "Optimizer", "Run", "Machine" */
@@ -82,15 +83,14 @@ cohort_status options_set(struct options *options, const char *name, const char 
  * flag's text is. Truth values and numbers are what they are to PyYAML, or refused with the reason (options_number.c).
  * null keeps an option without default unset. "config" in a file is an error. */
 cohort_status options_read_yaml(struct options *options, const char *path, cohort_error *err);
-/* The resolved values as YAML, one a line, in table order, unset ones and the YAML file's own "config" left out.
- * options_read_yaml gives the same values back. */
+/* Writes the resolved values as YAML, one per line, in table order, without unset values and without the options that
+ * say where a run is. options_read_yaml gives the same values back. */
 cohort_status options_write_yaml(const struct options *options, struct text *out, cohort_error *err);
-/* The reference page (Markdown table) of all options, and the --help text of one command. */
+/* Write the reference page (Markdown tables) of all options, and the --help text of one command. */
 cohort_status options_write_docs(struct text *out, cohort_error *err);
 cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
 
-/* What an embedding program hands over beside values: the stop object that a command looks at (borrowed; NULL:
- * none). */
+/* What an embedding program passes beside values: the stop object that a command checks (borrowed; NULL: none). */
 void options_set_stop(struct options *options, const struct stop *stop);
 const struct stop *options_stop(const struct options *options);
 

@@ -13,7 +13,7 @@ static const struct {
 #undef COMMAND
 };
 
-/* What stands after the flag. */
+/* What is shown after the flag. */
 static const char *placeholder(const struct option_spec *spec)
 {
     switch (spec->type) {
@@ -59,7 +59,7 @@ static cohort_status append_limits(const struct option_spec *spec, struct text *
                  (spec->type == OPTION_TYPE_LIST && (spec->choices != NULL || spec->biases));
     if (tells)
         TRY_GOTO(options_describe(spec, &accepted, err));
-    /* N, X and NAME after the flag have told the type. */
+    /* N, X and NAME after the flag already tell the type. */
     const char *limits = tells ? accepted.data : "";
     static const char *const kinds[] = {"an integer", "a number", "one of", "a list of"};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)

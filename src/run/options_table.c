@@ -20,8 +20,8 @@
 #define FOR_YAML    (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
 
 #define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
-/* Counts of tokens and rows: beyond any machine, and sums and products of two of them stay in 64 bits, of one and a
- * context in 32. */
+/* Counts of tokens and rows: more than any machine holds, and small enough that sums and products of two of them fit
+ * into 64 bits, and the sum of one and a context into 32. */
 #define COUNT 268435456
 #define BIG   DBL_MAX
 #define TINY  DBL_MIN /* more than zero */

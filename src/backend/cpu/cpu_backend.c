@@ -1,7 +1,7 @@
 /* The CPU backend: what this machine has, the table of operations, memory.
  *
- * Owns the threads, the scratch that operations share and that of each thread. The instruction set and the providers of
- * matrix products are chosen at creation and never again (invariant I2). */
+ * It owns the threads, the scratch that operations share, and the scratch of each thread. The instruction set and the
+ * providers of matrix products are chosen at creation and never again (invariant I2). */
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_matmul.h"
 
@@ -79,7 +79,8 @@ struct clear_job {
     size_t bytes;
 };
 
-/* Item: CLEAR_PIECE bytes. The first writing of fresh memory is slow: on some virtual machines half a gigabyte a second. */
+/* An item is CLEAR_PIECE bytes. The first write to fresh memory is slow: half a gigabyte per second on some virtual
+ * machines. */
 enum { CLEAR_PIECE = 4 << 20 };
 static void clear_pieces(const void *context, int64_t begin, int64_t end, int thread)
 {
@@ -116,7 +117,7 @@ cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const 
     if (alignment == HUGE_PAGE)
         (void)madvise(block, rounded, MADV_HUGEPAGE); /* a hint: without it only slower */
     zero_bytes(backend, block, rounded);
-    /* A requested stop and a forked child leave it as it was. */
+    /* A requested stop, or a forked child, leaves memory uncleared. */
     cohort_status status = COHORT_OK;
     if (rounded >= 4 * (size_t)CLEAR_PIECE) {
         if (backend->unstoppable == 0)
@@ -177,7 +178,7 @@ void *cpu_scratch(struct backend *backend, size_t bytes)
         state->scratch_bytes = 0;
         const cohort_status status = cpu_alloc(backend, &state->scratch, bytes, "scratch", NULL);
         if (status != COHORT_OK) {
-            state->failed |= status == COHORT_ERR_MEMORY; /* not for a stop, which may be taken back */
+            state->failed |= status == COHORT_ERR_MEMORY; /* not after a stop, which may be withdrawn */
             return NULL;
         }
         state->scratch_bytes = bytes;
@@ -280,7 +281,7 @@ static cohort_status start_threads(struct backend *backend, int asked, cohort_er
                  "%d were wanted and the system gave no more; its limit of processes or memory", threads);
     backend->threads_note = note;
     TRY(mem_alloc(&state->worker, (size_t)backend->threads, sizeof *state->worker, "working memory of threads", err));
-    /* Not zeroed: what a thread does not touch costs nothing. */
+    /* The blocks are not zeroed: what a thread does not touch costs nothing. */
     state->blocks = aligned_alloc(ALIGNMENT, (size_t)backend->threads * CPU_BLOCK_BYTES);
     if (state->blocks == NULL)
         return error_set(err, COHORT_ERR_MEMORY,

@@ -1,5 +1,5 @@
-/* A vector added to every row, and its gradient. A sum over rows is taken in blocks of ROW_BLOCK rows, which are added to
- * the gradient in ascending order. */
+/* Adds a vector to every row, and sums its gradient. The sum over rows is taken in blocks of ROW_BLOCK rows, which are
+ * added to the gradient in ascending order. */
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
 
