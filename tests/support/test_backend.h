@@ -54,6 +54,19 @@ static inline const char *test_provider(const char *const *cpu, size_t n_cpu, si
     return i < n_cpu ? cpu[i] : NULL;
 }
 
+/* The instruction set that the option isa calls so. */
+static inline enum cpu_isa test_isa(const char *word)
+{
+#define WORD_OF(id, word, ...) word,
+    static const char *const words[] = {"auto", CPU_ISA_LIST(WORD_OF)};
+#undef WORD_OF
+    for (int i = 0; i < N_CPU_ISAS; i++)
+        if (strcmp(words[i], word) == 0)
+            return (enum cpu_isa)i;
+    fail_msg("%s is no instruction set", word);
+    return CPU_ISA_AUTO;
+}
+
 /* NULL where the machine lacks the instruction set. A GPU that is not there is a failure: it was asked for. */
 static inline struct backend *backend_here(const char *provider, int threads)
 {
@@ -64,7 +77,7 @@ static inline struct backend *backend_here(const char *provider, int threads)
             fail_msg("%s", err.message);
         return backend;
     }
-    if (backend_cpu_create(&backend, provider, threads, &err) == COHORT_OK)
+    if (backend_cpu_create(&backend, test_isa(provider), threads, &err) == COHORT_OK)
         return backend;
     if (strcmp(provider, "portable") == 0 || strcmp(provider, "auto") == 0)
         fail_msg("%s", err.message);

@@ -1,4 +1,4 @@
-/* One small vector vocabulary for the CPU kernels. Kernel files are compiled once per instruction set (see
+/* The small set of vector operations that the CPU kernels use. Kernel files are compiled once per instruction set (see
  * CPU_ISA_NAME) with -ffp-contract=off, so a product and a sum are fused exactly where vf_fma says so, and nowhere
  * else: that is what keeps two compilations of one loop equal. VW is the number of floats in a vector. */
 #ifndef COHORT_BACKEND_CPU_SIMD_H
