@@ -82,7 +82,7 @@ static cohort_status take_piece(void *context, const char *piece, size_t length,
         const bool blank = c == ' ' || c == '\t' || c == '\n' || c == '\r';
         if (a->state == ELEMENT)
             TRY(inside(a, c, at + i, err));
-        else if (!blank && (at + i >= 3 || c != "\xef\xbb\xbf"[at + i]))
+        else if (!blank && at + i >= a->file->mark)
             TRY(between(a, c, at + i, err));
         a->column++;
         if (c == '\n') {

@@ -187,7 +187,7 @@ static cohort_status take_piece(void *context, const char *piece, size_t length,
     struct records *r = context;
     for (size_t i = 0; i < length; i++) {
         const char c = piece[i];
-        if (at + i < 3 && c == "\xef\xbb\xbf"[at + i])
+        if (at + i < r->file->mark)
             continue;
         const bool quoted = r->csv.state == IN_QUOTES, was_begun = r->csv.anything;
         const enum csv_event event = csv_take(&r->csv, c);

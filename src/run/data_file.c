@@ -61,9 +61,8 @@ static size_t skip_blanks(const char *text, size_t at, size_t length)
 
 /* The format that the first bytes say, or NULL. A table may begin with any character, so that one that its name says
  * must go on as JSON does to be taken for that. */
-static const struct data_format *told(const char *text, size_t length, const struct data_format *by_name)
+static const struct data_format *told(const char *text, size_t mark, size_t length, const struct data_format *by_name)
 {
-    const size_t mark = length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     const size_t first = skip_blanks(text, mark, length), second = skip_blanks(text, first + 1, length);
     const bool table = by_name == &data_format_csv || by_name == &data_format_tsv;
     const char next = second < length ? text[second] : '\0';
@@ -93,7 +92,8 @@ static cohort_status choose(struct data_file *file, struct text *notes, cohort_e
     char beginning[DATA_BEGINNING];
     const size_t length = file->bytes.size < sizeof beginning ? file->bytes.size : sizeof beginning;
     TRY(data_bytes_read(&file->bytes, 0, beginning, length, err));
-    file->format = told(beginning, length, by_name);
+    file->mark = length >= 3 && memcmp(beginning, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    file->format = told(beginning, file->mark, length, by_name);
     if (file->format == NULL && (by_name == &data_format_csv || by_name == &data_format_tsv)) {
         const char *found = wrong_file(beginning, length, WRONG_FILE_ROWS);
         if (found != NULL)

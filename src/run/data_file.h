@@ -32,6 +32,7 @@ struct data_file {
     struct data_index index; /* of text */
     struct text buffer;      /* the row that was read last */
     void *state;             /* of the format */
+    size_t mark;             /* bytes of the byte order mark that text begins with: 3 or 0 */
     size_t n_rows;
 };
 

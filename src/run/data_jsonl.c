@@ -21,9 +21,7 @@ static cohort_status take_piece(void *context, const char *piece, size_t length,
     for (size_t i = 0; i < length;) {
         const char *newline = memchr(piece + i, '\n', length - i);
         const size_t end = newline == NULL ? length : (size_t)(newline - piece);
-        const bool marked = lines->number == 1 && at + i < 3; /* a byte order mark may stand before the first row */
-        while (!lines->row && i < end &&
-               (is_blank(piece[i]) || (marked && at + i < 3 && piece[i] == "\xef\xbb\xbf"[at + i])))
+        while (!lines->row && i < end && (is_blank(piece[i]) || at + i < lines->file->mark))
             i++;
         if (!lines->row && i < end) {
             lines->row = true;

@@ -177,6 +177,7 @@ static void test_names(void **state)
         {"x.json", "\xef\xbb\xbf [{\"a\": \"1\"}]\n", NULL},
         {"x", "{\"a\": \"1\"}\n", NULL},
         {"x", "\n [ {\"a\": \"1\"}]", NULL},
+        {"x.csv", "a\xd9\xbf,1\nb,c\n", NULL}, /* a byte of a mark is none */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct dataset set;
