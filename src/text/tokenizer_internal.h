@@ -83,11 +83,6 @@ uint64_t tokenizer_text_hash(const char *text, size_t length);
 uint32_t byte_level_char(unsigned char byte);
 int32_t byte_level_byte(uint32_t code_point);
 
-/* Decodes the character at text, which is valid UTF-8. Returns its length. */
-size_t utf8_decode(const char *text, uint32_t *code_point);
-/* Puts code_point's UTF-8 into to (4 bytes), returns its length. */
-size_t utf8_encode(uint32_t code_point, char *to);
-
 /* *normal = NFC of text (valid UTF-8), which may be text itself when nothing changes, else in
  * buffer. */
 struct nfc_buffer {
