@@ -26,15 +26,16 @@ bool jinja_mentions(const struct jinja_template *template, const char *name);
 
 /* Who wrote a byte of the output (invariant I12). */
 enum jinja_origin {
-    JINJA_TEMPLATE,  /* the template's own literal */
-    JINJA_FOREIGN,   /* a value of a user, system, tool, schema: never a control token */
-    JINJA_ASSISTANT  /* a value of an assistant's message */
+    JINJA_TEMPLATE, /* the template's own literal */
+    JINJA_FOREIGN,  /* a value of a user, system, tool, schema: never a control token */
+    JINJA_ASSISTANT /* a value of an assistant's message */
 };
 struct jinja_variable {
     const char *name;
-    const json_t *value;               /* borrowed while rendering */
-    enum jinja_origin origin;          /* of every string (and object key) within value */
-    const enum jinja_origin *elements; /* where value is an array: of each of its elements, in place of origin; or NULL */
+    const json_t *value;      /* borrowed while rendering */
+    enum jinja_origin origin; /* of every string (and object key) within value */
+    const enum jinja_origin
+        *elements; /* where value is an array: of each of its elements, in place of origin; or NULL */
 };
 struct jinja_span {
     size_t from, to; /* bytes of the output */
