@@ -58,8 +58,10 @@ struct tokenizer {
     struct added_set raw, normalized;
     pcre2_code *split;
     bool nfc, ignore_merges;
-    char *chat_template;
-    int32_t eos; /* -1: none */
+    int32_t eos;                          /* -1: none */
+    struct tokenizer_template *templates; /* [n_templates], by name */
+    size_t n_templates, templates_capacity;
+    json_t *special; /* an object; NULL where no folder was read */
 };
 
 /* tokenizer_load without the folder: json is the content of a tokenizer.json, origin names it in

@@ -80,6 +80,7 @@ static const char *const CHAT_WORDS[] = {"role",
 
 static json_t *tokenizer_seed, *config_seed, *chat_seed;
 static struct tokenizer *fixed;
+static struct chat_template *chat;
 static struct {
     const char *name;
     long tried, accepted;
@@ -100,6 +101,7 @@ static void begin(void)
     require(mkdtemp(folder) != NULL, "a temporary folder");
     require(tokenizer_write_bytes(folder, NULL) == COHORT_OK, "write");
     require(tokenizer_load(&fixed, folder, NULL) == COHORT_OK, "load");
+    require(chat_template_open(&chat, fixed, NULL, NULL) == COHORT_OK, "a template");
     snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     tokenizer_seed = json_load_file(path, 0, &at);
     require(file_remove_all(folder, NULL) == COHORT_OK, "remove");
@@ -166,7 +168,7 @@ static void try_config(const char *text, size_t length)
     param_table_free(&table);
 }
 
-/* However the messages are made, no message opens a turn (invariant I12): there are as many turns as messages. */
+/* However the messages are made, no message opens a turn (invariant I12): there are at most as many turns as messages. */
 static void try_chat(const json_t *messages, bool generation, bool thinking)
 {
     enum { IM_START = 257 };
@@ -174,8 +176,9 @@ static void try_chat(const json_t *messages, bool generation, bool thinking)
     struct token_list list = {0};
     struct content_spans spans = {0};
     cohort_error err = {0};
-    struct chat_options options = {.add_generation_prompt = generation, .enable_thinking = thinking};
-    if (chat_template_render(NULL, messages, &options, "fuzz", &text, &spans, &err) != COHORT_OK) {
+    struct chat_options options = {.add_generation_prompt = generation,
+                                   .thinking = thinking ? CHAT_THINKING_ON : CHAT_THINKING_OFF};
+    if (chat_template_render(chat, messages, &options, "fuzz", &text, &spans, &err) != COHORT_OK) {
         require(strncmp(err.message, "fuzz", 4) == 0 && text.length == 0, "a message with the place, and nothing left");
     } else {
         require(tokenizer_encode_content(fixed, text.data, text.length, &spans, &list, &err) == COHORT_OK,
@@ -183,7 +186,7 @@ static void try_chat(const json_t *messages, bool generation, bool thinking)
         size_t turns = 0;
         for (size_t i = 0; i < list.count; i++)
             turns += list.ids[i] == IM_START;
-        require(turns == json_array_size(messages) + (generation ? 1 : 0), "no message opens a turn");
+        require(turns <= json_array_size(messages) + (generation ? 1 : 0), "no message opens a turn");
         counts[2].accepted++;
     }
     content_spans_free(&spans);

@@ -1,0 +1,244 @@
+/* Which bytes of a conversation are trained, against TRL's training templates (tests/fixtures/chat/masks.json, numbers and
+ * hashes). The Qwen3 templates are at hand; TRL's others are read from the folder COHORT_TRL_TEMPLATES, if it is set
+ * (tests/slow/test_trl_masks.sh). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "text/chat_training.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define FIXTURES COHORT_SOURCE_DIR "/tests/fixtures/"
+#define DIR      COHORT_BINARY_DIR "/test-chat-training"
+
+static struct tokenizer *tokenizer;
+static json_t *rows, *masks; /* of the fixtures */
+
+static void put(const char *name, const char *content, size_t length)
+{
+    char path[300];
+    snprintf(path, sizeof path, DIR "/%s", name);
+    assert_int_equal(file_write_atomic(path, content, length, NULL), COHORT_OK);
+}
+
+static int set_up(void **state)
+{
+    static const char special[] =
+        "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"unk_token\": \"<unk>\", \"pad_token\": \"<pad>\"}";
+    struct text content = {0};
+    cohort_error err = {0};
+    json_error_t position;
+    (void)state;
+    if (file_remove_all(DIR, &err) != COHORT_OK || tokenizer_write_bytes(DIR, &err) != COHORT_OK) {
+        print_error("%s\n", err.message);
+        return 1;
+    }
+    put("tokenizer_config.json", special, strlen(special));
+    if (tokenizer_load(&tokenizer, DIR, &err) != COHORT_OK ||
+        file_read(FIXTURES "chat/conversations.jsonl", 0, &content, &err) != COHORT_OK) {
+        print_error("%s\n", err.message);
+        return 1;
+    }
+    rows = json_array();
+    for (char *at = content.data, *end; (end = strchr(at, '\n')) != NULL; at = end + 1)
+        if (json_array_append_new(rows, json_loadb(at, (size_t)(end - at), 0, &position)) != 0)
+            return 1;
+    text_free(&content);
+    masks = json_load_file(FIXTURES "chat/masks.json", 0, &position);
+    return masks == NULL;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    tokenizer_destroy(tokenizer);
+    json_decref(rows);
+    json_decref(masks);
+    return 0;
+}
+
+static struct chat_template *open_text(const char *text, size_t length)
+{
+    struct chat_template *chat = NULL;
+    cohort_error err = {0};
+    put("given.jinja", text, length);
+    if (chat_template_open(&chat, tokenizer, DIR "/given.jinja", &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    return chat;
+}
+
+/* What a comparison came to. */
+enum outcome { SAME, SPANS, TEXT, REFUSED, BOTH_REFUSED, ACCEPTED, OUTCOMES };
+static const char *const outcome_names[OUTCOMES] = {"same", "spans", "text", "refused", "both refused", "accepted"};
+
+/* Whether nothing in [from, to) is content. */
+static bool of_template(const struct chat_training *found, size_t from, size_t to)
+{
+    for (size_t i = 0; i < found->spans.count; i++)
+        if (found->spans.items[i].from < to && found->spans.items[i].to > from)
+            return false;
+    return true;
+}
+
+/* TRL's spans with adjoining ones made one, which is the same mask. exact: they are ours. Else ours may begin later, where
+ * TRL's markers take in what the prompt ends with (a newline in Qwen2.5, all of <|start|>assistant in gpt-oss). */
+static bool same_spans(const struct chat_training *found, const json_t *wanted, bool exact)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < json_array_size(wanted); i++) {
+        const json_t *pair = json_array_get(wanted, i);
+        size_t from = (size_t)json_integer_value(json_array_get(pair, 0)),
+               to = (size_t)json_integer_value(json_array_get(pair, 1));
+        for (; i + 1 < json_array_size(wanted); i++) {
+            pair = json_array_get(wanted, i + 1);
+            if ((size_t)json_integer_value(json_array_get(pair, 0)) != to)
+                break;
+            to = (size_t)json_integer_value(json_array_get(pair, 1));
+        }
+        if (from == to)
+            continue;
+        if (at == found->trained.count)
+            return false;
+        const struct content_span *span = &found->trained.items[at++];
+        if (!exact && from < span->from && of_template(found, from, span->from))
+            from = span->from;
+        if (span->from != from || span->to != to)
+            return false;
+    }
+    return at == found->trained.count;
+}
+
+/* Some templates write today's date, which the fixture has not. */
+static void hide_date(struct text *text)
+{
+    char today[16];
+    struct tm parts;
+    const time_t now = time(NULL);
+    assert_int_equal(strftime(today, sizeof today, "%Y-%m-%d", localtime_r(&now, &parts)), 10);
+    for (char *at = text->data; (at = strstr(at, today)) != NULL;)
+        memcpy(at, "2000-01-01", 10);
+}
+
+static enum outcome compare(const struct chat_template *chat, const json_t *row, const json_t *wanted, bool exact)
+{
+    struct chat_training found = {0};
+    const struct chat_options options = {.tools = json_object_get(row, "tools")};
+    cohort_error err = {0};
+    char digest[HASH_HEX];
+    enum outcome outcome = SAME;
+    cohort_status status =
+        chat_training_render(&found, chat, json_object_get(row, "messages"), &options, CHAT_ALL, "row", &err);
+    if (status != COHORT_OK) {
+        assert_true(strncmp(err.message, "row: ", 5) == 0);
+        outcome = json_is_null(wanted) ? BOTH_REFUSED : REFUSED;
+    } else if (json_is_null(wanted)) {
+        outcome = ACCEPTED;
+    } else {
+        struct hash hash;
+        hide_date(&found.text);
+        hash_begin(&hash);
+        hash_add(&hash, found.text.data, found.text.length);
+        hash_end(&hash, digest);
+        if (strcmp(digest, json_string_value(json_object_get(wanted, "sha256"))) != 0)
+            outcome = TEXT;
+        else if (!same_spans(&found, json_object_get(wanted, "spans"), exact))
+            outcome = SPANS;
+    }
+    chat_training_free(&found);
+    return outcome;
+}
+
+/* counts[outcome] for all rows. */
+static void compare_all(const char *text, size_t length, const char *name, bool exact, size_t counts[OUTCOMES])
+{
+    struct chat_template *chat = open_text(text, length);
+    const json_t *wanted = json_object_get(masks, name);
+    assert_int_equal(json_array_size(wanted), json_array_size(rows));
+    memset(counts, 0, OUTCOMES * sizeof counts[0]);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const enum outcome outcome = compare(chat, json_array_get(rows, i), json_array_get(wanted, i), exact);
+        counts[outcome]++;
+        if (getenv("COHORT_TELL") != NULL && outcome != SAME && outcome != BOTH_REFUSED)
+            print_message("%s%s row %zu: %s\n", name, exact ? "_training" : "", i, outcome_names[outcome]);
+    }
+    chat_template_close(chat);
+}
+
+/* Qwen3's hybrid template drops the thinking of earlier turns; what is trained is what TRL's variant renders. */
+static void test_qwen3(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *name;
+        bool exact;
+    } cases[] = {{"hybrid", "qwen3", false},
+                 {"hybrid2", "qwen3", false},
+                 {"training", "qwen3", true},
+                 {"instruct", "qwen3_instruct_2507", false},
+                 {"instruct_training", "qwen3_instruct_2507", true}};
+    json_error_t position;
+    json_t *templates = json_load_file(FIXTURES "tokenizer/templates.json", 0, &position);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t counts[OUTCOMES];
+        const json_t *text = json_object_get(templates, cases[i].text);
+        compare_all(json_string_value(text), json_string_length(text), cases[i].name, cases[i].exact, counts);
+        if (counts[SAME] + counts[BOTH_REFUSED] != json_array_size(rows))
+            fail_msg("%s: %zu same, %zu other spans, %zu other text, %zu refused", cases[i].text, counts[SAME],
+                     counts[SPANS], counts[TEXT], counts[REFUSED]);
+    }
+    json_decref(templates);
+}
+
+static void read_template(const char *name, const char *suffix, struct text *out)
+{
+    char path[400];
+    snprintf(path, sizeof path, "%s/%s%s.jinja", getenv("COHORT_TRL_TEMPLATES"), name, suffix);
+    assert_int_equal(file_read(path, 0, out, NULL), COHORT_OK);
+}
+
+static void test_trl(void **state)
+{
+    (void)state;
+    const char *name = NULL;
+    json_t *wanted = NULL;
+    size_t sum[2][OUTCOMES] = {{0}};
+    if (getenv("COHORT_TRL_TEMPLATES") == NULL)
+        skip();
+    json_object_foreach(masks, name, wanted)
+    {
+        for (int training = 0; training < 2; training++) {
+            struct text text = {0};
+            size_t counts[OUTCOMES];
+            read_template(name, training ? "_training" : "", &text);
+            compare_all(text.data, text.length, name, training, counts);
+            print_message("%-24s%-10s", name, training ? "training" : "original");
+            for (size_t k = 0; k < OUTCOMES; k++) {
+                print_message(counts[k] > 0 ? " %zu %s" : "", counts[k], outcome_names[k]);
+                sum[training][k] += counts[k];
+            }
+            print_message("\n");
+            /* GLM ends a turn with what begins the next one: TRL's variant writes that behind the last, too. Diffusion
+             * Gemma has results of tools within a turn. */
+            assert_true(counts[TEXT] == 0 || strcmp(name, "glm4moe") == 0);
+            assert_true(counts[SPANS] == 0 || strcmp(name, "glm4moe") == 0 || strcmp(name, "diffusion_gemma") == 0);
+            text_free(&text);
+        }
+    }
+    assert_int_equal(sum[1][SPANS] + sum[1][TEXT] + sum[1][ACCEPTED], 0);
+    assert_int_equal(sum[0][ACCEPTED], 0);
+    assert_true(sum[0][SPANS] <= 3);
+    assert_true(sum[1][SAME] > 500 && sum[0][SAME] > 450);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_qwen3), cmocka_unit_test(test_trl)};
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
