@@ -1,10 +1,11 @@
-/* Completions parsed back: what transformers and mistral-common read in whole completions (tests/fixtures/response), and
+/* Completions parsed back: what transformers and mistral-common read in whole completions (tests/fixtures/chat/responses.jsonl), and
  * what is made of those that are cut off or malformed, of which nothing may be lost. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/json_text.h"
 #include "base/rng.h"
 #include "text/response.h"
@@ -278,13 +279,63 @@ static void test_random(void **state)
     }
 }
 
+/* The fixture's rows: what is stripped there stands in content as it was written. */
+static void test_fixture(void **state)
+{
+    (void)state;
+    static const char *const names[RESPONSE_FORMS] = {"plain", "hermes", "xml", "llama", "mistral"};
+    struct text lines = {0};
+    json_error_t position;
+    json_t *tools = NULL;
+    size_t count = 0, calls = 0;
+    assert_int_equal(file_read(COHORT_SOURCE_DIR "/tests/fixtures/chat/responses.jsonl", 0, &lines, NULL), COHORT_OK);
+    for (char *at = lines.data, *end; (end = strchr(at, '\n')) != NULL; at = end + 1) {
+        json_t *row = json_loadb(at, (size_t)(end - at), 0, &position);
+        const json_t *text = json_object_get(row, "text"), *wanted = json_object_get(row, "calls");
+        struct response r = {0};
+        size_t form = 0;
+        if (text == NULL) {
+            tools = row;
+            continue;
+        }
+        while (strcmp(names[form], json_string_value(json_object_get(row, "form"))) != 0)
+            form++;
+        assert_int_equal(response_parse(&r, json_string_value(text), json_string_length(text), (enum response_form)form,
+                                        json_is_true(json_object_get(row, "in_thinking")),
+                                        json_object_get(tools, "tools"), NULL),
+                         COHORT_OK);
+        check_whole(&r, json_string_value(text), json_string_length(text));
+        const char *thinking = r.thinking.data == NULL ? "" : r.thinking.data,
+                   *content = r.content.data == NULL ? "" : r.content.data;
+        bool same = r.n_calls == json_array_size(wanted) &&
+                    strcmp(thinking, json_string_value(json_object_get(row, "thinking"))) == 0 &&
+                    strcmp(content, json_string_value(json_object_get(row, "content"))) == 0;
+        for (size_t i = 0; same && i < r.n_calls; i++) {
+            const json_t *call = json_array_get(wanted, i);
+            same = r.calls[i].error == NULL && r.calls[i].closed &&
+                   strcmp(r.calls[i].name, json_string_value(json_object_get(call, "name"))) == 0 &&
+                   json_equal(r.calls[i].arguments, json_object_get(call, "arguments"));
+            calls++;
+        }
+        if (!same) {
+            struct text found = {0};
+            write_down(&r, &found);
+            fail_msg("%.*s: found %s", (int)(end - at), at, found.data);
+        }
+        response_free(&r);
+        json_decref(row);
+        count++;
+    }
+    assert_true(count >= 110 && calls >= 100);
+    json_decref(tools);
+    text_free(&lines);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_in_thinking),
-        cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_fixture), cmocka_unit_test(test_cases),  cmocka_unit_test(test_in_thinking),
+        cmocka_unit_test(test_forms),   cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
