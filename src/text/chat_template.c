@@ -544,7 +544,8 @@ static cohort_status gather(struct variables *variables, const struct chat_templ
     variables->items[variables->count - 1].elements = conversation->origins;
     TRY(set_variable(variables, "tools", chat_value_absent(options->tools) ? json_null() : options->tools,
                      JINJA_FOREIGN, err));
-    if (json_object_get(options->settings, "documents") == NULL)
+    const json_t *documents = json_object_get(options->settings, "documents");
+    if (documents == NULL || json_is_null(documents))
         TRY(set_variable(variables, "documents", json_null(), JINJA_FOREIGN, err));
     return set_variable(variables, "add_generation_prompt", options->add_generation_prompt ? json_true() : json_false(),
                         JINJA_TEMPLATE, err);

@@ -347,7 +347,7 @@ static void test_variables(void **state)
     static const char USER[] = "[{'role':'user','content':'Hi','name':null}]";
     json_t *tools = json_of("[{'z':1,'a':{'y':2.0,'b':[true,null]}}]"),
            *settings = json_of("{'mode':'fast','eos_token':'E','n':null,'documents':[{'t':'d'}]}"),
-           *taken = json_of("{'messages':[]}");
+           *taken = json_of("{'messages':[]}"), *nothing = json_of("{'documents':null}");
     const struct chat_options plain = {0}, on = {.thinking = CHAT_THINKING_ON}, off = {.thinking = CHAT_THINKING_OFF},
                               with = {.tools = tools, .settings = settings, .add_generation_prompt = true},
                               wrong = {.settings = taken};
@@ -359,6 +359,7 @@ static void test_variables(void **state)
     check_variables("{{ enable_thinking }}", &off, USER, "False");
     check_variables("{{ mode }}{{ eos_token }}{{ n is defined }}{{ documents[0].t }}{{ tools[0] | tojson }}", &with,
                     USER, "fastEFalsed{\"z\": 1, \"a\": {\"y\": 2.0, \"b\": [true, null]}}");
+    check_variables("{{ documents is none }}", &(struct chat_options){.settings = nothing}, USER, "True");
     check_variables("{{ messages }}", &wrong, USER, "\"messages\" is not the row's to set");
     check_variables("{{ messages[0] | tojson }}", &plain, USER, "{\"role\": \"user\", \"content\": \"Hi\"}");
     check_variables("{{ messages[0] | tojson }}", &plain, "[{'role':'assistant','content':'a','reasoning':'r'}]",
@@ -376,6 +377,7 @@ static void test_variables(void **state)
     json_decref(tools);
     json_decref(settings);
     json_decref(taken);
+    json_decref(nothing);
 }
 
 /* Going on with a message of whatever form, as transformers cuts it. */
