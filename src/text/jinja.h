@@ -50,7 +50,7 @@ struct jinja_output { /* zero-initialise; free with jinja_output_free */
 };
 struct jinja_settings { /* zero: the defaults */
     int64_t max_steps;  /* evaluated nodes, and 64 bytes or 8 items that are looked at count as one; 0: 10 million */
-    int64_t max_bytes;  /* of all that is made while rendering; 0: 256 MB */
+    int64_t max_bytes;  /* of all that is made while rendering; 0: 128 MB */
     int32_t max_depth;  /* of nesting while rendering, calls of macros included; 0: 200 */
     int64_t now;        /* seconds since 1970 for strftime_now (local time); 0: the clock */
 };

@@ -114,7 +114,8 @@ static cohort_status item_at(struct jinja_run *run, const struct jinja_value *va
     }
     const size_t from = jinja_character_at(value->u.string, (size_t)at);
     uint32_t code_point = 0;
-    TRY(jinja_step(run, value->u.string->length / 64));
+    if (count < value->u.string->length)
+        TRY(jinja_step(run, value->u.string->length / 8));
     return jinja_string_part(run, value->u.string, from, from + utf8_decode(value->u.string->bytes + from, &code_point),
                              out);
 }

@@ -91,8 +91,9 @@ struct jinja_missing {
 };
 
 /* Python's types of sequences, which print and compare differently. An iterator (a generator in Python) has no length,
- * is true, and what was taken from it is gone. A view is what dict.items() gives. */
-enum jinja_shape { SHAPE_LIST, SHAPE_TUPLE, SHAPE_RANGE, SHAPE_VIEW, SHAPE_ITERATOR };
+ * is true, and what was taken from it is gone. Items, keys and values are what the methods of a dict give: they have a
+ * length, but no index. */
+enum jinja_shape { SHAPE_LIST, SHAPE_TUPLE, SHAPE_RANGE, SHAPE_ITEMS, SHAPE_KEYS, SHAPE_VALUES, SHAPE_ITERATOR };
 struct jinja_list {
     enum jinja_shape shape;
     uint8_t tag; /* of brackets and numbers when it is printed */

@@ -6,14 +6,17 @@
 
 /* ---- items by attribute ---- */
 
-/* item.a.b.0 for the path "a.b.0" or the index 0, as jinja2's make_attrgetter looks it up. */
+/* item.a.b.0 for the path "a.b.0" or the index 0, as jinja2's make_attrgetter looks it up: fallback (may be NULL) stands
+ * for each step that leads nowhere. */
 static cohort_status by_path(struct jinja_run *run, const struct jinja_value *item, const struct jinja_value *path,
-                             struct jinja_value *out)
+                             const struct jinja_value *fallback, struct jinja_value *out)
 {
     *out = *item;
     if (path->kind != KIND_STRING) {
-        const struct jinja_value whole = *out;
-        return jinja_item(run, &whole, path, out);
+        TRY(jinja_item(run, item, path, out));
+        if (out->kind == KIND_UNDEFINED && fallback != NULL)
+            *out = *fallback;
+        return COHORT_OK;
     }
     const struct jinja_string *string = path->u.string;
     for (size_t from = 0, to = 0; from <= string->length; from = to + 1) {
@@ -30,6 +33,8 @@ static cohort_status by_path(struct jinja_run *run, const struct jinja_value *it
         if (digits && to > from)
             key = jinja_int(index);
         TRY(jinja_item(run, &whole, &key, out));
+        if (out->kind == KIND_UNDEFINED && fallback != NULL)
+            *out = *fallback;
     }
     return COHORT_OK;
 }
@@ -50,7 +55,7 @@ static cohort_status comparison_key(struct jinja_run *run, const struct jinja_va
         return lower_if_string(run, lower, out);
     if (!several || attribute->kind != KIND_STRING ||
         memchr(attribute->u.string->bytes, ',', attribute->u.string->length) == NULL) {
-        TRY(by_path(run, item, attribute, out));
+        TRY(by_path(run, item, attribute, NULL, out));
         return lower_if_string(run, lower, out);
     }
     const struct jinja_string *paths = attribute->u.string;
@@ -64,7 +69,7 @@ static cohort_status comparison_key(struct jinja_run *run, const struct jinja_va
         while (to < paths->length && paths->bytes[to] != ',')
             to++;
         TRY(jinja_string_part(run, paths, from, to, &path));
-        TRY(by_path(run, item, &path, &out->u.list->items[at]));
+        TRY(by_path(run, item, &path, NULL, &out->u.list->items[at]));
         TRY(lower_if_string(run, lower, &out->u.list->items[at]));
         from = to + 1;
     }
@@ -77,6 +82,19 @@ struct sortable {
     struct jinja_value key;
     size_t index;
 };
+
+/* Whether a stands before b. Equal keys are never compared further, so that what has no order may be sorted if it is all
+ * the same. */
+static cohort_status comes_first(struct jinja_run *run, bool reverse, const struct jinja_value *a,
+                                 const struct jinja_value *b, bool *out)
+{
+    TRY(jinja_equal(run, a, b, out));
+    if (*out) {
+        *out = false;
+        return COHORT_OK;
+    }
+    return jinja_compare(run, reverse ? OP_GT : OP_LT, a, b, out);
+}
 
 /* Stable, by merging; reverse keeps the order of equal items too. */
 static cohort_status merge_sort(struct jinja_run *run, struct sortable *items, size_t n, bool reverse)
@@ -91,7 +109,7 @@ static cohort_status merge_sort(struct jinja_run *run, struct sortable *items, s
                 bool second = a == middle;
                 TRY(jinja_step(run, 1));
                 if (a < middle && b < end)
-                    TRY(jinja_compare(run, reverse ? OP_GT : OP_LT, &from[b].key, &from[a].key, &second));
+                    TRY(comes_first(run, reverse, &from[b].key, &from[a].key, &second));
                 to[at] = second ? from[b++] : from[a++];
             }
         }
@@ -254,7 +272,7 @@ static cohort_status map_attribute(struct jinja_call *call, struct jinja_list *l
         if (is_word(&name, "attribute"))
             attribute = &named->value;
         else if (is_word(&name, "default"))
-            fallback = &named->value;
+            fallback = named->value.kind == KIND_NONE ? NULL : &named->value;
         else
             return jinja_fail(call->run, "map takes attribute= and default=, or the name of a filter");
     }
@@ -262,9 +280,7 @@ static cohort_status map_attribute(struct jinja_call *call, struct jinja_list *l
         return jinja_fail(call->run, "map wants the name of a filter, or attribute=");
     for (size_t i = 0; i < list->count; i++) {
         struct jinja_value *item = &out->u.list->items[i];
-        TRY(by_path(call->run, &list->items[i], attribute, item));
-        if (item->kind == KIND_UNDEFINED && fallback != NULL && fallback->kind != KIND_NONE)
-            *item = *fallback;
+        TRY(by_path(call->run, &list->items[i], attribute, fallback, item));
     }
     return COHORT_OK;
 }
@@ -307,7 +323,7 @@ static cohort_status choose(struct jinja_call *call, bool wanted, bool by_attrib
         struct jinja_value item = list->items[i], holds;
         TRY(jinja_step(run, 1));
         if (by_attribute)
-            TRY(by_path(run, &list->items[i], &call->args->values[0], &item));
+            TRY(by_path(run, &list->items[i], &call->args->values[0], NULL, &item));
         holds = item;
         if (test != NULL)
             TRY(jinja_builtin_call(run, test, &item, &args, &holds));
@@ -417,7 +433,7 @@ static cohort_status filter_join(struct jinja_call *call, struct jinja_value *ou
         struct jinja_value item = list->items[i];
         TRY(jinja_step(run, 1));
         if (call->arg[1].kind != KIND_ABSENT && call->arg[1].kind != KIND_NONE)
-            TRY(by_path(run, &list->items[i], &call->arg[1], &item));
+            TRY(by_path(run, &list->items[i], &call->arg[1], NULL, &item));
         TRY(jinja_to_string(run, &item, &strings[i]));
     }
     jinja_build(&builder, run);
@@ -456,12 +472,14 @@ static cohort_status filter_sum(struct jinja_call *call, struct jinja_value *out
     struct jinja_list *list = NULL;
     TRY(jinja_iterate(call->run, &call->self, &list));
     *out = call->arg[1].kind == KIND_ABSENT ? jinja_int(0) : call->arg[1];
+    if (out->kind == KIND_STRING)
+        return jinja_fail(call->run, "sum does not add strings: use join");
     for (size_t i = 0; i < list->count; i++) {
         struct jinja_value item = list->items[i];
         const struct jinja_value sum = *out;
         TRY(jinja_step(call->run, 1));
         if (call->arg[0].kind != KIND_ABSENT && call->arg[0].kind != KIND_NONE)
-            TRY(by_path(call->run, &list->items[i], &call->arg[0], &item));
+            TRY(by_path(call->run, &list->items[i], &call->arg[0], NULL, &item));
         TRY(jinja_operate(call->run, OP_ADD, &sum, &item, out));
     }
     return COHORT_OK;

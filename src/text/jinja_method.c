@@ -94,7 +94,7 @@ static size_t find_last(const struct jinja_string *a, const struct jinja_string 
 /* Counts a search through all of string. */
 static cohort_status step_search(struct jinja_call *call, const struct jinja_string *wanted)
 {
-    return jinja_step(call->run, call->self.u.string->length / 32 * (1 + wanted->length / 64));
+    return jinja_step(call->run, call->self.u.string->length / 16 * (1 + wanted->length / 64));
 }
 
 /* At white space, any number of it between parts. */
@@ -164,7 +164,7 @@ static cohort_status method_rsplit(struct jinja_call *call, struct jinja_value *
         return jinja_fail(call->run, "rsplit wants a separator that is not empty");
     while ((int64_t)parts.count < limit) {
         const size_t found = find_last(string, separator, to);
-        TRY(jinja_step(call->run, (to - (found == SIZE_MAX ? 0 : found)) / 32));
+        TRY(jinja_step(call->run, (to - (found == SIZE_MAX ? 0 : found)) / 16));
         if (found == SIZE_MAX)
             break;
         TRY(add_part(&parts, found + separator->length, to));
@@ -333,7 +333,7 @@ static cohort_status all_in(struct jinja_call *call, uint32_t categories, struct
 {
     const struct jinja_string *string = call->self.u.string;
     bool all = string->length > 0;
-    TRY(jinja_step(call->run, string->length / 16));
+    TRY(jinja_step(call->run, string->length / 4));
     for (size_t at = 0; at < string->length && all;) {
         uint32_t c = 0;
         at += utf8_decode(string->bytes + at, &c);
@@ -448,6 +448,11 @@ static cohort_status method_replace(struct jinja_call *call, struct jinja_value 
     TRY(string_argument(call, 0, &from));
     TRY(string_argument(call, 1, &to));
     TRY(integer_argument(call, 2, -1, &limit));
+    if (call->self.u.string->safe && !to->safe) { /* as all that gets into a safe string */
+        struct jinja_value escaped;
+        TRY(jinja_string_escape(call->run, to, &escaped));
+        to = escaped.u.string;
+    }
     return jinja_string_replace(call->run, call->self.u.string, from, to, limit, out);
 }
 
@@ -541,14 +546,14 @@ static cohort_status method_get(struct jinja_call *call, struct jinja_value *out
     return COHORT_OK;
 }
 
-#define PART_METHOD(name, part)                                                                                        \
+#define PART_METHOD(name, part, shape)                                                                                 \
     static cohort_status method_##name(struct jinja_call *call, struct jinja_value *out)                               \
     {                                                                                                                  \
-        return jinja_dict_list(call->run, call->self.u.dict, part, SHAPE_VIEW, out);                                   \
+        return jinja_dict_list(call->run, call->self.u.dict, part, shape, out);                                        \
     }
-PART_METHOD(items, PART_ITEMS)
-PART_METHOD(keys, PART_KEYS)
-PART_METHOD(values, PART_VALUES)
+PART_METHOD(items, PART_ITEMS, SHAPE_ITEMS)
+PART_METHOD(keys, PART_KEYS, SHAPE_KEYS)
+PART_METHOD(values, PART_VALUES, SHAPE_VALUES)
 
 static cohort_status method_copy(struct jinja_call *call, struct jinja_value *out)
 {

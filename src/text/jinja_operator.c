@@ -366,7 +366,7 @@ static cohort_status slice_string(struct jinja_run *run, const struct jinja_stri
                                   int64_t n, struct jinja_value *out)
 {
     struct jinja_builder builder;
-    TRY(jinja_step(run, string->length / 64));
+    TRY(jinja_step(run, jinja_characters(string) == string->length ? 1 : string->length / 8));
     if (n <= 0)
         return jinja_string_part(run, string, 0, 0, out);
     if (step == 1)

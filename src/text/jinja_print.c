@@ -42,6 +42,23 @@ static void write_integer(int64_t integer, char out[REAL_BYTES])
     out[at] = '\0';
 }
 
+/* A backslash, the letter kind and digits hexadecimal digits of c. */
+static cohort_status build_hex(struct jinja_builder *builder, char kind, size_t digits, uint32_t c, uint8_t tag)
+{
+    char text[10] = {'\\', kind};
+    for (size_t i = 0; i < digits; i++)
+        text[2 + i] = "0123456789abcdef"[c >> (4 * (digits - 1 - i)) & 15];
+    return jinja_build_bytes(builder, text, 2 + digits, tag);
+}
+
+/* A backslash and letter. */
+static cohort_status build_escape(struct jinja_builder *builder, char letter, uint8_t tag)
+{
+    const char text[2] = {'\\', letter};
+    TRY(jinja_step(builder->run, 1));
+    return jinja_build_bytes(builder, text, 2, tag);
+}
+
 /* ---- str and repr ---- */
 
 static bool is_printable(uint32_t c)
@@ -70,23 +87,23 @@ static cohort_status repr_string(struct jinja_builder *builder, const struct jin
     TRY(jinja_build_character(builder, quote, jinja_tag_at(string, 0)));
     for (size_t at = 0; at < string->length;) {
         uint32_t c = 0;
-        char escape[16];
         const size_t n = utf8_decode(string->bytes + at, &c);
         const uint8_t tag = jinja_tag_at(string, at);
         if (c == quote || c == '\\')
-            number_format(escape, sizeof escape, "\\%c", (char)c);
+            TRY(build_escape(builder, (char)c, tag));
         else if (c == '\n' || c == '\r' || c == '\t')
-            number_format(escape, sizeof escape, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
+            TRY(build_escape(builder, c == '\n' ? 'n' : c == '\r' ? 'r' : 't', tag));
         else if (!is_printable(c))
-            number_format(escape, sizeof escape,
-                          c < 0x100     ? "\\x%02x"
-                          : c < 0x10000 ? "\\u%04x"
-                                        : "\\U%08x",
-                          (unsigned)c);
+            TRY(build_hex(builder,
+                          c < 0x100     ? 'x'
+                          : c < 0x10000 ? 'u'
+                                        : 'U',
+                          c < 0x100     ? 2
+                          : c < 0x10000 ? 4
+                                        : 8,
+                          c, tag));
         else
-            escape[0] = '\0';
-        TRY(escape[0] == '\0' ? jinja_build_bytes(builder, string->bytes + at, n, tag)
-                              : build_text(builder, escape, tag));
+            TRY(jinja_build_bytes(builder, string->bytes + at, n, tag));
         at += n;
     }
     return jinja_build_character(builder, quote, jinja_tag_at(string, 0));
@@ -96,7 +113,8 @@ static cohort_status repr(struct jinja_builder *builder, const struct jinja_valu
 
 static cohort_status repr_list(struct jinja_builder *builder, struct jinja_list *list)
 {
-    static const char *const opening[] = {"[", "(", "range(", "dict_items(["}, *const closing[] = {"]", ")", ")", "])"};
+    static const char *const opening[] = {"[", "(", "", "dict_items([", "dict_keys([", "dict_values(["},
+                             *const closing[] = {"]", ")", "", "])", "])", "])"};
     const enum jinja_shape shape = list->shape;
     TRY(jinja_items(builder->run, list));
     if (shape == SHAPE_ITERATOR)
@@ -189,15 +207,13 @@ static cohort_status emit_escape(struct jinja_builder *builder, uint32_t c, uint
 {
     static const char from[] = "\"\\\n\r\t\f\b", to[] = "\"\\nrtfb";
     const char *found = c > 0 && c < 0x80 ? strchr(from, (int)c) : NULL;
-    char text[16];
     if (found != NULL)
-        number_format(text, sizeof text, "\\%c", to[found - from]);
-    else if (c < 0x10000)
-        number_format(text, sizeof text, "\\u%04x", (unsigned)c);
-    else
-        number_format(text, sizeof text, "\\u%04x\\u%04x", (unsigned)(0xd800 + ((c - 0x10000) >> 10)),
-                      (unsigned)(0xdc00 + ((c - 0x10000) & 0x3ff)));
-    return build_text(builder, text, tag);
+        return build_escape(builder, to[found - from], tag);
+    TRY(jinja_step(builder->run, 1));
+    if (c < 0x10000)
+        return build_hex(builder, 'u', 4, c, tag);
+    TRY(build_hex(builder, 'u', 4, 0xd800 + ((c - 0x10000) >> 10), tag));
+    return build_hex(builder, 'u', 4, 0xdc00 + ((c - 0x10000) & 0x3ff), tag);
 }
 
 static cohort_status emit_string(struct jinja_builder *builder, const struct jinja_string *string, bool ascii,

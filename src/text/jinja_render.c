@@ -8,7 +8,7 @@
 
 enum {
     DEFAULT_STEPS = 10 * 1000 * 1000,
-    DEFAULT_BYTES = 256 * 1024 * 1024,
+    DEFAULT_BYTES = 128 * 1024 * 1024,
     DEFAULT_DEPTH = 200,
     FIRST_CHUNK = 1 << 15 /* bytes: most renderings need no second one */
 };

@@ -28,6 +28,20 @@ static cohort_status mark(struct jinja_run *run, size_t end, uint8_t tag)
     return COHORT_OK;
 }
 
+/* The segment that holds byte at of a string that has segments: the first one that ends behind it. */
+static size_t segment_at(const struct jinja_string *string, size_t at)
+{
+    size_t low = 0, high = string->n_segments - 1;
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (string->segments[middle].end > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 void jinja_build(struct jinja_builder *builder, struct jinja_run *run)
 {
     struct jinja_chunk *chunk = run->bytes.last;
@@ -72,10 +86,8 @@ cohort_status jinja_build_part(struct jinja_builder *builder, const struct jinja
 {
     if (string->segments == NULL)
         return jinja_build_bytes(builder, string->bytes + from, to - from, string->tag);
-    for (size_t i = 0; i < string->n_segments && from < to; i++) {
+    for (size_t i = segment_at(string, from); i < string->n_segments && from < to; i++) {
         const size_t end = string->segments[i].end < to ? string->segments[i].end : to;
-        if (end <= from)
-            continue;
         TRY(jinja_build_bytes(builder, string->bytes + from, end - from, string->segments[i].tag));
         from = end;
     }
@@ -135,17 +147,7 @@ cohort_status jinja_string_literal(struct jinja_run *run, const char *bytes, siz
 
 uint8_t jinja_tag_at(const struct jinja_string *string, size_t at)
 {
-    if (string->segments == NULL)
-        return string->tag;
-    size_t low = 0, high = string->n_segments - 1;
-    while (low < high) { /* the first segment that ends behind at */
-        const size_t middle = (low + high) / 2;
-        if (string->segments[middle].end > at)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return string->segments[low].tag;
+    return string->segments == NULL ? string->tag : string->segments[segment_at(string, at)].tag;
 }
 
 static cohort_status mark_part(struct jinja_run *run, const struct jinja_string *string, size_t from, size_t to,
@@ -153,10 +155,8 @@ static cohort_status mark_part(struct jinja_run *run, const struct jinja_string 
 {
     if (string->segments == NULL)
         return from < to ? mark(run, at + to - from, string->tag) : COHORT_OK;
-    for (size_t i = 0; i < string->n_segments && from < to; i++) {
+    for (size_t i = segment_at(string, from); i < string->n_segments && from < to; i++) {
         const size_t end = string->segments[i].end < to ? string->segments[i].end : to;
-        if (end <= from)
-            continue;
         at += end - from;
         from = end;
         TRY(mark(run, at, string->segments[i].tag));
@@ -212,7 +212,8 @@ size_t jinja_characters(const struct jinja_string *string)
         size_t n = 0;
         for (size_t i = 0; i < string->length; i++)
             n += ((unsigned char)string->bytes[i] & 0xc0u) != 0x80u;
-        return n;
+        /* Kept: what is not counted yet was made by this rendering, and only its thread sees it. */
+        ((struct jinja_string *)(uintptr_t)string)->characters = n;
     }
     return string->characters;
 }
@@ -220,7 +221,7 @@ size_t jinja_characters(const struct jinja_string *string)
 size_t jinja_character_at(const struct jinja_string *string, size_t index)
 {
     size_t at = 0;
-    if (string->characters == string->length)
+    if (jinja_characters(string) == string->length)
         return index < string->length ? index : string->length;
     for (; at < string->length && index > 0; index--)
         do
@@ -284,7 +285,7 @@ cohort_status jinja_string_strip(struct jinja_run *run, const struct jinja_strin
             break;
         to = last;
     }
-    TRY(jinja_step(run, (string->length - (to - from)) / 16 * (characters == NULL ? 1 : 1 + characters->length / 16)));
+    TRY(jinja_step(run, (string->length - (to - from)) / 4 * (characters == NULL ? 1 : 1 + characters->length / 16)));
     return jinja_string_part(run, string, from, to, out);
 }
 
@@ -314,12 +315,12 @@ static cohort_status build_upper(struct jinja_builder *builder, uint32_t c, bool
     return jinja_build_character(builder, (uint32_t)upper, tag);
 }
 
-/* A capital sigma at the end of a word has a lower-case form of its own. */
-static bool is_final_sigma(const struct jinja_string *string, size_t at, size_t behind)
+/* A capital sigma at the end of a word has a lower-case form of its own. What is in lower case begins at from. */
+static bool is_final_sigma(const struct jinja_string *string, size_t from, size_t at, size_t behind)
 {
     uint32_t c = 0;
     bool before = false;
-    while (at > 0 && !before) {
+    while (at > from && !before) {
         do
             at--;
         while (((unsigned char)string->bytes[at] & 0xc0u) == 0x80u);
@@ -338,16 +339,30 @@ static bool is_final_sigma(const struct jinja_string *string, size_t at, size_t 
     return before;
 }
 
-static cohort_status build_lower(struct jinja_builder *builder, const struct jinja_string *string, size_t at,
-                                 size_t length, uint32_t c, uint8_t tag)
+static cohort_status build_lower(struct jinja_builder *builder, const struct jinja_string *string, size_t from,
+                                 size_t at, size_t length, uint32_t c, uint8_t tag)
 {
     if (c == 0x130) { /* I with a dot keeps it as a mark */
         TRY(jinja_build_character(builder, 'i', tag));
         return jinja_build_character(builder, 0x307, tag);
     }
     if (c == 0x3a3)
-        return jinja_build_character(builder, is_final_sigma(string, at, at + length) ? 0x3c2 : 0x3c3, tag);
+        return jinja_build_character(builder, is_final_sigma(string, from, at, at + length) ? 0x3c2 : 0x3c3, tag);
     return jinja_build_character(builder, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c), tag);
+}
+
+/* The run of ASCII letters at at that have one tag, all in upper or lower case: most text. Returns its length. */
+static size_t ascii_case(const struct jinja_string *string, size_t at, bool upper, char to[64])
+{
+    size_t end = string->length - at < 64 ? string->length : at + 64, n = 0;
+    if (string->segments != NULL && string->segments[segment_at(string, at)].end < end)
+        end = string->segments[segment_at(string, at)].end;
+    for (; at + n < end && (unsigned char)string->bytes[at + n] < 0x80; n++) {
+        const char c = string->bytes[at + n];
+        const bool changes = upper ? c >= 'a' && c <= 'z' : c >= 'A' && c <= 'Z';
+        to[n] = changes ? (char)(c ^ 0x20) : c;
+    }
+    return n;
 }
 
 cohort_status jinja_string_case(struct jinja_run *run, const struct jinja_string *string, enum jinja_case how,
@@ -355,22 +370,32 @@ cohort_status jinja_string_case(struct jinja_run *run, const struct jinja_string
 {
     struct jinja_builder builder;
     bool in_word = false;
+    size_t from = 0;
     jinja_build(&builder, run);
-    TRY(jinja_step(run, string->length / 4));
+    TRY(jinja_step(run, string->length / 2));
     for (size_t at = 0; at < string->length;) {
         uint32_t c = 0;
+        char ascii[64];
+        const size_t n_ascii = how <= CASE_UPPER ? ascii_case(string, at, how == CASE_UPPER, ascii) : 0;
+        if (n_ascii > 0) {
+            TRY(jinja_build_bytes(&builder, ascii, n_ascii, jinja_tag_at(string, at)));
+            at += n_ascii;
+            continue;
+        }
         const size_t n = utf8_decode(string->bytes + at, &c);
         const uint8_t tag = jinja_tag_at(string, at);
         bool upper = how == CASE_UPPER, title = false;
         if (how == CASE_CAPITALIZE || how == CASE_TITLE)
             upper = title = how == CASE_CAPITALIZE ? at == 0 : !in_word;
-        if (how == CASE_WORDS)
-            upper = !in_word;
+        if (how == CASE_WORDS && !in_word) { /* jinja2 lowers the rest of each word apart */
+            upper = true;
+            from = at + n;
+        }
         if (how == CASE_SWAP)
             upper = utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_LL;
         in_word =
             how == CASE_WORDS ? !jinja_is_space(c) && (c >= 0x80 || memchr("({[<-", (int)c, 5) == NULL) : is_cased(c);
-        TRY(upper ? build_upper(&builder, c, title, tag) : build_lower(&builder, string, at, n, c, tag));
+        TRY(upper ? build_upper(&builder, c, title, tag) : build_lower(&builder, string, from, at, n, c, tag));
         at += n;
     }
     TRY(jinja_build_end(&builder, out));
@@ -404,7 +429,7 @@ cohort_status jinja_string_replace(struct jinja_run *run, const struct jinja_str
     for (int64_t n = 0; limit < 0 || n < limit; n++) {
         if (from->length == 0) { /* before every character, and at the end */
             size_t next = at;
-            TRY(jinja_step(run, 1));
+            TRY(jinja_step(run, 4));
             TRY(jinja_build_string(&builder, to));
             if (at == string->length)
                 break;
@@ -418,7 +443,7 @@ cohort_status jinja_string_replace(struct jinja_run *run, const struct jinja_str
         const size_t found = jinja_string_find(string, from, at);
         if (found == SIZE_MAX)
             break;
-        TRY(jinja_step(run, 1));
+        TRY(jinja_step(run, 2));
         TRY(jinja_build_part(&builder, string, at, found));
         TRY(jinja_build_string(&builder, to));
         at = found + from->length;

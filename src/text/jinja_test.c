@@ -31,7 +31,7 @@ static cohort_status has_case(struct jinja_call *call, utf8proc_category_t wante
     const struct jinja_string *string = NULL;
     bool any = false, all = true;
     TRY(jinja_to_string(call->run, &call->self, &string));
-    TRY(jinja_step(call->run, string->length / 16));
+    TRY(jinja_step(call->run, string->length / 4));
     for (size_t at = 0; at < string->length;) {
         uint32_t c = 0;
         at += utf8_decode(string->bytes + at, &c);

@@ -123,7 +123,8 @@ cohort_status jinja_fail_undefined(struct jinja_run *run, const struct jinja_val
 
 const char *jinja_type_name(const struct jinja_value *value)
 {
-    static const char *const shapes[] = {"list", "tuple", "range", "dict_items", "generator"};
+    static const char *const shapes[] = {"list",      "tuple",       "range",    "dict_items",
+                                         "dict_keys", "dict_values", "generator"};
     switch (value->kind) {
     case KIND_NONE: return "None";
     case KIND_BOOL: return "bool";
@@ -409,7 +410,7 @@ cohort_status jinja_dict_list(struct jinja_run *run, const struct jinja_dict *di
 static cohort_status lists_equal(struct jinja_run *run, struct jinja_list *a, struct jinja_list *b, bool *out)
 {
     *out = a == b;
-    if (a == b || a->shape != b->shape || a->count != b->count || a->shape == SHAPE_ITERATOR || a->shape == SHAPE_VIEW)
+    if (a == b || a->shape != b->shape || a->count != b->count || a->shape > SHAPE_RANGE)
         return COHORT_OK;
     TRY(jinja_items(run, a));
     TRY(jinja_items(run, b));
