@@ -159,7 +159,7 @@ static bool ends_with_word(const struct text *text, const struct content_spans *
 {
     const struct content_span *last = spans->count == 0 ? NULL : &spans->items[spans->count - 1];
     const size_t n = strlen(WORD);
-    return last != NULL && last->kind == kind && last->to - last->from >= n &&
+    return last != NULL && text->data != NULL && last->kind == kind && last->to - last->from >= n &&
            memcmp(text->data + last->to - n, WORD, n) == 0;
 }
 

@@ -141,6 +141,16 @@ static bool loses_thinking(const struct job *job, size_t index, const struct tur
            memmem(told->data + turn->begin, told->length - turn->begin, close, n) == NULL;
 }
 
+static cohort_status refuse(const struct job *job, size_t index)
+{
+    return error_set(
+        job->err, COHORT_ERR_UNSUPPORTED,
+        "%s: messages[%zu]: the chat template renders this turn of the assistant in another way once later "
+        "messages follow, so that it cannot be learned as it was written; name a template with {%% generation "
+        "%%} by --chat-template, or end the conversation there",
+        job->where, index);
+}
+
 static cohort_status render_turn(const struct job *job, size_t index, struct turn *turn)
 {
     static const char think[] = "<think>";
@@ -156,6 +166,8 @@ static cohort_status render_turn(const struct job *job, size_t index, struct tur
     struct rendering bare = {0};
     cohort_status status = render_first(job, index, false, &bare);
     const size_t header = common(&bare.text, asked);
+    if (status == COHORT_OK && turn->begin < header) /* what comes before it is written in another way */
+        status = refuse(job, index);
     const char *found = status == COHORT_OK && header < turn->begin
                             ? memmem(told->data + header, turn->begin - header, think, strlen(think))
                             : NULL;
@@ -212,16 +224,6 @@ static size_t end_in(const struct turn *turn, const struct rendering *later)
         memcmp(later->text.data + at, tail, n) != 0)
         return 0;
     return at + n;
-}
-
-static cohort_status refuse(const struct job *job, size_t index)
-{
-    return error_set(
-        job->err, COHORT_ERR_UNSUPPORTED,
-        "%s: messages[%zu]: the chat template renders this turn of the assistant in another way once later "
-        "messages follow, so that it cannot be learned as it was written; name a template with {%% generation "
-        "%%} by --chat-template, or end the conversation there",
-        job->where, index);
 }
 
 /* Turns one after another, each as it was written: of a template that leaves the thinking of earlier turns out. */

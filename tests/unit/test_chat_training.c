@@ -196,6 +196,68 @@ static void test_qwen3(void **state)
     json_decref(templates);
 }
 
+#define TURNS(before, behind)                                                                                          \
+    "{% for m in messages %}[{{ m.role }}]" before "{{ m.content }}" behind                                            \
+    "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+
+/* Templates of our own: what of each message is trained, divided by bars, or why nothing can be. */
+static void test_own(void **state)
+{
+    (void)state;
+    static const struct {
+        enum chat_trained trained;
+        const char *text, *wanted;
+    } cases[] = {
+        {CHAT_ALL, TURNS("", "."), "a1.|a2."},
+        {CHAT_LAST, TURNS("", ".\n"), "a2."},
+        /* The end of a conversation is no turn's; an ending of its own for the last turn is. */
+        {CHAT_ALL, TURNS("", "<end>\n") "{% if not add_generation_prompt %}</s>{% endif %}", "a1<end>\n|a2<end>\n</s>"},
+        {CHAT_ALL, TURNS("", "{{ '<return>' if loop.last and m.role == 'assistant' else '<end>' }}"),
+         "a1<end>|a2<return>"},
+        {CHAT_ALL, TURNS("", "{{ '<return>' if loop.last else '<end>' }}"), "messages[1]: the chat template renders"},
+        /* The prompt opens the thinking. */
+        {CHAT_ALL, TURNS("{{ '<think>' if m.role == 'assistant' }}", ".") "{{ '<think>' if add_generation_prompt }}",
+         "<think>a1.|<think>a2."},
+        /* Thinking that earlier turns lack is put back; a message that is shortened in another way is not. */
+        {CHAT_ALL, TURNS("{{ '<think>t</think>' if loop.last and m.role == 'assistant' }}", "."),
+         "<think>t</think>a1.|<think>t</think>a2."},
+        {CHAT_ALL, TURNS("{{ 'last: ' if loop.last and m.role == 'assistant' }}", "."),
+         "messages[1]: the chat template renders"},
+        {CHAT_LAST, TURNS("{{ 'last: ' if loop.last and m.role == 'assistant' }}", "."), "last: a2."},
+        {CHAT_ALL,
+         "{% for m in messages %}[{{ m.role }}]{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+         "q1|a1|q2|a2"},
+        {CHAT_LAST, TURNS("", ".") "{{ '!' if add_generation_prompt }}",
+         "is no beginning of the rendered conversation"},
+    };
+    json_error_t position;
+    json_t *messages = json_loads("[{\"role\": \"user\", \"content\": \"q1\"}, {\"role\": \"assistant\", \"content\": "
+                                  "\"a1\"}, {\"role\": \"user\", \"content\": \"q2\"}, {\"role\": \"assistant\", "
+                                  "\"content\": \"a2\"}]",
+                                  0, &position);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct chat_template *chat = open_text(cases[i].text, strlen(cases[i].text));
+        struct chat_training out = {0};
+        struct text found = {0};
+        cohort_error err = {0};
+        const struct chat_options options = {0};
+        cohort_status status = chat_training_render(&out, chat, messages, &options, cases[i].trained, "d:1", &err);
+        for (size_t k = 0; k < out.trained.count && status == COHORT_OK; k++)
+            assert_int_equal(text_printf(&found, NULL, "%s%.*s", k == 0 ? "" : "|",
+                                         (int)(out.trained.items[k].to - out.trained.items[k].from),
+                                         out.text.data + out.trained.items[k].from),
+                             COHORT_OK);
+        if (status == COHORT_OK ? found.data == NULL || strcmp(found.data, cases[i].wanted) != 0
+                                : strstr(err.message, cases[i].wanted) == NULL)
+            fail_msg("case %zu: %s%s, expected %s", i, found.data == NULL ? "" : found.data, err.message,
+                     cases[i].wanted);
+        text_free(&found);
+        chat_training_free(&out);
+        chat_template_close(chat);
+    }
+    json_decref(messages);
+}
+
 static void read_template(const char *name, const char *suffix, struct text *out)
 {
     char path[400];
@@ -239,6 +301,7 @@ static void test_trl(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_qwen3), cmocka_unit_test(test_trl)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own), cmocka_unit_test(test_qwen3),
+                                       cmocka_unit_test(test_trl)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
