@@ -175,8 +175,10 @@ static cohort_status probe(struct chat_template *chat, const json_t *messages, b
     size_t at = 0;
     cohort_status status = chat_template_render(chat, messages, &options, "probe", &text, &spans, &passed);
     *rendered = status == COHORT_OK && ends_with_word(&text, &spans, closing ? CONTENT_ASSISTANT : CONTENT_FOREIGN);
-    if (status == COHORT_ERR_MEMORY)
-        return error_set(err, status, "%s", passed.message);
+    if (status == COHORT_ERR_MEMORY) {
+        error_set(err, status, "%s", passed.message);
+        goto cleanup;
+    }
     status = COHORT_OK;
     for (size_t i = 0; *rendered && i <= spans.count; i++) {
         const size_t end = i < spans.count ? spans.items[i].from : text.length;
