@@ -285,10 +285,21 @@ static cohort_status map_attribute(struct jinja_call *call, struct jinja_list *l
     return COHORT_OK;
 }
 
+/* What map, select and their kin go over: nothing, where self is false. */
+static cohort_status iterate_if_true(struct jinja_call *call, struct jinja_list **out)
+{
+    struct jinja_value empty;
+    if (jinja_truth(&call->self))
+        return jinja_iterate(call->run, &call->self, out);
+    TRY(jinja_list_new(call->run, SHAPE_LIST, 0, &empty));
+    *out = empty.u.list;
+    return COHORT_OK;
+}
+
 static cohort_status filter_map(struct jinja_call *call, struct jinja_value *out)
 {
     struct jinja_list *list = NULL;
-    TRY(jinja_iterate(call->run, &call->self, &list));
+    TRY(iterate_if_true(call, &list));
     TRY(jinja_list_new(call->run, SHAPE_ITERATOR, list->count, out));
     if (call->args->count == 0)
         return map_attribute(call, list, out);
@@ -316,7 +327,7 @@ static cohort_status choose(struct jinja_call *call, bool wanted, bool by_attrib
         return jinja_fail(run, "selectattr and rejectattr want the name of an attribute");
     if (call->args->count > by_attribute)
         TRY(named_builtin(call, by_attribute, "a test", jinja_find_test, &test, &args));
-    TRY(jinja_iterate(run, &call->self, &list));
+    TRY(iterate_if_true(call, &list));
     TRY(jinja_list_new(run, SHAPE_ITERATOR, list->count, out));
     TRY(jinja_enter(run));
     for (size_t i = 0; i < list->count; i++) {
