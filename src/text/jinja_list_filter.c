@@ -1,13 +1,13 @@
-/* Filters over sequences and dicts. map, select, reject and their kin give an iterator, as in jinja2: it is true even if
- * nothing is in it, and has no length until |list makes a list of it. */
+/* Filters over sequences and dicts. map, select, reject and their kin give an iterator, as in jinja2: it is true even
+ * if nothing is in it, and has no length until |list makes a list of it. */
 #include "text/jinja_internal.h"
 
 #include <string.h>
 
 /* ---- items by attribute ---- */
 
-/* item.a.b.0 for the path "a.b.0" or the index 0, as jinja2's make_attrgetter looks it up: fallback (may be NULL) stands
- * for each step that leads nowhere. */
+/* item.a.b.0 for the path "a.b.0" or the index 0, as jinja2's make_attrgetter looks it up: fallback (may be NULL)
+ * stands for each step that leads nowhere. */
 static cohort_status by_path(struct jinja_run *run, const struct jinja_value *item, const struct jinja_value *path,
                              const struct jinja_value *fallback, struct jinja_value *out)
 {
@@ -45,7 +45,8 @@ static cohort_status lower_if_string(struct jinja_run *run, bool lower, struct j
     return lower && before.kind == KIND_STRING ? jinja_string_case(run, before.u.string, CASE_LOWER, value) : COHORT_OK;
 }
 
-/* What items are compared by: an attribute (or several, by commas, if several may be), in lower case unless case counts. */
+/* What items are compared by: an attribute (or several, by commas, if several may be), in lower case unless case
+ * counts. */
 static cohort_status comparison_key(struct jinja_run *run, const struct jinja_value *item,
                                     const struct jinja_value *attribute, bool lower, bool several,
                                     struct jinja_value *out)
@@ -83,8 +84,8 @@ struct sortable {
     size_t index;
 };
 
-/* Whether a stands before b. Equal keys are never compared further, so that what has no order may be sorted if it is all
- * the same. */
+/* Whether a stands before b. Equal keys are never compared further, so that what has no order may be sorted if it is
+ * all the same. */
 static cohort_status comes_first(struct jinja_run *run, bool reverse, const struct jinja_value *a,
                                  const struct jinja_value *b, bool *out)
 {

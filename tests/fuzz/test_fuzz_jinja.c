@@ -1,5 +1,5 @@
-/* Any bytes as a chat template: it is refused or rendered within its bounds, and what is rendered is UTF-8 with spans that
- * lie within it in order. An input is a template, a NUL, and bytes that choose how its variables are mutated. */
+/* Any bytes as a chat template: it is refused or rendered within its bounds, and what is rendered is UTF-8 with spans
+ * that lie within it in order. An input is a template, a NUL, and bytes that choose how its variables are mutated. */
 #include "support/fuzz.h"
 #include "support/json_mutate.h"
 
