@@ -42,7 +42,7 @@ void jinja_arena_free(struct jinja_arena *arena)
     }
 }
 
-cohort_status jinja_fail(struct jinja_run *run, const char *format, ...)
+cohort_status(jinja_fail)(struct jinja_run *run, const char *format, ...)
 {
     char message[512];
     va_list args;
@@ -106,7 +106,7 @@ cohort_status jinja_undefined(struct jinja_run *run, enum jinja_lack lack, const
     return COHORT_OK;
 }
 
-cohort_status jinja_fail_undefined(struct jinja_run *run, const struct jinja_value *value)
+cohort_status(jinja_fail_undefined)(struct jinja_run *run, const struct jinja_value *value)
 {
     const struct jinja_missing *missing = value->u.missing;
     switch (missing->lack) {
