@@ -21,7 +21,8 @@ bool jinja_marks_generation(const struct jinja_template *template);
 /* Calls visit for every piece of literal text that it may write: data between tags, and string constants. */
 void jinja_literals(const struct jinja_template *template,
                     void (*visit)(const char *bytes, size_t length, void *context), void *context);
-/* Whether the template mentions name anywhere as a variable, an attribute or a string constant (for example "tools"). */
+/* Whether the template mentions name anywhere as a variable, an attribute or a string constant (for example
+ * "tools"). */
 bool jinja_mentions(const struct jinja_template *template, const char *name);
 
 /* Who wrote a byte of the output (invariant I12). */
@@ -54,11 +55,11 @@ struct jinja_settings { /* zero: the defaults */
     int32_t max_depth;  /* of nesting while rendering, calls of macros included; 0: 200 */
     int64_t now;        /* seconds since 1970 for strftime_now (local time); 0: the clock */
 };
-/* Replaces what out holds. A string that is derived from values keeps the origin of their bytes, byte for byte where the
- * operation keeps bytes (+, ~, slices, strip, split, replace, join, upper, default, macros, set blocks, ...); tojson and
- * the printed form of a list or dict from outside are of its origin as a whole. Booleans and numbers print as
- * JINJA_TEMPLATE. Errors are COHORT_ERR_FORMAT with template and line, also where a bound of settings is reached and where
- * the template itself raises ("..:3: the template says: ..."); or COHORT_ERR_MEMORY. */
+/* Replaces what out holds. A string that is derived from values keeps the origin of their bytes, byte for byte where
+ * the operation keeps bytes (+, ~, slices, strip, split, replace, join, upper, default, macros, set blocks, ...);
+ * tojson and the printed form of a list or dict from outside are of its origin as a whole. Booleans and numbers print
+ * as JINJA_TEMPLATE. Errors are COHORT_ERR_FORMAT with template and line, also where a bound of settings is reached and
+ * where the template itself raises ("..:3: the template says: ..."); or COHORT_ERR_MEMORY. */
 cohort_status jinja_render(const struct jinja_template *template, const struct jinja_variable *variables,
                            size_t n_variables, const struct jinja_settings *settings, struct jinja_output *out,
                            cohort_error *err);

@@ -1,4 +1,5 @@
-/* Expressions: from a node to its value. Operators are in jinja_operator.c, what is built in in the files of its kind. */
+/* Expressions: from a node to its value. Operators are in jinja_operator.c, what is built in in the files of its
+ * kind. */
 #include "text/jinja_internal.h"
 
 #include <string.h>

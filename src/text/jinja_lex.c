@@ -338,7 +338,7 @@ static cohort_status lex_string(struct lexer *lexer)
                           : code_point < 0x10000 ? "\\u%04x"
                                                  : "\\U%08x",
                           (unsigned)code_point);
-            memcpy(bytes + n, spelled, strlen(spelled));
+            strcpy(bytes + n, spelled);
             n += strlen(spelled);
         } else if (text[i] == '\\') {
             size_t made = 0;

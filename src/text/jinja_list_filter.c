@@ -1,13 +1,13 @@
-/* Filters over sequences and dicts. map, select, reject and their kin give an iterator, as in jinja2: it is true even if
- * nothing is in it, and has no length until |list makes a list of it. */
+/* Filters over sequences and dicts. map, select, reject and their kin give an iterator, as in jinja2: it is true even
+ * if nothing is in it, and has no length until |list makes a list of it. */
 #include "text/jinja_internal.h"
 
 #include <string.h>
 
 /* ---- items by attribute ---- */
 
-/* item.a.b.0 for the path "a.b.0" or the index 0, as jinja2's make_attrgetter looks it up: fallback (may be NULL) stands
- * for each step that leads nowhere. */
+/* item.a.b.0 for the path "a.b.0" or the index 0, as jinja2's make_attrgetter looks it up: fallback (may be NULL)
+ * stands for each step that leads nowhere. */
 static cohort_status by_path(struct jinja_run *run, const struct jinja_value *item, const struct jinja_value *path,
                              const struct jinja_value *fallback, struct jinja_value *out)
 {
@@ -45,7 +45,8 @@ static cohort_status lower_if_string(struct jinja_run *run, bool lower, struct j
     return lower && before.kind == KIND_STRING ? jinja_string_case(run, before.u.string, CASE_LOWER, value) : COHORT_OK;
 }
 
-/* What items are compared by: an attribute (or several, by commas, if several may be), in lower case unless case counts. */
+/* What items are compared by: an attribute (or several, by commas, if several may be), in lower case unless case
+ * counts. */
 static cohort_status comparison_key(struct jinja_run *run, const struct jinja_value *item,
                                     const struct jinja_value *attribute, bool lower, bool several,
                                     struct jinja_value *out)
@@ -83,8 +84,8 @@ struct sortable {
     size_t index;
 };
 
-/* Whether a stands before b. Equal keys are never compared further, so that what has no order may be sorted if it is all
- * the same. */
+/* Whether a stands before b. Equal keys are never compared further, so that what has no order may be sorted if it is
+ * all the same. */
 static cohort_status comes_first(struct jinja_run *run, bool reverse, const struct jinja_value *a,
                                  const struct jinja_value *b, bool *out)
 {
@@ -285,10 +286,21 @@ static cohort_status map_attribute(struct jinja_call *call, struct jinja_list *l
     return COHORT_OK;
 }
 
+/* What map, select and their kin go over: nothing, where self is false. */
+static cohort_status iterate_if_true(struct jinja_call *call, struct jinja_list **out)
+{
+    struct jinja_value empty;
+    if (jinja_truth(&call->self))
+        return jinja_iterate(call->run, &call->self, out);
+    TRY(jinja_list_new(call->run, SHAPE_LIST, 0, &empty));
+    *out = empty.u.list;
+    return COHORT_OK;
+}
+
 static cohort_status filter_map(struct jinja_call *call, struct jinja_value *out)
 {
     struct jinja_list *list = NULL;
-    TRY(jinja_iterate(call->run, &call->self, &list));
+    TRY(iterate_if_true(call, &list));
     TRY(jinja_list_new(call->run, SHAPE_ITERATOR, list->count, out));
     if (call->args->count == 0)
         return map_attribute(call, list, out);
@@ -316,7 +328,7 @@ static cohort_status choose(struct jinja_call *call, bool wanted, bool by_attrib
         return jinja_fail(run, "selectattr and rejectattr want the name of an attribute");
     if (call->args->count > by_attribute)
         TRY(named_builtin(call, by_attribute, "a test", jinja_find_test, &test, &args));
-    TRY(jinja_iterate(run, &call->self, &list));
+    TRY(iterate_if_true(call, &list));
     TRY(jinja_list_new(run, SHAPE_ITERATOR, list->count, out));
     TRY(jinja_enter(run));
     for (size_t i = 0; i < list->count; i++) {

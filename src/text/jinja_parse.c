@@ -11,7 +11,8 @@ enum {
     MAX_HEIGHT = 400      /* of a tree of nodes, which are walked recursively */
 };
 
-cohort_status jinja_parse_fail(struct jinja_parser *parser, cohort_status status, int32_t line, const char *format, ...)
+cohort_status(jinja_parse_fail)(struct jinja_parser *parser, cohort_status status, int32_t line, const char *format,
+                                ...)
 {
     char message[512];
     va_list args;
@@ -162,7 +163,7 @@ bool jinja_skip_name(struct jinja_parser *parser, const char *name)
     return there;
 }
 
-cohort_status jinja_expected(struct jinja_parser *parser, const char *what)
+cohort_status(jinja_expected)(struct jinja_parser *parser, const char *what)
 {
     const struct jinja_token *token = jinja_token(parser);
     const int32_t line = token->line;

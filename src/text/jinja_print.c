@@ -22,8 +22,16 @@ static void write_real(double real, bool json, char out[REAL_BYTES])
                                 : (json ? "-Infinity" : "-inf"));
         return;
     }
+    if (real != 0.0 && (fabs(real) < 1e-4 || fabs(real) >= 1e16)) { /* with an exponent */
+        double back = 0.0;
+        for (int digits = 0; digits < 17 && (digits == 0 || back != real); digits++) {
+            number_format(out, REAL_BYTES, "%.*e", digits, real);
+            (void)number_read(out, strlen(out), &back);
+        }
+        return;
+    }
     number_write_double(real, out);
-    if (strpbrk(out, ".e") == NULL)
+    if (strchr(out, '.') == NULL)
         strcat(out, ".0");
 }
 
@@ -502,7 +510,9 @@ cohort_status jinja_format(struct jinja_run *run, const struct jinja_string *for
         from = at;
     }
     TRY(jinja_build_part(&builder, format, from, format->length));
-    if (f.next < f.values->count && values->kind != KIND_DICT)
+    const bool indexed = values->kind == KIND_DICT || values->kind == KIND_UNDEFINED ||
+                         (values->kind == KIND_LIST && values->u.list->shape != SHAPE_TUPLE);
+    if (f.next < f.values->count && !indexed) /* as in Python, which takes what has an index for a dict */
         return jinja_fail(run, "more values than a format has places");
     return jinja_build_end(&builder, out);
 }

@@ -349,7 +349,8 @@ static cohort_status execute_call_block(struct jinja_run *run, const struct jinj
 
 /* ---- blocks ---- */
 
-/* The text that body writes, through filters. If break or continue left the body, run->flow says so, and there is none. */
+/* The text that body writes, through filters. If break or continue left the body, run->flow says so, and there is
+ * none. */
 static cohort_status collect(struct jinja_run *run, const struct jinja_node *body, const struct jinja_node *filters,
                              struct jinja_value *out)
 {

@@ -1,5 +1,5 @@
-/* Strings while a template is rendered. A string is bytes and, for each of them, who wrote it (its tag): operations that
- * keep bytes keep their tags. Most strings have one tag; others have segments. */
+/* Strings while a template is rendered. A string is bytes and, for each of them, who wrote it (its tag): operations
+ * that keep bytes keep their tags. Most strings have one tag; others have segments. */
 #include "text/jinja_internal.h"
 
 #include <string.h>

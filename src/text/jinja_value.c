@@ -42,7 +42,7 @@ void jinja_arena_free(struct jinja_arena *arena)
     }
 }
 
-cohort_status jinja_fail(struct jinja_run *run, const char *format, ...)
+cohort_status(jinja_fail)(struct jinja_run *run, const char *format, ...)
 {
     char message[512];
     va_list args;
@@ -106,7 +106,7 @@ cohort_status jinja_undefined(struct jinja_run *run, enum jinja_lack lack, const
     return COHORT_OK;
 }
 
-cohort_status jinja_fail_undefined(struct jinja_run *run, const struct jinja_value *value)
+cohort_status(jinja_fail_undefined)(struct jinja_run *run, const struct jinja_value *value)
 {
     const struct jinja_missing *missing = value->u.missing;
     switch (missing->lack) {
@@ -246,11 +246,15 @@ cohort_status jinja_items(struct jinja_run *run, struct jinja_list *list)
 static cohort_status characters_of(struct jinja_run *run, const struct jinja_string *string, struct jinja_value *out)
 {
     const size_t n = jinja_characters(string);
+    struct jinja_string *plain = NULL; /* what Python takes from a safe string one by one is not safe */
+    TRY(jinja_take(run, &plain, 1, sizeof *plain));
+    *plain = *string;
+    plain->safe = false;
     TRY(jinja_list_new(run, SHAPE_LIST, n, out));
     for (size_t i = 0, at = 0; i < n; i++) {
         uint32_t code_point = 0;
         const size_t length = utf8_decode(string->bytes + at, &code_point);
-        TRY(jinja_string_part(run, string, at, at + length, &out->u.list->items[i]));
+        TRY(jinja_string_part(run, plain, at, at + length, &out->u.list->items[i]));
         at += length;
     }
     return COHORT_OK;

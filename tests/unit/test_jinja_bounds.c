@@ -1,5 +1,5 @@
-/* What a template may not do: run for ever, nest without end, fill the memory, say nothing about its mistakes. All of it
- * runs on a stack of 256 KB. And who wrote what of a rendering (invariant I12). */
+/* What a template may not do: run for ever, nest without end, fill the memory, say nothing about its mistakes. All of
+ * it runs on a stack of 256 KB. And who wrote what of a rendering (invariant I12). */
 #include "base/json_text.h"
 #include "support/sanitized.h"
 #include "text/jinja.h"
@@ -307,7 +307,8 @@ static void test_settings(void **state)
 
 /* ---- who wrote what ---- */
 
-/* The output is text, and each of its bytes was written by the template (t), a foreign value (f) or the assistant (a). */
+/* The output is text, and each of its bytes was written by the template (t), a foreign value (f) or the assistant
+ * (a). */
 static const struct {
     const char *source, *text, *tags;
 } ORIGINS[] = {
