@@ -28,11 +28,30 @@ static void put(const char *name, const char *content, size_t length)
     assert_int_equal(file_write_atomic(path, content, length, NULL), COHORT_OK);
 }
 
+/* Adds a file's conversations to rows: messages, tools, and settings: the other keys but for special tokens. */
+static void read_rows(const char *path)
+{
+    struct text content = {0};
+    json_error_t position;
+    assert_int_equal(file_read(path, 0, &content, NULL), COHORT_OK);
+    for (char *at = content.data, *end; (end = strchr(at, '\n')) != NULL; at = end + 1) {
+        json_t *row = json_loadb(at, (size_t)(end - at), 0, &position), *settings = json_object(), *value = NULL;
+        const char *key = NULL;
+        json_object_foreach(row, key, value)
+        {
+            if (strstr(key, "_token") == NULL && strcmp(key, "messages") != 0 && strcmp(key, "tools") != 0)
+                assert_int_equal(json_object_set(settings, key, value), 0);
+        }
+        assert_int_equal(json_object_set_new(row, "settings", settings), 0);
+        assert_int_equal(json_array_append_new(rows, row), 0);
+    }
+    text_free(&content);
+}
+
 static int set_up(void **state)
 {
     static const char special[] =
         "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"unk_token\": \"<unk>\", \"pad_token\": \"<pad>\"}";
-    struct text content = {0};
     cohort_error err = {0};
     json_error_t position;
     (void)state;
@@ -41,16 +60,13 @@ static int set_up(void **state)
         return 1;
     }
     put("tokenizer_config.json", special, strlen(special));
-    if (tokenizer_load(&tokenizer, DIR, &err) != COHORT_OK ||
-        file_read(FIXTURES "chat/conversations.jsonl", 0, &content, &err) != COHORT_OK) {
+    if (tokenizer_load(&tokenizer, DIR, &err) != COHORT_OK) {
         print_error("%s\n", err.message);
         return 1;
     }
     rows = json_array();
-    for (char *at = content.data, *end; (end = strchr(at, '\n')) != NULL; at = end + 1)
-        if (json_array_append_new(rows, json_loadb(at, (size_t)(end - at), 0, &position)) != 0)
-            return 1;
-    text_free(&content);
+    read_rows(FIXTURES "chat/conversations.jsonl");
+    read_rows(FIXTURES "jinja/conversations.jsonl");
     masks = json_load_file(FIXTURES "chat/masks.json", 0, &position);
     return masks == NULL;
 }
@@ -129,7 +145,8 @@ static void hide_date(struct text *text)
 static enum outcome compare(const struct chat_template *chat, const json_t *row, const json_t *wanted, bool exact)
 {
     struct chat_training found = {0};
-    const struct chat_options options = {.tools = json_object_get(row, "tools")};
+    const struct chat_options options = {.tools = json_object_get(row, "tools"),
+                                         .settings = json_object_get(row, "settings")};
     cohort_error err = {0};
     char digest[HASH_HEX];
     enum outcome outcome = SAME;
@@ -137,6 +154,8 @@ static enum outcome compare(const struct chat_template *chat, const json_t *row,
         chat_training_render(&found, chat, json_object_get(row, "messages"), &options, CHAT_ALL, "row", &err);
     if (status != COHORT_OK) {
         assert_true(strncmp(err.message, "row: ", 5) == 0);
+        if (getenv("COHORT_TELL") != NULL)
+            print_message("%s\n", err.message);
         outcome = json_is_null(wanted) ? BOTH_REFUSED : REFUSED;
     } else if (json_is_null(wanted)) {
         outcome = ACCEPTED;
@@ -189,7 +208,11 @@ static void test_qwen3(void **state)
         size_t counts[OUTCOMES];
         const json_t *text = json_object_get(templates, cases[i].text);
         compare_all(json_string_value(text), json_string_length(text), cases[i].name, cases[i].exact, counts);
-        if (counts[SAME] + counts[BOTH_REFUSED] != json_array_size(rows))
+        /* Refused are parts of content where the template wants text, roles that it leaves out, and an assistant's
+         * message with nothing before it. The one other text: the first revision prints a tool's result that is no text,
+         * the second takes parts of content for nothing. */
+        if (counts[SPANS] + counts[ACCEPTED] > 0 || counts[TEXT] > (cases[i].exact ? 0 : 1) || counts[REFUSED] > 7 ||
+            counts[SAME] < 50)
             fail_msg("%s: %zu same, %zu other spans, %zu other text, %zu refused", cases[i].text, counts[SAME],
                      counts[SPANS], counts[TEXT], counts[REFUSED]);
     }
@@ -287,16 +310,18 @@ static void test_trl(void **state)
             }
             print_message("\n");
             /* GLM ends a turn with what begins the next one: TRL's variant writes that behind the last, too. Diffusion
-             * Gemma has results of tools within a turn. */
-            assert_true(counts[TEXT] == 0 || strcmp(name, "glm4moe") == 0);
-            assert_true(counts[SPANS] == 0 || strcmp(name, "glm4moe") == 0 || strcmp(name, "diffusion_gemma") == 0);
+             * Gemma has results of tools within a turn. Cohere's variant has another place for a developer's message, and
+             * where two turns of the assistant follow each other, TRL's spans may adjoin. */
+            const bool glm = strcmp(name, "glm4moe") == 0, gemma = strcmp(name, "diffusion_gemma") == 0;
+            assert_true(glm || counts[TEXT] <= 1);
+            assert_true(glm || gemma || counts[SPANS] <= 1);
             text_free(&text);
         }
     }
     assert_int_equal(sum[1][SPANS] + sum[1][TEXT] + sum[1][ACCEPTED], 0);
     assert_int_equal(sum[0][ACCEPTED], 0);
-    assert_true(sum[0][SPANS] <= 3);
-    assert_true(sum[1][SAME] > 500 && sum[0][SAME] > 450);
+    assert_true(sum[0][SPANS] <= 25);
+    assert_true(sum[1][SAME] > 1400 && sum[0][SAME] > 1200);
 }
 
 int main(void)
