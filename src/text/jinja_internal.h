@@ -355,7 +355,6 @@ struct jinja_scope {
     struct jinja_scope *outer;
     struct jinja_binding *bindings;
     size_t count, capacity;
-    bool captured; /* a macro was made in it: it stays as it is */
 };
 
 /* Where output goes: the rendering's, or that of a macro or block whose text becomes a value. */

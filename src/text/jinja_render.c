@@ -186,11 +186,12 @@ cohort_status jinja_loop_next(struct jinja_run *run, struct jinja_loop *loop, st
     return COHORT_OK;
 }
 
-/* One round of a loop's body. *scope is used again in the next round unless a macro holds it. */
+/* One round of a loop's body. All rounds have one scope: a macro that was made in one sees the names of the present one,
+ * as in jinja2. */
 static cohort_status loop_round(struct jinja_run *run, struct jinja_loop *loop, struct jinja_scope **scope)
 {
     const struct jinja_value self = {.kind = KIND_LOOP, .u.loop = loop};
-    if (*scope == NULL || (*scope)->captured)
+    if (*scope == NULL)
         TRY(scope_new(run, loop->scope, scope));
     (*scope)->count = 0;
     run->scope = *scope;
@@ -244,8 +245,6 @@ static cohort_status new_macro(struct jinja_run *run, const struct jinja_signatu
     struct jinja_macro *macro = NULL;
     TRY(jinja_take(run, &macro, 1, sizeof *macro));
     *macro = (struct jinja_macro){.signature = signature, .scope = run->scope};
-    for (struct jinja_scope *scope = run->scope; scope != NULL && !scope->captured; scope = scope->outer)
-        scope->captured = true;
     *out = (struct jinja_value){.kind = KIND_MACRO, .u.macro = macro};
     return COHORT_OK;
 }
