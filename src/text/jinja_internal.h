@@ -391,6 +391,8 @@ struct jinja_run {
 /* Counts bytes that are made against the bound. */
 cohort_status jinja_spend(struct jinja_run *run, size_t bytes);
 cohort_status jinja_take(struct jinja_run *run, void *out, size_t count, size_t size);
+/* Makes room for one element more than count in *array, which was taken from the run (NULL: none yet). */
+cohort_status jinja_grow(struct jinja_run *run, void *array, size_t *capacity, size_t count, size_t size);
 /* Counts n steps. */
 cohort_status jinja_step(struct jinja_run *run, size_t n);
 /* Goes one level deeper; undone by run->depth++. */

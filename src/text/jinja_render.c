@@ -120,15 +120,7 @@ static cohort_status assign_name(struct jinja_run *run, int32_t name, const stru
             return COHORT_OK;
         }
     }
-    if (scope->count == scope->capacity) {
-        struct jinja_binding *grown = NULL;
-        const size_t capacity = scope->capacity == 0 ? 8 : scope->capacity * 2;
-        TRY(jinja_take(run, &grown, capacity, sizeof *grown));
-        if (scope->count > 0)
-            memcpy(grown, scope->bindings, scope->count * sizeof *grown);
-        scope->bindings = grown;
-        scope->capacity = capacity;
-    }
+    TRY(jinja_grow(run, &scope->bindings, &scope->capacity, scope->count, sizeof *scope->bindings));
     scope->bindings[scope->count++] = (struct jinja_binding){.name = name, .value = *value};
     return COHORT_OK;
 }
