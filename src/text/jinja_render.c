@@ -463,7 +463,7 @@ static cohort_status set_globals(struct jinja_run *run, const struct jinja_varia
     }
     for (size_t i = 0; i < n; i++) {
         const int32_t name = jinja_name_find(template, variables[i].name, strlen(variables[i].name));
-        if (name >= 0)
+        if (name >= 0 && variables[i].value != NULL)
             TRY(jinja_from_variable(run, &variables[i], &run->globals[name]));
     }
     return COHORT_OK;
