@@ -264,6 +264,10 @@ BLOCKS = [
     "{% macro m() %}{{ caller(1, b=2) }}{% endmacro %}{% call(a, b, c=3) m() %}{{ a }}{{ b }}{{ c }}{% endcall %}",
     "{% macro m() %}{{ caller is defined }}{% endmacro %}{{ m() }}",
     "{% for i in [1, 2] %}{% macro m() %}{{ i }}{% endmacro %}{{ m() }}{% endfor %}",
+    (
+        "{% set ns = namespace() %}{% for i in [1, 2] %}{% macro m() %}{{ i }}{{ loop.index }}{% endmacro %}"
+        "{% if i == 1 %}{% set ns.m = m %}{% endif %}{{ ns.m() }}{% endfor %}"
+    ),
     "{% macro m(a) %}{% set a = a ~ '!' %}{{ a }}{% endmacro %}{% set a = 'x' %}{{ m('y') }}{{ a }}",
     "{% macro m() %}  x  {% endmacro %}[{{ m()|trim }}]{{ m() ~ m() }}{{ m()|length }}",
     "{% macro m(x) -%}\n  {{ x }}\n{%- endmacro %}{{ m(5) }}|",

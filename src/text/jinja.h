@@ -33,10 +33,9 @@ enum jinja_origin {
 };
 struct jinja_variable {
     const char *name;
-    const json_t *value;      /* borrowed while rendering */
-    enum jinja_origin origin; /* of every string (and object key) within value */
-    const enum jinja_origin
-        *elements; /* where value is an array: of each of its elements, in place of origin; or NULL */
+    const json_t *value;               /* borrowed while rendering; NULL: there is none */
+    enum jinja_origin origin;          /* of every string (and object key) within value */
+    const enum jinja_origin *elements; /* of each element of value, an array, in place of origin; or NULL */
 };
 struct jinja_span {
     size_t from, to; /* bytes of the output */

@@ -355,7 +355,6 @@ struct jinja_scope {
     struct jinja_scope *outer;
     struct jinja_binding *bindings;
     size_t count, capacity;
-    bool captured; /* a macro was made in it: it stays as it is */
 };
 
 /* Where output goes: the rendering's, or that of a macro or block whose text becomes a value. */
@@ -392,6 +391,8 @@ struct jinja_run {
 /* Counts bytes that are made against the bound. */
 cohort_status jinja_spend(struct jinja_run *run, size_t bytes);
 cohort_status jinja_take(struct jinja_run *run, void *out, size_t count, size_t size);
+/* Makes room for one element more than count in *array, which was taken from the run (NULL: none yet). */
+cohort_status jinja_grow(struct jinja_run *run, void *array, size_t *capacity, size_t count, size_t size);
 /* Counts n steps. */
 cohort_status jinja_step(struct jinja_run *run, size_t n);
 /* Goes one level deeper; undone by run->depth++. */

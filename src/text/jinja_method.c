@@ -60,15 +60,7 @@ struct parts {
 
 static cohort_status add_part(struct parts *parts, size_t from, size_t to)
 {
-    if (parts->count == parts->capacity) {
-        struct jinja_value *grown = NULL;
-        const size_t capacity = parts->capacity == 0 ? 4 : parts->capacity * 2;
-        TRY(jinja_take(parts->run, &grown, capacity, sizeof *grown));
-        if (parts->count > 0)
-            memcpy(grown, parts->items, parts->count * sizeof *grown);
-        parts->items = grown;
-        parts->capacity = capacity;
-    }
+    TRY(jinja_grow(parts->run, &parts->items, &parts->capacity, parts->count, sizeof *parts->items));
     TRY(jinja_step(parts->run, 1));
     return jinja_string_part(parts->run, parts->string, from, to, &parts->items[parts->count++]);
 }

@@ -369,6 +369,9 @@ static cohort_status next_value(struct formatting *f, const struct jinja_value *
     return COHORT_OK;
 }
 
+/* What may stand between % and the conversion's letter. */
+static bool is_format_flag(char c) { return c != '\0' && strchr("-+ #0123456789.", c) != NULL; }
+
 /* %[flags][width][.precision]conversion of numbers: spec is that text, for snprintf. */
 static cohort_status format_number(struct formatting *f, const char *flags, char conversion,
                                    const struct jinja_value *value, uint8_t tag)
@@ -440,7 +443,7 @@ static cohort_status format_strings(struct jinja_run *run, const struct jinja_st
         if (format->bytes[at] != '%')
             continue;
         at++;
-        while (at < format->length && memchr("-+ #0123456789.", format->bytes[at], 15) != NULL)
+        while (at < format->length && is_format_flag(format->bytes[at]))
             at++;
         if (at >= format->length || format->bytes[at] == '%')
             continue;
@@ -471,7 +474,7 @@ static cohort_status format_one(struct formatting *f, const struct jinja_string 
     size_t n = 0;
     const uint8_t tag = jinja_tag_at(format, *at - 1);
     const struct jinja_value *value = NULL;
-    while (*at < format->length && memchr("-+ #0123456789.", format->bytes[*at], 15) != NULL && n < 8)
+    while (*at < format->length && is_format_flag(format->bytes[*at]) && n < 8)
         flags[n++] = format->bytes[(*at)++];
     flags[n] = '\0';
     if (*at >= format->length || strspn(flags + strspn(flags, "-+ #0"), "0123456789") > 3 ||

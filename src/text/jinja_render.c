@@ -120,15 +120,7 @@ static cohort_status assign_name(struct jinja_run *run, int32_t name, const stru
             return COHORT_OK;
         }
     }
-    if (scope->count == scope->capacity) {
-        struct jinja_binding *grown = NULL;
-        const size_t capacity = scope->capacity == 0 ? 8 : scope->capacity * 2;
-        TRY(jinja_take(run, &grown, capacity, sizeof *grown));
-        if (scope->count > 0)
-            memcpy(grown, scope->bindings, scope->count * sizeof *grown);
-        scope->bindings = grown;
-        scope->capacity = capacity;
-    }
+    TRY(jinja_grow(run, &scope->bindings, &scope->capacity, scope->count, sizeof *scope->bindings));
     scope->bindings[scope->count++] = (struct jinja_binding){.name = name, .value = *value};
     return COHORT_OK;
 }
@@ -186,11 +178,12 @@ cohort_status jinja_loop_next(struct jinja_run *run, struct jinja_loop *loop, st
     return COHORT_OK;
 }
 
-/* One round of a loop's body. *scope is used again in the next round unless a macro holds it. */
+/* One round of a loop's body. All rounds have one scope: a macro that was made in one sees the names of the present one,
+ * as in jinja2. */
 static cohort_status loop_round(struct jinja_run *run, struct jinja_loop *loop, struct jinja_scope **scope)
 {
     const struct jinja_value self = {.kind = KIND_LOOP, .u.loop = loop};
-    if (*scope == NULL || (*scope)->captured)
+    if (*scope == NULL)
         TRY(scope_new(run, loop->scope, scope));
     (*scope)->count = 0;
     run->scope = *scope;
@@ -244,8 +237,6 @@ static cohort_status new_macro(struct jinja_run *run, const struct jinja_signatu
     struct jinja_macro *macro = NULL;
     TRY(jinja_take(run, &macro, 1, sizeof *macro));
     *macro = (struct jinja_macro){.signature = signature, .scope = run->scope};
-    for (struct jinja_scope *scope = run->scope; scope != NULL && !scope->captured; scope = scope->outer)
-        scope->captured = true;
     *out = (struct jinja_value){.kind = KIND_MACRO, .u.macro = macro};
     return COHORT_OK;
 }
@@ -472,7 +463,7 @@ static cohort_status set_globals(struct jinja_run *run, const struct jinja_varia
     }
     for (size_t i = 0; i < n; i++) {
         const int32_t name = jinja_name_find(template, variables[i].name, strlen(variables[i].name));
-        if (name >= 0)
+        if (name >= 0 && variables[i].value != NULL)
             TRY(jinja_from_variable(run, &variables[i], &run->globals[name]));
     }
     return COHORT_OK;

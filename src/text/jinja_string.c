@@ -60,7 +60,7 @@ static cohort_status grow(struct jinja_builder *builder, size_t n)
     char *block = NULL;
     size_t wanted = 0;
     if (__builtin_add_overflow(builder->length, n, &wanted) || wanted > SIZE_MAX / 4)
-        return jinja_spend(builder->run, SIZE_MAX);
+        return jinja_fail(builder->run, "a string of more bytes than memory has is made");
     TRY(jinja_arena_take(arena, &block, wanted * 2, builder->run->err));
     arena->last->used -= (wanted * 2 + 15) / 16 * 16;
     if (builder->length > 0)
@@ -393,8 +393,8 @@ cohort_status jinja_string_case(struct jinja_run *run, const struct jinja_string
         }
         if (how == CASE_SWAP)
             upper = utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_LL;
-        in_word =
-            how == CASE_WORDS ? !jinja_is_space(c) && (c >= 0x80 || memchr("({[<-", (int)c, 5) == NULL) : is_cased(c);
+        in_word = how == CASE_WORDS ? !jinja_is_space(c) && (c >= 0x80 || c == 0 || strchr("({[<-", (int)c) == NULL)
+                                    : is_cased(c);
         TRY(upper ? build_upper(&builder, c, title, tag) : build_lower(&builder, string, from, at, n, c, tag));
         at += n;
     }
@@ -481,7 +481,9 @@ cohort_status jinja_string_pad(struct jinja_run *run, const struct jinja_string 
 /* The length of the line end at at, or 0. */
 static size_t line_end(const struct jinja_string *string, size_t at)
 {
-    uint32_t c = 0;
+    uint32_t c = (unsigned char)string->bytes[at];
+    if (c >= 0x20 && c < 0x80)
+        return 0;
     const size_t n = utf8_decode(string->bytes + at, &c);
     if (c == '\r')
         return at + 1 < string->length && string->bytes[at + 1] == '\n' ? 2 : 1;
@@ -492,7 +494,7 @@ cohort_status jinja_string_lines(struct jinja_run *run, const struct jinja_strin
                                  struct jinja_value *out)
 {
     size_t n = 0;
-    TRY(jinja_step(run, string->length / 16));
+    TRY(jinja_step(run, string->length / 8));
     for (int pass = 0; pass < 2; pass++) {
         size_t from = 0, count = 0;
         for (size_t at = 0; at < string->length;) {

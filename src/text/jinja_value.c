@@ -69,6 +69,21 @@ cohort_status jinja_take(struct jinja_run *run, void *out, size_t count, size_t 
     return jinja_arena_take(&run->arena, out, bytes, run->err);
 }
 
+cohort_status jinja_grow(struct jinja_run *run, void *array, size_t *capacity, size_t count, size_t size)
+{
+    const size_t wanted = *capacity == 0 ? 4 : *capacity * 2;
+    void *grown = NULL, *old = NULL;
+    if (count < *capacity)
+        return COHORT_OK;
+    TRY(jinja_take(run, &grown, wanted, size));
+    memcpy(&old, array, sizeof old);
+    if (count > 0)
+        memcpy(grown, old, count * size);
+    memcpy(array, &grown, sizeof grown);
+    *capacity = wanted;
+    return COHORT_OK;
+}
+
 cohort_status jinja_step(struct jinja_run *run, size_t n)
 {
     if (n <= INT64_MAX && (run->steps -= (int64_t)n) >= 0)
@@ -352,14 +367,7 @@ cohort_status jinja_dict_set(struct jinja_run *run, struct jinja_dict *dict, con
         entry->value = *value;
         return COHORT_OK;
     }
-    if (dict->count == dict->capacity) {
-        const size_t capacity = dict->capacity == 0 ? 4 : dict->capacity * 2;
-        TRY(jinja_take(run, &entry, capacity, sizeof *entry));
-        if (dict->count > 0)
-            memcpy(entry, dict->entries, dict->count * sizeof *entry);
-        dict->entries = entry;
-        dict->capacity = capacity;
-    }
+    TRY(jinja_grow(run, &dict->entries, &dict->capacity, dict->count, sizeof *dict->entries));
     dict->entries[dict->count++] = (struct jinja_entry){.key = *key, .value = *value};
     return COHORT_OK;
 }
