@@ -10,7 +10,8 @@ enum { BARS = 40, BUCKETS = 12, SHOWN_BYTES = 4000 };
 /* ---- what the model's folder says ---- */
 
 /* Only the tokenizer is opened, and config.json is read for what bounds rows. */
-static cohort_status open_tokenizer(struct session *session, const char *dir, int32_t *context, cohort_error *err)
+static cohort_status open_tokenizer(struct session *session, const char *dir, const char *chat_template,
+                                    int32_t *context, cohort_error *err)
 {
     struct model_config config = {0};
     char *path = NULL;
@@ -18,6 +19,7 @@ static cohort_status open_tokenizer(struct session *session, const char *dir, in
     session->dir = dir;
     session->turn_end = -1;
     TRY(tokenizer_load(&session->tokenizer, dir, err));
+    TRY(chat_template_open(&session->chat, session->tokenizer, chat_template, err));
     session->text_end = tokenizer_eos(session->tokenizer);
     TRY(file_join(&path, dir, "config.json", err));
     cohort_status status = file_exists(path, &there, err);
@@ -297,7 +299,7 @@ cohort_status command_data(struct options *options, const struct reward_list *ex
     if (options_string(options, OPTION_DATA) == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no data given: cohort data FILE");
     if (dir != NULL)
-        TRY_GOTO(open_tokenizer(&session, dir, &context, err));
+        TRY_GOTO(open_tokenizer(&session, dir, options_string(options, OPTION_CHAT_TEMPLATE), &context, err));
     const int64_t length = options_int(options, OPTION_MAX_LENGTH),
                   prompt = options_int_or(options, OPTION_MAX_PROMPT_LENGTH, context - 1);
     TRY_GOTO(data_survey_make(&survey, dir == NULL ? NULL : &session, (int32_t)(length < context ? length : context),
@@ -307,6 +309,7 @@ cohort_status command_data(struct options *options, const struct reward_list *ex
 cleanup:
     text_free(&out);
     data_survey_free(&survey);
+    chat_template_close(session.chat);
     tokenizer_destroy(session.tokenizer);
     return status;
 }

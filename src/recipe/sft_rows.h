@@ -35,7 +35,7 @@ struct sft_rows {
 
 /* {"messages": [...]}: loss on the last message, which must be the assistant's; {"prompt", "completion"}: text, or
  * lists of messages; {"text"}: loss on all but the first token. Text completions and texts get the session's text_end
- * behind them; of a rendered conversation the loss ends with its last <|im_end|>. Every row is read once here: a bad
+ * behind them; of a rendered conversation the loss ends with the end of its last turn. Every row is read once here: a bad
  * one is an error with its place. named: the option that names the set. Options used: those of data_open and
  * row_style. */
 cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, enum option_id named, size_t limit,
