@@ -15,6 +15,8 @@ struct train_state {
     int64_t batches; /* generation batches (grpo) or row batches (sft) done: the data cursor */
     int64_t tokens_seen;
     uint64_t seed;
+    bool adapts_entropy;               /* the controller of an entropy bonus (train/entropy.h) is part of it: */
+    double entropy_coef, last_entropy; /* last_entropy infinite: no step yet */
 };
 
 /* Writes dir/trainer/ (dir exists): the state of what trains of the set. manifest, if not NULL, gets the hash of the optimizer's state. */
