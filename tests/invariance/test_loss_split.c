@@ -4,12 +4,11 @@
  *     test_loss_split [--draws N] [--seed S] [--device cuda]
  *
  * The gradient is read from the first moment: with beta1 = 0 and no clipping the optimizer leaves it there. */
-#include "support/model_test.h"
+#include "support/script_rows.h"
 
 #include "base/rng.h"
-#include "train/grpo.h"
 
-enum { GROUP = 4, N_PROMPTS = 2, N_ROWS = GROUP * N_PROMPTS, MAX_FED = 400, MAX_IDS = 100 };
+enum { MAX_FED = 400 };
 
 static struct {
     uint64_t seed, draws;
@@ -25,36 +24,11 @@ static double uniform(void)
 
 static int pick(int n) { return (int)(uniform() * n) % n; }
 
+/* The rows, and what the policy gave to them. */
 struct rows {
-    int32_t prompt[N_PROMPTS][MAX_IDS], tokens[N_ROWS][MAX_IDS];
-    struct grpo_prompt prompts[N_PROMPTS];
-    struct episode episodes[N_ROWS];
-    struct completion_tokens spans[N_ROWS];
-    struct tree trees[N_ROWS]; /* one for each row */
-    float advantage[N_ROWS];
-    float scored[N_ROWS][MAX_IDS], logp[N_ROWS][MAX_IDS], entropy[N_ROWS][MAX_IDS];
-    int32_t longest; /* tokens that the longest row needs */
+    struct script_rows script;
+    float scored[N_ROWS][MAX_IDS], entropy[N_ROWS][MAX_IDS];
 };
-
-/* Eight completions of different lengths for two prompts. */
-static void rows_read(struct rows *rows)
-{
-    json_t *script = load_json(FIXTURES "grpo_steps/script.json");
-    const json_t *round = json_array_get(json_object_get(script, "rounds"), 4);
-    memset(rows, 0, sizeof *rows);
-    for (size_t i = 0; i < N_ROWS; i++) {
-        const size_t p = i / GROUP;
-        int32_t n_prompt = read_ids(json_array_get(json_object_get(round, "prompts"), p), rows->prompt[p], MAX_IDS);
-        int32_t n = read_ids(json_array_get(json_object_get(round, "completions"), i), rows->tokens[i], MAX_IDS);
-        rows->prompts[p] = (struct grpo_prompt){.tokens = rows->prompt[p], .n_tokens = n_prompt};
-        rows->spans[i] = (struct completion_tokens){.tokens = rows->tokens[i], .n_tokens = n};
-        rows->episodes[i] = (struct episode){.tokens = rows->tokens[i], .n_tokens = n, .n_sampled = n};
-        rows->trees[i] = (struct tree){
-            .prompt = rows->prompt[p], .n_prompt = n_prompt, .completions = &rows->spans[i], .n_completions = 1};
-        rows->longest = n_prompt + n - 1 > rows->longest ? n_prompt + n - 1 : rows->longest;
-    }
-    json_decref(script);
-}
 
 /* What the policy gives to the rows before the step. */
 static void rows_score(struct rows *rows, struct model_test *test, float temperature)
@@ -65,7 +39,8 @@ static void rows_score(struct rows *rows, struct model_test *test, float tempera
         logp[i] = rows->scored[i];
         entropy[i] = rows->entropy[i];
     }
-    must(tree_runner_score(&test->runner, test->model, rows->trees, N_ROWS, temperature, logp, entropy, &err), &err);
+    must(tree_runner_score(&test->runner, test->model, rows->script.trees, N_ROWS, temperature, logp, entropy, &err),
+         &err);
 }
 
 /* Switches, and what the rows were sampled with. */
@@ -116,15 +91,15 @@ static void draw_switches(struct draw *draw, struct rows *rows)
         .coef = pick(2) ? 0.3 : 0.0, .last = 0.0, .adaptive = pick(3) == 0, .most = 1, .target = 9};
     for (int i = 0; i < N_ROWS; i++) {
         const double drift = 0.4 * uniform() - 0.2;
-        rows->advantage[i] = (float)(2.0 * uniform() - 1.0);
-        rows->episodes[i].finish_reason = pick(4) == 0 ? FINISH_LENGTH : FINISH_EOS;
-        rows->episodes[i].logp = draw->iteration == 0 ? rows->scored[i] : rows->logp[i];
-        rows->episodes[i].entropy = pick(2) ? rows->entropy[i] : NULL;
-        for (int32_t t = 0; t < rows->spans[i].n_tokens; t++)
-            rows->logp[i][t] = rows->scored[i][t] + (float)(drift + 0.6 * uniform() - 0.3);
+        rows->script.advantage[i] = (float)(2.0 * uniform() - 1.0);
+        rows->script.episodes[i].finish_reason = pick(4) == 0 ? FINISH_LENGTH : FINISH_EOS;
+        rows->script.episodes[i].logp = draw->iteration == 0 ? rows->scored[i] : rows->script.logp[i];
+        rows->script.episodes[i].entropy = pick(2) ? rows->entropy[i] : NULL;
+        for (int32_t t = 0; t < rows->script.spans[i].n_tokens; t++)
+            rows->script.logp[i][t] = rows->scored[i][t] + (float)(drift + 0.6 * uniform() - 0.3);
     }
     draw->max_completions = 1 + pick(N_ROWS - 1);
-    draw->max_tokens = pick(2) ? MAX_FED : rows->longest + pick(rows->longest);
+    draw->max_tokens = pick(2) ? MAX_FED : rows->script.longest + pick(rows->script.longest);
     snprintf(
         draw->words, sizeof draw->words,
         "%s level %d delta %.2g beta %.2g k%d%s%s filter %.2g bonus %.2g%s iteration %d, %d completions, %d tokens",
@@ -139,14 +114,7 @@ static void take_step(struct model_test *test, struct backend *backend, const st
                       int64_t max_tokens, int64_t max_completions, struct metrics *metrics)
 {
     cohort_error err = {0};
-    float reward[N_ROWS] = {0};
-    double rewards[N_ROWS] = {0};
-    struct grpo_batch batch = {.n_prompts = N_PROMPTS,
-                               .n = N_ROWS,
-                               .episodes = rows->episodes,
-                               .rewards = rewards,
-                               .reward = reward,
-                               .advantage = rows->advantage};
+    struct grpo_batch batch = script_batch(&rows->script);
     model_test_open(test, backend, "model_tied", DTYPE_F32);
     model_test_plan(test, max_tokens, max_completions, DECODER_TRAIN, 0);
     struct grpo grpo = {.model = test->model,
@@ -156,14 +124,9 @@ static void take_step(struct model_test *test, struct backend *backend, const st
                         .config = draw->config};
     if (draw->config.loss.beta != 0.0) { /* a reference that differs: the KL term has a gradient */
         must(model_clone(&grpo.reference, test->model, &err), &err);
-        const struct param *norm = grpo.reference->final_norm.gain;
-        float *w = fetched_tensor(grpo.reference, norm);
-        for (int64_t i = 0; i < norm->count; i++)
-            w[i] *= i % 2 == 0 ? 1.1f : 0.9f;
-        backend->ops->upload(backend, param_values(&grpo.reference->base, norm), w, (size_t)norm->count * sizeof *w);
-        free(w);
+        other_norm(grpo.reference);
     }
-    must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, draw->iteration, metrics, &err), &err);
+    must(grpo_update(&grpo, rows->script.prompts, N_PROMPTS, &batch, draw->iteration, metrics, &err), &err);
     assert_true(metrics_get(metrics, "skipped_steps") == 0);
     model_destroy(grpo.reference);
 }
@@ -207,7 +170,7 @@ static void test_divisions(void **state)
         int64_t divided = 0;
         if (backend == NULL)
             continue;
-        rows_read(&rows);
+        script_rows_read(&rows.script);
         model_test_open(&scored, backend, "model_tied", DTYPE_F32);
         model_test_plan(&scored, MAX_FED, N_ROWS, DECODER_INFER, 0);
         rows_score(&rows, &scored, 0.9f);
