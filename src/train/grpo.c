@@ -605,8 +605,12 @@ cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, s
     cohort_status status = COHORT_OK;
     if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
         return cancelled(err);
-    if (config->reward_beta != 0.0 || (config->loss.beta != 0.0 && config->num_iterations > 1))
+    const double reference_start = clock_seconds();
+    if (config->reward_beta != 0.0 || (config->loss.beta != 0.0 && config->num_iterations > 1)) {
         TRY_GOTO(batch_reference(grpo, prompts, batch, err));
+        metrics_set(&first, "time/reference", clock_seconds() - reference_start);
+    }
+    const double reward_start = clock_seconds();
     TRY_GOTO(score(grpo, batch, &first, err));
     double reward_end = clock_seconds();
     for (int32_t i = 0; i < batch->n; i++) {
@@ -617,7 +621,7 @@ cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, s
     length_metrics(batch, &first);
     metrics_set(&first, "num_tokens", (double)tokens_seen);
     metrics_set(&first, "time/rollout", batch->rollout_end - batch->start);
-    metrics_set(&first, "time/reward", reward_end - batch->rollout_end);
+    metrics_set(&first, "time/reward", reward_end - reward_start);
     metrics_set(&first, "throughput/rollout_tokens_per_second",
                 (double)completion_tokens / (batch->rollout_end - batch->start));
     for (int32_t i = 0; i < config->num_iterations; i++) {
