@@ -3,6 +3,7 @@
 #ifndef COHORT_TEXT_TOKENIZER_INTERNAL_H
 #define COHORT_TEXT_TOKENIZER_INTERNAL_H
 
+#include "base/utf8.h"
 #include "text/tokenizer.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -82,8 +83,6 @@ uint64_t tokenizer_text_hash(const char *text, size_t length);
 uint32_t byte_level_char(unsigned char byte);
 int32_t byte_level_byte(uint32_t code_point);
 
-/* Offset of the first byte that is not part of valid UTF-8, or length. */
-size_t utf8_check(const char *text, size_t length);
 /* Decodes the character at text, which is valid UTF-8. Returns its length. */
 size_t utf8_decode(const char *text, uint32_t *code_point);
 /* Puts code_point's UTF-8 into to (4 bytes), returns its length. */

@@ -157,7 +157,7 @@ static void sum_normalised(const struct advantage_input *input, double *value)
 
 /* ---- Baseline and scale ---- */
 
-/* The deviation that tells whether there is a signal, and that GRPO's advantages are divided by if they are. */
+/* The deviation that says whether there is a signal, and by which GRPO's advantages are divided if they are scaled. */
 static double scale_std(const struct advantage_input *input, const struct moments *batch, const struct moments *group)
 {
     const struct advantage_config *config = &input->config;
@@ -237,7 +237,7 @@ cohort_status advantage_compute(const struct advantage_input *input, struct adva
     for (int32_t row = 0; input->penalty != NULL && row < input->n_rows; row++)
         value[row] -= input->penalty[row];
     apply_baseline(input, value, output);
-    /* Unscorable row, or a deviation that one value alone does not have: no learning signal. */
+    /* A row that cannot be scored, or a single value, which has no deviation: there is no learning signal. */
     for (int32_t row = 0; row < input->n_rows; row++)
         output->advantage[row] = isnan(value[row]) ? 0.0f : (float)value[row];
     mem_free(value);

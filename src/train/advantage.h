@@ -43,9 +43,9 @@ struct advantage_output {
     double *function_mean, *function_std; /* [n_functions], caller's memory */
 };
 
-/* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics of nothing
- * (no row scored, or one for a deviation) are NaN. COHORT_ERR_ARGUMENT: sizes or weights that
- * cannot be; COHORT_ERR_REWARD: an infinite reward; COHORT_ERR_NUMERIC: a penalty that is not finite. */
+/* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics without data (no row scored, or
+ * only one for a deviation) are NaN. COHORT_ERR_ARGUMENT: impossible sizes or weights; COHORT_ERR_REWARD: an infinite
+ * reward; COHORT_ERR_NUMERIC: a penalty that is not finite. */
 cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output,
                                 cohort_error *err);
 

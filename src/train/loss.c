@@ -84,7 +84,7 @@ void loss_metrics(const struct loss_sums *sums, struct loss_metrics *metrics)
         .capped_mean = sums->capped / units,
         .event = sums->event / (sums->event_units > 0 ? (double)sums->event_units : 1.0),
         .dropped = (double)sums->dropped / (sums->sequences > 0 ? (double)sums->sequences : 1.0),
-        /* No unit at all leaves the infinities of loss_sums_init: NaN, as TRL's nanmin. */
+        /* Without any unit the infinities of loss_sums_init are left, which become NaN, as in TRL's nanmin. */
         .clip_low_min = isinf(sums->clip_low_min) ? (double)NAN : sums->clip_low_min,
         .clip_high_max = isinf(sums->clip_high_max) ? (double)NAN : sums->clip_high_max,
         .ratio_min = sums->tokens > 0 ? sums->ratio_min : (double)NAN,
@@ -155,7 +155,7 @@ static int32_t count_kept(const struct loss_sequence *sequence, int32_t n)
 
 /* ---- Gates ---- */
 
-/* What a gate sees of a token. */
+/* What a gate is given about a token. */
 struct gate_input {
     double ratio;     /* new/old, of the token or of its sequence */
     double log_ratio; /* of the token */

@@ -70,8 +70,8 @@ struct loss_sequence {
     float *d_entropy;      /* [n_tokens] out: dL/dentropy; needed if entropy_coef != 0 */
 };
 
-/* Sums over sequences, added to; divide with loss_metrics. Clip fractions as TRL: low counts A < 0 and
- * r < 1 - epsilon, high A > 0 and r > 1 + epsilon_high. */
+/* Sums over sequences, to which loss_sequence_apply adds; loss_metrics divides them. Clip fractions as TRL: low counts
+ * A < 0 and r < 1 - epsilon, high A > 0 and r > 1 + epsilon_high. */
 struct loss_sums {
     double loss;  /* policy term and KL */
     double bonus; /* what the entropy bonus takes from it */

@@ -1,5 +1,5 @@
-/* The losses, a row each, the levels of their ratio and the estimators of the KL: what loss_type,
- * importance_sampling_level and kl_estimator choose from. */
+/* The losses, one row each, the levels of their ratio and the estimators of the KL: the choices of loss_type,
+ * importance_sampling_level and kl_estimator. */
 #ifndef COHORT_TRAIN_LOSS_LIST_H
 #define COHORT_TRAIN_LOSS_LIST_H
 
@@ -21,8 +21,8 @@
     X(GMPO,    "gmpo",    geometric, sequences, own)
 /* clang-format on */
 
-/* X(ID, word, level): LOSS_LEVEL_ID is called word in the option importance_sampling_level, and is level_LEVEL of loss.c
- * for the losses that have the levels as they are named. */
+/* X(ID, word, level): LOSS_LEVEL_ID is called word in the option importance_sampling_level, and is level_LEVEL of
+ * loss.c for the losses that have the levels as they are named. */
 #define LOSS_LEVEL_LIST(X)                                                                                             \
     X(TOKEN, "token", token)                                                                                           \
     X(SEQUENCE, "sequence", sequence)                                                                                  \
