@@ -71,6 +71,8 @@ static cohort_status configure_loss(struct grpo_run *run, cohort_error *err)
     c->type = (enum loss_type)options_choice(o, OPTION_LOSS_TYPE);
     if (c->type == LOSS_GMPO)
         TRY(default_to(o, OPTION_EPSILON, "epsilon", "0.4", err)); /* TRL's GMPOConfig */
+    if (!loss_traits(c->type)->corrects_kl || options_bool(o, OPTION_KL_IN_REWARD))
+        TRY(default_to(o, OPTION_USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", "false", err));
     const double epsilon = options_float(o, OPTION_EPSILON);
     c->level = (enum loss_level)options_choice(o, OPTION_IMPORTANCE_SAMPLING_LEVEL);
     c->epsilon = epsilon;
@@ -89,7 +91,7 @@ static cohort_status configure_loss(struct grpo_run *run, cohort_error *err)
     c->off_policy_threshold = options_float_or(o, OPTION_OFF_POLICY_MASK_THRESHOLD, 0.0);
     c->max_completion_length = run->grpo.config.max_completion_length;
     TRY(loss_check(c, err));
-    if (c->kl_correction && options_given(o, OPTION_USE_BIAS_CORRECTION_KL) && !loss_traits(c->type)->corrects_kl)
+    if (c->kl_correction && !loss_traits(c->type)->corrects_kl)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "loss_type %s never multiplies its KL by a ratio (TRL's trainer of it does not either): leave "
                          "use_bias_correction_kl out",
@@ -100,7 +102,7 @@ static cohort_status configure_loss(struct grpo_run *run, cohort_error *err)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "kl_in_reward takes beta times the KL from the reward, and beta is 0: give beta, or leave "
                          "kl_in_reward out");
-    if (c->kl_correction && options_given(o, OPTION_USE_BIAS_CORRECTION_KL))
+    if (c->kl_correction)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "use_bias_correction_kl is of the KL in the loss, and kl_in_reward puts it into the reward: "
                          "leave one of them out");

@@ -171,6 +171,13 @@ has r/config.yaml '^scale_rewards: none$'
 train r --reward 'exec:sh reward.sh' --steps 1 --loss-type gmpo --epsilon 0.3 --advantage-estimator rloo --scale-rewards group
 has r/config.yaml '^epsilon: 0.3$'
 has r/config.yaml '^scale_rewards: group$'
+# And such a run goes on from its config.yaml.
+for rest in '--loss-type gmpo --beta 0.1' '--kl-in-reward --beta 0.1' '--advantage-estimator rloo' '--advantage-estimator reinforce_plus_plus'; do
+    # shellcheck disable=SC2086
+    train r --reward 'exec:sh reward.sh' --steps 1 $rest
+    succeeds "$COHORT" grpo --out r --resume --steps 2
+    is "$(wc -l <r/metrics.jsonl)" 2 "lines of a resumed run with $rest"
+done
 # What does not go together is refused with its reason.
 rm -r r
 refused() { fails 2 "$1" "${GRPO[@]}" --reward format --steps 1 --out r "${@:2}"; }
