@@ -1,6 +1,7 @@
 /* Parquet files of other writers: their rows in any order, columns left out, and every refusal by its message. The files
  * and the rows that are expected come from oracle/parquet_files.py. With arguments (FILE ORDER, where ORDER is ascending,
- * descending or scattered) it prints the rows of a file, for the sweep of that script. */
+ * descending or scattered) it prints the rows of a file, for the sweep of that script; with FILE time, how many rows were
+ * read in ascending order and in how many seconds of the processor's time, for bench/peers/peer_parquet.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define FOLDER COHORT_SOURCE_DIR "/tests/fixtures/parquet/"
 
@@ -342,8 +344,30 @@ static int print_rows(const char *path, const char *order)
     return status != COHORT_OK;
 }
 
+static int time_rows(const char *path)
+{
+    struct parquet_file *file = NULL;
+    cohort_error err = {0};
+    const clock_t start = clock();
+    cohort_status status = parquet_open(&file, path, &err);
+    const int64_t n = status == COHORT_OK ? parquet_n_rows(file) : 0;
+    for (int64_t row = 0; row < n && status == COHORT_OK; row++) {
+        json_t *json = NULL;
+        status = parquet_row(file, row, &json, &err);
+        json_decref(json);
+    }
+    parquet_close(file);
+    if (status == COHORT_OK)
+        printf("%lld %.6f\n", (long long)n, (double)(clock() - start) / CLOCKS_PER_SEC);
+    else
+        fprintf(stderr, "%s\n", err.message);
+    return status != COHORT_OK;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 2 && strcmp(argv[2], "time") == 0)
+        return time_rows(argv[1]);
     if (argc > 1)
         return print_rows(argv[1], argc > 2 ? argv[2] : "ascending");
     const struct CMUnitTest tests[] = {
