@@ -19,16 +19,20 @@ cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir,
 
 cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err)
 {
-    const char *template_text = tokenizer_chat_template(session->tokenizer);
+    size_t length = 0, tools_length = 0;
+    const char *template_text = chat_template_text(session->chat, false, &length),
+               *tools_text = chat_template_text(session->chat, true, &tools_length);
     char *path = NULL;
     TRY(file_join(&path, session->dir, "tokenizer.json", err));
     cohort_status status = run_inputs_add_file(inputs, INPUT_TOKENIZER, path, err);
     mem_free(path);
     TRY(status);
     inputs->read[INPUT_TEMPLATE] = true;
-    return template_text == NULL ? COHORT_OK
-                                 : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template", template_text,
-                                                       strlen(template_text), err);
+    if (template_text != NULL)
+        TRY(run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template", template_text, length, err));
+    return tools_text == NULL
+               ? COHORT_OK
+               : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template for tools", tools_text, tools_length, err);
 }
 
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
@@ -54,7 +58,7 @@ void run_identity_set_schedule(struct run_inputs *inputs, const struct options *
 
 /* ---- options ---- */
 
-/* The option that a line of a configuration is of; NULL if there is none of that name (now). */
+/* The option that a line of a configuration sets; NULL if this version has none of that name. */
 static const struct option_spec *option_of(const char *line)
 {
     return options_row(FOR_TRAIN, line, strcspn(line, ":\n"));
@@ -73,7 +77,7 @@ cohort_status run_identity_options(const char *yaml, struct text *out, cohort_er
     for (const char *line = yaml; *line != '\0';) {
         size_t length = strcspn(line, "\n");
         length += line[length] == '\n';
-        if (line[0] != ' ' && line[0] != '-') /* a list's items go with their key */
+        if (line[0] != ' ' && line[0] != '-') /* the items of a list belong to their key */
             keep = line[0] != '#' && !is_free(line);
         if (keep)
             TRY(text_append(out, line, length, err));
@@ -123,7 +127,7 @@ static cohort_status tell(struct check *check, enum input_kind kind, const char 
         observer_message(t->observer, "accepted a change of %s: %s", input_kind_name(kind), what);
         return run_inputs_note_change(&t->inputs, t->state.step, kind, what, err);
     }
-    /* A kind may differ in several ways; its word stands once. */
+    /* A kind may differ in several ways; its word is listed once. */
     TRY(text_printf(&check->refused, err, "%s%s: %s", check->refused.length > 0 ? "; " : "", input_kind_name(kind),
                     what));
     const char *word = input_kind_name(kind);
@@ -160,8 +164,8 @@ cleanup:
     return status;
 }
 
-/* An option that the checkpoint says nothing of is one that its version did not know: it is as it was if it has its
- * default. */
+/* An option that the checkpoint does not mention is one that its version did not know: with its default it is
+ * unchanged. */
 static cohort_status defaults(const struct training *t, struct text *out, cohort_error *err)
 {
     struct options *options = NULL;
@@ -203,8 +207,8 @@ cleanup:
 
 /* ---- inputs ---- */
 
-/* A run that goes on reads --model for its reference alone. Where it is another folder than the one that the run began
- * with, it is read for its hash: a model that moved is the same one. */
+/* A resumed run reads --model only for its reference. If that is another folder than the one the run began with, it is
+ * read for its hash: a model that was moved is the same model. */
 static cohort_status hash_moved_model(struct training *t, const struct run_inputs *before, cohort_error *err)
 {
     const char *model = options_string(t->options, OPTION_MODEL);
