@@ -52,7 +52,13 @@ void tokenizer_destroy(struct tokenizer *tokenizer)
     added_set_free(&tokenizer->raw);
     added_set_free(&tokenizer->normalized);
     pcre2_code_free(tokenizer->split);
-    mem_free(tokenizer->chat_template);
+    for (size_t i = 0; i < tokenizer->n_templates; i++) {
+        mem_free(tokenizer->templates[i].name);
+        mem_free(tokenizer->templates[i].text);
+        mem_free(tokenizer->templates[i].origin);
+    }
+    mem_free(tokenizer->templates);
+    json_decref(tokenizer->special);
     mem_free(tokenizer);
 }
 
@@ -144,4 +150,10 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
     return entry != NULL && (entry->flags & TOKEN_SPECIAL) != 0;
 }
 
-const char *tokenizer_chat_template(const struct tokenizer *tokenizer) { return tokenizer->chat_template; }
+const struct tokenizer_template *tokenizer_templates(const struct tokenizer *tokenizer, size_t *count)
+{
+    *count = tokenizer->n_templates;
+    return tokenizer->templates;
+}
+
+const json_t *tokenizer_special_tokens(const struct tokenizer *tokenizer) { return tokenizer->special; }

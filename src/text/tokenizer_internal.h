@@ -58,8 +58,10 @@ struct tokenizer {
     struct added_set raw, normalized;
     pcre2_code *split;
     bool nfc, ignore_merges;
-    char *chat_template;
-    int32_t eos; /* -1: none */
+    int32_t eos;                          /* -1: none */
+    struct tokenizer_template *templates; /* [n_templates], by name */
+    size_t n_templates, templates_capacity;
+    json_t *special; /* an object; NULL where no folder was read */
 };
 
 /* tokenizer_load without the folder: json is the content of a tokenizer.json, origin names it in
@@ -82,11 +84,6 @@ uint64_t tokenizer_text_hash(const char *text, size_t length);
  * none). */
 uint32_t byte_level_char(unsigned char byte);
 int32_t byte_level_byte(uint32_t code_point);
-
-/* Decodes the character at text, which is valid UTF-8. Returns its length. */
-size_t utf8_decode(const char *text, uint32_t *code_point);
-/* Puts code_point's UTF-8 into to (4 bytes), returns its length. */
-size_t utf8_encode(uint32_t code_point, char *to);
 
 /* *normal = NFC of text (valid UTF-8), which may be text itself when nothing changes, else in
  * buffer. */
