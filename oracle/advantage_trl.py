@@ -1,7 +1,8 @@
 """Writes tests/fixtures/advantages/trl.json: advantages and reward metrics of the installed TRL.
 
-GRPOTrainer._generate_and_score_completions runs unchanged on a trainer built without __init__; generation is
-a stub and the reward functions return the fixture's numbers (None where null). Each case runs in float32, as
+_generate_and_score_completions of GRPOTrainer, and of RLOOTrainer (estimator "rloo"), runs unchanged on a trainer built
+without __init__; generation is a stub and the reward functions return the fixture's numbers (None where null). RLOO's
+KL in the reward comes from log-probs that differ by the fixture's penalty (beta 1). Each case runs in float32, as
 TRL trains, and in float64 (default dtype changed, same code), which shows the formulas without rounding.
 
     python oracle/advantage_trl.py
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import torch
 import trl
 from accelerate import Accelerator
-from trl import GRPOTrainer
+from trl import GRPOTrainer, RLOOTrainer
 
 OUT = os.path.join(os.path.dirname(__file__), "..", "tests", "fixtures", "advantages", "trl.json")
 
@@ -28,7 +29,8 @@ def f32(x):
 def run(case, dtype):
     torch.set_default_dtype(dtype)
     rewards, n_functions = case["rewards"], len(case["weights"])
-    trainer = object.__new__(GRPOTrainer)
+    rloo = case.get("estimator") == "rloo"
+    trainer = object.__new__(RLOOTrainer if rloo else GRPOTrainer)
     trainer.accelerator = Accelerator(cpu=True)
     trainer.model = SimpleNamespace(training=True)
     trainer.args = SimpleNamespace(
@@ -46,7 +48,13 @@ def run(case, dtype):
     trainer.vllm_importance_sampling_correction = False
     trainer.num_iterations, trainer.beta = 1, 0.0
     trainer.num_generations = case["group"]
-    trainer.multi_objective_aggregation = "sum_then_normalize"
+    trainer.multi_objective_aggregation = case.get("aggregation", "sum_then_normalize")
+    if rloo:
+        trainer.normalize_advantages, trainer.reward_clip_range = case["scale"] == "batch", None
+        trainer.beta, trainer.ref_model = 1.0 if case.get("penalty") else 0.0, SimpleNamespace()
+        halves = torch.tensor([[p / 2] * 2 for p in case.get("penalty") or [0.0] * len(rewards)], dtype=dtype)
+        trainer._get_per_token_logps_and_entropies = lambda model, *a, **k: (
+            -halves if model is trainer.ref_model else 0 * halves, None, None)
     trainer.scale_rewards = case["scale"]
     trainer.reward_weights = torch.tensor(case["weights"], dtype=dtype)
     trainer.reward_funcs = [
@@ -59,7 +67,10 @@ def run(case, dtype):
     trainer._pending_extra_logs, trainer._pending_metrics = {}, {}
     trainer.model.is_gradient_checkpointing = False
     n = len(rewards)
-    trainer._generate = lambda prompts: ([[1]] * n, [[2, 3]] * n, None, ["x"] * n, None, {}, None, None)
+    generated = [[1]] * n, [[2, 3]] * n, ["x"] * n
+    if not rloo:
+        generated = (*generated[:2], None, generated[2], None, {}, None, None)
+    trainer._generate = lambda prompts: generated
     output = trainer._generate_and_score_completions([{"prompt": "p"}] * n)
     metrics = {k: v[0] for k, v in trainer._metrics["train"].items()}
 
@@ -106,6 +117,16 @@ def case_list():
     for name, group, weights, rewards in sets:
         for scale in ("group", "batch", "none"):
             yield dict(name=name, group=group, scale=scale, weights=weights, rewards=rewards)
+    for name, group, weights, rewards in sets:
+        base = dict(name=name, group=group, weights=weights, rewards=rewards)
+        yield base | dict(scale="group", aggregation="normalize_then_sum")
+        # scale "batch" stands for RLOO's normalize_advantages.
+        yield base | dict(scale="none", estimator="rloo")
+        yield base | dict(scale="batch", estimator="rloo")
+    penalty = [f32(rng.gauss(0, 0.5)) for _ in range(24)]
+    for scale in ("none", "batch"):
+        yield dict(name="a KL in the reward", group=4, scale=scale, weights=[1.0, 0.5],
+                   rewards=random_rewards(rng, 24, 2, 0.2), estimator="rloo", penalty=penalty)
 
 
 def main():

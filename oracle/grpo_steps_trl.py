@@ -49,6 +49,11 @@ RUNS = {
     # TRL 1.16's default: the KL term times the ratio, which has a gradient even where it is 1.
     "kl_corrected": dict(beta=0.04, use_bias_correction_kl=True, num_iterations=2, learning_rate=3e-3),
     "two_iterations": dict(num_iterations=2, epsilon_high=0.28, learning_rate=3e-3),  # 1e-2 clips most tokens
+    # The filter's quantile, an entropy bonus that crosses its target, and completions that the policy has left.
+    "entropy": dict(loss_type="dapo", num_iterations=2, learning_rate=3e-3, top_entropy_quantile=0.5,
+                    entropy_coef=0.02, use_adaptive_entropy=True, entropy_coef_delta=0.015, entropy_coef_max=0.04,
+                    entropy_target=3.47, off_policy_mask_threshold=0.05),
+    "sapo": dict(loss_type="sapo", num_iterations=2, learning_rate=3e-3),
 }
 
 # A change of the rounding alone: other padding, another attention kernel.

@@ -1,6 +1,9 @@
-"""Writes tests/fixtures/loss/trl.json: GRPOTrainer._compute_loss of the installed TRL on random log-probs.
+"""Writes tests/fixtures/loss/trl.json and switches.json: _compute_loss of the installed TRL's GRPOTrainer and GMPOTrainer
+on random log-probs.
 
-The trainer is built without __init__ and gets only the attributes that _compute_loss reads; the model's
+trl.json has clipped losses with clips, masks and micro-batches; switches.json every loss with every legal combination of
+level, delta, KL, off-policy mask, entropy filter and entropy bonus, quantiles of the filter, and a course of the adaptive
+bonus. The trainer is built without __init__ and gets only the attributes that _compute_loss reads; the model's
 forward is replaced by a leaf tensor, so loss, gradient and metrics are TRL's own code. It runs in float64 on
 float32-representable inputs, so that the fixture shows formulas and not rounding; "loss_fp32" is the same
 call in float32, the precision TRL trains with. The torch version matters where a ratio is exactly on a clip bound (batch 3): clamp
@@ -9,6 +12,8 @@ passes a gradient there up to torch 2.13, none from 2.14 on.
     python oracle/loss_trl.py
 """
 
+import copy
+import dataclasses
 import itertools
 import json
 import os
@@ -18,10 +23,15 @@ from types import SimpleNamespace
 
 import torch
 import trl
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 
-OUT = os.path.join(os.path.dirname(__file__), "..", "tests", "fixtures", "loss", "trl.json")
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+from trl.experimental.gmpo import GMPOTrainer  # noqa: E402
+
+FOLDER = os.path.join(os.path.dirname(__file__), "..", "tests", "fixtures", "loss")
 MAX_LENGTH = 12
+# Defaults of the installed GRPOConfig; the C test has them as literals.
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(GRPOConfig)}
 
 
 def f32(x):
@@ -29,12 +39,20 @@ def f32(x):
 
 
 def make_trainer(case, n_micro):
-    trainer = object.__new__(GRPOTrainer)
+    trainer = object.__new__(GMPOTrainer if case["type"] == "gmpo" else GRPOTrainer)
     trainer.args = SimpleNamespace(
-        delta=case["delta"] or None, use_bias_correction_kl=False, steps_per_generation=n_micro
+        **{k: DEFAULTS[k] for k in DEFAULTS if k.startswith(("sapo_", "vespo_", "entropy_"))}
+        | {k: case[k] for k in case if k.startswith("entropy_")},
+        delta=case["delta"] or None,
+        use_bias_correction_kl=case.get("correction", False),
+        steps_per_generation=n_micro,
     )
-    trainer.top_entropy_quantile = 1.0
-    trainer.off_policy_mask_threshold = None
+    trainer.top_entropy_quantile = case.get("top", 1.0)
+    trainer.off_policy_mask_threshold = case.get("off_policy")
+    trainer.entropy_coef = case.get("entropy_coef", 0.0)
+    trainer.use_adaptive_entropy = case.get("adaptive", False)
+    trainer._last_world_entropy = float("inf")
+    trainer._entropy_window_stats = None
     trainer.importance_sampling_level = case["level"]
     trainer.loss_type = case["type"]
     trainer.beta = case["beta"]
@@ -44,11 +62,15 @@ def make_trainer(case, n_micro):
     trainer.use_vllm = False
     trainer.vllm_importance_sampling_correction = False
     trainer.aux_loss_enabled = False
-    trainer._entropy_bonus_enabled = False
+    trainer._entropy_bonus_enabled = trainer.entropy_coef != 0.0 or trainer.use_adaptive_entropy
     trainer.model = SimpleNamespace(training=True)
     trainer.current_gradient_accumulation_steps = n_micro
     trainer.accelerator = SimpleNamespace(
-        num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x, sync_gradients=True
+        num_processes=1,
+        gather=lambda x: x,
+        reduce=lambda x, reduction: x,
+        pad_across_processes=lambda x, dim, pad_index: x,
+        sync_gradients=True,
     )
     trainer._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
     return trainer
@@ -58,19 +80,21 @@ def padded(rows, dtype, width):
     return torch.tensor([r + [0.0] * (width - len(r)) for r in rows], dtype=dtype)
 
 
-def run(case, batch, dtype):
-    """Loss of the optimizer step, gradient per sequence, metrics of the last micro-batch."""
+def run(case, batch, dtype, trainer=None):
+    """Loss of the optimizer step, gradients per sequence, metrics of the last micro-batch."""
+    if case["type"] in ("sapo", "vespo"):
+        torch.set_default_dtype(dtype)  # of what torch.where makes of their two temperatures
     sequences = batch["sequences"]
     size = len(sequences) // batch["micro_batches"]
     # TRL takes completions padded to one column for sequence-level values, so keep at least two.
     counted = sum(0 if s["masked"] else len(s["logp"]) for s in sequences)
-    total, gradient, metrics = 0.0, [], {}
-    trainer = make_trainer(case, batch["micro_batches"])
+    total, gradient, entropy_gradient, metrics = 0.0, [], [], {}
+    trainer = trainer or make_trainer(case, batch["micro_batches"])
     for start in range(0, len(sequences), size):
         part = sequences[start : start + size]
         width = max(2, max(len(s["logp"]) for s in part))
         lp = padded([s["logp"] for s in part], dtype, width).requires_grad_()
-        entropy = padded([s["entropy"] for s in part], dtype, width)
+        entropy = padded([s["entropy"] for s in part], dtype, width).requires_grad_()
         mask = torch.tensor(
             [[0 if s["masked"] or t >= len(s["logp"]) else 1 for t in range(width)] for s in part]
         )
@@ -91,9 +115,12 @@ def run(case, batch, dtype):
         loss.backward()
         total += loss.item()
         gradient += [lp.grad[i, : len(s["logp"])].tolist() for i, s in enumerate(part)]
+        if entropy.grad is not None:
+            entropy_gradient += [entropy.grad[i, : len(s["logp"])].tolist() for i, s in enumerate(part)]
+    torch.set_default_dtype(torch.float32)
     if batch["micro_batches"] == 1:
-        metrics = {k: v[0] for k, v in trainer._metrics["train"].items()}
-    return total, gradient, metrics
+        metrics = {k: v[-1] for k, v in trainer._metrics["train"].items()}
+    return total, gradient, entropy_gradient, metrics
 
 
 def random_batch(rng, n, micro_batches=1, masked=(), noise=0.3):
@@ -152,6 +179,126 @@ def shortened(x):
     return float(f"{x:.15g}")
 
 
+CLIPPED = ["grpo", "bnpo", "dr_grpo", "dapo", "luspo"]
+
+
+def switch_batch(rng, masked):
+    """Small, with sequences inside and far outside every bound, of both signs; one that is masked."""
+    sequences = []
+    for i, drift in enumerate([0.05, 0.4, -0.4, 0.1, -0.1, 0.0]):
+        logp = [f32(-abs(rng.gauss(0, 1.5)) - 0.01) for _ in range(rng.randint(2, 5))]
+        sequences.append(
+            {
+                "masked": i in masked,
+                "advantage": f32((1 if i % 2 else -1) * (0.2 + rng.random())),
+                "logp": logp,
+                "logp_old": [f32(x + drift + rng.gauss(0, 0.3)) for x in logp],
+                "logp_ref": [f32(x + rng.gauss(0, 0.4)) for x in logp],
+                "entropy": [f32(abs(rng.gauss(0, 1))) for _ in logp],
+            }
+        )
+    sequences[5]["advantage"] = 0.0
+    return {"micro_batches": 1, "sequences": sequences}
+
+
+def switch_cases():
+    def case(kind, level, delta, kl, off_policy=None, top=1.0, coef=0.0, batch=0):
+        epsilon = 0.4 if kind == "gmpo" else 5.0 if kind == "cispo_wide" else 0.2
+        return dict(
+            batch=batch, type=kind.removesuffix("_wide"), level=level, beta=0.0 if kl == "none" else 0.3,
+            delta=delta, epsilon=epsilon, epsilon_high=epsilon + 0.08, old=True, correction=kl == "corrected",
+            off_policy=off_policy, top=top, entropy_coef=coef)
+
+    losses = CLIPPED + ["cispo", "cispo_wide", "sapo", "vespo"]
+    for kind, level, kl in itertools.product(losses, ["token", "sequence"], ["none", "plain", "corrected"]):
+        for delta in [0.0, 1.5] if kind in CLIPPED else [0.0]:
+            for batch in (0, 1):
+                yield case(kind, level, delta, kl, batch=batch)
+            yield case(kind, level, delta, kl, off_policy=0.1)
+            yield case(kind, level, delta, kl, top=0.4)
+            yield case(kind, level, delta, kl, coef=0.5)
+            yield case(kind, level, delta, kl, off_policy=0.1, top=0.4, coef=0.5, batch=1)
+    # GMPOTrainer reads neither level nor delta, correction, off-policy mask nor bonus.
+    for kl, batch, top in itertools.product(["none", "plain"], [0, 1], [1.0, 0.4]):
+        yield case("gmpo", "token", 0.0, kl, top=top, batch=batch)
+
+
+def rounded(rows):
+    return [[float(f"{x:.9g}") for x in row] for row in rows]
+
+
+def near(a, b):
+    return all(abs(x - y) <= 1e-5 * abs(x) + 1e-6 for r, q in zip(a, b, strict=True) for x, y in zip(r, q, strict=True))
+
+
+def quantiles(rng):
+    for n, top in itertools.product([1, 2, 3, 7, 50, 1001], [0.0, 0.1, 0.2, 0.25, 0.5, 0.7, 0.8, 0.9]):
+        values = [f32(abs(rng.gauss(0, 1))) if rng.random() < 0.7 else 0.25 for _ in range(n)]
+        if n > 100:
+            values = values[:100] * 10 + values[:1]  # many equal ones
+        entropies = torch.tensor([values])
+        kept = make_trainer(dict(type="grpo", level="token", beta=0, epsilon=0, epsilon_high=0, delta=0), 1)
+        kept = kept.get_high_entropy_mask(entropies, torch.ones_like(entropies), 1 - top)
+        yield dict(top=top, repeat=10 if n > 100 else 1, values=values[:100], kept=int(kept.sum()),
+                   least=min(v for v, k in zip(values, kept[0].tolist(), strict=True) if k))
+
+
+def controller(batch):
+    """Steps of an adaptive bonus whose entropies cross the target."""
+    case = dict(type="dapo", level="token", beta=0.0, delta=0.0, epsilon=0.2, epsilon_high=0.2, old=True, top=0.6,
+                adaptive=True, entropy_coef=0.02, entropy_target=0.7, entropy_coef_delta=0.015, entropy_coef_max=0.04,
+                entropy_coef_min=0.0)
+    trainer, steps = make_trainer(case, 1), []
+    for factor in [0.1, 0.2, 0.3, 2.0, 3.0, 3.0, 0.2, 0.2, 2.0]:
+        scaled = copy.deepcopy(batch)
+        for s in scaled["sequences"]:
+            s["entropy"] = [f32(factor * x) for x in s["entropy"]]
+        loss, _, _, metrics = run(case, scaled, torch.float64, trainer)
+        steps.append(dict(factor=factor, loss=shortened(loss), policy_loss=shortened(metrics["policy_loss"]),
+                          coef=shortened(metrics["entropy_coef"]), last=shortened(trainer._last_world_entropy)))
+    return case | dict(batch=1, steps=steps)
+
+
+def write_switches():
+    rng = random.Random(21)
+    batches = [switch_batch(rng, ()), switch_batch(rng, (3,))]
+    cases = []
+    for case in switch_cases():
+        loss, gradient, entropy_gradient, metrics = run(case, batches[case["batch"]], torch.float64)
+        loss_fp32, gradient_fp32, entropy_fp32, _ = run(case, batches[case["batch"]], torch.float32)
+        assert near(gradient, gradient_fp32) and near(entropy_gradient, entropy_fp32), case
+        result = dict(loss=shortened(loss), loss_fp32=shortened(loss_fp32), gradient=rounded(gradient),
+                      metrics={k: None if v != v else shortened(v) for k, v in metrics.items()})
+        if case["entropy_coef"]:
+            result["entropy_gradient"] = rounded(entropy_gradient)
+        cases.append(case | result)
+    course = controller(batches[1])
+    tidy(batches)
+    fixture = {
+        "source": f"TRL {trl.__version__}, torch {torch.__version__.split('+')[0]}: GRPOTrainer and GMPOTrainer, "
+        "oracle/loss_trl.py",
+        "max_completion_length": MAX_LENGTH,
+        "defaults": {k: v for k, v in DEFAULTS.items() if k.startswith(("sapo_", "vespo_", "entropy_"))},
+        "controller": course,
+        "quantiles": list(quantiles(rng)),
+    }
+    path = os.path.join(FOLDER, "switches.json")
+    with open(path, "w") as f:
+        f.write("".join(f"{'{' if i == 0 else ''}{json.dumps(k)}: {json.dumps(v)},\n"
+                        for i, (k, v) in enumerate(fixture.items())))
+        f.write('"batches": [\n' + ",\n".join(json.dumps(b) for b in batches) + "],\n")
+        f.write('"cases": [\n' + ",\n".join(json.dumps(c) for c in cases) + "]}\n")
+    print(len(cases), "cases of switches,", os.path.getsize(path), "bytes")
+
+
+def tidy(batches):
+    for batch in batches:
+        for s in batch["sequences"]:
+            for key in ("logp", "logp_old", "logp_ref", "entropy"):
+                s[key] = [float(f"{x:.9g}") for x in s[key]]
+            s["advantage"] = float(f"{s['advantage']:.9g}")
+
+
 def main():
     rng = random.Random(20)
     batches = [
@@ -163,19 +310,15 @@ def main():
     ]
     cases = []
     for case in case_list():
-        loss, gradient, metrics = run(case, batches[case["batch"]], torch.float64)
-        loss_fp32, _, _ = run(case, batches[case["batch"]], torch.float32)
+        loss, gradient, _, metrics = run(case, batches[case["batch"]], torch.float64)
+        loss_fp32, _, _, _ = run(case, batches[case["batch"]], torch.float32)
         metrics = {k: None if v != v else shortened(v) for k, v in metrics.items()}
         gradient = [[float(f"{x:.10g}") for x in row] for row in gradient]
         cases.append(
             case
             | dict(loss=shortened(loss), loss_fp32=shortened(loss_fp32), gradient=gradient, metrics=metrics)
         )
-    for batch in batches:
-        for s in batch["sequences"]:
-            for key in ("logp", "logp_old", "logp_ref", "entropy"):
-                s[key] = [float(f"{x:.9g}") for x in s[key]]
-            s["advantage"] = float(f"{s['advantage']:.9g}")
+    tidy(batches)
     fixture = {
         "source": f"TRL {trl.__version__}, torch {torch.__version__.split('+')[0]}: "
         "GRPOTrainer._compute_loss, oracle/loss_trl.py",
@@ -183,11 +326,13 @@ def main():
         "batches": batches,
         "cases": cases,
     }
-    with open(OUT, "w") as f:
+    path = os.path.join(FOLDER, "trl.json")
+    with open(path, "w") as f:
         f.write('{"source": %s, "max_completion_length": %d,\n' % (json.dumps(fixture["source"]), MAX_LENGTH))
         f.write('"batches": [\n' + ",\n".join(json.dumps(b) for b in batches) + "],\n")
         f.write('"cases": [\n' + ",\n".join(json.dumps(c) for c in cases) + "]}\n")
-    print(len(cases), "cases,", os.path.getsize(OUT), "bytes")
+    print(len(cases), "cases,", os.path.getsize(path), "bytes")
+    write_switches()
 
 
 if __name__ == "__main__":

@@ -529,7 +529,7 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
                    .sampling = {.temperature = 1.0f, .min_tokens_to_keep = 1},
                    .seed = bench->seed,
                    .loss = {.type = LOSS_DAPO, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = size.C},
-                   .scale = ADVANTAGE_SCALE_GROUP,
+                   .advantage = {.scale = ADVANTAGE_SCALE_GROUP, .epsilon = 1e-4},
                    .schedule = SCHEDULE_CONSTANT,
                    .learning_rate = 1e-6,
                    .total_steps = 100,

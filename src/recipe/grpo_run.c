@@ -42,11 +42,137 @@ static bool report_evaluation(void *context, const char *phase, int64_t done, in
     return report(context, "evaluate", done, total);
 }
 
+/* ---- Loss and advantages, from the options ---- */
+
+/* A default that depends on another option becomes a value that was given, so that config.yaml has it. */
+static cohort_status default_to(struct options *o, enum option_id id, const char *name, const char *value,
+                                cohort_error *err)
+{
+    return options_given(o, id) ? COHORT_OK : options_set(o, name, value, name, err);
+}
+
+static cohort_status configure_advantage(struct grpo_run *run, cohort_error *err)
+{
+    struct options *o = run->t.options;
+    struct advantage_config *c = &run->grpo.config.advantage;
+    c->estimator = (enum advantage_estimator)options_choice(o, OPTION_ADVANTAGE_ESTIMATOR);
+    switch (c->estimator) {
+    case ADVANTAGE_GRPO: break;
+    case ADVANTAGE_RLOO: TRY(default_to(o, OPTION_SCALE_REWARDS, "scale_rewards", "none", err)); break;
+    case ADVANTAGE_REINFORCE_PLUS_PLUS:
+    case ADVANTAGE_REINFORCE_PLUS_PLUS_BASELINE:
+        TRY(default_to(o, OPTION_SCALE_REWARDS, "scale_rewards", "batch", err));
+        break;
+    }
+    c->aggregation = (enum advantage_aggregation)options_choice(o, OPTION_MULTI_OBJECTIVE_AGGREGATION);
+    c->scale = (enum advantage_scale)options_choice(o, OPTION_SCALE_REWARDS);
+    c->epsilon = options_float(o, OPTION_ADVANTAGE_EPSILON);
+    return advantage_check(c, options_bool(o, OPTION_KL_IN_REWARD), err);
+}
+
+static cohort_status configure_loss(struct grpo_run *run, cohort_error *err)
+{
+    struct options *o = run->t.options;
+    struct loss_config *c = &run->grpo.config.loss;
+    c->type = (enum loss_type)options_choice(o, OPTION_LOSS_TYPE);
+    if (c->type == LOSS_GMPO)
+        TRY(default_to(o, OPTION_EPSILON, "epsilon", "0.4", err)); /* TRL's GMPOConfig */
+    if (!loss_traits(c->type)->corrects_kl || options_bool(o, OPTION_KL_IN_REWARD))
+        TRY(default_to(o, OPTION_USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", "false", err));
+    const double epsilon = options_float(o, OPTION_EPSILON);
+    c->level = (enum loss_level)options_choice(o, OPTION_IMPORTANCE_SAMPLING_LEVEL);
+    c->epsilon = epsilon;
+    c->epsilon_high = options_float_or(o, OPTION_EPSILON_HIGH, epsilon);
+    c->delta = options_float_or(o, OPTION_DELTA, 0.0);
+    c->sapo_temperature_pos = options_float(o, OPTION_SAPO_TEMPERATURE_POS);
+    c->sapo_temperature_neg = options_float(o, OPTION_SAPO_TEMPERATURE_NEG);
+    c->vespo_k_pos = options_float(o, OPTION_VESPO_K_POS);
+    c->vespo_lambda_pos = options_float(o, OPTION_VESPO_LAMBDA_POS);
+    c->vespo_k_neg = options_float(o, OPTION_VESPO_K_NEG);
+    c->vespo_lambda_neg = options_float(o, OPTION_VESPO_LAMBDA_NEG);
+    c->beta = options_float(o, OPTION_BETA);
+    c->kl = (enum loss_kl)options_choice(o, OPTION_KL_ESTIMATOR);
+    c->kl_correction = options_bool(o, OPTION_USE_BIAS_CORRECTION_KL);
+    c->off_policy_mask = options_is_set(o, OPTION_OFF_POLICY_MASK_THRESHOLD);
+    c->off_policy_threshold = options_float_or(o, OPTION_OFF_POLICY_MASK_THRESHOLD, 0.0);
+    c->max_completion_length = run->grpo.config.max_completion_length;
+    TRY(loss_check(c, err));
+    if (c->kl_correction && !loss_traits(c->type)->corrects_kl)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "loss_type %s never multiplies its KL by a ratio (TRL's trainer of it does not either): leave "
+                         "use_bias_correction_kl out",
+                         options_choice_word(o, OPTION_LOSS_TYPE));
+    if (!options_bool(o, OPTION_KL_IN_REWARD))
+        return COHORT_OK;
+    if (c->beta == 0.0)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "kl_in_reward takes beta times the KL from the reward, and beta is 0: give beta, or leave "
+                         "kl_in_reward out");
+    if (c->kl_correction)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "use_bias_correction_kl is of the KL in the loss, and kl_in_reward puts it into the reward: "
+                         "leave one of them out");
+    run->grpo.config.reward_beta = c->beta;
+    c->beta = 0.0;
+    return COHORT_OK;
+}
+
+static cohort_status configure_entropy(struct grpo_run *run, cohort_error *err)
+{
+    const struct options *o = run->t.options;
+    struct grpo_config *c = &run->grpo.config;
+    c->top_entropy_quantile = options_float(o, OPTION_TOP_ENTROPY_QUANTILE);
+    c->filter_entropy = c->top_entropy_quantile < 1.0;
+    run->grpo.entropy = (struct entropy_control){.coef = options_float(o, OPTION_ENTROPY_COEF),
+                                                 .last = (double)INFINITY,
+                                                 .adaptive = options_bool(o, OPTION_USE_ADAPTIVE_ENTROPY),
+                                                 .least = options_float(o, OPTION_ENTROPY_COEF_MIN),
+                                                 .most = options_float(o, OPTION_ENTROPY_COEF_MAX),
+                                                 .delta = options_float(o, OPTION_ENTROPY_COEF_DELTA),
+                                                 .target = options_float(o, OPTION_ENTROPY_TARGET)};
+    if (run->grpo.entropy.least > run->grpo.entropy.most)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "entropy_coef_min %g is above entropy_coef_max %g: the bonus moves between them",
+                         run->grpo.entropy.least, run->grpo.entropy.most);
+    return COHORT_OK;
+}
+
+/* What goes on as asked, but seldom as meant. */
+static void note_switches(const struct grpo_run *run)
+{
+    const struct options *o = run->t.options;
+    const struct loss_config *c = &run->grpo.config.loss;
+    const cohort_observer *observer = run->t.observer;
+    const char *word = options_choice_word(o, OPTION_LOSS_TYPE);
+    if (c->type == LOSS_CISPO && !options_is_set(o, OPTION_EPSILON_HIGH))
+        observer_message(
+            observer,
+            "note: cispo caps the ratio at epsilon_high, which is unset and so %g (epsilon): every gradient is "
+            "scaled by it; the paper's setting is epsilon_high 5.0",
+            c->epsilon_high);
+    if (c->type == LOSS_LUSPO && c->level != LOSS_LEVEL_SEQUENCE)
+        observer_message(observer, "note: luspo is meant for importance_sampling_level sequence, as in its paper");
+    if (c->type == LOSS_VESPO && c->level != LOSS_LEVEL_TOKEN)
+        observer_message(observer,
+                         "note: vespo has weights of whole sequences by itself; importance_sampling_level changes "
+                         "the correction of the KL only");
+    if (c->level == LOSS_LEVEL_SEQUENCE &&
+        (c->type == LOSS_BNPO || c->type == LOSS_DR_GRPO || c->type == LOSS_DAPO || c->type == LOSS_CISPO))
+        observer_message(
+            observer,
+            "note: with importance_sampling_level sequence, loss_type %s weighs sequences by their length; "
+            "GSPO's paper has loss_type grpo",
+            word);
+    if (c->off_policy_mask && run->grpo.config.num_iterations == 1)
+        observer_message(observer,
+                         "note: off_policy_mask_threshold drops nothing with num_iterations 1: what is trained "
+                         "on is exactly what the policy sampled");
+}
+
 static cohort_status configure(struct grpo_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
     struct grpo_config *c = &run->grpo.config;
-    double epsilon = options_float(o, OPTION_EPSILON);
     int32_t n_completions = 0;
     TRY(session_batch_size(o, &n_completions, err));
     TRY(session_request(&run->t.session, o, &run->pattern, err));
@@ -55,14 +181,9 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     c->num_iterations = (int32_t)options_int(o, OPTION_NUM_ITERATIONS);
     c->sampling = run->pattern.sampling;
     c->seed = run->pattern.seed;
-    c->loss = (struct loss_config){.type = (enum loss_type)options_choice(o, OPTION_LOSS_TYPE),
-                                   .level = (enum loss_level)options_choice(o, OPTION_IMPORTANCE_SAMPLING_LEVEL),
-                                   .epsilon = epsilon,
-                                   .epsilon_high = options_float_or(o, OPTION_EPSILON_HIGH, epsilon),
-                                   .delta = options_float_or(o, OPTION_DELTA, 0.0),
-                                   .beta = options_float(o, OPTION_BETA),
-                                   .max_completion_length = c->max_completion_length};
-    c->scale = (enum advantage_scale)options_choice(o, OPTION_SCALE_REWARDS);
+    TRY(configure_loss(run, err));
+    TRY(configure_advantage(run, err));
+    TRY(configure_entropy(run, err));
     c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
     c->stop = run->pattern.stop;
     c->n_stop = run->pattern.n_stop;
@@ -77,6 +198,7 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     run->save_steps = options_int(o, OPTION_SAVE_STEPS);
     run->eval_steps = options_int(o, OPTION_EVAL_STEPS);
     run->eval_n = 1;
+    note_switches(run);
     if (c->sampling.top_k > 0 || (c->sampling.top_p > 0.0f && c->sampling.top_p < 1.0f) || c->sampling.min_p > 0.0f ||
         c->sampling.xtc_probability > 0.0f || c->sampling.repetition_penalty != 1.0f ||
         c->sampling.presence_penalty != 0.0f || c->sampling.frequency_penalty != 0.0f || c->sampling.n_bias > 0)
@@ -122,6 +244,9 @@ static int32_t completions_per_step(const struct grpo_run *run)
     return run->prompts_per_step * run->grpo.config.group;
 }
 
+/* The KL is in the loss or in the reward. */
+static bool wants_reference(const struct grpo_run *run) { return options_float(run->t.options, OPTION_BETA) != 0.0; }
+
 static cohort_status allocate(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -130,7 +255,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
     rollout_need_add(&need, run->prompts_per_step, P, C, run->grpo.config.group);
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
-    memory_plan_begin(&plan, t->session.model, t->options, run->grpo.config.loss.beta != 0.0, &run->runner, n, P + C,
+    memory_plan_begin(&plan, t->session.model, t->options, wants_reference(run), &run->runner, n, P + C,
                       (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     TRY(training_allocate(t, &plan, err));
@@ -163,7 +288,7 @@ static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
     struct training *t = &run->t;
     const char *dir = options_string(t->options, OPTION_MODEL);
     struct weight_files files = {0};
-    if (run->grpo.config.loss.beta == 0.0)
+    if (!wants_reference(run))
         return COHORT_OK;
     if (dir == NULL) /* --resume CHECKPOINT without the run's config.yaml */
         return error_set(err, COHORT_ERR_ARGUMENT,
@@ -269,6 +394,23 @@ cohort_status grpo_run_rollout(struct grpo_run *run, struct prompt_set *set, con
     return grpo_generate(&run->grpo, run->prompts, n, &run->batch, err);
 }
 
+/* The controller of the entropy bonus outlives a step (I6). */
+static void keep_entropy(struct grpo_run *run)
+{
+    run->t.state.adapts_entropy = run->grpo.entropy.adaptive;
+    run->t.state.entropy_coef = run->grpo.entropy.coef;
+    run->t.state.last_entropy = run->grpo.entropy.last;
+}
+
+static void restore_entropy(struct grpo_run *run)
+{
+    if (run->t.state.adapts_entropy) {
+        run->grpo.entropy.coef = run->t.state.entropy_coef;
+        run->grpo.entropy.last = run->t.state.last_entropy;
+    }
+    keep_entropy(run);
+}
+
 bool grpo_run_whole(const struct grpo_run *run)
 {
     return run->grpo.optimizer.step + run->grpo.skipped == run->t.state.step;
@@ -289,6 +431,7 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
     t->state.skipped = grpo->skipped;
     t->state.batches = grpo->batches;
     t->state.tokens_seen = grpo->tokens_seen;
+    keep_entropy(run);
     struct metrics *last = &run->metrics[n_iterations - 1];
     bool end = t->steps > 0 && t->state.step >= t->steps;
     /* A failure here comes after the update: the step is logged all the same, because it will not be repeated. The
@@ -344,7 +487,8 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
         metrics_free(&metrics);
         TRY(status);
     }
-    if (run->grpo.config.num_iterations == 1 && run->grpo.config.loss.beta == 0.0)
+    if (run->grpo.config.num_iterations == 1 && run->grpo.config.loss.beta == 0.0 &&
+        !entropy_control_on(&run->grpo.entropy) && loss_traits(run->grpo.config.loss.type)->event == NULL)
         observer_message(t->observer, "note: on-policy, the ratio is 1 and the loss stays near 0 "
                                       "while its gradient does not; watch reward and grad_norm");
     TRY(owed_evaluation(run, err));
@@ -373,6 +517,7 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     TRY(allocate(run, err));
     TRY(load_reference(run, err));
     TRY(training_begin(t, err));
+    restore_entropy(run);
     grpo->config.total_steps = t->steps;
     grpo->model = t->session.model;
     grpo->engine = run->engine;

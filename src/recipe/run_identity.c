@@ -165,12 +165,16 @@ cleanup:
 }
 
 /* An option that the checkpoint does not mention is one that its version did not know: with its default it is
- * unchanged. */
+ * unchanged. One default is not what earlier versions did: their KL in the loss was not corrected. */
 static cohort_status defaults(const struct training *t, struct text *out, cohort_error *err)
 {
     struct options *options = NULL;
     TRY(options_create(&options, strcmp(t->command, "sft") == 0 ? FOR_SFT : FOR_GRPO, err));
-    cohort_status status = our_options(options, out, err);
+    cohort_status status = COHORT_OK;
+    if (strcmp(t->command, "grpo") == 0 && options_float(t->options, OPTION_BETA) != 0.0)
+        status = options_set(options, "use_bias_correction_kl", "false", "an earlier version", err);
+    if (status == COHORT_OK)
+        status = our_options(options, out, err);
     options_destroy(options);
     return status;
 }

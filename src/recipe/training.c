@@ -90,11 +90,18 @@ void training_close(struct training *t)
     t->resume_dir = NULL;
 }
 
-/* The options are those of the checkpoint at this point: counters that do not fit them are damaged. */
+/* The options are those of the checkpoint at this point: a state that does not fit them is damaged. */
 static cohort_status check_state(const struct training *t, cohort_error *err)
 {
+    const bool grpo = strcmp(t->command, "grpo") == 0;
     const int64_t seed = options_int(t->options, OPTION_SEED),
-                  steps = strcmp(t->command, "grpo") == 0 ? options_int(t->options, OPTION_NUM_ITERATIONS) : 1;
+                  steps = grpo ? options_int(t->options, OPTION_NUM_ITERATIONS) : 1;
+    if (t->state.adapts_entropy != (grpo && options_bool(t->options, OPTION_USE_ADAPTIVE_ENTROPY)))
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s/trainer/state.json: %s \"entropy_control\", which only a run with use_adaptive_entropy has; "
+            "the file is damaged: resume from another checkpoint",
+            t->resume_dir, t->state.adapts_entropy ? "unexpected" : "there is no");
     if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
         return COHORT_OK;
     return error_set(err, COHORT_ERR_FORMAT,

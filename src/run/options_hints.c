@@ -48,8 +48,6 @@ static const char LOCAL_MODEL[] =
     "the model is a folder on this machine (model); dtype and device are options; leave it out";
 static const char LOGGING[] =
     "metrics.jsonl has every step, logging_steps says how often a line is printed; leave it out";
-static const char LOSSES[] =
-    "cohort does not have this loss; loss_type is grpo, bnpo, dr_grpo or dapo";
 static const char NOISE[] =
     "cohort does not have it (no noise on embeddings); leave it out";
 static const char NOT_NEEDED[] =
@@ -63,9 +61,6 @@ static const char NO_DISTILLATION[] =
     "cohort has no distillation; its trainers are sft and grpo";
 static const char NO_DRAFTS[] =
     "cohort has no drafting; leave it out";
-static const char NO_ENTROPY[] =
-    "cohort does not have it: no entropy term and no mask by entropy (metrics tell the entropy); leave it"
-    " out";
 static const char NO_GRAMMAR[] =
     "cohort has no grammars; a reward can judge the form (reward regex or format)";
 static const char NO_PREFERENCE[] =
@@ -91,8 +86,6 @@ static const char SPLIT[] =
     "FOLDER:SPLIT as the value of data or eval_data names a split";
 static const char ONE_IMPLEMENTATION[] =
     "not needed: there is one implementation, chosen for the machine; leave it out";
-static const char ON_POLICY[] =
-    "not needed: what is trained on is exactly what was sampled; leave it out";
 static const char OTHER_METHOD[] =
     "cohort does not have this method; its trainers are sft and grpo";
 static const char PACKED[] =
@@ -134,6 +127,7 @@ static const struct option_hint hints[] = {
     {"adapter", NULL, NO_ADAPTERS},
     {"adapter_path", NULL, NO_ADAPTERS},
     {"add_tail_bucket", NULL, NO_DISTILLATION},
+    {"adv_estimator", "advantage_estimator", NULL},
     {"allowed_origins", NULL, NO_SERVER},
     {"alpha", NULL, NO_PREFERENCE},
     {"api_key", NULL, NO_SERVER},
@@ -167,6 +161,7 @@ static const struct option_hint hints[] = {
     {"clip_grad", "max_grad_norm", NULL},
     {"clip_range", "epsilon", NULL},
     {"clip_ratio", "epsilon", NULL},
+    {"clip_ratio_c", "delta", "the dual clip"},
     {"clip_ratio_high", "epsilon_high", NULL},
     {"cliprange", "epsilon", NULL},
     {"cnv", "chat", NULL},
@@ -217,9 +212,7 @@ static const struct option_hint hints[] = {
     {"e", NULL, NOT_NEEDED},
     {"enable_jit_checkpoint", NULL, ONE_IMPLEMENTATION},
     {"enable_thinking", "thinking", NULL},
-    {"entropy_coef", NULL, NO_ENTROPY},
-    {"entropy_coef_*", NULL, NO_ENTROPY},
-    {"entropy_target", NULL, NO_ENTROPY},
+    {"entropy_coeff", "entropy_coef", NULL},
     {"environment_feedback_only_without_solution", NULL, OTHER_METHOD},
     {"eos_token", NULL, ENDS},
     {"epsilon_low", "epsilon", NULL},
@@ -298,6 +291,8 @@ static const struct option_hint hints[] = {
     {"keep", NULL, CONTEXT},
     {"kl_beta", "beta", NULL},
     {"kl_coef", "beta", NULL},
+    {"kl_loss_coef", "beta", NULL},
+    {"kl_loss_type", "kl_estimator", "low_var_kl is k3, kl is k1, mse is k2"},
     {"kv_bits", NULL, NO_QUANTISATION},
     {"kv_group_size", NULL, NO_QUANTISATION},
     {"label_names", NULL, COLUMNS},
@@ -327,6 +322,7 @@ static const struct option_hint hints[] = {
     {"lora", NULL, NO_ADAPTERS},
     {"lora_*", NULL, NO_ADAPTERS},
     {"lora_parameters", NULL, NO_ADAPTERS},
+    {"loss_agg_mode", "loss_type", "token-mean is dapo, seq-mean-token-mean grpo, seq-mean-token-sum luspo"},
     {"loss_weights", NULL, NO_PREFERENCE},
     {"lr", "learning_rate", NULL},
     {"lr_schedule", "lr_scheduler_type", NULL},
@@ -366,8 +362,6 @@ static const struct option_hint hints[] = {
     {"model_path", "model", NULL},
     {"model_revision", NULL, LOCAL_MODEL},
     {"model_type", NULL, COMMANDS},
-    {"multi_objective_aggregation", NULL,
-     "rewards are summed by weight, then normalised (sum_then_normalize); leave it out"},
     {"n_batch", "prefill_step_size", NULL},
     {"n_ctx", NULL, CONTEXT},
     {"n_epochs", "epochs", NULL},
@@ -401,7 +395,6 @@ static const struct option_hint hints[] = {
     {"num_value_samples", NULL, OTHER_METHOD},
     {"numa", NULL, NOT_NEEDED},
     {"o", "out", NULL},
-    {"off_policy_mask_threshold", NULL, ON_POLICY},
     {"optim", NULL, ADAMW},
     {"optim_args", "adam_epsilon", "AdamW has adam_beta1, adam_beta2, adam_epsilon and weight_decay"},
     {"optim_target_modules", NULL, ADAMW},
@@ -478,8 +471,6 @@ static const struct option_hint hints[] = {
     {"router_aux_loss_coef", NULL, "models with experts are not supported; leave it out"},
     {"run_name", NULL, REPORTS},
     {"s", "seed", NULL},
-    {"sapo_temperature_neg", NULL, LOSSES},
-    {"sapo_temperature_pos", NULL, LOSSES},
     {"save_dir", "out", NULL},
     {"save_every", "save_steps", NULL},
     {"save_on_each_node", NULL, ONE_DEVICE},
@@ -504,6 +495,8 @@ static const struct option_hint hints[] = {
     {"sys", NULL, SYSTEM},
     {"system_prompt", NULL, SYSTEM},
     {"t", "threads", NULL},
+    {"tau_neg", "sapo_temperature_neg", NULL},
+    {"tau_pos", "sapo_temperature_pos", NULL},
     {"teacher_*", NULL, NO_DISTILLATION},
     {"teacher_temperature", "temperature", "without a teacher"},
     {"temp", "temperature", NULL},
@@ -513,7 +506,6 @@ static const struct option_hint hints[] = {
     {"tf32", "dtype", DTYPES},
     {"token_budget", NULL, IN_TURN},
     {"tools", NULL, NO_TOOLS},
-    {"top_entropy_quantile", NULL, NO_ENTROPY},
     {"top_n_sigma", NULL, NO_SAMPLER},
     {"torch_compile", NULL, ONE_IMPLEMENTATION},
     {"torch_compile_*", NULL, ONE_IMPLEMENTATION},
@@ -541,14 +533,13 @@ static const struct option_hint hints[] = {
     {"ubatch_size", "prefill_step_size", NULL},
     {"uld_*", NULL, NO_DISTILLATION},
     {"undesirable_weight", NULL, NO_PREFERENCE},
-    {"use_adaptive_entropy", NULL, NO_ENTROPY},
-    {"use_bias_correction_kl", NULL, ON_POLICY},
     {"use_bnb_nested_quant", NULL, NO_QUANTISATION},
     {"use_cache", NULL, ONE_IMPLEMENTATION},
     {"use_cpu", "device", CPU},
     {"use_default_chat_template", NULL, "a folder without a template gets one of our own"},
     {"use_dora", NULL, NO_ADAPTERS},
     {"use_extended_uld", NULL, NO_DISTILLATION},
+    {"use_kl_in_reward", "kl_in_reward", NULL},
     {"use_liger_kernel", NULL, ONE_IMPLEMENTATION},
     {"use_peft", NULL, NO_ADAPTERS},
     {"use_rslora", NULL, NO_ADAPTERS},
@@ -564,7 +555,6 @@ static const struct option_hint hints[] = {
     {"valid_data", "eval_data", NULL},
     {"validation_file", "eval_data", NULL},
     {"verbose", NULL, NOT_NEEDED},
-    {"vespo_*", NULL, LOSSES},
     {"vllm_*", NULL, ONE_ENGINE},
     {"vllm_tensor_parallel_size", NULL, ONE_DEVICE},
     {"wandb", NULL, REPORTS},

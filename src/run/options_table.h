@@ -152,19 +152,60 @@ OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
 /* ---- Loss ---- */
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
        "divide advantages by the standard deviation of the group, of the batch, or not at all")
+OPTION(ADVANTAGE_ESTIMATOR, "advantage_estimator", ONE_OF(WORDS(ADVANTAGE_ESTIMATOR_LIST)), "grpo", FOR_GRPO, "Loss", KEPT,
+       "what a reward is compared with: its group (grpo), the others of it (rloo), the batch")
+OPTION(MULTI_OBJECTIVE_AGGREGATION, "multi_objective_aggregation", ONE_OF(WORDS(ADVANTAGE_AGGREGATION_LIST)),
+       "sum_then_normalize", FOR_GRPO, "Loss", KEPT,
+       "several rewards are weighted and added before or after each is normalised in its group")
+OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GRPO, "Loss", KEPT,
+       "added to the standard deviation that advantages are divided by")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
-       "how the loss is averaged over tokens")
+       "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
 OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
        FOR_GRPO, "Loss", KEPT,
-       "probability ratio new/old of each token, or one for the whole sequence (GSPO)")
+       "probability ratio new/old of each token, or one for the sequence (GSPO; sequence_token: GSPO-token)")
 OPTION(EPSILON, "epsilon", FLOAT(0, 1), "0.2", FOR_GRPO, "Loss", KEPT,
-       "the ratio is clipped below 1 - epsilon")
+       "the ratio is clipped below 1 - epsilon; gmpo: its log below -epsilon, there 0.4 if not given")
 OPTION(EPSILON_HIGH, "epsilon_high", FLOAT(0, 1000), NULL, FOR_GRPO, "Loss", KEPT,
-       "the ratio is clipped above 1 + epsilon_high; unset: as epsilon")
+       "the ratio is clipped above 1 + epsilon_high, in cispo above it; unset: as epsilon")
 OPTION(DELTA, "delta", FLOAT(1, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
-       "upper bound of the ratio where the advantage is negative (two-sided clip); unset: none")
+       "upper bound of the ratio where the advantage is negative (two-sided or dual clip); unset: none")
+OPTION(SAPO_TEMPERATURE_NEG, "sapo_temperature_neg", FLOAT(TINY, 1e6), "1.05", FOR_GRPO, "Loss", KEPT,
+       "sapo: temperature of the sigmoid where the advantage is not positive")
+OPTION(SAPO_TEMPERATURE_POS, "sapo_temperature_pos", FLOAT(TINY, 1e6), "1.0", FOR_GRPO, "Loss", KEPT,
+       "sapo: temperature of the sigmoid where the advantage is positive")
+OPTION(VESPO_K_POS, "vespo_k_pos", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Loss", KEPT,
+       "vespo: exponent of the sequence's ratio where the advantage is not negative")
+OPTION(VESPO_LAMBDA_POS, "vespo_lambda_pos", FLOAT(0, 1e6), "3.0", FOR_GRPO, "Loss", KEPT,
+       "vespo: decay with the sequence's ratio where the advantage is not negative")
+OPTION(VESPO_K_NEG, "vespo_k_neg", FLOAT(0, 1e6), "3.0", FOR_GRPO, "Loss", KEPT,
+       "vespo: exponent of the sequence's ratio where the advantage is negative")
+OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Loss", KEPT,
+       "vespo: decay with the sequence's ratio where the advantage is negative")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
        "weight of the KL to the initial model; 0: no reference model is kept")
+OPTION(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k3", FOR_GRPO, "Loss", KEPT,
+       "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")
+OPTION(USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", SWITCH, "true", FOR_GRPO, "Loss", KEPT,
+       "multiply the KL of a token by its ratio, which makes its gradient that of the KL")
+OPTION(KL_IN_REWARD, "kl_in_reward", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+       "take beta times the KL of a completion from its reward, in place of adding it to the loss")
+OPTION(TOP_ENTROPY_QUANTILE, "top_entropy_quantile", FLOAT(0, 1), "1.0", FOR_GRPO, "Loss", KEPT,
+       "share of the step's tokens, those of the highest entropy, that have a policy term; 1: all")
+OPTION(OFF_POLICY_MASK_THRESHOLD, "off_policy_mask_threshold", FLOAT(0, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
+       "drop completions with a negative advantage whose mean log(old/new) is above this; unset: none")
+OPTION(ENTROPY_COEF, "entropy_coef", FLOAT(-1e6, 1e6), "0.0", FOR_GRPO, "Loss", KEPT,
+       "weight of the entropy bonus, which is taken from the loss; 0: none")
+OPTION(USE_ADAPTIVE_ENTROPY, "use_adaptive_entropy", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+       "let the entropy bonus grow while the entropy is at most entropy_target, and shrink above it")
+OPTION(ENTROPY_COEF_MIN, "entropy_coef_min", FLOAT(-1e6, 1e6), "0.0", FOR_GRPO, "Loss", KEPT,
+       "use_adaptive_entropy: least weight of the bonus")
+OPTION(ENTROPY_COEF_MAX, "entropy_coef_max", FLOAT(-1e6, 1e6), "1.0", FOR_GRPO, "Loss", KEPT,
+       "use_adaptive_entropy: greatest weight of the bonus")
+OPTION(ENTROPY_COEF_DELTA, "entropy_coef_delta", FLOAT(0, 1e6), "0.005", FOR_GRPO, "Loss", KEPT,
+       "use_adaptive_entropy: how far the weight moves in a step")
+OPTION(ENTROPY_TARGET, "entropy_target", FLOAT(0, 1000), "0.2", FOR_GRPO, "Loss", KEPT,
+       "use_adaptive_entropy: entropy in nats above which there is no bonus")
 OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
        "leave completions that reached max_completion_length out of the loss")
 OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KEPT,

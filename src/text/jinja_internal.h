@@ -175,7 +175,7 @@ enum jinja_node_type {
     NODE_TEST,      /* left is builtin(arguments) */
     NODE_CHAIN,     /* left, then operators[i] items[i], from left to right */
     NODE_COMPARE,   /* the same for comparisons: a < b < c */
-    NODE_CONCAT,    /* items ~ ... */
+    NODE_CONCAT,    /* left ~ items ~ ... */
     NODE_AND,
     NODE_OR,
     NODE_NOT,
@@ -322,7 +322,7 @@ cohort_status jinja_parse_filters(struct jinja_parser *parser, struct jinja_node
                                   struct jinja_node **out);
 cohort_status jinja_node_new(struct jinja_parser *parser, enum jinja_node_type type, int32_t line,
                              struct jinja_node **out);
-/* A growing list while parsing; kept copies it to the template. */
+/* A growing list while parsing; jinja_node_keep copies it to the template. */
 struct jinja_node_list {
     const struct jinja_node **items;
     size_t count, capacity;

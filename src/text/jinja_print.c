@@ -474,12 +474,14 @@ static cohort_status format_one(struct formatting *f, const struct jinja_string 
     size_t n = 0;
     const uint8_t tag = jinja_tag_at(format, *at - 1);
     const struct jinja_value *value = NULL;
-    while (*at < format->length && is_format_flag(format->bytes[*at]) && n < 8)
+    while (*at < format->length && is_format_flag(format->bytes[*at]) && n < sizeof flags - 1)
         flags[n++] = format->bytes[(*at)++];
     flags[n] = '\0';
-    if (*at >= format->length || strspn(flags + strspn(flags, "-+ #0"), "0123456789") > 3 ||
-        (strchr(flags, '.') != NULL && strspn(strchr(flags, '.') + 1, "0123456789") > 2))
-        return jinja_fail(f->builder->run, "a format ends behind '%%', or a width in it is too large");
+    const size_t signs = strspn(flags, "-+ #0"), width = strspn(flags + signs, "0123456789");
+    const char *rest = flags + signs + width;
+    const size_t precision = *rest == '.' ? strspn(rest + 1, "0123456789") : 0;
+    if (*at >= format->length || signs > 5 || width > 3 || precision > 2 || strlen(rest) != precision + (*rest == '.'))
+        return jinja_fail(f->builder->run, "a format ends behind '%%', or its width or precision is none or too large");
     const char conversion = format->bytes[(*at)++];
     if (conversion == '%')
         return build_text(f->builder, "%", tag);

@@ -1,24 +1,20 @@
-/* Group-relative advantages as TRL 1.16.0 computes them
- * (GRPOTrainer._generate_and_score_completions with multi_objective_aggregation =
- * "sum_then_normalize"; grpo.md 1.10, 9.1). TRL works in float32; here sums are double and the
- * advantage is rounded once, at the end. */
+/* Advantages as TRL 1.16.0 computes them (GRPOTrainer._generate_and_score_completions, RLOOTrainer's for the leave-one-out
+ * baseline; docs/GRPO.md). TRL works in float32; here sums are double and the advantage is rounded once, at the end. */
 #include "train/advantage.h"
+
+#include "base/memory.h"
 
 #include <assert.h>
 #include <float.h>
 #include <math.h>
 
-/* Added to the standard deviation (TRL). */
-static const double STD_EPSILON = 1e-4;
 /* torch.isclose(std, 0): its default absolute tolerance. */
 static const double ZERO_STD = 1e-8;
 
 struct moments {
-    double mean, std; /* of the values that are not NaN; NaN without any. std: NaN for one value */
+    int32_t n;        /* values that are not NaN */
+    double mean, std; /* of these; NaN without any. std: NaN for one value */
 };
-
-/* The i-th of the values to be summarised. */
-typedef double value_at(const struct advantage_input *input, int32_t index, int32_t column);
 
 static double function_value(const struct advantage_input *input, int32_t row, int32_t function)
 {
@@ -27,9 +23,8 @@ static double function_value(const struct advantage_input *input, int32_t row, i
 
 /* The weighted sum over the functions that scored; NaN where none did (nansum alone would say 0).
  */
-static double row_reward(const struct advantage_input *input, int32_t row, int32_t unused)
+static double row_reward(const struct advantage_input *input, int32_t row)
 {
-    (void)unused;
     double sum = 0.0;
     bool scored = false;
     for (int32_t f = 0; f < input->n_functions; f++) {
@@ -42,39 +37,37 @@ static double row_reward(const struct advantage_input *input, int32_t row, int32
     return scored ? sum : (double)NAN;
 }
 
-/* nanmean and nanstd with Bessel's correction over rows [first, first + count). Deviations are
+/* nanmean and nanstd with Bessel's correction of count values, each stride behind the other. Deviations are
  * taken from the first value, so that equal values have exactly that mean, a deviation of 0 and
  * advantages of exactly 0. */
-static struct moments moments_of(value_at *value, const struct advantage_input *input, int32_t column, int32_t first,
-                                 int32_t count)
+static struct moments moments_of(const double *values, int32_t stride, int32_t count)
 {
     struct moments moments = {.mean = (double)NAN, .std = (double)NAN};
     double origin = 0.0, shift = 0.0;
-    int32_t n = 0;
-    for (int32_t i = first; i < first + count; i++) {
-        double x = value(input, i, column);
+    for (int32_t i = 0; i < count; i++) {
+        double x = values[(int64_t)i * stride];
         if (isnan(x))
             continue;
-        if (n == 0)
+        if (moments.n == 0)
             origin = x;
         shift += x - origin;
-        n++;
+        moments.n++;
     }
-    if (n == 0)
+    if (moments.n == 0)
         return moments;
-    shift /= n;
+    shift /= moments.n;
     moments.mean = origin + shift;
-    if (n == 1)
+    if (moments.n == 1)
         return moments;
     double squares = 0.0;
-    for (int32_t i = first; i < first + count; i++) {
-        double x = value(input, i, column);
+    for (int32_t i = 0; i < count; i++) {
+        double x = values[(int64_t)i * stride];
         if (isnan(x))
             continue;
         double deviation = x - origin - shift;
         squares += deviation * deviation;
     }
-    moments.std = sqrt(squares / (n - 1));
+    moments.std = sqrt(squares / (moments.n - 1));
     return moments;
 }
 
@@ -103,59 +96,150 @@ static cohort_status check_input(const struct advantage_input *input, cohort_err
                                  "reward of function %d for row %d is infinite: return a finite "
                                  "number, or null if it cannot be scored",
                                  f, row);
-        double reward = row_reward(input, row, 0);
+        double reward = row_reward(input, row);
         if (!isnan(reward) && fabs(reward) > (double)FLT_MAX)
             return error_set(err, COHORT_ERR_REWARD, "weighted reward of row %d is %g: it must be within %g", row,
                              reward, (double)FLT_MAX);
+        if (input->penalty != NULL && !isfinite(input->penalty[row]))
+            return error_set(err, COHORT_ERR_NUMERIC,
+                             "the KL in the reward of row %d is %g: a log-prob of policy or reference is not finite",
+                             row, input->penalty[row]);
     }
     return COHORT_OK;
 }
 
-/* The deviation that says whether there is a signal, and by which advantages are divided if they are scaled. */
+cohort_status advantage_check(const struct advantage_config *config, bool penalised, cohort_error *err)
+{
+    const bool whitened = config->estimator == ADVANTAGE_REINFORCE_PLUS_PLUS ||
+                          config->estimator == ADVANTAGE_REINFORCE_PLUS_PLUS_BASELINE;
+    if (whitened && config->scale != ADVANTAGE_SCALE_BATCH)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "REINFORCE++ normalises advantages over the batch: leave scale_rewards out, or give batch");
+    if (config->aggregation != ADVANTAGE_NORMALIZE_THEN_SUM)
+        return COHORT_OK;
+    if (config->estimator != ADVANTAGE_GRPO)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "multi_objective_aggregation normalize_then_sum normalises each reward in its group, which only "
+            "advantage_estimator grpo does");
+    if (config->scale != ADVANTAGE_SCALE_GROUP)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "multi_objective_aggregation normalize_then_sum divides by the group's deviation of each reward, "
+            "then by the batch's of their sum: leave scale_rewards out");
+    if (penalised)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "kl_in_reward takes the KL from the sum of the rewards, which multi_objective_aggregation "
+                         "normalize_then_sum does not form before it normalises: take sum_then_normalize");
+    return COHORT_OK;
+}
+
+/* ---- normalize_then_sum ---- */
+
+/* Replaces value[n_rows] by the weighted sums of what each function's rewards are in their group, normalised; rows that
+ * no function scored stay NaN. */
+static void sum_normalised(const struct advantage_input *input, double *value)
+{
+    for (int32_t first = 0; first < input->n_rows; first += input->group) {
+        for (int32_t row = first; row < first + input->group; row++)
+            value[row] = isnan(value[row]) ? (double)NAN : 0.0;
+        for (int32_t f = 0; f < input->n_functions; f++) {
+            const double *rewards = &input->rewards[(int64_t)first * input->n_functions + f];
+            const struct moments moments = moments_of(rewards, input->n_functions, input->group);
+            const double std = input->group > 1 ? moments.std : 0.0;
+            for (int32_t row = first; row < first + input->group; row++) {
+                const double x = (function_value(input, row, f) - moments.mean) / (std + input->config.epsilon);
+                value[row] += isnan(x) ? 0.0 : input->weights[f] * x;
+            }
+        }
+    }
+}
+
+/* ---- Baseline and scale ---- */
+
+/* The deviation that says whether there is a signal, and by which GRPO's advantages are divided if they are scaled. */
 static double scale_std(const struct advantage_input *input, const struct moments *batch, const struct moments *group)
 {
-    switch (input->scale) {
-    case ADVANTAGE_SCALE_BATCH: return input->n_rows > 1 ? batch->std : 0.0;
-    case ADVANTAGE_SCALE_GROUP:
-    case ADVANTAGE_SCALE_NONE: break;
-    }
+    const struct advantage_config *config = &input->config;
+    if (config->aggregation == ADVANTAGE_NORMALIZE_THEN_SUM || config->estimator == ADVANTAGE_REINFORCE_PLUS_PLUS ||
+        (config->estimator == ADVANTAGE_GRPO && config->scale == ADVANTAGE_SCALE_BATCH))
+        return input->n_rows > 1 ? batch->std : 0.0;
     return input->group > 1 ? group->std : 0.0;
 }
 
-static double group_advantage(double reward, double mean, double std, enum advantage_scale scale)
+/* The reward less its baseline. */
+static double centred(const struct advantage_input *input, double reward, const struct moments *batch,
+                      const struct moments *group)
 {
-    double advantage = reward - mean;
-    if (scale != ADVANTAGE_SCALE_NONE)
-        advantage /= std + STD_EPSILON;
-    /* A row that cannot be scored, or a single value, which has no deviation: there is no learning signal. */
-    return isnan(advantage) ? 0.0 : advantage;
+    switch (input->config.estimator) {
+    case ADVANTAGE_RLOO: /* reward - (sum of the others) / (n - 1) */
+        return (reward - group->mean) * group->n / (group->n - 1.0);
+    case ADVANTAGE_REINFORCE_PLUS_PLUS: return reward - batch->mean;
+    case ADVANTAGE_GRPO:
+    case ADVANTAGE_REINFORCE_PLUS_PLUS_BASELINE: break;
+    }
+    return reward - (input->config.aggregation == ADVANTAGE_NORMALIZE_THEN_SUM ? batch->mean : group->mean);
+}
+
+/* Whether advantages are normalised over the batch once they have their baseline. */
+static bool whitens(const struct advantage_config *config)
+{
+    return config->estimator != ADVANTAGE_GRPO && config->scale == ADVANTAGE_SCALE_BATCH;
+}
+
+static void apply_baseline(const struct advantage_input *input, double *value, struct advantage_output *output)
+{
+    const struct advantage_config *config = &input->config;
+    const bool divides = !whitens(config) && config->scale != ADVANTAGE_SCALE_NONE;
+    const struct moments batch = moments_of(value, 1, input->n_rows);
+    int64_t zero_std = 0;
+    for (int32_t first = 0; first < input->n_rows; first += input->group) {
+        const struct moments group = moments_of(value + first, 1, input->group);
+        const double std = scale_std(input, &batch, &group);
+        if (fabs(std) <= ZERO_STD)
+            zero_std += input->group;
+        for (int32_t row = first; row < first + input->group; row++) {
+            value[row] = centred(input, value[row], &batch, &group);
+            if (divides)
+                value[row] /= std + config->epsilon;
+        }
+    }
+    output->frac_reward_zero_std = (double)zero_std / input->n_rows;
+    if (!whitens(config))
+        return;
+    const struct moments whole = moments_of(value, 1, input->n_rows);
+    for (int32_t row = 0; row < input->n_rows; row++)
+        value[row] = (value[row] - whole.mean) / (whole.std + config->epsilon);
 }
 
 cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output, cohort_error *err)
 {
+    double *value = NULL;
     TRY(check_input(input, err));
+    TRY(advantage_check(&input->config, input->penalty != NULL, err));
     assert(output->advantage && output->reward && output->function_mean && output->function_std);
+    TRY(mem_alloc(&value, (size_t)input->n_rows, sizeof *value, "advantages", err));
 
-    struct moments batch = moments_of(row_reward, input, 0, 0, input->n_rows);
-    int64_t zero_std = 0;
-    for (int32_t first = 0; first < input->n_rows; first += input->group) {
-        struct moments group = moments_of(row_reward, input, 0, first, input->group);
-        double std = scale_std(input, &batch, &group);
-        if (fabs(std) <= ZERO_STD)
-            zero_std += input->group;
-        for (int32_t row = first; row < first + input->group; row++) {
-            double reward = row_reward(input, row, 0);
-            output->reward[row] = (float)reward;
-            output->advantage[row] = (float)group_advantage(reward, group.mean, std, input->scale);
-        }
+    for (int32_t row = 0; row < input->n_rows; row++) {
+        value[row] = row_reward(input, row);
+        output->reward[row] = (float)value[row];
     }
-    output->reward_mean = batch.mean;
-    output->reward_std = batch.std;
-    output->frac_reward_zero_std = (double)zero_std / input->n_rows;
+    const struct moments rewards = moments_of(value, 1, input->n_rows);
+    output->reward_mean = rewards.mean;
+    output->reward_std = rewards.std;
     for (int32_t f = 0; f < input->n_functions; f++) {
-        struct moments moments = moments_of(function_value, input, f, 0, input->n_rows);
+        const struct moments moments = moments_of(input->rewards + f, input->n_functions, input->n_rows);
         output->function_mean[f] = moments.mean;
         output->function_std[f] = moments.std;
     }
+    if (input->config.aggregation == ADVANTAGE_NORMALIZE_THEN_SUM)
+        sum_normalised(input, value);
+    for (int32_t row = 0; input->penalty != NULL && row < input->n_rows; row++)
+        value[row] -= input->penalty[row];
+    apply_baseline(input, value, output);
+    /* A row that cannot be scored, or a single value, which has no deviation: there is no learning signal. */
+    for (int32_t row = 0; row < input->n_rows; row++)
+        output->advantage[row] = isnan(value[row]) ? 0.0f : (float)value[row];
+    mem_free(value);
     return COHORT_OK;
 }

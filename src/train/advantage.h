@@ -1,4 +1,5 @@
-/* Group-relative advantages. Formulas and constants: TRL GRPOTrainer (grpo.md 1.10, 9.1). */
+/* Advantages of a batch's completions. Formulas and constants: TRL's GRPOTrainer and RLOOTrainer, the REINFORCE++ paper
+ * (docs/GRPO.md). */
 #ifndef COHORT_TRAIN_ADVANTAGE_H
 #define COHORT_TRAIN_ADVANTAGE_H
 
@@ -8,26 +9,43 @@
 #define SCALE(id, word) ADVANTAGE_SCALE_##id,
 enum advantage_scale { ADVANTAGE_SCALE_LIST(SCALE) };
 #undef SCALE
+#define ESTIMATOR(id, word) ADVANTAGE_##id,
+enum advantage_estimator { ADVANTAGE_ESTIMATOR_LIST(ESTIMATOR) };
+#undef ESTIMATOR
+#define AGGREGATION(id, word) ADVANTAGE_##id,
+enum advantage_aggregation { ADVANTAGE_AGGREGATION_LIST(AGGREGATION) };
+#undef AGGREGATION
+
+struct advantage_config {
+    enum advantage_scale scale;
+    enum advantage_estimator estimator;
+    enum advantage_aggregation aggregation;
+    double epsilon; /* added to deviations that are divided by (TRL: 1e-4) */
+};
+/* COHORT_ERR_ARGUMENT with the reason, in the words of the options, where switches do not go together. penalised: rows
+ * have a penalty. */
+cohort_status advantage_check(const struct advantage_config *config, bool penalised, cohort_error *err);
 
 struct advantage_input {
     int32_t n_rows, group; /* n_rows a multiple of group; groups consecutive */
     int32_t n_functions;
     const double *rewards; /* [n_rows, n_functions], NaN: null */
     const double *weights; /* [n_functions] */
-    enum advantage_scale scale;
+    const double *penalty; /* [n_rows] taken from the weighted sum (a KL in the reward); NULL: none */
+    struct advantage_config config;
 };
 
 struct advantage_output {
     float *advantage; /* [n_rows] */
-    float *reward;    /* [n_rows] weighted sum; NaN where no function scored */
-    /* Metrics as TRL defines them (grpo.md 2). */
+    float *reward;    /* [n_rows] weighted sum, before the penalty; NaN where no function scored */
+    /* Metrics as TRL defines them (docs/GRPO.md), before the penalty but for the share without a deviation. */
     double reward_mean, reward_std, frac_reward_zero_std;
     double *function_mean, *function_std; /* [n_functions], caller's memory */
 };
 
 /* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics without data (no row scored, or
  * only one for a deviation) are NaN. COHORT_ERR_ARGUMENT: impossible sizes or weights; COHORT_ERR_REWARD: an infinite
- * reward. */
+ * reward; COHORT_ERR_NUMERIC: a penalty that is not finite. */
 cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output,
                                 cohort_error *err);
 

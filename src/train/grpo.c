@@ -9,12 +9,29 @@
 #include <stdio.h>
 #include <string.h>
 
+/* rows[i][n_sampled] floats for each of the batch's episodes. */
+static cohort_status rows_alloc(float ***rows, const struct grpo_batch *batch, const char *what, cohort_error *err)
+{
+    TRY(mem_alloc(rows, (size_t)batch->n, sizeof **rows, what, err));
+    for (int32_t i = 0; i < batch->n; i++)
+        TRY(mem_alloc(&(*rows)[i], (size_t)batch->episodes[i].n_sampled, sizeof ***rows, what, err));
+    return COHORT_OK;
+}
+
+static void rows_free(float **rows, int32_t n)
+{
+    for (int32_t i = 0; rows != NULL && i < n; i++)
+        mem_free(rows[i]);
+    mem_free(rows);
+}
+
 void grpo_batch_free(struct grpo_batch *batch)
 {
     for (int32_t i = 0; batch->completions != NULL && i < batch->n; i++)
         completion_free(&batch->completions[i]);
     for (int32_t i = 0; batch->episodes != NULL && i < batch->n; i++)
         episode_free(&batch->episodes[i]);
+    rows_free(batch->reference, batch->n);
     mem_free(batch->completions);
     mem_free(batch->episodes);
     mem_free(batch->rewards);
@@ -70,54 +87,162 @@ cleanup:
     return status;
 }
 
-/* What one optimizer step needs of the trees. */
+/* A batch's prompts with their completions. */
+struct batch_trees {
+    struct tree *trees;                    /* [n_prompts] */
+    struct completion_tokens *completions; /* [n] */
+};
+
+static void batch_trees_free(struct batch_trees *t)
+{
+    mem_free(t->trees);
+    mem_free(t->completions);
+}
+
+static cohort_status batch_trees_build(struct batch_trees *t, const struct grpo *grpo,
+                                       const struct grpo_prompt *prompts, const struct grpo_batch *batch,
+                                       cohort_error *err)
+{
+    const int32_t group = grpo->config.group;
+    TRY(mem_alloc(&t->trees, (size_t)batch->n_prompts, sizeof *t->trees, "step", err));
+    TRY(mem_alloc(&t->completions, (size_t)batch->n, sizeof *t->completions, "step", err));
+    for (int32_t i = 0; i < batch->n; i++)
+        t->completions[i] = episode_tokens(&batch->episodes[i]);
+    for (int32_t p = 0; p < batch->n_prompts; p++)
+        t->trees[p] = (struct tree){.prompt = prompts[p].tokens,
+                                    .n_prompt = prompts[p].n_tokens,
+                                    .completions = t->completions + (int64_t)p * group,
+                                    .n_completions = group};
+    return COHORT_OK;
+}
+
+/* Left out of the loss. */
+static bool is_masked(const struct grpo_config *config, const struct episode *e)
+{
+    return config->mask_truncated && episode_truncated(e);
+}
+
+/* What one optimizer step needs. */
 struct step_data {
-    struct tree *trees;
-    struct completion_tokens *completions;
-    float **reference; /* [n] log-probs of the reference, or NULL */
-    bool *masked;      /* [n] */
+    struct batch_trees tree;
+    float **reference; /* [n] log-probs of the reference, or NULL; the batch's, or own */
+    float **owned;
+    bool *masked; /* [n] */
     struct loss_scale scale;
+    float entropy_threshold; /* of the filter */
 };
 
 static void step_data_free(struct step_data *data, int32_t n)
 {
-    for (int32_t i = 0; data->reference != NULL && i < n; i++)
-        mem_free(data->reference[i]);
-    mem_free(data->reference);
-    mem_free(data->trees);
-    mem_free(data->completions);
+    rows_free(data->owned, n);
+    batch_trees_free(&data->tree);
     mem_free(data->masked);
 }
 
-static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, const struct grpo_prompt *prompts,
-                                     int32_t n_prompts, const struct grpo_batch *batch, cohort_error *err)
+static cohort_status score_reference(struct grpo *grpo, const struct batch_trees *tree, const struct grpo_batch *batch,
+                                     float *const *reference, cohort_error *err)
 {
-    int32_t group = grpo->config.group, n = batch->n;
-    TRY(mem_alloc(&data->trees, (size_t)n_prompts, sizeof *data->trees, "step", err));
-    TRY(mem_alloc(&data->completions, (size_t)n, sizeof *data->completions, "step", err));
+    return tree_runner_score(grpo->runner, grpo->reference, tree->trees, batch->n_prompts,
+                             grpo->config.sampling.temperature, reference, NULL, err);
+}
+
+static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, const struct grpo_prompt *prompts,
+                                     const struct grpo_batch *batch, cohort_error *err)
+{
+    const int32_t n = batch->n;
+    TRY(batch_trees_build(&data->tree, grpo, prompts, batch, err));
     TRY(mem_alloc(&data->masked, (size_t)n, sizeof *data->masked, "step", err));
     data->scale.n_sequences = n;
+    data->scale.entropy_coef = entropy_control_coef(&grpo->entropy);
     for (int32_t i = 0; i < n; i++) {
         const struct episode *e = &batch->episodes[i];
-        data->completions[i] = episode_tokens(e);
-        data->masked[i] = grpo->config.mask_truncated && episode_truncated(e);
+        data->masked[i] = is_masked(&grpo->config, e);
         if (!data->masked[i])
             data->scale.n_tokens += e->n_sampled;
     }
-    for (int32_t p = 0; p < n_prompts; p++)
-        data->trees[p] = (struct tree){.prompt = prompts[p].tokens,
-                                       .n_prompt = prompts[p].n_tokens,
-                                       .completions = data->completions + (int64_t)p * group,
-                                       .n_completions = group};
-    if (grpo->reference == NULL)
+    data->scale.n_kept = data->scale.n_tokens;
+    data->reference = batch->reference;
+    if (grpo->config.loss.beta == 0.0 || data->reference != NULL)
         return COHORT_OK;
-    TRY(mem_alloc(&data->reference, (size_t)n, sizeof(float *), "reference log-probs", err));
-    for (int32_t i = 0; i < n; i++)
-        TRY(mem_alloc(&data->reference[i], (size_t)batch->episodes[i].n_sampled, sizeof(float), "reference log-probs",
-                      err));
-    return tree_runner_score(grpo->runner, grpo->reference, data->trees, n_prompts, grpo->config.sampling.temperature,
-                             data->reference, NULL, err);
+    TRY(rows_alloc(&data->owned, batch, "reference log-probs", err));
+    data->reference = data->owned;
+    return score_reference(grpo, &data->tree, batch, data->owned, err);
 }
+
+/* ---- The entropy filter ----
+ *
+ * Its quantile spans the step (I5), so that it needs every token's entropy before the first loss. In the first iteration
+ * those recorded with the draws are what the training forward computes (I2). Later the forward itself has them where the
+ * step is one micro-batch; where it is several, a forward more has to find them. */
+
+/* Entropies as recorded, if they are those of the weights. */
+static const float *recorded_entropy(const struct grpo_batch *batch, int32_t row, int32_t iteration)
+{
+    return iteration == 0 ? batch->episodes[row].entropy : NULL;
+}
+
+static bool all_recorded(const struct grpo_batch *batch, int32_t iteration)
+{
+    for (int32_t i = 0; i < batch->n; i++)
+        if (recorded_entropy(batch, i, iteration) == NULL && batch->episodes[i].n_sampled > 0)
+            return false;
+    return true;
+}
+
+/* rows[n] of entropies. */
+static cohort_status set_threshold(struct step_data *data, const struct grpo_batch *batch, double top,
+                                   const float *const *rows, cohort_error *err)
+{
+    float *values = NULL;
+    int64_t n = 0;
+    TRY(mem_alloc(&values, (size_t)data->scale.n_tokens, sizeof *values, "entropies", err));
+    for (int32_t i = 0; i < batch->n; i++) {
+        const size_t count = data->masked[i] ? 0 : (size_t)batch->episodes[i].n_sampled;
+        if (count > 0)
+            memcpy(values + n, rows[i], count * sizeof *values);
+        n += (int64_t)count;
+    }
+    data->entropy_threshold = entropy_threshold(values, n, top);
+    data->scale.n_kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        data->scale.n_kept += values[i] >= data->entropy_threshold ? 1 : 0;
+    mem_free(values);
+    return COHORT_OK;
+}
+
+/* Before the first loss of the step: the only micro-batch has been forwarded, or, of several, none. */
+static cohort_status filter_entropies(struct grpo *grpo, struct step_data *data, const struct grpo_batch *batch,
+                                      int32_t iteration, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    const double top = grpo->config.top_entropy_quantile;
+    const float **rows = NULL;
+    float **computed = NULL, **logp = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&rows, (size_t)batch->n, sizeof *rows, "entropies", err));
+    if (!all_recorded(batch, iteration)) {
+        TRY_GOTO(rows_alloc(&computed, batch, "entropies", err));
+        if (runner->packing.n_micro > 1) {
+            TRY_GOTO(rows_alloc(&logp, batch, "log-probs", err));
+            /* Splits the same trees again, with the same result. */
+            TRY_GOTO(tree_runner_score(runner, grpo->model, data->tree.trees, batch->n_prompts,
+                                       grpo->config.sampling.temperature, logp, computed, err));
+        } else {
+            for (int32_t i = 0; i < batch->n; i++)
+                packed_gather(&runner->packed, i, batch->episodes[i].n_sampled, runner->entropy, computed[i]);
+        }
+    }
+    for (int32_t i = 0; i < batch->n; i++)
+        rows[i] = computed != NULL ? computed[i] : recorded_entropy(batch, i, iteration);
+    TRY_GOTO(set_threshold(data, batch, top, rows, err));
+cleanup:
+    rows_free(computed, batch->n);
+    rows_free(logp, batch->n);
+    mem_free(rows);
+    return status;
+}
+
+/* ---- A step ---- */
 
 /* Sums over the tokens of a step, beside those of the loss core. */
 struct step_sums {
@@ -126,76 +251,114 @@ struct step_sums {
     int64_t trained_tokens; /* fed to the model, prompts included */
 };
 
-/* Applies the loss to one episode, of which it sees the sampled tokens alone: reads their log-probs from the outputs
- * and writes the derivative back to them. row is its index in the batch, c that in the micro-batch. */
+/* What apply_loss works in, for the longest episode. */
+struct loss_scratch {
+    float *logp, *entropy, *d_logp, *d_entropy;
+    bool *kept;
+};
+
+static cohort_status loss_scratch_alloc(struct loss_scratch *s, int32_t longest, cohort_error *err)
+{
+    const size_t n = (size_t)longest;
+    TRY(mem_alloc(&s->logp, 4 * n, sizeof *s->logp, "step", err));
+    s->entropy = s->logp + n;
+    s->d_logp = s->entropy + n;
+    s->d_entropy = s->d_logp + n;
+    return mem_alloc(&s->kept, n, sizeof *s->kept, "step", err);
+}
+
+static void loss_scratch_free(struct loss_scratch *s)
+{
+    mem_free(s->logp);
+    mem_free(s->kept);
+}
+
+/* Applies the loss to one episode, of which it sees the sampled tokens alone: reads their log-probs and entropies from
+ * the outputs and writes the derivatives back to them. row is its index in the batch, c that in the micro-batch. */
 static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
-                                int32_t row, int32_t c, int32_t iteration, float *scratch, struct loss_sums *sums,
-                                struct step_sums *step, bool *any_gradient, cohort_error *err)
+                                int32_t row, int32_t c, int32_t iteration, const struct loss_scratch *s,
+                                struct loss_sums *sums, struct step_sums *step, bool *any_gradient, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
     const struct episode *episode = &batch->episodes[row];
+    const float *recorded = recorded_entropy(batch, row, iteration);
+    const bool filters = grpo->config.filter_entropy;
     int32_t n = episode->n_sampled;
-    float *logp = scratch, *entropy = scratch + n, *d_logp = scratch + 2 * n;
-    packed_gather(&runner->packed, c, n, runner->logp, logp);
-    packed_gather(&runner->packed, c, n, runner->entropy, entropy);
+    packed_gather(&runner->packed, c, n, runner->logp, s->logp);
+    packed_gather(&runner->packed, c, n, runner->entropy, s->entropy);
+    for (int32_t t = 0; filters && t < n; t++) /* by the entropies that the threshold was found from */
+        s->kept[t] = (recorded != NULL ? recorded[t] : s->entropy[t]) >= data->entropy_threshold;
     loss_sequence_apply(&grpo->config.loss, &data->scale,
                         &(struct loss_sequence){.n_tokens = n,
                                                 .masked = data->masked[row],
                                                 .advantage = batch->advantage[row],
-                                                .logp = logp,
+                                                .logp = s->logp,
                                                 .logp_old = iteration == 0 ? NULL : episode->logp,
                                                 .logp_ref = data->reference == NULL ? NULL : data->reference[row],
-                                                .entropy = entropy,
-                                                .d_logp = d_logp},
+                                                .kept = filters ? s->kept : NULL,
+                                                .entropy = s->entropy,
+                                                .d_logp = s->d_logp,
+                                                .d_entropy = s->d_entropy},
                         sums);
     for (int32_t t = 0; t < n; t++) {
-        if (!isfinite(d_logp[t]) || !isfinite(logp[t]))
+        if (!isfinite(s->d_logp[t]) || !isfinite(s->logp[t]))
             return error_set(err, COHORT_ERR_NUMERIC,
                              "completion %d of prompt %d, token %d: log-prob %g, loss derivative "
                              "%g; its reward or the weights are not finite",
-                             (int)(row % grpo->config.group), (int)(row / grpo->config.group), (int)t, (double)logp[t],
-                             (double)d_logp[t]);
-        *any_gradient = *any_gradient || d_logp[t] != 0.0f;
+                             (int)(row % grpo->config.group), (int)(row / grpo->config.group), (int)t,
+                             (double)s->logp[t], (double)s->d_logp[t]);
+        *any_gradient = *any_gradient || s->d_logp[t] != 0.0f || s->d_entropy[t] != 0.0f;
         if (iteration == 0 && episode->logp != NULL) {
-            double difference = fabs((double)logp[t] - (double)episode->logp[t]);
+            double difference = fabs((double)s->logp[t] - (double)episode->logp[t]);
             step->logp_difference += difference;
             step->logp_difference_max = fmax(step->logp_difference_max, difference);
         }
     }
-    packed_scatter(&runner->packed, c, n, d_logp, runner->d_logp);
+    packed_scatter(&runner->packed, c, n, s->d_logp, runner->d_logp);
+    packed_scatter(&runner->packed, c, n, s->d_entropy, runner->d_entropy);
     return COHORT_OK;
 }
 
+static cohort_status forward(struct grpo *grpo, const struct step_data *data, int32_t micro, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    TRY(packed_build(&runner->packed, data->tree.trees, &runner->packing, micro, err));
+    tree_runner_forward(runner, grpo->model, grpo->config.sampling.temperature);
+    return backend_check(grpo->model->backend, err);
+}
+
 /* Runs all micro-batches and adds up their gradients in the param_set that trains. */
-static cohort_status accumulate(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
+static cohort_status accumulate(struct grpo *grpo, struct step_data *data, const struct grpo_batch *batch,
                                 int32_t iteration, struct loss_sums *sums, struct step_sums *step, cohort_error *err)
 {
     struct tree_runner *runner = grpo->runner;
-    float temperature = grpo->config.sampling.temperature;
-    float *scratch = NULL;
+    struct loss_scratch scratch = {0};
     cohort_status status = COHORT_OK;
     int32_t longest = 0;
     for (int32_t i = 0; i < batch->n; i++)
         longest = batch->episodes[i].n_sampled > longest ? batch->episodes[i].n_sampled : longest;
-    TRY(mem_alloc(&scratch, 3 * (size_t)longest, sizeof *scratch, "step", err));
-    TRY_GOTO(packing_split(&runner->packing, data->trees, batch->n_prompts, runner->max_tokens,
+    TRY_GOTO(loss_scratch_alloc(&scratch, longest, err));
+    TRY_GOTO(packing_split(&runner->packing, data->tree.trees, batch->n_prompts, runner->max_tokens,
                            runner->max_outputs - runner->max_tokens, err));
+    if (grpo->config.filter_entropy && runner->packing.n_micro > 1)
+        TRY_GOTO(filter_entropies(grpo, data, batch, iteration, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         bool any_gradient = false;
         int32_t c = 0;
-        TRY_GOTO(packed_build(&runner->packed, data->trees, &runner->packing, m, err));
-        tree_runner_forward(runner, grpo->model, temperature);
-        TRY_GOTO(backend_check(grpo->model->backend, err));
+        TRY_GOTO(forward(grpo, data, m, err));
+        if (grpo->config.filter_entropy && runner->packing.n_micro == 1)
+            TRY_GOTO(filter_entropies(grpo, data, batch, iteration, err));
         step->trained_tokens += runner->packed.batch.n_tokens;
         for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
             const struct tree_slice *slice = &runner->packing.slices[s];
             for (int32_t i = slice->begin; i < slice->end; i++, c++)
-                TRY_GOTO(apply_loss(grpo, data, batch, slice->tree * grpo->config.group + i, c, iteration, scratch,
+                TRY_GOTO(apply_loss(grpo, data, batch, slice->tree * grpo->config.group + i, c, iteration, &scratch,
                                     sums, step, &any_gradient, err));
         }
-        /* Where every advantage is 0 (and there is no KL) the gradient is 0: nothing to add. */
+        /* Where every advantage is 0 (and there is neither KL nor entropy bonus) the gradient is 0: nothing to add. */
         if (any_gradient)
-            tree_runner_backward(runner, grpo->model, temperature, false);
+            tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature,
+                                 data->scale.entropy_coef != 0.0);
         TRY_GOTO(backend_check(grpo->model->backend, err));
         if (grpo->progress != NULL &&
             !grpo->progress(grpo->progress_context, "train", m + 1, runner->packing.n_micro)) {
@@ -204,7 +367,7 @@ static cohort_status accumulate(struct grpo *grpo, const struct step_data *data,
         }
     }
 cleanup:
-    mem_free(scratch);
+    loss_scratch_free(&scratch);
     return status;
 }
 
@@ -236,20 +399,36 @@ static void length_metrics(const struct grpo_batch *batch, struct metrics *metri
     metrics_set(metrics, "completions/max_terminated_length", terminated > 0 ? t_most : 0);
 }
 
-static void write_loss_metrics(const struct grpo_config *config, const struct loss_sums *sums,
+static void write_loss_metrics(const struct grpo *grpo, const struct step_data *data, const struct loss_sums *sums,
                                const struct step_sums *step, bool compared, struct metrics *metrics)
 {
+    const struct grpo_config *config = &grpo->config;
+    const struct loss_traits *traits = loss_traits(config->loss.type);
     struct loss_metrics values;
     loss_metrics(sums, &values);
     metrics_set(metrics, "loss", values.loss);
+    if (entropy_control_on(&grpo->entropy)) {
+        metrics_set(metrics, "policy_loss", values.policy_loss);
+        metrics_set(metrics, "entropy_coef", grpo->entropy.coef);
+    }
     metrics_set(metrics, "entropy", values.entropy);
+    if (config->filter_entropy)
+        metrics_set(metrics, "entropy_threshold", (double)data->entropy_threshold);
     if (config->loss.beta != 0.0)
         metrics_set(metrics, "kl", values.kl);
-    metrics_set(metrics, "clip_ratio/low_mean", values.clip_low_mean);
-    metrics_set(metrics, "clip_ratio/low_min", values.clip_low_min);
-    metrics_set(metrics, "clip_ratio/high_mean", values.clip_high_mean);
-    metrics_set(metrics, "clip_ratio/high_max", values.clip_high_max);
-    metrics_set(metrics, "clip_ratio/region_mean", values.clip_region_mean);
+    if (traits->clips) {
+        metrics_set(metrics, "clip_ratio/low_mean", values.clip_low_mean);
+        metrics_set(metrics, "clip_ratio/low_min", values.clip_low_min);
+        metrics_set(metrics, "clip_ratio/high_mean", values.clip_high_mean);
+        metrics_set(metrics, "clip_ratio/high_max", values.clip_high_max);
+        metrics_set(metrics, "clip_ratio/region_mean", values.clip_region_mean);
+    }
+    if (config->loss.delta > 0.0)
+        metrics_set(metrics, "clip_ratio/delta_mean", values.capped_mean);
+    if (traits->event != NULL)
+        metrics_set(metrics, traits->event, values.event);
+    if (config->loss.off_policy_mask)
+        metrics_set(metrics, "off_policy_mask/dropped_ratio", values.dropped);
     metrics_set(metrics, "importance_ratio/min", values.ratio_min);
     metrics_set(metrics, "importance_ratio/max", values.ratio_max);
     if (compared) {
@@ -274,7 +453,8 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     cohort_error problem = {0};
     loss_sums_init(&sums);
     grpo->warning[0] = '\0';
-    cohort_status status = step_data_build(&data, grpo, prompts, n_prompts, batch, &problem);
+    assert(n_prompts == batch->n_prompts);
+    cohort_status status = step_data_build(&data, grpo, prompts, batch, &problem);
     if (status == COHORT_OK)
         status = accumulate(grpo, &data, batch, iteration, &sums, &step, &problem);
     step_data_free(&data, batch->n);
@@ -293,8 +473,10 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
             number_format(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);
     }
     grpo->skipped += skipped ? 1 : 0;
+    if (!skipped)
+        entropy_control_update(&grpo->entropy, sums.entropy_kept / (sums.kept > 0 ? (double)sums.kept : 1.0));
     double seconds = clock_seconds() - start;
-    write_loss_metrics(config, &sums, &step, iteration == 0, metrics);
+    write_loss_metrics(grpo, &data, &sums, &step, iteration == 0, metrics);
     metrics_set(metrics, "grad_norm", grad_norm);
     metrics_set(metrics, "learning_rate", rate);
     metrics_set(metrics, "skipped_steps", (double)grpo->skipped);
@@ -303,14 +485,58 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     return COHORT_OK;
 }
 
+/* Scores the batch with the reference, once for all that needs it. */
+static cohort_status batch_reference(struct grpo *grpo, const struct grpo_prompt *prompts, struct grpo_batch *batch,
+                                     cohort_error *err)
+{
+    struct batch_trees tree = {0};
+    float **reference = NULL;
+    cohort_status status = COHORT_OK;
+    if (batch->reference != NULL)
+        return COHORT_OK;
+    TRY_GOTO(batch_trees_build(&tree, grpo, prompts, batch, err));
+    TRY_GOTO(rows_alloc(&reference, batch, "reference log-probs", err));
+    TRY_GOTO(score_reference(grpo, &tree, batch, reference, err));
+    batch->reference = reference;
+    reference = NULL;
+cleanup:
+    rows_free(reference, batch->n);
+    batch_trees_free(&tree);
+    return status;
+}
+
+/* The KL that is taken from each completion's reward: the estimates of its sampled tokens, summed; none of masked
+ * completions (as TRL's RLOOTrainer has it). Returns the mean over the tokens. */
+static double reward_kl(const struct grpo_config *config, const struct grpo_batch *batch, double *penalty)
+{
+    double sum = 0.0;
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < batch->n; i++) {
+        const struct episode *e = &batch->episodes[i];
+        double kl = 0.0;
+        if (is_masked(config, e))
+            continue;
+        for (int32_t t = 0; t < e->n_sampled; t++)
+            kl += loss_kl(config->loss.kl, e->logp[t], batch->reference[i][t]).value;
+        penalty[i] = config->reward_beta * kl;
+        sum += kl;
+        tokens += e->n_sampled;
+    }
+    return tokens > 0 ? sum / (double)tokens : 0.0;
+}
+
 static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
-    double *means = NULL;
+    double *means = NULL, *penalty = NULL;
     cohort_status status = COHORT_OK;
     size_t functions = (size_t)config->n_functions;
     TRY(mem_alloc(&means, 2 * functions, sizeof *means, "reward metrics", err));
     TRY_GOTO(grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, err));
+    if (config->reward_beta != 0.0) {
+        TRY_GOTO(mem_alloc(&penalty, (size_t)batch->n, sizeof *penalty, "KL in the reward", err));
+        metrics_set(metrics, "kl", reward_kl(config, batch, penalty));
+    }
     struct advantage_output output = {.advantage = batch->advantage,
                                       .reward = batch->reward,
                                       .function_mean = means,
@@ -320,7 +546,8 @@ static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct m
                                                          .n_functions = config->n_functions,
                                                          .rewards = batch->rewards,
                                                          .weights = config->reward_weights,
-                                                         .scale = config->scale},
+                                                         .penalty = penalty,
+                                                         .config = config->advantage},
                                &output, err));
     for (size_t f = 0; f < functions; f++) {
         metrics_setf(metrics, output.function_mean[f], "rewards/%s/mean", config->reward_names[f]);
@@ -331,6 +558,7 @@ static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct m
     metrics_set(metrics, "frac_reward_zero_std", output.frac_reward_zero_std);
 cleanup:
     mem_free(means);
+    mem_free(penalty);
     return status;
 }
 
@@ -377,6 +605,12 @@ cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, s
     cohort_status status = COHORT_OK;
     if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
         return cancelled(err);
+    const double reference_start = clock_seconds();
+    if (config->reward_beta != 0.0 || (config->loss.beta != 0.0 && config->num_iterations > 1)) {
+        TRY_GOTO(batch_reference(grpo, prompts, batch, err));
+        metrics_set(&first, "time/reference", clock_seconds() - reference_start);
+    }
+    const double reward_start = clock_seconds();
     TRY_GOTO(score(grpo, batch, &first, err));
     double reward_end = clock_seconds();
     for (int32_t i = 0; i < batch->n; i++) {
@@ -387,7 +621,7 @@ cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, s
     length_metrics(batch, &first);
     metrics_set(&first, "num_tokens", (double)tokens_seen);
     metrics_set(&first, "time/rollout", batch->rollout_end - batch->start);
-    metrics_set(&first, "time/reward", reward_end - batch->rollout_end);
+    metrics_set(&first, "time/reward", reward_end - reward_start);
     metrics_set(&first, "throughput/rollout_tokens_per_second",
                 (double)completion_tokens / (batch->rollout_end - batch->start));
     for (int32_t i = 0; i < config->num_iterations; i++) {

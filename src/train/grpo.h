@@ -10,6 +10,7 @@
 #include "model/packing.h"
 #include "rollout/engine.h"
 #include "train/advantage.h"
+#include "train/entropy.h"
 #include "train/episode.h"
 #include "train/loss.h"
 #include "train/metrics.h"
@@ -23,8 +24,11 @@ struct grpo_config {
     struct sampling_params sampling; /* temperature > 0 */
     uint64_t seed;
     struct loss_config loss;
-    enum advantage_scale scale;
+    struct advantage_config advantage;
+    double reward_beta; /* weight of the KL that is taken from the reward (loss.beta is then 0); 0: none */
     bool mask_truncated;
+    bool filter_entropy;         /* only the most uncertain tokens have a policy term: */
+    double top_entropy_quantile; /* this share of them */
     const char *const *stop;
     int32_t n_stop;
     int32_t n_choosable;
@@ -56,6 +60,7 @@ struct grpo {
     struct engine *engine;
     struct tree_runner *runner;
     struct optimizer optimizer;
+    struct entropy_control entropy; /* of the entropy bonus */
     struct grpo_config config;
     int64_t batches;     /* generation batches done */
     int64_t skipped;     /* optimizer steps skipped because a gradient was not finite */
@@ -75,6 +80,7 @@ struct grpo_batch {
     double *rewards;                /* [n, n_functions] */
     float *reward;                  /* [n] weighted sum */
     float *advantage;               /* [n] */
+    float **reference;              /* [n] log-probs of the reference for the sampled tokens; NULL: not yet computed */
     double start, rollout_end;      /* of the clock */
 };
 void grpo_batch_free(struct grpo_batch *batch);

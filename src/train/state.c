@@ -4,6 +4,7 @@
 #include "format/safetensors.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,35 @@ static cohort_status check_counters(const struct train_state *state, const char 
     return COHORT_OK;
 }
 
+/* The controller of the entropy bonus, where there is one; JSON has no infinity: null is a step that was not yet. */
+static cohort_status write_entropy(json_t *json, const struct train_state *state, cohort_error *err)
+{
+    if (!state->adapts_entropy)
+        return COHORT_OK;
+    json_t *last = isfinite(state->last_entropy) ? json_real(state->last_entropy) : json_null();
+    if (json_object_set_new(json, "entropy_control",
+                            json_pack("{s:f, s:o}", "coef", state->entropy_coef, "last_entropy", last)) != 0)
+        return error_set(err, COHORT_ERR_MEMORY, "state of the trainer: out of memory");
+    return COHORT_OK;
+}
+
+static cohort_status read_entropy(const json_t *json, struct train_state *state, const char *path, cohort_error *err)
+{
+    const json_t *control = json_object_get(json, "entropy_control");
+    if (control == NULL)
+        return COHORT_OK;
+    const json_t *coef = json_object_get(control, "coef"), *last = json_object_get(control, "last_entropy");
+    if (!json_is_number(coef) || !(json_is_number(last) || json_is_null(last)))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"entropy_control\" is not an object with a number \"coef\" and a number or null "
+                         "\"last_entropy\"; the file is damaged: resume from another checkpoint",
+                         path);
+    state->adapts_entropy = true;
+    state->entropy_coef = json_number_value(coef);
+    state->last_entropy = json_is_null(last) ? (double)INFINITY : json_number_value(last);
+    return COHORT_OK;
+}
+
 static cohort_status read_tensors(const char *path, struct param_set *set, cohort_error *err)
 {
     struct state_slice *slices = NULL;
@@ -194,6 +224,7 @@ cohort_status train_state_write(const char *dir, const struct param_set *set, co
                      (json_int_t)state->step, "updates", (json_int_t)state->updates, "skipped",
                      (json_int_t)state->skipped, "batches", (json_int_t)state->batches, "tokens_seen",
                      (json_int_t)state->tokens_seen, "seed", (json_int_t)state->seed);
+    TRY_GOTO(write_entropy(json, state, err));
     TRY_GOTO(json_text_write(json, JSON_INDENT(2), &text, err));
     mem_free(path);
     path = NULL;
@@ -245,6 +276,7 @@ cohort_status train_state_read(const char *dir, struct param_set *set, struct tr
                                   .seed = (uint64_t)seed};
     strcpy(state->command, command);
     TRY_GOTO(check_counters(state, path, err));
+    TRY_GOTO(read_entropy(json, state, path, err));
     TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
     TRY_GOTO(read_tensors(tensors, set, err));
 cleanup:

@@ -15,6 +15,8 @@ struct train_state {
     int64_t batches; /* generation batches (grpo) or row batches (sft) done: the data cursor */
     int64_t tokens_seen;
     uint64_t seed;
+    bool adapts_entropy;               /* the controller of an entropy bonus (train/entropy.h) is part of it: */
+    double entropy_coef, last_entropy; /* last_entropy infinite: no step yet */
 };
 
 /* Writes the state of everything in the set that trains into dir/trainer/ (dir exists). manifest, if not NULL, gets the

@@ -114,6 +114,83 @@ done
 # The switches are not without effect: gradients of the first step differ between types and between scales.
 differs "$(echo "$losses" | grep 'grpo group token 0$' | head -n 1 | cut -d' ' -f1)" "$(echo "$losses" | grep 'dr_grpo group token 0$' | head -n 1 | cut -d' ' -f1)" "grpo and dr_grpo"
 differs "$(echo "$losses" | grep ' dapo group token 0$' | head -n 1 | cut -d' ' -f1)" "$(echo "$losses" | grep ' dapo none token 0$' | head -n 1 | cut -d' ' -f1)" "scales"
+# The other losses and switches: every name that each has, and none that is another's.
+CLIPS="clip_ratio/low_mean clip_ratio/low_min clip_ratio/high_mean clip_ratio/high_max clip_ratio/region_mean"
+OWN="$CLIPS clip_ratio/delta_mean cispo_clip_ratio vespo/phi_seq_mean policy_loss entropy_coef entropy_threshold off_policy_mask/dropped_ratio kl"
+switched=
+while IFS='|' read -r names rest; do
+    # shellcheck disable=SC2086
+    train r --reward 'exec:sh reward.sh' --steps 2 --num-iterations 2 $rest
+    NAMES="loss grad_norm entropy importance_ratio/max $names"
+    is "$(every_name)" "" "names not found, or without a finite value, with $rest"
+    for name in $OWN; do
+        case " $names " in *" $name "*) ;; *) lacks r/metrics.jsonl "\"$name\"" ;; esac
+    done
+    within "$(metric r grad_norm | cut -d' ' -f1)" 1e-9 1e6 "grad_norm with $rest"
+    switched="$switched$(cksum <r/final/model.safetensors) $rest
+"
+done <<E
+$CLIPS|--loss-type luspo --importance-sampling-level sequence
+$CLIPS clip_ratio/delta_mean|--loss-type luspo --delta 1.5
+$CLIPS|--importance-sampling-level sequence_token --loss-type grpo --epsilon 0.01
+cispo_clip_ratio|--loss-type cispo --epsilon-high 5
+cispo_clip_ratio kl|--loss-type cispo --epsilon-high 1 --beta 0.1
+|--loss-type sapo
+|--loss-type sapo --sapo-temperature-neg 3 --sapo-temperature-pos 2
+vespo/phi_seq_mean|--loss-type vespo
+vespo/phi_seq_mean|--loss-type vespo --vespo-k-pos 1 --vespo-lambda-pos 1 --vespo-k-neg 1 --vespo-lambda-neg 1
+$CLIPS kl|--loss-type gmpo --beta 0.1
+$CLIPS kl|--beta 0.1
+$CLIPS kl|--beta 0.1 --no-use-bias-correction-kl
+$CLIPS kl|--beta 0.1 --kl-estimator k1
+$CLIPS kl|--beta 0.1 --kl-estimator k2
+$CLIPS kl|--beta 20 --kl-in-reward --num-iterations 1
+$CLIPS kl|--beta 20 --kl-in-reward --kl-estimator k1 --num-iterations 1
+$CLIPS entropy_threshold|--top-entropy-quantile 0.5
+$CLIPS policy_loss entropy_coef|--entropy-coef 0.1
+$CLIPS policy_loss entropy_coef entropy_threshold|--use-adaptive-entropy --entropy-target 9 --entropy-coef-delta 0.2 --top-entropy-quantile 0.2
+$CLIPS off_policy_mask/dropped_ratio|--off-policy-mask-threshold 0
+$CLIPS|--advantage-estimator rloo
+$CLIPS|--advantage-estimator rloo --scale-rewards group
+$CLIPS|--advantage-estimator reinforce_plus_plus
+$CLIPS|--advantage-estimator reinforce_plus_plus_baseline
+$CLIPS|--multi-objective-aggregation normalize_then_sum --reward format --reward-weights 1,2
+$CLIPS|--advantage-epsilon 1
+E
+is "$(cut -d' ' -f1,2 <<<"$switched" | sort | uniq -d)" "" "two switches with the same weights in the end"
+# How a step is divided into micro-batches changes memory alone: the same metrics to many digits, with a filter that spans the step.
+train r --reward 'exec:sh reward.sh' --steps 2 --num-iterations 2 --top-entropy-quantile 0.3 --entropy-coef 0.1 --loss-type sapo --dtype f32
+train r2 --reward 'exec:sh reward.sh' --steps 2 --num-iterations 2 --top-entropy-quantile 0.3 --entropy-coef 0.1 --loss-type sapo --dtype f32 --micro-batch-tokens 1
+for name in loss policy_loss entropy_threshold grad_norm; do
+    is "$(metric r2 $name | tr ' ' '\n' | awk '{ printf "%.4g ", $1 }')" "$(metric r $name | tr ' ' '\n' | awk '{ printf "%.4g ", $1 }')" "$name of small micro-batches"
+done
+# Defaults that follow from another option are in config.yaml, as if they had been given.
+train r --reward 'exec:sh reward.sh' --steps 1 --loss-type gmpo --advantage-estimator rloo
+has r/config.yaml '^epsilon: 0.4$'
+has r/config.yaml '^scale_rewards: none$'
+train r --reward 'exec:sh reward.sh' --steps 1 --loss-type gmpo --epsilon 0.3 --advantage-estimator rloo --scale-rewards group
+has r/config.yaml '^epsilon: 0.3$'
+has r/config.yaml '^scale_rewards: group$'
+# And such a run goes on from its config.yaml.
+for rest in '--loss-type gmpo --beta 0.1' '--kl-in-reward --beta 0.1' '--advantage-estimator rloo' '--advantage-estimator reinforce_plus_plus'; do
+    # shellcheck disable=SC2086
+    train r --reward 'exec:sh reward.sh' --steps 1 $rest
+    succeeds "$COHORT" grpo --out r --resume --steps 2
+    is "$(wc -l <r/metrics.jsonl)" 2 "lines of a resumed run with $rest"
+done
+# What does not go together is refused with its reason.
+rm -r r
+refused() { fails 2 "$1" "${GRPO[@]}" --reward format --steps 1 --out r "${@:2}"; }
+refused 'loss_type sapo has no such term' --loss-type sapo --delta 2
+refused 'loss_type gmpo has a ratio of its own' --loss-type gmpo --importance-sampling-level sequence
+refused 'loss_type gmpo never multiplies its KL' --loss-type gmpo --use-bias-correction-kl
+refused 'beta is 0' --kl-in-reward
+refused 'leave one of them out' --kl-in-reward --beta 1 --use-bias-correction-kl
+refused 'leave scale_rewards out, or give batch' --advantage-estimator reinforce_plus_plus --scale-rewards group
+refused 'only advantage_estimator grpo' --advantage-estimator rloo --scale-rewards group --multi-objective-aggregation normalize_then_sum
+refused 'leave scale_rewards out' --multi-objective-aggregation normalize_then_sum --scale-rewards batch
+refused 'does not form before it normalises' --multi-objective-aggregation normalize_then_sum --beta 1 --kl-in-reward
+refused 'entropy_coef_min 2 is above entropy_coef_max 1' --use-adaptive-entropy --entropy-coef-min 2
 # All truncated and masked: nothing is left to learn from.
 train r --reward 'exec:sh reward.sh' --steps 1 --mask-truncated-completions
 is "$(metric r grad_norm) $(metric r completions/clipped_ratio)" "0 1" "a step of truncated completions"

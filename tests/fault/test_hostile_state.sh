@@ -68,3 +68,26 @@ for numbers in '4 3 1' '4 0 4'; do
     succeeds "${SFT[@]}" --steps 5 --out r --resume
 done
 done_testing
+
+# --- the controller of an entropy bonus: there if and only if the run has one, and nothing but numbers ---
+ADAPTIVE=("${GRPO[@]}" --use-adaptive-entropy --entropy-coef 0.1)
+succeeds "${ADAPTIVE[@]}" --steps 4 --out a-run
+STATE=$(sed 's/, *"entropy_control".*//' <(tr -d '\n' <a-run/checkpoints/step-4/trainer/state.json))
+has a-run/checkpoints/step-4/trainer/state.json '"last_entropy": [0-9.]+'
+for control in '' ', "entropy_control": 1' ', "entropy_control": {}' ', "entropy_control": {"coef": "1", "last_entropy": 1}' \
+    ', "entropy_control": {"coef": 1e999, "last_entropy": 1}' ', "entropy_control": {"coef": 1, "last_entropy": NaN}' \
+    ', "entropy_control": {"coef": 1}' ', "entropy_control": null'; do
+    rm -rf r
+    cp -r a-run r
+    echo "$STATE$control}" >r/checkpoints/step-4/trainer/state.json
+    rm r/checkpoints/step-4/SHA256SUMS
+    fails 1 'r/checkpoints/step-4/trainer/state.json: .*entropy_control' "${ADAPTIVE[@]}" --steps 6 --out r --resume
+done
+echo "$STATE, \"entropy_control\": {\"coef\": 0.25, \"last_entropy\": null}}" >r/checkpoints/step-4/trainer/state.json
+succeeds "${ADAPTIVE[@]}" --steps 6 --out r --resume
+is "$(sed -n 5p r/metrics.jsonl | field entropy_coef)" 0.245 "the coefficient that the checkpoint had, and a step"
+rm -rf r
+cp -r grpo-run r
+sed -i 's/"seed": 42/"seed": 42, "entropy_control": {"coef": 1, "last_entropy": null}/' r/checkpoints/step-4/trainer/state.json
+rm r/checkpoints/step-4/SHA256SUMS
+fails 1 'unexpected "entropy_control"' "${GRPO[@]}" --steps 6 --out r --resume

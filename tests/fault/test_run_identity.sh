@@ -118,6 +118,12 @@ succeeds train kl --model aside --steps 3 --resume
 succeeds train kl --steps 4 --resume --accept-changed model
 has err 'accepted a change of model: m/model.safetensors'
 rm -r m; mv aside m
+# A checkpoint of a version that did not correct the KL in the loss: the run goes on as it was, by its word.
+succeeds train older --reward "$SHELL_REWARD" --beta 0.1 --no-use-bias-correction-kl --steps 2
+rm older/checkpoints/*/SHA256SUMS
+sed -i '/use_bias_correction_kl/d' older/config.yaml older/checkpoints/*/trainer/options.yaml
+fails 1 "was made without 'use_bias_correction_kl'.*'use_bias_correction_kl: true'.*must keep its options" train older --steps 3 --resume
+succeeds train older --steps 3 --resume --no-use-bias-correction-kl
 
 # --- the schedule: the number of steps is part of one that decays, and not of a constant one ---
 for type in linear cosine; do

@@ -4,45 +4,11 @@
  *
  * The gradient is read from the first moment: with beta1 = 0 and no clipping the optimizer leaves
  * the gradient itself there. */
-#include "support/model_test.h"
+#include "support/script_rows.h"
 
-#include "train/grpo.h"
 #include "train/sft.h"
 
-enum { GROUP = 4, N_PROMPTS = 2, N_ROWS = GROUP * N_PROMPTS, MAX_TOKENS = 400, MAX_IDS = 100 };
-
-struct rows {
-    int32_t prompt[N_PROMPTS][MAX_IDS], tokens[N_ROWS][MAX_IDS];
-    struct grpo_prompt prompts[N_PROMPTS];
-    struct episode episodes[N_ROWS];
-    struct completion_tokens spans[N_ROWS];
-    struct tree trees[N_ROWS]; /* one for each row */
-    float advantage[N_ROWS];
-    float logp[N_ROWS][MAX_IDS];
-    int32_t longest; /* tokens that the longest row needs */
-};
-
-/* Round 4 of the GRPO script: eight completions of different lengths for two prompts. */
-static void rows_read(struct rows *rows)
-{
-    json_t *script = load_json(FIXTURES "grpo_steps/script.json");
-    const json_t *round = json_array_get(json_object_get(script, "rounds"), 4);
-    memset(rows, 0, sizeof *rows);
-    for (size_t i = 0; i < N_ROWS; i++) {
-        const size_t p = i / GROUP;
-        int32_t n_prompt = read_ids(json_array_get(json_object_get(round, "prompts"), p), rows->prompt[p], MAX_IDS);
-        int32_t n = read_ids(json_array_get(json_object_get(round, "completions"), i), rows->tokens[i], MAX_IDS);
-        rows->prompts[p] = (struct grpo_prompt){.tokens = rows->prompt[p], .n_tokens = n_prompt};
-        rows->spans[i] = (struct completion_tokens){.tokens = rows->tokens[i], .n_tokens = n};
-        rows->episodes[i] =
-            (struct episode){.tokens = rows->tokens[i], .n_tokens = n, .n_sampled = n, .finish_reason = FINISH_EOS};
-        rows->trees[i] = (struct tree){
-            .prompt = rows->prompt[p], .n_prompt = n_prompt, .completions = &rows->spans[i], .n_completions = 1};
-        rows->advantage[i] = 0.25f * (float)i - 0.8f;
-        rows->longest = n_prompt + n - 1 > rows->longest ? n_prompt + n - 1 : rows->longest;
-    }
-    json_decref(script);
-}
+enum { MAX_TOKENS = 400 };
 
 static const struct optimizer keep_gradient = {.beta1 = 0.0f, .beta2 = 0.999f, .eps = 1e-8f};
 
@@ -60,7 +26,7 @@ static const char *const job_names[] = {"grpo step (dapo, kl)", "grpo step (clip
 
 /* The ratios of the clipped job: well inside and well outside the clip range, so that no rounding
  * decides whether a token is clipped. */
-static void old_logps(struct backend *backend, struct rows *rows, const char *fixture)
+static void old_logps(struct backend *backend, struct script_rows *rows, const char *fixture)
 {
     static const float moved[] = {0.0f, 0.1f, -0.5f, -0.1f, 0.5f};
     struct model_test test;
@@ -79,7 +45,7 @@ static void old_logps(struct backend *backend, struct rows *rows, const char *fi
     model_test_close(&test);
 }
 
-static void sft_update(struct model_test *test, struct rows *rows)
+static void sft_update(struct model_test *test, struct script_rows *rows)
 {
     struct metrics metrics = {0};
     cohort_error err = {0};
@@ -92,18 +58,11 @@ static void sft_update(struct model_test *test, struct rows *rows)
     metrics_free(&metrics);
 }
 
-static void rl_update(struct model_test *test, struct rows *rows, enum job job)
+static void rl_update(struct model_test *test, struct script_rows *rows, enum job job)
 {
     struct metrics metrics = {0};
     cohort_error err = {0};
-    float reward[N_ROWS] = {0};
-    double rewards[N_ROWS] = {0};
-    struct grpo_batch batch = {.n_prompts = N_PROMPTS,
-                               .n = N_ROWS,
-                               .episodes = rows->episodes,
-                               .rewards = rewards,
-                               .reward = reward,
-                               .advantage = rows->advantage};
+    struct grpo_batch batch = script_batch(rows);
     struct grpo grpo = {.model = test->model,
                         .runner = &test->runner,
                         .optimizer = keep_gradient,
@@ -119,13 +78,7 @@ static void rl_update(struct model_test *test, struct rows *rows, enum job job)
                                    .total_steps = 1}};
     if (job == JOB_DAPO_KL) { /* a reference that differs: the KL term has a gradient */
         must(model_clone(&grpo.reference, test->model, &err), &err);
-        struct backend *backend = test->backend;
-        const struct param *norm = grpo.reference->final_norm.gain;
-        float *w = fetched_tensor(grpo.reference, norm);
-        for (int64_t i = 0; i < norm->count; i++)
-            w[i] *= i % 2 == 0 ? 1.1f : 0.9f;
-        backend->ops->upload(backend, param_values(&grpo.reference->base, norm), w, (size_t)norm->count * sizeof *w);
-        free(w);
+        other_norm(grpo.reference);
     }
     must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, job == JOB_GRPO_CLIP ? 1 : 0, &metrics, &err), &err);
     assert_true(metrics_get(&metrics, "skipped_steps") == 0);
@@ -142,7 +95,7 @@ static float *first_moment(const struct model *model, int32_t param)
 }
 
 /* One optimizer step on a fresh model; its gradient stays in test->model->m. */
-static void take_step(struct model_test *test, struct backend *backend, const char *fixture, struct rows *rows,
+static void take_step(struct model_test *test, struct backend *backend, const char *fixture, struct script_rows *rows,
                       enum job job, const struct split *split)
 {
     model_test_open(test, backend, fixture, DTYPE_F32);
@@ -154,7 +107,7 @@ static void take_step(struct model_test *test, struct backend *backend, const ch
         rl_update(test, rows, job);
 }
 
-static void check(struct backend *backend, const char *isa, const char *fixture, struct rows *rows, enum job job,
+static void check(struct backend *backend, const char *isa, const char *fixture, struct script_rows *rows, enum job job,
                   struct tally *tally)
 {
     const struct split splits[] = {{"1", 1, 0, 8},
@@ -192,7 +145,7 @@ static void test_split(void **state)
 {
     (void)state;
     static const char *const fixtures[] = {"model_tied", "model_wide_heads"};
-    static struct rows rows;
+    static struct script_rows rows;
     struct tally tally = {.what = "gradients", .tolerance = 1e-6};
     const char *isa;
     for (size_t i_isa = 0; (isa = test_provider(test_isas, N_TEST_ISAS, i_isa)) != NULL; i_isa++) {
@@ -200,7 +153,7 @@ static void test_split(void **state)
         if (backend == NULL)
             continue;
         for (int f = 0; f < 2; f++) {
-            rows_read(&rows);
+            script_rows_read(&rows);
             old_logps(backend, &rows, fixtures[f]);
             for (int job = 0; job < N_JOBS; job++)
                 check(backend, isa, fixtures[f], &rows, (enum job)job, &tally);

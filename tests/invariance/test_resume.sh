@@ -8,10 +8,10 @@ make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl; do
+    for kind in sft grpo grpo-kl grpo-entropy; do
         what="$kind-$dtype"
         part=3
-        [ $kind != grpo-kl ] || part=2 # two iterations a batch
+        case $kind in grpo-kl | grpo-entropy) part=2 ;; esac # two iterations a batch
         arguments $kind
         # Evaluations where the first part ends: it evaluates there in any case.
         args+=(--dtype "$dtype" --eval-steps "$part" --save-steps "$part")
@@ -21,6 +21,10 @@ for dtype in bf16 f32; do
         cohort "${args[@]}" --threads 2 --steps $part --out "$what-parts"
         cohort "${args[@]}" --threads 2 --recompute layer --steps 6 --out "$what-parts" --resume latest
         same_end "$what" "$what-parts" "$what, $part steps and the rest"
+        if [ $kind = grpo-entropy ]; then # the controller moved, and not one way alone
+            coefs=$(numbers "$what" | sed -n 's/.*"entropy_coef": \([0-9.e-]*\).*/\1/p' | sort -u | wc -l)
+            [ "$coefs" -ge 2 ] || fail "$what: the coefficient of the entropy bonus stays where it was"
+        fi
         # Back to an earlier checkpoint, by its name: what came after it is done again.
         cohort "${args[@]}" --threads 1 --steps 6 --out "$what-parts" --resume "$what-parts/checkpoints/step-$part"
         same_end "$what" "$what-parts" "$what, done again from step $part"

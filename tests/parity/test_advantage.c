@@ -16,7 +16,7 @@
 #define MAX_FUNCTIONS 4
 
 struct buffers {
-    double rewards[MAX_ROWS * MAX_FUNCTIONS], weights[MAX_FUNCTIONS];
+    double rewards[MAX_ROWS * MAX_FUNCTIONS], weights[MAX_FUNCTIONS], penalty[MAX_ROWS];
     float advantage[MAX_ROWS], reward[MAX_ROWS];
     double function_mean[MAX_FUNCTIONS], function_std[MAX_FUNCTIONS];
 };
@@ -63,6 +63,7 @@ static void load_case(const json_t *item, struct buffers *buffers, struct advant
 {
     json_t *rewards = json_object_get(item, "rewards"), *weights = json_object_get(item, "weights");
     const char *scale = json_string_value(json_object_get(item, "scale"));
+    const json_t *penalty = json_object_get(item, "penalty"), *aggregation = json_object_get(item, "aggregation");
     size_t n = json_array_size(rewards), functions = json_array_size(weights);
     assert_in_range(n, 1, MAX_ROWS);
     assert_in_range(functions, 1, MAX_FUNCTIONS);
@@ -71,15 +72,21 @@ static void load_case(const json_t *item, struct buffers *buffers, struct advant
     for (size_t i = 0; i < n; i++)
         for (size_t f = 0; f < functions; f++)
             buffers->rewards[i * functions + f] = number(json_array_get(json_array_get(rewards, i), f));
+    for (size_t i = 0; penalty != NULL && i < n; i++)
+        buffers->penalty[i] = json_number_value(json_array_get(penalty, i));
     *input = (struct advantage_input){
         .n_rows = (int32_t)n,
         .group = (int32_t)json_integer_value(json_object_get(item, "group")),
         .n_functions = (int32_t)functions,
         .rewards = buffers->rewards,
         .weights = buffers->weights,
-        .scale = strcmp(scale, "group") == 0   ? ADVANTAGE_SCALE_GROUP
-                 : strcmp(scale, "batch") == 0 ? ADVANTAGE_SCALE_BATCH
-                                               : ADVANTAGE_SCALE_NONE,
+        .penalty = penalty != NULL ? buffers->penalty : NULL,
+        .config = {.scale = strcmp(scale, "group") == 0   ? ADVANTAGE_SCALE_GROUP
+                            : strcmp(scale, "batch") == 0 ? ADVANTAGE_SCALE_BATCH
+                                                          : ADVANTAGE_SCALE_NONE,
+                   .estimator = json_object_get(item, "estimator") != NULL ? ADVANTAGE_RLOO : ADVANTAGE_GRPO,
+                   .aggregation = aggregation != NULL ? ADVANTAGE_NORMALIZE_THEN_SUM : ADVANTAGE_SUM_THEN_NORMALIZE,
+                   .epsilon = 1e-4},
     };
 }
 
@@ -90,7 +97,7 @@ static void test_trl(void **state)
     json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/advantages/trl.json", 0, &error);
     assert_non_null(root);
     json_t *cases = json_object_get(root, "cases"), *item;
-    assert_int_equal(json_array_size(cases), 39);
+    assert_int_equal(json_array_size(cases), 80);
     size_t index;
     json_array_foreach(cases, index, item)
     {
@@ -129,7 +136,7 @@ static void test_golden(void **state)
                                         .n_functions = 1,
                                         .rewards = rewards,
                                         .weights = &one,
-                                        .scale = (enum advantage_scale)s};
+                                        .config = {.scale = (enum advantage_scale)s, .epsilon = 1e-4}};
         assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
         for (size_t i = 0; i < 12; i++) /* the literals have seven decimals; -.4999 is -.49990002 */
             check("advantage", "golden", i, (double)buffers.advantage[i], want[s][i], 6e-8);
@@ -148,6 +155,7 @@ static void test_equal_rewards_are_exactly_zero(void **state)
             buffers.rewards[i] = 0.7;
         struct advantage_input input = {
             .n_rows = group, .group = group, .n_functions = 1, .rewards = buffers.rewards, .weights = &one};
+        input.config = (struct advantage_config){.epsilon = group % 2 ? 0.0 : 1e-4}; /* 0 / 0 is no signal either */
         struct advantage_output output = output_of(&buffers);
         assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
         for (int32_t i = 0; i < group; i++)
@@ -164,7 +172,8 @@ static void test_null_rows(void **state)
     /* Row 1 by one function only, row 2 by none; the other group has one scorable row. */
     const double rewards[] = {1, 1, null, 2, null, null, 0, 1, null, null, 4, 4, null, null, null, null};
     const double weights[] = {1, 0.5};
-    struct advantage_input input = {.n_rows = 8, .group = 4, .n_functions = 2, .rewards = rewards, .weights = weights};
+    struct advantage_input input = {
+        .n_rows = 8, .group = 4, .n_functions = 2, .rewards = rewards, .weights = weights, .config = {.epsilon = 1e-4}};
     struct advantage_output output = output_of(&buffers);
     assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
     /* Rewards 1.5, 1, null, 0.5: mean 1, deviation 0.5. */
@@ -191,6 +200,57 @@ static void expect_error(const struct advantage_input *input, cohort_status stat
         fail_msg("\"%s\" does not say \"%s\"", err.message, part);
 }
 
+/* REINFORCE++ (arXiv 2501.03262): normalised over the batch, from the batch's mean or the group's. The formulas by hand;
+ * the batch's mean of group-centred rewards is 0 without nulls. */
+static void test_reinforce_plus_plus(void **state)
+{
+    (void)state;
+    static struct buffers buffers;
+    static const double rewards[8] = {1, 0, 0, 3, 2, 2, 5, 1}, group_mean[2] = {1, 2.5};
+    const double one = 1.0, epsilon = 1e-8;
+    struct advantage_output output = output_of(&buffers);
+    for (int baseline = 0; baseline < 2; baseline++) {
+        double squares = 0;
+        for (int i = 0; i < 8; i++) {
+            const double a = rewards[i] - (baseline ? group_mean[i / 4] : 14.0 / 8);
+            squares += a * a;
+        }
+        struct advantage_input input = {
+            .n_rows = 8,
+            .group = 4,
+            .n_functions = 1,
+            .rewards = rewards,
+            .weights = &one,
+            .config = {.scale = ADVANTAGE_SCALE_BATCH,
+                       .estimator = baseline ? ADVANTAGE_REINFORCE_PLUS_PLUS_BASELINE : ADVANTAGE_REINFORCE_PLUS_PLUS,
+                       .epsilon = epsilon}};
+        assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+        for (size_t i = 0; i < 8; i++)
+            check("advantage", "reinforce++", i, (double)buffers.advantage[i],
+                  (rewards[i] - (baseline ? group_mean[i / 4] : 14.0 / 8)) / (sqrt(squares / 7) + epsilon), 1e-7);
+    }
+}
+
+/* The penalty is in the advantages and in what tells whether there is a signal, not in the reward that is logged. */
+static void test_penalty(void **state)
+{
+    (void)state;
+    static struct buffers buffers;
+    static const double rewards[4] = {1, 1, 2, 2}, penalty[4] = {0, 0.5, 0, 0};
+    const double one = 1.0;
+    struct advantage_input input = {.n_rows = 4,
+                                    .group = 2,
+                                    .n_functions = 1,
+                                    .rewards = rewards,
+                                    .weights = &one,
+                                    .penalty = penalty,
+                                    .config = {.scale = ADVANTAGE_SCALE_NONE}};
+    struct advantage_output output = output_of(&buffers);
+    assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+    assert_true(buffers.advantage[0] == 0.25f && buffers.advantage[1] == -0.25f && buffers.advantage[2] == 0.0f);
+    assert_true(output.reward_mean == 1.5 && buffers.reward[1] == 1.0f && output.frac_reward_zero_std == 0.5);
+}
+
 static void test_bad_input(void **state)
 {
     (void)state;
@@ -215,6 +275,22 @@ static void test_bad_input(void **state)
     expect_error(&good, COHORT_ERR_REWARD, "row 2 is infinite");
     rewards[2] = 1e39;
     expect_error(&good, COHORT_ERR_REWARD, "row 2 is 1e+39");
+    rewards[2] = 1;
+    const double penalty[] = {0, 0, (double)INFINITY, 0};
+    input = good;
+    input.penalty = penalty;
+    expect_error(&input, COHORT_ERR_NUMERIC, "KL in the reward of row 2 is inf");
+    input = good;
+    input.config.estimator = ADVANTAGE_REINFORCE_PLUS_PLUS;
+    expect_error(&input, COHORT_ERR_ARGUMENT, "leave scale_rewards out, or give batch");
+    input.config =
+        (struct advantage_config){.aggregation = ADVANTAGE_NORMALIZE_THEN_SUM, .scale = ADVANTAGE_SCALE_NONE};
+    expect_error(&input, COHORT_ERR_ARGUMENT, "leave scale_rewards out");
+    input.config = (struct advantage_config){.aggregation = ADVANTAGE_NORMALIZE_THEN_SUM, .estimator = ADVANTAGE_RLOO};
+    expect_error(&input, COHORT_ERR_ARGUMENT, "only advantage_estimator grpo");
+    assert_int_equal(
+        advantage_check(&(struct advantage_config){.aggregation = ADVANTAGE_NORMALIZE_THEN_SUM}, true, NULL),
+        COHORT_ERR_ARGUMENT);
 }
 
 int main(void)
@@ -224,6 +300,8 @@ int main(void)
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_equal_rewards_are_exactly_zero),
         cmocka_unit_test(test_null_rows),
+        cmocka_unit_test(test_reinforce_plus_plus),
+        cmocka_unit_test(test_penalty),
         cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,7 @@
 /* Ten GRPO steps on scripted completions against TRL's trainer (tests/fixtures/grpo_steps,
  * oracle/grpo_steps_trl.py): loss, gradient norm, learning rate, KL, entropy, clip and reward
  * metrics of every step, advantages, old and reference log-probs, weights after the first and the
- * last step. RUN kl_corrected is left out: it multiplies the KL term by the ratio
- * (use_bias_correction_kl), a formula that is not implemented.
+ * last step.
  *
  * Tolerances are those oracle/README.md derives: TRL moves from itself by about as much when only
  * its rounding changes. */
@@ -14,7 +13,7 @@ enum { GROUP = 4, N_PROMPTS = 2, N_ROWS = GROUP * N_PROMPTS, MAX_PROMPT = 80, MA
 
 struct round {
     int32_t prompt[N_PROMPTS][MAX_PROMPT], tokens[N_ROWS][MAX_COMPLETION];
-    float logp[N_ROWS][MAX_COMPLETION];
+    float logp[N_ROWS][MAX_COMPLETION], entropy[N_ROWS][MAX_COMPLETION];
     struct grpo_prompt prompts[N_PROMPTS];
     struct episode episodes[N_ROWS];
     struct completion_tokens spans[N_ROWS];
@@ -64,7 +63,7 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
                                                      .n_functions = 1,
                                                      .rewards = r->reward,
                                                      .weights = &weight,
-                                                     .scale = ADVANTAGE_SCALE_GROUP},
+                                                     .config = {.epsilon = 1e-4}},
                            &r->output, &err),
          &err);
     r->batch = (struct grpo_batch){.n_prompts = N_PROMPTS,
@@ -75,25 +74,58 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
                                    .advantage = r->advantage};
 }
 
+static double setting(const json_t *settings, const char *key, double otherwise)
+{
+    const json_t *value = json_object_get(settings, key);
+    return json_is_number(value) ? json_number_value(value) : otherwise;
+}
+
+#define WORD(id, word, ...) word,
+static enum loss_type type_of(const json_t *settings)
+{
+    static const char *const words[] = {LOSS_LIST(WORD)};
+    const char *type = json_string_value(json_object_get(settings, "loss_type"));
+    size_t i = 0;
+    assert_non_null(type);
+    while (strcmp(words[i], type) != 0)
+        assert_true(++i < sizeof words / sizeof *words);
+    return (enum loss_type)i;
+}
+
 static struct grpo_config config_of(const json_t *settings)
 {
-    const char *type = json_string_value(json_object_get(settings, "loss_type"));
-    assert_non_null(type);
-    assert_true(strcmp(type, "grpo") == 0 || strcmp(type, "dapo") == 0);
-    assert_true(json_is_false(json_object_get(settings, "use_bias_correction_kl")));
     assert_int_equal(json_number(settings, "num_generations"), GROUP);
-    return (struct grpo_config){.group = GROUP,
-                                .max_completion_length = MAX_COMPLETION,
-                                .num_iterations = (int32_t)json_number(settings, "num_iterations"),
-                                .sampling = {.temperature = (float)json_number(settings, "temperature")},
-                                .loss = {.type = strcmp(type, "dapo") == 0 ? LOSS_DAPO : LOSS_GRPO,
-                                         .epsilon = json_number(settings, "epsilon"),
-                                         .epsilon_high = json_number(settings, "epsilon_high"),
-                                         .beta = json_number(settings, "beta"),
-                                         .max_completion_length = MAX_COMPLETION},
-                                .schedule = SCHEDULE_CONSTANT,
-                                .learning_rate = json_number(settings, "learning_rate"),
-                                .total_steps = (int64_t)json_number(settings, "max_steps")};
+    const double top = setting(settings, "top_entropy_quantile", 1.0);
+    return (struct grpo_config){
+        .group = GROUP,
+        .max_completion_length = MAX_COMPLETION,
+        .num_iterations = (int32_t)json_number(settings, "num_iterations"),
+        .sampling = {.temperature = (float)json_number(settings, "temperature")},
+        .loss = {.type = type_of(settings),
+                 .epsilon = json_number(settings, "epsilon"),
+                 .epsilon_high = json_number(settings, "epsilon_high"),
+                 .sapo_temperature_pos = 1.0,
+                 .sapo_temperature_neg = 1.05,
+                 .beta = json_number(settings, "beta"),
+                 .kl_correction = json_is_true(json_object_get(settings, "use_bias_correction_kl")),
+                 .off_policy_mask = json_object_get(settings, "off_policy_mask_threshold") != NULL,
+                 .off_policy_threshold = setting(settings, "off_policy_mask_threshold", 0.0),
+                 .max_completion_length = MAX_COMPLETION},
+        .filter_entropy = top < 1.0,
+        .top_entropy_quantile = top,
+        .schedule = SCHEDULE_CONSTANT,
+        .learning_rate = json_number(settings, "learning_rate"),
+        .total_steps = (int64_t)json_number(settings, "max_steps")};
+}
+
+static struct entropy_control control_of(const json_t *settings)
+{
+    return (struct entropy_control){.coef = setting(settings, "entropy_coef", 0.0),
+                                    .last = (double)INFINITY,
+                                    .adaptive = json_is_true(json_object_get(settings, "use_adaptive_entropy")),
+                                    .most = setting(settings, "entropy_coef_max", 1.0),
+                                    .delta = setting(settings, "entropy_coef_delta", 0.005),
+                                    .target = setting(settings, "entropy_target", 0.2)};
 }
 
 static struct optimizer optimizer_of(const json_t *settings)
@@ -108,14 +140,17 @@ static struct optimizer optimizer_of(const json_t *settings)
 /* Log-probs of the round's completions by model into to, compared with TRL's if it recorded them.
  */
 static void score(struct model_test *test, struct model *model, const struct round *r, const struct grpo_config *config,
-                  const json_t *seen, const char *key, float to[N_ROWS][MAX_COMPLETION], const char *run,
-                  struct tally *tally)
+                  const json_t *seen, const char *key, float to[N_ROWS][MAX_COMPLETION],
+                  float entropy[N_ROWS][MAX_COMPLETION], const char *run, struct tally *tally)
 {
-    float *rows[N_ROWS];
+    float *rows[N_ROWS], *entropies[N_ROWS];
     cohort_error err = {0};
-    for (int i = 0; i < N_ROWS; i++)
+    for (int i = 0; i < N_ROWS; i++) {
         rows[i] = to[i];
-    must(tree_runner_score(&test->runner, model, r->trees, N_PROMPTS, config->sampling.temperature, rows, NULL, &err),
+        entropies[i] = entropy[i];
+    }
+    must(tree_runner_score(&test->runner, model, r->trees, N_PROMPTS, config->sampling.temperature, rows, entropies,
+                           &err),
          &err);
     const json_t *recorded = json_object_get(seen, key);
     for (size_t i = 0; i < N_ROWS && recorded != NULL; i++) {
@@ -169,8 +204,12 @@ static void metric(struct tally *tally, const struct metrics *metrics, const jso
                    const char *run)
 {
     char label[96];
+    const double want = json_number(step, name);
+    /* The second step of kl_corrected is of another size than all others (loss 2.6, KL 19, gradient norm 80; TRL with
+     * other padding differs by 7.2e-6 of the loss and 2.1e-4 of the norm): what is above 1 there is compared relatively. */
+    const double unit = strcmp(run, "kl_corrected") == 0 ? fmax(1.0, fabs(want)) : 1.0;
     snprintf(label, sizeof label, "%s of step %d", name, (int)json_number(step, "step"));
-    tally_add(tally, fabs(metrics_get(metrics, name) - json_number(step, name)), run, label);
+    tally_add(tally, fabs(metrics_get(metrics, name) - want) / unit, run, label);
 }
 
 static void check_metrics(struct tallies *t, const struct metrics *metrics, const struct round *r, const json_t *step,
@@ -180,11 +219,17 @@ static void check_metrics(struct tallies *t, const struct metrics *metrics, cons
     metric(&t->grad_norm, metrics, step, "grad_norm", run);
     metric(&t->exact, metrics, step, "learning_rate", run);
     metric(&t->entropy, metrics, step, "entropy", run);
-    metric(&t->clip, metrics, step, "clip_ratio/low_mean", run);
-    metric(&t->clip, metrics, step, "clip_ratio/low_min", run);
-    metric(&t->clip, metrics, step, "clip_ratio/high_mean", run);
-    metric(&t->clip, metrics, step, "clip_ratio/high_max", run);
-    metric(&t->clip, metrics, step, "clip_ratio/region_mean", run);
+    static const char *const clips[] = {"clip_ratio/low_mean", "clip_ratio/low_min", "clip_ratio/high_mean",
+                                        "clip_ratio/high_max", "clip_ratio/region_mean"};
+    for (size_t i = 0; i < sizeof clips / sizeof *clips; i++) {
+        assert_int_equal(json_object_get(step, clips[i]) == NULL, isnan(metrics_get(metrics, clips[i])));
+        if (json_object_get(step, clips[i]) != NULL)
+            metric(&t->clip, metrics, step, clips[i], run);
+    }
+    if (json_object_get(step, "policy_loss") != NULL) {
+        metric(&t->loss, metrics, step, "policy_loss", run);
+        metric(&t->exact, metrics, step, "entropy_coef", run);
+    }
     if (kl)
         metric(&t->kl, metrics, step, "kl", run);
     if (first) {
@@ -206,7 +251,8 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     snprintf(path, sizeof path, FIXTURES "grpo_steps/%s.json", run);
     json_t *json = load_json(path);
     const json_t *settings = json_object_get(json, "settings"), *steps = json_object_get(json, "steps");
-    struct grpo grpo = {.config = config_of(settings), .optimizer = optimizer_of(settings)};
+    struct grpo grpo = {
+        .config = config_of(settings), .optimizer = optimizer_of(settings), .entropy = control_of(settings)};
     const bool kl = grpo.config.loss.beta != 0.0;
     model_test_open(&test, backend, "model_tied", DTYPE_F32);
     model_test_plan(&test, 400, max_completions, mode, 0);
@@ -223,13 +269,17 @@ static void replay(const char *run, const json_t *script, struct backend *backen
         const json_t *seen = json_array_get(json_object_get(json, "rounds"), index);
         struct metrics metrics = {0};
         if (iteration == 0) {
-            float scratch[N_ROWS][MAX_COMPLETION];
+            static float scratch[2][N_ROWS][MAX_COMPLETION];
             round_read(&r, json_array_get(json_object_get(script, "rounds"), index), &test.model->config);
-            score(&test, test.model, &r, &grpo.config, seen, "old_per_token_logps", r.logp, run, &t->logp);
-            for (int i = 0; i < N_ROWS; i++)
+            score(&test, test.model, &r, &grpo.config, seen, "old_per_token_logps", r.logp, r.entropy, run, &t->logp);
+            for (int i = 0; i < N_ROWS; i++) {
                 r.episodes[i].logp = r.logp[i];
+                /* Recorded, or to be found by a forward more. */
+                r.episodes[i].entropy = max_completions >= N_ROWS ? r.entropy[i] : NULL;
+            }
             if (kl)
-                score(&test, reference, &r, &grpo.config, seen, "ref_per_token_logps", scratch, run, &t->logp);
+                score(&test, reference, &r, &grpo.config, seen, "ref_per_token_logps", scratch[0], scratch[1], run,
+                      &t->logp);
             for (size_t i = 0; i < N_ROWS; i++)
                 tally_add(&t->advantage,
                           fabs((double)r.advantage[i] -
@@ -254,7 +304,7 @@ static void replay(const char *run, const json_t *script, struct backend *backen
 static void test_replay(void **state)
 {
     (void)state;
-    static const char *const runs[] = {"grpo", "dapo", "kl", "two_iterations"};
+    static const char *const runs[] = {"grpo", "dapo", "kl", "kl_corrected", "two_iterations", "entropy", "sapo"};
     struct tallies t = {.loss = {.what = "loss", .tolerance = 5e-6},
                         .grad_norm = {.what = "grad_norm", .tolerance = 2e-4},
                         .entropy = {.what = "entropy", .tolerance = 5e-6},
@@ -273,7 +323,7 @@ static void test_replay(void **state)
         if (backend == NULL)
             continue;
         for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
-            if (test_options.small && strcmp(runs[i], "kl") != 0)
+            if (test_options.small && strcmp(runs[i], "kl") != 0 && strcmp(runs[i], "entropy") != 0)
                 continue;
             if (!test_options.small)
                 replay(runs[i], script, backend, N_ROWS, DECODER_TRAIN, &t);

@@ -1,136 +1,11 @@
-/* The loss core against TRL (tests/fixtures/loss, oracle/loss_trl.py), golden numbers, finite
- * differences, and independence of the split (I5). */
+/* The loss core against TRL (tests/fixtures/loss/trl.json, oracle/loss_trl.py), golden numbers, independence of the split
+ * (I5), and what is not finite. Its switches: test_loss_switches.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "base/rng.h"
-#include "train/loss.h"
-
-#include <jansson.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define MAX_TOKENS    16
-#define MAX_SEQUENCES 16
-
-/* Sequences with their own memory. */
-struct batch {
-    size_t n;
-    struct loss_sequence sequence[MAX_SEQUENCES];
-    float logp[MAX_SEQUENCES][MAX_TOKENS], logp_old[MAX_SEQUENCES][MAX_TOKENS];
-    float logp_ref[MAX_SEQUENCES][MAX_TOKENS], entropy[MAX_SEQUENCES][MAX_TOKENS];
-    float d_logp[MAX_SEQUENCES][MAX_TOKENS];
-};
-
-static struct loss_sequence *batch_add(struct batch *batch, int32_t n_tokens)
-{
-    assert_true(batch->n < MAX_SEQUENCES && n_tokens <= MAX_TOKENS);
-    size_t i = batch->n++;
-    batch->sequence[i] = (struct loss_sequence){.n_tokens = n_tokens,
-                                                .logp = batch->logp[i],
-                                                .logp_old = batch->logp_old[i],
-                                                .logp_ref = batch->logp_ref[i],
-                                                .d_logp = batch->d_logp[i],
-                                                .entropy = batch->entropy[i]};
-    return &batch->sequence[i];
-}
-
-static struct loss_scale batch_scale(const struct batch *batch)
-{
-    struct loss_scale scale = {.n_sequences = (int64_t)batch->n};
-    for (size_t i = 0; i < batch->n; i++)
-        if (!batch->sequence[i].masked)
-            scale.n_tokens += batch->sequence[i].n_tokens;
-    return scale;
-}
-
-static struct loss_sums batch_apply(const struct batch *batch, const struct loss_config *config)
-{
-    struct loss_scale scale = batch_scale(batch);
-    struct loss_sums sums;
-    loss_sums_init(&sums);
-    for (size_t i = 0; i < batch->n; i++)
-        loss_sequence_apply(config, &scale, &batch->sequence[i], &sums);
-    return sums;
-}
-
-static void check(const char *what, size_t index, double got, double want, double relative, double absolute)
-{
-    if (isnan(want) ? isnan(got) : fabs(got - want) <= relative * fabs(want) + absolute)
-        return;
-    fail_msg("%s of case %zu: %.15g, expected %.15g", what, index, got, want);
-}
-
-static const char *text_of(const json_t *item, const char *key)
-{
-    const char *text = json_string_value(json_object_get(item, key));
-    assert_non_null(text);
-    return text;
-}
-
-static double number_of(const json_t *item, const char *key)
-{
-    const json_t *value = json_object_get(item, key);
-    assert_non_null(value);
-    return json_is_null(value) ? (double)NAN : json_number_value(value);
-}
-
-static void read_floats(const json_t *item, const char *key, float *out, size_t n)
-{
-    const json_t *array = json_object_get(item, key);
-    assert_int_equal(json_array_size(array), n);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (float)json_number_value(json_array_get(array, i));
-}
-
-static void read_batch(const json_t *json, struct batch *batch)
-{
-    batch->n = 0;
-    size_t index;
-    json_t *item;
-    json_array_foreach(json_object_get(json, "sequences"), index, item)
-    {
-        size_t n = json_array_size(json_object_get(item, "logp"));
-        struct loss_sequence *sequence = batch_add(batch, (int32_t)n);
-        sequence->masked = json_is_true(json_object_get(item, "masked"));
-        sequence->advantage = (float)number_of(item, "advantage");
-        read_floats(item, "logp", batch->logp[index], n);
-        read_floats(item, "logp_old", batch->logp_old[index], n);
-        read_floats(item, "logp_ref", batch->logp_ref[index], n);
-        read_floats(item, "entropy", batch->entropy[index], n);
-    }
-}
-
-#define WORD(id, word, ...) word,
-#define ONE(id, ...)        +1
-enum { N_LOSSES = 0 LOSS_LIST(ONE), N_LEVELS = 0 LOSS_LEVEL_LIST(ONE) };
-
-static size_t word_index(const char *const *words, size_t count, const char *word)
-{
-    size_t i = 0;
-    while (strcmp(words[i], word) != 0)
-        assert_true(++i < count);
-    return i;
-}
-
-static struct loss_config read_config(const json_t *item, int32_t max_completion_length)
-{
-    static const char *const names[] = {LOSS_LIST(WORD)};
-    static const char *const levels[] = {LOSS_LEVEL_LIST(WORD)};
-    struct loss_config config = {
-        .epsilon = number_of(item, "epsilon"),
-        .epsilon_high = number_of(item, "epsilon_high"),
-        .delta = number_of(item, "delta"),
-        .beta = number_of(item, "beta"),
-        .max_completion_length = max_completion_length,
-    };
-    config.type = (enum loss_type)word_index(names, N_LOSSES, text_of(item, "type"));
-    config.level = (enum loss_level)word_index(levels, N_LEVELS, text_of(item, "level"));
-    return config;
-}
+#include "support/loss_batch.h"
 
 static void check_metrics(const json_t *want, size_t index, const struct loss_config *config,
                           const struct loss_sums *sums)
@@ -152,9 +27,7 @@ static void check_metrics(const json_t *want, size_t index, const struct loss_co
 static void test_trl(void **state)
 {
     (void)state;
-    json_error_t error;
-    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/loss/trl.json", 0, &error);
-    assert_non_null(root);
+    json_t *root = load_fixture(COHORT_SOURCE_DIR "/tests/fixtures/loss/trl.json");
     int32_t longest = (int32_t)number_of(root, "max_completion_length");
     json_t *cases = json_object_get(root, "cases"), *item;
     assert_int_equal(json_array_size(cases), 376);
@@ -247,84 +120,6 @@ static void test_golden(void **state)
     }
 }
 
-static uint64_t draw_counter;
-
-static float uniform(float low, float high)
-{
-    struct rng_block block = rng_philox(3, RNG_TEST, 0, draw_counter++);
-    return low + (high - low) * rng_uniform(block.word[0]);
-}
-
-static void random_batch(struct batch *batch, size_t n)
-{
-    batch->n = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t length = 1 + (int32_t)uniform(0, MAX_TOKENS - 1);
-        struct loss_sequence *sequence = batch_add(batch, length);
-        sequence->masked = i % 4 == 3;
-        sequence->advantage = uniform(-2, 2);
-        for (int32_t t = 0; t < length; t++) {
-            batch->logp[i][t] = uniform(-4, 0);
-            batch->logp_old[i][t] = batch->logp[i][t] + uniform(-.5f, .5f);
-            batch->logp_ref[i][t] = batch->logp[i][t] + uniform(-.5f, .5f);
-            batch->entropy[i][t] = uniform(0, 3);
-        }
-    }
-}
-
-/* Every switch: type, level, beta, delta. */
-#define N_CONFIGS (8 * N_LOSSES)
-static struct loss_config config_number(int i)
-{
-    return (struct loss_config){
-        .type = (enum loss_type)(i % N_LOSSES),
-        .level = i / N_LOSSES % 2 ? LOSS_LEVEL_SEQUENCE : LOSS_LEVEL_TOKEN,
-        .beta = i / (2 * N_LOSSES) % 2 ? 0.3 : 0.0,
-        .delta = i / (4 * N_LOSSES) % 2 ? 1.35 : 0.0,
-        .epsilon = 0.1,
-        .epsilon_high = 0.15,
-        .max_completion_length = 20,
-    };
-}
-
-/* Central differences. A step of 2^-10 in a logp below 4 is exact in float; the second-order error
- * is about h^2 / 6 = 1.6e-7 of a term. Tokens whose one-sided slopes differ sit on a kink and are
- * left out, and counted. */
-static void test_finite_differences(void **state)
-{
-    (void)state;
-    static struct batch batch;
-    const float h = 1.0f / 1024;
-    int checked = 0, kinks = 0;
-    for (int c = 0; c < N_CONFIGS; c++) {
-        struct loss_config config = config_number(c);
-        random_batch(&batch, 8);
-        double loss = batch_apply(&batch, &config).loss;
-        float gradient[MAX_SEQUENCES][MAX_TOKENS];
-        memcpy(gradient, batch.d_logp, sizeof gradient);
-        for (size_t i = 0; i < batch.n; i++) {
-            double scale = fabs((double)batch.sequence[i].advantage) + config.beta;
-            for (int32_t t = 0; t < batch.sequence[i].n_tokens; t++) {
-                float at = batch.logp[i][t];
-                float above = at + h, below = at - h;
-                batch.logp[i][t] = above;
-                double up = (batch_apply(&batch, &config).loss - loss) / ((double)above - (double)at);
-                batch.logp[i][t] = below;
-                double down = (loss - batch_apply(&batch, &config).loss) / ((double)at - (double)below);
-                batch.logp[i][t] = at;
-                if (fabs(up - down) > 2.5 * (double)h * scale) {
-                    kinks++;
-                    continue;
-                }
-                check("finite difference", (size_t)c, 0.5 * (up + down), (double)gradient[i][t], 1e-5, 1e-6);
-                checked++;
-            }
-        }
-    }
-    assert_true(checked > 1500);
-    assert_true(kinks < 40);
-}
-
 /* I5: any split of the step's sequences, in any order of the parts, gives the same sums and the
  * same derivatives. */
 static void test_split_invariance(void **state)
@@ -332,8 +127,10 @@ static void test_split_invariance(void **state)
     (void)state;
     static struct batch batch;
     for (int c = 0; c < N_CONFIGS; c++) {
-        struct loss_config config = config_number(c);
-        random_batch(&batch, 13);
+        struct loss_config config;
+        if (!config_number(c, &config))
+            continue;
+        random_batch(&batch, 13, config_filters(c), config_bonus(c));
         struct loss_sums whole = batch_apply(&batch, &config);
         float gradient[MAX_SEQUENCES][MAX_TOKENS];
         memcpy(gradient, batch.d_logp, sizeof gradient);
@@ -362,6 +159,13 @@ static void test_split_invariance(void **state)
             assert_int_equal(split.tokens, whole.tokens);
             assert_int_equal(split.sequences, whole.sequences);
             assert_int_equal(split.clip_units, whole.clip_units);
+            check("bonus of a split", (size_t)c, split.bonus, whole.bonus, 1e-12, 0);
+            check("kept entropy of a split", (size_t)c, split.entropy_kept, whole.entropy_kept, 1e-12, 0);
+            check("events of a split", (size_t)c, split.event, whole.event, 1e-12, 0);
+            assert_true(split.capped == whole.capped);
+            assert_int_equal(split.kept, whole.kept);
+            assert_int_equal(split.dropped, whole.dropped);
+            assert_int_equal(split.event_units, whole.event_units);
             for (size_t i = 0; i < batch.n; i++)
                 assert_memory_equal(gradient[i], batch.d_logp[i], (size_t)batch.sequence[i].n_tokens * sizeof(float));
         }
@@ -374,8 +178,10 @@ static void test_no_old_logps(void **state)
     (void)state;
     static struct batch batch;
     for (int c = 0; c < N_CONFIGS; c++) {
-        struct loss_config config = config_number(c);
-        random_batch(&batch, 6);
+        struct loss_config config;
+        if (!config_number(c, &config))
+            continue;
+        random_batch(&batch, 6, config_filters(c), config_bonus(c));
         memcpy(batch.logp_old, batch.logp, sizeof batch.logp);
         struct loss_sums equal = batch_apply(&batch, &config);
         float gradient[MAX_SEQUENCES][MAX_TOKENS];
@@ -396,8 +202,10 @@ static void test_not_finite(void **state)
     (void)state;
     static struct batch batch;
     for (int c = 0; c < N_CONFIGS; c++) {
-        struct loss_config config = config_number(c);
-        random_batch(&batch, 3);
+        struct loss_config config;
+        if (!config_number(c, &config))
+            continue;
+        random_batch(&batch, 3, false, config_bonus(c));
         batch.logp[1][0] = NAN;
         assert_true(isnan(batch_apply(&batch, &config).loss));
         assert_true(isnan(batch.d_logp[1][0]));
@@ -409,7 +217,8 @@ static void test_not_finite(void **state)
         batch.sequence[0].n_tokens = 1;
         batch.sequence[0].advantage = 1.0f;
         assert_true(isfinite(batch_apply(&batch, &config).loss));
-        assert_true(batch.d_logp[0][0] == 0.0f);
+        /* Where the ratio is capped and has no derivative, its cap is the weight. */
+        assert_true(batch.d_logp[0][0] == 0.0f || config.type == LOSS_CISPO);
     }
 }
 
@@ -419,8 +228,11 @@ static void test_nothing_counted(void **state)
     (void)state;
     static struct batch batch;
     for (int c = 0; c < N_CONFIGS; c++) {
-        struct loss_config config = config_number(c);
+        struct loss_config config;
+        if (!config_number(c, &config))
+            continue;
         batch.n = 0;
+        batch.entropy_coef = config_bonus(c);
         batch_add(&batch, 0);
         batch_add(&batch, 3)->masked = true;
         struct loss_sums sums = batch_apply(&batch, &config);
@@ -428,7 +240,7 @@ static void test_nothing_counted(void **state)
         loss_metrics(&sums, &metrics);
         assert_true(metrics.loss == 0.0 && metrics.kl == 0.0 && metrics.clip_low_mean == 0.0);
         assert_true(isnan(metrics.ratio_min) && isnan(metrics.ratio_max));
-        assert_int_equal(isnan(metrics.clip_low_min) != 0, config.level == LOSS_LEVEL_TOKEN);
+        assert_int_equal(isnan(metrics.clip_low_min) != 0, config.level != LOSS_LEVEL_SEQUENCE);
         assert_int_equal(sums.sequences, 2);
     }
 }
@@ -436,13 +248,8 @@ static void test_nothing_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_trl),
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_finite_differences),
-        cmocka_unit_test(test_split_invariance),
-        cmocka_unit_test(test_no_old_logps),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_nothing_counted),
+        cmocka_unit_test(test_trl),          cmocka_unit_test(test_golden),     cmocka_unit_test(test_split_invariance),
+        cmocka_unit_test(test_no_old_logps), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_nothing_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -135,7 +135,7 @@ static const struct {
     {"{{ 'a'.zfill(1000000000000) }}", "more bytes"},
     {"{{ 'a'|indent(9223372036854775807) }}", "more bytes"},
     {"{{ [1]|tojson(indent=4611686018427387904) }}", "more bytes"},
-    {"{{ '%999999999d' % 1 }}", "width in it is too large"},
+    {"{{ '%999999999d' % 1 }}", "width or precision is none or too large"},
     {"{{ strftime_now('%c' * 100000) }}", "too long"},
     {"{{ range(0, 9223372036854775807) }}", "too long"},
     {"{{ range(-9223372036854775807, 9223372036854775807, 3) }}", "too long"},

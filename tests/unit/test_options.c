@@ -173,6 +173,23 @@ static void test_defaults(void **state)
     assert_string_equal(options_choice_word(grpo, OPTION_LOSS_TYPE), "dapo");
     assert_string_equal(options_choice_word(grpo, OPTION_SCALE_REWARDS), "group");
     assert_int_equal(options_choice(grpo, OPTION_LOSS_TYPE), 3);
+    /* TRL's (tests/fixtures/loss/switches.json has those of its installed configuration). */
+    assert_true(options_float(grpo, OPTION_SAPO_TEMPERATURE_NEG) == 1.05);
+    assert_true(options_float(grpo, OPTION_SAPO_TEMPERATURE_POS) == 1.0);
+    assert_true(options_float(grpo, OPTION_VESPO_K_POS) == 2.0 && options_float(grpo, OPTION_VESPO_LAMBDA_POS) == 3.0);
+    assert_true(options_float(grpo, OPTION_VESPO_K_NEG) == 3.0 && options_float(grpo, OPTION_VESPO_LAMBDA_NEG) == 2.0);
+    assert_true(options_float(grpo, OPTION_TOP_ENTROPY_QUANTILE) == 1.0);
+    assert_true(options_float(grpo, OPTION_ENTROPY_COEF) == 0.0 && !options_bool(grpo, OPTION_USE_ADAPTIVE_ENTROPY));
+    assert_true(options_float(grpo, OPTION_ENTROPY_COEF_MIN) == 0.0);
+    assert_true(options_float(grpo, OPTION_ENTROPY_COEF_MAX) == 1.0);
+    assert_true(options_float(grpo, OPTION_ENTROPY_COEF_DELTA) == 0.005);
+    assert_true(options_float(grpo, OPTION_ENTROPY_TARGET) == 0.2);
+    assert_true(options_bool(grpo, OPTION_USE_BIAS_CORRECTION_KL) && !options_bool(grpo, OPTION_KL_IN_REWARD));
+    assert_false(options_is_set(grpo, OPTION_OFF_POLICY_MASK_THRESHOLD) || options_is_set(grpo, OPTION_DELTA));
+    assert_string_equal(options_choice_word(grpo, OPTION_MULTI_OBJECTIVE_AGGREGATION), "sum_then_normalize");
+    assert_string_equal(options_choice_word(grpo, OPTION_KL_ESTIMATOR), "k3");
+    assert_string_equal(options_choice_word(grpo, OPTION_ADVANTAGE_ESTIMATOR), "grpo");
+    assert_true(options_float(grpo, OPTION_ADVANTAGE_EPSILON) == 1e-4);
     assert_false(options_is_set(grpo, OPTION_EPSILON_HIGH));
     assert_false(options_given(grpo, OPTION_EPSILON));
     assert_true(options_is_set(grpo, OPTION_EPSILON));
