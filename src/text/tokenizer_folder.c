@@ -140,19 +140,20 @@ cleanup:
 cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_error *err)
 {
     char *path = NULL;
-    struct text content = {0};
+    struct file_map content = {0};
     struct tokenizer *tokenizer = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
-    TRY_GOTO(file_read(path, TOKENIZER_MAX_BYTES, &content, err));
-    TRY_GOTO(tokenizer_parse(&tokenizer, content.data, content.length, path, err));
+    TRY_GOTO(file_map_open(&content, path, err));
+    TRY_GOTO(
+        tokenizer_parse(&tokenizer, content.data == NULL ? "" : (const char *)content.data, content.size, path, err));
     TRY_GOTO(load_settings(tokenizer, dir, err));
     *out = tokenizer;
     tokenizer = NULL;
 cleanup:
     tokenizer_destroy(tokenizer);
-    text_free(&content);
+    file_map_close(&content);
     mem_free(path);
     return status;
 }
