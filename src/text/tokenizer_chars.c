@@ -81,7 +81,7 @@ static const struct {
     {0x10d50, 0x10d65, 0x10d70}, {0x16ea0, 0x16eb8, 0x16ebb},
 };
 
-static bool in_ranges(range *ranges, size_t count, uint32_t code_point)
+bool char_in_ranges(const uint32_t (*ranges)[2], size_t count, uint32_t code_point)
 {
     size_t low = 0, high = count;
     while (low < high) {
@@ -93,7 +93,7 @@ static bool in_ranges(range *ranges, size_t count, uint32_t code_point)
     }
     return low < count && ranges[low][0] <= code_point;
 }
-#define IN(ranges, code_point) in_ranges(ranges, COUNT(ranges), code_point)
+#define IN(ranges, code_point) char_in_ranges(ranges, COUNT(ranges), code_point)
 
 static bool is_space(uint32_t c)
 {

@@ -91,7 +91,8 @@ static cohort_status check_config(const struct tokenizer *tokenizer, const json_
         type != NULL && (strcmp(type, "PreTrainedTokenizerFast") == 0 || strcmp(type, "TokenizersBackend") == 0);
     if (json_is_true(json_object_get(config, "split_special_tokens")))
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: split_special_tokens true is not supported", path);
-    if (json_is_true(json_object_get(config, "add_prefix_space")) && type != NULL && !plain)
+    /* Of Llama's and Mistral's files it says what their pipeline does anyway. */
+    if (json_is_true(json_object_get(config, "add_prefix_space")) && type != NULL && !plain && tokenizer->byte_units)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s: add_prefix_space true is not supported with tokenizer_class %.80s", path, type);
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {

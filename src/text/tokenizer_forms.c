@@ -15,7 +15,7 @@ void form_buffer_free(struct form_buffer *buffer)
 /* Marks that Unicode has had since version 10. Hugging Face's NFC has the tables of version 9, where they are
  * characters like any other: they stay where they are. Ids must be those that it gives, also with a newer utf8proc.
  * Made by oracle/tokenizer_hf.py --marks. */
-static const int32_t NEW_MARKS[][2] = {
+static const uint32_t NEW_MARKS[][2] = {
     {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},
     {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},   {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},
     {0xa82c, 0xa82c},   {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50},
@@ -29,27 +29,14 @@ static const int32_t NEW_MARKS[][2] = {
 enum { NEW_COMPOSED = 0x11938, NEW_SECOND = 0x11930 };
 /* Characters that got a compatibility decomposition later than in version 9: they stay what they are. Made by
  * oracle/tokenizer_classes.py. */
-static const int32_t NEW_COMPATIBLE[][2] = {
+static const uint32_t NEW_COMPATIBLE[][2] = {
     {0x32ff, 0x32ff},   {0xa7f2, 0xa7f4},   {0xab69, 0xab69},   {0x10781, 0x10785}, {0x10787, 0x107b0},
     {0x107b2, 0x107ba}, {0x1e030, 0x1e06d}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9},
 };
 
-static bool in_ranges(const int32_t (*ranges)[2], size_t count, int32_t code_point)
-{
-    size_t low = 0, high = count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (ranges[middle][1] < code_point)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < count && ranges[low][0] <= code_point;
-}
-
 static bool is_new_mark(int32_t code_point)
 {
-    return in_ranges(NEW_MARKS, sizeof NEW_MARKS / sizeof NEW_MARKS[0], code_point);
+    return char_in_ranges(NEW_MARKS, sizeof NEW_MARKS / sizeof NEW_MARKS[0], (uint32_t)code_point);
 }
 
 static int combining_class(int32_t code_point)
@@ -128,7 +115,8 @@ static utf8proc_ssize_t decompose(enum normal_form form, int32_t code_point, int
     int boundary = 0;
     bool compatible = form == FORM_NFKC || form == FORM_NFKD;
     if (code_point == NEW_COMPOSED ||
-        (compatible && in_ranges(NEW_COMPATIBLE, sizeof NEW_COMPATIBLE / sizeof NEW_COMPATIBLE[0], code_point))) {
+        (compatible &&
+         char_in_ranges(NEW_COMPATIBLE, sizeof NEW_COMPATIBLE / sizeof NEW_COMPATIBLE[0], (uint32_t)code_point))) {
         to[0] = code_point;
         return 1;
     }

@@ -78,6 +78,8 @@ unsigned char_classes(uint32_t code_point);
 uint32_t char_lower(uint32_t code_point);
 /* What StripAccents takes away. */
 bool char_is_mark(uint32_t code_point);
+/* Whether code_point lies in one of the ranges [first, last], which ascend. */
+bool char_in_ranges(const uint32_t (*ranges)[2], size_t count, uint32_t code_point);
 extern const uint32_t char_new_letters[][2], char_new_numbers[][2];
 extern const size_t char_n_new_letters, char_n_new_numbers;
 

@@ -250,11 +250,57 @@ static void test_qwen(void **state)
     tokenizer_destroy(tokenizer);
 }
 
+/* What is put around a text, and where it is not. In a file of Llama's, add_prefix_space of tokenizer_config.json says what
+ * the pipeline does anyway. */
+static void test_around(void **state)
+{
+    static const char config[] = "{\"tokenizer_class\": \"LlamaTokenizer\", \"add_prefix_space\": true}";
+    char folder[] = "/tmp/cohort-pipelines-XXXXXX", path[200];
+    struct tokenizer *tokenizer = NULL;
+    struct token_list bare = {0}, whole = {0}, going_on = {0};
+    cohort_error err = {0};
+    (void)state;
+    json_t *rows = load("pipelines.json"), *root = load("trained_chars.json"), *mistral = NULL, *row = NULL,
+           *value = NULL;
+    const char *key = NULL;
+    size_t at = 0;
+    json_array_foreach(rows, at, row) if (strcmp(json_string_value(json_object_get(row, "name")), "mistral") == 0)
+        mistral = row;
+    json_object_foreach(json_object_get(mistral, "changes"), key, value) set_at(root, key, value);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    assert_int_equal(json_dump_file(root, path, 0), 0);
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
+    assert_int_equal(file_write_atomic(path, config, sizeof config - 1, NULL), COHORT_OK);
+    if (tokenizer_load(&tokenizer, folder, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(tokenizer_encode(tokenizer, "the <s>", 7, true, &bare, NULL), COHORT_OK);
+    assert_int_equal(tokenizer_encode_text(tokenizer, "the <s>", 7, false, &whole, NULL), COHORT_OK);
+    assert_int_equal(tokenizer_encode_text(tokenizer, "the <s>", 7, true, &going_on, NULL), COHORT_OK);
+    assert_int_equal(whole.count, bare.count + 2); /* <s> before, </s> behind */
+    assert_int_equal(going_on.count, bare.count + 1);
+    assert_int_equal(whole.ids[0], 1);
+    assert_int_equal(whole.ids[whole.count - 1], 2);
+    assert_memory_equal(whole.ids + 1, bare.ids, bare.count * sizeof *bare.ids);
+    assert_memory_equal(whole.ids, going_on.ids, going_on.count * sizeof *going_on.ids);
+    bare.count = 0;
+    assert_int_equal(tokenizer_encode_content(tokenizer, "the <s>", 7, NULL, &bare, NULL), COHORT_OK);
+    assert_int_equal(bare.count, going_on.count - 1);
+    assert_int_equal(file_remove_all(folder, NULL), COHORT_OK);
+    token_list_free(&bare);
+    token_list_free(&whole);
+    token_list_free(&going_on);
+    tokenizer_destroy(tokenizer);
+    json_decref(root);
+    json_decref(rows);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipelines),
         cmocka_unit_test(test_qwen),
+        cmocka_unit_test(test_around),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
