@@ -332,13 +332,26 @@ static void backward_case(const struct settings *s, int64_t m, int64_t n, int64_
     free(out);
 }
 
+/* The instruction set that the option isa calls so. */
+static enum cpu_isa isa_named(const char *name)
+{
+#define WORD(id, word, ...) word,
+    static const char *const words[] = {"auto", CPU_ISA_LIST(WORD)};
+#undef WORD
+    for (int i = 0; i < N_CPU_ISAS; i++)
+        if (strcmp(words[i], name) == 0)
+            return (enum cpu_isa)i;
+    die("the first argument is no instruction set of the option isa");
+    return CPU_ISA_AUTO;
+}
+
 int main(int argc, char **argv)
 {
-    const char *isa = argc > 1 ? argv[1] : "auto";
     struct settings s = {.type = argc > 4 && strcmp(argv[4], "f32") == 0 ? DTYPE_F32 : DTYPE_BF16,
                          .seconds = argc > 3 ? atof(argv[3]) : 0.5};
     cohort_error err = {0};
-    if (backend_cpu_create(&s.backend, isa, argc > 2 ? atoi(argv[2]) : 2, &err) != COHORT_OK)
+    if (backend_cpu_create(&s.backend, isa_named(argc > 1 ? argv[1] : "auto"), argc > 2 ? atoi(argv[2]) : 2, &err) !=
+        COHORT_OK)
         die(err.message);
     const char *name = s.type == DTYPE_F32 ? s.backend->provider_f32 : s.backend->provider_bf16;
     dnnl_cpu_isa_t limit = strcmp(name, "avx512-bf16") == 0 ? dnnl_cpu_isa_avx512_core_bf16

@@ -74,18 +74,17 @@ static bool fail_no_flag(cohort_options *options, const char *argument)
 static const char *value_of(cohort_options *options, char *name, int argc, char **argv, int *i)
 {
     const char *next = *i + 1 < argc ? argv[*i + 1] : NULL;
-    if (cohort_options_is_switch(options, name)) {
-        /* What stands alone behind a switch can only be meant for it: --thinking False. */
+    const char *alone = cohort_options_alone(options, name);
+    if (alone != NULL) {
+        /* What stands behind such a flag and is none itself can only be meant for it: --thinking False. */
         const bool spelled = next != NULL && next[0] != '-';
         *i += spelled ? 1 : 0;
-        return spelled ? next : "true";
+        return spelled ? next : alone;
     }
     if (is_no_switch(options, name)) {
         memmove(name, name + 3, strlen(name + 3) + 1);
         return "false";
     }
-    if (strcmp(name, "resume") == 0 && (next == NULL || is_flag(next)))
-        return "latest";
     if (next == NULL) {
         fprintf(stderr, "cohort: --%s needs a value\n", name);
         return NULL;

@@ -4,11 +4,12 @@
 if(NOT COHORT_TESTS)
   return()
 endif()
-set(COHORT_DEVICE_TESTS test_model test_grpo_steps test_split test_param_set test_invariance test_engine_pool test_constraint test_episode test_trainer)
+set(COHORT_DEVICE_TESTS test_model test_grpo_steps test_split test_param_set test_linear test_operations test_invariance test_engine_pool test_constraint
+    test_episode test_trainer)
 
 if(COHORT_EMULATED)
-  foreach(source parity/test_model parity/test_grpo_steps grad/test_split grad/test_param_set invariance/test_invariance invariance/test_constraint
-         invariance/test_trainer grad/test_episode)
+  foreach(source parity/test_model parity/test_grpo_steps grad/test_split grad/test_param_set grad/test_linear grad/test_operations
+         invariance/test_invariance invariance/test_constraint invariance/test_trainer grad/test_episode)
     get_filename_component(name ${source} NAME)
     set(name ${name}_emulated)
     add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${source}.c ${PROJECT_SOURCE_DIR}/tests/support/tiny_model.c)
@@ -67,7 +68,7 @@ set_tests_properties(test_products_bits_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 
 # What scripts/gpu-check builds: not the CPU's other tests, and not the emulation.
 file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c ${PROJECT_SOURCE_DIR}/tests/kernels/test_*.c)
-list(FILTER COHORT_CUDA_TESTS EXCLUDE REGEX "/kernels/test_(cpu_|attention|sample)")
+list(FILTER COHORT_CUDA_TESTS EXCLUDE REGEX "/kernels/test_cpu_")
 list(TRANSFORM COHORT_CUDA_TESTS REPLACE "^.*/([a-z0-9_]*)[.]c$" "\\1")
 add_custom_target(gpu_check DEPENDS cohort_cli bench_products ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} test_negative_reduction_cuda
                                     test_negative_attention_cuda)

@@ -172,6 +172,9 @@ COHORT_API bool cohort_options_reads_yaml(const cohort_options *options);
 COHORT_API bool cohort_options_has(const cohort_options *options, const char *name);
 /* True for options that are switched on by their name alone. */
 COHORT_API bool cohort_options_is_switch(const cohort_options *options, const char *name);
+/* What an option's flag means where no value follows it: "true" for a switch, "latest" for resume. NULL: the flag needs a
+ * value, or the command has no such option. */
+COHORT_API const char *cohort_options_alone(const cohort_options *options, const char *name);
 /* The text of --help for a command, of docs/OPTIONS.md. Free with cohort_free. */
 COHORT_API cohort_status cohort_help(cohort_command command, char **out, cohort_error *err);
 COHORT_API cohort_status cohort_options_docs(char **out, cohort_error *err);

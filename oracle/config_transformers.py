@@ -2,7 +2,7 @@
 
 Writes tests/fixtures/configs.json: a list of {name, text, wanted} where wanted holds the resolved numbers, or
 {name, text, refused}: the word that a refusal must name, because transformers would compute something that plain
-full-attention Qwen3 does not, or cannot read the file. Whether that is so is asked of transformers itself: its
+full-attention Qwen3 or Qwen2 does not, or cannot read the file. Whether that is so is asked of transformers itself: its
 rotary frequencies are compared with the plain ones, and its layers' windows with the positions there are.
 Written with transformers 5.24.0.
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "configs.json"
@@ -49,6 +50,21 @@ SMALL = published(*SIZES["0.6B"])
 FIVE = change(SMALL, torch_dtype=ABSENT, dtype="bfloat16", rope_theta=ABSENT, rope_scaling=ABSENT,
               rope_parameters={"rope_theta": 1000000, "rope_type": "default"}, pad_token_id=None,
               layer_types=["full_attention"] * 28, transformers_version="5.24.0")
+
+
+TWO = {
+    "architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643, "eos_token_id": 151645,
+    "hidden_act": "silu", "hidden_size": 896, "initializer_range": 0.02, "intermediate_size": 4864,
+    "max_position_embeddings": 32768, "max_window_layers": 21, "model_type": "qwen2", "num_attention_heads": 14,
+    "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+    "sliding_window": 32768, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+    "transformers_version": "4.43.1", "use_cache": True, "use_sliding_window": False, "vocab_size": 151936,
+}
+ROTARIES = {"qwen3": Qwen3RotaryEmbedding, "qwen2": Qwen2RotaryEmbedding}
+
+
+def two(**changes):
+    return change(TWO, **changes)
 
 
 def small(**changes):
@@ -125,7 +141,22 @@ CONFIGS |= {
     "other-keys": small(num_experts=0, auto_map={"AutoModel": "x.Y"}, id2label={"0": "LABEL_0"}, pruned_heads={},
                         return_dict=True, output_attentions=False, chunk_size_feed_forward=0),
     "dropout": small(attention_dropout=0.1),
-    "qwen2": small(model_type="qwen2", architectures=["Qwen2ForCausalLM"]),
+    # Qwen2.5 as published, by transformers 4.43 and by 5; the key attention_bias, which Qwen2 does not have; what is absent
+    "Qwen2.5-0.5B-Instruct": TWO,
+    "Qwen2.5-7B-Instruct": two(hidden_size=3584, intermediate_size=18944, num_attention_heads=28, num_hidden_layers=28,
+                               num_key_value_heads=4, tie_word_embeddings=False, vocab_size=152064,
+                               sliding_window=131072, max_window_layers=28),
+    "Qwen2.5-transformers-5": two(torch_dtype=ABSENT, dtype="bfloat16", rope_theta=ABSENT, sliding_window=None,
+                                  rope_parameters={"rope_theta": 1000000.0, "rope_type": "default"},
+                                  layer_types=["full_attention"] * 24),
+    "qwen2-almost-empty": {"model_type": "qwen2"},
+    "qwen2-kv-heads-absent": two(num_attention_heads=64, hidden_size=1024, num_key_value_heads=ABSENT),
+    "qwen2-head-dim": two(head_dim=128),
+    "qwen2-attention-bias": two(attention_bias=False),
+    "qwen2-attention-bias-true": two(attention_bias=True),
+    "qwen2-sliding": two(use_sliding_window=True, sliding_window=4096, max_window_layers=21),
+    "qwen2-yarn": two(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+    "llama": small(model_type="llama", architectures=["LlamaForCausalLM"]),
     "moe": small(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]),
     "hidden-size-text": small(hidden_size="1024"),
     "hidden-size-fraction": small(hidden_size=1024.5),
@@ -145,8 +176,13 @@ LENIENT = {
 }
 
 
+def head_dim(config):
+    """Qwen2Config has none unless the file states one."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
 def plain_frequencies(config, theta):
-    d = config.head_dim
+    d = head_dim(config)
     return 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.int64).float() / d))
 
 
@@ -155,17 +191,17 @@ def resolve(text):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_bytes(text.encode())
         raw = json.loads(text)
-        if raw.get("model_type") != "qwen3":
+        if raw.get("model_type") not in ROTARIES:
             return None, "model_type" if "architectures" not in raw else "architectures"
         try:
             config = AutoConfig.from_pretrained(folder)
-            rotary = Qwen3RotaryEmbedding(config)
+            rotary = ROTARIES[config.model_type](config)
         except Exception as error:  # what transformers cannot read has one key that is wrong
             keys = [key for key in raw if key in str(error)]
             return None, keys[0] if keys else ""
     if getattr(config, "quantization_config", None) is not None or raw.get("quantization"):
         return None, "quantiz"
-    if config.attention_bias:
+    if config.model_type == "qwen3" and config.attention_bias:
         return None, "attention_bias"
     if config.hidden_act not in ("silu", "swish"):
         return None, "hidden_act"
@@ -178,7 +214,7 @@ def resolve(text):
     return {
         "vocab_size": config.vocab_size, "hidden_size": config.hidden_size, "n_layers": config.num_hidden_layers,
         "n_heads": config.num_attention_heads, "n_kv_heads": config.num_key_value_heads,
-        "head_dim": config.head_dim, "intermediate_size": config.intermediate_size,
+        "head_dim": head_dim(config), "intermediate_size": config.intermediate_size,
         "max_positions": config.max_position_embeddings, "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": theta, "tied": config.tie_word_embeddings,
         "dtype": None if config.dtype is None else str(config.dtype).removeprefix("torch."),

@@ -1,7 +1,7 @@
-"""Tiny Qwen3 checkpoints and what transformers computes from them: logits, log-probs, entropies, gradients.
+"""Tiny Qwen3 and Qwen2 checkpoints and what transformers computes from them: logits, log-probs, entropies, gradients.
 
 Writes tests/fixtures/model_NAME/ (see oracle/README.md for the exact format). Deterministic: same
-versions, same files. Written with torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, on the CPU.
+versions, same files. Written with torch 2.15.0, transformers 5.23.0 (qwen2: 5.24.0), safetensors 0.8.0, on the CPU.
 
     python oracle/model_transformers.py            # all models
     python oracle/model_transformers.py tied bf16  # some
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, Qwen3Config
 from transformers.utils import logging as transformers_logging
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
@@ -28,6 +28,8 @@ MODELS = {
     "sharded": dict(H=2, K=1, D=128, C=64, F=96, L=1, V=80, tie=False, theta=1e6, std=0.2, seed=14,
                     shard="120KB", old_config=True),
     "bf16": dict(H=4, K=2, D=16, C=32, F=48, L=2, V=97, tie=True, theta=5e5, std=0.3, seed=15, bf16=True),
+    # biases of q, k and v, no norm of the heads; Qwen2Config has no head_dim: D is C / H
+    "qwen2": dict(H=4, K=2, D=8, C=32, F=40, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=16, config=Qwen2Config),
 }
 
 PROMPT_LENGTHS = [1, 5, 17, 70, 130]  # two of them cross a multiple of 64
@@ -48,14 +50,15 @@ def exact(tensor):
 
 
 def build(spec):
-    config = Qwen3Config(
+    kind = spec.get("config", Qwen3Config)
+    config = kind(
         vocab_size=spec["V"], hidden_size=spec["C"], intermediate_size=spec["F"],
         num_hidden_layers=spec["L"], num_attention_heads=spec["H"], num_key_value_heads=spec["K"],
-        head_dim=spec["D"], max_position_embeddings=512, tie_word_embeddings=spec["tie"],
+        **({"head_dim": spec["D"]} if kind is Qwen3Config else {}), max_position_embeddings=512, tie_word_embeddings=spec["tie"],
         rope_parameters={"rope_type": "default", "rope_theta": spec["theta"]},
         bos_token_id=spec["V"] - 1, eos_token_id=spec["V"] - 2, pad_token_id=None,
         dtype=torch.float32, attn_implementation="eager")
-    model = Qwen3ForCausalLM(config).to(torch.float32)
+    model = AutoModelForCausalLM.from_config(config).to(torch.float32)
     generator = torch.Generator().manual_seed(spec["seed"])
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -89,7 +92,7 @@ def save(model, spec, folder):
 
 
 def load(folder):
-    return Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def forward(model, tokens):
@@ -172,7 +175,7 @@ def write_model(name, spec):
     tensors = {}
     cases = [prompts_case(model, spec, generator, tensors)]
     for case_name, case in GRADIENT_CASES.items():
-        if case_name == "entropy" and name in ("sharded", "bf16"):
+        if case_name == "entropy" and name in ("sharded", "bf16", "qwen2"):
             continue  # the file stays small; "cold" and "long" have entropies too
         cases.append(gradient_case(model, spec, case_name, case, generator, tensors))
     padded = check_padding(model, [s for case in cases for s in case["sequences"]])

@@ -1,4 +1,4 @@
-"""Checks tests/fixtures/model_*/ against a Qwen3 forward written on its own in numpy, in float64.
+"""Checks tests/fixtures/model_*/ against a Qwen3 or Qwen2 forward written on its own in numpy, in float64.
 
 Nothing of transformers is used: the weights are read from the files, the decoder is the plain formula.
 Logits, log-probs and entropies must agree; the gradients are checked by the directional derivative of
@@ -39,7 +39,8 @@ def rope(x, theta):
 
 
 def logits_of(w, cfg, theta, tokens):
-    n_heads, n_kv, d = cfg["num_attention_heads"], cfg["num_key_value_heads"], cfg["head_dim"]
+    n_heads, n_kv, d = cfg["num_attention_heads"], cfg["num_key_value_heads"], cfg.get("head_dim")
+    d = d or cfg["hidden_size"] // n_heads
     eps = cfg["rms_norm_eps"]
     x = w["model.embed_tokens.weight"][tokens]
     n = len(tokens)
@@ -47,11 +48,11 @@ def logits_of(w, cfg, theta, tokens):
     for layer in range(cfg["num_hidden_layers"]):
         p = f"model.layers.{layer}."
         h = rms(x, w[p + "input_layernorm.weight"], eps)
-        q = (h @ w[p + "self_attn.q_proj.weight"].T).reshape(n, n_heads, d)
-        k = (h @ w[p + "self_attn.k_proj.weight"].T).reshape(n, n_kv, d)
-        v = (h @ w[p + "self_attn.v_proj.weight"].T).reshape(n, n_kv, d)
-        q = rope(rms(q, w[p + "self_attn.q_norm.weight"], eps), theta)
-        k = rope(rms(k, w[p + "self_attn.k_norm.weight"], eps), theta)
+        q, k, v = (h @ w[p + f"self_attn.{x}_proj.weight"].T + w.get(p + f"self_attn.{x}_proj.bias", 0.0) for x in "qkv")
+        q, k, v = q.reshape(n, n_heads, d), k.reshape(n, n_kv, d), v.reshape(n, n_kv, d)
+        if cfg["model_type"] == "qwen3":
+            q, k = rms(q, w[p + "self_attn.q_norm.weight"], eps), rms(k, w[p + "self_attn.k_norm.weight"], eps)
+        q, k = rope(q, theta), rope(k, theta)
         out = np.empty((n, n_heads, d))
         for head in range(n_heads):
             kv = head // (n_heads // n_kv)

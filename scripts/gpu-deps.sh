@@ -9,7 +9,7 @@ fetch_deps() {
     mkdir -p "$1" || return 1
     # shellcheck disable=SC2086 # a list of names
     names=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances $DEPS_PACKAGES |
-        grep -E '^(libpcre2-(8|dev)|libjansson|libyaml|libutf8proc|nettle-dev|libnettle|zlib1g|libzstd|libsnappy|libcmocka|pkgconf|libpkgconf)' | sort -u)
+        grep -E '^(libpcre2-(8|dev)|libjansson|libyaml|libutf8proc|nettle-dev|libnettle|zlib1g|libzstd|libsnappy|libcmocka|pkgconf|libpkgconf)' | grep -v : | sort -u)
     # shellcheck disable=SC2086
     [ -n "$names" ] && (cd "$1" && rm -f -- *.deb && apt-get download $names) || return 1
     echo "gpu-check: $(ls "$1"/*.deb | wc -l) packages, $(du -ck "$1"/*.deb | tail -1 | cut -f1) KB in $1"

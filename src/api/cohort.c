@@ -89,7 +89,7 @@ void cohort_options_destroy(cohort_options *options)
 {
     if (options == NULL)
         return;
-    if (options->user != NULL) { /* it still needs them */
+    if (options->user != NULL) { /* whoever works with them still needs them */
         options->destroyed = true;
         return;
     }
@@ -133,6 +133,11 @@ bool cohort_options_has(const cohort_options *options, const char *name)
 bool cohort_options_is_switch(const cohort_options *options, const char *name)
 {
     return options != NULL && name != NULL && options_is_switch(options->options, name);
+}
+
+const char *cohort_options_alone(const cohort_options *options, const char *name)
+{
+    return options == NULL || name == NULL ? NULL : options_alone(options->options, name);
 }
 
 cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)

@@ -16,7 +16,7 @@ cohort_status check_process(pid_t owner, const char *function, const char *what,
                      function, what, (long)owner);
 }
 
-/* What every call that reaches the engine looks at first. */
+/* What every call that reaches the engine checks first. */
 static cohort_status check_usable(const cohort_model *model, const char *function, cohort_error *err)
 {
     TRY(check_process(model->owner, function, "the model", err));

@@ -25,30 +25,30 @@ struct cohort_options {
     const char *user;               /* "cohort_run": what works with them now; NULL: nothing */
     bool destroyed;                 /* cohort_options_destroy was called meanwhile */
 };
-/* COHORT_ERR_STATE, in the name of function, where something works with them. */
+/* Returns COHORT_ERR_STATE, with function in the message, if something works with them. */
 cohort_status options_check_free(const cohort_options *options, const char *function, cohort_error *err);
 void options_acquire(cohort_options *options, const char *user);
-/* Destroys them where that was asked for meanwhile. */
+/* Destroys them if that was asked for meanwhile. */
 void options_release(cohort_options *options);
 
 struct cohort_stop {
     struct stop stop;
 };
 
-/* Rows for rewards as the public header has them; pointers[n] is what is handed out. Texts of a row that struct
- * reward_row has are borrowed. */
+/* Rows for rewards in the form of the public header; pointers[n] is what is handed out. Texts that struct reward_row
+ * already has are borrowed. */
 struct public_rows {
     const cohort_reward_row **pointers;
     cohort_reward_row *rows;
     struct text *texts; /* each row's JSON */
     size_t n;
 };
-/* Free them also after a failure. */
+/* They must be freed also after a failure. */
 cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, cohort_error *err);
 void public_rows_free(struct public_rows *rows);
 
-/* COHORT_ERR_STATE, in the name of function, in a child that was forked after process owner opened what (a model): it
- * has the memory, but none of the threads that compute on it. */
+/* Returns COHORT_ERR_STATE, with function in the message, in a child that was forked after process owner opened what (a
+ * model): the child has the memory, but none of the threads that compute on it. */
 cohort_status check_process(pid_t owner, const char *function, const char *what, cohort_error *err);
 
 struct cohort_model {
@@ -64,11 +64,11 @@ struct cohort_model {
     /* Of a trainer, whose rollouts use the engine too. */
     cohort_trainer *lender; /* NULL: it is nobody's */
     atomic_bool training;   /* inside a call of the lender */
-    int64_t first;          /* earlier requests are none of the model's: those of rollouts that were given up */
-    int64_t open;           /* completions that were asked for and not polled yet */
+    int64_t first; /* requests before this id are not the model's: they belong to rollouts that were abandoned */
+    int64_t open;  /* completions that were asked for and not polled yet */
 };
-/* Begins a call of the trainer: it alone uses the engine until model_resume. COHORT_ERR_STATE, in the name of function,
- * where the model is in use. */
+/* Begins a call of the trainer, which alone uses the engine until model_resume. COHORT_ERR_STATE, with function in the
+ * message, if the model is in use. */
 cohort_status model_suspend(cohort_model *model, const char *function, cohort_error *err);
 void model_resume(cohort_model *model);
 

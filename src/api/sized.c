@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* A larger size than any struct will have is memory that was never initialised. */
+/* A size larger than any struct will have comes from memory that was never initialised. */
 enum { LARGEST = 1 << 16 };
 
 static const cohort_request fresh_request = {

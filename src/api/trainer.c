@@ -15,7 +15,7 @@ struct cohort_trainer {
     struct reward *own_reward; /* "scores", where the options have none */
     const double *scores;      /* of the update that is running, or NULL */
     int32_t room;              /* tokens of a prompt */
-    /* The batch in hand. */
+    /* The current batch. */
     struct prompt_set set;
     int64_t *indices;        /* [prompts_per_step] */
     uint64_t *ids;           /* [prompts_per_step] */
@@ -142,7 +142,7 @@ void cohort_trainer_close(cohort_trainer *trainer)
     mem_free(trainer);
 }
 
-/* Begins a call; one that changes weights or draws needs the model to itself. */
+/* Begins a call; one that changes weights or draws needs exclusive use of the model. */
 static cohort_status enter(cohort_trainer *trainer, const char *function, cohort_error *err)
 {
     TRY(check_process(trainer->model.owner, function, "the trainer", err));
@@ -172,7 +172,7 @@ static cohort_status leave(cohort_trainer *trainer, const char *function, cohort
     return error_set(err, COHORT_ERR_STATE, "%s: the trainer was closed by its callback", function);
 }
 
-/* The trainer's copy of the rows, and what their draws are keyed by. */
+/* Copies the rows into the trainer, and computes what their draws are keyed by. */
 static cohort_status take_rows(cohort_trainer *trainer, const char *function, const cohort_batch *batch,
                                cohort_error *err)
 {
@@ -233,7 +233,7 @@ static cohort_status update(cohort_trainer *trainer, const char *function, const
     trainer->scores = scores;
     cohort_status status = grpo_run_update(&trainer->run, err);
     trainer->scores = NULL;
-    if (batch->n == 0) /* it was used up */
+    if (batch->n == 0) /* the batch was used up */
         public_rows_free(&trainer->rows);
     return status;
 }

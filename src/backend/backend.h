@@ -1,9 +1,10 @@
 /* A backend: where tensors live and what computes with them. Everything above this header is written once; a backend
- * (CPU or CUDA) fills the table of operations. Their params structs stand in ops.h, those of drawing and decoding in
- * sampling.h: read the one that you need. */
+ * (CPU or CUDA) fills the table of operations. The params structs of the operations are in ops.h, those of drawing and
+ * decoding in sampling.h. */
 #ifndef COHORT_BACKEND_BACKEND_H
 #define COHORT_BACKEND_BACKEND_H
 
+#include "backend/cpu_isa_list.h"
 #include "base/error.h"
 #include "base/stop.h"
 #include "tensor/storage.h"
@@ -11,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What operations take: backend/ops.h; drawing and decoding: backend/sampling.h. */
+/* Defined in backend/ops.h, those of drawing and decoding in backend/sampling.h. */
 struct backend;
 struct weight;
 struct matmul_forward;
@@ -28,6 +29,8 @@ struct attention_forward;
 struct attention_backward;
 struct swiglu_forward;
 struct swiglu_backward;
+struct bias_forward;
+struct bias_backward;
 struct convert;
 struct head_stats;
 struct head_gradient;
@@ -36,8 +39,8 @@ struct decode_load;
 struct decode_draw;
 struct adamw;
 
-/* How large the batches will be that a backend is asked for: what its working memory, which is beside the tensors it is
- * given, follows from. */
+/* How large the batches will be that a backend is asked for. They determine its working memory, which is separate from
+ * the tensors it is given. */
 struct backend_load {
     int32_t n_heads, n_kv_heads, head_dim;
     int64_t width, vocab, n_weights;
@@ -53,7 +56,7 @@ struct backend_load {
     int64_t train_tokens, train_sequences, train_logits_rows;
 };
 
-/* Facts of a device that plans read: the sizes beyond which its products gain nothing. */
+/* Facts about a device that plans read: the sizes beyond which its products gain nothing. */
 struct backend_sizes {
     size_t logits_bytes;      /* of logits worked on at once: still small beside the weights */
     int32_t prefill_tokens;   /* of prompts in one step of the engine */
@@ -73,7 +76,7 @@ struct weight_source {
 
 struct backend_ops {
     const char *name;
-    /* Memory, zeroed, 64-byte aligned. what is for the message. */
+    /* Allocates zeroed memory, 64-byte aligned. what is for the message. */
     cohort_status (*alloc)(struct backend *, void *out, size_t bytes, const char *what, cohort_error *);
     void (*free)(struct backend *, void *memory);
     void (*upload)(struct backend *, void *to, const void *from_host, size_t bytes);
@@ -82,22 +85,23 @@ struct backend_ops {
     void (*copy)(struct backend *, void *to, const void *from, size_t bytes);
     /* Bytes that could be allocated now. */
     size_t (*available)(struct backend *);
-    /* Bytes that operations come to hold at most beside their tensors. NULL: not worth planning. */
+    /* The most bytes that operations hold beside their tensors. NULL: too few to plan. */
     size_t (*working_bytes)(struct backend *, const struct backend_load *);
-    /* Waits until everything asked for is done. Downloads, sum_squares, sample and decode_fetch wait by themselves;
-     * other operations need not have happened when they return. */
+    /* Waits until everything that was issued is done. Downloads, sum_squares, sample and decode_fetch wait themselves;
+     * other operations may not have happened yet when they return. */
     void (*wait)(struct backend *);
 
-    /* A weight for products. What the source refers to stays where it is and is read again by weight_refresh and the
-     * backward. Allocates the packed copy, whose size weight_bytes tells (0: there is none; data is not looked at).
-     * COHORT_ERR_UNSUPPORTED: a format that products do not take. Free with weight_destroy (NULL allowed). */
+    /* A weight for products. What the source refers to must stay where it is: weight_refresh and the backward read it
+     * again. weight_create allocates the packed copy, whose size weight_bytes returns (0: there is no copy; it does not
+     * read data). COHORT_ERR_UNSUPPORTED: a format that products do not support. Free with weight_destroy (NULL
+     * allowed). */
     size_t (*weight_bytes)(struct backend *, const struct weight_source *);
     cohort_status (*weight_create)(struct backend *, struct weight **out, const struct weight_source *, cohort_error *);
     void (*weight_refresh)(struct backend *, struct weight *);
     void (*weight_destroy)(struct backend *, struct weight *);
 
-    /* Operations return nothing: what went wrong in one (scratch that could not be had; later, a device) is kept, and
-     * is what this returns from then on. Called through backend_check. */
+    /* Operations return nothing: a failure in one (no scratch memory, an error of the device) is kept, and this returns
+     * it from then on. Called through backend_check. */
     cohort_status (*check)(struct backend *, cohort_error *);
 
     void (*matmul_forward)(struct backend *, const struct matmul_forward *);
@@ -109,26 +113,28 @@ struct backend_ops {
     void (*rmsnorm_backward)(struct backend *, const struct rmsnorm_backward *);
     void (*qkv_forward)(struct backend *, const struct qkv_forward *);
     void (*qkv_backward)(struct backend *, const struct qkv_backward *);
-    /* Before the layers of a batch: its sequences, for attention_forward and _backward of every layer until the next
-     * prepare. Their own seqs and spans say the same. */
+    /* Called before the layers of a batch with its sequences, for attention_forward and _backward of every layer until
+     * the next prepare. Their own seqs and spans say the same. */
     void (*attention_prepare)(struct backend *, const struct attention_batch *);
     void (*attention_forward)(struct backend *, const struct attention_forward *);
     void (*attention_backward)(struct backend *, const struct attention_backward *);
     void (*swiglu_forward)(struct backend *, const struct swiglu_forward *);
     void (*swiglu_backward)(struct backend *, const struct swiglu_backward *);
+    void (*bias_forward)(struct backend *, const struct bias_forward *);
+    void (*bias_backward)(struct backend *, const struct bias_backward *);
     void (*convert)(struct backend *, const struct convert *);
     void (*head_stats)(struct backend *, const struct head_stats *);
     void (*head_gradient)(struct backend *, const struct head_gradient *);
     void (*sample)(struct backend *, struct sample *);
-    /* Decoding that needs no word from the host between steps. NULL in a backend that has none: the engine then goes
-     * step by step. A step is what repeat runs; decode_fetch waits for all of them and gives [steps, n_slots] tokens
-     * (DECODE_STOPPED, or -1 as in sample), log-probs and entropies. */
+    /* Decoding without a host round trip between steps. NULL in a backend that does not have it: the engine then
+     * advances step by step. A step is what repeat runs; decode_fetch waits for all of them and gives [steps, n_slots]
+     * tokens (DECODE_STOPPED, or -1 as in sample), log-probs and entropies. */
     cohort_status (*decode_load)(struct backend *, const struct decode_load *, cohort_error *);
     void (*decode_draw)(struct backend *, const struct decode_draw *);
     void (*decode_fetch)(struct backend *, int32_t steps, int32_t *tokens, float *logp, float *entropy);
-    /* Calls step(context) count times in effect. It issues the same operations on the same buffers every time, and
-     * always under this key, so that a device may record them once and then repeat the recording. Freeing any memory
-     * forgets all recordings. NULL where decode_load is. */
+    /* Has the effect of calling step(context) count times. The step issues the same operations on the same buffers
+     * every time, and always under this key, so that a device may record them once and then repeat the recording.
+     * Freeing any memory forgets all recordings. NULL where decode_load is. */
     void (*repeat)(struct backend *, uint64_t key, int32_t count, void (*step)(void *context), void *context);
     /* Sum of squares of count floats, in double, in fixed blocks ascending. */
     double (*sum_squares)(struct backend *, const float *x, int64_t count);
@@ -139,23 +145,24 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     int threads;
-    const char *threads_note; /* why there are no more of them, or ""; NULL likewise */
-    /* Work that one thread does in less is not shared out: a fork and join costs microseconds, and far more where other
-     * processes use the cores. No result depends on it. Tests set it to 0, so that small shapes are shared out too. */
+    const char *threads_note; /* why there are no more of them; "" or NULL: no reason */
+    /* Work that one thread does in less time is not divided among threads: a fork and join costs microseconds, and far
+     * more if other processes use the cores. No result depends on it. Tests set it to 0, so that small shapes are
+     * divided too. */
     double alone_ns;
     /* Whether backend memory is ordinary memory that the host may read and write. */
     bool host_memory;
-    /* Lets products split their sums as they like where that is faster: rows are then no longer the same bits in every
-     * batch. Only to measure what exactness costs. */
+    /* Allows products to split their sums where that is faster: rows then no longer have the same bits in every batch.
+     * Only for measuring what exactness costs. */
     bool inexact_products;
     const struct backend_sizes *sizes; /* what plans read */
     const char *device;                /* in words: "CPU", "GPU 0 (its name)" */
     /* The matrix product provider and instruction set in words ("amx-bf16", "avx512-bf16", "avx512", "avx2",
      * "portable"). */
     const char *provider_bf16, *provider_f32;
-    /* The caller's; NULL: none. Once it is requested, operations may leave out what they were asked for, so that a call
-     * ends soon, and backend_check tells of it. Work that must be finished once it has begun (an update of the weights,
-     * the recording of a step) holds it off by adding one to unstoppable. */
+    /* The caller's; NULL: none. Once a stop is requested, operations may skip their work, so that a call ends soon, and
+     * backend_check reports it. Work that must be finished once it has begun (an update of the weights, the recording
+     * of a step) holds the stop off by adding one to unstoppable. */
     const struct stop *stop;
     int unstoppable;
     void *state; /* the backend's own */
@@ -166,8 +173,8 @@ static inline bool backend_stopped(const struct backend *backend)
 {
     return backend->unstoppable == 0 && stop_requested(backend->stop);
 }
-/* Before results are believed: after a micro-batch, after a step of the engine. COHORT_ERR_CANCELLED if they were cut
- * short by a stop, else what went wrong in an operation since the backend was created. */
+/* Must be called before results are used: after a micro-batch, after a step of the engine. Returns COHORT_ERR_CANCELLED
+ * if a stop cut them short, else what went wrong in an operation since the backend was created. */
 static inline cohort_status backend_check(struct backend *backend, cohort_error *err)
 {
     if (backend_stopped(backend))
@@ -176,14 +183,18 @@ static inline cohort_status backend_check(struct backend *backend, cohort_error 
 }
 #endif
 
-/* isa: NULL or "auto" for the best this machine has; else one of the provider names above, which must be available.
- * threads: 1 to 1024 (0: as many as affinity and CPU quota allow); the backend has fewer where the system gives fewer.
- * One caller at a time; any thread may be it. */
-cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads, cohort_error *err);
+#define CPU_ISA(id, ...) CPU_ISA_##id,
+enum cpu_isa { CPU_ISA_AUTO, CPU_ISA_LIST(CPU_ISA) N_CPU_ISAS };
+#undef CPU_ISA
+
+/* isa: CPU_ISA_AUTO is the best that this machine has; if it lacks the one asked for, the error is
+ * COHORT_ERR_UNSUPPORTED and names the best. threads: 1 to 1024 (0: as many as affinity and CPU quota allow); the
+ * backend has fewer if the system gives fewer. It takes one caller at a time, from any thread. */
+cohort_status backend_cpu_create(struct backend **out, enum cpu_isa isa, int threads, cohort_error *err);
 /* GPU number device, counted as nvidia-smi does in its default order. COHORT_ERR_UNSUPPORTED says what is missing: a
  * build with CUDA, a driver, a device, a newer one. */
 cohort_status backend_cuda_create(struct backend **out, int device, cohort_error *err);
-/* Whether a GPU is there that backend_cuda_create would take. */
+/* Whether there is a GPU that backend_cuda_create would accept. */
 bool backend_cuda_present(void);
 void backend_destroy(struct backend *backend);
 

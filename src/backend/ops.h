@@ -1,4 +1,4 @@
-/* What the operations of a backend take, forward beside backward: one params struct each.
+/* What the operations of a backend take, forward beside backward, each as one params struct.
  *
  * Conventions
  * - Every operation takes one params struct. Tensor pointers are backend memory (got from alloc); code above never
@@ -18,16 +18,16 @@
 /* Attention walks keys in chunks of this many absolute positions; a KV page holds one chunk. */
 enum { ATTENTION_CHUNK = 64 };
 
-/* A weight matrix [n, k] in the backend's own layout for products. Made by weight_create from a weight_source, whose
- * data stays where it is (the optimizer updates it; weight_refresh follows) and is used by the backward
- * products. The struct is opaque above the backend. */
+/* A weight matrix [n, k] in the backend's own layout for products. weight_create makes it from a weight_source, whose
+ * data stays where it is (the optimizer updates it; weight_refresh must follow) and is used by the backward products.
+ * The struct is opaque above the backend. */
 struct weight;
 
-/* y[m, n] = x[m, k] . w[n, k]^T, or y += that. Reduction over k in one order fixed by (n, k, type, provider), never by
- * m. accumulate needs y_type F32; the sum over k is finished before y is added.
+/* y[m, n] = x[m, k] . w[n, k]^T, or y += that. The reduction over k has one order, fixed by (n, k, type, provider) and
+ * never by m. accumulate needs y_type F32; the sum over k is finished before y is added.
  *
- * norm: the operation on m rows that makes x (its y is x). It is done first, or as part of the product; what x holds
- * afterwards is then not defined. */
+ * norm: the operation on m rows that produces x (its y is x). It runs first or is fused into the product; the content
+ * of x is undefined afterwards. */
 struct matmul_forward {
     const struct weight *w;
     int64_t m;
@@ -40,7 +40,7 @@ struct matmul_forward {
     const struct rmsnorm_forward *norm; /* NULL: none, x is there */
 };
 
-/* dx[m, k] = dy[m, n] . w[n, k], or dx += that (dx_type F32 then). */
+/* dx[m, k] = dy[m, n] . w[n, k], or dx += that (then dx_type must be F32). */
 struct matmul_backward_input {
     const struct weight *w;
     int64_t m;
@@ -78,7 +78,7 @@ struct embed_backward {
     float *d_table;       /* [V, C] */
 };
 
-/* y = x / sqrt(mean(x^2) + eps) * gain; rows of the list row[] if given, else all in order. */
+/* y = x / sqrt(mean(x^2) + eps) * gain; of the rows listed in row[] if given, else of all rows in order. */
 struct rmsnorm_forward {
     int64_t rows, width;
     const int32_t *row; /* NULL, or [rows]: y row i is x row row[i] */
@@ -91,7 +91,7 @@ struct rmsnorm_forward {
 };
 
 /* With n = x * rstd (rstd recomputed from x): dx += rstd * (g*dy - n * mean(g*dy*n)), d_gain += sum over rows of dy *
- * n. With row[]: dx row row[i] is what gets the gradient of dy row i (each row at most once). */
+ * n. With row[], the gradient of row i of dy goes to row row[i] of dx (each row at most once). */
 struct rmsnorm_backward {
     int64_t rows, width;
     const int32_t *row;
@@ -123,7 +123,7 @@ struct qkv_forward {
     void *k, *v; /* [kv rows, K*D] act */
 };
 
-/* From the gradients after rotation to that of the fused projection. dk, dv rows are kv_row[t]. */
+/* Computes the gradient of the fused projection from those after rotation. The rows of dk and dv are kv_row[t]. */
 struct qkv_backward {
     struct qkv_forward forward; /* qkv, position, kv_row, tables, gains as in the forward; q, k, v unused */
     const float *dq;            /* [T, H*D] */
@@ -146,7 +146,7 @@ struct attention_span {
     int32_t position, row, length;
 };
 
-/* What attention_prepare is told before a batch's layers run. */
+/* What attention_prepare gets before the layers of a batch run. */
 struct attention_batch {
     int32_t n_tokens, n_seqs, n_spans, n_trees;
     const struct attention_seq *seqs;   /* (host) */
@@ -199,6 +199,23 @@ struct swiglu_backward {
     enum dtype act;
 };
 
+/* y[r, :] += bias, in fp32, rounded once to y_type. */
+struct bias_forward {
+    int64_t rows, width;
+    void *y; /* [R, width] y_type */
+    enum dtype y_type;
+    const void *bias; /* [width] bias_type */
+    enum dtype bias_type;
+};
+
+/* d_bias += sum over rows of dy, in an order that follows from the number of rows alone. */
+struct bias_backward {
+    int64_t rows, width;
+    const void *dy; /* [R, width] type */
+    enum dtype type;
+    float *d_bias; /* [width] */
+};
+
 /* y = x in another type, elementwise. */
 struct convert {
     int64_t count;
@@ -209,8 +226,8 @@ struct convert {
 };
 
 /* Statistics of rows of logits z = logits * (1 / temperature): lse = log sum exp z in a fixed order over the
- * vocabulary, log-prob of target = z[target] - lse, entropy = lse - sum softmax(z) z. The same function that sample
- * uses for its log-prob. */
+ * vocabulary, log-prob of target = z[target] - lse, entropy = lse - sum softmax(z) z. sample uses the same function for
+ * its log-prob. */
 struct head_stats {
     int64_t rows, vocab;
     const float *logits;         /* [R, V] */
@@ -250,8 +267,8 @@ struct adamw {
     int64_t step; /* from 1 */
 };
 
-/* What a product names beside itself, for backends and sizes that do it apart: the norm that makes x, and a copy of
- * what y starts from. */
+/* For backends and sizes that do not fuse them: the norm that produces the input of a product, and a copy of what y
+ * starts from. */
 static inline void matmul_make_input(struct backend *backend, const struct matmul_forward *p)
 {
     if (p->norm != NULL)

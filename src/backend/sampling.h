@@ -1,12 +1,13 @@
-/* Drawing tokens from logits, and decoding without a word from the host: what the rollout engine asks of a backend. */
+/* Drawing tokens from logits, and decoding without host round trips: what the rollout engine asks of a backend. */
 #ifndef COHORT_BACKEND_SAMPLING_H
 #define COHORT_BACKEND_SAMPLING_H
 
 #include "backend/backend.h"
 
-/* How one request samples. Semantics and order are MLX-LM's (sample_utils.py), behind a row's constraint: logit bias,
- * repetition, presence and frequency penalty on raw logits; then on temperature-1 log-probs top-p, min-p, XTC, top-k;
- * then temperature; then one draw. temperature 0 takes the arg max of the penalised logits and ignores the filters. */
+/* How one request samples. Semantics and order are MLX-LM's (sample_utils.py), after the row's constraint: logit bias,
+ * repetition, presence and frequency penalty on raw logits; then top-p, min-p, XTC and top-k on log-probs at
+ * temperature 1; then temperature; then one draw. temperature 0 takes the arg max of the penalised logits and ignores
+ * the filters. */
 struct sampling_params {
     float temperature;
     int32_t top_k;              /* 0: off */
@@ -25,7 +26,7 @@ struct sampling_params {
     int32_t n_bias;
 };
 
-/* Whether a draw sees other logits than the model gave: a bias, a penalty or a filter. */
+/* Whether a draw sees logits other than the model's: a bias, a penalty or a filter changes them. */
 static inline bool sampling_changes_logits(const struct sampling_params *p)
 {
     bool penalty = p->n_bias > 0 || (p->repetition_penalty != 0.0f && p->repetition_penalty != 1.0f) ||
@@ -34,7 +35,7 @@ static inline bool sampling_changes_logits(const struct sampling_params *p)
     return penalty || (filter && p->temperature != 0.0f);
 }
 
-/* Words of a bitset over so many ids. */
+/* The number of words of a bitset over n ids. */
 static inline int64_t allowed_words(int64_t n) { return (n + 31) / 32; }
 
 /* One row to sample. The draw is a function of (seed, stream, position) (invariant I3). */
@@ -51,7 +52,7 @@ struct sample_row {
     float entropy; /* out: of that same distribution, in nats: what head_stats gives for the row */
 };
 
-/* Whether a row is drawn from other logits than the model gave. */
+/* Whether a row is drawn from logits other than the model's. */
 static inline bool sample_row_changes(const struct sample_row *row)
 {
     return row->allowed != NULL || sampling_changes_logits(row->params);
@@ -66,7 +67,7 @@ struct sample {
     int32_t n_rows;
 };
 
-/* One sequence that a device decodes by itself for some steps. What is pointed to is copied. */
+/* One sequence that a device decodes without the host for some steps. What it points to is copied. */
 struct decode_slot {
     int32_t token, position;    /* fed next, and where */
     int32_t n_left;             /* tokens it may still draw: it stops there, or behind an EOS */
@@ -82,14 +83,14 @@ struct decode_slot {
                                hold for one step only */
 };
 
-/* Steps of one decode_load at most. */
+/* The most steps of one decode_load. */
 enum { DECODE_STEPS_MOST = 16 };
 
-/* What the token of a step is where a slot had already stopped. */
+/* The token of a step in a slot that had already stopped. */
 enum { DECODE_STOPPED = -2 };
 
-/* Readies up to n_rows slots for steps of decoding. Rows of the batch from n_slots on are idle: their kv_row is -1,
- * what they compute is not looked at. Stands in for attention_prepare until the next batch. */
+/* Prepares up to n_rows slots for steps of decoding. Rows of the batch from n_slots on are idle: their kv_row is -1 and
+ * their results are ignored. It replaces attention_prepare until the next batch. */
 struct decode_load {
     const struct decode_slot *slots; /* (host) */
     int32_t n_slots, n_rows, steps;
@@ -97,9 +98,9 @@ struct decode_load {
     int32_t *token, *position, *kv_row; /* [n_rows] the batch's, written here and by every step */
 };
 
-/* The end of a step: draws a token for every slot from its row of logits (row i for slot i) and moves it on: token,
- * position and kv_row of the batch are what the next step feeds. Notes token, log-prob and entropy for decode_fetch. May be
- * called for parts of the rows; the step ends with the part that holds the last row. */
+/* Ends a step: draws a token for every slot from its row of logits (row i for slot i) and advances the slot: token,
+ * position and kv_row of the batch are then what the next step feeds. Records token, log-prob and entropy for
+ * decode_fetch. It may be called for parts of the rows; the step ends with the part that holds the last row. */
 struct decode_draw {
     int64_t vocab;
     const float *logits; /* [count, V] of rows first .. first + count */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/cores.h"
 #include "base/pool.h"
+#include "format/model_preset.h"
 #include "recipe/json_rows.h"
 
 #include <string.h>
@@ -26,9 +27,9 @@ static cohort_status random_weights(void *context, const struct param *param, in
     }
     for (int64_t i = 0; i < count; i++) {
         if (type == DTYPE_F32)
-            ((float *)to)[i] = 1.0f;
+            ((float *)to)[i] = param->start;
         else
-            ((uint16_t *)to)[i] = bf16_from_f32(1.0f);
+            ((uint16_t *)to)[i] = bf16_from_f32(param->start);
     }
     return COHORT_OK;
 }
@@ -51,16 +52,16 @@ static cohort_status check_room(const struct bench *bench, const struct model_co
 
 static cohort_status open_model(struct bench *bench, cohort_error *err)
 {
-    const char *preset = options_choice_word(bench->options, OPTION_PRESET),
-               *dir = options_string(bench->options, OPTION_MODEL);
+    const char *dir = options_string(bench->options, OPTION_MODEL);
+    const int preset = options_choice(bench->options, OPTION_PRESET);
     struct model_config config = {0};
     cohort_status status = COHORT_OK;
-    if (preset != NULL && dir != NULL)
+    if (preset >= 0 && dir != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR");
     if (dir != NULL)
         TRY(model_config_load(&config, NULL, dir, err));
     else
-        TRY(model_config_preset(&config, NULL, preset != NULL ? preset : "qwen3-0.6b", 0, err));
+        TRY(model_config_preset(&config, NULL, preset >= 0 ? (enum model_preset)preset : PRESET_QWEN3_0_6B, 0, err));
     TRY_GOTO(session_type(bench->options, &config, dir, false, &bench->type, NULL, &bench->session.notes, err));
     observer_notes(bench->observer, &bench->session.notes);
     TRY_GOTO(check_room(bench, &config, err));

@@ -2,7 +2,7 @@
 #include "backend/sampling.h"
 #include "command/command.h"
 
-#include "recipe/scoring.h"
+#include "recipe/evaluation.h"
 
 #include "recipe/end_of_text.h"
 #include "recipe/json_rows.h"
@@ -77,15 +77,14 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     prompt_set_need(&set, session.model->max_context, pattern.max_tokens, n, &need);
     need.history = rollout_history(&pattern.sampling, need.context);
     TRY_GOTO(session_engine(&session, options, &need, &engine, err));
-    struct evaluation evaluation = {.session = &session,
-                                    .engine = engine,
+    struct evaluation evaluation = {.engine = engine,
                                     .scoring = &scoring,
                                     .set = &set,
                                     .pattern = pattern,
                                     .n = n,
                                     .progress = report,
                                     .progress_context = &progress};
-    TRY_GOTO(evaluate(&evaluation, &metrics, jsonl ? &samples : NULL, err));
+    TRY_GOTO(evaluation_run(&evaluation, &metrics, jsonl ? &samples : NULL, err));
     observer_output(observer, &samples);
     TRY_GOTO(print_metrics(&metrics, jsonl, observer, err));
 cleanup:

@@ -3,6 +3,7 @@
 #include "recipe/end_of_text.h"
 #include "recipe/memory_plan.h"
 #include "format/manifest.h"
+#include "format/model_preset.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -170,7 +171,8 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
                            cohort_error *err)
 {
     (void)extra;
-    const char *dir = options_string(options, OPTION_MODEL), *preset = options_choice_word(options, OPTION_PRESET);
+    const char *dir = options_string(options, OPTION_MODEL);
+    const int preset = options_choice(options, OPTION_PRESET);
     struct model_config config = {0};
     struct model *model = NULL;
     struct backend *backend = NULL;
@@ -178,7 +180,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     struct checkpoint_types types = {0};
     enum dtype type = DTYPE_F32;
     cohort_status status = COHORT_OK;
-    if (dir != NULL && preset != NULL)
+    if (dir != NULL && preset >= 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
     /* First: what is damaged cannot be described. */
     if (options_bool(options, OPTION_VERIFY))
@@ -187,14 +189,14 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     const bool limited = backend->threads_note != NULL && *backend->threads_note != '\0';
     if (dir != NULL)
         TRY_GOTO(load_config(&config, dir, err));
-    else if (preset != NULL)
-        TRY_GOTO(model_config_preset(&config, NULL, preset, 0, err));
+    else if (preset >= 0)
+        TRY_GOTO(model_config_preset(&config, NULL, (enum model_preset)preset, 0, err));
     TRY_GOTO(text_printf(&out, err,
                          "cohort            %s\nbackend           %s, %d threads%s%s\nmatrix "
                          "products   bf16: %s, f32: %s\n",
                          cohort_version(), backend->ops->name, backend->threads, limited ? ": " : "",
                          limited ? backend->threads_note : "", backend->provider_bf16, backend->provider_f32));
-    if (dir != NULL || preset != NULL) {
+    if (dir != NULL || preset >= 0) {
         TRY_GOTO(session_type(options, &config, dir, false, &type, &types, &notes, err));
         if (dir != NULL && types.n[DTYPE_F32] + types.n[DTYPE_BF16] + types.n[DTYPE_F16] == 0)
             TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));

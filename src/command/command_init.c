@@ -1,5 +1,6 @@
 /* cohort init: a random checkpoint. */
 #include "command/command.h"
+#include "format/model_preset.h"
 #include "recipe/session.h"
 
 #include "base/cores.h"
@@ -12,11 +13,12 @@
 static cohort_status read_shape(struct model_config *config, struct config_files *files, const struct options *options,
                                 bool bytes, cohort_error *err)
 {
-    const char *preset = options_choice_word(options, OPTION_PRESET), *path = options_string(options, OPTION_CONFIG);
-    if ((preset != NULL) == (path != NULL))
+    const char *path = options_string(options, OPTION_CONFIG);
+    const int preset = options_choice(options, OPTION_PRESET);
+    if ((preset >= 0) == (path != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --config FILE (a config.json)");
-    if (preset != NULL)
-        return model_config_preset(config, files, preset, bytes ? TOKENIZER_BYTES_VOCAB : 0, err);
+    if (preset >= 0)
+        return model_config_preset(config, files, (enum model_preset)preset, bytes ? TOKENIZER_BYTES_VOCAB : 0, err);
     TRY(file_read(path, 1 << 24, &files->config, err));
     TRY(model_config_parse(config, files->config.data, files->config.length, path, err));
     if (bytes && config->vocab_size < TOKENIZER_BYTES_VOCAB)

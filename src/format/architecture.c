@@ -7,23 +7,35 @@
 
 #define LAYER "model.layers.*."
 
+/* The names that every decoder after Llama's pattern has in common. */
+#define LLAMA_TENSORS                                                                                                  \
+    [TENSOR_EMBEDDING] = "model.embed_tokens.weight", [TENSOR_INPUT_NORM] = LAYER "input_layernorm.weight",            \
+    [TENSOR_QUERY] = LAYER "self_attn.q_proj.weight", [TENSOR_KEY] = LAYER "self_attn.k_proj.weight",                  \
+    [TENSOR_VALUE] = LAYER "self_attn.v_proj.weight", [TENSOR_ATTENTION_OUT] = LAYER "self_attn.o_proj.weight",        \
+    [TENSOR_POST_NORM] = LAYER "post_attention_layernorm.weight", [TENSOR_GATE] = LAYER "mlp.gate_proj.weight",        \
+    [TENSOR_UP] = LAYER "mlp.up_proj.weight", [TENSOR_DOWN] = LAYER "mlp.down_proj.weight",                            \
+    [TENSOR_FINAL_NORM] = "model.norm.weight", [TENSOR_HEAD] = "lm_head.weight"
+
+/* The defaults that Qwen2Config and Qwen3Config have in common. */
+#define QWEN_DEFAULTS                                                                                                  \
+    .vocab_size = 151936, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .n_kv_heads = 32,                        \
+    .intermediate_size = 22016, .max_positions = 32768, .sliding_window = 4096, .max_window_layers = 28,               \
+    .rms_norm_eps = 1e-6f, .rope_theta = 10000.0, .initializer_range = 0.02
+
 const struct architecture architectures[N_ARCHITECTURES] = {
-    {.model_type = "qwen3",
-     .class_name = "Qwen3ForCausalLM",
-     .tensors = {[TENSOR_EMBEDDING] = "model.embed_tokens.weight",
-                 [TENSOR_INPUT_NORM] = LAYER "input_layernorm.weight",
-                 [TENSOR_QUERY] = LAYER "self_attn.q_proj.weight",
-                 [TENSOR_KEY] = LAYER "self_attn.k_proj.weight",
-                 [TENSOR_VALUE] = LAYER "self_attn.v_proj.weight",
-                 [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
-                 [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight",
-                 [TENSOR_ATTENTION_OUT] = LAYER "self_attn.o_proj.weight",
-                 [TENSOR_POST_NORM] = LAYER "post_attention_layernorm.weight",
-                 [TENSOR_GATE] = LAYER "mlp.gate_proj.weight",
-                 [TENSOR_UP] = LAYER "mlp.up_proj.weight",
-                 [TENSOR_DOWN] = LAYER "mlp.down_proj.weight",
-                 [TENSOR_FINAL_NORM] = "model.norm.weight",
-                 [TENSOR_HEAD] = "lm_head.weight"}}};
+    [ARCHITECTURE_QWEN3] = {.model_type = "qwen3",
+                            .class_name = "Qwen3ForCausalLM",
+                            .absent = {QWEN_DEFAULTS, .head_dim = 128},
+                            .tensors = {LLAMA_TENSORS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
+                                        [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight"}},
+    [ARCHITECTURE_QWEN2] =
+        {.model_type = "qwen2", /* Qwen2, Qwen2.5, QwQ */
+         .class_name = "Qwen2ForCausalLM",
+         .absent = {QWEN_DEFAULTS},
+         .tensors =
+             {LLAMA_TENSORS, [TENSOR_QUERY_BIAS] = LAYER "self_attn.q_proj.bias",
+              [TENSOR_KEY_BIAS] = LAYER "self_attn.k_proj.bias", [TENSOR_VALUE_BIAS] = LAYER "self_attn.v_proj.bias"}},
+};
 
 /* [rows, columns] of a role's tensor; columns 0: a vector of rows elements. */
 static void shape_of(const struct model_config *c, enum tensor_role role, int64_t *rows, int64_t *columns)
@@ -34,6 +46,9 @@ static void shape_of(const struct model_config *c, enum tensor_role role, int64_
                                                [TENSOR_QUERY] = {c->n_heads * D, C},
                                                [TENSOR_KEY] = {c->n_kv_heads * D, C},
                                                [TENSOR_VALUE] = {c->n_kv_heads * D, C},
+                                               [TENSOR_QUERY_BIAS] = {c->n_heads * D, 0},
+                                               [TENSOR_KEY_BIAS] = {c->n_kv_heads * D, 0},
+                                               [TENSOR_VALUE_BIAS] = {c->n_kv_heads * D, 0},
                                                [TENSOR_QUERY_NORM] = {D, 0},
                                                [TENSOR_KEY_NORM] = {D, 0},
                                                [TENSOR_ATTENTION_OUT] = {C, c->n_heads * D},
@@ -80,8 +95,10 @@ static void add_params(struct param_table *table, const struct model_config *con
         param->shape[1] = columns > 0 ? columns : 1;
         param->count = rows * param->shape[1];
         param->format = format;
-        param->adjacent = role == TENSOR_KEY || role == TENSOR_VALUE || role == TENSOR_UP;
+        param->adjacent = role == TENSOR_KEY || role == TENSOR_VALUE || role == TENSOR_UP || role == TENSOR_KEY_BIAS ||
+                          role == TENSOR_VALUE_BIAS;
         param->decay = param->rank == 2;
+        param->start = role >= TENSOR_QUERY_BIAS && role <= TENSOR_VALUE_BIAS ? 0.0f : 1.0f;
     }
 }
 

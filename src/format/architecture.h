@@ -15,6 +15,9 @@ enum tensor_role {
     TENSOR_QUERY,
     TENSOR_KEY,   /* adjacent to the query's */
     TENSOR_VALUE, /* likewise */
+    TENSOR_QUERY_BIAS,
+    TENSOR_KEY_BIAS,   /* adjacent to the query's; a family has all three biases or none */
+    TENSOR_VALUE_BIAS, /* likewise */
     TENSOR_QUERY_NORM,
     TENSOR_KEY_NORM,
     TENSOR_ATTENTION_OUT,
@@ -27,14 +30,25 @@ enum tensor_role {
     N_TENSOR_ROLES
 };
 
+/* What keys of config.json mean where they are absent: the defaults of the family's config class in transformers. */
+struct config_defaults {
+    int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, intermediate_size, max_positions;
+    int32_t head_dim;                          /* 0: hidden_size / n_heads */
+    int32_t sliding_window, max_window_layers; /* read where use_sliding_window is true */
+    float rms_norm_eps;
+    double rope_theta, initializer_range;
+    bool tie_embeddings;
+};
+
 struct architecture {
     const char *model_type; /* config.json's model_type */
     const char *class_name; /* of transformers: the only entry of config.json's architectures */
+    struct config_defaults absent;
     /* Tensor names; '*' stands for the number of the layer. NULL: models of this family have no such tensor. */
     const char *tensors[N_TENSOR_ROLES];
 };
 
-enum { N_ARCHITECTURES = 1 };
+enum { ARCHITECTURE_QWEN3, ARCHITECTURE_QWEN2, N_ARCHITECTURES };
 extern const struct architecture architectures[N_ARCHITECTURES];
 
 /* The parameter table for a config, in the order of enum tensor_role, laid out, all tensors in one format. layer is 0

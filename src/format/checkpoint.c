@@ -299,7 +299,7 @@ cohort_status checkpoint_init_fetch(void *context, const struct param *param, in
     const struct checkpoint_init *init = context;
     if (param->rank == 1) {
         for (int64_t i = 0; i < count; i++)
-            put_element(param->format, to, i, 1.0f);
+            put_element(param->format, to, i, param->start);
         return COHORT_OK;
     }
     const struct draw_job job = {init, param->format, hash_name(param->name), first, count, to};

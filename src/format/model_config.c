@@ -108,19 +108,23 @@ static cohort_status read_architecture(struct model_config *config, const struct
     const json_t *names = get(source->json, "architectures"), *type = get(source->json, "model_type");
     const json_t *server = get(source->json, "error");
     bool named = false;
-    char supported[160];
-    snprintf(supported, sizeof supported, "%s (model_type \"%s\"), the only architecture this version supports",
-             architectures[0].class_name, architectures[0].model_type);
-    _Static_assert(N_ARCHITECTURES == 1, "the message names all of them");
+    char supported[400] = "", types[160] = "";
+    for (size_t i = 0; i < N_ARCHITECTURES; i++) {
+        const struct architecture *row = &architectures[i];
+        const char *between = i == 0 ? "" : i + 1 < N_ARCHITECTURES ? ", " : " or ";
+        const size_t n = strlen(supported), m = strlen(types);
+        snprintf(supported + n, sizeof supported - n, "%s%s (model_type \"%s\")", between, row->class_name,
+                 row->model_type);
+        snprintf(types + m, sizeof types - m, "%s\"%s\"", between, row->model_type);
+    }
+    strcat(supported, ": this version supports no other");
     if (names == NULL && type == NULL && json_is_string(server))
         return error_set(source->err, COHORT_ERR_FORMAT,
                          "%s: the error message of a server (%s), not the file: the download went "
                          "wrong; download it again",
                          source->origin, json_string_value(server));
-    if (names == NULL && type == NULL) {
-        snprintf(supported, sizeof supported, "\"%s\"", architectures[0].model_type);
-        return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, supported);
-    }
+    if (names == NULL && type == NULL)
+        return refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, types);
     for (size_t i = 0; i < N_ARCHITECTURES; i++) {
         named = named || has_class(names, &architectures[i]);
         if (has_class(names, &architectures[i]) && has_type(type, &architectures[i])) {
@@ -168,7 +172,7 @@ static cohort_status check_sliding(const struct source *source, const struct mod
 {
     const int32_t n_layers = config->n_layers;
     const json_t *types = get(source->json, "layer_types"), *window = json_object_get(source->json, "sliding_window");
-    int32_t size = 4096, first = 28;
+    int32_t size = config->architecture->absent.sliding_window, first = config->architecture->absent.max_window_layers;
     bool on = false;
     TRY(read_flag(source, "use_sliding_window", false, &on));
     if (json_is_null(window))
@@ -203,11 +207,12 @@ static cohort_status check_sliding(const struct source *source, const struct mod
     return COHORT_OK;
 }
 
-static cohort_status check_supported(const struct source *source)
+static cohort_status check_supported(const struct source *source, const struct architecture *family)
 {
     TRY(check_absent(source, "quantization_config", "use the unquantized checkpoint"));
     TRY(check_absent(source, "quantization", "use the unquantized checkpoint"));
-    TRY(check_flag_off(source, "attention_bias"));
+    if (family->tensors[TENSOR_QUERY_BIAS] == NULL) /* else the family has biases whatever the key says */
+        TRY(check_flag_off(source, "attention_bias"));
     TRY(check_number(source, source->json, "partial_rotary_factor", 1.0));
     const json_t *act = json_object_get(source->json, "hidden_act");
     const char *name = json_string_value(act);
@@ -265,7 +270,7 @@ static cohort_status read_rope(struct model_config *config, const struct source 
         if (theta == NULL)
             theta = inner;
     }
-    double value = theta == NULL ? 10000.0 : json_number_value(theta);
+    double value = theta == NULL ? config->architecture->absent.rope_theta : json_number_value(theta);
     if ((theta != NULL && !json_is_number(theta)) || !(value >= 1.0) || !(value <= 1e15))
         return refuse(source, COHORT_ERR_FORMAT, where, theta, "a number from 1 to 1e15");
     config->rope_theta = value;
@@ -362,19 +367,20 @@ static cohort_status read_dtype(struct model_config *config, const struct source
     return refuse(source, COHORT_ERR_UNSUPPORTED, key, value, "\"bfloat16\", \"float16\" or \"float32\"");
 }
 
-/* Keys that are absent have the value of transformers' Qwen3Config. */
 static cohort_status read_sizes(struct model_config *config, const struct source *source)
 {
-    TRY(read_size(source, "vocab_size", 1, MAX_VOCAB, 151936, &config->vocab_size));
-    TRY(read_size(source, "hidden_size", 1, MAX_WIDTH, 4096, &config->hidden_size));
-    TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, 32, &config->n_layers));
-    TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, 32, &config->n_heads));
-    TRY(read_size(source, "intermediate_size", 1, MAX_FFN, 22016, &config->intermediate_size));
-    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, 32768, &config->max_positions));
-    TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, 128, &config->head_dim));
+    const struct config_defaults *absent = &config->architecture->absent;
+    TRY(read_size(source, "vocab_size", 1, MAX_VOCAB, absent->vocab_size, &config->vocab_size));
+    TRY(read_size(source, "hidden_size", 1, MAX_WIDTH, absent->hidden_size, &config->hidden_size));
+    TRY(read_size(source, "num_hidden_layers", 1, MAX_LAYERS, absent->n_layers, &config->n_layers));
+    TRY(read_size(source, "num_attention_heads", 1, MAX_HEADS, absent->n_heads, &config->n_heads));
+    TRY(read_size(source, "intermediate_size", 1, MAX_FFN, absent->intermediate_size, &config->intermediate_size));
+    TRY(read_size(source, "max_position_embeddings", 1, MAX_POSITIONS, absent->max_positions, &config->max_positions));
+    const int32_t head_dim = absent->head_dim > 0 ? absent->head_dim : config->hidden_size / config->n_heads;
+    TRY(read_size(source, "head_dim", 2, MAX_HEAD_DIM, head_dim, &config->head_dim));
     config->n_kv_heads = config->n_heads; /* what null means */
     if (!json_is_null(json_object_get(source->json, "num_key_value_heads")))
-        TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, 32, &config->n_kv_heads));
+        TRY(read_size(source, "num_key_value_heads", 1, MAX_HEADS, absent->n_kv_heads, &config->n_kv_heads));
     if (config->n_heads % config->n_kv_heads != 0)
         return error_set(source->err, COHORT_ERR_FORMAT,
                          "%s: \"num_attention_heads\" (%d) is not a multiple of "
@@ -383,11 +389,14 @@ static cohort_status read_sizes(struct model_config *config, const struct source
                          json_object_get(source->json, "num_key_value_heads") == NULL
                              ? ", the default, since the key is absent"
                              : "");
-    if (config->head_dim % 2 != 0)
+    if (config->head_dim % 2 != 0 || config->head_dim < 2 || config->head_dim > MAX_HEAD_DIM)
         return error_set(source->err, COHORT_ERR_FORMAT,
-                         "%s: \"head_dim\" is %d, expected an even size (rotary embeddings turn "
-                         "pairs)",
-                         source->origin, config->head_dim);
+                         "%s: \"head_dim\" is %d%s, expected an even size (rotary embeddings turn pairs) up to %d",
+                         source->origin, config->head_dim,
+                         json_object_get(source->json, "head_dim") == NULL
+                             ? " (hidden_size / num_attention_heads, since the key is absent)"
+                             : "",
+                         MAX_HEAD_DIM);
     const json_t *dropout = get(source->json, "attention_dropout");
     config->attention_dropout = json_number_value(dropout);
     if (dropout != NULL &&
@@ -419,22 +428,22 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     TRY_GOTO(parse_object(&json, text, length, origin, err));
     struct source source = {json, origin, err};
     TRY_GOTO(read_architecture(config, &source));
-    TRY_GOTO(check_supported(&source));
+    const struct config_defaults *absent = &config->architecture->absent;
+    TRY_GOTO(check_supported(&source, config->architecture));
     TRY_GOTO(read_sizes(config, &source));
     TRY_GOTO(check_sliding(&source, config));
     TRY_GOTO(read_rope(config, &source));
     const json_t *eps = json_object_get(source.json, "rms_norm_eps");
-    config->rms_norm_eps = eps == NULL ? 1e-6f : (float)json_number_value(eps);
+    config->rms_norm_eps = eps == NULL ? absent->rms_norm_eps : (float)json_number_value(eps);
     if ((eps != NULL && !json_is_number(eps)) || !(config->rms_norm_eps > 0.0f) || config->rms_norm_eps >= 1.0f) {
         status = refuse(&source, COHORT_ERR_FORMAT, "rms_norm_eps", eps, "a number between 0 and 1");
         goto cleanup;
     }
-    /* Untied is the default of transformers' Qwen3Config. */
-    TRY_GOTO(read_flag(&source, "tie_word_embeddings", false, &config->tie_embeddings));
+    TRY_GOTO(read_flag(&source, "tie_word_embeddings", absent->tie_embeddings, &config->tie_embeddings));
     TRY_GOTO(read_dtype(config, &source));
     TRY_GOTO(read_ids(config, &source));
     const json_t *range = json_object_get(json, "initializer_range");
-    config->initializer_range = json_is_number(range) ? json_number_value(range) : 0.02;
+    config->initializer_range = json_is_number(range) ? json_number_value(range) : absent->initializer_range;
 cleanup:
     json_decref(json);
     return status;

@@ -1,7 +1,7 @@
 /* config.json and generation_config.json of a Hugging Face checkpoint, as far as they describe the decoder. A key that
  * changes the mathematics and is not supported is refused by name (I7): other architectures, layers that slide,
  * attention bias, another hidden_act, another rope type. Keys that do not change it are ignored, and kept for writing
- * back in the text of the files; absent keys have the value of transformers' Qwen3Config. */
+ * back in the text of the files. Keys that are absent have the family's default (struct config_defaults). */
 #ifndef COHORT_FORMAT_MODEL_CONFIG_H
 #define COHORT_FORMAT_MODEL_CONFIG_H
 
@@ -18,7 +18,7 @@ struct model_config {
     int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, max_positions;
     float rms_norm_eps;
     double rope_theta;
-    double initializer_range; /* standard deviation of initial weights; 0.02 where config.json states none */
+    double initializer_range; /* standard deviation of initial weights */
     bool tie_embeddings;
     bool has_dtype;                 /* the config states one (dtype or torch_dtype) */
     enum dtype dtype;               /* the one that it states, else F32 */
@@ -43,12 +43,6 @@ cohort_status model_config_load(struct model_config *config, struct config_files
 /* From the text of a config.json alone (origin names it in messages). */
 cohort_status model_config_parse(struct model_config *config, const char *text, size_t length, const char *origin,
                                  cohort_error *err);
-/* "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b", "qwen3-32b" with the published numbers, "tiny"
- * (hidden 128, 4 layers, 4/2 heads of 32, ffn 384, 2048 positions, tied) and "nano" (hidden 64, 2 layers, 4/2 heads of
- * 16, ffn 192, 1024 positions, tied). vocab_size 0 keeps the preset's (151936). An unknown name lists the known
- * ones. files: as for model_config_load. */
-cohort_status model_config_preset(struct model_config *config, struct config_files *files, const char *name,
-                                  int32_t vocab_size, cohort_error *err);
 /* Writes config.json and generation_config.json into dir, in the form transformers 5 reads (and 4.51+), with dtype.
  * files: what is updated with config's numbers; NULL: nothing, only these are written. */
 cohort_status model_config_save(const struct model_config *config, const struct config_files *files, enum dtype dtype,

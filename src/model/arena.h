@@ -11,7 +11,7 @@ struct arena {
     size_t used, size;
 };
 
-/* The next bytes, 64-byte aligned. While measuring: NULL. Running past the size is our mistake (assert). */
+/* The next bytes, 64-byte aligned. Returns NULL while measuring. Running past the size is our mistake (assert). */
 void *arena_take(struct arena *arena, size_t bytes);
 /* Allocates what a measuring pass added up and makes the arena ready for the second pass. */
 cohort_status arena_allocate(struct arena *arena, struct backend *backend, const char *what, cohort_error *err);

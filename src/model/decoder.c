@@ -94,7 +94,7 @@ void layer_run_convert(const struct layer_run *r)
                                            .y_type = r->model->type});
 }
 
-/* From x to out; the layer's activations are left in r->acts. out NULL: only those. */
+/* Runs one layer from x to out and leaves its activations in r->acts; with out NULL it computes only those. */
 static void layer_forward(const struct layer_run *r, float *out)
 {
     float *mid = r->acts->mid != NULL ? r->acts->mid : out;

@@ -1,14 +1,14 @@
 /* The decoder: one forward for prefill, decode and training (invariant I1), and its backward, layer by layer.
  *
- * A batch is segments packed into one row of tokens, no padding. Where the keys and values of a sequence lie is said by
- * spans of rows of a kv_store: pages of a pool in rollout, the batch's own rows in training. */
+ * A batch is a list of segments packed into one row of tokens, without padding. Spans of rows of a kv_store say where
+ * the keys and values of a sequence lie: in pages of a pool in rollout, in the batch's own rows in training. */
 #ifndef COHORT_MODEL_DECODER_H
 #define COHORT_MODEL_DECODER_H
 
 #include "model/arena.h"
 #include "model/model.h"
 
-/* (host) arrays, owned; batch_reserve makes room, batch_clear empties. */
+/* The arrays are in host memory and owned; batch_reserve makes room, batch_clear empties them. */
 struct batch {
     int32_t n_tokens, n_seqs, n_spans, n_trees;
     int32_t *token, *position, *kv_row; /* [n_tokens] */
@@ -19,12 +19,12 @@ struct batch {
 cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans, cohort_error *err);
 void batch_clear(struct batch *batch);
 void batch_free(struct batch *batch);
-/* Appends one sequence's n new tokens at first_position, their kv rows given by the caller afterwards through
- * batch->kv_row. Its spans are appended with batch_add_span. Room must have been reserved. */
+/* Appends one sequence's n new tokens at first_position; the caller writes their rows into batch->kv_row afterwards.
+ * Its spans are appended with batch_add_span. Room must have been reserved. */
 void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree);
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length);
 
-/* What one layer keeps of the tokens before: the rows of keys and values that spans refer to. */
+/* What one layer keeps of earlier tokens: the rows of keys and values that spans refer to. */
 struct layer_state {
     void *k, *v; /* [rows, K*D] act */
 };
@@ -66,7 +66,7 @@ struct decoder_work {
     void *normed;                       /* [T, C] act */
     void *ffn;                          /* [T, F] act */
     /* backward */
-    float *d_x;       /* [T, C] gradient of the residual, running */
+    float *d_x;       /* [T, C] gradient of the residual stream at the layer in hand */
     void *d_out;      /* [T, C] act: d_x as products read it */
     float *d_normed;  /* [T, C] */
     void *d_ffn;      /* [T, F] act */
@@ -76,7 +76,8 @@ struct decoder_work {
     float *d_k, *d_v; /* [T, K*D] */
     void *d_qkv;      /* [T, (H+2K)*D] act */
 };
-/* Takes everything from the arena (twice: measuring, then for real). Free the host part with decoder_work_free. */
+/* Takes everything from the arena: called twice, to measure and then to allocate. Free the host part with
+ * decoder_work_free. */
 cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, const struct model_config *config,
                                 enum dtype act, int64_t max_tokens, enum decoder_mode mode, cohort_error *err);
 void decoder_work_free(struct decoder_work *work);
@@ -85,11 +86,11 @@ void decoder_work_free(struct decoder_work *work);
  * NULL uses work's own. */
 float *decoder_forward(struct model *model, struct decoder_work *work, const struct batch *batch,
                        const struct kv_store *kv);
-/* The same for n_tokens rows whose token, position and kv_row are in work already and whose attention is prepared. */
+/* The same for rows whose token, position and kv_row are already in work and whose attention is prepared. */
 float *decoder_layers(struct model *model, struct decoder_work *work, const struct batch *batch,
                       const struct kv_store *kv);
-/* From work->d_x = dL/d(residual after the last layer) to the gradients of all that trains, which are added to. Follows decoder_forward
- * of the same batch with a training mode. */
+/* Computes, from work->d_x = dL/d(residual after the last layer), the gradients of everything that trains and adds them
+ * up. Must follow decoder_forward of the same batch in a training mode. */
 void decoder_backward(struct model *model, struct decoder_work *work, const struct batch *batch);
 
 #endif

@@ -11,7 +11,7 @@ struct feed_forward {
     struct linear gate_up, down; /* [2F, C], [C, F] */
 };
 
-/* out[T, C]. In inference out may be mid itself. NULL: only what the backward reads. */
+/* out[T, C]. In inference out may be mid itself. With out NULL it computes only what the backward reads. */
 void feed_forward_forward(const struct layer_run *r, const float *mid, float *out);
 /* work->d_x: from dL/d out to dL/d mid. */
 void feed_forward_backward(const struct layer_run *r);

@@ -1,15 +1,15 @@
-/* The language-model head in chunks of rows: final norm, logits, log-probs and their gradient. Unless its logits are
- * kept for the backward, never [tokens, vocabulary] at once. Only rows that predict a token whose log-prob is wanted
- * enter it. */
+/* The language-model head in chunks of rows: final norm, logits, log-probs and their gradient. Unless the logits are
+ * kept for the backward, [tokens, vocabulary] is never held at once. Only rows that predict a token whose log-prob is
+ * wanted enter it. */
 #ifndef COHORT_MODEL_HEAD_H
 #define COHORT_MODEL_HEAD_H
 
 #include "model/arena.h"
 #include "model/model.h"
 
-/* One log-prob that is wanted: the residual row that predicts, and the token it is asked about (invariant I10: the row
- * at t scores the token at t + 1). A prompt's last row serves the first token of every completion, so rows may repeat:
- * output i of wave w stands behind all outputs of earlier waves, and no row repeats within a wave. */
+/* The log-probs that are wanted. Each is a residual row that predicts and the token whose log-prob is asked (invariant
+ * I10: the row at t scores the token at t + 1). A prompt's last row serves the first token of every completion, so rows
+ * may repeat: the outputs of a wave stand behind those of all earlier waves, and no row repeats within a wave. */
 struct head_outputs {
     int32_t *row, *target; /* (host) [count] */
     int32_t count;
@@ -32,12 +32,12 @@ struct head_work {
 void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config, enum dtype act,
                     int64_t max_rows, int64_t chunk, bool train, bool keep);
 
-/* Rows of logits that fit bytes, but enough for a product to be worth it. */
+/* How many rows of logits fit into bytes, but at least as many as make a product worthwhile. */
 int64_t head_chunk(const struct model_config *config, size_t bytes);
 
-/* hidden[i] = final norm of x[row[i]] for i < count <= max_rows; row NULL: of x[i]. */
+/* hidden[i] = final norm of x[row[i]] for i < count <= max_rows; of x[i] where row is NULL. */
 void head_norm(struct model *model, struct head_work *work, const float *x, const int32_t *row, int32_t count);
-/* The logits of hidden[first .. first + count), count <= chunk: where they lie. */
+/* Computes the logits of hidden[first .. first + count), count <= chunk, and returns where they lie. */
 float *head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count);
 
 /* Log-probs and entropies (NULL allowed) of the outputs at a temperature > 0 into host arrays [count]. */

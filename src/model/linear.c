@@ -2,14 +2,25 @@
 
 #include "backend/ops.h"
 
+#include <assert.h>
 #include <string.h>
 
-void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight)
+/* Rows of a tensor and of those adjacent to it. */
+static int64_t rows_of(const struct param_set *set, const struct param *first)
 {
     const struct param *end = set->table.params + set->table.n_params;
-    *linear = (struct linear){.set = set, .weight = weight, .n = weight->shape[0], .k = weight->shape[1]};
-    for (const struct param *part = weight + 1; part < end && part->adjacent; part++)
-        linear->n += part->shape[0];
+    int64_t rows = first->shape[0];
+    for (const struct param *part = first + 1; part < end && part->adjacent; part++)
+        rows += part->shape[0];
+    return rows;
+}
+
+void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight,
+                 const struct param *bias)
+{
+    *linear =
+        (struct linear){.set = set, .weight = weight, .bias = bias, .n = rows_of(set, weight), .k = weight->shape[1]};
+    assert(bias == NULL || rows_of(set, bias) == linear->n);
 }
 
 void linear_close(struct linear *linear)
@@ -21,7 +32,7 @@ void linear_close(struct linear *linear)
 
 enum dtype linear_type(const struct linear *linear) { return storage_dtype(linear->weight->format); }
 
-/* set may still be without values, for sizes. */
+/* The set may still have no values: sizes do not need them. */
 static struct weight_source source_of(const struct linear *linear)
 {
     const struct param_set *set = linear->set;
@@ -53,12 +64,26 @@ void linear_refresh(const struct linear *linear)
 
 bool linear_trains(const struct linear *linear) { return param_trains(linear->set, linear->weight); }
 
+/* y[m, n] += b */
+static void add_bias(const struct linear *linear, int64_t m, void *y, enum dtype y_type)
+{
+    struct backend *be = linear->set->backend;
+    if (linear->bias != NULL)
+        be->ops->bias_forward(be, &(struct bias_forward){.rows = m,
+                                                         .width = linear->n,
+                                                         .y = y,
+                                                         .y_type = y_type,
+                                                         .bias = param_values(linear->set, linear->bias),
+                                                         .bias_type = storage_dtype(linear->bias->format)});
+}
+
 void linear_forward(const struct linear *linear, int64_t m, const void *x, void *y, enum dtype y_type)
 {
     struct backend *be = linear->set->backend;
     be->ops->matmul_forward(
         be,
         &(struct matmul_forward){.w = linear->packed, .m = m, .x = x, .y = y, .y_stride = linear->n, .y_type = y_type});
+    add_bias(linear, m, y, y_type);
 }
 
 void linear_forward_residual(const struct linear *linear, int64_t m, const void *x, const float *before, float *y)
@@ -72,6 +97,7 @@ void linear_forward_residual(const struct linear *linear, int64_t m, const void 
                                                          .y_type = DTYPE_F32,
                                                          .accumulate = true,
                                                          .before = before});
+    add_bias(linear, m, y, DTYPE_F32);
 }
 
 void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y)
@@ -86,6 +112,7 @@ void linear_forward_normed(const struct linear *linear, int64_t m, const struct 
                                                          .y_stride = linear->n,
                                                          .y_type = type,
                                                          .norm = &norm});
+    add_bias(linear, m, y, type);
 }
 
 void linear_backward(const struct linear *linear, int64_t m, const void *dy, const void *x, void *dx,
@@ -95,6 +122,12 @@ void linear_backward(const struct linear *linear, int64_t m, const void *dy, con
     be->ops->matmul_backward_input(
         be, &(struct matmul_backward_input){
                 .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type});
+    if (linear->bias != NULL && param_trains(linear->set, linear->bias))
+        be->ops->bias_backward(be, &(struct bias_backward){.rows = m,
+                                                           .width = linear->n,
+                                                           .dy = dy,
+                                                           .type = linear_type(linear),
+                                                           .d_bias = param_grad(linear->set, linear->bias)});
     if (!linear_trains(linear))
         return;
     be->ops->matmul_backward_weight(be,

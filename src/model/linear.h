@@ -1,8 +1,8 @@
-/* One projection y = x . W^T, fused or not, forward beside backward: q, k and v (or gate and up) are one weight of which
- * each has some rows, because their tensors lie next to each other.
+/* One projection y = x . W^T + b, fused or not, forward beside backward: q, k and v (or gate and up) are one weight of
+ * which each has some rows, because their tensors lie next to each other, and so do their biases.
  *
- * This is where an adapter will hang (its own param_set, added behind the product) and a bias (of families that have
- * one): both change what linear_forward and linear_backward do and nothing around them. */
+ * An adapter belongs here too: a param_set of its own, whose product is added behind this one. It changes what
+ * linear_forward and linear_backward do and nothing around them. */
 #ifndef COHORT_MODEL_LINEAR_H
 #define COHORT_MODEL_LINEAR_H
 
@@ -11,12 +11,15 @@
 struct linear {
     const struct param_set *set;
     const struct param *weight; /* the first part of a fused one */
+    const struct param *bias;   /* of the first part, [n] with those adjacent to it; NULL: there is none */
     int64_t n, k;               /* of all parts: [n, k] */
     struct weight *packed;      /* owned; NULL until linear_pack */
 };
 
-/* Before its set has values. Parts are the tensor and those adjacent to it. */
-void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight);
+/* Called before its set has values. The parts are the tensor and those adjacent to it. bias: NULL, or that of the first
+ * part; then every part has one. */
+void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight,
+                 const struct param *bias);
 void linear_close(struct linear *linear);
 /* The type of x and of dy: a weight is multiplied by rows of its own type. */
 enum dtype linear_type(const struct linear *linear);
@@ -28,23 +31,24 @@ void linear_refresh(const struct linear *linear);
 /* Whether an optimizer changes the weight. */
 bool linear_trains(const struct linear *linear);
 
-/* y[m, n] of y_type = x[m, k] . W^T. */
+/* y[m, n] of y_type = x[m, k] . W^T + b. The bias is added to the product as y_type holds it. */
 void linear_forward(const struct linear *linear, int64_t m, const void *x, void *y, enum dtype y_type);
-/* y = before + x . W^T, the sum finished before it is added; in fp32. y may be before. */
+/* y = before + x . W^T + b, the sum over k finished before it is added; in fp32. y may be before. */
 void linear_forward_residual(const struct linear *linear, int64_t m, const void *x, const float *before, float *y);
 
-/* The input of a projection that a norm goes before: rows of the residual stream. Their normalised values are an
- * intermediate result of the product, which some kernels never write: nothing in here holds them afterwards, and room
- * is undefined. Who needs them too (the backward; an adapter) runs norm_forward. */
+/* The input of a projection behind a norm: rows of the residual stream. Their normalised values are an intermediate
+ * result of the product, which some kernels never write: nothing in here holds them afterwards, and the content of room
+ * is undefined. Code that needs them too (the backward; an adapter) runs norm_forward. */
 struct linear_normed {
     const struct norm *norm;
     const float *x; /* [m, k] residual */
     void *room;     /* [m, k] of linear_type: memory to work in */
 };
-/* y[m, n] of linear_type = norm(x) . W^T. */
+/* y[m, n] of linear_type = norm(x) . W^T + b. */
 void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y);
 
-/* dx[m, k] of dx_type = dy[m, n] . W, and W's gradient += dy^T . x unless it is frozen; then x is not read. */
+/* dx[m, k] of dx_type = dy[m, n] . W; b's gradient += the sum over the rows of dy, and W's += dy^T . x, each unless it
+ * is frozen. x is read for W's gradient only. */
 void linear_backward(const struct linear *linear, int64_t m, const void *dy, const void *x, void *dx,
                      enum dtype dx_type);
 

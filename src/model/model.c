@@ -39,13 +39,13 @@ static void open_layer(struct model *model, int32_t l)
     struct attention_block *a = &model->layers[l].attention;
     struct feed_forward *f = &model->layers[l].feed_forward;
     a->norm = norm_of(model, tensor(model, TENSOR_INPUT_NORM, l));
-    linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l));
+    linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
     a->q_norm = tensor(model, TENSOR_QUERY_NORM, l);
     a->k_norm = tensor(model, TENSOR_KEY_NORM, l);
-    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l));
+    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l), NULL);
     f->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
-    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l));
-    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l));
+    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), NULL);
+    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), NULL);
 }
 
 cohort_status model_open(struct model **out, struct backend *backend, const struct model_config *config,
@@ -69,7 +69,7 @@ cohort_status model_open(struct model **out, struct backend *backend, const stru
         open_layer(model, l);
     model->embedding = tensor(model, TENSOR_EMBEDDING, 0);
     model->final_norm = norm_of(model, tensor(model, TENSOR_FINAL_NORM, 0));
-    linear_open(&model->head, &model->base, c->tie_embeddings ? model->embedding : tensor(model, TENSOR_HEAD, 0));
+    linear_open(&model->head, &model->base, c->tie_embeddings ? model->embedding : tensor(model, TENSOR_HEAD, 0), NULL);
     *out = model;
     return COHORT_OK;
 cleanup:
@@ -93,7 +93,7 @@ static cohort_status pack_weights(struct model *model, cohort_error *err)
             TRY(linear_pack(layer_linear(model, l, i), err));
     }
     TRY(linear_pack(&model->head, err));
-    return stop_check(model->backend->stop, err); /* a product's packing may have been cut */
+    return stop_check(model->backend->stop, err); /* a stop may have cut the packing short */
 }
 
 cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err)

@@ -38,7 +38,7 @@ cohort_status model_open(struct model **out, struct backend *backend, const stru
 /* Allocates the weights of an opened model and reads them from a checkpoint of its shape. After an error the model can
  * only be destroyed. files: NULL, or gets the files and their hashes (checkpoint_read_hashed). */
 cohort_status model_read(struct model *model, const char *dir, struct weight_files *files, cohort_error *err);
-/* Both. */
+/* model_open and model_read. */
 cohort_status model_load(struct model **out, struct backend *backend, const char *dir, enum dtype type,
                          int32_t max_context, cohort_error *err);
 cohort_status model_load_hashed(struct model **out, struct backend *backend, const char *dir, enum dtype type,
@@ -51,8 +51,8 @@ cohort_status model_create(struct model **out, struct backend *backend, const st
 cohort_status model_clone(struct model **out, const struct model *from, cohort_error *err);
 void model_destroy(struct model *model);
 
-/* Repacks every weight that trains, after an update of model->trained (or another change of its values). Not ended by a
- * stop: products must not see half an update. */
+/* Repacks every weight that trains, after an update of model->trained (or another change of its values). A stop does
+ * not end it: products must not see half an update. */
 void model_refresh(struct model *model);
 
 /* Bytes that the weights take (natural and packed, with the rotation tables). The model need only be open. */

@@ -16,7 +16,7 @@ int32_t completion_outputs(const struct completion_tokens *completion)
     return n;
 }
 
-/* Tokens a completion feeds: those ahead of its last wanted one. */
+/* How many tokens of a completion are fed: those before its last wanted one. */
 static int32_t fed_tokens(const struct completion_tokens *completion)
 {
     int32_t last = completion->n_tokens - 1;

@@ -1,6 +1,6 @@
 /* Prompts with their completions, packed for one pass: a tree is a prompt and the completions that follow it; the
  * prompt is computed once for all of them. Rows that predict a wanted token are the outputs: only they enter the head.
- * A completion's last wanted token, and what comes behind it, predicts nothing and is not fed. */
+ * A completion's last wanted token and those behind it predict nothing and are not fed. */
 #ifndef COHORT_MODEL_PACKING_H
 #define COHORT_MODEL_PACKING_H
 
@@ -12,7 +12,7 @@ struct completion_tokens {
     int32_t n_tokens;
     const bool *sampled; /* [n_tokens] the tokens whose log-probs are wanted: those that were sampled; NULL: all */
 };
-/* How many log-probs of it are wanted. */
+/* How many of its log-probs are wanted. */
 int32_t completion_outputs(const struct completion_tokens *completion);
 
 struct tree {
@@ -22,7 +22,7 @@ struct tree {
     int32_t n_completions;
 };
 
-/* Completions begin .. end of tree. */
+/* Completions begin .. end of a tree. */
 struct tree_slice {
     int32_t tree, begin, end;
 };
@@ -35,8 +35,8 @@ struct packing {
     int32_t n_micro, n_slices;
     size_t slice_capacity, micro_capacity;
 };
-/* Also at most max_completions completions each. A prompt with one completion that does not fit max_tokens is an error
- * that says what would. */
+/* A micro-batch also holds at most max_completions completions. A prompt with one completion that does not fit into
+ * max_tokens is an error that says how many tokens would do. */
 cohort_status packing_split(struct packing *packing, const struct tree *trees, int32_t n_trees, int64_t max_tokens,
                             int64_t max_completions, cohort_error *err);
 void packing_free(struct packing *packing);
@@ -53,12 +53,12 @@ struct packed {
 cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
                            int32_t micro, cohort_error *err);
 void packed_free(struct packed *packed);
-/* Copies the n outputs (in the order of packed->outputs) of completion c (counted over the micro-batch) to values, which
- * are in the order of its tokens; and back. n: its completion_outputs. */
+/* Copies the n outputs (in the order of packed->outputs) of completion c (counted over the micro-batch) to values,
+ * which are in the order of its tokens; and back. n: its completion_outputs. */
 void packed_gather(const struct packed *packed, int32_t c, int32_t n, const float *outputs, float *values);
 void packed_scatter(const struct packed *packed, int32_t c, int32_t n, const float *values, float *outputs);
 
-/* Buffers and bookkeeping to run trees through a model: planned once, reused. */
+/* Buffers and bookkeeping for running trees through a model; planned once and reused. */
 struct tree_runner {
     struct decoder_work decoder;
     struct head_work head;
@@ -67,10 +67,10 @@ struct tree_runner {
     float *logp, *entropy, *d_logp, *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
     int64_t max_tokens, max_outputs;
     size_t logits_bytes; /* the backend's; set before planning (0: 64 MB) */
-    bool keep_logits;    /* for the backward, which else computes them again; likewise */
+    bool keep_logits;    /* for the backward, which otherwise computes them again; set before planning too */
 };
-/* Takes device buffers from the arena (call twice). max_tokens bounds the fed tokens of a micro-batch, max_completions
- * its completions. */
+/* Takes device buffers from the arena; called twice, to measure and to allocate. max_tokens bounds the fed tokens of a
+ * micro-batch, max_completions its completions. */
 cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, const struct model_config *config,
                                enum dtype act, int64_t max_tokens, int64_t max_completions, enum decoder_mode mode,
                                cohort_error *err);
@@ -79,10 +79,10 @@ void tree_runner_free(struct tree_runner *runner);
 /* Runs one micro-batch (built into runner->packed) forward; log-probs and entropies are left in runner->logp,
  * runner->entropy. */
 void tree_runner_forward(struct tree_runner *runner, struct model *model, float temperature);
-/* Backward of the same, from runner->d_logp (and d_entropy if with_entropy). */
+/* The backward of the same micro-batch, from runner->d_logp (and d_entropy if with_entropy). */
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy);
 
-/* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer a completion, in order. */
+/* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer for each completion, in order. */
 cohort_status tree_runner_score(struct tree_runner *runner, struct model *model, const struct tree *trees,
                                 int32_t n_trees, float temperature, float *const *logp, float *const *entropy,
                                 cohort_error *err);

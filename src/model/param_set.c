@@ -9,7 +9,8 @@ static int32_t index_of(const struct param_set *set, const struct param *param)
     return (int32_t)(param - set->table.params);
 }
 
-/* The places of what trains (first >= 0) in the arrays: each a multiple of PARAM_ALIGNMENT, unless adjacent. */
+/* Lays out what trains (first >= 0) in the arrays: each tensor begins at a multiple of PARAM_ALIGNMENT, unless it is
+ * adjacent. */
 static void lay_out_training(struct param_set *set)
 {
     struct param_training *t = &set->training;
@@ -85,7 +86,7 @@ void param_set_copy(struct param_set *to, const struct param_set *from)
     to->backend->ops->copy(to->backend, to->values, from->values, from->table.bytes);
 }
 
-/* Whether some of what trains has its master divided. */
+/* Whether the master of anything that trains is split into value and low half. */
 static bool any_low(const struct param_set *set)
 {
     for (int32_t i = 0; i < set->table.n_params; i++)

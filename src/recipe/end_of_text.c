@@ -8,7 +8,7 @@
 
 static cohort_status add(struct model_config *config, int32_t id, cohort_error *err)
 {
-    if (id < 0 || id >= config->vocab_size) /* it can never be drawn */
+    if (id < 0 || id >= config->vocab_size) /* such an id can never be drawn */
         return COHORT_OK;
     for (int32_t i = 0; i < config->n_eos; i++)
         if (config->eos_ids[i] == id)
@@ -29,11 +29,11 @@ static int32_t find_turn_end(const struct tokenizer *tokenizer)
 cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer, cohort_error *err)
 {
     TRY(add(config, tokenizer_eos(tokenizer), err));
-    /* A folder without a template names none: the one that messages are rendered with is ours. */
+    /* A folder without a template names no end of a turn: messages are then rendered with our own template. */
     return tokenizer_chat_template(tokenizer) == NULL ? COHORT_OK : add(config, find_turn_end(tokenizer), err);
 }
 
-/* A token by its text, or by its id. */
+/* Finds a token by its text or by its id. */
 static cohort_status read_token(const struct session *session, const char *item, int32_t *id, cohort_error *err)
 {
     const int32_t vocab = session->model->config.vocab_size;
@@ -95,7 +95,7 @@ void end_of_text_note(const struct session *session, const cohort_observer *obse
 static bool find_value(const char *json, const char *key, size_t *from, size_t *to)
 {
     int depth = 0;
-    bool ours = false, named = false; /* the last string at depth 1 is the key; its value comes */
+    bool ours = false, named = false; /* the last string at depth 1 is the key, and its value follows */
     size_t n = strlen(key);
     for (size_t i = 0; json[i] != '\0'; i++) {
         const char c = json[i];
@@ -121,7 +121,7 @@ static bool find_value(const char *json, const char *key, size_t *from, size_t *
     return false;
 }
 
-/* Sets "eos_token" in a file of the folder, if the file is there; all else keeps its bytes. */
+/* Sets "eos_token" in a file of the folder, if the file exists; everything else keeps its bytes. */
 static cohort_status save_name(const char *dir, const char *file, const char *token, size_t length, cohort_error *err)
 {
     struct text content = {0}, out = {0};

@@ -1,4 +1,4 @@
-/* Which tokens end a completion, and which one SFT teaches behind a text. */
+/* Which tokens end a completion, and which one SFT teaches at the end of a text. */
 #ifndef COHORT_RECIPE_END_OF_TEXT_H
 #define COHORT_RECIPE_END_OF_TEXT_H
 
@@ -13,13 +13,13 @@ cohort_status end_of_text_unite(struct model_config *config, const struct tokeni
  * union of all that the folder names. Needs model and tokenizer. */
 cohort_status end_of_text_open(struct session *session, const struct options *options, cohort_error *err);
 
-/* Conversations were rendered for training: what ends their turns ends completions from now on. */
+/* Called when conversations were rendered for training: what ends their turns ends completions from now on. */
 cohort_status end_of_text_learned(struct session *session, cohort_error *err);
 
-/* Tells once, where nothing ends a completion. */
+/* Tells the observer once if nothing ends a completion. */
 void end_of_text_note(const struct session *session, const cohort_observer *observer);
 
-/* With option eos_token, dir's tokenizer files say so too. */
+/* With option eos_token, writes it into dir's tokenizer files too. */
 cohort_status end_of_text_save(const struct session *session, const struct options *options, const char *dir,
                                cohort_error *err);
 

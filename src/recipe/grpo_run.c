@@ -2,6 +2,7 @@
 
 #include "backend/sampling.h"
 #include "base/clock.h"
+#include "recipe/evaluation.h"
 #include "recipe/run_identity.h"
 
 #include <math.h>
@@ -132,7 +133,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     return mem_alloc(&run->metrics, (size_t)run->grpo.config.num_iterations, sizeof *run->metrics, "metrics", err);
 }
 
-/* Tells how the reference's folder is read. */
+/* Tells the observer how the reference's folder is read. */
 static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_error *err)
 {
     const char *dir = options_string(run->t.options, OPTION_MODEL);
@@ -147,8 +148,9 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
     return status;
 }
 
-/* The frozen reference is the model that the run began with. Opening the policy from the same folder has told the
- * notes. A run that goes on has read a checkpoint instead of it: it tells them, and hashes it, here. */
+/* The frozen reference is the model that the run began with. Where the policy was opened from the same folder, the
+ * notes about it have been told. A resumed run has read a checkpoint instead, so it tells the notes and hashes the
+ * reference here. */
 static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -175,7 +177,8 @@ static double epoch_of(const struct grpo_run *run)
                                  : (double)run->grpo.batches * run->prompts_per_step / (double)run->extent.rows;
 }
 
-/* Adds to metrics all or nothing: what lacks is made up for by a run that goes on from here (owed_evaluation). */
+/* Adds all of an evaluation to metrics or nothing: a missing one is made up for by a run that resumes here
+ * (owed_evaluation). */
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
 {
     const struct options *o = run->t.options;
@@ -185,8 +188,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     cohort_status status = COHORT_OK;
     if (!run->has_held_out)
         return COHORT_OK;
-    struct evaluation evaluation = {.session = &run->t.session,
-                                    .engine = run->engine,
+    struct evaluation evaluation = {.engine = run->engine,
                                     .scoring = &run->scoring,
                                     .set = &run->held_out,
                                     .pattern = run->pattern,
@@ -195,7 +197,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .progress_context = run};
     float *temperature = &evaluation.pattern.sampling.temperature;
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
-    TRY_GOTO(evaluate(&evaluation, &found, &samples, err));
+    TRY_GOTO(evaluation_run(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
@@ -214,18 +216,18 @@ static cohort_status log_completions(struct grpo_run *run, cohort_error *err)
     cohort_status status =
         scoring_log(&run->scoring, run->set, run->rows, &run->batch, &run->t.run, run->t.state.step, err);
     if (status != COHORT_OK && run->t.run.logs[RUN_COMPLETIONS].pending.length == 0)
-        run->t.lines_lost = true; /* not even kept for the checkpoint */
+        run->t.lines_lost = true; /* could not even be kept for the checkpoint */
     return status;
 }
 
-/* Whether the batch in hand reached or passed a multiple of steps; 0: never. */
+/* Whether the current batch reached or passed a multiple of steps; never where steps is 0. */
 static bool every(const struct grpo_run *run, int64_t steps)
 {
     int64_t before = run->t.state.step - run->grpo.config.num_iterations;
     return steps > 0 && run->t.state.step / steps != before / steps;
 }
 
-/* Whether the held-out prompts are asked after the batch in hand. */
+/* Whether the held-out prompts are evaluated after the current batch. */
 static bool evaluates_now(const struct grpo_run *run)
 {
     return (run->t.steps > 0 && run->t.state.step >= run->t.steps) || every(run, run->eval_steps);
@@ -281,8 +283,8 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
     t->state.tokens_seen = grpo->tokens_seen;
     struct metrics *last = &run->metrics[n_iterations - 1];
     bool end = t->steps > 0 && t->state.step >= t->steps;
-    /* What fails here comes after the update: the step is logged all the same, for it will not be done again. The first
-     * failure is told. */
+    /* A failure here comes after the update: the step is logged all the same, because it will not be repeated. The
+     * first failure is reported. */
     cohort_status failed = log_completions(run, err);
     const bool evaluates = evaluates_now(run);
     if (failed == COHORT_OK && evaluates)
@@ -303,7 +305,7 @@ cleanup:
     return status;
 }
 
-/* The evaluation of the step that a run goes on from, if it is still to be made. */
+/* The evaluation of the step that a run resumes from, if it is still owed. */
 static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
 {
     struct metrics metrics = {0};

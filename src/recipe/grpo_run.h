@@ -1,9 +1,9 @@
-/* A GRPO run step by step: what `cohort grpo` and the trainer of the API are made of. Its owner says which rows a batch
- * takes, and when the run ends.
+/* A GRPO run step by step, on which `cohort grpo` and the trainer of the API are built. The owner decides which rows a
+ * batch takes and when the run ends.
  *
  *     grpo_run_open        options and rewards are read, the model is opened
- *     grpo_run_room        how long a prompt may be, for who loads data
- *     grpo_run_begin       memory planned and taken, weights read, run folder made or gone on with
+ *     grpo_run_room        how long a prompt may be, for the code that loads data
+ *     grpo_run_begin       memory planned and taken, weights read, run folder created or continued
  *     grpo_run_start       what comes before the first batch
  *     grpo_run_rollout     completions of a batch, then
  *     grpo_run_update      their rewards, the optimizer steps, the log, evaluation and checkpoint that are due
@@ -16,7 +16,7 @@
 #include "recipe/scoring.h"
 #include "recipe/training.h"
 
-/* What grpo_run_begin is told by who knows where the rows come from. */
+/* What the code that knows where the rows come from tells grpo_run_begin. */
 struct grpo_extent {
     int32_t max_prompt; /* tokens of the longest prompt */
     int64_t rows;       /* of an epoch; 0: unknown, and metrics have no epoch */
@@ -37,7 +37,7 @@ struct grpo_run {
     int32_t prompts_per_step, eval_n;
     int64_t save_steps, eval_steps;
     bool started; /* grpo_run_start is done */
-    /* The batch in hand, between grpo_run_rollout and grpo_run_update. */
+    /* The current batch, between grpo_run_rollout and grpo_run_update. */
     const struct prompt_set *set; /* borrowed */
     size_t *rows;                 /* [prompts_per_step] of set */
     struct grpo_prompt *prompts;  /* [prompts_per_step] */
@@ -52,16 +52,16 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
                             const cohort_observer *observer, cohort_error *err);
 /* Tokens that the longest prompt may have. COHORT_ERR_ARGUMENT where the completion leaves none. */
 cohort_status grpo_run_room(const struct grpo_run *run, int32_t *room, cohort_error *err);
-/* Before it the owner adds to run->t.inputs what else the run reads. */
+/* Before this call the owner adds to run->t.inputs what else the run reads. */
 cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *extent, cohort_error *err);
-/* The evaluation of step 0; once, also by the first rollout. */
+/* Runs the evaluation of step 0, once; the first rollout calls it too. */
 cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err);
-/* ids[n] tells the draws of one prompt apart from those of others in this and any other batch (rng_stream of row and
- * epoch). n: at most prompts_per_step. set must stay until the update. Of a batch that was in hand nothing is left:
- * the same rows draw the same completions again. */
+/* ids[n] keys the draws of one prompt apart from those of others in this and any other batch (rng_stream of row and
+ * epoch). n is at most prompts_per_step. set must stay until the update. An earlier batch that was not updated is
+ * discarded: the same rows draw the same completions again. */
 cohort_status grpo_run_rollout(struct grpo_run *run, const struct prompt_set *set, const size_t *rows,
                                const uint64_t *ids, int32_t n, cohort_error *err);
-/* After a failure before the weights changed the batch is still in hand; t.state.step tells whether they did, and
+/* After a failure before the weights changed the batch is kept; t.state.step tells whether they changed, and
  * grpo_run_whole whether all of a batch's steps were done. */
 cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err);
 bool grpo_run_whole(const struct grpo_run *run);

@@ -1,4 +1,4 @@
-/* The JSONL rows that generate prints and logprobs reads and prints again. */
+/* The JSONL rows that generate prints, and that logprobs reads and prints again. */
 #ifndef COHORT_RECIPE_JSON_ROWS_H
 #define COHORT_RECIPE_JSON_ROWS_H
 

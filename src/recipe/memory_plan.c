@@ -12,7 +12,7 @@ static size_t buffers(const struct memory_plan *plan)
     return plan->rollout > plan->training ? plan->rollout : plan->training;
 }
 
-/* What weights leave for everything else. */
+/* The memory that weights leave for everything else. */
 static size_t room(const struct memory_plan *plan)
 {
     const size_t weights = plan->weights + plan->reference;
@@ -46,7 +46,7 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
                                  .state = param_set_train_bytes(model->trained, session_moments(options))};
 }
 
-/* Training's part of what the backend is asked for. */
+/* The part of training in what the backend is asked for. */
 static struct backend_load training_load(const struct memory_plan *plan)
 {
     const int64_t outputs = plan->micro_tokens + plan->completions,

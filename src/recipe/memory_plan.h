@@ -2,8 +2,8 @@
  * and the data's lengths: the model need only be open (model_open), so that a run is refused, or its plan printed,
  * before its weights are read. The buffers are measured by the code that takes them (invariant I8).
  *
- * Rollout and training never run at once: they share one block, as large as the larger. So KV pages may have all that
- * weights and training state leave, as far as the rollout gains by them. */
+ * Rollout and training never run at the same time, so they share one block, which has the size of the larger. KV pages
+ * may therefore use all that weights and training state leave, as far as the rollout gains from them. */
 #ifndef COHORT_RECIPE_MEMORY_PLAN_H
 #define COHORT_RECIPE_MEMORY_PLAN_H
 
@@ -36,24 +36,25 @@ struct memory_plan {
     size_t working;                   /* of the backend's operations, beside all buffers */
 };
 
-/* What does not depend on the choice, and tokens of a micro-batch (longest: of a row; most_useful: of a whole step).
- * reference: whether a second model is kept. Options used: memory_limit, moments_dtype, micro_batch_tokens. */
+/* Fills in what does not depend on the choice, and the tokens of a micro-batch (longest: of a row; most_useful: of a
+ * whole step). reference: whether a second model is kept. Options used: memory_limit, moments_dtype,
+ * micro_batch_tokens. */
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful);
 /* The engine of the rollout, sized by rollout_choose for what weights and training state leave. */
 cohort_status memory_plan_engine(struct memory_plan *plan, const struct tokenizer *tokenizer,
                                  const struct rollout_need *need, struct engine **out, cohort_error *err);
-/* Sizes of the buffers with this much recomputation and as many tokens. */
+/* The sizes of the buffers with this level of recomputation and this many tokens. */
 cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recompute, int64_t micro_tokens,
                                   cohort_error *err);
-/* Measures with recompute as the option says; auto: the fastest that fits, else layer. What does not fit is
- * COHORT_ERR_MEMORY, with refused set: the error says what is missing and what would fit, the plan holds what was
- * refused. (Memory that the planning itself lacks is an error without refused.) Options used: recompute. */
+/* Measures with recompute as the option says; auto is the fastest level that fits, else layer. What does not fit is
+ * COHORT_ERR_MEMORY with refused set: the error says what is missing and what would fit, the plan holds what was
+ * refused. (If the planning itself runs out of memory, refused is not set.) Options used: recompute. */
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err);
 size_t memory_plan_total(const struct memory_plan *plan);
 /* Appends the plan as one line, without its end. */
 cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out, cohort_error *err);
-/* Allocates the block of the plan as it stands, and hands it out. */
+/* Allocates the block of the plan as it stands and hands out its pieces. */
 cohort_status memory_plan_allocate(struct memory_plan *plan, struct arena *arena, cohort_error *err);
 
 #endif

@@ -5,10 +5,10 @@
 #include <string.h>
 
 enum {
-    /* Unasked, on a CPU where nothing trains: more gain little there, and each would hold pages in memory that others
-     * use too. */
+    /* The number of sequences on a CPU where nothing trains, unless an option says otherwise: more gain little there,
+     * and each would hold pages in memory that other programs use too. */
     CPU_SEQUENCES = 64,
-    /* Prompt tokens a step are not reduced below this to make room for pages. */
+    /* The prompt tokens of a step are not reduced below this to make room for pages. */
     LEAST_STEP_TOKENS = 512
 };
 
@@ -93,14 +93,15 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->logits_rows = smaller(chunk, outputs);
 }
 
-/* Pages with which so many sequences never wait: theirs, and the prompts that they and the next ones stand behind. */
+/* The pages with which this many sequences never wait: their own, and those of the prompts that they and the next
+ * sequences follow. */
 static int64_t useful_pages(const struct rollout_need *need, int64_t sequences)
 {
     const int64_t prompts = smaller(need->requests, 2 * sequences);
     return larger(smaller(need->pages, sequences * need->completion_pages + prompts * need->prompt_pages), need->least);
 }
 
-/* Sequences that so many pages hold, each with its completion's; one prompt at least is there. */
+/* The number of sequences that this many pages hold, beside at least one prompt. */
 static int64_t held_sequences(const struct rollout_need *need, int64_t pages)
 {
     const int64_t left = pages - need->prompt_pages;
@@ -148,7 +149,7 @@ cohort_status rollout_choose(struct model *model, const struct rollout_need *nee
         if (need->step_tokens == 0 && tokens > LEAST_STEP_TOKENS)
             tokens = larger(tokens / 2, LEAST_STEP_TOKENS);
         else if (held < sequences)
-            sequences = held; /* the buffers of those that could not run are room for pages */
+            sequences = held; /* the buffers of sequences that could not run make room for pages */
         else
             return COHORT_OK;
     }

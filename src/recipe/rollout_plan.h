@@ -1,11 +1,11 @@
 /* How much of a rollout runs at once: decided here for generate, eval, the embedded engine, bench and GRPO alike, from
- * what is asked and the memory there is. Results do not depend on it. */
+ * the request and the available memory. Results do not depend on it. */
 #ifndef COHORT_RECIPE_ROLLOUT_PLAN_H
 #define COHORT_RECIPE_ROLLOUT_PLAN_H
 
 #include "rollout/engine.h"
 
-/* What will be asked of the engine. Zeroed, then added up by rollout_need_add. */
+/* What the engine will be asked for. Zero-initialise it; rollout_need_add adds to it. */
 struct rollout_need {
     int64_t requests, completions;
     int64_t prompt_tokens;          /* of all prompts */
@@ -22,11 +22,11 @@ struct rollout_need {
     bool modest;                    /* leaves half of what is free to others */
     bool whole;                     /* all sequences at once or none */
 };
-/* n completions of up to max_tokens behind a prompt of n_prompt tokens; times: so many such requests. */
+/* Adds times requests of n completions, each of up to max_tokens, for a prompt of n_prompt tokens. */
 void rollout_need_add(struct rollout_need *need, int64_t times, int32_t n_prompt, int32_t max_tokens, int32_t n);
-/* Any requests of up to context tokens each, sequences of them at once (0: chosen). */
+/* Adds requests of any kind of up to context tokens each, with this many sequences at once (0: chosen). */
 void rollout_need_any(struct rollout_need *need, const struct backend *backend, int32_t sequences, int32_t context);
-/* history, for draws like these. */
+/* Sets history for draws with these parameters. */
 int32_t rollout_history(const struct sampling_params *sampling, int32_t context);
 
 struct rollout_choice {
@@ -37,10 +37,10 @@ struct rollout_choice {
     bool refused;   /* by session_rollout */
     int64_t useful; /* pages beyond which nothing is gained with so many sequences */
 };
-/* As many sequences as the backend gains by and as have room in room bytes, which the engine's buffers and the
- * backend's working memory share (training: the part of load that is training's, NULL for none): pages for all of them,
- * fewer prompt tokens a step where that makes room for more. Where not even one completion has room, the choice is the
- * least that could run. */
+/* Chooses as many sequences as the backend gains from and as fit into room bytes, which the engine's buffers and the
+ * backend's working memory share (training is the part of load that belongs to training, NULL if nothing trains). There
+ * are pages for all of them, and fewer prompt tokens per step where that makes room for more. If not even one
+ * completion fits, the choice is the smallest that could run. */
 cohort_status rollout_choose(struct model *model, const struct rollout_need *need, size_t room,
                              const struct backend_load *training, struct rollout_choice *choice, cohort_error *err);
 

@@ -20,7 +20,7 @@ void rendered_free(struct rendered *rendered)
     content_spans_free(&rendered->spans);
 }
 
-/* Tools may stand as JSON text; of that only what is empty passes. */
+/* Tools may be given as JSON text, of which only an empty list is accepted. */
 static bool no_tools(const json_t *value)
 {
     const char *text = json_string_value(value);

@@ -1,11 +1,11 @@
 /* Rows of data as ids: which columns count, what a conversation renders to, and that its content stays content
- * (invariant I12). Every command that reads rows with text reads them by these. */
+ * (invariant I12). Every command that reads rows with text uses these functions. */
 #ifndef COHORT_RECIPE_ROW_PROMPT_H
 #define COHORT_RECIPE_ROW_PROMPT_H
 
 #include "recipe/session.h"
 
-/* How the options want rows read. */
+/* How rows are read, as the options say. */
 struct row_style {
     bool chat;     /* a prompt that is text is a user's message */
     bool thinking; /* enable_thinking, where the row does not say */
@@ -15,10 +15,10 @@ struct row_style {
 /* Options used: thinking, trust_content. The other fields are left false. */
 struct row_style row_style(const struct options *options);
 
-/* The column, or NULL where it is absent or null: in a file of mixed rows null fills what others have. */
+/* The column, or NULL where it is absent or null: in a file of mixed rows null stands for the columns of other rows. */
 const json_t *row_column(const json_t *row, const char *name);
 
-/* A text with what of it is content. */
+/* A text and which of its bytes are content. */
 struct rendered {
     struct text text;
     struct content_spans spans;
@@ -31,12 +31,12 @@ void rendered_free(struct rendered *rendered);
 cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style, bool conversation,
                            bool *thinking, cohort_error *err);
 
-/* Appends messages as a prompt, ready for the assistant's turn; where the last message is the assistant's, the model
- * goes on with it. */
+/* Appends messages as a prompt, ready for the assistant's turn; if the last message is the assistant's, the model
+ * continues it. */
 cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where, bool thinking,
                                 struct rendered *out, cohort_error *err);
 
-/* Appends the ids of rendered's bytes from from on. */
+/* Appends the ids of the rendered bytes from offset from on. */
 cohort_status row_encode(const struct session *session, const struct rendered *rendered, size_t from, bool trust,
                          struct token_list *ids, cohort_error *err);
 

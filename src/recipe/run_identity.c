@@ -54,7 +54,7 @@ void run_identity_set_schedule(struct run_inputs *inputs, const struct options *
 
 /* ---- options ---- */
 
-/* The option that a line of a configuration is of; NULL if there is none of that name (now). */
+/* The option that a line of a configuration sets; NULL if this version has none of that name. */
 static const struct option_spec *option_of(const char *line)
 {
     return options_row(FOR_TRAIN, line, strcspn(line, ":\n"));
@@ -73,7 +73,7 @@ cohort_status run_identity_options(const char *yaml, struct text *out, cohort_er
     for (const char *line = yaml; *line != '\0';) {
         size_t length = strcspn(line, "\n");
         length += line[length] == '\n';
-        if (line[0] != ' ' && line[0] != '-') /* a list's items go with their key */
+        if (line[0] != ' ' && line[0] != '-') /* the items of a list belong to their key */
             keep = line[0] != '#' && !is_free(line);
         if (keep)
             TRY(text_append(out, line, length, err));
@@ -123,7 +123,7 @@ static cohort_status tell(struct check *check, enum input_kind kind, const char 
         observer_message(t->observer, "accepted a change of %s: %s", input_kind_name(kind), what);
         return run_inputs_note_change(&t->inputs, t->state.step, kind, what, err);
     }
-    /* A kind may differ in several ways; its word stands once. */
+    /* A kind may differ in several ways; its word is listed once. */
     TRY(text_printf(&check->refused, err, "%s%s: %s", check->refused.length > 0 ? "; " : "", input_kind_name(kind),
                     what));
     const char *word = input_kind_name(kind);
@@ -160,8 +160,8 @@ cleanup:
     return status;
 }
 
-/* An option that the checkpoint says nothing of is one that its version did not know: it is as it was if it has its
- * default. */
+/* An option that the checkpoint does not mention is one that its version did not know: with its default it is
+ * unchanged. */
 static cohort_status defaults(const struct training *t, struct text *out, cohort_error *err)
 {
     struct options *options = NULL;
@@ -203,8 +203,8 @@ cleanup:
 
 /* ---- inputs ---- */
 
-/* A run that goes on reads --model for its reference alone. Where it is another folder than the one that the run began
- * with, it is read for its hash: a model that moved is the same one. */
+/* A resumed run reads --model only for its reference. If that is another folder than the one the run began with, it is
+ * read for its hash: a model that was moved is the same model. */
 static cohort_status hash_moved_model(struct training *t, const struct run_inputs *before, cohort_error *err)
 {
     const char *model = options_string(t->options, OPTION_MODEL);

@@ -1,5 +1,5 @@
 /* A run is what it reads (invariant I11): gathers the hashes of a run's inputs, keeps them in its checkpoints, and
- * compares them where a run goes on. */
+ * compares them when a run is resumed. */
 #ifndef COHORT_RECIPE_RUN_IDENTITY_H
 #define COHORT_RECIPE_RUN_IDENTITY_H
 
@@ -13,18 +13,18 @@ cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir,
 cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err);
 /* The files that the exec: rewards of the options name. */
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err);
-/* Where the rate decays, for how many steps it does. */
+/* If the learning rate decays, over how many steps it does. */
 void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options, int64_t steps);
 
-/* The options that a resumed run must share, a line each, of a resolved configuration. */
+/* The options of a resolved configuration that a resumed run must share, one per line. */
 cohort_status run_identity_options(const char *yaml, struct text *out, cohort_error *err);
 
 /* Writes dir/trainer/inputs.json and dir/trainer/options.yaml (dir/trainer exists). */
 cohort_status run_identity_write(const struct training *t, const char *dir, cohort_error *err);
 
 /* Compares inputs and options to those of the checkpoint t->resume_dir: what differs is refused with its name and what
- * to do, or is told and kept in t->inputs where --accept-changed names it. A checkpoint without inputs.json (of an
- * earlier version) is told of too. */
+ * to do, or is reported and kept in t->inputs if --accept-changed names it. A checkpoint without inputs.json (of an
+ * earlier version) is reported too. */
 cohort_status run_identity_check(struct training *t, cohort_error *err);
 
 #endif

@@ -62,7 +62,7 @@ cohort_status run_inputs_add_file(struct run_inputs *inputs, enum input_kind kin
 
 /* ---- the files of a command ---- */
 
-/* One that we may not read is no input that we could speak of. */
+/* A file that we may not read is not an input that we can describe. */
 static bool is_regular(const char *path)
 {
     struct stat st;
@@ -289,7 +289,7 @@ static cohort_status describe(const struct run_input *before, const struct run_i
 static cohort_status compare_schedules(const struct run_inputs *before, const struct run_inputs *now, struct text *out,
                                        cohort_error *err)
 {
-    /* Another schedule_type is another option, and that is where it is compared. */
+    /* Another type of schedule is another option, and is compared there. */
     if (now->schedule[0] == '\0' || strcmp(before->schedule, now->schedule) != 0 || before->steps == now->steps)
         return COHORT_OK;
     return text_printf(out, err,
@@ -311,7 +311,7 @@ cohort_status run_inputs_compare(const struct run_inputs *before, const struct r
                 break;
             if (was == NULL || is == NULL || strcmp(was->sha256, is->sha256) != 0) {
                 TRY(describe(was, is, &differs[kind], err));
-                break; /* the first tells enough */
+                break; /* the first difference is enough */
             }
         }
     }

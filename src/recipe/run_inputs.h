@@ -1,8 +1,8 @@
 /* What a run reads, by hash (invariant I11): the list that a checkpoint keeps in trainer/inputs.json, so that a resumed
- * run is the same run or says by name what is not.
+ * run is the same run or names what differs.
  *
  * An input is a file (SHA-256 of its bytes, as sha256sum prints it) or a text. Those of one kind have an order: they
- * are compared one by one, by hash and not by path, for a file that moved is the same file. */
+ * are compared one by one, by hash and not by path, because a file that was moved is the same file. */
 #ifndef COHORT_RECIPE_RUN_INPUTS_H
 #define COHORT_RECIPE_RUN_INPUTS_H
 
@@ -36,30 +36,30 @@ struct run_inputs {
 };
 void run_inputs_free(struct run_inputs *inputs);
 
-/* An input whose hash is known. */
+/* Adds an input whose hash is known. */
 cohort_status run_inputs_add(struct run_inputs *inputs, enum input_kind kind, const char *path, const char *sha256,
                              cohort_error *err);
-/* A text; path says where it comes from. */
+/* Adds a text; path says where it comes from. */
 cohort_status run_inputs_add_text(struct run_inputs *inputs, enum input_kind kind, const char *path, const char *text,
                                   size_t length, cohort_error *err);
-/* A file, hashed here. */
+/* Adds a file, which is hashed here. */
 cohort_status run_inputs_add_file(struct run_inputs *inputs, enum input_kind kind, const char *path, cohort_error *err);
-/* Every regular file that a word of a shell command names: words are split as the shell does for blanks, quotes and
- * operators, a word with blanks in it (sh -c '...') once more, and what stands behind a = in a word counts too. Best
- * effort: nothing is expanded. */
+/* Adds every regular file that a word of a shell command names: words are split as the shell does for blanks, quotes
+ * and operators, a word with blanks in it (sh -c '...') once more, and what stands behind a = in a word counts too.
+ * This is best effort: nothing is expanded. */
 cohort_status run_inputs_add_command(struct run_inputs *inputs, enum input_kind kind, const char *command,
                                      cohort_error *err);
 
-/* The content of inputs.json: a function of the list alone, no clock and no machine in it. */
+/* The content of inputs.json: a function of the list alone, without clock or machine. */
 cohort_status run_inputs_write(const struct run_inputs *inputs, struct text *out, cohort_error *err);
-/* inputs is empty before; path is for messages too. */
+/* inputs must be empty; path is used in messages too. */
 cohort_status run_inputs_read(struct run_inputs *inputs, const char *path, cohort_error *err);
 
-/* What of now differs from before, kind by kind: differs[kind] is empty where nothing does, where before has no such
- * input or now did not look. */
+/* Says how now differs from before, kind by kind: differs[kind] is empty where nothing differs, where before has no
+ * such input, or where now did not look. */
 cohort_status run_inputs_compare(const struct run_inputs *before, const struct run_inputs *now,
                                  struct text differs[INPUT_KINDS], cohort_error *err);
-/* now takes over from before what it did not look at, the paths of what is the same, and the changes that were accepted
+/* Copies from before to now what now did not look at, the paths of what is the same, and the changes that were accepted
  * earlier. */
 cohort_status run_inputs_inherit(struct run_inputs *now, const struct run_inputs *before, cohort_error *err);
 cohort_status run_inputs_note_change(struct run_inputs *inputs, int64_t step, enum input_kind kind, const char *what,

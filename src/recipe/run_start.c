@@ -7,18 +7,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* What a run writes into its folder before its first checkpoint: prefix, then (not NULL) a suffix. */
+/* The names that a run writes into its folder before its first checkpoint: a prefix and, if not NULL, a suffix. */
 static const struct {
     const char *prefix, *suffix;
-    bool is_sign; /* of a run that began; the folder alone may have been made by hand */
+    bool is_sign; /* shows that a run began here; the folder alone may have been made by hand */
 } ours[] = {
     {"checkpoints", NULL, false},      {"config.yaml", NULL, true},   {"metrics.jsonl", NULL, true},
     {"completions.jsonl", NULL, true}, {"reward.svg", NULL, true},    {"loss.svg", NULL, true},
     {"eval-step-", ".jsonl", true},    {".cohort.lock", NULL, false}, {".cohort.periodic", NULL, false},
 };
 
-/* The entry of ours that name is, or -1. A temporary file of a write that was cut short (file_write_atomic) is one of
- * ours too. */
+/* Which of our entries the name is, or -1. A temporary file of an interrupted write (file_write_atomic) is one of ours
+ * too. */
 static int which(const char *name)
 {
     size_t length = strlen(name);
@@ -42,7 +42,7 @@ struct look {
     char *foreign;
 };
 
-/* Looks at the entries of one folder; within checkpoints/ nothing may stand. */
+/* Looks at the entries of one folder; checkpoints/ must be empty. */
 static cohort_status look_into(const char *path, bool within, struct look *look, cohort_error *err)
 {
     DIR *dir = opendir(path);
@@ -92,7 +92,7 @@ cohort_status run_start_look(const char *path, enum run_start *start, char **for
     TRY_GOTO(look_into(path, false, &look, err));
     if (look.foreign == NULL)
         TRY_GOTO(look_into(checkpoints, true, &look, err));
-    /* Our start makes checkpoints/ first and writes config.yaml before it logs: without them the files are somebody
+    /* A run creates checkpoints/ first and writes config.yaml before it logs: without them the files are somebody
      * else's. */
     if (look.foreign == NULL && look.sign && (!look.checkpoints || (look.metrics && !look.config)))
         TRY_GOTO(

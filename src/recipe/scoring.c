@@ -216,11 +216,9 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
     return status;
 }
 
-/* {"step" (if >= 0), "index", "completion_index", "prompt", "completion", "finish_reason", "rewards", "advantage" (if
- * not NaN)} */
-static cohort_status write_sample(const struct scoring *scoring, const struct prompt_set *set, size_t row, int64_t step,
-                                  const struct completion *c, const double *rewards, double advantage, struct text *out,
-                                  cohort_error *err)
+cohort_status scoring_write(const struct scoring *scoring, const struct prompt_set *set, size_t row, int64_t step,
+                            const struct completion *c, const double *rewards, double advantage, struct text *out,
+                            cohort_error *err)
 {
     TRY(text_append(out, "{", 1, err));
     if (step >= 0)
@@ -250,81 +248,10 @@ cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set
     cohort_status status = COHORT_OK;
     int32_t group = batch->n / batch->n_prompts;
     for (int32_t i = 0; i < batch->n; i++)
-        TRY_GOTO(write_sample(scoring, set, rows[i / group], step, &batch->completions[i],
-                              batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i], &lines, err));
+        TRY_GOTO(scoring_write(scoring, set, rows[i / group], step, &batch->completions[i],
+                               batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i], &lines, err));
     TRY_GOTO(run_folder_log(run, RUN_COMPLETIONS, &lines, err));
 cleanup:
     text_free(&lines);
-    return status;
-}
-
-static void evaluation_metrics(const struct evaluation *e, const struct completion *completions, const double *rewards,
-                               size_t total, struct metrics *metrics)
-{
-    double length = 0.0, reward = 0.0;
-    size_t truncated = 0, scored = 0;
-    for (size_t i = 0; i < total; i++) {
-        double sum = 0.0;
-        bool any = false;
-        for (int32_t f = 0; f < e->scoring->n; f++) {
-            double value = rewards[i * (size_t)e->scoring->n + (size_t)f];
-            sum += isnan(value) ? 0.0 : e->scoring->weights[f] * value;
-            any = any || !isnan(value);
-        }
-        reward += any ? sum : 0.0;
-        scored += any;
-        length += completions[i].n_tokens;
-        truncated += completions[i].finish_reason == FINISH_LENGTH;
-    }
-    metrics_set(metrics, "eval_reward", scored > 0 ? reward / (double)scored : (double)NAN);
-    for (int32_t f = 0; f < e->scoring->n; f++) {
-        double sum = 0.0;
-        size_t count = 0;
-        for (size_t i = 0; i < total; i++) {
-            double value = rewards[i * (size_t)e->scoring->n + (size_t)f];
-            sum += isnan(value) ? 0.0 : value;
-            count += isnan(value) ? 0 : 1;
-        }
-        metrics_setf(metrics, count > 0 ? sum / (double)count : (double)NAN, "eval_rewards/%s/mean",
-                     e->scoring->names[f]);
-    }
-    metrics_set(metrics, "eval_completions/mean_length", length / (double)total);
-    metrics_set(metrics, "eval_completions/clipped_ratio", (double)truncated / (double)total);
-}
-
-/* Draws of evaluations never meet those of training batches, which count up from 0. */
-static const uint64_t EVALUATION_BATCH = UINT64_MAX;
-
-cohort_status evaluate(const struct evaluation *e, struct metrics *metrics, struct text *samples, cohort_error *err)
-{
-    size_t n_prompts = e->set->data.n_rows, total = n_prompts * (size_t)e->n;
-    struct grpo_prompt *prompts = NULL;
-    struct completion *completions = NULL;
-    size_t *rows = NULL;
-    double *rewards = NULL;
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
-    TRY_GOTO(mem_alloc(&rows, n_prompts, sizeof *rows, "evaluation", err));
-    TRY_GOTO(mem_alloc(&completions, total, sizeof *completions, "evaluation", err));
-    TRY_GOTO(mem_alloc(&rewards, total * (size_t)e->scoring->n, sizeof *rewards, "evaluation", err));
-    for (size_t i = 0; i < n_prompts; i++) {
-        rows[i] = i;
-        prompts[i] =
-            (struct grpo_prompt){.tokens = e->set->ids[i].ids, .n_tokens = (int32_t)e->set->ids[i].count, .id = i};
-    }
-    TRY_GOTO(grpo_rollout(e->engine, prompts, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH, completions,
-                          e->progress, e->progress_context, err));
-    TRY_GOTO(scoring_completions(e->scoring, e->set, rows, (int32_t)n_prompts, e->n, completions, rewards, err));
-    evaluation_metrics(e, completions, rewards, total, metrics);
-    for (size_t i = 0; samples != NULL && i < total; i++)
-        TRY_GOTO(write_sample(e->scoring, e->set, i / (size_t)e->n, -1, &completions[i],
-                              rewards + i * (size_t)e->scoring->n, (double)NAN, samples, err));
-cleanup:
-    for (size_t i = 0; completions != NULL && i < total; i++)
-        completion_free(&completions[i]);
-    mem_free(completions);
-    mem_free(prompts);
-    mem_free(rows);
-    mem_free(rewards);
     return status;
 }

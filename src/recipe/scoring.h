@@ -6,17 +6,16 @@
 #include "run/options.h"
 #include "recipe/session.h"
 #include "train/grpo.h"
-#include "train/metrics.h"
 
 struct scoring {
     struct reward **rewards; /* those of the options (owned), then the extra ones (borrowed) */
     const char **names;
     double *weights;
     int32_t n, n_owned;
-    const cohort_observer *observer; /* told what a reward warns of; NULL: nobody */
+    const cohort_observer *observer; /* told the warnings of rewards; NULL: nobody */
 };
-/* Options used: reward, reward_weights, reward_pattern, reward_timeout. No reward at all is an error. The observer is
- * the caller's to set afterwards. */
+/* Options used: reward, reward_weights, reward_pattern, reward_timeout. No reward at all is an error. The caller sets
+ * the observer afterwards. */
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err);
 void scoring_close(struct scoring *scoring);
@@ -30,7 +29,7 @@ struct prompt_set {
     struct token_list *ids; /* [n_rows] */
     struct text *texts;     /* [n_rows] rendered */
     int32_t longest;        /* tokens */
-    const int64_t *indices; /* [n_rows] by which rewards and logs know the rows, borrowed; NULL: their place */
+    const int64_t *indices; /* [n_rows] by which rewards and logs identify the rows, borrowed; NULL: their place */
 };
 /* limit: rows taken at most (0: all); max_tokens: a longer prompt is an error that names the row. Options used: those
  * of row_style. */
@@ -54,25 +53,15 @@ cohort_status scoring_completions(const struct scoring *scoring, const struct pr
                                   int32_t n_prompts, int32_t n, const struct completion *completions, double *rewards,
                                   cohort_error *err);
 
+/* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "index", "completion_index", "prompt",
+ * "completion", "finish_reason", "rewards", "advantage" (if not NaN)}. rewards[scoring->n]; set and row say what was
+ * asked. */
+cohort_status scoring_write(const struct scoring *scoring, const struct prompt_set *set, size_t row, int64_t step,
+                            const struct completion *c, const double *rewards, double advantage, struct text *out,
+                            cohort_error *err);
 /* Appends every completion of a batch with its rewards and advantage to completions.jsonl of the run. */
 struct run_folder;
 cohort_status scoring_log(const struct scoring *scoring, const struct prompt_set *set, const size_t *rows,
                           const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err);
-
-/* Held-out evaluation: n completions of every prompt; sets eval_reward, eval_rewards/NAME/mean, eval_completions/... .
- * The draws are the same at every evaluation, so that differences come from the weights. samples (may be NULL) gets one
- * JSON line a completion. */
-struct evaluation {
-    struct session *session;
-    struct engine *engine;
-    const struct scoring *scoring;
-    const struct prompt_set *set;
-    struct engine_request pattern; /* sampling, seed, limits */
-    int32_t n;
-    grpo_progress *progress;
-    void *progress_context;
-};
-cohort_status evaluate(const struct evaluation *evaluation, struct metrics *metrics, struct text *samples,
-                       cohort_error *err);
 
 #endif

@@ -72,9 +72,9 @@ static cohort_status read_device(const struct options *options, int *gpu, cohort
     *gpu = -1;
     if (strcmp(device, "cpu") == 0)
         return COHORT_OK;
-    const char *isa = options_choice_word(options, OPTION_ISA); /* a run's config.yaml has it as auto */
+    const char *isa = options_choice_word(options, OPTION_ISA); /* config.yaml of a run says auto */
     const bool wants_cpu = strcmp(isa, "auto") != 0;
-    if (strcmp(device, "auto") == 0) { /* an instruction set asked for is a CPU asked for */
+    if (strcmp(device, "auto") == 0) { /* a requested instruction set implies a CPU */
         *gpu = !wants_cpu && backend_cuda_present() ? 0 : -1;
         return COHORT_OK;
     }
@@ -103,8 +103,8 @@ cohort_status session_backend(struct backend **out, const struct options *option
     if (gpu >= 0)
         TRY(backend_cuda_create(out, gpu, err));
     else
-        TRY(backend_cpu_create(out, options_choice_word(options, OPTION_ISA), (int)options_int(options, OPTION_THREADS),
-                               err));
+        TRY(backend_cpu_create(out, (enum cpu_isa)options_choice(options, OPTION_ISA),
+                               (int)options_int(options, OPTION_THREADS), err));
     (*out)->stop = options_stop(options);
     return COHORT_OK;
 }
@@ -157,8 +157,8 @@ cohort_status session_type(const struct options *options, const struct model_con
     return COHORT_OK;
 }
 
-/* Before anything large is allocated: whether the weights, and with training their gradient and optimizer state, can
- * fit. */
+/* Checks, before anything large is allocated, whether the weights, and with training their gradient and optimizer
+ * state, can fit. */
 static cohort_status check_room(const struct session *session, const struct options *options, bool training,
                                 cohort_error *err)
 {
@@ -247,11 +247,11 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
     double asked = options_float(options, OPTION_MEMORY_LIMIT);
     if (asked > 0.0)
         return (size_t)(asked * 1e9);
-    return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to everybody else */
+    return backend->ops->available(backend) / 20 * 19; /* leave a twentieth to other programs */
 }
 
-/* Products of wide models are large enough with fewer rows, and their activations larger. What free memory there is has
- * no say: the sums of gradients follow the micro-batches. */
+/* Wide models need fewer rows for a product of useful size, and their activations are larger. Free memory does not
+ * enter, because the sums of gradients depend on the micro-batches. */
 enum { FULL_MICRO_WIDTH = 1280 };
 
 int64_t session_micro_tokens(const struct model *model, const struct options *options)
@@ -264,7 +264,7 @@ int64_t session_micro_tokens(const struct model *model, const struct options *op
                                        : be->sizes->train_tokens_wide * FULL_MICRO_WIDTH / width;
 }
 
-/* What is left beside the weights and a training state, which are there. */
+/* The memory that is left beside the weights and a training state, which are allocated already. */
 static size_t room_left(const struct session *session, const struct options *options)
 {
     const struct model *model = session->model;

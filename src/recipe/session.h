@@ -12,7 +12,7 @@
 #include "run/options.h"
 #include "train/metrics.h"
 
-/* The observer's calls, made easy. The size of progress is set here. */
+/* Helpers that call the observer. They set the size field of progress. */
 void observer_output(const cohort_observer *observer, const struct text *text);
 void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);
@@ -44,11 +44,11 @@ cohort_status session_open(struct session *session, const struct options *option
 /* files: NULL, or gets the files of the weights with their hashes. */
 cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err);
 void session_close(struct session *session);
-/* A backend alone. */
+/* Creates the backend alone. */
 cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err);
-/* The type that option dtype says for a model of this config: as asked, or checkpoint_auto_type. dir: the folder with
- * its weights, whose headers are compared with config, if there are any; NULL: there is none. types (may be NULL) gets
- * what is stored there. Appends to notes. */
+/* The type that option dtype selects for a model of this config: the one it names, or that of checkpoint_auto_type.
+ * dir: the folder with its weights, whose headers are compared with config, if there are any; NULL: there is none.
+ * types (may be NULL) gets what is stored there. Appends to notes. */
 cohort_status session_type(const struct options *options, const struct model_config *config, const char *dir,
                            bool training, enum dtype *type, struct checkpoint_types *types, struct text *notes,
                            cohort_error *err);
@@ -58,16 +58,17 @@ void observer_notes(const cohort_observer *observer, const struct text *notes);
 /* Memory that commands may plan with, in bytes: option memory_limit (GB) or what the machine has free now. */
 size_t session_memory_limit(struct backend *backend, const struct options *options);
 
-/* Option micro_batch_tokens, or what the backend likes for a model of this width; option moments_dtype. */
+/* The value of option micro_batch_tokens, or what suits the backend for a model of this width; the type of option
+ * moments_dtype. */
 int64_t session_micro_tokens(const struct model *model, const struct options *options);
 enum dtype session_moments(const struct options *options);
 
-/* How a rollout of what is asked runs beside weights (and training state) that are there, within the memory limit
- * (rollout_choose). On a CPU, and where need is modest, more than half of what is free is taken only for what one
- * completion must have. What does not fit is COHORT_ERR_MEMORY with choice->refused set. Options used: memory_limit. */
+/* Chooses how a rollout runs beside weights (and training state) that are already allocated, within the memory limit
+ * (rollout_choose). On a CPU, and where need is modest, more than half of the free memory is taken only if a single
+ * completion needs it. What does not fit is COHORT_ERR_MEMORY with choice->refused set. Options used: memory_limit. */
 cohort_status session_rollout(const struct session *session, const struct options *options,
                               const struct rollout_need *need, struct rollout_choice *choice, cohort_error *err);
-/* The engine of it, with its own arena in session->arena. */
+/* Creates the engine for it, whose buffers are in session->arena. */
 cohort_status session_engine(struct session *session, const struct options *options, const struct rollout_need *need,
                              struct engine **out, cohort_error *err);
 
@@ -79,10 +80,10 @@ cohort_status session_request(const struct session *session, const struct option
                               struct engine_request *request, cohort_error *err);
 void session_request_free(struct engine_request *request);
 
-/* Completions of a step: prompts_per_step times num_generations, within what a step can hold. */
+/* The completions of a step, prompts_per_step times num_generations, checked against what a step can hold. */
 cohort_status session_batch_size(const struct options *options, int32_t *n, cohort_error *err);
 
-/* The type that the option dtype names; false where it is auto. */
+/* The type that option dtype names; false if it is auto. */
 bool session_asked_type(const struct options *options, enum dtype *type);
 
 /* 64-bit FNV-1a, to tell prompts apart by content. */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --resume latest without a checkpoint: one job script serves the first start and all later ones. */
+/* Handles --resume latest without a checkpoint, so that one job script serves the first start and all later ones. */
 static cohort_status start_instead(struct training *t, const char *out, cohort_error *err)
 {
     enum run_start start;
@@ -86,7 +86,7 @@ void training_close(struct training *t)
     t->resume_dir = NULL;
 }
 
-/* The options are those of the checkpoint by now: counters that do not fit them are damaged. */
+/* The options are those of the checkpoint at this point: counters that do not fit them are damaged. */
 static cohort_status check_state(const struct training *t, cohort_error *err)
 {
     const int64_t seed = options_int(t->options, OPTION_SEED),
@@ -125,7 +125,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         t->saved_step = t->state.step;
         observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir, (long long)t->state.step);
     } else {
-        /* With --resume a folder that was there is locked already, and was looked into. */
+        /* With --resume an existing folder is locked already and has been checked. */
         TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
                                      : run_folder_create(&t->run, out, &yaml, err));
         t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
@@ -143,7 +143,7 @@ cleanup:
     return status;
 }
 
-/* The weights that a run begins with are hashed as they come in; those of a checkpoint are not what --model names. */
+/* The weights that a run begins with are hashed as they are read; those of a checkpoint are not what --model names. */
 static cohort_status read_weights(struct training *t, cohort_error *err)
 {
     struct weight_files files = {0};
@@ -202,7 +202,7 @@ void training_curve(struct training *t, const char *metric, const char *eval_met
 void training_draw(struct training *t, enum draw_when when)
 {
     const double SHARE = 0.01;      /* of the time */
-    const double LEAST_PAUSE = 5.0; /* seconds: nobody looks more often */
+    const double LEAST_PAUSE = 5.0; /* seconds: more often is of no use */
     struct curve *c = &t->curve;
     cohort_error problem = {0};
     const double begin = clock_seconds(),

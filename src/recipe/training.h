@@ -1,6 +1,6 @@
 /* What sft and grpo share: opening or resuming a run, the memory plan, checkpoints, the metrics file.
  *
- * A run is at a step boundary between optimizer steps that end a batch; only there is a checkpoint written (invariant
+ * A run is at a step boundary after the last optimizer step of a batch; checkpoints are written only there (invariant
  * I6). */
 #ifndef COHORT_RECIPE_TRAINING_H
 #define COHORT_RECIPE_TRAINING_H
@@ -43,13 +43,12 @@ struct training {
     int64_t started_step;
 };
 
-/* Resolves --resume ('latest' where there is no checkpoint yet starts the run), reads the run's
- * config.yaml if it goes on without --config, opens model and
- * tokenizer; the weights are not read yet. */
+/* Resolves --resume ('latest' starts the run if there is no checkpoint yet), reads the run's config.yaml if it is
+ * resumed without --config, and opens model and tokenizer; the weights are not read yet. */
 cohort_status training_open(struct training *t, struct options *options, const char *command,
                             const cohort_observer *observer, cohort_error *err);
-/* Once the plan is known and t->steps is set: allocates optimizer state, restores it when resuming (and compares what
- * the run reads: run_identity_check), creates or reopens the run folder, writes config.yaml. */
+/* Called when the plan is known and t->steps is set: allocates optimizer state, restores it when resuming (and compares
+ * what the run reads: run_identity_check), creates or reopens the run folder, writes config.yaml. */
 cohort_status training_begin(struct training *t, cohort_error *err);
 void training_close(struct training *t);
 
@@ -61,43 +60,43 @@ enum schedule_type training_schedule(const struct options *options);
 
 /* ---- training_save.c ---- */
 
-/* Takes the lock of the run folder out, if there is one, and clears what a crash left in it. */
+/* Takes the lock of the run folder, if there is a folder, and clears what a crash left in it. */
 cohort_status training_lock(struct training *t, const char *out, cohort_error *err);
 /* t->resume_dir = the newest checkpoint of the run, or NULL. */
 cohort_status training_find_latest(struct training *t, const char *out, cohort_error *err);
-/* Reads the checkpoint that is resumed from against its SHA256SUMS. Damage is an error that names the newest intact
- * checkpoint; it is used only when asked for. */
+/* Checks the checkpoint that is resumed from against its SHA256SUMS. Damage is an error that names the newest intact
+ * checkpoint, which is used only if the user asks for it. */
 cohort_status training_verify(struct training *t, const char *out, cohort_error *err);
-/* Reopens the run folder at t->state.step: later checkpoints and metrics leave first. */
+/* Reopens the run folder at t->state.step; later checkpoints and metrics are moved away first. */
 cohort_status training_continue(struct training *t, const char *out, const struct text *yaml, cohort_error *err);
 
-/* Adds {"step", "epoch", ...} (no epoch if it is NaN), writes the line and tells the observer. */
+/* Writes a line {"step", "epoch", ...} (without epoch if it is NaN) and tells the observer. */
 cohort_status training_log(struct training *t, int64_t step, double epoch, const struct metrics *metrics,
                            cohort_error *err);
-/* A run that goes on from a step whose evaluation failed or was stopped (the step's line lacks metric) owes it: it is made
- * first, and its figures are added to that line, so that the file is the one of an undisturbed run. */
+/* A run that resumes at a step whose evaluation failed or was stopped (the step's line lacks metric) still owes it: it
+ * is run first and its figures are added to that line, so that the file equals that of an undisturbed run. */
 cohort_status training_owes_evaluation(const struct training *t, const char *metric, bool *owes, cohort_error *err);
 cohort_status training_log_evaluation(struct training *t, const struct metrics *metrics, cohort_error *err);
-/* After a step: checkpoints/step-N with everything if it is asked for, or if the clock says so (option
+/* Called after a step: writes checkpoints/step-N with everything if it is asked for or due by the clock (option
  * save_minutes). */
 cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err);
-/* final/ with the model alone. */
+/* Writes final/ with the model alone. */
 cohort_status training_save_final(struct training *t, cohort_error *err);
-/* After a failed step: saves a checkpoint if the run stands at a boundary that none was written at, and tells the
- * observer how to go on. */
+/* Called after a failed step: saves a checkpoint if the run is at a boundary without one, and tells the observer how to
+ * continue. */
 void training_rescue(struct training *t, const struct optimizer *optimizer);
 /* trainer/ of a checkpoint (in training.c). */
 cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir,
                                      struct manifest *manifest, cohort_error *err);
 
-/* The file that shows the run, drawn from metrics.jsonl: after a step if some seconds have gone by since, after an
- * evaluation, and at the end; but for the last, drawing takes at most a hundredth of the time. A drawing that fails is
- * told once and stops nothing. */
+/* Draws the picture of the run from metrics.jsonl: after a step if some seconds have passed since the last time, after
+ * an evaluation, and at the end. Except for the last time, drawing takes at most a hundredth of the time. A drawing
+ * that fails is reported once and stops nothing. */
 enum draw_when { DRAW_STEP, DRAW_EVALUATION, DRAW_END };
 void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
                     const char *file);
 void training_draw(struct training *t, enum draw_when when);
-/* Feeds the watch with a step and tells what it has to say, once; at the end what still holds. */
+/* Gives a step to the watch and reports its messages, each once; at the end, what still holds. */
 void training_watch(struct training *t, const struct metrics *metrics);
 void training_watch_end(struct training *t);
 /* "step 3/10 ..." progress from a trainer's callback. */

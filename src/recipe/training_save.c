@@ -21,7 +21,7 @@ cohort_status training_lock(struct training *t, const char *out, cohort_error *e
     return kind == FILE_FOLDER ? run_folder_lock(&t->run, out, err) : COHORT_OK;
 }
 
-/* A line for each of text's. */
+/* Sends each line of text as a message. */
 static void tell(const struct training *t, const struct text *lines)
 {
     for (const char *line = lines->length > 0 ? lines->data : ""; *line != '\0';) {
@@ -58,7 +58,8 @@ cleanup:
 static const char *const needed[] = {"config.json", "trainer/state.json", "trainer/options.yaml",
                                      "trainer/optimizer.safetensors", NULL};
 
-/* *path: the newest checkpoint but the damaged one whose files are all as they were saved, NULL if there is none. */
+/* *path is the newest checkpoint, other than the damaged one, whose files are all as they were saved; NULL if there is
+ * none. */
 static cohort_status newest_intact(const char *out, const char *damaged, char **path, const struct stop *stop,
                                    cohort_error *err)
 {
@@ -94,7 +95,7 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
     cohort_status status = COHORT_OK;
     if (t->resume_dir == NULL)
         return COHORT_OK;
-    /* A folder without trainer/ may be whole and yet nothing to resume from, which its reader says. */
+    /* A folder without trainer/ may be intact and still not be something to resume from; its reader says so. */
     TRY_GOTO(file_join(&trainer, t->resume_dir, "trainer", err));
     TRY_GOTO(file_look(trainer, &kind, err));
     TRY_GOTO(manifest_verify(t->resume_dir, kind == FILE_FOLDER ? needed : NULL, &report, stop, err));
@@ -204,7 +205,7 @@ cleanup:
 
 /* ---- checkpoints ---- */
 
-/* Everything a folder that other tools read holds. */
+/* Writes everything that other tools read in a model folder. */
 static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, cohort_error *err)
 {
     struct model *model = t->session.model;
@@ -241,8 +242,8 @@ cleanup:
     return status;
 }
 
-/* Old checkpoints go: with save_total_limit of all, else of those that only the clock asked for. A checkpoint that
- * stays is no reason to end the run. */
+/* Deletes old checkpoints: of all with save_total_limit, else of those that were written by the clock alone. A
+ * checkpoint that cannot be deleted does not end the run. */
 static void prune(struct training *t)
 {
     struct text notes = {0};
@@ -265,7 +266,7 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
     cohort_status status = save_folder(t, name, optimizer, err);
     if (status == COHORT_OK) {
         t->saved_step = t->state.step;
-        /* Unrecorded, it is kept for good. */
+        /* Without the record it is never deleted. */
         if (run_folder_note_periodic(&t->run, t->state.step, periodic, &why) != COHORT_OK)
             observer_message(t->observer, "note: %s", why.message);
         prune(t);
@@ -275,7 +276,7 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
     return status;
 }
 
-/* Every save_minutes, but never so often that more than a few percent of the time go into it. */
+/* Due every save_minutes, but never so often that saving takes more than a few percent of the time. */
 static bool clock_says(const struct training *t)
 {
     const double minutes = options_float(t->options, OPTION_SAVE_MINUTES);
@@ -288,7 +289,7 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
     cohort_error why = {0};
     if (asked)
         return save_checkpoint(t, optimizer, false, err);
-    /* Nobody asked for this one: should it fail, the run goes on. */
+    /* Nobody asked for this checkpoint: if it fails, the run continues. */
     if (clock_says(t) && save_checkpoint(t, optimizer, true, &why) != COHORT_OK)
         observer_message(t->observer, "note: %s; training goes on and tries again in %.3g minutes", why.message,
                          options_float(t->options, OPTION_SAVE_MINUTES));
@@ -303,8 +304,8 @@ void training_rescue(struct training *t, const struct optimizer *optimizer)
     bool boundary = optimizer->step + t->state.skipped == t->state.step;
     if (!t->run.open)
         return;
-    t->session.backend->stop = NULL; /* what is to be saved is saved whole */
-    /* A step whose metrics could not be kept is done again. */
+    t->session.backend->stop = NULL; /* a save is complete or has not begun */
+    /* A step whose metrics could not be kept must be repeated. */
     if (boundary && !t->lines_lost && t->state.step > t->saved_step && t->state.step > 0 &&
         save_checkpoint(t, optimizer, false, &save) != COHORT_OK)
         observer_message(t->observer, "and the checkpoint could not be saved: %s", save.message);

@@ -1,8 +1,8 @@
-/* What comes out of the engine: finished completions, a queue of them until they are polled, and events for tokens as
- * they are drawn.
+/* What comes out of the engine: finished completions, the queue in which they wait to be polled, and events for tokens
+ * as they are drawn.
  *
- * A completion is moved, never shared: the queue owns it from the moment its sequence ends until engine_poll hands it to
- * the caller, who frees it. Its token ids are those that were drawn (invariant I4). */
+ * A completion is moved, never shared: the queue owns it from the moment its sequence ends until engine_poll hands it
+ * to the caller, who frees it. Its token ids are those that were drawn (invariant I4). */
 #ifndef COHORT_ROLLOUT_COMPLETION_H
 #define COHORT_ROLLOUT_COMPLETION_H
 
@@ -16,7 +16,8 @@
 enum finish_reason { FINISH_NONE, FINISH_EOS, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
 const char *finish_reason_name(enum finish_reason reason); /* "eos", "stop", "length", "cancelled", "error" */
 
-/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string. */
+/* A finished completion. tokens, logp and entropy include the EOS; text leaves out special tokens and the stop string.
+ */
 struct completion {
     int64_t request;
     int32_t index;
@@ -29,11 +30,11 @@ struct completion {
     enum finish_reason finish_reason;
 };
 void completion_free(struct completion *completion);
-/* COHORT_ERR_NUMERIC, with the place, for a completion that failed. */
+/* Returns COHORT_ERR_NUMERIC with the place of a completion that failed. */
 cohort_status completion_check(const struct completion *completion, cohort_error *err);
 
-/* Called for every token as it is drawn. text: what became certain with it (no half characters, no beginning of a stop
- * string); finish_reason is FINISH_NONE until the last call for a completion. */
+/* Called for every token as it is drawn. text is what became certain with it (no partial characters, no beginning of a
+ * stop string); finish_reason is FINISH_NONE until the last call for a completion. */
 struct engine_event {
     int64_t request;
     int32_t index, token;
@@ -44,18 +45,18 @@ struct engine_event {
 };
 typedef void engine_callback(void *context, const struct engine_event *event);
 
-/* First in, first out: a ring. Zero-initialise. */
+/* A first-in, first-out ring. Zero-initialise it. */
 struct completion_queue {
     struct completion *list;
     size_t first, count, capacity; /* list[(first + i) % capacity], i < count, wait */
 };
-/* Makes room for so many beside those that wait. */
+/* Makes room for this many in addition to those that wait. */
 cohort_status completion_queue_reserve(struct completion_queue *queue, size_t more, cohort_error *err);
 /* Takes the completion over. Room must have been reserved. */
 void completion_queue_push(struct completion_queue *queue, const struct completion *completion);
 /* Moves the oldest one out; false if there is none. */
 bool completion_queue_pop(struct completion_queue *queue, struct completion *out);
-/* Frees those that nobody took, too. */
+/* Also frees the completions that nobody took. */
 void completion_queue_free(struct completion_queue *queue);
 
 #endif

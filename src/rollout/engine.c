@@ -87,7 +87,7 @@ static cohort_status check_range(const char *name, float value, double least, do
                      most);
 }
 
-/* What the kernels are made for. The zero of top_p and repetition_penalty means off, for our own callers. */
+/* The ranges that the kernels support. A top_p or repetition_penalty of 0 means off, for our own callers. */
 static cohort_status check_sampling(const struct sampling_params *s, cohort_error *err)
 {
     enum { MOST_TEMPERATURE = 100, MOST_PENALTY = 100 };
@@ -180,7 +180,7 @@ struct engine_stats engine_stats(const struct engine *e)
                                  .running = e->scheduler.n_running};
 }
 
-/* Whether the device may take some steps by itself. */
+/* Whether the device may take several steps without the host. */
 static bool may_open_window(const struct engine *e)
 {
     const struct scheduler *scheduler = &e->scheduler;

@@ -1,9 +1,9 @@
 /* The rollout engine: requests in, completions with exact log-probs out, by continuous batching over KV pages.
  *
- * This is its public face. Behind it: the scheduler (scheduler.h: who runs, states of requests and sequences), the step
- * (step.h: the batch, its run and the draws), the window (window.h: steps that a device takes by itself), sequences
- * (sequence.h), pages (pages.h), and what comes out (completion.h). Owns all of them; the buffers come from an arena
- * (engine_plan).
+ * This is its public interface. Behind it are the scheduler (scheduler.h: who runs, states of requests and sequences),
+ * the step (step.h: the batch, its run and the draws), the window (window.h: steps that a device takes without the
+ * host), sequences (sequence.h), pages (pages.h), and what comes out (completion.h). The engine owns all of them; the
+ * buffers come from an arena (engine_plan).
  *
  * Between two calls of engine_step nothing is under way: requests may be submitted and cancelled, completions polled.
  * Pages hold ATTENTION_CHUNK positions. A completion refers to its prompt's pages, the last partial one included: its
@@ -31,7 +31,7 @@ struct engine_config {
     int32_t max_context;    /* prompt + completion, tokens */
 };
 
-/* Pages that one request can come to need. */
+/* The most pages that one request can need. */
 int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n);
 size_t engine_page_bytes(const struct model_config *config, enum dtype act);
 /* What engine_plan will take for an engine of this configuration. */
@@ -41,11 +41,11 @@ cohort_status engine_buffer_bytes(struct model *model, const struct engine_confi
 /* model and tokenizer (may be NULL: no text, no stop strings) are borrowed. */
 cohort_status engine_create(struct engine **out, struct model *model, const struct tokenizer *tokenizer,
                             const struct engine_config *config, cohort_error *err);
-/* Takes the buffers from the arena (measuring, then for real). The pool is empty afterwards. */
+/* Takes the buffers from the arena: called twice, to measure and then to allocate. The pool is empty afterwards. */
 cohort_status engine_plan(struct engine *engine, struct arena *arena, cohort_error *err);
 void engine_destroy(struct engine *engine);
 
-/* What is copied: everything but the contexts of constraints. */
+/* Everything is copied except the contexts of constraints. */
 struct engine_request {
     const int32_t *prompt;
     int32_t n_prompt;    /* at least 1 */
@@ -64,16 +64,16 @@ struct engine_request {
 
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
 
-/* *id tells the request's completions apart. Refuses what can never run: a prompt that fills the context, more pages
+/* *id identifies the request's completions. Refuses what can never run: a prompt that fills the context, more pages
  * than the pool has, sampling parameters out of range: one bad request fails by itself. */
 cohort_status engine_submit(struct engine *engine, const struct engine_request *request, int64_t *id,
                             cohort_error *err);
-/* Ends a request's completions as they are (FINISH_CANCELLED); an unknown or finished id is no error. */
+/* Ends a request's completions where they are (FINISH_CANCELLED); an unknown or finished id is not an error. */
 void engine_cancel(struct engine *engine, int64_t id);
-/* One forward: a token for every running completion, a chunk for prompts; on a backend that decodes by itself several
- * tokens while no prompt waits. *busy tells whether anything is left to do. After COHORT_ERR_CANCELLED (a stop was
- * requested) the engine is as if the step had not begun, but for completions that had already drawn in it: when the
- * request to stop is taken back, the next step goes on with the same draws. */
+/* Runs one forward: a token for every running completion and a chunk of prompts; on a backend that decodes without the
+ * host, several tokens while no prompt waits. *busy says whether anything is left to do. After COHORT_ERR_CANCELLED (a
+ * stop was requested) the engine is as if the step had not begun, except for completions that had already drawn in it:
+ * when the stop is withdrawn, the next step continues with the same draws. */
 cohort_status engine_step(struct engine *engine, bool *busy, cohort_error *err);
 /* Moves one finished completion out (free with completion_free); false if there is none. In the order they finished. */
 bool engine_poll(struct engine *engine, struct completion *out);

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* Behind after; NULL: first. */
+/* Inserts behind after; at the front where after is NULL. */
 static void list_insert(struct request_list *list, struct request *after, struct request *r)
 {
     r->previous = after;
@@ -24,7 +24,7 @@ static struct request_list *list_of(struct scheduler *q, const struct request *r
     return r->state == REQUEST_WAITING ? &q->waiting : r->state == REQUEST_PREFILL ? &q->prefill : &q->active;
 }
 
-/* Where the request with this id stands, of first_id .. next_id. */
+/* The place of the request with this id, which is one of first_id .. next_id. */
 static struct request **place_of(const struct scheduler *q, int64_t id)
 {
     return &q->by_id[(size_t)id & (q->id_capacity - 1)];
@@ -43,7 +43,7 @@ static cohort_status grow_ids(struct scheduler *q, cohort_error *err)
     return COHORT_OK;
 }
 
-/* Pages that one completion of the request can come to need. */
+/* The most pages that one completion of the request can need. */
 static int64_t one_completion(const struct request *r) { return r->sequences[0].pages.most; }
 
 cohort_status scheduler_create(struct scheduler *q, const struct engine_config *config,
@@ -97,7 +97,8 @@ void scheduler_cancel(struct scheduler *q, int64_t id)
 
 /* ---- The end of a completion ---- */
 
-/* Moves what a sequence made into the queue of finished ones, tells the callback's last word, frees its pages. */
+/* Moves what a sequence produced into the queue of finished completions, makes its last callback, and frees its pages.
+ */
 static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, cohort_error *err)
 {
     struct request *r = s->request;
@@ -214,8 +215,8 @@ static void admit_sequences(struct scheduler *q)
         }
 }
 
-/* Waiting requests get pages for their prompt when at least one of their completions could then run to its end: so a
- * request that was let in can always finish, whatever the others hold. */
+/* A waiting request gets pages for its prompt when at least one of its completions could then run to its end, so that a
+ * request that was admitted can always finish, whatever the others hold. */
 static void admit_requests(struct scheduler *q)
 {
     while (q->waiting.first != NULL) {
@@ -253,7 +254,8 @@ void scheduler_prompt_done(struct scheduler *q, struct request *r)
     struct request *after = q->active.last;
     list_remove(&q->prefill, r);
     r->state = REQUEST_ACTIVE;
-    while (after != NULL && after->id > r->id) /* only a short prompt beside a longer, older one has any to pass */
+    /* Only a short prompt that was computed beside a longer, older one has any to pass. */
+    while (after != NULL && after->id > r->id)
         after = after->previous;
     list_insert(&q->active, after, r);
 }

@@ -1,7 +1,7 @@
 /* Who runs: which requests have their prompts computed, which of their completions decode, and what pages they hold.
  *
- * Owns the requests, their sequences, the page pool's bookkeeping, and finished completions until they are polled. Knows
- * nothing of tensors: the step asks it who takes part, and gives it what was drawn.
+ * It owns the requests, their sequences, the page pool's bookkeeping, and finished completions until they are polled.
+ * It knows nothing of tensors: the step asks it who takes part, and gives it what was drawn.
  *
  * A request goes  waiting -> prefill -> active -> gone.  Its completions (sequences) go  pending -> running -> finished
  * (polled).
@@ -14,7 +14,7 @@
  *   running -> finished  finish_sequence  at EOS, a stop string, its length, or engine_cancel
  *   ... -> gone          scheduler_sweep  when all its completions are finished
  *
- * Invariants: requests are let in, and their completions get slots, in the order of submission; a request that was let in
+ * Invariants: requests are admitted, and their completions get slots, in the order of submission; an admitted request
  * can always finish, whatever the others hold; running holds a request's sequences side by side.
  *
  * Any number of requests may wait: submission and cancellation take constant time, and nothing that happens in a step
@@ -39,7 +39,7 @@ struct scheduler {
     size_t id_capacity;
     int64_t first_id, next_id;
     int64_t cancel_first, cancel_end; /* ids between which some are cancelled */
-    int64_t promised;          /* pages with which each request that was let in and runs no completion could run one */
+    int64_t promised;          /* pages that admitted requests without a running completion need to run one each */
     struct sequence **running; /* [max_sequences] */
     int32_t n_running, max_sequences;
     size_t n_unfinished; /* completions of all requests */
@@ -52,24 +52,25 @@ cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_
                                const struct tokenizer *tokenizer, cohort_error *err);
 void scheduler_free(struct scheduler *scheduler);
 
-/* Queues a request and gives it its id, larger than those of all before. It is the scheduler's from then on, but not on
- * failure. Makes room for all that will be noted of it, so that no step has to (invariant I8). */
+/* Queues a request and gives it an id larger than all before. The scheduler then owns it, except on failure. Reserves
+ * all the bookkeeping that the request will need, so that no step has to (invariant I8). */
 cohort_status scheduler_add(struct scheduler *scheduler, struct request *request, cohort_error *err);
-/* Its completions end at the next scheduler_admit. An id that is not there is no error. */
+/* Its completions end at the next scheduler_admit. An unknown id is not an error. */
 void scheduler_cancel(struct scheduler *scheduler, int64_t id);
 
-/* Ahead of a step: ends what was cancelled, then lets in whoever fits. */
+/* Called before a step: ends what was cancelled, then admits what fits. */
 cohort_status scheduler_admit(struct scheduler *scheduler, cohort_error *err);
-/* Whether there are requests that are not finished. */
+/* Whether any request is not finished. */
 bool scheduler_busy(const struct scheduler *scheduler);
-/* Whether the prompt of a request that was let in is not computed to its end. */
+/* Whether the prompt of any admitted request is not yet computed to its end. */
 bool scheduler_prefills(const struct scheduler *scheduler);
-/* The request's prompt is computed. */
+/* Tells the scheduler that the request's prompt is computed. */
 void scheduler_prompt_done(struct scheduler *scheduler, struct request *request);
-/* Puts a drawn token into its sequence, or ends the sequence if nothing could be drawn: its neighbours go on. */
+/* Appends a drawn token to its sequence, or ends the sequence if nothing could be drawn; its neighbours continue. */
 cohort_status scheduler_take(struct scheduler *scheduler, struct sequence *sequence, const struct sample_row *draw,
                              cohort_error *err);
-/* Behind a step: takes finished sequences off the running list, keeping order, and lets go of finished requests. */
+/* Called after a step: removes finished sequences from the running list, keeping its order, and releases finished
+ * requests. */
 void scheduler_sweep(struct scheduler *scheduler);
 
 #endif

@@ -122,7 +122,8 @@ int32_t request_choosable(const struct request *r, int32_t vocab)
     return r->ask.n_choosable > 0 && r->ask.n_choosable < vocab ? r->ask.n_choosable : vocab;
 }
 
-/* Looks for the first stop string in text that ends behind position from; cuts it and what follows off. */
+/* Looks for the first stop string in text that ends behind position from, and cuts off the string and what follows it.
+ */
 static bool cut_at_stop(struct sequence *s, size_t from)
 {
     const struct request *r = s->request;

@@ -1,8 +1,8 @@
 /* Requests and their completions as the engine keeps them.
  *
- * A request owns copies of all that was asked, its prompt's pages and its sequences; a sequence owns its tokens so far,
- * their log-probs and entropies, and its text. Both states are the scheduler's to change. A sequence's history is its prompt and then
- * what was drawn, ids all along (invariant I4): text is only made from it. */
+ * A request owns copies of everything that was asked, its prompt's pages and its sequences; a sequence owns its tokens
+ * so far, their log-probs and entropies, and its text. Only the scheduler changes their states. A sequence's history is
+ * its prompt followed by what was drawn, always as ids (invariant I4): text is made from it and never read back. */
 #ifndef COHORT_ROLLOUT_SEQUENCE_H
 #define COHORT_ROLLOUT_SEQUENCE_H
 
@@ -47,19 +47,19 @@ struct request {
     struct request *previous, *next; /* in the scheduler's list of its state */
 };
 
-/* Deep copy; max_tokens already clipped. */
+/* Makes a deep copy; max_tokens is already clipped to the context. */
 cohort_status request_create(struct request **out, const struct engine_request *ask, int32_t max_tokens,
                              cohort_error *err);
 void request_destroy(struct request *request);
 
-/* Ids below it may be drawn, of a vocabulary of so many. */
+/* The ids below this may be drawn, of a vocabulary of this size. */
 int32_t request_choosable(const struct request *request, int32_t vocab);
 bool request_is_eos(const struct request *request, int32_t token);
 /* The sequence's next draw, from row logits_row: keyed by seed, stream, index and position (invariant I3). Points into
  * the sequence. */
 struct sample_row sequence_draw(const struct sequence *sequence, int32_t logits_row);
-/* Takes a drawn token: appends, decodes, finds EOS, stop strings, the end of a constraint and the length; sets
- * finish_reason. */
+/* Takes a drawn token: appends and decodes it, looks for EOS, stop strings, the end of a constraint and the maximum
+ * length, and sets finish_reason. */
 cohort_status sequence_append(struct sequence *sequence, const struct tokenizer *tokenizer,
                               const struct sample_row *draw, cohort_error *err);
 /* The text that became certain since the last call: *length bytes inside sequence->text. */

@@ -11,8 +11,9 @@ static int32_t max_outputs(const struct engine_config *config)
     return config->max_sequences + config->prefill_tokens;
 }
 
-/* Spans of the largest batch: those of a decoding sequence are at most the pages of its positions and one, where the
- * prompt's last page ends, and all pages; those of the prompts in a step together are at most all pages. */
+/* The most spans that a batch can have: a decoding sequence has at most one for each page of its positions and one
+ * more, where the prompt's last page ends, and never more than there are pages; the prompts in a step have together at
+ * most one for each page. */
 static size_t max_spans(const struct engine_config *config)
 {
     const int64_t pages = page_chunk(config->max_context) + 2;
@@ -136,7 +137,7 @@ static struct request *output_owner(const struct step *step, int32_t i, int32_t 
     return r;
 }
 
-/* Outputs first .. end, or as many of them as there is room for the draws of. */
+/* Outputs first .. end, or as many of them as there is room for their draws. */
 static int32_t outputs_at_once(const struct step *step, int32_t first, int32_t end)
 {
     size_t n = 0;
@@ -191,8 +192,8 @@ static cohort_status sample_outputs(struct step *step, struct scheduler *schedul
     return COHORT_OK;
 }
 
-/* The prompts of the step, which are the first ones that are not done, are no longer in it. A step that was cut short has
- * computed nothing of them: that is done again. */
+/* Takes the prompts of the step, which are the first that are not done, out of it. A step that was cut short has
+ * computed nothing of them, so that work is done again. */
 static void leave_prefill(struct step *step, struct scheduler *scheduler, bool computed)
 {
     for (struct request *r = scheduler->prefill.first; r != NULL && r->n_in_step > 0; r = r->next) {

@@ -1,12 +1,12 @@
 /* One step: builds a batch of a token for every running completion and a chunk of the prompts that were let in, runs it
  * through the decoder and the head, and draws.
  *
- * Owns the buffers of that (from an arena, step_plan): the decoder's and the head's work, the keys and values of all
- * pages; and the lists that describe a batch, as long as the largest batch needs. Between steps it holds nothing that
- * matters: all that lasts is in the sequences, their pages and the key and value store.
+ * It owns the buffers for this (from an arena, step_plan): the decoder's and the head's work and the keys and values of
+ * all pages; and the lists that describe a batch, as long as the largest batch needs. Between steps it holds nothing
+ * else that matters: everything that lasts is in the sequences, their pages and the key and value store.
  *
- * No step allocates for itself (invariant I8). What may grow inside one is what the caller gets: the text of a sequence,
- * and at its end the arrays of its completion.
+ * No step allocates memory for itself (invariant I8). Only what the caller gets may grow inside one: the text of a
+ * sequence, and at its end the arrays of its completion.
  *
  * Keeps I1 (prefill and decode are rows of one batch through one decoder_forward), I2 (the batch's composition never
  * reaches a sequence's numbers: decoder) and I3 (a draw depends on seed, stream, completion index and position). */
@@ -35,13 +35,14 @@ struct step {
 };
 cohort_status step_create(struct step *step, struct model *model, const struct engine_config *config,
                           cohort_error *err);
-/* Takes the buffers from the arena (measuring, then for real). */
+/* Takes the buffers from the arena: called twice, to measure and then to allocate. */
 cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *err);
 void step_free(struct step *step);
 
 /* Makes room for a request of n completions. */
 cohort_status step_reserve(struct step *step, int32_t n, cohort_error *err);
-/* After COHORT_ERR_CANCELLED it is as if the step had not begun, but for completions that had already drawn in it. */
+/* After COHORT_ERR_CANCELLED it is as if the step had not begun, except for completions that had already drawn in it.
+ */
 cohort_status step_run(struct step *step, struct scheduler *scheduler, cohort_error *err);
 
 #endif

@@ -23,7 +23,8 @@ cohort_status decode_window_create(struct decode_window *w, int32_t max_sequence
     return mem_alloc(&w->entropy, n * DECODE_WINDOW, sizeof *w->entropy, "decoded tokens", err);
 }
 
-/* Rows a step computes for n sequences: few distinct numbers, because a step is recorded for each. */
+/* How many rows a step computes for n sequences. There are few distinct numbers, because a step is recorded for each.
+ */
 static int32_t decode_rows(int32_t n)
 {
     int32_t unit = 1;
@@ -32,8 +33,8 @@ static int32_t decode_rows(int32_t n)
     return (n + unit - 1) / unit * unit;
 }
 
-/* Tells recordings apart: the engine, by a buffer of its own; rows; and whether any of the n slots needs more than a
- * plain draw. */
+/* The key of a recording: the engine (by the address of one of its buffers), the number of rows, and whether any of the
+ * n slots needs more than a plain draw. */
 static uint64_t decode_window_key(const struct decode_window *w, const void *buffer, int32_t n, int32_t rows)
 {
     bool changes = false;
@@ -130,7 +131,7 @@ cohort_status decode_window_run(struct decode_window *w, struct step *step, stru
                                                    .position = step->work.position,
                                                    .kv_row = step->work.kv_row},
                              err));
-    be->unstoppable++; /* a recording must not lack what a stop left out */
+    be->unstoppable++; /* a recording must not lack operations that a stop skipped */
     be->ops->repeat(be, decode_window_key(w, step->work.token, scheduler->n_running, rows), w->steps, decode_step,
                     step);
     be->ops->decode_fetch(be, w->steps, w->tokens, w->logp, w->entropy);

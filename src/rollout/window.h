@@ -1,8 +1,8 @@
 /* A window of decoding: steps that a device takes without a host round trip.
  *
- * Owns what is handed over (a slot for every running sequence) and what comes back (tokens, log-probs and entropies of all steps);
- * works with the step's buffers. While a window runs nothing is admitted and nobody looks: a sequence that a stop string
- * ends has drawn for nothing until the window's end.
+ * Owns what is handed over (a slot for every running sequence) and what comes back (tokens, log-probs and entropies of
+ * all steps); works with the step's buffers. While a window runs nothing is admitted and the host does not look: what a
+ * sequence draws between its stop string and the end of the window is wasted.
  *
  * Keeps I1 (a step of the window is decoder_layers and the head as everywhere) and I3 (its draws are keyed as those of
  * single steps: the same tokens). */
@@ -11,7 +11,7 @@
 
 #include "rollout/step.h"
 
-/* Steps between two looks of the host. More would waste more on sequences that end in between. */
+/* Steps between two looks of the host. More steps would waste more work on sequences that end in between. */
 enum { DECODE_WINDOW = DECODE_STEPS_MOST };
 
 struct decode_window {
@@ -23,7 +23,7 @@ struct decode_window {
 cohort_status decode_window_create(struct decode_window *window, int32_t max_sequences, cohort_error *err);
 void decode_window_free(struct decode_window *window);
 
-/* Several tokens for every running sequence, of which there is at least one. */
+/* Draws several tokens for every running sequence, of which there is at least one. */
 cohort_status decode_window_run(struct decode_window *window, struct step *step, struct scheduler *scheduler,
                                 cohort_error *err);
 

@@ -14,22 +14,22 @@
     X(GENERATE, generate, "generate text, or JSONL with exact log-probs",                                              \
       "generate completions of prompts",                                                                               \
       "--model DIR (--prompt TEXT | --batch FILE.jsonl)",                                                              \
-      "Prints the text of --prompt's completion as it comes; of --batch, and with --format jsonl, a JSON line for "    \
-      "each completion: index, completion_index, prompt, completion, prompt_tokens, tokens, logprobs, finish_reason "  \
-      "(eos, stop, length or cancelled).")                                                                             \
+      "Prints the completion of --prompt as it is generated; with --batch or --format jsonl, one JSON line for each "  \
+      "completion: index, completion_index, prompt, completion, prompt_tokens, tokens, logprobs, finish_reason (eos, " \
+      "stop, length or cancelled).")                                                                                   \
     X(LOGPROBS, logprobs, "log-probs of given sequences, bit for bit those of generate",                               \
       "log-probs of given sequences, the same numbers that generate prints",                                           \
       "--model DIR --batch FILE.jsonl",                                                                                \
-      "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with logprobs. Needs " \
-      "no tokenizer files.")                                                                                           \
+      "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with logprobs. It "    \
+      "needs no tokenizer files.")                                                                                     \
     X(TOKENIZE, tokenize, "token ids of text",                                                                         \
       "turn text into token ids",                                                                                      \
       "--model DIR (--prompt TEXT | --batch FILE.jsonl)",                                                              \
-      "Prints an id and its text a line; of --batch, and with --format jsonl, {\"tokens\": [...]}.")                   \
-    X(INFO, info, "what a model is, what computes here, what memory training takes",                                   \
+      "Prints one id and its text per line; with --batch or --format jsonl, {\"tokens\": [...]}.")                     \
+    X(INFO, info, "what a model is, what it runs on here, and the memory that training takes",                         \
       "describe a checkpoint, and the memory a run would take",                                                        \
       "[--model DIR | --preset NAME] [--memory]",                                                                      \
-      "Prints what computes here, what the model is, and with --memory what a run of grpo would take.")                \
+      "Prints what computes here, what the model is, and with --memory how much memory a run of grpo would take.")     \
     X(INIT, init, "write a random checkpoint",                                                                         \
       "write a checkpoint with random weights",                                                                        \
       "(--preset NAME | --config FILE) --tokenizer DIR --out DIR",                                                     \
@@ -37,21 +37,21 @@
     X(SFT, sft, "supervised fine-tuning on JSONL",                                                                     \
       "supervised fine-tuning on a JSONL file",                                                                        \
       "--model DIR --data FILE.jsonl --out runs/NAME",                                                                 \
-      "The loss is on the completion (of messages: the last one). Writes checkpoints, metrics.jsonl and final/ into "  \
-      "the run folder. Ctrl-C saves a checkpoint; the same command with --resume goes on.")                            \
+      "The loss covers the completion (of messages, the last one). Writes checkpoints, metrics.jsonl and final/ into " \
+      "the run folder. Ctrl-C saves a checkpoint; the same command with --resume continues from it.")                  \
     X(GRPO, grpo, "train with rewards (GRPO and its family)",                                                          \
       "train with group-relative rewards (GRPO)",                                                                      \
       "--model DIR --data FILE.jsonl --reward NAME --out runs/NAME",                                                   \
       "Writes checkpoints, metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; the same command " \
-      "with --resume goes on.")                                                                                        \
+      "with --resume continues from it.")                                                                              \
     X(EVAL, eval, "rewards of a model's completions on a data set",                                                    \
       "evaluate a checkpoint with reward functions",                                                                   \
       "--model DIR --data FILE.jsonl --reward NAME",                                                                   \
-      "Prints the metrics; with --format jsonl every completion with its rewards, then the metrics.")                  \
+      "Prints the metrics; with --format jsonl, every completion with its rewards and then the metrics.")              \
     X(SCORE, score, "rewards of given completions, without a model",                                                   \
       "run reward functions on a file of completions",                                                                 \
       "--data FILE.jsonl --reward NAME",                                                                               \
-      "Prints a JSON line a row: index, rewards by name (null: unscorable) and reward, their weighted sum.")           \
+      "Prints one JSON line per row: index, rewards by name (null: unscorable) and reward, their weighted sum.")       \
     X(BENCH, bench, "measure speed beside this machine's limits",                                                      \
       "measure speed",                                                                                                 \
       "[--kind NAME]",                                                                                                 \

@@ -1,4 +1,4 @@
-/* The kinds of what a run reads (invariant I11), which are the words of --accept-changed. */
+/* The kinds of inputs that a run reads (invariant I11); they are the words of --accept-changed. */
 #ifndef COHORT_RUN_INPUT_KIND_H
 #define COHORT_RUN_INPUT_KIND_H
 

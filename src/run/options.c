@@ -1,8 +1,8 @@
 /* Values of options for one command: parsing, checking, typed reads.
  *
- * An `options` owns one value per row of the table that its command knows. A value starts as its
- * default (or unset), and is replaced whole by options_set (flags) or options_read_yaml (files); a
- * file never replaces a flag. A text that does not parse leaves the value as it was. */
+ * An `options` owns one value for each row of the table that its command knows. A value starts as its default (or
+ * unset), and is replaced whole by options_set (flags) or options_read_yaml (files); a file never replaces a flag. A
+ * text that does not parse leaves the value as it was. */
 #include "base/number.h"
 #include "run/options_internal.h"
 
@@ -28,8 +28,11 @@ bool options_same_name(const char *a, const char *b)
 
 struct option_value *options_find(const struct options *options, const char *name)
 {
-    if (options_same_name("max_tokens", name)) /* what MLX-LM calls it */
-        name = "max_completion_length";
+    size_t n_aliases = 0;
+    const struct option_alias *aliases = options_aliases(&n_aliases);
+    for (size_t i = 0; i < n_aliases; i++)
+        if (options_same_name(aliases[i].name, name))
+            return options->by_id[aliases[i].id];
     for (size_t i = 0; i < options->n_values; i++)
         if (options_same_name(options->values[i].spec->name, name))
             return &options->values[i];
@@ -76,7 +79,7 @@ static size_t name_distance(const char *a, const char *b, size_t limit)
 #define NAME_BYTES(id, name, ...) +sizeof #name + 1
 enum { OWNERS_BYTES = COMMAND_LIST(NAME_BYTES) };
 
-/* "info, grpo": the commands that know the name. */
+/* The commands that know the name: "info, grpo". */
 static const char *owners(const struct option_spec *table, size_t count, const char *name, char list[OWNERS_BYTES])
 {
     list[0] = '\0';
@@ -90,7 +93,7 @@ static const char *owners(const struct option_spec *table, size_t count, const c
     return list;
 }
 
-/* What the hint says for this command: the first target that it knows, else whose they are. */
+/* Writes what the hint says for this command: the first target that it knows, or else which commands have one. */
 static cohort_status tell_hint(const struct options *options, const struct option_hint *hint, const char *command,
                                const char *name, const char *origin, cohort_error *err)
 {
@@ -136,7 +139,7 @@ cohort_status options_unknown(const struct options *options, const char *name, c
     const struct option_hint *hint = options_hint(name);
     if (hint != NULL)
         return tell_hint(options, hint, command, name, origin, err);
-    /* A slip of a letter or two, or a third of a long name, is worth a guess. */
+    /* A difference of one or two letters, or of a third of a long name, is taken for a typing error. */
     size_t limit = strlen(name) / 3 < 2 ? 2 : strlen(name) / 3;
     size_t best = limit + 1;
     const char *nearest = NULL;
@@ -520,6 +523,12 @@ bool options_is_switch(const struct options *options, const char *name)
 {
     const struct option_value *value = options_find(options, name);
     return value != NULL && value->spec->type == OPTION_TYPE_BOOL;
+}
+
+const char *options_alone(const struct options *options, const char *name)
+{
+    const struct option_value *value = options_find(options, name);
+    return value == NULL ? NULL : value->spec->type == OPTION_TYPE_BOOL ? "true" : value->spec->alone;
 }
 
 void options_set_stop(struct options *options, const struct stop *stop) { options->stop = stop; }

@@ -1,5 +1,6 @@
-/* Every option once: the table behind flags, YAML keys, defaults, ranges, --help, docs/OPTIONS.md and config.yaml.
- * Names are TRL's (underscores in YAML, dashes as flags). A value is kept as checked text plus its parsed form. */
+/* All options, each defined once: the table behind flags, YAML keys, defaults, ranges, --help, docs/OPTIONS.md and
+ * config.yaml. Names are TRL's (underscores in YAML, dashes as flags). A value is kept as checked text plus its parsed
+ * form. */
 #ifndef COHORT_RUN_OPTIONS_H
 #define COHORT_RUN_OPTIONS_H
 
@@ -21,6 +22,7 @@ enum option_command { COMMAND_LIST(COMMAND) FOR_TRAIN = FOR_SFT | FOR_GRPO };
 enum option_id {
 #define OPTION(id, ...) OPTION_##id,
 #define ALSO(...)
+#define ALIAS(...)
 #include "run/options_table.h"
     N_OPTIONS
 };
@@ -51,7 +53,8 @@ struct option_spec {
     const char *fallback;       /* default as text; NULL: none, the option is unset until given */
     double minimum, maximum;    /* of INT and FLOAT, inclusive; of a LIST of numbers (0, 0: items are texts) */
     const char *const *choices; /* of ENUM, and of a LIST what its items may be; ends with NULL */
-    const char *placeholder;    /* of STRING: what --help has behind the flag ("DIR") */
+    const char *placeholder;    /* of STRING: what --help shows after the flag ("DIR") */
+    const char *alone;          /* of STRING: what the flag means without a value; NULL: it needs one */
     unsigned commands;
     const char *group; /* heading in --help: "Model", "Data", "Rollout", "Loss", "Optimizer", "Run", "Machine" */
     const char *help;  /* one line, with units */
@@ -80,21 +83,22 @@ cohort_status options_set(struct options *options, const char *name, const char 
  * flag's text is. Truth values and numbers are what they are to PyYAML, or refused with the reason (options_number.c).
  * null keeps an option without default unset. "config" in a file is an error. */
 cohort_status options_read_yaml(struct options *options, const char *path, cohort_error *err);
-/* The resolved values as YAML, one a line, in table order, unset ones and the YAML file's own "config" left out.
- * options_read_yaml gives the same values back. */
+/* Writes the resolved values as YAML, one per line, in table order, without unset values and without the options that
+ * say where a run is. options_read_yaml gives the same values back. */
 cohort_status options_write_yaml(const struct options *options, struct text *out, cohort_error *err);
-/* The reference page (Markdown table) of all options, and the --help text of one command. */
+/* Write the reference page (Markdown tables) of all options, and the --help text of one command. */
 cohort_status options_write_docs(struct text *out, cohort_error *err);
 cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
 
-/* What an embedding program hands over beside values: the stop object that a command looks at (borrowed; NULL:
- * none). */
+/* What an embedding program passes beside values: the stop object that a command checks (borrowed; NULL: none). */
 void options_set_stop(struct options *options, const struct stop *stop);
 const struct stop *options_stop(const struct options *options);
 
-/* By name, for flags and files: whether the command has such an option, and whether it is of type BOOL. */
+/* By name, for flags and files: whether the command has such an option, whether it is of type BOOL, and what the flag
+ * means without a value ("true" for a BOOL; NULL: it needs one, or there is no such option). */
 bool options_has(const struct options *options, const char *name);
 bool options_is_switch(const struct options *options, const char *name);
+const char *options_alone(const struct options *options, const char *name);
 
 /* Typed reads; asking for an option that the command or for a type that the option does not have, or for a bool, int or
  * float that is not set, is our mistake (assert). */

@@ -13,7 +13,7 @@ static const struct {
 #undef COMMAND
 };
 
-/* What stands after the flag. */
+/* What is shown after the flag. */
 static const char *placeholder(const struct option_spec *spec)
 {
     switch (spec->type) {
@@ -34,6 +34,21 @@ static cohort_status append_dashed(const char *name, struct text *out, cohort_er
     return COHORT_OK;
 }
 
+/* " (also --max-tokens)" */
+static cohort_status append_aliases(const struct option_spec *spec, struct text *out, cohort_error *err)
+{
+    size_t count = 0;
+    const struct option_alias *aliases = options_aliases(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (aliases[i].id != spec->id)
+            continue;
+        TRY(text_printf(out, err, " (also --"));
+        TRY(append_dashed(aliases[i].name, out, err));
+        TRY(text_printf(out, err, ")"));
+    }
+    return COHORT_OK;
+}
+
 /* " [from 1 to 8; default 2]": accepted values where they say more than the type does,
  * and the default. */
 static cohort_status append_limits(const struct option_spec *spec, struct text *out, cohort_error *err)
@@ -44,7 +59,7 @@ static cohort_status append_limits(const struct option_spec *spec, struct text *
                  (spec->type == OPTION_TYPE_LIST && (spec->choices != NULL || spec->biases));
     if (tells)
         TRY_GOTO(options_describe(spec, &accepted, err));
-    /* N, X and NAME after the flag have told the type. */
+    /* N, X and NAME after the flag already tell the type. */
     const char *limits = tells ? accepted.data : "";
     static const char *const kinds[] = {"an integer", "a number", "one of", "a list of"};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -92,8 +107,9 @@ static cohort_status append_option(const struct option_spec *spec, struct text *
     TRY_GOTO(text_printf(&flag, err, "  --%s", on ? "no-" : ""));
     TRY_GOTO(append_dashed(spec->name, &flag, err));
     if (spec->type != OPTION_TYPE_BOOL)
-        TRY_GOTO(text_printf(&flag, err, " %s", placeholder(spec)));
+        TRY_GOTO(text_printf(&flag, err, spec->alone != NULL ? " [%s]" : " %s", placeholder(spec)));
     TRY_GOTO(text_printf(&words, err, "%s%s", on ? "turn off: " : "", spec->help));
+    TRY_GOTO(append_aliases(spec, &words, err));
     if (spec->type != OPTION_TYPE_BOOL)
         TRY_GOTO(append_limits(spec, &words, err));
     TRY_GOTO(text_append(out, flag.data, flag.length, err));
@@ -150,7 +166,7 @@ static cohort_status append_cell(const char *cell, struct text *out, cohort_erro
 
 static cohort_status append_row(const struct option_spec *spec, struct text *out, cohort_error *err)
 {
-    struct text accepted = {0}, owners = {0}, code = {0};
+    struct text accepted = {0}, owners = {0}, code = {0}, help = {0};
     cohort_status status = COHORT_OK;
     TRY_GOTO(text_append(&owners, "", 0, err));
     for (int i = 0; i < N_COMMANDS; i++)
@@ -159,17 +175,20 @@ static cohort_status append_row(const struct option_spec *spec, struct text *out
                                  options_command_name((enum command)i)));
     TRY_GOTO(options_describe(spec, &accepted, err));
     TRY_GOTO(text_printf(&code, err, "`%s`", spec->name));
+    TRY_GOTO(text_printf(&help, err, "%s", spec->help));
+    TRY_GOTO(append_aliases(spec, &help, err));
     TRY_GOTO(text_append(out, "|", 1, err));
     TRY_GOTO(append_cell(code.data, out, err));
     TRY_GOTO(append_cell(accepted.data, out, err));
     TRY_GOTO(append_cell(spec->fallback != NULL ? spec->fallback : "unset", out, err));
-    TRY_GOTO(append_cell(spec->help, out, err));
+    TRY_GOTO(append_cell(help.data, out, err));
     TRY_GOTO(append_cell(owners.data, out, err));
     TRY_GOTO(text_append(out, "\n", 1, err));
 cleanup:
     text_free(&accepted);
     text_free(&owners);
     text_free(&code);
+    text_free(&help);
     return status;
 }
 

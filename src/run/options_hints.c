@@ -1,6 +1,6 @@
 /* What options of other programs are called here: all fields of TRL's configurations and of transformers'
- * TrainingArguments, and the usual names of MLX-LM, llama.cpp and others. A name that ends in '*' stands for all that
- * begin so. Sorted by name. */
+ * TrainingArguments, and the usual names of MLX-LM, llama.cpp and others. A name that ends in '*' stands for all names
+ * with that beginning. Sorted by name. */
 #include "run/options_internal.h"
 
 #include <string.h>

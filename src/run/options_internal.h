@@ -28,13 +28,19 @@ struct options {
     const struct stop *stop;
 };
 
-/* NULL if the command has no such option. */
+/* Another name of an option. */
+struct option_alias {
+    const char *name;
+    enum option_id id;
+};
+const struct option_alias *options_aliases(size_t *count);
+
+/* By its name or an alias; NULL if the command has no such option. */
 struct option_value *options_find(const struct options *options, const char *name);
-/* The error for a name the command does not know: whose it is, or the nearest one. */
+/* The error for a name that the command does not know: which commands have it, or the nearest name. */
 cohort_status options_unknown(const struct options *options, const char *name, const char *origin, cohort_error *err);
-/* Parses text into *parsed (same spec, otherwise empty; its content is the caller's to free). A
- * list is split at commas; '\,' stands for a comma. name: as the message shall call it ("--beta").
- */
+/* Parses text into *parsed (same spec, otherwise empty; its content is the caller's to free). A list is split at
+ * commas; '\,' stands for a comma. origin is what messages call it ("--beta"). */
 cohort_status options_parse(struct option_value *parsed, const char *text, const char *origin, cohort_error *err);
 /* Checks and appends one item of a list. */
 cohort_status options_add_item(struct option_value *parsed, const char *item, size_t length, const char *origin,
@@ -55,8 +61,8 @@ enum { OPTIONS_NUMBER_BYTES = 256 };
 const char *options_yaml_number(const char *text, bool quoted, char out[OPTIONS_NUMBER_BYTES]);
 /* true, yes, on, 1 and their like. */
 bool options_read_bool(const char *text, bool *out);
-/* What name of other programs an option has here, and what to do where it has none; both may be NULL. targets:
- * "batch_size|prompts_per_step": the first that a command knows. */
+/* What an option of another program is called here, and what to do if it has no counterpart; both may be NULL. targets
+ * is a list like "batch_size|prompts_per_step", of which the first that the command knows is meant. */
 struct option_hint {
     const char *name; /* with underscores; "vllm_*": all that begin so */
     const char *targets;

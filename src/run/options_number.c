@@ -20,7 +20,7 @@ static int digit_value(char c)
     return is_digit(c) ? c - '0' : (c >= 'a' && c <= 'f') ? c - 'a' + 10 : (c >= 'A' && c <= 'F') ? c - 'A' + 10 : 99;
 }
 
-/* Underscores aside, digits of a base from here to the end? */
+/* Whether everything from here to the end is a digit of the base or an underscore. */
 static bool all_of_base(const char *text, int base)
 {
     size_t n = 0;
@@ -79,7 +79,7 @@ static bool resolver_decimal(const char *text, bool sign)
     return *text == '\0';
 }
 
-/* As int() and float() have it: an underscore stands between two digits. */
+/* The rule of int() and float(): an underscore must be between two digits. */
 static bool python_underscores(const char *text)
 {
     for (size_t i = 0; text[i] != '\0'; i++)
@@ -88,7 +88,7 @@ static bool python_underscores(const char *text)
     return true;
 }
 
-/* sign and digits of another base, as decimal. */
+/* Rewrites sign and digits of another base as decimal. */
 static bool write_based(const char *digits, int base, bool negative, char out[OPTIONS_NUMBER_BYTES])
 {
     int64_t value = 0;

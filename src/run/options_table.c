@@ -1,5 +1,7 @@
 /* The rows of options_table.h as a table. */
+#include "backend/cpu_isa_list.h"
 #include "bench/bench_list.h"
+#include "format/preset_list.h"
 #include "recipe/recompute_list.h"
 #include "run/options_internal.h"
 #include "run/output_format.h"
@@ -18,8 +20,8 @@
 #define FOR_YAML    (FOR_GENERATE | FOR_SFT | FOR_GRPO | FOR_EVAL | FOR_SCORE)
 
 #define MANY OPTIONS_INT_MAX /* no upper bound worth stating */
-/* Counts of tokens and rows: beyond any machine, and sums and products of two of them stay in 64 bits, of one and a
- * context in 32. */
+/* Counts of tokens and rows: more than any machine holds, and small enough that sums and products of two of them fit
+ * into 64 bits, and the sum of one and a context into 32. */
 #define COUNT 268435456
 #define BIG   DBL_MAX
 #define TINY  DBL_MIN /* more than zero */
@@ -31,6 +33,7 @@
 #define SINGLE(low, high)  FLOAT(low, high), .single = true
 #define TEXT               .type = OPTION_TYPE_STRING, .placeholder = "TEXT"
 #define FOLDER             .type = OPTION_TYPE_STRING, .placeholder = "DIR"
+#define FOLDER_OR(alone_)  FOLDER, .alone = alone_
 #define FILE_NAME          .type = OPTION_TYPE_STRING, .placeholder = "FILE"
 #define ONE_OF(words)      .type = OPTION_TYPE_ENUM, .choices = words
 #define SOME_OF(words)     .type = OPTION_TYPE_LIST, .choices = words
@@ -44,8 +47,6 @@
     (const char *const[]) { list(WORD) NULL }
 #define AUTO_OR(list)                                                                                                  \
     (const char *const[]) { "auto", list(WORD) NULL }
-#define THESE(...)                                                                                                     \
-    (const char *const[]) { __VA_ARGS__, NULL }
 
 #define NO_RUN         .resume = RESUME_NO_RUN
 #define KEPT           .resume = RESUME_KEPT
@@ -64,10 +65,23 @@
      resume_,                                                                                                          \
      type_},
 #define ALSO OPTION
-
+#define ALIAS(...)
 static const struct option_spec table[] = {
 #include "run/options_table.h"
 };
+
+#define OPTION(...)
+#define ALSO(...)
+#define ALIAS(name_, id_) {.name = name_, .id = OPTION_##id_},
+static const struct option_alias aliases[] = {
+#include "run/options_table.h"
+};
+
+const struct option_alias *options_aliases(size_t *count)
+{
+    *count = sizeof aliases / sizeof aliases[0];
+    return aliases;
+}
 
 const struct option_spec *options_table(size_t *count)
 {

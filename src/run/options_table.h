@@ -3,28 +3,28 @@
  *
  *   OPTION(ID, name, type, default, commands, group, resume, help)
  *   ALSO(the same)      another row of a name that has one: the option differs for these commands
+ *   ALIAS(name, ID)     another name of an option, which --help shows
  *
  *   ID        OPTION_ID, by which commands read it: the name in capitals
  *   type      SWITCH, INT(least, most), FLOAT(least, most), SINGLE(least, most) (used in single precision), TEXT,
- *             FOLDER, FILE_NAME, ONE_OF(words), SOME_OF(words), TEXTS, NUMBERS(least, most), BIASES (ID:NUMBER).
- *             words: WORDS(a list), AUTO_OR(a list), THESE(texts)
+ *             FOLDER, FOLDER_OR(what the flag means without a value), FILE_NAME, ONE_OF(words), SOME_OF(words), TEXTS,
+ *             NUMBERS(least, most), BIASES (ID:NUMBER).
+ *             words: WORDS(a list), AUTO_OR(a list)
  *   default   as text; NULL: unset until given
- *   commands  which have it
+ *   commands  those that have it
  *   group     heading in --help
  *   resume    what a run that is resumed may change: KEPT nothing; FREE; ACCEPTED(KIND) with --accept-changed KIND;
  *             HASHED(KIND) the name, for what it names is compared by its hash; PLACE freely, and config.yaml does not
  *             have it, because it says where a run is and not what it computes; NO_RUN: no command that trains has it
  *   help      one line, with units
  *
- * Not a header: whoever includes it defines OPTION and ALSO before (options.h makes the constants, options_table.c the
- * table). */
+ * This is not a header: the file that includes it defines OPTION, ALSO and ALIAS first (options.h makes the constants,
+ * options_table.c the table). */
 /* clang-format off */
 /* ---- Model ---- */
 OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
        "checkpoint folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)")
-OPTION(PRESET, "preset",
-       ONE_OF(THESE("qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-14b", "qwen3-32b", "tiny", "nano")), NULL,
-       FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
+OPTION(PRESET, "preset", ONE_OF(WORDS(PRESET_LIST)), NULL, FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
        "shape of a known model")
 OPTION(CONFIG, "config", FILE_NAME, NULL, FOR_INIT, "Model", NO_RUN,
        "config.json with the shape of the model, in place of --preset")
@@ -61,9 +61,9 @@ OPTION(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
 OPTION(THINKING, "thinking", SWITCH, "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
        "let the model think before it answers (enable_thinking of the chat template)")
 OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
-       "read control tokens that stand in messages as such; otherwise they are plain text")
+       "treat control tokens inside messages as control tokens; otherwise they are plain text")
 OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
-       "tokens or ids that end a text, the first is what sft teaches; unset: all that the model names")
+       "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT, "Data", KEPT,
        "tokens of a row, prompt and completion; longer ones are cut at the end")
 
@@ -81,14 +81,15 @@ OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, 
 OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_PLAN, "Rollout", KEPT,
        "completions per prompt (the group)")
 OPTION(PROMPTS_PER_STEP, "prompts_per_step", INT(1, 65536), "8", FOR_PLAN, "Rollout", KEPT,
-       "prompts of one generation batch")
+       "prompts in one generation batch")
 OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
-       "tokens of a completion at most")
+       "maximum tokens of a completion")
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
 ALSO(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "256", FOR_GENERATE, "Rollout", NO_RUN,
-     "tokens of a completion at most (also --max-tokens)")
+     "maximum tokens of a completion")
+ALIAS("max_tokens", MAX_COMPLETION_LENGTH) /* what MLX-LM calls it */
 OPTION(MAX_PROMPT_LENGTH, "max_prompt_length", INT(1, COUNT), NULL, FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
-       "tokens of a prompt at most, a longer one is an error; unset: what the context leaves")
+       "maximum tokens of a prompt; a longer one is an error; unset: what the context leaves")
 OPTION(N, "n", INT(1, 65536), "1", FOR_GENERATE | FOR_EVAL, "Rollout", NO_RUN,
        "completions per prompt")
 /* Sampling as training samples, for every command: MLX-LM's 0 would make generate and grpo differ. */
@@ -107,38 +108,38 @@ OPTION(MIN_P, "min_p", SINGLE(0, 1), "0", FOR_SAMPLE, "Rollout", KEPT,
 OPTION(XTC_PROBABILITY, "xtc_probability", SINGLE(0, 1), "0", FOR_SAMPLE, "Rollout", KEPT,
        "chance of applying XTC (dropping the top choices) at a position")
 OPTION(XTC_THRESHOLD, "xtc_threshold", SINGLE(0, 0.5), "0.1", FOR_SAMPLE, "Rollout", KEPT,
-       "XTC drops all tokens above this probability but the least likely of them")
+       "XTC drops all tokens above this probability except the least likely of them")
 OPTION(REPETITION_PENALTY, "repetition_penalty", SINGLE(0.01, 100), "1.0", FOR_SAMPLE, "Rollout", KEPT,
        "divides positive logits of recent tokens and multiplies negative ones; 1: off")
 OPTION(REPETITION_CONTEXT, "repetition_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
-       "tokens that repetition_penalty looks back")
+       "how many tokens back repetition_penalty looks")
 OPTION(PRESENCE_PENALTY, "presence_penalty", SINGLE(-100, 100), "0", FOR_SAMPLE, "Rollout", KEPT,
        "subtracted from the logit of each recent token once; 0: off")
 OPTION(PRESENCE_CONTEXT, "presence_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
-       "tokens that presence_penalty looks back")
+       "how many tokens back presence_penalty looks")
 OPTION(FREQUENCY_PENALTY, "frequency_penalty", SINGLE(-100, 100), "0", FOR_SAMPLE, "Rollout", KEPT,
        "subtracted from the logit of a recent token for each time it occurred; 0: off")
 OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, "Rollout", KEPT,
-       "tokens that frequency_penalty looks back")
+       "how many tokens back frequency_penalty looks")
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
 OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GRPO, "Rollout", FREE,
        "temperature of held-out evaluation; unset: as temperature")
 OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
-       "completions decoded at once; speed and memory, not results; 0: what pays and memory allows")
+       "completions decoded at once; sets speed and memory, not results; 0: chosen by speed and memory")
 OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERATE, "Rollout", NO_RUN,
-       "prompt tokens computed in one step; sets speed and memory, not results; 0: what pays")
+       "prompt tokens computed in one step; sets speed and memory, not results; 0: chosen by speed")
 OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
 
 /* ---- Loss ---- */
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
-       "divide advantages by the standard deviation of the group, of the batch, or not")
+       "divide advantages by the standard deviation of the group, of the batch, or not at all")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
-       "how the loss of tokens is averaged")
+       "how the loss is averaged over tokens")
 OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
        FOR_GRPO, "Loss", KEPT,
-       "ratio new/old of each token, or one for the sequence (GSPO)")
+       "probability ratio new/old of each token, or one for the whole sequence (GSPO)")
 OPTION(EPSILON, "epsilon", FLOAT(0, 1), "0.2", FOR_GRPO, "Loss", KEPT,
        "the ratio is clipped below 1 - epsilon")
 OPTION(EPSILON_HIGH, "epsilon_high", FLOAT(0, 1000), NULL, FOR_GRPO, "Loss", KEPT,
@@ -146,7 +147,7 @@ OPTION(EPSILON_HIGH, "epsilon_high", FLOAT(0, 1000), NULL, FOR_GRPO, "Loss", KEP
 OPTION(DELTA, "delta", FLOAT(1, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
        "upper bound of the ratio where the advantage is negative (two-sided clip); unset: none")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
-       "weight of the KL against the model at the start; 0: no reference model is kept")
+       "weight of the KL to the initial model; 0: no reference model is kept")
 OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
        "leave completions that reached max_completion_length out of the loss")
 OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KEPT,
@@ -157,11 +158,11 @@ OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimize
        "peak learning rate of AdamW")
 ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO, "Optimizer", ACCEPTED(SCHEDULE),
      "peak learning rate of AdamW")
-/* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can be
- * extended and the longer run is still the same run. */
+/* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can
+ * be extended and the longer run is still the same run. */
 OPTION(LR_SCHEDULER_TYPE, "lr_scheduler_type", ONE_OF(WORDS(SCHEDULE_LIST)), "constant",
        FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
-       "course of the learning rate after the warm-up; linear and cosine end at 0")
+       "how the learning rate changes after the warm-up; linear and cosine end at 0")
 OPTION(WARMUP_STEPS, "warmup_steps", INT(0, MANY), "0", FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
        "steps over which the learning rate rises from 0")
 OPTION(ADAM_BETA1, "adam_beta1", SINGLE(0, 0.9999999), "0.9", FOR_TRAIN, "Optimizer", KEPT,
@@ -169,48 +170,48 @@ OPTION(ADAM_BETA1, "adam_beta1", SINGLE(0, 0.9999999), "0.9", FOR_TRAIN, "Optimi
 OPTION(ADAM_BETA2, "adam_beta2", SINGLE(0, 0.9999999), "0.999", FOR_TRAIN, "Optimizer", KEPT,
        "decay of the mean of the squared gradient")
 OPTION(ADAM_EPSILON, "adam_epsilon", SINGLE(TINY, 1), "1e-8", FOR_TRAIN, "Optimizer", KEPT,
-       "added to the root of the squared gradient")
+       "added to the square root of the mean squared gradient")
 OPTION(WEIGHT_DECAY, "weight_decay", SINGLE(0, 10), "0", FOR_TRAIN, "Optimizer", KEPT,
-       "decoupled weight decay, times the learning rate")
+       "decoupled weight decay, multiplied by the learning rate")
 OPTION(MAX_GRAD_NORM, "max_grad_norm", FLOAT(0, BIG), "1.0", FOR_TRAIN, "Optimizer", KEPT,
        "the gradient is scaled down to this norm; 0: no clipping")
 OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", KEPT,
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
-       "rows of one optimizer step")
+       "rows in one optimizer step")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
-       "tokens of one pass: sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer if wide")
+       "tokens of one pass; sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer for wide models")
 OPTION(RECOMPUTE, "recompute", ONE_OF(AUTO_OR(RECOMPUTE_LIST)), "auto",
        FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", FREE,
-       "compute activations again in the backward to save memory; auto: if it must")
+       "recompute activations in the backward to save memory; auto: only if memory requires it")
 
 /* ---- Run ---- */
 OPTION(OUT, "out", FOLDER, NULL, FOR_INIT, "Run", NO_RUN,
        "folder to write the checkpoint into; it must not exist")
 ALSO(OUT, "out", FOLDER, NULL, FOR_TRAIN, "Run", PLACE,
-     "run folder to write: a new one, or with --resume the one to go on with")
+     "run folder to write: a new one, or with --resume the one to continue")
 ALSO(CONFIG, "config", FILE_NAME, NULL, FOR_YAML, "Run", PLACE,
-     "YAML file of options, one 'name: value' a line; flags win over it")
+     "YAML file of options, one 'name: value' per line; flags override it")
 OPTION(STEPS, "steps", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
-       "optimizer steps; unset: what epochs come to")
+       "optimizer steps; unset: as many as epochs take")
 OPTION(EPOCHS, "epochs", INT(1, 1000000), "3", FOR_SFT, "Run", FREE,
-       "passes over the data, where steps is unset")
+       "passes over the data if steps is unset")
 ALSO(EPOCHS, "epochs", INT(1, 1000000), "1", FOR_GRPO, "Run", FREE,
-     "passes over the data, where steps is unset")
+     "passes over the data if steps is unset")
 OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_SFT, "Run", FREE,
        "print a line every N optimizer steps; metrics.jsonl has every step")
 ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GRPO, "Run", FREE,
      "print a line every N optimizer steps; metrics.jsonl has every step")
 OPTION(SAVE_STEPS, "save_steps", INT(0, MANY), "500", FOR_TRAIN, "Run", FREE,
-       "write a checkpoint every N optimizer steps; 0: none by steps")
+       "write a checkpoint every N optimizer steps; 0: never by steps")
 OPTION(SAVE_MINUTES, "save_minutes", FLOAT(0, 1e6), "15", FOR_TRAIN, "Run", FREE,
-       "and N minutes after the last one, in at most 3 % of the time; 0: none by the clock")
+       "also write one N minutes after the last, in at most 3 % of the time; 0: never by the clock")
 OPTION(SAVE_TOTAL_LIMIT, "save_total_limit", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
-       "keep the newest N checkpoints; unset: all, but of those by the clock two")
-OPTION(RESUME, "resume", FOLDER, NULL, FOR_TRAIN, "Run", PLACE,
-       "go on with the run in --out: 'latest' (or start it), or one of its checkpoint folders")
+       "keep the newest N checkpoints; unset: all, but only two of those written by the clock")
+OPTION(RESUME, "resume", FOLDER_OR("latest"), NULL, FOR_TRAIN, "Run", PLACE,
+       "continue the run in --out from 'latest' (or start it), or from one of its checkpoint folders")
 OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, FOR_TRAIN, "Run", PLACE,
        "with --resume: what may differ from what the run read before")
 OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FREE,
@@ -219,22 +220,22 @@ OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_
        "all randomness follows from this")
 OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
        FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH, "Run", NO_RUN,
-       "form of what is printed; with --batch always jsonl")
+       "format of what is printed; always jsonl with --batch")
 OPTION(MEMORY, "memory", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
        "print the memory plan")
 OPTION(VERIFY, "verify", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
-       "read the files of --model against its SHA256SUMS and name those that differ")
+       "check the files of --model against its SHA256SUMS and name those that differ")
 OPTION(KIND, "kind", SOME_OF(WORDS(BENCH_LIST)), NULL, FOR_BENCH, "Run", NO_RUN,
-       "what to measure; unset: all of them; exactness: what it costs, on a GPU")
+       "what to measure; unset: all of them; exactness: what exact results cost on a GPU")
 OPTION(QUICK, "quick", SWITCH, "false", FOR_BENCH, "Run", NO_RUN,
-       "fewer tokens and repetitions: a look, not a measurement")
+       "use fewer tokens and repetitions: a first look, not a measurement")
 
 /* ---- Machine ---- */
 OPTION(THREADS, "threads", INT(0, 1024), "0", FOR_COMPUTE, "Machine", FREE,
        "CPU threads; 0: one for each core")
 OPTION(DEVICE, "device", TEXT, "auto", FOR_COMPUTE, "Machine", FREE,
        "where to compute: auto, cpu, cuda or cuda:N (GPU N, from 0); auto: a GPU if there is one")
-OPTION(ISA, "isa", ONE_OF(THESE("auto", "portable", "avx2", "avx512", "avx512-bf16", "amx-bf16")), "auto",
+OPTION(ISA, "isa", ONE_OF(AUTO_OR(CPU_ISA_LIST)), "auto",
        FOR_COMPUTE, "Machine", KEPT,
        "instruction set of the kernels; auto: the best this CPU has")
 OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine", FREE,
@@ -243,3 +244,4 @@ OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine",
 /* clang-format on */
 #undef OPTION
 #undef ALSO
+#undef ALIAS

@@ -1,7 +1,6 @@
-/* Options from and to YAML: one flat mapping of scalars and sequences of scalars. libyaml's events,
- * not its documents, so that every message has the place. Whatever YAML has beyond that (anchors,
- * tags, nesting, several documents) is refused by name: half understood is worse than not read
- * (I7). */
+/* Options from and to YAML: one flat mapping of scalars and sequences of scalars. It reads libyaml's events, not its
+ * documents, so that every message has the place. Whatever YAML has beyond that (anchors, tags, nesting, several
+ * documents) is refused by name, because reading half of it would be worse than refusing it (I7). */
 #include "base/file.h"
 #include "run/options_internal.h"
 
@@ -28,7 +27,7 @@ static cohort_status fail(struct reader *reader, yaml_mark_t mark, const char *p
                      problem, advice[0] != '\0' ? "; " : "", advice);
 }
 
-/* Errors of libyaml: a scanner has marks, the reader of characters only an offset. */
+/* Reports an error of libyaml: its scanner gives marks, its reader of characters only an offset. */
 static cohort_status parser_failure(struct reader *reader)
 {
     const yaml_parser_t *parser = &reader->parser;
@@ -68,7 +67,7 @@ static cohort_status refuse_extras(struct reader *reader, const yaml_event_t *ev
     return COHORT_OK;
 }
 
-/* A scalar without anchor, tag or NUL. what: "a name", "a value". */
+/* Checks that the event is a scalar without anchor, tag or NUL. what: "a name", "a value". */
 static cohort_status check_scalar(struct reader *reader, const yaml_event_t *event, const char *expected)
 {
     struct text problem = {0};
@@ -111,7 +110,7 @@ static cohort_status plain_form(struct reader *reader, const struct option_spec 
     *text = (const char *)event->data.scalar.value;
     if (spec->type != OPTION_TYPE_INT && spec->type != OPTION_TYPE_FLOAT && !options_list_of_numbers(spec))
         return COHORT_OK;
-    /* No number has as many digits; a comma parts the items of a list in one scalar. */
+    /* No number is this long, and a comma separates the items of a list in one scalar. */
     if (event->data.scalar.length >= OPTIONS_NUMBER_BYTES || strchr(*text, ',') != NULL)
         return COHORT_OK;
     const char *reason = options_yaml_number(*text, quoted, number);

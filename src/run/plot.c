@@ -1,4 +1,4 @@
-/* A metric against steps as an SVG: what people would rather look at than read. */
+/* Draws a metric against steps as an SVG. */
 #include "run/run_folder.h"
 
 #include "base/json_text.h"
@@ -76,8 +76,8 @@ static void widen(struct frame *f, const struct series *s)
     }
 }
 
-/* A range wide enough to be told apart in double: never empty, never so far below the size of its ends that ticks would
- * fall together. */
+/* Widens a range so that its ticks differ in double: it is never empty, and never so small beside its ends that ticks
+ * would coincide. */
 static void open_range(double *low, double *high)
 {
     double least = fmax(1e-9, fmax(fabs(*low), fabs(*high)) * 1e-6);
@@ -85,7 +85,7 @@ static void open_range(double *low, double *high)
         *high = *low + (least < 1e-6 ? 1.0 : fmax(1.0, least));
 }
 
-/* The lowest and the highest value lie between two ticks, so that both can be read. */
+/* Extends the range so that the lowest and the highest value lie between two ticks and both can be read. */
 static void round_out(struct frame *f)
 {
     double dy = tick_step(f->y1 - f->y0);
@@ -102,7 +102,8 @@ static cohort_status draw_axes(const struct frame *f, const char *title, struct 
                     "y=\"24\" font-size=\"15\">%s</text>\n",
                     WIDTH, HEIGHT, LEFT, title));
     double dx = tick_step(f->x1 - f->x0), dy = tick_step(f->y1 - f->y0);
-    /* Counted, not summed: where values are so large that adding a tick changes nothing, there is no end to come to. */
+    /* Ticks are counted, not summed: if values are so large that adding a tick changes nothing, a loop over sums would
+     * not end. */
     for (int i = 0; i < MAX_TICKS; i++) {
         double y = (ceil(f->y0 / dy) + i) * dy;
         if (!(y <= f->y1 + dy * 1e-9))
@@ -135,7 +136,7 @@ static cohort_status draw_line(const struct frame *f, const struct series *s, co
     return text_append(svg, "\"/>\n", 4, err);
 }
 
-/* Evaluations are few: a dot for each tells how far apart they are. */
+/* Evaluations are few: a dot for each shows how far apart they are. */
 static cohort_status draw_dots(const struct frame *f, const struct series *s, const char *colour, struct text *svg,
                                cohort_error *err)
 {

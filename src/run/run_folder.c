@@ -54,7 +54,7 @@ cleanup:
 static cohort_status held(const char *folder, int fd, cohort_error *err)
 {
     struct lock_holder holder = {.pid = 0};
-    /* It has the lock a moment before its name is in the file. */
+    /* The owner holds the lock a moment before its name is in the file. */
     for (int i = 0; i < 50 && holder.pid <= 0; i++) {
         if (i > 0)
             nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
@@ -76,7 +76,7 @@ static cohort_status held(const char *folder, int fd, cohort_error *err)
                      folder, holder.pid, holder.host, holder.since, holder.pid);
 }
 
-/* Whether fd is still the file of that name: a creation that failed removes its lock file. */
+/* Whether fd is still the file of that name: a failed creation removes its lock file. */
 static bool is_named(int fd, const char *path)
 {
     struct stat a, b;
@@ -136,7 +136,7 @@ cleanup:
     return status;
 }
 
-/* Paths; nothing is touched. */
+/* Sets the paths; nothing on disk is touched. */
 static cohort_status begin(struct run_folder *run, const char *path, cohort_error *err)
 {
     memset(run, 0, sizeof *run);
@@ -184,10 +184,10 @@ void run_folder_close(struct run_folder *run)
         text_free(&run->logs[i].pending);
     }
     if (run->lock > 0) {
-        /* Nobody holds it any more, so it names nobody. Released by name, not by closing alone: a fork of the host may
-         * have the description open. */
+        /* Nobody holds the lock any more, so the file must name nobody. It is released explicitly, not only by closing,
+         * because a fork of the host may have the description open. */
         if (ftruncate(run->lock, 0) != 0) {
-            /* Then it names one that has ended. */
+            /* The file then names a process that has ended. */
         }
         lock_release(run->lock);
         close(run->lock);
@@ -209,7 +209,7 @@ static cohort_status open_log(struct run_log *log, cohort_error *err)
     return COHORT_OK;
 }
 
-/* All of pending, or nothing. */
+/* Writes all of pending, or nothing. */
 static cohort_status flush_log(struct run_log *log, cohort_error *err)
 {
     struct stat st;
@@ -277,9 +277,8 @@ static int64_t step_of_line(const char *line)
     return step;
 }
 
-/* Appends to kept the lines of content that belong before what is to come: not those of steps
- * behind step, nor a last one that was cut short. What we cannot read is not ours to drop.
- * *last: the highest step kept; *dropped: something was left out or mended. */
+/* Appends to kept the lines of content up to step: not those of later steps, nor a last line that was cut short. Lines
+ * that we cannot read are kept. *last: the highest step kept; *dropped: something was left out or mended. */
 static cohort_status keep_lines(const struct text *content, int64_t step, struct text *kept, int64_t *last,
                                 bool *dropped, cohort_error *err)
 {
@@ -301,7 +300,7 @@ static cohort_status keep_lines(const struct text *content, int64_t step, struct
     return COHORT_OK;
 }
 
-/* *there; only "no such file" means that it is not. */
+/* Sets *there; only "no such file" means that it does not exist. */
 static cohort_status read_if_there(const char *path, struct text *content, bool *there, cohort_error *err)
 {
     struct stat st;
@@ -311,7 +310,7 @@ static cohort_status read_if_there(const char *path, struct text *content, bool 
     return file_read(path, 0, content, err);
 }
 
-/* The last line's begin, and past its last byte before the newline. */
+/* Finds the first byte of the last line and the end of it, before the newline. */
 static const char *last_line(const struct text *content, const char **end)
 {
     const char *begin = content->data;
@@ -359,7 +358,7 @@ cohort_status run_folder_extend(struct run_folder *run, enum run_log_kind kind, 
     TRY_GOTO(text_append(&extended, fields->data, fields->length, err));
     TRY_GOTO(text_append(&extended, "}\n", 2, err));
     TRY_GOTO(run_folder_write(run, log_names[kind], extended.data, extended.length, err));
-    if (log->fd > 0) /* it is of the file that was replaced */
+    if (log->fd > 0) /* it belongs to the file that was replaced */
         close(log->fd);
     log->fd = 0;
 cleanup:
@@ -465,7 +464,7 @@ cohort_status run_folder_create(struct run_folder *run, const char *path, const 
     bool made_folder = stat(path, &st) != 0 && errno == ENOENT;
     memset(run, 0, sizeof *run);
     TRY(file_make_dirs(path, err));
-    /* Whoever has the lock makes the run; the other one leaves all as it is. */
+    /* Whoever has the lock creates the run; the other leaves everything as it is. */
     status = lock_folder(run, path, &made_lock, err);
     if (status != COHORT_OK) {
         if (made_folder)
@@ -474,7 +473,7 @@ cohort_status run_folder_create(struct run_folder *run, const char *path, const 
     }
     TRY_GOTO(refuse_run(run, err));
     made_files = true;
-    /* Last, what says that there is a run. */
+    /* config.yaml comes last: it says that there is a run. */
     made_checkpoints = stat(run->checkpoints, &st) != 0 && errno == ENOENT;
     TRY_GOTO(file_make_dirs(run->checkpoints, err));
     TRY_GOTO(run_folder_write(run, "config.yaml", yaml->data, yaml->length, err));
@@ -594,7 +593,7 @@ cohort_status run_folder_checkpoint_path(const char *run_path, int64_t step, cha
     return COHORT_OK;
 }
 
-/* A journal that cannot be read means that nothing was written by the clock: nothing is deleted. */
+/* If the journal cannot be read, no checkpoint counts as written by the clock, and none is deleted. */
 static cohort_status read_periodic(struct run_folder *run, cohort_error *err)
 {
     char *path = NULL;
@@ -664,7 +663,7 @@ cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, boo
     return write_periodic(run, err);
 }
 
-/* One checkpoint; what goes wrong is a note. */
+/* Removes one checkpoint; a failure becomes a note. */
 static cohort_status prune_one(const struct run_folder *run, int64_t step, bool *gone, struct text *notes,
                                cohort_error *err)
 {
@@ -735,7 +734,7 @@ cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct 
     char *aside = NULL, *from = NULL, *to = NULL;
     cohort_status status = COHORT_OK;
     TRY_GOTO(run_folder_checkpoints(run->path, &steps, NULL, err));
-    /* The newest first: stopped half-way, the newest one left still goes with what metrics.jsonl has. */
+    /* The newest is moved first: if this stops half-way, the newest that is left still agrees with metrics.jsonl. */
     for (size_t i = steps.n; i-- > 0 && steps.at[i] > step;) {
         char name[40];
         snprintf(name, sizeof name, "step-%lld", (long long)steps.at[i]);

@@ -1,10 +1,10 @@
-/* A run's folder: config.yaml (resolved), metrics.jsonl (a line a step), completions.jsonl (on request),
+/* A run's folder: config.yaml (resolved), metrics.jsonl (one line per step), completions.jsonl (on request),
  * checkpoints/step-N/, final/, reward.svg; and two files of our own: .cohort.lock, held while a trainer works here, and
  * .cohort.periodic, the steps of the checkpoints that were written by the clock and may be deleted by it.
  *
  * States: closed (zeroed); locked (run_folder_lock); open, either new (run_folder_create, which refuses a folder that
  * holds a run and leaves nothing behind when it fails) or continued (run_folder_open, for resume: metrics of steps
- * behind the checkpoint are cut off, so that the file is what one uninterrupted run would have written).
+ * after the checkpoint are cut off, so that the file is what one uninterrupted run would have written).
  *
  * Whatever is not finished lies in scratch folders (base/scratch.h). Nothing else in the folder is renamed or removed
  * (invariant I13). */
@@ -29,32 +29,32 @@ struct run_folder {
     char *path, *checkpoints;
     int lock;              /* 0: none */
     bool open;             /* created or continued */
-    bool lock_unsupported; /* the file system knows no locks: nobody refuses a second trainer */
+    bool lock_unsupported; /* the file system has no locks, so that a second trainer is not refused */
     struct run_log logs[N_RUN_LOGS];
     struct run_steps periodic; /* checkpoints written by the clock, ascending */
 };
-/* Refuses a folder that another trainer holds, and says who. The folder must exist. Then repairs and removes what a
- * crash left in it. */
+/* Takes the lock; if another trainer holds it, the error names that one. The folder must exist. Then repairs and
+ * removes what a crash left in it. */
 cohort_status run_folder_lock(struct run_folder *run, const char *path, cohort_error *err);
 /* yaml: the content of config.yaml. */
 cohort_status run_folder_create(struct run_folder *run, const char *path, const struct text *yaml, cohort_error *err);
-/* Locks it unless that is done. Keeps the lines of metrics.jsonl and completions.jsonl whose "step" is at most step,
- * and adds those that the checkpoint carries because they could not be written. checkpoint NULL (and step -1): a run
- * without a checkpoint starts again in its folder. */
+/* Locks the folder if it is not locked yet. Keeps the lines of metrics.jsonl and completions.jsonl whose "step" is at
+ * most step, and adds those that the checkpoint carries because they could not be written. checkpoint NULL (and step
+ * -1): a run without a checkpoint starts again in its folder. */
 cohort_status run_folder_open(struct run_folder *run, const char *path, int64_t step, const char *checkpoint,
                               const struct text *yaml, cohort_error *err);
 void run_folder_close(struct run_folder *run);
-/* The same in a child that was forked since: the folder stays locked by its parent. */
+/* Closes it in a child that was forked since: the folder stays locked by the parent. */
 void run_folder_leave(struct run_folder *run);
 
-/* Appends lines (with their newlines); they are in the file afterwards, or wait in pending for the next call and the
- * next checkpoint, and nothing of them is in the file. */
+/* Appends lines (with their newlines); afterwards they are in the file, or they wait in pending for the next call and
+ * the next checkpoint and no part of them is in the file. */
 cohort_status run_folder_log(struct run_folder *run, enum run_log_kind kind, const struct text *lines,
                              cohort_error *err);
 /* *lacks: the last line of the file is of this step and has no such field. */
 cohort_status run_folder_lacks(const struct run_folder *run, enum run_log_kind kind, int64_t step, const char *field,
                                bool *lacks, cohort_error *err);
-/* Adds fields ("a": 1, "b": 2) at the end of the file's last line. The file is afterwards whole or as it was. */
+/* Adds fields ("a": 1, "b": 2) at the end of the file's last line. Afterwards the file is complete or as it was. */
 cohort_status run_folder_extend(struct run_folder *run, enum run_log_kind kind, const struct text *fields,
                                 cohort_error *err);
 /* Before a checkpoint is committed: tries once more to write what is pending, makes the logs durable, and writes what
@@ -62,7 +62,7 @@ cohort_status run_folder_extend(struct run_folder *run, enum run_log_kind kind, 
 cohort_status run_folder_carry(struct run_folder *run, const char *dir, cohort_error *err);
 /* *out = path of a file or folder in the run. */
 cohort_status run_folder_path(const struct run_folder *run, const char *name, char **out, cohort_error *err);
-/* A file of the run, whole or as it was. */
+/* Writes a file of the run, which is afterwards complete or as it was. */
 cohort_status run_folder_write(const struct run_folder *run, const char *name, const void *bytes, size_t length,
                                cohort_error *err);
 
@@ -81,12 +81,12 @@ cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, boo
  * line in notes; a failing status means that nothing could be looked at. */
 cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_periodic, struct text *notes,
                                cohort_error *err);
-/* Checkpoints of steps behind step belong to a branch that is left: they move into a new folder
+/* Checkpoints of later steps belong to a branch that is abandoned: they are moved into a new folder
  * checkpoints/set-aside-N, the newest first. notes says which and where. */
 cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct text *notes, cohort_error *err);
 
-/* Draws one metric against steps, read from metrics.jsonl, as an SVG with axes into the run folder. Nothing to draw is
- * no error. */
+/* Draws one metric against steps, read from metrics.jsonl, as an SVG with axes into the run folder. Having nothing to
+ * draw is not an error. */
 cohort_status run_plot(const struct run_folder *run, const char *metric, const char *eval_metric, const char *title,
                        const char *file_name, cohort_error *err);
 

@@ -18,7 +18,8 @@ struct param {
     int64_t count;              /* elements */
     enum storage_format format; /* of the values */
     bool adjacent;              /* lies directly behind the tensor before it, which has its format */
-    bool decay;                 /* weight decay applies (matrices yes, norm gains no) */
+    bool decay;                 /* weight decay applies (matrices yes, gains and biases no) */
+    float start;                /* elements of a vector where a model is made anew: 1 for a gain, 0 for a bias */
     size_t offset;              /* first byte in the buffer of values; param_table_layout */
 };
 

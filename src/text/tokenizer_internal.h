@@ -6,6 +6,7 @@
 #ifndef COHORT_TEXT_TOKENIZER_INTERNAL_H
 #define COHORT_TEXT_TOKENIZER_INTERNAL_H
 
+#include "base/utf8.h"
 #include "text/tokenizer.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -100,8 +101,6 @@ int32_t byte_level_byte(uint32_t code_point);
 enum { TOKENIZER_KEY_BYTES = 512 };
 bool byte_level_bytes(const char *text, size_t length, char *bytes, size_t *n);
 
-/* Offset of the first byte that is not part of valid UTF-8, or length. */
-size_t utf8_check(const char *text, size_t length);
 /* Decodes the character at text, which is valid UTF-8. Returns its length. */
 size_t utf8_decode(const char *text, uint32_t *code_point);
 /* Puts code_point's UTF-8 into to (4 bytes), returns its length. */

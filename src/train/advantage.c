@@ -111,7 +111,7 @@ static cohort_status check_input(const struct advantage_input *input, cohort_err
     return COHORT_OK;
 }
 
-/* The deviation that tells whether there is a signal, and that advantages are divided by if they are. */
+/* The deviation that says whether there is a signal, and by which advantages are divided if they are scaled. */
 static double scale_std(const struct advantage_input *input, const struct moments *batch, const struct moments *group)
 {
     switch (input->scale) {
@@ -127,7 +127,7 @@ static double group_advantage(double reward, double mean, double std, enum advan
     double advantage = reward - mean;
     if (scale != ADVANTAGE_SCALE_NONE)
         advantage /= std + STD_EPSILON;
-    /* Unscorable row, or a deviation that one value alone does not have: no learning signal. */
+    /* A row that cannot be scored, or a single value, which has no deviation: there is no learning signal. */
     return isnan(advantage) ? 0.0 : advantage;
 }
 

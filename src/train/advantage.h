@@ -25,9 +25,9 @@ struct advantage_output {
     double *function_mean, *function_std; /* [n_functions], caller's memory */
 };
 
-/* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics of nothing
- * (no row scored, or one for a deviation) are NaN. COHORT_ERR_ARGUMENT: sizes or weights that
- * cannot be; COHORT_ERR_REWARD: an infinite reward. */
+/* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics without data (no row scored, or
+ * only one for a deviation) are NaN. COHORT_ERR_ARGUMENT: impossible sizes or weights; COHORT_ERR_REWARD: an infinite
+ * reward. */
 cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output,
                                 cohort_error *err);
 

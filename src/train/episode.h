@@ -9,7 +9,7 @@
 #include "model/packing.h"
 #include "rollout/completion.h"
 
-/* Zero-initialise; what the functions below make is freed by episode_free. */
+/* Zero-initialise it; episode_free frees what the functions below make. */
 struct episode {
     int32_t *tokens;       /* [n_tokens] behind the prompt */
     bool *sampled;         /* [n_tokens]; NULL: all were */
@@ -19,16 +19,16 @@ struct episode {
     enum finish_reason finish_reason; /* of the last sampled run */
     size_t token_capacity, sampled_capacity;
 };
-/* A sampled run at the end of what is there, with its log-probs and entropies. */
+/* Appends a sampled run with its log-probs and entropies. */
 cohort_status episode_append_completion(struct episode *episode, const struct completion *completion,
                                         cohort_error *err);
-/* A run from outside. */
+/* Appends a run from outside. */
 cohort_status episode_append_outside(struct episode *episode, const int32_t *tokens, int32_t n, cohort_error *err);
 void episode_free(struct episode *episode);
 
-/* Ended by its length or from outside, not by the model. */
+/* Whether it was ended by its length or from outside, not by the model. */
 bool episode_truncated(const struct episode *episode);
-/* As a branch of its prompt's tree. Points into the episode. */
+/* The episode as a branch of its prompt's tree, which points into the episode. */
 struct completion_tokens episode_tokens(const struct episode *episode);
 
 #endif

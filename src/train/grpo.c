@@ -119,15 +119,15 @@ static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, 
                              data->reference, NULL, err);
 }
 
-/* Sums over the tokens of a step beside the loss core's. */
+/* Sums over the tokens of a step, beside those of the loss core. */
 struct step_sums {
     double logp_difference;
     double logp_difference_max;
     int64_t trained_tokens; /* fed to the model, prompts included */
 };
 
-/* One episode, of which the loss sees the sampled tokens alone: its log-probs from the outputs, the loss and its derivative back into them. row: index in the batch;
- * c: in the micro-batch. */
+/* Applies the loss to one episode, of which it sees the sampled tokens alone: reads their log-probs from the outputs
+ * and writes the derivative back to them. row is its index in the batch, c that in the micro-batch. */
 static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
                                 int32_t row, int32_t c, int32_t iteration, float *scratch, struct loss_sums *sums,
                                 struct step_sums *step, bool *any_gradient, cohort_error *err)
@@ -166,7 +166,7 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
     return COHORT_OK;
 }
 
-/* All micro-batches: gradients added up in the param_set that trains. */
+/* Runs all micro-batches and adds up their gradients in the param_set that trains. */
 static cohort_status accumulate(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
                                 int32_t iteration, struct loss_sums *sums, struct step_sums *step, cohort_error *err)
 {

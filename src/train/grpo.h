@@ -1,5 +1,5 @@
-/* One GRPO generation batch: rollout, rewards, advantages, and num_iterations optimizer steps on it. Knows nothing of
- * files.
+/* One GRPO generation batch: rollout, rewards, advantages, and num_iterations optimizer steps on it. It knows nothing
+ * of files.
  *
  * The log-probs that the rollout recorded are the old log-probs (invariant I2): no pass computes them again, and in the
  * first iteration the ratio is exactly 1. Every step records the largest difference between the two: it is 0. */
@@ -36,14 +36,14 @@ struct grpo_config {
     int32_t n_functions;
 };
 
-/* A prompt of the batch; id tells its draws apart from other prompts' (its row in the data set). */
+/* A prompt of the batch; id (its row in the data set) keys its draws apart from those of other prompts. */
 struct grpo_prompt {
     const int32_t *tokens;
     int32_t n_tokens;
     uint64_t id;
 };
 
-/* Scores the batch: rewards[n, n_functions], NaN for null; completions of one prompt consecutive. */
+/* Scores the batch: rewards[n, n_functions], NaN for null; the completions of a prompt are consecutive. */
 typedef cohort_status grpo_reward(void *context, const struct completion *completions, int32_t n, double *rewards,
                                   cohort_error *err);
 /* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens. Returns false to stop
@@ -80,7 +80,7 @@ struct grpo_batch {
 void grpo_batch_free(struct grpo_batch *batch);
 
 /* The first half of a step: the completions of a batch, whose draws depend on grpo->batches. After a failure *batch is
- * empty, and what was in flight is given up: it does not come back in a later rollout of the engine. */
+ * empty and what was in flight is abandoned: it does not appear in a later rollout of the engine. */
 cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                             struct grpo_batch *batch, cohort_error *err);
 /* The second half: rewards, advantages and the optimizer steps on a batch of these prompts. metrics: [num_iterations],
@@ -88,7 +88,7 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
  * changed nothing, and the half can be done again. */
 cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, struct grpo_batch *batch,
                          struct metrics *metrics, cohort_error *err);
-/* Both; after a failure *batch is empty. */
+/* Both halves; after a failure *batch is empty. */
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 

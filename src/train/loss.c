@@ -65,7 +65,7 @@ void loss_metrics(const struct loss_sums *sums, struct loss_metrics *metrics)
         .clip_low_mean = sums->clip_low / units,
         .clip_high_mean = sums->clip_high / units,
         .clip_region_mean = sums->clip_region / units,
-        /* No unit at all leaves the infinities of loss_sums_init: NaN, as TRL's nanmin. */
+        /* Without any unit the infinities of loss_sums_init are left, which become NaN, as in TRL's nanmin. */
         .clip_low_min = isinf(sums->clip_low_min) ? (double)NAN : sums->clip_low_min,
         .clip_high_max = isinf(sums->clip_high_max) ? (double)NAN : sums->clip_high_max,
         .ratio_min = sums->tokens > 0 ? sums->ratio_min : (double)NAN,
@@ -99,7 +99,7 @@ static double average_tokens(const struct loss_config *config, const struct loss
 
 /* ---- Gates ---- */
 
-/* What a gate sees of a token. */
+/* What a gate is given about a token. */
 struct gate_input {
     double ratio; /* new/old, of the token or of its sequence */
     double logp;

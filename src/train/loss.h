@@ -44,8 +44,8 @@ struct loss_sequence {
     const float *entropy;  /* [n_tokens] or NULL: only for the metric */
 };
 
-/* Sums over sequences, added to; divide with loss_metrics. Clip fractions as TRL: low counts A < 0 and
- * r < 1 - epsilon, high A > 0 and r > 1 + epsilon_high. */
+/* Sums over sequences, to which loss_sequence_apply adds; loss_metrics divides them. Clip fractions as TRL: low counts
+ * A < 0 and r < 1 - epsilon, high A > 0 and r > 1 + epsilon_high. */
 struct loss_sums {
     double loss;
     double kl, clip_low, clip_high,
@@ -61,8 +61,8 @@ void loss_sums_init(struct loss_sums *sums);
 /* Adds the sums of another part of the same step. */
 void loss_sums_merge(struct loss_sums *sums, const struct loss_sums *part);
 
-/* TRL's metrics of the step: clip_ratio/low_mean, low_min, high_mean, high_max, region_mean, kl, entropy. Means are over
- * the step's tokens (clips at sequence level: sequences, masked ones too). Without anything to count means are 0,
+/* TRL's metrics of the step: clip_ratio/low_mean, low_min, high_mean, high_max, region_mean, kl, entropy. Means are
+ * over the step's tokens (clips at sequence level: sequences, masked ones too). Without anything to count means are 0,
  * minima and maxima NaN. ratio_min, ratio_max: how far the policy has moved since sampling (1 on-policy). */
 struct loss_metrics {
     double loss, kl, entropy;

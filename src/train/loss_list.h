@@ -1,4 +1,4 @@
-/* The losses, a row each, and the levels of their ratio: what loss_type and importance_sampling_level choose from. */
+/* The losses, one row each, and the levels of their ratio: the choices of loss_type and importance_sampling_level. */
 #ifndef COHORT_TRAIN_LOSS_LIST_H
 #define COHORT_TRAIN_LOSS_LIST_H
 
@@ -15,8 +15,8 @@
     X(DAPO,    "dapo",    clip, tokens,    named)
 /* clang-format on */
 
-/* X(ID, word, level): LOSS_LEVEL_ID is called word in the option importance_sampling_level, and is level_LEVEL of loss.c
- * for the losses that have the levels as they are named. */
+/* X(ID, word, level): LOSS_LEVEL_ID is called word in the option importance_sampling_level, and is level_LEVEL of
+ * loss.c for the losses that have the levels as they are named. */
 #define LOSS_LEVEL_LIST(X)                                                                                             \
     X(TOKEN, "token", token)                                                                                           \
     X(SEQUENCE, "sequence", sequence)

@@ -5,7 +5,7 @@
 
 #include "base/memory.h"
 
-/* Zero-initialise; free with metrics_free. Names of any length, any number of them. */
+/* Zero-initialise it and free it with metrics_free. It holds any number of names of any length. */
 struct metrics {
     cohort_metric *items; /* names are owned */
     size_t count, room;
@@ -17,7 +17,7 @@ void metrics_set(struct metrics *metrics, const char *name, double value);
 void metrics_setf(struct metrics *metrics, double value, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Adds all of another's. */
 void metrics_add(struct metrics *metrics, const struct metrics *other);
-/* NaN if there is none. */
+/* The value of a name; NaN if there is none. */
 double metrics_get(const struct metrics *metrics, const char *name);
 /* Appends {"a": 1, ...} and a newline; values that are not finite become null. COHORT_ERR_MEMORY where one could not be
  * kept. */

@@ -13,8 +13,8 @@ struct optimizer {
 /* sqrt of the sum of squares of all gradients, before clipping. */
 double optimizer_grad_norm(const struct param_set *set);
 /* One update with the set's gradients, which are zeroed afterwards; frozen tensors keep their bits. A norm that is not
- * finite skips the update (*skipped) and leaves values and moments untouched. Who uses the values in another form
- * (packed weights) makes that anew afterwards: model_refresh. */
+ * finite skips the update (*skipped) and leaves values and moments untouched. Code that uses the values in another form
+ * (packed weights) must rebuild it afterwards: model_refresh. */
 void optimizer_apply(struct optimizer *optimizer, struct param_set *set, double learning_rate, double *grad_norm,
                      bool *skipped);
 

@@ -13,7 +13,7 @@ static int64_t target_tokens(const struct tree *trees, int32_t n)
     return total;
 }
 
-/* Runs all micro-batches; with train, backward too. Sums of nll and entropy over the target tokens. */
+/* Runs all micro-batches, with train also their backward, and sums nll and entropy over the target tokens. */
 static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, bool train, double *nll, double *entropy,
                          int64_t *fed, cohort_error *err)
 {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The arrays that are saved, and how they are called: torch's names for the moments. */
+/* The arrays that are saved and their names, which for the moments are torch's. */
 struct state_array {
     const char *name, *type;
     char *data;
@@ -101,8 +101,8 @@ cleanup:
 
 static bool within(json_int_t value, json_int_t most) { return value >= 0 && value <= most; }
 
-/* The counters of state.json hang together: one that does not fit was not written by us, and arithmetic on it would
- * leave its range. */
+/* The counters of state.json depend on each other: one that does not fit was not written by us, and arithmetic on it
+ * could overflow. */
 static cohort_status check_counters(const struct train_state *state, const char *path, cohort_error *err)
 {
     const struct {
@@ -125,7 +125,7 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "%s: %lld updates and %lld skipped do not make step %lld; the file is "
                          "damaged: resume from another checkpoint",
                          path, (long long)state->updates, (long long)state->skipped, (long long)state->step);
-    /* sft: a batch a step; grpo: num_iterations steps a batch. */
+    /* sft takes one batch per step; grpo takes num_iterations steps per batch. */
     const bool sft = strcmp(state->command, "sft") == 0;
     if (!sft && strcmp(state->command, "grpo") != 0)
         return error_set(err, COHORT_ERR_FORMAT,

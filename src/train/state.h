@@ -1,6 +1,6 @@
 /* The trainer's state beside the weights (invariant I6): trainer/optimizer.safetensors with the moments and the low
- * halves of the master, and trainer/state.json with the counters. With the weights this is all a run needs to go on bit
- * for bit. */
+ * halves of the master, and trainer/state.json with the counters. Together with the weights this is all that a run
+ * needs to continue bit for bit. */
 #ifndef COHORT_TRAIN_STATE_H
 #define COHORT_TRAIN_STATE_H
 
@@ -17,7 +17,8 @@ struct train_state {
     uint64_t seed;
 };
 
-/* Writes dir/trainer/ (dir exists): the state of what trains of the set. manifest, if not NULL, gets the hash of the optimizer's state. */
+/* Writes the state of everything in the set that trains into dir/trainer/ (dir exists). manifest, if not NULL, gets the
+ * hash of the optimizer's state. */
 cohort_status train_state_write(const char *dir, const struct param_set *set, const struct train_state *state,
                                 struct manifest *manifest, cohort_error *err);
 /* Reads it back; param_set_train_begin must have been called. A checkpoint of another model, type or command is refused

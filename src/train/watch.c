@@ -43,7 +43,7 @@ static bool has(const struct metrics *metrics, const char *name, double *value)
     return false;
 }
 
-/* For so many steps in a row a reason has to hold. */
+/* How many steps in a row a reason must hold. */
 static int64_t wanted(const struct watch *watch)
 {
     return watch->ended && watch->steps < WATCH_STEPS ? watch->steps : WATCH_STEPS;
@@ -100,7 +100,7 @@ static void add(char message[WATCH_MESSAGE], const char *text)
 
 static void say_hopeless(const struct watch *watch, char message[WATCH_MESSAGE])
 {
-    /* Without any advantage there is no gradient, which then needs no words of its own. */
+    /* Without any advantage there is no gradient, which then needs no message of its own. */
     const bool explained = holds(watch, WATCH_NO_REWARD) || holds(watch, WATCH_EQUAL);
     bool learns = true; /* from completions without an end something is learned all the same */
     int said = 0;

@@ -1,5 +1,5 @@
-/* Watches the metrics of a run's steps and says when it cannot learn: once after ten steps of which none could teach
- * anything, and at its end. Knows nothing of options or observers. */
+/* Watches the metrics of a run's steps and reports when it cannot learn: once after ten steps from which nothing could
+ * be learned, and at its end. It knows nothing of options or observers. */
 #ifndef COHORT_TRAIN_WATCH_H
 #define COHORT_TRAIN_WATCH_H
 
@@ -25,15 +25,15 @@ struct watch {
     int64_t streak[WATCH_REASONS]; /* steps in a row, the last one among them */
     double reward, clipped;        /* of the last step; NaN if it had none */
     bool told_hopeless, told_clipped;
-    bool say_hopeless, say_clipped; /* what watch_says has yet to say */
+    bool say_hopeless, say_clipped; /* what watch_says has not reported yet */
     bool ended;
 };
 
-/* One optimizer step's metrics, as they are logged. */
+/* Takes the metrics of one optimizer step, as they are logged. */
 void watch_step(struct watch *watch, const struct metrics *metrics);
-/* After the last step: what still holds is said again. */
+/* Called after the last step: what still holds is reported again. */
 void watch_end(struct watch *watch);
-/* Takes the next message; false if there is none (any more). */
+/* Takes the next message; false if there is none. */
 bool watch_says(struct watch *watch, char message[WATCH_MESSAGE]);
 
 #endif

@@ -4,6 +4,7 @@
 #include "backend/ops.h"
 #include "backend/sampling.h"
 #include "cuda/device_test.h"
+#include "kernels/sample_test.h"
 
 enum {
     VOCAB = 2503,
@@ -28,15 +29,6 @@ struct sequence {
 };
 
 static const int32_t prompt_page[1] = {30};
-
-static struct sampling_params plain_params(void)
-{
-    return (struct sampling_params){.temperature = 1.0f,
-                                    .min_tokens_to_keep = 1,
-                                    .repetition_context = 20,
-                                    .presence_context = 20,
-                                    .frequency_context = 20};
-}
 
 static const int32_t bias_id[3] = {4, 2000, 4};
 static const float bias[3] = {0.5f, 1.0f, 0.25f};
@@ -299,10 +291,10 @@ static void test_steps(void **state)
     (void)state;
     check_steps(0, 1, 1, 0, MAX_STEPS);
     for (int kind = 0; kind < 3; kind++) {
-        if (brief_run && kind == 1)
+        if (test_options.brief && kind == 1)
             continue;
-        check_steps(kind, MAX_SLOTS, MAX_ROWS, brief_run ? 2 * kind : 0, MAX_STEPS);
-        if (brief_run)
+        check_steps(kind, MAX_SLOTS, MAX_ROWS, test_options.brief ? 2 * kind : 0, MAX_STEPS);
+        if (test_options.brief)
             continue;
         check_steps(kind, MAX_SLOTS, MAX_ROWS, 4, MAX_STEPS);
         check_steps(kind, MAX_SLOTS, MAX_SLOTS, 2, 1);
@@ -391,6 +383,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_recorded),
         cmocka_unit_test(test_no_page_behind),
     };
-    device_test_arguments(argc, argv);
+    test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, device_setup, device_teardown);
 }

@@ -5,6 +5,7 @@
 #include "support/tiny_model.h"
 
 #include "base/file.h"
+#include "format/model_preset.h"
 #include "recipe/memory_plan.h"
 #include "train/grpo.h"
 
@@ -41,7 +42,7 @@ static struct options *grpo_options(const char *limit, const char *sequences)
     return options;
 }
 
-static struct model *preset_model(const char *preset)
+static struct model *preset_model(enum model_preset preset)
 {
     struct model_config config = {0};
     struct model *model = NULL;
@@ -62,7 +63,7 @@ static void check_pages(const struct rollout_choice *choice, size_t left, size_t
 
 /* How many of 64 x 8 completions of 512 tokens behind prompts of 128 run at once in a training run with moments in
  * bf16; 0: it is refused. */
-static int32_t at_once_training(const char *preset, const char *limit, const char *asked)
+static int32_t at_once_training(enum model_preset preset, const char *limit, const char *asked)
 {
     struct options *options = grpo_options(limit, asked);
     struct model *model = preset_model(preset);
@@ -98,7 +99,7 @@ static int32_t at_once_training(const char *preset, const char *limit, const cha
 }
 
 /* The same without training, of 2,000 completions; 0: not even one. */
-static int32_t at_once(const char *preset, const char *limit, int32_t asked)
+static int32_t at_once(enum model_preset preset, const char *limit, int32_t asked)
 {
     struct options *options = grpo_options(limit, "0");
     struct session session = {.backend = device, .model = preset_model(preset)};
@@ -125,24 +126,26 @@ static void test_cards(void **state)
 {
     (void)state;
     static const struct {
-        const char *preset, *limit;
+        enum model_preset preset;
+        const char *limit;
         int32_t training_least, training_most, least, most;
-    } cards[] = {{"qwen3-0.6b", "16", 100, 200, 180, 250}, {"qwen3-0.6b", "24", 200, 400, 280, 400},
-                 {"qwen3-0.6b", "80", 512, 512, 512, 512}, {"qwen3-0.6b", "141", 512, 512, 512, 512},
-                 {"qwen3-1.7b", "16", 0, 0, 160, 240},     {"qwen3-1.7b", "24", 0, 0, 280, 400},
-                 {"qwen3-8b", "16", 0, 0, 0, 0},           {"qwen3-8b", "24", 0, 0, 50, 110},
-                 {"qwen3-8b", "80", 0, 0, 512, 512},       {"qwen3-8b", "141", 400, 512, 512, 512}};
+    } cards[] = {{PRESET_QWEN3_0_6B, "16", 100, 200, 180, 250}, {PRESET_QWEN3_0_6B, "24", 200, 400, 280, 400},
+                 {PRESET_QWEN3_0_6B, "80", 512, 512, 512, 512}, {PRESET_QWEN3_0_6B, "141", 512, 512, 512, 512},
+                 {PRESET_QWEN3_1_7B, "16", 0, 0, 160, 240},     {PRESET_QWEN3_1_7B, "24", 0, 0, 280, 400},
+                 {PRESET_QWEN3_8B, "16", 0, 0, 0, 0},           {PRESET_QWEN3_8B, "24", 0, 0, 50, 110},
+                 {PRESET_QWEN3_8B, "80", 0, 0, 512, 512},       {PRESET_QWEN3_8B, "141", 400, 512, 512, 512}};
     for (size_t i = 0; i < sizeof cards / sizeof cards[0]; i++) {
         const int32_t training = at_once_training(cards[i].preset, cards[i].limit, "0"),
                       alone = at_once(cards[i].preset, cards[i].limit, 0);
-        printf("%s, %s GB: %d at once in training, %d in generate\n", cards[i].preset, cards[i].limit, training, alone);
+        printf("%s, %s GB: %d at once in training, %d in generate\n", model_preset_names[cards[i].preset],
+               cards[i].limit, training, alone);
         assert_in_range(training, cards[i].training_least, cards[i].training_most);
         assert_in_range(alone, cards[i].least, cards[i].most);
     }
     /* An option says how many, as far as there is memory. */
-    assert_int_equal(at_once_training("qwen3-0.6b", "80", "96"), 96);
-    assert_int_equal(at_once("qwen3-0.6b", "80", 1000), 1000);
-    assert_in_range(at_once("qwen3-0.6b", "16", 1000), 180, 250);
+    assert_int_equal(at_once_training(PRESET_QWEN3_0_6B, "80", "96"), 96);
+    assert_int_equal(at_once(PRESET_QWEN3_0_6B, "80", 1000), 1000);
+    assert_in_range(at_once(PRESET_QWEN3_0_6B, "16", 1000), 180, 250);
 }
 
 /* ---- What a run takes ---- */
@@ -160,13 +163,13 @@ static size_t held(void)
 #endif
 }
 
-static cohort_status reward(void *context, const struct completion *completions, int32_t n, double *rewards,
-                            cohort_error *err)
+/* Groups whose rewards are equal would take no step. */
+static cohort_status reward_in_order(void *context, const struct completion *completions, int32_t n, double *rewards,
+                                     cohort_error *err)
 {
-    (void)context;
-    (void)err;
+    (void)context, (void)completions, (void)err;
     for (int32_t i = 0; i < n; i++)
-        rewards[i] = (double)(completions[i].tokens[0] % 7) + 0.1 * i;
+        rewards[i] = i;
     return COHORT_OK;
 }
 
@@ -200,7 +203,7 @@ static void run_step(struct model *model, struct memory_plan *plan, struct engin
                    .reward_weights = &weight,
                    .reward_names = &name,
                    .n_functions = 1},
-        .reward = reward};
+        .reward = reward_in_order};
     for (int32_t i = 0; i < PROMPTS; i++) {
         for (int32_t j = 0; j < P; j++)
             tokens[i][j] = (i * 31 + j * 7) % model->config.vocab_size;

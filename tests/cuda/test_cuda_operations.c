@@ -1,5 +1,5 @@
 /* What of the CUDA backend no operation's own test reaches: memory, recorded steps, what is told when something fails. The
- * operations: tests/kernels with --device cuda, test_cuda_attention*.c, test_cuda_sample.c, test_cuda_decode.c. */
+ * operations: tests/kernels with --device cuda; windows of decoding: test_cuda_attention.c, test_cuda_decode.c. */
 #include "backend/ops.h"
 #include "cuda/device_test.h"
 
@@ -44,7 +44,7 @@ static void test_memory(void **state)
 static void test_too_much_memory(void **state)
 {
     (void)state;
-    if (brief_run)
+    if (test_options.brief)
         skip(); /* memcheck reports every failed call, this one too */
     cohort_error err = {0};
     void *p = &err;
@@ -171,7 +171,7 @@ static void test_repeat(void **state)
 
 int main(int argc, char **argv)
 {
-    device_test_arguments(argc, argv);
+    test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_too_much_memory),

@@ -7,6 +7,7 @@
 
 #include "format/architecture.h"
 #include "format/checkpoint.h"
+#include "format/model_preset.h"
 
 #include "base/file.h"
 #include "base/rng.h"
@@ -364,7 +365,7 @@ static void test_full_disk(void **state)
     struct text before = {0};
     char target[300];
     snprintf(target, sizeof target, "%s", in_folder("final"));
-    assert_int_equal(model_config_preset(&config, NULL, "nano", 64, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, 64, &err), COHORT_OK);
     assert_int_equal(architecture_params(&config, STORAGE_F32, &table, &err), COHORT_OK);
     assert_int_equal(checkpoint_folder_begin(&out, target, &err), COHORT_OK);
     assert_int_equal(checkpoint_write_weights(out.temporary, &table, 0, give_ones, NULL, NULL, &err), COHORT_OK);

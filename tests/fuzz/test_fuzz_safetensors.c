@@ -82,11 +82,6 @@ int main(int argc, char **argv)
         memcpy(bytes[i], &length, 8);
         snprintf(bytes[i] + 8, sizeof bytes[i] - 8, "%s%s", parts[i].header, parts[i].data);
         seeds[i] = (struct fuzz_seed){bytes[i], 8 + strlen(bytes[i] + 8)};
-        /* A seed that is refused would leave most of the reader untouched. */
-        if (!accepted(seeds[i].data, seeds[i].size)) {
-            fprintf(stderr, "seed %zu is refused\n", i);
-            return 1;
-        }
     }
     static const char *const words[] = {"\"dtype\":",
                                         "\"shape\":",
@@ -107,6 +102,7 @@ int main(int argc, char **argv)
                                         "\xff"};
     const struct fuzz_target target = {.name = "safetensors",
                                        .one = LLVMFuzzerTestOneInput,
+                                       .accepted = accepted,
                                        .seeds = seeds,
                                        .n_seeds = N,
                                        .words = words,

@@ -32,8 +32,8 @@ static inline void backends_close(void)
 }
 
 /* Has the provider under test work with so many threads, on small shapes too. A GPU runs as it did: what is computed
- * again must have the same bits. Its emulation runs threads of blocks in another order from two on. False if this
- * machine lacks the provider. */
+ * again must have the same bits. Its emulation runs threads of blocks in another order from two on, with three in the
+ * opposite one. False if this machine lacks the provider. */
 static inline bool use_threads(int threads)
 {
     static bool registered;
@@ -41,7 +41,10 @@ static inline bool use_threads(int threads)
         registered = atexit(backends_close) == 0;
 #if defined(COHORT_CUDA_EMULATED)
     if (test_options.cuda && getenv("CUDA_EMULATION_ORDER") == NULL)
-        cuda_emulation_set_order(threads > 1 ? CUDA_EMULATION_SHUFFLED : CUDA_EMULATION_ASCENDING, (uint64_t)threads);
+        cuda_emulation_set_order(threads == 1   ? CUDA_EMULATION_ASCENDING
+                                 : threads == 3 ? CUDA_EMULATION_DESCENDING
+                                                : CUDA_EMULATION_SHUFFLED,
+                                 (uint64_t)threads);
 #endif
     struct backend **open = &backends_open[provider_index][test_options.cuda ? 1 : threads];
     if (*open == NULL && (*open = backend_here(provider, threads)) == NULL)
@@ -50,6 +53,17 @@ static inline bool use_threads(int threads)
     backend->alone_ns = 0.0;
     return true;
 }
+
+#if defined(COHORT_CUDA_EMULATED)
+/* The emulated device is another from here on, with the shared memory of its compute capability. */
+static inline void use_capability(int capability)
+{
+    backend_destroy(backend);
+    backends_open[provider_index][1] = NULL;
+    cuda_emulation_set_device(0, 0, capability);
+    assert_true(use_threads(1));
+}
+#endif
 
 /* The provider behind number i of the first n that this machine has, with one thread; -1 behind the last. */
 static inline int next_provider(int i, int n)

@@ -13,7 +13,7 @@ static struct backend *open_backend(int threads)
 {
     struct backend *backend = NULL;
     cohort_error err = {0};
-    if (backend_cpu_create(&backend, "portable", threads, &err) != COHORT_OK)
+    if (backend_cpu_create(&backend, CPU_ISA_PORTABLE, threads, &err) != COHORT_OK)
         fail_msg("%s", err.message);
     backend->alone_ns = 0.0;
     return backend;

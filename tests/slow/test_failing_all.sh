@@ -1,7 +1,7 @@
 # Each single allocation and each single call on files fails once, in every command; of what trains, which makes most of them, every
 # 7th allocation.
-# shellcheck source=../sweep/sweep.sh
-. "$SOURCE/tests/sweep/sweep.sh"
+# shellcheck source=../support/sweep.sh
+. "$SOURCE/tests/support/sweep.sh"
 prepare
 for command in help info verify init tokenize generate logprobs eval score; do
     sweep alloc 1 1 $command

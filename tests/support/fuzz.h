@@ -14,6 +14,7 @@
 #ifndef COHORT_TESTS_SUPPORT_FUZZ_H
 #define COHORT_TESTS_SUPPORT_FUZZ_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,8 @@ struct fuzz_seed {
 struct fuzz_target {
     const char *name; /* for messages and for the file that keeps a failing input */
     int (*one)(const uint8_t *data, size_t size);
+    bool (*accepted)(const uint8_t *data, size_t size); /* must hold for seeds: of one that is refused, most of the
+                                                           reader would stay untouched. NULL: not asked */
     const struct fuzz_seed *seeds; /* run unchanged first, then mutated and spliced; at least one */
     size_t n_seeds;
     const char *const *words; /* what mutations insert, for example keys of the format; may be NULL */

@@ -198,9 +198,15 @@ int fuzz_run(const struct fuzz_target *target, int argc, char **argv)
         return run_files(target, argc - used + 1, argv + used - 1);
 
     struct input input = {.max = target->max_size != 0 ? target->max_size : 4096};
-    for (size_t i = 0; i < target->n_seeds; i++)
-        if (target->seeds[i].size > input.max)
-            input.max = target->seeds[i].size;
+    for (size_t i = 0; i < target->n_seeds; i++) {
+        const struct fuzz_seed *s = &target->seeds[i];
+        if (target->accepted != NULL && !target->accepted(s->data, s->size)) {
+            fprintf(stderr, "seed %zu is refused\n", i);
+            return 1;
+        }
+        if (s->size > input.max)
+            input.max = s->size;
+    }
     struct journal journal;
     const char *folder = getenv("TMPDIR");
     snprintf(journal.path, sizeof journal.path, "%s/cohort-fuzz-%s-%ld", folder != NULL ? folder : "/tmp", target->name,

@@ -2,7 +2,7 @@
  * this machine; with --device cuda on GPU 0. Results are read through the backend's own download.
  *
  * --small: fewer and smaller cases, for an emulated device; --brief: smaller still, for a memory checker.
- * --expect-difference: of the tests that have one, the negative control. */
+ * --expect-difference, --bench: of the tests that have them, the negative control and times instead of tests. */
 #ifndef COHORT_TESTS_SUPPORT_TEST_BACKEND_H
 #define COHORT_TESTS_SUPPORT_TEST_BACKEND_H
 
@@ -18,7 +18,7 @@
 #include <string.h>
 
 static struct {
-    bool cuda, small, brief, expect_difference;
+    bool cuda, small, brief, expect_difference, bench;
 } test_options;
 
 /* Reads the arguments of the program; one that is not known ends it. */
@@ -31,13 +31,15 @@ static inline void test_arguments(int argc, char **argv)
             test_options.small = test_options.brief = true;
         else if (strcmp(argv[i], "--expect-difference") == 0)
             test_options.expect_difference = true;
+        else if (strcmp(argv[i], "--bench") == 0)
+            test_options.bench = true;
         else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc &&
                  (strcmp(argv[i + 1], "cpu") == 0 || strcmp(argv[i + 1], "cuda") == 0))
             test_options.cuda = strcmp(argv[++i], "cuda") == 0;
         else {
             fprintf(stderr,
                     "%s: argument %s is not understood; known are --device cpu|cuda, --small, "
-                    "--brief and --expect-difference\n",
+                    "--brief, --expect-difference and --bench\n",
                     argv[0], argv[i]);
             exit(2);
         }
@@ -52,6 +54,19 @@ static inline const char *test_provider(const char *const *cpu, size_t n_cpu, si
     return i < n_cpu ? cpu[i] : NULL;
 }
 
+/* The instruction set that the option isa calls so. */
+static inline enum cpu_isa test_isa(const char *word)
+{
+#define WORD_OF(id, word, ...) word,
+    static const char *const words[] = {"auto", CPU_ISA_LIST(WORD_OF)};
+#undef WORD_OF
+    for (int i = 0; i < N_CPU_ISAS; i++)
+        if (strcmp(words[i], word) == 0)
+            return (enum cpu_isa)i;
+    fail_msg("%s is no instruction set", word);
+    return CPU_ISA_AUTO;
+}
+
 /* NULL where the machine lacks the instruction set. A GPU that is not there is a failure: it was asked for. */
 static inline struct backend *backend_here(const char *provider, int threads)
 {
@@ -62,7 +77,7 @@ static inline struct backend *backend_here(const char *provider, int threads)
             fail_msg("%s", err.message);
         return backend;
     }
-    if (backend_cpu_create(&backend, provider, threads, &err) == COHORT_OK)
+    if (backend_cpu_create(&backend, test_isa(provider), threads, &err) == COHORT_OK)
         return backend;
     if (strcmp(provider, "portable") == 0 || strcmp(provider, "auto") == 0)
         fail_msg("%s", err.message);

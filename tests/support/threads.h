@@ -26,7 +26,7 @@ static inline struct backend backend_with(int threads)
         registered = atexit(test_pools_close) == 0;
     if (threads < 1 || threads > TEST_MAX_THREADS ||
         (test_pools[threads] == NULL &&
-         backend_cpu_create(&test_pools[threads], "portable", threads, &err) != COHORT_OK)) {
+         backend_cpu_create(&test_pools[threads], CPU_ISA_PORTABLE, threads, &err) != COHORT_OK)) {
         fprintf(stderr, "%d threads: %s\n", threads, err.message);
         exit(2);
     }

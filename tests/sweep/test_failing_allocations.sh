@@ -1,6 +1,6 @@
 # Every 97th allocation of each command fails once, from a first one that moves with the day; tests/slow has all of them.
-# shellcheck source=sweep.sh
-. "$SOURCE/tests/sweep/sweep.sh"
+# shellcheck source=../support/sweep.sh
+. "$SOURCE/tests/support/sweep.sh"
 prepare
 first=$(($(date +%j | sed 's/^0*//') % 97 + 1))
 for command in help info init tokenize generate logprobs eval score sft grpo trainer; do

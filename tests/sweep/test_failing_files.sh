@@ -1,6 +1,6 @@
 # Every 23rd call on files of each command fails once, with EIO; tests/slow has all of them.
-# shellcheck source=sweep.sh
-. "$SOURCE/tests/sweep/sweep.sh"
+# shellcheck source=../support/sweep.sh
+. "$SOURCE/tests/support/sweep.sh"
 prepare
 first=$(($(date +%j | sed 's/^0*//') % 23 + 1))
 for command in tokenize generate logprobs eval score init sft grpo trainer; do

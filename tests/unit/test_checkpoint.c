@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "format/checkpoint.h"
+#include "format/model_preset.h"
 
 #include "base/file.h"
 #include "format/architecture.h"
@@ -106,7 +107,7 @@ static void nano_table(struct param_table *table, bool tied)
 {
     struct model_config config;
     cohort_error err = {0};
-    assert_int_equal(model_config_preset(&config, NULL, "nano", 264, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, 264, &err), COHORT_OK);
     config.tie_embeddings = tied;
     assert_int_equal(architecture_params(&config, STORAGE_BF16, table, &err), COHORT_OK);
 }
@@ -645,7 +646,8 @@ static void test_init(void **state)
     cohort_error err = {0};
     struct param param = matrix("w", N, 1);
     struct param other = matrix("v", N, 1);
-    struct param gain = vector("g", 70);
+    struct param gain = vector("g", 70), bias = vector("b", 70);
+    gain.start = 1.0f;
     struct checkpoint_init init = {.seed = 11, .standard_deviation = 0.5f};
     float *all = NULL;
     float *part = NULL;
@@ -691,13 +693,16 @@ static void test_init(void **state)
     /* BF16 is the same numbers, rounded. */
     uint16_t halves[64];
     init.seed = 11;
-    param.format = gain.format = STORAGE_BF16;
+    param.format = gain.format = bias.format = STORAGE_BF16;
     assert_int_equal(checkpoint_init_fetch(&init, &param, 0, 64, halves, &err), COHORT_OK);
     for (int i = 0; i < 64; i++)
         assert_int_equal(halves[i], bf16_from_f32(all[i]));
     assert_int_equal(checkpoint_init_fetch(&init, &gain, 0, 64, halves, &err), COHORT_OK);
     assert_int_equal(halves[0], 0x3f80);
     assert_int_equal(halves[63], 0x3f80);
+    assert_int_equal(checkpoint_init_fetch(&init, &bias, 0, 64, halves, &err), COHORT_OK);
+    assert_int_equal(halves[0], 0);
+    assert_int_equal(halves[63], 0);
     mem_free(all);
     mem_free(part);
 }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "format/model_config.h"
+#include "format/model_preset.h"
 
 #include "format/architecture.h"
 
@@ -364,15 +364,15 @@ static void test_presets(void **state)
 {
     (void)state;
     static const struct {
-        const char *name;
+        enum model_preset preset;
         int64_t n_weights;
-    } presets[] = {{"qwen3-0.6b", 596049920}, {"qwen3-1.7b", 1720574976}, {"qwen3-4b", 4022468096},
-                   {"qwen3-8b", 8190735360},  {"qwen3-14b", 14768307200}, {"qwen3-32b", 32762123264}};
+    } presets[] = {{PRESET_QWEN3_0_6B, 596049920}, {PRESET_QWEN3_1_7B, 1720574976}, {PRESET_QWEN3_4B, 4022468096},
+                   {PRESET_QWEN3_8B, 8190735360},  {PRESET_QWEN3_14B, 14768307200}, {PRESET_QWEN3_32B, 32762123264}};
     struct model_config config;
     struct param_table table;
     cohort_error err = {0};
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
-        assert_int_equal(model_config_preset(&config, NULL, presets[i].name, 0, &err), COHORT_OK);
+        assert_int_equal(model_config_preset(&config, NULL, presets[i].preset, 0, &err), COHORT_OK);
         assert_int_equal(config.vocab_size, 151936);
         assert_int_equal(config.eos_ids[0], 151645);
         assert_int_equal(config.n_eos, 2);
@@ -380,19 +380,15 @@ static void test_presets(void **state)
         assert_int_equal(table.n_weights, presets[i].n_weights);
         param_table_free(&table);
     }
-    assert_int_equal(model_config_preset(&config, NULL, "tiny", 264, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_TINY, 264, &err), COHORT_OK);
     assert_int_equal(config.vocab_size, 264);
     assert_int_equal(config.hidden_size, 128);
     assert_int_equal(config.n_eos, 0);
     assert_int_equal(config.pad_id, -1);
-    assert_int_equal(model_config_preset(&config, NULL, "nano", 0, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, 0, &err), COHORT_OK);
     assert_int_equal(config.max_positions, 1024);
     assert_int_equal(config.intermediate_size, 192);
-    assert_int_equal(model_config_preset(&config, NULL, "qwen3-7b", 0, &err), COHORT_ERR_ARGUMENT);
-    assert_non_null(strstr(err.message, "unknown model preset \"qwen3-7b\"; known presets: "
-                                        "qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, "
-                                        "qwen3-32b, tiny, nano"));
-    assert_int_equal(model_config_preset(&config, NULL, "nano", -5, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, -5, &err), COHORT_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "vocabulary size -5"));
 }
 
@@ -449,6 +445,58 @@ static void test_params(void **state)
     assert_int_equal(table.n_weights, 70 + 2 * (10 + 60 + 20 + 20 + 4 + 60 + 10 + 150) + 10 + 70);
     assert_null(param_find(&table, "model.layers.2.input_layernorm.weight"));
     param_table_free(&table);
+}
+
+/* Biases lie as the parts of their fused projection do, and there is no norm of the heads. */
+static void test_qwen2_params(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"model_type\": \"qwen2\", \"vocab_size\": 7, \"hidden_size\": 12, "
+                               "\"num_hidden_layers\": 1, \"num_attention_heads\": 3, \"num_key_value_heads\": 1, "
+                               "\"intermediate_size\": 5}";
+    static const struct {
+        const char *name;
+        int64_t count, offset; /* in elements */
+        float start;
+    } rows[] = {{"model.layers.0.self_attn.v_proj.weight", 48, 128 + 64 + 192, 1},
+                {"model.layers.0.self_attn.q_proj.bias", 12, 448, 0},
+                {"model.layers.0.self_attn.k_proj.bias", 4, 460, 0},
+                {"model.layers.0.self_attn.v_proj.bias", 4, 464, 0},
+                {"model.layers.0.self_attn.o_proj.weight", 144, 512, 1}};
+    struct model_config config;
+    struct param_table table;
+    cohort_error err = {0};
+    assert_int_equal(model_config_parse(&config, text, sizeof text - 1, "x.json", &err), COHORT_OK);
+    assert_int_equal(config.head_dim, 4);
+    assert_int_equal(architecture_params(&config, STORAGE_F32, &table, &err), COHORT_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct param *param = &table.params[4 + i];
+        assert_string_equal(param->name, rows[i].name);
+        assert_int_equal(param->count, rows[i].count);
+        assert_int_equal(param->offset, 4 * rows[i].offset);
+        assert_true(param->rank == 2 || (!param->decay && param->start == rows[i].start));
+    }
+    assert_int_equal(table.n_params, 1 + 12 + 2);
+    assert_null(architecture_param(&config, &table, TENSOR_QUERY_NORM, 0));
+    assert_non_null(architecture_param(&config, &table, TENSOR_VALUE_BIAS, 0));
+    param_table_free(&table);
+    /* Sizes of heads that come from two keys are checked as one that is stated. */
+    static const char *const refused[][2] = {
+        {"{\"model_type\": \"qwen2\", \"hidden_size\": 15, \"num_attention_heads\": 5, \"num_key_value_heads\": 5}",
+         "\"head_dim\" is 3 (hidden_size / num_attention_heads, since the key is absent), expected an even size"},
+        {"{\"model_type\": \"qwen2\", \"hidden_size\": 8, \"num_attention_heads\": 32}", "\"head_dim\" is 0 (hidden"},
+        {"{\"model_type\": \"qwen2\", \"hidden_size\": 1048576, \"num_attention_heads\": 32}",
+         "\"head_dim\" is 32768 ("},
+        {"{\"model_type\": \"qwen2\", \"architectures\": [\"Qwen3ForCausalLM\"]}",
+         "\"model_type\" is \"qwen2\", expected Qwen3ForCausalLM (model_type \"qwen3\") or Qwen2ForCausalLM "
+         "(model_type "
+         "\"qwen2\")"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_int_not_equal(model_config_parse(&config, refused[i][0], strlen(refused[i][0]), "x.json", &err),
+                             COHORT_OK);
+        if (strstr(err.message, refused[i][1]) == NULL)
+            fail_msg("%s gave %s", refused[i][0], err.message);
+    }
 }
 
 static void test_save(void **state)
@@ -511,16 +559,17 @@ static void test_save(void **state)
 
     char nowhere[160];
     snprintf(nowhere, sizeof nowhere, "%s/none", folder);
-    assert_int_equal(model_config_preset(&config, NULL, "nano", 0, &err), COHORT_OK);
+    assert_int_equal(model_config_preset(&config, NULL, PRESET_NANO, 0, &err), COHORT_OK);
     assert_int_equal(model_config_save(&config, NULL, DTYPE_F32, nowhere, &err), COHORT_ERR_IO);
     assert_non_null(strstr(err.message, nowhere));
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_published),   cmocka_unit_test(test_accepted),     cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_other_tools), cmocka_unit_test(test_params),       cmocka_unit_test(test_save)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_published),    cmocka_unit_test(test_accepted),
+                                       cmocka_unit_test(test_defaults),     cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_refused_json), cmocka_unit_test(test_presets),
+                                       cmocka_unit_test(test_other_tools),  cmocka_unit_test(test_params),
+                                       cmocka_unit_test(test_qwen2_params), cmocka_unit_test(test_save)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

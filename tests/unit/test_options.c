@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "run/options.h"
+#include "run/options_internal.h"
 
 #include <locale.h>
 #include <stdio.h>
@@ -123,6 +123,11 @@ static void test_table(void **state)
             for (size_t j = 0; j < i; j++)
                 assert_string_not_equal(table[j].group, spec->group);
     }
+    size_t n_aliases = 0;
+    const struct option_alias *aliases = options_aliases(&n_aliases);
+    assert_true(n_aliases > 0);
+    for (size_t i = 0; i < n_aliases; i++)
+        assert_null(options_row(~0u, aliases[i].name, strlen(aliases[i].name)));
     for (int c = 0; c < N_COMMANDS; c++) /* and every default parses */
         options_destroy(make((enum option_command)(1 << c)));
 }
@@ -134,6 +139,7 @@ static void test_names(void **state)
     static const char *const ids[] = {
 #define OPTION(id, ...) #id,
 #define ALSO(...)
+#define ALIAS(...)
 #include "run/options_table.h"
     };
     size_t count = 0;
@@ -236,6 +242,13 @@ static void test_set(void **state)
     /* Whether the name or the value is wrong is asked, not read from the message. */
     assert_true(options_has(o, "num-generations") && options_is_switch(o, "thinking"));
     assert_false(options_has(o, "num-generation") || options_is_switch(o, "num_generations"));
+    /* What a flag means alone, and another name. */
+    assert_string_equal(options_alone(o, "thinking"), "true");
+    assert_string_equal(options_alone(o, "resume"), "latest");
+    assert_null(options_alone(o, "out"));
+    assert_null(options_alone(o, "num-generation"));
+    assert_int_equal(options_set(o, "max-tokens", "77", "test", NULL), COHORT_OK);
+    assert_int_equal(options_int(o, OPTION_MAX_COMPLETION_LENGTH), 77);
     refuses(o, "num-generation", "8", "did you mean 'num_generations'");
     refuses(o, "lerning_rate", "8", "did you mean 'learning_rate'");
     refuses(o, "prefill_step_size", "8", "it is one of generate");

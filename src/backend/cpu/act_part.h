@@ -1,5 +1,5 @@
-/* Rows in an activation type, and their ends: the last n < VW elements of a row. What lies behind is neither read nor
- * written. */
+/* Access to rows in an activation type, including the last n < VW elements of a row: what lies behind them is neither
+ * read nor written. */
 #ifndef COHORT_BACKEND_CPU_ACT_PART_H
 #define COHORT_BACKEND_CPU_ACT_PART_H
 

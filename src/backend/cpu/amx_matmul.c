@@ -12,8 +12,8 @@ enum {
     K_UNIT = 32,
     TILE_BYTES = 1024,
     STEP_BYTES = 2 * TILE_BYTES,
-    /* With few rows the panels come from memory. Far ahead into the second-level cache, whose queue of misses is the
-     * longer one, near ahead into the first: measured 17 % over either alone. */
+    /* With few rows the panels come from memory. Prefetching far ahead into the second-level cache, whose queue of
+     * misses is longer, and near ahead into the first is 17 % faster than either alone (measured). */
     PREFETCH_FAR = 65536,
     PREFETCH_NEAR = 4096
 };

@@ -1,7 +1,7 @@
 /* The CPU backend: what this machine has, the table of operations, memory.
  *
- * Owns the threads, the scratch that operations share and that of each thread. The instruction set and the providers of
- * matrix products are chosen at creation and never again (invariant I2). */
+ * It owns the threads, the scratch that operations share, and the scratch of each thread. The instruction set and the
+ * providers of matrix products are chosen at creation and never again (invariant I2). */
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_matmul.h"
 
@@ -27,10 +27,9 @@ static const struct backend_sizes sizes = {.logits_bytes = 64 << 20,
                                            .train_tokens = 2048,
                                            .train_tokens_wide = 2048};
 
-/* In ascending order: a machine that has one has those before it. */
-enum level { LEVEL_PORTABLE, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512_BF16, LEVEL_AMX_BF16, N_LEVELS };
-
-static const char *const level_names[N_LEVELS] = {"portable", "avx2", "avx512", "avx512-bf16", "amx-bf16"};
+#define NAME(id, word, ...) [CPU_ISA_##id] = word,
+static const char *const isa_names[N_CPU_ISAS] = {CPU_ISA_LIST(NAME)};
+#undef NAME
 
 #if defined(COHORT_X86)
 static uint64_t enabled_state(void)
@@ -50,7 +49,7 @@ static bool may_use_tiles(void)
 }
 
 /* The bits are those of Intel's manual, volume 2A, CPUID; state components of volume 1, 13.1. */
-static enum level detect(void)
+static enum cpu_isa detect(void)
 {
     const uint32_t fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
     const uint32_t avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* f, dq, bw, vl */
@@ -58,21 +57,21 @@ static enum level detect(void)
     const uint64_t ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
     uint32_t a = 0, b = 0, c = 0, d = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has_bits(c, fma | osxsave | avx | f16c))
-        return LEVEL_PORTABLE;
+        return CPU_ISA_PORTABLE;
     const uint64_t state = enabled_state();
     uint32_t a1 = 0, b1 = 0, c1 = 0, d1 = 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has_bits(b, avx2) || !has_bits(state, ymm))
-        return LEVEL_PORTABLE;
+        return CPU_ISA_PORTABLE;
     if (!has_bits(b, avx512) || !has_bits(state, zmm))
-        return LEVEL_AVX2;
+        return CPU_ISA_AVX2;
     if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) || !has_bits(a1, avx512_bf16))
-        return LEVEL_AVX512;
+        return CPU_ISA_AVX512;
     if (!has_bits(d, amx) || !has_bits(state, tiles) || !may_use_tiles())
-        return LEVEL_AVX512_BF16;
-    return LEVEL_AMX_BF16;
+        return CPU_ISA_AVX512_BF16;
+    return CPU_ISA_AMX_BF16;
 }
 #else
-static enum level detect(void) { return LEVEL_PORTABLE; }
+static enum cpu_isa detect(void) { return CPU_ISA_PORTABLE; }
 #endif
 
 struct clear_job {
@@ -80,7 +79,8 @@ struct clear_job {
     size_t bytes;
 };
 
-/* Item: CLEAR_PIECE bytes. The first writing of fresh memory is slow: on some virtual machines half a gigabyte a second. */
+/* An item is CLEAR_PIECE bytes. The first write to fresh memory is slow: half a gigabyte per second on some virtual
+ * machines. */
 enum { CLEAR_PIECE = 4 << 20 };
 static void clear_pieces(const void *context, int64_t begin, int64_t end, int thread)
 {
@@ -117,7 +117,7 @@ cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const 
     if (alignment == HUGE_PAGE)
         (void)madvise(block, rounded, MADV_HUGEPAGE); /* a hint: without it only slower */
     zero_bytes(backend, block, rounded);
-    /* A requested stop and a forked child leave it as it was. */
+    /* A requested stop, or a forked child, leaves memory uncleared. */
     cohort_status status = COHORT_OK;
     if (rounded >= 4 * (size_t)CLEAR_PIECE) {
         if (backend->unstoppable == 0)
@@ -178,7 +178,7 @@ void *cpu_scratch(struct backend *backend, size_t bytes)
         state->scratch_bytes = 0;
         const cohort_status status = cpu_alloc(backend, &state->scratch, bytes, "scratch", NULL);
         if (status != COHORT_OK) {
-            state->failed |= status == COHORT_ERR_MEMORY; /* not for a stop, which may be taken back */
+            state->failed |= status == COHORT_ERR_MEMORY; /* not after a stop, which may be withdrawn */
             return NULL;
         }
         state->scratch_bytes = bytes;
@@ -234,40 +234,27 @@ static const struct backend_ops ops_avx2 = OPS(avx2);
 static const struct backend_ops ops_avx512 = OPS(avx512);
 #endif
 
-static const struct {
+struct level {
     const struct backend_ops *ops;
     const struct cpu_matmul *bf16, *f32;
-} levels[N_LEVELS] = {
-    [LEVEL_PORTABLE] = {&ops_portable, &matmul_bf16_portable, &matmul_f32_portable},
-#if defined(COHORT_X86)
-    [LEVEL_AVX2] = {&ops_avx2, &matmul_bf16_avx2, &matmul_f32_avx2},
-    [LEVEL_AVX512] = {&ops_avx512, &matmul_bf16_avx512, &matmul_f32_avx512},
-    [LEVEL_AVX512_BF16] = {&ops_avx512, &matmul_bf16_dot, &matmul_f32_avx512},
-    [LEVEL_AMX_BF16] = {&ops_avx512, &matmul_bf16_amx, &matmul_f32_avx512},
-#endif
 };
+#define LEVEL(id, word, kernels, product)                                                                              \
+    [CPU_ISA_##id] = {&ops_##kernels, &matmul_bf16_##product, &matmul_f32_##kernels},
+#if defined(COHORT_X86)
+static const struct level levels[N_CPU_ISAS] = {CPU_ISA_LIST(LEVEL)};
+#else
+static const struct level levels[] = {LEVEL(PORTABLE, , portable, portable)}; /* all that detect finds */
+#endif
 
-static cohort_status choose_level(const char *isa, enum level *out, cohort_error *err)
+static cohort_status choose_isa(enum cpu_isa asked, enum cpu_isa *out, cohort_error *err)
 {
-    const enum level best = detect();
-    *out = best;
-    if (isa == NULL || strcmp(isa, "auto") == 0)
-        return COHORT_OK;
-    for (int i = 0; i < N_LEVELS; i++) {
-        if (strcmp(isa, level_names[i]) != 0)
-            continue;
-        if (i > (int)best)
-            return error_set(err, COHORT_ERR_UNSUPPORTED,
-                             "instruction set \"%s\" is not available on this machine; the best it has is "
-                             "\"%s\"",
-                             isa, level_names[best]);
-        *out = (enum level)i;
-        return COHORT_OK;
-    }
-    return error_set(err, COHORT_ERR_ARGUMENT,
-                     "instruction set \"%s\" is unknown; expected auto, portable, avx2, avx512, "
-                     "avx512-bf16 or amx-bf16",
-                     isa);
+    const enum cpu_isa best = detect();
+    if (asked > best)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "instruction set \"%s\" is not available on this machine; the best it has is \"%s\"",
+                         isa_names[asked], isa_names[best]);
+    *out = asked == CPU_ISA_AUTO ? best : asked;
+    return COHORT_OK;
 }
 
 /* asked: 0 for what the process may use. */
@@ -294,7 +281,7 @@ static cohort_status start_threads(struct backend *backend, int asked, cohort_er
                  "%d were wanted and the system gave no more; its limit of processes or memory", threads);
     backend->threads_note = note;
     TRY(mem_alloc(&state->worker, (size_t)backend->threads, sizeof *state->worker, "working memory of threads", err));
-    /* Not zeroed: what a thread does not touch costs nothing. */
+    /* The blocks are not zeroed: what a thread does not touch costs nothing. */
     state->blocks = aligned_alloc(ALIGNMENT, (size_t)backend->threads * CPU_BLOCK_BYTES);
     if (state->blocks == NULL)
         return error_set(err, COHORT_ERR_MEMORY,
@@ -306,23 +293,22 @@ static cohort_status start_threads(struct backend *backend, int asked, cohort_er
     return COHORT_OK;
 }
 
-cohort_status backend_cpu_create(struct backend **out, const char *isa, int threads, cohort_error *err)
+cohort_status backend_cpu_create(struct backend **out, enum cpu_isa isa, int threads, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
     struct backend *backend = NULL;
     struct cpu_state *state = NULL;
-    enum level level = LEVEL_PORTABLE;
     *out = NULL;
     if (threads < 0 || threads > POOL_MAX_THREADS)
         return error_set(err, COHORT_ERR_ARGUMENT, "threads is %d; expected 1 to %d, or 0 for all cores", threads,
                          POOL_MAX_THREADS);
-    TRY(choose_level(isa, &level, err));
+    TRY(choose_isa(isa, &isa, err));
     TRY(mem_alloc(&backend, 1, sizeof *backend, "backend", err));
     TRY_GOTO(mem_alloc(&state, 1, sizeof *state, "backend state", err));
     backend->state = state;
-    state->matmul_bf16 = levels[level].bf16;
-    state->matmul_f32 = levels[level].f32;
-    backend->ops = levels[level].ops;
+    state->matmul_bf16 = levels[isa].bf16;
+    state->matmul_f32 = levels[isa].f32;
+    backend->ops = levels[isa].ops;
     TRY_GOTO(start_threads(backend, threads, err));
     backend->alone_ns = ALONE_NS;
     backend->host_memory = true;

@@ -19,6 +19,8 @@
     KERNEL(void, attention_backward, const struct attention_backward *)                                                \
     KERNEL(void, swiglu_forward, const struct swiglu_forward *)                                                        \
     KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                                      \
+    KERNEL(void, bias_forward, const struct bias_forward *)                                                            \
+    KERNEL(void, bias_backward, const struct bias_backward *)                                                          \
     KERNEL(void, convert, const struct convert *)                                                                      \
     KERNEL(void, head_stats, const struct head_stats *)                                                                \
     KERNEL(void, head_gradient, const struct head_gradient *)                                                          \
@@ -35,14 +37,15 @@ double sum_squares_portable(struct backend *, const float *x, int64_t count);
 double sum_squares_avx2(struct backend *, const float *x, int64_t count);
 double sum_squares_avx512(struct backend *, const float *x, int64_t count);
 
-/* Threads for elements of work that cost about ns each on one core (see alone_ns of struct backend): 1 or all. */
+/* How many threads to use for elements of work that take about ns each on one core (see alone_ns of struct backend): 1
+ * or all. */
 static inline int cpu_threads(const struct backend *backend, int64_t elements, double ns)
 {
     return (double)elements * ns < backend->alone_ns ? 1 : backend->threads;
 }
 
-/* What one thread works with, apart from its stack: kernels keep nothing large on that. A kernel lays its own struct
- * over block; nothing in it outlives the piece of work. */
+/* The working memory of one thread, apart from its stack, on which kernels keep nothing large. A kernel lays its own
+ * struct over block; nothing in it outlives the piece of work. */
 enum { CPU_BLOCK_BYTES = 576 << 10 };
 struct cpu_worker {
     void *block; /* CPU_BLOCK_BYTES, 64-byte aligned */
@@ -65,8 +68,8 @@ struct cpu_state {
 };
 void *cpu_scratch(struct backend *backend, size_t bytes);
 
-/* fn over 0 .. items on threads threads (from cpu_threads: all, or the calling one alone), in pieces of grain items (0:
- * a few for each thread; see pool_run). */
+/* Runs fn over 0 .. items on this many threads (from cpu_threads: all, or the calling one alone), in pieces of grain
+ * items (0: a few pieces for each thread; see pool_run). */
 static inline void cpu_run(struct backend *backend, int threads, int64_t items, int64_t grain, pool_fn *fn,
                            const void *context)
 {
@@ -82,7 +85,7 @@ static inline struct cpu_worker *cpu_worker(struct backend *backend, int thread)
     return &state->worker[thread];
 }
 
-/* Within a long piece: whether to end it early (see pool_stopped). */
+/* Whether a long piece of work should end early (see pool_stopped). */
 static inline bool cpu_stopped(struct backend *backend)
 {
     const struct cpu_state *state = backend->state;

@@ -13,8 +13,8 @@
 #define COHORT_BREAK_REDUCTION 0
 #endif
 
-/* Sizes of the blocking. They do not touch the bits of the forward product; REDUCTION_BLOCK is part
- * of the order of summation of the backward products, hence fixed. */
+/* The sizes of the blocking. They do not affect the bits of the forward product; REDUCTION_BLOCK is part of the order
+ * of summation of the backward products and therefore fixed. */
 enum {
     PACKED_A_BYTES = 8 << 20,  /* the packed rows that all panels are multiplied with: in the last-level cache */
     PANELS_BYTES = 1536 << 10, /* the panels of one piece of work: in the second-level cache */
@@ -75,7 +75,7 @@ static struct cut cut_work(const struct product *q, int64_t rows, int threads)
     const struct cpu_matmul *p = q->provider;
     struct cut cut = {.steps = div_up(q->k, p->k_unit), .panels = div_up(q->n, p->nr), .blocks = div_up(rows, p->mr)};
     int64_t fit = PANELS_BYTES / (int64_t)((size_t)cut.steps * b_step_bytes(p));
-    /* Four items a thread, if there are as many panels, even out what other processes take. */
+    /* Four items per thread, if there are enough panels, even out the time that other processes take. */
     int64_t even = div_up(cut.panels, 4 * (int64_t)threads);
     cut.panels_each = max64(1, min64(min64(fit, even), MAX_PANELS));
     cut.panel_groups = div_up(cut.panels, cut.panels_each);
@@ -91,7 +91,7 @@ static void store_tile(const struct product *q, const float *tile, int64_t row, 
     q->provider->store(tile, q->provider->nr, rows, cols, c, q->c_stride, q->c_type, q->accumulate);
 }
 
-/* One block by the panels first .. first + count, panel_bytes apart, over all of k. */
+/* Multiplies one block by the panels first .. first + count, which are panel_bytes apart, over all of k. */
 static void multiply_block(const struct product *q, const char *block, const char *panels, size_t panel_bytes,
                            int64_t first, int64_t count, int64_t steps, int64_t row, int rows, float *tile)
 {
@@ -128,7 +128,7 @@ static void multiply_split(const struct product *q, const char *block, const cha
     }
 }
 
-/* One product of some rows, for the threads. */
+/* One product of some rows, as the threads see it. */
 struct job {
     struct backend *backend;
     const struct product *q;
@@ -235,8 +235,8 @@ static void *multiply(struct backend *backend, struct product *q)
         job.row0 = row0;
         job.rows = min64(max_rows, q->m - row0);
         job.cut = cut_work(q, job.rows, threads);
-        assert(job.cut.panels_each == most.panels_each); /* it does not depend on the rows */
-        /* A single block is packed here: with few rows to hand it out costs more. */
+        assert(job.cut.panels_each == most.panels_each); /* the size does not depend on the rows */
+        /* A single block is packed here: with few rows, handing it out costs more. */
         cpu_run(backend, job.cut.blocks == 1 ? 1 : threads, job.cut.blocks, 0, pack_blocks, &job);
         cpu_run(backend, threads, job.cut.panel_groups * job.cut.block_groups, 1, multiply_items, &job);
     }
@@ -273,7 +273,7 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
     void *scratch = NULL;
     bool accumulate = q->accumulate;
     for (int64_t n0 = 0; n0 < w->n; n0 += REDUCTION_BLOCK) {
-        q->k = min64(REDUCTION_BLOCK, w->n - n0); /* the first is the largest: the scratch grows there or never */
+        q->k = min64(REDUCTION_BLOCK, w->n - n0); /* the first is the largest, so that the scratch grows only there */
         q->a = dy + (size_t)n0 * type_bytes;
         q->b = (const char *)w->natural + (size_t)(n0 * w->k) * type_bytes;
         q->accumulate = accumulate || n0 > 0;
@@ -286,7 +286,7 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
     return scratch;
 }
 
-/* Sums to the type they are stored as. */
+/* Converts sums to the type that they are stored in. */
 struct store_job {
     const struct cpu_matmul *provider;
     const float *sum; /* [rows, k] */
@@ -357,7 +357,7 @@ void cpu_matmul_backward_weight(struct backend *backend, const struct matmul_bac
     }
 }
 
-/* Bytes of the packed weight, or 0 if that is not a possible size. */
+/* The bytes of the packed weight, or 0 if the size is impossible. */
 static size_t packed_bytes(const struct cpu_matmul *p, int64_t n, int64_t k)
 {
     size_t bytes = 0;
@@ -416,7 +416,7 @@ static void pack_panels(const void *context, int64_t begin, int64_t end, int thr
     }
 }
 
-/* Shielded: it is the last part of the optimizer's update. */
+/* Not ended by a stop: this is the last part of the optimizer's update. */
 void cpu_weight_refresh(struct backend *backend, struct weight *weight)
 {
     cpu_run(backend, cpu_threads(backend, weight->n * weight->k, 0.2), div_up(weight->n, weight->provider->nr), 0,

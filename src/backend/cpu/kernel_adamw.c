@@ -95,8 +95,8 @@ static void widen(const uint16_t *from, int64_t count, float *to)
         to[i] = f32_from_bf16(from[i]);
 }
 
-/* Up with the probability that the cut-off bits say: the 16 random bits carry into the half that stays. What is not
- * finite keeps its kind. */
+/* Rounds up with the probability that the cut-off bits give: the 16 random bits carry into the half that stays. Values
+ * that are not finite remain so. */
 static uint16_t round_at_random(float value, uint32_t random)
 {
     uint32_t bits = f32_bits(value);
@@ -124,7 +124,7 @@ static void narrow(const struct adamw *p, int64_t begin, int64_t count, const fl
     }
 }
 
-/* count elements (a tile at most) from begin on, moments in bf16. */
+/* Updates count elements (at most a tile) from begin on, with moments in bf16. */
 static void update_narrow(const struct factors *f, const struct adamw *p, float *w, int64_t begin, int64_t count)
 {
     float m[TILE];
@@ -202,7 +202,7 @@ static void sum_blocks(const void *context, int64_t begin, int64_t end, int thre
     }
 }
 
-/* Shielded, because the update that follows would be clipped by a wrong norm. */
+/* Not ended by a stop, because the update that follows would be clipped by a wrong norm. */
 double CPU_NAME(sum_squares)(struct backend *backend, const float *x, int64_t count)
 {
     double total = 0.0;

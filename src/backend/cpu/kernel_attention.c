@@ -100,7 +100,7 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
     memset(b->o, 0, (size_t)(b->n_pairs * width) * sizeof *b->o);
 }
 
-/* Pairs begin .. end against the gathered chunk. */
+/* Processes pairs begin .. end against the gathered chunk. */
 static void block_attend(struct block *b, const struct attention_forward *p, int32_t begin, int32_t end, int32_t chunk)
 {
     const int64_t width = padded(p->head_dim);
@@ -191,7 +191,7 @@ struct job {
     int64_t total, queries, n_blocks;  /* queries in all, of an item */
 };
 
-/* Later blocks see more keys: they go first. */
+/* Later blocks see more keys, so they go first. */
 static void run_items(const void *context, int64_t begin, int64_t end, int thread)
 {
     const struct job *job = context;
@@ -228,7 +228,7 @@ void CPU_NAME(attention_forward)(struct backend *backend, const struct attention
         scores += (int64_t)p->seqs[s].n_queries * (p->seqs[s].first_position + p->seqs[s].n_queries);
     }
     const int threads = cpu_threads(backend, scores * p->n_heads * p->head_dim, 0.1);
-    /* As many queries as fit, fewer where that would leave threads without work. */
+    /* As many queries as fit, but fewer if that would leave threads without work. */
     int64_t queries = BLOCK_PAIRS / heads;
     const int64_t columns = (int64_t)p->n_kv_heads * head_groups;
     while (queries > 1 && (total + queries - 1) / queries * columns < threads)

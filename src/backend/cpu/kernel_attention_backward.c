@@ -26,7 +26,7 @@ struct work {
     float d_score[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
 };
 
-/* Rows of dk, dv between memory and the chunk's accumulators. */
+/* Moves rows of dk and dv between memory and the chunk's accumulators. */
 static void gradient_load(const struct work *w, float *to, const float *from)
 {
     const struct attention_forward *f = &w->p->forward;
@@ -77,7 +77,7 @@ static float row_dot(const float *a, const void *b, enum dtype act, int64_t at, 
     return total;
 }
 
-/* Queries begin .. end of seq, heads first .. first + n_heads, against the chunk taken. */
+/* Processes queries begin .. end of seq, heads first .. first + n_heads, against the loaded chunk. */
 static void block_backward(struct work *w, const struct attention_seq *seq, int32_t begin, int32_t end,
                            int32_t first_head, int32_t n_heads, int32_t chunk)
 {

@@ -26,7 +26,7 @@ void CPU_NAME(embed_forward)(struct backend *backend, const struct embed_forward
     cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.15), p->tokens, 0, embed_tokens, p);
 }
 
-/* Vectors of the width. */
+/* The number of vectors in the width. */
 static void embed_gradient(const void *context, int64_t first, int64_t last, int thread)
 {
     const struct embed_backward *p = context;

@@ -57,7 +57,7 @@ void CPU_NAME(head_block)(struct head_block *out, const float *logits, int64_t c
     float max = inv_temperature * vf_max_lane(vf_max(vf_max(top[0], top[1]), vf_max(top[2], top[3])));
     out->max = max;
     if (max == -INFINITY) {
-        /* Nothing but -inf, or NaN beside it, which the maximum does not see. */
+        /* Only -inf, or NaN among it, which the maximum does not see. */
         float nan = 0.0f;
         for (int64_t i = 0; i < count; i++)
             nan = logits[i] != logits[i] ? logits[i] : nan;
@@ -161,7 +161,7 @@ void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
 {
     assert(p->temperature > 0.0f);
     const int threads = cpu_threads(backend, p->rows * p->vocab, 0.4);
-    /* Few rows: the threads share each row's blocks instead. The same sums in the same order. */
+    /* With few rows the threads share each row's blocks instead: the same sums in the same order. */
     if (threads == 1 || p->rows >= 2 * threads) {
         cpu_run(backend, threads, p->rows, 0, stats_rows, p);
         return;

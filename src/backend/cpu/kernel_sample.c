@@ -1,15 +1,14 @@
-/* Choosing tokens. Without constraint, penalties and filters (the usual case in training) a row costs one pass
- * over its logits: the block sums of head_row serve the statistics and the draw alike. With them
- * the row is copied and goes through MLX-LM's steps.
+/* Choosing tokens. Without constraint, penalties and filters (the usual case in training) a row costs one pass over its
+ * logits: the block sums of head_row serve the statistics and the draw alike. With them the row is copied and goes
+ * through MLX-LM's steps.
  *
- * A draw is one uniform number from (seed, stream, position) (invariant I3) put through the inverse
- * of the cumulative distribution over ids in ascending order: blocks first, then the tokens of one
- * block. Ids from n_choosable on are cut off before penalties, filters and draw, so they take no
- * place in a top-k; they stay in the reported log-prob.
+ * A draw is one uniform number from (seed, stream, position) (invariant I3) put through the inverse of the cumulative
+ * distribution over ids in ascending order: blocks first, then the tokens of one block. Ids from n_choosable on are cut
+ * off before penalties, filters and draw, so they take no place in a top-k; they stay in the reported log-prob.
  *
- * A row whose logits have no distribution (a NaN, +inf, or -inf throughout, also after penalties)
- * gets token -1, and NaN for its log-prob and entropy: the engine reports it. The same where a filter's memory cannot
- * be had; then the backend is marked as failed too. */
+ * A row whose logits have no distribution (a NaN, +inf, or -inf throughout, also after penalties) gets token -1, and
+ * NaN for its log-prob and entropy: the engine reports it. The same happens if there is no memory for a filter; then
+ * the backend is marked as failed too. */
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/head_row.h"
@@ -418,7 +417,7 @@ static double uniform_of(const struct sample_row *r)
     return rng_uniform_double(block.word[0], block.word[1]);
 }
 
-/* The choice by way of a copy of the row. */
+/* Chooses from a copy of the row. */
 static cohort_status choose_changed(const struct sample_row *r, const float *logits, int64_t count,
                                     struct sample_scratch *scratch, int32_t *token)
 {
@@ -506,7 +505,7 @@ struct job {
     int32_t first;
 };
 
-/* Whoever gets the first row of a run does all of it. */
+/* The thread that gets the first row of a run does all of it. */
 static void sample_runs(const void *context, int64_t begin, int64_t end, int thread)
 {
     const struct job *job = context;
@@ -541,7 +540,7 @@ void CPU_NAME(sample)(struct backend *backend, struct sample *p)
         cpu_run(backend, threads, p->n_rows, 1, sample_runs, &job);
         return;
     }
-    /* Few runs: the threads share the blocks of a run's statistics, then its draws. */
+    /* With few runs the threads share the blocks of a run's statistics, then its draws. */
     for (int32_t end = 0; end < p->n_rows;) {
         struct head_row row;
         job.first = end;

@@ -12,7 +12,7 @@ struct ranked {
     int32_t id;
 };
 
-/* Working memory of one thread. Zero-initialise; grows as needed. */
+/* Working memory of one thread. Zero-initialise it; it grows as needed. */
 struct sample_scratch {
     float *logits; /* the row being changed */
     float *window; /* the logits of a window of the history */

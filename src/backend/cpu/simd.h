@@ -1,4 +1,4 @@
-/* One small vector vocabulary for the CPU kernels. Kernel files are compiled once per instruction set (see
+/* The small set of vector operations that the CPU kernels use. Kernel files are compiled once per instruction set (see
  * CPU_ISA_NAME) with -ffp-contract=off, so a product and a sum are fused exactly where vf_fma says so, and nowhere
  * else: that is what keeps two compilations of one loop equal. VW is the number of floats in a vector. */
 #ifndef COHORT_BACKEND_CPU_SIMD_H
@@ -13,7 +13,7 @@
 #include <immintrin.h>
 #endif
 
-/* CPU_NAME(attention_forward) -> attention_forward_avx512 in the file compiled for AVX-512. */
+/* CPU_NAME(attention_forward) has _avx512 behind its name in the file compiled for AVX-512. */
 #define CPU_JOIN2(a, b) a##_##b
 #define CPU_JOIN(a, b)  CPU_JOIN2(a, b)
 #define CPU_NAME(name)  CPU_JOIN(name, CPU_ISA_NAME)

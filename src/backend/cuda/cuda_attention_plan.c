@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum {
-    /* Partial results of an ordinary batch may take so much; with more, rows are not divided. */
+    /* The most bytes that partial results of an ordinary batch may take; beyond that, rows are not divided. */
     PARTIAL_BYTES_MAX = 256 << 20,
     ALIGNMENT = 256
 };
@@ -80,7 +80,7 @@ static bool host_grow(struct backend *backend, size_t bytes)
 
 static int32_t chunks_of(int32_t n_keys) { return (n_keys + ATTENTION_CHUNK - 1) / ATTENTION_CHUNK; }
 
-/* Its sequence must be there. */
+/* Its sequence must already be in the list. */
 static void add_item(struct lists *lists, struct cuda_item item)
 {
     const struct cuda_seq *seq = &lists->seqs[item.seq];
@@ -309,8 +309,8 @@ void cuda_attention_prepare(struct backend *backend, const struct attention_batc
         return;
     assert(b->n_heads % b->n_kv_heads == 0);
     const struct counts n = count(b);
-    /* Too few tiles for the machine: rows are divided among blocks by splits. The backward takes tiles with all their
-     * splits. */
+    /* With too few tiles for the machine, rows are divided among blocks by splits. The backward takes tiles with all
+     * their splits. */
     const size_t partial_bytes = n.split_rows * partial_row_bytes(b->n_heads, b->head_dim);
     const bool partial = !b->backward && n.divided_tiles > n.tiles &&
                          n.tiles * (size_t)b->n_kv_heads < 2 * (size_t)s->multiprocessors &&
@@ -367,7 +367,7 @@ void cuda_attention_prepare(struct backend *backend, const struct attention_batc
 
 /* ---- a window of decoding ---- */
 
-/* Positions a slot may come to: those fed, and the one where it then stands. */
+/* The positions that a slot may reach: those fed, and the one after them. */
 static int32_t slot_keys(const struct decode_load *load, const struct decode_slot *slot)
 {
     return slot->position + load->steps + 1;
@@ -378,8 +378,8 @@ static int32_t page_base(const struct decode_slot *slot, int32_t chunk, bool own
     const int32_t first_own = slot->n_prompt / ATTENTION_CHUNK;
     if (!own)
         return slot->prompt_page[chunk] * ATTENTION_CHUNK;
-    /* A slot that stops within the window may have no page for positions behind: what it computes there is not looked
-     * at, but must be read from somewhere. */
+    /* A slot that stops within the window may have no page for later positions: what it computes there is ignored, but
+     * must be read from somewhere. */
     return chunk - first_own < slot->n_own_pages ? slot->own_page[chunk - first_own] * ATTENTION_CHUNK : 0;
 }
 
@@ -407,7 +407,7 @@ static struct cuda_item slot_item(int32_t first, int32_t n, int32_t split)
         .query_row = first, .n_queries = n, .seq = first, .split_begin = split, .split_end = split + 1, .partial = 1};
 }
 
-/* Splits that lie wholly in the prompt of a slot with company. */
+/* Splits that lie wholly in a prompt that several slots share. */
 static int32_t shared_splits(const struct decode_load *load, int32_t index)
 {
     const struct decode_slot *slot = &load->slots[index];
@@ -474,7 +474,7 @@ static int64_t roomier(int64_t have, size_t need)
     return have >= (int64_t)need ? have : wanted;
 }
 
-/* Sees to it that the window's memory holds so much. Where it does, nothing moves. */
+/* Makes the window's memory large enough. If it is already, nothing moves. */
 static bool decode_reserve(struct backend *backend, const struct decode_load *load, const struct counts *n,
                            struct layout *layout)
 {

@@ -1,4 +1,4 @@
-/* The CUDA backend: recorded steps, creation, the table of operations. All the rest lies beneath it. */
+/* The CUDA backend: recorded steps, creation, the table of operations. Everything else lies beneath it. */
 #include "backend/cuda/cuda_internal.h"
 
 #include "base/memory.h"
@@ -29,7 +29,7 @@ static cudaError_t record(struct backend *backend, cudaGraphExec_t *exec, void (
     return result;
 }
 
-/* The first step of a key runs as it is: what is set up on first use cannot be recorded. */
+/* The first step of a key runs without recording: what is set up on first use cannot be recorded. */
 static void repeat(struct backend *backend, uint64_t key, int32_t count, void (*step)(void *context), void *context)
 {
     struct cuda_state *s = cuda_state_of(backend);
@@ -77,7 +77,7 @@ static void destroy(struct backend *backend)
 }
 
 /* Threads of the host may call in turn, and which device is current belongs to each of them: an operation begins by
- * making the backend's device the current one. (What does not stand in CUDA_OPERATIONS does so itself.) */
+ * making the backend's device the current one. (Entries that are not in CUDA_OPERATIONS do so themselves.) */
 #define ENTRY(name, params)                                                                                            \
     static void enter_##name(struct backend *backend, params p)                                                        \
     {                                                                                                                  \

@@ -1,5 +1,5 @@
-/* Sampling and decoding, the host's part: packs draws and slots into one upload, launches the kernels of
- * kernel_sample_draw.cu and kernel_sample_filter.cu, gets the tokens back.
+/* The host's part of sampling and decoding: it packs draws and slots into one upload, launches the kernels of
+ * kernel_sample_draw.cu and kernel_sample_filter.cu, and downloads the tokens.
  *
  * Owns struct cuda_decode: made by the first draw, freed with the backend. A window's memory keeps its address until a
  * larger window comes: recorded steps know only the address of its decode_state and of the statistics, everything else
@@ -79,8 +79,8 @@ struct packer {
 
 enum { PACK_ALIGN = 16 };
 
-/* Room for count elements, a copy of from if that is given. Gives the device's address, and in *host ours (NULL while
- * counting). */
+/* Reserves room for count elements and copies from into it if given. Returns the device's address, and in *host ours
+ * (NULL while counting). */
 static void *pack(struct packer *pk, size_t count, size_t size, const void *from, void *host)
 {
     const size_t at = pk->used;
@@ -139,7 +139,7 @@ static bool window_penalised(const struct sampling_params *p)
     return repeats_count(p) || p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
 }
 
-/* Whether the row's logits are changed, in a copy. */
+/* Whether the row's logits are changed, which is done in a copy. */
 static bool needs_copy(const struct sample_row *row)
 {
     return row->allowed != NULL || row->params->n_bias > 0 || window_penalised(row->params);
@@ -311,7 +311,7 @@ static size_t ring_bytes(int32_t steps, int32_t n_slots)
     return 3 * (size_t)steps * (size_t)n_slots * sizeof(int32_t);
 }
 
-/* Device memory for the window; false (noted) if it cannot be had. */
+/* Allocates device memory for the window; false (and the error is noted) if there is none. */
 static bool reserve_window(struct backend *backend, struct cuda_decode *d, const struct decode_load *p,
                            struct draw_work *work)
 {
@@ -475,7 +475,7 @@ static struct sample_pack pack_sample(struct packer *pk, const struct sample *p)
     return packed;
 }
 
-/* Launches the draws; false (noted) if memory cannot be had. Results are then in d->host. */
+/* Launches the draws, whose results are then in d->host; false (and the error is noted) if there is no memory. */
 static bool sample_rows(struct backend *backend, struct cuda_decode *d, const struct sample *p)
 {
     const size_t result_bytes = (size_t)p->n_rows * sizeof(struct draw_result);

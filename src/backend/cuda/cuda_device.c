@@ -1,9 +1,9 @@
-/* The device under everything of the CUDA backend: which one it is, its stream and memory, and what went wrong. Calls go
- * down to here; nothing here calls up.
+/* The device beneath the CUDA backend: which one it is, its stream and memory, and what went wrong. Calls come down to
+ * here; nothing here calls up.
  *
- * Owns one stream; everything is issued to it in order, so host code needs no other synchronisation than the waiting of
- * what returns numbers. A failed call or launch is kept (cuda_note) and told by check, alloc and everything after.
- * Freeing memory forgets the recorded steps, which hold addresses. */
+ * Owns one stream; everything is issued to it in order, so host code synchronises only where numbers are returned. A
+ * failed call or launch is kept (cuda_note) and reported by check, by alloc and by everything after it. Freeing memory
+ * forgets the recorded steps, which hold addresses. */
 #include "backend/cuda/cuda_internal.h"
 
 #include "base/memory.h"
@@ -44,8 +44,8 @@ cohort_status cuda_check(struct backend *backend, cohort_error *err)
     return s->error == cudaSuccess ? COHORT_OK : error_of(s, err);
 }
 
-/* Costs well under a microsecond where it is the current one already. Not while steps are recorded: the call that records
- * them has done it. */
+/* This takes well under a microsecond if the device is the current one already. It is not done while steps are
+ * recorded: the call that records them has done it. */
 void cuda_make_current(struct backend *backend)
 {
     const struct cuda_state *s = cuda_state_of(backend);
@@ -143,7 +143,7 @@ void *cuda_scratch(struct backend *backend, size_t bytes)
     return cuda_grow(backend, &s->scratch, &s->scratch_bytes, bytes) ? s->scratch : NULL;
 }
 
-/* From pageable memory the driver has copied the bytes away when it returns. */
+/* The source is pageable memory: the driver has copied the bytes when it returns. */
 void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes)
 {
     cuda_make_current(backend);
@@ -162,7 +162,7 @@ void cuda_download(struct backend *backend, void *to, const void *from, size_t b
 {
     struct cuda_state *s = cuda_state_of(backend);
     cuda_make_current(backend);
-    memset(to, 0, bytes); /* should the copy fail */
+    memset(to, 0, bytes); /* in case the copy fails */
     if (bytes == 0 || s->error != cudaSuccess)
         return;
     cuda_note(backend, "download", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->stream));
@@ -215,7 +215,7 @@ static cohort_status count_devices(int *count, cohort_error *err)
     return COHORT_OK;
 }
 
-/* What the backend may use of the device: everything that it decides by is read here. */
+/* Reads everything about the device on which the backend bases decisions. */
 static void set_limits(struct cuda_state *s, const struct cudaDeviceProp *properties)
 {
     s->compute = properties->major * 10 + properties->minor;

@@ -1,7 +1,7 @@
 /* What the files of the CUDA backend share. Host files are C, kernels (kernel_*.cu) CUDA C++ behind extern "C"; a
  * launcher has the signature of the operation it implements.
  *
- * Everything runs on one stream in the order it is issued. What goes wrong is noted by cuda_note and told by the
+ * Everything runs on one stream in the order it is issued. What goes wrong is noted by cuda_note and reported by the
  * backend's check. Exactness (invariant I2) here: no float atomics, no reduction whose order depends on the number of
  * rows or blocks, --fmad=false with fmaf where a product and a sum are meant to fuse. */
 #ifndef COHORT_BACKEND_CUDA_CUDA_INTERNAL_H
@@ -130,8 +130,8 @@ static inline struct cuda_state *cuda_state_of(const struct backend *backend)
     return (struct cuda_state *)backend->state;
 }
 
-/* Calls go down: from the table (cuda_backend.c) to windows of decoding, attention's plan, products and kernels, and from
- * all of these to the device, which calls none of them. */
+/* Calls go down: from the table (cuda_backend.c) to windows of decoding, attention's plan, products and kernels, and
+ * from all of these to the device, which calls none of them. */
 
 /* ---- cuda_device.c: the device, its memory, its stream, what went wrong ---- */
 cohort_status cuda_device_open(struct backend *, int device, cohort_error *err);
@@ -141,7 +141,8 @@ void cuda_make_current(struct backend *backend);
 /* Notes an error of a call or (result cudaSuccess) of the launch before. */
 void cuda_note(struct backend *backend, const char *what, cudaError_t result);
 cohort_status cuda_check(struct backend *, cohort_error *err);
-/* Device memory that the next caller overwrites; for the work of one operation. NULL when it cannot be had (noted). */
+/* Device memory for the work of one operation, which the next caller overwrites. NULL if there is none (and the error
+ * is noted). */
 void *cuda_scratch(struct backend *backend, size_t bytes);
 /* Copies host memory to the device in order with the stream; from may change when this returns. */
 void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes);
@@ -152,9 +153,9 @@ void cuda_wait(struct backend *);
 size_t cuda_available(struct backend *);
 cohort_status cuda_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err);
 void cuda_free(struct backend *backend, void *memory);
-/* Device memory *memory of at least bytes: kept if large enough, else replaced (contents lost). */
+/* Makes *memory at least bytes large: it is kept if it is large enough, else replaced and its content lost. */
 bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes);
-/* What cuda_grow takes for so much; 0 for 0. */
+/* How much cuda_grow allocates for this many bytes; 0 for 0. */
 size_t cuda_grown_bytes(size_t bytes);
 
 /* ---- Operations: kernel_*.cu, or the file named ---- */
@@ -173,6 +174,8 @@ size_t cuda_grown_bytes(size_t bytes);
     OPERATION(attention_backward, const struct attention_backward *)                                                   \
     OPERATION(swiglu_forward, const struct swiglu_forward *)                                                           \
     OPERATION(swiglu_backward, const struct swiglu_backward *)                                                         \
+    OPERATION(bias_forward, const struct bias_forward *)                                                               \
+    OPERATION(bias_backward, const struct bias_backward *)                                                             \
     OPERATION(convert, const struct convert *)                                                                         \
     OPERATION(head_stats, const struct head_stats *)                                                                   \
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
@@ -183,7 +186,8 @@ size_t cuda_grown_bytes(size_t bytes);
 CUDA_OPERATIONS(CUDA_DECLARE)
 double cuda_sum_squares(struct backend *, const float *x, int64_t count);
 
-/* Working memory of the above, for up to so many rows; of cuda_head_stats, cuda_draw_parts_bytes. */
+/* The working memory of the operations above, for up to this many rows; that of cuda_head_stats is
+ * cuda_draw_parts_bytes. */
 size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width);
 size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim);
 size_t cuda_embed_scratch(int64_t tokens);
@@ -203,18 +207,19 @@ cohort_status cuda_blas_create(struct backend *, cohort_error *err);
 void cuda_blas_destroy(struct backend *);
 
 /* ---- kernel_matmul_skinny.cu: products of few rows, bit for bit those of cuda_matmul.c ---- */
-/* The product, with what makes its x, if it takes it; else nothing is done: false. */
+/* Runs the product, with the norm that produces its x, if it supports the sizes; otherwise it does nothing and returns
+ * false. */
 bool cuda_skinny_forward(struct backend *, const void *w, int64_t n, int64_t k, const struct matmul_forward *);
 
 /* ---- cuda_attention_plan.c ---- */
-/* Of the lists and partial results, at most. */
+/* The most bytes that the lists and partial results take. */
 size_t cuda_attention_working_bytes(const struct backend *, const struct backend_load *);
 /* For steps of decoding: items for positions up to position + steps. */
 bool cuda_attention_prepare_decode(struct backend *, const struct decode_load *);
 void cuda_attention_destroy(struct backend *);
 
 /* ---- cuda_decode.c: drawing and windows of decoding ---- */
-/* Of windows, and of what one sample operation works in, at most. */
+/* The most bytes that windows take, and that one sample operation works in. */
 size_t cuda_decode_working_bytes(const struct backend *, const struct backend_load *);
 size_t cuda_sample_scratch(const struct backend *, const struct backend_load *);
 cohort_status cuda_decode_load(struct backend *, const struct decode_load *, cohort_error *err);

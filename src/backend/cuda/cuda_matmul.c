@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The weight matrix [n, k] itself: no other layout is needed. */
+/* The weight matrix [n, k] itself; no other layout is needed. */
 struct weight {
     const void *natural;
     int64_t n, k;
@@ -208,8 +208,8 @@ static void run_product(struct backend *backend, const struct product *wanted, c
         cuda_note(backend, "a product", cudaSuccess);
 }
 
-/* cuBLASLt's fast kernels want rows that start at multiples of 16 bytes. A question of the weight's sizes alone, never
- * of the number of rows. */
+/* cuBLASLt's fast kernels need rows that start at multiples of 16 bytes. This depends on the weight's sizes alone,
+ * never on the number of rows. */
 static bool takes(enum dtype type, int64_t n, int64_t k) { return type == DTYPE_BF16 && n % 8 == 0 && k % 8 == 0; }
 
 size_t cuda_weight_bytes(struct backend *backend, const struct weight_source *source)

@@ -1,11 +1,12 @@
-/* What the backend comes to hold beside the tensors it is given, at most, for memory plans: the same functions tell the
- * sizes where the memory is taken. Not in it: machine code and what the driver keeps of recorded steps
- * (tests/cuda/test_cuda_memory.c measures them; a twentieth of the memory is left for them, session_memory_limit). */
+/* The most memory that the backend holds beside the tensors it is given, for memory plans: the functions that give the
+ * sizes here also give them where the memory is taken. Machine code and what the driver keeps of recorded steps are not
+ * included (tests/cuda/test_cuda_memory.c measures them; a twentieth of the memory is left for them,
+ * session_memory_limit). */
 #include "backend/cuda/sample_rows.h"
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-/* One block, as large as the operation that wants most of it. */
+/* One block, as large as the operation that needs most of it. */
 static size_t scratch_bytes(const struct backend *backend, const struct backend_load *load)
 {
     size_t most = 0;

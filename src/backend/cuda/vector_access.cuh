@@ -165,12 +165,11 @@ static inline int64_t row_blocks_most(int64_t rows)
 
 enum { COLUMN_WARPS = 16 };
 
-/* out[c] += sum over rows b < n_rows of part[b * stride + c], c < width: warp w adds rows w, w +
- * 16,
- * ... ascending, then the warps' sums are added in ascending order. */
-template <int WARPS>
+/* out[c] += sum over rows b < n_rows of part[b * stride + c], c < width: warp w adds rows w, w + 16, ... ascending, then
+ * the warps' sums are added in ascending order. */
+template <int WARPS, typename T>
 static __global__ void __launch_bounds__(32 * WARPS)
-    add_column_sums(const float *part, int n_rows, int64_t stride, int width, float *out)
+    add_column_sums(const T *part, int n_rows, int64_t stride, int width, float *out)
 {
     __shared__ float warp_part[WARPS][32];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -179,7 +178,7 @@ static __global__ void __launch_bounds__(32 * WARPS)
     if (c < width)
 #pragma unroll 8
         for (int b = warp; b < n_rows; b += WARPS)
-            sum += part[b * stride + c];
+            sum += load_element(part + b * stride + c);
     warp_part[warp][lane] = sum;
     __syncthreads();
     if (warp == 0 && c < width) {
@@ -191,10 +190,11 @@ static __global__ void __launch_bounds__(32 * WARPS)
     }
 }
 
-static inline void launch_column_sums(cudaStream_t stream, const float *part, int64_t n_rows, int64_t stride,
-                                      int64_t width, float *out)
+template <typename T>
+static inline void launch_column_sums(cudaStream_t stream, const T *part, int64_t n_rows, int64_t stride, int64_t width,
+                                      float *out)
 {
-    LAUNCH((add_column_sums<COLUMN_WARPS>), dim3((unsigned)ceil_div(width, 32)), dim3(32 * COLUMN_WARPS), 0, stream,
+    LAUNCH((add_column_sums<COLUMN_WARPS, T>), dim3((unsigned)ceil_div(width, 32)), dim3(32 * COLUMN_WARPS), 0, stream,
            part, (int)n_rows, stride, (int)width, out);
 }
 

@@ -9,7 +9,7 @@
 # $SHIM is the preloaded library, $COHORT the program, $SOURCE the tree, $BUILD the folder with the library.
 set -euo pipefail
 export LC_ALL=C
-# shellcheck source=../support/exact.sh
+# shellcheck source=exact.sh
 . "$SOURCE/tests/support/exact.sh"
 
 prepare() { # the inputs of all commands, in $work

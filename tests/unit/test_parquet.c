@@ -1,0 +1,354 @@
+/* Parquet files of other writers: their rows in any order, columns left out, and every refusal by its message. The files
+ * and the rows that are expected come from oracle/parquet_files.py. With arguments (FILE ORDER, where ORDER is ascending,
+ * descending or scattered) it prints the rows of a file, for the sweep of that script. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/json_text.h"
+#include "base/utf8.h"
+#include "format/parquet.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FOLDER COHORT_SOURCE_DIR "/tests/fixtures/parquet/"
+
+static const char *fixture(const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s%s", FOLDER, name);
+    return path;
+}
+
+/* JSON as text shows the order of keys, and 1 apart from 1.0. */
+static cohort_status write_row(struct parquet_file *file, int64_t row, struct text *out, cohort_error *err)
+{
+    json_t *json = NULL;
+    out->length = 0;
+    TRY(parquet_row(file, row, &json, err));
+    cohort_status status = json_text_write(json, JSON_COMPACT, out, err);
+    json_decref(json);
+    return status;
+}
+
+/* ---- rows ---- */
+
+struct lines {
+    struct text text;
+    const char *line[256];
+    size_t n;
+};
+
+/* The lines of NAME, each written again by the writer that writes ours. */
+static void read_lines(struct lines *lines, const char *name)
+{
+    struct text content = {0};
+    cohort_error err = {0};
+    size_t starts[256];
+    assert_int_equal(file_read(fixture(name), 0, &content, &err), COHORT_OK);
+    memset(lines, 0, sizeof *lines);
+    for (char *line = content.data, *end; line != NULL && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        json_t *json = NULL;
+        if (json_text_parse(&json, line, (size_t)(end - line), name, 1, JSON_TEXT_NUL, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        assert_true(lines->n < 256);
+        starts[lines->n++] = lines->text.length;
+        assert_int_equal(json_text_write(json, JSON_COMPACT, &lines->text, &err), COHORT_OK);
+        assert_int_equal(text_append(&lines->text, "", 1, &err), COHORT_OK);
+        json_decref(json);
+    }
+    for (size_t i = 0; i < lines->n; i++)
+        lines->line[i] = lines->text.data + starts[i];
+    text_free(&content);
+}
+
+static void expect_row(struct parquet_file *file, const char *name, const struct lines *lines, size_t row)
+{
+    struct text text = {0};
+    cohort_error err = {0};
+    if (write_row(file, (int64_t)row, &text, &err) != COHORT_OK)
+        fail_msg("%s, row %zu: %s", name, row, err.message);
+    if (strcmp(text.data, lines->line[row]) != 0)
+        fail_msg("%s, row %zu:\n%s\nexpected:\n%s", name, row, text.data, lines->line[row]);
+    text_free(&text);
+}
+
+static void expect_rows(const char *name, const char *expected)
+{
+    struct lines lines;
+    struct parquet_file *file = NULL;
+    cohort_error err = {0};
+    read_lines(&lines, expected);
+    if (parquet_open(&file, fixture(name), &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(parquet_n_rows(file), lines.n);
+    for (size_t i = 0; i < lines.n; i++)
+        expect_row(file, name, &lines, i);
+    for (size_t i = lines.n; i-- > 0;)
+        expect_row(file, name, &lines, i);
+    for (size_t i = 0; i < lines.n; i++)
+        expect_row(file, name, &lines, (i * 7919 + 13) % lines.n);
+    parquet_close(file);
+    /* Of a file that was just opened, the last row first. */
+    assert_int_equal(parquet_open(&file, fixture(name), &err), COHORT_OK);
+    if (lines.n > 0)
+        expect_row(file, name, &lines, lines.n - 1);
+    parquet_close(file);
+    text_free(&lines.text);
+}
+
+static void test_encodings(void **state)
+{
+    (void)state;
+    static const char *const codecs[] = {"none", "snappy", "gzip", "zstd"};
+    char name[64];
+    for (size_t i = 0; i < 8; i++) {
+        snprintf(name, sizeof name, "encodings_%s_%zu.parquet", codecs[i / 2], i % 2 + 1);
+        expect_rows(name, "encodings.jsonl");
+    }
+}
+
+static void test_nested(void **state)
+{
+    (void)state;
+    expect_rows("nested_1.parquet", "nested.jsonl");
+    expect_rows("nested_2.parquet", "nested.jsonl");
+    expect_rows("two_level.parquet", "two_level.jsonl");
+}
+
+static void test_types(void **state)
+{
+    (void)state;
+    expect_rows("types.parquet", "types.jsonl");
+    expect_rows("int96.parquet", "int96.jsonl");
+    expect_rows("converted.parquet", "converted.jsonl");
+    expect_rows("bit_packed.parquet", "bit_packed.jsonl");
+}
+
+static void test_files(void **state)
+{
+    (void)state;
+    expect_rows("groups.parquet", "groups.jsonl");
+    expect_rows("no_rows.parquet", "no_rows.jsonl");
+    expect_rows("no_groups.parquet", "no_rows.jsonl");
+    expect_rows("wide.parquet", "wide.jsonl");
+    expect_rows("unicode.parquet", "unicode.jsonl");
+    expect_rows("pandas.parquet", "pandas.jsonl");
+}
+
+/* ---- columns ---- */
+
+static void test_columns(void **state)
+{
+    (void)state;
+    static const char *const columns[][2] = {
+        {"messages", "list<struct<role: string, content: string>>"},
+        {"lists", "list<list<int32>>"},
+        {"must", "struct<id: int32, tags: list<string>>"},
+        {"object", "struct<a: struct<b: struct<c: int64>>, d: list<double>>"},
+        {"named", "map<string, int32>"},
+        {"numbered", "map<int32, list<string>>"},
+        {"deep", "list<struct<calls: list<struct<name: string, arguments: map<string, string>>>>>"},
+        {"three", "list<list<list<bool>>>"}};
+    struct parquet_file *file = NULL;
+    cohort_error err = {0};
+    json_t *row = NULL;
+    assert_int_equal(parquet_open(&file, fixture("nested_1.parquet"), &err), COHORT_OK);
+    assert_int_equal(parquet_n_columns(file), 8);
+    for (int32_t i = 0; i < 8; i++) {
+        assert_string_equal(parquet_column_name(file, i), columns[i][0]);
+        assert_string_equal(parquet_column_type(file, i), columns[i][1]);
+        parquet_column_read(file, i, i == 2);
+    }
+    assert_int_equal(parquet_row(file, 30, &row, &err), COHORT_OK);
+    assert_int_equal(json_object_size(row), 1);
+    assert_non_null(json_object_get(row, "must"));
+    json_decref(row);
+    parquet_column_read(file, 0, true);
+    assert_int_equal(parquet_row(file, 30, &row, &err), COHORT_OK);
+    assert_int_equal(json_object_size(row), 2);
+    json_decref(row);
+    parquet_close(file);
+    parquet_close(NULL);
+}
+
+/* A column that is not read may be anything. */
+static void test_left_out(void **state)
+{
+    (void)state;
+    struct parquet_file *file = NULL;
+    cohort_error err = {0};
+    json_t *row = NULL;
+    assert_int_equal(parquet_open(&file, fixture("wrong_lz4.parquet"), &err), COHORT_OK);
+    assert_int_equal(parquet_row(file, 0, &row, &err), COHORT_ERR_UNSUPPORTED);
+    assert_null(row);
+    parquet_column_read(file, 0, false);
+    assert_int_equal(parquet_row(file, 0, &row, &err), COHORT_OK);
+    assert_int_equal(json_object_size(row), 0);
+    json_decref(row);
+    assert_int_equal(parquet_row(file, 2, &row, &err), COHORT_ERR_ARGUMENT);
+    assert_int_equal(parquet_row(file, -1, &row, &err), COHORT_ERR_ARGUMENT);
+    parquet_close(file);
+}
+
+/* ---- refusals ---- */
+
+static cohort_status read_all(const char *path, cohort_error *err)
+{
+    struct parquet_file *file = NULL;
+    struct text text = {0};
+    TRY(parquet_open(&file, path, err));
+    cohort_status status = COHORT_OK;
+    for (int64_t row = 0; row < parquet_n_rows(file) && status == COHORT_OK; row++)
+        status = write_row(file, row, &text, err);
+    if (status != COHORT_OK) { /* it stays refused */
+        cohort_error again = {0};
+        for (int64_t row = 0; row < parquet_n_rows(file) && row < 3; row++)
+            (void)write_row(file, row, &text, &again);
+    }
+    text_free(&text);
+    parquet_close(file);
+    return status;
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    static const char *const refusals[][2] = {
+        {"cut_short", "does not end like one (PAR1), so that it was cut short"},
+        {"magic", "not a Parquet file: it does not begin with PAR1"},
+        {"tiny", "does not end like one"},
+        {"encrypted", "it is encrypted"},
+        {"encrypted_columns", "it is encrypted"},
+        {"encrypted_column", "column x, row group 1: it is encrypted"},
+        {"elsewhere", "column x, row group 1: its data lie in another file"},
+        {"footer_length", "its footer of 1073741824 bytes does not lie within the file"},
+        {"footer_text", ", at byte "},
+        {"outside", "column x, row group 1: its pages do not lie within the file"},
+        {"negative", "column x, row group 1: its place or size is missing or negative"},
+        {"overlap", "column y: its pages at byte 6 lie within those of another column"},
+        {"many_rows", "it states 3 rows, its row groups hold 2"},
+        {"many_values", "column x, row group 1: it states more values than its bytes can hold"},
+        {"few_values", "column x, row group 1: its pages hold 2 values, expected 3"},
+        {"no_columns", "the schema has no columns"},
+        {"twice", "two columns or fields are named \"x\""},
+        {"deep", "too deep within each other (more than 64)"},
+        {"children", "it has fewer fields than it states"},
+        {"kind", "column x: its type is not one of the format's"},
+        {"name", "its name is not text in UTF-8"},
+        {"encoding",
+         "column x, page at byte 4: values of this type are not read in the encoding DELTA_LENGTH_BYTE_ARRAY"},
+        {"encoding_unknown", "column x, page at byte 4: an unknown encoding (77)"},
+        {"short_page", "column x, page at byte 4: its bytes end before its values"},
+        {"crc", "column x, page at byte 4: its checksum does not fit its bytes"},
+        {"bomb", "column x, page at byte 4: its data do not unpack to the size that its head states"},
+        {"bomb_snappy", "column x, page at byte 4: its data do not unpack to the size that its head states"},
+        {"snappy", "its data are not compressed with SNAPPY"},
+        {"zstd", "its data are not compressed with ZSTD"},
+        {"gzip", "its data are not compressed with GZIP"},
+        {"lz4", "column x: compressed with LZ4_RAW, which is not read; write the file with SNAPPY, GZIP, ZSTD"},
+        {"brotli", "column x: compressed with BROTLI, which is not read"},
+        {"many_items", "row 1 has more than 16777216 values"},
+        {"many_bytes", "column x[], row 1: the row has more than 268435456 bytes of text"},
+        {"utf8", "column x, row 2: its text is not UTF-8"},
+        {"long_text", "a value is longer than the page"},
+        {"dictionary", "its values point into a dictionary, and the column has none"},
+        {"index", "a value points behind the end of the dictionary"},
+        {"two_dictionaries", "page at byte 21: a dictionary that is not the column's first page"},
+        {"level", "column g.h.x, page at byte 4: a level is higher than the schema allows"},
+        {"within", "column x[], page at byte 4: the column begins within a row"},
+        {"disagree", "column s.b[], row 1: its nesting is not that of the columns beside it"},
+        {"wide_delta", "a difference has more than 64 bits"},
+        {"prefix", "a value takes more from the one before than that has"}};
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        char name[64];
+        cohort_error err = {0};
+        snprintf(name, sizeof name, "wrong_%s.parquet", refusals[i][0]);
+        const char *path = fixture(name);
+        const cohort_status status = read_all(path, &err);
+        if ((status != COHORT_ERR_FORMAT && status != COHORT_ERR_UNSUPPORTED) ||
+            strstr(err.message, path) != err.message || strstr(err.message, refusals[i][1]) == NULL)
+            fail_msg("%s gave status %d: %s\nexpected in it: %s", name, (int)status, err.message, refusals[i][1]);
+    }
+}
+
+/* A good file that is cut anywhere is refused, and never read behind its end. */
+static void test_cut(void **state)
+{
+    (void)state;
+    static const char cut[] = "/tmp/cohort-parquet-cut-XXXXXX";
+    char folder[sizeof cut], path[sizeof cut + 8];
+    struct text content = {0};
+    cohort_error err = {0};
+    memcpy(folder, cut, sizeof cut);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/x", folder);
+    assert_int_equal(file_read(fixture("groups.parquet"), 0, &content, &err), COHORT_OK);
+    for (size_t length = 0; length < content.length; length += 41) {
+        assert_int_equal(file_write_atomic(path, content.data, length, &err), COHORT_OK);
+        assert_int_not_equal(read_all(path, &err), COHORT_OK);
+    }
+    assert_int_equal(file_write_atomic(path, content.data, content.length, &err), COHORT_OK);
+    assert_int_equal(read_all(path, &err), COHORT_OK);
+    assert_int_equal(file_remove_all(folder, &err), COHORT_OK);
+    text_free(&content);
+}
+
+/* ---- UTF-8 ---- */
+
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const char text[] = "0123456789abcdef \xc3\xa4\xe6\x97\xa5\xf0\x9f\x98\x80 0123456789abcdef";
+    static const struct {
+        const char *bytes;
+        size_t length, valid;
+    } wrong[] = {{"01234567\x80", 9, 8}, {"0123456789abcde\xff", 16, 15},
+                 {"\xc3", 1, 0},         {"01234567\xed\xa0\x80", 11, 8},
+                 {"\xc0\x80", 2, 0},     {"\xf4\x90\x80\x80", 4, 0}};
+    assert_int_equal(utf8_check(text, sizeof text - 1), sizeof text - 1);
+    for (size_t at = 0; at < sizeof text - 1; at++) { /* one wrong byte anywhere */
+        char bytes[sizeof text];
+        memcpy(bytes, text, sizeof text);
+        bytes[at] = (char)0xff;
+        const size_t valid = utf8_check(bytes, sizeof text - 1);
+        assert_true(valid <= at && at - valid < 4);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(utf8_check(wrong[i].bytes, wrong[i].length), wrong[i].valid);
+}
+
+static int print_rows(const char *path, const char *order)
+{
+    struct parquet_file *file = NULL;
+    struct text text = {0};
+    cohort_error err = {0};
+    cohort_status status = parquet_open(&file, path, &err);
+    const int64_t n = status == COHORT_OK ? parquet_n_rows(file) : 0;
+    for (int64_t i = 0; i < n && status == COHORT_OK; i++) {
+        const int64_t row = order[0] == 'a' ? i : order[0] == 'd' ? n - 1 - i : (i * 7919 + 13) % n;
+        status = write_row(file, row, &text, &err);
+        if (status == COHORT_OK)
+            printf("%s\n", text.data);
+    }
+    if (status != COHORT_OK)
+        fprintf(stderr, "%s\n", err.message);
+    text_free(&text);
+    parquet_close(file);
+    return status != COHORT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        return print_rows(argv[1], argc > 2 ? argv[2] : "ascending");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_encodings), cmocka_unit_test(test_nested),  cmocka_unit_test(test_types),
+        cmocka_unit_test(test_files),     cmocka_unit_test(test_columns), cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_cut),     cmocka_unit_test(test_utf8)};
+    return cmocka_run_group_tests_name("parquet", tests, NULL, NULL);
+}
