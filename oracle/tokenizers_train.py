@@ -10,6 +10,7 @@ Texts are a function of a line's number (class Line), which tests/unit/test_pipe
 """
 
 import argparse
+import collections
 import copy
 import json
 from pathlib import Path
@@ -137,9 +138,11 @@ def train_chars():
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     fallback = [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=["<unk>", "<s>", "</s>"] + fallback, show_progress=False,
-                                  limit_alphabet=120)
-    tokenizer.train_from_iterator(corpus(), trainer)
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=["<unk>", "<s>", "</s>"] + fallback, show_progress=False)
+    # the 120 commonest characters: limit_alphabet would choose among equally common ones by chance
+    counts = collections.Counter(char for line in corpus() for char in line)
+    common = set(sorted(counts, key=lambda char: (-counts[char], char))[:120])
+    tokenizer.train_from_iterator(("".join(char for char in line if char in common) for line in corpus()), trainer)
     content = json.loads(tokenizer.to_str())
     # as in files that were converted from SentencePiece: bytes are tokens of the vocabulary, not added
     content["added_tokens"] = content["added_tokens"][:3]
@@ -277,8 +280,8 @@ def main():
     write("trained_bytes.json", of_bytes)
     write("trained_chars.json", of_chars)
     # what merges across words: no text may be cut at ▁
-    across = {"model.vocab": of_chars["model"]["vocab"] | {"e▁t": len(of_chars["model"]["vocab"])},
-              "model.merges": [["e", "▁t"]] + of_chars["model"]["merges"]}
+    across = {"model.vocab": of_chars["model"]["vocab"] | {"e▁": len(of_chars["model"]["vocab"])},
+              "model.merges": [["e", "▁"]] + of_chars["model"]["merges"]}
     rows = []
     for series, (name, base, changes) in enumerate(pipelines(of_bytes, of_chars) + [("across words", "chars", None)]):
         if changes is None:

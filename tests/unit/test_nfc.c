@@ -120,12 +120,29 @@ static void test_texts(void **state)
     }
 }
 
+/* Marks in and out of their order, by the table and as a whole. */
+static void test_order(void **state)
+{
+    static const char *const others[] = {"\xCC\xA7",     "\xD6\xB0",     "\xD9\x8B",
+                                         "\xE0\xB8\xB8", "\xE0\xB9\x88", "\xE3\x82\x99"};
+    (void)state;
+    for (uint32_t c = 0x300; c < 0x1100; c++) {
+        for (size_t i = 0; table[c] != 0 && i < sizeof others / sizeof others[0]; i++) {
+            char text[16] = "a";
+            size_t length = 1 + utf8_encode(c, text + 1), n = 0;
+            memcpy(text + length, others[i], strlen(others[i]));
+            normalize(text, length + strlen(others[i]), &n);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_code_points),
         cmocka_unit_test(test_hangul),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_order),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -191,8 +191,8 @@ static void set_at(json_t *root, const char *path, json_t *value)
 static void add_across(json_t *root)
 {
     json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab");
-    json_object_set_new(vocab, "e\xE2\x96\x81t", json_integer((json_int_t)json_object_size(vocab)));
-    json_array_insert_new(json_object_get(model, "merges"), 0, json_pack("[s, s]", "e", "\xE2\x96\x81t"));
+    json_object_set_new(vocab, "e\xE2\x96\x81", json_integer((json_int_t)json_object_size(vocab)));
+    json_array_insert_new(json_object_get(model, "merges"), 0, json_pack("[s, s]", "e", "\xE2\x96\x81"));
 }
 
 static struct tokenizer *build(const json_t *row)
