@@ -126,7 +126,8 @@ static cohort_status render(const cohort_model *model, const char *messages_json
 {
     json_t *messages = NULL;
     TRY(json_text_parse(&messages, messages_json, strlen(messages_json), "messages", 1, 0, err));
-    cohort_status status = row_render_prompt(model->session, messages, "messages", thinking, out, err);
+    const struct chat_options options = {.thinking = thinking ? CHAT_THINKING_ON : CHAT_THINKING_OFF};
+    cohort_status status = row_render_prompt(model->session, messages, "messages", &options, out, err);
     json_decref(messages);
     return status;
 }
@@ -140,7 +141,8 @@ cohort_status cohort_chat_encode(const cohort_model *model, const char *messages
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_chat_encode: no argument may be NULL");
     cohort_status status = render(model, messages_json, thinking, &out, err);
     if (status == COHORT_OK)
-        status = row_encode(model->session, &out, 0, model->trust_content, &list, err);
+        status =
+            row_encode(model->session, &out.text, &out.spans, 0, out.text.length, model->trust_content, &list, err);
     if (status != COHORT_OK)
         token_list_free(&list);
     rendered_free(&out);

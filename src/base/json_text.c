@@ -316,3 +316,65 @@ cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct t
     }
     return w.status;
 }
+
+/* ---- places in a text ---- */
+
+/* The byte behind the string that begins at byte at; length if it does not end. */
+static size_t string_end(const char *text, size_t length, size_t at)
+{
+    for (at++; at < length; at++) {
+        if (text[at] == '"')
+            return at + 1;
+        at += text[at] == '\\';
+    }
+    return length;
+}
+
+bool json_text_member(const char *json, size_t length, const char *key, size_t *from, size_t *to)
+{
+    const size_t n = strlen(key);
+    int depth = 0;
+    bool ours = false, named = false, found = false; /* the last string at depth 1 is the key; its value comes */
+    size_t begin = 0;
+    for (size_t i = 0; i < length; i++) {
+        const char c = json[i];
+        if (c == '"') {
+            const size_t end = string_end(json, length, i);
+            if (depth == 1 && !named)
+                ours = end - i == n + 2 && memcmp(json + i + 1, key, n) == 0;
+            i = end - 1;
+        } else if (c == ':' && depth == 1) {
+            named = true;
+            begin = i + 1;
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if ((c == ',' && depth == 1) || c == '}' || c == ']') {
+            if (depth == 1 && ours && named) {
+                *from = begin;
+                *to = i;
+                found = true;
+            }
+            named = named && depth > 1;
+            depth -= c != ',';
+        }
+    }
+    return found;
+}
+
+size_t json_text_end(const char *text, size_t length, size_t at)
+{
+    int64_t depth = 0;
+    while (at < length) {
+        const char c = text[at];
+        if (c == '"') {
+            at = string_end(text, length, at);
+            continue;
+        }
+        depth += c == '{' || c == '[';
+        depth -= c == '}' || c == ']';
+        at++;
+        if (depth == 0)
+            return at;
+    }
+    return 0;
+}

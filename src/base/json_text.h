@@ -35,4 +35,11 @@ cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct t
  * (wrong_file). */
 cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags, cohort_error *err);
 
+/* Where the value of a key of a JSON text's outermost object lies: [*from, *to). The text is valid JSON; false if it has
+ * no such key. Of equal keys the last counts. */
+bool json_text_member(const char *json, size_t length, const char *key, size_t *from, size_t *to);
+
+/* Where the object or array that begins at byte at of a text ends, by its brackets and strings alone; 0: nowhere. */
+size_t json_text_end(const char *text, size_t length, size_t at);
+
 #endif

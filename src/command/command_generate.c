@@ -60,7 +60,7 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
     if (prompt != NULL) {
         struct text text = {0};
         json_t *row = NULL;
-        style.chat = options_bool_or(g->options, OPTION_CHAT, tokenizer_chat_template(g->session.tokenizer) != NULL);
+        style.chat = options_bool_or(g->options, OPTION_CHAT, chat_template_given(g->session.chat));
         if (strcmp(prompt, "-") == 0)
             status = file_read("/dev/stdin", 1 << 28, &text, err);
         else

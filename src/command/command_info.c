@@ -51,6 +51,7 @@ static cohort_status print_model(const struct model_config *c, const struct para
 static cohort_status load_config(struct model_config *config, const char *dir, cohort_error *err)
 {
     struct tokenizer *tokenizer = NULL;
+    struct chat_template *chat = NULL;
     char *path = NULL;
     bool there = false;
     cohort_status status = COHORT_OK;
@@ -60,10 +61,13 @@ static cohort_status load_config(struct model_config *config, const char *dir, c
     if (!there)
         goto cleanup;
     cohort_error passed = {0}; /* what a folder is can be told of a tokenizer that is not supported */
-    if (tokenizer_load(&tokenizer, dir, &passed) == COHORT_OK)
-        TRY_GOTO(end_of_text_unite(config, tokenizer, err));
+    if (tokenizer_load(&tokenizer, dir, &passed) == COHORT_OK) {
+        TRY_GOTO(chat_template_open(&chat, tokenizer, NULL, err));
+        TRY_GOTO(end_of_text_unite(config, tokenizer, chat, err));
+    }
 cleanup:
     mem_free(path);
+    chat_template_close(chat);
     tokenizer_destroy(tokenizer);
     return status;
 }

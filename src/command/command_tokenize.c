@@ -64,6 +64,7 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
     if ((prompt != NULL) == (batch != NULL))
         return error_set(err, COHORT_ERR_ARGUMENT, "give either --prompt TEXT or --batch FILE.jsonl");
     TRY_GOTO(tokenizer_load(&session.tokenizer, dir, err));
+    TRY_GOTO(chat_template_open(&session.chat, session.tokenizer, options_string(options, OPTION_CHAT_TEMPLATE), err));
     if (batch != NULL) {
         TRY_GOTO(tokenize_rows(&session, options, batch, &out, err));
     } else {
@@ -90,6 +91,7 @@ cleanup:
     token_list_free(&ids);
     text_free(&text);
     text_free(&out);
+    chat_template_close(session.chat);
     tokenizer_destroy(session.tokenizer);
     return status;
 }

@@ -182,36 +182,126 @@ static cohort_status read_if_there(const char *path, struct text *text, bool *th
     return file_read(path, 0, text, err);
 }
 
-static const char *const tokenizer_names[] = {"tokenizer.json",     "tokenizer_config.json", "vocab.json",
-                                              "merges.txt",         "added_tokens.json",     "special_tokens_map.json",
-                                              "chat_template.jinja"};
-_Static_assert(sizeof tokenizer_names / sizeof *tokenizer_names == TOKENIZER_FILES, "one text for each name");
+static const char TEMPLATE_FILE[] = "chat_template.jinja", TEMPLATE_FOLDER[] = "chat_templates";
+
+/* A file's place in files. */
+static cohort_status add_file(struct tokenizer_files *files, const char *name, struct tokenizer_file **out,
+                              cohort_error *err)
+{
+    TRY(mem_grow(&files->items, &files->capacity, files->count + 1, sizeof *files->items, "tokenizer files", err));
+    *out = &files->items[files->count];
+    TRY(mem_strdup(&(*out)->name, name, strlen(name), err));
+    files->count++;
+    return COHORT_OK;
+}
+
+static cohort_status add_if_there(struct tokenizer_files *files, const char *dir, const char *name, cohort_error *err)
+{
+    struct tokenizer_file *file = NULL;
+    struct text content = {0};
+    char *path = NULL;
+    bool there = false;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(file_join(&path, dir, name, err));
+    TRY_GOTO(read_if_there(path, &content, &there, err));
+    if (!there)
+        goto cleanup;
+    TRY_GOTO(add_file(files, name, &file, err));
+    file->content = content;
+    memset(&content, 0, sizeof content);
+cleanup:
+    mem_free(path);
+    text_free(&content);
+    return status;
+}
+
+static cohort_status add_templates(struct tokenizer_files *files, const char *dir, cohort_error *err)
+{
+    static const char suffix[] = ".jinja";
+    const size_t n = sizeof suffix - 1;
+    enum file_kind kind = FILE_ABSENT;
+    char *path = NULL, *name = NULL;
+    DIR *stream = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(file_join(&path, dir, TEMPLATE_FOLDER, err));
+    TRY_GOTO(file_look(path, &kind, err));
+    if (kind != FILE_FOLDER)
+        goto cleanup;
+    stream = opendir(path);
+    if (stream == NULL) {
+        status = error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+        goto cleanup;
+    }
+    for (const char *entry; (entry = file_next_entry(stream, path, &status, err)) != NULL;) {
+        if (strlen(entry) <= n || strcmp(entry + strlen(entry) - n, suffix) != 0)
+            continue;
+        TRY_GOTO(file_join(&name, TEMPLATE_FOLDER, entry, err));
+        TRY_GOTO(add_if_there(files, dir, name, err));
+        mem_free(name);
+        name = NULL;
+    }
+cleanup:
+    if (stream != NULL)
+        closedir(stream);
+    mem_free(path);
+    mem_free(name);
+    return status;
+}
 
 cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir, cohort_error *err)
 {
+    static const char *const names[] = {"tokenizer.json",    "tokenizer_config.json",   "vocab.json", "merges.txt",
+                                        "added_tokens.json", "special_tokens_map.json", TEMPLATE_FILE};
+    cohort_status status = COHORT_OK;
     memset(files, 0, sizeof *files);
-    for (size_t i = 0; i < TOKENIZER_FILES; i++) {
-        char *path = NULL;
-        cohort_status status = file_join(&path, dir, tokenizer_names[i], err);
-        if (status == COHORT_OK)
-            status = read_if_there(path, &files->content[i], &files->there[i], err);
-        mem_free(path);
-        if (status != COHORT_OK) {
-            tokenizer_files_free(files);
-            return status;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        TRY_GOTO(add_if_there(files, dir, names[i], err));
+    status = add_templates(files, dir, err);
+cleanup:
+    if (status != COHORT_OK)
+        tokenizer_files_free(files);
+    return status;
+}
+
+static bool is_template(const char *name)
+{
+    return strcmp(name, TEMPLATE_FILE) == 0 || strncmp(name, TEMPLATE_FOLDER, strlen(TEMPLATE_FOLDER)) == 0;
+}
+
+cohort_status checkpoint_set_template(struct tokenizer_files *files, const char *text, size_t length, cohort_error *err)
+{
+    struct tokenizer_file *file = NULL;
+    size_t kept = 0;
+    for (size_t i = 0; i < files->count; i++) {
+        if (is_template(files->items[i].name)) {
+            mem_free(files->items[i].name);
+            text_free(&files->items[i].content);
+        } else {
+            files->items[kept++] = files->items[i];
         }
     }
-    return COHORT_OK;
+    memset(files->items + kept, 0, (files->count - kept) * sizeof *files->items);
+    files->count = kept;
+    TRY(add_file(files, TEMPLATE_FILE, &file, err));
+    return text_append(&file->content, text, length, err);
 }
 
 cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir, cohort_error *err)
 {
-    for (size_t i = 0; i < TOKENIZER_FILES; i++) {
+    for (size_t i = 0; i < files->count; i++) {
+        const struct tokenizer_file *file = &files->items[i];
         char *path = NULL;
-        if (!files->there[i])
-            continue;
-        TRY(file_join(&path, dir, tokenizer_names[i], err));
-        cohort_status status = file_write_atomic(path, files->content[i].data, files->content[i].length, err);
+        cohort_status status = COHORT_OK;
+        if (strchr(file->name, '/') != NULL) {
+            TRY(file_join(&path, dir, TEMPLATE_FOLDER, err));
+            status = file_make_dirs(path, err);
+            mem_free(path);
+            path = NULL;
+        }
+        if (status == COHORT_OK)
+            status = file_join(&path, dir, file->name, err);
+        if (status == COHORT_OK)
+            status = file_write_atomic(path, file->content.data, file->content.length, err);
         mem_free(path);
         TRY(status);
     }
@@ -220,8 +310,11 @@ cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, co
 
 void tokenizer_files_free(struct tokenizer_files *files)
 {
-    for (size_t i = 0; i < TOKENIZER_FILES; i++)
-        text_free(&files->content[i]);
+    for (size_t i = 0; i < files->count; i++) {
+        mem_free(files->items[i].name);
+        text_free(&files->items[i].content);
+    }
+    mem_free(files->items);
     memset(files, 0, sizeof *files);
 }
 

@@ -71,15 +71,21 @@ cohort_status checkpoint_write_weights(const char *dir, const struct param_table
                                        cohort_error *err);
 
 /* The files of a tokenizer as they stand: tokenizer.json, tokenizer_config.json, vocab.json, merges.txt,
- * special_tokens_map.json, added_tokens.json, chat_template.jinja, those that exist. A run reads them once, so that its
- * checkpoints are complete whatever becomes of the folder they came from. */
-enum { TOKENIZER_FILES = 7 };
+ * special_tokens_map.json, added_tokens.json, chat_template.jinja, chat_templates/NAME.jinja, those that exist. A run
+ * reads them once, so that its checkpoints are complete whatever becomes of the folder they came from. */
+struct tokenizer_file {
+    char *name;
+    struct text content;
+};
 struct tokenizer_files {
-    bool there[TOKENIZER_FILES];
-    struct text content[TOKENIZER_FILES];
+    struct tokenizer_file *items;
+    size_t count, capacity;
 };
 cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir, cohort_error *err);
 cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir, cohort_error *err);
+/* Another chat template in place of those that were read: what is written has it as chat_template.jinja. */
+cohort_status checkpoint_set_template(struct tokenizer_files *files, const char *text, size_t length,
+                                      cohort_error *err);
 void tokenizer_files_free(struct tokenizer_files *files);
 cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir, cohort_error *err);
 

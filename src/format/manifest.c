@@ -261,6 +261,8 @@ static bool is_known(const char *name)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return true;
+    if (strncmp(name, "chat_templates/", strlen("chat_templates/")) == 0)
+        return true;
     size_t n = strlen(name), end = strlen(".safetensors");
     return strncmp(name, "model", 5) == 0 && strchr(name, '/') == NULL && n > end &&
            strcmp(name + n - end, ".safetensors") == 0;

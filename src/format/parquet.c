@@ -9,6 +9,7 @@ cohort_status parquet_open(struct parquet_file **out, const char *path, cohort_e
     *out = NULL;
     TRY(mem_alloc(&file, 1, sizeof *file, "a Parquet file", err));
     cohort_status status = COHORT_OK;
+    file->cache_bytes = PARQUET_CACHE_BYTES;
     TRY_GOTO(mem_strdup(&file->path, path, strlen(path), err));
     TRY_GOTO(file_map_open(&file->map, path, err));
     TRY_GOTO(parquet_footer_read(file, err));

@@ -79,9 +79,9 @@ static int32_t choose_victim(const struct parquet_file *file, bool with_memory)
 /* *index = a slot to decode into. */
 static cohort_status take_slot(struct parquet_file *file, int32_t *index, cohort_error *err)
 {
-    while (file->slot_bytes > PARQUET_CACHE_BYTES && (*index = choose_victim(file, true)) >= 0) {
+    while (file->slot_bytes > file->cache_bytes && (*index = choose_victim(file, true)) >= 0) {
         empty_slot(file, *index);
-        if (file->slot_bytes - file->slots[*index]->bytes <= PARQUET_CACHE_BYTES)
+        if (file->slot_bytes - file->slots[*index]->bytes <= file->cache_bytes)
             return COHORT_OK; /* with its buffers */
         free_buffers(file, file->slots[*index]);
     }

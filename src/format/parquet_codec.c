@@ -11,6 +11,7 @@
 const char UNPACK_NO_MEMORY[] = "out of memory";
 
 static const char not_its_size[] = "its data do not unpack to the size that its head states";
+static const char too_many[] = "its data cannot unpack to as many bytes as its head states";
 
 const char *parquet_codec_name(int32_t codec)
 {
@@ -46,9 +47,11 @@ const char *unpack_check(int32_t codec, const uint8_t *bytes, size_t length, siz
     case PARQUET_SNAPPY:
         if (snappy_uncompressed_length((const char *)bytes, length, &stated) != SNAPPY_OK)
             return "its data are not compressed with SNAPPY";
-        return stated == unpacked && unpacked <= length * MOST_SNAPPY + SOME ? NULL : not_its_size;
-    case PARQUET_GZIP: return unpacked <= length * MOST_GZIP + SOME ? NULL : not_its_size;
-    case PARQUET_ZSTD: return unpacked <= length * MOST_ZSTD + SOME ? NULL : not_its_size;
+        if (stated != unpacked)
+            return not_its_size;
+        return unpacked <= length * MOST_SNAPPY + SOME ? NULL : too_many;
+    case PARQUET_GZIP: return unpacked <= length * MOST_GZIP + SOME ? NULL : too_many;
+    case PARQUET_ZSTD: return unpacked <= length * MOST_ZSTD + SOME ? NULL : too_many;
     default: return "its codec is not read";
     }
 }

@@ -147,7 +147,8 @@ struct parquet_file {
     struct unpacker unpacker;
     struct parquet_slot **slots;
     size_t n_slots, slot_capacity;
-    size_t slot_bytes; /* of all slots */
+    size_t slot_bytes;  /* of all slots */
+    size_t cache_bytes; /* how many may stay in pages that are not current: PARQUET_CACHE_BYTES */
     uint64_t clock;
     int32_t group;                    /* the one that the last row lay in */
     size_t row_values, row_bytes;     /* of the row being read, so far */

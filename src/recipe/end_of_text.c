@@ -1,6 +1,7 @@
 #include "recipe/end_of_text.h"
 
 #include "base/file.h"
+#include "base/json_text.h"
 #include "recipe/json_rows.h"
 
 #include <stdlib.h>
@@ -20,17 +21,12 @@ static cohort_status add(struct model_config *config, int32_t id, cohort_error *
     return COHORT_OK;
 }
 
-static int32_t find_turn_end(const struct tokenizer *tokenizer)
-{
-    const char *end = chat_template_turn_end(tokenizer_chat_template(tokenizer));
-    return end == NULL ? -1 : tokenizer_find(tokenizer, end);
-}
-
-cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer, cohort_error *err)
+cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer,
+                                const struct chat_template *chat, cohort_error *err)
 {
     TRY(add(config, tokenizer_eos(tokenizer), err));
     /* A folder without a template names no end of a turn: messages are then rendered with our own template. */
-    return tokenizer_chat_template(tokenizer) == NULL ? COHORT_OK : add(config, find_turn_end(tokenizer), err);
+    return chat_template_given(chat) ? add(config, chat_template_turn_end(chat), err) : COHORT_OK;
 }
 
 /* Finds a token by its text or by its id. */
@@ -58,11 +54,12 @@ cohort_status end_of_text_open(struct session *session, const struct options *op
 {
     struct model_config *config = &session->model->config;
     const size_t n = options_list_count(options, OPTION_EOS_TOKEN);
-    session->turn_end = find_turn_end(session->tokenizer);
+    session->turn_end = chat_template_turn_end(session->chat);
     if (n == 0) {
         int32_t own = tokenizer_eos(session->tokenizer);
         session->text_end = own >= 0 ? own : config->n_eos > 0 ? config->eos_ids[0] : -1;
-        return end_of_text_unite(config, session->tokenizer, err);
+        TRY(end_of_text_unite(config, session->tokenizer, session->chat, err));
+        return chat_template_add_markers(session->chat, config->eos_ids, (size_t)config->n_eos, err);
     }
     config->n_eos = 0;
     for (size_t i = 0; i < n; i++) {
@@ -71,7 +68,7 @@ cohort_status end_of_text_open(struct session *session, const struct options *op
         TRY(add(config, id, err));
     }
     session->text_end = config->eos_ids[0];
-    return COHORT_OK;
+    return chat_template_add_markers(session->chat, config->eos_ids, (size_t)config->n_eos, err);
 }
 
 cohort_status end_of_text_learned(struct session *session, cohort_error *err)
@@ -90,37 +87,6 @@ void end_of_text_note(const struct session *session, const cohort_observer *obse
                          session->dir);
 }
 
-/* Where in a JSON text the value of a key of its outermost object lies: [*from, *to). The text is valid JSON; false if
- * there is no such key. */
-static bool find_value(const char *json, const char *key, size_t *from, size_t *to)
-{
-    int depth = 0;
-    bool ours = false, named = false; /* the last string at depth 1 is the key, and its value follows */
-    size_t n = strlen(key);
-    for (size_t i = 0; json[i] != '\0'; i++) {
-        const char c = json[i];
-        if (c == '"') {
-            size_t start = i++;
-            while (json[i] != '"')
-                i += json[i] == '\\' ? 2 : 1;
-            if (depth == 1 && !named)
-                ours = i - start - 1 == n && memcmp(json + start + 1, key, n) == 0;
-        } else if (c == ':' && depth == 1) {
-            named = true;
-            *from = i + 1;
-        } else if (c == '{' || c == '[') {
-            depth++;
-        } else if ((c == ',' && depth == 1) || c == '}' || c == ']') {
-            *to = i;
-            if (depth == 1 && ours && named)
-                return true;
-            named = named && depth > 1;
-            depth -= c != ',';
-        }
-    }
-    return false;
-}
-
 /* Sets "eos_token" in a file of the folder, if the file exists; everything else keeps its bytes. */
 static cohort_status save_name(const char *dir, const char *file, const char *token, size_t length, cohort_error *err)
 {
@@ -134,7 +100,7 @@ static cohort_status save_name(const char *dir, const char *file, const char *to
     if (!exists) /* it was read when the tokenizer was loaded: an object */
         goto cleanup;
     TRY_GOTO(file_read(path, 1 << 28, &content, err));
-    const bool there = find_value(content.data, "eos_token", &from, &to);
+    const bool there = json_text_member(content.data, content.length, "eos_token", &from, &to);
     if (!there)
         from = to = strcspn(content.data, "{") + 1;
     while (there && to > from && strchr(" \t\r\n", content.data[to - 1]) != NULL)

@@ -6,11 +6,12 @@
 
 /* Adds to config's eos_ids (those of generation_config.json and config.json) what the tokenizer's files name:
  * eos_token, and what ends a turn in the chat template. */
-cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer, cohort_error *err);
+cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer,
+                                const struct chat_template *chat, cohort_error *err);
 
 /* Settles eos_ids of the session's model, which everything that generates or saves reads, and the session's text_end
  * and turn_end. With option eos_token only what it names ends a completion, and the first of it is taught; else the
- * union of all that the folder names. Needs model and tokenizer. */
+ * union of all that the folder names. No words of an assistant become one of these. Needs model, tokenizer and chat. */
 cohort_status end_of_text_open(struct session *session, const struct options *options, cohort_error *err);
 
 /* Called when conversations were rendered for training: what ends their turns ends completions from now on. */

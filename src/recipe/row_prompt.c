@@ -1,11 +1,16 @@
 #include "recipe/row_prompt.h"
 
+#include "base/json_text.h"
+
+#include <stdio.h>
 #include <string.h>
 
 struct row_style row_style(const struct options *options)
 {
-    return (struct row_style){.thinking = options_bool(options, OPTION_THINKING),
-                              .trust = options_bool(options, OPTION_TRUST_CONTENT)};
+    struct row_style style = {.trust = options_bool(options, OPTION_TRUST_CONTENT)};
+    if (options_is_set(options, OPTION_THINKING))
+        style.thinking = options_bool(options, OPTION_THINKING) ? CHAT_THINKING_ON : CHAT_THINKING_OFF;
+    return style;
 }
 
 const json_t *row_column(const json_t *row, const char *name)
@@ -20,18 +25,45 @@ void rendered_free(struct rendered *rendered)
     content_spans_free(&rendered->spans);
 }
 
-/* Tools may be given as JSON text, of which only an empty list is accepted. */
-static bool no_tools(const json_t *value)
+void row_settings_free(struct row_settings *settings)
 {
-    const char *text = json_string_value(value);
-    return chat_value_absent(value) || (text != NULL && (strcmp(text, "[]") == 0 || strcmp(text, "null") == 0));
+    json_decref(settings->tools);
+    memset(settings, 0, sizeof *settings);
+}
+
+/* A list of JSON schemas, or a JSON text of one, as datasets keep what has no common shape. */
+static cohort_status read_tools(const json_t *column, const char *where, struct row_settings *out, cohort_error *err)
+{
+    const json_t *tools = column, *tool = NULL;
+    if (json_is_string(column) && json_string_length(column) > 0) {
+        char origin[600];
+        snprintf(origin, sizeof origin, "%.520s: \"tools\"", where);
+        TRY(json_text_parse(&out->tools, json_string_value(column), json_string_length(column), origin, 1,
+                            JSON_TEXT_ANY | JSON_TEXT_NUL | JSON_TEXT_REPEATED, err));
+        tools = out->tools;
+    }
+    if (chat_value_absent(tools))
+        return COHORT_OK;
+    bool good = json_is_array(tools);
+    for (size_t i = 0; good && i < json_array_size(tools); i++) {
+        tool = json_array_get(tools, i);
+        good = json_is_object(tool);
+    }
+    if (!good)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"tools\": expected a list of JSON schemas, [{\"type\": \"function\", \"function\": "
+                         "{\"name\": ...}}], or a JSON text of it",
+                         where);
+    out->chat.tools = tools;
+    return COHORT_OK;
 }
 
 cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style, bool conversation,
-                           bool *thinking, cohort_error *err)
+                           struct row_settings *out, cohort_error *err)
 {
     static const char *const images[] = {"image", "images"};
-    *thinking = style->thinking;
+    memset(out, 0, sizeof *out);
+    out->chat.thinking = style->thinking;
     for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
         if (!chat_value_absent(json_object_get(row, images[i])))
             return error_set(err, COHORT_ERR_UNSUPPORTED,
@@ -40,14 +72,8 @@ cohort_status row_settings(const json_t *row, const char *where, const struct ro
                              where, images[i]);
     if (!conversation)
         return COHORT_OK;
-    if (!no_tools(json_object_get(row, "tools")))
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s: \"tools\" is not supported: the chat template would put them into "
-                         "the prompt; render the prompt yourself and give it as text, or leave the "
-                         "column out",
-                         where);
-    const json_t *settings = row_column(row, "chat_template_kwargs"), *value = NULL;
-    const char *key = NULL;
+    TRY(read_tools(json_object_get(row, "tools"), where, out, err));
+    const json_t *settings = row_column(row, "chat_template_kwargs");
     if (settings == NULL)
         return COHORT_OK;
     if (!json_is_object(settings))
@@ -55,22 +81,13 @@ cohort_status row_settings(const json_t *row, const char *where, const struct ro
                          "%s: \"chat_template_kwargs\": expected an object, for example "
                          "{\"enable_thinking\": false}",
                          where);
-    for (void *at = json_object_iter((json_t *)(uintptr_t)settings); at != NULL;
-         at = json_object_iter_next((json_t *)(uintptr_t)settings, at)) {
-        key = json_object_iter_key(at);
-        value = json_object_iter_value(at);
-        if (json_is_null(value))
-            continue;
-        if (strcmp(key, "enable_thinking") != 0)
-            return error_set(err, COHORT_ERR_UNSUPPORTED,
-                             "%s: \"chat_template_kwargs\": \"%.80s\" is not supported, only "
-                             "\"enable_thinking\"; leave it out",
-                             where, key);
-        if (!json_is_boolean(value))
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "%s: \"chat_template_kwargs\".enable_thinking: expected true or false", where);
-        *thinking = json_is_true(value);
-    }
+    out->chat.settings = settings;
+    const json_t *thinking = row_column(settings, "enable_thinking");
+    if (thinking != NULL && !json_is_boolean(thinking))
+        return error_set(err, COHORT_ERR_FORMAT, "%s: \"chat_template_kwargs\".enable_thinking: expected true or false",
+                         where);
+    if (thinking != NULL)
+        out->chat.thinking = json_is_true(thinking) ? CHAT_THINKING_ON : CHAT_THINKING_OFF;
     return COHORT_OK;
 }
 
@@ -81,31 +98,29 @@ static bool ends_with_assistant(const json_t *messages)
     return role != NULL && strcmp(role, "assistant") == 0;
 }
 
-cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where, bool thinking,
-                                struct rendered *out, cohort_error *err)
+cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where,
+                                const struct chat_options *chat, struct rendered *out, cohort_error *err)
 {
-    const bool prefilled = ends_with_assistant(messages);
-    struct chat_options options = {
-        .add_generation_prompt = !prefilled, .continue_final = prefilled, .enable_thinking = thinking};
-    return chat_template_render(tokenizer_chat_template(session->tokenizer), messages, &options, where, &out->text,
-                                &out->spans, err);
+    struct chat_options options = *chat;
+    options.continue_final = ends_with_assistant(messages);
+    options.add_generation_prompt = !options.continue_final;
+    return chat_template_render(session->chat, messages, &options, where, &out->text, &out->spans, err);
 }
 
-cohort_status row_encode(const struct session *session, const struct rendered *rendered, size_t from, bool trust,
-                         struct token_list *ids, cohort_error *err)
+cohort_status row_encode(const struct session *session, const struct text *text, const struct content_spans *spans,
+                         size_t from, size_t to, bool trust, struct token_list *ids, cohort_error *err)
 {
-    struct content_spans spans = {0};
+    struct content_spans part = {.markers = spans->markers};
     cohort_status status = COHORT_OK;
-    for (size_t i = 0; !trust && i < rendered->spans.count; i++) {
-        struct content_span span = rendered->spans.items[i];
-        if (span.to > from)
-            TRY_GOTO(
-                content_spans_push(&spans, span.from > from ? span.from - from : 0, span.to - from, span.kind, err));
+    for (size_t i = 0; !trust && i < spans->count; i++) {
+        const struct content_span span = spans->items[i];
+        const size_t first = span.from > from ? span.from : from, last = span.to < to ? span.to : to;
+        if (first < last)
+            TRY_GOTO(content_spans_push(&part, first - from, last - from, span.kind, err));
     }
-    TRY_GOTO(tokenizer_encode_content(session->tokenizer, rendered->text.data + from, rendered->text.length - from,
-                                      &spans, ids, err));
+    TRY_GOTO(tokenizer_encode_content(session->tokenizer, text->data + from, to - from, &part, ids, err));
 cleanup:
-    content_spans_free(&spans);
+    content_spans_free(&part);
     return status;
 }
 
@@ -143,13 +158,13 @@ cohort_status row_prompt(const struct session *session, const json_t *row, const
                          const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err)
 {
     struct rendered rendered = {0};
+    struct row_settings settings = {0};
     json_t *messages = NULL;
-    bool thinking = false;
     cohort_status status = COHORT_OK;
     TRY_GOTO(find_messages(row, where, style, &messages, err));
-    TRY_GOTO(row_settings(row, where, style, messages != NULL, &thinking, err));
+    TRY_GOTO(row_settings(row, where, style, messages != NULL, &settings, err));
     if (messages != NULL) {
-        TRY_GOTO(row_render_prompt(session, messages, where, thinking, &rendered, err));
+        TRY_GOTO(row_render_prompt(session, messages, where, &settings.chat, &rendered, err));
     } else {
         const json_t *prompt = row_column(row, "prompt");
         TRY_GOTO(text_append(&rendered.text, json_string_value(prompt), json_string_length(prompt), err));
@@ -160,14 +175,14 @@ cohort_status row_prompt(const struct session *session, const json_t *row, const
     }
     TRY_GOTO(text_append(text, rendered.text.data, rendered.text.length, err));
     if (messages != NULL)
-        status = row_encode(session, &rendered, 0, style->trust, ids, err);
+        status = row_encode(session, &rendered.text, &rendered.spans, 0, rendered.text.length, style->trust, ids, err);
     else
-        status =
-            tokenizer_encode_text(session->tokenizer, rendered.text.data, rendered.text.length, false, ids, err);
+        status = tokenizer_encode_text(session->tokenizer, rendered.text.data, rendered.text.length, false, ids, err);
     if (status != COHORT_OK)
         error_context(err, "%s: prompt", where);
 cleanup:
     json_decref(messages);
+    row_settings_free(&settings);
     rendered_free(&rendered);
     return status;
 }

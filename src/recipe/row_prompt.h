@@ -7,10 +7,10 @@
 
 /* How rows are read, as the options say. */
 struct row_style {
-    bool chat;     /* a prompt that is text is a user's message */
-    bool thinking; /* enable_thinking, where the row does not say */
-    bool trust;    /* control tokens in content count (--trust-content) */
-    bool asks;     /* rows ask for an answer that is rewarded: they must not hold it */
+    bool chat;                   /* a prompt that is text is a user's message */
+    enum chat_thinking thinking; /* where the row does not say */
+    bool trust;                  /* control tokens in content count (--trust-content) */
+    bool asks;                   /* rows ask for an answer that is rewarded: they must not hold it */
 };
 /* Options used: thinking, trust_content. The other fields are left false. */
 struct row_style row_style(const struct options *options);
@@ -25,20 +25,25 @@ struct rendered {
 };
 void rendered_free(struct rendered *rendered);
 
-/* What a row says beside its messages: *thinking is its own enable_thinking or the style's. Columns that change what is
- * rendered and are not supported (tools, images, other chat_template_kwargs) are refused by name. conversation: the
- * row's text goes through the chat template. */
+/* What a row says beside its messages. Free with row_settings_free. */
+struct row_settings {
+    struct chat_options chat; /* tools, chat_template_kwargs, and its own enable_thinking or the style's */
+    json_t *tools;            /* that were read from JSON text */
+};
+/* Images are refused. conversation: the row's text goes through the chat template; otherwise it is the caller's own
+ * rendering, and these columns are not read. */
 cohort_status row_settings(const json_t *row, const char *where, const struct row_style *style, bool conversation,
-                           bool *thinking, cohort_error *err);
+                           struct row_settings *out, cohort_error *err);
+void row_settings_free(struct row_settings *settings);
 
 /* Appends messages as a prompt, ready for the assistant's turn; if the last message is the assistant's, the model
- * continues it. */
-cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where, bool thinking,
-                                struct rendered *out, cohort_error *err);
+ * continues it. Of chat, what says who speaks next is not read. */
+cohort_status row_render_prompt(const struct session *session, const json_t *messages, const char *where,
+                                const struct chat_options *chat, struct rendered *out, cohort_error *err);
 
-/* Appends the ids of the rendered bytes from offset from on. */
-cohort_status row_encode(const struct session *session, const struct rendered *rendered, size_t from, bool trust,
-                         struct token_list *ids, cohort_error *err);
+/* Appends the ids of bytes [from, to) of a rendering. */
+cohort_status row_encode(const struct session *session, const struct text *text, const struct content_spans *spans,
+                         size_t from, size_t to, bool trust, struct token_list *ids, cohort_error *err);
 
 /* A data row's prompt as ids: "prompt" as text (as it stands, or with style->chat as a user's message), "prompt" as a
  * list of messages, or "messages". text gets the rendered prompt. */

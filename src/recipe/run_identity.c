@@ -19,16 +19,20 @@ cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir,
 
 cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err)
 {
-    const char *template_text = tokenizer_chat_template(session->tokenizer);
+    size_t length = 0, tools_length = 0;
+    const char *template_text = chat_template_text(session->chat, false, &length),
+               *tools_text = chat_template_text(session->chat, true, &tools_length);
     char *path = NULL;
     TRY(file_join(&path, session->dir, "tokenizer.json", err));
     cohort_status status = run_inputs_add_file(inputs, INPUT_TOKENIZER, path, err);
     mem_free(path);
     TRY(status);
     inputs->read[INPUT_TEMPLATE] = true;
-    return template_text == NULL ? COHORT_OK
-                                 : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template", template_text,
-                                                       strlen(template_text), err);
+    if (template_text != NULL)
+        TRY(run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template", template_text, length, err));
+    return tools_text == NULL
+               ? COHORT_OK
+               : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template for tools", tools_text, tools_length, err);
 }
 
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)

@@ -213,8 +213,11 @@ cohort_status session_open(struct session *session, const struct options *option
                            (int)tokenizer_size(session->tokenizer), (int)session->model->config.vocab_size);
         goto cleanup;
     }
-    if ((need & SESSION_TOKENIZER) != 0)
+    if ((need & SESSION_TOKENIZER) != 0) {
+        TRY_GOTO(
+            chat_template_open(&session->chat, session->tokenizer, options_string(options, OPTION_CHAT_TEMPLATE), err));
         TRY_GOTO(end_of_text_open(session, options, err));
+    }
     observer_notes(observer, &session->notes);
     if (!training)
         TRY_GOTO(session_read(session, NULL, err));
@@ -236,6 +239,7 @@ void session_close(struct session *session)
         arena_release(&session->arena, session->backend);
     model_destroy(session->model);
     config_files_free(&session->config_files);
+    chat_template_close(session->chat);
     tokenizer_destroy(session->tokenizer);
     backend_destroy(session->backend);
     text_free(&session->notes);

@@ -32,13 +32,14 @@ struct session {
     struct config_files config_files; /* of the model, for who writes it again */
     struct text notes;                /* lines about how the model is read, sent to the observer when opened */
     struct tokenizer *tokenizer;      /* NULL if not asked for or absent */
+    struct chat_template *chat;       /* with SESSION_TOKENIZER */
     struct arena arena;               /* the command's buffers */
     /* Tokens, or -1: what SFT puts behind a text, and what ends a turn in the chat template. What ends a completion is
      * in model->config. */
     int32_t text_end, turn_end;
 };
-/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads; eos_token with SESSION_TOKENIZER. The
- * files are compared with config.json before memory is taken. observer, told the notes, may be NULL. */
+/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads; eos_token and chat_template with
+ * SESSION_TOKENIZER. The files are compared with config.json before memory is taken. observer, told the notes, may be NULL. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err);
 /* files: NULL, or gets the files of the weights with their hashes. */

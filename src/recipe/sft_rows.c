@@ -1,6 +1,7 @@
 #include "recipe/sft_rows.h"
 
 #include "recipe/row_prompt.h"
+#include "text/chat_training.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -47,48 +48,24 @@ struct reader {
     struct sft_rows *rows;
 };
 
-/* A whole conversation: its rendering up to the last message is the prompt. */
+/* A whole conversation: what comes before the last message's words is the prompt. The two are encoded apart, as they are
+ * where a model is asked. */
 static cohort_status read_conversation(const struct reader *reader, const json_t *row, const json_t *messages,
                                        const char *where, struct token_list *ids, int32_t *n_prompt, cohort_error *err)
 {
-    const struct session *session = reader->session;
-    const char *template_text = tokenizer_chat_template(session->tokenizer);
-    bool thinking = false;
-    struct rendered before = {0}, all = {0};
-    json_t *head = json_copy((json_t *)(uintptr_t)messages);
-    size_t n = json_array_size(messages);
-    const char *role = n == 0 ? NULL : json_string_value(json_object_get(json_array_get(messages, n - 1), "role"));
+    struct row_settings settings = {0};
+    struct chat_training all = {0};
     cohort_status status = COHORT_OK;
-    if (role == NULL || strcmp(role, "assistant") != 0 || n < 2) {
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: the last message must be the assistant's, with something before it to answer", where);
-        goto cleanup;
-    }
-    TRY_GOTO(row_settings(row, where, &reader->style, true, &thinking, err));
-    struct chat_options ask = {.add_generation_prompt = true, .enable_thinking = thinking},
-                        whole = {.enable_thinking = thinking};
-    json_array_remove(head, n - 1);
-    TRY_GOTO(chat_template_render(template_text, head, &ask, where, &before.text, &before.spans, err));
-    TRY_GOTO(chat_template_render(template_text, messages, &whole, where, &all.text, &all.spans, err));
-    const size_t begin = before.text.length;
-    if (all.text.length > 0 && all.text.data[all.text.length - 1] ==
-                                   '\n') /* the newline behind the last <|im_end|>: never generated, not learned */
-        all.text.data[--all.text.length] = '\0';
-    if (all.text.length <= begin || memcmp(all.text.data, before.text.data, begin) != 0) {
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: with thinking %s the rendered prompt is no beginning of the "
-                           "rendered conversation; use --thinking %s",
-                           where, thinking ? "on" : "off", thinking ? "false" : "true");
-        goto cleanup;
-    }
-    TRY_GOTO(row_encode(session, &before, 0, reader->style.trust, ids, err));
+    TRY_GOTO(row_settings(row, where, &reader->style, true, &settings, err));
+    TRY_GOTO(chat_training_render(&all, reader->session->chat, messages, &settings.chat, CHAT_LAST, where, err));
+    const size_t begin = all.trained.items[0].from;
+    TRY_GOTO(row_encode(reader->session, &all.text, &all.spans, 0, begin, reader->style.trust, ids, err));
     *n_prompt = (int32_t)ids->count;
-    TRY_GOTO(row_encode(session, &all, begin, reader->style.trust, ids, err));
+    TRY_GOTO(row_encode(reader->session, &all.text, &all.spans, begin, all.text.length, reader->style.trust, ids, err));
     reader->rows->conversations = true;
 cleanup:
-    json_decref(head);
-    rendered_free(&before);
-    rendered_free(&all);
+    row_settings_free(&settings);
+    chat_training_free(&all);
     return status;
 }
 
@@ -122,8 +99,8 @@ static cohort_status read_row(const struct reader *reader, const json_t *row, co
     const json_t *messages = row_column(row, "messages"), *prompt = row_column(row, "prompt"),
                  *completion = row_column(row, "completion"), *text = row_column(row, "text");
     const bool pair = prompt != NULL && completion != NULL;
-    bool thinking = false;
-    TRY(row_settings(row, where, &reader->style, false, &thinking, err));
+    struct row_settings settings; /* whether the row has images */
+    TRY(row_settings(row, where, &reader->style, false, &settings, err));
     if (json_is_array(messages) && (json_array_size(messages) > 0 || (!pair && text == NULL))) {
         TRY(read_conversation(reader, row, messages, where, ids, n_prompt, err));
     } else if (pair) {

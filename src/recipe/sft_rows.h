@@ -16,7 +16,7 @@ struct sft_rows {
 
 /* {"messages": [...]}: loss on the last message, which must be the assistant's; {"prompt", "completion"}: text, or
  * lists of messages; {"text"}: loss on all but the first token. Text completions and texts get the session's text_end
- * behind them; of a rendered conversation the loss ends with its last <|im_end|>. Options used: those of row_style. */
+ * behind them; of a rendered conversation the loss ends with the end of its last turn. Options used: those of row_style. */
 cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, const char *path, size_t limit,
                             int32_t max_length, const struct options *options, cohort_error *err);
 void sft_rows_free(struct sft_rows *rows);

@@ -73,7 +73,11 @@ cohort_status training_open(struct training *t, struct options *options, const c
     }
     TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, observer, err));
     end_of_text_note(&t->session, observer);
-    return checkpoint_read_tokenizer(&t->tokenizer, t->session.dir, err);
+    TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.dir, err));
+    size_t length = 0; /* a file of the caller's: what is trained with it has it */
+    const char *text =
+        options_is_set(options, OPTION_CHAT_TEMPLATE) ? chat_template_text(t->session.chat, false, &length) : NULL;
+    return text == NULL ? COHORT_OK : checkpoint_set_template(&t->tokenizer, text, length, err);
 }
 
 void training_close(struct training *t)

@@ -118,7 +118,7 @@ static const char SPLIT_EVALUATION[] =
 static const char SYSTEM[] =
     "put it into the data: a row of --batch with messages, the first with the role 'system'";
 static const char TEMPLATE[] =
-    "the chat template is that of the model folder (chat_template.jinja or tokenizer_config.json)";
+    "the chat template is that of the model folder (chat_template.jinja or tokenizer_config.json), or of this file";
 static const char THINKING[] =
     "enable_thinking of the chat template";
 
@@ -159,11 +159,10 @@ static const struct option_hint hints[] = {
     {"callbacks", NULL, BEST},
     {"cast_lm_head_to_fp32", NULL, "not needed: logits are computed in fp32; leave it out"},
     {"center_rewards_coefficient", NULL, NO_PREFERENCE},
-    {"chat_template", NULL, TEMPLATE},
     {"chat_template_args", "thinking", THINKING},
     {"chat_template_config", "thinking", THINKING},
     {"chat_template_kwargs", "thinking", THINKING},
-    {"chat_template_path", NULL, TEMPLATE},
+    {"chat_template_path", "chat_template", TEMPLATE},
     {"clip_grad", "max_grad_norm", NULL},
     {"clip_range", "epsilon", NULL},
     {"clip_ratio", "epsilon", NULL},
@@ -547,7 +546,7 @@ static const struct option_hint hints[] = {
     {"use_bnb_nested_quant", NULL, NO_QUANTISATION},
     {"use_cache", NULL, ONE_IMPLEMENTATION},
     {"use_cpu", "device", CPU},
-    {"use_default_chat_template", NULL, TEMPLATE},
+    {"use_default_chat_template", NULL, "a folder without a template gets one of our own"},
     {"use_dora", NULL, NO_ADAPTERS},
     {"use_extended_uld", NULL, NO_DISTILLATION},
     {"use_liger_kernel", NULL, ONE_IMPLEMENTATION},

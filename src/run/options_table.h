@@ -58,8 +58,10 @@ OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KE
        "walk the rows in an order drawn from the seed, a new one each epoch")
 OPTION(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
-OPTION(THINKING, "thinking", SWITCH, "true", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
-       "let the model think before it answers (enable_thinking of the chat template)")
+OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", HASHED(TEMPLATE),
+       "file with a Jinja chat template, in place of the model folder's")
+OPTION(THINKING, "thinking", SWITCH, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
+       "let the model think first (the template's enable_thinking); unset: the template decides")
 OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE, "Data", KEPT,
        "treat control tokens inside messages as control tokens; otherwise they are plain text")
 OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,

@@ -1,157 +1,300 @@
-/* Renders what Qwen3's Jinja templates render, without Jinja. Which template a folder has is told
- * by its exact text. */
+/* Variables in, text and spans out: what stands around the Jinja interpreter in transformers' apply_chat_template. */
 #include "text/chat_template.h"
 
+#include "base/file.h"
+#include "text/jinja.h"
+#include "text/response.h"
+
+#include <stdlib.h>
 #include <string.h>
 
-/* A part of a string. */
-struct span {
-    const char *data;
+/* A template of the folder, parsed, or why it could not be. */
+struct parsed {
+    struct jinja_template *jinja; /* NULL: broken, or there is none */
+    char *broken;                 /* a message, and its status */
+    cohort_status status;
+    char *text; /* as read */
     size_t length;
 };
 
-/* What the templates differ in. */
-struct template_kind {
-    enum { THINK_NEVER, THINK_LAST, THINK_ALWAYS } think; /* which answers get a thinking block */
-    enum { OPEN_PLAIN, OPEN_HYBRID, OPEN_THINKING } open; /* what the generation prompt ends with */
+struct chat_template {
+    const struct tokenizer *tokenizer;
+    struct parsed plain, tools; /* tools: where there is one for conversations with tools */
+    bool given;
+    int32_t turn_end;
+    struct token_list markers;
+    enum response_form form;
 };
 
-struct message {
-    const char *role;
-    struct span content, reasoning;
-    bool has_reasoning;
-    enum content_kind kind;
-};
+enum { MAX_BYTES = 1 << 24 }; /* of a template's file */
 
-/* Where a rendering goes. */
-struct render {
-    struct text *out;
-    struct content_spans *spans; /* may be NULL */
-    cohort_error *err;
-};
+/* ---- opening ---- */
 
-static const struct {
-    size_t length;
-    uint64_t hash; /* FNV-1a of the text with its lines ended by LF, without trailing white space */
-    struct template_kind kind;
-} KNOWN[] = {
-    /* Qwen3's hybrid template, first revision (chat_template_qwen3) and second. */
-    {4116, 0x2bfdb7aa9754484eu, {THINK_LAST, OPEN_HYBRID}},
-    {4168, 0x959a4551391a6549u, {THINK_LAST, OPEN_HYBRID}},
-    /* Qwen3-*-Instruct-2507 and Qwen3-*-Thinking-2507. */
-    {2630, 0x3751fe8ea48448abu, {THINK_NEVER, OPEN_PLAIN}},
-    {4049, 0xcd0d41a64dfce181u, {THINK_LAST, OPEN_THINKING}},
-    /* TRL's qwen3_training.jinja and qwen3_instruct_2507_training.jinja. */
-    {4360, 0x93e7eabf9116aa31u, {THINK_ALWAYS, OPEN_HYBRID}},
-    {3165, 0xe8faca59b0472e66u, {THINK_NEVER, OPEN_PLAIN}},
-};
-
-/* Jinja reads CR LF as LF. */
-static void hash_template(const char *text, size_t *length, uint64_t *hash)
+static void parsed_free(struct parsed *parsed)
 {
-    size_t end = strlen(text);
-    while (end > 0 && strchr(" \t\r\n", text[end - 1]) != NULL)
-        end--;
-    *hash = 0xcbf29ce484222325u;
-    *length = 0;
-    for (size_t i = 0; i < end; i++) {
-        if (text[i] == '\r' && text[i + 1] == '\n')
-            continue;
-        *hash = (*hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-        ++*length;
-    }
+    jinja_destroy(parsed->jinja);
+    mem_free(parsed->broken);
+    mem_free(parsed->text);
 }
 
-static cohort_status recognise(const char *text, const char *where, struct template_kind *kind, cohort_error *err)
+/* Out of memory is the only error: a mistake in the template is kept. */
+static cohort_status parse(struct parsed *parsed, const char *text, size_t length, const char *origin,
+                           cohort_error *err)
+{
+    cohort_error mistake = {0};
+    parsed->length = length;
+    TRY(mem_strdup(&parsed->text, text, length, err));
+    cohort_status status = jinja_parse(&parsed->jinja, text, length, origin, &mistake);
+    if (status == COHORT_OK)
+        return COHORT_OK;
+    if (status == COHORT_ERR_MEMORY)
+        return error_set(err, status, "%s", mistake.message);
+    parsed->status = status;
+    return mem_strdup(&parsed->broken, mistake.message, strlen(mistake.message), err);
+}
+
+/* The folder's templates: "default" and "tool_use" count, or the only one. */
+static cohort_status parse_folder(struct chat_template *chat, cohort_error *err)
+{
+    size_t count = 0;
+    const struct tokenizer_template *templates = tokenizer_templates(chat->tokenizer, &count);
+    struct text names = {0};
+    cohort_status status = COHORT_OK;
+    chat->given = count > 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct tokenizer_template *template = &templates[i];
+        if (strcmp(template->name, "default") == 0)
+            TRY_GOTO(parse(&chat->plain, template->text, template->length, template->origin, err));
+        if (strcmp(template->name, "tool_use") == 0)
+            TRY_GOTO(parse(&chat->tools, template->text, template->length, template->origin, err));
+        TRY_GOTO(text_printf(&names, err, "%s\"%.80s\"", i == 0 ? "" : ", ", template->name));
+    }
+    if (count == 0) {
+        TRY_GOTO(
+            parse(&chat->plain, chat_template_qwen3(), strlen(chat_template_qwen3()), "the default template", err));
+    } else if (chat->plain.text == NULL) {
+        struct text message = {0};
+        status =
+            text_printf(&message, err,
+                        "unknown template: the folder's chat templates are named %s, and none \"default\"; name the "
+                        "file of one with --chat-template",
+                        names.data);
+        chat->plain.status = COHORT_ERR_UNSUPPORTED;
+        if (status == COHORT_OK)
+            status = mem_strdup(&chat->plain.broken, message.data, message.length, err);
+        text_free(&message);
+    }
+cleanup:
+    text_free(&names);
+    return status;
+}
+
+static cohort_status parse_file(struct chat_template *chat, const char *file, cohort_error *err)
+{
+    struct text content = {0};
+    cohort_status status = COHORT_OK;
+    chat->given = true;
+    TRY_GOTO(file_read(file, MAX_BYTES, &content, err));
+    TRY_GOTO(parse(&chat->plain, content.data == NULL ? "" : content.data, content.length, file, err));
+    if (chat->plain.jinja == NULL)
+        status = error_set(err, chat->plain.status, "%s", chat->plain.broken);
+cleanup:
+    text_free(&content);
+    return status;
+}
+
+/* ---- turns ---- */
+
+static bool has_marker(const struct token_list *markers, int32_t id)
+{
+    for (size_t i = 0; i < markers->count; i++)
+        if (markers->ids[i] == id)
+            return true;
+    return false;
+}
+
+cohort_status chat_template_add_markers(struct chat_template *chat, const int32_t *ids, size_t count, cohort_error *err)
+{
+    struct token_list *markers = &chat->markers;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || has_marker(markers, ids[i]))
+            continue;
+        TRY(mem_grow(&markers->ids, &markers->capacity, markers->count + 1, sizeof *markers->ids, "turn markers", err));
+        markers->ids[markers->count++] = ids[i];
+    }
+    return COHORT_OK;
+}
+
+/* A token with which thinking begins or ends, whatever a family calls it, is the assistant's to write. */
+static bool of_thinking(const struct tokenizer *tokenizer, int32_t id)
 {
     size_t length = 0;
-    uint64_t hash = 0;
-    hash_template(text == NULL ? chat_template_qwen3() : text, &length, &hash);
-    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++) {
-        if (length == KNOWN[i].length && hash == KNOWN[i].hash) {
-            *kind = KNOWN[i].kind;
-            return COHORT_OK;
+    const char *text = tokenizer_text(tokenizer, id, &length);
+    return text != NULL && (memmem(text, length, "think", 5) != NULL || memmem(text, length, "THINK", 5) != NULL);
+}
+
+/* The special tokens of a piece that the template wrote. first gets the first of them, if it is -1. */
+static cohort_status markers_of(struct chat_template *chat, const char *text, size_t length, int32_t *first,
+                                cohort_error *err)
+{
+    struct token_list ids = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(tokenizer_encode(chat->tokenizer, text, length, true, &ids, err));
+    for (size_t i = 0; i < ids.count; i++) {
+        if (!tokenizer_is_special(chat->tokenizer, ids.ids[i]) || of_thinking(chat->tokenizer, ids.ids[i]))
+            continue;
+        if (*first < 0)
+            *first = ids.ids[i];
+        TRY_GOTO(chat_template_add_markers(chat, &ids.ids[i], 1, err));
+    }
+cleanup:
+    token_list_free(&ids);
+    return status;
+}
+
+static const char WORD[] = "hello";
+
+/* Whether the last span is of that kind and ends with WORD: the template takes such messages. */
+static bool ends_with_word(const struct text *text, const struct content_spans *spans, enum content_kind kind)
+{
+    const struct content_span *last = spans->count == 0 ? NULL : &spans->items[spans->count - 1];
+    const size_t n = strlen(WORD);
+    return last != NULL && text->data != NULL && last->kind == kind && last->to - last->from >= n &&
+           memcmp(text->data + last->to - n, WORD, n) == 0;
+}
+
+/* What the template writes around these messages. closing: the last is the assistant's, and the first special token behind
+ * its word is what ends a turn. */
+static cohort_status probe(struct chat_template *chat, const json_t *messages, bool closing, bool *rendered,
+                           cohort_error *err)
+{
+    const struct chat_options options = {.add_generation_prompt = !closing};
+    struct text text = {0};
+    struct content_spans spans = {0};
+    cohort_error passed = {0};
+    size_t at = 0;
+    cohort_status status = chat_template_render(chat, messages, &options, "probe", &text, &spans, &passed);
+    *rendered = status == COHORT_OK && ends_with_word(&text, &spans, closing ? CONTENT_ASSISTANT : CONTENT_FOREIGN);
+    if (status == COHORT_ERR_MEMORY) {
+        error_set(err, status, "%s", passed.message);
+        goto cleanup;
+    }
+    status = COHORT_OK;
+    for (size_t i = 0; *rendered && i <= spans.count; i++) {
+        const size_t end = i < spans.count ? spans.items[i].from : text.length;
+        int32_t first = -1;
+        if (end > at)
+            TRY_GOTO(markers_of(chat, text.data + at, end - at, &first, err));
+        if (closing && i == spans.count)
+            chat->turn_end = first;
+        at = i < spans.count ? spans.items[i].to : end;
+    }
+cleanup:
+    text_free(&text);
+    content_spans_free(&spans);
+    return status;
+}
+
+/* Messages of roles ('u', 'a', 's') with a word each, as text or as a list of parts. */
+static json_t *probe_messages(const char *roles, bool parts)
+{
+    json_t *messages = json_array();
+    for (; *roles != '\0'; roles++) {
+        const char *role = *roles == 'u' ? "user" : *roles == 'a' ? "assistant" : "system";
+        json_t *message =
+            parts ? json_pack("{s:s, s:[{s:s, s:s}]}", "role", role, "content", "type", "text", "text", WORD)
+                  : json_pack("{s:s, s:s}", "role", role, "content", WORD);
+        if (json_array_append_new(messages, message) != 0) {
+            json_decref(messages);
+            return NULL;
         }
     }
-    if (length == 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s: unknown template: the model folder's chat_template is empty, or has "
-                         "none named \"default\"; give prompts as text, or add a template",
-                         where);
-    return error_set(err, COHORT_ERR_UNSUPPORTED,
-                     "%s: unknown template: the model folder's chat_template (%zu bytes) is none "
-                     "of Qwen3's (hybrid, Instruct-2507, Thinking-2507) and of TRL's for training "
-                     "them; give prompts as text, or use one of these templates",
-                     where, length);
+    return messages;
 }
 
-const char *chat_template_turn_end(const char *template_text)
+/* What opens and closes turns, from conversations of one word a message, in the first form that the template takes. */
+static cohort_status find_markers(struct chat_template *chat, cohort_error *err)
 {
-    static const char end[] = "<|im_end|>";
-    return template_text == NULL || strstr(template_text, end) != NULL ? end : NULL;
-}
-
-/* ---- Python's string methods, on spans ---- */
-
-static struct span strip_newlines(struct span s, bool left, bool right)
-{
-    while (left && s.length > 0 && s.data[0] == '\n') {
-        s.data++;
-        s.length--;
+    static const struct {
+        const char *roles;
+        bool parts, closing;
+    } forms[] = {{"ua", false, true},   {"ua", true, true},    {"suau", false, false},
+                 {"suau", true, false}, {"uau", false, false}, {"uau", true, false}};
+    bool rendered[2] = {false, false}; /* by closing */
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        if (rendered[forms[i].closing])
+            continue;
+        json_t *messages = probe_messages(forms[i].roles, forms[i].parts);
+        if (messages == NULL)
+            return error_set(err, COHORT_ERR_MEMORY, "cannot build messages");
+        cohort_status status = probe(chat, messages, forms[i].closing, &rendered[forms[i].closing], err);
+        json_decref(messages);
+        TRY(status);
     }
-    while (right && s.length > 0 && s.data[s.length - 1] == '\n')
-        s.length--;
-    return s;
+    const char *key = NULL;
+    json_t *token = NULL;
+    json_object_foreach((json_t *)(uintptr_t)tokenizer_special_tokens(chat->tokenizer), key, token)
+    {
+        const int32_t id = tokenizer_find(chat->tokenizer, json_string_value(token));
+        if (id >= 0 && !of_thinking(chat->tokenizer, id))
+            TRY(chat_template_add_markers(chat, &id, 1, err));
+    }
+    return COHORT_OK;
 }
 
-static bool starts_with(struct span s, const char *prefix)
+static void read_literal(const char *bytes, size_t length, void *context)
 {
-    size_t n = strlen(prefix);
-    return s.length >= n && memcmp(s.data, prefix, n) == 0;
+    response_form_read(context, bytes, length);
 }
 
-static bool ends_with(struct span s, const char *suffix)
+cohort_status chat_template_open(struct chat_template **out, const struct tokenizer *tokenizer, const char *file,
+                                 cohort_error *err)
 {
-    size_t n = strlen(suffix);
-    return s.length >= n && memcmp(s.data + s.length - n, suffix, n) == 0;
+    struct chat_template *chat = NULL;
+    struct response_signs signs = {0};
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    TRY(mem_alloc(&chat, 1, sizeof *chat, "chat template", err));
+    chat->tokenizer = tokenizer;
+    chat->turn_end = -1;
+    TRY_GOTO(file == NULL ? parse_folder(chat, err) : parse_file(chat, file, err));
+    const struct jinja_template *jinja = chat->tools.jinja != NULL ? chat->tools.jinja : chat->plain.jinja;
+    if (jinja != NULL)
+        jinja_literals(jinja, read_literal, &signs);
+    chat->form = response_form_of(&signs);
+    if (chat->plain.jinja != NULL)
+        TRY_GOTO(find_markers(chat, err));
+    *out = chat;
+    chat = NULL;
+cleanup:
+    chat_template_close(chat);
+    return status;
 }
 
-/* s.split(separator)[0], or all of s. */
-static struct span before_first(struct span s, const char *separator)
+void chat_template_close(struct chat_template *chat)
 {
-    const char *at = memmem(s.data, s.length, separator, strlen(separator));
-    if (at != NULL)
-        s.length = (size_t)(at - s.data);
-    return s;
+    if (chat == NULL)
+        return;
+    parsed_free(&chat->plain);
+    parsed_free(&chat->tools);
+    token_list_free(&chat->markers);
+    mem_free(chat);
 }
 
-/* s.split(separator)[-1], or all of s. */
-static struct span after_last(struct span s, const char *separator)
-{
-    size_t n = strlen(separator);
-    for (const char *at; (at = memmem(s.data, s.length, separator, n)) != NULL;)
-        s = (struct span){at + n, s.length - (size_t)(at - s.data) - n};
-    return s;
-}
+bool chat_template_given(const struct chat_template *chat) { return chat->given; }
 
-static cohort_status put(const struct render *to, const char *text)
-{
-    return text_append(to->out, text, strlen(text), to->err);
-}
+int32_t chat_template_turn_end(const struct chat_template *chat) { return chat->turn_end; }
 
-static cohort_status put_content(const struct render *to, struct span s, enum content_kind kind)
+enum response_form chat_template_form(const struct chat_template *chat) { return chat->form; }
+
+const char *chat_template_text(const struct chat_template *chat, bool tools, size_t *length)
 {
-    size_t from = to->out->length;
-    TRY(text_append(to->out, s.data, s.length, to->err));
-    return to->spans == NULL ? COHORT_OK : content_spans_push(to->spans, from, to->out->length, kind, to->err);
+    const struct parsed *parsed = tools ? &chat->tools : &chat->plain;
+    *length = parsed->length;
+    return chat->given ? parsed->text : NULL;
 }
 
 /* ---- messages ---- */
-
-static struct span string_span(const json_t *string)
-{
-    return (struct span){json_string_value(string), json_string_length(string)};
-}
 
 bool chat_value_absent(const json_t *value)
 {
@@ -161,157 +304,383 @@ bool chat_value_absent(const json_t *value)
            (json_is_string(value) && json_string_length(value) == 0);
 }
 
-static cohort_status read_message(const json_t *messages, size_t index, const char *where, struct message *message,
+/* Parts of a message other than text: there is nothing here that could look at them. */
+static cohort_status check_content(const json_t *content, size_t index, cohort_error *err)
+{
+    size_t at = 0;
+    json_t *part = NULL;
+    if (json_is_object(content) || json_is_number(content) || json_is_boolean(content))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "messages[%zu].content: expected a string, or a list of {\"type\": \"text\", \"text\": ...}",
+                         index);
+    json_array_foreach((json_t *)(uintptr_t)content, at, part)
+    {
+        const char *type = json_string_value(json_object_get(part, "type"));
+        if (json_is_string(part))
+            continue;
+        if (type != NULL && strcmp(type, "text") != 0)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "messages[%zu].content[%zu]: type \"%.80s\" is not supported: models here read text alone",
+                             index, at, type);
+        if (!json_is_string(json_object_get(part, "text")))
+            return error_set(err, COHORT_ERR_FORMAT, "messages[%zu].content[%zu].text: expected a string", index, at);
+    }
+    return COHORT_OK;
+}
+
+/* *out: the message without keys that are null, and with its thinking under each name that templates read. */
+static cohort_status read_message(const json_t *messages, size_t index, json_t **out, enum jinja_origin *origin,
                                   cohort_error *err)
 {
-    static const char *const unsupported[] = {"tool_calls", "tools"};
-    const json_t *object = json_array_get(messages, index);
-    if (!json_is_object(object))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu]: expected an object with role and content", where,
-                         index);
-    const json_t *role = json_object_get(object, "role");
-    if (!json_is_string(role))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].role: expected a string", where, index);
-    message->role = json_string_value(role);
-    if (strcmp(message->role, "tool") == 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: messages[%zu]: role \"tool\" is not supported", where,
-                         index);
-    if (strcmp(message->role, "system") != 0 && strcmp(message->role, "user") != 0 &&
-        strcmp(message->role, "assistant") != 0)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: messages[%zu].role: \"%.80s\" is none of system, user and assistant", where, index,
-                         message->role);
-    for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
-        if (!chat_value_absent(json_object_get(object, unsupported[i])))
-            return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: messages[%zu].%s is not supported", where, index,
-                             unsupported[i]);
-    const json_t *content = json_object_get(object, "content");
-    if (!json_is_string(content))
-        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].content: expected a string", where, index);
-    message->content = string_span(content);
-    message->kind = strcmp(message->role, "assistant") == 0 ? CONTENT_ASSISTANT : CONTENT_FOREIGN;
-    const json_t *reasoning = json_object_get(object, "reasoning_content");
-    message->has_reasoning = json_is_string(reasoning);
-    message->reasoning = message->has_reasoning ? string_span(reasoning) : (struct span){"", 0};
-    if (reasoning != NULL && !json_is_null(reasoning) && !message->has_reasoning)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: messages[%zu].reasoning_content: expected a string or null",
-                         where, index);
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    json_t *given = json_array_get(messages, index), *value = NULL, *thinking = NULL;
+    const char *key = NULL;
+    *out = NULL;
+    if (!json_is_object(given))
+        return error_set(err, COHORT_ERR_FORMAT, "messages[%zu]: expected an object with role and content", index);
+    const char *role = json_string_value(json_object_get(given, "role"));
+    if (role == NULL)
+        return error_set(err, COHORT_ERR_FORMAT, "messages[%zu].role: expected a string", index);
+    *origin = strcmp(role, "assistant") == 0 ? JINJA_ASSISTANT : JINJA_FOREIGN;
+    if (strcmp(role, "tool") != 0) /* a result may be anything that the template takes */
+        TRY(check_content(json_object_get(given, "content"), index, err));
+    if (json_is_null(json_object_get(given, "content")) || json_object_get(given, "content") == NULL)
+        if (chat_value_absent(json_object_get(given, "tool_calls")) && *origin == JINJA_FOREIGN)
+            return error_set(err, COHORT_ERR_FORMAT, "messages[%zu].content: expected a string or a list", index);
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && thinking == NULL; i++) {
+        thinking = json_object_get(given, names[i]);
+        if (json_is_null(thinking))
+            thinking = NULL;
+    }
+    if (thinking != NULL && !json_is_string(thinking) && !json_is_array(thinking))
+        return error_set(err, COHORT_ERR_FORMAT, "messages[%zu].reasoning_content: expected a string or null", index);
+    json_t *message = json_object();
+    bool made = message != NULL;
+    if (thinking != NULL)
+        made = made && json_object_set(message, "thinking", thinking) == 0;
+    json_object_foreach(given, key, value) made =
+        made && (json_is_null(value) || json_object_set(message, key, value) == 0);
+    if (thinking != NULL)
+        made = made && json_object_set(message, "reasoning_content", thinking) == 0;
+    if (!made) {
+        json_decref(message);
+        return error_set(err, COHORT_ERR_MEMORY, "messages[%zu]: cannot copy", index);
+    }
+    *out = message;
     return COHORT_OK;
 }
 
-/* The last user message that is not a tool's answer; thinking is kept after it only. Without one,
- * the last message. */
-static cohort_status find_last_query(const json_t *messages, const char *where, size_t *last, cohort_error *err)
+/* A conversation as the template gets it. */
+struct conversation {
+    json_t *messages;
+    enum jinja_origin *origins; /* [messages] */
+};
+
+static void conversation_free(struct conversation *conversation)
 {
-    size_t count = json_array_size(messages);
-    *last = count - 1;
-    for (size_t i = count; i-- > 0;) {
-        struct message message;
-        TRY(read_message(messages, i, where, &message, err));
-        if (strcmp(message.role, "user") == 0 &&
-            !(starts_with(message.content, "<tool_response>") && ends_with(message.content, "</tool_response>"))) {
-            *last = i;
-            return COHORT_OK;
-        }
-    }
-    return COHORT_OK;
+    json_decref(conversation->messages);
+    mem_free(conversation->origins);
 }
 
-/* The answer up to its end; block: with a thinking block. */
-static cohort_status render_answer(const struct render *to, struct message message, const struct template_kind *kind,
-                                   bool after_query, bool is_last)
+static cohort_status read_conversation(struct conversation *conversation, const json_t *messages, cohort_error *err)
 {
-    struct span content = message.content, reasoning = message.reasoning;
-    if (!message.has_reasoning && memmem(content.data, content.length, "</think>", strlen("</think>")) != NULL) {
-        reasoning = strip_newlines(before_first(content, "</think>"), false, true);
-        reasoning = strip_newlines(after_last(reasoning, "<think>"), true, false);
-        content = strip_newlines(after_last(content, "</think>"), true, false);
-    }
-    TRY(put(to, "<|im_start|>assistant\n"));
-    if (kind->think == THINK_ALWAYS || (after_query && (is_last || reasoning.length > 0))) {
-        TRY(put(to, "<think>\n"));
-        TRY(put_content(to, strip_newlines(reasoning, true, true), message.kind));
-        TRY(put(to, "\n</think>\n\n"));
-        content = strip_newlines(content, true, false);
-    }
-    return put_content(to, content, message.kind);
-}
-
-static cohort_status render_plain(const struct render *to, struct message message)
-{
-    TRY(put(to, "<|im_start|>"));
-    TRY(put(to, message.role));
-    TRY(put(to, "\n"));
-    return put_content(to, message.content, message.kind);
-}
-
-/* As transformers does: what is to be continued must stand in the rendering as it was given. */
-static cohort_status check_continued(const struct render *to, size_t from, struct message message, const char *where)
-{
-    struct span s = message.content;
-    while (s.length > 0 && strchr(" \t\n\r\v\f", s.data[s.length - 1]) != NULL)
-        s.length--;
-    while (s.length > 0 && strchr(" \t\n\r\v\f", s.data[0]) != NULL) {
-        s.data++;
-        s.length--;
-    }
-    if (s.length == 0 || memmem(to->out->data + from, to->out->length - from, s.data, s.length) != NULL)
-        return COHORT_OK;
-    return error_set(to->err, COHORT_ERR_FORMAT,
-                     "%s: the last message is the assistant's, to be gone on with, but the chat "
-                     "template changes what stands before its </think>: write it as "
-                     "\"<think>\\n...\\n</think>\\n\\n...\", or end with the user's message",
-                     where);
-}
-
-static cohort_status render_all(const struct render *to, const struct template_kind *kind, const json_t *messages,
-                                const struct chat_options *options, const char *where)
-{
-    size_t count = json_array_size(messages), last_query = 0, start = to->out->length;
-    TRY(find_last_query(messages, where, &last_query, to->err));
+    const size_t count = json_array_size(messages);
+    if (count == 0)
+        return error_set(err, COHORT_ERR_FORMAT, "messages: expected a non-empty array of messages");
+    TRY(mem_alloc(&conversation->origins, count, sizeof *conversation->origins, "messages", err));
+    conversation->messages = json_array();
     for (size_t i = 0; i < count; i++) {
-        struct message message;
-        bool is_last = i + 1 == count;
-        TRY(read_message(messages, i, where, &message, to->err));
-        if (kind->think != THINK_NEVER && message.kind == CONTENT_ASSISTANT)
-            TRY(render_answer(to, message, kind, i > last_query, is_last));
-        else
-            TRY(render_plain(to, message));
-        if (!is_last || !options->continue_final) {
-            TRY(put(to, "<|im_end|>\n"));
-            continue;
-        }
-        if (message.kind != CONTENT_ASSISTANT)
-            return error_set(to->err, COHORT_ERR_FORMAT,
-                             "%s: messages[%zu]: expected a message of the assistant to go on with", where, i);
-        return check_continued(to, start, message, where);
+        json_t *message = NULL;
+        TRY(read_message(messages, i, &message, &conversation->origins[i], err));
+        if (json_array_append_new(conversation->messages, message) != 0)
+            return error_set(err, COHORT_ERR_MEMORY, "messages[%zu]: cannot copy", i);
     }
-    if (!options->add_generation_prompt)
-        return COHORT_OK;
-    TRY(put(to, "<|im_start|>assistant\n"));
-    if (kind->open == OPEN_THINKING)
-        return put(to, "<think>\n");
-    if (kind->open == OPEN_HYBRID && !options->enable_thinking)
-        return put(to, "<think>\n\n</think>\n\n");
     return COHORT_OK;
 }
 
-cohort_status chat_template_render(const char *template_text, const json_t *messages,
+/* ---- going on with the last message ---- */
+
+/* What is put behind the words that the model goes on with, so that their end is found in the rendering. */
+static const char CONTINUE[] = "CONTINUE_FINAL_MESSAGE_TAG ";
+enum { CONTINUE_BARE = sizeof CONTINUE - 2 }; /* without the blank */
+
+/* The length of the white space of Python's str.strip that text begins with or (at_end) ends with one character of; 0:
+ * none. */
+static size_t python_space(const char *text, size_t length, bool at_end)
+{
+    static const char *const wide[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\x80", "\xe2\x80\x81",
+                                       "\xe2\x80\x82", "\xe2\x80\x83", "\xe2\x80\x84", "\xe2\x80\x85", "\xe2\x80\x86",
+                                       "\xe2\x80\x87", "\xe2\x80\x88", "\xe2\x80\x89", "\xe2\x80\x8a", "\xe2\x80\xa8",
+                                       "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
+    if (length == 0)
+        return 0;
+    const unsigned char byte = (unsigned char)text[at_end ? length - 1 : 0];
+    if (byte == ' ' || (byte >= 9 && byte <= 13) || (byte >= 28 && byte <= 31))
+        return 1;
+    for (size_t i = 0; i < sizeof wide / sizeof wide[0]; i++) {
+        const size_t n = strlen(wide[i]);
+        if (length >= n && memcmp(at_end ? text + length - n : text, wide[i], n) == 0)
+            return n;
+    }
+    return 0;
+}
+
+static size_t stripped_end(const char *text, size_t length)
+{
+    for (size_t n; (n = python_space(text, length, true)) > 0;)
+        length -= n;
+    return length;
+}
+
+/* Puts CONTINUE behind the words of the last message; *words: what they were (a new reference). */
+static cohort_status open_last(struct conversation *conversation, json_t **words, cohort_error *err)
+{
+    const size_t last = json_array_size(conversation->messages) - 1;
+    json_t *holder = json_array_get(conversation->messages, last), *content = json_object_get(holder, "content");
+    const char *key = "content";
+    if (conversation->origins[last] != JINJA_ASSISTANT)
+        return error_set(err, COHORT_ERR_FORMAT, "messages[%zu]: expected a message of the assistant to go on with",
+                         last);
+    if (json_is_array(content)) {
+        json_t *parts = json_deep_copy(content);
+        if (parts == NULL || json_object_set_new(holder, "content", parts) != 0)
+            return error_set(err, COHORT_ERR_MEMORY, "messages[%zu]: cannot copy", last);
+        content = NULL;
+        for (size_t i = json_array_size(parts); i-- > 0 && content == NULL;) {
+            content = json_object_get(json_array_get(parts, i), "text");
+            holder = json_array_get(parts, i);
+        }
+        key = "text";
+    }
+    if (!json_is_string(content))
+        return error_set(err, COHORT_ERR_FORMAT, "messages[%zu].content: expected text to go on with", last);
+    struct text opened = {0};
+    *words = json_incref(content);
+    cohort_status status = text_append(&opened, json_string_value(content), json_string_length(content), err);
+    if (status == COHORT_OK)
+        status = text_append(&opened, CONTINUE, strlen(CONTINUE), err);
+    if (status == COHORT_OK && json_object_set_new(holder, key, json_stringn(opened.data, opened.length)) != 0)
+        status = error_set(err, COHORT_ERR_MEMORY, "messages[%zu]: cannot copy", last);
+    text_free(&opened);
+    return status;
+}
+
+/* As transformers does: the rendering ends with the words, which must stand in it as they were given. *length: of what
+ * is kept. */
+static cohort_status find_open_end(const struct text *text, const json_t *words, size_t *length, cohort_error *err)
+{
+    const char *given = json_string_value(words);
+    size_t n = stripped_end(given, json_string_length(words)), at = text->length;
+    for (size_t space; (space = python_space(given, n, false)) > 0; n -= space)
+        given += space;
+    bool found = false;
+    while (!found && at >= CONTINUE_BARE)
+        found = memcmp(text->data + --at + 1 - CONTINUE_BARE, CONTINUE, CONTINUE_BARE) == 0;
+    if (!found || (n > 0 && memmem(text->data, text->length, given, n) == NULL))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "the last message is the assistant's, to be gone on with, but the chat "
+                         "template changes what stands before its </think>: write it as "
+                         "\"<think>\\n...\\n</think>\\n\\n...\", or end with the user's message");
+    const bool kept = at + 1 < text->length && text->data[at + 1] == ' '; /* else the template stripped the words */
+    const size_t end = at + 1 - CONTINUE_BARE;
+    *length = kept ? end : stripped_end(text->data, end);
+    return COHORT_OK;
+}
+
+/* ---- variables ---- */
+
+struct variables {
+    struct jinja_variable *items;
+    size_t count, capacity;
+};
+
+static cohort_status set_variable(struct variables *variables, const char *name, const json_t *value,
+                                  enum jinja_origin origin, cohort_error *err)
+{
+    size_t at = 0;
+    while (at < variables->count && strcmp(variables->items[at].name, name) != 0)
+        at++;
+    if (at == variables->count) {
+        TRY(mem_grow(&variables->items, &variables->capacity, at + 1, sizeof *variables->items, "variables", err));
+        variables->count++;
+    }
+    variables->items[at] = (struct jinja_variable){.name = name, .value = value, .origin = origin};
+    return COHORT_OK;
+}
+
+/* In the order in which a later one of a name counts: special tokens, the caller's settings, what a conversation has. */
+static cohort_status gather(struct variables *variables, const struct chat_template *chat,
+                            const struct conversation *conversation, const struct chat_options *options,
+                            cohort_error *err)
+{
+    static const char *const own[] = {"messages",
+                                      "tools",
+                                      "add_generation_prompt",
+                                      "continue_final_message",
+                                      "tokenize",
+                                      "padding",
+                                      "chat_template",
+                                      "conversation",
+                                      "return_dict",
+                                      "truncation",
+                                      "max_length",
+                                      "tokenizer_kwargs"};
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)(uintptr_t)tokenizer_special_tokens(chat->tokenizer), key, value)
+        TRY(set_variable(variables, key, value, JINJA_TEMPLATE, err));
+    if (options->thinking != CHAT_THINKING_UNSAID)
+        TRY(set_variable(variables, "enable_thinking",
+                         options->thinking == CHAT_THINKING_ON ? json_true() : json_false(), JINJA_TEMPLATE, err));
+    json_object_foreach((json_t *)(uintptr_t)options->settings, key, value)
+    {
+        for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+            if (strcmp(key, own[i]) == 0)
+                return error_set(err, COHORT_ERR_UNSUPPORTED,
+                                 "\"chat_template_kwargs\": \"%s\" is not the row's to set%s; leave it out", key,
+                                 strcmp(key, "tools") == 0 ? " there: it is a column of its own" : "");
+        if (!json_is_null(value))
+            TRY(set_variable(variables, key, value, JINJA_FOREIGN, err));
+    }
+    TRY(set_variable(variables, "messages", conversation->messages, JINJA_FOREIGN, err));
+    variables->items[variables->count - 1].elements = conversation->origins;
+    TRY(set_variable(variables, "tools", chat_value_absent(options->tools) ? json_null() : options->tools,
+                     JINJA_FOREIGN, err));
+    const json_t *documents = json_object_get(options->settings, "documents");
+    if (documents == NULL || json_is_null(documents))
+        TRY(set_variable(variables, "documents", json_null(), JINJA_FOREIGN, err));
+    return set_variable(variables, "add_generation_prompt", options->add_generation_prompt ? json_true() : json_false(),
+                        JINJA_TEMPLATE, err);
+}
+
+/* ---- rendering ---- */
+
+/* What a conversation has and the template would leave out without a word. */
+static cohort_status check_mentions(const struct jinja_template *jinja, const struct conversation *conversation,
+                                    const struct chat_options *options, cohort_error *err)
+{
+    if (!chat_value_absent(options->tools) && !jinja_mentions(jinja, "tools"))
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "\"tools\" is not supported by the chat template: it would leave them out; leave the column "
+                         "out, or name another template with --chat-template");
+    for (size_t i = 0; i < json_array_size(conversation->messages) && !jinja_mentions(jinja, "tool_calls"); i++)
+        if (!chat_value_absent(json_object_get(json_array_get(conversation->messages, i), "tool_calls")))
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "messages[%zu].tool_calls is not supported by the chat template: it would leave them out; "
+                             "name another template with --chat-template",
+                             i);
+    return COHORT_OK;
+}
+
+/* A role that a template does not know makes it leave the message out. */
+static cohort_status check_roles(const struct parsed *parsed, const struct conversation *conversation,
+                                 const struct text *text, cohort_error *err)
+{
+    static const char *const usual[] = {"system", "user", "assistant", "tool"};
+    for (size_t i = 0; i < json_array_size(conversation->messages); i++) {
+        const json_t *message = json_array_get(conversation->messages, i),
+                     *content = json_object_get(message, "content");
+        const char *role = json_string_value(json_object_get(message, "role"));
+        bool known = strstr(parsed->text, role) != NULL;
+        for (size_t k = 0; k < sizeof usual / sizeof usual[0]; k++)
+            known = known || strcmp(role, usual[k]) == 0;
+        if (!known && json_string_length(content) > 0 &&
+            memmem(text->data, text->length, json_string_value(content), json_string_length(content)) == NULL)
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "messages[%zu].role: the chat template leaves \"%.80s\" out: expected system, user, "
+                             "assistant or tool",
+                             i, role);
+    }
+    return COHORT_OK;
+}
+
+static cohort_status run(const struct chat_template *chat, const json_t *messages, const struct chat_options *options,
+                         struct jinja_output *output, bool *marked, cohort_error *err)
+{
+    const struct jinja_settings settings = {0};
+    const bool tools = !chat_value_absent(options->tools) && chat->tools.text != NULL;
+    const struct parsed *parsed = tools ? &chat->tools : &chat->plain;
+    struct conversation conversation = {0};
+    struct variables variables = {0};
+    json_t *words = NULL;
+    cohort_status status = COHORT_OK;
+    if (parsed->jinja == NULL)
+        return error_set(err, parsed->status, "%s", parsed->broken);
+    TRY_GOTO(read_conversation(&conversation, messages, err));
+    if (options->continue_final)
+        TRY_GOTO(open_last(&conversation, &words, err));
+    TRY_GOTO(check_mentions(parsed->jinja, &conversation, options, err));
+    TRY_GOTO(gather(&variables, chat, &conversation, options, err));
+    TRY_GOTO(jinja_render(parsed->jinja, variables.items, variables.count, &settings, output, err));
+    TRY_GOTO(check_roles(parsed, &conversation, &output->text, err));
+    if (options->continue_final)
+        TRY_GOTO(find_open_end(&output->text, words, &output->text.length, err));
+    *marked = jinja_marks_generation(parsed->jinja);
+cleanup:
+    json_decref(words);
+    conversation_free(&conversation);
+    mem_free(variables.items);
+    return status;
+}
+
+static cohort_status take_spans(const struct jinja_span *from, size_t count, size_t before, size_t length,
+                                bool generation, struct content_spans *spans, cohort_error *err)
+{
+    for (size_t i = 0; i < count && from[i].from < length; i++) {
+        const bool assistant = generation || from[i].origin == JINJA_ASSISTANT;
+        TRY(content_spans_push(spans, before + from[i].from, before + (from[i].to < length ? from[i].to : length),
+                               assistant ? CONTENT_ASSISTANT : CONTENT_FOREIGN, err));
+    }
+    return COHORT_OK;
+}
+
+static cohort_status render(const struct chat_template *chat, const json_t *messages,
+                            const struct chat_options *options, struct text *out, struct content_spans *spans,
+                            struct content_spans *generation, bool *marked, cohort_error *err)
+{
+    struct jinja_output output = {0};
+    const size_t before = out->length;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(run(chat, messages, options, &output, marked, err));
+    if (output.text.length > 0)
+        TRY_GOTO(text_append(out, output.text.data, output.text.length, err));
+    if (spans != NULL) {
+        spans->markers = &chat->markers;
+        TRY_GOTO(take_spans(output.spans, output.n_spans, before, output.text.length, false, spans, err));
+    }
+    if (generation != NULL)
+        TRY_GOTO(take_spans(output.generation, output.n_generation, before, output.text.length, true, generation, err));
+cleanup:
+    jinja_output_free(&output);
+    return status;
+}
+
+cohort_status chat_template_render_marked(const struct chat_template *chat, const json_t *messages,
+                                          const struct chat_options *options, const char *where, struct text *out,
+                                          struct content_spans *spans, struct content_spans *generation, bool *marked,
+                                          cohort_error *err)
+{
+    const size_t length = out->length, n_spans = spans == NULL ? 0 : spans->count,
+                 n_generation = generation == NULL ? 0 : generation->count;
+    cohort_status status = render(chat, messages, options, out, spans, generation, marked, err);
+    if (status == COHORT_OK)
+        return COHORT_OK;
+    error_context(err, "%s", where);
+    if (out->data != NULL) {
+        out->length = length;
+        out->data[length] = '\0';
+    }
+    if (spans != NULL)
+        spans->count = n_spans;
+    if (generation != NULL)
+        generation->count = n_generation;
+    return status;
+}
+
+cohort_status chat_template_render(const struct chat_template *chat, const json_t *messages,
                                    const struct chat_options *options, const char *where, struct text *out,
                                    struct content_spans *spans, cohort_error *err)
 {
-    struct template_kind kind = {0};
-    const struct render to = {.out = out, .spans = spans, .err = err};
-    TRY(recognise(template_text, where, &kind, err));
-    if (!json_is_array(messages) || json_array_size(messages) == 0)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: messages: expected a non-empty array of messages", where);
-    size_t length_before = out->length, spans_before = spans == NULL ? 0 : spans->count;
-    cohort_status status = render_all(&to, &kind, messages, options, where);
-    if (status != COHORT_OK && out->data != NULL) {
-        out->length = length_before;
-        out->data[length_before] = '\0';
-    }
-    if (status != COHORT_OK && spans != NULL)
-        spans->count = spans_before;
-    return status;
+    bool marked = false;
+    return chat_template_render_marked(chat, messages, options, where, out, spans, NULL, &marked, err);
 }

@@ -80,7 +80,13 @@ void tokenizer_destroy(struct tokenizer *tokenizer)
     mem_free(tokenizer->tables.nfc);
     token_list_free(&tokenizer->prefix);
     token_list_free(&tokenizer->suffix);
-    mem_free(tokenizer->chat_template);
+    for (size_t i = 0; i < tokenizer->n_templates; i++) {
+        mem_free(tokenizer->templates[i].name);
+        mem_free(tokenizer->templates[i].text);
+        mem_free(tokenizer->templates[i].origin);
+    }
+    mem_free(tokenizer->templates);
+    json_decref(tokenizer->special);
     mem_free(tokenizer);
 }
 
@@ -190,4 +196,10 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
     return entry != NULL && (entry->flags & TOKEN_SPECIAL) != 0;
 }
 
-const char *tokenizer_chat_template(const struct tokenizer *tokenizer) { return tokenizer->chat_template; }
+const struct tokenizer_template *tokenizer_templates(const struct tokenizer *tokenizer, size_t *count)
+{
+    *count = tokenizer->n_templates;
+    return tokenizer->templates;
+}
+
+const json_t *tokenizer_special_tokens(const struct tokenizer *tokenizer) { return tokenizer->special; }

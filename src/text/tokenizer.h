@@ -6,6 +6,8 @@
 
 #include "base/memory.h"
 
+#include <jansson.h>
+
 struct tokenizer;
 
 struct token_list {
@@ -14,8 +16,8 @@ struct token_list {
 };
 void token_list_free(struct token_list *list);
 
-/* Reads DIR/tokenizer.json, the chat template from DIR/chat_template.jinja or else DIR/tokenizer_config.json, and
- * eos_token from DIR/tokenizer_config.json or else DIR/special_tokens_map.json. A part of it that changes ids and is
+/* Reads DIR/tokenizer.json, the chat templates from DIR/chat_template.jinja and DIR/chat_templates/ or else
+ * DIR/tokenizer_config.json, and the named special tokens from that or else DIR/special_tokens_map.json. A part of it that changes ids and is
  * not supported (another model type, normaliser, pre-tokenizer, byte_fallback, ...) is refused by name. */
 cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_error *err);
 void tokenizer_destroy(struct tokenizer *tokenizer);
@@ -42,16 +44,19 @@ struct content_span {
 struct content_spans { /* ascending, without overlap */
     struct content_span *items;
     size_t count, capacity;
+    /* Tokens that the model's own words never become, borrowed: what opens and closes a turn. NULL: all that are marked
+     * special. */
+    const struct token_list *markers;
 };
 void content_spans_free(struct content_spans *spans);
 cohort_status content_spans_push(struct content_spans *spans, size_t from, size_t to, enum content_kind kind,
                                  cohort_error *err);
 
 /* As tokenizer_encode with parse_added, except that content stays content (invariant I12). An added token is matched
- * across no border of a span; within a span of CONTENT_ASSISTANT only if it is not marked special; within one of
- * CONTENT_FOREIGN only if it is vocabulary, which is an added token that is not special and has none of the characters
- * < > [ ] { } | of markup. Text without control tokens gets the ids that tokenizer_encode gives it. spans may be NULL:
- * none. */
+ * across no border of a span; within a span of CONTENT_ASSISTANT only if it is none of the spans' markers; within one
+ * of CONTENT_FOREIGN only if it is vocabulary, which is an added token that is not special and has none of the
+ * characters < > [ ] { } | of markup. Text without control tokens gets the ids that tokenizer_encode gives it. spans may
+ * be NULL: none. */
 cohort_status tokenizer_encode_content(const struct tokenizer *tokenizer, const char *text, size_t length,
                                        const struct content_spans *spans, struct token_list *out, cohort_error *err);
 
@@ -86,8 +91,17 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 const char *tokenizer_text(const struct tokenizer *tokenizer, int32_t id, size_t *length);
 /* The tokenizer's own eos_token; -1 if it names none, or none of its tokens. */
 int32_t tokenizer_eos(const struct tokenizer *tokenizer);
-/* The chat template text of the folder, or NULL. Empty where it has several and none is named "default". */
-const char *tokenizer_chat_template(const struct tokenizer *tokenizer);
+/* A chat template of the folder, as it stands there. */
+struct tokenizer_template {
+    char *name; /* "default", or what chat_templates/ or tokenizer_config.json calls it ("tool_use") */
+    char *text; /* length bytes, and a NUL */
+    size_t length;
+    char *origin; /* the file, and the key, for messages */
+};
+/* All of them, by name. Of a folder with chat_template.jinja or chat_templates/ those, else tokenizer_config.json's. */
+const struct tokenizer_template *tokenizer_templates(const struct tokenizer *tokenizer, size_t *count);
+/* bos_token and so on by name, and the named ones of extra_special_tokens: an object of texts, or NULL. */
+const json_t *tokenizer_special_tokens(const struct tokenizer *tokenizer);
 
 /* Writes a byte-level tokenizer as an ordinary tokenizer.json + tokenizer_config.json that Hugging Face loads: 256 byte
  * tokens (ids 0..255 = the byte), then <|endoftext|> 256, <|im_start|> 257, <|im_end|> 258, <think> 259, </think> 260,

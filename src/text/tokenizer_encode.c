@@ -26,6 +26,17 @@ static cohort_status encode_words(struct encoder *encoder, const char *text, siz
                          encoder->out, err);
 }
 
+/* The model's own words may be the added token id. */
+static bool may_write(const struct token_list *markers, int32_t id, uint32_t flags)
+{
+    if (markers == NULL)
+        return (flags & TOKEN_SPECIAL) == 0;
+    for (size_t i = 0; i < markers->count; i++)
+        if (markers->ids[i] == id)
+            return false;
+    return true;
+}
+
 /* What stands at [from, to) of a text with these spans may be the added token id. */
 static bool may_match(const struct tokenizer *tokenizer, const struct content_spans *spans, size_t from, size_t to,
                       int32_t id)
@@ -44,7 +55,7 @@ static bool may_match(const struct tokenizer *tokenizer, const struct content_sp
     const uint32_t flags = tokenizer->entries[id].flags;
     if (from < span->from || to > span->to)
         return false;
-    return span->kind == CONTENT_ASSISTANT ? (flags & TOKEN_SPECIAL) == 0 : (flags & TOKEN_WORD) != 0;
+    return span->kind == CONTENT_ASSISTANT ? may_write(spans->markers, id, flags) : (flags & TOKEN_WORD) != 0;
 }
 
 /* The longest content of the set that may stand at byte at of text, or -1. Contents are sorted, so those that share the
@@ -213,6 +224,7 @@ static cohort_status encode(const struct tokenizer *tokenizer, const char *text,
                               .text = text,
                               .spans = spans->items,
                               .n_spans = spans->count,
+                              .piece_spans = {.markers = spans->markers},
                               .out = out};
     const size_t count_before = out->count;
     cohort_status status = split_added(&encoder, &tokenizer->raw, spans, text, length, encode_piece, err);

@@ -101,10 +101,6 @@ int32_t byte_level_byte(uint32_t code_point);
 enum { TOKENIZER_KEY_BYTES = 512 };
 bool byte_level_bytes(const char *text, size_t length, char *bytes, size_t *n);
 
-/* Decodes the character at text, which is valid UTF-8. Returns its length. */
-size_t utf8_decode(const char *text, uint32_t *code_point);
-/* Puts code_point's UTF-8 into to (4 bytes), returns its length. */
-size_t utf8_encode(uint32_t code_point, char *to);
 /* Where the character that ends at text + end begins; end > 0. */
 size_t utf8_before(const char *text, size_t end);
 
@@ -259,8 +255,10 @@ struct tokenizer {
     struct token_list prefix, suffix; /* what the post-processor puts around a text */
     bool byte_units;                  /* BPE begins with bytes, else with characters */
     bool ignore_merges, byte_fallback, fuse_unk;
-    char *chat_template;
-    int32_t eos; /* -1: none */
+    int32_t eos;                          /* -1: none */
+    struct tokenizer_template *templates; /* [n_templates], by name */
+    size_t n_templates, templates_capacity;
+    json_t *special; /* an object; NULL where no folder was read */
 };
 
 /* tokenizer_load without the folder: json is the content of a tokenizer.json, origin names it in messages. */

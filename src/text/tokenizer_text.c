@@ -1,50 +1,5 @@
-/* UTF-8 and the byte-level alphabet. */
+/* The byte-level alphabet, and the way back through UTF-8. */
 #include "text/tokenizer_internal.h"
-
-size_t utf8_decode(const char *text, uint32_t *code_point)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    if (s[0] < 0x80) {
-        *code_point = s[0];
-        return 1;
-    }
-    if (s[0] < 0xE0) {
-        *code_point = (uint32_t)(s[0] & 0x1F) << 6 | (uint32_t)(s[1] & 0x3F);
-        return 2;
-    }
-    if (s[0] < 0xF0) {
-        *code_point = (uint32_t)(s[0] & 0x0F) << 12 | (uint32_t)(s[1] & 0x3F) << 6 | (uint32_t)(s[2] & 0x3F);
-        return 3;
-    }
-    *code_point = (uint32_t)(s[0] & 0x07) << 18 | (uint32_t)(s[1] & 0x3F) << 12 | (uint32_t)(s[2] & 0x3F) << 6 |
-                  (uint32_t)(s[3] & 0x3F);
-    return 4;
-}
-
-size_t utf8_encode(uint32_t code_point, char *to)
-{
-    unsigned char *s = (unsigned char *)to;
-    if (code_point < 0x80) {
-        s[0] = (unsigned char)code_point;
-        return 1;
-    }
-    if (code_point < 0x800) {
-        s[0] = (unsigned char)(0xC0 | code_point >> 6);
-        s[1] = (unsigned char)(0x80 | (code_point & 0x3F));
-        return 2;
-    }
-    if (code_point < 0x10000) {
-        s[0] = (unsigned char)(0xE0 | code_point >> 12);
-        s[1] = (unsigned char)(0x80 | (code_point >> 6 & 0x3F));
-        s[2] = (unsigned char)(0x80 | (code_point & 0x3F));
-        return 3;
-    }
-    s[0] = (unsigned char)(0xF0 | code_point >> 18);
-    s[1] = (unsigned char)(0x80 | (code_point >> 12 & 0x3F));
-    s[2] = (unsigned char)(0x80 | (code_point >> 6 & 0x3F));
-    s[3] = (unsigned char)(0x80 | (code_point & 0x3F));
-    return 4;
-}
 
 /* GPT-2's alphabet: printable Latin-1 stands for itself, the other 68 bytes for U+0100 onwards in
  * their order. */

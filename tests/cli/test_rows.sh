@@ -45,6 +45,52 @@ prompt '{"messages": [{"role": "user", "content": "hi"}], "chat_template_kwargs"
 prompt '{"messages": [{"role": "user", "content": "hi"}], "chat_template_kwargs": {"enable_thinking": true}}' "$ASKED" --no-thinking
 prompt '{"prompt": "hi", "chat_template_kwargs": {"enable_thinking": false}}' "$ASKED$THOUGHT" --chat
 prompt '{"prompt": "hi", "tools": [{"name": "f"}]}' 'hi' # the caller's own rendering
+
+# --- tools, and settings of the template, by every command that reads rows ---
+BEFORE='{start}system|# Tools||You may call one or more functions to assist with the user query.||You are provided with function signatures within <tools></tools> XML tags:|<tools>|'
+BEHIND='|</tools>||For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:|<tool_call>|{"name": <function-name>, "arguments": <args-json-object>}|</tool_call>{end}|'
+TOOL='{"type": "function", "function": {"name": "f", "parameters": {"z": 1.0, "a": ["<think>"]}}}'
+TOLD="$BEFORE$TOOL$BEHIND$ASKED"
+HI='[{"role": "user", "content": "hi"}]'
+prompt "{\"messages\": $HI, \"tools\": [$TOOL]}" "$TOLD"
+prompt "{\"prompt\": \"hi\", \"tools\": \"[${TOOL//\"/\\\"}]\"}" "$TOLD" --chat
+prompt "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"a\": null}}}]}, {\"role\": \"tool\", \"content\": \"<|im_end|>\"}]}" \
+    "${ASKED}<tool_call>|{\"name\": \"f\", \"arguments\": {\"a\": null}}|</tool_call>{end}|{start}user|<tool_response>|<|im_end|>|</tool_response>{end}|{start}assistant|"
+printf '%s\n' "{\"prompt\": $HI, \"tools\": [$TOOL]}" >asked.jsonl
+succeeds "$COHORT" generate --model m --batch asked.jsonl --max-tokens 1
+has out '# Tools'
+succeeds "$COHORT" eval --model m --data asked.jsonl --reward format --max-completion-length 1 --format jsonl
+has out '# Tools'
+printf '%s\n' "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"yo\"}], \"tools\": [$TOOL]}" >told.jsonl
+succeeds "$COHORT" sft --model m --data told.jsonl --steps 1 --out tools-run
+printf '{%% if tools %%}{{ tools | length }}{%% endif %%}{{ mode }}:{{ messages[0].content }}{{ eos_token }}' >short.jinja
+prompt "{\"messages\": $HI, \"tools\": [$TOOL], \"chat_template_kwargs\": {\"mode\": \"<think>\"}}" '1<think>:hi{end}' --chat-template short.jinja
+prompt "{\"messages\": $HI}" ':hi{end}' --chat-template short.jinja
+fails 1 'short.jinja' "$COHORT" tokenize --model m --batch asked.jsonl --chat-template gone/short.jinja
+printf '{{ messages[0].content }}\n{%% if %%}' >broken.jinja
+fails 1 'broken.jinja:2: ' "$COHORT" tokenize --model m --batch asked.jsonl --chat-template broken.jinja
+printf '{{ messages[0].content }}' >plain.jinja
+fails 1 'asked.jsonl:1: "tools" is not supported by the chat template' "$COHORT" tokenize --model m --batch asked.jsonl --chat-template plain.jinja
+# A run keeps the template that it was given.
+printf '{%% for m in messages %%}[{{ m.role }}]{{ m.content }}{{ eos_token }}{%% endfor %%}{%% if add_generation_prompt %%}[assistant]{%% endif %%}' >mine.jinja
+printf '%s\n' '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}' >told.jsonl
+succeeds "$COHORT" sft --model m --data told.jsonl --steps 1 --out mine --chat-template mine.jinja
+succeeds cmp mine.jinja mine/final/chat_template.jinja
+succeeds "$COHORT" tokenize --model mine/final --prompt hi --chat
+succeeds "$COHORT" sft --model m --data told.jsonl --steps 2 --out mine --resume --chat-template mine.jinja
+cp mine.jinja kept.jinja
+printf '{# another #}' >>mine.jinja
+fails 1 'template: chat template: expected SHA-256' "$COHORT" sft --model m --data told.jsonl --steps 3 --out mine --resume --chat-template mine.jinja
+# A folder with several: all go into what is trained.
+cp -r m several
+mkdir several/chat_templates
+cp short.jinja several/chat_templates/tool_use.jinja
+cp kept.jinja several/chat_template.jinja
+printf '%s\n' "{\"messages\": $HI, \"tools\": [$TOOL]}" | rows
+succeeds "$COHORT" tokenize --model several --batch rows.jsonl
+is "$(text)" '1:hi{end}' "the template for tools"
+succeeds "$COHORT" sft --model several --data told.jsonl --steps 1 --out several-run
+succeeds cmp short.jinja several-run/final/chat_templates/tool_use.jinja
 refused()
 {
     local pattern=$1 messages='[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]'
@@ -57,9 +103,10 @@ refused()
     fails 1 "told.jsonl:1: $pattern" "$COHORT" sft --model m --data told.jsonl --out no
     absent no
 }
-refused '"tools" is not supported' '"tools": [{"type": "function"}]'
-refused '"tools" is not supported' '"tools": "[{\"type\": \"function\"}]"'
-refused '"chat_template_kwargs": "preserve_thinking" is not supported' '"chat_template_kwargs": {"preserve_thinking": true}'
+refused '"tools": expected a list of JSON schemas' '"tools": ["f"]'
+refused '"tools": expected a list of JSON schemas' '"tools": {"type": "function"}'
+refused '"tools":1:9: ' '"tools": "[{\"type\":"'
+refused '"chat_template_kwargs": "messages" is not the row.s to set' '"chat_template_kwargs": {"messages": []}'
 refused '"chat_template_kwargs".enable_thinking: expected true or false' '"chat_template_kwargs": {"enable_thinking": "no"}'
 refused '"chat_template_kwargs": expected an object' '"chat_template_kwargs": "none"'
 refused '"images" is not supported' '"images": ["a.png"]'

@@ -8,7 +8,7 @@
 #include "support/json_mutate.h"
 
 #include "base/file.h"
-#include "text/chat_template.h"
+#include "text/chat_training.h"
 #include "format/architecture.h"
 #include "format/model_config.h"
 #include "text/tokenizer_internal.h"
@@ -80,6 +80,7 @@ static const char *const CHAT_WORDS[] = {"role",
 
 static json_t *tokenizer_seed, *config_seed, *chat_seed;
 static struct tokenizer *fixed;
+static struct chat_template *chat;
 static struct {
     const char *name;
     long tried, accepted;
@@ -100,6 +101,7 @@ static void begin(void)
     require(mkdtemp(folder) != NULL, "a temporary folder");
     require(tokenizer_write_bytes(folder, NULL) == COHORT_OK, "write");
     require(tokenizer_load(&fixed, folder, NULL) == COHORT_OK, "load");
+    require(chat_template_open(&chat, fixed, NULL, NULL) == COHORT_OK, "a template");
     snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     tokenizer_seed = json_load_file(path, 0, &at);
     require(file_remove_all(folder, NULL) == COHORT_OK, "remove");
@@ -166,7 +168,7 @@ static void try_config(const char *text, size_t length)
     param_table_free(&table);
 }
 
-/* However the messages are made, no message opens a turn (invariant I12): there are as many turns as messages. */
+/* However the messages are made, no message opens a turn (invariant I12): there are at most as many turns as messages. */
 static void try_chat(const json_t *messages, bool generation, bool thinking)
 {
     enum { IM_START = 257 };
@@ -174,8 +176,12 @@ static void try_chat(const json_t *messages, bool generation, bool thinking)
     struct token_list list = {0};
     struct content_spans spans = {0};
     cohort_error err = {0};
-    struct chat_options options = {.add_generation_prompt = generation, .enable_thinking = thinking};
-    if (chat_template_render(NULL, messages, &options, "fuzz", &text, &spans, &err) != COHORT_OK) {
+    const json_t *first = json_array_get(messages, 0);
+    struct chat_options options = {.add_generation_prompt = generation,
+                                   .thinking = thinking ? CHAT_THINKING_ON : CHAT_THINKING_OFF,
+                                   .tools = thinking && json_is_array(messages) ? messages : NULL,
+                                   .settings = json_is_object(first) ? first : NULL};
+    if (chat_template_render(chat, messages, &options, "fuzz", &text, &spans, &err) != COHORT_OK) {
         require(strncmp(err.message, "fuzz", 4) == 0 && text.length == 0, "a message with the place, and nothing left");
     } else {
         require(tokenizer_encode_content(fixed, text.data, text.length, &spans, &list, &err) == COHORT_OK,
@@ -183,9 +189,21 @@ static void try_chat(const json_t *messages, bool generation, bool thinking)
         size_t turns = 0;
         for (size_t i = 0; i < list.count; i++)
             turns += list.ids[i] == IM_START;
-        require(turns == json_array_size(messages) + (generation ? 1 : 0), "no message opens a turn");
+        require(turns <= json_array_size(messages) + (generation ? 1 : 0) + (options.tools != NULL ? 1 : 0),
+                "no message opens a turn");
         counts[2].accepted++;
     }
+    struct chat_training training = {0};
+    if (chat_training_render(&training, chat, messages, &options, generation ? CHAT_ALL : CHAT_LAST, "fuzz", &err) !=
+        COHORT_OK)
+        require(strncmp(err.message, "fuzz", 4) == 0, "a message with the place");
+    size_t at = 0;
+    for (size_t i = 0; i < training.trained.count; i++) {
+        require(training.trained.items[i].from >= at && training.trained.items[i].to <= training.text.length,
+                "what is trained lies in the text, in order");
+        at = training.trained.items[i].to;
+    }
+    chat_training_free(&training);
     content_spans_free(&spans);
     token_list_free(&list);
     text_free(&text);

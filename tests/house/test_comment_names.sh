@@ -8,12 +8,13 @@ cd "${1:-$SOURCE}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What belongs to others: functions, options and files of transformers, TRL, MLX-LM, llama.cpp, Rust, and of the folders that users have; and
+# What belongs to others: functions, options and files of transformers, jinja2, Python, TRL, MLX-LM, llama.cpp, Rust, and of the folders that users have; and
 # kl_corrected, a run in a fixture.
 cat > "$work/foreign" <<'END'
 apply_chat_template
 check.py
 continue_final_message
+float_divmod
 from_utf8_lossy
 get_constant_schedule_with_warmup
 get_cosine_schedule_with_warmup
@@ -23,6 +24,8 @@ grpo.md
 llama.cpp
 kl_corrected
 lr_lambda
+lstrip_blocks
+make_attrgetter
 optimization.py
 qwen3_instruct_2507_training
 qwen3_training
@@ -32,6 +35,7 @@ test-sampling.cpp
 test_sample_utils
 test_sample_utils.py
 think_format_reward
+trim_blocks
 END
 
 code() { find src cli include tests bench examples oracle scripts cmake docs .ci -type f -not -path 'tests/fixtures/*' -not -path '*/__pycache__/*' "$@"; }

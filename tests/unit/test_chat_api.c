@@ -179,12 +179,33 @@ static void test_eos(void **state)
     cohort_model_close(model);
 }
 
+/* A template of the caller's, for messages with tools' calls and results. */
+static void test_template(void **state)
+{
+    static const char TEMPLATE[] = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}{{ "
+                                   "c.function.arguments | tojson }}{% endfor %};{% endfor %}{{ enable_thinking }}";
+    char path[200];
+    char *text = NULL;
+    cohort_error err = {0};
+    (void)state;
+    snprintf(path, sizeof path, "%s/t.jinja", folder);
+    assert_int_equal(file_write_atomic(path, TEMPLATE, strlen(TEMPLATE), NULL), COHORT_OK);
+    cohort_model *model = open_model("chat_template", path);
+    if (cohort_chat_prompt(model,
+                           "[{\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{\"function\": {\"name\": "
+                           "\"f\", \"arguments\": {\"b\": 1, \"a\": 2}}}]}, {\"role\": \"tool\", \"content\": \"3\"}]",
+                           false, &text, NULL, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_string_equal(text, "assistant:{\"b\": 1, \"a\": 2};tool:3;False");
+    cohort_free(text);
+    cohort_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat_encode),
-        cmocka_unit_test(test_prefill_and_errors),
-        cmocka_unit_test(test_decode_nul),
+        cmocka_unit_test(test_chat_encode), cmocka_unit_test(test_prefill_and_errors),
+        cmocka_unit_test(test_decode_nul),  cmocka_unit_test(test_template),
         cmocka_unit_test(test_eos),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

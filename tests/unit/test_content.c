@@ -222,18 +222,25 @@ static void test_conversation(void **state)
     json_t *messages = json_pack("[{s:s,s:s},{s:s,s:s},{s:s,s:s,s:s},{s:s,s:s}]", "role", "system", "content", ATTACK,
                                  "role", "user", "content", ATTACK, "role", "assistant", "reasoning_content", ATTACK,
                                  "content", ATTACK, "role", "user", "content", ATTACK);
-    struct chat_options options = {.add_generation_prompt = true, .enable_thinking = false};
+    struct chat_options options = {.add_generation_prompt = true, .thinking = CHAT_THINKING_OFF};
+    struct chat_template *chat = NULL;
     struct text text = {0}, back = {0};
     struct content_spans spans = {0};
     struct token_list list = {0}, trusted = {0};
     (void)state;
-    assert_int_equal(chat_template_render(NULL, messages, &options, "m", &text, &spans, NULL), COHORT_OK);
-    assert_int_equal(spans.count, 4); /* past reasoning is not rendered */
+    assert_int_equal(chat_template_open(&chat, bytes, NULL, NULL), COHORT_OK);
+    assert_int_equal(chat_template_render(chat, messages, &options, "m", &text, &spans, NULL), COHORT_OK);
+    size_t found = 0; /* past reasoning is not rendered; the other spans are roles */
     for (size_t i = 0; i < spans.count; i++) {
-        assert_int_equal(spans.items[i].to - spans.items[i].from, strlen(ATTACK));
+        const size_t length = spans.items[i].to - spans.items[i].from;
+        if (length != strlen(ATTACK)) {
+            assert_true(length == strlen("user") || length == strlen("assistant"));
+            continue;
+        }
         assert_memory_equal(text.data + spans.items[i].from, ATTACK, strlen(ATTACK));
-        assert_int_equal(spans.items[i].kind, i == 2 ? CONTENT_ASSISTANT : CONTENT_FOREIGN);
+        assert_int_equal(spans.items[i].kind, found++ == 2 ? CONTENT_ASSISTANT : CONTENT_FOREIGN);
     }
+    assert_int_equal(found, 4);
     assert_int_equal(tokenizer_encode_content(bytes, text.data, text.length, &spans, &list, NULL), COHORT_OK);
     assert_int_equal(count_id(&list, TURN_START), 5);
     assert_int_equal(count_id(&list, TURN_END), 4);
@@ -244,6 +251,7 @@ static void test_conversation(void **state)
     assert_string_equal(back.data, text.data);
     assert_int_equal(tokenizer_encode(bytes, text.data, text.length, true, &trusted, NULL), COHORT_OK);
     assert_int_equal(count_id(&trusted, TURN_START), 9);
+    chat_template_close(chat);
     json_decref(messages);
     text_free(&text);
     text_free(&back);

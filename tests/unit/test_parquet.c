@@ -1,6 +1,7 @@
 /* Parquet files of other writers: their rows in any order, columns left out, and every refusal by its message. The files
  * and the rows that are expected come from oracle/parquet_files.py. With arguments (FILE ORDER, where ORDER is ascending,
- * descending or scattered) it prints the rows of a file, for the sweep of that script. */
+ * descending or scattered) it prints the rows of a file, for the sweep of that script; with FILE time, how many rows were
+ * read in ascending order and in how many seconds of the processor's time, for bench/peers/peer_parquet.py. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,11 +10,12 @@
 #include "base/file.h"
 #include "base/json_text.h"
 #include "base/utf8.h"
-#include "format/parquet.h"
+#include "format/parquet_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define FOLDER COHORT_SOURCE_DIR "/tests/fixtures/parquet/"
 
@@ -140,6 +142,36 @@ static void test_files(void **state)
     expect_rows("pandas.parquet", "pandas.jsonl");
 }
 
+/* With hardly any room for pages they are given up and decoded again, and dictionaries with them. */
+static void test_small_cache(void **state)
+{
+    (void)state;
+    static const char *const names[][2] = {{"groups.parquet", "groups.jsonl"},
+                                           {"nested_1.parquet", "nested.jsonl"},
+                                           {"encodings_zstd_1.parquet", "encodings.jsonl"}};
+    static const size_t rooms[] = {0, 1000, 20000};
+    static const size_t most[] = {4500, 2200, 16000}; /* of a page or two of each column with its dictionary */
+    for (size_t i = 0; i < 9; i++) {
+        struct lines lines;
+        struct parquet_file *file = NULL;
+        cohort_error err = {0};
+        read_lines(&lines, names[i / 3][1]);
+        assert_int_equal(parquet_open(&file, fixture(names[i / 3][0]), &err), COHORT_OK);
+        file->cache_bytes = rooms[i % 3];
+        for (size_t row = 0; row < lines.n; row++) {
+            expect_row(file, names[i / 3][0], &lines, (row * 7919 + 13) % lines.n);
+            size_t current = 0;
+            for (size_t slot = 0; slot < file->n_slots; slot++)
+                current += file->slots[slot]->bytes;
+            assert_int_equal(current, file->slot_bytes);
+        }
+        assert_true(file->slot_bytes < rooms[i % 3] + most[i / 3]);
+        assert_true(file->slot_bytes < rooms[i % 3] + file->n_leaves * 6000);
+        parquet_close(file);
+        text_free(&lines.text);
+    }
+}
+
 /* ---- columns ---- */
 
 static void test_columns(void **state)
@@ -245,8 +277,10 @@ static void test_refusals(void **state)
         {"encoding_unknown", "column x, page at byte 4: an unknown encoding (77)"},
         {"short_page", "column x, page at byte 4: its bytes end before its values"},
         {"crc", "column x, page at byte 4: its checksum does not fit its bytes"},
-        {"bomb", "column x, page at byte 4: its data do not unpack to the size that its head states"},
-        {"bomb_snappy", "column x, page at byte 4: its data do not unpack to the size that its head states"},
+        {"bomb", "column x, page at byte 4: its data cannot unpack to as many bytes as its head states"},
+        {"bomb_snappy", "column x, page at byte 4: its data cannot unpack to as many bytes as its head states"},
+        {"bomb_zstd", "column x, page at byte 4: its data cannot unpack to as many bytes as its head states"},
+        {"unpacked", "column x, page at byte 4: its data do not unpack to the size that its head states"},
         {"snappy", "its data are not compressed with SNAPPY"},
         {"zstd", "its data are not compressed with ZSTD"},
         {"gzip", "its data are not compressed with GZIP"},
@@ -262,6 +296,7 @@ static void test_refusals(void **state)
         {"level", "column g.h.x, page at byte 4: a level is higher than the schema allows"},
         {"within", "column x[], page at byte 4: the column begins within a row"},
         {"disagree", "column s.b[], row 1: its nesting is not that of the columns beside it"},
+        {"absent", "column s.b, row 1: its nesting is not that of the columns beside it"},
         {"wide_delta", "a difference has more than 64 bits"},
         {"prefix", "a value takes more from the one before than that has"}};
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
@@ -342,13 +377,36 @@ static int print_rows(const char *path, const char *order)
     return status != COHORT_OK;
 }
 
+static int time_rows(const char *path)
+{
+    struct parquet_file *file = NULL;
+    cohort_error err = {0};
+    const clock_t start = clock();
+    cohort_status status = parquet_open(&file, path, &err);
+    const int64_t n = status == COHORT_OK ? parquet_n_rows(file) : 0;
+    for (int64_t row = 0; row < n && status == COHORT_OK; row++) {
+        json_t *json = NULL;
+        status = parquet_row(file, row, &json, &err);
+        json_decref(json);
+    }
+    parquet_close(file);
+    if (status == COHORT_OK)
+        printf("%lld %.6f\n", (long long)n, (double)(clock() - start) / CLOCKS_PER_SEC);
+    else
+        fprintf(stderr, "%s\n", err.message);
+    return status != COHORT_OK;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 2 && strcmp(argv[2], "time") == 0)
+        return time_rows(argv[1]);
     if (argc > 1)
         return print_rows(argv[1], argc > 2 ? argv[2] : "ascending");
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_encodings), cmocka_unit_test(test_nested),  cmocka_unit_test(test_types),
-        cmocka_unit_test(test_files),     cmocka_unit_test(test_columns), cmocka_unit_test(test_left_out),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_cut),     cmocka_unit_test(test_utf8)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_encodings), cmocka_unit_test(test_nested),
+                                       cmocka_unit_test(test_types),     cmocka_unit_test(test_files),
+                                       cmocka_unit_test(test_columns),   cmocka_unit_test(test_small_cache),
+                                       cmocka_unit_test(test_left_out),  cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_cut),       cmocka_unit_test(test_utf8)};
     return cmocka_run_group_tests_name("parquet", tests, NULL, NULL);
 }
