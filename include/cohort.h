@@ -230,8 +230,9 @@ COHORT_API void cohort_model_close(cohort_model *model);
  * rounded; "" if there are none. Owned by model. */
 COHORT_API const char *cohort_model_notes(const cohort_model *model);
 
-/* Ids of text (added tokens in it become their ids), or the text of ids (special tokens left out): length bytes with a
- * NUL behind them, and the text may hold NULs of its own. length may be NULL. Free with cohort_free. */
+/* Ids of text (added tokens in it become their ids, and no BOS is put before it), or the text of ids (special tokens
+ * left out): length bytes with a NUL behind them, and the text may hold NULs of its own. length may be NULL. Free with
+ * cohort_free. */
 COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *text, int32_t **ids, size_t *count,
                                        cohort_error *err);
 COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text,

@@ -87,7 +87,7 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
             json_decref(row);
             TRY_GOTO(status);
         } else {
-            TRY_GOTO(tokenizer_encode(session.tokenizer, text.data, text.length, true, &ids, err));
+            TRY_GOTO(tokenizer_encode_text(session.tokenizer, text.data, text.length, false, &ids, err));
         }
         TRY_GOTO(print_ids(session.tokenizer, &ids, json_rows_asked(options), &out, err));
     }

@@ -174,7 +174,10 @@ cohort_status row_prompt(const struct session *session, const json_t *row, const
         goto cleanup;
     }
     TRY_GOTO(text_append(text, rendered.text.data, rendered.text.length, err));
-    status = row_encode(session, &rendered.text, &rendered.spans, 0, rendered.text.length, style->trust, ids, err);
+    if (messages != NULL)
+        status = row_encode(session, &rendered.text, &rendered.spans, 0, rendered.text.length, style->trust, ids, err);
+    else
+        status = tokenizer_encode_text(session->tokenizer, rendered.text.data, rendered.text.length, false, ids, err);
     if (status != COHORT_OK)
         error_context(err, "%s: prompt", where);
 cleanup:

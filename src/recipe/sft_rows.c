@@ -37,11 +37,12 @@ static cohort_status append_eos(const struct session *session, struct token_list
     return COHORT_OK;
 }
 
-/* Text of the row is the caller's own rendering: all tokens in it count. */
-static cohort_status encode(const struct session *session, const json_t *text, struct token_list *ids,
+/* Text of the row is the caller's own rendering: all tokens in it count. goes_on: a completion follows. */
+static cohort_status encode(const struct session *session, const json_t *text, bool goes_on, struct token_list *ids,
                             cohort_error *err)
 {
-    return tokenizer_encode(session->tokenizer, json_string_value(text), json_string_length(text), true, ids, err);
+    return tokenizer_encode_text(session->tokenizer, json_string_value(text), json_string_length(text), goes_on, ids,
+                                 err);
 }
 
 struct reader {
@@ -88,9 +89,10 @@ static cohort_status read_pair(const struct reader *reader, const json_t *row, c
     if (!json_is_string(prompt) || !json_is_string(completion))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages", where);
-    TRY(encode(reader->session, prompt, ids, err));
+    TRY(encode(reader->session, prompt, true, ids, err));
     *n_prompt = (int32_t)ids->count;
-    TRY(encode(reader->session, completion, ids, err));
+    TRY(tokenizer_encode(reader->session->tokenizer, json_string_value(completion), json_string_length(completion),
+                         true, ids, err));
     return append_eos(reader->session, ids, err);
 }
 
@@ -107,7 +109,7 @@ static cohort_status read_row(const struct reader *reader, const json_t *row, co
     } else if (pair) {
         TRY(read_pair(reader, row, prompt, completion, where, ids, n_prompt, err));
     } else if (json_is_string(text)) {
-        TRY(encode(reader->session, text, ids, err));
+        TRY(encode(reader->session, text, false, ids, err));
         TRY(append_eos(reader->session, ids, err));
         *n_prompt = 1;
     } else {

@@ -186,7 +186,7 @@ static cohort_status apply_cancellations(struct scheduler *q, cohort_error *err)
                 continue;
             s->finish_reason = FINISH_CANCELLED;
             if (q->tokenizer != NULL)
-                TRY(token_stream_finish(&s->stream, &s->text, err));
+                TRY(token_stream_finish(&s->stream, q->tokenizer, &s->text, err));
             if (q->callback != NULL) {
                 struct engine_event event = {
                     .request = r->id, .index = s->index, .token = -1, .finish_reason = FINISH_CANCELLED};

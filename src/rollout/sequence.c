@@ -79,6 +79,7 @@ void request_destroy(struct request *r)
         mem_free(r->sequences[i].entropy);
         page_list_free(&r->sequences[i].pages);
         text_free(&r->sequences[i].text);
+        token_stream_free(&r->sequences[i].stream);
     }
     for (int32_t i = 0; r->stop != NULL && i < r->ask.n_stop; i++)
         mem_free(r->stop[i]);
@@ -162,7 +163,7 @@ cohort_status sequence_append(struct sequence *s, const struct tokenizer *tokeni
         size_t before = s->text.length;
         TRY(token_stream_push(&s->stream, tokenizer, token, true, &s->text, err));
         if (last)
-            TRY(token_stream_finish(&s->stream, &s->text, err));
+            TRY(token_stream_finish(&s->stream, tokenizer, &s->text, err));
         stopped = cut_at_stop(s, before) || stopped;
     }
     if (stopped)

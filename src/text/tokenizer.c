@@ -41,17 +41,45 @@ static void added_set_free(struct added_set *set)
     mem_free(set->ids);
 }
 
+static void steps_free(struct tokenizer *tokenizer)
+{
+    struct decoder *decoder = &tokenizer->decoder;
+    for (size_t i = 0; i < tokenizer->n_normal; i++) {
+        pcre2_code_free(tokenizer->normal_steps[i].pattern);
+        text_free(&tokenizer->normal_steps[i].content);
+    }
+    for (size_t i = 0; i < tokenizer->n_pieces; i++) {
+        pcre2_code_free(tokenizer->piece_steps[i].pattern);
+        text_free(&tokenizer->piece_steps[i].content);
+    }
+    for (size_t i = 0; i < decoder->n_steps; i++) {
+        pcre2_code_free(decoder->steps[i].pattern);
+        text_free(&decoder->steps[i].content);
+    }
+    mem_free(tokenizer->normal_steps);
+    mem_free(tokenizer->piece_steps);
+    mem_free(decoder->steps);
+    text_free(&decoder->strip);
+}
+
 void tokenizer_destroy(struct tokenizer *tokenizer)
 {
     if (tokenizer == NULL)
         return;
+    steps_free(tokenizer);
     mem_free(tokenizer->entries);
+    mem_free((void *)(uintptr_t)tokenizer->whole);
     text_free(&tokenizer->arena);
-    mem_free(tokenizer->vocab_slots);
+    mem_free(tokenizer->vocab);
     mem_free(tokenizer->merges);
+    mem_free(tokenizer->merged);
+    mem_free(tokenizer->merge_filter);
     added_set_free(&tokenizer->raw);
     added_set_free(&tokenizer->normalized);
-    pcre2_code_free(tokenizer->split);
+    mem_free(tokenizer->tables.classes);
+    mem_free(tokenizer->tables.nfc);
+    token_list_free(&tokenizer->prefix);
+    token_list_free(&tokenizer->suffix);
     for (size_t i = 0; i < tokenizer->n_templates; i++) {
         mem_free(tokenizer->templates[i].name);
         mem_free(tokenizer->templates[i].text);
@@ -62,46 +90,64 @@ void tokenizer_destroy(struct tokenizer *tokenizer)
     mem_free(tokenizer);
 }
 
-uint64_t tokenizer_text_hash(const char *text, size_t length)
+/* ---- lookup ---- */
+
+uint64_t tokenizer_key_head(const char *key, size_t length)
 {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-    return hash ^ (hash >> 29);
+    uint64_t head = 0;
+    if (length >= 8) {
+        memcpy(&head, key, 8);
+    } else if (length >= 4) {
+        uint32_t low = 0, high = 0;
+        memcpy(&low, key, 4);
+        memcpy(&high, key + length - 4, 4);
+        head = low | (uint64_t)high << (8 * (length - 4));
+    } else if (length > 0) {
+        head = (uint64_t)(unsigned char)key[0] | (uint64_t)(unsigned char)key[length / 2] << (8 * (length / 2)) |
+               (uint64_t)(unsigned char)key[length - 1] << (8 * (length - 1));
+    }
+    return head;
 }
 
-uint64_t tokenizer_merge_hash(uint64_t key)
+uint64_t tokenizer_key_hash(uint64_t head, const char *key, size_t length)
 {
-    key *= 0x9e3779b97f4a7c15u;
-    return key ^ (key >> 32);
+    uint64_t hash = (head ^ length * 0xff51afd7ed558ccdu) * 0x9e3779b97f4a7c15u;
+    while (length > 8) { /* eight bytes at a time, the last eight overlapping */
+        size_t step = length < 16 ? length - 8 : 8;
+        uint64_t word = 0;
+        key += step;
+        length -= step;
+        memcpy(&word, key, 8);
+        hash = ((hash ^ hash >> 32) + word) * 0xc4ceb9fe1a85ec53u;
+    }
+    return hash ^ hash >> 32;
+}
+
+int32_t tokenizer_find_key(const struct tokenizer *tokenizer, const char *key, size_t length, bool byte_level)
+{
+    if (tokenizer->vocab == NULL || length >= KEY_OF_BYTES)
+        return -1;
+    const uint64_t head = tokenizer_key_head(key, length);
+    const uint32_t kind = (uint32_t)length | (byte_level ? KEY_OF_BYTES : 0);
+    size_t at = (size_t)tokenizer_key_hash(head, key, length) & tokenizer->vocab_mask;
+    for (;; at = (at + 1) & tokenizer->vocab_mask) {
+        const struct vocab_slot *slot = &tokenizer->vocab[at];
+        if (slot->id == 0)
+            return -1;
+        if (slot->head == head && slot->length == kind &&
+            (length <= 8 ||
+             memcmp(tokenizer->arena.data + tokenizer->entries[slot->id - 1].key + 8, key + 8, length - 8) == 0))
+            return slot->id - 1;
+    }
 }
 
 int32_t tokenizer_find_text(const struct tokenizer *tokenizer, const char *text, size_t length)
 {
-    if (tokenizer->vocab_slots == NULL)
-        return -1;
-    size_t at = (size_t)tokenizer_text_hash(text, length) & tokenizer->vocab_mask;
-    for (;; at = (at + 1) & tokenizer->vocab_mask) {
-        int32_t id = tokenizer->vocab_slots[at] - 1;
-        if (id < 0)
-            return -1;
-        const struct token_entry *entry = &tokenizer->entries[id];
-        if (entry->text_length == length && memcmp(tokenizer->arena.data + entry->text, text, length) == 0)
-            return id;
-    }
-}
-
-const struct merge_slot *tokenizer_find_merge(const struct tokenizer *tokenizer, int32_t left, int32_t right)
-{
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t at = (size_t)tokenizer_merge_hash(key) & tokenizer->merge_mask;
-    for (;; at = (at + 1) & tokenizer->merge_mask) {
-        const struct merge_slot *slot = &tokenizer->merges[at];
-        if (slot->key == key)
-            return slot;
-        if (slot->key == MERGE_EMPTY)
-            return NULL;
-    }
+    char bytes[TOKENIZER_KEY_BYTES];
+    size_t n = 0;
+    if (!tokenizer->byte_units || !byte_level_bytes(text, length, bytes, &n))
+        return tokenizer_find_key(tokenizer, text, length, false);
+    return tokenizer_find_key(tokenizer, bytes, n, true);
 }
 
 static const struct token_entry *find_entry(const struct tokenizer *tokenizer, int32_t id)

@@ -1,6 +1,6 @@
-/* Byte-level BPE tokenizers of the Qwen2/Qwen3 shape, read from tokenizer.json as it stands: normaliser (none or NFC),
- * the file's own split regex (PCRE2, UTF and UCP), byte-level BPE with the file's merges, added tokens matched first.
- * Immutable after loading: any number of threads may encode with one. */
+/* BPE tokenizers, read from tokenizer.json as it stands: byte-level ones (Qwen, GPT-2, Llama 3) and those in the manner
+ * of SentencePiece (Llama 2, Mistral). docs/TOKENIZERS.md lists what of a file is supported. Immutable after loading:
+ * any number of threads may encode with one. */
 #ifndef COHORT_TEXT_TOKENIZER_H
 #define COHORT_TEXT_TOKENIZER_H
 
@@ -23,9 +23,15 @@ cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_err
 void tokenizer_destroy(struct tokenizer *tokenizer);
 
 /* Appends the ids of text (must be valid UTF-8: the message says at which byte it is not). With parse_added, added
- * tokens in the text become their ids; without, they are encoded as plain text. */
+ * tokens in the text become their ids; without, they are encoded as plain text. No token is put around it. */
 cohort_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
                                struct token_list *out, cohort_error *err);
+/* As tokenizer_encode with parse_added, and with the tokens that the file's post-processor puts around a text (BOS): for
+ * plain text that is handed to a model as it stands. A rendered template has its own. goes_on: more ids of the same text
+ * follow, so that what belongs behind it is left out. */
+cohort_status tokenizer_encode_text(const struct tokenizer *tokenizer, const char *text, size_t length, bool goes_on,
+                                    struct token_list *out, cohort_error *err);
+
 /* A part of a text that somebody wrote into a message: bytes [from, to). */
 enum content_kind {
     CONTENT_FOREIGN,  /* a user's, a system's, a tool's */
@@ -59,15 +65,20 @@ cohort_status tokenizer_encode_content(const struct tokenizer *tokenizer, const 
 cohort_status tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
                                struct text *out, cohort_error *err);
 
-/* Streaming decode: emits only whole characters; what is held back comes with later ids or at the end. Zero-initialise.
- * The concatenation of what is emitted equals tokenizer_decode of all ids. */
+/* Streaming decode: emits only whole characters; what is held back comes with later ids or at the end. Zero-initialise,
+ * free in the end. The concatenation of what is emitted equals tokenizer_decode of all ids. */
 struct token_stream {
-    unsigned char held[8];
+    unsigned char held[8]; /* the beginning of a character */
     size_t n_held;
+    struct text run;   /* bytes of <0x..> tokens, which are text or not when the last is known */
+    size_t n_stripped; /* of what the decoder takes off the start */
+    bool begun;
 };
 cohort_status token_stream_push(struct token_stream *stream, const struct tokenizer *tokenizer, int32_t id,
                                 bool skip_special, struct text *out, cohort_error *err);
-cohort_status token_stream_finish(struct token_stream *stream, struct text *out, cohort_error *err);
+cohort_status token_stream_finish(struct token_stream *stream, const struct tokenizer *tokenizer, struct text *out,
+                                  cohort_error *err);
+void token_stream_free(struct token_stream *stream);
 
 /* Highest id + 1 (base and added). */
 int32_t tokenizer_size(const struct tokenizer *tokenizer);

@@ -1,6 +1,6 @@
 /* Text to ids, in Hugging Face's order: added tokens that are not normalised are taken out of the raw text, each piece
- * between is normalised, normalised added tokens are taken out of it, the regex splits what is left into words (text
- * between matches is a word too), and each word is byte pair encoded. Content is encoded with what stands around it,
+ * between is normalised, normalised added tokens are taken out of it, the pre-tokenizer makes words of what is left, and
+ * each word is byte pair encoded. Content is encoded with what stands around it,
  * only that the control tokens in it are passed over: its words are cut and merged as in any text. */
 #include "text/tokenizer_internal.h"
 
@@ -13,73 +13,17 @@ struct encoder {
     const struct content_span *spans; /* [n_spans], ascending */
     size_t n_spans, passed;           /* spans that end before the piece in hand */
     struct content_spans piece_spans; /* of the piece in hand, in its normal form */
-    pcre2_match_data *match;
-    pcre2_match_context *context;
-    struct nfc_buffer nfc;
-    struct bpe_scratch bpe;
+    const char *normal;               /* of the piece in hand */
+    bool first;                       /* the piece is the text's beginning, and nothing went from there */
+    struct normal_scratch normalizer, side;
+    struct piece_scratch pieces;
     struct token_list *out;
 };
 
-static cohort_status encode_word(struct encoder *encoder, const char *word, size_t length, cohort_error *err)
+static cohort_status encode_words(struct encoder *encoder, const char *text, size_t length, cohort_error *err)
 {
-    if (length == 0)
-        return COHORT_OK;
-    return bpe_encode(encoder->tokenizer, (const unsigned char *)word, length, &encoder->bpe, encoder->out, err);
-}
-
-static int match_at(struct encoder *encoder, const char *text, size_t length, size_t start)
-{
-    const pcre2_code *split = encoder->tokenizer->split;
-    int code =
-        pcre2_match(split, (PCRE2_SPTR)text, length, start, PCRE2_NO_UTF_CHECK, encoder->match, encoder->context);
-    /* The interpreter keeps its state on the heap, so deep backtracking costs time there instead of
-     * failing. */
-    if (code == PCRE2_ERROR_JIT_STACKLIMIT)
-        code = pcre2_match(split, (PCRE2_SPTR)text, length, start, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, encoder->match,
-                           encoder->context);
-    return code;
-}
-
-static cohort_status split_words(struct encoder *encoder, const char *text, size_t length, cohort_error *err)
-{
-    size_t done = 0; /* everything before is encoded */
-    size_t start = 0;
-    size_t last_end = SIZE_MAX;
-    while (start <= length) {
-        int code = match_at(encoder, text, length, start);
-        if (code == PCRE2_ERROR_NOMATCH)
-            break;
-        if (code < 0) {
-            PCRE2_UCHAR reason[160];
-            pcre2_get_error_message(code, reason, sizeof reason);
-            return error_set(err, COHORT_ERR_FORMAT,
-                             "the tokenizer's split regex fails at byte %zu of a piece of %zu bytes: %s", start, length,
-                             (const char *)reason);
-        }
-        const PCRE2_SIZE *span = pcre2_get_ovector_pointer(encoder->match);
-        size_t from = span[0], to = span[1];
-        /* \K in a lookaround can give a span that runs backwards or overlaps; the pattern is the
-         * file's. */
-        if (from < done || to < from || to > length)
-            return error_set(err, COHORT_ERR_FORMAT, "the tokenizer's split regex gives overlapping matches");
-        if (from == to) {
-            /* An empty match cuts the text, unless it touches the match before it. */
-            if (from != last_end) {
-                TRY(encode_word(encoder, text + done, from - done, err));
-                done = from;
-            }
-            last_end = to;
-            if (to == length)
-                break;
-            uint32_t skipped = 0;
-            start = to + utf8_decode(text + to, &skipped);
-            continue;
-        }
-        TRY(encode_word(encoder, text + done, from - done, err));
-        TRY(encode_word(encoder, text + from, to - from, err));
-        done = start = last_end = to;
-    }
-    return encode_word(encoder, text + done, length - done, err);
+    return pieces_encode(encoder->tokenizer, &encoder->pieces, text, length, encoder->first && text == encoder->normal,
+                         encoder->out, err);
 }
 
 /* The model's own words may be the added token id. */
@@ -151,29 +95,51 @@ static int32_t longest_added(const struct encoder *encoder, const struct added_s
 
 typedef cohort_status piece_encoder(struct encoder *encoder, const char *text, size_t length, cohort_error *err);
 
-/* Cuts text at the set's tokens, leftmost first and longest of those; rest encodes what is between.
- */
+static unsigned classes_at(const char *text)
+{
+    uint32_t code_point = 0;
+    utf8_decode(text, &code_point);
+    return char_classes(code_point);
+}
+
+/* Whether no word character touches [from, to). */
+static bool is_single_word(const char *text, size_t length, size_t from, size_t to)
+{
+    return (from == 0 || (classes_at(text + utf8_before(text, from)) & CHAR_WORD) == 0) &&
+           (to == length || (classes_at(text + to) & CHAR_WORD) == 0);
+}
+
+/* Cuts text at the set's tokens, leftmost first and longest of those; rest encodes what is between. */
 static cohort_status split_added(struct encoder *encoder, const struct added_set *set,
                                  const struct content_spans *spans, const char *text, size_t length,
                                  piece_encoder *rest, cohort_error *err)
 {
     size_t done = 0;
-    if (encoder->parse_added && set->count > 0) {
-        for (size_t i = 0; i < length;) {
-            size_t matched = 0;
-            int32_t id = -1;
-            if (set->first[(unsigned char)text[i]])
-                id = longest_added(encoder, set, spans, text, length, i, &matched);
-            if (id < 0) {
-                i++;
-                continue;
-            }
-            if (i > done)
-                TRY(rest(encoder, text + done, i - done, err));
-            TRY(token_list_push(encoder->out, id, err));
-            i += matched;
-            done = i;
+    for (size_t i = 0; encoder->parse_added && set->count > 0 && i < length;) {
+        size_t matched = 0;
+        int32_t id = -1;
+        if (set->first[(unsigned char)text[i]])
+            id = longest_added(encoder, set, spans, text, length, i, &matched);
+        if (id < 0) {
+            i++;
+            continue;
         }
+        const uint32_t flags = encoder->tokenizer->entries[id].flags;
+        size_t from = i, to = i + matched;
+        i = to; /* the next is looked for from here, whatever the token takes along */
+        if ((flags & TOKEN_SINGLE) != 0 && !is_single_word(text, length, from, to))
+            continue;
+        while ((flags & TOKEN_LSTRIP) != 0 && from > done &&
+               (classes_at(text + utf8_before(text, from)) & CHAR_SPACE) != 0)
+            from = utf8_before(text, from);
+        while ((flags & TOKEN_RSTRIP) != 0 && to < length && (classes_at(text + to) & CHAR_SPACE) != 0) {
+            uint32_t code_point = 0;
+            to += utf8_decode(text + to, &code_point);
+        }
+        if (from > done)
+            TRY(rest(encoder, text + done, from - done, err));
+        TRY(token_list_push(encoder->out, id, err));
+        done = to;
     }
     return done < length ? rest(encoder, text + done, length - done, err) : COHORT_OK;
 }
@@ -193,8 +159,8 @@ static size_t common_bytes(const char *a, size_t a_length, const char *b, size_t
 static cohort_status map_spans(struct encoder *encoder, size_t start, const char *text, size_t length,
                                const char *normal, size_t normal_length, cohort_error *err)
 {
-    struct nfc_buffer part = {0};
-    cohort_status status = COHORT_OK;
+    const struct normal_ends to_left = {true, false}, to_right = {false, true};
+    bool lost = false;
     encoder->piece_spans.count = 0;
     while (encoder->passed < encoder->n_spans && encoder->spans[encoder->passed].to <= start)
         encoder->passed++;
@@ -207,33 +173,37 @@ static cohort_status map_spans(struct encoder *encoder, size_t start, const char
         if (normal != text) {
             const char *side = NULL;
             size_t n = 0;
-            TRY_GOTO(nfc_normalize(text + to, length - to, &part, &side, &n, err));
+            TRY(normalizer_run(encoder->tokenizer, text + to, length - to, to_right, &encoder->side, &side, &n, &lost,
+                               err));
             n = common_bytes(side, n, normal, normal_length, true);
             to = normal_length - n;
-            TRY_GOTO(nfc_normalize(text, from, &part, &side, &n, err));
+            TRY(normalizer_run(encoder->tokenizer, text, from, to_left, &encoder->side, &side, &n, &lost, err));
             from = common_bytes(side, n, normal, normal_length, false);
         }
         struct content_spans *spans = &encoder->piece_spans;
         if (spans->count > 0 && spans->items[spans->count - 1].to > from)
             from = spans->items[spans->count - 1].to;
         if (from < to)
-            TRY_GOTO(content_spans_push(spans, from, to, span->kind, err));
+            TRY(content_spans_push(spans, from, to, span->kind, err));
     }
-cleanup:
-    nfc_buffer_free(&part);
-    return status;
+    return COHORT_OK;
 }
 
 static cohort_status encode_piece(struct encoder *encoder, const char *text, size_t length, cohort_error *err)
 {
+    const struct tokenizer *tokenizer = encoder->tokenizer;
+    const struct normal_ends whole = {true, true};
     const char *normal = text;
     size_t normal_length = length;
-    if (encoder->tokenizer->nfc)
-        TRY(nfc_normalize(text, length, &encoder->nfc, &normal, &normal_length, err));
-    if (encoder->n_spans > 0 && encoder->tokenizer->normalized.count > 0)
+    bool lost = false;
+    if (tokenizer->n_normal > 0)
+        TRY(normalizer_run(tokenizer, text, length, whole, &encoder->normalizer, &normal, &normal_length, &lost, err));
+    if (encoder->n_spans > 0 && tokenizer->normalized.count > 0)
         TRY(map_spans(encoder, (size_t)(text - encoder->text), text, length, normal, normal_length, err));
-    return split_added(encoder, &encoder->tokenizer->normalized, &encoder->piece_spans, normal, normal_length,
-                       split_words, err);
+    encoder->normal = normal;
+    encoder->first = text == encoder->text && !lost;
+    return split_added(encoder, &tokenizer->normalized, &encoder->piece_spans, normal, normal_length, encode_words,
+                       err);
 }
 
 static cohort_status encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
@@ -246,7 +216,7 @@ static cohort_status encode(const struct tokenizer *tokenizer, const char *text,
     if (valid != length)
         return error_set(err, COHORT_ERR_FORMAT, "text is not UTF-8 at byte %zu (0x%02x)", valid,
                          (unsigned)(unsigned char)text[valid]);
-    if (length > INT32_MAX / 4) /* NFC at most triples it; word positions are int32_t */
+    if (length > INT32_MAX / 4) /* normalising may lengthen it; word positions are int32_t */
         return error_set(err, COHORT_ERR_ARGUMENT, "text of %zu bytes is too long to encode at once (at most %d)",
                          length, INT32_MAX / 4);
     struct encoder encoder = {.tokenizer = tokenizer,
@@ -256,25 +226,13 @@ static cohort_status encode(const struct tokenizer *tokenizer, const char *text,
                               .n_spans = spans->count,
                               .piece_spans = {.markers = spans->markers},
                               .out = out};
-    cohort_status status = COHORT_OK;
-    size_t count_before = out->count;
-    encoder.match = pcre2_match_data_create(1, NULL);
-    encoder.context = pcre2_match_context_create(NULL);
-    if (encoder.match == NULL || encoder.context == NULL) {
-        status = error_set(err, COHORT_ERR_MEMORY, "cannot allocate regex match data");
-        goto cleanup;
-    }
-    /* A hostile pattern fails instead of running for ever. */
-    pcre2_set_match_limit(encoder.context, 10000000);
-    pcre2_set_heap_limit(encoder.context, 1 << 20); /* KiB */
-    TRY_GOTO(split_added(&encoder, &tokenizer->raw, spans, text, length, encode_piece, err));
-cleanup:
+    const size_t count_before = out->count;
+    cohort_status status = split_added(&encoder, &tokenizer->raw, spans, text, length, encode_piece, err);
     if (status != COHORT_OK)
         out->count = count_before;
-    pcre2_match_data_free(encoder.match);
-    pcre2_match_context_free(encoder.context);
-    nfc_buffer_free(&encoder.nfc);
-    bpe_scratch_free(&encoder.bpe);
+    normal_scratch_free(&encoder.normalizer);
+    normal_scratch_free(&encoder.side);
+    piece_scratch_free(&encoder.pieces);
     content_spans_free(&encoder.piece_spans);
     return status;
 }
@@ -289,4 +247,25 @@ cohort_status tokenizer_encode_content(const struct tokenizer *tokenizer, const 
                                        const struct content_spans *spans, struct token_list *out, cohort_error *err)
 {
     return encode(tokenizer, text, length, true, spans, out, err);
+}
+
+static cohort_status push_all(const struct token_list *list, struct token_list *out, cohort_error *err)
+{
+    for (size_t i = 0; i < list->count; i++)
+        TRY(token_list_push(out, list->ids[i], err));
+    return COHORT_OK;
+}
+
+cohort_status tokenizer_encode_text(const struct tokenizer *tokenizer, const char *text, size_t length, bool goes_on,
+                                    struct token_list *out, cohort_error *err)
+{
+    const size_t count_before = out->count;
+    cohort_status status = push_all(&tokenizer->prefix, out, err);
+    if (status == COHORT_OK)
+        status = encode(tokenizer, text, length, true, NULL, out, err);
+    if (status == COHORT_OK && !goes_on)
+        status = push_all(&tokenizer->suffix, out, err);
+    if (status != COHORT_OK)
+        out->count = count_before;
+    return status;
 }

@@ -224,7 +224,8 @@ static cohort_status check_config(const struct tokenizer *tokenizer, const json_
         type != NULL && (strcmp(type, "PreTrainedTokenizerFast") == 0 || strcmp(type, "TokenizersBackend") == 0);
     if (json_is_true(json_object_get(config, "split_special_tokens")))
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: split_special_tokens true is not supported", path);
-    if (json_is_true(json_object_get(config, "add_prefix_space")) && type != NULL && !plain)
+    /* Of Llama's and Mistral's files it says what their pipeline does anyway. */
+    if (json_is_true(json_object_get(config, "add_prefix_space")) && type != NULL && !plain && tokenizer->byte_units)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s: add_prefix_space true is not supported with tokenizer_class %.80s", path, type);
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
@@ -261,19 +262,20 @@ cleanup:
 cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_error *err)
 {
     char *path = NULL;
-    struct text content = {0};
+    struct file_map content = {0};
     struct tokenizer *tokenizer = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
-    TRY_GOTO(file_read(path, TOKENIZER_MAX_BYTES, &content, err));
-    TRY_GOTO(tokenizer_parse(&tokenizer, content.data, content.length, path, err));
+    TRY_GOTO(file_map_open(&content, path, err));
+    TRY_GOTO(
+        tokenizer_parse(&tokenizer, content.data == NULL ? "" : (const char *)content.data, content.size, path, err));
     TRY_GOTO(load_settings(tokenizer, dir, err));
     *out = tokenizer;
     tokenizer = NULL;
 cleanup:
     tokenizer_destroy(tokenizer);
-    text_free(&content);
+    file_map_close(&content);
     mem_free(path);
     return status;
 }

@@ -1,6 +1,5 @@
-/* The split regex. tokenizer.json's pattern is in the dialect of Oniguruma, which Hugging Face runs
- * it with; PCRE2 reads nearly all of it alike. What it would read otherwise is translated here, or
- * refused. */
+/* Regular expressions of tokenizer.json. They are in the dialect of Oniguruma, which Hugging Face runs them with; PCRE2
+ * reads nearly all of it alike. What it would read otherwise is translated here, or refused. */
 #include "text/tokenizer_internal.h"
 
 #include <string.h>
@@ -9,23 +8,6 @@
  * Unicode 6.3. */
 static const char WHITE_SPACE[] = "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"
                                   "\\x{202f}\\x{205f}\\x{3000}";
-
-/* Letters and numbers that Unicode 15 to 16 added. Oniguruma (of tokenizers 0.23) has them, the
- * PCRE2 at hand may be older (10.42: Unicode 14), and ids must not depend on that. Adding them to a
- * newer \p{L} changes nothing. Made by oracle/tokenizer_hf.py --ranges. */
-static const uint32_t NEW_LETTERS[][2] = {
-    {0x1c89, 0x1c8a},   {0xa7cb, 0xa7cd},   {0xa7da, 0xa7dc},   {0x105c0, 0x105f3}, {0x10d4a, 0x10d65},
-    {0x10d6f, 0x10d85}, {0x10ec2, 0x10ec4}, {0x1123f, 0x11240}, {0x11380, 0x11389}, {0x1138b, 0x1138b},
-    {0x1138e, 0x1138e}, {0x11390, 0x113b5}, {0x113b7, 0x113b7}, {0x113d1, 0x113d1}, {0x113d3, 0x113d3},
-    {0x11bc0, 0x11be0}, {0x11f02, 0x11f02}, {0x11f04, 0x11f10}, {0x11f12, 0x11f33}, {0x1342f, 0x1342f},
-    {0x13441, 0x13446}, {0x13460, 0x143fa}, {0x16100, 0x1611d}, {0x16d40, 0x16d6c}, {0x18cff, 0x18cff},
-    {0x1b132, 0x1b132}, {0x1b155, 0x1b155}, {0x1df25, 0x1df2a}, {0x1e030, 0x1e06d}, {0x1e4d0, 0x1e4eb},
-    {0x1e5d0, 0x1e5ed}, {0x1e5f0, 0x1e5f0}, {0x2b739, 0x2b739}, {0x2ebf0, 0x2ee5d}, {0x31350, 0x323af},
-};
-static const uint32_t NEW_NUMBERS[][2] = {
-    {0x10d40, 0x10d49}, {0x116d0, 0x116e3}, {0x11bf0, 0x11bf9}, {0x11f50, 0x11f59}, {0x16130, 0x16139},
-    {0x16d70, 0x16d79}, {0x1ccf0, 0x1ccf9}, {0x1d2c0, 0x1d2d3}, {0x1e4f0, 0x1e4f9}, {0x1e5f1, 0x1e5fa},
-};
 
 static cohort_status append(struct text *text, const char *piece, cohort_error *err)
 {
@@ -36,9 +18,8 @@ static cohort_status append(struct text *text, const char *piece, cohort_error *
  * complements. */
 static cohort_status append_property(struct text *out, bool negated, char property, bool in_class, cohort_error *err)
 {
-    const uint32_t(*ranges)[2] = property == 'L' ? NEW_LETTERS : NEW_NUMBERS;
-    size_t count =
-        property == 'L' ? sizeof NEW_LETTERS / sizeof NEW_LETTERS[0] : sizeof NEW_NUMBERS / sizeof NEW_NUMBERS[0];
+    const uint32_t(*ranges)[2] = property == 'L' ? char_new_letters : char_new_numbers;
+    size_t count = property == 'L' ? char_n_new_letters : char_n_new_numbers;
     if (!in_class)
         TRY(append(out, negated ? "[^" : "[", err));
     TRY(text_printf(out, err, "\\p{%c}", property));
@@ -47,7 +28,7 @@ static cohort_status append_property(struct text *out, bool negated, char proper
     return in_class ? COHORT_OK : append(out, "]", err);
 }
 
-static cohort_status translate_escape(struct text *out, char escaped, bool in_class, const char *origin,
+static cohort_status translate_escape(struct text *out, char escaped, bool in_class, const char *place,
                                       cohort_error *err)
 {
     if (escaped == 's' && in_class)
@@ -61,14 +42,13 @@ static cohort_status translate_escape(struct text *out, char escaped, bool in_cl
      * difference of sets. */
     const char *differing = in_class ? "SwWhHRXKGbB" : "wWbBhHRXKGQECNgk";
     if (escaped != '\0' && strchr(differing, escaped) != NULL)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s: pre_tokenizer: the split regex has \\%c%s, which is not supported", origin, escaped,
-                         in_class ? " within a character class" : "");
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: the regex has \\%c%s, which is not supported", place,
+                         escaped, in_class ? " within a character class" : "");
     char copy[2] = {'\\', escaped};
     return text_append(out, copy, 2, err);
 }
 
-static cohort_status translate(struct text *out, const char *pattern, size_t length, const char *origin,
+static cohort_status translate(struct text *out, const char *pattern, size_t length, const char *place,
                                cohort_error *err)
 {
     bool in_class = false;
@@ -84,15 +64,15 @@ static cohort_status translate(struct text *out, const char *pattern, size_t len
                 i += 3;
                 continue;
             }
-            TRY(translate_escape(out, pattern[i], in_class, origin, err));
+            TRY(translate_escape(out, pattern[i], in_class, place, err));
             continue;
         }
         if (in_class) {
             if (c == '[' || (c == '&' && i + 1 < length && pattern[i + 1] == '&'))
                 return error_set(err, COHORT_ERR_UNSUPPORTED,
-                                 "%s: pre_tokenizer: the split regex has sets within a character class at "
+                                 "%s: the regex has sets within a character class at "
                                  "byte %zu, which is not supported",
-                                 origin, i);
+                                 place, i);
             in_class = c != ']' || i == class_start;
         } else if (c == '[') {
             in_class = true;
@@ -105,25 +85,29 @@ static cohort_status translate(struct text *out, const char *pattern, size_t len
             }
         } else if (c == '(' && i + 1 < length && pattern[i + 1] == '*') {
             return error_set(err, COHORT_ERR_UNSUPPORTED,
-                             "%s: pre_tokenizer: the split regex has \"(*\" at byte %zu, which is not supported",
-                             origin, i);
+                             "%s: the regex has \"(*\" at byte %zu, which is not supported", place, i);
         }
         TRY(text_append(out, &c, 1, err));
     }
     return COHORT_OK;
 }
 
-cohort_status split_compile(pcre2_code **out, const char *pattern, size_t length, const char *origin, cohort_error *err)
+cohort_status regex_compile(pcre2_code **out, const char *pattern, size_t length, bool literal, const char *origin,
+                            const char *place, cohort_error *err)
 {
-    struct text translated = {0};
+    struct text translated = {0}, where = {0};
     pcre2_compile_context *context = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
+    TRY_GOTO(text_printf(&where, err, "%s: %s", origin, place));
     if (utf8_check(pattern, length) != length) {
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: pre_tokenizer: the split regex is not UTF-8", origin);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: the regex is not UTF-8", where.data);
         goto cleanup;
     }
-    TRY_GOTO(translate(&translated, pattern, length, origin, err));
+    if (literal)
+        TRY_GOTO(text_append(&translated, pattern, length, err));
+    else
+        TRY_GOTO(translate(&translated, pattern, length, where.data, err));
     context = pcre2_compile_context_create(NULL);
     if (context == NULL) {
         status = error_set(err, COHORT_ERR_MEMORY, "cannot allocate a regex context");
@@ -132,15 +116,17 @@ cohort_status split_compile(pcre2_code **out, const char *pattern, size_t length
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     int code = 0;
     PCRE2_SIZE at = 0;
+    const uint32_t options = PCRE2_UTF | PCRE2_NO_UTF_CHECK;
     /* In Oniguruma's Ruby syntax ^ and $ match at lines. */
     *out = pcre2_compile((PCRE2_SPTR)(translated.data == NULL ? "" : translated.data), translated.length,
-                         PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_UTF_CHECK, &code,
-                         &at, context);
+                         literal ? options | PCRE2_LITERAL
+                                 : options | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                         &code, &at, context);
     if (*out == NULL) {
         PCRE2_UCHAR reason[160];
         pcre2_get_error_message(code, reason, sizeof reason);
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: pre_tokenizer: the split regex does not compile: %s", origin,
-                           (const char *)reason);
+        status =
+            error_set(err, COHORT_ERR_FORMAT, "%s: the regex does not compile: %s", where.data, (const char *)reason);
         goto cleanup;
     }
     /* Where the machine has no JIT, matching is slower and gives the same. */
@@ -148,5 +134,79 @@ cohort_status split_compile(pcre2_code **out, const char *pattern, size_t length
 cleanup:
     pcre2_compile_context_free(context);
     text_free(&translated);
+    text_free(&where);
     return status;
+}
+
+/* ---- matching ---- */
+
+void regex_run_free(struct regex_run *run)
+{
+    pcre2_match_data_free(run->match);
+    pcre2_match_context_free(run->context);
+    memset(run, 0, sizeof *run);
+}
+
+static cohort_status prepare(struct regex_run *run, cohort_error *err)
+{
+    if (run->context != NULL)
+        return COHORT_OK;
+    run->match = pcre2_match_data_create(1, NULL);
+    run->context = run->match == NULL ? NULL : pcre2_match_context_create(NULL);
+    if (run->context == NULL) {
+        regex_run_free(run);
+        return error_set(err, COHORT_ERR_MEMORY, "cannot allocate regex match data");
+    }
+    /* A hostile pattern fails instead of running for ever. */
+    pcre2_set_match_limit(run->context, 10000000);
+    pcre2_set_heap_limit(run->context, 1 << 20); /* KiB */
+    return COHORT_OK;
+}
+
+static int match_at(struct regex_run *run, const pcre2_code *code, const char *text, size_t length, size_t start)
+{
+    int n = pcre2_match(code, (PCRE2_SPTR)text, length, start, PCRE2_NO_UTF_CHECK, run->match, run->context);
+    /* The interpreter keeps its state on the heap, so deep backtracking costs time there instead of
+     * failing. */
+    if (n == PCRE2_ERROR_JIT_STACKLIMIT)
+        n = pcre2_match(code, (PCRE2_SPTR)text, length, start, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, run->match,
+                        run->context);
+    return n;
+}
+
+cohort_status regex_next(struct regex_run *run, const pcre2_code *code, const char *text, size_t length,
+                         struct regex_cursor *cursor, bool *found, size_t *from, size_t *to, cohort_error *err)
+{
+    *found = false;
+    TRY(prepare(run, err));
+    while (cursor->start <= length) {
+        int n = match_at(run, code, text, length, cursor->start);
+        if (n == PCRE2_ERROR_NOMATCH)
+            break;
+        if (n < 0) {
+            PCRE2_UCHAR reason[160];
+            pcre2_get_error_message(n, reason, sizeof reason);
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "the tokenizer's split regex fails at byte %zu of a piece of %zu bytes: %s", cursor->start,
+                             length, (const char *)reason);
+        }
+        const PCRE2_SIZE *span = pcre2_get_ovector_pointer(run->match);
+        *from = span[0];
+        *to = span[1];
+        /* \K in a lookaround can give a span that runs backwards or overlaps; the pattern is the file's. */
+        if (*from < (cursor->last_end == SIZE_MAX ? 0 : cursor->last_end) || *to < *from || *to > length)
+            return error_set(err, COHORT_ERR_FORMAT, "the tokenizer's split regex gives overlapping matches");
+        const bool touches = *from == *to && *from == cursor->last_end;
+        cursor->last_end = cursor->start = *to;
+        if (*from == *to) {
+            uint32_t skipped = 0;
+            cursor->start = *to == length ? length + 1 : *to + utf8_decode(text + *to, &skipped);
+        }
+        if (!touches) {
+            *found = true;
+            return COHORT_OK;
+        }
+    }
+    cursor->start = length + 1;
+    return COHORT_OK;
 }

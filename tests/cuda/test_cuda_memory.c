@@ -196,7 +196,7 @@ static void run_step(struct model *model, struct memory_plan *plan, struct engin
                    .sampling = *sampling,
                    .seed = 3,
                    .loss = {.type = LOSS_DAPO, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = C},
-                   .scale = ADVANTAGE_SCALE_GROUP,
+                   .advantage = {.scale = ADVANTAGE_SCALE_GROUP, .epsilon = 1e-4},
                    .schedule = SCHEDULE_CONSTANT,
                    .learning_rate = 1e-6,
                    .total_steps = 100,

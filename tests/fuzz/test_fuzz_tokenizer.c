@@ -2,8 +2,8 @@
  * tokenizer.json, which must be refused or work; any other is a text, whose ids must decode to it,
  * at once and as a stream alike.
  *
- * Without libFuzzer main runs mutations of a small valid file and of short texts for two seconds;
- * the n-th is a function of n. */
+ * Without libFuzzer main runs mutations of small valid files, in the pipelines of several families, and of short texts for
+ * two seconds (--seconds N: for N); the n-th is a function of n. */
 #include "base/file.h"
 #include "base/rng.h"
 #include "text/tokenizer_internal.h"
@@ -39,7 +39,8 @@ static void check_decode(const struct tokenizer *tokenizer, const struct token_l
             size_t added = streamed.length - before;
             require(added == 0 || utf8_check(streamed.data + before, added) == added, "whole characters");
         }
-        require(token_stream_finish(&stream, &streamed, NULL) == COHORT_OK, "stream end");
+        require(token_stream_finish(&stream, tokenizer, &streamed, NULL) == COHORT_OK, "stream end");
+        token_stream_free(&stream);
         require(streamed.length == whole->length, "stream length");
         require(streamed.length == 0 || memcmp(streamed.data, whole->data, streamed.length) == 0, "stream text");
         text_free(&streamed);
@@ -58,16 +59,17 @@ static void try_text(const struct tokenizer *tokenizer, const char *text, size_t
                 require(list.ids[i] >= 0 && list.ids[i] < tokenizer_size(tokenizer), "ids in range");
             check_decode(tokenizer, &list, &whole);
             if (tokenizer == fixed) {
-                struct nfc_buffer nfc = {0};
+                struct form_buffer nfc = {0};
                 const char *normal = NULL;
                 size_t normal_length = 0;
-                require(nfc_normalize(text, length, &nfc, &normal, &normal_length, NULL) == COHORT_OK, "NFC");
+                require(form_normalize(FORM_NFC, text, length, &nfc, &normal, &normal_length, NULL) == COHORT_OK,
+                        "NFC");
                 /* With added tokens each piece is normalised by itself, so only without is the text
                  * that of NFC. */
                 require(parse == 1 || (whole.length == normal_length &&
                                        (normal_length == 0 || memcmp(whole.data, normal, normal_length) == 0)),
                         "ids decode to the normalised text");
-                nfc_buffer_free(&nfc);
+                form_buffer_free(&nfc);
             }
         } else {
             require(err.message[0] != '\0', "a message");
@@ -93,8 +95,11 @@ static void try_content(const struct tokenizer *tokenizer, const char *text, siz
     if (tokenizer_encode_content(tokenizer, text, length, &spans, &list, NULL) == COHORT_OK) {
         for (size_t i = 0; i < list.count; i++) {
             size_t n = 0; /* a byte must be encoded, even where its token is marked special */
-            require(tokenizer_text(tokenizer, list.ids[i], &n) != NULL, "a token");
-            require(n <= 2 || !tokenizer_is_special(tokenizer, list.ids[i]), "content is content");
+            const char *spelled = tokenizer_text(tokenizer, list.ids[i], &n);
+            require(spelled != NULL, "a token");
+            require(n <= 2 || list.ids[i] == tokenizer->unk || (n == 6 && memcmp(spelled, "<0x", 3) == 0) ||
+                        !tokenizer_is_special(tokenizer, list.ids[i]),
+                    "content is content");
         }
         require(tokenizer != fixed ||
                     (tokenizer_encode(tokenizer, text, length, false, &plain, NULL) == COHORT_OK &&
@@ -131,7 +136,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         token_list_free(&list);
         return 0;
     }
-    static const char SAMPLE[] = "I'm a<|im_end|>b 12\n\n  caf\xC3\xA9 e\xCC\x81 \xF0\x9F\x98\x80<think>\tabc";
+    static const char SAMPLE[] =
+        " I'm a <|im_end|> b 12\n\n  caf\xC3\xA9 e\xCC\x81 \xF0\x9F\x98\x80<think>\tabc\xE2\x96\x81 a";
+    struct token_list every = {0};
+    struct text decoded = {0};
     struct tokenizer *tokenizer = NULL;
     cohort_error err = {0};
     if (tokenizer_parse(&tokenizer, (const char *)data, size, "fuzz.json", &err) != COHORT_OK) {
@@ -140,6 +148,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     try_text(tokenizer, SAMPLE, sizeof SAMPLE - 1);
     try_content(tokenizer, SAMPLE, sizeof SAMPLE - 1);
+    for (int32_t id = -1; id < 400; id++) /* each token behind each kind of other */
+        require(token_list_push(&every, id * 7 % 401, NULL) == COHORT_OK, "push");
+    check_decode(tokenizer, &every, &decoded);
+    every.count = 0;
+    require(tokenizer_encode_text(tokenizer, SAMPLE, 0, false, &every, NULL) == COHORT_OK || every.count == 0,
+            "an empty text");
+    text_free(&decoded);
+    token_list_free(&every);
     tokenizer_destroy(tokenizer);
     return 0;
 }
@@ -182,6 +198,15 @@ static const char *const WORDS[] = {
     "   ",
     "\"ignore_merges\":true",
     "\"normalized\":true",
+    "\"lstrip\":true",
+    "\"single_word\":true",
+    "\"invert\":true",
+    "\"Removed\"",
+    "\"MergedWithNext\"",
+    "\"String\"",
+    "\"Sequence\"",
+    "\xE2\x96\x81",
+    "<0x41>",
 };
 enum { N_WORDS = sizeof WORDS / sizeof WORDS[0] };
 
@@ -218,56 +243,137 @@ static void mutate(struct text *text, uint64_t n)
     }
 }
 
-/* A valid file, compact, with two merges. */
-static char *make_seed(void)
+#define SPLIT(behavior, invert)                                                                                        \
+    "{'type':'Split','pattern':{'Regex':'[ab]| +'},'behavior':'" behavior "','invert':" invert "}"
+#define LIST(kind, ...) "{'type':'Sequence','" kind "':[" __VA_ARGS__ "]}"
+static const char *const PARTS[4][8] = {
+    {"null", "{'type':'NFC'}",
+     LIST("normalizers",
+          "{'type':'Prepend','prepend':'\xE2\x96\x81'},{'type':'Replace','pattern':{'String':' '},'content':"
+          "'\xE2\x96\x81'}"),
+     LIST("normalizers", "{'type':'NFKD'},{'type':'StripAccents'},{'type':'Lowercase'}"),
+     "{'type':'Strip','strip_left':true,'strip_right':true}", "{'type':'ByteLevel'}",
+     "{'type':'Replace','pattern':{'Regex':'[0-9]|$'},'content':'a b'}", "{'type':'NFD'}"},
+    {"null", "{'type':'ByteLevel','add_prefix_space':true,'use_regex':true}",
+     "{'type':'Metaspace','replacement':'\xE2\x96\x81','prepend_scheme':'first','split':false}",
+     "{'type':'Metaspace','replacement':'\xE2\x96\x81','prepend_scheme':'always','split':true}",
+     LIST("pretokenizers", SPLIT("MergedWithPrevious", "false") ",{'type':'ByteLevel','use_regex':false}"),
+     LIST("pretokenizers", SPLIT("Contiguous", "true") ",{'type':'Digits','individual_digits':false}"),
+     LIST("pretokenizers", "{'type':'Whitespace'},{'type':'Punctuation','behavior':'Removed'}"),
+     LIST("pretokenizers", "{'type':'WhitespaceSplit'},{'type':'CharDelimiterSplit','delimiter':'b'}")},
+    {"{'type':'ByteLevel'}", "{'type':'Fuse'}",
+     "{'type':'Metaspace','replacement':'\xE2\x96\x81','prepend_scheme':'first'}",
+     LIST("decoders",
+          "{'type':'Replace','pattern':{'String':'\xE2\x96\x81'},'content':' '},{'type':'ByteFallback'},{'type':"
+          "'Fuse'},{'type':'Strip','content':' ','start':1,'stop':0}"),
+     "{'type':'ByteFallback'}",
+     LIST("decoders", "{'type':'Strip','content':'a','start':1,'stop':2},{'type':'ByteLevel'}"),
+     LIST("decoders", "{'type':'ByteLevel'},{'type':'Fuse'},{'type':'Strip','content':' ','start':2,'stop':0}"),
+     "{'type':'Replace','pattern':{'Regex':'a*'},'content':'b'}"},
+    {"null", "{'type':'ByteLevel'}",
+     "{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'<s>'}},{'Sequence':{'id':'A'}}],'special_tokens':{'"
+     "<s>':"
+     "{'ids':[258]}}}",
+     "null", "null", "null", "null", "null"},
+};
+
+static json_t *read_part(const char *quoted)
 {
-    char folder[] = "/tmp/cohort-fuzz-XXXXXX";
-    char path[64];
+    char copy[512];
     json_error_t position;
-    require(mkdtemp(folder) != NULL, "a temporary folder");
-    require(tokenizer_write_bytes(folder, NULL) == COHORT_OK, "write");
-    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
-    json_t *root = json_load_file(path, 0, &position);
-    json_t *model = json_object_get(root, "model");
+    snprintf(copy, sizeof copy, "%s", quoted);
+    for (char *at = copy; *at != '\0'; at++)
+        if (*at == '\'')
+            *at = '"';
+    json_t *part = json_loads(copy, JSON_DECODE_ANY, &position);
+    require(part != NULL, quoted);
+    return part;
+}
+
+/* Valid file n, compact: the tokenizer of bytes with two merges, a few tokens of characters, and parts that n chooses. */
+static char *make_seed(const char *bytes_json, uint64_t n)
+{
+    static const char *const names[] = {"normalizer", "pre_tokenizer", "decoder", "post_processor"};
+    static const char *const more[] = {"ab",
+                                       "abc",
+                                       "\xE2\x96\x81",
+                                       "\xE2\x96\x81"
+                                       "a",
+                                       "<unk>",
+                                       "<0x0A>",
+                                       "<0xC3>",
+                                       "<0xA9>"};
+    json_error_t position;
+    json_t *root = json_loads(bytes_json, 0, &position);
+    json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab");
     json_array_clear(json_object_get(root, "added_tokens"));
-    json_object_set_new(json_object_get(model, "vocab"), "ab", json_integer(256));
-    json_object_set_new(json_object_get(model, "vocab"), "abc", json_integer(257));
-    json_object_set_new(model, "merges", json_pack("[s, [s, s]]", "a b", "ab", "c"));
-    json_array_append_new(
-        json_object_get(root, "added_tokens"),
-        json_pack("{s:i, s:s, s:b, s:b}", "id", 258, "content", "<|im_end|>", "special", 1, "normalized", 0));
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
+        json_object_set_new(vocab, more[i], json_integer((json_int_t)(256 + i)));
+    json_object_set_new(model, "merges", json_pack("[s, [s, s], [s, s]]", "a b", "ab", "c", more[2], "a"));
+    json_object_set_new(model, "unk_token", n % 3 == 0 ? json_null() : json_string("<unk>"));
+    json_object_set_new(model, "byte_fallback", json_boolean(n % 2 == 0));
+    json_object_set_new(model, "fuse_unk", json_boolean(n % 5 == 0));
+    json_array_append_new(json_object_get(root, "added_tokens"),
+                          json_pack("{s:i, s:s, s:b, s:b, s:b, s:b}", "id", 264, "content", "<|im_end|>", "special", 1,
+                                    "normalized", n % 7 == 0, "lstrip", n % 2 == 0, "rstrip", n % 3 == 0));
+    struct rng_block draw = rng_philox(4, RNG_TEST, n, 0);
+    for (size_t i = 0; i < 4 && n > 0; i++)
+        json_object_set_new(root, names[i], read_part(PARTS[i][draw.word[i] % 8u]));
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
-    require(file_remove_all(folder, NULL) == COHORT_OK, "remove");
     return text;
 }
 
-int main(void)
+static char *read_bytes_json(void)
+{
+    char folder[] = "/tmp/cohort-fuzz-XXXXXX";
+    char path[64];
+    struct text json = {0};
+    require(mkdtemp(folder) != NULL, "a temporary folder");
+    require(tokenizer_write_bytes(folder, NULL) == COHORT_OK, "write");
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    require(file_read(path, 0, &json, NULL) == COHORT_OK, "read");
+    require(file_remove_all(folder, NULL) == COHORT_OK, "remove");
+    return json.data;
+}
+
+int main(int argc, char **argv)
 {
     static const char TEXT[] = "The <|im_start|> caf\xC3\xA9 e\xCC\x81\xCC\xA3 \xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8 "
                                "\xF0\x9F\x98\x80 12\r\n  \t x'll "
                                "\xE4\xB8\xAD\xE6\x96\x87 "
                                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa<think>";
-    char *seed = make_seed();
-    struct tokenizer *tokenizer = NULL;
-    cohort_error err = {0};
-    require(tokenizer_parse(&tokenizer, seed, strlen(seed), "seed.json", &err) == COHORT_OK, err.message);
-    tokenizer_destroy(tokenizer);
+    enum { SEEDS = 64 };
+    char *bytes_json = read_bytes_json(), *seeds[SEEDS];
+    const long limit = argc == 3 && strcmp(argv[1], "--seconds") == 0 ? atol(argv[2]) : 2;
+    int valid = 0;
+    for (uint64_t i = 0; i < SEEDS; i++) {
+        struct tokenizer *tokenizer = NULL;
+        cohort_error err = {0};
+        seeds[i] = make_seed(bytes_json, i);
+        valid += tokenizer_parse(&tokenizer, seeds[i], strlen(seeds[i]), "seed.json", &err) == COHORT_OK;
+        require(i > 0 || valid == 1, err.message);
+        tokenizer_destroy(tokenizer);
+    }
+    require(valid > SEEDS / 2, "most seeds are valid");
     struct timespec start, now;
     clock_gettime(CLOCK_MONOTONIC, &start);
     uint64_t n = 0;
     do {
         struct text input = {0};
-        const char *from = n % 3 == 0 ? seed : TEXT;
+        const char *from = n % 3 == 0 ? seeds[n / 3 % SEEDS] : TEXT;
         require(text_append(&input, from, strlen(from), NULL) == COHORT_OK, "memory");
         mutate(&input, n++);
+        require(text_append(&input, "", 0, NULL) == COHORT_OK, "memory");
         LLVMFuzzerTestOneInput((const uint8_t *)input.data, input.length);
         text_free(&input);
         clock_gettime(CLOCK_MONOTONIC, &now);
-    } while (now.tv_sec - start.tv_sec < 2);
+    } while (now.tv_sec - start.tv_sec < limit);
     printf("%llu inputs\n", (unsigned long long)n);
     tokenizer_destroy(fixed);
-    free(seed);
+    for (size_t i = 0; i < SEEDS; i++)
+        free(seeds[i]);
+    mem_free(bytes_json);
     return 0;
 }
 #endif

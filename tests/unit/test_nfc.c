@@ -12,12 +12,15 @@
 #include <string.h>
 
 static json_t *fixture;
-static struct nfc_buffer buffer;
+static struct form_buffer buffer;
+static struct text page;
+static unsigned char table[CHAR_TABLED];
 
 static int set_up(void **state)
 {
     json_error_t position;
     (void)state;
+    nfc_table_fill(table);
     fixture = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/tokenizer/nfc.json", JSON_ALLOW_NUL, &position);
     return fixture == NULL;
 }
@@ -26,15 +29,30 @@ static int tear_down(void **state)
 {
     (void)state;
     json_decref(fixture);
-    nfc_buffer_free(&buffer);
+    form_buffer_free(&buffer);
+    text_free(&page);
     return 0;
+}
+
+/* As a whole, and by the table; both must agree. */
+static const char *normalize(const char *text, size_t length, size_t *n)
+{
+    const char *normal = NULL, *quick = NULL;
+    size_t n_quick = 0;
+    assert_int_equal(form_normalize(FORM_NFC, text, length, &buffer, &normal, n, NULL), COHORT_OK);
+    char *copy = NULL;
+    assert_int_equal(mem_strdup(&copy, normal, *n, NULL), COHORT_OK);
+    assert_int_equal(nfc_normalize(table, text, length, &buffer, &page, &quick, &n_quick, NULL), COHORT_OK);
+    if (n_quick != *n || memcmp(quick, copy, *n) != 0)
+        fail_msg("\"%.*s\": by the table \"%.*s\", expected \"%s\"", (int)length, text, (int)n_quick, quick, copy);
+    mem_free(copy);
+    return quick;
 }
 
 static void hash_normal(const char *text, size_t length, uint64_t *hash)
 {
-    const char *normal = NULL;
     size_t n = 0;
-    assert_int_equal(nfc_normalize(text, length, &buffer, &normal, &n, NULL), COHORT_OK);
+    const char *normal = normalize(text, length, &n);
     for (size_t i = 0; i < n; i++)
         *hash = (*hash ^ (unsigned char)normal[i]) * 0x100000001b3u;
 }
@@ -94,13 +112,27 @@ static void test_texts(void **state)
     for (size_t i = 0; i < json_array_size(texts); i++) {
         const json_t *text = json_array_get(json_array_get(texts, i), 0),
                      *wanted = json_array_get(json_array_get(texts, i), 1);
-        const char *normal = NULL;
         size_t n = 0;
-        assert_int_equal(nfc_normalize(json_string_value(text), json_string_length(text), &buffer, &normal, &n, NULL),
-                         COHORT_OK);
+        const char *normal = normalize(json_string_value(text), json_string_length(text), &n);
         if (n != json_string_length(wanted) || memcmp(normal, json_string_value(wanted), n) != 0)
             fail_msg("text %zu: \"%s\" became \"%.*s\", expected \"%s\"", i, json_string_value(text), (int)n, normal,
                      json_string_value(wanted));
+    }
+}
+
+/* Marks in and out of their order, by the table and as a whole. */
+static void test_order(void **state)
+{
+    static const char *const others[] = {"\xCC\xA7",     "\xD6\xB0",     "\xD9\x8B",
+                                         "\xE0\xB8\xB8", "\xE0\xB9\x88", "\xE3\x82\x99"};
+    (void)state;
+    for (uint32_t c = 0x300; c < 0x1100; c++) {
+        for (size_t i = 0; table[c] != 0 && i < sizeof others / sizeof others[0]; i++) {
+            char text[16] = "a";
+            size_t length = 1 + utf8_encode(c, text + 1), n = 0;
+            memcpy(text + length, others[i], strlen(others[i]));
+            normalize(text, length + strlen(others[i]), &n);
+        }
     }
 }
 
@@ -110,6 +142,7 @@ int main(void)
         cmocka_unit_test(test_code_points),
         cmocka_unit_test(test_hangul),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_order),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
