@@ -148,7 +148,7 @@ succeeds score c
 broken c; truncate -s 2000 $T
 fails 1 'c/tokenizer.json:94:' gen c
 broken c; echo '{}' >$T
-fails 1 'c/tokenizer.json: pre_tokenizer' gen c
+fails 1 'c/tokenizer.json: decoder' gen c
 broken c; sed -i 's/"type": *"BPE"/"type": "WordPiece"/' $T
 fails 1 'c/tokenizer.json.*WordPiece' gen c
 broken c; head -c 50000 /dev/zero | tr '\0' '[' >$T
