@@ -4,7 +4,7 @@
   tokenizer_hf.py --bytes DIR       checks that transformers reads a folder of tokenizer_write_bytes as we do
   tokenizer_hf.py --nfc             writes tests/fixtures/tokenizer/nfc.json
   tokenizer_hf.py --marks           prints the marks of NEW_MARKS (tokenizer_text.c) that this Python knows
-  tokenizer_hf.py --ranges          prints the code points of NEW_LETTERS and NEW_NUMBERS (tokenizer_split.c)
+  tokenizer_hf.py --ranges          prints the code points of NEW_LETTERS and NEW_NUMBERS (tokenizer_regex.c)
 
 DIR of --tokenizer is Qwen3's (tokenizer.json, tokenizer_config.json); DIR of --templates has qwen3.jinja,
 qwen3_instruct_2507.jinja and their _training variants (trl/chat_templates).

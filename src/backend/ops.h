@@ -129,7 +129,7 @@ struct qkv_backward {
     const float *dq;            /* [T, H*D] */
     const float *dk, *dv;       /* [kv rows, K*D] */
     void *d_qkv;                /* [T, (H+2K)*D] act */
-    float *d_q_gain, *d_k_gain; /* [D], accumulated into */
+    float *d_q_gain, *d_k_gain; /* [D], accumulated into; NULL: not wanted */
 };
 
 /* The queries of one sequence in this batch: rows query_row .. query_row + n_queries of q at absolute positions

@@ -52,7 +52,7 @@ void param_set_zero_grad(struct param_set *set);
 /* Address of a tensor's values in backend memory. */
 void *param_values(const struct param_set *set, const struct param *param);
 bool param_trains(const struct param_set *set, const struct param *param);
-/* Address of its gradient. NULL: the tensor is frozen, and operations do not compute one. */
+/* Address of its gradient. NULL: the tensor is frozen, and none is computed. */
 float *param_grad(const struct param_set *set, const struct param *param);
 
 /* Elements [first, first + count) of a tensor in its format, from and to the host: a checkpoint_fetch and a
