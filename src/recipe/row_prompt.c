@@ -133,7 +133,10 @@ static cohort_status find_messages(const json_t *row, const char *where, const s
     if (prompt != NULL && chat_value_absent(messages))
         messages = NULL; /* an empty list beside a prompt */
     if (prompt != NULL && messages != NULL)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: has both \"prompt\" and \"messages\"; give one", where);
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: has both \"prompt\" and \"messages\"; say which counts, with --columns prompt=prompt or "
+                         "--columns messages=messages",
+                         where);
     if (style->asks && ends_with_assistant(messages))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: the last of \"messages\" is the assistant's: that is the answer, "
