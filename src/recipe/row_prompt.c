@@ -118,7 +118,7 @@ cohort_status row_encode(const struct session *session, const struct text *text,
         if (first < last)
             TRY_GOTO(content_spans_push(&part, first - from, last - from, span.kind, err));
     }
-    TRY_GOTO(tokenizer_encode_content(session->tokenizer, text->data + from, to - from, &part, ids, err));
+    TRY_GOTO(tokenizer_encode_more(session->tokenizer, text->data + from, to - from, &part, ids, err));
 cleanup:
     content_spans_free(&part);
     return status;

@@ -91,8 +91,8 @@ static cohort_status read_pair(const struct reader *reader, const json_t *row, c
                          "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages", where);
     TRY(encode(reader->session, prompt, true, ids, err));
     *n_prompt = (int32_t)ids->count;
-    TRY(tokenizer_encode(reader->session->tokenizer, json_string_value(completion), json_string_length(completion),
-                         true, ids, err));
+    TRY(tokenizer_encode_more(reader->session->tokenizer, json_string_value(completion), json_string_length(completion),
+                              NULL, ids, err));
     return append_eos(reader->session, ids, err);
 }
 
