@@ -1,6 +1,7 @@
 #include "recipe/row_prompt.h"
 
 #include "base/json_text.h"
+#include "run/data_columns.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -124,6 +125,25 @@ cleanup:
     return status;
 }
 
+cohort_status row_lacks(const json_t *row, const char *where, const char *expected, cohort_error *err)
+{
+    struct text names = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(data_columns_list(row, &names, err));
+    if (row_column(row, "chosen") != NULL && row_column(row, "rejected") != NULL)
+        status = error_set(err, COHORT_ERR_UNSUPPORTED,
+                           "%s: expected %s; \"chosen\" and \"rejected\" are preferences, which are not trained here",
+                           where, expected);
+    else
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: expected %s; the row has %s: --columns says which is which, for example --columns "
+                           "prompt=NAME,completion=NAME",
+                           where, expected, names.data);
+cleanup:
+    text_free(&names);
+    return status;
+}
+
 /* The row's messages (a new reference), or NULL where its prompt is text to be taken as it stands. */
 static cohort_status find_messages(const json_t *row, const char *where, const struct row_style *style, json_t **out,
                                    cohort_error *err)
@@ -150,8 +170,7 @@ static cohort_status find_messages(const json_t *row, const char *where, const s
     else if (json_is_string(prompt) && style->chat)
         *out = json_pack("[{s:s, s:O}]", "role", "user", "content", prompt);
     else if (!json_is_string(prompt))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
+        return row_lacks(row, where, "a column \"prompt\" (text or a list of messages) or \"messages\"", err);
     else
         return COHORT_OK;
     return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);

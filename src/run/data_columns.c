@@ -64,19 +64,24 @@ static json_t *find_column(const json_t *row, const char *name)
     return value == NULL ? NULL : find_column(value, dot + 1);
 }
 
-static cohort_status missing(const json_t *row, const struct data_rename *item, const char *place, cohort_error *err)
+cohort_status data_columns_list(const json_t *row, struct text *out, cohort_error *err)
 {
     enum { SHOWN = 12 };
-    struct text names = {0};
     size_t n = 0;
+    TRY(text_append(out, "", 0, err));
+    for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL && n <= SHOWN;
+         at = json_object_iter_next((json_t *)(uintptr_t)row, at), n++)
+        TRY(text_printf(out, err, "%s%.40s", n == 0 ? "" : ", ", n == SHOWN ? "..." : json_object_iter_key(at)));
+    return n > 0 ? COHORT_OK : text_printf(out, err, "none");
+}
+
+static cohort_status missing(const json_t *row, const struct data_rename *item, const char *place, cohort_error *err)
+{
+    struct text names = {0};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(text_append(&names, "", 0, err));
-    for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL;
-         at = json_object_iter_next((json_t *)(uintptr_t)row, at))
-        if (n++ < SHOWN)
-            TRY_GOTO(text_printf(&names, err, "%s%.40s", names.length == 0 ? "" : ", ", json_object_iter_key(at)));
-    status = error_set(err, COHORT_ERR_FORMAT, "%s: no column \"%.80s\", which --columns names for %.80s; it has %s%s",
-                       place, item->from, item->to, names.data, n > SHOWN ? ", ..." : "");
+    TRY_GOTO(data_columns_list(row, &names, err));
+    status = error_set(err, COHORT_ERR_FORMAT, "%s: no column \"%.80s\", which --columns names for %.80s; it has %s",
+                       place, item->from, item->to, names.data);
 cleanup:
     text_free(&names);
     return status;
