@@ -1,7 +1,7 @@
 /* How fast a tokenizer opens and encodes, by the processor time of one thread: the best of so many rounds for each file.
  *
- *   cc -O2 -Iinclude -Isrc bench/bench_tokenizer.c build/libcohort.a -ljansson -lpcre2-8 -lutf8proc -lnettle -lm \
- *      -o build/bench_tokenizer
+ *   cc -O2 -Iinclude -Isrc bench/bench_tokenizer.c build/libcohort.a -ljansson -lpcre2-8 -lutf8proc -lnettle -lz \
+ *      -lzstd -lsnappy -lm -o build/bench_tokenizer
  *   build/bench_tokenizer ROUNDS FOLDER FILE...
  *
  * bench/peers/peer_tokenizers.py runs it beside Hugging Face tokenizers. */
