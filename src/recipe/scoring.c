@@ -55,21 +55,42 @@ static cohort_status name_reward(struct scoring *scoring, int32_t i, cohort_erro
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err)
 {
+    const char **delimiters = NULL;
+    cohort_status status = COHORT_OK;
     size_t named = options_list_count(options, OPTION_REWARD), more = extra == NULL ? 0 : extra->count;
     struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
                                             .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
-                                            .stop = options_stop(options)};
+                                            .stop = options_stop(options),
+                                            .max_completion_len = options_int_or(options, OPTION_MAX_COMPLETION_LEN, 0),
+                                            .soft_punish_cache = options_int_or(options, OPTION_SOFT_PUNISH_CACHE, -1),
+                                            .ngram_size = options_int(options, OPTION_NGRAM_SIZE),
+                                            .max_penalty = options_float(options, OPTION_MAX_PENALTY),
+                                            .max_len = options_int_or(options, OPTION_MAX_LEN, 0),
+                                            .min_value_wrong = options_float(options, OPTION_MIN_VALUE_WRONG),
+                                            .max_value_wrong = options_float(options, OPTION_MAX_VALUE_WRONG),
+                                            .min_value_correct = options_float(options, OPTION_MIN_VALUE_CORRECT),
+                                            .max_value_correct = options_float(options, OPTION_MAX_VALUE_CORRECT)};
     memset(scoring, 0, sizeof *scoring);
     if (named + more == 0)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no reward given: pass --reward accuracy, regex, format or exec:PROGRAM");
+                         "no reward given: pass --reward accuracy, regex, think_format, exec:PROGRAM or another of "
+                         "README.md");
     TRY(mem_alloc(&scoring->rewards, named + more, sizeof(struct reward *), "rewards", err));
     TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
     TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
-    for (size_t i = 0; i < named; i++) {
-        TRY(reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
-        scoring->n = ++scoring->n_owned;
+    reward_options.n_delimiters = options_list_count(options, OPTION_REASONING_DELIMITERS);
+    TRY(mem_alloc(&delimiters, reward_options.n_delimiters, sizeof *delimiters, "rewards", err));
+    for (size_t i = 0; i < reward_options.n_delimiters; i++)
+        delimiters[i] = options_list_item(options, OPTION_REASONING_DELIMITERS, i);
+    reward_options.reasoning_delimiters = delimiters;
+    for (size_t i = 0; i < named && status == COHORT_OK; i++) {
+        status =
+            reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err);
+        if (status == COHORT_OK)
+            scoring->n = ++scoring->n_owned;
     }
+    mem_free(delimiters);
+    TRY(status);
     for (size_t i = 0; i < more; i++)
         scoring->rewards[scoring->n++] = extra->rewards[i];
     for (int32_t i = 0; i < scoring->n; i++)
@@ -212,6 +233,7 @@ void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t 
                                        .completion_length = c->text_length,
                                        .tokens = c->tokens,
                                        .n_tokens = c->n_tokens,
+                                       .length = c->n_tokens,
                                        .finish_reason = finish_reason_name(c->finish_reason),
                                        .prompt_index = index_of(batch, i / (size_t)n),
                                        .completion_index = c->index};

@@ -83,6 +83,42 @@ static cohort_status program_name(const char *program, char **name, cohort_error
     return mem_strdup(name, chosen, chosen_length, err);
 }
 
+static cohort_status create_named(struct reward *reward, const char *spec, const struct reward_options *options,
+                                  cohort_error *err)
+{
+    static const struct {
+        const char *name;
+        const struct reward_kind *kind;
+    } of_tokens[] = {
+        {"soft_overlong_punishment", &reward_kind_overlong},
+        {"repetition_penalty", &reward_kind_repetition},
+        {"cosine_scaled", &reward_kind_cosine},
+    };
+    for (size_t i = 0; i < sizeof of_tokens / sizeof of_tokens[0]; i++)
+        if (strcmp(spec, of_tokens[i].name) == 0) {
+            reward->kind = of_tokens[i].kind;
+            return reward_tokens_create(&reward->state, reward->kind, options, err);
+        }
+    if (strcmp(spec, "accuracy") == 0) {
+        reward->kind = &reward_kind_accuracy;
+        return COHORT_OK;
+    }
+    if (strcmp(spec, "reasoning_accuracy") == 0) {
+        reward->kind = &reward_kind_reasoning;
+        return reward_reasoning_create(&reward->state, options, err);
+    }
+    if (strcmp(spec, "regex") == 0 || strcmp(spec, "format") == 0 || strcmp(spec, "think_format") == 0) {
+        const bool format = spec[0] != 'r';
+        reward->kind = &reward_kind_pattern;
+        return reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err);
+    }
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
+                     "think_format (or format), soft_overlong_punishment, repetition_penalty and exec:PROGRAM (commas "
+                     "separate rewards: write '\\,' for one within a program, or put it into a file)",
+                     spec);
+}
+
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
                             cohort_error *err)
 {
@@ -103,20 +139,7 @@ cohort_status reward_create(struct reward **out, const char *spec, const struct 
         TRY_GOTO(reward_exec_create(&reward->state, spec + 5, options->timeout_s, options->stop, err));
     } else {
         TRY_GOTO(mem_strdup(&reward->name, spec, strlen(spec), err));
-        if (strcmp(spec, "accuracy") == 0) {
-            reward->kind = &reward_kind_accuracy;
-        } else if (strcmp(spec, "regex") == 0 || strcmp(spec, "format") == 0) {
-            bool format = spec[0] == 'f';
-            reward->kind = &reward_kind_pattern;
-            TRY_GOTO(reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err));
-        } else {
-            status = error_set(err, COHORT_ERR_ARGUMENT,
-                               "there is no reward '%.80s'; there are accuracy, regex, format and "
-                               "exec:PROGRAM (commas separate rewards: write '\\,' for one within a "
-                               "program, or put it into a file)",
-                               spec);
-            goto cleanup;
-        }
+        TRY_GOTO(create_named(reward, spec, options, err));
     }
     *out = reward;
     reward = NULL;
