@@ -90,45 +90,12 @@ const struct reward_kind reward_kind_accuracy = {accuracy_score, NULL, NULL};
 
 /* --- reasoning_accuracy --- */
 
-struct reasoning {
-    size_t n;
-    char *delimiters[]; /* [n], owned */
-};
-
-static void reasoning_destroy(void *opaque)
-{
-    struct reasoning *reasoning = opaque;
-    for (size_t i = 0; i < reasoning->n; i++)
-        mem_free(reasoning->delimiters[i]);
-    mem_free(reasoning);
-}
-
 cohort_status reward_reasoning_create(void **state, const struct reward_options *options, cohort_error *err)
 {
     static const char *const usual[] = {"</think>"};
-    const bool given = options->n_delimiters > 0;
-    const char *const *delimiters = given ? options->reasoning_delimiters : usual;
-    const size_t n = given ? options->n_delimiters : 1;
-    struct reasoning *reasoning = NULL;
-    cohort_status status = COHORT_OK;
-    TRY(mem_alloc(&reasoning, 1, sizeof *reasoning + n * sizeof reasoning->delimiters[0], "reward", err));
-    for (; reasoning->n < n; reasoning->n++) {
-        const char *delimiter = delimiters[reasoning->n];
-        if (*delimiter == '\0') {
-            status =
-                error_set(err, COHORT_ERR_ARGUMENT,
-                          "reward 'reasoning_accuracy': delimiter %zu of --reasoning-delimiters is empty; expected "
-                          "a text that ends the reasoning, such as </think>",
-                          reasoning->n + 1);
-            goto cleanup;
-        }
-        TRY_GOTO(mem_strdup(&reasoning->delimiters[reasoning->n], delimiter, strlen(delimiter), err));
-    }
-    *state = reasoning;
-    return COHORT_OK;
-cleanup:
-    reasoning_destroy(reasoning);
-    return status;
+    return options->n_delimiters > 0 ? reward_texts_create(state, options->reasoning_delimiters, options->n_delimiters,
+                                                           "--reasoning-delimiters", err)
+                                     : reward_texts_create(state, usual, 1, "--reasoning-delimiters", err);
 }
 
 /* What follows the last place of a delimiter; at is NULL where the text does not have it. */
@@ -144,12 +111,12 @@ static struct span after_last(struct span text, const char *delimiter)
 static cohort_status reasoning_score(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
                                      double *rewards, cohort_error *err)
 {
-    const struct reasoning *reasoning = state;
+    const struct reward_texts *delimiters = state;
     for (size_t i = 0; i < n_rows; i++) {
         const struct span completion = {rows[i].completion, rows[i].completion_length};
         struct span answer = {NULL, 0};
-        for (size_t d = 0; answer.at == NULL && d < reasoning->n; d++)
-            answer = after_last(completion, reasoning->delimiters[d]);
+        for (size_t d = 0; answer.at == NULL && d < delimiters->n; d++)
+            answer = after_last(completion, delimiters->texts[d]);
         if (answer.at == NULL)
             rewards[i] = 0.0; /* not null: reasoning without an end counts as wrong */
         else
@@ -158,4 +125,4 @@ static cohort_status reasoning_score(void *state, const char *name, const struct
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_reasoning = {reasoning_score, reasoning_destroy, NULL};
+const struct reward_kind reward_kind_reasoning = {reasoning_score, reward_texts_destroy, NULL};

@@ -25,8 +25,9 @@ struct reward_row {
 struct reward; /* one function */
 
 /* spec: "accuracy", "reasoning_accuracy", "cosine_scaled", "regex", "think_format" (or "format"),
- * "soft_overlong_punishment", "repetition_penalty", or "exec:PROGRAM [ARGS]" (run by /bin/sh -c, started once, JSON
- * lines on its stdin and stdout). Those of TRL have its names without "_reward", its parameters and its values.
+ * "soft_overlong_punishment", "repetition_penalty", "length", "xml_format", "xml_count", or "exec:PROGRAM [ARGS]" (run
+ * by /bin/sh -c, started once, JSON lines on its stdin and stdout). Those of TRL have its names without "_reward", its
+ * parameters and its values.
  * - accuracy: 1 if the answer that the completion states (rules: answer_find.c) equals the row's
  *   column "answer" (or "solution"), as a number, choice, list or formula (rules: answer.c), else
  *   0; a row without that column is an error; null or blank is null.
@@ -39,6 +40,7 @@ struct reward; /* one function */
  * completion has; 0 where it has none of them, before the row's answer is looked at.
  * - soft_overlong_punishment, cosine_scaled, repetition_penalty: formulas in token_rewards.c. A row whose length (for
  * repetition_penalty: whose ids) is not known is an error.
+ * - length, xml_format, xml_count: rules in text_rewards.c.
  * - exec: request per batch, one line per row
  * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, and in the last of a
  * batch "last_of_batch": true, which no other row has; a column named like one of the seven is left out, bytes that are
@@ -59,6 +61,9 @@ struct reward_options {
     int64_t ngram_size;                      /* repetition_penalty, in tokens; 0: 3 */
     double max_penalty;                      /* repetition_penalty; at most 0 */
     int64_t max_len;                         /* cosine_scaled, in tokens; 0: missing */
+    int64_t min_length, max_length;          /* length, in characters; 0: 50 and 500 */
+    const char *const *tags;                 /* xml_format; copied */
+    size_t n_tags;                           /* 0: "thinking" and "answer" */
     double min_value_wrong, max_value_wrong, min_value_correct, max_value_correct; /* cosine_scaled */
 };
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,

@@ -19,11 +19,23 @@ struct reward {
 };
 
 extern const struct reward_kind reward_kind_accuracy, reward_kind_reasoning, reward_kind_pattern, reward_kind_exec,
-    reward_kind_overlong, reward_kind_repetition, reward_kind_cosine;
+    reward_kind_overlong, reward_kind_repetition, reward_kind_cosine, reward_kind_length, reward_kind_xml_format,
+    reward_kind_xml_count;
 
 /* pattern NULL: the row's column "pattern". format: the match must begin at the first character, as
  * TRL's re.match. */
 cohort_status reward_pattern_create(void **state, const char *pattern, bool format, cohort_error *err);
+/* Texts of an option that is a list, as the state of a reward. An empty one is an error, which names the option. */
+struct reward_texts {
+    size_t n;
+    char *texts[]; /* [n], owned */
+};
+cohort_status reward_texts_create(void **state, const char *const *texts, size_t n, const char *option,
+                                  cohort_error *err);
+void reward_texts_destroy(void *state);
+/* States of reward_kind_length and reward_kind_xml_format. */
+cohort_status reward_length_create(void **state, const struct reward_options *options, cohort_error *err);
+cohort_status reward_xml_create(void **state, const struct reward_options *options, cohort_error *err);
 /* State of reward_kind_reasoning. */
 cohort_status reward_reasoning_create(void **state, const struct reward_options *options, cohort_error *err);
 /* State of reward_kind_overlong, reward_kind_repetition and reward_kind_cosine, whose options are checked. */

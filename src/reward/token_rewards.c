@@ -27,6 +27,7 @@ cohort_status reward_tokens_create(void **state, const struct reward_kind *kind,
                          "reward 'cosine_scaled' needs --max-len, the tokens at which its schedule ends");
     TRY(mem_alloc(&kept, 1, sizeof *kept, "reward", err));
     *kept = *options;
+    kept->reasoning_delimiters = kept->tags = NULL; /* the caller's, and not of these rewards */
     kept->ngram_size = options->ngram_size == 0 ? 3 : options->ngram_size;
     *state = kept;
     return COHORT_OK;

@@ -111,6 +111,12 @@ OPTION(MIN_VALUE_CORRECT, "min_value_correct", FLOAT(-BIG, BIG), "0.5", FOR_REWA
        "cosine_scaled: reward of a correct completion of max_len tokens or more")
 OPTION(MAX_VALUE_CORRECT, "max_value_correct", FLOAT(-BIG, BIG), "1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "cosine_scaled: reward of a correct completion without tokens")
+OPTION(REWARD_MIN_LENGTH, "reward_min_length", INT(1, COUNT), "50", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "length: characters below which a completion gets less than 1")
+OPTION(REWARD_MAX_LENGTH, "reward_max_length", INT(1, COUNT), "500", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "length: characters above which a completion gets less than 1")
+OPTION(REWARD_TAGS, "reward_tags", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "xml_format: tags that must be there, opened as often as closed; unset: thinking,answer")
 OPTION(REASONING_DELIMITERS, "reasoning_delimiters", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "reasoning_accuracy: texts that end the reasoning, the first that is found counts; unset: </think>")
 

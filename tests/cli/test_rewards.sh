@@ -55,6 +55,12 @@ is "$(field repetition_penalty <out | tr '\n' ' ')" "-1.5 0 0 " "repetition pena
 is "$(field cosine_scaled <out | cut -c 1-5 | tr '\n' ' ')" "1.75 0.561 -1 " "cosine scaled"
 is "$(field reasoning_accuracy <out | tr '\n' ' ')" "0 1 0 " "reasoning accuracy"
 is "$(field think_format <out | tr '\n' ' ')" "0 1 0 " "think format"
+succeeds "$COHORT" score --data tokens.jsonl --reward length --reward-min-length 4 --reward-max-length 9 --reward xml_format --reward-tags think \
+    --reward xml_count
+is "$(field length <out | cut -c 1-5 | tr '\n' ' ')" "1 0.555 1 " "length"
+is "$(field xml_format <out | tr '\n' ' ')" "0 1 0 " "xml format"
+is "$(field xml_count <out | tr '\n' ' ')" "0 0 0 " "xml count"
+fails 2 "reward-min-length 600 is more than --reward-max-length 500" "$COHORT" score --data tokens.jsonl --reward length --reward-min-length 600
 echo '{"completion": "a", "completion_tokens": 9}' >number.jsonl
 succeeds "$COHORT" score --data number.jsonl "${counts[@]}"
 is "$(field reward <out)" "-0.75" "a length without ids"

@@ -1,4 +1,5 @@
-/* Built-in rewards against TRL's functions (tests/fixtures/rewards.json, oracle/rewards_trl.py): equal, bit for bit. */
+/* Built-in rewards against TRL's functions (tests/fixtures/rewards.json, oracle/rewards_trl.py) and mlx-node's rules
+ * (rewards_text.json, oracle/rewards_text.py): equal, bit for bit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_TOKENS = 1024, MAX_DELIMITERS = 4 };
+enum { MAX_TOKENS = 1024, MAX_TEXTS = 4 };
 
 static int64_t whole(const json_t *parameters, const char *name, int64_t otherwise)
 {
@@ -25,13 +26,25 @@ static double real(const json_t *parameters, const char *name, double otherwise)
     return value == NULL ? otherwise : json_number_value(value);
 }
 
+static size_t texts(const json_t *parameters, const char *name, const char *out[MAX_TEXTS])
+{
+    const json_t *list = json_object_get(parameters, name);
+    assert_in_range(json_array_size(list), 0, MAX_TEXTS);
+    for (size_t i = 0; i < json_array_size(list); i++)
+        out[i] = json_string_value(json_array_get(list, i));
+    return json_array_size(list);
+}
+
 /* What is left out has TRL's default, as in the option table. */
 static struct reward *make(const char *name, const json_t *parameters)
 {
-    const char *delimiters[MAX_DELIMITERS] = {0};
-    const json_t *list = json_object_get(parameters, "reasoning_delimiters");
+    const char *delimiters[MAX_TEXTS] = {0}, *tags[MAX_TEXTS] = {0};
     struct reward_options options = {.reasoning_delimiters = delimiters,
-                                     .n_delimiters = json_array_size(list),
+                                     .n_delimiters = texts(parameters, "reasoning_delimiters", delimiters),
+                                     .tags = tags,
+                                     .n_tags = texts(parameters, "tags", tags),
+                                     .min_length = whole(parameters, "min_length", 0),
+                                     .max_length = whole(parameters, "max_length", 0),
                                      .max_completion_len = whole(parameters, "max_completion_len", 0),
                                      .soft_punish_cache = whole(parameters, "soft_punish_cache", -1),
                                      .ngram_size = whole(parameters, "ngram_size", 0),
@@ -41,9 +54,6 @@ static struct reward *make(const char *name, const json_t *parameters)
                                      .max_value_wrong = real(parameters, "max_value_wrong", -0.5),
                                      .min_value_correct = real(parameters, "min_value_correct", 0.5),
                                      .max_value_correct = real(parameters, "max_value_correct", 1.0)};
-    assert_in_range(options.n_delimiters, 0, MAX_DELIMITERS);
-    for (size_t i = 0; i < options.n_delimiters; i++)
-        delimiters[i] = json_string_value(json_array_get(list, i));
     struct reward *reward = NULL;
     cohort_error err = {0};
     if (reward_create(&reward, name, &options, &err) != COHORT_OK)
@@ -77,11 +87,10 @@ static void check_row(struct reward *reward, const json_t *item, size_t c, size_
                  json_is_null(want) ? (double)NAN : json_number_value(want));
 }
 
-static void test_values(void **state)
+static void check_file(const char *path, size_t at_least)
 {
-    (void)state;
     json_error_t error;
-    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/rewards.json", JSON_ALLOW_NUL, &error);
+    json_t *root = json_load_file(path, JSON_ALLOW_NUL, &error);
     if (root == NULL)
         fail_msg("%s", error.text);
     const json_t *cases = json_object_get(root, "cases");
@@ -94,8 +103,15 @@ static void test_values(void **state)
             check_row(reward, json_array_get(rows, r), c, r);
         reward_destroy(reward);
     }
-    assert_in_range(checked, 600, 2000);
+    assert_in_range(checked, at_least, 5000);
     json_decref(root);
+}
+
+static void test_values(void **state)
+{
+    (void)state;
+    check_file(COHORT_SOURCE_DIR "/tests/fixtures/rewards.json", 600);
+    check_file(COHORT_SOURCE_DIR "/tests/fixtures/rewards_text.json", 1000);
 }
 
 /* What TRL would need a Python error for, or would not say. */
@@ -111,8 +127,10 @@ static void test_refused(void **state)
         {"soft_overlong_punishment", "--soft-punish-cache", {.max_completion_len = 3, .soft_punish_cache = -1}},
         {"cosine_scaled", "--max-len", {.ngram_size = 3}},
         {"reasoning_accuracy",
-         "delimiter 2 of --reasoning-delimiters",
+         "text 2 of --reasoning-delimiters is empty",
          {.reasoning_delimiters = delimiters, .n_delimiters = 2}},
+        {"length", "--reward-max-length 500", {.min_length = 501}},
+        {"xml_format", "text 1 of --reward-tags is empty", {.tags = &delimiters[1], .n_tags = 1}},
         {"soft_overlong", "soft_overlong_punishment", {.ngram_size = 3}},
     };
     struct reward *reward = NULL;
