@@ -14,6 +14,36 @@ static const char *column_text(const json_t *row, const char *key, size_t *lengt
     return json_string_value(value); /* NULL where it is no text */
 }
 
+/* The completion's ids, or their number alone, where the row has them. "tokens" is what cohort generate prints; another
+ * thing of that name is the row's own affair. *ids is the caller's to free. */
+static cohort_status read_tokens(const json_t *json, const char *place, struct reward_row *row, int32_t **ids,
+                                 cohort_error *err)
+{
+    const json_t *list = json_object_get(json, "completion_ids"), *printed = json_object_get(json, "tokens"),
+                 *count = json_object_get(json, "completion_tokens");
+    const bool given = list != NULL && !json_is_null(list);
+    row->length = -1;
+    if (given || json_is_integer(json_array_get(printed, 0))) {
+        TRY(json_read_ids(json, given ? "completion_ids" : "tokens", place, INT32_MAX, ids, &row->n_tokens, err));
+        row->tokens = *ids;
+        row->length = row->n_tokens;
+    }
+    if (count == NULL || json_is_null(count))
+        return COHORT_OK;
+    if (!json_is_integer(count) || json_integer_value(count) < 0 || json_integer_value(count) > INT32_MAX)
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: expected \"completion_tokens\", the number of tokens of the completion, as a whole number "
+            "from 0 to %d",
+            place, (int)INT32_MAX);
+    if (row->length >= 0 && row->length != json_integer_value(count))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"completion_tokens\" is %lld, but the row has %d token ids; mend one or leave it out",
+                         place, (long long)json_integer_value(count), (int)row->n_tokens);
+    row->length = json_integer_value(count);
+    return COHORT_OK;
+}
+
 static cohort_status print_scores(size_t n_rows, const struct scoring *scoring, const double *rewards,
                                   const cohort_observer *observer, cohort_error *err)
 {
@@ -47,6 +77,7 @@ cohort_status command_score(struct options *options, const struct reward_list *e
     struct dataset data = {0};
     struct reward_row *rows = NULL;
     json_t **table = NULL; /* [n_rows] what rows point into */
+    int32_t **ids = NULL;  /* the same; NULL where a row has none */
     double *rewards = NULL;
     const char *path = options_string(options, OPTION_DATA);
     cohort_status status = COHORT_OK;
@@ -57,6 +88,7 @@ cohort_status command_score(struct options *options, const struct reward_list *e
     scoring.observer = observer;
     TRY_GOTO(data_open(&data, options, OPTION_DATA, 0, false, observer, err));
     TRY_GOTO(mem_alloc(&table, data.n_rows, sizeof(json_t *), "rows", err));
+    TRY_GOTO(mem_alloc(&ids, data.n_rows, sizeof(int32_t *), "rows", err));
     TRY_GOTO(mem_alloc(&rows, data.n_rows, sizeof *rows, "rows", err));
     TRY_GOTO(mem_alloc(&rewards, data.n_rows * (size_t)scoring.n, sizeof *rewards, "rewards", err));
     for (size_t i = 0; i < data.n_rows; i++) {
@@ -67,9 +99,9 @@ cohort_status command_score(struct options *options, const struct reward_list *e
         const char *completion = column_text(json, "completion", &completion_length),
                    *prompt = column_text(json, "prompt", &prompt_length),
                    *reason = column_text(json, "finish_reason", &reason_length);
+        char place[DATA_PLACE];
+        dataset_place(&data, i, place);
         if (completion == NULL) {
-            char place[DATA_PLACE];
-            dataset_place(&data, i, place);
             status = error_set(err, COHORT_ERR_FORMAT, "%s: expected a text column \"completion\" to score", place);
             goto cleanup;
         }
@@ -80,12 +112,16 @@ cohort_status command_score(struct options *options, const struct reward_list *e
                                       .completion_length = completion_length,
                                       .finish_reason = reason == NULL ? "eos" : reason,
                                       .prompt_index = (int64_t)i};
+        TRY_GOTO(read_tokens(json, place, &rows[i], &ids[i], err));
     }
     TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, err));
     TRY_GOTO(print_scores(data.n_rows, &scoring, rewards, observer, err));
 cleanup:
     for (size_t i = 0; table != NULL && i < data.n_rows; i++)
         json_decref(table[i]);
+    for (size_t i = 0; ids != NULL && i < data.n_rows; i++)
+        mem_free(ids[i]);
+    mem_free(ids);
     mem_free(table);
     mem_free(rows);
     mem_free(rewards);

@@ -52,24 +52,66 @@ static cohort_status name_reward(struct scoring *scoring, int32_t i, cohort_erro
     return COHORT_OK;
 }
 
+/* The n items of a list option; they stay the options'. */
+static cohort_status read_texts(const struct options *options, enum option_id id, size_t n, const char ***texts,
+                                cohort_error *err)
+{
+    TRY(mem_alloc(texts, n, sizeof **texts, "rewards", err));
+    for (size_t i = 0; i < n; i++)
+        (*texts)[i] = options_list_item(options, id, i);
+    return COHORT_OK;
+}
+
+/* The rewards that the options name. */
+static cohort_status create_named(struct scoring *scoring, const struct options *options, size_t named,
+                                  cohort_error *err)
+{
+    const char **delimiters = NULL, **tags = NULL;
+    cohort_status status = COHORT_OK;
+    struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
+                                            .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
+                                            .stop = options_stop(options),
+                                            .n_delimiters = options_list_count(options, OPTION_REASONING_DELIMITERS),
+                                            .n_tags = options_list_count(options, OPTION_REWARD_TAGS),
+                                            .max_completion_len = options_int_or(options, OPTION_MAX_COMPLETION_LEN, 0),
+                                            .soft_punish_cache = options_int_or(options, OPTION_SOFT_PUNISH_CACHE, -1),
+                                            .ngram_size = options_int(options, OPTION_NGRAM_SIZE),
+                                            .max_penalty = options_float(options, OPTION_MAX_PENALTY),
+                                            .max_len = options_int_or(options, OPTION_MAX_LEN, 0),
+                                            .min_length = options_int(options, OPTION_REWARD_MIN_LENGTH),
+                                            .max_length = options_int(options, OPTION_REWARD_MAX_LENGTH),
+                                            .min_value_wrong = options_float(options, OPTION_MIN_VALUE_WRONG),
+                                            .max_value_wrong = options_float(options, OPTION_MAX_VALUE_WRONG),
+                                            .min_value_correct = options_float(options, OPTION_MIN_VALUE_CORRECT),
+                                            .max_value_correct = options_float(options, OPTION_MAX_VALUE_CORRECT)};
+    TRY_GOTO(read_texts(options, OPTION_REASONING_DELIMITERS, reward_options.n_delimiters, &delimiters, err));
+    TRY_GOTO(read_texts(options, OPTION_REWARD_TAGS, reward_options.n_tags, &tags, err));
+    reward_options.reasoning_delimiters = delimiters;
+    reward_options.tags = tags;
+    for (size_t i = 0; i < named; i++) {
+        TRY_GOTO(
+            reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
+        scoring->n = ++scoring->n_owned;
+    }
+cleanup:
+    mem_free(delimiters);
+    mem_free(tags);
+    return status;
+}
+
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err)
 {
     size_t named = options_list_count(options, OPTION_REWARD), more = extra == NULL ? 0 : extra->count;
-    struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
-                                            .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
-                                            .stop = options_stop(options)};
     memset(scoring, 0, sizeof *scoring);
     if (named + more == 0)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no reward given: pass --reward accuracy, regex, format or exec:PROGRAM");
+                         "no reward given: pass --reward accuracy, regex, think_format, exec:PROGRAM or another of "
+                         "README.md");
     TRY(mem_alloc(&scoring->rewards, named + more, sizeof(struct reward *), "rewards", err));
     TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
     TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
-    for (size_t i = 0; i < named; i++) {
-        TRY(reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
-        scoring->n = ++scoring->n_owned;
-    }
+    TRY(create_named(scoring, options, named, err));
     for (size_t i = 0; i < more; i++)
         scoring->rewards[scoring->n++] = extra->rewards[i];
     for (int32_t i = 0; i < scoring->n; i++)
@@ -212,6 +254,7 @@ void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t 
                                        .completion_length = c->text_length,
                                        .tokens = c->tokens,
                                        .n_tokens = c->n_tokens,
+                                       .length = c->n_tokens,
                                        .finish_reason = finish_reason_name(c->finish_reason),
                                        .prompt_index = index_of(batch, i / (size_t)n),
                                        .completion_index = c->index};

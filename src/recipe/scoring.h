@@ -14,7 +14,7 @@ struct scoring {
     int32_t n, n_owned;
     const cohort_observer *observer; /* told the warnings of rewards; NULL: nobody */
 };
-/* Options used: reward, reward_weights, reward_pattern, reward_timeout. No reward at all is an error. The caller sets
+/* Options used: those of the group "Reward". No reward at all is an error. The caller sets
  * the observer afterwards. */
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err);

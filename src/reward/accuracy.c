@@ -4,10 +4,13 @@
  * \boxed{...}, what follows "####" or the whole is taken (answer_find.c). A number is taken as JSON writes it. A row
  * with neither column is an error, as is one of another type; null or blank text makes the reward null.
  *
- * An empty answer of a completion is wrong, never equal. */
+ * An empty answer of a completion is wrong, never equal.
+ *
+ * reasoning_accuracy is the same for what follows the reasoning. */
 #include "base/number.h"
 #include "reward/reward_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,16 +52,18 @@ static cohort_status read_expected(const struct reward_row *row, const char *nam
     return mem_strdup(out, written, strlen(written), err);
 }
 
-static cohort_status score_row(const struct reward_row *row, const char *name, double *reward, cohort_error *err)
+cohort_status reward_accuracy_row(const struct reward_row *row, const char *name, struct span completion,
+                                  double *reward, cohort_error *err)
 {
     char *text = NULL;
     bool equal = false;
     cohort_status status = COHORT_OK;
+    *reward = (double)NAN;
     TRY(read_expected(row, name, &text, err));
     if (text == NULL)
-        return COHORT_OK; /* null, as reward_score has set it */
+        return COHORT_OK;
     struct span expected = {text, strlen(text)};
-    struct found_answer found = answer_find((struct span){row->completion, row->completion_length});
+    struct found_answer found = answer_find(completion);
     if (found.whole.length > 0)
         TRY_GOTO(answer_equal(found.whole, expected, &equal, err));
     for (int i = 0; !equal && i < found.n_cut; i++)
@@ -76,8 +81,48 @@ static cohort_status accuracy_score(void *state, const char *name, const struct 
 {
     (void)state;
     for (size_t i = 0; i < n_rows; i++)
-        TRY(score_row(&rows[i], name, &rewards[i], err));
+        TRY(reward_accuracy_row(&rows[i], name, (struct span){rows[i].completion, rows[i].completion_length},
+                                &rewards[i], err));
     return COHORT_OK;
 }
 
 const struct reward_kind reward_kind_accuracy = {accuracy_score, NULL, NULL};
+
+/* --- reasoning_accuracy --- */
+
+cohort_status reward_reasoning_create(void **state, const struct reward_options *options, cohort_error *err)
+{
+    static const char *const usual[] = {"</think>"};
+    return options->n_delimiters > 0 ? reward_texts_create(state, options->reasoning_delimiters, options->n_delimiters,
+                                                           "--reasoning-delimiters", err)
+                                     : reward_texts_create(state, usual, 1, "--reasoning-delimiters", err);
+}
+
+/* What follows the last place of a delimiter; at is NULL where the text does not have it. */
+static struct span after_last(struct span text, const char *delimiter)
+{
+    const size_t length = strlen(delimiter);
+    for (size_t at = text.length < length ? 0 : text.length - length + 1; at-- > 0;)
+        if (memcmp(text.at + at, delimiter, length) == 0)
+            return (struct span){text.at + at + length, text.length - at - length};
+    return (struct span){NULL, 0};
+}
+
+static cohort_status reasoning_score(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
+                                     double *rewards, cohort_error *err)
+{
+    const struct reward_texts *delimiters = state;
+    for (size_t i = 0; i < n_rows; i++) {
+        const struct span completion = {rows[i].completion, rows[i].completion_length};
+        struct span answer = {NULL, 0};
+        for (size_t d = 0; answer.at == NULL && d < delimiters->n; d++)
+            answer = after_last(completion, delimiters->texts[d]);
+        if (answer.at == NULL)
+            rewards[i] = 0.0; /* not null: reasoning without an end counts as wrong */
+        else
+            TRY(reward_accuracy_row(&rows[i], name, answer, &rewards[i], err));
+    }
+    return COHORT_OK;
+}
+
+const struct reward_kind reward_kind_reasoning = {reasoning_score, reward_texts_destroy, NULL};

@@ -83,6 +83,81 @@ static cohort_status program_name(const char *program, char **name, cohort_error
     return mem_strdup(name, chosen, chosen_length, err);
 }
 
+void reward_texts_destroy(void *state)
+{
+    struct reward_texts *kept = state;
+    for (size_t i = 0; i < kept->n; i++)
+        mem_free(kept->texts[i]);
+    mem_free(kept);
+}
+
+cohort_status reward_texts_create(void **state, const char *const *texts, size_t n, const char *option,
+                                  cohort_error *err)
+{
+    struct reward_texts *kept = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&kept, 1, sizeof *kept + n * sizeof kept->texts[0], "reward", err));
+    for (; kept->n < n; kept->n++) {
+        const char *text = texts[kept->n];
+        if (*text == '\0') {
+            status = error_set(err, COHORT_ERR_ARGUMENT, "text %zu of %s is empty; expected one to look for",
+                               kept->n + 1, option);
+            goto cleanup;
+        }
+        TRY_GOTO(mem_strdup(&kept->texts[kept->n], text, strlen(text), err));
+    }
+    *state = kept;
+    return COHORT_OK;
+cleanup:
+    reward_texts_destroy(kept);
+    return status;
+}
+
+static cohort_status create_named(struct reward *reward, const char *spec, const struct reward_options *options,
+                                  cohort_error *err)
+{
+    static const struct {
+        const char *name;
+        const struct reward_kind *kind;
+    } of_tokens[] = {
+        {"soft_overlong_punishment", &reward_kind_overlong},
+        {"repetition_penalty", &reward_kind_repetition},
+        {"cosine_scaled", &reward_kind_cosine},
+    };
+    for (size_t i = 0; i < sizeof of_tokens / sizeof of_tokens[0]; i++)
+        if (strcmp(spec, of_tokens[i].name) == 0) {
+            reward->kind = of_tokens[i].kind;
+            return reward_tokens_create(&reward->state, reward->kind, options, err);
+        }
+    if (strcmp(spec, "accuracy") == 0 || strcmp(spec, "xml_count") == 0) {
+        reward->kind = spec[0] == 'a' ? &reward_kind_accuracy : &reward_kind_xml_count;
+        return COHORT_OK;
+    }
+    if (strcmp(spec, "length") == 0) {
+        reward->kind = &reward_kind_length;
+        return reward_length_create(&reward->state, options, err);
+    }
+    if (strcmp(spec, "xml_format") == 0) {
+        reward->kind = &reward_kind_xml_format;
+        return reward_xml_create(&reward->state, options, err);
+    }
+    if (strcmp(spec, "reasoning_accuracy") == 0) {
+        reward->kind = &reward_kind_reasoning;
+        return reward_reasoning_create(&reward->state, options, err);
+    }
+    if (strcmp(spec, "regex") == 0 || strcmp(spec, "format") == 0 || strcmp(spec, "think_format") == 0) {
+        const bool format = spec[0] != 'r';
+        reward->kind = &reward_kind_pattern;
+        return reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err);
+    }
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
+                     "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
+                     "xml_count and exec:PROGRAM (commas separate rewards: write '\\,' for one within a program, or "
+                     "put it into a file)",
+                     spec);
+}
+
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
                             cohort_error *err)
 {
@@ -103,20 +178,7 @@ cohort_status reward_create(struct reward **out, const char *spec, const struct 
         TRY_GOTO(reward_exec_create(&reward->state, spec + 5, options->timeout_s, options->stop, err));
     } else {
         TRY_GOTO(mem_strdup(&reward->name, spec, strlen(spec), err));
-        if (strcmp(spec, "accuracy") == 0) {
-            reward->kind = &reward_kind_accuracy;
-        } else if (strcmp(spec, "regex") == 0 || strcmp(spec, "format") == 0) {
-            bool format = spec[0] == 'f';
-            reward->kind = &reward_kind_pattern;
-            TRY_GOTO(reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err));
-        } else {
-            status = error_set(err, COHORT_ERR_ARGUMENT,
-                               "there is no reward '%.80s'; there are accuracy, regex, format and "
-                               "exec:PROGRAM (commas separate rewards: write '\\,' for one within a "
-                               "program, or put it into a file)",
-                               spec);
-            goto cleanup;
-        }
+        TRY_GOTO(create_named(reward, spec, options, err));
     }
     *out = reward;
     reward = NULL;

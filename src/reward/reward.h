@@ -16,6 +16,7 @@ struct reward_row {
     size_t prompt_length, completion_length; /* in bytes */
     const int32_t *tokens;                   /* completion ids */
     int32_t n_tokens;
+    int64_t length; /* in tokens: n_tokens, or the number alone where the ids are not known; -1: neither is known */
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
     int64_t prompt_index;      /* same for a group */
     int32_t completion_index;  /* within the group */
@@ -23,16 +24,23 @@ struct reward_row {
 
 struct reward; /* one function */
 
-/* spec: "accuracy", "regex", "format", or "exec:PROGRAM [ARGS]" (run by /bin/sh -c, started once, JSON lines on its
- * stdin and stdout).
+/* spec: "accuracy", "reasoning_accuracy", "cosine_scaled", "regex", "think_format" (or "format"),
+ * "soft_overlong_punishment", "repetition_penalty", "length", "xml_format", "xml_count", or "exec:PROGRAM [ARGS]" (run
+ * by /bin/sh -c, started once, JSON lines on its stdin and stdout). Those of TRL have its names without "_reward", its
+ * parameters and its values.
  * - accuracy: 1 if the answer that the completion states (rules: answer_find.c) equals the row's
  *   column "answer" (or "solution"), as a number, choice, list or formula (rules: answer.c), else
  *   0; a row without that column is an error; null or blank is null.
  * - regex: 1 if options->pattern (or, where that is NULL, the row's "pattern" column) matches
  *   anywhere in the completion, else 0. PCRE2 syntax; classes, \b and letter case are of Unicode,
  * as in Python's re. A match that takes more than two million steps counts as none, with a warning.
- * - format: TRL's think_format_reward (^<think>(?!.*<think>)(.*?)</think>.*$ DOTALL|MULTILINE, from
+ * - think_format, format: TRL's think_format_reward (^<think>(?!.*<think>)(.*?)</think>.*$ DOTALL|MULTILINE, from
  * the first character on).
+ * - reasoning_accuracy: accuracy of what follows the last place of the first delimiter (in their order) that the
+ * completion has; 0 where it has none of them, before the row's answer is looked at.
+ * - soft_overlong_punishment, cosine_scaled, repetition_penalty: formulas in token_rewards.c. A row whose length (for
+ * repetition_penalty: whose ids) is not known is an error.
+ * - length, xml_format, xml_count: rules in text_rewards.c.
  * - exec: request per batch, one line per row
  * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, and in the last of a
  * batch "last_of_batch": true, which no other row has; a column named like one of the seven is left out, bytes that are
@@ -43,9 +51,20 @@ struct reward; /* one function */
  * polled), no SIGPIPE to the host. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM, then SIGKILL
  * to its process group. A reward serves one call at a time. */
 struct reward_options {
-    const char *pattern;     /* regex */
-    double timeout_s;        /* exec; 0: 60 */
-    const struct stop *stop; /* looked at while a program is waited for; NULL: none */
+    const char *pattern;                     /* regex */
+    double timeout_s;                        /* exec; 0: 60 */
+    const struct stop *stop;                 /* looked at while a program is waited for; NULL: none */
+    const char *const *reasoning_delimiters; /* reasoning_accuracy; copied */
+    size_t n_delimiters;                     /* 0: "</think>" */
+    int64_t max_completion_len;              /* soft_overlong_punishment, in tokens; 0: missing, which is an error */
+    int64_t soft_punish_cache;               /* the same; negative: missing */
+    int64_t ngram_size;                      /* repetition_penalty, in tokens; 0: 3 */
+    double max_penalty;                      /* repetition_penalty; at most 0 */
+    int64_t max_len;                         /* cosine_scaled, in tokens; 0: missing */
+    int64_t min_length, max_length;          /* length, in characters; 0: 50 and 500 */
+    const char *const *tags;                 /* xml_format; copied */
+    size_t n_tags;                           /* 0: "thinking" and "answer" */
+    double min_value_wrong, max_value_wrong, min_value_correct, max_value_correct; /* cosine_scaled */
 };
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
                             cohort_error *err);

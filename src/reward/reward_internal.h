@@ -18,11 +18,29 @@ struct reward {
     void *state; /* owned */
 };
 
-extern const struct reward_kind reward_kind_accuracy, reward_kind_pattern, reward_kind_exec;
+extern const struct reward_kind reward_kind_accuracy, reward_kind_reasoning, reward_kind_pattern, reward_kind_exec,
+    reward_kind_overlong, reward_kind_repetition, reward_kind_cosine, reward_kind_length, reward_kind_xml_format,
+    reward_kind_xml_count;
 
 /* pattern NULL: the row's column "pattern". format: the match must begin at the first character, as
  * TRL's re.match. */
 cohort_status reward_pattern_create(void **state, const char *pattern, bool format, cohort_error *err);
+/* Texts of an option that is a list, as the state of a reward. An empty one is an error, which names the option. */
+struct reward_texts {
+    size_t n;
+    char *texts[]; /* [n], owned */
+};
+cohort_status reward_texts_create(void **state, const char *const *texts, size_t n, const char *option,
+                                  cohort_error *err);
+void reward_texts_destroy(void *state);
+/* States of reward_kind_length and reward_kind_xml_format. */
+cohort_status reward_length_create(void **state, const struct reward_options *options, cohort_error *err);
+cohort_status reward_xml_create(void **state, const struct reward_options *options, cohort_error *err);
+/* State of reward_kind_reasoning. */
+cohort_status reward_reasoning_create(void **state, const struct reward_options *options, cohort_error *err);
+/* State of reward_kind_overlong, reward_kind_repetition and reward_kind_cosine, whose options are checked. */
+cohort_status reward_tokens_create(void **state, const struct reward_kind *kind, const struct reward_options *options,
+                                   cohort_error *err);
 /* Starts the program. */
 cohort_status reward_exec_create(void **state, const char *program, double timeout_s, const struct stop *stop,
                                  cohort_error *err);
@@ -32,6 +50,10 @@ struct span {
     const char *at;
     size_t length;
 };
+
+/* The accuracy reward of a completion, or of a part of one, for its row; NaN: unscorable. */
+cohort_status reward_accuracy_row(const struct reward_row *row, const char *name, struct span completion,
+                                  double *reward, cohort_error *err);
 
 /* Whether two answers (extracted, not empty) are the same, by the rules of answer.c. */
 cohort_status answer_equal(struct span a, struct span b, bool *equal, cohort_error *err);

@@ -86,13 +86,39 @@ OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Dat
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
-       "reward functions: accuracy, regex, format, or exec:PROGRAM (JSON lines in and out)")
+       "reward functions, by name or as exec:PROGRAM (JSON lines in and out); README.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
 OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
 OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, "Reward", FREE,
        "seconds an exec: program may take for a batch")
+OPTION(MAX_COMPLETION_LEN, "max_completion_len", INT(1, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "soft_overlong_punishment: tokens beyond which a completion gets -1")
+OPTION(SOFT_PUNISH_CACHE, "soft_punish_cache", INT(0, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "soft_overlong_punishment: tokens before max_completion_len over which it falls from 0 to -1")
+OPTION(NGRAM_SIZE, "ngram_size", INT(1, 1024), "3", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "repetition_penalty: tokens of an n-gram")
+OPTION(MAX_PENALTY, "max_penalty", FLOAT(-BIG, 0), "-1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "repetition_penalty: times the share of n-grams that repeat an earlier one")
+OPTION(MAX_LEN, "max_len", INT(1, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "cosine_scaled: tokens at which the values for long completions are reached")
+OPTION(MIN_VALUE_WRONG, "min_value_wrong", FLOAT(-BIG, BIG), "-1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "cosine_scaled: reward of a wrong completion without tokens")
+OPTION(MAX_VALUE_WRONG, "max_value_wrong", FLOAT(-BIG, BIG), "-0.5", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "cosine_scaled: reward of a wrong completion of max_len tokens or more")
+OPTION(MIN_VALUE_CORRECT, "min_value_correct", FLOAT(-BIG, BIG), "0.5", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "cosine_scaled: reward of a correct completion of max_len tokens or more")
+OPTION(MAX_VALUE_CORRECT, "max_value_correct", FLOAT(-BIG, BIG), "1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "cosine_scaled: reward of a correct completion without tokens")
+OPTION(REWARD_MIN_LENGTH, "reward_min_length", INT(1, COUNT), "50", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "length: characters below which a completion gets less than 1")
+OPTION(REWARD_MAX_LENGTH, "reward_max_length", INT(1, COUNT), "500", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "length: characters above which a completion gets less than 1")
+OPTION(REWARD_TAGS, "reward_tags", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "xml_format: tags that must be there, opened as often as closed; unset: thinking,answer")
+OPTION(REASONING_DELIMITERS, "reasoning_delimiters", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "reasoning_accuracy: texts that end the reasoning, the first that is found counts; unset: </think>")
 
 /* ---- Rollout ---- */
 OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_PLAN, "Rollout", KEPT,

@@ -41,6 +41,45 @@ succeeds "$COHORT" score --data nul.jsonl --reward accuracy --reward regex --rew
 has out '"rewards": \{"accuracy": 0, "regex": 1, "nul.sh": 2\}'
 has out '"rewards": \{"accuracy": 1, "regex": 0, "nul.sh": 1\}'
 
+# --- rewards of lengths and tokens: ids, what generate prints, a number alone, and rows that have none of them ---
+cat >tokens.jsonl <<'END'
+{"completion": "\\boxed{7}", "answer": 7, "completion_ids": [5, 5, 5, 5, 5], "completion_tokens": 5}
+{"completion": "<think>7</think>8", "answer": 8, "tokens": [1, 2, 3, 4, 5, 6, 7, 8, 9]}
+{"completion": "<think>8", "answer": 8, "completion_ids": [], "tokens": [1], "completion_tokens": null}
+END
+counts=(--reward soft_overlong_punishment --max-completion-len 10 --soft-punish-cache 4)
+succeeds "$COHORT" score --data tokens.jsonl "${counts[@]}" --reward repetition_penalty --ngram-size 2 --max-penalty -2 \
+    --reward cosine_scaled --max-len 10 --max-value-correct 3 --reward reasoning_accuracy --reward think_format
+is "$(field soft_overlong_punishment <out | tr '\n' ' ')" "0 -0.75 0 " "soft overlong punishment"
+is "$(field repetition_penalty <out | tr '\n' ' ')" "-1.5 0 0 " "repetition penalty"
+is "$(field cosine_scaled <out | cut -c 1-5 | tr '\n' ' ')" "1.75 0.561 -1 " "cosine scaled"
+is "$(field reasoning_accuracy <out | tr '\n' ' ')" "0 1 0 " "reasoning accuracy"
+is "$(field think_format <out | tr '\n' ' ')" "0 1 0 " "think format"
+succeeds "$COHORT" score --data tokens.jsonl --reward length --reward-min-length 4 --reward-max-length 9 --reward xml_format --reward-tags think \
+    --reward xml_count
+is "$(field length <out | cut -c 1-5 | tr '\n' ' ')" "1 0.555 1 " "length"
+is "$(field xml_format <out | tr '\n' ' ')" "0 1 0 " "xml format"
+is "$(field xml_count <out | tr '\n' ' ')" "0 0 0 " "xml count"
+fails 2 "reward-min-length 600 is more than --reward-max-length 500" "$COHORT" score --data tokens.jsonl --reward length --reward-min-length 600
+echo '{"completion": "a", "completion_tokens": 9}' >number.jsonl
+succeeds "$COHORT" score --data number.jsonl "${counts[@]}"
+is "$(field reward <out)" "-0.75" "a length without ids"
+fails 2 "'repetition_penalty': prompt 0, completion 0: the tokens of the completion are not known; add a column 'completion_ids'" \
+    "$COHORT" score --data number.jsonl --reward repetition_penalty
+fails 2 "the length of the completion in tokens is not known; .* or 'completion_tokens'" "$COHORT" score --data d.jsonl "${counts[@]}"
+fails 2 "needs --max-completion-len" "$COHORT" score --data tokens.jsonl --reward soft_overlong_punishment
+for wrong in '"completion_ids": 3' '"completion_ids": [-1]' '"completion_ids": [1], "completion_tokens": 2' '"completion_tokens": 1.5' '"completion_tokens": "2"'; do
+    echo "{\"completion\": \"a\", $wrong}" >wrong.jsonl
+    fails 1 'wrong.jsonl:1: .*"completion_' "$COHORT" score --data wrong.jsonl "${counts[@]}"
+done
+# In training they count what was drawn: never more than 4 tokens, and 4 of 4 is half way.
+succeeds "$COHORT" grpo --model m --data d.jsonl --num-generations 2 --prompts-per-step 2 --max-completion-length 4 --threads 1 --steps 1 --seed 1 \
+    --reward soft_overlong_punishment --max-completion-len 6 --soft-punish-cache 4 --reward repetition_penalty --ngram-size 1 \
+    --eval-data d.jsonl --eval-steps 1 --out counted
+has counted/metrics.jsonl '"rewards/soft_overlong_punishment/mean": -0.5,'
+has counted/metrics.jsonl '"eval_rewards/soft_overlong_punishment/mean": -0.5'
+has counted/metrics.jsonl '"rewards/repetition_penalty/mean": '
+
 # --- programs of README.md and examples/ ---
 if command -v python3 >/dev/null; then
     printf 'import sys, json\nfor line in sys.stdin:\n    row = json.loads(line)\n    print(len(row["completion"]), flush=True)\n' >natural.py
