@@ -66,7 +66,7 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
     int32_t room = session.model->max_context - 1;
     const int64_t asked = options_int_or(options, OPTION_MAX_PROMPT_LENGTH, room);
     room = asked < room ? (int32_t)asked : room;
-    TRY_GOTO(prompt_set_load(&set, &session, OPTION_DATA, limit, room, options, observer, err));
+    TRY_GOTO(prompt_set_load(&set, &session, &scoring, OPTION_DATA, limit, room, options, observer, err));
     if (set.data.n_rows > (size_t)(INT32_MAX / n)) {
         status = error_set(err, COHORT_ERR_ARGUMENT,
                            "--n %d for %zu prompts: at most %d completions in all; lower --n or --eval-limit", (int)n,

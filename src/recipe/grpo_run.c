@@ -231,7 +231,8 @@ static cohort_status load_held_out(struct grpo_run *run, cohort_error *err)
         return COHORT_OK;
     size_t limit = (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0);
     TRY(grpo_run_room(run, &room, err));
-    TRY(prompt_set_load(&run->held_out, &run->t.session, OPTION_EVAL_DATA, limit, room, o, run->t.observer, err));
+    TRY(prompt_set_load(&run->held_out, &run->t.session, &run->scoring, OPTION_EVAL_DATA, limit, room, o,
+                        run->t.observer, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, path, run->held_out.data.sha256, err));
     run->has_held_out = true;
     if (run->held_out.longest > run->extent.max_prompt)

@@ -169,9 +169,26 @@ cohort_status prompt_set_read(struct prompt_set *set, size_t row, struct prompt 
     return row_prompt(set->session, prompt->row, place, &set->style, &prompt->ids, &prompt->text, err);
 }
 
-/* Reads every row once: a run does not begin with one that it could not ask. */
-static cohort_status check_prompts(struct prompt_set *set, const struct session *session, int32_t max_tokens,
-                                   const struct options *options, const cohort_observer *observer, cohort_error *err)
+/* Whether the rewards can score completions of a row. */
+static cohort_status check_rewards(const struct scoring *scoring, const struct prompt_set *set, size_t row,
+                                   const json_t *data, cohort_error *err)
+{
+    char place[DATA_PLACE];
+    for (int32_t f = 0; scoring != NULL && f < scoring->n; f++) {
+        cohort_status status = reward_check(scoring->rewards[f], data, (int64_t)row, err);
+        if (status == COHORT_OK)
+            continue;
+        dataset_place(&set->data, row, place);
+        error_context(err, "%s", place);
+        return status;
+    }
+    return COHORT_OK;
+}
+
+/* Reads every row once: a run does not begin with one that it could not ask or score. */
+static cohort_status check_prompts(struct prompt_set *set, const struct session *session, const struct scoring *scoring,
+                                   int32_t max_tokens, const struct options *options, const cohort_observer *observer,
+                                   cohort_error *err)
 {
     struct prompt prompt = {0};
     cohort_status status = COHORT_OK;
@@ -182,6 +199,7 @@ static cohort_status check_prompts(struct prompt_set *set, const struct session 
     for (size_t i = 0; i < set->data.n_rows; i++) {
         TRY_GOTO(data_report(&set->data, i, options, observer, err));
         TRY_GOTO(prompt_set_read(set, i, &prompt, err));
+        TRY_GOTO(check_rewards(scoring, set, i, prompt.row, err));
         const int32_t n = prompt.ids.count > INT32_MAX ? INT32_MAX : (int32_t)prompt.ids.count;
         if (n > max_tokens) {
             char place[DATA_PLACE];
@@ -201,13 +219,13 @@ cleanup:
     return status;
 }
 
-cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, enum option_id named, size_t limit,
-                              int32_t max_tokens, const struct options *options, const cohort_observer *observer,
-                              cohort_error *err)
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const struct scoring *scoring,
+                              enum option_id named, size_t limit, int32_t max_tokens, const struct options *options,
+                              const cohort_observer *observer, cohort_error *err)
 {
     memset(set, 0, sizeof *set);
     TRY(data_open(&set->data, options, named, limit, true, observer, err));
-    return check_prompts(set, session, max_tokens, options, observer, err);
+    return check_prompts(set, session, scoring, max_tokens, options, observer, err);
 }
 
 cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
@@ -216,7 +234,7 @@ cohort_status prompt_set_take(struct prompt_set *set, const struct session *sess
     memset(set, 0, sizeof *set);
     for (size_t i = 0; i < n_rows; i++)
         TRY(dataset_add(&set->data, rows[i], strlen(rows[i]), err));
-    return check_prompts(set, session, max_tokens, options, NULL, err);
+    return check_prompts(set, session, NULL, max_tokens, options, NULL, err);
 }
 
 void prompt_set_need(const struct prompt_set *set, int32_t context, int32_t max_tokens, int32_t n,

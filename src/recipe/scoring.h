@@ -41,11 +41,11 @@ struct prompt_set {
     const struct session *session; /* borrowed */
     struct row_style style;
 };
-/* named: the option that names the set; limit: rows taken at most (0: all); max_tokens: a longer prompt is an error
+/* scoring: rewards that must be able to score the rows; NULL: none. named: the option that names the set; limit: rows taken at most (0: all); max_tokens: a longer prompt is an error
  * that names the row. session must stay as long as the set. Options used: those of data_open and row_style. */
-cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, enum option_id named, size_t limit,
-                              int32_t max_tokens, const struct options *options, const cohort_observer *observer,
-                              cohort_error *err);
+cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const struct scoring *scoring,
+                              enum option_id named, size_t limit, int32_t max_tokens, const struct options *options,
+                              const cohort_observer *observer, cohort_error *err);
 /* The same of rows as JSON text, which messages call "rows:1" and so on. */
 cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
                               size_t n_rows, int32_t max_tokens, const struct options *options, cohort_error *err);

@@ -210,6 +210,21 @@ cleanup:
     return status;
 }
 
+cohort_status reward_check(struct reward *reward, const json_t *data, int64_t prompt_index, cohort_error *err)
+{
+    static const int32_t no_tokens[1];
+    const struct reward_row row = {.data = data,
+                                   .prompt = "",
+                                   .completion = "",
+                                   .tokens = no_tokens,
+                                   .finish_reason = "eos",
+                                   .prompt_index = prompt_index};
+    double ignored = 0.0;
+    if (reward->kind == &callback_kind || reward->kind == &reward_kind_exec)
+        return COHORT_OK;
+    return reward_score(reward, &row, 1, &ignored, err);
+}
+
 cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err)
 {

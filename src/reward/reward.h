@@ -76,6 +76,9 @@ cohort_status reward_create_callback(struct reward **out, const char *name, rewa
 /* rewards[n_rows]: NaN stands for null. An infinite or NaN number from a program is an error, not null. */
 cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err);
+/* Whether a data row has what the reward reads of it (an answer, a valid pattern), known before there is a completion; as
+ * reward_score reports it. Programs and callbacks are not asked. */
+cohort_status reward_check(struct reward *reward, const json_t *data, int64_t prompt_index, cohort_error *err);
 /* What the caller should tell a person about the rewards so far, one line, or NULL. Valid until the reward is
  * destroyed; each is given once. */
 const char *reward_warning(struct reward *reward);

@@ -102,6 +102,10 @@ rm -rf other
 succeeds sft other --data renamed.jsonl --columns prompt=ask,completion=say --steps 3
 same whole/final other/final
 fails 1 'renamed.jsonl:1: expected "messages".*the row has ask, say.*--columns' sft no --data renamed.jsonl --steps 3
+# What a reward reads of a row is looked at before a run begins.
+{ for i in 1 2 3; do echo "{\"prompt\": \"q$i\", \"answer\": $i}"; done; echo '{"prompt": "q4"}'; } >late.jsonl
+fails 2 "late.jsonl:4: reward 'accuracy': .*no column 'answer'" grpo no --data late.jsonl --reward accuracy --steps 1
+fails 2 "late.jsonl:4: reward 'accuracy': .*no column 'answer'" grpo no --data late.jsonl --data-limit 3 --eval-data late.jsonl --reward accuracy --steps 1
 printf '{"chosen": "a", "rejected": "b"}\n' >preferences.jsonl
 fails 1 'preferences.jsonl:1: .*preferences' sft no --data preferences.jsonl --steps 3
 printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}\n' >weight.jsonl
