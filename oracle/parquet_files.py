@@ -79,6 +79,9 @@ def plain(scalar):
             return scalar.as_py().decode("utf-8")
         except UnicodeDecodeError:
             return None
+    if isinstance(kind, pa.JsonType):
+        value = scalar.as_py()
+        return None if value is None else json.loads(value)
     return scalar.as_py()
 
 

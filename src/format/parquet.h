@@ -9,7 +9,8 @@
  * What a value becomes in JSON:
  *   boolean, integers          themselves; an unsigned one beyond int64 becomes the double next to it
  *   float16, float, double     a number; NaN becomes null, an infinity the text "Infinity" or "-Infinity"
- *   string, enum, json         text, which must be UTF-8
+ *   string, enum               text, which must be UTF-8
+ *   json                       what its text says: datasets marks columns so that held objects of different keys
  *   binary, bson               text if the bytes are UTF-8 (older writers do not mark text), else null: JSON has no bytes
  *   uuid                       text, "00112233-4455-6677-8899-aabbccddeeff"
  *   decimal                    text with all its digits, "-12.50"

@@ -31,6 +31,7 @@ enum parquet_meaning {
     MEANS_FLOAT,
     MEANS_DOUBLE,
     MEANS_TEXT,
+    MEANS_JSON, /* its text */
     MEANS_BYTES,
     MEANS_UUID,
     MEANS_DECIMAL,   /* times 10^-scale */

@@ -204,9 +204,11 @@ static cohort_status set_meaning(const struct building *b, struct parquet_leaf *
     case PARQUET_DOUBLE: leaf->meaning = MEANS_DOUBLE; break;
     default:
         leaf->meaning = MEANS_BYTES;
-        if (e->logical == LOGICAL_STRING || e->logical == LOGICAL_ENUM || e->logical == LOGICAL_JSON ||
-            e->converted == CONVERTED_UTF8 || e->converted == CONVERTED_ENUM || e->converted == CONVERTED_JSON)
+        if (e->logical == LOGICAL_STRING || e->logical == LOGICAL_ENUM || e->converted == CONVERTED_UTF8 ||
+            e->converted == CONVERTED_ENUM)
             leaf->meaning = MEANS_TEXT;
+        else if (e->logical == LOGICAL_JSON || e->converted == CONVERTED_JSON)
+            leaf->meaning = MEANS_JSON;
         else if (e->logical == LOGICAL_UUID && leaf->width == 16)
             leaf->meaning = MEANS_UUID;
         else if (e->logical == LOGICAL_FLOAT16 && leaf->width == 2)
@@ -392,11 +394,11 @@ static const char *leaf_type(const struct parquet_leaf *leaf)
     static const char *const is_signed[] = {"int8", "int16", "int32", "int64"};
     static const char *const is_unsigned[] = {"uint8", "uint16", "uint32", "uint64"};
     static const char *const names[] = {
-        [MEANS_BOOLEAN] = "bool",       [MEANS_FLOAT16] = "float16", [MEANS_FLOAT] = "float",
-        [MEANS_DOUBLE] = "double",      [MEANS_TEXT] = "string",     [MEANS_BYTES] = "binary",
-        [MEANS_UUID] = "uuid",          [MEANS_DECIMAL] = "decimal", [MEANS_DATE] = "date",
-        [MEANS_TIME] = "time",          [MEANS_NULL] = "null",       [MEANS_INT96] = "timestamp",
-        [MEANS_TIMESTAMP] = "timestamp"};
+        [MEANS_BOOLEAN] = "bool",        [MEANS_FLOAT16] = "float16", [MEANS_FLOAT] = "float",
+        [MEANS_DOUBLE] = "double",       [MEANS_TEXT] = "string",     [MEANS_BYTES] = "binary",
+        [MEANS_UUID] = "uuid",           [MEANS_DECIMAL] = "decimal", [MEANS_DATE] = "date",
+        [MEANS_TIME] = "time",           [MEANS_NULL] = "null",       [MEANS_INT96] = "timestamp",
+        [MEANS_TIMESTAMP] = "timestamp", [MEANS_JSON] = "json"};
     const size_t size = leaf->bits == 8 ? 0 : leaf->bits == 16 ? 1 : leaf->bits == 32 ? 2 : 3;
     if (leaf->meaning == MEANS_SIGNED)
         return is_signed[size];

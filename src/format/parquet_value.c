@@ -1,6 +1,7 @@
 /* From a stored value to JSON. */
 #include "format/parquet_internal.h"
 
+#include "base/json_text.h"
 #include "base/utf8.h"
 #include "tensor/dtype.h"
 
@@ -219,6 +220,23 @@ static cohort_status text_value(struct parquet_file *file, int32_t leaf, const u
     return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "%s: out of memory", file->path);
 }
 
+/* What the text of a JSON value says. */
+static cohort_status json_value(struct parquet_file *file, int32_t leaf, const uint8_t *bytes, size_t length,
+                                int64_t row, json_t **out, cohort_error *err)
+{
+    char place[PARQUET_PATH_BYTES + 64], name[PARQUET_PATH_BYTES];
+    file->row_bytes += length;
+    if (file->row_bytes > PARQUET_MAX_ROW_BYTES)
+        return value_error(file, leaf, row, "the row has more than 268435456 bytes of text, which are not read", err);
+    parquet_path(file, leaf, name);
+    snprintf(place, sizeof place, "column %s, row %" PRId64 ", JSON", name, row + 1);
+    cohort_status status = json_text_parse(out, (const char *)bytes, length, place, 1,
+                                           JSON_TEXT_ANY | JSON_TEXT_NUL | JSON_TEXT_NAN_NULL, err);
+    if (status != COHORT_OK)
+        error_context(err, "%s", file->path);
+    return status;
+}
+
 cohort_status parquet_value(struct parquet_file *file, int32_t index, const struct parquet_slot *slot, uint32_t value,
                             int64_t row, json_t **out, cohort_error *err)
 {
@@ -254,6 +272,7 @@ cohort_status parquet_value(struct parquet_file *file, int32_t index, const stru
         if (utf8_check((const char *)bytes, span.length) != span.length)
             return value_error(file, index, row, "its text is not UTF-8; write the column as text in UTF-8", err);
         return text_value(file, index, bytes, span.length, row, out, err);
+    case MEANS_JSON: return json_value(file, index, bytes, span.length, row, out, err);
     case MEANS_BYTES:
         if (utf8_check((const char *)bytes, span.length) == span.length)
             return text_value(file, index, bytes, span.length, row, out, err);

@@ -162,9 +162,7 @@ static cohort_status plain_text(struct surveying *s, const json_t *row, const ch
     if (asked == NULL)
         asked = text;
     if (!json_is_string(asked) && !json_is_array(asked))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: expected a column \"prompt\" (text or a list of messages), \"messages\" or \"text\"",
-                         place);
+        return row_lacks(row, place, "a column \"prompt\" (text or a list of messages), \"messages\" or \"text\"", err);
     *learned = 0;
     if (s->survey->teaches && ends_with_answer(messages)) {
         json_t *head = json_copy((json_t *)(uintptr_t)messages), *last = json_array();

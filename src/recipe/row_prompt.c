@@ -1,6 +1,7 @@
 #include "recipe/row_prompt.h"
 
 #include "base/json_text.h"
+#include "run/data_columns.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -118,9 +119,28 @@ cohort_status row_encode(const struct session *session, const struct text *text,
         if (first < last)
             TRY_GOTO(content_spans_push(&part, first - from, last - from, span.kind, err));
     }
-    TRY_GOTO(tokenizer_encode_content(session->tokenizer, text->data + from, to - from, &part, ids, err));
+    TRY_GOTO(tokenizer_encode_more(session->tokenizer, text->data + from, to - from, &part, ids, err));
 cleanup:
     content_spans_free(&part);
+    return status;
+}
+
+cohort_status row_lacks(const json_t *row, const char *where, const char *expected, cohort_error *err)
+{
+    struct text names = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(data_columns_list(row, &names, err));
+    if (row_column(row, "chosen") != NULL && row_column(row, "rejected") != NULL)
+        status = error_set(err, COHORT_ERR_UNSUPPORTED,
+                           "%s: expected %s; \"chosen\" and \"rejected\" are preferences, which are not trained here",
+                           where, expected);
+    else
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: expected %s; the row has %s: --columns says which is which, for example --columns "
+                           "prompt=NAME,completion=NAME",
+                           where, expected, names.data);
+cleanup:
+    text_free(&names);
     return status;
 }
 
@@ -133,7 +153,10 @@ static cohort_status find_messages(const json_t *row, const char *where, const s
     if (prompt != NULL && chat_value_absent(messages))
         messages = NULL; /* an empty list beside a prompt */
     if (prompt != NULL && messages != NULL)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: has both \"prompt\" and \"messages\"; give one", where);
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: has both \"prompt\" and \"messages\"; say which counts, with --columns prompt=prompt or "
+                         "--columns messages=messages",
+                         where);
     if (style->asks && ends_with_assistant(messages))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: the last of \"messages\" is the assistant's: that is the answer, "
@@ -147,8 +170,7 @@ static cohort_status find_messages(const json_t *row, const char *where, const s
     else if (json_is_string(prompt) && style->chat)
         *out = json_pack("[{s:s, s:O}]", "role", "user", "content", prompt);
     else if (!json_is_string(prompt))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: expected a column \"prompt\" (text or a list of messages) or \"messages\"", where);
+        return row_lacks(row, where, "a column \"prompt\" (text or a list of messages) or \"messages\"", err);
     else
         return COHORT_OK;
     return *out != NULL ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "%s: cannot build a message", where);

@@ -5,6 +5,9 @@
 
 #include "recipe/session.h"
 
+/* The error that a row has none of the columns that expected names in words. Says what it has. */
+cohort_status row_lacks(const json_t *row, const char *where, const char *expected, cohort_error *err);
+
 /* How rows are read, as the options say. */
 struct row_style {
     bool chat;                   /* a prompt that is text is a user's message */

@@ -51,6 +51,18 @@ struct reader {
     struct sft_rows *rows;
 };
 
+/* OpenAI's rows may say of a message that it is not learned. */
+static cohort_status check_weight(const json_t *messages, const char *where, cohort_error *err)
+{
+    const json_t *weight = row_column(json_array_get(messages, json_array_size(messages) - 1), "weight");
+    if (!json_is_number(weight) || json_number_value(weight) != 0.0)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_UNSUPPORTED,
+                     "%s: the last message has the weight 0, which says that it is not learned, and no other is; leave "
+                     "the row out, or the weight",
+                     where);
+}
+
 /* A whole conversation: what comes before the last message's words is the prompt. The two are encoded apart, as they are
  * where a model is asked. */
 static cohort_status read_conversation(const struct reader *reader, const json_t *row, const json_t *messages,
@@ -59,6 +71,7 @@ static cohort_status read_conversation(const struct reader *reader, const json_t
     struct row_settings settings = {0};
     struct chat_training all = {0};
     cohort_status status = COHORT_OK;
+    TRY_GOTO(check_weight(messages, where, err));
     TRY_GOTO(row_settings(row, where, &reader->style, true, &settings, err));
     TRY_GOTO(chat_training_render(&all, reader->session->chat, messages, &settings.chat, CHAT_LAST, where, err));
     const size_t begin = all.trained.items[0].from;
@@ -91,8 +104,8 @@ static cohort_status read_pair(const struct reader *reader, const json_t *row, c
                          "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages", where);
     TRY(encode(reader->session, prompt, true, ids, err));
     *n_prompt = (int32_t)ids->count;
-    TRY(tokenizer_encode(reader->session->tokenizer, json_string_value(completion), json_string_length(completion),
-                         true, ids, err));
+    TRY(tokenizer_encode_more(reader->session->tokenizer, json_string_value(completion), json_string_length(completion),
+                              NULL, ids, err));
     return append_eos(reader->session, ids, err);
 }
 
@@ -113,8 +126,7 @@ static cohort_status read_row(const struct reader *reader, const json_t *row, co
         TRY(append_eos(reader->session, ids, err));
         *n_prompt = 1;
     } else {
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: expected \"messages\" (a list), \"prompt\" and \"completion\", or \"text\"", where);
+        return row_lacks(row, where, "\"messages\" (a list), \"prompt\" and \"completion\", or \"text\"", err);
     }
     if (*n_prompt == 0)
         return error_set(err, COHORT_ERR_FORMAT, "%s: the prompt is empty; the first token needs something to follow",

@@ -64,22 +64,56 @@ static json_t *find_column(const json_t *row, const char *name)
     return value == NULL ? NULL : find_column(value, dot + 1);
 }
 
-static cohort_status missing(const json_t *row, const struct data_rename *item, const char *place, cohort_error *err)
+cohort_status data_columns_list(const json_t *row, struct text *out, cohort_error *err)
 {
     enum { SHOWN = 12 };
-    struct text names = {0};
     size_t n = 0;
+    TRY(text_append(out, "", 0, err));
+    for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL && n <= SHOWN;
+         at = json_object_iter_next((json_t *)(uintptr_t)row, at), n++)
+        TRY(text_printf(out, err, "%s%.40s", n == 0 ? "" : ", ", n == SHOWN ? "..." : json_object_iter_key(at)));
+    return n > 0 ? COHORT_OK : text_printf(out, err, "none");
+}
+
+static cohort_status missing(const json_t *row, const struct data_rename *item, const char *place, cohort_error *err)
+{
+    struct text names = {0};
     cohort_status status = COHORT_OK;
-    TRY_GOTO(text_append(&names, "", 0, err));
-    for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL;
-         at = json_object_iter_next((json_t *)(uintptr_t)row, at))
-        if (n++ < SHOWN)
-            TRY_GOTO(text_printf(&names, err, "%s%.40s", names.length == 0 ? "" : ", ", json_object_iter_key(at)));
-    status = error_set(err, COHORT_ERR_FORMAT, "%s: no column \"%.80s\", which --columns names for %.80s; it has %s%s",
-                       place, item->from, item->to, names.data, n > SHOWN ? ", ..." : "");
+    TRY_GOTO(data_columns_list(row, &names, err));
+    status = error_set(err, COHORT_ERR_FORMAT, "%s: no column \"%.80s\", which --columns names for %.80s; it has %s",
+                       place, item->from, item->to, names.data);
 cleanup:
     text_free(&names);
     return status;
+}
+
+static bool maps_to(const struct data_columns *columns, const char *name)
+{
+    for (size_t i = 0; i < columns->n; i++)
+        if (strcmp(columns->items[i].to, name) == 0)
+            return true;
+    return false;
+}
+
+/* A row is read by one of these columns. Where --columns names one, the others are left out, so that a set that has
+ * "messages" too is read as was asked. */
+static const char *const ways[] = {"prompt", "messages", "text"};
+enum { N_WAYS = sizeof ways / sizeof *ways };
+
+static bool says_way(const struct data_columns *columns)
+{
+    for (size_t i = 0; i < N_WAYS; i++)
+        if (maps_to(columns, ways[i]))
+            return true;
+    return false;
+}
+
+static void leave_out_others(const struct data_columns *columns, json_t *row)
+{
+    const bool pair = maps_to(columns, "completion"); /* goes with a prompt of the row's own */
+    for (size_t i = 0; i < N_WAYS && (pair || says_way(columns)); i++)
+        if (!maps_to(columns, ways[i]) && !(pair && strcmp(ways[i], "prompt") == 0))
+            (void)json_object_del(row, ways[i]); /* fails where it is absent */
 }
 
 /* All are found before one is set: prompt=completion,completion=prompt swaps. */
@@ -102,6 +136,7 @@ static cohort_status rename_columns(const struct data_columns *columns, json_t *
     for (size_t i = 0; i < columns->n; i++)
         if (json_object_set(row, columns->items[i].to, json_array_get(found, i)) != 0)
             TRY_GOTO(no_memory(place, err));
+    leave_out_others(columns, row);
 cleanup:
     json_decref(found);
     return status;
@@ -109,17 +144,25 @@ cleanup:
 
 /* ---- forms ---- */
 
+/* ShareGPT's messages. */
+static bool has_turns(const json_t *list)
+{
+    const json_t *first = json_array_get(list, 0);
+    return has(first, "from") && has(first, "value");
+}
+
 static bool is_conversations(const json_t *row)
 {
-    const json_t *list = json_object_get(row, "conversations"), *first = json_array_get(list, 0);
+    const json_t *list = json_object_get(row, "conversations");
     return json_is_array(list) &&
-           (json_array_size(list) == 0 || (has(first, "from") && has(first, "value")) || has(first, "role"));
+           (json_array_size(list) == 0 || has_turns(list) || has(json_array_get(list, 0), "role"));
 }
 
 static bool is_alpaca(const json_t *row) { return has(row, "instruction") && has(row, "output"); }
 static bool is_question(const json_t *row) { return has(row, "question") && has(row, "answer"); }
 static bool is_problem(const json_t *row) { return has(row, "problem") && has(row, "solution"); }
 
+static cohort_status make_messages(json_t *row, const char *column, const char *place, cohort_error *err);
 static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_question(json_t *row, const char *place, cohort_error *err);
@@ -157,10 +200,8 @@ cohort_status data_form_find(struct data_form *form, const struct data_columns *
     form->kind = DATA_FORM_NONE;
     if (!columns->recognise || is_canonical(first))
         return COHORT_OK;
-    for (size_t i = 0; i < columns->n; i++)
-        if (strcmp(columns->items[i].to, "prompt") == 0 || strcmp(columns->items[i].to, "messages") == 0 ||
-            strcmp(columns->items[i].to, "text") == 0)
-            return COHORT_OK;
+    if (says_way(columns))
+        return COHORT_OK;
     for (int kind = DATA_FORM_NONE + 1; kind < N_FORMS; kind++) {
         if (!forms[kind].is(first))
             continue;
@@ -184,6 +225,8 @@ cohort_status data_columns_apply(const struct data_columns *columns, const struc
                                  const char *place, cohort_error *err)
 {
     TRY(rename_columns(columns, row, place, err));
+    if (columns->recognise && has_turns(json_object_get(row, "messages")))
+        TRY(make_messages(row, "messages", place, err));
     if (form->kind == DATA_FORM_NONE || is_canonical(row) || !forms[form->kind].is(row))
         return COHORT_OK;
     return forms[form->kind].make(row, place, err);
@@ -333,34 +376,42 @@ static const char *role_of(const char *from)
     return NULL;
 }
 
-static cohort_status add_turn(const json_t *turn, size_t i, json_t *messages, const char *place, cohort_error *err)
+static cohort_status add_turn(const json_t *turn, size_t i, const char *column, json_t *messages, const char *place,
+                              cohort_error *err)
 {
     const json_t *from = json_object_get(turn, "from"), *value = json_object_get(turn, "value");
     if (has(turn, "role"))
         return append(messages, json_incref((json_t *)(uintptr_t)turn), place, err);
     if (!json_is_string(from) || !json_is_string(value))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: \"conversations\"[%zu]: expected {\"from\": ..., \"value\": ...}, both text", place, i);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: \"%s\"[%zu]: expected {\"from\": ..., \"value\": ...}, both text",
+                         place, column, i);
     const char *role = role_of(json_string_value(from));
     if (role == NULL)
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: \"conversations\"[%zu]: \"from\" is '%.40s', expected human, gpt, system or tool", place,
-                         i, json_string_value(from));
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: \"%s\"[%zu]: \"from\" is '%.40s', expected human or user, gpt or assistant, system, or tool", place,
+            column, i, json_string_value(from));
     return append(messages, message(role, value), place, err);
 }
 
-static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err)
+static cohort_status make_messages(json_t *row, const char *column, const char *place, cohort_error *err)
 {
-    const json_t *list = json_object_get(row, "conversations");
+    const json_t *list = json_object_get(row, column);
     json_t *messages = json_array();
     cohort_status status = COHORT_OK;
     if (messages == NULL)
         return no_memory(place, err);
     TRY_GOTO(add_system(row, messages, place, err));
     for (size_t i = 0; i < json_array_size(list); i++)
-        TRY_GOTO(add_turn(json_array_get(list, i), i, messages, place, err));
-    status = set_new(row, "messages", json_incref(messages), place, err);
+        TRY_GOTO(add_turn(json_array_get(list, i), i, column, messages, place, err));
+    if (json_object_set(row, "messages", messages) != 0)
+        status = no_memory(place, err);
 cleanup:
     json_decref(messages);
     return status;
+}
+
+static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err)
+{
+    return make_messages(row, "conversations", place, err);
 }

@@ -33,6 +33,8 @@ struct data_columns {
 /* "prompt=question"; errors name --columns. */
 cohort_status data_columns_parse(struct data_columns *columns, const char *const *items, size_t n, cohort_error *err);
 void data_columns_free(struct data_columns *columns);
+/* Appends the names of a row's columns, the first dozen, for a message: "id, body". */
+cohort_status data_columns_list(const json_t *row, struct text *out, cohort_error *err);
 
 /* The form of a file's rows. */
 enum data_form_kind {

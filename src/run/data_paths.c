@@ -226,11 +226,38 @@ static cohort_status add_path(struct data_item *item, const char *path, cohort_e
     return COHORT_OK;
 }
 
+/* Of files that are called NAME-00000-of-00002 and so on, all must be there: a download that was cut off is half a set. */
+static cohort_status check_complete(const struct folder *folder, const char *split, size_t length, cohort_error *err)
+{
+    size_t n = 0, wanted = 0;
+    const char *of = NULL;
+    for (size_t i = 0; i < folder->n; i++) {
+        const struct folder_file *file = &folder->files[i];
+        if (!has_split(file, split, length))
+            continue;
+        const char *base = base_of(file->name);
+        if (sharded(base) == 0)
+            return COHORT_OK;
+        of = strstr(base, "-of-") + 4;
+        const size_t stated = strtoul(of, NULL, 10);
+        if (n++ > 0 && stated != wanted)
+            return COHORT_OK; /* several sets: their readers know which is which */
+        wanted = stated;
+    }
+    if (n >= wanted)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_IO,
+                     "%s: has %zu of the %zu files of '%.*s' (...-of-%.5s): get the others, or name the files that are "
+                     "meant, with commas",
+                     folder->root, n, wanted, (int)length, split, of);
+}
+
 /* Takes the files of a split. */
 static cohort_status take_split(struct data_item *item, const struct folder *folder, const char *split, size_t length,
                                 bool together, cohort_error *err)
 {
     const struct folder_file *first = NULL;
+    TRY(check_complete(folder, split, length, err));
     for (size_t i = 0; i < folder->n; i++) {
         const struct folder_file *file = &folder->files[i];
         if (!has_split(file, split, length))

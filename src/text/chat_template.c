@@ -69,7 +69,14 @@ static cohort_status parse_folder(struct chat_template *chat, cohort_error *err)
             TRY_GOTO(parse(&chat->tools, template->text, template->length, template->origin, err));
         TRY_GOTO(text_printf(&names, err, "%s\"%.80s\"", i == 0 ? "" : ", ", template->name));
     }
-    if (count == 0) {
+    if (count == 0 &&
+        (tokenizer_find(chat->tokenizer, "<|im_start|>") < 0 || tokenizer_find(chat->tokenizer, "<|im_end|>") < 0)) {
+        static const char message[] = "the model's folder has no chat template, and its tokenizer has no <|im_start|> "
+                                      "and <|im_end|>, as the template of Qwen3 wants; give the model's own with "
+                                      "--chat-template FILE, or rows of text";
+        chat->plain.status = COHORT_ERR_UNSUPPORTED;
+        TRY_GOTO(mem_strdup(&chat->plain.broken, message, sizeof message - 1, err));
+    } else if (count == 0) {
         TRY_GOTO(
             parse(&chat->plain, chat_template_qwen3(), strlen(chat_template_qwen3()), "the default template", err));
     } else if (chat->plain.text == NULL) {

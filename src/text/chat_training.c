@@ -98,8 +98,9 @@ static cohort_status render_last(struct chat_training *out, const struct job *jo
     if (end <= begin || common(&all.text, &before.text) < begin) {
         const bool off = job->options->thinking == CHAT_THINKING_OFF;
         status = error_set(job->err, COHORT_ERR_FORMAT,
-                           "%s: with thinking %s the rendered prompt is no beginning of the "
-                           "rendered conversation; use --thinking %s",
+                           "%s: with thinking %s the rendered prompt is no beginning of the rendered conversation, so "
+                           "that what the last message adds to it is not known; --thinking %s may render it otherwise, "
+                           "else give prompt and completion as text",
                            job->where, off ? "off" : "on", off ? "true" : "false");
         goto cleanup;
     }

@@ -59,6 +59,11 @@ cohort_status content_spans_push(struct content_spans *spans, size_t from, size_
  * be NULL: none. */
 cohort_status tokenizer_encode_content(const struct tokenizer *tokenizer, const char *text, size_t length,
                                        const struct content_spans *spans, struct token_list *out, cohort_error *err);
+/* The same for a text that goes on behind what out holds, as a completion behind its prompt: a step that puts a space
+ * before a text (Llama 2's Prepend and Metaspace) puts none, because the two are one text. Where the last token of out
+ * is an added one, a step that puts a space behind these does. out empty: as tokenizer_encode_content. */
+cohort_status tokenizer_encode_more(const struct tokenizer *tokenizer, const char *text, size_t length,
+                                    const struct content_spans *spans, struct token_list *out, cohort_error *err);
 
 /* Appends the text of ids. Bytes that are not UTF-8 become U+FFFD as Hugging Face's decode does. skip_special leaves
  * out added tokens marked special. Ids without a token are skipped. */

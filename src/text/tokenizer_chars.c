@@ -108,7 +108,7 @@ static bool is_ascii_punct(uint32_t c)
 
 unsigned char_classes(uint32_t c)
 {
-    const int category = utf8proc_category((int32_t)c);
+    const utf8proc_category_t category = utf8proc_category((int32_t)c);
     const bool letter = category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
     const bool mark = category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
     const bool number = category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
@@ -142,7 +142,7 @@ uint32_t char_lower(uint32_t c)
 
 bool char_is_mark(uint32_t c)
 {
-    const int category = utf8proc_category((int32_t)c);
+    const utf8proc_category_t category = utf8proc_category((int32_t)c);
     const bool mark = category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
     return (mark && !IN(NO_MARKS, c)) || IN(MORE_MARKS, c);
 }

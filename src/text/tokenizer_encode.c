@@ -14,7 +14,8 @@ struct encoder {
     size_t n_spans, passed;           /* spans that end before the piece in hand */
     struct content_spans piece_spans; /* of the piece in hand, in its normal form */
     const char *normal;               /* of the piece in hand */
-    bool first;                       /* the piece is the text's beginning, and nothing went from there */
+    enum text_start start;            /* of the text */
+    enum text_start piece_start; /* of the piece in hand: the text's if it is its beginning and nothing went there */
     struct normal_scratch normalizer, side;
     struct piece_scratch pieces;
     struct token_list *out;
@@ -22,8 +23,8 @@ struct encoder {
 
 static cohort_status encode_words(struct encoder *encoder, const char *text, size_t length, cohort_error *err)
 {
-    return pieces_encode(encoder->tokenizer, &encoder->pieces, text, length, encoder->first && text == encoder->normal,
-                         encoder->out, err);
+    return pieces_encode(encoder->tokenizer, &encoder->pieces, text, length,
+                         text == encoder->normal ? encoder->piece_start : START_WITHIN, encoder->out, err);
 }
 
 /* The model's own words may be the added token id. */
@@ -154,12 +155,18 @@ static size_t common_bytes(const char *a, size_t a_length, const char *b, size_t
     return n;
 }
 
+/* Whether a piece is the beginning of a text that goes on behind another. */
+static bool goes_on(const struct encoder *encoder, const char *piece)
+{
+    return piece == encoder->text && encoder->start == START_GOES_ON;
+}
+
 /* Where the spans of a piece (bytes [start, start + length) of the text) lie in its normal form. A character that
  * composes across a border belongs to the content. */
 static cohort_status map_spans(struct encoder *encoder, size_t start, const char *text, size_t length,
                                const char *normal, size_t normal_length, cohort_error *err)
 {
-    const struct normal_ends to_left = {true, false}, to_right = {false, true};
+    const struct normal_ends to_left = {!goes_on(encoder, text), false}, to_right = {false, true};
     bool lost = false;
     encoder->piece_spans.count = 0;
     while (encoder->passed < encoder->n_spans && encoder->spans[encoder->passed].to <= start)
@@ -192,7 +199,7 @@ static cohort_status map_spans(struct encoder *encoder, size_t start, const char
 static cohort_status encode_piece(struct encoder *encoder, const char *text, size_t length, cohort_error *err)
 {
     const struct tokenizer *tokenizer = encoder->tokenizer;
-    const struct normal_ends whole = {true, true};
+    const struct normal_ends whole = {!goes_on(encoder, text), true};
     const char *normal = text;
     size_t normal_length = length;
     bool lost = false;
@@ -201,13 +208,14 @@ static cohort_status encode_piece(struct encoder *encoder, const char *text, siz
     if (encoder->n_spans > 0 && tokenizer->normalized.count > 0)
         TRY(map_spans(encoder, (size_t)(text - encoder->text), text, length, normal, normal_length, err));
     encoder->normal = normal;
-    encoder->first = text == encoder->text && !lost;
+    encoder->piece_start = text != encoder->text || (lost && !goes_on(encoder, text)) ? START_WITHIN : encoder->start;
     return split_added(encoder, &tokenizer->normalized, &encoder->piece_spans, normal, normal_length, encode_words,
                        err);
 }
 
-static cohort_status encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
-                            const struct content_spans *spans, struct token_list *out, cohort_error *err)
+static cohort_status encode(const struct tokenizer *tokenizer, const char *text, size_t length, enum text_start start,
+                            bool parse_added, const struct content_spans *spans, struct token_list *out,
+                            cohort_error *err)
 {
     static const struct content_spans none = {0};
     if (spans == NULL)
@@ -222,6 +230,7 @@ static cohort_status encode(const struct tokenizer *tokenizer, const char *text,
     struct encoder encoder = {.tokenizer = tokenizer,
                               .parse_added = parse_added,
                               .text = text,
+                              .start = start,
                               .spans = spans->items,
                               .n_spans = spans->count,
                               .piece_spans = {.markers = spans->markers},
@@ -240,13 +249,22 @@ static cohort_status encode(const struct tokenizer *tokenizer, const char *text,
 cohort_status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length, bool parse_added,
                                struct token_list *out, cohort_error *err)
 {
-    return encode(tokenizer, text, length, parse_added, NULL, out, err);
+    return encode(tokenizer, text, length, START_OF_ALL, parse_added, NULL, out, err);
 }
 
 cohort_status tokenizer_encode_content(const struct tokenizer *tokenizer, const char *text, size_t length,
                                        const struct content_spans *spans, struct token_list *out, cohort_error *err)
 {
-    return encode(tokenizer, text, length, true, spans, out, err);
+    return encode(tokenizer, text, length, START_OF_ALL, true, spans, out, err);
+}
+
+cohort_status tokenizer_encode_more(const struct tokenizer *tokenizer, const char *text, size_t length,
+                                    const struct content_spans *spans, struct token_list *out, cohort_error *err)
+{
+    enum text_start start = START_OF_ALL;
+    if (out->count > 0)
+        start = tokenizer->entries[out->ids[out->count - 1]].flags & TOKEN_ADDED ? START_WITHIN : START_GOES_ON;
+    return encode(tokenizer, text, length, start, true, spans, out, err);
 }
 
 static cohort_status push_all(const struct token_list *list, struct token_list *out, cohort_error *err)
@@ -262,7 +280,7 @@ cohort_status tokenizer_encode_text(const struct tokenizer *tokenizer, const cha
     const size_t count_before = out->count;
     cohort_status status = push_all(&tokenizer->prefix, out, err);
     if (status == COHORT_OK)
-        status = encode(tokenizer, text, length, true, NULL, out, err);
+        status = encode(tokenizer, text, length, START_OF_ALL, true, NULL, out, err);
     if (status == COHORT_OK && !goes_on)
         status = push_all(&tokenizer->suffix, out, err);
     if (status != COHORT_OK)

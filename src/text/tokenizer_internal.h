@@ -306,6 +306,10 @@ cohort_status bpe_encode(const struct tokenizer *tokenizer, const char *word, si
                          struct bpe_scratch *scratch, struct token_list *out, cohort_error *err);
 void bpe_scratch_free(struct bpe_scratch *scratch);
 
+/* Where a text begins: within another (behind an added token, or a cut), at the start of all, or behind a text that was
+ * encoded before, where nothing is put before it: that text and this are one. */
+enum text_start { START_WITHIN, START_OF_ALL, START_GOES_ON };
+
 /* The steps of the pre-tokenizer, then BPE of every word. */
 struct piece_scratch {
     struct text pages[TOKENIZER_MAX_STEPS];
@@ -313,7 +317,7 @@ struct piece_scratch {
     struct bpe_scratch bpe;
 };
 cohort_status pieces_encode(const struct tokenizer *tokenizer, struct piece_scratch *scratch, const char *text,
-                            size_t length, bool first, struct token_list *out, cohort_error *err);
+                            size_t length, enum text_start start, struct token_list *out, cohort_error *err);
 void piece_scratch_free(struct piece_scratch *scratch);
 
 /* Appends what the decoder's steps make of a token's text; first: no token stands before it. */

@@ -19,7 +19,8 @@ struct run {
     cohort_error *err;
 };
 
-static cohort_status run_steps(const struct run *run, size_t at, const char *text, size_t length, bool first);
+static cohort_status run_steps(const struct run *run, size_t at, const char *text, size_t length,
+                               enum text_start start);
 
 /* The matches of a step and what lies between them come one by one; one piece is held until it is known whether the
  * next belongs to it. */
@@ -28,14 +29,15 @@ struct splitter {
     const struct piece_step *step;
     size_t next; /* step */
     const char *text;
-    bool first;       /* the text is the beginning of all */
+    enum text_start start;
     bool held, match; /* there is a piece in hand; the last event was a match */
     size_t from, to;  /* of the piece in hand */
 };
 
 static cohort_status hand_on(const struct splitter *s, size_t from, size_t to)
 {
-    return from == to ? COHORT_OK : run_steps(s->run, s->next, s->text + from, to - from, s->first && from == 0);
+    return from == to ? COHORT_OK
+                      : run_steps(s->run, s->next, s->text + from, to - from, from == 0 ? s->start : START_WITHIN);
 }
 
 static cohort_status flush(struct splitter *s)
@@ -168,7 +170,8 @@ static cohort_status split_word_starts(struct splitter *s, size_t length)
     return hand_on(s, done, length);
 }
 
-static cohort_status change_spaces(const struct run *run, size_t at, const char *text, size_t length, bool first)
+static cohort_status change_spaces(const struct run *run, size_t at, const char *text, size_t length,
+                                   enum text_start start)
 {
     const struct text *content = &run->tokenizer->piece_steps[at].content;
     struct text *page = &run->scratch->pages[at];
@@ -181,26 +184,27 @@ static cohort_status change_spaces(const struct run *run, size_t at, const char 
         copied = (size_t)(space - text) + 1;
     }
     if (copied == 0)
-        return run_steps(run, at + 1, text, length, first);
+        return run_steps(run, at + 1, text, length, start);
     TRY(text_append(page, text + copied, length - copied, run->err));
-    return run_steps(run, at + 1, page->data, page->length, first);
+    return run_steps(run, at + 1, page->data, page->length, start);
 }
 
-static cohort_status prepend(const struct run *run, size_t at, const char *text, size_t length, bool first)
+static cohort_status prepend(const struct run *run, size_t at, const char *text, size_t length, enum text_start start)
 {
     const struct piece_step *step = &run->tokenizer->piece_steps[at];
     const struct text *content = &step->content;
     struct text *page = &run->scratch->pages[at];
-    if ((step->first_only && !first) ||
+    if (start == START_GOES_ON || (step->first_only && start != START_OF_ALL) ||
         (length >= content->length && memcmp(text, content->data, content->length) == 0))
-        return run_steps(run, at + 1, text, length, first);
+        return run_steps(run, at + 1, text, length, start);
     page->length = 0;
     TRY(text_append(page, content->data, content->length, run->err));
     TRY(text_append(page, text, length, run->err));
-    return run_steps(run, at + 1, page->data, page->length, first);
+    return run_steps(run, at + 1, page->data, page->length, start);
 }
 
-static cohort_status to_byte_level(const struct run *run, size_t at, const char *text, size_t length, bool first)
+static cohort_status to_byte_level(const struct run *run, size_t at, const char *text, size_t length,
+                                   enum text_start start)
 {
     struct text *page = &run->scratch->pages[at];
     page->length = 0;
@@ -208,16 +212,16 @@ static cohort_status to_byte_level(const struct run *run, size_t at, const char 
     for (size_t i = 0; i < length; i++)
         page->length += utf8_encode(byte_level_char((unsigned char)text[i]), page->data + page->length);
     page->data[page->length] = '\0';
-    return run_steps(run, at + 1, page->data, page->length, first);
+    return run_steps(run, at + 1, page->data, page->length, start);
 }
 
-static cohort_status run_steps(const struct run *run, size_t at, const char *text, size_t length, bool first)
+static cohort_status run_steps(const struct run *run, size_t at, const char *text, size_t length, enum text_start start)
 {
     const struct tokenizer *tokenizer = run->tokenizer;
     if (at == tokenizer->n_pieces)
         return bpe_encode(tokenizer, text, length, &run->scratch->bpe, run->out, run->err);
     const struct piece_step *step = &tokenizer->piece_steps[at];
-    struct splitter splitter = {.run = run, .step = step, .next = at + 1, .text = text, .first = first};
+    struct splitter splitter = {.run = run, .step = step, .next = at + 1, .text = text, .start = start};
     switch (step->kind) {
     case PIECE_REGEX:
         return step->known == SPLIT_REGEX ? split_regex(&splitter, length) : split_known(&splitter, length);
@@ -225,16 +229,16 @@ static cohort_status run_steps(const struct run *run, size_t at, const char *tex
     case PIECE_CHARACTER: return split_characters(&splitter, length);
     case PIECE_WORDS: return split_words(&splitter, length);
     case PIECE_WORD_STARTS: return split_word_starts(&splitter, length);
-    case PIECE_SPACES: return change_spaces(run, at, text, length, first);
-    case PIECE_PREPEND: return prepend(run, at, text, length, first);
+    case PIECE_SPACES: return change_spaces(run, at, text, length, start);
+    case PIECE_PREPEND: return prepend(run, at, text, length, start);
     case PIECE_BYTE_LEVEL: break;
     }
-    return to_byte_level(run, at, text, length, first);
+    return to_byte_level(run, at, text, length, start);
 }
 
 cohort_status pieces_encode(const struct tokenizer *tokenizer, struct piece_scratch *scratch, const char *text,
-                            size_t length, bool first, struct token_list *out, cohort_error *err)
+                            size_t length, enum text_start start, struct token_list *out, cohort_error *err)
 {
     const struct run run = {tokenizer, scratch, out, err};
-    return length == 0 ? COHORT_OK : run_steps(&run, 0, text, length, first);
+    return length == 0 ? COHORT_OK : run_steps(&run, 0, text, length, start);
 }

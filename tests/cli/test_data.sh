@@ -101,7 +101,11 @@ sed 's/"prompt"/"ask"/; s/"completion"/"say"/' f/rows.jsonl >renamed.jsonl
 rm -rf other
 succeeds sft other --data renamed.jsonl --columns prompt=ask,completion=say --steps 3
 same whole/final other/final
-fails 1 'renamed.jsonl:1: expected "messages"' sft no --data renamed.jsonl --steps 3
+fails 1 'renamed.jsonl:1: expected "messages".*the row has ask, say.*--columns' sft no --data renamed.jsonl --steps 3
+printf '{"chosen": "a", "rejected": "b"}\n' >preferences.jsonl
+fails 1 'preferences.jsonl:1: .*preferences' sft no --data preferences.jsonl --steps 3
+printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}\n' >weight.jsonl
+fails 1 'weight.jsonl:1: .*weight 0' sft no --data weight.jsonl --steps 3
 # GRPO asks prompts of a table as of JSON lines, and rewards see the columns.
 printf 'prompt,answer\nq1,1\nq2,2\nq3,3\n' >t.csv
 printf '{"prompt": "q%d", "answer": "%d"}\n' 1 1 2 2 3 3 >t.jsonl

@@ -81,6 +81,12 @@ succeeds "$COHORT" sft --model m --data told.jsonl --steps 2 --out mine --resume
 cp mine.jinja kept.jinja
 printf '{# another #}' >>mine.jinja
 fails 1 'template: chat template: expected SHA-256' "$COHORT" sft --model m --data told.jsonl --steps 3 --out mine --resume --chat-template mine.jinja
+# A folder without any gets that of Qwen3, if the tokenizer has its tokens.
+cp -r m bare && rm bare/SHA256SUMS
+sed -i 's/im_start/xx_start/g' bare/tokenizer.json
+sed -i '/"chat_template"/d' bare/tokenizer_config.json
+printf '%s\n' '{"messages": [{"role": "user", "content": "hi"}]}' | rows
+fails 1 'rows.jsonl:1: .*no chat template, .*no <\|im_start\|>.*--chat-template FILE' "$COHORT" tokenize --model bare --batch rows.jsonl
 # A folder with several: all go into what is trained.
 cp -r m several
 mkdir several/chat_templates

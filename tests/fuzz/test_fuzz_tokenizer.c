@@ -297,8 +297,8 @@ static char *make_seed(const char *bytes_json, uint64_t n)
     static const char *const more[] = {"ab",
                                        "abc",
                                        "\xE2\x96\x81",
-                                       "\xE2\x96\x81"
-                                       "a",
+                                       ("\xE2\x96\x81"
+                                        "a"),
                                        "<unk>",
                                        "<0x0A>",
                                        "<0xC3>",

@@ -305,7 +305,8 @@ static void test_trl(void **state)
             compare_all(text.data, text.length, name, training, counts);
             print_message("%-24s%-10s", name, training ? "training" : "original");
             for (size_t k = 0; k < OUTCOMES; k++) {
-                print_message(counts[k] > 0 ? " %zu %s" : "", counts[k], outcome_names[k]);
+                if (counts[k] > 0)
+                    print_message(" %zu %s", counts[k], outcome_names[k]);
                 sum[training][k] += counts[k];
             }
             print_message("\n");

@@ -74,6 +74,16 @@ static void test_mapping(void **state)
             "{\"prompt\":\"p\",\"x\":{\"y\":{\"z\":3}},\"answer\":3}", NULL);
     becomes("{\"prompt\":\"p\",\"x\":{\"y\":1},\"x.y\":2}", "answer=x.y",
             "{\"prompt\":\"p\",\"x\":{\"y\":1},\"x.y\":2,\"answer\":2}", NULL);
+    /* What is named counts, whatever else the row could be read by. */
+    becomes("{\"messages\":[1],\"problem\":\"p\",\"solution\":\"s\"}", "prompt=problem,completion=solution",
+            "{\"problem\":\"p\",\"solution\":\"s\",\"prompt\":\"p\",\"completion\":\"s\"}", NULL);
+    becomes("{\"prompt\":\"p\",\"messages\":[1]}", "prompt=prompt", "{\"prompt\":\"p\"}", NULL);
+    becomes("{\"prompt\":\"p\",\"messages\":[1]}", "messages=messages", "{\"messages\":[1]}", NULL);
+    becomes("{\"prompt\":\"p\",\"text\":\"t\",\"c\":\"c\"}", "completion=c",
+            "{\"prompt\":\"p\",\"c\":\"c\",\"completion\":\"c\"}", NULL);
+    becomes("{\"c\":[{\"from\":\"human\",\"value\":\"q\"}]}", "messages=c",
+            "{\"c\":[{\"from\":\"human\",\"value\":\"q\"}],\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}",
+            NULL);
     becomes("{\"prompt\":\"p\",\"q\":null}", "prompt=q", "{\"prompt\":null,\"q\":null}", NULL);
     refused("{\"id\":1,\"body\":\"x\"}", "prompt=question",
             "d.jsonl:1: no column \"question\", which --columns names for prompt; it has id, body");
@@ -161,7 +171,8 @@ static void test_forms_refused(void **state)
     refused("{\"instruction\":\"q\",\"output\":\"a\",\"history\":[[\"a\"]]}", NULL, "\"history\"[0]: expected");
     refused("{\"instruction\":\"q\",\"output\":\"a\",\"history\":\"x\"}", NULL, "\"history\": expected");
     refused("{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"narrator\",\"value\":\"b\"}]}", NULL,
-            "d.jsonl:1: \"conversations\"[1]: \"from\" is 'narrator', expected human, gpt, system or tool");
+            "d.jsonl:1: \"conversations\"[1]: \"from\" is 'narrator', expected human or user, gpt or assistant, "
+            "system, or tool");
     refused("{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\"}]}", NULL,
             "\"conversations\"[1]");
     refused("{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},3]}", NULL, "\"conversations\"[1]");

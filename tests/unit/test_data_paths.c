@@ -140,6 +140,12 @@ static void test_folders_refused(void **state)
     put("none/README.md", "# nothing\n");
     refused("none", "a folder without data files");
     put("saved/state.json", "{}");
+    put("cut/data/train-00001-of-00003.jsonl", "{}\n");
+    put("cut/data/train-00002-of-00003.jsonl", "{}\n");
+    refused("cut", "cut: has 2 of the 3 files of 'train' (...-of-00003): get the others");
+    put("cut/data/train-00000-of-00003.jsonl", "{}\n");
+    means("cut", " cut/data/train-00000-of-00003.jsonl cut/data/train-00001-of-00003.jsonl "
+                 "cut/data/train-00002-of-00003.jsonl");
     put("saved/data-00000-of-00001.arrow", "");
     refused("saved", "save_to_disk");
 }

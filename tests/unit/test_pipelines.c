@@ -230,6 +230,51 @@ static void test_pipelines(void **state)
     json_decref(rows);
 }
 
+/* A text in two parts, cut before a space between words: the ids are those of the whole. */
+static void check_going_on(const struct tokenizer *tokenizer, const char *name)
+{
+    static const char text[] = "the cat and the dog, 12 of them";
+    struct token_list whole = {0}, parts = {0};
+    assert_int_equal(tokenizer_encode(tokenizer, text, sizeof text - 1, true, &whole, NULL), COHORT_OK);
+    for (size_t cut = 1; cut < sizeof text - 1; cut++) {
+        if (text[cut] != ' ')
+            continue;
+        parts.count = 0;
+        assert_int_equal(tokenizer_encode_more(tokenizer, text, cut, NULL, &parts, NULL), COHORT_OK);
+        assert_int_equal(tokenizer_encode_more(tokenizer, text + cut, sizeof text - 1 - cut, NULL, &parts, NULL),
+                         COHORT_OK);
+        if (parts.count != whole.count || memcmp(parts.ids, whole.ids, whole.count * sizeof *whole.ids) != 0)
+            fail_msg("%s: other ids if cut at byte %zu", name, cut);
+    }
+    token_list_free(&whole);
+    token_list_free(&parts);
+}
+
+static void test_going_on(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gpt2",      "gpt2 with a space before the text",
+                                        "qwen",      "llama3",
+                                        "llama2",    "mistral",
+                                        "metaspace", "metaspace, first"};
+    json_t *rows = load("pipelines.json"), *row = NULL;
+    size_t at = 0, checked = 0;
+    json_array_foreach(rows, at, row)
+    {
+        const char *name = json_string_value(json_object_get(row, "name"));
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            if (strcmp(name, names[i]) != 0)
+                continue;
+            struct tokenizer *tokenizer = build(row);
+            check_going_on(tokenizer, name);
+            tokenizer_destroy(tokenizer);
+            checked++;
+        }
+    }
+    assert_int_equal(checked, sizeof names / sizeof *names);
+    json_decref(rows);
+}
+
 static void test_qwen(void **state)
 {
     (void)state;
@@ -299,6 +344,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipelines),
+        cmocka_unit_test(test_going_on),
         cmocka_unit_test(test_qwen),
         cmocka_unit_test(test_around),
     };
