@@ -50,9 +50,6 @@ static cohort_status check_options(const cohort_trainer *trainer, cohort_error *
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_trainer_open: set max_prompt_length, the tokens of the longest prompt that will come: "
                          "memory is planned for it");
-    if (!options_is_set(o, OPTION_STEPS) && training_schedule(o) != SCHEDULE_CONSTANT)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "cohort_trainer_open: a learning rate that decays needs steps, the number of optimizer steps");
     if (trainer->own_reward != NULL && options_string(o, OPTION_EVAL_DATA) != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_trainer_open: eval_data needs a reward among the options");
     return COHORT_OK;

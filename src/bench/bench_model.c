@@ -345,9 +345,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
     struct sft sft = {.model = session->model,
                       .runner = &runner,
                       .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
-                      .schedule = SCHEDULE_CONSTANT,
-                      .learning_rate = 1e-6,
-                      .total_steps = 100};
+                      .schedule = {.type = SCHEDULE_CONSTANT, .learning_rate = 1e-6}};
     struct bench_row *row = bench_row(bench, "train", "%s, recompute %s", what, recompute_names[plan.recompute]);
     row->unit = "tok/s";
     /* Tokens of the rows as they are, each with its prompt: what sharing saves shows as speed. A completion's last
@@ -530,9 +528,7 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
                    .seed = bench->seed,
                    .loss = {.type = LOSS_DAPO, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = size.C},
                    .advantage = {.scale = ADVANTAGE_SCALE_GROUP, .epsilon = 1e-4},
-                   .schedule = SCHEDULE_CONSTANT,
-                   .learning_rate = 1e-6,
-                   .total_steps = 100,
+                   .schedule = {.type = SCHEDULE_CONSTANT, .learning_rate = 1e-6},
                    .reward_weights = &weight,
                    .reward_names = &name,
                    .n_functions = 1},

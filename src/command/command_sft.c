@@ -176,14 +176,10 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
 static cohort_status run_steps(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    const struct options *o = t->options;
     run->sft = (struct sft){.model = t->session.model,
                             .runner = &run->runner,
                             .optimizer = training_optimizer(t),
-                            .schedule = training_schedule(o),
-                            .learning_rate = options_float(o, OPTION_LEARNING_RATE),
-                            .warmup_steps = options_int(o, OPTION_WARMUP_STEPS),
-                            .total_steps = t->steps,
+                            .schedule = t->schedule,
                             .skipped = t->state.skipped,
                             .tokens_seen = t->state.tokens_seen};
     training_curve(t, "loss", run->held_out.n > 0 ? "eval_loss" : NULL, "SFT: loss", "loss.svg");
@@ -213,6 +209,7 @@ cohort_status command_sft(struct options *options, const struct reward_list *ext
     run->eval_steps = options_int(options, OPTION_EVAL_STEPS);
     TRY_GOTO(load_data(run, err));
     run->t.steps = planned_steps(run);
+    TRY_GOTO(training_plan_schedule(&run->t, err));
     TRY_GOTO(allocate(run, err));
     TRY_GOTO(training_begin(&run->t, err));
     TRY_GOTO(run_steps(run, err));

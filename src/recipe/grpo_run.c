@@ -188,9 +188,6 @@ static cohort_status configure(struct grpo_run *run, cohort_error *err)
     c->stop = run->pattern.stop;
     c->n_stop = run->pattern.n_stop;
     c->n_choosable = run->pattern.n_choosable;
-    c->schedule = training_schedule(o);
-    c->learning_rate = options_float(o, OPTION_LEARNING_RATE);
-    c->warmup_steps = options_int(o, OPTION_WARMUP_STEPS);
     c->reward_weights = run->scoring.weights;
     c->reward_names = run->scoring.names;
     c->n_functions = run->scoring.n;
@@ -514,12 +511,13 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     struct grpo *grpo = &run->grpo;
     run->extent = *extent;
     t->steps = extent->steps;
+    TRY(training_plan_schedule(t, err));
     TRY(load_held_out(run, err));
     TRY(allocate(run, err));
     TRY(load_reference(run, err));
     TRY(training_begin(t, err));
     restore_entropy(run);
-    grpo->config.total_steps = t->steps;
+    grpo->config.schedule = t->schedule;
     grpo->model = t->session.model;
     grpo->engine = run->engine;
     grpo->runner = &run->runner;

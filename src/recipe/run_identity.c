@@ -46,14 +46,15 @@ cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct o
     return COHORT_OK;
 }
 
-void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options, int64_t steps)
+void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options,
+                               const struct schedule *schedule)
 {
     inputs->schedule[0] = '\0';
     inputs->steps = 0;
-    if (training_schedule(options) == SCHEDULE_CONSTANT)
+    if (!schedule_needs_total(schedule, options_float(options, OPTION_WARMUP_STEPS)))
         return;
     snprintf(inputs->schedule, sizeof inputs->schedule, "%s", options_choice_word(options, OPTION_LR_SCHEDULER_TYPE));
-    inputs->steps = steps;
+    inputs->steps = schedule->total_steps;
 }
 
 /* ---- options ---- */

@@ -13,8 +13,9 @@ cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir,
 cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err);
 /* The files that the exec: rewards of the options name. */
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err);
-/* If the learning rate decays, over how many steps it does. */
-void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options, int64_t steps);
+/* If the learning rate of a step depends on the number of all steps, what that is. */
+void run_identity_set_schedule(struct run_inputs *inputs, const struct options *options,
+                               const struct schedule *schedule);
 
 /* The options of a resolved configuration that a resumed run must share, one per line. */
 cohort_status run_identity_options(const char *yaml, struct text *out, cohort_error *err);

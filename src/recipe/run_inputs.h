@@ -29,7 +29,7 @@ struct run_inputs {
     struct run_input *items;
     size_t count, capacity;
     bool read[INPUT_KINDS]; /* whether this run looked at inputs of that kind at all */
-    char schedule[16];      /* "linear", "cosine"; empty where the number of steps has no say */
+    char schedule[32];      /* its type, such as "linear"; empty where the number of steps has no say */
     int64_t steps;          /* of that schedule */
     struct run_change *changes;
     size_t n_changes, change_capacity;

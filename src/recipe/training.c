@@ -119,7 +119,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
     cohort_status status = COHORT_OK;
     TRY_GOTO(options_write_yaml(t->options, &yaml, err));
     TRY_GOTO(run_identity_add_tokenizer(&t->inputs, &t->session, err));
-    run_identity_set_schedule(&t->inputs, t->options, t->steps);
+    run_identity_set_schedule(&t->inputs, t->options, &t->schedule);
     TRY_GOTO(param_set_train_begin(t->session.model->trained, session_moments(t->options), err));
     if (t->resume_dir != NULL) {
         TRY_GOTO(train_state_read(t->resume_dir, t->session.model->trained, &t->state, err));
@@ -191,9 +191,14 @@ struct optimizer training_optimizer(const struct training *t)
                               .step = t->state.updates};
 }
 
-enum schedule_type training_schedule(const struct options *options)
+cohort_status training_plan_schedule(struct training *t, cohort_error *err)
 {
-    return (enum schedule_type)options_choice(options, OPTION_LR_SCHEDULER_TYPE);
+    const struct options *o = t->options;
+    schedule_init(&t->schedule, (enum schedule_type)options_choice(o, OPTION_LR_SCHEDULER_TYPE),
+                  options_float(o, OPTION_LEARNING_RATE));
+    for (size_t i = 0; i < options_list_count(o, OPTION_LR_SCHEDULER_KWARGS); i++)
+        TRY(schedule_set(&t->schedule, options_list_item(o, OPTION_LR_SCHEDULER_KWARGS, i), err));
+    return schedule_plan(&t->schedule, options_float(o, OPTION_WARMUP_STEPS), t->steps, err);
 }
 
 cohort_status training_write_trainer(struct training *t, const struct optimizer *optimizer, const char *dir,

@@ -39,6 +39,7 @@ struct training {
         bool failed;
     } curve;
     int64_t steps; /* planned */
+    struct schedule schedule;
     double started;
     int64_t started_step;
 };
@@ -47,7 +48,7 @@ struct training {
  * resumed without --config, and opens model and tokenizer; the weights are not read yet. */
 cohort_status training_open(struct training *t, struct options *options, const char *command,
                             const cohort_observer *observer, cohort_error *err);
-/* Called when the plan is known and t->steps is set: allocates optimizer state, restores it when resuming (and compares
+/* Called when the plan is known and t->steps and t->schedule are set: allocates optimizer state, restores it when resuming (and compares
  * what the run reads: run_identity_check), creates or reopens the run folder, writes config.yaml. */
 cohort_status training_begin(struct training *t, cohort_error *err);
 void training_close(struct training *t);
@@ -56,7 +57,8 @@ void training_close(struct training *t);
 cohort_status training_allocate(struct training *t, struct memory_plan *plan, cohort_error *err);
 
 struct optimizer training_optimizer(const struct training *t);
-enum schedule_type training_schedule(const struct options *options);
+/* Called when t->steps is set (0: unknown), before anything large is read: t->schedule from the options. */
+cohort_status training_plan_schedule(struct training *t, cohort_error *err);
 
 /* ---- training_save.c ---- */
 

@@ -245,6 +245,8 @@ cohort_status options_describe(const struct option_spec *spec, struct text *out,
     case OPTION_TYPE_LIST:
         if (spec->biases)
             return text_printf(out, err, "a list of ID:NUMBER, such as 151645:-2.5");
+        if (spec->pairs)
+            return text_printf(out, err, "a list of NAME=VALUE");
         if (options_list_of_numbers(spec))
             return text_printf(out, err, "a list of numbers");
         if (spec->choices == NULL)
@@ -261,8 +263,10 @@ static cohort_status bad_value(const struct option_spec *spec, const char *text,
     struct text accepted = {0};
     cohort_status status = options_describe(spec, &accepted, err);
     if (status == COHORT_OK) {
-        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: %s cannot be '%.80s%s': expected %s", origin, spec->name,
-                           text, strlen(text) > 80 ? "..." : "", accepted.data);
+        const char *hint = options_value_hint(spec->id, text);
+        status = error_set(err, COHORT_ERR_ARGUMENT, "%s: %s cannot be '%.80s%s'%s%s: expected %s", origin, spec->name,
+                           text, strlen(text) > 80 ? "..." : "", hint == NULL ? "" : ", ", hint == NULL ? "" : hint,
+                           accepted.data);
     }
     text_free(&accepted);
     return status;
@@ -311,6 +315,8 @@ cohort_status options_add_item(struct option_value *parsed, const char *item, si
         good = number_read(item, length, &number) && number >= spec->minimum && number <= spec->maximum;
     else if (spec->biases)
         good = id_and_number(item, length, &number);
+    else if (spec->pairs)
+        good = item[0] != '=' && memchr(item, '=', length) != NULL;
     else if (spec->choices != NULL)
         good = choice_index(spec->choices, item, length) >= 0;
     if (!good)

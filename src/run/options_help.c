@@ -56,7 +56,7 @@ static cohort_status append_limits(const struct option_spec *spec, struct text *
     struct text accepted = {0};
     cohort_status status = COHORT_OK;
     bool tells = spec->type == OPTION_TYPE_INT || spec->type == OPTION_TYPE_FLOAT || spec->type == OPTION_TYPE_ENUM ||
-                 (spec->type == OPTION_TYPE_LIST && (spec->choices != NULL || spec->biases));
+                 (spec->type == OPTION_TYPE_LIST && (spec->choices != NULL || spec->biases || spec->pairs));
     if (tells)
         TRY_GOTO(options_describe(spec, &accepted, err));
     /* N, X and NAME after the flag already tell the type. */

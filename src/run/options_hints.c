@@ -327,7 +327,6 @@ static const struct option_hint hints[] = {
     {"lr", "learning_rate", NULL},
     {"lr_schedule", "lr_scheduler_type", NULL},
     {"lr_scheduler", "lr_scheduler_type", NULL},
-    {"lr_scheduler_kwargs", "lr_scheduler_type", "constant, linear and cosine, without further parameters"},
     {"m", "model", "--model, a folder in Hugging Face layout"},
     {"main_gpu", NULL, ALL_LAYERS},
     {"mask_prompt", NULL, COMPLETION_LOSS},
@@ -560,7 +559,7 @@ static const struct option_hint hints[] = {
     {"wandb", NULL, REPORTS},
     {"wandb_*", NULL, REPORTS},
     {"warmup", "warmup_steps", NULL},
-    {"warmup_ratio", "warmup_steps", "a number of steps: multiply the share by steps"},
+    {"warmup_ratio", "warmup_steps", "a number below 1 is a share of all steps"},
     {"wd", "weight_decay", NULL},
     {"weight_sync_steps", NULL, IN_TURN},
     {"weight_sync_timeout", NULL, IN_TURN},
@@ -571,6 +570,23 @@ const struct option_hint *options_hints(size_t *count)
 {
     *count = sizeof hints / sizeof hints[0];
     return hints;
+}
+
+const char *options_value_hint(enum option_id id, const char *word)
+{
+    static const char metric[] =
+        "which follows a metric of evaluations: the rate of a step would not be known from its "
+        "number, as resuming needs it";
+    static const struct {
+        enum option_id id;
+        const char *word, *says;
+    } values[] = {{OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
+                  {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
+                  {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"}};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        if (values[i].id == id && strcmp(values[i].word, word) == 0)
+            return values[i].says;
+    return NULL;
 }
 
 const struct option_hint *options_hint(const char *name)

@@ -71,6 +71,8 @@ struct option_hint {
 const struct option_hint *options_hints(size_t *count);
 /* NULL: none. */
 const struct option_hint *options_hint(const char *name);
+/* Why a word that an option does not take is not one of its values ("which ..."); NULL: nothing to say. */
+const char *options_value_hint(enum option_id id, const char *word);
 /* Dashes and underscores are the same. */
 bool options_same_name(const char *a, const char *b);
 /* Whether the list has numbers as items. */

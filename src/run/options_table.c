@@ -40,6 +40,8 @@
 #define TEXTS              .type = OPTION_TYPE_LIST
 #define NUMBERS(low, high) .type = OPTION_TYPE_LIST, .minimum = (low), .maximum = (high)
 #define BIASES             .type = OPTION_TYPE_LIST, .biases = true
+#define PAIRS              .type = OPTION_TYPE_LIST, .pairs = true
+#define COUNT_OR_SHARE     FLOAT(0, BIG), .count = true
 
 /* Words that end with NULL. */
 #define WORD(id, word, ...) word,

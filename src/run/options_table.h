@@ -8,7 +8,8 @@
  *   ID        OPTION_ID, by which commands read it: the name in capitals
  *   type      SWITCH, INT(least, most), FLOAT(least, most), SINGLE(least, most) (used in single precision), TEXT,
  *             FOLDER, FOLDER_OR(what the flag means without a value), FILE_NAME, ONE_OF(words), SOME_OF(words), TEXTS,
- *             NUMBERS(least, most), BIASES (ID:NUMBER).
+ *             NUMBERS(least, most), BIASES (ID:NUMBER), PAIRS (NAME=VALUE), COUNT_OR_SHARE (a number of steps, or below
+ *             1 a share of them).
  *             words: WORDS(a list), AUTO_OR(a list)
  *   default   as text; NULL: unset until given
  *   commands  those that have it
@@ -246,9 +247,11 @@ ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO, "Optimizer
  * be extended and the longer run is still the same run. */
 OPTION(LR_SCHEDULER_TYPE, "lr_scheduler_type", ONE_OF(WORDS(SCHEDULE_LIST)), "constant",
        FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
-       "how the learning rate changes after the warm-up; linear and cosine end at 0")
-OPTION(WARMUP_STEPS, "warmup_steps", INT(0, MANY), "0", FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
-       "steps over which the learning rate rises from 0")
+       "how the learning rate changes after the warm-up (docs/NUMERICS.md)")
+OPTION(LR_SCHEDULER_KWARGS, "lr_scheduler_kwargs", PAIRS, NULL, FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
+       "parameters of lr_scheduler_type, such as num_decay_steps=20,min_lr_ratio=0.1 (docs/NUMERICS.md)")
+OPTION(WARMUP_STEPS, "warmup_steps", COUNT_OR_SHARE, "0", FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
+       "steps over which the learning rate rises from 0; below 1: their share of all steps, rounded up")
 OPTION(ADAM_BETA1, "adam_beta1", SINGLE(0, 0.9999999), "0.9", FOR_TRAIN, "Optimizer", KEPT,
        "decay of the mean of the gradient")
 OPTION(ADAM_BETA2, "adam_beta2", SINGLE(0, 0.9999999), "0.999", FOR_TRAIN, "Optimizer", KEPT,

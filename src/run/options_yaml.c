@@ -108,7 +108,8 @@ static cohort_status plain_form(struct reader *reader, const struct option_spec 
 {
     const bool quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
     *text = (const char *)event->data.scalar.value;
-    if (spec->type != OPTION_TYPE_INT && spec->type != OPTION_TYPE_FLOAT && !options_list_of_numbers(spec))
+    if (spec->type != OPTION_TYPE_INT && spec->type != OPTION_TYPE_FLOAT && !options_list_of_numbers(spec) &&
+        !spec->pairs)
         return COHORT_OK;
     /* No number is this long, and a comma separates the items of a list in one scalar. */
     if (event->data.scalar.length >= OPTIONS_NUMBER_BYTES || strchr(*text, ',') != NULL)
@@ -145,6 +146,46 @@ static cohort_status read_sequence(struct reader *reader, struct option_value *p
     }
 }
 
+/* One value of a mapping of parameters, as the item "NAME=VALUE"; null leaves the parameter out. */
+static cohort_status read_parameter(struct reader *reader, struct option_value *parsed, const yaml_event_t *key,
+                                    const yaml_event_t *value, const char *place)
+{
+    struct text item = {0};
+    char number[OPTIONS_NUMBER_BYTES];
+    const char *text = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(check_scalar(reader, key, "the name of a parameter"));
+    TRY_GOTO(check_scalar(reader, value, "the value of a parameter"));
+    if (is_null(value))
+        goto cleanup;
+    TRY_GOTO(plain_form(reader, parsed->spec, value, place, number, &text));
+    TRY_GOTO(text_printf(&item, reader->err, "%s=%s", (const char *)key->data.scalar.value, text));
+    TRY_GOTO(options_add_item(parsed, item.data, item.length, place, reader->err));
+cleanup:
+    text_free(&item);
+    return status;
+}
+
+static cohort_status read_parameters(struct reader *reader, struct option_value *parsed, const char *place)
+{
+    for (;;) {
+        yaml_event_t key, value;
+        TRY(next_event(reader, &key));
+        if (key.type == YAML_MAPPING_END_EVENT) {
+            yaml_event_delete(&key);
+            parsed->has_value = true;
+            return COHORT_OK;
+        }
+        cohort_status status = next_event(reader, &value);
+        if (status == COHORT_OK) {
+            status = read_parameter(reader, parsed, &key, &value, place);
+            yaml_event_delete(&value);
+        }
+        yaml_event_delete(&key);
+        TRY(status);
+    }
+}
+
 /* The value of one option. *unset: null was written where that means "no value". */
 static cohort_status read_value(struct reader *reader, struct option_value *parsed, const yaml_event_t *event,
                                 const char *place, bool *unset)
@@ -153,6 +194,10 @@ static cohort_status read_value(struct reader *reader, struct option_value *pars
     if (event->type == YAML_SEQUENCE_START_EVENT && spec->type == OPTION_TYPE_LIST) {
         TRY(refuse_extras(reader, event, event->data.sequence_start.anchor, event->data.sequence_start.tag));
         return read_sequence(reader, parsed, place);
+    }
+    if (event->type == YAML_MAPPING_START_EVENT && spec->pairs) {
+        TRY(refuse_extras(reader, event, event->data.mapping_start.anchor, event->data.mapping_start.tag));
+        return read_parameters(reader, parsed, place);
     }
     TRY(check_scalar(reader, event, spec->type == OPTION_TYPE_LIST ? "a list" : "a value"));
     if (is_null(event)) {
@@ -313,6 +358,15 @@ static cohort_status write_quoted(const char *name, const char *text, struct tex
     return text_append(out, "\"", 1, err);
 }
 
+static cohort_status write_float(const struct option_spec *spec, double number, struct text *out, cohort_error *err)
+{
+    const size_t begin = out->length;
+    TRY(options_print_number(number, out, err));
+    if (spec->count && out->length - begin > 2 && strcmp(out->data + out->length - 2, ".0") == 0)
+        out->data[out->length -= 2] = '\0';
+    return COHORT_OK;
+}
+
 cohort_status options_write_yaml(const struct options *options, struct text *out, cohort_error *err)
 {
     for (size_t i = 0; i < options->n_values; i++) {
@@ -324,7 +378,7 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
         switch (spec->type) {
         case OPTION_TYPE_BOOL: TRY(text_printf(out, err, value->boolean ? "true" : "false")); break;
         case OPTION_TYPE_INT: TRY(text_printf(out, err, "%lld", (long long)value->integer)); break;
-        case OPTION_TYPE_FLOAT: TRY(options_print_number(value->number, out, err)); break;
+        case OPTION_TYPE_FLOAT: TRY(write_float(spec, value->number, out, err)); break;
         case OPTION_TYPE_ENUM: TRY(text_printf(out, err, "%s", value->text)); break;
         case OPTION_TYPE_STRING: TRY(write_quoted(spec->name, value->text, out, err)); break;
         case OPTION_TYPE_LIST:

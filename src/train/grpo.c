@@ -448,8 +448,7 @@ cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, 
     double start = clock_seconds(), grad_norm = 0.0;
     bool skipped = false;
     int64_t done = grpo->optimizer.step + grpo->skipped;
-    double rate =
-        schedule_rate(config->schedule, config->learning_rate, done, config->warmup_steps, config->total_steps);
+    double rate = schedule_rate(&config->schedule, done);
     cohort_error problem = {0};
     loss_sums_init(&sums);
     grpo->warning[0] = '\0';

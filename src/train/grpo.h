@@ -32,11 +32,9 @@ struct grpo_config {
     const char *const *stop;
     int32_t n_stop;
     int32_t n_choosable;
-    enum schedule_type schedule;
-    double learning_rate;
-    int64_t warmup_steps, total_steps; /* optimizer steps */
-    const double *reward_weights;      /* [n_functions] */
-    const char *const *reward_names;   /* [n_functions] */
+    struct schedule schedule;
+    const double *reward_weights;    /* [n_functions] */
+    const char *const *reward_names; /* [n_functions] */
     int32_t n_functions;
 };
 

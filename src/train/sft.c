@@ -49,8 +49,7 @@ cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n, str
         param_set_zero_grad(sft->model->trained);
         return status;
     }
-    double rate = schedule_rate(sft->schedule, sft->learning_rate, sft->optimizer.step + sft->skipped,
-                                sft->warmup_steps, sft->total_steps);
+    double rate = schedule_rate(&sft->schedule, sft->optimizer.step + sft->skipped);
     optimizer_apply(&sft->optimizer, sft->model->trained, rate, &grad_norm, &skipped);
     model_refresh(sft->model);
     sft->skipped += skipped ? 1 : 0;

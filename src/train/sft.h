@@ -11,9 +11,7 @@ struct sft {
     struct model *model;
     struct tree_runner *runner;
     struct optimizer optimizer;
-    enum schedule_type schedule;
-    double learning_rate;
-    int64_t warmup_steps, total_steps;
+    struct schedule schedule;
     int64_t skipped, tokens_seen;
 };
 

@@ -136,6 +136,23 @@ for type in linear cosine; do
     has err "accepted a change of schedule: the $type schedule"
 done
 
+# Its parameters are part of it, and a warm-up that is a share of the steps makes any schedule one of their number.
+WSD=(--reward "$SHELL_REWARD" --lr-scheduler-type warmup_stable_decay --lr-scheduler-kwargs num_decay_steps=2,min_lr_ratio=0.5 --save-steps 2)
+succeeds train wsd "${WSD[@]}" --steps 4
+is "$(field learning_rate <wsd/metrics.jsonl | tr '\n' ' ')" "0.001 0.001 0.001 0.00075 " "rates of warmup_stable_decay"
+cp -r wsd/final straight-wsd
+rm -r wsd/checkpoints/step-4
+fails 1 "schedule: the warmup_stable_decay schedule was planned for 4 steps, this run has 8" train wsd --steps 8 --resume
+fails 1 "schedule: .* was made with 'lr_scheduler_kwargs: .*min_lr_ratio=0.5.*--accept-changed schedule\$" \
+    train wsd --steps 4 --resume --lr-scheduler-kwargs num_decay_steps=2
+succeeds train wsd --steps 4 --resume
+same wsd/final straight-wsd
+succeeds train share --reward "$SHELL_REWARD" --warmup-steps 0.5 --steps 4 --save-steps 2
+is "$(field learning_rate <share/metrics.jsonl | tr '\n' ' ')" "0 0.0005 0.001 0.001 " "rates of a warm-up over half the steps"
+fails 1 "schedule: the constant schedule was planned for 4 steps, this run has 8" train share --steps 8 --resume
+fails 2 "needs the length of the decay" train none --reward "$SHELL_REWARD" --lr-scheduler-type warmup_stable_decay --steps 4
+fails 2 "'greedy', which follows a metric of evaluations" train none --reward "$SHELL_REWARD" --lr-scheduler-type greedy --steps 4
+
 # --- sft has the same; a checkpoint of before has no hashes, which is said ---
 SFT=("$COHORT" sft --model m --data d.jsonl --batch-size 2 --threads 1 --device cpu)
 succeeds "${SFT[@]}" --steps 2 --out s
@@ -153,7 +170,7 @@ same old/checkpoints/step-4/trainer/optimizer.safetensors s/checkpoints/step-4/t
 has old/checkpoints/step-4/trainer/inputs.json "$(sha d.jsonl)"
 # An inputs.json that nobody wrote.
 for content in '' '[]' '{"format": 2}' '{"format": 1, "data": 5}' '{"format": 1, "data": [{"path": "d.jsonl", "sha256": "00"}]}' \
-    '{"format": 1, "schedule": {"lr_scheduler_type": "a name that is much too long", "steps": 1}}' '{"format": 1, "schedule": []}' \
+    '{"format": 1, "schedule": {"lr_scheduler_type": "the name of a schedule that is much too long", "steps": 1}}' '{"format": 1, "schedule": []}' \
     '{"format": 1, "accepted": [{"after_step": 1, "kind": "all", "what": "x"}]}' '{"format": 1, "data": [null]}'; do
     rm -rf odd; cp -r s odd
     printf '%s' "$content" >odd/checkpoints/step-4/trainer/inputs.json

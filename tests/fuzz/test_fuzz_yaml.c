@@ -115,6 +115,7 @@ static const char *key(struct genome *g)
                                        "eval_steps",
                                        "logit_bias",
                                        "lr_scheduler_type",
+                                       "lr_scheduler_kwargs",
                                        "max_steps",
                                        "config",
                                        "unknown",

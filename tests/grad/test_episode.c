@@ -169,8 +169,7 @@ static void take_step(struct model_test *test, struct rows *rows, enum loss_type
         .config = {.group = GROUP,
                    .num_iterations = 1,
                    .sampling = {.temperature = temperature},
-                   .loss = {.type = type, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = MAX_IDS},
-                   .total_steps = 1}};
+                   .loss = {.type = type, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = MAX_IDS}}};
     must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, 0, metrics, &err), &err);
     assert_true(metrics_get(metrics, "skipped_steps") == 0);
 }

@@ -49,11 +49,8 @@ static void sft_update(struct model_test *test, struct script_rows *rows)
 {
     struct metrics metrics = {0};
     cohort_error err = {0};
-    struct sft sft = {.model = test->model,
-                      .runner = &test->runner,
-                      .optimizer = keep_gradient,
-                      .learning_rate = 1e-3,
-                      .total_steps = 1};
+    struct sft sft = {
+        .model = test->model, .runner = &test->runner, .optimizer = keep_gradient, .schedule.learning_rate = 1e-3};
     must(sft_step(&sft, rows->trees, N_ROWS, &metrics, &err), &err);
     metrics_free(&metrics);
 }
@@ -74,8 +71,7 @@ static void rl_update(struct model_test *test, struct script_rows *rows, enum jo
                                             .epsilon_high = 0.28,
                                             .beta = job == JOB_GRPO_CLIP ? 0.0 : 0.04,
                                             .max_completion_length = MAX_IDS},
-                                   .learning_rate = 1e-3,
-                                   .total_steps = 1}};
+                                   .schedule.learning_rate = 1e-3}};
     if (job == JOB_DAPO_KL) { /* a reference that differs: the KL term has a gradient */
         must(model_clone(&grpo.reference, test->model, &err), &err);
         other_norm(grpo.reference);

@@ -16,9 +16,6 @@ check.py
 continue_final_message
 float_divmod
 from_utf8_lossy
-get_constant_schedule_with_warmup
-get_cosine_schedule_with_warmup
-get_linear_schedule_with_warmup
 get_scheduler
 grpo.md
 llama.cpp

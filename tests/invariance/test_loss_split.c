@@ -85,8 +85,7 @@ static void draw_switches(struct draw *draw, struct rows *rows)
     draw->config.mask_truncated = pick(2);
     draw->config.filter_entropy = pick(2);
     draw->config.top_entropy_quantile = uniform();
-    draw->config.learning_rate = 1e-3;
-    draw->config.total_steps = 1;
+    draw->config.schedule.learning_rate = 1e-3;
     draw->entropy = (struct entropy_control){
         .coef = pick(2) ? 0.3 : 0.0, .last = 0.0, .adaptive = pick(3) == 0, .most = 1, .target = 9};
     for (int i = 0; i < N_ROWS; i++) {

@@ -113,9 +113,7 @@ static struct grpo_config config_of(const json_t *settings)
                  .max_completion_length = MAX_COMPLETION},
         .filter_entropy = top < 1.0,
         .top_entropy_quantile = top,
-        .schedule = SCHEDULE_CONSTANT,
-        .learning_rate = json_number(settings, "learning_rate"),
-        .total_steps = (int64_t)json_number(settings, "max_steps")};
+        .schedule = {.type = SCHEDULE_CONSTANT, .learning_rate = json_number(settings, "learning_rate")}};
 }
 
 static struct entropy_control control_of(const json_t *settings)

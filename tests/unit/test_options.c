@@ -285,12 +285,16 @@ static void test_lists(void **state)
         const struct option_spec *spec = &table[i];
         if (spec->type != OPTION_TYPE_LIST)
             continue;
-        const bool biases = spec->biases, numbers = spec->minimum < spec->maximum;
+        const bool numbers = spec->minimum < spec->maximum;
+        static const char *const ids[] = {"1:1", "2:2", "3:3"}, *const pairs[] = {"a=1", "b=2", "c=3"},
+                                 *const figures[] = {"1", "2", "3"};
         static const char *const letters[] = {"a", "b", "c"};
-        const char *const *words = spec->choices != NULL ? spec->choices : letters; /* at least three of them */
-        const char *one = biases ? "1:1" : numbers ? "1" : words[0];
-        const char *two = biases ? "2:2" : numbers ? "2" : words[1];
-        const char *three = biases ? "3:3" : numbers ? "3" : words[2];
+        const char *const *words = spec->choices != NULL ? spec->choices /* at least three of them */
+                                   : spec->biases        ? ids
+                                   : spec->pairs         ? pairs
+                                   : numbers             ? figures
+                                                         : letters;
+        const char *one = words[0], *two = words[1], *three = words[2];
         for (int file_first = 0; file_first < 2; file_first++) {
             struct options *o = make((enum option_command)(spec->commands & ~(spec->commands - 1)));
             char yaml[128];

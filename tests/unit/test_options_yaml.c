@@ -191,13 +191,74 @@ static void test_long_list(void **state)
     text_free(&list);
 }
 
+/* Parameters are a mapping, as TRL's files have it, or a list; numbers are read as elsewhere. */
+static void test_parameters(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {
+        "{num_decay_steps: 0x10, warmup_type: 1-sqrt, min_lr_ratio: null, lr_end: 0.0_1}",
+        "\n  num_decay_steps: '16'\n  warmup_type: \"1-sqrt\"\n  num_cycles:\n  lr_end: 0.01",
+        "[num_decay_steps=16, warmup_type=1-sqrt, lr_end=0.01]", "num_decay_steps=16,warmup_type=1-sqrt,lr_end=0.01"};
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        cohort_error err = {0};
+        struct options *o = read_line("lr_scheduler_kwargs", ": ", forms[i], &err);
+        if (o == NULL)
+            fail_msg("%s: %s", forms[i], err.message);
+        assert_int_equal(options_list_count(o, OPTION_LR_SCHEDULER_KWARGS), 3);
+        assert_string_equal(options_list_item(o, OPTION_LR_SCHEDULER_KWARGS, 0), "num_decay_steps=16");
+        assert_string_equal(options_list_item(o, OPTION_LR_SCHEDULER_KWARGS, 1), "warmup_type=1-sqrt");
+        assert_string_equal(options_list_item(o, OPTION_LR_SCHEDULER_KWARGS, 2), "lr_end=0.01");
+        options_destroy(o);
+    }
+    static const struct {
+        const char *key, *text, *says;
+    } wrong[] = {
+        {"lr_scheduler_kwargs", "{num_cycles: {a: 1}}", ":1:35: expected the value of a parameter, found a mapping"},
+        {"lr_scheduler_kwargs", "{[a]: 1}", "expected the name of a parameter, found a sequence"},
+        {"lr_scheduler_kwargs", "{num_cycles: 010}", "lr_scheduler_kwargs cannot be 010, which is octal to YAML 1.1"},
+        {"lr_scheduler_kwargs", "{'': 1}", "lr_scheduler_kwargs cannot be '=1': expected a list of NAME=VALUE"},
+        {"lr_scheduler_kwargs", "&a {num_cycles: 1}", "anchors are not supported"},
+        {"lr_scheduler_kwargs", "{num_cycles: *a}", "alias"},
+        {"lr_scheduler_kwargs", "{num_cycles: 1", "yaml"},
+        {"lr_scheduler_kwargs", "'{\"num_cycles\": 2}'", "expected a list of NAME=VALUE"},
+        {"stop", "{a: b}", "expected a list, found a mapping"},
+        {"lr_scheduler_type", "greedy", "cannot be 'greedy', which follows a metric of evaluations"},
+        {"lr_scheduler_type", "reduce_lr_on_plateau", "'reduce_lr_on_plateau', which follows a metric"},
+        {"lr_scheduler_type", "wsd", "'wsd', which is called warmup_stable_decay: expected one of"},
+        {"warmup_steps", "-0.1", "warmup_steps cannot be '-0.1': expected a number, 0 or more"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        cohort_error err = {0};
+        assert_null(read_line(wrong[i].key, ": ", wrong[i].text, &err));
+        if (strstr(err.message, wrong[i].says) == NULL && strcmp(wrong[i].says, "yaml") != 0)
+            fail_msg("%s: '%s' does not say '%s'", wrong[i].text, err.message, wrong[i].says);
+    }
+}
+
+/* A count that may be a share is written as the integer that it was in files of before. */
+static void test_count(void **state)
+{
+    (void)state;
+    static const char *const counts[][2] = {{"0", "0"}, {"10", "10"}, {"10.0", "10"}, {"0.03", "0.03"}, {"1.5", "1.5"}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        char line[64];
+        struct text yaml = {0};
+        cohort_error err = {0};
+        struct options *o = read_line("warmup_steps", ": ", counts[i][0], &err);
+        assert_non_null(o);
+        assert_int_equal(options_write_yaml(o, &yaml, &err), COHORT_OK);
+        snprintf(line, sizeof line, "\nwarmup_steps: %s\n", counts[i][1]);
+        assert_non_null(strstr(yaml.data, line));
+        text_free(&yaml);
+        options_destroy(o);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scalars),
-        cmocka_unit_test(test_reasons),
-        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_long_list),
+        cmocka_unit_test(test_scalars),   cmocka_unit_test(test_reasons),    cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_long_list), cmocka_unit_test(test_parameters), cmocka_unit_test(test_count),
     };
     return cmocka_run_group_tests(tests, open_file, close_file);
 }
