@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The accuracy reward as a program: cohort grpo --reward "exec:python3 examples/reward_accuracy.py".
 
-The built-in reward "accuracy" with simpler rules: texts, numbers and units, but no lists, choices, mixed numbers or formulas. Of answers like those of the
-demo, which are words, it says the same, so that a run with one is, byte for byte, the run with the other. Standard library only.
+The built-in reward "accuracy" with simpler rules: texts, numbers and units, but no lists, choices, mixed numbers or formulas, and none of the
+marks that people put around an answer. Of a plain word or number it says the same. Standard library only.
 
 A batch comes as one JSON object a line; the last has "last_of_batch": true. The answer is one line for each: a number, or null where there is nothing to
 compare with. (A program need not wait for the last: one that answers line by line, with flush, is as good. See reward_pool.py for one that is fast.)
@@ -26,6 +26,7 @@ NO_UNITS = set(
     "over squared cubed factorial is not but if sin cos tan log ln exp".split())
 ATTACHED = {"%", "\u00b0", "\u00b0C", "\u00b0F", "mm", "cm", "km", "mg", "kg", "ml", "ms", "min"}
 SYMBOLS = {"dollar": "$", "usd": "$", "percent": "%", "euro": "\u20ac", "pound": "\u00a3", "degree": "\u00b0"}
+PRODUCT = re.compile(r"(?<=[A-Za-z]) ?\* ?(?=[A-Za-z])")  # a*b is ab
 DECIMAL = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)?(?:\.[0-9]*)?(?:[eE](?=[-+0-9])([-+]?)([0-9]*))?")
 
 
@@ -301,7 +302,7 @@ def side(text):
 
 
 def equal(a, b):
-    a, b = strip(respell(strip(a))), strip(respell(strip(b)))
+    a, b = (PRODUCT.sub("", strip(respell(strip(x)))) for x in (a, b))
     if not a or not b:
         return False
     if a == b:

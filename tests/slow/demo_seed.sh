@@ -42,8 +42,8 @@ words=$(sed -n 's/^{"prompt": "sort \([a-z]*\) = ".*/\1/p' "$work"/builtin-warmu
 
 # The same reward from a program: the same run, byte for byte but for times and the reward's name.
 echo "figure: seed $seed: $before% -> $after% ($seconds s)"
-run program "exec:python3 $SOURCE/examples/reward_accuracy.py"
-plain() { sed -E 's/, "(time\/[a-z_]*|throughput\/[a-z_]*|step_time)": [^,}]*//g; s/reward_accuracy\.py/accuracy/g' "$1"; }
+run program "exec:python3 $SOURCE/tests/support/reward_by_score.py"
+plain() { sed -E 's/, "(time\/[a-z_]*|throughput\/[a-z_]*|step_time)": [^,}]*//g; s/reward_by_score\.py/accuracy/g' "$1"; }
 for file in metrics.jsonl $(cd "$work/builtin" && ls eval-step-*.jsonl); do
     cmp <(plain "$work/builtin/$file") <(plain "$work/program/$file") || fail "$file differs between the built-in reward and the program"
 done
