@@ -137,7 +137,7 @@ for type in linear cosine; do
 done
 
 # Its parameters are part of it, and a warm-up that is a share of the steps makes any schedule one of their number.
-WSD=(--reward "$SHELL_REWARD" --lr-scheduler-type warmup_stable_decay --lr-scheduler-kwargs num_decay_steps=2,min_lr_ratio=0.5 --save-steps 2)
+WSD=(--reward "$SHELL_REWARD" --lr-scheduler-type warmup_stable_decay --lr-scheduler-kwargs "num_decay_steps=2,min_lr_ratio=0.5" --save-steps 2)
 succeeds train wsd "${WSD[@]}" --steps 4
 is "$(field learning_rate <wsd/metrics.jsonl | tr '\n' ' ')" "0.001 0.001 0.001 0.00075 " "rates of warmup_stable_decay"
 cp -r wsd/final straight-wsd
