@@ -31,6 +31,8 @@ struct swiglu_forward;
 struct swiglu_backward;
 struct bias_forward;
 struct bias_backward;
+struct lowrank_forward;
+struct lowrank_backward;
 struct convert;
 struct head_stats;
 struct head_gradient;
@@ -54,6 +56,9 @@ struct backend_load {
     int64_t logits_rows; /* at once */
     /* Of training; train_tokens 0: there is none. */
     int64_t train_tokens, train_sequences, train_logits_rows;
+    /* Of an adapter: the sum of the ranks of one projection's parts, and the columns of its input, at most. Rank 0: there
+     * is none. */
+    int64_t adapter_rank, adapter_depth;
 };
 
 /* Facts about a device that plans read: the sizes beyond which its products gain nothing. */
@@ -72,6 +77,7 @@ struct weight_source {
     const void *data;   /* backend memory, [n, k] row-major */
     const void *scales; /* of a format that has them apart from the data; NULL for F32 and BF16 */
     int64_t n, k;
+    bool lowrank; /* it is a factor of a struct lowrank */
 };
 
 struct backend_ops {
@@ -122,6 +128,8 @@ struct backend_ops {
     void (*swiglu_backward)(struct backend *, const struct swiglu_backward *);
     void (*bias_forward)(struct backend *, const struct bias_forward *);
     void (*bias_backward)(struct backend *, const struct bias_backward *);
+    void (*lowrank_forward)(struct backend *, const struct lowrank_forward *);
+    void (*lowrank_backward)(struct backend *, const struct lowrank_backward *);
     void (*convert)(struct backend *, const struct convert *);
     void (*head_stats)(struct backend *, const struct head_stats *);
     void (*head_gradient)(struct backend *, const struct head_gradient *);

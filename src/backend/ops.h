@@ -216,6 +216,48 @@ struct bias_backward {
     float *d_bias; /* [width] */
 };
 
+/* A change of low rank to a projection (LoRA): part p of it, n columns from column on, gets scale * x . a^T . b^T beside
+ * its product with the weight. The parts are those of a fused projection that have one. */
+enum { LOWRANK_PARTS = 3 };
+
+struct lowrank_part {
+    int64_t column, n, r;
+    float scale;
+    const struct weight *b; /* [n, r] */
+    float *db;              /* [n, r] its gradient, accumulated into */
+};
+
+struct lowrank {
+    int64_t k, r;           /* r: the sum of the parts' */
+    const struct weight *a; /* [r, k] those of the parts below each other */
+    float *da;              /* [r, k] */
+    int32_t n_parts;
+    struct lowrank_part part[LOWRANK_PARTS];
+};
+
+/* With h = scale * (x . a^T), rounded once to act: y += h . b^T in fp32, rounded once to y_type. What adds 0 leaves y as
+ * it is, a negative zero too: a change whose b is 0 has no effect on any bit. The reductions over k and r have one order,
+ * fixed by the sizes of the change and never by m. */
+struct lowrank_forward {
+    const struct lowrank *change;
+    int64_t m;
+    const void *x; /* [m, k] act, the type of a and b */
+    void *y;       /* [m, *] y_type, rows y_stride elements apart */
+    int64_t y_stride;
+    enum dtype y_type;
+};
+
+/* With d = scale * (dy . b), rounded once to act: b's gradient += dy^T . h, a's += d^T . x, and dx += d . a. */
+struct lowrank_backward {
+    const struct lowrank *change;
+    int64_t m;
+    const void *dy; /* [m, *] act, rows dy_stride elements apart */
+    int64_t dy_stride;
+    const void *x; /* [m, k] act */
+    void *dx;      /* [m, k] dx_type */
+    enum dtype dx_type;
+};
+
 /* y = x in another type, elementwise. */
 struct convert {
     int64_t count;

@@ -170,20 +170,32 @@ static void attention_prepare(struct backend *backend, const struct attention_ba
     (void)batch;
 }
 
-void *cpu_scratch(struct backend *backend, size_t bytes)
+static void *grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes)
 {
     struct cpu_state *state = backend->state;
-    if (bytes > state->scratch_bytes) {
-        cpu_free(backend, state->scratch);
-        state->scratch_bytes = 0;
-        const cohort_status status = cpu_alloc(backend, &state->scratch, bytes, "scratch", NULL);
+    if (bytes > *capacity) {
+        cpu_free(backend, *memory);
+        *capacity = 0;
+        const cohort_status status = cpu_alloc(backend, memory, bytes, "scratch", NULL);
         if (status != COHORT_OK) {
             state->failed |= status == COHORT_ERR_MEMORY; /* not after a stop, which may be withdrawn */
             return NULL;
         }
-        state->scratch_bytes = bytes;
+        *capacity = bytes;
     }
-    return state->scratch;
+    return *memory;
+}
+
+void *cpu_scratch(struct backend *backend, size_t bytes)
+{
+    struct cpu_state *state = backend->state;
+    return grow(backend, &state->scratch, &state->scratch_bytes, bytes);
+}
+
+void *cpu_scratch_aside(struct backend *backend, size_t bytes)
+{
+    struct cpu_state *state = backend->state;
+    return grow(backend, &state->aside, &state->aside_bytes, bytes);
 }
 
 static cohort_status check(struct backend *backend, cohort_error *err)
@@ -209,6 +221,7 @@ static void destroy(struct backend *backend)
         mem_free(state->worker);
         free(state->blocks);
         cpu_free(backend, state->scratch);
+        cpu_free(backend, state->aside);
     }
     mem_free(state);
     mem_free(backend);
@@ -225,8 +238,9 @@ static void destroy(struct backend *backend)
         .attention_prepare = attention_prepare, .weight_bytes = cpu_weight_bytes, .weight_create = cpu_weight_create,  \
         .weight_refresh = cpu_weight_refresh, .weight_destroy = cpu_weight_destroy,                                    \
         .matmul_forward = cpu_matmul_forward, .matmul_backward_input = cpu_matmul_backward_input,                      \
-        .matmul_backward_weight = cpu_matmul_backward_weight,                                                          \
-        CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,                                  \
+        .matmul_backward_weight = cpu_matmul_backward_weight, .lowrank_forward = cpu_lowrank_forward,                  \
+        .lowrank_backward = cpu_lowrank_backward, CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa,            \
+        .destroy = destroy,                                                                                            \
     }
 static const struct backend_ops ops_portable = OPS(portable);
 #if defined(COHORT_X86)

@@ -64,9 +64,13 @@ struct cpu_state {
      * stays; it is not part of the arena's plan. */
     void *scratch;
     size_t scratch_bytes;
+    void *aside; /* cpu_scratch_aside */
+    size_t aside_bytes;
     atomic_bool failed; /* memory could not be had; reported by the next checked call */
 };
 void *cpu_scratch(struct backend *backend, size_t bytes);
+/* A second one, for an operation made of others that use the first. */
+void *cpu_scratch_aside(struct backend *backend, size_t bytes);
 
 /* Runs fn over 0 .. items on this many threads (from cpu_threads: all, or the calling one alone), in pieces of grain
  * items (0: a few pieces for each thread; see pool_run). */

@@ -59,7 +59,7 @@ struct product {
     char *c; /* [m, n] of c_type */
     int64_t c_stride;
     enum dtype c_type;
-    bool accumulate;
+    enum matmul_store how;
     size_t c_scratch_bytes; /* not 0: c is this much at the head of the scratch instead */
     bool split_k;           /* the negative control */
 };
@@ -88,7 +88,7 @@ static struct cut cut_work(const struct product *q, int64_t rows, int threads)
 static void store_tile(const struct product *q, const float *tile, int64_t row, int rows, int64_t col, int64_t cols)
 {
     char *c = q->c + (size_t)(row * q->c_stride + col) * dtype_bytes(q->c_type);
-    q->provider->store(tile, q->provider->nr, rows, cols, c, q->c_stride, q->c_type, q->accumulate);
+    q->provider->store(tile, q->provider->nr, rows, cols, c, q->c_stride, q->c_type, q->how);
 }
 
 /* Multiplies one block by the panels first .. first + count, which are panel_bytes apart, over all of k. */
@@ -96,7 +96,7 @@ static void multiply_block(const struct product *q, const char *block, const cha
                            int64_t first, int64_t count, int64_t steps, int64_t row, int rows, float *tile)
 {
     const struct cpu_matmul *p = q->provider;
-    const bool plain = rows == p->mr && q->c_type == DTYPE_F32 && !q->accumulate;
+    const bool plain = rows == p->mr && q->c_type == DTYPE_F32 && q->how == MATMUL_SET;
     for (int64_t i = 0; i < count; i++) {
         const char *panel = panels + (size_t)i * panel_bytes;
         const int64_t col = (first + i) * p->nr, cols = min64(p->nr, q->n - col);
@@ -259,8 +259,43 @@ void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p)
                         .c = p->y,
                         .c_stride = p->y_stride,
                         .c_type = p->y_type,
-                        .accumulate = p->accumulate,
+                        .how = p->accumulate ? MATMUL_ADD : MATMUL_SET,
                         .split_k = COHORT_BREAK_REDUCTION && p->m >= 16};
+    multiply(backend, &q);
+}
+
+void cpu_matmul_add(struct backend *backend, const struct weight *w, int64_t m, const void *x, void *y,
+                    int64_t y_stride, enum dtype y_type)
+{
+    struct product q = {.provider = w->provider,
+                        .m = m,
+                        .n = w->n,
+                        .k = w->k,
+                        .a = x,
+                        .a_stride = w->k,
+                        .packed_b = w->packed,
+                        .c = y,
+                        .c_stride = y_stride,
+                        .c_type = y_type,
+                        .how = MATMUL_ADD_NONZERO};
+    multiply(backend, &q);
+}
+
+void cpu_matmul_add_input(struct backend *backend, const struct weight *w, int64_t m, const void *x, void *y,
+                          enum dtype y_type)
+{
+    struct product q = {.provider = w->provider,
+                        .m = m,
+                        .n = w->k,
+                        .k = w->n,
+                        .a = x,
+                        .a_stride = w->n,
+                        .b = w->natural,
+                        .b_stride = w->k,
+                        .c = y,
+                        .c_stride = w->k,
+                        .c_type = y_type,
+                        .how = MATMUL_ADD_NONZERO};
     multiply(backend, &q);
 }
 
@@ -271,12 +306,12 @@ static void *multiply_blocks(struct backend *backend, struct product *q, const s
     const struct cpu_state *state = backend->state;
     size_t scratch_bytes = 0;
     void *scratch = NULL;
-    bool accumulate = q->accumulate;
+    const enum matmul_store how = q->how;
     for (int64_t n0 = 0; n0 < w->n; n0 += REDUCTION_BLOCK) {
         q->k = min64(REDUCTION_BLOCK, w->n - n0); /* the first is the largest, so that the scratch grows only there */
         q->a = dy + (size_t)n0 * type_bytes;
         q->b = (const char *)w->natural + (size_t)(n0 * w->k) * type_bytes;
-        q->accumulate = accumulate || n0 > 0;
+        q->how = n0 > 0 ? MATMUL_ADD : how;
         scratch = multiply(backend, q);
         if (scratch == NULL)
             break;
@@ -301,7 +336,7 @@ static void store_rows(const void *context, int64_t begin, int64_t end, int thre
     (void)thread;
     for (int64_t i = begin; i < end; i++)
         job->provider->store(job->sum + i * job->k, job->k, 1, job->k,
-                             job->dx + (size_t)(i * job->k) * dtype_bytes(job->type), job->k, job->type, false);
+                             job->dx + (size_t)(i * job->k) * dtype_bytes(job->type), job->k, job->type, MATMUL_SET);
 }
 
 /* A bf16 dx of more than one block is summed in fp32 scratch first, some rows at a time. */
@@ -326,7 +361,7 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
                             .c_stride = w->k,
                             .c_type = sum_apart ? DTYPE_F32 : p->dx_type,
                             .c_scratch_bytes = sum_apart ? (size_t)(rows * w->k) * sizeof(float) : 0,
-                            .accumulate = p->accumulate};
+                            .how = p->accumulate ? MATMUL_ADD : MATMUL_SET};
         const float *sum = multiply_blocks(backend, &q, w, dy);
         if (sum == NULL || !sum_apart)
             continue;
@@ -348,7 +383,7 @@ void cpu_matmul_backward_weight(struct backend *backend, const struct matmul_bac
                         .c = (char *)p->dw,
                         .c_stride = p->k,
                         .c_type = DTYPE_F32,
-                        .accumulate = true};
+                        .how = MATMUL_ADD};
     for (int64_t m0 = 0; m0 < p->m; m0 += REDUCTION_BLOCK) {
         q.k = min64(REDUCTION_BLOCK, p->m - m0);
         q.a = (const char *)p->dy + (size_t)(m0 * p->dy_stride) * type_bytes;

@@ -18,6 +18,9 @@
 
 enum { MATMUL_MAX_MR = 32, MATMUL_MAX_NR = 32 };
 
+/* What becomes of a sum c: y = c, y += c (F32 only), or y += c unless c is 0, which leaves y's bits. */
+enum matmul_store { MATMUL_SET, MATMUL_ADD, MATMUL_ADD_NONZERO };
+
 struct cpu_matmul {
     const char *name;
     enum dtype type;     /* of A, B and the weights as stored */
@@ -40,9 +43,8 @@ struct cpu_matmul {
     /* c[mr, nr] = block . panel over steps steps. Only the first rows rows of c are meaningful; all
      * mr may be written. */
     void (*kernel)(const void *block, const void *panel, int64_t steps, int rows, float *c, int64_t c_stride);
-    /* y[rows, cols] of type = or += (F32 only) c. */
     void (*store)(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride, enum dtype type,
-                  bool accumulate);
+                  enum matmul_store how);
 };
 
 /* The fp32 kernels, for F32 and for BF16 operands widened on the fly. */
@@ -54,11 +56,11 @@ extern const struct cpu_matmul matmul_bf16_dot, matmul_bf16_amx;
 
 /* Stores of the above; the avx512 one serves the bf16 dot products too. */
 void matmul_store_portable(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
-                           enum dtype type, bool accumulate);
+                           enum dtype type, enum matmul_store how);
 void matmul_store_avx2(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
-                       enum dtype type, bool accumulate);
+                       enum dtype type, enum matmul_store how);
 void matmul_store_avx512(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
-                         enum dtype type, bool accumulate);
+                         enum dtype type, enum matmul_store how);
 /* Panels of the bf16 dot product, shared with AMX: [k/2][nr] pairs. */
 void matmul_pack_b_dot(void *panel, const void *w, int64_t stride, int cols, int64_t k);
 void matmul_pack_b_t_dot(void *panel, const void *w, int64_t stride, int cols, int64_t k);
@@ -79,6 +81,15 @@ void cpu_weight_destroy(struct backend *backend, struct weight *weight);
 void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p);
 void cpu_matmul_backward_input(struct backend *backend, const struct matmul_backward_input *p);
 void cpu_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p);
+void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *p);
+void cpu_lowrank_backward(struct backend *backend, const struct lowrank_backward *p);
+
+/* y[m, n] += x[m, k] . w^T, and (_input) y[m, k] += x[m, n] . w, where that is not 0; rows of x lie next to each other.
+ * y_type may be BF16 too. */
+void cpu_matmul_add(struct backend *backend, const struct weight *w, int64_t m, const void *x, void *y,
+                    int64_t y_stride, enum dtype y_type);
+void cpu_matmul_add_input(struct backend *backend, const struct weight *w, int64_t m, const void *x, void *y,
+                          enum dtype y_type);
 
 /* The memory of the CPU backend: 64-byte aligned and zeroed, large blocks on huge pages. */
 cohort_status cpu_alloc(struct backend *backend, void *out, size_t bytes, const char *what, cohort_error *err);

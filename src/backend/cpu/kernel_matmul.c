@@ -158,10 +158,32 @@ static void kernel_bf16(const void *block, const void *panel, int64_t steps, int
     multiply(block, panel, DTYPE_BF16, steps, rows, c, c_stride);
 }
 
+static void add_nonzero(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
+                        enum dtype type)
+{
+    for (int r = 0; r < rows; r++) {
+        const float *from = c + r * c_stride;
+        if (type == DTYPE_F32) {
+            float *to = (float *)y + r * y_stride;
+            for (int64_t j = 0; j < cols; j++)
+                to[j] = from[j] == 0.0f ? to[j] : to[j] + from[j];
+        } else {
+            uint16_t *to = (uint16_t *)y + r * y_stride;
+            for (int64_t j = 0; j < cols; j++)
+                to[j] = from[j] == 0.0f ? to[j] : bf16_from_f32(f32_from_bf16(to[j]) + from[j]);
+        }
+    }
+}
+
 /* Also the store of the providers in files of their own, in the AVX-512 compilation. */
 void CPU_NAME(matmul_store)(const float *c, int64_t c_stride, int rows, int64_t cols, void *y, int64_t y_stride,
-                            enum dtype type, bool accumulate)
+                            enum dtype type, enum matmul_store how)
 {
+    if (how == MATMUL_ADD_NONZERO) {
+        add_nonzero(c, c_stride, rows, cols, y, y_stride, type);
+        return;
+    }
+    const bool accumulate = how == MATMUL_ADD;
     for (int r = 0; r < rows; r++) {
         const float *from = c + r * c_stride;
         int64_t j = 0;

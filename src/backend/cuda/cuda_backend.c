@@ -69,6 +69,7 @@ static void destroy(struct backend *backend)
         cuda_wait(backend);
         cuda_decode_destroy(backend);
         cuda_attention_destroy(backend);
+        cuda_lowrank_destroy(backend);
         cuda_blas_destroy(backend);
         cuda_device_close(backend);
     }

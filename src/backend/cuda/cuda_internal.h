@@ -119,8 +119,9 @@ struct cuda_state {
     struct cuda_decode *decode;
     struct cuda_graph *graphs;
     bool capturing;
-    void *workspace;   /* of products that may be inexact */
-    cudaError_t error; /* the first */
+    int32_t *lowrank_arrived; /* kernel_lowrank.cu; NULL until it is wanted */
+    void *workspace;          /* of products that may be inexact */
+    cudaError_t error;        /* the first */
     char error_where[200];
     char name[300];
 };
@@ -176,6 +177,8 @@ size_t cuda_grown_bytes(size_t bytes);
     OPERATION(swiglu_backward, const struct swiglu_backward *)                                                         \
     OPERATION(bias_forward, const struct bias_forward *)                                                               \
     OPERATION(bias_backward, const struct bias_backward *)                                                             \
+    OPERATION(lowrank_forward, const struct lowrank_forward *)                                                         \
+    OPERATION(lowrank_backward, const struct lowrank_backward *)                                                       \
     OPERATION(convert, const struct convert *)                                                                         \
     OPERATION(head_stats, const struct head_stats *)                                                                   \
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
@@ -193,11 +196,22 @@ size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim);
 size_t cuda_embed_scratch(int64_t tokens);
 size_t cuda_sum_squares_scratch(int64_t count);
 size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads);
+size_t cuda_lowrank_scratch(int64_t tokens, int64_t rank, int64_t depth);
+/* to[columns, rows] = from[rows, columns]^T */
+void cuda_transpose(struct backend *, const void *from, void *to, int64_t rows, int64_t columns, enum dtype type);
+void cuda_lowrank_destroy(struct backend *);
 
 /* ---- cuda_working.c: what the backend comes to hold beside the tensors ---- */
 size_t cuda_working_bytes(struct backend *, const struct backend_load *);
 
 /* ---- cuda_matmul.c ---- */
+/* The weight matrix [n, k] itself. A factor of a struct lowrank has its transpose too, as the last refresh made it. */
+struct weight {
+    const void *natural;
+    void *transposed; /* [k, n], owned; NULL: not a factor */
+    int64_t n, k;
+    enum dtype type;
+};
 size_t cuda_weight_bytes(struct backend *, const struct weight_source *source);
 cohort_status cuda_weight_create(struct backend *, struct weight **out, const struct weight_source *source,
                                  cohort_error *err);

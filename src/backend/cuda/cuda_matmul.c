@@ -16,13 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The weight matrix [n, k] itself; no other layout is needed. */
-struct weight {
-    const void *natural;
-    int64_t n, k;
-    enum dtype type;
-};
-
 /* One product as cuBLASLt sees it: d[m, n] = op(a) . op(b) + beta * d, column-major. */
 struct product {
     int64_t m, n, k, lda, ldb, ldd;
@@ -215,34 +208,43 @@ static bool takes(enum dtype type, int64_t n, int64_t k) { return type == DTYPE_
 size_t cuda_weight_bytes(struct backend *backend, const struct weight_source *source)
 {
     (void)backend;
-    (void)source;
-    return 0;
+    return source->lowrank ? storage_bytes(source->format, source->n * source->k) : 0;
 }
 
 cohort_status cuda_weight_create(struct backend *backend, struct weight **out, const struct weight_source *source,
                                  cohort_error *err)
 {
-    (void)backend;
+    struct weight *w = NULL;
+    cohort_status status = COHORT_OK;
     *out = NULL;
     if (source->format != STORAGE_F32 && source->format != STORAGE_BF16)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "weight [%lld, %lld] has format %d; products take F32 or BF16",
                          (long long)source->n, (long long)source->k, (int)source->format);
     assert(source->scales == NULL);
-    TRY(mem_alloc(out, 1, sizeof **out, "weight", err));
-    **out =
+    TRY(mem_alloc(&w, 1, sizeof *w, "weight", err));
+    *w =
         (struct weight){.natural = source->data, .n = source->n, .k = source->k, .type = storage_dtype(source->format)};
+    if (source->lowrank)
+        TRY_GOTO(cuda_alloc(backend, &w->transposed, cuda_weight_bytes(backend, source), "transposed weight", err));
+    cuda_weight_refresh(backend, w);
+    *out = w;
     return COHORT_OK;
+cleanup:
+    mem_free(w);
+    return status;
 }
 
 void cuda_weight_refresh(struct backend *backend, struct weight *w)
 {
-    (void)backend;
-    (void)w;
+    cuda_make_current(backend);
+    if (w->transposed != NULL)
+        cuda_transpose(backend, w->natural, w->transposed, w->n, w->k, w->type);
 }
 
 void cuda_weight_destroy(struct backend *backend, struct weight *w)
 {
-    (void)backend;
+    if (w != NULL)
+        cuda_free(backend, w->transposed);
     mem_free(w);
 }
 

@@ -11,12 +11,15 @@ static size_t scratch_bytes(const struct backend *backend, const struct backend_
 {
     size_t most = 0;
     if (load->sequences > 0)
-        most = cuda_sample_scratch(backend, load);
+        most =
+            larger(cuda_sample_scratch(backend, load),
+                   cuda_lowrank_scratch(load->step_tokens + load->sequences, load->adapter_rank, load->adapter_depth));
     if (load->train_tokens == 0)
         return most;
     most = larger(most, cuda_draw_parts_bytes(load->vocab, load->train_logits_rows));
     most = larger(most, cuda_rmsnorm_scratch(load->train_tokens, load->width));
     most = larger(most, cuda_qkv_scratch(load->train_tokens, load->head_dim));
+    most = larger(most, cuda_lowrank_scratch(load->train_tokens, load->adapter_rank, load->adapter_depth));
     most = larger(most, cuda_embed_scratch(load->train_tokens));
     most = larger(most, cuda_sum_squares_scratch(load->n_weights));
     return larger(most, cuda_attention_gradient_scratch(load->train_tokens, load->n_heads));
