@@ -57,6 +57,11 @@ void weight_files_free(struct weight_files *files);
  * part is hashed where it is converted, and nothing is read twice. On failure files is empty. */
 cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
                                      void *context, struct weight_files *files, cohort_error *err);
+/* One file of a folder, by its name, whose tensors are called prefix and a param's name: those of an adapter. what: what
+ * it should hold, for messages ("the file does not hold the ..."). */
+cohort_status checkpoint_read_file(const char *dir, const char *name, const char *prefix, const char *what,
+                                   const struct param_table *table, checkpoint_sink *sink, void *context,
+                                   struct weight_files *files, cohort_error *err);
 /* The hashes alone: for a folder whose weights are not wanted. */
 cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohort_error *err);
 
@@ -118,5 +123,7 @@ struct checkpoint_init {
 };
 cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                     cohort_error *err);
+/* The number of the stream of draws that belongs to a tensor's name, wherever it lies in a table. */
+uint64_t checkpoint_init_stream(const char *name);
 
 #endif

@@ -263,12 +263,21 @@ static bool ends_with(const char *text, const char *end)
 struct match {
     const struct param_table *table;
     const struct shard_set *set;
+    const char *prefix;                /* of every name in the files, before a param's */
+    const char *what;                  /* what the files should hold, for messages */
     const struct safetensor **tensors; /* one per param */
     const struct safetensors **files;  /* where it lies */
     const char *hint;                  /* what an unexpected tensor tells of the file, or NULL */
     bool headers_only;                 /* compare no bytes of tensors */
     struct complaint missing, unexpected, shapes, types;
 };
+
+/* The param that a tensor of the files is read for; NULL: none. */
+static const struct param *param_of(const struct match *match, const struct safetensor *tensor)
+{
+    const size_t n = strlen(match->prefix);
+    return strncmp(tensor->name, match->prefix, n) == 0 ? param_find(match->table, tensor->name + n) : NULL;
+}
 
 static const struct safetensor *find_tensor(const struct shard_set *set, const char *name)
 {
@@ -317,14 +326,14 @@ static const char *tensor_hint(const char *name)
 static cohort_status match_tensor(struct match *match, const struct safetensors *file, const struct safetensor *tensor,
                                   cohort_error *err)
 {
-    const struct param *param = param_find(match->table, tensor->name);
+    const struct param *param = param_of(match, tensor);
     char text[600];
     char expected[64];
     char found[200];
     if (param == NULL) {
         if (ends_with(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor))
             return COHORT_OK;
-        if (match->hint == NULL)
+        if (match->hint == NULL && *match->prefix == '\0')
             match->hint = tensor_hint(tensor->name);
         snprintf(text, sizeof text, "%.200s%s", tensor->name,
                  strcmp(tensor->name, "lm_head.weight") == 0
@@ -378,8 +387,8 @@ static cohort_status match_all(struct match *match, const char *dir, cohort_erro
     if (message.length > 0) {
         const char *file = match->set->n_files == 1 ? match->set->files[0].path : dir;
         const char *hint = match->hint;
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: does not hold the model that config.json describes: %s%s%s",
-                           file, message.data, hint != NULL ? "; " : "", hint != NULL ? hint : "");
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: does not hold the %s: %s%s%s", file, match->what, message.data,
+                           hint != NULL ? "; " : "", hint != NULL ? hint : "");
     }
 cleanup:
     text_free(&message);
@@ -553,22 +562,30 @@ static void match_free(struct match *match)
     text_free(&match->types.names);
 }
 
-/* Opens the files and finds every param in them. Free both, also after an error. */
-static cohort_status open_and_match(struct shard_set *set, struct match *match, const char *dir, cohort_error *err)
+static const char MODEL[] = "model that config.json describes";
+
+/* Finds every param in the files of an opened set. Free the match, also after an error. */
+static cohort_status match_set(const struct shard_set *set, struct match *match, const char *dir, cohort_error *err)
 {
     size_t n = (size_t)match->table->n_params;
-    TRY(shard_set_open(set, dir, err));
     match->set = set;
     TRY(mem_alloc(&match->tensors, n, sizeof(const struct safetensor *), "tensor match", err));
     TRY(mem_alloc(&match->files, n, sizeof(const struct safetensors *), "tensor match", err));
     return match_all(match, dir, err);
 }
 
+/* Opens the files of a folder too. */
+static cohort_status open_and_match(struct shard_set *set, struct match *match, const char *dir, cohort_error *err)
+{
+    TRY(shard_set_open(set, dir, err));
+    return match_set(set, match, dir, err);
+}
+
 cohort_status checkpoint_look(const char *dir, const struct param_table *table, struct checkpoint_types *types,
                               cohort_error *err)
 {
     struct shard_set set = {0};
-    struct match match = {.table = table, .headers_only = true};
+    struct match match = {.table = table, .prefix = "", .what = MODEL, .headers_only = true};
     cohort_status status = open_and_match(&set, &match, dir, err);
     if (status == COHORT_OK && types != NULL) {
         memset(types, 0, sizeof *types);
@@ -615,7 +632,7 @@ static int compare_places(const void *a, const void *b)
 /* The row of the table that a tensor is read for, or -1: one that is passed over. */
 static int32_t row_of(const struct match *match, const struct safetensor *tensor)
 {
-    const struct param *param = param_find(match->table, tensor->name);
+    const struct param *param = param_of(match, tensor);
     return param == NULL ? -1 : (int32_t)(param - match->table->params);
 }
 
@@ -679,22 +696,19 @@ static size_t part_bytes(const struct param_table *table)
     return most;
 }
 
-cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
-                                     void *context, struct weight_files *files, cohort_error *err)
+/* Reads what was matched. */
+static cohort_status read_set(const struct match *match, checkpoint_sink *sink, void *context,
+                              struct weight_files *files, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    struct shard_set set = {0};
-    struct match match = {.table = table};
-    size_t n = (size_t)table->n_params;
     void *part = NULL;
-    TRY_GOTO(open_and_match(&set, &match, dir, err));
-    TRY_GOTO(mem_alloc(&part, part_bytes(table), 1, "conversion buffer", err));
+    TRY_GOTO(mem_alloc(&part, part_bytes(match->table), 1, "conversion buffer", err));
     if (files == NULL) {
-        for (size_t row = 0; row < n; row++)
-            TRY_GOTO(read_param(&match, row, part, sink, context, NULL, err));
+        for (size_t row = 0; row < (size_t)match->table->n_params; row++)
+            TRY_GOTO(read_param(match, row, part, sink, context, NULL, err));
     } else {
-        for (size_t i = 0; i < set.n_files; i++)
-            TRY_GOTO(read_file(&match, &set.files[i], part, sink, context, files, err));
+        for (size_t i = 0; i < match->set->n_files; i++)
+            TRY_GOTO(read_file(match, &match->set->files[i], part, sink, context, files, err));
         if (files->count > 1)
             qsort(files->files, files->count, sizeof *files->files, compare_paths);
     }
@@ -702,6 +716,19 @@ cleanup:
     if (status != COHORT_OK && files != NULL)
         weight_files_free(files);
     mem_free(part);
+    return status;
+}
+
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
+                                     void *context, struct weight_files *files, cohort_error *err)
+{
+    struct shard_set set = {0};
+    struct match match = {.table = table, .prefix = "", .what = MODEL};
+    cohort_status status = open_and_match(&set, &match, dir, err);
+    if (status == COHORT_OK)
+        status = read_set(&match, sink, context, files, err);
+    else if (files != NULL)
+        weight_files_free(files);
     match_free(&match);
     shard_set_close(&set);
     return status;
@@ -711,4 +738,20 @@ cohort_status checkpoint_read(const char *dir, const struct param_table *table, 
                               cohort_error *err)
 {
     return checkpoint_read_hashed(dir, table, sink, context, NULL, err);
+}
+
+cohort_status checkpoint_read_file(const char *dir, const char *name, const char *prefix, const char *what,
+                                   const struct param_table *table, checkpoint_sink *sink, void *context,
+                                   struct weight_files *files, cohort_error *err)
+{
+    struct shard_set set = {0};
+    struct match match = {.table = table, .prefix = prefix, .what = what};
+    cohort_status status = open_shard(&set, dir, name, err);
+    if (status == COHORT_OK)
+        status = match_set(&set, &match, dir, err);
+    if (status == COHORT_OK)
+        status = read_set(&match, sink, context, files, err);
+    match_free(&match);
+    shard_set_close(&set);
+    return status;
 }
