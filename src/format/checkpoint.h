@@ -69,6 +69,16 @@ cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohor
 typedef cohort_status checkpoint_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                        cohort_error *err);
 
+/* An opened checkpoint that gives its tensors by demand, from maps of its files: for who makes another checkpoint of it
+ * without holding it in memory. The table is that of its shape and must stay. */
+struct checkpoint_source;
+cohort_status checkpoint_source_open(struct checkpoint_source **out, const char *dir, const struct param_table *table,
+                                     cohort_error *err);
+void checkpoint_source_close(struct checkpoint_source *source);
+/* A checkpoint_fetch; context is the source, param one of its table. */
+cohort_status checkpoint_source_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                      cohort_error *err);
+
 /* Writes every tensor in its format to model.safetensors (one file; sharded with an index when over max_shard_bytes, 0: 5 GB) into an existing
  * folder. manifest, if not NULL, gets the hashes of the weight files, taken while they are written. */
 cohort_status checkpoint_write_weights(const char *dir, const struct param_table *table, size_t max_shard_bytes,
