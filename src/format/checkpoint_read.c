@@ -317,8 +317,8 @@ static const char *tensor_hint(const char *name)
 {
     static const struct {
         const char *part, *hint;
-    } hints[] = {{".lora_", "the tensors are a LoRA adapter's: merge it into its base model with peft's "
-                            "merge_and_unload, then save_pretrained"},
+    } hints[] = {{".lora_", "the tensors are a LoRA adapter's: merge it into its base model with "
+                            "cohort merge"},
                  {".scales", "the weights are quantized (MLX-LM writes .scales): use the unquantized "
                              "checkpoint"},
                  {".qweight", "the weights are quantized (GPTQ or AWQ): use the unquantized checkpoint"},
