@@ -235,16 +235,12 @@ struct lowrank {
     struct lowrank_part part[LOWRANK_PARTS];
 };
 
-/* With h = scale * (x . a^T), rounded once to act: y += h . b^T in fp32, rounded once to y_type. What adds 0 leaves y as
+/* A product and its change. With h = scale * (x . a^T), rounded once to act: y += h . b^T in fp32, rounded once to y_type. What adds 0 leaves y as
  * it is, a negative zero too: a change whose b is 0 has no effect on any bit. The reductions over k and r have one order,
  * fixed by the sizes of the change and never by m. */
 struct lowrank_forward {
     const struct lowrank *change;
-    int64_t m;
-    const void *x; /* [m, k] act, the type of a and b */
-    void *y;       /* [m, *] y_type, rows y_stride elements apart */
-    int64_t y_stride;
-    enum dtype y_type;
+    const struct matmul_forward *product; /* runs too, before its y gets the change; its x is of the type of a and b */
 };
 
 /* With d = scale * (dy . b), rounded once to act: b's gradient += dy^T . h, a's += d^T . x, and dx += d . a. */

@@ -38,6 +38,8 @@ struct emulated_stream {
     emulated_graph *capture;
     bool capture_invalid;
     cudaStreamCaptureMode mode;
+    emulated_stream *capture_origin; /* whose capture a branch belongs to; NULL: its own, or none */
+    int capture_branches;            /* that have not come back */
 };
 
 namespace
@@ -283,6 +285,7 @@ static const struct {
      "operation not permitted when stream is capturing"},
     {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
      "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work"},
 };
 const char *cudaGetErrorString(cudaError_t error)
 {
@@ -548,8 +551,23 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream_)
     return settled();
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned int)
+/* Under capture a stream joins the one whose event it waits for, until that one waits for it. What both issue goes to the
+ * graph in the order of the calls, one of those that their events allow. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream_, cudaEvent_t event, unsigned int)
 {
+    emulated_stream *stream = stream_of(stream_), *other = event->stream;
+    if (other && other->capture && other != stream) {
+        if (!stream->capture) {
+            stream->capture = other->capture;
+            stream->capture_origin = other;
+            other->capture_branches++;
+        } else if (other->capture_origin == stream) {
+            other->capture = NULL;
+            other->capture_origin = NULL;
+            stream->capture_branches--;
+        }
+        return cudaSuccess;
+    }
     if (event->stream)
         drain(event->stream);
     return settled();
@@ -648,6 +666,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
         return note(cudaErrorStreamCaptureUnmatched);
     emulated_graph *captured = stream->capture;
     stream->capture = NULL;
+    if (stream->capture_branches > 0 || stream->capture_origin) {
+        delete captured;
+        return note(stream->capture_origin ? cudaErrorStreamCaptureUnmatched : cudaErrorStreamCaptureUnjoined);
+    }
     if (stream->capture_invalid) {
         delete captured;
         return note(cudaErrorStreamCaptureInvalidated);

@@ -553,6 +553,36 @@ static void graphs_repeat(void **)
             assert_int_equal(host[j], j < 16 ? 5 * i : 0);
     }
     cudaGraphExecDestroy(exec);
+    /* Another stream records a part of it, if it comes back. */
+    cudaStream_t side;
+    cudaEvent_t fork, join;
+    cudaStreamCreate(&side), cudaEventCreate(&fork), cudaEventCreate(&join);
+    for (int joined = 0; joined < 2; joined++) {
+        cudaMemsetAsync(x, 0, 128, stream);
+        cudaStreamSynchronize(stream);
+        cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+        cudaEventRecord(fork, stream);
+        cudaStreamWaitEvent(side, fork, 0);
+        LAUNCH(add_kernel, 1, 32, 0, side, x, 3);
+        cudaEventRecord(join, side);
+        if (joined)
+            cudaStreamWaitEvent(stream, join, 0);
+        LAUNCH(add_kernel, 1, 32, 0, stream, y, 1);
+        assert_int_equal(cudaStreamEndCapture(stream, &graph), joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
+        if (!joined) {
+            cudaStreamDestroy(stream), cudaStreamDestroy(side);
+            cudaStreamCreate(&stream), cudaStreamCreate(&side);
+            continue;
+        }
+        cudaGraphInstantiate(&exec, graph, 0);
+        cudaGraphDestroy(graph);
+        cudaGraphLaunch(exec, stream);
+        cudaStreamSynchronize(stream);
+        fetch(host, x, 32);
+        assert_int_equal(host[3], 3);
+        cudaGraphExecDestroy(exec);
+    }
+    cudaStreamDestroy(side), cudaEventDestroy(fork), cudaEventDestroy(join);
     /* What CUDA forbids meanwhile. */
     for (int what = 0; what < 2; what++) {
         void *p = NULL;

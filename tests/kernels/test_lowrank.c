@@ -14,7 +14,8 @@ struct bench {
     enum dtype type;
     struct lowrank change;
     int64_t n; /* columns of y */
-    const struct array *a, *b[LOWRANK_PARTS], *da, *db[LOWRANK_PARTS], *x, *dy;
+    const struct array *w, *a, *b[LOWRANK_PARTS], *da, *db[LOWRANK_PARTS], *x, *dy;
+    struct weight *base; /* of w [n, k] */
 };
 
 static struct weight *weight_of(const struct array *values, int64_t n, int64_t k)
@@ -51,27 +52,44 @@ static void bench_open(struct bench *b, const struct shape *shape, enum dtype ty
     b->da = array_new(b->change.r * shape->k, DTYPE_F32, 2, 1.0);
     b->change.a = weight_of(b->a, b->change.r, shape->k);
     b->change.da = b->da->d;
+    b->w = array_new(b->n * shape->k, type, 7, 0.5);
+    b->base = weight_of(b->w, b->n, shape->k);
     b->x = array_new(shape->m * shape->k, type, 3, 1.0);
     b->dy = array_new(shape->m * b->n, type, 4, 1.0);
 }
 
 static void bench_close(struct bench *b)
 {
+    backend->ops->weight_destroy(backend, b->base);
     backend->ops->weight_destroy(backend, (struct weight *)b->change.a);
     for (int32_t i = 0; i < b->change.n_parts; i++)
         backend->ops->weight_destroy(backend, (struct weight *)b->change.part[i].b);
     arrays_free();
 }
 
+/* y = x . base^T + the change; where y is fp32, added to what is there. */
 static void forward(const struct bench *b, int64_t first, int64_t rows, const struct array *y)
 {
-    backend->ops->lowrank_forward(
-        backend, &(struct lowrank_forward){.change = &b->change,
+    const struct matmul_forward product = {.w = b->base,
                                            .m = rows,
                                            .x = (char *)b->x->d + (size_t)(first * b->shape->k) * dtype_bytes(b->type),
                                            .y = (char *)y->d + (size_t)(first * b->n) * dtype_bytes(y->type),
                                            .y_stride = b->n,
-                                           .y_type = y->type});
+                                           .y_type = y->type,
+                                           .accumulate = y->type == DTYPE_F32};
+    backend->ops->lowrank_forward(backend, &(struct lowrank_forward){.change = &b->change, .product = &product});
+}
+
+/* The product alone. */
+static void base_forward(const struct bench *b, const struct array *y)
+{
+    backend->ops->matmul_forward(backend, &(struct matmul_forward){.w = b->base,
+                                                                   .m = b->shape->m,
+                                                                   .x = b->x->d,
+                                                                   .y = y->d,
+                                                                   .y_stride = b->n,
+                                                                   .y_type = y->type,
+                                                                   .accumulate = y->type == DTYPE_F32});
 }
 
 static void backward(const struct bench *b, const struct array *dx)
@@ -99,12 +117,15 @@ static void check_forward(const struct bench *b, enum dtype y_type)
     const int64_t m = b->shape->m, k = b->shape->k, n = b->n;
     const struct array *y = array_new(m * n, y_type, 5, 1.0), *alone = array_new(m * n, y_type, 5, 1.0),
                        *threads = array_new(m * n, y_type, 5, 1.0);
+    const struct array *plain = array_new(m * n, y_type, 5, 1.0);
     forward(b, 0, m, y);
+    base_forward(b, plain);
+    pull(plain);
     pull(y);
     for (int64_t row = 0; row < m; row++) {
         int64_t first = 0;
         for (int64_t j = 0; j < b->shape->gap; j++)
-            assert_true(get(y, row * n + j) == was(y, row * n + j));
+            assert_true(get(y, row * n + j) == get(plain, row * n + j));
         for (int32_t i = 0; i < b->change.n_parts; i++) {
             const struct lowrank_part *part = &b->change.part[i];
             double h[64], size[64];
@@ -120,7 +141,7 @@ static void check_forward(const struct bench *b, enum dtype y_type)
             }
             for (int64_t j = 0; j < part->n; j++) {
                 const int64_t at_y = row * n + part->column + j;
-                double want = was(y, at_y), allowed = 1e-6 * fabs(want);
+                double want = get(plain, at_y), allowed = 1e-6 * fabs(want);
                 for (int64_t c = 0; c < part->r; c++) {
                     const double w = get(b->b[i], j * part->r + c);
                     want += h[c] * w;
@@ -238,21 +259,126 @@ static void test_reference(void **state)
             }
 }
 
+/* The example of PEFT in fp64 (Y, dA, dB, dX of y = W x + b + s B A x, for s = alpha / r and alpha / sqrt(r)). */
+static void test_golden(void **state)
+{
+    (void)state;
+    enum { M = 2, K = 3, N = 2, R = 2 };
+    static const float w[] = {1, -.5f, .25f, .5f, .75f, -1}, a[] = {.2f, -.1f, .4f, .3f, .5f, -.2f},
+                       b[] = {.5f, -.3f, .1f, .6f}, x[] = {1, 2, -1, .5f, -1.5f, 2}, g[] = {1, -2, .5f, 1.5f},
+                       bias[] = {.1f, -.2f}, zero[N * K] = {0};
+    static const struct {
+        double scale, y[M * N], da[R * K], db[N * R], dx[M * K];
+    } want[] = {{2,
+                 {-1.45, 4.52, 3.5, -4.065},
+                 {1, 0, 1, -2.25, -8.25, 6},
+                 {.25, 2, 4.75, -9},
+                 {-.78, -3.56, 3.09, 1.86, 1.545, -1.355}},
+                {2.8284271247461903,
+                 {-1.9884776311, 5.2324473273, 4.1834523779, -4.4750714267},
+                 {1.4142135624, 0, 1.4142135624, -3.1819805153, -11.6672618896, 8.4852813742},
+                 {.3535533906, 2.8284271247, 6.7175144213, -12.7279220614},
+                 {-1.1030865787, -4.2061731573, 3.4379393924, 2.1126702730, 1.8225230868, -1.3467157288}}};
+    EACH_PRODUCT
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const struct array *W = array_of(w, N * K, DTYPE_F32), *A = array_of(a, R * K, DTYPE_F32),
+                           *B = array_of(b, N * R, DTYPE_F32), *X = array_of(x, M * K, DTYPE_F32),
+                           *G = array_of(g, M * N, DTYPE_F32), *da = array_of(zero, R * K, DTYPE_F32),
+                           *db = array_of(zero, N * R, DTYPE_F32), *y = array_of(zero, M * N, DTYPE_F32),
+                           *dx = array_of(zero, M * K, DTYPE_F32);
+        struct weight *base = weight_of(W, N, K), *of_a = weight_of(A, R, K), *of_b = weight_of(B, N, R);
+        const struct lowrank change = {
+            .k = K,
+            .r = R,
+            .a = of_a,
+            .da = da->d,
+            .n_parts = 1,
+            .part = {{.n = N, .r = R, .scale = (float)want[i].scale, .b = of_b, .db = db->d}}};
+        backend->ops->lowrank_forward(
+            backend, &(struct lowrank_forward){
+                         .change = &change,
+                         .product = &(struct matmul_forward){
+                             .w = base, .m = M, .x = X->d, .y = y->d, .y_stride = N, .y_type = DTYPE_F32}});
+        backend->ops->matmul_backward_input(
+            backend, &(struct matmul_backward_input){
+                         .w = base, .m = M, .dy = G->d, .dy_stride = N, .dx = dx->d, .dx_type = DTYPE_F32});
+        backend->ops->lowrank_backward(
+            backend,
+            &(struct lowrank_backward){
+                .change = &change, .m = M, .dy = G->d, .dy_stride = N, .x = X->d, .dx = dx->d, .dx_type = DTYPE_F32});
+        pull(y), pull(da), pull(db), pull(dx);
+        for (int e = 0; e < M * N; e++)
+            expect_near(get(y, e) + (double)bias[e % N], want[i].y[e], DTYPE_F32, 5.0, 1e-6);
+        for (int e = 0; e < R * K; e++)
+            expect_near(get(da, e), want[i].da[e], DTYPE_F32, 12.0, 1e-6);
+        for (int e = 0; e < N * R; e++)
+            expect_near(get(db, e), want[i].db[e], DTYPE_F32, 13.0, 1e-6);
+        for (int e = 0; e < M * K; e++)
+            expect_near(get(dx, e), want[i].dx[e], DTYPE_F32, 5.0, 1e-6);
+        backend->ops->weight_destroy(backend, base);
+        backend->ops->weight_destroy(backend, of_a);
+        backend->ops->weight_destroy(backend, of_b);
+        arrays_free();
+    }
+}
+
 /* More rows than have blocks of their own in a device's product, whose first are the same bits in a small batch. */
 static void test_many_rows(void **state)
 {
     (void)state;
-    static const struct shape many = {.m = 1100, .k = 1088, .n_parts = 2, .n = {32, 32}, .r = {16, 8}};
+    static const struct shape many = {.m = 1100, .k = 4128, .n_parts = 2, .n = {32, 32}, .r = {16, 8}};
     EACH_PRODUCT
     {
         struct bench b;
         bench_open(&b, &many, DTYPE_BF16, 1.0);
+        /* Most of x . a^T cancels: what is left shows the order of its sum in spite of the rounding of h. */
+        const int64_t half = many.k / 2;
+        for (int64_t row = 0; row < many.m; row++)
+            for (int64_t j = 1; j < half; j++)
+                set(b.x, row * many.k + half + j, (float)get(b.x, row * many.k + j));
+        for (int64_t c = 0; c < b.change.r; c++)
+            for (int64_t j = 1; j < half; j++)
+                set(b.a, c * many.k + half + j, -(float)get(b.a, c * many.k + j));
+        push(b.x);
+        push(b.a);
+        backend->ops->weight_refresh(backend, (struct weight *)b.change.a);
         const struct array *y = array_new(many.m * b.n, DTYPE_BF16, 5, 1.0),
                            *few = array_new(many.m * b.n, DTYPE_BF16, 5, 1.0);
         forward(&b, 0, many.m, y);
         for (int64_t row = 0; row < many.m; row += 550)
             forward(&b, row, 550, few);
         expect_same("rows in two batches", y, few);
+        bench_close(&b);
+    }
+}
+
+struct step {
+    const struct bench *b;
+    const struct array *y;
+};
+
+static void step(void *context)
+{
+    const struct step *s = context;
+    forward(s->b, 0, s->b->shape->m, s->y);
+}
+
+/* A device repeats a recording of the operation, in which parts of it run side by side. */
+static void test_recorded(void **state)
+{
+    (void)state;
+    enum { TIMES = 4 };
+    EACH_PRODUCT
+    for (int s = 0; s < N_SHAPES && backend->ops->repeat != NULL; s++) {
+        struct bench b;
+        bench_open(&b, &shapes[s], DTYPE_BF16, 1.0);
+        const int64_t count = shapes[s].m * b.n;
+        const struct array *y = array_new(count, DTYPE_F32, 5, 1.0), *recorded = array_new(count, DTYPE_F32, 5, 1.0);
+        struct step once = {&b, recorded};
+        for (int i = 0; i < TIMES; i++)
+            forward(&b, 0, shapes[s].m, y);
+        backend->ops->repeat(backend, 77 + (uint64_t)s, TIMES, step, &once);
+        expect_same("a recorded step", y, recorded);
         bench_close(&b);
     }
 }
@@ -267,15 +393,15 @@ static void test_zero(void **state)
             bench_open(&b, &shapes[s], (enum dtype)type, 0.0);
             const int64_t count = shapes[s].m * b.n;
             const struct array *y = array_new(count, (enum dtype)type, 5, 1.0),
-                               *before = array_new(count, (enum dtype)type, 5, 1.0);
-            for (int64_t i = 0; i < count; i += 2) { /* negative zeros too */
-                set(y, i, -0.0f);
-                set(before, i, -0.0f);
-            }
-            push(y);
-            push(before);
+                               *alone = array_new(count, (enum dtype)type, 5, 1.0);
+            for (int64_t i = 0; i < b.w->count;
+                 i++) /* products so small that they are rounded to zeros of either sign */
+                set(b.w, i, i % b.shape->k == 0 ? -1e-40f : 0.0f);
+            push(b.w);
+            backend->ops->weight_refresh(backend, b.base);
             forward(&b, 0, shapes[s].m, y);
-            expect_same("a change that is zero", y, before);
+            base_forward(&b, alone);
+            expect_same("a change that is zero", y, alone);
             bench_close(&b);
         }
 }
@@ -283,7 +409,8 @@ static void test_zero(void **state)
 int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_many_rows),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_golden),
+                                       cmocka_unit_test(test_many_rows), cmocka_unit_test(test_recorded),
                                        cmocka_unit_test(test_zero)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

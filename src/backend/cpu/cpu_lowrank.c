@@ -85,18 +85,24 @@ static void narrow(struct backend *backend, const struct lowrank *change, int64_
 void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *p)
 {
     const struct lowrank *change = p->change;
-    const size_t type = dtype_bytes(change->a->type), y_bytes = dtype_bytes(p->y_type);
+    const struct matmul_forward *product = p->product;
+    const size_t type = dtype_bytes(change->a->type), y_bytes = dtype_bytes(product->y_type);
     struct room room;
-    if (p->m == 0 || !room_take(backend, change, p->m, false, &room))
+    if (product->m == 0 || !room_take(backend, change, product->m, false, &room))
         return;
-    for (int64_t row = 0; row < p->m; row += ROWS) {
-        const int64_t m = p->m - row < ROWS ? p->m - row : ROWS;
+    matmul_make_input(backend, product);
+    struct matmul_forward rest = *product;
+    rest.norm = NULL;
+    cpu_matmul_forward(backend, &rest);
+    for (int64_t row = 0; row < product->m; row += ROWS) {
+        const int64_t m = product->m - row < ROWS ? product->m - row : ROWS;
         int64_t first = 0;
-        narrow(backend, change, m, (const char *)p->x + (size_t)(row * change->k) * type, &room);
+        narrow(backend, change, m, (const char *)product->x + (size_t)(row * change->k) * type, &room);
         for (int32_t i = 0; i < change->n_parts; i++) {
             const struct lowrank_part *part = &change->part[i];
             cpu_matmul_add(backend, part->b, m, room.h + (size_t)(m * first) * type,
-                           (char *)p->y + (size_t)(row * p->y_stride + part->column) * y_bytes, p->y_stride, p->y_type);
+                           (char *)product->y + (size_t)(row * product->y_stride + part->column) * y_bytes,
+                           product->y_stride, product->y_type);
             first += part->r;
         }
     }

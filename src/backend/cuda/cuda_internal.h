@@ -119,9 +119,12 @@ struct cuda_state {
     struct cuda_decode *decode;
     struct cuda_graph *graphs;
     bool capturing;
-    int32_t *lowrank_arrived; /* kernel_lowrank.cu; NULL until it is wanted */
-    void *workspace;          /* of products that may be inexact */
-    cudaError_t error;        /* the first */
+    /* Of kernel_lowrank.cu, NULL until they are wanted: counters, and for recorded steps a stream beside the other. */
+    int32_t *lowrank_arrived;
+    cudaStream_t side;
+    cudaEvent_t fork, join;
+    void *workspace;   /* of products that may be inexact */
+    cudaError_t error; /* the first */
     char error_where[200];
     char name[300];
 };
