@@ -8,6 +8,7 @@
     X(decode, "decode")                                                                                                \
     X(train, "train")                                                                                                  \
     X(grpo, "grpo")                                                                                                    \
-    X(exactness, "exactness")
+    X(exactness, "exactness")                                                                                          \
+    X(lora, "lora")
 
 #endif

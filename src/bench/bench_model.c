@@ -394,6 +394,16 @@ cohort_status bench_train(struct bench *bench, cohort_error *err)
     return COHORT_OK;
 }
 
+static void name_rows(struct bench *bench, int first, const char *kind, const char *word)
+{
+    for (int i = first; i < bench->n_rows; i++) {
+        char what[sizeof bench->rows[i].what];
+        memcpy(what, bench->rows[i].what, sizeof what);
+        bench->rows[i].kind = kind;
+        snprintf(bench->rows[i].what, sizeof bench->rows[i].what, "%s, %.60s", word, what);
+    }
+}
+
 cohort_status bench_exactness(struct bench *bench, cohort_error *err)
 {
     static const struct decode_size decode = {256, 1, 128, 256, false};
@@ -405,16 +415,64 @@ cohort_status bench_exactness(struct bench *bench, cohort_error *err)
         backend->inexact_products = round > 0;
         TRY_GOTO(decode_case(bench, &decode, err));
         TRY_GOTO(train_case(bench, &train, err));
-        for (int i = first; i < bench->n_rows; i++) {
-            char what[sizeof bench->rows[i].what];
-            memcpy(what, bench->rows[i].what, sizeof what);
-            bench->rows[i].kind = "exactness";
-            snprintf(bench->rows[i].what, sizeof bench->rows[i].what, "%s, %.70s", round == 0 ? "exact" : "free", what);
-        }
+        name_rows(bench, first, "exactness", round == 0 ? "exact" : "free");
     }
 cleanup:
     backend->inexact_products = false;
     return status;
+}
+
+/* An adapter of every projection but the head, whose B is not 0, in place of what trained before. */
+static cohort_status wear_adapter(struct bench *bench, cohort_error *err)
+{
+    enum { PART = 1 << 16 };
+    static const char *const all[] = {"all-linear"};
+    struct session *session = &bench->session;
+    struct adapter_settings settings;
+    float *part = NULL;
+    cohort_status status = COHORT_OK;
+    model_destroy(session->model);
+    session->model = NULL;
+    TRY(bench_open_model(bench, err));
+    struct model *model = session->model;
+    adapter_settings_default(&settings);
+    settings.r = (int32_t)options_int(bench->options, OPTION_LORA_R);
+    TRY_GOTO(mem_alloc(&part, PART, sizeof *part, "bench", err));
+    TRY_GOTO(adapter_settings_targets(&settings, all, 1, err));
+    TRY_GOTO(model_adapt(model, &settings, err));
+    model_train_adapter(model);
+    TRY_GOTO(model_adapter_start(model->adapter, bench->seed, err));
+    for (int32_t i = 0; i < model->adapter->set.table.n_params; i++) {
+        const struct param *param = &model->adapter->set.table.params[i];
+        for (int64_t first = 0; first < param->count; first += PART) {
+            const int64_t count = param->count - first < PART ? param->count - first : PART;
+            bench_fill(bench, part, storage_dtype(param->format), first, count, bench->seed, (uint64_t)i, 0.01f);
+            TRY_GOTO(param_set_store(&model->adapter->set, param, first, count, part, err));
+        }
+    }
+    model_adapter_refresh(model->adapter);
+cleanup:
+    mem_free(part);
+    adapter_settings_free(&settings);
+    return status;
+}
+
+cohort_status bench_lora(struct bench *bench, cohort_error *err)
+{
+    static const struct decode_size cpu = {1, 8, 256, 64, false}, gpu = {256, 1, 128, 128, false};
+    static const struct train_size cpu_train = {8, 1, 128, 128, false, 0}, small = {64, 1, 128, 512, false, 20480},
+                                   large = {32, 1, 128, 512, false, 5120};
+    char with[32];
+    snprintf(with, sizeof with, "LoRA rank %d", (int)options_int(bench->options, OPTION_LORA_R));
+    for (int round = 0; round < 2; round++) {
+        const int first = bench->n_rows;
+        if (round > 0)
+            TRY(wear_adapter(bench, err));
+        TRY(decode_case(bench, on_gpu(bench) ? &gpu : &cpu, err));
+        TRY(train_case(bench, !on_gpu(bench) ? &cpu_train : is_large(bench) ? &large : &small, err));
+        name_rows(bench, first, "lora", round == 0 ? "all weights" : with);
+    }
+    return COHORT_OK;
 }
 
 /* Rewards that differ within a group, so that nothing of the update is skipped. */

@@ -70,12 +70,17 @@ void bench_fill(struct bench *bench, void *to, enum dtype type, int64_t first, i
                 uint64_t stream, float scale);
 int32_t bench_token(const struct bench *bench, uint64_t stream, int32_t i);
 
+/* bench->session.model, as the options name it. */
+cohort_status bench_open_model(struct bench *bench, cohort_error *err);
+
 /* The kinds. Each adds rows. */
 cohort_status bench_gemm(struct bench *bench, cohort_error *err);
 cohort_status bench_prefill(struct bench *bench, cohort_error *err);
 cohort_status bench_decode(struct bench *bench, cohort_error *err);
 cohort_status bench_train(struct bench *bench, cohort_error *err);
 cohort_status bench_grpo(struct bench *bench, cohort_error *err);
+/* Measures decoding and training of all weights, then the same with an adapter of option lora_r. */
+cohort_status bench_lora(struct bench *bench, cohort_error *err);
 /* Measures decoding and training once as they are and once with products that may be inexact. Does nothing on a CPU,
  * whose kernels are always exact. */
 cohort_status bench_exactness(struct bench *bench, cohort_error *err);

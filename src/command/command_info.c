@@ -128,8 +128,18 @@ static cohort_status print_memory(const struct options *options, struct model *m
     TRY(session_batch_size(options, &n, err));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY), .history = -1};
     rollout_need_add(&need, prompts, P, C, group);
-    memory_plan_begin(&plan, model, options, options_float(options, OPTION_BETA) != 0.0, &runner, n, P + C,
-                      (int64_t)prompts * P + (int64_t)n * C);
+    if (options_bool(options, OPTION_USE_PEFT)) {
+        struct adapter_settings settings = {0};
+        cohort_status adapted = session_adapter_settings(&settings, options, err);
+        if (adapted == COHORT_OK)
+            adapted = model_adapt(model, &settings, err);
+        adapter_settings_free(&settings);
+        TRY(adapted);
+        model_train_adapter(model);
+    }
+    /* The base of an adapter is its reference. */
+    const bool reference = options_float(options, OPTION_BETA) != 0.0 && model->adapter == NULL;
+    memory_plan_begin(&plan, model, options, reference, &runner, n, P + C, (int64_t)prompts * P + (int64_t)n * C);
     TRY_GOTO(memory_plan_engine(&plan, NULL, &need, &engine, err));
     TRY_GOTO(text_printf(out, err,
                          "\nmemory plan of cohort grpo, %s: %d prompts x %d, prompt %d, "

@@ -191,8 +191,8 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
     training_watch_end(t);
     TRY(training_save_final(t, err));
     training_draw(t, DRAW_END);
-    observer_message(t->observer, "done: %s/final is the trained model, %s/loss.svg the curve", t->run.path,
-                     t->run.path);
+    observer_message(t->observer, "done: %s/final is the trained %s, %s/loss.svg the curve", t->run.path,
+                     t->session.adapter.there ? "adapter" : "model", t->run.path);
     return COHORT_OK;
 }
 

@@ -64,6 +64,16 @@ void linear_refresh(const struct linear *linear)
 
 bool linear_trains(const struct linear *linear) { return param_trains(linear->set, linear->weight); }
 
+/* The product and what an adapter adds to it. */
+static void multiply(const struct linear *linear, const struct matmul_forward *product)
+{
+    struct backend *be = linear->set->backend;
+    if (linear->adapter != NULL)
+        linear_adapter_forward(linear->adapter, product);
+    else
+        be->ops->matmul_forward(be, product);
+}
+
 /* y[m, n] += b */
 static void add_bias(const struct linear *linear, int64_t m, void *y, enum dtype y_type)
 {
@@ -79,39 +89,35 @@ static void add_bias(const struct linear *linear, int64_t m, void *y, enum dtype
 
 void linear_forward(const struct linear *linear, int64_t m, const void *x, void *y, enum dtype y_type)
 {
-    struct backend *be = linear->set->backend;
-    be->ops->matmul_forward(
-        be,
-        &(struct matmul_forward){.w = linear->packed, .m = m, .x = x, .y = y, .y_stride = linear->n, .y_type = y_type});
+    multiply(linear, &(struct matmul_forward){
+                         .w = linear->packed, .m = m, .x = x, .y = y, .y_stride = linear->n, .y_type = y_type});
     add_bias(linear, m, y, y_type);
 }
 
 void linear_forward_residual(const struct linear *linear, int64_t m, const void *x, const float *before, float *y)
 {
-    struct backend *be = linear->set->backend;
-    be->ops->matmul_forward(be, &(struct matmul_forward){.w = linear->packed,
-                                                         .m = m,
-                                                         .x = x,
-                                                         .y = y,
-                                                         .y_stride = linear->n,
-                                                         .y_type = DTYPE_F32,
-                                                         .accumulate = true,
-                                                         .before = before});
+    multiply(linear, &(struct matmul_forward){.w = linear->packed,
+                                              .m = m,
+                                              .x = x,
+                                              .y = y,
+                                              .y_stride = linear->n,
+                                              .y_type = DTYPE_F32,
+                                              .accumulate = true,
+                                              .before = before});
     add_bias(linear, m, y, DTYPE_F32);
 }
 
 void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y)
 {
-    struct backend *be = linear->set->backend;
     const enum dtype type = linear_type(linear);
     const struct rmsnorm_forward norm = norm_operation(input->norm, m, NULL, input->x, input->room, type);
-    be->ops->matmul_forward(be, &(struct matmul_forward){.w = linear->packed,
-                                                         .m = m,
-                                                         .x = input->room,
-                                                         .y = y,
-                                                         .y_stride = linear->n,
-                                                         .y_type = type,
-                                                         .norm = &norm});
+    multiply(linear, &(struct matmul_forward){.w = linear->packed,
+                                              .m = m,
+                                              .x = input->room,
+                                              .y = y,
+                                              .y_stride = linear->n,
+                                              .y_type = type,
+                                              .norm = &norm});
     add_bias(linear, m, y, type);
 }
 
@@ -122,6 +128,8 @@ void linear_backward(const struct linear *linear, int64_t m, const void *dy, con
     be->ops->matmul_backward_input(
         be, &(struct matmul_backward_input){
                 .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type});
+    if (linear->adapter != NULL)
+        linear_adapter_backward(linear->adapter, m, dy, linear->n, x, dx, dx_type);
     if (linear->bias != NULL && param_trains(linear->set, linear->bias))
         be->ops->bias_backward(be, &(struct bias_backward){.rows = m,
                                                            .width = linear->n,

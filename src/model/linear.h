@@ -1,19 +1,21 @@
 /* One projection y = x . W^T + b, fused or not, forward beside backward: q, k and v (or gate and up) are one weight of
  * which each has some rows, because their tensors lie next to each other, and so do their biases.
  *
- * An adapter belongs here too: a param_set of its own, whose product is added behind this one. It changes what
+ * A projection may wear an adapter, a param_set of its own whose product is added behind this one. It changes what
  * linear_forward and linear_backward do and nothing around them. */
 #ifndef COHORT_MODEL_LINEAR_H
 #define COHORT_MODEL_LINEAR_H
 
+#include "model/linear_adapter.h"
 #include "model/norm.h"
 
 struct linear {
     const struct param_set *set;
-    const struct param *weight; /* the first part of a fused one */
-    const struct param *bias;   /* of the first part, [n] with those adjacent to it; NULL: there is none */
-    int64_t n, k;               /* of all parts: [n, k] */
-    struct weight *packed;      /* owned; NULL until linear_pack */
+    const struct param *weight;           /* the first part of a fused one */
+    const struct param *bias;             /* of the first part, [n] with those adjacent to it; NULL: there is none */
+    int64_t n, k;                         /* of all parts: [n, k] */
+    struct weight *packed;                /* owned; NULL until linear_pack */
+    const struct linear_adapter *adapter; /* borrowed; NULL: none, which is what the others begin with */
 };
 
 /* Called before its set has values. The parts are the tensor and those adjacent to it. bias: NULL, or that of the first
@@ -38,7 +40,7 @@ void linear_forward_residual(const struct linear *linear, int64_t m, const void 
 
 /* The input of a projection behind a norm: rows of the residual stream. Their normalised values are an intermediate
  * result of the product, which some kernels never write: nothing in here holds them afterwards, and the content of room
- * is undefined. Code that needs them too (the backward; an adapter) runs norm_forward. */
+ * is undefined. Code that needs them too (the backward) runs norm_forward. */
 struct linear_normed {
     const struct norm *norm;
     const float *x; /* [m, k] residual */
@@ -48,7 +50,7 @@ struct linear_normed {
 void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y);
 
 /* dx[m, k] of dx_type = dy[m, n] . W; b's gradient += the sum over the rows of dy, and W's += dy^T . x, each unless it
- * is frozen. x is read for W's gradient only. */
+ * is frozen; with an adapter what follows from that. x is read for the gradients of W and of an adapter only. */
 void linear_backward(const struct linear *linear, int64_t m, const void *dy, const void *x, void *dx,
                      enum dtype dx_type);
 

@@ -1,5 +1,7 @@
 #include "model/model.h"
 
+#include "model/model_adapter.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -13,6 +15,15 @@ static struct linear *layer_linear(const struct model *model, int32_t layer, int
     return linears[i];
 }
 
+int32_t model_linears(const struct model *model) { return model->config.n_layers * LAYER_LINEARS + 1; }
+
+struct linear *model_linear(const struct model *model, int32_t i)
+{
+    const int32_t layer = i / LAYER_LINEARS;
+    return layer == model->config.n_layers ? (struct linear *)&model->head
+                                           : layer_linear(model, layer, i % LAYER_LINEARS);
+}
+
 size_t model_weight_bytes(const struct model *model)
 {
     size_t bytes = model->base.table.bytes + linear_packed_bytes(&model->head) +
@@ -20,6 +31,8 @@ size_t model_weight_bytes(const struct model *model)
     for (int32_t l = 0; l < model->config.n_layers; l++)
         for (int i = 0; i < LAYER_LINEARS; i++)
             bytes += linear_packed_bytes(layer_linear(model, l, i));
+    if (model->adapter != NULL)
+        bytes += model_adapter_bytes(model->adapter);
     return bytes;
 }
 
@@ -175,10 +188,27 @@ cleanup:
     return status;
 }
 
+cohort_status model_adapt(struct model *model, const struct adapter_settings *settings, cohort_error *err)
+{
+    assert(model->adapter == NULL);
+    TRY(model_adapter_open(&model->adapter, model, settings, err));
+    model_wear(model, model->adapter);
+    return COHORT_OK;
+}
+
+void model_train_adapter(struct model *model)
+{
+    for (int32_t i = 0; i < model->base.table.n_params; i++)
+        if (!model->base.table.params[i].adjacent)
+            param_set_freeze(&model->base, &model->base.table.params[i]);
+    model->trained = &model->adapter->set;
+}
+
 void model_destroy(struct model *model)
 {
     if (model == NULL)
         return;
+    model_adapter_destroy(model->adapter);
     for (int32_t l = 0; model->layers != NULL && l < model->config.n_layers; l++)
         for (int i = 0; i < LAYER_LINEARS; i++)
             linear_close(layer_linear(model, l, i));
@@ -202,5 +232,7 @@ void model_refresh(struct model *model)
         for (int i = 0; i < LAYER_LINEARS; i++)
             refresh(layer_linear(model, l, i));
     refresh(&model->head);
+    if (model->adapter != NULL && model->trained == &model->adapter->set)
+        model_adapter_refresh(model->adapter);
     model->backend->unstoppable--;
 }

@@ -1,7 +1,7 @@
 /* A decoder: the shape, its parameters (base), and the projections and norms that are made of them. What an optimizer
- * changes is trained: the base itself, or (later) a set of adapters beside a base that is frozen.
+ * changes is trained: the base itself, or an adapter beside a base that is frozen.
  *
- * Owns the parameters, the packed copies for products and the rotation tables. */
+ * Owns the parameters, the adapter, the packed copies for products and the rotation tables. */
 #ifndef COHORT_MODEL_MODEL_H
 #define COHORT_MODEL_MODEL_H
 
@@ -10,6 +10,8 @@
 #include "model/attention_block.h"
 #include "model/feed_forward.h"
 #include "model/rotation.h"
+
+struct model_adapter;
 
 struct layer {
     struct attention_block attention;
@@ -22,7 +24,10 @@ struct model {
     enum dtype type; /* of activations: BF16 or F32. Weights that products read have it too; other parameters have the
                         format that their table says */
     struct param_set base;
-    struct param_set *trained; /* &base; its training arrays are there after param_set_train_begin */
+    struct model_adapter
+        *adapter;              /* owned; NULL: there is none. The model wears it, unless somebody scores with another
+                                      one or with the base (model_wear) */
+    struct param_set *trained; /* &base, or the adapter's; its training arrays are there after param_set_train_begin */
     struct layer *layers;      /* [L] */
     const struct param *embedding;
     struct norm final_norm;
@@ -47,7 +52,11 @@ cohort_status model_load_hashed(struct model **out, struct backend *backend, con
 cohort_status model_create(struct model **out, struct backend *backend, const struct model_config *config,
                            enum dtype type, int32_t max_context, checkpoint_fetch *fetch, void *context,
                            cohort_error *err);
-/* A second model with the weights as they are now (the frozen reference). */
+/* Gives an opened model an adapter without values and puts it on; the model owns it. */
+cohort_status model_adapt(struct model *model, const struct adapter_settings *settings, cohort_error *err);
+/* The adapter trains from here on, and the base is frozen. */
+void model_train_adapter(struct model *model);
+/* A second model with the weights as they are now, without its adapter (the frozen reference). */
 cohort_status model_clone(struct model **out, const struct model *from, cohort_error *err);
 void model_destroy(struct model *model);
 
@@ -55,7 +64,12 @@ void model_destroy(struct model *model);
  * not end it: products must not see half an update. */
 void model_refresh(struct model *model);
 
-/* Bytes that the weights take (natural and packed, with the rotation tables). The model need only be open. */
+/* The projections: those of the layers in order, then the head. */
+int32_t model_linears(const struct model *model);
+struct linear *model_linear(const struct model *model, int32_t i);
+
+/* Bytes that the weights take (natural and packed, with the rotation tables and the adapter). The model need only be
+ * open. */
 size_t model_weight_bytes(const struct model *model);
 
 #endif

@@ -245,6 +245,13 @@ static int32_t completions_per_step(const struct grpo_run *run)
 /* The KL is in the loss or in the reward. */
 static bool wants_reference(const struct grpo_run *run) { return options_float(run->t.options, OPTION_BETA) != 0.0; }
 
+/* The base of an adapter is there anyway. */
+static bool holds_reference(const struct grpo_run *run)
+{
+    const struct session_adapter *adapter = &run->t.session.adapter;
+    return wants_reference(run) && (!adapter->there || adapter->start != NULL);
+}
+
 static cohort_status allocate(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -253,7 +260,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
     rollout_need_add(&need, run->prompts_per_step, P, C, run->grpo.config.group);
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
-    memory_plan_begin(&plan, t->session.model, t->options, wants_reference(run), &run->runner, n, P + C,
+    memory_plan_begin(&plan, t->session.model, t->options, holds_reference(run), &run->runner, n, P + C,
                       (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     TRY(training_allocate(t, &plan, err));
@@ -278,6 +285,25 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
     return status;
 }
 
+/* Beside an adapter the reference is its base; where the run began with an adapter, a copy of that one. */
+static cohort_status adapter_reference(struct grpo_run *run, cohort_error *err)
+{
+    struct training *t = &run->t;
+    struct model *model = t->session.model;
+    const struct session_adapter *adapter = &t->session.adapter;
+    run->grpo.reference = model;
+    if (adapter->start == NULL)
+        return COHORT_OK;
+    struct adapter_settings settings = {0};
+    TRY(adapter_settings_read(&settings, adapter->start, NULL, err));
+    cohort_status status = model_adapter_open(&run->reference_adapter, model, &settings, err);
+    if (status == COHORT_OK)
+        status = model_adapter_read(run->reference_adapter, adapter->start, &settings, NULL, err);
+    run->grpo.reference_adapter = run->reference_adapter;
+    adapter_settings_free(&settings);
+    return status;
+}
+
 /* The frozen reference is the model that the run began with. Where the policy was opened from the same folder, the
  * notes about it have been told. A resumed run has read a checkpoint instead, so it tells the notes and hashes the
  * reference here. */
@@ -288,6 +314,8 @@ static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
     struct weight_files files = {0};
     if (!wants_reference(run))
         return COHORT_OK;
+    if (t->session.adapter.there)
+        return adapter_reference(run, err);
     if (dir == NULL) /* --resume CHECKPOINT without the run's config.yaml */
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--beta needs the model that the run began with as its reference: pass "
@@ -539,8 +567,8 @@ cohort_status grpo_run_finish(struct grpo_run *run, cohort_error *err)
     training_watch_end(t);
     TRY(training_save_final(t, err));
     training_draw(t, DRAW_END);
-    observer_message(t->observer, "done: %s/final is the trained model, %s/reward.svg the curve", t->run.path,
-                     t->run.path);
+    observer_message(t->observer, "done: %s/final is the trained %s, %s/reward.svg the curve", t->run.path,
+                     t->session.adapter.there ? "adapter" : "model", t->run.path);
     return COHORT_OK;
 }
 
@@ -551,7 +579,9 @@ void grpo_run_close(struct grpo_run *run)
     grpo_batch_free(&run->batch);
     engine_destroy(run->engine);
     tree_runner_free(&run->runner);
-    model_destroy(run->grpo.reference);
+    model_adapter_destroy(run->reference_adapter);
+    if (run->grpo.reference != run->t.session.model)
+        model_destroy(run->grpo.reference);
     prompt_set_free(&run->held_out);
     scoring_close(&run->scoring);
     session_request_free(&run->pattern);

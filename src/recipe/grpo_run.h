@@ -31,6 +31,7 @@ struct grpo_run {
     bool has_held_out;
     struct grpo grpo;
     struct tree_runner runner;
+    struct model_adapter *reference_adapter; /* of a run that began with an adapter, with KL; else NULL */
     struct engine *engine;
     struct engine_request pattern; /* of every completion */
     struct grpo_extent extent;

@@ -28,6 +28,12 @@ size_t memory_plan_total(const struct memory_plan *plan)
 const char *const recompute_names[N_RECOMPUTE] = {RECOMPUTE_LIST(NAME)};
 #undef NAME
 
+/* Beside an adapter the reference is another adapter. */
+static size_t reference_bytes(const struct model *model)
+{
+    return model->adapter == NULL ? model_weight_bytes(model) : model_adapter_bytes(model->adapter);
+}
+
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful)
 {
@@ -42,7 +48,7 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
                                  .micro_tokens = tokens < longest ? longest : tokens,
                                  .limit = session_memory_limit(model->backend, options),
                                  .weights = weights,
-                                 .reference = reference ? weights : 0,
+                                 .reference = reference ? reference_bytes(model) : 0,
                                  .state = param_set_train_bytes(model->trained, session_moments(options))};
 }
 

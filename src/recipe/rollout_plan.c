@@ -1,6 +1,7 @@
 #include "recipe/rollout_plan.h"
 
 #include "model/head.h"
+#include "model/model_adapter.h"
 
 #include <string.h>
 
@@ -80,6 +81,8 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->width = c->hidden_size;
     load->vocab = c->vocab_size;
     load->n_weights = model->trained->training.n_elements;
+    if (model->adapter != NULL)
+        model_adapter_extent(model->adapter, &load->adapter_rank, &load->adapter_depth);
     if (config == NULL)
         return;
     const int64_t outputs = (int64_t)config->max_sequences + config->prefill_tokens,

@@ -17,13 +17,29 @@ cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir,
     return status;
 }
 
+cohort_status run_identity_add_adapter(struct run_inputs *inputs, const char *dir, cohort_error *err)
+{
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors", "adapters.safetensors"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = NULL;
+        bool there = false;
+        TRY(file_join(&path, dir, names[i], err));
+        cohort_status status = file_exists(path, &there, err);
+        if (status == COHORT_OK && there)
+            status = run_inputs_add_file(inputs, INPUT_ADAPTER, path, err);
+        mem_free(path);
+        TRY(status);
+    }
+    return COHORT_OK;
+}
+
 cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct session *session, cohort_error *err)
 {
     size_t length = 0, tools_length = 0;
     const char *template_text = chat_template_text(session->chat, false, &length),
                *tools_text = chat_template_text(session->chat, true, &tools_length);
     char *path = NULL;
-    TRY(file_join(&path, session->dir, "tokenizer.json", err));
+    TRY(file_join(&path, session->adapter.tokenizer, "tokenizer.json", err));
     cohort_status status = run_inputs_add_file(inputs, INPUT_TOKENIZER, path, err);
     mem_free(path);
     TRY(status);

@@ -187,26 +187,29 @@ cohort_status session_open(struct session *session, const struct options *option
     bool there = false;
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
-    if (dir == NULL)
-        dir = options_string(options, OPTION_MODEL);
-    if (dir == NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no model given: pass --model DIR, a folder with config.json and model.safetensors");
+    TRY_GOTO(session_adapter_find(&session->adapter, options, dir, training, &session->notes, err));
+    dir = session->dir = session->adapter.base;
     enum file_kind kind = FILE_ABSENT;
-    TRY(file_look(dir, &kind, err));
-    if (kind != FILE_FOLDER)
-        return model_folder_refuse(dir, NULL, err);
+    TRY_GOTO(file_look(dir, &kind, err));
+    if (kind != FILE_FOLDER) {
+        status = model_folder_refuse(dir, NULL, err);
+        goto cleanup;
+    }
     TRY_GOTO(session_backend(&session->backend, options, err));
-    session->dir = dir;
     TRY_GOTO(model_config_load(&config, &session->config_files, dir, err));
     TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
     TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
+    if (session->adapter.there)
+        TRY_GOTO(model_adapt(session->model, &session->adapter.settings, err));
+    if (session->adapter.there && training)
+        model_train_adapter(session->model);
+    session->seed = session->adapter.there && training ? (uint64_t)options_int(options, OPTION_SEED) : 0;
     TRY_GOTO(check_room(session, options, training, err));
-    TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
+    TRY_GOTO(file_join(&path, session->adapter.tokenizer, "tokenizer.json", err));
     if ((need & SESSION_TOKENIZER_IF_ANY) != 0)
         TRY_GOTO(file_exists(path, &there, err));
     if ((need & SESSION_TOKENIZER) != 0 || there)
-        TRY_GOTO(tokenizer_load(&session->tokenizer, dir, err));
+        TRY_GOTO(tokenizer_load(&session->tokenizer, session->adapter.tokenizer, err));
     if (session->tokenizer != NULL && tokenizer_size(session->tokenizer) > session->model->config.vocab_size) {
         status = error_set(err, COHORT_ERR_FORMAT,
                            "%s: tokenizer.json has %d tokens, the model only %d rows (vocab_size of config.json)", dir,
@@ -220,7 +223,7 @@ cohort_status session_open(struct session *session, const struct options *option
     }
     observer_notes(observer, &session->notes);
     if (!training)
-        TRY_GOTO(session_read(session, NULL, err));
+        TRY_GOTO(session_read(session, NULL, NULL, err));
 cleanup:
     mem_free(path);
     if (status != COHORT_OK)
@@ -228,9 +231,13 @@ cleanup:
     return status;
 }
 
-cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err)
+cohort_status session_read(struct session *session, struct weight_files *files, struct weight_files *adapter_files,
+                           cohort_error *err)
 {
-    return model_read(session->model, session->dir, files, err);
+    TRY(model_read(session->model, session->dir, files, err));
+    return session->model->adapter == NULL
+               ? COHORT_OK
+               : session_adapter_read(&session->adapter, session->model, session->seed, adapter_files, err);
 }
 
 void session_close(struct session *session)
@@ -238,6 +245,7 @@ void session_close(struct session *session)
     if (session->backend != NULL)
         arena_release(&session->arena, session->backend);
     model_destroy(session->model);
+    session_adapter_free(&session->adapter);
     config_files_free(&session->config_files);
     chat_template_close(session->chat);
     tokenizer_destroy(session->tokenizer);

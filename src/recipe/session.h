@@ -3,6 +3,7 @@
 #define COHORT_RECIPE_SESSION_H
 
 #include "recipe/rollout_plan.h"
+#include "recipe/session_adapter.h"
 #include "rollout/engine.h"
 #include "text/chat_template.h"
 #include "format/checkpoint.h"
@@ -29,7 +30,9 @@ enum session_need {
 struct session {
     struct backend *backend;
     struct model *model;              /* with SESSION_TRAINING only open, until session_read */
-    const char *dir;                  /* of the model; borrowed */
+    const char *dir;                  /* of the model, its base where there is an adapter; in adapter */
+    struct session_adapter adapter;   /* the folders of all of it */
+    uint64_t seed;                    /* of a new adapter's values */
     struct config_files config_files; /* of the model, for who writes it again */
     struct text notes;                /* lines about how the model is read, sent to the observer when opened */
     struct tokenizer *tokenizer;      /* NULL if not asked for or absent */
@@ -39,12 +42,13 @@ struct session {
      * in model->config. */
     int32_t text_end, turn_end;
 };
-/* Options used: model (or dir instead, if not NULL), dtype, isa, device, threads; eos_token and chat_template with
+/* Options used: model and adapter (or dir instead, if not NULL; session_adapter_find), dtype, isa, device, threads; eos_token and chat_template with
  * SESSION_TOKENIZER. The files are compared with config.json before memory is taken. observer, told the notes, may be NULL. */
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err);
-/* files: NULL, or gets the files of the weights with their hashes. */
-cohort_status session_read(struct session *session, struct weight_files *files, cohort_error *err);
+/* files: NULL, or gets the files of the weights with their hashes; likewise adapter_files. */
+cohort_status session_read(struct session *session, struct weight_files *files, struct weight_files *adapter_files,
+                           cohort_error *err);
 void session_close(struct session *session);
 /* Creates the backend alone. */
 cohort_status session_backend(struct backend **out, const struct options *options, cohort_error *err);

@@ -73,7 +73,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
     }
     TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, observer, err));
     end_of_text_note(&t->session, observer);
-    TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.dir, err));
+    TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.adapter.tokenizer, err));
     size_t length = 0; /* a file of the caller's: what is trained with it has it */
     const char *text =
         options_is_set(options, OPTION_CHAT_TEMPLATE) ? chat_template_text(t->session.chat, false, &length) : NULL;
@@ -154,14 +154,20 @@ cleanup:
     return status;
 }
 
-/* The weights that a run begins with are hashed as they are read; those of a checkpoint are not what --model names. */
+/* The weights that a run begins with are hashed as they are read; those of a checkpoint are not what --model names, but
+ * a checkpoint that holds an adapter belongs to a base that is read again. */
 static cohort_status read_weights(struct training *t, cohort_error *err)
 {
+    const struct session_adapter *adapter = &t->session.adapter;
     struct weight_files files = {0};
-    if (t->resume_dir != NULL)
-        return session_read(&t->session, NULL, err);
-    TRY(session_read(&t->session, &files, err));
-    cohort_status status = run_identity_add_model(&t->inputs, t->session.dir, &files, err);
+    cohort_status status = COHORT_OK;
+    if (t->resume_dir != NULL && !adapter->there)
+        return session_read(&t->session, NULL, NULL, err);
+    TRY_GOTO(session_read(&t->session, &files, NULL, err));
+    TRY_GOTO(run_identity_add_model(&t->inputs, t->session.dir, &files, err));
+    if (adapter->start != NULL)
+        TRY_GOTO(run_identity_add_adapter(&t->inputs, adapter->start, err));
+cleanup:
     weight_files_free(&files);
     return status;
 }

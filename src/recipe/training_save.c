@@ -55,8 +55,19 @@ cleanup:
 
 /* ---- verifying ---- */
 
-static const char *const needed[] = {"config.json", "trainer/state.json", "trainer/options.yaml",
-                                     "trainer/optimizer.safetensors", NULL};
+static const char *const of_model[] = {"config.json", "trainer/state.json", "trainer/options.yaml",
+                                       "trainer/optimizer.safetensors", NULL};
+static const char *const of_adapter[] = {"adapter_config.json", "trainer/state.json", "trainer/options.yaml",
+                                         "trainer/optimizer.safetensors", NULL};
+
+/* The files without which a checkpoint is none. */
+static cohort_status needed_in(const char *dir, const char *const **needed, cohort_error *err)
+{
+    bool adapter = false;
+    TRY(adapter_is_folder(dir, &adapter, err));
+    *needed = adapter ? of_adapter : of_model;
+    return COHORT_OK;
+}
 
 /* *path is the newest checkpoint, other than the damaged one, whose files are all as they were saved; NULL if there is
  * none. */
@@ -70,9 +81,12 @@ static cohort_status newest_intact(const char *out, const char *damaged, char **
     for (size_t i = steps.n; i-- > 0 && *path == NULL;) {
         struct manifest_report report = {0};
         char *candidate = NULL;
+        const char *const *needed = NULL;
         TRY_GOTO(run_folder_checkpoint_path(out, steps.at[i], &candidate, err));
         bool other = strcmp(candidate, damaged) != 0 && run_folder_step_of(damaged) != steps.at[i];
-        status = other ? manifest_verify(candidate, needed, &report, stop, err) : COHORT_OK;
+        status = needed_in(candidate, &needed, err);
+        if (status == COHORT_OK && other)
+            status = manifest_verify(candidate, needed, &report, stop, err);
         if (status == COHORT_OK && report.found && report.n_bad == 0) {
             *path = candidate;
             candidate = NULL;
@@ -90,6 +104,7 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
 {
     struct manifest_report report = {0};
     char *intact = NULL, *trainer = NULL;
+    const char *const *needed = NULL;
     enum file_kind kind = FILE_ABSENT;
     const struct stop *stop = options_stop(t->options);
     cohort_status status = COHORT_OK;
@@ -98,6 +113,7 @@ cohort_status training_verify(struct training *t, const char *out, cohort_error 
     /* A folder without trainer/ may be intact and still not be something to resume from; its reader says so. */
     TRY_GOTO(file_join(&trainer, t->resume_dir, "trainer", err));
     TRY_GOTO(file_look(trainer, &kind, err));
+    TRY_GOTO(needed_in(t->resume_dir, &needed, err));
     TRY_GOTO(manifest_verify(t->resume_dir, kind == FILE_FOLDER ? needed : NULL, &report, stop, err));
     if (!report.found)
         observer_message(t->observer,
@@ -205,13 +221,18 @@ cleanup:
 
 /* ---- checkpoints ---- */
 
-/* Writes everything that other tools read in a model folder. */
+/* Writes everything that other tools read in a model folder, or in that of an adapter. */
 static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, cohort_error *err)
 {
     struct model *model = t->session.model;
     const char *dir = folder->temporary;
-    TRY(model_config_save(&model->config, &t->session.config_files, model->type, dir, err));
-    TRY(checkpoint_write_weights(dir, &model->base.table, 0, param_set_fetch, &model->base, &folder->manifest, err));
+    if (model->adapter != NULL) {
+        TRY(session_adapter_write(&t->session.adapter, model, dir, &folder->manifest, err));
+    } else {
+        TRY(model_config_save(&model->config, &t->session.config_files, model->type, dir, err));
+        TRY(checkpoint_write_weights(dir, &model->base.table, 0, param_set_fetch, &model->base, &folder->manifest,
+                                     err));
+    }
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
 }

@@ -4,11 +4,13 @@
 
 /* X(ID, word): INPUT_ID.
  *   MODEL     what the run began with, which the frozen reference reads again
+ *   ADAPTER   the adapter that the run began with, likewise
  *   SCHEDULE  no files: the number of steps that a decaying rate was planned for */
 #define INPUT_KIND_LIST(X)                                                                                             \
     X(DATA, "data")                                                                                                    \
     X(EVAL_DATA, "eval_data")                                                                                          \
     X(MODEL, "model")                                                                                                  \
+    X(ADAPTER, "adapter")                                                                                              \
     X(REWARD, "reward")                                                                                                \
     X(TOKENIZER, "tokenizer")                                                                                          \
     X(TEMPLATE, "template")                                                                                            \

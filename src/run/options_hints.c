@@ -52,9 +52,12 @@ static const char NOISE[] =
     "cohort does not have it (no noise on embeddings); leave it out";
 static const char NOT_NEEDED[] =
     "not needed; leave it out";
-static const char NO_ADAPTERS[] =
-    "cohort has no adapters: it trains all weights; leave it out (a model given as an adapter is merged "
-    "first)";
+static const char LORA_OPTIONS[] =
+    "an adapter is described by use_peft, lora_r, lora_alpha, lora_target_modules and use_rslora; one to go on "
+    "from is adapter";
+static const char NO_SUCH_ADAPTER[] =
+    "adapters are low-rank matrices beside projections alone: no DoRA, no whole tensors, no single "
+    "parameters; leave it out";
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
@@ -124,8 +127,7 @@ static const struct option_hint hints[] = {
     {"activation_noise", NULL, NOISE},
     {"activation_offloading", "recompute", "activations are computed again instead of moved"},
     {"adam_eps", "adam_epsilon", NULL},
-    {"adapter", NULL, NO_ADAPTERS},
-    {"adapter_path", NULL, NO_ADAPTERS},
+    {"adapter_path", "adapter", "another name of it"},
     {"add_tail_bucket", NULL, NO_DISTILLATION},
     {"adv_estimator", "advantage_estimator", NULL},
     {"allowed_origins", NULL, NO_SERVER},
@@ -236,7 +238,7 @@ static const struct option_hint hints[] = {
     {"feedback_template", NULL, OTHER_METHOD},
     {"file", "batch|data", ROWS},
     {"filter_all_incorrect", NULL, OTHER_METHOD},
-    {"fine_tune_type", NULL, NO_ADAPTERS},
+    {"fine_tune_type", "use_peft", LORA_OPTIONS},
     {"flash_attention", NULL, NOT_NEEDED},
     {"flash_attn", NULL, ONE_IMPLEMENTATION},
     {"fork_threshold_tokens", NULL, IN_TURN},
@@ -319,9 +321,11 @@ static const struct option_hint hints[] = {
     {"logging_nan_inf_filter", NULL, LOGGING},
     {"logging_strategy", NULL, LOGGING},
     {"logit_bias_map", "logit_bias", NULL},
-    {"lora", NULL, NO_ADAPTERS},
-    {"lora_*", NULL, NO_ADAPTERS},
-    {"lora_parameters", NULL, NO_ADAPTERS},
+    {"lora", "use_peft", LORA_OPTIONS},
+    {"lora_modules_to_save", NULL, NO_SUCH_ADAPTER},
+    {"lora_parameters", "lora_r", LORA_OPTIONS},
+    {"lora_target_parameters", NULL, NO_SUCH_ADAPTER},
+    {"lora_task_type", NULL, NOT_NEEDED},
     {"loss_agg_mode", "loss_type", "token-mean is dapo, seq-mean-token-mean grpo, seq-mean-token-sum luspo"},
     {"loss_weights", NULL, NO_PREFERENCE},
     {"lr", "learning_rate", NULL},
@@ -383,7 +387,7 @@ static const struct option_hint hints[] = {
     {"num_epochs", "epochs", NULL},
     {"num_generations_eval", "n",
      "evaluation during training takes one completion a prompt; `cohort eval` takes --n"},
-    {"num_layers", NULL, NO_ADAPTERS},
+    {"num_layers", "lora_target_modules", LORA_OPTIONS},
     {"num_loss_tokens_to_skip", NULL, NO_DISTILLATION},
     {"num_ppo_epochs", "num_iterations", NULL},
     {"num_predict", "max_completion_length", NULL},
@@ -410,7 +414,7 @@ static const struct option_hint hints[] = {
     {"padding_value", NULL, NO_PREFERENCE},
     {"parallel", "decode_concurrency", NULL},
     {"parallelism_config", NULL, ONE_DEVICE},
-    {"peft_config", NULL, NO_ADAPTERS},
+    {"peft_config", "use_peft", LORA_OPTIONS},
     {"per_device_eval_batch_size", NULL, SPLIT_EVALUATION},
     {"per_device_train_batch_size", "batch_size|prompts_per_step",
      "for sft the rows of an optimizer step, for grpo the prompts of one (each has num_generations "
@@ -453,7 +457,7 @@ static const struct option_hint hints[] = {
     {"reprompt_template", NULL, OTHER_METHOD},
     {"request_timeout", NULL, IN_TURN},
     {"restore_callback_states_from_checkpoint", NULL, CHECKPOINT},
-    {"resume_adapter_file", "resume", "cohort trains all weights, without adapters"},
+    {"resume_adapter_file", "adapter", LORA_OPTIONS},
     {"resume_from_checkpoint", "resume", "'latest', or a checkpoint folder of the run"},
     {"reverse_prompt", "stop", NULL},
     {"reward_clip_range", NULL, OTHER_METHOD},
@@ -536,12 +540,10 @@ static const struct option_hint hints[] = {
     {"use_cache", NULL, ONE_IMPLEMENTATION},
     {"use_cpu", "device", CPU},
     {"use_default_chat_template", NULL, "a folder without a template gets one of our own"},
-    {"use_dora", NULL, NO_ADAPTERS},
+    {"use_dora", NULL, NO_SUCH_ADAPTER},
     {"use_extended_uld", NULL, NO_DISTILLATION},
     {"use_kl_in_reward", "kl_in_reward", NULL},
     {"use_liger_kernel", NULL, ONE_IMPLEMENTATION},
-    {"use_peft", NULL, NO_ADAPTERS},
-    {"use_rslora", NULL, NO_ADAPTERS},
     {"use_successful_as_teacher", NULL, OTHER_METHOD},
     {"use_teacher_server", NULL, NO_DISTILLATION},
     {"use_transformers_continuous_batching", NULL, ONE_ENGINE},

@@ -31,6 +31,8 @@ ALSO(MODEL, "model", FOLDER, NULL, FOR_MERGE, "Model", NO_RUN,
      "folder of the base model; unset: the one that adapter_config.json names")
 OPTION(ADAPTER, "adapter", FOLDER, NULL, FOR_MERGE, "Model", NO_RUN,
        "folder of a LoRA adapter as PEFT or MLX-LM writes it (docs/LORA.md)")
+ALSO(ADAPTER, "adapter", FOLDER, NULL, FOR_ADAPTER, "Model", HASHED(ADAPTER),
+     "folder of a LoRA adapter that the model wears; sft and grpo go on training it (docs/LORA.md)")
 ALIAS("adapter_path", ADAPTER)
 OPTION(PRESET, "preset", ONE_OF(WORDS(PRESET_LIST)), NULL, FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
        "shape of a known model")
@@ -44,6 +46,23 @@ ALSO(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_INIT, "Mode
      "type of the weights; auto: bf16")
 ALSO(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_MERGE, "Model", NO_RUN,
      "type of the weights that are written; auto: the base's")
+
+
+/* ---- LoRA: TRL's ModelConfig ---- */
+OPTION(USE_PEFT, "use_peft", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "train a new LoRA adapter beside the model, whose own weights stay as they are (docs/LORA.md)")
+OPTION(LORA_R, "lora_r", INT(1, 4096), "16", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "rank of the adapter's matrices")
+ALSO(LORA_R, "lora_r", INT(1, 4096), "16", FOR_BENCH, "LoRA", NO_RUN,
+     "rank of the adapter that kind lora measures")
+OPTION(LORA_ALPHA, "lora_alpha", FLOAT(TINY, BIG), "32", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "what the adapter adds is scaled by lora_alpha / lora_r")
+OPTION(LORA_DROPOUT, "lora_dropout", FLOAT(0, 1), "0", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "0 alone (TRL: 0.05): with dropout, training would not compute what sampling does")
+OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
+OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "scale by lora_alpha / sqrt(lora_r)")
 
 /* ---- Data ---- */
 OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
@@ -320,7 +339,7 @@ OPTION(MEMORY, "memory", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
 OPTION(VERIFY, "verify", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
        "check the files of --model against its SHA256SUMS and name those that differ")
 OPTION(KIND, "kind", SOME_OF(WORDS(BENCH_LIST)), NULL, FOR_BENCH, "Run", NO_RUN,
-       "what to measure; unset: all of them; exactness: what exact results cost on a GPU")
+       "what to measure; unset: all but lora (an adapter beside all weights); exactness: its cost on a GPU")
 OPTION(QUICK, "quick", SWITCH, "false", FOR_BENCH, "Run", NO_RUN,
        "use fewer tokens and repetitions: a first look, not a measurement")
 

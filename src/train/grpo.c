@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "base/rng.h"
+#include "model/model_adapter.h"
 
 #include <assert.h>
 #include <math.h>
@@ -142,8 +143,14 @@ static void step_data_free(struct step_data *data, int32_t n)
 static cohort_status score_reference(struct grpo *grpo, const struct batch_trees *tree, const struct grpo_batch *batch,
                                      float *const *reference, cohort_error *err)
 {
-    return tree_runner_score(grpo->runner, grpo->reference, tree->trees, batch->n_prompts,
-                             grpo->config.sampling.temperature, reference, NULL, err);
+    const bool itself = grpo->reference == grpo->model;
+    if (itself)
+        model_wear(grpo->model, grpo->reference_adapter);
+    const cohort_status status = tree_runner_score(grpo->runner, grpo->reference, tree->trees, batch->n_prompts,
+                                                   grpo->config.sampling.temperature, reference, NULL, err);
+    if (itself)
+        model_wear(grpo->model, grpo->model->adapter);
+    return status;
 }
 
 static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, const struct grpo_prompt *prompts,

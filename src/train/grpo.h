@@ -54,7 +54,10 @@ typedef bool grpo_progress(void *context, const char *phase, int64_t done, int64
 
 struct grpo {
     struct model *model;
-    struct model *reference; /* NULL without KL */
+    /* NULL without KL. It may be model itself, which then wears reference_adapter while it scores: NULL, its base, or the
+     * adapter that the run began with. */
+    struct model *reference;
+    const struct model_adapter *reference_adapter;
     struct engine *engine;
     struct tree_runner *runner;
     struct optimizer optimizer;

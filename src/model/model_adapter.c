@@ -1,0 +1,133 @@
+#include "model/model_adapter.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* What is read and cannot be computed yet. */
+static cohort_status check(const struct adapter_layout *layout, cohort_error *err)
+{
+    for (int32_t i = 0; i < layout->n_sites; i++) {
+        const struct adapter_site *site = &layout->sites[i];
+        if (site->magnitude != NULL || site->b_bias != NULL)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "the adapter has %s for %s, which is not computed beside the base; merge it into its base "
+                             "with cohort merge, and give that folder as --model",
+                             site->magnitude != NULL ? "a magnitude (use_dora)" : "a bias (lora_bias)",
+                             site->base->name);
+    }
+    if (layout->n_saved > 0)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "the adapter has a tensor in place of the base's %s (modules_to_save), which is not computed "
+                         "beside the base; merge it into its base with cohort merge, and give that folder as --model",
+                         layout->saved[0]->name);
+    return COHORT_OK;
+}
+
+cohort_status model_adapter_open(struct model_adapter **out, const struct model *model,
+                                 const struct adapter_settings *settings, cohort_error *err)
+{
+    struct model_adapter *adapter = NULL;
+    cohort_status status = COHORT_OK;
+    *out = NULL;
+    TRY(mem_alloc(&adapter, 1, sizeof *adapter, "adapter", err));
+    TRY_GOTO(adapter_layout_open(&adapter->layout, settings, &model->base.table, storage_of(model->type), err));
+    TRY_GOTO(check(&adapter->layout, err));
+    struct param_table table = adapter->layout.table;
+    memset(&adapter->layout.table, 0, sizeof adapter->layout.table);
+    TRY_GOTO(param_set_open(&adapter->set, model->backend, &table, err));
+    adapter->layout.table = adapter->set.table;
+    adapter->n_linears = model_linears(model);
+    TRY_GOTO(mem_alloc(&adapter->linears, (size_t)adapter->n_linears, sizeof *adapter->linears, "adapter", err));
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout);
+    *out = adapter;
+    return COHORT_OK;
+cleanup:
+    model_adapter_destroy(adapter);
+    return status;
+}
+
+void model_adapter_destroy(struct model_adapter *adapter)
+{
+    if (adapter == NULL)
+        return;
+    for (int32_t i = 0; adapter->linears != NULL && i < adapter->n_linears; i++)
+        linear_adapter_close(&adapter->linears[i]);
+    if (adapter->set.table.params != NULL) /* the same as the layout's */
+        memset(&adapter->layout.table, 0, sizeof adapter->layout.table);
+    adapter_layout_free(&adapter->layout);
+    param_set_close(&adapter->set);
+    mem_free(adapter->linears);
+    mem_free(adapter);
+}
+
+static cohort_status pack(struct model_adapter *adapter, cohort_error *err)
+{
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        TRY(linear_adapter_pack(&adapter->linears[i], err));
+    return stop_check(adapter->set.backend->stop, err); /* a stop may have cut the packing short */
+}
+
+cohort_status model_adapter_read(struct model_adapter *adapter, const char *dir,
+                                 const struct adapter_settings *settings, struct weight_files *files, cohort_error *err)
+{
+    TRY(param_set_allocate(&adapter->set, err));
+    TRY(adapter_read(dir, settings, &adapter->layout, param_set_store, &adapter->set, files, err));
+    return pack(adapter, err);
+}
+
+cohort_status model_adapter_start(struct model_adapter *adapter, uint64_t seed, cohort_error *err)
+{
+    enum { PART = 1 << 20 }; /* elements at a time */
+    struct checkpoint_init init = {.seed = seed};
+    void *part = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&part, PART, sizeof(float), "part of a tensor", err));
+    TRY_GOTO(param_set_allocate(&adapter->set, err));
+    for (int32_t i = 0; i < adapter->set.table.n_params; i++) {
+        const struct param *param = &adapter->set.table.params[i];
+        for (int64_t first = 0; first < param->count; first += PART) {
+            const int64_t count = param->count - first < PART ? param->count - first : PART;
+            TRY_GOTO(adapter_init_fetch(&init, param, first, count, part, err));
+            TRY_GOTO(param_set_store(&adapter->set, param, first, count, part, err));
+        }
+    }
+    TRY_GOTO(pack(adapter, err));
+cleanup:
+    mem_free(part);
+    return status;
+}
+
+void model_adapter_refresh(const struct model_adapter *adapter)
+{
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        linear_adapter_refresh(&adapter->linears[i]);
+}
+
+size_t model_adapter_bytes(const struct model_adapter *adapter)
+{
+    size_t bytes = adapter->set.table.bytes;
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        bytes += linear_adapter_packed_bytes(&adapter->linears[i]);
+    return bytes;
+}
+
+void model_adapter_extent(const struct model_adapter *adapter, int64_t *rank, int64_t *depth)
+{
+    *rank = *depth = 0;
+    for (int32_t i = 0; i < adapter->n_linears; i++) {
+        const struct lowrank *change = &adapter->linears[i].change;
+        *rank = change->r > *rank ? change->r : *rank;
+        *depth = change->n_parts > 0 && change->k > *depth ? change->k : *depth;
+        for (int32_t p = 0; p < change->n_parts; p++)
+            *depth = change->part[p].n > *depth ? change->part[p].n : *depth;
+    }
+}
+
+void model_wear(struct model *model, const struct model_adapter *adapter)
+{
+    for (int32_t i = 0; i < model_linears(model); i++) {
+        const struct linear_adapter *of = adapter == NULL ? NULL : &adapter->linears[i];
+        model_linear(model, i)->adapter = of != NULL && of->a != NULL ? of : NULL;
+    }
+}

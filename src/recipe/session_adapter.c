@@ -1,0 +1,174 @@
+#include "recipe/session_adapter.h"
+
+#include "base/file.h"
+
+#include <string.h>
+
+void session_adapter_free(struct session_adapter *adapter)
+{
+    mem_free(adapter->base);
+    mem_free(adapter->dir);
+    mem_free(adapter->start);
+    mem_free(adapter->tokenizer);
+    adapter_settings_free(&adapter->settings);
+    memset(adapter, 0, sizeof *adapter);
+}
+
+static cohort_status keep(char **to, const char *path, cohort_error *err)
+{
+    return mem_strdup(to, path, strlen(path), err);
+}
+
+static cohort_status has_file(const char *dir, const char *name, bool *there, cohort_error *err)
+{
+    char *path = NULL;
+    TRY(file_join(&path, dir, name, err));
+    const cohort_status status = file_exists(path, there, err);
+    mem_free(path);
+    return status;
+}
+
+/* Whether a folder holds an adapter and no model. */
+static cohort_status is_adapter(const char *dir, bool *adapter, cohort_error *err)
+{
+    bool model = false;
+    *adapter = false;
+    if (dir == NULL)
+        return COHORT_OK;
+    TRY(adapter_is_folder(dir, adapter, err));
+    TRY(has_file(dir, "config.json", &model, err));
+    *adapter = *adapter && !model;
+    return COHORT_OK;
+}
+
+/* The folder that an adapter names as its base: seen from here, then from the adapter's folder. */
+static cohort_status named_base(char **out, const char *name, const char *dir, cohort_error *err)
+{
+    enum file_kind kind = FILE_ABSENT;
+    char *beside = NULL;
+    if (name == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "%s: adapter_config.json does not say which model it belongs to (base_model_name_or_path): "
+                         "pass --model BASE --adapter %s",
+                         dir, dir);
+    TRY(file_look(name, &kind, err));
+    if (kind == FILE_FOLDER)
+        return keep(out, name, err);
+    TRY(file_join(&beside, dir, name, err));
+    cohort_status status = file_look(beside, &kind, err);
+    if (status == COHORT_OK && kind == FILE_FOLDER) {
+        *out = beside;
+        return COHORT_OK;
+    }
+    mem_free(beside);
+    TRY(status);
+    return error_set(
+        err, COHORT_ERR_IO,
+        "%s: its base model '%.200s' (base_model_name_or_path) is no folder here or beside it: pass --model "
+        "BASE --adapter %s, BASE being where that model lies",
+        dir, name, dir);
+}
+
+cohort_status session_adapter_settings(struct adapter_settings *settings, const struct options *options,
+                                       cohort_error *err)
+{
+    const char *words[256];
+    const size_t n = options_list_count(options, OPTION_LORA_TARGET_MODULES);
+    const double dropout = options_float(options, OPTION_LORA_DROPOUT);
+    adapter_settings_default(settings);
+    if (dropout != 0.0)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "--lora-dropout %g: with dropout, training would compute another function than sampling does, "
+                         "and the log-probs of the two would differ; leave it at 0",
+                         dropout);
+    settings->r = (int32_t)options_int(options, OPTION_LORA_R);
+    settings->alpha = options_float(options, OPTION_LORA_ALPHA);
+    settings->rslora = options_bool(options, OPTION_USE_RSLORA);
+    if (n > sizeof words / sizeof *words)
+        return error_set(err, COHORT_ERR_ARGUMENT, "--lora-target-modules: %zu names, expected at most %zu", n,
+                         sizeof words / sizeof *words);
+    for (size_t i = 0; i < n; i++)
+        words[i] = options_list_item(options, OPTION_LORA_TARGET_MODULES, i);
+    return n == 0 ? COHORT_OK : adapter_settings_targets(settings, words, n, err);
+}
+
+static cohort_status read_settings(struct session_adapter *adapter, bool training, struct text *notes,
+                                   cohort_error *err)
+{
+    TRY(adapter_settings_read(&adapter->settings, adapter->dir, notes, err));
+    adapter->there = true;
+    if (training && adapter->settings.loads_only)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: adapter_config.json asks for a training of its own (init_lora_weights), which is not "
+                         "supported; merge the adapter with cohort merge and train on from there",
+                         adapter->dir);
+    if (training && adapter->settings.dropout != 0.0)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: adapter_config.json has lora_dropout %g, which is not supported: set it to 0 there",
+                         adapter->dir, adapter->settings.dropout);
+    return COHORT_OK;
+}
+
+cohort_status session_adapter_find(struct session_adapter *adapter, const struct options *options, const char *dir,
+                                   bool training, struct text *notes, cohort_error *err)
+{
+    const char *model = options_string(options, OPTION_MODEL), *given = options_string(options, OPTION_ADAPTER);
+    bool alone = false, resumes = false, own = false;
+    const bool fresh = training && options_bool(options, OPTION_USE_PEFT);
+    TRY(is_adapter(model, &alone, err));
+    if (alone && given != NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--model %s is an adapter, and --adapter names another: give the model itself as --model",
+                         model);
+    if (alone) {
+        given = model;
+        model = NULL;
+    }
+    if (given != NULL && fresh)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--use-peft makes a new adapter, and %s is one to go on from: leave one of them out", given);
+    if (given != NULL) {
+        enum file_kind kind = FILE_ABSENT;
+        TRY(file_look(given, &kind, err));
+        if (kind != FILE_FOLDER && kind != FILE_ABSENT)
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "--adapter %s: expected the folder that adapter_config.json is in", given);
+        TRY(keep(&adapter->start, given, err));
+    }
+    TRY(is_adapter(dir, &resumes, err));
+    if (resumes || (dir == NULL && given != NULL)) {
+        TRY(keep(&adapter->dir, resumes ? dir : given, err));
+        TRY(read_settings(adapter, training, notes, err));
+    } else if (fresh && dir == NULL) {
+        TRY(session_adapter_settings(&adapter->settings, options, err));
+        adapter->there = true;
+    }
+    if (dir != NULL && !resumes)
+        TRY(keep(&adapter->base, dir, err));
+    else if (model != NULL)
+        TRY(keep(&adapter->base, model, err));
+    else if (adapter->there)
+        TRY(named_base(&adapter->base, adapter->settings.base, adapter->dir, err));
+    else
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "no model given: pass --model DIR, a folder with config.json and model.safetensors");
+    if (adapter->there && adapter->settings.base == NULL)
+        TRY(keep(&adapter->settings.base, adapter->base, err));
+    if (adapter->dir != NULL)
+        TRY(has_file(adapter->dir, "tokenizer.json", &own, err));
+    return keep(&adapter->tokenizer, own ? adapter->dir : adapter->base, err);
+}
+
+cohort_status session_adapter_read(const struct session_adapter *adapter, struct model *model, uint64_t seed,
+                                   struct weight_files *files, cohort_error *err)
+{
+    return adapter->dir != NULL ? model_adapter_read(model->adapter, adapter->dir, &adapter->settings, files, err)
+                                : model_adapter_start(model->adapter, seed, err);
+}
+
+cohort_status session_adapter_write(const struct session_adapter *adapter, const struct model *model, const char *dir,
+                                    struct manifest *manifest, cohort_error *err)
+{
+    return adapter_write(dir, &adapter->settings, &model->adapter->layout, param_set_fetch, &model->adapter->set,
+                         manifest, err);
+}

@@ -1,0 +1,275 @@
+/* An adapter of a whole model: its gradients against those of the weights that it changes, by the chain rule (and those
+ * against PyTorch's: tests/parity/test_model.c); the base frozen to the bit under optimizer steps; a new adapter that
+ * changes no bit; the model without its adapter as the reference. On every provider, or with --device cuda. */
+#include "model/model_adapter.h"
+
+#include "base/file.h"
+#include "support/model_test.h"
+#include "train/optimizer.h"
+
+#include <stdlib.h>
+
+enum { STEPS = 3, RANK = 3 };
+
+struct bench {
+    struct model_test test;
+    struct fixture fixture;
+    struct model_case c;
+    struct case_trees trees;
+};
+
+/* adapted: with an adapter of every projection but the head that trains, its B not 0 where b is not 0. */
+static void bench_open(struct bench *b, struct backend *backend, const char *fixture, enum dtype type, bool adapted,
+                       int32_t rank, float b_scale)
+{
+    static const char *const all[] = {"all-linear"};
+    struct model_config config;
+    struct adapter_settings settings;
+    char dir[256];
+    cohort_error err = {0};
+    memset(b, 0, sizeof *b);
+    snprintf(dir, sizeof dir, FIXTURES "%s", fixture);
+    fixture_open(&b->fixture, fixture);
+    for (size_t i = 0; fixture_case(&b->fixture, i, &b->c) && strcmp(b->c.name, "cold") != 0; i++)
+        continue;
+    assert_string_equal(b->c.name, "cold");
+    case_trees_build(&b->trees, &b->c, true);
+    b->test.backend = backend;
+    must(model_config_load(&config, NULL, dir, &err), &err);
+    must(model_open(&b->test.model, backend, &config, type, 0, &err), &err);
+    struct model *model = b->test.model;
+    if (adapted) {
+        adapter_settings_default(&settings);
+        settings.r = rank;
+        must(adapter_settings_targets(&settings, all, 1, &err), &err);
+        must(model_adapt(model, &settings, &err), &err);
+        adapter_settings_free(&settings);
+        model_train_adapter(model);
+    }
+    must(model_read(model, dir, NULL, &err), &err);
+    if (adapted) {
+        must(model_adapter_start(model->adapter, 5, &err), &err);
+        const struct adapter_layout *layout = &model->adapter->layout;
+        for (int32_t s = 0; b_scale != 0.0f && s < layout->n_sites; s++) {
+            const struct param *param = layout->sites[s].b;
+            float *values = calloc((size_t)param->count, sizeof *values);
+            assert_non_null(values);
+            for (int64_t i = 0; i < param->count; i++)
+                values[i] = b_scale * (float)((i * 7 + s) % 11 - 5);
+            if (type == DTYPE_BF16)
+                for (int64_t i = 0; i < param->count; i++)
+                    ((uint16_t *)values)[i] = bf16_from_f32(values[i]);
+            must(param_set_store(&model->adapter->set, param, 0, param->count, values, &err), &err);
+            free(values);
+        }
+        model_adapter_refresh(model->adapter);
+    }
+    must(param_set_train_begin(model->trained, DTYPE_F32, &err), &err);
+    model_test_plan(&b->test, b->trees.fed, b->c.n, DECODER_RECOMPUTE, 0);
+}
+
+static void bench_close(struct bench *b)
+{
+    model_test_close(&b->test);
+    fixture_close(&b->fixture);
+}
+
+static float *floats_of(const struct param_set *set, const struct param *param)
+{
+    return fetched(set->backend, param_values(set, param), (size_t)param->count * sizeof(float));
+}
+
+static void score(struct bench *b, float logp[CASE_SEQUENCES][CASE_TOKENS])
+{
+    float *logp_of[CASE_SEQUENCES];
+    cohort_error err = {0};
+    memset(logp, 0, sizeof(float) * CASE_SEQUENCES * CASE_TOKENS);
+    for (int32_t i = 0; i < b->c.n; i++)
+        logp_of[i] = logp[i];
+    must(tree_runner_score(&b->test.runner, b->test.model, b->trees.trees, b->trees.n_trees, b->c.temperature, logp_of,
+                           NULL, &err),
+         &err);
+}
+
+/* W + s B A in place of W in the plain model. */
+static void merge(const struct bench *plain, const struct bench *adapted)
+{
+    const struct model_adapter *adapter = adapted->test.model->adapter;
+    struct param_set *base = &plain->test.model->base;
+    cohort_error err = {0};
+    for (int32_t i = 0; i < adapter->layout.n_sites; i++) {
+        const struct adapter_site *site = &adapter->layout.sites[i];
+        const struct param *param = param_find(&base->table, site->base->name);
+        const int64_t n = param->shape[0], k = param->shape[1];
+        float *w = floats_of(base, param), *a = floats_of(&adapter->set, site->a),
+              *b = floats_of(&adapter->set, site->b);
+        for (int64_t row = 0; row < n; row++)
+            for (int64_t j = 0; j < k; j++)
+                for (int32_t c = 0; c < site->r; c++)
+                    w[row * k + j] += site->scale * b[row * site->r + c] * a[c * k + j];
+        must(param_set_store(base, param, 0, param->count, w, &err), &err);
+        free(w);
+        free(a);
+        free(b);
+    }
+    model_refresh(plain->test.model);
+}
+
+static void check_site(const struct bench *plain, const struct bench *adapted, const struct adapter_site *site)
+{
+    const struct model_adapter *adapter = adapted->test.model->adapter;
+    const struct param *param = param_find(&plain->test.model->base.table, site->base->name);
+    const int64_t n = param->shape[0], k = param->shape[1];
+    float *dw = fetched_grad(plain->test.model, param), *a = floats_of(&adapter->set, site->a),
+          *b = floats_of(&adapter->set, site->b);
+    float *da = fetched(adapter->set.backend, param_grad(&adapter->set, site->a), (size_t)(site->r * k) * sizeof *da),
+          *db = fetched(adapter->set.backend, param_grad(&adapter->set, site->b), (size_t)(site->r * n) * sizeof *db);
+    float *want_a = calloc((size_t)(site->r * k), sizeof *want_a),
+          *want_b = calloc((size_t)(site->r * n), sizeof *want_b);
+    assert_true(want_a && want_b);
+    for (int64_t row = 0; row < n; row++)
+        for (int64_t j = 0; j < k; j++)
+            for (int32_t c = 0; c < site->r; c++) {
+                want_a[c * k + j] += site->scale * b[row * site->r + c] * dw[row * k + j];
+                want_b[row * site->r + c] += site->scale * a[c * k + j] * dw[row * k + j];
+            }
+    const double error_a = relative_norm(da, want_a, site->r * k), error_b = relative_norm(db, want_b, site->r * n);
+    if (!(error_a < 1e-4 && error_b < 1e-4))
+        fail_msg("%s: the gradient of A is off by %.3g, that of B by %.3g", site->base->name, error_a, error_b);
+    float *const all[] = {dw, a, b, da, db, want_a, want_b};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+static void check_gradients(struct backend *backend)
+{
+    static const char *const fixtures[] = {"model_tied", "model_untied", "model_qwen2"};
+    for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++) {
+        struct bench plain, adapted;
+        bench_open(&plain, backend, fixtures[f], DTYPE_F32, false, 0, 0.0f);
+        bench_open(&adapted, backend, fixtures[f], DTYPE_F32, true, RANK, 0.004f);
+        merge(&plain, &adapted);
+        const double one = case_backward(&plain.test, &plain.fixture, &plain.c, &plain.trees),
+                     other = case_backward(&adapted.test, &adapted.fixture, &adapted.c, &adapted.trees);
+        assert_true(fabs(one - other) < 1e-3 * fabs(one));
+        for (int32_t i = 0; i < adapted.test.model->adapter->layout.n_sites; i++)
+            check_site(&plain, &adapted, &adapted.test.model->adapter->layout.sites[i]);
+        bench_close(&plain);
+        bench_close(&adapted);
+    }
+}
+
+static void check_frozen(struct backend *backend, const char *fixture, enum dtype type, int32_t rank)
+{
+    struct bench plain, b;
+    float base[CASE_SEQUENCES][CASE_TOKENS], now[CASE_SEQUENCES][CASE_TOKENS];
+    bench_open(&plain, backend, fixture, type, false, 0, 0.0f);
+    bench_open(&b, backend, fixture, type, true, rank, 0.0f);
+    struct model *model = b.test.model;
+    struct param_set *set = &model->adapter->set;
+    const size_t bytes = model->base.table.bytes;
+    assert_ptr_equal(model->trained, set);
+    assert_true(param_set_train_bytes(set, DTYPE_F32) < param_set_train_bytes(&plain.test.model->base, DTYPE_F32));
+    score(&plain, base);
+    score(&b, now);
+    assert_memory_equal(base, now, sizeof base);
+
+    void *before = fetched(backend, model->base.values, bytes),
+         *start = fetched(backend, set->values, set->table.bytes);
+    struct optimizer optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f};
+    for (int step = 0; step < STEPS; step++) {
+        double norm = 0.0;
+        bool skipped = true;
+        case_backward(&b.test, &b.fixture, &b.c, &b.trees);
+        for (int32_t i = 0; i < model->base.table.n_params; i++)
+            assert_null(param_grad(&model->base, &model->base.table.params[i]));
+        optimizer_apply(&optimizer, model->trained, 0.01, &norm, &skipped);
+        assert_true(!skipped && norm > 0.0);
+        model_refresh(model);
+    }
+    void *after = fetched(backend, model->base.values, bytes), *moved = fetched(backend, set->values, set->table.bytes);
+    assert_memory_equal(before, after, bytes);
+    assert_memory_not_equal(start, moved, set->table.bytes);
+    score(&b, now);
+    assert_memory_not_equal(base, now, sizeof base);
+    /* Without its adapter it is the base, and then itself again. */
+    float again[CASE_SEQUENCES][CASE_TOKENS];
+    model_wear(model, NULL);
+    score(&b, again);
+    assert_memory_equal(base, again, sizeof base);
+    model_wear(model, model->adapter);
+    score(&b, again);
+    assert_memory_equal(now, again, sizeof now);
+    void *const all[] = {before, start, after, moved};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+    bench_close(&plain);
+    bench_close(&b);
+}
+
+static const char *const providers[] = {"portable", "avx2", "avx512", "avx512-bf16", "amx-bf16"};
+
+static void on_all_providers(void (*check)(struct backend *backend))
+{
+    const char *provider = NULL;
+    for (size_t i = 0; (provider = test_provider(providers, sizeof providers / sizeof *providers, i)) != NULL; i++) {
+        struct backend *backend = backend_here(provider, 2);
+        if (backend != NULL)
+            check(backend);
+        backend_destroy(backend);
+    }
+}
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    on_all_providers(check_gradients);
+}
+
+static void check_both_types(struct backend *backend)
+{
+    check_frozen(backend, "model_tied", DTYPE_F32, RANK);
+    check_frozen(backend, "model_bf16", DTYPE_BF16, RANK); /* a rank for which a device has no fast kernel, and one */
+    check_frozen(backend, "model_bf16", DTYPE_BF16, 8);
+}
+
+static void test_frozen(void **state)
+{
+    (void)state;
+    on_all_providers(check_both_types);
+}
+
+/* What cannot be computed beside a base is refused by name, and nothing is left behind. */
+static void test_refused(void **state)
+{
+    (void)state;
+    struct backend *backend = backend_here(test_options.cuda ? "cuda" : "portable", 1);
+    for (int what = 0; what < 3; what++) {
+        struct model_config config;
+        struct model *model = NULL;
+        struct adapter_settings settings;
+        cohort_error err = {0};
+        must(model_config_load(&config, NULL, FIXTURES "model_untied", &err), &err);
+        must(model_open(&model, backend, &config, DTYPE_F32, 0, &err), &err);
+        adapter_settings_default(&settings);
+        settings.dora = what == 0;
+        settings.bias = what == 1;
+        if (what == 2)
+            must(adapter_names_add(&settings.saved, "lm_head", &err), &err);
+        assert_int_equal(model_adapt(model, &settings, &err), COHORT_ERR_UNSUPPORTED);
+        const char *const words[] = {"use_dora", "lora_bias", "modules_to_save"};
+        assert_non_null(strstr(err.message, words[what]));
+        assert_null(model->adapter);
+        adapter_settings_free(&settings);
+        model_destroy(model);
+    }
+    backend_destroy(backend);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients), cmocka_unit_test(test_frozen),
+                                       cmocka_unit_test(test_refused)};
+    test_arguments(argc, argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

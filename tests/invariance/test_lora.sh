@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# LoRA through the program, on $DEVICE: a new adapter changes no bit of what its base computes; what is sampled with one is
+# scored with the same bits, alone and in any batch; log-probs are those of the model that it is merged into; a run that
+# stopped and went on is the run that did not (I6), with the base or an adapter as the reference.
+. "$SOURCE/tests/support/exact.sh"
+. "$SOURCE/tests/support/resume.sh"
+make_model "$work/model"
+make_data
+cd "$work"
+rank=(--lora-r 8 --lora-target-modules all-linear)
+
+# logprobs_of FILE: the lists of log-probs alone, a line each.
+logprobs_of() { sed -E 's/.*"logprobs": \[([^]]*)\].*/\1/' "$1"; }
+# near A B LARGEST: numbers of two files, differing by no more, and by something.
+near() {
+    paste <(tr -d ' ' <"$1" | tr ',' '\n') <(tr -d ' ' <"$2" | tr ',' '\n') |
+        awk -v most="$3" '{ d = $1 - $2; if (d < 0) d = -d; if (d > largest) largest = d }
+            END { print "largest difference " largest; exit !(NR > 50 && largest <= most) }'
+}
+
+for dtype in bf16 f32; do
+    arguments sft
+    cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0 --steps 1 --out "new-$dtype"
+    cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.02 --steps 20 --out "sft-$dtype"
+    cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.005 --steps 2 --out "start-$dtype"
+    cohort generate --model model --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 --temperature 1 >base.jsonl
+    cohort generate --model model --adapter "new-$dtype/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
+        --temperature 1 >new.jsonl
+    same base.jsonl new.jsonl "$dtype, an adapter that is zero"
+
+    # Trained; the base is found by what adapter_config.json says. Other batches, and rows alone.
+    cohort generate --model "sft-$dtype/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
+        --temperature 1 >drawn.jsonl
+    cmp -s base.jsonl drawn.jsonl && fail "$dtype: training changed nothing"
+    cohort logprobs --model model --adapter-path "sft-$dtype/final" --dtype $dtype --batch drawn.jsonl >scored.jsonl
+    same <(logprobs_of drawn.jsonl) <(logprobs_of scored.jsonl) "$dtype, log-probs of sampling and scoring"
+    sed -n 4p drawn.jsonl >one.jsonl
+    cohort logprobs --model "sft-$dtype/final" --dtype $dtype --batch one.jsonl --threads 1 >one-scored.jsonl
+    same <(logprobs_of one.jsonl) <(logprobs_of one-scored.jsonl) "$dtype, a row alone"
+done
+
+# What cohort merge makes of it, whose weights are PEFT's to the bit, is the same function.
+cohort merge --model model --adapter sft-f32/final --out merged
+cohort logprobs --model sft-f32/final --dtype f32 --batch drawn.jsonl >beside.jsonl
+cohort logprobs --model merged --dtype f32 --batch drawn.jsonl >in.jsonl
+near <(logprobs_of beside.jsonl) <(logprobs_of in.jsonl) 2e-4 || fail "an adapter merged is another model"
+cohort logprobs --model model --dtype f32 --batch drawn.jsonl >without.jsonl
+near <(logprobs_of beside.jsonl) <(logprobs_of without.jsonl) 2e-4 && fail "the adapter has no effect"
+
+for dtype in bf16 f32; do
+    for kind in sft grpo grpo-kl grpo-kl-from; do
+        what="lora-$kind-$dtype"
+        arguments "${kind%-from}"
+        part=2
+        case $kind in
+        *-from) args+=(--adapter "start-$dtype/final") ;;
+        *) args+=(--use-peft "${rank[@]}") ;;
+        esac
+        args+=(--dtype "$dtype" --eval-steps "$part" --save-steps "$part" --learning-rate 1e-2)
+        cohort "${args[@]}" --threads 1 --steps 4 --out "$what"
+        [ -f "$what/final/adapter_model.safetensors" ] || fail "$what: no adapter in final/"
+        if [ $kind != sft ]; then
+            ! grep -E '"sampling/sampling_logp_difference/(mean|max)": (0\.|[1-9])' "$what/metrics.jsonl" ||
+                fail "$what: sampling and training differ"
+            grep -q '"sampling/sampling_logp_difference/max": 0' "$what/metrics.jsonl" || fail "$what: no difference in the metrics"
+        fi
+        case $kind in
+        grpo-kl*) # the reference is what the run began with
+            grep -m1 '"step": 1,' "$what/metrics.jsonl" | grep -q '"kl": 0,' || fail "$what: the first KL is not 0"
+            grep '"step": 4,' "$what/metrics.jsonl" | grep -q '"kl": 0,' && fail "$what: the KL stays 0"
+            ;;
+        esac
+        cohort "${args[@]}" --threads 2 --steps $part --out "$what-parts"
+        cohort "${args[@]}" --threads 2 --recompute layer --steps 4 --out "$what-parts" --resume latest
+        diff -r "$what/final" "$what-parts/final" >&2 || fail "$what: final/ differs"
+        diff -r "$what/checkpoints" "$what-parts/checkpoints" >&2 || fail "$what: checkpoints differ"
+        same <(numbers "$what") <(numbers "$what-parts") "$what, metrics"
+    done
+done
+
+# A base that is not the one the run began with is not gone on with.
+make_model "$work/other" 4
+if "$COHORT" sft --data sft.jsonl --resume latest --out lora-sft-f32 --model other --steps 6 --device "$DEVICE" 2>refused; then
+    fail "a run went on with another base"
+fi
+grep -q "model" refused || { cat refused >&2; fail "no word of the base"; }
+
+# What cannot be is refused before anything is read, with what to do.
+refused() { # refused PATTERN options of sft
+    local pattern=$1
+    shift
+    ! "$COHORT" sft --data sft.jsonl --out never --steps 1 --device "$DEVICE" "$@" 2>refused || fail "sft $* was not refused"
+    grep -qE "$pattern" refused || { cat refused >&2; fail "sft $*: no message with '$pattern'"; }
+    [ ! -e never ] || fail "sft $* left a folder"
+}
+refused 'lora-dropout 0.05: .*leave it at 0' --model model --use-peft --lora-dropout 0.05
+refused "named by target_modules 'nothing'" --model model --use-peft --lora-target-modules nothing
+refused 'makes a new adapter.*leave one of them out' --model model --use-peft --adapter start-f32/final
+refused 'is an adapter, and --adapter names another' --model start-f32/final --adapter start-bf16/final
+refused 'expected the folder that adapter_config.json is in' --model model --adapter sft.jsonl
+cp -r start-f32/final moved
+sed -i 's/"base_model_name_or_path": "model"/"base_model_name_or_path": "Qwen\/Qwen3-0.6B"/' moved/adapter_config.json
+refused "'Qwen/Qwen3-0.6B'.*no folder here.*pass --model BASE --adapter moved" --model moved
+sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "..\/model"/' moved/adapter_config.json # beside the adapter
+cohort logprobs --model moved --dtype f32 --batch drawn.jsonl >there.jsonl
+cohort logprobs --model model --adapter start-f32/final --dtype f32 --batch drawn.jsonl >here.jsonl
+same there.jsonl here.jsonl "a base named from the adapter's folder"
+echo "ok"
