@@ -38,6 +38,14 @@ struct sample;
 struct decode_load;
 struct decode_draw;
 struct adamw;
+struct adamw_8bit;
+struct descent;
+struct average;
+struct adafactor_means;
+struct adafactor_scale;
+struct muon_momentum;
+struct muon_mix;
+struct muon_transpose;
 
 /* How large the batches will be that a backend is asked for. They determine its working memory, which is separate from
  * the tensors it is given. */
@@ -139,6 +147,14 @@ struct backend_ops {
     /* Sum of squares of count floats, in double, in fixed blocks ascending. */
     double (*sum_squares)(struct backend *, const float *x, int64_t count);
     void (*adamw)(struct backend *, const struct adamw *);
+    void (*adamw_8bit)(struct backend *, const struct adamw_8bit *);
+    void (*descent)(struct backend *, const struct descent *);
+    void (*average)(struct backend *, const struct average *);
+    void (*adafactor_means)(struct backend *, const struct adafactor_means *);
+    void (*adafactor_scale)(struct backend *, const struct adafactor_scale *);
+    void (*muon_momentum)(struct backend *, const struct muon_momentum *);
+    void (*muon_mix)(struct backend *, const struct muon_mix *);
+    void (*muon_transpose)(struct backend *, const struct muon_transpose *);
     void (*destroy)(struct backend *);
 };
 

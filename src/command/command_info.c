@@ -2,6 +2,7 @@
 #include "command/command.h"
 #include "recipe/end_of_text.h"
 #include "recipe/memory_plan.h"
+#include "recipe/optimizer_options.h"
 #include "format/manifest.h"
 #include "format/model_preset.h"
 
@@ -123,9 +124,12 @@ static cohort_status print_memory(const struct options *options, struct model *m
     struct memory_plan plan = {0};
     struct tree_runner runner = {0};
     struct engine *engine = NULL;
+    struct optimizer optimizer;
     int32_t n = 0;
     cohort_status status = COHORT_OK;
     TRY(session_batch_size(options, &n, err));
+    TRY(optimizer_read_kind(&optimizer, options, err));
+    TRY(optimizer_lay_out(&optimizer, model->trained, err));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY), .history = -1};
     rollout_need_add(&need, prompts, P, C, group);
     memory_plan_begin(&plan, model, options, options_float(options, OPTION_BETA) != 0.0, &runner, n, P + C,

@@ -1,5 +1,7 @@
 #include "model/param_set.h"
 
+#include "backend/ops.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -35,8 +37,14 @@ cohort_status param_set_open(struct param_set *set, struct backend *backend, str
     set->backend = backend;
     set->table = *table;
     memset(table, 0, sizeof *table);
-    TRY(mem_alloc(&set->training.first, (size_t)set->table.n_params, sizeof *set->training.first, "parameter table",
-                  err));
+    struct param_training *t = &set->training;
+    const size_t n = (size_t)set->table.n_params;
+    TRY(mem_alloc(&t->first, n, sizeof *t->first, "parameter table", err));
+    TRY(mem_alloc(&t->keeps, n, sizeof *t->keeps, "parameter table", err));
+    TRY(mem_alloc(&t->at, n * N_PARAM_STATES, sizeof *t->at, "parameter table", err));
+    t->optimizer = "adamw";
+    for (size_t i = 0; i < n; i++)
+        t->keeps[i] = PARAM_KEEPS(EXP_AVG) | PARAM_KEEPS(EXP_AVG_SQ);
     param_set_layout(set);
     return COHORT_OK;
 }
@@ -48,11 +56,12 @@ void param_set_close(struct param_set *set)
     if (be != NULL) {
         be->ops->free(be, set->values);
         be->ops->free(be, t->grad);
-        be->ops->free(be, t->m);
-        be->ops->free(be, t->v);
-        be->ops->free(be, t->low);
+        be->ops->free(be, t->states);
+        be->ops->free(be, t->work);
     }
     mem_free(t->first);
+    mem_free(t->keeps);
+    mem_free(t->at);
     param_table_free(&set->table);
     memset(set, 0, sizeof *set);
 }
@@ -86,34 +95,116 @@ void param_set_copy(struct param_set *to, const struct param_set *from)
     to->backend->ops->copy(to->backend, to->values, from->values, from->table.bytes);
 }
 
-/* Whether the master of anything that trains is split into value and low half. */
-static bool any_low(const struct param_set *set)
+/* ---- What an optimizer keeps ---- */
+
+void param_set_keep(struct param_set *set, const char *optimizer, const unsigned *keeps, size_t work_bytes)
 {
-    for (int32_t i = 0; i < set->table.n_params; i++)
-        if (set->training.first[i] >= 0 && set->table.params[i].format == STORAGE_BF16)
-            return true;
-    return false;
+    assert(set->training.grad == NULL);
+    set->training.optimizer = optimizer;
+    set->training.work_bytes = work_bytes;
+    memcpy(set->training.keeps, keeps, (size_t)set->table.n_params * sizeof *keeps);
+}
+
+static bool has_state(const struct param_set *set, int32_t i, enum param_state state)
+{
+    if (set->training.first[i] < 0)
+        return false;
+    return state == PARAM_STATE_LOW ? set->table.params[i].format == STORAGE_BF16
+                                    : (set->training.keeps[i] & 1u << state) != 0;
+}
+
+enum state_size { ELEMENTS, BLOCKS, ROWS, COLUMNS };
+
+static const struct {
+    const char *name, *type; /* type NULL: the moments' */
+    enum state_size size;
+} kinds[N_PARAM_STATES] = {
+#define MOMENT                      NULL
+#define F32                         "F32"
+#define U8                          "U8"
+#define I16                         "I16"
+#define STATE(id, name, type, size) {name, type, size},
+    PARAM_STATE_LIST(STATE)
+#undef STATE
+#undef MOMENT
+#undef F32
+#undef U8
+#undef I16
+};
+
+/* Without its place. */
+static struct param_state_tensor describe(const struct param *param, enum param_state state, enum dtype moment_type)
+{
+    struct param_state_tensor t = {
+        .name = kinds[state].name, .type = kinds[state].type, .rank = 1, .count = param->count};
+    if (t.type == NULL)
+        t.type = dtype_name(moment_type);
+    const size_t element = strcmp(t.type, "U8") == 0 ? 1 : strcmp(t.type, "F32") == 0 ? 4 : 2;
+    switch (kinds[state].size) {
+    case ELEMENTS: t.rank = param->rank; break;
+    case BLOCKS: t.count = (param->count + ADAMW_8BIT_BLOCK - 1) / ADAMW_8BIT_BLOCK; break;
+    case ROWS: t.count = param->shape[0]; break;
+    case COLUMNS: t.count = param->shape[1]; break;
+    }
+    t.shape[0] = t.rank == param->rank && kinds[state].size == ELEMENTS ? param->shape[0] : t.count;
+    t.shape[1] = kinds[state].size == ELEMENTS ? param->shape[1] : 1;
+    t.bytes = (size_t)t.count * element;
+    return t;
+}
+
+/* Gives every state its place, kind by kind, and returns how many bytes all take. at may be NULL. */
+static size_t lay_out_states(const struct param_set *set, enum dtype moment_type, size_t *at)
+{
+    enum { STATE_ALIGNMENT = 256 }; /* bytes */
+    size_t bytes = 0;
+    for (int32_t state = 0; state < N_PARAM_STATES; state++)
+        for (int32_t i = 0; i < set->table.n_params; i++) {
+            if (!has_state(set, i, (enum param_state)state))
+                continue;
+            if (at != NULL)
+                at[(size_t)i * N_PARAM_STATES + (size_t)state] = bytes;
+            bytes += describe(&set->table.params[i], (enum param_state)state, moment_type).bytes;
+            bytes = (bytes + STATE_ALIGNMENT - 1) / STATE_ALIGNMENT * STATE_ALIGNMENT;
+        }
+    return bytes;
+}
+
+bool param_state_get(const struct param_set *set, int32_t i, enum param_state state, struct param_state_tensor *tensor)
+{
+    if (!has_state(set, i, state))
+        return false;
+    *tensor = describe(&set->table.params[i], state, set->training.moment_type);
+    tensor->data = param_state(set, i, state);
+    return true;
+}
+
+void *param_state(const struct param_set *set, int32_t i, enum param_state state)
+{
+    const struct param_training *t = &set->training;
+    if (t->states == NULL || !has_state(set, i, state))
+        return NULL;
+    return (char *)t->states + t->at[(size_t)i * N_PARAM_STATES + (size_t)state];
 }
 
 cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_type, cohort_error *err)
 {
     struct backend *be = set->backend;
     struct param_training *t = &set->training;
-    const size_t n = (size_t)t->n_elements, moment = n * dtype_bytes(moment_type);
-    assert(t->grad == NULL && n > 0);
+    assert(t->grad == NULL && t->n_elements > 0);
     t->moment_type = moment_type;
-    TRY(be->ops->alloc(be, &t->grad, n * sizeof *t->grad, "gradient", err));
-    TRY(be->ops->alloc(be, &t->m, moment, "optimizer's first moment", err));
-    TRY(be->ops->alloc(be, &t->v, moment, "optimizer's second moment", err));
-    if (any_low(set))
-        TRY(be->ops->alloc(be, &t->low, n * sizeof *t->low, "low halves of the master weights", err));
+    TRY(be->ops->alloc(be, &t->grad, (size_t)t->n_elements * sizeof *t->grad, "gradient", err));
+    const size_t bytes = lay_out_states(set, moment_type, t->at);
+    if (bytes > 0)
+        TRY(be->ops->alloc(be, &t->states, bytes, "optimizer's state", err));
+    if (t->work_bytes > 0)
+        TRY(be->ops->alloc(be, &t->work, t->work_bytes, "what the optimizer works in", err));
     return COHORT_OK;
 }
 
 size_t param_set_train_bytes(const struct param_set *set, enum dtype moment_type)
 {
-    return (size_t)set->training.n_elements *
-           (sizeof(float) + 2 * dtype_bytes(moment_type) + (any_low(set) ? sizeof(int16_t) : 0));
+    return (size_t)set->training.n_elements * sizeof(float) + lay_out_states(set, moment_type, NULL) +
+           set->training.work_bytes;
 }
 
 void param_set_zero_grad(struct param_set *set)
@@ -147,6 +238,31 @@ cohort_status param_set_fetch(void *context, const struct param *param, int64_t 
     set->backend->ops->download(set->backend, to,
                                 (const char *)param_values(set, param) + storage_bytes(param->format, first),
                                 storage_bytes(param->format, count));
+    return COHORT_OK;
+}
+
+cohort_status param_set_fetch_mean(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                   cohort_error *err)
+{
+    const struct param_set *set = context;
+    const float *mean = param_state(set, index_of(set, param), PARAM_STATE_EMA);
+    if (mean == NULL)
+        return param_set_fetch(context, param, first, count, to, err);
+    if (param->format == STORAGE_F32) {
+        set->backend->ops->download(set->backend, to, mean + first, (size_t)count * sizeof *mean);
+        return COHORT_OK;
+    }
+    enum { PART = 1 << 18 };
+    float *part = NULL;
+    assert(param->format == STORAGE_BF16);
+    TRY(mem_alloc(&part, (size_t)(count < PART ? count : PART), sizeof *part, "part of a tensor", err));
+    for (int64_t i = 0; i < count; i += PART) {
+        const int64_t n = count - i < PART ? count - i : PART;
+        set->backend->ops->download(set->backend, part, mean + first + i, (size_t)n * sizeof *part);
+        for (int64_t j = 0; j < n; j++)
+            ((uint16_t *)to)[i + j] = bf16_from_f32(part[j]);
+    }
+    mem_free(part);
     return COHORT_OK;
 }
 

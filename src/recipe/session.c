@@ -3,6 +3,7 @@
 #include "backend/sampling.h"
 #include "base/number.h"
 #include "recipe/end_of_text.h"
+#include "recipe/optimizer_options.h"
 #include "format/model_folder.h"
 #include "tensor/dtype_list.h"
 
@@ -201,6 +202,10 @@ cohort_status session_open(struct session *session, const struct options *option
     TRY_GOTO(model_config_load(&config, &session->config_files, dir, err));
     TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
     TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
+    if (training) {
+        TRY_GOTO(optimizer_read(&session->optimizer, options, err));
+        TRY_GOTO(optimizer_lay_out(&session->optimizer, session->model->trained, err));
+    }
     TRY_GOTO(check_room(session, options, training, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     if ((need & SESSION_TOKENIZER_IF_ANY) != 0)

@@ -12,6 +12,7 @@
 #include "run/dataset_order.h"
 #include "run/options.h"
 #include "train/metrics.h"
+#include "train/optimizer.h"
 
 /* Helpers that call the observer. They set the size field of progress. */
 void observer_output(const cohort_observer *observer, const struct text *text);
@@ -35,6 +36,7 @@ struct session {
     struct tokenizer *tokenizer;      /* NULL if not asked for or absent */
     struct chat_template *chat;       /* with SESSION_TOKENIZER */
     struct arena arena;               /* the command's buffers */
+    struct optimizer optimizer;       /* with SESSION_TRAINING: as the options say, before any update */
     /* Tokens, or -1: what SFT puts behind a text, and what ends a turn in the chat template. What ends a completion is
      * in model->config. */
     int32_t text_end, turn_end;

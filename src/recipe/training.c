@@ -139,6 +139,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         /* With --resume an existing folder is locked already and has been checked. */
         TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
                                      : run_folder_create(&t->run, out, &yaml, err));
+        optimizer_start_mean(t->session.model->trained);
         t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
@@ -182,13 +183,9 @@ cleanup:
 
 struct optimizer training_optimizer(const struct training *t)
 {
-    const struct options *o = t->options;
-    return (struct optimizer){.beta1 = (float)options_float(o, OPTION_ADAM_BETA1),
-                              .beta2 = (float)options_float(o, OPTION_ADAM_BETA2),
-                              .eps = (float)options_float(o, OPTION_ADAM_EPSILON),
-                              .weight_decay = (float)options_float(o, OPTION_WEIGHT_DECAY),
-                              .max_grad_norm = options_float(o, OPTION_MAX_GRAD_NORM),
-                              .step = t->state.updates};
+    struct optimizer optimizer = t->session.optimizer;
+    optimizer.step = t->state.updates;
+    return optimizer;
 }
 
 cohort_status training_plan_schedule(struct training *t, cohort_error *err)

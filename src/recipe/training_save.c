@@ -205,19 +205,21 @@ cleanup:
 
 /* ---- checkpoints ---- */
 
-/* Writes everything that other tools read in a model folder. */
-static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, cohort_error *err)
+/* Writes everything that other tools read in a model folder. mean: the mean of the weights in place of them. */
+static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, bool mean,
+                                 cohort_error *err)
 {
     struct model *model = t->session.model;
     const char *dir = folder->temporary;
     TRY(model_config_save(&model->config, &t->session.config_files, model->type, dir, err));
-    TRY(checkpoint_write_weights(dir, &model->base.table, 0, param_set_fetch, &model->base, &folder->manifest, err));
+    TRY(checkpoint_write_weights(dir, &model->base.table, 0, mean ? param_set_fetch_mean : param_set_fetch,
+                                 &model->base, &folder->manifest, err));
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
 }
 
-/* optimizer NULL: the model alone. */
-static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer,
+/* optimizer NULL: the model alone, or the mean of its weights. */
+static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer, bool mean,
                                  cohort_error *err)
 {
     struct checkpoint_folder folder = {0};
@@ -225,7 +227,7 @@ static cohort_status save_folder(struct training *t, const char *name, const str
     cohort_status status = COHORT_OK;
     TRY(run_folder_path(&t->run, name, &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
-    TRY_GOTO(write_model(t, &folder, err));
+    TRY_GOTO(write_model(t, &folder, mean, err));
     if (optimizer != NULL) {
         TRY_GOTO(training_write_trainer(t, optimizer, folder.temporary, &folder.manifest, err));
         TRY_GOTO(run_folder_carry(&t->run, folder.temporary, err));
@@ -263,7 +265,7 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
     cohort_error why = {0};
     const double begin = clock_seconds();
     snprintf(name, sizeof name, "checkpoints/step-%lld", (long long)t->state.step);
-    cohort_status status = save_folder(t, name, optimizer, err);
+    cohort_status status = save_folder(t, name, optimizer, false, err);
     if (status == COHORT_OK) {
         t->saved_step = t->state.step;
         /* Without the record it is never deleted. */
@@ -296,7 +298,16 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
     return COHORT_OK;
 }
 
-cohort_status training_save_final(struct training *t, cohort_error *err) { return save_folder(t, "final", NULL, err); }
+cohort_status training_save_final(struct training *t, cohort_error *err)
+{
+    TRY(save_folder(t, "final", NULL, false, err));
+    if (t->session.optimizer.ema_decay == 0.0)
+        return COHORT_OK;
+    TRY(save_folder(t, "final-ema", NULL, true, err));
+    observer_message(t->observer, "%s/final-ema is the mean of the weights (ema_decay %g), %s/final the weights",
+                     t->run.path, t->session.optimizer.ema_decay, t->run.path);
+    return COHORT_OK;
+}
 
 void training_rescue(struct training *t, const struct optimizer *optimizer)
 {

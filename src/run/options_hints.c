@@ -6,9 +6,6 @@
 #include <string.h>
 
 /* clang-format off */
-static const char ADAMW[] =
-    "the optimizer is AdamW (adam_beta1, adam_beta2, adam_epsilon, weight_decay, moments_dtype); leave it"
-    " out";
 static const char ALL_LAYERS[] =
     "all layers are computed on one device: --device cuda:N or cpu; leave it out";
 static const char BEST[] =
@@ -394,12 +391,10 @@ static const struct option_hint hints[] = {
     {"num_value_samples", NULL, OTHER_METHOD},
     {"numa", NULL, NOT_NEEDED},
     {"o", "out", NULL},
-    {"optim", NULL, ADAMW},
-    {"optim_args", "adam_epsilon", "AdamW has adam_beta1, adam_beta2, adam_epsilon and weight_decay"},
-    {"optim_target_modules", NULL, ADAMW},
+    {"optim_target_modules", "lr_groups", "a rate for tensors by name; GaLore and its like are not there"},
     {"optimize_cuda_cache", NULL, ONE_IMPLEMENTATION},
-    {"optimizer", NULL, ADAMW},
-    {"optimizer_config", NULL, ADAMW},
+    {"optimizer", "optim", NULL},
+    {"optimizer_config", "optim_args", NULL},
     {"output_dir", "out", "the run folder"},
     {"p", "prompt", NULL},
     {"packing", NULL, PACKED},
@@ -582,7 +577,14 @@ const char *options_value_hint(enum option_id id, const char *word)
         const char *word, *says;
     } values[] = {{OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
                   {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
-                  {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"}};
+                  {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"},
+                  {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
+                  {OPTION_OPTIM, "adam", "which is called adamw_torch"},
+                  {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},
+                  {OPTION_OPTIM, "lion", "which is called lion_32bit"},
+                  {OPTION_OPTIM, "lion_8bit", "which keeps its state whole here: lion_32bit"}};
+    if (id == OPTION_OPTIM && strncmp(word, "paged_", 6) == 0)
+        return "whose pages in host memory are adamw_8bit or adamw_torch with --offload optimizer here";
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
         if (values[i].id == id && strcmp(values[i].word, word) == 0)
             return values[i].says;

@@ -8,6 +8,7 @@
 #include "tensor/dtype_list.h"
 #include "train/advantage_list.h"
 #include "train/loss_list.h"
+#include "train/optimizer_list.h"
 #include "train/schedule_list.h"
 
 #include <float.h>

@@ -240,9 +240,9 @@ OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KE
 
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
-       "peak learning rate of AdamW")
+       "peak learning rate")
 ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO, "Optimizer", ACCEPTED(SCHEDULE),
-     "peak learning rate of AdamW")
+     "peak learning rate")
 /* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can
  * be extended and the longer run is still the same run. */
 OPTION(LR_SCHEDULER_TYPE, "lr_scheduler_type", ONE_OF(WORDS(SCHEDULE_LIST)), "constant",
@@ -252,6 +252,14 @@ OPTION(LR_SCHEDULER_KWARGS, "lr_scheduler_kwargs", PAIRS, NULL, FOR_TRAIN, "Opti
        "parameters of lr_scheduler_type, such as num_decay_steps=20,min_lr_ratio=0.1 (docs/NUMERICS.md)")
 OPTION(WARMUP_STEPS, "warmup_steps", COUNT_OR_SHARE, "0", FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
        "steps over which the learning rate rises from 0; below 1: their share of all steps, rounded up")
+OPTION(OPTIM, "optim", ONE_OF(WORDS(OPTIM_LIST)), "adamw_torch_fused", FOR_TRAIN | FOR_INFO, "Optimizer", KEPT,
+       "optimizer (docs/OPTIMIZERS.md); muon: matrices of layers, AdamW for the rest")
+OPTION(OPTIM_ARGS, "optim_args", PAIRS, NULL, FOR_TRAIN | FOR_INFO, "Optimizer", KEPT,
+       "arguments of optim, such as momentum=0.9,nesterov=true (docs/OPTIMIZERS.md)")
+OPTION(LR_GROUPS, "lr_groups", PAIRS, NULL, FOR_TRAIN, "Optimizer", KEPT,
+       "factors of the learning rate by tensor name, such as lm_head=0.1,lora_B=16 (docs/OPTIMIZERS.md)")
+OPTION(WEIGHT_DECAY_GROUPS, "weight_decay_groups", PAIRS, NULL, FOR_TRAIN, "Optimizer", KEPT,
+       "weight decays by tensor name in place of weight_decay, such as embed_tokens=0")
 OPTION(ADAM_BETA1, "adam_beta1", SINGLE(0, 0.9999999), "0.9", FOR_TRAIN, "Optimizer", KEPT,
        "decay of the mean of the gradient")
 OPTION(ADAM_BETA2, "adam_beta2", SINGLE(0, 0.9999999), "0.999", FOR_TRAIN, "Optimizer", KEPT,
@@ -259,9 +267,11 @@ OPTION(ADAM_BETA2, "adam_beta2", SINGLE(0, 0.9999999), "0.999", FOR_TRAIN, "Opti
 OPTION(ADAM_EPSILON, "adam_epsilon", SINGLE(TINY, 1), "1e-8", FOR_TRAIN, "Optimizer", KEPT,
        "added to the square root of the mean squared gradient")
 OPTION(WEIGHT_DECAY, "weight_decay", SINGLE(0, 10), "0", FOR_TRAIN, "Optimizer", KEPT,
-       "decoupled weight decay, multiplied by the learning rate")
+       "decoupled weight decay, multiplied by the learning rate; of matrices, not of norms and biases")
 OPTION(MAX_GRAD_NORM, "max_grad_norm", FLOAT(0, BIG), "1.0", FOR_TRAIN, "Optimizer", KEPT,
        "the gradient is scaled down to this norm; 0: no clipping")
+OPTION(EMA_DECAY, "ema_decay", FLOAT(0, 0.9999999999), NULL, FOR_TRAIN | FOR_INFO, "Optimizer", KEPT,
+       "keep a mean of the weights, E = E + (1 - ema_decay) (W - E) after each update; written to final-ema")
 OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", KEPT,
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")

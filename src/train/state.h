@@ -1,5 +1,5 @@
-/* The trainer's state beside the weights (invariant I6): trainer/optimizer.safetensors with the moments and the low
- * halves of the master, and trainer/state.json with the counters. Together with the weights this is all that a run
+/* The trainer's state beside the weights (invariant I6): trainer/optimizer.safetensors with what the optimizer keeps,
+ * the mean of the weights if there is one and the low halves of the master, and trainer/state.json with the counters. Together with the weights this is all that a run
  * needs to continue bit for bit. */
 #ifndef COHORT_TRAIN_STATE_H
 #define COHORT_TRAIN_STATE_H
@@ -23,8 +23,8 @@ struct train_state {
  * hash of the optimizer's state. */
 cohort_status train_state_write(const char *dir, const struct param_set *set, const struct train_state *state,
                                 struct manifest *manifest, cohort_error *err);
-/* Reads it back; param_set_train_begin must have been called. A checkpoint of another model, type or command is refused
- * with what differs. */
+/* Reads it back; param_set_train_begin must have been called. A checkpoint of another model, type, optimizer or command is
+ * refused with what differs. */
 cohort_status train_state_read(const char *dir, struct param_set *set, struct train_state *state, cohort_error *err);
 
 #endif

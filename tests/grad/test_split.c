@@ -87,7 +87,7 @@ static void rl_update(struct model_test *test, struct script_rows *rows, enum jo
 
 static float *first_moment(const struct model *model, int32_t param)
 {
-    return (float *)model->trained->training.m + model->trained->training.first[param];
+    return param_state(model->trained, param, PARAM_STATE_EXP_AVG);
 }
 
 /* One optimizer step on a fresh model; its gradient stays in test->model->m. */

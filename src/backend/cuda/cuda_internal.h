@@ -181,7 +181,15 @@ size_t cuda_grown_bytes(size_t bytes);
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
     OPERATION(sample, struct sample *)                 /* cuda_decode.c */                                             \
     OPERATION(decode_draw, const struct decode_draw *) /* cuda_decode.c */                                             \
-    OPERATION(adamw, const struct adamw *)
+    OPERATION(adamw, const struct adamw *)                                                                             \
+    OPERATION(adamw_8bit, const struct adamw_8bit *)                                                                   \
+    OPERATION(descent, const struct descent *)                                                                         \
+    OPERATION(average, const struct average *)                                                                         \
+    OPERATION(adafactor_means, const struct adafactor_means *)                                                         \
+    OPERATION(adafactor_scale, const struct adafactor_scale *)                                                         \
+    OPERATION(muon_momentum, const struct muon_momentum *)                                                             \
+    OPERATION(muon_mix, const struct muon_mix *)                                                                       \
+    OPERATION(muon_transpose, const struct muon_transpose *)
 #define CUDA_DECLARE(name, params) void cuda_##name(struct backend *, params);
 CUDA_OPERATIONS(CUDA_DECLARE)
 double cuda_sum_squares(struct backend *, const float *x, int64_t count);
