@@ -86,6 +86,11 @@ struct backend_ops {
     const char *name;
     /* Allocates zeroed memory, 64-byte aligned. what is for the message. */
     cohort_status (*alloc)(struct backend *, void *out, size_t bytes, const char *what, cohort_error *);
+    /* Allocates zeroed memory of the host that operations can use as any other, more slowly. Products go through stages,
+     * buffers of the backend's own memory for its largest matrix and for the largest but that one (0, 0: no products
+     * are asked for). NULL in a backend whose own memory is the host's. */
+    cohort_status (*alloc_host)(struct backend *, void *out, size_t bytes, const size_t stages[2], const char *what,
+                                cohort_error *);
     void (*free)(struct backend *, void *memory);
     void (*upload)(struct backend *, void *to, const void *from_host, size_t bytes);
     void (*download)(struct backend *, void *to_host, const void *from, size_t bytes);

@@ -2,8 +2,10 @@
 #include "base/number.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ALIGNMENT = 64 };
 
@@ -53,6 +55,21 @@ cohort_status mem_strdup(char **out, const char *text, size_t length, cohort_err
 }
 
 void mem_free(void *block) { free(block); }
+
+size_t mem_available(void)
+{
+    unsigned long long kilobytes = 0;
+    char line[256];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && kilobytes == 0 && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, "MemAvailable:", 13) == 0)
+            kilobytes = strtoull(line + 13, NULL, 10);
+    if (file != NULL)
+        fclose(file);
+    if (kilobytes == 0)
+        return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    return (size_t)kilobytes * 1024;
+}
 
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err)
 {

@@ -20,6 +20,9 @@ cohort_status mem_strdup(char **out, const char *text, size_t length, cohort_err
 /* Accepts NULL. */
 void mem_free(void *block);
 
+/* Bytes of the machine's memory that could be allocated now. */
+size_t mem_available(void);
+
 /* A growing byte string. Zero-initialise; data is NUL-terminated once anything was appended. */
 struct text {
     char *data;

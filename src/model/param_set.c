@@ -55,6 +55,7 @@ void param_set_close(struct param_set *set)
     struct param_training *t = &set->training;
     if (be != NULL) {
         be->ops->free(be, set->values);
+        be->ops->free(be, set->vectors);
         be->ops->free(be, t->grad);
         be->ops->free(be, t->states);
         be->ops->free(be, t->work);
@@ -83,15 +84,89 @@ void param_set_freeze(struct param_set *set, const struct param *param)
     lay_out_training(set);
 }
 
+/* ---- Memory of the host ---- */
+
+void param_set_offload(struct param_set *set, unsigned offload)
+{
+    assert(set->values == NULL && set->training.grad == NULL);
+    set->offload = set->backend->ops->alloc_host == NULL ? 0 : offload;
+}
+
+/* The bytes that element bytes each take of the matrix that products read as one from param i on: with what is adjacent;
+ * 0 where none begins. */
+static size_t product_bytes(const struct param_set *set, int32_t i, bool values)
+{
+    size_t bytes = 0;
+    if (set->table.params[i].rank != 2 || set->table.params[i].adjacent)
+        return 0;
+    do {
+        const struct param *p = &set->table.params[i];
+        bytes += values ? storage_bytes(p->format, p->count) : (size_t)p->count * sizeof(float);
+    } while (++i < set->table.n_params && set->table.params[i].adjacent);
+    return bytes;
+}
+
+/* Room for the largest product's matrix, of the values or of the gradient, and for the largest of a layer. */
+static void stages_of(const struct param_set *set, bool values, size_t stages[2])
+{
+    stages[0] = stages[1] = 0;
+    for (int32_t i = 0; i < set->table.n_params; i++) {
+        const bool layer = set->table.params[i].kind == PARAM_MATRIX;
+        const size_t bytes = values || set->training.first[i] >= 0 ? product_bytes(set, i, values) : 0;
+        stages[0] = bytes > stages[0] ? bytes : stages[0];
+        stages[1] = layer && bytes > stages[1] ? bytes : stages[1];
+    }
+}
+
+/* The vectors' bytes up to param i, in the block that they have where the rest of the values is offloaded. */
+static size_t vectors_before(const struct param_set *set, int32_t i)
+{
+    enum { ALIGNMENT = PARAM_ALIGNMENT * sizeof(float) };
+    size_t bytes = 0;
+    for (int32_t j = 0; j < i; j++) {
+        const struct param *p = &set->table.params[j];
+        const bool last = j + 1 == set->table.n_params || !p[1].adjacent;
+        if (p->rank != 2)
+            bytes += storage_bytes(p->format, p->count);
+        if (last)
+            bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+    return bytes;
+}
+
+static cohort_status take(const struct param_set *set, bool on_host, void *out, size_t bytes, const size_t stages[2],
+                          const char *what, cohort_error *err)
+{
+    struct backend *be = set->backend;
+    return on_host ? be->ops->alloc_host(be, out, bytes, stages, what, err) : be->ops->alloc(be, out, bytes, what, err);
+}
+
 cohort_status param_set_allocate(struct param_set *set, cohort_error *err)
 {
+    const bool on_host = (set->offload & PARAM_OFFLOAD_VALUES) != 0;
+    size_t stages[2];
     assert(set->values == NULL);
-    return set->backend->ops->alloc(set->backend, &set->values, set->table.bytes, "weights", err);
+    stages_of(set, true, stages);
+    if (on_host)
+        TRY(set->backend->ops->alloc(set->backend, &set->vectors, vectors_before(set, set->table.n_params) + 1,
+                                     "vectors of the weights", err));
+    return take(set, on_host, &set->values, set->table.bytes, stages, "weights", err);
+}
+
+struct param_bytes param_set_value_sizes(const struct param_set *set, unsigned offload)
+{
+    size_t stages[2];
+    if ((offload & PARAM_OFFLOAD_VALUES) == 0 || set->backend->ops->alloc_host == NULL)
+        return (struct param_bytes){.own = set->table.bytes};
+    stages_of(set, true, stages);
+    return (struct param_bytes){.own = stages[0] + stages[1] + vectors_before(set, set->table.n_params),
+                                .host = set->table.bytes};
 }
 
 void param_set_copy(struct param_set *to, const struct param_set *from)
 {
     assert(to->table.bytes == from->table.bytes && to->backend == from->backend);
+    assert(to->offload == 0 && from->offload == 0);
     to->backend->ops->copy(to->backend, to->values, from->values, from->table.bytes);
 }
 
@@ -192,19 +267,42 @@ cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_typ
     struct param_training *t = &set->training;
     assert(t->grad == NULL && t->n_elements > 0);
     t->moment_type = moment_type;
-    TRY(be->ops->alloc(be, &t->grad, (size_t)t->n_elements * sizeof *t->grad, "gradient", err));
+    const bool states_on_host = (set->offload & PARAM_OFFLOAD_STATES) != 0;
+    size_t stages[2];
+    stages_of(set, false, stages);
+    TRY(take(set, (set->offload & PARAM_OFFLOAD_GRADIENT) != 0, &t->grad, (size_t)t->n_elements * sizeof *t->grad,
+             stages, "gradient", err));
     const size_t bytes = lay_out_states(set, moment_type, t->at);
     if (bytes > 0)
-        TRY(be->ops->alloc(be, &t->states, bytes, "optimizer's state", err));
+        TRY(take(set, states_on_host, &t->states, bytes, (const size_t[2]){0, 0}, "optimizer's state", err));
     if (t->work_bytes > 0)
         TRY(be->ops->alloc(be, &t->work, t->work_bytes, "what the optimizer works in", err));
     return COHORT_OK;
 }
 
+struct param_bytes param_set_train_sizes(const struct param_set *set, enum dtype moment_type)
+{
+    const size_t gradient = (size_t)set->training.n_elements * sizeof(float),
+                 states = lay_out_states(set, moment_type, NULL);
+    struct param_bytes bytes = {.own = set->training.work_bytes};
+    if ((set->offload & PARAM_OFFLOAD_GRADIENT) != 0) {
+        size_t stages[2];
+        stages_of(set, false, stages);
+        bytes.own += stages[0] + stages[1];
+        bytes.host += gradient;
+    } else {
+        bytes.own += gradient;
+    }
+    if ((set->offload & PARAM_OFFLOAD_STATES) != 0)
+        bytes.host += states;
+    else
+        bytes.own += states;
+    return bytes;
+}
+
 size_t param_set_train_bytes(const struct param_set *set, enum dtype moment_type)
 {
-    return (size_t)set->training.n_elements * sizeof(float) + lay_out_states(set, moment_type, NULL) +
-           set->training.work_bytes;
+    return param_set_train_sizes(set, moment_type).own;
 }
 
 void param_set_zero_grad(struct param_set *set)
@@ -214,6 +312,8 @@ void param_set_zero_grad(struct param_set *set)
 
 void *param_values(const struct param_set *set, const struct param *param)
 {
+    if (set->vectors != NULL && param->rank != 2)
+        return set->vectors + vectors_before(set, index_of(set, param));
     return (char *)set->values + param->offset;
 }
 

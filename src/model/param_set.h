@@ -45,11 +45,25 @@ struct param_training {
     const char *optimizer; /* what keeps the states, by which a checkpoint is told; "adamw" until param_set_keep */
 };
 
+/* What lies in memory of the host, in a backend whose own memory is not the host's. */
+enum param_offload {
+    PARAM_OFFLOAD_VALUES = 1, /* but for vectors */
+    PARAM_OFFLOAD_GRADIENT = 2,
+    PARAM_OFFLOAD_STATES = 4 /* what the optimizer keeps, and low halves */
+};
+
 struct param_set {
     struct backend *backend;  /* borrowed */
     struct param_table table; /* owned */
-    void *values;             /* [table.bytes], NULL while the set is only open */
+    void *values;             /* [table.bytes], NULL while the set is only open; with PARAM_OFFLOAD_VALUES the host's */
+    char *vectors;            /* with PARAM_OFFLOAD_VALUES: those of rank 1, in the backend's own memory */
+    unsigned offload;         /* PARAM_OFFLOAD_* */
     struct param_training training;
+};
+
+/* Bytes in the backend's own memory and in the host's. */
+struct param_bytes {
+    size_t own, host;
 };
 
 /* Takes over the table and empties the caller's, also on failure; everything trains at first. */
@@ -60,6 +74,9 @@ void param_set_close(struct param_set *set);
 void param_set_layout(struct param_set *set);
 /* Freezes a tensor and those adjacent to it. Must come before param_set_train_begin. */
 void param_set_freeze(struct param_set *set, const struct param *param);
+/* What of the set is to lie in the host's memory; must come before any of it is allocated. Where the backend's own memory
+ * is the host's, nothing changes. The bits of results do not. */
+void param_set_offload(struct param_set *set, unsigned offload);
 /* Memory for the values, zeroed. */
 cohort_status param_set_allocate(struct param_set *set, cohort_error *err);
 /* Copies the values of another set that has the same table. */
@@ -71,8 +88,11 @@ void param_set_copy(struct param_set *to, const struct param_set *from);
 void param_set_keep(struct param_set *set, const char *optimizer, const unsigned *keeps, size_t work_bytes);
 /* Allocates what training keeps, zeroed; moments in F32 or BF16. */
 cohort_status param_set_train_begin(struct param_set *set, enum dtype moment_type, cohort_error *err);
-/* How many bytes that takes; known also for a set that is only open. */
+/* How many bytes that takes, and those of the values; known also for a set that is only open. param_set_train_bytes: of
+ * the backend's own memory. */
+struct param_bytes param_set_train_sizes(const struct param_set *set, enum dtype moment_type);
 size_t param_set_train_bytes(const struct param_set *set, enum dtype moment_type);
+struct param_bytes param_set_value_sizes(const struct param_set *set, unsigned offload);
 void param_set_zero_grad(struct param_set *set);
 
 /* Address of a tensor's values in backend memory. */

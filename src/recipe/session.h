@@ -66,6 +66,9 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
  * moments_dtype. */
 int64_t session_micro_tokens(const struct model *model, const struct options *options);
 enum dtype session_moments(const struct options *options);
+/* Option offload, as PARAM_OFFLOAD_* of the set that trains and of the frozen reference. */
+unsigned session_offload(const struct options *options);
+unsigned session_offload_reference(const struct options *options);
 
 /* Chooses how a rollout runs beside weights (and training state) that are already allocated, within the memory limit
  * (rollout_choose). On a CPU, and where need is modest, more than half of the free memory is taken only if a single

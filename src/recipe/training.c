@@ -171,6 +171,7 @@ cohort_status training_allocate(struct training *t, struct memory_plan *plan, co
 {
     struct text line = {0};
     cohort_status status = COHORT_OK;
+    TRY(memory_plan_check_host(plan, err));
     TRY(memory_plan_choose(plan, t->options, err));
     TRY_GOTO(memory_plan_describe(plan, &line, err));
     observer_message(t->observer, "%s", line.data);

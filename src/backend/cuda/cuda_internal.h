@@ -90,6 +90,7 @@ struct cuda_graph {
 };
 
 struct cuda_decode;
+struct cuda_host_block;
 
 /* Shared memory that a block may have on request, of GPUs of a compute capability: 227 KiB in data centres since
  * Hopper, 163 before, 99 on workstation cards. */
@@ -105,7 +106,9 @@ struct cuda_state {
     int compute;             /* capability: 80, 90, ... */
     size_t shared_per_block; /* bytes a block may have on request */
     cudaStream_t stream;
-    void *blas; /* cublasLtHandle_t */
+    struct cuda_host_block *host_blocks; /* tensors in memory of the host */
+    cudaStream_t copy_in, copy_out;      /* of those; NULL until there are any */
+    void *blas;                          /* cublasLtHandle_t */
     void *scratch;
     size_t scratch_bytes;
     struct cuda_attention attention;
@@ -131,7 +134,7 @@ static inline struct cuda_state *cuda_state_of(const struct backend *backend)
 }
 
 /* Calls go down: from the table (cuda_backend.c) to windows of decoding, attention's plan, products and kernels, and
- * from all of these to the device, which calls none of them. */
+ * from all of these to the device and the host's memory, which call none of them. */
 
 /* ---- cuda_device.c: the device, its memory, its stream, what went wrong ---- */
 cohort_status cuda_device_open(struct backend *, int device, cohort_error *err);
@@ -157,6 +160,24 @@ void cuda_free(struct backend *backend, void *memory);
 bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t bytes);
 /* How much cuda_grow allocates for this many bytes; 0 for 0. */
 size_t cuda_grown_bytes(size_t bytes);
+
+/* ---- cuda_host_memory.c: tensors in memory of the host ---- */
+/* Bytes of pinned memory of the host, zeroed, that the device can use in place; stages: room for its largest matrix and
+ * for the largest but that one, by which products go (0, 0: there are no products). Freed by cuda_free. */
+cohort_status cuda_alloc_host(struct backend *backend, void *out, size_t bytes, const size_t stages[2],
+                              const char *what, cohort_error *err);
+/* False if the memory is not of these. */
+bool cuda_free_host(struct backend *backend, void *memory);
+void cuda_host_close(struct backend *backend);
+bool cuda_on_host(const struct backend *backend, const void *p);
+/* Where a product finds a matrix: on a stage, if it lies in host memory, else where it is. Once the product is issued,
+ * cuda_staged says so. */
+void *cuda_stage(struct backend *backend, const void *matrix, size_t bytes, bool writes);
+void cuda_staged(struct backend *backend, const void *matrix);
+/* Has what products wrote on stages be in host memory for whatever is issued from here on. */
+void cuda_host_flush(struct backend *backend);
+/* The matrix has changed in host memory: a stage with it is of no use. */
+void cuda_host_forget(struct backend *backend, const void *matrix);
 
 /* ---- Operations: kernel_*.cu, or the file named ---- */
 #define CUDA_OPERATIONS(OPERATION)                                                                                     \

@@ -72,6 +72,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_adafactor_means(struct backend *backend, const struct adafactor_means *p)
 {
+    cuda_host_flush(backend);
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int64_t count = p->rows * p->columns;
     assert(count > 0);
@@ -103,6 +104,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_adafactor_scale(struct backend *backend, const struct adafactor_scale *p)
 {
+    cuda_host_flush(backend);
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int64_t count = p->rows * p->columns;
     if (count == 0)

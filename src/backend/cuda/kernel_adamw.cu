@@ -144,6 +144,7 @@ template <typename T, typename M> static void launch_adamw(cudaStream_t stream, 
 
 extern "C" void cuda_adamw(struct backend *backend, const struct adamw *p)
 {
+    cuda_host_flush(backend);
     assert(p->type == DTYPE_F32 || (p->type == DTYPE_BF16 && p->low != NULL));
     assert(p->step >= 1);
     if (p->count == 0)
@@ -218,6 +219,7 @@ static __global__ void __launch_bounds__(ADAMW_8BIT_BLOCK)
 
 extern "C" void cuda_adamw_8bit(struct backend *backend, const struct adamw_8bit *p)
 {
+    cuda_host_flush(backend);
     const struct adamw *step = &p->step;
     assert(step->type == DTYPE_F32 || (step->type == DTYPE_BF16 && step->low != NULL));
     assert(step->step >= 1);
@@ -294,6 +296,7 @@ extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int6
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int64_t blocks = ceil_div(count, SUM_BLOCK);
     cuda_make_current(backend);
+    cuda_host_flush(backend);
     double *sums = (double *)cuda_scratch(backend, cuda_sum_squares_scratch(count));
     if (sums == NULL)
         return (double)NAN;

@@ -29,6 +29,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_average(struct backend *backend, const struct average *p)
 {
+    cuda_host_flush(backend);
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const dim3 grid((unsigned)ceil_div(p->count, THREADS)), block(THREADS);
     assert(p->type == DTYPE_F32 || p->type == DTYPE_BF16);

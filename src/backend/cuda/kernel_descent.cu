@@ -76,6 +76,7 @@ template <typename T, typename D> static void launch_rule(cudaStream_t stream, c
 
 extern "C" void cuda_descent(struct backend *backend, const struct descent *p)
 {
+    cuda_host_flush(backend);
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const bool is_split = p->type == DTYPE_BF16, narrow = p->direction_type == DTYPE_BF16;
     assert(p->type == DTYPE_F32 || (is_split && p->low != NULL));

@@ -144,6 +144,7 @@ extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_
 {
     if (p->tokens == 0)
         return;
+    cuda_host_flush(backend); /* a tied head may have written to the same gradient */
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int n = (int)p->tokens;
     int2 *sorted = (int2 *)cuda_scratch(backend, cuda_embed_scratch(p->tokens));

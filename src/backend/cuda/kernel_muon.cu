@@ -26,6 +26,7 @@ static __global__ void __launch_bounds__(THREADS)
 
 extern "C" void cuda_muon_momentum(struct backend *backend, const struct muon_momentum *p)
 {
+    cuda_host_flush(backend);
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     if (p->count == 0)
         return;
