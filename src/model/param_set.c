@@ -165,9 +165,17 @@ struct param_bytes param_set_value_sizes(const struct param_set *set, unsigned o
 
 void param_set_copy(struct param_set *to, const struct param_set *from)
 {
+    struct backend *be = to->backend;
     assert(to->table.bytes == from->table.bytes && to->backend == from->backend);
-    assert(to->offload == 0 && from->offload == 0);
-    to->backend->ops->copy(to->backend, to->values, from->values, from->table.bytes);
+    if (to->vectors == NULL && from->vectors == NULL) {
+        be->ops->copy(be, to->values, from->values, from->table.bytes);
+        return;
+    }
+    for (int32_t i = 0; i < from->table.n_params; i++) {
+        const struct param *p = &from->table.params[i];
+        be->ops->copy(be, param_values(to, &to->table.params[i]), param_values(from, p),
+                      storage_bytes(p->format, p->count));
+    }
 }
 
 /* ---- What an optimizer keeps ---- */

@@ -5,6 +5,7 @@
 #include "support/model_test.h"
 #include "support/temporary_folder.h"
 
+#include "format/architecture.h"
 #include "train/optimizer.h"
 #include "train/state.h"
 
@@ -628,12 +629,53 @@ static void test_patterns(void **state)
             fail_msg("'%s' and '%s'", cases[i].pattern, cases[i].name);
 }
 
+/* Which tensors decay: transformers' rule of names, on every tensor of the families. */
+static bool has_part(const char *name, const char *part)
+{
+    const char *at = strstr(name, part);
+    return at != NULL && (at == name || at[-1] == '.') && (at[strlen(part)] == '.' || at[strlen(part)] == '\0');
+}
+
+static bool decays(const char *name)
+{
+    const char *norm = strstr(name, "_norm");
+    return strstr(name, "bias") == NULL && strstr(name, "layernorm") == NULL && strstr(name, "rmsnorm") == NULL &&
+           !has_part(name, "norm") && !(norm != NULL && (norm[5] == '.' || norm[5] == '\0'));
+}
+
+static void test_decay_names(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"model_tied", "model_untied", "model_qwen2"};
+    int32_t n[2] = {0};
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+        struct model_config config = {0};
+        struct param_table table = {0};
+        cohort_error err = {0};
+        char dir[300];
+        snprintf(dir, sizeof dir, "%s/tests/fixtures/%s", COHORT_SOURCE_DIR, models[m]);
+        must(model_config_load(&config, NULL, dir, &err), &err);
+        must(architecture_params(&config, STORAGE_F32, &table, &err), &err);
+        for (int32_t i = 0; i < table.n_params; i++) {
+            const struct param *p = &table.params[i];
+            n[p->decay]++;
+            if (p->decay != decays(p->name))
+                fail_msg("%s: %s decays: %d", models[m], p->name, p->decay);
+            assert_int_equal(p->kind == PARAM_EMBEDDING, has_part(p->name, "embed_tokens"));
+            assert_int_equal(p->kind == PARAM_HEAD, has_part(p->name, "lm_head"));
+            assert_int_equal(p->kind == PARAM_MATRIX, strstr(p->name, "_proj.weight") != NULL);
+        }
+        param_table_free(&table);
+    }
+    assert_true(n[0] > 20 && n[1] > 20);
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_oracle),  cmocka_unit_test(test_tables),
-                                       cmocka_unit_test(test_resumed), cmocka_unit_test(test_groups),
-                                       cmocka_unit_test(test_mean),    cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_patterns)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_oracle),   cmocka_unit_test(test_tables),
+                                       cmocka_unit_test(test_resumed),  cmocka_unit_test(test_groups),
+                                       cmocka_unit_test(test_mean),     cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_patterns), cmocka_unit_test(test_decay_names)};
     test_arguments(argc, argv);
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -24,14 +24,16 @@ static void step_sgd(const struct descent *p, float *w, float *d, float *m, int6
         w[i] = w[i] - p->rate * d[i];
 }
 
-static void step_lion(const struct descent *p, float *w, const float *d, float *m, int64_t count)
+static void step_lion(const struct descent *p, float *restrict w, const float *restrict d, float *restrict m,
+                      int64_t count)
 {
-    const float mix = 1.0f - p->momentum, mix2 = 1.0f - p->beta2;
+    const float keep1 = p->momentum, mix1 = 1.0f - keep1, keep2 = p->beta2, mix2 = 1.0f - keep2;
+    const float scale = p->scale, keep = p->keep, rate = p->rate;
     for (int64_t i = 0; i < count; i++) {
-        const float g = d[i] * p->scale, c = p->momentum * m[i] + mix * g;
-        const float sign = c > 0.0f ? 1.0f : c < 0.0f ? -1.0f : 0.0f;
-        w[i] = w[i] * p->keep - p->rate * sign;
-        m[i] = p->beta2 * m[i] + mix2 * g;
+        const float g = d[i] * scale, c = keep1 * m[i] + mix1 * g;
+        const int sign = (c > 0.0f) - (c < 0.0f); /* without a branch, which nobody could predict */
+        w[i] = w[i] * keep - rate * (float)sign;
+        m[i] = keep2 * m[i] + mix2 * g;
     }
 }
 
