@@ -278,16 +278,6 @@ static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_err
     return status;
 }
 
-static cohort_status open_reference(struct grpo_run *run, const char *dir, cohort_error *err)
-{
-    const struct session *session = &run->t.session;
-    struct model_config config = {0};
-    TRY(model_config_load(&config, NULL, dir, err));
-    TRY(model_open(&run->grpo.reference, session->backend, &config, session->model->type, 0, err));
-    param_set_offload(&run->grpo.reference->base, session_offload_reference(run->t.options));
-    return COHORT_OK;
-}
-
 /* The frozen reference is the model that the run began with. Where the policy was opened from the same folder, the
  * notes about it have been told. A resumed run has read a checkpoint instead, so it tells the notes and hashes the
  * reference here. */
@@ -304,8 +294,8 @@ static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
                          "--model DIR");
     if (t->resume_dir != NULL)
         TRY(tell_reference_notes(run, err));
-    TRY(open_reference(run, dir, err));
-    TRY(model_read(run->grpo.reference, dir, t->resume_dir == NULL ? NULL : &files, err));
+    TRY(session_load_reference(&t->session, t->options, dir, t->resume_dir == NULL ? NULL : &files,
+                               &run->grpo.reference, err));
     cohort_status status = t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
     weight_files_free(&files);
     return status;

@@ -269,6 +269,16 @@ cohort_status session_read(struct session *session, struct weight_files *files, 
     return model_read(session->model, session->dir, files, err);
 }
 
+cohort_status session_load_reference(const struct session *session, const struct options *options, const char *dir,
+                                     struct weight_files *files, struct model **out, cohort_error *err)
+{
+    struct model_config config = {0};
+    TRY(model_config_load(&config, NULL, dir, err));
+    TRY(model_open(out, session->backend, &config, session->model->type, 0, err));
+    param_set_offload(&(*out)->base, session_offload_reference(options));
+    return model_read(*out, dir, files, err);
+}
+
 void session_close(struct session *session)
 {
     if (session->backend != NULL)

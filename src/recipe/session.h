@@ -69,6 +69,10 @@ enum dtype session_moments(const struct options *options);
 /* Option offload, as PARAM_OFFLOAD_* of the set that trains and of the frozen reference. */
 unsigned session_offload(const struct options *options);
 unsigned session_offload_reference(const struct options *options);
+/* Reads the model of a folder as the session's reference, in the host's memory if option offload says so. files: as in
+ * session_read. *out is for model_destroy, also after a failure. */
+cohort_status session_load_reference(const struct session *session, const struct options *options, const char *dir,
+                                     struct weight_files *files, struct model **out, cohort_error *err);
 
 /* Chooses how a rollout runs beside weights (and training state) that are already allocated, within the memory limit
  * (rollout_choose). On a CPU, and where need is modest, more than half of the free memory is taken only if a single
