@@ -272,7 +272,7 @@ struct adamw {
  * multiplied. The weight moves by the moments as they are before they become codes again; a code is the nearest. */
 enum { ADAMW_8BIT_BLOCK = 256 };
 struct adamw_8bit {
-    struct adamw step;            /* m and v: codes, bytes; moment_type and first are not used */
+    struct adamw step;            /* m and v: codes, bytes, at multiples of 4; moment_type and first are not used */
     float *largest_m, *largest_v; /* [blocks] */
     const float *books;           /* [2, 256] ascending: of m, of v */
 };

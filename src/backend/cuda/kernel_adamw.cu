@@ -184,6 +184,21 @@ static __device__ __forceinline__ float block_max(float x, float *part)
     return most;
 }
 
+/* Codes of four neighbours, written by the first of them: code[i] of each thread's i, of count elements. */
+static __device__ __forceinline__ void store_codes(uint8_t *code, int64_t i, int64_t count, uint32_t mine)
+{
+    uint32_t four = mine;
+    for (int e = 1; e < 4; e++)
+        four |= __shfl_down_sync(0xffffffffu, mine, e) << (8 * e);
+    if (i % 4 != 0)
+        return;
+    if (i + 4 <= count)
+        *(uint32_t *)(code + i) = four;
+    else
+        for (int64_t at = i; at < count; at++, four >>= 8)
+            code[at] = (uint8_t)four;
+}
+
 template <typename T>
 static __global__ void __launch_bounds__(ADAMW_8BIT_BLOCK)
     adamw_8bit_kernel(int64_t count, T *__restrict__ weight, int16_t *__restrict__ low, const float *__restrict__ grad,
@@ -207,10 +222,8 @@ static __global__ void __launch_bounds__(ADAMW_8BIT_BLOCK)
         store_master(weight, low, i, w);
     }
     const float most_m = block_max(fabsf(m1), part), most_v = block_max(fabsf(v1), part);
-    if (valid) {
-        m[i] = nearest_code(book[0], most_m > 0.0f ? m1 / most_m : 0.0f);
-        v[i] = nearest_code(book[1], most_v > 0.0f ? v1 / most_v : 0.0f);
-    }
+    store_codes(m, i, count, nearest_code(book[0], most_m > 0.0f ? m1 / most_m : 0.0f));
+    store_codes(v, i, count, nearest_code(book[1], most_v > 0.0f ? v1 / most_v : 0.0f));
     if (threadIdx.x == 0) {
         largest_m[blockIdx.x] = most_m;
         largest_v[blockIdx.x] = most_v;
@@ -222,7 +235,7 @@ extern "C" void cuda_adamw_8bit(struct backend *backend, const struct adamw_8bit
     cuda_host_flush(backend);
     const struct adamw *step = &p->step;
     assert(step->type == DTYPE_F32 || (step->type == DTYPE_BF16 && step->low != NULL));
-    assert(step->step >= 1);
+    assert(step->step >= 1 && vector_aligned(step->m, 4) && vector_aligned(step->v, 4));
     if (step->count == 0)
         return;
     const cudaStream_t stream = cuda_state_of(backend)->stream;
