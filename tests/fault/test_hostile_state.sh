@@ -91,3 +91,13 @@ cp -r grpo-run r
 sed -i 's/"seed": 42/"seed": 42, "entropy_control": {"coef": 1, "last_entropy": null}/' r/checkpoints/step-4/trainer/state.json
 rm r/checkpoints/step-4/SHA256SUMS
 fails 1 'unexpected "entropy_control"' "${GRPO[@]}" --steps 6 --out r --resume
+
+# --- the optimizer whose state it is ---
+for optimizer in '5' 'null' '""' '"muon"' '"adamw_8bit"' '{}'; do
+    rm -rf r
+    cp -r grpo-run r
+    sed -i "s/\"seed\": 42/\"seed\": 42, \"optimizer\": $optimizer/" r/checkpoints/step-4/trainer/state.json
+    rm r/checkpoints/step-4/SHA256SUMS
+    fails 1 'r/checkpoints/step-4/trainer/state.json: the state is that of the optimizer .*, this run has adamw' "${GRPO[@]}" \
+        --steps 6 --out r --resume
+done
