@@ -2,6 +2,8 @@
  * with the bits of device memory, whatever the order in which matrices come. */
 #include "kernels/kernel_test.h"
 
+#include "model/param_set.h"
+
 enum { MATRICES = 5, N = 16, K = 24, M = 40, LARGE_N = 48, STEPS = 60 };
 
 static void must(cohort_status status, const cohort_error *err)
@@ -154,10 +156,77 @@ static void test_same(void **state)
     }
 }
 
+#if defined(COHORT_CUDA_EMULATED) /* a GPU is shared with others, whose memory comes and goes */
+/* What a set takes of the device, whatever of it is offloaded, is what its sizes say, which plans read. */
+static void test_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int32_t rank;
+        int64_t rows, columns;
+        enum param_kind kind;
+        bool adjacent;
+    } rows[] = {{"embed", 2, 3000, 64, PARAM_EMBEDDING, false}, {"q", 2, 64, 64, PARAM_MATRIX, false},
+                {"k", 2, 32, 64, PARAM_MATRIX, true},           {"q_bias", 1, 64, 1, PARAM_VECTOR, false},
+                {"k_bias", 1, 32, 1, PARAM_VECTOR, true},       {"norm", 1, 64, 1, PARAM_VECTOR, false},
+                {"frozen", 2, 5000, 64, PARAM_MATRIX, false}};
+    enum { N_ROWS = sizeof rows / sizeof *rows };
+    EACH_BACKEND
+    for (unsigned offload = 0; offload < 8; offload++) {
+        struct param_table table = {.n_params = N_ROWS};
+        struct param_set set;
+        cohort_error err = {0};
+        must(mem_alloc(&table.params, N_ROWS, sizeof *table.params, "table", &err), &err);
+        for (int i = 0; i < N_ROWS; i++) {
+            struct param *p = &table.params[i];
+            *p = (struct param){.rank = rows[i].rank,
+                                .shape = {rows[i].rows, rows[i].columns},
+                                .count = rows[i].rows * rows[i].columns,
+                                .format = STORAGE_BF16,
+                                .kind = rows[i].kind,
+                                .adjacent = rows[i].adjacent};
+            snprintf(p->name, sizeof p->name, "%s", rows[i].name);
+        }
+        param_table_layout(&table);
+        must(param_set_open(&set, backend, &table, &err), &err);
+        param_set_freeze(&set, &set.table.params[N_ROWS - 1]);
+        param_set_offload(&set, offload);
+        const struct param_bytes values = param_set_value_sizes(&set, offload),
+                                 train = param_set_train_sizes(&set, DTYPE_F32);
+        const size_t before = backend->ops->available(backend);
+        must(param_set_allocate(&set, &err), &err);
+        const size_t between = backend->ops->available(backend);
+        must(param_set_train_begin(&set, DTYPE_F32, &err), &err);
+        const size_t after = backend->ops->available(backend);
+        if (before - between > values.own + 1 || before - between < values.own)
+            fail_msg("offload %u: values take %zu bytes, the plan says %zu", offload, before - between, values.own);
+        if (between - after != train.own)
+            fail_msg("offload %u: training takes %zu bytes, the plan says %zu", offload, between - after, train.own);
+        assert_int_equal(values.host > 0, (offload & PARAM_OFFLOAD_VALUES) != 0);
+        /* Stages of the largest product that trains and of a layer's, no more. */
+        if (offload == (PARAM_OFFLOAD_GRADIENT | PARAM_OFFLOAD_STATES))
+            assert_int_equal(train.own, (3000 * 64 + 96 * 64) * sizeof(float));
+        for (int i = 0; i < N_ROWS; i++) {
+            const void *p = param_values(&set, &set.table.params[i]);
+            assert_true(i + 1 == N_ROWS || !rows[i + 1].adjacent ||
+                        (const char *)param_values(&set, &set.table.params[i + 1]) ==
+                            (const char *)p + storage_bytes(STORAGE_BF16, set.table.params[i].count));
+        }
+        param_set_close(&set);
+    }
+}
+#endif
+
 int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     test_options.cuda = true;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same),
+#if defined(COHORT_CUDA_EMULATED)
+        cmocka_unit_test(test_sizes),
+#endif
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
