@@ -69,17 +69,14 @@ static cohort_status add_set(struct evaluation_sets *sets, const char *name, siz
     return length == 0 ? COHORT_OK : mem_strdup(&set->name, name, length, err);
 }
 
-/* Appends an item to the last set's spec. */
-static cohort_status add_item(struct evaluation_sets *sets, struct text *spec, const char *item, size_t length,
-                              cohort_error *err)
+/* Gives the last set, if there is one, the items that were collected for it. */
+static cohort_status end_set(struct evaluation_sets *sets, struct text *items, cohort_error *err)
 {
-    struct evaluation_set *set = &sets->items[sets->n - 1];
-    if (spec->length > 0)
-        TRY(text_append(spec, ",", 1, err));
-    TRY(text_append(spec, item, length, err));
-    mem_free(set->spec);
-    set->spec = NULL;
-    return mem_strdup(&set->spec, spec->data, spec->length, err);
+    if (sets->n == 0)
+        return COHORT_OK;
+    TRY(mem_strdup(&sets->items[sets->n - 1].spec, items->data, items->length, err));
+    items->length = 0;
+    return COHORT_OK;
 }
 
 cohort_status evaluation_sets_split(struct evaluation_sets *sets, const char *spec, cohort_error *err)
@@ -103,7 +100,7 @@ cohort_status evaluation_sets_split(struct evaluation_sets *sets, const char *sp
             goto cleanup;
         }
         if (name > 0 || sets->n == 0) {
-            items.length = 0;
+            TRY_GOTO(end_set(sets, &items, err));
             TRY_GOTO(add_set(sets, at, name, spec, err));
         }
         const size_t skip = name > 0 ? name + 1 : 0;
@@ -111,11 +108,14 @@ cohort_status evaluation_sets_split(struct evaluation_sets *sets, const char *sp
             status = error_set(err, COHORT_ERR_ARGUMENT, "'%s': no file follows %.*s", spec, (int)length, at);
             goto cleanup;
         }
-        TRY_GOTO(add_item(sets, &items, at + skip, length - skip, err));
+        if (items.length > 0)
+            TRY_GOTO(text_append(&items, ",", 1, err));
+        TRY_GOTO(text_append(&items, at + skip, length - skip, err));
         at += length;
         if (*at == '\0')
             break;
     }
+    TRY_GOTO(end_set(sets, &items, err));
 cleanup:
     text_free(&items);
     return status;

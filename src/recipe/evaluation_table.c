@@ -72,6 +72,8 @@ static int width_of(const struct evaluation_sets *sets, const struct metrics *me
 cohort_status evaluation_table(const struct evaluation_sets *sets, const struct metrics *metrics, struct text *out,
                                cohort_error *err)
 {
+    if (metrics->incomplete)
+        return error_set(err, COHORT_ERR_MEMORY, "metrics of the evaluation: out of memory");
     char prefix[96]; /* of the first set, whose quantities are those of all */
     const char *name = sets->items[0].name;
     snprintf(prefix, sizeof prefix, "eval_%s%s", name == NULL ? "" : name, name == NULL ? "" : "_");
