@@ -4,7 +4,7 @@
 if(NOT COHORT_TESTS)
   return()
 endif()
-set(COHORT_DEVICE_TESTS test_model test_grpo_steps test_split test_loss_split test_param_set test_linear test_operations test_invariance test_engine_pool test_constraint
+set(COHORT_DEVICE_TESTS test_model test_grpo_steps test_grpo_hundred test_split test_loss_split test_param_set test_linear test_operations test_invariance test_engine_pool test_constraint
     test_episode test_trainer)
 
 if(COHORT_EMULATED)

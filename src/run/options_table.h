@@ -54,8 +54,10 @@ ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
      "data file of rows with prompt_tokens and tokens; '-' reads standard input")
 OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
        "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
-ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO | FOR_EVAL, "Data", HASHED(DATA),
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_EVAL, "Data", NO_RUN,
+     "rows with prompt or messages (docs/DATA.md), or several sets as NAME=FILE,NAME=FILE")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_SCORE, "Data", NO_RUN,
      "data files or a folder of rows with completion, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_DATA, "Data", NO_RUN,
@@ -68,12 +70,18 @@ OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(D
        "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA, "Data", NO_RUN,
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
-OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_TRAIN, "Data", FREE,
+OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_SFT, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
+ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GRPO, "Data", FREE,
+     "held-out rows to evaluate on: data files or a folder, or several sets as NAME=FILE,NAME=FILE")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
+OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_GRPO | FOR_EVAL, "Data", FREE,
+       "k of pass@k and maj@k (docs/EVALUATION.md); unset: 1, 2, 4 ... and the completions of a prompt")
+OPTION(SAMPLES, "samples", INT(0, 1000), "2", FOR_EVAL, "Data", NO_RUN,
+       "with --format text: prompts of each set that are shown with a completion")
 OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KEPT,
        "walk the rows in an order drawn from the seed, a new one each epoch")
 OPTION(DATA_SHUFFLE_SEED, "data_shuffle_seed", INT(0, MANY), NULL, FOR_TRAIN, "Data", KEPT,
@@ -97,6 +105,10 @@ OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "reward functions, by name or as exec:PROGRAM (JSON lines in and out); README.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
+OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GRPO | FOR_EVAL, "Reward", FREE,
+       "the reward that says whether a completion passes in an evaluation; unset: accuracy, else the first")
+OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GRPO | FOR_EVAL, "Reward", FREE,
+       "a completion passes where that reward is at least this")
 OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
 OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, "Reward", FREE,
