@@ -14,10 +14,12 @@ struct sft_run {
     struct dataset_order order;
     struct sft sft;
     struct tree_runner runner;
-    struct sft_row *batch; /* [n_batch]: batch_size, or the held-out rows */
-    size_t n_batch;
-    struct tree *trees;                    /* likewise */
-    struct completion_tokens *completions; /* likewise */
+    /* The rows in hand, of a step or of the evaluation, and the room for them. */
+    struct sft_row *batch;
+    struct tree *trees;
+    struct completion_tokens *completions;
+    double *weights;
+    size_t n_batch, room[4];
     int64_t batch_size, save_steps, eval_steps;
     struct metrics metrics; /* of the step */
 };
@@ -26,59 +28,98 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
 {
     const struct options *o = run->t.options;
     const char *data = options_string(o, OPTION_DATA), *held_out = options_string(o, OPTION_EVAL_DATA);
-    int32_t context = run->t.session.model->max_context, length = (int32_t)options_int(o, OPTION_MAX_LENGTH);
+    const int32_t context = run->t.session.model->max_context, most = (int32_t)options_int(o, OPTION_MAX_LENGTH);
+    const int32_t length = most < context ? most : context;
+    const bool packs = options_bool(o, OPTION_PACKING) &&
+                       options_choice(o, OPTION_PACKING_STRATEGY) == PACKING_BFD; /* the one there is */
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE");
-    length = length < context ? length : context;
-    TRY(sft_rows_load(&run->train, &run->t.session, OPTION_DATA, 0, length, o, run->t.observer, err));
+    TRY(sft_rows_load(&run->train, &run->t.session, OPTION_DATA, 0, length, packs ? most : 0, o, run->t.observer, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
-    if (run->train.n_cut + run->train.n_dropped > 0)
-        observer_message(run->t.observer,
-                         "%s: %zu rows cut to --max-length %d, %zu of them left out because no "
-                         "completion was left",
-                         data, run->train.n_cut, (int)length, run->train.n_dropped);
+    sft_rows_tell(&run->train, run->t.observer);
     if (held_out != NULL) {
         TRY(sft_rows_load(&run->held_out, &run->t.session, OPTION_EVAL_DATA,
-                          (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), length, o, run->t.observer, err));
+                          (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), length, 0, o, run->t.observer, err));
         TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.data.sha256, err));
+        sft_rows_tell(&run->held_out, run->t.observer);
     }
     if (run->train.conversations)
         TRY(end_of_text_learned(&run->t.session, err));
-    TRY(data_order(&run->order, run->train.parts, run->train.data.n_parts, o, err));
-    run->n_batch = run->held_out.n > (size_t)run->batch_size ? run->held_out.n : (size_t)run->batch_size;
-    TRY(mem_alloc(&run->batch, run->n_batch, sizeof *run->batch, "batch", err));
-    TRY(mem_alloc(&run->trees, run->n_batch, sizeof *run->trees, "batch", err));
-    return mem_alloc(&run->completions, run->n_batch, sizeof *run->completions, "batch", err);
+    return data_order(&run->order, run->train.parts, run->train.data.n_parts, o, err);
+}
+
+static cohort_status read_loss(struct sft_run *run, cohort_error *err)
+{
+    const struct options *o = run->t.options;
+    run->sft.loss = (enum sft_loss)options_choice(o, OPTION_LOSS_TYPE);
+    run->sft.label_smoothing = options_float(o, OPTION_LABEL_SMOOTHING_FACTOR);
+    run->sft.noise_alpha = options_float_or(o, OPTION_NEFTUNE_NOISE_ALPHA, 0.0);
+    run->sft.seed = (uint64_t)options_int(o, OPTION_SEED);
+    run->runner.extras = sft_extras(&run->sft);
+    if (run->sft.label_smoothing > 0.0 && run->sft.loss != SFT_LOSS_NLL)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--label-smoothing-factor is of --loss-type nll alone: a smoothed label has no probability to "
+                         "weigh its loss by");
+    return COHORT_OK;
 }
 
 static cohort_status allocate(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
     struct memory_plan plan = {0};
-    int32_t longest = run->train.longest > run->held_out.longest ? run->train.longest : run->held_out.longest;
-    memory_plan_begin(&plan, t->session.model, t->options, false, &run->runner, run->batch_size, longest,
-                      run->batch_size * longest);
+    const struct sft_rows *rows = &run->train;
+    int32_t longest = rows->longest > run->held_out.longest ? rows->longest : run->held_out.longest;
+    int64_t useful = run->batch_size * longest, completions = run->batch_size;
+    if (rows->begin != NULL) { /* bins of many rows */
+        enum { MOST_ROWS = 4096 /* of a micro-batch: more gain nothing */ };
+        completions *= (int64_t)rows->most;
+        completions = completions < MOST_ROWS ? completions : MOST_ROWS;
+        useful = run->batch_size * options_int(t->options, OPTION_MAX_LENGTH);
+    }
+    memory_plan_begin(&plan, t->session.model, t->options, false, &run->runner, completions, longest, useful);
     return training_allocate(t, &plan, err);
 }
 
-/* Row `row` of the rows as tree i of the batch. */
-static cohort_status take_row(struct sft_run *run, struct sft_rows *rows, size_t row, size_t i, cohort_error *err)
+/* Reads n rows behind those in hand, from row first of the set. */
+static cohort_status take_rows(struct sft_run *run, struct sft_rows *rows, size_t first, size_t n, cohort_error *err)
 {
-    TRY(sft_rows_read(rows, row, &run->batch[i], err));
-    run->trees[i] = sft_row_tree(&run->batch[i], &run->completions[i]);
+    const size_t end = run->n_batch + n;
+    TRY(mem_grow(&run->batch, &run->room[0], end, sizeof *run->batch, "batch", err));
+    TRY(mem_grow(&run->trees, &run->room[1], end, sizeof *run->trees, "batch", err));
+    TRY(mem_grow(&run->completions, &run->room[2], end, sizeof *run->completions, "batch", err));
+    TRY(mem_grow(&run->weights, &run->room[3], end, sizeof *run->weights, "batch", err));
+    for (size_t i = 0; i < n; i++, run->n_batch++)
+        TRY(sft_rows_read(rows, first + i, &run->batch[run->n_batch], err));
     return COHORT_OK;
+}
+
+/* The rows in hand as they are learned. */
+static struct sft_batch batch_of(struct sft_run *run)
+{
+    bool weighted = false;
+    for (size_t i = 0; i < run->n_batch; i++) {
+        run->trees[i] = sft_row_tree(&run->batch[i], &run->completions[i]);
+        run->weights[i] = run->batch[i].weight;
+        weighted = weighted || run->batch[i].weighted;
+    }
+    return (struct sft_batch){
+        .trees = run->trees, .weights = weighted ? run->weights : NULL, .n = (int32_t)run->n_batch};
 }
 
 static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metrics, cohort_error *err)
 {
-    double loss = 0.0;
+    struct sft_figures figures;
     if (run->held_out.n == 0)
         return COHORT_OK;
-    for (size_t i = 0; i < run->held_out.n; i++)
-        TRY(take_row(run, &run->held_out, i, i, err));
-    TRY(sft_evaluate(&run->sft, run->trees, (int32_t)run->held_out.n, &loss, err));
-    metrics_set(metrics, "eval_loss", loss);
-    observer_message(run->t.observer, "step %lld: held-out loss %.4f", (long long)run->t.state.step, loss);
+    run->n_batch = 0;
+    TRY(take_rows(run, &run->held_out, 0, run->held_out.n, err));
+    const struct sft_batch batch = batch_of(run);
+    TRY(sft_evaluate(&run->sft, &batch, &figures, err));
+    metrics_set(metrics, "eval_loss", figures.loss);
+    metrics_set(metrics, "eval_mean_token_accuracy", figures.accuracy);
+    metrics_set(metrics, "eval_entropy", figures.entropy);
+    observer_message(run->t.observer, "step %lld: held-out loss %.4f, token accuracy %.4f",
+                     (long long)run->t.state.step, figures.loss, figures.accuracy);
     return COHORT_OK;
 }
 
@@ -92,12 +133,15 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     struct training *t = &run->t;
     struct metrics *metrics = &run->metrics;
     metrics_free(metrics);
+    run->n_batch = 0;
     for (int64_t i = 0; i < run->batch_size; i++) {
-        size_t row = 0;
-        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &row, NULL, err));
-        TRY(take_row(run, &run->train, row, (size_t)i, err));
+        size_t unit = 0, first = 0;
+        TRY(dataset_order_at(&run->order, (uint64_t)(t->state.batches * run->batch_size + i), &unit, NULL, err));
+        const size_t n = sft_rows_unit(&run->train, unit, &first);
+        TRY(take_rows(run, &run->train, first, n, err));
     }
-    TRY(sft_step(&run->sft, run->trees, (int32_t)run->batch_size, metrics, err));
+    const struct sft_batch batch = batch_of(run);
+    TRY(sft_step(&run->sft, &batch, metrics, err));
     t->state.step++;
     t->state.batches++;
     if (run->sft.skipped > t->state.skipped)
@@ -113,8 +157,8 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     if (evaluates)
         evaluated = held_out_metrics(run, metrics, err);
     cohort_status logged =
-        training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n, metrics,
-                     evaluated == COHORT_OK ? err : NULL);
+        training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n_units,
+                     metrics, evaluated == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
     training_watch(t, metrics);
@@ -134,7 +178,7 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
 static int64_t planned_steps(const struct sft_run *run)
 {
     const struct options *o = run->t.options;
-    int64_t per_epoch = ((int64_t)run->train.n + run->batch_size - 1) / run->batch_size;
+    int64_t per_epoch = ((int64_t)run->train.n_units + run->batch_size - 1) / run->batch_size;
     return options_int_or(o, OPTION_STEPS, per_epoch * options_int(o, OPTION_EPOCHS));
 }
 
@@ -176,12 +220,12 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
 static cohort_status run_steps(struct sft_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
-    run->sft = (struct sft){.model = t->session.model,
-                            .runner = &run->runner,
-                            .optimizer = training_optimizer(t),
-                            .schedule = t->schedule,
-                            .skipped = t->state.skipped,
-                            .tokens_seen = t->state.tokens_seen};
+    run->sft.model = t->session.model;
+    run->sft.runner = &run->runner;
+    run->sft.optimizer = training_optimizer(t);
+    run->sft.schedule = t->schedule;
+    run->sft.skipped = t->state.skipped;
+    run->sft.tokens_seen = t->state.tokens_seen;
     training_curve(t, "loss", run->held_out.n > 0 ? "eval_loss" : NULL, "SFT: loss", "loss.svg");
     cohort_status status = train(run, err);
     if (status != COHORT_OK) {
@@ -207,6 +251,7 @@ cohort_status command_sft(struct options *options, const struct reward_list *ext
     run->batch_size = options_int(options, OPTION_BATCH_SIZE);
     run->save_steps = options_int(options, OPTION_SAVE_STEPS);
     run->eval_steps = options_int(options, OPTION_EVAL_STEPS);
+    TRY_GOTO(read_loss(run, err));
     TRY_GOTO(load_data(run, err));
     run->t.steps = planned_steps(run);
     TRY_GOTO(training_plan_schedule(&run->t, err));
@@ -218,11 +263,13 @@ cleanup:
     sft_rows_free(&run->train);
     sft_rows_free(&run->held_out);
     dataset_order_free(&run->order);
-    for (size_t i = 0; run->batch != NULL && i < run->n_batch; i++)
+    for (size_t i = 0; i < run->room[0]; i++)
         sft_row_free(&run->batch[i]);
+    sft_free(&run->sft);
     mem_free(run->batch);
     mem_free(run->trees);
     mem_free(run->completions);
+    mem_free(run->weights);
     metrics_free(&run->metrics);
     training_close(&run->t);
     mem_free(run);

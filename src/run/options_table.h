@@ -83,7 +83,19 @@ OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | F
 OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
        "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
-       "tokens of a row, prompt and completion; longer ones are cut at the end")
+       "tokens of a row, prompt and completion; longer ones are cut (truncation_mode)")
+OPTION(TRUNCATION_MODE, "truncation_mode", ONE_OF(WORDS(TRUNCATION_LIST)), "keep_start", FOR_SFT | FOR_DATA, "Data",
+       KEPT, "what is kept of a row that is too long: its beginning or its end")
+OPTION(DATASET_TEXT_FIELD, "dataset_text_field", TEXT, "text", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "the column of plain text, all of which is learned")
+OPTION(COMPLETION_ONLY_LOSS, "completion_only_loss", SWITCH, NULL, FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn the completion alone (of messages the last); false: all; unset: text all, else true")
+OPTION(ASSISTANT_ONLY_LOSS, "assistant_only_loss", SWITCH, "false", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn what the assistant says, in every turn, and nothing else (docs/SFT.md)")
+OPTION(PACKING, "packing", SWITCH, "false", FOR_SFT, "Data", KEPT,
+       "let batch_size count bins of up to max_length tokens, each filled with rows (docs/SFT.md)")
+OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd", FOR_SFT, "Data", KEPT,
+       "how rows are packed: best fit, the longest first")
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
@@ -188,6 +200,12 @@ OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GRPO, "L
        "added to the standard deviation that advantages are divided by")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
        "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(SFT_LOSS_LIST)), "nll", FOR_SFT, "Loss", KEPT,
+     "the loss of a token: its negative log-prob, or that times its probability (dft)")
+OPTION(LABEL_SMOOTHING_FACTOR, "label_smoothing_factor", FLOAT(0, 1), "0", FOR_SFT, "Loss", KEPT,
+       "share of the loss that is the mean over the vocabulary in place of the token; only with nll")
+OPTION(NEFTUNE_NOISE_ALPHA, "neftune_noise_alpha", FLOAT(0, 1e6), NULL, FOR_SFT, "Loss", KEPT,
+       "add noise of up to alpha / sqrt(tokens * width) to a row's embeddings (NEFTune); unset: none")
 OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
        FOR_GRPO, "Loss", KEPT,
        "probability ratio new/old of each token, or one for the sequence (GSPO; sequence_token: GSPO-token)")

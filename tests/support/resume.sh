@@ -4,6 +4,7 @@ make_data() {
     for i in 1 2 3 4 5 6 7; do
         printf '{"prompt": "question %d: what is %d + %d?", "completion": " it is %d"}\n' $i $i $i $((2 * i))
     done >"$work/sft.jsonl"
+    sed '1~2s/}/, "weight": 2.5}/' "$work/sft.jsonl" >"$work/sft-weights.jsonl"
     sed 's/, "completion".*/}/' "$work/sft.jsonl" >"$work/grpo.jsonl"
     head -n 2 "$work/sft.jsonl" >"$work/sft-held-out.jsonl"
     head -n 2 "$work/grpo.jsonl" >"$work/grpo-held-out.jsonl"
@@ -12,7 +13,12 @@ make_data() {
 # arguments KIND: of a run of that kind, into the array args.
 arguments() {
     case $1 in
-    sft) args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1) ;;
+    sft | sft-packed)
+        args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
+        # Bins, weights and noise: what a step takes and adds follows from its number.
+        [ "$1" = sft ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
+            --label-smoothing-factor 0.1)
+        ;;
     grpo | grpo-kl | grpo-entropy)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
             --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)

@@ -89,7 +89,8 @@ static void test_messages(void **state)
     says(FOR_SFT, "vespo_k_pos", "not an option of sft (it is one of grpo)");
     says(FOR_GENERATE, "temp", "called 'temperature'");
     says(FOR_GENERATE, "n_predict", "called 'max_completion_length'");
-    says(FOR_SFT, "loss_type", "not an option of sft (it is one of grpo)");
+    says(FOR_SFT, "scale_rewards", "not an option of sft (it is one of grpo)");
+    says(FOR_GRPO, "neftune_noise_alpha", "not an option of grpo (it is one of sft)");
     says(FOR_GRPO, "lerning_rate", "did you mean 'learning_rate'"); /* a slip, no name of others */
 }
 

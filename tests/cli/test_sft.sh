@@ -1,0 +1,165 @@
+# What sft learns of a row, and what its switches do: masks of turns, completions and texts as `cohort data` shows them, weights, cut rows,
+# packing and losses as equalities of trained weights, noise that a seed repeats.
+. "$(dirname "$0")/shell.sh"
+
+succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
+SFT=("$COHORT" sft --model m --threads 1 --device cpu --learning-rate 1e-3 --seed 3 --no-shuffle-dataset)
+sft() { "${SFT[@]}" --out "$@"; }
+rows() { cat >rows.jsonl; }
+# shown OPTIONS: the first row as `cohort data` shows it, with \n for a newline
+shown()
+{
+    "$COHORT" data rows.jsonl --model m --format jsonl "$@" >out 2>err || wrong "exit code $? of data $* -- $(tail -c 300 err)"
+    sed -n 's/^{"example": 0, "context": "\(.*\)", "learned": "\(.*\)"}$/\1[[learned: \2]]/p' out
+}
+# learns WHAT OPTIONS: what of the row in rows.jsonl is learned
+learns()
+{
+    local wanted=$1
+    shift
+    is "$(shown "$@")" "$wanted" "learned with $*"
+}
+# final NAME: the weights of a run
+final() { sha256sum <"$1/final/model.safetensors"; }
+# metric RUN STEP NAME
+metric() { sed -n "s/^{\"step\": $2,.*\"$3\": \\([^,}]*\\).*/\\1/p" "$1/metrics.jsonl"; }
+
+# --- which tokens are learned ---
+TURNS='{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}'
+U='<|im_start|>user\n' A='<|im_start|>assistant\n' E='<|im_end|>' T='<think>\n\n</think>\n\n'
+echo "{\"messages\": [$TURNS]}" | rows
+learns "${U}a$E\n${A}b$E\n${U}c$E\n${A}[[learned: ${T}d$E]]"
+learns "${U}a$E\n${A}b$E\n${U}c$E\n${A}[[learned: ${T}d$E]]" --completion-only-loss
+# What ends a turn is the assistant's too, and each turn is as it was when it was the last.
+learns "${U}a$E\n${A}[[learned: ${T}b$E\n]]${U}c$E\n${A}[[learned: ${T}d$E\n]]" --assistant-only-loss
+learns "<|im_start|>[[learned: user\na$E\n${A}b$E\n${U}c$E\n${A}${T}d$E\n]]" --no-completion-only-loss
+# A message of weight 0 is not learned; the last one of weight 0 leaves nothing to a row that learns the last alone.
+echo "{\"messages\": [$TURNS]}" | sed 's/"content": "b"/&, "weight": 0/' | rows
+learns "${U}a$E\n${A}${T}b$E\n${U}c$E\n${A}[[learned: ${T}d$E\n]]" --assistant-only-loss
+echo "{\"messages\": [$TURNS]}" | sed 's/"content": "d"/&, "weight": 0/' | rows
+learns "${U}a$E\n${A}[[learned: ${T}b$E\n]]" --assistant-only-loss
+fails 1 'rows.jsonl:1: .*weight 0.*assistant_only_loss' sft no --data rows.jsonl --steps 1
+fails 1 'rows.jsonl:1: .*weight 0.*completion_only_loss' sft no --data rows.jsonl --steps 1 --no-completion-only-loss
+echo "{\"messages\": [$TURNS]}" | sed 's/"content": "b"/&, "weight": 0.5/' | rows
+fails 1 'rows.jsonl:1: .*"weight" must be 0 .* or 1' sft no --data rows.jsonl --steps 1
+# The same without a tokenizer, and of a row's weight.
+"$COHORT" data rows.jsonl >out 2>err
+has out 'rows.jsonl:1: .*"weight" must be 0 .* or 1'
+for weight in -1 '"x"' true; do
+    echo "{\"prompt\": \"a\", \"completion\": \"b\", \"weight\": $weight}" | rows
+    fails 1 'rows.jsonl:1: "weight" is what the row counts' sft no --data rows.jsonl --steps 1
+    "$COHORT" data rows.jsonl >out 2>err
+    has out 'rows.jsonl:1: "weight" is what the row counts'
+    has out '0 left out, 1 refused'
+done
+# Pairs: the completion, of messages all of it; with the assistant's words alone its turns.
+PAIR='{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "completion": [{"role": "assistant", "content": "d"}, {"role": "user", "content": "e"}, {"role": "assistant", "content": "f"}]}'
+echo "$PAIR" | rows
+learns "${U}a$E\n${A}b$E\n${U}c$E\n${A}[[learned: d$E\n${U}e$E\n${A}${T}f$E]]"
+learns "${U}a$E\n${A}${T}b$E\n${U}c$E\n${A}[[learned: ${T}d$E\n]]${U}e$E\n${A}[[learned: ${T}f$E\n]]" --assistant-only-loss
+learns "${U}a$E\n${A}[[learned: ${T}b$E\n]]${U}c$E\n${A}[[learned: ${T}d$E\n]]${U}e$E\n${A}[[learned: ${T}f$E\n]]" --assistant-only-loss --no-completion-only-loss
+echo '{"prompt": "ab", "completion": "cd"}' | rows
+learns "ab[[learned: cd$E]]"
+learns "a[[learned: bcd$E]]" --no-completion-only-loss
+echo '{"text": "abcd", "body": "xyz"}' | rows
+learns "a[[learned: bcd$E]]"
+learns "x[[learned: yz$E]]" --dataset-text-field body
+# Tools stand before the conversation and are not learned.
+echo "{\"messages\": [$TURNS], \"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"clock\"}}]}" | rows
+shown --assistant-only-loss >tools
+has tools '^<\|im_start\|>system.*"name.*clock.*user.na.*\[\[learned: [^[]*b<\|im_end\|>.n\]\].*\[\[learned: [^[]*d<\|im_end\|>.n\]\]$'
+# What cannot be learned so is refused.
+echo '{"text": "abcd"}' | rows
+fails 1 'rows.jsonl:1: .*plain text, which has no completion; leave completion_only_loss out' sft no --data rows.jsonl --steps 1 --completion-only-loss
+fails 1 'rows.jsonl:1: assistant_only_loss needs messages' sft no --data rows.jsonl --steps 1 --assistant-only-loss
+fails 1 'rows.jsonl:1: expected .*"body"' sft no --data rows.jsonl --steps 1 --dataset-text-field body
+fails 2 'label-smoothing-factor is of --loss-type nll' sft no --data rows.jsonl --steps 1 --loss-type dft --label-smoothing-factor 0.1
+fails 2 "loss_type cannot be 'chunked_nll', which is called nll" sft no --data rows.jsonl --steps 1 --loss-type chunked_nll
+fails 2 "packing_strategy cannot be 'wrapped', where attention would cross" sft no --data rows.jsonl --packing --packing-strategy wrapped
+
+# --- completion_only_loss false is the text ---
+for i in 1 2 3 4 5 6; do echo "{\"prompt\": \"q$i \", \"completion\": \"answer $i\"}"; done >pairs.jsonl
+sed 's/"prompt": "\(.*\)", "completion": "\(.*\)"/"text": "\1\2"/' pairs.jsonl >texts.jsonl
+succeeds sft whole --data pairs.jsonl --steps 3 --batch-size 2 --no-completion-only-loss
+succeeds sft text --data texts.jsonl --steps 3 --batch-size 2
+is "$(final whole)" "$(final text)" "completion_only_loss false"
+succeeds sft pairs --data pairs.jsonl --steps 3 --batch-size 2
+differs "$(final pairs)" "$(final text)" "completions and whole texts"
+
+# --- weights: only their ratio counts; twice the weight is the row twice; 0 leaves it out ---
+head -n 2 pairs.jsonl >two.jsonl
+sed 's/}/, "weight": 4}/' two.jsonl >fours.jsonl
+succeeds sft plain --data two.jsonl --steps 2 --batch-size 2
+succeeds sft fours --data fours.jsonl --steps 2 --batch-size 2
+has err 'fours.jsonl: 2 rows have a weight, 0 of them 0'
+is "$(final plain)" "$(final fours)" "equal weights"
+{ sed -n 1p two.jsonl | sed 's/}/, "weight": 2}/'; sed -n 2p two.jsonl; } >twice.jsonl
+{ sed -n 1p two.jsonl; cat two.jsonl; } >three.jsonl
+succeeds sft twice --data twice.jsonl --steps 1 --batch-size 2
+succeeds sft three --data three.jsonl --steps 1 --batch-size 3
+awk -v a="$(metric twice 1 loss)" -v b="$(metric three 1 loss)" 'BEGIN {exit !(a > 0 && (a - b)^2 < 1e-12 * a * a)}' || wrong "a row of weight 2: $(metric twice 1 loss), twice: $(metric three 1 loss)"
+{ cat two.jsonl; sed -n 3p pairs.jsonl | sed 's/}/, "weight": 0}/'; } >zero.jsonl
+succeeds sft zero --data zero.jsonl --steps 2 --batch-size 2
+has err 'zero.jsonl: 1 rows have a weight, 1 of them 0: these are left out'
+is "$(final plain)" "$(final zero)" "a row of weight 0"
+"$COHORT" data zero.jsonl --model m >out
+has out 'zero.jsonl:3: .*left out by sft: its weight is 0'
+
+# --- cut rows: at the end, at the beginning, and what is said; a row without anything to learn is left out ---
+echo '{"prompt": "0123456789", "completion": "abcdefghij"}' | rows
+"$COHORT" data rows.jsonl --model m --max-length 12 >out
+has out 'rows.jsonl:1: 21 tokens, cut by sft to --max-length$'
+succeeds sft start --data rows.jsonl --steps 2 --batch-size 1 --max-length 12
+has err 'rows.jsonl: 1 rows cut to --max-length 12 \(at the end; 9 tokens, 9 of them to learn\), 0 of them left out'
+succeeds sft end --data rows.jsonl --steps 2 --batch-size 1 --max-length 12 --truncation-mode keep_end
+has err 'rows.jsonl: 1 rows cut to --max-length 12 \(at the beginning; 9 tokens, 0 of them to learn\), 0 of them left out'
+echo '{"prompt": "9", "completion": "abcdefghij"}' >tail.jsonl
+succeeds sft tail --data tail.jsonl --steps 2 --batch-size 1
+is "$(final end)" "$(final tail)" "keep_end"
+cat two.jsonl >>rows.jsonl
+succeeds sft dropped --data rows.jsonl --steps 2 --batch-size 2 --max-length 10
+has err '[0-9] rows cut to --max-length 10 .*, 1 of them left out because no completion was left'
+"$COHORT" data rows.jsonl --model m --max-length 10 >out
+has out ' 1 left out, 0 refused'
+
+# --- packing: bins of three rows are batches of three; what fills a bin best, and the steps of an epoch ---
+for i in 1 2 3 4 5 6; do echo "{\"prompt\": \"q$i\", \"completion\": \"abc\"}"; done >equal.jsonl # 6 tokens each
+succeeds sft bins --data equal.jsonl --steps 4 --batch-size 1 --packing --max-length 18
+has err 'equal.jsonl: 6 rows packed into 2 bins of up to 3 rows, 36 tokens'
+succeeds sft threes --data equal.jsonl --steps 4 --batch-size 3 --max-length 18
+is "$(final bins)" "$(final threes)" "bins of three rows"
+is "$(metric bins 4 epoch)" 2 "epochs of bins"
+is "$(metric bins 4 loss)" "$(metric threes 4 loss)" "loss of packed rows"
+succeeds sft epochs --data equal.jsonl --epochs 2 --batch-size 1 --packing --max-length 13
+is "$(wc -l <epochs/metrics.jsonl)" 6 "2 epochs of 3 bins"
+# Micro-batches of one row change memory, not what is packed.
+succeeds sft small --data equal.jsonl --steps 4 --batch-size 1 --packing --max-length 18 --micro-batch-tokens 6
+awk -v a="$(metric bins 4 loss)" -v b="$(metric small 4 loss)" 'BEGIN {exit !(a > 0 && (a - b)^2 < 1e-10)}' || wrong "micro-batches of a bin"
+
+# --- losses: of one token the formulas, from its log-prob ---
+echo '{"prompt": "abc", "completion": ""}' | rows # learns <|im_end|> alone
+for loss in nll dft; do succeeds sft "one-$loss" --data rows.jsonl --steps 1 --batch-size 1 --loss-type $loss; done
+awk -v l="$(metric one-nll 1 loss)" -v d="$(metric one-dft 1 loss)" 'BEGIN {exit !(l > 0.1 && (d - l * exp(-l))^2 < 1e-12 * d * d)}' || wrong "dft of one token"
+succeeds sft smooth0 --data pairs.jsonl --steps 3 --batch-size 2 --label-smoothing-factor 0
+is "$(final pairs)" "$(final smooth0)" "label smoothing 0"
+# The mean over the vocabulary is linear in the factor.
+for e in 0.25 0.5; do succeeds sft "smooth-$e" --data rows.jsonl --steps 1 --batch-size 1 --label-smoothing-factor $e; done
+awk -v l="$(metric one-nll 1 loss)" -v a="$(metric smooth-0.25 1 loss)" -v b="$(metric smooth-0.5 1 loss)" \
+    'BEGIN {exit !(a != l && (b - l - 2 * (a - l))^2 < 1e-10)}' || wrong "label smoothing is not linear in its factor"
+# A learned row has every token right in the end.
+succeeds sft learned --data rows.jsonl --steps 60 --batch-size 1 --learning-rate 1e-2
+is "$(metric learned 60 mean_token_accuracy)" 1 "accuracy of what was learned"
+is "$(metric learned 1 mean_token_accuracy)" 0 "accuracy before"
+
+# --- noise: none at 0, repeated by the seed, whatever the threads and micro-batches; the first loss of another seed is another ---
+succeeds sft noise0 --data pairs.jsonl --steps 3 --batch-size 2 --neftune-noise-alpha 0
+is "$(final pairs)" "$(final noise0)" "noise of alpha 0"
+succeeds sft noise --data pairs.jsonl --steps 3 --batch-size 2 --neftune-noise-alpha 10 --eval-data two.jsonl
+succeeds sft again --data pairs.jsonl --steps 3 --batch-size 2 --neftune-noise-alpha 10 --threads 2 --eval-data two.jsonl
+is "$(final noise)" "$(final again)" "noise again"
+succeeds sft other --data pairs.jsonl --steps 3 --batch-size 2 --neftune-noise-alpha 10 --seed 4
+differs "$(metric noise 1 loss)" "$(metric other 1 loss)" "noise of another seed"
+differs "$(metric noise 1 loss)" "$(metric pairs 1 loss)" "noise and none"
+succeeds sft quiet --data pairs.jsonl --steps 3 --batch-size 2 --eval-data two.jsonl
+is "$(metric noise 0 eval_loss)" "$(metric quiet 0 eval_loss)" "an evaluation has no noise"
+done_testing
