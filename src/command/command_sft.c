@@ -8,6 +8,8 @@
 #include "recipe/training.h"
 #include "train/sft.h"
 
+#include <stdio.h>
+
 struct sft_run {
     struct training t;
     struct sft_rows train, held_out;
@@ -20,7 +22,14 @@ struct sft_run {
     struct completion_tokens *completions;
     double *weights;
     size_t n_batch, room[4];
-    int64_t batch_size, save_steps, eval_steps;
+    int64_t batch_size, save_steps;
+    struct {
+        enum eval_strategy when;
+        int64_t steps; /* EVAL_STEPS: every so many; 0: never */
+        const char *metric;
+        struct best_rule rule;
+        bool keeps; /* load_best_model_at_end */
+    } eval;
     struct metrics metrics; /* of the step */
 };
 
@@ -46,6 +55,53 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
     if (run->train.conversations)
         TRY(end_of_text_learned(&run->t.session, err));
     return data_order(&run->order, run->train.parts, run->train.data.n_parts, o, err);
+}
+
+/* As TRL counts: batch_size is the product, and is what the run is written down with. */
+static cohort_status read_batch(struct sft_run *run, cohort_error *err)
+{
+    enum { TRL_BATCH = 8 /* per device, unless said */ };
+    struct options *o = run->t.options;
+    const int64_t steps = options_int(o, OPTION_GRADIENT_ACCUMULATION_STEPS);
+    const bool counted = options_is_set(o, OPTION_PER_DEVICE_TRAIN_BATCH_SIZE) || steps > 1;
+    const int64_t product = options_int_or(o, OPTION_PER_DEVICE_TRAIN_BATCH_SIZE, TRL_BATCH) * steps;
+    char text[32];
+    if (counted && options_given(o, OPTION_BATCH_SIZE) && options_int(o, OPTION_BATCH_SIZE) != product)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--batch-size %lld is the rows of an optimizer step, and per_device_train_batch_size times "
+                         "gradient_accumulation_steps are %lld: give one of the two",
+                         (long long)options_int(o, OPTION_BATCH_SIZE), (long long)product);
+    snprintf(text, sizeof text, "%lld", (long long)product);
+    if (counted)
+        TRY(options_set(o, "batch_size", text,
+                        "per_device_train_batch_size times gradient_accumulation_steps, the rows of an optimizer step",
+                        err));
+    run->batch_size = options_int(o, OPTION_BATCH_SIZE);
+    return COHORT_OK;
+}
+
+static cohort_status read_evaluation(struct sft_run *run, cohort_error *err)
+{
+    static const char *const metrics[N_BEST_METRICS] = {"eval_loss", "eval_mean_token_accuracy", "eval_entropy"};
+    const struct options *o = run->t.options;
+    const bool said = options_is_set(o, OPTION_EVAL_STRATEGY);
+    const int metric = options_choice(o, OPTION_METRIC_FOR_BEST_MODEL);
+    run->eval.when = said ? (enum eval_strategy)options_choice(o, OPTION_EVAL_STRATEGY) : EVAL_STEPS;
+    run->eval.steps = options_int(o, OPTION_EVAL_STEPS);
+    if (said && run->eval.when == EVAL_STEPS && run->eval.steps == 0) /* as transformers has it */
+        run->eval.steps = options_int(o, OPTION_LOGGING_STEPS);
+    run->eval.metric = metrics[metric];
+    run->eval.keeps = options_bool(o, OPTION_LOAD_BEST_MODEL_AT_END);
+    run->eval.rule = (struct best_rule){.greater = options_bool_or(o, OPTION_GREATER_IS_BETTER, metric != BEST_BY_LOSS),
+                                        .threshold = options_float(o, OPTION_EARLY_STOPPING_THRESHOLD),
+                                        .patience = options_int_or(o, OPTION_EARLY_STOPPING_PATIENCE, 0)};
+    const bool never = run->eval.when == EVAL_NO || (run->eval.when == EVAL_STEPS && run->eval.steps == 0);
+    if ((run->eval.keeps || run->eval.rule.patience > 0) && (never || !options_is_set(o, OPTION_EVAL_DATA)))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--%s looks at evaluations during the run: pass --eval-data FILE, and --eval-steps N or "
+                         "--eval-strategy epoch",
+                         run->eval.keeps ? "load-best-model-at-end" : "early-stopping-patience");
+    return COHORT_OK;
 }
 
 static cohort_status read_loss(struct sft_run *run, cohort_error *err)
@@ -123,10 +179,38 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
     return COHORT_OK;
 }
 
+/* Whether an evaluation is due by eval_strategy, which does not depend on where the run ends. */
+static bool is_due(const struct sft_run *run, int64_t step)
+{
+    const int64_t units = (int64_t)run->train.n_units;
+    switch (run->eval.when) {
+    case EVAL_STEPS: return run->eval.steps > 0 && step % run->eval.steps == 0;
+    case EVAL_EPOCH: return step * run->batch_size / units > (step - 1) * run->batch_size / units;
+    case EVAL_NO:
+    case N_EVAL_STRATEGIES: break;
+    }
+    return false;
+}
+
 static bool evaluates_after(const struct sft_run *run, int64_t step)
 {
-    return step == run->t.steps || (run->eval_steps > 0 && step % run->eval_steps == 0);
+    return step == run->t.steps || is_due(run, step);
 }
+
+/* Compares an evaluation that was due with those before it. Returns whether its model is to be kept. */
+static bool count_evaluation(struct sft_run *run, const struct metrics *metrics)
+{
+    struct training *t = &run->t;
+    struct best *best = &t->state.best;
+    if (run->held_out.n == 0 || !is_due(run, t->state.step) || best->counted == t->state.step ||
+        (!run->eval.keeps && run->eval.rule.patience == 0))
+        return false;
+    const bool better = best_take(best, &run->eval.rule, t->state.step, metrics_get(metrics, run->eval.metric));
+    t->run.spared = run->eval.keeps ? best->step : 0;
+    return better && run->eval.keeps;
+}
+
+static bool stops_early(const struct sft_run *run) { return best_stops(&run->t.state.best, &run->eval.rule); }
 
 static cohort_status one_step(struct sft_run *run, cohort_error *err)
 {
@@ -161,10 +245,12 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
                      metrics, evaluated == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
+    const bool best = count_evaluation(run, metrics);
+    end = end || stops_early(run);
     training_watch(t, metrics);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
-    TRY(training_save(t, &run->sft.optimizer, end || (run->save_steps > 0 && t->state.step % run->save_steps == 0),
-                      err));
+    TRY(training_save(t, &run->sft.optimizer,
+                      best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
                            (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
@@ -195,6 +281,7 @@ static cohort_status owed_evaluation(struct sft_run *run, cohort_error *err)
         return COHORT_OK;
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
+    (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from */
 cleanup:
     metrics_free(&metrics);
     return status;
@@ -211,10 +298,29 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
         metrics_free(&metrics);
         TRY(status);
     }
+    t->run.spared = run->eval.keeps ? t->state.best.step : 0;
     TRY(owed_evaluation(run, err));
-    while (t->state.step < t->steps)
+    while (t->state.step < t->steps && !stops_early(run))
         TRY(one_step(run, err));
+    if (stops_early(run))
+        observer_message(t->observer,
+                         "stopped after step %lld: %lld evaluations in a row are not better than the best, %s %.4f "
+                         "after step %lld",
+                         (long long)t->state.step, (long long)t->state.best.worse, run->eval.metric,
+                         t->state.best.value, (long long)t->state.best.step);
     return COHORT_OK;
+}
+
+/* final/: the last model, or with load_best_model_at_end that of the best evaluation. */
+static cohort_status save_final(struct sft_run *run, cohort_error *err)
+{
+    struct training *t = &run->t;
+    const int64_t best = t->state.best.step;
+    if (!run->eval.keeps || best == 0 || best == t->state.step)
+        return training_save_final(t, err);
+    observer_message(t->observer, "final is the model of step %lld: its %s is the best, %.4f", (long long)best,
+                     run->eval.metric, t->state.best.value);
+    return training_save_final_of(t, best, err);
 }
 
 static cohort_status run_steps(struct sft_run *run, cohort_error *err)
@@ -233,7 +339,7 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
         return status;
     }
     training_watch_end(t);
-    TRY(training_save_final(t, err));
+    TRY(save_final(run, err));
     training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained model, %s/loss.svg the curve", t->run.path,
                      t->run.path);
@@ -248,9 +354,9 @@ cohort_status command_sft(struct options *options, const struct reward_list *ext
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&run, 1, sizeof *run, "run", err));
     TRY_GOTO(training_open(&run->t, options, "sft", observer, err));
-    run->batch_size = options_int(options, OPTION_BATCH_SIZE);
     run->save_steps = options_int(options, OPTION_SAVE_STEPS);
-    run->eval_steps = options_int(options, OPTION_EVAL_STEPS);
+    TRY_GOTO(read_batch(run, err));
+    TRY_GOTO(read_evaluation(run, err));
     TRY_GOTO(read_loss(run, err));
     TRY_GOTO(load_data(run, err));
     run->t.steps = planned_steps(run);

@@ -11,9 +11,6 @@ static const char ADAMW[] =
     " out";
 static const char ALL_LAYERS[] =
     "all layers are computed on one device: --device cuda:N or cpu; leave it out";
-static const char BEST[] =
-    "cohort does not have it: checkpoints are kept by age (save_total_limit), metrics.jsonl says which "
-    "was best; leave it out";
 static const char CHECKPOINT[] =
     "a checkpoint holds all that a resumed run needs, and resuming goes on exactly; leave it out";
 static const char COLUMNS[] =
@@ -148,7 +145,7 @@ static const struct option_hint hints[] = {
     {"cache_prompt", NULL, NO_CACHE},
     {"cache_type_k", NULL, NO_QUANTISATION},
     {"cache_type_v", NULL, NO_QUANTISATION},
-    {"callbacks", NULL, BEST},
+    {"callbacks", NULL, "cohort does not have it: programs can be called by rewards alone; leave it out"},
     {"cast_lm_head_to_fp32", NULL, "not needed: logits are computed in fp32; leave it out"},
     {"center_rewards_coefficient", NULL, NO_PREFERENCE},
     {"chat_template_args", "thinking", THINKING},
@@ -220,7 +217,6 @@ static const struct option_hint hints[] = {
     {"eval_interval", "eval_steps", NULL},
     {"eval_on_start", "eval_steps", "evaluation before and after is always done"},
     {"eval_packing", NULL, PACKED},
-    {"eval_strategy", "eval_steps", EVALUATED},
     {"eval_use_gather_object", NULL, COLUMNS},
     {"evaluation_strategy", "eval_steps", EVALUATED},
     {"extra_eos_token", NULL, ENDS},
@@ -255,13 +251,11 @@ static const struct option_hint hints[] = {
     {"grad_accumulation_steps", NULL, SPLIT_BATCH},
     {"grad_checkpoint", "recompute", RECOMPUTES},
     {"grad_clip", "max_grad_norm", NULL},
-    {"gradient_accumulation_steps", NULL, SPLIT_BATCH},
     {"gradient_checkpointing", "recompute", RECOMPUTES},
     {"gradient_checkpointing_kwargs", "recompute", RECOMPUTES},
     {"gradient_clipping", "max_grad_norm", NULL},
     {"grammar", NULL, NO_GRAMMAR},
     {"grammar_file", NULL, NO_GRAMMAR},
-    {"greater_is_better", NULL, BEST},
     {"group_by_length", NULL, PACKED},
     {"group_size", "num_generations", NULL},
     {"guided_json", NULL, NO_GRAMMAR},
@@ -297,7 +291,6 @@ static const struct option_hint hints[] = {
     {"length_column_name", NULL, PACKED},
     {"liger_kernel_config", NULL, ONE_IMPLEMENTATION},
     {"lmbda", NULL, NO_DISTILLATION},
-    {"load_best_model_at_end", NULL, BEST},
     {"load_in_4bit", NULL, NO_QUANTISATION},
     {"load_in_8bit", NULL, NO_QUANTISATION},
     {"local_rank", NULL, ONE_DEVICE},
@@ -341,7 +334,6 @@ static const struct option_hint hints[] = {
     {"max_steps", "steps", NULL},
     {"max_tokens_to_generate", "max_completion_length", NULL},
     {"max_tool_calling_iterations", NULL, NO_TOOLS},
-    {"metric_for_best_model", NULL, BEST},
     {"min_tokens_to_keep", NULL, "at least one token is kept; leave it out"},
     {"mirostat", NULL, NO_SAMPLER},
     {"missing_eos_penalty", NULL, NO_PREFERENCE},
@@ -403,9 +395,6 @@ static const struct option_hint hints[] = {
     {"parallelism_config", NULL, ONE_DEVICE},
     {"peft_config", NULL, NO_ADAPTERS},
     {"per_device_eval_batch_size", NULL, SPLIT_EVALUATION},
-    {"per_device_train_batch_size", "batch_size|prompts_per_step",
-     "for sft the rows of an optimizer step, for grpo the prompts of one (each has num_generations "
-     "completions), over all passes"},
     {"pipeline", NULL, ONE_DEVICE},
     {"port", NULL, NO_SERVER},
     {"ppo_epochs", "num_iterations", NULL},
@@ -574,6 +563,9 @@ const char *options_value_hint(enum option_id id, const char *word)
         {OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
         {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
         {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_loss", "which is called loss"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_mean_token_accuracy", "which is called mean_token_accuracy"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_entropy", "which is called entropy"},
         {OPTION_LOSS_TYPE, "chunked_nll", "which is called nll"},
         {OPTION_PACKING_STRATEGY, "bfd_split", "whose pieces of a row lack what came before; raise max_length"},
         {OPTION_PACKING_STRATEGY, "wrapped", "where attention would cross from row to row"}};

@@ -8,6 +8,7 @@
 #include "run/output_format.h"
 #include "tensor/dtype_list.h"
 #include "train/advantage_list.h"
+#include "train/best_list.h"
 #include "train/loss_list.h"
 #include "train/schedule_list.h"
 #include "train/sft_list.h"

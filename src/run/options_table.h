@@ -65,6 +65,18 @@ OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_TRAIN, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
+OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_SFT, "Data", FREE,
+       "when to evaluate, beside before and after: never, every eval_steps, each epoch; unset: eval_steps")
+OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_LIST)), "loss", FOR_SFT, "Data", KEPT,
+       "the held-out metric by which evaluations are compared")
+OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_SFT, "Data", KEPT,
+       "whether more of that metric is better; unset: yes, but for loss")
+OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_SFT, "Data", FREE,
+       "make final/ of the best evaluation's checkpoint; each new best is saved and kept")
+OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_SFT, "Data", FREE,
+       "stop after N evaluations in a row that are not better than the best; unset: never")
+OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_SFT, "Data", FREE,
+       "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
 OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KEPT,
@@ -285,6 +297,10 @@ OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step")
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
+       "rows in one optimizer step, divided by gradient_accumulation_steps; unset: batch_size says it")
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
+       "factor of per_device_train_batch_size")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
        "tokens of one pass; sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer for wide models")

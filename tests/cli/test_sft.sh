@@ -162,4 +162,69 @@ differs "$(metric noise 1 loss)" "$(metric other 1 loss)" "noise of another seed
 differs "$(metric noise 1 loss)" "$(metric pairs 1 loss)" "noise and none"
 succeeds sft quiet --data pairs.jsonl --steps 3 --batch-size 2 --eval-data two.jsonl
 is "$(metric noise 0 eval_loss)" "$(metric quiet 0 eval_loss)" "an evaluation has no noise"
+
+# --- batches as TRL counts them ---
+succeeds sft product --data pairs.jsonl --steps 3 --per-device-train-batch-size 1 --gradient-accumulation-steps 2
+is "$(final product)" "$(final pairs)" "batch_size as a product"
+has product/config.yaml '^batch_size: 2$'
+succeeds "$COHORT" sft --out product --resume --steps 4
+succeeds sft four --data pairs.jsonl --steps 4 --batch-size 2
+is "$(final product)" "$(final four)" "a product, resumed"
+fails 2 'batch-size 3 .*are 2: give one' sft no --data pairs.jsonl --batch-size 3 --per-device-train-batch-size 2
+
+# --- evaluations: when, what of them stops a run, and which model is the last ---
+# steps_with RUN NAME: the steps whose line has the metric
+steps_with() { sed -n "s/^{\"step\": \([0-9]*\),.*\"$2\":.*/\1/p" "$1/metrics.jsonl" | tr '\n' ' '; }
+succeeds sft each --data pairs.jsonl --eval-data two.jsonl --steps 7 --batch-size 2 --eval-strategy epoch # 3 steps an epoch
+is "$(steps_with each eval_loss)" "0 3 6 7 " "evaluations at the end of epochs"
+is "$(steps_with each eval_mean_token_accuracy)" "0 3 6 7 " "accuracy at the end of epochs"
+is "$(steps_with each eval_entropy)" "0 3 6 7 " "entropy at the end of epochs"
+succeeds sft never --data pairs.jsonl --eval-data two.jsonl --steps 4 --batch-size 2 --eval-steps 2 --eval-strategy no
+is "$(steps_with never eval_loss)" "0 4 " "eval_strategy no"
+succeeds sft log --data pairs.jsonl --eval-data two.jsonl --steps 5 --batch-size 2 --eval-strategy steps --logging-steps 2
+is "$(steps_with log eval_loss)" "0 2 4 5 " "eval_strategy steps as logging_steps"
+# Rows that teach something else: the held-out loss falls, and then rises.
+echo '{"prompt": "abc", "completion": "abcdefgh"}' >near.jsonl
+echo '{"prompt": "abd", "completion": "abcdxyzw"}' >far.jsonl
+STOP=(--data near.jsonl --eval-data far.jsonl --batch-size 1 --learning-rate 3e-3 --eval-steps 1 --lr-scheduler-type constant)
+# stops_after RUN PATIENCE THRESHOLD: by the rule, from the run's own figures: the step it stops at, the best step
+stops_after()
+{
+    sed -n 's/^{"step": \([0-9]*\),.*"eval_loss": \([^,}]*\).*/\1 \2/p' "$1/metrics.jsonl" | awk -v patience="$2" -v threshold="$3" '
+        $1 == 0 {next}
+        {worse = (n++ == 0 || best - $2 > threshold) ? 0 : worse + 1; if (n == 1 || $2 < best) {best = $2; at = $1}}
+        worse >= patience {print $1, at; exit}'
+}
+succeeds sft long "${STOP[@]}" --steps 40
+for rule in "3 0" "2 0.05"; do
+    patience=${rule% *} threshold=${rule#* }
+    read -r last best <<<"$(stops_after long "$patience" "$threshold")"
+    run=stop-$patience
+    succeeds sft "$run" "${STOP[@]}" --steps 40 --early-stopping-patience "$patience" --early-stopping-threshold "$threshold"
+    has err "stopped after step $last: $patience evaluations in a row are not better"
+    is "$(tail -n 1 "$run/metrics.jsonl" | sed 's/^{"step": \([0-9]*\).*/\1/')" "$last" "where a run with patience $patience stops"
+    # The stop is in the checkpoint; with more patience the run goes on as one that had it.
+    succeeds "$COHORT" sft --out "$run" --resume
+    is "$(tail -n 1 "$run/metrics.jsonl" | sed 's/^{"step": \([0-9]*\).*/\1/')" "$last" "a stopped run that is resumed"
+done
+succeeds sft kept "${STOP[@]}" --steps 40 --early-stopping-patience 3 --load-best-model-at-end --save-total-limit 1
+read -r last best <<<"$(stops_after long 3 0)"
+has err "final is the model of step $best: its eval_loss is the best"
+is "$(cd kept/checkpoints && echo step-*)" "step-$best step-$last" "the best and the last checkpoint"
+same kept/final/model.safetensors "kept/checkpoints/step-$best/model.safetensors"
+succeeds sft to-best "${STOP[@]}" --steps "$best"
+same kept/final to-best/final
+"$COHORT" info --model kept/final --verify >out 2>&1 || wrong "final of the best model: $(cat out)"
+# In two parts it is the same.
+succeeds sft parts "${STOP[@]}" --steps "$((last - 2))" --early-stopping-patience 3 --load-best-model-at-end --save-total-limit 1
+succeeds "$COHORT" sft --out parts --resume --steps 40
+same parts/final kept/final
+same "parts/checkpoints/step-$last/trainer/state.json" "kept/checkpoints/step-$last/trainer/state.json"
+# Of another metric more is better; a checkpoint that is gone is told.
+succeeds sft right --data near.jsonl --eval-data near.jsonl --batch-size 1 --learning-rate 1e-2 --eval-steps 5 --steps 100 \
+    --metric-for-best-model mean_token_accuracy --early-stopping-patience 2 --load-best-model-at-end
+has err 'stopped after step .*eval_mean_token_accuracy 1.0000'
+fails 2 'early-stopping-patience looks at evaluations' sft no --data near.jsonl --early-stopping-patience 3 --eval-steps 1
+fails 2 'load-best-model-at-end looks at evaluations' sft no --data near.jsonl --eval-data far.jsonl --load-best-model-at-end
+fails 2 "metric_for_best_model cannot be 'eval_loss', which is called loss" sft no --data near.jsonl --metric-for-best-model eval_loss
 done_testing

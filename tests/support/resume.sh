@@ -17,7 +17,7 @@ arguments() {
         args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
         # Bins, weights and noise: what a step takes and adds follows from its number.
         [ "$1" = sft ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
-            --label-smoothing-factor 0.1)
+            --label-smoothing-factor 0.1 --early-stopping-patience 3 --load-best-model-at-end)
         ;;
     grpo | grpo-kl | grpo-entropy)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
