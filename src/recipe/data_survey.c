@@ -97,10 +97,10 @@ static void find_use(struct data_survey *survey, const json_t *row, const char *
     const bool prompt = row_column(row, "prompt") != NULL;
     const json_t *messages = row_column(row, "messages");
     const bool answered = ends_with_answer(messages);
-    const bool text = row_column(row, text_field) != NULL;
-    survey->teaches = answered || (prompt && row_column(row, "completion") != NULL) || text;
+    const bool text = row_column(row, text_field) != NULL, ids = row_column(row, "input_ids") != NULL;
+    survey->teaches = ids || answered || (prompt && row_column(row, "completion") != NULL) || text;
     survey->asks = prompt || (messages != NULL && !answered);
-    survey->prompt = prompt ? "prompt" : messages != NULL ? "messages" : text ? text_field : NULL;
+    survey->prompt = ids ? "input_ids" : prompt ? "prompt" : messages != NULL ? "messages" : text ? text_field : NULL;
 }
 
 static cohort_status note(struct data_survey *survey, const char *what, cohort_error *err)
@@ -157,7 +157,10 @@ static cohort_status plain_text(struct surveying *s, const json_t *row, const ch
 {
     const json_t *messages = row_column(row, "messages"), *prompt = row_column(row, "prompt"),
                  *text = row_column(row, s->style.text_field), *completion = row_column(row, "completion");
-    const json_t *asked = messages != NULL ? messages : prompt;
+    const json_t *asked = messages != NULL ? messages : prompt, *ids = row_column(row, "input_ids");
+    *learned = 0;
+    if (ids != NULL)
+        return json_text_write(ids, JSON_COMPACT | JSON_ENCODE_ANY, out, err);
     if (asked == NULL)
         asked = text;
     if (!json_is_string(asked) && !json_is_array(asked))

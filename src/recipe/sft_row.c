@@ -1,6 +1,7 @@
 #include "recipe/sft_row.h"
 
 #include "model/packing.h"
+#include "recipe/json_rows.h"
 #include "text/chat_training.h"
 
 #include <math.h>
@@ -41,6 +42,7 @@ struct tree sft_row_tree(const struct sft_row *row, struct completion_tokens *co
 
 /* Where a row's tokens come from: one of these is there. */
 struct source {
+    const json_t *ids;                 /* tokens */
     const json_t *messages;            /* a conversation */
     const json_t *prompt, *completion; /* both */
     const json_t *text;
@@ -52,7 +54,9 @@ static cohort_status find_source(const struct sft_style *style, const json_t *ro
     const json_t *messages = row_column(row, "messages"), *prompt = row_column(row, "prompt"),
                  *completion = row_column(row, "completion"), *text = row_column(row, style->text_field);
     const bool pair = prompt != NULL && completion != NULL;
-    *out = (struct source){0};
+    *out = (struct source){.ids = row_column(row, "input_ids")};
+    if (out->ids != NULL)
+        return COHORT_OK;
     if (json_is_array(messages) && (json_array_size(messages) > 0 || (!pair && text == NULL)))
         out->messages = messages;
     else if (pair)
@@ -329,6 +333,54 @@ static cohort_status make_text(const struct maker *m, const json_t *text)
     return mark(m, &marked, true);
 }
 
+/* Clears what a column does not learn: of labels what is -100, of a mask what is 0. A label is the token itself. */
+static cohort_status apply_mask(const struct maker *m, const char *name, bool labels)
+{
+    struct sft_row *row = m->row;
+    const json_t *mask = row_column(m->json, name);
+    if (mask == NULL)
+        return COHORT_OK;
+    if (json_array_size(mask) != row->ids.count)
+        return error_set(m->err, COHORT_ERR_FORMAT, "%s: \"%s\" must be a list as long as \"input_ids\", %zu", m->where,
+                         name, row->ids.count);
+    for (size_t i = 0; i < row->ids.count; i++) {
+        const json_t *item = json_array_get(mask, i);
+        const json_int_t value = json_is_integer(item) ? json_integer_value(item) : json_is_true(item) ? 1 : 0;
+        const json_int_t off = labels ? -100 : 0, on = labels ? row->ids.ids[i] : 1;
+        if ((!json_is_integer(item) && (labels || !json_is_boolean(item))) || (value != on && value != off))
+            return error_set(m->err, COHORT_ERR_FORMAT, "%s: \"%s\"[%zu] must be %lld (learned) or %lld", m->where,
+                             name, i, (long long)on, (long long)off);
+        row->learned[i] = row->learned[i] && value == on;
+    }
+    return COHORT_OK;
+}
+
+/* Tokens of the caller's, with labels or masks as TRL has them. */
+static cohort_status make_ids(const struct maker *m)
+{
+    const struct session *session = m->session;
+    struct token_list *ids = &m->row->ids;
+    int32_t *found = NULL, n = 0;
+    size_t marked = 0;
+    TRY(json_read_ids(m->json, "input_ids", m->where,
+                      session->model != NULL ? session->model->config.vocab_size : tokenizer_size(session->tokenizer),
+                      &found, &n, m->err));
+    cohort_status status = mem_grow(&ids->ids, &ids->capacity, (size_t)n, sizeof *ids->ids, "row", m->err);
+    for (int32_t i = 0; status == COHORT_OK && i < n; i++)
+        ids->ids[ids->count++] = found[i];
+    mem_free(found);
+    TRY(status);
+    TRY(mark(m, &marked, true));
+    if (row_column(m->json, "labels") != NULL)
+        return apply_mask(m, "labels", true);
+    if (m->style->assistant_only && row_column(m->json, "assistant_masks") == NULL)
+        return error_set(m->err, COHORT_ERR_FORMAT,
+                         "%s: assistant_only_loss needs messages, or \"assistant_masks\" beside \"input_ids\"",
+                         m->where);
+    TRY(apply_mask(m, "assistant_masks", false));
+    return m->style->part == SFT_PART_ALL ? COHORT_OK : apply_mask(m, "completion_mask", false);
+}
+
 /* ---- a row ---- */
 
 static int32_t count_learned(const struct sft_row *row)
@@ -376,11 +428,13 @@ cohort_status sft_row_make(const struct session *session, const struct sft_style
     TRY(row_settings(json, place, &style->row, false, &settings, err));
     TRY(sft_row_check(style, json, place, &row->weight, &row->weighted, err));
     TRY(find_source(style, json, place, &source, err));
-    if (style->assistant_only && source.messages == NULL && !json_is_array(source.completion))
+    if (source.ids == NULL && style->assistant_only && source.messages == NULL && !json_is_array(source.completion))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: assistant_only_loss needs messages, and this row is text; leave it out, or give messages",
                          place);
-    if (source.messages != NULL)
+    if (source.ids != NULL)
+        TRY(make_ids(&m));
+    else if (source.messages != NULL)
         TRY(make_conversation(&m, source.messages, 0));
     else if (source.text != NULL)
         TRY(make_text(&m, source.text));

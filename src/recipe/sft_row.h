@@ -48,7 +48,7 @@ void sft_row_free(struct sft_row *row);
 bool sft_row_teaches(const struct sft_row *row);
 
 /* A row of the set, in whole. {"messages": [...]}: the last message, which must be the assistant's, or with assistant_only_loss
- * every one of the assistant's; {"prompt", "completion"}: text, or lists of messages; text in the style's column. Text
+ * every one of the assistant's; {"prompt", "completion"}: text, or lists of messages; text in the style's column; "input_ids" with "labels", or with "assistant_masks" and "completion_mask". Text
  * completions and texts get the session's text_end behind them; of a rendered conversation what is learned ends with
  * the end of its last turn. place begins messages. row: zeroed, or to be used again. */
 cohort_status sft_row_make(const struct session *session, const struct sft_style *style, const json_t *json,

@@ -64,6 +64,24 @@ learns "a[[learned: bcd$E]]" --no-completion-only-loss
 echo '{"text": "abcd", "body": "xyz"}' | rows
 learns "a[[learned: bcd$E]]"
 learns "x[[learned: yz$E]]" --dataset-text-field body
+# Rows that are tokens: labels, or masks that must both say so; "abcde" is 97 98 99 100 101.
+echo '{"input_ids": [97, 98, 99, 100, 101]}' | rows
+learns "a[[learned: bcde]]"
+echo '{"input_ids": [97, 98, 99, 100, 101], "labels": [97, -100, 99, -100, 101], "completion_mask": [0, 0, 0, 0, 0]}' | rows
+learns "ab[[learned: c]]d[[learned: e]]"
+echo '{"input_ids": [97, 98, 99, 100, 101], "completion_mask": [0, 0, 1, 1, 1], "assistant_masks": [0, 1, 1, 0, 1]}' | rows
+learns "ab[[learned: c]]d[[learned: e]]"
+learns "ab[[learned: c]]d[[learned: e]]" --assistant-only-loss
+learns "a[[learned: bc]]d[[learned: e]]" --no-completion-only-loss
+for bad in '"labels": [97, 98, 99, 100]' '"labels": [97, 98, 99, 100, 102]' '"labels": 1' '"completion_mask": [0, 0, 2, 1, 1]' '"assistant_masks": [0, 0, "x", 1, 1]'; do
+    echo "{\"input_ids\": [97, 98, 99, 100, 101], $bad}" | rows
+    fails 1 'rows.jsonl:1: "(labels|completion_mask|assistant_masks)"(\[[0-9]\])? must be' sft no --data rows.jsonl --steps 1
+done
+echo '{"input_ids": [97, 98, 9999999]}' | rows
+fails 1 'rows.jsonl:1: "input_ids"\[2\] is not a token id' sft no --data rows.jsonl --steps 1
+echo '{"input_ids": [97, 98, 99]}' | rows
+fails 1 'rows.jsonl:1: assistant_only_loss needs messages, or "assistant_masks"' sft no --data rows.jsonl --steps 1 --assistant-only-loss
+"$COHORT" data rows.jsonl >out 2>err || wrong "data of tokens: $(cat err)"
 # Tools stand before the conversation and are not learned.
 echo "{\"messages\": [$TURNS], \"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"clock\"}}]}" | rows
 shown --assistant-only-loss >tools
@@ -83,7 +101,17 @@ sed 's/"prompt": "\(.*\)", "completion": "\(.*\)"/"text": "\1\2"/' pairs.jsonl >
 succeeds sft whole --data pairs.jsonl --steps 3 --batch-size 2 --no-completion-only-loss
 succeeds sft text --data texts.jsonl --steps 3 --batch-size 2
 is "$(final whole)" "$(final text)" "completion_only_loss false"
+while read -r line; do # the same rows as tokens: prompt, completion and what ends it
+    echo "$line" | sed 's/.*"prompt": "\(.*\)", "completion": "\(.*\)".*/\1 \2/' | {
+        read -r question answer
+        ids() { printf '%s' "$1" | od -An -v -tu1 | tr -s ' \n' ',' | sed 's/^,//; s/,$//'; }
+        off() { printf '%s' "$1" | sed 's/./-100,/g'; }
+        echo "{\"input_ids\": [$(ids "$question $answer"),258], \"labels\": [$(off "$question ")$(ids "$answer"),258]}"
+    }
+done <pairs.jsonl >tokens.jsonl
+succeeds sft tokens --data tokens.jsonl --steps 3 --batch-size 2
 succeeds sft pairs --data pairs.jsonl --steps 3 --batch-size 2
+is "$(final pairs)" "$(final tokens)" "tokens with labels"
 differs "$(final pairs)" "$(final text)" "completions and whole texts"
 
 # --- weights: only their ratio counts; twice the weight is the row twice; 0 leaves it out ---
