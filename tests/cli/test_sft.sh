@@ -86,6 +86,12 @@ fails 1 'rows.jsonl:1: assistant_only_loss needs messages, or "assistant_masks"'
 echo "{\"messages\": [$TURNS], \"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"clock\"}}]}" | rows
 shown --assistant-only-loss >tools
 has tools '^<\|im_start\|>system.*"name.*clock.*user.na.*\[\[learned: [^[]*b<\|im_end\|>.n\]\].*\[\[learned: [^[]*d<\|im_end\|>.n\]\]$'
+# Calls are the assistant's, what comes back is not; a row's own settings reach the template.
+echo '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "clock", "arguments": {"zone": "utc"}}}]}, {"role": "tool", "content": "noon"}, {"role": "assistant", "content": "d"}]}' | rows
+shown --assistant-only-loss >calls
+has calls '\[\[learned: [^[]*<tool_call>[^[]*clock[^[]*utc[^[]*\]\][^[]*noon[^[]*\[\[learned: [^[]*d<\|im_end\|>'
+echo "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}], \"chat_template_kwargs\": {\"enable_thinking\": false}}" | rows
+learns "${U}a$E\n${A}${T}[[learned: b$E]]"
 # What cannot be learned so is refused.
 echo '{"text": "abcd"}' | rows
 fails 1 'rows.jsonl:1: .*plain text, which has no completion; leave completion_only_loss out' sft no --data rows.jsonl --steps 1 --completion-only-loss
@@ -160,6 +166,13 @@ is "$(metric bins 4 epoch)" 2 "epochs of bins"
 is "$(metric bins 4 loss)" "$(metric threes 4 loss)" "loss of packed rows"
 succeeds sft epochs --data equal.jsonl --epochs 2 --batch-size 1 --packing --max-length 13
 is "$(wc -l <epochs/metrics.jsonl)" 6 "2 epochs of 3 bins"
+# Held-out rows are not packed: their loss is the same.
+succeeds sft ebins --data equal.jsonl --eval-data pairs.jsonl --steps 1 --batch-size 1 --packing --max-length 18
+succeeds sft erows --data equal.jsonl --eval-data pairs.jsonl --steps 1 --batch-size 3 --max-length 18
+is "$(metric ebins 1 eval_loss)" "$(metric erows 1 eval_loss)" "held-out loss beside packed rows"
+# A mixture is packed file by file.
+succeeds sft mixed --data equal.jsonl:0.5,pairs.jsonl:0.5 --steps 6 --batch-size 2 --packing --max-length 24
+has err 'equal.jsonl.*: 12 rows packed into 5 bins of up to 4 rows, 108 tokens'
 # Micro-batches of one row change memory, not what is packed.
 succeeds sft small --data equal.jsonl --steps 4 --batch-size 1 --packing --max-length 18 --micro-batch-tokens 6
 awk -v a="$(metric bins 4 loss)" -v b="$(metric small 4 loss)" 'BEGIN {exit !(a > 0 && (a - b)^2 < 1e-10)}' || wrong "micro-batches of a bin"
