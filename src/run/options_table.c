@@ -3,12 +3,15 @@
 #include "bench/bench_list.h"
 #include "format/preset_list.h"
 #include "recipe/recompute_list.h"
+#include "recipe/sft_row_list.h"
 #include "run/options_internal.h"
 #include "run/output_format.h"
 #include "tensor/dtype_list.h"
 #include "train/advantage_list.h"
+#include "train/best_list.h"
 #include "train/loss_list.h"
 #include "train/schedule_list.h"
+#include "train/sft_list.h"
 
 #include <float.h>
 

@@ -76,6 +76,18 @@ ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GRPO, "Data", FREE,
      "held-out rows to evaluate on: data files or a folder, or several sets as NAME=FILE,NAME=FILE")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
+OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_SFT, "Data", FREE,
+       "when to evaluate, beside before and after: never, every eval_steps, each epoch; unset: eval_steps")
+OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_LIST)), "loss", FOR_SFT, "Data", KEPT,
+       "the held-out metric by which evaluations are compared")
+OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_SFT, "Data", KEPT,
+       "whether more of that metric is better; unset: yes, but for loss")
+OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_SFT, "Data", FREE,
+       "make final/ of the best evaluation's checkpoint; each new best is saved and kept")
+OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_SFT, "Data", FREE,
+       "stop after N evaluations in a row that are not better than the best; unset: never")
+OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_SFT, "Data", FREE,
+       "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
 OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_GRPO | FOR_EVAL, "Data", FREE,
@@ -98,7 +110,19 @@ OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | F
 OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
        "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
-       "tokens of a row, prompt and completion; longer ones are cut at the end")
+       "tokens of a row, prompt and completion; longer ones are cut (truncation_mode)")
+OPTION(TRUNCATION_MODE, "truncation_mode", ONE_OF(WORDS(TRUNCATION_LIST)), "keep_start", FOR_SFT | FOR_DATA, "Data",
+       KEPT, "what is kept of a row that is too long: its beginning or its end")
+OPTION(DATASET_TEXT_FIELD, "dataset_text_field", TEXT, "text", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "the column of plain text, all of which is learned")
+OPTION(COMPLETION_ONLY_LOSS, "completion_only_loss", SWITCH, NULL, FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn the completion alone (of messages the last); false: all; unset: text all, else true")
+OPTION(ASSISTANT_ONLY_LOSS, "assistant_only_loss", SWITCH, "false", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn what the assistant says, in every turn, and nothing else (docs/SFT.md)")
+OPTION(PACKING, "packing", SWITCH, "false", FOR_SFT, "Data", KEPT,
+       "let batch_size count bins of up to max_length tokens, each filled with rows (docs/SFT.md)")
+OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd", FOR_SFT, "Data", KEPT,
+       "how rows are packed: best fit, the longest first")
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
@@ -207,6 +231,12 @@ OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GRPO, "L
        "added to the standard deviation that advantages are divided by")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
        "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(SFT_LOSS_LIST)), "nll", FOR_SFT, "Loss", KEPT,
+     "the loss of a token: its negative log-prob, or that times its probability (dft)")
+OPTION(LABEL_SMOOTHING_FACTOR, "label_smoothing_factor", FLOAT(0, 1), "0", FOR_SFT, "Loss", KEPT,
+       "share of the loss that is the mean over the vocabulary in place of the token; only with nll")
+OPTION(NEFTUNE_NOISE_ALPHA, "neftune_noise_alpha", FLOAT(0, 1e6), NULL, FOR_SFT, "Loss", KEPT,
+       "add noise of up to alpha / sqrt(tokens * width) to a row's embeddings (NEFTune); unset: none")
 OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
        FOR_GRPO, "Loss", KEPT,
        "probability ratio new/old of each token, or one for the sequence (GSPO; sequence_token: GSPO-token)")
@@ -286,6 +316,10 @@ OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step")
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
+       "rows in one optimizer step, divided by gradient_accumulation_steps; unset: batch_size says it")
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
+       "factor of per_device_train_batch_size")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
        "tokens of one pass; sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer for wide models")
