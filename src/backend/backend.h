@@ -20,6 +20,7 @@ struct matmul_backward_input;
 struct matmul_backward_weight;
 struct embed_forward;
 struct embed_backward;
+struct embed_noise;
 struct rmsnorm_forward;
 struct rmsnorm_backward;
 struct qkv_forward;
@@ -122,6 +123,7 @@ struct backend_ops {
     void (*matmul_backward_weight)(struct backend *, const struct matmul_backward_weight *);
     void (*embed_forward)(struct backend *, const struct embed_forward *);
     void (*embed_backward)(struct backend *, const struct embed_backward *);
+    void (*embed_noise)(struct backend *, const struct embed_noise *);
     void (*rmsnorm_forward)(struct backend *, const struct rmsnorm_forward *);
     void (*rmsnorm_backward)(struct backend *, const struct rmsnorm_backward *);
     void (*qkv_forward)(struct backend *, const struct qkv_forward *);

@@ -78,6 +78,17 @@ struct embed_backward {
     float *d_table;       /* [V, C] */
 };
 
+/* y[t][c] += scale[t] * u, u uniform in [-1, 1): word c % 4 of the Philox block (seed, RNG_NOISE, stream[t],
+ * position[t] * ceil(width / 4) + c / 4). */
+struct embed_noise {
+    int64_t tokens, width;
+    const int32_t *position; /* [T] */
+    const float *scale;      /* [T] */
+    const uint64_t *stream;  /* [T] */
+    uint64_t seed;
+    float *y; /* [T, C] */
+};
+
 /* y = x / sqrt(mean(x^2) + eps) * gain; of the rows listed in row[] if given, else of all rows in order. */
 struct rmsnorm_forward {
     int64_t rows, width;
@@ -227,17 +238,19 @@ struct convert {
 
 /* Statistics of rows of logits z = logits * (1 / temperature): lse = log sum exp z in a fixed order over the
  * vocabulary, log-prob of target = z[target] - lse, entropy = lse - sum softmax(z) z. sample uses the same function for
- * its log-prob. */
+ * its log-prob. What may be NULL is not computed, and changes no bit of the rest. */
 struct head_stats {
     int64_t rows, vocab;
     const float *logits;         /* [R, V] */
     float temperature;           /* > 0 */
     const int32_t *target;       /* [R] */
     float *logp, *lse, *entropy; /* [R]; entropy may be NULL */
+    int32_t *top;                /* [R] 1: the target is the first entry with the largest z, else 0; may be NULL */
+    float *mean;                 /* [R] of log p over the vocabulary; may be NULL */
 };
 
-/* d_logits of sum_r d_logp[r] * logp[r] + d_entropy[r] * entropy[r]:
- * (1/T) * (d_logp * (onehot - p) + d_entropy * (-p * (log p + entropy))). */
+/* d_logits of sum_r d_logp[r] * logp[r] + d_entropy[r] * entropy[r] + d_mean[r] * mean[r]:
+ * (1/T) * (d_logp * (onehot - p) + d_entropy * (-p * (log p + entropy)) + d_mean * (1/V - p)). */
 struct head_gradient {
     int64_t rows, vocab;
     const float *logits; /* [R, V] */
@@ -247,6 +260,7 @@ struct head_gradient {
     const float *d_logp, *d_entropy; /* [R]; d_entropy and entropy may be NULL */
     void *d_logits;                  /* [R, V] act; may not alias logits */
     enum dtype act;
+    const float *d_mean; /* [R]; may be NULL */
 };
 
 /* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count elements. With type

@@ -358,7 +358,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         struct metrics metrics = {0};
         session->backend->ops->wait(session->backend);
         double start = clock_seconds();
-        status = sft_step(&sft, rows.trees, rows.n_trees, &metrics, err);
+        status = sft_step(&sft, &(struct sft_batch){.trees = rows.trees, .n = rows.n_trees}, &metrics, err);
         if (status != COHORT_OK) {
             metrics_free(&metrics);
             goto cleanup;

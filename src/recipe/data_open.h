@@ -10,6 +10,10 @@
 cohort_status data_open(struct dataset *set, const struct options *options, enum option_id named, size_t limit,
                         bool forms, const cohort_observer *observer, cohort_error *err);
 
+/* The same of a spec (data_paths.h) and a limit as they are given. Options used: columns. */
+cohort_status data_open_spec(struct dataset *set, const char *spec, size_t limit, bool forms,
+                             const struct options *options, const cohort_observer *observer, cohort_error *err);
+
 /* The order in which a run takes the rows of parts. Options used: shuffle_dataset, data_shuffle_seed, seed. */
 cohort_status data_order(struct dataset_order *order, const struct dataset_part *parts, size_t n_parts,
                          const struct options *options, cohort_error *err);

@@ -226,11 +226,20 @@ static cohort_status load_held_out(struct grpo_run *run, cohort_error *err)
     int32_t room = 0;
     if (path == NULL)
         return COHORT_OK;
-    size_t limit = (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0);
+    TRY(evaluation_judge_open(&run->judge, &run->scoring, run->eval_n, o, err));
     TRY(grpo_run_room(run, &room, err));
-    TRY(prompt_set_load(&run->held_out, &run->t.session, &run->scoring, OPTION_EVAL_DATA, limit, room, o,
-                        run->t.observer, err));
-    TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, path, run->held_out.data.sha256, err));
+    const struct evaluation_load load = {.spec = path,
+                                         .session = &run->t.session,
+                                         .scoring = &run->scoring,
+                                         .options = o,
+                                         .observer = run->t.observer,
+                                         .limit = (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0),
+                                         .max_tokens = room,
+                                         .n = run->eval_n};
+    TRY(evaluation_sets_load(&run->held_out, &load, err));
+    for (size_t i = 0; i < run->held_out.n; i++)
+        TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, run->held_out.items[i].spec,
+                           run->held_out.items[i].prompts.data.sha256, err));
     run->has_held_out = true;
     if (run->held_out.longest > run->extent.max_prompt)
         run->extent.max_prompt = run->held_out.longest;
@@ -320,18 +329,20 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
         return COHORT_OK;
     struct evaluation evaluation = {.engine = run->engine,
                                     .scoring = &run->scoring,
-                                    .set = &run->held_out,
+                                    .sets = &run->held_out,
+                                    .judge = &run->judge,
                                     .pattern = run->pattern,
                                     .n = run->eval_n,
+                                    .stop = options_stop(o),
                                     .progress = report_evaluation,
                                     .progress_context = run};
     float *temperature = &evaluation.pattern.sampling.temperature;
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
-    TRY_GOTO(evaluation_run(&evaluation, &found, &samples, err));
+    TRY_GOTO(evaluation_run(&evaluation, &found, &(struct evaluation_out){.rows = &samples}, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
-                     metrics_get(&found, "eval_reward"), run->held_out.data.n_rows);
+                     metrics_get(&found, "eval_reward"), run->held_out.n_prompts);
     metrics_add(metrics, &found);
 cleanup:
     metrics_free(&found);
@@ -552,7 +563,8 @@ void grpo_run_close(struct grpo_run *run)
     engine_destroy(run->engine);
     tree_runner_free(&run->runner);
     model_destroy(run->grpo.reference);
-    prompt_set_free(&run->held_out);
+    evaluation_sets_free(&run->held_out);
+    evaluation_judge_close(&run->judge);
     scoring_close(&run->scoring);
     session_request_free(&run->pattern);
     for (int32_t i = 0; run->asked != NULL && i < run->prompts_per_step; i++)

@@ -13,7 +13,7 @@
 #ifndef COHORT_RECIPE_GRPO_RUN_H
 #define COHORT_RECIPE_GRPO_RUN_H
 
-#include "recipe/scoring.h"
+#include "recipe/evaluation_sets.h"
 #include "recipe/training.h"
 
 /* What the code that knows where the rows come from tells grpo_run_begin. */
@@ -27,7 +27,8 @@ struct grpo_extent {
 struct grpo_run {
     struct training t;
     struct scoring scoring;
-    struct prompt_set held_out;
+    struct evaluation_sets held_out;
+    struct evaluation_judge judge;
     bool has_held_out;
     struct grpo grpo;
     struct tree_runner runner;

@@ -82,8 +82,10 @@ cohort_status training_log_evaluation(struct training *t, const struct metrics *
 /* Called after a step: writes checkpoints/step-N with everything if it is asked for or due by the clock (option
  * save_minutes). */
 cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err);
-/* Writes final/ with the model alone, and final-ema/ with the mean of its weights if one is kept. */
+/* Writes final/ with the model alone: that in memory, or that of the checkpoint of a step; and final-ema/ with the mean
+ * of the weights up to now, if one is kept. */
 cohort_status training_save_final(struct training *t, cohort_error *err);
+cohort_status training_save_final_of(struct training *t, int64_t step, cohort_error *err);
 /* Called after a failed step: saves a checkpoint if the run is at a boundary without one, and tells the observer how to
  * continue. */
 void training_rescue(struct training *t, const struct optimizer *optimizer);

@@ -298,15 +298,79 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
     return COHORT_OK;
 }
 
-cohort_status training_save_final(struct training *t, cohort_error *err)
+/* final-ema/ beside final/, where a mean of the weights is kept. */
+static cohort_status save_mean(struct training *t, cohort_error *err)
 {
-    TRY(save_folder(t, "final", NULL, false, err));
     if (t->session.optimizer.ema_decay == 0.0)
         return COHORT_OK;
     TRY(save_folder(t, "final-ema", NULL, true, err));
     observer_message(t->observer, "%s/final-ema is the mean of the weights (ema_decay %g), %s/final the weights",
                      t->run.path, t->session.optimizer.ema_decay, t->run.path);
     return COHORT_OK;
+}
+
+cohort_status training_save_final(struct training *t, cohort_error *err)
+{
+    TRY(save_folder(t, "final", NULL, false, err));
+    return save_mean(t, err);
+}
+
+/* Copies what a checkpoint has beside trainer/, which its manifest names. */
+static cohort_status copy_model(const char *from, struct checkpoint_folder *folder, cohort_error *err)
+{
+    static const char trainer[] = "trainer/";
+    struct manifest manifest = {0};
+    char *source = NULL, *target = NULL;
+    bool found = false;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(manifest_read(&manifest, from, &found, err));
+    for (size_t i = 0; i < manifest.n; i++) {
+        const struct manifest_entry *entry = &manifest.entries[i];
+        if (strncmp(entry->name, trainer, strlen(trainer)) == 0)
+            continue;
+        mem_free(source);
+        mem_free(target);
+        source = target = NULL;
+        TRY_GOTO(file_join(&source, from, entry->name, err));
+        TRY_GOTO(file_join(&target, folder->temporary, entry->name, err));
+        TRY_GOTO(file_copy(source, target, err));
+        TRY_GOTO(manifest_add(&folder->manifest, entry->name, entry->hex, err));
+    }
+cleanup:
+    manifest_free(&manifest);
+    mem_free(source);
+    mem_free(target);
+    return status;
+}
+
+cohort_status training_save_final_of(struct training *t, int64_t step, cohort_error *err)
+{
+    struct checkpoint_folder folder = {0};
+    struct manifest_report report = {0};
+    char *from = NULL, *path = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(run_folder_checkpoint_path(t->run.path, step, &from, err));
+    TRY_GOTO(manifest_verify(from, needed, &report, options_stop(t->options), err));
+    if (!report.found || report.n_bad > 0) {
+        status = error_set(err, COHORT_ERR_STATE,
+                           "%s: the checkpoint with the best evaluation is %s, so that final/ cannot be made of it; "
+                           "without load_best_model_at_end it is the last model",
+                           from, report.found ? "damaged" : "not there");
+        goto cleanup;
+    }
+    TRY_GOTO(run_folder_path(&t->run, "final", &path, err));
+    TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
+    TRY_GOTO(copy_model(from, &folder, err));
+    TRY_GOTO(checkpoint_folder_commit(&folder, err));
+    if (folder.kept != NULL)
+        observer_message(t->observer, "note: the final that was there holds files of yours: it is now %s", folder.kept);
+    TRY_GOTO(save_mean(t, err));
+cleanup:
+    checkpoint_folder_abandon(&folder);
+    text_free(&report.bad);
+    mem_free(from);
+    mem_free(path);
+    return status;
 }
 
 void training_rescue(struct training *t, const struct optimizer *optimizer)

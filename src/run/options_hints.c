@@ -8,9 +8,6 @@
 /* clang-format off */
 static const char ALL_LAYERS[] =
     "all layers are computed on one device: --device cuda:N or cpu; leave it out";
-static const char BEST[] =
-    "cohort does not have it: checkpoints are kept by age (save_total_limit), metrics.jsonl says which "
-    "was best; leave it out";
 static const char CHECKPOINT[] =
     "a checkpoint holds all that a resumed run needs, and resuming goes on exactly; leave it out";
 static const char COLUMNS[] =
@@ -23,7 +20,7 @@ static const char COMMANDS[] =
 static const char COMPLETIONS[] =
     "log_completions writes all of them into the run folder; leave it out";
 static const char COMPLETION_LOSS[] =
-    "the loss is on the completion, of messages on the last one; leave it out";
+    "true, the default but of plain text: the loss is on the completion, of messages on the last one";
 static const char CONTEXT[] =
     "the context is the one of the model (max_position_embeddings of config.json); max_prompt_length and "
     "max_completion_length bound a request";
@@ -45,8 +42,6 @@ static const char LOCAL_MODEL[] =
     "the model is a folder on this machine (model); dtype and device are options; leave it out";
 static const char LOGGING[] =
     "metrics.jsonl has every step, logging_steps says how often a line is printed; leave it out";
-static const char NOISE[] =
-    "cohort does not have it (no noise on embeddings); leave it out";
 static const char NOT_NEEDED[] =
     "not needed; leave it out";
 static const char NO_ADAPTERS[] =
@@ -86,7 +81,7 @@ static const char ONE_IMPLEMENTATION[] =
 static const char OTHER_METHOD[] =
     "cohort does not have this method; its trainers are sft and grpo";
 static const char PACKED[] =
-    "not needed: rows are packed without padding, and attention never crosses them; leave it out";
+    "not needed: rows are never padded, and attention never crosses them; leave it out";
 static const char PREFILL[] =
     "prompt tokens of one step";
 static const char RECOMPUTES[] =
@@ -118,7 +113,7 @@ static const struct option_hint hints[] = {
     {"accelerator_config", NULL, ONE_DEVICE},
     {"activation_checkpointing", "recompute", RECOMPUTES},
     {"activation_checkpointing_kwargs", "recompute", RECOMPUTES},
-    {"activation_noise", NULL, NOISE},
+    {"activation_noise", "neftune_noise_alpha", NULL},
     {"activation_offloading", "recompute", "activations are computed again instead of moved"},
     {"adam_eps", "adam_epsilon", NULL},
     {"adapter", NULL, NO_ADAPTERS},
@@ -128,7 +123,6 @@ static const struct option_hint hints[] = {
     {"allowed_origins", NULL, NO_SERVER},
     {"alpha", NULL, NO_PREFERENCE},
     {"api_key", NULL, NO_SERVER},
-    {"assistant_only_loss", NULL, COMPLETION_LOSS},
     {"attn_implementation", NULL, ONE_IMPLEMENTATION},
     {"auto_find_batch_size", NULL,
      "not needed: micro-batches are planned from the memory there is (micro_batch_tokens); leave it out"},
@@ -148,7 +142,7 @@ static const struct option_hint hints[] = {
     {"cache_prompt", NULL, NO_CACHE},
     {"cache_type_k", NULL, NO_QUANTISATION},
     {"cache_type_v", NULL, NO_QUANTISATION},
-    {"callbacks", NULL, BEST},
+    {"callbacks", NULL, "cohort does not have it: programs can be called by rewards alone; leave it out"},
     {"cast_lm_head_to_fp32", NULL, "not needed: logits are computed in fp32; leave it out"},
     {"center_rewards_coefficient", NULL, NO_PREFERENCE},
     {"chat_template_args", "thinking", THINKING},
@@ -164,7 +158,6 @@ static const struct option_hint hints[] = {
     {"cnv", "chat", NULL},
     {"color", NULL, NOT_NEEDED},
     {"command", NULL, COMMANDS},
-    {"completion_only_loss", NULL, COMPLETION_LOSS},
     {"context_length", NULL, CONTEXT},
     {"conversation", "chat", NULL},
     {"cpo_alpha", NULL, NO_PREFERENCE},
@@ -184,7 +177,6 @@ static const struct option_hint hints[] = {
     {"dataset_shuffle", "shuffle_dataset", NULL},
     {"dataset_streaming", NULL, ONE_FILE},
     {"dataset_test_split", "eval_data", SPLIT},
-    {"dataset_text_field", "columns", "text=NAME"},
     {"dataset_train_split", "data", SPLIT},
     {"ddp_*", NULL, ONE_DEVICE},
     {"debug", NULL, LOGGING},
@@ -222,7 +214,6 @@ static const struct option_hint hints[] = {
     {"eval_interval", "eval_steps", NULL},
     {"eval_on_start", "eval_steps", "evaluation before and after is always done"},
     {"eval_packing", NULL, PACKED},
-    {"eval_strategy", "eval_steps", EVALUATED},
     {"eval_use_gather_object", NULL, COLUMNS},
     {"evaluation_strategy", "eval_steps", EVALUATED},
     {"extra_eos_token", NULL, ENDS},
@@ -257,13 +248,11 @@ static const struct option_hint hints[] = {
     {"grad_accumulation_steps", NULL, SPLIT_BATCH},
     {"grad_checkpoint", "recompute", RECOMPUTES},
     {"grad_clip", "max_grad_norm", NULL},
-    {"gradient_accumulation_steps", NULL, SPLIT_BATCH},
     {"gradient_checkpointing", "recompute", RECOMPUTES},
     {"gradient_checkpointing_kwargs", "recompute", RECOMPUTES},
     {"gradient_clipping", "max_grad_norm", NULL},
     {"grammar", NULL, NO_GRAMMAR},
     {"grammar_file", NULL, NO_GRAMMAR},
-    {"greater_is_better", NULL, BEST},
     {"group_by_length", NULL, PACKED},
     {"group_size", "num_generations", NULL},
     {"guided_json", NULL, NO_GRAMMAR},
@@ -293,14 +282,12 @@ static const struct option_hint hints[] = {
     {"kv_bits", NULL, NO_QUANTISATION},
     {"kv_group_size", NULL, NO_QUANTISATION},
     {"label_names", NULL, COLUMNS},
-    {"label_smoothing", NULL, NO_PREFERENCE},
-    {"label_smoothing_factor", NULL, COLUMNS},
+    {"label_smoothing", "label_smoothing_factor", NULL},
     {"ld_alpha", NULL, NO_PREFERENCE},
     {"learning_rate_schedule", "lr_scheduler_type", NULL},
     {"length_column_name", NULL, PACKED},
     {"liger_kernel_config", NULL, ONE_IMPLEMENTATION},
     {"lmbda", NULL, NO_DISTILLATION},
-    {"load_best_model_at_end", NULL, BEST},
     {"load_in_4bit", NULL, NO_QUANTISATION},
     {"load_in_8bit", NULL, NO_QUANTISATION},
     {"local_rank", NULL, ONE_DEVICE},
@@ -326,7 +313,7 @@ static const struct option_hint hints[] = {
     {"lr_scheduler", "lr_scheduler_type", NULL},
     {"m", "model", "--model, a folder in Hugging Face layout"},
     {"main_gpu", NULL, ALL_LAYERS},
-    {"mask_prompt", NULL, COMPLETION_LOSS},
+    {"mask_prompt", "completion_only_loss", COMPLETION_LOSS},
     {"mask_truncated", "mask_truncated_completions", NULL},
     {"max_gen_length", "max_completion_length", NULL},
     {"max_grad_value", "max_grad_norm", NULL},
@@ -344,7 +331,6 @@ static const struct option_hint hints[] = {
     {"max_steps", "steps", NULL},
     {"max_tokens_to_generate", "max_completion_length", NULL},
     {"max_tool_calling_iterations", NULL, NO_TOOLS},
-    {"metric_for_best_model", NULL, BEST},
     {"min_tokens_to_keep", NULL, "at least one token is kept; leave it out"},
     {"mirostat", NULL, NO_SAMPLER},
     {"missing_eos_penalty", NULL, NO_PREFERENCE},
@@ -366,7 +352,6 @@ static const struct option_hint hints[] = {
     {"n_predict", "max_completion_length", NULL},
     {"n_samples", "n|num_generations", NULL},
     {"n_threads", "threads", NULL},
-    {"neftune_noise_alpha", NULL, NOISE},
     {"ngl", NULL, ALL_LAYERS},
     {"no_cuda", "device", CPU},
     {"no_mmap", NULL, NOT_NEEDED},
@@ -397,8 +382,6 @@ static const struct option_hint hints[] = {
     {"optimizer_config", "optim_args", NULL},
     {"output_dir", "out", "the run folder"},
     {"p", "prompt", NULL},
-    {"packing", NULL, PACKED},
-    {"packing_strategy", NULL, PACKED},
     {"pad_to_multiple_of", NULL, PACKED},
     {"pad_token", NULL, ENDS},
     {"padding_free", NULL, PACKED},
@@ -407,9 +390,6 @@ static const struct option_hint hints[] = {
     {"parallelism_config", NULL, ONE_DEVICE},
     {"peft_config", NULL, NO_ADAPTERS},
     {"per_device_eval_batch_size", NULL, SPLIT_EVALUATION},
-    {"per_device_train_batch_size", "batch_size|prompts_per_step",
-     "for sft the rows of an optimizer step, for grpo the prompts of one (each has num_generations "
-     "completions), over all passes"},
     {"pipeline", NULL, ONE_DEVICE},
     {"port", NULL, NO_SERVER},
     {"ppo_epochs", "num_iterations", NULL},
@@ -515,11 +495,10 @@ static const struct option_hint hints[] = {
     {"train_dataset", "data", NULL},
     {"train_file", "data", NULL},
     {"train_mode", NULL, COMMANDS},
-    {"train_on_inputs", NULL, COMPLETION_LOSS},
+    {"train_on_inputs", "completion_only_loss", "false, where this is true"},
     {"train_sampling_strategy", NULL, PACKED},
     {"train_steps", "steps", NULL},
     {"transformers_continuous_batching_config", NULL, ONE_ENGINE},
-    {"truncation_mode", NULL, "rows longer than max_length are cut at the end (keep_start); leave it out"},
     {"trust_remote_code", NULL, "no code of a model is ever run; leave it out"},
     {"typical", NULL, NO_SAMPLER},
     {"typical_p", NULL, NO_SAMPLER},
@@ -575,14 +554,21 @@ const char *options_value_hint(enum option_id id, const char *word)
     static const struct {
         enum option_id id;
         const char *word, *says;
-    } values[] = {{OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
-                  {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
-                  {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"},
-                  {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
-                  {OPTION_OPTIM, "adam", "which is called adamw_torch"},
-                  {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},
-                  {OPTION_OPTIM, "lion", "which is called lion_32bit"},
-                  {OPTION_OPTIM, "lion_8bit", "which keeps its state whole here: lion_32bit"}};
+    } values[] = {
+        {OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
+        {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
+        {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_loss", "which is called loss"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_mean_token_accuracy", "which is called mean_token_accuracy"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_entropy", "which is called entropy"},
+        {OPTION_LOSS_TYPE, "chunked_nll", "which is called nll"},
+        {OPTION_PACKING_STRATEGY, "bfd_split", "whose pieces of a row lack what came before; raise max_length"},
+        {OPTION_PACKING_STRATEGY, "wrapped", "where attention would cross from row to row"},
+        {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
+        {OPTION_OPTIM, "adam", "which is called adamw_torch"},
+        {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},
+        {OPTION_OPTIM, "lion", "which is called lion_32bit"},
+        {OPTION_OPTIM, "lion_8bit", "which keeps its state whole here: lion_32bit"}};
     if (id == OPTION_OPTIM && strncmp(word, "paged_", 6) == 0)
         return "whose pages in host memory are adamw_8bit or adamw_torch with --offload optimizer here";
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)

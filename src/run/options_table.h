@@ -54,8 +54,10 @@ ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
      "data file of rows with prompt_tokens and tokens; '-' reads standard input")
 OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
        "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
-ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO | FOR_EVAL, "Data", HASHED(DATA),
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_EVAL, "Data", NO_RUN,
+     "rows with prompt or messages (docs/DATA.md), or several sets as NAME=FILE,NAME=FILE")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_SCORE, "Data", NO_RUN,
      "data files or a folder of rows with completion, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_DATA, "Data", NO_RUN,
@@ -68,12 +70,30 @@ OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(D
        "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA, "Data", NO_RUN,
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
-OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_TRAIN, "Data", FREE,
+OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_SFT, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
+ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GRPO, "Data", FREE,
+     "held-out rows to evaluate on: data files or a folder, or several sets as NAME=FILE,NAME=FILE")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
+OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_SFT, "Data", FREE,
+       "when to evaluate, beside before and after: never, every eval_steps, each epoch; unset: eval_steps")
+OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_LIST)), "loss", FOR_SFT, "Data", KEPT,
+       "the held-out metric by which evaluations are compared")
+OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_SFT, "Data", KEPT,
+       "whether more of that metric is better; unset: yes, but for loss")
+OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_SFT, "Data", FREE,
+       "make final/ of the best evaluation's checkpoint; each new best is saved and kept")
+OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_SFT, "Data", FREE,
+       "stop after N evaluations in a row that are not better than the best; unset: never")
+OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_SFT, "Data", FREE,
+       "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
+OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_GRPO | FOR_EVAL, "Data", FREE,
+       "k of pass@k and maj@k (docs/EVALUATION.md); unset: 1, 2, 4 ... and the completions of a prompt")
+OPTION(SAMPLES, "samples", INT(0, 1000), "2", FOR_EVAL, "Data", NO_RUN,
+       "with --format text: prompts of each set that are shown with a completion")
 OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KEPT,
        "walk the rows in an order drawn from the seed, a new one each epoch")
 OPTION(DATA_SHUFFLE_SEED, "data_shuffle_seed", INT(0, MANY), NULL, FOR_TRAIN, "Data", KEPT,
@@ -90,13 +110,29 @@ OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | F
 OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
        "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
-       "tokens of a row, prompt and completion; longer ones are cut at the end")
+       "tokens of a row, prompt and completion; longer ones are cut (truncation_mode)")
+OPTION(TRUNCATION_MODE, "truncation_mode", ONE_OF(WORDS(TRUNCATION_LIST)), "keep_start", FOR_SFT | FOR_DATA, "Data",
+       KEPT, "what is kept of a row that is too long: its beginning or its end")
+OPTION(DATASET_TEXT_FIELD, "dataset_text_field", TEXT, "text", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "the column of plain text, all of which is learned")
+OPTION(COMPLETION_ONLY_LOSS, "completion_only_loss", SWITCH, NULL, FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn the completion alone (of messages the last); false: all; unset: text all, else true")
+OPTION(ASSISTANT_ONLY_LOSS, "assistant_only_loss", SWITCH, "false", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn what the assistant says, in every turn, and nothing else (docs/SFT.md)")
+OPTION(PACKING, "packing", SWITCH, "false", FOR_SFT, "Data", KEPT,
+       "let batch_size count bins of up to max_length tokens, each filled with rows (docs/SFT.md)")
+OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd", FOR_SFT, "Data", KEPT,
+       "how rows are packed: best fit, the longest first")
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "reward functions, by name or as exec:PROGRAM (JSON lines in and out); README.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
+OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GRPO | FOR_EVAL, "Reward", FREE,
+       "the reward that says whether a completion passes in an evaluation; unset: accuracy, else the first")
+OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GRPO | FOR_EVAL, "Reward", FREE,
+       "a completion passes where that reward is at least this")
 OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
 OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, "Reward", FREE,
@@ -195,6 +231,12 @@ OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GRPO, "L
        "added to the standard deviation that advantages are divided by")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
        "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(SFT_LOSS_LIST)), "nll", FOR_SFT, "Loss", KEPT,
+     "the loss of a token: its negative log-prob, or that times its probability (dft)")
+OPTION(LABEL_SMOOTHING_FACTOR, "label_smoothing_factor", FLOAT(0, 1), "0", FOR_SFT, "Loss", KEPT,
+       "share of the loss that is the mean over the vocabulary in place of the token; only with nll")
+OPTION(NEFTUNE_NOISE_ALPHA, "neftune_noise_alpha", FLOAT(0, 1e6), NULL, FOR_SFT, "Loss", KEPT,
+       "add noise of up to alpha / sqrt(tokens * width) to a row's embeddings (NEFTune); unset: none")
 OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
        FOR_GRPO, "Loss", KEPT,
        "probability ratio new/old of each token, or one for the sequence (GSPO; sequence_token: GSPO-token)")
@@ -286,6 +328,10 @@ OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_I
        "keep in the host's memory in place of a GPU's (docs/OPTIMIZERS.md); the results are the same")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step")
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
+       "rows in one optimizer step, divided by gradient_accumulation_steps; unset: batch_size says it")
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
+       "factor of per_device_train_batch_size")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
        "tokens of one pass; sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer for wide models")

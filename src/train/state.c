@@ -167,6 +167,39 @@ static cohort_status check_optimizer(const json_t *json, const struct param_set 
                      path, name == NULL ? "(damaged)" : name, set->training.optimizer);
 }
 
+/* The evaluations so far, where there are any. */
+static cohort_status write_best(json_t *json, const struct best *best, cohort_error *err)
+{
+    if (best->counted == 0)
+        return COHORT_OK;
+    json_t *value = best->step > 0 ? json_real(best->value) : json_null();
+    if (json_object_set_new(json, "best",
+                            json_pack("{s:I, s:I, s:o, s:I}", "counted", (json_int_t)best->counted, "step",
+                                      (json_int_t)best->step, "value", value, "worse", (json_int_t)best->worse)) != 0)
+        return error_set(err, COHORT_ERR_MEMORY, "state of the trainer: out of memory");
+    return COHORT_OK;
+}
+
+static cohort_status read_best(const json_t *json, struct train_state *state, const char *path, cohort_error *err)
+{
+    const json_t *found = json_object_get(json, "best");
+    json_int_t counted = 0, step = 0, worse = 0;
+    json_t *value = NULL;
+    if (found == NULL)
+        return COHORT_OK;
+    const bool read = json_unpack((json_t *)(uintptr_t)found, "{s:I, s:I, s:o, s:I}", "counted", &counted, "step",
+                                  &step, "value", &value, "worse", &worse) == 0;
+    if (!read || !within(counted, state->step) || counted == 0 || !within(step, counted) || !within(worse, counted) ||
+        !(step > 0 ? json_is_number(value) : json_is_null(value)))
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: \"best\" is not an object with \"counted\", \"step\" and \"worse\" up to step %lld, and "
+            "a number \"value\" (null where step is 0); the file is damaged: resume from another checkpoint",
+            path, (long long)state->step);
+    state->best = (struct best){.counted = counted, .step = step, .worse = worse, .value = json_number_value(value)};
+    return COHORT_OK;
+}
+
 static cohort_status read_tensors(const char *path, struct param_set *set, cohort_error *err)
 {
     struct state_slice *slices = NULL;
@@ -222,6 +255,7 @@ cohort_status train_state_write(const char *dir, const struct param_set *set, co
                      (json_int_t)state->tokens_seen, "seed", (json_int_t)state->seed);
     TRY_GOTO(write_optimizer(json, set, err));
     TRY_GOTO(write_entropy(json, state, err));
+    TRY_GOTO(write_best(json, &state->best, err));
     TRY_GOTO(json_text_write(json, JSON_INDENT(2), &text, err));
     mem_free(path);
     path = NULL;
@@ -275,6 +309,7 @@ cohort_status train_state_read(const char *dir, struct param_set *set, struct tr
     TRY_GOTO(check_counters(state, path, err));
     TRY_GOTO(read_entropy(json, state, path, err));
     TRY_GOTO(check_optimizer(json, set, path, err));
+    TRY_GOTO(read_best(json, state, path, err));
     TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
     TRY_GOTO(read_tensors(tensors, set, err));
 cleanup:

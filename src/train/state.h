@@ -6,6 +6,7 @@
 
 #include "format/manifest.h"
 #include "model/param_set.h"
+#include "train/best.h"
 
 struct train_state {
     char command[8]; /* "sft" or "grpo" */
@@ -17,6 +18,7 @@ struct train_state {
     uint64_t seed;
     bool adapts_entropy;               /* the controller of an entropy bonus (train/entropy.h) is part of it: */
     double entropy_coef, last_entropy; /* last_entropy infinite: no step yet */
+    struct best best;                  /* evaluations (train/best.h); part of it once one was taken */
 };
 
 /* Writes the state of everything in the set that trains into dir/trainer/ (dir exists). manifest, if not NULL, gets the

@@ -51,7 +51,7 @@ static void sft_update(struct model_test *test, struct script_rows *rows)
     cohort_error err = {0};
     struct sft sft = {
         .model = test->model, .runner = &test->runner, .optimizer = keep_gradient, .schedule.learning_rate = 1e-3};
-    must(sft_step(&sft, rows->trees, N_ROWS, &metrics, &err), &err);
+    must(sft_step(&sft, &(struct sft_batch){.trees = rows->trees, .n = N_ROWS}, &metrics, &err), &err);
     metrics_free(&metrics);
 }
 

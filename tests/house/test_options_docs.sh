@@ -16,11 +16,11 @@ declare -A files=(
     [tokenize]="command_tokenize.c data_open.c json_rows.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c optimizer_options.c"
     [init]="command_init.c session.c"
-    [sft]="command_sft.c data_open.c training.c training_save.c run_identity.c memory_plan.c session.c optimizer_options.c row_prompt.c end_of_text.c"
-    [grpo]="command_grpo.c data_open.c grpo_run.c training.c training_save.c run_identity.c memory_plan.c scoring.c session.c optimizer_options.c row_prompt.c end_of_text.c"
-    [eval]="command_eval.c data_open.c json_rows.c scoring.c session.c row_prompt.c end_of_text.c"
+    [sft]="command_sft.c sft_row.c data_open.c training.c training_save.c run_identity.c memory_plan.c session.c optimizer_options.c row_prompt.c end_of_text.c"
+    [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c training.c training_save.c run_identity.c memory_plan.c scoring.c session.c optimizer_options.c row_prompt.c end_of_text.c"
+    [eval]="command_eval.c data_open.c evaluation_sets.c json_rows.c scoring.c session.c row_prompt.c end_of_text.c"
     [score]="command_score.c data_open.c scoring.c"
-    [data]="command_data.c data_open.c data_survey.c json_rows.c row_prompt.c"
+    [data]="command_data.c data_open.c data_survey.c sft_row.c json_rows.c row_prompt.c"
     [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c"
 )
 # config: read by the program (cli), which init excepts.

@@ -4,6 +4,11 @@ make_data() {
     for i in 1 2 3 4 5 6 7; do
         printf '{"prompt": "question %d: what is %d + %d?", "completion": " it is %d"}\n' $i $i $i $((2 * i))
     done >"$work/sft.jsonl"
+    sed '1~2s/}/, "weight": 2.5}/' "$work/sft.jsonl" >"$work/sft-weights.jsonl"
+    for i in 1 2 3 4 5 6; do
+        printf '{"messages": [{"role": "user", "content": "%d"}, {"role": "assistant", "content": "one"}, ' $i
+        printf '{"role": "user", "content": "more"}, {"role": "assistant", "content": "%d"}]}\n' $((2 * i))
+    done >"$work/sft-turns.jsonl"
     sed 's/, "completion".*/}/' "$work/sft.jsonl" >"$work/grpo.jsonl"
     head -n 2 "$work/sft.jsonl" >"$work/sft-held-out.jsonl"
     head -n 2 "$work/grpo.jsonl" >"$work/grpo-held-out.jsonl"
@@ -12,7 +17,17 @@ make_data() {
 # arguments KIND: of a run of that kind, into the array args.
 arguments() {
     case $1 in
-    sft) args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1) ;;
+    sft | sft-packed)
+        args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
+        # Bins, weights and noise: what a step takes and adds follows from its number.
+        [ "$1" = sft ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
+            --label-smoothing-factor 0.1 --early-stopping-patience 3 --load-best-model-at-end)
+        ;;
+    sft-turns)
+        args=(sft --data sft-turns.jsonl --eval-data sft-turns.jsonl --batch-size 2 --learning-rate 1e-3 --assistant-only-loss --loss-type dft
+            --max-length 70 --truncation-mode keep_end --eval-strategy epoch --metric-for-best-model mean_token_accuracy
+            --early-stopping-patience 9 --load-best-model-at-end)
+        ;;
     grpo | grpo-kl | grpo-entropy)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
             --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)

@@ -34,7 +34,9 @@ run_init() { "$COHORT" init --preset nano --tokenizer bytes --seed 3 --out "$out
 run_tokenize() { "$COHORT" tokenize --model model --batch chat.jsonl >"$out/stdout"; }
 run_generate() { "$COHORT" generate --model model --batch chat.jsonl --n 2 --max-tokens 6 --threads 1 >"$out/stdout"; }
 run_logprobs() { "$COHORT" logprobs --model model --batch generated.jsonl --threads 1 >"$out/stdout"; }
-run_eval() { "$COHORT" eval --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --format jsonl --threads 1 >"$out/stdout"; }
+evaluate() { "$COHORT" eval --model model --data one=rows.jsonl,two=rows.jsonl --n 2 --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --threads 1 "$@" >"$out/stdout"; }
+run_eval() { evaluate --format jsonl; }
+run_table() { evaluate --format text; }
 run_data() { "$COHORT" data "rows.jsonl,table.csv.gz,$SOURCE/tests/fixtures/data_files/pandas.parquet" --model model --columns answer=completion >"$out/stdout"; }
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
 run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example

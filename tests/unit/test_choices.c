@@ -8,10 +8,13 @@
 #include "format/model_preset.h"
 #include "recipe/memory_plan.h"
 #include "recipe/run_inputs.h"
+#include "recipe/sft_row.h"
 #include "run/output_format.h"
 #include "train/advantage.h"
+#include "train/best.h"
 #include "train/loss.h"
 #include "train/schedule.h"
+#include "train/sft.h"
 
 #include <string.h>
 
@@ -44,12 +47,18 @@ static const struct meaning {
 #define FORM(id, word)        {OPTION_FORMAT, word, OUTPUT_##id},
 #define RECOMPUTED(id, word)  {OPTION_RECOMPUTE, word, RECOMPUTE_##id + 1},
 #define INPUT_OF(id, word)    {OPTION_ACCEPT_CHANGED, word, INPUT_##id},
+#define SFT_WORD(id, word)    {OPTION_LOSS_TYPE, word, SFT_LOSS_##id},
+#define CUT(id, word)         {OPTION_TRUNCATION_MODE, word, TRUNCATION_##id},
+#define PACKED(id, word)      {OPTION_PACKING_STRATEGY, word, PACKING_##id},
+#define EVALUATED(id, word)   {OPTION_EVAL_STRATEGY, word, EVAL_##id},
+#define BETTER(id, word)      {OPTION_METRIC_FOR_BEST_MODEL, word, BEST_BY_##id},
 #define PRESET(id, word, ...) {OPTION_PRESET, word, PRESET_##id},
 #define ISA(id, word, ...)    {OPTION_ISA, word, CPU_ISA_##id},
-    LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL) LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE)
-        ADVANTAGE_ESTIMATOR_LIST(BASELINE) ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE)
-            OUTPUT_FORMAT_LIST(FORM) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
-                CPU_ISA_LIST(ISA){OPTION_RECOMPUTE, "auto", 0},
+    EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER) SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT)
+        PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL) LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE)
+            ADVANTAGE_ESTIMATOR_LIST(BASELINE) ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE)
+                OUTPUT_FORMAT_LIST(FORM) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
+                    CPU_ISA_LIST(ISA){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

@@ -186,6 +186,7 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(matmul_backward_weight, const struct matmul_backward_weight *) /* cuda_matmul.c */                       \
     OPERATION(embed_forward, const struct embed_forward *)                                                             \
     OPERATION(embed_backward, const struct embed_backward *)                                                           \
+    OPERATION(embed_noise, const struct embed_noise *)                                                                 \
     OPERATION(rmsnorm_forward, const struct rmsnorm_forward *)                                                         \
     OPERATION(rmsnorm_backward, const struct rmsnorm_backward *)                                                       \
     OPERATION(qkv_forward, const struct qkv_forward *) /* kv_row -1: q only */                                         \
@@ -215,8 +216,8 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
 CUDA_OPERATIONS(CUDA_DECLARE)
 double cuda_sum_squares(struct backend *, const float *x, int64_t count);
 
-/* The working memory of the operations above, for up to this many rows; that of cuda_head_stats is
- * cuda_draw_parts_bytes. */
+/* The working memory of the operations above, for up to this many rows. */
+size_t cuda_head_scratch(int64_t vocab, int64_t rows);
 size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width);
 size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim);
 size_t cuda_embed_scratch(int64_t tokens);
