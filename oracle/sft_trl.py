@@ -78,7 +78,7 @@ def train(rows, settings, accumulation):
         before = trainer.evaluate()
         trainer.train()
     entry = next(e for e in trainer.state.log_history if "loss" in e)
-    figures = {k: entry[k] for k in ("loss", "entropy", "mean_token_accuracy", "grad_norm")}
+    figures = {k: entry[k] for k in ("loss", "entropy", "mean_token_accuracy", "grad_norm", "num_tokens")}
     figures |= {k: before[k] for k in ("eval_loss", "eval_entropy", "eval_mean_token_accuracy")}
     return figures, gradients.found
 

@@ -27,28 +27,27 @@ static double weight_of(const struct sft_batch *batch, int32_t row)
     return batch->weights == NULL ? 1.0 : batch->weights[row];
 }
 
-static int64_t row_targets(const struct tree *tree)
-{
-    int64_t n = 0;
-    for (int32_t c = 0; c < tree->n_completions; c++)
-        n += completion_outputs(&tree->completions[c]);
-    return n;
-}
-
 /* Sums over the learned tokens of a batch. */
 struct sums {
     int64_t targets;
     double weights; /* of those tokens: the denominator of the loss */
     double loss, entropy;
-    int64_t right; /* targets that were the likeliest token */
-    int64_t fed;
+    int64_t right;  /* targets that were the likeliest token */
+    int64_t tokens; /* of the rows, as TRL counts them */
+    int64_t fed;    /* without what predicts nothing */
 };
 
 static struct sums sums_begin(const struct sft_batch *batch)
 {
     struct sums sums = {0};
     for (int32_t i = 0; i < batch->n; i++) {
-        const int64_t n = row_targets(&batch->trees[i]);
+        const struct tree *tree = &batch->trees[i];
+        int64_t n = 0;
+        sums.tokens += tree->n_prompt;
+        for (int32_t c = 0; c < tree->n_completions; c++) {
+            n += completion_outputs(&tree->completions[c]);
+            sums.tokens += tree->completions[c].n_tokens;
+        }
         sums.targets += n;
         sums.weights += weight_of(batch, i) * (double)n;
     }
@@ -176,7 +175,7 @@ cohort_status sft_step(struct sft *sft, const struct sft_batch *batch, struct me
     optimizer_apply(&sft->optimizer, sft->model->trained, rate, &grad_norm, &skipped);
     model_refresh(sft->model);
     sft->skipped += skipped ? 1 : 0;
-    sft->tokens_seen += sums.fed;
+    sft->tokens_seen += sums.tokens;
     double seconds = clock_seconds() - start;
     metrics_set(metrics, "loss", sums.loss / sums.weights);
     metrics_set(metrics, "entropy", sums.entropy / (double)sums.targets);

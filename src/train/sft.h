@@ -17,7 +17,7 @@ struct sft {
     struct tree_runner *runner; /* sft_extras says what it must give */
     struct optimizer optimizer;
     struct schedule schedule;
-    int64_t skipped, tokens_seen;
+    int64_t skipped, tokens_seen; /* tokens of rows, each time they were learned */
     enum sft_loss loss;
     double label_smoothing; /* 0: none; only with SFT_LOSS_NLL */
     double noise_alpha;     /* NEFTune; 0: none */

@@ -163,6 +163,7 @@ has err 'equal.jsonl: 6 rows packed into 2 bins of up to 3 rows, 36 tokens'
 succeeds sft threes --data equal.jsonl --steps 4 --batch-size 3 --max-length 18
 is "$(final bins)" "$(final threes)" "bins of three rows"
 is "$(metric bins 4 epoch)" 2 "epochs of bins"
+is "$(metric bins 4 num_tokens)" 72 "tokens of 4 steps"
 is "$(metric bins 4 loss)" "$(metric threes 4 loss)" "loss of packed rows"
 succeeds sft epochs --data equal.jsonl --epochs 2 --batch-size 1 --packing --max-length 13
 is "$(wc -l <epochs/metrics.jsonl)" 6 "2 epochs of 3 bins"

@@ -74,6 +74,7 @@ static void check_run(struct backend *backend, const char *isa, const char *name
     near(metrics_get(&metrics, "entropy"), figures, "entropy", values, what);
     near(metrics_get(&metrics, "mean_token_accuracy"), figures, "mean_token_accuracy", values, what);
     near(metrics_get(&metrics, "grad_norm"), figures, "grad_norm", values, what);
+    near(metrics_get(&metrics, "num_tokens"), figures, "num_tokens", values, what);
     assert_true(json_number(figures, "mean_token_accuracy") > 0.2);
     for (int32_t i = 0; i < test.model->base.table.n_params; i++) {
         const struct param *param = &test.model->base.table.params[i];

@@ -21,7 +21,8 @@ prepare() { # the inputs of all commands, in $work
     done >rows.jsonl
     printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
     printf 'prompt,completion\n"a ""b""",c\nd,e\n' | gzip >table.csv.gz
-    printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 2\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
+    printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 1\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
+    printf 'packing: true\nmax_length: 90\nneftune_noise_alpha: 5\nlabel_smoothing_factor: 0.1\neval_steps: 1\nearly_stopping_patience: 9\nload_best_model_at_end: true\n' >>sft.yaml
     "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
     "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/train_steps.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
 }
