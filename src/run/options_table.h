@@ -126,6 +126,15 @@ OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_PLAN, "Rollout
        "completions per prompt (the group)")
 OPTION(PROMPTS_PER_STEP, "prompts_per_step", INT(1, 65536), "8", FOR_PLAN, "Rollout", KEPT,
        "prompts in one generation batch")
+/* As TRL counts: completions, in slices of a generation batch (docs/GRPO.md, A step). */
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+       "completions of one slice of a generation batch; unset: prompts_per_step says it")
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 65536), "1", FOR_GRPO, "Rollout", KEPT,
+       "slices of one optimizer step")
+OPTION(STEPS_PER_GENERATION, "steps_per_generation", INT(1, 65536), NULL, FOR_GRPO, "Rollout", KEPT,
+       "slices of a generation batch; unset: as gradient_accumulation_steps, which is one step")
+OPTION(GENERATION_BATCH_SIZE, "generation_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+       "completions of a generation batch, in place of steps_per_generation")
 OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
        "maximum tokens of a completion")
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
@@ -167,6 +176,9 @@ OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, 
        "how many tokens back frequency_penalty looks")
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
+/* TRL's default is num_generations; one is what a held-out mean costs least with. */
+OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_GRPO, "Rollout", FREE,
+       "completions per prompt of held-out evaluation")
 OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GRPO, "Rollout", FREE,
        "temperature of held-out evaluation; unset: as temperature")
 OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
@@ -236,7 +248,7 @@ OPTION(ENTROPY_TARGET, "entropy_target", FLOAT(0, 1000), "0.2", FOR_GRPO, "Loss"
 OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
        "leave completions that reached max_completion_length out of the loss")
 OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KEPT,
-       "optimizer steps on each generation batch")
+       "times that each generation batch is gone through")
 
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),

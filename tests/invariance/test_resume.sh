@@ -8,7 +8,7 @@ make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl grpo-entropy; do
+    for kind in sft grpo grpo-kl grpo-entropy grpo-slices; do
         what="$kind-$dtype"
         part=3
         case $kind in grpo-kl | grpo-entropy) part=2 ;; esac # two iterations a batch
@@ -31,8 +31,23 @@ for dtype in bf16 f32; do
     done
 done
 
+# Every checkpoint of a run whose steps end in the middle of generation batches (8 slices a batch, 3 a step).
+arguments grpo-slices
+cohort "${args[@]}" --threads 1 --steps 8 --save-steps 1 --out slices
+for step in 1 2 3 4 5 6 7 8; do
+    there=$([ -f slices/checkpoints/step-$step/trainer/batch.json ] && echo yes || echo no)
+    expected=yes
+    [ $((step * 3 % 8)) != 0 ] || expected=no
+    [ $there = $expected ] || fail "slices: a batch in the checkpoint of step $step: $there"
+done
+cp -r slices slices-again
+for step in 1 3 4 6; do
+    cohort "${args[@]}" --threads 2 --steps 8 --save-steps 1 --out slices-again --resume slices-again/checkpoints/step-$step
+    same_end slices slices-again "slices, again from step $step"
+done
+
 # Ctrl-C somewhere in the middle, twice, then to the end.
-for kind in sft grpo grpo-kl; do
+for kind in sft grpo grpo-kl grpo-slices; do
     arguments $kind
     args+=(--steps 60 --save-steps 20)
     cohort "${args[@]}" --out "$kind-whole"

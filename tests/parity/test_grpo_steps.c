@@ -99,7 +99,7 @@ static struct grpo_config config_of(const json_t *settings)
     return (struct grpo_config){
         .group = GROUP,
         .max_completion_length = MAX_COMPLETION,
-        .num_iterations = (int32_t)json_number(settings, "num_iterations"),
+        .plan = {1, 1, (int32_t)json_number(settings, "num_iterations")},
         .sampling = {.temperature = (float)json_number(settings, "temperature")},
         .loss = {.type = type_of(settings),
                  .epsilon = json_number(settings, "epsilon"),
@@ -261,8 +261,8 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     grpo.runner = &test.runner;
     assert_int_equal(json_array_size(steps), 10);
     for (size_t s = 0; s < json_array_size(steps); s++) {
-        size_t index = s / (size_t)grpo.config.num_iterations;
-        int32_t iteration = (int32_t)(s % (size_t)grpo.config.num_iterations);
+        size_t index = s / (size_t)grpo.config.plan.iterations;
+        int32_t iteration = (int32_t)(s % (size_t)grpo.config.plan.iterations);
         const json_t *step = json_array_get(steps, s);
         const json_t *seen = json_array_get(json_object_get(json, "rounds"), index);
         struct metrics metrics = {0};
