@@ -117,6 +117,20 @@ static cohort_status configure_steps(struct grpo_run *run, cohort_error *err)
     return default_to(o, OPTION_PROMPTS_PER_STEP, "prompts_per_step", text, err);
 }
 
+static cohort_status configure_reference(struct grpo_run *run, cohort_error *err)
+{
+    const struct options *o = run->t.options;
+    if (!options_bool(o, OPTION_SYNC_REF_MODEL))
+        return COHORT_OK;
+    if (options_float(o, OPTION_BETA) == 0.0)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "sync_ref_model changes the reference of the KL, and beta is 0, so that there is none: give "
+                         "beta, or leave sync_ref_model out");
+    run->sync.steps = options_int(o, OPTION_REF_MODEL_SYNC_STEPS);
+    run->sync.alpha = options_float(o, OPTION_REF_MODEL_MIXUP_ALPHA);
+    return COHORT_OK;
+}
+
 /* What goes on as asked, but seldom as meant. */
 static void note_switches(const struct grpo_run *run)
 {
@@ -130,6 +144,10 @@ static void note_switches(const struct grpo_run *run)
             "note: cispo caps the ratio at epsilon_high, which is unset and so %g (epsilon): every gradient is "
             "scaled by it; the paper's setting is epsilon_high 5.0",
             c->epsilon_high);
+    if (run->sync.steps == 0 &&
+        (options_given(o, OPTION_REF_MODEL_MIXUP_ALPHA) || options_given(o, OPTION_REF_MODEL_SYNC_STEPS)))
+        observer_message(observer, "note: ref_model_mixup_alpha and ref_model_sync_steps do nothing without "
+                                   "sync_ref_model");
     if (c->type == LOSS_LUSPO && c->level != LOSS_LEVEL_SEQUENCE)
         observer_message(observer, "note: luspo is meant for importance_sampling_level sequence, as in its paper");
     if (c->type == LOSS_VESPO && c->level != LOSS_LEVEL_TOKEN)
@@ -166,6 +184,7 @@ cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err)
     TRY(configure_loss(run, err));
     TRY(configure_advantage(run, err));
     TRY(configure_entropy(run, err));
+    TRY(configure_reference(run, err));
     c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
     c->stop = run->pattern.stop;
     c->n_stop = run->pattern.n_stop;

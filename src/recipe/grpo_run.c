@@ -95,9 +95,6 @@ static int32_t completions_per_step(const struct grpo_run *run)
     return run->prompts_per_step * run->grpo.config.group;
 }
 
-/* The KL is in the loss or in the reward. */
-static bool wants_reference(const struct grpo_run *run) { return options_float(run->t.options, OPTION_BETA) != 0.0; }
-
 static cohort_status allocate(struct grpo_run *run, cohort_error *err)
 {
     struct training *t = &run->t;
@@ -106,50 +103,12 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
     rollout_need_add(&need, run->prompts_per_step, P, C, run->grpo.config.group);
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
-    memory_plan_begin(&plan, t->session.model, t->options, wants_reference(run), &run->runner, n, P + C,
+    memory_plan_begin(&plan, t->session.model, t->options, grpo_run_wants_reference(run), &run->runner, n, P + C,
                       (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     TRY(training_allocate(t, &plan, err));
     return mem_alloc(&run->live, (size_t)step_plan_most_batches(&run->grpo.config.plan), sizeof *run->live, "batch",
                      err);
-}
-
-/* Tells the observer how the reference's folder is read. */
-static cohort_status tell_reference_notes(const struct grpo_run *run, cohort_error *err)
-{
-    const char *dir = options_string(run->t.options, OPTION_MODEL);
-    struct model_config config = {0};
-    struct text notes = {0};
-    enum dtype type = DTYPE_F32;
-    TRY(model_config_load(&config, NULL, dir, err));
-    cohort_status status = session_type(run->t.options, &config, dir, false, &type, NULL, &notes, err);
-    if (status == COHORT_OK)
-        observer_notes(run->t.observer, &notes);
-    text_free(&notes);
-    return status;
-}
-
-/* The frozen reference is the model that the run began with. Where the policy was opened from the same folder, the
- * notes about it have been told. A resumed run has read a checkpoint instead, so it tells the notes and hashes the
- * reference here. */
-static cohort_status load_reference(struct grpo_run *run, cohort_error *err)
-{
-    struct training *t = &run->t;
-    const char *dir = options_string(t->options, OPTION_MODEL);
-    struct weight_files files = {0};
-    if (!wants_reference(run))
-        return COHORT_OK;
-    if (dir == NULL) /* --resume CHECKPOINT without the run's config.yaml */
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--beta needs the model that the run began with as its reference: pass "
-                         "--model DIR");
-    if (t->resume_dir != NULL)
-        TRY(tell_reference_notes(run, err));
-    TRY(model_load_hashed(&run->grpo.reference, t->session.backend, dir, t->session.model->type, 0,
-                          t->resume_dir == NULL ? NULL : &files, err));
-    cohort_status status = t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
-    weight_files_free(&files);
-    return status;
 }
 
 static double epoch_of(const struct grpo_run *run)
@@ -324,6 +283,8 @@ static cohort_status advance(struct grpo_run *run, int32_t *begun, struct metric
     if (grpo->warning[0] != '\0')
         observer_message(t->observer, "%s (%lld so far)", grpo->warning, (long long)grpo->skipped);
     t->state.step++;
+    if (reference_sync_due(&run->sync, t->state.step))
+        reference_sync_mix(&run->sync, grpo->reference, t->session.model);
     t->state.skipped = grpo->skipped;
     t->state.batches = grpo->batches;
     t->state.tokens_seen = grpo->tokens_seen;
@@ -387,6 +348,7 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
 static cohort_status write_more(void *context, const char *dir, struct manifest *manifest, cohort_error *err)
 {
     const struct grpo_run *run = context;
+    TRY(grpo_run_write_reference(run, dir, manifest, err));
     return run->n_live == 0 ? COHORT_OK : batch_file_write(dir, &run->live[0].batch, manifest, err);
 }
 
@@ -485,9 +447,10 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     TRY(training_plan_schedule(t, err));
     TRY(load_held_out(run, err));
     TRY(allocate(run, err));
-    TRY(load_reference(run, err));
+    TRY(grpo_run_load_reference(run, err));
     TRY(training_begin(t, err));
     restore_entropy(run);
+    TRY(grpo_run_check_reference(run, err));
     TRY(restore_batch(run, err));
     t->write_more = write_more;
     t->more_context = run;
@@ -528,6 +491,7 @@ void grpo_run_close(struct grpo_run *run)
     engine_destroy(run->engine);
     tree_runner_free(&run->runner);
     model_destroy(run->grpo.reference);
+    reference_sync_close(&run->sync);
     prompt_set_free(&run->held_out);
     scoring_close(&run->scoring);
     session_request_free(&run->pattern);

@@ -94,8 +94,6 @@ static const char PREFILL[] =
     "prompt tokens of one step";
 static const char RECOMPUTES[] =
     "auto recomputes if memory asks for it";
-static const char REFERENCE[] =
-    "cohort does not have it: the reference of beta stays the model at the start; leave it out";
 static const char REFERENCE_ONCE[] =
     "not needed: the reference is computed once for a batch (beta); leave it out";
 static const char REPORTS[] =
@@ -439,8 +437,6 @@ static const struct option_hint hints[] = {
     {"queue_maxsize", NULL, IN_TURN},
     {"random_seed", "seed", NULL},
     {"ref_model", "model", "the reference of beta is the model as the run begins with it"},
-    {"ref_model_mixup_alpha", NULL, REFERENCE},
-    {"ref_model_sync_steps", NULL, REFERENCE},
     {"remove_thinking_from_demonstration", NULL, OTHER_METHOD},
     {"remove_unused_columns", NULL, COLUMNS},
     {"repeat_last_n", "repetition_context", NULL},
@@ -486,7 +482,6 @@ static const struct option_hint hints[] = {
     {"stop_strings", "stop", NULL},
     {"success_reward_threshold", NULL, OTHER_METHOD},
     {"swanlab", NULL, REPORTS},
-    {"sync_ref_model", NULL, REFERENCE},
     {"sys", NULL, SYSTEM},
     {"system_prompt", NULL, SYSTEM},
     {"t", "threads", NULL},

@@ -222,7 +222,13 @@ OPTION(VESPO_K_NEG, "vespo_k_neg", FLOAT(0, 1e6), "3.0", FOR_GRPO, "Loss", KEPT,
 OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Loss", KEPT,
        "vespo: decay with the sequence's ratio where the advantage is negative")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
-       "weight of the KL to the initial model; 0: no reference model is kept")
+       "weight of the KL to the reference, the initial model; 0: none is kept")
+OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+       "let the reference of beta follow the policy, every ref_model_sync_steps steps")
+OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO, "Loss", KEPT,
+       "sync_ref_model: share of the policy in the new reference; the rest is the old reference")
+OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO, "Loss", KEPT,
+       "sync_ref_model: optimizer steps between two changes of the reference")
 OPTION(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k3", FOR_GRPO, "Loss", KEPT,
        "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")
 OPTION(USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", SWITCH, "true", FOR_GRPO, "Loss", KEPT,

@@ -69,6 +69,22 @@ refused 'not a multiple of num_generations 8' --per-device-train-batch-size 3 --
 refused 'leave prompts_per_step out' --per-device-train-batch-size 8 --prompts-per-step 3
 refused 'not a multiple of 3 slices' --prompts-per-step 1 --num-generations 8 --steps-per-generation 3
 
+refused 'beta is 0' --sync-ref-model
+# --- a reference that was mixed is of the checkpoint ---
+MIXED=("${GRPO[@]}" --prompts-per-step 2 --num-generations 2 --save-steps 1 --beta 0.01 --sync-ref-model --ref-model-sync-steps 2)
+succeeds "${MIXED[@]}" --steps 3 --out mixed
+has mixed/checkpoints/step-2/SHA256SUMS ' trainer/reference/model.safetensors'
+for what in 'rm -r 3/trainer/reference' 'mkdir -p 1/trainer; cp -r 3/trainer/reference 1/trainer/reference'; do
+    rm -rf r
+    cp -r mixed r
+    rm r/checkpoints/*/SHA256SUMS
+    (cd r/checkpoints && eval "$(sed -E 's@([0-9])/@step-\1/@g' <<<"$what")")
+    at=3
+    [ "$what" = "${what#mkdir}" ] || at=1
+    fails 1 "step-$at: trainer/reference is (missing|there)" "${MIXED[@]}" --steps 4 --out r --resume r/checkpoints/step-$at
+done
+rm -rf r
+
 # --- the batch of a checkpoint that somebody else wrote is looked at before it is used ---
 SLICED=("${GRPO[@]}" --prompts-per-step 2 --num-generations 2 --steps-per-generation 4 --save-steps 1 --beta 0.01)
 succeeds "${SLICED[@]}" --steps 1 --out cut
