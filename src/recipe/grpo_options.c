@@ -17,7 +17,8 @@ static cohort_status configure_advantage(struct grpo_run *run, cohort_error *err
     struct advantage_config *c = &run->grpo.config.advantage;
     c->estimator = (enum advantage_estimator)options_choice(o, OPTION_ADVANTAGE_ESTIMATOR);
     switch (c->estimator) {
-    case ADVANTAGE_GRPO: break;
+    case ADVANTAGE_GRPO:
+    case ADVANTAGE_PASS_AT_K: break;
     case ADVANTAGE_RLOO: TRY(default_to(o, OPTION_SCALE_REWARDS, "scale_rewards", "none", err)); break;
     case ADVANTAGE_REINFORCE_PLUS_PLUS:
     case ADVANTAGE_REINFORCE_PLUS_PLUS_BASELINE:
@@ -27,6 +28,11 @@ static cohort_status configure_advantage(struct grpo_run *run, cohort_error *err
     c->aggregation = (enum advantage_aggregation)options_choice(o, OPTION_MULTI_OBJECTIVE_AGGREGATION);
     c->scale = (enum advantage_scale)options_choice(o, OPTION_SCALE_REWARDS);
     c->epsilon = options_float(o, OPTION_ADVANTAGE_EPSILON);
+    c->k = (int32_t)options_int(o, OPTION_ADVANTAGE_K);
+    if (c->estimator == ADVANTAGE_PASS_AT_K && c->k > options_int(o, OPTION_NUM_GENERATIONS))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "advantage_k %d is above num_generations %d: a group has no so many completions to draw from",
+                         (int)c->k, (int)options_int(o, OPTION_NUM_GENERATIONS));
     return advantage_check(c, options_bool(o, OPTION_KL_IN_REWARD), err);
 }
 

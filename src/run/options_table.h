@@ -192,7 +192,9 @@ OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
        "divide advantages by the standard deviation of the group, of the batch, or not at all")
 OPTION(ADVANTAGE_ESTIMATOR, "advantage_estimator", ONE_OF(WORDS(ADVANTAGE_ESTIMATOR_LIST)), "grpo", FOR_GRPO, "Loss", KEPT,
-       "what a reward is compared with: its group (grpo), the others of it (rloo), the batch")
+       "what a reward is compared with: its group (grpo), the others of it (rloo), the batch; or pass@k")
+OPTION(ADVANTAGE_K, "advantage_k", INT(1, 4096), "4", FOR_GRPO, "Loss", KEPT,
+       "advantage_estimator pass_at_k: completions of which one has to pass; at most num_generations")
 OPTION(MULTI_OBJECTIVE_AGGREGATION, "multi_objective_aggregation", ONE_OF(WORDS(ADVANTAGE_AGGREGATION_LIST)),
        "sum_then_normalize", FOR_GRPO, "Loss", KEPT,
        "several rewards are weighted and added before or after each is normalised in its group")

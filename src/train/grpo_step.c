@@ -128,8 +128,9 @@ cleanup:
 struct step_sums {
     double logp_difference;
     double logp_difference_max;
-    int64_t compared;       /* tokens of which the log-prob of the draw is that of training, or should be */
-    int64_t trained_tokens; /* fed to the model, prompts included */
+    double ratio, ratio_min, ratio_max; /* of training to the draw */
+    int64_t compared;                   /* tokens of which the log-prob of the draw is that of training, or should be */
+    int64_t trained_tokens;             /* fed to the model, prompts included */
 };
 
 /* What apply_loss works in, for the longest episode. */
@@ -192,9 +193,13 @@ static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data,
                              (double)s->d_logp[t]);
         *any_gradient = *any_gradient || s->d_logp[t] != 0.0f || s->d_entropy[t] != 0.0f;
         if (row->fresh && episode->logp != NULL) {
-            double difference = fabs((double)s->logp[t] - (double)episode->logp[t]);
+            const double signed_difference = (double)s->logp[t] - (double)episode->logp[t],
+                         difference = fabs(signed_difference), ratio = difference == 0.0 ? 1.0 : exp(signed_difference);
             step->logp_difference += difference;
             step->logp_difference_max = fmax(step->logp_difference_max, difference);
+            step->ratio += ratio;
+            step->ratio_min = step->compared == 0 ? ratio : fmin(step->ratio_min, ratio);
+            step->ratio_max = fmax(step->ratio_max, ratio);
             step->compared++;
         }
     }
@@ -294,6 +299,10 @@ static void write_loss_metrics(const struct grpo *grpo, const struct step_data *
         metrics_set(metrics, "sampling/sampling_logp_difference/mean",
                     step->logp_difference / (step->compared > 0 ? (double)step->compared : 1.0));
         metrics_set(metrics, "sampling/sampling_logp_difference/max", step->logp_difference_max);
+        metrics_set(metrics, "sampling/importance_sampling_ratio/min", step->ratio_min);
+        metrics_set(metrics, "sampling/importance_sampling_ratio/mean",
+                    step->ratio / (step->compared > 0 ? (double)step->compared : 1.0));
+        metrics_set(metrics, "sampling/importance_sampling_ratio/max", step->ratio_max);
     }
 }
 

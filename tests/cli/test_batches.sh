@@ -31,6 +31,9 @@ is "$(value trl 1 importance_ratio/max)" 1 'ratio of the first step'
 differs "$(value trl 2 importance_ratio/max)" 1 'ratio of the second step'
 # A step that takes nothing of a new batch compares no log-probs; one that does finds them equal.
 is "$(value trl 2 sampling/sampling_logp_difference/max)" '' 'nothing is compared in step 2'
+for step in 1 3 6 9; do
+    for what in min mean max; do is "$(value trl $step sampling/importance_sampling_ratio/$what)" 1 "$what ratio of draw and training in step $step"; done
+done
 for step in 1 3 6 9; do is "$(value trl $step sampling/sampling_logp_difference/max)" 0 "difference in step $step"; done
 
 # --- a step that takes all slices of a batch is the step without slices, to the bit ---
@@ -69,6 +72,8 @@ refused 'not a multiple of num_generations 8' --per-device-train-batch-size 3 --
 refused 'leave prompts_per_step out' --per-device-train-batch-size 8 --prompts-per-step 3
 refused 'not a multiple of 3 slices' --prompts-per-step 1 --num-generations 8 --steps-per-generation 3
 
+refused 'advantage_k 9 is above num_generations 8' --advantage-estimator pass_at_k --advantage-k 9
+refused 'leave scale_rewards out' --advantage-estimator pass_at_k --scale-rewards batch
 refused 'beta is 0' --sync-ref-model
 # --- a reference that was mixed is of the checkpoint ---
 MIXED=("${GRPO[@]}" --prompts-per-step 2 --num-generations 2 --save-steps 1 --beta 0.01 --sync-ref-model --ref-model-sync-steps 2)
