@@ -35,31 +35,35 @@ static int64_t planned_steps(const struct grpo_job *job)
 {
     const struct grpo_run *run = &job->run;
     const struct options *o = run->t.options;
-    int64_t per_epoch = ((int64_t)job->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step *
-                        run->grpo.config.num_iterations;
-    return options_int_or(o, OPTION_STEPS, per_epoch * options_int(o, OPTION_EPOCHS));
+    const struct step_plan *plan = &run->grpo.config.plan;
+    const int64_t per_epoch = ((int64_t)job->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step,
+                  slices = per_epoch * options_int(o, OPTION_EPOCHS) * plan->slices * plan->iterations,
+                  steps = slices / plan->accumulated;
+    return options_int_or(o, OPTION_STEPS, steps > 0 ? steps : 1);
 }
 
-static cohort_status one_batch(struct grpo_job *job, cohort_error *err)
+static cohort_status draw_batch(struct grpo_job *job, cohort_error *err)
 {
     struct grpo_run *run = &job->run;
     for (int32_t i = 0; i < run->prompts_per_step; i++) {
-        uint64_t draw = (uint64_t)run->grpo.batches * (uint64_t)run->prompts_per_step + (uint64_t)i;
+        uint64_t draw = (uint64_t)grpo_run_next(run) * (uint64_t)run->prompts_per_step + (uint64_t)i;
         uint64_t epoch = 0;
         TRY(dataset_order_at(&job->order, draw, &job->rows[i], &epoch, err));
         /* A row comes once an epoch: with the epoch, two of one batch never draw alike. */
         job->ids[i] = rng_stream((uint64_t)job->rows[i], epoch);
     }
-    TRY(grpo_run_rollout(run, &job->train, job->rows, job->ids, run->prompts_per_step, err));
-    return grpo_run_update(run, err);
+    return grpo_run_rollout(run, &job->train, job->rows, job->ids, run->prompts_per_step, err);
 }
 
 static cohort_status train(struct grpo_job *job, cohort_error *err)
 {
     const struct training *t = &job->run.t;
     TRY(grpo_run_start(&job->run, err));
-    while (t->state.step < t->steps)
-        TRY(one_batch(job, err));
+    while (t->state.step < t->steps) {
+        while (grpo_run_wants(&job->run))
+            TRY(draw_batch(job, err));
+        TRY(grpo_run_update(&job->run, err));
+    }
     return COHORT_OK;
 }
 

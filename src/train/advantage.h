@@ -1,5 +1,5 @@
-/* Advantages of a batch's completions. Formulas and constants: TRL's GRPOTrainer and RLOOTrainer, the REINFORCE++ paper
- * (docs/GRPO.md). */
+/* Advantages of a batch's completions. Formulas and constants: TRL's GRPOTrainer and RLOOTrainer, the papers of
+ * REINFORCE++ and of pass@k training (docs/GRPO.md). */
 #ifndef COHORT_TRAIN_ADVANTAGE_H
 #define COHORT_TRAIN_ADVANTAGE_H
 
@@ -20,6 +20,7 @@ struct advantage_config {
     enum advantage_scale scale;
     enum advantage_estimator estimator;
     enum advantage_aggregation aggregation;
+    int32_t k;      /* of PASS_AT_K */
     double epsilon; /* added to deviations that are divided by (TRL: 1e-4) */
 };
 /* COHORT_ERR_ARGUMENT with the reason, in the words of the options, where switches do not go together. penalised: rows

@@ -81,7 +81,8 @@ static void test_messages(void **state)
     says(FOR_SFT, "max_steps", "sft has no option 'max_steps': it is called 'steps' here");
     says(FOR_GRPO, "max-steps", "it is called 'steps'");
     says(FOR_SFT, "per_device_train_batch_size", "called 'batch_size' here");
-    says(FOR_GRPO, "per_device_train_batch_size", "called 'prompts_per_step' here");
+    says(FOR_SFT, "gradient_accumulation_steps", "the batch is split by memory");
+    says(FOR_EVAL, "num_generations_eval", "it is called 'n' here");
     says(FOR_SFT, "reward_funcs", "called 'reward' here (an option of grpo, eval, score)");
     says(FOR_GRPO, "vllm_server_host", "one engine");
     says(FOR_GRPO, "vllm-mode", "one engine");
