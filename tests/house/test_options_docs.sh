@@ -19,6 +19,7 @@ declare -A files=(
     [sft]="command_sft.c data_open.c training.c training_save.c run_identity.c memory_plan.c session.c row_prompt.c end_of_text.c"
     [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c grpo_reference.c training.c training_save.c run_identity.c memory_plan.c scoring.c session.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c data_open.c evaluation_sets.c json_rows.c scoring.c session.c row_prompt.c end_of_text.c"
+    [merge]="command_merge.c session.c"
     [score]="command_score.c data_open.c scoring.c"
     [data]="command_data.c data_open.c data_survey.c json_rows.c row_prompt.c"
     [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c"
