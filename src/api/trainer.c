@@ -50,6 +50,11 @@ static cohort_status check_options(const cohort_trainer *trainer, cohort_error *
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_trainer_open: set max_prompt_length, the tokens of the longest prompt that will come: "
                          "memory is planned for it");
+    if (trainer->run.dynamic.on)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "cohort_trainer_open: dynamic_sampling draws further rows of a data set, and here the caller gives "
+            "them: leave it out, or use cohort_run");
     if (!step_plan_aligned(&trainer->run.grpo.config.plan))
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_trainer_open: a step would take from more than one batch: gradient_accumulation_steps "

@@ -137,6 +137,27 @@ static cohort_status configure_reference(struct grpo_run *run, cohort_error *err
     return COHORT_OK;
 }
 
+static cohort_status configure_dynamic(struct grpo_run *run, cohort_error *err)
+{
+    const struct options *o = run->t.options;
+    run->dynamic.on = options_bool(o, OPTION_DYNAMIC_SAMPLING);
+    run->dynamic.refills = (int32_t)options_int(o, OPTION_DYNAMIC_SAMPLING_REFILLS);
+    run->dynamic.oversample = options_float(o, OPTION_DYNAMIC_SAMPLING_OVERSAMPLE);
+    if (!run->dynamic.on)
+        return COHORT_OK;
+    if (run->grpo.config.advantage.estimator == ADVANTAGE_REINFORCE_PLUS_PLUS)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "dynamic_sampling drops groups without a spread, and advantage_estimator reinforce_plus_plus "
+                         "compares with the batch, where such groups count: leave one of them out");
+    if (run->dynamic.oversample * (double)options_int(o, OPTION_PROMPTS_PER_STEP) > 65536.0)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "dynamic_sampling_oversample %g times prompts_per_step %lld: at most 65536 prompts are drawn at "
+            "once",
+            run->dynamic.oversample, (long long)options_int(o, OPTION_PROMPTS_PER_STEP));
+    return COHORT_OK;
+}
+
 /* What goes on as asked, but seldom as meant. */
 static void note_switches(const struct grpo_run *run)
 {
@@ -191,6 +212,7 @@ cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err)
     TRY(configure_advantage(run, err));
     TRY(configure_entropy(run, err));
     TRY(configure_reference(run, err));
+    TRY(configure_dynamic(run, err));
     c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
     c->stop = run->pattern.stop;
     c->n_stop = run->pattern.n_stop;

@@ -1,6 +1,7 @@
 #include "recipe/grpo_run.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "recipe/evaluation.h"
 #include "recipe/run_identity.h"
 #include "train/batch_file.h"
@@ -9,34 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct prompt_batch prompts_of(const struct live_batch *live)
-{
-    return (struct prompt_batch){.set = live->set, .rows = live->rows, .prompts = live->asked};
-}
-
-struct prompt_batch grpo_run_prompts(const struct grpo_run *run) { return prompts_of(&run->live[run->n_live - 1]); }
-
-const struct grpo_batch *grpo_run_batch(const struct grpo_run *run)
-{
-    return run->n_live == 0 ? NULL : &run->live[run->n_live - 1].batch;
-}
-
-static void live_free(struct live_batch *live)
-{
-    for (int32_t i = 0; live->asked != NULL && i < live->n_asked; i++)
-        prompt_free(&live->asked[i]);
-    mem_free(live->asked);
-    mem_free(live->rows);
-    grpo_batch_free(&live->batch);
-    memset(live, 0, sizeof *live);
-}
-
 static cohort_status score_batch(void *context, const struct completion *completions, int32_t n, double *rewards,
                                  cohort_error *err)
 {
     struct grpo_run *run = context;
     int32_t group = run->grpo.config.group;
-    const struct prompt_batch batch = prompts_of(run->scored);
+    const struct prompt_batch batch = live_batch_prompts(run->scored);
     return scoring_completions(&run->scoring, &batch, n / group, group, completions, rewards, err);
 }
 
@@ -110,20 +89,22 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     struct memory_plan plan = {0};
     const int32_t P = run->extent.max_prompt, C = run->grpo.config.max_completion_length, n = completions_per_step(run);
     struct rollout_need need = {.sequences = (int32_t)options_int(t->options, OPTION_DECODE_CONCURRENCY)};
-    rollout_need_add(&need, run->prompts_per_step, P, C, run->grpo.config.group);
+    const double at_once = run->dynamic.on ? ceil(run->prompts_per_step * run->dynamic.oversample) : 0.0;
+    rollout_need_add(&need, run->dynamic.on ? (int64_t)at_once : run->prompts_per_step, P, C, run->grpo.config.group);
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
     memory_plan_begin(&plan, t->session.model, t->options, grpo_run_wants_reference(run), &run->runner, n, P + C,
                       (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     TRY(training_allocate(t, &plan, err));
+    if (run->extent.rows > 0 && !run->extent.lends)
+        TRY(mem_alloc(&run->longest, (size_t)run->extent.rows, sizeof *run->longest, "lengths of rows", err));
     return mem_alloc(&run->live, (size_t)step_plan_most_batches(&run->grpo.config.plan), sizeof *run->live, "batch",
                      err);
 }
 
 static double epoch_of(const struct grpo_run *run)
 {
-    return run->extent.rows == 0 ? (double)NAN
-                                 : (double)run->grpo.batches * run->prompts_per_step / (double)run->extent.rows;
+    return run->extent.rows == 0 ? (double)NAN : (double)run->prompts_drawn / (double)run->extent.rows;
 }
 
 /* Adds all of an evaluation to metrics or nothing: a missing one is made up for by a run that resumes here
@@ -165,7 +146,7 @@ static cohort_status log_completions(struct grpo_run *run, const struct live_bat
 {
     if (!options_bool(run->t.options, OPTION_LOG_COMPLETIONS))
         return COHORT_OK;
-    const struct prompt_batch prompts = prompts_of(live);
+    const struct prompt_batch prompts = live_batch_prompts(live);
     cohort_status status = scoring_log(&run->scoring, &prompts, &live->batch, &run->t.run, run->t.state.step, err);
     if (status != COHORT_OK && run->t.run.logs[RUN_COMPLETIONS].pending.length == 0)
         run->t.lines_lost = true; /* could not even be kept for the checkpoint */
@@ -201,49 +182,6 @@ static void report_step(struct training *t, const struct metrics *last)
                      metrics_get(last, "entropy"), metrics_get(last, "completions/mean_length"),
                      metrics_get(last, "step_time"), metrics_get(last, "throughput/rollout_tokens_per_second"),
                      metrics_get(last, "throughput/train_tokens_per_second"));
-}
-
-int64_t grpo_run_next(const struct grpo_run *run)
-{
-    return run->n_live == 0 ? run->grpo.batches : run->live[run->n_live - 1].batch.index + 1;
-}
-
-bool grpo_run_wants(const struct grpo_run *run)
-{
-    return grpo_run_next(run) < step_plan_batches(&run->grpo.config.plan, run->t.state.step + 1);
-}
-
-void grpo_run_discard(struct grpo_run *run)
-{
-    while (run->n_live > 0 && run->live[run->n_live - 1].batch.index >= run->grpo.batches)
-        live_free(&run->live[--run->n_live]);
-}
-
-cohort_status grpo_run_rollout(struct grpo_run *run, struct prompt_set *set, const size_t *rows, const uint64_t *ids,
-                               int32_t n, cohort_error *err)
-{
-    struct grpo_prompt *prompts = NULL;
-    cohort_status status = COHORT_OK;
-    TRY(grpo_run_start(run, err));
-    struct live_batch *live = &run->live[run->n_live];
-    TRY_GOTO(mem_alloc(&live->rows, (size_t)n, sizeof *live->rows, "batch", err));
-    TRY_GOTO(mem_alloc(&live->asked, (size_t)n, sizeof *live->asked, "batch", err));
-    TRY_GOTO(mem_alloc(&prompts, (size_t)n, sizeof *prompts, "batch", err));
-    live->set = set;
-    live->n_asked = n;
-    for (int32_t i = 0; i < n; i++) {
-        TRY_GOTO(prompt_set_read(set, rows[i], &live->asked[i], err));
-        const struct token_list *tokens = &live->asked[i].ids;
-        live->rows[i] = rows[i];
-        prompts[i] = (struct grpo_prompt){.tokens = tokens->ids, .n_tokens = (int32_t)tokens->count, .id = ids[i]};
-    }
-    TRY_GOTO(grpo_generate(&run->grpo, prompts, n, grpo_run_next(run), &live->batch, err));
-    run->n_live++;
-cleanup:
-    if (status != COHORT_OK)
-        live_free(live);
-    mem_free(prompts);
-    return status;
 }
 
 /* The controller of the entropy bonus outlives a step (I6). */
@@ -293,6 +231,7 @@ static cohort_status advance(struct grpo_run *run, int32_t *begun, struct metric
     TRY(status);
     if (grpo->warning[0] != '\0')
         observer_message(t->observer, "%s (%lld so far)", grpo->warning, (long long)grpo->skipped);
+    run->prompts_drawn = run->live[n - 1].cursor_end;
     t->state.step++;
     if (reference_sync_due(&run->sync, t->state.step))
         reference_sync_mix(&run->sync, grpo->reference, t->session.model);
@@ -309,7 +248,7 @@ static void drop_done(struct grpo_run *run)
     const int64_t done = step_plan_done(&run->grpo.config.plan, run->t.state.step);
     int32_t n = 0;
     while (n < run->n_live && run->live[n].batch.index < done)
-        live_free(&run->live[n++]);
+        live_batch_free(&run->live[n++]);
     run->n_live -= n;
     memmove(run->live, run->live + n, (size_t)run->n_live * sizeof *run->live);
     memset(run->live + run->n_live, 0, (size_t)n * sizeof *run->live);
@@ -356,10 +295,56 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
 
 /* ---- Checkpoints ---- */
 
+static const char DRAWS[] = "trainer/draws.json"; /* how far a run with dynamic sampling is in its data */
+
+static cohort_status write_draws(const struct grpo_run *run, const char *dir, cohort_error *err)
+{
+    struct text text = {0};
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    if (!run->dynamic.on)
+        return COHORT_OK;
+    TRY_GOTO(file_join(&path, dir, DRAWS, err));
+    TRY_GOTO(text_printf(&text, err, "{\"format\": 1, \"prompts_drawn\": %lld}\n", (long long)run->prompts_drawn));
+    TRY_GOTO(file_write_atomic(path, text.data, text.length, err));
+cleanup:
+    text_free(&text);
+    mem_free(path);
+    return status;
+}
+
+static cohort_status read_draws(struct grpo_run *run, cohort_error *err)
+{
+    const json_int_t most = 1000000000000000; /* sums with a batch stay in 64 bits, and exact in double */
+    const json_int_t least = run->grpo.batches * run->prompts_per_step;
+    json_t *json = NULL;
+    char *path = NULL;
+    json_int_t format = 0, drawn = 0;
+    cohort_status status = COHORT_OK;
+    run->prompts_drawn = least;
+    if (!run->dynamic.on || run->t.resume_dir == NULL)
+        return COHORT_OK;
+    TRY_GOTO(file_join(&path, run->t.resume_dir, DRAWS, err));
+    TRY_GOTO(json_text_read(&json, path, 1 << 20, 0, err));
+    if (json_unpack(json, "{s:I, s:I}", "format", &format, "prompts_drawn", &drawn) != 0 || format != 1 ||
+        drawn < least || drawn > most)
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: expected \"prompts_drawn\" of at least %lld (%lld batches of %d); the file is damaged: "
+                           "resume from another checkpoint",
+                           path, (long long)least, (long long)run->grpo.batches, (int)run->prompts_per_step);
+    else
+        run->prompts_drawn = drawn;
+cleanup:
+    json_decref(json);
+    mem_free(path);
+    return status;
+}
+
 static cohort_status write_more(void *context, const char *dir, struct manifest *manifest, cohort_error *err)
 {
     const struct grpo_run *run = context;
     TRY(grpo_run_write_reference(run, dir, manifest, err));
+    TRY(write_draws(run, dir, err));
     return run->n_live == 0 ? COHORT_OK : batch_file_write(dir, &run->live[0].batch, manifest, err);
 }
 
@@ -387,6 +372,7 @@ static cohort_status restore_batch(struct grpo_run *run, cohort_error *err)
     struct grpo_batch *batch = &run->live[0].batch;
     TRY(batch_file_read(t->resume_dir, &run->grpo.config, t->session.model->config.vocab_size, batch, err));
     run->n_live = 1;
+    run->live[0].cursor_end = run->prompts_drawn;
     if (batch->index != done || batch->drawn_at > t->state.step || batch->n_prompts != run->prompts_per_step ||
         (run->grpo.config.loss.beta != 0.0 && batch->reference == NULL))
         return error_set(
@@ -461,6 +447,8 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     TRY(grpo_run_load_reference(run, err));
     TRY(training_begin(t, err));
     restore_entropy(run);
+    grpo->batches = t->state.batches;
+    TRY(read_draws(run, err));
     TRY(grpo_run_check_reference(run, err));
     TRY(restore_batch(run, err));
     t->write_more = write_more;
@@ -470,7 +458,6 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->engine = run->engine;
     grpo->runner = &run->runner;
     grpo->optimizer = training_optimizer(t);
-    grpo->batches = t->state.batches;
     grpo->skipped = t->state.skipped;
     grpo->tokens_seen = t->state.tokens_seen;
     grpo->reward = score_batch;
@@ -497,8 +484,9 @@ void grpo_run_rescue(struct grpo_run *run) { training_rescue(&run->t, &run->grpo
 void grpo_run_close(struct grpo_run *run)
 {
     for (int32_t b = 0; run->live != NULL && b < run->n_live; b++)
-        live_free(&run->live[b]);
+        live_batch_free(&run->live[b]);
     mem_free(run->live);
+    mem_free(run->longest);
     engine_destroy(run->engine);
     tree_runner_free(&run->runner);
     model_destroy(run->grpo.reference);

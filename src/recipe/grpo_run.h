@@ -5,7 +5,7 @@
  *     grpo_run_room        how long a prompt may be, for the code that loads data
  *     grpo_run_begin       memory planned and taken, weights read, run folder created or continued
  *     grpo_run_start       what comes before the first batch
- *     grpo_run_rollout     completions of a batch, as long as grpo_run_wants one, then
+ *     grpo_run_draw        completions of a batch, as long as grpo_run_wants one (or grpo_run_rollout), then
  *     grpo_run_update      their rewards, the optimizer step, the log, evaluation and checkpoint that are due
  *     grpo_run_finish      final/
  *     grpo_run_rescue      in place of it, after a failure
@@ -33,6 +33,17 @@ struct live_batch {
     size_t *rows;           /* [n_asked] of set */
     struct prompt *asked;   /* [n_asked] these rows */
     int32_t n_asked;
+    int64_t cursor_end; /* prompts of the data that were drawn up to and with it */
+};
+void live_batch_free(struct live_batch *live);
+struct prompt_batch live_batch_prompts(const struct live_batch *live);
+
+/* Where a run takes its prompts from. */
+struct grpo_source {
+    struct prompt_set *set;
+    /* The row of draw number i of the data, from 0, and what keys its draws (rng_stream of row and epoch). */
+    cohort_status (*prompt)(void *context, uint64_t i, size_t *row, uint64_t *id, cohort_error *err);
+    void *context;
 };
 
 struct grpo_run {
@@ -48,6 +59,13 @@ struct grpo_run {
     struct engine_request pattern; /* of every completion */
     struct grpo_extent extent;
     int32_t prompts_per_step, eval_n;
+    struct {
+        bool on;
+        int32_t refills;   /* at most */
+        double oversample; /* prompts drawn for each that is wanted */
+    } dynamic;             /* sampling */
+    int64_t prompts_drawn; /* of the data, by the batches that steps took from */
+    int32_t *longest;      /* [extent.rows] tokens of the longest completion of a row's last group; NULL: not kept */
     int64_t save_steps, eval_steps;
     bool mixed;              /* the reference came from a checkpoint */
     bool started;            /* grpo_run_start is done */
@@ -82,7 +100,12 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err);
 bool grpo_run_wants(const struct grpo_run *run);
 /* The number of the batch that is drawn next. */
 int64_t grpo_run_next(const struct grpo_run *run);
-/* Draws the next batch. ids[n] keys the draws of one prompt apart from those of others in this and any other batch
+/* Draws the next batch from the data, with dynamic sampling from as many prompts as it takes. After a failure nothing was
+ * drawn. */
+cohort_status grpo_run_draw(struct grpo_run *run, const struct grpo_source *source, cohort_error *err);
+/* Prompts of the data that were drawn. */
+int64_t grpo_run_cursor(const struct grpo_run *run);
+/* Draws the next batch from rows that the owner chose. ids[n] keys the draws of one prompt apart from those of others in this and any other batch
  * (rng_stream of row and epoch). n is at most prompts_per_step. set must stay until the update. */
 cohort_status grpo_run_rollout(struct grpo_run *run, struct prompt_set *set, const size_t *rows, const uint64_t *ids,
                                int32_t n, cohort_error *err);

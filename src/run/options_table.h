@@ -154,6 +154,13 @@ OPTION(STEPS_PER_GENERATION, "steps_per_generation", INT(1, 65536), NULL, FOR_GR
        "slices of a generation batch; unset: as gradient_accumulation_steps, which is one step")
 OPTION(GENERATION_BATCH_SIZE, "generation_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
        "completions of a generation batch, in place of steps_per_generation")
+/* DAPO, arXiv 2503.14476; not in TRL. */
+OPTION(DYNAMIC_SAMPLING, "dynamic_sampling", SWITCH, "false", FOR_GRPO, "Rollout", KEPT,
+       "drop groups whose rewards do not differ, and draw further prompts in their place")
+OPTION(DYNAMIC_SAMPLING_REFILLS, "dynamic_sampling_refills", INT(0, 1000), "9", FOR_GRPO, "Rollout", KEPT,
+       "dynamic_sampling: further draws for a batch, at most; what is missing then is filled with dropped groups")
+OPTION(DYNAMIC_SAMPLING_OVERSAMPLE, "dynamic_sampling_oversample", FLOAT(1, 64), "1.0", FOR_GRPO, "Rollout", KEPT,
+       "dynamic_sampling: prompts that are drawn at once for each one that is wanted")
 OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
        "maximum tokens of a completion")
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */

@@ -255,6 +255,45 @@ static void apply_baseline(const struct advantage_input *input, double *value, s
         value[row] = (value[row] - whole.mean) / (whole.std + config->epsilon);
 }
 
+bool advantage_spreads(const struct advantage_input *input, int32_t group)
+{
+    const struct advantage_config *config = &input->config;
+    const int32_t first = group * input->group, end = first + input->group;
+    double origin = 0.0, shift = 0.0, squares = 0.0;
+    int32_t n = 0, failed = 0;
+    if (config->aggregation == ADVANTAGE_NORMALIZE_THEN_SUM) {
+        for (int32_t f = 0; f < input->n_functions; f++) {
+            const double *rewards = &input->rewards[(int64_t)first * input->n_functions + f];
+            if (input->weights[f] != 0.0 && moments_of(rewards, input->n_functions, input->group).std > ZERO_STD)
+                return true;
+        }
+        return false;
+    }
+    for (int32_t row = first; row < end; row++) {
+        const double reward = row_reward(input, row);
+        if (isinf(reward)) /* an error of who computes advantages */
+            return true;
+        if (isnan(reward))
+            continue;
+        origin = n == 0 ? reward : origin;
+        shift += reward - origin;
+        failed += reward <= 0.0 ? 1 : 0;
+        n++;
+    }
+    if (config->estimator == ADVANTAGE_PASS_AT_K) {
+        const double none = n >= config->k ? all_fail(n, failed, config->k, 0) : 0.0;
+        return none > 0.0 && none < 1.0;
+    }
+    if (n < 2)
+        return false;
+    shift /= n;
+    for (int32_t row = first; row < end; row++) {
+        const double deviation = row_reward(input, row) - origin - shift;
+        squares += isnan(deviation) ? 0.0 : deviation * deviation;
+    }
+    return sqrt(squares / (n - 1)) > ZERO_STD;
+}
+
 cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output, cohort_error *err)
 {
     double *value = NULL;

@@ -44,6 +44,10 @@ struct advantage_output {
     double *function_mean, *function_std; /* [n_functions], caller's memory */
 };
 
+/* Whether the completions of a group (the first is 0) differ in what advantages are made of: whether they can teach
+ * anything. */
+bool advantage_spreads(const struct advantage_input *input, int32_t group);
+
 /* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics without data (no row scored, or
  * only one for a deviation) are NaN. COHORT_ERR_ARGUMENT: impossible sizes or weights; COHORT_ERR_REWARD: an infinite
  * reward; COHORT_ERR_NUMERIC: a penalty that is not finite. */

@@ -29,22 +29,42 @@ void grpo_batch_free(struct grpo_batch *batch)
     memset(batch, 0, sizeof *batch);
 }
 
+/* The order in which prompts are submitted: the longest first, so that at the end of a rollout few wait for one. What
+ * is drawn does not depend on it (I3). */
+struct turn {
+    int32_t prompt, expected;
+};
+
+static int compare_turns(const void *a, const void *b)
+{
+    const struct turn *x = a, *y = b;
+    if (x->expected != y->expected)
+        return x->expected > y->expected ? -1 : 1;
+    return (x->prompt > y->prompt) - (x->prompt < y->prompt);
+}
+
 cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err)
 {
     int64_t first_id = 0, submitted = 0, done = 0;
+    struct turn *turns = NULL;
     cohort_status status = COHORT_OK;
-    for (int32_t p = 0; p < n_prompts; p++) {
+    TRY_GOTO(mem_alloc(&turns, (size_t)n_prompts, sizeof *turns, "rollout", err));
+    for (int32_t p = 0; p < n_prompts; p++)
+        turns[p] = (struct turn){.prompt = p, .expected = prompts[p].expected};
+    qsort(turns, (size_t)n_prompts, sizeof *turns, compare_turns);
+    for (int32_t i = 0; i < n_prompts; i++) {
         struct engine_request request = *pattern;
+        const struct grpo_prompt *prompt = &prompts[turns[i].prompt];
         int64_t id = 0;
-        request.prompt = prompts[p].tokens;
-        request.n_prompt = prompts[p].n_tokens;
+        request.prompt = prompt->tokens;
+        request.n_prompt = prompt->n_tokens;
         request.n = n;
-        request.stream = rng_stream(batch_index, prompts[p].id);
+        request.stream = rng_stream(batch_index, prompt->id);
         TRY_GOTO(engine_submit(engine, &request, &id, err));
         submitted++;
-        if (p == 0)
+        if (i == 0)
             first_id = id;
     }
     int64_t before = engine_stats(engine).generated_tokens;
@@ -56,7 +76,7 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
                 completion_free(&completion);
                 continue;
             }
-            completions[(completion.request - first_id) * n + completion.index] = completion;
+            completions[(int64_t)turns[completion.request - first_id].prompt * n + completion.index] = completion;
             TRY_GOTO(completion_check(&completion, err));
             done++;
         }
@@ -71,6 +91,7 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
 cleanup:
     for (int64_t i = 0; status != COHORT_OK && i < submitted; i++)
         engine_cancel(engine, first_id + i);
+    mem_free(turns);
     return status;
 }
 
@@ -159,6 +180,37 @@ static double reward_kl(const struct grpo_config *config, const struct grpo_batc
     return tokens > 0 ? sum / (double)tokens : 0.0;
 }
 
+static struct advantage_input input_of(const struct grpo_config *config, const struct grpo_batch *batch,
+                                       const double *penalty)
+{
+    return (struct advantage_input){.n_rows = batch->n,
+                                    .group = config->group,
+                                    .n_functions = config->n_functions,
+                                    .rewards = batch->rewards,
+                                    .weights = config->reward_weights,
+                                    .penalty = penalty,
+                                    .config = config->advantage};
+}
+
+bool grpo_group_spreads(const struct grpo *grpo, const struct grpo_batch *batch, int32_t group)
+{
+    const struct advantage_input input = input_of(&grpo->config, batch, NULL);
+    return advantage_spreads(&input, group);
+}
+
+cohort_status grpo_reward_batch(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
+{
+    const double start = clock_seconds();
+    if (batch->rewarded)
+        return COHORT_OK;
+    if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
+        return grpo_cancelled(err);
+    TRY(grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, err));
+    batch->reward_seconds = clock_seconds() - start;
+    batch->rewarded = true;
+    return COHORT_OK;
+}
+
 static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
@@ -166,23 +218,16 @@ static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct m
     cohort_status status = COHORT_OK;
     size_t functions = (size_t)config->n_functions;
     TRY(mem_alloc(&means, 2 * functions, sizeof *means, "reward metrics", err));
-    TRY_GOTO(grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, err));
     if (config->reward_beta != 0.0) {
         TRY_GOTO(mem_alloc(&penalty, (size_t)batch->n, sizeof *penalty, "KL in the reward", err));
         metrics_set(metrics, "kl", reward_kl(config, batch, penalty));
     }
+    const struct advantage_input input = input_of(config, batch, penalty);
     struct advantage_output output = {.advantage = batch->advantage,
                                       .reward = batch->reward,
                                       .function_mean = means,
                                       .function_std = means + functions};
-    TRY_GOTO(advantage_compute(&(struct advantage_input){.n_rows = batch->n,
-                                                         .group = config->group,
-                                                         .n_functions = config->n_functions,
-                                                         .rewards = batch->rewards,
-                                                         .weights = config->reward_weights,
-                                                         .penalty = penalty,
-                                                         .config = config->advantage},
-                               &output, err));
+    TRY_GOTO(advantage_compute(&input, &output, err));
     for (size_t f = 0; f < functions; f++) {
         metrics_setf(metrics, output.function_mean[f], "rewards/%s/mean", config->reward_names[f]);
         metrics_setf(metrics, output.function_std[f], "rewards/%s/std", config->reward_names[f]);
@@ -214,19 +259,14 @@ static cohort_status keep_prompts(struct grpo_batch *batch, const struct grpo_pr
     return COHORT_OK;
 }
 
-cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, int64_t index,
-                            struct grpo_batch *batch, cohort_error *err)
+/* What a batch of so many prompts holds, empty. */
+static cohort_status batch_alloc(const struct grpo *grpo, int32_t n_prompts, int64_t index, struct grpo_batch *batch,
+                                 cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
+    const size_t n = (size_t)n_prompts * (size_t)config->group;
     cohort_status status = COHORT_OK;
-    size_t n = (size_t)n_prompts * (size_t)config->group;
-    memset(batch, 0, sizeof *batch);
-    batch->start = clock_seconds();
-    batch->index = index;
-    batch->drawn_at = grpo_steps(grpo);
-    batch->n_prompts = n_prompts;
-    batch->n = (int32_t)n;
-    TRY_GOTO(keep_prompts(batch, prompts, err));
+    *batch = (struct grpo_batch){.index = index, .drawn_at = grpo_steps(grpo), .n_prompts = n_prompts, .n = (int32_t)n};
     TRY_GOTO(mem_alloc(&batch->order, n, sizeof *batch->order, "generation batch", err));
     step_plan_order(&config->plan, config->seed, index, batch->n, batch->order);
     TRY_GOTO(mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
@@ -234,6 +274,59 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
     TRY_GOTO(mem_alloc(&batch->rewards, n * (size_t)config->n_functions, sizeof(double), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->reward, n, sizeof(float), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->advantage, n, sizeof(float), "generation batch", err));
+cleanup:
+    if (status != COHORT_OK)
+        grpo_batch_free(batch);
+    return status;
+}
+
+cohort_status grpo_batch_pick(const struct grpo *grpo, const struct grpo_pick *picks, int32_t n_picks,
+                              struct grpo_batch *const *all, int32_t n_all, struct grpo_batch *batch, cohort_error *err)
+{
+    const int32_t group = grpo->config.group, functions = grpo->config.n_functions;
+    struct grpo_prompt *prompts = NULL;
+    cohort_status status = COHORT_OK;
+    memset(batch, 0, sizeof *batch);
+    TRY_GOTO(mem_alloc(&prompts, (size_t)n_picks, sizeof *prompts, "generation batch", err));
+    for (int32_t p = 0; p < n_picks; p++)
+        prompts[p] = picks[p].from->prompts[picks[p].group];
+    TRY_GOTO(batch_alloc(grpo, n_picks, all[0]->index, batch, err));
+    TRY_GOTO(keep_prompts(batch, prompts, err));
+    for (int32_t p = 0; p < n_picks; p++) {
+        struct grpo_batch *from = picks[p].from;
+        for (int32_t i = 0; i < group; i++) {
+            const int64_t old = (int64_t)picks[p].group * group + i, row = (int64_t)p * group + i;
+            batch->completions[row] = from->completions[old];
+            batch->episodes[row] = from->episodes[old];
+            memset(&from->completions[old], 0, sizeof *from->completions);
+            memset(&from->episodes[old], 0, sizeof *from->episodes);
+            memcpy(&batch->rewards[row * functions], &from->rewards[old * functions],
+                   (size_t)functions * sizeof *batch->rewards);
+        }
+    }
+    batch->rewarded = true;
+    batch->start = all[0]->start;
+    for (int32_t k = 0; k < n_all; k++) {
+        batch->tokens += all[k]->tokens;
+        batch->completion_tokens += all[k]->completion_tokens;
+        batch->rollout_seconds += all[k]->rollout_seconds;
+        batch->reward_seconds += all[k]->reward_seconds;
+    }
+cleanup:
+    if (status != COHORT_OK)
+        grpo_batch_free(batch);
+    mem_free(prompts);
+    return status;
+}
+
+cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, int64_t index,
+                            struct grpo_batch *batch, cohort_error *err)
+{
+    const struct grpo_config *config = &grpo->config;
+    cohort_status status = COHORT_OK;
+    TRY(batch_alloc(grpo, n_prompts, index, batch, err));
+    batch->start = clock_seconds();
+    TRY_GOTO(keep_prompts(batch, prompts, err));
     struct engine_request pattern = {.sampling = config->sampling,
                                      .seed = config->seed,
                                      .max_tokens = config->max_completion_length,
@@ -244,9 +337,12 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
                                      .n_choosable = config->n_choosable};
     TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)index,
                           batch->completions, grpo->progress, grpo->progress_context, err));
-    batch->rollout_end = clock_seconds();
-    for (int32_t i = 0; i < batch->n; i++)
+    batch->rollout_seconds = clock_seconds() - batch->start;
+    for (int32_t i = 0; i < batch->n; i++) {
         TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));
+        batch->completion_tokens += batch->completions[i].n_tokens;
+        batch->tokens += batch->completions[i].n_prompt + batch->completions[i].n_tokens;
+    }
 cleanup:
     if (status != COHORT_OK)
         grpo_batch_free(batch);
@@ -257,31 +353,22 @@ cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_err
 {
     const struct grpo_config *config = &grpo->config;
     struct metrics first = {0};
-    int64_t completion_tokens = 0;
     cohort_status status = COHORT_OK;
     if (batch->scored)
         return COHORT_OK;
-    if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
-        return grpo_cancelled(err);
     const double reference_start = clock_seconds();
     if (config->reward_beta != 0.0 || (config->loss.beta != 0.0 && step_plan_reuses(&config->plan))) {
         TRY_GOTO(batch_reference(grpo, batch, err));
         metrics_set(&first, "time/reference", clock_seconds() - reference_start);
     }
-    const double reward_start = clock_seconds();
+    TRY_GOTO(grpo_reward_batch(grpo, batch, err));
     TRY_GOTO(score(grpo, batch, &first, err));
-    double reward_end = clock_seconds();
-    batch->tokens = 0;
-    for (int32_t i = 0; i < batch->n; i++) {
-        batch->tokens += batch->completions[i].n_prompt + batch->completions[i].n_tokens;
-        completion_tokens += batch->completions[i].n_tokens;
-    }
     length_metrics(batch, &first);
     metrics_set(&first, "num_tokens", (double)(grpo->tokens_seen + batch->tokens));
-    metrics_set(&first, "time/rollout", batch->rollout_end - batch->start);
-    metrics_set(&first, "time/reward", reward_end - reward_start);
+    metrics_set(&first, "time/rollout", batch->rollout_seconds);
+    metrics_set(&first, "time/reward", batch->reward_seconds);
     metrics_set(&first, "throughput/rollout_tokens_per_second",
-                (double)completion_tokens / (batch->rollout_end - batch->start));
+                (double)batch->completion_tokens / batch->rollout_seconds);
     batch->metrics = first;
     batch->scored = true;
     return COHORT_OK;

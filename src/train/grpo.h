@@ -43,6 +43,7 @@ struct grpo_config {
 struct grpo_prompt {
     const int32_t *tokens;
     int32_t n_tokens;
+    int32_t expected; /* tokens of its longest completion, as far as one knows: who needs longest begins first */
     uint64_t id;
 };
 
@@ -85,10 +86,12 @@ struct grpo_batch {
     float *reward;                  /* [n] weighted sum */
     float *advantage;               /* [n] */
     float **reference;              /* [n] log-probs of the reference for the sampled tokens; NULL: not yet computed */
-    int64_t tokens;                 /* prompt and completion tokens, of each completion */
-    struct metrics metrics;         /* of draw and rewards, once it is scored */
-    bool scored;
-    double start, rollout_end; /* of the clock */
+    /* Of everything that was drawn for it: prompt and completion tokens of each completion, the latter alone, seconds. */
+    int64_t tokens, completion_tokens;
+    double rollout_seconds, reward_seconds;
+    struct metrics metrics; /* of draw and rewards, once it is scored */
+    bool rewarded, scored;
+    double start; /* of the clock */
 };
 void grpo_batch_free(struct grpo_batch *batch);
 
@@ -110,6 +113,20 @@ int64_t grpo_steps(const struct grpo *grpo);
  * abandoned: it does not appear in a later rollout of the engine. */
 cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, int64_t index,
                             struct grpo_batch *batch, cohort_error *err);
+/* The rewards alone; nothing where they are there. */
+cohort_status grpo_reward_batch(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err);
+/* A group of a batch. */
+struct grpo_pick {
+    struct grpo_batch *from; /* rewarded, not scored */
+    int32_t group;
+};
+/* One batch of groups of several that were drawn for it: what they hold moves to *batch. all: everything that was drawn,
+ * the first draw first. After a failure nothing has moved. */
+cohort_status grpo_batch_pick(const struct grpo *grpo, const struct grpo_pick *picks, int32_t n_picks,
+                              struct grpo_batch *const *all, int32_t n_all, struct grpo_batch *batch,
+                              cohort_error *err);
+/* Whether a group of a batch teaches anything by its rewards (advantage_spreads). */
+bool grpo_group_spreads(const struct grpo *grpo, const struct grpo_batch *batch, int32_t group);
 /* Its rewards, advantages and, where more than one step needs them, log-probs of the reference. Nothing where it is
  * scored already; a failure has changed nothing, and the call can be made again. */
 cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err);

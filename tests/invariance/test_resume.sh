@@ -8,10 +8,10 @@ make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl grpo-entropy grpo-slices grpo-sync; do
+    for kind in sft grpo grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic; do
         what="$kind-$dtype"
         part=3
-        case $kind in grpo-kl | grpo-entropy | grpo-sync) part=2 ;; esac # two iterations a batch
+        case $kind in grpo-kl | grpo-entropy | grpo-sync | grpo-dynamic) part=2 ;; esac # two iterations a batch
         arguments $kind
         # Evaluations where the first part ends: it evaluates there in any case.
         args+=(--dtype "$dtype" --eval-steps "$part" --save-steps "$part")
@@ -66,7 +66,7 @@ cohort "${args[@]}" --steps 3 --num-iterations 1 --no-sync-ref-model --out sync-
 [ "$(sed -n '/"step": 3,/s/.*"kl": \([^,]*\),.*/\1/p' sync-none/metrics.jsonl)" != 0 ] || fail "sync: the KL to a reference that stays"
 
 # Ctrl-C somewhere in the middle, twice, then to the end.
-for kind in sft grpo grpo-kl grpo-slices grpo-sync; do
+for kind in sft grpo grpo-kl grpo-slices grpo-sync grpo-dynamic; do
     arguments $kind
     args+=(--steps 60 --save-steps 20)
     cohort "${args[@]}" --out "$kind-whole"

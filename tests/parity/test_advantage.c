@@ -372,6 +372,45 @@ static void test_pass_at_k(void **state)
     assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_ERR_ARGUMENT);
 }
 
+/* Which groups can teach: three in one input, by several rules. */
+static void test_spreads(void **state)
+{
+    (void)state;
+    const double two[2] = {1.0, 0.5}, nothing = (double)NAN;
+    /* Two functions; the sums of group 0 differ, those of group 1 do not though its parts do, group 2 has one row that is
+     * scored. */
+    double rewards[12 * 2] = {1, 0, 0, 0, 1, 1, 0, 2, 1, 0, 0, 2, 1, 0, 0, 2, 1, 1};
+    for (int i = 9; i < 12; i++)
+        rewards[2 * i] = rewards[2 * i + 1] = nothing;
+    rewards[16] = rewards[18] = rewards[20] = nothing;
+    rewards[17] = rewards[19] = rewards[21] = nothing;
+    struct advantage_input input = {
+        .n_rows = 12, .group = 4, .n_functions = 2, .rewards = rewards, .weights = two, .config = {.epsilon = 1e-4}};
+    assert_true(advantage_spreads(&input, 0));
+    assert_false(advantage_spreads(&input, 1));
+    assert_false(advantage_spreads(&input, 2));
+    input.config.aggregation = ADVANTAGE_NORMALIZE_THEN_SUM;
+    assert_true(advantage_spreads(&input, 0));
+    assert_true(advantage_spreads(&input, 1));
+    assert_false(advantage_spreads(&input, 2));
+    /* All above 0 pass; with one failure of four and k = 2, every two have one that passes. */
+    double passes[12] = {1, 2, 3, 4, 1, 1, 1, 0, 1, 1, 0, 0};
+    const double one = 1.0;
+    input = (struct advantage_input){.n_rows = 12,
+                                     .group = 4,
+                                     .n_functions = 1,
+                                     .rewards = passes,
+                                     .weights = &one,
+                                     .config = {.estimator = ADVANTAGE_PASS_AT_K, .k = 2, .epsilon = 1e-4}};
+    assert_false(advantage_spreads(&input, 0));
+    assert_false(advantage_spreads(&input, 1));
+    assert_true(advantage_spreads(&input, 2));
+    input.config.k = 1;
+    assert_true(advantage_spreads(&input, 1));
+    passes[0] = (double)INFINITY; /* an error, which who computes advantages tells */
+    assert_true(advantage_spreads(&input, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_reinforce_plus_plus),
         cmocka_unit_test(test_penalty),
         cmocka_unit_test(test_pass_at_k),
+        cmocka_unit_test(test_spreads),
         cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

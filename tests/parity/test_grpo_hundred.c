@@ -39,7 +39,7 @@ static void batch_make(struct grpo_batch *batch, const struct round *r, const st
                                  .n_prompts = N_PROMPTS,
                                  .n = N_ROWS,
                                  .start = 1.0,
-                                 .rollout_end = 2.0};
+                                 .rollout_seconds = 1.0};
     must(mem_alloc(&batch->order, N_ROWS, sizeof *batch->order, "test", &err), &err);
     step_plan_order(&grpo->config.plan, grpo->config.seed, batch->index, N_ROWS, batch->order);
     must(mem_alloc(&batch->completions, N_ROWS, sizeof *batch->completions, "test", &err), &err);
