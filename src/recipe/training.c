@@ -57,6 +57,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
     t->observer = observer;
     t->command = command;
     t->saved_step = -1;
+    t->plan = (struct step_plan){.slices = 1, .accumulated = 1, .iterations = 1};
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
@@ -94,22 +95,21 @@ void training_close(struct training *t)
 static cohort_status check_state(const struct training *t, cohort_error *err)
 {
     const bool grpo = strcmp(t->command, "grpo") == 0;
-    const int64_t seed = options_int(t->options, OPTION_SEED),
-                  steps = grpo ? options_int(t->options, OPTION_NUM_ITERATIONS) : 1;
+    const int64_t seed = options_int(t->options, OPTION_SEED), batches = step_plan_batches(&t->plan, t->state.step);
     if (t->state.adapts_entropy != (grpo && options_bool(t->options, OPTION_USE_ADAPTIVE_ENTROPY)))
         return error_set(
             err, COHORT_ERR_FORMAT,
             "%s/trainer/state.json: %s \"entropy_control\", which only a run with use_adaptive_entropy has; "
             "the file is damaged: resume from another checkpoint",
             t->resume_dir, t->state.adapts_entropy ? "unexpected" : "there is no");
-    if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
+    if (t->state.seed == (uint64_t)seed && t->state.batches == batches)
         return COHORT_OK;
     return error_set(err, COHORT_ERR_FORMAT,
                      "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
-                     "with %lld steps a batch and seed %lld; the file is damaged: resume from "
+                     "that has begun %lld batches by then and has seed %lld; the file is damaged: resume from "
                      "another checkpoint",
                      t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
-                     (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
+                     (unsigned long long)t->state.seed, (long long)batches, (long long)seed);
 }
 
 cohort_status training_begin(struct training *t, cohort_error *err)
@@ -204,6 +204,8 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
 {
     t->state.updates = optimizer->step;
     TRY(train_state_write(dir, t->session.model->trained, &t->state, manifest, err));
+    if (t->write_more != NULL)
+        TRY(t->write_more(t->more_context, dir, manifest, err));
     return run_identity_write(t, dir, err);
 }
 

@@ -86,8 +86,6 @@ static const char PREFILL[] =
     "prompt tokens of one step";
 static const char RECOMPUTES[] =
     "auto recomputes if memory asks for it";
-static const char REFERENCE[] =
-    "cohort does not have it: the reference of beta stays the model at the start; leave it out";
 static const char REFERENCE_ONCE[] =
     "not needed: the reference is computed once for a batch (beta); leave it out";
 static const char REPORTS[] =
@@ -98,7 +96,7 @@ static const char ROWS[] =
     "JSONL rows";
 static const char SPLIT_BATCH[] =
     "the batch is split by memory (micro_batch_tokens), with the same result; give the whole batch as "
-    "batch_size (sft) or prompts_per_step (grpo) and leave it out";
+    "batch_size and leave it out";
 static const char SPLIT_EVALUATION[] =
     "evaluation is split by memory, with the same result; leave it out (eval_limit bounds the rows)";
 static const char SYSTEM[] =
@@ -238,8 +236,6 @@ static const struct option_hint hints[] = {
      "not needed: a run is exact, whatever the threads and micro-batches; leave it out"},
     {"generate_during_eval", NULL, NO_PREFERENCE},
     {"generate_from_teacher", NULL, NO_DISTILLATION},
-    {"generation_batch_size", "prompts_per_step",
-     "prompts, where generation_batch_size counts completions: divide it by num_generations"},
     {"generation_kwargs", NULL,
      "name each one as an option: temperature, top_p, top_k, min_p, repetition_penalty, stop"},
     {"gold_*", NULL, NO_DISTILLATION},
@@ -363,8 +359,7 @@ static const struct option_hint hints[] = {
     {"num_completions_to_print", NULL, COMPLETIONS},
     {"num_draft_tokens", NULL, NO_DRAFTS},
     {"num_epochs", "epochs", NULL},
-    {"num_generations_eval", "n",
-     "evaluation during training takes one completion a prompt; `cohort eval` takes --n"},
+    {"num_generations_eval", "n", NULL},
     {"num_layers", NULL, NO_ADAPTERS},
     {"num_loss_tokens_to_skip", NULL, NO_DISTILLATION},
     {"num_ppo_epochs", "num_iterations", NULL},
@@ -417,8 +412,6 @@ static const struct option_hint hints[] = {
     {"queue_maxsize", NULL, IN_TURN},
     {"random_seed", "seed", NULL},
     {"ref_model", "model", "the reference of beta is the model as the run begins with it"},
-    {"ref_model_mixup_alpha", NULL, REFERENCE},
-    {"ref_model_sync_steps", NULL, REFERENCE},
     {"remove_thinking_from_demonstration", NULL, OTHER_METHOD},
     {"remove_unused_columns", NULL, COLUMNS},
     {"repeat_last_n", "repetition_context", NULL},
@@ -459,13 +452,11 @@ static const struct option_hint hints[] = {
     {"solution_template", NULL, OTHER_METHOD},
     {"split_mode", NULL, ALL_LAYERS},
     {"steps_per_eval", "eval_steps", NULL},
-    {"steps_per_generation", "num_iterations", "optimizer steps on each generation batch"},
     {"steps_per_report", "logging_steps", NULL},
     {"stop_sequences", "stop", NULL},
     {"stop_strings", "stop", NULL},
     {"success_reward_threshold", NULL, OTHER_METHOD},
     {"swanlab", NULL, REPORTS},
-    {"sync_ref_model", NULL, REFERENCE},
     {"sys", NULL, SYSTEM},
     {"system_prompt", NULL, SYSTEM},
     {"t", "threads", NULL},

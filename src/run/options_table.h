@@ -169,6 +169,22 @@ OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_PLAN, "Rollout
        "completions per prompt (the group)")
 OPTION(PROMPTS_PER_STEP, "prompts_per_step", INT(1, 65536), "8", FOR_PLAN, "Rollout", KEPT,
        "prompts in one generation batch")
+/* As TRL counts: completions, in slices of a generation batch (docs/GRPO.md, A step). */
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+       "completions of one slice of a generation batch; unset: prompts_per_step says it")
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 65536), "1", FOR_GRPO, "Rollout", KEPT,
+       "slices of one optimizer step")
+OPTION(STEPS_PER_GENERATION, "steps_per_generation", INT(1, 65536), NULL, FOR_GRPO, "Rollout", KEPT,
+       "slices of a generation batch; unset: as gradient_accumulation_steps, which is one step")
+OPTION(GENERATION_BATCH_SIZE, "generation_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+       "completions of a generation batch, in place of steps_per_generation")
+/* DAPO, arXiv 2503.14476; not in TRL. */
+OPTION(DYNAMIC_SAMPLING, "dynamic_sampling", SWITCH, "false", FOR_GRPO, "Rollout", KEPT,
+       "drop groups whose rewards do not differ, and draw further prompts in their place")
+OPTION(DYNAMIC_SAMPLING_REFILLS, "dynamic_sampling_refills", INT(0, 1000), "9", FOR_GRPO, "Rollout", KEPT,
+       "dynamic_sampling: further draws for a batch, at most; what is missing then is filled with dropped groups")
+OPTION(DYNAMIC_SAMPLING_OVERSAMPLE, "dynamic_sampling_oversample", FLOAT(1, 64), "1.0", FOR_GRPO, "Rollout", KEPT,
+       "dynamic_sampling: prompts that are drawn at once for each one that is wanted")
 OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
        "maximum tokens of a completion")
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
@@ -210,6 +226,9 @@ OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, 
        "how many tokens back frequency_penalty looks")
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
+/* TRL's default is num_generations; one is what a held-out mean costs least with. */
+OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_GRPO, "Rollout", FREE,
+       "completions per prompt of held-out evaluation")
 OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GRPO, "Rollout", FREE,
        "temperature of held-out evaluation; unset: as temperature")
 OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
@@ -223,7 +242,9 @@ OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
        "divide advantages by the standard deviation of the group, of the batch, or not at all")
 OPTION(ADVANTAGE_ESTIMATOR, "advantage_estimator", ONE_OF(WORDS(ADVANTAGE_ESTIMATOR_LIST)), "grpo", FOR_GRPO, "Loss", KEPT,
-       "what a reward is compared with: its group (grpo), the others of it (rloo), the batch")
+       "what a reward is compared with: its group (grpo), the others of it (rloo), the batch; or pass@k")
+OPTION(ADVANTAGE_K, "advantage_k", INT(1, 4096), "4", FOR_GRPO, "Loss", KEPT,
+       "advantage_estimator pass_at_k: completions of which one has to pass; at most num_generations")
 OPTION(MULTI_OBJECTIVE_AGGREGATION, "multi_objective_aggregation", ONE_OF(WORDS(ADVANTAGE_AGGREGATION_LIST)),
        "sum_then_normalize", FOR_GRPO, "Loss", KEPT,
        "several rewards are weighted and added before or after each is normalised in its group")
@@ -259,7 +280,13 @@ OPTION(VESPO_K_NEG, "vespo_k_neg", FLOAT(0, 1e6), "3.0", FOR_GRPO, "Loss", KEPT,
 OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Loss", KEPT,
        "vespo: decay with the sequence's ratio where the advantage is negative")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
-       "weight of the KL to the initial model; 0: no reference model is kept")
+       "weight of the KL to the reference, the initial model; 0: none is kept")
+OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+       "let the reference of beta follow the policy, every ref_model_sync_steps steps")
+OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO, "Loss", KEPT,
+       "sync_ref_model: share of the policy in the new reference; the rest is the old reference")
+OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO, "Loss", KEPT,
+       "sync_ref_model: optimizer steps between two changes of the reference")
 OPTION(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k3", FOR_GRPO, "Loss", KEPT,
        "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")
 OPTION(USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", SWITCH, "true", FOR_GRPO, "Loss", KEPT,
@@ -285,7 +312,7 @@ OPTION(ENTROPY_TARGET, "entropy_target", FLOAT(0, 1000), "0.2", FOR_GRPO, "Loss"
 OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
        "leave completions that reached max_completion_length out of the loss")
 OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KEPT,
-       "optimizer steps on each generation batch")
+       "times that each generation batch is gone through")
 
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
@@ -328,9 +355,9 @@ OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_I
        "keep in the host's memory in place of a GPU's (docs/OPTIMIZERS.md); the results are the same")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step")
-OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
+ALSO(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step, divided by gradient_accumulation_steps; unset: batch_size says it")
-OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
+ALSO(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
        "factor of per_device_train_batch_size")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,

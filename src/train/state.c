@@ -100,7 +100,7 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "%s: %lld updates and %lld skipped do not make step %lld; the file is "
                          "damaged: resume from another checkpoint",
                          path, (long long)state->updates, (long long)state->skipped, (long long)state->step);
-    /* sft takes one batch per step; grpo takes num_iterations steps per batch. */
+    /* sft takes one batch per step; how many grpo takes, its options say. */
     const bool sft = strcmp(state->command, "sft") == 0;
     if (!sft && strcmp(state->command, "grpo") != 0)
         return error_set(err, COHORT_ERR_FORMAT,
@@ -108,7 +108,7 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "wrote",
                          path, state->command);
     if (sft ? state->batches != state->step
-            : (state->batches == 0) != (state->step == 0) || (state->batches > 0 && state->step % state->batches != 0))
+            : (state->batches == 0) != (state->step == 0))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: %lld batches do not make step %lld; the file is damaged: resume from "
                          "another checkpoint",

@@ -114,6 +114,12 @@ is "$(tail -n 1 run/metrics.jsonl | field eval_one_reward)" \
     "$(grep '"one"' run/eval-step-2.jsonl | grep -v 'accuracy": null' | sed 's/.*"accuracy": \([01]\).*/\1/' | awk '{ s += $1 } END { printf "%.9g", s / NR }')" \
     "eval_one_reward from its rows"
 has err 'held-out reward [0-9.]+ \(10 prompts\)'
+succeeds "${GRPO[@]}" --steps 1 --out part --num-generations-eval 6 --eval-k 3
+is "$(wc -l <part/eval-step-1.jsonl)" 60 "completions with num_generations_eval 6"
+has part/metrics.jsonl '"eval_one_maj@3/stderr"'
+has part/metrics.jsonl '"eval_one_mean@6/n": 6'
+rm -r part
+fails 2 'eval-k 3 needs as many completions of each prompt, and there are 2' "${GRPO[@]}" --steps 1 --out part --num-generations-eval 2 --eval-k 3
 succeeds "${GRPO[@]}" --steps 1 --out part
 succeeds "${GRPO[@]}" --steps 2 --out part --resume
 is "$(untimed part/metrics.jsonl | tail -n 1)" "$(untimed run/metrics.jsonl | tail -n 1)" "the evaluation of a run that was resumed"

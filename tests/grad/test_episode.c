@@ -167,7 +167,7 @@ static void take_step(struct model_test *test, struct rows *rows, enum loss_type
         .runner = &test->runner,
         .optimizer = {.beta1 = 0.0f, .beta2 = 0.999f, .eps = 1e-8f},
         .config = {.group = GROUP,
-                   .num_iterations = 1,
+                   .plan = {1, 1, 1},
                    .sampling = {.temperature = temperature},
                    .loss = {.type = type, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = MAX_IDS}}};
     must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, 0, metrics, &err), &err);

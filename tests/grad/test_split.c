@@ -64,7 +64,7 @@ static void rl_update(struct model_test *test, struct script_rows *rows, enum jo
                         .runner = &test->runner,
                         .optimizer = keep_gradient,
                         .config = {.group = GROUP,
-                                   .num_iterations = 2,
+                                   .plan = {1, 1, 2},
                                    .sampling = {.temperature = temperature},
                                    .loss = {.type = job == JOB_GRPO_CLIP ? LOSS_GRPO : LOSS_DAPO,
                                             .epsilon = 0.2,

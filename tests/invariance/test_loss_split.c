@@ -65,7 +65,7 @@ static void draw_switches(struct draw *draw, struct rows *rows)
     } while (loss_check(loss, NULL) != COHORT_OK);
     draw->iteration = pick(3) == 0 ? 0 : 1;
     draw->config.group = GROUP;
-    draw->config.num_iterations = 2;
+    draw->config.plan = (struct step_plan){1, 1, 2};
     draw->config.sampling.temperature = 0.9f;
     draw->config.mask_truncated = pick(2);
     draw->config.filter_entropy = pick(2);

@@ -1,5 +1,5 @@
 /* A hundred GRPO steps on scripted completions against TRL's trainer (tests/fixtures/grpo_hundred,
- * oracle/grpo_hundred_trl.py), through grpo_learn: rewards, advantages, loss, clipping, schedule and optimizer.
+ * oracle/grpo_hundred_trl.py), through grpo_score and grpo_advance: rewards, advantages, loss, clipping, schedule and optimizer.
  *
  * Of every tensor, the difference between where we end and where TRL ends is compared with the distance that TRL moved.
  * What is promised is a hundredth of it. TRL moves from itself by up to 1.5e-4 of it when only its rounding changes
@@ -30,10 +30,18 @@ static void *copy_of(const void *data, size_t n, size_t size)
 }
 
 /* The round as a batch that came from the engine: with the log-probs and entropies of its draws. */
-static void batch_make(struct grpo_batch *batch, const struct round *r)
+static void batch_make(struct grpo_batch *batch, const struct round *r, const struct grpo *grpo)
 {
     cohort_error err = {0};
-    *batch = (struct grpo_batch){.n_prompts = N_PROMPTS, .n = N_ROWS, .start = 1.0, .rollout_end = 2.0};
+    *batch = (struct grpo_batch){.index = grpo->batches,
+                                 .drawn_at = grpo_steps(grpo),
+                                 .prompts = copy_of(r->prompts, N_PROMPTS, sizeof *r->prompts),
+                                 .n_prompts = N_PROMPTS,
+                                 .n = N_ROWS,
+                                 .start = 1.0,
+                                 .rollout_seconds = 1.0};
+    must(mem_alloc(&batch->order, N_ROWS, sizeof *batch->order, "test", &err), &err);
+    step_plan_order(&grpo->config.plan, grpo->config.seed, batch->index, N_ROWS, batch->order);
     must(mem_alloc(&batch->completions, N_ROWS, sizeof *batch->completions, "test", &err), &err);
     must(mem_alloc(&batch->episodes, N_ROWS, sizeof *batch->episodes, "test", &err), &err);
     must(mem_alloc(&batch->rewards, N_ROWS, sizeof *batch->rewards, "test", &err), &err);
@@ -123,7 +131,7 @@ static void replay(const char *run, const json_t *script, struct backend *backen
                         .entropy = control_of(settings),
                         .reward = score_round,
                         .reward_context = &r};
-    const int32_t iterations = grpo.config.num_iterations;
+    const int32_t iterations = grpo.config.plan.iterations;
     grpo.config.reward_weights = weights;
     grpo.config.reward_names = names;
     grpo.config.n_functions = 1;
@@ -136,21 +144,21 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     grpo.runner = &test.runner;
     float **initial = tensors(test.model);
     for (int32_t s = 0; s < N_STEPS; s += iterations) {
-        struct metrics metrics[2] = {0};
         struct grpo_batch batch;
         round_read(&r, json_array_get(json_object_get(script, "rounds"), (size_t)(s / iterations)),
                    &test.model->config);
         score(&test, test.model, &r, &grpo.config, NULL, "", r.logp, r.entropy, run, NULL);
-        batch_make(&batch, &r);
-        must(grpo_learn(&grpo, r.prompts, &batch, metrics, &err), &err);
+        batch_make(&batch, &r, &grpo);
+        must(grpo_score(&grpo, &batch, &err), &err);
         for (int32_t i = 0; i < iterations; i++) {
+            struct metrics metrics = {0};
             char step[32];
+            must(grpo_advance(&grpo, &batch, 1, &metrics, &err), &err);
             snprintf(step, sizeof step, "step %d", s + i + 1);
-            tally_add(
-                &t->loss,
-                fabs(metrics_get(&metrics[i], "loss") - json_number_value(json_array_get(losses, (size_t)(s + i)))),
-                run, step);
-            metrics_free(&metrics[i]);
+            tally_add(&t->loss,
+                      fabs(metrics_get(&metrics, "loss") - json_number_value(json_array_get(losses, (size_t)(s + i)))),
+                      run, step);
+            metrics_free(&metrics);
         }
         grpo_batch_free(&batch);
     }

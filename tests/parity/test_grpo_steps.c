@@ -123,8 +123,8 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     grpo.runner = &test.runner;
     assert_int_equal(json_array_size(steps), 10);
     for (size_t s = 0; s < json_array_size(steps); s++) {
-        size_t index = s / (size_t)grpo.config.num_iterations;
-        int32_t iteration = (int32_t)(s % (size_t)grpo.config.num_iterations);
+        size_t index = s / (size_t)grpo.config.plan.iterations;
+        int32_t iteration = (int32_t)(s % (size_t)grpo.config.plan.iterations);
         const json_t *step = json_array_get(steps, s);
         const json_t *seen = json_array_get(json_object_get(json, "rounds"), index);
         struct metrics metrics = {0};

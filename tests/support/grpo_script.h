@@ -102,7 +102,7 @@ static inline struct grpo_config config_of(const json_t *settings)
     return (struct grpo_config){
         .group = GROUP,
         .max_completion_length = MAX_COMPLETION,
-        .num_iterations = (int32_t)json_number(settings, "num_iterations"),
+        .plan = {1, 1, (int32_t)json_number(settings, "num_iterations")},
         .sampling = {.temperature = (float)json_number(settings, "temperature")},
         .mask_truncated = json_is_true(json_object_get(settings, "mask_truncated_completions")),
         .loss = {.type = (enum loss_type)CHOICE(settings, "loss_type", LOSS_LIST),

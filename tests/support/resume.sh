@@ -28,10 +28,17 @@ arguments() {
             --max-length 70 --truncation-mode keep_end --eval-strategy epoch --metric-for-best-model mean_token_accuracy
             --early-stopping-patience 9 --load-best-model-at-end)
         ;;
-    grpo | grpo-kl | grpo-entropy)
+    grpo | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
             --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)
         [ "$1" = grpo ] || args+=(--beta 0.04 --num-iterations 2)
+        # Steps that take from two batches, and end in the middle of one, which the checkpoint then holds.
+        # Batches that take more of the data than their size, and are used twice.
+        [ "$1" != grpo-dynamic ] || args+=(--dynamic-sampling --dynamic-sampling-refills 3 --dynamic-sampling-oversample 1.5
+            --reward-pattern '[aeiou]')
+        # A reference that is mixed in the second step, and then in every one, so that the checkpoint holds it.
+        [ "$1" != grpo-sync ] || args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7)
+        [ "$1" != grpo-slices ] || args+=(--steps-per-generation 4 --gradient-accumulation-steps 3)
         # State that outlives a step beside weights and optimizer: the controller of the entropy bonus, near its target.
         [ "$1" != grpo-entropy ] || args+=(--use-adaptive-entropy --entropy-coef 0.02 --entropy-coef-max 0.03 --entropy-target 5.555
             --top-entropy-quantile 0.5 --loss-type sapo)

@@ -28,8 +28,7 @@ static inline uint64_t n_draws(void) { return test_options.small ? (asked.draws 
 /* The gradient of a parameter, for free: with beta1 = 0 and no clipping the optimizer leaves it in the first moment. */
 static inline float *step_gradient(const struct model_test *test, int32_t p)
 {
-    const struct param_training *t = &test->model->trained->training;
-    return fetched(test->backend, (float *)t->m + t->first[p],
+    return fetched(test->backend, param_state(test->model->trained, p, PARAM_STATE_EXP_AVG),
                    (size_t)test->model->base.table.params[p].count * sizeof(float));
 }
 
