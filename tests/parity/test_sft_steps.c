@@ -78,9 +78,9 @@ static void check_run(struct backend *backend, const char *isa, const char *name
     assert_true(json_number(figures, "mean_token_accuracy") > 0.2);
     for (int32_t i = 0; i < test.model->base.table.n_params; i++) {
         const struct param *param = &test.model->base.table.params[i];
-        const struct param_training *t = &test.model->trained->training;
         const float *want = fixture_tensor(expected, param->count, "%s.%s", name, param->name);
-        float *got = fetched(backend, (float *)t->m + t->first[i], (size_t)param->count * sizeof(float));
+        float *got = fetched(backend, param_state(test.model->trained, i, PARAM_STATE_EXP_AVG),
+                             (size_t)param->count * sizeof(float));
         tally_add(gradients, relative_norm(got, want, param->count), what, param->name);
         free(got);
     }
