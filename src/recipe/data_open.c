@@ -2,6 +2,8 @@
 
 enum { REPORT_EVERY = 4096 };
 
+static void tell(void *context, const char *line) { observer_message(context, "%s", line); }
+
 cohort_status data_open(struct dataset *set, const struct options *options, enum option_id named, size_t limit,
                         bool forms, const cohort_observer *observer, cohort_error *err)
 {
@@ -21,8 +23,11 @@ cohort_status data_open(struct dataset *set, const struct options *options, enum
                                                .stop = options_stop(options)},
                      err);
     mem_free(columns);
-    if (status == COHORT_OK && observer != NULL)
+    if (status == COHORT_OK && observer != NULL) {
         observer_notes(observer, &set->notes);
+        set->tell = tell;
+        set->tell_context = (cohort_observer *)(uintptr_t)observer;
+    }
     return status;
 }
 

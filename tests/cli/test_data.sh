@@ -141,6 +141,16 @@ same straight/completions.jsonl seeded/completions.jsonl
 rm -rf seeded
 succeeds grpo seeded --data $MIX --steps 6 --data-shuffle-seed 6
 differs "$(cat straight/completions.jsonl)" "$(cat seeded/completions.jsonl)" "runs of another order"
+# A set of datasets.save_to_disk, and columns of bytes: told once each, however often the rows are read.
+ARROW=$SOURCE/tests/fixtures/arrow
+succeeds grpo saved --data "$ARROW/saved_splits:train_sft" --eval-data "$ARROW/saved_splits:test_sft" --steps 3
+succeeds "$COHORT" data "$ARROW/saved"
+has out 'data-00001-of-00002.arrow: Arrow, 3 rows'
+succeeds "$COHORT" data "$SOURCE/tests/fixtures/parquet/types.parquet,$ARROW/stream.arrow"
+for column in binary binary_2; do
+    [ "$(grep -c "column \"$column\" holds bytes that are not UTF-8 text; they are read as null" err)" = 1 ] ||
+        wrong "bytes of the column $column: $(cat err)"
+done
 # Splits.
 mkdir pipe
 fails 2 'has the splits test .1 file., train .1 file.: name one, for example pipe:test' \
