@@ -89,17 +89,20 @@ static cohort_status read_pair(const struct reader *reader, const json_t *row, c
                                const json_t *completion, const char *where, struct token_list *ids, int32_t *n_prompt,
                                cohort_error *err)
 {
-    if (json_is_array(prompt) && json_is_array(completion)) {
-        json_t *all = json_copy((json_t *)(uintptr_t)prompt);
+    const bool texts = json_is_string(prompt) && json_is_string(completion), chat = texts && reader->style.chat;
+    if (chat || (json_is_array(prompt) && json_is_array(completion))) {
+        json_t *all = chat ? json_pack("[{s:s, s:O}, {s:s, s:O}]", "role", "user", "content", prompt, "role",
+                                       "assistant", "content", completion)
+                           : json_copy((json_t *)(uintptr_t)prompt);
         cohort_status status = COHORT_OK;
-        if (all == NULL || json_array_extend(all, (json_t *)(uintptr_t)completion) != 0)
+        if (all == NULL || (!chat && json_array_extend(all, (json_t *)(uintptr_t)completion) != 0))
             status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot join messages", where);
         else
             status = read_conversation(reader, row, all, where, ids, n_prompt, err);
         json_decref(all);
         return status;
     }
-    if (!json_is_string(prompt) || !json_is_string(completion))
+    if (!texts)
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages", where);
     TRY(encode(reader->session, prompt, true, ids, err));

@@ -75,11 +75,17 @@ cohort_status dataset_open(struct dataset *set, const struct dataset_request *re
     set->columns.recognise = request->recognise;
     TRY_GOTO(data_columns_parse(&set->columns, request->columns, request->n_columns, err));
     TRY_GOTO(data_paths_find(&paths, request->spec, &set->notes, err));
+    set->columns.several = paths.n_items > 1 || paths.items[0].n_paths > 1;
     for (size_t i = 0; i < paths.n_items; i++)
         TRY_GOTO(open_item(&opening, &paths.items[i], err));
     hash_end(&opening.hash, set->sha256);
     if (set->n_rows == 0)
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected one JSON object a line", name);
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected %s", name,
+                           set->n_files == 1 && set->files[0].data.format != &data_format_jsonl
+                               ? "at least one"
+                               : "one JSON object a line");
+    else
+        status = data_columns_check(&set->columns, name, err);
 cleanup:
     data_paths_free(&paths);
     if (status != COHORT_OK)
