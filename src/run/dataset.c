@@ -80,10 +80,10 @@ cohort_status dataset_open(struct dataset *set, const struct dataset_request *re
         TRY_GOTO(open_item(&opening, &paths.items[i], err));
     hash_end(&opening.hash, set->sha256);
     if (set->n_rows == 0)
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected %s", name,
-                           set->n_files == 1 && set->files[0].data.format != &data_format_jsonl
-                               ? "at least one"
-                               : "one JSON object a line");
+        status =
+            error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected %s", name,
+                      set->n_files == 1 && set->files[0].data.format != &data_format_jsonl ? "at least one"
+                                                                                           : "one JSON object a line");
     else
         status = data_columns_check(&set->columns, name, err);
 cleanup:
