@@ -160,7 +160,7 @@ static cohort_status print_prompt(const struct data_survey *s, struct text *out,
     if (form != NULL)
         TRY(text_printf(out, err, ", made of %s", form));
     for (size_t i = 0; i < s->data.columns.n; i++)
-        if (strcmp(s->data.columns.items[i].to, s->prompt) == 0)
+        if ((s->data.files[0].form.renames >> i & 1) != 0 && strcmp(s->data.columns.items[i].to, s->prompt) == 0)
             TRY(text_printf(out, err, ", which --columns says is \"%.80s\"", s->data.columns.items[i].from));
     return text_append(out, "\n", 1, err);
 }

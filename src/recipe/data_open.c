@@ -2,6 +2,8 @@
 
 enum { REPORT_EVERY = 4096 };
 
+static void tell(void *context, const char *line) { observer_message(context, "%s", line); }
+
 cohort_status data_open_spec(struct dataset *set, const char *spec, size_t limit, bool forms,
                              const struct options *options, const cohort_observer *observer, cohort_error *err)
 {
@@ -19,8 +21,11 @@ cohort_status data_open_spec(struct dataset *set, const char *spec, size_t limit
                                                                         .stop = options_stop(options)},
                                               err);
     mem_free(columns);
-    if (status == COHORT_OK && observer != NULL)
+    if (status == COHORT_OK && observer != NULL) {
         observer_notes(observer, &set->notes);
+        set->tell = tell;
+        set->tell_context = (cohort_observer *)(uintptr_t)observer;
+    }
     return status;
 }
 

@@ -6,7 +6,7 @@
 
 /* Opens what the option named (data, eval_data or batch) names, and tells its notes. limit: rows taken at most (0:
  * all), beside data_limit where the option is data. forms: published forms become prompts and completions
- * (data_columns.h). Options used: columns, data_limit. observer may be NULL. */
+ * (data_columns.h). Options used: columns, data_limit. observer may be NULL; it must live as long as the set. */
 cohort_status data_open(struct dataset *set, const struct options *options, enum option_id named, size_t limit,
                         bool forms, const cohort_observer *observer, cohort_error *err);
 

@@ -295,18 +295,21 @@ cleanup:
 static cohort_status make_pair(const struct maker *m, const struct source *source)
 {
     const json_t *prompt = source->prompt, *completion = source->completion;
+    const bool texts = json_is_string(prompt) && json_is_string(completion), chat = texts && m->style->row.chat;
     size_t marked = 0;
-    if (json_is_array(prompt)) {
-        json_t *all = json_copy((json_t *)(uintptr_t)prompt);
+    if (chat || json_is_array(prompt)) {
+        json_t *all = chat ? json_pack("[{s:s, s:O}, {s:s, s:O}]", "role", "user", "content", prompt, "role",
+                                       "assistant", "content", completion)
+                           : json_copy((json_t *)(uintptr_t)prompt);
         cohort_status status = COHORT_OK;
-        if (all == NULL || json_array_extend(all, (json_t *)(uintptr_t)completion) != 0)
+        if (all == NULL || (!chat && json_array_extend(all, (json_t *)(uintptr_t)completion) != 0))
             status = error_set(m->err, COHORT_ERR_MEMORY, "%s: cannot join messages", m->where);
         else
-            status = make_conversation(m, all, json_array_size(prompt));
+            status = make_conversation(m, all, chat ? 1 : json_array_size(prompt));
         json_decref(all);
         return status;
     }
-    if (!json_is_string(prompt) || !json_is_string(completion))
+    if (!texts)
         return error_set(m->err, COHORT_ERR_FORMAT,
                          "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages", m->where);
     TRY(encode(m, prompt, true));

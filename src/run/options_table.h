@@ -98,7 +98,11 @@ OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KE
        "walk the rows in an order drawn from the seed, a new one each epoch")
 OPTION(DATA_SHUFFLE_SEED, "data_shuffle_seed", INT(0, MANY), NULL, FOR_TRAIN, "Data", KEPT,
        "seed of that order and of a mixture's; unset: as seed")
-OPTION(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
+OPTION(CHAT, "chat", SWITCH, "false", FOR_TRAIN | FOR_EVAL, "Data", KEPT,
+       "put text prompts through the chat template, and in sft their completions as the answer")
+ALSO(CHAT, "chat", SWITCH, "false", FOR_DATA, "Data", NO_RUN,
+     "put text prompts through the chat template, and their completions as the answer")
+ALSO(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
 OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data",
        HASHED(TEMPLATE),
