@@ -33,8 +33,10 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
 {
     const size_t weights = model_weight_bytes(model);
     int64_t tokens = session_micro_tokens(model, options);
-    const struct param_bytes state = param_set_train_sizes(model->trained, session_moments(options)),
-                             values = param_set_value_sizes(&model->base, session_offload_reference(options));
+    const struct param_bytes state = param_set_train_sizes(model->trained, session_moments(options));
+    struct param_bytes values = {0}; /* of the reference; commands without one have no option that moves it */
+    if (reference)
+        values = param_set_value_sizes(&model->base, session_offload_reference(options));
     tokens = tokens > most_useful ? most_useful : tokens;
     *plan = (struct memory_plan){.model = model,
                                  .runner = runner,
