@@ -186,7 +186,7 @@ OPTION(GENERATION_BATCH_SIZE, "generation_batch_size", INT(1, 4194304), NULL, FO
 OPTION(DYNAMIC_SAMPLING, "dynamic_sampling", SWITCH, "false", FOR_GRPO, "Rollout", KEPT,
        "drop groups whose rewards do not differ, and draw further prompts in their place")
 OPTION(DYNAMIC_SAMPLING_REFILLS, "dynamic_sampling_refills", INT(0, 1000), "9", FOR_GRPO, "Rollout", KEPT,
-       "dynamic_sampling: further draws for a batch, at most; what is missing then is filled with dropped groups")
+       "dynamic_sampling: further draws for a batch, at most; then dropped groups fill it")
 OPTION(DYNAMIC_SAMPLING_OVERSAMPLE, "dynamic_sampling_oversample", FLOAT(1, 64), "1.0", FOR_GRPO, "Rollout", KEPT,
        "dynamic_sampling: prompts that are drawn at once for each one that is wanted")
 OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,

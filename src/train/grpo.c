@@ -412,7 +412,8 @@ static cohort_status collect(const struct grpo *grpo, const struct grpo_batch *b
             row->batch_index = slice.batch;
         }
     }
-    qsort(*rows, (size_t)*n, sizeof **rows, compare_rows);
+    if (*n > 0)
+        qsort(*rows, (size_t)*n, sizeof **rows, compare_rows);
     return COHORT_OK;
 }
 

@@ -107,8 +107,7 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "%s: \"command\" is '%s', expected sft or grpo; not a state this version "
                          "wrote",
                          path, state->command);
-    if (sft ? state->batches != state->step
-            : (state->batches == 0) != (state->step == 0))
+    if (sft ? state->batches != state->step : (state->batches == 0) != (state->step == 0))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: %lld batches do not make step %lld; the file is damaged: resume from "
                          "another checkpoint",

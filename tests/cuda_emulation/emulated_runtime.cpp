@@ -240,7 +240,10 @@ void emulated_fail(const char *format, ...)
 }
 void emulated_issue(cudaStream_t stream, std::function<bool()> work) { issue(stream_of(stream), std::move(work)); }
 bool emulated_device_range(const void *p, size_t bytes) { return inside(R.device, p, bytes); }
-bool emulated_kernel_range(const void *p, size_t bytes) { return inside(R.device, p, bytes) || inside(R.pinned, p, bytes); }
+bool emulated_kernel_range(const void *p, size_t bytes)
+{
+    return inside(R.device, p, bytes) || inside(R.pinned, p, bytes);
+}
 int emulated_capability() { return R.capability; }
 size_t emulated_shared_limit()
 {
