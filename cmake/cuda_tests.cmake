@@ -73,3 +73,8 @@ list(FILTER COHORT_CUDA_TESTS EXCLUDE REGEX "/kernels/test_cpu_")
 list(TRANSFORM COHORT_CUDA_TESTS REPLACE "^.*/([a-z0-9_]*)[.]c$" "\\1")
 add_custom_target(gpu_check DEPENDS cohort_cli bench_products ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} test_negative_reduction_cuda
                                     test_negative_attention_cuda)
+
+# It measures what a process takes of the device's memory: no other test may take or free any meanwhile.
+if(TEST test_cuda_memory)
+  set_tests_properties(test_cuda_memory PROPERTIES RUN_SERIAL TRUE)
+endif()
