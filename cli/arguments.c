@@ -2,7 +2,9 @@
 #include "cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool fail(const cohort_error *err)
 {
@@ -63,7 +65,14 @@ static bool fail_no_flag(cohort_options *options, const char *argument)
         if (!cohort_options_has(options, name))
             return fail_unknown(options, name, origin);
     }
-    if (cohort_options_has(options, argument))
+    const char *takes = cohort_options_has(options, "data") ? "data" : "batch";
+    if (access(argument, F_OK) == 0 && cohort_options_has(options, takes))
+        fprintf(
+            stderr,
+            "cohort: '%.80s' is a file without an option; several data files are one value, as in --%s %.80s,OTHER, "
+            "or a folder\n",
+            argument, takes, argument);
+    else if (cohort_options_has(options, argument))
         fprintf(stderr, "cohort: '%s': options begin with two dashes: --%s\n", argument, argument);
     else
         fprintf(stderr, "cohort: '%.80s' is not an option; options begin with -- (see --help)\n", argument);
@@ -100,17 +109,48 @@ static const char *value_of(cohort_options *options, char *name, int argc, char 
     return next;
 }
 
-bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv)
+/* Whether an argument is the value of no flag. */
+static bool is_bare(const char *argument) { return !is_flag(argument) && (argument[0] != '-' || argument[1] == '\0'); }
+
+/* Values without a flag, as a shell makes them of *.jsonl, are one value with commas between them. A comma in the name
+ * of a file is written so that it stays one. A single value is taken as it stands. */
+static bool set_bare(cohort_options *options, const char *name, char **values, int n)
+{
+    size_t size = 1, length = 0;
+    cohort_error err = {0};
+    for (int i = 0; i < n; i++)
+        size += 2 * strlen(values[i]) + 1;
+    char *text = malloc(size);
+    if (text == NULL) {
+        fprintf(stderr, "cohort: out of memory\n");
+        return false;
+    }
+    for (int i = 0; i < n; i++) {
+        const bool escape = n > 1 && access(values[i], F_OK) == 0;
+        if (i > 0)
+            text[length++] = ',';
+        for (const char *at = values[i]; *at != '\0'; at++) {
+            if (*at == ',' && escape)
+                text[length++] = '\\';
+            text[length++] = *at;
+        }
+    }
+    text[length] = '\0';
+    const bool good = cohort_options_set(options, name, text, values[0], &err) == COHORT_OK || fail(&err);
+    free(text);
+    return good;
+}
+
+/* bare: gets the values without a flag, *n_bare of them; NULL: the command takes none. */
+static bool parse(cohort_options *options, char **bare, int *n_bare, int argc, char **argv)
 {
     const char *yaml = NULL;
     cohort_error err = {0};
     for (int i = 0; i < argc; i++) {
         char name[128], origin[160];
         const char *value = NULL;
-        if (!is_flag(argv[i]) && bare != NULL && (argv[i][0] != '-' || argv[i][1] == '\0')) {
-            if (cohort_options_set(options, bare, argv[i], argv[i], &err) != COHORT_OK)
-                return fail(&err);
-            bare = NULL;
+        if (bare != NULL && is_bare(argv[i])) {
+            bare[(*n_bare)++] = argv[i];
             continue;
         }
         if (!is_flag(argv[i]))
@@ -143,4 +183,17 @@ bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv)
         cohort_options_read_yaml(options, yaml, &err) != COHORT_OK)
         return fail(&err);
     return true;
+}
+
+bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv)
+{
+    char **values = NULL;
+    int n = 0;
+    if (bare != NULL && argc > 0 && (values = malloc((size_t)argc * sizeof *values)) == NULL) {
+        fprintf(stderr, "cohort: out of memory\n");
+        return false;
+    }
+    const bool good = parse(options, values, &n, argc, argv) && (n == 0 || set_bare(options, bare, values, n));
+    free(values);
+    return good;
 }

@@ -7,8 +7,8 @@
 /* Exit codes. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
-/* Fills options from argv[0 .. argc): --name value, --name=value, --switch, --no-switch. bare: the option of which one
- * word without a flag is the value, or NULL. Prints the error and returns false on failure. */
+/* Fills options from argv[0 .. argc): --name value, --name=value, --switch, --no-switch. bare: the option whose value is
+ * the words without a flag, or NULL. Prints the error and returns false on failure. */
 bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv);
 
 /* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C, SIGTERM and SIGHUP ask for a

@@ -341,9 +341,9 @@ typedef struct cohort_batch {
 COHORT_API void cohort_batch_init_sized(cohort_batch *batch, size_t size);
 static inline void cohort_batch_init(cohort_batch *batch) { cohort_batch_init_sized(batch, sizeof *batch); }
 
-/* One step: num_generations completions of every row, their rewards, and num_iterations updates of the weights; then
- * what the options say is due: evaluation, a checkpoint. Metrics go to the observer. After an error cohort_trainer_steps
- * tells whether the weights were updated. If not, the call may be made again and draws the same completions. */
+/* One step: num_generations completions of every row, their rewards, and the updates of the weights that a batch makes
+ * (num_iterations, unless it is cut into slices: docs/GRPO.md); then what the options say is due: evaluation, a
+ * checkpoint. Metrics go to the observer. After an error cohort_trainer_steps tells whether the weights were updated. If not, the call may be made again and draws the same completions. */
 COHORT_API cohort_status cohort_trainer_step(cohort_trainer *trainer, const cohort_batch *batch, cohort_error *err);
 
 /* The same in two calls, for rewards that the caller makes in its own time. *rows gets the completions of the batch, a

@@ -60,26 +60,28 @@ RUNS = {
 OTHER_ROUNDING = dict(pad_to_multiple_of=32)
 
 
+def drawing(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda n, high: torch.randint(0, high, (n,), generator=generator).tolist()
+
+
+def draw_completion(draw):
+    kind = draw(1, 4)[0]
+    if kind == 0:  # truncated: full length, no eos
+        return draw(MAX_COMPLETION, EOS[0])
+    return draw(draw(1, MAX_COMPLETION)[0], EOS[0]) + [EOS[kind == 3]]
+
+
 def write_script():
     """One round = one generation batch. The last rounds are not used by a run with several iterations."""
-    generator = torch.Generator().manual_seed(2024)
-
-    def draw(n, high):
-        return torch.randint(0, high, (n,), generator=generator).tolist()
-
-    def completion():
-        kind = draw(1, 4)[0]
-        if kind == 0:  # truncated: full length, no eos
-            return draw(MAX_COMPLETION, EOS[0])
-        return draw(draw(1, MAX_COMPLETION)[0], EOS[0]) + [EOS[kind == 3]]
-
+    draw = drawing(2024)
     rounds = []
     for index in range(N_STEPS):
         lengths = [1 + draw(1, 20)[0] for _ in range(N_PROMPTS)]
         if index == 2:
             lengths = [1, 70]
         prompts = [draw(n, EOS[0]) for n in lengths]
-        completions = [completion() for _ in range(N_PROMPTS * N_GENERATIONS)]
+        completions = [draw_completion(draw) for _ in range(N_PROMPTS * N_GENERATIONS)]
         rewards = [draw(1, 9)[0] / 8 for _ in completions]
         if index == 1:
             rewards[:4] = [0.5] * 4  # a group that teaches nothing
@@ -125,7 +127,7 @@ class Snapshot(TrainerCallback):
         self.weights = {}
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step in (1, N_STEPS):
+        if state.global_step in (1, args.max_steps):
             self.weights[state.global_step] = {
                 k: v.detach().clone().contiguous() for k, v in model.named_parameters()}
 
@@ -133,7 +135,8 @@ class Snapshot(TrainerCallback):
 def train(script, settings, attention="eager"):
     torch.manual_seed(0)
     model = Qwen3ForCausalLM.from_pretrained(INITIAL, dtype=torch.float32, attn_implementation=attention)
-    n_rounds = N_STEPS // settings["num_iterations"]
+    n_steps = settings["max_steps"]
+    n_rounds = n_steps // settings["num_iterations"]
     rows = [{"prompt": " ".join(f"t{i}" for i in p)} for r in script[:n_rounds] for p in r["prompts"]]
 
     def reward(completions, **kwargs):
@@ -153,7 +156,7 @@ def train(script, settings, attention="eager"):
     drop = ("step_time", "epoch")
     logs = [{k: v for k, v in entry.items() if k not in drop and not k.startswith("rewards/")}
             for entry in trainer.state.log_history if "loss" in entry]
-    assert [entry["step"] for entry in logs] == list(range(1, N_STEPS + 1))
+    assert [entry["step"] for entry in logs] == list(range(1, n_steps + 1))
     return logs, trainer.rounds_seen, snapshot.weights
 
 
@@ -187,19 +190,18 @@ def write_run(name, script):
     print(f"{name}: metrics differ by {spread['metrics']}")
 
 
-def main():
+def write_runs(folder, script, names, write_run):
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    script = write_script()
+    folder.mkdir(parents=True, exist_ok=True)
     document = {"format": 1, "initial": "../model_tied", "eos": EOS, "num_generations": N_GENERATIONS, "rounds": script}
-    (FOLDER / "script.json").write_text(json.dumps(document) + "\n")
-    for name in sys.argv[1:] or RUNS:
+    (folder / "script.json").write_text(json.dumps(document) + "\n")
+    for name in names:
         write_run(name, script)
-    for path in FOLDER.iterdir():
+    for path in folder.iterdir():
         path.chmod(0o644)
 
 
 if __name__ == "__main__":
-    main()
+    write_runs(FOLDER, write_script(), sys.argv[1:] or RUNS, write_run)

@@ -545,6 +545,21 @@ def random_file(r, path):
     return schema, options
 
 
+def compare(r, reader, path, expected, written):
+    """Reads a file with the reader in some order; the number of its rows, if they are those expected."""
+    order = r.choice(["ascending", "descending", "scattered"])
+    places = {"ascending": list(range(len(expected))), "descending": list(range(len(expected)))[::-1],
+              "scattered": [(i * 7919 + 13) % len(expected) for i in range(len(expected))]}[order]
+    result = subprocess.run([reader, path, order], capture_output=True)
+    lines = [json.dumps(json.loads(line)) for line in result.stdout.decode("utf-8").split("\n")[:-1]]
+    wanted = [json.dumps(expected[i]) for i in places]
+    if result.returncode != 0 or lines != wanted:
+        print(f"{path.name}, {order}: {result.stderr.decode()[-2000:]}", *written, sep="\n")
+        print(*next(((line, want) for line, want in zip(lines, wanted) if line != want), ()), sep="\n")
+        sys.exit(1)
+    return len(expected)
+
+
 def sweep(n, seed, reader):
     n_rows = n_left_out = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -557,20 +572,7 @@ def sweep(n, seed, reader):
             except (OSError, pa.ArrowException):  # pyarrow does not write all that it takes, nor read all that it writes
                 n_left_out += 1
                 continue
-            order = r.choice(["ascending", "descending", "scattered"])
-            places = {"ascending": list(range(len(expected))), "descending": list(range(len(expected)))[::-1],
-                      "scattered": [(i * 7919 + 13) % len(expected) for i in range(len(expected))]}[order]
-            result = subprocess.run([reader, path, order], capture_output=True)
-            lines = result.stdout.decode("utf-8").split("\n")[:-1]
-            wanted = [json.dumps(expected[i]) for i in places]
-            if result.returncode != 0 or [json.dumps(json.loads(line)) for line in lines] != wanted:
-                print(f"seed {seed}, file {k}, {order}: {result.stderr.decode()[-2000:]}", *written, sep="\n")
-                for line, want in zip(lines, wanted):
-                    if json.dumps(json.loads(line)) != want:
-                        print(line, want, sep="\n")
-                        break
-                sys.exit(1)
-            n_rows += len(expected)
+            n_rows += compare(r, reader, path, expected, written)
             path.unlink()
     print(f"{n - n_left_out} files, {n_rows} rows: equal; {n_left_out} files that pyarrow does not write or read itself")
 

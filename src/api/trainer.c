@@ -50,6 +50,15 @@ static cohort_status check_options(const cohort_trainer *trainer, cohort_error *
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_trainer_open: set max_prompt_length, the tokens of the longest prompt that will come: "
                          "memory is planned for it");
+    if (trainer->run.dynamic.on)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "cohort_trainer_open: dynamic_sampling draws further rows of a data set, and here the caller gives "
+            "them: leave it out, or use cohort_run");
+    if (!step_plan_aligned(&trainer->run.grpo.config.plan))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "cohort_trainer_open: a step would take from more than one batch: gradient_accumulation_steps "
+                         "must divide steps_per_generation times num_iterations; cohort_run has no such bound");
     if (trainer->own_reward != NULL && options_string(o, OPTION_EVAL_DATA) != NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_trainer_open: eval_data needs a reward among the options");
     return COHORT_OK;
@@ -207,7 +216,7 @@ static cohort_status rollout(cohort_trainer *trainer, const char *function, cons
         return error_set(err, COHORT_ERR_STATE, "%s: the %lld steps that the option steps planned are done", function,
                          (long long)run->t.steps);
     public_rows_free(&trainer->rows);
-    grpo_batch_free(&run->batch);
+    grpo_run_discard(run);
     TRY(take_rows(trainer, function, &batch, err));
     return grpo_run_rollout(run, &trainer->set, trainer->places, trainer->ids, (int32_t)batch.n_rows, err);
 }
@@ -215,11 +224,11 @@ static cohort_status rollout(cohort_trainer *trainer, const char *function, cons
 static cohort_status update(cohort_trainer *trainer, const char *function, const double *scores, size_t n_scores,
                             cohort_error *err)
 {
-    const struct grpo_batch *batch = &trainer->run.batch;
+    const struct grpo_batch *batch = grpo_run_batch(&trainer->run);
     if (trainer->own_reward == NULL && (scores != NULL || n_scores > 0))
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "%s: the options have rewards, which score the completions; give NULL and 0 scores", function);
-    if (batch->n == 0)
+    if (batch == NULL)
         return error_set(err, COHORT_ERR_STATE, "%s: there is no batch; call cohort_trainer_rollout first", function);
     if (trainer->own_reward != NULL && (scores == NULL || n_scores != (size_t)batch->n))
         return error_set(
@@ -230,7 +239,7 @@ static cohort_status update(cohort_trainer *trainer, const char *function, const
     trainer->scores = scores;
     cohort_status status = grpo_run_update(&trainer->run, err);
     trainer->scores = NULL;
-    if (batch->n == 0) /* the batch was used up */
+    if (grpo_run_batch(&trainer->run) == NULL) /* the batch was used up */
         public_rows_free(&trainer->rows);
     return status;
 }
@@ -254,7 +263,7 @@ cohort_status cohort_trainer_step(cohort_trainer *trainer, const cohort_batch *b
 
 static cohort_status make_rows(cohort_trainer *trainer, cohort_error *err)
 {
-    const struct grpo_batch *batch = &trainer->run.batch;
+    const struct grpo_batch *batch = grpo_run_batch(&trainer->run);
     struct reward_row *table = NULL;
     TRY(mem_alloc(&table, (size_t)batch->n, sizeof *table, "reward rows", err));
     const struct prompt_batch prompts = grpo_run_prompts(&trainer->run);

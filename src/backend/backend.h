@@ -20,6 +20,7 @@ struct matmul_backward_input;
 struct matmul_backward_weight;
 struct embed_forward;
 struct embed_backward;
+struct embed_noise;
 struct rmsnorm_forward;
 struct rmsnorm_backward;
 struct qkv_forward;
@@ -40,6 +41,14 @@ struct sample;
 struct decode_load;
 struct decode_draw;
 struct adamw;
+struct adamw_8bit;
+struct descent;
+struct average;
+struct adafactor_means;
+struct adafactor_scale;
+struct muon_momentum;
+struct muon_mix;
+struct muon_transpose;
 
 /* How large the batches will be that a backend is asked for. They determine its working memory, which is separate from
  * the tensors it is given. */
@@ -84,6 +93,11 @@ struct backend_ops {
     const char *name;
     /* Allocates zeroed memory, 64-byte aligned. what is for the message. */
     cohort_status (*alloc)(struct backend *, void *out, size_t bytes, const char *what, cohort_error *);
+    /* Allocates zeroed memory of the host that operations can use as any other, more slowly. Products go through stages,
+     * buffers of the backend's own memory for its largest matrix and for the largest but that one (0, 0: no products
+     * are asked for). NULL in a backend whose own memory is the host's. */
+    cohort_status (*alloc_host)(struct backend *, void *out, size_t bytes, const size_t stages[2], const char *what,
+                                cohort_error *);
     void (*free)(struct backend *, void *memory);
     void (*upload)(struct backend *, void *to, const void *from_host, size_t bytes);
     void (*download)(struct backend *, void *to_host, const void *from, size_t bytes);
@@ -115,6 +129,7 @@ struct backend_ops {
     void (*matmul_backward_weight)(struct backend *, const struct matmul_backward_weight *);
     void (*embed_forward)(struct backend *, const struct embed_forward *);
     void (*embed_backward)(struct backend *, const struct embed_backward *);
+    void (*embed_noise)(struct backend *, const struct embed_noise *);
     void (*rmsnorm_forward)(struct backend *, const struct rmsnorm_forward *);
     void (*rmsnorm_backward)(struct backend *, const struct rmsnorm_backward *);
     void (*qkv_forward)(struct backend *, const struct qkv_forward *);
@@ -147,6 +162,14 @@ struct backend_ops {
     /* Sum of squares of count floats, in double, in fixed blocks ascending. */
     double (*sum_squares)(struct backend *, const float *x, int64_t count);
     void (*adamw)(struct backend *, const struct adamw *);
+    void (*adamw_8bit)(struct backend *, const struct adamw_8bit *);
+    void (*descent)(struct backend *, const struct descent *);
+    void (*average)(struct backend *, const struct average *);
+    void (*adafactor_means)(struct backend *, const struct adafactor_means *);
+    void (*adafactor_scale)(struct backend *, const struct adafactor_scale *);
+    void (*muon_momentum)(struct backend *, const struct muon_momentum *);
+    void (*muon_mix)(struct backend *, const struct muon_mix *);
+    void (*muon_transpose)(struct backend *, const struct muon_transpose *);
     void (*destroy)(struct backend *);
 };
 

@@ -78,6 +78,17 @@ struct embed_backward {
     float *d_table;       /* [V, C] */
 };
 
+/* y[t][c] += scale[t] * u, u uniform in [-1, 1): word c % 4 of the Philox block (seed, RNG_NOISE, stream[t],
+ * position[t] * ceil(width / 4) + c / 4). */
+struct embed_noise {
+    int64_t tokens, width;
+    const int32_t *position; /* [T] */
+    const float *scale;      /* [T] */
+    const uint64_t *stream;  /* [T] */
+    uint64_t seed;
+    float *y; /* [T, C] */
+};
+
 /* y = x / sqrt(mean(x^2) + eps) * gain; of the rows listed in row[] if given, else of all rows in order. */
 struct rmsnorm_forward {
     int64_t rows, width;
@@ -265,17 +276,19 @@ struct convert {
 
 /* Statistics of rows of logits z = logits * (1 / temperature): lse = log sum exp z in a fixed order over the
  * vocabulary, log-prob of target = z[target] - lse, entropy = lse - sum softmax(z) z. sample uses the same function for
- * its log-prob. */
+ * its log-prob. What may be NULL is not computed, and changes no bit of the rest. */
 struct head_stats {
     int64_t rows, vocab;
     const float *logits;         /* [R, V] */
     float temperature;           /* > 0 */
     const int32_t *target;       /* [R] */
     float *logp, *lse, *entropy; /* [R]; entropy may be NULL */
+    int32_t *top;                /* [R] 1: the target is the first entry with the largest z, else 0; may be NULL */
+    float *mean;                 /* [R] of log p over the vocabulary; may be NULL */
 };
 
-/* d_logits of sum_r d_logp[r] * logp[r] + d_entropy[r] * entropy[r]:
- * (1/T) * (d_logp * (onehot - p) + d_entropy * (-p * (log p + entropy))). */
+/* d_logits of sum_r d_logp[r] * logp[r] + d_entropy[r] * entropy[r] + d_mean[r] * mean[r]:
+ * (1/T) * (d_logp * (onehot - p) + d_entropy * (-p * (log p + entropy)) + d_mean * (1/V - p)). */
 struct head_gradient {
     int64_t rows, vocab;
     const float *logits; /* [R, V] */
@@ -285,6 +298,7 @@ struct head_gradient {
     const float *d_logp, *d_entropy; /* [R]; d_entropy and entropy may be NULL */
     void *d_logits;                  /* [R, V] act; may not alias logits */
     enum dtype act;
+    const float *d_mean; /* [R]; may be NULL */
 };
 
 /* AdamW (Loshchilov and Hutter; torch.optim.AdamW's formulation with bias correction) on count elements. With type
@@ -303,6 +317,91 @@ struct adamw {
     float grad_scale;       /* clipping factor, multiplied onto grad */
     float learning_rate, beta1, beta2, eps, weight_decay;
     int64_t step; /* from 1 */
+};
+
+/* The same step with both moments in 8 bits (Dettmers et al. 2022, block-wise and dynamic): a code of a book for each
+ * element, and for each block of ADAMW_8BIT_BLOCK elements the largest magnitude, by which the book's values are
+ * multiplied. The weight moves by the moments as they are before they become codes again; a code is the nearest. */
+enum { ADAMW_8BIT_BLOCK = 256 };
+struct adamw_8bit {
+    struct adamw step;            /* m and v: codes, bytes, at multiples of 4; moment_type and first are not used */
+    float *largest_m, *largest_v; /* [blocks] */
+    const float *books;           /* [2, 256] ascending: of m, of v */
+};
+
+/* Elementwise steps on masters as AdamW's, with one state m (fp32) or none. Products and sums are rounded one by one.
+ * SGD (torch.optim.SGD): g = direction * scale + coupled_decay * w; m = g where fresh, else momentum * m + (1 -
+ * dampening) * g; w -= rate * (nesterov: g + momentum * m; m; without a state g).
+ * LION: w = w * keep - rate * sign(momentum * m + (1 - momentum) * g); m = beta2 * m + (1 - beta2) * g.
+ * ALONG: w = w * keep - rate * g, or with a state m = momentum * m + (1 - momentum) * (rate * g), w = w * keep - m. */
+enum descent_rule { DESCENT_SGD, DESCENT_LION, DESCENT_ALONG };
+struct descent {
+    enum descent_rule rule;
+    int64_t count;
+    void *weight; /* type */
+    int16_t *low; /* with BF16, else NULL */
+    enum dtype type;
+    const void *direction;     /* direction_type: the gradient, or what was made of it */
+    enum dtype direction_type; /* F32 or BF16 */
+    float *m;                  /* NULL: none */
+    float scale, rate, keep, coupled_decay, momentum, dampening, beta2;
+    bool nesterov, fresh;
+};
+
+/* mean += share * (master - mean); with share 1 the mean becomes the master itself. */
+struct average {
+    int64_t count;
+    const void *weight; /* type */
+    const int16_t *low; /* with BF16, else NULL: the weight is its own master */
+    enum dtype type;
+    float *mean;
+    float share;
+};
+
+/* Adafactor's means of q = (grad * scale)^2 + floor, over a matrix: row = keep * row + mix * mean over columns, col
+ * likewise over rows, and *row_mean = the mean of row. col NULL: row has the shape of the gradient, and q is its own
+ * mean. */
+struct adafactor_means {
+    int64_t rows, columns;
+    const float *grad; /* [R, columns] */
+    float scale, floor, keep, mix;
+    float *row, *col; /* [R], [columns]; col NULL: row is [R, columns] */
+    float *row_mean;  /* [1]; not used without col */
+};
+
+/* grad becomes grad * scale / sqrt(row / *row_mean) / sqrt(col), or without col grad * scale / sqrt(row). */
+struct adafactor_scale {
+    int64_t rows, columns;
+    float *grad;
+    float scale;
+    const float *row, *col, *row_mean;
+};
+
+/* Muon's momentum (torch.optim.Muon): m = m + (1 - momentum) * (g - m), g = grad * scale; x = nesterov: g moved towards
+ * m by momentum; else m. */
+struct muon_momentum {
+    int64_t count;
+    const float *grad;
+    float scale, momentum;
+    bool nesterov;
+    float *m;
+    uint16_t *x; /* bf16 */
+};
+
+/* y = (a * x + b * z) / divisor, rounded once to bf16; x or z NULL: without it. y may be x. */
+struct muon_mix {
+    int64_t count;
+    const uint16_t *x; /* bf16 */
+    const float *z;
+    float a, b, divisor;
+    uint16_t *y; /* bf16 */
+};
+
+/* y[j, i] = x[i, j], bf16. */
+struct muon_transpose {
+    int64_t rows, columns; /* of x */
+    const uint16_t *x;
+    uint16_t *y;
 };
 
 /* For backends and sizes that do not fuse them: the norm that produces the input of a product, and a copy of what y

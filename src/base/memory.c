@@ -1,9 +1,12 @@
 #include "base/memory.h"
 #include "base/number.h"
+#include "base/utf8.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ALIGNMENT = 64 };
 
@@ -54,6 +57,21 @@ cohort_status mem_strdup(char **out, const char *text, size_t length, cohort_err
 
 void mem_free(void *block) { free(block); }
 
+size_t mem_available(void)
+{
+    unsigned long long kilobytes = 0;
+    char line[256];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && kilobytes == 0 && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, "MemAvailable:", 13) == 0)
+            kilobytes = strtoull(line + 13, NULL, 10);
+    if (file != NULL)
+        fclose(file);
+    if (kilobytes == 0)
+        return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    return (size_t)kilobytes * 1024;
+}
+
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err)
 {
     if (length > SIZE_MAX - text->length - 1)
@@ -85,6 +103,31 @@ cohort_status text_printf(struct text *text, cohort_error *err, const char *form
     }
     va_end(again);
     return status;
+}
+
+/* C0 and DEL as ASCII has them, C1 as UTF-8 does. */
+static bool is_control(const char *at, size_t length)
+{
+    const unsigned char c = (unsigned char)at[0];
+    if (length == 2)
+        return c == 0xc2 && (unsigned char)at[1] < 0xa0;
+    return length == 1 && ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f);
+}
+
+cohort_status text_append_shown(struct text *text, const char *bytes, size_t length, cohort_error *err)
+{
+    for (size_t i = 0, size; i < length; i += size) {
+        const size_t room = length - i < 4 ? length - i : 4, good = utf8_check(bytes + i, room);
+        uint32_t code_point;
+        size = good == 0 ? 1 : utf8_decode(bytes + i, &code_point);
+        if (good > 0 && !is_control(bytes + i, size)) {
+            TRY(text_append(text, bytes + i, size, err));
+            continue;
+        }
+        for (size_t k = 0; k < size; k++)
+            TRY(text_printf(text, err, "\\x%02x", (unsigned char)bytes[i + k]));
+    }
+    return COHORT_OK;
 }
 
 void text_free(struct text *text)

@@ -20,6 +20,9 @@ cohort_status mem_strdup(char **out, const char *text, size_t length, cohort_err
 /* Accepts NULL. */
 void mem_free(void *block);
 
+/* Bytes of the machine's memory that could be allocated now. */
+size_t mem_available(void);
+
 /* A growing byte string. Zero-initialise; data is NUL-terminated once anything was appended. */
 struct text {
     char *data;
@@ -28,6 +31,8 @@ struct text {
 };
 cohort_status text_append(struct text *text, const char *bytes, size_t length, cohort_error *err);
 cohort_status text_printf(struct text *text, cohort_error *err, const char *format, ...) PRINTF_LIKE(3, 4);
+/* Appends what a terminal may be given: controls (but newline and tab) and bytes that are not UTF-8 as \x1b. */
+cohort_status text_append_shown(struct text *text, const char *bytes, size_t length, cohort_error *err);
 void text_free(struct text *text);
 
 #endif

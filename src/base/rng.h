@@ -12,8 +12,10 @@ enum rng_purpose {
     RNG_INIT = 3,    /* initial weights */
     RNG_SHUFFLE = 4, /* order of a data set */
     RNG_TEST = 5,
-    RNG_ROUND = 6,  /* rounding of moments that are kept in bf16 */
-    RNG_MIXTURE = 7 /* which file of a mixture a row comes from */
+    RNG_ROUND = 6,   /* rounding of moments that are kept in bf16 */
+    RNG_MIXTURE = 7, /* which file of a mixture a row comes from */
+    RNG_NOISE = 8,   /* on the embeddings of a row (NEFTune) */
+    RNG_SLICES = 9   /* order in which a generation batch is cut into slices */
 };
 
 struct rng_block {

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { LOOKED_AT = 512 };
+enum { LOOKED_AT = 512, TAR_AT = 257 };
 
 struct signature {
     const char *bytes;
@@ -43,8 +43,15 @@ static const struct signature signatures[] = {
       "a Parquet file; " PYTHON_ROWS "pd.read_parquet('FILE').to_json('rows.jsonl', orient='records', lines=True)\""}},
     {SIGNATURE("ARROW1"),
      {"an Arrow file; expected safetensors", "an Arrow file; expected JSON",
-      "an Arrow file; convert it to one JSON object a line, for example python -c \"import "
-      "datasets; datasets.Dataset.from_file('FILE').to_json('rows.jsonl')\""}},
+      "an Arrow file; give it as it lies on a disk, not packed or through a pipe"}},
+    {SIGNATURE("FEA1"),
+     {"a Feather file; expected safetensors", "a Feather file; expected JSON",
+      "a Feather file of version 1, which is not read; write it again, with python -c \"import pyarrow.feather as f; "
+      "f.write_feather(f.read_table('FILE'), 'rows.feather')\""}},
+    {SIGNATURE("ORC"),
+     {"an ORC file; expected safetensors", "an ORC file; expected JSON",
+      "an ORC file; write it as Parquet, with python -c \"import pyarrow.orc as o, pyarrow.parquet as p; "
+      "p.write_table(o.read_table('FILE'), 'rows.parquet')\""}},
     {SIGNATURE("PK\x03\x04"),
      {"a zip archive, as torch.save writes; expected safetensors: load it with transformers and "
       "save it with save_pretrained",
@@ -55,6 +62,12 @@ static const struct signature signatures[] = {
      ALIKE("a Python pickle, as torch.save wrote; it is not read because it may run any program: "
            "load it where you trust it and save it as safetensors or JSON")},
     {SIGNATURE("\x89HDF"), ALIKE("an HDF5 file, as Keras writes; expected another format")},
+    {SIGNATURE("SQLite format 3"),
+     {"an SQLite database; expected safetensors", "an SQLite database; expected JSON",
+      "an SQLite database; write the table as CSV, with sqlite3 -header -csv FILE 'select * from NAME' > rows.csv"}},
+    {SIGNATURE("Obj\x01"),
+     {"an Avro file; expected safetensors", "an Avro file; expected JSON",
+      "an Avro file, which is not read; write it as Parquet or JSON lines"}},
     {SIGNATURE("\xff\xfe"),
      ALIKE("text in UTF-16; expected UTF-8: save it as UTF-8, or convert it with iconv -f UTF-16 "
            "-t UTF-8")},
@@ -80,6 +93,8 @@ const char *wrong_file(const void *bytes, size_t length, enum wrong_file_wanted 
     for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++)
         if (length >= signatures[i].length && memcmp(text, signatures[i].bytes, signatures[i].length) == 0)
             return signatures[i].said[wanted];
+    if (length >= TAR_AT + 5 && memcmp(text + TAR_AT, "ustar", 5) == 0)
+        return "a tar archive; unpack it, with tar -xf FILE, and give what is meant of it, a file or a folder";
     if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
         text += 3;
         length -= 3;

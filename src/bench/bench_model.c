@@ -358,7 +358,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         struct metrics metrics = {0};
         session->backend->ops->wait(session->backend);
         double start = clock_seconds();
-        status = sft_step(&sft, rows.trees, rows.n_trees, &metrics, err);
+        status = sft_step(&sft, &(struct sft_batch){.trees = rows.trees, .n = rows.n_trees}, &metrics, err);
         if (status != COHORT_OK) {
             metrics_free(&metrics);
             goto cleanup;
@@ -581,7 +581,7 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
         .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
         .config = {.group = size.group,
                    .max_completion_length = size.C,
-                   .num_iterations = 1,
+                   .plan = {1, 1, 1},
                    .sampling = {.temperature = 1.0f, .min_tokens_to_keep = 1},
                    .seed = bench->seed,
                    .loss = {.type = LOSS_DAPO, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = size.C},

@@ -89,19 +89,6 @@ static cohort_status print_lengths(const struct data_survey *s, struct text *out
 
 /* ---- as text ---- */
 
-/* Data may hold what a terminal obeys: control characters are written as \x1b. */
-static cohort_status print_text(const char *bytes, size_t length, struct text *out, cohort_error *err)
-{
-    for (size_t i = 0; i < length; i++) {
-        const unsigned char c = (unsigned char)bytes[i];
-        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
-            TRY(text_printf(out, err, "\\x%02x", c));
-        else
-            TRY(text_append(out, bytes + i, 1, err));
-    }
-    return COHORT_OK;
-}
-
 static cohort_status print_example(const struct data_survey *s, const struct survey_example *example, struct text *out,
                                    cohort_error *err)
 {
@@ -111,10 +98,10 @@ static cohort_status print_example(const struct data_survey *s, const struct sur
     char place[DATA_PLACE];
     dataset_place(&s->data, example->row, place);
     TRY(text_printf(out, err, "\n--- %s\n", place));
-    TRY(print_text(text->data, learned, out, err));
+    TRY(text_append_shown(out, text->data, learned, err));
     if (learned < shown) {
         TRY(text_printf(out, err, "[[learned: "));
-        TRY(print_text(text->data + learned, shown - learned, out, err));
+        TRY(text_append_shown(out, text->data + learned, shown - learned, err));
         TRY(text_printf(out, err, "]]"));
     }
     return text_printf(out, err, shown < text->length ? " ... and %zu bytes more\n" : "\n", text->length - shown);
@@ -137,7 +124,7 @@ static cohort_status print_column(const struct data_survey *s, const struct surv
     const char *type = declared_type(s, column->name), *between = "";
     size_t present = 0;
     TRY(text_printf(out, err, "  "));
-    TRY(print_text(column->name, strlen(column->name), out, err));
+    TRY(text_append_shown(out, column->name, strlen(column->name), err));
     TRY(text_printf(out, err, ": "));
     if (type != NULL)
         TRY(text_printf(out, err, "%.200s", type));
@@ -173,7 +160,7 @@ static cohort_status print_prompt(const struct data_survey *s, struct text *out,
     if (form != NULL)
         TRY(text_printf(out, err, ", made of %s", form));
     for (size_t i = 0; i < s->data.columns.n; i++)
-        if (strcmp(s->data.columns.items[i].to, s->prompt) == 0)
+        if ((s->data.files[0].form.renames >> i & 1) != 0 && strcmp(s->data.columns.items[i].to, s->prompt) == 0)
             TRY(text_printf(out, err, ", which --columns says is \"%.80s\"", s->data.columns.items[i].from));
     return text_append(out, "\n", 1, err);
 }
@@ -213,7 +200,7 @@ static cohort_status print_survey(const struct data_survey *s, struct text *out,
                     s->n_refused));
     for (size_t i = 0; i < s->n_faults; i++) {
         TRY(text_append(out, "  ", 2, err));
-        TRY(print_text(s->faults[i].what, strlen(s->faults[i].what), out, err));
+        TRY(text_append_shown(out, s->faults[i].what, strlen(s->faults[i].what), err));
         TRY(text_append(out, "\n", 1, err));
     }
     return n > s->n_faults ? text_printf(out, err, "  ... and %zu more\n", n - s->n_faults) : COHORT_OK;

@@ -24,18 +24,37 @@ static bool report(void *context, const char *phase, int64_t done, int64_t total
     return observer_progress(p->observer, &progress);
 }
 
-static cohort_status print_metrics(const struct metrics *metrics, bool jsonl, const cohort_observer *observer,
-                                   cohort_error *err)
+/* Options used: data, eval_limit, data_limit, max_prompt_length. */
+static cohort_status load_sets(struct evaluation_sets *sets, const struct session *session,
+                               const struct scoring *scoring, int32_t n, const struct options *options,
+                               const cohort_observer *observer, cohort_error *err)
+{
+    const int64_t limit = options_int_or(options, OPTION_EVAL_LIMIT, 0),
+                  most = options_int_or(options, OPTION_DATA_LIMIT, 0), room = session->model->max_context - 1,
+                  asked = options_int_or(options, OPTION_MAX_PROMPT_LENGTH, room);
+    const struct evaluation_load load = {.spec = options_string(options, OPTION_DATA),
+                                         .session = session,
+                                         .scoring = scoring,
+                                         .options = options,
+                                         .observer = observer,
+                                         .limit = (size_t)(limit == 0 || (most > 0 && most < limit) ? most : limit),
+                                         .max_tokens = (int32_t)(asked < room ? asked : room),
+                                         .n = n};
+    return evaluation_sets_load(sets, &load, err);
+}
+
+/* Lines of JSON, or the table and behind it the samples. */
+static cohort_status print(const struct evaluation_sets *sets, const struct metrics *metrics, bool jsonl,
+                           const struct text *rows, const cohort_observer *observer, cohort_error *err)
 {
     struct text text = {0};
-    cohort_status status = COHORT_OK;
-    if (jsonl)
-        status = metrics_write(metrics, &text, err);
-    else
-        for (size_t i = 0; i < metrics->count && status == COHORT_OK; i++)
-            status = text_printf(&text, err, "%-40s %.6g\n", metrics->items[i].name, metrics->items[i].value);
+    cohort_status status = jsonl ? metrics_write(metrics, &text, err) : evaluation_table(sets, metrics, &text, err);
+    if (status == COHORT_OK && jsonl)
+        observer_output(observer, rows);
     if (status == COHORT_OK)
         observer_output(observer, &text);
+    if (status == COHORT_OK && !jsonl)
+        observer_output(observer, rows);
     text_free(&text);
     return status;
 }
@@ -45,54 +64,50 @@ cohort_status command_eval(struct options *options, const struct reward_list *ex
 {
     struct session session = {0};
     struct scoring scoring = {0};
-    struct prompt_set set = {0};
+    struct evaluation_sets sets = {0};
+    struct evaluation_judge judge = {0};
     struct engine *engine = NULL;
     struct engine_request pattern = {0};
     struct metrics metrics = {0};
-    struct text samples = {0};
-    const char *data = options_string(options, OPTION_DATA);
+    struct text rows = {0}; /* lines of JSON, or samples */
     const int32_t n = (int32_t)options_int(options, OPTION_N);
-    bool jsonl = json_rows_asked(options);
+    const bool jsonl = json_rows_asked(options);
+    const size_t n_shown = (size_t)options_int(options, OPTION_SAMPLES);
     struct eval_progress progress = {.observer = observer};
     cohort_status status = COHORT_OK;
-    if (data == NULL)
+    if (options_string(options, OPTION_DATA) == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no prompts given: pass --data FILE");
     TRY_GOTO(scoring_open(&scoring, options, extra, err));
     scoring.observer = observer;
+    TRY_GOTO(evaluation_judge_open(&judge, &scoring, n, options, err));
     TRY_GOTO(session_open(&session, options, NULL, SESSION_TOKENIZER, observer, err));
     end_of_text_note(&session, observer);
     TRY_GOTO(session_request(&session, options, &pattern, err));
-    size_t limit = (size_t)options_int_or(options, OPTION_EVAL_LIMIT, 0);
-    int32_t room = session.model->max_context - 1;
-    const int64_t asked = options_int_or(options, OPTION_MAX_PROMPT_LENGTH, room);
-    room = asked < room ? (int32_t)asked : room;
-    TRY_GOTO(prompt_set_load(&set, &session, &scoring, OPTION_DATA, limit, room, options, observer, err));
-    if (set.data.n_rows > (size_t)(INT32_MAX / n)) {
-        status = error_set(err, COHORT_ERR_ARGUMENT,
-                           "--n %d for %zu prompts: at most %d completions in all; lower --n or --eval-limit", (int)n,
-                           set.data.n_rows, INT32_MAX);
-        goto cleanup;
-    }
+    TRY_GOTO(load_sets(&sets, &session, &scoring, n, options, observer, err));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY)};
-    prompt_set_need(&set, session.model->max_context, pattern.max_tokens, n, &need);
+    for (size_t i = 0; i < sets.n; i++)
+        prompt_set_need(&sets.items[i].prompts, session.model->max_context, pattern.max_tokens, n, &need);
     need.history = rollout_history(&pattern.sampling, need.context);
     TRY_GOTO(session_engine(&session, options, &need, &engine, err));
     struct evaluation evaluation = {.engine = engine,
                                     .scoring = &scoring,
-                                    .set = &set,
+                                    .sets = &sets,
+                                    .judge = &judge,
                                     .pattern = pattern,
                                     .n = n,
+                                    .stop = options_stop(options),
                                     .progress = report,
                                     .progress_context = &progress};
-    TRY_GOTO(evaluation_run(&evaluation, &metrics, jsonl ? &samples : NULL, err));
-    observer_output(observer, &samples);
-    TRY_GOTO(print_metrics(&metrics, jsonl, observer, err));
+    const struct evaluation_out out = {.rows = jsonl ? &rows : NULL, .shown = jsonl ? NULL : &rows, .n_shown = n_shown};
+    TRY_GOTO(evaluation_run(&evaluation, &metrics, &out, err));
+    TRY_GOTO(print(&sets, &metrics, jsonl, &rows, observer, err));
 cleanup:
-    text_free(&samples);
+    text_free(&rows);
     metrics_free(&metrics);
     engine_destroy(engine);
     session_request_free(&pattern);
-    prompt_set_free(&set);
+    evaluation_judge_close(&judge);
+    evaluation_sets_free(&sets);
     scoring_close(&scoring);
     session_close(&session);
     return status;

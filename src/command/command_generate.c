@@ -77,7 +77,6 @@ static cohort_status read_rows(struct generate *g, cohort_error *err)
         text_free(&text);
         return status;
     }
-    style.chat = options_bool_or(g->options, OPTION_CHAT, false);
     TRY(data_open(&g->data, g->options, OPTION_BATCH, 0, true, g->observer, err));
     TRY(mem_alloc(&g->rows, g->data.n_rows, sizeof *g->rows, "prompts", err));
     g->n_rows = g->data.n_rows;

@@ -10,8 +10,6 @@ struct grpo_job {
     struct grpo_run run;
     struct prompt_set train;
     struct dataset_order order;
-    size_t *rows;  /* [prompts_per_step] of the batch in hand */
-    uint64_t *ids; /* [prompts_per_step] */
 };
 
 static cohort_status load_data(struct grpo_job *job, cohort_error *err)
@@ -25,41 +23,40 @@ static cohort_status load_data(struct grpo_job *job, cohort_error *err)
     TRY(grpo_run_room(&job->run, &room, err));
     TRY(prompt_set_load(&job->train, &t->session, &job->run.scoring, OPTION_DATA, 0, room, o, t->observer, err));
     TRY(run_inputs_add(&t->inputs, INPUT_DATA, data, job->train.data.sha256, err));
-    TRY(data_order(&job->order, job->train.data.parts, job->train.data.n_parts, o, err));
-    const size_t n = (size_t)job->run.prompts_per_step;
-    TRY(mem_alloc(&job->rows, n, sizeof *job->rows, "batch", err));
-    return mem_alloc(&job->ids, n, sizeof *job->ids, "batch", err);
+    return data_order(&job->order, job->train.data.parts, job->train.data.n_parts, o, err);
 }
 
 static int64_t planned_steps(const struct grpo_job *job)
 {
     const struct grpo_run *run = &job->run;
     const struct options *o = run->t.options;
-    int64_t per_epoch = ((int64_t)job->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step *
-                        run->grpo.config.num_iterations;
-    return options_int_or(o, OPTION_STEPS, per_epoch * options_int(o, OPTION_EPOCHS));
+    const struct step_plan *plan = &run->grpo.config.plan;
+    const int64_t per_epoch = ((int64_t)job->train.data.n_rows + run->prompts_per_step - 1) / run->prompts_per_step,
+                  slices = per_epoch * options_int(o, OPTION_EPOCHS) * plan->slices * plan->iterations,
+                  steps = slices / plan->accumulated;
+    return options_int_or(o, OPTION_STEPS, steps > 0 ? steps : 1);
 }
 
-static cohort_status one_batch(struct grpo_job *job, cohort_error *err)
+/* A row comes once an epoch: with the epoch, two draws are never alike. */
+static cohort_status prompt_of(void *context, uint64_t i, size_t *row, uint64_t *id, cohort_error *err)
 {
-    struct grpo_run *run = &job->run;
-    for (int32_t i = 0; i < run->prompts_per_step; i++) {
-        uint64_t draw = (uint64_t)run->grpo.batches * (uint64_t)run->prompts_per_step + (uint64_t)i;
-        uint64_t epoch = 0;
-        TRY(dataset_order_at(&job->order, draw, &job->rows[i], &epoch, err));
-        /* A row comes once an epoch: with the epoch, two of one batch never draw alike. */
-        job->ids[i] = rng_stream((uint64_t)job->rows[i], epoch);
-    }
-    TRY(grpo_run_rollout(run, &job->train, job->rows, job->ids, run->prompts_per_step, err));
-    return grpo_run_update(run, err);
+    struct grpo_job *job = context;
+    uint64_t epoch = 0;
+    TRY(dataset_order_at(&job->order, i, row, &epoch, err));
+    *id = rng_stream((uint64_t)*row, epoch);
+    return COHORT_OK;
 }
 
 static cohort_status train(struct grpo_job *job, cohort_error *err)
 {
     const struct training *t = &job->run.t;
+    const struct grpo_source source = {.set = &job->train, .prompt = prompt_of, .context = job};
     TRY(grpo_run_start(&job->run, err));
-    while (t->state.step < t->steps)
-        TRY(one_batch(job, err));
+    while (t->state.step < t->steps) {
+        while (grpo_run_wants(&job->run))
+            TRY(grpo_run_draw(&job->run, &source, err));
+        TRY(grpo_run_update(&job->run, err));
+    }
     return COHORT_OK;
 }
 
@@ -85,8 +82,6 @@ cleanup:
     grpo_run_close(&job->run);
     prompt_set_free(&job->train);
     dataset_order_free(&job->order);
-    mem_free(job->rows);
-    mem_free(job->ids);
     mem_free(job);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "command/command.h"
 #include "recipe/end_of_text.h"
 #include "recipe/memory_plan.h"
+#include "recipe/optimizer_options.h"
 #include "format/manifest.h"
 #include "format/model_preset.h"
 
@@ -98,6 +99,8 @@ static cohort_status print_plan(struct memory_plan *plan, const struct options *
                                       {"working memory of the device", plan->working}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         TRY(text_printf(out, err, "  %-36s %10.3f GB\n", rows[i].what, (double)rows[i].bytes / 1e9));
+    if (plan->host > 0)
+        TRY(text_printf(out, err, "  %-36s %10.3f GB\n", "in the host's memory (offload)", (double)plan->host / 1e9));
     for (int i = 0; i < N_RECOMPUTE; i++)
         TRY(text_printf(out, err, "  training buffers, recompute %-8s %10.3f GB\n", recompute_names[i],
                         (double)levels[i].training / 1e9));
@@ -123,9 +126,13 @@ static cohort_status print_memory(const struct options *options, struct model *m
     struct memory_plan plan = {0};
     struct tree_runner runner = {0};
     struct engine *engine = NULL;
+    struct optimizer optimizer;
     int32_t n = 0;
     cohort_status status = COHORT_OK;
     TRY(session_batch_size(options, &n, err));
+    TRY(optimizer_read_kind(&optimizer, options, err));
+    TRY(optimizer_lay_out(&optimizer, model->trained, err));
+    param_set_offload(model->trained, session_offload(options));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY), .history = -1};
     rollout_need_add(&need, prompts, P, C, group);
     if (options_bool(options, OPTION_USE_PEFT)) {

@@ -31,7 +31,6 @@ static cohort_status tokenize_rows(const struct session *session, const struct o
 {
     struct dataset data = {0};
     struct row_style style = row_style(options);
-    style.chat = options_bool_or(options, OPTION_CHAT, false);
     TRY(data_open(&data, options, OPTION_BATCH, 0, true, observer, err));
     cohort_status status = COHORT_OK;
     for (size_t i = 0; i < data.n_rows && status == COHORT_OK; i++) {
@@ -80,7 +79,6 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
         if (options_bool_or(options, OPTION_CHAT, false)) {
             struct row_style style = row_style(options);
             json_t *row = json_pack("{s:s%}", "prompt", text.data, text.length);
-            style.chat = true;
             text_free(&text);
             status = row == NULL ? error_set(err, COHORT_ERR_FORMAT, "--prompt: the text is not valid UTF-8")
                                  : row_prompt(&session, row, "--prompt", &style, &ids, &text, err);

@@ -101,6 +101,11 @@ cohort_status adapter_init_fetch(void *context, const struct param *param, int64
 cohort_status adapter_read(const char *dir, const struct adapter_settings *settings,
                            const struct adapter_layout *layout, checkpoint_sink *sink, void *context,
                            struct weight_files *files, cohort_error *err);
+/* PEFT writes the frozen tensor of the base beside an adapter of the head. An error if it is not what fetch gives of the
+ * base: then the adapter belongs to another one. */
+cohort_status adapter_check_base(const char *dir, const struct adapter_settings *settings,
+                                 const struct adapter_layout *layout, checkpoint_fetch *fetch, void *context,
+                                 cohort_error *err);
 /* Writes both files of PEFT into an existing folder, A, B and magnitudes in F32. manifest, if not NULL, gets the hash of
  * the tensors' file. */
 cohort_status adapter_write(const char *dir, const struct adapter_settings *settings,

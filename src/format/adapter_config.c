@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const char CONFIG[] = "adapter_config.json";
-enum { CONFIG_LIMIT = 1 << 24 };
+/* MOST_OVERRIDES: each is matched with every projection. PEFT's own tools write one for each of them. */
+enum { CONFIG_LIMIT = 1 << 24, MOST_OVERRIDES = 1024 };
 
 void adapter_settings_default(struct adapter_settings *settings)
 {
@@ -132,6 +133,9 @@ static cohort_status read_overrides(const struct reader *r, const char *key, con
     {
         if (!json_is_number(number))
             return expected(r, key, "an object of numbers by pattern", err);
+        if (to->count == MOST_OVERRIDES)
+            return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: \"%s\": more than %d patterns", r->path, key,
+                             (int)MOST_OVERRIDES);
         TRY(mem_grow(&to->items, &to->capacity, to->count + 1, sizeof *to->items, "adapter overrides", err));
         TRY(mem_strdup(&to->items[to->count].pattern, pattern, strlen(pattern), err));
         to->items[to->count++].value = json_number_value(number);
@@ -203,10 +207,10 @@ static cohort_status read_init(const struct reader *r, const json_t *value, coho
 /* Keys that describe how an adapter was made, or that say something in one value only. */
 static bool is_ignored(const char *key)
 {
-    static const char *const keys[] = {"auto_mapping", "peft_version",   "inference_mode",     "megatron_core",
-                                       "revision",     "fan_in_fan_out", "loftq_config",       "eva_config",
-                                       "corda_config", "task_type",      "lora_ga_config",     "qalora_group_size",
-                                       "peft_type",    "runtime_config", "ensure_weight_tying"};
+    static const char *const keys[] = {"auto_mapping",   "peft_version",       "inference_mode",    "megatron_core",
+                                       "revision",       "loftq_config",       "eva_config",        "corda_config",
+                                       "task_type",      "lora_ga_config",     "qalora_group_size", "peft_type",
+                                       "runtime_config", "ensure_weight_tying"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0)
             return true;
@@ -267,7 +271,7 @@ static cohort_status read_key(const struct reader *r, const char *key, const jso
 {
     struct adapter_settings *s = r->out;
     double number = 0;
-    bool known = false;
+    bool known = false, transposed = false;
     if (strcmp(key, "base_model_name_or_path") == 0)
         return read_text(r, key, value, &s->base, err);
     if (strcmp(key, "r") == 0) {
@@ -287,6 +291,8 @@ static cohort_status read_key(const struct reader *r, const char *key, const jso
         return read_bool(r, key, value, &s->dora, err);
     if (strcmp(key, "lora_bias") == 0)
         return read_bool(r, key, value, &s->bias, err);
+    if (strcmp(key, "target_modules") == 0 && json_is_array(value) && json_array_size(value) == 0)
+        return expected(r, key, "names, a pattern or null (PEFT's own targets); an empty list names no module", err);
     if (strcmp(key, "target_modules") == 0)
         return read_modules(r, key, value, &s->targets, &s->target_pattern, &s->all_linear, err);
     if (strcmp(key, "exclude_modules") == 0)
@@ -303,6 +309,15 @@ static cohort_status read_key(const struct reader *r, const char *key, const jso
         return read_names(r, key, value, &s->saved, err);
     if (strcmp(key, "init_lora_weights") == 0)
         return read_init(r, value, err);
+    if (strcmp(key, "fan_in_fan_out") == 0) {
+        TRY(read_bool(r, key, value, &transposed, err));
+        if (transposed && r->notes != NULL)
+            return text_printf(r->notes, err,
+                               "%s: \"fan_in_fan_out\" is ignored: the projections of this family are not stored "
+                               "transposed\n",
+                               r->path);
+        return COHORT_OK;
+    }
     if (strcmp(key, "bias") == 0) {
         const char *text = json_string_value(value);
         if (text == NULL || strcmp(text, "none") != 0)
@@ -328,15 +343,17 @@ static cohort_status read_peft(const struct reader *r, const json_t *config, coh
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s: \"peft_type\": expected \"LORA\", found \"%.40s\"; merge it with PEFT's merge_and_unload",
                          r->path, type == NULL ? "" : type);
-    if (json_is_string(task) && strcmp(json_string_value(task), "CAUSAL_LM") != 0)
+    const char *kind = task == NULL || json_is_null(task) ? "CAUSAL_LM" : json_string_value(task);
+    if (kind == NULL || strcmp(kind, "CAUSAL_LM") != 0)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: \"task_type\": expected \"CAUSAL_LM\", found \"%.40s\"",
-                         r->path, json_string_value(task));
+                         r->path, kind == NULL ? "no text" : kind);
     r->out->r = 8;
     r->out->alpha = 8;
     json_object_foreach((json_t *)config, key, value) TRY(read_key(r, key, value, err));
-    if (r->out->layers.count > 0 && r->out->target_pattern != NULL)
+    if (r->out->layers.count > 0 && (r->out->target_pattern != NULL || r->out->all_linear))
         return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: \"layers_to_transform\" goes with a list of target_modules, not with a pattern", r->path);
+                         "%s: \"layers_to_transform\" goes with a list of target_modules, not with %s", r->path,
+                         r->out->all_linear ? "all-linear" : "a pattern");
     if (r->out->layers.count == 0 && r->out->layer_names.count > 0)
         return error_set(err, COHORT_ERR_FORMAT, "%s: \"layers_pattern\" goes with \"layers_to_transform\"", r->path);
     return COHORT_OK;
@@ -351,6 +368,10 @@ static cohort_status read_mlx(const struct reader *r, const json_t *config, coho
     const char *type = json_string_value(json_object_get(config, "fine_tune_type"));
     const json_t *layers = json_object_get(config, "num_layers");
     double rank = 8, scale = 20;
+    if (json_object_get(config, "fine_tune_type") != NULL && type == NULL)
+        return expected(r, "fine_tune_type", "\"lora\" or \"dora\"", err);
+    if (layers != NULL && !json_is_integer(layers))
+        return expected(r, "num_layers", "a whole number", err);
     if (type != NULL && strcmp(type, "lora") != 0 && strcmp(type, "dora") != 0)
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "%s: \"fine_tune_type\": expected \"lora\" or \"dora\", found \"%.40s\"; fuse the model with "
@@ -360,6 +381,8 @@ static cohort_status read_mlx(const struct reader *r, const json_t *config, coho
         return expected(r, "lora_parameters", "an object", err);
     if (json_object_get(p, "rank") != NULL)
         TRY(read_number(r, "rank", json_object_get(p, "rank"), 1, 1 << 16, &rank, err));
+    if (rank != floor(rank))
+        return expected(r, "rank", "a whole number", err);
     if (json_object_get(p, "scale") != NULL)
         TRY(read_number(r, "scale", json_object_get(p, "scale"), -1e9, 1e9, &scale, err));
     if (json_object_get(p, "dropout") != NULL)
@@ -370,11 +393,8 @@ static cohort_status read_mlx(const struct reader *r, const json_t *config, coho
     s->alpha = scale * rank; /* their scale is used as it stands */
     if (json_object_get(p, "keys") != NULL && !json_is_null(json_object_get(p, "keys")))
         TRY(read_names(r, "keys", json_object_get(p, "keys"), &s->targets, err));
-    else
-        s->all_linear = true;
-    s->last_layers = json_is_integer(layers) && json_integer_value(layers) > 0 ? json_integer_value(layers)
-                     : layers == NULL                                          ? 16
-                                                                               : 0;
+    s->all_linear = s->targets.count == 0;
+    s->last_layers = layers == NULL ? 16 : json_integer_value(layers) > 0 ? json_integer_value(layers) : 0;
     return read_text(r, "model", json_object_get(config, "model"), &s->base, err);
 }
 

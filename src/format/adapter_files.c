@@ -2,6 +2,7 @@
 #include "format/adapter_internal.h"
 
 #include "base/rng.h"
+#include "format/checkpoint_convert.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -150,6 +151,67 @@ cohort_status adapter_read(const char *dir, const struct adapter_settings *setti
     if (settings->mlx)
         return read_mlx(dir, layout, sink, context, files, err);
     return checkpoint_read_file(dir, TENSORS, PREFIX, WHAT, &layout->table, sink, context, files, err);
+}
+
+/* Whether part of a tensor of the file has the values that the base has. Both are compared in the coarser of their two
+ * types: the base may have been loaded in BF16 when the adapter was made. */
+static bool same_values(const struct safetensor *tensor, const struct param *base, int64_t first, int64_t count,
+                        const void *values, void *room)
+{
+    const unsigned char *theirs = tensor->data + (size_t)first * dtype_bytes(tensor->dtype);
+    const bool wide = tensor->dtype == DTYPE_F32 && base->format == STORAGE_F32;
+    const enum dtype type = wide ? DTYPE_F32 : DTYPE_BF16;
+    unsigned char *ours = (unsigned char *)room + (size_t)count * sizeof(float);
+    return checkpoint_convert(tensor->dtype, theirs, count, type, room) &&
+           checkpoint_convert(storage_dtype(base->format), values, count, type, ours) &&
+           memcmp(room, ours, (size_t)count * dtype_bytes(type)) == 0;
+}
+
+/* A frozen tensor of the base that the file holds. A vocabulary that was resized has other values too. */
+static cohort_status check_frozen(const struct safetensors *file, const struct param *base, checkpoint_fetch *fetch,
+                                  void *context, cohort_error *err)
+{
+    enum { PART = 4096 };
+    char name[sizeof PREFIX + sizeof base->name + sizeof ".base_layer"];
+    const int length = (int)(strlen(base->name) - strlen(".weight"));
+    snprintf(name, sizeof name, "%s%.*s.base_layer.weight", PREFIX, length, base->name);
+    const struct safetensor *tensor = safetensors_find(file, name);
+    float *room = NULL;
+    cohort_status status = COHORT_OK;
+    if (tensor == NULL)
+        return COHORT_OK;
+    bool same = tensor->has_dtype && tensor->count == base->count;
+    TRY(mem_alloc(&room, 3 * PART, sizeof *room, "a part of a tensor", err));
+    for (int64_t first = 0; same && first < base->count; first += PART) {
+        const int64_t count = base->count - first < PART ? base->count - first : PART;
+        TRY_GOTO(fetch(context, base, first, count, room, err));
+        same = same_values(tensor, base, first, count, room, room + PART);
+    }
+    if (!same)
+        status = error_set(err, COHORT_ERR_FORMAT,
+                           "%s: %s differs from the base's %s: the adapter belongs to another base; pass the one that "
+                           "it was trained on",
+                           file->path, name, base->name);
+cleanup:
+    mem_free(room);
+    return status;
+}
+
+cohort_status adapter_check_base(const char *dir, const struct adapter_settings *settings,
+                                 const struct adapter_layout *layout, checkpoint_fetch *fetch, void *context,
+                                 cohort_error *err)
+{
+    struct safetensors file = {0};
+    char *path = NULL;
+    if (settings->mlx)
+        return COHORT_OK;
+    TRY(file_join(&path, dir, TENSORS, err));
+    cohort_status status = safetensors_open(&file, path, err);
+    for (int32_t i = 0; status == COHORT_OK && i < layout->n_sites; i++)
+        status = check_frozen(&file, layout->sites[i].base, fetch, context, err);
+    safetensors_close(&file);
+    mem_free(path);
+    return status;
 }
 
 /* ---- writing ---- */

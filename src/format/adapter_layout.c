@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Steps of one match: a path is short, a pattern with nested repeats may still take for ever. */
-enum { MATCH_LIMIT = 200000 };
+/* MATCH_LIMIT: steps of one match; a path is short, a pattern with nested repeats may still take for ever. */
+enum { MATCH_LIMIT = 20000, LONGEST_PATTERN = 4096 };
 
 static const char WEIGHT[] = ".weight";
 static const char *const default_targets[] = {"q_proj", "v_proj"}; /* PEFT's, for every family here */
@@ -62,18 +62,37 @@ static bool has_component(const char *path, const char *name)
 
 /* ---- patterns ---- */
 
-/* What PCRE2 reads otherwise than Python's re, or has and re has not. */
-static const char *foreign_syntax(const char *pattern)
+/* What PCRE2 reads otherwise than Python's re, or has and re has not: the place of the first such syntax in a pattern,
+ * with its length, or NULL. */
+static const char *foreign_syntax(const char *pattern, int *length)
 {
-    static const char *const foreign[] = {"(*",  "[:",  "\\Q", "\\E", "\\K", "\\R",  "\\h", "\\H",  "\\p",
-                                          "\\P", "\\X", "\\G", "\\g", "\\k", "(?R)", "(?&", "(?P>", "(?|"};
-    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-        if (strstr(pattern, foreign[i]) != NULL)
-            return foreign[i];
+    static const char escapes[] = "AbBdDsSwWZafnrtvx0123456789";
+    static const char *const groups[] = {"(?:",  "(?=", "(?!", "(?<=", "(?<!", "(?P<",
+                                         "(?P=", "(?i", "(?s", "(?m",  "(?x"};
+    static const char *const other[] = {"[:", "{,", "(*"};
+    for (const char *at = pattern; *at != '\0'; at++) {
+        bool known = true;
+        *length = 2;
+        for (size_t i = 0; i < sizeof other / sizeof *other; i++)
+            known = known && strncmp(at, other[i], 2) != 0;
+        if (strncmp(at, "(?", 2) == 0) {
+            *length = at[2] == '\0' ? 2 : 3;
+            known = false;
+            for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+                known = known || strncmp(at, groups[i], strlen(groups[i])) == 0;
+        }
+        if (*at == '\\' && at[1] != '\0') {
+            const int letter = at[1] | 0x20;
+            known = strchr(escapes, at[1]) != NULL || letter < 'a' || letter > 'z';
+            at += known;
+        }
+        if (!known)
+            return at;
+    }
     return NULL;
 }
 
-/* Matches from the start of the path, to its end if whole. number: NULL, or gets the first group as a number, -1: it
+/* Matches from the start of the path, to its end if whole. number: NULL, or gets the group "idx" as a number, -1: it
  * has none. */
 static cohort_status match(const char *pattern, const char *path, bool whole, bool *hit, int64_t *number,
                            cohort_error *err)
@@ -83,11 +102,15 @@ static cohort_status match(const char *pattern, const char *path, bool whole, bo
     PCRE2_SIZE at = 0;
     pcre2_match_data *data = NULL;
     pcre2_match_context *limits = NULL;
-    const char *foreign = foreign_syntax(pattern);
+    int length = 0;
+    const char *foreign = foreign_syntax(pattern, &length);
     *hit = false;
     if (foreign != NULL)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "the pattern '%.200s' has '%s', which is not supported", pattern,
-                         foreign);
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "the pattern '%.200s' has '%.*s', which is not supported",
+                         pattern, length, foreign);
+    if (strlen(pattern) > LONGEST_PATTERN)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "the pattern '%.100s...' is longer than %d bytes", pattern,
+                         (int)LONGEST_PATTERN);
     pcre2_code *compiled =
         pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
                       PCRE2_ANCHORED | PCRE2_NEVER_BACKSLASH_C | (whole ? PCRE2_ENDANCHORED : 0), &code, &at, NULL);
@@ -113,8 +136,9 @@ static cohort_status match(const char *pattern, const char *path, bool whole, bo
     *hit = groups > 0;
     if (number != NULL) {
         const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(data);
-        *number = -1;
-        if (groups > 1 && ends[2] != PCRE2_UNSET && !number_read_integer(path + ends[2], ends[3] - ends[2], number))
+        const int group = pcre2_substring_number_from_name(compiled, (PCRE2_SPTR) "idx");
+        if (!*hit || group < 0 || ends[2 * group] == PCRE2_UNSET ||
+            !number_read_integer(path + ends[2 * group], ends[2 * group + 1] - ends[2 * group], number))
             *number = -1;
     }
 cleanup:
@@ -129,7 +153,7 @@ cleanup:
 /* The first number that stands in a path as PEFT looks for it: not at its start. */
 static cohort_status layer_of(const char *path, bool *hit, int64_t *layer, cohort_error *err)
 {
-    return match(".*?\\.[^.]*\\.(\\d+)\\.", path, false, hit, layer, err);
+    return match(".*?\\.[^.]*\\.(?P<idx>\\d+)\\.", path, false, hit, layer, err);
 }
 
 /* Layers_to_transform: the number in the path is that of a layer that was asked for. */
@@ -150,7 +174,7 @@ static cohort_status in_layers(const struct adapter_settings *s, const char *pat
         TRY(layer_of(path, &hit, &layer, err));
     for (size_t i = 0; i < s->layer_names.count && !hit; i++) {
         struct text pattern = {0};
-        cohort_status status = text_printf(&pattern, err, ".*\\.?%s\\.(\\d+)\\.", s->layer_names.items[i]);
+        cohort_status status = text_printf(&pattern, err, "(?:^|.*?\\.)%s\\.(?P<idx>\\d+)\\.", s->layer_names.items[i]);
         if (status == COHORT_OK)
             status = match(pattern.data, path, false, &hit, &layer, err);
         text_free(&pattern);
@@ -216,7 +240,7 @@ static cohort_status override(const struct adapter_overrides *overrides, const c
         const struct adapter_override *item = &overrides->items[i];
         struct text pattern = {0};
         bool hit = false;
-        cohort_status status = text_printf(&pattern, err, "(?:.*\\.)?(?:%s)$", item->pattern);
+        cohort_status status = text_printf(&pattern, err, "(.*\\.)?(%s)$", item->pattern);
         if (status == COHORT_OK)
             status = match(pattern.data, path, false, &hit, NULL, err);
         text_free(&pattern);
@@ -343,7 +367,15 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
                              path);
         TRY(add_site(to, s, param, path, err));
     }
-    return add_tensors(to, s, group, format, err);
+    TRY(add_tensors(to, s, group, format, err));
+    if (param_find(base, "lm_head.weight") != NULL || s->all_linear)
+        return COHORT_OK;
+    TRY(wanted(s, &base->params[0], "lm_head", n_layers, &yes, err));
+    if (yes)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "lm_head: the targets name it, but this model's head is its embedding (tie_word_embeddings), "
+                         "and an adapter of one of them alone is not supported; leave lm_head out");
+    return COHORT_OK;
 }
 
 static cohort_status no_target(const struct adapter_settings *s, const struct param_table *base, cohort_error *err)

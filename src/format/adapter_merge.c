@@ -49,7 +49,8 @@ cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_d
     TRY_GOTO(mem_alloc(&merge->factor, (size_t)most, sizeof(float), "adapter", err));
     TRY_GOTO(mem_alloc(&merge->row, (size_t)widest, sizeof(float), "adapter", err));
     TRY_GOTO(adapter_read(adapter_dir, settings, &merge->layout, keep, merge, NULL, err));
-    status = checkpoint_source_open(&merge->source, base_dir, base, err);
+    TRY_GOTO(checkpoint_source_open(&merge->source, base_dir, base, err));
+    status = adapter_check_base(adapter_dir, settings, &merge->layout, checkpoint_source_fetch, merge->source, err);
 cleanup:
     if (status != COHORT_OK)
         adapter_merge_close(merge);

@@ -98,6 +98,10 @@ static void add_params(struct param_table *table, const struct model_config *con
         param->adjacent = role == TENSOR_KEY || role == TENSOR_VALUE || role == TENSOR_UP || role == TENSOR_KEY_BIAS ||
                           role == TENSOR_VALUE_BIAS;
         param->decay = param->rank == 2;
+        param->kind = param->rank != 2           ? PARAM_VECTOR
+                      : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING
+                      : role == TENSOR_HEAD      ? PARAM_HEAD
+                                                 : PARAM_MATRIX;
         param->start = role >= TENSOR_QUERY_BIAS && role <= TENSOR_VALUE_BIAS ? 0.0f : 1.0f;
     }
 }

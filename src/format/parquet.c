@@ -54,6 +54,17 @@ const char *parquet_column_name(const struct parquet_file *file, int32_t column)
 
 const char *parquet_column_type(const struct parquet_file *file, int32_t column) { return file->columns[column].type; }
 
+const char *parquet_lost(struct parquet_file *file)
+{
+    for (size_t i = 0; file->lost && i < file->n_columns; i++)
+        if (file->columns[i].lost == COLUMN_LOST) {
+            file->columns[i].lost = COLUMN_LOST_NAMED;
+            return parquet_column_name(file, (int32_t)i);
+        }
+    file->lost = false;
+    return NULL;
+}
+
 void parquet_column_read(struct parquet_file *file, int32_t column, bool read) { file->columns[column].read = read; }
 
 /* ---- rows ---- */
@@ -153,20 +164,11 @@ static cohort_status read_pair(const struct reading *r, int32_t index, uint8_t r
     const int32_t key_node = index + 1, value_node = r->file->nodes[key_node].next;
     json_t *key = NULL, *value = NULL;
     cohort_status status = COHORT_OK;
-    int failed = 0;
     TRY_GOTO(read_node(r, key_node, repeated, least, &key, err));
     TRY_GOTO(read_node(r, value_node, repeated, least, &value, err));
-    if (json_is_array(map)) {
-        json_t *pair = json_array();
-        failed = pair == NULL || json_array_append(pair, key) != 0 || json_array_append(pair, value) != 0 ||
-                 json_array_append(map, pair) != 0;
-        json_decref(pair);
-    } else if (json_is_string(key)) {
-        failed = json_object_setn_nocheck(map, json_string_value(key), json_string_length(key), value);
-    } else {
+    if (json_is_object(map) && !json_is_string(key))
         status = disagree(r, r->file->nodes[key_node].first_leaf, err);
-    }
-    if (failed != 0)
+    else if (!column_map_put(map, key, value))
         status = out_of_memory(r, err);
 cleanup:
     json_decref(key);

@@ -62,6 +62,10 @@ const char *parquet_column_type(const struct parquet_file *file, int32_t column)
 /* From now on rows have the columns that were asked for last; the others are not decoded. All are read at first. */
 void parquet_column_read(struct parquet_file *file, int32_t column, bool read);
 
+/* The name of a column of which a value was bytes that are not UTF-8, and became null; each column once. NULL: there is
+ * none that was not named. */
+const char *parquet_lost(struct parquet_file *file);
+
 /* *out = a row as a JSON object (new reference), keys in the order of the schema. Any row in any order. Errors name the
  * file, the column, and the row (counted from 1) or the page's place in the file. */
 cohort_status parquet_row(struct parquet_file *file, int64_t row, json_t **out, cohort_error *err);

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/wrong_file.h"
+#include "format/column_value.h"
 #include "format/parquet.h"
 #include "format/parquet_codec.h"
 #include "format/parquet_encoding.h"
@@ -78,6 +79,7 @@ struct parquet_column {
     int32_t node;
     char *type;
     bool read;
+    enum column_loss lost;
 };
 
 /* A data page that was met. */
@@ -152,6 +154,7 @@ struct parquet_file {
     size_t cache_bytes; /* how many may stay in pages that are not current: PARQUET_CACHE_BYTES */
     uint64_t clock;
     int32_t group;                    /* the one that the last row lay in */
+    bool lost;                        /* a column has COLUMN_LOST */
     size_t row_values, row_bytes;     /* of the row being read, so far */
     int32_t pinned_begin, pinned_end; /* the leaves whose current slots must stay */
 };

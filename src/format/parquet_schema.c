@@ -183,7 +183,7 @@ static cohort_status set_meaning(const struct building *b, struct parquet_leaf *
                                  cohort_error *err)
 {
     static const uint8_t widths[PARQUET_N_PHYSICAL] = {1, 4, 8, 12, 4, 8, 0, 0};
-    enum { MAX_WIDTH = 1 << 20, MAX_SCALE = 1000 };
+    enum { MAX_WIDTH = 1 << 20 };
     if (e->physical < 0 || e->physical >= PARQUET_N_PHYSICAL)
         return refuse(b, "its type is not one of the format's; the file is damaged or newer than this reader", err);
     leaf->physical = (enum parquet_physical)e->physical;
@@ -215,7 +215,7 @@ static cohort_status set_meaning(const struct building *b, struct parquet_leaf *
             leaf->meaning = MEANS_FLOAT16;
     }
     if ((e->logical == LOGICAL_DECIMAL || e->converted == CONVERTED_DECIMAL) && (is_bytes || is_integer)) {
-        if (e->scale < 0 || e->scale > MAX_SCALE)
+        if (e->scale < 0 || e->scale > COLUMN_DECIMAL_SCALE)
             return refuse(b, "its decimals have a scale that is not between 0 and 1000", err);
         leaf->meaning = MEANS_DECIMAL;
         leaf->scale = e->scale;
@@ -440,21 +440,13 @@ void parquet_path(const struct parquet_file *file, int32_t leaf, char out[PARQUE
     }
 }
 
-/* The fields of a struct, or the columns, must have different names: they become keys. */
+/* The fields of a struct, or the columns. */
 static cohort_status check_names(const struct parquet_file *file, int32_t first, int32_t end, cohort_error *err)
 {
-    cohort_status status = COHORT_OK;
     json_t *seen = json_object();
-    if (seen == NULL)
-        return error_set(err, COHORT_ERR_MEMORY, "%s: out of memory", file->path);
-    for (int32_t i = first; i < end && status == COHORT_OK; i = file->nodes[i].next) {
-        const char *name = file->nodes[i].name;
-        if (json_object_get(seen, name) != NULL)
-            status =
-                error_set(err, COHORT_ERR_FORMAT, "%s: two columns or fields are named \"%.200s\"", file->path, name);
-        else if (json_object_set_new_nocheck(seen, name, json_true()) != 0)
-            status = error_set(err, COHORT_ERR_MEMORY, "%s: out of memory", file->path);
-    }
+    cohort_status status = COHORT_OK;
+    for (int32_t i = first; i < end && status == COHORT_OK; i = file->nodes[i].next)
+        status = column_name_once(seen, file->nodes[i].name, file->path, err);
     json_decref(seen);
     return status;
 }

@@ -17,7 +17,11 @@ cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, siz
     return mem_grow(&batch->spans, &batch->span_capacity, spans, sizeof *batch->spans, "batch spans", err);
 }
 
-void batch_clear(struct batch *batch) { batch->n_tokens = batch->n_seqs = batch->n_spans = batch->n_trees = 0; }
+void batch_clear(struct batch *batch)
+{
+    batch->n_tokens = batch->n_seqs = batch->n_spans = batch->n_trees = 0;
+    batch->noise = NULL;
+}
 
 void batch_free(struct batch *batch)
 {

@@ -33,6 +33,8 @@ cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, 
     work->token = arena_take(arena, T * sizeof(int32_t));
     work->position = arena_take(arena, T * sizeof(int32_t));
     work->kv_row = arena_take(arena, T * sizeof(int32_t));
+    work->noise_scale = work->noisy ? arena_take(arena, T * sizeof(float)) : NULL;
+    work->noise_stream = work->noisy ? arena_take(arena, T * sizeof(uint64_t)) : NULL;
     work->x = arena_take(arena, (mode == DECODER_INFER ? 1 : L + 1) * T * C * sizeof(float));
     for (size_t l = 0; l < slots; l++) {
         struct layer_acts *acts = &work->layers[l];
@@ -116,6 +118,11 @@ static void upload_batch(struct model *model, struct decoder_work *work, const s
     be->ops->upload(be, work->token, batch->token, bytes);
     be->ops->upload(be, work->position, batch->position, bytes);
     be->ops->upload(be, work->kv_row, batch->kv_row, bytes);
+    if (batch->noise != NULL) {
+        assert(work->noisy);
+        be->ops->upload(be, work->noise_scale, batch->noise->scale, (size_t)batch->n_tokens * sizeof(float));
+        be->ops->upload(be, work->noise_stream, batch->noise->stream, (size_t)batch->n_tokens * sizeof(uint64_t));
+    }
     be->ops->attention_prepare(be, &(struct attention_batch){.n_tokens = batch->n_tokens,
                                                              .n_seqs = batch->n_seqs,
                                                              .n_spans = batch->n_spans,
@@ -144,6 +151,14 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
                                                        .token = work->token,
                                                        .table = param_values(&model->base, model->embedding),
                                                        .type = storage_dtype(model->embedding->format),
+                                                       .y = work->x});
+    if (batch->noise != NULL)
+        be->ops->embed_noise(be, &(struct embed_noise){.tokens = batch->n_tokens,
+                                                       .width = model->config.hidden_size,
+                                                       .position = work->position,
+                                                       .scale = work->noise_scale,
+                                                       .stream = work->noise_stream,
+                                                       .seed = batch->noise->seed,
                                                        .y = work->x});
     float *x = work->x;
     for (int32_t l = 0; l < model->config.n_layers; l++) {

@@ -8,6 +8,14 @@
 #include "model/arena.h"
 #include "model/model.h"
 
+/* Noise on the embeddings of a batch (NEFTune): each token's is uniform in [-scale, scale), from a Philox stream and
+ * the token's position. */
+struct batch_noise {
+    float *scale;     /* (host) [n_tokens] */
+    uint64_t *stream; /* (host) [n_tokens] */
+    uint64_t seed;
+};
+
 /* The arrays are in host memory and owned; batch_reserve makes room, batch_clear empties them. */
 struct batch {
     int32_t n_tokens, n_seqs, n_spans, n_trees;
@@ -15,6 +23,7 @@ struct batch {
     struct attention_seq *seqs;
     struct attention_span *spans;
     size_t token_capacity, seq_capacity, span_capacity;
+    const struct batch_noise *noise; /* borrowed; NULL: none */
 };
 cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans, cohort_error *err);
 void batch_clear(struct batch *batch);
@@ -58,13 +67,16 @@ struct layer_acts {
 struct decoder_work {
     enum decoder_mode mode;
     int64_t max_tokens;
+    bool noisy;                         /* batches may have noise; set before planning */
     int32_t *token, *position, *kv_row; /* [T] */
-    float *x;                           /* [1 or L+1, T, C] residual at each layer's entry */
-    struct layer_acts *layers;          /* (host) [1 or L], owned */
-    int32_t n_layers;                   /* slots of layers */
-    struct kv_store kv;                 /* training: the batch's own rows */
-    void *normed;                       /* [T, C] act */
-    void *ffn;                          /* [T, F] act */
+    float *noise_scale;                 /* [T], noisy; noise_stream too */
+    uint64_t *noise_stream;
+    float *x;                  /* [1 or L+1, T, C] residual at each layer's entry */
+    struct layer_acts *layers; /* (host) [1 or L], owned */
+    int32_t n_layers;          /* slots of layers */
+    struct kv_store kv;        /* training: the batch's own rows */
+    void *normed;              /* [T, C] act */
+    void *ffn;                 /* [T, F] act */
     /* backward */
     float *d_x;       /* [T, C] gradient of the residual stream at the layer in hand */
     void *d_out;      /* [T, C] act: d_x as products read it */

@@ -27,12 +27,15 @@ void head_work_plan(struct head_work *work, struct arena *arena, const struct mo
     work->logp = arena_take(arena, R * sizeof(float));
     work->lse = arena_take(arena, R * sizeof(float));
     work->entropy = arena_take(arena, R * sizeof(float));
+    work->mean = work->extended ? arena_take(arena, R * sizeof(float)) : NULL;
+    work->top = work->extended ? arena_take(arena, R * sizeof(int32_t)) : NULL;
     if (!train)
         return;
     work->d_logits = arena_take(arena, (size_t)chunk * V * dtype_bytes(act));
     work->d_hidden = arena_take(arena, R * C * sizeof(float));
     work->d_logp = arena_take(arena, R * sizeof(float));
     work->d_entropy = arena_take(arena, R * sizeof(float));
+    work->d_mean = work->extended ? arena_take(arena, R * sizeof(float)) : NULL;
 }
 
 static void *hidden_at(const struct model *model, const struct head_work *work, int32_t first)
@@ -69,11 +72,13 @@ static int32_t chunk_count(const struct head_work *work, int32_t first, int32_t 
 }
 
 void head_forward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
-                  float temperature, float *logp, float *entropy)
+                  float temperature, const struct head_values *values)
 {
     struct backend *be = model->backend;
     int32_t n = outputs->count;
     size_t bytes = (size_t)n * sizeof(float);
+    const bool top = values->top != NULL, mean = values->mean != NULL;
+    assert(work->extended || (!top && !mean));
     if (n == 0)
         return;
     head_norm(model, work, x, outputs->row, n);
@@ -88,42 +93,51 @@ void head_forward(struct model *model, struct head_work *work, const float *x, c
                                                      .target = work->target + first,
                                                      .logp = work->logp + first,
                                                      .lse = work->lse + first,
-                                                     .entropy = work->entropy + first});
+                                                     .entropy = work->entropy + first,
+                                                     .top = top ? work->top + first : NULL,
+                                                     .mean = mean ? work->mean + first : NULL});
     }
-    be->ops->download(be, logp, work->logp, bytes);
-    if (entropy != NULL)
-        be->ops->download(be, entropy, work->entropy, bytes);
+    be->ops->download(be, values->logp, work->logp, bytes);
+    if (values->entropy != NULL)
+        be->ops->download(be, values->entropy, work->entropy, bytes);
+    if (top)
+        be->ops->download(be, values->top, work->top, bytes);
+    if (mean)
+        be->ops->download(be, values->mean, work->mean, bytes);
 }
 
 void head_backward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
-                   float temperature, const float *d_logp, const float *d_entropy, float *d_x)
+                   float temperature, const struct head_derivatives *derivatives, float *d_x)
 {
     struct backend *be = model->backend;
     int32_t n = outputs->count;
     int64_t C = model->config.hidden_size, V = model->config.vocab_size;
     size_t bytes = (size_t)n * sizeof(float);
-    assert(work->train);
+    const bool by_entropy = derivatives->entropy != NULL, by_mean = derivatives->mean != NULL;
+    assert(work->train && (work->extended || !by_mean));
     if (n == 0)
         return;
-    be->ops->upload(be, work->d_logp, d_logp, bytes);
-    if (d_entropy != NULL)
-        be->ops->upload(be, work->d_entropy, d_entropy, bytes);
+    be->ops->upload(be, work->d_logp, derivatives->logp, bytes);
+    if (by_entropy)
+        be->ops->upload(be, work->d_entropy, derivatives->entropy, bytes);
+    if (by_mean)
+        be->ops->upload(be, work->d_mean, derivatives->mean, bytes);
     for (int32_t first = 0; first < n; first += (int32_t)work->chunk) {
         int32_t count = chunk_count(work, first, n);
         const bool there = work->keep || n <= work->chunk; /* from the forward */
         const float *logits = there ? logits_at(model, work, first) : head_logits(model, work, first, count);
-        be->ops->head_gradient(be,
-                               &(struct head_gradient){.rows = count,
-                                                       .vocab = V,
-                                                       .logits = logits,
-                                                       .temperature = temperature,
-                                                       .target = work->target + first,
-                                                       .lse = work->lse + first,
-                                                       .entropy = work->entropy + first,
-                                                       .d_logp = work->d_logp + first,
-                                                       .d_entropy = d_entropy == NULL ? NULL : work->d_entropy + first,
-                                                       .d_logits = work->d_logits,
-                                                       .act = model->type});
+        be->ops->head_gradient(be, &(struct head_gradient){.rows = count,
+                                                           .vocab = V,
+                                                           .logits = logits,
+                                                           .temperature = temperature,
+                                                           .target = work->target + first,
+                                                           .lse = work->lse + first,
+                                                           .entropy = work->entropy + first,
+                                                           .d_logp = work->d_logp + first,
+                                                           .d_entropy = by_entropy ? work->d_entropy + first : NULL,
+                                                           .d_logits = work->d_logits,
+                                                           .act = model->type,
+                                                           .d_mean = by_mean ? work->d_mean + first : NULL});
         linear_backward(&model->head, count, work->d_logits, hidden_at(model, work, first),
                         work->d_hidden + (int64_t)first * C, DTYPE_F32);
     }

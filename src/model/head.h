@@ -17,17 +17,32 @@ struct head_outputs {
     int32_t n_waves;
 };
 
+/* What is asked of each output, into host arrays [count]; all but logp may be NULL. top and mean (struct head_stats)
+ * only of a head_work that is extended. */
+struct head_values {
+    float *logp, *entropy, *mean;
+    int32_t *top;
+};
+/* Derivatives by them, host arrays [count]; all but logp may be NULL. */
+struct head_derivatives {
+    const float *logp, *entropy, *mean;
+};
+
 struct head_work {
     int64_t max_rows, chunk;
+    bool extended;               /* it gives top and mean too; set before planning */
     bool train, keep;            /* keep: all rows' logits, else those of a chunk */
     int32_t *row, *target;       /* [max_rows] */
     void *hidden;                /* [max_rows, C] act: normed */
     float *logits;               /* [keep ? max_rows : chunk, V] */
     float *logp, *lse, *entropy; /* [max_rows] */
+    float *mean;                 /* [max_rows], extended; top too */
+    int32_t *top;
     /* backward */
     void *d_logits;            /* [chunk, V] act */
     float *d_hidden;           /* [max_rows, C] */
     float *d_logp, *d_entropy; /* [max_rows] */
+    float *d_mean;             /* [max_rows], extended */
 };
 void head_work_plan(struct head_work *work, struct arena *arena, const struct model_config *config, enum dtype act,
                     int64_t max_rows, int64_t chunk, bool train, bool keep);
@@ -40,12 +55,12 @@ void head_norm(struct model *model, struct head_work *work, const float *x, cons
 /* Computes the logits of hidden[first .. first + count), count <= chunk, and returns where they lie. */
 float *head_logits(struct model *model, struct head_work *work, int32_t first, int32_t count);
 
-/* Log-probs and entropies (NULL allowed) of the outputs at a temperature > 0 into host arrays [count]. */
+/* The values of the outputs at a temperature > 0. */
 void head_forward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
-                  float temperature, float *logp, float *entropy);
-/* After head_forward of the same outputs: adds the gradient of sum d_logp * logp + d_entropy * entropy to the head's
- * and the final norm's gradients and to d_x ([T, C], which the caller zeroed). d_entropy may be NULL. */
+                  float temperature, const struct head_values *values);
+/* After head_forward of the same outputs: adds the gradient of the sum of derivatives times values to the head's and
+ * the final norm's gradients and to d_x ([T, C], which the caller zeroed). */
 void head_backward(struct model *model, struct head_work *work, const float *x, const struct head_outputs *outputs,
-                   float temperature, const float *d_logp, const float *d_entropy, float *d_x);
+                   float temperature, const struct head_derivatives *derivatives, float *d_x);
 
 #endif

@@ -215,6 +215,8 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
 {
     runner->max_tokens = max_tokens;
     runner->max_outputs = max_tokens + max_completions;
+    runner->decoder.noisy = runner->extras.noise;
+    runner->head.extended = runner->extras.top || runner->extras.mean;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
     head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config, logits),
@@ -231,11 +233,18 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     TRY(mem_alloc(&runner->logp, n, sizeof(float), "log-probs", err));
     TRY(mem_alloc(&runner->entropy, n, sizeof(float), "entropies", err));
     TRY(mem_alloc(&runner->d_logp, n, sizeof(float), "log-prob gradients", err));
+    if (runner->extras.mean) {
+        TRY(mem_alloc(&runner->mean, n, sizeof(float), "mean log-probs", err));
+        TRY(mem_alloc(&runner->d_mean, n, sizeof(float), "mean log-prob gradients", err));
+    }
+    if (runner->extras.top)
+        TRY(mem_alloc(&runner->top, n, sizeof *runner->top, "likeliest tokens", err));
     return mem_alloc(&runner->d_entropy, n, sizeof(float), "entropy gradients", err);
 }
 
 void tree_runner_free(struct tree_runner *runner)
 {
+    const struct tree_extras extras = runner->extras;
     decoder_work_free(&runner->decoder);
     packing_free(&runner->packing);
     packed_free(&runner->packed);
@@ -243,7 +252,11 @@ void tree_runner_free(struct tree_runner *runner)
     mem_free(runner->entropy);
     mem_free(runner->d_logp);
     mem_free(runner->d_entropy);
+    mem_free(runner->mean);
+    mem_free(runner->d_mean);
+    mem_free(runner->top);
     memset(runner, 0, sizeof *runner);
+    runner->extras = extras;
 }
 
 /* The residual after the last layer, where decoder_forward left it. */
@@ -258,7 +271,9 @@ void tree_runner_forward(struct tree_runner *runner, struct model *model, float 
 {
     assert(runner->packed.outputs.count <= runner->max_outputs);
     const float *x = decoder_forward(model, &runner->decoder, &runner->packed.batch, NULL);
-    head_forward(model, &runner->head, x, &runner->packed.outputs, temperature, runner->logp, runner->entropy);
+    head_forward(model, &runner->head, x, &runner->packed.outputs, temperature,
+                 &(struct head_values){
+                     .logp = runner->logp, .entropy = runner->entropy, .mean = runner->mean, .top = runner->top});
 }
 
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy)
@@ -268,7 +283,10 @@ void tree_runner_backward(struct tree_runner *runner, struct model *model, float
     be->ops->zero(be, work->d_x,
                   (size_t)runner->packed.batch.n_tokens * (size_t)model->config.hidden_size * sizeof(float));
     head_backward(model, &runner->head, last_residual(runner, model), &runner->packed.outputs, temperature,
-                  runner->d_logp, with_entropy ? runner->d_entropy : NULL, work->d_x);
+                  &(struct head_derivatives){.logp = runner->d_logp,
+                                             .entropy = with_entropy ? runner->d_entropy : NULL,
+                                             .mean = runner->d_mean},
+                  work->d_x);
     decoder_backward(model, work, &runner->packed.batch);
 }
 

@@ -58,13 +58,24 @@ void packed_free(struct packed *packed);
 void packed_gather(const struct packed *packed, int32_t c, int32_t n, const float *outputs, float *values);
 void packed_scatter(const struct packed *packed, int32_t c, int32_t n, const float *values, float *outputs);
 
+/* What a runner gives beyond log-probs and entropies. */
+struct tree_extras {
+    bool top;   /* whether a target is the likeliest token */
+    bool mean;  /* the mean log-prob of the vocabulary, and its gradient */
+    bool noise; /* on embeddings: batches may have it */
+};
+
 /* Buffers and bookkeeping for running trees through a model; planned once and reused. */
 struct tree_runner {
+    struct tree_extras extras; /* set before planning; tree_runner_free leaves it */
+
     struct decoder_work decoder;
     struct head_work head;
     struct packing packing;
     struct packed packed;
     float *logp, *entropy, *d_logp, *d_entropy; /* (host) [max_tokens + completions], in output order; owned */
+    float *mean, *d_mean;                       /* likewise, with extras.mean */
+    int32_t *top;                               /* likewise, with extras.top */
     int64_t max_tokens, max_outputs;
     size_t logits_bytes; /* the backend's; set before planning (0: 64 MB) */
     bool keep_logits;    /* for the backward, which otherwise computes them again; set before planning too */
@@ -77,9 +88,9 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
 void tree_runner_free(struct tree_runner *runner);
 
 /* Runs one micro-batch (built into runner->packed) forward; log-probs and entropies are left in runner->logp,
- * runner->entropy. */
+ * runner->entropy, with extras in runner->top and runner->mean. */
 void tree_runner_forward(struct tree_runner *runner, struct model *model, float temperature);
-/* The backward of the same micro-batch, from runner->d_logp (and d_entropy if with_entropy). */
+/* The backward of the same micro-batch, from runner->d_logp (and d_entropy if with_entropy, d_mean with extras.mean). */
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy);
 
 /* Log-probs (and entropies unless NULL) of every wanted token of trees, one pointer for each completion, in order. */

@@ -2,28 +2,39 @@
 
 enum { REPORT_EVERY = 4096 };
 
-cohort_status data_open(struct dataset *set, const struct options *options, enum option_id named, size_t limit,
-                        bool forms, const cohort_observer *observer, cohort_error *err)
+static void tell(void *context, const char *line) { observer_message(context, "%s", line); }
+
+cohort_status data_open_spec(struct dataset *set, const char *spec, size_t limit, bool forms,
+                             const struct options *options, const cohort_observer *observer, cohort_error *err)
 {
-    const size_t n = options_list_count(options, OPTION_COLUMNS),
-                 most = named == OPTION_DATA ? (size_t)options_int_or(options, OPTION_DATA_LIMIT, 0) : 0;
+    const size_t n = options_list_count(options, OPTION_COLUMNS);
     const char **columns = NULL;
     TRY(mem_alloc(&columns, n, sizeof *columns, "columns", err));
     for (size_t i = 0; i < n; i++)
         columns[i] = options_list_item(options, OPTION_COLUMNS, i);
-    const cohort_status status =
-        dataset_open(set,
-                     &(struct dataset_request){.spec = options_string(options, named),
-                                               .limit = limit == 0 || (most > 0 && most < limit) ? most : limit,
-                                               .columns = columns,
-                                               .n_columns = n,
-                                               .recognise = forms,
-                                               .stop = options_stop(options)},
-                     err);
+    const cohort_status status = dataset_open(set,
+                                              &(struct dataset_request){.spec = spec,
+                                                                        .limit = limit,
+                                                                        .columns = columns,
+                                                                        .n_columns = n,
+                                                                        .recognise = forms,
+                                                                        .stop = options_stop(options)},
+                                              err);
     mem_free(columns);
-    if (status == COHORT_OK && observer != NULL)
+    if (status == COHORT_OK && observer != NULL) {
         observer_notes(observer, &set->notes);
+        set->tell = tell;
+        set->tell_context = (cohort_observer *)(uintptr_t)observer;
+    }
     return status;
+}
+
+cohort_status data_open(struct dataset *set, const struct options *options, enum option_id named, size_t limit,
+                        bool forms, const cohort_observer *observer, cohort_error *err)
+{
+    const size_t most = named == OPTION_DATA ? (size_t)options_int_or(options, OPTION_DATA_LIMIT, 0) : 0;
+    return data_open_spec(set, options_string(options, named), limit == 0 || (most > 0 && most < limit) ? most : limit,
+                          forms, options, observer, err);
 }
 
 cohort_status data_order(struct dataset_order *order, const struct dataset_part *parts, size_t n_parts,

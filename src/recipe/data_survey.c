@@ -79,9 +79,9 @@ static cohort_status count_columns(struct data_survey *survey, const json_t *row
 struct surveying {
     struct data_survey *survey;
     const struct session *session; /* or NULL */
-    struct row_style style;
-    int32_t max_length, max_prompt;
-    struct sft_row row; /* of the row in hand */
+    struct sft_style style;
+    int32_t max_prompt;
+    struct sft_row row; /* of the row in hand; of one that is asked the ids alone */
     struct text text;   /* likewise: its prompt */
 };
 
@@ -92,17 +92,15 @@ static bool ends_with_answer(const json_t *messages)
     return role != NULL && strcmp(role, "assistant") == 0;
 }
 
-static void find_use(struct data_survey *survey, const json_t *row)
+static void find_use(struct data_survey *survey, const json_t *row, const char *text_field)
 {
     const bool prompt = row_column(row, "prompt") != NULL;
     const json_t *messages = row_column(row, "messages");
     const bool answered = ends_with_answer(messages);
-    survey->teaches = answered || (prompt && row_column(row, "completion") != NULL) || row_column(row, "text") != NULL;
+    const bool text = row_column(row, text_field) != NULL, ids = row_column(row, "input_ids") != NULL;
+    survey->teaches = ids || answered || (prompt && row_column(row, "completion") != NULL) || text;
     survey->asks = prompt || (messages != NULL && !answered);
-    survey->prompt = prompt                            ? "prompt"
-                     : messages != NULL                ? "messages"
-                     : row_column(row, "text") != NULL ? "text"
-                                                       : NULL;
+    survey->prompt = ids ? "input_ids" : prompt ? "prompt" : messages != NULL ? "messages" : text ? text_field : NULL;
 }
 
 static cohort_status note(struct data_survey *survey, const char *what, cohort_error *err)
@@ -112,20 +110,21 @@ static cohort_status note(struct data_survey *survey, const char *what, cohort_e
     return mem_strdup(&survey->faults[survey->n_faults++].what, what, strlen(what), err);
 }
 
-/* Says what would be done to a row that is too long. */
+/* Says what would be done to a row that is too long, or counts nothing. */
 static cohort_status note_length(struct surveying *s, const char *place, size_t n_tokens, cohort_error *err)
 {
     struct data_survey *survey = s->survey;
-    const int32_t most = survey->teaches ? s->max_length : s->max_prompt;
     struct text what = {0};
-    const bool dropped = survey->teaches && (s->row.n_prompt >= most || (size_t)s->row.n_prompt >= n_tokens);
-    if (n_tokens <= (size_t)most && !dropped)
+    const bool dropped = survey->teaches && !sft_row_teaches(&s->row);
+    const bool longer = n_tokens > (survey->teaches ? s->row.ids.count : (size_t)s->max_prompt);
+    if (!longer && !dropped)
         return COHORT_OK;
     survey->n_cut += survey->teaches && !dropped;
     survey->n_dropped += dropped;
     survey->n_refused += !survey->teaches;
     cohort_status status = text_printf(&what, err, "%s: %zu tokens, %s", place, n_tokens,
-                                       !survey->teaches ? "a longer prompt than grpo and eval take"
+                                       !survey->teaches                  ? "a longer prompt than grpo and eval take"
+                                       : dropped && s->row.weight == 0.0 ? "left out by sft: its weight is 0"
                                        : dropped ? "left out by sft: nothing of its completion is within --max-length"
                                                  : "cut by sft to --max-length");
     if (status == COHORT_OK)
@@ -157,8 +156,11 @@ static cohort_status plain_text(struct surveying *s, const json_t *row, const ch
                                 size_t *learned, cohort_error *err)
 {
     const json_t *messages = row_column(row, "messages"), *prompt = row_column(row, "prompt"),
-                 *text = row_column(row, "text"), *completion = row_column(row, "completion");
-    const json_t *asked = messages != NULL ? messages : prompt;
+                 *text = row_column(row, s->style.text_field), *completion = row_column(row, "completion");
+    const json_t *asked = messages != NULL ? messages : prompt, *ids = row_column(row, "input_ids");
+    *learned = 0;
+    if (ids != NULL)
+        return json_text_write(ids, JSON_COMPACT | JSON_ENCODE_ANY, out, err);
     if (asked == NULL)
         asked = text;
     if (!json_is_string(asked) && !json_is_array(asked))
@@ -219,11 +221,33 @@ static cohort_status append_ids(const struct session *session, const int32_t *id
 static cohort_status encode(struct surveying *s, const json_t *row, const char *place, cohort_error *err)
 {
     if (s->survey->teaches)
-        return sft_row_make(s->session, &s->style, row, place, &s->row, NULL, err);
+        return sft_row_make(s->session, &s->style, row, place, &s->row, err);
     s->row.ids.count = 0;
     s->text.length = 0;
-    TRY(row_prompt(s->session, row, place, &s->style, &s->row.ids, &s->text, err));
+    TRY(row_prompt(s->session, row, place, &s->style.row, &s->row.ids, &s->text, err));
     s->row.n_prompt = (int32_t)s->row.ids.count;
+    s->row.masked = false;
+    return COHORT_OK;
+}
+
+/* The row with what is learned of it: from *learned on, but for what stands between "]]" and "[[learned: ". */
+static cohort_status append_row(const struct surveying *s, struct text *out, size_t *learned, cohort_error *err)
+{
+    const struct sft_row *row = &s->row;
+    const size_t n_prompt = (size_t)row->n_prompt;
+    size_t end = row->ids.count;
+    bool inside = true;
+    TRY(append_ids(s->session, row->ids.ids, n_prompt < end ? n_prompt : end, out, err));
+    *learned = out->length;
+    while (row->masked && end > n_prompt && !row->learned[end - 1])
+        end--;
+    for (size_t i = n_prompt; i < end; i++) {
+        const bool is = !row->masked || row->learned[i];
+        if (is != inside)
+            TRY(text_printf(out, err, "%s", is ? "[[learned: " : "]]"));
+        inside = is;
+        TRY(append_ids(s->session, row->ids.ids + i, 1, out, err));
+    }
     return COHORT_OK;
 }
 
@@ -237,25 +261,25 @@ static cohort_status take_row(struct surveying *s, size_t i, const json_t *row, 
     if (s->session != NULL) {
         TRY(encode(s, row, place, err));
         length = s->row.ids.count;
+        if (example != NULL)
+            TRY(append_row(s, &example->text, &learned, err));
+        if (survey->teaches)
+            sft_row_cut(&s->row, &s->style);
         TRY(note_length(s, place, length, err));
     } else {
         s->text.length = 0;
         TRY(plain_text(s, row, place, &s->text, &learned, err));
+        if (survey->teaches)
+            TRY(sft_row_check(&s->style, row, place, NULL, NULL, err));
         length = characters(&s->text);
     }
     survey->lengths[survey->n_lengths++] = length > INT32_MAX ? INT32_MAX : (int32_t)length;
     if (example == NULL)
         return COHORT_OK;
     example->row = i;
-    if (s->session != NULL) {
-        const size_t n_prompt = (size_t)s->row.n_prompt;
-        TRY(append_ids(s->session, s->row.ids.ids, n_prompt, &example->text, err));
-        example->learned = example->text.length;
-        TRY(append_ids(s->session, s->row.ids.ids + n_prompt, s->row.ids.count - n_prompt, &example->text, err));
-    } else {
+    example->learned = learned;
+    if (s->session == NULL)
         TRY(text_append(&example->text, s->text.data, s->text.length, err));
-        example->learned = learned;
-    }
     survey->n_examples++;
     return COHORT_OK;
 }
@@ -271,8 +295,8 @@ static cohort_status look_at_row(struct surveying *s, size_t i, cohort_error *er
     if (status == COHORT_OK)
         status = count_columns(survey, row, &found);
     if (status == COHORT_OK && survey->n_counted == 1)
-        find_use(survey, row);
-    s->style.asks = !survey->teaches;
+        find_use(survey, row, s->style.text_field);
+    s->style.row.asks = !survey->teaches;
     dataset_place(&survey->data, i, place);
     if (status == COHORT_OK)
         status = take_row(s, i, row, place, &found);
@@ -295,11 +319,8 @@ cohort_status data_survey_make(struct data_survey *survey, const struct session 
                                int32_t max_prompt, const struct options *options, const cohort_observer *observer,
                                cohort_error *err)
 {
-    struct surveying s = {.survey = survey,
-                          .session = session,
-                          .style = row_style(options),
-                          .max_length = max_length,
-                          .max_prompt = max_prompt};
+    struct surveying s = {
+        .survey = survey, .session = session, .style = sft_style(options, max_length), .max_prompt = max_prompt};
     cohort_status status = COHORT_OK;
     memset(survey, 0, sizeof *survey);
     survey->in_tokens = session != NULL;

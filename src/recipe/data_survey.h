@@ -3,7 +3,7 @@
 #ifndef COHORT_RECIPE_DATA_SURVEY_H
 #define COHORT_RECIPE_DATA_SURVEY_H
 
-#include "recipe/sft_rows.h"
+#include "recipe/sft_row.h"
 
 enum { SURVEY_COLUMNS = 256, SURVEY_FAULTS = 20, SURVEY_EXAMPLES = 3 };
 
@@ -49,7 +49,7 @@ struct data_survey {
 };
 
 /* session has a tokenizer, or is NULL: then text is looked at alone. max_length: tokens of a row that is learned;
- * max_prompt: of a prompt that is asked. Options used: those of data_open and row_style. *survey is overwritten; free
+ * max_prompt: of a prompt that is asked. Options used: those of data_open and sft_style. *survey is overwritten; free
  * it also after a failure. */
 cohort_status data_survey_make(struct data_survey *survey, const struct session *session, int32_t max_length,
                                int32_t max_prompt, const struct options *options, const cohort_observer *observer,

@@ -1,23 +1,37 @@
-/* Held-out evaluation: the rewards of a model's completions of a set of prompts. */
+/* Held-out evaluation: the rewards of a model's completions of one or several sets of prompts, and what they say about
+ * the model. */
 #ifndef COHORT_RECIPE_EVALUATION_H
 #define COHORT_RECIPE_EVALUATION_H
 
-#include "recipe/scoring.h"
+#include "recipe/evaluation_sets.h"
 #include "train/metrics.h"
 
 struct evaluation {
     struct engine *engine;
     const struct scoring *scoring;
-    struct prompt_set *set;
+    struct evaluation_sets *sets;
+    const struct evaluation_judge *judge;
     struct engine_request pattern; /* sampling, seed, limits */
     int32_t n;
+    const struct stop *stop; /* NULL: none */
     grpo_progress *progress;
     void *progress_context;
 };
-/* Generates n completions of every prompt and sets eval_reward, eval_rewards/NAME/mean and eval_completions/...; the
- * draws are the same at every evaluation, so that differences come from the weights. samples (may be NULL) gets one
- * JSON line for each completion. */
-cohort_status evaluation_run(const struct evaluation *evaluation, struct metrics *metrics, struct text *samples,
-                             cohort_error *err);
+/* What an evaluation writes beside its metrics; each may be NULL. */
+struct evaluation_out {
+    struct text *rows;  /* a JSON line for each completion (scoring_write) */
+    struct text *shown; /* n_shown prompts of each set with a completion, for a person */
+    size_t n_shown;
+};
+/* Generates n completions of every prompt. For each set it sets PREFIXreward, PREFIXmean@N, pass@K and maj@K with
+ * .../stderr and .../n (docs/EVALUATION.md), PREFIXrewards/NAME/mean and PREFIXcompletions/...; PREFIX is "eval_", of a
+ * set with a name "eval_NAME_". Where sets have names, eval_reward is the mean of theirs. The draws are the same at
+ * every evaluation, so that differences come from the weights. */
+cohort_status evaluation_run(const struct evaluation *evaluation, struct metrics *metrics,
+                             const struct evaluation_out *out, cohort_error *err);
+
+/* The metrics as a table for a person: a line for each quantity, a column for each set. */
+cohort_status evaluation_table(const struct evaluation_sets *sets, const struct metrics *metrics, struct text *out,
+                               cohort_error *err);
 
 #endif

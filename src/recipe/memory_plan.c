@@ -28,17 +28,18 @@ size_t memory_plan_total(const struct memory_plan *plan)
 const char *const recompute_names[N_RECOMPUTE] = {RECOMPUTE_LIST(NAME)};
 #undef NAME
 
-/* Beside an adapter the reference is another adapter. */
-static size_t reference_bytes(const struct model *model)
-{
-    return model->adapter == NULL ? model_weight_bytes(model) : model_adapter_bytes(model->adapter);
-}
-
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful)
 {
     const size_t weights = model_weight_bytes(model);
     int64_t tokens = session_micro_tokens(model, options);
+    const struct param_bytes state = param_set_train_sizes(model->trained, session_moments(options));
+    struct param_bytes values = {0};         /* of the reference; commands without one have no option that moves it */
+    if (reference && model->adapter != NULL) /* it is another adapter */
+        values.own = model_adapter_bytes(model->adapter);
+    else if (reference)
+        values = param_set_value_sizes(&model->base, session_offload_reference(options));
+    const size_t packed = reference && model->adapter == NULL ? weights - model->base.table.bytes : 0;
     tokens = tokens > most_useful ? most_useful : tokens;
     *plan = (struct memory_plan){.model = model,
                                  .runner = runner,
@@ -48,8 +49,10 @@ void memory_plan_begin(struct memory_plan *plan, struct model *model, const stru
                                  .micro_tokens = tokens < longest ? longest : tokens,
                                  .limit = session_memory_limit(model->backend, options),
                                  .weights = weights,
-                                 .reference = reference ? reference_bytes(model) : 0,
-                                 .state = param_set_train_bytes(model->trained, session_moments(options))};
+                                 .reference = packed + values.own,
+                                 .state = state.own,
+                                 .host = state.host + values.host,
+                                 .host_limit = mem_available() / 20 * 19};
 }
 
 /* The part of training in what the backend is asked for. */
@@ -146,11 +149,13 @@ static cohort_status refuse(struct memory_plan *plan, cohort_error *err)
             break;
     }
     plan->refused = true;
+    const bool movable = plan->model->backend->ops->alloc_host != NULL && plan->host == 0;
     return error_set(err, COHORT_ERR_MEMORY,
                      "%s, and even --recompute layer --moments-dtype bf16 --micro-batch-tokens "
-                     "%lld takes %.2f GB; take shorter sequences, fewer of them a step, or a "
+                     "%lld takes %.2f GB; %stake shorter sequences, fewer of them a step, or a "
                      "smaller model",
-                     missing, (long long)longest, gigabytes(need));
+                     missing, (long long)longest, gigabytes(need),
+                     movable ? "pass --offload optimizer,gradients,reference (docs/OPTIMIZERS.md), or " : "");
 }
 
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err)
@@ -165,6 +170,16 @@ cohort_status memory_plan_choose(struct memory_plan *plan, const struct options 
             return COHORT_OK;
     }
     return refuse(plan, err);
+}
+
+cohort_status memory_plan_check_host(const struct memory_plan *plan, cohort_error *err)
+{
+    if (plan->host <= plan->host_limit)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_MEMORY,
+                     "--offload puts %.2f GB into the host's memory, %.2f GB are there; offload less, or pass "
+                     "--moments-dtype bf16 or another --optim",
+                     gigabytes(plan->host), gigabytes(plan->host_limit));
 }
 
 cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out, cohort_error *err)
@@ -184,8 +199,12 @@ cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *
     TRY(text_append(out, ")", 1, err));
     if (plan->working > 0)
         TRY(text_printf(out, err, ", working memory of the device %.2f GB", gigabytes(plan->working)));
-    return text_printf(out, err, "; in all %.2f GB, %.2f GB are there", gigabytes(memory_plan_total(plan)),
-                       gigabytes(plan->limit));
+    TRY(text_printf(out, err, "; in all %.2f GB, %.2f GB are there", gigabytes(memory_plan_total(plan)),
+                    gigabytes(plan->limit)));
+    if (plan->host > 0)
+        TRY(text_printf(out, err, "; offloaded to the host's memory %.2f GB, %.2f GB are there", gigabytes(plan->host),
+                        gigabytes(plan->host_limit)));
+    return COHORT_OK;
 }
 
 cohort_status memory_plan_allocate(struct memory_plan *plan, struct arena *arena, cohort_error *err)

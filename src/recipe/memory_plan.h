@@ -33,12 +33,15 @@ struct memory_plan {
     size_t weights, reference, state; /* state: gradient, moments, low halves of the master */
     size_t rollout, kv;               /* kv: the pages, which are a part of rollout */
     size_t training;                  /* with recompute and micro_tokens, once measured */
-    size_t working;                   /* of the backend's operations, beside all buffers */
+    /* In memory of the host, with option offload: of the state and the reference, and how much is there. weights,
+     * reference and state above are what the backend's own memory holds of them. */
+    size_t host, host_limit;
+    size_t working; /* of the backend's operations, beside all buffers */
 };
 
 /* Fills in what does not depend on the choice, and the tokens of a micro-batch (longest: of a row; most_useful: of a
  * whole step). reference: whether a second model is kept. Options used: memory_limit, moments_dtype,
- * micro_batch_tokens. */
+ * micro_batch_tokens, offload; the set that trains has its offload already (param_set_offload). */
 void memory_plan_begin(struct memory_plan *plan, struct model *model, const struct options *options, bool reference,
                        struct tree_runner *runner, int64_t completions, int64_t longest, int64_t most_useful);
 /* The engine of the rollout, sized by rollout_choose for what weights and training state leave. */
@@ -51,6 +54,8 @@ cohort_status memory_plan_measure(struct memory_plan *plan, enum recompute recom
  * COHORT_ERR_MEMORY with refused set: the error says what is missing and what would fit, the plan holds what was
  * refused. (If the planning itself runs out of memory, refused is not set.) Options used: recompute. */
 cohort_status memory_plan_choose(struct memory_plan *plan, const struct options *options, cohort_error *err);
+/* Whether what is offloaded fits this host. */
+cohort_status memory_plan_check_host(const struct memory_plan *plan, cohort_error *err);
 size_t memory_plan_total(const struct memory_plan *plan);
 /* Appends the plan as one line, without its end. */
 cohort_status memory_plan_describe(const struct memory_plan *plan, struct text *out, cohort_error *err);

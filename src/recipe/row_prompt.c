@@ -8,7 +8,8 @@
 
 struct row_style row_style(const struct options *options)
 {
-    struct row_style style = {.trust = options_bool(options, OPTION_TRUST_CONTENT)};
+    struct row_style style = {.chat = options_bool_or(options, OPTION_CHAT, false),
+                              .trust = options_bool(options, OPTION_TRUST_CONTENT)};
     if (options_is_set(options, OPTION_THINKING))
         style.thinking = options_bool(options, OPTION_THINKING) ? CHAT_THINKING_ON : CHAT_THINKING_OFF;
     return style;

@@ -10,12 +10,12 @@ cohort_status row_lacks(const json_t *row, const char *where, const char *expect
 
 /* How rows are read, as the options say. */
 struct row_style {
-    bool chat;                   /* a prompt that is text is a user's message */
+    bool chat; /* a prompt that is text is a user's message, and a completion beside it the assistant's (--chat) */
     enum chat_thinking thinking; /* where the row does not say */
     bool trust;                  /* control tokens in content count (--trust-content) */
     bool asks;                   /* rows ask for an answer that is rewarded: they must not hold it */
 };
-/* Options used: thinking, trust_content. The other fields are left false. */
+/* Options used: chat, thinking, trust_content. asks is left false. */
 struct row_style row_style(const struct options *options);
 
 /* The column, or NULL where it is absent or null: in a file of mixed rows null stands for the columns of other rows. */

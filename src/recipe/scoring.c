@@ -228,6 +228,15 @@ cohort_status prompt_set_load(struct prompt_set *set, const struct session *sess
     return check_prompts(set, session, scoring, max_tokens, options, observer, err);
 }
 
+cohort_status prompt_set_load_spec(struct prompt_set *set, const struct session *session, const struct scoring *scoring,
+                                   const char *spec, size_t limit, int32_t max_tokens, const struct options *options,
+                                   const cohort_observer *observer, cohort_error *err)
+{
+    memset(set, 0, sizeof *set);
+    TRY(data_open_spec(&set->data, spec, limit, true, options, observer, err));
+    return check_prompts(set, session, scoring, max_tokens, options, observer, err);
+}
+
 cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
                               size_t n_rows, int32_t max_tokens, const struct options *options, cohort_error *err)
 {
@@ -298,6 +307,8 @@ cohort_status scoring_write(const struct scoring *scoring, const struct prompt_b
     TRY(text_append(out, "{", 1, err));
     if (step >= 0)
         TRY(text_printf(out, err, "\"step\": %lld, ", (long long)step));
+    if (batch->name != NULL)
+        TRY(text_printf(out, err, "\"set\": \"%s\", ", batch->name));
     TRY(text_printf(out, err, "\"index\": %lld, \"completion_index\": %d, \"prompt\": ",
                     (long long)index_of(batch, prompt), (int)c->index));
     TRY(json_string_write(batch->prompts[prompt].text.data, batch->prompts[prompt].text.length, out, err));

@@ -46,6 +46,10 @@ struct prompt_set {
 cohort_status prompt_set_load(struct prompt_set *set, const struct session *session, const struct scoring *scoring,
                               enum option_id named, size_t limit, int32_t max_tokens, const struct options *options,
                               const cohort_observer *observer, cohort_error *err);
+/* The same of a spec (data_paths.h) in place of an option's. */
+cohort_status prompt_set_load_spec(struct prompt_set *set, const struct session *session, const struct scoring *scoring,
+                                   const char *spec, size_t limit, int32_t max_tokens, const struct options *options,
+                                   const cohort_observer *observer, cohort_error *err);
 /* The same of rows as JSON text, which messages call "rows:1" and so on. */
 cohort_status prompt_set_take(struct prompt_set *set, const struct session *session, const char *const *rows,
                               size_t n_rows, int32_t max_tokens, const struct options *options, cohort_error *err);
@@ -61,6 +65,7 @@ struct prompt_batch {
     const struct prompt_set *set;
     const size_t *rows;           /* [n] of set, borrowed */
     const struct prompt *prompts; /* [n] of these rows, borrowed */
+    const char *name;             /* of the set, for logs; NULL: it has none */
 };
 
 /* Completions as rows for rewards, which point into both; table[n_prompts * n]. */
@@ -71,7 +76,7 @@ void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t 
 cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
                                   int32_t n, const struct completion *completions, double *rewards, cohort_error *err);
 
-/* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "index", "completion_index", "prompt",
+/* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index", "completion_index", "prompt",
  * "completion", "finish_reason", "rewards", "advantage" (if not NaN)}. rewards[scoring->n]; batch and prompt
  * say what was asked. */
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,

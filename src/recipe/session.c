@@ -3,6 +3,8 @@
 #include "backend/sampling.h"
 #include "base/number.h"
 #include "recipe/end_of_text.h"
+#include "recipe/offload_list.h"
+#include "recipe/optimizer_options.h"
 #include "format/model_folder.h"
 #include "tensor/dtype_list.h"
 
@@ -122,6 +124,29 @@ bool session_asked_type(const struct options *options, enum dtype *type)
     return asked >= 0;
 }
 
+#define WORD(id, word) OFFLOAD_##id,
+enum offload { OFFLOAD_LIST(WORD) };
+#undef WORD
+
+static bool offloads(const struct options *options, enum offload what)
+{
+    for (size_t i = 0; i < options_list_count(options, OPTION_OFFLOAD); i++)
+        if (options_list_choice(options, OPTION_OFFLOAD, i) == (int)what)
+            return true;
+    return false;
+}
+
+unsigned session_offload(const struct options *options)
+{
+    return (offloads(options, OFFLOAD_OPTIMIZER) ? (unsigned)PARAM_OFFLOAD_STATES : 0) |
+           (offloads(options, OFFLOAD_GRADIENTS) ? (unsigned)PARAM_OFFLOAD_GRADIENT : 0);
+}
+
+unsigned session_offload_reference(const struct options *options)
+{
+    return offloads(options, OFFLOAD_REFERENCE) ? PARAM_OFFLOAD_VALUES : 0;
+}
+
 enum dtype session_moments(const struct options *options)
 {
     return moments_types[options_choice(options, OPTION_MOMENTS_DTYPE)];
@@ -169,10 +194,13 @@ static cohort_status check_room(const struct session *session, const struct opti
     const double narrow = training ? (double)param_set_train_bytes(model->trained, DTYPE_BF16) / 1e9 : 0.0;
     if (weights + state <= limit)
         return COHORT_OK;
+    const bool movable = session->backend->ops->alloc_host != NULL && model->trained->offload == 0;
     return error_set(err, COHORT_ERR_MEMORY,
                      "%s: weights take %.2f GB, gradient and optimizer %.2f GB, %.2f GB are there; %s", session->dir,
                      weights, state, limit,
-                     weights + narrow < limit   ? "pass --moments-dtype bf16, with which they fit"
+                     weights + narrow < limit ? "pass --moments-dtype bf16, with which they fit"
+                     : training && movable && weights < limit
+                         ? "pass --offload optimizer,gradients, which puts these into the host's memory"
                      : model->type == DTYPE_F32 ? "use --dtype bf16, a smaller model or another --device"
                                                 : "use a smaller model or another --device");
 }
@@ -204,6 +232,14 @@ cohort_status session_open(struct session *session, const struct options *option
     if (session->adapter.there && training)
         model_train_adapter(session->model);
     session->seed = session->adapter.there && training ? (uint64_t)options_int(options, OPTION_SEED) : 0;
+    if (training) {
+        TRY_GOTO(optimizer_read(&session->optimizer, options, err));
+        TRY_GOTO(optimizer_lay_out(&session->optimizer, session->model->trained, err));
+        param_set_offload(session->model->trained, session_offload(options));
+        if (options_list_count(options, OPTION_OFFLOAD) > 0 && session->backend->ops->alloc_host == NULL)
+            TRY_GOTO(
+                text_printf(&session->notes, err, "offload: a CPU's memory is the host's already: nothing is moved\n"));
+    }
     TRY_GOTO(check_room(session, options, training, err));
     TRY_GOTO(file_join(&path, session->adapter.tokenizer, "tokenizer.json", err));
     if ((need & SESSION_TOKENIZER_IF_ANY) != 0)
@@ -238,6 +274,16 @@ cohort_status session_read(struct session *session, struct weight_files *files, 
     return session->model->adapter == NULL
                ? COHORT_OK
                : session_adapter_read(&session->adapter, session->model, session->seed, adapter_files, err);
+}
+
+cohort_status session_load_reference(const struct session *session, const struct options *options, const char *dir,
+                                     struct weight_files *files, struct model **out, cohort_error *err)
+{
+    struct model_config config = {0};
+    TRY(model_config_load(&config, NULL, dir, err));
+    TRY(model_open(out, session->backend, &config, session->model->type, 0, err));
+    param_set_offload(&(*out)->base, session_offload_reference(options));
+    return model_read(*out, dir, files, err);
 }
 
 void session_close(struct session *session)

@@ -13,6 +13,7 @@
 #include "run/dataset_order.h"
 #include "run/options.h"
 #include "train/metrics.h"
+#include "train/optimizer.h"
 
 /* Helpers that call the observer. They set the size field of progress. */
 void observer_output(const cohort_observer *observer, const struct text *text);
@@ -38,6 +39,7 @@ struct session {
     struct tokenizer *tokenizer;      /* NULL if not asked for or absent */
     struct chat_template *chat;       /* with SESSION_TOKENIZER */
     struct arena arena;               /* the command's buffers */
+    struct optimizer optimizer;       /* with SESSION_TRAINING: as the options say, before any update */
     /* Tokens, or -1: what SFT puts behind a text, and what ends a turn in the chat template. What ends a completion is
      * in model->config. */
     int32_t text_end, turn_end;
@@ -68,6 +70,13 @@ size_t session_memory_limit(struct backend *backend, const struct options *optio
  * moments_dtype. */
 int64_t session_micro_tokens(const struct model *model, const struct options *options);
 enum dtype session_moments(const struct options *options);
+/* Option offload, as PARAM_OFFLOAD_* of the set that trains and of the frozen reference. */
+unsigned session_offload(const struct options *options);
+unsigned session_offload_reference(const struct options *options);
+/* Reads the model of a folder as the session's reference, in the host's memory if option offload says so. files: as in
+ * session_read. *out is for model_destroy, also after a failure. */
+cohort_status session_load_reference(const struct session *session, const struct options *options, const char *dir,
+                                     struct weight_files *files, struct model **out, cohort_error *err);
 
 /* Chooses how a rollout runs beside weights (and training state) that are already allocated, within the memory limit
  * (rollout_choose). On a CPU, and where need is modest, more than half of the free memory is taken only if a single

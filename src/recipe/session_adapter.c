@@ -167,8 +167,7 @@ cohort_status session_adapter_read(const struct session_adapter *adapter, struct
 }
 
 cohort_status session_adapter_write(const struct session_adapter *adapter, const struct model *model, const char *dir,
-                                    struct manifest *manifest, cohort_error *err)
+                                    checkpoint_fetch *fetch, struct manifest *manifest, cohort_error *err)
 {
-    return adapter_write(dir, &adapter->settings, &model->adapter->layout, param_set_fetch, &model->adapter->set,
-                         manifest, err);
+    return adapter_write(dir, &adapter->settings, &model->adapter->layout, fetch, &model->adapter->set, manifest, err);
 }

@@ -28,8 +28,8 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
 /* The values of the model's adapter: of its folder, or start values by the seed. files as in model_read. */
 cohort_status session_adapter_read(const struct session_adapter *adapter, struct model *model, uint64_t seed,
                                    struct weight_files *files, cohort_error *err);
-/* Writes the model's adapter into an existing folder, as PEFT does. */
+/* Writes the model's adapter into an existing folder, as PEFT does; fetch gives the values, its context is the set. */
 cohort_status session_adapter_write(const struct session_adapter *adapter, const struct model *model, const char *dir,
-                                    struct manifest *manifest, cohort_error *err);
+                                    checkpoint_fetch *fetch, struct manifest *manifest, cohort_error *err);
 
 #endif

@@ -1,220 +1,178 @@
 #include "recipe/sft_rows.h"
 
+#include "recipe/best_fit.h"
 #include "recipe/data_open.h"
-#include "text/chat_training.h"
 
 #include <string.h>
-
-void sft_row_free(struct sft_row *row)
-{
-    token_list_free(&row->ids);
-    row->n_prompt = 0;
-}
-
-struct tree sft_row_tree(const struct sft_row *row, struct completion_tokens *completion)
-{
-    *completion = (struct completion_tokens){.tokens = row->ids.ids + row->n_prompt,
-                                             .n_tokens = (int32_t)row->ids.count - row->n_prompt};
-    return (struct tree){
-        .prompt = row->ids.ids, .n_prompt = row->n_prompt, .completions = completion, .n_completions = 1};
-}
 
 void sft_rows_free(struct sft_rows *rows)
 {
     mem_free(rows->kept);
+    mem_free(rows->begin);
     mem_free(rows->parts);
     dataset_free(&rows->data);
     memset(rows, 0, sizeof *rows);
 }
 
-static cohort_status append_eos(const struct session *session, struct token_list *ids, cohort_error *err)
-{
-    const int32_t eos = session->text_end;
-    if (eos < 0 || (ids->count > 0 && ids->ids[ids->count - 1] == eos))
-        return COHORT_OK;
-    TRY(mem_grow(&ids->ids, &ids->capacity, ids->count + 1, sizeof *ids->ids, "row", err));
-    ids->ids[ids->count++] = eos;
-    return COHORT_OK;
-}
-
-/* Text of the row is the caller's own rendering: all tokens in it count. goes_on: a completion follows. */
-static cohort_status encode(const struct session *session, const json_t *text, bool goes_on, struct token_list *ids,
-                            cohort_error *err)
-{
-    return tokenizer_encode_text(session->tokenizer, json_string_value(text), json_string_length(text), goes_on, ids,
-                                 err);
-}
-
-struct reader {
-    const struct session *session;
-    struct row_style style;
-    struct sft_rows *rows;
-};
-
-/* OpenAI's rows may say of a message that it is not learned. */
-static cohort_status check_weight(const json_t *messages, const char *where, cohort_error *err)
-{
-    const json_t *weight = row_column(json_array_get(messages, json_array_size(messages) - 1), "weight");
-    if (!json_is_number(weight) || json_number_value(weight) != 0.0)
-        return COHORT_OK;
-    return error_set(err, COHORT_ERR_UNSUPPORTED,
-                     "%s: the last message has the weight 0, which says that it is not learned, and no other is; leave "
-                     "the row out, or the weight",
-                     where);
-}
-
-/* A whole conversation: what comes before the last message's words is the prompt. The two are encoded apart, as they are
- * where a model is asked. */
-static cohort_status read_conversation(const struct reader *reader, const json_t *row, const json_t *messages,
-                                       const char *where, struct token_list *ids, int32_t *n_prompt, cohort_error *err)
-{
-    struct row_settings settings = {0};
-    struct chat_training all = {0};
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(check_weight(messages, where, err));
-    TRY_GOTO(row_settings(row, where, &reader->style, true, &settings, err));
-    TRY_GOTO(chat_training_render(&all, reader->session->chat, messages, &settings.chat, CHAT_LAST, where, err));
-    const size_t begin = all.trained.items[0].from;
-    TRY_GOTO(row_encode(reader->session, &all.text, &all.spans, 0, begin, reader->style.trust, ids, err));
-    *n_prompt = (int32_t)ids->count;
-    TRY_GOTO(row_encode(reader->session, &all.text, &all.spans, begin, all.text.length, reader->style.trust, ids, err));
-    reader->rows->conversations = true;
-cleanup:
-    row_settings_free(&settings);
-    chat_training_free(&all);
-    return status;
-}
-
-static cohort_status read_pair(const struct reader *reader, const json_t *row, const json_t *prompt,
-                               const json_t *completion, const char *where, struct token_list *ids, int32_t *n_prompt,
-                               cohort_error *err)
-{
-    if (json_is_array(prompt) && json_is_array(completion)) {
-        json_t *all = json_copy((json_t *)(uintptr_t)prompt);
-        cohort_status status = COHORT_OK;
-        if (all == NULL || json_array_extend(all, (json_t *)(uintptr_t)completion) != 0)
-            status = error_set(err, COHORT_ERR_MEMORY, "%s: cannot join messages", where);
-        else
-            status = read_conversation(reader, row, all, where, ids, n_prompt, err);
-        json_decref(all);
-        return status;
-    }
-    if (!json_is_string(prompt) || !json_is_string(completion))
-        return error_set(err, COHORT_ERR_FORMAT,
-                         "%s: \"prompt\" and \"completion\" must both be text, or both lists of messages", where);
-    TRY(encode(reader->session, prompt, true, ids, err));
-    *n_prompt = (int32_t)ids->count;
-    TRY(tokenizer_encode_more(reader->session->tokenizer, json_string_value(completion), json_string_length(completion),
-                              NULL, ids, err));
-    return append_eos(reader->session, ids, err);
-}
-
-static cohort_status read_row(const struct reader *reader, const json_t *row, const char *where, struct token_list *ids,
-                              int32_t *n_prompt, cohort_error *err)
-{
-    const json_t *messages = row_column(row, "messages"), *prompt = row_column(row, "prompt"),
-                 *completion = row_column(row, "completion"), *text = row_column(row, "text");
-    const bool pair = prompt != NULL && completion != NULL;
-    struct row_settings settings; /* whether the row has images */
-    TRY(row_settings(row, where, &reader->style, false, &settings, err));
-    if (json_is_array(messages) && (json_array_size(messages) > 0 || (!pair && text == NULL))) {
-        TRY(read_conversation(reader, row, messages, where, ids, n_prompt, err));
-    } else if (pair) {
-        TRY(read_pair(reader, row, prompt, completion, where, ids, n_prompt, err));
-    } else if (json_is_string(text)) {
-        TRY(encode(reader->session, text, false, ids, err));
-        TRY(append_eos(reader->session, ids, err));
-        *n_prompt = 1;
-    } else {
-        return row_lacks(row, where, "\"messages\" (a list), \"prompt\" and \"completion\", or \"text\"", err);
-    }
-    if (*n_prompt == 0)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: the prompt is empty; the first token needs something to follow",
-                         where);
-    return COHORT_OK;
-}
-
-cohort_status sft_row_make(const struct session *session, const struct row_style *style, const json_t *json,
-                           const char *place, struct sft_row *row, bool *conversation, cohort_error *err)
-{
-    struct sft_rows seen = {0};
-    const struct reader reader = {session, *style, &seen};
-    row->ids.count = 0;
-    TRY(read_row(&reader, json, place, &row->ids, &row->n_prompt, err));
-    if (conversation != NULL)
-        *conversation = *conversation || seen.conversations;
-    return COHORT_OK;
-}
-
-/* A row of the set; *whole gets its number of tokens before it was cut. */
-static cohort_status read_cut(struct sft_rows *rows, size_t i, struct sft_row *row, size_t *whole, cohort_error *err)
+/* A row of the set. */
+static cohort_status read_row(struct sft_rows *rows, size_t i, struct sft_row *row, cohort_error *err)
 {
     char place[DATA_PLACE];
     json_t *json = NULL;
     TRY(dataset_row(&rows->data, i, &json, err));
     dataset_place(&rows->data, i, place);
-    const cohort_status status = sft_row_make(rows->session, &rows->style, json, place, row, &rows->conversations, err);
+    const cohort_status status = sft_row_make(rows->session, &rows->style, json, place, row, err);
     json_decref(json);
-    *whole = row->ids.count;
-    if (row->ids.count > (size_t)rows->max_length)
-        row->ids.count = (size_t)rows->max_length;
+    if (status == COHORT_OK)
+        sft_row_cut(row, &rows->style);
     return status;
 }
 
 cohort_status sft_rows_read(struct sft_rows *rows, size_t i, struct sft_row *row, cohort_error *err)
 {
-    size_t whole = 0;
-    return read_cut(rows, rows->kept[i], row, &whole, err);
+    return read_row(rows, rows->kept[i], row, err);
 }
 
-/* Reads every row of the set once, and keeps the places of those that teach something. */
-static cohort_status keep_rows(struct sft_rows *rows, const struct options *options, const cohort_observer *observer,
-                               cohort_error *err)
+size_t sft_rows_unit(const struct sft_rows *rows, size_t unit, size_t *first)
+{
+    *first = rows->begin == NULL ? unit : rows->begin[unit];
+    return rows->begin == NULL ? 1 : rows->begin[unit + 1] - rows->begin[unit];
+}
+
+/* Counts a row that was read; whether it is kept. */
+static bool take(struct sft_rows *rows, const struct sft_row *row)
+{
+    rows->n_cut += row->n_whole > (int32_t)row->ids.count;
+    rows->tokens_cut += row->n_whole - (int32_t)row->ids.count;
+    rows->learned_cut += row->n_learned_whole - row->n_learned;
+    rows->n_weighted += row->weighted;
+    rows->n_zero += row->weight == 0.0;
+    rows->conversations = rows->conversations || row->conversation;
+    if (!sft_row_teaches(row)) {
+        rows->n_dropped += row->n_learned == 0;
+        return false;
+    }
+    rows->tokens += (int64_t)row->ids.count;
+    if ((int32_t)row->ids.count > rows->longest)
+        rows->longest = (int32_t)row->ids.count;
+    return true;
+}
+
+/* Reads every row of the set once, and keeps the places of those that teach something. lengths (may be NULL) gets their
+ * tokens. */
+static cohort_status keep_rows(struct sft_rows *rows, int32_t *lengths, const struct options *options,
+                               const cohort_observer *observer, cohort_error *err)
 {
     struct sft_row row = {0};
     size_t part = 0, end = rows->data.parts[0].n_rows; /* end: of the part, in rows of data */
     cohort_status status = COHORT_OK;
     for (size_t i = 0; i < rows->data.n_rows; i++) {
-        size_t whole = 0;
         for (; i == end; end += rows->data.parts[part].n_rows)
             rows->parts[++part].first = rows->n;
         TRY_GOTO(data_report(&rows->data, i, options, observer, err));
-        TRY_GOTO(read_cut(rows, i, &row, &whole, err));
-        rows->n_cut += whole > row.ids.count;
-        if (row.ids.count <= (size_t)row.n_prompt) {
-            rows->n_dropped++;
+        TRY_GOTO(read_row(rows, i, &row, err));
+        if (!take(rows, &row))
             continue;
-        }
+        if (lengths != NULL)
+            lengths[rows->n] = (int32_t)row.ids.count;
         rows->kept[rows->n++] = (uint32_t)i;
         rows->parts[part].n_rows++;
-        if ((int32_t)row.ids.count > rows->longest)
-            rows->longest = (int32_t)row.ids.count;
     }
 cleanup:
     sft_row_free(&row);
     return status;
 }
 
-cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, enum option_id named, size_t limit,
-                            int32_t max_length, const struct options *options, const cohort_observer *observer,
-                            cohort_error *err)
+/* Rows first .. first + n, n <= BEST_FIT_WINDOW, become bins. */
+static cohort_status pack_window(struct sft_rows *rows, const int32_t *lengths, size_t first, size_t n, int32_t room,
+                                 uint32_t *work, cohort_error *err)
 {
+    uint32_t *order = work, *begin = work + BEST_FIT_WINDOW, *before = work + 2 * BEST_FIT_WINDOW;
+    size_t n_bins = 0;
+    TRY(best_fit_pack(lengths + first, n, room, order, begin, &n_bins, err));
+    memcpy(before, rows->kept + first, n * sizeof *before);
+    for (size_t i = 0; i < n; i++)
+        rows->kept[first + i] = before[order[i]];
+    for (size_t b = 0; b < n_bins; b++) {
+        const size_t size = (b + 1 < n_bins ? begin[b + 1] : n) - begin[b];
+        rows->most = size > rows->most ? size : rows->most;
+        rows->begin[rows->n_units++] = (uint32_t)(first + begin[b]);
+    }
+    return COHORT_OK;
+}
+
+/* Packs each part for itself. */
+static cohort_status pack_rows(struct sft_rows *rows, const int32_t *lengths, int32_t room, cohort_error *err)
+{
+    uint32_t *work = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&work, 3 * BEST_FIT_WINDOW, sizeof *work, "packing", err));
+    TRY_GOTO(mem_alloc(&rows->begin, rows->n + 1, sizeof *rows->begin, "bins", err));
+    for (size_t p = 0; p < rows->data.n_parts; p++) {
+        const size_t first = rows->parts[p].first, end = first + rows->parts[p].n_rows, before = rows->n_units;
+        for (size_t at = first; at < end; at += BEST_FIT_WINDOW) {
+            const size_t n = end - at < BEST_FIT_WINDOW ? end - at : BEST_FIT_WINDOW;
+            TRY_GOTO(pack_window(rows, lengths, at, n, room, work, err));
+        }
+        rows->parts[p].first = before;
+        rows->parts[p].n_rows = rows->n_units - before;
+    }
+    rows->begin[rows->n_units] = (uint32_t)rows->n;
+cleanup:
+    mem_free(work);
+    return status;
+}
+
+cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, enum option_id named, size_t limit,
+                            int32_t max_length, int32_t room, const struct options *options,
+                            const cohort_observer *observer, cohort_error *err)
+{
+    int32_t *lengths = NULL;
+    cohort_status status = COHORT_OK;
     memset(rows, 0, sizeof *rows);
     rows->session = session;
-    rows->style = row_style(options);
-    rows->max_length = max_length;
+    rows->style = sft_style(options, max_length);
+    rows->most = 1;
     TRY(data_open(&rows->data, options, named, limit, true, observer, err));
-    if (rows->data.n_rows > UINT32_MAX)
+    if (rows->data.n_rows >= UINT32_MAX)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: has %zu rows; at most %lu", rows->data.path,
-                         rows->data.n_rows, (unsigned long)UINT32_MAX);
+                         rows->data.n_rows, (unsigned long)UINT32_MAX - 1);
     TRY(mem_alloc(&rows->kept, rows->data.n_rows, sizeof *rows->kept, "rows", err));
     TRY(mem_alloc(&rows->parts, rows->data.n_parts, sizeof *rows->parts, "rows", err));
+    if (room > 0)
+        TRY(mem_alloc(&lengths, rows->data.n_rows, sizeof *lengths, "rows", err));
     for (size_t p = 0; p < rows->data.n_parts; p++)
         rows->parts[p].weight = rows->data.parts[p].weight;
-    TRY(keep_rows(rows, options, observer, err));
+    TRY_GOTO(keep_rows(rows, lengths, options, observer, err));
     for (size_t p = 0; p < rows->data.n_parts; p++)
-        if (rows->parts[p].n_rows == 0)
-            return error_set(err, COHORT_ERR_ARGUMENT, "%s: no row%s has a completion within --max-length %d",
-                             rows->data.path, rows->data.n_parts > 1 ? " of one of the files" : "", (int)max_length);
-    return COHORT_OK;
+        if (rows->parts[p].n_rows == 0) {
+            status = error_set(err, COHORT_ERR_ARGUMENT, "%s: no row%s has a completion within --max-length %d%s",
+                               rows->data.path, rows->data.n_parts > 1 ? " of one of the files" : "", (int)max_length,
+                               rows->n_zero > 0 ? " and a weight above 0" : "");
+            goto cleanup;
+        }
+    rows->n_units = room > 0 ? 0 : rows->n;
+    if (room > 0)
+        TRY_GOTO(pack_rows(rows, lengths, room, err));
+cleanup:
+    mem_free(lengths);
+    return status;
+}
+
+void sft_rows_tell(const struct sft_rows *rows, const cohort_observer *observer)
+{
+    const char *path = rows->data.path;
+    if (rows->n_cut + rows->n_dropped > 0)
+        observer_message(
+            observer,
+            "%s: %zu rows cut to --max-length %d (at the %s; %lld tokens, %lld of them to learn), %zu of them "
+            "left out because no completion was left",
+            path, rows->n_cut, (int)rows->style.max_length, rows->style.keep_end ? "beginning" : "end",
+            (long long)rows->tokens_cut, (long long)rows->learned_cut, rows->n_dropped);
+    if (rows->n_weighted > 0)
+        observer_message(observer, "%s: %zu rows have a weight, %zu of them 0: these are left out", path,
+                         rows->n_weighted, rows->n_zero);
+    if (rows->begin != NULL)
+        observer_message(observer, "%s: %zu rows packed into %zu bins of up to %zu rows, %lld tokens", path, rows->n,
+                         rows->n_units, rows->most, (long long)rows->tokens);
 }

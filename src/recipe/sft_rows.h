@@ -1,47 +1,38 @@
-/* Rows for supervised fine-tuning: what is read, and which tokens carry loss. */
+/* The rows of a data set for supervised fine-tuning, and the units in which a step takes them: rows, or bins of rows. */
 #ifndef COHORT_RECIPE_SFT_ROWS_H
 #define COHORT_RECIPE_SFT_ROWS_H
 
-#include "recipe/row_prompt.h"
+#include "recipe/sft_row.h"
 
-/* A row as it is learned. */
-struct sft_row {
-    struct token_list ids; /* prompt, then completion */
-    int32_t n_prompt;      /* tokens without loss, at least 1 */
-};
-void sft_row_free(struct sft_row *row);
-/* A row, not cut. *conversation (may be NULL) is set where it is one. Rows are as sft_rows_load takes them. row:
- * zeroed, or to be used again. */
-cohort_status sft_row_make(const struct session *session, const struct row_style *style, const json_t *json,
-                           const char *place, struct sft_row *row, bool *conversation, cohort_error *err);
-struct tree;
-struct completion_tokens;
-/* The row as a tree with one completion; completion gets its tokens. */
-struct tree sft_row_tree(const struct sft_row *row, struct completion_tokens *completion);
-
-/* The rows of a data set from which something can be learned. Of each its place in the set is kept, 4 bytes; the rest
- * is read, rendered and encoded again when it is learned. */
+/* The rows of a data set from which something can be learned. Of each its place in the set is kept, 4 bytes (and with
+ * packing where bins begin, up to 4 more); the rest is read, rendered and encoded again when it is learned. */
 struct sft_rows {
     struct dataset data;
-    uint32_t *kept;             /* [n] of data */
-    struct dataset_part *parts; /* [data.n_parts] of the kept rows */
+    uint32_t *kept; /* [n] of data, unit after unit */
     size_t n;
-    int32_t longest, max_length;   /* tokens */
-    size_t n_cut, n_dropped;       /* shortened to max_length; left out because nothing to learn was left */
-    bool conversations;            /* some rows are messages: what ends a turn of the template is learned */
-    const struct session *session; /* borrowed */
-    struct row_style style;
+    uint32_t *begin;            /* [n_units + 1] of kept; NULL: a unit is a row */
+    size_t n_units, most;       /* most: rows of one unit */
+    struct dataset_part *parts; /* [data.n_parts] of the units */
+    int32_t longest;            /* tokens of a row */
+    size_t n_cut, n_dropped, n_weighted,
+        n_zero;                              /* rows shortened; left out because nothing to learn was left; that have a
+                                                    weight; left out because it is 0 */
+    int64_t tokens, tokens_cut, learned_cut; /* of rows that are kept; cut off all rows; of these those to learn */
+    bool conversations;                      /* some rows are messages: what ends a turn of the template is learned */
+    const struct session *session;           /* borrowed */
+    struct sft_style style;
 };
 
-/* {"messages": [...]}: loss on the last message, which must be the assistant's; {"prompt", "completion"}: text, or
- * lists of messages; {"text"}: loss on all but the first token. Text completions and texts get the session's text_end
- * behind them; of a rendered conversation the loss ends with the end of its last turn. Every row is read once here: a bad
- * one is an error with its place. named: the option that names the set. Options used: those of data_open and
- * row_style. */
+/* Every row is read once here: a bad one is an error with its place. named: the option that names the set. room: tokens
+ * of a bin (best_fit.h; bins are of one part each); 0: no packing. Options used: those of data_open and sft_style. */
 cohort_status sft_rows_load(struct sft_rows *rows, const struct session *session, enum option_id named, size_t limit,
-                            int32_t max_length, const struct options *options, const cohort_observer *observer,
-                            cohort_error *err);
+                            int32_t max_length, int32_t room, const struct options *options,
+                            const cohort_observer *observer, cohort_error *err);
 void sft_rows_free(struct sft_rows *rows);
+/* Tells what was cut, left out, weighted and packed. */
+void sft_rows_tell(const struct sft_rows *rows, const cohort_observer *observer);
+/* Rows *first .. + the result of n are those of a unit. */
+size_t sft_rows_unit(const struct sft_rows *rows, size_t unit, size_t *first);
 /* Row i of the n. row: zeroed, or to be used again. */
 cohort_status sft_rows_read(struct sft_rows *rows, size_t i, struct sft_row *row, cohort_error *err);
 

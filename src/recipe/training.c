@@ -57,6 +57,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
     t->observer = observer;
     t->command = command;
     t->saved_step = -1;
+    t->plan = (struct step_plan){.slices = 1, .accumulated = 1, .iterations = 1};
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
     TRY(find_resume(t, out, err));
@@ -94,22 +95,21 @@ void training_close(struct training *t)
 static cohort_status check_state(const struct training *t, cohort_error *err)
 {
     const bool grpo = strcmp(t->command, "grpo") == 0;
-    const int64_t seed = options_int(t->options, OPTION_SEED),
-                  steps = grpo ? options_int(t->options, OPTION_NUM_ITERATIONS) : 1;
+    const int64_t seed = options_int(t->options, OPTION_SEED), batches = step_plan_batches(&t->plan, t->state.step);
     if (t->state.adapts_entropy != (grpo && options_bool(t->options, OPTION_USE_ADAPTIVE_ENTROPY)))
         return error_set(
             err, COHORT_ERR_FORMAT,
             "%s/trainer/state.json: %s \"entropy_control\", which only a run with use_adaptive_entropy has; "
             "the file is damaged: resume from another checkpoint",
             t->resume_dir, t->state.adapts_entropy ? "unexpected" : "there is no");
-    if (t->state.seed == (uint64_t)seed && t->state.step == t->state.batches * steps)
+    if (t->state.seed == (uint64_t)seed && t->state.batches == batches)
         return COHORT_OK;
     return error_set(err, COHORT_ERR_FORMAT,
                      "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
-                     "with %lld steps a batch and seed %lld; the file is damaged: resume from "
+                     "that has begun %lld batches by then and has seed %lld; the file is damaged: resume from "
                      "another checkpoint",
                      t->resume_dir, (long long)t->state.step, (long long)t->state.batches,
-                     (unsigned long long)t->state.seed, (long long)steps, (long long)seed);
+                     (unsigned long long)t->state.seed, (long long)batches, (long long)seed);
 }
 
 cohort_status training_begin(struct training *t, cohort_error *err)
@@ -139,6 +139,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         /* With --resume an existing folder is locked already and has been checked. */
         TRY_GOTO(t->run.path != NULL ? run_folder_open(&t->run, out, -1, NULL, &yaml, err)
                                      : run_folder_create(&t->run, out, &yaml, err));
+        optimizer_start_mean(t->session.model->trained);
         t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
@@ -176,6 +177,7 @@ cohort_status training_allocate(struct training *t, struct memory_plan *plan, co
 {
     struct text line = {0};
     cohort_status status = COHORT_OK;
+    TRY(memory_plan_check_host(plan, err));
     TRY(memory_plan_choose(plan, t->options, err));
     TRY_GOTO(memory_plan_describe(plan, &line, err));
     observer_message(t->observer, "%s", line.data);
@@ -188,13 +190,9 @@ cleanup:
 
 struct optimizer training_optimizer(const struct training *t)
 {
-    const struct options *o = t->options;
-    return (struct optimizer){.beta1 = (float)options_float(o, OPTION_ADAM_BETA1),
-                              .beta2 = (float)options_float(o, OPTION_ADAM_BETA2),
-                              .eps = (float)options_float(o, OPTION_ADAM_EPSILON),
-                              .weight_decay = (float)options_float(o, OPTION_WEIGHT_DECAY),
-                              .max_grad_norm = options_float(o, OPTION_MAX_GRAD_NORM),
-                              .step = t->state.updates};
+    struct optimizer optimizer = t->session.optimizer;
+    optimizer.step = t->state.updates;
+    return optimizer;
 }
 
 cohort_status training_plan_schedule(struct training *t, cohort_error *err)
@@ -212,6 +210,8 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
 {
     t->state.updates = optimizer->step;
     TRY(train_state_write(dir, t->session.model->trained, &t->state, manifest, err));
+    if (t->write_more != NULL)
+        TRY(t->write_more(t->more_context, dir, manifest, err));
     return run_identity_write(t, dir, err);
 }
 

@@ -1,7 +1,6 @@
 /* What sft and grpo share: opening or resuming a run, the memory plan, checkpoints, the metrics file.
  *
- * A run is at a step boundary after the last optimizer step of a batch; checkpoints are written only there (invariant
- * I6). */
+ * Checkpoints are written between optimizer steps (invariant I6). */
 #ifndef COHORT_RECIPE_TRAINING_H
 #define COHORT_RECIPE_TRAINING_H
 
@@ -15,6 +14,7 @@
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/state.h"
+#include "train/step_plan.h"
 #include "train/watch.h"
 
 struct training {
@@ -40,6 +40,10 @@ struct training {
     } curve;
     int64_t steps; /* planned */
     struct schedule schedule;
+    struct step_plan plan; /* a batch a step, unless the command says otherwise after training_open */
+    /* Writes what a command has in trainer/ beyond the state; may be NULL. */
+    cohort_status (*write_more)(void *context, const char *dir, struct manifest *manifest, cohort_error *err);
+    void *more_context;
     double started;
     int64_t started_step;
 };
@@ -82,8 +86,10 @@ cohort_status training_log_evaluation(struct training *t, const struct metrics *
 /* Called after a step: writes checkpoints/step-N with everything if it is asked for or due by the clock (option
  * save_minutes). */
 cohort_status training_save(struct training *t, const struct optimizer *optimizer, bool asked, cohort_error *err);
-/* Writes final/ with the model alone. */
+/* Writes final/ with the model alone: that in memory, or that of the checkpoint of a step; and final-ema/ with the mean
+ * of the weights up to now, if one is kept. */
 cohort_status training_save_final(struct training *t, cohort_error *err);
+cohort_status training_save_final_of(struct training *t, int64_t step, cohort_error *err);
 /* Called after a failed step: saves a checkpoint if the run is at a boundary without one, and tells the observer how to
  * continue. */
 void training_rescue(struct training *t, const struct optimizer *optimizer);

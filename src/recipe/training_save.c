@@ -221,24 +221,26 @@ cleanup:
 
 /* ---- checkpoints ---- */
 
-/* Writes everything that other tools read in a model folder, or in that of an adapter. */
-static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, cohort_error *err)
+/* Writes everything that other tools read in a model folder, or in that of an adapter. mean: the mean of the weights in
+ * place of them. */
+static cohort_status write_model(const struct training *t, struct checkpoint_folder *folder, bool mean,
+                                 cohort_error *err)
 {
     struct model *model = t->session.model;
     const char *dir = folder->temporary;
+    checkpoint_fetch *const fetch = mean ? param_set_fetch_mean : param_set_fetch;
     if (model->adapter != NULL) {
-        TRY(session_adapter_write(&t->session.adapter, model, dir, &folder->manifest, err));
+        TRY(session_adapter_write(&t->session.adapter, model, dir, fetch, &folder->manifest, err));
     } else {
         TRY(model_config_save(&model->config, &t->session.config_files, model->type, dir, err));
-        TRY(checkpoint_write_weights(dir, &model->base.table, 0, param_set_fetch, &model->base, &folder->manifest,
-                                     err));
+        TRY(checkpoint_write_weights(dir, &model->base.table, 0, fetch, &model->base, &folder->manifest, err));
     }
     TRY(checkpoint_write_tokenizer(&t->tokenizer, dir, err));
     return end_of_text_save(&t->session, t->options, dir, err);
 }
 
-/* optimizer NULL: the model alone. */
-static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer,
+/* optimizer NULL: the model alone, or the mean of its weights. */
+static cohort_status save_folder(struct training *t, const char *name, const struct optimizer *optimizer, bool mean,
                                  cohort_error *err)
 {
     struct checkpoint_folder folder = {0};
@@ -246,7 +248,7 @@ static cohort_status save_folder(struct training *t, const char *name, const str
     cohort_status status = COHORT_OK;
     TRY(run_folder_path(&t->run, name, &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
-    TRY_GOTO(write_model(t, &folder, err));
+    TRY_GOTO(write_model(t, &folder, mean, err));
     if (optimizer != NULL) {
         TRY_GOTO(training_write_trainer(t, optimizer, folder.temporary, &folder.manifest, err));
         TRY_GOTO(run_folder_carry(&t->run, folder.temporary, err));
@@ -284,7 +286,7 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
     cohort_error why = {0};
     const double begin = clock_seconds();
     snprintf(name, sizeof name, "checkpoints/step-%lld", (long long)t->state.step);
-    cohort_status status = save_folder(t, name, optimizer, err);
+    cohort_status status = save_folder(t, name, optimizer, false, err);
     if (status == COHORT_OK) {
         t->saved_step = t->state.step;
         /* Without the record it is never deleted. */
@@ -317,7 +319,82 @@ cohort_status training_save(struct training *t, const struct optimizer *optimize
     return COHORT_OK;
 }
 
-cohort_status training_save_final(struct training *t, cohort_error *err) { return save_folder(t, "final", NULL, err); }
+/* final-ema/ beside final/, where a mean of the weights is kept. */
+static cohort_status save_mean(struct training *t, cohort_error *err)
+{
+    if (t->session.optimizer.ema_decay == 0.0)
+        return COHORT_OK;
+    TRY(save_folder(t, "final-ema", NULL, true, err));
+    observer_message(t->observer, "%s/final-ema is the mean of the weights (ema_decay %g), %s/final the weights",
+                     t->run.path, t->session.optimizer.ema_decay, t->run.path);
+    return COHORT_OK;
+}
+
+cohort_status training_save_final(struct training *t, cohort_error *err)
+{
+    TRY(save_folder(t, "final", NULL, false, err));
+    return save_mean(t, err);
+}
+
+/* Copies what a checkpoint has beside trainer/, which its manifest names. */
+static cohort_status copy_model(const char *from, struct checkpoint_folder *folder, cohort_error *err)
+{
+    static const char trainer[] = "trainer/";
+    struct manifest manifest = {0};
+    char *source = NULL, *target = NULL;
+    bool found = false;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(manifest_read(&manifest, from, &found, err));
+    for (size_t i = 0; i < manifest.n; i++) {
+        const struct manifest_entry *entry = &manifest.entries[i];
+        if (strncmp(entry->name, trainer, strlen(trainer)) == 0)
+            continue;
+        mem_free(source);
+        mem_free(target);
+        source = target = NULL;
+        TRY_GOTO(file_join(&source, from, entry->name, err));
+        TRY_GOTO(file_join(&target, folder->temporary, entry->name, err));
+        TRY_GOTO(file_copy(source, target, err));
+        TRY_GOTO(manifest_add(&folder->manifest, entry->name, entry->hex, err));
+    }
+cleanup:
+    manifest_free(&manifest);
+    mem_free(source);
+    mem_free(target);
+    return status;
+}
+
+cohort_status training_save_final_of(struct training *t, int64_t step, cohort_error *err)
+{
+    struct checkpoint_folder folder = {0};
+    struct manifest_report report = {0};
+    char *from = NULL, *path = NULL;
+    const char *const *needed = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(run_folder_checkpoint_path(t->run.path, step, &from, err));
+    TRY_GOTO(needed_in(from, &needed, err));
+    TRY_GOTO(manifest_verify(from, needed, &report, options_stop(t->options), err));
+    if (!report.found || report.n_bad > 0) {
+        status = error_set(err, COHORT_ERR_STATE,
+                           "%s: the checkpoint with the best evaluation is %s, so that final/ cannot be made of it; "
+                           "without load_best_model_at_end it is the last model",
+                           from, report.found ? "damaged" : "not there");
+        goto cleanup;
+    }
+    TRY_GOTO(run_folder_path(&t->run, "final", &path, err));
+    TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
+    TRY_GOTO(copy_model(from, &folder, err));
+    TRY_GOTO(checkpoint_folder_commit(&folder, err));
+    if (folder.kept != NULL)
+        observer_message(t->observer, "note: the final that was there holds files of yours: it is now %s", folder.kept);
+    TRY_GOTO(save_mean(t, err));
+cleanup:
+    checkpoint_folder_abandon(&folder);
+    text_free(&report.bad);
+    mem_free(from);
+    mem_free(path);
+    return status;
+}
 
 void training_rescue(struct training *t, const struct optimizer *optimizer)
 {

@@ -27,6 +27,9 @@ static cohort_status set_new(json_t *row, const char *name, json_t *value, const
 
 cohort_status data_columns_parse(struct data_columns *columns, const char *const *items, size_t n, cohort_error *err)
 {
+    if (n > DATA_MOST_COLUMNS)
+        return error_set(err, COHORT_ERR_ARGUMENT, "--columns: names %zu columns, at most %d are read", n,
+                         DATA_MOST_COLUMNS);
     TRY(mem_alloc(&columns->items, n, sizeof *columns->items, "columns", err));
     for (size_t i = 0; i < n; i++) {
         const char *equals = strchr(items[i], '=');
@@ -37,8 +40,8 @@ cohort_status data_columns_parse(struct data_columns *columns, const char *const
         TRY(mem_strdup(&item->to, items[i], (size_t)(equals - items[i]), err));
         TRY(mem_strdup(&item->from, equals + 1, strlen(equals + 1), err));
         for (size_t k = 0; k < i; k++)
-            if (strcmp(columns->items[k].to, item->to) == 0)
-                return error_set(err, COHORT_ERR_ARGUMENT, "--columns names '%.80s' twice", item->to);
+            if (strcmp(columns->items[k].to, item->to) == 0 && strcmp(columns->items[k].from, item->from) == 0)
+                return error_set(err, COHORT_ERR_ARGUMENT, "--columns names '%.80s' twice", items[i]);
     }
     return COHORT_OK;
 }
@@ -87,10 +90,12 @@ cleanup:
     return status;
 }
 
-static bool maps_to(const struct data_columns *columns, const char *name)
+static bool counts(uint64_t renames, size_t item) { return (renames >> item & 1) != 0; }
+
+static bool maps_to(const struct data_columns *columns, uint64_t renames, const char *name)
 {
     for (size_t i = 0; i < columns->n; i++)
-        if (strcmp(columns->items[i].to, name) == 0)
+        if (counts(renames, i) && strcmp(columns->items[i].to, name) == 0)
             return true;
     return false;
 }
@@ -100,46 +105,70 @@ static bool maps_to(const struct data_columns *columns, const char *name)
 static const char *const ways[] = {"prompt", "messages", "text"};
 enum { N_WAYS = sizeof ways / sizeof *ways };
 
-static bool says_way(const struct data_columns *columns)
+static bool says_way(const struct data_columns *columns, uint64_t renames)
 {
     for (size_t i = 0; i < N_WAYS; i++)
-        if (maps_to(columns, ways[i]))
+        if (maps_to(columns, renames, ways[i]))
             return true;
     return false;
 }
 
-static void leave_out_others(const struct data_columns *columns, json_t *row)
+static void leave_out_others(const struct data_columns *columns, uint64_t renames, json_t *row)
 {
-    const bool pair = maps_to(columns, "completion"); /* goes with a prompt of the row's own */
-    for (size_t i = 0; i < N_WAYS && (pair || says_way(columns)); i++)
-        if (!maps_to(columns, ways[i]) && !(pair && strcmp(ways[i], "prompt") == 0))
+    const bool pair = maps_to(columns, renames, "completion"); /* goes with a prompt of the row's own */
+    for (size_t i = 0; i < N_WAYS && (pair || says_way(columns, renames)); i++)
+        if (!maps_to(columns, renames, ways[i]) && !(pair && strcmp(ways[i], "prompt") == 0))
             (void)json_object_del(row, ways[i]); /* fails where it is absent */
 }
 
 /* All are found before one is set: prompt=completion,completion=prompt swaps. */
-static cohort_status rename_columns(const struct data_columns *columns, json_t *row, const char *place,
-                                    cohort_error *err)
+static cohort_status rename_columns(const struct data_columns *columns, uint64_t renames, json_t *row,
+                                    const char *place, cohort_error *err)
 {
-    json_t *found = columns->n == 0 ? NULL : json_array();
+    json_t *found = renames == 0 ? NULL : json_array();
     cohort_status status = COHORT_OK;
-    if (columns->n == 0)
+    if (renames == 0)
         return COHORT_OK;
     if (found == NULL)
         return no_memory(place, err);
     for (size_t i = 0; i < columns->n; i++) {
-        json_t *value = find_column(row, columns->items[i].from);
+        json_t *value = counts(renames, i) ? find_column(row, columns->items[i].from) : json_null();
         if (value == NULL)
             TRY_GOTO(missing(row, &columns->items[i], place, err));
         if (json_array_append(found, value) != 0)
             TRY_GOTO(no_memory(place, err));
     }
     for (size_t i = 0; i < columns->n; i++)
-        if (json_object_set(row, columns->items[i].to, json_array_get(found, i)) != 0)
+        if (counts(renames, i) && json_object_set(row, columns->items[i].to, json_array_get(found, i)) != 0)
             TRY_GOTO(no_memory(place, err));
-    leave_out_others(columns, row);
+    leave_out_others(columns, renames, row);
 cleanup:
     json_decref(found);
     return status;
+}
+
+/* The items that count for a file: for each canonical column the first that its first row has, or the first of all where
+ * it has none and no other file may have it, so that rows say what they lack. */
+static uint64_t choose_renames(const struct data_columns *columns, const json_t *first)
+{
+    uint64_t chosen = 0;
+    for (size_t i = 0; i < columns->n; i++)
+        if (!maps_to(columns, chosen, columns->items[i].to) && find_column(first, columns->items[i].from) != NULL)
+            chosen |= UINT64_C(1) << i;
+    for (size_t i = 0; i < columns->n && !columns->several; i++)
+        if (!maps_to(columns, chosen, columns->items[i].to))
+            chosen |= UINT64_C(1) << i;
+    return chosen;
+}
+
+cohort_status data_columns_check(const struct data_columns *columns, const char *set, cohort_error *err)
+{
+    for (size_t i = 0; i < columns->n; i++)
+        if (!maps_to(columns, columns->found, columns->items[i].to))
+            return error_set(err, COHORT_ERR_FORMAT,
+                             "%s: no file has a column \"%.80s\", which --columns names for %.80s", set,
+                             columns->items[i].from, columns->items[i].to);
+    return COHORT_OK;
 }
 
 /* ---- forms ---- */
@@ -159,12 +188,14 @@ static bool is_conversations(const json_t *row)
 }
 
 static bool is_alpaca(const json_t *row) { return has(row, "instruction") && has(row, "output"); }
+static bool is_dolly(const json_t *row) { return has(row, "instruction") && has(row, "response"); }
 static bool is_question(const json_t *row) { return has(row, "question") && has(row, "answer"); }
 static bool is_problem(const json_t *row) { return has(row, "problem") && has(row, "solution"); }
 
 static cohort_status make_messages(json_t *row, const char *column, const char *place, cohort_error *err);
 static cohort_status make_conversations(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *err);
+static cohort_status make_dolly(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_question(json_t *row, const char *place, cohort_error *err);
 static cohort_status make_problem(json_t *row, const char *place, cohort_error *err);
 
@@ -178,6 +209,9 @@ static const struct {
     [DATA_FORM_ALPACA] = {"\"instruction\" and \"output\"",
                           "Alpaca: instruction and input are the user's message, output is the completion",
                           "prompt=instruction,completion=output", is_alpaca, make_alpaca},
+    [DATA_FORM_DOLLY] = {"\"instruction\" and \"response\"",
+                         "Dolly: instruction and context are the user's message, response is the completion",
+                         "prompt=instruction,completion=response", is_dolly, make_dolly},
     [DATA_FORM_QUESTION] =
         {"\"question\" and \"answer\"",
          "the question is the user's message, the answer the completion; of an answer that ends with "
@@ -194,16 +228,12 @@ static bool is_canonical(const json_t *row)
     return has(row, "prompt") || has(row, "messages") || has(row, "text") || has(row, "prompt_tokens");
 }
 
-cohort_status data_form_find(struct data_form *form, const struct data_columns *columns, const json_t *first,
-                             const char *path, struct text *notes, cohort_error *err)
+/* The form of a row that has its names from --columns. */
+static cohort_status find_form(struct data_form *form, const json_t *row, const char *path, struct text *notes,
+                               cohort_error *err)
 {
-    form->kind = DATA_FORM_NONE;
-    if (!columns->recognise || is_canonical(first))
-        return COHORT_OK;
-    if (says_way(columns))
-        return COHORT_OK;
     for (int kind = DATA_FORM_NONE + 1; kind < N_FORMS; kind++) {
-        if (!forms[kind].is(first))
+        if (!forms[kind].is(row))
             continue;
         if (form->kind != DATA_FORM_NONE)
             return error_set(
@@ -219,12 +249,33 @@ cohort_status data_form_find(struct data_form *form, const struct data_columns *
                        forms[form->kind].columns, forms[form->kind].note, forms[form->kind].mapping);
 }
 
+cohort_status data_form_find(struct data_form *form, struct data_columns *columns, const json_t *first,
+                             const char *path, struct text *notes, cohort_error *err)
+{
+    form->kind = DATA_FORM_NONE;
+    form->renames = choose_renames(columns, first);
+    columns->found |= form->renames;
+    if (!columns->recognise)
+        return COHORT_OK;
+    json_t *row = json_copy((json_t *)(uintptr_t)first);
+    cohort_status status = row == NULL ? no_memory(path, err) : COHORT_OK;
+    /* A column that is missing is told with the place of the row, when that is read. */
+    const cohort_status renamed =
+        status == COHORT_OK ? rename_columns(columns, form->renames, row, path, NULL) : status;
+    if (status == COHORT_OK && renamed == COHORT_ERR_MEMORY)
+        status = no_memory(path, err);
+    if (renamed == COHORT_OK && !is_canonical(row) && !says_way(columns, form->renames))
+        status = find_form(form, row, path, notes, err);
+    json_decref(row);
+    return status;
+}
+
 const char *data_form_columns(const struct data_form *form) { return forms[form->kind].columns; }
 
 cohort_status data_columns_apply(const struct data_columns *columns, const struct data_form *form, json_t *row,
                                  const char *place, cohort_error *err)
 {
-    TRY(rename_columns(columns, row, place, err));
+    TRY(rename_columns(columns, form->renames, row, place, err));
     if (columns->recognise && has_turns(json_object_get(row, "messages")))
         TRY(make_messages(row, "messages", place, err));
     if (form->kind == DATA_FORM_NONE || is_canonical(row) || !forms[form->kind].is(row))
@@ -264,15 +315,24 @@ static cohort_status add_system(const json_t *row, json_t *messages, const char 
     return json_string_length(system) == 0 ? COHORT_OK : append(messages, message("system", system), place, err);
 }
 
+/* The completion beside a prompt of messages: the row's own, if it has one, else said. One that is no text (a number, to
+ * be compared with) makes none. */
+static cohort_status set_completion(json_t *row, const json_t *said, const char *place, cohort_error *err)
+{
+    const json_t *own = json_object_get(row, "completion"), *value = is_absent(own) ? said : own;
+    if (!json_is_string(value))
+        return COHORT_OK;
+    json_t *list = json_pack("[o]", message("assistant", value));
+    return json_object_set_new(row, "completion", list) == 0 ? COHORT_OK : no_memory(place, err);
+}
+
 static cohort_status make_pair(json_t *row, const char *prompt, const char *completion, const char *place,
                                cohort_error *err)
 {
     const json_t *asked = NULL, *said = json_object_get(row, completion);
     TRY(text_column(row, prompt, place, &asked, err));
     TRY(set_new(row, "prompt", json_pack("[o]", message("user", asked)), place, err));
-    if (!json_is_string(said)) /* a number, to be compared with */
-        return COHORT_OK;
-    return set_new(row, "completion", json_pack("[o]", message("assistant", said)), place, err);
+    return set_completion(row, said, place, err);
 }
 
 static cohort_status make_problem(json_t *row, const char *place, cohort_error *err)
@@ -329,7 +389,9 @@ static cohort_status add_history(const json_t *row, json_t *messages, const char
     return COHORT_OK;
 }
 
-static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *err)
+/* more: the column that stands behind the instruction; answer: that of the completion. */
+static cohort_status make_instruction(json_t *row, const char *more, const char *answer, const char *place,
+                                      cohort_error *err)
 {
     const json_t *instruction = NULL, *input = NULL, *output = NULL;
     struct text asked = {0};
@@ -338,10 +400,10 @@ static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *e
     if (messages == NULL)
         TRY_GOTO(no_memory(place, err));
     TRY_GOTO(text_column(row, "instruction", place, &instruction, err));
-    TRY_GOTO(text_column(row, "output", place, &output, err));
+    TRY_GOTO(text_column(row, answer, place, &output, err));
     TRY_GOTO(text_append(&asked, json_string_value(instruction), json_string_length(instruction), err));
-    if (has(row, "input")) {
-        TRY_GOTO(text_column(row, "input", place, &input, err));
+    if (has(row, more)) {
+        TRY_GOTO(text_column(row, more, place, &input, err));
         if (json_string_length(input) > 0) {
             TRY_GOTO(text_append(&asked, "\n\n", 2, err));
             TRY_GOTO(text_append(&asked, json_string_value(input), json_string_length(input), err));
@@ -354,12 +416,22 @@ static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *e
     TRY_GOTO(add_history(row, messages, place, err));
     TRY_GOTO(append(messages, message("user", content), place, err));
     TRY_GOTO(set_new(row, "prompt", json_incref(messages), place, err));
-    status = set_new(row, "completion", json_pack("[o]", message("assistant", output)), place, err);
+    status = set_completion(row, output, place, err);
 cleanup:
     json_decref(content);
     json_decref(messages);
     text_free(&asked);
     return status;
+}
+
+static cohort_status make_alpaca(json_t *row, const char *place, cohort_error *err)
+{
+    return make_instruction(row, "input", "output", place, err);
+}
+
+static cohort_status make_dolly(json_t *row, const char *place, cohort_error *err)
+{
+    return make_instruction(row, "context", "response", place, err);
 }
 
 static const char *role_of(const char *from)

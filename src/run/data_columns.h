@@ -2,12 +2,13 @@
  * sets come. Afterwards a row has the canonical columns (prompt or messages, completion, solution, answer, tools, ...)
  * beside all that it had, and who reads rows knows of no other.
  *
- * A form is looked for where the first row of a file has no "prompt", "messages", "text" or "prompt_tokens":
+ * A form is looked for, with the columns as --columns has named them, where the first row of a file has no "prompt", "messages", "text" or "prompt_tokens":
  *
  *   conversations       a list of {"from", "value"} (ShareGPT; from: human, gpt, system, tool and their other names) or
  *                       of {"role", "content"}; with "system", if there is one, first      -> messages
  *   instruction, output (Alpaca) with "input", "system" and "history" ([[question, answer], ...]) if there are any
  *                                                                                          -> prompt, completion
+ *   instruction, response (Dolly) with "context" if there is any                           -> prompt, completion
  *   question, answer    -> prompt, completion; an answer that ends with "#### VALUE" (GSM8K) becomes the column
  *                       solution, and answer is VALUE
  *   problem, solution   -> prompt, completion; here and above the completion only where it is text
@@ -22,14 +23,18 @@
 #include <jansson.h>
 #include <stdint.h>
 
-/* --columns, each "CANONICAL=COLUMN". The column also keeps its own name. */
+/* --columns, each "CANONICAL=COLUMN". The column also keeps its own name. Of several for one canonical column a file takes
+ * the first that its first row has. Of several files, one that has none of them keeps what it has. */
 struct data_columns {
     struct data_rename {
         char *to, *from;
     } * items;
     size_t n;
     bool recognise;
+    bool several;   /* files: each may have columns of its own */
+    uint64_t found; /* items that a file has had, by bits */
 };
+enum { DATA_MOST_COLUMNS = 64 };
 /* "prompt=question"; errors name --columns. */
 cohort_status data_columns_parse(struct data_columns *columns, const char *const *items, size_t n, cohort_error *err);
 void data_columns_free(struct data_columns *columns);
@@ -41,16 +46,20 @@ enum data_form_kind {
     DATA_FORM_NONE,
     DATA_FORM_CONVERSATIONS,
     DATA_FORM_ALPACA,
+    DATA_FORM_DOLLY,
     DATA_FORM_QUESTION,
     DATA_FORM_PROBLEM
 };
 struct data_form {
     enum data_form_kind kind;
+    uint64_t renames; /* the items of --columns that count here, by bits */
 };
 /* From the first row of path. Two forms at once are an error that names what to give. notes gets a line on what was
  * recognised. */
-cohort_status data_form_find(struct data_form *form, const struct data_columns *columns, const json_t *first,
+cohort_status data_form_find(struct data_form *form, struct data_columns *columns, const json_t *first,
                              const char *path, struct text *notes, cohort_error *err);
+/* Behind the last file: whether each canonical column that --columns names was found in one of them. */
+cohort_status data_columns_check(const struct data_columns *columns, const char *set, cohort_error *err);
 /* The columns by which the form was recognised, in words; NULL: none. */
 const char *data_form_columns(const struct data_form *form);
 /* Makes a row, which is the caller's alone, canonical. place begins messages. */

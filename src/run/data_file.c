@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct data_format *const formats[] = {&data_format_jsonl, &data_format_array, &data_format_csv,
-                                                    &data_format_tsv, &data_format_parquet};
+static const struct data_format *const formats[] = {&data_format_jsonl, &data_format_array,   &data_format_csv,
+                                                    &data_format_tsv,   &data_format_parquet, &data_format_arrow};
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 /* ---- names ---- */
@@ -68,6 +68,8 @@ static const struct data_format *told(const char *text, size_t mark, size_t leng
     const char next = second < length ? text[second] : '\0';
     if (length >= 4 && memcmp(text, "PAR1", 4) == 0)
         return &data_format_parquet;
+    if (length >= 6 && (memcmp(text, "ARROW1", 6) == 0 || memcmp(text, "\xff\xff\xff\xff", 4) == 0))
+        return &data_format_arrow;
     if (first >= length)
         return NULL;
     if (text[first] == '{' && (!table || next == '"' || next == '}'))
@@ -100,6 +102,9 @@ static cohort_status choose(struct data_file *file, struct text *notes, cohort_e
             return error_set(err, COHORT_ERR_FORMAT, "%s:1:1: %s", path, found);
         file->format = has_tabs(beginning, length) ? &data_format_tsv : by_name;
     }
+    if (file->format == NULL && by_name == &data_format_arrow && length > 0 &&
+        wrong_file(beginning, length, WRONG_FILE_ROWS) == NULL)
+        file->format = by_name; /* a stream of the years before 2019, which begins without a mark */
     if (file->format == NULL) {
         const char *found = wrong_file(beginning, length, WRONG_FILE_ROWS);
         const size_t line = strcspn(length == 0 ? "\n" : beginning, "\n");

@@ -22,6 +22,8 @@ struct data_format {
     cohort_status (*row)(struct data_file *file, size_t row, json_t **out, cohort_error *err);
     /* Name and type of column i; false behind the last. NULL: rows have to say. */
     bool (*column)(const struct data_file *file, size_t i, const char **name, const char **type);
+    /* Behind row: a column of which the row lost bytes that JSON cannot hold; each once. NULL within: none. NULL: never. */
+    const char *(*lost)(struct data_file *file);
     void (*rest)(struct data_file *file);  /* gives back what of state the next row can make again; NULL: nothing */
     void (*close)(struct data_file *file); /* of state; NULL: nothing to do */
 };
@@ -37,7 +39,7 @@ struct data_file {
 };
 
 extern const struct data_format data_format_jsonl, data_format_array, data_format_csv, data_format_tsv,
-    data_format_parquet;
+    data_format_parquet, data_format_arrow;
 
 /* Finds the format by what the file holds first and by its name second, and opens it. notes gets a line where the two
  * disagree. *file is overwritten; close it also after a failure. */

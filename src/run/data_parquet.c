@@ -42,6 +42,8 @@ static bool parquet_column(const struct data_file *file, size_t i, const char **
     return true;
 }
 
+static const char *lost_parquet(struct data_file *file) { return parquet_lost(file->state); }
+
 static void close_parquet(struct data_file *file)
 {
     parquet_close(file->state);
@@ -55,6 +57,7 @@ const struct data_format data_format_parquet = {
     .open = open_parquet,
     .row = read_parquet,
     .column = parquet_column,
+    .lost = lost_parquet,
     .rest = close_parquet,
     .close = close_parquet,
 };

@@ -1,6 +1,7 @@
 #include "run/data_paths.h"
 
 #include "base/file.h"
+#include "base/json_text.h"
 #include "base/number.h"
 #include "run/data_file.h"
 
@@ -23,8 +24,8 @@ struct folder {
     const char *root;
     struct folder_file *files;
     size_t n, capacity;
-    bool saved; /* a folder of datasets.save_to_disk */
-    bool model; /* a checkpoint's */
+    size_t n_saved; /* of the files, those of datasets.save_to_disk */
+    bool model;     /* a checkpoint's */
 };
 
 static bool is_passed_over(const char *name)
@@ -34,7 +35,60 @@ static bool is_passed_over(const char *name)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strcmp(name, others[i]) == 0)
             return true;
+    /* What dataset.map leaves beside the files of a set. */
+    if (strncmp(name, "cache-", 6) == 0 && data_file_named(name) == &data_format_arrow)
+        return true;
     return data_file_named(name) == NULL;
+}
+
+/* Adds a file. path becomes the folder's. */
+static cohort_status add_file(struct folder *folder, char **path, cohort_error *err)
+{
+    if (folder->n == MAX_FILES)
+        return error_set(err, COHORT_ERR_IO, "%s: more than %d data files", folder->root, MAX_FILES);
+    TRY(mem_grow(&folder->files, &folder->capacity, folder->n + 1, sizeof *folder->files, "data files", err));
+    const char *within = *path + strlen(folder->root);
+    folder->files[folder->n++] =
+        (struct folder_file){.path = *path, .name = within + strspn(within, "/"), .split = "train", .split_length = 5};
+    *path = NULL;
+    return COHORT_OK;
+}
+
+/* Of a folder that datasets.save_to_disk wrote, the files that its state.json (at state) names: others that lie there
+ * are leavings. *saved: it is such a folder. */
+static cohort_status take_saved(struct folder *folder, const char *parent, const char *state, bool *saved,
+                                cohort_error *err)
+{
+    enum { STATE_BYTES = 1 << 26 };
+    json_t *json = NULL;
+    char *path = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(json_text_read(&json, state, STATE_BYTES, JSON_TEXT_REPEATED, err));
+    const json_t *files = json_object_get(json, "_data_files"), *indices = json_object_get(json, "_indices_data_files");
+    *saved = json_is_array(files);
+    if (*saved && json_array_size(indices) > 0)
+        TRY_GOTO(error_set(err, COHORT_ERR_UNSUPPORTED,
+                           "%s: was saved with indices beside its rows, by an old version of datasets; load it with "
+                           "datasets.load_from_disk and write it again with save_to_disk",
+                           state));
+    for (size_t i = 0; *saved && i < json_array_size(files); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(files, i), "filename"));
+        enum file_kind kind = FILE_ABSENT;
+        if (name == NULL || strchr(name, '/') != NULL)
+            TRY_GOTO(error_set(err, COHORT_ERR_FORMAT, "%s: _data_files[%zu]: expected the name of a file beside it",
+                               state, i));
+        TRY_GOTO(file_join(&path, parent, name, err));
+        TRY_GOTO(file_look(path, &kind, err));
+        if (kind != FILE_FILE)
+            TRY_GOTO(error_set(err, COHORT_ERR_IO, "%s: names %s, which is not beside it; get the whole folder", state,
+                               name));
+        TRY_GOTO(add_file(folder, &path, err));
+        folder->n_saved++;
+    }
+cleanup:
+    mem_free(path);
+    json_decref(json);
+    return status;
 }
 
 static cohort_status look_into(struct folder *folder, const char *path, int depth, cohort_error *err);
@@ -49,7 +103,6 @@ static cohort_status take_entry(struct folder *folder, const char *parent, const
         return COHORT_OK;
     TRY(file_join(&path, parent, name, err));
     TRY_GOTO(file_look(path, &kind, err));
-    folder->saved = folder->saved || strcmp(name, "state.json") == 0;
     folder->model = folder->model || strcmp(name, "tokenizer.json") == 0 || strcmp(name, "model.safetensors") == 0;
     if (kind == FILE_FOLDER && strncmp(name, "__", 2) != 0) {
         if (depth == MAX_DEPTH)
@@ -57,17 +110,7 @@ static cohort_status take_entry(struct folder *folder, const char *parent, const
         else
             status = look_into(folder, path, depth + 1, err);
     } else if (kind == FILE_FILE && !is_passed_over(name)) {
-        if (folder->n == MAX_FILES)
-            status = error_set(err, COHORT_ERR_IO, "%s: more than %d data files", folder->root, MAX_FILES);
-        else
-            status =
-                mem_grow(&folder->files, &folder->capacity, folder->n + 1, sizeof *folder->files, "data files", err);
-        if (status == COHORT_OK) {
-            const char *within = path + strlen(folder->root);
-            folder->files[folder->n++] = (struct folder_file){
-                .path = path, .name = within + strspn(within, "/"), .split = "train", .split_length = 5};
-            path = NULL;
-        }
+        status = add_file(folder, &path, err);
     }
 cleanup:
     mem_free(path);
@@ -78,6 +121,15 @@ static cohort_status look_into(struct folder *folder, const char *path, int dept
 {
     cohort_status status = COHORT_OK;
     const char *name = NULL;
+    char *state = NULL;
+    bool there = false;
+    TRY(file_join(&state, path, "state.json", err));
+    status = file_exists(state, &there, err);
+    if (status == COHORT_OK && there)
+        status = take_saved(folder, path, state, &there, err);
+    mem_free(state);
+    if (status != COHORT_OK || there)
+        return status;
     DIR *dir = opendir(path);
     if (dir == NULL)
         return error_set(err, COHORT_ERR_IO, "%s: cannot open the folder", path);
@@ -153,11 +205,29 @@ static void set_split(struct folder_file *file, const char *split)
     file->split_length = split == NULL ? 0 : strlen(split);
 }
 
+/* The folder that the file is in, if that is not the root. */
+static void set_split_of_parent(struct folder_file *file)
+{
+    const char *base = base_of(file->name), *from = base - 1;
+    if (base == file->name)
+        return;
+    while (from > file->name && from[-1] != '/')
+        from--;
+    file->split = from;
+    file->split_length = (size_t)(base - 1 - from);
+}
+
 /* Says of each file which split it is of. *together: files of a split lie in one folder, because several folders are
  * several data sets (the configurations of a set on the Hub). */
 static void find_splits(struct folder *folder, bool *together)
 {
     size_t n_data = 0, n_sharded = 0, n_folders = 0, n_files = 0;
+    if (folder->n_saved > 0 && folder->n_saved == folder->n) { /* each split of a saved set is a folder of its name */
+        *together = true;
+        for (size_t i = 0; i < folder->n; i++)
+            set_split_of_parent(&folder->files[i]);
+        return;
+    }
     for (size_t i = 0; i < folder->n; i++) {
         const char *name = folder->files[i].name;
         n_data += strncmp(name, "data/", 5) == 0 && strchr(name + 5, '/') == NULL && sharded(name + 5) > 0;
@@ -324,10 +394,8 @@ static cohort_status take_folder(struct data_item *item, const char *root, const
     else if (folder.n == 0)
         status =
             error_set(err, COHORT_ERR_IO,
-                      folder.saved ? "%s: a folder of datasets.save_to_disk, whose Arrow files are not read; write "
-                                     "it with to_parquet and give that file"
-                                   : "%s: a folder without data files (.jsonl, .json, .csv, .tsv, .parquet, the "
-                                     "first four also packed as .gz or .zst)",
+                      "%s: a folder without data files (.jsonl, .json, .csv, .tsv, .parquet, .arrow, the first four "
+                      "also packed as .gz or .zst)",
                       root);
     if (status != COHORT_OK)
         goto cleanup;

@@ -75,11 +75,17 @@ cohort_status dataset_open(struct dataset *set, const struct dataset_request *re
     set->columns.recognise = request->recognise;
     TRY_GOTO(data_columns_parse(&set->columns, request->columns, request->n_columns, err));
     TRY_GOTO(data_paths_find(&paths, request->spec, &set->notes, err));
+    set->columns.several = paths.n_items > 1 || paths.items[0].n_paths > 1;
     for (size_t i = 0; i < paths.n_items; i++)
         TRY_GOTO(open_item(&opening, &paths.items[i], err));
     hash_end(&opening.hash, set->sha256);
     if (set->n_rows == 0)
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected one JSON object a line", name);
+        status =
+            error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected %s", name,
+                      set->n_files == 1 && set->files[0].data.format != &data_format_jsonl ? "at least one"
+                                                                                           : "one JSON object a line");
+    else
+        status = data_columns_check(&set->columns, name, err);
 cleanup:
     data_paths_free(&paths);
     if (status != COHORT_OK)
@@ -97,6 +103,7 @@ void dataset_free(struct dataset *set)
     mem_free(set->parts);
     mem_free(set->given);
     mem_free(set->path);
+    json_decref(set->lost);
     text_free(&set->notes);
     data_columns_free(&set->columns);
     memset(set, 0, sizeof *set);
@@ -156,6 +163,29 @@ static void wake(struct dataset *set, size_t f)
     set->awake[0] = f;
 }
 
+/* Says once of each column that bytes in it became null. */
+static cohort_status tell_losses(struct dataset *set, struct data_file *file, cohort_error *err)
+{
+    const char *name = NULL;
+    while (file->format->lost != NULL && (name = file->format->lost(file)) != NULL) {
+        struct text line = {0};
+        if (set->lost == NULL)
+            set->lost = json_object();
+        if (json_object_get(set->lost, name) != NULL)
+            continue;
+        if (json_object_set_new(set->lost, name, json_true()) != 0)
+            return error_set(err, COHORT_ERR_MEMORY, "%s: out of memory", set->path);
+        const cohort_status status = text_printf(
+            &line, err, "note: %.300s: column \"%.80s\" holds bytes that are not UTF-8 text; they are read as null",
+            file->bytes.path, name);
+        if (status == COHORT_OK && set->tell != NULL)
+            set->tell(set->tell_context, line.data);
+        text_free(&line);
+        TRY(status);
+    }
+    return COHORT_OK;
+}
+
 cohort_status dataset_row(struct dataset *set, size_t i, json_t **row, cohort_error *err)
 {
     char place[DATA_PLACE];
@@ -169,7 +199,9 @@ cohort_status dataset_row(struct dataset *set, size_t i, json_t **row, cohort_er
     wake(set, f);
     TRY(file->data.format->row(&file->data, i - file->first, row, err));
     dataset_place(set, i, place);
-    const cohort_status status = data_columns_apply(&set->columns, &file->form, *row, place, err);
+    cohort_status status = data_columns_apply(&set->columns, &file->form, *row, place, err);
+    if (status == COHORT_OK)
+        status = tell_losses(set, &file->data, err);
     if (status != COHORT_OK) {
         json_decref(*row);
         *row = NULL;

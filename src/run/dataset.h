@@ -44,7 +44,11 @@ struct dataset {
     size_t n_parts, part_capacity;
     struct data_columns columns;
     struct text notes; /* lines that a person should be told once */
-    json_t **given;    /* [n_rows] by dataset_add, owned; a set has files or these */
+    json_t *lost;      /* an object of the columns that a note named as lossy; NULL: none */
+    /* Tells a person a line that only a row showed; NULL: nobody asks. */
+    void (*tell)(void *context, const char *line);
+    void *tell_context;
+    json_t **given; /* [n_rows] by dataset_add, owned; a set has files or these */
     size_t given_capacity;
 };
 

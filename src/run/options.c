@@ -129,6 +129,10 @@ cohort_status options_unknown(const struct options *options, const char *name, c
     for (int i = 0; i < N_COMMANDS; i++)
         if (options->command == (enum option_command)(1 << i))
             command = options_command_name((enum command)i);
+    /* A hint also says what an option of other commands is called in this one. */
+    const struct option_hint *hint = options_hint(name);
+    if (hint != NULL)
+        return tell_hint(options, hint, command, name, origin, err);
     size_t count = 0;
     const struct option_spec *table = options_table(&count);
     for (size_t i = 0; i < count; i++)
@@ -136,9 +140,6 @@ cohort_status options_unknown(const struct options *options, const char *name, c
             return error_set(err, COHORT_ERR_ARGUMENT,
                              "%s: '%s' is not an option of %s (it is one of %s); leave it out", origin, table[i].name,
                              command, owners(table, count, name, list));
-    const struct option_hint *hint = options_hint(name);
-    if (hint != NULL)
-        return tell_hint(options, hint, command, name, origin, err);
     /* A difference of one or two letters, or of a third of a long name, is taken for a typing error. */
     size_t limit = strlen(name) / 3 < 2 ? 2 : strlen(name) / 3;
     size_t best = limit + 1;

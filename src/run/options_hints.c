@@ -6,14 +6,8 @@
 #include <string.h>
 
 /* clang-format off */
-static const char ADAMW[] =
-    "the optimizer is AdamW (adam_beta1, adam_beta2, adam_epsilon, weight_decay, moments_dtype); leave it"
-    " out";
 static const char ALL_LAYERS[] =
     "all layers are computed on one device: --device cuda:N or cpu; leave it out";
-static const char BEST[] =
-    "cohort does not have it: checkpoints are kept by age (save_total_limit), metrics.jsonl says which "
-    "was best; leave it out";
 static const char CHECKPOINT[] =
     "a checkpoint holds all that a resumed run needs, and resuming goes on exactly; leave it out";
 static const char COLUMNS[] =
@@ -26,7 +20,7 @@ static const char COMMANDS[] =
 static const char COMPLETIONS[] =
     "log_completions writes all of them into the run folder; leave it out";
 static const char COMPLETION_LOSS[] =
-    "the loss is on the completion, of messages on the last one; leave it out";
+    "true, the default but of plain text: the loss is on the completion, of messages on the last one";
 static const char CONTEXT[] =
     "the context is the one of the model (max_position_embeddings of config.json); max_prompt_length and "
     "max_completion_length bound a request";
@@ -48,8 +42,6 @@ static const char LOCAL_MODEL[] =
     "the model is a folder on this machine (model); dtype and device are options; leave it out";
 static const char LOGGING[] =
     "metrics.jsonl has every step, logging_steps says how often a line is printed; leave it out";
-static const char NOISE[] =
-    "cohort does not have it (no noise on embeddings); leave it out";
 static const char NOT_NEEDED[] =
     "not needed; leave it out";
 static const char LORA_OPTIONS[] =
@@ -92,13 +84,11 @@ static const char ONE_IMPLEMENTATION[] =
 static const char OTHER_METHOD[] =
     "cohort does not have this method; its trainers are sft and grpo";
 static const char PACKED[] =
-    "not needed: rows are packed without padding, and attention never crosses them; leave it out";
+    "not needed: rows are never padded, and attention never crosses them; leave it out";
 static const char PREFILL[] =
     "prompt tokens of one step";
 static const char RECOMPUTES[] =
     "auto recomputes if memory asks for it";
-static const char REFERENCE[] =
-    "cohort does not have it: the reference of beta stays the model at the start; leave it out";
 static const char REFERENCE_ONCE[] =
     "not needed: the reference is computed once for a batch (beta); leave it out";
 static const char REPORTS[] =
@@ -109,7 +99,7 @@ static const char ROWS[] =
     "JSONL rows";
 static const char SPLIT_BATCH[] =
     "the batch is split by memory (micro_batch_tokens), with the same result; give the whole batch as "
-    "batch_size (sft) or prompts_per_step (grpo) and leave it out";
+    "batch_size and leave it out";
 static const char SPLIT_EVALUATION[] =
     "evaluation is split by memory, with the same result; leave it out (eval_limit bounds the rows)";
 static const char SYSTEM[] =
@@ -124,7 +114,7 @@ static const struct option_hint hints[] = {
     {"accelerator_config", NULL, ONE_DEVICE},
     {"activation_checkpointing", "recompute", RECOMPUTES},
     {"activation_checkpointing_kwargs", "recompute", RECOMPUTES},
-    {"activation_noise", NULL, NOISE},
+    {"activation_noise", "neftune_noise_alpha", NULL},
     {"activation_offloading", "recompute", "activations are computed again instead of moved"},
     {"adam_eps", "adam_epsilon", NULL},
     {"adapter_path", "adapter", "another name of it"},
@@ -133,7 +123,6 @@ static const struct option_hint hints[] = {
     {"allowed_origins", NULL, NO_SERVER},
     {"alpha", NULL, NO_PREFERENCE},
     {"api_key", NULL, NO_SERVER},
-    {"assistant_only_loss", NULL, COMPLETION_LOSS},
     {"attn_implementation", NULL, ONE_IMPLEMENTATION},
     {"auto_find_batch_size", NULL,
      "not needed: micro-batches are planned from the memory there is (micro_batch_tokens); leave it out"},
@@ -153,7 +142,7 @@ static const struct option_hint hints[] = {
     {"cache_prompt", NULL, NO_CACHE},
     {"cache_type_k", NULL, NO_QUANTISATION},
     {"cache_type_v", NULL, NO_QUANTISATION},
-    {"callbacks", NULL, BEST},
+    {"callbacks", NULL, "cohort does not have it: programs can be called by rewards alone; leave it out"},
     {"cast_lm_head_to_fp32", NULL, "not needed: logits are computed in fp32; leave it out"},
     {"center_rewards_coefficient", NULL, NO_PREFERENCE},
     {"chat_template_args", "thinking", THINKING},
@@ -169,7 +158,6 @@ static const struct option_hint hints[] = {
     {"cnv", "chat", NULL},
     {"color", NULL, NOT_NEEDED},
     {"command", NULL, COMMANDS},
-    {"completion_only_loss", NULL, COMPLETION_LOSS},
     {"context_length", NULL, CONTEXT},
     {"conversation", "chat", NULL},
     {"cpo_alpha", NULL, NO_PREFERENCE},
@@ -189,7 +177,6 @@ static const struct option_hint hints[] = {
     {"dataset_shuffle", "shuffle_dataset", NULL},
     {"dataset_streaming", NULL, ONE_FILE},
     {"dataset_test_split", "eval_data", SPLIT},
-    {"dataset_text_field", "columns", "text=NAME"},
     {"dataset_train_split", "data", SPLIT},
     {"ddp_*", NULL, ONE_DEVICE},
     {"debug", NULL, LOGGING},
@@ -227,7 +214,6 @@ static const struct option_hint hints[] = {
     {"eval_interval", "eval_steps", NULL},
     {"eval_on_start", "eval_steps", "evaluation before and after is always done"},
     {"eval_packing", NULL, PACKED},
-    {"eval_strategy", "eval_steps", EVALUATED},
     {"eval_use_gather_object", NULL, COLUMNS},
     {"evaluation_strategy", "eval_steps", EVALUATED},
     {"extra_eos_token", NULL, ENDS},
@@ -252,8 +238,6 @@ static const struct option_hint hints[] = {
      "not needed: a run is exact, whatever the threads and micro-batches; leave it out"},
     {"generate_during_eval", NULL, NO_PREFERENCE},
     {"generate_from_teacher", NULL, NO_DISTILLATION},
-    {"generation_batch_size", "prompts_per_step",
-     "prompts, where generation_batch_size counts completions: divide it by num_generations"},
     {"generation_kwargs", NULL,
      "name each one as an option: temperature, top_p, top_k, min_p, repetition_penalty, stop"},
     {"gold_*", NULL, NO_DISTILLATION},
@@ -262,13 +246,11 @@ static const struct option_hint hints[] = {
     {"grad_accumulation_steps", NULL, SPLIT_BATCH},
     {"grad_checkpoint", "recompute", RECOMPUTES},
     {"grad_clip", "max_grad_norm", NULL},
-    {"gradient_accumulation_steps", NULL, SPLIT_BATCH},
     {"gradient_checkpointing", "recompute", RECOMPUTES},
     {"gradient_checkpointing_kwargs", "recompute", RECOMPUTES},
     {"gradient_clipping", "max_grad_norm", NULL},
     {"grammar", NULL, NO_GRAMMAR},
     {"grammar_file", NULL, NO_GRAMMAR},
-    {"greater_is_better", NULL, BEST},
     {"group_by_length", NULL, PACKED},
     {"group_size", "num_generations", NULL},
     {"guided_json", NULL, NO_GRAMMAR},
@@ -298,14 +280,12 @@ static const struct option_hint hints[] = {
     {"kv_bits", NULL, NO_QUANTISATION},
     {"kv_group_size", NULL, NO_QUANTISATION},
     {"label_names", NULL, COLUMNS},
-    {"label_smoothing", NULL, NO_PREFERENCE},
-    {"label_smoothing_factor", NULL, COLUMNS},
+    {"label_smoothing", "label_smoothing_factor", NULL},
     {"ld_alpha", NULL, NO_PREFERENCE},
     {"learning_rate_schedule", "lr_scheduler_type", NULL},
     {"length_column_name", NULL, PACKED},
     {"liger_kernel_config", NULL, ONE_IMPLEMENTATION},
     {"lmbda", NULL, NO_DISTILLATION},
-    {"load_best_model_at_end", NULL, BEST},
     {"load_in_4bit", NULL, NO_QUANTISATION},
     {"load_in_8bit", NULL, NO_QUANTISATION},
     {"local_rank", NULL, ONE_DEVICE},
@@ -333,7 +313,7 @@ static const struct option_hint hints[] = {
     {"lr_scheduler", "lr_scheduler_type", NULL},
     {"m", "model", "--model, a folder in Hugging Face layout"},
     {"main_gpu", NULL, ALL_LAYERS},
-    {"mask_prompt", NULL, COMPLETION_LOSS},
+    {"mask_prompt", "completion_only_loss", COMPLETION_LOSS},
     {"mask_truncated", "mask_truncated_completions", NULL},
     {"max_gen_length", "max_completion_length", NULL},
     {"max_grad_value", "max_grad_norm", NULL},
@@ -351,7 +331,6 @@ static const struct option_hint hints[] = {
     {"max_steps", "steps", NULL},
     {"max_tokens_to_generate", "max_completion_length", NULL},
     {"max_tool_calling_iterations", NULL, NO_TOOLS},
-    {"metric_for_best_model", NULL, BEST},
     {"min_tokens_to_keep", NULL, "at least one token is kept; leave it out"},
     {"mirostat", NULL, NO_SAMPLER},
     {"missing_eos_penalty", NULL, NO_PREFERENCE},
@@ -373,7 +352,6 @@ static const struct option_hint hints[] = {
     {"n_predict", "max_completion_length", NULL},
     {"n_samples", "n|num_generations", NULL},
     {"n_threads", "threads", NULL},
-    {"neftune_noise_alpha", NULL, NOISE},
     {"ngl", NULL, ALL_LAYERS},
     {"no_cuda", "device", CPU},
     {"no_mmap", NULL, NOT_NEEDED},
@@ -385,8 +363,7 @@ static const struct option_hint hints[] = {
     {"num_completions_to_print", NULL, COMPLETIONS},
     {"num_draft_tokens", NULL, NO_DRAFTS},
     {"num_epochs", "epochs", NULL},
-    {"num_generations_eval", "n",
-     "evaluation during training takes one completion a prompt; `cohort eval` takes --n"},
+    {"num_generations_eval", "n", NULL},
     {"num_layers", "lora_target_modules", LORA_OPTIONS},
     {"num_loss_tokens_to_skip", NULL, NO_DISTILLATION},
     {"num_ppo_epochs", "num_iterations", NULL},
@@ -398,16 +375,12 @@ static const struct option_hint hints[] = {
     {"num_value_samples", NULL, OTHER_METHOD},
     {"numa", NULL, NOT_NEEDED},
     {"o", "out", NULL},
-    {"optim", NULL, ADAMW},
-    {"optim_args", "adam_epsilon", "AdamW has adam_beta1, adam_beta2, adam_epsilon and weight_decay"},
-    {"optim_target_modules", NULL, ADAMW},
+    {"optim_target_modules", "lr_groups", "a rate for tensors by name; GaLore and its like are not there"},
     {"optimize_cuda_cache", NULL, ONE_IMPLEMENTATION},
-    {"optimizer", NULL, ADAMW},
-    {"optimizer_config", NULL, ADAMW},
+    {"optimizer", "optim", NULL},
+    {"optimizer_config", "optim_args", NULL},
     {"output_dir", "out", "the run folder"},
     {"p", "prompt", NULL},
-    {"packing", NULL, PACKED},
-    {"packing_strategy", NULL, PACKED},
     {"pad_to_multiple_of", NULL, PACKED},
     {"pad_token", NULL, ENDS},
     {"padding_free", NULL, PACKED},
@@ -416,9 +389,6 @@ static const struct option_hint hints[] = {
     {"parallelism_config", NULL, ONE_DEVICE},
     {"peft_config", "use_peft", LORA_OPTIONS},
     {"per_device_eval_batch_size", NULL, SPLIT_EVALUATION},
-    {"per_device_train_batch_size", "batch_size|prompts_per_step",
-     "for sft the rows of an optimizer step, for grpo the prompts of one (each has num_generations "
-     "completions), over all passes"},
     {"pipeline", NULL, ONE_DEVICE},
     {"port", NULL, NO_SERVER},
     {"ppo_epochs", "num_iterations", NULL},
@@ -446,8 +416,6 @@ static const struct option_hint hints[] = {
     {"queue_maxsize", NULL, IN_TURN},
     {"random_seed", "seed", NULL},
     {"ref_model", "model", "the reference of beta is the model as the run begins with it"},
-    {"ref_model_mixup_alpha", NULL, REFERENCE},
-    {"ref_model_sync_steps", NULL, REFERENCE},
     {"remove_thinking_from_demonstration", NULL, OTHER_METHOD},
     {"remove_unused_columns", NULL, COLUMNS},
     {"repeat_last_n", "repetition_context", NULL},
@@ -488,13 +456,11 @@ static const struct option_hint hints[] = {
     {"solution_template", NULL, OTHER_METHOD},
     {"split_mode", NULL, ALL_LAYERS},
     {"steps_per_eval", "eval_steps", NULL},
-    {"steps_per_generation", "num_iterations", "optimizer steps on each generation batch"},
     {"steps_per_report", "logging_steps", NULL},
     {"stop_sequences", "stop", NULL},
     {"stop_strings", "stop", NULL},
     {"success_reward_threshold", NULL, OTHER_METHOD},
     {"swanlab", NULL, REPORTS},
-    {"sync_ref_model", NULL, REFERENCE},
     {"sys", NULL, SYSTEM},
     {"system_prompt", NULL, SYSTEM},
     {"t", "threads", NULL},
@@ -524,11 +490,10 @@ static const struct option_hint hints[] = {
     {"train_dataset", "data", NULL},
     {"train_file", "data", NULL},
     {"train_mode", NULL, COMMANDS},
-    {"train_on_inputs", NULL, COMPLETION_LOSS},
+    {"train_on_inputs", "completion_only_loss", "false, where this is true"},
     {"train_sampling_strategy", NULL, PACKED},
     {"train_steps", "steps", NULL},
     {"transformers_continuous_batching_config", NULL, ONE_ENGINE},
-    {"truncation_mode", NULL, "rows longer than max_length are cut at the end (keep_start); leave it out"},
     {"trust_remote_code", NULL, "no code of a model is ever run; leave it out"},
     {"typical", NULL, NO_SAMPLER},
     {"typical_p", NULL, NO_SAMPLER},
@@ -582,9 +547,23 @@ const char *options_value_hint(enum option_id id, const char *word)
     static const struct {
         enum option_id id;
         const char *word, *says;
-    } values[] = {{OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
-                  {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
-                  {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"}};
+    } values[] = {
+        {OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
+        {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
+        {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_loss", "which is called loss"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_mean_token_accuracy", "which is called mean_token_accuracy"},
+        {OPTION_METRIC_FOR_BEST_MODEL, "eval_entropy", "which is called entropy"},
+        {OPTION_LOSS_TYPE, "chunked_nll", "which is called nll"},
+        {OPTION_PACKING_STRATEGY, "bfd_split", "whose pieces of a row lack what came before; raise max_length"},
+        {OPTION_PACKING_STRATEGY, "wrapped", "where attention would cross from row to row"},
+        {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
+        {OPTION_OPTIM, "adam", "which is called adamw_torch"},
+        {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},
+        {OPTION_OPTIM, "lion", "which is called lion_32bit"},
+        {OPTION_OPTIM, "lion_8bit", "which keeps its state whole here: lion_32bit"}};
+    if (id == OPTION_OPTIM && strncmp(word, "paged_", 6) == 0)
+        return "whose pages in host memory are adamw_8bit or adamw_torch with --offload optimizer here";
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
         if (values[i].id == id && strcmp(values[i].word, word) == 0)
             return values[i].says;

@@ -2,13 +2,18 @@
 #include "backend/cpu_isa_list.h"
 #include "bench/bench_list.h"
 #include "format/preset_list.h"
+#include "recipe/offload_list.h"
 #include "recipe/recompute_list.h"
+#include "recipe/sft_row_list.h"
 #include "run/options_internal.h"
 #include "run/output_format.h"
 #include "tensor/dtype_list.h"
 #include "train/advantage_list.h"
+#include "train/best_list.h"
 #include "train/loss_list.h"
+#include "train/optimizer_list.h"
 #include "train/schedule_list.h"
+#include "train/sft_list.h"
 
 #include <float.h>
 

@@ -73,8 +73,10 @@ ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
      "data file of rows with prompt_tokens and tokens; '-' reads standard input")
 OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
        "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
-ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO | FOR_EVAL, "Data", HASHED(DATA),
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_EVAL, "Data", NO_RUN,
+     "rows with prompt or messages (docs/DATA.md), or several sets as NAME=FILE,NAME=FILE")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_SCORE, "Data", NO_RUN,
      "data files or a folder of rows with completion, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_DATA, "Data", NO_RUN,
@@ -87,17 +89,39 @@ OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(D
        "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA, "Data", NO_RUN,
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
-OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_TRAIN, "Data", FREE,
+OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_SFT, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
+ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GRPO, "Data", FREE,
+     "held-out rows to evaluate on: data files or a folder, or several sets as NAME=FILE,NAME=FILE")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
+OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_SFT, "Data", FREE,
+       "when to evaluate, beside before and after: never, every eval_steps, each epoch; unset: eval_steps")
+OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_LIST)), "loss", FOR_SFT, "Data", KEPT,
+       "the held-out metric by which evaluations are compared")
+OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_SFT, "Data", KEPT,
+       "whether more of that metric is better; unset: yes, but for loss")
+OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_SFT, "Data", FREE,
+       "make final/ of the best evaluation's checkpoint; each new best is saved and kept")
+OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_SFT, "Data", FREE,
+       "stop after N evaluations in a row that are not better than the best; unset: never")
+OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_SFT, "Data", FREE,
+       "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
+OPTION(EVAL_K, "eval_k", NUMBERS(1, 65536), NULL, FOR_GRPO | FOR_EVAL, "Data", FREE,
+       "k of pass@k and maj@k (docs/EVALUATION.md); unset: 1, 2, 4 ... and the completions of a prompt")
+OPTION(SAMPLES, "samples", INT(0, 1000), "2", FOR_EVAL, "Data", NO_RUN,
+       "with --format text: prompts of each set that are shown with a completion")
 OPTION(SHUFFLE_DATASET, "shuffle_dataset", SWITCH, "true", FOR_TRAIN, "Data", KEPT,
        "walk the rows in an order drawn from the seed, a new one each epoch")
 OPTION(DATA_SHUFFLE_SEED, "data_shuffle_seed", INT(0, MANY), NULL, FOR_TRAIN, "Data", KEPT,
        "seed of that order and of a mixture's; unset: as seed")
-OPTION(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
+OPTION(CHAT, "chat", SWITCH, "false", FOR_TRAIN | FOR_EVAL, "Data", KEPT,
+       "put text prompts through the chat template, and in sft their completions as the answer")
+ALSO(CHAT, "chat", SWITCH, "false", FOR_DATA, "Data", NO_RUN,
+     "put text prompts through the chat template, and their completions as the answer")
+ALSO(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
 OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data",
        HASHED(TEMPLATE),
@@ -109,13 +133,29 @@ OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | F
 OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
        "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
-       "tokens of a row, prompt and completion; longer ones are cut at the end")
+       "tokens of a row, prompt and completion; longer ones are cut (truncation_mode)")
+OPTION(TRUNCATION_MODE, "truncation_mode", ONE_OF(WORDS(TRUNCATION_LIST)), "keep_start", FOR_SFT | FOR_DATA, "Data",
+       KEPT, "what is kept of a row that is too long: its beginning or its end")
+OPTION(DATASET_TEXT_FIELD, "dataset_text_field", TEXT, "text", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "the column of plain text, all of which is learned")
+OPTION(COMPLETION_ONLY_LOSS, "completion_only_loss", SWITCH, NULL, FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn the completion alone (of messages the last); false: all; unset: text all, else true")
+OPTION(ASSISTANT_ONLY_LOSS, "assistant_only_loss", SWITCH, "false", FOR_SFT | FOR_DATA, "Data", KEPT,
+       "learn what the assistant says, in every turn, and nothing else (docs/SFT.md)")
+OPTION(PACKING, "packing", SWITCH, "false", FOR_SFT, "Data", KEPT,
+       "let batch_size count bins of up to max_length tokens, each filled with rows (docs/SFT.md)")
+OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd", FOR_SFT, "Data", KEPT,
+       "how rows are packed: best fit, the longest first")
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "reward functions, by name or as exec:PROGRAM (JSON lines in and out); README.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
+OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GRPO | FOR_EVAL, "Reward", FREE,
+       "the reward that says whether a completion passes in an evaluation; unset: accuracy, else the first")
+OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GRPO | FOR_EVAL, "Reward", FREE,
+       "a completion passes where that reward is at least this")
 OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
 OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, "Reward", FREE,
@@ -152,6 +192,22 @@ OPTION(NUM_GENERATIONS, "num_generations", INT(2, 4096), "8", FOR_PLAN, "Rollout
        "completions per prompt (the group)")
 OPTION(PROMPTS_PER_STEP, "prompts_per_step", INT(1, 65536), "8", FOR_PLAN, "Rollout", KEPT,
        "prompts in one generation batch")
+/* As TRL counts: completions, in slices of a generation batch (docs/GRPO.md, A step). */
+OPTION(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+       "completions of one slice of a generation batch; unset: prompts_per_step says it")
+OPTION(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 65536), "1", FOR_GRPO, "Rollout", KEPT,
+       "slices of one optimizer step")
+OPTION(STEPS_PER_GENERATION, "steps_per_generation", INT(1, 65536), NULL, FOR_GRPO, "Rollout", KEPT,
+       "slices of a generation batch; unset: as gradient_accumulation_steps, which is one step")
+OPTION(GENERATION_BATCH_SIZE, "generation_batch_size", INT(1, 4194304), NULL, FOR_GRPO, "Rollout", KEPT,
+       "completions of a generation batch, in place of steps_per_generation")
+/* DAPO, arXiv 2503.14476; not in TRL. */
+OPTION(DYNAMIC_SAMPLING, "dynamic_sampling", SWITCH, "false", FOR_GRPO, "Rollout", KEPT,
+       "drop groups whose rewards do not differ, and draw further prompts in their place")
+OPTION(DYNAMIC_SAMPLING_REFILLS, "dynamic_sampling_refills", INT(0, 1000), "9", FOR_GRPO, "Rollout", KEPT,
+       "dynamic_sampling: further draws for a batch, at most; then dropped groups fill it")
+OPTION(DYNAMIC_SAMPLING_OVERSAMPLE, "dynamic_sampling_oversample", FLOAT(1, 64), "1.0", FOR_GRPO, "Rollout", KEPT,
+       "dynamic_sampling: prompts that are drawn at once for each one that is wanted")
 OPTION(MAX_COMPLETION_LENGTH, "max_completion_length", INT(1, COUNT), "512", FOR_PLAN | FOR_EVAL, "Rollout", KEPT,
        "maximum tokens of a completion")
 /* 256 is MLX-LM's default in its API; the 100 of its command line cuts most answers short. */
@@ -193,6 +249,9 @@ OPTION(FREQUENCY_CONTEXT, "frequency_context", INT(1, COUNT), "20", FOR_SAMPLE, 
        "how many tokens back frequency_penalty looks")
 OPTION(LOGIT_BIAS, "logit_bias", BIASES, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "numbers added to the logits of token ids, for example 151645:-2.5")
+/* TRL's default is num_generations; one is what a held-out mean costs least with. */
+OPTION(NUM_GENERATIONS_EVAL, "num_generations_eval", INT(1, 4096), "1", FOR_GRPO, "Rollout", FREE,
+       "completions per prompt of held-out evaluation")
 OPTION(EVAL_TEMPERATURE, "eval_temperature", SINGLE(0, 100), NULL, FOR_GRPO, "Rollout", FREE,
        "temperature of held-out evaluation; unset: as temperature")
 OPTION(DECODE_CONCURRENCY, "decode_concurrency", INT(0, 4096), "0", FOR_SAMPLE | FOR_INFO, "Rollout", FREE,
@@ -206,7 +265,9 @@ OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
        "divide advantages by the standard deviation of the group, of the batch, or not at all")
 OPTION(ADVANTAGE_ESTIMATOR, "advantage_estimator", ONE_OF(WORDS(ADVANTAGE_ESTIMATOR_LIST)), "grpo", FOR_GRPO, "Loss", KEPT,
-       "what a reward is compared with: its group (grpo), the others of it (rloo), the batch")
+       "what a reward is compared with: its group (grpo), the others of it (rloo), the batch; or pass@k")
+OPTION(ADVANTAGE_K, "advantage_k", INT(1, 4096), "4", FOR_GRPO, "Loss", KEPT,
+       "advantage_estimator pass_at_k: completions of which one has to pass; at most num_generations")
 OPTION(MULTI_OBJECTIVE_AGGREGATION, "multi_objective_aggregation", ONE_OF(WORDS(ADVANTAGE_AGGREGATION_LIST)),
        "sum_then_normalize", FOR_GRPO, "Loss", KEPT,
        "several rewards are weighted and added before or after each is normalised in its group")
@@ -214,6 +275,12 @@ OPTION(ADVANTAGE_EPSILON, "advantage_epsilon", FLOAT(0, 1), "1e-4", FOR_GRPO, "L
        "added to the standard deviation that advantages are divided by")
 OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss", KEPT,
        "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(SFT_LOSS_LIST)), "nll", FOR_SFT, "Loss", KEPT,
+     "the loss of a token: its negative log-prob, or that times its probability (dft)")
+OPTION(LABEL_SMOOTHING_FACTOR, "label_smoothing_factor", FLOAT(0, 1), "0", FOR_SFT, "Loss", KEPT,
+       "share of the loss that is the mean over the vocabulary in place of the token; only with nll")
+OPTION(NEFTUNE_NOISE_ALPHA, "neftune_noise_alpha", FLOAT(0, 1e6), NULL, FOR_SFT, "Loss", KEPT,
+       "add noise of up to alpha / sqrt(tokens * width) to a row's embeddings (NEFTune); unset: none")
 OPTION(IMPORTANCE_SAMPLING_LEVEL, "importance_sampling_level", ONE_OF(WORDS(LOSS_LEVEL_LIST)), "token",
        FOR_GRPO, "Loss", KEPT,
        "probability ratio new/old of each token, or one for the sequence (GSPO; sequence_token: GSPO-token)")
@@ -236,7 +303,13 @@ OPTION(VESPO_K_NEG, "vespo_k_neg", FLOAT(0, 1e6), "3.0", FOR_GRPO, "Loss", KEPT,
 OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Loss", KEPT,
        "vespo: decay with the sequence's ratio where the advantage is negative")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
-       "weight of the KL to the initial model; 0: no reference model is kept")
+       "weight of the KL to the reference, the initial model; 0: none is kept")
+OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+       "let the reference of beta follow the policy, every ref_model_sync_steps steps")
+OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO, "Loss", KEPT,
+       "sync_ref_model: share of the policy in the new reference; the rest is the old reference")
+OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO, "Loss", KEPT,
+       "sync_ref_model: optimizer steps between two changes of the reference")
 OPTION(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k3", FOR_GRPO, "Loss", KEPT,
        "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")
 OPTION(USE_BIAS_CORRECTION_KL, "use_bias_correction_kl", SWITCH, "true", FOR_GRPO, "Loss", KEPT,
@@ -262,13 +335,13 @@ OPTION(ENTROPY_TARGET, "entropy_target", FLOAT(0, 1000), "0.2", FOR_GRPO, "Loss"
 OPTION(MASK_TRUNCATED_COMPLETIONS, "mask_truncated_completions", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
        "leave completions that reached max_completion_length out of the loss")
 OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KEPT,
-       "optimizer steps on each generation batch")
+       "times that each generation batch is gone through")
 
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
-       "peak learning rate of AdamW")
+       "peak learning rate")
 ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO, "Optimizer", ACCEPTED(SCHEDULE),
-     "peak learning rate of AdamW")
+     "peak learning rate")
 /* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can
  * be extended and the longer run is still the same run. */
 OPTION(LR_SCHEDULER_TYPE, "lr_scheduler_type", ONE_OF(WORDS(SCHEDULE_LIST)), "constant",
@@ -278,6 +351,14 @@ OPTION(LR_SCHEDULER_KWARGS, "lr_scheduler_kwargs", PAIRS, NULL, FOR_TRAIN, "Opti
        "parameters of lr_scheduler_type, such as num_decay_steps=20,min_lr_ratio=0.1 (docs/NUMERICS.md)")
 OPTION(WARMUP_STEPS, "warmup_steps", COUNT_OR_SHARE, "0", FOR_TRAIN, "Optimizer", ACCEPTED(SCHEDULE),
        "steps over which the learning rate rises from 0; below 1: their share of all steps, rounded up")
+OPTION(OPTIM, "optim", ONE_OF(WORDS(OPTIM_LIST)), "adamw_torch_fused", FOR_TRAIN | FOR_INFO, "Optimizer", KEPT,
+       "optimizer (docs/OPTIMIZERS.md); muon: matrices of layers, AdamW for the rest")
+OPTION(OPTIM_ARGS, "optim_args", PAIRS, NULL, FOR_TRAIN | FOR_INFO, "Optimizer", KEPT,
+       "arguments of optim, such as momentum=0.9,nesterov=true (docs/OPTIMIZERS.md)")
+OPTION(LR_GROUPS, "lr_groups", PAIRS, NULL, FOR_TRAIN, "Optimizer", KEPT,
+       "factors of the learning rate by tensor name, such as lm_head=0.1,lora_B=16 (docs/OPTIMIZERS.md)")
+OPTION(WEIGHT_DECAY_GROUPS, "weight_decay_groups", PAIRS, NULL, FOR_TRAIN, "Optimizer", KEPT,
+       "weight decays by tensor name in place of weight_decay, such as embed_tokens=0")
 OPTION(ADAM_BETA1, "adam_beta1", SINGLE(0, 0.9999999), "0.9", FOR_TRAIN, "Optimizer", KEPT,
        "decay of the mean of the gradient")
 OPTION(ADAM_BETA2, "adam_beta2", SINGLE(0, 0.9999999), "0.999", FOR_TRAIN, "Optimizer", KEPT,
@@ -285,14 +366,22 @@ OPTION(ADAM_BETA2, "adam_beta2", SINGLE(0, 0.9999999), "0.999", FOR_TRAIN, "Opti
 OPTION(ADAM_EPSILON, "adam_epsilon", SINGLE(TINY, 1), "1e-8", FOR_TRAIN, "Optimizer", KEPT,
        "added to the square root of the mean squared gradient")
 OPTION(WEIGHT_DECAY, "weight_decay", SINGLE(0, 10), "0", FOR_TRAIN, "Optimizer", KEPT,
-       "decoupled weight decay, multiplied by the learning rate")
+       "decoupled weight decay, multiplied by the learning rate; of matrices, not of norms and biases")
 OPTION(MAX_GRAD_NORM, "max_grad_norm", FLOAT(0, BIG), "1.0", FOR_TRAIN, "Optimizer", KEPT,
        "the gradient is scaled down to this norm; 0: no clipping")
+OPTION(EMA_DECAY, "ema_decay", FLOAT(0, 0.9999999999), NULL, FOR_TRAIN | FOR_INFO, "Optimizer", KEPT,
+       "keep a mean of the weights, E = E + (1 - ema_decay) (W - E) after each update; written to final-ema")
 OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", KEPT,
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
+OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_INFO, "Optimizer", FREE,
+       "keep in the host's memory in place of a GPU's (docs/OPTIMIZERS.md); the results are the same")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step")
+ALSO(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
+       "rows in one optimizer step, divided by gradient_accumulation_steps; unset: batch_size says it")
+ALSO(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
+       "factor of per_device_train_batch_size")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
        "tokens of one pass; sets memory and speed; 0: 2048 on a CPU, 24576 on a GPU, fewer for wide models")

@@ -146,6 +146,39 @@ static cohort_status read_sequence(struct reader *reader, struct option_value *p
     }
 }
 
+static bool names_data(const struct option_spec *spec)
+{
+    return spec->id == OPTION_DATA || spec->id == OPTION_EVAL_DATA || spec->id == OPTION_BATCH;
+}
+
+/* A list of data files, as one value with commas between them (data_paths.h). */
+static cohort_status read_data_files(struct reader *reader, struct option_value *parsed, const char *place)
+{
+    struct text all = {0};
+    cohort_status status = COHORT_OK;
+    bool ended = false;
+    while (!ended) {
+        yaml_event_t event;
+        TRY_GOTO(next_event(reader, &event));
+        ended = event.type == YAML_SEQUENCE_END_EVENT;
+        if (!ended)
+            status = check_scalar(reader, &event, "a data file");
+        if (!ended && status == COHORT_OK && is_null(&event))
+            status = fail(reader, event.start_mark, "an item of the list is empty", "");
+        if (!ended && status == COHORT_OK && all.length > 0)
+            status = text_append(&all, ",", 1, reader->err);
+        for (size_t i = 0; !ended && status == COHORT_OK && i < event.data.scalar.length; i++)
+            status = text_printf(&all, reader->err, event.data.scalar.value[i] == ',' ? "\\%c" : "%c",
+                                 event.data.scalar.value[i]);
+        yaml_event_delete(&event);
+        TRY_GOTO(status);
+    }
+    status = options_parse(parsed, all.data == NULL ? "" : all.data, place, reader->err);
+cleanup:
+    text_free(&all);
+    return status;
+}
+
 /* One value of a mapping of parameters, as the item "NAME=VALUE"; null leaves the parameter out. */
 static cohort_status read_parameter(struct reader *reader, struct option_value *parsed, const yaml_event_t *key,
                                     const yaml_event_t *value, const char *place)
@@ -194,6 +227,10 @@ static cohort_status read_value(struct reader *reader, struct option_value *pars
     if (event->type == YAML_SEQUENCE_START_EVENT && spec->type == OPTION_TYPE_LIST) {
         TRY(refuse_extras(reader, event, event->data.sequence_start.anchor, event->data.sequence_start.tag));
         return read_sequence(reader, parsed, place);
+    }
+    if (event->type == YAML_SEQUENCE_START_EVENT && names_data(spec)) {
+        TRY(refuse_extras(reader, event, event->data.sequence_start.anchor, event->data.sequence_start.tag));
+        return read_data_files(reader, parsed, place);
     }
     if (event->type == YAML_MAPPING_START_EVENT && spec->pairs) {
         TRY(refuse_extras(reader, event, event->data.mapping_start.anchor, event->data.mapping_start.tag));

@@ -696,7 +696,7 @@ cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_p
         bool gone = false;
         if (only_periodic && !holds(&run->periodic, steps.at[i]))
             continue;
-        if (seen++ < keep)
+        if (seen++ < keep || steps.at[i] == run->spared)
             continue;
         TRY_GOTO(prune_one(run, steps.at[i], &gone, notes, err));
         if (gone && holds(&run->periodic, steps.at[i])) {

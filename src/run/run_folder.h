@@ -32,6 +32,7 @@ struct run_folder {
     bool lock_unsupported; /* the file system has no locks, so that a second trainer is not refused */
     struct run_log logs[N_RUN_LOGS];
     struct run_steps periodic; /* checkpoints written by the clock, ascending */
+    int64_t spared;            /* the step whose checkpoint is never pruned; 0: none */
 };
 /* Takes the lock; if another trainer holds it, the error names that one. The folder must exist. Then repairs and
  * removes what a crash left in it. */
@@ -77,7 +78,7 @@ int64_t run_folder_step_of(const char *path);
 
 /* Whether the checkpoint of this step was written by the clock alone. */
 cohort_status run_folder_note_periodic(struct run_folder *run, int64_t step, bool periodic, cohort_error *err);
-/* Removes all but the newest keep checkpoints, of those written by the clock or of all. What cannot be removed is a
+/* Removes all but the newest keep checkpoints and the spared one, of those written by the clock or of all. What cannot be removed is a
  * line in notes; a failing status means that nothing could be looked at. */
 cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_periodic, struct text *notes,
                                cohort_error *err);

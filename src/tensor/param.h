@@ -11,6 +11,14 @@
 
 enum { PARAM_ALIGNMENT = 64 }; /* elements */
 
+/* What a tensor is to an optimizer that treats some matrices otherwise. */
+enum param_kind {
+    PARAM_VECTOR, /* gains, biases, and whatever is not one of the next */
+    PARAM_MATRIX, /* of a layer: a projection */
+    PARAM_EMBEDDING,
+    PARAM_HEAD
+};
+
 struct param {
     char name[96]; /* Hugging Face name, for example model.layers.0.self_attn.q_proj.weight */
     int32_t rank;  /* 1 or 2 */
@@ -18,9 +26,10 @@ struct param {
     int64_t count;              /* elements */
     enum storage_format format; /* of the values */
     bool adjacent;              /* lies directly behind the tensor before it, which has its format */
-    bool decay;                 /* weight decay applies (matrices yes, gains and biases no) */
-    float start;                /* elements of a vector where a model is made anew: 1 for a gain, 0 for a bias */
-    size_t offset;              /* first byte in the buffer of values; param_table_layout */
+    enum param_kind kind;
+    bool decay;    /* weight decay applies (matrices yes, gains and biases no) */
+    float start;   /* elements of a vector where a model is made anew: 1 for a gain, 0 for a bias */
+    size_t offset; /* first byte in the buffer of values; param_table_layout */
 };
 
 struct param_table {

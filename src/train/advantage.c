@@ -115,6 +115,14 @@ cohort_status advantage_check(const struct advantage_config *config, bool penali
     if (whitened && config->scale != ADVANTAGE_SCALE_BATCH)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "REINFORCE++ normalises advantages over the batch: leave scale_rewards out, or give batch");
+    if (config->estimator == ADVANTAGE_PASS_AT_K && config->scale == ADVANTAGE_SCALE_BATCH)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "advantage_estimator pass_at_k divides by the deviation of pass@k in the group: leave "
+                         "scale_rewards out, or give none");
+    if (config->estimator == ADVANTAGE_PASS_AT_K && penalised)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "kl_in_reward changes rewards, of which advantage_estimator pass_at_k only reads whether they "
+                         "are above 0: leave kl_in_reward out");
     if (config->aggregation != ADVANTAGE_NORMALIZE_THEN_SUM)
         return COHORT_OK;
     if (config->estimator != ADVANTAGE_GRPO)
@@ -176,9 +184,43 @@ static double centred(const struct advantage_input *input, double reward, const 
         return (reward - group->mean) * group->n / (group->n - 1.0);
     case ADVANTAGE_REINFORCE_PLUS_PLUS: return reward - batch->mean;
     case ADVANTAGE_GRPO:
-    case ADVANTAGE_REINFORCE_PLUS_PLUS_BASELINE: break;
+    case ADVANTAGE_REINFORCE_PLUS_PLUS_BASELINE:
+    case ADVANTAGE_PASS_AT_K: break;
     }
     return reward - (input->config.aggregation == ADVANTAGE_NORMALIZE_THEN_SUM ? batch->mean : group->mean);
+}
+
+/* ---- pass@k ---- */
+
+/* Of n draws of which failed are failures, the chance that k of them are all failures (first 0), or, of one that is a failure,
+ * that k - 1 others are too (first 1): binomial(failed - first, k - first) / binomial(n - first, k - first). */
+static double all_fail(int32_t n, int32_t failed, int32_t k, int32_t first)
+{
+    double chance = 1.0;
+    for (int32_t i = first; i < k; i++)
+        chance *= failed > i ? (double)(failed - i) / (double)(n - i) : 0.0;
+    return chance;
+}
+
+/* Replaces value[group] by advantages of pass@k (arXiv 2508.10751, the analytical form): the mean, over all k of the group
+ * that contain a completion, of whether one of them passes, less that over all k of the group. A reward above 0 passes.
+ * Returns the deviation of pass@k over all k of the group. */
+static double pass_at_k(const struct advantage_config *config, int32_t group, double *value)
+{
+    int32_t n = 0, failed = 0;
+    for (int32_t i = 0; i < group; i++) {
+        n += isnan(value[i]) ? 0 : 1;
+        failed += value[i] <= 0.0 ? 1 : 0;
+    }
+    const bool enough = n >= config->k;
+    const double none = enough ? all_fail(n, failed, config->k, 0) : 0.0, std = sqrt(none * (1.0 - none));
+    for (int32_t i = 0; i < group; i++) {
+        if (isnan(value[i]))
+            continue;
+        const double a = value[i] > 0.0 ? none : none - (enough ? all_fail(n, failed, config->k, 1) : 0.0);
+        value[i] = config->scale == ADVANTAGE_SCALE_NONE ? a : a / (std + config->epsilon);
+    }
+    return std;
 }
 
 /* Whether advantages are normalised over the batch once they have their baseline. */
@@ -194,11 +236,12 @@ static void apply_baseline(const struct advantage_input *input, double *value, s
     const struct moments batch = moments_of(value, 1, input->n_rows);
     int64_t zero_std = 0;
     for (int32_t first = 0; first < input->n_rows; first += input->group) {
+        const bool passes = config->estimator == ADVANTAGE_PASS_AT_K;
         const struct moments group = moments_of(value + first, 1, input->group);
-        const double std = scale_std(input, &batch, &group);
+        const double std = passes ? pass_at_k(config, input->group, value + first) : scale_std(input, &batch, &group);
         if (fabs(std) <= ZERO_STD)
             zero_std += input->group;
-        for (int32_t row = first; row < first + input->group; row++) {
+        for (int32_t row = first; !passes && row < first + input->group; row++) {
             value[row] = centred(input, value[row], &batch, &group);
             if (divides)
                 value[row] /= std + config->epsilon;
@@ -210,6 +253,45 @@ static void apply_baseline(const struct advantage_input *input, double *value, s
     const struct moments whole = moments_of(value, 1, input->n_rows);
     for (int32_t row = 0; row < input->n_rows; row++)
         value[row] = (value[row] - whole.mean) / (whole.std + config->epsilon);
+}
+
+bool advantage_spreads(const struct advantage_input *input, int32_t group)
+{
+    const struct advantage_config *config = &input->config;
+    const int32_t first = group * input->group, end = first + input->group;
+    double origin = 0.0, shift = 0.0, squares = 0.0;
+    int32_t n = 0, failed = 0;
+    if (config->aggregation == ADVANTAGE_NORMALIZE_THEN_SUM) {
+        for (int32_t f = 0; f < input->n_functions; f++) {
+            const double *rewards = &input->rewards[(int64_t)first * input->n_functions + f];
+            if (input->weights[f] != 0.0 && moments_of(rewards, input->n_functions, input->group).std > ZERO_STD)
+                return true;
+        }
+        return false;
+    }
+    for (int32_t row = first; row < end; row++) {
+        const double reward = row_reward(input, row);
+        if (isinf(reward)) /* an error of who computes advantages */
+            return true;
+        if (isnan(reward))
+            continue;
+        origin = n == 0 ? reward : origin;
+        shift += reward - origin;
+        failed += reward <= 0.0 ? 1 : 0;
+        n++;
+    }
+    if (config->estimator == ADVANTAGE_PASS_AT_K) {
+        const double none = n >= config->k ? all_fail(n, failed, config->k, 0) : 0.0;
+        return none > 0.0 && none < 1.0;
+    }
+    if (n < 2)
+        return false;
+    shift /= n;
+    for (int32_t row = first; row < end; row++) {
+        const double deviation = row_reward(input, row) - origin - shift;
+        squares += isnan(deviation) ? 0.0 : deviation * deviation;
+    }
+    return sqrt(squares / (n - 1)) > ZERO_STD;
 }
 
 cohort_status advantage_compute(const struct advantage_input *input, struct advantage_output *output, cohort_error *err)

@@ -1,5 +1,5 @@
-/* Advantages of a batch's completions. Formulas and constants: TRL's GRPOTrainer and RLOOTrainer, the REINFORCE++ paper
- * (docs/GRPO.md). */
+/* Advantages of a batch's completions. Formulas and constants: TRL's GRPOTrainer and RLOOTrainer, the papers of
+ * REINFORCE++ and of pass@k training (docs/GRPO.md). */
 #ifndef COHORT_TRAIN_ADVANTAGE_H
 #define COHORT_TRAIN_ADVANTAGE_H
 
@@ -20,6 +20,7 @@ struct advantage_config {
     enum advantage_scale scale;
     enum advantage_estimator estimator;
     enum advantage_aggregation aggregation;
+    int32_t k;      /* of PASS_AT_K */
     double epsilon; /* added to deviations that are divided by (TRL: 1e-4) */
 };
 /* COHORT_ERR_ARGUMENT with the reason, in the words of the options, where switches do not go together. penalised: rows
@@ -42,6 +43,10 @@ struct advantage_output {
     double reward_mean, reward_std, frac_reward_zero_std;
     double *function_mean, *function_std; /* [n_functions], caller's memory */
 };
+
+/* Whether the completions of a group (the first is 0) differ in what advantages are made of: whether they can teach
+ * anything. */
+bool advantage_spreads(const struct advantage_input *input, int32_t group);
 
 /* Rows that no function scored, and rows alone in their group, get advantage 0. Metrics without data (no row scored, or
  * only one for a deviation) are NaN. COHORT_ERR_ARGUMENT: impossible sizes or weights; COHORT_ERR_REWARD: an infinite

@@ -14,7 +14,8 @@
     X(GRPO, "grpo")                                                                                                    \
     X(RLOO, "rloo")                                                                                                    \
     X(REINFORCE_PLUS_PLUS, "reinforce_plus_plus")                                                                      \
-    X(REINFORCE_PLUS_PLUS_BASELINE, "reinforce_plus_plus_baseline")
+    X(REINFORCE_PLUS_PLUS_BASELINE, "reinforce_plus_plus_baseline")                                                    \
+    X(PASS_AT_K, "pass_at_k")
 
 /* How several reward functions become one number. */
 #define ADVANTAGE_AGGREGATION_LIST(X)                                                                                  \

@@ -1,30 +1,14 @@
-#include "train/grpo.h"
+#include "train/grpo_rows.h"
 
 #include "base/clock.h"
-#include "base/number.h"
 #include "base/rng.h"
-#include "model/model_adapter.h"
 
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* rows[i][n_sampled] floats for each of the batch's episodes. */
-static cohort_status rows_alloc(float ***rows, const struct grpo_batch *batch, const char *what, cohort_error *err)
-{
-    TRY(mem_alloc(rows, (size_t)batch->n, sizeof **rows, what, err));
-    for (int32_t i = 0; i < batch->n; i++)
-        TRY(mem_alloc(&(*rows)[i], (size_t)batch->episodes[i].n_sampled, sizeof ***rows, what, err));
-    return COHORT_OK;
-}
-
-static void rows_free(float **rows, int32_t n)
-{
-    for (int32_t i = 0; rows != NULL && i < n; i++)
-        mem_free(rows[i]);
-    mem_free(rows);
-}
+int64_t grpo_steps(const struct grpo *grpo) { return grpo->optimizer.step + grpo->skipped; }
 
 void grpo_batch_free(struct grpo_batch *batch)
 {
@@ -32,7 +16,11 @@ void grpo_batch_free(struct grpo_batch *batch)
         completion_free(&batch->completions[i]);
     for (int32_t i = 0; batch->episodes != NULL && i < batch->n; i++)
         episode_free(&batch->episodes[i]);
-    rows_free(batch->reference, batch->n);
+    row_values_free(batch->reference, batch->n);
+    metrics_free(&batch->metrics);
+    mem_free(batch->prompts);
+    mem_free(batch->prompt_tokens);
+    mem_free(batch->order);
     mem_free(batch->completions);
     mem_free(batch->episodes);
     mem_free(batch->rewards);
@@ -41,24 +29,42 @@ void grpo_batch_free(struct grpo_batch *batch)
     memset(batch, 0, sizeof *batch);
 }
 
-static cohort_status cancelled(cohort_error *err) { return error_set(err, COHORT_ERR_CANCELLED, "stopped on request"); }
+/* The order in which prompts are submitted: the longest first, so that at the end of a rollout few wait for one. What
+ * is drawn does not depend on it (I3). */
+struct turn {
+    int32_t prompt, expected;
+};
+
+static int compare_turns(const void *a, const void *b)
+{
+    const struct turn *x = a, *y = b;
+    if (x->expected != y->expected)
+        return x->expected > y->expected ? -1 : 1;
+    return (x->prompt > y->prompt) - (x->prompt < y->prompt);
+}
 
 cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err)
 {
     int64_t first_id = 0, submitted = 0, done = 0;
+    struct turn *turns = NULL;
     cohort_status status = COHORT_OK;
-    for (int32_t p = 0; p < n_prompts; p++) {
+    TRY_GOTO(mem_alloc(&turns, (size_t)n_prompts, sizeof *turns, "rollout", err));
+    for (int32_t p = 0; p < n_prompts; p++)
+        turns[p] = (struct turn){.prompt = p, .expected = prompts[p].expected};
+    qsort(turns, (size_t)n_prompts, sizeof *turns, compare_turns);
+    for (int32_t i = 0; i < n_prompts; i++) {
         struct engine_request request = *pattern;
+        const struct grpo_prompt *prompt = &prompts[turns[i].prompt];
         int64_t id = 0;
-        request.prompt = prompts[p].tokens;
-        request.n_prompt = prompts[p].n_tokens;
+        request.prompt = prompt->tokens;
+        request.n_prompt = prompt->n_tokens;
         request.n = n;
-        request.stream = rng_stream(batch_index, prompts[p].id);
+        request.stream = rng_stream(batch_index, prompt->id);
         TRY_GOTO(engine_submit(engine, &request, &id, err));
         submitted++;
-        if (p == 0)
+        if (i == 0)
             first_id = id;
     }
     int64_t before = engine_stats(engine).generated_tokens;
@@ -70,14 +76,14 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
                 completion_free(&completion);
                 continue;
             }
-            completions[(completion.request - first_id) * n + completion.index] = completion;
+            completions[(int64_t)turns[completion.request - first_id].prompt * n + completion.index] = completion;
             TRY_GOTO(completion_check(&completion, err));
             done++;
         }
         int64_t tokens = engine_stats(engine).generated_tokens - before;
         if (progress != NULL &&
             !progress(progress_context, "rollout", tokens, (int64_t)n_prompts * n * pattern->max_tokens)) {
-            status = cancelled(err);
+            status = grpo_cancelled(err);
             goto cleanup;
         }
     }
@@ -85,296 +91,7 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
 cleanup:
     for (int64_t i = 0; status != COHORT_OK && i < submitted; i++)
         engine_cancel(engine, first_id + i);
-    return status;
-}
-
-/* A batch's prompts with their completions. */
-struct batch_trees {
-    struct tree *trees;                    /* [n_prompts] */
-    struct completion_tokens *completions; /* [n] */
-};
-
-static void batch_trees_free(struct batch_trees *t)
-{
-    mem_free(t->trees);
-    mem_free(t->completions);
-}
-
-static cohort_status batch_trees_build(struct batch_trees *t, const struct grpo *grpo,
-                                       const struct grpo_prompt *prompts, const struct grpo_batch *batch,
-                                       cohort_error *err)
-{
-    const int32_t group = grpo->config.group;
-    TRY(mem_alloc(&t->trees, (size_t)batch->n_prompts, sizeof *t->trees, "step", err));
-    TRY(mem_alloc(&t->completions, (size_t)batch->n, sizeof *t->completions, "step", err));
-    for (int32_t i = 0; i < batch->n; i++)
-        t->completions[i] = episode_tokens(&batch->episodes[i]);
-    for (int32_t p = 0; p < batch->n_prompts; p++)
-        t->trees[p] = (struct tree){.prompt = prompts[p].tokens,
-                                    .n_prompt = prompts[p].n_tokens,
-                                    .completions = t->completions + (int64_t)p * group,
-                                    .n_completions = group};
-    return COHORT_OK;
-}
-
-/* Left out of the loss. */
-static bool is_masked(const struct grpo_config *config, const struct episode *e)
-{
-    return config->mask_truncated && episode_truncated(e);
-}
-
-/* What one optimizer step needs. */
-struct step_data {
-    struct batch_trees tree;
-    float **reference; /* [n] log-probs of the reference, or NULL; the batch's, or own */
-    float **owned;
-    bool *masked; /* [n] */
-    struct loss_scale scale;
-    float entropy_threshold; /* of the filter */
-};
-
-static void step_data_free(struct step_data *data, int32_t n)
-{
-    rows_free(data->owned, n);
-    batch_trees_free(&data->tree);
-    mem_free(data->masked);
-}
-
-static cohort_status score_reference(struct grpo *grpo, const struct batch_trees *tree, const struct grpo_batch *batch,
-                                     float *const *reference, cohort_error *err)
-{
-    const bool itself = grpo->reference == grpo->model;
-    if (itself)
-        model_wear(grpo->model, grpo->reference_adapter);
-    const cohort_status status = tree_runner_score(grpo->runner, grpo->reference, tree->trees, batch->n_prompts,
-                                                   grpo->config.sampling.temperature, reference, NULL, err);
-    if (itself)
-        model_wear(grpo->model, grpo->model->adapter);
-    return status;
-}
-
-static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, const struct grpo_prompt *prompts,
-                                     const struct grpo_batch *batch, cohort_error *err)
-{
-    const int32_t n = batch->n;
-    TRY(batch_trees_build(&data->tree, grpo, prompts, batch, err));
-    TRY(mem_alloc(&data->masked, (size_t)n, sizeof *data->masked, "step", err));
-    data->scale.n_sequences = n;
-    data->scale.entropy_coef = entropy_control_coef(&grpo->entropy);
-    for (int32_t i = 0; i < n; i++) {
-        const struct episode *e = &batch->episodes[i];
-        data->masked[i] = is_masked(&grpo->config, e);
-        if (!data->masked[i])
-            data->scale.n_tokens += e->n_sampled;
-    }
-    data->scale.n_kept = data->scale.n_tokens;
-    data->reference = batch->reference;
-    if (grpo->config.loss.beta == 0.0 || data->reference != NULL)
-        return COHORT_OK;
-    TRY(rows_alloc(&data->owned, batch, "reference log-probs", err));
-    data->reference = data->owned;
-    return score_reference(grpo, &data->tree, batch, data->owned, err);
-}
-
-/* ---- The entropy filter ----
- *
- * Its quantile spans the step (I5), so that it needs every token's entropy before the first loss. In the first iteration
- * those recorded with the draws are what the training forward computes (I2). Later the forward itself has them where the
- * step is one micro-batch; where it is several, a forward more has to find them. */
-
-/* Entropies as recorded, if they are those of the weights. */
-static const float *recorded_entropy(const struct grpo_batch *batch, int32_t row, int32_t iteration)
-{
-    return iteration == 0 ? batch->episodes[row].entropy : NULL;
-}
-
-static bool all_recorded(const struct grpo_batch *batch, int32_t iteration)
-{
-    for (int32_t i = 0; i < batch->n; i++)
-        if (recorded_entropy(batch, i, iteration) == NULL && batch->episodes[i].n_sampled > 0)
-            return false;
-    return true;
-}
-
-/* rows[n] of entropies. */
-static cohort_status set_threshold(struct step_data *data, const struct grpo_batch *batch, double top,
-                                   const float *const *rows, cohort_error *err)
-{
-    float *values = NULL;
-    int64_t n = 0;
-    TRY(mem_alloc(&values, (size_t)data->scale.n_tokens, sizeof *values, "entropies", err));
-    for (int32_t i = 0; i < batch->n; i++) {
-        const size_t count = data->masked[i] ? 0 : (size_t)batch->episodes[i].n_sampled;
-        if (count > 0)
-            memcpy(values + n, rows[i], count * sizeof *values);
-        n += (int64_t)count;
-    }
-    data->entropy_threshold = entropy_threshold(values, n, top);
-    data->scale.n_kept = 0;
-    for (int64_t i = 0; i < n; i++)
-        data->scale.n_kept += values[i] >= data->entropy_threshold ? 1 : 0;
-    mem_free(values);
-    return COHORT_OK;
-}
-
-/* Before the first loss of the step: the only micro-batch has been forwarded, or, of several, none. */
-static cohort_status filter_entropies(struct grpo *grpo, struct step_data *data, const struct grpo_batch *batch,
-                                      int32_t iteration, cohort_error *err)
-{
-    struct tree_runner *runner = grpo->runner;
-    const double top = grpo->config.top_entropy_quantile;
-    const float **rows = NULL;
-    float **computed = NULL, **logp = NULL;
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(mem_alloc(&rows, (size_t)batch->n, sizeof *rows, "entropies", err));
-    if (!all_recorded(batch, iteration)) {
-        TRY_GOTO(rows_alloc(&computed, batch, "entropies", err));
-        if (runner->packing.n_micro > 1) {
-            TRY_GOTO(rows_alloc(&logp, batch, "log-probs", err));
-            /* Splits the same trees again, with the same result. */
-            TRY_GOTO(tree_runner_score(runner, grpo->model, data->tree.trees, batch->n_prompts,
-                                       grpo->config.sampling.temperature, logp, computed, err));
-        } else {
-            for (int32_t i = 0; i < batch->n; i++)
-                packed_gather(&runner->packed, i, batch->episodes[i].n_sampled, runner->entropy, computed[i]);
-        }
-    }
-    for (int32_t i = 0; i < batch->n; i++)
-        rows[i] = computed != NULL ? computed[i] : recorded_entropy(batch, i, iteration);
-    TRY_GOTO(set_threshold(data, batch, top, rows, err));
-cleanup:
-    rows_free(computed, batch->n);
-    rows_free(logp, batch->n);
-    mem_free(rows);
-    return status;
-}
-
-/* ---- A step ---- */
-
-/* Sums over the tokens of a step, beside those of the loss core. */
-struct step_sums {
-    double logp_difference;
-    double logp_difference_max;
-    int64_t trained_tokens; /* fed to the model, prompts included */
-};
-
-/* What apply_loss works in, for the longest episode. */
-struct loss_scratch {
-    float *logp, *entropy, *d_logp, *d_entropy;
-    bool *kept;
-};
-
-static cohort_status loss_scratch_alloc(struct loss_scratch *s, int32_t longest, cohort_error *err)
-{
-    const size_t n = (size_t)longest;
-    TRY(mem_alloc(&s->logp, 4 * n, sizeof *s->logp, "step", err));
-    s->entropy = s->logp + n;
-    s->d_logp = s->entropy + n;
-    s->d_entropy = s->d_logp + n;
-    return mem_alloc(&s->kept, n, sizeof *s->kept, "step", err);
-}
-
-static void loss_scratch_free(struct loss_scratch *s)
-{
-    mem_free(s->logp);
-    mem_free(s->kept);
-}
-
-/* Applies the loss to one episode, of which it sees the sampled tokens alone: reads their log-probs and entropies from
- * the outputs and writes the derivatives back to them. row is its index in the batch, c that in the micro-batch. */
-static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data, const struct grpo_batch *batch,
-                                int32_t row, int32_t c, int32_t iteration, const struct loss_scratch *s,
-                                struct loss_sums *sums, struct step_sums *step, bool *any_gradient, cohort_error *err)
-{
-    struct tree_runner *runner = grpo->runner;
-    const struct episode *episode = &batch->episodes[row];
-    const float *recorded = recorded_entropy(batch, row, iteration);
-    const bool filters = grpo->config.filter_entropy;
-    int32_t n = episode->n_sampled;
-    packed_gather(&runner->packed, c, n, runner->logp, s->logp);
-    packed_gather(&runner->packed, c, n, runner->entropy, s->entropy);
-    for (int32_t t = 0; filters && t < n; t++) /* by the entropies that the threshold was found from */
-        s->kept[t] = (recorded != NULL ? recorded[t] : s->entropy[t]) >= data->entropy_threshold;
-    loss_sequence_apply(&grpo->config.loss, &data->scale,
-                        &(struct loss_sequence){.n_tokens = n,
-                                                .masked = data->masked[row],
-                                                .advantage = batch->advantage[row],
-                                                .logp = s->logp,
-                                                .logp_old = iteration == 0 ? NULL : episode->logp,
-                                                .logp_ref = data->reference == NULL ? NULL : data->reference[row],
-                                                .kept = filters ? s->kept : NULL,
-                                                .entropy = s->entropy,
-                                                .d_logp = s->d_logp,
-                                                .d_entropy = s->d_entropy},
-                        sums);
-    for (int32_t t = 0; t < n; t++) {
-        if (!isfinite(s->d_logp[t]) || !isfinite(s->logp[t]))
-            return error_set(err, COHORT_ERR_NUMERIC,
-                             "completion %d of prompt %d, token %d: log-prob %g, loss derivative "
-                             "%g; its reward or the weights are not finite",
-                             (int)(row % grpo->config.group), (int)(row / grpo->config.group), (int)t,
-                             (double)s->logp[t], (double)s->d_logp[t]);
-        *any_gradient = *any_gradient || s->d_logp[t] != 0.0f || s->d_entropy[t] != 0.0f;
-        if (iteration == 0 && episode->logp != NULL) {
-            double difference = fabs((double)s->logp[t] - (double)episode->logp[t]);
-            step->logp_difference += difference;
-            step->logp_difference_max = fmax(step->logp_difference_max, difference);
-        }
-    }
-    packed_scatter(&runner->packed, c, n, s->d_logp, runner->d_logp);
-    packed_scatter(&runner->packed, c, n, s->d_entropy, runner->d_entropy);
-    return COHORT_OK;
-}
-
-static cohort_status forward(struct grpo *grpo, const struct step_data *data, int32_t micro, cohort_error *err)
-{
-    struct tree_runner *runner = grpo->runner;
-    TRY(packed_build(&runner->packed, data->tree.trees, &runner->packing, micro, err));
-    tree_runner_forward(runner, grpo->model, grpo->config.sampling.temperature);
-    return backend_check(grpo->model->backend, err);
-}
-
-/* Runs all micro-batches and adds up their gradients in the param_set that trains. */
-static cohort_status accumulate(struct grpo *grpo, struct step_data *data, const struct grpo_batch *batch,
-                                int32_t iteration, struct loss_sums *sums, struct step_sums *step, cohort_error *err)
-{
-    struct tree_runner *runner = grpo->runner;
-    struct loss_scratch scratch = {0};
-    cohort_status status = COHORT_OK;
-    int32_t longest = 0;
-    for (int32_t i = 0; i < batch->n; i++)
-        longest = batch->episodes[i].n_sampled > longest ? batch->episodes[i].n_sampled : longest;
-    TRY_GOTO(loss_scratch_alloc(&scratch, longest, err));
-    TRY_GOTO(packing_split(&runner->packing, data->tree.trees, batch->n_prompts, runner->max_tokens,
-                           runner->max_outputs - runner->max_tokens, err));
-    if (grpo->config.filter_entropy && runner->packing.n_micro > 1)
-        TRY_GOTO(filter_entropies(grpo, data, batch, iteration, err));
-    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
-        bool any_gradient = false;
-        int32_t c = 0;
-        TRY_GOTO(forward(grpo, data, m, err));
-        if (grpo->config.filter_entropy && runner->packing.n_micro == 1)
-            TRY_GOTO(filter_entropies(grpo, data, batch, iteration, err));
-        step->trained_tokens += runner->packed.batch.n_tokens;
-        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
-            const struct tree_slice *slice = &runner->packing.slices[s];
-            for (int32_t i = slice->begin; i < slice->end; i++, c++)
-                TRY_GOTO(apply_loss(grpo, data, batch, slice->tree * grpo->config.group + i, c, iteration, &scratch,
-                                    sums, step, &any_gradient, err));
-        }
-        /* Where every advantage is 0 (and there is neither KL nor entropy bonus) the gradient is 0: nothing to add. */
-        if (any_gradient)
-            tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature,
-                                 data->scale.entropy_coef != 0.0);
-        TRY_GOTO(backend_check(grpo->model->backend, err));
-        if (grpo->progress != NULL &&
-            !grpo->progress(grpo->progress_context, "train", m + 1, runner->packing.n_micro)) {
-            status = cancelled(err);
-            goto cleanup;
-        }
-    }
-cleanup:
-    loss_scratch_free(&scratch);
+    mem_free(turns);
     return status;
 }
 
@@ -406,108 +123,40 @@ static void length_metrics(const struct grpo_batch *batch, struct metrics *metri
     metrics_set(metrics, "completions/max_terminated_length", terminated > 0 ? t_most : 0);
 }
 
-static void write_loss_metrics(const struct grpo *grpo, const struct step_data *data, const struct loss_sums *sums,
-                               const struct step_sums *step, bool compared, struct metrics *metrics)
+static struct grpo_row row_of(const struct grpo_batch *batch, const struct grpo_prompt *prompts, int32_t row,
+                              bool fresh)
 {
-    const struct grpo_config *config = &grpo->config;
-    const struct loss_traits *traits = loss_traits(config->loss.type);
-    struct loss_metrics values;
-    loss_metrics(sums, &values);
-    metrics_set(metrics, "loss", values.loss);
-    if (entropy_control_on(&grpo->entropy)) {
-        metrics_set(metrics, "policy_loss", values.policy_loss);
-        metrics_set(metrics, "entropy_coef", grpo->entropy.coef);
-    }
-    metrics_set(metrics, "entropy", values.entropy);
-    if (config->filter_entropy)
-        metrics_set(metrics, "entropy_threshold", (double)data->entropy_threshold);
-    if (config->loss.beta != 0.0)
-        metrics_set(metrics, "kl", values.kl);
-    if (traits->clips) {
-        metrics_set(metrics, "clip_ratio/low_mean", values.clip_low_mean);
-        metrics_set(metrics, "clip_ratio/low_min", values.clip_low_min);
-        metrics_set(metrics, "clip_ratio/high_mean", values.clip_high_mean);
-        metrics_set(metrics, "clip_ratio/high_max", values.clip_high_max);
-        metrics_set(metrics, "clip_ratio/region_mean", values.clip_region_mean);
-    }
-    if (config->loss.delta > 0.0)
-        metrics_set(metrics, "clip_ratio/delta_mean", values.capped_mean);
-    if (traits->event != NULL)
-        metrics_set(metrics, traits->event, values.event);
-    if (config->loss.off_policy_mask)
-        metrics_set(metrics, "off_policy_mask/dropped_ratio", values.dropped);
-    metrics_set(metrics, "importance_ratio/min", values.ratio_min);
-    metrics_set(metrics, "importance_ratio/max", values.ratio_max);
-    if (compared) {
-        metrics_set(metrics, "sampling/sampling_logp_difference/mean",
-                    step->logp_difference / (sums->tokens > 0 ? (double)sums->tokens : 1.0));
-        metrics_set(metrics, "sampling/sampling_logp_difference/max", step->logp_difference_max);
-    }
-}
-
-cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
-                          struct grpo_batch *batch, int32_t iteration, struct metrics *metrics, cohort_error *err)
-{
-    const struct grpo_config *config = &grpo->config;
-    struct step_data data = {0};
-    struct loss_sums sums;
-    struct step_sums step = {0};
-    double start = clock_seconds(), grad_norm = 0.0;
-    bool skipped = false;
-    int64_t done = grpo->optimizer.step + grpo->skipped;
-    double rate = schedule_rate(&config->schedule, done);
-    cohort_error problem = {0};
-    loss_sums_init(&sums);
-    grpo->warning[0] = '\0';
-    assert(n_prompts == batch->n_prompts);
-    cohort_status status = step_data_build(&data, grpo, prompts, batch, &problem);
-    if (status == COHORT_OK)
-        status = accumulate(grpo, &data, batch, iteration, &sums, &step, &problem);
-    step_data_free(&data, batch->n);
-    if (status != COHORT_OK)
-        param_set_zero_grad(grpo->model->trained);
-    if (status == COHORT_ERR_NUMERIC) { /* skip the update, say which row, count */
-        skipped = true;
-        grad_norm = (double)NAN;
-        snprintf(grpo->warning, sizeof grpo->warning, "update skipped: %.380s", problem.message);
-    } else if (status != COHORT_OK) {
-        return error_set(err, status, "%s", problem.message);
-    } else {
-        optimizer_apply(&grpo->optimizer, grpo->model->trained, rate, &grad_norm, &skipped);
-        model_refresh(grpo->model);
-        if (skipped)
-            number_format(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);
-    }
-    grpo->skipped += skipped ? 1 : 0;
-    if (!skipped)
-        entropy_control_update(&grpo->entropy, sums.entropy_kept / (sums.kept > 0 ? (double)sums.kept : 1.0));
-    double seconds = clock_seconds() - start;
-    write_loss_metrics(grpo, &data, &sums, &step, iteration == 0, metrics);
-    metrics_set(metrics, "grad_norm", grad_norm);
-    metrics_set(metrics, "learning_rate", rate);
-    metrics_set(metrics, "skipped_steps", (double)grpo->skipped);
-    metrics_set(metrics, "time/train", seconds);
-    metrics_set(metrics, "throughput/train_tokens_per_second", (double)step.trained_tokens / seconds);
-    return COHORT_OK;
+    const int32_t group = batch->n / batch->n_prompts, p = row / group;
+    return (struct grpo_row){.prompt = &prompts[p],
+                             .episode = &batch->episodes[row],
+                             .reference = batch->reference == NULL ? NULL : batch->reference[row],
+                             .advantage = batch->advantage[row],
+                             .prompt_index = p,
+                             .completion = row % group,
+                             .fresh = fresh};
 }
 
 /* Scores the batch with the reference, once for all that needs it. */
-static cohort_status batch_reference(struct grpo *grpo, const struct grpo_prompt *prompts, struct grpo_batch *batch,
-                                     cohort_error *err)
+static cohort_status batch_reference(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
 {
-    struct batch_trees tree = {0};
+    struct row_trees trees = {0};
+    struct grpo_row *rows = NULL;
     float **reference = NULL;
     cohort_status status = COHORT_OK;
     if (batch->reference != NULL)
         return COHORT_OK;
-    TRY_GOTO(batch_trees_build(&tree, grpo, prompts, batch, err));
-    TRY_GOTO(rows_alloc(&reference, batch, "reference log-probs", err));
-    TRY_GOTO(score_reference(grpo, &tree, batch, reference, err));
+    TRY_GOTO(mem_alloc(&rows, (size_t)batch->n, sizeof *rows, "step", err));
+    for (int32_t i = 0; i < batch->n; i++)
+        rows[i] = row_of(batch, batch->prompts, i, true);
+    TRY_GOTO(row_trees_build(&trees, rows, batch->n, err));
+    TRY_GOTO(row_values_alloc(&reference, rows, batch->n, "reference log-probs", err));
+    TRY_GOTO(row_reference(grpo, &trees, reference, err));
     batch->reference = reference;
     reference = NULL;
 cleanup:
-    rows_free(reference, batch->n);
-    batch_trees_free(&tree);
+    row_values_free(reference, batch->n);
+    row_trees_free(&trees);
+    mem_free(rows);
     return status;
 }
 
@@ -520,7 +169,7 @@ static double reward_kl(const struct grpo_config *config, const struct grpo_batc
     for (int32_t i = 0; i < batch->n; i++) {
         const struct episode *e = &batch->episodes[i];
         double kl = 0.0;
-        if (is_masked(config, e))
+        if (grpo_masks(config, e))
             continue;
         for (int32_t t = 0; t < e->n_sampled; t++)
             kl += loss_kl(config->loss.kl, e->logp[t], batch->reference[i][t]).value;
@@ -531,6 +180,37 @@ static double reward_kl(const struct grpo_config *config, const struct grpo_batc
     return tokens > 0 ? sum / (double)tokens : 0.0;
 }
 
+static struct advantage_input input_of(const struct grpo_config *config, const struct grpo_batch *batch,
+                                       const double *penalty)
+{
+    return (struct advantage_input){.n_rows = batch->n,
+                                    .group = config->group,
+                                    .n_functions = config->n_functions,
+                                    .rewards = batch->rewards,
+                                    .weights = config->reward_weights,
+                                    .penalty = penalty,
+                                    .config = config->advantage};
+}
+
+bool grpo_group_spreads(const struct grpo *grpo, const struct grpo_batch *batch, int32_t group)
+{
+    const struct advantage_input input = input_of(&grpo->config, batch, NULL);
+    return advantage_spreads(&input, group);
+}
+
+cohort_status grpo_reward_batch(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
+{
+    const double start = clock_seconds();
+    if (batch->rewarded)
+        return COHORT_OK;
+    if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
+        return grpo_cancelled(err);
+    TRY(grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, err));
+    batch->reward_seconds = clock_seconds() - start;
+    batch->rewarded = true;
+    return COHORT_OK;
+}
+
 static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
@@ -538,23 +218,16 @@ static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct m
     cohort_status status = COHORT_OK;
     size_t functions = (size_t)config->n_functions;
     TRY(mem_alloc(&means, 2 * functions, sizeof *means, "reward metrics", err));
-    TRY_GOTO(grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, err));
     if (config->reward_beta != 0.0) {
         TRY_GOTO(mem_alloc(&penalty, (size_t)batch->n, sizeof *penalty, "KL in the reward", err));
         metrics_set(metrics, "kl", reward_kl(config, batch, penalty));
     }
+    const struct advantage_input input = input_of(config, batch, penalty);
     struct advantage_output output = {.advantage = batch->advantage,
                                       .reward = batch->reward,
                                       .function_mean = means,
                                       .function_std = means + functions};
-    TRY_GOTO(advantage_compute(&(struct advantage_input){.n_rows = batch->n,
-                                                         .group = config->group,
-                                                         .n_functions = config->n_functions,
-                                                         .rewards = batch->rewards,
-                                                         .weights = config->reward_weights,
-                                                         .penalty = penalty,
-                                                         .config = config->advantage},
-                               &output, err));
+    TRY_GOTO(advantage_compute(&input, &output, err));
     for (size_t f = 0; f < functions; f++) {
         metrics_setf(metrics, output.function_mean[f], "rewards/%s/mean", config->reward_names[f]);
         metrics_setf(metrics, output.function_std[f], "rewards/%s/std", config->reward_names[f]);
@@ -568,21 +241,92 @@ cleanup:
     return status;
 }
 
-cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
-                            struct grpo_batch *batch, cohort_error *err)
+/* A batch outlives the memory that its prompts came in. */
+static cohort_status keep_prompts(struct grpo_batch *batch, const struct grpo_prompt *prompts, cohort_error *err)
+{
+    size_t total = 0;
+    for (int32_t p = 0; p < batch->n_prompts; p++)
+        total += (size_t)prompts[p].n_tokens;
+    TRY(mem_alloc(&batch->prompts, (size_t)batch->n_prompts, sizeof *batch->prompts, "generation batch", err));
+    TRY(mem_alloc(&batch->prompt_tokens, total, sizeof *batch->prompt_tokens, "generation batch", err));
+    int32_t *to = batch->prompt_tokens;
+    for (int32_t p = 0; p < batch->n_prompts; p++) {
+        batch->prompts[p] = prompts[p];
+        batch->prompts[p].tokens = to;
+        memcpy(to, prompts[p].tokens, (size_t)prompts[p].n_tokens * sizeof *to);
+        to += prompts[p].n_tokens;
+    }
+    return COHORT_OK;
+}
+
+/* What a batch of so many prompts holds, empty. */
+static cohort_status batch_alloc(const struct grpo *grpo, int32_t n_prompts, int64_t index, struct grpo_batch *batch,
+                                 cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
+    const size_t n = (size_t)n_prompts * (size_t)config->group;
     cohort_status status = COHORT_OK;
-    size_t n = (size_t)n_prompts * (size_t)config->group;
-    memset(batch, 0, sizeof *batch);
-    batch->start = clock_seconds();
-    batch->n_prompts = n_prompts;
-    batch->n = (int32_t)n;
+    *batch = (struct grpo_batch){.index = index, .drawn_at = grpo_steps(grpo), .n_prompts = n_prompts, .n = (int32_t)n};
+    TRY_GOTO(mem_alloc(&batch->order, n, sizeof *batch->order, "generation batch", err));
+    step_plan_order(&config->plan, config->seed, index, batch->n, batch->order);
     TRY_GOTO(mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->episodes, n, sizeof *batch->episodes, "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->rewards, n * (size_t)config->n_functions, sizeof(double), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->reward, n, sizeof(float), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->advantage, n, sizeof(float), "generation batch", err));
+cleanup:
+    if (status != COHORT_OK)
+        grpo_batch_free(batch);
+    return status;
+}
+
+cohort_status grpo_batch_pick(const struct grpo *grpo, const struct grpo_pick *picks, int32_t n_picks,
+                              struct grpo_batch *const *all, int32_t n_all, struct grpo_batch *batch, cohort_error *err)
+{
+    const int32_t group = grpo->config.group, functions = grpo->config.n_functions;
+    struct grpo_prompt *prompts = NULL;
+    cohort_status status = COHORT_OK;
+    memset(batch, 0, sizeof *batch);
+    TRY_GOTO(mem_alloc(&prompts, (size_t)n_picks, sizeof *prompts, "generation batch", err));
+    for (int32_t p = 0; p < n_picks; p++)
+        prompts[p] = picks[p].from->prompts[picks[p].group];
+    TRY_GOTO(batch_alloc(grpo, n_picks, all[0]->index, batch, err));
+    TRY_GOTO(keep_prompts(batch, prompts, err));
+    for (int32_t p = 0; p < n_picks; p++) {
+        struct grpo_batch *from = picks[p].from;
+        for (int32_t i = 0; i < group; i++) {
+            const int64_t old = (int64_t)picks[p].group * group + i, row = (int64_t)p * group + i;
+            batch->completions[row] = from->completions[old];
+            batch->episodes[row] = from->episodes[old];
+            memset(&from->completions[old], 0, sizeof *from->completions);
+            memset(&from->episodes[old], 0, sizeof *from->episodes);
+            memcpy(&batch->rewards[row * functions], &from->rewards[old * functions],
+                   (size_t)functions * sizeof *batch->rewards);
+        }
+    }
+    batch->rewarded = true;
+    batch->start = all[0]->start;
+    for (int32_t k = 0; k < n_all; k++) {
+        batch->tokens += all[k]->tokens;
+        batch->completion_tokens += all[k]->completion_tokens;
+        batch->rollout_seconds += all[k]->rollout_seconds;
+        batch->reward_seconds += all[k]->reward_seconds;
+    }
+cleanup:
+    if (status != COHORT_OK)
+        grpo_batch_free(batch);
+    mem_free(prompts);
+    return status;
+}
+
+cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, int64_t index,
+                            struct grpo_batch *batch, cohort_error *err)
+{
+    const struct grpo_config *config = &grpo->config;
+    cohort_status status = COHORT_OK;
+    TRY(batch_alloc(grpo, n_prompts, index, batch, err));
+    batch->start = clock_seconds();
+    TRY_GOTO(keep_prompts(batch, prompts, err));
     struct engine_request pattern = {.sampling = config->sampling,
                                      .seed = config->seed,
                                      .max_tokens = config->max_completion_length,
@@ -591,62 +335,160 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
                                      .stop = config->stop,
                                      .n_stop = config->n_stop,
                                      .n_choosable = config->n_choosable};
-    TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)grpo->batches,
+    TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)index,
                           batch->completions, grpo->progress, grpo->progress_context, err));
-    batch->rollout_end = clock_seconds();
-    for (int32_t i = 0; i < batch->n; i++)
+    batch->rollout_seconds = clock_seconds() - batch->start;
+    for (int32_t i = 0; i < batch->n; i++) {
         TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));
+        batch->completion_tokens += batch->completions[i].n_tokens;
+        batch->tokens += batch->completions[i].n_prompt + batch->completions[i].n_tokens;
+    }
 cleanup:
     if (status != COHORT_OK)
         grpo_batch_free(batch);
     return status;
 }
 
-cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, struct grpo_batch *batch,
-                         struct metrics *metrics, cohort_error *err)
+cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
 {
     const struct grpo_config *config = &grpo->config;
     struct metrics first = {0};
-    int64_t prompt_tokens = 0, completion_tokens = 0;
     cohort_status status = COHORT_OK;
-    if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
-        return cancelled(err);
+    if (batch->scored)
+        return COHORT_OK;
     const double reference_start = clock_seconds();
-    if (config->reward_beta != 0.0 || (config->loss.beta != 0.0 && config->num_iterations > 1)) {
-        TRY_GOTO(batch_reference(grpo, prompts, batch, err));
+    if (config->reward_beta != 0.0 || (config->loss.beta != 0.0 && step_plan_reuses(&config->plan))) {
+        TRY_GOTO(batch_reference(grpo, batch, err));
         metrics_set(&first, "time/reference", clock_seconds() - reference_start);
     }
-    const double reward_start = clock_seconds();
+    TRY_GOTO(grpo_reward_batch(grpo, batch, err));
     TRY_GOTO(score(grpo, batch, &first, err));
-    double reward_end = clock_seconds();
-    for (int32_t i = 0; i < batch->n; i++) {
-        prompt_tokens += batch->completions[i].n_prompt;
-        completion_tokens += batch->completions[i].n_tokens;
-    }
-    const int64_t tokens_seen = grpo->tokens_seen + prompt_tokens + completion_tokens;
     length_metrics(batch, &first);
-    metrics_set(&first, "num_tokens", (double)tokens_seen);
-    metrics_set(&first, "time/rollout", batch->rollout_end - batch->start);
-    metrics_set(&first, "time/reward", reward_end - reward_start);
+    metrics_set(&first, "num_tokens", (double)(grpo->tokens_seen + batch->tokens));
+    metrics_set(&first, "time/rollout", batch->rollout_seconds);
+    metrics_set(&first, "time/reward", batch->reward_seconds);
     metrics_set(&first, "throughput/rollout_tokens_per_second",
-                (double)completion_tokens / (batch->rollout_end - batch->start));
-    for (int32_t i = 0; i < config->num_iterations; i++) {
-        metrics_add(&metrics[i], &first);
-        TRY_GOTO(grpo_update(grpo, prompts, batch->n_prompts, batch, i, &metrics[i], err));
-        metrics_set(&metrics[i], "step_time", clock_seconds() - (i == 0 ? batch->start : reward_end));
-    }
-    grpo->tokens_seen = tokens_seen;
-    grpo->batches++;
+                (double)batch->completion_tokens / batch->rollout_seconds);
+    batch->metrics = first;
+    batch->scored = true;
+    return COHORT_OK;
 cleanup:
     metrics_free(&first);
+    return status;
+}
+
+/* ---- Steps ---- */
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct grpo_row *x = a, *y = b;
+    if (x->batch_index != y->batch_index)
+        return x->batch_index < y->batch_index ? -1 : 1;
+    if (x->prompt_index != y->prompt_index)
+        return x->prompt_index < y->prompt_index ? -1 : 1;
+    return (x->completion > y->completion) - (x->completion < y->completion);
+}
+
+/* The rows of the next step, in the order of their batches: the result does not depend on how slices are cut where a
+ * step takes all of a batch. */
+static cohort_status collect(const struct grpo *grpo, const struct grpo_batch *batches, int32_t n_batches,
+                             struct grpo_row **rows, int32_t *n, cohort_error *err)
+{
+    const struct step_plan *plan = &grpo->config.plan;
+    const int64_t steps = grpo_steps(grpo), begin = steps * plan->accumulated, end = begin + plan->accumulated;
+    size_t capacity = 0;
+    *n = 0;
+    for (int64_t place = begin; place < end; place++) {
+        const struct step_slice slice = step_plan_slice(plan, place);
+        const int64_t which = slice.batch - batches[0].index;
+        assert(which >= 0 && which < n_batches);
+        const struct grpo_batch *batch = &batches[which];
+        const int32_t first = (int32_t)((int64_t)batch->n * slice.slice / plan->slices),
+                      last = (int32_t)((int64_t)batch->n * (slice.slice + 1) / plan->slices);
+        TRY(mem_grow(rows, &capacity, (size_t)(*n + last - first), sizeof **rows, "step", err));
+        for (int32_t i = first; i < last; i++) {
+            struct grpo_row *row = &(*rows)[(*n)++];
+            *row = row_of(batch, batch->prompts, batch->order[i], batch->drawn_at == steps);
+            row->batch_index = slice.batch;
+        }
+    }
+    if (*n > 0)
+        qsort(*rows, (size_t)*n, sizeof **rows, compare_rows);
+    return COHORT_OK;
+}
+
+/* A batch that is begun counts once its first step is done. */
+static void count_begun(struct grpo *grpo, struct grpo_batch *batches, int32_t n_batches)
+{
+    for (int32_t b = 0; b < n_batches; b++) {
+        if (batches[b].index < grpo->batches)
+            continue;
+        grpo->batches = batches[b].index + 1;
+        grpo->tokens_seen += batches[b].tokens;
+        metrics_set(&batches[b].metrics, "num_tokens", (double)grpo->tokens_seen);
+    }
+}
+
+/* Metrics of the batches that a step took from: of one its own, of several their mean; seconds are added. */
+static void batch_metrics(const struct grpo_batch *batches, int32_t n, struct metrics *metrics)
+{
+    metrics_add(metrics, &batches[n - 1].metrics);
+    for (size_t i = 0; n > 1 && i < metrics->count; i++) {
+        const char *name = metrics->items[i].name;
+        const bool total = strcmp(name, "num_tokens") == 0;
+        double sum = 0.0;
+        int32_t found = 0;
+        for (int32_t b = 0; b < n; b++) {
+            const double value = metrics_get(&batches[b].metrics, name);
+            sum += isnan(value) ? 0.0 : value;
+            found += isnan(value) ? 0 : 1;
+        }
+        if (!total && found > 0)
+            metrics->items[i].value = strncmp(name, "time/", 5) == 0 ? sum : sum / found;
+    }
+}
+
+cohort_status grpo_advance(struct grpo *grpo, struct grpo_batch *batches, int32_t n_batches, struct metrics *metrics,
+                           cohort_error *err)
+{
+    struct grpo_row *rows = NULL;
+    struct metrics own = {0};
+    int32_t n = 0;
+    cohort_status status = COHORT_OK;
+    const double start = clock_seconds(),
+                 begun = batches[n_batches - 1].index >= grpo->batches ? batches[n_batches - 1].start : start;
+    TRY_GOTO(collect(grpo, batches, n_batches, &rows, &n, err));
+    TRY_GOTO(grpo_train(grpo, rows, n, &own, err));
+    count_begun(grpo, batches, n_batches);
+    batch_metrics(batches, n_batches, metrics);
+    metrics_add(metrics, &own);
+    metrics_set(metrics, "step_time", clock_seconds() - (begun < start ? begun : start));
+cleanup:
+    metrics_free(&own);
+    mem_free(rows);
+    return status;
+}
+
+cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
+                          struct grpo_batch *batch, int32_t iteration, struct metrics *metrics, cohort_error *err)
+{
+    struct grpo_row *rows = NULL;
+    assert(n_prompts == batch->n_prompts);
+    TRY(mem_alloc(&rows, (size_t)batch->n, sizeof *rows, "step", err));
+    for (int32_t i = 0; i < batch->n; i++)
+        rows[i] = row_of(batch, prompts, i, iteration == 0);
+    cohort_status status = grpo_train(grpo, rows, batch->n, metrics, err);
+    mem_free(rows);
     return status;
 }
 
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err)
 {
-    TRY(grpo_generate(grpo, prompts, n_prompts, batch, err));
-    cohort_status status = grpo_learn(grpo, prompts, batch, metrics, err);
+    TRY(grpo_generate(grpo, prompts, n_prompts, grpo->batches, batch, err));
+    cohort_status status = grpo_score(grpo, batch, err);
+    if (status == COHORT_OK)
+        status = grpo_advance(grpo, batch, 1, metrics, err);
     if (status != COHORT_OK)
         grpo_batch_free(batch);
     return status;

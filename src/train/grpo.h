@@ -1,8 +1,8 @@
-/* One GRPO generation batch: rollout, rewards, advantages, and num_iterations optimizer steps on it. It knows nothing
- * of files.
+/* GRPO generation batches (rollout, rewards, advantages) and the optimizer steps on them. It knows nothing of files.
  *
- * The log-probs that the rollout recorded are the old log-probs (invariant I2): no pass computes them again, and in the
- * first iteration the ratio is exactly 1. Every step records the largest difference between the two: it is 0. */
+ * The log-probs that the rollout recorded are the old log-probs (invariant I2): no pass computes them again, and before
+ * the first update since the draw the ratio is exactly 1. Every such step records the largest difference between the
+ * two: it is 0. */
 #ifndef COHORT_TRAIN_GRPO_H
 #define COHORT_TRAIN_GRPO_H
 
@@ -16,11 +16,12 @@
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/step_plan.h"
 
 struct grpo_config {
     int32_t group; /* completions a prompt */
     int32_t max_completion_length;
-    int32_t num_iterations;
+    struct step_plan plan;
     struct sampling_params sampling; /* temperature > 0 */
     uint64_t seed;
     struct loss_config loss;
@@ -42,6 +43,7 @@ struct grpo_config {
 struct grpo_prompt {
     const int32_t *tokens;
     int32_t n_tokens;
+    int32_t expected; /* tokens of its longest completion, as far as one knows: who needs longest begins first */
     uint64_t id;
 };
 
@@ -63,7 +65,7 @@ struct grpo {
     struct optimizer optimizer;
     struct entropy_control entropy; /* of the entropy bonus */
     struct grpo_config config;
-    int64_t batches;     /* generation batches done */
+    int64_t batches;     /* generation batches that steps took from */
     int64_t skipped;     /* optimizer steps skipped because a gradient was not finite */
     char warning[400];   /* why the last step was skipped; empty if it was not */
     int64_t tokens_seen; /* prompt and completion tokens generated */
@@ -73,8 +75,13 @@ struct grpo {
     void *progress_context;
 };
 
-/* What a batch produced, for logs: valid until grpo_batch_free. */
+/* What a batch produced: valid until grpo_batch_free. */
 struct grpo_batch {
+    int64_t index;                  /* batches are counted from 0; keys the draws */
+    int64_t drawn_at;               /* optimizer steps that were done before it was drawn */
+    struct grpo_prompt *prompts;    /* [n_prompts] */
+    int32_t *prompt_tokens;         /* of all prompts */
+    int32_t *order;                 /* [n] rows in the order in which slices take them */
     int32_t n_prompts, n;           /* n = n_prompts * group */
     struct completion *completions; /* [n] as they came from the engine: for rewards and logs */
     struct episode *episodes;       /* [n] what is trained */
@@ -82,20 +89,55 @@ struct grpo_batch {
     float *reward;                  /* [n] weighted sum */
     float *advantage;               /* [n] */
     float **reference;              /* [n] log-probs of the reference for the sampled tokens; NULL: not yet computed */
-    double start, rollout_end;      /* of the clock */
+    /* Of everything that was drawn for it: prompt and completion tokens of each completion, the latter alone, seconds. */
+    int64_t tokens, completion_tokens;
+    double rollout_seconds, reward_seconds;
+    struct metrics metrics; /* of draw and rewards, once it is scored */
+    bool rewarded, scored;
+    double start; /* of the clock */
 };
 void grpo_batch_free(struct grpo_batch *batch);
 
-/* The first half of a step: the completions of a batch, whose draws depend on grpo->batches. After a failure *batch is
- * empty and what was in flight is abandoned: it does not appear in a later rollout of the engine. */
-cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
+/* A completion in an optimizer step. */
+struct grpo_row {
+    const struct grpo_prompt *prompt;
+    const struct episode *episode;
+    const float *reference; /* log-probs of the reference for the sampled tokens; NULL: not yet computed */
+    float advantage;
+    int64_t batch_index;
+    int32_t prompt_index, completion; /* in its batch, in its group */
+    bool fresh;                       /* no update since the draw: the ratio is 1 */
+};
+
+/* Optimizer steps tried. */
+int64_t grpo_steps(const struct grpo *grpo);
+
+/* The completions of a batch, whose draws depend on index. After a failure *batch is empty and what was in flight is
+ * abandoned: it does not appear in a later rollout of the engine. */
+cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts, int64_t index,
                             struct grpo_batch *batch, cohort_error *err);
-/* The second half: rewards, advantages and the optimizer steps on a batch of these prompts. metrics: [num_iterations],
- * empty, one for each optimizer step. The batch stays the caller's to free; a failure before the first update has
- * changed nothing, and the half can be done again. */
-cohort_status grpo_learn(struct grpo *grpo, const struct grpo_prompt *prompts, struct grpo_batch *batch,
-                         struct metrics *metrics, cohort_error *err);
-/* Both halves; after a failure *batch is empty. */
+/* The rewards alone; nothing where they are there. */
+cohort_status grpo_reward_batch(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err);
+/* A group of a batch. */
+struct grpo_pick {
+    struct grpo_batch *from; /* rewarded, not scored */
+    int32_t group;
+};
+/* One batch of groups of several that were drawn for it: what they hold moves to *batch. all: everything that was drawn,
+ * the first draw first. After a failure nothing has moved. */
+cohort_status grpo_batch_pick(const struct grpo *grpo, const struct grpo_pick *picks, int32_t n_picks,
+                              struct grpo_batch *const *all, int32_t n_all, struct grpo_batch *batch,
+                              cohort_error *err);
+/* Whether a group of a batch teaches anything by its rewards (advantage_spreads). */
+bool grpo_group_spreads(const struct grpo *grpo, const struct grpo_batch *batch, int32_t group);
+/* Its rewards, advantages and, where more than one step needs them, log-probs of the reference. Nothing where it is
+ * scored already; a failure has changed nothing, and the call can be made again. */
+cohort_status grpo_score(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err);
+/* The next optimizer step of the plan. batches: those that it takes from, scored, in order, the first one and the last
+ * one not without need. A failure has changed nothing. */
+cohort_status grpo_advance(struct grpo *grpo, struct grpo_batch *batches, int32_t n_batches, struct metrics *metrics,
+                           cohort_error *err);
+/* All three, where a step is one batch; after a failure *batch is empty. */
 cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 
@@ -106,7 +148,10 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
                            grpo_progress *progress, void *progress_context, cohort_error *err);
 
-/* The training half of a step on given episodes (the parity tests replay fixed ones): n = n_prompts * group rows. logp
+/* An optimizer step on rows, those of one prompt consecutive. */
+cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t n, struct metrics *metrics,
+                         cohort_error *err);
+/* An optimizer step on given episodes (the parity tests replay fixed ones): n = n_prompts * group rows. logp
  * of an episode may be NULL in iteration 0 (nothing to compare with, ratio 1). */
 cohort_status grpo_update(struct grpo *grpo, const struct grpo_prompt *prompts, int32_t n_prompts,
                           struct grpo_batch *batch, int32_t iteration, struct metrics *metrics, cohort_error *err);

@@ -1,35 +1,157 @@
 #include "train/sft.h"
 
+#include "backend/ops.h"
 #include "base/clock.h"
+#include "base/rng.h"
 
 #include <math.h>
+#include <string.h>
 
-static int64_t target_tokens(const struct tree *trees, int32_t n)
+struct tree_extras sft_extras(const struct sft *sft)
 {
-    int64_t total = 0;
-    for (int32_t i = 0; i < n; i++)
-        for (int32_t c = 0; c < trees[i].n_completions; c++)
-            total += completion_outputs(&trees[i].completions[c]);
-    return total;
+    return (struct tree_extras){.top = true, .mean = sft->label_smoothing > 0.0, .noise = sft->noise_alpha > 0.0};
 }
 
-/* Runs all micro-batches, with train also their backward, and sums nll and entropy over the target tokens. */
-static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, bool train, double *nll, double *entropy,
-                         int64_t *fed, cohort_error *err)
+void sft_free(struct sft *sft)
+{
+    mem_free(sft->weight);
+    mem_free(sft->noise.scale);
+    mem_free(sft->noise.stream);
+    sft->weight = NULL;
+    memset(&sft->noise, 0, sizeof sft->noise);
+    sft->weight_capacity = sft->scale_capacity = sft->stream_capacity = 0;
+}
+
+static double weight_of(const struct sft_batch *batch, int32_t row)
+{
+    return batch->weights == NULL ? 1.0 : batch->weights[row];
+}
+
+/* Sums over the learned tokens of a batch. */
+struct sums {
+    int64_t targets;
+    double weights; /* of those tokens: the denominator of the loss */
+    double loss, entropy;
+    int64_t right;  /* targets that were the likeliest token */
+    int64_t tokens; /* of the rows, as TRL counts them */
+    int64_t fed;    /* without what predicts nothing */
+};
+
+static struct sums sums_begin(const struct sft_batch *batch)
+{
+    struct sums sums = {0};
+    for (int32_t i = 0; i < batch->n; i++) {
+        const struct tree *tree = &batch->trees[i];
+        int64_t n = 0;
+        sums.tokens += tree->n_prompt;
+        for (int32_t c = 0; c < tree->n_completions; c++) {
+            n += completion_outputs(&tree->completions[c]);
+            sums.tokens += tree->completions[c].n_tokens;
+        }
+        sums.targets += n;
+        sums.weights += weight_of(batch, i) * (double)n;
+    }
+    return sums;
+}
+
+/* The row of the batch that slice s of micro-batch m belongs to. */
+static int32_t row_of(const struct packing *packing, int32_t m, int32_t s)
+{
+    return packing->slices[packing->slice_begin[m] + s].tree;
+}
+
+/* The weights of the micro-batch's outputs, in their order. */
+static cohort_status output_weights(struct sft *sft, const struct sft_batch *batch, int32_t m, cohort_error *err)
+{
+    const struct packing *packing = &sft->runner->packing;
+    const struct packed *packed = &sft->runner->packed;
+    int32_t c = 0;
+    TRY(mem_grow(&sft->weight, &sft->weight_capacity, (size_t)packed->outputs.count, sizeof *sft->weight, "weights",
+                 err));
+    for (int32_t s = packing->slice_begin[m]; s < packing->slice_begin[m + 1]; s++) {
+        const struct tree_slice *slice = &packing->slices[s];
+        const double weight = weight_of(batch, slice->tree);
+        for (int32_t k = slice->begin; k < slice->end; k++, c++) {
+            const int32_t first = packed->first_output[c];
+            const int32_t rest = completion_outputs(&batch->trees[slice->tree].completions[k]) - (first >= 0 ? 1 : 0);
+            if (first >= 0)
+                sft->weight[first] = weight;
+            for (int32_t i = 0; i < rest; i++)
+                sft->weight[packed->rest_output[c] + i] = weight;
+        }
+    }
+    return COHORT_OK;
+}
+
+/* NEFTune (https://arxiv.org/abs/2310.05914): noise of up to alpha / sqrt(L C), with L the row's own tokens, so that it
+ * does not depend on what else is in the micro-batch. A row's stream is that of its place in the optimizer step. */
+static cohort_status add_noise(struct sft *sft, const struct sft_batch *batch, int32_t m, cohort_error *err)
+{
+    struct batch *tokens = &sft->runner->packed.batch;
+    struct batch_noise *noise = &sft->noise;
+    const size_t n = (size_t)tokens->n_tokens;
+    const uint64_t step = (uint64_t)(sft->optimizer.step + sft->skipped);
+    TRY(mem_grow(&noise->scale, &sft->scale_capacity, n, sizeof *noise->scale, "noise", err));
+    TRY(mem_grow(&noise->stream, &sft->stream_capacity, n, sizeof *noise->stream, "noise", err));
+    for (int32_t s = 0; s < tokens->n_seqs; s++) {
+        const struct attention_seq *seq = &tokens->seqs[s];
+        const int32_t row = row_of(&sft->runner->packing, m, seq->tree);
+        const struct tree *tree = &batch->trees[row];
+        const double length = (double)tree->n_prompt + (double)tree->completions[0].n_tokens;
+        const float scale = (float)(sft->noise_alpha / sqrt(length * (double)sft->model->config.hidden_size));
+        const uint64_t stream = rng_stream(step, (uint64_t)row);
+        for (int32_t t = seq->query_row; t < seq->query_row + seq->n_queries; t++) {
+            noise->scale[t] = scale;
+            noise->stream[t] = stream;
+        }
+    }
+    noise->seed = sft->seed;
+    tokens->noise = noise;
+    return COHORT_OK;
+}
+
+/* Adds the micro-batch's tokens to sums and leaves the derivatives of the step's loss in the runner. */
+static void take_losses(struct sft *sft, bool weighted, struct sums *sums)
 {
     struct tree_runner *runner = sft->runner;
-    double scale = 1.0 / (double)target_tokens(trees, n);
-    TRY(packing_split(&runner->packing, trees, n, runner->max_tokens, runner->max_outputs - runner->max_tokens, err));
+    const double scale = 1.0 / sums->weights, smooth = sft->label_smoothing;
+    for (int32_t i = 0; i < runner->packed.outputs.count; i++) {
+        const double weight = weighted ? sft->weight[i] : 1.0, logp = (double)runner->logp[i];
+        double loss = -logp, slope = -(scale * weight);
+        if (sft->loss == SFT_LOSS_DFT) { /* the probability has no gradient */
+            const double p = exp(logp);
+            loss *= p;
+            slope *= p;
+        }
+        if (smooth > 0.0) {
+            loss = (1.0 - smooth) * loss - smooth * (double)runner->mean[i];
+            runner->d_mean[i] = (float)(smooth * slope);
+            slope *= 1.0 - smooth;
+        }
+        runner->d_logp[i] = (float)slope;
+        sums->loss += weight * loss;
+        sums->entropy += (double)runner->entropy[i];
+        sums->right += runner->top != NULL ? runner->top[i] : 0;
+    }
+}
+
+/* Runs all micro-batches, with train also their backward. */
+static cohort_status run(struct sft *sft, const struct sft_batch *batch, bool train, struct sums *sums,
+                         cohort_error *err)
+{
+    struct tree_runner *runner = sft->runner;
+    TRY(packing_split(&runner->packing, batch->trees, batch->n, runner->max_tokens,
+                      runner->max_outputs - runner->max_tokens, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
-        TRY(packed_build(&runner->packed, trees, &runner->packing, m, err));
+        TRY(packed_build(&runner->packed, batch->trees, &runner->packing, m, err));
+        if (batch->weights != NULL)
+            TRY(output_weights(sft, batch, m, err));
+        if (train && sft->noise_alpha > 0.0)
+            TRY(add_noise(sft, batch, m, err));
         tree_runner_forward(runner, sft->model, 1.0f);
         TRY(backend_check(sft->model->backend, err));
-        for (int32_t i = 0; i < runner->packed.outputs.count; i++) {
-            *nll -= (double)runner->logp[i];
-            *entropy += (double)runner->entropy[i];
-            runner->d_logp[i] = (float)-scale;
-        }
-        *fed += runner->packed.batch.n_tokens;
+        take_losses(sft, batch->weights != NULL, sums);
+        sums->fed += runner->packed.batch.n_tokens;
         if (train)
             tree_runner_backward(runner, sft->model, 1.0f, false);
         TRY(backend_check(sft->model->backend, err));
@@ -37,14 +159,14 @@ static cohort_status run(struct sft *sft, const struct tree *trees, int32_t n, b
     return COHORT_OK;
 }
 
-cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n, struct metrics *metrics, cohort_error *err)
+cohort_status sft_step(struct sft *sft, const struct sft_batch *batch, struct metrics *metrics, cohort_error *err)
 {
-    double nll = 0.0, entropy = 0.0, grad_norm = 0.0, start = clock_seconds();
-    int64_t fed = 0, targets = target_tokens(trees, n);
+    double grad_norm = 0.0, start = clock_seconds();
+    struct sums sums = sums_begin(batch);
     bool skipped = false;
-    if (targets == 0)
+    if (sums.targets == 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "the batch has no completion token to learn from");
-    cohort_status status = run(sft, trees, n, true, &nll, &entropy, &fed, err);
+    cohort_status status = run(sft, batch, true, &sums, err);
     if (status != COHORT_OK) { /* half a gradient must not reach the next step */
         param_set_zero_grad(sft->model->trained);
         return status;
@@ -53,27 +175,32 @@ cohort_status sft_step(struct sft *sft, const struct tree *trees, int32_t n, str
     optimizer_apply(&sft->optimizer, sft->model->trained, rate, &grad_norm, &skipped);
     model_refresh(sft->model);
     sft->skipped += skipped ? 1 : 0;
-    sft->tokens_seen += fed;
+    sft->tokens_seen += sums.tokens;
     double seconds = clock_seconds() - start;
-    metrics_set(metrics, "loss", nll / (double)targets);
-    metrics_set(metrics, "entropy", entropy / (double)targets);
+    metrics_set(metrics, "loss", sums.loss / sums.weights);
+    metrics_set(metrics, "entropy", sums.entropy / (double)sums.targets);
+    if (sft->runner->top != NULL)
+        metrics_set(metrics, "mean_token_accuracy", (double)sums.right / (double)sums.targets);
     metrics_set(metrics, "grad_norm", grad_norm);
     metrics_set(metrics, "learning_rate", rate);
     metrics_set(metrics, "num_tokens", (double)sft->tokens_seen);
     metrics_set(metrics, "skipped_steps", (double)sft->skipped);
     metrics_set(metrics, "step_time", seconds);
-    metrics_set(metrics, "throughput/train_tokens_per_second", (double)fed / seconds);
+    metrics_set(metrics, "throughput/train_tokens_per_second", (double)sums.fed / seconds);
     return COHORT_OK;
 }
 
-cohort_status sft_evaluate(struct sft *sft, const struct tree *trees, int32_t n, double *loss, cohort_error *err)
+cohort_status sft_evaluate(struct sft *sft, const struct sft_batch *batch, struct sft_figures *figures,
+                           cohort_error *err)
 {
-    double nll = 0.0, entropy = 0.0;
-    int64_t fed = 0, targets = target_tokens(trees, n);
-    *loss = 0.0;
-    if (targets == 0)
+    struct sums sums = sums_begin(batch);
+    *figures = (struct sft_figures){.accuracy = (double)NAN};
+    if (sums.targets == 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "the evaluation data has no completion token");
-    TRY(run(sft, trees, n, false, &nll, &entropy, &fed, err));
-    *loss = nll / (double)targets;
+    TRY(run(sft, batch, false, &sums, err));
+    figures->loss = sums.loss / sums.weights;
+    figures->entropy = sums.entropy / (double)sums.targets;
+    if (sft->runner->top != NULL)
+        figures->accuracy = (double)sums.right / (double)sums.targets;
     return COHORT_OK;
 }

@@ -9,58 +9,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The arrays that are saved and their names, which for the moments are torch's. */
-struct state_array {
-    const char *name, *type;
-    char *data;
-    size_t element; /* bytes */
-};
-enum { STATE_ARRAYS = 3 };
-
-static void state_arrays(const struct param_set *set, struct state_array arrays[STATE_ARRAYS])
-{
-    const struct param_training *t = &set->training;
-    const char *moment = dtype_name(t->moment_type);
-    const size_t size = dtype_bytes(t->moment_type);
-    arrays[0] = (struct state_array){"exp_avg", moment, t->m, size};
-    arrays[1] = (struct state_array){"exp_avg_sq", moment, t->v, size};
-    arrays[2] = (struct state_array){"master_low", "I16", (char *)t->low, sizeof *t->low};
-}
-
-/* One tensor of the file: a param's part of one array. */
+/* One tensor of the file: a state of a param. */
 struct state_slice {
     const struct param_set *set;
-    const struct param *param;
-    const char *type;
-    char *data; /* backend memory */
-    size_t bytes;
+    struct param_state_tensor tensor;
     char name[128];
 };
 
-/* All tensors that the state of a set consists of, array by array; *slices is for mem_free. Low halves belong to BF16
- * values only, and what is frozen has no state. */
+/* All tensors that the state of a set consists of, kind by kind; *slices is for mem_free. */
 static cohort_status state_slices(const struct param_set *set, struct state_slice **slices, size_t *n,
                                   cohort_error *err)
 {
-    struct state_array arrays[STATE_ARRAYS];
-    state_arrays(set, arrays);
+    struct param_state_tensor tensor;
+    size_t count = 0;
+    for (int32_t k = 0; k < N_PARAM_STATES; k++)
+        for (int32_t i = 0; i < set->table.n_params; i++)
+            count += param_state_get(set, i, (enum param_state)k, &tensor);
     *n = 0;
-    TRY(mem_alloc(slices, (size_t)STATE_ARRAYS * (size_t)set->table.n_params, sizeof **slices, "optimizer state", err));
-    for (int32_t k = 0; k < STATE_ARRAYS; k++) {
+    TRY(mem_alloc(slices, count, sizeof **slices, "optimizer state", err));
+    for (int32_t k = 0; k < N_PARAM_STATES; k++)
         for (int32_t i = 0; i < set->table.n_params; i++) {
-            const struct param *param = &set->table.params[i];
-            const int64_t first = set->training.first[i];
-            if (first < 0 || (k == STATE_ARRAYS - 1 && param->format != STORAGE_BF16))
+            if (!param_state_get(set, i, (enum param_state)k, &tensor))
                 continue;
             struct state_slice *s = &(*slices)[(*n)++];
-            *s = (struct state_slice){.set = set,
-                                      .param = param,
-                                      .type = arrays[k].type,
-                                      .data = arrays[k].data + (size_t)first * arrays[k].element,
-                                      .bytes = (size_t)param->count * arrays[k].element};
-            snprintf(s->name, sizeof s->name, "%s.%s", arrays[k].name, param->name);
+            *s = (struct state_slice){.set = set, .tensor = tensor};
+            snprintf(s->name, sizeof s->name, "%s.%s", tensor.name, set->table.params[i].name);
         }
-    }
     return COHORT_OK;
 }
 
@@ -68,7 +42,7 @@ static cohort_status read_slice(void *context, size_t offset, size_t length, voi
 {
     (void)err;
     const struct state_slice *s = context;
-    s->set->backend->ops->download(s->set->backend, to, s->data + offset, length);
+    s->set->backend->ops->download(s->set->backend, to, (const char *)s->tensor.data + offset, length);
     return COHORT_OK;
 }
 
@@ -82,10 +56,10 @@ static cohort_status write_tensors(const char *path, const struct param_set *set
     TRY_GOTO(mem_alloc(&sources, n, sizeof *sources, "optimizer state", err));
     for (size_t i = 0; i < n; i++)
         sources[i] = (struct safetensors_source){.name = slices[i].name,
-                                                 .dtype_name = slices[i].type,
-                                                 .rank = slices[i].param->rank,
-                                                 .shape = {slices[i].param->shape[0], slices[i].param->shape[1]},
-                                                 .bytes = slices[i].bytes,
+                                                 .dtype_name = slices[i].tensor.type,
+                                                 .rank = slices[i].tensor.rank,
+                                                 .shape = {slices[i].tensor.shape[0], slices[i].tensor.shape[1]},
+                                                 .bytes = slices[i].tensor.bytes,
                                                  .read = read_slice,
                                                  .context = &slices[i]};
     TRY_GOTO(safetensors_write(path, sources, n, hex, err));
@@ -126,15 +100,14 @@ static cohort_status check_counters(const struct train_state *state, const char 
                          "%s: %lld updates and %lld skipped do not make step %lld; the file is "
                          "damaged: resume from another checkpoint",
                          path, (long long)state->updates, (long long)state->skipped, (long long)state->step);
-    /* sft takes one batch per step; grpo takes num_iterations steps per batch. */
+    /* sft takes one batch per step; how many grpo takes, its options say. */
     const bool sft = strcmp(state->command, "sft") == 0;
     if (!sft && strcmp(state->command, "grpo") != 0)
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: \"command\" is '%s', expected sft or grpo; not a state this version "
                          "wrote",
                          path, state->command);
-    if (sft ? state->batches != state->step
-            : (state->batches == 0) != (state->step == 0) || (state->batches > 0 && state->step % state->batches != 0))
+    if (sft ? state->batches != state->step : (state->batches == 0) != (state->step == 0))
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: %lld batches do not make step %lld; the file is damaged: resume from "
                          "another checkpoint",
@@ -171,6 +144,61 @@ static cohort_status read_entropy(const json_t *json, struct train_state *state,
     return COHORT_OK;
 }
 
+/* AdamW is not named: states that earlier versions wrote are its. */
+static cohort_status write_optimizer(json_t *json, const struct param_set *set, cohort_error *err)
+{
+    const char *name = set->training.optimizer;
+    if (strcmp(name, "adamw") == 0 || json_object_set_new(json, "optimizer", json_string(name)) == 0)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_MEMORY, "state of the trainer: out of memory");
+}
+
+static cohort_status check_optimizer(const json_t *json, const struct param_set *set, const char *path,
+                                     cohort_error *err)
+{
+    const json_t *value = json_object_get(json, "optimizer");
+    const char *name = value == NULL ? "adamw" : json_string_value(value);
+    if (name != NULL && strcmp(name, set->training.optimizer) == 0)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_STATE,
+                     "%s: the state is that of the optimizer %.40s, this run has %s, which keeps other numbers: resume "
+                     "with the run's own optim, or start a new run from its weights (--model)",
+                     path, name == NULL ? "(damaged)" : name, set->training.optimizer);
+}
+
+/* The evaluations so far, where there are any. */
+static cohort_status write_best(json_t *json, const struct best *best, cohort_error *err)
+{
+    if (best->counted == 0)
+        return COHORT_OK;
+    json_t *value = best->step > 0 ? json_real(best->value) : json_null();
+    if (json_object_set_new(json, "best",
+                            json_pack("{s:I, s:I, s:o, s:I}", "counted", (json_int_t)best->counted, "step",
+                                      (json_int_t)best->step, "value", value, "worse", (json_int_t)best->worse)) != 0)
+        return error_set(err, COHORT_ERR_MEMORY, "state of the trainer: out of memory");
+    return COHORT_OK;
+}
+
+static cohort_status read_best(const json_t *json, struct train_state *state, const char *path, cohort_error *err)
+{
+    const json_t *found = json_object_get(json, "best");
+    json_int_t counted = 0, step = 0, worse = 0;
+    json_t *value = NULL;
+    if (found == NULL)
+        return COHORT_OK;
+    const bool read = json_unpack((json_t *)(uintptr_t)found, "{s:I, s:I, s:o, s:I}", "counted", &counted, "step",
+                                  &step, "value", &value, "worse", &worse) == 0;
+    if (!read || !within(counted, state->step) || counted == 0 || !within(step, counted) || !within(worse, counted) ||
+        !(step > 0 ? json_is_number(value) : json_is_null(value)))
+        return error_set(
+            err, COHORT_ERR_FORMAT,
+            "%s: \"best\" is not an object with \"counted\", \"step\" and \"worse\" up to step %lld, and "
+            "a number \"value\" (null where step is 0); the file is damaged: resume from another checkpoint",
+            path, (long long)state->step);
+    state->best = (struct best){.counted = counted, .step = step, .worse = worse, .value = json_number_value(value)};
+    return COHORT_OK;
+}
+
 static cohort_status read_tensors(const char *path, struct param_set *set, cohort_error *err)
 {
     struct state_slice *slices = NULL;
@@ -182,9 +210,9 @@ static cohort_status read_tensors(const char *path, struct param_set *set, cohor
     TRY_GOTO(state_slices(set, &slices, &n, err));
     if (file.n_tensors != n) {
         status = error_set(err, COHORT_ERR_STATE,
-                           "%s: holds %zu tensors, this run needs %zu; it belongs to another model "
-                           "or dtype: resume with the checkpoint's own "
-                           "model and --dtype",
+                           "%s: holds %zu tensors, this run needs %zu; it belongs to another model, "
+                           "dtype or setting of the optimizer: resume with the checkpoint's own "
+                           "model, --dtype, optim_args and ema_decay",
                            path, file.n_tensors, n);
         goto cleanup;
     }
@@ -192,14 +220,14 @@ static cohort_status read_tensors(const char *path, struct param_set *set, cohor
         const struct state_slice *s = &slices[i];
         TRY_GOTO(stop_check(be->stop, err));
         const struct safetensor *tensor = safetensors_find(&file, s->name);
-        if (tensor == NULL || strcmp(tensor->dtype_name, s->type) != 0 || tensor->count != s->param->count) {
+        if (tensor == NULL || strcmp(tensor->dtype_name, s->tensor.type) != 0 || tensor->count != s->tensor.count) {
             status = error_set(err, COHORT_ERR_STATE,
                                "%s: tensor %s is missing or is not %s with %lld elements; "
                                "resume with the checkpoint's own model",
-                               path, s->name, s->type, (long long)s->param->count);
+                               path, s->name, s->tensor.type, (long long)s->tensor.count);
             goto cleanup;
         }
-        be->ops->upload(be, s->data, tensor->data, tensor->bytes);
+        be->ops->upload(be, s->tensor.data, tensor->data, tensor->bytes);
     }
 cleanup:
     mem_free(slices);
@@ -224,7 +252,9 @@ cohort_status train_state_write(const char *dir, const struct param_set *set, co
                      (json_int_t)state->step, "updates", (json_int_t)state->updates, "skipped",
                      (json_int_t)state->skipped, "batches", (json_int_t)state->batches, "tokens_seen",
                      (json_int_t)state->tokens_seen, "seed", (json_int_t)state->seed);
+    TRY_GOTO(write_optimizer(json, set, err));
     TRY_GOTO(write_entropy(json, state, err));
+    TRY_GOTO(write_best(json, &state->best, err));
     TRY_GOTO(json_text_write(json, JSON_INDENT(2), &text, err));
     mem_free(path);
     path = NULL;
@@ -277,6 +307,8 @@ cohort_status train_state_read(const char *dir, struct param_set *set, struct tr
     strcpy(state->command, command);
     TRY_GOTO(check_counters(state, path, err));
     TRY_GOTO(read_entropy(json, state, path, err));
+    TRY_GOTO(check_optimizer(json, set, path, err));
+    TRY_GOTO(read_best(json, state, path, err));
     TRY_GOTO(file_join(&tensors, dir, "trainer/optimizer.safetensors", err));
     TRY_GOTO(read_tensors(tensors, set, err));
 cleanup:

@@ -63,7 +63,7 @@ has out '^  \.\.\. and 30 more$'
 has out '^\\x1b\[31m$'
 fails 1 'nope.jsonl: cannot open' data nope.jsonl
 fails 2 'no data given' data
-fails 2 "not an option" data d.jsonl d.jsonl
+succeeds data d.jsonl d.jsonl
 succeeds data d.jsonl --columns prompt=x
 has out 'd.jsonl:1: no column "x", which --columns names for prompt; it has prompt, completion, answer, n$'
 has out '^0 rows would be cut, 0 left out, 5 refused$'
@@ -141,6 +141,50 @@ same straight/completions.jsonl seeded/completions.jsonl
 rm -rf seeded
 succeeds grpo seeded --data $MIX --steps 6 --data-shuffle-seed 6
 differs "$(cat straight/completions.jsonl)" "$(cat seeded/completions.jsonl)" "runs of another order"
+# A set of datasets.save_to_disk, and columns of bytes: told once each, however often the rows are read.
+ARROW=$SOURCE/tests/fixtures/arrow
+succeeds grpo saved --data "$ARROW/saved_splits:train_sft" --eval-data "$ARROW/saved_splits:test_sft" --steps 3
+succeeds "$COHORT" data "$ARROW/saved"
+has out 'data-00001-of-00002.arrow: Arrow, 3 rows'
+succeeds "$COHORT" data "$SOURCE/tests/fixtures/parquet/types.parquet,$ARROW/stream.arrow"
+for column in binary binary_2; do
+    [ "$(grep -c "column \"$column\" holds bytes that are not UTF-8 text; they are read as null" err)" = 1 ] ||
+        wrong "bytes of the column $column: $(cat err)"
+done
+# --columns over files of different columns: the first that a file has, and what it has already.
+echo '{"question": "one"}' >c1.jsonl
+echo '{"body": "two"}' >c2.jsonl
+echo '{"prompt": "three"}' >c3.jsonl
+succeeds "$COHORT" generate --model m --batch c1.jsonl,c2.jsonl,c3.jsonl --columns prompt=question,prompt=body --max-tokens 1 --format jsonl
+[ "$(grep -oE '"prompt": "[a-z]+"' out | tr '\n' ' ')" = '"prompt": "one" "prompt": "two" "prompt": "three" ' ] || wrong "columns: $(cat out)"
+fails 1 'c1.jsonl,c2.jsonl: no file has a column "nothing", which --columns names for prompt' \
+    "$COHORT" generate --model m --batch c1.jsonl,c2.jsonl --columns prompt=nothing
+# Several words without a flag, as a shell makes them, and a list in YAML: one set of files.
+echo '{"prompt": "four"}' >'c,4.jsonl'
+succeeds "$COHORT" data c3.jsonl 'c,4.jsonl'
+has out 'rows      2$'
+fails 2 "'c3.jsonl' is a file without an option; several data files are one value" "$COHORT" generate --batch c1.jsonl c3.jsonl
+printf 'batch:\n- c3.jsonl\n- "c,4.jsonl"\nmax_tokens: 1\nformat: jsonl\n' >list.yaml
+succeeds "$COHORT" generate --model m --config list.yaml
+has out '"prompt": "three"'
+has out '"prompt": "four"'
+# --chat: prompts that are text become a user's message, of sft with the completion as the answer.
+echo '{"prompt": "ab", "completion": "cd"}' >text.jsonl
+echo '{"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "cd"}]}' >chat.jsonl
+succeeds "$COHORT" data text.jsonl --model m --chat --format jsonl
+grep '"example"' out >wrapped
+succeeds "$COHORT" data chat.jsonl --model m --format jsonl
+grep '"example"' out >rendered
+same wrapped rendered
+succeeds "$COHORT" sft --model m --data text.jsonl --chat --steps 1 --threads 1 --device cpu --out chat-a
+succeeds "$COHORT" sft --model m --data chat.jsonl --steps 1 --threads 1 --device cpu --out chat-b
+same chat-a/final/model.safetensors chat-b/final/model.safetensors
+echo '{"prompt": [{"role": "user", "content": "ab"}]}' >asked.jsonl
+succeeds grpo asked-a --data text.jsonl --chat --steps 1
+succeeds grpo asked-b --data asked.jsonl --steps 1
+succeeds grpo asked-c --data text.jsonl --steps 1
+same asked-a/final/model.safetensors asked-b/final/model.safetensors
+differs "$(sed 's/.*"completion"//' asked-a/completions.jsonl)" "$(sed 's/.*"completion"//' asked-c/completions.jsonl)" "runs with and without --chat"
 # Splits.
 mkdir pipe
 fails 2 'has the splits test .1 file., train .1 file.: name one, for example pipe:test' \

@@ -192,7 +192,7 @@ static void run_step(struct model *model, struct memory_plan *plan, struct engin
         .optimizer = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .max_grad_norm = 1.0},
         .config = {.group = GROUP,
                    .max_completion_length = C,
-                   .num_iterations = 1,
+                   .plan = {1, 1, 1},
                    .sampling = *sampling,
                    .seed = 3,
                    .loss = {.type = LOSS_DAPO, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = C},

@@ -168,7 +168,7 @@ void on_access(const void *p, size_t bytes, bool write, const void *pc)
     bool is_static = p >= (const void *)&__data_start && p < (const void *)&_end;
     bool is_shared = is_static || emulated_in_dynamic_shared(p);
     bool is_constant = p >= (const void *)&__executable_start && p < (const void *)&__data_start;
-    if (!is_shared && !emulated_device_range(p, bytes)) {
+    if (!is_shared && !emulated_kernel_range(p, bytes)) {
         if (!emulated_in_stack(p) && !emulated_is_argument(p, bytes) && (write || !is_constant))
             tell("neither device nor shared memory is", p, pc, NULL);
         return;

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,10 +32,12 @@ struct emulated_graph_exec {
 struct emulated_event {
     bool recorded;
     emulated_stream *stream;
+    uint64_t position; /* in the stream, counted in operations */
 };
 struct emulated_stream {
     int device;
     std::vector<operation> queue;
+    uint64_t taken; /* operations that left the queue */
     emulated_graph *capture;
     bool capture_invalid;
     cudaStreamCaptureMode mode;
@@ -102,11 +105,15 @@ bool inside(const std::map<uintptr_t, block> &blocks, const void *p, size_t byte
 
 emulated_stream *stream_of(cudaStream_t stream) { return stream ? stream : &default_stream; }
 
-bool drain(emulated_stream *stream)
+/* Does what was issued to a stream, up to a position in it. */
+bool drain(emulated_stream *stream, uint64_t position = UINT64_MAX)
 {
     bool ok = true;
-    std::vector<operation> queue;
-    queue.swap(stream->queue);
+    const uint64_t waiting = stream->queue.size();
+    const uint64_t n = position <= stream->taken ? 0 : std::min(waiting, position - stream->taken);
+    std::vector<operation> queue(stream->queue.begin(), stream->queue.begin() + (ptrdiff_t)n);
+    stream->queue.erase(stream->queue.begin(), stream->queue.begin() + (ptrdiff_t)n);
+    stream->taken += n;
     for (const operation &o : queue)
         if (ok && !o()) {
             ok = false;
@@ -235,6 +242,10 @@ void emulated_fail(const char *format, ...)
 }
 void emulated_issue(cudaStream_t stream, std::function<bool()> work) { issue(stream_of(stream), std::move(work)); }
 bool emulated_device_range(const void *p, size_t bytes) { return inside(R.device, p, bytes); }
+bool emulated_kernel_range(const void *p, size_t bytes)
+{
+    return inside(R.device, p, bytes) || inside(R.pinned, p, bytes);
+}
 int emulated_capability() { return R.capability; }
 size_t emulated_shared_limit()
 {
@@ -500,7 +511,7 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
 {
     if (bytes == 0)
         return cudaSuccess;
-    if (!inside(R.device, memory, bytes)) {
+    if (!inside(R.device, memory, bytes) && !inside(R.pinned, memory, bytes)) {
         emulated_fail("a memset of %zu bytes outside an allocation", bytes);
         return note(cudaErrorInvalidValue);
     }
@@ -569,7 +580,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream_, cudaEvent_t event, unsigne
         return cudaSuccess;
     }
     if (event->stream)
-        drain(event->stream);
+        drain(event->stream, event->position);
     return settled();
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int)
@@ -590,6 +601,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     event->recorded = true;
     event->stream = stream_of(stream);
+    event->position = event->stream->taken + event->stream->queue.size();
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
@@ -597,7 +609,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     if (forbidden_by_capture())
         return note(cudaErrorStreamCaptureUnsupported);
     if (event->recorded)
-        drain(event->stream);
+        drain(event->stream, event->position);
     return settled();
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }

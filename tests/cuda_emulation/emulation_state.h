@@ -46,6 +46,8 @@ void emulated_fail(const char *format, ...) __attribute__((format(printf, 1, 2))
 
 /* Whether [p, p + bytes) lies in one live allocation of device memory. */
 bool emulated_device_range(const void *p, size_t bytes);
+/* Device memory, or pinned memory of the host, which kernels may use too. */
+bool emulated_kernel_range(const void *p, size_t bytes);
 
 /* Capability 80 or 90, and what a block of it may have. */
 int emulated_capability();

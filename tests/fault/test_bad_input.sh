@@ -84,7 +84,7 @@ usage '^cohort: --model needs a value' generate --model
 usage "no option 'foo'" grpo --foo
 usage "no option 'max_steps': it is called 'steps' here" sft --max_steps
 usage "no option 'max-steps': it is called 'steps' here" sft --max-steps 3
-usage "called 'prompts_per_step' here" grpo --per-device-train-batch-size=3
+usage "called 'prompts_per_step' here" grpo --train-batch-size=3
 usage "no option 'use_vllm': not needed" grpo --use_vllm
 usage '^cohort: --out needs a value, and --steps is an option of its own.*--out=--steps' sft --out --steps 3
 usage '^cohort: --model needs a value, and --no-thinking is' generate --model --no-thinking

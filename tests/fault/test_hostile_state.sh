@@ -67,7 +67,6 @@ for numbers in '4 3 1' '4 0 4'; do
     rm r/checkpoints/step-4/SHA256SUMS
     succeeds "${SFT[@]}" --steps 5 --out r --resume
 done
-done_testing
 
 # --- the controller of an entropy bonus: there if and only if the run has one, and nothing but numbers ---
 ADAPTIVE=("${GRPO[@]}" --use-adaptive-entropy --entropy-coef 0.1)
@@ -91,3 +90,33 @@ cp -r grpo-run r
 sed -i 's/"seed": 42/"seed": 42, "entropy_control": {"coef": 1, "last_entropy": null}/' r/checkpoints/step-4/trainer/state.json
 rm r/checkpoints/step-4/SHA256SUMS
 fails 1 'unexpected "entropy_control"' "${GRPO[@]}" --steps 6 --out r --resume
+
+# --- the optimizer whose state it is ---
+for optimizer in '5' 'null' '""' '"muon"' '"adamw_8bit"' '{}'; do
+    rm -rf r
+    cp -r grpo-run r
+    sed -i "s/\"seed\": 42/\"seed\": 42, \"optimizer\": $optimizer/" r/checkpoints/step-4/trainer/state.json
+    rm r/checkpoints/step-4/SHA256SUMS
+    fails 1 'r/checkpoints/step-4/trainer/state.json: the state is that of the optimizer .*, this run has adamw' "${GRPO[@]}" \
+        --steps 6 --out r --resume
+done
+
+# --- the evaluations of a run that compares them: nothing but numbers that fit its steps ---
+printf '{"prompt": "a", "completion": "b"}\n' >held.jsonl
+STOPPING=("${SFT[@]}" --eval-data held.jsonl --eval-steps 2 --early-stopping-patience 50)
+succeeds "${STOPPING[@]}" --steps 4 --out b-run
+STATE=$(tr -d '\n' <b-run/checkpoints/step-4/trainer/state.json | sed 's/, *"best".*//')
+has b-run/checkpoints/step-4/trainer/state.json '"counted": 4'
+for best in 1 null '[]' '{}' '{"counted": 4, "step": 4, "value": 1}' '{"counted": 0, "step": 0, "value": null, "worse": 0}' \
+    '{"counted": 5, "step": 4, "value": 1, "worse": 0}' '{"counted": 2, "step": 4, "value": 1, "worse": 0}' \
+    '{"counted": 4, "step": -1, "value": 1, "worse": 0}' '{"counted": 4, "step": 4, "value": null, "worse": 0}' \
+    '{"counted": 4, "step": 0, "value": 1, "worse": 0}' '{"counted": 4, "step": 4, "value": 1e999, "worse": 0}' \
+    '{"counted": 4, "step": 4, "value": 1, "worse": 9}' '{"counted": 4.5, "step": 4, "value": 1, "worse": 0}' \
+    '{"counted": 4, "step": 9223372036854775807, "value": 1, "worse": 0}'; do
+    rm -rf r
+    cp -r b-run r
+    echo "$STATE, \"best\": $best}" >r/checkpoints/step-4/trainer/state.json
+    rm r/checkpoints/step-4/SHA256SUMS
+    fails 1 'r/checkpoints/step-4/trainer/state.json: .*"best" is not' "${STOPPING[@]}" --steps 6 --out r --resume
+done
+done_testing

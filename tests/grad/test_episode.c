@@ -167,7 +167,7 @@ static void take_step(struct model_test *test, struct rows *rows, enum loss_type
         .runner = &test->runner,
         .optimizer = {.beta1 = 0.0f, .beta2 = 0.999f, .eps = 1e-8f},
         .config = {.group = GROUP,
-                   .num_iterations = 1,
+                   .plan = {1, 1, 1},
                    .sampling = {.temperature = temperature},
                    .loss = {.type = type, .epsilon = 0.2, .epsilon_high = 0.2, .max_completion_length = MAX_IDS}}};
     must(grpo_update(&grpo, rows->prompts, N_PROMPTS, &batch, 0, metrics, &err), &err);
@@ -222,7 +222,7 @@ static double largest_difference(const struct model_test *a, const struct model_
     for (int32_t i = 0; i < set->table.n_params; i++) {
         const struct param *param = &set->table.params[i];
         const size_t bytes = (size_t)param->count * sizeof(float);
-        float *got = fetched(a->backend, (float *)set->training.m + set->training.first[i], bytes);
+        float *got = fetched(a->backend, param_state(set, i, PARAM_STATE_EXP_AVG), bytes);
         float *want = fetched_grad(b->model, &b->model->base.table.params[i]);
         largest = fmax(largest, relative_norm(got, want, param->count));
         free(got);

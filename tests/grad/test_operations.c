@@ -400,7 +400,8 @@ static void head_forward_run(struct operation *op)
                                                            .target = op->ids,
                                                            .logp = out(op, 0),
                                                            .lse = op->more,
-                                                           .entropy = out(op, 1)});
+                                                           .entropy = out(op, 1),
+                                                           .mean = out(op, 2)});
 }
 
 static void head_backward_run(struct operation *op)
@@ -414,6 +415,7 @@ static void head_backward_run(struct operation *op)
                                                                  .entropy = out(op, 1),
                                                                  .d_logp = given(op, 0),
                                                                  .d_entropy = given(op, 1),
+                                                                 .d_mean = given(op, 2),
                                                                  .d_logits = gradient(op, 0),
                                                                  .act = DTYPE_F32});
 }
@@ -428,6 +430,7 @@ static void check_head(struct tally *tally)
     input(&op, 0, "logits", TOKENS * VOCAB, 3, 0);
     output(&op, 0, "logp", TOKENS);
     output(&op, 1, "entropy", TOKENS);
+    output(&op, 2, "mean", TOKENS);
     check_and_free(&op, tally);
 }
 

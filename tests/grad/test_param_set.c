@@ -132,12 +132,15 @@ static void check_state(struct training *t, struct backend *backend, const char 
     safetensors_close(&file);
     training_open(&again, backend, fixture, type, true, false);
     must(train_state_read(folder, again.test.model->trained, &back, &err), &err);
-    const struct param_training *a = &set->training, *b = &again.test.model->trained->training;
-    const size_t n = (size_t)a->n_elements;
-    same(fetched(backend, a->m, n * 4), fetched(backend, b->m, n * 4), n * 4, "first moment", "state read back");
-    same(fetched(backend, a->v, n * 4), fetched(backend, b->v, n * 4), n * 4, "second moment", "state read back");
-    if (type == DTYPE_BF16)
-        same(fetched(backend, a->low, n * 2), fetched(backend, b->low, n * 2), n * 2, "low halves", "state read back");
+    for (int32_t i = 0; i < set->table.n_params; i++)
+        for (int32_t k = 0; k < N_PARAM_STATES; k++) {
+            struct param_state_tensor a, b;
+            const bool there = param_state_get(set, i, (enum param_state)k, &a);
+            assert_int_equal(param_state_get(again.test.model->trained, i, (enum param_state)k, &b), there);
+            if (there)
+                same(fetched(backend, a.data, a.bytes), fetched(backend, b.data, b.bytes), a.bytes, a.name,
+                     set->table.params[i].name);
+        }
     training_close(&again);
     training_open(&whole, backend, fixture, type, false, false);
     assert_int_equal(train_state_read(folder, whole.test.model->trained, &back, &err), COHORT_ERR_STATE);
@@ -243,8 +246,10 @@ static void check_formats(struct backend *backend)
         const struct param *one = &a->table.params[i], *other = &b->table.params[i];
         const size_t low_bytes = (size_t)one->count * sizeof(int16_t);
         void *one_values = values_of(a, i), *other_values = values_of(b, i);
-        int16_t *one_low = fetched(backend, a->training.low + a->training.first[i], low_bytes),
-                *other_low = fetched(backend, b->training.low + b->training.first[i], low_bytes);
+        int16_t *one_low = fetched(backend, param_state(a, i, PARAM_STATE_LOW), low_bytes),
+                *other_low = other->format == STORAGE_F32
+                                 ? NULL
+                                 : fetched(backend, param_state(b, i, PARAM_STATE_LOW), low_bytes);
         for (int64_t j = 0; j < one->count; j++) {
             if (master(one, one_values, one_low, j) != master(other, other_values, other_low, j))
                 fail_msg("%s: master of element %d differs", one->name, (int)j);

@@ -51,7 +51,7 @@ static void sft_update(struct model_test *test, struct script_rows *rows)
     cohort_error err = {0};
     struct sft sft = {
         .model = test->model, .runner = &test->runner, .optimizer = keep_gradient, .schedule.learning_rate = 1e-3};
-    must(sft_step(&sft, rows->trees, N_ROWS, &metrics, &err), &err);
+    must(sft_step(&sft, &(struct sft_batch){.trees = rows->trees, .n = N_ROWS}, &metrics, &err), &err);
     metrics_free(&metrics);
 }
 
@@ -64,7 +64,7 @@ static void rl_update(struct model_test *test, struct script_rows *rows, enum jo
                         .runner = &test->runner,
                         .optimizer = keep_gradient,
                         .config = {.group = GROUP,
-                                   .num_iterations = 2,
+                                   .plan = {1, 1, 2},
                                    .sampling = {.temperature = temperature},
                                    .loss = {.type = job == JOB_GRPO_CLIP ? LOSS_GRPO : LOSS_DAPO,
                                             .epsilon = 0.2,
@@ -87,7 +87,7 @@ static void rl_update(struct model_test *test, struct script_rows *rows, enum jo
 
 static float *first_moment(const struct model *model, int32_t param)
 {
-    return (float *)model->trained->training.m + model->trained->training.first[param];
+    return param_state(model->trained, param, PARAM_STATE_EXP_AVG);
 }
 
 /* One optimizer step on a fresh model; its gradient stays in test->model->m. */

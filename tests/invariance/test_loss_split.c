@@ -5,24 +5,9 @@
  *
  * The gradient is read from the first moment: with beta1 = 0 and no clipping the optimizer leaves it there. */
 #include "support/script_rows.h"
-
-#include "base/rng.h"
+#include "support/split_test.h"
 
 enum { MAX_FED = 400 };
-
-static struct {
-    uint64_t seed, draws;
-} asked = {.seed = 1, .draws = 16};
-
-static uint64_t draw_counter;
-
-static double uniform(void)
-{
-    struct rng_block block = rng_philox(asked.seed, RNG_TEST, 1, draw_counter++);
-    return (double)rng_uniform(block.word[0]);
-}
-
-static int pick(int n) { return (int)(uniform() * n) % n; }
 
 /* The rows, and what the policy gave to them. */
 struct rows {
@@ -80,7 +65,7 @@ static void draw_switches(struct draw *draw, struct rows *rows)
     } while (loss_check(loss, NULL) != COHORT_OK);
     draw->iteration = pick(3) == 0 ? 0 : 1;
     draw->config.group = GROUP;
-    draw->config.num_iterations = 2;
+    draw->config.plan = (struct step_plan){1, 1, 2};
     draw->config.sampling.temperature = 0.9f;
     draw->config.mask_truncated = pick(2);
     draw->config.filter_entropy = pick(2);
@@ -130,32 +115,6 @@ static void take_step(struct model_test *test, struct backend *backend, const st
     model_destroy(grpo.reference);
 }
 
-/* Names of clocks and rates differ in any two runs. */
-static bool timed(const char *name) { return strncmp(name, "time/", 5) == 0 || strncmp(name, "throughput/", 11) == 0; }
-
-static void compare(const struct draw *draw, struct model_test *whole, struct model_test *parts,
-                    const struct metrics *want, const struct metrics *got, struct tally *gradients,
-                    struct tally *values)
-{
-    for (int32_t i = 0; i < parts->model->base.table.n_params; i++) {
-        const struct param *param = &parts->model->base.table.params[i];
-        const size_t bytes = (size_t)param->count * sizeof(float);
-        const struct param_training *a = &parts->model->trained->training, *b = &whole->model->trained->training;
-        float *x = fetched(parts->backend, (float *)a->m + a->first[i], bytes);
-        float *y = fetched(whole->backend, (float *)b->m + b->first[i], bytes);
-        tally_add(gradients, relative_norm(x, y, param->count), draw->words, param->name);
-        free(x);
-        free(y);
-    }
-    assert_int_equal(want->count, got->count);
-    for (size_t k = 0; k < want->count; k++) {
-        const double a = want->items[k].value, b = metrics_get(got, want->items[k].name);
-        if (timed(want->items[k].name) || (isnan(a) && isnan(b)))
-            continue;
-        tally_add(values, fabs(a - b) / (1.0 + fabs(a)), draw->words, want->items[k].name);
-    }
-}
-
 static void test_divisions(void **state)
 {
     (void)state;
@@ -175,7 +134,7 @@ static void test_divisions(void **state)
         rows_score(&rows, &scored, 0.9f);
         model_test_close(&scored);
         draw_counter = 0;
-        for (uint64_t k = 0; k < (test_options.small ? (asked.draws + 3) / 4 : asked.draws); k++) {
+        for (uint64_t k = 0; k < n_draws(); k++) {
             struct draw draw = {0};
             struct model_test whole, parts;
             struct metrics want = {0}, got = {0};
@@ -184,7 +143,7 @@ static void test_divisions(void **state)
             take_step(&parts, backend, &draw, &rows, draw.max_tokens, draw.max_completions, &got);
             assert_int_equal(whole.runner.packing.n_micro, 1);
             divided += parts.runner.packing.n_micro > 1 ? 1 : 0;
-            compare(&draw, &whole, &parts, &want, &got, &gradients, &values);
+            compare_steps(draw.words, &whole, &parts, &want, &got, &gradients, &values);
             metrics_free(&want);
             metrics_free(&got);
             model_test_close(&whole);
@@ -195,22 +154,6 @@ static void test_divisions(void **state)
     }
     tally_report(&gradients);
     tally_report(&values);
-}
-
-/* Takes this test's own arguments out of argv. */
-static int own_arguments(int argc, char **argv)
-{
-    int kept = 1;
-    for (int i = 1; i < argc; i++) {
-        uint64_t *to = strcmp(argv[i], "--draws") == 0  ? &asked.draws
-                       : strcmp(argv[i], "--seed") == 0 ? &asked.seed
-                                                        : NULL;
-        if (to != NULL && i + 1 < argc)
-            *to = strtoull(argv[++i], NULL, 10);
-        else
-            argv[kept++] = argv[i];
-    }
-    return kept;
 }
 
 int main(int argc, char **argv)

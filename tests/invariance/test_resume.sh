@@ -8,10 +8,10 @@ make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl grpo-entropy; do
+    for kind in sft sft-packed sft-turns grpo grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic; do
         what="$kind-$dtype"
         part=3
-        case $kind in grpo-kl | grpo-entropy) part=2 ;; esac # two iterations a batch
+        case $kind in grpo-kl | grpo-entropy | grpo-sync | grpo-dynamic) part=2 ;; esac # two iterations a batch
         arguments $kind
         # Evaluations where the first part ends: it evaluates there in any case.
         args+=(--dtype "$dtype" --eval-steps "$part" --save-steps "$part")
@@ -31,8 +31,42 @@ for dtype in bf16 f32; do
     done
 done
 
+# Every checkpoint of a run whose steps end in the middle of generation batches (8 slices a batch, 3 a step).
+arguments grpo-slices
+cohort "${args[@]}" --threads 1 --steps 8 --save-steps 1 --out slices
+for step in 1 2 3 4 5 6 7 8; do
+    there=$([ -f slices/checkpoints/step-$step/trainer/batch.json ] && echo yes || echo no)
+    expected=yes
+    [ $((step * 3 % 8)) != 0 ] || expected=no
+    [ $there = $expected ] || fail "slices: a batch in the checkpoint of step $step: $there"
+done
+cp -r slices slices-again
+for step in 1 3 4 6; do
+    cohort "${args[@]}" --threads 2 --steps 8 --save-steps 1 --out slices-again --resume slices-again/checkpoints/step-$step
+    same_end slices slices-again "slices, again from step $step"
+done
+
+# A reference that follows the policy: as it was before it was first mixed, and after.
+arguments grpo-sync
+args+=(--ref-model-sync-steps 3)
+cohort "${args[@]}" --threads 1 --steps 7 --save-steps 1 --out sync
+for step in 1 2 3 4 5 6 7; do
+    there=$([ -f sync/checkpoints/step-$step/trainer/reference/model.safetensors ] && echo yes || echo no)
+    [ $there = "$([ $step -ge 3 ] && echo yes || echo no)" ] || fail "sync: a reference in the checkpoint of step $step: $there"
+done
+cp -r sync sync-again
+for step in 2 3 5; do
+    cohort "${args[@]}" --threads 2 --steps 7 --save-steps 1 --out sync-again --resume sync-again/checkpoints/step-$step
+    same_end sync sync-again "sync, again from step $step"
+done
+# What is mixed in entirely is the policy: the KL of the next batch is 0, and without mixing it is not.
+cohort "${args[@]}" --steps 3 --num-iterations 1 --ref-model-sync-steps 1 --ref-model-mixup-alpha 1 --out sync-whole
+cohort "${args[@]}" --steps 3 --num-iterations 1 --no-sync-ref-model --out sync-none
+[ "$(sed -n '/"step": 3,/s/.*"kl": \([^,]*\),.*/\1/p' sync-whole/metrics.jsonl)" = 0 ] || fail "sync: the KL to a reference that is the policy"
+[ "$(sed -n '/"step": 3,/s/.*"kl": \([^,]*\),.*/\1/p' sync-none/metrics.jsonl)" != 0 ] || fail "sync: the KL to a reference that stays"
+
 # Ctrl-C somewhere in the middle, twice, then to the end.
-for kind in sft grpo grpo-kl; do
+for kind in sft grpo grpo-kl grpo-slices grpo-sync grpo-dynamic; do
     arguments $kind
     args+=(--steps 60 --save-steps 20)
     cohort "${args[@]}" --out "$kind-whole"

@@ -72,6 +72,70 @@ static void test_ids(void **state)
         }
 }
 
+/* Noise: the exact bits of the formula of ops.h, for a token alone as among others; within its bounds, with mean 0 and
+ * the variance of a uniform number. */
+static void check_noise(int64_t tokens, int64_t width, size_t shift)
+{
+    const struct array *y = array_shifted(tokens * width, DTYPE_F32, 4, 1.0, shift);
+    const struct array *alone = array_shifted(width, DTYPE_F32, 0, 0.0, shift);
+    const struct array *scale = array_new(tokens, DTYPE_F32, 5, 0.1);
+    int32_t *position = malloc((size_t)tokens * sizeof *position);
+    int32_t *words = malloc((size_t)tokens * sizeof(uint64_t)); /* streams, as the ids that tests have */
+    double sum = 0.0, squares = 0.0;
+    assert_true(position != NULL && words != NULL);
+    for (int64_t t = 0; t < tokens; t++) {
+        const uint64_t stream = rng_stream(3, (uint64_t)t / 3);
+        position[t] = (int32_t)(t * 5 % 7);
+        memcpy(words + 2 * t, &stream, sizeof stream);
+        set(scale, t, t == 1 ? 0.0f : (float)fabs(get(scale, t)) + 0.01f);
+    }
+    push(scale);
+    const int32_t *places = ids_of(position, tokens)->d, *streams = ids_of(words, 2 * tokens)->d;
+    struct embed_noise p = {tokens, width, places, scale->d, (const uint64_t *)(const void *)streams, 77, y->d};
+    backend->ops->embed_noise(backend, &p);
+    pull(y);
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < width; i++) {
+            const uint64_t counter = (uint64_t)position[t] * (uint64_t)((width + 3) / 4) + (uint64_t)i / 4;
+            const float u = rng_uniform(rng_philox(77, RNG_NOISE, rng_stream(3, (uint64_t)t / 3), counter).word[i % 4]);
+            const float noise = (float)get(scale, t) * (2.0f * u - 1.0f);
+            assert_true((float)get(y, t * width + i) == (float)was(y, t * width + i) + noise);
+            if (t != 1) {
+                const double unit = (double)noise / get(scale, t);
+                assert_true(fabs(unit) <= 1.0);
+                sum += unit;
+                squares += unit * unit;
+            }
+        }
+    const double n = (double)((tokens - 1) * width);
+    if (n > 5000) { /* five standard deviations */
+        assert_true(fabs(sum / n) < 5.0 / sqrt(3.0 * n));
+        assert_true(fabs(squares / n - 1.0 / 3.0) < 5.0 * sqrt(4.0 / 45.0 / n));
+    }
+    for (int64_t i = 0; i < width; i++)
+        set(alone, i, (float)was(y, 2 * width + i));
+    push(alone);
+    p = (struct embed_noise){1, width, places + 2, (float *)scale->d + 2, p.stream + 2, 77, alone->d};
+    backend->ops->embed_noise(backend, &p);
+    pull(alone);
+    assert_memory_equal(alone->x, (float *)y->x + 2 * width, alone->bytes);
+    free(position), free(words);
+    arrays_free();
+}
+
+static void test_noise(void **state)
+{
+    (void)state;
+    EACH_BACKEND
+    {
+        for (int w = 0; w < N_WIDTHS; w++) {
+            use_threads(1 + w % 3);
+            check_noise(5, test_width[w], (size_t)w % 2);
+        }
+        check_noise(40, 1100, 0);
+    }
+}
+
 /* Nothing to do is no error. */
 static void test_nothing(void **state)
 {
@@ -88,6 +152,6 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_widths), cmocka_unit_test(test_ids),
-                                       cmocka_unit_test(test_nothing)};
+                                       cmocka_unit_test(test_noise), cmocka_unit_test(test_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 #include "kernels/kernel_test.h"
 
 struct reference {
-    double logp, lse, entropy;
+    double logp, lse, entropy, mean;
 };
 
 static struct reference reference_of(const double *z, int64_t vocab, int32_t target)
@@ -17,7 +17,11 @@ static struct reference reference_of(const double *z, int64_t vocab, int32_t tar
         sum += exp(z[i] - max);
         weighted += z[i] == -INFINITY ? 0.0 : exp(z[i] - max) * (z[i] - max);
     }
-    struct reference r = {z[target] - max - log(sum), max + log(sum), log(sum) - weighted / sum};
+    struct reference r = {z[target] - max - log(sum), max + log(sum), log(sum) - weighted / sum, 0.0};
+    double mean = 0.0;
+    for (int64_t i = 0; i < vocab; i++)
+        mean += z[i] / (double)vocab;
+    r.mean = mean - r.lse;
     return r;
 }
 
@@ -36,16 +40,32 @@ static double *scaled_row(const float *logits, int64_t vocab, float temperature)
 enum { ROWS = 5 };
 
 struct stats {
-    const struct array *logp, *lse, *entropy; /* entropy NULL: not wanted */
+    const struct array *logp, *lse, *entropy, *mean; /* entropy, mean NULL: not wanted, nor is top */
+    int32_t top[ROWS];
 };
 
 static struct stats stats_of(const float *logits, const int32_t *target, int64_t rows, int64_t vocab, float temperature,
                              bool entropy)
 {
-    const struct stats s = {array_new(rows, DTYPE_F32, 0, 0.0), array_new(rows, DTYPE_F32, 0, 0.0),
-                            entropy ? array_new(rows, DTYPE_F32, 0, 0.0) : NULL};
-    backend->ops->head_stats(backend, &(struct head_stats){rows, vocab, logits, temperature, target, s.logp->d,
-                                                           s.lse->d, entropy ? s.entropy->d : NULL});
+    static const int32_t none[ROWS] = {-1, -1, -1, -1, -1};
+    struct stats s = {.logp = array_new(rows, DTYPE_F32, 0, 0.0),
+                      .lse = array_new(rows, DTYPE_F32, 0, 0.0),
+                      .entropy = entropy ? array_new(rows, DTYPE_F32, 0, 0.0) : NULL,
+                      .mean = entropy ? array_new(rows, DTYPE_F32, 0, 0.0) : NULL};
+    int32_t *top = ids_of(none, rows)->d;
+    backend->ops->head_stats(backend, &(struct head_stats){.rows = rows,
+                                                           .vocab = vocab,
+                                                           .logits = logits,
+                                                           .temperature = temperature,
+                                                           .target = target,
+                                                           .logp = s.logp->d,
+                                                           .lse = s.lse->d,
+                                                           .entropy = entropy ? s.entropy->d : NULL,
+                                                           .top = entropy ? top : NULL,
+                                                           .mean = entropy ? s.mean->d : NULL});
+    if (entropy)
+        pull(s.mean);
+    backend->ops->download(backend, s.top, top, (size_t)rows * sizeof *top);
     pull(s.logp);
     pull(s.lse);
     if (entropy)
@@ -81,6 +101,10 @@ static void check_stats(int64_t vocab, float temperature)
         expect_near(get(all.lse, r), wanted.lse, DTYPE_F32, 1.0 + fabs(wanted.lse), 2e-7);
         /* The sums of a block are of 2048 floats. */
         expect_near(get(all.entropy, r), wanted.entropy, DTYPE_F32, 1.0 + fabs(wanted.lse), 5e-7);
+        if (isinf(wanted.mean))
+            assert_true(get(all.mean, r) == wanted.mean); /* of a row with a token that cannot be */
+        else /* 2048 floats, of which many accumulators hold a share each */
+            expect_near(get(all.mean, r), wanted.mean, DTYPE_F32, 12.0 + fabs(wanted.lse), 5e-7);
         free(z);
     }
     /* 2, 3 and 8 threads (the last: blocks instead of rows): the same bits. */
@@ -90,6 +114,8 @@ static void check_stats(int64_t vocab, float temperature)
         expect_same("log-prob", all.logp, again.logp);
         expect_same("log-sum-exp", all.lse, again.lse);
         expect_same("entropy", all.entropy, again.entropy);
+        expect_same("mean", all.mean, again.mean);
+        assert_memory_equal(all.top, again.top, sizeof all.top);
     }
     /* A row alone, at an address that is not aligned, without entropy. */
     for (int64_t r = 0; r < rows; r++) {
@@ -144,9 +170,49 @@ static void test_stats_peaked(void **state)
     }
 }
 
+/* The target is on top where it is the first with the largest z: not beside an earlier equal one, but beside a later. */
+static void test_stats_top(void **state)
+{
+    (void)state;
+    enum { MOST = 6200 };
+    static const int64_t vocabs[] = {1, 5, 100, 2048, 2049, MOST};
+    EACH_BACKEND
+    for (size_t v = 0; v < sizeof vocabs / sizeof *vocabs; v++)
+        for (int place = 0; place < 4; place++) {
+            const int64_t vocab = vocabs[v], target = (vocab - 1) * place / 3;
+            const int64_t others[] = {0, target / 2, target - 1, target + 1, vocab - 1, target};
+            const int32_t targets[ROWS] = {(int32_t)target, (int32_t)target, (int32_t)target, (int32_t)target,
+                                           (int32_t)target};
+            for (size_t o = 0; o < sizeof others / sizeof *others; o++) {
+                const int64_t other = others[o];
+                if (other < 0 || other >= vocab)
+                    continue;
+                /* Row 0: the target alone has the most; 1: another has as much; 2: another has more; 3: a NaN beside it;
+                 * 4: the least there is. */
+                const struct array *logits = array_new(ROWS * vocab, DTYPE_F32, 11, 3.0);
+                for (int r = 0; r < 4; r++)
+                    set(logits, r * vocab + target, 7.25f);
+                set(logits, vocab + other, 7.25f);
+                set(logits, 2 * vocab + other, 7.5f);
+                set(logits, 3 * vocab + other, NAN);
+                set(logits, 4 * vocab + target, -9.0f);
+                push(logits);
+                use_threads(1 + (int)(o % 2));
+                const struct stats s = stats_of(logits->d, ids_of(targets, ROWS)->d, ROWS, vocab, 1.0f, true);
+                assert_int_equal(s.top[0], 1);
+                assert_int_equal(s.top[1], other >= target);
+                assert_int_equal(s.top[2], other == target);
+                assert_int_equal(s.top[3], 0);
+                assert_int_equal(s.top[4], vocab == 1);
+                arrays_free();
+            }
+        }
+}
+
 static bool broken(const struct stats *s)
 {
-    return isnan(get(s->logp, 0)) && isnan(get(s->lse, 0)) && isnan(get(s->entropy, 0));
+    return isnan(get(s->logp, 0)) && isnan(get(s->lse, 0)) && isnan(get(s->entropy, 0)) && isnan(get(s->mean, 0)) &&
+           s->top[0] == 0;
 }
 
 /* Rows that hold no distribution: NaN throughout, whatever the place and the neighbours; the row beside is untouched. */
@@ -186,18 +252,19 @@ static void test_stats_broken(void **state)
 
 /* ---- Gradient ---- */
 
-/* What a row's derivatives multiply: d_logp * logp + d_entropy * entropy of logits. */
+/* What a row's derivatives multiply: d_logp * logp + d_entropy * entropy + d_mean * mean of logits. */
 static double objective(const double *logits, int64_t vocab, double inverse, int32_t target, double d_logp,
-                        double d_entropy, double *z)
+                        double d_entropy, double d_mean, double *z)
 {
     for (int64_t i = 0; i < vocab; i++)
         z[i] = logits[i] * inverse;
     const struct reference r = reference_of(z, vocab, target);
-    return d_logp * r.logp + d_entropy * r.entropy;
+    return d_logp * r.logp + d_entropy * r.entropy + (d_mean == 0.0 ? 0.0 : d_mean * r.mean);
 }
 
 static const float d_logp[ROWS] = {1.0f, -0.7f, 0.0f, 2.5f, 0.3f};
 static const float d_entropy[ROWS] = {0.5f, 0.0f, -1.0f, 0.1f, 2.0f};
+static const float d_mean[ROWS] = {0.4f, 1.5f, 0.0f, -0.8f, 0.6f}; /* 0 where a row has a masked token */
 
 /* Every element against the formula of ops.h in double, from the backend's own statistics: what is left is the error of
  * an exp, about 1e-7. */
@@ -210,15 +277,18 @@ static void check_formula(const struct head_gradient *p, const struct array *log
             const double z = (double)((float)get(logits, r * p->vocab + i) * inverse), lse = get(s->lse, r);
             const double prob = exp(z - lse), d_h = p->d_entropy != NULL ? (double)d_entropy[r] : 0.0;
             const double by_entropy = prob > 0.0 ? -prob * (z - lse + get(s->entropy, r)) : 0.0;
-            const double wanted = (double)d_logp[r] * ((i == targets[r] ? 1.0 : 0.0) - prob) + d_h * by_entropy;
-            const double scale = (double)inverse * (fabs((double)d_logp[r]) + 20.0 * fabs(d_h)) + 1e-30;
+            const double d_m = p->d_mean != NULL ? (double)d_mean[r] : 0.0;
+            const double wanted = (double)d_logp[r] * ((i == targets[r] ? 1.0 : 0.0) - prob) + d_h * by_entropy +
+                                  d_m * (1.0 / (double)p->vocab - prob);
+            const double scale = (double)inverse * (fabs((double)d_logp[r]) + 20.0 * fabs(d_h) + fabs(d_m)) + 1e-30;
             expect_near(get(out, r * p->vocab + i), (double)inverse * wanted, out->type, scale, 4e-7);
         }
 }
 
 /* The statistics that the gradient starts from are the backend's own. bad: row 2 has a masked token, row 1 no
  * distribution. */
-static void check_gradient(int64_t vocab, float temperature, enum dtype act, bool with_entropy, bool bad)
+static void check_gradient(int64_t vocab, float temperature, enum dtype act, bool with_entropy, bool with_mean,
+                           bool bad)
 {
     const int64_t n = ROWS * vocab;
     const struct array *logits = array_new(n, DTYPE_F32, 77, 4.0), *out = array_new(n, act, 0, 0.0);
@@ -231,7 +301,8 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
         set(logits, vocab + vocab / 2, NAN);
     push(logits);
     const int32_t *target = ids_of(targets, ROWS)->d;
-    const struct array *dl = array_of(d_logp, ROWS, DTYPE_F32), *de = array_of(d_entropy, ROWS, DTYPE_F32);
+    const struct array *dl = array_of(d_logp, ROWS, DTYPE_F32), *de = array_of(d_entropy, ROWS, DTYPE_F32),
+                       *dm = array_of(d_mean, ROWS, DTYPE_F32);
     use_threads(1);
     const struct stats s = stats_of(logits->d, target, ROWS, vocab, temperature, true);
     struct head_gradient p = {ROWS,
@@ -244,7 +315,8 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
                               dl->d,
                               with_entropy ? de->d : NULL,
                               out->d,
-                              act};
+                              act,
+                              with_mean ? dm->d : NULL};
     backend->ops->head_gradient(backend, &p);
     pull(out);
     check_formula(&p, logits, targets, &s, out, bad);
@@ -253,7 +325,7 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
     double *wide = malloc((size_t)vocab * sizeof *wide), *z = malloc((size_t)vocab * sizeof *z);
     assert_true(wide && z);
     for (int r = 0; r < ROWS; r++) {
-        const double d_h = with_entropy ? (double)d_entropy[r] : 0.0;
+        const double d_h = with_entropy ? (double)d_entropy[r] : 0.0, d_m = with_mean ? (double)d_mean[r] : 0.0;
         for (int64_t i = 0; i < vocab; i++)
             wide[i] = get(logits, r * vocab + i);
         for (int64_t i = 0; i < vocab; i++)
@@ -266,14 +338,14 @@ static void check_gradient(int64_t vocab, float temperature, enum dtype act, boo
                 continue;
             }
             wide[i] = middle + h;
-            const double up = objective(wide, vocab, inverse, targets[r], (double)d_logp[r], d_h, z);
+            const double up = objective(wide, vocab, inverse, targets[r], (double)d_logp[r], d_h, d_m, z);
             wide[i] = middle - h;
-            const double down = objective(wide, vocab, inverse, targets[r], (double)d_logp[r], d_h, z);
+            const double down = objective(wide, vocab, inverse, targets[r], (double)d_logp[r], d_h, d_m, z);
             wide[i] = middle;
             /* lse as a float is good to 1e-6 here, and so is p; the quotient to about 1e-8. A vocabulary of a token or
              * two has nothing to cancel it. */
             expect_near(get(out, r * vocab + i), (up - down) / (2.0 * h), act,
-                        inverse * (fabs((double)d_logp[r]) + 4.0 * fabs(d_h)), 2e-6);
+                        inverse * (fabs((double)d_logp[r]) + 4.0 * fabs(d_h) + fabs(d_m)), 2e-6);
         }
     }
     free(wide), free(z);
@@ -295,10 +367,11 @@ static void test_gradient(void **state)
         for (size_t v = 0; v < sizeof vocabs / sizeof *vocabs; v++)
             for (int variant = 0; variant < 8; variant++)
                 if (!test_options.small || variant < 4 || v % 3 == 0)
-                    check_gradient(vocabs[v], variant & 1 ? 0.6f : 1.0f, variant & 2 ? DTYPE_BF16 : DTYPE_F32,
-                                   variant % 4 != 1, variant >= 4);
+                    for (int mean = 0; mean < 2; mean++)
+                        check_gradient(vocabs[v], variant & 1 ? 0.6f : 1.0f, variant & 2 ? DTYPE_BF16 : DTYPE_F32,
+                                       variant % 4 != 1, mean == 1, variant >= 4);
         if (test_options.cuda && !test_options.small)
-            check_gradient(151936, 1.0f, DTYPE_BF16, true, false);
+            check_gradient(151936, 1.0f, DTYPE_BF16, true, true, false);
     }
 }
 
@@ -317,9 +390,10 @@ static void test_gradient_special(void **state)
         set(logits, VOCAB + 1, NAN);
         push(logits);
         const struct stats s = stats_of(logits->d, target->d, 2, VOCAB, 1.0f, true);
-        backend->ops->head_gradient(backend, &(struct head_gradient){2, VOCAB, logits->d, 1.0f, target->d, s.lse->d,
-                                                                     with_entropy ? s.entropy->d : NULL, one->d,
-                                                                     with_entropy ? one->d : NULL, out->d, DTYPE_F32});
+        backend->ops->head_gradient(backend,
+                                    &(struct head_gradient){2, VOCAB, logits->d, 1.0f, target->d, s.lse->d,
+                                                            with_entropy ? s.entropy->d : NULL, one->d,
+                                                            with_entropy ? one->d : NULL, out->d, DTYPE_F32, NULL});
         pull(out);
         double sum = 0.0;
         for (int i = 0; i < VOCAB; i++)
@@ -348,8 +422,9 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stats),    cmocka_unit_test(test_stats_peaked),     cmocka_unit_test(test_stats_broken),
-        cmocka_unit_test(test_gradient), cmocka_unit_test(test_gradient_special), cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_stats),     cmocka_unit_test(test_stats_peaked),     cmocka_unit_test(test_stats_broken),
+        cmocka_unit_test(test_gradient),  cmocka_unit_test(test_gradient_special), cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_stats_top),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

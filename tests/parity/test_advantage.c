@@ -293,6 +293,124 @@ static void test_bad_input(void **state)
         COHORT_ERR_ARGUMENT);
 }
 
+/* Advantages of pass@k by their definition: over every k of the group, whether one of them passes. */
+static void enumerate(const double *rewards, int n, int k, double *advantage, double *std)
+{
+    double all = 0.0, with[8] = {0};
+    int subsets = 0, having[8] = {0};
+    for (unsigned set = 0; set < 1u << n; set++) {
+        int size = 0;
+        bool passes = false;
+        for (int i = 0; i < n; i++)
+            if ((set >> i & 1) != 0) {
+                size++;
+                passes = passes || rewards[i] > 0.0;
+            }
+        if (size != k)
+            continue;
+        subsets++;
+        all += passes ? 1.0 : 0.0;
+        for (int i = 0; i < n; i++)
+            if ((set >> i & 1) != 0) {
+                having[i]++;
+                with[i] += passes ? 1.0 : 0.0;
+            }
+    }
+    const double mean = all / subsets;
+    *std = sqrt(mean * (1.0 - mean));
+    for (int i = 0; i < n; i++)
+        advantage[i] = with[i] / having[i] - mean;
+}
+
+/* Every pattern of up to eight completions, for every k; a null row is as if it were not there. */
+static void test_pass_at_k(void **state)
+{
+    (void)state;
+    static struct buffers buffers;
+    struct advantage_output output = output_of(&buffers);
+    const double one = 1.0;
+    int checked = 0;
+    for (int n = 2; n <= 8; n++)
+        for (unsigned pattern = 0; pattern < 1u << n; pattern++)
+            for (int k = 1; k <= n; k++)
+                for (int undivided = 0; undivided < 2; undivided++) {
+                    double rewards[9], want[8], std = 0.0;
+                    for (int i = 0; i < n; i++)
+                        rewards[i] = (pattern >> i & 1) != 0 ? 0.5 + i : -(double)(i % 2);
+                    rewards[n] = (double)NAN;
+                    enumerate(rewards, n, k, want, &std);
+                    struct advantage_input input = {
+                        .n_rows = n + 1,
+                        .group = n + 1,
+                        .n_functions = 1,
+                        .rewards = rewards,
+                        .weights = &one,
+                        .config = {.estimator = ADVANTAGE_PASS_AT_K,
+                                   .scale = undivided ? ADVANTAGE_SCALE_NONE : ADVANTAGE_SCALE_GROUP,
+                                   .k = k,
+                                   .epsilon = 1e-4}};
+                    assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+                    for (int i = 0; i < n; i++, checked++)
+                        check("advantage", "pass@k", (size_t)i, (double)buffers.advantage[i],
+                              undivided ? want[i] : want[i] / (std + 1e-4), 1e-7);
+                    assert_true(buffers.advantage[n] == 0.0f);
+                    assert_true(output.frac_reward_zero_std == (std > 0.0 ? 0.0 : 1.0));
+                }
+    assert_true(checked > 40000);
+    /* A group without k scorable completions teaches nothing. */
+    const double few[4] = {1.0, 0.0, (double)NAN, (double)NAN};
+    struct advantage_input input = {.n_rows = 4,
+                                    .group = 4,
+                                    .n_functions = 1,
+                                    .rewards = few,
+                                    .weights = &one,
+                                    .config = {.estimator = ADVANTAGE_PASS_AT_K, .k = 3, .epsilon = 1e-4}};
+    assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+    for (int i = 0; i < 4; i++)
+        assert_true(buffers.advantage[i] == 0.0f);
+    input.config.scale = ADVANTAGE_SCALE_BATCH;
+    assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_ERR_ARGUMENT);
+}
+
+/* Which groups can teach: three in one input, by several rules. */
+static void test_spreads(void **state)
+{
+    (void)state;
+    const double two[2] = {1.0, 0.5}, nothing = (double)NAN;
+    /* Two functions; the sums of group 0 differ, those of group 1 do not though its parts do, group 2 has one row that is
+     * scored. */
+    double rewards[12 * 2] = {1, 0, 0, 0, 1, 1, 0, 2, 1, 0, 0, 2, 1, 0, 0, 2, 1, 1};
+    for (int i = 9; i < 12; i++)
+        rewards[2 * i] = rewards[2 * i + 1] = nothing;
+    rewards[16] = rewards[18] = rewards[20] = nothing;
+    rewards[17] = rewards[19] = rewards[21] = nothing;
+    struct advantage_input input = {
+        .n_rows = 12, .group = 4, .n_functions = 2, .rewards = rewards, .weights = two, .config = {.epsilon = 1e-4}};
+    assert_true(advantage_spreads(&input, 0));
+    assert_false(advantage_spreads(&input, 1));
+    assert_false(advantage_spreads(&input, 2));
+    input.config.aggregation = ADVANTAGE_NORMALIZE_THEN_SUM;
+    assert_true(advantage_spreads(&input, 0));
+    assert_true(advantage_spreads(&input, 1));
+    assert_false(advantage_spreads(&input, 2));
+    /* All above 0 pass; with one failure of four and k = 2, every two have one that passes. */
+    double passes[12] = {1, 2, 3, 4, 1, 1, 1, 0, 1, 1, 0, 0};
+    const double one = 1.0;
+    input = (struct advantage_input){.n_rows = 12,
+                                     .group = 4,
+                                     .n_functions = 1,
+                                     .rewards = passes,
+                                     .weights = &one,
+                                     .config = {.estimator = ADVANTAGE_PASS_AT_K, .k = 2, .epsilon = 1e-4}};
+    assert_false(advantage_spreads(&input, 0));
+    assert_false(advantage_spreads(&input, 1));
+    assert_true(advantage_spreads(&input, 2));
+    input.config.k = 1;
+    assert_true(advantage_spreads(&input, 1));
+    passes[0] = (double)INFINITY; /* an error, which who computes advantages tells */
+    assert_true(advantage_spreads(&input, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +420,8 @@ int main(void)
         cmocka_unit_test(test_null_rows),
         cmocka_unit_test(test_reinforce_plus_plus),
         cmocka_unit_test(test_penalty),
+        cmocka_unit_test(test_pass_at_k),
+        cmocka_unit_test(test_spreads),
         cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,57 +5,12 @@
  *
  * Tolerances are those oracle/README.md derives: TRL moves from itself by about as much when only
  * its rounding changes. */
-#include "support/model_test.h"
+#include "support/grpo_script.h"
 
-#include "train/grpo.h"
-
-enum { GROUP = 4, N_PROMPTS = 2, N_ROWS = GROUP * N_PROMPTS, MAX_PROMPT = 80, MAX_COMPLETION = 24 };
-
-struct round {
-    int32_t prompt[N_PROMPTS][MAX_PROMPT], tokens[N_ROWS][MAX_COMPLETION];
-    float logp[N_ROWS][MAX_COMPLETION], entropy[N_ROWS][MAX_COMPLETION];
-    struct grpo_prompt prompts[N_PROMPTS];
-    struct episode episodes[N_ROWS];
-    struct completion_tokens spans[N_ROWS];
-    struct tree trees[N_PROMPTS];
-    double reward[N_ROWS];
-    struct grpo_batch batch;
-    float advantage[N_ROWS], row_reward[N_ROWS];
-    struct advantage_output output;
-    double mean, std;
-};
-
-static bool is_eos(const struct model_config *config, int32_t token)
-{
-    for (int32_t i = 0; i < config->n_eos; i++)
-        if (config->eos_ids[i] == token)
-            return true;
-    return false;
-}
-
-/* r is large and points into itself: filled in place. */
-static void round_read(struct round *r, const json_t *json, const struct model_config *config)
+static void round_advantages(struct round *r, const struct advantage_config *config)
 {
     static const double weight = 1.0;
     cohort_error err = {0};
-    memset(r, 0, sizeof *r);
-    for (size_t p = 0; p < N_PROMPTS; p++) {
-        int32_t n = read_ids(json_array_get(json_object_get(json, "prompts"), p), r->prompt[p], MAX_PROMPT);
-        r->prompts[p] = (struct grpo_prompt){.tokens = r->prompt[p], .n_tokens = n, .id = p};
-        r->trees[p] = (struct tree){
-            .prompt = r->prompt[p], .n_prompt = n, .completions = &r->spans[p * GROUP], .n_completions = GROUP};
-    }
-    for (size_t i = 0; i < N_ROWS; i++) {
-        int32_t n = read_ids(json_array_get(json_object_get(json, "completions"), i), r->tokens[i], MAX_COMPLETION);
-        const json_t *reward = json_array_get(json_object_get(json, "rewards"), i);
-        r->reward[i] = json_is_null(reward) ? (double)NAN : json_number_value(reward);
-        r->spans[i] = (struct completion_tokens){.tokens = r->tokens[i], .n_tokens = n};
-        r->episodes[i] =
-            (struct episode){.n_tokens = n,
-                             .n_sampled = n,
-                             .tokens = r->tokens[i],
-                             .finish_reason = is_eos(config, r->tokens[i][n - 1]) ? FINISH_EOS : FINISH_LENGTH};
-    }
     r->output = (struct advantage_output){
         .advantage = r->advantage, .reward = r->row_reward, .function_mean = &r->mean, .function_std = &r->std};
     must(advantage_compute(&(struct advantage_input){.n_rows = N_ROWS,
@@ -63,102 +18,9 @@ static void round_read(struct round *r, const json_t *json, const struct model_c
                                                      .n_functions = 1,
                                                      .rewards = r->reward,
                                                      .weights = &weight,
-                                                     .config = {.epsilon = 1e-4}},
+                                                     .config = *config},
                            &r->output, &err),
          &err);
-    r->batch = (struct grpo_batch){.n_prompts = N_PROMPTS,
-                                   .n = N_ROWS,
-                                   .episodes = r->episodes,
-                                   .rewards = r->reward,
-                                   .reward = r->row_reward,
-                                   .advantage = r->advantage};
-}
-
-static double setting(const json_t *settings, const char *key, double otherwise)
-{
-    const json_t *value = json_object_get(settings, key);
-    return json_is_number(value) ? json_number_value(value) : otherwise;
-}
-
-#define WORD(id, word, ...) word,
-static enum loss_type type_of(const json_t *settings)
-{
-    static const char *const words[] = {LOSS_LIST(WORD)};
-    const char *type = json_string_value(json_object_get(settings, "loss_type"));
-    size_t i = 0;
-    assert_non_null(type);
-    while (strcmp(words[i], type) != 0)
-        assert_true(++i < sizeof words / sizeof *words);
-    return (enum loss_type)i;
-}
-
-static struct grpo_config config_of(const json_t *settings)
-{
-    assert_int_equal(json_number(settings, "num_generations"), GROUP);
-    const double top = setting(settings, "top_entropy_quantile", 1.0);
-    return (struct grpo_config){
-        .group = GROUP,
-        .max_completion_length = MAX_COMPLETION,
-        .num_iterations = (int32_t)json_number(settings, "num_iterations"),
-        .sampling = {.temperature = (float)json_number(settings, "temperature")},
-        .loss = {.type = type_of(settings),
-                 .epsilon = json_number(settings, "epsilon"),
-                 .epsilon_high = json_number(settings, "epsilon_high"),
-                 .sapo_temperature_pos = 1.0,
-                 .sapo_temperature_neg = 1.05,
-                 .beta = json_number(settings, "beta"),
-                 .kl_correction = json_is_true(json_object_get(settings, "use_bias_correction_kl")),
-                 .off_policy_mask = json_object_get(settings, "off_policy_mask_threshold") != NULL,
-                 .off_policy_threshold = setting(settings, "off_policy_mask_threshold", 0.0),
-                 .max_completion_length = MAX_COMPLETION},
-        .filter_entropy = top < 1.0,
-        .top_entropy_quantile = top,
-        .schedule = {.type = SCHEDULE_CONSTANT, .learning_rate = json_number(settings, "learning_rate")}};
-}
-
-static struct entropy_control control_of(const json_t *settings)
-{
-    return (struct entropy_control){.coef = setting(settings, "entropy_coef", 0.0),
-                                    .last = (double)INFINITY,
-                                    .adaptive = json_is_true(json_object_get(settings, "use_adaptive_entropy")),
-                                    .most = setting(settings, "entropy_coef_max", 1.0),
-                                    .delta = setting(settings, "entropy_coef_delta", 0.005),
-                                    .target = setting(settings, "entropy_target", 0.2)};
-}
-
-static struct optimizer optimizer_of(const json_t *settings)
-{
-    return (struct optimizer){.beta1 = (float)json_number(settings, "adam_beta1"),
-                              .beta2 = (float)json_number(settings, "adam_beta2"),
-                              .eps = (float)json_number(settings, "adam_epsilon"),
-                              .weight_decay = (float)json_number(settings, "weight_decay"),
-                              .max_grad_norm = json_number(settings, "max_grad_norm")};
-}
-
-/* Log-probs of the round's completions by model into to, compared with TRL's if it recorded them.
- */
-static void score(struct model_test *test, struct model *model, const struct round *r, const struct grpo_config *config,
-                  const json_t *seen, const char *key, float to[N_ROWS][MAX_COMPLETION],
-                  float entropy[N_ROWS][MAX_COMPLETION], const char *run, struct tally *tally)
-{
-    float *rows[N_ROWS], *entropies[N_ROWS];
-    cohort_error err = {0};
-    for (int i = 0; i < N_ROWS; i++) {
-        rows[i] = to[i];
-        entropies[i] = entropy[i];
-    }
-    must(tree_runner_score(&test->runner, model, r->trees, N_PROMPTS, config->sampling.temperature, rows, entropies,
-                           &err),
-         &err);
-    const json_t *recorded = json_object_get(seen, key);
-    for (size_t i = 0; i < N_ROWS && recorded != NULL; i++) {
-        const json_t *row = json_array_get(recorded, i);
-        double worst = 0;
-        assert_int_equal(json_array_size(row), r->spans[i].n_tokens);
-        for (size_t t = 0; t < json_array_size(row); t++)
-            worst = fmax(worst, fabs(json_number_value(json_array_get(row, t)) - (double)to[i][t]));
-        tally_add(tally, worst, run, key);
-    }
 }
 
 static void check_weights(const struct model *model, const char *run, const char *when, struct tally *rms,
@@ -261,14 +123,15 @@ static void replay(const char *run, const json_t *script, struct backend *backen
     grpo.runner = &test.runner;
     assert_int_equal(json_array_size(steps), 10);
     for (size_t s = 0; s < json_array_size(steps); s++) {
-        size_t index = s / (size_t)grpo.config.num_iterations;
-        int32_t iteration = (int32_t)(s % (size_t)grpo.config.num_iterations);
+        size_t index = s / (size_t)grpo.config.plan.iterations;
+        int32_t iteration = (int32_t)(s % (size_t)grpo.config.plan.iterations);
         const json_t *step = json_array_get(steps, s);
         const json_t *seen = json_array_get(json_object_get(json, "rounds"), index);
         struct metrics metrics = {0};
         if (iteration == 0) {
             static float scratch[2][N_ROWS][MAX_COMPLETION];
             round_read(&r, json_array_get(json_object_get(script, "rounds"), index), &test.model->config);
+            round_advantages(&r, &grpo.config.advantage);
             score(&test, test.model, &r, &grpo.config, seen, "old_per_token_logps", r.logp, r.entropy, run, &t->logp);
             for (int i = 0; i < N_ROWS; i++) {
                 r.episodes[i].logp = r.logp[i];

@@ -4,6 +4,11 @@ make_data() {
     for i in 1 2 3 4 5 6 7; do
         printf '{"prompt": "question %d: what is %d + %d?", "completion": " it is %d"}\n' $i $i $i $((2 * i))
     done >"$work/sft.jsonl"
+    sed '1~2s/}/, "weight": 2.5}/' "$work/sft.jsonl" >"$work/sft-weights.jsonl"
+    for i in 1 2 3 4 5 6; do
+        printf '{"messages": [{"role": "user", "content": "%d"}, {"role": "assistant", "content": "one"}, ' $i
+        printf '{"role": "user", "content": "more"}, {"role": "assistant", "content": "%d"}]}\n' $((2 * i))
+    done >"$work/sft-turns.jsonl"
     sed 's/, "completion".*/}/' "$work/sft.jsonl" >"$work/grpo.jsonl"
     head -n 2 "$work/sft.jsonl" >"$work/sft-held-out.jsonl"
     head -n 2 "$work/grpo.jsonl" >"$work/grpo-held-out.jsonl"
@@ -12,11 +17,28 @@ make_data() {
 # arguments KIND: of a run of that kind, into the array args.
 arguments() {
     case $1 in
-    sft) args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1) ;;
-    grpo | grpo-kl | grpo-entropy)
+    sft | sft-packed)
+        args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
+        # Bins, weights and noise: what a step takes and adds follows from its number.
+        [ "$1" = sft ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
+            --label-smoothing-factor 0.1 --early-stopping-patience 3 --load-best-model-at-end)
+        ;;
+    sft-turns)
+        args=(sft --data sft-turns.jsonl --eval-data sft-turns.jsonl --batch-size 2 --learning-rate 1e-3 --assistant-only-loss --loss-type dft
+            --max-length 70 --truncation-mode keep_end --eval-strategy epoch --metric-for-best-model mean_token_accuracy
+            --early-stopping-patience 9 --load-best-model-at-end)
+        ;;
+    grpo | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
             --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)
         [ "$1" = grpo ] || args+=(--beta 0.04 --num-iterations 2)
+        # Steps that take from two batches, and end in the middle of one, which the checkpoint then holds.
+        # Batches that take more of the data than their size, and are used twice.
+        [ "$1" != grpo-dynamic ] || args+=(--dynamic-sampling --dynamic-sampling-refills 3 --dynamic-sampling-oversample 1.5
+            --reward-pattern '[aeiou]')
+        # A reference that is mixed in the second step, and then in every one, so that the checkpoint holds it.
+        [ "$1" != grpo-sync ] || args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7)
+        [ "$1" != grpo-slices ] || args+=(--steps-per-generation 4 --gradient-accumulation-steps 3)
         # State that outlives a step beside weights and optimizer: the controller of the entropy bonus, near its target.
         [ "$1" != grpo-entropy ] || args+=(--use-adaptive-entropy --entropy-coef 0.02 --entropy-coef-max 0.03 --entropy-target 5.555
             --top-entropy-quantile 0.5 --loss-type sapo)

@@ -21,7 +21,8 @@ prepare() { # the inputs of all commands, in $work
     done >rows.jsonl
     printf '{"messages": [{"role": "user", "content": "hi \\u00e9"}]}\n' >chat.jsonl
     printf 'prompt,completion\n"a ""b""",c\nd,e\n' | gzip >table.csv.gz
-    printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 2\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
+    printf 'data: rows.jsonl\nmodel: model\nsteps: 3\nbatch_size: 1\nsave_steps: 1\nlearning_rate: 1e-3\neval_data: chat-eval.jsonl\n' >sft.yaml
+    printf 'packing: true\nmax_length: 90\nneftune_noise_alpha: 5\nlabel_smoothing_factor: 0.1\neval_steps: 1\nearly_stopping_patience: 9\nload_best_model_at_end: true\n' >>sft.yaml
     "$COHORT" generate --model model --batch chat.jsonl --max-tokens 6 >generated.jsonl
     "${CC:-cc}" -std=c11 -I"$SOURCE/include" "$SOURCE/examples/train_steps.c" -o step -L"$BUILD" -lcohort -Wl,-rpath,"$BUILD"
 }
@@ -34,7 +35,9 @@ run_init() { "$COHORT" init --preset nano --tokenizer bytes --seed 3 --out "$out
 run_tokenize() { "$COHORT" tokenize --model model --batch chat.jsonl >"$out/stdout"; }
 run_generate() { "$COHORT" generate --model model --batch chat.jsonl --n 2 --max-tokens 6 --threads 1 >"$out/stdout"; }
 run_logprobs() { "$COHORT" logprobs --model model --batch generated.jsonl --threads 1 >"$out/stdout"; }
-run_eval() { "$COHORT" eval --model model --data rows.jsonl --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --format jsonl --threads 1 >"$out/stdout"; }
+evaluate() { "$COHORT" eval --model model --data one=rows.jsonl,two=rows.jsonl --n 2 --reward accuracy --reward regex --reward-pattern '[a-m]' --max-completion-length 4 --threads 1 "$@" >"$out/stdout"; }
+run_eval() { evaluate --format jsonl; }
+run_table() { evaluate --format text; }
 run_data() { "$COHORT" data "rows.jsonl,table.csv.gz,$SOURCE/tests/fixtures/data_files/pandas.parquet" --model model --columns answer=completion >"$out/stdout"; }
 run_score() { "$COHORT" score --data rows.jsonl --reward accuracy --reward 'exec:sh reward.sh' >"$out/stdout"; }
 run_trainer() { ./step model "$out/run" >"$out/stdout"; } # the embedded trainer, by an example

@@ -383,6 +383,17 @@ static void bad_settings_are_refused_by_name(void **state)
         {"[]", "expected a JSON object"},
         {"{\"peft_type\": \"IA3\"}", "\"peft_type\": expected \"LORA\", found \"IA3\""},
         {"{\"peft_type\": \"LORA\", \"task_type\": \"SEQ_CLS\"}", "found \"SEQ_CLS\""},
+        {"{\"peft_type\": \"LORA\", \"task_type\": 5}", "\"task_type\": expected \"CAUSAL_LM\""},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": []}", "an empty list names no module"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \"all-linear\", \"layers_to_transform\": 1}",
+         "not with all-linear"},
+        {"{\"fine_tune_type\": 3, \"lora_parameters\": {}}", "\"fine_tune_type\": expected"},
+        {"{\"lora_parameters\": {\"rank\": 2.5}}", "\"rank\": expected a whole number"},
+        {"{\"lora_parameters\": {}, \"num_layers\": \"all\"}", "\"num_layers\": expected a whole number"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \".*(?<a>q)_proj\"}", "has '(?<', which is not supported"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \".*(?|q|v)_proj\"}", "has '(?|', which is not supported"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \".{,40}q_proj\"}", "has '{,', which is not supported"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \".*\\\\Rq_proj\"}", "has '\\R', which is not supported"},
         {"{\"peft_type\": \"LORA\", \"r\": 0}", "\"r\": expected a number from 1"},
         {"{\"peft_type\": \"LORA\", \"r\": 2.5}", "\"r\": expected a whole number"},
         {"{\"peft_type\": \"LORA\", \"lora_alpha\": \"x\"}", "\"lora_alpha\": expected a number"},
@@ -434,16 +445,110 @@ static void bad_settings_are_refused_by_name(void **state)
     param_table_free(&base);
 }
 
+static cohort_status open_config(struct adapter_layout *layout, const struct param_table *base, const char *config)
+{
+    struct adapter_settings settings;
+    write_config(config);
+    TRY(adapter_settings_read(&settings, folder, NULL, &error));
+    cohort_status status = adapter_layout_open(layout, &settings, base, STORAGE_F32, &error);
+    adapter_settings_free(&settings);
+    return status;
+}
+
+/* A backslash of its own before a letter is no escape; groups of a layers_pattern are not the number, and it
+ * names whole components; the groups of a rank_pattern count from 3, as PEFT puts two before them. */
+static void patterns_are_pythons(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config;
+        int n;
+    } good[] = {
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \"(.*\\\\\\\\R)?.*q_proj\"}", 3},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \"(?P<m>.*)\\\\.(?:q|k)_proj(?<!k_proj)\"}", 3},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": [\"q_proj\"], \"layers_to_transform\": 1, \"layers_pattern\": "
+         "[\"(lay)(ers)\"]}",
+         1},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": [\"o_proj\"], \"rank_pattern\": {\"(o)_pr\\\\3j\": 3}}", 3},
+    };
+    struct param_table base;
+    struct adapter_layout layout;
+    open_base(&base, "qwen3_f32", STORAGE_F32);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        if (open_config(&layout, &base, good[i].config) != COHORT_OK)
+            fail_msg("%s: %s", good[i].config, error.message);
+        assert_int_equal(layout.n_sites, good[i].n);
+        adapter_layout_free(&layout);
+    }
+    assert_int_not_equal(open_config(&layout, &base,
+                                     "{\"peft_type\": \"LORA\", \"target_modules\": [\"q_proj\"], "
+                                     "\"layers_to_transform\": 1, \"layers_pattern\": \"ayers\"}"),
+                         COHORT_OK);
+    param_table_free(&base);
+}
+
+/* The head of a model that ties it to the embedding has no tensor of its own. */
+static void tied_heads_are_refused(void **state)
+{
+    (void)state;
+    struct model_config config;
+    struct param_table base;
+    struct adapter_layout layout;
+    assert_int_equal(model_config_load(&config, NULL, FIXTURES "/base_qwen3_f32", &error), COHORT_OK);
+    config.tie_embeddings = true;
+    assert_int_equal(architecture_params(&config, STORAGE_F32, &base, &error), COHORT_OK);
+    assert_null(param_find(&base, "lm_head.weight"));
+    assert_int_not_equal(
+        open_config(&layout, &base, "{\"peft_type\": \"LORA\", \"target_modules\": [\"q_proj\", \"lm_head\"]}"),
+        COHORT_OK);
+    assert_non_null(strstr(error.message, "lm_head: the targets name it, but this model's head is its embedding"));
+    assert_int_equal(open_config(&layout, &base, "{\"peft_type\": \"LORA\", \"target_modules\": \"all-linear\"}"),
+                     COHORT_OK);
+    assert_int_equal(layout.n_sites, 21);
+    adapter_layout_free(&layout);
+    param_table_free(&base);
+}
+
+/* PEFT writes the frozen head beside an adapter of it: one value of the base's head that is another is another base. */
+static void another_base_is_refused(void **state)
+{
+    (void)state;
+    const char *const adapter = FIXTURES "/qwen3_f32_head";
+    struct adapter_settings settings;
+    struct adapter_merge merge;
+    struct param_table base;
+    struct values values;
+    open_base(&base, "qwen3_f32", STORAGE_F32);
+    const struct param *head = param_find(&base, "lm_head.weight");
+    values.bytes = calloc(1, base.bytes);
+    assert_int_equal(checkpoint_read(FIXTURES "/base_qwen3_f32", &base, keep, &values, &error), COHORT_OK);
+    assert_int_equal(adapter_settings_read(&settings, adapter, NULL, &error), COHORT_OK);
+    for (int changed = 0; changed < 2; changed++) {
+        ((float *)(values.bytes + head->offset))[head->count - 1] += (float)changed;
+        assert_int_equal(checkpoint_write_weights(folder, &base, 0, give, &values, NULL, &error), COHORT_OK);
+        cohort_status status = adapter_merge_open(&merge, folder, &base, adapter, &settings, &error);
+        assert_int_equal(status == COHORT_OK, changed == 0);
+        adapter_merge_close(&merge);
+        assert_int_equal(setup(NULL), 0);
+    }
+    assert_non_null(strstr(error.message, "base_model.model.lm_head.base_layer.weight differs from the base's"));
+    adapter_settings_free(&settings);
+    param_table_free(&base);
+    free(values.bytes);
+}
+
 static void unknown_keys_are_noted(void **state)
 {
     (void)state;
     struct adapter_settings settings;
     struct text notes = {0};
-    write_config("{\"peft_type\": \"LORA\", \"r\": 4, \"brand_new\": 1, \"peft_version\": \"0.4.0\"}");
+    write_config(
+        "{\"peft_type\": \"LORA\", \"r\": 4, \"brand_new\": 1, \"fan_in_fan_out\": true, \"peft_version\": \"0.4.0\"}");
     assert_int_equal(adapter_settings_read(&settings, folder, &notes, &error), COHORT_OK);
     assert_int_equal(settings.r, 4);
     assert_true(settings.alpha == 8.0); /* PEFT's default */
     assert_non_null(strstr(notes.data, "\"brand_new\" is not known"));
+    assert_non_null(strstr(notes.data, "\"fan_in_fan_out\" is ignored"));
     assert_null(strstr(notes.data, "peft_version"));
     text_free(&notes);
     adapter_settings_free(&settings);
@@ -498,6 +603,9 @@ int main(void)
         cmocka_unit_test_setup(mlx_files_are_read, setup),
         cmocka_unit_test_setup(starts_are_uniform_and_zero, setup),
         cmocka_unit_test_setup(bad_settings_are_refused_by_name, setup),
+        cmocka_unit_test_setup(patterns_are_pythons, setup),
+        cmocka_unit_test_setup(tied_heads_are_refused, setup),
+        cmocka_unit_test_setup(another_base_is_refused, setup),
         cmocka_unit_test_setup(unknown_keys_are_noted, setup),
         cmocka_unit_test_setup(bad_tensors_are_refused_by_name, setup),
     };

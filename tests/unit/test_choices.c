@@ -7,11 +7,16 @@
 #include "backend/backend.h"
 #include "format/model_preset.h"
 #include "recipe/memory_plan.h"
+#include "recipe/offload_list.h"
 #include "recipe/run_inputs.h"
+#include "recipe/sft_row.h"
 #include "run/output_format.h"
 #include "train/advantage.h"
+#include "train/best.h"
 #include "train/loss.h"
+#include "train/optimizer_list.h"
 #include "train/schedule.h"
+#include "train/sft.h"
 
 #include <string.h>
 
@@ -28,28 +33,47 @@ static struct options *with(const struct option_spec *spec, const char *word)
     return options;
 }
 
+/* The words of optim, of which two may name one optimizer, and those of offload. */
+enum {
+#define WORD_OF(id, word, ...) OPTIM_##id,
+    OPTIM_LIST(WORD_OF)
+};
+enum {
+#define MOVED(id, word) OFFLOAD_##id,
+    OFFLOAD_LIST(MOVED)
+};
+
 /* What the words of lists stand for. */
 static const struct meaning {
     enum option_id option;
     const char *word;
     int value;
 } meanings[] = {
-#define LOSS(id, word, ...)   {OPTION_LOSS_TYPE, word, LOSS_##id},
-#define LEVEL(id, word, ...)  {OPTION_IMPORTANCE_SAMPLING_LEVEL, word, LOSS_LEVEL_##id},
-#define ESTIMATOR(id, word)   {OPTION_KL_ESTIMATOR, word, LOSS_KL_##id},
-#define SCALE(id, word)       {OPTION_SCALE_REWARDS, word, ADVANTAGE_SCALE_##id},
-#define BASELINE(id, word)    {OPTION_ADVANTAGE_ESTIMATOR, word, ADVANTAGE_##id},
-#define SUMMED(id, word)      {OPTION_MULTI_OBJECTIVE_AGGREGATION, word, ADVANTAGE_##id},
-#define SCHEDULE(id, word)    {OPTION_LR_SCHEDULER_TYPE, word, SCHEDULE_##id},
-#define FORM(id, word)        {OPTION_FORMAT, word, OUTPUT_##id},
-#define RECOMPUTED(id, word)  {OPTION_RECOMPUTE, word, RECOMPUTE_##id + 1},
-#define INPUT_OF(id, word)    {OPTION_ACCEPT_CHANGED, word, INPUT_##id},
-#define PRESET(id, word, ...) {OPTION_PRESET, word, PRESET_##id},
-#define ISA(id, word, ...)    {OPTION_ISA, word, CPU_ISA_##id},
-    LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL) LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE)
-        ADVANTAGE_ESTIMATOR_LIST(BASELINE) ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE)
-            OUTPUT_FORMAT_LIST(FORM) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
-                CPU_ISA_LIST(ISA){OPTION_RECOMPUTE, "auto", 0},
+#define LOSS(id, word, ...)      {OPTION_LOSS_TYPE, word, LOSS_##id},
+#define LEVEL(id, word, ...)     {OPTION_IMPORTANCE_SAMPLING_LEVEL, word, LOSS_LEVEL_##id},
+#define ESTIMATOR(id, word)      {OPTION_KL_ESTIMATOR, word, LOSS_KL_##id},
+#define SCALE(id, word)          {OPTION_SCALE_REWARDS, word, ADVANTAGE_SCALE_##id},
+#define BASELINE(id, word)       {OPTION_ADVANTAGE_ESTIMATOR, word, ADVANTAGE_##id},
+#define SUMMED(id, word)         {OPTION_MULTI_OBJECTIVE_AGGREGATION, word, ADVANTAGE_##id},
+#define SCHEDULE(id, word)       {OPTION_LR_SCHEDULER_TYPE, word, SCHEDULE_##id},
+#define FORM(id, word)           {OPTION_FORMAT, word, OUTPUT_##id},
+#define RECOMPUTED(id, word)     {OPTION_RECOMPUTE, word, RECOMPUTE_##id + 1},
+#define INPUT_OF(id, word)       {OPTION_ACCEPT_CHANGED, word, INPUT_##id},
+#define SFT_WORD(id, word)       {OPTION_LOSS_TYPE, word, SFT_LOSS_##id},
+#define CUT(id, word)            {OPTION_TRUNCATION_MODE, word, TRUNCATION_##id},
+#define PACKED(id, word)         {OPTION_PACKING_STRATEGY, word, PACKING_##id},
+#define EVALUATED(id, word)      {OPTION_EVAL_STRATEGY, word, EVAL_##id},
+#define BETTER(id, word)         {OPTION_METRIC_FOR_BEST_MODEL, word, BEST_BY_##id},
+#define OPTIMIZED(id, word, ...) {OPTION_OPTIM, word, OPTIM_##id},
+#define OFFLOADED(id, word, ...) {OPTION_OFFLOAD, word, OFFLOAD_##id},
+#define PRESET(id, word, ...)    {OPTION_PRESET, word, PRESET_##id},
+#define ISA(id, word, ...)       {OPTION_ISA, word, CPU_ISA_##id},
+    OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
+        SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
+            LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE) ADVANTAGE_ESTIMATOR_LIST(BASELINE)
+                ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM)
+                    RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
+                        CPU_ISA_LIST(ISA){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

@@ -91,12 +91,47 @@ static void test_mapping(void **state)
     refused("{\"a\":1}", "prompt", "expected CANONICAL=COLUMN");
     refused("{\"a\":1}", "=a", "expected CANONICAL=COLUMN");
     refused("{\"a\":1}", "prompt=", "expected CANONICAL=COLUMN");
-    refused("{\"a\":1}", "prompt=a,prompt=a", "names 'prompt' twice");
+    refused("{\"a\":1}", "prompt=a,prompt=a", "names 'prompt=a' twice");
+    /* The first that there is. */
+    becomes("{\"b\":\"q\"}", "prompt=a,prompt=b", "{\"b\":\"q\",\"prompt\":\"q\"}", NULL);
+    becomes("{\"a\":\"p\",\"b\":\"q\"}", "prompt=a,prompt=b", "{\"a\":\"p\",\"b\":\"q\",\"prompt\":\"p\"}", NULL);
+    refused("{\"c\":1}", "prompt=a,prompt=b", "no column \"a\"");
+}
+
+/* --columns says what a form lacks, and no more. */
+static void test_completed_forms(void **state)
+{
+    (void)state;
+    becomes("{\"question\":\"q\",\"final\":\"7\"}", "answer=final",
+            "{\"question\":\"q\",\"final\":\"7\",\"answer\":\"7\",\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],"
+            "\"completion\":[{\"role\":\"assistant\",\"content\":\"7\"}]}",
+            "note: d.jsonl: rows with \"question\" and \"answer\"");
+    becomes("{\"problem\":\"p\",\"solution\":\"s\",\"final\":7}", "answer=final",
+            "{\"problem\":\"p\",\"solution\":\"s\",\"final\":7,\"answer\":7,"
+            "\"prompt\":[{\"role\":\"user\",\"content\":\"p\"}],"
+            "\"completion\":[{\"role\":\"assistant\",\"content\":\"s\"}]}",
+            "problem");
+    /* A completion of the row's own goes behind the prompt that is made. */
+    becomes("{\"question\":\"q\",\"answer\":\"7\",\"why\":\"because\"}", "completion=why",
+            "{\"question\":\"q\",\"answer\":\"7\",\"why\":\"because\","
+            "\"completion\":[{\"role\":\"assistant\",\"content\":\"because\"}],"
+            "\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}]}",
+            "question");
+    becomes("{\"task\":\"t\",\"response\":\"r\"}", "instruction=task",
+            "{\"task\":\"t\",\"response\":\"r\",\"instruction\":\"t\","
+            "\"prompt\":[{\"role\":\"user\",\"content\":\"t\"}],"
+            "\"completion\":[{\"role\":\"assistant\",\"content\":\"r\"}]}",
+            "Dolly");
 }
 
 static void test_forms(void **state)
 {
     (void)state;
+    becomes("{\"instruction\":\"Sum\",\"context\":\"1 2\",\"response\":\"3\",\"category\":\"qa\"}", NULL,
+            "{\"instruction\":\"Sum\",\"context\":\"1 2\",\"response\":\"3\",\"category\":\"qa\","
+            "\"prompt\":[{\"role\":\"user\",\"content\":\"Sum\\n\\n1 2\"}],"
+            "\"completion\":[{\"role\":\"assistant\",\"content\":\"3\"}]}",
+            "Dolly");
     becomes("{\"question\":\"2+2?\",\"answer\":\"4\"}", NULL,
             "{\"question\":\"2+2?\",\"answer\":\"4\",\"prompt\":[{\"role\":\"user\",\"content\":\"2+2?\"}],"
             "\"completion\":[{\"role\":\"assistant\",\"content\":\"4\"}]}",
@@ -180,7 +215,7 @@ static void test_forms_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_mapping), cmocka_unit_test(test_forms),
-                                       cmocka_unit_test(test_forms_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_mapping), cmocka_unit_test(test_completed_forms),
+                                       cmocka_unit_test(test_forms), cmocka_unit_test(test_forms_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,16 @@ static void test_tables_refused(void **state)
     REFUSES("t.csv", "a,b\n1,x\0y\n", ":2: column \"b\": a NUL byte");
     REFUSES("t.tsv", "a\tb\n1\t2\t3\n", ":2: 3 fields, the header has 2; a field with a tab");
     REFUSES("t.csv", "PK\x03\x04rest", ":1:1: a zip archive");
+    REFUSES("t.csv", "SQLite format 3", ":1:1: an SQLite database");
+    REFUSES("t.feather", "FEA1\x10", ":1:1: a Feather file of version 1, which is not read");
+    REFUSES("t.orc", "ORC\x10", ":1:1: an ORC file; write it as Parquet");
+    REFUSES("t.arrow", "Obj\x01", ":1:1: an Avro file");
+    char tar[512] = "rows.jsonl";
+    memcpy(tar + 257, "ustar", 5);
+    refuses("t.tar", tar, sizeof tar, ":1:1: a tar archive; unpack it, with tar -xf");
+    REFUSES("t.arrow", "\xff\xff\xff\xff\x10", "it was cut short");
+    REFUSES("t.arrow", "\x10", "it was cut short");
+    REFUSES("t.jsonl", "ARROW1", "does not end like one (ARROW1)");
 }
 
 static void test_arrays_refused(void **state)

@@ -119,6 +119,51 @@ static void test_layouts(void **state)
     json_decref(layouts);
 }
 
+/* Folders that `datasets` saved, by oracle/arrow_files.py: the files that state.json names, and no others. */
+static void test_saved(void **state)
+{
+    (void)state;
+    static const char root[] = COHORT_SOURCE_DIR "/tests/fixtures/arrow/";
+    static const struct {
+        const char *spec;
+        size_t n_rows;
+        const char *first;
+    } sets[] = {{"saved", 7, "p0"}, {"saved_splits:train_sft", 2, "p2"}, {"saved_splits:test_sft", 1, "p1"}};
+    char spec[512];
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        struct dataset set;
+        cohort_error err = {0};
+        json_t *row = NULL;
+        snprintf(spec, sizeof spec, "%s%s", root, sets[i].spec);
+        const struct dataset_request request = {.spec = spec};
+        if (dataset_open(&set, &request, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(set.n_rows, sets[i].n_rows);
+        assert_int_equal(dataset_row(&set, set.n_rows - 1, &row, &err), COHORT_OK);
+        json_decref(row);
+        assert_int_equal(dataset_row(&set, 0, &row, &err), COHORT_OK);
+        assert_string_equal(json_string_value(json_object_get(row, "prompt")), sets[i].first);
+        json_decref(row);
+        dataset_free(&set);
+    }
+    snprintf(spec, sizeof spec, "%ssaved_splits", root);
+    refused(spec, "has the splits test_sft (1 file), train_sft (1 file): name one");
+    put("disk/state.json", "{\"_data_files\": [{\"filename\": \"b.arrow\"}]}");
+    put("disk/a.arrow", "");
+    refused("disk", "disk/state.json: names b.arrow, which is not beside it; get the whole folder");
+    put("disk/b.arrow", "");
+    means("disk", " disk/b.arrow");
+    put("disk/state.json", "{\"_data_files\": [{\"filename\": \"../b.arrow\"}]}");
+    refused("disk", "_data_files[0]: expected the name of a file beside it");
+    put("disk/state.json", "{\"_data_files\": [], \"_indices_data_files\": [{\"filename\": \"b.arrow\"}]}");
+    refused("disk", "with indices beside its rows, by an old version of datasets");
+    put("disk/state.json", "{\"global_step\": 3}"); /* another program's */
+    means("disk", " disk/a.arrow disk/b.arrow");
+    put("cached/set-train.arrow", "");
+    put("cached/cache-0123456789abcdef.arrow", "");
+    means("cached", " cached/set-train.arrow");
+}
+
 /* What would be several data sets, or one twice. */
 static void test_folders_refused(void **state)
 {
@@ -139,15 +184,12 @@ static void test_folders_refused(void **state)
     means("mixed", " mixed/a.json mixed/b.jsonl.gz mixed/c.ndjson");
     put("none/README.md", "# nothing\n");
     refused("none", "a folder without data files");
-    put("saved/state.json", "{}");
     put("cut/data/train-00001-of-00003.jsonl", "{}\n");
     put("cut/data/train-00002-of-00003.jsonl", "{}\n");
     refused("cut", "cut: has 2 of the 3 files of 'train' (...-of-00003): get the others");
     put("cut/data/train-00000-of-00003.jsonl", "{}\n");
     means("cut", " cut/data/train-00000-of-00003.jsonl cut/data/train-00001-of-00003.jsonl "
                  "cut/data/train-00002-of-00003.jsonl");
-    put("saved/data-00000-of-00001.arrow", "");
-    refused("saved", "save_to_disk");
 }
 
 static void test_items(void **state)
@@ -233,7 +275,8 @@ static void test_sets(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_folders_refused),
-                                       cmocka_unit_test(test_items), cmocka_unit_test(test_sets)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_saved),
+                                       cmocka_unit_test(test_folders_refused), cmocka_unit_test(test_items),
+                                       cmocka_unit_test(test_sets)};
     return cmocka_run_group_tests(tests, enter_folder, remove_folder);
 }

@@ -80,8 +80,9 @@ static void test_messages(void **state)
     (void)state;
     says(FOR_SFT, "max_steps", "sft has no option 'max_steps': it is called 'steps' here");
     says(FOR_GRPO, "max-steps", "it is called 'steps'");
-    says(FOR_SFT, "per_device_train_batch_size", "called 'batch_size' here");
-    says(FOR_GRPO, "per_device_train_batch_size", "called 'prompts_per_step' here");
+    says(FOR_SFT, "train_batch_size", "called 'batch_size' here");
+    says(FOR_GRPO, "train_batch_size", "called 'prompts_per_step' here");
+    says(FOR_EVAL, "num_generations_eval", "it is called 'n' here");
     says(FOR_SFT, "reward_funcs", "called 'reward' here (an option of grpo, eval, score)");
     says(FOR_GRPO, "vllm_server_host", "one engine");
     says(FOR_GRPO, "vllm-mode", "one engine");
@@ -89,7 +90,8 @@ static void test_messages(void **state)
     says(FOR_SFT, "vespo_k_pos", "not an option of sft (it is one of grpo)");
     says(FOR_GENERATE, "temp", "called 'temperature'");
     says(FOR_GENERATE, "n_predict", "called 'max_completion_length'");
-    says(FOR_SFT, "loss_type", "not an option of sft (it is one of grpo)");
+    says(FOR_SFT, "scale_rewards", "not an option of sft (it is one of grpo)");
+    says(FOR_GRPO, "neftune_noise_alpha", "not an option of grpo (it is one of sft)");
     says(FOR_GRPO, "lerning_rate", "did you mean 'learning_rate'"); /* a slip, no name of others */
 }
 

@@ -7,10 +7,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "base/file.h"
-#include "base/json_text.h"
 #include "base/utf8.h"
 #include "format/parquet_internal.h"
+#include "support/row_lines.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,35 +38,6 @@ static cohort_status write_row(struct parquet_file *file, int64_t row, struct te
 
 /* ---- rows ---- */
 
-struct lines {
-    struct text text;
-    const char *line[256];
-    size_t n;
-};
-
-/* The lines of NAME, each written again by the writer that writes ours. */
-static void read_lines(struct lines *lines, const char *name)
-{
-    struct text content = {0};
-    cohort_error err = {0};
-    size_t starts[256];
-    assert_int_equal(file_read(fixture(name), 0, &content, &err), COHORT_OK);
-    memset(lines, 0, sizeof *lines);
-    for (char *line = content.data, *end; line != NULL && (end = strchr(line, '\n')) != NULL; line = end + 1) {
-        json_t *json = NULL;
-        if (json_text_parse(&json, line, (size_t)(end - line), name, 1, JSON_TEXT_NUL, &err) != COHORT_OK)
-            fail_msg("%s", err.message);
-        assert_true(lines->n < 256);
-        starts[lines->n++] = lines->text.length;
-        assert_int_equal(json_text_write(json, JSON_COMPACT, &lines->text, &err), COHORT_OK);
-        assert_int_equal(text_append(&lines->text, "", 1, &err), COHORT_OK);
-        json_decref(json);
-    }
-    for (size_t i = 0; i < lines->n; i++)
-        lines->line[i] = lines->text.data + starts[i];
-    text_free(&content);
-}
-
 static void expect_row(struct parquet_file *file, const char *name, const struct lines *lines, size_t row)
 {
     struct text text = {0};
@@ -84,7 +54,7 @@ static void expect_rows(const char *name, const char *expected)
     struct lines lines;
     struct parquet_file *file = NULL;
     cohort_error err = {0};
-    read_lines(&lines, expected);
+    read_lines(&lines, fixture(expected));
     if (parquet_open(&file, fixture(name), &err) != COHORT_OK)
         fail_msg("%s", err.message);
     assert_int_equal(parquet_n_rows(file), lines.n);
@@ -155,7 +125,7 @@ static void test_small_cache(void **state)
         struct lines lines;
         struct parquet_file *file = NULL;
         cohort_error err = {0};
-        read_lines(&lines, names[i / 3][1]);
+        read_lines(&lines, fixture(names[i / 3][1]));
         assert_int_equal(parquet_open(&file, fixture(names[i / 3][0]), &err), COHORT_OK);
         file->cache_bytes = rooms[i % 3];
         for (size_t row = 0; row < lines.n; row++) {

@@ -148,17 +148,7 @@ static void copy_bytes(struct backend *backend, void *to, const void *from, size
 static size_t available(struct backend *backend)
 {
     (void)backend;
-    unsigned long long kilobytes = 0;
-    char line[256];
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file != NULL && kilobytes == 0 && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, "MemAvailable:", 13) == 0)
-            kilobytes = strtoull(line + 13, NULL, 10);
-    if (file != NULL)
-        fclose(file);
-    if (kilobytes == 0)
-        return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    return (size_t)kilobytes * 1024;
+    return mem_available();
 }
 
 static void nothing_to_wait_for(struct backend *backend) { (void)backend; }

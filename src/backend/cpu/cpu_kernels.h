@@ -11,6 +11,7 @@
 #define CPU_KERNELS(KERNEL)                                                                                            \
     KERNEL(void, embed_forward, const struct embed_forward *)                                                          \
     KERNEL(void, embed_backward, const struct embed_backward *)                                                        \
+    KERNEL(void, embed_noise, const struct embed_noise *)                                                              \
     KERNEL(void, rmsnorm_forward, const struct rmsnorm_forward *)                                                      \
     KERNEL(void, rmsnorm_backward, const struct rmsnorm_backward *)                                                    \
     KERNEL(void, qkv_forward, const struct qkv_forward *)                                                              \
@@ -25,7 +26,15 @@
     KERNEL(void, head_stats, const struct head_stats *)                                                                \
     KERNEL(void, head_gradient, const struct head_gradient *)                                                          \
     KERNEL(void, sample, struct sample *)                                                                              \
-    KERNEL(void, adamw, const struct adamw *)
+    KERNEL(void, adamw, const struct adamw *)                                                                          \
+    KERNEL(void, adamw_8bit, const struct adamw_8bit *)                                                                \
+    KERNEL(void, descent, const struct descent *)                                                                      \
+    KERNEL(void, average, const struct average *)                                                                      \
+    KERNEL(void, adafactor_means, const struct adafactor_means *)                                                      \
+    KERNEL(void, adafactor_scale, const struct adafactor_scale *)                                                      \
+    KERNEL(void, muon_momentum, const struct muon_momentum *)                                                          \
+    KERNEL(void, muon_mix, const struct muon_mix *)                                                                    \
+    KERNEL(void, muon_transpose, const struct muon_transpose *)
 
 #define CPU_DECLARE_KERNEL(type, name, params)                                                                         \
     type name##_portable(struct backend *, params);                                                                    \

@@ -44,6 +44,23 @@ static inline float head_row_logp(const struct head_row *row, float logit)
     return (float)((double)(logit * row->inv_temperature) - row->lse);
 }
 
+/* Whether the token is the row's first entry with the largest z, as an argmax gives it. Only blocks that have this
+ * maximum are read again. */
+static inline bool head_row_is_top(const struct head_row *row, const float *logits, int64_t token)
+{
+    const float z = logits[token] * row->inv_temperature;
+    for (int b = 0; b < row->n_blocks; b++)
+        if (row->block[b].max > z)
+            return false;
+    for (int b = 0; row->valid && (int64_t)b * row->block_size < token; b++) {
+        const int64_t begin = (int64_t)b * row->block_size, end = begin + row->block_size;
+        for (int64_t i = begin; row->block[b].max == z && i < end && i < token; i++)
+            if (logits[i] * row->inv_temperature == z)
+                return false;
+    }
+    return row->valid;
+}
+
 /* head_row: on the backend's threads; backend NULL: on the calling thread alone. */
 #define HEAD_ROW_DECLARE(isa)                                                                                          \
     void head_block_##isa(struct head_block *out, const float *logits, int64_t count, float inv_temperature);          \

@@ -1,6 +1,7 @@
-/* AdamW with a split master, and the sum of squares for the gradient norm. */
+/* AdamW with a split master, its form with moments in 8 bits, and the sum of squares for the gradient norm. */
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/split_master.h"
 #include "base/rng.h"
 
 #include <assert.h>
@@ -72,23 +73,6 @@ static void update(const struct factors *f, float *w, const float *grad, float *
     }
 }
 
-/* master bits = (high << 16) + signed low, modulo 2^32; split is its exact inverse for every bit
- * pattern. */
-static void join(const uint16_t *high, const int16_t *low, int64_t count, float *master)
-{
-    for (int64_t i = 0; i < count; i++)
-        master[i] = f32_from_bits(((uint32_t)high[i] << 16) + (uint32_t)(int32_t)low[i]);
-}
-
-static void split(const float *master, int64_t count, uint16_t *high, int16_t *low)
-{
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits = f32_bits(master[i]);
-        high[i] = (uint16_t)((bits + 0x8000u) >> 16);
-        low[i] = (int16_t)(uint16_t)(bits & 0xffffu);
-    }
-}
-
 static void widen(const uint16_t *from, int64_t count, float *to)
 {
     for (int64_t i = 0; i < count; i++)
@@ -152,13 +136,13 @@ static void update_chunks(const void *context, int64_t first, int64_t last, int 
         const bool is_split = p->type == DTYPE_BF16;
         float *w = is_split ? master : (float *)p->weight + i;
         if (is_split)
-            join((const uint16_t *)p->weight + i, p->low + i, n, master);
+            master_join((const uint16_t *)p->weight + i, p->low + i, n, master);
         if (p->moment_type == DTYPE_BF16)
             update_narrow(&job->factors, p, w, i, n);
         else
             update(&job->factors, w, p->grad + i, (float *)p->m + i, (float *)p->v + i, n);
         if (is_split)
-            split(master, n, (uint16_t *)p->weight + i, p->low + i);
+            master_split(master, n, (uint16_t *)p->weight + i, p->low + i);
     }
 }
 
@@ -168,6 +152,82 @@ void CPU_NAME(adamw)(struct backend *backend, const struct adamw *p)
     assert(p->step >= 1);
     const struct update_job job = {p, factors_of(p)};
     cpu_run(backend, cpu_threads(backend, p->count, 0.5), (p->count + CHUNK - 1) / CHUNK, 0, update_chunks, &job);
+}
+
+/* ---- Moments in 8 bits ---- */
+
+/* A block's moment as codes and the largest magnitude, which they are relative to. The code is the nearest of an
+ * ascending book of 256; of two as near, the lower. Elements go through the steps of the search together: loops without
+ * branches, of which the compiler makes vectors. */
+static void encode(const float *book, const float *x, int64_t count, uint8_t *code, float *largest)
+{
+    enum { LANES = 16 };
+    float scaled[ADAMW_8BIT_BLOCK], lane[LANES] = {0}, most = 0.0f;
+    int32_t low[ADAMW_8BIT_BLOCK] = {0}; /* the last code that is at most x, or the first */
+    int64_t whole = count / LANES * LANES;
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] = fabsf(x[i + j]) > lane[j] ? fabsf(x[i + j]) : lane[j];
+    for (int64_t i = whole; i < count; i++)
+        lane[i - whole] = fabsf(x[i]) > lane[i - whole] ? fabsf(x[i]) : lane[i - whole];
+    for (int j = 0; j < LANES; j++)
+        most = lane[j] > most ? lane[j] : most;
+    *largest = most;
+    for (int64_t i = 0; i < count; i++)
+        scaled[i] = most > 0.0f ? x[i] / most : 0.0f;
+    for (int32_t half = 128; half > 0; half /= 2)
+        for (int64_t i = 0; i < count; i++)
+            low[i] += book[low[i] + half] <= scaled[i] ? half : 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t next = low[i] < 255 ? low[i] + 1 : 255;
+        low[i] = book[next] - scaled[i] < scaled[i] - book[low[i]] ? next : low[i];
+    }
+    for (int64_t i = 0; i < count; i++)
+        code[i] = (uint8_t)low[i];
+}
+
+static void decode(const float *book, const uint8_t *code, int64_t count, float largest, float *x)
+{
+    for (int64_t i = 0; i < count; i++)
+        x[i] = book[code[i]] * largest;
+}
+
+struct update_8bit_job {
+    const struct adamw_8bit *p;
+    struct factors factors;
+};
+
+static void update_blocks(const void *context, int64_t first, int64_t last, int thread)
+{
+    const struct update_8bit_job *job = context;
+    const struct adamw_8bit *p = job->p;
+    (void)thread;
+    for (int64_t b = first; b < last; b++) {
+        const int64_t i = b * ADAMW_8BIT_BLOCK, left = p->step.count - i;
+        const int64_t n = left < ADAMW_8BIT_BLOCK ? left : ADAMW_8BIT_BLOCK;
+        float master[ADAMW_8BIT_BLOCK], m[ADAMW_8BIT_BLOCK], v[ADAMW_8BIT_BLOCK];
+        uint8_t *code_m = (uint8_t *)p->step.m + i, *code_v = (uint8_t *)p->step.v + i;
+        const bool is_split = p->step.type == DTYPE_BF16;
+        float *w = is_split ? master : (float *)p->step.weight + i;
+        if (is_split)
+            master_join((const uint16_t *)p->step.weight + i, p->step.low + i, n, master);
+        decode(p->books, code_m, n, p->largest_m[b], m);
+        decode(p->books + 256, code_v, n, p->largest_v[b], v);
+        update(&job->factors, w, p->step.grad + i, m, v, n);
+        encode(p->books, m, n, code_m, &p->largest_m[b]);
+        encode(p->books + 256, v, n, code_v, &p->largest_v[b]);
+        if (is_split)
+            master_split(master, n, (uint16_t *)p->step.weight + i, p->step.low + i);
+    }
+}
+
+void CPU_NAME(adamw_8bit)(struct backend *backend, const struct adamw_8bit *p)
+{
+    assert(p->step.type == DTYPE_F32 || (p->step.type == DTYPE_BF16 && p->step.low != NULL));
+    assert(p->step.step >= 1);
+    const struct update_8bit_job job = {p, factors_of(&p->step)};
+    cpu_run(backend, cpu_threads(backend, p->step.count, 20.0),
+            (p->step.count + ADAMW_8BIT_BLOCK - 1) / ADAMW_8BIT_BLOCK, 0, update_blocks, &job);
 }
 
 /* A square of a float is exact in double, so this gives the same bits on every instruction set. */

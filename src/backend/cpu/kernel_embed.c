@@ -2,6 +2,7 @@
  * gradient of a token id that occurs more than once has one order of summation. */
 #include "backend/cpu/act_part.h"
 #include "backend/cpu/cpu_kernels.h"
+#include "base/rng.h"
 
 #include <assert.h>
 
@@ -47,4 +48,25 @@ static void embed_gradient(const void *context, int64_t first, int64_t last, int
 void CPU_NAME(embed_backward)(struct backend *backend, const struct embed_backward *p)
 {
     cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 0.3), (p->width + VW - 1) / VW, 0, embed_gradient, p);
+}
+
+static void add_noise(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct embed_noise *p = context;
+    const uint64_t blocks = (uint64_t)(p->width + 3) / 4;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
+        float *y = p->y + t * p->width;
+        for (int64_t c = 0; c < p->width; c += 4) {
+            const struct rng_block block =
+                rng_philox(p->seed, RNG_NOISE, p->stream[t], (uint64_t)p->position[t] * blocks + (uint64_t)c / 4);
+            for (int64_t i = c; i < c + 4 && i < p->width; i++)
+                y[i] += p->scale[t] * (2.0f * rng_uniform(block.word[i - c]) - 1.0f);
+        }
+    }
+}
+
+void CPU_NAME(embed_noise)(struct backend *backend, const struct embed_noise *p)
+{
+    cpu_run(backend, cpu_threads(backend, p->tokens * p->width, 5.0), p->tokens, 0, add_noise, p);
 }

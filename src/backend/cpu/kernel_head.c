@@ -136,6 +136,28 @@ void CPU_NAME(head_row)(struct backend *backend, struct head_row *out, const flo
     finish_row(out);
 }
 
+/* The mean of log p over the vocabulary: a sum for each block, as many accumulators as there, the blocks in ascending
+ * order in double. */
+static float mean_logp(const struct head_row *row, const float *logits)
+{
+    const vf scale = vf_set(row->inv_temperature);
+    double total = 0.0;
+    for (int64_t begin = 0; begin < row->count; begin += row->block_size) {
+        const int64_t left = row->count - begin, n = left < row->block_size ? left : row->block_size;
+        const int64_t whole = n / (N_ACC * VW) * (N_ACC * VW);
+        vf sum[N_ACC];
+        for (int a = 0; a < N_ACC; a++)
+            sum[a] = vf_zero();
+        for (int64_t i = 0; i < whole; i += N_ACC * VW)
+            for (int a = 0; a < N_ACC; a++)
+                sum[a] = vf_add(sum[a], vf_mul(vf_load(logits + begin + i + a * VW), scale));
+        total += (double)acc_sum(sum);
+        for (int64_t i = whole; i < n; i++)
+            total += (double)(logits[begin + i] * row->inv_temperature);
+    }
+    return row->valid ? (float)(total / (double)row->count - row->lse) : NAN;
+}
+
 /* backend: as for head_row. */
 static void stats_row(struct backend *backend, const struct head_stats *p, int64_t r)
 {
@@ -147,6 +169,10 @@ static void stats_row(struct backend *backend, const struct head_stats *p, int64
     p->logp[r] = head_row_logp(&row, logits[p->target[r]]);
     if (p->entropy != NULL)
         p->entropy[r] = (float)row.entropy;
+    if (p->top != NULL)
+        p->top[r] = head_row_is_top(&row, logits, p->target[r]) ? 1 : 0;
+    if (p->mean != NULL)
+        p->mean[r] = mean_logp(&row, logits);
 }
 
 static void stats_rows(const void *context, int64_t begin, int64_t end, int thread)
@@ -171,10 +197,12 @@ void CPU_NAME(head_stats)(struct backend *backend, const struct head_stats *p)
 }
 
 /* What one row's gradient is made of: with l = log p and p = exp(l),
- * d z_v = d_logp * (onehot - p) - d_entropy * p * (l + entropy), d_logit = inv_temperature * d z.
- * A row without a distribution has a NaN lse, which passes through slope_of into every entry. */
+ * d z_v = d_logp * onehot - p * (d_logp + d_mean + d_entropy * (l + entropy)) + d_mean / V, d_logit = inv_temperature *
+ * d z. A row without a distribution has a NaN lse, which passes through slope_of into every entry. */
 struct slope {
     float inv_temperature, lse, entropy, d_logp, d_entropy;
+    float d_both;  /* d_logp + d_mean */
+    float uniform; /* d_mean / V */
 };
 
 static inline vf slope_of(const struct slope *s, vf logits, vf *prob)
@@ -182,23 +210,29 @@ static inline vf slope_of(const struct slope *s, vf logits, vf *prob)
     vf l = vf_sub(vf_mul(logits, vf_set(s->inv_temperature)), vf_set(s->lse));
     *prob = vf_exp(l);
     vf gain = vf_add(vf_max(vf_set(LOG_OF_NOTHING), l), vf_set(s->entropy));
-    return vf_fma(vf_set(s->d_entropy), gain, vf_set(s->d_logp));
+    return vf_fma(vf_set(s->d_entropy), gain, vf_set(s->d_both));
 }
 
+/* smooth: there is a d_mean. */
 ALWAYS_INLINE void gradient_block(const struct slope *s, const float *logits, int64_t begin, int64_t end,
-                                  int32_t target, void *out, enum dtype act)
+                                  int32_t target, void *out, enum dtype act, bool smooth)
 {
     const vf scale = vf_set(-s->inv_temperature);
     vf prob;
     for (int64_t i = begin; i < end; i += VW) {
         vf slope = slope_of(s, load_logits(logits, i, end), &prob);
-        vf_store_act_part(out, act, i, vf_mul(vf_mul(prob, slope), scale), part_of(i, end));
+        vf down = vf_mul(prob, slope);
+        if (smooth)
+            down = vf_sub(down, vf_set(s->uniform));
+        vf_store_act_part(out, act, i, vf_mul(down, scale), part_of(i, end));
     }
     if (target >= begin && target < end) {
         /* Here onehot is 1: d_logp * (1 - p) - d_entropy * p * (l + entropy) = d_logp - p * slope.
          */
         vf slope = slope_of(s, vf_set(logits[target]), &prob);
         vf sum = vf_sub(vf_set(s->d_logp), vf_mul(prob, slope));
+        if (smooth)
+            sum = vf_add(sum, vf_set(s->uniform));
         float lane[VW];
         vf_store(lane, vf_mul(sum, vf_set(s->inv_temperature)));
         act_store(out, act, target, lane[0]);
@@ -215,17 +249,26 @@ static void gradient_blocks(const void *context, int64_t first, int64_t last, in
         int64_t r = item / blocks;
         int64_t begin = item % blocks * HEAD_BLOCK;
         int64_t end = begin + HEAD_BLOCK < p->vocab ? begin + HEAD_BLOCK : p->vocab;
-        struct slope s = {1.0f / p->temperature, p->lse[r], 0.0f, p->d_logp[r], 0.0f};
+        struct slope s = {1.0f / p->temperature, p->lse[r], 0.0f, p->d_logp[r], 0.0f, p->d_logp[r], 0.0f};
         if (p->d_entropy != NULL) {
             s.entropy = p->entropy[r];
             s.d_entropy = p->d_entropy[r];
         }
         const float *logits = p->logits + r * p->vocab;
         void *out = act_at_mut(p->d_logits, p->act, r * p->vocab);
-        if (p->act == DTYPE_F32)
-            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_F32);
+        const bool smooth = p->d_mean != NULL;
+        if (smooth) {
+            s.d_both = p->d_logp[r] + p->d_mean[r];
+            s.uniform = p->d_mean[r] / (float)p->vocab;
+        }
+        if (p->act == DTYPE_F32 && !smooth)
+            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_F32, false);
+        else if (p->act == DTYPE_F32)
+            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_F32, true);
+        else if (!smooth)
+            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_BF16, false);
         else
-            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_BF16);
+            gradient_block(&s, logits, begin, end, p->target[r], out, DTYPE_BF16, true);
     }
 }
 

@@ -91,6 +91,7 @@ CUDA_OPERATIONS(ENTRY)
 static const struct backend_ops cuda_ops = {
     .name = "cuda",
     .alloc = cuda_alloc,
+    .alloc_host = cuda_alloc_host,
     .free = cuda_free,
     .upload = cuda_upload,
     .download = cuda_download,

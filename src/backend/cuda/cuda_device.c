@@ -105,6 +105,8 @@ void cuda_free(struct backend *backend, void *memory)
     if (memory == NULL)
         return;
     cuda_make_current(backend);
+    if (cuda_free_host(backend, memory))
+        return;
     (void)cudaStreamSynchronize(s->stream);
     forget_graphs(s);
     cuda_note(backend, "freeing memory", cudaFree(memory));
@@ -143,19 +145,29 @@ void *cuda_scratch(struct backend *backend, size_t bytes)
     return cuda_grow(backend, &s->scratch, &s->scratch_bytes, bytes) ? s->scratch : NULL;
 }
 
-/* The source is pageable memory: the driver has copied the bytes when it returns. */
-void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes)
-{
-    cuda_make_current(backend);
-    if (bytes > 0)
-        cuda_note(backend, "upload",
-                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_state_of(backend)->stream));
-}
-
 void cuda_wait(struct backend *backend)
 {
     cuda_make_current(backend);
     cuda_note(backend, "waiting for the device", cudaStreamSynchronize(cuda_state_of(backend)->stream));
+}
+
+/* What lies in host memory is there once everything that was issued is done. */
+static void move_on_host(struct backend *backend, void *to, const void *from, size_t bytes)
+{
+    cuda_host_flush(backend);
+    cuda_wait(backend);
+    memcpy(to, from, bytes);
+}
+
+/* The source is pageable memory: the driver has copied the bytes when it returns. */
+void cuda_upload(struct backend *backend, void *to, const void *from, size_t bytes)
+{
+    cuda_make_current(backend);
+    if (bytes > 0 && cuda_on_host(backend, to))
+        move_on_host(backend, to, from, bytes);
+    else if (bytes > 0)
+        cuda_note(backend, "upload",
+                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_state_of(backend)->stream));
 }
 
 void cuda_download(struct backend *backend, void *to, const void *from, size_t bytes)
@@ -165,6 +177,10 @@ void cuda_download(struct backend *backend, void *to, const void *from, size_t b
     memset(to, 0, bytes); /* in case the copy fails */
     if (bytes == 0 || s->error != cudaSuccess)
         return;
+    if (cuda_on_host(backend, from)) {
+        move_on_host(backend, to, from, bytes);
+        return;
+    }
     cuda_note(backend, "download", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s->stream));
     cuda_wait(backend);
 }
@@ -172,6 +188,8 @@ void cuda_download(struct backend *backend, void *to, const void *from, size_t b
 void cuda_zero(struct backend *backend, void *memory, size_t bytes)
 {
     cuda_make_current(backend);
+    if (cuda_on_host(backend, memory))
+        cuda_host_flush(backend);
     if (bytes > 0)
         cuda_note(backend, "zero", cudaMemsetAsync(memory, 0, bytes, cuda_state_of(backend)->stream));
 }
@@ -179,9 +197,18 @@ void cuda_zero(struct backend *backend, void *memory, size_t bytes)
 void cuda_copy(struct backend *backend, void *to, const void *from, size_t bytes)
 {
     cuda_make_current(backend);
-    if (bytes > 0)
+    const bool to_host = cuda_on_host(backend, to), from_host = cuda_on_host(backend, from);
+    if (to_host || from_host)
+        cuda_host_flush(backend);
+    if (bytes > 0 && to_host && from_host)
+        move_on_host(backend, to, from, bytes);
+    else if (bytes > 0)
         cuda_note(backend, "copy",
-                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_state_of(backend)->stream));
+                  cudaMemcpyAsync(to, from, bytes,
+                                  to_host     ? cudaMemcpyDeviceToHost
+                                  : from_host ? cudaMemcpyHostToDevice
+                                              : cudaMemcpyDeviceToDevice,
+                                  cuda_state_of(backend)->stream));
 }
 
 /* ---- Opening ---- */
@@ -265,6 +292,7 @@ void cuda_device_close(struct backend *backend)
     struct cuda_state *s = cuda_state_of(backend);
     cuda_free(backend, s->scratch);
     forget_graphs(s);
+    cuda_host_close(backend);
     (void)cudaStreamDestroy(s->stream);
 }
 

@@ -90,6 +90,7 @@ struct cuda_graph {
 };
 
 struct cuda_decode;
+struct cuda_host_block;
 
 /* Shared memory that a block may have on request, of GPUs of a compute capability: 227 KiB in data centres since
  * Hopper, 163 before, 99 on workstation cards. */
@@ -105,7 +106,9 @@ struct cuda_state {
     int compute;             /* capability: 80, 90, ... */
     size_t shared_per_block; /* bytes a block may have on request */
     cudaStream_t stream;
-    void *blas; /* cublasLtHandle_t */
+    struct cuda_host_block *host_blocks; /* tensors in memory of the host */
+    cudaStream_t copy_in, copy_out;      /* of those; NULL until there are any */
+    void *blas;                          /* cublasLtHandle_t */
     void *scratch;
     size_t scratch_bytes;
     struct cuda_attention attention;
@@ -135,7 +138,7 @@ static inline struct cuda_state *cuda_state_of(const struct backend *backend)
 }
 
 /* Calls go down: from the table (cuda_backend.c) to windows of decoding, attention's plan, products and kernels, and
- * from all of these to the device, which calls none of them. */
+ * from all of these to the device and the host's memory, which call none of them. */
 
 /* ---- cuda_device.c: the device, its memory, its stream, what went wrong ---- */
 cohort_status cuda_device_open(struct backend *, int device, cohort_error *err);
@@ -162,6 +165,24 @@ bool cuda_grow(struct backend *backend, void **memory, size_t *capacity, size_t 
 /* How much cuda_grow allocates for this many bytes; 0 for 0. */
 size_t cuda_grown_bytes(size_t bytes);
 
+/* ---- cuda_host_memory.c: tensors in memory of the host ---- */
+/* Bytes of pinned memory of the host, zeroed, that the device can use in place; stages: room for its largest matrix and
+ * for the largest but that one, by which products go (0, 0: there are no products). Freed by cuda_free. */
+cohort_status cuda_alloc_host(struct backend *backend, void *out, size_t bytes, const size_t stages[2],
+                              const char *what, cohort_error *err);
+/* False if the memory is not of these. */
+bool cuda_free_host(struct backend *backend, void *memory);
+void cuda_host_close(struct backend *backend);
+bool cuda_on_host(const struct backend *backend, const void *p);
+/* Where a product finds a matrix: on a stage, if it lies in host memory, else where it is. Once the product is issued,
+ * cuda_staged says so. */
+void *cuda_stage(struct backend *backend, const void *matrix, size_t bytes, bool writes);
+void cuda_staged(struct backend *backend, const void *matrix);
+/* Has what products wrote on stages be in host memory for whatever is issued from here on. */
+void cuda_host_flush(struct backend *backend);
+/* The matrix has changed in host memory: a stage with it is of no use. */
+void cuda_host_forget(struct backend *backend, const void *matrix);
+
 /* ---- Operations: kernel_*.cu, or the file named ---- */
 #define CUDA_OPERATIONS(OPERATION)                                                                                     \
     OPERATION(matmul_forward, const struct matmul_forward *)                 /* cuda_matmul.c */                       \
@@ -169,6 +190,7 @@ size_t cuda_grown_bytes(size_t bytes);
     OPERATION(matmul_backward_weight, const struct matmul_backward_weight *) /* cuda_matmul.c */                       \
     OPERATION(embed_forward, const struct embed_forward *)                                                             \
     OPERATION(embed_backward, const struct embed_backward *)                                                           \
+    OPERATION(embed_noise, const struct embed_noise *)                                                                 \
     OPERATION(rmsnorm_forward, const struct rmsnorm_forward *)                                                         \
     OPERATION(rmsnorm_backward, const struct rmsnorm_backward *)                                                       \
     OPERATION(qkv_forward, const struct qkv_forward *) /* kv_row -1: q only */                                         \
@@ -187,13 +209,21 @@ size_t cuda_grown_bytes(size_t bytes);
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
     OPERATION(sample, struct sample *)                 /* cuda_decode.c */                                             \
     OPERATION(decode_draw, const struct decode_draw *) /* cuda_decode.c */                                             \
-    OPERATION(adamw, const struct adamw *)
+    OPERATION(adamw, const struct adamw *)                                                                             \
+    OPERATION(adamw_8bit, const struct adamw_8bit *)                                                                   \
+    OPERATION(descent, const struct descent *)                                                                         \
+    OPERATION(average, const struct average *)                                                                         \
+    OPERATION(adafactor_means, const struct adafactor_means *)                                                         \
+    OPERATION(adafactor_scale, const struct adafactor_scale *)                                                         \
+    OPERATION(muon_momentum, const struct muon_momentum *)                                                             \
+    OPERATION(muon_mix, const struct muon_mix *)                                                                       \
+    OPERATION(muon_transpose, const struct muon_transpose *)
 #define CUDA_DECLARE(name, params) void cuda_##name(struct backend *, params);
 CUDA_OPERATIONS(CUDA_DECLARE)
 double cuda_sum_squares(struct backend *, const float *x, int64_t count);
 
-/* The working memory of the operations above, for up to this many rows; that of cuda_head_stats is
- * cuda_draw_parts_bytes. */
+/* The working memory of the operations above, for up to this many rows. */
+size_t cuda_head_scratch(int64_t vocab, int64_t rows);
 size_t cuda_rmsnorm_scratch(int64_t rows, int64_t width);
 size_t cuda_qkv_scratch(int64_t tokens, int32_t head_dim);
 size_t cuda_embed_scratch(int64_t tokens);

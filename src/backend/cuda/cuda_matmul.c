@@ -237,6 +237,7 @@ cleanup:
 void cuda_weight_refresh(struct backend *backend, struct weight *w)
 {
     cuda_make_current(backend);
+    cuda_host_forget(backend, w->natural);
     if (w->transposed != NULL)
         cuda_transpose(backend, w->natural, w->transposed, w->n, w->k, w->type);
 }
@@ -280,11 +281,17 @@ static bool broken_forward(struct backend *backend, const struct matmul_forward 
 }
 #endif
 
-void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p)
+/* The weight with its matrix where a product finds it. */
+static struct weight staged(struct backend *backend, const struct weight *w)
+{
+    struct weight there = *w;
+    there.natural = cuda_stage(backend, w->natural, (size_t)(w->n * w->k) * dtype_bytes(w->type), false);
+    return there;
+}
+
+static void forward(struct backend *backend, const struct matmul_forward *p)
 {
     const struct weight *w = p->w;
-    if (p->m == 0)
-        return;
 #ifdef COHORT_BREAK_REDUCTION
     if (broken_forward(backend, p))
         return;
@@ -324,11 +331,20 @@ void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p
                 w->natural, p->x, p->before, p->y);
 }
 
-void cuda_matmul_backward_input(struct backend *backend, const struct matmul_backward_input *p)
+void cuda_matmul_forward(struct backend *backend, const struct matmul_forward *p)
 {
-    const struct weight *w = p->w;
+    struct matmul_forward product = *p;
     if (p->m == 0)
         return;
+    const struct weight there = staged(backend, p->w);
+    product.w = &there;
+    forward(backend, &product);
+    cuda_staged(backend, p->w->natural);
+}
+
+static void backward_input(struct backend *backend, const struct matmul_backward_input *p)
+{
+    const struct weight *w = p->w;
     if (!takes(w->type, w->n, w->k)) {
         cuda_plain_product(backend, &(struct plain_product){.rows = p->m,
                                                             .columns = w->k,
@@ -359,10 +375,19 @@ void cuda_matmul_backward_input(struct backend *backend, const struct matmul_bac
                 w->natural, p->dy, NULL, p->dx);
 }
 
-void cuda_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p)
+void cuda_matmul_backward_input(struct backend *backend, const struct matmul_backward_input *p)
 {
+    struct matmul_backward_input product = *p;
     if (p->m == 0)
         return;
+    const struct weight there = staged(backend, p->w);
+    product.w = &there;
+    backward_input(backend, &product);
+    cuda_staged(backend, p->w->natural);
+}
+
+static void backward_weight(struct backend *backend, const struct matmul_backward_weight *p)
+{
     if (!takes(p->type, p->n, p->k)) {
         cuda_plain_product(backend, &(struct plain_product){.rows = p->n,
                                                             .columns = p->k,
@@ -392,4 +417,14 @@ void cuda_matmul_backward_weight(struct backend *backend, const struct matmul_ba
                                   .type = p->type,
                                   .d_type = DTYPE_F32},
                 p->x, p->dy, NULL, p->dw);
+}
+
+void cuda_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p)
+{
+    struct matmul_backward_weight product = *p;
+    if (p->m == 0)
+        return;
+    product.dw = cuda_stage(backend, p->dw, (size_t)(p->n * p->k) * sizeof *p->dw, true);
+    backward_weight(backend, &product);
+    cuda_staged(backend, p->dw);
 }

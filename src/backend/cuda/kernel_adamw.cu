@@ -1,7 +1,7 @@
-/* AdamW with a split master, and the sum of squares for the gradient norm. The step computes what the CPU's does,
+/* AdamW with a split master, its form with moments in 8 bits, and the sum of squares for the gradient norm. The step computes what the CPU's does,
  * operation by operation: fmaf where that has vf_fma, division and square root correctly rounded (nvcc's default),
  * factors from double on the host. */
-#include "backend/cuda/vector_access.cuh"
+#include "backend/cuda/split_master.cuh"
 
 #include "base/rng.h"
 
@@ -48,51 +48,6 @@ static __device__ __forceinline__ void update(const factors &f, float *w, float 
     *w = fmaf(-f.rate, m1 / denominator, *w * f.decay);
     *m = m1;
     *v = v1;
-}
-
-/* master bits = (high << 16) + signed low, modulo 2^32, and its inverse. */
-static __device__ __forceinline__ float join(uint32_t high, uint32_t low)
-{
-    return __uint_as_float((high << 16) + (uint32_t)(int32_t)(int16_t)low);
-}
-static __device__ __forceinline__ uint32_t high_of(float master) { return (__float_as_uint(master) + 0x8000u) >> 16; }
-static __device__ __forceinline__ uint32_t low_of(float master) { return __float_as_uint(master) & 0xffffu; }
-
-/* Four weights from element i on. */
-static __device__ __forceinline__ void load_master4(const float *weight, const int16_t *, int64_t i, float w[4])
-{
-    load_vector4(weight + i, w);
-}
-static __device__ __forceinline__ void load_master4(const uint16_t *weight, const int16_t *low, int64_t i, float w[4])
-{
-    const uint2 h = *(const uint2 *)(weight + i), l = *(const uint2 *)(low + i);
-    w[0] = join(h.x & 0xffffu, l.x & 0xffffu);
-    w[1] = join(h.x >> 16, l.x >> 16);
-    w[2] = join(h.y & 0xffffu, l.y & 0xffffu);
-    w[3] = join(h.y >> 16, l.y >> 16);
-}
-static __device__ __forceinline__ void store_master4(float *weight, int16_t *, int64_t i, const float w[4])
-{
-    store_vector4(weight + i, w);
-}
-static __device__ __forceinline__ void store_master4(uint16_t *weight, int16_t *low, int64_t i, const float w[4])
-{
-    __stcg((uint2 *)(weight + i), make_uint2(high_of(w[0]) | high_of(w[1]) << 16, high_of(w[2]) | high_of(w[3]) << 16));
-    __stcg((uint2 *)(low + i), make_uint2(low_of(w[0]) | low_of(w[1]) << 16, low_of(w[2]) | low_of(w[3]) << 16));
-}
-static __device__ __forceinline__ float load_master(const float *weight, const int16_t *, int64_t i)
-{
-    return weight[i];
-}
-static __device__ __forceinline__ float load_master(const uint16_t *weight, const int16_t *low, int64_t i)
-{
-    return join(weight[i], (uint16_t)low[i]);
-}
-static __device__ __forceinline__ void store_master(float *weight, int16_t *, int64_t i, float w) { weight[i] = w; }
-static __device__ __forceinline__ void store_master(uint16_t *weight, int16_t *low, int64_t i, float w)
-{
-    weight[i] = (uint16_t)high_of(w);
-    low[i] = (int16_t)(uint16_t)low_of(w);
 }
 
 /* Moments in bf16: up with the probability that the cut-off bits say, by the CPU's draws. What is not finite keeps its
@@ -189,6 +144,7 @@ template <typename T, typename M> static void launch_adamw(cudaStream_t stream, 
 
 extern "C" void cuda_adamw(struct backend *backend, const struct adamw *p)
 {
+    cuda_host_flush(backend);
     assert(p->type == DTYPE_F32 || (p->type == DTYPE_BF16 && p->low != NULL));
     assert(p->step >= 1);
     if (p->count == 0)
@@ -202,18 +158,96 @@ extern "C" void cuda_adamw(struct backend *backend, const struct adamw *p)
     cuda_note(backend, "adamw", cudaSuccess);
 }
 
-/* Sum over the block's threads, in thread 0: a tree over the lanes, then the warps in order. part holds a double a
- * warp. */
-static __device__ __forceinline__ double block_sum(double x, double *part)
+/* ---- Moments in 8 bits: as the CPU's, a block of threads for each block of elements ---- */
+
+/* The number of the code nearest to x in an ascending book of 256; of two as near, the lower. */
+static __device__ __forceinline__ uint8_t nearest_code(const float *book, float x)
 {
-    x = warp_sum(x);
+    int low = 0;
+    for (int half = 128; half > 0; half /= 2)
+        if (book[low + half] <= x)
+            low += half;
+    return (uint8_t)(low < 255 && book[low + 1] - x < x - book[low] ? low + 1 : low);
+}
+
+/* The largest x of the block's threads, in all of them; part holds a float a warp. */
+static __device__ __forceinline__ float block_max(float x, float *part)
+{
+    x = warp_max(x);
+    __syncthreads();
     if (threadIdx.x % 32 == 0)
         part[threadIdx.x / 32] = x;
     __syncthreads();
-    double total = part[0];
-    for (int w = 1; w < (int)blockDim.x / 32; w++)
-        total += part[w];
-    return total;
+    float most = part[0];
+    for (int w = 1; w < ADAMW_8BIT_BLOCK / 32; w++)
+        most = fmaxf(most, part[w]);
+    return most;
+}
+
+/* Codes of four neighbours, written by the first of them: code[i] of each thread's i, of count elements. */
+static __device__ __forceinline__ void store_codes(uint8_t *code, int64_t i, int64_t count, uint32_t mine)
+{
+    uint32_t four = mine;
+    for (int e = 1; e < 4; e++)
+        four |= __shfl_down_sync(0xffffffffu, mine, e) << (8 * e);
+    if (i % 4 != 0)
+        return;
+    if (i + 4 <= count)
+        *(uint32_t *)(code + i) = four;
+    else
+        for (int64_t at = i; at < count; at++, four >>= 8)
+            code[at] = (uint8_t)four;
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(ADAMW_8BIT_BLOCK)
+    adamw_8bit_kernel(int64_t count, T *__restrict__ weight, int16_t *__restrict__ low, const float *__restrict__ grad,
+                      uint8_t *__restrict__ m, uint8_t *__restrict__ v, float *__restrict__ largest_m,
+                      float *__restrict__ largest_v, const float *__restrict__ books, factors f)
+{
+    __shared__ float book[2][256];
+    __shared__ float part[ADAMW_8BIT_BLOCK / 32];
+    const int64_t i = (int64_t)blockIdx.x * ADAMW_8BIT_BLOCK + threadIdx.x;
+    const bool valid = i < count;
+    book[0][threadIdx.x] = books[threadIdx.x];
+    book[1][threadIdx.x] = books[256 + threadIdx.x];
+    const float old_m = largest_m[blockIdx.x], old_v = largest_v[blockIdx.x];
+    __syncthreads();
+    float m1 = 0.0f, v1 = 0.0f;
+    if (valid) {
+        float w = load_master(weight, low, i);
+        m1 = book[0][m[i]] * old_m;
+        v1 = book[1][v[i]] * old_v;
+        update(f, &w, grad[i], &m1, &v1);
+        store_master(weight, low, i, w);
+    }
+    const float most_m = block_max(fabsf(m1), part), most_v = block_max(fabsf(v1), part);
+    store_codes(m, i, count, nearest_code(book[0], most_m > 0.0f ? m1 / most_m : 0.0f));
+    store_codes(v, i, count, nearest_code(book[1], most_v > 0.0f ? v1 / most_v : 0.0f));
+    if (threadIdx.x == 0) {
+        largest_m[blockIdx.x] = most_m;
+        largest_v[blockIdx.x] = most_v;
+    }
+}
+
+extern "C" void cuda_adamw_8bit(struct backend *backend, const struct adamw_8bit *p)
+{
+    cuda_host_flush(backend);
+    const struct adamw *step = &p->step;
+    assert(step->type == DTYPE_F32 || (step->type == DTYPE_BF16 && step->low != NULL));
+    assert(step->step >= 1 && vector_aligned(step->m, 4) && vector_aligned(step->v, 4));
+    if (step->count == 0)
+        return;
+    const cudaStream_t stream = cuda_state_of(backend)->stream;
+    const factors f = factors_of(step);
+    const dim3 grid((unsigned)ceil_div(step->count, ADAMW_8BIT_BLOCK)), block(ADAMW_8BIT_BLOCK);
+    if (step->type == DTYPE_BF16)
+        LAUNCH((adamw_8bit_kernel<uint16_t>), grid, block, 0, stream, step->count, (uint16_t *)step->weight, step->low,
+               step->grad, (uint8_t *)step->m, (uint8_t *)step->v, p->largest_m, p->largest_v, p->books, f);
+    else
+        LAUNCH((adamw_8bit_kernel<float>), grid, block, 0, stream, step->count, (float *)step->weight, step->low,
+               step->grad, (uint8_t *)step->m, (uint8_t *)step->v, p->largest_m, p->largest_v, p->books, f);
+    cuda_note(backend, "adamw_8bit", cudaSuccess);
 }
 
 /* sums[b] = sum of the squares of block b, SUM_BLOCK elements of x: thread t adds groups t, t + THREADS, ... of four
@@ -275,6 +309,7 @@ extern "C" double cuda_sum_squares(struct backend *backend, const float *x, int6
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int64_t blocks = ceil_div(count, SUM_BLOCK);
     cuda_make_current(backend);
+    cuda_host_flush(backend);
     double *sums = (double *)cuda_scratch(backend, cuda_sum_squares_scratch(count));
     if (sums == NULL)
         return (double)NAN;

@@ -2,6 +2,7 @@
  * gives every id's row of the gradient to one block a range of columns, which adds the id's tokens in ascending order:
  * the sum of a loop over the tokens, without atomics. */
 #include "backend/cuda/vector_access.cuh"
+#include "base/rng.h"
 
 #include <assert.h>
 
@@ -144,6 +145,7 @@ extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_
 {
     if (p->tokens == 0)
         return;
+    cuda_host_flush(backend); /* a tied head may have written to the same gradient */
     const cudaStream_t stream = cuda_state_of(backend)->stream;
     const int n = (int)p->tokens;
     int2 *sorted = (int2 *)cuda_scratch(backend, cuda_embed_scratch(p->tokens));
@@ -161,4 +163,31 @@ extern "C" void cuda_embed_backward(struct backend *backend, const struct embed_
     LAUNCH(kernel, dim3((unsigned)n, (unsigned)ceil_div(p->width, 4 * SUM_THREADS)), dim3(SUM_THREADS), 0, stream, n,
            (int)p->width, (const int2 *)sorted, p->dy, p->d_table);
     cuda_note(backend, "embed_backward", cudaSuccess);
+}
+
+/* Block (t, part of the width); a thread has the four words of a Philox block. */
+static __global__ void __launch_bounds__(COPY_THREADS) embed_noise_kernel(embed_noise p)
+{
+    const int64_t t = blockIdx.x;
+    const int64_t c = 4 * ((int64_t)blockIdx.y * COPY_THREADS + threadIdx.x);
+    if (c >= p.width)
+        return;
+    const uint64_t blocks = (uint64_t)(p.width + 3) / 4;
+    const device_rng_block block =
+        device_philox(p.seed, RNG_NOISE, p.stream[t], (uint64_t)p.position[t] * blocks + (uint64_t)c / 4);
+    float *y = p.y + t * p.width;
+    for (int i = 0; i < 4 && c + i < p.width; i++) {
+        const float uniform = (float)(block.word[i] >> 8) * 0x1p-24f; /* rng_uniform */
+        y[c + i] += p.scale[t] * (2.0f * uniform - 1.0f);
+    }
+}
+
+extern "C" void cuda_embed_noise(struct backend *backend, const struct embed_noise *p)
+{
+    if (p->tokens == 0)
+        return;
+    const struct cuda_state *s = cuda_state_of(backend);
+    const dim3 grid((unsigned)p->tokens, (unsigned)ceil_div(ceil_div(p->width, 4), COPY_THREADS));
+    LAUNCH(embed_noise_kernel, grid, COPY_THREADS, 0, s->stream, *p);
+    cuda_note(backend, "embed_noise", cudaSuccess);
 }

@@ -97,6 +97,7 @@ enum cudaStreamCaptureStatus {
 #define cudaEventDisableTiming 0x02
 #define cudaHostAllocDefault   0x00
 #define cudaHostAllocPortable  0x01
+#define cudaHostAllocMapped    0x02
 
 typedef struct emulated_stream *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;

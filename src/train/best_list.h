@@ -1,0 +1,18 @@
+/* Evaluations during a run: the choices of eval_strategy and metric_for_best_model. */
+#ifndef COHORT_TRAIN_BEST_LIST_H
+#define COHORT_TRAIN_BEST_LIST_H
+
+/* X(ID, word): EVAL_ID is called word in the option eval_strategy. */
+#define EVAL_STRATEGY_LIST(X)                                                                                          \
+    X(NO, "no")                                                                                                        \
+    X(STEPS, "steps")                                                                                                  \
+    X(EPOCH, "epoch")
+
+/* X(ID, word): BEST_BY_ID is called word in the option metric_for_best_model, and is the metric of that name with "eval_"
+ * before it. */
+#define BEST_METRIC_LIST(X)                                                                                            \
+    X(LOSS, "loss")                                                                                                    \
+    X(MEAN_TOKEN_ACCURACY, "mean_token_accuracy")                                                                      \
+    X(ENTROPY, "entropy")
+
+#endif

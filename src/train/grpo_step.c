@@ -1,0 +1,351 @@
+/* One optimizer step of GRPO on rows of one batch or of several. */
+#include "train/grpo_rows.h"
+
+#include "base/clock.h"
+#include "base/number.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What one optimizer step needs. */
+struct step_data {
+    const struct grpo_row *rows;
+    int32_t n;
+    struct row_trees tree;
+    float **owned; /* [n] log-probs of the reference, where the rows have none; NULL: not needed */
+    bool *masked;  /* [n] */
+    struct loss_scale scale;
+    float entropy_threshold; /* of the filter */
+};
+
+static void step_data_free(struct step_data *data)
+{
+    row_values_free(data->owned, data->n);
+    row_trees_free(&data->tree);
+    mem_free(data->masked);
+}
+
+static const float *reference_of(const struct step_data *data, int32_t row)
+{
+    return data->owned != NULL ? data->owned[row] : data->rows[row].reference;
+}
+
+static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, cohort_error *err)
+{
+    const int32_t n = data->n;
+    bool known = true;
+    TRY(row_trees_build(&data->tree, data->rows, n, err));
+    TRY(mem_alloc(&data->masked, (size_t)n, sizeof *data->masked, "step", err));
+    data->scale.n_sequences = n;
+    data->scale.entropy_coef = entropy_control_coef(&grpo->entropy);
+    for (int32_t i = 0; i < n; i++) {
+        const struct episode *e = data->rows[i].episode;
+        data->masked[i] = grpo_masks(&grpo->config, e);
+        if (!data->masked[i])
+            data->scale.n_tokens += e->n_sampled;
+        known = known && data->rows[i].reference != NULL;
+    }
+    data->scale.n_kept = data->scale.n_tokens;
+    if (grpo->config.loss.beta == 0.0 || known)
+        return COHORT_OK;
+    TRY(row_values_alloc(&data->owned, data->rows, n, "reference log-probs", err));
+    return row_reference(grpo, &data->tree, data->owned, err);
+}
+
+/* ---- The entropy filter ----
+ *
+ * Its quantile spans the step (I5), so that it needs every token's entropy before the first loss. In the first iteration
+ * those recorded with the draws are what the training forward computes (I2). Later the forward itself has them where the
+ * step is one micro-batch; where it is several, a forward more has to find them. */
+
+/* Entropies as recorded, if they are those of the weights. */
+static const float *recorded_entropy(const struct grpo_row *row) { return row->fresh ? row->episode->entropy : NULL; }
+
+static bool all_recorded(const struct step_data *data)
+{
+    for (int32_t i = 0; i < data->n; i++)
+        if (recorded_entropy(&data->rows[i]) == NULL && data->rows[i].episode->n_sampled > 0)
+            return false;
+    return true;
+}
+
+/* entropies[n] of the rows' tokens. */
+static cohort_status set_threshold(struct step_data *data, double top, const float *const *entropies, cohort_error *err)
+{
+    float *values = NULL;
+    int64_t n = 0;
+    TRY(mem_alloc(&values, (size_t)data->scale.n_tokens, sizeof *values, "entropies", err));
+    for (int32_t i = 0; i < data->n; i++) {
+        const size_t count = data->masked[i] ? 0 : (size_t)data->rows[i].episode->n_sampled;
+        if (count > 0)
+            memcpy(values + n, entropies[i], count * sizeof *values);
+        n += (int64_t)count;
+    }
+    data->entropy_threshold = entropy_threshold(values, n, top);
+    data->scale.n_kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        data->scale.n_kept += values[i] >= data->entropy_threshold ? 1 : 0;
+    mem_free(values);
+    return COHORT_OK;
+}
+
+/* Before the first loss of the step: the only micro-batch has been forwarded, or, of several, none. */
+static cohort_status filter_entropies(struct grpo *grpo, struct step_data *data, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    const int32_t n = data->n;
+    const float **entropies = NULL;
+    float **computed = NULL, **logp = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&entropies, (size_t)n, sizeof *entropies, "entropies", err));
+    if (!all_recorded(data)) {
+        TRY_GOTO(row_values_alloc(&computed, data->rows, n, "entropies", err));
+        if (runner->packing.n_micro > 1) {
+            TRY_GOTO(row_values_alloc(&logp, data->rows, n, "log-probs", err));
+            /* Splits the same trees again, with the same result. */
+            TRY_GOTO(tree_runner_score(runner, grpo->model, data->tree.trees, data->tree.n_trees,
+                                       grpo->config.sampling.temperature, logp, computed, err));
+        } else {
+            for (int32_t i = 0; i < n; i++)
+                packed_gather(&runner->packed, i, data->rows[i].episode->n_sampled, runner->entropy, computed[i]);
+        }
+    }
+    for (int32_t i = 0; i < n; i++)
+        entropies[i] = computed != NULL ? computed[i] : recorded_entropy(&data->rows[i]);
+    TRY_GOTO(set_threshold(data, grpo->config.top_entropy_quantile, entropies, err));
+cleanup:
+    row_values_free(computed, n);
+    row_values_free(logp, n);
+    mem_free(entropies);
+    return status;
+}
+
+/* ---- A step ---- */
+
+/* Sums over the tokens of a step, beside those of the loss core. */
+struct step_sums {
+    double logp_difference;
+    double logp_difference_max;
+    double ratio, ratio_min, ratio_max; /* of training to the draw */
+    int64_t compared;                   /* tokens of which the log-prob of the draw is that of training, or should be */
+    int64_t trained_tokens;             /* fed to the model, prompts included */
+};
+
+/* What apply_loss works in, for the longest episode. */
+struct loss_scratch {
+    float *logp, *entropy, *d_logp, *d_entropy;
+    bool *kept;
+};
+
+static cohort_status loss_scratch_alloc(struct loss_scratch *s, int32_t longest, cohort_error *err)
+{
+    const size_t n = (size_t)longest;
+    TRY(mem_alloc(&s->logp, 4 * n, sizeof *s->logp, "step", err));
+    s->entropy = s->logp + n;
+    s->d_logp = s->entropy + n;
+    s->d_entropy = s->d_logp + n;
+    return mem_alloc(&s->kept, n, sizeof *s->kept, "step", err);
+}
+
+static void loss_scratch_free(struct loss_scratch *s)
+{
+    mem_free(s->logp);
+    mem_free(s->kept);
+}
+
+/* Applies the loss to one episode, of which it sees the sampled tokens alone: reads their log-probs and entropies from
+ * the outputs and writes the derivatives back to them. index is its place in the step, c that in the micro-batch. */
+static cohort_status apply_loss(struct grpo *grpo, const struct step_data *data, int32_t index, int32_t c,
+                                const struct loss_scratch *s, struct loss_sums *sums, struct step_sums *step,
+                                bool *any_gradient, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    const struct grpo_row *row = &data->rows[index];
+    const struct episode *episode = row->episode;
+    const float *recorded = recorded_entropy(row);
+    const bool filters = grpo->config.filter_entropy;
+    int32_t n = episode->n_sampled;
+    packed_gather(&runner->packed, c, n, runner->logp, s->logp);
+    packed_gather(&runner->packed, c, n, runner->entropy, s->entropy);
+    for (int32_t t = 0; filters && t < n; t++) /* by the entropies that the threshold was found from */
+        s->kept[t] = (recorded != NULL ? recorded[t] : s->entropy[t]) >= data->entropy_threshold;
+    loss_sequence_apply(
+        &grpo->config.loss, &data->scale,
+        &(struct loss_sequence){.n_tokens = n,
+                                .masked = data->masked[index],
+                                .advantage = row->advantage,
+                                .logp = s->logp,
+                                .logp_old = row->fresh ? NULL : episode->logp,
+                                .logp_ref = grpo->config.loss.beta == 0.0 ? NULL : reference_of(data, index),
+                                .kept = filters ? s->kept : NULL,
+                                .entropy = s->entropy,
+                                .d_logp = s->d_logp,
+                                .d_entropy = s->d_entropy},
+        sums);
+    for (int32_t t = 0; t < n; t++) {
+        if (!isfinite(s->d_logp[t]) || !isfinite(s->logp[t]))
+            return error_set(err, COHORT_ERR_NUMERIC,
+                             "completion %d of prompt %d, token %d: log-prob %g, loss derivative "
+                             "%g; its reward or the weights are not finite",
+                             (int)row->completion, (int)row->prompt_index, (int)t, (double)s->logp[t],
+                             (double)s->d_logp[t]);
+        *any_gradient = *any_gradient || s->d_logp[t] != 0.0f || s->d_entropy[t] != 0.0f;
+        if (row->fresh && episode->logp != NULL) {
+            const double signed_difference = (double)s->logp[t] - (double)episode->logp[t],
+                         difference = fabs(signed_difference), ratio = difference == 0.0 ? 1.0 : exp(signed_difference);
+            step->logp_difference += difference;
+            step->logp_difference_max = fmax(step->logp_difference_max, difference);
+            step->ratio += ratio;
+            step->ratio_min = step->compared == 0 ? ratio : fmin(step->ratio_min, ratio);
+            step->ratio_max = fmax(step->ratio_max, ratio);
+            step->compared++;
+        }
+    }
+    packed_scatter(&runner->packed, c, n, s->d_logp, runner->d_logp);
+    packed_scatter(&runner->packed, c, n, s->d_entropy, runner->d_entropy);
+    return COHORT_OK;
+}
+
+static cohort_status forward(struct grpo *grpo, const struct step_data *data, int32_t micro, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    TRY(packed_build(&runner->packed, data->tree.trees, &runner->packing, micro, err));
+    tree_runner_forward(runner, grpo->model, grpo->config.sampling.temperature);
+    return backend_check(grpo->model->backend, err);
+}
+
+/* Runs all micro-batches and adds up their gradients in the param_set that trains. */
+static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struct loss_sums *sums,
+                                struct step_sums *step, cohort_error *err)
+{
+    struct tree_runner *runner = grpo->runner;
+    struct loss_scratch scratch = {0};
+    cohort_status status = COHORT_OK;
+    int32_t longest = 0;
+    for (int32_t i = 0; i < data->n; i++)
+        longest = data->rows[i].episode->n_sampled > longest ? data->rows[i].episode->n_sampled : longest;
+    TRY_GOTO(loss_scratch_alloc(&scratch, longest, err));
+    TRY_GOTO(packing_split(&runner->packing, data->tree.trees, data->tree.n_trees, runner->max_tokens,
+                           runner->max_outputs - runner->max_tokens, err));
+    if (grpo->config.filter_entropy && runner->packing.n_micro > 1)
+        TRY_GOTO(filter_entropies(grpo, data, err));
+    for (int32_t m = 0; m < runner->packing.n_micro; m++) {
+        bool any_gradient = false;
+        int32_t c = 0;
+        TRY_GOTO(forward(grpo, data, m, err));
+        if (grpo->config.filter_entropy && runner->packing.n_micro == 1)
+            TRY_GOTO(filter_entropies(grpo, data, err));
+        step->trained_tokens += runner->packed.batch.n_tokens;
+        for (int32_t s = runner->packing.slice_begin[m]; s < runner->packing.slice_begin[m + 1]; s++) {
+            const struct tree_slice *slice = &runner->packing.slices[s];
+            for (int32_t i = slice->begin; i < slice->end; i++, c++)
+                TRY_GOTO(apply_loss(grpo, data, data->tree.first[slice->tree] + i, c, &scratch, sums, step,
+                                    &any_gradient, err));
+        }
+        /* Where every advantage is 0 (and there is neither KL nor entropy bonus) the gradient is 0: nothing to add. */
+        if (any_gradient)
+            tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature,
+                                 data->scale.entropy_coef != 0.0);
+        TRY_GOTO(backend_check(grpo->model->backend, err));
+        if (grpo->progress != NULL &&
+            !grpo->progress(grpo->progress_context, "train", m + 1, runner->packing.n_micro)) {
+            status = grpo_cancelled(err);
+            goto cleanup;
+        }
+    }
+cleanup:
+    loss_scratch_free(&scratch);
+    return status;
+}
+
+static void write_loss_metrics(const struct grpo *grpo, const struct step_data *data, const struct loss_sums *sums,
+                               const struct step_sums *step, struct metrics *metrics)
+{
+    const struct grpo_config *config = &grpo->config;
+    const struct loss_traits *traits = loss_traits(config->loss.type);
+    struct loss_metrics values;
+    bool compared = false;
+    loss_metrics(sums, &values);
+    metrics_set(metrics, "loss", values.loss);
+    if (entropy_control_on(&grpo->entropy)) {
+        metrics_set(metrics, "policy_loss", values.policy_loss);
+        metrics_set(metrics, "entropy_coef", grpo->entropy.coef);
+    }
+    metrics_set(metrics, "entropy", values.entropy);
+    if (config->filter_entropy)
+        metrics_set(metrics, "entropy_threshold", (double)data->entropy_threshold);
+    if (config->loss.beta != 0.0)
+        metrics_set(metrics, "kl", values.kl);
+    if (traits->clips) {
+        metrics_set(metrics, "clip_ratio/low_mean", values.clip_low_mean);
+        metrics_set(metrics, "clip_ratio/low_min", values.clip_low_min);
+        metrics_set(metrics, "clip_ratio/high_mean", values.clip_high_mean);
+        metrics_set(metrics, "clip_ratio/high_max", values.clip_high_max);
+        metrics_set(metrics, "clip_ratio/region_mean", values.clip_region_mean);
+    }
+    if (config->loss.delta > 0.0)
+        metrics_set(metrics, "clip_ratio/delta_mean", values.capped_mean);
+    if (traits->event != NULL)
+        metrics_set(metrics, traits->event, values.event);
+    if (config->loss.off_policy_mask)
+        metrics_set(metrics, "off_policy_mask/dropped_ratio", values.dropped);
+    metrics_set(metrics, "importance_ratio/min", values.ratio_min);
+    metrics_set(metrics, "importance_ratio/max", values.ratio_max);
+    for (int32_t i = 0; i < data->n; i++)
+        compared = compared || data->rows[i].fresh;
+    if (compared) {
+        metrics_set(metrics, "sampling/sampling_logp_difference/mean",
+                    step->logp_difference / (step->compared > 0 ? (double)step->compared : 1.0));
+        metrics_set(metrics, "sampling/sampling_logp_difference/max", step->logp_difference_max);
+        metrics_set(metrics, "sampling/importance_sampling_ratio/min", step->ratio_min);
+        metrics_set(metrics, "sampling/importance_sampling_ratio/mean",
+                    step->ratio / (step->compared > 0 ? (double)step->compared : 1.0));
+        metrics_set(metrics, "sampling/importance_sampling_ratio/max", step->ratio_max);
+    }
+}
+
+cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t n, struct metrics *metrics,
+                         cohort_error *err)
+{
+    struct step_data data = {.rows = rows, .n = n};
+    struct loss_sums sums;
+    struct step_sums step = {0};
+    double start = clock_seconds(), grad_norm = 0.0;
+    bool skipped = false;
+    double rate = schedule_rate(&grpo->config.schedule, grpo_steps(grpo));
+    cohort_error problem = {0};
+    loss_sums_init(&sums);
+    grpo->warning[0] = '\0';
+    cohort_status status = step_data_build(&data, grpo, &problem);
+    if (status == COHORT_OK)
+        status = accumulate(grpo, &data, &sums, &step, &problem);
+    if (status != COHORT_OK)
+        param_set_zero_grad(grpo->model->trained);
+    if (status == COHORT_ERR_NUMERIC) { /* skip the update, say which row, count */
+        skipped = true;
+        grad_norm = (double)NAN;
+        snprintf(grpo->warning, sizeof grpo->warning, "update skipped: %.380s", problem.message);
+    } else if (status != COHORT_OK) {
+        step_data_free(&data);
+        return error_set(err, status, "%s", problem.message);
+    } else {
+        optimizer_apply(&grpo->optimizer, grpo->model->trained, rate, &grad_norm, &skipped);
+        model_refresh(grpo->model);
+        if (skipped)
+            number_format(grpo->warning, sizeof grpo->warning, "update skipped: the gradient norm is %g", grad_norm);
+    }
+    grpo->skipped += skipped ? 1 : 0;
+    if (!skipped)
+        entropy_control_update(&grpo->entropy, sums.entropy_kept / (sums.kept > 0 ? (double)sums.kept : 1.0));
+    double seconds = clock_seconds() - start;
+    write_loss_metrics(grpo, &data, &sums, &step, metrics);
+    step_data_free(&data);
+    metrics_set(metrics, "grad_norm", grad_norm);
+    metrics_set(metrics, "learning_rate", rate);
+    metrics_set(metrics, "skipped_steps", (double)grpo->skipped);
+    metrics_set(metrics, "time/train", seconds);
+    metrics_set(metrics, "throughput/train_tokens_per_second", (double)step.trained_tokens / seconds);
+    return COHORT_OK;
+}

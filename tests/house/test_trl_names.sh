@@ -1,0 +1,59 @@
+#!/bin/bash
+# The table of TRL's names in docs/GRPO.md is true: every field of TRL's GRPOConfig, RLOOConfig and ModelConfig (tests/fixtures/trl_fields.txt,
+# written by oracle/trl_fields.py) has its row, once. Of a row "the same" every name is an option of grpo, with TRL's default unless the row
+# speaks of the default. Of a row that names an option, or "none", no name is an option of grpo, and whoever gives it is told of that option,
+# or why there is none. (That a hint's options exist is tests/unit/test_options_hints.c.)
+set -euo pipefail
+export LC_ALL=C
+COHORT=$(realpath "$COHORT")
+cd "$SOURCE"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+wrong=0
+say() { echo "docs/GRPO.md, Names: $*"; wrong=1; }
+
+fields=tests/fixtures/trl_fields.txt
+# name | what stands in the second column | the third
+awk '/^## Names/ { on = 1 } on && /^\| TRL / { table = 1 } on && table && /^$/ { exit } on && table && /^\| `/' docs/GRPO.md |
+    awk -F' *\\| *' '{ n = split($2, names, /, /); for (i = 1; i <= n; i++) { gsub(/`/, "", names[i]); print names[i] "|" $3 "|" $4 } }' > "$work/rows"
+test "$(wc -l < "$work/rows")" -gt 200 || { say "the table was not found"; exit 1; }
+
+cut -d'|' -f1 "$work/rows" | sort > "$work/named"
+while read -r name; do say "$name has two rows"; done < <(uniq -d "$work/named")
+grep -v '^#' "$fields" | cut -d' ' -f1 | sort > "$work/known"
+while read -r name; do say "the field $name has no row"; done < <(comm -13 "$work/named" "$work/known")
+while read -r name; do say "$name is no field of TRL's configurations"; done < <(comm -23 "$work/named" "$work/known")
+
+"$COHORT" grpo --help | grep -oE '^ +--[a-z0-9-]+' | tr -d ' ' | sed 's/^--//; s/^no-//; s/-/_/g' | sort -u > "$work/options"
+# A default in the words of the option table: unset for null, without quotes.
+default_of() { awk -v name="$1" '$1 == name { $1 = $2 = ""; print $3; exit }' "$fields" | sed 's/"//g; s/^null$/unset/'; }
+# grpo's default of an option, by docs/OPTIONS.md, where it is a row of grpo.
+ours_of() { awk -F' *[|] *' -v name="\`$1\`" '$2 == name && $6 ~ /(^|, )grpo(,|$)/ { print $4; exit }' docs/OPTIONS.md | tr -d '\`'; }
+is_option() { grep -qx "$1" "$work/options"; }
+
+while IFS='|' read -r name here how; do
+    if [ "$here" = "the same" ]; then
+        is_option "$name" || { say "$name is no option of grpo"; continue; }
+        theirs=$(default_of "$name") ours=$(ours_of "$name")
+        test -n "$ours" || { say "docs/OPTIONS.md has no default of $name for grpo"; continue; }
+        awk -v a="$theirs" -v b="$ours" 'BEGIN { exit !(a == b || (a ~ /^[0-9.]/ && b ~ /^[0-9.]/ && a + 0 == b + 0)) }' ||
+            grep -q default <<<"$how" || say "$name is $theirs in TRL and $ours here: the row does not say that the default differs"
+        continue
+    fi
+    ! is_option "$name" || { say "$name is an option of grpo; its row says '$here'"; continue; }
+    told=$("$COHORT" grpo "--${name//_/-}" 1 2>&1 < /dev/null || true)
+    # An option of another command alone is named as such: sft's, of which a GRPO step knows nothing.
+    ! grep -qE "'$name' is not an option of grpo \(it is one of sft" <<<"$told" || continue
+    grep -qE "grpo has no option '[a-z0-9-]+'(:|, called)" <<<"$told" || { say "nobody is told what $name is here: $told"; continue; }
+    if [ "$here" = none ]; then
+        ! grep -q ': it is called' <<<"$told" || say "$name has no counterpart by its row, and is told: $told"
+        continue
+    fi
+    found=0
+    for option in ${here//[\`,]/ }; do
+        is_option "$option" || say "$name: $option is no option of grpo"
+        grep -q "called '$option'" <<<"$told" && found=1
+    done
+    test $found = 1 || say "$name is $here by its row, and is told: $told"
+done < "$work/rows"
+exit $wrong
