@@ -39,6 +39,18 @@ static void evaluation_metrics(const struct evaluation *e, const struct completi
 /* Draws of evaluations never meet those of training batches, which count up from 0. */
 static const uint64_t EVALUATION_BATCH = UINT64_MAX;
 
+/* Programs begin to score what is there. */
+struct begun {
+    const struct evaluation *e;
+    const struct prompt_batch *batch;
+};
+
+static cohort_status begin_rewards(void *context, int32_t prompt, const struct completion *group, cohort_error *err)
+{
+    const struct begun *b = context;
+    return scoring_begin(b->e->scoring, b->batch, (size_t)prompt, b->e->n, group, err);
+}
+
 cohort_status evaluation_run(const struct evaluation *e, struct metrics *metrics, struct text *samples,
                              cohort_error *err)
 {
@@ -48,6 +60,7 @@ cohort_status evaluation_run(const struct evaluation *e, struct metrics *metrics
     struct completion *completions = NULL;
     size_t *rows = NULL;
     double *rewards = NULL;
+    const bool keeps_extra = e->scoring->keeps_extra;
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&asked, n_prompts, sizeof *asked, "evaluation", err));
     TRY_GOTO(mem_alloc(&prompts, n_prompts, sizeof *prompts, "evaluation", err));
@@ -61,14 +74,19 @@ cohort_status evaluation_run(const struct evaluation *e, struct metrics *metrics
             (struct grpo_prompt){.tokens = prompts[i].ids.ids, .n_tokens = (int32_t)prompts[i].ids.count, .id = i};
     }
     const struct prompt_batch batch = {.set = e->set, .rows = rows, .prompts = prompts};
+    struct begun begun = {.e = e, .batch = &batch};
     TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH, completions,
-                          e->progress, e->progress_context, err));
+                          e->progress, e->progress_context, begin_rewards, &begun, err));
+    e->scoring->keeps_extra = samples != NULL;
     TRY_GOTO(scoring_completions(e->scoring, &batch, (int32_t)n_prompts, e->n, completions, rewards, err));
     evaluation_metrics(e, completions, rewards, total, metrics);
+    scoring_take_metrics(e->scoring, "eval_", metrics);
     for (size_t i = 0; samples != NULL && i < total; i++)
         TRY_GOTO(scoring_write(e->scoring, &batch, i / (size_t)e->n, -1, &completions[i],
                                rewards + i * (size_t)e->scoring->n, (double)NAN, samples, err));
 cleanup:
+    e->scoring->keeps_extra = keeps_extra;
+    scoring_forget(e->scoring, completions, completions == NULL ? 0 : total);
     for (size_t i = 0; completions != NULL && i < total; i++)
         completion_free(&completions[i]);
     for (size_t i = 0; prompts != NULL && i < n_prompts; i++)

@@ -7,7 +7,7 @@
 
 struct evaluation {
     struct engine *engine;
-    const struct scoring *scoring;
+    struct scoring *scoring;
     struct prompt_set *set;
     struct engine_request pattern; /* sampling, seed, limits */
     int32_t n;

@@ -23,6 +23,20 @@ static cohort_status score_batch(void *context, const struct completion *complet
     return scoring_completions(&run->scoring, &batch, n / group, group, completions, rewards, err);
 }
 
+static cohort_status begin_rewards(void *context, int32_t prompt, const struct completion *group, cohort_error *err)
+{
+    struct grpo_run *run = context;
+    const struct prompt_batch batch = grpo_run_prompts(run);
+    return scoring_begin(&run->scoring, &batch, (size_t)prompt, run->grpo.config.group, group, err);
+}
+
+/* Frees the current batch, and what rewards keep of it. */
+static void drop_batch(struct grpo_run *run)
+{
+    scoring_forget(&run->scoring, run->batch.completions, (size_t)run->batch.n);
+    grpo_batch_free(&run->batch);
+}
+
 static bool report(void *context, const char *phase, int64_t done, int64_t total)
 {
     struct grpo_run *run = context;
@@ -307,6 +321,16 @@ static double epoch_of(const struct grpo_run *run)
                                  : (double)run->grpo.batches * run->prompts_per_step / (double)run->extent.rows;
 }
 
+/* What rewards are told of the run; it stands until the next batch is drawn or the next evaluation begins. */
+static void tell_progress(struct grpo_run *run)
+{
+    const double epoch = epoch_of(run);
+    run->scoring.progress = (struct reward_progress){.step = run->t.state.step,
+                                                     .max_steps = run->t.steps,
+                                                     .epoch = isnan(epoch) ? 0.0 : epoch,
+                                                     .tokens_seen = run->t.state.tokens_seen};
+}
+
 /* Adds all of an evaluation to metrics or nothing: a missing one is made up for by a run that resumes here
  * (owed_evaluation). */
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
@@ -327,6 +351,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .progress_context = run};
     float *temperature = &evaluation.pattern.sampling.temperature;
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
+    tell_progress(run);
     TRY_GOTO(evaluation_run(&evaluation, &found, &samples, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
@@ -381,15 +406,19 @@ cohort_status grpo_run_rollout(struct grpo_run *run, struct prompt_set *set, con
                                int32_t n, cohort_error *err)
 {
     TRY(grpo_run_start(run, err));
-    grpo_batch_free(&run->batch);
+    drop_batch(run);
     run->set = set;
+    tell_progress(run);
     for (int32_t i = 0; i < n; i++) {
         TRY(prompt_set_read(set, rows[i], &run->asked[i], err));
         const struct token_list *tokens = &run->asked[i].ids;
         run->rows[i] = rows[i];
         run->prompts[i] = (struct grpo_prompt){.tokens = tokens->ids, .n_tokens = (int32_t)tokens->count, .id = ids[i]};
     }
-    return grpo_generate(&run->grpo, run->prompts, n, &run->batch, err);
+    cohort_status status = grpo_generate(&run->grpo, run->prompts, n, &run->batch, err);
+    if (status != COHORT_OK)
+        scoring_abandon(&run->scoring);
+    return status;
 }
 
 /* The controller of the entropy bonus outlives a step (I6). */
@@ -430,6 +459,7 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
     t->state.batches = grpo->batches;
     t->state.tokens_seen = grpo->tokens_seen;
     keep_entropy(run);
+    scoring_take_metrics(&run->scoring, "", &run->metrics[0]);
     struct metrics *last = &run->metrics[n_iterations - 1];
     bool end = t->steps > 0 && t->state.step >= t->steps;
     /* A failure here comes after the update: the step is logged all the same, because it will not be repeated. The
@@ -450,7 +480,7 @@ cohort_status grpo_run_update(struct grpo_run *run, cohort_error *err)
         report_step(t, last);
     TRY_GOTO(training_save(t, &grpo->optimizer, end || every(run, run->save_steps), err));
 cleanup:
-    grpo_batch_free(&run->batch);
+    drop_batch(run);
     return status;
 }
 
@@ -501,6 +531,7 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     TRY(training_open(&run->t, options, "grpo", observer, err));
     TRY(scoring_open(&run->scoring, options, extra, err));
     run->scoring.observer = observer;
+    run->scoring.keeps_extra = options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(configure(run, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
 }
@@ -527,6 +558,8 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->tokens_seen = t->state.tokens_seen;
     grpo->reward = score_batch;
     grpo->reward_context = run;
+    grpo->arrived = begin_rewards;
+    grpo->arrived_context = run;
     grpo->progress = report;
     grpo->progress_context = run;
     training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward", "reward.svg");
@@ -548,7 +581,7 @@ void grpo_run_rescue(struct grpo_run *run) { training_rescue(&run->t, &run->grpo
 
 void grpo_run_close(struct grpo_run *run)
 {
-    grpo_batch_free(&run->batch);
+    drop_batch(run);
     engine_destroy(run->engine);
     tree_runner_free(&run->runner);
     model_destroy(run->grpo.reference);
