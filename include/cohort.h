@@ -146,7 +146,8 @@ typedef enum cohort_command {
     COHORT_EVAL,
     COHORT_SCORE,
     COHORT_BENCH,
-    COHORT_DATA
+    COHORT_DATA,
+    COHORT_MERGE
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

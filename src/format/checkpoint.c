@@ -330,7 +330,7 @@ cohort_status checkpoint_copy_tokenizer(const char *from_dir, const char *to_dir
 /* ---- initial weights ---- */
 
 /* FNV-1a: the stream of a tensor depends on its name alone, not on its place in the table. */
-static uint64_t hash_name(const char *name)
+uint64_t checkpoint_init_stream(const char *name)
 {
     uint64_t hash = 0xcbf29ce484222325ull;
     for (; *name != '\0'; name++)
@@ -395,7 +395,7 @@ cohort_status checkpoint_init_fetch(void *context, const struct param *param, in
             put_element(param->format, to, i, param->start);
         return COHORT_OK;
     }
-    const struct draw_job job = {init, param->format, hash_name(param->name), first, count, to};
+    const struct draw_job job = {init, param->format, checkpoint_init_stream(param->name), first, count, to};
     pool_run(init->pool, (first + count + 3) / 4 - first / 4, 0, draw_blocks, &job);
     return COHORT_OK;
 }

@@ -57,12 +57,27 @@ void weight_files_free(struct weight_files *files);
  * part is hashed where it is converted, and nothing is read twice. On failure files is empty. */
 cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
                                      void *context, struct weight_files *files, cohort_error *err);
+/* One file of a folder, by its name, whose tensors are called prefix and a param's name: those of an adapter. what: what
+ * it should hold, for messages ("the file does not hold the ..."). */
+cohort_status checkpoint_read_file(const char *dir, const char *name, const char *prefix, const char *what,
+                                   const struct param_table *table, checkpoint_sink *sink, void *context,
+                                   struct weight_files *files, cohort_error *err);
 /* The hashes alone: for a folder whose weights are not wanted. */
 cohort_status checkpoint_hash(const char *dir, struct weight_files *files, cohort_error *err);
 
 /* Gives elements [first, first + count) of param in its format. */
 typedef cohort_status checkpoint_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                        cohort_error *err);
+
+/* An opened checkpoint that gives its tensors by demand, from maps of its files: for who makes another checkpoint of it
+ * without holding it in memory. The table is that of its shape and must stay. */
+struct checkpoint_source;
+cohort_status checkpoint_source_open(struct checkpoint_source **out, const char *dir, const struct param_table *table,
+                                     cohort_error *err);
+void checkpoint_source_close(struct checkpoint_source *source);
+/* A checkpoint_fetch; context is the source, param one of its table. */
+cohort_status checkpoint_source_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                      cohort_error *err);
 
 /* Writes every tensor in its format to model.safetensors (one file; sharded with an index when over max_shard_bytes, 0: 5 GB) into an existing
  * folder. manifest, if not NULL, gets the hashes of the weight files, taken while they are written. */
@@ -118,5 +133,7 @@ struct checkpoint_init {
 };
 cohort_status checkpoint_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                     cohort_error *err);
+/* The number of the stream of draws that belongs to a tensor's name, wherever it lies in a table. */
+uint64_t checkpoint_init_stream(const char *name);
 
 #endif

@@ -2,6 +2,7 @@
 #include "format/checkpoint.h"
 
 #include "base/json_text.h"
+#include "format/checkpoint_convert.h"
 #include "format/model_folder.h"
 
 #include <inttypes.h>
@@ -263,12 +264,21 @@ static bool ends_with(const char *text, const char *end)
 struct match {
     const struct param_table *table;
     const struct shard_set *set;
+    const char *prefix;                /* of every name in the files, before a param's */
+    const char *what;                  /* what the files should hold, for messages */
     const struct safetensor **tensors; /* one per param */
     const struct safetensors **files;  /* where it lies */
     const char *hint;                  /* what an unexpected tensor tells of the file, or NULL */
     bool headers_only;                 /* compare no bytes of tensors */
     struct complaint missing, unexpected, shapes, types;
 };
+
+/* The param that a tensor of the files is read for; NULL: none. */
+static const struct param *param_of(const struct match *match, const struct safetensor *tensor)
+{
+    const size_t n = strlen(match->prefix);
+    return strncmp(tensor->name, match->prefix, n) == 0 ? param_find(match->table, tensor->name + n) : NULL;
+}
 
 static const struct safetensor *find_tensor(const struct shard_set *set, const char *name)
 {
@@ -291,13 +301,24 @@ static bool is_tied_head(const struct match *match, const struct safetensor *ten
            (match->headers_only || memcmp(embed->data, tensor->data, embed->bytes) == 0);
 }
 
+/* The frozen head that PEFT writes beside its adapter. A vocabulary that was resized for the adapter has another number
+ * of rows. */
+static bool is_adapted_base(const struct match *match, const struct safetensor *tensor)
+{
+    static const char head[] = "lm_head.base_layer.weight";
+    const struct param *b = param_find(match->table, "lm_head.lora_B.weight");
+    const size_t n = strlen(match->prefix);
+    return b != NULL && strncmp(tensor->name, match->prefix, n) == 0 && strcmp(tensor->name + n, head) == 0 &&
+           tensor->rank == 2 && tensor->shape[0] == b->shape[0];
+}
+
 /* What a tensor's name tells of a file that is no plain checkpoint, or NULL. */
 static const char *tensor_hint(const char *name)
 {
     static const struct {
         const char *part, *hint;
-    } hints[] = {{".lora_", "the tensors are a LoRA adapter's: merge it into its base model with peft's "
-                            "merge_and_unload, then save_pretrained"},
+    } hints[] = {{".lora_", "the tensors are a LoRA adapter's: merge it into its base model with "
+                            "cohort merge"},
                  {".scales", "the weights are quantized (MLX-LM writes .scales): use the unquantized "
                              "checkpoint"},
                  {".qweight", "the weights are quantized (GPTQ or AWQ): use the unquantized checkpoint"},
@@ -317,14 +338,15 @@ static const char *tensor_hint(const char *name)
 static cohort_status match_tensor(struct match *match, const struct safetensors *file, const struct safetensor *tensor,
                                   cohort_error *err)
 {
-    const struct param *param = param_find(match->table, tensor->name);
+    const struct param *param = param_of(match, tensor);
     char text[600];
     char expected[64];
     char found[200];
     if (param == NULL) {
-        if (ends_with(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor))
+        if (ends_with(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor) ||
+            is_adapted_base(match, tensor))
             return COHORT_OK;
-        if (match->hint == NULL)
+        if (match->hint == NULL && *match->prefix == '\0')
             match->hint = tensor_hint(tensor->name);
         snprintf(text, sizeof text, "%.200s%s", tensor->name,
                  strcmp(tensor->name, "lm_head.weight") == 0
@@ -378,118 +400,15 @@ static cohort_status match_all(struct match *match, const char *dir, cohort_erro
     if (message.length > 0) {
         const char *file = match->set->n_files == 1 ? match->set->files[0].path : dir;
         const char *hint = match->hint;
-        status = error_set(err, COHORT_ERR_FORMAT, "%s: does not hold the model that config.json describes: %s%s%s",
-                           file, message.data, hint != NULL ? "; " : "", hint != NULL ? hint : "");
+        status = error_set(err, COHORT_ERR_FORMAT, "%s: does not hold the %s: %s%s%s", file, match->what, message.data,
+                           hint != NULL ? "; " : "", hint != NULL ? hint : "");
     }
 cleanup:
     text_free(&message);
     return status;
 }
 
-/* ---- conversion ----
- * Sources may lie at any byte (headers of other writers are not always padded), hence memcpy loads.
- * Each loop also tells whether a result is NaN or infinite: all exponent bits set. The file is
- * compiled with -O3, which makes vectors of them. */
-
-static bool to_f32_from_f32(const unsigned char *from, int64_t count, float *to)
-{
-    uint32_t bad = 0;
-    memcpy(to, from, (size_t)count * sizeof *to);
-    for (int64_t i = 0; i < count; i++)
-        bad |= (uint32_t)((f32_bits(to[i]) & 0x7f800000u) == 0x7f800000u);
-    return bad == 0;
-}
-
-static bool to_f32_from_bf16(const unsigned char *from, int64_t count, float *to)
-{
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; i++) {
-        uint16_t half;
-        memcpy(&half, from + 2 * i, sizeof half);
-        bad |= (uint32_t)((half & 0x7f80u) == 0x7f80u);
-        to[i] = f32_from_bf16(half);
-    }
-    return bad == 0;
-}
-
-/* f32_from_f16 without branches, for finite values. A subnormal becomes 2^-14 * (1 + m / 1024) by
- * its bits; taking 2^-14 off again is exact. */
-static inline float f32_from_finite_f16(uint16_t half)
-{
-    uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
-    uint32_t normal = magnitude + (112u << 23);
-    uint32_t subnormal = f32_bits(f32_from_bits(magnitude + (113u << 23)) - 0x1p-14f);
-    uint32_t bits = (half & 0x7c00u) == 0 ? subnormal : normal;
-    return f32_from_bits(bits | (uint32_t)(half & 0x8000u) << 16);
-}
-
-static bool to_f32_from_f16(const unsigned char *from, int64_t count, float *to)
-{
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; i++) {
-        uint16_t half;
-        memcpy(&half, from + 2 * i, sizeof half);
-        bad |= (uint32_t)((half & 0x7c00u) == 0x7c00u);
-        to[i] = f32_from_finite_f16(half);
-    }
-    return bad == 0;
-}
-
-static bool to_bf16_from_bf16(const unsigned char *from, int64_t count, uint16_t *to)
-{
-    uint32_t bad = 0;
-    memcpy(to, from, (size_t)count * sizeof *to);
-    for (int64_t i = 0; i < count; i++)
-        bad |= (uint32_t)((to[i] & 0x7f80u) == 0x7f80u);
-    return bad == 0;
-}
-
-/* bf16_from_f32 for values that are not NaN; a NaN becomes some other non-finite value, or a finite
- * one that is caught by its own exponent. */
-static bool to_bf16_from_f32(const unsigned char *from, int64_t count, uint16_t *to)
-{
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, from + 4 * i, sizeof bits);
-        uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-        bad |= (uint32_t)((bits & 0x7f800000u) == 0x7f800000u);
-        bad |= (uint32_t)((rounded & 0x7f80u) == 0x7f80u);
-        to[i] = (uint16_t)rounded;
-    }
-    return bad == 0;
-}
-
-static bool to_bf16_from_f16(const unsigned char *from, int64_t count, uint16_t *to)
-{
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; i++) {
-        uint16_t half;
-        memcpy(&half, from + 2 * i, sizeof half);
-        uint32_t bits = f32_bits(f32_from_finite_f16(half));
-        bad |= (uint32_t)((half & 0x7c00u) == 0x7c00u);
-        to[i] = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-    }
-    return bad == 0;
-}
-
-/* False if some result is not finite. */
-static bool convert(enum dtype from_type, const unsigned char *from, int64_t count, enum dtype want, void *to)
-{
-    if (want == DTYPE_F32) {
-        switch (from_type) {
-        case DTYPE_F32: return to_f32_from_f32(from, count, to);
-        case DTYPE_BF16: return to_f32_from_bf16(from, count, to);
-        case DTYPE_F16: return to_f32_from_f16(from, count, to);
-        }
-    }
-    switch (from_type) {
-    case DTYPE_F32: return to_bf16_from_f32(from, count, to);
-    case DTYPE_BF16: return to_bf16_from_bf16(from, count, to);
-    case DTYPE_F16: break;
-    }
-    return to_bf16_from_f16(from, count, to);
-}
+/* ---- conversion ---- */
 
 static float element(const struct safetensor *tensor, int64_t i)
 {
@@ -536,7 +455,7 @@ static cohort_status read_param(const struct match *match, size_t row, void *par
         int64_t count = left < PART_ELEMENTS ? left : PART_ELEMENTS;
         if (hash != NULL)
             hash_add(hash, tensor->data + (size_t)first * size, (size_t)count * size);
-        if (!convert(tensor->dtype, tensor->data + (size_t)first * size, count, want, part))
+        if (!checkpoint_convert(tensor->dtype, tensor->data + (size_t)first * size, count, want, part))
             return not_finite(match->files[row], tensor, want, first, count, err);
         TRY(sink(context, param, first, count, part, err));
     }
@@ -553,22 +472,30 @@ static void match_free(struct match *match)
     text_free(&match->types.names);
 }
 
-/* Opens the files and finds every param in them. Free both, also after an error. */
-static cohort_status open_and_match(struct shard_set *set, struct match *match, const char *dir, cohort_error *err)
+static const char MODEL[] = "model that config.json describes";
+
+/* Finds every param in the files of an opened set. Free the match, also after an error. */
+static cohort_status match_set(const struct shard_set *set, struct match *match, const char *dir, cohort_error *err)
 {
     size_t n = (size_t)match->table->n_params;
-    TRY(shard_set_open(set, dir, err));
     match->set = set;
     TRY(mem_alloc(&match->tensors, n, sizeof(const struct safetensor *), "tensor match", err));
     TRY(mem_alloc(&match->files, n, sizeof(const struct safetensors *), "tensor match", err));
     return match_all(match, dir, err);
 }
 
+/* Opens the files of a folder too. */
+static cohort_status open_and_match(struct shard_set *set, struct match *match, const char *dir, cohort_error *err)
+{
+    TRY(shard_set_open(set, dir, err));
+    return match_set(set, match, dir, err);
+}
+
 cohort_status checkpoint_look(const char *dir, const struct param_table *table, struct checkpoint_types *types,
                               cohort_error *err)
 {
     struct shard_set set = {0};
-    struct match match = {.table = table, .headers_only = true};
+    struct match match = {.table = table, .prefix = "", .what = MODEL, .headers_only = true};
     cohort_status status = open_and_match(&set, &match, dir, err);
     if (status == COHORT_OK && types != NULL) {
         memset(types, 0, sizeof *types);
@@ -615,7 +542,7 @@ static int compare_places(const void *a, const void *b)
 /* The row of the table that a tensor is read for, or -1: one that is passed over. */
 static int32_t row_of(const struct match *match, const struct safetensor *tensor)
 {
-    const struct param *param = param_find(match->table, tensor->name);
+    const struct param *param = param_of(match, tensor);
     return param == NULL ? -1 : (int32_t)(param - match->table->params);
 }
 
@@ -679,22 +606,19 @@ static size_t part_bytes(const struct param_table *table)
     return most;
 }
 
-cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
-                                     void *context, struct weight_files *files, cohort_error *err)
+/* Reads what was matched. */
+static cohort_status read_set(const struct match *match, checkpoint_sink *sink, void *context,
+                              struct weight_files *files, cohort_error *err)
 {
     cohort_status status = COHORT_OK;
-    struct shard_set set = {0};
-    struct match match = {.table = table};
-    size_t n = (size_t)table->n_params;
     void *part = NULL;
-    TRY_GOTO(open_and_match(&set, &match, dir, err));
-    TRY_GOTO(mem_alloc(&part, part_bytes(table), 1, "conversion buffer", err));
+    TRY_GOTO(mem_alloc(&part, part_bytes(match->table), 1, "conversion buffer", err));
     if (files == NULL) {
-        for (size_t row = 0; row < n; row++)
-            TRY_GOTO(read_param(&match, row, part, sink, context, NULL, err));
+        for (size_t row = 0; row < (size_t)match->table->n_params; row++)
+            TRY_GOTO(read_param(match, row, part, sink, context, NULL, err));
     } else {
-        for (size_t i = 0; i < set.n_files; i++)
-            TRY_GOTO(read_file(&match, &set.files[i], part, sink, context, files, err));
+        for (size_t i = 0; i < match->set->n_files; i++)
+            TRY_GOTO(read_file(match, &match->set->files[i], part, sink, context, files, err));
         if (files->count > 1)
             qsort(files->files, files->count, sizeof *files->files, compare_paths);
     }
@@ -702,6 +626,19 @@ cleanup:
     if (status != COHORT_OK && files != NULL)
         weight_files_free(files);
     mem_free(part);
+    return status;
+}
+
+cohort_status checkpoint_read_hashed(const char *dir, const struct param_table *table, checkpoint_sink *sink,
+                                     void *context, struct weight_files *files, cohort_error *err)
+{
+    struct shard_set set = {0};
+    struct match match = {.table = table, .prefix = "", .what = MODEL};
+    cohort_status status = open_and_match(&set, &match, dir, err);
+    if (status == COHORT_OK)
+        status = read_set(&match, sink, context, files, err);
+    else if (files != NULL)
+        weight_files_free(files);
     match_free(&match);
     shard_set_close(&set);
     return status;
@@ -711,4 +648,61 @@ cohort_status checkpoint_read(const char *dir, const struct param_table *table, 
                               cohort_error *err)
 {
     return checkpoint_read_hashed(dir, table, sink, context, NULL, err);
+}
+
+cohort_status checkpoint_read_file(const char *dir, const char *name, const char *prefix, const char *what,
+                                   const struct param_table *table, checkpoint_sink *sink, void *context,
+                                   struct weight_files *files, cohort_error *err)
+{
+    struct shard_set set = {0};
+    struct match match = {.table = table, .prefix = prefix, .what = what};
+    cohort_status status = open_shard(&set, dir, name, err);
+    if (status == COHORT_OK)
+        status = match_set(&set, &match, dir, err);
+    if (status == COHORT_OK)
+        status = read_set(&match, sink, context, files, err);
+    match_free(&match);
+    shard_set_close(&set);
+    return status;
+}
+
+/* ---- tensors by demand ---- */
+
+struct checkpoint_source {
+    struct shard_set set;
+    struct match match;
+};
+
+cohort_status checkpoint_source_open(struct checkpoint_source **out, const char *dir, const struct param_table *table,
+                                     cohort_error *err)
+{
+    TRY(mem_alloc(out, 1, sizeof **out, "weights", err));
+    (*out)->match = (struct match){.table = table, .prefix = "", .what = MODEL};
+    cohort_status status = open_and_match(&(*out)->set, &(*out)->match, dir, err);
+    if (status != COHORT_OK) {
+        checkpoint_source_close(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+void checkpoint_source_close(struct checkpoint_source *source)
+{
+    if (source == NULL)
+        return;
+    match_free(&source->match);
+    shard_set_close(&source->set);
+    mem_free(source);
+}
+
+cohort_status checkpoint_source_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                      cohort_error *err)
+{
+    const struct match *match = &((const struct checkpoint_source *)context)->match;
+    const size_t row = (size_t)(param - match->table->params);
+    const struct safetensor *tensor = match->tensors[row];
+    const enum dtype want = storage_dtype(param->format);
+    if (checkpoint_convert(tensor->dtype, tensor->data + (size_t)first * dtype_bytes(tensor->dtype), count, want, to))
+        return COHORT_OK;
+    return not_finite(match->files[row], tensor, want, first, count, err);
 }

@@ -109,9 +109,8 @@ static cohort_status refuse_adapter(const char *path, const char *missing, cohor
     const char *base = json_string_value(json_object_get(json, "base_model_name_or_path"));
     error_set(err, COHORT_ERR_IO,
               "%s: %s: it holds an adapter (adapter_config.json)%s%s, not a model; merge it into "
-              "its base model with peft's merge_and_unload and save_pretrained, and give that "
-              "folder",
-              path, missing, base != NULL ? " of " : "", base != NULL ? base : "");
+              "its base model with cohort merge --adapter %s, and give that folder",
+              path, missing, base != NULL ? " of " : "", base != NULL ? base : "", path);
     json_decref(json);
     mem_free(config);
     return COHORT_ERR_IO;

@@ -61,7 +61,12 @@
       "FILE [--model DIR]",                                                                                            \
       "Reads all of FILE (a data file, several, or a folder, as --data of other commands: docs/DATA.md) and prints "   \
       "its columns, which of them is the prompt, three examples with what is learned, lengths, and rows that would be "\
-      "cut or refused. With --model rows are rendered and encoded; else text is shown as it stands.")
+      "cut or refused. With --model rows are rendered and encoded; else text is shown as it stands.")                  \
+    X(MERGE, merge, "write a model with a LoRA adapter merged into its weights",                                       \
+      "merge a LoRA adapter into its base model",                                                                      \
+      "--model DIR --adapter DIR --out DIR",                                                                           \
+      "Writes a checkpoint as published, for tools that read no adapters. Weights become W + s B A, rounded once; "    \
+      "the other files are the base's, and the tokenizer the adapter's if it has one.")
 /* clang-format on */
 
 #endif

@@ -27,6 +27,11 @@ OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
        "checkpoint folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)")
 ALSO(MODEL, "model", FOLDER, NULL, FOR_DATA, "Model", NO_RUN,
      "folder with the tokenizer and chat template by which rows are rendered; unset: text as it stands")
+ALSO(MODEL, "model", FOLDER, NULL, FOR_MERGE, "Model", NO_RUN,
+     "folder of the base model; unset: the one that adapter_config.json names")
+OPTION(ADAPTER, "adapter", FOLDER, NULL, FOR_MERGE, "Model", NO_RUN,
+       "folder of a LoRA adapter as PEFT or MLX-LM writes it (docs/LORA.md)")
+ALIAS("adapter_path", ADAPTER)
 OPTION(PRESET, "preset", ONE_OF(WORDS(PRESET_LIST)), NULL, FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
        "shape of a known model")
 OPTION(CONFIG, "config", FILE_NAME, NULL, FOR_INIT, "Model", NO_RUN,
@@ -37,6 +42,8 @@ OPTION(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_COMPUTE, 
        "type of weights and activations; auto: config.json's, else the weights'; F16 is computed in f32")
 ALSO(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_INIT, "Model", NO_RUN,
      "type of the weights; auto: bf16")
+ALSO(DTYPE, "dtype", ONE_OF(AUTO_OR(COMPUTE_TYPE_LIST)), "auto", FOR_MERGE, "Model", NO_RUN,
+     "type of the weights that are written; auto: the base's")
 
 /* ---- Data ---- */
 OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
@@ -281,7 +288,7 @@ OPTION(RECOMPUTE, "recompute", ONE_OF(AUTO_OR(RECOMPUTE_LIST)), "auto",
        "recompute activations in the backward to save memory; auto: only if memory requires it")
 
 /* ---- Run ---- */
-OPTION(OUT, "out", FOLDER, NULL, FOR_INIT, "Run", NO_RUN,
+OPTION(OUT, "out", FOLDER, NULL, FOR_INIT | FOR_MERGE, "Run", NO_RUN,
        "folder to write the checkpoint into; it must not exist")
 ALSO(OUT, "out", FOLDER, NULL, FOR_TRAIN, "Run", PLACE,
      "run folder to write: a new one, or with --resume the one to continue")

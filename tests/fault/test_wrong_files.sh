@@ -52,7 +52,7 @@ rm -rf m; mkdir m
 fails 1 'm: no config.json: the folder is empty' gen m
 echo '{"base_model_name_or_path": "Qwen/Qwen3-0.6B", "peft_type": "LORA"}' >m/adapter_config.json
 : >m/adapter_model.safetensors
-fails 1 'm: no config.json: it holds an adapter.*of Qwen/Qwen3-0.6B.*merge_and_unload' gen m
+fails 1 'm: no config.json: it holds an adapter.*of Qwen/Qwen3-0.6B.*cohort merge --adapter m' gen m
 cp good/config.json m
 fails 1 'm: no model.safetensors.*adapter' score m
 rm -rf m; mkdir m; printf 'GGUF' >m/qwen3-q4.gguf

@@ -1,0 +1,228 @@
+/* The tensors of an adapter: start values, PEFT's file and MLX-LM's. */
+#include "format/adapter_internal.h"
+
+#include "base/rng.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char TENSORS[] = "adapter_model.safetensors", PICKLE[] = "adapter_model.bin",
+                  MLX_TENSORS[] = "adapters.safetensors", PREFIX[] = "base_model.model.",
+                  WHAT[] = "adapter that adapter_config.json describes";
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* ---- start values ---- */
+
+cohort_status adapter_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                 cohort_error *err)
+{
+    const struct checkpoint_init *init = context;
+    const bool a = ends_with(param->name, ".lora_A.weight");
+    const double bound = 1 / sqrt((double)param->shape[1]);
+    const uint64_t stream = checkpoint_init_stream(param->name);
+    (void)err;
+    for (int64_t i = 0; i < count; i++) {
+        float value = 0;
+        if (a) {
+            /* Two words an element, so that element i needs no other. */
+            const struct rng_block bits = rng_philox(init->seed, RNG_INIT, stream, (uint64_t)(first + i) / 2);
+            const int64_t at = 2 * ((first + i) % 2);
+            value = (float)(bound * (2 * rng_uniform_double(bits.word[at], bits.word[at + 1]) - 1));
+        }
+        if (param->format == STORAGE_F32)
+            ((float *)to)[i] = value;
+        else
+            ((uint16_t *)to)[i] = bf16_from_f32(value);
+    }
+    return COHORT_OK;
+}
+
+/* ---- reading ---- */
+
+/* Gives a tensor MLX-LM's name. */
+static void mlx_name(struct param *param)
+{
+    static const struct {
+        const char *peft, *mlx; /* which is shorter */
+    } ends[] = {{".lora_A.weight", ".lora_a"}, {".lora_B.weight", ".lora_b"}, {".lora_magnitude_vector", ".m"}};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (ends_with(param->name, ends[i].peft))
+            memcpy(param->name + strlen(param->name) - strlen(ends[i].peft), ends[i].mlx, strlen(ends[i].mlx) + 1);
+}
+
+/* Tensors as MLX-LM's file has them, and where they go. */
+struct mlx_tensors {
+    struct param_table table;
+    unsigned char *values; /* laid out as table says */
+};
+
+static cohort_status keep(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
+                          cohort_error *err)
+{
+    const struct mlx_tensors *to = context;
+    (void)err;
+    memcpy(to->values + param->offset + storage_bytes(param->format, first), data, storage_bytes(param->format, count));
+    return COHORT_OK;
+}
+
+/* to[rows, columns] = from[columns, rows] transposed. */
+static void transpose(unsigned char *to, const unsigned char *from, int64_t rows, int64_t columns, size_t size)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            memcpy(to + (size_t)(i * columns + j) * size, from + (size_t)(j * rows + i) * size, size);
+}
+
+static cohort_status read_mlx(const char *dir, const struct adapter_layout *layout, checkpoint_sink *sink,
+                              void *context, struct weight_files *files, cohort_error *err)
+{
+    const struct param_table *table = &layout->table;
+    const size_t n = (size_t)table->n_params;
+    struct mlx_tensors theirs = {0};
+    unsigned char *turned = NULL;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&theirs.table.params, n, sizeof *table->params, "adapter table", err));
+    for (; theirs.table.n_params < table->n_params; theirs.table.n_params++) {
+        struct param *param = &theirs.table.params[theirs.table.n_params];
+        *param = table->params[theirs.table.n_params];
+        mlx_name(param);
+        if (param->rank == 2) {
+            param->shape[0] = table->params[theirs.table.n_params].shape[1];
+            param->shape[1] = table->params[theirs.table.n_params].shape[0];
+        }
+    }
+    param_table_layout(&theirs.table);
+    TRY_GOTO(mem_alloc(&theirs.values, theirs.table.bytes, 1, "adapter", err));
+    TRY_GOTO(mem_alloc(&turned, theirs.table.bytes, 1, "adapter", err));
+    TRY_GOTO(checkpoint_read_file(dir, MLX_TENSORS, "", WHAT, &theirs.table, keep, &theirs, files, err));
+    for (size_t i = 0; i < n; i++) {
+        const struct param *param = &table->params[i];
+        const unsigned char *values = theirs.values + theirs.table.params[i].offset;
+        if (param->rank == 2) {
+            transpose(turned, values, param->shape[0], param->shape[1], storage_bytes(param->format, 1));
+            values = turned;
+        }
+        TRY_GOTO(sink(context, param, 0, param->count, values, err));
+    }
+cleanup:
+    mem_free(theirs.table.params);
+    mem_free(theirs.values);
+    mem_free(turned);
+    return status;
+}
+
+/* The file is not there: what is. */
+static cohort_status refuse_missing(const char *dir, const char *name, cohort_error *err)
+{
+    char *path = NULL;
+    bool there = false;
+    TRY(file_join(&path, dir, name, err));
+    cohort_status status = file_exists(path, &there, err);
+    mem_free(path);
+    if (status != COHORT_OK || there)
+        return status;
+    TRY(file_join(&path, dir, PICKLE, err));
+    status = file_exists(path, &there, err);
+    mem_free(path);
+    TRY(status);
+    if (there)
+        return error_set(err, COHORT_ERR_UNSUPPORTED,
+                         "%s: holds %s, a pickle, which is not read; load it with PEFT and save it again "
+                         "(save_pretrained writes %s)",
+                         dir, PICKLE, name);
+    return error_set(err, COHORT_ERR_IO,
+                     "%s: holds no %s, the tensors of the adapter; copy it beside its "
+                     "adapter_config.json",
+                     dir, name);
+}
+
+cohort_status adapter_read(const char *dir, const struct adapter_settings *settings,
+                           const struct adapter_layout *layout, checkpoint_sink *sink, void *context,
+                           struct weight_files *files, cohort_error *err)
+{
+    TRY(refuse_missing(dir, settings->mlx ? MLX_TENSORS : TENSORS, err));
+    if (settings->mlx)
+        return read_mlx(dir, layout, sink, context, files, err);
+    return checkpoint_read_file(dir, TENSORS, PREFIX, WHAT, &layout->table, sink, context, files, err);
+}
+
+/* ---- writing ---- */
+
+struct writing {
+    char name[sizeof PREFIX + sizeof((struct param *)0)->name];
+    const struct param *param;
+    bool widened; /* BF16 values are written in F32 */
+    checkpoint_fetch *fetch;
+    void *context;
+};
+
+static cohort_status read_writing(void *context, size_t offset, size_t length, void *to, cohort_error *err)
+{
+    const struct writing *w = context;
+    const size_t size = w->widened ? sizeof(float) : storage_bytes(w->param->format, 1), count = length / size;
+    /* BF16 goes to the upper half of the room, from where it is widened from the front: what is written never reaches
+     * what is still to be read. */
+    unsigned char *halves = (unsigned char *)to + (w->widened ? length - 2 * count : 0);
+    TRY(w->fetch(w->context, w->param, (int64_t)(offset / size), (int64_t)count, halves, err));
+    for (size_t i = 0; w->widened && i < count; i++) {
+        uint16_t half;
+        memcpy(&half, halves + 2 * i, sizeof half);
+        const float value = f32_from_bf16(half);
+        memcpy((unsigned char *)to + 4 * i, &value, sizeof value);
+    }
+    return COHORT_OK;
+}
+
+static bool is_saved(const struct adapter_layout *layout, const struct param *param)
+{
+    for (int32_t i = 0; i < layout->n_saved; i++)
+        if (strcmp(layout->saved[i]->name, param->name) == 0)
+            return true;
+    return false;
+}
+
+cohort_status adapter_write(const char *dir, const struct adapter_settings *settings,
+                            const struct adapter_layout *layout, checkpoint_fetch *fetch, void *context,
+                            struct manifest *manifest, cohort_error *err)
+{
+    const size_t n = (size_t)layout->table.n_params;
+    struct writing *writings = NULL;
+    struct safetensors_source *sources = NULL;
+    char *path = NULL, hex[HASH_HEX];
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&writings, n, sizeof *writings, "tensors to write", err));
+    TRY_GOTO(mem_alloc(&sources, n, sizeof *sources, "tensors to write", err));
+    for (size_t i = 0; i < n; i++) {
+        const struct param *param = &layout->table.params[i];
+        struct writing *w = &writings[i];
+        w->param = param;
+        w->widened = param->format == STORAGE_BF16 && !is_saved(layout, param);
+        w->fetch = fetch;
+        w->context = context;
+        snprintf(w->name, sizeof w->name, "%s%s", PREFIX, param->name);
+        const enum dtype type = w->widened ? DTYPE_F32 : storage_dtype(param->format);
+        sources[i] = (struct safetensors_source){.name = w->name,
+                                                 .dtype_name = dtype_name(type),
+                                                 .rank = param->rank,
+                                                 .shape = {param->shape[0], param->shape[1]},
+                                                 .bytes = (size_t)param->count * dtype_bytes(type),
+                                                 .read = read_writing,
+                                                 .context = w};
+    }
+    TRY_GOTO(file_join(&path, dir, TENSORS, err));
+    TRY_GOTO(safetensors_write(path, sources, n, hex, err));
+    if (manifest != NULL)
+        TRY_GOTO(manifest_add(manifest, TENSORS, hex, err));
+    status = adapter_config_write(dir, settings, layout, err);
+cleanup:
+    mem_free(path);
+    mem_free(sources);
+    mem_free(writings);
+    return status;
+}

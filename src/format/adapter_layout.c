@@ -1,0 +1,457 @@
+/* Which tensors of a base an adapter changes: PEFT's rules for names, patterns and scales. */
+#include "format/adapter.h"
+
+#include "base/number.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <math.h>
+#include <pcre2.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Steps of one match: a path is short, a pattern with nested repeats may still take for ever. */
+enum { MATCH_LIMIT = 200000 };
+
+static const char WEIGHT[] = ".weight";
+static const char *const default_targets[] = {"q_proj", "v_proj"}; /* PEFT's, for every family here */
+
+/* ---- names ---- */
+
+cohort_status adapter_names_add(struct adapter_names *names, const char *name, cohort_error *err)
+{
+    TRY(mem_grow(&names->items, &names->capacity, names->count + 1, sizeof *names->items, "adapter names", err));
+    TRY(mem_strdup(&names->items[names->count], name, strlen(name), err));
+    names->count++;
+    return COHORT_OK;
+}
+
+/* The path of the module that a tensor is the weight of; false if it is none's. */
+static bool module_of(const struct param *param, char path[sizeof param->name])
+{
+    const size_t n = strlen(param->name), m = sizeof WEIGHT - 1;
+    if (n <= m || strcmp(param->name + n - m, WEIGHT) != 0)
+        return false;
+    memcpy(path, param->name, n - m);
+    path[n - m] = '\0';
+    return true;
+}
+
+static bool ends_at_dot(const char *path, const char *name)
+{
+    const size_t n = strlen(path), m = strlen(name);
+    return n >= m && strcmp(path + n - m, name) == 0 && (n == m || path[n - m - 1] == '.');
+}
+
+static bool in_list(const struct adapter_names *names, const char *path)
+{
+    for (size_t i = 0; i < names->count; i++)
+        if (ends_at_dot(path, names->items[i]))
+            return true;
+    return false;
+}
+
+/* Whether name stands in the path as whole components. */
+static bool has_component(const char *path, const char *name)
+{
+    const size_t m = strlen(name);
+    for (const char *at = path; m > 0 && (at = strstr(at, name)) != NULL; at++)
+        if ((at == path || at[-1] == '.') && (at[m] == '\0' || at[m] == '.'))
+            return true;
+    return false;
+}
+
+/* ---- patterns ---- */
+
+/* What PCRE2 reads otherwise than Python's re, or has and re has not. */
+static const char *foreign_syntax(const char *pattern)
+{
+    static const char *const foreign[] = {"(*",  "[:",  "\\Q", "\\E", "\\K", "\\R",  "\\h", "\\H",  "\\p",
+                                          "\\P", "\\X", "\\G", "\\g", "\\k", "(?R)", "(?&", "(?P>", "(?|"};
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (strstr(pattern, foreign[i]) != NULL)
+            return foreign[i];
+    return NULL;
+}
+
+/* Matches from the start of the path, to its end if whole. number: NULL, or gets the first group as a number, -1: it
+ * has none. */
+static cohort_status match(const char *pattern, const char *path, bool whole, bool *hit, int64_t *number,
+                           cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    int code = 0;
+    PCRE2_SIZE at = 0;
+    pcre2_match_data *data = NULL;
+    pcre2_match_context *limits = NULL;
+    const char *foreign = foreign_syntax(pattern);
+    *hit = false;
+    if (foreign != NULL)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "the pattern '%.200s' has '%s', which is not supported", pattern,
+                         foreign);
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                      PCRE2_ANCHORED | PCRE2_NEVER_BACKSLASH_C | (whole ? PCRE2_ENDANCHORED : 0), &code, &at, NULL);
+    if (compiled == NULL) {
+        PCRE2_UCHAR reason[160];
+        pcre2_get_error_message(code, reason, sizeof reason);
+        return error_set(err, COHORT_ERR_ARGUMENT, "the pattern '%.200s' does not compile at byte %zu: %s", pattern,
+                         (size_t)at, (const char *)reason);
+    }
+    data = pcre2_match_data_create_from_pattern(compiled, NULL);
+    limits = pcre2_match_context_create(NULL);
+    if (data == NULL || limits == NULL) {
+        status = error_set(err, COHORT_ERR_MEMORY, "cannot allocate the match of a pattern");
+        goto cleanup;
+    }
+    pcre2_set_match_limit(limits, MATCH_LIMIT);
+    const int groups = pcre2_match(compiled, (PCRE2_SPTR)path, strlen(path), 0, 0, data, limits);
+    if (groups < 0 && groups != PCRE2_ERROR_NOMATCH) {
+        status =
+            error_set(err, COHORT_ERR_ARGUMENT, "the pattern '%.200s' takes too long to match '%s'", pattern, path);
+        goto cleanup;
+    }
+    *hit = groups > 0;
+    if (number != NULL) {
+        const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(data);
+        *number = -1;
+        if (groups > 1 && ends[2] != PCRE2_UNSET && !number_read_integer(path + ends[2], ends[3] - ends[2], number))
+            *number = -1;
+    }
+cleanup:
+    pcre2_match_context_free(limits);
+    pcre2_match_data_free(data);
+    pcre2_code_free(compiled);
+    return status;
+}
+
+/* ---- which modules ---- */
+
+/* The first number that stands in a path as PEFT looks for it: not at its start. */
+static cohort_status layer_of(const char *path, bool *hit, int64_t *layer, cohort_error *err)
+{
+    return match(".*?\\.[^.]*\\.(\\d+)\\.", path, false, hit, layer, err);
+}
+
+/* Layers_to_transform: the number in the path is that of a layer that was asked for. */
+static cohort_status in_layers(const struct adapter_settings *s, const char *path, int64_t n_layers, bool *in,
+                               cohort_error *err)
+{
+    int64_t layer = -1;
+    bool hit = false;
+    if (s->last_layers > 0) {
+        TRY(layer_of(path, &hit, &layer, err));
+        *in = !hit || layer >= n_layers - s->last_layers;
+        return COHORT_OK;
+    }
+    *in = s->layers.count == 0;
+    if (*in)
+        return COHORT_OK;
+    if (s->layer_names.count == 0)
+        TRY(layer_of(path, &hit, &layer, err));
+    for (size_t i = 0; i < s->layer_names.count && !hit; i++) {
+        struct text pattern = {0};
+        cohort_status status = text_printf(&pattern, err, ".*\\.?%s\\.(\\d+)\\.", s->layer_names.items[i]);
+        if (status == COHORT_OK)
+            status = match(pattern.data, path, false, &hit, &layer, err);
+        text_free(&pattern);
+        TRY(status);
+    }
+    for (size_t i = 0; hit && i < s->layers.count; i++)
+        *in = *in || s->layers.items[i] == layer;
+    return COHORT_OK;
+}
+
+static bool is_saved(const struct adapter_settings *s, const char *path)
+{
+    for (size_t i = 0; i < s->saved.count; i++)
+        if (has_component(path, s->saved.items[i]))
+            return true;
+    return false;
+}
+
+static bool is_head(const char *path) { return strcmp(path, "lm_head") == 0; }
+static bool is_embedding(const char *path) { return ends_at_dot(path, "embed_tokens"); }
+static bool is_projection(const struct param *param, const char *path)
+{
+    return param->rank == 2 && !is_embedding(path);
+}
+
+static cohort_status wanted(const struct adapter_settings *s, const struct param *param, const char *path,
+                            int64_t n_layers, bool *yes, cohort_error *err)
+{
+    bool in = true, excluded = in_list(&s->exclude, path);
+    *yes = false;
+    if (s->exclude_pattern != NULL)
+        TRY(match(s->exclude_pattern, path, true, &excluded, NULL, err));
+    if (excluded || is_saved(s, path))
+        return COHORT_OK;
+    if (s->target_pattern != NULL)
+        return match(s->target_pattern, path, true, yes, NULL, err);
+    if (s->all_linear) {
+        *yes = is_projection(param, path) && !is_head(path);
+    } else if (s->targets.count == 0) {
+        for (size_t i = 0; i < sizeof default_targets / sizeof *default_targets; i++)
+            *yes = *yes || ends_at_dot(path, default_targets[i]);
+    } else {
+        for (size_t i = 0; i < s->targets.count; i++)
+            if (strcmp(path, s->targets.items[i]) == 0) {
+                *yes = true;
+                return COHORT_OK; /* an entry that is a whole path skips the filter of layers */
+            }
+        *yes = in_list(&s->targets, path);
+    }
+    if (*yes)
+        TRY(in_layers(s, path, n_layers, &in, err));
+    *yes = *yes && in;
+    return COHORT_OK;
+}
+
+/* The value that the overrides give a module, or that of all. Files sort their keys, so that which of two that disagree
+ * comes first would change when a file is written again. */
+static cohort_status override(const struct adapter_overrides *overrides, const char *what, const char *path,
+                              double *value, cohort_error *err)
+{
+    const struct adapter_override *taken = NULL;
+    for (size_t i = 0; i < overrides->count; i++) {
+        const struct adapter_override *item = &overrides->items[i];
+        struct text pattern = {0};
+        bool hit = false;
+        cohort_status status = text_printf(&pattern, err, "(?:.*\\.)?(?:%s)$", item->pattern);
+        if (status == COHORT_OK)
+            status = match(pattern.data, path, false, &hit, NULL, err);
+        text_free(&pattern);
+        TRY(status);
+        if (!hit)
+            continue;
+        if (taken != NULL && taken->value != item->value)
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "%s: '%.100s' and '%.100s' both name %s, with different values; let one of them name it",
+                             what, taken->pattern, item->pattern, path);
+        taken = taken == NULL ? item : taken;
+    }
+    if (taken != NULL)
+        *value = taken->value;
+    return COHORT_OK;
+}
+
+/* ---- the table ---- */
+
+/* Until the table stands, a site's tensors are places in it. */
+struct draft {
+    struct adapter_site site;
+    int32_t a, b, magnitude, b_bias; /* -1: none */
+};
+
+struct building {
+    struct param_table table;
+    size_t capacity;
+    struct draft *drafts;
+    size_t n_drafts, draft_capacity;
+};
+
+static cohort_status add_param(struct building *to, const char *path, const char *suffix, int64_t rows, int64_t columns,
+                               enum storage_format format, int32_t *place, cohort_error *err)
+{
+    const size_t n = (size_t)to->table.n_params;
+    TRY(mem_grow(&to->table.params, &to->capacity, n + 1, sizeof *to->table.params, "adapter table", err));
+    struct param *param = &to->table.params[n];
+    const int length = snprintf(param->name, sizeof param->name, "%s%s", path, suffix);
+    if (length >= (int)sizeof param->name)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s%s: the name is longer than %zu bytes", path, suffix,
+                         sizeof param->name - 1);
+    param->rank = columns > 0 ? 2 : 1;
+    param->shape[0] = rows;
+    param->shape[1] = columns > 0 ? columns : 1;
+    param->count = rows * param->shape[1];
+    param->format = format;
+    *place = to->table.n_params++;
+    return COHORT_OK;
+}
+
+static cohort_status add_site(struct building *to, const struct adapter_settings *s, const struct param *base,
+                              const char *path, cohort_error *err)
+{
+    double r = s->r, alpha = s->alpha;
+    TRY(override(&s->ranks, "rank_pattern", path, &r, err));
+    TRY(override(&s->alphas, "alpha_pattern", path, &alpha, err));
+    if (!(r >= 1 && r <= (1 << 16) && r == floor(r)))
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: a rank of %g; expected a whole number from 1", path, r);
+    TRY(mem_grow(&to->drafts, &to->draft_capacity, to->n_drafts + 1, sizeof *to->drafts, "adapter sites", err));
+    to->drafts[to->n_drafts++] = (struct draft){
+        .site = {.base = base, .r = (int32_t)r, .scale = (float)(s->rslora ? alpha / sqrt(r) : alpha / r)},
+        .magnitude = -1,
+        .b_bias = -1};
+    return COHORT_OK;
+}
+
+/* The tensors of the sites from first: the parts of one fused projection. */
+static cohort_status add_tensors(struct building *to, const struct adapter_settings *s, size_t first,
+                                 enum storage_format format, cohort_error *err)
+{
+    char path[sizeof to->table.params->name];
+    for (int kind = 0; kind < 4; kind++)
+        for (size_t i = first; i < to->n_drafts; i++) {
+            struct draft *d = &to->drafts[i];
+            const int64_t n = d->site.base->shape[0], k = d->site.base->shape[1], r = d->site.r;
+            module_of(d->site.base, path);
+            if (kind == 0)
+                TRY(add_param(to, path, ".lora_A.weight", r, k, format, &d->a, err));
+            else if (kind == 1)
+                TRY(add_param(to, path, ".lora_B.weight", n, r, format, &d->b, err));
+            else if (kind == 2 && s->dora)
+                TRY(add_param(to, path, ".lora_magnitude_vector", n, 0, STORAGE_F32, &d->magnitude, err));
+            else if (kind == 3 && s->bias)
+                TRY(add_param(to, path, ".lora_B.bias", n, 0, format, &d->b_bias, err));
+            struct param *last = &to->table.params[to->table.n_params - 1];
+            last->adjacent = kind == 0 && i > first;
+            last->decay = kind != 3;
+        }
+    return COHORT_OK;
+}
+
+static cohort_status add_sites(struct building *to, const struct adapter_settings *s, const struct param_table *base,
+                               enum storage_format format, cohort_error *err)
+{
+    char path[sizeof base->params->name];
+    size_t group = 0;
+    int64_t n_layers = 0, layer = -1;
+    bool yes = false;
+    for (int32_t i = 0; i < base->n_params; i++) {
+        TRY(layer_of(base->params[i].name, &yes, &layer, err));
+        n_layers = yes && layer >= n_layers ? layer + 1 : n_layers;
+    }
+    for (int32_t i = 0; i < base->n_params; i++) {
+        const struct param *param = &base->params[i];
+        if (!param->adjacent) {
+            TRY(add_tensors(to, s, group, format, err));
+            group = to->n_drafts;
+        }
+        if (!module_of(param, path))
+            continue;
+        TRY(wanted(s, param, path, n_layers, &yes, err));
+        if (!yes)
+            continue;
+        if (is_embedding(path))
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "%s: an adapter of the embedding is not supported; train the embedding itself with "
+                             "modules_to_save",
+                             path);
+        if (!is_projection(param, path))
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "%s: the targets name it, but it is not a projection; name projections (q_proj, ...), or "
+                             "all-linear for all of them",
+                             path);
+        TRY(add_site(to, s, param, path, err));
+    }
+    return add_tensors(to, s, group, format, err);
+}
+
+static cohort_status no_target(const struct adapter_settings *s, const struct param_table *base, cohort_error *err)
+{
+    struct text text = {0};
+    cohort_status status = COHORT_OK;
+    char path[sizeof base->params->name];
+    TRY_GOTO(text_printf(&text, err, "no projection of the model is named by %s",
+                         s->target_pattern != NULL ? "the pattern " : "target_modules "));
+    if (s->target_pattern != NULL)
+        TRY_GOTO(text_printf(&text, err, "'%.200s' (it must match a whole path)", s->target_pattern));
+    for (size_t i = 0; s->target_pattern == NULL && i < s->targets.count && i < 8; i++)
+        TRY_GOTO(text_printf(&text, err, "%s'%.100s'", i > 0 ? ", " : "", s->targets.items[i]));
+    TRY_GOTO(text_printf(&text, err, "; its projections are like "));
+    for (int32_t i = 0, n = 0; i < base->n_params && n < 7; i++)
+        if (module_of(&base->params[i], path) && is_projection(&base->params[i], path))
+            TRY_GOTO(text_printf(&text, err, "%s%s", n++ > 0 ? ", " : "", path));
+    status = error_set(err, COHORT_ERR_ARGUMENT, "%s", text.data);
+cleanup:
+    text_free(&text);
+    return status;
+}
+
+/* Whole tensors beside the adapter. In a tied model the head is the embedding: PEFT would part the two. */
+static cohort_status add_saved(struct building *to, struct adapter_layout *out, const struct adapter_settings *s,
+                               const struct param_table *base, cohort_error *err)
+{
+    char path[sizeof base->params->name];
+    const bool tied = param_find(base, "lm_head.weight") == NULL;
+    TRY(mem_alloc(&out->saved, (size_t)base->n_params, sizeof(const struct param *), "modules_to_save", err));
+    for (size_t i = 0; i < s->saved.count; i++) {
+        bool found = false;
+        if (tied && (strcmp(s->saved.items[i], "lm_head") == 0 || is_embedding(s->saved.items[i])))
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "modules_to_save: '%s': this model's head is its embedding (tie_word_embeddings), and "
+                             "training one of them apart from the other is not supported",
+                             s->saved.items[i]);
+        for (int32_t j = 0; j < base->n_params && !found; j++) {
+            snprintf(path, sizeof path, "%s", base->params[j].name);
+            *strrchr(path, '.') = '\0';
+            found = has_component(path, s->saved.items[i]);
+        }
+        if (!found)
+            return error_set(err, COHORT_ERR_ARGUMENT, "modules_to_save: the model has no module '%.100s'",
+                             s->saved.items[i]);
+    }
+    for (int32_t j = 0; j < base->n_params; j++) {
+        const struct param *param = &base->params[j];
+        int32_t place = 0;
+        snprintf(path, sizeof path, "%s", param->name);
+        *strrchr(path, '.') = '\0';
+        if (!is_saved(s, path))
+            continue;
+        TRY(add_param(to, param->name, "", param->shape[0], param->rank == 2 ? param->shape[1] : 0, param->format,
+                      &place, err));
+        struct param *copy = &to->table.params[place];
+        copy->decay = param->decay;
+        copy->start = param->start;
+        copy->adjacent = param->adjacent && place > 0 && out->n_saved > 0 && out->saved[out->n_saved - 1] == param - 1;
+        out->saved[out->n_saved++] = param;
+    }
+    return COHORT_OK;
+}
+
+static cohort_status finish(struct building *from, struct adapter_layout *out, cohort_error *err)
+{
+    TRY(mem_alloc(&out->sites, from->n_drafts, sizeof *out->sites, "adapter sites", err));
+    out->table = from->table;
+    memset(&from->table, 0, sizeof from->table);
+    param_table_layout(&out->table);
+    const struct param *params = out->table.params;
+    for (size_t i = 0; i < from->n_drafts; i++) {
+        const struct draft *d = &from->drafts[i];
+        out->sites[i] = d->site;
+        out->sites[i].a = params + d->a;
+        out->sites[i].b = params + d->b;
+        out->sites[i].magnitude = d->magnitude < 0 ? NULL : params + d->magnitude;
+        out->sites[i].b_bias = d->b_bias < 0 ? NULL : params + d->b_bias;
+    }
+    out->n_sites = (int32_t)from->n_drafts;
+    return COHORT_OK;
+}
+
+cohort_status adapter_layout_open(struct adapter_layout *out, const struct adapter_settings *settings,
+                                  const struct param_table *base, enum storage_format format, cohort_error *err)
+{
+    struct building building = {0};
+    cohort_status status = COHORT_OK;
+    memset(out, 0, sizeof *out);
+    TRY_GOTO(add_sites(&building, settings, base, format, err));
+    if (building.n_drafts == 0) {
+        status = no_target(settings, base, err);
+        goto cleanup;
+    }
+    TRY_GOTO(add_saved(&building, out, settings, base, err));
+    status = finish(&building, out, err);
+cleanup:
+    param_table_free(&building.table);
+    mem_free(building.drafts);
+    if (status != COHORT_OK)
+        adapter_layout_free(out);
+    return status;
+}
+
+void adapter_layout_free(struct adapter_layout *layout)
+{
+    param_table_free(&layout->table);
+    mem_free(layout->sites);
+    mem_free(layout->saved);
+    memset(layout, 0, sizeof *layout);
+}

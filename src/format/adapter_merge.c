@@ -1,0 +1,173 @@
+#include "format/adapter_merge.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static cohort_status keep(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
+                          cohort_error *err)
+{
+    const struct adapter_merge *m = context;
+    (void)err;
+    memcpy(m->values + param->offset + storage_bytes(param->format, first), data, storage_bytes(param->format, count));
+    return COHORT_OK;
+}
+
+static const float *values_of(const struct adapter_merge *m, const struct param *param)
+{
+    return param == NULL ? NULL : (const float *)(const void *)(m->values + param->offset);
+}
+
+/* A bias of B goes into the base's own bias, which must be there to take it. */
+static const struct param *bias_of(const struct adapter_merge *m, const struct adapter_site *site)
+{
+    char name[sizeof site->base->name];
+    snprintf(name, sizeof name, "%s", site->base->name);
+    snprintf(strrchr(name, '.'), sizeof ".bias", ".bias");
+    return param_find(m->base, name);
+}
+
+cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_dir, const struct param_table *base,
+                                 const char *adapter_dir, const struct adapter_settings *settings, cohort_error *err)
+{
+    cohort_status status = COHORT_OK;
+    int64_t widest = 0, most = 0;
+    *merge = (struct adapter_merge){.base = base};
+    TRY_GOTO(adapter_layout_open(&merge->layout, settings, base, STORAGE_F32, err));
+    for (int32_t i = 0; i < merge->layout.n_sites; i++) {
+        const struct adapter_site *site = &merge->layout.sites[i];
+        most = site->base->shape[0] > most ? site->base->shape[0] : most;
+        widest = site->base->shape[1] > widest ? site->base->shape[1] : widest;
+        if (site->b_bias != NULL && bias_of(merge, site) == NULL) {
+            status = error_set(err, COHORT_ERR_UNSUPPORTED,
+                               "%s: the adapter gives it a bias (lora_bias), which this model has no tensor for",
+                               site->base->name);
+            goto cleanup;
+        }
+    }
+    TRY_GOTO(mem_alloc(&merge->values, merge->layout.table.bytes, 1, "adapter", err));
+    TRY_GOTO(mem_alloc(&merge->factor, (size_t)most, sizeof(float), "adapter", err));
+    TRY_GOTO(mem_alloc(&merge->row, (size_t)widest, sizeof(float), "adapter", err));
+    TRY_GOTO(adapter_read(adapter_dir, settings, &merge->layout, keep, merge, NULL, err));
+    status = checkpoint_source_open(&merge->source, base_dir, base, err);
+cleanup:
+    if (status != COHORT_OK)
+        adapter_merge_close(merge);
+    return status;
+}
+
+void adapter_merge_close(struct adapter_merge *merge)
+{
+    checkpoint_source_close(merge->source);
+    adapter_layout_free(&merge->layout);
+    mem_free(merge->values);
+    mem_free(merge->factor);
+    mem_free(merge->row);
+    memset(merge, 0, sizeof *merge);
+}
+
+/* row[from, to) = s (B A)[i, from .. to) */
+static void delta_row(const struct adapter_merge *m, const struct adapter_site *site, int64_t i, int64_t from,
+                      int64_t to)
+{
+    const int64_t k = site->base->shape[1];
+    const float *b = values_of(m, site->b) + i * site->r;
+    float *row = m->row;
+    for (int64_t c = from; c < to; c++)
+        row[c] = 0;
+    for (int64_t j = 0; j < site->r; j++) {
+        const float *a = values_of(m, site->a) + j * k;
+        for (int64_t c = from; c < to; c++)
+            row[c] = fmaf(b[j], a[c], row[c]);
+    }
+    for (int64_t c = from; c < to; c++)
+        row[c] *= site->scale;
+}
+
+static float value_at(const void *values, enum storage_format format, int64_t i)
+{
+    return format == STORAGE_F32 ? ((const float *)values)[i] : f32_from_bf16(((const uint16_t *)values)[i]);
+}
+
+static void set_value(void *values, enum storage_format format, int64_t i, float value)
+{
+    if (format == STORAGE_F32)
+        ((float *)values)[i] = value;
+    else
+        ((uint16_t *)values)[i] = bf16_from_f32(value);
+}
+
+/* The factor of every row of a site with DoRA. to: room for one row of the base. */
+static cohort_status find_factors(struct adapter_merge *m, const struct adapter_site *site, cohort_error *err)
+{
+    const struct param *base = site->base;
+    const int64_t k = base->shape[1];
+    const float *magnitude = values_of(m, site->magnitude);
+    void *row = NULL;
+    cohort_status status = COHORT_OK;
+    TRY(mem_alloc(&row, storage_bytes(base->format, k), 1, "a row", err));
+    for (int64_t i = 0; i < base->shape[0] && status == COHORT_OK; i++) {
+        double sum = 0;
+        status = checkpoint_source_fetch(m->source, base, i * k, k, row, err);
+        delta_row(m, site, i, 0, k);
+        for (int64_t c = 0; c < k && status == COHORT_OK; c++) {
+            const double value = (double)(value_at(row, base->format, c) + m->row[c]);
+            sum += value * value;
+        }
+        m->factor[i] = (float)((double)magnitude[i] / sqrt(sum));
+    }
+    m->factor_of = base;
+    mem_free(row);
+    return status;
+}
+
+static const struct param *saved_as(const struct adapter_merge *m, const struct param *param)
+{
+    for (int32_t i = 0; i < m->layout.n_saved; i++)
+        if (m->layout.saved[i] == param)
+            return param_find(&m->layout.table, param->name);
+    return NULL;
+}
+
+cohort_status adapter_merge_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                                  cohort_error *err)
+{
+    struct adapter_merge *m = context;
+    const struct param *saved = saved_as(m, param);
+    const struct adapter_site *site = NULL;
+    if (saved != NULL) {
+        memcpy(to, m->values + saved->offset + storage_bytes(saved->format, first),
+               storage_bytes(saved->format, count));
+        return COHORT_OK;
+    }
+    TRY(checkpoint_source_fetch(m->source, param, first, count, to, err));
+    for (int32_t s = 0; s < m->layout.n_sites && site == NULL; s++) {
+        const struct adapter_site *candidate = &m->layout.sites[s];
+        if (candidate->base == param)
+            site = candidate;
+        if (candidate->b_bias != NULL && bias_of(m, candidate) == param)
+            for (int64_t i = 0; i < count; i++)
+                set_value(to, param->format, i,
+                          value_at(to, param->format, i) +
+                              candidate->scale * values_of(m, candidate->b_bias)[first + i]);
+    }
+    if (site == NULL)
+        return COHORT_OK;
+    if (site->magnitude != NULL && m->factor_of != param)
+        TRY(find_factors(m, site, err));
+    const int64_t k = param->shape[1];
+    for (int64_t at = first; at < first + count;) {
+        const int64_t i = at / k, from = at % k, left = first + count - at;
+        const int64_t end = from + left < k ? from + left : k;
+        delta_row(m, site, i, from, end);
+        for (int64_t c = from; c < end; c++) {
+            const int64_t place = at - first + c - from;
+            float value = value_at(to, param->format, place) + m->row[c];
+            if (site->magnitude != NULL)
+                value *= m->factor[i];
+            set_value(to, param->format, place, value);
+        }
+        at += end - from;
+    }
+    return COHORT_OK;
+}

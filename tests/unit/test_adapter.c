@@ -1,0 +1,505 @@
+/* Adapters: which modules PEFT adapts, with which rank and scale; its files read, merged and written again; MLX-LM's
+ * files; and what is refused. Fixtures: oracle/adapter_peft.py. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "format/adapter_merge.h"
+#include "format/architecture.h"
+
+#include "base/file.h"
+#include "base/json_text.h"
+#include "support/temporary_folder.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIXTURES COHORT_SOURCE_DIR "/tests/fixtures/adapter"
+
+static cohort_error error;
+
+static json_t *load_json(const char *path)
+{
+    json_t *json = NULL;
+    assert_int_equal(json_text_read(&json, path, 0, 0, &error), COHORT_OK);
+    return json;
+}
+
+/* The table of a fixture's base. */
+static void open_base(struct param_table *table, const char *kind, enum storage_format format)
+{
+    struct model_config config;
+    char path[300];
+    snprintf(path, sizeof path, FIXTURES "/base_%s", kind);
+    assert_int_equal(model_config_load(&config, NULL, path, &error), COHORT_OK);
+    assert_int_equal(architecture_params(&config, format, table, &error), COHORT_OK);
+}
+
+static void write_config(const char *text) { put("adapter_config.json", text); }
+
+/* ---- targets ---- */
+
+static void check_sites(const struct adapter_layout *layout, const json_t *sites, const char *what)
+{
+    if ((size_t)layout->n_sites != json_array_size(sites))
+        fail_msg("%s: %d modules, PEFT has %zu", what, (int)layout->n_sites, json_array_size(sites));
+    for (int32_t i = 0; i < layout->n_sites; i++) {
+        const struct adapter_site *site = &layout->sites[i];
+        char path[96];
+        bool found = false;
+        snprintf(path, sizeof path, "%s", site->base->name);
+        *strrchr(path, '.') = '\0';
+        for (size_t j = 0; j < json_array_size(sites) && !found; j++) {
+            const json_t *theirs = json_array_get(sites, j);
+            if (strcmp(json_string_value(json_array_get(theirs, 0)), path) != 0)
+                continue;
+            found = true;
+            if (site->r != json_integer_value(json_array_get(theirs, 1)) ||
+                site->scale != (float)json_number_value(json_array_get(theirs, 2)))
+                fail_msg("%s: %s: r %d, scale %g", what, path, (int)site->r, (double)site->scale);
+        }
+        if (!found)
+            fail_msg("%s: %s is not adapted by PEFT", what, path);
+        assert_int_equal(site->a->shape[0], site->r);
+        assert_int_equal(site->a->shape[1], site->base->shape[1]);
+        assert_int_equal(site->b->shape[0], site->base->shape[0]);
+        assert_int_equal(site->b->shape[1], site->r);
+    }
+}
+
+/* A pattern that also names modules without weights (an activation) is taken here, PEFT finds them and gives up; so is an empty
+ * list of layers beside a pattern. */
+static bool taken_by_us(const json_t *settings, const char *message)
+{
+    const json_t *layers = json_object_get(settings, "layers_to_transform");
+    return strncmp(message, "Target module ", 14) == 0 || (json_is_array(layers) && json_array_size(layers) == 0);
+}
+
+/* Some settings that PEFT takes are refused here on purpose. */
+static bool refused_by_us(const char *message)
+{
+    return strstr(message, "both name") != NULL || strstr(message, "goes with") != NULL;
+}
+
+static void targets_are_pefts(void **state)
+{
+    (void)state;
+    json_t *rows = load_json(FIXTURES "/targets.json");
+    struct param_table base;
+    size_t n_sites = 0, n_refused = 0;
+    open_base(&base, "qwen3_f32", STORAGE_F32);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        json_t *row = json_array_get(rows, i), *settings_json = json_object_get(row, "settings"),
+               *sites = json_object_get(row, "sites");
+        struct adapter_settings settings;
+        struct adapter_layout layout = {0};
+        struct text text = {0};
+        json_object_set_new(settings_json, "peft_type", json_string("LORA"));
+        assert_int_equal(json_text_write(settings_json, 0, &text, &error), COHORT_OK);
+        write_config(text.data);
+        cohort_status status = adapter_settings_read(&settings, folder, NULL, &error);
+        if (status == COHORT_OK) {
+            status = adapter_layout_open(&layout, &settings, &base, STORAGE_F32, &error);
+            adapter_settings_free(&settings);
+        }
+        const char *refused = json_string_value(json_object_get(row, "refused"));
+        if (sites == NULL && status == COHORT_OK && !taken_by_us(settings_json, refused))
+            fail_msg("%s: PEFT refuses it: %s", text.data, refused);
+        if (sites != NULL && status != COHORT_OK && !refused_by_us(error.message))
+            fail_msg("%s: refused: %s", text.data, error.message);
+        if (sites != NULL && status == COHORT_OK) {
+            check_sites(&layout, sites, text.data);
+            n_sites += json_array_size(sites);
+        }
+        n_refused += status != COHORT_OK;
+        adapter_layout_free(&layout);
+        text_free(&text);
+    }
+    assert_true(n_sites > 1000);
+    assert_in_range(n_refused, 50, 110);
+    param_table_free(&base);
+    json_decref(rows);
+}
+
+/* A of q, k and v lie side by side; B stand alone. */
+static void fused_parts_lie_together(void **state)
+{
+    (void)state;
+    struct adapter_settings settings;
+    struct adapter_layout layout;
+    struct param_table base;
+    static const char *const words[] = {"v_proj", "q_proj"};
+    open_base(&base, "qwen3_f32", STORAGE_BF16);
+    adapter_settings_default(&settings);
+    assert_int_equal(settings.r, 16);
+    assert_int_equal(adapter_settings_targets(&settings, words, 2, &error), COHORT_OK);
+    assert_int_equal(adapter_layout_open(&layout, &settings, &base, STORAGE_BF16, &error), COHORT_OK);
+    assert_int_equal(layout.n_sites, 6);
+    assert_string_equal(layout.sites[0].a->name, "model.layers.0.self_attn.q_proj.lora_A.weight");
+    assert_ptr_equal(layout.sites[1].a, layout.sites[0].a + 1);
+    assert_true(layout.sites[1].a->adjacent);
+    assert_false(layout.sites[0].b->adjacent || layout.sites[1].b->adjacent || layout.sites[2].a->adjacent);
+    assert_int_equal(layout.sites[1].a->offset - layout.sites[0].a->offset, 2 * 16 * 16);
+    adapter_layout_free(&layout);
+    adapter_settings_free(&settings);
+    param_table_free(&base);
+}
+
+/* ---- files ---- */
+
+static void check_tensor(const char *what, const struct param *param, const void *values, const json_t *expected)
+{
+    struct hash hash;
+    char hex[HASH_HEX];
+    if (json_is_array(expected)) {
+        for (int64_t i = 0; i < param->count; i++) {
+            const double theirs = json_number_value(json_array_get(expected, (size_t)i));
+            /* two roundings of fp32: the order in which PEFT sums the norm of a row is not defined */
+            if (!(fabs((double)((const float *)values)[i] - theirs) <= 2.4e-7 * fabs(theirs)))
+                fail_msg("%s: %s[%d]: %.9g, PEFT has %.9g", what, param->name, (int)i,
+                         (double)((const float *)values)[i], theirs);
+        }
+        return;
+    }
+    hash_begin(&hash);
+    hash_add(&hash, values, storage_bytes(param->format, param->count));
+    hash_end(&hash, hex);
+    if (expected == NULL || strcmp(hex, json_string_value(expected)) != 0)
+        fail_msg("%s: %s differs from what PEFT merges", what, param->name);
+}
+
+/* Fetched in parts that cut rows. */
+static void *fetch_whole(struct adapter_merge *merge, const struct param *param)
+{
+    const size_t size = storage_bytes(param->format, 1);
+    char *values = malloc(size * (size_t)param->count);
+    for (int64_t first = 0; first < param->count;) {
+        const int64_t count = param->count - first < 37 ? param->count - first : 37;
+        assert_int_equal(adapter_merge_fetch(merge, param, first, count, values + size * (size_t)first, &error),
+                         COHORT_OK);
+        first += count;
+    }
+    return values;
+}
+
+static void check_merge(const char *name, const char *dir, const json_t *expected)
+{
+    struct adapter_settings settings;
+    struct adapter_merge merge;
+    struct param_table base;
+    char kind[16], base_dir[300];
+    snprintf(kind, sizeof kind, "%s", name);
+    *strchr(strchr(kind, '_') + 1, '_') = '\0';
+    open_base(&base, kind, strstr(kind, "bf16") != NULL ? STORAGE_BF16 : STORAGE_F32);
+    snprintf(base_dir, sizeof base_dir, FIXTURES "/base_%s", kind);
+    if (adapter_settings_read(&settings, dir, NULL, &error) != COHORT_OK ||
+        adapter_merge_open(&merge, base_dir, &base, dir, &settings, &error) != COHORT_OK)
+        fail_msg("%s: %s", name, error.message);
+    for (int32_t i = 0; i < base.n_params; i++) {
+        void *values = fetch_whole(&merge, &base.params[i]);
+        check_tensor(name, &base.params[i], values, json_object_get(expected, base.params[i].name));
+        free(values);
+    }
+    adapter_merge_close(&merge);
+    adapter_settings_free(&settings);
+    param_table_free(&base);
+}
+
+static void merges_are_pefts(void **state)
+{
+    (void)state;
+    json_t *all = load_json(FIXTURES "/merged.json"), *expected = NULL;
+    const char *name = NULL;
+    assert_int_equal(json_object_size(all), 28);
+    json_object_foreach(all, name, expected)
+    {
+        char dir[300];
+        snprintf(dir, sizeof dir, FIXTURES "/%s", name);
+        check_merge(name, dir, expected);
+    }
+    json_decref(all);
+}
+
+struct values {
+    unsigned char *bytes;
+};
+
+static cohort_status keep(void *context, const struct param *param, int64_t first, int64_t count, const void *data,
+                          cohort_error *err)
+{
+    const struct values *values = context;
+    (void)err;
+    memcpy(values->bytes + param->offset + storage_bytes(param->format, first), data,
+           storage_bytes(param->format, count));
+    return COHORT_OK;
+}
+
+static cohort_status give(void *context, const struct param *param, int64_t first, int64_t count, void *to,
+                          cohort_error *err)
+{
+    const struct values *values = context;
+    (void)err;
+    memcpy(to, values->bytes + param->offset + storage_bytes(param->format, first),
+           storage_bytes(param->format, count));
+    return COHORT_OK;
+}
+
+/* What is read and written again has PEFT's names, types and values, and merges to the same. */
+static void files_are_written_as_pefts(void **state)
+{
+    (void)state;
+    json_t *all = load_json(FIXTURES "/merged.json"), *expected = NULL;
+    const char *name = NULL;
+    json_object_foreach(all, name, expected)
+    {
+        struct adapter_settings settings;
+        struct adapter_layout layout;
+        struct param_table base;
+        struct values values;
+        struct safetensors theirs, ours;
+        char dir[300], file[340], kind[16];
+        snprintf(kind, sizeof kind, "%s", name);
+        *strchr(strchr(kind, '_') + 1, '_') = '\0';
+        open_base(&base, kind, strstr(kind, "bf16") != NULL ? STORAGE_BF16 : STORAGE_F32);
+        snprintf(dir, sizeof dir, FIXTURES "/%s", name);
+        assert_int_equal(adapter_settings_read(&settings, dir, NULL, &error), COHORT_OK);
+        assert_int_equal(adapter_layout_open(&layout, &settings, &base, STORAGE_F32, &error), COHORT_OK);
+        values.bytes = malloc(layout.table.bytes);
+        assert_int_equal(adapter_read(dir, &settings, &layout, keep, &values, NULL, &error), COHORT_OK);
+        assert_int_equal(adapter_write(folder, &settings, &layout, give, &values, NULL, &error), COHORT_OK);
+        snprintf(file, sizeof file, "%s/adapter_model.safetensors", dir);
+        assert_int_equal(safetensors_open(&theirs, file, &error), COHORT_OK);
+        assert_int_equal(safetensors_open(&ours, in_folder("adapter_model.safetensors"), &error), COHORT_OK);
+        for (size_t i = 0; i < theirs.n_tensors; i++) {
+            const struct safetensor *t = &theirs.tensors[i], *o = safetensors_find(&ours, t->name);
+            if (strstr(t->name, ".base_layer.") != NULL)
+                continue; /* the frozen head, which PEFT adds */
+            assert_non_null(o);
+            assert_string_equal(o->dtype_name, t->dtype_name);
+            assert_memory_equal(o->data, t->data, t->bytes);
+        }
+        safetensors_close(&theirs);
+        safetensors_close(&ours);
+        check_merge(name, folder, expected);
+        free(values.bytes);
+        adapter_layout_free(&layout);
+        adapter_settings_free(&settings);
+        param_table_free(&base);
+        assert_int_equal(setup(NULL), 0);
+    }
+    json_decref(all);
+}
+
+/* MLX-LM's file holds the transposes, under its own names; its scale is used as it stands. */
+static void mlx_files_are_read(void **state)
+{
+    (void)state;
+    struct adapter_settings settings;
+    struct adapter_layout layout;
+    struct param_table base;
+    enum { K = 16, R = 2, N = 16 };
+    float a[K * R], b[R * N], *values = NULL;
+    open_base(&base, "qwen3_f32", STORAGE_F32);
+    write_config(
+        "{\"fine_tune_type\": \"lora\", \"num_layers\": 1, \"lora_parameters\": {\"rank\": 2, \"scale\": 20.0, "
+        "\"dropout\": 0.0, \"keys\": [\"self_attn.q_proj\"]}, \"model\": \"somewhere\"}");
+    assert_int_equal(adapter_settings_read(&settings, folder, NULL, &error), COHORT_OK);
+    assert_string_equal(settings.base, "somewhere");
+    assert_int_equal(adapter_layout_open(&layout, &settings, &base, STORAGE_F32, &error), COHORT_OK);
+    assert_int_equal(layout.n_sites, 1);
+    assert_string_equal(layout.sites[0].base->name, "model.layers.2.self_attn.q_proj.weight");
+    assert_true(layout.sites[0].scale == 20.0f);
+    for (int i = 0; i < K * R; i++)
+        a[i] = (float)i;
+    for (int i = 0; i < R * N; i++)
+        b[i] = (float)-i;
+    struct values out;
+    struct param_table theirs = {0};
+    struct param params[2] = {
+        {.name = "model.layers.2.self_attn.q_proj.lora_a", .rank = 2, .shape = {K, R}, .count = K * R},
+        {.name = "model.layers.2.self_attn.q_proj.lora_b", .rank = 2, .shape = {R, N}, .count = R * N}};
+    theirs.params = params;
+    theirs.n_params = 2;
+    param_table_layout(&theirs);
+    out.bytes = calloc(1, theirs.bytes);
+    memcpy(out.bytes + params[0].offset, a, sizeof a);
+    memcpy(out.bytes + params[1].offset, b, sizeof b);
+    assert_int_equal(checkpoint_write_weights(folder, &theirs, 0, give, &out, NULL, &error), COHORT_OK);
+    char from[300];
+    snprintf(from, sizeof from, "%s", in_folder("model.safetensors"));
+    assert_int_equal(rename(from, in_folder("adapters.safetensors")), 0);
+    free(out.bytes);
+    out.bytes = calloc(1, layout.table.bytes);
+    assert_int_equal(adapter_read(folder, &settings, &layout, keep, &out, NULL, &error), COHORT_OK);
+    values = (float *)(out.bytes + layout.sites[0].a->offset);
+    for (int j = 0; j < R; j++)
+        for (int i = 0; i < K; i++)
+            assert_true(values[j * K + i] == a[i * R + j]);
+    values = (float *)(out.bytes + layout.sites[0].b->offset);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < R; j++)
+            assert_true(values[i * R + j] == b[j * N + i]);
+    free(out.bytes);
+    adapter_layout_free(&layout);
+    adapter_settings_free(&settings);
+    param_table_free(&base);
+}
+
+/* ---- start values ---- */
+
+static void starts_are_uniform_and_zero(void **state)
+{
+    (void)state;
+    struct checkpoint_init init = {.seed = 3};
+    struct param a = {.name = "x.lora_A.weight", .rank = 2, .shape = {64, 100}, .count = 6400},
+                 b = {.name = "x.lora_B.weight", .rank = 2, .shape = {64, 100}, .count = 6400};
+    static float whole[6400], part[7];
+    double sum = 0, most = 0;
+    assert_int_equal(adapter_init_fetch(&init, &a, 0, 6400, whole, &error), COHORT_OK);
+    for (int i = 0; i < 6400; i++) {
+        sum += (double)(whole[i] * whole[i]);
+        most = fmax(most, fabs((double)whole[i]));
+    }
+    assert_true(most < 0.1 && most > 0.0999);          /* 1 / sqrt(100) */
+    assert_true(fabs(sum / 6400 - 0.01 / 3) < 0.0001); /* the variance of a uniform distribution */
+    assert_int_equal(adapter_init_fetch(&init, &a, 1001, 7, part, &error), COHORT_OK);
+    assert_memory_equal(part, whole + 1001, sizeof part);
+    assert_int_equal(adapter_init_fetch(&init, &b, 0, 6400, whole, &error), COHORT_OK);
+    for (int i = 0; i < 6400; i++)
+        assert_true(whole[i] == 0);
+}
+
+/* ---- refusals ---- */
+
+static void bad_settings_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *message;
+    } bad[] = {
+        {"[]", "expected a JSON object"},
+        {"{\"peft_type\": \"IA3\"}", "\"peft_type\": expected \"LORA\", found \"IA3\""},
+        {"{\"peft_type\": \"LORA\", \"task_type\": \"SEQ_CLS\"}", "found \"SEQ_CLS\""},
+        {"{\"peft_type\": \"LORA\", \"r\": 0}", "\"r\": expected a number from 1"},
+        {"{\"peft_type\": \"LORA\", \"r\": 2.5}", "\"r\": expected a whole number"},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": \"x\"}", "\"lora_alpha\": expected a number"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": [1]}", "\"target_modules\": expected a list of texts"},
+        {"{\"peft_type\": \"LORA\", \"rank_pattern\": {\"a\": \"b\"}}",
+         "\"rank_pattern\": expected an object of numbers"},
+        {"{\"peft_type\": \"LORA\", \"bias\": \"all\"}", "\"bias\": expected \"none\""},
+        {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"pissa_niter_16\"}",
+         "path_initial_model_for_weight_conversion"},
+        {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"olora\"}", "belongs to a base whose weights were changed"},
+        {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"loftq\"}", "belongs to a base whose weights were changed"},
+        {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"corda\"}", "belongs to a base whose weights were changed"},
+        {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"lora_ga\"}",
+         "belongs to a base whose weights were changed"},
+        {"{\"peft_type\": \"LORA\", \"layer_replication\": [[0, 4]]}", "\"layer_replication\""},
+        {"{\"peft_type\": \"LORA\", \"alora_invocation_tokens\": [1]}", "\"alora_invocation_tokens\""},
+        {"{\"peft_type\": \"LORA\", \"arrow_config\": {\"a\": 1}}", "\"arrow_config\""},
+        {"{\"peft_type\": \"LORA\", \"use_qalora\": true}", "\"use_qalora\""},
+        {"{\"peft_type\": \"LORA\", \"trainable_token_indices\": [5]}", "\"trainable_token_indices\""},
+        {"{\"peft_type\": \"LORA\", \"target_parameters\": [\"mlp.experts\"]}", "\"target_parameters\""},
+        {"{\"fine_tune_type\": \"full\", \"lora_parameters\": {}}", "mlx_lm.fuse"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \".*q_proj(\"}", "does not compile"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \"(*ANY)q_proj\"}", "has '(*', which is not supported"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \"((a*)*)*b|(.*)*(.*)*(.*)*(.*)*x\"}", "takes too long"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": [\"qproj\"]}",
+         "no projection of the model is named by target_modules 'qproj'"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": \"q_proj\"}", "it must match a whole path"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": [\"embed_tokens\"]}",
+         "train the embedding itself with modules_to_save"},
+        {"{\"peft_type\": \"LORA\", \"target_modules\": [\"q_norm\"]}", "it is not a projection"},
+        {"{\"peft_type\": \"LORA\", \"modules_to_save\": [\"score\"]}", "the model has no module 'score'"},
+        {"{\"peft_type\": \"LORA\", \"rank_pattern\": {\"q_proj\": 2, \".*q_proj\": 3}}", "both name"},
+    };
+    struct param_table base;
+    open_base(&base, "qwen3_f32", STORAGE_F32);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct adapter_settings settings;
+        struct adapter_layout layout = {0};
+        write_config(bad[i].config);
+        cohort_status status = adapter_settings_read(&settings, folder, NULL, &error);
+        if (status == COHORT_OK) {
+            status = adapter_layout_open(&layout, &settings, &base, STORAGE_F32, &error);
+            adapter_settings_free(&settings);
+        }
+        if (status == COHORT_OK || strstr(error.message, bad[i].message) == NULL)
+            fail_msg("%s: %s", bad[i].config, status == COHORT_OK ? "is taken" : error.message);
+        adapter_layout_free(&layout);
+    }
+    param_table_free(&base);
+}
+
+static void unknown_keys_are_noted(void **state)
+{
+    (void)state;
+    struct adapter_settings settings;
+    struct text notes = {0};
+    write_config("{\"peft_type\": \"LORA\", \"r\": 4, \"brand_new\": 1, \"peft_version\": \"0.4.0\"}");
+    assert_int_equal(adapter_settings_read(&settings, folder, &notes, &error), COHORT_OK);
+    assert_int_equal(settings.r, 4);
+    assert_true(settings.alpha == 8.0); /* PEFT's default */
+    assert_non_null(strstr(notes.data, "\"brand_new\" is not known"));
+    assert_null(strstr(notes.data, "peft_version"));
+    text_free(&notes);
+    adapter_settings_free(&settings);
+}
+
+/* Tensors of another rank, missing, too many; a pickle. */
+static void bad_tensors_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *tensors, *message;
+    } bad[] = {
+        {"{\"peft_type\": \"LORA\", \"r\": 3, \"target_modules\": [\"q_proj\", \"v_proj\"]}", "qwen3_f32_plain",
+         "12 tensors of the wrong shape"},
+        {"{\"peft_type\": \"LORA\", \"r\": 2, \"target_modules\": [\"q_proj\"]}", "qwen3_f32_plain",
+         "6 unexpected tensors"},
+        {"{\"peft_type\": \"LORA\", \"r\": 2, \"target_modules\": [\"q_proj\", \"v_proj\", \"o_proj\"]}",
+         "qwen3_f32_plain", "6 missing tensors"},
+        {"{\"peft_type\": \"LORA\", \"r\": 2}", NULL, "holds no adapter_model.safetensors"},
+        {"{\"peft_type\": \"LORA\", \"r\": 2}", "", "a pickle, which is not read"},
+    };
+    struct param_table base;
+    open_base(&base, "qwen3_f32", STORAGE_F32);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct adapter_settings settings;
+        struct adapter_merge merge;
+        char from[300];
+        write_config(bad[i].config);
+        if (bad[i].tensors != NULL && bad[i].tensors[0] != '\0') {
+            snprintf(from, sizeof from, FIXTURES "/%s/adapter_model.safetensors", bad[i].tensors);
+            assert_int_equal(file_copy(from, in_folder("adapter_model.safetensors"), &error), COHORT_OK);
+        } else if (bad[i].tensors != NULL) {
+            put("adapter_model.bin", "x");
+        }
+        assert_int_equal(adapter_settings_read(&settings, folder, NULL, &error), COHORT_OK);
+        cohort_status status = adapter_merge_open(&merge, FIXTURES "/base_qwen3_f32", &base, folder, &settings, &error);
+        if (status == COHORT_OK || strstr(error.message, bad[i].message) == NULL)
+            fail_msg("%s: %s", bad[i].config, status == COHORT_OK ? "is taken" : error.message);
+        adapter_settings_free(&settings);
+        assert_int_equal(setup(NULL), 0);
+    }
+    param_table_free(&base);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(targets_are_pefts, setup),
+        cmocka_unit_test_setup(fused_parts_lie_together, setup),
+        cmocka_unit_test_setup(merges_are_pefts, setup),
+        cmocka_unit_test_setup(files_are_written_as_pefts, setup),
+        cmocka_unit_test_setup(mlx_files_are_read, setup),
+        cmocka_unit_test_setup(starts_are_uniform_and_zero, setup),
+        cmocka_unit_test_setup(bad_settings_are_refused_by_name, setup),
+        cmocka_unit_test_setup(unknown_keys_are_noted, setup),
+        cmocka_unit_test_setup(bad_tensors_are_refused_by_name, setup),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
