@@ -21,6 +21,7 @@ declare -A files=(
     [eval]="command_eval.c data_open.c json_rows.c scoring.c session.c row_prompt.c end_of_text.c"
     [score]="command_score.c data_open.c scoring.c"
     [data]="command_data.c data_open.c data_survey.c json_rows.c row_prompt.c"
+    [merge]="command_merge.c session.c"
     [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c"
 )
 # config: read by the program (cli), which init excepts.
