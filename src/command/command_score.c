@@ -1,5 +1,6 @@
 /* cohort score: rewards of given completions, without a model. */
 #include "command/command.h"
+#include "base/json_text.h"
 #include "recipe/data_open.h"
 #include "recipe/json_rows.h"
 #include "recipe/scoring.h"
@@ -44,8 +45,40 @@ static cohort_status read_tokens(const json_t *json, const char *place, struct r
     return COHORT_OK;
 }
 
+/* The columns that rewards added to a row. */
+static cohort_status write_extra(const struct reward_log *log, size_t row, struct text *text, cohort_error *err)
+{
+    const char *column = NULL;
+    json_t *values = NULL;
+    bool first = true;
+    json_object_foreach(log->extra, column, values)
+    {
+        TRY(text_append(text, first ? ", \"extra\": {" : ", ", first ? 12 : 2, err));
+        TRY(json_string_write(column, strlen(column), text, err));
+        TRY(text_append(text, ": ", 2, err));
+        if (row < json_array_size(values))
+            TRY(json_text_write(json_array_get(values, row), JSON_ENCODE_ANY, text, err));
+        else
+            TRY(text_append(text, "null", 4, err));
+        first = false;
+    }
+    return first ? COHORT_OK : text_append(text, "}", 1, err);
+}
+
+/* The metrics that rewards gave, for people. */
+static void tell_metrics(struct scoring *scoring, struct reward_log *log, const cohort_observer *observer)
+{
+    struct metrics metrics = {0};
+    scoring->log = *log; /* extra too: it is freed with it */
+    *log = (struct reward_log){0};
+    scoring_take_metrics(scoring, "", &metrics);
+    for (size_t i = 0; i < metrics.count; i++)
+        observer_message(observer, "metric %s: %.9g", metrics.items[i].name, metrics.items[i].value);
+    metrics_free(&metrics);
+}
+
 static cohort_status print_scores(size_t n_rows, const struct scoring *scoring, const double *rewards,
-                                  const cohort_observer *observer, cohort_error *err)
+                                  const struct reward_log *log, const cohort_observer *observer, cohort_error *err)
 {
     struct text text = {0};
     cohort_status status = COHORT_OK;
@@ -61,8 +94,10 @@ static cohort_status print_scores(size_t n_rows, const struct scoring *scoring, 
             sum += isnan(value) ? 0.0 : scoring->weights[f] * value;
             any = any || !isnan(value);
         }
-        TRY_GOTO(any ? text_printf(&text, err, "}, \"reward\": %.9g}\n", sum)
-                     : text_printf(&text, err, "}, \"reward\": null}\n"));
+        TRY_GOTO(any ? text_printf(&text, err, "}, \"reward\": %.9g", sum)
+                     : text_printf(&text, err, "}, \"reward\": null"));
+        TRY_GOTO(write_extra(log, i, &text, err));
+        TRY_GOTO(text_append(&text, "}\n", 2, err));
     }
     observer_output(observer, &text);
 cleanup:
@@ -79,6 +114,7 @@ cohort_status command_score(struct options *options, const struct reward_list *e
     json_t **table = NULL; /* [n_rows] what rows point into */
     int32_t **ids = NULL;  /* the same; NULL where a row has none */
     double *rewards = NULL;
+    struct reward_log log = {0};
     const char *path = options_string(options, OPTION_DATA);
     cohort_status status = COHORT_OK;
     if (path == NULL)
@@ -114,9 +150,11 @@ cohort_status command_score(struct options *options, const struct reward_list *e
                                       .prompt_index = (int64_t)i};
         TRY_GOTO(read_tokens(json, place, &rows[i], &ids[i], err));
     }
-    TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, err));
-    TRY_GOTO(print_scores(data.n_rows, &scoring, rewards, observer, err));
+    TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, &log, err));
+    TRY_GOTO(print_scores(data.n_rows, &scoring, rewards, &log, observer, err));
+    tell_metrics(&scoring, &log, observer);
 cleanup:
+    reward_log_free(&log);
     for (size_t i = 0; table != NULL && i < data.n_rows; i++)
         json_decref(table[i]);
     for (size_t i = 0; ids != NULL && i < data.n_rows; i++)

@@ -198,6 +198,18 @@ static cohort_status show_samples(const struct asked_set *s, size_t n, struct te
 /* Draws of evaluations never meet those of training batches, which count up from 0. Sets count down. */
 static const uint64_t EVALUATION_BATCH = UINT64_MAX;
 
+/* Programs begin to score what is there. */
+struct begun {
+    const struct evaluation *e;
+    const struct prompt_batch *batch;
+};
+
+static cohort_status begin_rewards(void *context, int32_t prompt, const struct completion *group, cohort_error *err)
+{
+    const struct begun *b = context;
+    return scoring_begin(b->e->scoring, b->batch, (size_t)prompt, b->e->n, group, err);
+}
+
 static cohort_status run_set(const struct evaluation *e, size_t index, struct metrics *metrics,
                              const struct evaluation_out *out, cohort_error *err)
 {
@@ -207,6 +219,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     struct grpo_prompt *asked = NULL;
     struct prompt *prompts = NULL;
     size_t *rows = NULL;
+    const bool keeps_extra = e->scoring->keeps_extra;
     cohort_status status = COHORT_OK;
     snprintf(s.prefix, sizeof s.prefix, set->name == NULL ? "eval_" : "eval_%s_", set->name == NULL ? "" : set->name);
     TRY_GOTO(mem_alloc(&asked, n_prompts, sizeof *asked, "evaluation", err));
@@ -221,10 +234,13 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
             (struct grpo_prompt){.tokens = prompts[i].ids.ids, .n_tokens = (int32_t)prompts[i].ids.count, .id = i};
     }
     s.batch = (struct prompt_batch){.set = &set->prompts, .rows = rows, .prompts = prompts, .name = set->name};
+    struct begun begun = {.e = e, .batch = &s.batch};
     TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH - index,
-                          s.completions, e->progress, e->progress_context, err));
+                          s.completions, e->progress, e->progress_context, begin_rewards, &begun, err));
+    e->scoring->keeps_extra = out->rows != NULL;
     TRY_GOTO(scoring_completions(e->scoring, &s.batch, (int32_t)n_prompts, e->n, s.completions, s.rewards, err));
     mean_metrics(&s, metrics);
+    scoring_take_metrics(e->scoring, s.prefix, metrics);
     TRY_GOTO(question_metrics(&s, metrics, err));
     for (size_t i = 0; out->rows != NULL && i < total; i++)
         TRY_GOTO(scoring_write(e->scoring, &s.batch, i / (size_t)e->n, -1, &s.completions[i],
@@ -232,6 +248,8 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     if (out->shown != NULL)
         TRY_GOTO(show_samples(&s, out->n_shown, out->shown, err));
 cleanup:
+    e->scoring->keeps_extra = keeps_extra;
+    scoring_forget(e->scoring, s.completions, s.completions == NULL ? 0 : total);
     for (size_t i = 0; s.completions != NULL && i < total; i++)
         completion_free(&s.completions[i]);
     for (size_t i = 0; prompts != NULL && i < n_prompts; i++)

@@ -8,7 +8,7 @@
 
 struct evaluation {
     struct engine *engine;
-    const struct scoring *scoring;
+    struct scoring *scoring;
     struct evaluation_sets *sets;
     const struct evaluation_judge *judge;
     struct engine_request pattern; /* sampling, seed, limits */

@@ -27,6 +27,8 @@ void live_batch_free(struct live_batch *live)
         prompt_free(&live->asked[i]);
     mem_free(live->asked);
     mem_free(live->rows);
+    if (live->scoring != NULL)
+        scoring_forget(live->scoring, live->batch.completions, (size_t)live->batch.n);
     grpo_batch_free(&live->batch);
     memset(live, 0, sizeof *live);
 }
@@ -93,11 +95,16 @@ static cohort_status draw(struct grpo_run *run, struct live_batch *live, struct 
                                           .expected = expected_length(run, rows[i]),
                                           .id = ids[i]};
     }
+    grpo_run_tell_progress(run);
+    run->scored = live; /* rewards begin with the groups that are there */
+    live->scoring = &run->scoring;
     TRY_GOTO(grpo_generate(&run->grpo, prompts, n, grpo_run_next(run), &live->batch, err));
     learn_lengths(run, live);
 cleanup:
-    if (status != COHORT_OK)
+    if (status != COHORT_OK) {
+        scoring_abandon(&run->scoring);
         live_batch_free(live);
+    }
     mem_free(prompts);
     return status;
 }
@@ -188,6 +195,12 @@ static cohort_status assemble(struct grpo_run *run, struct rounds *rounds, struc
     TRY_GOTO(mem_alloc(&live->asked, (size_t)wanted, sizeof *live->asked, "batch", err));
     live->n_asked = wanted;
     TRY_GOTO(grpo_batch_pick(&run->grpo, rounds->kept, wanted, all, rounds->n, &live->batch, err));
+    live->scoring = &run->scoring;
+    for (int32_t p = 0; p < wanted; p++) {
+        const int64_t group = run->grpo.config.group;
+        TRY_GOTO(scoring_move(&run->scoring, rounds->kept[p].from->completions + rounds->kept[p].group * group,
+                              live->batch.completions + p * group, (size_t)group, err));
+    }
     live->set = rounds->list[0].set;
     live->cursor_end = rounds->list[rounds->n - 1].cursor_end;
     for (int32_t p = 0; p < wanted; p++)
@@ -200,6 +213,7 @@ static cohort_status assemble(struct grpo_run *run, struct rounds *rounds, struc
             }
     run->scored = live;
     TRY_GOTO(grpo_score(&run->grpo, &live->batch, err));
+    scoring_take_metrics(&run->scoring, "", &live->batch.metrics);
     metrics_set(&live->batch.metrics, "dynamic_sampling/refills", (double)(rounds->n - 1));
     metrics_set(&live->batch.metrics, "dynamic_sampling/prompts", (double)rounds->prompts);
     metrics_set(&live->batch.metrics, "dynamic_sampling/dropped", (double)rounds->dropped);

@@ -19,6 +19,13 @@ static cohort_status score_batch(void *context, const struct completion *complet
     return scoring_completions(&run->scoring, &batch, n / group, group, completions, rewards, err);
 }
 
+static cohort_status begin_rewards(void *context, int32_t prompt, const struct completion *group, cohort_error *err)
+{
+    struct grpo_run *run = context;
+    const struct prompt_batch batch = live_batch_prompts(run->scored);
+    return scoring_begin(&run->scoring, &batch, (size_t)prompt, run->grpo.config.group, group, err);
+}
+
 static bool report(void *context, const char *phase, int64_t done, int64_t total)
 {
     struct grpo_run *run = context;
@@ -107,6 +114,15 @@ static double epoch_of(const struct grpo_run *run)
     return run->extent.rows == 0 ? (double)NAN : (double)run->prompts_drawn / (double)run->extent.rows;
 }
 
+void grpo_run_tell_progress(struct grpo_run *run)
+{
+    const double epoch = epoch_of(run);
+    run->scoring.progress = (struct reward_progress){.step = run->t.state.step,
+                                                     .max_steps = run->t.steps,
+                                                     .epoch = isnan(epoch) ? 0.0 : epoch,
+                                                     .tokens_seen = run->t.state.tokens_seen};
+}
+
 /* Adds all of an evaluation to metrics or nothing: a missing one is made up for by a run that resumes here
  * (owed_evaluation). */
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
@@ -129,6 +145,7 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
                                     .progress_context = run};
     float *temperature = &evaluation.pattern.sampling.temperature;
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
+    grpo_run_tell_progress(run);
     TRY_GOTO(evaluation_run(&evaluation, &found, &(struct evaluation_out){.rows = &samples}, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
@@ -220,6 +237,7 @@ static cohort_status advance(struct grpo_run *run, int32_t *begun, struct metric
         *begun += run->live[b].batch.index < grpo->batches ? 1 : 0;
         run->scored = &run->live[b];
         TRY(grpo_score(grpo, &run->live[b].batch, err));
+        scoring_take_metrics(&run->scoring, "", &run->live[b].batch.metrics);
     }
     TRY(mem_alloc(&batches, (size_t)n, sizeof *batches, "step", err));
     for (int32_t b = 0; b < n; b++)
@@ -431,6 +449,7 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
     TRY(training_open(&run->t, options, "grpo", observer, err));
     TRY(scoring_open(&run->scoring, options, extra, err));
     run->scoring.observer = observer;
+    run->scoring.keeps_extra = options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
 }
@@ -462,6 +481,8 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->tokens_seen = t->state.tokens_seen;
     grpo->reward = score_batch;
     grpo->reward_context = run;
+    grpo->arrived = begin_rewards;
+    grpo->arrived_context = run;
     grpo->progress = report;
     grpo->progress_context = run;
     training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward", "reward.svg");

@@ -33,7 +33,8 @@ struct live_batch {
     size_t *rows;           /* [n_asked] of set */
     struct prompt *asked;   /* [n_asked] these rows */
     int32_t n_asked;
-    int64_t cursor_end; /* prompts of the data that were drawn up to and with it */
+    int64_t cursor_end;      /* prompts of the data that were drawn up to and with it */
+    struct scoring *scoring; /* borrowed; keeps what rewards added to its completions. NULL: nothing was asked here */
 };
 void live_batch_free(struct live_batch *live);
 struct prompt_batch live_batch_prompts(const struct live_batch *live);
@@ -99,6 +100,8 @@ cohort_status grpo_run_room(const struct grpo_run *run, int32_t *room, cohort_er
 cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *extent, cohort_error *err);
 /* Runs the evaluation of step 0, once; the first rollout calls it too. */
 cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err);
+/* Says to rewards how far the run is; it stands until the next batch is drawn or the next evaluation begins. */
+void grpo_run_tell_progress(struct grpo_run *run);
 /* Whether the next step takes from a batch that was not drawn yet. */
 bool grpo_run_wants(const struct grpo_run *run);
 /* The number of the batch that is drawn next. */

@@ -51,6 +51,17 @@ cohort_status run_identity_add_tokenizer(struct run_inputs *inputs, const struct
                : run_inputs_add_text(inputs, INPUT_TEMPLATE, "chat template for tools", tools_text, tools_length, err);
 }
 
+/* FILE of FILE:FUNCTION. */
+static cohort_status add_python_file(struct run_inputs *inputs, const char *spec, cohort_error *err)
+{
+    const char *end = strrchr(spec, ':');
+    char *path = NULL;
+    TRY(mem_strdup(&path, spec, end == NULL ? strlen(spec) : (size_t)(end - spec), err));
+    cohort_status status = run_inputs_add_file(inputs, INPUT_REWARD, path, err);
+    mem_free(path);
+    return status;
+}
+
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
 {
     inputs->read[INPUT_REWARD] = true;
@@ -58,6 +69,8 @@ cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct o
         const char *spec = options_list_item(options, OPTION_REWARD, i);
         if (strncmp(spec, "exec:", 5) == 0)
             TRY(run_inputs_add_command(inputs, INPUT_REWARD, spec + 5, err));
+        else if (strncmp(spec, "python:", 7) == 0)
+            TRY(add_python_file(inputs, spec + 7, err));
     }
     return COHORT_OK;
 }

@@ -1,5 +1,6 @@
 #include "recipe/scoring.h"
 
+#include "base/json_text.h"
 #include "base/number.h"
 #include "recipe/json_rows.h"
 #include "recipe/data_open.h"
@@ -10,6 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The completions of a prompt, told by where they are. */
+struct scored_group {
+    const struct completion *completions; /* [n], borrowed, not read */
+    size_t n;
+    struct reward_job **jobs; /* [rewards] begun; NULL: none */
+    json_t *extra;            /* [n] an object of further columns, or null; NULL: none */
+};
 
 static cohort_status read_weights(struct scoring *scoring, const struct options *options, cohort_error *err)
 {
@@ -71,6 +80,8 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
     struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
                                             .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
                                             .stop = options_stop(options),
+                                            .workers = (int)options_int(options, OPTION_REWARD_WORKERS),
+                                            .python = options_string(options, OPTION_PYTHON),
                                             .n_delimiters = options_list_count(options, OPTION_REASONING_DELIMITERS),
                                             .n_tags = options_list_count(options, OPTION_REWARD_TAGS),
                                             .max_completion_len = options_int_or(options, OPTION_MAX_COMPLETION_LEN, 0),
@@ -99,15 +110,41 @@ cleanup:
     return status;
 }
 
+/* The rewards that --reward-cache names keep their scores. */
+static cohort_status read_caches(const struct scoring *scoring, const struct options *options, cohort_error *err)
+{
+    for (size_t i = 0; i < options_list_count(options, OPTION_REWARD_CACHE); i++) {
+        const char *name = options_list_item(options, OPTION_REWARD_CACHE, i);
+        int32_t f = 0;
+        while (f < scoring->n && strcmp(scoring->names[f], name) != 0)
+            f++;
+        if (f == scoring->n)
+            return error_set(
+                err, COHORT_ERR_ARGUMENT,
+                "--reward-cache names '%.80s', but there is no reward of this name; give names as metrics have "
+                "them, for example '%.80s'",
+                name, scoring->names[0]);
+        if (!reward_is_program(scoring->rewards[f]))
+            return error_set(
+                err, COHORT_ERR_ARGUMENT,
+                "--reward-cache names '%.80s', which takes no time: it is for exec: and python: rewards; leave "
+                "it out",
+                name);
+        TRY(reward_keep_scores(scoring->rewards[f], err));
+    }
+    return COHORT_OK;
+}
+
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err)
 {
     size_t named = options_list_count(options, OPTION_REWARD), more = extra == NULL ? 0 : extra->count;
     memset(scoring, 0, sizeof *scoring);
     if (named + more == 0)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "no reward given: pass --reward accuracy, regex, think_format, exec:PROGRAM or another of "
-                         "README.md");
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "no reward given: pass --reward accuracy, regex, think_format, python:FILE.py:FUNCTION, exec:PROGRAM or "
+            "another of docs/REWARDS.md");
     TRY(mem_alloc(&scoring->rewards, named + more, sizeof(struct reward *), "rewards", err));
     TRY(mem_alloc(&scoring->names, named + more, sizeof(char *), "rewards", err));
     TRY(mem_alloc(&scoring->weights, named + more, sizeof(double), "rewards", err));
@@ -116,11 +153,24 @@ cohort_status scoring_open(struct scoring *scoring, const struct options *option
         scoring->rewards[scoring->n++] = extra->rewards[i];
     for (int32_t i = 0; i < scoring->n; i++)
         TRY(name_reward(scoring, i, err));
+    TRY(read_caches(scoring, options, err));
     return read_weights(scoring, options, err);
+}
+
+static void jobs_free(struct reward_job **jobs, size_t n)
+{
+    for (size_t i = 0; jobs != NULL && i < n; i++)
+        reward_job_free(jobs[i]);
+    mem_free(jobs);
 }
 
 void scoring_close(struct scoring *scoring)
 {
+    scoring_abandon(scoring);
+    for (size_t i = 0; i < scoring->n_groups; i++)
+        json_decref(scoring->groups[i].extra);
+    mem_free(scoring->groups);
+    reward_log_free(&scoring->log);
     for (int32_t i = 0; i < scoring->n_owned; i++)
         reward_destroy(scoring->rewards[i]);
     for (int32_t i = 0; scoring->names != NULL && i < scoring->n; i++)
@@ -131,22 +181,107 @@ void scoring_close(struct scoring *scoring)
     memset(scoring, 0, sizeof *scoring);
 }
 
-cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
-                           cohort_error *err)
+/* --- scoring --- */
+
+/* Rows that a reward scores together: all of them, or those of one prompt where programs share them out. Returns the
+ * row after the unit that begins with first. */
+static size_t unit_end(const struct reward *reward, const struct reward_row *rows, size_t n_rows, size_t first)
+{
+    if (reward_workers(reward) == 1)
+        return n_rows;
+    size_t end = first + 1;
+    while (end < n_rows && rows[end].prompt_index == rows[first].prompt_index)
+        end++;
+    return end;
+}
+
+/* jobs[n_rows]: that of a unit stands at its first row, and may be there already. */
+static cohort_status start_jobs(const struct scoring *scoring, int32_t f, const struct reward_row *rows, size_t n_rows,
+                                struct reward_job **jobs, cohort_error *err)
+{
+    struct reward *reward = scoring->rewards[f];
+    for (size_t first = 0, end = 0; first < n_rows; first = end) {
+        end = unit_end(reward, rows, n_rows, first);
+        if (jobs[first] == NULL)
+            TRY(reward_start(&jobs[first], reward, rows + first, end - first, &scoring->progress, err));
+    }
+    return COHORT_OK;
+}
+
+static cohort_status finish_jobs(const struct scoring *scoring, int32_t f, const struct reward_row *rows, size_t n_rows,
+                                 struct reward_job **jobs, double *column, struct reward_log *log, cohort_error *err)
+{
+    for (size_t first = 0; first < n_rows; first++)
+        if (jobs[first] != NULL)
+            TRY(reward_finish(jobs[first], column + first, log, first, err));
+    return reward_check_finite(scoring->rewards[f], rows, n_rows, column, err);
+}
+
+static void spread(const struct scoring *scoring, int32_t f, const double *column, size_t n_rows, double *rewards)
+{
+    for (size_t i = 0; i < n_rows; i++)
+        rewards[i * (size_t)scoring->n + (size_t)f] = column[i];
+}
+
+/* jobs[scoring->n][n_rows]: what was begun before; all are the caller's to free. */
+static cohort_status score_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows,
+                                struct reward_job **jobs, double *rewards, struct reward_log *log, cohort_error *err)
 {
     double *column = NULL;
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&column, n_rows, sizeof *column, "rewards", err));
-    for (int32_t f = 0; f < scoring->n && status == COHORT_OK; f++) {
+    for (int32_t f = 0; f < scoring->n; f++)
+        if (reward_is_program(scoring->rewards[f]))
+            TRY_GOTO(start_jobs(scoring, f, rows, n_rows, jobs + (size_t)f * n_rows, err));
+    for (int32_t f = 0; f < scoring->n; f++) {
         const char *warning = NULL;
+        if (reward_is_program(scoring->rewards[f]))
+            continue;
         status = reward_score(scoring->rewards[f], rows, n_rows, column, err);
         if (scoring->observer != NULL && (warning = reward_warning(scoring->rewards[f])) != NULL)
             observer_message(scoring->observer, "%s", warning);
-        for (size_t i = 0; i < n_rows && status == COHORT_OK; i++)
-            rewards[i * (size_t)scoring->n + (size_t)f] = column[i];
+        TRY_GOTO(status);
+        spread(scoring, f, column, n_rows, rewards);
     }
+    for (int32_t f = 0; f < scoring->n; f++) {
+        if (!reward_is_program(scoring->rewards[f]))
+            continue;
+        TRY_GOTO(finish_jobs(scoring, f, rows, n_rows, jobs + (size_t)f * n_rows, column, log, err));
+        if (log->warning != NULL && scoring->observer != NULL)
+            observer_message(scoring->observer, "warning: reward '%s': %s", scoring->names[f],
+                             json_string_value(log->warning));
+        json_decref(log->warning);
+        log->warning = NULL;
+        spread(scoring, f, column, n_rows, rewards);
+    }
+cleanup:
     mem_free(column);
     return status;
+}
+
+cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
+                           struct reward_log *log, cohort_error *err)
+{
+    struct reward_job **jobs = NULL;
+    const size_t n = (size_t)scoring->n * n_rows;
+    TRY(mem_alloc(&jobs, n, sizeof(struct reward_job *), "rewards", err));
+    cohort_status status = score_rows(scoring, rows, n_rows, jobs, rewards, log, err);
+    jobs_free(jobs, n);
+    return status;
+}
+
+void scoring_take_metrics(struct scoring *scoring, const char *prefix, struct metrics *metrics)
+{
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach(scoring->log.metrics, name, value)
+    {
+        const json_t *sum = json_array_get(value, 0);
+        const json_int_t count = json_integer_value(json_array_get(value, 1));
+        metrics_offer(metrics, json_is_null(sum) ? (double)NAN : json_number_value(sum) / (double)count, "%s%s", prefix,
+                      name);
+    }
+    reward_log_free(&scoring->log);
 }
 
 void prompt_free(struct prompt *prompt)
@@ -288,16 +423,184 @@ void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t 
     }
 }
 
-cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
+static struct scored_group *find_group(const struct scoring *scoring, const struct completion *completion)
+{
+    for (size_t i = 0; i < scoring->n_groups; i++)
+        if (completion >= scoring->groups[i].completions &&
+            completion < scoring->groups[i].completions + scoring->groups[i].n)
+            return &scoring->groups[i];
+    return NULL;
+}
+
+/* The group's place in the list, new if need be. */
+static cohort_status keep_group(struct scoring *scoring, const struct completion *completions, size_t n,
+                                struct scored_group **out, cohort_error *err)
+{
+    struct scored_group *group = find_group(scoring, completions);
+    if (group == NULL) {
+        TRY(mem_grow(&scoring->groups, &scoring->groups_capacity, scoring->n_groups + 1, sizeof *scoring->groups,
+                     "rewards", err));
+        group = &scoring->groups[scoring->n_groups++];
+    } else {
+        jobs_free(group->jobs, (size_t)scoring->n);
+        json_decref(group->extra);
+    }
+    *group = (struct scored_group){.completions = completions, .n = n};
+    *out = group;
+    return COHORT_OK;
+}
+
+/* Takes groups without anything in them out of the list. */
+static void tidy_groups(struct scoring *scoring)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < scoring->n_groups; i++)
+        if (scoring->groups[i].jobs != NULL || scoring->groups[i].extra != NULL)
+            scoring->groups[n++] = scoring->groups[i];
+    scoring->n_groups = n;
+}
+
+void scoring_abandon(struct scoring *scoring)
+{
+    for (size_t i = 0; i < scoring->n_groups; i++) {
+        jobs_free(scoring->groups[i].jobs, (size_t)scoring->n);
+        scoring->groups[i].jobs = NULL;
+    }
+    tidy_groups(scoring);
+}
+
+void scoring_forget(struct scoring *scoring, const struct completion *completions, size_t n)
+{
+    for (size_t i = 0; i < scoring->n_groups; i++)
+        if (scoring->groups[i].completions >= completions && scoring->groups[i].completions < completions + n) {
+            jobs_free(scoring->groups[i].jobs, (size_t)scoring->n);
+            scoring->groups[i].jobs = NULL;
+            json_decref(scoring->groups[i].extra);
+            scoring->groups[i].extra = NULL;
+        }
+    tidy_groups(scoring);
+}
+
+cohort_status scoring_begin(struct scoring *scoring, const struct prompt_batch *batch, size_t prompt, int32_t n,
+                            const struct completion *completions, cohort_error *err)
+{
+    struct reward_row *table = NULL;
+    struct scored_group *group = NULL;
+    cohort_status status = COHORT_OK;
+    bool any = false;
+    for (int32_t f = 0; f < scoring->n; f++)
+        any = any || (reward_is_program(scoring->rewards[f]) && reward_workers(scoring->rewards[f]) > 1);
+    if (!any)
+        return COHORT_OK;
+    const struct prompt_batch one = {
+        .set = batch->set, .rows = batch->rows + prompt, .prompts = batch->prompts + prompt};
+    TRY_GOTO(mem_alloc(&table, (size_t)n, sizeof *table, "reward rows", err));
+    scoring_table(&one, 1, n, completions, table);
+    TRY_GOTO(keep_group(scoring, completions, (size_t)n, &group, err));
+    TRY_GOTO(mem_alloc(&group->jobs, (size_t)scoring->n, sizeof(struct reward_job *), "rewards", err));
+    for (int32_t f = 0; f < scoring->n; f++)
+        if (reward_is_program(scoring->rewards[f]) && reward_workers(scoring->rewards[f]) > 1)
+            TRY_GOTO(reward_start(&group->jobs[f], scoring->rewards[f], table, (size_t)n, &scoring->progress, err));
+cleanup:
+    mem_free(table);
+    return status;
+}
+
+/* jobs[scoring->n][n_prompts * n] gets what was begun of these completions. */
+static void take_begun(struct scoring *scoring, const struct completion *completions, int32_t n_prompts, int32_t n,
+                       struct reward_job **jobs)
+{
+    const size_t total = (size_t)n_prompts * (size_t)n;
+    for (int32_t p = 0; p < n_prompts; p++) {
+        struct scored_group *group = find_group(scoring, completions + (size_t)p * (size_t)n);
+        if (group == NULL || group->jobs == NULL)
+            continue;
+        for (int32_t f = 0; f < scoring->n; f++)
+            jobs[(size_t)f * total + (size_t)p * (size_t)n] = group->jobs[f];
+        mem_free(group->jobs);
+        group->jobs = NULL;
+    }
+    tidy_groups(scoring);
+}
+
+cohort_status scoring_move(struct scoring *scoring, const struct completion *from, const struct completion *to,
+                           size_t n, cohort_error *err)
+{
+    const struct scored_group *old = find_group(scoring, from);
+    struct scored_group *group = NULL;
+    json_t *extra = NULL;
+    if (old == NULL || old->extra == NULL)
+        return COHORT_OK;
+    bool good = (extra = json_array()) != NULL;
+    for (size_t i = 0; good && i < n; i++)
+        good = json_array_append(extra, json_array_get(old->extra, (size_t)(from - old->completions) + i)) == 0;
+    cohort_status status = good ? keep_group(scoring, to, n, &group, err)
+                                : error_set(err, COHORT_ERR_MEMORY, "out of memory for what rewards logged");
+    if (status == COHORT_OK)
+        group->extra = extra;
+    else
+        json_decref(extra);
+    return status;
+}
+
+/* Keeps the columns of the log, as an object for each completion. */
+static cohort_status keep_extra(struct scoring *scoring, const struct completion *completions, size_t n,
+                                const struct reward_log *log, cohort_error *err)
+{
+    struct scored_group *group = NULL;
+    const char *column = NULL;
+    json_t *values = NULL, *value = NULL;
+    size_t i = 0;
+    scoring_forget(scoring, completions, n);
+    if (log->extra == NULL || !scoring->keeps_extra)
+        return COHORT_OK;
+    TRY(keep_group(scoring, completions, n, &group, err));
+    group->extra = json_array();
+    bool good = group->extra != NULL;
+    for (size_t r = 0; good && r < n; r++)
+        good = json_array_append_new(group->extra, json_object()) == 0;
+    json_object_foreach(log->extra, column, values)
+    {
+        json_array_foreach(values, i, value) good =
+            good && json_object_set(json_array_get(group->extra, i), column, value) == 0;
+    }
+    return good ? COHORT_OK : error_set(err, COHORT_ERR_MEMORY, "out of memory for what rewards logged");
+}
+
+cohort_status scoring_completions(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
                                   int32_t n, const struct completion *completions, double *rewards, cohort_error *err)
 {
     struct reward_row *table = NULL;
-    size_t total = (size_t)n_prompts * (size_t)n;
-    TRY(mem_alloc(&table, total, sizeof *table, "reward rows", err));
+    struct reward_job **jobs = NULL;
+    struct reward_log log = {0};
+    const size_t total = (size_t)n_prompts * (size_t)n, n_jobs = (size_t)scoring->n * total;
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(mem_alloc(&table, total, sizeof *table, "reward rows", err));
+    TRY_GOTO(mem_alloc(&jobs, n_jobs, sizeof(struct reward_job *), "rewards", err));
     scoring_table(batch, n_prompts, n, completions, table);
-    cohort_status status = scoring_rows(scoring, table, total, rewards, err);
+    take_begun(scoring, completions, n_prompts, n, jobs);
+    TRY_GOTO(score_rows(scoring, table, total, jobs, rewards, &log, err));
+    TRY_GOTO(keep_extra(scoring, completions, total, &log, err));
+    json_decref(log.extra);
+    log.extra = NULL;
+    if (!reward_log_merge(&scoring->log, &log, 0))
+        status = error_set(err, COHORT_ERR_MEMORY, "out of memory for what rewards logged");
+cleanup:
+    jobs_free(jobs, n_jobs);
+    reward_log_free(&log);
     mem_free(table);
     return status;
+}
+
+/* "extra" of a completion, if rewards added columns to it. */
+static cohort_status write_extra(const struct scoring *scoring, const struct completion *c, struct text *out,
+                                 cohort_error *err)
+{
+    const struct scored_group *group = find_group(scoring, c);
+    if (group == NULL || group->extra == NULL)
+        return COHORT_OK;
+    TRY(text_append(out, ", \"extra\": ", 11, err));
+    return json_text_write(json_array_get(group->extra, (size_t)(c - group->completions)), 0, out, err);
 }
 
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
@@ -322,13 +625,14 @@ cohort_status scoring_write(const struct scoring *scoring, const struct prompt_b
         TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", rewards[f]));
     }
     TRY(text_append(out, "}", 1, err));
+    TRY(write_extra(scoring, c, out, err));
     if (!isnan(advantage))
         TRY(text_printf(out, err, ", \"advantage\": %.9g", advantage));
     return text_append(out, "}\n", 2, err);
 }
 
-cohort_status scoring_log(const struct scoring *scoring, const struct prompt_batch *prompts,
-                          const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err)
+cohort_status scoring_log(struct scoring *scoring, const struct prompt_batch *prompts, const struct grpo_batch *batch,
+                          struct run_folder *run, int64_t step, cohort_error *err)
 {
     struct text lines = {0};
     cohort_status status = COHORT_OK;
@@ -338,6 +642,7 @@ cohort_status scoring_log(const struct scoring *scoring, const struct prompt_bat
                                batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i], &lines, err));
     TRY_GOTO(run_folder_log(run, RUN_COMPLETIONS, &lines, err));
 cleanup:
+    scoring_forget(scoring, batch->completions, (size_t)batch->n);
     text_free(&lines);
     return status;
 }

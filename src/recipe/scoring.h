@@ -6,6 +6,7 @@
 #include "run/options.h"
 #include "recipe/row_prompt.h"
 #include "train/grpo.h"
+#include "train/metrics.h"
 
 struct scoring {
     struct reward **rewards; /* those of the options (owned), then the extra ones (borrowed) */
@@ -13,15 +14,23 @@ struct scoring {
     double *weights;
     int32_t n, n_owned;
     const cohort_observer *observer; /* told the warnings of rewards; NULL: nobody */
+    struct reward_progress progress; /* what rewards are told of the run; the caller's */
+    bool keeps_extra;                /* the columns that rewards add are written with the completions */
+    struct reward_log log;           /* metrics since scoring_take_metrics */
+    struct scored_group *groups;     /* [n_groups] whose rewards were begun, or that have columns to be written */
+    size_t n_groups, groups_capacity;
 };
 /* Options used: those of the group "Reward". No reward at all is an error. The caller sets
  * the observer afterwards. */
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err);
 void scoring_close(struct scoring *scoring);
-/* rewards[n_rows, n] */
+/* rewards[n_rows, n]. Programs score side by side; what is said beside rewards is added to log, rows from 0 on. */
 cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
-                           cohort_error *err);
+                           struct reward_log *log, cohort_error *err);
+/* Adds the metrics that rewards gave since the last call, each the mean of its values, as prefix and name; a name that
+ * metrics has is left out. */
+void scoring_take_metrics(struct scoring *scoring, const char *prefix, struct metrics *metrics);
 
 /* A row that is ready to be asked. */
 struct prompt {
@@ -72,19 +81,33 @@ struct prompt_batch {
 void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t n, const struct completion *completions,
                    struct reward_row *table);
 
+/* The n completions of a prompt of the batch are there: programs of more than one worker begin to score them. Whoever
+ * gives up a rollout calls scoring_abandon. */
+cohort_status scoring_begin(struct scoring *scoring, const struct prompt_batch *batch, size_t prompt, int32_t n,
+                            const struct completion *completions, cohort_error *err);
+/* Drops what was begun and not finished. */
+void scoring_abandon(struct scoring *scoring);
+
 /* Scores completions, n of each prompt. rewards[n_prompts * n, scoring->n]. */
-cohort_status scoring_completions(const struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
+cohort_status scoring_completions(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
                                   int32_t n, const struct completion *completions, double *rewards, cohort_error *err);
 
-/* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index", "completion_index", "prompt",
- * "completion", "finish_reason", "rewards", "advantage" (if not NaN)}. rewards[scoring->n]; batch and prompt
- * say what was asked. */
+/* Drops what was begun for these completions, and the columns that were added to them. */
+void scoring_forget(struct scoring *scoring, const struct completion *completions, size_t n);
+
+/* What rewards added to n completions belongs to those at to now, which they were moved to. */
+cohort_status scoring_move(struct scoring *scoring, const struct completion *from, const struct completion *to,
+                           size_t n, cohort_error *err);
+
+/* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index",
+ * "completion_index", "prompt", "completion", "finish_reason", "rewards", "extra" (if rewards added columns),
+ * "advantage" (if not NaN)}. rewards[scoring->n]; batch and prompt say what was asked. */
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
                             int64_t step, const struct completion *c, const double *rewards, double advantage,
                             struct text *out, cohort_error *err);
 /* Appends every completion of a batch with its rewards and advantage to completions.jsonl of the run. */
 struct run_folder;
-cohort_status scoring_log(const struct scoring *scoring, const struct prompt_batch *prompts,
-                          const struct grpo_batch *batch, struct run_folder *run, int64_t step, cohort_error *err);
+cohort_status scoring_log(struct scoring *scoring, const struct prompt_batch *prompts, const struct grpo_batch *batch,
+                          struct run_folder *run, int64_t step, cohort_error *err);
 
 #endif

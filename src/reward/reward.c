@@ -150,12 +150,13 @@ static cohort_status create_named(struct reward *reward, const char *spec, const
         reward->kind = &reward_kind_pattern;
         return reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err);
     }
-    return error_set(err, COHORT_ERR_ARGUMENT,
-                     "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
-                     "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
-                     "xml_count and exec:PROGRAM (commas separate rewards: write '\\,' for one within a program, or "
-                     "put it into a file)",
-                     spec);
+    return error_set(
+        err, COHORT_ERR_ARGUMENT,
+        "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
+        "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
+        "xml_count, exec:PROGRAM and python:FILE.py:FUNCTION (commas separate rewards: write '\\,' for one within "
+        "a program, or put it into a file)",
+        spec);
 }
 
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
@@ -163,6 +164,8 @@ cohort_status reward_create(struct reward **out, const char *spec, const struct 
 {
     static const struct reward_options none = {0};
     struct reward *reward = NULL;
+    struct reward_command command = {0};
+    char shell[] = "/bin/sh", option[] = "-c";
     cohort_status status = COHORT_OK;
     *out = NULL;
     if (options == NULL)
@@ -175,7 +178,12 @@ cohort_status reward_create(struct reward **out, const char *spec, const struct 
         }
         TRY_GOTO(program_name(spec + 5, &reward->name, err));
         reward->kind = &reward_kind_exec;
-        TRY_GOTO(reward_exec_create(&reward->state, spec + 5, options->timeout_s, options->stop, err));
+        command = (struct reward_command){.label = spec, .arguments = {shell, option, (char *)(uintptr_t)(spec + 5)}};
+        TRY_GOTO(reward_exec_create(&reward->state, &command, options, &reward->name, err));
+    } else if (strncmp(spec, "python:", 7) == 0) {
+        reward->kind = &reward_kind_exec;
+        TRY_GOTO(reward_python_command(&command, spec, options->python, &reward->name, err));
+        TRY_GOTO(reward_exec_create(&reward->state, &command, options, &reward->name, err));
     } else {
         TRY_GOTO(mem_strdup(&reward->name, spec, strlen(spec), err));
         TRY_GOTO(create_named(reward, spec, options, err));
@@ -183,6 +191,7 @@ cohort_status reward_create(struct reward **out, const char *spec, const struct 
     *out = reward;
     reward = NULL;
 cleanup:
+    reward_command_free(&command);
     reward_destroy(reward);
     return status;
 }
@@ -233,6 +242,12 @@ cohort_status reward_score(struct reward *reward, const struct reward_row *rows,
     for (size_t i = 0; i < n_rows; i++)
         rewards[i] = (double)NAN;
     TRY(reward->kind->score(reward->state, reward->name, rows, n_rows, rewards, err));
+    return reward_check_finite(reward, rows, n_rows, rewards, err);
+}
+
+cohort_status reward_check_finite(const struct reward *reward, const struct reward_row *rows, size_t n_rows,
+                                  const double *rewards, cohort_error *err)
+{
     for (size_t i = 0; i < n_rows; i++)
         if (isinf(rewards[i]))
             return error_set(err, COHORT_ERR_REWARD,
@@ -240,6 +255,21 @@ cohort_status reward_score(struct reward *reward, const struct reward_row *rows,
                              "infinite reward; expected a finite number or none",
                              reward->name, i + 1, (long long)rows[i].prompt_index, (int)rows[i].completion_index);
     return COHORT_OK;
+}
+
+bool reward_is_program(const struct reward *reward) { return reward->kind == &reward_kind_exec; }
+
+cohort_status reward_keep_scores(struct reward *reward, cohort_error *err)
+{
+    return reward_exec_keep_scores(reward->state, err);
+}
+
+int reward_workers(const struct reward *reward) { return reward_exec_workers(reward->state); }
+
+cohort_status reward_start(struct reward_job **out, struct reward *reward, const struct reward_row *rows, size_t n_rows,
+                           const struct reward_progress *progress, cohort_error *err)
+{
+    return reward_exec_start(out, reward->state, rows, n_rows, progress, err);
 }
 
 const char *reward_warning(struct reward *reward)

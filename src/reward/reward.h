@@ -25,8 +25,9 @@ struct reward_row {
 struct reward; /* one function */
 
 /* spec: "accuracy", "reasoning_accuracy", "cosine_scaled", "regex", "think_format" (or "format"),
- * "soft_overlong_punishment", "repetition_penalty", "length", "xml_format", "xml_count", or "exec:PROGRAM [ARGS]" (run
- * by /bin/sh -c, started once, JSON lines on its stdin and stdout). Those of TRL have its names without "_reward", its
+ * "soft_overlong_punishment", "repetition_penalty", "length", "xml_format", "xml_count", "exec:PROGRAM [ARGS]" (run
+ * by /bin/sh -c, started once, JSON lines on its stdin and stdout) or "python:FILE:FUNCTION". Those of TRL have its
+ * names without "_reward", its
  * parameters and its values.
  * - accuracy: 1 if the answer that the completion states (rules: answer_find.c) equals the row's
  *   column "answer" (or "solution"), as a number, choice, list or formula (rules: answer.c), else
@@ -48,11 +49,17 @@ struct reward; /* one function */
  * number|null}, flushed at the end of the batch at the latest; its empty lines are passed over. timeout_s for a batch.
  * A program that dies, hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
  * the last of its stderr, and is ended with all it started; later calls fail too. No deadlock on full pipes (all are
- * polled), no SIGPIPE to the host. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM, then SIGKILL
- * to its process group. A reward serves one call at a time. */
+ * polled), no SIGPIPE to the host. An answer may also have "metrics": {"NAME": number or a list of them} and "extra":
+ * {"COLUMN": value}, which go to a reward_log. reward_destroy closes its stdin and gives it 2 s to end, then SIGTERM,
+ * then SIGKILL to its process group. A reward serves one reward_score at a time.
+ * - python: a function with TRL's signature, called for a batch by an interpreter that runs python_worker.py; its
+ * __name__ is the reward's name. In all else it is an exec. */
+enum { REWARD_MAX_WORKERS = 256 };
 struct reward_options {
     const char *pattern;                     /* regex */
-    double timeout_s;                        /* exec; 0: 60 */
+    double timeout_s;                        /* exec, python; 0: 60 */
+    int workers;                             /* programs that share the batches of an exec or python reward; 0: 1 */
+    const char *python;                      /* interpreter of python:; NULL: of $VIRTUAL_ENV, else python3 */
     const struct stop *stop;                 /* looked at while a program is waited for; NULL: none */
     const char *const *reasoning_delimiters; /* reasoning_accuracy; copied */
     size_t n_delimiters;                     /* 0: "</think>" */
@@ -76,6 +83,47 @@ cohort_status reward_create_callback(struct reward **out, const char *name, rewa
 /* rewards[n_rows]: NaN stands for null. An infinite or NaN number from a program is an error, not null. */
 cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err);
+
+/* What a reward says beside its scores. Zero-initialise it, free it with reward_log_free. */
+struct reward_log {
+    json_t *metrics, *extra; /* NULL: none */
+    json_t *warning;         /* a text for people; NULL: none */
+};
+/* Adds values (count of them, which have this sum) of a metric; a sum that is NaN stays one. False: out of memory. */
+bool reward_log_metric(struct reward_log *log, const char *name, double sum, int64_t count);
+/* A value of a row (from 0) in a further column. */
+bool reward_log_extra(struct reward_log *log, const char *column, size_t row, json_t *value);
+/* Adds what from says of rows that begin with first_row of into. */
+bool reward_log_merge(struct reward_log *into, const struct reward_log *from, size_t first_row);
+bool reward_log_empty(const struct reward_log *log);
+void reward_log_free(struct reward_log *log);
+
+/* How far a run is, for rewards that change with it. */
+struct reward_progress {
+    int64_t step, max_steps; /* optimizer steps done, and planned (0: unknown) */
+    double epoch;
+    int64_t tokens_seen;
+};
+
+/* Programs score beside the caller: a batch is started, the caller does something else and then waits for it. As many
+ * batches as there are programs are worked on at a time, the others wait in the order of their start. rows are read
+ * during the start alone. */
+bool reward_is_program(const struct reward *reward);
+/* From now on a program is not asked again about a row that it scored before: the same data, prompt and completion. A
+ * batch of which it says more than scores is not kept. */
+cohort_status reward_keep_scores(struct reward *reward, cohort_error *err);
+int reward_workers(const struct reward *reward); /* of a program */
+struct reward_job;
+cohort_status reward_start(struct reward_job **out, struct reward *reward, const struct reward_row *rows, size_t n_rows,
+                           const struct reward_progress *progress, cohort_error *err);
+/* rewards[n_rows] as from reward_score. log (may be NULL) gets what was said, row 0 of the job as first_row. Once. */
+cohort_status reward_finish(struct reward_job *job, double *rewards, struct reward_log *log, size_t first_row,
+                            cohort_error *err);
+/* What reward_score does with an infinite reward. */
+cohort_status reward_check_finite(const struct reward *reward, const struct reward_row *rows, size_t n_rows,
+                                  const double *rewards, cohort_error *err);
+/* Accepts NULL. A batch that was begun is waited for. */
+void reward_job_free(struct reward_job *job);
 /* Whether a data row has what the reward reads of it (an answer, a valid pattern), known before there is a completion; as
  * reward_score reports it. Programs and callbacks are not asked. */
 cohort_status reward_check(struct reward *reward, const json_t *data, int64_t prompt_index, cohort_error *err);

@@ -41,9 +41,25 @@ cohort_status reward_reasoning_create(void **state, const struct reward_options 
 /* State of reward_kind_overlong, reward_kind_repetition and reward_kind_cosine, whose options are checked. */
 cohort_status reward_tokens_create(void **state, const struct reward_kind *kind, const struct reward_options *options,
                                    cohort_error *err);
-/* Starts the program. */
-cohort_status reward_exec_create(void **state, const char *program, double timeout_s, const struct stop *stop,
-                                 cohort_error *err);
+/* What to start for a reward of a program, and what it is asked. */
+enum reward_form { REWARD_EXEC, REWARD_PYTHON };
+struct reward_command {
+    enum reward_form form;
+    const char *label;  /* in messages; borrowed */
+    char *arguments[9]; /* the list ends with NULL; it may point into owned */
+    char *owned[2];
+};
+/* Of python:FILE:FUNCTION. *name: the function's, which the caller frees. */
+cohort_status reward_python_command(struct reward_command *command, const char *spec, const char *python, char **name,
+                                    cohort_error *err);
+void reward_command_free(struct reward_command *command);
+/* State of reward_kind_exec: starts the programs. *name may be replaced by what a program calls itself. */
+cohort_status reward_exec_create(void **state, const struct reward_command *command,
+                                 const struct reward_options *options, char **name, cohort_error *err);
+int reward_exec_workers(const void *state);
+cohort_status reward_exec_keep_scores(void *state, cohort_error *err);
+cohort_status reward_exec_start(struct reward_job **job, void *state, const struct reward_row *rows, size_t n_rows,
+                                const struct reward_progress *progress, cohort_error *err);
 
 /* Some bytes of a text that is somebody else's; they may hold NULs. */
 struct span {

@@ -94,7 +94,7 @@ static const char REFERENCE_ONCE[] =
 static const char REPORTS[] =
     "cohort reports to the run folder only: metrics.jsonl and reward.svg; leave it out";
 static const char REWARDS[] =
-    "accuracy, regex, think_format, exec:PROGRAM, or another of README.md";
+    "accuracy, think_format, python:FILE.py:FUNCTION (TRL's functions as they are), or another of docs/REWARDS.md";
 static const char ROWS[] =
     "JSONL rows";
 static const char SPLIT_BATCH[] =

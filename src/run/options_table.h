@@ -149,7 +149,7 @@ OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd",
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
-       "reward functions, by name or as exec:PROGRAM (JSON lines in and out); README.md lists them")
+       "reward functions: names, python:FILE.py:FUNCTION, exec:PROGRAM; docs/REWARDS.md lists them")
 OPTION(REWARD_WEIGHTS, "reward_weights", NUMBERS(-BIG, BIG), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "a weight for each reward, in the same order; unset: 1 each")
 OPTION(PASS_REWARD, "pass_reward", TEXT, NULL, FOR_GRPO | FOR_EVAL, "Reward", FREE,
@@ -159,7 +159,13 @@ OPTION(PASS_THRESHOLD, "pass_threshold", FLOAT(-BIG, BIG), "1", FOR_GRPO | FOR_E
 OPTION(REWARD_PATTERN, "reward_pattern", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "pattern of the regex reward (PCRE2); unset: the row's column 'pattern'")
 OPTION(REWARD_TIMEOUT, "reward_timeout", FLOAT(0.001, 86400), "60", FOR_REWARD, "Reward", FREE,
-       "seconds an exec: program may take for a batch")
+       "seconds a program or Python function may take for a batch")
+OPTION(REWARD_WORKERS, "reward_workers", INT(1, 256), "1", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "programs of each exec: and python: reward; more than 1 score while the rollout goes on")
+OPTION(REWARD_CACHE, "reward_cache", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "programs and Python functions, by name, that score the same row and completion the same every time")
+OPTION(PYTHON, "python", TEXT, NULL, FOR_REWARD, "Reward", FREE,
+       "interpreter of python: rewards; unset: that of $VIRTUAL_ENV, else python3")
 OPTION(MAX_COMPLETION_LEN, "max_completion_len", INT(1, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "soft_overlong_punishment: tokens beyond which a completion gets -1")
 OPTION(SOFT_PUNISH_CACHE, "soft_punish_cache", INT(0, COUNT), NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),

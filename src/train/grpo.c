@@ -45,12 +45,15 @@ static int compare_turns(const void *a, const void *b)
 
 cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
-                           grpo_progress *progress, void *progress_context, cohort_error *err)
+                           grpo_progress *progress, void *progress_context, grpo_arrived *arrived,
+                           void *arrived_context, cohort_error *err)
 {
     int64_t first_id = 0, submitted = 0, done = 0;
     struct turn *turns = NULL;
+    int32_t *there = NULL; /* [n_prompts] completions that have come */
     cohort_status status = COHORT_OK;
     TRY_GOTO(mem_alloc(&turns, (size_t)n_prompts, sizeof *turns, "rollout", err));
+    TRY_GOTO(mem_alloc(&there, (size_t)n_prompts, sizeof *there, "rollout", err));
     for (int32_t p = 0; p < n_prompts; p++)
         turns[p] = (struct turn){.prompt = p, .expected = prompts[p].expected};
     qsort(turns, (size_t)n_prompts, sizeof *turns, compare_turns);
@@ -79,6 +82,9 @@ cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prom
             completions[(int64_t)turns[completion.request - first_id].prompt * n + completion.index] = completion;
             TRY_GOTO(completion_check(&completion, err));
             done++;
+            const int32_t prompt = turns[completion.request - first_id].prompt;
+            if (++there[prompt] == n && arrived != NULL)
+                TRY_GOTO(arrived(arrived_context, prompt, completions + (int64_t)prompt * n, err));
         }
         int64_t tokens = engine_stats(engine).generated_tokens - before;
         if (progress != NULL &&
@@ -92,6 +98,7 @@ cleanup:
     for (int64_t i = 0; status != COHORT_OK && i < submitted; i++)
         engine_cancel(engine, first_id + i);
     mem_free(turns);
+    mem_free(there);
     return status;
 }
 
@@ -336,7 +343,8 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
                                      .n_stop = config->n_stop,
                                      .n_choosable = config->n_choosable};
     TRY_GOTO(grpo_rollout(grpo->engine, prompts, n_prompts, config->group, &pattern, (uint64_t)index,
-                          batch->completions, grpo->progress, grpo->progress_context, err));
+                          batch->completions, grpo->progress, grpo->progress_context, grpo->arrived,
+                          grpo->arrived_context, err));
     batch->rollout_seconds = clock_seconds() - batch->start;
     for (int32_t i = 0; i < batch->n; i++) {
         TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));

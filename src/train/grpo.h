@@ -54,6 +54,9 @@ typedef cohort_status grpo_reward(void *context, const struct completion *comple
  * (COHORT_ERR_CANCELLED). */
 typedef bool grpo_progress(void *context, const char *phase, int64_t done, int64_t total);
 
+/* Told, while a rollout goes on, that all completions of a prompt are there: group[n]. */
+typedef cohort_status grpo_arrived(void *context, int32_t prompt, const struct completion *group, cohort_error *err);
+
 struct grpo {
     struct model *model;
     /* NULL without KL. It may be model itself, which then wears reference_adapter while it scores: NULL, its base, or the
@@ -73,6 +76,8 @@ struct grpo {
     void *reward_context;
     grpo_progress *progress; /* may be NULL */
     void *progress_context;
+    grpo_arrived *arrived; /* may be NULL */
+    void *arrived_context;
 };
 
 /* What a batch produced: valid until grpo_batch_free. */
@@ -142,11 +147,12 @@ cohort_status grpo_step(struct grpo *grpo, const struct grpo_prompt *prompts, in
                         struct grpo_batch *batch, struct metrics *metrics, cohort_error *err);
 
 /* The rollout alone: fills completions[n_prompts * n] in order. batch_index separates the draws of batches. Completions
- * of another kind must not be in flight. After a failure its own requests are cancelled: they leave the engine at its
- * next step. */
+ * of another kind must not be in flight. progress and arrived may be NULL. After a failure its own requests are
+ * cancelled: they leave the engine at its next step. */
 cohort_status grpo_rollout(struct engine *engine, const struct grpo_prompt *prompts, int32_t n_prompts, int32_t n,
                            const struct engine_request *pattern, uint64_t batch_index, struct completion *completions,
-                           grpo_progress *progress, void *progress_context, cohort_error *err);
+                           grpo_progress *progress, void *progress_context, grpo_arrived *arrived,
+                           void *arrived_context, cohort_error *err);
 
 /* An optimizer step on rows, those of one prompt consecutive. */
 cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t n, struct metrics *metrics,

@@ -24,22 +24,40 @@ void metrics_set(struct metrics *metrics, const char *name, double value)
     metrics->items[i].value = value;
 }
 
-void metrics_setf(struct metrics *metrics, double value, const char *format, ...)
+static void set_formatted(struct metrics *metrics, double value, bool replaces, const char *format, va_list args)
 {
     char *name = NULL;
-    va_list args, again;
-    va_start(args, format);
+    va_list again;
     va_copy(again, args);
     int length = number_vformat(NULL, 0, format, args);
     if (length < 0 || mem_alloc(&name, (size_t)length + 1, 1, "metrics", NULL) != COHORT_OK) {
         metrics->incomplete = true;
     } else {
         number_vformat(name, (size_t)length + 1, format, again);
-        metrics_set(metrics, name, value);
+        bool there = false;
+        for (size_t i = 0; !replaces && !there && i < metrics->count; i++)
+            there = strcmp(metrics->items[i].name, name) == 0;
+        if (!there)
+            metrics_set(metrics, name, value);
     }
     va_end(again);
-    va_end(args);
     mem_free(name);
+}
+
+void metrics_setf(struct metrics *metrics, double value, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    set_formatted(metrics, value, true, format, args);
+    va_end(args);
+}
+
+void metrics_offer(struct metrics *metrics, double value, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    set_formatted(metrics, value, false, format, args);
+    va_end(args);
 }
 
 void metrics_add(struct metrics *metrics, const struct metrics *other)

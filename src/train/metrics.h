@@ -15,6 +15,8 @@ struct metrics {
 /* A second value for a name replaces the first. */
 void metrics_set(struct metrics *metrics, const char *name, double value);
 void metrics_setf(struct metrics *metrics, double value, const char *format, ...) PRINTF_LIKE(3, 4);
+/* Sets a value only where the name has none yet. */
+void metrics_offer(struct metrics *metrics, double value, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Adds all of another's. */
 void metrics_add(struct metrics *metrics, const struct metrics *other);
 /* The value of a name; NaN if there is none. */

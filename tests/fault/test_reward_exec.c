@@ -520,6 +520,44 @@ static void test_closed_streams(void **state)
     assert_true(values[0] == 2 && values[3] == 2);
 }
 
+/* Several programs: batches are begun, finished in another order, or given up; each has its own rows' answers. */
+static void test_several(void **state)
+{
+    (void)state;
+    enum { JOBS = 12 };
+    struct reward *reward = NULL;
+    struct reward_job *jobs[JOBS] = {NULL};
+    struct reward_options options = {.timeout_s = 20, .workers = 3};
+    struct reward_log log = {0};
+    cohort_error err = {0};
+    static const char program[] =
+        "exec:while read -r row; do r=${row##*prompt_index??}; r=${r%%,*}; sleep 0.0$((r % 3)); "
+        "echo \"{\\\"reward\\\": $r, \\\"metrics\\\": {\\\"m\\\": $r}, \\\"extra\\\": {\\\"e\\\": $r}}\"; done";
+    if (reward_create(&reward, program, &options, &err) != COHORT_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(reward_workers(reward), 3);
+    fill(2 * JOBS, "c");
+    for (size_t j = 0; j < JOBS; j++)
+        assert_int_equal(reward_start(&jobs[j], reward, rows + 2 * j, 2, NULL, &err), COHORT_OK);
+    reward_job_free(jobs[JOBS - 1]);
+    for (size_t j = JOBS - 1; j-- > 0;) {
+        double values[2] = {0};
+        if (reward_finish(jobs[j], values, &log, 2 * j, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+        assert_true(values[0] == (double)j && values[1] == (double)j);
+        reward_job_free(jobs[j]);
+    }
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(log.metrics, "m"), 1)), 2 * (JOBS - 1));
+    assert_true(json_real_value(json_array_get(json_object_get(log.metrics, "m"), 0)) == (JOBS - 1) * (JOBS - 2));
+    for (size_t i = 0; i < 2 * (JOBS - 1); i++)
+        assert_int_equal(json_integer_value(json_array_get(json_object_get(log.extra, "e"), i)), i / 2);
+    reward_log_free(&log);
+    /* Given up at once. */
+    assert_int_equal(reward_start(&jobs[0], reward, rows, 2, NULL, &err), COHORT_OK);
+    reward_job_free(jobs[0]);
+    reward_destroy(reward);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -530,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_late_extra), cmocka_unit_test(test_ends_after_batch),
         cmocka_unit_test(test_big_stderr), cmocka_unit_test(test_no_sigpipe),
         cmocka_unit_test(test_no_leak),    cmocka_unit_test(test_closed_streams),
+        cmocka_unit_test(test_several),
     };
     return cmocka_run_group_tests(tests, make_data, free_data);
 }

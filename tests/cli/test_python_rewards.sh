@@ -1,0 +1,140 @@
+# python:FILE:FUNCTION: functions with TRL's signature as TRL calls them, their metrics and columns, several programs side by side, scores that are
+# kept, and a run that goes on.
+. "$(dirname "$0")/shell.sh"
+command -v python3 >/dev/null || { echo "no python3"; exit 77; }
+
+succeeds "$COHORT" init --preset nano --tokenizer bytes --seed 1 --out m
+for i in 1 2 3 4 5 6; do echo "{\"prompt\": [{\"role\": \"user\", \"content\": \"q$i\"}], \"answer\": \"a #### $i\", \"n\": $i}"; done >chat.jsonl
+for i in 1 2 3; do echo "{\"prompt\": \"q$i\", \"completion\": \"it is $i\", \"completion_ids\": [$i, 7], \"answer\": \"$i\", \"n\": $i}"; done >scored.jsonl
+
+# --- what a function gets ---
+mkdir lib
+echo 'BASE = 10' >lib/beside.py # imports find what lies beside the file
+cat >lib/gets.py <<'END'
+import functools
+from beside import BASE
+
+def texts(prompts, completions, completion_ids, n, answer, trainer_state, log_extra, log_metric, **kwargs):
+    print("a line for people")
+    assert prompts == ["q1", "q2", "q3"], prompts
+    assert completions == ["it is 1", "it is 2", "it is 3"], completions
+    assert completion_ids == [[1, 7], [2, 7], [3, 7]], completion_ids
+    assert answer == ["1", "2", "3"] and sorted(kwargs) == [], kwargs
+    assert (trainer_state.global_step, trainer_state.max_steps, trainer_state.log_history) == (0, 0, [])
+    return [BASE + v if v != 2 else None for v in n]
+
+def named(completions, **kwargs):
+    return [1.5 for c in completions]
+renamed = named
+
+def scaled(completions, factor, **kwargs):
+    return [factor for c in completions]
+half = functools.partial(scaled, factor=0.5)
+
+class Judge:
+    async def __call__(self, completions, **kwargs):
+        return [True for c in completions]
+judge = Judge()
+
+def chat(prompts, completions, completion_ids, trainer_state, n, **kwargs):
+    assert all(p == [{"role": "user", "content": "q%d" % k}] for p, k in zip(prompts, n)), prompts
+    assert all(len(c) == 1 and c[0]["role"] == "assistant" and isinstance(c[0]["content"], str) for c in completions)
+    assert all(len(ids) == 4 for ids in completion_ids)
+    return [trainer_state.global_step + trainer_state.max_steps / 100 for p in prompts]
+END
+succeeds "$COHORT" score --data scored.jsonl --reward python:lib/gets.py:texts,python:lib/gets.py:renamed,python:lib/gets.py:half \
+    --reward python:lib/gets.py:judge,accuracy --reward-weights 1,1,1,1,0
+is "$(grep -o '"rewards": {[^}]*}' out | head -n 1)" '"rewards": {"texts": 11, "named": 1.5, "half": 0.5, "judge": 1, "accuracy": 0}' "names and values"
+is "$(field reward <out | tr '\n' ' ')" "14 3 16 " "None leaves a reward out"
+[ "$(grep -c "a line for people" out)" = 0 ] || wrong "print() came into the output"
+grpo=("$COHORT" grpo --model m --num-generations 3 --prompts-per-step 2 --max-completion-length 4 --threads 1 --seed 3)
+succeeds "${grpo[@]}" --data chat.jsonl --steps 2 --reward python:lib/gets.py:chat --out chat
+is "$(grep -o '"rewards/chat/mean": [0-9.]*' chat/metrics.jsonl | tr '\n' ' ')" '"rewards/chat/mean": 0.02 "rewards/chat/mean": 1.02 ' "steps that a function sees"
+has chat/checkpoints/step-2/trainer/inputs.json '"path": "lib/gets.py"'
+
+# --- the example; the same with several programs, whatever is ready first; a run that goes on ---
+cat >slow.py <<'END'
+import os, random, time
+def by_ids(completions, completion_ids, log_metric, log_extra, **kwargs):
+    time.sleep(random.random() / 50)
+    log_metric("mean_id", sum(map(sum, completion_ids)) / len(completions))
+    log_extra("first_id", [ids[0] for ids in completion_ids])
+    return [ids[0] % 7 for ids in completion_ids]
+END
+e="python:$SOURCE/examples/reward_functions.py"
+rewards=(--reward "$e:think_format_reward,$e:gsm8k_reward,$e:short_reward,python:slow.py:by_ids")
+numbers() { sed -E 's/"(time|throughput|memory)[^,]*, |, "(step_time|time|throughput|memory)[^,}]*//g' "$1/metrics.jsonl"; }
+for workers in 1 2 5; do
+    succeeds "${grpo[@]}" --data chat.jsonl --steps 4 "${rewards[@]}" --reward-workers $workers --log-completions --eval-data chat.jsonl --eval-steps 2 --out "run$workers"
+    cmp run1/completions.jsonl "run$workers/completions.jsonl" || wrong "completions with $workers programs"
+    cmp <(numbers run1) <(numbers "run$workers") || wrong "metrics with $workers programs"
+    cmp run1/final/model.safetensors "run$workers/final/model.safetensors" || wrong "weights with $workers programs"
+done
+is "$(wc -l <run1/metrics.jsonl)" 5 "lines of metrics"
+has run1/metrics.jsonl '"frac_without_number": [0-9.]+'
+has run1/metrics.jsonl '"eval_mean_id": [0-9.]+'
+has run1/metrics.jsonl '"rewards/short_reward/mean": 0.02,'
+has run1/completions.jsonl '"short_reward": null, "by_ids": [0-6]}, "extra": {"extracted_answer": "[^"]*", "first_id": [0-9]+}, "advantage": '
+has run1/eval-step-4.jsonl '"extra": {"extracted_answer": '
+steady=(--data chat.jsonl --reward "$e:think_format_reward,$e:gsm8k_reward,python:slow.py:by_ids" --reward-workers 2 --log-completions)
+succeeds "${grpo[@]}" "${steady[@]}" --steps 4 --out whole
+succeeds "${grpo[@]}" "${steady[@]}" --steps 2 --out parts
+succeeds "${grpo[@]}" "${steady[@]}" --steps 4 --out parts --resume latest
+cmp whole/final/model.safetensors parts/final/model.safetensors || wrong "weights of a run that went on"
+cmp whole/completions.jsonl parts/completions.jsonl || wrong "completions of a run that went on"
+cmp <(numbers whole) <(numbers parts) || wrong "metrics of a run that went on"
+sed -i 's/% 7/% 5/' slow.py
+fails 1 'reward: .*slow.py.*--accept-changed reward' "${grpo[@]}" "${steady[@]}" --steps 6 --out parts \
+    --resume latest
+
+# --- programs side by side: rewards beside each other, and prompts of one reward ---
+cat >meet.py <<'END'
+import glob, time
+
+def f(completions, completion_ids, **kwargs):
+    meet("f", completion_ids)
+    return [1 for c in completions]
+async def g(completions, completion_ids, **kwargs):
+    meet("g", completion_ids)
+    return [1 for c in completions]
+def meet(name, ids):
+    """Returns when all six calls have begun: none of them before the others."""
+    open("met.%s%d" % (name, ids[0][0]), "w").close()
+    while len(glob.glob("met.*")) < 6:
+        time.sleep(0.01)
+END
+succeeds "$COHORT" score --data scored.jsonl --reward python:meet.py:f,python:meet.py:g --reward-workers 3
+
+# --- metrics of a program, and scores that are kept ---
+cat >asked.sh <<'END'
+while read -r row; do
+    echo asked >>asked
+    echo '{"reward": 3, "metrics": {"tests": 2, "more": [1, 2]}, "extra": {"note": "n"}}'
+done
+END
+succeeds "$COHORT" score --data scored.jsonl --reward 'exec:sh asked.sh'
+has err 'metric tests: 2$'
+has err 'metric more: 1.5$'
+has out '"reward": 3, "extra": \{"note": "n"\}\}'
+printf 'import os\nCALLS = []\ndef f(completions, **kwargs):\n    open("calls", "a").write("x" * len(completions))\n    return [len(c) for c in completions]\n' >kept.py
+for i in 1 2 3; do cat scored.jsonl; done >thrice.jsonl
+for kept in "" "--reward-cache f"; do
+    rm -f calls
+    succeeds "${grpo[@]}" --data scored.jsonl --steps 3 --temperature 0.01 --reward python:kept.py:f --out "kept${kept%% *}" $kept
+    calls[${#kept}]=$(wc -c <calls)
+done
+cmp kept/final/model.safetensors kept--reward-cache/final/model.safetensors || wrong "kept scores change nothing"
+is "${calls[0]}" 18 "rows asked without a cache"
+[ "${calls[16]}" -lt 18 ] || wrong "${calls[16]} rows asked with a cache"
+fails 2 "names 'g', but there is no reward of this name; .* 'f'" "$COHORT" score --data scored.jsonl --reward python:kept.py:f --reward-cache g
+fails 2 "'accuracy', which takes no time" "$COHORT" score --data scored.jsonl --reward accuracy --reward-cache accuracy
+
+# --- which interpreter ---
+printf '#!/bin/sh\necho used >used\nunset VIRTUAL_ENV\nexec python3 "$@"\n' >my-python
+chmod +x my-python
+succeeds "$COHORT" score --data scored.jsonl --reward python:kept.py:f --python ./my-python
+[ -f used ] || wrong "--python was not used"
+mkdir -p env/bin && mv my-python env/bin/python3 && rm used
+VIRTUAL_ENV=$PWD/env succeeds "$COHORT" score --data scored.jsonl --reward python:kept.py:f
+[ -f used ] || wrong "VIRTUAL_ENV was not used"
+done_testing
