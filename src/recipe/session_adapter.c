@@ -102,10 +102,13 @@ static cohort_status read_settings(struct session_adapter *adapter, bool trainin
                          "%s: adapter_config.json asks for a training of its own (init_lora_weights), which is not "
                          "supported; merge the adapter with cohort merge and train on from there",
                          adapter->dir);
-    if (training && adapter->settings.dropout != 0.0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "%s: adapter_config.json has lora_dropout %g, which is not supported: set it to 0 there",
-                         adapter->dir, adapter->settings.dropout);
+    if (training && adapter->settings.dropout != 0.0) {
+        TRY(text_printf(notes, err,
+                        "%s: adapter_config.json has lora_dropout %g; it is trained without dropout here, so that "
+                        "training computes what sampling does\n",
+                        adapter->dir, adapter->settings.dropout));
+        adapter->settings.dropout = 0.0;
+    }
     return COHORT_OK;
 }
 
@@ -162,8 +165,11 @@ cohort_status session_adapter_find(struct session_adapter *adapter, const struct
 cohort_status session_adapter_read(const struct session_adapter *adapter, struct model *model, uint64_t seed,
                                    struct weight_files *files, cohort_error *err)
 {
-    return adapter->dir != NULL ? model_adapter_read(model->adapter, adapter->dir, &adapter->settings, files, err)
-                                : model_adapter_start(model->adapter, seed, err);
+    if (adapter->dir == NULL)
+        return model_adapter_start(model->adapter, seed, err);
+    TRY(model_adapter_read(model->adapter, adapter->dir, &adapter->settings, files, err));
+    return adapter_check_base(adapter->dir, &adapter->settings, &model->adapter->layout, param_set_fetch, &model->base,
+                              err);
 }
 
 cohort_status session_adapter_write(const struct session_adapter *adapter, const struct model *model, const char *dir,
