@@ -83,6 +83,7 @@ static void rl_update(struct model_test *test, struct script_rows *rows, enum jo
     else
         assert_true(metrics_get(&metrics, "kl") > 0);
     model_destroy(grpo.reference);
+    metrics_free(&metrics);
 }
 
 static float *first_moment(const struct model *model, int32_t param)

@@ -155,6 +155,7 @@ static void replay(const char *run, const json_t *script, struct backend *backen
         assert_true(metrics_get(&metrics, "skipped_steps") == 0.0);
         if (s == 0)
             check_weights(test.model, run, "step1", &t->rms, &t->max);
+        metrics_free(&metrics);
     }
     check_weights(test.model, run, "final", &t->rms, &t->max);
     model_destroy(reference);

@@ -22,6 +22,7 @@ static void step(struct watch *watch, double reward, double zero_std, double cli
         metrics_set(&metrics, "completions/clipped_ratio", clipped);
     metrics_set(&metrics, "grad_norm", norm);
     watch_step(watch, &metrics);
+    metrics_free(&metrics);
 }
 
 static void silent(struct watch *watch)
