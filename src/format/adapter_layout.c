@@ -288,6 +288,7 @@ static cohort_status add_param(struct building *to, const char *path, const char
     param->shape[1] = columns > 0 ? columns : 1;
     param->count = rows * param->shape[1];
     param->format = format;
+    param->kind = columns > 0 ? PARAM_MATRIX : PARAM_VECTOR;
     *place = to->table.n_params++;
     return COHORT_OK;
 }
@@ -434,6 +435,7 @@ static cohort_status add_saved(struct building *to, struct adapter_layout *out, 
         struct param *copy = &to->table.params[place];
         copy->decay = param->decay;
         copy->start = param->start;
+        copy->kind = param->kind;
         copy->adjacent = param->adjacent && place > 0 && out->n_saved > 0 && out->saved[out->n_saved - 1] == param - 1;
         out->saved[out->n_saved++] = param;
     }

@@ -78,6 +78,20 @@ for dtype in bf16 f32; do
     done
 done
 
+# Every optimizer trains A and B, and goes on where it stopped.
+for optim in adamw_8bit muon sgd adafactor lion_32bit; do
+    arguments sft
+    args+=(--dtype bf16 --use-peft "${rank[@]}" --optim $optim --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
+    cohort "${args[@]}" --steps 2 --out "by-$optim"
+    cohort "${args[@]}" --steps 1 --out "by-$optim-parts"
+    cohort "${args[@]}" --steps 2 --out "by-$optim-parts" --resume latest
+    for folder in final final-ema checkpoints; do
+        diff -r "by-$optim/$folder" "by-$optim-parts/$folder" >&2 || fail "$optim, resumed: $folder/ differs"
+    done
+    cmp -s "by-$optim/final/adapter_model.safetensors" new-bf16/final/adapter_model.safetensors && fail "$optim trains nothing"
+    cmp -s "by-$optim/final/adapter_model.safetensors" "by-$optim/final-ema/adapter_model.safetensors" && fail "$optim: no mean"
+done
+
 # A base that is not the one the run began with is not gone on with.
 make_model "$work/other" 4
 if "$COHORT" sft --data sft.jsonl --resume latest --out lora-sft-f32 --model other --steps 6 --device "$DEVICE" 2>refused; then

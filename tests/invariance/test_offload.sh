@@ -35,6 +35,10 @@ if [ "$DEVICE" != cpu ]; then
         cohort "${run[@]}" --dtype $dtype --offload optimizer,gradients,reference --out "all-$dtype"
         ends "plain-$dtype" "all-$dtype" "everything offloaded, $dtype"
     done
+    # Beside an adapter, whose gradients other operations make.
+    cohort "${run[@]}" --dtype bf16 --use-peft --out plain-lora
+    cohort "${run[@]}" --dtype bf16 --use-peft --offload optimizer,gradients,reference --out all-lora
+    ends plain-lora all-lora "everything offloaded beside an adapter"
     cohort "${run[@]}" --dtype bf16 --offload optimizer --steps 1 --out parts
     cohort "${run[@]}" --dtype bf16 --offload gradients --out parts --resume latest
     ends plain-bf16 parts "resumed with another part offloaded"
