@@ -1,5 +1,5 @@
 /* A set of parameters in backend memory and, apart from them, what training keeps for those that train. The base of a
- * model is one; a set of adapters will be another. Optimizer, gradient norm, trainer state and memory plan take a
+ * model is one, an adapter another. Optimizer, gradient norm, trainer state and memory plan take a
  * param_set and know no model.
  *
  * States: open (the table is known, no backend memory is held: sizes for plans), allocated (values), training

@@ -150,6 +150,7 @@ template <int MT, int NT> __global__ void __launch_bounds__(THREADS) narrow_kern
         __syncthreads();
         if (threadIdx.x == 0) {
             int32_t *arrived = p.arrived + (int64_t)blockIdx.z * gridDim.x + blockIdx.x;
+            /* Counts blocks: whoever is last, the sums below are in order. */
             last = atomicAdd(arrived, 1) == p.groups - 1;
             if (last)
                 *arrived = 0;
