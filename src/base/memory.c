@@ -135,3 +135,9 @@ void text_free(struct text *text)
     mem_free(text->data);
     memset(text, 0, sizeof *text);
 }
+
+bool text_ends(const char *string, const char *end)
+{
+    const size_t n = strlen(string), m = strlen(end);
+    return n >= m && strcmp(string + n - m, end) == 0;
+}

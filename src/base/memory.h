@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* *out = zeroed count*size bytes, 64-byte aligned; free with mem_free. count*size is checked for overflow; a zero
@@ -34,5 +35,7 @@ cohort_status text_printf(struct text *text, cohort_error *err, const char *form
 /* Appends what a terminal may be given: controls (but newline and tab) and bytes that are not UTF-8 as \x1b. */
 cohort_status text_append_shown(struct text *text, const char *bytes, size_t length, cohort_error *err);
 void text_free(struct text *text);
+/* Whether a string ends with another. */
+bool text_ends(const char *string, const char *end);
 
 #endif

@@ -69,7 +69,8 @@ cohort_status adapter_settings_read(struct adapter_settings *out, const char *di
 struct adapter_site {
     const struct param *base; /* in the base's table */
     int32_t r;
-    float scale; /* s */
+    float scale;   /* s */
+    int64_t layer; /* the first number in its path, -1: none */
     /* In the layout's table: A [r, K], B [N, r]; DoRA's magnitude [N] (in F32) and B's bias [N], or NULL. */
     const struct param *a, *b, *magnitude, *b_bias;
 };

@@ -460,17 +460,6 @@ static json_t *overrides_json(const struct adapter_overrides *overrides)
     return object;
 }
 
-/* The number that stands behind ".layers." in a name, -1: none. */
-static int64_t layer_of(const char *name)
-{
-    static const char key[] = ".layers.";
-    const char *at = strstr(name, key);
-    int64_t layer = -1;
-    if (at == NULL || !number_read_integer(at + sizeof key - 1, strspn(at + sizeof key - 1, "0123456789"), &layer))
-        return -1;
-    return layer;
-}
-
 /* Those that were named, or the last ones that MLX-LM's count came to. */
 static json_t *layers_json(const struct adapter_settings *s, const struct adapter_layout *layout)
 {
@@ -482,7 +471,7 @@ static json_t *layers_json(const struct adapter_settings *s, const struct adapte
     for (size_t i = 0; built && i < s->layers.count; i++)
         built = json_array_append_new(list, json_integer(s->layers.items[i])) == 0;
     for (int32_t i = 0; built && s->layers.count == 0 && i < layout->n_sites; i++) {
-        const int64_t layer = layer_of(layout->sites[i].base->name);
+        const int64_t layer = layout->sites[i].layer;
         if (layer > before) {
             built = json_array_append_new(list, json_integer(layer)) == 0;
             before = layer;

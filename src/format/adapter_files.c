@@ -12,19 +12,13 @@ static const char TENSORS[] = "adapter_model.safetensors", PICKLE[] = "adapter_m
                   MLX_TENSORS[] = "adapters.safetensors", PREFIX[] = "base_model.model.",
                   WHAT[] = "adapter that adapter_config.json describes";
 
-static bool ends_with(const char *text, const char *end)
-{
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 /* ---- start values ---- */
 
 cohort_status adapter_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                  cohort_error *err)
 {
     const struct checkpoint_init *init = context;
-    const bool a = ends_with(param->name, ".lora_A.weight");
+    const bool a = text_ends(param->name, ".lora_A.weight");
     const double bound = 1 / sqrt((double)param->shape[1]);
     const uint64_t stream = checkpoint_init_stream(param->name);
     (void)err;
@@ -36,10 +30,7 @@ cohort_status adapter_init_fetch(void *context, const struct param *param, int64
             const int64_t at = 2 * ((first + i) % 2);
             value = (float)(bound * (2 * rng_uniform_double(bits.word[at], bits.word[at + 1]) - 1));
         }
-        if (param->format == STORAGE_F32)
-            ((float *)to)[i] = value;
-        else
-            ((uint16_t *)to)[i] = bf16_from_f32(value);
+        storage_set(param->format, to, i, value);
     }
     return COHORT_OK;
 }
@@ -53,7 +44,7 @@ static void mlx_name(struct param *param)
         const char *peft, *mlx; /* which is shorter */
     } ends[] = {{".lora_A.weight", ".lora_a"}, {".lora_B.weight", ".lora_b"}, {".lora_magnitude_vector", ".m"}};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (ends_with(param->name, ends[i].peft))
+        if (text_ends(param->name, ends[i].peft))
             memcpy(param->name + strlen(param->name) - strlen(ends[i].peft), ends[i].mlx, strlen(ends[i].mlx) + 1);
 }
 

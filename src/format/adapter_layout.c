@@ -297,15 +297,20 @@ static cohort_status add_site(struct building *to, const struct adapter_settings
                               const char *path, cohort_error *err)
 {
     double r = s->r, alpha = s->alpha;
+    int64_t layer = -1;
+    bool in_layer = false;
+    TRY(layer_of(base->name, &in_layer, &layer, err));
     TRY(override(&s->ranks, "rank_pattern", path, &r, err));
     TRY(override(&s->alphas, "alpha_pattern", path, &alpha, err));
     if (!(r >= 1 && r <= (1 << 16) && r == floor(r)))
         return error_set(err, COHORT_ERR_ARGUMENT, "%s: a rank of %g; expected a whole number from 1", path, r);
     TRY(mem_grow(&to->drafts, &to->draft_capacity, to->n_drafts + 1, sizeof *to->drafts, "adapter sites", err));
-    to->drafts[to->n_drafts++] = (struct draft){
-        .site = {.base = base, .r = (int32_t)r, .scale = (float)(s->rslora ? alpha / sqrt(r) : alpha / r)},
-        .magnitude = -1,
-        .b_bias = -1};
+    to->drafts[to->n_drafts++] = (struct draft){.site = {.base = base,
+                                                         .r = (int32_t)r,
+                                                         .scale = (float)(s->rslora ? alpha / sqrt(r) : alpha / r),
+                                                         .layer = in_layer ? layer : -1},
+                                                .magnitude = -1,
+                                                .b_bias = -1};
     return COHORT_OK;
 }
 

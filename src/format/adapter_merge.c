@@ -85,19 +85,6 @@ static void delta_row(const struct adapter_merge *m, const struct adapter_site *
         row[c] *= site->scale;
 }
 
-static float value_at(const void *values, enum storage_format format, int64_t i)
-{
-    return format == STORAGE_F32 ? ((const float *)values)[i] : f32_from_bf16(((const uint16_t *)values)[i]);
-}
-
-static void set_value(void *values, enum storage_format format, int64_t i, float value)
-{
-    if (format == STORAGE_F32)
-        ((float *)values)[i] = value;
-    else
-        ((uint16_t *)values)[i] = bf16_from_f32(value);
-}
-
 /* The factor of every row of a site with DoRA. to: room for one row of the base. */
 static cohort_status find_factors(struct adapter_merge *m, const struct adapter_site *site, cohort_error *err)
 {
@@ -112,7 +99,7 @@ static cohort_status find_factors(struct adapter_merge *m, const struct adapter_
         status = checkpoint_source_fetch(m->source, base, i * k, k, row, err);
         delta_row(m, site, i, 0, k);
         for (int64_t c = 0; c < k && status == COHORT_OK; c++) {
-            const double value = (double)(value_at(row, base->format, c) + m->row[c]);
+            const double value = (double)(storage_get(base->format, row, c) + m->row[c]);
             sum += value * value;
         }
         m->factor[i] = (float)((double)magnitude[i] / sqrt(sum));
@@ -148,9 +135,9 @@ cohort_status adapter_merge_fetch(void *context, const struct param *param, int6
             site = candidate;
         if (candidate->b_bias != NULL && bias_of(m, candidate) == param)
             for (int64_t i = 0; i < count; i++)
-                set_value(to, param->format, i,
-                          value_at(to, param->format, i) +
-                              candidate->scale * values_of(m, candidate->b_bias)[first + i]);
+                storage_set(param->format, to, i,
+                            storage_get(param->format, to, i) +
+                                candidate->scale * values_of(m, candidate->b_bias)[first + i]);
     }
     if (site == NULL)
         return COHORT_OK;
@@ -163,10 +150,10 @@ cohort_status adapter_merge_fetch(void *context, const struct param *param, int6
         delta_row(m, site, i, from, end);
         for (int64_t c = from; c < end; c++) {
             const int64_t place = at - first + c - from;
-            float value = value_at(to, param->format, place) + m->row[c];
+            float value = storage_get(param->format, to, place) + m->row[c];
             if (site->magnitude != NULL)
                 value *= m->factor[i];
-            set_value(to, param->format, place, value);
+            storage_set(param->format, to, place, value);
         }
         at += end - from;
     }

@@ -352,14 +352,6 @@ static void normal_block(uint64_t seed, uint64_t stream, uint64_t block, double 
     }
 }
 
-static void put_element(enum storage_format format, void *to, int64_t i, float value)
-{
-    if (format == STORAGE_F32)
-        ((float *)to)[i] = value;
-    else
-        ((uint16_t *)to)[i] = bf16_from_f32(value);
-}
-
 struct draw_job {
     const struct checkpoint_init *init;
     enum storage_format format;
@@ -380,7 +372,7 @@ static void draw_blocks(const void *context, int64_t begin, int64_t end, int thr
         for (int64_t j = 0; j < 4; j++) {
             int64_t i = 4 * block + j - job->first;
             if (i >= 0 && i < job->count)
-                put_element(job->format, job->to, i, (float)(scale * normal[j]));
+                storage_set(job->format, job->to, i, (float)(scale * normal[j]));
         }
     }
 }
@@ -392,7 +384,7 @@ cohort_status checkpoint_init_fetch(void *context, const struct param *param, in
     const struct checkpoint_init *init = context;
     if (param->rank == 1) {
         for (int64_t i = 0; i < count; i++)
-            put_element(param->format, to, i, param->start);
+            storage_set(param->format, to, i, param->start);
         return COHORT_OK;
     }
     const struct draw_job job = {init, param->format, checkpoint_init_stream(param->name), first, count, to};

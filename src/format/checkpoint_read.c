@@ -254,13 +254,6 @@ static bool same_shape(const struct param *param, const struct safetensor *tenso
     return true;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text);
-    size_t m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 struct match {
     const struct param_table *table;
     const struct shard_set *set;
@@ -343,7 +336,7 @@ static cohort_status match_tensor(struct match *match, const struct safetensors 
     char expected[64];
     char found[200];
     if (param == NULL) {
-        if (ends_with(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor) ||
+        if (text_ends(tensor->name, ".rotary_emb.inv_freq") || is_tied_head(match, tensor) ||
             is_adapted_base(match, tensor))
             return COHORT_OK;
         if (match->hint == NULL && *match->prefix == '\0')

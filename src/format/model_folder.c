@@ -8,12 +8,6 @@
 
 static const char expected[] = "expected a Hugging Face checkpoint folder with config.json and model.safetensors";
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
 /* What the entries of a folder tell. Names are copies, NULL if there is none. */
 struct clues {
     char *adapter, *gguf, *torch, *partial, *weights;
@@ -62,15 +56,15 @@ static cohort_status look_at_file(struct clues *clues, const char *name, cohort_
     static const char *const partial[] = {".incomplete", ".part", ".crdownload", ".aria2", ".download", ".tmp"};
     if (strcmp(name, "adapter_config.json") == 0)
         TRY(keep(&clues->adapter, name, err));
-    if (ends_with(name, ".gguf"))
+    if (text_ends(name, ".gguf"))
         TRY(keep(&clues->gguf, name, err));
-    if (ends_with(name, ".safetensors") && strncmp(name, "adapter_", 8) != 0)
+    if (text_ends(name, ".safetensors") && strncmp(name, "adapter_", 8) != 0)
         TRY(keep(&clues->weights, name, err));
     for (size_t i = 0; i < sizeof torch / sizeof *torch; i++)
-        if (ends_with(name, torch[i]) && strcmp(name, "training_args.bin") != 0)
+        if (text_ends(name, torch[i]) && strcmp(name, "training_args.bin") != 0)
             TRY(keep(&clues->torch, name, err));
     for (size_t i = 0; i < sizeof partial / sizeof *partial; i++)
-        if (ends_with(name, partial[i]))
+        if (text_ends(name, partial[i]))
             TRY(keep(&clues->partial, name, err));
     return COHORT_OK;
 }
@@ -191,7 +185,7 @@ static cohort_status refuse_file(const char *path, cohort_error *err)
     file_map_close(&map);
     if (found != NULL)
         return error_set(err, COHORT_ERR_IO, "%s: not a folder but %s", path, found);
-    if (ends_with(path, ".safetensors") || ends_with(path, ".json"))
+    if (text_ends(path, ".safetensors") || text_ends(path, ".json"))
         return error_set(err, COHORT_ERR_IO, "%s: not a folder; give the folder that this file is in, %.*s", path,
                          slash == NULL ? 1 : (int)(slash - path), slash == NULL ? "." : path);
     return error_set(err, COHORT_ERR_IO, "%s: not a folder; %s", path, expected);

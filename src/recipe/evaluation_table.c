@@ -10,12 +10,6 @@
 
 enum { LABEL = 40, CELL = 96 };
 
-static bool ends_with(const char *name, const char *end)
-{
-    const size_t length = strlen(name), tail = strlen(end);
-    return length >= tail && strcmp(name + length - tail, end) == 0;
-}
-
 /* Sets have the same metrics one behind the other; behind those of named ones comes what they have in common. */
 static size_t of_first(const struct evaluation_sets *sets, const struct metrics *metrics)
 {
@@ -82,7 +76,7 @@ cohort_status evaluation_table(const struct evaluation_sets *sets, const struct 
         TRY(write_line("", sets->items[c].name, c, sets->n, width_of(sets, metrics, c, skip), out, err));
     for (size_t i = 0; i < of_first(sets, metrics); i++) {
         const char *metric = metrics->items[i].name;
-        if (ends_with(metric, "/stderr") || ends_with(metric, "/n"))
+        if (text_ends(metric, "/stderr") || text_ends(metric, "/n"))
             continue;
         for (size_t c = 0; c < sets->n; c++) {
             char cell[CELL];

@@ -22,4 +22,19 @@ static inline size_t storage_bytes(enum storage_format format, int64_t count)
     return (size_t)count * dtype_bytes(storage_dtype(format));
 }
 
+/* Value i of some on the host. */
+static inline float storage_get(enum storage_format format, const void *values, int64_t i)
+{
+    return format == STORAGE_F32 ? ((const float *)values)[i] : f32_from_bf16(((const uint16_t *)values)[i]);
+}
+
+/* The same, rounded to nearest even. */
+static inline void storage_set(enum storage_format format, void *values, int64_t i, float value)
+{
+    if (format == STORAGE_F32)
+        ((float *)values)[i] = value;
+    else
+        ((uint16_t *)values)[i] = bf16_from_f32(value);
+}
+
 #endif

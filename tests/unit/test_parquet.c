@@ -269,38 +269,13 @@ static void test_refusals(void **state)
         {"absent", "column s.b, row 1: its nesting is not that of the columns beside it"},
         {"wide_delta", "a difference has more than 64 bits"},
         {"prefix", "a value takes more from the one before than that has"}};
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-        char name[64];
-        cohort_error err = {0};
-        snprintf(name, sizeof name, "wrong_%s.parquet", refusals[i][0]);
-        const char *path = fixture(name);
-        const cohort_status status = read_all(path, &err);
-        if ((status != COHORT_ERR_FORMAT && status != COHORT_ERR_UNSUPPORTED) ||
-            strstr(err.message, path) != err.message || strstr(err.message, refusals[i][1]) == NULL)
-            fail_msg("%s gave status %d: %s\nexpected in it: %s", name, (int)status, err.message, refusals[i][1]);
-    }
+    check_refusals(refusals, sizeof refusals / sizeof *refusals, "parquet", fixture, read_all);
 }
 
-/* A good file that is cut anywhere is refused, and never read behind its end. */
 static void test_cut(void **state)
 {
     (void)state;
-    static const char cut[] = "/tmp/cohort-parquet-cut-XXXXXX";
-    char folder[sizeof cut], path[sizeof cut + 8];
-    struct text content = {0};
-    cohort_error err = {0};
-    memcpy(folder, cut, sizeof cut);
-    assert_non_null(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/x", folder);
-    assert_int_equal(file_read(fixture("groups.parquet"), 0, &content, &err), COHORT_OK);
-    for (size_t length = 0; length < content.length; length += 41) {
-        assert_int_equal(file_write_atomic(path, content.data, length, &err), COHORT_OK);
-        assert_int_not_equal(read_all(path, &err), COHORT_OK);
-    }
-    assert_int_equal(file_write_atomic(path, content.data, content.length, &err), COHORT_OK);
-    assert_int_equal(read_all(path, &err), COHORT_OK);
-    assert_int_equal(file_remove_all(folder, &err), COHORT_OK);
-    text_free(&content);
+    check_cuts(fixture("groups.parquet"), 41, read_all);
 }
 
 /* ---- UTF-8 ---- */
