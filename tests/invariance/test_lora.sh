@@ -81,7 +81,7 @@ done
 # Every optimizer trains A and B, and goes on where it stopped.
 for optim in adamw_8bit muon sgd adafactor lion_32bit; do
     arguments sft
-    args+=(--dtype bf16 --use-peft "${rank[@]}" --optim $optim --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
+    args+=(--dtype bf16 --use-peft "${rank[@]}" --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
     cohort "${args[@]}" --steps 2 --out "by-$optim"
     cohort "${args[@]}" --steps 1 --out "by-$optim-parts"
     cohort "${args[@]}" --steps 2 --out "by-$optim-parts" --resume latest
