@@ -122,6 +122,11 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     ok = ok && set_biases(json, config) && set_windows(json, config);
     ok = ok && set_eos(json, config, list_in_config);
     ok = ok && set_id(json, "bos_token_id", config->bos_id);
+    /* A family with a default of its own needs to be told that there is none. */
+    if (config->n_eos == 0 && config->architecture->absent.eos_id > 0)
+        ok = ok && json_object_set_new(json, "eos_token_id", json_null()) == 0;
+    if (config->bos_id < 0 && config->architecture->absent.bos_id > 0)
+        ok = ok && json_object_set_new(json, "bos_token_id", json_null()) == 0;
     /* Only where it was: in config.json a pad id makes transformers treat that row of the embedding
      * apart. */
     if (json_object_get(json, "pad_token_id") != NULL)
