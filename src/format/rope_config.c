@@ -182,6 +182,8 @@ static json_t *scaling_of(const json_t *kept, const struct rope_config *rope)
                                      i == 1 ? json_integer((json_int_t)numbers[i].value)
                                             : json_real(numbers[i].value)) == 0;
     }
+    if (ok && kept == NULL && rope->type == ROPE_YARN && !rope->truncate)
+        ok = json_object_set_new(scaling, "truncate", json_false()) == 0;
     if (!ok) {
         json_decref(scaling);
         return NULL;

@@ -1,7 +1,7 @@
 /* Rotary position embeddings as config.json describes them, in the spelling of transformers 4 (rope_theta beside
  * rope_scaling {rope_type or type, factor, ...}) or 5 (rope_parameters {rope_type, rope_theta, factor, ...}).
  *
- * A position p turns the pair (i, i + D/2) of a head by p * f_i. With inv_i = theta^(-2i/D) (as transformers 5.24 computes them):
+ * A position p turns the pair (i, i + D/2) of a head by p * f_i. With inv_i = theta^(-2i/D), as in transformers 5.24:
  * DEFAULT f = inv. LINEAR f = inv / factor. DYNAMIC f = inv up to max_position_embeddings; beyond it f would depend on
  * the longest length seen, so that keys that are kept would be wrong: such lengths are refused.
  * LLAMA3 (Llama 3.1), with the wavelength w = 2 pi / inv and n = original / w: inv / factor where n < low, inv where
