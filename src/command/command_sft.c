@@ -250,9 +250,10 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     cohort_status logged =
         training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n_units,
                      metrics, evaluated == COHORT_OK ? err : NULL);
+    /* Counted before a failure to log it: the checkpoint of the rescue has the evaluation, which is not owed again. */
+    const bool best = evaluated == COHORT_OK && count_evaluation(run, metrics);
     TRY(evaluated);
     TRY(logged);
-    const bool best = count_evaluation(run, metrics);
     end = end || stops_early(run);
     training_watch(t, metrics);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);

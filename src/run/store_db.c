@@ -3,6 +3,7 @@
 #include "base/number.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -198,6 +199,30 @@ static cohort_status identify(struct store_db *db, bool *is_new, cohort_error *e
                      db->path, (long long)version, cohort_version(), STORE_SCHEMA);
 }
 
+/* Where the host program has closed its own descriptors 0 to 2, SQLite would take them (it fills them with /dev/null for
+ * good): they are held while it opens its files, all of which it does before store_db_open returns. */
+struct held_descriptors {
+    int fd[STDERR_FILENO + 1], n;
+};
+
+static void hold_descriptors(struct held_descriptors *held)
+{
+    held->n = 0;
+    for (int fd = 0; held->n <= STDERR_FILENO; held->fd[held->n++] = fd) {
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd > STDERR_FILENO)
+            close(fd);
+        if (fd < 0 || fd > STDERR_FILENO)
+            break;
+    }
+}
+
+static void release_descriptors(const struct held_descriptors *held)
+{
+    for (int i = 0; i < held->n; i++)
+        close(held->fd[i]);
+}
+
 static cohort_status open_handle(struct store_db *db, const char *path, int flags, cohort_error *err)
 {
     memset(db, 0, sizeof *db);
@@ -249,16 +274,24 @@ static cohort_status make_tables(struct store_db *db, cohort_error *err)
 
 cohort_status store_db_open(struct store_db *db, const char *path, cohort_error *err)
 {
+    struct held_descriptors held;
     bool is_new = false;
+    char ignored[8];
+    int code = SQLITE_OK;
     cohort_status status = COHORT_OK;
+    hold_descriptors(&held);
     TRY_GOTO(open_handle(db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, err));
-    TRY_GOTO(store_db_run(db, "PRAGMA page_size = 8192; PRAGMA trusted_schema = OFF", err));
+    TRY_GOTO(store_db_run(db, "PRAGMA page_size = 8192; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY", err));
     TRY_GOTO(identify(db, &is_new, err));
     TRY_GOTO(set_journal(db, path, err));
     TRY_GOTO(store_db_run(db, "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864", err));
     if (is_new)
         TRY_GOTO(make_tables(db, err));
+    code = ask(db, "SELECT count(*) FROM sqlite_master", ignored, sizeof ignored); /* every file is open from here on */
+    if (code != SQLITE_OK)
+        status = store_db_error(db, code, "open", err);
 cleanup:
+    release_descriptors(&held);
     if (status != COHORT_OK)
         store_db_close(db);
     return status;
@@ -297,18 +330,21 @@ cohort_status store_db_open_reader(struct store_db *db, const char *path, cohort
     char ignored[8];
     cohort_status status = COHORT_OK;
     struct stat st;
+    struct held_descriptors held;
     memset(db, 0, sizeof *db);
     if (stat(path, &st) != 0)
         return error_set(err, COHORT_ERR_IO, "%s: %s", path, strerror(errno));
+    hold_descriptors(&held);
     TRY_GOTO(open_handle(db, path, SQLITE_OPEN_READONLY | SQLITE_OPEN_FULLMUTEX, err));
     const int code = ask(db, "PRAGMA schema_version", ignored, sizeof ignored) & 0xff;
     if ((code == SQLITE_CANTOPEN || code == SQLITE_READONLY || code == SQLITE_IOERR) && !has_wal(path))
         TRY_GOTO(open_unchanging(db, path, err));
-    TRY_GOTO(store_db_run(db, "PRAGMA trusted_schema = OFF; PRAGMA query_only = ON", err));
+    TRY_GOTO(store_db_run(db, "PRAGMA trusted_schema = OFF; PRAGMA query_only = ON; PRAGMA temp_store = MEMORY", err));
     TRY_GOTO(identify(db, &is_new, err));
     if (is_new)
         status = error_set(err, COHORT_ERR_STATE, "%s: has nothing in it yet; try again in a moment", path);
 cleanup:
+    release_descriptors(&held);
     if (status != COHORT_OK)
         store_db_close(db);
     return status;
