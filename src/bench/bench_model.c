@@ -457,24 +457,6 @@ cleanup:
     return status;
 }
 
-cohort_status bench_lora(struct bench *bench, cohort_error *err)
-{
-    static const struct decode_size cpu = {1, 8, 256, 64, false}, gpu = {256, 1, 128, 128, false};
-    static const struct train_size cpu_train = {8, 1, 128, 128, false, 0}, small = {64, 1, 128, 512, false, 20480},
-                                   large = {32, 1, 128, 512, false, 5120};
-    char with[32];
-    snprintf(with, sizeof with, "LoRA rank %d", (int)options_int(bench->options, OPTION_LORA_R));
-    for (int round = 0; round < 2; round++) {
-        const int first = bench->n_rows;
-        if (round > 0)
-            TRY(wear_adapter(bench, err));
-        TRY(decode_case(bench, on_gpu(bench) ? &gpu : &cpu, err));
-        TRY(train_case(bench, !on_gpu(bench) ? &cpu_train : is_large(bench) ? &large : &small, err));
-        name_rows(bench, first, "lora", round == 0 ? "all weights" : with);
-    }
-    return COHORT_OK;
-}
-
 /* Rewards that differ within a group, so that nothing of the update is skipped. */
 static cohort_status reward(void *context, const struct completion *completions, int32_t n, double *rewards,
                             cohort_error *err)
@@ -609,4 +591,24 @@ cleanup:
     tree_runner_free(&runner);
     arena_release(&session->arena, session->backend);
     return status;
+}
+
+cohort_status bench_lora(struct bench *bench, cohort_error *err)
+{
+    static const struct decode_size cpu = {1, 8, 256, 64, false}, gpu = {256, 1, 128, 128, false};
+    static const struct train_size cpu_train = {8, 1, 128, 128, false, 0}, small = {64, 1, 128, 512, false, 20480},
+                                   large = {32, 1, 128, 512, false, 5120};
+    char with[32];
+    snprintf(with, sizeof with, "LoRA rank %d", (int)options_int(bench->options, OPTION_LORA_R));
+    for (int round = 0; round < 2; round++) {
+        const int first = bench->n_rows;
+        if (round > 0)
+            TRY(wear_adapter(bench, err));
+        TRY(decode_case(bench, on_gpu(bench) ? &gpu : &cpu, err));
+        TRY(train_case(bench, !on_gpu(bench) ? &cpu_train : is_large(bench) ? &large : &small, err));
+        if (round > 0 && on_gpu(bench) && is_large(bench))
+            TRY(bench_grpo(bench, err));
+        name_rows(bench, first, "lora", round == 0 ? "all weights" : with);
+    }
+    return COHORT_OK;
 }
