@@ -459,18 +459,22 @@ cleanup:
 
 cohort_status store_carry(struct store *store, const char *dir, cohort_error *err)
 {
-    cohort_status status = COHORT_OK;
+    cohort_error why = {0};
     pthread_mutex_lock(&store->lock);
     drain(store, 0);
     const bool rest = store->first != NULL;
     /* Whatever waits the thread leaves alone until it is asked again, so that the list is ours. */
     store->again = false;
     pthread_mutex_unlock(&store->lock);
-    if (!rest)
-        status = store->db.handle == NULL ? COHORT_OK : store_durable(&store->db, err);
-    if (rest || status != COHORT_OK)
-        status = carry_rows(store, dir, err);
-    return status;
+    if (rest)
+        return carry_rows(store, dir, err);
+    /* What was committed and would not be synced is at risk only if the machine stops now; metrics.jsonl has it too. */
+    if (store->db.handle != NULL && store_durable(&store->db, &why) != COHORT_OK) {
+        pthread_mutex_lock(&store->lock);
+        note(store, why.message);
+        pthread_mutex_unlock(&store->lock);
+    }
+    return COHORT_OK;
 }
 
 cohort_status store_take_notes(struct store *store, struct text *notes, cohort_error *err)
