@@ -23,8 +23,12 @@ enum tensor_role {
     TENSOR_ATTENTION_OUT,
     TENSOR_POST_NORM,
     TENSOR_GATE,
-    TENSOR_UP,   /* adjacent to the gate's */
-    TENSOR_DOWN, /* the last of a layer */
+    TENSOR_UP, /* adjacent to the gate's */
+    TENSOR_DOWN,
+    TENSOR_ROUTER,      /* in place of the three before, in layers with experts; so are the next */
+    TENSOR_EXPERT_GATE, /* of expert 0, the others' adjacent to the up of the expert before; or of all, with their up */
+    TENSOR_EXPERT_UP,   /* adjacent to its gate's */
+    TENSOR_EXPERT_DOWN, /* of expert 0, the others' adjacent, or of all; the last of a layer */
     TENSOR_FINAL_NORM,
     TENSOR_HEAD, /* not in a model that ties it to the embedding */
     N_TENSOR_ROLES
@@ -38,23 +42,28 @@ struct config_defaults {
     float rms_norm_eps;
     double rope_theta, initializer_range;
     bool tie_embeddings;
+    int32_t n_experts, experts_chosen; /* 0: the family has none */
+    int32_t expert_size;               /* 0: intermediate_size, which then is no key of its own */
 };
 
 struct architecture {
     const char *model_type; /* config.json's model_type */
     const char *class_name; /* of transformers: the only entry of config.json's architectures */
     struct config_defaults absent;
-    /* Tensor names; '*' stands for the number of the layer. NULL: models of this family have no such tensor. */
+    /* Tensor names; '*' stands for the number of the layer, the second one for that of the expert. NULL: models of this
+     * family have no such tensor. Those of experts that are one tensor are the same in all families. */
     const char *tensors[N_TENSOR_ROLES];
 };
 
-enum { ARCHITECTURE_QWEN3, ARCHITECTURE_QWEN2, N_ARCHITECTURES };
+enum { ARCHITECTURE_QWEN3, ARCHITECTURE_QWEN2, ARCHITECTURE_QWEN3_MOE, ARCHITECTURE_MIXTRAL, N_ARCHITECTURES };
 extern const struct architecture architectures[N_ARCHITECTURES];
 
 /* The parameter table for a config, in the order of enum tensor_role, laid out, all tensors in one format. layer is 0
  * for roles outside of layers. */
 cohort_status architecture_params(const struct model_config *config, enum storage_format format,
                                   struct param_table *table, cohort_error *err);
+/* Whether a role is one of layers with experts only. */
+bool architecture_expert_role(enum tensor_role role);
 /* The tensor of a role in such a table; NULL if the family or this model has none. */
 const struct param *architecture_param(const struct model_config *config, const struct param_table *table,
                                        enum tensor_role role, int32_t layer);

@@ -3,6 +3,7 @@
 #include "base/number.h"
 #include "base/json_text.h"
 #include "format/architecture.h"
+#include "format/expert_layout.h"
 #include "format/model_folder.h"
 
 #include <inttypes.h>
@@ -20,6 +21,7 @@ enum {
     MAX_HEADS = 1 << 12,
     MAX_HEAD_DIM = 1 << 10,
     MAX_POSITIONS = 1 << 28,
+    MAX_EXPERTS = 1 << 10, /* of a layer; a backend has room for them */
     MAX_CONFIG_BYTES = 1 << 24
 };
 
@@ -219,6 +221,93 @@ static cohort_status check_supported(const struct source *source, const struct a
     /* transformers has swish as another name of silu. */
     if (act != NULL && (name == NULL || (strcmp(name, "silu") != 0 && strcmp(name, "swish") != 0)))
         return refuse(source, COHORT_ERR_UNSUPPORTED, "hidden_act", act, "\"silu\": this version supports no other");
+    return COHORT_OK;
+}
+
+/* ---- experts ---- */
+
+bool model_config_sparse(const struct model_config *config, int32_t layer)
+{
+    const struct expert_config *e = &config->experts;
+    if (e->n == 0 || (layer + 1) % e->sparse_step != 0)
+        return false;
+    for (int32_t i = 0; i < e->n_dense; i++)
+        if (e->dense[i] == layer)
+            return false;
+    return true;
+}
+
+/* The layers of mlp_only_layers; others than the model's are passed over, as in transformers. */
+static cohort_status read_dense_layers(struct model_config *config, const struct source *source)
+{
+    const json_t *list = get(source->json, "mlp_only_layers");
+    struct expert_config *e = &config->experts;
+    if (list != NULL && !json_is_array(list))
+        return refuse(source, COHORT_ERR_FORMAT, "mlp_only_layers", list, "a list of layers");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *layer = json_array_get(list, i);
+        if (!json_is_integer(layer))
+            return refuse(source, COHORT_ERR_FORMAT, "mlp_only_layers", list, "a list of layers");
+        if (json_integer_value(layer) < 0 || json_integer_value(layer) >= config->n_layers)
+            continue;
+        if (e->n_dense == MODEL_MAX_DENSE)
+            return error_set(source->err, COHORT_ERR_UNSUPPORTED, "%s: \"mlp_only_layers\" lists more than %d layers",
+                             source->origin, MODEL_MAX_DENSE);
+        e->dense[e->n_dense++] = (uint16_t)json_integer_value(layer);
+    }
+    return COHORT_OK;
+}
+
+/* transformers 5 writes num_local_experts for every family; num_experts is the older name of Qwen3-MoE's. */
+static cohort_status read_expert_count(struct model_config *config, const struct source *source)
+{
+    const bool both = get(source->json, "num_experts") != NULL && get(source->json, "num_local_experts") != NULL;
+    const int32_t absent = config->architecture->absent.n_experts;
+    int32_t local = 0;
+    struct expert_config *e = &config->experts;
+    TRY(read_size(source, "num_experts", 0, MAX_EXPERTS, absent, &e->n));
+    TRY(read_size(source, "num_local_experts", 0, MAX_EXPERTS, e->n, &local));
+    if (both && local != e->n)
+        return error_set(source->err, COHORT_ERR_FORMAT,
+                         "%s: \"num_experts\" is %d but \"num_local_experts\" is %d; expected one value", source->origin,
+                         e->n, local);
+    e->n = local;
+    return COHORT_OK;
+}
+
+static cohort_status read_experts(struct model_config *config, const struct source *source)
+{
+    const struct config_defaults *absent = &config->architecture->absent;
+    const bool own_size = absent->expert_size > 0; /* Qwen's keys; Mixtral's experts are all that there is */
+    struct expert_config *e = &config->experts;
+    *e = (struct expert_config){.sparse_step = 1, .normalised = true, .size = config->intermediate_size};
+    if (absent->n_experts == 0)
+        return COHORT_OK;
+    TRY(read_expert_count(config, source));
+    if (e->n == 0 && !own_size)
+        return refuse(source, COHORT_ERR_FORMAT, "num_local_experts", get(source->json, "num_local_experts"),
+                      "at least 1");
+    TRY(read_size(source, "num_experts_per_tok", 1, MAX_EXPERTS, absent->experts_chosen, &e->chosen));
+    if (e->n > 0 && e->chosen > e->n)
+        return error_set(source->err, COHORT_ERR_FORMAT,
+                         "%s: \"num_experts_per_tok\" is %d, expected at most the number of experts, %d", source->origin,
+                         e->chosen, e->n);
+    if (own_size) {
+        TRY(read_size(source, "moe_intermediate_size", 1, MAX_FFN, absent->expert_size, &e->size));
+        TRY(read_flag(source, "norm_topk_prob", false, &e->normalised));
+        TRY(read_size(source, "decoder_sparse_step", 1, MAX_LAYERS, 1, &e->sparse_step));
+        TRY(read_dense_layers(config, source));
+    } else {
+        const json_t *window = get(source->json, "sliding_window");
+        TRY(check_number(source, source->json, "router_jitter_noise", 0.0));
+        if (window != NULL && !(json_number_value(window) >= config->max_positions))
+            return refuse(source, COHORT_ERR_UNSUPPORTED, "sliding_window", window,
+                          "null: this version supports no layer that slides");
+    }
+    const json_t *coef = get(source->json, "router_aux_loss_coef");
+    e->aux_coef = coef == NULL ? 0.001 : json_number_value(coef);
+    if (coef != NULL && (!json_is_number(coef) || !(e->aux_coef >= 0.0) || !(e->aux_coef <= 1e6)))
+        return refuse(source, COHORT_ERR_FORMAT, "router_aux_loss_coef", coef, "a number from 0 to 1e6");
     return COHORT_OK;
 }
 
@@ -431,6 +520,7 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     const struct config_defaults *absent = &config->architecture->absent;
     TRY_GOTO(check_supported(&source, config->architecture));
     TRY_GOTO(read_sizes(config, &source));
+    TRY_GOTO(read_experts(config, &source));
     TRY_GOTO(check_sliding(&source, config));
     TRY_GOTO(read_rope(config, &source));
     const json_t *eps = json_object_get(source.json, "rms_norm_eps");
@@ -485,6 +575,8 @@ cohort_status model_config_load(struct model_config *config, struct config_files
     }
     TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &own.config, err));
     TRY_GOTO(model_config_parse(config, own.config.data, own.config.length, path, err));
+    if (config->experts.n > 0)
+        TRY_GOTO(expert_layout_look(dir, &config->experts.fused, err));
     TRY_GOTO(file_join(&generation_path, dir, "generation_config.json", err));
     TRY_GOTO(file_exists(generation_path, &there, err));
     if (there) {

@@ -8,9 +8,20 @@
 #include "base/file.h"
 #include "tensor/dtype.h"
 
-enum { MODEL_MAX_EOS = 16 };
+enum { MODEL_MAX_EOS = 16, MODEL_MAX_DENSE = 128 };
 
 struct architecture;
+
+/* The feed-forward blocks that are experts behind a router. n 0: the model has none. */
+struct expert_config {
+    int32_t n, chosen, size; /* experts of a layer; of them for a token; width of one */
+    bool normalised;         /* the weights of a token's experts add up to 1 */
+    bool fused;              /* the files hold the experts of a layer as one tensor */
+    int32_t sparse_step;     /* layers step - 1, 2 * step - 1, ... have experts, */
+    int32_t n_dense;         /* but for these */
+    uint16_t dense[MODEL_MAX_DENSE];
+    double aux_coef; /* router_aux_loss_coef */
+};
 
 /* Numbers, and the row of the family that they belong to: copied by assignment, nothing to free. */
 struct model_config {
@@ -26,7 +37,11 @@ struct model_config {
     int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's, then config.json's */
     int32_t n_eos;
     int32_t pad_id, bos_id; /* -1: none */
+    struct expert_config experts;
 };
+
+/* Whether the layer's feed-forward block is experts. */
+bool model_config_sparse(const struct model_config *config, int32_t layer);
 
 /* The two files as they were read, for who writes a checkpoint: model_config_save keeps what it does not know. Owned by
  * who asked for them; zero-initialise. */

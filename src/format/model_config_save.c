@@ -59,6 +59,33 @@ static const char *torch_name(enum dtype type)
     return type == DTYPE_F32 ? "float32" : type == DTYPE_BF16 ? "bfloat16" : "float16";
 }
 
+/* Under the names that were there; num_experts is what every transformers reads for Qwen3-MoE, and num_local_experts for
+ * Mixtral, whose experts have no size of their own. */
+static bool set_experts(json_t *json, const struct model_config *config)
+{
+    const struct expert_config *e = &config->experts;
+    const bool own_size = config->architecture->absent.expert_size > 0,
+               local = json_object_get(json, "num_local_experts") != NULL;
+    bool ok = true;
+    if (config->architecture->absent.n_experts == 0)
+        return true;
+    if (local || !own_size)
+        ok = set_size(json, "num_local_experts", e->n);
+    if (json_object_get(json, "num_experts") != NULL || (own_size && !local))
+        ok = ok && set_size(json, "num_experts", e->n);
+    ok = ok && set_size(json, "num_experts_per_tok", e->chosen);
+    if (!own_size)
+        return ok;
+    json_t *dense = json_array();
+    for (int32_t i = 0; ok && i < e->n_dense; i++)
+        ok = json_array_append_new(dense, json_integer(e->dense[i])) == 0;
+    ok = ok && set_size(json, "moe_intermediate_size", e->size) && set_size(json, "decoder_sparse_step", e->sparse_step);
+    ok = ok && json_object_set_new(json, "norm_topk_prob", json_boolean(e->normalised)) == 0;
+    ok = ok && json_object_set(json, "mlp_only_layers", dense) == 0;
+    json_decref(dense);
+    return ok;
+}
+
 /* rope_theta and torch_dtype are what every transformers since 4.51 reads; the newer names
  * rope_parameters and dtype would only be a second place for the same thing. */
 static bool update_config(json_t *json, const struct model_config *config, enum dtype dtype)
@@ -79,6 +106,7 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
     if (config->architecture->absent.head_dim > 0 || json_object_get(json, "head_dim") != NULL)
         ok = ok && set_size(json, "head_dim", config->head_dim);
     ok = ok && set_size(json, "intermediate_size", config->intermediate_size);
+    ok = ok && set_experts(json, config);
     ok = ok && set_size(json, "max_position_embeddings", config->max_positions);
     ok = ok && set_number(json, "rms_norm_eps", (double)config->rms_norm_eps, true);
     ok = ok && set_number(json, "rope_theta", config->rope_theta, false);

@@ -7,7 +7,8 @@
  * differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob (oracle/README.md). */
 #include "support/model_test.h"
 
-static const char *const fixtures[] = {"model_tied",    "model_untied", "model_wide_heads",
+static const char *const fixtures[] = {"model_tied",    "model_untied",        "model_wide_heads", "model_experts",
+                                       "model_mixtral", "model_experts_fused",
                                        "model_sharded", "model_bf16",   "model_qwen2"};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
