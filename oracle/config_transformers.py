@@ -157,7 +157,6 @@ CONFIGS |= {
     "qwen2-sliding": two(use_sliding_window=True, sliding_window=4096, max_window_layers=21),
     "qwen2-yarn": two(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
     "llama": small(model_type="llama", architectures=["LlamaForCausalLM"]),
-    "moe": small(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]),
     "hidden-size-text": small(hidden_size="1024"),
     "hidden-size-fraction": small(hidden_size=1024.5),
 }

@@ -55,7 +55,7 @@ struct route_sums {
 
 /* Rows of a grouped operation. */
 struct row_groups {
-    int32_t n;   /* E */
+    int32_t n;    /* E */
     int32_t each; /* k: grouped row r belongs to row pair[r] / each of tensors that are not grouped */
     int64_t rows;
     const int32_t *begin, *pair; /* as of struct route_forward */

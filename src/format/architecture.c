@@ -35,28 +35,28 @@ const struct architecture architectures[N_ARCHITECTURES] = {
          .tensors =
              {LLAMA_TENSORS, [TENSOR_QUERY_BIAS] = LAYER "self_attn.q_proj.bias",
               [TENSOR_KEY_BIAS] = LAYER "self_attn.k_proj.bias", [TENSOR_VALUE_BIAS] = LAYER "self_attn.v_proj.bias"}},
-    [ARCHITECTURE_QWEN3_MOE] = {.model_type = "qwen3_moe",
-                                .class_name = "Qwen3MoeForCausalLM",
-                                .absent = {.vocab_size = 151936,
-                                           .hidden_size = 2048,
-                                           .n_layers = 24,
-                                           .n_heads = 32,
-                                           .n_kv_heads = 4,
-                                           .intermediate_size = 6144,
-                                           .max_positions = 32768,
-                                           .sliding_window = 4096,
-                                           .rms_norm_eps = 1e-6f,
-                                           .rope_theta = 10000.0,
-                                           .initializer_range = 0.02,
-                                           .n_experts = 128,
-                                           .experts_chosen = 8,
-                                           .expert_size = 768},
-                                .tensors = {LLAMA_TENSORS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
-                                            [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight",
-                                            [TENSOR_ROUTER] = LAYER "mlp.gate.weight",
-                                            [TENSOR_EXPERT_GATE] = LAYER "mlp.experts.*.gate_proj.weight",
-                                            [TENSOR_EXPERT_UP] = LAYER "mlp.experts.*.up_proj.weight",
-                                            [TENSOR_EXPERT_DOWN] = LAYER "mlp.experts.*.down_proj.weight"}},
+    [ARCHITECTURE_QWEN3_MOE] =
+        {.model_type = "qwen3_moe",
+         .class_name = "Qwen3MoeForCausalLM",
+         .absent = {.vocab_size = 151936,
+                    .hidden_size = 2048,
+                    .n_layers = 24,
+                    .n_heads = 32,
+                    .n_kv_heads = 4,
+                    .intermediate_size = 6144,
+                    .max_positions = 32768,
+                    .sliding_window = 4096,
+                    .rms_norm_eps = 1e-6f,
+                    .rope_theta = 10000.0,
+                    .initializer_range = 0.02,
+                    .n_experts = 128,
+                    .experts_chosen = 8,
+                    .expert_size = 768},
+         .tensors = {LLAMA_TENSORS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
+                     [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight", [TENSOR_ROUTER] = LAYER "mlp.gate.weight",
+                     [TENSOR_EXPERT_GATE] = LAYER "mlp.experts.*.gate_proj.weight",
+                     [TENSOR_EXPERT_UP] = LAYER "mlp.experts.*.up_proj.weight",
+                     [TENSOR_EXPERT_DOWN] = LAYER "mlp.experts.*.down_proj.weight"}},
     [ARCHITECTURE_MIXTRAL] = {.model_type = "mixtral",
                               .class_name = "MixtralForCausalLM",
                               .absent = {.vocab_size = 32000,
@@ -175,6 +175,7 @@ static void add_param(struct param_table *table, const struct model_config *conf
     param->count = param->shape[0] * param->shape[1] * param->shape[2];
     param->format = format;
     param->adjacent = is_adjacent(role, expert);
+    param->expert = architecture_expert_role(role);
     param->decay = param->rank >= 2;
     param->kind = param->rank != 2           ? PARAM_VECTOR
                   : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING

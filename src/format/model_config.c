@@ -21,7 +21,8 @@ enum {
     MAX_HEADS = 1 << 12,
     MAX_HEAD_DIM = 1 << 10,
     MAX_POSITIONS = 1 << 28,
-    MAX_EXPERTS = 1 << 10, /* of a layer; a backend has room for them */
+    MAX_EXPERTS = 1 << 10, /* of a layer, and */
+    MAX_CHOSEN = 32,       /* of them for a token: what backends have room for */
     MAX_CONFIG_BYTES = 1 << 24
 };
 
@@ -269,8 +270,8 @@ static cohort_status read_expert_count(struct model_config *config, const struct
     TRY(read_size(source, "num_local_experts", 0, MAX_EXPERTS, e->n, &local));
     if (both && local != e->n)
         return error_set(source->err, COHORT_ERR_FORMAT,
-                         "%s: \"num_experts\" is %d but \"num_local_experts\" is %d; expected one value", source->origin,
-                         e->n, local);
+                         "%s: \"num_experts\" is %d but \"num_local_experts\" is %d; expected one value",
+                         source->origin, e->n, local);
     e->n = local;
     return COHORT_OK;
 }
@@ -287,11 +288,11 @@ static cohort_status read_experts(struct model_config *config, const struct sour
     if (e->n == 0 && !own_size)
         return refuse(source, COHORT_ERR_FORMAT, "num_local_experts", get(source->json, "num_local_experts"),
                       "at least 1");
-    TRY(read_size(source, "num_experts_per_tok", 1, MAX_EXPERTS, absent->experts_chosen, &e->chosen));
+    TRY(read_size(source, "num_experts_per_tok", 1, MAX_CHOSEN, absent->experts_chosen, &e->chosen));
     if (e->n > 0 && e->chosen > e->n)
         return error_set(source->err, COHORT_ERR_FORMAT,
-                         "%s: \"num_experts_per_tok\" is %d, expected at most the number of experts, %d", source->origin,
-                         e->chosen, e->n);
+                         "%s: \"num_experts_per_tok\" is %d, expected at most the number of experts, %d",
+                         source->origin, e->chosen, e->n);
     if (own_size) {
         TRY(read_size(source, "moe_intermediate_size", 1, MAX_FFN, absent->expert_size, &e->size));
         TRY(read_flag(source, "norm_topk_prob", false, &e->normalised));

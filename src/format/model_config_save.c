@@ -79,7 +79,8 @@ static bool set_experts(json_t *json, const struct model_config *config)
     json_t *dense = json_array();
     for (int32_t i = 0; ok && i < e->n_dense; i++)
         ok = json_array_append_new(dense, json_integer(e->dense[i])) == 0;
-    ok = ok && set_size(json, "moe_intermediate_size", e->size) && set_size(json, "decoder_sparse_step", e->sparse_step);
+    ok =
+        ok && set_size(json, "moe_intermediate_size", e->size) && set_size(json, "decoder_sparse_step", e->sparse_step);
     ok = ok && json_object_set_new(json, "norm_topk_prob", json_boolean(e->normalised)) == 0;
     ok = ok && json_object_set(json, "mlp_only_layers", dense) == 0;
     json_decref(dense);

@@ -33,11 +33,11 @@ static struct weight_source source_of(const struct expert_stack *stack, int32_t 
 {
     const struct param_set *set = stack->set;
     const size_t offset = storage_bytes(stack->weight->format, expert * stack->n * stack->k);
-    return (struct weight_source){
-        .format = stack->weight->format,
-        .data = set->values == NULL ? NULL : (const char *)param_values(set, stack->weight) + offset,
-        .n = stack->n,
-        .k = stack->k};
+    return (struct weight_source){.format = stack->weight->format,
+                                  .data = set->values == NULL ? NULL
+                                                              : (const char *)param_values(set, stack->weight) + offset,
+                                  .n = stack->n,
+                                  .k = stack->k};
 }
 
 size_t expert_stack_packed_bytes(const struct expert_stack *stack)

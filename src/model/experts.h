@@ -32,24 +32,24 @@ void expert_stack_refresh(const struct expert_stack *stack);
 bool expert_stack_trains(const struct expert_stack *stack);
 
 struct experts {
-    struct norm norm;             /* of the block's input */
-    struct linear router;         /* [E, C] */
-    struct expert_stack gate_up;  /* [E, 2I, C] */
-    struct expert_stack down;     /* [E, C, I] */
+    struct norm norm;            /* of the block's input */
+    struct linear router;        /* [E, C] */
+    struct expert_stack gate_up; /* [E, 2I, C] */
+    struct expert_stack down;    /* [E, C, I] */
 };
 
 /* What the backward reads of a layer with experts, beside gate_up [T*k, 2I] of struct layer_acts. */
 struct expert_acts {
-    float *logits;             /* [T, E] */
-    int32_t *expert;           /* [T, k] */
-    float *weight;             /* [T, k] */
-    int32_t *begin;            /* [E + 1] */
-    int32_t *pair, *row;       /* [T * k] */
+    float *logits;       /* [T, E] */
+    int32_t *expert;     /* [T, k] */
+    float *weight;       /* [T, k] */
+    int32_t *begin;      /* [E + 1] */
+    int32_t *pair, *row; /* [T * k] */
 };
 
 /* What layers with experts work in, beside normed, ffn [T*k, I] and the like of struct decoder_work. */
 struct expert_work {
-    void *out;                     /* [T*k, C] act */
+    void *out; /* [T*k, C] act */
     /* backward */
     float *d_pair;   /* [T*k, C]; out lies in the same memory */
     float *d_weight; /* [T, k] */

@@ -18,8 +18,8 @@ static int64_t rows_of(const struct param_set *set, const struct param *first)
 void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight,
                  const struct param *bias)
 {
-    *linear =
-        (struct linear){.set = set, .weight = weight, .bias = bias, .n = rows_of(set, weight), .k = param_columns(weight)};
+    *linear = (struct linear){
+        .set = set, .weight = weight, .bias = bias, .n = rows_of(set, weight), .k = param_columns(weight)};
     assert(bias == NULL || rows_of(set, bias) == linear->n);
 }
 

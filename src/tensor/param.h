@@ -27,6 +27,7 @@ struct param {
     enum storage_format format; /* of the values */
     bool adjacent;              /* lies directly behind the tensor before it, which has its format */
     enum param_kind kind;
+    bool expert;   /* of a layer's experts, or their router */
     bool decay;    /* weight decay applies (matrices yes, gains and biases no) */
     float start;   /* elements of a vector where a model is made anew: 1 for a gain, 0 for a bias */
     size_t offset; /* first byte in the buffer of values; param_table_layout */

@@ -74,17 +74,16 @@ void cpu_grouped_forward(struct backend *backend, const struct grouped_forward *
         end = together(groups, g, x_bytes);
         if (groups->begin[end] == first)
             continue;
-        const char *x = rows_of(backend, groups, p->gather, p->x, x_bytes, first, groups->begin[end] - first,
-                                room + list_bytes);
+        const char *x =
+            rows_of(backend, groups, p->gather, p->x, x_bytes, first, groups->begin[end] - first, room + list_bytes);
         for (int32_t i = g; i < end; i++)
             if (groups->begin[i + 1] > groups->begin[i])
-                products[count++] =
-                    (struct matmul_forward){.w = p->w[i],
-                                            .m = groups->begin[i + 1] - groups->begin[i],
-                                            .x = x + (size_t)(groups->begin[i] - first) * x_bytes,
-                                            .y = (char *)p->y + (size_t)groups->begin[i] * y_bytes,
-                                            .y_stride = w->n,
-                                            .y_type = w->type};
+                products[count++] = (struct matmul_forward){.w = p->w[i],
+                                                            .m = groups->begin[i + 1] - groups->begin[i],
+                                                            .x = x + (size_t)(groups->begin[i] - first) * x_bytes,
+                                                            .y = (char *)p->y + (size_t)groups->begin[i] * y_bytes,
+                                                            .y_stride = w->n,
+                                                            .y_type = w->type};
         if (count == 1)
             cpu_matmul_forward(backend, products);
         else
@@ -121,24 +120,23 @@ void cpu_grouped_backward_weight(struct backend *backend, const struct grouped_b
     const size_t type = dtype_bytes(p->type), dy_bytes = (size_t)p->n * type, x_bytes = (size_t)p->k * type;
     const size_t wide = (p->gather_dy ? dy_bytes : 0) > (p->gather_x ? x_bytes : 0) ? dy_bytes : x_bytes;
     assert(!p->gather_dy || !p->gather_x);
-    char *room = p->gather_dy || p->gather_x
-                     ? cpu_scratch_aside(backend, (size_t)largest_group(groups) * wide + 64)
-                     : NULL;
+    char *room =
+        p->gather_dy || p->gather_x ? cpu_scratch_aside(backend, (size_t)largest_group(groups) * wide + 64) : NULL;
     if ((p->gather_dy || p->gather_x) && room == NULL)
         return;
     for (int32_t g = 0; g < groups->n; g++) {
         const int64_t first = groups->begin[g], m = groups->begin[g + 1] - first;
         if (m == 0)
             continue;
-        cpu_matmul_backward_weight(
-            backend, &(struct matmul_backward_weight){
-                         .m = m,
-                         .n = p->n,
-                         .k = p->k,
-                         .dy = rows_of(backend, groups, p->gather_dy, p->dy, dy_bytes, first, m, room),
-                         .dy_stride = p->n,
-                         .x = rows_of(backend, groups, p->gather_x, p->x, x_bytes, first, m, room),
-                         .type = p->type,
-                         .dw = p->dw + g * p->n * p->k});
+        cpu_matmul_backward_weight(backend,
+                                   &(struct matmul_backward_weight){
+                                       .m = m,
+                                       .n = p->n,
+                                       .k = p->k,
+                                       .dy = rows_of(backend, groups, p->gather_dy, p->dy, dy_bytes, first, m, room),
+                                       .dy_stride = p->n,
+                                       .x = rows_of(backend, groups, p->gather_x, p->x, x_bytes, first, m, room),
+                                       .type = p->type,
+                                       .dw = p->dw + g * p->n * p->k});
     }
 }

@@ -329,15 +329,15 @@ void cpu_matmul_forward_many(struct backend *backend, const struct matmul_forwar
     }
     const size_t jobs_bytes = round_up(n * sizeof(struct job)), q_bytes = round_up(n * sizeof(struct product)),
                  list_bytes = round_up((n + 1) * sizeof(int64_t));
-    char *scratch =
-        cpu_scratch(backend, (size_t)blocks * block_bytes + jobs_bytes + q_bytes + 2 * list_bytes);
+    char *scratch = cpu_scratch(backend, (size_t)blocks * block_bytes + jobs_bytes + q_bytes + 2 * list_bytes);
     if (scratch == NULL)
         return;
     struct job *jobs = (struct job *)(void *)(scratch + (size_t)blocks * block_bytes);
     struct product *q = (struct product *)(void *)((char *)jobs + jobs_bytes);
-    int64_t *first_block = (int64_t *)(void *)((char *)q + q_bytes), *first_item = first_block + list_bytes / sizeof(int64_t);
-    const double step_ns = (double)(blocks * p->mr) / p->products_per_ns +
-                           (double)count * (double)p->b_bytes / PACKED_BYTES_PER_NS;
+    int64_t *first_block = (int64_t *)(void *)((char *)q + q_bytes),
+            *first_item = first_block + list_bytes / sizeof(int64_t);
+    const double step_ns =
+        (double)(blocks * p->mr) / p->products_per_ns + (double)count * (double)p->b_bytes / PACKED_BYTES_PER_NS;
     const int threads = cpu_threads(backend, w->n * w->k, step_ns);
     first_block[0] = first_item[0] = 0;
     for (int32_t i = 0; i < count; i++) {
