@@ -16,27 +16,56 @@
     [TENSOR_UP] = LAYER "mlp.up_proj.weight", [TENSOR_DOWN] = LAYER "mlp.down_proj.weight",                            \
     [TENSOR_FINAL_NORM] = "model.norm.weight", [TENSOR_HEAD] = "lm_head.weight"
 
+#define QKV_BIASES                                                                                                     \
+    [TENSOR_QUERY_BIAS] = LAYER "self_attn.q_proj.bias", [TENSOR_KEY_BIAS] = LAYER "self_attn.k_proj.bias",            \
+    [TENSOR_VALUE_BIAS] = LAYER "self_attn.v_proj.bias"
+#define OUT_BIAS [TENSOR_ATTENTION_OUT_BIAS] = LAYER "self_attn.o_proj.bias"
+#define MLP_BIASES                                                                                                     \
+    [TENSOR_GATE_BIAS] = LAYER "mlp.gate_proj.bias", [TENSOR_UP_BIAS] = LAYER "mlp.up_proj.bias",                      \
+    [TENSOR_DOWN_BIAS] = LAYER "mlp.down_proj.bias"
+
 /* The defaults that Qwen2Config and Qwen3Config have in common. */
 #define QWEN_DEFAULTS                                                                                                  \
     .vocab_size = 151936, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .n_kv_heads = 32,                        \
     .intermediate_size = 22016, .max_positions = 32768, .sliding_window = 4096, .max_window_layers = 28,               \
     .rms_norm_eps = 1e-6f, .rope_theta = 10000.0, .initializer_range = 0.02
 
+/* Those that LlamaConfig and MistralConfig have in common. */
+#define LLAMA_DEFAULTS                                                                                                 \
+    .vocab_size = 32000, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .bos_id = 1, .eos_id = 2,                 \
+    .rms_norm_eps = 1e-6f, .rope_theta = 10000.0, .initializer_range = 0.02
+
+/* Other than Mistral's, and with no window where the key is absent. */
+#define MIXTRAL_DEFAULTS                                                                                               \
+    .vocab_size = 32000, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .bos_id = 1, .eos_id = 2,                 \
+    .rms_norm_eps = 1e-5f, .rope_theta = 1e6, .initializer_range = 0.02
+
 const struct architecture architectures[N_ARCHITECTURES] = {
     [ARCHITECTURE_QWEN3] = {.model_type = "qwen3",
                             .class_name = "Qwen3ForCausalLM",
                             .absent = {QWEN_DEFAULTS, .head_dim = 128},
-                            .tensors = {LLAMA_TENSORS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
+                            .windows = WINDOWS_BY_FLAG,
+                            .tensors = {LLAMA_TENSORS, QKV_BIASES,
+                                        OUT_BIAS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
                                         [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight"}},
-    [ARCHITECTURE_QWEN2] =
-        {.model_type = "qwen2", /* Qwen2, Qwen2.5, QwQ */
-         .class_name = "Qwen2ForCausalLM",
-         .absent = {QWEN_DEFAULTS},
-         .tensors =
-             {LLAMA_TENSORS, [TENSOR_QUERY_BIAS] = LAYER "self_attn.q_proj.bias",
-              [TENSOR_KEY_BIAS] = LAYER "self_attn.k_proj.bias", [TENSOR_VALUE_BIAS] = LAYER "self_attn.v_proj.bias"}},
+    [ARCHITECTURE_QWEN2] = {.model_type = "qwen2", /* Qwen2, Qwen2.5, QwQ, R1-Distill-Qwen */
+                            .class_name = "Qwen2ForCausalLM",
+                            .absent = {QWEN_DEFAULTS},
+                            .windows = WINDOWS_BY_FLAG,
+                            .biased = true,
+                            .tensors = {LLAMA_TENSORS, QKV_BIASES}},
+    [ARCHITECTURE_LLAMA] = {.model_type = "llama", /* Llama 2 to 3.3, R1-Distill-Llama, SmolLM2, TinyLlama, Yi, ... */
+                            .class_name = "LlamaForCausalLM",
+                            .absent = {LLAMA_DEFAULTS, .intermediate_size = 11008, .max_positions = 2048},
+                            .tensors = {LLAMA_TENSORS, QKV_BIASES, OUT_BIAS, MLP_BIASES}},
+    [ARCHITECTURE_MISTRAL] = {.model_type = "mistral", /* Mistral 7B, Nemo, Small */
+                              .class_name = "MistralForCausalLM",
+                              .absent = {LLAMA_DEFAULTS, .n_kv_heads = 8, .intermediate_size = 14336,
+                                         .max_positions = 131072, .sliding_window = 4096},
+                              .windows = WINDOWS_EVERYWHERE,
+                              .tensors = {LLAMA_TENSORS}},
     [ARCHITECTURE_QWEN3_MOE] =
-        {.model_type = "qwen3_moe",
+        {.model_type = "qwen3_moe", /* Qwen3-30B-A3B, 235B-A22B, Qwen3-Coder */
          .class_name = "Qwen3MoeForCausalLM",
          .absent = {.vocab_size = 151936,
                     .hidden_size = 2048,
@@ -52,25 +81,17 @@ const struct architecture architectures[N_ARCHITECTURES] = {
                     .n_experts = 128,
                     .experts_chosen = 8,
                     .expert_size = 768},
-         .tensors = {LLAMA_TENSORS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
+         .windows = WINDOWS_ALL_BY_FLAG,
+         .tensors = {LLAMA_TENSORS, QKV_BIASES, OUT_BIAS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
                      [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight", [TENSOR_ROUTER] = LAYER "mlp.gate.weight",
                      [TENSOR_EXPERT_GATE] = LAYER "mlp.experts.*.gate_proj.weight",
                      [TENSOR_EXPERT_UP] = LAYER "mlp.experts.*.up_proj.weight",
                      [TENSOR_EXPERT_DOWN] = LAYER "mlp.experts.*.down_proj.weight"}},
     [ARCHITECTURE_MIXTRAL] = {.model_type = "mixtral",
                               .class_name = "MixtralForCausalLM",
-                              .absent = {.vocab_size = 32000,
-                                         .hidden_size = 4096,
-                                         .n_layers = 32,
-                                         .n_heads = 32,
-                                         .n_kv_heads = 8,
-                                         .intermediate_size = 14336,
-                                         .max_positions = 131072,
-                                         .rms_norm_eps = 1e-5f,
-                                         .rope_theta = 1e6,
-                                         .initializer_range = 0.02,
-                                         .n_experts = 8,
-                                         .experts_chosen = 2},
+                              .absent = {MIXTRAL_DEFAULTS, .n_kv_heads = 8, .intermediate_size = 14336,
+                                         .max_positions = 131072, .n_experts = 8, .experts_chosen = 2},
+                              .windows = WINDOWS_EVERYWHERE,
                               .tensors = {LLAMA_TENSORS, [TENSOR_ROUTER] = LAYER "block_sparse_moe.gate.weight",
                                           [TENSOR_EXPERT_GATE] = LAYER "block_sparse_moe.experts.*.w1.weight",
                                           [TENSOR_EXPERT_UP] = LAYER "block_sparse_moe.experts.*.w3.weight",
@@ -100,10 +121,14 @@ static void shape_of(const struct model_config *c, enum tensor_role role, int64_
                                                [TENSOR_QUERY_NORM] = {D, 0},
                                                [TENSOR_KEY_NORM] = {D, 0},
                                                [TENSOR_ATTENTION_OUT] = {C, c->n_heads * D},
+                                               [TENSOR_ATTENTION_OUT_BIAS] = {C, 0},
                                                [TENSOR_POST_NORM] = {C, 0},
                                                [TENSOR_GATE] = {F, C},
                                                [TENSOR_UP] = {F, C},
+                                               [TENSOR_GATE_BIAS] = {F, 0},
+                                               [TENSOR_UP_BIAS] = {F, 0},
                                                [TENSOR_DOWN] = {C, F},
+                                               [TENSOR_DOWN_BIAS] = {C, 0},
                                                [TENSOR_ROUTER] = {c->experts.n, C},
                                                [TENSOR_EXPERT_GATE] = {c->experts.fused ? 2 * I : I, C},
                                                [TENSOR_EXPERT_UP] = {I, C},
@@ -132,13 +157,24 @@ static void name_of(const char *pattern, int32_t layer, int32_t expert, char *ou
     out[used] = '\0';
 }
 
+static bool is_attention_bias(enum tensor_role role)
+{
+    return (role >= TENSOR_QUERY_BIAS && role <= TENSOR_VALUE_BIAS) || role == TENSOR_ATTENTION_OUT_BIAS;
+}
+
+static bool is_mlp_bias(enum tensor_role role)
+{
+    return role == TENSOR_GATE_BIAS || role == TENSOR_UP_BIAS || role == TENSOR_DOWN_BIAS;
+}
+
 /* NULL: there is no such tensor. */
 static const char *pattern_of(const struct model_config *config, enum tensor_role role, int32_t layer)
 {
-    const bool dense_role = role >= TENSOR_GATE && role <= TENSOR_DOWN, expert_role = architecture_expert_role(role);
-    if (role == TENSOR_HEAD && config->tie_embeddings)
-        return NULL;
-    if ((dense_role || expert_role) && model_config_sparse(config, layer) != expert_role)
+    const bool dense_role = role >= TENSOR_GATE && role <= TENSOR_DOWN_BIAS,
+               expert_role = architecture_expert_role(role);
+    if ((role == TENSOR_HEAD && config->tie_embeddings) || (is_attention_bias(role) && !config->attention_bias) ||
+        (is_mlp_bias(role) && !config->mlp_bias) ||
+        ((dense_role || expert_role) && model_config_sparse(config, layer) != expert_role))
         return NULL;
     return expert_role && config->experts.fused ? fused_tensors[role] : config->architecture->tensors[role];
 }
@@ -151,6 +187,7 @@ static bool is_adjacent(enum tensor_role role, int32_t expert)
     case TENSOR_UP:
     case TENSOR_KEY_BIAS:
     case TENSOR_VALUE_BIAS:
+    case TENSOR_UP_BIAS:
     case TENSOR_EXPERT_UP: return true;
     default: return expert > 0;
     }
@@ -181,7 +218,7 @@ static void add_param(struct param_table *table, const struct model_config *conf
                   : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING
                   : role == TENSOR_HEAD      ? PARAM_HEAD
                                              : PARAM_MATRIX;
-    param->start = role >= TENSOR_QUERY_BIAS && role <= TENSOR_VALUE_BIAS ? 0.0f : 1.0f;
+    param->start = is_attention_bias(role) || is_mlp_bias(role) ? 0.0f : 1.0f;
 }
 
 /* The table has room for all. */

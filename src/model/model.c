@@ -62,8 +62,8 @@ static void open_feed_forward(struct model *model, int32_t l)
 {
     struct feed_forward *f = &model->layers[l].feed_forward;
     f->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
-    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), NULL);
-    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), NULL);
+    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), tensor(model, TENSOR_GATE_BIAS, l));
+    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), tensor(model, TENSOR_DOWN_BIAS, l));
 }
 
 static void open_experts(struct model *model, int32_t l)
@@ -83,7 +83,8 @@ static void open_layer(struct model *model, int32_t l)
     linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
     a->q_norm = tensor(model, TENSOR_QUERY_NORM, l);
     a->k_norm = tensor(model, TENSOR_KEY_NORM, l);
-    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l), NULL);
+    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l),
+                tensor(model, TENSOR_ATTENTION_OUT_BIAS, l));
     model->layers[l].sparse = model_config_sparse(&model->config, l);
     if (model->layers[l].sparse)
         open_experts(model, l);
@@ -124,7 +125,7 @@ cleanup:
 static cohort_status allocate(struct model *model, cohort_error *err)
 {
     TRY(param_set_allocate(&model->base, err));
-    return rotation_build(&model->rotation, model->backend, model->config.rope_theta, model->max_context,
+    return rotation_build(&model->rotation, model->backend, &model->config.rope, model->max_context,
                           model->config.head_dim, err);
 }
 

@@ -28,6 +28,9 @@
     KERNEL(void, route_sums, const struct route_sums *)                                                                \
     KERNEL(void, combine_forward, const struct combine_forward *)                                                      \
     KERNEL(void, combine_backward, const struct combine_backward *)                                                    \
+    KERNEL(void, fold, const struct fold *)                                                                            \
+    KERNEL(void, magnitude_forward, const struct magnitude_forward *)                                                  \
+    KERNEL(void, magnitude_backward, const struct magnitude_backward *)                                                \
     KERNEL(void, convert, const struct convert *)                                                                      \
     KERNEL(void, head_stats, const struct head_stats *)                                                                \
     KERNEL(void, head_gradient, const struct head_gradient *)                                                          \

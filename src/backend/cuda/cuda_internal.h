@@ -212,6 +212,9 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(grouped_backward_weight, const struct grouped_backward_weight *)                                         \
     OPERATION(combine_forward, const struct combine_forward *)                                                         \
     OPERATION(combine_backward, const struct combine_backward *)                                                       \
+    OPERATION(fold, const struct fold *)                                                                               \
+    OPERATION(magnitude_forward, const struct magnitude_forward *)                                                     \
+    OPERATION(magnitude_backward, const struct magnitude_backward *)                                                   \
     OPERATION(convert, const struct convert *)                                                                         \
     OPERATION(head_stats, const struct head_stats *)                                                                   \
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
