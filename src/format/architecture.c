@@ -98,8 +98,7 @@ const struct architecture architectures[N_ARCHITECTURES] = {
                                           [TENSOR_EXPERT_DOWN] = LAYER "block_sparse_moe.experts.*.w2.weight"}},
 };
 
-/* What transformers 5 calls the tensors where the experts of a layer are one: in memory, and on disk with
- * save_original_format=False. */
+/* What transformers 5 calls the tensors where the experts of a layer are one: in memory, and on disk on request. */
 static const char *const fused_tensors[N_TENSOR_ROLES] = {[TENSOR_ROUTER] = LAYER "mlp.gate.weight",
                                                           [TENSOR_EXPERT_GATE] = LAYER "mlp.experts.gate_up_proj",
                                                           [TENSOR_EXPERT_DOWN] = LAYER "mlp.experts.down_proj"};

@@ -1,5 +1,5 @@
 /* How the files of a checkpoint hold experts, which config.json does not say: a tensor for each matrix of each expert, or
- * one for those of a layer, as transformers 5 has them in memory (save_original_format=False). */
+ * one for those of a layer, as transformers 5 has them in memory and writes on request. */
 #ifndef COHORT_FORMAT_EXPERT_LAYOUT_H
 #define COHORT_FORMAT_EXPERT_LAYOUT_H
 
