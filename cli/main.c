@@ -184,8 +184,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "cohort: %s\n", err.message);
         return EXIT_FAILED;
     }
-    int code =
-        cli_parse(options, command == COHORT_DATA ? "data" : NULL, argc - 2, argv + 2) ? run(options) : EXIT_USAGE;
+    int code = cli_parse(options, cohort_options_bare(options), argc - 2, argv + 2) ? run(options) : EXIT_USAGE;
     cohort_options_destroy(options);
     return code;
 }

@@ -66,7 +66,13 @@
       "merge a LoRA adapter into its base model",                                                                      \
       "--model DIR --adapter DIR --out DIR",                                                                           \
       "Writes a checkpoint as published, for tools that read no adapters. Weights become W + s B A, rounded once; "    \
-      "the other files are the base's, and the tokenizer the adapter's if it has one.")
+      "the other files are the base's, and the tokenizer the adapter's if it has one.")                                \
+    X(RUNS, runs, "what runs have recorded: list, show, compare, completions, export, sql",                            \
+      "look at what runs have recorded (docs/RUN.md)",                                                                 \
+      "[list | show NAME | compare A B | completions NAME | export NAME | sql NAME 'SELECT ...']",                     \
+      "NAME is a run in --runs, or the path of a run folder; a run that is going on is read as it is. list prints a "  \
+      "line for each; show what one is, what it reads by hash, its last metrics and events; compare what differs; "    \
+      "completions those that match; export tables as files; sql the rows of one SELECT, read-only.")
 /* clang-format on */
 
 #endif

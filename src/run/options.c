@@ -532,6 +532,15 @@ bool options_is_switch(const struct options *options, const char *name)
     return value != NULL && value->spec->type == OPTION_TYPE_BOOL;
 }
 
+const char *options_bare(enum option_command command)
+{
+    switch (command) {
+    case FOR_DATA: return "data";
+    case FOR_RUNS: return "action";
+    default: return NULL;
+    }
+}
+
 const char *options_alone(const struct options *options, const char *name)
 {
     const struct option_value *value = options_find(options, name);

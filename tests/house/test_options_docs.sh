@@ -19,6 +19,7 @@ declare -A files=(
     [sft]="command_sft.c sft_row.c data_open.c training.c training_save.c run_identity.c record.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c grpo_reference.c grpo_draw.c training.c training_save.c run_identity.c record.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c data_open.c evaluation_sets.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
+    [runs]="command_runs.c runs_view.c runs_export.c"
     [merge]="command_merge.c session.c"
     [score]="command_score.c data_open.c scoring.c"
     [data]="command_data.c data_open.c data_survey.c sft_row.c json_rows.c row_prompt.c"

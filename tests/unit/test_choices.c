@@ -10,6 +10,7 @@
 #include "recipe/offload_list.h"
 #include "recipe/run_inputs.h"
 #include "recipe/sft_row.h"
+#include "run/export_list.h"
 #include "run/output_format.h"
 #include "train/advantage.h"
 #include "train/best.h"
@@ -57,6 +58,9 @@ static const struct meaning {
 #define SUMMED(id, word)         {OPTION_MULTI_OBJECTIVE_AGGREGATION, word, ADVANTAGE_##id},
 #define SCHEDULE(id, word)       {OPTION_LR_SCHEDULER_TYPE, word, SCHEDULE_##id},
 #define FORM(id, word)           {OPTION_FORMAT, word, OUTPUT_##id},
+#define EXPORTED(id, word)       {OPTION_FORMAT, word, EXPORT_##id},
+#define TABLED(id, word)         {OPTION_TABLE, word, EXPORT_##id},
+#define ORDERED(id, word)        {OPTION_ORDER, word, COHORT_##id},
 #define RECOMPUTED(id, word)     {OPTION_RECOMPUTE, word, RECOMPUTE_##id + 1},
 #define INPUT_OF(id, word)       {OPTION_ACCEPT_CHANGED, word, INPUT_##id},
 #define SFT_WORD(id, word)       {OPTION_LOSS_TYPE, word, SFT_LOSS_##id},
@@ -72,8 +76,9 @@ static const struct meaning {
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
             LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE) ADVANTAGE_ESTIMATOR_LIST(BASELINE)
                 ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM)
-                    RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
-                        CPU_ISA_LIST(ISA){OPTION_RECOMPUTE, "auto", 0},
+                    EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED) COMPLETION_ORDER_LIST(ORDERED)
+                        RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
+                            CPU_ISA_LIST(ISA){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 
