@@ -11,7 +11,8 @@
 #include <sys/types.h>
 
 struct reward_binding {
-    cohort_reward_function function;
+    cohort_reward_function function; /* NULL: tokens is it */
+    cohort_token_reward_function tokens;
     void *context;
 };
 
