@@ -380,7 +380,7 @@ OPTION(EMA_DECAY, "ema_decay", FLOAT(0, 0.9999999999), NULL, FOR_TRAIN | FOR_INF
 OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", KEPT,
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
-OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_INFO, "Optimizer", FREE,
+OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", FREE,
        "keep in the host's memory in place of a GPU's (docs/OPTIMIZERS.md); the results are the same")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step")
