@@ -303,6 +303,16 @@ cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop
 
 void cohort_observer_init_sized(cohort_observer *observer, size_t size) { sized_init(&sized_observer, observer, size); }
 
+cohort_status options_tell(const cohort_options *options, const cohort_observer *observer, cohort_error *err)
+{
+    struct text notes = {0};
+    cohort_status status = options_notes(options->options, &notes, err);
+    if (status == COHORT_OK && notes.length > 0)
+        observer_message(observer, "%s", notes.data);
+    text_free(&notes);
+    return status;
+}
+
 cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err)
 {
     cohort_observer known = {0};
@@ -312,6 +322,7 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     if (observer != NULL)
         TRY(sized_read(&sized_observer, "cohort_run", observer, &known, err));
     struct reward_list extra = {.rewards = options->rewards, .count = options->n_rewards};
+    TRY(options_tell(options, &known, err));
     options_acquire(options, "cohort_run; wait until it returns");
     cohort_status status = commands[options->command].run(options->options, &extra, &known, err);
     options_release(options);
