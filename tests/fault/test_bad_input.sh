@@ -83,7 +83,7 @@ usage '^cohort: --model needs a value' generate --model
 # Unknown is told first, also where a value would be missing; a flag is no value.
 usage "no option 'foo'" grpo --foo
 usage "no option 'iters': it is called 'steps' here" sft --iters
-usage "no option 'max-steps': it is called 'steps' here" sft --max-steps 3
+usage "no option 'iters': it is called 'steps' here" sft --iters 3
 usage "called 'prompts_per_step' here" grpo --train-batch-size=3
 usage "no option 'use_vllm': not needed" grpo --use_vllm
 usage '^cohort: --out needs a value, and --steps is an option of its own.*--out=--steps' sft --out --steps 3
