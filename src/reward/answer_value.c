@@ -561,7 +561,7 @@ static bool near(struct value_lane a, struct value_lane b, double more)
 }
 
 /* A decimal with as many places may stand for what it is rounded from: 0.333333 for 1/3, which is how far math-verify
- * looks (its float_rounding). Fewer are too few to mean it, and digits that are all zeros say nothing. */
+ * looks. Fewer are too few to mean it, and digits that are all zeros say nothing. */
 enum { DECIMALS_THAT_ROUND = 6 };
 
 static bool same_rounded(const struct value *decimal, const struct value *other)
