@@ -5,6 +5,7 @@
 #include "recipe/record.h"
 #include "recipe/run_identity.h"
 #include "recipe/run_start.h"
+#include "report/run_plot.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -240,14 +241,14 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
 void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
                     const char *file)
 {
-    t->curve = (struct curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
+    t->curve = (struct drawn_curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
 }
 
 void training_draw(struct training *t, enum draw_when when)
 {
     const double SHARE = 0.01;      /* of the time */
     const double LEAST_PAUSE = 5.0; /* seconds: more often is of no use */
-    struct curve *c = &t->curve;
+    struct drawn_curve *c = &t->curve;
     cohort_error problem = {0};
     const double begin = clock_seconds(),
                  pause = when == DRAW_STEP ? fmax(LEAST_PAUSE, c->cost / SHARE) : c->cost / SHARE;

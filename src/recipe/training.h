@@ -39,7 +39,7 @@ struct training {
     bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
     struct run_inputs inputs;         /* what this run reads: the command adds its own before training_begin */
     struct watch watch;               /* whether it can learn */
-    struct curve {
+    struct drawn_curve {
         const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
         double drawn, cost;                              /* when last, and the seconds it took */
         bool failed;

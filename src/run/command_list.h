@@ -72,7 +72,17 @@
       "[list | show NAME | compare A B | completions NAME | export NAME | sql NAME 'SELECT ...']",                     \
       "NAME is a run in --runs, or the path of a run folder; a run that is going on is read as it is. list prints a "  \
       "line for each; show what one is, what it reads by hash, its last metrics and events; compare what differs; "    \
-      "completions those that match; export tables as files; sql the rows of one SELECT, read-only.")
+      "completions those that match; export tables as files; sql the rows of one SELECT, read-only.")                  \
+    X(REPORT, report, "a page that says what a run learned and how it went",                                           \
+      "write a report of a run, or of several beside each other",                                                      \
+      "NAME ... [--out FILE.html]",                                                                                    \
+      "NAME is a run in --runs, or the path of a run folder; a run that is going on is read as it is. Writes one page "\
+      "of HTML that needs nothing else: verdict, curves, warnings, where the time went, samples, configuration.")      \
+    X(PLOT, plot, "curves of a run's metrics as SVG",                                                                  \
+      "draw metrics of a run",                                                                                         \
+      "NAME [--metric reward,eval_reward] [--out FILE.svg]",                                                           \
+      "NAME is a run in --runs, or the path of a run folder; a run that is going on is drawn as it is. Names of "      \
+      "metrics are those of metrics.jsonl.")
 /* clang-format on */
 
 #endif

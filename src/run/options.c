@@ -546,6 +546,8 @@ const char *options_bare(enum option_command command)
     switch (command) {
     case FOR_DATA: return "data";
     case FOR_RUNS: return "action";
+    case FOR_REPORT:
+    case FOR_PLOT: return "run";
     default: return NULL;
     }
 }

@@ -439,9 +439,13 @@ ALSO(FORMAT, "format", ONE_OF(WORDS(EXPORT_FORMAT_LIST)), "text", FOR_RUNS, "Run
      "form of what is printed: text, jsonl, csv; of export also parquet and tensorboard (text: jsonl)")
 ALSO(OUT, "out", FILE_NAME, NULL, FOR_RUNS, "Run", NO_RUN,
      "of export: file to write, for tensorboard a folder; unset: standard output")
+ALSO(OUT, "out", FILE_NAME, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+     "file to write; unset: report.html, or METRIC.svg, in the run folder")
+OPTION(RUN, "run", TEXTS, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+       "runs, also without --run: names in --runs, or run folders")
 OPTION(ACTION, "action", TEXTS, NULL, FOR_RUNS, "Run", NO_RUN,
        "what to do, also without --action: list, show NAME, compare A B, completions, export, sql")
-OPTION(RUNS, "runs", FOLDER, "runs", FOR_RUNS, "Run", NO_RUN,
+OPTION(RUNS, "runs", FOLDER, "runs", FOR_RUNS | FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
        "folder of runs, in which names are looked up")
 OPTION(STEP, "step", TEXT, NULL, FOR_RUNS, "Run", NO_RUN,
        "of completions and export: a step, or FIRST:LAST (either may be left out)")
@@ -467,6 +471,8 @@ OPTION(TABLE, "table", ONE_OF(WORDS(EXPORT_TABLE_LIST)), "metrics", FOR_RUNS, "R
        "what export writes")
 OPTION(METRIC, "metric", TEXTS, NULL, FOR_RUNS, "Run", NO_RUN,
        "of export: these metrics alone")
+ALSO(METRIC, "metric", TEXTS, NULL, FOR_PLOT, "Run", NO_RUN,
+     "what is drawn; unset: reward and evaluations, of sft loss")
 OPTION(MEMORY, "memory", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
        "print the memory plan")
 OPTION(VERIFY, "verify", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
