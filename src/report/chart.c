@@ -192,7 +192,9 @@ static cohort_status draw_series(const struct chart *chart, const struct frame *
         return draw_dots(f, s, i, out, err);
     }
     TRY_GOTO(curve_thin(&s->curve, RAW_BUCKETS, &raw, err));
-    TRY_GOTO(draw_path(f, &raw, i, "raw", out, err));
+    TRY_GOTO(draw_path(f, &raw, i, s->exact ? "line" : "raw", out, err));
+    if (s->exact)
+        goto cleanup;
     TRY_GOTO(curve_smooth(&s->curve, curve_half_life(s->curve.n), &smooth, err));
     TRY_GOTO(curve_thin(&smooth, LINE_BUCKETS, &thin, err));
     TRY_GOTO(draw_path(f, &thin, i, "line", out, err));

@@ -12,7 +12,8 @@ struct chart_series {
     const char *name;    /* borrowed */
     struct curve curve;  /* borrowed */
     const double *error; /* [n] standard errors, drawn as 1.96 of them to both sides; NULL: none */
-    bool dots;           /* few points that are each of interest: an evaluation's */
+    bool dots,
+        exact; /* few points that are each of interest: an evaluation's; exact: without noise, so drawn as it is */
 };
 struct chart_mark {
     double x;

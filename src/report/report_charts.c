@@ -161,7 +161,8 @@ static cohort_status add_series(struct drawing *d, struct report_run *run, const
         return COHORT_OK;
     struct chart_series *s = &d->series[d->n];
     double *error = NULL;
-    *s = (struct chart_series){.name = name, .dots = strncmp(metric, "eval_", 5) == 0};
+    *s = (struct chart_series){
+        .name = name, .dots = strncmp(metric, "eval_", 5) == 0, .exact = strcmp(metric, "learning_rate") == 0};
     TRY(report_is_eval_reward(metric) ? report_eval_curve(run, metric, &s->curve, &error, err)
                                       : report_curve(run, metric, &s->curve, err));
     s->error = error;
