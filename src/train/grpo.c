@@ -273,7 +273,11 @@ static cohort_status batch_alloc(const struct grpo *grpo, int32_t n_prompts, int
     const struct grpo_config *config = &grpo->config;
     const size_t n = (size_t)n_prompts * (size_t)config->group;
     cohort_status status = COHORT_OK;
-    *batch = (struct grpo_batch){.index = index, .drawn_at = grpo_steps(grpo), .n_prompts = n_prompts, .n = (int32_t)n};
+    *batch = (struct grpo_batch){.index = index,
+                                 .drawn_at = grpo_steps(grpo),
+                                 .n_prompts = n_prompts,
+                                 .n = (int32_t)n,
+                                 .route_width = config->route_width};
     TRY_GOTO(mem_alloc(&batch->order, n, sizeof *batch->order, "generation batch", err));
     step_plan_order(&config->plan, config->seed, index, batch->n, batch->order);
     TRY_GOTO(mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
@@ -348,6 +352,7 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
     batch->rollout_seconds = clock_seconds() - batch->start;
     for (int32_t i = 0; i < batch->n; i++) {
         TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));
+        episode_take_routes(&batch->episodes[i], &batch->completions[i]);
         batch->completion_tokens += batch->completions[i].n_tokens;
         batch->tokens += batch->completions[i].n_prompt + batch->completions[i].n_tokens;
     }
