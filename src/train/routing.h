@@ -1,6 +1,6 @@
 /* Experts in an optimizer step: the auxiliary loss, whether tokens go where they were sampled, and metrics.
  *
- * The auxiliary loss is transformers' (load_balancing_loss_func; Switch Transformers, arXiv 2101.03961, equations 4 to 6)
+ * The auxiliary loss is that of transformers (after Switch Transformers, arXiv 2101.03961, equations 4 to 6)
  * over all rows of the optimizer step instead of those of a forward (invariant I5): with N the rows that count, times
  * the layers with experts, f_e = (how often e was chosen) / N and P_e = (sum of p_e) / N, L = E * sum of f_e P_e, which
  * is k where the load is even. A row of data counts once, a prompt once for each of its completions, though it is
