@@ -216,7 +216,7 @@ static bool is_head(const char *path) { return strcmp(path, "lm_head") == 0; }
 static bool is_embedding(const char *path) { return ends_at_dot(path, "embed_tokens"); }
 static bool is_projection(const struct param *param, const char *path)
 {
-    return param->rank == 2 && !is_embedding(path);
+    return param->rank == 2 && !is_embedding(path) && !param->expert;
 }
 
 static cohort_status wanted(const struct adapter_settings *s, const struct param *param, const char *path,
@@ -381,7 +381,7 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
             TRY(add_tensors(to, s, group, format, err));
             group = to->n_drafts;
         }
-        if (!module_of(param, path))
+        if (!module_of(param, path) || param->expert) /* in transformers 5 neither experts nor routers are modules */
             continue;
         TRY(wanted(s, param, path, n_layers, &yes, err));
         if (!yes)
@@ -499,6 +499,9 @@ static cohort_status add_own(struct building *to, struct adapter_layout *out, co
         if (saved && is_adapted(to, path))
             return error_set(err, COHORT_ERR_ARGUMENT,
                              "%s: both target_modules and modules_to_save name it; let one of them name it", path);
+        if (saved && param->rank == 3)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "modules_to_save: %s holds all experts of a layer, which is not supported", param->name);
         if (saved)
             TRY(add_param(to, param->name, "", param->shape[0], param->rank == 2 ? param->shape[1] : 0, param->format,
                           &place, err));

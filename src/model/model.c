@@ -5,32 +5,43 @@
 #include <assert.h>
 #include <string.h>
 
-enum { LAYER_LINEARS = 4 };
+enum { LAYER_LINEARS = 4, LAYER_STACKS = 2 };
 
-static struct linear *layer_linear(const struct model *model, int32_t layer, int i)
+int32_t model_linears(const struct model *model)
 {
-    struct layer *l = &model->layers[layer];
-    struct linear *const linears[LAYER_LINEARS] = {&l->attention.qkv, &l->attention.out, &l->feed_forward.gate_up,
-                                                   &l->feed_forward.down};
-    return linears[i];
+    return model->layers == NULL ? 0 : model->config.n_layers * LAYER_LINEARS + 1;
 }
-
-int32_t model_linears(const struct model *model) { return model->config.n_layers * LAYER_LINEARS + 1; }
 
 struct linear *model_linear(const struct model *model, int32_t i)
 {
     const int32_t layer = i / LAYER_LINEARS;
-    return layer == model->config.n_layers ? (struct linear *)&model->head
-                                           : layer_linear(model, layer, i % LAYER_LINEARS);
+    if (layer == model->config.n_layers)
+        return (struct linear *)&model->head;
+    struct layer *l = &model->layers[layer];
+    struct linear *const linears[LAYER_LINEARS] = {&l->attention.qkv, &l->attention.out,
+                                                   l->sparse ? &l->experts.router : &l->feed_forward.gate_up,
+                                                   l->sparse ? NULL : &l->feed_forward.down};
+    return linears[i % LAYER_LINEARS];
+}
+
+int32_t model_stacks(const struct model *model)
+{
+    return model->layers == NULL ? 0 : model->config.n_layers * LAYER_STACKS;
+}
+
+struct expert_stack *model_stack(const struct model *model, int32_t i)
+{
+    struct layer *l = &model->layers[i / LAYER_STACKS];
+    return !l->sparse ? NULL : i % LAYER_STACKS == 0 ? &l->experts.gate_up : &l->experts.down;
 }
 
 size_t model_weight_bytes(const struct model *model)
 {
-    size_t bytes = model->base.table.bytes + linear_packed_bytes(&model->head) +
-                   rotation_bytes(model->max_context, model->config.head_dim);
-    for (int32_t l = 0; l < model->config.n_layers; l++)
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            bytes += linear_packed_bytes(layer_linear(model, l, i));
+    size_t bytes = model->base.table.bytes + rotation_bytes(model->max_context, model->config.head_dim);
+    for (int32_t i = 0; i < model_linears(model); i++)
+        bytes += model_linear(model, i) == NULL ? 0 : linear_packed_bytes(model_linear(model, i));
+    for (int32_t i = 0; i < model_stacks(model); i++)
+        bytes += model_stack(model, i) == NULL ? 0 : expert_stack_packed_bytes(model_stack(model, i));
     if (model->adapter != NULL)
         bytes += model_adapter_bytes(model->adapter);
     return bytes;
@@ -57,26 +68,56 @@ void model_place(struct model *model, const struct param_set *set, const struct 
 {
     for (int32_t l = 0; l < model->config.n_layers; l++) {
         struct attention_block *a = &model->layers[l].attention;
-        struct feed_forward *f = &model->layers[l].feed_forward;
+        struct norm *post =
+            model->layers[l].sparse ? &model->layers[l].experts.norm : &model->layers[l].feed_forward.norm;
         a->norm.gain = placed(model, TENSOR_INPUT_NORM, l, set, layout, &a->norm.set);
         a->q_norm.gain = placed(model, TENSOR_QUERY_NORM, l, set, layout, &a->q_norm.set);
         a->k_norm.gain = placed(model, TENSOR_KEY_NORM, l, set, layout, &a->k_norm.set);
-        f->norm.gain = placed(model, TENSOR_POST_NORM, l, set, layout, &f->norm.set);
-        a->norm.eps = a->q_norm.eps = a->k_norm.eps = f->norm.eps = model->config.rms_norm_eps;
+        post->gain = placed(model, TENSOR_POST_NORM, l, set, layout, &post->set);
+        a->norm.eps = a->q_norm.eps = a->k_norm.eps = post->eps = model->config.rms_norm_eps;
     }
     model->embedding = placed(model, TENSOR_EMBEDDING, 0, set, layout, &model->embedding_set);
     model->final_norm.gain = placed(model, TENSOR_FINAL_NORM, 0, set, layout, &model->final_norm.set);
     model->final_norm.eps = model->config.rms_norm_eps;
 }
 
+bool model_places(const struct model *model, const struct param *param)
+{
+    static const enum tensor_role roles[] = {TENSOR_INPUT_NORM, TENSOR_QUERY_NORM, TENSOR_KEY_NORM, TENSOR_POST_NORM};
+    bool found = param == tensor(model, TENSOR_EMBEDDING, 0) || param == tensor(model, TENSOR_FINAL_NORM, 0);
+    for (int32_t l = 0; l < model->config.n_layers; l++)
+        for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+            found = found || param == tensor(model, roles[i], l);
+    return found;
+}
+
+static void open_feed_forward(struct model *model, int32_t l)
+{
+    struct feed_forward *f = &model->layers[l].feed_forward;
+    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), tensor(model, TENSOR_GATE_BIAS, l));
+    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), tensor(model, TENSOR_DOWN_BIAS, l));
+}
+
+static void open_experts(struct model *model, int32_t l)
+{
+    struct experts *x = &model->layers[l].experts;
+    const int32_t n = model->config.experts.n;
+    linear_open(&x->router, &model->base, tensor(model, TENSOR_ROUTER, l), NULL);
+    expert_stack_open(&x->gate_up, &model->base, tensor(model, TENSOR_EXPERT_GATE, l), n);
+    expert_stack_open(&x->down, &model->base, tensor(model, TENSOR_EXPERT_DOWN, l), n);
+}
+
 static void open_layer(struct model *model, int32_t l)
 {
     struct attention_block *a = &model->layers[l].attention;
-    struct feed_forward *f = &model->layers[l].feed_forward;
     linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
-    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l), NULL);
-    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), NULL);
-    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), NULL);
+    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l),
+                tensor(model, TENSOR_ATTENTION_OUT_BIAS, l));
+    model->layers[l].sparse = model_config_sparse(&model->config, l);
+    if (model->layers[l].sparse)
+        open_experts(model, l);
+    else
+        open_feed_forward(model, l);
 }
 
 cohort_status model_open(struct model **out, struct backend *backend, const struct model_config *config,
@@ -117,12 +158,16 @@ static cohort_status allocate(struct model *model, cohort_error *err)
 
 static cohort_status pack_weights(struct model *model, cohort_error *err)
 {
-    for (int32_t l = 0; l < model->config.n_layers; l++) {
+    for (int32_t i = 0; i < model_linears(model); i++) {
         TRY(stop_check(model->backend->stop, err));
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            TRY(linear_pack(layer_linear(model, l, i), err));
+        if (model_linear(model, i) != NULL)
+            TRY(linear_pack(model_linear(model, i), err));
     }
-    TRY(linear_pack(&model->head, err));
+    for (int32_t i = 0; i < model_stacks(model); i++) {
+        TRY(stop_check(model->backend->stop, err));
+        if (model_stack(model, i) != NULL)
+            TRY(expert_stack_pack(model_stack(model, i), err));
+    }
     return stop_check(model->backend->stop, err); /* a stop may have cut the packing short */
 }
 
@@ -226,10 +271,12 @@ void model_destroy(struct model *model)
     if (model == NULL)
         return;
     model_adapter_destroy(model->adapter);
-    for (int32_t l = 0; model->layers != NULL && l < model->config.n_layers; l++)
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            linear_close(layer_linear(model, l, i));
-    linear_close(&model->head);
+    for (int32_t i = 0; i < model_linears(model); i++)
+        if (model_linear(model, i) != NULL)
+            linear_close(model_linear(model, i));
+    for (int32_t i = 0; i < model_stacks(model); i++)
+        if (model_stack(model, i) != NULL)
+            expert_stack_close(model_stack(model, i));
     rotation_free(&model->rotation, model->backend);
     mem_free(model->layers);
     param_set_close(&model->base);
@@ -245,10 +292,12 @@ static void refresh(const struct linear *linear)
 void model_refresh(struct model *model)
 {
     model->backend->unstoppable++;
-    for (int32_t l = 0; l < model->config.n_layers; l++)
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            refresh(layer_linear(model, l, i));
-    refresh(&model->head);
+    for (int32_t i = 0; i < model_linears(model); i++)
+        if (model_linear(model, i) != NULL)
+            refresh(model_linear(model, i));
+    for (int32_t i = 0; i < model_stacks(model); i++)
+        if (model_stack(model, i) != NULL && expert_stack_trains(model_stack(model, i)))
+            expert_stack_refresh(model_stack(model, i));
     if (model->adapter != NULL && model->trained == &model->adapter->set)
         model_adapter_refresh(model->adapter);
     model->backend->unstoppable--;

@@ -8,6 +8,7 @@
 #include "format/architecture.h"
 #include "format/checkpoint.h"
 #include "model/attention_block.h"
+#include "model/experts.h"
 #include "model/feed_forward.h"
 #include "model/rotation.h"
 
@@ -16,7 +17,9 @@ struct model_adapter;
 
 struct layer {
     struct attention_block attention;
+    bool sparse; /* it has experts, and no feed_forward */
     struct feed_forward feed_forward;
+    struct experts experts;
 };
 
 struct model {
@@ -69,10 +72,15 @@ void model_refresh(struct model *model);
 /* Which tensors embedding and norms are: the base's, or those that a set with this layout has in their place (NULL: no
  * set). model_wear calls it. */
 void model_place(struct model *model, const struct param_set *set, const struct adapter_layout *layout);
+/* Whether it knows a tensor of the base. */
+bool model_places(const struct model *model, const struct param *param);
 
-/* The projections: those of the layers in order, then the head. */
+/* The projections: those of the layers in order, then the head. NULL: one that the layer does not have. */
 int32_t model_linears(const struct model *model);
 struct linear *model_linear(const struct model *model, int32_t i);
+/* Those of experts, likewise. */
+int32_t model_stacks(const struct model *model);
+struct expert_stack *model_stack(const struct model *model, int32_t i);
 
 /* Bytes that the weights take (natural and packed, with the rotation tables and the adapter). The model need only be
  * open. */

@@ -3,6 +3,33 @@
 #include <assert.h>
 #include <string.h>
 
+static bool within(const struct param *param, const struct param *first, int64_t rows)
+{
+    for (const struct param *part = first; part != NULL && rows > 0; rows -= part->shape[0], part++)
+        if (part == param)
+            return true;
+    return false;
+}
+
+/* Every tensor in place of one of the base's is computed with: those of projections, of norms and the embedding. */
+static cohort_status check_saved(const struct model *model, const struct adapter_layout *layout, cohort_error *err)
+{
+    for (int32_t s = 0; s < layout->n_saved; s++) {
+        const struct param *base = layout->saved[s].base;
+        bool used = model_places(model, base);
+        for (int32_t i = 0; i < model_linears(model) && !used; i++) {
+            const struct linear *linear = model_linear(model, i);
+            used = linear != NULL && (within(base, linear->weight, linear->n) || within(base, linear->bias, linear->n));
+        }
+        if (!used)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "modules_to_save: %s is no projection, norm or embedding, and is not trained beside an "
+                             "adapter; leave its module out, or merge the adapter with cohort merge",
+                             base->name);
+    }
+    return COHORT_OK;
+}
+
 /* Enough rows for the products to be fast, of no more memory than that needs. */
 static void size_room(struct model_adapter *adapter)
 {
@@ -32,6 +59,7 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     adapter->type = model->type;
     adapter->base = &model->base;
     TRY_GOTO(adapter_layout_open(&adapter->layout, settings, &model->base.table, storage_of(model->type), err));
+    TRY_GOTO(check_saved(model, &adapter->layout, err));
     struct param_table table = adapter->layout.table;
     memset(&adapter->layout.table, 0, sizeof adapter->layout.table);
     TRY_GOTO(param_set_open(&adapter->set, model->backend, &table, err));
@@ -39,8 +67,11 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     adapter->n_linears = model_linears(model);
     TRY_GOTO(mem_alloc(&adapter->linears, (size_t)adapter->n_linears, sizeof *adapter->linears, "adapter", err));
     for (int32_t i = 0; i < adapter->n_linears; i++)
-        TRY_GOTO(linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
-                                     &adapter->room, err));
+        if (model_linear(model, i) == NULL)
+            adapter->linears[i] = (struct linear_adapter){.set = &adapter->set};
+        else
+            TRY_GOTO(linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
+                                         &adapter->room, err));
     size_room(adapter);
     *out = adapter;
     return COHORT_OK;
@@ -155,7 +186,8 @@ void model_wear(struct model *model, const struct model_adapter *adapter)
 {
     for (int32_t i = 0; i < model_linears(model); i++) {
         const struct linear_adapter *of = adapter == NULL ? NULL : &adapter->linears[i];
-        model_linear(model, i)->adapter = of != NULL && linear_adapter_acts(of) ? of : NULL;
+        if (model_linear(model, i) != NULL)
+            model_linear(model, i)->adapter = of != NULL && linear_adapter_acts(of) ? of : NULL;
     }
     model_place(model, adapter == NULL ? NULL : &adapter->set, adapter == NULL ? NULL : &adapter->layout);
 }

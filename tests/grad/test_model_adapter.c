@@ -280,6 +280,8 @@ static void test_refused(void **state)
                 {"model_tied", "lm_head", "this model's head is its embedding", false},
                 {"model_untied", NULL, "lora_bias", true},
                 {"model_untied", "proj", "both target_modules and modules_to_save name it", false},
+                {"model_experts", "mlp", "is no projection, norm or embedding", false},
+                {"model_experts_fused", "mlp", "holds all experts of a layer", false},
                 {"model_untied", "nothing", "the model has no module 'nothing'", false}};
     struct backend *backend = backend_here(test_options.cuda ? "cuda" : "portable", 1);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
