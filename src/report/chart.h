@@ -1,5 +1,5 @@
 /* Line charts as SVG: of one run the raw values pale and their mean over time strong, of several runs a line each. A
- * chart says in words and in a table what it shows. Colours are classes, which report_style gives a page and a chart
+ * chart says in words and in a table what it shows. Colours are classes, which chart_style gives a page and a chart
  * that is a file of its own. */
 #ifndef COHORT_REPORT_CHART_H
 #define COHORT_REPORT_CHART_H
