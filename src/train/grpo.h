@@ -15,6 +15,7 @@
 #include "train/loss.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/routing.h"
 #include "train/schedule.h"
 #include "train/step_plan.h"
 
@@ -37,6 +38,8 @@ struct grpo_config {
     const double *reward_weights;    /* [n_functions] */
     const char *const *reward_names; /* [n_functions] */
     int32_t n_functions;
+    int32_t route_width,
+        n_experts; /* what later steps take the routes of, where they do (ROUTER_REPLAY_ROLLOUT); else 0 */
 };
 
 /* A prompt of the batch; id (its row in the data set) keys its draws apart from those of other prompts. */
@@ -47,9 +50,10 @@ struct grpo_prompt {
     uint64_t id;
 };
 
-/* Scores the batch: rewards[n, n_functions], NaN for null; the completions of a prompt are consecutive. */
+/* Scores the batch: rewards[n, n_functions], NaN for null; lists[n, n_functions] of NULLs get what is rewards of tokens
+ * (reward_score_lists). The completions of a prompt are consecutive. */
 typedef cohort_status grpo_reward(void *context, const struct completion *completions, int32_t n, double *rewards,
-                                  cohort_error *err);
+                                  double **lists, cohort_error *err);
 /* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens. Returns false to stop
  * (COHORT_ERR_CANCELLED). */
 typedef bool grpo_progress(void *context, const char *phase, int64_t done, int64_t total);
@@ -67,6 +71,7 @@ struct grpo {
     struct tree_runner *runner;
     struct optimizer optimizer;
     struct entropy_control entropy; /* of the entropy bonus */
+    struct routing routing;         /* of a model with experts; free it with routing_free */
     struct grpo_config config;
     int64_t batches;     /* generation batches that steps took from */
     int64_t skipped;     /* optimizer steps skipped because a gradient was not finite */
@@ -88,11 +93,16 @@ struct grpo_batch {
     int32_t *prompt_tokens;         /* of all prompts */
     int32_t *order;                 /* [n] rows in the order in which slices take them */
     int32_t n_prompts, n;           /* n = n_prompts * group */
+    int32_t route_width;            /* of the episodes' routes, where checkpoints need them; else 0 */
+    int32_t n_functions;            /* of its rewards */
+    int32_t *n_sampled;             /* [n] of the episodes */
     struct completion *completions; /* [n] as they came from the engine: for rewards and logs */
     struct episode *episodes;       /* [n] what is trained */
     double *rewards;                /* [n, n_functions] */
+    double **reward_lists;          /* [n, n_functions] rewards of tokens, or NULL in its place; NULL: there are none */
     float *reward;                  /* [n] weighted sum */
     float *advantage;               /* [n] */
+    float **token_advantages;       /* [n][n_sampled] where there are rewards of tokens; else NULL */
     float **reference;              /* [n] log-probs of the reference for the sampled tokens; NULL: not yet computed */
     /* Of everything that was drawn for it: prompt and completion tokens of each completion, the latter alone, seconds. */
     int64_t tokens, completion_tokens;
@@ -109,6 +119,7 @@ struct grpo_row {
     const struct episode *episode;
     const float *reference; /* log-probs of the reference for the sampled tokens; NULL: not yet computed */
     float advantage;
+    const float *token_advantages; /* of the sampled tokens, in place of advantage; NULL: none */
     int64_t batch_index;
     int32_t prompt_index, completion; /* in its batch, in its group */
     bool fresh;                       /* no update since the draw: the ratio is 1 */
