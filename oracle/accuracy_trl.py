@@ -50,7 +50,8 @@ OTHERS = [
     ("42", "42", True, False, PLAIN), ("42", "The answer is 42.", True, False, PLAIN), ("42", "#### 42", True, False, PLAIN),
     ("42", "<think>6 times 7</think><answer>42</answer>", True, True, TAGS), ("42", "", False, False, None), ("42", "I do not know.", False, False, None),
     ("42", "<think>It is \\boxed{42}.</think>", True, False, None), ("42", "<think>6 times 7</think> 42", True, True, PLAIN),
-    ("42", "\\boxed{41} or \\boxed{42}", False, False, None), ("41, 42", "\\boxed{41} and \\boxed{42}", True, False, None),
+    ("42", "\\boxed{41} or \\boxed{42}", False, False, None), ("42", "\\boxed{42}, \\boxed{42}", True, False, None),
+    ("41, 42", "\\boxed{41} and \\boxed{42}", True, False, None),
     ("41, 42", "$\\boxed{42}$, $\\boxed{41}$", True, False, None), ("4", "\\boxed{3} no, \\boxed{4}", True, False, SEVERAL),
     ("42", "\\boxed{42", False, False, None), ("42", "\\boxed{}", False, False, None), ("421", "\\boxed{42", False, False, None),
 ]

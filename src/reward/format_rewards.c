@@ -181,7 +181,7 @@ static cohort_status soft_score(void *state, const char *name, const struct rewa
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_correctness = {correctness_score, NULL, NULL};
-const struct reward_kind reward_kind_integer = {integer_score, NULL, NULL};
-const struct reward_kind reward_kind_strict = {strict_score, NULL, NULL};
-const struct reward_kind reward_kind_soft = {soft_score, NULL, NULL};
+const struct reward_kind reward_kind_correctness = {.score = correctness_score};
+const struct reward_kind reward_kind_integer = {.score = integer_score};
+const struct reward_kind reward_kind_strict = {.score = strict_score};
+const struct reward_kind reward_kind_soft = {.score = soft_score};

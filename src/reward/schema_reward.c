@@ -196,4 +196,4 @@ cleanup:
     return status;
 }
 
-const struct reward_kind reward_kind_schema = {schema_score, schema_destroy, NULL};
+const struct reward_kind reward_kind_schema = {.score = schema_score, .destroy = schema_destroy};

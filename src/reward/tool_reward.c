@@ -159,4 +159,4 @@ cleanup:
     return status;
 }
 
-const struct reward_kind reward_kind_tools = {tool_score, tool_destroy, NULL};
+const struct reward_kind reward_kind_tools = {.score = tool_score, .destroy = tool_destroy};
