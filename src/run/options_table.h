@@ -36,6 +36,8 @@ OPTION(ADAPTER, "adapter", FOLDER, NULL, FOR_MERGE, "Model", NO_RUN,
 ALSO(ADAPTER, "adapter", FOLDER, NULL, FOR_ADAPTER, "Model", HASHED(ADAPTER),
      "folder of a LoRA adapter that the model wears; sft and grpo go on training it (docs/LORA.md)")
 ALIAS("adapter_path", ADAPTER)
+OPTION(LORA_MERGE, "lora_merge", SWITCH, "false", FOR_ADAPTER, "LoRA", KEPT,
+       "compute with weights that the adapter is merged into, made from the base's after every update")
 OPTION(PRESET, "preset", ONE_OF(WORDS(PRESET_LIST)), NULL, FOR_INIT | FOR_BENCH | FOR_INFO, "Model", NO_RUN,
        "shape of a known model")
 OPTION(CONFIG, "config", FILE_NAME, NULL, FOR_INIT, "Model", NO_RUN,
