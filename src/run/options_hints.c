@@ -553,8 +553,6 @@ const char *options_value_hint(enum option_id id, const char *word)
         {OPTION_METRIC_FOR_BEST_MODEL, "eval_mean_token_accuracy", "which is called mean_token_accuracy"},
         {OPTION_METRIC_FOR_BEST_MODEL, "eval_entropy", "which is called entropy"},
         {OPTION_LOSS_TYPE, "chunked_nll", "which is called nll"},
-        {OPTION_PACKING_STRATEGY, "bfd_split", "whose pieces of a row lack what came before; raise max_length"},
-        {OPTION_PACKING_STRATEGY, "wrapped", "where attention would cross from row to row"},
         {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
         {OPTION_OPTIM, "adam", "which is called adamw_torch"},
         {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},

@@ -153,7 +153,7 @@ OPTION(ASSISTANT_ONLY_LOSS, "assistant_only_loss", SWITCH, "false", FOR_SFT | FO
 OPTION(PACKING, "packing", SWITCH, "false", FOR_SFT, "Data", KEPT,
        "let batch_size count bins of up to max_length tokens, each filled with rows (docs/SFT.md)")
 OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd", FOR_SFT, "Data", KEPT,
-       "how rows are packed: best fit, the longest first")
+       "best fit, longest first; bfd_split: long rows in pieces; wrapped: cut where one is full")
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
