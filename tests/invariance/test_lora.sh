@@ -79,9 +79,11 @@ for dtype in bf16 f32; do
     done
 done
 
+# Each trainer, and each kind of adapter with a reference; what is left out in one type is in the other.
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl grpo-kl-from dora-sft dora-grpo-kl-from dora-grpo \
-        saved-sft saved-grpo-kl saved-grpo-kl-from merged-sft merged-grpo-kl-from; do
+    kinds=(sft grpo grpo-kl grpo-kl-from dora-grpo-kl-from saved-grpo-kl merged-grpo-kl-from)
+    [ $dtype = bf16 ] || kinds=(sft grpo-kl-from dora-sft dora-grpo saved-grpo-kl-from merged-sft)
+    for kind in "${kinds[@]}"; do
         what="lora-$kind-$dtype"
         plain=${kind#dora-}
         plain=${plain#saved-}
