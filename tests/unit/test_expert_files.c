@@ -205,11 +205,10 @@ static void test_open_fast(void **state)
 {
     (void)state;
     struct model_config c;
-    struct config_files files = {0};
     struct param_table table;
     cohort_error err = {0};
     double best = 1e9;
-    must(model_config_preset(&c, &files, PRESET_QWEN3_30B_A3B, 0, &err), &err);
+    must(model_config_preset(&c, NULL, PRESET_QWEN3_30B_A3B, 0, &err), &err);
     c.vocab_size = 8;
     c.n_eos = 0;
     c.bos_id = c.pad_id = -1;
@@ -233,7 +232,6 @@ static void test_open_fast(void **state)
     }
     print_message("%.3f s\n", best);
     assert_true(best < 0.2);
-    config_files_free(&files);
 }
 
 int main(void)
