@@ -627,6 +627,9 @@ cohort_status bench_lora(struct bench *bench, cohort_error *err)
     static const struct train_size cpu_train = {8, 1, 128, 128, false, 0}, small = {64, 1, 128, 512, false, 20480},
                                    large = {32, 1, 128, 512, false, 5120};
     char with[32];
+    if (bench->session.adapter.there)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--kind lora makes an adapter of its own (--lora-r): leave --adapter out");
     snprintf(with, sizeof with, "LoRA rank %d", (int)options_int(bench->options, OPTION_LORA_R));
     for (int round = 0; round < 2; round++) {
         const int first = bench->n_rows;

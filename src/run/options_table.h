@@ -65,6 +65,8 @@ OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "scale by lora_alpha / sqrt(lora_r)")
+OPTION(LORA_MERGE, "lora_merge", SWITCH, "false", FOR_ADAPTER, "LoRA", KEPT,
+       "compute with weights that the adapter is merged into, made from the base's after every update")
 OPTION(LORA_MODULES_TO_SAVE, "lora_modules_to_save", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "modules whose own weights train whole beside the adapter, such as lm_head and embed_tokens")
 OPTION(USE_DORA, "use_dora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
