@@ -9,6 +9,7 @@
 #include "format/architecture.h"
 #include "format/checkpoint.h"
 #include "format/model_preset.h"
+#include "support/sanitized.h"
 #include "support/temporary_folder.h"
 
 #include <time.h>
@@ -231,7 +232,7 @@ static void test_open_fast(void **state)
         param_table_free(&table);
     }
     print_message("%.3f s\n", best);
-    assert_true(best < 0.2);
+    assert_true(SLOW || best < 0.2);
 }
 
 int main(void)
