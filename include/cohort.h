@@ -149,7 +149,8 @@ typedef enum cohort_command {
     COHORT_BENCH,
     COHORT_DATA,
     COHORT_MERGE,
-    COHORT_RUNS
+    COHORT_RUNS,
+    COHORT_FORK
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */
