@@ -45,7 +45,7 @@ misbehaves hangs "sleep $left" ''
 misbehaves floods 'while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done' ''
 misbehaves deaf "exec <&-; sleep $left" 'report-to .*does not read any more'
 misbehaves absent 'no-such-program-anywhere' 'report-to .*ended \(exit status 127\)'
-is "$(grep -lsz "sleep.*$left" /proc/[0-9]*/cmdline | grep -v "/$$/" | head -n 1)" '' 'programs that were left running'
+is "$(grep -lsz "[s]leep.*$left" /proc/[0-9]*/cmdline | grep -v "/$$/" | head -n 1)" '' 'programs that were left running'
 fails 2 'expected tensorboard, exec:PROGRAM or none' train wandb --report-to wandb
 [ ! -e wandb ] || wrong 'a folder was left'
 
