@@ -150,6 +150,7 @@ typedef enum cohort_command {
     COHORT_DATA,
     COHORT_MERGE,
     COHORT_RUNS,
+    COHORT_FORK,
     COHORT_REPORT,
     COHORT_PLOT
 } cohort_command;

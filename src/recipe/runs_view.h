@@ -10,6 +10,13 @@
 #include "run/store_begin.h"
 #include "run/store_read.h"
 
+#define EXPORT_FORMAT(id, word) EXPORT_##id,
+#define EXPORT_TABLE(id, word)  EXPORT_##id,
+enum export_format { EXPORT_FORMAT_LIST(EXPORT_FORMAT) N_EXPORT_FORMATS };
+enum export_table { EXPORT_TABLE_LIST(EXPORT_TABLE) N_EXPORT_TABLES };
+#undef EXPORT_FORMAT
+#undef EXPORT_TABLE
+
 struct runs_view {
     const struct options *options;
     const cohort_observer *observer;

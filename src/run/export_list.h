@@ -22,11 +22,4 @@
     X(BEST_FIRST, "best")                                                                                              \
     X(WORST_FIRST, "worst")
 
-#define EXPORT_FORMAT(id, word) EXPORT_##id,
-#define EXPORT_TABLE(id, word)  EXPORT_##id,
-enum export_format { EXPORT_FORMAT_LIST(EXPORT_FORMAT) N_EXPORT_FORMATS };
-enum export_table { EXPORT_TABLE_LIST(EXPORT_TABLE) N_EXPORT_TABLES };
-#undef EXPORT_FORMAT
-#undef EXPORT_TABLE
-
 #endif

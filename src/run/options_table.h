@@ -442,6 +442,8 @@ OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, 
        "with --resume: what may differ from what the run read before")
 OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FREE,
        "write every completion with its rewards into the run folder")
+OPTION(REPORT_TO, "report_to", TEXTS, NULL, FOR_TRAIN, "Run", FREE,
+       "also to: tensorboard (event files in the run folder), exec:PROGRAM (a JSON line a step), none")
 OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GRPO, "Run", FREE,
        "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
 OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
@@ -451,6 +453,8 @@ OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
        "format of what is printed; always jsonl with --batch")
 ALSO(FORMAT, "format", ONE_OF(WORDS(EXPORT_FORMAT_LIST)), "text", FOR_RUNS, "Run", NO_RUN,
      "form of what is printed: text, jsonl, csv; of export also parquet and tensorboard (text: jsonl)")
+ALSO(OUT, "out", FOLDER, NULL, FOR_FORK, "Run", NO_RUN,
+     "run folder to write; it must not exist")
 ALSO(OUT, "out", FILE_NAME, NULL, FOR_RUNS, "Run", NO_RUN,
      "of export: file to write, for tensorboard a folder; unset: standard output")
 ALSO(OUT, "out", FILE_NAME, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
@@ -459,7 +463,9 @@ OPTION(RUN, "run", TEXTS, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
        "runs, also without --run: names in --runs, or run folders")
 OPTION(ACTION, "action", TEXTS, NULL, FOR_RUNS, "Run", NO_RUN,
        "what to do, also without --action: list, show NAME, compare A B, completions, export, sql")
-OPTION(RUNS, "runs", FOLDER, "runs", FOR_RUNS | FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+OPTION(FROM, "from", TEXT, NULL, FOR_FORK, "Run", NO_RUN,
+       "run, or RUN@STEP, also without --from")
+OPTION(RUNS, "runs", FOLDER, "runs", FOR_RUNS | FOR_FORK | FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
        "folder of runs, in which names are looked up")
 OPTION(STEP, "step", TEXT, NULL, FOR_RUNS, "Run", NO_RUN,
        "of completions and export: a step, or FIRST:LAST (either may be left out)")
