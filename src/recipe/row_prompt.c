@@ -209,3 +209,14 @@ cleanup:
     rendered_free(&rendered);
     return status;
 }
+
+cohort_status row_tell_template(const struct session *session, bool learns, const cohort_observer *observer,
+                                cohort_error *err)
+{
+    struct text notes = {0};
+    const cohort_status status = chat_template_notes(session->chat, learns, &notes, err);
+    if (status == COHORT_OK)
+        observer_notes(observer, &notes);
+    text_free(&notes);
+    return status;
+}

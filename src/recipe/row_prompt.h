@@ -53,4 +53,8 @@ cohort_status row_encode(const struct session *session, const struct text *text,
 cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
                          const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err);
 
+/* Once all rows were read: tells what the chat template lacks, if one of them was rendered with it (chat_template_notes). */
+cohort_status row_tell_template(const struct session *session, bool learns, const cohort_observer *observer,
+                                cohort_error *err);
+
 #endif
