@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/number.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -396,4 +397,24 @@ size_t json_text_end(const char *text, size_t length, size_t at)
             return at;
     }
     return 0;
+}
+
+json_t *json_text_value(const char *text, size_t length)
+{
+    json_t *json = json_stringn(length == 0 ? "" : text, length);
+    if (json != NULL)
+        return json;
+    struct text clean = {0};
+    bool good = text_append(&clean, "", 0, NULL) == COHORT_OK;
+    while (good && length > 0) {
+        const size_t valid = utf8_check(text, length);
+        good = text_append(&clean, text, valid, NULL) == COHORT_OK &&
+               (valid == length || text_append(&clean, "\xef\xbf\xbd", 3, NULL) == COHORT_OK);
+        const size_t used = valid == length ? valid : valid + 1;
+        text += used;
+        length -= used;
+    }
+    json = good ? json_stringn(clean.data, clean.length) : NULL;
+    text_free(&clean);
+    return json;
 }

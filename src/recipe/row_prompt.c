@@ -21,6 +21,13 @@ const json_t *row_column(const json_t *row, const char *name)
     return json_is_null(value) ? NULL : value;
 }
 
+bool row_is_conversation(const json_t *row, const struct row_style *style)
+{
+    const json_t *prompt = row_column(row, "prompt");
+    return json_is_string(prompt) ? style->chat || !chat_value_absent(row_column(row, "messages"))
+                                  : prompt != NULL || row_column(row, "messages") != NULL;
+}
+
 void rendered_free(struct rendered *rendered)
 {
     text_free(&rendered->text);

@@ -21,6 +21,9 @@ struct row_style row_style(const struct options *options);
 /* The column, or NULL where it is absent or null: in a file of mixed rows null stands for the columns of other rows. */
 const json_t *row_column(const json_t *row, const char *name);
 
+/* Whether the row's prompt is messages, which go through the chat template, and no text that is taken as it stands. */
+bool row_is_conversation(const json_t *row, const struct row_style *style);
+
 /* A text and which of its bytes are content. */
 struct rendered {
     struct text text;

@@ -100,7 +100,7 @@ cohort_status scoring_move(struct scoring *scoring, const struct completion *fro
                            size_t n, cohort_error *err);
 
 /* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index",
- * "completion_index", "prompt", "completion", "finish_reason", "rewards", "extra" (if rewards added columns),
+ * "completion_index", "prompt", "completion", "finish_reason", "rewards", "parsed" (if it has thinking or calls), "extra" (if rewards added columns),
  * "advantage" (if not NaN)}. rewards[scoring->n]; batch and prompt say what was asked. */
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
                             int64_t step, const struct completion *c, const double *rewards, double advantage,
