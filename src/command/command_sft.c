@@ -1,8 +1,10 @@
 /* cohort sft: supervised fine-tuning, loss on the completion. */
 #include "base/clock.h"
+#include "base/number.h"
 #include "command/command.h"
 #include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
+#include "recipe/record.h"
 #include "recipe/run_inputs.h"
 #include "recipe/sft_rows.h"
 #include "recipe/training.h"
@@ -39,16 +41,18 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
     const char *data = options_string(o, OPTION_DATA), *held_out = options_string(o, OPTION_EVAL_DATA);
     const int32_t context = run->t.session.model->max_context, most = (int32_t)options_int(o, OPTION_MAX_LENGTH);
     const int32_t length = most < context ? most : context;
-    const bool packs = options_bool(o, OPTION_PACKING) &&
-                       options_choice(o, OPTION_PACKING_STRATEGY) == PACKING_BFD; /* the one there is */
+    const struct sft_packing packing = {.on = options_bool(o, OPTION_PACKING),
+                                        .strategy = (enum packing_strategy)options_choice(o, OPTION_PACKING_STRATEGY),
+                                        .room = most},
+                             none = {.on = false};
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE");
-    TRY(sft_rows_load(&run->train, &run->t.session, OPTION_DATA, 0, length, packs ? most : 0, o, run->t.observer, err));
+    TRY(sft_rows_load(&run->train, &run->t.session, OPTION_DATA, 0, length, &packing, o, run->t.observer, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
     sft_rows_tell(&run->train, run->t.observer);
     if (held_out != NULL) {
         TRY(sft_rows_load(&run->held_out, &run->t.session, OPTION_EVAL_DATA,
-                          (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), length, 0, o, run->t.observer, err));
+                          (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), length, &none, o, run->t.observer, err));
         TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.data.sha256, err));
         sft_rows_tell(&run->held_out, run->t.observer);
     }
@@ -168,6 +172,7 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
     struct sft_figures figures;
     if (run->held_out.n == 0)
         return COHORT_OK;
+    const double begin = clock_seconds();
     run->n_batch = 0;
     TRY(take_rows(run, &run->held_out, 0, run->held_out.n, err));
     const struct sft_batch batch = batch_of(run);
@@ -175,6 +180,7 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
     metrics_set(metrics, "eval_loss", figures.loss);
     metrics_set(metrics, "eval_mean_token_accuracy", figures.accuracy);
     metrics_set(metrics, "eval_entropy", figures.entropy);
+    run->t.evaluated = clock_seconds() - begin;
     observer_message(run->t.observer, "step %lld: held-out loss %.4f, token accuracy %.4f",
                      (long long)run->t.state.step, figures.loss, figures.accuracy);
     return COHORT_OK;
@@ -229,9 +235,12 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     TRY(sft_step(&run->sft, &batch, metrics, err));
     t->state.step++;
     t->state.batches++;
-    if (run->sft.skipped > t->state.skipped)
-        observer_message(t->observer, "update skipped: the gradient norm is %g (%lld so far)",
-                         metrics_get(metrics, "grad_norm"), (long long)run->sft.skipped);
+    if (run->sft.skipped > t->state.skipped) {
+        char text[100];
+        number_format(text, sizeof text, "update skipped: the gradient norm is %g", metrics_get(metrics, "grad_norm"));
+        observer_message(t->observer, "%s (%lld so far)", text, (long long)run->sft.skipped);
+        record_event(t, "skipped", NULL, NULL, text, NULL);
+    }
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;
@@ -244,9 +253,10 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     cohort_status logged =
         training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n_units,
                      metrics, evaluated == COHORT_OK ? err : NULL);
+    /* Counted before a failure to log it: the checkpoint of the rescue has the evaluation, which is not owed again. */
+    const bool best = evaluated == COHORT_OK && count_evaluation(run, metrics);
     TRY(evaluated);
     TRY(logged);
-    const bool best = count_evaluation(run, metrics);
     end = end || stops_early(run);
     training_watch(t, metrics);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
@@ -366,6 +376,7 @@ cohort_status command_sft(struct options *options, const struct reward_list *ext
     TRY_GOTO(training_begin(&run->t, err));
     TRY_GOTO(run_steps(run, err));
 cleanup:
+    training_end(&run->t, status, err);
     tree_runner_free(&run->runner);
     sft_rows_free(&run->train);
     sft_rows_free(&run->held_out);
