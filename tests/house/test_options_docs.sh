@@ -16,13 +16,8 @@ declare -A files=(
     [tokenize]="command_tokenize.c data_open.c json_rows.c row_prompt.c"
     [info]="command_info.c memory_plan.c session.c session_adapter.c optimizer_options.c"
     [init]="command_init.c session.c"
-<<<<<<< HEAD
-    [sft]="command_sft.c sft_row.c data_open.c training.c training_save.c run_identity.c record.c report_to.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
-    [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c grpo_reference.c grpo_draw.c training.c training_save.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
-=======
-    [sft]="command_sft.c sft_row.c data_open.c training.c training_save.c run_identity.c record.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c routing_options.c"
-    [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c grpo_reference.c grpo_draw.c training.c training_save.c run_identity.c record.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
->>>>>>> main
+    [sft]="command_sft.c sft_row.c data_open.c training.c training_save.c run_identity.c record.c report_to.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c routing_options.c"
+    [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c grpo_reference.c grpo_draw.c training.c training_save.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c data_open.c evaluation_sets.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
     [runs]="command_runs.c runs_view.c runs_export.c"
     [fork]="command_fork.c"
