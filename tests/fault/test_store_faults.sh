@@ -56,7 +56,7 @@ steps() { records "$1" | grep -E '^(step|metric|check)'; }
 near() {
     [ "$(wc -l <"$1")" = "$(wc -l <"$2")" ] || fail "$3: another number of lines"
     paste "$1" "$2" | awk -F'\t' '{ n = NF / 2; for (i = 1; i < n; i++) if ($i != $(i + n)) exit 1
-        d = $n - $NF; m = $n; if ($n != $NF && (d < 0 ? -d : d) > 2e-9 * (m < 0 ? -m : m)) exit 1 }' || fail "$3"
+        d = $n - $NF; m = $n; if ($n != $NF && (d < 0 ? -d : d) > 6e-9 * (m < 0 ? -m : m)) exit 1 }' || fail "$3"
 }
 steps whole >c
 steps damaged >d
