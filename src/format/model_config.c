@@ -152,12 +152,6 @@ static cohort_status read_windows(struct model_config *config, const struct conf
             set_sliding(config, i);
     if (size >= config->max_positions)
         memset(config->sliding, 0, sizeof config->sliding);
-    for (int32_t i = 0; i < config->n_layers; i++)
-        if (model_config_window(config, i) > 0)
-            return error_set(source->err, COHORT_ERR_UNSUPPORTED,
-                             "%s: layer %d has a sliding window of %d positions; expected full attention in every "
-                             "layer: this version supports no other",
-                             source->origin, i, config->window);
     return COHORT_OK;
 }
 

@@ -55,6 +55,7 @@ static void open_layer(struct model *model, int32_t l)
     linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
     a->q_norm = tensor(model, TENSOR_QUERY_NORM, l);
     a->k_norm = tensor(model, TENSOR_KEY_NORM, l);
+    a->window = model_config_window(&model->config, l);
     linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l),
                 tensor(model, TENSOR_ATTENTION_OUT_BIAS, l));
     f->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
