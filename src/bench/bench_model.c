@@ -257,7 +257,9 @@ static cohort_status plan_training(struct bench *bench, struct memory_plan *plan
     plan->micro_tokens = micro_tokens;
     plan->limit = bench->limit;
     plan->moments = moments_of(bench);
-    plan->state = param_set_train_bytes(model->trained, plan->moments);
+    const struct param_bytes state = param_set_train_sizes(model->trained, plan->moments);
+    plan->state = state.own;
+    plan->host = state.host;
     if (need != NULL)
         TRY(memory_plan_engine(plan, NULL, need, engine, err));
     cohort_status status = memory_plan_choose(plan, bench->options, &why);
@@ -441,6 +443,7 @@ static cohort_status wear_adapter(struct bench *bench, cohort_error *err)
     TRY_GOTO(adapter_settings_targets(&settings, all, 1, err));
     TRY_GOTO(model_adapt(model, &settings, err));
     model_train_adapter(model);
+    param_set_offload(model->trained, session_offload(bench->options));
     TRY_GOTO(model_adapter_start(model->adapter, bench->seed, err));
     for (int32_t i = 0; i < model->adapter->set.table.n_params; i++) {
         const struct param *param = &model->adapter->set.table.params[i];

@@ -12,7 +12,7 @@ static cohort_status random_weights(void *context, const struct param *param, in
     (void)err;
     struct bench *bench = context;
     const enum dtype type = storage_dtype(param->format);
-    if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
+    if (param->rank > 1) { /* uniform with the deviation of transformers' initialisation */
         bench_fill(bench, to, type, first, count, bench->seed, param->offset / dtype_bytes(type), 0.02f * 1.7320508f);
         return COHORT_OK;
     }
@@ -62,6 +62,7 @@ cohort_status bench_open_model(struct bench *bench, cohort_error *err)
         TRY_GOTO(model_create(&bench->session.model, bench->session.backend, &config, bench->type, MAX_CONTEXT,
                               random_weights, bench, err));
     bench->session.model->config.n_eos = 0; /* lengths are what was asked */
+    param_set_offload(bench->session.model->trained, session_offload(bench->options));
 cleanup:
     return status;
 }

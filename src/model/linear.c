@@ -9,17 +9,17 @@
 static int64_t rows_of(const struct param_set *set, const struct param *first)
 {
     const struct param *end = set->table.params + set->table.n_params;
-    int64_t rows = first->shape[0];
+    int64_t rows = param_rows(first);
     for (const struct param *part = first + 1; part < end && part->adjacent; part++)
-        rows += part->shape[0];
+        rows += param_rows(part);
     return rows;
 }
 
 void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight,
                  const struct param *bias)
 {
-    *linear =
-        (struct linear){.set = set, .weight = weight, .bias = bias, .n = rows_of(set, weight), .k = weight->shape[1]};
+    *linear = (struct linear){
+        .set = set, .weight = weight, .bias = bias, .n = rows_of(set, weight), .k = param_columns(weight)};
     assert(bias == NULL || rows_of(set, bias) == linear->n);
 }
 
@@ -125,11 +125,12 @@ void linear_backward(const struct linear *linear, int64_t m, const void *dy, con
                      enum dtype dx_type)
 {
     struct backend *be = linear->set->backend;
-    be->ops->matmul_backward_input(
-        be, &(struct matmul_backward_input){
-                .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type});
+    const struct matmul_backward_input product = {
+        .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type};
     if (linear->adapter != NULL)
-        linear_adapter_backward(linear->adapter, m, dy, linear->n, x, dx, dx_type);
+        linear_adapter_backward(linear->adapter, &product, x);
+    else
+        be->ops->matmul_backward_input(be, &product);
     if (linear->bias != NULL && param_trains(linear->set, linear->bias))
         be->ops->bias_backward(be, &(struct bias_backward){.rows = m,
                                                            .width = linear->n,
