@@ -16,13 +16,21 @@ struct batch_noise {
     uint64_t seed;
 };
 
+/* Rows row .. row + n of a batch that begin with these vectors in place of their ids' rows of the embedding. */
+struct batch_vectors {
+    int32_t row, n;
+    const float *values; /* (host) [n, C]; borrowed */
+};
+
 /* The arrays are in host memory and owned; batch_reserve makes room, batch_clear empties them. */
 struct batch {
     int32_t n_tokens, n_seqs, n_spans, n_trees;
     int32_t *token, *position, *kv_row; /* [n_tokens] */
     struct attention_seq *seqs;
     struct attention_span *spans;
-    size_t token_capacity, seq_capacity, span_capacity;
+    struct batch_vectors *vectors; /* [n_vectors]; of inference only */
+    int32_t n_vectors;
+    size_t token_capacity, seq_capacity, span_capacity, vectors_capacity;
     const struct batch_noise *noise; /* borrowed; NULL: none */
 };
 cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans, cohort_error *err);
@@ -32,6 +40,8 @@ void batch_free(struct batch *batch);
  * Its spans are appended with batch_add_span. Room must have been reserved. */
 void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree);
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length);
+/* At most once for each sequence. */
+void batch_add_vectors(struct batch *batch, int32_t row, int32_t n, const float *values);
 
 /* What one layer keeps of earlier tokens: the rows of keys and values that spans refer to. */
 struct layer_state {
