@@ -4,6 +4,8 @@
  *   OPTION(ID, name, type, default, commands, group, resume, help)
  *   ALSO(the same)      another row of a name that has one: the option differs for these commands
  *   ALIAS(name, ID)     another name of an option, which --help shows
+ *   SYNONYM(name, ID, unset)  TRL's name of an option, taken with a note (options_synonyms.c); unset: the value that TRL
+ *                       has where it is not given, which leaves the option as it is, or NULL
  *
  *   ID        OPTION_ID, by which commands read it: the name in capitals
  *   type      SWITCH, INT(least, most), FLOAT(least, most), SINGLE(least, most) (used in single precision), TEXT,
@@ -19,8 +21,8 @@
  *             have it, because it says where a run is and not what it computes; NO_RUN: no command that trains has it
  *   help      one line, with units
  *
- * This is not a header: the file that includes it defines OPTION, ALSO and ALIAS first (options.h makes the constants,
- * options_table.c the table). */
+ * This is not a header: the file that includes it defines OPTION, ALSO, ALIAS and SYNONYM first (options.h makes the
+ * constants, options_table.c the table). */
 /* clang-format off */
 /* ---- Model ---- */
 OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
@@ -426,6 +428,8 @@ OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, 
        "with --resume: what may differ from what the run read before")
 OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FREE,
        "write every completion with its rewards into the run folder")
+OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GRPO, "Run", FREE,
+       "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
 OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
        "all randomness follows from this")
 OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
@@ -454,4 +458,15 @@ OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine",
 /* clang-format on */
 #undef OPTION
 #undef ALSO
+
+/* ---- TRL's names of options above ---- */
+SYNONYM("chat_template_path", CHAT_TEMPLATE, NULL)
+SYNONYM("data_seed", DATA_SHUFFLE_SEED, NULL)
+SYNONYM("max_seq_length", MAX_LENGTH, NULL) /* until TRL 0.19 */
+SYNONYM("max_steps", STEPS, "-1")
+SYNONYM("model_name_or_path", MODEL, NULL)
+SYNONYM("num_train_epochs", EPOCHS, NULL)
+SYNONYM("output_dir", OUT, NULL)
+SYNONYM("resume_from_checkpoint", RESUME, NULL)
 #undef ALIAS
+#undef SYNONYM
