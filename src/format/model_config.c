@@ -19,7 +19,7 @@ enum {
     MAX_FFN = 1 << 22,
     MAX_LAYERS = MODEL_MAX_LAYERS,
     MAX_HEADS = 1 << 12,
-    MAX_HEAD_DIM = 1 << 10,
+    MAX_HEAD_DIM = 256, /* what the kernels of attention take */
     MAX_POSITIONS = 1 << 28,
     MAX_CONFIG_BYTES = 1 << 24
 };
