@@ -65,6 +65,8 @@ OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "scale by lora_alpha / sqrt(lora_r)")
+OPTION(LORA_MODULES_TO_SAVE, "lora_modules_to_save", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "modules whose own weights train whole beside the adapter, such as lm_head and embed_tokens")
 OPTION(USE_DORA, "use_dora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "train a magnitude of every output beside A and B (DoRA)")
 
@@ -149,7 +151,7 @@ OPTION(ASSISTANT_ONLY_LOSS, "assistant_only_loss", SWITCH, "false", FOR_SFT | FO
 OPTION(PACKING, "packing", SWITCH, "false", FOR_SFT, "Data", KEPT,
        "let batch_size count bins of up to max_length tokens, each filled with rows (docs/SFT.md)")
 OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd", FOR_SFT, "Data", KEPT,
-       "how rows are packed: best fit, the longest first")
+       "best fit, longest first; bfd_split: long rows in pieces; wrapped: cut where one is full")
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
@@ -330,6 +332,10 @@ OPTION(TOP_ENTROPY_QUANTILE, "top_entropy_quantile", FLOAT(0, 1), "1.0", FOR_GRP
        "share of the step's tokens, those of the highest entropy, that have a policy term; 1: all")
 OPTION(OFF_POLICY_MASK_THRESHOLD, "off_policy_mask_threshold", FLOAT(0, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
        "drop completions with a negative advantage whose mean log(old/new) is above this; unset: none")
+OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_GRPO | FOR_SFT, "Loss", KEPT,
+       "models with experts: weight of the loss that evens their load; unset: config.json's; 0: none")
+OPTION(ROUTER_REPLAY, "router_replay", ONE_OF(WORDS(ROUTER_REPLAY_LIST)), "none", FOR_GRPO, "Loss", KEPT,
+       "models with experts: in later steps on a batch, tokens go where they went when sampled (rollout)")
 OPTION(ENTROPY_COEF, "entropy_coef", FLOAT(-1e6, 1e6), "0.0", FOR_GRPO, "Loss", KEPT,
        "weight of the entropy bonus, which is taken from the loss; 0: none")
 OPTION(USE_ADAPTIVE_ENTROPY, "use_adaptive_entropy", SWITCH, "false", FOR_GRPO, "Loss", KEPT,

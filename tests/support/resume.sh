@@ -28,10 +28,14 @@ END
 # arguments KIND: of a run of that kind, into the array args.
 arguments() {
     case $1 in
-    sft | sft-packed)
+    sft | sft-packed | sft-split | sft-wrapped)
         args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
         # Bins, weights and noise: what a step takes and adds follows from its number.
-        [ "$1" = sft ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
+        case $1 in # pieces of rows, and rows that run on into each other
+        sft-split) args+=(--data sft-weights.jsonl --batch-size 2 --packing --packing-strategy bfd_split --max-length 30) ;;
+        sft-wrapped) args+=(--packing --packing-strategy wrapped --max-length 50) ;;
+        esac
+        [ "$1" != sft-packed ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
             --label-smoothing-factor 0.1 --early-stopping-patience 3 --load-best-model-at-end)
         ;;
     sft-turns)
