@@ -75,7 +75,7 @@ static cohort_status read_texts(const struct options *options, enum option_id id
 static cohort_status create_named(struct scoring *scoring, const struct options *options, size_t named,
                                   cohort_error *err)
 {
-    const char **delimiters = NULL, **tags = NULL;
+    const char **delimiters = NULL, **tags = NULL, **tools = NULL;
     cohort_status status = COHORT_OK;
     struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
                                             .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
@@ -84,6 +84,9 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
                                             .python = options_string(options, OPTION_PYTHON),
                                             .n_delimiters = options_list_count(options, OPTION_REASONING_DELIMITERS),
                                             .n_tags = options_list_count(options, OPTION_REWARD_TAGS),
+                                            .schema = options_string(options, OPTION_REWARD_SCHEMA),
+                                            .n_tools = options_list_count(options, OPTION_REWARD_TOOLS),
+                                            .tool_optional = options_bool(options, OPTION_REWARD_TOOL_OPTIONAL),
                                             .max_completion_len = options_int_or(options, OPTION_MAX_COMPLETION_LEN, 0),
                                             .soft_punish_cache = options_int_or(options, OPTION_SOFT_PUNISH_CACHE, -1),
                                             .ngram_size = options_int(options, OPTION_NGRAM_SIZE),
@@ -98,7 +101,9 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
     TRY_GOTO(read_texts(options, OPTION_REASONING_DELIMITERS, reward_options.n_delimiters, &delimiters, err));
     TRY_GOTO(read_texts(options, OPTION_REWARD_TAGS, reward_options.n_tags, &tags, err));
     reward_options.reasoning_delimiters = delimiters;
+    TRY_GOTO(read_texts(options, OPTION_REWARD_TOOLS, reward_options.n_tools, &tools, err));
     reward_options.tags = tags;
+    reward_options.tools = tools;
     for (size_t i = 0; i < named; i++) {
         TRY_GOTO(
             reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
@@ -107,6 +112,7 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
 cleanup:
     mem_free(delimiters);
     mem_free(tags);
+    mem_free(tools);
     return status;
 }
 
