@@ -1,5 +1,6 @@
 #include "recipe/scoring.h"
 
+#include "recipe/row_response.h"
 #include "base/json_text.h"
 #include "base/number.h"
 #include "recipe/json_rows.h"
@@ -421,24 +422,30 @@ int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt)
     return batch->set->indices == NULL ? (int64_t)row : batch->set->indices[row];
 }
 
+/* A completion of a prompt of the batch as a row for rewards. */
+static struct reward_row row_of(const struct prompt_batch *batch, size_t at, const struct completion *c)
+{
+    const struct prompt *prompt = &batch->prompts[at];
+    struct reward_row row = {.data = prompt->row,
+                             .prompt = prompt->text.data,
+                             .completion = c->text,
+                             .prompt_length = prompt->text.length,
+                             .completion_length = c->text_length,
+                             .tokens = c->tokens,
+                             .n_tokens = c->n_tokens,
+                             .length = c->n_tokens,
+                             .finish_reason = finish_reason_name(c->finish_reason),
+                             .prompt_index = scoring_row_of(batch, at),
+                             .completion_index = c->index};
+    row_response_set(&row, batch->set->session, &batch->set->style);
+    return row;
+}
+
 void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t n, const struct completion *completions,
                    struct reward_row *table)
 {
-    for (size_t i = 0; i < (size_t)n_prompts * (size_t)n; i++) {
-        const struct prompt *prompt = &batch->prompts[i / (size_t)n];
-        const struct completion *c = &completions[i];
-        table[i] = (struct reward_row){.data = prompt->row,
-                                       .prompt = prompt->text.data,
-                                       .completion = c->text,
-                                       .prompt_length = prompt->text.length,
-                                       .completion_length = c->text_length,
-                                       .tokens = c->tokens,
-                                       .n_tokens = c->n_tokens,
-                                       .length = c->n_tokens,
-                                       .finish_reason = finish_reason_name(c->finish_reason),
-                                       .prompt_index = scoring_row_of(batch, i / (size_t)n),
-                                       .completion_index = c->index};
-    }
+    for (size_t i = 0; i < (size_t)n_prompts * (size_t)n; i++)
+        table[i] = row_of(batch, i / (size_t)n, &completions[i]);
 }
 
 static struct scored_group *find_group(const struct scoring *scoring, const struct completion *completion)
@@ -649,6 +656,25 @@ cohort_status scoring_write_lists(const struct scoring *scoring, double *const *
     return first ? COHORT_OK : text_append(out, "}", 1, err);
 }
 
+/* "parsed" of a completion that has thinking or calls. */
+static cohort_status write_parsed(const struct prompt_batch *batch, size_t prompt, const struct completion *c,
+                                  struct text *out, cohort_error *err)
+{
+    struct reward_row row = row_of(batch, prompt, c);
+    json_t *parsed = NULL;
+    if (row.parse == NULL)
+        return COHORT_OK;
+    cohort_status status = row.parse(&row, &parsed, err);
+    if (status == COHORT_OK && (!chat_value_absent(json_object_get(parsed, "thinking")) ||
+                                !chat_value_absent(json_object_get(parsed, "tool_calls")))) {
+        status = text_append(out, ", \"parsed\": ", 12, err);
+        if (status == COHORT_OK)
+            status = json_text_write(parsed, 0, out, err);
+    }
+    json_decref(parsed);
+    return status;
+}
+
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
                             int64_t step, const struct completion *c, const struct scoring_result *result,
                             struct text *out, cohort_error *err)
@@ -672,6 +698,7 @@ cohort_status scoring_write(const struct scoring *scoring, const struct prompt_b
         TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", rewards[f]));
     }
     TRY(text_append(out, "}", 1, err));
+    TRY(write_parsed(batch, prompt, c, out, err));
     TRY(scoring_write_lists(scoring, result->lists, c->n_tokens, out, err));
     TRY(write_extra(scoring, c, out, err));
     if (result->advantage != NULL)

@@ -20,6 +20,10 @@ struct reward_row {
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
     int64_t prompt_index;      /* same for a group */
     int32_t completion_index;  /* within the group */
+    /* What the completion says: {"thinking", "content", "tool_calls": [{"name", "arguments", ...}]}, a new reference.
+     * NULL: it is not known how the model writes these. parser is its own. */
+    cohort_status (*parse)(const struct reward_row *row, json_t **out, cohort_error *err);
+    const void *parser;
 };
 
 struct reward; /* one function */
@@ -44,8 +48,9 @@ struct reward; /* one function */
  * - length, xml_format, xml_count: rules in text_rewards.c; correctness, integer, strict_format, soft_format in
  * format_rewards.c; json_schema in schema_reward.c; tool_use in tool_reward.c.
  * - exec: request per batch, one line per row
- * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, and in the last of a
- * batch "last_of_batch": true, which no other row has; a column named like one of the seven is left out, bytes that are
+ * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index","parsed" (of row->parse, where
+ * that is not NULL), ...columns}, and in the last of a
+ * batch "last_of_batch": true, which no other row has; a column named like one of these is left out, bytes that are
  * not UTF-8 become U+FFFD, a NUL is \u0000. The program answers one line per row: a number, null, a list of numbers and
  * nulls (one for each of the row's tokens), or {"reward": one of these}, flushed at the end of the batch at the latest; its empty lines are passed over. timeout_s for a batch.
  * A program that dies, hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
