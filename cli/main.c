@@ -185,7 +185,7 @@ int main(int argc, char **argv)
         return EXIT_FAILED;
     }
     int code =
-        cli_parse(options, command == COHORT_DATA ? "data" : NULL, argc - 2, argv + 2) ? run(options) : EXIT_USAGE;
+        cli_parse(options, command == COHORT_DATA ? "data" : command == COHORT_INFO ? "model" : NULL, argc - 2, argv + 2) ? run(options) : EXIT_USAGE;
     cohort_options_destroy(options);
     return code;
 }
