@@ -209,7 +209,7 @@ static cohort_status write_run(const struct fork *fork, const char *out, cohort_
     struct store *store = NULL;
     struct text notes = {0}, said = {0};
     char *path = NULL;
-    cohort_status status = COHORT_OK;
+    cohort_status status = COHORT_OK, closed = COHORT_OK;
     TRY_GOTO(copy_checkpoint(fork, out, err));
     TRY_GOTO(store_open(&store, &start, &notes, err));
     TRY_GOTO(text_printf(&said, err, "forked from %s at step %lld", fork->run, (long long)fork->step));
@@ -218,11 +218,11 @@ static cohort_status write_run(const struct fork *fork, const char *out, cohort_
     TRY_GOTO(file_join(&path, out, "config.yaml", err));
     TRY_GOTO(file_write_atomic(path, fork->config.data, fork->config.length, err));
 cleanup:
-    store_close(store, "stopped", NULL);
+    closed = store_close(store, "stopped", NULL, status == COHORT_OK ? err : NULL);
     text_free(&notes);
     text_free(&said);
     mem_free(path);
-    return status;
+    return status == COHORT_OK ? closed : status;
 }
 
 cohort_status run_fork(const char *from, const char *runs, const char *out, const struct stop *stop,

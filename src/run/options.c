@@ -545,6 +545,7 @@ const char *options_bare(enum option_command command)
 {
     switch (command) {
     case FOR_DATA: return "data";
+    case FOR_INFO: return "model";
     case FOR_RUNS: return "action";
     case FOR_REPORT:
     case FOR_PLOT: return "run";

@@ -100,7 +100,8 @@ static void test_million(void **state)
     struct stat st;
     int64_t seen = 0, found = 0;
     double behind = 0.0;
-    const struct store_start start = {.run = folder, .command = "grpo", .model = "m", .config = "", .step = -1, .keep = -1};
+    const struct store_start start = {
+        .run = folder, .command = "grpo", .model = "m", .config = "", .step = -1, .keep = -1};
     assert_int_equal(store_open(&store, &start, &notes, &err), COHORT_OK);
     const double begin = clock_seconds();
     for (int64_t step = 1; step <= n_steps; step++)
@@ -109,7 +110,7 @@ static void test_million(void **state)
     assert_int_equal(store_carry(store, folder, &err), COHORT_OK);
     const double live = first_screen(&seen);
     const double caller = store_seconds(store, &behind) < gathered ? 0.0 : gathered;
-    store_close(store, "finished", NULL);
+    assert_int_equal(store_close(store, "finished", NULL, &err), COHORT_OK);
     const double wrote = clock_seconds() - begin;
     assert_int_equal(stat(in_folder("run.db"), &st), 0);
     const double closed = first_screen(&seen);
@@ -124,10 +125,12 @@ static void test_million(void **state)
     const double search = clock_seconds() - search_begin;
     assert_int_equal(found, 0);
     cohort_store_close(reader);
-    printf("%lld completions, %.2f GB: written in %.1f s; of a step %.2f ms of the caller, %.2f ms of the store's thread\n",
+    printf("%lld completions, %.2f GB: written in %.1f s; of a step %.2f ms of the caller, %.2f ms of the store's "
+           "thread\n",
            (long long)n_steps * GROUPS * GROUP, (double)st.st_size * 1e-9, wrote, 1e3 * caller / (double)n_steps,
            1e3 * behind / (double)n_steps);
-    printf("first screen %.3f s while it is written, %.3f s after; a search of every text %.2f s\n", live, closed, search);
+    printf("first screen %.3f s while it is written, %.3f s after; a search of every text %.2f s\n", live, closed,
+           search);
     assert_true(live < 1.0);
     assert_true(closed < 1.0);
     text_free(&notes);
