@@ -19,7 +19,7 @@ near() {
 }
 
 make_model "$work/untied" 3 false
-saved=(--lora-modules-to-save lm_head,embed_tokens,model.norm,0.mlp,1.self_attn)
+saved=(--lora-modules-to-save "lm_head,embed_tokens,model.norm,0.mlp,1.self_attn")
 for adapter in lora dora saved; do
     # What trains: A and B, with magnitudes, with tensors in place of the base's.
     base=model
@@ -66,7 +66,7 @@ for dtype in bf16 f32; do
         cohort "${args[@]}" --model "stored-$dtype" --dtype $dtype --use-peft --lora-r 5 --lora-target-modules q_proj,v_proj,down_proj $kind \
             --lora-merge --learning-rate 0.02 --steps 12 --out "merge-$dtype$kind"
         cohort merge --model "stored-$dtype" --adapter "merge-$dtype$kind/final" --out "written-$dtype$kind"
-        sampling=(--dtype $dtype --batch grpo.jsonl --n 2 --max-completion-length 20 --temperature 1)
+        sampling=(--dtype "$dtype" --batch grpo.jsonl --n 2 --max-completion-length 20 --temperature 1)
         cohort generate --model "written-$dtype$kind" "${sampling[@]}" >written.jsonl
         cohort generate --model "merge-$dtype$kind/final" --lora-merge "${sampling[@]}" >merged.jsonl
         same written.jsonl merged.jsonl "$dtype $kind: merged weights in memory and in a file"
