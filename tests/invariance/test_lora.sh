@@ -126,7 +126,7 @@ done
 for optim in adamw_8bit muon sgd adafactor lion_32bit; do
     arguments sft
     args+=(--dtype bf16 --model untied --use-peft "${rank[@]}" --use-dora
-        --lora-modules-to-save norm,lm_head --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
+        --lora-modules-to-save 'norm,lm_head' --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
     cohort "${args[@]}" --steps 2 --out "by-$optim"
     cohort "${args[@]}" --steps 1 --out "by-$optim-parts"
     cohort "${args[@]}" --steps 2 --out "by-$optim-parts" --resume latest
