@@ -93,7 +93,8 @@ for dtype in bf16 f32; do
         case $kind in
         merged-*-from) args+=(--adapter "start-dora-$dtype/final" --lora-merge) ;;
         merged-*) args+=(--use-peft "${rank[@]}" --lora-merge) ;;
-        saved-*-from) args+=(--model untied --adapter "start-saved-$dtype/final") ;;
+        # Its tensors learn fast to say "i", which is to be worth nothing, so that rewards differ within groups.
+        saved-*-from) args=("${args[@]/\[a-m]/[a-h]}" --model untied --adapter "start-saved-$dtype/final") ;;
         saved-*) args+=(--model untied --use-peft "${rank[@]}" "${saved[@]}") ;;
         dora-*-from) args+=(--adapter "start-dora-$dtype/final") ;;
         *-from) args+=(--adapter "start-lora-$dtype/final") ;;
