@@ -24,8 +24,9 @@ void observer_metrics(const cohort_observer *observer, const struct metrics *met
 enum session_need {
     SESSION_TOKENIZER = 1,
     SESSION_TOKENIZER_IF_ANY = 2,
-    SESSION_TRAINING = 4 /* gradient and optimizer will need room too, and the weights are left for session_read, after
+    SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
                             the plan */
+    SESSION_DROPOUT = 8   /* with SESSION_TRAINING: an adapter may train with dropout */
 };
 
 struct session {
