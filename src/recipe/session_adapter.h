@@ -24,7 +24,8 @@ struct session_adapter {
 };
 
 /* dir: NULL, or a checkpoint that is read in place of what the options name. notes gets lines about how
- * adapter_config.json is read. Options used: model, adapter; use_peft and lora_* in training. Zeroed by the caller; free with session_adapter_free, also after an error. */
+ * adapter_config.json is read. Options used: model, adapter; use_peft and lora_* in training. Zeroed by the caller; free
+ * with session_adapter_free, also after an error. */
 cohort_status session_adapter_find(struct session_adapter *adapter, const struct options *options, const char *dir,
                                    enum adapter_use use, struct text *notes, cohort_error *err);
 void session_adapter_free(struct session_adapter *adapter);
