@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 import unittest
 
 import cohort
@@ -376,9 +377,27 @@ class Arguments(unittest.TestCase):
             GRPOTrainer(MODEL, train_dataset=ROWS)
         with self.assertRaises(TypeError):
             GRPOTrainer(MODEL, 7, train_dataset=ROWS)
-        with self.assertRaises(FileNotFoundError) as caught:
-            GRPOTrainer("Qwen/Qwen3-0.6B", distinct, args(), train_dataset=ROWS).train()
-        self.assertIn("hf download Qwen/Qwen3-0.6B", str(caught.exception))
+        for name in ("./nowhere", "nowhere", "/nowhere/at/all"):
+            with self.assertRaises(FileNotFoundError):
+                GRPOTrainer(name, distinct, args(), train_dataset=ROWS).train()
+
+    def test_a_model_of_the_hub(self):
+        saved = sys.modules.get("huggingface_hub")
+        try:
+            sys.modules["huggingface_hub"] = None  # as if it were not there
+            with self.assertRaises(FileNotFoundError) as caught:
+                GRPOTrainer("Qwen/Qwen3-0.6B", distinct, args(), train_dataset=ROWS).train()
+            self.assertIn("hf download Qwen/Qwen3-0.6B", str(caught.exception))
+            there = types.ModuleType("huggingface_hub")
+            there.snapshot_download = lambda name, **kwargs: MODEL
+            sys.modules["huggingface_hub"] = there
+            trainer = GRPOTrainer("Qwen/Qwen3-0.6B", distinct, args(max_steps=1), train_dataset=ROWS)
+            trainer.train()
+            self.assertEqual(trainer.state.global_step, 1)
+        finally:
+            sys.modules.pop("huggingface_hub", None)
+            if saved is not None:
+                sys.modules["huggingface_hub"] = saved
 
     def test_lora_settings(self):
         from cohort._data import lora_options
