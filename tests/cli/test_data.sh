@@ -103,6 +103,26 @@ for file in pandas.csv pandas.tsv quoted.csv rows.csv.zst pandas.json pandas.par
     succeeds sft other --data "$FIXTURES/$file" --steps 3 --data-limit 3
     same whole3/final other/final
 done
+# Content that is null beside calls of tools is the same conversation in every format that has null, whether the template fails for
+# null (the first Qwen3's) or asks for it, and trains the same bits.
+cp -r m asks
+cat >asks/chat_template.jinja <<'END'
+{%- for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' }}{% if m.content is none %}{% for c in m.tool_calls %}[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+END
+for model in m asks; do
+    for file in calls.jsonl calls.json calls.jsonl.gz calls.parquet calls.arrow calls_datasets.jsonl; do
+        succeeds data "$FIXTURES/$file" --model $model
+        sed -n '/^--- /,$p' out | sed 's/calls[_a-z]*\.[a-z.]*/FILE/g; s/FILE:row /FILE:/' >"$model-$file.shown"
+        same $model-calls.jsonl.shown "$model-$file.shown"
+        rm -rf calls
+        succeeds "${SFT[@]}" --model $model --out calls --data "$FIXTURES/$file" --steps 1 --assistant-only-loss
+        [ -d "$model-calls" ] || mv calls/final "$model-calls"
+        [ ! -d calls/final ] || same $model-calls calls/final
+    done
+done
+is "$(grep -c 'look.*"at": [12]' m-calls.jsonl.shown)" 2 "calls that are shown"
+has asks-calls.jsonl.shown 'learned: \[look \{"at": 2\}\]\[go \{"at": 3\}\]<\|im_end\|>'
 # Columns of other names.
 sed 's/"prompt"/"ask"/; s/"completion"/"say"/' f/rows.jsonl >renamed.jsonl
 rm -rf other
