@@ -39,6 +39,16 @@ has out '^\{"example": 1, "context": "q2", "learned": "a2"\}$'
 succeeds data "$FIXTURES/nested.parquet" --model m
 has out 'messages: list<'
 has out 'Parquet, 3 rows'
+# A prompt beside messages: sft learns the messages, and who asks has to say which.
+printf '{"prompt": "q", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n' >both.jsonl
+succeeds data both.jsonl --model m
+has out '^prompt +the column "messages"$'
+has out '^use +sft learns from the rows$'
+fails 1 'both.jsonl:1: has both "prompt" and "messages"; say which counts, with --columns prompt=prompt' grpo no --data both.jsonl --steps 1
+# Messages in a table, as JSON text; bytes that are no text.
+printf 'messages\n"[{""role"": ""user"", ""content"": ""q""}, {""role"": ""assistant"", ""content"": ""a""}]"\n' >messages.csv
+succeeds data messages.csv --model m
+has out 'learned: .*$'
 # What only asks.
 printf '%s\n' '{"question": "2+2?", "answer": "so\n#### 4"}' '{"question": "w?", "answer": "red"}' >q.jsonl
 succeeds data q.jsonl --model m
@@ -134,7 +144,7 @@ fails 1 'renamed.jsonl:1: expected "messages".*the row has ask, say.*--columns' 
 fails 2 "late.jsonl:4: reward 'accuracy': .*no column 'answer'" grpo no --data late.jsonl --reward accuracy --steps 1
 fails 2 "late.jsonl:4: reward 'accuracy': .*no column 'answer'" grpo no --data late.jsonl --data-limit 3 --eval-data late.jsonl --reward accuracy --steps 1
 printf '{"chosen": "a", "rejected": "b"}\n' >preferences.jsonl
-fails 1 'preferences.jsonl:1: .*preferences' sft no --data preferences.jsonl --steps 3
+fails 1 'preferences.jsonl:1: .*preferences.*--columns messages=chosen' sft no --data preferences.jsonl --steps 3
 printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}\n' >weight.jsonl
 fails 1 'weight.jsonl:1: .*weight 0' sft no --data weight.jsonl --steps 3
 # GRPO asks prompts of a table as of JSON lines, and rewards see the columns.
