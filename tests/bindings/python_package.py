@@ -189,11 +189,16 @@ class Training(unittest.TestCase):
         def look(prompts, completions, completion_ids, trainer_state, log_metric, log_extra, answer, **columns):
             seen.update(prompts=prompts, completions=completions, ids=completion_ids, step=trainer_state.global_step, answer=answer, columns=columns)
             log_metric("my_metric", 3)
+            log_extra("seen", list(range(len(prompts))))
             return [0.5] * len(prompts)
 
         rows = [{"prompt": [{"role": "user", "content": "q"}], "answer": "1", "level": 2}]
-        trainer = GRPOTrainer(MODEL, look, args(max_steps=2), train_dataset=rows)
+        trainer = GRPOTrainer(MODEL, look, args(max_steps=2, log_completions=True), train_dataset=rows)
         trainer.train()
+        with open(os.path.join(trainer.output_dir, "completions.jsonl")) as file:
+            self.assertEqual([json.loads(line)["extra"]["seen"] for line in file][:8], list(range(8)))
+        with open(os.path.join(trainer.output_dir, "metrics.jsonl")) as file:
+            self.assertEqual(json.loads(file.readline())["my_metric"], 3)
         self.assertEqual(seen["prompts"][0], [{"role": "user", "content": "q"}])
         self.assertEqual(seen["completions"][0][0]["role"], "assistant")
         self.assertEqual((seen["answer"], seen["columns"]["level"], seen["step"]), (["1"] * 8, [2] * 8, 1))

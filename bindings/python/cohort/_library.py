@@ -126,7 +126,7 @@ class RewardRow(Structure):
     _fields_ = [
         ("size", c_size_t), ("row_json", c_char_p), ("prompt", POINTER(c_char)), ("completion", POINTER(c_char)), ("tokens", POINTER(c_int32)),
         ("n_tokens", c_int32), ("finish_reason", c_char_p), ("prompt_index", c_int64), ("completion_index", c_int32), ("prompt_length", c_size_t),
-        ("completion_length", c_size_t),
+        ("completion_length", c_size_t), ("parsed_json", c_char_p), ("parsed_length", c_size_t), ("log", c_void_p),
     ]
 
 
@@ -169,6 +169,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "cohort_options_explain": (c_int, [c_void_p, c_char_p, POINTER(c_void_p), POINTER(c_bool), POINTER(ErrorStruct)]),
     "cohort_options_add_reward": (c_int, [c_void_p, c_char_p, REWARD, c_void_p, POINTER(ErrorStruct)]),
     "cohort_options_add_token_reward": (c_int, [c_void_p, c_char_p, TOKEN_REWARD, c_void_p, POINTER(ErrorStruct)]),
+    "cohort_reward_log_metric": (c_int, [c_void_p, c_char_p, c_double, POINTER(ErrorStruct)]),
+    "cohort_reward_log_extra": (c_int, [c_void_p, c_char_p, c_char_p, POINTER(ErrorStruct)]),
     "cohort_options_set_stop": (c_int, [c_void_p, c_void_p, POINTER(ErrorStruct)]),
     "cohort_run": (c_int, [c_void_p, POINTER(Observer), POINTER(ErrorStruct)]),
     "cohort_model_open": (c_int, [POINTER(c_void_p), c_void_p, c_int32, POINTER(ErrorStruct)]),
