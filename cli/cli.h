@@ -11,9 +11,13 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
  * the words without a flag, or NULL. Prints the error and returns false on failure. */
 bool cli_parse(cohort_options *options, const char *bare, int argc, char **argv);
 
-/* Writes results to stdout, notes and a progress line (on a terminal) to stderr; Ctrl-C, SIGTERM and SIGHUP ask for a
- * stop, a second Ctrl-C or SIGTERM ends at once. */
+/* From here on Ctrl-C and SIGTERM ask for a stop, and a second one of the two ends the program at once; so do, without that,
+ * SIGHUP and the notices of schedulers (SIGUSR1, SIGUSR2, SIGXCPU). stop lives as long as the process; NULL: there is none. */
+void cli_signals_begin(cohort_stop *stop);
+
+/* Writes results to stdout, notes and a progress line (on a terminal) to stderr. */
 struct cli_terminal {
+    const cohort_stop *stop;
     bool interactive, line_open, output_failed;
     bool output_closed; /* the reader of a pipe has gone (cohort ... | head), so no message is printed */
     double last_drawn, started;
