@@ -220,13 +220,16 @@ cohort_status session_open(struct session *session, const struct options *option
                            const cohort_observer *observer, cohort_error *err)
 {
     const bool training = (need & SESSION_TRAINING) != 0;
+    const enum adapter_use use = !training                       ? ADAPTER_COMPUTED
+                                 : (need & SESSION_DROPOUT) != 0 ? ADAPTER_TRAINED_WITH_DROPOUT
+                                                                 : ADAPTER_TRAINED;
     enum dtype type = DTYPE_F32;
     struct model_config config = {0};
     char *path = NULL;
     bool there = false;
     cohort_status status = COHORT_OK;
     memset(session, 0, sizeof *session);
-    TRY_GOTO(session_adapter_find(&session->adapter, options, dir, training, &session->notes, err));
+    TRY_GOTO(session_adapter_find(&session->adapter, options, dir, use, &session->notes, err));
     dir = session->dir = session->adapter.base;
     enum file_kind kind = FILE_ABSENT;
     TRY_GOTO(file_look(dir, &kind, err));

@@ -26,7 +26,8 @@ enum session_need {
     SESSION_TOKENIZER_IF_ANY = 2,
     SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
                              the plan */
-    SESSION_CLASSIFIER = 8 /* a sequence classifier is welcome; else it is refused */
+    SESSION_CLASSIFIER = 8, /* a sequence classifier is welcome; else it is refused */
+    SESSION_DROPOUT = 16    /* with SESSION_TRAINING: an adapter may train with dropout */
 };
 
 struct session {
