@@ -39,7 +39,8 @@ static cohort_status mark(struct scratch *scratch, bool *again, cohort_error *er
     TRY(lock_write_holder(scratch->fd, scratch->marker, what, err));
     if (fsync(scratch->fd) != 0)
         return io_error(err, scratch->marker, "fsync");
-    return COHORT_OK;
+    /* Its name too, before anything else is in the folder: one without a marker would be nobody's. */
+    return file_sync_dir(scratch->path, err);
 }
 
 static void forget(struct scratch *scratch)

@@ -89,6 +89,7 @@ kill_reference() {
     LD_PRELOAD=$DISK_SHIM DISK_UNDER="$work/$kind-logged" DISK_LOG="$work/$kind.log" "$COHORT" "${args[@]}" --device "$DEVICE" \
         --out "$work/$kind-logged" 2>/dev/null
     class_of <"$kind.log" >"$kind.classes"
+    awk -F '[ \t]' '{ gsub(/\.cohort-[0-9a-f]+/, ".cohort-*"); print $1, $NF }' "$kind.log" >"$kind.calls"
     sort -u "$kind.classes" >"$kind.names"
     same_end "$kind-wholelimited" "$kind-counted" "$kind, through the library"
     same_end "$kind-wholelimited" "$kind-logged" "$kind, with its calls written down"
@@ -97,7 +98,7 @@ kill_reference() {
 
 # run_killed KIND WAY RUN: starts the run (again) and kills it that way; sets $where, empty if the run ended before.
 run_killed() {
-    local kind=$1 way=$2 run=$3 code=0 us phase calls class
+    local kind=$1 way=$2 run=$3 code=0 us phase calls class line call
     local again=("${args[@]}" --device "$DEVICE" --out "$work/$run" --resume latest)
     where=
     rm -f kill.log
@@ -121,7 +122,10 @@ run_killed() {
     call)
         class=$(pick "$kind.names")
         grep -nxF "$class" "$kind.classes" | cut -d: -f1 >lines
-        LD_PRELOAD=$DISK_SHIM DISK_UNDER="$work/$run" DISK_LOG="$work/kill.log" DISK_KILL_AT=$(pick lines) "$COHORT" "${again[@]}" 2>kill.err &
+        line=$(pick lines) # that call, of all with its name and path
+        call=$(sed -n "${line}p" "$kind.calls")
+        LD_PRELOAD=$DISK_SHIM DISK_UNDER="$work/$run" DISK_LOG="$work/kill.log" DISK_KILL_OF=$call \
+            DISK_KILL_AT=$(head -n "$line" "$kind.calls" | grep -cxF "$call") "$COHORT" "${again[@]}" 2>kill.err &
         ;;
     esac
     wait $! 2>/dev/null || code=$?

@@ -4,6 +4,7 @@
  *   DISK_LOG=FILE     a record of every call that changes something or asks for it to be durable (below); NULL: none
  *   DISK_DATA=1       with the bytes that are written
  *   DISK_KILL_AT=K    SIGKILL comes at the K-th of those calls, from 1: before it, and in a write after half of its bytes
+ *   DISK_KILL_OF=...  a pattern (fnmatch) for "call path": K counts calls that it matches, of renames by the new path
  *
  * A record is a line "call inode offset length path[TAB path]\n", the paths relative to DIR, and with DISK_DATA length bytes
  * behind the line of a write. It is written when the call has succeeded, but for that of the kill, which comes before it.
@@ -15,6 +16,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -29,6 +31,7 @@
 static char under[1024];
 static size_t under_length;
 static long n_calls, kill_at;
+static const char *kill_of;
 static int log_fd = -1;
 static bool with_data;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -41,6 +44,7 @@ __attribute__((constructor)) static void begin(void)
     snprintf(under, sizeof under, "%s", dir);
     under_length = strlen(under);
     kill_at = at != NULL ? atol(at) : 0;
+    kill_of = getenv("DISK_KILL_OF");
     with_data = getenv("DISK_DATA") != NULL;
     /* Programs that the one under test starts are none of ours. */
     unsetenv("LD_PRELOAD");
@@ -121,7 +125,12 @@ static void record(const char *call, unsigned long inode, long offset, long leng
 }
 
 /* With the lock held, before a call: whether it is the last. */
-static bool dies(void) { return ++n_calls == kill_at; }
+static bool is_last(const char *call, const char *path)
+{
+    char text[4200];
+    snprintf(text, sizeof text, "%s %s", call, path);
+    return kill_at > 0 && (kill_of == NULL || fnmatch(kill_of, text, 0) == 0) && ++n_calls == kill_at;
+}
 
 static void die(const char *call, const char *path)
 {
@@ -129,6 +138,12 @@ static void die(const char *call, const char *path)
     kill(getpid(), SIGKILL);
     for (;;)
         pause();
+}
+
+static void die_if_last(const char *call, const char *path)
+{
+    if (is_last(call, path))
+        die(call, path);
 }
 
 static unsigned long inode_of(int fd)
@@ -161,8 +176,8 @@ int open(const char *path, int flags, ...)
         return open_real(path, flags, mode);
     pthread_mutex_lock(&lock);
     const bool there = inode_at(path) != 0;
-    if ((!there || (flags & O_TRUNC) != 0) && dies())
-        die("create", name);
+    if (!there || (flags & O_TRUNC) != 0)
+        die_if_last(there ? "truncate" : "create", name);
     const int fd = open_real(path, flags, mode);
     if (fd >= 0 && !there)
         record("create", inode_of(fd), 0, 0, name, NULL, NULL);
@@ -183,14 +198,15 @@ static ssize_t write_at(int fd, const void *bytes, size_t n, off_t offset)
     if (name == NULL)
         return offset < 0 ? write_real(fd, bytes, n) : pwrite64_real(fd, bytes, n, offset);
     pthread_mutex_lock(&lock);
-    if (dies()) {
+    if (is_last("write", name)) {
         if ((offset < 0 ? write_real(fd, bytes, n / 2) : pwrite64_real(fd, bytes, n / 2, offset)) < 0)
             abort();
         die("write", name);
     }
     const ssize_t done = offset < 0 ? write_real(fd, bytes, n) : pwrite64_real(fd, bytes, n, offset);
     if (done > 0)
-        record("write", inode_of(fd), (long)(offset < 0 ? lseek(fd, 0, SEEK_CUR) - done : offset), done, name, NULL, bytes);
+        record("write", inode_of(fd), (long)(offset < 0 ? lseek(fd, 0, SEEK_CUR) - done : offset), done, name, NULL,
+               bytes);
     pthread_mutex_unlock(&lock);
     return done;
 }
@@ -207,8 +223,7 @@ int ftruncate(int fd, off_t length)
     if (name == NULL)
         return ftruncate_real(fd, length);
     pthread_mutex_lock(&lock);
-    if (dies())
-        die("truncate", name);
+    die_if_last("truncate", name);
     const int code = ftruncate_real(fd, length);
     if (code == 0)
         record("truncate", inode_of(fd), 0, (long)length, name, NULL, NULL);
@@ -225,11 +240,12 @@ static int sync_by(int (*call)(int), int fd)
     if (name == NULL)
         return call(fd);
     pthread_mutex_lock(&lock);
-    if (dies())
-        die("sync", name);
+    const bool known = fstat(fd, &st) == 0;
+    const char *what = known && S_ISDIR(st.st_mode) ? "sync-dir" : "sync";
+    die_if_last(what, name);
     const int code = call(fd);
-    if (code == 0 && fstat(fd, &st) == 0)
-        record(S_ISDIR(st.st_mode) ? "sync-dir" : "sync", (unsigned long)st.st_ino, 0, 0, name, NULL, NULL);
+    if (code == 0 && known)
+        record(what, (unsigned long)st.st_ino, 0, 0, name, NULL, NULL);
     pthread_mutex_unlock(&lock);
     return code;
 }
@@ -258,12 +274,12 @@ static int rename_by(int from_dir, const char *from, int to_dir, const char *to,
     if (a == NULL || b == NULL)
         abort(); /* in or out of the folder: nothing that we do */
     pthread_mutex_lock(&lock);
-    if (dies())
-        die("rename", b);
+    const char *call = (flags & RENAME_EXCHANGE) != 0 ? "exchange" : "rename";
+    die_if_last(call, b);
     const unsigned long inode = inode_at(from);
     const int code = renameat2_real(from_dir, from, to_dir, to, flags);
     if (code == 0)
-        record((flags & RENAME_EXCHANGE) != 0 ? "exchange" : "rename", inode, 0, 0, a, b, NULL);
+        record(call, inode, 0, 0, a, b, NULL);
     pthread_mutex_unlock(&lock);
     return code;
 }
@@ -283,8 +299,7 @@ int rename(const char *from, const char *to) { return rename_by(AT_FDCWD, from, 
         if (at == NULL)                                                                                                \
             return name##_real(path);                                                                                  \
         pthread_mutex_lock(&lock);                                                                                     \
-        if (dies())                                                                                                    \
-            die(#name, at);                                                                                            \
+        die_if_last(#name, at);                                                                                        \
         const unsigned long inode = inode_at(path);                                                                    \
         const int code = name##_real(path);                                                                            \
         if (code == 0)                                                                                                 \
@@ -304,8 +319,8 @@ int mkdir(const char *path, mode_t mode)
         return mkdir_real(path, mode);
     pthread_mutex_lock(&lock);
     const bool there = inode_at(path) != 0;
-    if (!there && dies())
-        die("mkdir", at);
+    if (!there)
+        die_if_last("mkdir", at);
     const int code = mkdir_real(path, mode);
     const int why = errno;
     if (code == 0)
