@@ -5,7 +5,7 @@
 #include "cohort.h"
 
 /* Exit codes. */
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DIVERGED = 3, EXIT_INTERRUPTED = 130 };
 
 /* Fills options from argv[0 .. argc): --name value, --name=value, --switch, --no-switch. bare: the option whose value is
  * the words without a flag, or NULL. Prints the error and returns false on failure. */

@@ -133,6 +133,7 @@ static int run(cohort_options *options)
     switch (status) {
     case COHORT_OK: return EXIT_OK;
     case COHORT_ERR_CANCELLED: return EXIT_INTERRUPTED;
+    case COHORT_ERR_DIVERGED: return EXIT_DIVERGED;
     case COHORT_ERR_ARGUMENT: return EXIT_USAGE; /* an option is missing, or its value cannot be used */
     default: return EXIT_FAILED;
     }

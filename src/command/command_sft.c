@@ -243,12 +243,15 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     cohort_status logged =
         training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n_units,
                      metrics, evaluated == COHORT_OK ? err : NULL);
+    const cohort_status diagnosed =
+        training_diagnose(t, metrics, evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
+    TRY(diagnosed);
     const bool best = count_evaluation(run, metrics);
     end = end || stops_early(run);
-    training_watch(t, metrics);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
+    TRY(training_check(t, err));
     TRY(training_save(t, &run->sft.optimizer,
                       best || end || (run->save_steps > 0 && t->state.step % run->save_steps == 0), err));
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
@@ -281,6 +284,7 @@ static cohort_status owed_evaluation(struct sft_run *run, cohort_error *err)
         return COHORT_OK;
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
+    TRY_GOTO(training_diagnose(&run->t, &metrics, err));
     (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from */
 cleanup:
     metrics_free(&metrics);
@@ -295,6 +299,8 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
         cohort_status status = held_out_metrics(run, &metrics, err);
         if (status == COHORT_OK)
             status = training_log(t, 0, 0.0, &metrics, err);
+        if (status == COHORT_OK)
+            status = training_diagnose(t, &metrics, err);
         metrics_free(&metrics);
         TRY(status);
     }
@@ -338,7 +344,7 @@ static cohort_status run_steps(struct sft_run *run, cohort_error *err)
         training_rescue(t, &run->sft.optimizer);
         return status;
     }
-    training_watch_end(t);
+    training_diagnosis_end(t);
     TRY(save_final(run, err));
     training_draw(t, DRAW_END);
     observer_message(t->observer, "done: %s/final is the trained %s, %s/loss.svg the curve", t->run.path,

@@ -87,6 +87,8 @@ void training_close(struct training *t)
     tokenizer_files_free(&t->tokenizer);
     session_close(&t->session);
     run_inputs_free(&t->inputs);
+    diagnosis_destroy(t->diagnosis);
+    t->diagnosis = NULL;
     mem_free(t->resume_dir);
     t->resume_dir = NULL;
 }
@@ -148,6 +150,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
                          "note: the file system of %s knows no locks: nothing keeps a second "
                          "trainer out of this folder",
                          out);
+    TRY_GOTO(training_diagnosis_begin(t, err));
     t->started = t->saved_at = clock_seconds();
     t->started_step = t->state.step;
 cleanup:
@@ -212,6 +215,7 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
     TRY(train_state_write(dir, t->session.model->trained, &t->state, manifest, err));
     if (t->write_more != NULL)
         TRY(t->write_more(t->more_context, dir, manifest, err));
+    TRY(diagnosis_write(t->diagnosis, dir, err));
     return run_identity_write(t, dir, err);
 }
 
@@ -237,22 +241,6 @@ void training_draw(struct training *t, enum draw_when when)
     }
     c->drawn = clock_seconds();
     c->cost = c->drawn - begin;
-}
-
-void training_watch(struct training *t, const struct metrics *metrics)
-{
-    char message[WATCH_MESSAGE];
-    watch_step(&t->watch, metrics);
-    while (watch_says(&t->watch, message))
-        observer_message(t->observer, "warning: %s", message);
-}
-
-void training_watch_end(struct training *t)
-{
-    char message[WATCH_MESSAGE];
-    watch_end(&t->watch);
-    while (watch_says(&t->watch, message))
-        observer_message(t->observer, "warning: %s", message);
 }
 
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,

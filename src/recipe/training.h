@@ -9,13 +9,13 @@
 #include "recipe/run_inputs.h"
 #include "recipe/session.h"
 #include "format/checkpoint.h"
+#include "run/diagnosis.h"
 #include "run/run_folder.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/state.h"
 #include "train/step_plan.h"
-#include "train/watch.h"
 
 struct training {
     struct options *options;
@@ -32,7 +32,9 @@ struct training {
     bool lines_lost;                  /* a step's metrics could not be kept at all: it must be done again */
     bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
     struct run_inputs inputs;         /* what this run reads: the command adds its own before training_begin */
-    struct watch watch;               /* whether it can learn */
+    struct diagnosis_setup setup;     /* what rules must know: the command fills in its own before training_begin */
+    struct diagnosis *diagnosis;      /* whether it learns */
+    bool diverged;                    /* it will not recover */
     struct curve {
         const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
         double drawn, cost;                              /* when last, and the seconds it took */
@@ -104,9 +106,17 @@ enum draw_when { DRAW_STEP, DRAW_EVALUATION, DRAW_END };
 void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
                     const char *file);
 void training_draw(struct training *t, enum draw_when when);
-/* Gives a step to the watch and reports its messages, each once; at the end, what still holds. */
-void training_watch(struct training *t, const struct metrics *metrics);
-void training_watch_end(struct training *t);
+
+/* ---- training_diagnosis.c ---- */
+
+/* Called by training_begin: the diagnosis of a run that begins, or that of the checkpoint it goes on from. */
+cohort_status training_diagnosis_begin(struct training *t, cohort_error *err);
+/* Gives metrics of the last step, or those of an evaluation that was owed, to the diagnosis and tells its warnings. */
+cohort_status training_diagnose(struct training *t, const struct metrics *metrics, cohort_error *err);
+/* COHORT_ERR_DIVERGED, where a warning said that the run will not recover and the run is to end then. */
+cohort_status training_check(const struct training *t, cohort_error *err);
+/* After the last step: warnings that a short run is due, and what was said in the course of it. */
+void training_diagnosis_end(struct training *t);
 /* "step 3/10 ..." progress from a trainer's callback. */
 bool training_progress(struct training *t, const char *phase, int64_t done, int64_t total, const char *unit,
                        double per_second);

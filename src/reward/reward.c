@@ -18,7 +18,7 @@ static cohort_status callback_score(void *state, const char *name, const struct 
     cohort_status status = callback->function(callback->context, rows, n_rows, rewards, &said);
     if (status == COHORT_OK)
         return COHORT_OK;
-    if ((int)status < COHORT_OK || (int)status > COHORT_ERR_INTERNAL)
+    if ((int)status < COHORT_OK || (int)status > COHORT_ERR_DIVERGED)
         return error_set(err, COHORT_ERR_REWARD,
                          "reward '%s': its function returned %d, which is no cohort_status; "
                          "expected COHORT_OK, or one of the errors in cohort.h",
