@@ -2,8 +2,8 @@
 
 Writes tests/fixtures/configs.json: a list of {name, text, wanted} where wanted holds the resolved numbers, or
 {name, text, refused}: the word that a refusal must name, because transformers would compute something that plain
-full-attention Qwen3 or Qwen2 does not, or cannot read the file. Whether that is so is asked of transformers itself: its
-rotary frequencies are compared with the plain ones, and its layers' windows with the positions there are.
+cohort does not, or cannot read the file. wanted has the rotary frequencies of transformers' own module, and which
+layers slide.
 Written with transformers 5.24.0.
 
     python oracle/config_transformers.py
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.mistral.modeling_mistral import MistralRotaryEmbedding
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
@@ -60,7 +62,34 @@ TWO = {
     "sliding_window": 32768, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
     "transformers_version": "4.43.1", "use_cache": True, "use_sliding_window": False, "vocab_size": 151936,
 }
-ROTARIES = {"qwen3": Qwen3RotaryEmbedding, "qwen2": Qwen2RotaryEmbedding}
+# Llama 3.1 and 3.2 as Meta published them, Mistral 7B (v0.1 to v0.3) and Nemo
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+          "rope_type": "llama3"}
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 128000,
+    "eos_token_id": [128001, 128008, 128009], "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02,
+    "intermediate_size": 14336, "max_position_embeddings": 131072, "mlp_bias": False, "model_type": "llama",
+    "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05, "rope_scaling": LLAMA3, "rope_theta": 500000.0, "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16", "transformers_version": "4.42.3", "use_cache": True, "vocab_size": 128256,
+}
+MISTRAL = {
+    "architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+    "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 32768,
+    "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16", "transformers_version": "4.34.0.dev0", "use_cache": True, "vocab_size": 32000,
+}
+ROTARIES = {"qwen3": Qwen3RotaryEmbedding, "qwen2": Qwen2RotaryEmbedding, "llama": LlamaRotaryEmbedding,
+            "mistral": MistralRotaryEmbedding}
+
+
+def llama(**changes):
+    return change(LLAMA, **changes)
+
+
+def mistral(**changes):
+    return change(MISTRAL, **changes)
 
 
 def two(**changes):
@@ -156,7 +185,59 @@ CONFIGS |= {
     "qwen2-attention-bias-true": two(attention_bias=True),
     "qwen2-sliding": two(use_sliding_window=True, sliding_window=4096, max_window_layers=21),
     "qwen2-yarn": two(rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
-    "llama": small(model_type="llama", architectures=["LlamaForCausalLM"]),
+    "qwen3-shape-as-llama": small(model_type="llama", architectures=["LlamaForCausalLM"]),
+    "Llama-3.1-8B-Instruct": LLAMA,
+    "Llama-3.2-1B-Instruct": llama(hidden_size=2048, head_dim=64, intermediate_size=8192, num_hidden_layers=16,
+                                   rope_scaling={**LLAMA3, "factor": 32.0}, tie_word_embeddings=True),
+    "Meta-Llama-3-8B": llama(rope_scaling=None, max_position_embeddings=8192, eos_token_id=128001, mlp_bias=ABSENT),
+    "Llama-2-7b-hf": llama(rope_scaling=None, rope_theta=ABSENT, max_position_embeddings=4096, eos_token_id=2,
+                           bos_token_id=1, intermediate_size=11008, num_key_value_heads=32, vocab_size=32000,
+                           attention_bias=ABSENT, mlp_bias=ABSENT, pad_token_id=0, torch_dtype="float16"),
+    "DeepSeek-R1-Distill-Llama-8B": llama(bos_token_id=128000, eos_token_id=128001, torch_dtype="bfloat16"),
+    "DeepSeek-R1-Distill-Qwen-1.5B": two(
+        hidden_size=1536, intermediate_size=8960, num_attention_heads=12, num_hidden_layers=28, sliding_window=4096,
+        max_window_layers=21, rope_theta=10000, max_position_embeddings=131072, tie_word_embeddings=False,
+        bos_token_id=151643, eos_token_id=151643, use_mrope=False),
+    "SmolLM2-135M-Instruct": llama(
+        hidden_size=576, intermediate_size=1536, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=30,
+        max_position_embeddings=8192, rope_theta=100000, rope_scaling=None, rope_interleaved=False, vocab_size=49152,
+        is_llama_config=True, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        **{"transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}}),
+    "TinyLlama-1.1B": llama(rope_scaling=None, rope_theta=ABSENT, hidden_size=2048, intermediate_size=5632,
+                            num_hidden_layers=22, num_key_value_heads=4, max_position_embeddings=2048, vocab_size=32000,
+                            bos_token_id=1, eos_token_id=2),
+    "llama-almost-empty": {"model_type": "llama"},
+    "llama-biases": llama(attention_bias=True, mlp_bias=True),
+    "llama-head-dim-null": llama(head_dim=None),
+    "llama-linear": llama(rope_scaling={"type": "linear", "factor": 4.0}),
+    "llama-transformers-5": llama(rope_scaling=ABSENT, rope_theta=ABSENT, torch_dtype=ABSENT, dtype="bfloat16",
+                                  rope_parameters={**LLAMA3, "rope_theta": 500000.0}),
+    "llama-llama3-without-low": llama(rope_scaling={"factor": 8.0, "high_freq_factor": 4.0, "rope_type": "llama3",
+                                                    "original_max_position_embeddings": 8192}),
+    "Mistral-7B-v0.1": MISTRAL,
+    "Mistral-7B-v0.3": mistral(rope_theta=1000000.0, sliding_window=None, vocab_size=32768),
+    "Mistral-Nemo-2407": mistral(head_dim=128, hidden_size=5120, num_hidden_layers=40, rope_theta=1000000.0,
+                                 sliding_window=None, vocab_size=131072, max_position_embeddings=131072),
+    "mistral-almost-empty": {"model_type": "mistral"},
+    "mistral-wide": mistral(sliding_window=32768),
+    "mistral-layer-types": mistral(layer_types=["full_attention"] * 32),
+    "mistral-bias": mistral(attention_bias=True),
+    "yarn-betas": small(rope_scaling={"rope_type": "yarn", "factor": 2.5, "original_max_position_embeddings": 16384,
+                                      "beta_fast": 20, "beta_slow": 2.0, "truncate": False}),
+    "yarn-mscale": small(rope_scaling={"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4096,
+                                       "mscale": 0.707, "mscale_all_dim": 1.0}),
+    "yarn-attention-factor": small(rope_scaling={"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.25,
+                                                 "original_max_position_embeddings": 32768}),
+    "yarn-factor-null": small(rope_scaling={"rope_type": "yarn", "factor": None,
+                                            "original_max_position_embeddings": 8192}),
+    "yarn-original-absent": small(rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+    "yarn-factor-absent": small(rope_scaling={"rope_type": "yarn", "original_max_position_embeddings": 32768}),
+    "rope-dynamic": small(rope_scaling={"type": "dynamic", "factor": 2.0}),
+    "rope-longrope": small(rope_scaling={"rope_type": "longrope", "short_factor": [1.0] * 64, "factor": 4.0,
+                                         "long_factor": [2.0] * 64, "original_max_position_embeddings": 32768}),
+    "rope-by-layer-type": five(rope_parameters={
+        "full_attention": {"rope_type": "default", "rope_theta": 1000000.0}}),
+    "qwen2-mlp-bias": two(mlp_bias=True),
     "moe": small(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]),
     "hidden-size-text": small(hidden_size="1024"),
     "hidden-size-fraction": small(hidden_size=1024.5),
@@ -181,9 +262,32 @@ def head_dim(config):
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def plain_frequencies(config, theta):
-    d = head_dim(config)
-    return 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.int64).float() / d))
+def windows(config):
+    """The window of each layer, 0 where there is none or it hides nothing."""
+    size = getattr(config, "sliding_window", None) or 0
+    if config.model_type == "llama" or size >= config.max_position_embeddings:
+        size = 0
+    types = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return [size if kind == "sliding_attention" else 0 for kind in types]
+
+
+# Keys that transformers passes over, and cohort refuses: nobody can say what the file means by them.
+STRICT = {"mistral": ("attention_bias", "mlp_bias", "layer_types"), "qwen2": ("mlp_bias",), "qwen3": ("mlp_bias",)}
+
+
+def runs(values):
+    """(value, how often) of equal neighbours."""
+    out = []
+    for value in values:
+        if out and out[-1][0] == value:
+            out[-1][1] += 1
+        else:
+            out.append([value, 1])
+    return out
+
+
+def ids(value):
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def resolve(text):
@@ -201,16 +305,15 @@ def resolve(text):
             return None, keys[0] if keys else ""
     if getattr(config, "quantization_config", None) is not None or raw.get("quantization"):
         return None, "quantiz"
-    if config.model_type == "qwen3" and config.attention_bias:
-        return None, "attention_bias"
+    for key in STRICT.get(config.model_type, ()):
+        if raw.get(key):
+            return None, key
     if config.hidden_act not in ("silu", "swish"):
         return None, "hidden_act"
-    slides = "sliding_attention" in config.layer_types
-    if slides and config.sliding_window < config.max_position_embeddings:
-        return None, "sliding"
-    theta = float(config.rope_parameters["rope_theta"])
-    if rotary.attention_scaling != 1.0 or not torch.equal(rotary.inv_freq, plain_frequencies(config, theta)):
+    kind = config.rope_parameters.get("rope_type")
+    if kind not in ("default", "linear", "dynamic", "yarn", "llama3"):
         return None, "rope"
+    theta = float(config.rope_parameters["rope_theta"])
     return {
         "vocab_size": config.vocab_size, "hidden_size": config.hidden_size, "n_layers": config.num_hidden_layers,
         "n_heads": config.num_attention_heads, "n_kv_heads": config.num_key_value_heads,
@@ -219,6 +322,12 @@ def resolve(text):
         "rope_theta": theta, "tied": config.tie_word_embeddings,
         "dtype": None if config.dtype is None else str(config.dtype).removeprefix("torch."),
         "attention_dropout": config.attention_dropout,
+        "attention_bias": config.model_type == "qwen2" or getattr(config, "attention_bias", False),
+        "mlp_bias": getattr(config, "mlp_bias", False),
+        "rope_type": kind, "attention_factor": rotary.attention_scaling,
+        "frequencies": [float(f"{x:.9g}") for x in rotary.inv_freq.tolist()],
+        "windows": [list(run) for run in runs(windows(config))],
+        "eos": ids(config.eos_token_id), "bos": -1 if config.bos_token_id is None else config.bos_token_id,
     }, None
 
 

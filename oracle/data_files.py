@@ -71,6 +71,11 @@ def main():
     expected("pandas.jsonl", ROWS)
     datasets.Dataset.from_list(NESTED).to_json(os.path.join(OUT, "datasets.jsonl"))
     expected("datasets.jsonl", NESTED)
+    # Objects over several lines, as datasets reads them too.
+    write("indented.jsonl", "\n".join(json.dumps(r, ensure_ascii=False, indent=2) for r in NESTED) + "\n")
+    expected("indented.jsonl", datasets.load_dataset(
+        "json", data_files=os.path.join(OUT, "indented.jsonl"), split="train", cache_dir=os.path.join(OUT, "cache")).to_list())
+    shutil.rmtree(os.path.join(OUT, "cache"))
     lines = open(os.path.join(OUT, "pandas.jsonl"), "rb").read()
     half = lines.index(b"\n", len(lines) // 2) + 1
     write("rows.jsonl.gz", gzip.compress(lines[:half], mtime=0) + gzip.compress(lines[half:], mtime=0))  # two members

@@ -14,7 +14,7 @@ import json
 import sys
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import Qwen3ForCausalLM
 
 from grpo_steps_trl import (COMMON, EOS, FIXTURES, INITIAL, MAX_COMPLETION, N_GENERATIONS, N_PROMPTS, OTHER_ROUNDING,
@@ -34,7 +34,11 @@ RUNS = {
                  lr_scheduler_type="linear"),
     "kl": dict(beta=0.04, use_bias_correction_kl=True, num_iterations=2, adam_beta2=0.99, scale_rewards="batch"),
     "cispo": dict(loss_type="cispo", epsilon_high=1.05, num_iterations=2, top_entropy_quantile=0.8),
+    # The reference is a copy of the adapter that the run goes on with.
+    "lora": dict(learning_rate=4e-3, beta=0.02, num_iterations=2, lr_scheduler_type="cosine", warmup_steps=5, weight_decay=0.01),
 }
+# Adapters that a run goes on with, by run: those whose gradients adapter_gradients_peft.py takes of model_tied.
+ADAPTERS = {"lora": "rslora"}
 SETTINGS = {**COMMON, "max_steps": N_STEPS, "learning_rate": 1e-3}
 
 
@@ -54,17 +58,29 @@ def write_script():
     return rounds
 
 
+def start_of(name, weights):
+    """What the run's tensors begin with, and where they end under the same names: those of an adapter's file."""
+    if name not in ADAPTERS:
+        return dict(Qwen3ForCausalLM.from_pretrained(INITIAL, dtype=torch.float32).named_parameters()), weights
+    initial = load_file(FIXTURES / "adapter_gradients" / ADAPTERS[name] / "adapter_model.safetensors")
+    ends = {k.replace(".default.", "."): v for k, v in weights.items() if ".default." in k}
+    assert initial.keys() == ends.keys()
+    return initial, ends
+
+
 def write_run(name, script):
     settings = {**SETTINGS, **RUNS[name]}
-    logs, _, weights = train(script, settings)
-    other = train(script, {**settings, **OTHER_ROUNDING}, attention="sdpa")[2][N_STEPS]
-    initial = dict(Qwen3ForCausalLM.from_pretrained(INITIAL, dtype=torch.float32).named_parameters())
-    change = {k: weights[N_STEPS][k] - v.detach() for k, v in initial.items()}
-    spread = {k: ((other[k] - weights[N_STEPS][k]).norm() / v.norm()).item() for k, v in change.items()}
+    adapter = FIXTURES / "adapter_gradients" / ADAPTERS[name] if name in ADAPTERS else None
+    logs, _, weights = train(script, settings, adapter=adapter)
+    other = train(script, {**settings, **OTHER_ROUNDING}, attention="sdpa", adapter=adapter)[2][N_STEPS]
+    initial, ends = start_of(name, weights[N_STEPS])
+    other = start_of(name, other)[1]
+    change = {k: ends[k] - v.detach() for k, v in initial.items()}
+    spread = {k: ((other[k] - ends[k]).norm() / v.norm()).item() for k, v in change.items()}
     # Halves: their rounding, 2^-12 of an element, is far below the hundredth that is asked for.
     save_file({k: v.to(torch.float16).contiguous() for k, v in change.items()}, FOLDER / f"{name}.safetensors")
-    document = {"format": 1, "settings": settings, "loss": [entry["loss"] for entry in logs],
-                "moved": {k: v.norm().item() for k, v in change.items()}, "spread": max(spread.values())}
+    document = {"format": 1, **({"adapter": ADAPTERS[name]} if name in ADAPTERS else {}), "settings": settings,
+                "loss": [entry["loss"] for entry in logs], "moved": {k: v.norm().item() for k, v in change.items()}, "spread": max(spread.values())}
     (FOLDER / f"{name}.json").write_text(json.dumps(document) + "\n")
     clipped = [entry.get("clip_ratio/region_mean", 0.0) for entry in logs]
     print(f"{name}: spread {max(spread.values()):.2e} at {max(spread, key=spread.get)}, clipped {max(clipped):.3f}, "

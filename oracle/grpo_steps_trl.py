@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3ForCausalLM, TrainerCallback
@@ -132,9 +133,12 @@ class Snapshot(TrainerCallback):
                 k: v.detach().clone().contiguous() for k, v in model.named_parameters()}
 
 
-def train(script, settings, attention="eager"):
+def train(script, settings, attention="eager", adapter=None):
+    """adapter: None, or the folder of one that trains in place of the model."""
     torch.manual_seed(0)
     model = Qwen3ForCausalLM.from_pretrained(INITIAL, dtype=torch.float32, attn_implementation=attention)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     n_steps = settings["max_steps"]
     n_rounds = n_steps // settings["num_iterations"]
     rows = [{"prompt": " ".join(f"t{i}" for i in p)} for r in script[:n_rounds] for p in r["prompts"]]

@@ -1,7 +1,8 @@
-"""Tiny Qwen3 and Qwen2 checkpoints and what transformers computes from them: logits, log-probs, entropies, gradients.
+"""Tiny checkpoints of every dense family and what transformers computes from them: logits, log-probs, entropies, gradients.
 
 Writes tests/fixtures/model_NAME/ (see oracle/README.md for the exact format). Deterministic: same
-versions, same files. Written with torch 2.15.0, transformers 5.23.0 (qwen2: 5.24.0), safetensors 0.8.0, on the CPU.
+versions, same files. Written with torch 2.15.0, transformers 5.23.0 (qwen2 and what FAMILIES has: 5.24.0), safetensors
+0.8.0, on the CPU.
 
     python oracle/model_transformers.py            # all models
     python oracle/model_transformers.py tied bf16  # some
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, GenerationConfig, Qwen2Config, Qwen3Config
+from transformers import (AutoModelForCausalLM, GenerationConfig, LlamaConfig, MistralConfig, Qwen2Config,
+                          Qwen3Config)
 from transformers.utils import logging as transformers_logging
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
@@ -31,6 +33,41 @@ MODELS = {
     # biases of q, k and v, no norm of the heads; Qwen2Config has no head_dim: D is C / H
     "qwen2": dict(H=4, K=2, D=8, C=32, F=40, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=16, config=Qwen2Config),
 }
+
+# Three shapes and more a family, with what tells it apart: `keys` go into its config. fewer: only some of the cases.
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=128)
+FAMILIES = {
+    "qwen3_yarn": dict(H=4, K=2, D=16, C=24, F=32, L=2, V=53, tie=False, theta=1e4, std=0.3, seed=21, rope=YARN),
+    # windows by layer, one narrower than a chunk of keys; biases of all four projections of the attention
+    "qwen3_window": dict(H=4, K=2, D=8, C=24, F=32, L=3, V=53, tie=True, theta=1e6, std=0.3, seed=22,
+                         keys=dict(use_sliding_window=True, sliding_window=40, attention_bias=True, layer_types=[
+                             "sliding_attention", "full_attention", "sliding_attention"])),
+    "qwen3_linear": dict(H=2, K=1, D=24, C=20, F=36, L=2, V=61, tie=True, theta=1e4, std=0.3, seed=23,
+                         rope=dict(rope_type="linear", factor=3.0)),
+    "qwen2_yarn": dict(H=4, K=1, D=8, C=32, F=40, L=2, V=53, tie=True, theta=1e6, std=0.3, seed=24, config=Qwen2Config,
+                       rope=dict(YARN, beta_fast=4.0, beta_slow=2.0, mscale=0.7, mscale_all_dim=1.3, truncate=False)),
+    "qwen2_window": dict(H=3, K=3, D=8, C=24, F=32, L=3, V=53, tie=False, theta=1e6, std=0.3, seed=25,
+                         config=Qwen2Config,
+                         keys=dict(use_sliding_window=True, sliding_window=17, max_window_layers=1)),
+    # Llama 3.1 and 3.2: the rotation of that name, heads that are not C / H
+    "llama_llama3": dict(H=4, K=2, D=16, C=32, F=40, L=2, V=53, tie=True, theta=1e4, std=0.3, seed=26,
+                         config=LlamaConfig, keys=dict(head_dim=16, rms_norm_eps=1e-5),
+                         rope=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                   original_max_position_embeddings=64)),
+    "llama_biases": dict(H=4, K=4, D=8, C=32, F=40, L=2, V=53, tie=False, theta=1e4, std=0.3, seed=27,
+                         config=LlamaConfig, keys=dict(attention_bias=True, mlp_bias=True)),
+    "llama_linear": dict(H=3, K=1, D=8, C=24, F=36, L=3, V=61, tie=False, theta=1e4, std=0.3, seed=28,
+                         config=LlamaConfig, rope=dict(rope_type="linear", factor=2.0), old_config=True),
+    "mistral_window": dict(H=4, K=2, D=16, C=32, F=40, L=2, V=53, tie=False, theta=1e4, std=0.3, seed=29,
+                           config=MistralConfig, keys=dict(head_dim=16, sliding_window=16)),
+    "mistral_wide": dict(H=4, K=1, D=12, C=48, F=32, L=2, V=61, tie=False, theta=1e6, std=0.3, seed=30,
+                         config=MistralConfig, keys=dict(sliding_window=70)),
+    "mistral_tied": dict(H=2, K=1, D=32, C=24, F=40, L=2, V=53, tie=True, theta=1e6, std=0.3, seed=31,
+                         config=MistralConfig, keys=dict(head_dim=32, sliding_window=None)),
+}
+FEWER_PROMPTS = [5, 130]
+FEWER_CASES = ("group", "long")
+MODELS |= {name: dict(spec, fewer=True) for name, spec in FAMILIES.items()}
 
 PROMPT_LENGTHS = [1, 5, 17, 70, 130]  # two of them cross a multiple of 64
 
@@ -55,9 +92,9 @@ def build(spec):
         vocab_size=spec["V"], hidden_size=spec["C"], intermediate_size=spec["F"],
         num_hidden_layers=spec["L"], num_attention_heads=spec["H"], num_key_value_heads=spec["K"],
         **({"head_dim": spec["D"]} if kind is Qwen3Config else {}), max_position_embeddings=512, tie_word_embeddings=spec["tie"],
-        rope_parameters={"rope_type": "default", "rope_theta": spec["theta"]},
+        rope_parameters={"rope_type": "default", "rope_theta": spec["theta"], **spec.get("rope", {})},
         bos_token_id=spec["V"] - 1, eos_token_id=spec["V"] - 2, pad_token_id=None,
-        dtype=torch.float32, attn_implementation="eager")
+        dtype=torch.float32, attn_implementation="eager", **spec.get("keys", {}))
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)
     generator = torch.Generator().manual_seed(spec["seed"])
     with torch.no_grad():
@@ -82,8 +119,10 @@ def save(model, spec, folder):
     if spec.get("old_config"):  # as transformers 4 wrote it: rope_theta at the top level, torch_dtype
         path = folder / "config.json"
         config = json.loads(path.read_text())
-        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
-        config["rope_scaling"] = None
+        rope = config.pop("rope_parameters")
+        config["rope_theta"] = rope.pop("rope_theta")
+        kind = rope.pop("rope_type")  # "type" in the oldest files
+        config["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
         config["torch_dtype"] = config.pop("dtype")
         config.pop("layer_types", None)
         config["sliding_window"] = None
@@ -126,7 +165,7 @@ def check_padding(model, sequences):
 
 def prompts_case(model, spec, generator, tensors):
     sequences = []
-    for i, n in enumerate(PROMPT_LENGTHS):
+    for i, n in enumerate(FEWER_PROMPTS if spec.get("fewer") else PROMPT_LENGTHS):
         tokens = torch.randint(0, spec["V"], (n,), generator=generator).tolist()
         with torch.no_grad():
             tensors[f"prompts.{i}.logits"] = forward(model, tokens)
@@ -177,6 +216,8 @@ def write_model(name, spec):
     for case_name, case in GRADIENT_CASES.items():
         if case_name == "entropy" and name in ("sharded", "bf16", "qwen2"):
             continue  # the file stays small; "cold" and "long" have entropies too
+        if spec.get("fewer") and case_name not in FEWER_CASES:
+            continue
         cases.append(gradient_case(model, spec, case_name, case, generator, tensors))
     padded = check_padding(model, [s for case in cases for s in case["sequences"]])
     save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, folder / "expected.safetensors")
@@ -186,7 +227,7 @@ def write_model(name, spec):
     for path in folder.iterdir():
         path.chmod(0o644)
     size = sum(f.stat().st_size for f in folder.iterdir())
-    spread = tensors["prompts.4.logits"].std().item()
+    spread = tensors["prompts.1.logits"].std().item()
     print(f"model_{name}: {size / 1e6:.2f} MB, logits std {spread:.2f}, padded vs unpadded max {padded:.1e}")
 
 

@@ -265,6 +265,51 @@ struct lowrank_backward {
     enum dtype dx_type;
 };
 
+/* The rows of a weight with a change of low rank: v = w + scale * (b . a), each element's sum over r ascending in fp32
+ * with fused multiply-adds (where the instruction set has them), then scaled and added. With a magnitude (DoRA) row i is
+ * factor[i] * v[i, :], factor = magnitude / norm, norm = |v[i, :]| from a sum in double: lane c % 32 has the squares of
+ * columns c ascending, and the lanes are added in halves. A row of zeros has the factor magnitude. What is NULL is not
+ * made. */
+struct fold {
+    int64_t n, k, r;
+    enum dtype type; /* of w, a, b and to */
+    const void *w;   /* [n, k] */
+    const void *a;   /* [r, k] */
+    const void *b;   /* [n, r] */
+    float scale;
+    const float *magnitude; /* [n]; NULL: none */
+    float *norm;            /* [n] */
+    float *factor;          /* [n], with a magnitude */
+    void *to;               /* [n, k], rounded once */
+};
+
+/* Rows of a projection with a magnitude: y = factor * z, column by column, or y = before + factor * z; in fp32, rounded
+ * once to y_type. A factor of 1 changes no bit. */
+struct magnitude_forward {
+    int64_t rows, width;
+    const float *z, *factor; /* [R, width], [width] */
+    const float *before;     /* [R, width]; NULL: none */
+    void *y;                 /* [R, width] y_type; may be before */
+    enum dtype y_type;
+};
+
+/* dz = factor * dy, rounded once; the norm counts as a constant, so that the gradient of a part's magnitude is the sum
+ * over the rows of dy * z / norm, in an order that follows from the number of rows alone. Where the norm is 0 it is 0. */
+struct magnitude_part {
+    int64_t column, n;
+    const float *norm;  /* [n] */
+    float *d_magnitude; /* [n], accumulated into */
+};
+struct magnitude_backward {
+    int64_t rows, width;
+    const void *dy;          /* [R, width] type */
+    const float *z, *factor; /* [R, width], [width] */
+    enum dtype type;
+    void *dz; /* [R, width] type */
+    int32_t n_parts;
+    struct magnitude_part part[LOWRANK_PARTS];
+};
+
 /* y = x in another type, elementwise. */
 struct convert {
     int64_t count;

@@ -1,5 +1,7 @@
 #include "base/file.h"
 
+#include "base/absent.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,6 +16,8 @@ static cohort_status io_error(cohort_error *err, const char *path, const char *d
 {
     int code = errno;
     const char *advice = code == ENOSPC ? "; free some space and try again" : "";
+    if (code == ENOENT && absent_is_address(path))
+        advice = "; it is an address, and only local files are read: download it first";
     return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), advice);
 }
 
@@ -294,6 +298,8 @@ cohort_status file_look(const char *path, enum file_kind *kind, cohort_error *er
         *kind = S_ISDIR(st.st_mode) ? FILE_FOLDER : FILE_FILE;
         return COHORT_OK;
     }
+    if (errno == ENAMETOOLONG) /* a list of names, or a text: no file can be called so */
+        return COHORT_OK;
     if (errno != ENOENT && errno != ENOTDIR)
         return io_error(err, path, "look at it");
     /* Nothing there, or a link to nothing. */

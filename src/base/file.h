@@ -46,8 +46,8 @@ cohort_status file_remove_all(const char *path, cohort_error *err);
 cohort_status file_sync_dir(const char *path, cohort_error *err);
 /* Copies one file, fsyncs the copy. */
 cohort_status file_copy(const char *from, const char *to, cohort_error *err);
-/* What lies at path; links are followed. Only "no such file" and "not a folder" mean absent: every other answer of the
- * system, and a link to nothing, is an error, because taking an optional file for absent would change results in
+/* What lies at path; links are followed. Only "no such file", "not a folder" and "name too long" mean absent: every other answer of
+ * the system, and a link to nothing, is an error, because taking an optional file for absent would change results in
  * silence. */
 enum file_kind { FILE_ABSENT, FILE_FILE, FILE_FOLDER };
 cohort_status file_look(const char *path, enum file_kind *kind, cohort_error *err);

@@ -257,7 +257,9 @@ static cohort_status plan_training(struct bench *bench, struct memory_plan *plan
     plan->micro_tokens = micro_tokens;
     plan->limit = bench->limit;
     plan->moments = moments_of(bench);
-    plan->state = param_set_train_bytes(model->trained, plan->moments);
+    const struct param_bytes state = param_set_train_sizes(model->trained, plan->moments);
+    plan->state = state.own;
+    plan->host = state.host;
     if (need != NULL)
         TRY(memory_plan_engine(plan, NULL, need, engine, err));
     cohort_status status = memory_plan_choose(plan, bench->options, &why);
@@ -441,6 +443,7 @@ static cohort_status wear_adapter(struct bench *bench, cohort_error *err)
     TRY_GOTO(adapter_settings_targets(&settings, all, 1, err));
     TRY_GOTO(model_adapt(model, &settings, err));
     model_train_adapter(model);
+    param_set_offload(model->trained, session_offload(bench->options));
     TRY_GOTO(model_adapter_start(model->adapter, bench->seed, err));
     for (int32_t i = 0; i < model->adapter->set.table.n_params; i++) {
         const struct param *param = &model->adapter->set.table.params[i];
@@ -455,24 +458,6 @@ cleanup:
     mem_free(part);
     adapter_settings_free(&settings);
     return status;
-}
-
-cohort_status bench_lora(struct bench *bench, cohort_error *err)
-{
-    static const struct decode_size cpu = {1, 8, 256, 64, false}, gpu = {256, 1, 128, 128, false};
-    static const struct train_size cpu_train = {8, 1, 128, 128, false, 0}, small = {64, 1, 128, 512, false, 20480},
-                                   large = {32, 1, 128, 512, false, 5120};
-    char with[32];
-    snprintf(with, sizeof with, "LoRA rank %d", (int)options_int(bench->options, OPTION_LORA_R));
-    for (int round = 0; round < 2; round++) {
-        const int first = bench->n_rows;
-        if (round > 0)
-            TRY(wear_adapter(bench, err));
-        TRY(decode_case(bench, on_gpu(bench) ? &gpu : &cpu, err));
-        TRY(train_case(bench, !on_gpu(bench) ? &cpu_train : is_large(bench) ? &large : &small, err));
-        name_rows(bench, first, "lora", round == 0 ? "all weights" : with);
-    }
-    return COHORT_OK;
 }
 
 /* Rewards that differ within a group, so that nothing of the update is skipped. */
@@ -609,4 +594,24 @@ cleanup:
     tree_runner_free(&runner);
     arena_release(&session->arena, session->backend);
     return status;
+}
+
+cohort_status bench_lora(struct bench *bench, cohort_error *err)
+{
+    static const struct decode_size cpu = {1, 8, 256, 64, false}, gpu = {256, 1, 128, 128, false};
+    static const struct train_size cpu_train = {8, 1, 128, 128, false, 0}, small = {64, 1, 128, 512, false, 20480},
+                                   large = {32, 1, 128, 512, false, 5120};
+    char with[32];
+    snprintf(with, sizeof with, "LoRA rank %d", (int)options_int(bench->options, OPTION_LORA_R));
+    for (int round = 0; round < 2; round++) {
+        const int first = bench->n_rows;
+        if (round > 0)
+            TRY(wear_adapter(bench, err));
+        TRY(decode_case(bench, on_gpu(bench) ? &gpu : &cpu, err));
+        TRY(train_case(bench, !on_gpu(bench) ? &cpu_train : is_large(bench) ? &large : &small, err));
+        if (round > 0 && on_gpu(bench) && is_large(bench))
+            TRY(bench_grpo(bench, err));
+        name_rows(bench, first, "lora", round == 0 ? "all weights" : with);
+    }
+    return COHORT_OK;
 }

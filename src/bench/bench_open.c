@@ -62,6 +62,7 @@ cohort_status bench_open_model(struct bench *bench, cohort_error *err)
         TRY_GOTO(model_create(&bench->session.model, bench->session.backend, &config, bench->type, MAX_CONTEXT,
                               random_weights, bench, err));
     bench->session.model->config.n_eos = 0; /* lengths are what was asked */
+    param_set_offload(bench->session.model->trained, session_offload(bench->options));
 cleanup:
     return status;
 }

@@ -79,7 +79,8 @@ cohort_status bench_prefill(struct bench *bench, cohort_error *err);
 cohort_status bench_decode(struct bench *bench, cohort_error *err);
 cohort_status bench_train(struct bench *bench, cohort_error *err);
 cohort_status bench_grpo(struct bench *bench, cohort_error *err);
-/* Measures decoding and training of all weights, then the same with an adapter of option lora_r. */
+/* Measures decoding and training of all weights, then the same with an adapter of option lora_r, on a GPU beside large
+ * models a GRPO step with it too. */
 cohort_status bench_lora(struct bench *bench, cohort_error *err);
 /* Measures decoding and training once as they are and once with products that may be inexact. Does nothing on a CPU,
  * whose kernels are always exact. */

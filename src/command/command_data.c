@@ -273,6 +273,16 @@ static cohort_status write_survey(const struct data_survey *s, struct text *out,
     return COHORT_OK;
 }
 
+/* A set of which no row is good is an error, for who runs this in a script. */
+static cohort_status check_use(const struct data_survey *s, cohort_error *err)
+{
+    const size_t n = s->data.n_rows;
+    if (s->n_refused + s->n_dropped < n)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_FORMAT, "%s: of %zu row%s %zu would be refused and %zu left out: none is good",
+                     s->data.path, n, n == 1 ? "" : "s", s->n_refused, s->n_dropped);
+}
+
 cohort_status command_data(struct options *options, const struct reward_list *extra, const cohort_observer *observer,
                            cohort_error *err)
 {
@@ -293,6 +303,7 @@ cohort_status command_data(struct options *options, const struct reward_list *ex
                               (int32_t)(prompt < context - 1 ? prompt : context - 1), options, observer, err));
     TRY_GOTO(json_rows_asked(options) ? write_survey(&survey, &out, err) : print_survey(&survey, &out, err));
     observer_output(observer, &out);
+    status = check_use(&survey, err);
 cleanup:
     text_free(&out);
     data_survey_free(&survey);

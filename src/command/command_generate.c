@@ -99,8 +99,9 @@ static cohort_status too_long(const struct generate *g, size_t i, cohort_error *
     if (batch)
         dataset_place(&g->data, i, place);
     return error_set(err, batch ? COHORT_ERR_FORMAT : COHORT_ERR_ARGUMENT,
-                     "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt", place,
-                     g->rows[i].ids.count, (int)g->session.model->max_context);
+                     "%s: the prompt has %zu tokens, the model's context holds %d: shorten the prompt%s", place,
+                     g->rows[i].ids.count, (int)g->session.model->max_context,
+                     rope_config_limit(&g->session.model->config.rope));
 }
 
 static cohort_status submit(struct generate *g, cohort_error *err)

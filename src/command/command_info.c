@@ -36,7 +36,7 @@ static cohort_status print_model(const struct model_config *c, const struct para
     TRY(text_printf(out, err, "architecture      %s, %d layers, width %d, feed-forward %d\n",
                     c->architecture->class_name, (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
     TRY(text_printf(out, err, "attention         %d query heads, %d key/value heads of %d; rope theta %.0f\n",
-                    (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->rope_theta));
+                    (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->rope.theta));
     TRY(text_printf(out, err, "vocabulary        %d%s; context %d\n", (int)c->vocab_size,
                     c->tie_embeddings ? ", head tied to the embedding" : "", (int)c->max_positions));
     TRY(text_printf(out, err, "parameters        %.1f M in %d tensors, ", (double)params->n_weights / 1e6,

@@ -63,20 +63,11 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
     TRY(file_exists(out, &there, err));
     if (there)
         return error_set(err, COHORT_ERR_STATE, "%s: already exists; remove it or choose another --out", out);
-    if (source != NULL && !bytes) {
-        char *path = NULL;
-        TRY(file_join(&path, source, "tokenizer.json", err));
-        status = file_exists(path, &there, err);
-        mem_free(path);
-        TRY(status);
-        if (!there)
-            return error_set(err, COHORT_ERR_IO,
-                             "%s: holds no tokenizer.json; --tokenizer takes the folder of a model, or 'bytes'",
-                             source);
-    }
     struct checkpoint_init init = {.seed = (uint64_t)options_int(options, OPTION_SEED)};
     TRY_GOTO(read_shape(&config, &config_files, options, bytes, err));
     init.standard_deviation = (float)config.initializer_range;
+    if (source != NULL && !bytes) /* there, so that messages name the files that were given */
+        TRY_GOTO(tokenizer_load(&tokenizer, source, err));
     cores_find(&cores);
     TRY_GOTO(pool_create(&init.pool, cores.usable, err));
     TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
@@ -86,8 +77,9 @@ cohort_status command_init(struct options *options, const struct reward_list *ex
         TRY_GOTO(tokenizer_write_bytes(folder.temporary, err));
     else if (source != NULL)
         TRY_GOTO(checkpoint_copy_tokenizer(source, folder.temporary, err));
-    if (source != NULL) {
+    if (bytes)
         TRY_GOTO(tokenizer_load(&tokenizer, folder.temporary, err));
+    if (source != NULL) {
         if (tokenizer_size(tokenizer) > config.vocab_size) {
             status = error_set(err, COHORT_ERR_ARGUMENT, "%s: the tokenizer has %d tokens, the model only %d rows",
                                source, (int)tokenizer_size(tokenizer), (int)config.vocab_size);

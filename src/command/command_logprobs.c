@@ -36,8 +36,9 @@ static cohort_status read_row(struct scored *s, struct dataset *data, size_t i, 
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: \"prompt_tokens\" is empty; the first token needs something to follow", where);
     if ((int64_t)s->n_prompt[i] + n_tokens > context)
-        return error_set(err, COHORT_ERR_FORMAT, "%s: %d prompt tokens and %d more exceed the model's context of %d",
-                         where, (int)s->n_prompt[i], (int)n_tokens, (int)context);
+        return error_set(err, COHORT_ERR_FORMAT, "%s: %d prompt tokens and %d more exceed the model's context of %d%s",
+                         where, (int)s->n_prompt[i], (int)n_tokens, (int)context,
+                         rope_config_limit(&session->model->config.rope));
     s->completions[i] = (struct completion_tokens){.tokens = s->tokens[i], .n_tokens = n_tokens};
     TRY(mem_alloc(&s->logp[i], (size_t)n_tokens, sizeof(float), "log-probs", err));
     struct tree *last = &s->trees[s->n_trees > 0 ? s->n_trees - 1 : 0];

@@ -309,6 +309,8 @@ static cohort_status add_site(struct building *to, const struct adapter_settings
                                                          .r = (int32_t)r,
                                                          .scale = (float)(s->rslora ? alpha / sqrt(r) : alpha / r),
                                                          .layer = in_layer ? layer : -1},
+                                                .a = -1,
+                                                .b = -1,
                                                 .magnitude = -1,
                                                 .b_bias = -1};
     return COHORT_OK;
@@ -323,6 +325,7 @@ static cohort_status add_tensors(struct building *to, const struct adapter_setti
         for (size_t i = first; i < to->n_drafts; i++) {
             struct draft *d = &to->drafts[i];
             const int64_t n = d->site.base->shape[0], k = d->site.base->shape[1], r = d->site.r;
+            int32_t *const places[] = {&d->a, &d->b, &d->magnitude, &d->b_bias};
             module_of(d->site.base, path);
             if (kind == 0)
                 TRY(add_param(to, path, ".lora_A.weight", r, k, format, &d->a, err));
@@ -332,9 +335,11 @@ static cohort_status add_tensors(struct building *to, const struct adapter_setti
                 TRY(add_param(to, path, ".lora_magnitude_vector", n, 0, STORAGE_F32, &d->magnitude, err));
             else if (kind == 3 && s->bias)
                 TRY(add_param(to, path, ".lora_B.bias", n, 0, format, &d->b_bias, err));
-            struct param *last = &to->table.params[to->table.n_params - 1];
-            last->adjacent = kind == 0 && i > first;
-            last->decay = kind != 3;
+            if (*places[kind] < 0)
+                continue;
+            struct param *added = &to->table.params[*places[kind]];
+            added->adjacent = kind == 0 && i > first;
+            added->decay = kind != 3;
         }
     return COHORT_OK;
 }

@@ -16,25 +16,49 @@
     [TENSOR_UP] = LAYER "mlp.up_proj.weight", [TENSOR_DOWN] = LAYER "mlp.down_proj.weight",                            \
     [TENSOR_FINAL_NORM] = "model.norm.weight", [TENSOR_HEAD] = "lm_head.weight"
 
+#define QKV_BIASES                                                                                                     \
+    [TENSOR_QUERY_BIAS] = LAYER "self_attn.q_proj.bias", [TENSOR_KEY_BIAS] = LAYER "self_attn.k_proj.bias",            \
+    [TENSOR_VALUE_BIAS] = LAYER "self_attn.v_proj.bias"
+#define OUT_BIAS [TENSOR_ATTENTION_OUT_BIAS] = LAYER "self_attn.o_proj.bias"
+#define MLP_BIASES                                                                                                     \
+    [TENSOR_GATE_BIAS] = LAYER "mlp.gate_proj.bias", [TENSOR_UP_BIAS] = LAYER "mlp.up_proj.bias",                      \
+    [TENSOR_DOWN_BIAS] = LAYER "mlp.down_proj.bias"
+
 /* The defaults that Qwen2Config and Qwen3Config have in common. */
 #define QWEN_DEFAULTS                                                                                                  \
     .vocab_size = 151936, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .n_kv_heads = 32,                        \
     .intermediate_size = 22016, .max_positions = 32768, .sliding_window = 4096, .max_window_layers = 28,               \
     .rms_norm_eps = 1e-6f, .rope_theta = 10000.0, .initializer_range = 0.02
 
+/* Those that LlamaConfig and MistralConfig have in common. */
+#define LLAMA_DEFAULTS                                                                                                 \
+    .vocab_size = 32000, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .bos_id = 1, .eos_id = 2,                 \
+    .rms_norm_eps = 1e-6f, .rope_theta = 10000.0, .initializer_range = 0.02
+
 const struct architecture architectures[N_ARCHITECTURES] = {
     [ARCHITECTURE_QWEN3] = {.model_type = "qwen3",
                             .class_name = "Qwen3ForCausalLM",
                             .absent = {QWEN_DEFAULTS, .head_dim = 128},
-                            .tensors = {LLAMA_TENSORS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
+                            .windows = WINDOWS_BY_FLAG,
+                            .tensors = {LLAMA_TENSORS, QKV_BIASES,
+                                        OUT_BIAS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
                                         [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight"}},
-    [ARCHITECTURE_QWEN2] =
-        {.model_type = "qwen2", /* Qwen2, Qwen2.5, QwQ */
-         .class_name = "Qwen2ForCausalLM",
-         .absent = {QWEN_DEFAULTS},
-         .tensors =
-             {LLAMA_TENSORS, [TENSOR_QUERY_BIAS] = LAYER "self_attn.q_proj.bias",
-              [TENSOR_KEY_BIAS] = LAYER "self_attn.k_proj.bias", [TENSOR_VALUE_BIAS] = LAYER "self_attn.v_proj.bias"}},
+    [ARCHITECTURE_QWEN2] = {.model_type = "qwen2", /* Qwen2, Qwen2.5, QwQ, R1-Distill-Qwen */
+                            .class_name = "Qwen2ForCausalLM",
+                            .absent = {QWEN_DEFAULTS},
+                            .windows = WINDOWS_BY_FLAG,
+                            .biased = true,
+                            .tensors = {LLAMA_TENSORS, QKV_BIASES}},
+    [ARCHITECTURE_LLAMA] = {.model_type = "llama", /* Llama 2 to 3.3, R1-Distill-Llama, SmolLM2, TinyLlama, Yi, ... */
+                            .class_name = "LlamaForCausalLM",
+                            .absent = {LLAMA_DEFAULTS, .intermediate_size = 11008, .max_positions = 2048},
+                            .tensors = {LLAMA_TENSORS, QKV_BIASES, OUT_BIAS, MLP_BIASES}},
+    [ARCHITECTURE_MISTRAL] = {.model_type = "mistral", /* Mistral 7B, Nemo, Small */
+                              .class_name = "MistralForCausalLM",
+                              .absent = {LLAMA_DEFAULTS, .n_kv_heads = 8, .intermediate_size = 14336,
+                                         .max_positions = 131072, .sliding_window = 4096},
+                              .windows = WINDOWS_EVERYWHERE,
+                              .tensors = {LLAMA_TENSORS}},
 };
 
 /* [rows, columns] of a role's tensor; columns 0: a vector of rows elements. */
@@ -52,10 +76,14 @@ static void shape_of(const struct model_config *c, enum tensor_role role, int64_
                                                [TENSOR_QUERY_NORM] = {D, 0},
                                                [TENSOR_KEY_NORM] = {D, 0},
                                                [TENSOR_ATTENTION_OUT] = {C, c->n_heads * D},
+                                               [TENSOR_ATTENTION_OUT_BIAS] = {C, 0},
                                                [TENSOR_POST_NORM] = {C, 0},
                                                [TENSOR_GATE] = {F, C},
                                                [TENSOR_UP] = {F, C},
+                                               [TENSOR_GATE_BIAS] = {F, 0},
+                                               [TENSOR_UP_BIAS] = {F, 0},
                                                [TENSOR_DOWN] = {C, F},
+                                               [TENSOR_DOWN_BIAS] = {C, 0},
                                                [TENSOR_FINAL_NORM] = {C, 0},
                                                [TENSOR_HEAD] = {c->vocab_size, C}};
     *rows = shapes[role][0];
@@ -72,10 +100,23 @@ static void name_of(const char *pattern, int32_t layer, char *out, size_t size)
         snprintf(out, size, "%.*s%d%s", (int)(star - pattern), pattern, (int)layer, star + 1);
 }
 
+static bool is_attention_bias(enum tensor_role role)
+{
+    return (role >= TENSOR_QUERY_BIAS && role <= TENSOR_VALUE_BIAS) || role == TENSOR_ATTENTION_OUT_BIAS;
+}
+
+static bool is_mlp_bias(enum tensor_role role)
+{
+    return role == TENSOR_GATE_BIAS || role == TENSOR_UP_BIAS || role == TENSOR_DOWN_BIAS;
+}
+
 /* NULL: there is no such tensor. */
 static const char *pattern_of(const struct model_config *config, enum tensor_role role)
 {
-    return role == TENSOR_HEAD && config->tie_embeddings ? NULL : config->architecture->tensors[role];
+    if ((role == TENSOR_HEAD && config->tie_embeddings) || (is_attention_bias(role) && !config->attention_bias) ||
+        (is_mlp_bias(role) && !config->mlp_bias))
+        return NULL;
+    return config->architecture->tensors[role];
 }
 
 /* The table has room for all. */
@@ -96,13 +137,13 @@ static void add_params(struct param_table *table, const struct model_config *con
         param->count = rows * param->shape[1];
         param->format = format;
         param->adjacent = role == TENSOR_KEY || role == TENSOR_VALUE || role == TENSOR_UP || role == TENSOR_KEY_BIAS ||
-                          role == TENSOR_VALUE_BIAS;
+                          role == TENSOR_VALUE_BIAS || role == TENSOR_UP_BIAS;
         param->decay = param->rank == 2;
         param->kind = param->rank != 2           ? PARAM_VECTOR
                       : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING
                       : role == TENSOR_HEAD      ? PARAM_HEAD
                                                  : PARAM_MATRIX;
-        param->start = role >= TENSOR_QUERY_BIAS && role <= TENSOR_VALUE_BIAS ? 0.0f : 1.0f;
+        param->start = is_attention_bias(role) || is_mlp_bias(role) ? 0.0f : 1.0f;
     }
 }
 

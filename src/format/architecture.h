@@ -21,10 +21,14 @@ enum tensor_role {
     TENSOR_QUERY_NORM,
     TENSOR_KEY_NORM,
     TENSOR_ATTENTION_OUT,
+    TENSOR_ATTENTION_OUT_BIAS,
     TENSOR_POST_NORM,
     TENSOR_GATE,
-    TENSOR_UP,   /* adjacent to the gate's */
-    TENSOR_DOWN, /* the last of a layer */
+    TENSOR_UP, /* adjacent to the gate's */
+    TENSOR_GATE_BIAS,
+    TENSOR_UP_BIAS, /* adjacent to the gate's */
+    TENSOR_DOWN,
+    TENSOR_DOWN_BIAS, /* the last of a layer */
     TENSOR_FINAL_NORM,
     TENSOR_HEAD, /* not in a model that ties it to the embedding */
     N_TENSOR_ROLES
@@ -33,22 +37,29 @@ enum tensor_role {
 /* What keys of config.json mean where they are absent: the defaults of the family's config class in transformers. */
 struct config_defaults {
     int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, intermediate_size, max_positions;
-    int32_t head_dim;                          /* 0: hidden_size / n_heads */
-    int32_t sliding_window, max_window_layers; /* read where use_sliding_window is true */
+    int32_t head_dim; /* 0: hidden_size / n_heads; n_kv_heads 0: n_heads */
+    int32_t sliding_window, max_window_layers;
+    int32_t bos_id, eos_id; /* 0: none */
     float rms_norm_eps;
     double rope_theta, initializer_range;
     bool tie_embeddings;
 };
 
+/* Which keys say that layers see a window of the last positions only (read_windows). */
+enum window_rule { WINDOWS_NONE, WINDOWS_BY_FLAG, WINDOWS_EVERYWHERE };
+
 struct architecture {
     const char *model_type; /* config.json's model_type */
     const char *class_name; /* of transformers: the only entry of config.json's architectures */
     struct config_defaults absent;
+    enum window_rule windows;
+    bool biased; /* q, k and v have biases whatever config.json says; else its keys attention_bias and mlp_bias say
+                    whether the bias tensors named below are there */
     /* Tensor names; '*' stands for the number of the layer. NULL: models of this family have no such tensor. */
     const char *tensors[N_TENSOR_ROLES];
 };
 
-enum { ARCHITECTURE_QWEN3, ARCHITECTURE_QWEN2, N_ARCHITECTURES };
+enum { ARCHITECTURE_QWEN3, ARCHITECTURE_QWEN2, ARCHITECTURE_LLAMA, ARCHITECTURE_MISTRAL, N_ARCHITECTURES };
 extern const struct architecture architectures[N_ARCHITECTURES];
 
 /* The parameter table for a config, in the order of enum tensor_role, laid out, all tensors in one format. layer is 0

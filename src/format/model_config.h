@@ -1,14 +1,15 @@
 /* config.json and generation_config.json of a Hugging Face checkpoint, as far as they describe the decoder. A key that
- * changes the mathematics and is not supported is refused by name (I7): other architectures, layers that slide,
- * attention bias, another hidden_act, another rope type. Keys that do not change it are ignored, and kept for writing
+ * changes the mathematics and is not supported is refused by name (I7): other architectures, another hidden_act, another
+ * rope type, biases where the family has none. Keys that do not change it are ignored, and kept for writing
  * back in the text of the files. Keys that are absent have the family's default (struct config_defaults). */
 #ifndef COHORT_FORMAT_MODEL_CONFIG_H
 #define COHORT_FORMAT_MODEL_CONFIG_H
 
 #include "base/file.h"
+#include "format/rope_config.h"
 #include "tensor/dtype.h"
 
-enum { MODEL_MAX_EOS = 16 };
+enum { MODEL_MAX_EOS = 16, MODEL_MAX_LAYERS = 1 << 12 };
 
 struct architecture;
 
@@ -17,8 +18,11 @@ struct model_config {
     const struct architecture *architecture;
     int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, max_positions;
     float rms_norm_eps;
-    double rope_theta;
-    double initializer_range; /* standard deviation of initial weights */
+    struct rope_config rope;
+    bool attention_bias, mlp_bias;           /* the family's bias tensors are there */
+    int32_t window;                          /* of the layers that slide: a query sees so many keys, its own included */
+    uint64_t sliding[MODEL_MAX_LAYERS / 64]; /* a bit for each layer: it slides (model_config_window) */
+    double initializer_range;                /* standard deviation of initial weights */
     bool tie_embeddings;
     bool has_dtype;                 /* the config states one (dtype or torch_dtype) */
     enum dtype dtype;               /* the one that it states, else F32 */
@@ -27,6 +31,9 @@ struct model_config {
     int32_t n_eos;
     int32_t pad_id, bos_id; /* -1: none */
 };
+
+/* The window of a layer: how many keys a query sees at most, its own included; 0: all before it. */
+int32_t model_config_window(const struct model_config *config, int32_t layer);
 
 /* The two files as they were read, for who writes a checkpoint: model_config_save keeps what it does not know. Owned by
  * who asked for them; zero-initialise. */

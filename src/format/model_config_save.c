@@ -59,31 +59,74 @@ static const char *torch_name(enum dtype type)
     return type == DTYPE_F32 ? "float32" : type == DTYPE_BF16 ? "bfloat16" : "float16";
 }
 
+static bool set_flag(json_t *json, const char *key, bool value)
+{
+    return json_object_set_new(json, key, json_boolean(value)) == 0;
+}
+
+/* Keys that say which layers slide, in the family's manner. */
+static bool set_windows(json_t *json, const struct model_config *config)
+{
+    bool slides = false, ok = true;
+    for (int32_t i = 0; i < config->n_layers; i++)
+        slides = slides || model_config_window(config, i) > 0;
+    if (config->architecture->windows == WINDOWS_EVERYWHERE)
+        return config->window > 0 ? set_size(json, "sliding_window", config->window)
+                                  : json_object_set_new(json, "sliding_window", json_null()) == 0;
+    if (!slides)
+        return true;
+    json_t *types = json_array();
+    for (int32_t i = 0; ok && i < config->n_layers; i++)
+        ok = json_array_append_new(
+                 types, json_string(model_config_window(config, i) > 0 ? "sliding_attention" : "full_attention")) == 0;
+    return json_object_set_new(json, "layer_types", types) == 0 && ok && set_flag(json, "use_sliding_window", true) &&
+           set_size(json, "sliding_window", config->window);
+}
+
+/* A flag that is off need not be stated. */
+static bool set_bias(json_t *json, const char *key, bool value)
+{
+    return (!value && json_object_get(json, key) == NULL) || set_flag(json, key, value);
+}
+
+static bool set_biases(json_t *json, const struct model_config *config)
+{
+    const struct architecture *family = config->architecture;
+    const bool attention = !family->biased && family->tensors[TENSOR_QUERY_BIAS] != NULL;
+    return (!attention || set_bias(json, "attention_bias", config->attention_bias)) &&
+           (family->tensors[TENSOR_DOWN_BIAS] == NULL || set_bias(json, "mlp_bias", config->mlp_bias));
+}
+
 /* rope_theta and torch_dtype are what every transformers since 4.51 reads; the newer names
  * rope_parameters and dtype would only be a second place for the same thing. */
 static bool update_config(json_t *json, const struct model_config *config, enum dtype dtype)
 {
     bool list_in_config = json_is_array(json_object_get(json, "eos_token_id"));
-    json_object_del(json, "rope_parameters");
     json_object_del(json, "dtype");
     bool ok = json_object_set_new(json, "architectures", json_pack("[s]", config->architecture->class_name)) == 0;
     ok = ok && json_object_set_new(json, "model_type", json_string(config->architecture->model_type)) == 0;
     ok = ok && json_object_set_new(json, "torch_dtype", json_string(torch_name(dtype))) == 0;
-    ok = ok && json_object_set_new(json, "rope_scaling", json_null()) == 0;
+    ok = ok && rope_config_write(json, &config->rope);
     ok = ok && json_object_set_new(json, "tie_word_embeddings", json_boolean(config->tie_embeddings)) == 0;
     ok = ok && set_size(json, "vocab_size", config->vocab_size);
     ok = ok && set_size(json, "hidden_size", config->hidden_size);
     ok = ok && set_size(json, "num_hidden_layers", config->n_layers);
     ok = ok && set_size(json, "num_attention_heads", config->n_heads);
     ok = ok && set_size(json, "num_key_value_heads", config->n_kv_heads);
-    if (config->architecture->absent.head_dim > 0 || json_object_get(json, "head_dim") != NULL)
+    if (config->architecture->absent.head_dim > 0 || json_object_get(json, "head_dim") != NULL ||
+        config->head_dim * config->n_heads != config->hidden_size)
         ok = ok && set_size(json, "head_dim", config->head_dim);
     ok = ok && set_size(json, "intermediate_size", config->intermediate_size);
     ok = ok && set_size(json, "max_position_embeddings", config->max_positions);
     ok = ok && set_number(json, "rms_norm_eps", (double)config->rms_norm_eps, true);
-    ok = ok && set_number(json, "rope_theta", config->rope_theta, false);
+    ok = ok && set_biases(json, config) && set_windows(json, config);
     ok = ok && set_eos(json, config, list_in_config);
     ok = ok && set_id(json, "bos_token_id", config->bos_id);
+    /* A family with a default of its own needs to be told that there is none. */
+    if (config->n_eos == 0 && config->architecture->absent.eos_id > 0)
+        ok = ok && json_object_set_new(json, "eos_token_id", json_null()) == 0;
+    if (config->bos_id < 0 && config->architecture->absent.bos_id > 0)
+        ok = ok && json_object_set_new(json, "bos_token_id", json_null()) == 0;
     /* Only where it was: in config.json a pad id makes transformers treat that row of the embedding
      * apart. */
     if (json_object_get(json, "pad_token_id") != NULL)

@@ -1,5 +1,6 @@
 #include "format/model_folder.h"
 
+#include "base/absent.h"
 #include "base/file.h"
 #include "base/json_text.h"
 
@@ -191,14 +192,6 @@ static cohort_status refuse_file(const char *path, cohort_error *err)
     return error_set(err, COHORT_ERR_IO, "%s: not a folder; %s", path, expected);
 }
 
-/* Whether an absent path is written as the hub's names are: one slash, no dots in front. */
-static bool is_hub_name(const char *path)
-{
-    const char *slash = strchr(path, '/');
-    return slash != NULL && slash != path && slash[1] != '\0' && strchr(slash + 1, '/') == NULL && *path != '.' &&
-           *path != '~';
-}
-
 cohort_status model_folder_refuse(const char *path, const char *missing, cohort_error *err)
 {
     enum file_kind kind = FILE_ABSENT;
@@ -208,11 +201,6 @@ cohort_status model_folder_refuse(const char *path, const char *missing, cohort_
     case FILE_FILE: return refuse_file(path, err);
     case FILE_ABSENT: break;
     }
-    if (is_hub_name(path))
-        return error_set(err, COHORT_ERR_IO,
-                         "%s: not a folder: there is none of that name here; if it is a model of "
-                         "the Hugging Face hub, download it first, for example with 'hf download "
-                         "%s --local-dir DIR', and give DIR",
-                         path, path);
+    TRY(absent_explain(path, ABSENT_MODEL, err));
     return error_set(err, COHORT_ERR_IO, "%s: not a folder: there is nothing of that name; %s", path, expected);
 }

@@ -125,11 +125,12 @@ void linear_backward(const struct linear *linear, int64_t m, const void *dy, con
                      enum dtype dx_type)
 {
     struct backend *be = linear->set->backend;
-    be->ops->matmul_backward_input(
-        be, &(struct matmul_backward_input){
-                .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type});
+    const struct matmul_backward_input product = {
+        .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type};
     if (linear->adapter != NULL)
-        linear_adapter_backward(linear->adapter, m, dy, linear->n, x, dx, dx_type);
+        linear_adapter_backward(linear->adapter, &product, x);
+    else
+        be->ops->matmul_backward_input(be, &product);
     if (linear->bias != NULL && param_trains(linear->set, linear->bias))
         be->ops->bias_backward(be, &(struct bias_backward){.rows = m,
                                                            .width = linear->n,

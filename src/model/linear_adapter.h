@@ -1,5 +1,9 @@
 /* The adapter of one projection (LoRA): of each of its parts that has one, A [r, K] and B [N, r] in a param_set of their
- * own, whose product s * x . A^T . B^T is added behind the weight's. linear_forward and linear_backward run it. */
+ * own, whose product s * x . A^T . B^T is added behind the weight's. linear_forward and linear_backward run it.
+ *
+ * With magnitudes (DoRA) the sum z is then scaled column by column, y = m / |W + s B A| * z, and the norm counts as a
+ * constant in the gradient. z is fp32 and is rounded once, with the factor: in chunks of rows, in memory that all
+ * projections share. */
 #ifndef COHORT_MODEL_LINEAR_ADAPTER_H
 #define COHORT_MODEL_LINEAR_ADAPTER_H
 
@@ -9,28 +13,46 @@
 
 struct linear;
 
+/* What projections with a magnitude work in: chunks of rows, whose number changes no bit. */
+struct adapter_room {
+    int64_t rows, width; /* the widest projection's columns */
+    float *z;            /* [rows, width] */
+    void *dz;            /* [rows, width] act */
+};
+
 struct linear_adapter {
     const struct param_set *set;
     const struct param *a; /* of the first part that has one, the others' adjacent; NULL: the projection has none */
     const struct param *b[LOWRANK_PARTS];
-    struct lowrank change; /* its weights are NULL until linear_adapter_pack, its gradients always */
+    const struct param *base[LOWRANK_PARTS];      /* the tensors of the base that it changes */
+    const struct param *magnitude[LOWRANK_PARTS]; /* all or none NULL */
+    const struct linear *of;
+    const struct adapter_room *room; /* borrowed */
+    struct lowrank change;           /* its weights are NULL until linear_adapter_pack, its gradients always */
     struct weight *packed_a, *packed_b[LOWRANK_PARTS]; /* owned */
+    /* With magnitudes, of every column of the projection: m / |W + s B A| (1 where a part has none) and that norm. */
+    float *factor, *norm; /* [n], owned */
 };
 
-/* The sites that are parts of the projection. linear must be open. */
+/* The sites that are parts of the projection. linear must be open, and stay; room too. */
 void linear_adapter_open(struct linear_adapter *adapter, const struct param_set *set, const struct linear *linear,
-                         const struct adapter_layout *layout);
+                         const struct adapter_layout *layout, const struct adapter_room *room);
 void linear_adapter_close(struct linear_adapter *adapter);
 /* Bytes of what linear_adapter_pack makes. */
 size_t linear_adapter_packed_bytes(const struct linear_adapter *adapter);
 cohort_status linear_adapter_pack(struct linear_adapter *adapter, cohort_error *err);
-/* Packs the values as they are now. */
+/* Packs the values as they are now, and computes the factors again. */
 void linear_adapter_refresh(const struct linear_adapter *adapter);
+/* Gives the magnitudes the norms of W + s B A as they are now: the adapter is then the one without magnitudes. The base
+ * must have its values. */
+void linear_adapter_start_magnitudes(const struct linear_adapter *adapter);
+bool linear_adapter_has_magnitudes(const struct linear_adapter *adapter);
 
-/* The product, and its y += s * x[m, K] . A^T . B^T. */
+/* The product and its change. y is contiguous. */
 void linear_adapter_forward(const struct linear_adapter *adapter, const struct matmul_forward *product);
-/* The gradients of A and B, and dx += what follows from them. */
-void linear_adapter_backward(const struct linear_adapter *adapter, int64_t m, const void *dy, int64_t dy_stride,
-                             const void *x, void *dx, enum dtype dx_type);
+/* The product's dx and what follows from the change, and the gradients of all that trains in it; x[m, K] is the
+ * product's input. */
+void linear_adapter_backward(const struct linear_adapter *adapter, const struct matmul_backward_input *product,
+                             const void *x);
 
 #endif

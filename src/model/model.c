@@ -55,10 +55,11 @@ static void open_layer(struct model *model, int32_t l)
     linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
     a->q_norm = tensor(model, TENSOR_QUERY_NORM, l);
     a->k_norm = tensor(model, TENSOR_KEY_NORM, l);
-    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l), NULL);
+    linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l),
+                tensor(model, TENSOR_ATTENTION_OUT_BIAS, l));
     f->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
-    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), NULL);
-    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), NULL);
+    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), tensor(model, TENSOR_GATE_BIAS, l));
+    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), tensor(model, TENSOR_DOWN_BIAS, l));
 }
 
 cohort_status model_open(struct model **out, struct backend *backend, const struct model_config *config,
@@ -94,7 +95,7 @@ cleanup:
 static cohort_status allocate(struct model *model, cohort_error *err)
 {
     TRY(param_set_allocate(&model->base, err));
-    return rotation_build(&model->rotation, model->backend, model->config.rope_theta, model->max_context,
+    return rotation_build(&model->rotation, model->backend, &model->config.rope, model->max_context,
                           model->config.head_dim, err);
 }
 

@@ -8,11 +8,11 @@ static cohort_status check(const struct adapter_layout *layout, cohort_error *er
 {
     for (int32_t i = 0; i < layout->n_sites; i++) {
         const struct adapter_site *site = &layout->sites[i];
-        if (site->magnitude != NULL || site->b_bias != NULL)
+        if (site->b_bias != NULL)
             return error_set(err, COHORT_ERR_UNSUPPORTED,
-                             "the adapter has %s for %s, which is not computed beside the base; merge it into its base "
+                             "the adapter has a bias (lora_bias) for %s, which is not computed beside the base; merge "
+                             "it into its base "
                              "with cohort merge, and give that folder as --model",
-                             site->magnitude != NULL ? "a magnitude (use_dora)" : "a bias (lora_bias)",
                              site->base->name);
     }
     if (layout->n_saved > 0)
@@ -23,6 +23,25 @@ static cohort_status check(const struct adapter_layout *layout, cohort_error *er
     return COHORT_OK;
 }
 
+/* Enough rows for the products to be fast, of no more memory than that needs. */
+static void size_room(struct model_adapter *adapter)
+{
+    enum { ELEMENTS = 1 << 24, FEWEST = 16, MOST = 4096 };
+    struct adapter_room *room = &adapter->room;
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        if (linear_adapter_has_magnitudes(&adapter->linears[i]) && adapter->linears[i].of->n > room->width)
+            room->width = adapter->linears[i].of->n;
+    if (room->width == 0)
+        return;
+    room->rows = ELEMENTS / room->width;
+    room->rows = room->rows < FEWEST ? FEWEST : room->rows > MOST ? MOST : room->rows;
+}
+
+static size_t room_bytes(const struct model_adapter *adapter, size_t element)
+{
+    return (size_t)(adapter->room.rows * adapter->room.width) * element;
+}
+
 cohort_status model_adapter_open(struct model_adapter **out, const struct model *model,
                                  const struct adapter_settings *settings, cohort_error *err)
 {
@@ -30,6 +49,7 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY(mem_alloc(&adapter, 1, sizeof *adapter, "adapter", err));
+    adapter->type = model->type;
     TRY_GOTO(adapter_layout_open(&adapter->layout, settings, &model->base.table, storage_of(model->type), err));
     TRY_GOTO(check(&adapter->layout, err));
     struct param_table table = adapter->layout.table;
@@ -39,7 +59,9 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     adapter->n_linears = model_linears(model);
     TRY_GOTO(mem_alloc(&adapter->linears, (size_t)adapter->n_linears, sizeof *adapter->linears, "adapter", err));
     for (int32_t i = 0; i < adapter->n_linears; i++)
-        linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout);
+        linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
+                            &adapter->room);
+    size_room(adapter);
     *out = adapter;
     return COHORT_OK;
 cleanup:
@@ -53,6 +75,10 @@ void model_adapter_destroy(struct model_adapter *adapter)
         return;
     for (int32_t i = 0; adapter->linears != NULL && i < adapter->n_linears; i++)
         linear_adapter_close(&adapter->linears[i]);
+    if (adapter->set.backend != NULL) {
+        adapter->set.backend->ops->free(adapter->set.backend, adapter->room.z);
+        adapter->set.backend->ops->free(adapter->set.backend, adapter->room.dz);
+    }
     if (adapter->set.table.params != NULL) /* the same as the layout's */
         memset(&adapter->layout.table, 0, sizeof adapter->layout.table);
     adapter_layout_free(&adapter->layout);
@@ -63,6 +89,12 @@ void model_adapter_destroy(struct model_adapter *adapter)
 
 static cohort_status pack(struct model_adapter *adapter, cohort_error *err)
 {
+    struct backend *be = adapter->set.backend;
+    if (adapter->room.rows > 0) {
+        TRY(be->ops->alloc(be, &adapter->room.z, room_bytes(adapter, sizeof(float)), "room of an adapter", err));
+        TRY(be->ops->alloc(be, &adapter->room.dz, room_bytes(adapter, dtype_bytes(adapter->type)), "room of an adapter",
+                           err));
+    }
     for (int32_t i = 0; i < adapter->n_linears; i++)
         TRY(linear_adapter_pack(&adapter->linears[i], err));
     return stop_check(adapter->set.backend->stop, err); /* a stop may have cut the packing short */
@@ -92,6 +124,8 @@ cohort_status model_adapter_start(struct model_adapter *adapter, uint64_t seed, 
             TRY_GOTO(param_set_store(&adapter->set, param, first, count, part, err));
         }
     }
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        linear_adapter_start_magnitudes(&adapter->linears[i]);
     TRY_GOTO(pack(adapter, err));
 cleanup:
     mem_free(part);
@@ -106,7 +140,7 @@ void model_adapter_refresh(const struct model_adapter *adapter)
 
 size_t model_adapter_bytes(const struct model_adapter *adapter)
 {
-    size_t bytes = adapter->set.table.bytes;
+    size_t bytes = adapter->set.table.bytes + room_bytes(adapter, sizeof(float) + dtype_bytes(adapter->type));
     for (int32_t i = 0; i < adapter->n_linears; i++)
         bytes += linear_adapter_packed_bytes(&adapter->linears[i]);
     return bytes;

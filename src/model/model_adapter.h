@@ -7,9 +7,11 @@
 
 struct model_adapter {
     struct param_set set;
+    enum dtype type;                /* of the model */
     struct adapter_layout layout;   /* its table is that of the set, which owns it */
     struct linear_adapter *linears; /* owned; those of the layers, LAYER_LINEARS each, then the head's */
     int32_t n_linears;
+    struct adapter_room room; /* owned; empty without magnitudes */
 };
 
 /* Of a model's shape, without values: no backend memory is taken, but sizes are known. What cannot be computed is
@@ -20,6 +22,7 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
 cohort_status model_adapter_read(struct model_adapter *adapter, const char *dir,
                                  const struct adapter_settings *settings, struct weight_files *files,
                                  cohort_error *err);
+/* (the magnitudes come from the base, which must have its values.) */
 cohort_status model_adapter_start(struct model_adapter *adapter, uint64_t seed, cohort_error *err);
 void model_adapter_destroy(struct model_adapter *adapter);
 

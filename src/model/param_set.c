@@ -88,7 +88,8 @@ void param_set_freeze(struct param_set *set, const struct param *param)
 
 void param_set_offload(struct param_set *set, unsigned offload)
 {
-    assert(set->values == NULL && set->training.grad == NULL);
+    assert(set->training.grad == NULL);
+    assert(set->values == NULL || ((set->offload ^ offload) & PARAM_OFFLOAD_VALUES) == 0);
     set->offload = set->backend->ops->alloc_host == NULL ? 0 : offload;
 }
 

@@ -74,8 +74,8 @@ void param_set_close(struct param_set *set);
 void param_set_layout(struct param_set *set);
 /* Freezes a tensor and those adjacent to it. Must come before param_set_train_begin. */
 void param_set_freeze(struct param_set *set, const struct param *param);
-/* What of the set is to lie in the host's memory; must come before any of it is allocated. Where the backend's own memory
- * is the host's, nothing changes. The bits of results do not. */
+/* What of the set is to lie in the host's memory; must come before that is allocated. Where the backend's own memory is
+ * the host's, nothing changes. The bits of results do not. */
 void param_set_offload(struct param_set *set, unsigned offload);
 /* Memory for the values, zeroed. */
 cohort_status param_set_allocate(struct param_set *set, cohort_error *err);

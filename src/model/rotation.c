@@ -13,21 +13,23 @@ size_t rotation_bytes(int32_t positions, int32_t head_dim)
     return 2 * table_count(positions, head_dim) * sizeof(float);
 }
 
-cohort_status rotation_build(struct rotation *rotation, struct backend *backend, double theta, int32_t positions,
-                             int32_t head_dim, cohort_error *err)
+cohort_status rotation_build(struct rotation *rotation, struct backend *backend, const struct rope_config *rope,
+                             int32_t positions, int32_t head_dim, cohort_error *err)
 {
     const int32_t half = head_dim / 2;
     const size_t count = table_count(positions, head_dim);
-    float *host = NULL;
+    const float factor = (float)rope->attention_factor;
+    float *host = NULL, *frequencies = NULL;
     cohort_status status = COHORT_OK;
     TRY(mem_alloc(&host, 2 * count, sizeof *host, "rotation table", err));
+    TRY_GOTO(mem_alloc(&frequencies, (size_t)half, sizeof *frequencies, "rotation table", err));
+    rope_config_frequencies(rope, head_dim, frequencies);
     for (int32_t i = 0; i < half; i++) {
-        float frequency = (float)(1.0 / pow(theta, 2.0 * i / head_dim));
         for (int32_t p = 0; p < positions; p++) {
-            float angle = (float)p * frequency;
+            float angle = (float)p * frequencies[i];
             size_t at = (size_t)p * (size_t)half + (size_t)i;
-            host[at] = (float)cos((double)angle);
-            host[count + at] = (float)sin((double)angle);
+            host[at] = (float)cos((double)angle) * factor;
+            host[count + at] = (float)sin((double)angle) * factor;
         }
     }
     TRY_GOTO(backend->ops->alloc(backend, &rotation->cos_table, count * sizeof(float), "rotation table", err));
@@ -35,6 +37,7 @@ cohort_status rotation_build(struct rotation *rotation, struct backend *backend,
     backend->ops->upload(backend, rotation->cos_table, host, count * sizeof(float));
     backend->ops->upload(backend, rotation->sin_table, host + count, count * sizeof(float));
 cleanup:
+    mem_free(frequencies);
     mem_free(host);
     return status;
 }

@@ -32,20 +32,14 @@ static size_t item_length(const char *spec)
     return n;
 }
 
-/* Whether a file of that name exists. What is longer than any name of a file is none. */
 static cohort_status exists(const char *item, size_t length, bool *there, cohort_error *err)
 {
-    enum { LONGEST_FILE = 255, LONGEST_PATH = 4095 };
     char *path = NULL;
     *there = false;
+    if (length == 0)
+        return COHORT_OK;
     TRY(mem_strdup(&path, item, length, err));
-    bool fits = length > 0 && length <= LONGEST_PATH;
-    for (const char *at = path; fits && *at != '\0'; at += *at == '/') {
-        const size_t n = strcspn(at, "/");
-        fits = n <= LONGEST_FILE;
-        at += n;
-    }
-    cohort_status status = fits ? file_exists(path, there, err) : COHORT_OK;
+    const cohort_status status = file_exists(path, there, err);
     mem_free(path);
     return status;
 }

@@ -51,8 +51,9 @@ cohort_status grpo_run_room(const struct grpo_run *run, int32_t *room, cohort_er
     *room = run->t.session.model->max_context - run->grpo.config.max_completion_length;
     if (*room < 1)
         return error_set(err, COHORT_ERR_ARGUMENT,
-                         "--max-completion-length %d leaves no room for a prompt in the model's context of %d",
-                         (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context);
+                         "--max-completion-length %d leaves no room for a prompt in the model's context of %d%s",
+                         (int)run->grpo.config.max_completion_length, (int)run->t.session.model->max_context,
+                         rope_config_limit(&run->t.session.model->config.rope));
     const int64_t asked = options_int_or(o, OPTION_MAX_PROMPT_LENGTH, *room);
     *room = asked < *room ? (int32_t)asked : *room;
     return COHORT_OK;

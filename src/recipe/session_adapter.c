@@ -84,6 +84,7 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
     settings->r = (int32_t)options_int(options, OPTION_LORA_R);
     settings->alpha = options_float(options, OPTION_LORA_ALPHA);
     settings->rslora = options_bool(options, OPTION_USE_RSLORA);
+    settings->dora = options_bool(options, OPTION_USE_DORA);
     if (n > sizeof words / sizeof *words)
         return error_set(err, COHORT_ERR_ARGUMENT, "--lora-target-modules: %zu names, expected at most %zu", n,
                          sizeof words / sizeof *words);

@@ -126,8 +126,8 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
     if (request->n_prompt >= context)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "the prompt has %d tokens, the context holds %d: shorten the prompt or "
-                         "raise the context",
-                         (int)request->n_prompt, (int)context);
+                         "raise the context%s",
+                         (int)request->n_prompt, (int)context, rope_config_limit(&e->model->config.rope));
     for (int32_t i = 0; i < request->n_prompt; i++)
         if (request->prompt[i] < 0 || request->prompt[i] >= e->model->config.vocab_size)
             return error_set(err, COHORT_ERR_ARGUMENT, "prompt token %d is %d, expected an id from 0 to %d", (int)i,

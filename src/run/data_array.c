@@ -1,17 +1,20 @@
-/* A file that is one JSON array of objects. */
+/* JSON that does not go by lines: a file that is one array of objects, or objects one behind the other of which one may
+ * take several lines (as jq and json.dump with an indent write them, and as `datasets` reads them). */
 #include "run/data_file.h"
 
 #include "base/json_text.h"
 
-/* A pass over the array. It says where elements begin and that the brackets close; what stands inside a row is read,
+/* A pass over the file. It says where rows begin and that the brackets close; what stands inside a row is read,
  * and refused, when the row is. */
 struct array {
     struct data_file *file;
+    bool bare;            /* objects without an array around them */
     int64_t line, column; /* of the byte in hand, from 1; columns in bytes */
-    uint64_t start;       /* of the element */
-    uint64_t depth;       /* open brackets and braces; 1: between elements */
-    bool text, escaped;   /* within a text, behind a backslash of it */
-    enum { BEFORE, FIRST, ELEMENT, BEHIND, NEXT, AFTER } state;
+    uint64_t start;       /* of the element, and its line */
+    int64_t start_line;
+    uint64_t depth;                                             /* open brackets and braces; 1: between elements */
+    bool text, escaped;                                         /* within a text, behind a backslash of it */
+    enum { BEFORE, FIRST, ELEMENT, BEHIND, NEXT, AFTER } state; /* of bare ones: NEXT and ELEMENT */
 };
 
 static cohort_status wrong(const struct array *a, const char *what, cohort_error *err)
@@ -32,7 +35,9 @@ static cohort_status inside(struct array *a, char c, uint64_t at, cohort_error *
     } else if (c == '}' || c == ']') {
         a->depth--;
         if (a->depth == 1)
-            a->state = BEHIND;
+            a->state = a->bare ? NEXT : BEHIND;
+        if (a->depth == 1 && a->bare)
+            a->file->index.end = at + 1;
     }
     if (at - a->start < DATA_ROW_BYTES)
         return COHORT_OK;
@@ -56,12 +61,17 @@ static cohort_status between(struct array *a, char c, uint64_t at, cohort_error 
             return COHORT_OK;
         }
         if (c != '{')
-            return wrong(a, "expected an object, {\"column\": value, ...}: an array of data holds one for each row",
+            return wrong(a,
+                         a->bare ? "expected an object, {\"column\": value, ...}, with nothing between it and the one "
+                                   "before it"
+                                 : "expected an object, {\"column\": value, ...}: an array of data holds one for each "
+                                   "row",
                          err);
         a->start = at;
+        a->start_line = a->line;
         a->depth = 2;
         a->state = ELEMENT;
-        return data_index_add(&a->file->index, at, (int64_t)a->file->index.n_rows + 1, err);
+        return data_index_add(&a->file->index, at, a->bare ? a->line : (int64_t)a->file->index.n_rows + 1, err);
     case BEHIND:
         if (c != ',' && c != ']')
             return wrong(a, "expected ',' or ']' behind a row", err);
@@ -103,13 +113,34 @@ static cohort_status open_array(struct data_file *file, cohort_error *err)
                : wrong(&a, "the file ends before its array does: it was cut off; fetch or write it again", err);
 }
 
+static cohort_status open_objects(struct data_file *file, cohort_error *err)
+{
+    struct array a = {.file = file, .bare = true, .line = 1, .column = 1, .depth = 1, .state = NEXT};
+    TRY(data_bytes_pass(&file->bytes, take_piece, &a, err));
+    file->n_rows = file->index.n_rows;
+    if (a.state == NEXT)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_FORMAT,
+                     "%s:%lld: the object that begins here does not end before the file does: it was cut off, or a "
+                     "bracket or a quote is missing; expected one JSON object a line",
+                     file->bytes.path, (long long)a.start_line);
+}
+
+/* The row's bytes up to its last brace: behind it a comma and blanks may stand. */
+static cohort_status take_element(struct data_file *file, size_t row, size_t *length, cohort_error *err)
+{
+    TRY(data_file_text(file, row, err));
+    *length = file->buffer.length;
+    while (*length > 0 && file->buffer.data[*length - 1] != '}')
+        (*length)--;
+    return COHORT_OK;
+}
+
 static cohort_status read_element(struct data_file *file, size_t row, json_t **out, cohort_error *err)
 {
     char place[DATA_PLACE];
-    TRY(data_file_text(file, row, err));
-    size_t length = file->buffer.length;
-    while (length > 0 && file->buffer.data[length - 1] != '}') /* a comma and blanks */
-        length--;
+    size_t length = 0;
+    TRY(take_element(file, row, &length, err));
     data_file_place(file, row, place);
     const cohort_status status =
         json_text_parse(out, file->buffer.data, length, place, 1, JSON_TEXT_NUL | JSON_TEXT_NAN_NULL, err);
@@ -119,10 +150,30 @@ static cohort_status read_element(struct data_file *file, size_t row, json_t **o
                      err == NULL ? "" : err->message);
 }
 
+static cohort_status read_object(struct data_file *file, size_t row, json_t **out, cohort_error *err)
+{
+    size_t length = 0;
+    TRY(take_element(file, row, &length, err));
+    const cohort_status status =
+        json_text_parse(out, file->buffer.data, length, file->bytes.path, data_index_line(&file->index, row),
+                        JSON_TEXT_NUL | JSON_TEXT_NAN_NULL, err);
+    if (status != COHORT_ERR_FORMAT)
+        return status;
+    return error_set(err, status, "%s; expected a JSON object", err == NULL ? "" : err->message);
+}
+
 const struct data_format data_format_array = {
     .name = "a JSON array",
     .endings = " .json ",
     .lines = false,
     .open = open_array,
     .row = read_element,
+};
+
+const struct data_format data_format_objects = {
+    .name = "JSON objects over several lines",
+    .endings = " .jsonl .ndjson .json ",
+    .lines = true,
+    .open = open_objects,
+    .row = read_object,
 };

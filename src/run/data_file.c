@@ -1,13 +1,15 @@
 #include "run/data_file.h"
 
+#include "base/json_text.h"
 #include "base/number.h"
 #include "base/wrong_file.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const struct data_format *const formats[] = {&data_format_jsonl, &data_format_array,   &data_format_csv,
-                                                    &data_format_tsv,   &data_format_parquet, &data_format_arrow};
+static const struct data_format *const formats[] = {&data_format_jsonl, &data_format_objects, &data_format_array,
+                                                    &data_format_csv,   &data_format_tsv,     &data_format_parquet,
+                                                    &data_format_arrow};
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 /* ---- names ---- */
@@ -59,6 +61,20 @@ static size_t skip_blanks(const char *text, size_t at, size_t length)
     return at;
 }
 
+/* Whether the object that begins at first goes on behind its line. One that was cut off does not: there the next object
+ * begins in the next line, where none can stand. */
+static bool goes_on(const char *text, size_t first, size_t length)
+{
+    const char *newline = memchr(text + first, '\n', length - first);
+    size_t end = newline == NULL ? length : (size_t)(newline - text);
+    const size_t next = skip_blanks(text, end, length);
+    if (newline == NULL || json_text_end(text, end, first) > 0 || next == length)
+        return false;
+    while (is_blank(text[end - 1]))
+        end--;
+    return text[next] != '{' || strchr("[:,", text[end - 1]) != NULL;
+}
+
 /* The format that the first bytes say, or NULL. A table may begin with any character, so that one that its name says
  * must go on as JSON does to be taken for that. */
 static const struct data_format *told(const char *text, size_t mark, size_t length, const struct data_format *by_name)
@@ -73,7 +89,7 @@ static const struct data_format *told(const char *text, size_t mark, size_t leng
     if (first >= length)
         return NULL;
     if (text[first] == '{' && (!table || next == '"' || next == '}'))
-        return &data_format_jsonl;
+        return goes_on(text, first, length) ? &data_format_objects : &data_format_jsonl;
     if (text[first] == '[' && (!table || next == '{'))
         return &data_format_array;
     return NULL;
@@ -96,6 +112,10 @@ static cohort_status choose(struct data_file *file, struct text *notes, cohort_e
     TRY(data_bytes_read(&file->bytes, 0, beginning, length, err));
     file->mark = length >= 3 && memcmp(beginning, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     file->format = told(beginning, file->mark, length, by_name);
+    if (length == 0 && (by_name == &data_format_parquet || by_name == &data_format_arrow))
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: the file is empty, not even %s without rows: it was cut off; fetch or write it again",
+                         path, by_name == &data_format_parquet ? "a Parquet file" : "an Arrow file");
     if (file->format == NULL && (by_name == &data_format_csv || by_name == &data_format_tsv)) {
         const char *found = wrong_file(beginning, length, WRONG_FILE_ROWS);
         if (found != NULL)

@@ -38,8 +38,8 @@ struct data_file {
     size_t n_rows;
 };
 
-extern const struct data_format data_format_jsonl, data_format_array, data_format_csv, data_format_tsv,
-    data_format_parquet, data_format_arrow;
+extern const struct data_format data_format_jsonl, data_format_objects, data_format_array, data_format_csv,
+    data_format_tsv, data_format_parquet, data_format_arrow;
 
 /* Finds the format by what the file holds first and by its name second, and opens it. notes gets a line where the two
  * disagree. *file is overwritten; close it also after a failure. */

@@ -70,6 +70,15 @@ static cohort_status read_line(struct data_file *file, size_t row, json_t **out,
         const char *found = row == 0 ? wrong_file(line, length, WRONG_FILE_ROWS) : NULL;
         if (found != NULL)
             return error_set(err, status, "%s:%lld:1: %s", path, (long long)number, found);
+        const size_t first = strspn(line, " \t\r");
+        const bool ended = err != NULL && strstr(err->message, "end of ") != NULL; /* not: nested too deeply */
+        if (ended && line[first] == '{' && json_text_end(line, length, first) == 0)
+            return error_set(err, status, "%s:%lld: the object does not end in its line: %s", path, (long long)number,
+                             row + 1 == file->n_rows
+                                 ? "the file was cut off there, or a bracket or a quote is missing; expected one JSON "
+                                   "object a line"
+                                 : "a bracket or a quote is missing, or it goes on in the next; expected one JSON "
+                                   "object a line, as 'jq -c . FILE' writes them");
         return error_set(err, status, "%s; expected one JSON object a line", err == NULL ? "" : err->message);
     }
     TRY(status);

@@ -1,5 +1,6 @@
 #include "run/data_paths.h"
 
+#include "base/absent.h"
 #include "base/file.h"
 #include "base/json_text.h"
 #include "base/number.h"
@@ -420,6 +421,8 @@ static cohort_status take_named(struct data_item *item, char *name, struct text 
     if (kind == FILE_FOLDER)
         return take_folder(item, name, NULL, notes, err);
     char *colon = strrchr(name, ':');
+    if (kind == FILE_ABSENT && colon == NULL)
+        TRY(absent_explain(name, ABSENT_DATA, err));
     if (kind == FILE_FILE || colon == NULL)
         return add_path(item, name, err);
     *colon = '\0';
@@ -430,6 +433,7 @@ static cohort_status take_named(struct data_item *item, char *name, struct text 
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "%s: what stands behind it, ':%.80s', is no weight: a number above 0", name, colon + 1);
     *colon = ':';
+    TRY(absent_explain(name, ABSENT_DATA, err));
     return add_path(item, name, err);
 }
 

@@ -63,6 +63,14 @@ static cohort_status open_item(struct opening *o, const struct data_item *item, 
     return COHORT_OK;
 }
 
+static cohort_status refuse_empty(const struct dataset *set, const char *name, cohort_error *err)
+{
+    const struct data_file *file = set->n_files == 1 ? &set->files[0].data : NULL;
+    return error_set(err, COHORT_ERR_FORMAT, "%s: %s; expected %s", name,
+                     file != NULL && file->bytes.size <= file->mark ? "the file is empty" : "has no rows",
+                     file != NULL && file->format != &data_format_jsonl ? "at least one" : "one JSON object a line");
+}
+
 cohort_status dataset_open(struct dataset *set, const struct dataset_request *request, cohort_error *err)
 {
     struct opening opening = {.set = set, .request = request, .room = {.memory = DATA_MEMORY_BYTES}};
@@ -80,10 +88,7 @@ cohort_status dataset_open(struct dataset *set, const struct dataset_request *re
         TRY_GOTO(open_item(&opening, &paths.items[i], err));
     hash_end(&opening.hash, set->sha256);
     if (set->n_rows == 0)
-        status =
-            error_set(err, COHORT_ERR_FORMAT, "%s: has no rows; expected %s", name,
-                      set->n_files == 1 && set->files[0].data.format != &data_format_jsonl ? "at least one"
-                                                                                           : "one JSON object a line");
+        status = refuse_empty(set, name, err);
     else
         status = data_columns_check(&set->columns, name, err);
 cleanup:

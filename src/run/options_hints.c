@@ -48,7 +48,7 @@ static const char LORA_OPTIONS[] =
     "an adapter is described by use_peft, lora_r, lora_alpha, lora_target_modules and use_rslora; one to go on "
     "from is adapter";
 static const char NO_SUCH_ADAPTER[] =
-    "adapters are low-rank matrices beside projections alone: no DoRA, no whole tensors, no single "
+    "adapters are low-rank matrices beside projections alone: no whole tensors, no single "
     "parameters; leave it out";
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
@@ -505,7 +505,6 @@ static const struct option_hint hints[] = {
     {"use_cache", NULL, ONE_IMPLEMENTATION},
     {"use_cpu", "device", CPU},
     {"use_default_chat_template", NULL, "a folder without a template gets one of our own"},
-    {"use_dora", NULL, NO_SUCH_ADAPTER},
     {"use_extended_uld", NULL, NO_DISTILLATION},
     {"use_kl_in_reward", "kl_in_reward", NULL},
     {"use_liger_kernel", NULL, ONE_IMPLEMENTATION},

@@ -63,6 +63,8 @@ OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "scale by lora_alpha / sqrt(lora_r)")
+OPTION(USE_DORA, "use_dora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "train a magnitude of every output beside A and B (DoRA)")
 
 /* ---- Data ---- */
 OPTION(PROMPT, "prompt", TEXT, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
@@ -380,7 +382,7 @@ OPTION(EMA_DECAY, "ema_decay", FLOAT(0, 0.9999999999), NULL, FOR_TRAIN | FOR_INF
 OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", KEPT,
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
-OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_INFO, "Optimizer", FREE,
+OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", FREE,
        "keep in the host's memory in place of a GPU's (docs/OPTIMIZERS.md); the results are the same")
 OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
        "rows in one optimizer step")

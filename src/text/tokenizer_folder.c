@@ -1,6 +1,7 @@
 /* A tokenizer's folder: tokenizer.json, and what the files beside it say of templates and of the end of a text. */
 #include "text/tokenizer_internal.h"
 
+#include "base/absent.h"
 #include "base/file.h"
 #include "base/json_text.h"
 
@@ -259,14 +260,45 @@ cleanup:
     return status;
 }
 
+/* The error for a folder without tokenizer.json, which path is. */
+static cohort_status refuse_folder(const char *dir, const char *path, cohort_error *err)
+{
+    static const char *const older[] = {"tokenizer.model", "vocab.json", "vocab.txt", "tekken.json"};
+    enum file_kind kind = FILE_ABSENT;
+    TRY(file_look(dir, &kind, err));
+    if (kind == FILE_ABSENT)
+        TRY(absent_explain(dir, ABSENT_MODEL, err));
+    if (kind != FILE_FOLDER)
+        return error_set(err, COHORT_ERR_IO, "%s: %s; expected the folder of a model, with tokenizer.json", dir,
+                         kind == FILE_FILE ? "is a file" : "there is nothing of that name");
+    for (size_t i = 0; i < sizeof older / sizeof older[0]; i++) {
+        char *other = NULL;
+        bool there = false;
+        TRY(file_join(&other, dir, older[i], err));
+        const cohort_status status = file_exists(other, &there, err);
+        mem_free(other);
+        TRY(status);
+        if (there)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "%s: is not there, but %s, which is not read; write tokenizer.json with transformers: "
+                             "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+                             path, older[i]);
+    }
+    return error_set(err, COHORT_ERR_IO, "%s: is not there; give the folder of a model with its tokenizer", path);
+}
+
 cohort_status tokenizer_load(struct tokenizer **out, const char *dir, cohort_error *err)
 {
     char *path = NULL;
     struct file_map content = {0};
     struct tokenizer *tokenizer = NULL;
+    bool there = false;
     cohort_status status = COHORT_OK;
     *out = NULL;
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
+    TRY_GOTO(file_exists(path, &there, err));
+    if (!there)
+        TRY_GOTO(refuse_folder(dir, path, err));
     TRY_GOTO(file_map_open(&content, path, err));
     TRY_GOTO(
         tokenizer_parse(&tokenizer, content.data == NULL ? "" : (const char *)content.data, content.size, path, err));

@@ -30,7 +30,7 @@ has out '^q1\[\[learned: a1<\|im_end\|>\]\]$'
 has out '^tokens of a row: shortest 5'
 has out '^5 rows would be cut, 0 left out, 0 refused$'
 has out '^  d.jsonl:5: 5 tokens, cut by sft to --max-length$'
-succeeds data d.jsonl --model m --max-length 2
+fails 1 'd.jsonl: of 5 rows 0 would be refused and 5 left out: none is good' data d.jsonl --model m --max-length 2
 has out '^0 rows would be cut, 5 left out, 0 refused$'
 succeeds data d.jsonl --data-limit 2 --format jsonl
 has out '"rows": 2, "sha256": "[0-9a-f]{64}", "learned": true, "asked": true, "cut": 0, "left_out": 0, "refused": 0}'
@@ -61,10 +61,17 @@ has out '^0 rows would be cut, 0 left out, 50 refused$'
 is "$(grep -c '^  bad.jsonl:' out)" 21 "places of bad rows, and the file"
 has out '^  \.\.\. and 30 more$'
 has out '^\\x1b\[31m$'
+sed 1d bad.jsonl >worse.jsonl
+fails 1 'worse.jsonl:1: the object does not end in its line' data worse.jsonl
 fails 1 'nope.jsonl: cannot open' data nope.jsonl
+fails 1 'd/x: .*data set of the Hugging Face Hub.*hf download d/x --repo-type dataset' data d/x
+fails 1 "hf download a/b --local-dir DIR" data https://huggingface.co/a/b
+many=$(printf 'nope%d.jsonl,' {1..40})
+fails 1 '^cohort: nope1.jsonl: cannot open' data "${many%,}"
+fails 1 '^cohort: nope1.jsonl: cannot open' "$COHORT" score --reward format --data "${many%,}"
 fails 2 'no data given' data
 succeeds data d.jsonl d.jsonl
-succeeds data d.jsonl --columns prompt=x
+fails 1 'd.jsonl: of 5 rows 5 would be refused and 0 left out: none is good' data d.jsonl --columns prompt=x
 has out 'd.jsonl:1: no column "x", which --columns names for prompt; it has prompt, completion, answer, n$'
 has out '^0 rows would be cut, 0 left out, 5 refused$'
 

@@ -160,6 +160,11 @@ fails 1 'model.embed_tokens.weight in model.safetensors: expected \[10, ' gen c
 
 # --- init ---
 fails 1 'exists' "$COHORT" init --preset nano --out good
+broken c; echo '{' >$T
+fails 1 '^cohort: c/tokenizer.json:' "$COHORT" init --preset nano --tokenizer c --out x
+broken c; rm $T; : >c/vocab.json
+fails 1 '^cohort: c/tokenizer.json: is not there, but vocab.json, which is not read; write tokenizer.json with transformers' \
+    "$COHORT" init --preset nano --tokenizer c --out x
 fails 1 'nowhere: .*tokenizer.json' "$COHORT" init --preset nano --tokenizer nowhere --out x
 absent x
 fails 1 'nowhere.json.*cannot open' "$COHORT" init --config nowhere.json --out x

@@ -74,6 +74,12 @@ fails 1 'run: .*folder of a run; give its model, run/final' gen run
 fails 1 'good/model.safetensors: not a folder; give the folder that this file is in, good$' gen good/model.safetensors
 fails 1 'Qwen/Qwen3-0.6B: not a folder.*hf download Qwen/Qwen3-0.6B' gen Qwen/Qwen3-0.6B
 fails 1 'nowhere: not a folder' gen nowhere
+fails 1 'hf download Qwen/Qwen3-0.6B --local-dir' gen https://huggingface.co/Qwen/Qwen3-0.6B/tree/main
+fails 1 'https://x/config.json: .*only local files are read' "$COHORT" init --config https://x/config.json --out x
+for command in "tokenize --prompt x --model" "init --preset nano --out x --tokenizer"; do
+    # shellcheck disable=SC2086
+    fails 1 'Qwen/Qwen3-0.6B: .*hf download Qwen/Qwen3-0.6B' "$COHORT" $command Qwen/Qwen3-0.6B
+done
 succeeds "$COHORT" init --config good/config.json --out bare
 rm bare/model.safetensors
 succeeds "$COHORT" info --model bare

@@ -15,7 +15,7 @@ static void check(const struct model_config *config)
     cohort_error err = {0};
     if (config->n_heads % config->n_kv_heads != 0 || config->head_dim % 2 != 0 || config->n_eos < 0 ||
         config->n_eos > MODEL_MAX_EOS || config->pad_id < -1 || config->pad_id >= config->vocab_size ||
-        config->bos_id >= config->vocab_size || !(config->rms_norm_eps > 0.0f) || !(config->rope_theta >= 1.0))
+        config->bos_id >= config->vocab_size || !(config->rms_norm_eps > 0.0f) || !(config->rope.theta >= 1.0))
         abort();
     for (int32_t i = 0; i < config->n_eos; i++)
         if (config->eos_ids[i] < 0 || config->eos_ids[i] >= config->vocab_size)

@@ -1,6 +1,6 @@
 /* Every backward operation of the backend table against central differences of its own forward, in fp32, on every
  * instruction set, or with --device cuda on the GPU: embedding, matrix products (input and weight), RMS norm (with a row
- * list), q/k norm and rotation, attention over a tree, SwiGLU, head. tests/kernels compares the same kernels with double
+ * list), q/k norm and rotation, attention over a tree, SwiGLU, magnitudes, head. tests/kernels compares the same kernels with double
  * references, element by element and in bf16; here no reference is involved.
  *
  * The scalar is the sum of outputs times fixed random weights; those weights are the gradient that goes into the
@@ -434,6 +434,49 @@ static void check_head(struct tally *tally)
     check_and_free(&op, tally);
 }
 
+/* ---- Magnitudes of columns, whose norms are constants ---- */
+
+static const struct array *factors, *norms;
+
+static void magnitude_forward_run(struct operation *op)
+{
+    for (int64_t i = 0; i < WIDTH; i++)
+        set(factors, i, (float)(get(op->in[1].value, i) / get(norms, i)));
+    push(factors);
+    backend->ops->magnitude_forward(backend, &(struct magnitude_forward){.rows = TOKENS,
+                                                                         .width = WIDTH,
+                                                                         .z = in(op, 0),
+                                                                         .factor = factors->d,
+                                                                         .y = out(op, 0),
+                                                                         .y_type = DTYPE_F32});
+}
+
+static void magnitude_backward_run(struct operation *op)
+{
+    backend->ops->magnitude_backward(backend,
+                                     &(struct magnitude_backward){.rows = TOKENS,
+                                                                  .width = WIDTH,
+                                                                  .dy = given(op, 0),
+                                                                  .z = in(op, 0),
+                                                                  .factor = factors->d,
+                                                                  .type = DTYPE_F32,
+                                                                  .dz = gradient(op, 0),
+                                                                  .n_parts = 1,
+                                                                  .part = {{0, WIDTH, norms->d, gradient(op, 1)}}});
+}
+
+static void check_magnitude(struct tally *tally)
+{
+    struct operation op = {
+        .name = "magnitude", .forward = magnitude_forward_run, .backward = magnitude_backward_run, .linear = 0.5};
+    factors = numbers(WIDTH, 0, 0, 0);
+    norms = numbers(WIDTH, 30, 0.4, 1.5);
+    input(&op, 0, "z", TOKENS * WIDTH, 3, 0);
+    input(&op, 1, "magnitude", WIDTH, 2, 0);
+    output(&op, 0, "y", TOKENS * WIDTH);
+    check_and_free(&op, tally);
+}
+
 static void test_operations(void **state)
 {
     (void)state;
@@ -447,6 +490,7 @@ static void test_operations(void **state)
         check_qkv(&tally);
         check_attention(&tally);
         check_swiglu(&tally);
+        check_magnitude(&tally);
         check_head(&tally);
     }
     tally_report(&tally);

@@ -18,53 +18,61 @@ near() {
             END { print "largest difference " largest; exit !(NR > 50 && largest <= most) }'
 }
 
-for dtype in bf16 f32; do
-    arguments sft
-    cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0 --steps 1 --out "new-$dtype"
-    cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.02 --steps 20 --out "sft-$dtype"
-    cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.005 --steps 2 --out "start-$dtype"
-    cohort generate --model model --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 --temperature 1 >base.jsonl
-    cohort generate --model model --adapter "new-$dtype/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
-        --temperature 1 >new.jsonl
-    same base.jsonl new.jsonl "$dtype, an adapter that is zero"
+for adapter in lora dora; do
+    [ $adapter = dora ] && rank+=(--use-dora)
+    for dtype in bf16 f32; do
+        arguments sft
+        what=$adapter-$dtype
+        cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0 --steps 1 --out "new-$what"
+        cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.02 --steps 20 --out "sft-$what"
+        cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.005 --steps 2 --out "start-$what"
+        cohort generate --model model --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 --temperature 1 >base.jsonl
+        cohort generate --model model --adapter "new-$what/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
+            --temperature 1 >new.jsonl
+        same base.jsonl new.jsonl "$what, an adapter that is zero"
 
-    # Trained; the base is found by what adapter_config.json says. Other batches, and rows alone.
-    cohort generate --model "sft-$dtype/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
-        --temperature 1 >drawn.jsonl
-    cmp -s base.jsonl drawn.jsonl && fail "$dtype: training changed nothing"
-    cohort logprobs --model model --adapter-path "sft-$dtype/final" --dtype $dtype --batch drawn.jsonl >scored.jsonl
-    same <(logprobs_of drawn.jsonl) <(logprobs_of scored.jsonl) "$dtype, log-probs of sampling and scoring"
-    sed -n 4p drawn.jsonl >one.jsonl
-    cohort logprobs --model "sft-$dtype/final" --dtype $dtype --batch one.jsonl --threads 1 >one-scored.jsonl
-    same <(logprobs_of one.jsonl) <(logprobs_of one-scored.jsonl) "$dtype, a row alone"
+        # Trained; the base is found by what adapter_config.json says. Other batches, and rows alone.
+        cohort generate --model "sft-$what/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
+            --temperature 1 >drawn.jsonl
+        cmp -s base.jsonl drawn.jsonl && fail "$what: training changed nothing"
+        cohort logprobs --model model --adapter-path "sft-$what/final" --dtype $dtype --batch drawn.jsonl >scored.jsonl
+        same <(logprobs_of drawn.jsonl) <(logprobs_of scored.jsonl) "$what, log-probs of sampling and scoring"
+        sed -n 4p drawn.jsonl >one.jsonl
+        cohort logprobs --model "sft-$what/final" --dtype $dtype --batch one.jsonl --threads 1 >one-scored.jsonl
+        same <(logprobs_of one.jsonl) <(logprobs_of one-scored.jsonl) "$what, a row alone"
+    done
+
+    # What cohort merge makes of it, whose weights are PEFT's to the bit, is the same function.
+    cohort merge --model model --adapter "sft-$adapter-f32/final" --out "merged-$adapter"
+    cohort logprobs --model "sft-$adapter-f32/final" --dtype f32 --batch drawn.jsonl >beside.jsonl
+    cohort logprobs --model "merged-$adapter" --dtype f32 --batch drawn.jsonl >in.jsonl
+    near <(logprobs_of beside.jsonl) <(logprobs_of in.jsonl) 2e-4 || fail "$adapter merged is another model"
+    cohort logprobs --model model --dtype f32 --batch drawn.jsonl >without.jsonl
+    near <(logprobs_of beside.jsonl) <(logprobs_of without.jsonl) 2e-4 && fail "$adapter has no effect"
 done
-
-# What cohort merge makes of it, whose weights are PEFT's to the bit, is the same function.
-cohort merge --model model --adapter sft-f32/final --out merged
-cohort logprobs --model sft-f32/final --dtype f32 --batch drawn.jsonl >beside.jsonl
-cohort logprobs --model merged --dtype f32 --batch drawn.jsonl >in.jsonl
-near <(logprobs_of beside.jsonl) <(logprobs_of in.jsonl) 2e-4 || fail "an adapter merged is another model"
-cohort logprobs --model model --dtype f32 --batch drawn.jsonl >without.jsonl
-near <(logprobs_of beside.jsonl) <(logprobs_of without.jsonl) 2e-4 && fail "the adapter has no effect"
+rank=(--lora-r 8 --lora-target-modules all-linear)
 
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl grpo-kl-from; do
+    for kind in sft grpo grpo-kl grpo-kl-from dora-sft dora-grpo-kl-from dora-grpo; do
         what="lora-$kind-$dtype"
-        arguments "${kind%-from}"
+        plain=${kind#dora-}
+        arguments "${plain%-from}"
         part=2
         case $kind in
-        *-from) args+=(--adapter "start-$dtype/final") ;;
+        dora-*-from) args+=(--adapter "start-dora-$dtype/final") ;;
+        *-from) args+=(--adapter "start-lora-$dtype/final") ;;
+        dora-*) args+=(--use-peft "${rank[@]}" --use-dora) ;;
         *) args+=(--use-peft "${rank[@]}") ;;
         esac
         args+=(--dtype "$dtype" --eval-steps "$part" --save-steps "$part" --learning-rate 1e-2)
         cohort "${args[@]}" --threads 1 --steps 4 --out "$what"
         [ -f "$what/final/adapter_model.safetensors" ] || fail "$what: no adapter in final/"
-        if [ $kind != sft ]; then
+        if [ "$plain" != sft ]; then
             ! grep -E '"sampling/sampling_logp_difference/(mean|max)": (0\.|[1-9])' "$what/metrics.jsonl" ||
                 fail "$what: sampling and training differ"
             grep -q '"sampling/sampling_logp_difference/max": 0' "$what/metrics.jsonl" || fail "$what: no difference in the metrics"
         fi
-        case $kind in
+        case $plain in
         grpo-kl*) # the reference is what the run began with
             grep -m1 '"step": 1,' "$what/metrics.jsonl" | grep -q '"kl": 0,' || fail "$what: the first KL is not 0"
             grep '"step": 4,' "$what/metrics.jsonl" | grep -q '"kl": 0,' && fail "$what: the KL stays 0"
@@ -81,14 +89,14 @@ done
 # Every optimizer trains A and B, and goes on where it stopped.
 for optim in adamw_8bit muon sgd adafactor lion_32bit; do
     arguments sft
-    args+=(--dtype bf16 --use-peft "${rank[@]}" --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
+    args+=(--dtype bf16 --use-peft "${rank[@]}" --use-dora --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
     cohort "${args[@]}" --steps 2 --out "by-$optim"
     cohort "${args[@]}" --steps 1 --out "by-$optim-parts"
     cohort "${args[@]}" --steps 2 --out "by-$optim-parts" --resume latest
     for folder in final final-ema checkpoints; do
         diff -r "by-$optim/$folder" "by-$optim-parts/$folder" >&2 || fail "$optim, resumed: $folder/ differs"
     done
-    cmp -s "by-$optim/final/adapter_model.safetensors" new-bf16/final/adapter_model.safetensors && fail "$optim trains nothing"
+    cmp -s "by-$optim/final/adapter_model.safetensors" new-dora-bf16/final/adapter_model.safetensors && fail "$optim trains nothing"
     cmp -s "by-$optim/final/adapter_model.safetensors" "by-$optim/final-ema/adapter_model.safetensors" && fail "$optim: no mean"
 done
 
@@ -109,14 +117,14 @@ refused() { # refused PATTERN options of sft
 }
 refused 'lora-dropout 0.05: .*leave it at 0' --model model --use-peft --lora-dropout 0.05
 refused "named by target_modules 'nothing'" --model model --use-peft --lora-target-modules nothing
-refused 'makes a new adapter.*leave one of them out' --model model --use-peft --adapter start-f32/final
-refused 'is an adapter, and --adapter names another' --model start-f32/final --adapter start-bf16/final
+refused 'makes a new adapter.*leave one of them out' --model model --use-peft --adapter start-lora-f32/final
+refused 'is an adapter, and --adapter names another' --model start-lora-f32/final --adapter start-lora-bf16/final
 refused 'expected the folder that adapter_config.json is in' --model model --adapter sft.jsonl
-cp -r start-f32/final moved
+cp -r start-lora-f32/final moved
 sed -i 's/"base_model_name_or_path": "model"/"base_model_name_or_path": "Qwen\/Qwen3-0.6B"/' moved/adapter_config.json
 refused "'Qwen/Qwen3-0.6B'.*no folder here.*pass --model BASE --adapter moved" --model moved
 sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "..\/model"/' moved/adapter_config.json # beside the adapter
 cohort logprobs --model moved --dtype f32 --batch drawn.jsonl >there.jsonl
-cohort logprobs --model model --adapter start-f32/final --dtype f32 --batch drawn.jsonl >here.jsonl
+cohort logprobs --model model --adapter start-lora-f32/final --dtype f32 --batch drawn.jsonl >here.jsonl
 same there.jsonl here.jsonl "a base named from the adapter's folder"
 echo "ok"

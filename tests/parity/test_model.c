@@ -7,8 +7,16 @@
  * differs from them by 2.0e-5 of a logit, 1.5e-5 of a log-prob (oracle/README.md). */
 #include "support/model_test.h"
 
-static const char *const fixtures[] = {"model_tied",    "model_untied", "model_wide_heads",
-                                       "model_sharded", "model_bf16",   "model_qwen2"};
+/* small: with --small too, a run on the emulation: tied weights, the head size that a GPU has kernels for, biases,
+ * rotations. */
+static const struct {
+    const char *name;
+    bool small;
+} fixtures[] = {{"model_tied", true},          {"model_untied", false},       {"model_wide_heads", false},
+                {"model_sharded", true},       {"model_bf16", false},         {"model_qwen2", true},
+                {"model_qwen3_yarn", false},   {"model_qwen3_linear", false}, {"model_qwen2_yarn", false},
+                {"model_llama_llama3", false}, {"model_llama_biases", true},  {"model_llama_linear", false},
+                {"model_mistral_tied", false}};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 struct variant {
@@ -30,10 +38,10 @@ static const struct variant variants[] = {
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
-/* With --small: tied weights, the head size that a GPU has kernels for, and biases; the first variants. */
+/* With --small: the first variants. */
 static bool left_out(int fixture, int variant)
 {
-    return test_options.small && (!(fixture == 0 || fixture == 3 || fixture == 5) || variant > 1);
+    return test_options.small && (!fixtures[fixture].small || variant > 1);
 }
 
 /* Logits at positions logits_from and on of one sequence run alone. */
@@ -145,11 +153,11 @@ static void test_fp32(void **state)
             struct fixture fixture;
             struct model_test test;
             struct model_case c;
-            fixture_open(&fixture, fixtures[f]);
-            model_test_open(&test, backend, fixtures[f], DTYPE_F32);
+            fixture_open(&fixture, fixtures[f].name);
+            model_test_open(&test, backend, fixtures[f].name, DTYPE_F32);
             for (size_t i = 0; fixture_case(&fixture, i, &c); i++) {
                 char setting[160];
-                snprintf(setting, sizeof setting, "%s %s", fixtures[f], isa);
+                snprintf(setting, sizeof setting, "%s %s", fixtures[f].name, isa);
                 model_test_plan(&test, CASE_TOKENS, 1, DECODER_INFER, 0);
                 check_logits(&test, &fixture, &c, setting, &logits);
                 for (int v = 0; c.gradients && v < N_VARIANTS && !left_out(f, v); v++) {
@@ -157,7 +165,7 @@ static void test_fp32(void **state)
                     struct case_trees trees;
                     case_trees_build(&trees, &c, variant->shared);
                     backend->threads = variant->threads;
-                    snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f], isa, variant->name);
+                    snprintf(setting, sizeof setting, "%s %s (%s)", fixtures[f].name, isa, variant->name);
                     test.keep_logits = variant->keep_logits;
                     model_test_plan(&test, trees.fed, variant->completions > 0 ? variant->completions : c.n,
                                     variant->mode, variant->head_chunk);

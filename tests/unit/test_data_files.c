@@ -73,7 +73,7 @@ static void test_fixtures(void **state)
     static const char *const names[] = {"pandas.csv",     "index.csv",      "quoted.csv",    "pandas.tsv",
                                         "blank.csv",      "datasets.csv",   "pandas.json",   "compact.json",
                                         "pandas.jsonl",   "datasets.jsonl", "rows.jsonl.gz", "rows.csv.zst",
-                                        "nested.parquet", "pandas.parquet"};
+                                        "nested.parquet", "pandas.parquet", "indented.jsonl"};
     for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
         char path[512], wanted[512];
         struct dataset set, expected;
@@ -167,7 +167,42 @@ static void test_arrays_refused(void **state)
     REFUSES("a.json", "[{\"a\": 1}, {\"a\": x}]", ":row 2:1:7: ");
     REFUSES("a.json", "[{\"a\": 1]]", ":row 1:1:");
     REFUSES("a.json", "[{\"a\": 1, \"a\": 2}]", "duplicate");
-    REFUSES("a.json", "{\"data\": [\n{\"a\": 1}]}", ":1:10: "); /* nor does datasets read it */
+}
+
+/* Objects that go on over several lines, and what looks like them. */
+static void test_objects(void **state)
+{
+    (void)state;
+    struct dataset set;
+    cohort_error err = {0};
+    char place[DATA_PLACE];
+    static const char text[] = "\xef\xbb\xbf\n{\"data\":\n [{\"a\": \"}\"}]}{\n}\n\n  {\"b\"\n: 2}";
+    assert_int_equal(open_set(&set, written("o.json", text, sizeof text - 1), &err), COHORT_OK);
+    assert_int_equal(set.n_rows, 3);
+    static const char *const rows[] = {"{\"data\":[{\"a\":\"}\"}]}", "{}", "{\"b\":2}"}, *const lines[] = {":2", ":3",
+                                                                                                           ":6"};
+    for (size_t i = 3; i-- > 0;) {
+        char *is = row_text(&set, i);
+        assert_string_equal(is, rows[i]);
+        free(is);
+        dataset_place(&set, i, place);
+        assert_string_equal(strrchr(place, ':'), lines[i]);
+    }
+    dataset_free(&set);
+    REFUSES("o.jsonl", "{\n\"a\": 1}\n{\n\"a\": x}\n", ":4:6: ");
+    REFUSES("o.jsonl", "{\n\"a\": 1},\n{\n\"a\": 2}\n", ":2:8: expected an object");
+    REFUSES("o.jsonl", "{\n\"a\": 1}\n{\n\"a\": 2\n", ":3: the object that begins here does not end before the file");
+    /* Lines of which one was cut off. */
+    REFUSES("o.jsonl", "{\"a\": 1\n{\"a\": 2}\n",
+            ":1: the object does not end in its line: a bracket or a quote is missing");
+    REFUSES("o.jsonl", "{\"a\": 1}\n{\"a\": \"2",
+            ":2: the object does not end in its line: the file was cut off there");
+    REFUSES("o.jsonl", "{\"a\": 1}\n{\"a\":\n2}\n", "jq -c . FILE");
+    REFUSES("o.jsonl", "", ": the file is empty; expected one JSON object a line");
+    REFUSES("o.json", "\xef\xbb\xbf", ": the file is empty; ");
+    REFUSES("o.jsonl", "\n \n", ": has no rows; ");
+    REFUSES("o.parquet", "", ": the file is empty, not even a Parquet file");
+    REFUSES("o.arrow", "", ": the file is empty, not even an Arrow file");
 }
 
 /* What the content says wins; the name is told where it says another format. */
@@ -382,9 +417,11 @@ static void test_changed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fixtures), cmocka_unit_test(test_tables_refused),  cmocka_unit_test(test_arrays_refused),
-        cmocka_unit_test(test_names),    cmocka_unit_test(test_unpacked_beside), cmocka_unit_test(test_packed_refused),
-        cmocka_unit_test(test_endless),  cmocka_unit_test(test_changed),         cmocka_unit_test(test_members),
+        cmocka_unit_test(test_fixtures),       cmocka_unit_test(test_tables_refused),
+        cmocka_unit_test(test_arrays_refused), cmocka_unit_test(test_objects),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_unpacked_beside),
+        cmocka_unit_test(test_packed_refused), cmocka_unit_test(test_endless),
+        cmocka_unit_test(test_changed),        cmocka_unit_test(test_members),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

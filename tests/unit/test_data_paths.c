@@ -273,10 +273,57 @@ static void test_sets(void **state)
     assert_non_null(strstr(err.message, "s/none.csv: cannot open"));
 }
 
+/* Addresses and names of the Hub: nothing is fetched, and the message says how to. What is too long for a name is a list. */
+static void test_absent(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"openai/gsm8k",
+         "openai/gsm8k: not a folder or a file: there is none of that name here, and only local files are "
+         "read; if it is a data set of the Hugging Face Hub, download it first, with 'hf download "
+         "openai/gsm8k --repo-type dataset --local-dir DIR', and give DIR"},
+        {"openai/gsm8k:train", "'hf download openai/gsm8k --repo-type dataset"},
+        {"openai/gsm8k:0.5,s/a.csv:0.5", "'hf download openai/gsm8k --repo-type dataset"},
+        {"https://huggingface.co/datasets/a-b/c.d/resolve/main/x.parquet?download=true",
+         "'hf download a-b/c.d --repo-type dataset --local-dir DIR'"},
+        {"https://huggingface.co/datasets/squad", "'hf download squad --repo-type dataset"},
+        {"hf://datasets/a/b@~parquet/c/*.parquet", "'hf download a/b --repo-type dataset"},
+        {"https://HF.co/Qwen/Qwen3-0.6B", "'hf download Qwen/Qwen3-0.6B --local-dir DIR'"},
+        {"https://example.com/rows.jsonl", "an address, and only local files are read: download it first"},
+        {"s3://bucket/rows.jsonl", "an address, and only"},
+        {"hf://", "an address, and only"},
+        {"https://huggingface.co/", "an address, and only"},
+        {"none/rows.jsonl.gz", NULL},
+        {"nowhere", NULL},
+        {"a/b/c", NULL},
+        {"../b", NULL},
+        {"a/", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct data_paths paths;
+        cohort_error err = {0};
+        const cohort_status status = data_paths_find(&paths, cases[i][0], NULL, &err);
+        if (status != (cases[i][1] == NULL ? COHORT_OK : COHORT_ERR_IO) ||
+            (cases[i][1] != NULL && strstr(err.message, cases[i][1]) == NULL))
+            fail_msg("%s: status %d, \"%s\"", cases[i][0], (int)status, err.message);
+        data_paths_free(&paths);
+    }
+    struct text spec = {0};
+    char name[32];
+    for (int i = 0; i < 400; i++) {
+        snprintf(name, sizeof name, "l/%029d", i);
+        assert_int_equal(text_printf(&spec, NULL, "%s%s.csv", i == 0 ? "" : ",", name), COHORT_OK);
+    }
+    char *paths = found(spec.data, NULL);
+    assert_int_equal(strlen(paths), 400 * 36);
+    free(paths);
+    text_free(&spec);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_saved),
-                                       cmocka_unit_test(test_folders_refused), cmocka_unit_test(test_items),
-                                       cmocka_unit_test(test_sets)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layouts), cmocka_unit_test(test_saved), cmocka_unit_test(test_folders_refused),
+        cmocka_unit_test(test_items),   cmocka_unit_test(test_sets),  cmocka_unit_test(test_absent)};
     return cmocka_run_group_tests(tests, enter_folder, remove_folder);
 }

@@ -123,7 +123,7 @@ static void test_accepts(void **state)
 static void test_refuses(void **state)
 {
     (void)state;
-    REFUSES("", "", "no rows");
+    REFUSES("", "", "the file is empty");
     REFUSES("\n \n", "", "no rows");
     REFUSES("prompt,answer\n\"2+2\",4\n", "1:1:", "name it .csv");
     REFUSES("\x1f\x8b\x08\x00\x01", "", "gzip stream is cut off");
@@ -136,7 +136,7 @@ static void test_refuses(void **state)
     REFUSES("{\"a\":\"\xff\"}\n", "1:6:", "decode");
     REFUSES("{\"a\":\"x\0y\"}\n", "1:8:", "NUL");
     REFUSES("{\"a\":1}{\"b\":2}\n", "1:8:", "end of file");
-    REFUSES("{\"a\":\n1}\n", "1:5:", "JSON object");
+    REFUSES("{\"a\":1}\n{\"a\":\n1}\n", "2:", "does not end in its line");
     REFUSES("{\"a\":1}\n\xef\xbb\xbf{\"a\":1}\n", "2:1:", "JSON object"); /* a mark only at the start */
 
     struct loaded set;

@@ -22,6 +22,9 @@
     KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                                      \
     KERNEL(void, bias_forward, const struct bias_forward *)                                                            \
     KERNEL(void, bias_backward, const struct bias_backward *)                                                          \
+    KERNEL(void, fold, const struct fold *)                                                                            \
+    KERNEL(void, magnitude_forward, const struct magnitude_forward *)                                                  \
+    KERNEL(void, magnitude_backward, const struct magnitude_backward *)                                                \
     KERNEL(void, convert, const struct convert *)                                                                      \
     KERNEL(void, head_stats, const struct head_stats *)                                                                \
     KERNEL(void, head_gradient, const struct head_gradient *)                                                          \

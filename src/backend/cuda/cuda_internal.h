@@ -204,6 +204,9 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(bias_backward, const struct bias_backward *)                                                             \
     OPERATION(lowrank_forward, const struct lowrank_forward *)                                                         \
     OPERATION(lowrank_backward, const struct lowrank_backward *)                                                       \
+    OPERATION(fold, const struct fold *)                                                                               \
+    OPERATION(magnitude_forward, const struct magnitude_forward *)                                                     \
+    OPERATION(magnitude_backward, const struct magnitude_backward *)                                                   \
     OPERATION(convert, const struct convert *)                                                                         \
     OPERATION(head_stats, const struct head_stats *)                                                                   \
     OPERATION(head_gradient, const struct head_gradient *)                                                             \
