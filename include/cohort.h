@@ -46,7 +46,7 @@ typedef enum cohort_status {
     COHORT_ERR_NUMERIC,     /* NaN or infinity where training cannot go on */
     COHORT_ERR_CANCELLED,   /* stopped on request; what was saved is whole */
     COHORT_ERR_INTERNAL,    /* a mistake of ours */
-    COHORT_ERR_DIVERGED     /* the run will not recover, and option stop_on says that it ends then; a checkpoint is saved */
+    COHORT_ERR_DIVERGED /* the run will not recover, and option stop_on says that it ends then; a checkpoint is saved */
 } cohort_status;
 
 /* Filled by the call that failed, untouched by calls that succeed. May be NULL in every call. Start from

@@ -243,8 +243,8 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     cohort_status logged =
         training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n_units,
                      metrics, evaluated == COHORT_OK ? err : NULL);
-    const cohort_status diagnosed =
-        training_diagnose(t, metrics, evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
+    const cohort_status diagnosed = training_diagnose(t, metrics, is_due(run, t->state.step),
+                                                      evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
     TRY(diagnosed);
@@ -284,7 +284,7 @@ static cohort_status owed_evaluation(struct sft_run *run, cohort_error *err)
         return COHORT_OK;
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
-    TRY_GOTO(training_diagnose(&run->t, &metrics, err));
+    TRY_GOTO(training_diagnose(&run->t, &metrics, is_due(run, run->t.state.step), err));
     (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from */
 cleanup:
     metrics_free(&metrics);
@@ -300,7 +300,7 @@ static cohort_status train(struct sft_run *run, cohort_error *err)
         if (status == COHORT_OK)
             status = training_log(t, 0, 0.0, &metrics, err);
         if (status == COHORT_OK)
-            status = training_diagnose(t, &metrics, err);
+            status = training_diagnose(t, &metrics, true, err);
         metrics_free(&metrics);
         TRY(status);
     }

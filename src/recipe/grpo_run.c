@@ -289,7 +289,8 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
     logged = training_log(t, t->state.step, epoch_of(run), metrics, failed == COHORT_OK ? err : NULL);
     if (end || (due && every(run, options_int(t->options, OPTION_LOGGING_STEPS))))
         report_step(t, metrics);
-    diagnosed = training_diagnose(t, metrics, failed == COHORT_OK && logged == COHORT_OK ? err : NULL);
+    diagnosed = training_diagnose(t, metrics, every(run, run->eval_steps),
+                                  failed == COHORT_OK && logged == COHORT_OK ? err : NULL);
     TRY(failed);
     TRY(logged);
     TRY(diagnosed);
@@ -418,7 +419,7 @@ static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
         return COHORT_OK;
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
-    TRY_GOTO(training_diagnose(&run->t, &metrics, err));
+    TRY_GOTO(training_diagnose(&run->t, &metrics, every(run, run->eval_steps), err));
 cleanup:
     metrics_free(&metrics);
     return status;
@@ -435,7 +436,7 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
         if (status == COHORT_OK)
             status = training_log(t, 0, run->extent.rows == 0 ? (double)NAN : 0.0, &metrics, err);
         if (status == COHORT_OK)
-            status = training_diagnose(t, &metrics, err);
+            status = training_diagnose(t, &metrics, true, err);
         metrics_free(&metrics);
         TRY(status);
     }

@@ -111,8 +111,9 @@ void training_draw(struct training *t, enum draw_when when);
 
 /* Called by training_begin: the diagnosis of a run that begins, or that of the checkpoint it goes on from. */
 cohort_status training_diagnosis_begin(struct training *t, cohort_error *err);
-/* Gives metrics of the last step, or those of an evaluation that was owed, to the diagnosis and tells its warnings. */
-cohort_status training_diagnose(struct training *t, const struct metrics *metrics, cohort_error *err);
+/* Gives metrics of the last step, or those of an evaluation that was owed, to the diagnosis and tells its warnings.
+ * evaluation: whether an evaluation was due by its number of steps, and not at the run's end alone. */
+cohort_status training_diagnose(struct training *t, const struct metrics *metrics, bool evaluation, cohort_error *err);
 /* COHORT_ERR_DIVERGED, where a warning said that the run will not recover and the run is to end then. */
 cohort_status training_check(const struct training *t, cohort_error *err);
 /* After the last step: warnings that a short run is due, and what was said in the course of it. */

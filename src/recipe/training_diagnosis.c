@@ -35,9 +35,9 @@ static cohort_status tell(struct training *t, cohort_error *err)
     return status;
 }
 
-cohort_status training_diagnose(struct training *t, const struct metrics *metrics, cohort_error *err)
+cohort_status training_diagnose(struct training *t, const struct metrics *metrics, bool evaluation, cohort_error *err)
 {
-    TRY(diagnosis_step(t->diagnosis, t->state.step, metrics->items, metrics->count, err));
+    TRY(diagnosis_step(t->diagnosis, t->state.step, metrics->items, metrics->count, evaluation, err));
     return tell(t, err);
 }
 

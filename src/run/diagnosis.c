@@ -119,8 +119,7 @@ static void take_functions(struct diagnosis *d, const cohort_metric *metrics, si
             const char *name = metrics[i].name;
             const bool is_mean = function_name(name, "/mean") == strlen(function->name),
                        is_std = function_name(name, "/std") == strlen(function->name);
-            if ((!is_mean && !is_std) ||
-                strncmp(name + strlen(prefix), function->name, strlen(function->name)) != 0)
+            if ((!is_mean && !is_std) || strncmp(name + strlen(prefix), function->name, strlen(function->name)) != 0)
                 continue;
             *(is_mean ? &mean : &std) = isfinite(metrics[i].value) ? metrics[i].value : (double)NAN;
         }
@@ -169,8 +168,7 @@ static void take_bases(struct diagnosis *d)
 static void take_frame(struct diagnosis *d, const cohort_metric *metrics, size_t count)
 {
     const int64_t sync = d->setup.reference_steps;
-    const double norm = find(metrics, count, "grad_norm"),
-                 usual = window_median(&d->columns[COLUMN_GRAD_NORM], 50, 0);
+    const double norm = find(metrics, count, "grad_norm"), usual = window_median(&d->columns[COLUMN_GRAD_NORM], 50, 0);
     for (int32_t c = 0; c < N_COLUMNS; c++)
         push(&d->columns[c], find(metrics, count, column_metrics[c]));
     take_functions(d, metrics, count);
@@ -278,7 +276,7 @@ static cohort_status make_room(struct diagnosis *d, cohort_error *err)
 }
 
 cohort_status diagnosis_step(struct diagnosis *d, int64_t step, const cohort_metric *metrics, size_t count,
-                             cohort_error *err)
+                             bool evaluation, cohort_error *err)
 {
     for (size_t i = 0; i < count; i++) {
         const size_t length = function_name(metrics[i].name, "/mean");
@@ -299,7 +297,8 @@ cohort_status diagnosis_step(struct diagnosis *d, int64_t step, const cohort_met
         if (!skipped && !small)
             take_frame(d, metrics, count);
     }
-    take_evaluation(d, metrics, count);
+    if (evaluation)
+        take_evaluation(d, metrics, count);
     if (d->steps > 0)
         ask_all(d);
     return COHORT_OK;

@@ -59,9 +59,10 @@ cohort_status diagnosis_create(struct diagnosis **out, const struct diagnosis_se
 void diagnosis_destroy(struct diagnosis *d);
 
 /* Takes the metrics of a step as they are logged, in any order: every step once, ascending; step 0 is the evaluation
- * before the first. COHORT_ERR_MEMORY is the only error, and nothing was taken then. */
+ * before the first. evaluation: whether an evaluation among them counts; one that is made only because the run ends here
+ * does not, for a longer run would not have it. COHORT_ERR_MEMORY is the only error, and nothing was taken then. */
 cohort_status diagnosis_step(struct diagnosis *d, int64_t step, const cohort_metric *metrics, size_t count,
-                             cohort_error *err);
+                             bool evaluation, cohort_error *err);
 /* After the last step: rules that want some steps in a row take all there were, where there were fewer. */
 void diagnosis_end(struct diagnosis *d);
 /* Moves the next warning out; false if there is none. */

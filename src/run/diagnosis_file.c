@@ -63,12 +63,12 @@ static json_t *functions_json(const struct diagnosis *d)
     json_t *array = json_array();
     for (size_t f = 0; f < d->n_functions; f++) {
         const struct diagnosis_function *function = &d->functions[f];
-        json_array_append_new(
-            array, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", function->name, "mean",
-                             series_json(d, &function->mean), "std", series_json(d, &function->std), "base",
-                             number_json(function->base), "low", number_json(function->low), "high",
-                             number_json(function->high), "unanswered", mark_json(&function->unanswered), "constant",
-                             mark_json(&function->constant)));
+        json_array_append_new(array,
+                              json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", function->name, "mean",
+                                        series_json(d, &function->mean), "std", series_json(d, &function->std), "base",
+                                        number_json(function->base), "low", number_json(function->low), "high",
+                                        number_json(function->high), "unanswered", mark_json(&function->unanswered),
+                                        "constant", mark_json(&function->constant)));
     }
     return array;
 }
@@ -248,10 +248,11 @@ cohort_status diagnosis_read(struct diagnosis *d, const char *dir, cohort_error 
     if (good)
         TRY_GOTO(read_functions(json_object_get(json, "functions"), d, &good, err));
     if (!good)
-        status = error_set(err, COHORT_ERR_FORMAT,
-                           "%s: is not what a run writes there (\"format\": 1 and the windows of its rules); the file is "
-                           "damaged: resume from another checkpoint, or remove the file: the rules then begin anew",
-                           path);
+        status =
+            error_set(err, COHORT_ERR_FORMAT,
+                      "%s: is not what a run writes there (\"format\": 1 and the windows of its rules); the file is "
+                      "damaged: resume from another checkpoint, or remove the file: the rules then begin anew",
+                      path);
 cleanup:
     json_decref(json);
     mem_free(path);

@@ -82,17 +82,17 @@ struct diagnosis_mark {
 struct diagnosis_function {
     char *name;
     struct diagnosis_series mean, std;
-    double base; /* of mean; NaN: not known yet */
+    double base;      /* of mean; NaN: not known yet */
     double low, high; /* of its mean, over the run */
     struct diagnosis_mark unanswered, constant;
 };
 
 struct diagnosis {
     struct diagnosis_setup setup;
-    int64_t steps;   /* given, those before a resume included */
-    int64_t counted; /* of them that windows hold: the rate was not near 0 and the update not skipped */
+    int64_t steps;    /* given, those before a resume included */
+    int64_t counted;  /* of them that windows hold: the rate was not near 0 and the update not skipped */
     int64_t measured; /* counted since this process began */
-    int64_t last;    /* number of the last step */
+    int64_t last;     /* number of the last step */
     bool ended;
     bool stepped; /* the last call took a step, and not an evaluation alone */
     struct diagnosis_series columns[N_COLUMNS];
@@ -101,14 +101,14 @@ struct diagnosis {
     int64_t kl_counted;     /* counted steps since then */
     struct diagnosis_function *functions;
     size_t n_functions, room;
-    uint32_t skips;        /* bit i: the update of the i-th last step was skipped */
-    uint32_t spikes;       /* bit i: likewise, of counted steps whose gradient was far above the usual */
-    double ratio_off;      /* of the last step: how far a log-prob was off that of its draw; 0 where it need not agree */
-    double best_mean;      /* highest mean reward of 50 steps; NaN: none yet */
-    double low10, high10;  /* of the mean reward of 10 steps */
-    int32_t collapsed;     /* steps in a row */
-    double zero_std_sum;   /* over all counted steps */
-    int64_t evaluations;   /* with eval_reward */
+    uint32_t skips;       /* bit i: the update of the i-th last step was skipped */
+    uint32_t spikes;      /* bit i: likewise, of counted steps whose gradient was far above the usual */
+    double ratio_off;     /* of the last step: how far a log-prob was off that of its draw; 0 where it need not agree */
+    double best_mean;     /* highest mean reward of 50 steps; NaN: none yet */
+    double low10, high10; /* of the mean reward of 10 steps */
+    int32_t collapsed;    /* steps in a row */
+    double zero_std_sum;  /* over all counted steps */
+    int64_t evaluations;  /* with eval_reward */
     double best_eval;
     int32_t below2, below4; /* evaluations in a row that are so many standard errors below the best */
     double last_eval_loss;

@@ -17,91 +17,145 @@ static const struct {
     bool late;      /* silent before step 30 */
     bool functions; /* asked of each reward function */
 } table[N_RULES] = {
-    [RULE_NO_REWARD] = {{"C3", "no_reward",
-                         "score the data's own answers (cohort score); see that the column which the reward reads is in "
-                         "the data under that name, and that the program answers within --reward-timeout"},
-                        CAUSE_NO_SIGNAL, false, false},
-    [RULE_FUNCTION_NULL] = {{"C3", "function_unanswered",
-                             "see that the column which the function reads is in the data under that name, or leave the "
-                             "function out"},
-                            CAUSE_NONE, false, true},
+    [RULE_NO_REWARD] =
+        {{"C3", "no_reward",
+          "score the data's own answers (cohort score); see that the column which the reward reads is in "
+          "the data under that name, and that the program answers within --reward-timeout"},
+         CAUSE_NO_SIGNAL,
+         false,
+         false},
+    [RULE_FUNCTION_NULL] =
+        {{"C3", "function_unanswered",
+          "see that the column which the function reads is in the data under that name, or leave the "
+          "function out"},
+         CAUSE_NONE,
+         false,
+         true},
     [RULE_NO_END] = {{"C5", "no_end",
                       "see that --eos-token (or --stop) names what the model ends an answer with and that the chat "
                       "template is the model's own; raise --max-completion-length"},
-                     CAUSE_NO_SIGNAL, false, false},
-    [RULE_TRUNCATED] = {{"C6", "truncated",
-                         "raise --max-completion-length; leave cut answers out (--mask-truncated-completions); make long "
-                         "answers cost something (reward soft_overlong_punishment)"},
-                        CAUSE_NO_SIGNAL, false, false},
+                     CAUSE_NO_SIGNAL,
+                     false,
+                     false},
+    [RULE_TRUNCATED] =
+        {{"C6", "truncated",
+          "raise --max-completion-length; leave cut answers out (--mask-truncated-completions); make long "
+          "answers cost something (reward soft_overlong_punishment)"},
+         CAUSE_NO_SIGNAL,
+         false,
+         false},
     [RULE_NO_SPREAD] = {{"C1", "no_spread",
                          "try the reward on a few completions (cohort score); take prompts that the model gets right "
                          "some of the time; raise --num-generations; --temperature 1; a reward with degrees"},
-                        CAUSE_NO_SIGNAL, false, false},
+                        CAUSE_NO_SIGNAL,
+                        false,
+                        false},
     [RULE_NO_GRADIENT] = {{"C7", "no_gradient",
                            "see what is left to train: --lora-target-modules, --mask-truncated-completions, "
                            "--top-entropy-quantile, and in sft which tokens of the data are learned (cohort data)"},
-                          CAUSE_NO_SIGNAL, false, false},
+                          CAUSE_NO_SIGNAL,
+                          false,
+                          false},
     [RULE_LITTLE_SPREAD] = {{"C2", "little_spread",
                              "--dynamic-sampling; --num-generations 16; leave out prompts that are always or never "
                              "solved"},
-                            CAUSE_NO_SIGNAL, false, false},
+                            CAUSE_NO_SIGNAL,
+                            false,
+                            false},
     [RULE_FUNCTION_CONSTANT] = {{"C4", "function_constant",
                                  "try the function on a few completions (cohort score); mend its check, or set its "
                                  "--reward-weights to 0"},
-                                CAUSE_NONE, false, true},
+                                CAUSE_NONE,
+                                false,
+                                true},
     [RULE_NOT_FINITE] = {{"U1", "not_finite",
                           "lower --learning-rate; --max-grad-norm 0.2; see whether the weights that the run began with "
                           "are sound (cohort generate)"},
-                         CAUSE_BLOWN_UP, false, false},
-    [RULE_RATIO] = {{"U5", "ratio_off",
-                     "report it: sampling and training compute the same number here, so this is a defect of the program "
-                     "or of the machine's memory"},
-                    CAUSE_BLOWN_UP, false, false},
+                         CAUSE_BLOWN_UP,
+                         false,
+                         false},
+    [RULE_RATIO] =
+        {{"U5", "ratio_off",
+          "report it: sampling and training compute the same number here, so this is a defect of the program "
+          "or of the machine's memory"},
+         CAUSE_BLOWN_UP,
+         false,
+         false},
     [RULE_KL] = {{"U4", "kl_runaway", "lower --learning-rate; raise --beta; --sync-ref-model"},
-                 CAUSE_BLOWN_UP, true, false},
+                 CAUSE_BLOWN_UP,
+                 true,
+                 false},
     [RULE_COLLAPSE] = {{"U8", "reward_collapsed",
                         "go on from the checkpoint before the fall with half the --learning-rate, and --beta 0.001 to "
                         "0.01"},
-                       CAUSE_BLOWN_UP, true, false},
+                       CAUSE_BLOWN_UP,
+                       true,
+                       false},
     [RULE_ENTROPY_LOW] = {{"U2", "entropy_collapsed",
                            "--epsilon-high 0.28; --temperature 1; --use-adaptive-entropy; --num-iterations 1"},
-                          CAUSE_NONE, true, false},
-    [RULE_ENTROPY_HIGH] = {{"U3", "entropy_rising",
-                            "--epsilon-high as --epsilon; lower --learning-rate; --mask-truncated-completions; --delta"},
-                           CAUSE_NONE, true, false},
+                          CAUSE_NONE,
+                          true,
+                          false},
+    [RULE_ENTROPY_HIGH] =
+        {{"U3", "entropy_rising",
+          "--epsilon-high as --epsilon; lower --learning-rate; --mask-truncated-completions; --delta"},
+         CAUSE_NONE,
+         true,
+         false},
     [RULE_CLIPPED_UPDATES] = {{"U6", "updates_clipped", "lower --num-iterations or --learning-rate"},
-                              CAUSE_NONE, true, false},
+                              CAUSE_NONE,
+                              true,
+                              false},
     [RULE_GRAD_SPIKES] = {{"U7", "gradient_spikes", "--max-grad-norm 0.2; more prompts a step"},
-                          CAUSE_NONE, true, false},
+                          CAUSE_NONE,
+                          true,
+                          false},
     [RULE_FORM] = {{"H3", "form_only",
                     "lower the function's --reward-weights; pay the form only where the answer is right; check the "
                     "reward for answers"},
-                   CAUSE_LENGTH, true, false},
+                   CAUSE_LENGTH,
+                   true,
+                   false},
     [RULE_LENGTH] = {{"H1", "length_runaway",
                       "--loss-type dr_grpo or dapo; --scale-rewards none; let the length count in the reward "
                       "(soft_overlong_punishment, cosine_scaled)"},
-                     CAUSE_LENGTH, true, false},
+                     CAUSE_LENGTH,
+                     true,
+                     false},
     [RULE_HELD_OUT] = {{"H2", "held_out_falls",
                         "stop at the best evaluation's checkpoint; more prompts; --beta; fewer --epochs; look at "
                         "completions that get the highest reward"},
-                       CAUSE_NONE, true, false},
+                       CAUSE_NONE,
+                       true,
+                       false},
     [RULE_LOOPS] = {{"H4", "repeats_itself",
                      "--temperature 1; make length cost something (soft_overlong_punishment) or repetition "
                      "(repetition_penalty); go on from an older checkpoint"},
-                    CAUSE_NONE, true, false},
+                    CAUSE_NONE,
+                    true,
+                    false},
     [RULE_NOTHING_SAID] = {{"H6", "same_answers",
                             "look at what is drawn (--log-completions); --temperature 1, --top-k 0 and --top-p 1"},
-                           CAUSE_NONE, true, false},
+                           CAUSE_NONE,
+                           true,
+                           false},
     [RULE_OVERFIT] = {{"S1", "overfit",
                        "stop at the best evaluation (--load-best-model-at-end, --early-stopping-patience); more data; "
                        "fewer --epochs; a lower --learning-rate"},
-                      CAUSE_NONE, false, false},
-    [RULE_SLOW_REWARD] = {{"M1", "reward_slow",
-                           "--reward-workers, which lets rewards work during the rollout; --reward-cache; let the program "
-                           "score rows together"},
-                          CAUSE_NONE, false, false},
+                      CAUSE_NONE,
+                      false,
+                      false},
+    [RULE_SLOW_REWARD] =
+        {{"M1", "reward_slow",
+          "--reward-workers, which lets rewards work during the rollout; --reward-cache; let the program "
+          "score rows together"},
+         CAUSE_NONE,
+         false,
+         false},
     [RULE_SLOWER] = {{"M4", "slower", "look for other jobs on the machine, heat, and a disk that is full"},
-                     CAUSE_NONE, true, false},
+                     CAUSE_NONE,
+                     true,
+                     false},
 };
 
 const struct diagnosis_rule *diagnosis_rule_at(size_t i) { return i < N_RULES ? &table[i].rule : NULL; }
@@ -174,7 +228,8 @@ static enum diagnosis_severity no_end(const struct diagnosis *d, char *sentence)
     const double clipped = window_at(column(d, COLUMN_CLIPPED), 0);
     char text[48];
     if (always(d, COLUMN_CLIPPED, n, 1.0, 1.0) && always(d, COLUMN_TERMINATED, n, 0.0, 0.0)) {
-        SAY("%s no completion ended by itself: all were cut at --max-completion-length, so that no answer is ever judged "
+        SAY("%s no completion ended by itself: all were cut at --max-completion-length, so that no answer is ever "
+            "judged "
             "whole",
             span(d, n, text));
         return DIAGNOSIS_FATAL;
@@ -217,7 +272,8 @@ static enum diagnosis_severity no_spread(const struct diagnosis *d, char *senten
     if (n == 0 || run < n || (groups < 40.0 && !d->ended) || isnan(reward))
         return DIAGNOSIS_NONE;
     if (window_at(column(d, COLUMN_REWARD_STD), 0) == 0.0 && reward >= d->high10 && d->high10 > d->low10)
-        SAY("this run no longer learns: %s all rewards were equal within every group, all at the highest, %.4g: this data "
+        SAY("this run no longer learns: %s all rewards were equal within every group, all at the highest, %.4g: this "
+            "data "
             "is solved",
             span(d, run < n ? n : run, text), reward);
     else
@@ -248,7 +304,8 @@ static enum diagnosis_severity little_spread(const struct diagnosis *d, char *se
     if (d->counted < 50 || !(share >= 0.8))
         return DIAGNOSIS_NONE;
     if (group > 1 && p > 0.0 && p < 1.0)
-        SAY("in %.0f %% of the groups of the last 50 steps all rewards were equal (were every prompt solved %.0f %% of the "
+        SAY("in %.0f %% of the groups of the last 50 steps all rewards were equal (were every prompt solved %.0f %% of "
+            "the "
             "time, %.0f %% of groups of %d would be, and %.0f %% of groups of %d)",
             100.0 * share, 100.0 * p, 100.0 * (pow(p, group) + pow(1.0 - p, group)), group,
             100.0 * (pow(p, 2 * group) + pow(1.0 - p, 2 * group)), 2 * group);
@@ -321,8 +378,8 @@ static enum diagnosis_severity kl_runaway(const struct diagnosis *d, char *sente
     if (d->kl_counted < 10 || isnan(kl))
         return DIAGNOSIS_NONE;
     if (kl > 10.0 && reward < d->base[COLUMN_REWARD]) {
-        SAY("the KL to the reference is %.3g and the reward %.4g, which is less than the %.4g it began with", kl, reward,
-            d->base[COLUMN_REWARD]);
+        SAY("the KL to the reference is %.3g and the reward %.4g, which is less than the %.4g it began with", kl,
+            reward, d->base[COLUMN_REWARD]);
         return DIAGNOSIS_FATAL;
     }
     if (isnan(d->kl_base) || !(kl > 0.1 && kl > 10.0 * d->kl_base))
@@ -409,7 +466,8 @@ static enum diagnosis_severity form_only(const struct diagnosis *d, char *senten
         }
         if (!alone)
             continue;
-        SAY("the reward %.60s rose by %.3g over 100 steps, and no other has moved since the run began: the model learns "
+        SAY("the reward %.60s rose by %.3g over 100 steps, and no other has moved since the run began: the model "
+            "learns "
             "the form and not the answer",
             form->name, rise);
         return DIAGNOSIS_WARNING;
@@ -431,7 +489,8 @@ static enum diagnosis_severity length_runaway(const struct diagnosis *d, char *s
         return DIAGNOSIS_WARNING;
     }
     if (d->counted >= 60 && cut >= cut_before + 0.3 && !learns) {
-        SAY("%.0f %% of completions are cut at --max-completion-length, 50 steps before it were %.0f %%, and the reward "
+        SAY("%.0f %% of completions are cut at --max-completion-length, 50 steps before it were %.0f %%, and the "
+            "reward "
             "does not rise",
             100.0 * cut, 100.0 * cut_before);
         return DIAGNOSIS_WARNING;
@@ -486,7 +545,8 @@ static enum diagnosis_severity overfit(const struct diagnosis *d, char *sentence
 {
     if (d->eval_loss_up < 3 || window_trend(d, column(d, COLUMN_LOSS)) >= 0)
         return DIAGNOSIS_NONE;
-    SAY("the held-out loss has risen in three evaluations in a row, to %.4g, while the loss in training falls: the model "
+    SAY("the held-out loss has risen in three evaluations in a row, to %.4g, while the loss in training falls: the "
+        "model "
         "learns the rows by heart",
         d->last_eval_loss);
     return DIAGNOSIS_WARNING;
@@ -501,7 +561,8 @@ static enum diagnosis_severity slow_reward(const struct diagnosis *d, char *sent
     /* What takes a few milliseconds need not be faster. */
     if (d->measured < 20 || !(reward > 0.3 * step && reward > 0.05))
         return DIAGNOSIS_NONE;
-    SAY("%.0f %% of the time goes into waiting for rewards (%.3g of %.3g s a step)", 100.0 * reward / step, reward, step);
+    SAY("%.0f %% of the time goes into waiting for rewards (%.3g of %.3g s a step)", 100.0 * reward / step, reward,
+        step);
     return DIAGNOSIS_WARNING;
 }
 

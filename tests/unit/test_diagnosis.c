@@ -242,7 +242,8 @@ static const struct ill_case {
     {no_reward, "C3", "no_reward", DIAGNOSIS_FATAL, 3, "no completion had a reward", false},
     {function_null, "C3", "function_unanswered", DIAGNOSIS_WARNING, 20, "the reward form answered null", false},
     {no_end, "C5", "no_end", DIAGNOSIS_FATAL, 24, "no completion ended by itself", true},
-    {cut_from_the_start, "C5", "no_end", DIAGNOSIS_WARNING, 1, "90 % of the completions of this step never ended", false},
+    {cut_from_the_start, "C5", "no_end", DIAGNOSIS_WARNING, 1, "90 % of the completions of this step never ended",
+     false},
     {truncated, "C6", "truncated", DIAGNOSIS_WARNING, 10, "51 % of the completions were cut", false},
     {no_spread, "C1", "no_spread", DIAGNOSIS_FATAL, 10, "equal within every group", true},
     {solved, "C1", "no_spread", DIAGNOSIS_FATAL, 30, "solved", false},
@@ -277,11 +278,8 @@ static const struct ill_case {
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 
-static const struct diagnosis_setup of_run = {.group = 8,
-                                             .prompts = 8,
-                                             .eval_prompts = 200,
-                                             .peak_rate = 1e-6,
-                                             .max_grad_norm = 1.0};
+static const struct diagnosis_setup of_run = {
+    .group = 8, .prompts = 8, .eval_prompts = 200, .peak_rate = 1e-6, .max_grad_norm = 1.0};
 
 struct heard {
     struct diagnosis_warning at[MOST_SAID];
@@ -310,7 +308,7 @@ static void give(struct diagnosis *d, illness *ill, bool under, int64_t step, st
     healthy(&m, step);
     if (ill != NULL)
         ill(&m, step, under);
-    assert_int_equal(diagnosis_step(d, step, m.items, m.count, NULL), COHORT_OK);
+    assert_int_equal(diagnosis_step(d, step, m.items, m.count, true, NULL), COHORT_OK);
     metrics_free(&m);
     listen(d, heard);
 }
@@ -437,7 +435,7 @@ static void test_again(void **state)
         healthy(&m, step);
         if (step == 10 || step == 61)
             metrics_set(&m, "sampling/sampling_logp_difference/max", 1.0);
-        assert_int_equal(diagnosis_step(d, step, m.items, m.count, NULL), COHORT_OK);
+        assert_int_equal(diagnosis_step(d, step, m.items, m.count, true, NULL), COHORT_OK);
         metrics_free(&m);
         listen(d, &heard);
     }
@@ -516,7 +514,7 @@ static void test_warm_up(void **state)
         healthy(&m, step);
         metrics_set(&m, "grad_norm", 0.0);
         metrics_set(&m, "learning_rate", step <= 20 ? 0.9e-7 : 1e-7);
-        assert_int_equal(diagnosis_step(d, step, m.items, m.count, NULL), COHORT_OK);
+        assert_int_equal(diagnosis_step(d, step, m.items, m.count, true, NULL), COHORT_OK);
         metrics_free(&m);
         listen(d, &heard);
         assert_int_equal(heard.n, step < 25 ? 0 : 1);
@@ -548,8 +546,13 @@ static void test_documented(void **state)
 static void test_damaged(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "{", "[]", "{\"format\": 2}", "{\"format\": 1}",
-                                        "{\"format\": 1, \"steps\": -1}", "{\"format\": 1, \"steps\": 1e300}"};
+    static const char *const texts[] = {"",
+                                        "{",
+                                        "[]",
+                                        "{\"format\": 2}",
+                                        "{\"format\": 1}",
+                                        "{\"format\": 1, \"steps\": -1}",
+                                        "{\"format\": 1, \"steps\": 1e300}"};
     static const char name[] = "trainer/diagnosis.json";
     assert_int_equal(file_make_dirs(in_folder("trainer"), NULL), COHORT_OK);
     struct diagnosis *d = begin();
@@ -594,14 +597,10 @@ static void test_damaged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_healthy, setup),
-        cmocka_unit_test_setup(test_cases, setup),
-        cmocka_unit_test_setup(test_resumed, setup),
-        cmocka_unit_test_setup(test_again, setup),
-        cmocka_unit_test_setup(test_one_cause, setup),
-        cmocka_unit_test_setup(test_short, setup),
-        cmocka_unit_test_setup(test_warm_up, setup),
-        cmocka_unit_test_setup(test_damaged, setup),
+        cmocka_unit_test_setup(test_healthy, setup),   cmocka_unit_test_setup(test_cases, setup),
+        cmocka_unit_test_setup(test_resumed, setup),   cmocka_unit_test_setup(test_again, setup),
+        cmocka_unit_test_setup(test_one_cause, setup), cmocka_unit_test_setup(test_short, setup),
+        cmocka_unit_test_setup(test_warm_up, setup),   cmocka_unit_test_setup(test_damaged, setup),
         cmocka_unit_test_setup(test_documented, setup)};
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
