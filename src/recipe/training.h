@@ -29,7 +29,7 @@ struct training {
     int64_t saved_step;               /* of the newest checkpoint, -1 if none */
     double saved_at;                  /* end of the last save, or the run's begin; of the clock */
     double save_seconds;              /* what the last save took */
-    bool lines_lost;                  /* a step's metrics could not be kept at all: it must be done again */
+    bool lines_lost;                  /* a step's metrics could not be kept or judged at all: it must be done again */
     bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
     struct run_inputs inputs;         /* what this run reads: the command adds its own before training_begin */
     struct diagnosis_setup setup;     /* what rules must know: the command fills in its own before training_begin */

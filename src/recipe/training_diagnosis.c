@@ -37,7 +37,9 @@ static cohort_status tell(struct training *t, cohort_error *err)
 
 cohort_status training_diagnose(struct training *t, const struct metrics *metrics, bool evaluation, cohort_error *err)
 {
-    TRY(diagnosis_step(t->diagnosis, t->state.step, metrics->items, metrics->count, evaluation, err));
+    cohort_status status = diagnosis_step(t->diagnosis, t->state.step, metrics->items, metrics->count, evaluation, err);
+    t->lines_lost = t->lines_lost || status != COHORT_OK; /* a checkpoint would lack the step */
+    TRY(status);
     return tell(t, err);
 }
 

@@ -1,7 +1,7 @@
 /* State of the diagnosis: windows of the last steps, what they were at the run's begin, and what was said. */
 #include "run/diagnosis_internal.h"
 
-#include "base/number.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <string.h>
@@ -93,12 +93,32 @@ struct diagnosis_function *diagnosis_function_of(struct diagnosis *d, const char
     return NULL;
 }
 
+/* What fits of a name, cut where a character ends. */
+static cohort_status show_name(struct diagnosis_function *function, cohort_error *err)
+{
+    struct text text = {0};
+    cohort_status status = text_append_shown(&text, function->name, strlen(function->name), err);
+    if (status == COHORT_OK && text.length > 0) {
+        const size_t most = sizeof function->shown - 1, room = text.length < most ? text.length : most,
+                     n = utf8_check(text.data, room);
+        memcpy(function->shown, text.data, n);
+    }
+    text_free(&text);
+    return status;
+}
+
 cohort_status diagnosis_add_function(struct diagnosis *d, const char *name, size_t length, cohort_error *err)
 {
     struct diagnosis_function *function = NULL;
     TRY(mem_grow(&d->functions, &d->room, d->n_functions + 1, sizeof *d->functions, "diagnosis", err));
     function = &d->functions[d->n_functions];
     TRY(mem_strdup(&function->name, name, length, err));
+    cohort_status status = show_name(function, err);
+    if (status != COHORT_OK) {
+        mem_free(function->name);
+        function->name = NULL;
+        return status;
+    }
     clear_series(&function->mean);
     clear_series(&function->std);
     function->base = function->low = function->high = (double)NAN;

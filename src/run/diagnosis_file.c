@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json_text.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -44,13 +45,26 @@ static const char *const severities[] = {"none", "note", "warning", "fatal"};
 
 static json_t *number_json(double x) { return isnan(x) ? json_null() : json_real(x); }
 
+/* Moves a value into an array or object; false: memory could not be had for one of them. */
+static bool add(json_t *array, json_t *value) { return json_array_append_new(array, value) == 0; }
+static bool set(json_t *object, const char *key, json_t *value) { return json_object_set_new(object, key, value) == 0; }
+
+/* Frees what is not whole. */
+static json_t *whole(json_t *json, bool good)
+{
+    if (!good)
+        json_decref(json);
+    return good ? json : NULL;
+}
+
 static json_t *series_json(const struct diagnosis *d, const struct diagnosis_series *series)
 {
     const int32_t n = d->counted < DIAGNOSIS_FRAMES ? (int32_t)d->counted : DIAGNOSIS_FRAMES;
     json_t *array = json_array();
-    for (int32_t i = n - 1; i >= 0; i--)
-        json_array_append_new(array, number_json(window_at(series, i)));
-    return array;
+    bool good = array != NULL;
+    for (int32_t i = n - 1; good && i >= 0; i--)
+        good = add(array, number_json(window_at(series, i)));
+    return whole(array, good);
 }
 
 static json_t *mark_json(const struct diagnosis_mark *mark)
@@ -58,54 +72,81 @@ static json_t *mark_json(const struct diagnosis_mark *mark)
     return json_pack("[i, i]", (int)mark->said, (int)mark->clean);
 }
 
+static json_t *function_json(const struct diagnosis *d, const struct diagnosis_function *function)
+{
+    json_t *json = json_object();
+    const bool good =
+        json != NULL && set(json, "name", json_string(function->name)) &&
+        set(json, "mean", series_json(d, &function->mean)) && set(json, "std", series_json(d, &function->std)) &&
+        set(json, "base", number_json(function->base)) && set(json, "low", number_json(function->low)) &&
+        set(json, "high", number_json(function->high)) && set(json, "unanswered", mark_json(&function->unanswered)) &&
+        set(json, "constant", mark_json(&function->constant));
+    return whole(json, good);
+}
+
 static json_t *functions_json(const struct diagnosis *d)
 {
     json_t *array = json_array();
-    for (size_t f = 0; f < d->n_functions; f++) {
-        const struct diagnosis_function *function = &d->functions[f];
-        json_array_append_new(array,
-                              json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", function->name, "mean",
-                                        series_json(d, &function->mean), "std", series_json(d, &function->std), "base",
-                                        number_json(function->base), "low", number_json(function->low), "high",
-                                        number_json(function->high), "unanswered", mark_json(&function->unanswered),
-                                        "constant", mark_json(&function->constant)));
-    }
-    return array;
+    bool good = array != NULL;
+    for (size_t f = 0; good && f < d->n_functions; f++) /* JSON has no other names: such a function begins anew */
+        if (utf8_check(d->functions[f].name, strlen(d->functions[f].name)) == strlen(d->functions[f].name))
+            good = add(array, function_json(d, &d->functions[f]));
+    return whole(array, good);
 }
 
 static json_t *said_json(const struct diagnosis *d)
 {
     json_t *array = json_array();
-    for (size_t i = 0; i < d->n_said; i++) {
+    bool good = array != NULL;
+    for (size_t i = 0; good && i < d->n_said; i++) {
         const struct diagnosis_warning *w = &d->said[i];
-        json_array_append_new(array,
-                              json_pack("{s:s, s:s, s:I, s:s}", "rule", w->rule->name, "severity",
-                                        severities[w->severity], "step", (json_int_t)w->step, "sentence", w->sentence));
+        good = add(array, json_pack("{s:s, s:s, s:I, s:s}", "rule", w->rule->name, "severity", severities[w->severity],
+                                    "step", (json_int_t)w->step, "sentence", w->sentence));
     }
-    return array;
+    return whole(array, good);
+}
+
+static json_t *columns_json(const struct diagnosis *d, bool base)
+{
+    json_t *json = json_object();
+    bool good = json != NULL;
+    for (int c = 0; good && c < N_KEPT_COLUMNS; c++)
+        good = set(json, column_names[c], base ? number_json(d->base[c]) : series_json(d, &d->columns[c]));
+    return whole(json, good);
+}
+
+static json_t *marks_json(const struct diagnosis *d)
+{
+    json_t *json = json_object();
+    bool good = json != NULL;
+    for (int r = 0; good && r < N_RULES; r++)
+        good = set(json, diagnosis_rule_at((size_t)r)->name, mark_json(&d->marks[r]));
+    return whole(json, good);
+}
+
+/* NULL: out of memory. */
+static json_t *state_json(const struct diagnosis *d)
+{
+    json_t *json = json_object();
+    bool good = json != NULL && set(json, "format", json_integer(1)) && set(json, "columns", columns_json(d, false)) &&
+                set(json, "base", columns_json(d, true)) && set(json, "marks", marks_json(d)) &&
+                set(json, "functions", functions_json(d)) && set(json, "said", said_json(d));
+#define NUMBER(name) good = good && set(json, #name, number_json(d->name));
+    DIAGNOSIS_NUMBERS(NUMBER)
+#undef NUMBER
+#define COUNT(name, type, most) good = good && set(json, #name, json_integer((json_int_t)d->name));
+    DIAGNOSIS_COUNTS(COUNT)
+#undef COUNT
+    return whole(json, good);
 }
 
 cohort_status diagnosis_write(const struct diagnosis *d, const char *dir, cohort_error *err)
 {
     struct text text = {0};
     char *path = NULL;
-    json_t *columns = json_object(), *bases = json_object(), *marks = json_object(), *json = NULL;
+    json_t *json = state_json(d);
     cohort_status status = COHORT_OK;
-    for (int c = 0; c < N_KEPT_COLUMNS; c++) {
-        json_object_set_new(columns, column_names[c], series_json(d, &d->columns[c]));
-        json_object_set_new(bases, column_names[c], number_json(d->base[c]));
-    }
-    for (int r = 0; r < N_RULES; r++)
-        json_object_set_new(marks, diagnosis_rule_at((size_t)r)->name, mark_json(&d->marks[r]));
-    json = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "format", 1, "columns", columns, "base", bases, "marks", marks,
-                     "functions", functions_json(d), "said", said_json(d));
-#define NUMBER(name) json_object_set_new(json, #name, number_json(d->name));
-    DIAGNOSIS_NUMBERS(NUMBER)
-#undef NUMBER
-#define COUNT(name, type, most) json_object_set_new(json, #name, json_integer((json_int_t)d->name));
-    DIAGNOSIS_COUNTS(COUNT)
-#undef COUNT
-    TRY_GOTO(json_text_write(json, JSON_COMPACT, &text, err));
+    TRY_GOTO(json_text_write(json, JSON_COMPACT, &text, err)); /* NULL is an error there */
     TRY_GOTO(text_append(&text, "\n", 1, err));
     TRY_GOTO(file_join(&path, dir, FILE_NAME, err));
     TRY_GOTO(file_write_atomic(path, text.data, text.length, err));

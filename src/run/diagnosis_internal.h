@@ -81,6 +81,7 @@ struct diagnosis_mark {
 /* A reward function, by its metrics rewards/NAME/mean and rewards/NAME/std. */
 struct diagnosis_function {
     char *name;
+    char shown[64]; /* of the name, what fits, as a terminal may be given it */
     struct diagnosis_series mean, std;
     double base;      /* of mean; NaN: not known yet */
     double low, high; /* of its mean, over the run */

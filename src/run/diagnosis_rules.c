@@ -218,7 +218,7 @@ static enum diagnosis_severity function_null(const struct diagnosis *d, size_t f
 {
     if (d->counted < 20 || !always_null(&d->functions[f].mean, 20) || always_null(column(d, COLUMN_REWARD), 20))
         return DIAGNOSIS_NONE;
-    SAY("the reward %.60s answered null for every completion of the last 20 steps", d->functions[f].name);
+    SAY("the reward %s answered null for every completion of the last 20 steps", d->functions[f].shown);
     return DIAGNOSIS_WARNING;
 }
 
@@ -335,7 +335,7 @@ static enum diagnosis_severity function_constant(const struct diagnosis *d, size
         return DIAGNOSIS_NONE;
     const double value = window_at(&function->mean, 0);
     const bool least = function->high > function->low ? value <= function->low : value <= 0.0;
-    SAY("the reward %.60s gave every completion of the last 30 steps %.4g, while others differ: it %s", function->name,
+    SAY("the reward %s gave every completion of the last 30 steps %.4g, while others differ: it %s", function->shown,
         value, least ? "never says yes" : "is always content, and teaches nothing more");
     return least ? DIAGNOSIS_WARNING : DIAGNOSIS_NOTE;
 }
@@ -466,10 +466,10 @@ static enum diagnosis_severity form_only(const struct diagnosis *d, char *senten
         }
         if (!alone)
             continue;
-        SAY("the reward %.60s rose by %.3g over 100 steps, and no other has moved since the run began: the model "
+        SAY("the reward %s rose by %.3g over 100 steps, and no other has moved since the run began: the model "
             "learns "
             "the form and not the answer",
-            form->name, rise);
+            form->shown, rise);
         return DIAGNOSIS_WARNING;
     }
     return DIAGNOSIS_NONE;
@@ -498,8 +498,8 @@ static enum diagnosis_severity length_runaway(const struct diagnosis *d, char *s
     for (size_t f = 0; length < 0.3 * base && f < d->n_functions; f++) {
         if (window_trend(d, &d->functions[f].mean) >= 0)
             continue;
-        SAY("completions have %.0f tokens, had %.0f, and the reward %.60s falls: answers shrink without getting better",
-            length, base, d->functions[f].name);
+        SAY("completions have %.0f tokens, had %.0f, and the reward %s falls: answers shrink without getting better",
+            length, base, d->functions[f].shown);
         return DIAGNOSIS_WARNING;
     }
     return DIAGNOSIS_NONE;
