@@ -57,6 +57,8 @@ endfunction()
 cohort_cuda_negative(reduction COHORT_BREAK_REDUCTION cuda_matmul.c)
 cohort_cuda_negative(attention COHORT_BREAK_ATTENTION kernel_attention_forward.cu kernel_attention_decode.cu
                      kernel_attention_plain.cu)
+cohort_cuda_negative(combine COHORT_BREAK_COMBINE kernel_combine.cu)
+target_compile_definitions(test_negative_combine_cuda PRIVATE CONTROL_SHAPE=4)
 
 # Matrix products alone: few rows against cuBLASLt, bits and times.
 add_executable(bench_products ${PROJECT_SOURCE_DIR}/bench/cuda/bench_products.c ${PROJECT_SOURCE_DIR}/bench/cuda/bench_device.cu)

@@ -74,6 +74,19 @@ if(COHORT_TESTS AND TARGET test_invariance)
     endif()
   endforeach()
   cohort_negative_control(test_negative_attention ${broken_attention})
+
+  # The outputs of experts added in an order that depends on the batch.
+  set(broken_combine)
+  foreach(isa portable avx2 avx512)
+    if(TARGET cohort_kernels_${isa})
+      get_target_property(flags cohort_kernels_${isa} COMPILE_OPTIONS)
+      cohort_broken_objects(broken_combine_${isa} COHORT_BREAK_COMBINE
+                            ${PROJECT_SOURCE_DIR}/src/backend/cpu/kernel_combine.c ${flags})
+      list(APPEND broken_combine $<TARGET_OBJECTS:broken_combine_${isa}>)
+    endif()
+  endforeach()
+  cohort_negative_control(test_negative_combine ${broken_combine})
+  target_compile_definitions(test_negative_combine PRIVATE CONTROL_SHAPE=4)
 endif()
 
 # Clang remarks where a loop that asks for vectors does not get them, which is what a sanitizer's checks come to.

@@ -6,15 +6,16 @@
  *
  * Structs grow at their end from version to version, and every struct but cohort_metric begins with its size.
  *
- *   The caller allocates it   cohort_request, cohort_batch, cohort_observer, cohort_completion, cohort_error.
+ *   The caller allocates it   cohort_request, cohort_batch, cohort_observer, cohort_completion, cohort_completion_query,
+ *                             cohort_error.
  *                             NAME_init sets the size that the caller's header knows, and the defaults. A program built
  *                             with an older header has a smaller struct: fields that it does not have keep their
  *                             defaults, or are not filled. One built with a newer header works as long as the fields
  *                             that this library does not know are 0; otherwise, and for a struct that was not
  *                             initialised, the call gets COHORT_ERR_ARGUMENT. Only a cohort_error may be all zeros
  *                             instead: it then counts as the first version of that struct.
- *   The library hands it out  cohort_progress, cohort_metrics, cohort_reward_row: by const pointer, arrays of them as
- *                             arrays of pointers. The size is the one that the library knows, so that a program built
+ *   The library hands it out  cohort_progress, cohort_metrics, cohort_reward_row, cohort_stored_...: by const pointer,
+ *                             arrays of them as arrays of pointers. The size is the one that the library knows, so that a program built
  *                             with a newer header can tell which fields are there. */
 #ifndef COHORT_H
 #define COHORT_H
@@ -368,6 +369,208 @@ COHORT_API cohort_status cohort_trainer_save_final(cohort_trainer *trainer, coho
  * is the trainer's (cohort_model_close does nothing). The calls above get COHORT_ERR_STATE while it has requests that
  * have not finished or completions that were not polled; while one of them runs, the model's do. NULL for NULL. */
 COHORT_API cohort_model *cohort_trainer_model(cohort_trainer *trainer);
+
+/* ---- What runs have recorded ------------------------------------------------------------------------------------- */
+
+/* The record of a run (run.db in its folder, docs/RUN.md), open for reading: of a run that is going on as of one that has
+ * ended. Any number of readers may look at a run; they change nothing, and hold its trainer up for no longer than a
+ * short query. What a call shows is what was committed when it was made: a step appears with all of its rows.
+ *
+ * Not thread-safe: one thread at a time, and not in a child that was forked after it was opened. Callbacks may make other
+ * calls with the same handle. Where one returns false, the call ends with COHORT_OK. Structs and texts that a callback
+ * gets are valid during it; texts end in a NUL, and where a length stands beside them they may hold others. Texts that
+ * came out of a model or a data set are shown as they were: whoever prints them to a terminal takes care of escape
+ * sequences. */
+typedef struct cohort_store cohort_store;
+/* folder: the run folder. COHORT_ERR_IO where it has no run.db (older versions wrote none), and
+ * COHORT_ERR_UNSUPPORTED where a newer version wrote it. */
+COHORT_API cohort_status cohort_store_open(cohort_store **out, const char *folder, cohort_error *err);
+/* Accepts NULL. From within a callback it takes effect when the call that made it returns. */
+COHORT_API void cohort_store_close(cohort_store *store);
+
+/* What is said of a whole run. Times are seconds since 1970. */
+typedef struct cohort_stored_run {
+    size_t size;
+    const char *path;    /* the folder, as it was given */
+    const char *name;    /* the last part of it */
+    const char *command; /* "sft" or "grpo" */
+    const char *model;   /* the folder or file that option model named */
+    /* "running"; "finished"; "stopped": on request; "failed"; "gone": it says that it is running, and its process has
+     * ended without a word. */
+    const char *status;
+    const char *message; /* why it failed, else "" */
+    const char *config;  /* config.yaml as it is now */
+    /* Of the last start: version of cohort and of SQLite, host, what computes in words, process id. */
+    const char *version, *sqlite, *host, *device;
+    int64_t pid;
+    int64_t starts;     /* how often it was started; 1: never resumed */
+    const char *parent; /* path of the run that it was forked from, else "" */
+    int64_t parent_step;
+    int64_t step, steps;            /* the last that is recorded, -1: none; planned, 0: no end */
+    double created, updated, ended; /* ended 0: it has not */
+    int64_t keep;                   /* completions of the last so many steps are kept; 0: none, -1: all */
+} cohort_stored_run;
+/* *run is valid until the next call of this function with the handle, or its close. */
+COHORT_API cohort_status cohort_store_run(cohort_store *store, const cohort_stored_run **run, cohort_error *err);
+/* Every run in a folder of runs ("runs"), or the one run that the folder itself is, by name. Folders without run.db are
+ * passed over; one that cannot be read is visited with status "unreadable" and its error as message. */
+COHORT_API cohort_status cohort_runs_list(const char *folder,
+                                          bool (*visit)(void *context, const cohort_stored_run *run), void *context,
+                                          cohort_error *err);
+/* Whether anything was committed since the last call with this handle; true at the first. Costs next to nothing: made for
+ * being asked several times a second. */
+COHORT_API cohort_status cohort_store_changed(cohort_store *store, bool *changed, cohort_error *err);
+
+/* What a run reads, by SHA-256. */
+typedef struct cohort_stored_input {
+    size_t size;
+    const char *kind; /* "data", "model", "reward", "tokenizer", "template", ...: the words of option accept_changed */
+    const char *path, *sha256;
+} cohort_stored_input;
+COHORT_API cohort_status cohort_store_inputs(cohort_store *store,
+                                             bool (*visit)(void *context, const cohort_stored_input *input),
+                                             void *context, cohort_error *err);
+
+/* A step with every metric, in the order in which the run first had them; without step and epoch, which stand apart.
+ * Names are docs/GRPO.md's and docs/SFT.md's; an evaluation's begin with "eval_". Step 0 has the evaluation before the
+ * first step. */
+typedef struct cohort_stored_step {
+    size_t size;
+    int64_t step;
+    double time;  /* seconds since 1970; 0: unknown */
+    double epoch; /* NaN: none */
+    const cohort_metric *metrics;
+    size_t n_metrics;
+} cohort_stored_step;
+/* Steps from first to last (inclusive), ascending. */
+COHORT_API cohort_status cohort_store_steps(cohort_store *store, int64_t first, int64_t last,
+                                            bool (*visit)(void *context, const cohort_stored_step *step), void *context,
+                                            cohort_error *err);
+/* The names of all metrics, in the order in which the run first had them. */
+COHORT_API cohort_status cohort_store_names(cohort_store *store, bool (*visit)(void *context, const char *name),
+                                            void *context, cohort_error *err);
+/* One metric over the steps from first to last that have it: steps[*n] ascending and values[*n], NaN where it was not a
+ * number. Free both with cohort_free. A name that the run has not is a curve without points. */
+COHORT_API cohort_status cohort_store_curve(cohort_store *store, const char *name, int64_t first, int64_t last,
+                                            int64_t **steps, double **values, size_t *n, cohort_error *err);
+
+/* A completion that was trained on, or that an evaluation made. */
+typedef struct cohort_stored_completion {
+    size_t size;
+    int64_t step;
+    const char *set; /* "": trained on; else the name of the evaluation's set of prompts, "eval" where it has none */
+    int64_t group;   /* place of its prompt in the batch, from 0 */
+    int64_t index;   /* within the group */
+    int64_t row;     /* of the data set, from 0 */
+    const char *prompt, *text;
+    const char *thinking;   /* the part of text that is thinking, without its tags; NULL: it has none */
+    const char *tool_calls; /* JSON, [{"name", "arguments"}, ...]; NULL: it has none */
+    const char *extra;      /* JSON object: columns that rewards added; NULL: none */
+    size_t prompt_length, text_length, thinking_length, tool_calls_length, extra_length; /* bytes */
+    const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
+    int64_t tokens;
+    double logprob;               /* sum over its tokens, in nats; NaN: not kept */
+    double reward;                /* weighted sum; NaN: unscorable */
+    double advantage;             /* NaN: of an evaluation */
+    const cohort_metric *rewards; /* [n_rewards] by function; NaN: unscorable */
+    size_t n_rewards;
+} cohort_stored_completion;
+
+typedef enum cohort_completion_order {
+    COHORT_BY_STEP,      /* step, group, index ascending */
+    COHORT_NEWEST_FIRST, /* the same the other way round */
+    COHORT_BEST_FIRST,   /* reward descending; without a reward they are left out */
+    COHORT_WORST_FIRST   /* reward ascending, likewise */
+} cohort_completion_order;
+
+/* Which completions are asked for. Start from cohort_completion_query_init: all that were trained on, by step. */
+typedef struct cohort_completion_query {
+    size_t size;
+    const char *set;                   /* "": trained on; a name; NULL: all */
+    int64_t first_step, last_step;     /* inclusive */
+    int64_t group, index;              /* -1: any */
+    double reward_below, reward_above; /* exclusive; NaN: any. Unscorable ones are in no range */
+    const char *reward_name;           /* the function whose value that is; NULL: the weighted sum */
+    const char *finish_reason;         /* NULL: any */
+    const char *search;                /* text that it contains, letter case of ASCII apart; NULL: any */
+    cohort_completion_order order;
+    int64_t limit, skip; /* at most so many (0: all), after passing over so many */
+} cohort_completion_query;
+/* size: sizeof *query in the caller's header. */
+COHORT_API void cohort_completion_query_init_sized(cohort_completion_query *query, size_t size);
+static inline void cohort_completion_query_init(cohort_completion_query *query)
+{
+    cohort_completion_query_init_sized(query, sizeof *query);
+}
+/* query may be NULL: all that were trained on. */
+COHORT_API cohort_status cohort_store_completions(cohort_store *store, const cohort_completion_query *query,
+                                                  bool (*visit)(void *context,
+                                                                const cohort_stored_completion *completion),
+                                                  void *context, cohort_error *err);
+/* How many that would be; limit and skip have no say. */
+COHORT_API cohort_status cohort_store_count(cohort_store *store, const cohort_completion_query *query, int64_t *count,
+                                            cohort_error *err);
+
+/* A turn of a completion in an environment. */
+typedef struct cohort_stored_turn {
+    size_t size;
+    int64_t index;
+    const char *role, *name; /* "assistant", "tool", ...; name of the tool or "" */
+    const char *text;
+    size_t text_length;
+    int64_t tokens;
+} cohort_stored_turn;
+COHORT_API cohort_status cohort_store_turns(cohort_store *store, int64_t step, const char *set, int64_t group,
+                                            int64_t index, bool (*visit)(void *context, const cohort_stored_turn *turn),
+                                            void *context, cohort_error *err);
+
+/* An evaluation; its figures are metrics of that step. */
+typedef struct cohort_stored_evaluation {
+    size_t size;
+    int64_t step;
+    double time;                  /* when it ended, seconds since 1970; 0: unknown */
+    double seconds;               /* that it took; NaN: unknown */
+    const cohort_metric *metrics; /* those that begin with "eval_" */
+    size_t n_metrics;
+} cohort_stored_evaluation;
+COHORT_API cohort_status cohort_store_evaluations(cohort_store *store, int64_t first, int64_t last,
+                                                  bool (*visit)(void *context,
+                                                                const cohort_stored_evaluation *evaluation),
+                                                  void *context, cohort_error *err);
+
+/* Something that happened: a start, a checkpoint, a pause, a warning, a skipped update. */
+typedef struct cohort_stored_event {
+    size_t size;
+    int64_t id;           /* ascending */
+    int64_t step;         /* steps that were done */
+    double time;          /* seconds since 1970 */
+    const char *kind;     /* "start", "resume", "end", "checkpoint", "warning", "skipped", ... (docs/RUN.md) */
+    const char *rule;     /* of a warning: its name, else "" */
+    const char *severity; /* of a warning: "note", "warning" or "fatal", else "" */
+    const char *text;     /* one line for a person */
+    const char *json;     /* more of it for a program, such as the samples of a skipped update; NULL: no more */
+} cohort_stored_event;
+/* Events with ids beyond after (0: all), ascending. kind NULL: of all kinds. */
+COHORT_API cohort_status cohort_store_events(cohort_store *store, int64_t after, const char *kind,
+                                             bool (*visit)(void *context, const cohort_stored_event *event),
+                                             void *context, cohort_error *err);
+
+/* A row of a query's result. */
+typedef struct cohort_stored_row {
+    size_t size;
+    size_t n;                  /* columns */
+    const char *const *names;  /* [n] */
+    const char *const *values; /* [n] as text; NULL: null */
+    const size_t *lengths;     /* [n] bytes of values */
+    /* [n] 'i': a whole number; 'd': a number; 't': text; 'b': bytes; 'n': null */
+    const char *kinds;
+} cohort_stored_row;
+/* One SELECT over the tables of docs/RUN.md. Anything that would change the database, attach another file or set a mode
+ * is COHORT_ERR_ARGUMENT. stop (may be NULL) ends it with COHORT_ERR_CANCELLED. While it goes on, the run's write-ahead
+ * log cannot be written back: do not hold it in a callback for long. */
+COHORT_API cohort_status cohort_store_sql(cohort_store *store, const char *sql, const cohort_stop *stop,
+                                          bool (*visit)(void *context, const cohort_stored_row *row), void *context,
+                                          cohort_error *err);
 
 #ifdef __cplusplus
 }

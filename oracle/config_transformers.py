@@ -238,7 +238,6 @@ CONFIGS |= {
     "rope-by-layer-type": five(rope_parameters={
         "full_attention": {"rope_type": "default", "rope_theta": 1000000.0}}),
     "qwen2-mlp-bias": two(mlp_bias=True),
-    "moe": small(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]),
     "hidden-size-text": small(hidden_size="1024"),
     "hidden-size-fraction": small(hidden_size=1024.5),
 }

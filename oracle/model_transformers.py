@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import (AutoModelForCausalLM, GenerationConfig, LlamaConfig, MistralConfig, Qwen2Config,
-                          Qwen3Config)
+from transformers import (AutoModelForCausalLM, GenerationConfig, LlamaConfig, MistralConfig, MixtralConfig,
+                          Qwen2Config, Qwen3Config, Qwen3MoeConfig)
 from transformers.utils import logging as transformers_logging
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
@@ -32,6 +32,17 @@ MODELS = {
     "bf16": dict(H=4, K=2, D=16, C=32, F=48, L=2, V=97, tie=True, theta=5e5, std=0.3, seed=15, bf16=True),
     # biases of q, k and v, no norm of the heads; Qwen2Config has no head_dim: D is C / H
     "qwen2": dict(H=4, K=2, D=8, C=32, F=40, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=16, config=Qwen2Config),
+    # experts: weights that add up to 1, the first layer dense by its number
+    "experts": dict(H=2, K=1, D=16, C=24, F=40, L=3, V=64, tie=False, theta=1e6, std=0.3, seed=17, config=Qwen3MoeConfig,
+                    keys=dict(num_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, norm_topk_prob=True,
+                               mlp_only_layers=[0])),
+    # weights as the softmax has them, every other layer dense, a tensor for all experts of a layer
+    "experts_fused": dict(H=2, K=2, D=8, C=32, F=24, L=2, V=60, tie=True, theta=1e4, std=0.3, seed=18,
+                          config=Qwen3MoeConfig, fused=True,
+                          keys=dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24,
+                                     norm_topk_prob=False, decoder_sparse_step=2)),
+    "mixtral": dict(H=4, K=2, D=8, C=32, F=24, L=2, V=64, tie=False, theta=1e6, std=0.3, seed=19, config=MixtralConfig,
+                    keys=dict(num_local_experts=4, num_experts_per_tok=2)),
 }
 
 # Three shapes and more a family, with what tells it apart: `keys` go into its config. fewer: only some of the cases.
@@ -91,7 +102,8 @@ def build(spec):
     config = kind(
         vocab_size=spec["V"], hidden_size=spec["C"], intermediate_size=spec["F"],
         num_hidden_layers=spec["L"], num_attention_heads=spec["H"], num_key_value_heads=spec["K"],
-        **({"head_dim": spec["D"]} if kind is Qwen3Config else {}), max_position_embeddings=512, tie_word_embeddings=spec["tie"],
+        **({"head_dim": spec["D"]} if kind in (Qwen3Config, Qwen3MoeConfig, MixtralConfig) else {}),
+        max_position_embeddings=512, tie_word_embeddings=spec["tie"],
         rope_parameters={"rope_type": "default", "rope_theta": spec["theta"], **spec.get("rope", {})},
         bos_token_id=spec["V"] - 1, eos_token_id=spec["V"] - 2, pad_token_id=None,
         dtype=torch.float32, attn_implementation="eager", **spec.get("keys", {}))
@@ -115,7 +127,8 @@ def save(model, spec, folder):
     if spec.get("bf16"):
         model = model.to(torch.bfloat16)
         model.config.dtype = torch.bfloat16
-    model.save_pretrained(folder, **({"max_shard_size": spec["shard"]} if "shard" in spec else {}))
+    model.save_pretrained(folder, save_original_format=not spec.get("fused"),
+                          **({"max_shard_size": spec["shard"]} if "shard" in spec else {}))
     if spec.get("old_config"):  # as transformers 4 wrote it: rope_theta at the top level, torch_dtype
         path = folder / "config.json"
         config = json.loads(path.read_text())
@@ -131,7 +144,39 @@ def save(model, spec, folder):
 
 
 def load(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                experts_implementation="eager").eval()
+
+
+def checkpoint_gradients(model, spec):
+    """Gradients by the names that the checkpoint's tensors have: transformers holds the experts of a layer as one."""
+    mixtral = spec.get("config") is MixtralConfig
+    for name, parameter in model.named_parameters():
+        grad = parameter.grad
+        if spec.get("fused") or ".mlp." not in name or spec.get("config") not in (Qwen3MoeConfig, MixtralConfig):
+            yield name, grad
+        elif name.endswith("experts.gate_up_proj") or name.endswith("experts.down_proj"):
+            down = name.endswith("down_proj")
+            parts = ("w2" if mixtral else "down_proj",) if down else ("w1", "w3") if mixtral else ("gate_proj", "up_proj")
+            base = name.rsplit(".", 1)[0].replace(".mlp.", ".block_sparse_moe." if mixtral else ".mlp.")
+            for e in range(grad.shape[0]):
+                for part, piece in zip(parts, grad[e].chunk(len(parts))):
+                    yield f"{base}.{e}.{part}.weight", piece
+        else:
+            yield name.replace(".mlp.", ".block_sparse_moe." if mixtral else ".mlp."), grad
+
+
+def check_routing(model, sequences):
+    """No choice of experts hangs on rounding."""
+    chosen = getattr(model.config, "num_experts_per_tok", 0)
+    least = 1.0
+    for s in sequences if chosen else []:
+        with torch.no_grad():
+            for logits in model(input_ids=torch.tensor([s["tokens"]]), output_router_logits=True).router_logits:
+                p = torch.softmax(logits.reshape(-1, logits.shape[-1]), -1).sort(-1, descending=True).values
+                least = min(least, (p[:, chosen - 1] - p[:, chosen]).min().item())
+    assert least > 2e-6, f"two experts are {least} apart"
+    return least
 
 
 def forward(model, tokens):
@@ -201,7 +246,8 @@ def gradient_case(model, spec, name, case, generator, tensors):
     tensors[f"{name}.loss"] = total.reshape(1)
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 1e-3, parameter_name
-        tensors[f"{name}.grad.{parameter_name}"] = parameter.grad
+    for parameter_name, gradient in checkpoint_gradients(model, spec):
+        tensors[f"{name}.grad.{parameter_name}"] = gradient
     return {"name": name, "temperature": TEMPERATURES[case["temperature"]], "gradients": True,
             "sequences": sequences}
 
@@ -214,12 +260,13 @@ def write_model(name, spec):
     tensors = {}
     cases = [prompts_case(model, spec, generator, tensors)]
     for case_name, case in GRADIENT_CASES.items():
-        if case_name == "entropy" and name in ("sharded", "bf16", "qwen2"):
+        if case_name == "entropy" and name not in ("tied", "untied", "wide_heads"):
             continue  # the file stays small; "cold" and "long" have entropies too
         if spec.get("fewer") and case_name not in FEWER_CASES:
             continue
         cases.append(gradient_case(model, spec, case_name, case, generator, tensors))
     padded = check_padding(model, [s for case in cases for s in case["sequences"]])
+    check_routing(model, [s for case in cases for s in case["sequences"]])
     save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, folder / "expected.safetensors")
     document = {"format": 1, "model": {key: spec[key] for key in "HKDCFLV"},
                 "rope_theta": spec["theta"], "tied": spec["tie"], "cases": cases}

@@ -1,6 +1,6 @@
 # The libraries that cohort is linked with, for a machine that has neither them nor a network; sourced by gpu-check.
-DEPS_MODULES="libpcre2-8 jansson yaml-0.1 libutf8proc nettle zlib libzstd snappy cmocka"
-DEPS_PACKAGES="libpcre2-dev libjansson-dev libyaml-dev libutf8proc-dev nettle-dev zlib1g-dev libzstd-dev libsnappy-dev libcmocka-dev pkgconf"
+DEPS_MODULES="libpcre2-8 jansson yaml-0.1 libutf8proc nettle zlib libzstd snappy sqlite3 cmocka"
+DEPS_PACKAGES="libpcre2-dev libjansson-dev libyaml-dev libutf8proc-dev nettle-dev zlib1g-dev libzstd-dev libsnappy-dev libsqlite3-dev libcmocka-dev pkgconf"
 
 # fetch_deps DIR: the development packages, and of what they depend on the packages of these libraries and of pkgconf.
 fetch_deps() {
@@ -9,7 +9,7 @@ fetch_deps() {
     mkdir -p "$1" || return 1
     # shellcheck disable=SC2086 # a list of names
     names=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances $DEPS_PACKAGES |
-        grep -E '^(libpcre2-(8|dev)|libjansson|libyaml|libutf8proc|nettle-dev|libnettle|zlib1g|libzstd|libsnappy|libcmocka|pkgconf|libpkgconf)' | grep -v : | sort -u)
+        grep -E '^(libpcre2-(8|dev)|libjansson|libyaml|libutf8proc|nettle-dev|libnettle|zlib1g|libzstd|libsnappy|libsqlite3|libcmocka|pkgconf|libpkgconf)' | grep -v : | sort -u)
     # shellcheck disable=SC2086
     [ -n "$names" ] && (cd "$1" && rm -f -- *.deb && apt-get download $names) || return 1
     echo "gpu-check: $(ls "$1"/*.deb | wc -l) packages, $(du -ck "$1"/*.deb | tail -1 | cut -f1) KB in $1"

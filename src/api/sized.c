@@ -1,5 +1,7 @@
 #include "api/sized.h"
 
+#include "run/store_read.h"
+
 #include <stddef.h>
 #include <string.h>
 
@@ -17,6 +19,8 @@ const struct sized sized_request = {"cohort_request", sizeof fresh_request, offs
                    sized_batch = {"cohort_batch", sizeof fresh_batch, offsetof(cohort_batch, indices), &fresh_batch},
                    sized_completion = {"cohort_completion", sizeof fresh_completion, sizeof fresh_completion,
                                        &fresh_completion},
+                   sized_completion_query = {"cohort_completion_query", sizeof(cohort_completion_query),
+                                             sizeof(cohort_completion_query), &store_all_completions},
                    sized_observer = {"cohort_observer", sizeof fresh_observer, offsetof(cohort_observer, context),
                                      &fresh_observer};
 

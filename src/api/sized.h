@@ -22,6 +22,6 @@ cohort_status sized_check(const struct sized *type, const char *function, const 
 /* Fills to, which sized_check passed, from one of ours; fields that we do not know become 0. */
 void sized_write(const struct sized *type, const void *ours, void *to);
 
-extern const struct sized sized_request, sized_batch, sized_completion, sized_observer;
+extern const struct sized sized_request, sized_batch, sized_completion, sized_completion_query, sized_observer;
 
 #endif

@@ -134,7 +134,7 @@ void cohort_trainer_close(cohort_trainer *trainer)
         return;
     }
     if (trainer->model.owner != getpid()) { /* a forked child: folder and reward programs are its parent's */
-        run_folder_leave(&trainer->run.t.run);
+        training_leave(&trainer->run.t);
         trainer->run.scoring.n_owned = 0;
     }
     public_rows_free(&trainer->rows);
@@ -317,7 +317,7 @@ static cohort_status save(cohort_trainer *trainer, const char *function, bool fi
     const struct stop *stop = t->session.backend->stop;
     t->session.backend->stop = NULL;
     if (final)
-        status = grpo_run_finish(run, err);
+        training_end(t, status = grpo_run_finish(run, err), err);
     else if (t->state.step == 0)
         status = error_set(err, COHORT_ERR_STATE, "%s: no step was done yet", function);
     else if (t->saved_step != t->state.step)

@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Defined in backend/ops.h, those of drawing and decoding in backend/sampling.h. */
+/* Defined in backend/ops.h, those of drawing and decoding in backend/sampling.h, those of experts in
+ * backend/expert_ops.h. */
 struct backend;
 struct weight;
 struct matmul_forward;
@@ -34,6 +35,14 @@ struct bias_forward;
 struct bias_backward;
 struct lowrank_forward;
 struct lowrank_backward;
+struct route_forward;
+struct route_backward;
+struct route_sums;
+struct grouped_forward;
+struct grouped_backward_input;
+struct grouped_backward_weight;
+struct combine_forward;
+struct combine_backward;
 struct fold;
 struct magnitude_forward;
 struct magnitude_backward;
@@ -71,6 +80,8 @@ struct backend_load {
     /* Of an adapter: the sum of the ranks of one projection's parts, and the columns of its input, at most. Rank 0: there
      * is none. */
     int64_t adapter_rank, adapter_depth;
+    /* Of a layer with experts; n_experts 0: there is none. */
+    int32_t n_experts, chosen;
 };
 
 /* Facts about a device that plans read: the sizes beyond which its products gain nothing. */
@@ -148,6 +159,14 @@ struct backend_ops {
     void (*bias_backward)(struct backend *, const struct bias_backward *);
     void (*lowrank_forward)(struct backend *, const struct lowrank_forward *);
     void (*lowrank_backward)(struct backend *, const struct lowrank_backward *);
+    void (*route_forward)(struct backend *, const struct route_forward *);
+    void (*route_backward)(struct backend *, const struct route_backward *);
+    void (*route_sums)(struct backend *, const struct route_sums *);
+    void (*grouped_forward)(struct backend *, const struct grouped_forward *);
+    void (*grouped_backward_input)(struct backend *, const struct grouped_backward_input *);
+    void (*grouped_backward_weight)(struct backend *, const struct grouped_backward_weight *);
+    void (*combine_forward)(struct backend *, const struct combine_forward *);
+    void (*combine_backward)(struct backend *, const struct combine_backward *);
     void (*fold)(struct backend *, const struct fold *);
     void (*magnitude_forward)(struct backend *, const struct magnitude_forward *);
     void (*magnitude_backward)(struct backend *, const struct magnitude_backward *);

@@ -12,7 +12,7 @@ static cohort_status random_weights(void *context, const struct param *param, in
     (void)err;
     struct bench *bench = context;
     const enum dtype type = storage_dtype(param->format);
-    if (param->rank == 2) { /* uniform with the deviation of transformers' initialisation */
+    if (param->rank > 1) { /* uniform with the deviation of transformers' initialisation */
         bench_fill(bench, to, type, first, count, bench->seed, param->offset / dtype_bytes(type), 0.02f * 1.7320508f);
         return COHORT_OK;
     }

@@ -79,6 +79,7 @@ cohort_status command_grpo(struct options *options, const struct reward_list *ex
     else
         status = grpo_run_finish(&job->run, err);
 cleanup:
+    training_end(&job->run.t, status, err);
     grpo_run_close(&job->run);
     prompt_set_free(&job->train);
     dataset_order_free(&job->order);

@@ -29,12 +29,32 @@ static cohort_status print_types(const struct checkpoint_types *types, enum dtyp
     return text_append(out, "\n", 1, err);
 }
 
+/* How many weights a token meets: all but the experts that it does not go to, and the embedding's other rows. */
+static cohort_status print_experts(const struct model_config *c, const struct param_table *params, struct text *out,
+                                   cohort_error *err)
+{
+    const struct expert_config *e = &c->experts;
+    int64_t n_sparse = 0, of_experts = 0;
+    if (e->n == 0)
+        return COHORT_OK;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        n_sparse += model_config_sparse(c, l);
+    of_experts = n_sparse * 3 * (int64_t)e->size * c->hidden_size;
+    const int64_t active = params->n_weights - of_experts * (e->n - e->chosen);
+    return text_printf(out, err,
+                       "experts           %d of width %d in %d layers, %d for a token (%s); %.1f M parameters for a "
+                       "token\n",
+                       (int)e->n, (int)e->size, (int)n_sparse, (int)e->chosen,
+                       e->normalised ? "weights add up to 1" : "weights as the softmax has them", (double)active / 1e6);
+}
+
 static cohort_status print_model(const struct model_config *c, const struct param_table *params,
                                  const struct checkpoint_types *types, enum dtype type, struct text *out,
                                  cohort_error *err)
 {
     TRY(text_printf(out, err, "architecture      %s, %d layers, width %d, feed-forward %d\n",
                     c->architecture->class_name, (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
+    TRY(print_experts(c, params, out, err));
     TRY(text_printf(out, err, "attention         %d query heads, %d key/value heads of %d; rope theta %.0f\n",
                     (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->rope.theta));
     TRY(text_printf(out, err, "vocabulary        %d%s; context %d\n", (int)c->vocab_size,

@@ -1,8 +1,10 @@
 /* cohort sft: supervised fine-tuning, loss on the completion. */
 #include "base/clock.h"
+#include "base/number.h"
 #include "command/command.h"
 #include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
+#include "recipe/record.h"
 #include "recipe/run_inputs.h"
 #include "recipe/sft_rows.h"
 #include "recipe/training.h"
@@ -167,6 +169,7 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
     struct sft_figures figures;
     if (run->held_out.n == 0)
         return COHORT_OK;
+    const double begin = clock_seconds();
     run->n_batch = 0;
     TRY(take_rows(run, &run->held_out, 0, run->held_out.n, err));
     const struct sft_batch batch = batch_of(run);
@@ -174,6 +177,7 @@ static cohort_status held_out_metrics(struct sft_run *run, struct metrics *metri
     metrics_set(metrics, "eval_loss", figures.loss);
     metrics_set(metrics, "eval_mean_token_accuracy", figures.accuracy);
     metrics_set(metrics, "eval_entropy", figures.entropy);
+    run->t.evaluated = clock_seconds() - begin;
     observer_message(run->t.observer, "step %lld: held-out loss %.4f, token accuracy %.4f",
                      (long long)run->t.state.step, figures.loss, figures.accuracy);
     return COHORT_OK;
@@ -228,9 +232,12 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     TRY(sft_step(&run->sft, &batch, metrics, err));
     t->state.step++;
     t->state.batches++;
-    if (run->sft.skipped > t->state.skipped)
-        observer_message(t->observer, "update skipped: the gradient norm is %g (%lld so far)",
-                         metrics_get(metrics, "grad_norm"), (long long)run->sft.skipped);
+    if (run->sft.skipped > t->state.skipped) {
+        char text[100];
+        number_format(text, sizeof text, "update skipped: the gradient norm is %g", metrics_get(metrics, "grad_norm"));
+        observer_message(t->observer, "%s (%lld so far)", text, (long long)run->sft.skipped);
+        record_event(t, "skipped", NULL, NULL, text, NULL);
+    }
     t->state.skipped = run->sft.skipped;
     t->state.tokens_seen = run->sft.tokens_seen;
     bool end = t->state.step == t->steps;
@@ -245,10 +252,11 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
                      metrics, evaluated == COHORT_OK ? err : NULL);
     const cohort_status diagnosed = training_diagnose(t, metrics, is_due(run, t->state.step),
                                                       evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
+    /* Counted before a failure to log it: the checkpoint of the rescue has the evaluation, which is not owed again. */
+    const bool best = evaluated == COHORT_OK && count_evaluation(run, metrics);
     TRY(evaluated);
     TRY(logged);
     TRY(diagnosed);
-    const bool best = count_evaluation(run, metrics);
     end = end || stops_early(run);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     TRY(training_check(t, err));
@@ -371,6 +379,7 @@ cohort_status command_sft(struct options *options, const struct reward_list *ext
     TRY_GOTO(training_begin(&run->t, err));
     TRY_GOTO(run_steps(run, err));
 cleanup:
+    training_end(&run->t, status, err);
     tree_runner_free(&run->runner);
     sft_rows_free(&run->train);
     sft_rows_free(&run->held_out);

@@ -197,7 +197,7 @@ static bool is_head(const char *path) { return strcmp(path, "lm_head") == 0; }
 static bool is_embedding(const char *path) { return ends_at_dot(path, "embed_tokens"); }
 static bool is_projection(const struct param *param, const char *path)
 {
-    return param->rank == 2 && !is_embedding(path);
+    return param->rank == 2 && !is_embedding(path) && !param->expert;
 }
 
 static cohort_status wanted(const struct adapter_settings *s, const struct param *param, const char *path,
@@ -361,7 +361,7 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
             TRY(add_tensors(to, s, group, format, err));
             group = to->n_drafts;
         }
-        if (!module_of(param, path))
+        if (!module_of(param, path) || param->expert) /* in transformers 5 neither experts nor routers are modules */
             continue;
         TRY(wanted(s, param, path, n_layers, &yes, err));
         if (!yes)
@@ -440,6 +440,9 @@ static cohort_status add_saved(struct building *to, struct adapter_layout *out, 
         *strrchr(path, '.') = '\0';
         if (!is_saved(s, path))
             continue;
+        if (param->rank == 3)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "modules_to_save: %s holds all experts of a layer, which is not supported", param->name);
         TRY(add_param(to, param->name, "", param->shape[0], param->rank == 2 ? param->shape[1] : 0, param->format,
                       &place, err));
         struct param *copy = &to->table.params[place];

@@ -35,6 +35,11 @@
     .vocab_size = 32000, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .bos_id = 1, .eos_id = 2,                 \
     .rms_norm_eps = 1e-6f, .rope_theta = 10000.0, .initializer_range = 0.02
 
+/* Other than Mistral's, and with no window where the key is absent. */
+#define MIXTRAL_DEFAULTS                                                                                               \
+    .vocab_size = 32000, .hidden_size = 4096, .n_layers = 32, .n_heads = 32, .bos_id = 1, .eos_id = 2,                 \
+    .rms_norm_eps = 1e-5f, .rope_theta = 1e6, .initializer_range = 0.02
+
 const struct architecture architectures[N_ARCHITECTURES] = {
     [ARCHITECTURE_QWEN3] = {.model_type = "qwen3",
                             .class_name = "Qwen3ForCausalLM",
@@ -59,12 +64,51 @@ const struct architecture architectures[N_ARCHITECTURES] = {
                                          .max_positions = 131072, .sliding_window = 4096},
                               .windows = WINDOWS_EVERYWHERE,
                               .tensors = {LLAMA_TENSORS}},
+    [ARCHITECTURE_QWEN3_MOE] =
+        {.model_type = "qwen3_moe", /* Qwen3-30B-A3B, 235B-A22B, Qwen3-Coder */
+         .class_name = "Qwen3MoeForCausalLM",
+         .absent = {.vocab_size = 151936,
+                    .hidden_size = 2048,
+                    .n_layers = 24,
+                    .n_heads = 32,
+                    .n_kv_heads = 4,
+                    .intermediate_size = 6144,
+                    .max_positions = 32768,
+                    .sliding_window = 4096,
+                    .rms_norm_eps = 1e-6f,
+                    .rope_theta = 10000.0,
+                    .initializer_range = 0.02,
+                    .n_experts = 128,
+                    .experts_chosen = 8,
+                    .expert_size = 768},
+         .windows = WINDOWS_ALL_BY_FLAG,
+         .tensors = {LLAMA_TENSORS, QKV_BIASES, OUT_BIAS, [TENSOR_QUERY_NORM] = LAYER "self_attn.q_norm.weight",
+                     [TENSOR_KEY_NORM] = LAYER "self_attn.k_norm.weight", [TENSOR_ROUTER] = LAYER "mlp.gate.weight",
+                     [TENSOR_EXPERT_GATE] = LAYER "mlp.experts.*.gate_proj.weight",
+                     [TENSOR_EXPERT_UP] = LAYER "mlp.experts.*.up_proj.weight",
+                     [TENSOR_EXPERT_DOWN] = LAYER "mlp.experts.*.down_proj.weight"}},
+    [ARCHITECTURE_MIXTRAL] = {.model_type = "mixtral",
+                              .class_name = "MixtralForCausalLM",
+                              .absent = {MIXTRAL_DEFAULTS, .n_kv_heads = 8, .intermediate_size = 14336,
+                                         .max_positions = 131072, .n_experts = 8, .experts_chosen = 2},
+                              .windows = WINDOWS_EVERYWHERE,
+                              .tensors = {LLAMA_TENSORS, [TENSOR_ROUTER] = LAYER "block_sparse_moe.gate.weight",
+                                          [TENSOR_EXPERT_GATE] = LAYER "block_sparse_moe.experts.*.w1.weight",
+                                          [TENSOR_EXPERT_UP] = LAYER "block_sparse_moe.experts.*.w3.weight",
+                                          [TENSOR_EXPERT_DOWN] = LAYER "block_sparse_moe.experts.*.w2.weight"}},
 };
+
+/* What transformers 5 calls the tensors where the experts of a layer are one: in memory, and on disk on request. */
+static const char *const fused_tensors[N_TENSOR_ROLES] = {[TENSOR_ROUTER] = LAYER "mlp.gate.weight",
+                                                          [TENSOR_EXPERT_GATE] = LAYER "mlp.experts.gate_up_proj",
+                                                          [TENSOR_EXPERT_DOWN] = LAYER "mlp.experts.down_proj"};
+
+bool architecture_expert_role(enum tensor_role role) { return role >= TENSOR_ROUTER && role <= TENSOR_EXPERT_DOWN; }
 
 /* [rows, columns] of a role's tensor; columns 0: a vector of rows elements. */
 static void shape_of(const struct model_config *c, enum tensor_role role, int64_t *rows, int64_t *columns)
 {
-    const int64_t C = c->hidden_size, F = c->intermediate_size, D = c->head_dim;
+    const int64_t C = c->hidden_size, F = c->intermediate_size, D = c->head_dim, I = c->experts.size;
     const int64_t shapes[N_TENSOR_ROLES][2] = {[TENSOR_EMBEDDING] = {c->vocab_size, C},
                                                [TENSOR_INPUT_NORM] = {C, 0},
                                                [TENSOR_QUERY] = {c->n_heads * D, C},
@@ -84,20 +128,32 @@ static void shape_of(const struct model_config *c, enum tensor_role role, int64_
                                                [TENSOR_UP_BIAS] = {F, 0},
                                                [TENSOR_DOWN] = {C, F},
                                                [TENSOR_DOWN_BIAS] = {C, 0},
+                                               [TENSOR_ROUTER] = {c->experts.n, C},
+                                               [TENSOR_EXPERT_GATE] = {c->experts.fused ? 2 * I : I, C},
+                                               [TENSOR_EXPERT_UP] = {I, C},
+                                               [TENSOR_EXPERT_DOWN] = {C, I},
                                                [TENSOR_FINAL_NORM] = {C, 0},
                                                [TENSOR_HEAD] = {c->vocab_size, C}};
     *rows = shapes[role][0];
     *columns = shapes[role][1];
 }
 
-/* The pattern with the layer in place of '*'. */
-static void name_of(const char *pattern, int32_t layer, char *out, size_t size)
+/* The pattern with the numbers of layer and expert in place of its '*'. */
+static void name_of(const char *pattern, int32_t layer, int32_t expert, char *out, size_t size)
 {
-    const char *star = strchr(pattern, '*');
-    if (star == NULL)
-        snprintf(out, size, "%s", pattern);
-    else
-        snprintf(out, size, "%.*s%d%s", (int)(star - pattern), pattern, (int)layer, star + 1);
+    const int32_t numbers[] = {layer, expert};
+    size_t used = 0;
+    int next = 0;
+    for (; *pattern != '\0' && used + 1 < size; pattern++) {
+        if (*pattern != '*') {
+            out[used++] = *pattern;
+            continue;
+        }
+        const int n = snprintf(out + used, size - used, "%d", (int)numbers[next]);
+        used += n > 0 && used + (size_t)n < size ? (size_t)n : size - used - 1;
+        next = 1;
+    }
+    out[used] = '\0';
 }
 
 static bool is_attention_bias(enum tensor_role role)
@@ -111,39 +167,75 @@ static bool is_mlp_bias(enum tensor_role role)
 }
 
 /* NULL: there is no such tensor. */
-static const char *pattern_of(const struct model_config *config, enum tensor_role role)
+static const char *pattern_of(const struct model_config *config, enum tensor_role role, int32_t layer)
 {
+    const bool dense_role = role >= TENSOR_GATE && role <= TENSOR_DOWN_BIAS,
+               expert_role = architecture_expert_role(role);
     if ((role == TENSOR_HEAD && config->tie_embeddings) || (is_attention_bias(role) && !config->attention_bias) ||
-        (is_mlp_bias(role) && !config->mlp_bias))
+        (is_mlp_bias(role) && !config->mlp_bias) ||
+        ((dense_role || expert_role) && model_config_sparse(config, layer) != expert_role))
         return NULL;
-    return config->architecture->tensors[role];
+    return expert_role && config->experts.fused ? fused_tensors[role] : config->architecture->tensors[role];
+}
+
+static bool is_adjacent(enum tensor_role role, int32_t expert)
+{
+    switch (role) {
+    case TENSOR_KEY:
+    case TENSOR_VALUE:
+    case TENSOR_UP:
+    case TENSOR_KEY_BIAS:
+    case TENSOR_VALUE_BIAS:
+    case TENSOR_UP_BIAS:
+    case TENSOR_EXPERT_UP: return true;
+    default: return expert > 0;
+    }
+}
+
+/* The table has room for it. */
+static void add_param(struct param_table *table, const struct model_config *config, enum storage_format format,
+                      enum tensor_role role, int32_t layer, int32_t expert)
+{
+    const char *pattern = pattern_of(config, role, layer);
+    int64_t rows = 0, columns = 0;
+    if (pattern == NULL)
+        return;
+    shape_of(config, role, &rows, &columns);
+    struct param *param = &table->params[table->n_params++];
+    name_of(pattern, layer, expert, param->name, sizeof param->name);
+    const bool stack = config->experts.fused && (role == TENSOR_EXPERT_GATE || role == TENSOR_EXPERT_DOWN);
+    param->rank = stack ? 3 : columns > 0 ? 2 : 1;
+    param->shape[0] = stack ? config->experts.n : rows;
+    param->shape[1] = stack ? rows : columns > 0 ? columns : 1;
+    param->shape[2] = stack ? columns : 1;
+    param->count = param->shape[0] * param->shape[1] * param->shape[2];
+    param->format = format;
+    param->adjacent = is_adjacent(role, expert);
+    param->expert = architecture_expert_role(role);
+    param->decay = param->rank >= 2;
+    param->kind = param->rank != 2           ? PARAM_VECTOR
+                  : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING
+                  : role == TENSOR_HEAD      ? PARAM_HEAD
+                                             : PARAM_MATRIX;
+    param->start = is_attention_bias(role) || is_mlp_bias(role) ? 0.0f : 1.0f;
 }
 
 /* The table has room for all. */
 static void add_params(struct param_table *table, const struct model_config *config, enum storage_format format,
                        enum tensor_role begin, enum tensor_role end, int32_t layer)
 {
+    const int32_t n_experts = config->experts.fused ? 1 : config->experts.n;
     for (enum tensor_role role = begin; role < end; role++) {
-        const char *pattern = pattern_of(config, role);
-        int64_t rows = 0, columns = 0;
-        if (pattern == NULL)
-            continue;
-        shape_of(config, role, &rows, &columns);
-        struct param *param = &table->params[table->n_params++];
-        name_of(pattern, layer, param->name, sizeof param->name);
-        param->rank = columns > 0 ? 2 : 1;
-        param->shape[0] = rows;
-        param->shape[1] = columns > 0 ? columns : 1;
-        param->count = rows * param->shape[1];
-        param->format = format;
-        param->adjacent = role == TENSOR_KEY || role == TENSOR_VALUE || role == TENSOR_UP || role == TENSOR_KEY_BIAS ||
-                          role == TENSOR_VALUE_BIAS || role == TENSOR_UP_BIAS;
-        param->decay = param->rank == 2;
-        param->kind = param->rank != 2           ? PARAM_VECTOR
-                      : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING
-                      : role == TENSOR_HEAD      ? PARAM_HEAD
-                                                 : PARAM_MATRIX;
-        param->start = is_attention_bias(role) || is_mlp_bias(role) ? 0.0f : 1.0f;
+        if (role == TENSOR_EXPERT_GATE)
+            for (int32_t e = 0; e < n_experts; e++) {
+                add_param(table, config, format, TENSOR_EXPERT_GATE, layer, e);
+                add_param(table, config, format, TENSOR_EXPERT_UP, layer, e);
+            }
+        else if (role == TENSOR_EXPERT_DOWN)
+            for (int32_t e = 0; e < n_experts; e++)
+                add_param(table, config, format, TENSOR_EXPERT_DOWN, layer, e);
+        else if (role != TENSOR_EXPERT_UP)
+            add_param(table, config, format, role, layer, 0);
     }
 }
 
@@ -151,7 +243,8 @@ cohort_status architecture_params(const struct model_config *config, enum storag
                                   struct param_table *table, cohort_error *err)
 {
     enum { PER_LAYER = TENSOR_FINAL_NORM - TENSOR_INPUT_NORM };
-    const size_t most = (size_t)config->n_layers * PER_LAYER + (N_TENSOR_ROLES - PER_LAYER);
+    const size_t of_experts = config->experts.fused ? 0 : 3 * (size_t)config->experts.n;
+    const size_t most = (size_t)config->n_layers * (PER_LAYER + of_experts) + (N_TENSOR_ROLES - PER_LAYER);
     memset(table, 0, sizeof *table);
     TRY(mem_alloc(&table->params, most, sizeof *table->params, "parameter table", err));
     add_params(table, config, format, TENSOR_EMBEDDING, TENSOR_INPUT_NORM, 0);
@@ -159,16 +252,16 @@ cohort_status architecture_params(const struct model_config *config, enum storag
         add_params(table, config, format, TENSOR_INPUT_NORM, TENSOR_FINAL_NORM, layer);
     add_params(table, config, format, TENSOR_FINAL_NORM, N_TENSOR_ROLES, 0);
     param_table_layout(table);
-    return COHORT_OK;
+    return param_table_index(table, err);
 }
 
 const struct param *architecture_param(const struct model_config *config, const struct param_table *table,
                                        enum tensor_role role, int32_t layer)
 {
     char name[sizeof table->params->name];
-    const char *pattern = pattern_of(config, role);
+    const char *pattern = pattern_of(config, role, layer);
     if (pattern == NULL)
         return NULL;
-    name_of(pattern, layer, name, sizeof name);
+    name_of(pattern, layer, 0, name, sizeof name);
     return param_find(table, name);
 }

@@ -28,7 +28,11 @@ enum tensor_role {
     TENSOR_GATE_BIAS,
     TENSOR_UP_BIAS, /* adjacent to the gate's */
     TENSOR_DOWN,
-    TENSOR_DOWN_BIAS, /* the last of a layer */
+    TENSOR_DOWN_BIAS,
+    TENSOR_ROUTER,      /* in place of those before from the gate on, in layers with experts; so are the next */
+    TENSOR_EXPERT_GATE, /* of expert 0, the others' adjacent to the up of the expert before; or of all, with their up */
+    TENSOR_EXPERT_UP,   /* adjacent to its gate's */
+    TENSOR_EXPERT_DOWN, /* of expert 0, the others' adjacent, or of all; the last of a layer */
     TENSOR_FINAL_NORM,
     TENSOR_HEAD, /* not in a model that ties it to the embedding */
     N_TENSOR_ROLES
@@ -43,10 +47,12 @@ struct config_defaults {
     float rms_norm_eps;
     double rope_theta, initializer_range;
     bool tie_embeddings;
+    int32_t n_experts, experts_chosen; /* 0: the family has none */
+    int32_t expert_size;               /* 0: intermediate_size, which then is no key of its own */
 };
 
 /* Which keys say that layers see a window of the last positions only (read_windows). */
-enum window_rule { WINDOWS_NONE, WINDOWS_BY_FLAG, WINDOWS_EVERYWHERE };
+enum window_rule { WINDOWS_NONE, WINDOWS_BY_FLAG, WINDOWS_EVERYWHERE, WINDOWS_ALL_BY_FLAG };
 
 struct architecture {
     const char *model_type; /* config.json's model_type */
@@ -55,17 +61,28 @@ struct architecture {
     enum window_rule windows;
     bool biased; /* q, k and v have biases whatever config.json says; else its keys attention_bias and mlp_bias say
                     whether the bias tensors named below are there */
-    /* Tensor names; '*' stands for the number of the layer. NULL: models of this family have no such tensor. */
+    /* Tensor names; '*' stands for the number of the layer, the second one for that of the expert. NULL: models of this
+     * family have no such tensor. Those of experts that are one tensor are the same in all families. */
     const char *tensors[N_TENSOR_ROLES];
 };
 
-enum { ARCHITECTURE_QWEN3, ARCHITECTURE_QWEN2, ARCHITECTURE_LLAMA, ARCHITECTURE_MISTRAL, N_ARCHITECTURES };
+enum {
+    ARCHITECTURE_QWEN3,
+    ARCHITECTURE_QWEN2,
+    ARCHITECTURE_LLAMA,
+    ARCHITECTURE_MISTRAL,
+    ARCHITECTURE_QWEN3_MOE,
+    ARCHITECTURE_MIXTRAL,
+    N_ARCHITECTURES
+};
 extern const struct architecture architectures[N_ARCHITECTURES];
 
 /* The parameter table for a config, in the order of enum tensor_role, laid out, all tensors in one format. layer is 0
  * for roles outside of layers. */
 cohort_status architecture_params(const struct model_config *config, enum storage_format format,
                                   struct param_table *table, cohort_error *err);
+/* Whether a role is one of layers with experts only. */
+bool architecture_expert_role(enum tensor_role role);
 /* The tensor of a role in such a table; NULL if the family or this model has none. */
 const struct param *architecture_param(const struct model_config *config, const struct param_table *table,
                                        enum tensor_role role, int32_t layer);

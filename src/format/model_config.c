@@ -3,6 +3,7 @@
 #include "base/json_text.h"
 #include "format/architecture.h"
 #include "format/config_keys.h"
+#include "format/expert_layout.h"
 #include "format/model_folder.h"
 
 #include <inttypes.h>
@@ -45,7 +46,7 @@ static cohort_status read_architecture(struct model_config *config, const struct
     const json_t *names = config_get(source->json, "architectures"), *type = config_get(source->json, "model_type");
     const json_t *server = config_get(source->json, "error");
     bool named = false;
-    char supported[400] = "", types[160] = "";
+    char supported[600] = "", types[200] = "";
     for (size_t i = 0; i < N_ARCHITECTURES; i++) {
         const struct architecture *row = &architectures[i];
         const char *between = i == 0 ? "" : i + 1 < N_ARCHITECTURES ? ", " : " or ";
@@ -80,6 +81,11 @@ static cohort_status check_absent(const struct config_source *source, const char
                          "%s: \"%s\" is present: quantized checkpoints are not supported; %s", source->origin, key,
                          advice);
     return COHORT_OK;
+}
+
+bool model_config_sparse(const struct model_config *config, int32_t layer)
+{
+    return expert_config_sparse(&config->experts, layer);
 }
 
 /* ---- windows ---- */
@@ -123,7 +129,7 @@ static cohort_status read_layer_types(struct model_config *config, const struct 
 
 /* As in transformers. WINDOWS_BY_FLAG: a window is there only with use_sliding_window, and slides in the layers from
  * max_window_layers on unless layer_types says which. WINDOWS_EVERYWHERE: sliding_window slides in every layer unless it
- * is null. A window of max_position_embeddings or more hides nothing, and is none. */
+ * is null. WINDOWS_ALL_BY_FLAG: both. A window of max_position_embeddings or more hides nothing, and is none. */
 static cohort_status read_windows(struct model_config *config, const struct config_source *source)
 {
     const struct architecture *family = config->architecture;
@@ -133,12 +139,12 @@ static cohort_status read_windows(struct model_config *config, const struct conf
     bool on = family->windows == WINDOWS_EVERYWHERE;
     if (family->windows == WINDOWS_NONE)
         return COHORT_OK;
-    if (family->windows == WINDOWS_BY_FLAG)
+    if (family->windows == WINDOWS_BY_FLAG || family->windows == WINDOWS_ALL_BY_FLAG)
         TRY(config_flag(source, "use_sliding_window", false, &on));
-    else if (types != NULL) /* the class of transformers does not read it */
+    if (family->windows != WINDOWS_BY_FLAG && types != NULL) /* the class of transformers does not read it */
         return config_refuse(source, COHORT_ERR_UNSUPPORTED, "layer_types", types,
                              "no such key in a model of this family, whose layers are all alike");
-    if (json_is_null(window))
+    if (json_is_null(window) || (window == NULL && size == 0))
         on = false;
     else if (on)
         TRY(config_size(source, "sliding_window", 1, INT32_MAX, size, &size));
@@ -349,6 +355,7 @@ cohort_status model_config_parse(struct model_config *config, const char *text, 
     const struct config_defaults *absent = &config->architecture->absent;
     TRY_GOTO(check_supported(&source));
     TRY_GOTO(read_sizes(config, &source));
+    TRY_GOTO(expert_config_read(&config->experts, &source, absent, config->n_layers, config->intermediate_size));
     TRY_GOTO(read_biases(config, &source));
     TRY_GOTO(read_windows(config, &source));
     TRY_GOTO(rope_config_read(&config->rope, &source, absent->rope_theta, config->max_positions));
@@ -408,6 +415,8 @@ cohort_status model_config_load(struct model_config *config, struct config_files
     }
     TRY_GOTO(file_read(path, MAX_CONFIG_BYTES, &own.config, err));
     TRY_GOTO(model_config_parse(config, own.config.data, own.config.length, path, err));
+    if (config->experts.n > 0)
+        TRY_GOTO(expert_layout_look(dir, &config->experts.fused, err));
     TRY_GOTO(file_join(&generation_path, dir, "generation_config.json", err));
     TRY_GOTO(file_exists(generation_path, &there, err));
     if (there) {

@@ -6,6 +6,7 @@
 #define COHORT_FORMAT_MODEL_CONFIG_H
 
 #include "base/file.h"
+#include "format/expert_config.h"
 #include "format/rope_config.h"
 #include "tensor/dtype.h"
 
@@ -30,7 +31,11 @@ struct model_config {
     int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's, then config.json's */
     int32_t n_eos;
     int32_t pad_id, bos_id; /* -1: none */
+    struct expert_config experts;
 };
+
+/* Whether the layer's feed-forward block is experts. */
+bool model_config_sparse(const struct model_config *config, int32_t layer);
 
 /* The window of a layer: how many keys a query sees at most, its own included; 0: all before it. */
 int32_t model_config_window(const struct model_config *config, int32_t layer);

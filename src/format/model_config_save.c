@@ -70,6 +70,9 @@ static bool set_windows(json_t *json, const struct model_config *config)
     bool slides = false, ok = true;
     for (int32_t i = 0; i < config->n_layers; i++)
         slides = slides || model_config_window(config, i) > 0;
+    if (config->architecture->windows == WINDOWS_ALL_BY_FLAG)
+        return !slides ||
+               (set_flag(json, "use_sliding_window", true) && set_size(json, "sliding_window", config->window));
     if (config->architecture->windows == WINDOWS_EVERYWHERE)
         return config->window > 0 ? set_size(json, "sliding_window", config->window)
                                   : json_object_set_new(json, "sliding_window", json_null()) == 0;
@@ -117,6 +120,7 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
         config->head_dim * config->n_heads != config->hidden_size)
         ok = ok && set_size(json, "head_dim", config->head_dim);
     ok = ok && set_size(json, "intermediate_size", config->intermediate_size);
+    ok = ok && expert_config_write(json, &config->experts, &config->architecture->absent);
     ok = ok && set_size(json, "max_position_embeddings", config->max_positions);
     ok = ok && set_number(json, "rms_norm_eps", (double)config->rms_norm_eps, true);
     ok = ok && set_biases(json, config) && set_windows(json, config);

@@ -7,6 +7,7 @@
 struct preset {
     int32_t hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, max_positions;
     bool tied;
+    int32_t n_experts, chosen, expert_size; /* 0: dense */
 };
 
 #define SHAPE(id, word, ...) {__VA_ARGS__},
@@ -21,19 +22,27 @@ enum { QWEN_VOCAB = 151936, QWEN_ENDOFTEXT = 151643, QWEN_IM_END = 151645 };
 
 static cohort_status preset_text(const struct preset *preset, int32_t vocab_size, struct text *text, cohort_error *err)
 {
-    const struct architecture *family = &architectures[ARCHITECTURE_QWEN3];
-    return text_printf(text, err,
-                       "{\"architectures\": [\"%s\"], \"attention_bias\": false, "
-                       "\"attention_dropout\": 0.0, \"head_dim\": %d, \"hidden_act\": \"silu\", "
-                       "\"hidden_size\": %d, \"initializer_range\": 0.02, \"intermediate_size\": %d, "
-                       "\"max_position_embeddings\": %d, \"max_window_layers\": %d, \"model_type\": \"%s\", "
-                       "\"num_attention_heads\": %d, \"num_hidden_layers\": %d, \"num_key_value_heads\": %d, "
-                       "\"rms_norm_eps\": 1e-06, \"rope_scaling\": null, \"rope_theta\": 1000000, "
-                       "\"sliding_window\": null, \"tie_word_embeddings\": %s, \"torch_dtype\": \"bfloat16\", "
-                       "\"use_cache\": true, \"use_sliding_window\": false, \"vocab_size\": %d}",
-                       family->class_name, preset->head_dim, preset->hidden_size, preset->intermediate_size,
-                       preset->max_positions, preset->n_layers, family->model_type, preset->n_heads, preset->n_layers,
-                       preset->n_kv_heads, preset->tied ? "true" : "false", vocab_size);
+    const struct architecture *family =
+        &architectures[preset->n_experts > 0 ? ARCHITECTURE_QWEN3_MOE : ARCHITECTURE_QWEN3];
+    TRY(text_printf(text, err,
+                    "{\"architectures\": [\"%s\"], \"attention_bias\": false, "
+                    "\"attention_dropout\": 0.0, \"head_dim\": %d, \"hidden_act\": \"silu\", "
+                    "\"hidden_size\": %d, \"initializer_range\": 0.02, \"intermediate_size\": %d, "
+                    "\"max_position_embeddings\": %d, \"max_window_layers\": %d, \"model_type\": \"%s\", "
+                    "\"num_attention_heads\": %d, \"num_hidden_layers\": %d, \"num_key_value_heads\": %d, "
+                    "\"rms_norm_eps\": 1e-06, \"rope_scaling\": null, \"rope_theta\": 1000000, "
+                    "\"sliding_window\": null, \"tie_word_embeddings\": %s, \"torch_dtype\": \"bfloat16\", "
+                    "\"use_cache\": true, \"use_sliding_window\": false, \"vocab_size\": %d",
+                    family->class_name, preset->head_dim, preset->hidden_size, preset->intermediate_size,
+                    preset->max_positions, preset->n_layers, family->model_type, preset->n_heads, preset->n_layers,
+                    preset->n_kv_heads, preset->tied ? "true" : "false", vocab_size));
+    if (preset->n_experts > 0)
+        TRY(text_printf(text, err,
+                        ", \"decoder_sparse_step\": 1, \"mlp_only_layers\": [], \"moe_intermediate_size\": %d, "
+                        "\"norm_topk_prob\": true, \"num_experts\": %d, \"num_experts_per_tok\": %d, "
+                        "\"output_router_logits\": false, \"router_aux_loss_coef\": 0.001",
+                        preset->expert_size, preset->n_experts, preset->chosen));
+    return text_printf(text, err, "}");
 }
 
 cohort_status model_config_preset(struct model_config *config, struct config_files *files, enum model_preset preset,

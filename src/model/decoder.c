@@ -16,13 +16,36 @@ struct layer_state kv_layer_state(const struct kv_store *kv, int32_t layer)
     return (struct layer_state){.k = (char *)kv->k + offset, .v = (char *)kv->v + offset};
 }
 
+/* The width of the feed-forward block's rows for each token: of layer's, or (-1) of the widest. */
+static size_t inner_width(const struct model_config *config, int32_t layer)
+{
+    const size_t dense = (size_t)config->intermediate_size,
+                 sparse = (size_t)config->experts.chosen * (size_t)config->experts.size;
+    size_t width = 0;
+    for (int32_t l = 0; l < config->n_layers; l++) {
+        const size_t own = model_config_sparse(config, l) ? sparse : dense;
+        if (layer == l)
+            return own;
+        width = own > width ? own : width;
+    }
+    return width;
+}
+
+static bool any_experts(const struct model_config *config)
+{
+    for (int32_t l = 0; l < config->n_layers; l++)
+        if (model_config_sparse(config, l))
+            return true;
+    return false;
+}
+
 cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, const struct model_config *config,
                                 enum dtype act, int64_t max_tokens, enum decoder_mode mode, cohort_error *err)
 {
     size_t T = (size_t)max_tokens, a = dtype_bytes(act);
     size_t L = (size_t)config->n_layers;
     size_t slots = mode == DECODER_TRAIN ? L : 1;
-    size_t C = (size_t)config->hidden_size, F = (size_t)config->intermediate_size;
+    size_t C = (size_t)config->hidden_size, F = inner_width(config, -1);
     size_t H = (size_t)config->n_heads, D = (size_t)config->head_dim, QD = H * D;
     size_t KD = (size_t)config->n_kv_heads * D, QKV = QD + 2 * KD;
     work->mode = mode;
@@ -43,10 +66,14 @@ cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, 
         acts->attn = arena_take(arena, T * QD * a);
         acts->lse = mode == DECODER_INFER ? NULL : arena_take(arena, T * H * sizeof(float));
         acts->mid = mode == DECODER_INFER ? NULL : arena_take(arena, T * C * sizeof(float));
-        acts->gate_up = arena_take(arena, T * 2 * F * a);
+        acts->gate_up = arena_take(arena, T * 2 * (slots == 1 ? F : inner_width(config, (int32_t)l)) * a);
+        if (slots == 1 ? any_experts(config) : model_config_sparse(config, (int32_t)l))
+            expert_acts_plan(&acts->experts, arena, config, max_tokens);
     }
     work->normed = arena_take(arena, T * C * a);
     work->ffn = arena_take(arena, T * F * a);
+    if (any_experts(config))
+        expert_work_plan(&work->experts, arena, config, act, max_tokens, mode != DECODER_INFER);
     if (mode == DECODER_INFER)
         return COHORT_OK;
     work->kv.rows = max_tokens;
@@ -101,12 +128,12 @@ static void layer_forward(const struct layer_run *r, float *out)
 {
     float *mid = r->acts->mid != NULL ? r->acts->mid : out;
     attention_block_forward(r, mid);
-    feed_forward_forward(r, mid, out);
+    (r->layer->sparse ? experts_forward : feed_forward_forward)(r, mid, out);
 }
 
 static void layer_backward(const struct layer_run *r)
 {
-    feed_forward_backward(r);
+    (r->layer->sparse ? experts_backward : feed_forward_backward)(r);
     attention_block_backward(r);
 }
 

@@ -60,7 +60,8 @@ struct layer_acts {
     void *attn;    /* [T, H*D] act */
     float *lse;    /* [T, H] */
     float *mid;    /* [T, C] residual between attention and feed-forward */
-    void *gate_up; /* [T, 2F] act */
+    void *gate_up; /* [T, 2F] act; with experts [T*k, 2I], in the order of the experts */
+    struct expert_acts experts;
 };
 
 /* Buffers for batches of up to max_tokens. */
@@ -76,13 +77,14 @@ struct decoder_work {
     int32_t n_layers;          /* slots of layers */
     struct kv_store kv;        /* training: the batch's own rows */
     void *normed;              /* [T, C] act */
-    void *ffn;                 /* [T, F] act */
+    void *ffn;                 /* [T, F] act, or of experts [T*k, I] */
+    struct expert_work experts;
     /* backward */
     float *d_x;       /* [T, C] gradient of the residual stream at the layer in hand */
     void *d_out;      /* [T, C] act: d_x as products read it */
     float *d_normed;  /* [T, C] */
-    void *d_ffn;      /* [T, F] act */
-    void *d_gate_up;  /* [T, 2F] act */
+    void *d_ffn;      /* as ffn */
+    void *d_gate_up;  /* as gate_up */
     void *d_attn;     /* [T, H*D] act */
     float *d_q;       /* [T, H*D] */
     float *d_k, *d_v; /* [T, K*D] */

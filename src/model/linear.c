@@ -9,17 +9,17 @@
 static int64_t rows_of(const struct param_set *set, const struct param *first)
 {
     const struct param *end = set->table.params + set->table.n_params;
-    int64_t rows = first->shape[0];
+    int64_t rows = param_rows(first);
     for (const struct param *part = first + 1; part < end && part->adjacent; part++)
-        rows += part->shape[0];
+        rows += param_rows(part);
     return rows;
 }
 
 void linear_open(struct linear *linear, const struct param_set *set, const struct param *weight,
                  const struct param *bias)
 {
-    *linear =
-        (struct linear){.set = set, .weight = weight, .bias = bias, .n = rows_of(set, weight), .k = weight->shape[1]};
+    *linear = (struct linear){
+        .set = set, .weight = weight, .bias = bias, .n = rows_of(set, weight), .k = param_columns(weight)};
     assert(bias == NULL || rows_of(set, bias) == linear->n);
 }
 

@@ -5,32 +5,43 @@
 #include <assert.h>
 #include <string.h>
 
-enum { LAYER_LINEARS = 4 };
+enum { LAYER_LINEARS = 4, LAYER_STACKS = 2 };
 
-static struct linear *layer_linear(const struct model *model, int32_t layer, int i)
+int32_t model_linears(const struct model *model)
 {
-    struct layer *l = &model->layers[layer];
-    struct linear *const linears[LAYER_LINEARS] = {&l->attention.qkv, &l->attention.out, &l->feed_forward.gate_up,
-                                                   &l->feed_forward.down};
-    return linears[i];
+    return model->layers == NULL ? 0 : model->config.n_layers * LAYER_LINEARS + 1;
 }
-
-int32_t model_linears(const struct model *model) { return model->config.n_layers * LAYER_LINEARS + 1; }
 
 struct linear *model_linear(const struct model *model, int32_t i)
 {
     const int32_t layer = i / LAYER_LINEARS;
-    return layer == model->config.n_layers ? (struct linear *)&model->head
-                                           : layer_linear(model, layer, i % LAYER_LINEARS);
+    if (layer == model->config.n_layers)
+        return (struct linear *)&model->head;
+    struct layer *l = &model->layers[layer];
+    struct linear *const linears[LAYER_LINEARS] = {&l->attention.qkv, &l->attention.out,
+                                                   l->sparse ? &l->experts.router : &l->feed_forward.gate_up,
+                                                   l->sparse ? NULL : &l->feed_forward.down};
+    return linears[i % LAYER_LINEARS];
+}
+
+int32_t model_stacks(const struct model *model)
+{
+    return model->layers == NULL ? 0 : model->config.n_layers * LAYER_STACKS;
+}
+
+struct expert_stack *model_stack(const struct model *model, int32_t i)
+{
+    struct layer *l = &model->layers[i / LAYER_STACKS];
+    return !l->sparse ? NULL : i % LAYER_STACKS == 0 ? &l->experts.gate_up : &l->experts.down;
 }
 
 size_t model_weight_bytes(const struct model *model)
 {
-    size_t bytes = model->base.table.bytes + linear_packed_bytes(&model->head) +
-                   rotation_bytes(model->max_context, model->config.head_dim);
-    for (int32_t l = 0; l < model->config.n_layers; l++)
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            bytes += linear_packed_bytes(layer_linear(model, l, i));
+    size_t bytes = model->base.table.bytes + rotation_bytes(model->max_context, model->config.head_dim);
+    for (int32_t i = 0; i < model_linears(model); i++)
+        bytes += model_linear(model, i) == NULL ? 0 : linear_packed_bytes(model_linear(model, i));
+    for (int32_t i = 0; i < model_stacks(model); i++)
+        bytes += model_stack(model, i) == NULL ? 0 : expert_stack_packed_bytes(model_stack(model, i));
     if (model->adapter != NULL)
         bytes += model_adapter_bytes(model->adapter);
     return bytes;
@@ -47,19 +58,38 @@ static struct norm norm_of(const struct model *model, const struct param *gain)
     return (struct norm){.set = &model->base, .gain = gain, .eps = model->config.rms_norm_eps};
 }
 
+static void open_feed_forward(struct model *model, int32_t l)
+{
+    struct feed_forward *f = &model->layers[l].feed_forward;
+    f->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
+    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), tensor(model, TENSOR_GATE_BIAS, l));
+    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), tensor(model, TENSOR_DOWN_BIAS, l));
+}
+
+static void open_experts(struct model *model, int32_t l)
+{
+    struct experts *x = &model->layers[l].experts;
+    const int32_t n = model->config.experts.n;
+    x->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
+    linear_open(&x->router, &model->base, tensor(model, TENSOR_ROUTER, l), NULL);
+    expert_stack_open(&x->gate_up, &model->base, tensor(model, TENSOR_EXPERT_GATE, l), n);
+    expert_stack_open(&x->down, &model->base, tensor(model, TENSOR_EXPERT_DOWN, l), n);
+}
+
 static void open_layer(struct model *model, int32_t l)
 {
     struct attention_block *a = &model->layers[l].attention;
-    struct feed_forward *f = &model->layers[l].feed_forward;
     a->norm = norm_of(model, tensor(model, TENSOR_INPUT_NORM, l));
     linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
     a->q_norm = tensor(model, TENSOR_QUERY_NORM, l);
     a->k_norm = tensor(model, TENSOR_KEY_NORM, l);
     linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l),
                 tensor(model, TENSOR_ATTENTION_OUT_BIAS, l));
-    f->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
-    linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), tensor(model, TENSOR_GATE_BIAS, l));
-    linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), tensor(model, TENSOR_DOWN_BIAS, l));
+    model->layers[l].sparse = model_config_sparse(&model->config, l);
+    if (model->layers[l].sparse)
+        open_experts(model, l);
+    else
+        open_feed_forward(model, l);
 }
 
 cohort_status model_open(struct model **out, struct backend *backend, const struct model_config *config,
@@ -101,12 +131,16 @@ static cohort_status allocate(struct model *model, cohort_error *err)
 
 static cohort_status pack_weights(struct model *model, cohort_error *err)
 {
-    for (int32_t l = 0; l < model->config.n_layers; l++) {
+    for (int32_t i = 0; i < model_linears(model); i++) {
         TRY(stop_check(model->backend->stop, err));
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            TRY(linear_pack(layer_linear(model, l, i), err));
+        if (model_linear(model, i) != NULL)
+            TRY(linear_pack(model_linear(model, i), err));
     }
-    TRY(linear_pack(&model->head, err));
+    for (int32_t i = 0; i < model_stacks(model); i++) {
+        TRY(stop_check(model->backend->stop, err));
+        if (model_stack(model, i) != NULL)
+            TRY(expert_stack_pack(model_stack(model, i), err));
+    }
     return stop_check(model->backend->stop, err); /* a stop may have cut the packing short */
 }
 
@@ -210,10 +244,12 @@ void model_destroy(struct model *model)
     if (model == NULL)
         return;
     model_adapter_destroy(model->adapter);
-    for (int32_t l = 0; model->layers != NULL && l < model->config.n_layers; l++)
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            linear_close(layer_linear(model, l, i));
-    linear_close(&model->head);
+    for (int32_t i = 0; i < model_linears(model); i++)
+        if (model_linear(model, i) != NULL)
+            linear_close(model_linear(model, i));
+    for (int32_t i = 0; i < model_stacks(model); i++)
+        if (model_stack(model, i) != NULL)
+            expert_stack_close(model_stack(model, i));
     rotation_free(&model->rotation, model->backend);
     mem_free(model->layers);
     param_set_close(&model->base);
@@ -229,10 +265,12 @@ static void refresh(const struct linear *linear)
 void model_refresh(struct model *model)
 {
     model->backend->unstoppable++;
-    for (int32_t l = 0; l < model->config.n_layers; l++)
-        for (int i = 0; i < LAYER_LINEARS; i++)
-            refresh(layer_linear(model, l, i));
-    refresh(&model->head);
+    for (int32_t i = 0; i < model_linears(model); i++)
+        if (model_linear(model, i) != NULL)
+            refresh(model_linear(model, i));
+    for (int32_t i = 0; i < model_stacks(model); i++)
+        if (model_stack(model, i) != NULL && expert_stack_trains(model_stack(model, i)))
+            expert_stack_refresh(model_stack(model, i));
     if (model->adapter != NULL && model->trained == &model->adapter->set)
         model_adapter_refresh(model->adapter);
     model->backend->unstoppable--;

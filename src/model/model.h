@@ -8,6 +8,7 @@
 #include "format/architecture.h"
 #include "format/checkpoint.h"
 #include "model/attention_block.h"
+#include "model/experts.h"
 #include "model/feed_forward.h"
 #include "model/rotation.h"
 
@@ -15,7 +16,9 @@ struct model_adapter;
 
 struct layer {
     struct attention_block attention;
+    bool sparse; /* it has experts, and no feed_forward */
     struct feed_forward feed_forward;
+    struct experts experts;
 };
 
 struct model {
@@ -64,9 +67,12 @@ void model_destroy(struct model *model);
  * not end it: products must not see half an update. */
 void model_refresh(struct model *model);
 
-/* The projections: those of the layers in order, then the head. */
+/* The projections: those of the layers in order, then the head. NULL: one that the layer does not have. */
 int32_t model_linears(const struct model *model);
 struct linear *model_linear(const struct model *model, int32_t i);
+/* Those of experts, likewise. */
+int32_t model_stacks(const struct model *model);
+struct expert_stack *model_stack(const struct model *model, int32_t i);
 
 /* Bytes that the weights take (natural and packed, with the rotation tables and the adapter). The model need only be
  * open. */

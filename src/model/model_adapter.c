@@ -59,8 +59,11 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     adapter->n_linears = model_linears(model);
     TRY_GOTO(mem_alloc(&adapter->linears, (size_t)adapter->n_linears, sizeof *adapter->linears, "adapter", err));
     for (int32_t i = 0; i < adapter->n_linears; i++)
-        linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
-                            &adapter->room);
+        if (model_linear(model, i) == NULL)
+            adapter->linears[i] = (struct linear_adapter){.set = &adapter->set};
+        else
+            linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
+                                &adapter->room);
     size_room(adapter);
     *out = adapter;
     return COHORT_OK;
@@ -162,6 +165,7 @@ void model_wear(struct model *model, const struct model_adapter *adapter)
 {
     for (int32_t i = 0; i < model_linears(model); i++) {
         const struct linear_adapter *of = adapter == NULL ? NULL : &adapter->linears[i];
-        model_linear(model, i)->adapter = of != NULL && of->a != NULL ? of : NULL;
+        if (model_linear(model, i) != NULL)
+            model_linear(model, i)->adapter = of != NULL && of->a != NULL ? of : NULL;
     }
 }

@@ -98,7 +98,7 @@ void param_set_offload(struct param_set *set, unsigned offload)
 static size_t product_bytes(const struct param_set *set, int32_t i, bool values)
 {
     size_t bytes = 0;
-    if (set->table.params[i].rank != 2 || set->table.params[i].adjacent)
+    if (set->table.params[i].rank == 1 || set->table.params[i].adjacent)
         return 0;
     do {
         const struct param *p = &set->table.params[i];
@@ -127,7 +127,7 @@ static size_t vectors_before(const struct param_set *set, int32_t i)
     for (int32_t j = 0; j < i; j++) {
         const struct param *p = &set->table.params[j];
         const bool last = j + 1 == set->table.n_params || !p[1].adjacent;
-        if (p->rank != 2)
+        if (p->rank == 1)
             bytes += storage_bytes(p->format, p->count);
         if (last)
             bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -227,11 +227,11 @@ static struct param_state_tensor describe(const struct param *param, enum param_
     switch (kinds[state].size) {
     case ELEMENTS: t.rank = param->rank; break;
     case BLOCKS: t.count = (param->count + ADAMW_8BIT_BLOCK - 1) / ADAMW_8BIT_BLOCK; break;
-    case ROWS: t.count = param->shape[0]; break;
-    case COLUMNS: t.count = param->shape[1]; break;
+    case ROWS: t.count = param_rows(param); break;
+    case COLUMNS: t.count = param->rank == 3 ? param->shape[0] * param->shape[2] : param->shape[1]; break;
     }
-    t.shape[0] = t.rank == param->rank && kinds[state].size == ELEMENTS ? param->shape[0] : t.count;
-    t.shape[1] = kinds[state].size == ELEMENTS ? param->shape[1] : 1;
+    for (int axis = 0; axis < 3; axis++)
+        t.shape[axis] = kinds[state].size == ELEMENTS ? param->shape[axis] : axis == 0 ? t.count : 1;
     t.bytes = (size_t)t.count * element;
     return t;
 }
@@ -321,7 +321,7 @@ void param_set_zero_grad(struct param_set *set)
 
 void *param_values(const struct param_set *set, const struct param *param)
 {
-    if (set->vectors != NULL && param->rank != 2)
+    if (set->vectors != NULL && param->rank == 1)
         return set->vectors + vectors_before(set, index_of(set, param));
     return (char *)set->values + param->offset;
 }

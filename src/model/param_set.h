@@ -27,7 +27,7 @@ enum param_state { PARAM_STATE_LIST(STATE) N_PARAM_STATES };
 struct param_state_tensor {
     const char *name, *type; /* as in a checkpoint: the name comes before the param's */
     int32_t rank;
-    int64_t shape[2], count;
+    int64_t shape[3], count;
     size_t bytes;
     void *data; /* backend memory; NULL before param_set_train_begin */
 };

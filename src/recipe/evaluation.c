@@ -210,6 +210,20 @@ static cohort_status begin_rewards(void *context, int32_t prompt, const struct c
     return scoring_begin(b->e->scoring, b->batch, (size_t)prompt, b->e->n, group, err);
 }
 
+static cohort_status record_set(const struct asked_set *s, const struct evaluation_out *out, cohort_error *err)
+{
+    double *sums = NULL;
+    if (out->record == NULL)
+        return COHORT_OK;
+    TRY(mem_alloc(&sums, s->total, sizeof *sums, "evaluation", err));
+    for (size_t i = 0; i < s->total; i++)
+        sums[i] = sum_of(s, i);
+    cohort_status status = out->record(out->record_context, &s->batch, (int32_t)s->n_prompts, s->e->n, s->completions,
+                                       s->rewards, sums, err);
+    mem_free(sums);
+    return status;
+}
+
 static cohort_status run_set(const struct evaluation *e, size_t index, struct metrics *metrics,
                              const struct evaluation_out *out, cohort_error *err)
 {
@@ -237,7 +251,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     struct begun begun = {.e = e, .batch = &s.batch};
     TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH - index,
                           s.completions, e->progress, e->progress_context, begin_rewards, &begun, err));
-    e->scoring->keeps_extra = out->rows != NULL;
+    e->scoring->keeps_extra = out->rows != NULL || out->record != NULL;
     TRY_GOTO(scoring_completions(e->scoring, &s.batch, (int32_t)n_prompts, e->n, s.completions, s.rewards, err));
     mean_metrics(&s, metrics);
     scoring_take_metrics(e->scoring, s.prefix, metrics);
@@ -245,6 +259,7 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     for (size_t i = 0; out->rows != NULL && i < total; i++)
         TRY_GOTO(scoring_write(e->scoring, &s.batch, i / (size_t)e->n, -1, &s.completions[i],
                                s.rewards + i * (size_t)e->scoring->n, (double)NAN, out->rows, err));
+    TRY_GOTO(record_set(&s, out, err));
     if (out->shown != NULL)
         TRY_GOTO(show_samples(&s, out->n_shown, out->shown, err));
 cleanup:

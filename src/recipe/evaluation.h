@@ -22,6 +22,12 @@ struct evaluation_out {
     struct text *rows;  /* a JSON line for each completion (scoring_write) */
     struct text *shown; /* n_shown prompts of each set with a completion, for a person */
     size_t n_shown;
+    /* Gets a set's completions, n of each prompt in order, with rewards[n_prompts * n, scoring->n] and their weighted sums
+     * (NaN where all are null). */
+    cohort_status (*record)(void *context, const struct prompt_batch *batch, int32_t n_prompts, int32_t n,
+                            const struct completion *completions, const double *rewards, const double *sums,
+                            cohort_error *err);
+    void *record_context;
 };
 /* Generates n completions of every prompt. For each set it sets PREFIXreward, PREFIXmean@N, pass@K and maj@K with
  * .../stderr and .../n (docs/EVALUATION.md), PREFIXrewards/NAME/mean and PREFIXcompletions/...; PREFIX is "eval_", of a

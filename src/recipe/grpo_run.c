@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/json_text.h"
 #include "recipe/evaluation.h"
+#include "recipe/record.h"
 #include "recipe/run_identity.h"
 #include "train/batch_file.h"
 
@@ -124,6 +125,22 @@ void grpo_run_tell_progress(struct grpo_run *run)
                                                      .tokens_seen = run->t.state.tokens_seen};
 }
 
+static cohort_status record_set(void *context, const struct prompt_batch *batch, int32_t n_prompts, int32_t n,
+                                const struct completion *completions, const double *rewards, const double *sums,
+                                cohort_error *err)
+{
+    struct grpo_run *run = context;
+    return record_completions(&run->t,
+                              &(struct record_batch){.scoring = &run->scoring,
+                                                     .prompts = batch,
+                                                     .completions = completions,
+                                                     .n_prompts = n_prompts,
+                                                     .n = n,
+                                                     .rewards = rewards,
+                                                     .sums = sums},
+                              err);
+}
+
 /* Adds all of an evaluation to metrics or nothing: a missing one is made up for by a run that resumes here
  * (owed_evaluation). */
 static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metrics, cohort_error *err)
@@ -131,6 +148,8 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     const struct options *o = run->t.options;
     struct metrics found = {0};
     struct text samples = {0};
+    const struct evaluation_out out = {.rows = &samples, .record = record_set, .record_context = run};
+    const double begin = clock_seconds();
     char name[64];
     cohort_status status = COHORT_OK;
     if (!run->has_held_out)
@@ -147,12 +166,13 @@ static cohort_status held_out_metrics(struct grpo_run *run, struct metrics *metr
     float *temperature = &evaluation.pattern.sampling.temperature;
     *temperature = (float)options_float_or(o, OPTION_EVAL_TEMPERATURE, (double)*temperature);
     grpo_run_tell_progress(run);
-    TRY_GOTO(evaluation_run(&evaluation, &found, &(struct evaluation_out){.rows = &samples}, err));
+    TRY_GOTO(evaluation_run(&evaluation, &found, &out, err));
     snprintf(name, sizeof name, "eval-step-%lld.jsonl", (long long)run->t.state.step);
     TRY_GOTO(run_folder_write(&run->t.run, name, samples.data, samples.length, err));
     observer_message(run->t.observer, "step %lld: held-out reward %.4f (%zu prompts)", (long long)run->t.state.step,
                      metrics_get(&found, "eval_reward"), run->held_out.n_prompts);
     metrics_add(metrics, &found);
+    run->t.evaluated = clock_seconds() - begin;
 cleanup:
     metrics_free(&found);
     text_free(&samples);
@@ -162,9 +182,19 @@ cleanup:
 /* Those of a batch, with the first step that takes from it. */
 static cohort_status log_completions(struct grpo_run *run, const struct live_batch *live, cohort_error *err)
 {
+    const struct prompt_batch prompts = live_batch_prompts(live);
+    TRY(record_completions(&run->t,
+                           &(struct record_batch){.scoring = &run->scoring,
+                                                  .prompts = &prompts,
+                                                  .completions = live->batch.completions,
+                                                  .n_prompts = live->batch.n_prompts,
+                                                  .n = live->batch.n / live->batch.n_prompts,
+                                                  .rewards = live->batch.rewards,
+                                                  .reward = live->batch.reward,
+                                                  .advantage = live->batch.advantage},
+                           err));
     if (!options_bool(run->t.options, OPTION_LOG_COMPLETIONS))
         return COHORT_OK;
-    const struct prompt_batch prompts = live_batch_prompts(live);
     cohort_status status = scoring_log(&run->scoring, &prompts, &live->batch, &run->t.run, run->t.state.step, err);
     if (status != COHORT_OK && run->t.run.logs[RUN_COMPLETIONS].pending.length == 0)
         run->t.lines_lost = true; /* could not even be kept for the checkpoint */
@@ -252,6 +282,8 @@ static cohort_status advance(struct grpo_run *run, int32_t *begun, struct metric
         observer_message(t->observer, "%s (%lld so far)", grpo->warning, (long long)grpo->skipped);
     run->prompts_drawn = run->live[n - 1].cursor_end;
     t->state.step++;
+    if (grpo->warning[0] != '\0')
+        record_event(t, "skipped", NULL, NULL, grpo->warning, NULL);
     if (reference_sync_due(&run->sync, t->state.step))
         reference_sync_mix(&run->sync, grpo->reference, t->session.model);
     t->state.skipped = grpo->skipped;
@@ -452,11 +484,13 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
 cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const struct reward_list *extra,
                             const cohort_observer *observer, cohort_error *err)
 {
+    int64_t keep = 0;
     memset(run, 0, sizeof *run);
     TRY(training_open(&run->t, options, "grpo", observer, err));
     TRY(scoring_open(&run->scoring, options, extra, err));
     run->scoring.observer = observer;
-    run->scoring.keeps_extra = options_bool(options, OPTION_LOG_COMPLETIONS);
+    TRY(record_keep(options, &keep, err));
+    run->scoring.keeps_extra = keep != 0 || options_bool(options, OPTION_LOG_COMPLETIONS);
     TRY(grpo_run_configure(run, err));
     return run_identity_add_rewards(&run->t.inputs, options, err);
 }

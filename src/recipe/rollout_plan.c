@@ -81,6 +81,8 @@ void rollout_load(const struct model *model, const struct rollout_need *need, co
     load->width = c->hidden_size;
     load->vocab = c->vocab_size;
     load->n_weights = model->trained->training.n_elements;
+    load->n_experts = c->experts.n;
+    load->chosen = c->experts.chosen;
     if (model->adapter != NULL)
         model_adapter_extent(model->adapter, &load->adapter_rank, &load->adapter_depth);
     if (config == NULL)

@@ -12,9 +12,19 @@ static const struct {
     const char *prefix, *suffix;
     bool is_sign; /* shows that a run began here; the folder alone may have been made by hand */
 } ours[] = {
-    {"checkpoints", NULL, false},      {"config.yaml", NULL, true},   {"metrics.jsonl", NULL, true},
-    {"completions.jsonl", NULL, true}, {"reward.svg", NULL, true},    {"loss.svg", NULL, true},
-    {"eval-step-", ".jsonl", true},    {".cohort.lock", NULL, false}, {".cohort.periodic", NULL, false},
+    {"checkpoints", NULL, false},
+    {"config.yaml", NULL, true},
+    {"metrics.jsonl", NULL, true},
+    {"completions.jsonl", NULL, true},
+    {"reward.svg", NULL, true},
+    {"loss.svg", NULL, true},
+    {"run.db", NULL, true},
+    {"run.db-wal", NULL, true},
+    {"run.db-shm", NULL, true},
+    {"run.db-journal", NULL, true},
+    {"eval-step-", ".jsonl", true},
+    {".cohort.lock", NULL, false},
+    {".cohort.periodic", NULL, false},
 };
 
 /* Which of our entries the name is, or -1. A temporary file of an interrupted write (file_write_atomic) is one of ours

@@ -397,7 +397,7 @@ void prompt_set_free(struct prompt_set *set)
     memset(set, 0, sizeof *set);
 }
 
-static int64_t index_of(const struct prompt_batch *batch, size_t prompt)
+int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt)
 {
     const size_t row = batch->rows[prompt];
     return batch->set->indices == NULL ? (int64_t)row : batch->set->indices[row];
@@ -418,7 +418,7 @@ void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t 
                                        .n_tokens = c->n_tokens,
                                        .length = c->n_tokens,
                                        .finish_reason = finish_reason_name(c->finish_reason),
-                                       .prompt_index = index_of(batch, i / (size_t)n),
+                                       .prompt_index = scoring_row_of(batch, i / (size_t)n),
                                        .completion_index = c->index};
     }
 }
@@ -592,15 +592,23 @@ cleanup:
     return status;
 }
 
+const json_t *scoring_extra(const struct scoring *scoring, const struct completion *completion)
+{
+    const struct scored_group *group = find_group(scoring, completion);
+    return group == NULL || group->extra == NULL
+               ? NULL
+               : json_array_get(group->extra, (size_t)(completion - group->completions));
+}
+
 /* "extra" of a completion, if rewards added columns to it. */
 static cohort_status write_extra(const struct scoring *scoring, const struct completion *c, struct text *out,
                                  cohort_error *err)
 {
-    const struct scored_group *group = find_group(scoring, c);
-    if (group == NULL || group->extra == NULL)
+    const json_t *extra = scoring_extra(scoring, c);
+    if (extra == NULL)
         return COHORT_OK;
     TRY(text_append(out, ", \"extra\": ", 11, err));
-    return json_text_write(json_array_get(group->extra, (size_t)(c - group->completions)), 0, out, err);
+    return json_text_write(extra, 0, out, err);
 }
 
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
@@ -613,7 +621,7 @@ cohort_status scoring_write(const struct scoring *scoring, const struct prompt_b
     if (batch->name != NULL)
         TRY(text_printf(out, err, "\"set\": \"%s\", ", batch->name));
     TRY(text_printf(out, err, "\"index\": %lld, \"completion_index\": %d, \"prompt\": ",
-                    (long long)index_of(batch, prompt), (int)c->index));
+                    (long long)scoring_row_of(batch, prompt), (int)c->index));
     TRY(json_string_write(batch->prompts[prompt].text.data, batch->prompts[prompt].text.length, out, err));
     TRY(text_printf(out, err, ", \"completion\": "));
     TRY(json_string_write(c->text, c->text_length, out, err));

@@ -99,6 +99,11 @@ void scoring_forget(struct scoring *scoring, const struct completion *completion
 cohort_status scoring_move(struct scoring *scoring, const struct completion *from, const struct completion *to,
                            size_t n, cohort_error *err);
 
+/* By which rewards and logs identify the row of a prompt. */
+int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt);
+/* The columns that rewards added to a completion, an object; NULL: none. */
+const json_t *scoring_extra(const struct scoring *scoring, const struct completion *completion);
+
 /* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index",
  * "completion_index", "prompt", "completion", "finish_reason", "rewards", "extra" (if rewards added columns),
  * "advantage" (if not NaN)}. rewards[scoring->n]; batch and prompt say what was asked. */

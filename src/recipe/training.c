@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "recipe/end_of_text.h"
+#include "recipe/record.h"
 #include "recipe/run_identity.h"
 #include "recipe/run_start.h"
 
@@ -57,6 +58,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
     t->observer = observer;
     t->command = command;
     t->saved_step = -1;
+    t->evaluated = -1.0;
     t->plan = (struct step_plan){.slices = 1, .accumulated = 1, .iterations = 1};
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
@@ -81,8 +83,25 @@ cohort_status training_open(struct training *t, struct options *options, const c
     return text == NULL ? COHORT_OK : checkpoint_set_template(&t->tokenizer, text, length, err);
 }
 
+void training_end(struct training *t, cohort_status status, const cohort_error *err)
+{
+    t->outcome = status == COHORT_OK ? "finished" : status == COHORT_ERR_CANCELLED ? "stopped" : "failed";
+    mem_free(t->why);
+    t->why = NULL;
+    if (status != COHORT_OK && status != COHORT_ERR_CANCELLED && err != NULL)
+        (void)mem_strdup(&t->why, err->message, strlen(err->message), NULL);
+}
+
+void training_leave(struct training *t)
+{
+    run_folder_leave(&t->run);
+    store_leave(t->store);
+    t->store = NULL;
+}
+
 void training_close(struct training *t)
 {
+    record_close(t);
     run_folder_close(&t->run);
     tokenizer_files_free(&t->tokenizer);
     session_close(&t->session);
@@ -91,6 +110,8 @@ void training_close(struct training *t)
     t->diagnosis = NULL;
     mem_free(t->resume_dir);
     t->resume_dir = NULL;
+    mem_free(t->why);
+    t->why = NULL;
 }
 
 /* The options are those of the checkpoint at this point: a state that does not fit them is damaged. */
@@ -145,6 +166,7 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
+    TRY_GOTO(record_open(t, t->resume_dir != NULL ? t->state.step : -1, err));
     if (t->run.lock_unsupported)
         observer_message(t->observer,
                          "note: the file system of %s knows no locks: nothing keeps a second "

@@ -11,6 +11,7 @@
 #include "format/checkpoint.h"
 #include "run/diagnosis.h"
 #include "run/run_folder.h"
+#include "run/store.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -23,6 +24,11 @@ struct training {
     const char *command; /* "sft" or "grpo" */
     struct session session;
     struct run_folder run;
+    struct store *store; /* run.db; NULL before the run begins (record.h) */
+    const char *outcome; /* how the run ended, for the store; static */
+    char *why;           /* why it failed; NULL: it did not */
+    double evaluated;    /* seconds of the evaluation whose figures are logged next; negative: none */
+    bool event_failed;   /* the user was told that an event could not be recorded */
     struct train_state state;
     char *resume_dir;                 /* checkpoint the run goes on from, or NULL */
     struct tokenizer_files tokenizer; /* as the run opened them: checkpoints are complete alone */
@@ -57,7 +63,11 @@ cohort_status training_open(struct training *t, struct options *options, const c
 /* Called when the plan is known and t->steps and t->schedule are set: allocates optimizer state, restores it when resuming (and compares
  * what the run reads: run_identity_check), creates or reopens the run folder, writes config.yaml. */
 cohort_status training_begin(struct training *t, cohort_error *err);
+/* Says how the run ended, before it is closed: with COHORT_OK it is finished, with COHORT_ERR_CANCELLED stopped. */
+void training_end(struct training *t, cohort_status status, const cohort_error *err);
 void training_close(struct training *t);
+/* In a child that was forked since: folder and store are its parent's. */
+void training_leave(struct training *t);
 
 /* Completes the plan (memory_plan_choose) and prints it; only then reads the weights and allocates the buffers. */
 cohort_status training_allocate(struct training *t, struct memory_plan *plan, cohort_error *err);

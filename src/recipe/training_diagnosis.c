@@ -1,6 +1,7 @@
 /* A run under the diagnosis (run/diagnosis.h): what it is told, who hears its warnings, and when they end the run. */
-#include "recipe/training.h"
+#include "recipe/record.h"
 
+#include "base/json_text.h"
 #include "run/stop_list.h"
 
 #include <string.h>
@@ -19,6 +20,20 @@ cohort_status training_diagnosis_begin(struct training *t, cohort_error *err)
     return t->resume_dir == NULL ? COHORT_OK : diagnosis_read(t->diagnosis, t->resume_dir, err);
 }
 
+/* As an event of the run: its sentence, and what else there is to say as JSON. */
+static cohort_status record_warning(struct training *t, const struct diagnosis_warning *warning, cohort_error *err)
+{
+    struct text more = {0};
+    json_t *json = json_pack("{s:s, s:s}", "name", warning->rule->name, "usually", warning->rule->usually);
+    cohort_status status = json_text_write(json, JSON_COMPACT, &more, err);
+    if (status == COHORT_OK)
+        record_event(t, "warning", warning->rule->id, diagnosis_severity_name(warning->severity), warning->sentence,
+                     more.data);
+    json_decref(json);
+    text_free(&more);
+    return status;
+}
+
 static cohort_status tell(struct training *t, cohort_error *err)
 {
     struct diagnosis_warning warning;
@@ -29,6 +44,8 @@ static cohort_status tell(struct training *t, cohort_error *err)
         status = diagnosis_describe(&warning, &line, err);
         if (status == COHORT_OK)
             observer_message(t->observer, "%s", line.data);
+        if (status == COHORT_OK)
+            status = record_warning(t, &warning, err);
         t->diverged = t->diverged || warning.severity == DIAGNOSIS_FATAL;
     }
     text_free(&line);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "recipe/end_of_text.h"
+#include "recipe/record.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -190,6 +191,9 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     if (t->lines_lost && write_line(t, &line, NULL) == COHORT_OK)
         status = COHORT_OK;
     t->lines_lost = t->lines_lost || lost_before;
+    cohort_status recorded = record_step(t, step, epoch, metrics, true, t->evaluated, status == COHORT_OK ? err : NULL);
+    t->evaluated = -1.0;
+    status = status == COHORT_OK ? recorded : status;
     observer_metrics(t->observer, &line);
     metrics_free(&line);
     return status;
@@ -209,6 +213,9 @@ cohort_status training_log_evaluation(struct training *t, const struct metrics *
     TRY_GOTO(metrics_write(metrics, &text, err));
     TRY_GOTO(text_append(&fields, text.data + 1, text.length - 3, err)); /* without {, } and the newline */
     TRY_GOTO(run_folder_extend(&t->run, RUN_METRICS, &fields, err));
+    status = record_step(t, t->state.step, (double)NAN, metrics, false, t->evaluated, err);
+    t->evaluated = -1.0;
+    TRY_GOTO(status);
     metrics_set(&told, "step", (double)t->state.step);
     metrics_add(&told, metrics);
     observer_metrics(t->observer, &told);
@@ -252,6 +259,7 @@ static cohort_status save_folder(struct training *t, const char *name, const str
     if (optimizer != NULL) {
         TRY_GOTO(training_write_trainer(t, optimizer, folder.temporary, &folder.manifest, err));
         TRY_GOTO(run_folder_carry(&t->run, folder.temporary, err));
+        TRY_GOTO(store_carry(t->store, folder.temporary, err));
     }
     TRY_GOTO(checkpoint_folder_commit(&folder, err));
     if (folder.kept != NULL)
@@ -289,6 +297,7 @@ static cohort_status save_checkpoint(struct training *t, const struct optimizer 
     cohort_status status = save_folder(t, name, optimizer, false, err);
     if (status == COHORT_OK) {
         t->saved_step = t->state.step;
+        record_event(t, "checkpoint", NULL, NULL, name, periodic ? "{\"by\": \"clock\"}" : NULL);
         /* Without the record it is never deleted. */
         if (run_folder_note_periodic(&t->run, t->state.step, periodic, &why) != COHORT_OK)
             observer_message(t->observer, "note: %s", why.message);

@@ -345,6 +345,12 @@ size_t diagnosis_said(const struct diagnosis *d) { return d->n_said; }
 
 const struct diagnosis_warning *diagnosis_said_at(const struct diagnosis *d, size_t i) { return &d->said[i]; }
 
+const char *diagnosis_severity_name(enum diagnosis_severity severity)
+{
+    static const char *const names[] = {"none", "note", "warning", "fatal"};
+    return names[severity];
+}
+
 cohort_status diagnosis_describe(const struct diagnosis_warning *warning, struct text *out, cohort_error *err)
 {
     return text_printf(out, err, "%s: step %lld, %s: %s. Usually: %s",

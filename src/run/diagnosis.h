@@ -53,6 +53,9 @@ struct diagnosis_warning {
     char sentence[DIAGNOSIS_SENTENCE]; /* one, with its number, without a full stop */
 };
 
+/* "note", "warning", "fatal"; static. */
+const char *diagnosis_severity_name(enum diagnosis_severity severity);
+
 struct diagnosis;
 cohort_status diagnosis_create(struct diagnosis **out, const struct diagnosis_setup *setup, cohort_error *err);
 /* Accepts NULL. */

@@ -18,7 +18,6 @@ static const char *const column_names[N_KEPT_COLUMNS] = {
     DIAGNOSIS_COLUMN_LIST(COLUMN)
 #undef COLUMN
 };
-static const char *const severities[] = {"none", "note", "warning", "fatal"};
 
 /* The numbers of the state that are neither windows nor marks, each once for writing and reading. */
 #define DIAGNOSIS_NUMBERS(X)                                                                                           \
@@ -100,8 +99,9 @@ static json_t *said_json(const struct diagnosis *d)
     bool good = array != NULL;
     for (size_t i = 0; good && i < d->n_said; i++) {
         const struct diagnosis_warning *w = &d->said[i];
-        good = add(array, json_pack("{s:s, s:s, s:I, s:s}", "rule", w->rule->name, "severity", severities[w->severity],
-                                    "step", (json_int_t)w->step, "sentence", w->sentence));
+        good = add(array, json_pack("{s:s, s:s, s:I, s:s}", "rule", w->rule->name, "severity",
+                                    diagnosis_severity_name(w->severity), "step", (json_int_t)w->step, "sentence",
+                                    w->sentence));
     }
     return whole(array, good);
 }
@@ -210,8 +210,8 @@ static bool read_said(const json_t *array, struct diagnosis *d)
         for (size_t r = 0; r < N_RULES; r++)
             if (strcmp(diagnosis_rule_at(r)->name, name) == 0)
                 w->rule = diagnosis_rule_at(r);
-        for (size_t s = 1; s < sizeof severities / sizeof *severities; s++)
-            if (strcmp(severities[s], severity) == 0)
+        for (int s = DIAGNOSIS_NOTE; s <= DIAGNOSIS_FATAL; s++)
+            if (strcmp(diagnosis_severity_name((enum diagnosis_severity)s), severity) == 0)
                 w->severity = (enum diagnosis_severity)s;
         if (w->rule == NULL || w->severity == DIAGNOSIS_NONE)
             return false;

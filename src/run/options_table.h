@@ -428,6 +428,8 @@ OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, 
        "with --resume: what may differ from what the run read before")
 OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FREE,
        "write every completion with its rewards into the run folder")
+OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GRPO, "Run", FREE,
+       "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
 OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
        "all randomness follows from this")
 OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",

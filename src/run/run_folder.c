@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char lock_name[] = ".cohort.lock";
-static const char lock_what[] = "run lock";
+const char run_folder_lock_name[] = ".cohort.lock";
+const char run_folder_lock_what[] = "run lock";
 static const char *const log_names[N_RUN_LOGS] = {"metrics.jsonl", "completions.jsonl"};
 /* In a checkpoint. */
 static const char *const carried_names[N_RUN_LOGS] = {"trainer/unwritten-metrics.jsonl",
@@ -58,7 +58,7 @@ static cohort_status held(const char *folder, int fd, cohort_error *err)
     for (int i = 0; i < 50 && holder.pid <= 0; i++) {
         if (i > 0)
             nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-        (void)lock_read_holder(fd, lock_what, &holder);
+        (void)lock_read_holder(fd, run_folder_lock_what, &holder);
     }
     if (holder.pid <= 0)
         return error_set(err, COHORT_ERR_STATE,
@@ -92,7 +92,7 @@ static cohort_status take_lock(struct run_folder *run, bool *made, cohort_error 
     int fd = -1;
     cohort_status status = COHORT_OK;
     *made = false;
-    TRY(run_folder_path(run, lock_name, &path, err));
+    TRY(run_folder_path(run, run_folder_lock_name, &path, err));
     for (bool again = true; again;) {
         fd = file_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
         *made = fd >= 0;
@@ -106,7 +106,7 @@ static cohort_status take_lock(struct run_folder *run, bool *made, cohort_error 
             status = io_error(err, path, "open");
             goto cleanup;
         }
-        if (!lock_read_holder(fd, lock_what, &holder)) {
+        if (!lock_read_holder(fd, run_folder_lock_what, &holder)) {
             status = error_set(err, COHORT_ERR_STATE, "%s: is not a lock file of cohort's; give it another name", path);
             goto cleanup;
         }
@@ -124,7 +124,7 @@ static cohort_status take_lock(struct run_folder *run, bool *made, cohort_error 
         }
     }
     run->lock_unsupported = result == LOCK_UNSUPPORTED;
-    TRY_GOTO(lock_write_holder(fd, path, lock_what, err));
+    TRY_GOTO(lock_write_holder(fd, path, run_folder_lock_what, err));
     run->lock = fd;
     fd = -1;
 cleanup:
@@ -419,7 +419,7 @@ static cohort_status already(const char *path, const char *sign, cohort_error *e
 
 static cohort_status refuse_run(const struct run_folder *run, cohort_error *err)
 {
-    static const char *const signs[] = {"metrics.jsonl", "final", "config.yaml"};
+    static const char *const signs[] = {"metrics.jsonl", "final", "config.yaml", "run.db"};
     struct run_steps steps = {0};
     for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++) {
         char *sign = NULL;
@@ -449,7 +449,7 @@ static void undo(const struct run_folder *run, bool made_folder, bool made_check
     }
     if (made_checkpoints)
         rmdir(run->checkpoints);
-    if (made_lock && run_folder_path(run, lock_name, &path, NULL) == COHORT_OK)
+    if (made_lock && run_folder_path(run, run_folder_lock_name, &path, NULL) == COHORT_OK)
         unlink(path);
     mem_free(path);
     if (made_folder)

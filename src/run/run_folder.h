@@ -13,6 +13,9 @@
 
 #include "base/file.h"
 
+/* The lock file, and what it says that it is (base/lock.h). */
+extern const char run_folder_lock_name[], run_folder_lock_what[];
+
 enum run_log_kind { RUN_METRICS, RUN_COMPLETIONS, N_RUN_LOGS };
 
 /* A file of JSON lines that begin {"step": N. */

@@ -30,7 +30,7 @@ static unsigned keeps_of(const struct optimizer *o, const struct param *param)
     case OPTIMIZER_SGD: return ema | (o->arguments[OPTIMIZER_MOMENTUM] > 0.0 ? PARAM_KEEPS(MOMENTUM) : 0);
     case OPTIMIZER_ADAFACTOR:
         return ema | (o->given[OPTIMIZER_BETA1] ? PARAM_KEEPS(MOMENTUM) : 0) |
-               (param->rank == 2 ? PARAM_KEEPS(ROW) | PARAM_KEEPS(COLUMN) : PARAM_KEEPS(SQUARES));
+               (param->rank > 1 ? PARAM_KEEPS(ROW) | PARAM_KEEPS(COLUMN) : PARAM_KEEPS(SQUARES));
     case OPTIMIZER_LION: return ema | PARAM_KEEPS(MOMENTUM);
     }
     return 0;

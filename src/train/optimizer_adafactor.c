@@ -59,28 +59,33 @@ void adafactor_update(const struct param_update *u)
     const struct param *p = u->param;
     struct work *w = u->set->training.work;
     const double keep = 1.0 - pow((double)u->optimizer->step, a[OPTIMIZER_DECAY_RATE]);
-    const bool factored = p->rank == 2;
-    const int64_t rows = factored ? p->shape[0] : 1, columns = factored ? p->shape[1] : p->count;
+    const bool factored = p->rank > 1;
+    const int64_t stack = p->rank == 3 ? p->shape[0] : 1; /* of matrices, each with means of its own */
+    const int64_t rows = factored ? param_rows(p) / stack : 1, columns = factored ? param_columns(p) : p->count;
     float *row = param_state(u->set, u->i, factored ? PARAM_STATE_ROW : PARAM_STATE_SQUARES),
           *col = param_state(u->set, u->i, PARAM_STATE_COLUMN);
     const double rate = rate_of(u, w);
-    be->ops->adafactor_means(be, &(struct adafactor_means){.rows = rows,
-                                                           .columns = columns,
-                                                           .grad = u->grad,
-                                                           .scale = (float)u->scale,
-                                                           .floor = (float)FLOOR,
-                                                           .keep = (float)keep,
-                                                           .mix = (float)(1.0 - keep),
-                                                           .row = row,
-                                                           .col = col,
-                                                           .row_mean = w->row_mean});
-    be->ops->adafactor_scale(be, &(struct adafactor_scale){.rows = rows,
-                                                           .columns = columns,
-                                                           .grad = u->grad,
-                                                           .scale = (float)u->scale,
-                                                           .row = row,
-                                                           .col = col,
-                                                           .row_mean = w->row_mean});
+    for (int64_t i = 0; i < stack; i++) {
+        float *matrix = u->grad + i * rows * columns, *row_i = row + i * rows,
+              *col_i = col == NULL ? NULL : col + i * columns;
+        be->ops->adafactor_means(be, &(struct adafactor_means){.rows = rows,
+                                                               .columns = columns,
+                                                               .grad = matrix,
+                                                               .scale = (float)u->scale,
+                                                               .floor = (float)FLOOR,
+                                                               .keep = (float)keep,
+                                                               .mix = (float)(1.0 - keep),
+                                                               .row = row_i,
+                                                               .col = col_i,
+                                                               .row_mean = w->row_mean});
+        be->ops->adafactor_scale(be, &(struct adafactor_scale){.rows = rows,
+                                                               .columns = columns,
+                                                               .grad = matrix,
+                                                               .scale = (float)u->scale,
+                                                               .row = row_i,
+                                                               .col = col_i,
+                                                               .row_mean = w->row_mean});
+    }
     const double rms = sqrt(be->ops->sum_squares(be, u->grad, p->count) / (double)p->count);
     struct descent d = optimizer_descent(u, DESCENT_ALONG, u->grad, DTYPE_F32);
     d.scale = (float)(1.0 / fmax(1.0, rms / a[OPTIMIZER_CLIP_THRESHOLD]));

@@ -58,7 +58,8 @@ static cohort_status write_tensors(const char *path, const struct param_set *set
         sources[i] = (struct safetensors_source){.name = slices[i].name,
                                                  .dtype_name = slices[i].tensor.type,
                                                  .rank = slices[i].tensor.rank,
-                                                 .shape = {slices[i].tensor.shape[0], slices[i].tensor.shape[1]},
+                                                 .shape = {slices[i].tensor.shape[0], slices[i].tensor.shape[1],
+                                                           slices[i].tensor.shape[2]},
                                                  .bytes = slices[i].tensor.bytes,
                                                  .read = read_slice,
                                                  .context = &slices[i]};

@@ -26,6 +26,10 @@ succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant 0.5)" --steps 25 --out eq
 says 10 C1 'all rewards were equal within every group.*mean reward is 0.5'
 has err '^warning: .*cohort score'
 is "$(grep -c '^warning: ' err)" 1 "equal rewards: warnings"
+if command -v sqlite3 >/dev/null; then
+    is "$(sqlite3 -readonly equal/run.db "SELECT step, rule, severity, json_extract(json, '\$.name') FROM event WHERE kind = 'warning'")" \
+        '10|C1|fatal|no_spread' "the warning in the store"
+fi
 is "$(sed -n '/^warning: /=; /^step  *10/=; /^step  *11/=' err | wc -l)" 3 "the warning and the steps around it"
 succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant null)" --steps 12 --out null
 says 3 C3 'every reward function answered null'

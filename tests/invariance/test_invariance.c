@@ -1,7 +1,7 @@
 /* The exactness contract (I2, I3): what a request gets, and what its tokens are worth, is the same bits however the
  * work is cut.
  *
- * For every instruction set this machine has, in bf16 and fp32, on two model shapes, 64 ragged requests (prompts of 1
+ * For every instruction set this machine has, in bf16 and fp32, on two model shapes and one with experts, 64 ragged requests (prompts of 1
  * to 200 tokens, groups of 1 to 8 completions, temperatures 0, 0.7 and 1, filters and penalties) are run once as the
  * baseline and then again in every other way the engine can go about it; and the training forward scores the finished
  * sequences in every mode, packed in different ways. Everything is compared bit for bit.
@@ -466,8 +466,9 @@ static void score_all(struct world *w, const struct completion *result, bool tho
 
 /* ---- The tests --------------------------------------------------------------------------------------------------- */
 
-enum { MAX_SHAPES = 4 };
-static const struct tiny_shape *const shapes[MAX_SHAPES] = {&tiny_even, &tiny_odd, &tiny_wide, &tiny_half};
+enum { MAX_SHAPES = 5, EXPERTS = 4 };
+static const struct tiny_shape *const shapes[MAX_SHAPES] = {&tiny_even, &tiny_odd, &tiny_wide, &tiny_half,
+                                                            &tiny_experts};
 static char folders[MAX_SHAPES][64];
 
 /* False if this machine has not got the instruction set. */
@@ -532,9 +533,10 @@ static int64_t check(const char *provider, enum dtype type, int shape, bool thor
 
 static void check_isa(const char *isa, bool thorough)
 {
-    for (int shape = 0; shape < 2; shape++) {
-        assert_int_equal(check(isa, DTYPE_BF16, shape, thorough), 0);
-        assert_int_equal(check(isa, DTYPE_F32, shape, thorough), 0);
+    static const int on_cpu[] = {0, 1, EXPERTS};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(check(isa, DTYPE_BF16, on_cpu[i], thorough && on_cpu[i] != EXPERTS), 0);
+        assert_int_equal(check(isa, DTYPE_F32, on_cpu[i], thorough && on_cpu[i] != EXPERTS), 0);
     }
 }
 
@@ -574,24 +576,32 @@ static void test_gpu(void **state)
 {
     (void)state;
     for (int shape = test_options.small ? 2 : 0; shape < MAX_SHAPES; shape++) {
+        if (test_options.small && shape == 3)
+            continue;
         assert_int_equal(check("cuda", DTYPE_BF16, shape, shape == 2), 0);
         if (test_options.small)
-            break;
+            continue;
         assert_int_equal(check("cuda", DTYPE_F32, shape, false), 0);
     }
     test_figure("%lld log-probs compared, %lld differ (0)", (long long)all_compared, (long long)all_differences);
 }
+
+/* A shape that has what is broken; -1: those of the CPU without experts, on a GPU the one with all else. */
+#ifndef CONTROL_SHAPE
+#define CONTROL_SHAPE -1
+#endif
 
 /* The negative control: a break that the comparisons do not see would mean they see nothing. */
 static void test_break_is_seen(void **state)
 {
     (void)state;
     if (test_options.cuda) {
-        assert_int_not_equal(check("cuda", DTYPE_BF16, 2, false), 0);
+        assert_int_not_equal(check("cuda", DTYPE_BF16, CONTROL_SHAPE < 0 ? 2 : CONTROL_SHAPE, false), 0);
         test_figure("%lld sequences differ (> 0)", (long long)all_differences);
         return;
     }
-    for (int shape = 0; shape < 2; shape++) {
+    const int first = CONTROL_SHAPE < 0 ? 0 : CONTROL_SHAPE, last = CONTROL_SHAPE < 0 ? 1 : CONTROL_SHAPE;
+    for (int shape = first; shape <= last; shape++) {
         assert_int_not_equal(check("auto", DTYPE_F32, shape, false), 0);
         assert_int_not_equal(check("auto", DTYPE_BF16, shape, false), 0);
     }

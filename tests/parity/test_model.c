@@ -8,7 +8,7 @@
 #include "support/model_test.h"
 
 /* small: with --small too, a run on the emulation: tied weights, the head size that a GPU has kernels for, biases,
- * rotations. */
+ * rotations, experts. */
 static const struct {
     const char *name;
     bool small;

@@ -54,6 +54,11 @@ same_checkpoint() {
     diff -r -- "$1" "$2" >&2 || fail "$3: $1 and $2 differ"
 }
 
+# What a run recorded, but for what two equal runs do not share.
+records() {
+    python3 -I -S "$SOURCE/tests/support/store_dump.py" "$1"
+}
+
 # The metrics of a run but for times and speeds, which are the machine's.
 numbers() {
     sed -E 's/, "(time|throughput)\/[^"]*": [^,}]*//g; s/, "(step_time|memory[^"]*)": [^,}]*//g' "$1/metrics.jsonl"

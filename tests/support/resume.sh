@@ -53,6 +53,9 @@ same_end() {
     numbers "$1" >"$work/a"
     numbers "$2" >"$work/b"
     same "$work/a" "$work/b" "$3, metrics"
+    records "$1" >"$work/a"
+    records "$2" >"$work/b"
+    same "$work/a" "$work/b" "$3, run.db"
     [ ! -f "$1/completions.jsonl" ] || same "$1/completions.jsonl" "$2/completions.jsonl" "$3, completions"
     local checkpoint
     for checkpoint in "$1"/checkpoints/step-*; do

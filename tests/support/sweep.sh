@@ -51,10 +51,11 @@ run_grpo() {
 # What of an output must be equal: everything but times and records of times; a scratch folder whose removal is what failed, which the next
 # save removes; and an old checkpoint that could not be removed, which is only a warning.
 fingerprint() { # fingerprint FOLDER
-    (cd "$1" && find . -type f ! -name metrics.jsonl ! -name '*.svg' ! -name stderr ! -name count ! -name 'state.json' ! -name '*SUMS' ! -name 'lock*' ! -name config.yaml \
+    (cd "$1" && find . -type f ! -name metrics.jsonl ! -name '*.svg' ! -name stderr ! -name count ! -name 'state.json' ! -name '*SUMS' ! -name 'lock*' ! -name config.yaml ! -name 'run.db*' \
         ! -path '*/.cohort-*' ! -name '.cohort.*' \
         ! -path './run/checkpoints/step-1/*' | sort | xargs -r sha256sum | sed "s|$1||")
     if [ -f "$1/run/metrics.jsonl" ]; then numbers "$1/run"; fi
+    if [ -f "$1/run/run.db" ]; then records "$1/run"; fi
 }
 
 sweep() {

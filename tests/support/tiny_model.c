@@ -44,11 +44,31 @@ const struct tiny_shape tiny_half = {.name = "half",
                                      .tied = true,
                                      .standard_deviation = 0.15f};
 
+const struct tiny_shape tiny_experts = {.name = "experts",
+                                        .vocab_size = 320,
+                                        .hidden_size = 64,
+                                        .n_layers = 3,
+                                        .n_heads = 4,
+                                        .n_kv_heads = 2,
+                                        .head_dim = 16,
+                                        .intermediate_size = 96,
+                                        .tied = false,
+                                        .standard_deviation = 0.25f,
+                                        .n_experts = 8,
+                                        .chosen = 3,
+                                        .expert_size = 40};
+
 static cohort_status shape_text(const struct tiny_shape *s, struct text *text, cohort_error *err)
 {
+    if (s->n_experts > 0)
+        TRY(text_printf(text, err,
+                        "{\"model_type\": \"qwen3_moe\", \"num_experts\": %d, \"num_experts_per_tok\": %d, "
+                        "\"moe_intermediate_size\": %d, \"norm_topk_prob\": true, \"mlp_only_layers\": [0], ",
+                        (int)s->n_experts, (int)s->chosen, (int)s->expert_size));
+    else
+        TRY(text_printf(text, err, "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", "));
     return text_printf(text, err,
-                       "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"hidden_act\": "
-                       "\"silu\", "
+                       "\"hidden_act\": \"silu\", "
                        "\"attention_bias\": false, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 1024, "
                        "\"rope_theta\": 10000.0, \"vocab_size\": %d, \"hidden_size\": %d, \"num_hidden_layers\": "
                        "%d, "
@@ -68,6 +88,7 @@ cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *sh
     cohort_status status = COHORT_OK;
     TRY_GOTO(shape_text(shape, &text, err));
     TRY_GOTO(model_config_parse(&config, text.data, text.length, shape->name, err));
+    config.experts.fused = shape->fused;
     TRY_GOTO(architecture_params(&config, storage_of(type), &params, err));
     TRY_GOTO(model_config_save(&config, NULL, type, dir, err));
     TRY_GOTO(checkpoint_write_weights(dir, &params, 0, checkpoint_init_fetch, &init, NULL, err));

@@ -8,6 +8,8 @@ struct tiny_shape {
     const char *name;
     int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size;
     bool tied, bf16_weights;
+    int32_t n_experts, chosen, expert_size; /* 0: dense; else all layers but the first have experts */
+    bool fused;                             /* written as one tensor for a layer */
     /* Of the initial weights. Well above the usual 0.02, so that the distribution is far from flat
      * and attention has a say in it: a flat one would hide differences. */
     float standard_deviation;
@@ -18,6 +20,8 @@ extern const struct tiny_shape tiny_even, tiny_odd;
 /* Head sizes 128 and 64, for which a GPU has kernels of their own: two and three query heads to a key head, and a
  * vocabulary of more than one block of the head's statistics. */
 extern const struct tiny_shape tiny_wide, tiny_half;
+/* Experts behind a dense layer. */
+extern const struct tiny_shape tiny_experts;
 
 /* Writes config.json and model.safetensors (F32, or BF16 with bf16_weights) into the existing folder dir. */
 cohort_status tiny_checkpoint_write(const char *dir, const struct tiny_shape *shape, uint64_t seed, cohort_error *err);

@@ -553,7 +553,9 @@ static void test_qwen2_params(void **state)
          "\"head_dim\" is 32768 ("},
         {"{\"model_type\": \"qwen2\", \"architectures\": [\"Qwen3ForCausalLM\"]}",
          "\"model_type\" is \"qwen2\", expected Qwen3ForCausalLM (model_type \"qwen3\"), Qwen2ForCausalLM (model_type "
-         "\"qwen2\"), LlamaForCausalLM (model_type \"llama\") or MistralForCausalLM (model_type \"mistral\")"}};
+         "\"qwen2\"), LlamaForCausalLM (model_type \"llama\"), MistralForCausalLM (model_type \"mistral\"), "
+         "Qwen3MoeForCausalLM (model_type \"qwen3_moe\") or MixtralForCausalLM (model_type \"mixtral\"): this "
+         "version supports no other"}};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         assert_int_not_equal(model_config_parse(&config, refused[i][0], strlen(refused[i][0]), "x.json", &err),
                              COHORT_OK);

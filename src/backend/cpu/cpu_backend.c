@@ -229,8 +229,9 @@ static void destroy(struct backend *backend)
         .weight_refresh = cpu_weight_refresh, .weight_destroy = cpu_weight_destroy,                                    \
         .matmul_forward = cpu_matmul_forward, .matmul_backward_input = cpu_matmul_backward_input,                      \
         .matmul_backward_weight = cpu_matmul_backward_weight, .lowrank_forward = cpu_lowrank_forward,                  \
-        .lowrank_backward = cpu_lowrank_backward, CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa,            \
-        .destroy = destroy,                                                                                            \
+        .lowrank_backward = cpu_lowrank_backward, .grouped_forward = cpu_grouped_forward,                              \
+        .grouped_backward_input = cpu_grouped_backward_input, .grouped_backward_weight = cpu_grouped_backward_weight,  \
+        CPU_KERNELS(FIELD_##isa).sum_squares = sum_squares_##isa, .destroy = destroy,                                  \
     }
 static const struct backend_ops ops_portable = OPS(portable);
 #if defined(COHORT_X86)

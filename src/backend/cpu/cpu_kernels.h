@@ -3,6 +3,7 @@
 #ifndef COHORT_BACKEND_CPU_CPU_KERNELS_H
 #define COHORT_BACKEND_CPU_CPU_KERNELS_H
 
+#include "backend/expert_ops.h"
 #include "backend/ops.h"
 #include "backend/sampling.h"
 #include "backend/cpu/sample_filters.h"
@@ -22,6 +23,11 @@
     KERNEL(void, swiglu_backward, const struct swiglu_backward *)                                                      \
     KERNEL(void, bias_forward, const struct bias_forward *)                                                            \
     KERNEL(void, bias_backward, const struct bias_backward *)                                                          \
+    KERNEL(void, route_forward, const struct route_forward *)                                                          \
+    KERNEL(void, route_backward, const struct route_backward *)                                                        \
+    KERNEL(void, route_sums, const struct route_sums *)                                                                \
+    KERNEL(void, combine_forward, const struct combine_forward *)                                                      \
+    KERNEL(void, combine_backward, const struct combine_backward *)                                                    \
     KERNEL(void, fold, const struct fold *)                                                                            \
     KERNEL(void, magnitude_forward, const struct magnitude_forward *)                                                  \
     KERNEL(void, magnitude_backward, const struct magnitude_backward *)                                                \

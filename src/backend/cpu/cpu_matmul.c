@@ -243,25 +243,117 @@ static void *multiply(struct backend *backend, struct product *q)
     return scratch;
 }
 
-void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p)
+static struct product forward_product(const struct matmul_forward *p)
 {
     const struct weight *w = p->w;
+    return (struct product){.provider = w->provider,
+                            .m = p->m,
+                            .n = w->n,
+                            .k = w->k,
+                            .a = p->x,
+                            .a_stride = w->k,
+                            .packed_b = w->packed,
+                            .c = p->y,
+                            .c_stride = p->y_stride,
+                            .c_type = p->y_type,
+                            .how = p->accumulate ? MATMUL_ADD : MATMUL_SET,
+                            .split_k = COHORT_BREAK_REDUCTION && p->m >= 16};
+}
+
+void cpu_matmul_forward(struct backend *backend, const struct matmul_forward *p)
+{
     assert(!p->accumulate || p->y_type == DTYPE_F32);
     matmul_make_input(backend, p);
     matmul_copy_before(backend, p);
-    struct product q = {.provider = w->provider,
-                        .m = p->m,
-                        .n = w->n,
-                        .k = w->k,
-                        .a = p->x,
-                        .a_stride = w->k,
-                        .packed_b = w->packed,
-                        .c = p->y,
-                        .c_stride = p->y_stride,
-                        .c_type = p->y_type,
-                        .how = p->accumulate ? MATMUL_ADD : MATMUL_SET,
-                        .split_k = COHORT_BREAK_REDUCTION && p->m >= 16};
+    struct product q = forward_product(p);
     multiply(backend, &q);
+}
+
+/* Several products as the threads see them: the items of all, one product's behind the other's. */
+struct many {
+    const struct job *jobs;
+    const int64_t *first_block, *first_item; /* [count + 1] */
+    int32_t count;
+};
+
+/* The last job that begins at or before an item. */
+static int32_t job_of(const int64_t *first, int32_t count, int64_t item)
+{
+    int32_t low = 0, high = count;
+    while (high - low > 1) {
+        const int32_t middle = low + (high - low) / 2;
+        if (first[middle] <= item)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void pack_many(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct many *many = context;
+    for (int64_t i = begin; i < end; i++) {
+        const int32_t j = job_of(many->first_block, many->count, i);
+        pack_blocks(&many->jobs[j], i - many->first_block[j], i - many->first_block[j] + 1, thread);
+    }
+}
+
+static void multiply_many(const void *context, int64_t begin, int64_t end, int thread)
+{
+    const struct many *many = context;
+    const struct cpu_matmul *p = many->jobs[0].q->provider;
+    (void)thread;
+    if (p->begin != NULL)
+        p->begin();
+    for (int64_t item = begin; item < end; item++) {
+        const int32_t j = job_of(many->first_item, many->count, item);
+        multiply_item(&many->jobs[j], item - many->first_item[j], NULL);
+    }
+    if (p->end != NULL)
+        p->end();
+}
+
+void cpu_matmul_forward_many(struct backend *backend, const struct matmul_forward *products, int32_t count)
+{
+    if (count == 0)
+        return;
+    const struct weight *w = products[0].w;
+    const struct cpu_matmul *p = w->provider;
+    const int64_t steps = div_up(w->k, p->k_unit);
+    const size_t block_bytes = (size_t)steps * a_step_bytes(p), n = (size_t)count;
+    int64_t blocks = 0, rows = 0;
+    for (int32_t i = 0; i < count; i++) {
+        blocks += div_up(products[i].m, p->mr);
+        rows += products[i].m;
+    }
+    const size_t jobs_bytes = round_up(n * sizeof(struct job)), q_bytes = round_up(n * sizeof(struct product)),
+                 list_bytes = round_up((n + 1) * sizeof(int64_t));
+    char *scratch = cpu_scratch(backend, (size_t)blocks * block_bytes + jobs_bytes + q_bytes + 2 * list_bytes);
+    if (scratch == NULL)
+        return;
+    struct job *jobs = (struct job *)(void *)(scratch + (size_t)blocks * block_bytes);
+    struct product *q = (struct product *)(void *)((char *)jobs + jobs_bytes);
+    int64_t *first_block = (int64_t *)(void *)((char *)q + q_bytes),
+            *first_item = first_block + list_bytes / sizeof(int64_t);
+    const double step_ns =
+        (double)(blocks * p->mr) / p->products_per_ns + (double)count * (double)p->b_bytes / PACKED_BYTES_PER_NS;
+    const int threads = cpu_threads(backend, w->n * w->k, step_ns);
+    first_block[0] = first_item[0] = 0;
+    for (int32_t i = 0; i < count; i++) {
+        q[i] = forward_product(&products[i]);
+        jobs[i] = (struct job){.backend = backend,
+                               .q = &q[i],
+                               .cut = cut_work(&q[i], products[i].m, threads),
+                               .packed_a = scratch + (size_t)first_block[i] * block_bytes,
+                               .block_bytes = block_bytes,
+                               .rows = products[i].m};
+        first_block[i + 1] = first_block[i] + jobs[i].cut.blocks;
+        first_item[i + 1] = first_item[i] + jobs[i].cut.panel_groups * jobs[i].cut.block_groups;
+    }
+    const struct many many = {jobs, first_block, first_item, count};
+    cpu_run(backend, rows < p->mr ? 1 : threads, blocks, 0, pack_many, &many);
+    cpu_run(backend, threads, first_item[count], 1, multiply_many, &many);
 }
 
 void cpu_matmul_add(struct backend *backend, const struct weight *w, int64_t m, const void *x, void *y,

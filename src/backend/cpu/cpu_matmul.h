@@ -14,6 +14,7 @@
 #ifndef COHORT_BACKEND_CPU_CPU_MATMUL_H
 #define COHORT_BACKEND_CPU_CPU_MATMUL_H
 
+#include "backend/expert_ops.h"
 #include "backend/ops.h"
 
 enum { MATMUL_MAX_MR = 32, MATMUL_MAX_NR = 32 };
@@ -83,6 +84,13 @@ void cpu_matmul_backward_input(struct backend *backend, const struct matmul_back
 void cpu_matmul_backward_weight(struct backend *backend, const struct matmul_backward_weight *p);
 void cpu_lowrank_forward(struct backend *backend, const struct lowrank_forward *p);
 void cpu_lowrank_backward(struct backend *backend, const struct lowrank_backward *p);
+void cpu_grouped_forward(struct backend *backend, const struct grouped_forward *p);
+void cpu_grouped_backward_input(struct backend *backend, const struct grouped_backward_input *p);
+void cpu_grouped_backward_weight(struct backend *backend, const struct grouped_backward_weight *p);
+
+/* Products with weights of one size and type, together on the threads: many small ones in less time than one by one.
+ * None has a norm or accumulates. Uses cpu_scratch. */
+void cpu_matmul_forward_many(struct backend *backend, const struct matmul_forward *products, int32_t count);
 
 /* y[m, n] += x[m, k] . w^T, and (_input) y[m, k] += x[m, n] . w, where that is not 0; rows of x lie next to each other.
  * y_type may be BF16 too. */

@@ -204,6 +204,14 @@ void cuda_host_forget(struct backend *backend, const void *matrix);
     OPERATION(bias_backward, const struct bias_backward *)                                                             \
     OPERATION(lowrank_forward, const struct lowrank_forward *)                                                         \
     OPERATION(lowrank_backward, const struct lowrank_backward *)                                                       \
+    OPERATION(route_forward, const struct route_forward *)                                                             \
+    OPERATION(route_backward, const struct route_backward *)                                                           \
+    OPERATION(route_sums, const struct route_sums *)                                                                   \
+    OPERATION(grouped_forward, const struct grouped_forward *)                                                         \
+    OPERATION(grouped_backward_input, const struct grouped_backward_input *)                                           \
+    OPERATION(grouped_backward_weight, const struct grouped_backward_weight *)                                         \
+    OPERATION(combine_forward, const struct combine_forward *)                                                         \
+    OPERATION(combine_backward, const struct combine_backward *)                                                       \
     OPERATION(fold, const struct fold *)                                                                               \
     OPERATION(magnitude_forward, const struct magnitude_forward *)                                                     \
     OPERATION(magnitude_backward, const struct magnitude_backward *)                                                   \
@@ -233,6 +241,7 @@ size_t cuda_embed_scratch(int64_t tokens);
 size_t cuda_sum_squares_scratch(int64_t count);
 size_t cuda_attention_gradient_scratch(int64_t tokens, int32_t n_heads);
 size_t cuda_lowrank_scratch(int64_t tokens, int64_t rank, int64_t depth);
+size_t cuda_route_scratch(int64_t tokens, int32_t n_experts, int32_t chosen);
 /* to[columns, rows] = from[rows, columns]^T */
 void cuda_transpose(struct backend *, const void *from, void *to, int64_t rows, int64_t columns, enum dtype type);
 void cuda_lowrank_destroy(struct backend *);

@@ -1,0 +1,68 @@
+/* The feed-forward half of a layer with experts: out = mid + sum over the experts j that the router chose for a token of
+ * w_j * down_j(silu(gate_j(norm(mid))) * up_j(norm(mid))), ascending by the number of the expert.
+ *
+ * The routing of a token is a function of its row of the residual stream alone: the router's product, its softmax and
+ * the choice are the same operations in prefill, decoding and training (invariant I1), so that a token that was sampled
+ * goes to the same experts when it is trained. */
+#ifndef COHORT_MODEL_EXPERTS_H
+#define COHORT_MODEL_EXPERTS_H
+
+#include "model/linear.h"
+
+struct arena;
+struct layer_run;
+struct model_config;
+
+/* The projections of one kind of all experts of a layer, [E, n, k]: tensors that lie next to each other, or one. */
+struct expert_stack {
+    const struct param_set *set;
+    const struct param *weight; /* the first tensor */
+    int32_t n_experts;          /* E */
+    int64_t n, k;
+    struct weight **packed; /* [E], owned; NULL until expert_stack_pack */
+};
+
+/* Called before its set has values. */
+void expert_stack_open(struct expert_stack *stack, const struct param_set *set, const struct param *weight,
+                       int32_t n_experts);
+void expert_stack_close(struct expert_stack *stack);
+size_t expert_stack_packed_bytes(const struct expert_stack *stack);
+cohort_status expert_stack_pack(struct expert_stack *stack, cohort_error *err);
+void expert_stack_refresh(const struct expert_stack *stack);
+bool expert_stack_trains(const struct expert_stack *stack);
+
+struct experts {
+    struct norm norm;            /* of the block's input */
+    struct linear router;        /* [E, C] */
+    struct expert_stack gate_up; /* [E, 2I, C] */
+    struct expert_stack down;    /* [E, C, I] */
+};
+
+/* What the backward reads of a layer with experts, beside gate_up [T*k, 2I] of struct layer_acts. */
+struct expert_acts {
+    float *logits;       /* [T, E] */
+    int32_t *expert;     /* [T, k] */
+    float *weight;       /* [T, k] */
+    int32_t *begin;      /* [E + 1] */
+    int32_t *pair, *row; /* [T * k] */
+};
+
+/* What layers with experts work in, beside normed, ffn [T*k, I] and the like of struct decoder_work. */
+struct expert_work {
+    void *out; /* [T*k, C] act */
+    /* backward */
+    float *d_pair;   /* [T*k, C]; out lies in the same memory */
+    float *d_weight; /* [T, k] */
+    void *d_logits;  /* [T, E] act */
+};
+void expert_acts_plan(struct expert_acts *acts, struct arena *arena, const struct model_config *config,
+                      int64_t max_tokens);
+void expert_work_plan(struct expert_work *work, struct arena *arena, const struct model_config *config, enum dtype act,
+                      int64_t max_tokens, bool train);
+
+/* out[T, C]. In inference out may be mid itself. With out NULL it computes only what the backward reads. */
+void experts_forward(const struct layer_run *r, const float *mid, float *out);
+/* work->d_x: from dL/d out to dL/d mid. */
+void experts_backward(const struct layer_run *r);
+
+#endif

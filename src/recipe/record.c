@@ -1,0 +1,213 @@
+#include "recipe/record.h"
+
+#include "base/json_text.h"
+#include "base/number.h"
+#include "text/response.h"
+
+#include <math.h>
+#include <string.h>
+
+cohort_status record_keep(const struct options *options, int64_t *keep, cohort_error *err)
+{
+    const char *word = options_string(options, OPTION_KEEP_COMPLETIONS);
+    if (strcmp(word, "all") == 0)
+        *keep = -1;
+    else if (strcmp(word, "none") == 0)
+        *keep = 0;
+    else if (!number_read_integer(word, strlen(word), keep) || *keep < 1)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--keep-completions %s: expected all, none, or a number of steps whose completions are kept, "
+                         "as in --keep-completions 500",
+                         word);
+    return COHORT_OK;
+}
+
+static void tell(const struct training *t, struct text *notes)
+{
+    observer_notes(t->observer, notes);
+    notes->length = 0;
+}
+
+static void take_notes(struct training *t)
+{
+    struct text notes = {0};
+    if (store_take_notes(t->store, &notes, NULL) == COHORT_OK && notes.length > 0)
+        tell(t, &notes);
+    text_free(&notes);
+}
+
+static cohort_status list_inputs(const struct training *t, struct store_input **out, cohort_error *err)
+{
+    TRY(mem_alloc(out, t->inputs.count, sizeof **out, "inputs", err));
+    for (size_t i = 0; i < t->inputs.count; i++)
+        (*out)[i] = (struct store_input){.kind = input_kind_name(t->inputs.items[i].kind),
+                                         .path = t->inputs.items[i].path,
+                                         .sha256 = t->inputs.items[i].sha256};
+    return COHORT_OK;
+}
+
+cohort_status record_open(struct training *t, int64_t step, cohort_error *err)
+{
+    struct text notes = {0}, yaml = {0};
+    struct store_input *inputs = NULL;
+    const char *model = options_string(t->options, OPTION_MODEL);
+    struct store_start start = {.run = t->run.path,
+                                .command = t->command,
+                                .model = model,
+                                .device = t->session.backend->device,
+                                .steps = t->steps,
+                                .step = step,
+                                .checkpoint = t->resume_dir,
+                                .n_inputs = t->inputs.count};
+    cohort_status status = COHORT_OK;
+    if (strcmp(t->command, "grpo") == 0)
+        TRY(record_keep(t->options, &start.keep, err));
+    TRY_GOTO(options_write_yaml(t->options, &yaml, err));
+    start.config = yaml.data;
+    TRY_GOTO(list_inputs(t, &inputs, err));
+    start.inputs = inputs;
+    TRY_GOTO(store_open(&t->store, &start, &notes, err));
+    t->outcome = "stopped";
+    if (notes.length > 0)
+        tell(t, &notes);
+    record_event(t, step < 0 ? "start" : "resume", NULL, NULL, step < 0 ? "the run starts" : "the run goes on", NULL);
+cleanup:
+    text_free(&notes);
+    text_free(&yaml);
+    mem_free(inputs);
+    return status;
+}
+
+void record_close(struct training *t)
+{
+    if (t->store == NULL)
+        return;
+    record_event(t, "end", NULL, NULL, t->outcome, NULL);
+    take_notes(t);
+    store_close(t->store, t->outcome, t->why);
+    t->store = NULL;
+    mem_free(t->why);
+    t->why = NULL;
+}
+
+/* ---- completions ---- */
+
+/* The calls of a response as JSON. */
+static cohort_status write_calls(const struct response *response, struct text *out, cohort_error *err)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < response->n_calls; i++) {
+        const struct response_call *call = &response->calls[i];
+        json_t *item = json_object();
+        if (call->name != NULL)
+            json_object_set_new(item, "name", json_string(call->name));
+        if (call->arguments != NULL)
+            json_object_set(item, "arguments", call->arguments);
+        if (call->error != NULL)
+            json_object_set_new(item, "error", json_string(call->error));
+        json_array_append_new(list, item);
+    }
+    cohort_status status = json_text_write(list, JSON_COMPACT, out, err);
+    json_decref(list);
+    return status;
+}
+
+static struct store_text text_of(const struct text *text)
+{
+    return (struct store_text){text->length > 0 ? text->data : NULL, text->length};
+}
+
+static double log_prob_of(const struct completion *c)
+{
+    double sum = 0.0;
+    for (int32_t i = 0; c->logp != NULL && i < c->n_tokens; i++)
+        sum += (double)c->logp[i];
+    return c->logp == NULL ? (double)NAN : sum;
+}
+
+static cohort_status record_one(struct training *t, const struct record_batch *batch, size_t i, cohort_error *err)
+{
+    const struct completion *c = &batch->completions[i];
+    const struct scoring *scoring = batch->scoring;
+    const struct prompt_batch *prompts = batch->prompts;
+    const size_t prompt = i / (size_t)batch->n;
+    const struct text *asked = &prompts->prompts[prompt].text;
+    const json_t *extra = scoring_extra(scoring, c);
+    const char *set = batch->advantage != NULL ? "" : prompts->name != NULL ? prompts->name : "eval";
+    struct response response = {0};
+    struct text tools = {0}, added = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(response_parse(&response, c->text, c->text_length, chat_template_form(t->session.chat),
+                            response_opens_thinking(asked->data, asked->length), NULL, err));
+    if (response.n_calls > 0)
+        TRY_GOTO(write_calls(&response, &tools, err));
+    if (extra != NULL)
+        TRY_GOTO(json_text_write(extra, JSON_COMPACT, &added, err));
+    const struct store_completion row = {.set = {set, strlen(set)},
+                                         .group = (int64_t)prompt,
+                                         .index = (int64_t)(i % (size_t)batch->n),
+                                         .row = scoring_row_of(prompts, prompt),
+                                         .prompt = {asked->data, asked->length},
+                                         .text = {c->text, c->text_length},
+                                         .thinking = text_of(&response.thinking),
+                                         .tools = text_of(&tools),
+                                         .extra = text_of(&added),
+                                         .finish = finish_reason_name(c->finish_reason),
+                                         .tokens = c->n_tokens,
+                                         .logp = log_prob_of(c),
+                                         .reward = batch->sums != NULL ? batch->sums[i] : (double)batch->reward[i],
+                                         .advantage =
+                                             batch->advantage != NULL ? (double)batch->advantage[i] : (double)NAN,
+                                         .names = scoring->names,
+                                         .scores = batch->rewards + i * (size_t)scoring->n,
+                                         .n_scores = (size_t)scoring->n};
+    TRY_GOTO(store_completion(t->store, &row, err));
+cleanup:
+    response_free(&response);
+    text_free(&tools);
+    text_free(&added);
+    return status;
+}
+
+cohort_status record_completions(struct training *t, const struct record_batch *batch, cohort_error *err)
+{
+    const size_t total = (size_t)batch->n_prompts * (size_t)batch->n;
+    if (!store_keeps_completions(t->store))
+        return COHORT_OK;
+    for (size_t i = 0; i < total; i++)
+        TRY(record_one(t, batch, i, err));
+    return COHORT_OK;
+}
+
+/* ---- steps and events ---- */
+
+cohort_status record_step(struct training *t, int64_t step, double epoch, const struct metrics *metrics, bool is_step,
+                          double seconds, cohort_error *err)
+{
+    const struct store_step row = {.step = step,
+                                   .epoch = epoch,
+                                   .metrics = metrics->items,
+                                   .n_metrics = metrics->count,
+                                   .is_step = is_step,
+                                   .evaluated = seconds};
+    bool lost = false;
+    if (t->store == NULL)
+        return COHORT_OK;
+    cohort_status status = store_commit(t->store, &row, &lost, err);
+    if (lost) /* once more, for memory may be there now; without the completions it would be another step */
+        t->lines_lost = true;
+    take_notes(t);
+    return status;
+}
+
+void record_event(struct training *t, const char *kind, const char *rule, const char *severity, const char *text,
+                  const char *json)
+{
+    const struct store_event event = {
+        .step = t->state.step, .kind = kind, .rule = rule, .severity = severity, .text = text, .json = json};
+    cohort_error why = {0};
+    if (t->store != NULL && store_event(t->store, &event, &why) != COHORT_OK && !t->event_failed) {
+        t->event_failed = true;
+        observer_message(t->observer, "note: %s", why.message);
+    }
+}

@@ -1,0 +1,273 @@
+/* Products of groups of rows against double references on every provider: groups without rows, all rows in one, whole
+ * tiles and odd sizes, gathered and grouped factors; the same bits for a row whose expert has it alone and hundreds of
+ * others, with any number of threads, and the bits of the plain product of the same row. */
+#include "kernels/kernel_test.h"
+
+#include "backend/expert_ops.h"
+
+enum { MOST_GROUPS = 8 };
+
+struct shape {
+    int64_t n, k;
+    int32_t groups, each;
+    int64_t rows[MOST_GROUPS]; /* their sum is a multiple of each */
+};
+
+static const struct shape shapes[] = {
+    {24, 16, 3, 2, {1, 0, 5}},
+    {17, 23, 2, 1, {3, 2}},
+    {64, 72, 4, 2, {16, 17, 1, 0}},
+    {136, 200, 2, 4, {129, 63}},
+    {40, 64, 3, 3, {0, 90, 0}},
+    {128, 128, 1, 1, {33}},
+    {8, 8, 8, 4, {1, 1, 0, 0, 1, 1, 2, 2}},
+    {72, 56, 2, 2, {300, 2}},
+};
+enum { N_SHAPES = sizeof shapes / sizeof *shapes };
+
+struct bench {
+    const struct shape *shape;
+    enum dtype type;
+    int64_t rows;
+    const struct array *w, *begin, *pair;
+    struct weight *weights[MOST_GROUPS];
+    struct row_groups groups;
+};
+
+/* Pairs are dealt to rows in an order that is not their own. */
+static void bench_open(struct bench *b, const struct shape *s, enum dtype type)
+{
+    int32_t begin[MOST_GROUPS + 1] = {0}, pair[2048];
+    cohort_error err = {0};
+    memset(b, 0, sizeof *b);
+    b->shape = s;
+    b->type = type;
+    for (int32_t g = 0; g < s->groups; g++)
+        begin[g + 1] = begin[g] + (int32_t)s->rows[g];
+    b->rows = begin[s->groups];
+    assert_true(b->rows % s->each == 0 && b->rows <= 2048);
+    for (int64_t r = 0; r < b->rows; r++)
+        pair[r] = (int32_t)((r * 7 + 3) % b->rows);
+    assert_true(b->rows % 7 != 0);
+    b->w = array_new(s->groups * s->n * s->k, type, 1, 1.0);
+    b->begin = ids_of(begin, s->groups + 1);
+    b->pair = ids_of(pair, b->rows);
+    for (int32_t g = 0; g < s->groups; g++) {
+        const struct weight_source source = {.format = storage_of(type),
+                                             .data =
+                                                 (const char *)b->w->d + (size_t)(g * s->n * s->k) * dtype_bytes(type),
+                                             .n = s->n,
+                                             .k = s->k};
+        if (backend->ops->weight_create(backend, &b->weights[g], &source, &err) != COHORT_OK)
+            fail_msg("%s", err.message);
+    }
+    b->groups =
+        (struct row_groups){.n = s->groups, .each = s->each, .rows = b->rows, .begin = b->begin->d, .pair = b->pair->d};
+}
+
+static void bench_close(struct bench *b)
+{
+    for (int32_t g = 0; g < b->shape->groups; g++)
+        backend->ops->weight_destroy(backend, b->weights[g]);
+    arrays_free();
+}
+
+static const struct weight *const *weights_of(const struct bench *b)
+{
+    return (const struct weight *const *)b->weights;
+}
+
+static int32_t group_of(const struct bench *b, int64_t row)
+{
+    int32_t g = 0;
+    while (row >= ((const int32_t *)b->begin->x)[g + 1])
+        g++;
+    return g;
+}
+
+static int64_t source_of(const struct bench *b, bool gather, int64_t row)
+{
+    return gather ? ((const int32_t *)b->pair->x)[row] / b->shape->each : row;
+}
+
+/* Sums of k products of numbers below 1: fp32 chains, as in test_matmul. */
+static double slack(int64_t depth) { return 1e-6 + 1.2e-7 * (double)depth; }
+
+static void check_forward(const struct shape *s, enum dtype type, bool gather)
+{
+    struct bench b;
+    bench_open(&b, s, type);
+    const int64_t x_rows = gather ? b.rows / s->each : b.rows;
+    const struct array *x = array_new(x_rows * s->k, type, 2, 1.0), *y = array_new(b.rows * s->n, type, 0, 0.0),
+                       *y2 = array_new(b.rows * s->n, type, 0, 0.0), *one = array_new(s->n, type, 0, 0.0);
+    struct grouped_forward f = {.groups = &b.groups, .w = weights_of(&b), .gather = gather, .x = x->d, .y = y->d};
+    use_threads(1);
+    backend->ops->grouped_forward(backend, &f);
+    f.y = y2->d;
+    use_threads(3);
+    backend->ops->grouped_forward(backend, &f);
+    expect_same("three threads", y, y2);
+    for (int64_t r = 0; r < b.rows; r++) {
+        const int32_t g = group_of(&b, r);
+        const int64_t from = source_of(&b, gather, r);
+        for (int64_t i = 0; i < s->n; i++) {
+            double sum = 0.0, scale = 0.0;
+            for (int64_t l = 0; l < s->k; l++) {
+                const double v = get(x, from * s->k + l) * get(b.w, (g * s->n + i) * s->k + l);
+                sum += v;
+                scale += fabs(v);
+            }
+            expect_near(get(y, r * s->n + i), sum, type, scale, slack(s->k));
+        }
+        if (r % 5 != 0 && r + 1 < b.rows)
+            continue;
+        /* The row by itself through the product that dense layers use. */
+        backend->ops->matmul_forward(
+            backend, &(struct matmul_forward){.w = b.weights[g],
+                                              .m = 1,
+                                              .x = (const char *)x->d + (size_t)(from * s->k) * dtype_bytes(type),
+                                              .y = one->d,
+                                              .y_stride = s->n,
+                                              .y_type = type});
+        pull(one);
+        if (memcmp(one->x, (const char *)y->x + (size_t)(r * s->n) * dtype_bytes(type),
+                   (size_t)s->n * dtype_bytes(type)) != 0)
+            fail_msg("%s: row %d of %d has other bits alone", provider, (int)r, (int)b.rows);
+    }
+    bench_close(&b);
+}
+
+static void test_forward(void **state)
+{
+    (void)state;
+    EACH_PRODUCT
+    for (int i = 0; i < N_SHAPES; i++)
+        for (int type = DTYPE_F32; type <= DTYPE_BF16; type++)
+            for (int gather = 0; gather < 2; gather++)
+                check_forward(&shapes[i], (enum dtype)type, gather == 1);
+}
+
+/* One expert's row alone, among 16, 17 and 300 others, and with other experts that are as busy: the same bits. */
+static void test_row_invariance(void **state)
+{
+    (void)state;
+    static const int64_t beside[] = {0, 15, 16, 63, 299};
+    EACH_PRODUCT
+    for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {
+        unsigned char first[256 * sizeof(float)];
+        for (int i = 0; i < 5; i++) {
+            struct shape s = {.n = 136, .k = 264, .groups = 2, .each = 1, .rows = {beside[i] + 1, i % 2 == 0 ? 0 : 40}};
+            struct bench b;
+            if ((s.rows[0] + s.rows[1]) % 7 == 0)
+                s.rows[1]++;
+            bench_open(&b, &s, (enum dtype)type);
+            const struct array *x = array_new(b.rows * s.k, (enum dtype)type, 9, 1.0),
+                               *y = array_new(b.rows * s.n, (enum dtype)type, 0, 0.0);
+            backend->ops->grouped_forward(
+                backend, &(struct grouped_forward){.groups = &b.groups, .w = weights_of(&b), .x = x->d, .y = y->d});
+            pull(y);
+            if (i == 0)
+                memcpy(first, y->x, (size_t)s.n * dtype_bytes((enum dtype)type));
+            else
+                assert_memory_equal(first, y->x, (size_t)s.n * dtype_bytes((enum dtype)type));
+            bench_close(&b);
+        }
+    }
+}
+
+static void check_backward_input(const struct shape *s, enum dtype type, enum dtype dx_type, bool gather)
+{
+    struct bench b;
+    bench_open(&b, s, type);
+    const int64_t dy_rows = gather ? b.rows / s->each : b.rows;
+    const struct array *dy = array_new(dy_rows * s->n, type, 2, 1.0), *dx = array_new(b.rows * s->k, dx_type, 0, 0.0),
+                       *dx2 = array_new(b.rows * s->k, dx_type, 0, 0.0);
+    struct grouped_backward_input f = {
+        .groups = &b.groups, .w = weights_of(&b), .gather = gather, .dy = dy->d, .dx = dx->d, .dx_type = dx_type};
+    use_threads(1);
+    backend->ops->grouped_backward_input(backend, &f);
+    f.dx = dx2->d;
+    use_threads(3);
+    backend->ops->grouped_backward_input(backend, &f);
+    expect_same("three threads", dx, dx2);
+    for (int64_t r = 0; r < b.rows; r++)
+        for (int64_t i = 0; i < s->k; i++) {
+            double sum = 0.0, scale = 0.0;
+            for (int64_t l = 0; l < s->n; l++) {
+                const double v =
+                    get(dy, source_of(&b, gather, r) * s->n + l) * get(b.w, (group_of(&b, r) * s->n + l) * s->k + i);
+                sum += v;
+                scale += fabs(v);
+            }
+            expect_near(get(dx, r * s->k + i), sum, dx_type, scale, slack(s->n));
+        }
+    bench_close(&b);
+}
+
+static void check_backward_weight(const struct shape *s, enum dtype type, bool gather_dy, bool gather_x)
+{
+    struct bench b;
+    bench_open(&b, s, type);
+    const int64_t few = b.rows / s->each, count = s->groups * s->n * s->k;
+    const struct array *dy = array_new((gather_dy ? few : b.rows) * s->n, type, 2, 1.0),
+                       *x = array_new((gather_x ? few : b.rows) * s->k, type, 3, 1.0),
+                       *dw = array_new(count, DTYPE_F32, 4, 1.0), *dw2 = array_new(count, DTYPE_F32, 4, 1.0);
+    struct grouped_backward_weight f = {.groups = &b.groups,
+                                        .n = s->n,
+                                        .k = s->k,
+                                        .gather_dy = gather_dy,
+                                        .gather_x = gather_x,
+                                        .dy = dy->d,
+                                        .x = x->d,
+                                        .type = type,
+                                        .dw = dw->d};
+    use_threads(1);
+    backend->ops->grouped_backward_weight(backend, &f);
+    f.dw = dw2->d;
+    use_threads(3);
+    backend->ops->grouped_backward_weight(backend, &f);
+    expect_same("three threads", dw, dw2);
+    double *sum = malloc((size_t)count * sizeof *sum), *scale = calloc((size_t)count, sizeof *scale);
+    assert_true(sum != NULL && scale != NULL);
+    for (int64_t i = 0; i < count; i++)
+        sum[i] = was(dw, i);
+    for (int64_t r = 0; r < b.rows; r++)
+        for (int64_t i = 0; i < s->n; i++)
+            for (int64_t j = 0; j < s->k; j++) {
+                const int64_t at_w = (group_of(&b, r) * s->n + i) * s->k + j;
+                const double v =
+                    get(dy, source_of(&b, gather_dy, r) * s->n + i) * get(x, source_of(&b, gather_x, r) * s->k + j);
+                sum[at_w] += v;
+                scale[at_w] += fabs(v);
+            }
+    for (int64_t i = 0; i < count; i++)
+        expect_near(get(dw, i), sum[i], DTYPE_F32, 1.0 + scale[i], slack(b.rows));
+    free(sum);
+    free(scale);
+    bench_close(&b);
+}
+
+static void test_backward(void **state)
+{
+    (void)state;
+    EACH_PRODUCT
+    for (int i = 0; i < N_SHAPES; i++)
+        for (int type = DTYPE_F32; type <= DTYPE_BF16; type++) {
+            const enum dtype t = (enum dtype)type;
+            for (int gather = 0; gather < 2; gather++)
+                check_backward_input(&shapes[i], t, gather == 0 ? DTYPE_F32 : t, gather == 1);
+            check_backward_weight(&shapes[i], t, true, false);
+            check_backward_weight(&shapes[i], t, false, true);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    test_arguments(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_row_invariance),
+        cmocka_unit_test(test_backward),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
