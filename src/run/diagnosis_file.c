@@ -106,12 +106,22 @@ static json_t *said_json(const struct diagnosis *d)
     return whole(array, good);
 }
 
+/* A metric that the run has not, as most of GRPO's in sft, is left out. */
+static bool is_empty(const struct diagnosis *d, int c)
+{
+    for (int32_t i = 0; i < DIAGNOSIS_FRAMES; i++)
+        if (!isnan(d->columns[c].at[i]))
+            return false;
+    return isnan(d->base[c]);
+}
+
 static json_t *columns_json(const struct diagnosis *d, bool base)
 {
     json_t *json = json_object();
     bool good = json != NULL;
     for (int c = 0; good && c < N_KEPT_COLUMNS; c++)
-        good = set(json, column_names[c], base ? number_json(d->base[c]) : series_json(d, &d->columns[c]));
+        good = is_empty(d, c) ||
+               set(json, column_names[c], base ? number_json(d->base[c]) : series_json(d, &d->columns[c]));
     return whole(json, good);
 }
 
@@ -119,8 +129,9 @@ static json_t *marks_json(const struct diagnosis *d)
 {
     json_t *json = json_object();
     bool good = json != NULL;
-    for (int r = 0; good && r < N_RULES; r++)
-        good = set(json, diagnosis_rule_at((size_t)r)->name, mark_json(&d->marks[r]));
+    for (int r = 0; good && r < N_RULES; r++) /* those that spoke */
+        good = d->marks[r].said == DIAGNOSIS_NONE ||
+               set(json, diagnosis_rule_at((size_t)r)->name, mark_json(&d->marks[r]));
     return whole(json, good);
 }
 
@@ -262,13 +273,18 @@ static bool read_state(const json_t *json, struct diagnosis *d)
 #undef NUMBER
     if (d->counted > d->steps || d->kl_counted > d->counted)
         return false;
-    for (int c = 0; c < N_KEPT_COLUMNS; c++)
-        if (!read_series(json_object_get(columns, column_names[c]), d, &d->columns[c]) ||
-            !read_number(json_object_get(bases, column_names[c]), &d->base[c]))
+    if (!json_is_object(columns) || !json_is_object(bases) || !json_is_object(marks))
+        return false;
+    for (int c = 0; c < N_KEPT_COLUMNS; c++) {
+        const json_t *column = json_object_get(columns, column_names[c]),
+                     *base = json_object_get(bases, column_names[c]);
+        if ((column == NULL) != (base == NULL) ||
+            (column != NULL && (!read_series(column, d, &d->columns[c]) || !read_number(base, &d->base[c]))))
             return false;
+    }
     for (int r = 0; r < N_RULES; r++) {
         const json_t *mark = json_object_get(marks, diagnosis_rule_at((size_t)r)->name);
-        if (mark != NULL && !read_mark(mark, &d->marks[r])) /* a rule that came later has none */
+        if (mark != NULL && !read_mark(mark, &d->marks[r]))
             return false;
     }
     return read_said(json_object_get(json, "said"), d);
