@@ -207,6 +207,15 @@ typedef cohort_status (*cohort_reward_function)(void *context, const cohort_rewa
 COHORT_API cohort_status cohort_options_add_reward(cohort_options *options, const char *name,
                                                    cohort_reward_function function, void *context, cohort_error *err);
 
+/* The same for rewards of tokens: token_rewards[i] has rows[i]->n_tokens places, all NaN: fill in what a token is rewarded
+ * with, and leave NaN where it is not. A token's advantage then is what comes at it and behind it (docs/GRPO.md, Rewards of
+ * tokens); elsewhere the completion's reward is their sum. */
+typedef cohort_status (*cohort_token_reward_function)(void *context, const cohort_reward_row *const *rows,
+                                                      size_t n_rows, double *const *token_rewards, cohort_error *err);
+COHORT_API cohort_status cohort_options_add_token_reward(cohort_options *options, const char *name,
+                                                         cohort_token_reward_function function, void *context,
+                                                         cohort_error *err);
+
 /* The stop object that cohort_run, cohort_model_open and cohort_trainer_open with these options look at; NULL: none. It
  * stays the caller's. */
 COHORT_API cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop *stop, cohort_error *err);
@@ -356,6 +365,10 @@ COHORT_API cohort_status cohort_trainer_rollout(cohort_trainer *trainer, const c
                                                 cohort_error *err);
 COHORT_API cohort_status cohort_trainer_update(cohort_trainer *trainer, const double *scores, size_t n_scores,
                                                cohort_error *err);
+/* The same with rewards of tokens: scores[i] is [rows[i]->n_tokens], NaN: none at this token; a NULL among them gives the
+ * completion none at all. */
+COHORT_API cohort_status cohort_trainer_update_tokens(cohort_trainer *trainer, const double *const *scores,
+                                                      size_t n_scores, cohort_error *err);
 
 /* Optimizer steps done, those before a resume included. */
 COHORT_API int64_t cohort_trainer_steps(const cohort_trainer *trainer);

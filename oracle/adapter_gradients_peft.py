@@ -39,6 +39,16 @@ CASES = {
     "head": ("untied", dict(r=2, lora_alpha=5, target_modules=["q_proj", "lm_head"])),
     "wide": ("untied", dict(r=32, lora_alpha=32, target_modules=["k_proj", "up_proj"])),  # more than the inputs have
     "exclude": ("qwen2", dict(r=3, lora_alpha=0.5, target_modules="all-linear", exclude_modules=["0.self_attn.q_proj", "mlp.gate_proj"])),
+    "saved": ("untied", dict(r=2, lora_alpha=5, target_modules=["q_proj"], modules_to_save=["lm_head", "embed_tokens"])),
+    "saved_modules": ("untied", dict(r=2, lora_alpha=5, target_modules="all-linear",
+                                     modules_to_save=["norm", "0.mlp"])),
+    "saved_attention": ("untied", dict(r=2, lora_alpha=5, target_modules=["up_proj"],
+                                       modules_to_save=["model.norm", "1.self_attn", "2.post_attention_layernorm"])),
+    "saved_biases": ("qwen2", dict(r=2, lora_alpha=5, target_modules=["q_proj", "down_proj"],
+                                   modules_to_save=["0.self_attn"])),
+    "lora_bias": ("qwen2", dict(r=2, lora_alpha=5, target_modules=["q_proj", "k_proj"], lora_bias=True)),
+    "bias_all": ("qwen2", dict(r=2, lora_alpha=5, target_modules=["q_proj", "up_proj"], bias="all")),
+    "bias_lora_only": ("qwen2", dict(r=2, lora_alpha=5, target_modules=["q_proj", "v_proj"], lora_bias=True, bias="lora_only")),
     "dora": ("untied", dict(r=3, lora_alpha=6, use_dora=True, target_modules="all-linear")),
     "dora_parts": ("qwen2", dict(r=2, lora_alpha=3, use_dora=True, use_rslora=True,  # parts of q, k, v, which have biases
                                  target_modules=["q_proj", "v_proj", "up_proj", "lm_head"], rank_pattern={"v_proj": 4})),

@@ -3,7 +3,8 @@ on random log-probs.
 
 trl.json has clipped losses with clips, masks and micro-batches; switches.json every loss with every legal combination of
 level, delta, KL, off-policy mask, entropy filter and entropy bonus, quantiles of the filter, and a course of the adaptive
-bonus. The trainer is built without __init__ and gets only the attributes that _compute_loss reads; the model's
+bonus; tokens.json the same combinations with an advantage for each token, which _compute_loss takes from subclasses
+(GMPOTrainer does not). The trainer is built without __init__ and gets only the attributes that _compute_loss reads; the model's
 forward is replaced by a leaf tensor, so loss, gradient and metrics are TRL's own code. It runs in float64 on
 float32-representable inputs, so that the fixture shows formulas and not rounding; "loss_fp32" is the same
 call in float32, the precision TRL trains with. The torch version matters where a ratio is exactly on a clip bound (batch 3): clamp
@@ -103,7 +104,9 @@ def run(case, batch, dtype, trainer=None):
             "prompt_mask": torch.ones(len(part), 1, dtype=torch.long),
             "completion_ids": torch.zeros(len(part), width, dtype=torch.long),
             "completion_mask": mask,
-            "advantages": torch.tensor([s["advantage"] for s in part], dtype=dtype),
+            "advantages": padded([s["advantage"] for s in part], dtype, width)
+            if isinstance(part[0]["advantage"], list)
+            else torch.tensor([s["advantage"] for s in part], dtype=dtype),
             "num_items_in_batch": torch.tensor(counted),
         }
         if case["old"]:
@@ -259,11 +262,10 @@ def controller(batch):
     return case | dict(batch=1, steps=steps)
 
 
-def write_switches():
-    rng = random.Random(21)
-    batches = [switch_batch(rng, ()), switch_batch(rng, (3,))]
-    cases = []
-    for case in switch_cases():
+def run_cases(batches, cases):
+    """Each case with what TRL makes of it."""
+    results = []
+    for case in cases:
         loss, gradient, entropy_gradient, metrics = run(case, batches[case["batch"]], torch.float64)
         loss_fp32, gradient_fp32, entropy_fp32, _ = run(case, batches[case["batch"]], torch.float32)
         assert near(gradient, gradient_fp32) and near(entropy_gradient, entropy_fp32), case
@@ -271,24 +273,53 @@ def write_switches():
                       metrics={k: None if v != v else shortened(v) for k, v in metrics.items()})
         if case["entropy_coef"]:
             result["entropy_gradient"] = rounded(entropy_gradient)
-        cases.append(case | result)
-    course = controller(batches[1])
-    tidy(batches)
-    fixture = {
-        "source": f"TRL {trl.__version__}, torch {torch.__version__.split('+')[0]}: GRPOTrainer and GMPOTrainer, "
-        "oracle/loss_trl.py",
-        "max_completion_length": MAX_LENGTH,
-        "defaults": {k: v for k, v in DEFAULTS.items() if k.startswith(("sapo_", "vespo_", "entropy_"))},
-        "controller": course,
-        "quantiles": list(quantiles(rng)),
-    }
-    path = os.path.join(FOLDER, "switches.json")
+        results.append(case | result)
+    return results
+
+
+def write_lines(name, fixture, batches, cases):
+    path = os.path.join(FOLDER, name)
     with open(path, "w") as f:
         f.write("".join(f"{'{' if i == 0 else ''}{json.dumps(k)}: {json.dumps(v)},\n"
                         for i, (k, v) in enumerate(fixture.items())))
         f.write('"batches": [\n' + ",\n".join(json.dumps(b) for b in batches) + "],\n")
         f.write('"cases": [\n' + ",\n".join(json.dumps(c) for c in cases) + "]}\n")
-    print(len(cases), "cases of switches,", os.path.getsize(path), "bytes")
+    print(len(cases), f"cases of {name},", os.path.getsize(path), "bytes")
+
+
+def source(what):
+    return f"TRL {trl.__version__}, torch {torch.__version__.split('+')[0]}: {what}, oracle/loss_trl.py"
+
+
+def token_advantages(rng, batch):
+    """Signs that change within a completion, and zeros."""
+    for s in batch["sequences"]:
+        s["advantage"] = [0.0 if rng.random() < 0.15 else f32(rng.gauss(0, 1)) for _ in s["logp"]]
+    return batch
+
+
+def write_tokens():
+    rng = random.Random(22)
+    batches = [token_advantages(rng, switch_batch(rng, masked)) for masked in ((), (3,))]
+    cases = run_cases(batches, (c for c in switch_cases() if c["type"] != "gmpo"))
+    tidy(batches)
+    write_lines("tokens.json", {"source": source("GRPOTrainer"), "max_completion_length": MAX_LENGTH}, batches, cases)
+
+
+def write_switches():
+    rng = random.Random(21)
+    batches = [switch_batch(rng, ()), switch_batch(rng, (3,))]
+    cases = run_cases(batches, switch_cases())
+    course = controller(batches[1])
+    tidy(batches)
+    fixture = {
+        "source": source("GRPOTrainer and GMPOTrainer"),
+        "max_completion_length": MAX_LENGTH,
+        "defaults": {k: v for k, v in DEFAULTS.items() if k.startswith(("sapo_", "vespo_", "entropy_"))},
+        "controller": course,
+        "quantiles": list(quantiles(rng)),
+    }
+    write_lines("switches.json", fixture, batches, cases)
 
 
 def tidy(batches):
@@ -296,7 +327,8 @@ def tidy(batches):
         for s in batch["sequences"]:
             for key in ("logp", "logp_old", "logp_ref", "entropy"):
                 s[key] = [float(f"{x:.9g}") for x in s[key]]
-            s["advantage"] = float(f"{s['advantage']:.9g}")
+            one = s["advantage"]
+            s["advantage"] = [float(f"{x:.9g}") for x in one] if isinstance(one, list) else float(f"{one:.9g}")
 
 
 def main():
@@ -333,6 +365,7 @@ def main():
         f.write('"cases": [\n' + ",\n".join(json.dumps(c) for c in cases) + "]}\n")
     print(len(cases), "cases,", os.path.getsize(path), "bytes")
     write_switches()
+    write_tokens()
 
 
 if __name__ == "__main__":

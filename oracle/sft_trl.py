@@ -1,4 +1,5 @@
-"""One step of TRL's SFTTrainer on rows of fixed tokens and labels, in float32, and the bins of TRL's packing.
+"""One step of TRL's SFTTrainer on rows of fixed tokens and labels, in float32, and the bins of TRL's packing (cuts.json:
+of the strategies that cut rows).
 
 Writes tests/fixtures/sft/ (see oracle/README.md for the exact format). The model is tests/fixtures/model_tied (write that
 first). Everything is TRL's: labels, collator, loss, accumulation; the gradients are those that the optimizer is given.
@@ -96,6 +97,50 @@ def bins_of(lengths, room):
     return bins
 
 
+def rows_to_cut(generator, n, room):
+    """Rows of tokens that tell where they come from, up to four times as long as a bin, some without anything to learn."""
+    rows = []
+    for i in range(n):
+        length = int(torch.randint(1, 4 * room, (1,), generator=generator))
+        ids = [(7 * i + j) % 95 for j in range(length)]
+        share = float(torch.rand(1, generator=generator))
+        kept = (torch.rand(length, generator=generator) < share).tolist()
+        rows.append({"input_ids": ids, "labels": [t if k else -100 for t, k in zip(ids, kept)]})
+    return rows
+
+
+def cuts_of(rows, room, strategy):
+    """What TRL trains on: bins of pieces with their labels, the first of which its collator masks where positions begin anew.
+    Pieces without anything to learn, and bins of such alone, are left out."""
+    packed = pack_dataset(Dataset.from_list(rows), room, strategy)
+    bins = []
+    for k, ids in enumerate(packed["input_ids"]):
+        sizes, at, pieces = packed["seq_lengths"][k] if strategy == "bfd_split" else [len(ids)], 0, []
+        for size in sizes:
+            labels = packed["labels"][k][at : at + size]
+            pieces.append({"ids": ids[at : at + size], "learned": [0] + [int(x != -100) for x in labels[1:]]})
+            at += size
+        pieces = [p for p in pieces if any(p["learned"])]
+        bins += [pieces] if pieces else []
+    return bins
+
+
+def write_cuts():
+    generator, cuts = torch.Generator().manual_seed(6), []
+    for room, n in ((8, 40), (33, 60), (5, 1100)):
+        long = rows_to_cut(generator, n, room)
+        for strategy in ("bfd_split", "wrapped"):
+            bins = cuts_of(long, room, strategy)
+            learned = sum(sum(p["learned"]) for b in bins for p in b)
+            flags = ["".join("01"[x != -100] for x in row["labels"]) for row in long]  # token j of row i is (7 i + j) mod 95
+            if n > 100:  # sizes alone
+                bins = [[len(p["ids"]) for p in b] for b in bins]
+            else:
+                bins = [[{"ids": p["ids"], "learned": "".join(map(str, p["learned"]))} for p in b] for b in bins]
+            cuts.append({"room": room, "strategy": strategy, "rows": flags, "bins": bins, "learned": learned})
+    (FOLDER / "cuts.json").write_text("[" + ",\n".join(json.dumps(c) for c in cuts) + "]\n")
+
+
 def main():
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(1)
@@ -117,6 +162,7 @@ def main():
         if isinstance(lengths, int):
             lengths = torch.randint(1, room + 1, (lengths,), generator=generator).tolist()
         packings.append({"room": room, "lengths": [min(n, room) for n in lengths], "bins": bins_of(lengths, room)})
+    write_cuts()
     document = {"format": 1, "initial": "../model_tied", "rows": rows, "runs": runs, "packings": packings}
     (FOLDER / "cases.json").write_text(json.dumps(document) + "\n")
     save_file(tensors, FOLDER / "gradients.safetensors")

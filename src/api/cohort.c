@@ -212,19 +212,38 @@ static cohort_status call_public_reward(void *context, const struct reward_row *
     return status;
 }
 
-cohort_status cohort_options_add_reward(cohort_options *options, const char *name, cohort_reward_function function,
-                                        void *context, cohort_error *err)
+static cohort_status call_public_tokens(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                        double **lists, cohort_error *err)
 {
-    if (options == NULL || name == NULL || function == NULL)
-        return missing(err, "cohort_options_add_reward", "options, name and function");
-    TRY(options_check_free(options, "cohort_options_add_reward", err));
+    const struct reward_binding *binding = context;
+    struct public_rows handed = {0};
+    cohort_status status = COHORT_OK;
+    for (size_t i = 0; i < n_rows; i++)
+        TRY(reward_list_new(&lists[i], rows[i].n_tokens, err));
+    status = public_rows_make(&handed, rows, n_rows, err);
+    if (status == COHORT_OK)
+        status = binding->tokens(binding->context, handed.pointers, n_rows, lists, err);
+    for (size_t i = 0; status == COHORT_OK && i < n_rows; i++)
+        rewards[i] = reward_list_sum(lists[i], rows[i].n_tokens);
+    public_rows_free(&handed);
+    return status;
+}
+
+static cohort_status add_reward(cohort_options *options, const char *function, const char *name,
+                                const struct reward_binding *what, cohort_error *err)
+{
+    if (options == NULL || name == NULL || (what->function == NULL && what->tokens == NULL))
+        return missing(err, function, "options, name and function");
+    TRY(options_check_free(options, function, err));
     size_t n = options->n_rewards;
     struct reward_binding *binding = NULL;
     TRY(mem_grow(&options->rewards, &options->reward_room, n + 1, sizeof(struct reward *), "rewards", err));
     TRY(mem_grow(&options->bindings, &options->binding_room, n + 1, sizeof(struct reward_binding *), "rewards", err));
     TRY(mem_alloc(&binding, 1, sizeof *binding, "reward", err));
-    *binding = (struct reward_binding){.function = function, .context = context};
-    cohort_status status = reward_create_callback(&options->rewards[n], name, call_public_reward, binding, err);
+    *binding = *what;
+    cohort_status status = what->function != NULL
+                               ? reward_create_callback(&options->rewards[n], name, call_public_reward, binding, err)
+                               : reward_create_lists(&options->rewards[n], name, call_public_tokens, binding, err);
     if (status != COHORT_OK) {
         mem_free(binding);
         return status;
@@ -232,6 +251,20 @@ cohort_status cohort_options_add_reward(cohort_options *options, const char *nam
     options->bindings[n] = binding;
     options->n_rewards++;
     return COHORT_OK;
+}
+
+cohort_status cohort_options_add_reward(cohort_options *options, const char *name, cohort_reward_function function,
+                                        void *context, cohort_error *err)
+{
+    return add_reward(options, "cohort_options_add_reward", name,
+                      &(struct reward_binding){.function = function, .context = context}, err);
+}
+
+cohort_status cohort_options_add_token_reward(cohort_options *options, const char *name,
+                                              cohort_token_reward_function function, void *context, cohort_error *err)
+{
+    return add_reward(options, "cohort_options_add_token_reward", name,
+                      &(struct reward_binding){.tokens = function, .context = context}, err);
 }
 
 cohort_status cohort_stop_create(cohort_stop **out, cohort_error *err)
@@ -270,6 +303,16 @@ cohort_status cohort_options_set_stop(cohort_options *options, const cohort_stop
 
 void cohort_observer_init_sized(cohort_observer *observer, size_t size) { sized_init(&sized_observer, observer, size); }
 
+cohort_status options_tell(const cohort_options *options, const cohort_observer *observer, cohort_error *err)
+{
+    struct text notes = {0};
+    cohort_status status = options_notes(options->options, &notes, err);
+    if (status == COHORT_OK && notes.length > 0)
+        observer_message(observer, "%s", notes.data);
+    text_free(&notes);
+    return status;
+}
+
 cohort_status cohort_run(cohort_options *options, const cohort_observer *observer, cohort_error *err)
 {
     cohort_observer known = {0};
@@ -279,6 +322,7 @@ cohort_status cohort_run(cohort_options *options, const cohort_observer *observe
     if (observer != NULL)
         TRY(sized_read(&sized_observer, "cohort_run", observer, &known, err));
     struct reward_list extra = {.rewards = options->rewards, .count = options->n_rewards};
+    TRY(options_tell(options, &known, err));
     options_acquire(options, "cohort_run; wait until it returns");
     cohort_status status = commands[options->command].run(options->options, &extra, &known, err);
     options_release(options);

@@ -11,7 +11,8 @@
 #include <sys/types.h>
 
 struct reward_binding {
-    cohort_reward_function function;
+    cohort_reward_function function; /* NULL: tokens is it */
+    cohort_token_reward_function tokens;
     void *context;
 };
 
@@ -27,6 +28,8 @@ struct cohort_options {
 };
 /* Returns COHORT_ERR_STATE, with function in the message, if something works with them. */
 cohort_status options_check_free(const cohort_options *options, const char *function, cohort_error *err);
+/* Tells an observer what is to be known of the values. */
+cohort_status options_tell(const cohort_options *options, const cohort_observer *observer, cohort_error *err);
 void options_acquire(cohort_options *options, const char *user);
 /* Destroys them if that was asked for meanwhile. */
 void options_release(cohort_options *options);

@@ -13,8 +13,10 @@ struct cohort_trainer {
     cohort_observer observer;
     struct cohort_model model; /* lent */
     struct reward *own_reward; /* "scores", where the options have none */
-    const double *scores;      /* of the update that is running, or NULL */
-    int32_t room;              /* tokens of a prompt */
+    /* Scores of the update that is running, of completions or of tokens; NULL: none. */
+    const double *scores;
+    const double *const *token_scores;
+    int32_t room; /* tokens of a prompt */
     /* The current batch. */
     struct prompt_set set;
     int64_t *indices;        /* [prompts_per_step] */
@@ -26,10 +28,20 @@ struct cohort_trainer {
 };
 
 static cohort_status give_scores(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
-                                 cohort_error *err)
+                                 double **lists, cohort_error *err)
 {
     const cohort_trainer *trainer = context;
-    (void)rows;
+    for (size_t i = 0; trainer->token_scores != NULL && i < n_rows; i++) {
+        const size_t n = (size_t)rows[i].n_tokens;
+        if (trainer->token_scores[i] == NULL)
+            continue;
+        TRY(mem_alloc(&lists[i], n, sizeof *lists[i], "rewards of tokens", err));
+        if (n > 0)
+            memcpy(lists[i], trainer->token_scores[i], n * sizeof *lists[i]);
+        rewards[i] = reward_list_sum(lists[i], rows[i].n_tokens);
+    }
+    if (trainer->token_scores != NULL)
+        return COHORT_OK;
     if (trainer->scores == NULL) /* the evaluation of eval_data */
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "the options name no reward, and completions of eval_data have no scores of the caller's");
@@ -109,9 +121,10 @@ cohort_status cohort_trainer_open(cohort_trainer **out, cohort_options *options,
     atomic_store(&trainer->running, true);
     if (observer != NULL)
         TRY_GOTO(sized_read(&sized_observer, NAME, observer, &trainer->observer, err));
+    TRY_GOTO(options_tell(options, &trainer->observer, err));
     rewards = (struct reward_list){.rewards = options->rewards, .count = options->n_rewards};
     if (options->n_rewards == 0 && options_list_count(options->options, OPTION_REWARD) == 0) {
-        TRY_GOTO(reward_create_callback(&trainer->own_reward, "scores", give_scores, trainer, err));
+        TRY_GOTO(reward_create_lists(&trainer->own_reward, "scores", give_scores, trainer, err));
         rewards = (struct reward_list){.rewards = &trainer->own_reward, .count = 1};
     }
     TRY_GOTO(grpo_run_open(&trainer->run, options->options, &rewards, &trainer->observer, err));
@@ -221,24 +234,28 @@ static cohort_status rollout(cohort_trainer *trainer, const char *function, cons
     return grpo_run_rollout(run, &trainer->set, trainer->places, trainer->ids, (int32_t)batch.n_rows, err);
 }
 
-static cohort_status update(cohort_trainer *trainer, const char *function, const double *scores, size_t n_scores,
-                            cohort_error *err)
+/* scores or token_scores [n_scores], or neither. */
+static cohort_status update(cohort_trainer *trainer, const char *function, const double *scores,
+                            const double *const *token_scores, size_t n_scores, cohort_error *err)
 {
+    const bool given = scores != NULL || token_scores != NULL;
     const struct grpo_batch *batch = grpo_run_batch(&trainer->run);
-    if (trainer->own_reward == NULL && (scores != NULL || n_scores > 0))
+    if (trainer->own_reward == NULL && (given || n_scores > 0))
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "%s: the options have rewards, which score the completions; give NULL and 0 scores", function);
     if (batch == NULL)
         return error_set(err, COHORT_ERR_STATE, "%s: there is no batch; call cohort_trainer_rollout first", function);
-    if (trainer->own_reward != NULL && (scores == NULL || n_scores != (size_t)batch->n))
+    if (trainer->own_reward != NULL && (!given || n_scores != (size_t)batch->n))
         return error_set(
             err, COHORT_ERR_ARGUMENT,
             "%s: %zu scores were given for %d completions; the options have no reward, so every completion "
             "needs one",
-            function, scores == NULL ? (size_t)0 : n_scores, (int)batch->n);
+            function, !given ? (size_t)0 : n_scores, (int)batch->n);
     trainer->scores = scores;
+    trainer->token_scores = token_scores;
     cohort_status status = grpo_run_update(&trainer->run, err);
     trainer->scores = NULL;
+    trainer->token_scores = NULL;
     if (grpo_run_batch(&trainer->run) == NULL) /* the batch was used up */
         public_rows_free(&trainer->rows);
     return status;
@@ -257,7 +274,7 @@ cohort_status cohort_trainer_step(cohort_trainer *trainer, const cohort_batch *b
     TRY(enter(trainer, NAME, err));
     cohort_status status = rollout(trainer, NAME, batch, err);
     if (status == COHORT_OK)
-        status = update(trainer, NAME, NULL, 0, err);
+        status = update(trainer, NAME, NULL, NULL, 0, err);
     return leave(trainer, NAME, status, err);
 }
 
@@ -300,7 +317,17 @@ cohort_status cohort_trainer_update(cohort_trainer *trainer, const double *score
     if (trainer == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "%s: trainer must not be NULL", NAME);
     TRY(enter(trainer, NAME, err));
-    return leave(trainer, NAME, update(trainer, NAME, scores, n_scores, err), err);
+    return leave(trainer, NAME, update(trainer, NAME, scores, NULL, n_scores, err), err);
+}
+
+cohort_status cohort_trainer_update_tokens(cohort_trainer *trainer, const double *const *scores, size_t n_scores,
+                                           cohort_error *err)
+{
+    static const char NAME[] = "cohort_trainer_update_tokens";
+    if (trainer == NULL)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: trainer must not be NULL", NAME);
+    TRY(enter(trainer, NAME, err));
+    return leave(trainer, NAME, update(trainer, NAME, NULL, scores, n_scores, err), err);
 }
 
 int64_t cohort_trainer_steps(const cohort_trainer *trainer) { return trainer == NULL ? 0 : trainer->run.t.state.step; }

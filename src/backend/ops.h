@@ -219,11 +219,13 @@ struct bias_forward {
     enum dtype bias_type;
 };
 
-/* d_bias += sum over rows of dy, in an order that follows from the number of rows alone. */
+/* d_bias += scale * the sum over rows of dy, in an order that follows from the number of rows alone. */
 struct bias_backward {
     int64_t rows, width;
-    const void *dy; /* [R, width] type */
+    const void *dy; /* [R, width] type, rows dy_stride elements apart */
+    int64_t dy_stride;
     enum dtype type;
+    float scale;
     float *d_bias; /* [width] */
 };
 

@@ -462,9 +462,9 @@ cleanup:
 
 /* Rewards that differ within a group, so that nothing of the update is skipped. */
 static cohort_status reward(void *context, const struct completion *completions, int32_t n, double *rewards,
-                            cohort_error *err)
+                            double **lists, cohort_error *err)
 {
-    (void)context;
+    (void)context, (void)lists;
     (void)err;
     for (int32_t i = 0; i < n; i++)
         rewards[i] = (double)(completions[i].tokens[0] % 7) + 0.1 * i;

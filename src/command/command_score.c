@@ -77,8 +77,9 @@ static void tell_metrics(struct scoring *scoring, struct reward_log *log, const 
     metrics_free(&metrics);
 }
 
-static cohort_status print_scores(size_t n_rows, const struct scoring *scoring, const double *rewards,
-                                  const struct reward_log *log, const cohort_observer *observer, cohort_error *err)
+static cohort_status print_scores(const struct reward_row *rows, size_t n_rows, const struct scoring *scoring,
+                                  const double *rewards, double *const *lists, const struct reward_log *log,
+                                  const cohort_observer *observer, cohort_error *err)
 {
     struct text text = {0};
     cohort_status status = COHORT_OK;
@@ -96,6 +97,7 @@ static cohort_status print_scores(size_t n_rows, const struct scoring *scoring, 
         }
         TRY_GOTO(any ? text_printf(&text, err, "}, \"reward\": %.9g", sum)
                      : text_printf(&text, err, "}, \"reward\": null"));
+        TRY_GOTO(scoring_write_lists(scoring, lists + i * (size_t)scoring->n, rows[i].n_tokens, &text, err));
         TRY_GOTO(write_extra(log, i, &text, err));
         TRY_GOTO(text_append(&text, "}\n", 2, err));
     }
@@ -111,9 +113,9 @@ cohort_status command_score(struct options *options, const struct reward_list *e
     struct scoring scoring = {0};
     struct dataset data = {0};
     struct reward_row *rows = NULL;
-    json_t **table = NULL; /* [n_rows] what rows point into */
-    int32_t **ids = NULL;  /* the same; NULL where a row has none */
-    double *rewards = NULL;
+    json_t **table = NULL;                  /* [n_rows] what rows point into */
+    int32_t **ids = NULL;                   /* the same; NULL where a row has none */
+    double *rewards = NULL, **lists = NULL; /* [n_rows, scoring.n] */
     struct reward_log log = {0};
     const char *path = options_string(options, OPTION_DATA);
     cohort_status status = COHORT_OK;
@@ -127,6 +129,7 @@ cohort_status command_score(struct options *options, const struct reward_list *e
     TRY_GOTO(mem_alloc(&ids, data.n_rows, sizeof(int32_t *), "rows", err));
     TRY_GOTO(mem_alloc(&rows, data.n_rows, sizeof *rows, "rows", err));
     TRY_GOTO(mem_alloc(&rewards, data.n_rows * (size_t)scoring.n, sizeof *rewards, "rewards", err));
+    TRY_GOTO(mem_alloc(&lists, data.n_rows * (size_t)scoring.n, sizeof(double *), "rewards", err));
     for (size_t i = 0; i < data.n_rows; i++) {
         TRY_GOTO(data_report(&data, i, options, observer, err));
         TRY_GOTO(dataset_row(&data, i, &table[i], err));
@@ -150,8 +153,8 @@ cohort_status command_score(struct options *options, const struct reward_list *e
                                       .prompt_index = (int64_t)i};
         TRY_GOTO(read_tokens(json, place, &rows[i], &ids[i], err));
     }
-    TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, &log, err));
-    TRY_GOTO(print_scores(data.n_rows, &scoring, rewards, &log, observer, err));
+    TRY_GOTO(scoring_rows(&scoring, rows, data.n_rows, rewards, lists, &log, err));
+    TRY_GOTO(print_scores(rows, data.n_rows, &scoring, rewards, lists, &log, observer, err));
     tell_metrics(&scoring, &log, observer);
 cleanup:
     reward_log_free(&log);
@@ -162,6 +165,8 @@ cleanup:
     mem_free(ids);
     mem_free(table);
     mem_free(rows);
+    reward_lists_clear(lists, data.n_rows * (size_t)scoring.n);
+    mem_free(lists);
     mem_free(rewards);
     dataset_free(&data);
     scoring_close(&scoring);

@@ -41,16 +41,18 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
     const char *data = options_string(o, OPTION_DATA), *held_out = options_string(o, OPTION_EVAL_DATA);
     const int32_t context = run->t.session.model->max_context, most = (int32_t)options_int(o, OPTION_MAX_LENGTH);
     const int32_t length = most < context ? most : context;
-    const bool packs = options_bool(o, OPTION_PACKING) &&
-                       options_choice(o, OPTION_PACKING_STRATEGY) == PACKING_BFD; /* the one there is */
+    const struct sft_packing packing = {.on = options_bool(o, OPTION_PACKING),
+                                        .strategy = (enum packing_strategy)options_choice(o, OPTION_PACKING_STRATEGY),
+                                        .room = most},
+                             none = {.on = false};
     if (data == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no training rows given: pass --data FILE");
-    TRY(sft_rows_load(&run->train, &run->t.session, OPTION_DATA, 0, length, packs ? most : 0, o, run->t.observer, err));
+    TRY(sft_rows_load(&run->train, &run->t.session, OPTION_DATA, 0, length, &packing, o, run->t.observer, err));
     TRY(run_inputs_add(&run->t.inputs, INPUT_DATA, data, run->train.data.sha256, err));
     sft_rows_tell(&run->train, run->t.observer);
     if (held_out != NULL) {
         TRY(sft_rows_load(&run->held_out, &run->t.session, OPTION_EVAL_DATA,
-                          (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), length, 0, o, run->t.observer, err));
+                          (size_t)options_int_or(o, OPTION_EVAL_LIMIT, 0), length, &none, o, run->t.observer, err));
         TRY(run_inputs_add(&run->t.inputs, INPUT_EVAL_DATA, held_out, run->held_out.data.sha256, err));
         sft_rows_tell(&run->held_out, run->t.observer);
     }

@@ -29,12 +29,16 @@ struct adapter_overrides {
     size_t count, capacity;
 };
 
+/* Whose biases of the base train beside it (PEFT's bias). */
+enum adapter_biases { ADAPTER_BIASES_NONE, ADAPTER_BIASES_ALL, ADAPTER_BIASES_ADAPTED };
+
 struct adapter_settings {
     char *base; /* owned; base_model_name_or_path, NULL: not said */
     int32_t r;
     double alpha, dropout;
     bool rslora, dora;
     bool bias;                        /* B has a bias of its own (lora_bias) */
+    enum adapter_biases biases;       /* trained in place of the base's */
     bool all_linear;                  /* every projection but the head */
     struct adapter_names targets;     /* module names or ends of paths; empty: PEFT's table for the family */
     char *target_pattern;             /* owned; a regular expression over whole paths in place of targets, or NULL */
@@ -75,13 +79,19 @@ struct adapter_site {
     const struct param *a, *b, *magnitude, *b_bias;
 };
 
+/* A tensor of the base and the adapter's own in its place. */
+struct adapter_saved {
+    const struct param *base, *own; /* in the base's table and in the layout's */
+};
+
 /* What an adapter changes of one base. The table has PEFT's names without "base_model.model."; of the parts of a fused
  * projection that are adapted the A lie adjacent to each other, in the order of the parts, and then each B by itself. */
 struct adapter_layout {
     struct param_table table;   /* owned, laid out */
     struct adapter_site *sites; /* owned, in the order of the base's table */
     int32_t n_sites;
-    const struct param **saved; /* owned: tensors of the base for which the table has one of the same name */
+    struct adapter_saved *saved; /* owned, in the order of the base's table; own adjacent where base is, if the one
+                                    before it is saved too */
     int32_t n_saved;
 };
 /* base must stay as long as the layout. format: of A, B and B's bias; a saved tensor has its base's. An error for
@@ -90,9 +100,13 @@ struct adapter_layout {
 cohort_status adapter_layout_open(struct adapter_layout *out, const struct adapter_settings *settings,
                                   const struct param_table *base, enum storage_format format, cohort_error *err);
 void adapter_layout_free(struct adapter_layout *layout);
+/* The adapter's own tensor in place of one of the base; NULL: it has none. */
+const struct param *adapter_saved_as(const struct adapter_layout *layout, const struct param *base);
+/* The bias beside a weight in a model's table; NULL: there is none. */
+const struct param *adapter_bias_of(const struct param_table *base, const struct param *weight);
 
 /* Start values as PEFT draws them: A uniform in (-1 / sqrt(K), 1 / sqrt(K)), element i of a tensor a function of (seed,
- * name, i); B and its bias 0. A magnitude gets 0 and a saved tensor is refused: both come from the base. A
+ * name, i); B and its bias 0. A magnitude and a tensor in place of the base's get 0: they come from the base. A
  * checkpoint_fetch whose context is a struct checkpoint_init. */
 cohort_status adapter_init_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                  cohort_error *err);

@@ -267,6 +267,20 @@ static cohort_status read_number(const struct reader *r, const char *key, const 
     return COHORT_OK;
 }
 
+/* By PEFT's words. */
+static const char *const biases_words[] = {"none", "all", "lora_only"};
+
+static cohort_status read_biases(const struct reader *r, const json_t *value, cohort_error *err)
+{
+    const char *text = json_string_value(value);
+    for (size_t i = 0; text != NULL && i < sizeof biases_words / sizeof *biases_words; i++)
+        if (strcmp(text, biases_words[i]) == 0) {
+            r->out->biases = (enum adapter_biases)i;
+            return COHORT_OK;
+        }
+    return expected(r, "bias", "\"none\", \"all\" or \"lora_only\"", err);
+}
+
 static cohort_status read_key(const struct reader *r, const char *key, const json_t *value, cohort_error *err)
 {
     struct adapter_settings *s = r->out;
@@ -318,15 +332,8 @@ static cohort_status read_key(const struct reader *r, const char *key, const jso
                                r->path);
         return COHORT_OK;
     }
-    if (strcmp(key, "bias") == 0) {
-        const char *text = json_string_value(value);
-        if (text == NULL || strcmp(text, "none") != 0)
-            return error_set(err, COHORT_ERR_UNSUPPORTED,
-                             "%s: \"bias\": expected \"none\"; trained biases of the base are not supported: merge the "
-                             "adapter with PEFT's merge_and_unload",
-                             r->path);
-        return COHORT_OK;
-    }
+    if (strcmp(key, "bias") == 0)
+        return read_biases(r, value, err);
     TRY(read_refused(r, key, value, &known, err));
     if (!known && !is_ignored(key) && r->notes != NULL)
         return text_printf(r->notes, err, "%s: the key \"%.100s\" is not known and is ignored\n", r->path, key);
@@ -354,6 +361,8 @@ static cohort_status read_peft(const struct reader *r, const json_t *config, coh
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: \"layers_to_transform\" goes with a list of target_modules, not with %s", r->path,
                          r->out->all_linear ? "all-linear" : "a pattern");
+    if (r->out->dora && r->out->bias)
+        return error_set(err, COHORT_ERR_FORMAT, "%s: \"lora_bias\" does not go with \"use_dora\"", r->path);
     if (r->out->layers.count == 0 && r->out->layer_names.count > 0)
         return error_set(err, COHORT_ERR_FORMAT, "%s: \"layers_pattern\" goes with \"layers_to_transform\"", r->path);
     return COHORT_OK;
@@ -537,7 +546,7 @@ cohort_status adapter_config_write(const char *dir, const struct adapter_setting
         built = put(c, falses[i], json_false());
     built = built && put(c, "peft_type", json_string("LORA")) && put(c, "task_type", json_string("CAUSAL_LM")) &&
             put(c, "base_model_name_or_path", s->base == NULL ? json_null() : json_string(s->base)) &&
-            put(c, "bias", json_string("none")) && put(c, "inference_mode", json_true()) &&
+            put(c, "bias", json_string(biases_words[s->biases])) && put(c, "inference_mode", json_true()) &&
             put(c, "init_lora_weights", json_true()) && put(c, "r", json_integer(s->r)) &&
             put(c, "lora_alpha", number_json(s->alpha)) && put(c, "lora_dropout", json_real(s->dropout)) &&
             put(c, "use_rslora", json_boolean(s->rslora)) && put(c, "use_dora", json_boolean(s->dora)) &&

@@ -235,7 +235,7 @@ static cohort_status read_writing(void *context, size_t offset, size_t length, v
 static bool is_saved(const struct adapter_layout *layout, const struct param *param)
 {
     for (int32_t i = 0; i < layout->n_saved; i++)
-        if (strcmp(layout->saved[i]->name, param->name) == 0)
+        if (layout->saved[i].own == param)
             return true;
     return false;
 }

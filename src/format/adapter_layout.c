@@ -12,7 +12,7 @@
 /* MATCH_LIMIT: steps of one match; a path is short, a pattern with nested repeats may still take for ever. */
 enum { MATCH_LIMIT = 20000, LONGEST_PATTERN = 4096 };
 
-static const char WEIGHT[] = ".weight";
+static const char WEIGHT[] = ".weight", BIAS[] = ".bias";
 static const char *const default_targets[] = {"q_proj", "v_proj"}; /* PEFT's, for every family here */
 
 /* ---- names ---- */
@@ -193,6 +193,25 @@ static bool is_saved(const struct adapter_settings *s, const char *path)
     return false;
 }
 
+/* Whether a name of modules_to_save is that of the module or of one around it: PEFT's rule, by which an end of the last
+ * component is enough ("norm" names input_layernorm too). */
+static bool is_named(const char *name, const char *path)
+{
+    const size_t m = strlen(name);
+    for (size_t end = strlen(path); end > 0; end--)
+        if ((path[end] == '\0' || path[end] == '.') && end >= m && memcmp(path + end - m, name, m) == 0)
+            return true;
+    return false;
+}
+
+static bool is_own(const struct adapter_settings *s, const char *path)
+{
+    for (size_t i = 0; i < s->saved.count; i++)
+        if (is_named(s->saved.items[i], path))
+            return true;
+    return false;
+}
+
 static bool is_head(const char *path) { return strcmp(path, "lm_head") == 0; }
 static bool is_embedding(const char *path) { return ends_at_dot(path, "embed_tokens"); }
 static bool is_projection(const struct param *param, const char *path)
@@ -271,6 +290,7 @@ struct building {
     size_t capacity;
     struct draft *drafts;
     size_t n_drafts, draft_capacity;
+    int32_t first_own; /* place of the first tensor that stands for one of the base; they follow each other */
 };
 
 static cohort_status add_param(struct building *to, const char *path, const char *suffix, int64_t rows, int64_t columns,
@@ -376,6 +396,9 @@ static cohort_status add_sites(struct building *to, const struct adapter_setting
                              "%s: the targets name it, but it is not a projection; name projections (q_proj, ...), or "
                              "all-linear for all of them",
                              path);
+        if (s->bias && adapter_bias_of(base, param) == NULL)
+            return error_set(err, COHORT_ERR_UNSUPPORTED,
+                             "%s: the adapter gives it a bias (lora_bias), which this model has no tensor for", path);
         TRY(add_site(to, s, param, path, err));
     }
     TRY(add_tensors(to, s, group, format, err));
@@ -410,47 +433,89 @@ cleanup:
     return status;
 }
 
+/* The module of a tensor of the base. */
+static void owner_of(const struct param *param, char path[sizeof param->name])
+{
+    snprintf(path, sizeof param->name, "%s", param->name);
+    *strrchr(path, '.') = '\0';
+}
+
 /* Whole tensors beside the adapter. In a tied model the head is the embedding: PEFT would part the two. */
-static cohort_status add_saved(struct building *to, struct adapter_layout *out, const struct adapter_settings *s,
-                               const struct param_table *base, cohort_error *err)
+static cohort_status check_saved(const struct adapter_settings *s, const struct param_table *base, cohort_error *err)
 {
     char path[sizeof base->params->name];
     const bool tied = param_find(base, "lm_head.weight") == NULL;
-    TRY(mem_alloc(&out->saved, (size_t)base->n_params, sizeof(const struct param *), "modules_to_save", err));
     for (size_t i = 0; i < s->saved.count; i++) {
         bool found = false;
-        if (tied && (strcmp(s->saved.items[i], "lm_head") == 0 || is_embedding(s->saved.items[i])))
+        if (tied && (is_named(s->saved.items[i], "lm_head") || is_named(s->saved.items[i], "model.embed_tokens")))
             return error_set(err, COHORT_ERR_UNSUPPORTED,
                              "modules_to_save: '%s': this model's head is its embedding (tie_word_embeddings), and "
                              "training one of them apart from the other is not supported",
                              s->saved.items[i]);
         for (int32_t j = 0; j < base->n_params && !found; j++) {
-            snprintf(path, sizeof path, "%s", base->params[j].name);
-            *strrchr(path, '.') = '\0';
-            found = has_component(path, s->saved.items[i]);
+            owner_of(&base->params[j], path);
+            found = is_named(s->saved.items[i], path);
         }
         if (!found)
             return error_set(err, COHORT_ERR_ARGUMENT, "modules_to_save: the model has no module '%.100s'",
                              s->saved.items[i]);
     }
+    return COHORT_OK;
+}
+
+static bool is_adapted(const struct building *to, const char *path)
+{
+    char module[sizeof to->table.params->name];
+    for (size_t i = 0; i < to->n_drafts; i++)
+        if (module_of(to->drafts[i].site.base, module) && strcmp(module, path) == 0)
+            return true;
+    return false;
+}
+
+/* The end of the name of the adapter's own tensor in place of a bias of the base, NULL: it has none. PEFT puts an adapted
+ * projection into another module. */
+static const char *own_bias(const struct building *to, const struct adapter_settings *s, const struct param *param)
+{
+    char path[sizeof param->name];
+    owner_of(param, path);
+    if (s->biases == ADAPTER_BIASES_NONE || !text_ends(param->name, BIAS))
+        return NULL;
+    if (is_adapted(to, path))
+        return ".base_layer.bias";
+    return s->biases == ADAPTER_BIASES_ALL ? BIAS : NULL;
+}
+
+static cohort_status add_own(struct building *to, struct adapter_layout *out, const struct adapter_settings *s,
+                             const struct param_table *base, cohort_error *err)
+{
+    char path[sizeof base->params->name];
+    TRY(mem_alloc(&out->saved, (size_t)base->n_params, sizeof *out->saved, "modules_to_save", err));
     for (int32_t j = 0; j < base->n_params; j++) {
         const struct param *param = &base->params[j];
         int32_t place = 0;
-        snprintf(path, sizeof path, "%s", param->name);
-        *strrchr(path, '.') = '\0';
-        if (!is_saved(s, path))
-            continue;
-        if (param->rank == 3)
+        owner_of(param, path);
+        const bool saved = is_own(s, path);
+        const char *bias = own_bias(to, s, param);
+        if (saved && is_adapted(to, path))
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "%s: both target_modules and modules_to_save name it; let one of them name it", path);
+        if (saved && param->rank == 3)
             return error_set(err, COHORT_ERR_UNSUPPORTED,
                              "modules_to_save: %s holds all experts of a layer, which is not supported", param->name);
-        TRY(add_param(to, param->name, "", param->shape[0], param->rank == 2 ? param->shape[1] : 0, param->format,
-                      &place, err));
+        if (saved)
+            TRY(add_param(to, param->name, "", param->shape[0], param->rank == 2 ? param->shape[1] : 0, param->format,
+                          &place, err));
+        else if (bias != NULL)
+            TRY(add_param(to, path, bias, param->shape[0], 0, param->format, &place, err));
+        else
+            continue;
         struct param *copy = &to->table.params[place];
         copy->decay = param->decay;
         copy->start = param->start;
         copy->kind = param->kind;
-        copy->adjacent = param->adjacent && place > 0 && out->n_saved > 0 && out->saved[out->n_saved - 1] == param - 1;
-        out->saved[out->n_saved++] = param;
+        copy->adjacent = param->adjacent && out->n_saved > 0 && out->saved[out->n_saved - 1].base == param - 1;
+        to->first_own = out->n_saved == 0 ? place : to->first_own;
+        out->saved[out->n_saved++].base = param;
     }
     return COHORT_OK;
 }
@@ -470,6 +535,8 @@ static cohort_status finish(struct building *from, struct adapter_layout *out, c
         out->sites[i].magnitude = d->magnitude < 0 ? NULL : params + d->magnitude;
         out->sites[i].b_bias = d->b_bias < 0 ? NULL : params + d->b_bias;
     }
+    for (int32_t i = 0; i < out->n_saved; i++)
+        out->saved[i].own = params + from->first_own + i;
     out->n_sites = (int32_t)from->n_drafts;
     return COHORT_OK;
 }
@@ -485,7 +552,8 @@ cohort_status adapter_layout_open(struct adapter_layout *out, const struct adapt
         status = no_target(settings, base, err);
         goto cleanup;
     }
-    TRY_GOTO(add_saved(&building, out, settings, base, err));
+    TRY_GOTO(check_saved(settings, base, err));
+    TRY_GOTO(add_own(&building, out, settings, base, err));
     status = finish(&building, out, err);
 cleanup:
     param_table_free(&building.table);
@@ -493,6 +561,22 @@ cleanup:
     if (status != COHORT_OK)
         adapter_layout_free(out);
     return status;
+}
+
+const struct param *adapter_saved_as(const struct adapter_layout *layout, const struct param *base)
+{
+    for (int32_t i = 0; i < layout->n_saved; i++)
+        if (layout->saved[i].base == base)
+            return layout->saved[i].own;
+    return NULL;
+}
+
+const struct param *adapter_bias_of(const struct param_table *base, const struct param *weight)
+{
+    char name[sizeof weight->name];
+    snprintf(name, sizeof name, "%s", weight->name);
+    snprintf(strrchr(name, '.'), sizeof BIAS, "%s", BIAS);
+    return param_find(base, name);
 }
 
 void adapter_layout_free(struct adapter_layout *layout)

@@ -18,13 +18,10 @@ static const float *values_of(const struct adapter_merge *m, const struct param 
     return param == NULL ? NULL : (const float *)(const void *)(m->values + param->offset);
 }
 
-/* A bias of B goes into the base's own bias, which must be there to take it. */
+/* A bias of B goes into the base's own bias. */
 static const struct param *bias_of(const struct adapter_merge *m, const struct adapter_site *site)
 {
-    char name[sizeof site->base->name];
-    snprintf(name, sizeof name, "%s", site->base->name);
-    snprintf(strrchr(name, '.'), sizeof ".bias", ".bias");
-    return param_find(m->base, name);
+    return adapter_bias_of(m->base, site->base);
 }
 
 cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_dir, const struct param_table *base,
@@ -38,12 +35,6 @@ cohort_status adapter_merge_open(struct adapter_merge *merge, const char *base_d
         const struct adapter_site *site = &merge->layout.sites[i];
         most = site->base->shape[0] > most ? site->base->shape[0] : most;
         widest = site->base->shape[1] > widest ? site->base->shape[1] : widest;
-        if (site->b_bias != NULL && bias_of(merge, site) == NULL) {
-            status = error_set(err, COHORT_ERR_UNSUPPORTED,
-                               "%s: the adapter gives it a bias (lora_bias), which this model has no tensor for",
-                               site->base->name);
-            goto cleanup;
-        }
     }
     TRY_GOTO(mem_alloc(&merge->values, merge->layout.table.bytes, 1, "adapter", err));
     TRY_GOTO(mem_alloc(&merge->factor, (size_t)most, sizeof(float), "adapter", err));
@@ -109,26 +100,17 @@ static cohort_status find_factors(struct adapter_merge *m, const struct adapter_
     return status;
 }
 
-static const struct param *saved_as(const struct adapter_merge *m, const struct param *param)
-{
-    for (int32_t i = 0; i < m->layout.n_saved; i++)
-        if (m->layout.saved[i] == param)
-            return param_find(&m->layout.table, param->name);
-    return NULL;
-}
-
 cohort_status adapter_merge_fetch(void *context, const struct param *param, int64_t first, int64_t count, void *to,
                                   cohort_error *err)
 {
     struct adapter_merge *m = context;
-    const struct param *saved = saved_as(m, param);
+    const struct param *saved = adapter_saved_as(&m->layout, param);
     const struct adapter_site *site = NULL;
-    if (saved != NULL) {
+    if (saved != NULL)
         memcpy(to, m->values + saved->offset + storage_bytes(saved->format, first),
                storage_bytes(saved->format, count));
-        return COHORT_OK;
-    }
-    TRY(checkpoint_source_fetch(m->source, param, first, count, to, err));
+    else
+        TRY(checkpoint_source_fetch(m->source, param, first, count, to, err));
     for (int32_t s = 0; s < m->layout.n_sites && site == NULL; s++) {
         const struct adapter_site *candidate = &m->layout.sites[s];
         if (candidate->base == param)

@@ -23,10 +23,10 @@ static struct qkv_forward qkv_params(const struct layer_run *r)
                                  .q = r->acts->q,
                                  .k = r->state.k,
                                  .v = r->state.v};
-    if (a->q_norm != NULL) {
-        params.q_gain = param_values(&model->base, a->q_norm);
-        params.k_gain = param_values(&model->base, a->k_norm);
-        params.gain_type = storage_dtype(a->q_norm->format);
+    if (a->q_norm.gain != NULL) {
+        params.q_gain = param_values(a->q_norm.set, a->q_norm.gain);
+        params.k_gain = param_values(a->k_norm.set, a->k_norm.gain);
+        params.gain_type = storage_dtype(a->q_norm.gain->format);
     }
     return params;
 }
@@ -84,9 +84,9 @@ void attention_block_backward(const struct layer_run *r)
             .forward = attention_params(r), .d_out = work->d_attn, .dq = work->d_q, .dk = work->d_k, .dv = work->d_v});
     struct qkv_backward qkv = {
         .forward = qkv_params(r), .dq = work->d_q, .dk = work->d_k, .dv = work->d_v, .d_qkv = work->d_qkv};
-    if (a->q_norm != NULL) {
-        qkv.d_q_gain = param_grad(&r->model->base, a->q_norm);
-        qkv.d_k_gain = param_grad(&r->model->base, a->k_norm);
+    if (a->q_norm.gain != NULL) {
+        qkv.d_q_gain = param_grad(a->q_norm.set, a->q_norm.gain);
+        qkv.d_k_gain = param_grad(a->k_norm.set, a->k_norm.gain);
     }
     be->ops->qkv_backward(be, &qkv);
     norm_forward(&a->norm, T, NULL, r->x, work->normed, type);

@@ -7,9 +7,9 @@
 struct layer_run;
 
 struct attention_block {
-    struct norm norm;                    /* of the block's input */
-    struct linear qkv, out;              /* [(H+2K)*D, C], [C, H*D] */
-    const struct param *q_norm, *k_norm; /* [D] gains of the norm of each head; NULL: there is none */
+    struct norm norm;           /* of the block's input */
+    struct linear qkv, out;     /* [(H+2K)*D, C], [C, H*D] */
+    struct norm q_norm, k_norm; /* of each head, gains [D], which are NULL where there is none */
 };
 
 /* mid[T, C]. In inference mid may be x itself. */

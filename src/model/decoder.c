@@ -176,7 +176,7 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
     be->ops->embed_forward(be, &(struct embed_forward){.tokens = batch->n_tokens,
                                                        .width = model->config.hidden_size,
                                                        .token = work->token,
-                                                       .table = param_values(&model->base, model->embedding),
+                                                       .table = param_values(model->embedding_set, model->embedding),
                                                        .type = storage_dtype(model->embedding->format),
                                                        .y = work->x});
     if (batch->noise != NULL)
@@ -200,7 +200,7 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
 void decoder_backward(struct model *model, struct decoder_work *work, const struct batch *batch)
 {
     struct backend *be = model->backend;
-    float *d_table = param_grad(&model->base, model->embedding);
+    float *d_table = param_grad(model->embedding_set, model->embedding);
     assert(work->mode != DECODER_INFER && model->trained->training.grad != NULL);
     for (int32_t l = model->config.n_layers - 1; l >= 0; l--) {
         struct layer_run run = layer_run_of(model, work, batch, &work->kv, l);

@@ -64,11 +64,20 @@ void linear_refresh(const struct linear *linear)
 
 bool linear_trains(const struct linear *linear) { return param_trains(linear->set, linear->weight); }
 
+/* The projection that is computed: an adapter may have its own. */
+static const struct linear *worn(const struct linear *linear)
+{
+    return linear->adapter != NULL && linear->adapter->instead != NULL ? linear->adapter->instead : linear;
+}
+
+/* Whether an adapter changes the product. */
+static bool is_changed(const struct linear *linear) { return linear->adapter != NULL && linear->adapter->a != NULL; }
+
 /* The product and what an adapter adds to it. */
 static void multiply(const struct linear *linear, const struct matmul_forward *product)
 {
     struct backend *be = linear->set->backend;
-    if (linear->adapter != NULL)
+    if (is_changed(linear))
         linear_adapter_forward(linear->adapter, product);
     else
         be->ops->matmul_forward(be, product);
@@ -78,17 +87,20 @@ static void multiply(const struct linear *linear, const struct matmul_forward *p
 static void add_bias(const struct linear *linear, int64_t m, void *y, enum dtype y_type)
 {
     struct backend *be = linear->set->backend;
+    const bool own = linear->adapter != NULL && linear->adapter->n_biases > 0;
     if (linear->bias != NULL)
-        be->ops->bias_forward(be, &(struct bias_forward){.rows = m,
-                                                         .width = linear->n,
-                                                         .y = y,
-                                                         .y_type = y_type,
-                                                         .bias = param_values(linear->set, linear->bias),
-                                                         .bias_type = storage_dtype(linear->bias->format)});
+        be->ops->bias_forward(
+            be, &(struct bias_forward){.rows = m,
+                                       .width = linear->n,
+                                       .y = y,
+                                       .y_type = y_type,
+                                       .bias = own ? linear->adapter->bias : param_values(linear->set, linear->bias),
+                                       .bias_type = own ? DTYPE_F32 : storage_dtype(linear->bias->format)});
 }
 
 void linear_forward(const struct linear *linear, int64_t m, const void *x, void *y, enum dtype y_type)
 {
+    linear = worn(linear);
     multiply(linear, &(struct matmul_forward){
                          .w = linear->packed, .m = m, .x = x, .y = y, .y_stride = linear->n, .y_type = y_type});
     add_bias(linear, m, y, y_type);
@@ -96,6 +108,7 @@ void linear_forward(const struct linear *linear, int64_t m, const void *x, void 
 
 void linear_forward_residual(const struct linear *linear, int64_t m, const void *x, const float *before, float *y)
 {
+    linear = worn(linear);
     multiply(linear, &(struct matmul_forward){.w = linear->packed,
                                               .m = m,
                                               .x = x,
@@ -109,6 +122,7 @@ void linear_forward_residual(const struct linear *linear, int64_t m, const void 
 
 void linear_forward_normed(const struct linear *linear, int64_t m, const struct linear_normed *input, void *y)
 {
+    linear = worn(linear);
     const enum dtype type = linear_type(linear);
     const struct rmsnorm_forward norm = norm_operation(input->norm, m, NULL, input->x, input->room, type);
     multiply(linear, &(struct matmul_forward){.w = linear->packed,
@@ -124,18 +138,23 @@ void linear_forward_normed(const struct linear *linear, int64_t m, const struct 
 void linear_backward(const struct linear *linear, int64_t m, const void *dy, const void *x, void *dx,
                      enum dtype dx_type)
 {
+    linear = worn(linear);
     struct backend *be = linear->set->backend;
     const struct matmul_backward_input product = {
         .w = linear->packed, .m = m, .dy = dy, .dy_stride = linear->n, .dx = dx, .dx_type = dx_type};
-    if (linear->adapter != NULL)
+    if (is_changed(linear))
         linear_adapter_backward(linear->adapter, &product, x);
     else
         be->ops->matmul_backward_input(be, &product);
+    if (linear->adapter != NULL)
+        linear_adapter_bias_backward(linear->adapter, m, dy);
     if (linear->bias != NULL && param_trains(linear->set, linear->bias))
         be->ops->bias_backward(be, &(struct bias_backward){.rows = m,
                                                            .width = linear->n,
                                                            .dy = dy,
+                                                           .dy_stride = linear->n,
                                                            .type = linear_type(linear),
+                                                           .scale = 1.0f,
                                                            .d_bias = param_grad(linear->set, linear->bias)});
     if (!linear_trains(linear))
         return;

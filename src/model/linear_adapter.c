@@ -13,13 +13,52 @@ static const struct adapter_site *site_of(const struct adapter_layout *layout, c
     return NULL;
 }
 
-void linear_adapter_open(struct linear_adapter *adapter, const struct param_set *set, const struct linear *linear,
-                         const struct adapter_layout *layout, const struct adapter_room *room)
+/* The adapter's own projection in place of the base's: all parts of a fused one, or none. */
+static cohort_status open_instead(struct linear_adapter *adapter, const struct linear *linear,
+                                  const struct adapter_layout *layout, cohort_error *err)
+{
+    const struct param *end = linear->set->table.params + linear->set->table.n_params, *with = NULL, *without = NULL;
+    for (const struct param *part = linear->weight; part == linear->weight || (part < end && part->adjacent); part++) {
+        const bool own = adapter_saved_as(layout, part) != NULL;
+        with = own && with == NULL ? part : with;
+        without = !own && without == NULL ? part : without;
+    }
+    if (with == NULL)
+        return COHORT_OK;
+    if (without != NULL)
+        return error_set(
+            err, COHORT_ERR_UNSUPPORTED,
+            "modules_to_save: %s is the adapter's own and %s is not, but they are one product here: name "
+            "both of them or neither, or merge the adapter with cohort merge and give that folder as --model",
+            with->name, without->name);
+    TRY(mem_alloc(&adapter->instead, 1, sizeof *adapter->instead, "adapter", err));
+    linear_open(adapter->instead, adapter->set, adapter_saved_as(layout, linear->weight),
+                linear->bias == NULL ? NULL : adapter_saved_as(layout, linear->bias));
+    return COHORT_OK;
+}
+
+/* Of part i of the projection. */
+static void open_bias(struct linear_adapter *adapter, const struct linear *linear, const struct adapter_layout *layout,
+                      int32_t i, int64_t column, const struct adapter_site *site)
+{
+    struct adapter_bias *bias = &adapter->biases[i];
+    *bias = (struct adapter_bias){.column = column, .n = linear->weight[i].shape[0], .base = linear->bias + i};
+    bias->own = adapter_saved_as(layout, bias->base);
+    bias->of_b = site == NULL ? NULL : site->b_bias;
+    bias->scale = site == NULL ? 0.0f : site->scale;
+}
+
+cohort_status linear_adapter_open(struct linear_adapter *adapter, const struct param_set *set,
+                                  const struct linear *linear, const struct adapter_layout *layout,
+                                  const struct adapter_room *room, cohort_error *err)
 {
     const struct param_table *base = &linear->set->table;
     const struct param *end = base->params + base->n_params;
     int64_t column = 0;
+    int32_t n = 0;
+    bool biases = false;
     *adapter = (struct linear_adapter){.set = set, .of = linear, .room = room, .change = {.k = linear->k}};
+    TRY(open_instead(adapter, linear, layout, err));
     for (const struct param *part = linear->weight; part == linear->weight || (part < end && part->adjacent); part++) {
         const struct adapter_site *site = site_of(layout, part);
         if (site != NULL) {
@@ -35,8 +74,21 @@ void linear_adapter_open(struct linear_adapter *adapter, const struct param_set 
                 (struct lowrank_part){.column = column, .n = part->shape[0], .r = site->r, .scale = site->scale};
             change->r += site->r;
         }
+        if (linear->bias != NULL && adapter->instead == NULL) {
+            assert(n < LOWRANK_PARTS);
+            open_bias(adapter, linear, layout, n, column, site);
+            biases = biases || adapter->biases[n].own != NULL || adapter->biases[n].of_b != NULL;
+            n++;
+        }
         column += part->shape[0];
     }
+    adapter->n_biases = biases ? n : 0;
+    return COHORT_OK;
+}
+
+bool linear_adapter_acts(const struct linear_adapter *adapter)
+{
+    return adapter->a != NULL || adapter->instead != NULL || adapter->n_biases > 0;
 }
 
 void linear_adapter_close(struct linear_adapter *adapter)
@@ -48,7 +100,12 @@ void linear_adapter_close(struct linear_adapter *adapter)
             be->ops->weight_destroy(be, adapter->packed_b[i]);
         be->ops->free(be, adapter->factor);
         be->ops->free(be, adapter->norm);
+        be->ops->free(be, adapter->bias);
     }
+    if (adapter->instead != NULL)
+        linear_close(adapter->instead);
+    mem_free(adapter->instead);
+    mem_free(adapter->bias_room);
     memset(adapter, 0, sizeof *adapter);
 }
 
@@ -74,7 +131,9 @@ size_t linear_adapter_packed_bytes(const struct linear_adapter *adapter)
         const struct weight_source source = source_of(adapter, i);
         bytes += be->ops->weight_bytes(be, &source);
     }
-    return linear_adapter_has_magnitudes(adapter) ? bytes + 2 * (size_t)adapter->of->n * sizeof(float) : bytes;
+    const size_t columns = (size_t)adapter->of->n * sizeof(float);
+    bytes += (linear_adapter_has_magnitudes(adapter) ? 2 * columns : 0) + (adapter->n_biases > 0 ? columns : 0);
+    return bytes + (adapter->instead != NULL ? linear_packed_bytes(adapter->instead) : 0);
 }
 
 /* The rows of the weight of part i, with its change. */
@@ -132,6 +191,52 @@ static cohort_status make_factors(struct linear_adapter *adapter, cohort_error *
     return COHORT_OK;
 }
 
+/* Adds scale times a bias of a set to n floats. scale 0: they become the bias. */
+static void take_bias(const struct linear_adapter *adapter, const struct param_set *set, const struct param *bias,
+                      float scale, float *to)
+{
+    struct backend *be = set->backend;
+    void *values = adapter->bias_room + adapter->of->n;
+    be->ops->download(be, values, param_values(set, bias), storage_bytes(bias->format, bias->count));
+    for (int64_t i = 0; i < bias->count; i++) {
+        const float value = storage_get(bias->format, values, i);
+        to[i] = scale == 0.0f ? value : to[i] + scale * value;
+    }
+}
+
+static void find_bias(const struct linear_adapter *adapter)
+{
+    struct backend *be = adapter->set->backend;
+    for (int32_t i = 0; i < adapter->n_biases; i++) {
+        const struct adapter_bias *bias = &adapter->biases[i];
+        float *to = adapter->bias_room + bias->column;
+        if (bias->own != NULL)
+            take_bias(adapter, adapter->set, bias->own, 0.0f, to);
+        else
+            take_bias(adapter, adapter->of->set, bias->base, 0.0f, to);
+        if (bias->of_b != NULL && bias->scale != 0.0f)
+            take_bias(adapter, adapter->set, bias->of_b, bias->scale, to);
+    }
+    be->ops->upload(be, adapter->bias, adapter->bias_room, (size_t)adapter->of->n * sizeof(float));
+}
+
+/* Whatever else there is but A and B. */
+static cohort_status pack_rest(struct linear_adapter *adapter, cohort_error *err)
+{
+    struct backend *be = adapter->set->backend;
+    const size_t n = (size_t)adapter->of->n;
+    if (linear_adapter_has_magnitudes(adapter))
+        TRY(make_factors(adapter, err));
+    if (adapter->instead != NULL)
+        TRY(linear_pack(adapter->instead, err));
+    if (adapter->n_biases == 0)
+        return COHORT_OK;
+    TRY(mem_alloc(&adapter->bias_room, 2 * n, sizeof(float), "biases of an adapter", err));
+    TRY(be->ops->alloc(be, &adapter->bias, n * sizeof(float), "biases of an adapter", err));
+    find_bias(adapter);
+    return COHORT_OK;
+}
+
 cohort_status linear_adapter_pack(struct linear_adapter *adapter, cohort_error *err)
 {
     struct backend *be = adapter->set->backend;
@@ -142,19 +247,22 @@ cohort_status linear_adapter_pack(struct linear_adapter *adapter, cohort_error *
     adapter->change.a = adapter->packed_a;
     for (int32_t i = 0; i < adapter->change.n_parts; i++)
         adapter->change.part[i].b = adapter->packed_b[i];
-    return linear_adapter_has_magnitudes(adapter) ? make_factors(adapter, err) : COHORT_OK;
+    return pack_rest(adapter, err);
 }
 
 void linear_adapter_refresh(const struct linear_adapter *adapter)
 {
     struct backend *be = adapter->set->backend;
-    if (adapter->a == NULL)
-        return;
-    be->ops->weight_refresh(be, adapter->packed_a);
+    if (adapter->a != NULL)
+        be->ops->weight_refresh(be, adapter->packed_a);
     for (int32_t i = 0; i < adapter->change.n_parts; i++)
         be->ops->weight_refresh(be, adapter->packed_b[i]);
     if (linear_adapter_has_magnitudes(adapter))
         find_factors(adapter);
+    if (adapter->instead != NULL && linear_trains(adapter->instead))
+        linear_refresh(adapter->instead);
+    if (adapter->n_biases > 0)
+        find_bias(adapter);
 }
 
 /* z of rows [row, row + m) of the projection's input, in the room. */
@@ -266,4 +374,24 @@ void linear_adapter_backward(const struct linear_adapter *adapter, const struct 
         backward_with_magnitudes(adapter, &change, product, x);
     else
         product_backward(adapter, &change, product, x);
+}
+
+void linear_adapter_bias_backward(const struct linear_adapter *adapter, int64_t m, const void *dy)
+{
+    struct backend *be = adapter->set->backend;
+    const enum dtype type = linear_type(adapter->of);
+    for (int32_t i = 0; i < adapter->n_biases; i++) {
+        const struct adapter_bias *bias = &adapter->biases[i];
+        const struct param *const trains[] = {bias->own, bias->of_b};
+        for (int which = 0; which < 2; which++)
+            if (trains[which] != NULL)
+                be->ops->bias_backward(
+                    be, &(struct bias_backward){.rows = m,
+                                                .width = bias->n,
+                                                .dy = (const char *)dy + (size_t)bias->column * dtype_bytes(type),
+                                                .dy_stride = adapter->of->n,
+                                                .type = type,
+                                                .scale = which == 0 ? 1.0f : bias->scale,
+                                                .d_bias = param_grad(adapter->set, trains[which])});
+    }
 }

@@ -53,15 +53,47 @@ static const struct param *tensor(const struct model *model, enum tensor_role ro
     return architecture_param(&model->config, &model->base.table, role, layer);
 }
 
-static struct norm norm_of(const struct model *model, const struct param *gain)
+/* Where a tensor lies: in the base, or in an adapter's set that has its own in its place (set and layout NULL: none). */
+static const struct param *placed(const struct model *model, enum tensor_role role, int32_t layer,
+                                  const struct param_set *set, const struct adapter_layout *layout,
+                                  const struct param_set **in)
 {
-    return (struct norm){.set = &model->base, .gain = gain, .eps = model->config.rms_norm_eps};
+    const struct param *base = tensor(model, role, layer),
+                       *own = layout == NULL || base == NULL ? NULL : adapter_saved_as(layout, base);
+    *in = own == NULL ? &model->base : set;
+    return own == NULL ? base : own;
+}
+
+void model_place(struct model *model, const struct param_set *set, const struct adapter_layout *layout)
+{
+    for (int32_t l = 0; l < model->config.n_layers; l++) {
+        struct attention_block *a = &model->layers[l].attention;
+        struct norm *post =
+            model->layers[l].sparse ? &model->layers[l].experts.norm : &model->layers[l].feed_forward.norm;
+        a->norm.gain = placed(model, TENSOR_INPUT_NORM, l, set, layout, &a->norm.set);
+        a->q_norm.gain = placed(model, TENSOR_QUERY_NORM, l, set, layout, &a->q_norm.set);
+        a->k_norm.gain = placed(model, TENSOR_KEY_NORM, l, set, layout, &a->k_norm.set);
+        post->gain = placed(model, TENSOR_POST_NORM, l, set, layout, &post->set);
+        a->norm.eps = a->q_norm.eps = a->k_norm.eps = post->eps = model->config.rms_norm_eps;
+    }
+    model->embedding = placed(model, TENSOR_EMBEDDING, 0, set, layout, &model->embedding_set);
+    model->final_norm.gain = placed(model, TENSOR_FINAL_NORM, 0, set, layout, &model->final_norm.set);
+    model->final_norm.eps = model->config.rms_norm_eps;
+}
+
+bool model_places(const struct model *model, const struct param *param)
+{
+    static const enum tensor_role roles[] = {TENSOR_INPUT_NORM, TENSOR_QUERY_NORM, TENSOR_KEY_NORM, TENSOR_POST_NORM};
+    bool found = param == tensor(model, TENSOR_EMBEDDING, 0) || param == tensor(model, TENSOR_FINAL_NORM, 0);
+    for (int32_t l = 0; l < model->config.n_layers; l++)
+        for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+            found = found || param == tensor(model, roles[i], l);
+    return found;
 }
 
 static void open_feed_forward(struct model *model, int32_t l)
 {
     struct feed_forward *f = &model->layers[l].feed_forward;
-    f->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
     linear_open(&f->gate_up, &model->base, tensor(model, TENSOR_GATE, l), tensor(model, TENSOR_GATE_BIAS, l));
     linear_open(&f->down, &model->base, tensor(model, TENSOR_DOWN, l), tensor(model, TENSOR_DOWN_BIAS, l));
 }
@@ -70,7 +102,6 @@ static void open_experts(struct model *model, int32_t l)
 {
     struct experts *x = &model->layers[l].experts;
     const int32_t n = model->config.experts.n;
-    x->norm = norm_of(model, tensor(model, TENSOR_POST_NORM, l));
     linear_open(&x->router, &model->base, tensor(model, TENSOR_ROUTER, l), NULL);
     expert_stack_open(&x->gate_up, &model->base, tensor(model, TENSOR_EXPERT_GATE, l), n);
     expert_stack_open(&x->down, &model->base, tensor(model, TENSOR_EXPERT_DOWN, l), n);
@@ -79,10 +110,7 @@ static void open_experts(struct model *model, int32_t l)
 static void open_layer(struct model *model, int32_t l)
 {
     struct attention_block *a = &model->layers[l].attention;
-    a->norm = norm_of(model, tensor(model, TENSOR_INPUT_NORM, l));
     linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
-    a->q_norm = tensor(model, TENSOR_QUERY_NORM, l);
-    a->k_norm = tensor(model, TENSOR_KEY_NORM, l);
     linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l),
                 tensor(model, TENSOR_ATTENTION_OUT_BIAS, l));
     model->layers[l].sparse = model_config_sparse(&model->config, l);
@@ -111,8 +139,7 @@ cohort_status model_open(struct model **out, struct backend *backend, const stru
     TRY_GOTO(mem_alloc(&model->layers, (size_t)c->n_layers, sizeof *model->layers, "layers", err));
     for (int32_t l = 0; l < c->n_layers; l++)
         open_layer(model, l);
-    model->embedding = tensor(model, TENSOR_EMBEDDING, 0);
-    model->final_norm = norm_of(model, tensor(model, TENSOR_FINAL_NORM, 0));
+    model_place(model, NULL, NULL);
     linear_open(&model->head, &model->base, c->tie_embeddings ? model->embedding : tensor(model, TENSOR_HEAD, 0), NULL);
     *out = model;
     return COHORT_OK;

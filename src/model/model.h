@@ -12,6 +12,7 @@
 #include "model/feed_forward.h"
 #include "model/rotation.h"
 
+struct adapter_layout;
 struct model_adapter;
 
 struct layer {
@@ -32,6 +33,7 @@ struct model {
                                       one or with the base (model_wear) */
     struct param_set *trained; /* &base, or the adapter's; its training arrays are there after param_set_train_begin */
     struct layer *layers;      /* [L] */
+    const struct param_set *embedding_set; /* of the embedding: the base, or the adapter's */
     const struct param *embedding;
     struct norm final_norm;
     struct linear head;  /* its weight is the embedding when tied */
@@ -66,6 +68,12 @@ void model_destroy(struct model *model);
 /* Repacks every weight that trains, after an update of model->trained (or another change of its values). A stop does
  * not end it: products must not see half an update. */
 void model_refresh(struct model *model);
+
+/* Which tensors embedding and norms are: the base's, or those that a set with this layout has in their place (NULL: no
+ * set). model_wear calls it. */
+void model_place(struct model *model, const struct param_set *set, const struct adapter_layout *layout);
+/* Whether it knows a tensor of the base. */
+bool model_places(const struct model *model, const struct param *param);
 
 /* The projections: those of the layers in order, then the head. NULL: one that the layer does not have. */
 int32_t model_linears(const struct model *model);

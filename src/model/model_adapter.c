@@ -3,23 +3,30 @@
 #include <assert.h>
 #include <string.h>
 
-/* What is read and cannot be computed yet. */
-static cohort_status check(const struct adapter_layout *layout, cohort_error *err)
+static bool within(const struct param *param, const struct param *first, int64_t rows)
 {
-    for (int32_t i = 0; i < layout->n_sites; i++) {
-        const struct adapter_site *site = &layout->sites[i];
-        if (site->b_bias != NULL)
+    for (const struct param *part = first; part != NULL && rows > 0; rows -= part->shape[0], part++)
+        if (part == param)
+            return true;
+    return false;
+}
+
+/* Every tensor in place of one of the base's is computed with: those of projections, of norms and the embedding. */
+static cohort_status check_saved(const struct model *model, const struct adapter_layout *layout, cohort_error *err)
+{
+    for (int32_t s = 0; s < layout->n_saved; s++) {
+        const struct param *base = layout->saved[s].base;
+        bool used = model_places(model, base);
+        for (int32_t i = 0; i < model_linears(model) && !used; i++) {
+            const struct linear *linear = model_linear(model, i);
+            used = linear != NULL && (within(base, linear->weight, linear->n) || within(base, linear->bias, linear->n));
+        }
+        if (!used)
             return error_set(err, COHORT_ERR_UNSUPPORTED,
-                             "the adapter has a bias (lora_bias) for %s, which is not computed beside the base; merge "
-                             "it into its base "
-                             "with cohort merge, and give that folder as --model",
-                             site->base->name);
+                             "modules_to_save: %s is no projection, norm or embedding, and is not trained beside an "
+                             "adapter; leave its module out, or merge the adapter with cohort merge",
+                             base->name);
     }
-    if (layout->n_saved > 0)
-        return error_set(err, COHORT_ERR_UNSUPPORTED,
-                         "the adapter has a tensor in place of the base's %s (modules_to_save), which is not computed "
-                         "beside the base; merge it into its base with cohort merge, and give that folder as --model",
-                         layout->saved[0]->name);
     return COHORT_OK;
 }
 
@@ -50,8 +57,9 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     *out = NULL;
     TRY(mem_alloc(&adapter, 1, sizeof *adapter, "adapter", err));
     adapter->type = model->type;
+    adapter->base = &model->base;
     TRY_GOTO(adapter_layout_open(&adapter->layout, settings, &model->base.table, storage_of(model->type), err));
-    TRY_GOTO(check(&adapter->layout, err));
+    TRY_GOTO(check_saved(model, &adapter->layout, err));
     struct param_table table = adapter->layout.table;
     memset(&adapter->layout.table, 0, sizeof adapter->layout.table);
     TRY_GOTO(param_set_open(&adapter->set, model->backend, &table, err));
@@ -62,8 +70,8 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
         if (model_linear(model, i) == NULL)
             adapter->linears[i] = (struct linear_adapter){.set = &adapter->set};
         else
-            linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
-                                &adapter->room);
+            TRY_GOTO(linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
+                                         &adapter->room, err));
     size_room(adapter);
     *out = adapter;
     return COHORT_OK;
@@ -111,6 +119,20 @@ cohort_status model_adapter_read(struct model_adapter *adapter, const char *dir,
     return pack(adapter, err);
 }
 
+/* What begins as the base has it. */
+static void start_from_base(struct model_adapter *adapter)
+{
+    struct backend *be = adapter->set.backend;
+    for (int32_t i = 0; i < adapter->n_linears; i++)
+        linear_adapter_start_magnitudes(&adapter->linears[i]);
+    for (int32_t i = 0; i < adapter->layout.n_saved; i++) {
+        const struct adapter_saved *saved = &adapter->layout.saved[i];
+        assert(saved->own->format == saved->base->format);
+        be->ops->copy(be, param_values(&adapter->set, saved->own), param_values(adapter->base, saved->base),
+                      storage_bytes(saved->base->format, saved->base->count));
+    }
+}
+
 cohort_status model_adapter_start(struct model_adapter *adapter, uint64_t seed, cohort_error *err)
 {
     enum { PART = 1 << 20 }; /* elements at a time */
@@ -127,8 +149,7 @@ cohort_status model_adapter_start(struct model_adapter *adapter, uint64_t seed, 
             TRY_GOTO(param_set_store(&adapter->set, param, first, count, part, err));
         }
     }
-    for (int32_t i = 0; i < adapter->n_linears; i++)
-        linear_adapter_start_magnitudes(&adapter->linears[i]);
+    start_from_base(adapter);
     TRY_GOTO(pack(adapter, err));
 cleanup:
     mem_free(part);
@@ -166,6 +187,7 @@ void model_wear(struct model *model, const struct model_adapter *adapter)
     for (int32_t i = 0; i < model_linears(model); i++) {
         const struct linear_adapter *of = adapter == NULL ? NULL : &adapter->linears[i];
         if (model_linear(model, i) != NULL)
-            model_linear(model, i)->adapter = of != NULL && of->a != NULL ? of : NULL;
+            model_linear(model, i)->adapter = of != NULL && linear_adapter_acts(of) ? of : NULL;
     }
+    model_place(model, adapter == NULL ? NULL : &adapter->set, adapter == NULL ? NULL : &adapter->layout);
 }

@@ -8,6 +8,7 @@
 struct model_adapter {
     struct param_set set;
     enum dtype type;                /* of the model */
+    const struct param_set *base;   /* of the model */
     struct adapter_layout layout;   /* its table is that of the set, which owns it */
     struct linear_adapter *linears; /* owned; those of the layers, LAYER_LINEARS each, then the head's */
     int32_t n_linears;
@@ -22,7 +23,7 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
 cohort_status model_adapter_read(struct model_adapter *adapter, const char *dir,
                                  const struct adapter_settings *settings, struct weight_files *files,
                                  cohort_error *err);
-/* (the magnitudes come from the base, which must have its values.) */
+/* Magnitudes and tensors in place of the base's come from the base, which must have its values. */
 cohort_status model_adapter_start(struct model_adapter *adapter, uint64_t seed, cohort_error *err);
 void model_adapter_destroy(struct model_adapter *adapter);
 

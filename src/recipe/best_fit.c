@@ -40,7 +40,6 @@ cohort_status best_fit_pack(const int32_t *length, size_t n, int32_t room, uint3
     struct bin *bins = NULL;
     uint32_t n_open = 0;
     cohort_status status = COHORT_OK;
-    assert(n <= BEST_FIT_WINDOW);
     TRY_GOTO(mem_alloc(&items, n, sizeof *items, "packing", err));
     TRY_GOTO(mem_alloc(&bins, n, sizeof *bins, "packing", err));
     for (size_t i = 0; i < n; i++)

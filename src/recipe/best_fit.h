@@ -10,7 +10,7 @@
 /* As many rows are looked at together, as TRL has them of datasets.map. */
 enum { BEST_FIT_WINDOW = 1000 };
 
-/* order[0 .. n) becomes the n <= BEST_FIT_WINDOW rows, bin after bin, begin[b] where bin b begins in it; *n_bins of them.
+/* order[0 .. n) becomes the n rows, bin after bin, begin[b] where bin b begins in it; *n_bins of them.
  * length: tokens, 1 to room. The longest row comes first (of equal ones the earlier), and goes into the bin that it fills
  * best, of equal ones into the one that has had that room for longest, else into a new one. */
 cohort_status best_fit_pack(const int32_t *length, size_t n, int32_t room, uint32_t *order, uint32_t *begin,

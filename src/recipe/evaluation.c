@@ -252,13 +252,14 @@ static cohort_status run_set(const struct evaluation *e, size_t index, struct me
     TRY_GOTO(grpo_rollout(e->engine, asked, (int32_t)n_prompts, e->n, &e->pattern, EVALUATION_BATCH - index,
                           s.completions, e->progress, e->progress_context, begin_rewards, &begun, err));
     e->scoring->keeps_extra = out->rows != NULL || out->record != NULL;
-    TRY_GOTO(scoring_completions(e->scoring, &s.batch, (int32_t)n_prompts, e->n, s.completions, s.rewards, err));
+    TRY_GOTO(scoring_completions(e->scoring, &s.batch, (int32_t)n_prompts, e->n, s.completions, s.rewards, NULL, err));
     mean_metrics(&s, metrics);
     scoring_take_metrics(e->scoring, s.prefix, metrics);
     TRY_GOTO(question_metrics(&s, metrics, err));
     for (size_t i = 0; out->rows != NULL && i < total; i++)
         TRY_GOTO(scoring_write(e->scoring, &s.batch, i / (size_t)e->n, -1, &s.completions[i],
-                               s.rewards + i * (size_t)e->scoring->n, (double)NAN, out->rows, err));
+                               &(struct scoring_result){.rewards = s.rewards + i * (size_t)e->scoring->n}, out->rows,
+                               err));
     TRY_GOTO(record_set(&s, out, err));
     if (out->shown != NULL)
         TRY_GOTO(show_samples(&s, out->n_shown, out->shown, err));

@@ -12,12 +12,12 @@
 #include <string.h>
 
 static cohort_status score_batch(void *context, const struct completion *completions, int32_t n, double *rewards,
-                                 cohort_error *err)
+                                 double **lists, cohort_error *err)
 {
     struct grpo_run *run = context;
     int32_t group = run->grpo.config.group;
     const struct prompt_batch batch = live_batch_prompts(run->scored);
-    return scoring_completions(&run->scoring, &batch, n / group, group, completions, rewards, err);
+    return scoring_completions(&run->scoring, &batch, n / group, group, completions, rewards, lists, err);
 }
 
 static cohort_status begin_rewards(void *context, int32_t prompt, const struct completion *group, cohort_error *err)

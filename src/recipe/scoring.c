@@ -209,27 +209,37 @@ static cohort_status start_jobs(const struct scoring *scoring, int32_t f, const 
 }
 
 static cohort_status finish_jobs(const struct scoring *scoring, int32_t f, const struct reward_row *rows, size_t n_rows,
-                                 struct reward_job **jobs, double *column, struct reward_log *log, cohort_error *err)
+                                 struct reward_job **jobs, double *column, double **column_lists,
+                                 struct reward_log *log, cohort_error *err)
 {
     for (size_t first = 0; first < n_rows; first++)
         if (jobs[first] != NULL)
-            TRY(reward_finish(jobs[first], column + first, log, first, err));
-    return reward_check_finite(scoring->rewards[f], rows, n_rows, column, err);
+            TRY(reward_finish(jobs[first], column + first, column_lists + first, log, first, err));
+    return reward_check_finite(scoring->rewards[f], rows, n_rows, column, column_lists, err);
 }
 
-static void spread(const struct scoring *scoring, int32_t f, const double *column, size_t n_rows, double *rewards)
+/* Moves the column of a reward to its place; where nobody wants lists they are left. */
+static void spread(const struct scoring *scoring, int32_t f, const double *column, double **column_lists, size_t n_rows,
+                   double *rewards, double **lists)
 {
     for (size_t i = 0; i < n_rows; i++)
         rewards[i * (size_t)scoring->n + (size_t)f] = column[i];
+    for (size_t i = 0; lists != NULL && i < n_rows; i++) {
+        lists[i * (size_t)scoring->n + (size_t)f] = column_lists[i];
+        column_lists[i] = NULL;
+    }
+    reward_lists_clear(column_lists, n_rows);
 }
 
 /* jobs[scoring->n][n_rows]: what was begun before; all are the caller's to free. */
 static cohort_status score_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows,
-                                struct reward_job **jobs, double *rewards, struct reward_log *log, cohort_error *err)
+                                struct reward_job **jobs, double *rewards, double **lists, struct reward_log *log,
+                                cohort_error *err)
 {
-    double *column = NULL;
+    double *column = NULL, **column_lists = NULL;
     cohort_status status = COHORT_OK;
-    TRY(mem_alloc(&column, n_rows, sizeof *column, "rewards", err));
+    TRY_GOTO(mem_alloc(&column, n_rows, sizeof *column, "rewards", err));
+    TRY_GOTO(mem_alloc(&column_lists, n_rows, sizeof(double *), "rewards", err));
     for (int32_t f = 0; f < scoring->n; f++)
         if (reward_is_program(scoring->rewards[f]))
             TRY_GOTO(start_jobs(scoring, f, rows, n_rows, jobs + (size_t)f * n_rows, err));
@@ -237,35 +247,37 @@ static cohort_status score_rows(const struct scoring *scoring, const struct rewa
         const char *warning = NULL;
         if (reward_is_program(scoring->rewards[f]))
             continue;
-        status = reward_score(scoring->rewards[f], rows, n_rows, column, err);
+        status = reward_score_lists(scoring->rewards[f], rows, n_rows, column, column_lists, err);
         if (scoring->observer != NULL && (warning = reward_warning(scoring->rewards[f])) != NULL)
             observer_message(scoring->observer, "%s", warning);
         TRY_GOTO(status);
-        spread(scoring, f, column, n_rows, rewards);
+        spread(scoring, f, column, column_lists, n_rows, rewards, lists);
     }
     for (int32_t f = 0; f < scoring->n; f++) {
         if (!reward_is_program(scoring->rewards[f]))
             continue;
-        TRY_GOTO(finish_jobs(scoring, f, rows, n_rows, jobs + (size_t)f * n_rows, column, log, err));
+        TRY_GOTO(finish_jobs(scoring, f, rows, n_rows, jobs + (size_t)f * n_rows, column, column_lists, log, err));
         if (log->warning != NULL && scoring->observer != NULL)
             observer_message(scoring->observer, "warning: reward '%s': %s", scoring->names[f],
                              json_string_value(log->warning));
         json_decref(log->warning);
         log->warning = NULL;
-        spread(scoring, f, column, n_rows, rewards);
+        spread(scoring, f, column, column_lists, n_rows, rewards, lists);
     }
 cleanup:
+    reward_lists_clear(column_lists, n_rows);
+    mem_free(column_lists);
     mem_free(column);
     return status;
 }
 
 cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
-                           struct reward_log *log, cohort_error *err)
+                           double **lists, struct reward_log *log, cohort_error *err)
 {
     struct reward_job **jobs = NULL;
     const size_t n = (size_t)scoring->n * n_rows;
     TRY(mem_alloc(&jobs, n, sizeof(struct reward_job *), "rewards", err));
-    cohort_status status = score_rows(scoring, rows, n_rows, jobs, rewards, log, err);
+    cohort_status status = score_rows(scoring, rows, n_rows, jobs, rewards, lists, log, err);
     jobs_free(jobs, n);
     return status;
 }
@@ -568,7 +580,8 @@ static cohort_status keep_extra(struct scoring *scoring, const struct completion
 }
 
 cohort_status scoring_completions(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
-                                  int32_t n, const struct completion *completions, double *rewards, cohort_error *err)
+                                  int32_t n, const struct completion *completions, double *rewards, double **lists,
+                                  cohort_error *err)
 {
     struct reward_row *table = NULL;
     struct reward_job **jobs = NULL;
@@ -579,7 +592,7 @@ cohort_status scoring_completions(struct scoring *scoring, const struct prompt_b
     TRY_GOTO(mem_alloc(&jobs, n_jobs, sizeof(struct reward_job *), "rewards", err));
     scoring_table(batch, n_prompts, n, completions, table);
     take_begun(scoring, completions, n_prompts, n, jobs);
-    TRY_GOTO(score_rows(scoring, table, total, jobs, rewards, &log, err));
+    TRY_GOTO(score_rows(scoring, table, total, jobs, rewards, lists, &log, err));
     TRY_GOTO(keep_extra(scoring, completions, total, &log, err));
     json_decref(log.extra);
     log.extra = NULL;
@@ -611,10 +624,30 @@ static cohort_status write_extra(const struct scoring *scoring, const struct com
     return json_text_write(extra, 0, out, err);
 }
 
+cohort_status scoring_write_lists(const struct scoring *scoring, double *const *lists, int32_t n_tokens,
+                                  struct text *out, cohort_error *err)
+{
+    bool first = true;
+    for (int32_t f = 0; lists != NULL && f < scoring->n; f++) {
+        if (lists[f] == NULL)
+            continue;
+        TRY(text_printf(out, err, first ? ", \"token_rewards\": {" : ", "));
+        TRY(json_string_write(scoring->names[f], strlen(scoring->names[f]), out, err));
+        for (int32_t t = 0; t < n_tokens; t++) {
+            TRY(text_append(out, t == 0 ? ": [" : ", ", t == 0 ? 3 : 2, err));
+            TRY(isnan(lists[f][t]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", lists[f][t]));
+        }
+        TRY(text_printf(out, err, n_tokens == 0 ? ": []" : "]"));
+        first = false;
+    }
+    return first ? COHORT_OK : text_append(out, "}", 1, err);
+}
+
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
-                            int64_t step, const struct completion *c, const double *rewards, double advantage,
+                            int64_t step, const struct completion *c, const struct scoring_result *result,
                             struct text *out, cohort_error *err)
 {
+    const double *rewards = result->rewards;
     TRY(text_append(out, "{", 1, err));
     if (step >= 0)
         TRY(text_printf(out, err, "\"step\": %lld, ", (long long)step));
@@ -633,9 +666,13 @@ cohort_status scoring_write(const struct scoring *scoring, const struct prompt_b
         TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", rewards[f]));
     }
     TRY(text_append(out, "}", 1, err));
+    TRY(scoring_write_lists(scoring, result->lists, c->n_tokens, out, err));
     TRY(write_extra(scoring, c, out, err));
-    if (!isnan(advantage))
-        TRY(text_printf(out, err, ", \"advantage\": %.9g", advantage));
+    if (result->advantage != NULL)
+        TRY(text_printf(out, err, ", \"advantage\": %.9g", (double)*result->advantage));
+    for (int32_t t = 0; result->token_advantages != NULL && t < c->n_tokens; t++)
+        TRY(text_printf(out, err, "%s%.9g%s", t == 0 ? ", \"token_advantages\": [" : ", ",
+                        (double)result->token_advantages[t], t + 1 == c->n_tokens ? "]" : ""));
     return text_append(out, "}\n", 2, err);
 }
 
@@ -645,9 +682,16 @@ cohort_status scoring_log(struct scoring *scoring, const struct prompt_batch *pr
     struct text lines = {0};
     cohort_status status = COHORT_OK;
     int32_t group = batch->n / batch->n_prompts;
-    for (int32_t i = 0; i < batch->n; i++)
-        TRY_GOTO(scoring_write(scoring, prompts, (size_t)(i / group), step, &batch->completions[i],
-                               batch->rewards + (int64_t)i * scoring->n, (double)batch->advantage[i], &lines, err));
+    for (int32_t i = 0; i < batch->n; i++) {
+        const int64_t first = (int64_t)i * scoring->n;
+        const struct scoring_result result = {.rewards = batch->rewards + first,
+                                              .lists = batch->reward_lists == NULL ? NULL : batch->reward_lists + first,
+                                              .advantage = &batch->advantage[i],
+                                              .token_advantages =
+                                                  batch->token_advantages == NULL ? NULL : batch->token_advantages[i]};
+        TRY_GOTO(
+            scoring_write(scoring, prompts, (size_t)(i / group), step, &batch->completions[i], &result, &lines, err));
+    }
     TRY_GOTO(run_folder_log(run, RUN_COMPLETIONS, &lines, err));
 cleanup:
     scoring_forget(scoring, batch->completions, (size_t)batch->n);

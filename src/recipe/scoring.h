@@ -25,9 +25,10 @@ struct scoring {
 cohort_status scoring_open(struct scoring *scoring, const struct options *options, const struct reward_list *extra,
                            cohort_error *err);
 void scoring_close(struct scoring *scoring);
-/* rewards[n_rows, n]. Programs score side by side; what is said beside rewards is added to log, rows from 0 on. */
+/* rewards[n_rows, n], and lists of the same shape as reward_score_lists has them (NULL: they are dropped). Programs score
+ * side by side; what is said beside rewards is added to log, rows from 0 on. */
 cohort_status scoring_rows(const struct scoring *scoring, const struct reward_row *rows, size_t n_rows, double *rewards,
-                           struct reward_log *log, cohort_error *err);
+                           double **lists, struct reward_log *log, cohort_error *err);
 /* Adds the metrics that rewards gave since the last call, each the mean of its values, as prefix and name; a name that
  * metrics has is left out. */
 void scoring_take_metrics(struct scoring *scoring, const char *prefix, struct metrics *metrics);
@@ -88,9 +89,10 @@ cohort_status scoring_begin(struct scoring *scoring, const struct prompt_batch *
 /* Drops what was begun and not finished. */
 void scoring_abandon(struct scoring *scoring);
 
-/* Scores completions, n of each prompt. rewards[n_prompts * n, scoring->n]. */
+/* Scores completions, n of each prompt. rewards and lists (or NULL) [n_prompts * n, scoring->n], as of scoring_rows. */
 cohort_status scoring_completions(struct scoring *scoring, const struct prompt_batch *batch, int32_t n_prompts,
-                                  int32_t n, const struct completion *completions, double *rewards, cohort_error *err);
+                                  int32_t n, const struct completion *completions, double *rewards, double **lists,
+                                  cohort_error *err);
 
 /* Drops what was begun for these completions, and the columns that were added to them. */
 void scoring_forget(struct scoring *scoring, const struct completion *completions, size_t n);
@@ -105,11 +107,21 @@ int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt);
 const json_t *scoring_extra(const struct scoring *scoring, const struct completion *completion);
 
 /* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index",
- * "completion_index", "prompt", "completion", "finish_reason", "rewards", "extra" (if rewards added columns),
- * "advantage" (if not NaN)}. rewards[scoring->n]; batch and prompt say what was asked. */
+ * "completion_index", "prompt", "completion", "finish_reason", "rewards", "token_rewards" (lists by name, if there are
+ * any), "extra" (if rewards added columns), "advantage" and "token_advantages" (if there are any)}; batch and prompt say
+ * what was asked. */
+struct scoring_result {
+    const double *rewards;         /* [scoring->n] */
+    double *const *lists;          /* [scoring->n] or NULL */
+    const float *advantage;        /* NULL: none */
+    const float *token_advantages; /* [n_tokens] or NULL */
+};
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
-                            int64_t step, const struct completion *c, const double *rewards, double advantage,
+                            int64_t step, const struct completion *c, const struct scoring_result *result,
                             struct text *out, cohort_error *err);
+/* Appends what of a row's rewards is lists: ", \"token_rewards\": {...}", or nothing. */
+cohort_status scoring_write_lists(const struct scoring *scoring, double *const *lists, int32_t n_tokens,
+                                  struct text *out, cohort_error *err);
 /* Appends every completion of a batch with its rewards and advantage to completions.jsonl of the run. */
 struct run_folder;
 cohort_status scoring_log(struct scoring *scoring, const struct prompt_batch *prompts, const struct grpo_batch *batch,

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { MOST_WORDS = 256 };
+
 void session_adapter_free(struct session_adapter *adapter)
 {
     mem_free(adapter->base);
@@ -69,11 +71,20 @@ static cohort_status named_base(char **out, const char *name, const char *dir, c
         dir, name, dir);
 }
 
+/* How many names a list may have. */
+static cohort_status check_words(size_t n, const char *name, cohort_error *err)
+{
+    if (n <= MOST_WORDS)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_ARGUMENT, "--%s: %zu names, expected at most %d", name, n, (int)MOST_WORDS);
+}
+
 cohort_status session_adapter_settings(struct adapter_settings *settings, const struct options *options,
                                        cohort_error *err)
 {
-    const char *words[256];
-    const size_t n = options_list_count(options, OPTION_LORA_TARGET_MODULES);
+    const char *words[MOST_WORDS];
+    const size_t n = options_list_count(options, OPTION_LORA_TARGET_MODULES),
+                 n_saved = options_list_count(options, OPTION_LORA_MODULES_TO_SAVE);
     const double dropout = options_float(options, OPTION_LORA_DROPOUT);
     adapter_settings_default(settings);
     if (dropout != 0.0)
@@ -85,9 +96,10 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
     settings->alpha = options_float(options, OPTION_LORA_ALPHA);
     settings->rslora = options_bool(options, OPTION_USE_RSLORA);
     settings->dora = options_bool(options, OPTION_USE_DORA);
-    if (n > sizeof words / sizeof *words)
-        return error_set(err, COHORT_ERR_ARGUMENT, "--lora-target-modules: %zu names, expected at most %zu", n,
-                         sizeof words / sizeof *words);
+    TRY(check_words(n_saved, "lora-modules-to-save", err));
+    TRY(check_words(n, "lora-target-modules", err));
+    for (size_t i = 0; i < n_saved; i++)
+        TRY(adapter_names_add(&settings->saved, options_list_item(options, OPTION_LORA_MODULES_TO_SAVE, i), err));
     for (size_t i = 0; i < n; i++)
         words[i] = options_list_item(options, OPTION_LORA_TARGET_MODULES, i);
     return n == 0 ? COHORT_OK : adapter_settings_targets(settings, words, n, err);

@@ -400,6 +400,7 @@ static void count(struct sft_row *row)
     const int32_t n = (int32_t)row->ids.count;
     row->n_learned = count_learned(row);
     row->n_prompt = 1;
+    row->first_learned = n > 0 && row->learned[0];
     if (n > 0)
         row->learned[0] = false;
     while (row->n_prompt < n && !row->learned[row->n_prompt])
@@ -418,6 +419,36 @@ void sft_row_cut(struct sft_row *row, const struct sft_style *style)
     }
     row->ids.count = most;
     count(row);
+}
+
+void sft_row_clear(struct sft_row *row)
+{
+    row->ids.count = 0;
+    row->conversation = row->weighted = false;
+    row->weight = 1.0;
+}
+
+cohort_status sft_row_append(struct sft_row *row, const struct sft_row *from, int32_t first, int32_t n,
+                             cohort_error *err)
+{
+    const size_t at = row->ids.count, end = at + (size_t)n;
+    TRY(mem_grow(&row->ids.ids, &row->ids.capacity, end, sizeof *row->ids.ids, "row", err));
+    TRY(mem_grow(&row->learned, &row->learned_capacity, end, sizeof *row->learned, "row", err));
+    if (n > 0) {
+        memcpy(row->ids.ids + at, from->ids.ids + first, (size_t)n * sizeof *row->ids.ids);
+        memcpy(row->learned + at, from->learned + first, (size_t)n * sizeof *row->learned);
+        row->learned[at] = row->learned[at] || (first == 0 && from->first_learned);
+    }
+    row->ids.count = end;
+    row->conversation = row->conversation || from->conversation;
+    return COHORT_OK;
+}
+
+void sft_row_finish(struct sft_row *row)
+{
+    count(row);
+    row->n_whole = (int32_t)row->ids.count;
+    row->n_learned_whole = row->n_learned;
 }
 
 cohort_status sft_row_make(const struct session *session, const struct sft_style *style, const json_t *json,
@@ -446,8 +477,6 @@ cohort_status sft_row_make(const struct session *session, const struct sft_style
     if (row->ids.count > INT32_MAX)
         return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: the row has %zu tokens; at most %d", place, row->ids.count,
                          INT32_MAX);
-    count(row);
-    row->n_whole = (int32_t)row->ids.count;
-    row->n_learned_whole = row->n_learned;
+    sft_row_finish(row);
     return COHORT_OK;
 }

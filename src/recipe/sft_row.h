@@ -36,6 +36,7 @@ struct sft_row {
     struct token_list ids;
     bool *learned; /* [ids.count]; the first token, which nothing predicts, never is */
     size_t learned_capacity;
+    bool first_learned;               /* the first token would be, did it not come first */
     int32_t n_prompt;                 /* tokens before the first one that is learned, at least 1 */
     int32_t n_learned;                /* tokens; 0: the row teaches nothing */
     bool masked;                      /* tokens behind the prompt are not learned */
@@ -55,6 +56,12 @@ cohort_status sft_row_make(const struct session *session, const struct sft_style
                            const char *place, struct sft_row *row, cohort_error *err);
 /* Cuts it to the style's max_length. */
 void sft_row_cut(struct sft_row *row, const struct sft_style *style);
+/* Appends tokens first .. first + n of another row to one that sft_row_clear or this made. Before it is used,
+ * sft_row_finish looks at what it has become. */
+void sft_row_clear(struct sft_row *row);
+cohort_status sft_row_append(struct sft_row *row, const struct sft_row *from, int32_t first, int32_t n,
+                             cohort_error *err);
+void sft_row_finish(struct sft_row *row);
 /* What is wrong with a row for sft beside its text, which takes no tokenizer to see: its weights. weight and weighted
  * (may be NULL) as in struct sft_row. */
 cohort_status sft_row_check(const struct sft_style *style, const json_t *json, const char *place, double *weight,

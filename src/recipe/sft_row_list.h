@@ -8,6 +8,9 @@
     X(KEEP_END, "keep_end")
 
 /* X(ID, word): PACKING_ID is called word in packing_strategy. */
-#define PACKING_LIST(X) X(BFD, "bfd")
+#define PACKING_LIST(X)                                                                                                \
+    X(BFD, "bfd")                                                                                                      \
+    X(BFD_SPLIT, "bfd_split")                                                                                          \
+    X(WRAPPED, "wrapped")
 
 #endif

@@ -86,7 +86,7 @@ static cohort_status accuracy_score(void *state, const char *name, const struct 
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_accuracy = {accuracy_score, NULL, NULL};
+const struct reward_kind reward_kind_accuracy = {.score = accuracy_score};
 
 /* --- reasoning_accuracy --- */
 
@@ -125,4 +125,4 @@ static cohort_status reasoning_score(void *state, const char *name, const struct
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_reasoning = {reasoning_score, reward_texts_destroy, NULL};
+const struct reward_kind reward_kind_reasoning = {.score = reasoning_score, .destroy = reward_texts_destroy};

@@ -1,7 +1,7 @@
 /* Answers in one spelling: what LaTeX, markdown and Unicode write in several ways.
  *
- * answer_clean keeps the words of an answer readable (numbers with units are read from it); answer_formula goes
- * further, for a comparison of formulas character by character. Both take time proportional to the length. */
+ * answer_clean keeps the words of an answer readable, since numbers with units are read from it; answer_tokens is for
+ * texts that are compared as such. Both take time proportional to the length. */
 #include "reward/answer_internal.h"
 
 #include <string.h>
@@ -57,6 +57,8 @@ struct spelling {
 /* Commands of LaTeX by name; the name ends where its letters end. */
 static const struct spelling commands[] = {
     {"dfrac", "\\frac"},
+    {"dbinom", "\\binom"},
+    {"tbinom", "\\binom"},
     {"tfrac", "\\frac"},
     {"cfrac", "\\frac"},
     {"left", ""},
@@ -91,6 +93,14 @@ static const struct spelling commands[] = {
     {"ldots", "\\dots "},
     {"cdots", "\\dots "},
     {"varnothing", "\\emptyset "},
+    {"lvert", "|"},
+    {"rvert", "|"},
+    {"vert", "|"},
+    {"langle", "("},
+    {"rangle", ")"},
+    {"lbrack", "["},
+    {"rbrack", "]"},
+    {"imath", "i"},
     {"lbrace", "\\{"},
     {"rbrace", "\\}"},
     {"percent", "%"},
@@ -120,7 +130,7 @@ static const struct spelling characters[] = {
     {"\xc2\xb3", "^3"},
     {"\xcf\x80", "\\pi "},
     {"\xe2\x88\x9e", "\\infty "},
-    {"\xe2\x88\x9a", "\\sqrt "},
+    {"\xe2\x88\x9a", " sqrt "},
     {"\xe2\x89\xa4", "\\le "},
     {"\xe2\x89\xa5", "\\ge "},
     {"\xe2\x89\xa0", "\\ne "},
@@ -232,7 +242,8 @@ static cohort_status respell_one(struct respelling *r, struct span s, size_t *us
                 return put(r, characters[i].to, err);
             }
         }
-    if (c == '^' && s.length > 3 && s.at[1] == '{' && is_digit(s.at[2]) && s.at[3] == '}') {
+    if (c == '^' && s.length > 3 && s.at[1] == '{' && is_digit(s.at[2]) && s.at[3] == '}' &&
+        !(s.length > 4 && is_digit(s.at[4]))) {
         const char power[] = {'^', s.at[2], '\0'}; /* m^{2} is m^2 */
         *used = 4;
         return put(r, power, err);
@@ -309,275 +320,78 @@ cleanup:
     return status;
 }
 
-/* --- formulas --- */
+/* --- tokens --- */
 
-enum { FORMULA_DEPTH = 64 };
-
-struct formula {
-    struct text *out;
-    char need[FORMULA_DEPTH]; /* arguments still to come after the group at this depth */
-    int depth;
-    char wanted; /* arguments that the last command still wants */
-    char mark;   /* what wants them: '^', '_', or 'c' for a command */
-};
-
-static bool ends_operand(const struct text *out)
+/* Bytes of the token at s: a run of letters, of digits, a command, a character. */
+static size_t token_length(struct span s)
 {
-    char c = out->length > 0 ? out->data[out->length - 1] : '\0';
-    return is_digit(c) || is_letter(c) || c == ')' || c == '}' || c == ']' || (unsigned char)c >= 0x80;
-}
-
-static bool begins_operand(char c)
-{
-    return is_digit(c) || is_letter(c) || c == '(' || c == '{' || c == '\\' || c == '.' || (unsigned char)c >= 0x80;
-}
-
-/* Length of the number at s: digits, and a fraction. */
-static size_t number_length(struct span s)
-{
-    size_t n = 0;
-    while (n < s.length && is_digit(s.at[n]))
-        n++;
-    if (n < s.length && s.at[n] == '.' && (n > 0 || (s.length > 1 && is_digit(s.at[1])))) {
-        size_t fraction = n + 1;
-        while (fraction < s.length && is_digit(s.at[fraction]))
-            fraction++;
-        if (fraction > n + 1)
-            n = fraction;
-    }
-    return n;
-}
-
-/* 033 is 33 (but not in "1,033"), .5 is 0.5, 2.50 is 2.5. */
-static cohort_status put_number(struct text *out, struct span s, cohort_error *err)
-{
-    char last = out->length > 0 ? out->data[out->length - 1] : '\0';
-    const char *point = memchr(s.at, '.', s.length);
-    if (last != ',' && last != '.')
-        while (s.length > 1 && s.at[0] == '0' && is_digit(s.at[1]))
-            s = rest_of(s, 1);
-    if (s.at[0] == '.')
-        TRY(text_append(out, "0", 1, err));
-    if (point != NULL) {
-        while (s.at[s.length - 1] == '0')
-            s.length--;
-        if (s.at[s.length - 1] == '.')
-            s.length--;
-    }
-    return text_append(out, s.at, s.length, err);
-}
-
-/* The piece at s as it stands: a number, a command, a character. One digit where a command wants an argument without
- * braces, all of them after ^ and _ as people write. */
-static size_t piece_length(const struct formula *f, struct span s)
-{
-    unsigned char c = (unsigned char)s.at[0];
-    if (f->wanted > 0 && f->mark == 'c' && is_digit(s.at[0]))
-        return 1;
-    size_t n = number_length(s);
-    if (n > 0)
-        return n;
-    if (c == '\\') {
-        n = name_length(s);
-        return n > 0 ? n + 1 : s.length > 1 ? 2 : 1;
-    }
-    n = 1;
-    if (c >= 0xc0)
+    size_t n = 1;
+    if (is_letter(s.at[0]))
+        while (n < s.length && is_letter(s.at[n]))
+            n++;
+    else if (is_digit(s.at[0]))
+        while (n < s.length && is_digit(s.at[n]))
+            n++;
+    else if (s.at[0] == '\\')
+        n = name_length(s) > 0 ? 1 + name_length(s) : s.length > 1 ? 2 : 1;
+    else if ((unsigned char)s.at[0] >= 0xc0)
         while (n < s.length && ((unsigned char)s.at[n] & 0xc0) == 0x80)
             n++;
     return n;
 }
 
-static cohort_status put_piece(struct formula *f, struct span piece, cohort_error *err)
+static size_t blanks_at(struct span s, size_t i)
 {
-    struct text *out = f->out;
-    size_t n = out->length;
-    /* \pi r is not \pir. */
-    if (is_letter(piece.at[0]) && n > 0 && is_letter(out->data[n - 1])) {
-        size_t k = n;
-        while (k > 0 && is_letter(out->data[k - 1]) && n - k < 32)
-            k--;
-        if (k > 0 && out->data[k - 1] == '\\')
-            TRY(text_append(out, " ", 1, err));
-    }
-    return is_digit(piece.at[0]) || (piece.at[0] == '.' && piece.length > 1)
-               ? put_number(out, piece, err)
-               : text_append(out, piece.at, piece.length, err);
+    size_t n = 0;
+    while (i + n < s.length && s.at[i + n] == ' ')
+        n++;
+    return n;
 }
 
-static cohort_status formula_step(struct formula *f, struct span s, size_t *used, bool *good, cohort_error *err)
+/* "{x}" with one token inside: its length, else 0. */
+static size_t braced_token(struct span s)
 {
-    char c = s.at[0];
-    *used = 1;
-    if (c == ' ') { /* 1 2 is not 12 */
-        char last = f->out->length > 0 ? f->out->data[f->out->length - 1] : '\0';
-        bool apart = is_digit(last) && s.length > 1 && (is_digit(s.at[1]) || s.at[1] == '.') && f->wanted == 0;
-        return apart ? text_append(f->out, " ", 1, err) : COHORT_OK;
-    }
-    if (c == '{') {
-        if (f->depth == FORMULA_DEPTH) {
-            *good = false;
-            return COHORT_OK;
-        }
-        f->need[f->depth++] = f->wanted > 0 ? (char)(f->wanted - 1) : 0;
-        f->wanted = 0;
-        return text_append(f->out, "{", 1, err);
-    }
-    if (c == '}') {
-        f->wanted = f->depth > 0 ? f->need[--f->depth] : 0;
-        f->mark = 'c';
-        return text_append(f->out, "}", 1, err);
-    }
-    if (c == '*') { /* between factors it means nothing, but 2*3 is not 23 */
-        char next = s.length > 1 ? s.at[1] == ' ' && s.length > 2 ? s.at[2] : s.at[1] : '\0';
-        char last = f->out->length > 0 ? f->out->data[f->out->length - 1] : '\0';
-        bool dropped =
-            ends_operand(f->out) && begins_operand(next) && !(is_digit(last) && (is_digit(next) || next == '.'));
-        return dropped ? COHORT_OK : text_append(f->out, "*", 1, err);
-    }
-    if (c == '^' || c == '_') {
-        f->wanted = 1;
-        f->mark = c;
-        return text_append(f->out, s.at, 1, err);
-    }
-    *used = piece_length(f, s);
-    struct span piece = {s.at, *used};
-    bool frac = is_word(piece, piece.length - 1, "frac") && c == '\\';
-    bool root = is_word(piece, piece.length - 1, "sqrt") && c == '\\';
-    if (frac || root) {
-        f->wanted = frac ? 2 : 1;
-        f->mark = 'c';
-        return put_piece(f, piece, err);
-    }
-    /* \sqrt[3]{2}: the index is no argument. */
-    if (f->wanted > 0 && c != '[' && c != ']' && f->mark != '[') {
-        bool sign = (c == '-' || c == '+') && f->mark != 'c';
-        if (sign) { /* 10^-3 */
-            TRY(text_append(f->out, "{", 1, err));
-            TRY(text_append(f->out, s.at, c == '-', err));
-            struct span rest = rest_of(s, 1);
-            size_t n = rest.length > 0 ? piece_length(f, rest) : 0;
-            if (n > 0 && rest.at[0] != '{')
-                TRY(put_piece(f, (struct span){rest.at, n}, err));
-            else
-                n = 0;
-            *used = 1 + n;
-        } else {
-            TRY(text_append(f->out, "{", 1, err));
-            TRY(put_piece(f, piece, err));
-        }
-        f->wanted--;
-        return text_append(f->out, "}", 1, err);
-    }
-    if (f->wanted > 0 && c == '[')
-        f->mark = '[';
-    else if (f->mark == '[' && c == ']')
-        f->mark = 'c';
-    return put_piece(f, piece, err);
+    size_t at = 1 + blanks_at(s, 1);
+    if (s.at[0] != '{' || at >= s.length || s.at[at] == '{' || s.at[at] == '}')
+        return 0;
+    at += token_length(rest_of(s, at));
+    at += blanks_at(s, at);
+    return at < s.length && s.at[at] == '}' ? at + 1 : 0;
 }
 
-/* Whether the text has no sum, relation or quotient outside of brackets. */
-static bool is_product(struct span s)
+/* Whether there are words and no formula: no digit, no command, more than a letter. */
+static bool is_words(struct span s)
 {
-    long depth = 0;
+    size_t letters = 0;
     for (size_t i = 0; i < s.length; i++) {
-        char c = s.at[i];
-        depth += (c == '(' || c == '{' || c == '[') - (c == ')' || c == '}' || c == ']');
-        if (depth < 0 || (depth == 0 && strchr("+-=<>/,;: ", c) != NULL))
+        if (is_digit(s.at[i]) || strchr("\\^_=<>+*/", s.at[i]) != NULL)
             return false;
+        letters += is_letter(s.at[i]);
     }
-    return depth == 0 && s.length > 0;
+    return letters > 1;
 }
 
-/* "(x+1)" -> "x+1" where the brackets belong together. */
-static struct span without_brackets(struct span s)
+cohort_status answer_tokens(struct span in, struct text *out, cohort_error *err)
 {
-    long depth = 0;
-    if (s.length < 3 || s.at[0] != '(' || s.at[s.length - 1] != ')')
-        return s;
-    for (size_t i = 0; i + 1 < s.length; i++) {
-        depth += (s.at[i] == '(') - (s.at[i] == ')');
-        if (depth == 0)
-            return s;
-    }
-    return (struct span){s.at + 1, s.length - 2};
-}
-
-/* A quotient's lower side after a slash: one number, letter, command or bracket. */
-static bool is_single(struct span s)
-{
-    if (s.length == 0 || !is_product(s))
-        return false;
-    if (without_brackets(s).length < s.length || s.length == 1)
-        return true;
-    if (number_length(s) == s.length)
-        return true;
-    if (s.at[0] != '\\')
-        return false;
-    size_t n = 1 + name_length(s);
-    if (n == s.length)
-        return true;
-    long depth = 0;
-    for (size_t i = n; i < s.length; i++) {
-        depth += (s.at[i] == '{') - (s.at[i] == '}');
-        if (depth == 0 && i + 1 < s.length)
-            return false;
-    }
-    return s.at[n] == '{';
-}
-
-/* \frac{-1}{x} is -\frac{1}{x}, and 2\pi/3 is \frac{2\pi}{3}, where that is all. */
-static cohort_status put_fraction(struct span s, struct text *out, cohort_error *err)
-{
-    static const char negative[] = "\\frac{-";
-    if (begins(s, negative, sizeof negative - 1)) {
-        size_t start = sizeof negative - 1, end = start;
-        for (long depth = 1; end < s.length; end++) {
-            depth += (s.at[end] == '{') - (s.at[end] == '}');
-            if (depth == 0)
-                break;
+    const bool words = is_words(in);
+    TRY(text_append(out, "", 0, err));
+    for (struct span s = in; s.length > 0;) {
+        const size_t blanks = blanks_at(s, 0), braces = blanks == 0 ? braced_token(s) : 0;
+        if (blanks > 0) {
+            s = rest_of(s, blanks);
+            continue;
         }
-        if (end < s.length && is_product((struct span){s.at + start, end - start})) {
-            TRY(text_append(out, "-\\frac{", 7, err));
-            return text_append(out, s.at + start, s.length - start, err);
+        struct span token = {s.at, token_length(s)};
+        if (braces > 0) {
+            token.at += 1 + blanks_at(s, 1);
+            token.length = token_length((struct span){token.at, braces - (size_t)(token.at - s.at)});
         }
+        TRY(text_append(out, token.at, token.length, err));
+        TRY(text_append(out, "\x1f", 1, err)); /* 1 2 is not 12 */
+        s = rest_of(s, braces > 0 ? braces : token.length);
     }
-    const char *slash = memchr(s.at, '/', s.length);
-    size_t sign = s.length > 0 && s.at[0] == '-';
-    if (slash != NULL) {
-        struct span over = {s.at + sign, (size_t)(slash - s.at) - sign};
-        struct span under = rest_of(s, (size_t)(slash - s.at) + 1);
-        if (over.length > 0 && slash > s.at + sign && is_product(over) && is_single(under)) {
-            over = without_brackets(over);
-            under = without_brackets(under);
-            TRY(text_append(out, "-", sign, err));
-            TRY(text_append(out, "\\frac{", 6, err));
-            TRY(text_append(out, over.at, over.length, err));
-            TRY(text_append(out, "}{", 2, err));
-            TRY(text_append(out, under.at, under.length, err));
-            return text_append(out, "}", 1, err);
-        }
-    }
-    return text_append(out, s.at, s.length, err);
-}
-
-cohort_status answer_formula(struct span in, struct text *out, cohort_error *err)
-{
-    struct text plain = {0};
-    struct formula f = {.out = &plain};
-    struct span s = in;
-    bool good = true;
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(text_append(&plain, "", 0, err));
-    while (s.length > 0 && good) {
-        size_t used = 0;
-        TRY_GOTO(formula_step(&f, s, &used, &good, err));
-        s = rest_of(s, used);
-    }
-    /* Braces too deep to follow: the text as it is. */
-    status = good ? put_fraction((struct span){plain.data, plain.length}, out, err)
-                  : text_append(out, in.at, in.length, err);
-cleanup:
-    text_free(&plain);
-    return status;
+    for (size_t i = 0; words && i < out->length; i++)
+        if (out->data[i] >= 'A' && out->data[i] <= 'Z')
+            out->data[i] = (char)(out->data[i] - 'A' + 'a');
+    return COHORT_OK;
 }

@@ -3,7 +3,8 @@
  * Looked at is what follows the last </think>, or where that is blank what precedes it; of that, the content of the
  * last <answer>...</answer> where there is one. In it, the answer is
  *   1. the content of the last complete \boxed{...} or \fbox{...}, braces balanced, or what stands
- *      behind \boxed without braces, to the next blank or dollar (at most 100 bytes);
+ *      behind \boxed without braces, to the next blank or dollar (at most 100 bytes). Of several in a row
+ *      ("\boxed{2} and \boxed{3}") the last is read, then all of them as a list;
  *   2. else the line after the last "####";
  *   3. else what the last statement of an answer says (any case): "answer" or "answers" and, within
  *      80 characters of the same sentence, "is", "are", "equals", ":" or "="; marks like ** aside.
@@ -25,7 +26,7 @@
 
 #include <string.h>
 
-enum { STATEMENT_WIDTH = 80, UNBRACED_BOX = 100 };
+enum { STATEMENT_WIDTH = 80, UNBRACED_BOX = 100, SEPARATOR_WIDTH = 40 };
 
 static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -89,13 +90,33 @@ static size_t box_at(struct span s, size_t i)
     return n > 0 && i + n < s.length && is_letter(s.at[i + n]) ? 0 : n;
 }
 
+/* Whether nothing but separators of a list stands between two boxes: blanks, commas, "and", "or", marks of formulas. */
+static bool only_separates(struct span s, size_t start, size_t end)
+{
+    static const char *const words[] = {"and",          "or",  "\\quad", "\\text{and}", "\\text{or}", "\\text{ and }",
+                                        "\\text{ or }", "\\(", "\\)",    "\\,",         "\\ "};
+    if (end - start > SEPARATOR_WIDTH)
+        return false;
+    while (start < end) {
+        size_t n = is_blank(s.at[start]) || memchr(",;$", s.at[start], 3) != NULL;
+        for (size_t w = 0; n == 0 && w < sizeof words / sizeof words[0]; w++)
+            if (word_at((struct span){s.at, end}, start, words[w]))
+                n = strlen(words[w]);
+        if (n == 0)
+            return false;
+        start += n;
+    }
+    return true;
+}
+
 /* One pass: of boxes within one another only the innermost can be the last that is complete, since those around it end
  * after it; so one is followed at a time. */
-static bool last_boxed(struct span s, struct span *out)
+/* *row: from the first to the last of several that stand in a row ("\boxed{2} and \boxed{3}"), or empty. */
+static bool last_boxed(struct span s, struct span *out, struct span *row)
 {
     bool found = false, open = false;
     long depth = 0;
-    size_t start = 0;
+    size_t start = 0, box = 0, row_start = 0, row_end = 0, in_row = 0;
     for (size_t i = 0; i < s.length; i++) {
         if (!open) { /* only a box is of interest */
             const char *next = memchr(s.at + i, '\\', s.length - i);
@@ -111,6 +132,7 @@ static bool last_boxed(struct span s, struct span *out)
             if (at < s.length && s.at[at] == '{') {
                 open = true;
                 depth = 1;
+                box = i;
                 start = at + 1;
                 i = at;
                 continue;
@@ -122,6 +144,7 @@ static bool last_boxed(struct span s, struct span *out)
             if (end > at && end - at <= UNBRACED_BOX && s.at[at] != '}' && box_at(s, at) == 0) {
                 *out = between(s, at, end);
                 found = true;
+                in_row = 0;
             }
             i += n - 1;
         } else if (s.at[i] == '\\') {
@@ -133,8 +156,15 @@ static bool last_boxed(struct span s, struct span *out)
             *out = between(s, start, i);
             found = true;
             open = false;
+            if (in_row == 0 || box < row_end || !only_separates(s, row_end, box)) {
+                row_start = box;
+                in_row = 0;
+            }
+            in_row++;
+            row_end = i + 1;
         }
     }
+    *row = in_row > 1 ? between(s, row_start, row_end) : (struct span){s.at, 0};
     return found;
 }
 
@@ -331,15 +361,16 @@ struct found_answer answer_find(struct span completion)
 {
     static const char close[] = "</think>";
     struct found_answer answer = {.n_cut = 0};
-    struct span s = completion, out = {completion.at, 0};
+    struct span s = completion, out = {completion.at, 0}, row = {completion.at, 0};
     size_t end = find_last(s, close), value = 0;
     if (end < s.length && trim(from(s, end + sizeof close - 1)).length > 0)
         s = from(s, end + sizeof close - 1);
     else
         s.length = end;
     s = within_answer_tags(s);
-    if (last_boxed(s, &out) || after_hashes(s, &out)) {
+    if (last_boxed(s, &out, &row) || after_hashes(s, &out)) {
         answer.whole = out;
+        add_cut(&answer, row);
     } else if (last_statement(s, &value)) {
         answer.whole = sentence(s, value);
         cut_statement(&answer);
@@ -352,6 +383,8 @@ struct found_answer answer_find(struct span completion)
 
 struct span answer_expected(struct span text)
 {
-    struct span s = within_answer_tags(text), out = {text.at, 0};
-    return last_boxed(s, &out) || after_hashes(s, &out) ? out : trim(s);
+    struct span s = within_answer_tags(text), out = {text.at, 0}, row = {text.at, 0};
+    if (last_boxed(s, &out, &row))
+        return row.length > 0 ? row : out;
+    return after_hashes(s, &out) ? out : trim(s);
 }

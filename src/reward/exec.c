@@ -47,6 +47,8 @@ struct reward_job {
     struct reward_job *next;
     struct text request;
     double *rewards;        /* [n_rows]: those of asked rows first, from finish on all in order */
+    double **lists;         /* [n_rows] of asked rows, as rewards */
+    int32_t *tokens;        /* [n_asked] what program_batch has */
     size_t *asked;          /* [n_asked] rows that no cache knows */
     struct score_key *keys; /* [n_rows] with a cache */
     double *known;          /* [n_rows] with a cache: NaN where n_asked has the row */
@@ -137,6 +139,8 @@ static void answer_job(struct worker *worker, struct reward_job *job, struct wor
                                   .left = job->request.length,
                                   .n_rows = job->n_asked,
                                   .rewards = job->rewards,
+                                  .lists = job->lists,
+                                  .tokens = job->tokens,
                                   .places = job->asked,
                                   .log = &job->log,
                                   .waits_whole = worker->state->form == REWARD_PYTHON};
@@ -310,13 +314,18 @@ cohort_status reward_exec_start(struct reward_job **out, void *opaque, const str
     job->done = true;
     TRY_GOTO(mem_alloc(&job->rewards, n_rows, sizeof *job->rewards, "reward", err));
     TRY_GOTO(mem_alloc(&job->asked, n_rows, sizeof *job->asked, "reward", err));
+    TRY_GOTO(mem_alloc(&job->lists, n_rows, sizeof(double *), "reward", err));
+    TRY_GOTO(mem_alloc(&job->tokens, n_rows, sizeof *job->tokens, "reward", err));
     if (state->cache != NULL) {
         TRY_GOTO(mem_alloc(&job->keys, n_rows, sizeof *job->keys, "reward", err));
         TRY_GOTO(mem_alloc(&job->known, n_rows, sizeof *job->known, "reward", err));
     }
     TRY_GOTO(choose_rows(job, rows, err));
-    for (size_t i = 0; i < job->n_asked; i++)
-        TRY_GOTO(append_row(&job->request, &rows[job->asked[i]], state->form, i + 1 == job->n_asked, progress, err));
+    for (size_t i = 0; i < job->n_asked; i++) {
+        const struct reward_row *row = &rows[job->asked[i]];
+        job->tokens[i] = row->n_tokens > 0 || row->length == 0 ? row->n_tokens : -1;
+        TRY_GOTO(append_row(&job->request, row, state->form, i + 1 == job->n_asked, progress, err));
+    }
     if (job->n_asked > 0) {
         job->done = false;
         pthread_mutex_lock(&state->lock);
@@ -344,8 +353,17 @@ static void wait_done(struct reward_job *job)
     pthread_mutex_unlock(&state->lock);
 }
 
-cohort_status reward_finish(struct reward_job *job, double *rewards, struct reward_log *log, size_t first_row,
-                            cohort_error *err)
+/* Whether there are numbers alone: what was said with them goes with the call, not the row. */
+static bool keeps_scores(const struct reward_job *job)
+{
+    bool keeps = job->state->cache != NULL && reward_log_empty(&job->log);
+    for (size_t i = 0; i < job->n_asked; i++)
+        keeps = keeps && job->lists[i] == NULL;
+    return keeps;
+}
+
+cohort_status reward_finish(struct reward_job *job, double *rewards, double **lists, struct reward_log *log,
+                            size_t first_row, cohort_error *err)
 {
     struct exec_state *state = job->state;
     cohort_status status = COHORT_OK;
@@ -354,11 +372,14 @@ cohort_status reward_finish(struct reward_job *job, double *rewards, struct rewa
         return error_set(err, job->status, "%s", job->error.message);
     for (size_t i = 0; state->cache != NULL && i < job->n_rows; i++)
         rewards[i] = job->known[i];
-    const bool keeps =
-        state->cache != NULL && reward_log_empty(&job->log); /* what was said goes with the call, not the row */
+    const bool keeps = keeps_scores(job);
     pthread_mutex_lock(&state->lock);
     for (size_t i = 0; i < job->n_asked; i++) {
         rewards[job->asked[i]] = job->rewards[i];
+        if (lists != NULL) {
+            lists[job->asked[i]] = job->lists[i];
+            job->lists[i] = NULL;
+        }
         if (keeps && status == COHORT_OK)
             status = score_cache_put(state->cache, &job->keys[job->asked[i]], job->rewards[i], err);
     }
@@ -389,6 +410,9 @@ void reward_job_free(struct reward_job *job)
     }
     text_free(&job->request);
     reward_log_free(&job->log);
+    reward_lists_clear(job->lists, job->n_rows);
+    mem_free(job->lists);
+    mem_free(job->tokens);
     mem_free(job->rewards);
     mem_free(job->asked);
     mem_free(job->keys);
@@ -396,15 +420,15 @@ void reward_job_free(struct reward_job *job)
     mem_free(job);
 }
 
-static cohort_status exec_score(void *opaque, const char *name, const struct reward_row *rows, size_t n_rows,
-                                double *rewards, cohort_error *err)
+static cohort_status exec_score_lists(void *opaque, const char *name, const struct reward_row *rows, size_t n_rows,
+                                      double *rewards, double **lists, cohort_error *err)
 {
     struct reward_job *job = NULL;
     (void)name;
     TRY(reward_exec_start(&job, opaque, rows, n_rows, NULL, err));
-    cohort_status status = reward_finish(job, rewards, NULL, 0, err);
+    cohort_status status = reward_finish(job, rewards, lists, NULL, 0, err);
     reward_job_free(job);
     return status;
 }
 
-const struct reward_kind reward_kind_exec = {exec_score, exec_destroy, NULL};
+const struct reward_kind reward_kind_exec = {.destroy = exec_destroy, .score_lists = exec_score_lists};

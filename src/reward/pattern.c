@@ -155,4 +155,5 @@ cohort_status reward_pattern_create(void **out, const char *pattern, bool format
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_pattern = {pattern_score, pattern_destroy, pattern_warning};
+const struct reward_kind reward_kind_pattern = {
+    .score = pattern_score, .destroy = pattern_destroy, .warning = pattern_warning};

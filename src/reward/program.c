@@ -29,7 +29,7 @@
 
 enum {
     STDERR_TAIL = 2000,
-    ANSWER_LIMIT = 1 << 20, /* bytes of one line */
+    ANSWER_LIMIT = 1 << 24, /* bytes of one line: a list for 2^19 tokens */
     CHUNK = 1 << 16,
     GOODBYE_MS = 2000, /* from closing stdin to SIGTERM */
     ENDING_MS = 1000,  /* from the end of stdout to the exit, whose status the message tells */
@@ -362,8 +362,42 @@ static bool parse_more(const json_t *answer, struct program_batch *batch, char *
     return true;
 }
 
-/* One line of an answer. False, with problem filled, if it is not a number, null or {"reward": ...}; of a greeting,
- * {"name": ...}. What the program itself calls an error is the problem. */
+/* A list in place of a reward: a number or null for each token. */
+static bool parse_list(const json_t *value, struct program_batch *batch, char *problem, size_t problem_size)
+{
+    const int32_t n = batch->tokens[batch->n_answers];
+    double **list = &batch->lists[batch->n_answers];
+    if (n < 0) {
+        snprintf(problem, problem_size,
+                 "answered a list, rewards of tokens, for a row whose token ids are not known; give them in the column "
+                 "\"completion_ids\", or answer a number");
+        return false;
+    }
+    if (json_array_size(value) != (size_t)n) {
+        snprintf(problem, problem_size,
+                 "answered a list of %zu for a completion of %d tokens; expected a number or null for each of its "
+                 "tokens, or one number",
+                 json_array_size(value), (int)n);
+        return false;
+    }
+    if (reward_list_new(list, n, NULL) != COHORT_OK) {
+        snprintf(problem, problem_size, "out of memory for its list");
+        return false;
+    }
+    for (int32_t t = 0; t < n; t++) {
+        const json_t *one = json_array_get(value, (size_t)t);
+        if (!json_is_number(one) && !json_is_null(one)) {
+            snprintf(problem, problem_size, "answered a list whose item %d is neither a number nor null", (int)t + 1);
+            return false;
+        }
+        (*list)[t] = json_is_null(one) ? (double)NAN : json_number_value(one);
+    }
+    batch->rewards[batch->n_answers] = reward_list_sum(*list, n);
+    return true;
+}
+
+/* One line of an answer. False, with problem filled, if it is not a number, null, a list or {"reward": ...}; of a
+ * greeting, {"name": ...}. What the program itself calls an error is the problem. */
 static bool parse_answer(struct program *program, const char *line, size_t length, struct program_batch *batch,
                          char *problem, size_t problem_size)
 {
@@ -373,19 +407,24 @@ static bool parse_answer(struct program *program, const char *line, size_t lengt
     const char *said = json_string_value(json_object_get(answer, "error")),
                *name = json_string_value(json_object_get(answer, "name"));
     program->told = said != NULL;
-    bool good = said == NULL && (batch->name == NULL ? json_is_number(value) || json_is_null(value) : name != NULL);
+    const bool listed = json_is_array(value) && batch->lists != NULL;
+    bool good =
+        said == NULL && (batch->name == NULL ? json_is_number(value) || json_is_null(value) || listed : name != NULL);
     if (good && batch->name != NULL) {
         good = mem_strdup(batch->name, name, strlen(name), NULL) == COHORT_OK;
         if (!good)
             snprintf(problem, problem_size, "out of memory for its name");
     } else if (good) {
-        batch->rewards[batch->n_answers] = json_is_null(value) ? (double)NAN : json_number_value(value);
-        good = parse_more(answer, batch, problem, problem_size);
+        if (!listed)
+            batch->rewards[batch->n_answers] = json_is_null(value) ? (double)NAN : json_number_value(value);
+        good = (!listed || parse_list(value, batch, problem, problem_size)) &&
+               parse_more(answer, batch, problem, problem_size);
     } else if (said != NULL) {
         snprintf(problem, problem_size, "%s", said);
     } else {
         snprintf(problem, problem_size,
-                 "answered '%.*s%s'; expected a finite number, null or {\"reward\": ...}, and "
+                 "answered '%.*s%s'; expected a finite number, null, a list of them for the tokens or {\"reward\": "
+                 "...}, and "
                  "nothing else on its standard output: print what is for you to standard error "
                  "(Python: file=sys.stderr in print)",
                  (int)(length > 100 ? 100 : length), line, length > 100 ? "..." : "");
@@ -415,7 +454,7 @@ static bool take_answers(struct program *program, struct program_batch *batch, c
             if (left > ANSWER_LIMIT) {
                 snprintf(problem, problem_size,
                          "answered a line of more than %d bytes; expected a "
-                         "number, null or {\"reward\": ...}",
+                         "number, null, a list or {\"reward\": ...}",
                          ANSWER_LIMIT);
                 good = false;
             }

@@ -21,7 +21,9 @@ struct program_batch {
     const char *request;
     size_t left;            /* of request, in bytes */
     size_t n_rows;          /* answers that are expected */
-    double *rewards;        /* [n_rows]; NaN: null */
+    double *rewards;        /* [n_rows]; NaN: null; the sum where there is a list */
+    double **lists;         /* [n_rows] NULLs, which become the lists of rows that have one: the caller's to free */
+    const int32_t *tokens;  /* [n_rows] that a list has; negative: the ids are not known, and there cannot be a list */
     const size_t *places;   /* [n_rows] rows of the log; NULL: 0, 1, ... */
     struct reward_log *log; /* NULL: what is said beside rewards is dropped */
     bool waits_whole;       /* the answers are of one call of a function */

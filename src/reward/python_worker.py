@@ -116,6 +116,40 @@ def number(value, row, name):
     return value
 
 
+def is_list(value):
+    """Rewards of tokens. A tensor of one element is a number, as it is for TRL."""
+    if isinstance(value, (list, tuple)):
+        return True
+    shape = getattr(value, "shape", None)
+    return shape is not None and len(shape) == 1 and shape[0] != 1
+
+
+def reward(value, row, name, given):
+    """A number or None, or a list of them for the tokens of the given row."""
+    n_tokens = len(given["tokens"])
+    if not is_list(value):
+        return number(value, row, name)
+    value = value.tolist() if hasattr(value, "tolist") else list(value)
+    if n_tokens == 0 and given["completion"]:
+        raise Refused("'%s' returned a list of %d numbers for row %d, rewards of tokens, whose ids are not known; give them in the column"
+                      " \"completion_ids\", or return one number" % (name, len(value), row + 1))
+    if len(value) != n_tokens:
+        raise Refused("'%s' returned a list of %d numbers for row %d, whose completion has %d tokens; expected one for each token (None where"
+                      " there is none), or one number" % (name, len(value), row + 1, n_tokens))
+    return [number(v, row, name) for v in value]
+
+
+def null(value):
+    """NaN is null, as in TRL."""
+    if isinstance(value, list):
+        return [null(v) for v in value]
+    return None if value is None or math.isnan(value) else value
+
+
+def has_nan(value):
+    return any(has_nan(v) for v in value) if isinstance(value, list) else value is not None and math.isnan(value)
+
+
 def plain(value):
     """As JSON has it; numbers of numpy and torch become Python's, other things their text."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
@@ -173,9 +207,9 @@ def score(function, name, rows, state, loop):
     if len(result) != len(rows):
         raise Refused("'%s' returned %d rewards for %d completions; expected one for each, None where one cannot be scored"
                       % (name, len(result), len(rows)))
-    numbers = [number(value, i, name) for i, value in enumerate(result)]
-    answers = [{"reward": None if value is None or math.isnan(value) else value} for value in numbers]
-    if not warned and any(value is not None and math.isnan(value) for value in numbers):
+    numbers = [reward(value, i, name, rows[i]) for i, value in enumerate(result)]
+    answers = [{"reward": null(value)} for value in numbers]
+    if not warned and has_nan(numbers):
         warned.append(True)
         answers[0]["warning"] = "it returned nan, which is taken for None as in TRL: the row counts as one that cannot be scored; return None" \
             " where that is meant"

@@ -3,19 +3,47 @@
 #include <math.h>
 #include <string.h>
 
+/* --- rewards of tokens --- */
+
+cohort_status reward_list_new(double **list, int32_t n_tokens, cohort_error *err)
+{
+    TRY(mem_alloc(list, (size_t)n_tokens, sizeof **list, "rewards of tokens", err));
+    for (int32_t t = 0; t < n_tokens; t++)
+        (*list)[t] = (double)NAN;
+    return COHORT_OK;
+}
+
+void reward_lists_clear(double **lists, size_t n)
+{
+    for (size_t i = 0; lists != NULL && i < n; i++) {
+        mem_free(lists[i]);
+        lists[i] = NULL;
+    }
+}
+
+double reward_list_sum(const double *list, int32_t n_tokens)
+{
+    double sum = 0.0;
+    bool any = false;
+    for (int32_t t = 0; t < n_tokens; t++)
+        if (!isnan(list[t])) {
+            sum += list[t];
+            any = true;
+        }
+    return any ? sum : (double)NAN;
+}
+
 /* --- callbacks --- */
 
 struct callback_state {
-    reward_callback *function;
+    reward_callback *function; /* NULL: lists is it */
+    reward_list_callback *lists;
     void *context;
 };
 
-static cohort_status callback_score(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
-                                    double *rewards, cohort_error *err)
+/* What a function of the caller's returned, and wrote into *said. */
+static cohort_status callback_result(cohort_status status, cohort_error *said, const char *name, cohort_error *err)
 {
-    struct callback_state *callback = state;
-    cohort_error said = {.status = COHORT_OK};
-    cohort_status status = callback->function(callback->context, rows, n_rows, rewards, &said);
     if (status == COHORT_OK)
         return COHORT_OK;
     if ((int)status < COHORT_OK || (int)status > COHORT_ERR_DIVERGED)
@@ -23,16 +51,27 @@ static cohort_status callback_score(void *state, const char *name, const struct 
                          "reward '%s': its function returned %d, which is no cohort_status; "
                          "expected COHORT_OK, or one of the errors in cohort.h",
                          name, (int)status);
-    said.message[sizeof said.message - 1] = '\0';
-    if (said.message[0] == '\0')
+    said->message[sizeof said->message - 1] = '\0';
+    if (said->message[0] == '\0')
         return error_set(err, status,
                          "reward '%s': its function failed (%s) and left no message in its "
                          "cohort_error",
                          name, cohort_status_name(status));
-    return error_set(err, status, "%s", said.message);
+    return error_set(err, status, "%s", said->message);
 }
 
-static const struct reward_kind callback_kind = {callback_score, mem_free, NULL};
+static cohort_status callback_score_lists(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
+                                          double *rewards, double **lists, cohort_error *err)
+{
+    struct callback_state *callback = state;
+    cohort_error said = {.status = COHORT_OK};
+    return callback_result(callback->lists == NULL
+                               ? callback->function(callback->context, rows, n_rows, rewards, &said)
+                               : callback->lists(callback->context, rows, n_rows, rewards, lists, &said),
+                           &said, name, err);
+}
+
+static const struct reward_kind callback_kind = {.destroy = mem_free, .score_lists = callback_score_lists};
 
 /* --- creation --- */
 
@@ -196,20 +235,19 @@ cleanup:
     return status;
 }
 
-cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
+static cohort_status create_callback(struct reward **out, const char *name, const struct callback_state *callback,
                                      cohort_error *err)
 {
     struct reward *reward = NULL;
     struct callback_state *state = NULL;
     cohort_status status = COHORT_OK;
     *out = NULL;
-    if (callback == NULL || name == NULL || *name == '\0')
+    if ((callback->function == NULL && callback->lists == NULL) || name == NULL || *name == '\0')
         return error_set(err, COHORT_ERR_ARGUMENT, "a reward callback needs a name and a function");
     TRY(mem_alloc(&reward, 1, sizeof *reward, "reward", err));
     TRY_GOTO(mem_strdup(&reward->name, name, strlen(name), err));
     TRY_GOTO(mem_alloc(&state, 1, sizeof *state, "reward", err));
-    state->function = callback;
-    state->context = context;
+    *state = *callback;
     reward->kind = &callback_kind;
     reward->state = state;
     *out = reward;
@@ -217,6 +255,18 @@ cohort_status reward_create_callback(struct reward **out, const char *name, rewa
 cleanup:
     reward_destroy(reward);
     return status;
+}
+
+cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
+                                     cohort_error *err)
+{
+    return create_callback(out, name, &(struct callback_state){.function = callback, .context = context}, err);
+}
+
+cohort_status reward_create_lists(struct reward **out, const char *name, reward_list_callback *callback, void *context,
+                                  cohort_error *err)
+{
+    return create_callback(out, name, &(struct callback_state){.lists = callback, .context = context}, err);
 }
 
 cohort_status reward_check(struct reward *reward, const json_t *data, int64_t prompt_index, cohort_error *err)
@@ -237,23 +287,41 @@ cohort_status reward_check(struct reward *reward, const json_t *data, int64_t pr
 cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err)
 {
+    double **lists = NULL;
+    TRY(mem_alloc(&lists, n_rows, sizeof(double *), "rewards of tokens", err));
+    cohort_status status = reward_score_lists(reward, rows, n_rows, rewards, lists, err);
+    reward_lists_clear(lists, n_rows);
+    mem_free(lists);
+    return status;
+}
+
+cohort_status reward_score_lists(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                 double **lists, cohort_error *err)
+{
     if (n_rows == 0)
         return COHORT_OK;
     for (size_t i = 0; i < n_rows; i++)
         rewards[i] = (double)NAN;
-    TRY(reward->kind->score(reward->state, reward->name, rows, n_rows, rewards, err));
-    return reward_check_finite(reward, rows, n_rows, rewards, err);
+    if (reward->kind->score_lists != NULL)
+        TRY(reward->kind->score_lists(reward->state, reward->name, rows, n_rows, rewards, lists, err));
+    else
+        TRY(reward->kind->score(reward->state, reward->name, rows, n_rows, rewards, err));
+    return reward_check_finite(reward, rows, n_rows, rewards, lists, err);
 }
 
 cohort_status reward_check_finite(const struct reward *reward, const struct reward_row *rows, size_t n_rows,
-                                  const double *rewards, cohort_error *err)
+                                  const double *rewards, double *const *lists, cohort_error *err)
 {
-    for (size_t i = 0; i < n_rows; i++)
-        if (isinf(rewards[i]))
+    for (size_t i = 0; i < n_rows; i++) {
+        bool infinite = isinf(rewards[i]);
+        for (int32_t t = 0; lists != NULL && lists[i] != NULL && t < rows[i].n_tokens; t++)
+            infinite = infinite || isinf(lists[i][t]);
+        if (infinite)
             return error_set(err, COHORT_ERR_REWARD,
                              "reward '%s': row %zu of the batch (prompt %lld, completion %d) got an "
                              "infinite reward; expected a finite number or none",
                              reward->name, i + 1, (long long)rows[i].prompt_index, (int)rows[i].completion_index);
+    }
     return COHORT_OK;
 }
 

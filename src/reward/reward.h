@@ -1,5 +1,5 @@
 /* Reward functions: numbers (or null: unscorable) for the rows of one generation batch, a group's completions
- * consecutive. */
+ * consecutive; or, for a row, a list of numbers, one for each token of its completion. */
 #ifndef COHORT_REWARD_REWARD_H
 #define COHORT_REWARD_REWARD_H
 
@@ -45,8 +45,8 @@ struct reward; /* one function */
  * - exec: request per batch, one line per row
  * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, and in the last of a
  * batch "last_of_batch": true, which no other row has; a column named like one of the seven is left out, bytes that are
- * not UTF-8 become U+FFFD, a NUL is \u0000. The program answers one line per row: a number, null, or {"reward":
- * number|null}, flushed at the end of the batch at the latest; its empty lines are passed over. timeout_s for a batch.
+ * not UTF-8 become U+FFFD, a NUL is \u0000. The program answers one line per row: a number, null, a list of numbers and
+ * nulls (one for each of the row's tokens), or {"reward": one of these}, flushed at the end of the batch at the latest; its empty lines are passed over. timeout_s for a batch.
  * A program that dies, hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
  * the last of its stderr, and is ended with all it started; later calls fail too. No deadlock on full pipes (all are
  * polled), no SIGPIPE to the host. An answer may also have "metrics": {"NAME": number or a list of them} and "extra":
@@ -80,9 +80,22 @@ typedef cohort_status reward_callback(void *context, const struct reward_row *ro
                                       cohort_error *err);
 cohort_status reward_create_callback(struct reward **out, const char *name, reward_callback *callback, void *context,
                                      cohort_error *err);
+/* The same for a function that may reward tokens, as reward_score_lists has it. */
+typedef cohort_status reward_list_callback(void *context, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                           double **lists, cohort_error *err);
+cohort_status reward_create_lists(struct reward **out, const char *name, reward_list_callback *callback, void *context,
+                                  cohort_error *err);
 /* rewards[n_rows]: NaN stands for null. An infinite or NaN number from a program is an error, not null. */
 cohort_status reward_score(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
                            cohort_error *err);
+/* Rewards of tokens: lists[i] of row i is [n_tokens], NaN: none at this token, or NULL where the row was given a number.
+ * rewards[i] is then the sum of what is there, NaN of nothing. The caller gives lists[n_rows] of NULLs, and frees them
+ * with reward_lists_clear, also after a failure. */
+cohort_status reward_score_lists(struct reward *reward, const struct reward_row *rows, size_t n_rows, double *rewards,
+                                 double **lists, cohort_error *err);
+void reward_lists_clear(double **lists, size_t n);                                 /* accepts NULL */
+cohort_status reward_list_new(double **list, int32_t n_tokens, cohort_error *err); /* of NaN; mem_free ends it */
+double reward_list_sum(const double *list, int32_t n_tokens);
 
 /* What a reward says beside its scores. Zero-initialise it, free it with reward_log_free. */
 struct reward_log {
@@ -110,18 +123,19 @@ struct reward_progress {
  * during the start alone. */
 bool reward_is_program(const struct reward *reward);
 /* From now on a program is not asked again about a row that it scored before: the same data, prompt and completion. A
- * batch of which it says more than scores is not kept. */
+ * batch of which it says more than a number for each row is not kept. */
 cohort_status reward_keep_scores(struct reward *reward, cohort_error *err);
 int reward_workers(const struct reward *reward); /* of a program */
 struct reward_job;
 cohort_status reward_start(struct reward_job **out, struct reward *reward, const struct reward_row *rows, size_t n_rows,
                            const struct reward_progress *progress, cohort_error *err);
-/* rewards[n_rows] as from reward_score. log (may be NULL) gets what was said, row 0 of the job as first_row. Once. */
-cohort_status reward_finish(struct reward_job *job, double *rewards, struct reward_log *log, size_t first_row,
-                            cohort_error *err);
-/* What reward_score does with an infinite reward. */
+/* rewards[n_rows] and lists[n_rows] (or NULL) as from reward_score_lists. log (may be NULL) gets what was said, row 0 of the
+ * job as first_row. Once. */
+cohort_status reward_finish(struct reward_job *job, double *rewards, double **lists, struct reward_log *log,
+                            size_t first_row, cohort_error *err);
+/* What reward_score does with an infinite reward; lists may be NULL. */
 cohort_status reward_check_finite(const struct reward *reward, const struct reward_row *rows, size_t n_rows,
-                                  const double *rewards, cohort_error *err);
+                                  const double *rewards, double *const *lists, cohort_error *err);
 /* Accepts NULL. A batch that was begun is waited for. */
 void reward_job_free(struct reward_job *job);
 /* Whether a data row has what the reward reads of it (an answer, a valid pattern), known before there is a completion; as

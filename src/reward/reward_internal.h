@@ -10,6 +10,9 @@ struct reward_kind {
                            cohort_error *err);
     void (*destroy)(void *state);
     const char *(*warning)(void *state); /* of reward_warning; NULL: never */
+    /* As reward_score_lists, for what may reward tokens; NULL: it does not. */
+    cohort_status (*score_lists)(void *state, const char *name, const struct reward_row *rows, size_t n_rows,
+                                 double *rewards, double **lists, cohort_error *err);
 };
 
 struct reward {

@@ -174,6 +174,6 @@ static cohort_status xml_count_score(void *state, const char *name, const struct
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_length = {length_score, mem_free, NULL};
-const struct reward_kind reward_kind_xml_format = {xml_format_score, reward_texts_destroy, NULL};
-const struct reward_kind reward_kind_xml_count = {xml_count_score, NULL, NULL};
+const struct reward_kind reward_kind_length = {.score = length_score, .destroy = mem_free};
+const struct reward_kind reward_kind_xml_format = {.score = xml_format_score, .destroy = reward_texts_destroy};
+const struct reward_kind reward_kind_xml_count = {.score = xml_count_score};

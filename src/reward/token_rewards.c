@@ -127,6 +127,6 @@ static cohort_status cosine_score(void *state, const char *name, const struct re
     return COHORT_OK;
 }
 
-const struct reward_kind reward_kind_overlong = {overlong_score, mem_free, NULL};
-const struct reward_kind reward_kind_repetition = {repetition_score, mem_free, NULL};
-const struct reward_kind reward_kind_cosine = {cosine_score, mem_free, NULL};
+const struct reward_kind reward_kind_overlong = {.score = overlong_score, .destroy = mem_free};
+const struct reward_kind reward_kind_repetition = {.score = repetition_score, .destroy = mem_free};
+const struct reward_kind reward_kind_cosine = {.score = cosine_score, .destroy = mem_free};

@@ -36,7 +36,8 @@ struct option_value *options_find(const struct options *options, const char *nam
     for (size_t i = 0; i < options->n_values; i++)
         if (options_same_name(options->values[i].spec->name, name))
             return &options->values[i];
-    return NULL;
+    const struct option_synonym *synonym = options_synonym(name);
+    return synonym == NULL ? NULL : options->by_id[synonym->id];
 }
 
 const struct option_spec *options_row(unsigned commands, const char *name, size_t length)
@@ -426,7 +427,15 @@ cohort_status options_set(struct options *options, const char *name, const char 
     struct option_value *slot = options_find(options, name);
     if (slot == NULL)
         return options_unknown(options, name, origin, err);
-    struct option_value parsed = {.spec = slot->spec};
+    struct option_value parsed = {.spec = slot->spec, .synonym = options_synonym(name)};
+    char buffer[SYNONYM_BYTES];
+    if (slot->by_flag && slot->synonym != parsed.synonym && slot->spec->type != OPTION_TYPE_LIST)
+        return error_set(err, COHORT_ERR_ARGUMENT, "%s: %.80s was given as %s too; keep one of them", origin,
+                         slot->spec->name, slot->synonym == NULL ? slot->spec->name : slot->synonym->name);
+    if (parsed.synonym != NULL)
+        value = options_synonym_value(parsed.synonym, slot->spec, value, buffer);
+    if (value == NULL)
+        return COHORT_OK;
     cohort_status status = options_parse(&parsed, value, origin, err);
     /* "--reward accuracy --reward format" means both. */
     bool add = slot->spec->type == OPTION_TYPE_LIST && slot->by_flag && parsed.n_items > 0;

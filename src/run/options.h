@@ -23,6 +23,7 @@ enum option_id {
 #define OPTION(id, ...) OPTION_##id,
 #define ALSO(...)
 #define ALIAS(...)
+#define SYNONYM(...)
 #include "run/options_table.h"
     N_OPTIONS
 };
@@ -91,6 +92,10 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
 /* Write the reference page (Markdown tables) of all options, and the --help text of one command. */
 cohort_status options_write_docs(struct text *out, cohort_error *err);
 cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
+
+/* What a person should be told about the values, one line each, before a command begins: which of TRL's names were taken.
+ * Nothing is appended where there is nothing to tell. */
+cohort_status options_notes(const struct options *options, struct text *out, cohort_error *err);
 
 /* What an embedding program passes beside values: the stop object that a command checks (borrowed; NULL: none). */
 void options_set_stop(struct options *options, const struct stop *stop);

@@ -48,8 +48,8 @@ static const char LORA_OPTIONS[] =
     "an adapter is described by use_peft, lora_r, lora_alpha, lora_target_modules and use_rslora; one to go on "
     "from is adapter";
 static const char NO_SUCH_ADAPTER[] =
-    "adapters are low-rank matrices beside projections alone: no whole tensors, no single "
-    "parameters; leave it out";
+    "adapters are low-rank matrices beside projections alone: no single parameters, no task but "
+    "CAUSAL_LM; leave it out";
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
@@ -302,7 +302,6 @@ static const struct option_hint hints[] = {
     {"logging_strategy", NULL, LOGGING},
     {"logit_bias_map", "logit_bias", NULL},
     {"lora", "use_peft", LORA_OPTIONS},
-    {"lora_modules_to_save", NULL, NO_SUCH_ADAPTER},
     {"lora_parameters", "lora_r", LORA_OPTIONS},
     {"lora_target_parameters", NULL, NO_SUCH_ADAPTER},
     {"lora_task_type", NULL, NOT_NEEDED},
@@ -554,8 +553,6 @@ const char *options_value_hint(enum option_id id, const char *word)
         {OPTION_METRIC_FOR_BEST_MODEL, "eval_mean_token_accuracy", "which is called mean_token_accuracy"},
         {OPTION_METRIC_FOR_BEST_MODEL, "eval_entropy", "which is called entropy"},
         {OPTION_LOSS_TYPE, "chunked_nll", "which is called nll"},
-        {OPTION_PACKING_STRATEGY, "bfd_split", "whose pieces of a row lack what came before; raise max_length"},
-        {OPTION_PACKING_STRATEGY, "wrapped", "where attention would cross from row to row"},
         {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
         {OPTION_OPTIM, "adam", "which is called adamw_torch"},
         {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},

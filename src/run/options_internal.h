@@ -9,7 +9,8 @@
 
 struct option_value {
     const struct option_spec *spec;
-    bool given, by_flag; /* by_flag: options_set, which wins over a file */
+    bool given, by_flag;                  /* by_flag: options_set, which wins over a file */
+    const struct option_synonym *synonym; /* the name by which it was given; NULL: its own, or an alias */
     bool has_value;
     char *text; /* canonical; STRING and ENUM as given */
     int choice; /* of ENUM: index in the choices */
@@ -35,7 +36,22 @@ struct option_alias {
 };
 const struct option_alias *options_aliases(size_t *count);
 
-/* By its name or an alias; NULL if the command has no such option. */
+/* TRL's name of an option: options_synonyms.c. */
+struct option_synonym {
+    const char *name;
+    enum option_id id;
+    const char *unset; /* TRL's value where it is not given; NULL: none */
+};
+const struct option_synonym *options_synonyms(size_t *count);
+/* NULL: the name is none. */
+const struct option_synonym *options_synonym(const char *name);
+/* What a value means in the words of the option, written into buffer where it has another form; NULL: the option stays
+ * unset. */
+enum { SYNONYM_BYTES = 32 };
+const char *options_synonym_value(const struct option_synonym *synonym, const struct option_spec *spec,
+                                  const char *value, char buffer[SYNONYM_BYTES]);
+
+/* By its name, an alias or a synonym; NULL if the command has no such option. */
 struct option_value *options_find(const struct options *options, const char *name);
 /* The error for a name that the command does not know: which commands have it, or the nearest name. */
 cohort_status options_unknown(const struct options *options, const char *name, const char *origin, cohort_error *err);

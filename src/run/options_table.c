@@ -75,6 +75,7 @@
      type_},
 #define ALSO OPTION
 #define ALIAS(...)
+#define SYNONYM(...)
 static const struct option_spec table[] = {
 #include "run/options_table.h"
 };
@@ -82,9 +83,24 @@ static const struct option_spec table[] = {
 #define OPTION(...)
 #define ALSO(...)
 #define ALIAS(name_, id_) {.name = name_, .id = OPTION_##id_},
+#define SYNONYM(...)
 static const struct option_alias aliases[] = {
 #include "run/options_table.h"
 };
+
+#define OPTION(...)
+#define ALSO(...)
+#define ALIAS(...)
+#define SYNONYM(name_, id_, unset_) {.name = name_, .id = OPTION_##id_, .unset = unset_},
+static const struct option_synonym synonyms[] = {
+#include "run/options_table.h"
+};
+
+const struct option_synonym *options_synonyms(size_t *count)
+{
+    *count = sizeof synonyms / sizeof synonyms[0];
+    return synonyms;
+}
 
 const struct option_alias *options_aliases(size_t *count)
 {

@@ -4,6 +4,8 @@
  *   OPTION(ID, name, type, default, commands, group, resume, help)
  *   ALSO(the same)      another row of a name that has one: the option differs for these commands
  *   ALIAS(name, ID)     another name of an option, which --help shows
+ *   SYNONYM(name, ID, unset)  TRL's name of an option, taken with a note (options_synonyms.c); unset: the value that TRL
+ *                       has where it is not given, which leaves the option as it is, or NULL
  *
  *   ID        OPTION_ID, by which commands read it: the name in capitals
  *   type      SWITCH, INT(least, most), FLOAT(least, most), SINGLE(least, most) (used in single precision), TEXT,
@@ -19,8 +21,8 @@
  *             have it, because it says where a run is and not what it computes; NO_RUN: no command that trains has it
  *   help      one line, with units
  *
- * This is not a header: the file that includes it defines OPTION, ALSO and ALIAS first (options.h makes the constants,
- * options_table.c the table). */
+ * This is not a header: the file that includes it defines OPTION, ALSO, ALIAS and SYNONYM first (options.h makes the
+ * constants, options_table.c the table). */
 /* clang-format off */
 /* ---- Model ---- */
 OPTION(MODEL, "model", FOLDER, NULL, FOR_MODEL, "Model", HASHED(MODEL),
@@ -63,6 +65,8 @@ OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "scale by lora_alpha / sqrt(lora_r)")
+OPTION(LORA_MODULES_TO_SAVE, "lora_modules_to_save", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "modules whose own weights train whole beside the adapter, such as lm_head and embed_tokens")
 OPTION(USE_DORA, "use_dora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "train a magnitude of every output beside A and B (DoRA)")
 
@@ -147,7 +151,7 @@ OPTION(ASSISTANT_ONLY_LOSS, "assistant_only_loss", SWITCH, "false", FOR_SFT | FO
 OPTION(PACKING, "packing", SWITCH, "false", FOR_SFT, "Data", KEPT,
        "let batch_size count bins of up to max_length tokens, each filled with rows (docs/SFT.md)")
 OPTION(PACKING_STRATEGY, "packing_strategy", ONE_OF(WORDS(PACKING_LIST)), "bfd", FOR_SFT, "Data", KEPT,
-       "how rows are packed: best fit, the longest first")
+       "best fit, longest first; bfd_split: long rows in pieces; wrapped: cut where one is full")
 
 /* ---- Reward ---- */
 OPTION(REWARD, "reward", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
@@ -458,4 +462,15 @@ OPTION(MEMORY_LIMIT, "memory_limit", FLOAT(0, 1e6), "0", FOR_COMPUTE, "Machine",
 /* clang-format on */
 #undef OPTION
 #undef ALSO
+
+/* ---- TRL's names of options above ---- */
+SYNONYM("chat_template_path", CHAT_TEMPLATE, NULL)
+SYNONYM("data_seed", DATA_SHUFFLE_SEED, NULL)
+SYNONYM("max_seq_length", MAX_LENGTH, NULL) /* until TRL 0.19 */
+SYNONYM("max_steps", STEPS, "-1")
+SYNONYM("model_name_or_path", MODEL, NULL)
+SYNONYM("num_train_epochs", EPOCHS, NULL)
+SYNONYM("output_dir", OUT, NULL)
+SYNONYM("resume_from_checkpoint", RESUME, NULL)
 #undef ALIAS
+#undef SYNONYM

@@ -219,7 +219,7 @@ static cohort_status read_parameters(struct reader *reader, struct option_value 
     }
 }
 
-/* The value of one option. *unset: null was written where that means "no value". */
+/* The value of one option. *unset: null, or what is TRL's null, was written where that means "no value". */
 static cohort_status read_value(struct reader *reader, struct option_value *parsed, const yaml_event_t *event,
                                 const char *place, bool *unset)
 {
@@ -249,7 +249,11 @@ static cohort_status read_value(struct reader *reader, struct option_value *pars
     char number[OPTIONS_NUMBER_BYTES];
     const char *text = NULL;
     TRY(plain_form(reader, spec, event, place, number, &text));
-    return options_parse(parsed, text, place, reader->err);
+    char buffer[SYNONYM_BYTES];
+    if (parsed->synonym != NULL)
+        text = options_synonym_value(parsed->synonym, spec, text, buffer);
+    *unset = text == NULL;
+    return *unset ? COHORT_OK : options_parse(parsed, text, place, reader->err);
 }
 
 static cohort_status find_key(struct reader *reader, const yaml_event_t *event, struct option_value **slot)
@@ -290,7 +294,7 @@ static cohort_status read_pair(struct reader *reader, const yaml_event_t *key)
     TRY(find_key(reader, key, &slot));
     TRY(next_event(reader, &event));
     snprintf(place, sizeof place, "%s:%zu:%zu", reader->path, event.start_mark.line + 1, event.start_mark.column + 1);
-    struct option_value parsed = {.spec = slot->spec};
+    struct option_value parsed = {.spec = slot->spec, .synonym = options_synonym((const char *)key->data.scalar.value)};
     cohort_status status = read_value(reader, &parsed, &event, place, &unset);
     if (status == COHORT_ERR_ARGUMENT) {
         status = COHORT_ERR_FORMAT; /* what is wrong is the file */

@@ -1,5 +1,5 @@
-/* Advantages of a batch's completions. Formulas and constants: TRL's GRPOTrainer and RLOOTrainer, the papers of
- * REINFORCE++ and of pass@k training (docs/GRPO.md). */
+/* Advantages of a batch's completions, or of their tokens. Formulas and constants: TRL's GRPOTrainer and RLOOTrainer, the
+ * papers of REINFORCE++ and of pass@k training, and GRPO's process supervision (docs/GRPO.md). */
 #ifndef COHORT_TRAIN_ADVANTAGE_H
 #define COHORT_TRAIN_ADVANTAGE_H
 
@@ -30,14 +30,19 @@ cohort_status advantage_check(const struct advantage_config *config, bool penali
 struct advantage_input {
     int32_t n_rows, group; /* n_rows a multiple of group; groups consecutive */
     int32_t n_functions;
-    const double *rewards; /* [n_rows, n_functions], NaN: null */
-    const double *weights; /* [n_functions] */
-    const double *penalty; /* [n_rows] taken from the weighted sum (a KL in the reward); NULL: none */
+    const double *rewards; /* [n_rows, n_functions], NaN: null; where there is a list, its sum */
+    /* [n_rows, n_functions] rewards of tokens: [n_tokens of the row] with NaN where there is none, or NULL, a number for the
+     * row. NULL: there are none of tokens. */
+    double *const *lists;
+    const int32_t *n_tokens; /* [n_rows], needed with lists */
+    const double *weights;   /* [n_functions] */
+    const double *penalty;   /* [n_rows] taken from the weighted sum (a KL in the reward); NULL: none */
     struct advantage_config config;
 };
 
 struct advantage_output {
-    float *advantage; /* [n_rows] */
+    float *advantage; /* [n_rows]; with lists the mean of the row's tokens */
+    float **tokens;   /* [n_rows][n_tokens of the row], needed with lists: of each token */
     float *reward;    /* [n_rows] weighted sum, before the penalty; NaN where no function scored */
     /* Metrics as TRL defines them (docs/GRPO.md), before the penalty but for the share without a deviation. */
     double reward_mean, reward_std, frac_reward_zero_std;

@@ -21,17 +21,22 @@ enum {
     SAMPLED, /* 1 for each token that the model drew */
     LOGP,
     ENTROPY,
-    ADVANTAGE, /* [n] */
-    REFERENCE, /* as LOGP; only where there are log-probs of a reference */
+    ADVANTAGE,        /* [n] */
+    REFERENCE,        /* as LOGP; only where there are log-probs of a reference */
+    TOKEN_ADVANTAGES, /* as LOGP; only where there are rewards of tokens */
     ARRAYS
 };
 static const struct {
     const char *name, *type;
     size_t element;
-} kinds[ARRAYS] = {{"prompt_lengths", "I32", 4}, {"prompt_tokens", "I32", 4},   {"prompt_ids", "U64", 8},
-                   {"lengths", "I32", 4},        {"sampled_lengths", "I32", 4}, {"finish", "I32", 4},
-                   {"tokens", "I32", 4},         {"sampled", "U8", 1},          {"logp", "F32", 4},
-                   {"entropy", "F32", 4},        {"advantage", "F32", 4},       {"reference", "F32", 4}};
+} kinds[ARRAYS] = {{"prompt_lengths", "I32", 4},  {"prompt_tokens", "I32", 4},   {"prompt_ids", "U64", 8},
+                   {"lengths", "I32", 4},         {"sampled_lengths", "I32", 4}, {"finish", "I32", 4},
+                   {"tokens", "I32", 4},          {"sampled", "U8", 1},          {"logp", "F32", 4},
+                   {"entropy", "F32", 4},         {"advantage", "F32", 4},       {"reference", "F32", 4},
+                   {"token_advantages", "F32", 4}};
+
+/* Whether a batch may be without it. */
+static bool is_optional(int k) { return k == REFERENCE || k == TOKEN_ADVANTAGES; }
 
 struct arrays {
     struct {
@@ -70,6 +75,7 @@ static cohort_status arrays_alloc(struct arrays *a, const struct grpo_batch *bat
     room[TOKENS] = room[SAMPLED] = tokens;
     room[LOGP] = room[ENTROPY] = sampled;
     room[REFERENCE] = batch->reference == NULL ? 0 : sampled;
+    room[TOKEN_ADVANTAGES] = batch->token_advantages == NULL ? 0 : sampled;
     a->owned = true;
     for (int k = 0; k < ARRAYS; k++)
         TRY(mem_alloc(&a->of[k].data, room[k], kinds[k].element, "generation batch", err));
@@ -98,6 +104,8 @@ static cohort_status arrays_gather(struct arrays *a, const struct grpo_batch *ba
         put(a, ENTROPY, e->entropy, (size_t)e->n_sampled);
         if (batch->reference != NULL)
             put(a, REFERENCE, batch->reference[i], (size_t)e->n_sampled);
+        if (batch->token_advantages != NULL)
+            put(a, TOKEN_ADVANTAGES, batch->token_advantages[i], (size_t)e->n_sampled);
     }
     put(a, ADVANTAGE, batch->advantage, (size_t)batch->n);
     return COHORT_OK;
@@ -121,8 +129,9 @@ static cohort_status write_numbers(const char *path, const struct grpo_batch *ba
 {
     struct text text = {0};
     json_t *metrics = json_object(),
-           *json = json_pack("{s:i, s:I, s:I, s:I, s:O}", "format", 1, "index", (json_int_t)batch->index, "drawn_at",
-                             (json_int_t)batch->drawn_at, "tokens", (json_int_t)batch->tokens, "metrics", metrics);
+           *json = json_pack("{s:i, s:I, s:I, s:I, s:O}", "format", batch->token_advantages == NULL ? 1 : 2, "index",
+                             (json_int_t)batch->index, "drawn_at", (json_int_t)batch->drawn_at, "tokens",
+                             (json_int_t)batch->tokens, "metrics", metrics);
     bool whole = json != NULL && !batch->metrics.incomplete;
     cohort_status status = COHORT_OK;
     for (size_t i = 0; whole && i < batch->metrics.count; i++) {
@@ -154,7 +163,7 @@ cohort_status batch_file_write(const char *dir, const struct grpo_batch *batch, 
     cohort_status status = COHORT_OK;
     TRY_GOTO(arrays_gather(&arrays, batch, err));
     for (int k = 0; k < ARRAYS; k++) {
-        if (k == REFERENCE && batch->reference == NULL)
+        if ((k == REFERENCE && batch->reference == NULL) || (k == TOKEN_ADVANTAGES && batch->token_advantages == NULL))
             continue;
         sources[n++] = (struct safetensors_source){.name = kinds[k].name,
                                                    .dtype_name = kinds[k].type,
@@ -194,7 +203,8 @@ static cohort_status damaged(const char *path, const char *what, cohort_error *e
     return error_set(err, COHORT_ERR_FORMAT, "%s: %s; the file is damaged: resume from another checkpoint", path, what);
 }
 
-static cohort_status read_numbers(const char *path, struct grpo_batch *batch, cohort_error *err)
+/* *listed: whether it has advantages of tokens. */
+static cohort_status read_numbers(const char *path, struct grpo_batch *batch, bool *listed, cohort_error *err)
 {
     json_t *json = NULL, *metrics = NULL, *value = NULL;
     json_int_t format = 0, index = 0, drawn_at = 0, tokens = 0;
@@ -203,10 +213,11 @@ static cohort_status read_numbers(const char *path, struct grpo_batch *batch, co
     TRY(json_text_read(&json, path, 1 << 20, 0, err));
     if (json_unpack(json, "{s:I, s:I, s:I, s:I, s:o}", "format", &format, "index", &index, "drawn_at", &drawn_at,
                     "tokens", &tokens, "metrics", &metrics) != 0 ||
-        format != 1 || index < 0 || drawn_at < 0 || tokens < 0 || !json_is_object(metrics)) {
+        format < 1 || format > 2 || index < 0 || drawn_at < 0 || tokens < 0 || !json_is_object(metrics)) {
         status = damaged(path, "not a batch as this version writes it (format, index, drawn_at, tokens, metrics)", err);
         goto cleanup;
     }
+    *listed = format == 2;
     batch->index = index;
     batch->drawn_at = drawn_at;
     batch->tokens = tokens;
@@ -221,7 +232,7 @@ static cohort_status find_arrays(const struct safetensors *file, struct arrays *
 {
     for (int k = 0; k < ARRAYS; k++) {
         const struct safetensor *tensor = safetensors_find(file, kinds[k].name);
-        if (tensor == NULL && k == REFERENCE)
+        if (tensor == NULL && is_optional(k))
             continue;
         if (tensor == NULL || strcmp(tensor->dtype_name, kinds[k].type) != 0 || tensor->rank != 1)
             return error_set(err, COHORT_ERR_FORMAT,
@@ -286,11 +297,12 @@ static const char *whats_wrong(const struct arrays *a, const struct grpo_config 
         sum_lengths(a, LENGTHS, 0, INT32_MAX) != (int64_t)a->of[TOKENS].count ||
         a->of[SAMPLED].count != a->of[TOKENS].count || sampled != (int64_t)a->of[LOGP].count ||
         a->of[ENTROPY].count != a->of[LOGP].count ||
-        (a->of[REFERENCE].data != NULL && a->of[REFERENCE].count != a->of[LOGP].count))
+        (a->of[REFERENCE].data != NULL && a->of[REFERENCE].count != a->of[LOGP].count) ||
+        (a->of[TOKEN_ADVANTAGES].data != NULL && a->of[TOKEN_ADVANTAGES].count != a->of[LOGP].count))
         return "the lengths of its prompts and completions do not make its tokens";
     if (!are_tokens(a, PROMPT_TOKENS, vocab_size) || !are_tokens(a, TOKENS, vocab_size))
         return "a token is not of the vocabulary";
-    if (!are_finite(a, ADVANTAGE)) /* the loss looks at the others */
+    if (!are_finite(a, ADVANTAGE) || !are_finite(a, TOKEN_ADVANTAGES)) /* the loss looks at the others */
         return "an advantage is not finite";
     for (size_t i = 0; i < n; i++)
         if (integer_at(a, FINISH, i) < FINISH_EOS || integer_at(a, FINISH, i) > FINISH_CANCELLED)
@@ -321,12 +333,22 @@ static cohort_status take_prompts(const struct arrays *a, struct grpo_batch *bat
     return COHORT_OK;
 }
 
+static cohort_status take_floats(const struct arrays *a, int k, size_t first, size_t n, float **out, cohort_error *err)
+{
+    TRY(mem_alloc(out, n, sizeof **out, "generation batch", err));
+    if (n > 0)
+        memcpy(*out, a->of[k].data + 4 * first, 4 * n);
+    return COHORT_OK;
+}
+
 static cohort_status take_episodes(const struct arrays *a, struct grpo_batch *batch, cohort_error *err)
 {
     size_t token = 0, drawn = 0;
     TRY(mem_alloc(&batch->episodes, (size_t)batch->n, sizeof *batch->episodes, "generation batch", err));
     if (a->of[REFERENCE].data != NULL)
         TRY(mem_alloc(&batch->reference, (size_t)batch->n, sizeof *batch->reference, "generation batch", err));
+    if (a->of[TOKEN_ADVANTAGES].data != NULL)
+        TRY(mem_alloc(&batch->token_advantages, (size_t)batch->n, sizeof(float *), "generation batch", err));
     for (int32_t i = 0; i < batch->n; i++) {
         struct episode *e = &batch->episodes[i];
         const size_t n = (size_t)integer_at(a, LENGTHS, (size_t)i),
@@ -348,11 +370,10 @@ static cohort_status take_episodes(const struct arrays *a, struct grpo_batch *ba
             memcpy(e->logp, a->of[LOGP].data + 4 * drawn, 4 * k);
             memcpy(e->entropy, a->of[ENTROPY].data + 4 * drawn, 4 * k);
         }
-        if (batch->reference != NULL) {
-            TRY(mem_alloc(&batch->reference[i], k, sizeof(float), "generation batch", err));
-            if (k > 0)
-                memcpy(batch->reference[i], a->of[REFERENCE].data + 4 * drawn, 4 * k);
-        }
+        if (batch->reference != NULL)
+            TRY(take_floats(a, REFERENCE, drawn, k, &batch->reference[i], err));
+        if (batch->token_advantages != NULL)
+            TRY(take_floats(a, TOKEN_ADVANTAGES, drawn, k, &batch->token_advantages[i], err));
         drawn += k;
     }
     return COHORT_OK;
@@ -364,14 +385,17 @@ cohort_status batch_file_read(const char *dir, const struct grpo_config *config,
     struct safetensors file = {0};
     struct arrays a = {0};
     char *path = NULL, *tensors = NULL;
+    bool tokens = false;
     cohort_status status = COHORT_OK;
     memset(batch, 0, sizeof *batch);
     TRY_GOTO(file_join(&path, dir, NUMBERS, err));
     TRY_GOTO(file_join(&tensors, dir, TENSORS, err));
-    TRY_GOTO(read_numbers(path, batch, err));
+    TRY_GOTO(read_numbers(path, batch, &tokens, err));
     TRY_GOTO(safetensors_open(&file, tensors, err));
     TRY_GOTO(find_arrays(&file, &a, err));
-    const char *wrong = whats_wrong(&a, config, vocab_size);
+    const char *wrong = tokens != (a.of[TOKEN_ADVANTAGES].data != NULL)
+                            ? "its advantages of tokens are missing, or are not those of this batch"
+                            : whats_wrong(&a, config, vocab_size);
     if (wrong != NULL) {
         status = damaged(tensors, wrong, err);
         goto cleanup;

@@ -11,6 +11,14 @@
 
 int64_t grpo_steps(const struct grpo *grpo) { return grpo->optimizer.step + grpo->skipped; }
 
+static void reward_lists_free(struct grpo_batch *batch)
+{
+    for (int64_t i = 0; batch->reward_lists != NULL && i < (int64_t)batch->n * batch->n_functions; i++)
+        mem_free(batch->reward_lists[i]);
+    mem_free(batch->reward_lists);
+    batch->reward_lists = NULL;
+}
+
 void grpo_batch_free(struct grpo_batch *batch)
 {
     for (int32_t i = 0; batch->completions != NULL && i < batch->n; i++)
@@ -18,12 +26,15 @@ void grpo_batch_free(struct grpo_batch *batch)
     for (int32_t i = 0; batch->episodes != NULL && i < batch->n; i++)
         episode_free(&batch->episodes[i]);
     row_values_free(batch->reference, batch->n);
+    row_values_free(batch->token_advantages, batch->n);
+    reward_lists_free(batch);
     metrics_free(&batch->metrics);
     mem_free(batch->prompts);
     mem_free(batch->prompt_tokens);
     mem_free(batch->order);
     mem_free(batch->completions);
     mem_free(batch->episodes);
+    mem_free(batch->n_sampled);
     mem_free(batch->rewards);
     mem_free(batch->reward);
     mem_free(batch->advantage);
@@ -143,6 +154,7 @@ static struct grpo_row row_of(const struct grpo_batch *batch, const struct grpo_
                              .episode = &batch->episodes[row],
                              .reference = batch->reference == NULL ? NULL : batch->reference[row],
                              .advantage = batch->advantage[row],
+                             .token_advantages = batch->token_advantages == NULL ? NULL : batch->token_advantages[row],
                              .prompt_index = p,
                              .completion = row % group,
                              .fresh = fresh};
@@ -199,6 +211,8 @@ static struct advantage_input input_of(const struct grpo_config *config, const s
                                     .group = config->group,
                                     .n_functions = config->n_functions,
                                     .rewards = batch->rewards,
+                                    .lists = batch->reward_lists,
+                                    .n_tokens = batch->n_sampled,
                                     .weights = config->reward_weights,
                                     .penalty = penalty,
                                     .config = config->advantage};
@@ -210,6 +224,21 @@ bool grpo_group_spreads(const struct grpo *grpo, const struct grpo_batch *batch,
     return advantage_spreads(&input, group);
 }
 
+/* The lists stay only where there are any. */
+static cohort_status reward_all(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
+{
+    const int64_t n = (int64_t)batch->n * batch->n_functions;
+    bool any = false;
+    TRY(mem_alloc(&batch->reward_lists, (size_t)n, sizeof(double *), "rewards of tokens", err));
+    cohort_status status =
+        grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, batch->reward_lists, err);
+    for (int64_t i = 0; status == COHORT_OK && i < n; i++)
+        any = any || batch->reward_lists[i] != NULL;
+    if (!any)
+        reward_lists_free(batch);
+    return status;
+}
+
 cohort_status grpo_reward_batch(struct grpo *grpo, struct grpo_batch *batch, cohort_error *err)
 {
     const double start = clock_seconds();
@@ -217,9 +246,20 @@ cohort_status grpo_reward_batch(struct grpo *grpo, struct grpo_batch *batch, coh
         return COHORT_OK;
     if (grpo->progress != NULL && !grpo->progress(grpo->progress_context, "reward", 0, batch->n))
         return grpo_cancelled(err);
-    TRY(grpo->reward(grpo->reward_context, batch->completions, batch->n, batch->rewards, err));
+    TRY(reward_all(grpo, batch, err));
     batch->reward_seconds = clock_seconds() - start;
     batch->rewarded = true;
+    return COHORT_OK;
+}
+
+static cohort_status token_advantages_alloc(struct grpo_batch *batch, cohort_error *err)
+{
+    row_values_free(batch->token_advantages, batch->n); /* of a call that failed */
+    batch->token_advantages = NULL;
+    TRY(mem_alloc(&batch->token_advantages, (size_t)batch->n, sizeof(float *), "advantages of tokens", err));
+    for (int32_t i = 0; i < batch->n; i++)
+        TRY(mem_alloc(&batch->token_advantages[i], (size_t)batch->n_sampled[i], sizeof(float), "advantages of tokens",
+                      err));
     return COHORT_OK;
 }
 
@@ -234,8 +274,11 @@ static cohort_status score(struct grpo *grpo, struct grpo_batch *batch, struct m
         TRY_GOTO(mem_alloc(&penalty, (size_t)batch->n, sizeof *penalty, "KL in the reward", err));
         metrics_set(metrics, "kl", reward_kl(config, batch, penalty));
     }
+    if (batch->reward_lists != NULL)
+        TRY_GOTO(token_advantages_alloc(batch, err));
     const struct advantage_input input = input_of(config, batch, penalty);
     struct advantage_output output = {.advantage = batch->advantage,
+                                      .tokens = batch->token_advantages,
                                       .reward = batch->reward,
                                       .function_mean = means,
                                       .function_std = means + functions};
@@ -278,11 +321,16 @@ static cohort_status batch_alloc(const struct grpo *grpo, int32_t n_prompts, int
     const struct grpo_config *config = &grpo->config;
     const size_t n = (size_t)n_prompts * (size_t)config->group;
     cohort_status status = COHORT_OK;
-    *batch = (struct grpo_batch){.index = index, .drawn_at = grpo_steps(grpo), .n_prompts = n_prompts, .n = (int32_t)n};
+    *batch = (struct grpo_batch){.index = index,
+                                 .drawn_at = grpo_steps(grpo),
+                                 .n_prompts = n_prompts,
+                                 .n = (int32_t)n,
+                                 .n_functions = config->n_functions};
     TRY_GOTO(mem_alloc(&batch->order, n, sizeof *batch->order, "generation batch", err));
     step_plan_order(&config->plan, config->seed, index, batch->n, batch->order);
     TRY_GOTO(mem_alloc(&batch->completions, n, sizeof *batch->completions, "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->episodes, n, sizeof *batch->episodes, "generation batch", err));
+    TRY_GOTO(mem_alloc(&batch->n_sampled, n, sizeof *batch->n_sampled, "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->rewards, n * (size_t)config->n_functions, sizeof(double), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->reward, n, sizeof(float), "generation batch", err));
     TRY_GOTO(mem_alloc(&batch->advantage, n, sizeof(float), "generation batch", err));
@@ -297,6 +345,7 @@ cohort_status grpo_batch_pick(const struct grpo *grpo, const struct grpo_pick *p
 {
     const int32_t group = grpo->config.group, functions = grpo->config.n_functions;
     struct grpo_prompt *prompts = NULL;
+    bool listed = false;
     cohort_status status = COHORT_OK;
     memset(batch, 0, sizeof *batch);
     TRY_GOTO(mem_alloc(&prompts, (size_t)n_picks, sizeof *prompts, "generation batch", err));
@@ -304,6 +353,11 @@ cohort_status grpo_batch_pick(const struct grpo *grpo, const struct grpo_pick *p
         prompts[p] = picks[p].from->prompts[picks[p].group];
     TRY_GOTO(batch_alloc(grpo, n_picks, all[0]->index, batch, err));
     TRY_GOTO(keep_prompts(batch, prompts, err));
+    for (int32_t k = 0; k < n_all; k++)
+        listed = listed || all[k]->reward_lists != NULL;
+    if (listed)
+        TRY_GOTO(mem_alloc(&batch->reward_lists, (size_t)batch->n * (size_t)functions, sizeof(double *),
+                           "generation batch", err));
     for (int32_t p = 0; p < n_picks; p++) {
         struct grpo_batch *from = picks[p].from;
         for (int32_t i = 0; i < group; i++) {
@@ -314,6 +368,11 @@ cohort_status grpo_batch_pick(const struct grpo *grpo, const struct grpo_pick *p
             memset(&from->episodes[old], 0, sizeof *from->episodes);
             memcpy(&batch->rewards[row * functions], &from->rewards[old * functions],
                    (size_t)functions * sizeof *batch->rewards);
+            batch->n_sampled[row] = from->n_sampled[old];
+            for (int32_t f = 0; from->reward_lists != NULL && f < functions; f++) {
+                batch->reward_lists[row * functions + f] = from->reward_lists[old * functions + f];
+                from->reward_lists[old * functions + f] = NULL;
+            }
         }
     }
     batch->rewarded = true;
@@ -353,6 +412,7 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
     batch->rollout_seconds = clock_seconds() - batch->start;
     for (int32_t i = 0; i < batch->n; i++) {
         TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));
+        batch->n_sampled[i] = batch->episodes[i].n_sampled;
         batch->completion_tokens += batch->completions[i].n_tokens;
         batch->tokens += batch->completions[i].n_prompt + batch->completions[i].n_tokens;
     }

@@ -47,9 +47,10 @@ struct grpo_prompt {
     uint64_t id;
 };
 
-/* Scores the batch: rewards[n, n_functions], NaN for null; the completions of a prompt are consecutive. */
+/* Scores the batch: rewards[n, n_functions], NaN for null; lists[n, n_functions] of NULLs get what is rewards of tokens
+ * (reward_score_lists). The completions of a prompt are consecutive. */
 typedef cohort_status grpo_reward(void *context, const struct completion *completions, int32_t n, double *rewards,
-                                  cohort_error *err);
+                                  double **lists, cohort_error *err);
 /* Called while work goes on: phase is "rollout", "reward", "train"; done of total tokens. Returns false to stop
  * (COHORT_ERR_CANCELLED). */
 typedef bool grpo_progress(void *context, const char *phase, int64_t done, int64_t total);
@@ -88,11 +89,15 @@ struct grpo_batch {
     int32_t *prompt_tokens;         /* of all prompts */
     int32_t *order;                 /* [n] rows in the order in which slices take them */
     int32_t n_prompts, n;           /* n = n_prompts * group */
+    int32_t n_functions;            /* of its rewards */
+    int32_t *n_sampled;             /* [n] of the episodes */
     struct completion *completions; /* [n] as they came from the engine: for rewards and logs */
     struct episode *episodes;       /* [n] what is trained */
     double *rewards;                /* [n, n_functions] */
+    double **reward_lists;          /* [n, n_functions] rewards of tokens, or NULL in its place; NULL: there are none */
     float *reward;                  /* [n] weighted sum */
     float *advantage;               /* [n] */
+    float **token_advantages;       /* [n][n_sampled] where there are rewards of tokens; else NULL */
     float **reference;              /* [n] log-probs of the reference for the sampled tokens; NULL: not yet computed */
     /* Of everything that was drawn for it: prompt and completion tokens of each completion, the latter alone, seconds. */
     int64_t tokens, completion_tokens;
@@ -109,6 +114,7 @@ struct grpo_row {
     const struct episode *episode;
     const float *reference; /* log-probs of the reference for the sampled tokens; NULL: not yet computed */
     float advantage;
+    const float *token_advantages; /* of the sampled tokens, in place of advantage; NULL: none */
     int64_t batch_index;
     int32_t prompt_index, completion; /* in its batch, in its group */
     bool fresh;                       /* no update since the draw: the ratio is 1 */

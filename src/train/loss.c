@@ -19,6 +19,9 @@
  *                tokens          1 / n_tokens                               bnpo, dapo, cispo, vespo
  *                sums            1 / n_sequences                            luspo
  *
+ * A is the sequence's or the token's own (advantages): then every A above is the token's, as o is, which drops tokens with
+ * A < 0; geometric clips each log by the sign of its token's A, and multiplies by the mean of o A.
+ *
  * All counts are the optimizer step's (I5), so a loss does not depend on how the step is split. For bnpo this is a
  * stated difference from TRL, which divides by each micro-batch's own tokens: equal when the step is one micro-batch.
  *
@@ -140,6 +143,11 @@ static double mean_log_ratio(const struct loss_sequence *sequence, int32_t n)
     return sum / n;
 }
 
+static double advantage_of(const struct loss_sequence *sequence, int32_t t)
+{
+    return (double)(sequence->advantages != NULL ? sequence->advantages[t] : sequence->advantage);
+}
+
 static bool is_kept(const struct loss_sequence *sequence, int32_t t)
 {
     return sequence->kept == NULL || sequence->kept[t];
@@ -161,8 +169,9 @@ struct gate_input {
     double log_ratio; /* of the token */
     double logp;
     double advantage;
-    double prepared; /* what the gate's prepare gave for the sequence */
-    int32_t n, kept; /* counted tokens of the sequence, and those that the entropy filter keeps */
+    double mean_advantage; /* over the sequence's tokens, those that the off-policy mask drops as 0 */
+    double prepared;       /* what the gate's prepare gave for the sequence */
+    int32_t n, kept;       /* counted tokens of the sequence, and those that the entropy filter keeps */
 };
 
 struct gate_output {
@@ -255,27 +264,26 @@ static const struct loss_gate gate_soft = {.traits = {.levels = true, .corrects_
 static double gamma_prepare(const struct loss_config *config, const struct loss_sequence *sequence, int32_t n)
 {
     const double most = 20.0, least = log(1e-8);
-    const bool positive = sequence->advantage >= 0.0f;
-    const double k = positive ? config->vespo_k_pos : config->vespo_k_neg;
-    const double asked = positive ? config->vespo_lambda_pos : config->vespo_lambda_neg;
-    const double lambda = asked < 1e-4 ? 1e-4 : asked;
     double log_w = 0.0;
+    (void)config;
     for (int32_t t = 0; t < n; t++) {
         const double ratio = token_log_ratio(sequence, t);
         log_w += ratio < -most ? -most : ratio > most ? most : ratio;
     }
-    log_w = log_w < least ? least : log_w > most ? most : log_w;
-    const double phi = exp(lambda + k * log_w - lambda * exp(log_w));
-    return isinf(phi) ? 0.0 : phi;
+    return log_w < least ? least : log_w > most ? most : log_w;
 }
 
 static struct gate_output gamma_apply(const struct loss_config *config, const struct gate_input *input)
 {
-    (void)config;
+    const bool positive = input->advantage >= 0.0;
+    const double k = positive ? config->vespo_k_pos : config->vespo_k_neg;
+    const double asked = positive ? config->vespo_lambda_pos : config->vespo_lambda_neg;
+    const double lambda = asked < 1e-4 ? 1e-4 : asked, log_w = input->prepared;
+    const double raw = exp(lambda + k * log_w - lambda * exp(log_w)), phi = isinf(raw) ? 0.0 : raw;
     return (struct gate_output){
-        .loss = -input->prepared * input->advantage * input->logp,
-        .d_logp = -input->prepared * input->advantage,
-        .event = input->prepared,
+        .loss = -phi * input->advantage * input->logp,
+        .d_logp = -phi * input->advantage,
+        .event = phi,
     };
 }
 
@@ -300,7 +308,7 @@ static double geometric_prepare(const struct loss_config *config, const struct l
     double sum = 0.0;
     for (int32_t t = 0; t < n; t++)
         if (is_kept(sequence, t))
-            sum += clipped_log(config, (double)sequence->advantage, token_log_ratio(sequence, t));
+            sum += clipped_log(config, advantage_of(sequence, t), token_log_ratio(sequence, t));
     return exp(sum / (kept > 0 ? kept : 1));
 }
 
@@ -314,7 +322,7 @@ static struct gate_output geometric_apply(const struct loss_config *config, cons
     const double share = input->kept > 0 ? (double)input->n / input->kept : 0.0;
     return (struct gate_output){
         .loss = -input->prepared * advantage,
-        .d_logp = times_ratio(-advantage * passes * share, input->prepared),
+        .d_logp = times_ratio(-input->mean_advantage * passes * share, input->prepared),
         .low = below && advantage < 0.0 ? 1.0 : 0.0,
         .high = above && advantage > 0.0 ? 1.0 : 0.0,
     };
@@ -427,6 +435,8 @@ static void apply_masked(const struct loss_config *config, const struct loss_gat
         if (sequence->d_entropy)
             sequence->d_entropy[t] = 0.0f;
     }
+    if (sequence->advantages != NULL) /* tokens are counted */
+        return;
     if (shared)
         count_clips(sums, 0.0, 0.0, 1);
     if (shared || gate->sequence_event) {
@@ -437,11 +447,42 @@ static void apply_masked(const struct loss_config *config, const struct loss_gat
     }
 }
 
-/* A < 0, and the policy has left what was sampled (DeepSeek-V3.2, arXiv 2512.02556). A NaN does not: it is passed on. */
-static bool is_dropped(const struct loss_config *config, const struct loss_sequence *sequence, int32_t n)
+/* Whether the policy has left what was sampled (DeepSeek-V3.2, arXiv 2512.02556), so that tokens with A < 0 are dropped. A
+ * NaN has not: it is passed on. */
+static bool is_left(const struct loss_config *config, const struct loss_sequence *sequence, int32_t n)
 {
-    return config->off_policy_mask && sequence->advantage < 0.0f &&
-           -mean_log_ratio(sequence, n) > config->off_policy_threshold;
+    bool any = false;
+    if (!config->off_policy_mask)
+        return false;
+    for (int32_t t = 0; t < (sequence->advantages == NULL ? 1 : n); t++)
+        any = any || advantage_of(sequence, t) < 0.0;
+    return any && -mean_log_ratio(sequence, n) > config->off_policy_threshold;
+}
+
+static double mean_advantage(const struct loss_sequence *sequence, int32_t n, bool left)
+{
+    double sum = 0.0;
+    if (sequence->advantages == NULL)
+        return left ? 0.0 : (double)sequence->advantage;
+    for (int32_t t = 0; t < n; t++)
+        sum += left && sequence->advantages[t] < 0.0f ? 0.0 : (double)sequence->advantages[t];
+    return sum / n;
+}
+
+/* What all tokens' losses hang on the log of the sequence's one ratio, by the share that each token has in it. */
+static double shared_slope(const struct loss_config *config, const struct loss_gate *gate,
+                           const struct loss_sequence *sequence, const struct gate_input *input, bool left)
+{
+    struct gate_input one = *input;
+    double sum = 0.0;
+    if (sequence->advantages == NULL)
+        return left ? 0.0 : gate->apply(config, input).d_ratio * ((double)input->kept / input->n);
+    for (int32_t t = 0; t < input->n; t++) {
+        one.advantage = advantage_of(sequence, t);
+        if (is_kept(sequence, t) && !(left && one.advantage < 0.0))
+            sum += gate->apply(config, &one).d_ratio;
+    }
+    return sum / input->n;
 }
 
 /* The entropies of a sequence's n counted tokens: metric, controller and bonus. */
@@ -478,39 +519,45 @@ void loss_sequence_apply(const struct loss_config *config, const struct loss_sca
     }
 
     const int32_t n_kept = count_kept(sequence, n);
-    const bool dropped = is_dropped(config, sequence, n), corrects = config->kl_correction && gate->traits.corrects_kl;
+    const bool left = is_left(config, sequence, n), corrects = config->kl_correction && gate->traits.corrects_kl;
+    /* What is one value of the sequence is counted once. */
+    const bool one_clip = level->shared && sequence->advantages == NULL,
+               one_event = one_clip || (gate->sequence_event && sequence->advantages == NULL);
     const double weight = row->average(config, scale, n);
     struct gate_input input = {.advantage = (double)sequence->advantage, .n = n, .kept = n_kept};
-    double loss = 0.0, low = 0.0, high = 0.0, shared_kl = 0.0;
+    double loss = 0.0, low = 0.0, high = 0.0, shared = 0.0, shared_kl = 0.0;
+    input.mean_advantage = mean_advantage(sequence, n, left);
     if (level->whole)
         input.ratio = exp(mean_log_ratio(sequence, n));
     if (gate->prepare)
         input.prepared = gate->prepare(config, sequence, n);
+    if (level->shared)
+        shared = shared_slope(config, gate, sequence, &input, left);
     if (config->beta != 0.0 && corrects && level->shared)
         shared_kl = mean_kl(config, sequence, n);
     for (int32_t t = 0; t < n; t++) {
-        const bool counts = t == 0 || !level->shared;
         input.log_ratio = token_log_ratio(sequence, t);
+        input.advantage = advantage_of(sequence, t);
         if (!level->whole)
             input.ratio = exp(input.log_ratio);
-        if (counts)
+        if (t == 0 || !level->shared)
             count_ratio(sums, input.ratio);
         input.logp = (double)sequence->logp[t];
         const struct gate_output out = gate->apply(config, &input);
-        if (counts) {
+        if (t == 0 || !one_clip) {
             low += out.low;
             high += out.high;
             sums->capped += out.capped;
         }
-        if (gate->sequence_event ? t == 0 : counts) {
+        if (t == 0 || !one_event) {
             sums->event += out.event;
             sums->event_units++;
         }
-        const bool here = !dropped && (gate->filters || is_kept(sequence, t));
-        double value = here ? out.loss : 0.0, slope = here ? out.d_ratio : 0.0;
-        if (level->shared) /* the part of all tokens' losses that hangs on this one */
-            slope = dropped ? 0.0 : out.d_ratio * ((double)n_kept / n);
-        if (!dropped && is_kept(sequence, t) && out.d_logp != 0.0)
+        const bool dropped = left && input.advantage < 0.0, kept = is_kept(sequence, t);
+        const bool here = !dropped && (gate->filters || kept);
+        double value = here ? out.loss : 0.0;
+        double slope = level->shared ? shared : here ? out.d_ratio : 0.0;
+        if (kept && (!dropped || gate->filters) && out.d_logp != 0.0)
             slope += out.d_logp;
         if (config->beta != 0.0) {
             const struct kl_estimate kl = loss_kl(config->kl, sequence->logp[t], sequence->logp_ref[t]);
@@ -528,6 +575,6 @@ void loss_sequence_apply(const struct loss_config *config, const struct loss_sca
     sums->loss += weight * loss;
     sums->tokens += n;
     sums->kept += n_kept;
-    sums->dropped += dropped ? 1 : 0;
-    count_clips(sums, low, high, level->shared ? 1 : n);
+    sums->dropped += left ? 1 : 0;
+    count_clips(sums, low, high, one_clip ? 1 : n);
 }

@@ -61,13 +61,14 @@ struct loss_sequence {
     int32_t n_tokens;
     bool masked;
     float advantage;
-    const float *logp;     /* [n_tokens] */
-    const float *logp_old; /* [n_tokens] or NULL */
-    const float *logp_ref; /* [n_tokens], needed if beta != 0 */
-    const bool *kept;      /* [n_tokens] or NULL: which tokens have a policy term (top_entropy_quantile) */
-    const float *entropy;  /* [n_tokens] or NULL: for the metric, and needed if entropy_coef != 0 */
-    float *d_logp;         /* [n_tokens] out: dL/dlogp; 0 for a masked sequence */
-    float *d_entropy;      /* [n_tokens] out: dL/dentropy; needed if entropy_coef != 0 */
+    const float *advantages; /* [n_tokens] of each token, in place of advantage; NULL: all have that one */
+    const float *logp;       /* [n_tokens] */
+    const float *logp_old;   /* [n_tokens] or NULL */
+    const float *logp_ref;   /* [n_tokens], needed if beta != 0 */
+    const bool *kept;        /* [n_tokens] or NULL: which tokens have a policy term (top_entropy_quantile) */
+    const float *entropy;    /* [n_tokens] or NULL: for the metric, and needed if entropy_coef != 0 */
+    float *d_logp;           /* [n_tokens] out: dL/dlogp; 0 for a masked sequence */
+    float *d_entropy;        /* [n_tokens] out: dL/dentropy; needed if entropy_coef != 0 */
 };
 
 /* Sums over sequences, to which loss_sequence_apply adds; loss_metrics divides them. Clip fractions as TRL: low counts
@@ -76,7 +77,7 @@ struct loss_sums {
     double loss;  /* policy term and KL */
     double bonus; /* what the entropy bonus takes from it */
     double kl, clip_low, clip_high,
-        clip_region;                    /* sums over counted tokens (clips at sequence level: over sequences) */
+        clip_region;                    /* sums over counted tokens (clips of one advantage and one ratio: sequences) */
     double capped;                      /* likewise: A < 0 and r at or above delta */
     double clip_low_min, clip_high_max; /* over sequences of the per-sequence fractions */
     double ratio_min, ratio_max;        /* over counted tokens, or sequences that have some */
@@ -86,7 +87,7 @@ struct loss_sums {
     int64_t tokens;                     /* counted */
     int64_t kept;                       /* of these, by the entropy filter */
     int64_t sequences;                  /* seen */
-    int64_t dropped;                    /* of these, by the off-policy mask */
+    int64_t dropped;                    /* of these, by the off-policy mask, wholly or in part */
     int64_t clip_units;                 /* what clip sums are divided by: tokens or sequences */
     int64_t event_units;
 };

@@ -47,6 +47,30 @@ succeeds "$COHORT" score --data scored.jsonl --reward python:lib/gets.py:texts,p
 is "$(grep -o '"rewards": {[^}]*}' out | head -n 1)" '"rewards": {"texts": 11, "named": 1.5, "half": 0.5, "judge": 1, "accuracy": 0}' "names and values"
 is "$(field reward <out | tr '\n' ' ')" "14 3 16 " "None leaves a reward out"
 [ "$(grep -c "a line for people" out)" = 0 ] || wrong "print() came into the output"
+
+# --- a list for a completion: rewards of tokens ---
+cat >steps.py <<'END'
+class Vector:  # as a tensor or an array has it
+    def __init__(self, values): self.values, self.shape, self.ndim = values, (len(values),), 1
+    def tolist(self): return self.values
+    def __float__(self): return float(self.values[0])
+def steps(completions, completion_ids, **kwargs):
+    return [[None, 0.5], Vector([1.0, float("nan")]), 3]
+def one(completions, **kwargs):
+    return [Vector([7.0]) for c in completions]
+def wrong(completions, **kwargs):
+    return [1, [1, 2, 3], 1]
+def infinite(completions, **kwargs):
+    return [1, [1, float("inf")], 1]
+END
+succeeds "$COHORT" score --data scored.jsonl --reward python:steps.py:steps,python:steps.py:one
+is "$(grep -o '"rewards": .*}' out | tr '\n' ' ')" '"rewards": {"steps": 0.5, "one": 7}, "reward": 7.5, "token_rewards": {"steps": [null, 0.5]}} "rewards": {"steps": 1, "one": 7}, "reward": 8, "token_rewards": {"steps": [1, null]}} "rewards": {"steps": 3, "one": 7}, "reward": 10} ' "rewards of tokens"
+has err "returned nan, which is taken for None"
+fails 1 "'wrong' returned a list of 3 numbers for row 2, whose completion has 2 tokens" "$COHORT" score --data scored.jsonl --reward python:steps.py:wrong
+fails 1 "'infinite' returned an infinite reward for row 2" "$COHORT" score --data scored.jsonl --reward python:steps.py:infinite
+sed 's/"completion_ids": [^]]*], //' scored.jsonl >no_ids.jsonl
+fails 1 "'wrong' returned a list of 3 numbers for row 2, .*the column \"completion_ids\"" "$COHORT" score --data no_ids.jsonl --reward python:steps.py:wrong
+fails 1 'token ids are not known; give them in the column "completion_ids"' "$COHORT" score --data no_ids.jsonl --reward 'exec:read x; echo [1]; cat >/dev/null'
 grpo=("$COHORT" grpo --model m --num-generations 3 --prompts-per-step 2 --max-completion-length 4 --threads 1 --seed 3)
 succeeds "${grpo[@]}" --data chat.jsonl --steps 2 --reward python:lib/gets.py:chat --out chat
 is "$(grep -o '"rewards/chat/mean": [0-9.]*' chat/metrics.jsonl | tr '\n' ' ')" '"rewards/chat/mean": 0.02 "rewards/chat/mean": 1.02 ' "steps that a function sees"

@@ -99,7 +99,6 @@ fails 1 'rows.jsonl:1: assistant_only_loss needs messages' sft no --data rows.js
 fails 1 'rows.jsonl:1: expected .*"body"' sft no --data rows.jsonl --steps 1 --dataset-text-field body
 fails 2 'label-smoothing-factor is of --loss-type nll' sft no --data rows.jsonl --steps 1 --loss-type dft --label-smoothing-factor 0.1
 fails 2 "loss_type cannot be 'chunked_nll', which is called nll" sft no --data rows.jsonl --steps 1 --loss-type chunked_nll
-fails 2 "packing_strategy cannot be 'wrapped', where attention would cross" sft no --data rows.jsonl --packing --packing-strategy wrapped
 
 # --- completion_only_loss false is the text ---
 for i in 1 2 3 4 5 6; do echo "{\"prompt\": \"q$i \", \"completion\": \"answer $i\"}"; done >pairs.jsonl
@@ -174,6 +173,22 @@ is "$(metric ebins 1 eval_loss)" "$(metric erows 1 eval_loss)" "held-out loss be
 # A mixture is packed file by file.
 succeeds sft mixed --data equal.jsonl:0.5,pairs.jsonl:0.5 --steps 6 --batch-size 2 --packing --max-length 24
 has err 'equal.jsonl.*: 12 rows packed into 5 bins of up to 4 rows, 108 tokens'
+# Long rows in pieces: bins of pieces are batches of these as rows; wrapped: one row of all, cut where it is full.
+for i in 1 2 3 4; do echo "{\"input_ids\": [$i, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]}"; done >long.jsonl
+for i in 1 2 3 4; do printf '{"input_ids": [%d, 11, 12, 13]}\n{"input_ids": [14, 15, 16, 17]}\n{"input_ids": [18, 19, 20]}\n' $i; done >pieces.jsonl
+succeeds sft split --data long.jsonl --steps 2 --batch-size 4 --packing --packing-strategy bfd_split --max-length 4 --no-shuffle-dataset
+has err 'long.jsonl: 4 rows cut into 12 pieces of up to 4 tokens, which do not see what came before them'
+succeeds sft aspieces --data pieces.jsonl --steps 2 --batch-size 4 --packing --max-length 4 --no-shuffle-dataset
+is "$(final split)" "$(final aspieces)" "pieces of rows"
+echo '{"input_ids": [1, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 2, 11, 12, 13, 14]}
+{"input_ids": [15, 16, 17, 18, 19, 20, 3, 11, 12, 13, 14, 15, 16, 17, 18, 19]}
+{"input_ids": [20, 4, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]}' >joined.jsonl
+succeeds sft wrapped --data long.jsonl --steps 2 --batch-size 3 --packing --packing-strategy wrapped --max-length 16 --no-shuffle-dataset
+has err 'long.jsonl: 4 rows wrapped into 3 of up to 16 tokens: .*attention crosses from row to row'
+succeeds sft joined --data joined.jsonl --steps 2 --batch-size 3 --max-length 16 --no-shuffle-dataset
+is "$(final wrapped)" "$(final joined)" "wrapped rows"
+sed 's/}/, "weight": 2}/' long.jsonl >heavy.jsonl
+fails 1 'heavy.jsonl:1: the row has a weight, and packing_strategy wrapped' sft no --data heavy.jsonl --steps 1 --packing --packing-strategy wrapped --max-length 16
 # Micro-batches of one row change memory, not what is packed.
 succeeds sft small --data equal.jsonl --steps 4 --batch-size 1 --packing --max-length 18 --micro-batch-tokens 6
 awk -v a="$(metric bins 4 loss)" -v b="$(metric small 4 loss)" 'BEGIN {exit !(a > 0 && (a - b)^2 < 1e-10)}' || wrong "micro-batches of a bin"

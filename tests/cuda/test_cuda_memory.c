@@ -165,8 +165,9 @@ static size_t held(void)
 
 /* Groups whose rewards are equal would take no step. */
 static cohort_status reward_in_order(void *context, const struct completion *completions, int32_t n, double *rewards,
-                                     cohort_error *err)
+                                     double **lists, cohort_error *err)
 {
+    (void)lists;
     (void)context, (void)completions, (void)err;
     for (int32_t i = 0; i < n; i++)
         rewards[i] = i;

@@ -41,6 +41,7 @@ static void test_null_arguments(void **state)
     REFUSED(cohort_options_set(NULL, "a", "b", NULL, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_options_read_yaml(NULL, "x", &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_options_add_reward(NULL, "x", NULL, NULL, &err), COHORT_ERR_ARGUMENT);
+    REFUSED(cohort_options_add_token_reward(NULL, "x", NULL, NULL, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_options_set_stop(NULL, NULL, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_help((cohort_command)99, &text, &err), COHORT_ERR_ARGUMENT);
     REFUSED(cohort_help(COHORT_GRPO, NULL, &err), COHORT_ERR_ARGUMENT);

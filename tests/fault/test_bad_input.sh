@@ -82,8 +82,8 @@ usage "not an option of sft \(it is one of info, grpo\)" sft --num-generations 4
 usage '^cohort: --model needs a value' generate --model
 # Unknown is told first, also where a value would be missing; a flag is no value.
 usage "no option 'foo'" grpo --foo
-usage "no option 'max_steps': it is called 'steps' here" sft --max_steps
-usage "no option 'max-steps': it is called 'steps' here" sft --max-steps 3
+usage "no option 'iters': it is called 'steps' here" sft --iters
+usage "no option 'iters': it is called 'steps' here" sft --iters 3
 usage "called 'prompts_per_step' here" grpo --train-batch-size=3
 usage "no option 'use_vllm': not needed" grpo --use_vllm
 usage '^cohort: --out needs a value, and --steps is an option of its own.*--out=--steps' sft --out --steps 3
@@ -149,7 +149,7 @@ fails 1 'd.jsonl: not a folder' "$COHORT" generate --model d.jsonl --prompt x
 yaml() { printf "$1" >c.yaml; fails 2 "$2" grpo --config c.yaml; absent run; }
 yaml 'lerning_rate: 1e-5\n' "c.yaml:1:1: .*did you mean 'learning_rate'"
 yaml 'seed: 1\nsteps: 1\nseed: 2\n' "c.yaml:3:1: 'seed' is given twice"
-yaml 'max_steps: 3\n' "c.yaml:1:1: .*it is called 'steps'"
+yaml 'iters: 3\n' "c.yaml:1:1: .*it is called 'steps'"
 yaml 'seed: 010\n' 'c.yaml:1:7: .*octal'
 yaml 'top_p: "1e-46"\n' 'c.yaml:1:8: .*single precision'
 yaml 'epsilon: big\n' 'c.yaml:1:10: epsilon .*number'

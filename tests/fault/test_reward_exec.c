@@ -279,7 +279,6 @@ static void test_garbage(void **state)
                                           "1e999",
                                           "true",
                                           "\\\"1\\\"",
-                                          "[1]",
                                           "{}",
                                           "1 2",
                                           "{\\\"reward\\\": \\\"x\\\"}",
@@ -290,11 +289,17 @@ static void test_garbage(void **state)
         snprintf(program, sizeof program, "read x; echo 1; echo \"%s\"; echo noise >&2; cat >/dev/null", garbage[i]);
         FAILS(shell(program, 5), "row 2 of 4", "expected a finite number");
     }
+    FAILS(shell("read x; echo 1; echo [1]; cat >/dev/null", 5), "row 2 of 4",
+          "a list of 1 for a completion of 2 tokens");
+    FAILS(shell("read x; echo '{\"reward\": [1, 2, 3]}'; cat >/dev/null", 5), "row 1 of 4",
+          "a list of 3 for a completion of 2 tokens");
+    FAILS(shell("read x; echo '[1, true]'; cat >/dev/null", 5), "item 2 is neither a number nor null");
+    FAILS(shell("read x; echo '[1, [2]]'; cat >/dev/null", 5), "item 2 is neither a number nor null");
     if (have_python)
-        FAILS(python("import sys\nsys.stdin.readline()\nsys.stdout.write('1' * 3000000)\n"
+        FAILS(python("import sys\nsys.stdin.readline()\nsys.stdout.write('1' * 30000000)\n"
                      "sys.stdout.flush()\nsys.stdin.read()\n",
                      5),
-              "more than 1048576 bytes");
+              "more than 16777216 bytes");
     FAILS(shell("read x; printf '1\\n2\\n3\\n4\\n5\\n'; cat >/dev/null", 5), "more lines than the 4 rows");
     FAILS(shell("read x; printf '1\\n2\\n3\\n4\\n5'; cat >/dev/null", 5), "more than the 4 rows");
     FAILS(shell("read x; printf '1\\n2\\n3\\n4'; cat >/dev/null", 0.5), "3 of 4 rows");
@@ -542,7 +547,7 @@ static void test_several(void **state)
     reward_job_free(jobs[JOBS - 1]);
     for (size_t j = JOBS - 1; j-- > 0;) {
         double values[2] = {0};
-        if (reward_finish(jobs[j], values, &log, 2 * j, &err) != COHORT_OK)
+        if (reward_finish(jobs[j], values, NULL, &log, 2 * j, &err) != COHORT_OK)
             fail_msg("%s", err.message);
         assert_true(values[0] == (double)j && values[1] == (double)j);
         reward_job_free(jobs[j]);

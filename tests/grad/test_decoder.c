@@ -71,7 +71,7 @@ static void open_without_head_norm(struct model_test *test, struct backend *back
     must(model_create(&test->model, backend, &config, DTYPE_F32, 0, fetch_by_name, &whole.model->base, &err), &err);
     must(param_set_train_begin(test->model->trained, DTYPE_F32, &err), &err);
     assert_int_equal(test->model->base.table.n_params, whole.model->base.table.n_params - 2 * config.n_layers);
-    assert_null(test->model->layers[0].attention.q_norm);
+    assert_null(test->model->layers[0].attention.q_norm.gain);
     model_test_close(&whole);
 }
 

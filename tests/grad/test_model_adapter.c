@@ -272,21 +272,35 @@ static void test_chunks(void **state)
 static void test_refused(void **state)
 {
     (void)state;
+    static const struct {
+        const char *fixture, *saved, *words;
+        bool bias;
+    } rows[] = {{"model_untied", "k_proj",
+                 "self_attn.k_proj.weight is the adapter's own and model.layers.0.self_attn.q_proj", false},
+                {"model_tied", "lm_head", "this model's head is its embedding", false},
+                {"model_untied", NULL, "lora_bias", true},
+                {"model_untied", "proj", "both target_modules and modules_to_save name it", false},
+                {"model_experts", "mlp", "is no projection, norm or embedding", false},
+                {"model_experts_fused", "mlp", "holds all experts of a layer", false},
+                {"model_untied", "nothing", "the model has no module 'nothing'", false}};
     struct backend *backend = backend_here(test_options.cuda ? "cuda" : "portable", 1);
-    for (int what = 0; what < 2; what++) {
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct model_config config;
         struct model *model = NULL;
         struct adapter_settings settings;
+        char dir[256];
         cohort_error err = {0};
-        must(model_config_load(&config, NULL, FIXTURES "model_untied", &err), &err);
+        snprintf(dir, sizeof dir, FIXTURES "%s", rows[i].fixture);
+        must(model_config_load(&config, NULL, dir, &err), &err);
         must(model_open(&model, backend, &config, DTYPE_F32, 0, &err), &err);
         adapter_settings_default(&settings);
-        settings.bias = what == 0;
-        if (what == 1)
-            must(adapter_names_add(&settings.saved, "lm_head", &err), &err);
-        assert_int_equal(model_adapt(model, &settings, &err), COHORT_ERR_UNSUPPORTED);
-        const char *const words[] = {"lora_bias", "modules_to_save"};
-        assert_non_null(strstr(err.message, words[what]));
+        settings.bias = rows[i].bias;
+        must(adapter_names_add(&settings.targets, i == 0 ? "down_proj" : "q_proj", &err), &err);
+        if (rows[i].saved != NULL)
+            must(adapter_names_add(&settings.saved, rows[i].saved, &err), &err);
+        assert_int_not_equal(model_adapt(model, &settings, &err), COHORT_OK);
+        if (strstr(err.message, rows[i].words) == NULL)
+            fail_msg("'%s', expected '%s'", err.message, rows[i].words);
         assert_null(model->adapter);
         adapter_settings_free(&settings);
         model_destroy(model);

@@ -2,7 +2,8 @@
 # The table of TRL's names in docs/GRPO.md is true: every field of TRL's GRPOConfig, RLOOConfig and ModelConfig (tests/fixtures/trl_fields.txt,
 # written by oracle/trl_fields.py) has its row, once. Of a row "the same" every name is an option of grpo, with TRL's default unless the row
 # speaks of the default. Of a row that names an option, or "none", no name is an option of grpo, and whoever gives it is told of that option,
-# or why there is none. (That a hint's options exist is tests/unit/test_options_hints.c.)
+# or why there is none; but where the row says "the same under another name" it is taken, with a note (in docs/SFT.md too), and no other is.
+# (That a hint's options exist is tests/unit/test_options_hints.c.)
 set -euo pipefail
 export LC_ALL=C
 COHORT=$(realpath "$COHORT")
@@ -31,6 +32,13 @@ default_of() { awk -v name="$1" '$1 == name { $1 = $2 = ""; print $3; exit }' "$
 ours_of() { awk -F' *[|] *' -v name="\`$1\`" '$2 == name && $6 ~ /(^|, )grpo(,|$)/ { print $4; exit }' docs/OPTIONS.md | tr -d '\`'; }
 is_option() { grep -qx "$1" "$work/options"; }
 
+# takes COMMAND NAME OPTION: the name is taken as that of the option, which is said once. (What is wrong with the command otherwise does not matter.)
+takes() {
+    local said
+    said=$("$COHORT" "$1" "--${2//_/-}" 1 2>&1 < /dev/null || true)
+    [ "$(grep -c "note: $2 is called ${3//\`/} here" <<<"$said")" = 1 ]
+}
+
 while IFS='|' read -r name here how; do
     if [ "$here" = "the same" ]; then
         is_option "$name" || { say "$name is no option of grpo"; continue; }
@@ -38,6 +46,10 @@ while IFS='|' read -r name here how; do
         test -n "$ours" || { say "docs/OPTIONS.md has no default of $name for grpo"; continue; }
         awk -v a="$theirs" -v b="$ours" 'BEGIN { exit !(a == b || (a ~ /^[0-9.]/ && b ~ /^[0-9.]/ && a + 0 == b + 0)) }' ||
             grep -q default <<<"$how" || say "$name is $theirs in TRL and $ours here: the row does not say that the default differs"
+        continue
+    fi
+    if [[ $how == "the same under another name"* ]]; then
+        takes grpo "$name" "$here" || say "$name is the same as $here by its row, and is not taken"
         continue
     fi
     ! is_option "$name" || { say "$name is an option of grpo; its row says '$here'"; continue; }
@@ -56,4 +68,20 @@ while IFS='|' read -r name here how; do
     done
     test $found = 1 || say "$name is $here by its row, and is told: $told"
 done < "$work/rows"
+
+n=0
+while IFS='|' read -r names here; do
+    IFS=', ' read -ra theirs <<<"${names//\`/}"
+    IFS=', ' read -ra ours <<<"${here//\`/}"
+    test ${#theirs[@]} = ${#ours[@]} || say "docs/SFT.md: $names are not as many as $here"
+    for i in "${!theirs[@]}"; do
+        n=$((n + 1))
+        [ "${theirs[i]}" = "${ours[i]}" ] || takes sft "${theirs[i]}" "${ours[i]}" || say "docs/SFT.md: ${theirs[i]} is not taken as ${ours[i]}"
+    done
+done < <(awk -F' *[|] *' '/^[|] `/ && $4 ~ /^the same under another name/ { print $2 "|" $3 }' docs/SFT.md)
+test $n -ge 6 || say "docs/SFT.md: $n names that are the same under another name"
+# And no further: a name that is taken has a row that says so.
+for name in $(sed -n 's/^SYNONYM("\([a-z_]*\)".*/\1/p' src/run/options_table.h); do
+    grep -hE "^\| .*\`$name\`.*the same under another name" docs/GRPO.md docs/SFT.md > /dev/null || say "$name is taken, and no table says so"
+done
 exit $wrong

@@ -18,16 +18,21 @@ near() {
             END { print "largest difference " largest; exit !(NR > 50 && largest <= most) }'
 }
 
-for adapter in lora dora; do
+make_model "$work/untied" 3 false
+saved=(--lora-modules-to-save lm_head,embed_tokens,model.norm,0.mlp,1.self_attn)
+for adapter in lora dora saved; do
+    # What trains: A and B, with magnitudes, with tensors in place of the base's.
+    base=model
     [ $adapter = dora ] && rank+=(--use-dora)
+    [ $adapter = saved ] && rank+=("${saved[@]}") && base=untied
     for dtype in bf16 f32; do
         arguments sft
         what=$adapter-$dtype
-        cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0 --steps 1 --out "new-$what"
-        cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.02 --steps 20 --out "sft-$what"
-        cohort "${args[@]}" --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.005 --steps 2 --out "start-$what"
-        cohort generate --model model --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 --temperature 1 >base.jsonl
-        cohort generate --model model --adapter "new-$what/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
+        cohort "${args[@]}" --model $base --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0 --steps 1 --out "new-$what"
+        cohort "${args[@]}" --model $base --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.02 --steps 20 --out "sft-$what"
+        cohort "${args[@]}" --model $base --dtype $dtype --use-peft "${rank[@]}" --learning-rate 0.005 --steps 2 --out "start-$what"
+        cohort generate --model $base --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 --temperature 1 >base.jsonl
+        cohort generate --model $base --adapter "new-$what/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
             --temperature 1 >new.jsonl
         same base.jsonl new.jsonl "$what, an adapter that is zero"
 
@@ -35,7 +40,7 @@ for adapter in lora dora; do
         cohort generate --model "sft-$what/final" --dtype $dtype --batch grpo.jsonl --n 3 --max-completion-length 20 \
             --temperature 1 >drawn.jsonl
         cmp -s base.jsonl drawn.jsonl && fail "$what: training changed nothing"
-        cohort logprobs --model model --adapter-path "sft-$what/final" --dtype $dtype --batch drawn.jsonl >scored.jsonl
+        cohort logprobs --model $base --adapter-path "sft-$what/final" --dtype $dtype --batch drawn.jsonl >scored.jsonl
         same <(logprobs_of drawn.jsonl) <(logprobs_of scored.jsonl) "$what, log-probs of sampling and scoring"
         sed -n 4p drawn.jsonl >one.jsonl
         cohort logprobs --model "sft-$what/final" --dtype $dtype --batch one.jsonl --threads 1 >one-scored.jsonl
@@ -43,22 +48,26 @@ for adapter in lora dora; do
     done
 
     # What cohort merge makes of it, whose weights are PEFT's to the bit, is the same function.
-    cohort merge --model model --adapter "sft-$adapter-f32/final" --out "merged-$adapter"
+    cohort merge --model $base --adapter "sft-$adapter-f32/final" --out "merged-$adapter"
     cohort logprobs --model "sft-$adapter-f32/final" --dtype f32 --batch drawn.jsonl >beside.jsonl
     cohort logprobs --model "merged-$adapter" --dtype f32 --batch drawn.jsonl >in.jsonl
     near <(logprobs_of beside.jsonl) <(logprobs_of in.jsonl) 2e-4 || fail "$adapter merged is another model"
-    cohort logprobs --model model --dtype f32 --batch drawn.jsonl >without.jsonl
+    cohort logprobs --model $base --dtype f32 --batch drawn.jsonl >without.jsonl
     near <(logprobs_of beside.jsonl) <(logprobs_of without.jsonl) 2e-4 && fail "$adapter has no effect"
 done
 rank=(--lora-r 8 --lora-target-modules all-linear)
 
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl grpo-kl-from dora-sft dora-grpo-kl-from dora-grpo; do
+    for kind in sft grpo grpo-kl grpo-kl-from dora-sft dora-grpo-kl-from dora-grpo \
+        saved-sft saved-grpo-kl saved-grpo-kl-from; do
         what="lora-$kind-$dtype"
         plain=${kind#dora-}
+        plain=${plain#saved-}
         arguments "${plain%-from}"
         part=2
         case $kind in
+        saved-*-from) args+=(--model untied --adapter "start-saved-$dtype/final") ;;
+        saved-*) args+=(--model untied --use-peft "${rank[@]}" "${saved[@]}") ;;
         dora-*-from) args+=(--adapter "start-dora-$dtype/final") ;;
         *-from) args+=(--adapter "start-lora-$dtype/final") ;;
         dora-*) args+=(--use-peft "${rank[@]}" --use-dora) ;;
@@ -89,7 +98,8 @@ done
 # Every optimizer trains A and B, and goes on where it stopped.
 for optim in adamw_8bit muon sgd adafactor lion_32bit; do
     arguments sft
-    args+=(--dtype bf16 --use-peft "${rank[@]}" --use-dora --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
+    args+=(--dtype bf16 --model untied --use-peft "${rank[@]}" --use-dora
+        --lora-modules-to-save norm,lm_head --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
     cohort "${args[@]}" --steps 2 --out "by-$optim"
     cohort "${args[@]}" --steps 1 --out "by-$optim-parts"
     cohort "${args[@]}" --steps 2 --out "by-$optim-parts" --resume latest

@@ -34,6 +34,7 @@ struct draw {
     struct entropy_control entropy;
     int32_t iteration;
     int64_t max_completions, max_tokens; /* of the division */
+    bool of_tokens;                      /* each token has an advantage of its own */
     char words[160];
 };
 
@@ -82,13 +83,17 @@ static void draw_switches(struct draw *draw, struct rows *rows)
         for (int32_t t = 0; t < rows->script.spans[i].n_tokens; t++)
             rows->script.logp[i][t] = rows->scored[i][t] + (float)(drift + 0.6 * uniform() - 0.3);
     }
+    draw->of_tokens = pick(3) == 0;
+    for (int i = 0; i < N_ROWS && draw->of_tokens; i++)
+        for (int32_t t = 0; t < rows->script.spans[i].n_tokens; t++)
+            rows->script.of_tokens[i][t] = (float)(2.0 * uniform() - 1.0);
     draw->max_completions = 1 + pick(N_ROWS - 1);
     draw->max_tokens = pick(2) ? MAX_FED : rows->script.longest + pick(rows->script.longest);
     snprintf(
         draw->words, sizeof draw->words,
-        "%s level %d delta %.2g beta %.2g k%d%s%s filter %.2g bonus %.2g%s iteration %d, %d completions, %d tokens",
-        losses[loss->type], (int)loss->level, loss->delta, loss->beta, (int)loss->kl,
-        loss->kl_correction ? " corrected" : "", loss->off_policy_mask ? " off-policy mask" : "",
+        "%s%s level %d delta %.2g beta %.2g k%d%s%s filter %.2g bonus %.2g%s iteration %d, %d completions, %d tokens",
+        losses[loss->type], draw->of_tokens ? " of tokens" : "", (int)loss->level, loss->delta, loss->beta,
+        (int)loss->kl, loss->kl_correction ? " corrected" : "", loss->off_policy_mask ? " off-policy mask" : "",
         draw->config.filter_entropy ? draw->config.top_entropy_quantile : 1.0, draw->entropy.coef,
         draw->config.mask_truncated ? " masked" : "", (int)draw->iteration, (int)draw->max_completions,
         (int)draw->max_tokens);
@@ -99,6 +104,8 @@ static void take_step(struct model_test *test, struct backend *backend, const st
 {
     cohort_error err = {0};
     struct grpo_batch batch = script_batch(&rows->script);
+    if (draw->of_tokens)
+        batch.token_advantages = rows->script.token_advantages;
     model_test_open(test, backend, "model_tied", DTYPE_F32);
     model_test_plan(test, max_tokens, max_completions, DECODER_TRAIN, 0);
     struct grpo grpo = {.model = test->model,

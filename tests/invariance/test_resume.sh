@@ -8,7 +8,7 @@ make_data
 cd "$work"
 
 for dtype in bf16 f32; do
-    for kind in sft sft-packed sft-turns grpo grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic; do
+    for kind in sft sft-packed sft-split sft-wrapped sft-turns grpo grpo-kl grpo-entropy grpo-slices grpo-sync grpo-dynamic grpo-tokens; do
         what="$kind-$dtype"
         part=3
         case $kind in grpo-kl | grpo-entropy | grpo-sync | grpo-dynamic) part=2 ;; esac # two iterations a batch
@@ -21,6 +21,11 @@ for dtype in bf16 f32; do
         cohort "${args[@]}" --threads 2 --steps $part --out "$what-parts"
         cohort "${args[@]}" --threads 2 --recompute layer --steps 6 --out "$what-parts" --resume latest
         same_end "$what" "$what-parts" "$what, $part steps and the rest"
+        if [ $kind = grpo-tokens ]; then # there are some, and a checkpoint has those of a batch in use
+            grep -q '"token_rewards": {"tokens.sh": \[null, ' "$what/completions.jsonl" || fail "$what: no rewards of tokens"
+            grep -q '"token_advantages": \[' "$what/completions.jsonl" || fail "$what: no advantages of tokens"
+            grep -q '"format": 2' "$what/checkpoints/step-$part/trainer/batch.json" || fail "$what: no advantages of tokens in a checkpoint"
+        fi
         if [ $kind = grpo-entropy ]; then # the controller moved, and not one way alone
             coefs=$(numbers "$what" | sed -n 's/.*"entropy_coef": \([0-9.e-]*\).*/\1/p' | sort -u | wc -l)
             [ "$coefs" -ge 2 ] || fail "$what: the coefficient of the entropy bonus stays where it was"

@@ -64,8 +64,10 @@ static const char *device(void) { return test_options.cuda ? "cuda" : "cpu"; }
 /* How the run looks: options beside those that all have. */
 struct variant {
     const char *name, *num_iterations, *beta, *threads;
+    bool of_tokens; /* rewards of tokens */
 };
-static const struct variant variants[] = {{"plain", "1", "0", "2"}, {"twice", "2", "0.1", "1"}};
+static const struct variant variants[] = {
+    {"plain", "1", "0", "2", false}, {"twice", "2", "0.1", "1", false}, {"tokens", "2", "0", "2", true}};
 
 static size_t n_variants(void) { return test_options.small ? 1 : sizeof variants / sizeof variants[0]; }
 
@@ -127,13 +129,34 @@ static cohort_status reward(void *context, const cohort_reward_row *const *rows,
     return COHORT_OK;
 }
 
+/* Rewards of tokens, some of them none; the place behind what there is, of another completion, is nobody's. */
+static void score_tokens(const cohort_reward_row *row, double *to)
+{
+    for (int32_t t = 0; t < row->n_tokens; t++)
+        to[t] = (row->tokens[t] + t) % 3 == 0 ? (double)NAN : (double)(row->tokens[t] % 11) / 10.0;
+}
+
+static cohort_status token_reward(void *context, const cohort_reward_row *const *rows, size_t n_rows,
+                                  double *const *token_rewards, cohort_error *err)
+{
+    (void)context, (void)err;
+    for (size_t i = 0; i < n_rows; i++) {
+        for (int32_t t = 0; t < rows[i]->n_tokens; t++)
+            assert_true(isnan(token_rewards[i][t]));
+        score_tokens(rows[i], token_rewards[i]);
+    }
+    return COHORT_OK;
+}
+
 /* With a reward of ours, and evaluations by it. */
 static cohort_options *rewarded_options(const struct variant *variant, const char *out)
 {
     cohort_error err = {0};
     cohort_options *options = grpo_options(variant, out);
     set(options, "eval_data", held_out_path);
-    must(cohort_options_add_reward(options, "scores", reward, NULL, &err), &err);
+    must(variant->of_tokens ? cohort_options_add_token_reward(options, "scores", token_reward, NULL, &err)
+                            : cohort_options_add_reward(options, "scores", reward, NULL, &err),
+         &err);
     return options;
 }
 
@@ -454,10 +477,9 @@ static void test_steps(void **state)
 }
 
 /* By scores of the caller's, with a rollout that is forgotten, generation between the halves, and a resume. */
-static void test_scores(void **state)
+static void scores_of(const struct variant *variant)
 {
-    (void)state;
-    const struct variant *variant = &variants[0];
+    const int updates = atoi(variant->num_iterations);
     struct told told = {0};
     struct step_rows rows;
     cohort_error err = {0};
@@ -465,14 +487,17 @@ static void test_scores(void **state)
     for (int k = 0; k < STEPS; k++) {
         cohort_batch batch = batch_of(&rows, k);
         const cohort_reward_row *const *completions = NULL;
-        double scores[PER_STEP * GROUP];
+        double scores[PER_STEP * GROUP], tokens[PER_STEP * GROUP][12];
+        const double *of_tokens[PER_STEP * GROUP];
         size_t n = 0;
         if (trainer == NULL) { /* in the beginning, and for the last step again */
-            cohort_options *options = grpo_options(variant, "scores");
+            char out[64];
+            snprintf(out, sizeof out, "%s-scores", variant->name);
+            cohort_options *options = grpo_options(variant, out);
             if (k > 0)
                 set(options, "resume", "latest");
             trainer = open_trainer(options, &told);
-            assert_int_equal(cohort_trainer_steps(trainer), k);
+            assert_int_equal(cohort_trainer_steps(trainer), k * updates);
         }
         must(cohort_trainer_rollout(trainer, &batch, &completions, &n, &err), &err);
         must(cohort_trainer_rollout(trainer, &batch, &completions, &n, &err), &err);
@@ -482,11 +507,15 @@ static void test_scores(void **state)
             assert_int_equal(completions[i]->completion_index, i % GROUP);
             assert_non_null(strstr(completions[i]->row_json, "number"));
             scores[i] = score_of(completions[i]);
+            score_tokens(completions[i], tokens[i]);
+            of_tokens[i] = tokens[i];
         }
         cohort_completion between;
         sample(cohort_trainer_model(trainer), 1.0f, &between, 1);
         cohort_completion_free(&between);
-        must(cohort_trainer_update(trainer, scores, n, &err), &err);
+        must(variant->of_tokens ? cohort_trainer_update_tokens(trainer, of_tokens, n, &err)
+                                : cohort_trainer_update(trainer, scores, n, &err),
+             &err);
         if (k == 1) {
             cohort_trainer_close(trainer);
             trainer = NULL;
@@ -494,9 +523,21 @@ static void test_scores(void **state)
     }
     must(cohort_trainer_save_final(trainer, &err), &err);
     cohort_trainer_close(trainer);
-    compare_files("plain-command", "scores", "checkpoints/step-3/model.safetensors");
-    compare_files("plain-command", "scores", "checkpoints/step-3/trainer/optimizer.safetensors");
-    compare_files("plain-command", "scores", "completions.jsonl");
+    char command[64], out[64], checkpoint[64];
+    snprintf(command, sizeof command, "%s-command", variant->name);
+    snprintf(out, sizeof out, "%s-scores", variant->name);
+    snprintf(checkpoint, sizeof checkpoint, "checkpoints/step-%d/model.safetensors", STEPS * updates);
+    compare_files(command, out, checkpoint);
+    snprintf(checkpoint, sizeof checkpoint, "checkpoints/step-%d/trainer/optimizer.safetensors", STEPS * updates);
+    compare_files(command, out, checkpoint);
+    compare_files(command, out, "completions.jsonl");
+}
+
+static void test_scores(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < n_variants(); v += 2)
+        scores_of(&variants[v]);
 }
 
 /* A step that the observer stops, at each place where it is asked, and that is then made again. */

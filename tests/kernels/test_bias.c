@@ -35,24 +35,29 @@ static void check_forward(int64_t rows, int64_t width, enum dtype y_type, enum d
     arrays_free();
 }
 
-static void check_backward(int64_t rows, int64_t width, enum dtype type)
+/* Rows are stride elements apart. */
+static void check_backward(int64_t rows, int64_t width, int64_t stride, enum dtype type, float scale)
 {
-    const struct array *dy = array_new(rows * width, type, 3, 1.0), *sum = array_new(width, DTYPE_F32, 4, 1.0);
-    const struct array *dy2 = array_shifted(rows * width, type, 3, 1.0, 1),
+    const struct array *dy = array_new(rows * stride, type, 3, 1.0), *sum = array_new(width, DTYPE_F32, 4, 1.0);
+    const struct array *dy2 = array_shifted(rows * stride, type, 3, 1.0, 1),
                        *sum2 = array_shifted(width, DTYPE_F32, 4, 1.0, 1);
+    struct bias_backward p = {
+        .rows = rows, .width = width, .dy = dy->d, .dy_stride = stride, .type = type, .scale = scale, .d_bias = sum->d};
     use_threads(1);
-    backend->ops->bias_backward(backend, &(struct bias_backward){rows, width, dy->d, type, sum->d});
+    backend->ops->bias_backward(backend, &p);
     pull(sum);
     for (int64_t i = 0; i < width; i++) {
         double want = was(sum, i), size = fabs(want);
         for (int64_t r = 0; r < rows; r++) {
-            want += was(dy, r * width + i);
-            size += fabs(was(dy, r * width + i));
+            want += (double)scale * was(dy, r * stride + i);
+            size += fabs((double)scale * was(dy, r * stride + i));
         }
         expect_near(get(sum, i), want, DTYPE_F32, size, 2e-6);
     }
     use_threads(2);
-    backend->ops->bias_backward(backend, &(struct bias_backward){rows, width, dy2->d, type, sum2->d});
+    p.dy = dy2->d;
+    p.d_bias = sum2->d;
+    backend->ops->bias_backward(backend, &p);
     expect_same("another address, two threads", sum, sum2);
     arrays_free();
 }
@@ -66,17 +71,17 @@ static void test_reference(void **state)
         for (int w = 0; w < N_WIDTHS; w++) {
             for (int bias_type = DTYPE_F32; bias_type <= DTYPE_BF16; bias_type++)
                 check_forward(3, test_width[w], (enum dtype)y_type, (enum dtype)bias_type);
-            check_backward(3, test_width[w], (enum dtype)y_type);
+            check_backward(3, test_width[w], test_width[w] + w, (enum dtype)y_type, 0.75f);
         }
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
-            check_backward(rows[r], 40, (enum dtype)y_type);
+            check_backward(rows[r], 40, 40, (enum dtype)y_type, 1.0f);
         /* More runs than a block of threads has, and a ragged end. */
         check_forward(2, 4616, (enum dtype)y_type, (enum dtype)y_type);
         check_forward(2, 2051, (enum dtype)y_type, (enum dtype)y_type);
     }
     EACH_BACKEND
     if (!test_options.small)
-        check_backward(3000, 1152, DTYPE_BF16);
+        check_backward(3000, 1152, 1152, DTYPE_BF16, 1.0f);
 }
 
 /* What is not finite stays where it is. */

@@ -1,5 +1,5 @@
-/* Advantages and reward metrics against TRL (tests/fixtures/advantages, oracle/advantage_trl.py).
- */
+/* Advantages and reward metrics against TRL (tests/fixtures/advantages/trl.json, oracle/advantage_trl.py), advantages of
+ * tokens against their formulas in float64 (tokens.json, oracle/token_rewards.py). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -411,6 +411,196 @@ static void test_spreads(void **state)
     assert_true(advantage_spreads(&input, 0));
 }
 
+/* ---- Rewards of tokens ---- */
+
+#define MAX_LIST 8
+
+struct token_buffers {
+    double lists[MAX_ROWS * MAX_FUNCTIONS][MAX_LIST];
+    double *list[MAX_ROWS * MAX_FUNCTIONS];
+    float tokens[MAX_ROWS][MAX_LIST];
+    float *row[MAX_ROWS];
+    int32_t n_tokens[MAX_ROWS];
+};
+
+/* The word's index. */
+static int index_of(const char *const *words, const char *word)
+{
+    int i = 0;
+    while (strcmp(words[i], word) != 0)
+        i++;
+    return i;
+}
+
+static void load_tokens(const json_t *item, struct buffers *buffers, struct token_buffers *tokens,
+                        struct advantage_input *input)
+{
+#define WORD(id, word) word,
+    static const char *const scales[] = {ADVANTAGE_SCALE_LIST(WORD)},
+                             *const estimators[] = {ADVANTAGE_ESTIMATOR_LIST(WORD)},
+                             *const aggregations[] = {ADVANTAGE_AGGREGATION_LIST(WORD)};
+    json_t *rewards = json_object_get(item, "rewards"), *weights = json_object_get(item, "weights");
+    const size_t n = json_array_size(rewards), functions = json_array_size(weights);
+    memset(tokens, 0, sizeof *tokens);
+    for (size_t f = 0; f < functions; f++)
+        buffers->weights[f] = json_number_value(json_array_get(weights, f));
+    for (size_t i = 0; i < n; i++) {
+        tokens->n_tokens[i] = (int32_t)json_integer_value(json_array_get(json_object_get(item, "n_tokens"), i));
+        tokens->row[i] = tokens->tokens[i];
+        for (size_t f = 0; f < functions; f++) {
+            const json_t *given = json_array_get(json_array_get(rewards, i), f);
+            const size_t k = i * functions + f;
+            buffers->rewards[k] = json_is_array(given) ? 0.0 : number(given);
+            if (!json_is_array(given))
+                continue;
+            tokens->list[k] = tokens->lists[k];
+            bool any = false;
+            for (int32_t t = 0; t < tokens->n_tokens[i]; t++) {
+                const double value = number(json_array_get(given, (size_t)t));
+                tokens->list[k][t] = value;
+                buffers->rewards[k] += isnan(value) ? 0.0 : value;
+                any = any || !isnan(value);
+            }
+            if (!any)
+                buffers->rewards[k] = (double)NAN;
+        }
+    }
+    *input = (struct advantage_input){
+        .n_rows = (int32_t)n,
+        .group = (int32_t)json_integer_value(json_object_get(item, "group")),
+        .n_functions = (int32_t)functions,
+        .rewards = buffers->rewards,
+        .lists = tokens->list,
+        .n_tokens = tokens->n_tokens,
+        .weights = buffers->weights,
+        .config = {.scale = (enum advantage_scale)index_of(scales, json_string_value(json_object_get(item, "scale"))),
+                   .estimator = (enum advantage_estimator)index_of(
+                       estimators, json_string_value(json_object_get(item, "estimator"))),
+                   .aggregation = (enum advantage_aggregation)index_of(
+                       aggregations, json_string_value(json_object_get(item, "aggregation"))),
+                   .epsilon = 1e-4}};
+}
+
+static void test_tokens(void **state)
+{
+    (void)state;
+    json_error_t error;
+    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/advantages/tokens.json", 0, &error), *item;
+    assert_non_null(root);
+    json_t *cases = json_object_get(root, "cases");
+    assert_int_equal(json_array_size(cases), 109);
+    size_t index;
+    json_array_foreach(cases, index, item)
+    {
+        static struct buffers buffers;
+        static struct token_buffers tokens;
+        struct advantage_input input;
+        char name[32];
+        load_tokens(item, &buffers, &tokens, &input);
+        struct advantage_output output = output_of(&buffers);
+        output.tokens = tokens.row;
+        snprintf(name, sizeof name, "%zu", index);
+        assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+        for (int32_t i = 0; i < input.n_rows; i++) {
+            const json_t *want = json_array_get(json_object_get(item, "advantages"), (size_t)i);
+            double sum = 0.0;
+            assert_int_equal(json_array_size(want), tokens.n_tokens[i]);
+            for (int32_t t = 0; t < tokens.n_tokens[i]; t++) { /* rounded to float once */
+                check("advantage", name, (size_t)(100 * i + t), (double)tokens.tokens[i][t],
+                      json_number_value(json_array_get(want, (size_t)t)), 1e-7);
+                sum += (double)tokens.tokens[i][t];
+            }
+            check("advantage", name, (size_t)i, (double)buffers.advantage[i], sum / tokens.n_tokens[i], 1e-7);
+        }
+        check("frac_reward_zero_std", name, 0, output.frac_reward_zero_std,
+              json_number_value(json_object_get(item, "frac_reward_zero_std")), 1e-12);
+    }
+    json_decref(root);
+}
+
+/* A number for a completion is the same as a list with it at the last token, bit for bit, in every estimator. */
+static void test_last_token(void **state)
+{
+    (void)state;
+    json_error_t error;
+    json_t *root = json_load_file(COHORT_SOURCE_DIR "/tests/fixtures/advantages/trl.json", 0, &error), *item;
+    assert_non_null(root);
+    size_t index;
+    json_array_foreach(json_object_get(root, "cases"), index, item)
+    {
+        static struct buffers whole, listed;
+        static struct token_buffers tokens;
+        struct advantage_input input;
+        load_case(item, &whole, &input);
+        struct advantage_output output = output_of(&whole);
+        if (input.penalty != NULL)
+            continue;
+        assert_int_equal(advantage_compute(&input, &output, NULL), COHORT_OK);
+        const bool spreads = advantage_spreads(&input, 0);
+        for (int32_t i = 0; i < input.n_rows; i++) {
+            tokens.n_tokens[i] = 1 + i % MAX_LIST;
+            tokens.row[i] = tokens.tokens[i];
+            for (int32_t f = 0; f < input.n_functions; f++) {
+                const int32_t k = i * input.n_functions + f;
+                tokens.list[k] = (i + f) % 3 == 0 ? NULL : tokens.lists[k];
+                for (int32_t t = 0; t < tokens.n_tokens[i]; t++)
+                    tokens.lists[k][t] = t + 1 == tokens.n_tokens[i] ? input.rewards[k] : (double)NAN;
+            }
+        }
+        input.lists = tokens.list;
+        input.n_tokens = tokens.n_tokens;
+        struct advantage_output again = output_of(&listed);
+        again.tokens = tokens.row;
+        assert_int_equal(advantage_compute(&input, &again, NULL), COHORT_OK);
+        assert_int_equal(advantage_spreads(&input, 0), spreads);
+        for (int32_t i = 0; i < input.n_rows; i++)
+            for (int32_t t = 0; t < tokens.n_tokens[i]; t++)
+                if (memcmp(&tokens.tokens[i][t], &whole.advantage[i], sizeof(float)) != 0)
+                    fail_msg("case %zu, row %d, token %d: %.9g, of the row %.9g", index, (int)i, (int)t,
+                             (double)tokens.tokens[i][t], (double)whole.advantage[i]);
+    }
+    json_decref(root);
+}
+
+/* What does not go with rewards of tokens, and what makes a group worth keeping. */
+static void test_tokens_with_switches(void **state)
+{
+    (void)state;
+    double up[2] = {1, 0}, nothing[2] = {(double)NAN, (double)NAN}, rewards[2] = {1, 1}, penalty[2] = {0}, one = 1;
+    double *lists[2] = {up, up};
+    const int32_t n_tokens[2] = {2, 2};
+    float row[2][2], *rows[2] = {row[0], row[1]};
+    const struct advantage_input good = {.n_rows = 2,
+                                         .group = 2,
+                                         .n_functions = 1,
+                                         .rewards = rewards,
+                                         .lists = lists,
+                                         .n_tokens = n_tokens,
+                                         .weights = &one,
+                                         .config = {.epsilon = 1e-4}};
+    static struct buffers buffers;
+    struct advantage_output output = output_of(&buffers);
+    struct advantage_input input = good;
+    output.tokens = rows;
+    assert_true(advantage_spreads(&good, 0)); /* the sums are equal, the steps are not */
+    assert_int_equal(advantage_compute(&good, &output, NULL), COHORT_OK);
+    assert_true(row[0][0] == 0.0f && row[0][1] < 0.0f && output.reward_std == 0.0 &&
+                output.frac_reward_zero_std == 0.0);
+    lists[1] = nothing;
+    rewards[1] = (double)NAN;
+    up[1] = (double)NAN;
+    assert_false(advantage_spreads(&good, 0)); /* one event */
+    assert_int_equal(advantage_compute(&good, &output, NULL), COHORT_OK);
+    assert_true(row[0][0] == 0.0f && row[1][1] == 0.0f);
+    input.config = (struct advantage_config){.estimator = ADVANTAGE_PASS_AT_K, .k = 2, .epsilon = 1e-4};
+    expect_error(&input, COHORT_ERR_ARGUMENT, "pass_at_k asks of a whole completion");
+    input = good;
+    input.penalty = penalty;
+    expect_error(&input, COHORT_ERR_ARGUMENT, "leave kl_in_reward out");
+    up[0] = (double)INFINITY;
+    expect_error(&good, COHORT_ERR_REWARD, "weighted reward of row 0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +612,9 @@ int main(void)
         cmocka_unit_test(test_penalty),
         cmocka_unit_test(test_pass_at_k),
         cmocka_unit_test(test_spreads),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_last_token),
+        cmocka_unit_test(test_tokens_with_switches),
         cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

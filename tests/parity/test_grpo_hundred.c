@@ -12,8 +12,9 @@
 enum { N_STEPS = 100 };
 
 static cohort_status score_round(void *context, const struct completion *completions, int32_t n, double *rewards,
-                                 cohort_error *err)
+                                 double **lists, cohort_error *err)
 {
+    (void)lists;
     const struct round *r = context;
     (void)completions;
     (void)err;

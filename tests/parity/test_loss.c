@@ -131,6 +131,8 @@ static void test_split_invariance(void **state)
         if (!config_number(c, &config))
             continue;
         random_batch(&batch, 13, config_filters(c), config_bonus(c));
+        if (c % 2 == 1)
+            random_advantages(&batch);
         struct loss_sums whole = batch_apply(&batch, &config);
         float gradient[MAX_SEQUENCES][MAX_TOKENS];
         memcpy(gradient, batch.d_logp, sizeof gradient);

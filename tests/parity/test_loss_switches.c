@@ -1,5 +1,5 @@
-/* Every loss with every switch of the core: against TRL's own code (tests/fixtures/loss/switches.json,
- * oracle/loss_trl.py), and against the formulas of docs/GRPO.md written down a second time, whose central differences
+/* Every loss with every switch of the core: against TRL's own code (tests/fixtures/loss/switches.json, tokens.json with
+ * an advantage for each token; oracle/loss_trl.py), and against the formulas of docs/GRPO.md written down a second time, whose central differences
  * must be the core's derivatives. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,14 +89,13 @@ static double of_masked(const struct batch *batch)
     return sum / (double)batch->n;
 }
 
-static void test_trl(void **state)
+static void compare_cases(const char *path, size_t n_cases)
 {
-    (void)state;
-    json_t *root = load_fixture(SWITCHES), *item;
+    json_t *root = load_fixture(path), *item;
     const int32_t longest = (int32_t)number_of(root, "max_completion_length");
     size_t index, events = 0, dropped = 0;
     json_t *cases = json_object_get(root, "cases");
-    assert_int_equal(json_array_size(cases), 512);
+    assert_int_equal(json_array_size(cases), n_cases);
     json_array_foreach(cases, index, item)
     {
         static struct batch batch;
@@ -126,6 +125,19 @@ static void test_trl(void **state)
     printf("%zu cases, %zu with events, %zu with dropped completions\n", index, events, dropped);
     assert_true(events > 50 && dropped > 50); /* the fixture reaches them */
     json_decref(root);
+}
+
+static void test_trl(void **state)
+{
+    (void)state;
+    compare_cases(SWITCHES, 512);
+}
+
+/* TRL's loss takes advantages of tokens from subclasses of its trainer. */
+static void test_trl_tokens(void **state)
+{
+    (void)state;
+    compare_cases(COHORT_SOURCE_DIR "/tests/fixtures/loss/tokens.json", 504);
 }
 
 /* The defaults of the installed TRL are those that options_table.h has (test_options.c reads them there). */
@@ -278,13 +290,17 @@ static double token_weight(const struct reference *ref, int32_t n)
     return 1.0 / (double)ref->scale.n_tokens;
 }
 
+static double token_advantage(const struct loss_sequence *s, int32_t t)
+{
+    return (double)(s->advantages == NULL ? s->advantage : s->advantages[t]);
+}
+
 static double sequence_loss(const struct reference *ref, size_t i, const float *lp)
 {
     const struct loss_config *c = ref->config;
     const struct loss_sequence *s = &ref->base->sequence[i];
     const int32_t n = s->n_tokens;
     double mean = 0, mean_base = 0, product = 0, geometric = 0, kept = 0, loss = 0;
-    const double A = (double)s->advantage;
     if (s->masked)
         return 0;
     for (int32_t t = 0; t < n; t++) {
@@ -293,13 +309,15 @@ static double sequence_loss(const struct reference *ref, size_t i, const float *
         mean += d / n;
         mean_base += base / n;
         product += base;
-        geometric += k * (A > 0 ? fmin(d, c->epsilon_high) : fmax(d, -c->epsilon));
+        geometric += k * (token_advantage(s, t) > 0 ? fmin(d, c->epsilon_high) : fmax(d, -c->epsilon));
         kept += k;
     }
-    const double k = A >= 0 ? c->vespo_k_pos : c->vespo_k_neg, l = A >= 0 ? c->vespo_lambda_pos : c->vespo_lambda_neg;
-    const double w = clamped(exp(product), 1e-8, exp(20)), phi = exp(l) * pow(w, k) * exp(-l * w);
-    const bool dropped = c->off_policy_mask && A < 0 && -mean_base > c->off_policy_threshold;
     for (int32_t t = 0; t < n; t++) {
+        const double A = token_advantage(s, t);
+        const double k = A >= 0 ? c->vespo_k_pos : c->vespo_k_neg,
+                     l = A >= 0 ? c->vespo_lambda_pos : c->vespo_lambda_neg;
+        const double w = clamped(exp(product), 1e-8, exp(20)), phi = exp(l) * pow(w, k) * exp(-l * w);
+        const bool dropped = c->off_policy_mask && A < 0 && -mean_base > c->off_policy_threshold;
         const double d = (double)lp[t] - (double)s->logp_old[t], moved = (double)lp[t] - (double)s->logp[t];
         const double r = c->level == LOSS_LEVEL_TOKEN      ? exp(d)
                          : c->level == LOSS_LEVEL_SEQUENCE ? exp(mean)
@@ -331,6 +349,14 @@ static double reference_loss(const struct reference *ref)
     return loss - ref->scale.entropy_coef * entropy / fmax(1, (double)ref->scale.n_kept);
 }
 
+static double largest_advantage(const struct loss_sequence *s)
+{
+    double most = 0;
+    for (int32_t t = 0; t < s->n_tokens; t++)
+        most = fmax(most, fabs(token_advantage(s, t)));
+    return most;
+}
+
 /* Central differences. A step of 2^-10 in a logp below 4 is exact in float; the second-order error is about h^2 / 6 =
  * 1.6e-7 of a term. Tokens whose one-sided slopes differ sit on a kink and are left out, and counted. */
 static void test_formulas(void **state)
@@ -339,13 +365,16 @@ static void test_formulas(void **state)
     static struct batch batch;
     const float h = 1.0f / 1024;
     int checked = 0, kinks = 0, configs = 0;
-    for (int c = 0; c < N_CONFIGS; c++) {
+    for (int round = 0; round < 2 * N_CONFIGS; round++) {
+        const int c = round / 2;
         struct loss_config config;
         struct loss_metrics metrics;
         if (!config_number(c, &config))
             continue;
         configs++;
         random_batch(&batch, 4, config_filters(c), config_bonus(c));
+        if (round % 2 == 1)
+            random_advantages(&batch);
         const struct reference ref = {.config = &config, .base = &batch, .scale = batch_scale(&batch)};
         const struct loss_sums sums = batch_apply(&batch, &config);
         loss_metrics(&sums, &metrics);
@@ -354,8 +383,8 @@ static void test_formulas(void **state)
             float lp[MAX_TOKENS];
             memcpy(lp, batch.logp[i], sizeof lp);
             const double loss = sequence_loss(&ref, i, lp);
-            const double scale = token_weight(&ref, batch.sequence[i].n_tokens) *
-                                 (fabs((double)batch.sequence[i].advantage) + config.beta);
+            const double scale =
+                token_weight(&ref, batch.sequence[i].n_tokens) * (largest_advantage(&batch.sequence[i]) + config.beta);
             for (int32_t t = 0; t < batch.sequence[i].n_tokens; t++) {
                 const float at = lp[t], above = at + h, below = at - h;
                 lp[t] = above;
@@ -373,8 +402,34 @@ static void test_formulas(void **state)
         }
     }
     printf("%d combinations, %d derivatives, %d on a kink\n", configs, checked, kinks);
-    assert_true(checked > 5000);
+    assert_true(checked > 10000);
     assert_true(kinks < checked / 50);
+}
+
+/* The same advantage for every token is the completion's: to the bit where no sum over tokens stands between. */
+static void test_equal_tokens(void **state)
+{
+    (void)state;
+    static struct batch batch;
+    for (int c = 0; c < N_CONFIGS; c++) {
+        struct loss_config config;
+        float gradient[MAX_SEQUENCES][MAX_TOKENS];
+        if (!config_number(c, &config))
+            continue;
+        random_batch(&batch, 12, config_filters(c), config_bonus(c));
+        const struct loss_sums whole = batch_apply(&batch, &config);
+        memcpy(gradient, batch.d_logp, sizeof gradient);
+        for (size_t i = 0; i < batch.n; i++) {
+            batch.sequence[i].advantages = batch.advantages[i];
+            for (int32_t t = 0; t < batch.sequence[i].n_tokens; t++)
+                batch.advantages[i][t] = batch.sequence[i].advantage;
+        }
+        const struct loss_sums tokens = batch_apply(&batch, &config);
+        assert_true(whole.loss == tokens.loss && whole.kl == tokens.kl && whole.dropped == tokens.dropped);
+        for (size_t i = 0; i < batch.n; i++)
+            for (int32_t t = 0; t < batch.sequence[i].n_tokens; t++) /* a sum of n equal doubles, then a float */
+                check("derivative", (size_t)c, (double)batch.d_logp[i][t], (double)gradient[i][t], 1.2e-7, 1e-12);
+    }
 }
 
 /* GSPO-token's gradient is GSPO's where all tokens of a sequence have its advantage (arXiv 2507.18071, section 4.3). */
@@ -457,9 +512,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_trl),        cmocka_unit_test(test_defaults), cmocka_unit_test(test_quantiles),
-        cmocka_unit_test(test_controller), cmocka_unit_test(test_formulas), cmocka_unit_test(test_gspo_token),
-        cmocka_unit_test(test_dual_clip),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_trl),      cmocka_unit_test(test_trl_tokens), cmocka_unit_test(test_equal_tokens),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_quantiles),  cmocka_unit_test(test_controller),
+        cmocka_unit_test(test_formulas), cmocka_unit_test(test_gspo_token), cmocka_unit_test(test_dual_clip),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

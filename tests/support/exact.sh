@@ -25,7 +25,7 @@ same() {
     cmp -- "$1" "$2" >&2 || fail "$3: $1 and $2 differ"
 }
 
-# make_model DIR [SEED]: a small random model with a byte tokenizer, far from a flat distribution.
+# make_model DIR [SEED [TIED]]: a small random model with a byte tokenizer, far from a flat distribution.
 make_model() {
     # A GPU has kernels of their own for head size 64; sizes that divide by nothing are the CPU's.
     local width=48 head=12 middle=80
@@ -34,7 +34,7 @@ make_model() {
 {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "attention_bias": false,
  "rms_norm_eps": 1e-6, "max_position_embeddings": 512, "rope_theta": 10000.0, "vocab_size": 300, "hidden_size": $width,
  "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": $head, "intermediate_size": $middle,
- "tie_word_embeddings": true, "initializer_range": 0.25}
+ "tie_word_embeddings": ${3:-true}, "initializer_range": 0.25}
 JSON
     cohort init --config "$work/shape.json" --tokenizer bytes --seed "${2:-3}" --dtype f32 --out "$1"
 }

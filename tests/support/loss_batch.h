@@ -19,6 +19,7 @@ struct batch {
     float logp[MAX_SEQUENCES][MAX_TOKENS], logp_old[MAX_SEQUENCES][MAX_TOKENS];
     float logp_ref[MAX_SEQUENCES][MAX_TOKENS], entropy[MAX_SEQUENCES][MAX_TOKENS];
     bool kept[MAX_SEQUENCES][MAX_TOKENS];
+    float advantages[MAX_SEQUENCES][MAX_TOKENS];
     float d_logp[MAX_SEQUENCES][MAX_TOKENS], d_entropy[MAX_SEQUENCES][MAX_TOKENS];
     double entropy_coef;
 };
@@ -113,7 +114,12 @@ static inline void read_batch(const json_t *json, struct batch *batch)
         size_t n = json_array_size(json_object_get(item, "logp"));
         struct loss_sequence *sequence = batch_add(batch, (int32_t)n);
         sequence->masked = json_is_true(json_object_get(item, "masked"));
-        sequence->advantage = (float)number_of(item, "advantage");
+        if (json_is_array(json_object_get(item, "advantage"))) {
+            read_floats(item, "advantage", batch->advantages[index], n);
+            sequence->advantages = batch->advantages[index];
+        } else {
+            sequence->advantage = (float)number_of(item, "advantage");
+        }
         read_floats(item, "logp", batch->logp[index], n);
         read_floats(item, "logp_old", batch->logp_old[index], n);
         read_floats(item, "logp_ref", batch->logp_ref[index], n);
@@ -185,6 +191,18 @@ static inline void random_batch(struct batch *batch, size_t n, bool filters, dou
             batch->entropy[i][t] = uniform(0, 3);
             batch->kept[i][t] = uniform(0, 1) < 0.5f;
         }
+    }
+}
+
+/* Two of three sequences get an advantage for each token, some of them 0. */
+static inline void random_advantages(struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n; i++) {
+        if (i % 3 == 2)
+            continue;
+        batch->sequence[i].advantages = batch->advantages[i];
+        for (int32_t t = 0; t < batch->sequence[i].n_tokens; t++)
+            batch->advantages[i][t] = uniform(0, 1) < 0.1f ? 0.0f : uniform(-2, 2);
     }
 }
 

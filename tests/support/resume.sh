@@ -12,15 +12,30 @@ make_data() {
     sed 's/, "completion".*/}/' "$work/sft.jsonl" >"$work/grpo.jsonl"
     head -n 2 "$work/sft.jsonl" >"$work/sft-held-out.jsonl"
     head -n 2 "$work/grpo.jsonl" >"$work/grpo-held-out.jsonl"
+    # Rewards of tokens: by their ids, none at every third; of completions that begin with an even id one number.
+    cat >"$work/tokens.sh" <<'END'
+while read -r row; do
+    ids=${row#*\"tokens\":[} list= at=0
+    ids=${ids%%]*}
+    for id in ${ids//,/ }; do
+        [ $((at++ % 3)) = 0 ] && list+=,null || list+=,$((id % 5)).5
+    done
+    [ $((${ids%%,*} % 2)) = 1 ] && echo "{\"reward\": [${list#,}]}" || echo 2
+done
+END
 }
 
 # arguments KIND: of a run of that kind, into the array args.
 arguments() {
     case $1 in
-    sft | sft-packed)
+    sft | sft-packed | sft-split | sft-wrapped)
         args=(sft --data sft.jsonl --eval-data sft-held-out.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
         # Bins, weights and noise: what a step takes and adds follows from its number.
-        [ "$1" = sft ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
+        case $1 in # pieces of rows, and rows that run on into each other
+        sft-split) args+=(--data sft-weights.jsonl --batch-size 2 --packing --packing-strategy bfd_split --max-length 30) ;;
+        sft-wrapped) args+=(--packing --packing-strategy wrapped --max-length 50) ;;
+        esac
+        [ "$1" != sft-packed ] || args+=(--data sft-weights.jsonl --batch-size 2 --packing --max-length 90 --neftune-noise-alpha 5
             --label-smoothing-factor 0.1 --early-stopping-patience 3 --load-best-model-at-end)
         ;;
     sft-turns)
@@ -28,7 +43,7 @@ arguments() {
             --max-length 70 --truncation-mode keep_end --eval-strategy epoch --metric-for-best-model mean_token_accuracy
             --early-stopping-patience 9 --load-best-model-at-end)
         ;;
-    grpo | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic)
+    grpo | grpo-kl | grpo-entropy | grpo-slices | grpo-sync | grpo-dynamic | grpo-tokens)
         args=(grpo --data grpo.jsonl --eval-data grpo-held-out.jsonl --reward regex --reward-pattern '[a-m]' --prompts-per-step 2
             --num-generations 4 --max-completion-length 24 --learning-rate 1e-3 --log-completions)
         [ "$1" = grpo ] || args+=(--beta 0.04 --num-iterations 2)
@@ -36,6 +51,9 @@ arguments() {
         # Batches that take more of the data than their size, and are used twice.
         [ "$1" != grpo-dynamic ] || args+=(--dynamic-sampling --dynamic-sampling-refills 3 --dynamic-sampling-oversample 1.5
             --reward-pattern '[aeiou]')
+        # Advantages of tokens, in a batch that the checkpoint holds too, beside a reward of whole completions.
+        [ "$1" != grpo-tokens ] || args+=(--reward 'exec:bash tokens.sh' --reward-weights 1,0.5 --steps-per-generation 4
+            --gradient-accumulation-steps 3)
         # A reference that is mixed in the second step, and then in every one, so that the checkpoint holds it.
         [ "$1" != grpo-sync ] || args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7)
         [ "$1" != grpo-slices ] || args+=(--steps-per-generation 4 --gradient-accumulation-steps 3)

@@ -16,8 +16,9 @@ struct script_rows {
     struct completion_tokens spans[N_ROWS];
     struct tree trees[N_ROWS]; /* one for each row */
     float advantage[N_ROWS];
-    float logp[N_ROWS][MAX_IDS]; /* room for old log-probs */
-    float reward[N_ROWS];        /* of a batch, unused */
+    float of_tokens[N_ROWS][MAX_IDS], *token_advantages[N_ROWS]; /* of tokens, where a test wants them */
+    float logp[N_ROWS][MAX_IDS];                                 /* room for old log-probs */
+    float reward[N_ROWS];                                        /* of a batch, unused */
     double rewards[N_ROWS];
     int32_t longest; /* tokens that the longest row needs */
 };
@@ -37,6 +38,7 @@ static inline void script_rows_read(struct script_rows *rows)
             (struct episode){.tokens = rows->tokens[i], .n_tokens = n, .n_sampled = n, .finish_reason = FINISH_EOS};
         rows->trees[i] = (struct tree){
             .prompt = rows->prompt[p], .n_prompt = n_prompt, .completions = &rows->spans[i], .n_completions = 1};
+        rows->token_advantages[i] = rows->of_tokens[i];
         rows->advantage[i] = 0.25f * (float)i - 0.8f;
         rows->longest = n_prompt + n - 1 > rows->longest ? n_prompt + n - 1 : rows->longest;
     }

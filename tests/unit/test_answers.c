@@ -74,9 +74,6 @@ static const struct exception accepted[] = {
 
 /* Wrong by us though others, or one of them, say right. */
 static const struct exception refused[] = {
-    {"1000000", "\\boxed{10^6}", "formulas are not computed"},
-    {"\\ln 2", "\\ln{2}", "formulas are not computed"},
-    {"1/3", "\\boxed{0.3333333}", "math-verify rounds to six digits; a third is no decimal"},
     {"42", "\\boxed{4 2}", "is_equiv drops every blank; these are two numbers"},
     {"42", "42 \\text{ million}", "both drop what follows a number; a million is no unit"},
     {"\\frac{1}{2004!}", "2006!", "math-verify compares to six digits: both are 0"},
@@ -146,67 +143,141 @@ static void test_others(void **state)
 
 /* --- time --- */
 
-enum { LONG_TEXT = 120000 };
+/* The longest that is read as more than text, and one that no answer is. */
+enum { READ_TEXT = 4000, LONG_TEXT = 120000 };
 static const double LONG_TIME = SLOW ? 5 : 0.5; /* seconds; linear ones take hundredths, quadratic ones minutes */
 
 static const char *const pieces[] = {
-    "\\boxed{",  "\\boxed",
-    "\\boxed ",  "\\fbox{",
-    "\\boxed{1", "\\boxed{}",
-    "</think>",  "<answer>",
-    "</answer>", "<answer>x</answer>",
-    "####",      "#### ",
-    "#### 1\n",  "answer is ",
-    "answer",    "answer:",
-    "answer \n", "the answer is\n",
-    "answers",   "{",
-    "}",         "{}",
-    "$",         "$$",
-    "$ ",        "$1",
-    "$$.",       "**",
-    "* ",        "**.",
-    "`",         "`.",
-    "\\(",       "\\)",
-    "\\(\\)",    "\\[",
-    "\\]",       "\\left",
-    "\\left(",   "\\text{",
-    "\\text{}",  "\\frac",
-    "\\frac{",   "\\frac1",
-    "\\sqrt",    "\\sqrt[",
-    "^",         "^{",
-    "_",         "1,",
-    "1",         "1 ",
-    "0",         "1.",
-    ".",         ",",
-    ", ",        ";",
-    ":",         "=",
-    "x=",        "x = 1, ",
-    "a and ",    "and ",
-    "or",        "(",
-    "(1,",       "(1),",
-    "[1,",       "\\{",
-    "\\{1,",     "\\\\",
-    "\\",        "-",
-    "+",         "/",
-    "1/",        "~",
-    "\\,",       "\xc2",
-    "\xff",      " ",
-    "\n",        "\t",
-    "(A) ",      "A. ",
-    "cm ",       "1 cm ",
-    "a",         "\\a",
-    "\\pi",      " \\in ",
-    "% ",        "e1",
-    "because ",  ", a",
-    "<",         "#",
+    "\\boxed{",
+    "\\boxed",
+    "\\boxed ",
+    "\\fbox{",
+    "\\boxed{1",
+    "\\boxed{}",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "<answer>x</answer>",
+    "####",
+    "#### ",
+    "#### 1\n",
+    "answer is ",
+    "answer",
+    "answer:",
+    "answer \n",
+    "the answer is\n",
+    "answers",
+    "{",
+    "}",
+    "{}",
+    "$",
+    "$$",
+    "$ ",
+    "$1",
+    "$$.",
+    "**",
+    "* ",
+    "**.",
+    "`",
+    "`.",
+    "\\(",
+    "\\)",
+    "\\(\\)",
+    "\\[",
+    "\\]",
+    "\\left",
+    "\\left(",
+    "\\text{",
+    "\\text{}",
+    "\\frac",
+    "\\frac{",
+    "\\frac1",
+    "\\sqrt",
+    "\\sqrt[",
+    "^",
+    "^{",
+    "_",
+    "1,",
+    "1",
+    "1 ",
+    "0",
+    "1.",
+    ".",
+    ",",
+    ", ",
+    ";",
+    ":",
+    "=",
+    "x=",
+    "x = 1, ",
+    "a and ",
+    "and ",
+    "or",
+    "(",
+    "(1,",
+    "(1),",
+    "[1,",
+    "\\{",
+    "\\{1,",
+    "\\\\",
+    "\\",
+    "-",
+    "+",
+    "/",
+    "1/",
+    "~",
+    "\\,",
+    "\xc2",
+    "\xff",
+    " ",
+    "\n",
+    "\t",
+    "(A) ",
+    "A. ",
+    "cm ",
+    "1 cm ",
+    "a",
+    "\\a",
+    "\\pi",
+    " \\in ",
+    "% ",
+    "e1",
+    "because ",
+    ", a",
+    "<",
+    "#",
+    "9999!",
+    "!",
+    "\\binom{999}{5}",
+    "x^",
+    "x^{x^",
+    "|",
+    "\\sin ",
+    "\\sin^{",
+    "\\pm 1,",
+    "\\cup",
+    "(1,2)\\cup ",
+    "\\{1\\},",
+    "\\{1,\\{",
+    "\\begin{pmatrix}",
+    "1&",
+    "1\\\\",
+    "x<",
+    "x+",
+    "\\overline{",
+    "0.\\overline{1}",
+    "\\boxed{1},",
+    "1.5,",
+    "x,",
+    "9^{9^{9}}",
 };
 
 /* before, a piece again and again, after */
-static void build(struct text *text, const char *before, const char *piece, size_t n, const char *after)
+static void build(struct text *text, size_t length, const char *before, const char *piece, size_t n, const char *after)
 {
     text->length = 0;
     assert_int_equal(text_append(text, before, strlen(before), NULL), COHORT_OK);
-    while (text->length + n < LONG_TEXT)
+    while (text->length + n < length)
         assert_int_equal(text_append(text, piece, n, NULL), COHORT_OK);
     assert_int_equal(text_append(text, after, strlen(after), NULL), COHORT_OK);
 }
@@ -234,17 +305,20 @@ static void test_linear(void **state)
     };
     struct reward *reward = accuracy();
     struct text text = {0}, gold = {0};
-    for (size_t p = 0; p < sizeof pieces / sizeof pieces[0]; p++) {
-        for (size_t a = 0; a < sizeof around / sizeof around[0]; a++) {
-            build(&text, around[a][0], pieces[p], strlen(pieces[p]), around[a][1]);
-            check_time(reward, "7", &text, pieces[p]);
+    static const size_t lengths[] = {READ_TEXT, LONG_TEXT};
+    for (size_t l = 0; l < 2; l++)
+        for (size_t p = 0; p < sizeof pieces / sizeof pieces[0]; p++) {
+            const size_t n = strlen(pieces[p]);
+            for (size_t a = 0; a < sizeof around / sizeof around[0]; a++) {
+                build(&text, lengths[l], around[a][0], pieces[p], n, around[a][1]);
+                check_time(reward, "7", &text, pieces[p]);
+            }
+            /* Both long, and different at their ends. */
+            build(&gold, lengths[l], "", pieces[p], n, "7");
+            build(&text, lengths[l], "", pieces[p], n, "8");
+            check_time(reward, gold.data, &text, pieces[p]);
         }
-        /* Both long, and different at their ends. */
-        build(&gold, "", pieces[p], strlen(pieces[p]), "7");
-        build(&text, "", pieces[p], strlen(pieces[p]), "8");
-        check_time(reward, gold.data, &text, pieces[p]);
-    }
-    build(&text, "", "\0", 1, "");
+    build(&text, LONG_TEXT, "", "\0", 1, "");
     check_time(reward, "7", &text, "NUL");
     text_free(&text);
     text_free(&gold);

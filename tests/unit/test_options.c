@@ -143,6 +143,7 @@ static void test_names(void **state)
 #define OPTION(id, ...) #id,
 #define ALSO(...)
 #define ALIAS(...)
+#define SYNONYM(...)
 #include "run/options_table.h"
     };
     size_t count = 0;

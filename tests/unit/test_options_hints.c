@@ -9,7 +9,9 @@
 #include "run/options_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool in_table(const char *name, size_t length)
 {
@@ -78,8 +80,8 @@ static void says(enum option_command command, const char *name, const char *what
 static void test_messages(void **state)
 {
     (void)state;
-    says(FOR_SFT, "max_steps", "sft has no option 'max_steps': it is called 'steps' here");
-    says(FOR_GRPO, "max-steps", "it is called 'steps'");
+    says(FOR_EVAL, "max_steps", "eval has no option 'max_steps', called 'steps' here (an option of sft, grpo)");
+    says(FOR_GRPO, "train-data", "it is called 'data'");
     says(FOR_SFT, "train_batch_size", "called 'batch_size' here");
     says(FOR_GRPO, "train_batch_size", "called 'prompts_per_step' here");
     says(FOR_EVAL, "num_generations_eval", "it is called 'n' here");
@@ -95,12 +97,90 @@ static void test_messages(void **state)
     says(FOR_GRPO, "lerning_rate", "did you mean 'learning_rate'"); /* a slip, no name of others */
 }
 
+/* Every synonym is taken by every command that has the option, as flag and in a file, and nowhere beside its own name. */
+static void test_synonyms(void **state)
+{
+    (void)state;
+    size_t count = 0, taken = 0;
+    const struct option_synonym *synonyms = options_synonyms(&count);
+    for (size_t i = 0; i < count; i++)
+        for (int c = 0; c < N_COMMANDS; c++) {
+            struct options *options = NULL;
+            struct text notes = {0};
+            char want[96];
+            assert_false(in_table(synonyms[i].name, strlen(synonyms[i].name)));
+            assert_non_null(options_hint(synonyms[i].name)); /* for commands without the option */
+            assert_int_equal(options_create(&options, (enum option_command)(1 << c), NULL), COHORT_OK);
+            struct option_value *value = options->by_id[synonyms[i].id];
+            assert_ptr_equal(options_find(options, synonyms[i].name), value);
+            assert_int_equal(options_notes(options, &notes, NULL), COHORT_OK);
+            assert_int_equal(notes.length, 0);
+            if (value != NULL) {
+                cohort_error err = {0};
+                assert_int_equal(options_set(options, synonyms[i].name, "7", "--x", NULL), COHORT_OK);
+                assert_string_equal(value->text, "7");
+                assert_int_equal(options_notes(options, &notes, NULL), COHORT_OK);
+                snprintf(want, sizeof want, "note: %s is called %s here", synonyms[i].name, value->spec->name);
+                assert_string_equal(notes.data, want);
+                assert_int_equal(options_set(options, value->spec->name, "8", "--y", &err), COHORT_ERR_ARGUMENT);
+                assert_non_null(strstr(err.message, "--y: "));
+                assert_non_null(strstr(err.message, synonyms[i].name));
+                assert_string_equal(value->text, "7");
+                taken++;
+            }
+            text_free(&notes);
+            options_destroy(options);
+        }
+    assert_true(taken > 20);
+}
+
+static void read_as(const char *name, const char *value, enum option_id id, const char *want)
+{
+    for (int file = 0; file < 2; file++) {
+        struct options *options = NULL;
+        cohort_error err = {0};
+        char path[] = "/tmp/cohort-synonym-XXXXXX";
+        const int fd = mkstemp(path);
+        assert_int_equal(options_create(&options, FOR_GRPO, NULL), COHORT_OK);
+        assert_true(fd >= 0 && dprintf(fd, "%s: %s\n", name, value) > 0);
+        if ((file ? options_read_yaml(options, path, &err) : options_set(options, name, value, "--x", &err)) !=
+            COHORT_OK)
+            fail_msg("%s: %s", name, err.message);
+        const char *text = options->by_id[id]->given ? options->by_id[id]->text : NULL;
+        if (want == NULL ? text != NULL : text == NULL || strcmp(text, want) != 0)
+            fail_msg("%s %s is %s", name, value, text);
+        options_destroy(options);
+        close(fd);
+        unlink(path);
+    }
+}
+
+/* What TRL and transformers write for the values. */
+static void test_synonym_values(void **state)
+{
+    (void)state;
+    read_as("max_steps", "-1", OPTION_STEPS, NULL);
+    read_as("max_steps", "12", OPTION_STEPS, "12");
+    read_as("num_train_epochs", "3.0", OPTION_EPOCHS, "3");
+    read_as("num_train_epochs", "2", OPTION_EPOCHS, "2");
+    read_as("resume_from_checkpoint", "true", OPTION_RESUME, "latest");
+    read_as("resume_from_checkpoint", "False", OPTION_RESUME, NULL);
+    read_as("resume_from_checkpoint", "runs/a/checkpoints/step-2", OPTION_RESUME, "runs/a/checkpoints/step-2");
+    struct options *options = NULL;
+    cohort_error err = {0};
+    assert_int_equal(options_create(&options, FOR_GRPO, NULL), COHORT_OK);
+    assert_int_equal(options_set(options, "num_train_epochs", "0.5", "--x", &err), COHORT_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "epochs cannot be '0.5'"));
+    assert_int_equal(options_set(options, "max_steps", "0", "--x", &err), COHORT_ERR_ARGUMENT);
+    assert_string_equal(options_alone(options, "resume-from-checkpoint"), "latest");
+    options_destroy(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hints),
-        cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_hints),    cmocka_unit_test(test_fields),         cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_synonyms), cmocka_unit_test(test_synonym_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

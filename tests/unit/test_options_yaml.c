@@ -150,7 +150,7 @@ static void test_reasons(void **state)
     refused("learning_rate", ".NaN", "expected a number from 0 to 10");
     refused("thinking", "maybe", "true or false");
     refused("<<", "*base", "merge keys");
-    refused("max_steps", "5", "'steps'");
+    refused("iters", "5", "'steps'");
     refused("seed", "[1]", "found a sequence");
     refused("learning_rate", "1e-40", "single precision");
     refused("learning_rate", "\"1e-40\"", "single precision");

@@ -229,7 +229,8 @@ static void test_equal(void **state)
         {"5", "6"},
         {"5", "-5"},
         {"0.333", "1/3"},
-        {"0.3333333333", "1/3"},
+        {"0.33333", "1/3"},
+        {"0.3333334", "1/3"},
         {"1,23", "123"},
         {"1,2345", "12345"},
         {"1234,567", "1234567"},
@@ -253,7 +254,7 @@ static void test_equal(void **state)
         {"5^2", "5"},
         {"5\xc2\xb2", "5"},
         {"5\xcf\x80", "5"},
-        {"yes", "Yes"},
+        {"yes", "yet"},
         {"1 2", "12"},
         {"0x10", "16"},
         {"nan", "0"},
@@ -308,7 +309,7 @@ static void test_columns(void **state)
     (void)state;
     assert_true(accuracy("{\"answer\": 42}", "42.0") == 1);
     assert_true(accuracy("{\"answer\": 0.1}", "0.1") == 1); /* not 0.10000000000000001 */
-    assert_true(accuracy("{\"answer\": 0.3333333333333333}", "1/3") == 0);
+    assert_true(accuracy("{\"answer\": 0.3333333333333333}", "1/3") == 1);
     assert_true(accuracy("{\"solution\": \"42\"}", "42") == 1);
     assert_true(accuracy("{\"solution\": \"41\", \"answer\": \"42\"}", "42") == 1);
     assert_true(isnan(accuracy("{\"answer\": null}", "42")));

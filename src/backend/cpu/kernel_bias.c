@@ -45,7 +45,7 @@ ALWAYS_INLINE void sum_columns(const struct bias_backward *p, enum dtype type, i
         const int64_t end = block + ROW_BLOCK < p->rows ? block + ROW_BLOCK : p->rows;
         vf acc[N_ACC] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
         for (int64_t r = block; r < end; r++) {
-            const void *dy = act_at(p->dy, type, r * p->width);
+            const void *dy = act_at(p->dy, type, r * p->dy_stride);
             int64_t i = begin;
             for (int a = 0; a < N_ACC && i < p->width; a++, i += VW)
                 acc[a] = vf_add(acc[a], vf_load_act_part(dy, type, i, part_of(i, p->width)));
@@ -53,7 +53,7 @@ ALWAYS_INLINE void sum_columns(const struct bias_backward *p, enum dtype type, i
         int64_t i = begin;
         for (int a = 0; a < N_ACC && i < p->width; a++, i += VW) {
             const int n = part_of(i, p->width);
-            const vf sum = vf_add(vf_load_act_part(p->d_bias, DTYPE_F32, i, n), acc[a]);
+            const vf sum = vf_add(vf_load_act_part(p->d_bias, DTYPE_F32, i, n), vf_mul(vf_set(p->scale), acc[a]));
             vf_store_act_part(p->d_bias, DTYPE_F32, i, sum, n);
         }
     }

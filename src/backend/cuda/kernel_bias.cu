@@ -58,8 +58,8 @@ extern "C" void cuda_bias_backward(struct backend *backend, const struct bias_ba
     if (p->rows == 0)
         return;
     if (p->type == DTYPE_F32)
-        launch_column_sums(stream, (const float *)p->dy, p->rows, p->width, p->width, p->d_bias);
+        launch_column_sums(stream, (const float *)p->dy, p->rows, p->dy_stride, p->width, p->d_bias, p->scale);
     else
-        launch_column_sums(stream, (const uint16_t *)p->dy, p->rows, p->width, p->width, p->d_bias);
+        launch_column_sums(stream, (const uint16_t *)p->dy, p->rows, p->dy_stride, p->width, p->d_bias, p->scale);
     cuda_note(backend, "bias_backward", cudaSuccess);
 }

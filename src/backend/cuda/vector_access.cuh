@@ -165,11 +165,11 @@ static inline int64_t row_blocks_most(int64_t rows)
 
 enum { COLUMN_WARPS = 16 };
 
-/* out[c] += sum over rows b < n_rows of part[b * stride + c], c < width: warp w adds rows w, w + 16, ... ascending, then
+/* out[c] += scale * the sum over rows b < n_rows of part[b * stride + c], c < width: warp w adds rows w, w + 16, ... ascending, then
  * the warps' sums are added in ascending order. */
 template <int WARPS, typename T>
 static __global__ void __launch_bounds__(32 * WARPS)
-    add_column_sums(const T *part, int n_rows, int64_t stride, int width, float *out)
+    add_column_sums(const T *part, int n_rows, int64_t stride, int width, float *out, float scale)
 {
     __shared__ float warp_part[WARPS][32];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -186,16 +186,16 @@ static __global__ void __launch_bounds__(32 * WARPS)
 #pragma unroll
         for (int w = 1; w < WARPS; w++)
             total += warp_part[w][lane];
-        out[c] += total;
+        out[c] += scale * total;
     }
 }
 
 template <typename T>
 static inline void launch_column_sums(cudaStream_t stream, const T *part, int64_t n_rows, int64_t stride, int64_t width,
-                                      float *out)
+                                      float *out, float scale = 1.0f)
 {
     LAUNCH((add_column_sums<COLUMN_WARPS, T>), dim3((unsigned)ceil_div(width, 32)), dim3(32 * COLUMN_WARPS), 0, stream,
-           part, (int)n_rows, stride, (int)width, out);
+           part, (int)n_rows, stride, (int)width, out, scale);
 }
 
 #endif
