@@ -109,6 +109,8 @@ typedef struct cohort_observer {
     bool (*progress)(void *context, const cohort_progress *progress);
     /* The metrics of a training step, once it is done. */
     void (*metrics)(void *context, const cohort_metrics *metrics);
+    /* Columns of the terminal that output goes to, for the lines of steps; 0, and NULL: none, lines have all they can. */
+    int (*columns)(void *context);
 } cohort_observer;
 /* size: sizeof *observer in the caller's header. */
 COHORT_API void cohort_observer_init_sized(cohort_observer *observer, size_t size);
@@ -181,6 +183,12 @@ COHORT_API bool cohort_options_is_switch(const cohort_options *options, const ch
 COHORT_API const char *cohort_options_alone(const cohort_options *options, const char *name);
 /* The text of --help for a command, of docs/OPTIONS.md. Free with cohort_free. */
 COHORT_API cohort_status cohort_help(cohort_command command, char **out, cohort_error *err);
+/* The text of --help for a terminal of so many columns; 0: 100. */
+COHORT_API cohort_status cohort_help_wide(cohort_command command, int columns, char **out, cohort_error *err);
+/* The manual page of a command by its name, "grpo", or of the program (NULL), in the man macros of roff. */
+COHORT_API cohort_status cohort_man(const char *command, char **out, cohort_error *err);
+/* The completion of the program for a shell, "bash" or "zsh". */
+COHORT_API cohort_status cohort_shell_completion(const char *shell, char **out, cohort_error *err);
 COHORT_API cohort_status cohort_options_docs(char **out, cohort_error *err);
 COHORT_API void cohort_free(void *block);
 

@@ -249,17 +249,21 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     cohort_status evaluated = COHORT_OK;
     if (evaluates)
         evaluated = held_out_metrics(run, metrics, err);
-    cohort_status logged =
-        training_log(t, t->state.step, (double)(t->state.batches * run->batch_size) / (double)run->train.n_units,
-                     metrics, evaluated == COHORT_OK ? err : NULL);
-    const cohort_status diagnosed = training_diagnose(t, metrics, is_due(run, t->state.step),
-                                                      evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
+    const double epoch = (double)(t->state.batches * run->batch_size) / (double)run->train.n_units;
+    const cohort_status logged = training_log(t, t->state.step, epoch, metrics, evaluated == COHORT_OK ? err : NULL);
     /* Counted before a failure to log it: the checkpoint of the rescue has the evaluation, which is not owed again. */
     const bool best = evaluated == COHORT_OK && count_evaluation(run, metrics);
+    end = end || stops_early(run);
+    const cohort_status shown = training_show(
+        t,
+        &(struct shown_step){.epoch = epoch,
+                             .line = end || t->state.step % options_int(t->options, OPTION_LOGGING_STEPS) == 0,
+                             .evaluates = run->held_out.n > 0,
+                             .evaluation = is_due(run, t->state.step)},
+        metrics, evaluated == COHORT_OK && logged == COHORT_OK ? err : NULL);
     TRY(evaluated);
     TRY(logged);
-    TRY(diagnosed);
-    end = end || stops_early(run);
+    TRY(shown);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     TRY(training_check(t, err));
     TRY(training_save(t, &run->sft.optimizer,
@@ -267,10 +271,6 @@ static cohort_status one_step(struct sft_run *run, cohort_error *err)
     if (!training_progress(t, "train", t->state.step, t->steps, "steps",
                            (double)(t->state.step - t->started_step) / (clock_seconds() - t->started)))
         return error_set(err, COHORT_ERR_CANCELLED, "stopped on request");
-    if (end || t->state.step % options_int(t->options, OPTION_LOGGING_STEPS) == 0)
-        observer_message(t->observer, "step %lld/%lld  loss %.4f  grad_norm %.3g  %.0f tok/s", (long long)t->state.step,
-                         (long long)t->steps, metrics_get(metrics, "loss"), metrics_get(metrics, "grad_norm"),
-                         metrics_get(metrics, "throughput/train_tokens_per_second"));
     return COHORT_OK;
 }
 

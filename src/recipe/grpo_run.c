@@ -218,20 +218,6 @@ static bool evaluates_now(const struct grpo_run *run)
     return (run->t.steps > 0 && run->t.state.step >= run->t.steps) || every(run, run->eval_steps);
 }
 
-static void report_step(struct training *t, const struct metrics *last)
-{
-    char planned[32] = "";
-    if (t->steps > 0)
-        snprintf(planned, sizeof planned, "/%lld", (long long)t->steps);
-    observer_message(t->observer,
-                     "step %lld%s  reward %.4f  grad_norm %.3g  entropy %.3f  length %.0f  %.1f "
-                     "s  (rollout %.0f tok/s, train %.0f tok/s)",
-                     (long long)t->state.step, planned, metrics_get(last, "reward"), metrics_get(last, "grad_norm"),
-                     metrics_get(last, "entropy"), metrics_get(last, "completions/mean_length"),
-                     metrics_get(last, "step_time"), metrics_get(last, "throughput/rollout_tokens_per_second"),
-                     metrics_get(last, "throughput/train_tokens_per_second"));
-}
-
 /* The controller of the entropy bonus outlives a step (I6). */
 static void keep_entropy(struct grpo_run *run)
 {
@@ -310,7 +296,8 @@ static void drop_done(struct grpo_run *run)
 static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metrics *metrics, cohort_error *err)
 {
     struct training *t = &run->t;
-    cohort_status failed = COHORT_OK, logged = COHORT_OK, diagnosed = COHORT_OK;
+    cohort_status failed = COHORT_OK, logged = COHORT_OK, shown = COHORT_OK;
+    const int64_t logging_steps = options_int(t->options, OPTION_LOGGING_STEPS);
     for (int32_t b = begun; failed == COHORT_OK && b < run->n_live; b++)
         failed = log_completions(run, &run->live[b], err);
     drop_done(run);
@@ -319,13 +306,15 @@ static cohort_status after_step(struct grpo_run *run, int32_t begun, struct metr
     if (failed == COHORT_OK && evaluates)
         failed = held_out_metrics(run, metrics, err);
     logged = training_log(t, t->state.step, epoch_of(run), metrics, failed == COHORT_OK ? err : NULL);
-    if (end || (due && every(run, options_int(t->options, OPTION_LOGGING_STEPS))))
-        report_step(t, metrics);
-    diagnosed = training_diagnose(t, metrics, every(run, run->eval_steps),
-                                  failed == COHORT_OK && logged == COHORT_OK ? err : NULL);
+    shown = training_show(t,
+                          &(struct shown_step){.epoch = epoch_of(run),
+                                               .line = end || (due && every(run, logging_steps)),
+                                               .evaluates = run->has_held_out,
+                                               .evaluation = every(run, run->eval_steps)},
+                          metrics, failed == COHORT_OK && logged == COHORT_OK ? err : NULL);
     TRY(failed);
     TRY(logged);
-    TRY(diagnosed);
+    TRY(shown);
     training_draw(t, evaluates ? DRAW_EVALUATION : DRAW_STEP);
     TRY(training_check(t, err));
     return due ? training_save(t, &run->grpo.optimizer, end || every(run, run->save_steps), err) : COHORT_OK;

@@ -108,6 +108,7 @@ void training_close(struct training *t)
     run_inputs_free(&t->inputs);
     diagnosis_destroy(t->diagnosis);
     t->diagnosis = NULL;
+    step_line_free(&t->lines);
     mem_free(t->resume_dir);
     t->resume_dir = NULL;
     mem_free(t->why);

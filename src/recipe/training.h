@@ -11,12 +11,15 @@
 #include "format/checkpoint.h"
 #include "run/diagnosis.h"
 #include "run/run_folder.h"
+#include "run/step_line.h"
 #include "run/store.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/state.h"
 #include "train/step_plan.h"
+
+enum { PACE_STEPS = 20 };
 
 struct training {
     struct options *options;
@@ -41,6 +44,11 @@ struct training {
     struct diagnosis_setup setup;     /* what rules must know: the command fills in its own before training_begin */
     struct diagnosis *diagnosis;      /* whether it learns */
     bool diverged;                    /* it will not recover */
+    struct step_line lines;           /* what is shown of steps */
+    struct pace {
+        double last[PACE_STEPS], sum; /* seconds of steps since the run was opened */
+        int64_t n;
+    } pace;
     struct curve {
         const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
         double drawn, cost;                              /* when last, and the seconds it took */
@@ -116,6 +124,21 @@ enum draw_when { DRAW_STEP, DRAW_EVALUATION, DRAW_END };
 void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
                     const char *file);
 void training_draw(struct training *t, enum draw_when when);
+
+/* ---- training_report.c ---- */
+
+/* Called after each step that was logged: its line, as option log_format says, and what the diagnosis says to it
+ * (training_diagnose), which it hears of whatever else fails. */
+struct shown_step {
+    double epoch;    /* NaN: unknown */
+    bool line;       /* a line is due */
+    bool evaluates;  /* the run has held-out rows */
+    bool evaluation; /* as of training_diagnose */
+};
+cohort_status training_show(struct training *t, const struct shown_step *shown, const struct metrics *metrics,
+                            cohort_error *err);
+/* A warning as JSON beside the lines of steps, where these are JSON. */
+cohort_status training_report_warning(struct training *t, const struct diagnosis_warning *warning, cohort_error *err);
 
 /* ---- training_diagnosis.c ---- */
 

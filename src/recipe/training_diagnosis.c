@@ -46,6 +46,8 @@ static cohort_status tell(struct training *t, cohort_error *err)
             observer_message(t->observer, "%s", line.data);
         if (status == COHORT_OK)
             status = record_warning(t, &warning, err);
+        if (status == COHORT_OK)
+            status = training_report_warning(t, &warning, err);
         t->diverged = t->diverged || warning.severity == DIAGNOSIS_FATAL;
     }
     text_free(&line);
