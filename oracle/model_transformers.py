@@ -252,6 +252,20 @@ def gradient_case(model, spec, name, case, generator, tensors):
             "sequences": sequences}
 
 
+def aux_case(model, spec, case, tensors):
+    """The auxiliary loss of a case's sequences without their last tokens, as one padded batch, and its gradient."""
+    rows = [s["tokens"][:-1] for s in case["sequences"]]
+    n = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (n - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (n - len(row)) for row in rows])
+    model.zero_grad(set_to_none=False)
+    loss = model(input_ids=ids, attention_mask=mask, use_cache=False, output_router_logits=True).aux_loss
+    loss.backward()
+    tensors["aux.loss"] = loss.detach().reshape(1)
+    for name, gradient in checkpoint_gradients(model, spec):
+        tensors[f"aux.grad.{name}"] = gradient
+
+
 def write_model(name, spec):
     folder = FIXTURES / f"model_{name}"
     save(build(spec), spec, folder)
@@ -265,6 +279,8 @@ def write_model(name, spec):
         if spec.get("fewer") and case_name not in FEWER_CASES:
             continue
         cases.append(gradient_case(model, spec, case_name, case, generator, tensors))
+    if hasattr(model.config, "num_experts_per_tok"):
+        aux_case(model, spec, cases[1], tensors)
     padded = check_padding(model, [s for case in cases for s in case["sequences"]])
     check_routing(model, [s for case in cases for s in case["sequences"]])
     save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, folder / "expected.safetensors")

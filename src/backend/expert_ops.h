@@ -8,7 +8,7 @@
 
 #include "backend/backend.h"
 
-enum { ROUTE_MAX_EXPERTS = 1024, ROUTE_MAX_CHOSEN = 32 };
+enum { ROUTE_MAX_EXPERTS = 1024, ROUTE_MAX_CHOSEN = 32, ROUTE_UNKNOWN = 0xffff };
 
 /* The experts that each token goes to. p = softmax of a row of logits over all experts, in fp32; the k largest are
  * taken, of equal ones those of lower number, and listed by ascending number. Their weights are p, or with normalised p
@@ -24,6 +24,16 @@ struct route_forward {
     int32_t *begin; /* [E + 1] expert e has rows begin[e] .. begin[e + 1] */
     int32_t *pair;  /* [T * k] of a grouped row */
     int32_t *row;   /* [T * k] the grouped row of a pair */
+    /* Routes: a token's experts as they are listed, rows stride elements apart. record: NULL, or gets those of token t
+     * in row record_row[t], if that is not negative. given: NULL, or what was recorded of the same tokens, row t for
+     * token t (ROUTE_UNKNOWN first where nothing is known): differ[t] grows by 1 where a token would go to others; with
+     * replay it goes where it went. */
+    uint16_t *record;
+    const int32_t *record_row;
+    const uint16_t *given;
+    int64_t stride;
+    bool replay;
+    int32_t *differ; /* [T] with given */
 };
 
 /* d_logits from the gradient of weight; the choice itself has none. With p, dp of those chosen, 0 of others: d_logits =

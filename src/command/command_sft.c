@@ -5,6 +5,7 @@
 #include "recipe/data_open.h"
 #include "recipe/end_of_text.h"
 #include "recipe/record.h"
+#include "recipe/routing_options.h"
 #include "recipe/run_inputs.h"
 #include "recipe/sft_rows.h"
 #include "recipe/training.h"
@@ -116,6 +117,7 @@ static cohort_status read_loss(struct sft_run *run, cohort_error *err)
     run->sft.noise_alpha = options_float_or(o, OPTION_NEFTUNE_NOISE_ALPHA, 0.0);
     run->sft.seed = (uint64_t)options_int(o, OPTION_SEED);
     run->runner.extras = sft_extras(&run->sft);
+    TRY(routing_options(&run->sft.routing, o, &run->t.session.model->config, err));
     if (run->sft.label_smoothing > 0.0 && run->sft.loss != SFT_LOSS_NLL)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "--label-smoothing-factor is of --loss-type nll alone: a smoothed label has no probability to "

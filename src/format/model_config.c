@@ -88,6 +88,14 @@ bool model_config_sparse(const struct model_config *config, int32_t layer)
     return expert_config_sparse(&config->experts, layer);
 }
 
+int32_t model_config_n_sparse(const struct model_config *config)
+{
+    int32_t n = 0;
+    for (int32_t l = 0; l < config->n_layers; l++)
+        n += model_config_sparse(config, l) ? 1 : 0;
+    return n;
+}
+
 /* ---- windows ---- */
 
 int32_t model_config_window(const struct model_config *config, int32_t layer)

@@ -36,6 +36,8 @@ struct model_config {
 
 /* Whether the layer's feed-forward block is experts. */
 bool model_config_sparse(const struct model_config *config, int32_t layer);
+/* How many layers have experts. */
+int32_t model_config_n_sparse(const struct model_config *config);
 
 /* The window of a layer: how many keys a query sees at most, its own included; 0: all before it. */
 int32_t model_config_window(const struct model_config *config, int32_t layer);

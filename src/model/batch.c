@@ -1,3 +1,4 @@
+#include "backend/expert_ops.h"
 #include "backend/ops.h"
 #include "model/decoder.h"
 
@@ -23,6 +24,23 @@ void batch_clear(struct batch *batch)
     batch->noise = NULL;
 }
 
+cohort_status batch_add_routes(struct batch *batch, int32_t n, int32_t count, const uint16_t *routes, int32_t width,
+                               cohort_error *err)
+{
+    const size_t end = (size_t)batch->n_tokens, first = end - (size_t)n, row = (size_t)width;
+    batch->route_width = width;
+    TRY(mem_grow(&batch->count, &batch->count_capacity, end, sizeof *batch->count, "batch rows", err));
+    TRY(mem_grow(&batch->routes, &batch->route_capacity, end * row, sizeof *batch->routes, "routes", err));
+    for (size_t i = first; i < end; i++) {
+        batch->count[i] = count;
+        if (routes == NULL)
+            batch->routes[i * row] = ROUTE_UNKNOWN;
+    }
+    if (routes != NULL)
+        memcpy(batch->routes + first * row, routes, (size_t)n * row * sizeof *routes);
+    return COHORT_OK;
+}
+
 void batch_free(struct batch *batch)
 {
     mem_free(batch->token);
@@ -30,6 +48,8 @@ void batch_free(struct batch *batch)
     mem_free(batch->kv_row);
     mem_free(batch->seqs);
     mem_free(batch->spans);
+    mem_free(batch->count);
+    mem_free(batch->routes);
     memset(batch, 0, sizeof *batch);
 }
 

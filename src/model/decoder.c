@@ -13,7 +13,7 @@ size_t kv_layer_bytes(const struct model_config *config, enum dtype act, int64_t
 struct layer_state kv_layer_state(const struct kv_store *kv, int32_t layer)
 {
     const size_t offset = (size_t)layer * kv->layer_bytes;
-    return (struct layer_state){.k = (char *)kv->k + offset, .v = (char *)kv->v + offset};
+    return (struct layer_state){.k = (char *)kv->k + offset, .v = (char *)kv->v + offset, .routes = kv->routes};
 }
 
 /* The width of the feed-forward block's rows for each token: of layer's, or (-1) of the widest. */
@@ -31,12 +31,11 @@ static size_t inner_width(const struct model_config *config, int32_t layer)
     return width;
 }
 
-static bool any_experts(const struct model_config *config)
+static bool any_experts(const struct model_config *config) { return model_config_n_sparse(config) > 0; }
+
+int32_t route_width(const struct model_config *config)
 {
-    for (int32_t l = 0; l < config->n_layers; l++)
-        if (model_config_sparse(config, l))
-            return true;
-    return false;
+    return model_config_n_sparse(config) * config->experts.chosen;
 }
 
 cohort_status decoder_work_plan(struct decoder_work *work, struct arena *arena, const struct model_config *config,
@@ -150,6 +149,13 @@ static void upload_batch(struct model *model, struct decoder_work *work, const s
         be->ops->upload(be, work->noise_scale, batch->noise->scale, (size_t)batch->n_tokens * sizeof(float));
         be->ops->upload(be, work->noise_stream, batch->noise->stream, (size_t)batch->n_tokens * sizeof(uint64_t));
     }
+    if (work->experts.on.compare)
+        be->ops->upload(be, work->experts.given, batch->routes,
+                        (size_t)batch->n_tokens * (size_t)batch->route_width * sizeof *batch->routes);
+    if (work->experts.on.compare)
+        be->ops->zero(be, work->experts.differ, bytes);
+    if (work->experts.on.sums || work->experts.on.aux)
+        be->ops->upload(be, work->experts.count, batch->count, bytes);
     be->ops->attention_prepare(be, &(struct attention_batch){.n_tokens = batch->n_tokens,
                                                              .n_seqs = batch->n_seqs,
                                                              .n_spans = batch->n_spans,

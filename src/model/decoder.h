@@ -24,6 +24,12 @@ struct batch {
     struct attention_span *spans;
     size_t token_capacity, seq_capacity, span_capacity;
     const struct batch_noise *noise; /* borrowed; NULL: none */
+    /* Of training a model with experts (batch_add_routes), [n_tokens]: how many rows of data a row stands for, a prompt's
+     * one for each of its completions here; and the routes with which it was sampled. */
+    int32_t *count;
+    uint16_t *routes; /* [n_tokens, route_width] */
+    int32_t route_width;
+    size_t count_capacity, route_capacity;
 };
 cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, size_t spans, cohort_error *err);
 void batch_clear(struct batch *batch);
@@ -32,15 +38,22 @@ void batch_free(struct batch *batch);
  * Its spans are appended with batch_add_span. Room must have been reserved. */
 void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree);
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length);
+/* What belongs to the last n rows: count, and routes [n, width], or NULL where they are not known. */
+cohort_status batch_add_routes(struct batch *batch, int32_t n, int32_t count, const uint16_t *routes, int32_t width,
+                               cohort_error *err);
+/* The elements of a token's routes: its experts in each layer that has some. */
+int32_t route_width(const struct model_config *config);
 
 /* What one layer keeps of earlier tokens: the rows of keys and values that spans refer to. */
 struct layer_state {
-    void *k, *v; /* [rows, K*D] act */
+    void *k, *v;      /* [rows, K*D] act */
+    uint16_t *routes; /* with experts: where a token went, [rows, route_width]; NULL: not kept */
 };
 
 /* The states of all layers: layer l's rows start at l * layer_bytes. */
 struct kv_store {
-    void *k, *v; /* [L, rows, K*D] act */
+    void *k, *v;      /* [L, rows, K*D] act */
+    uint16_t *routes; /* [rows, route_width] of all layers; NULL: not kept */
     int64_t rows;
     size_t layer_bytes; /* 0: layers share one set of rows (training with recomputation) */
 };

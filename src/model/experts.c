@@ -101,6 +101,16 @@ void expert_work_plan(struct expert_work *work, struct arena *arena, const struc
     work->d_pair = work->out;
     work->d_weight = arena_take(arena, pairs * sizeof(float));
     work->d_logits = arena_take(arena, (size_t)max_tokens * (size_t)config->experts.n * dtype_bytes(act));
+    work->given = arena_take(arena, (size_t)max_tokens * (size_t)route_width(config) * sizeof *work->given);
+    work->differ = arena_take(arena, (size_t)max_tokens * sizeof *work->differ);
+    work->count = arena_take(arena, (size_t)max_tokens * sizeof *work->count);
+    work->sums = arena_take(arena, expert_sums_size(config) * sizeof *work->sums);
+    work->aux = arena_take(arena, (size_t)config->experts.n * sizeof *work->aux);
+}
+
+size_t expert_sums_size(const struct model_config *config)
+{
+    return (size_t)model_config_n_sparse(config) * (2 * (size_t)config->experts.n + 2);
 }
 
 /* ---- The block ---- */
@@ -125,22 +135,42 @@ static struct swiglu_forward swiglu_params(const struct layer_run *r, int64_t ro
                                    .act = r->model->type};
 }
 
-static void route(const struct layer_run *r)
+/* again: the forward runs a second time, for its backward, and reports nothing. */
+static void route(const struct layer_run *r, bool again)
 {
     struct backend *be = r->model->backend;
     const struct expert_config *c = &r->model->config.experts;
     const struct expert_acts *a = &r->acts->experts;
+    const struct expert_work *work = &r->work->experts;
+    const bool given = work->on.compare && (!again || work->on.replay);
+    const int64_t place = (int64_t)r->layer->experts.index * c->chosen;
     linear_forward(&r->layer->experts.router, r->batch->n_tokens, r->work->normed, a->logits, DTYPE_F32);
-    be->ops->route_forward(be, &(struct route_forward){.tokens = r->batch->n_tokens,
-                                                       .n_experts = c->n,
-                                                       .chosen = c->chosen,
-                                                       .normalised = c->normalised,
-                                                       .logits = a->logits,
-                                                       .expert = a->expert,
-                                                       .weight = a->weight,
-                                                       .begin = a->begin,
-                                                       .pair = a->pair,
-                                                       .row = a->row});
+    be->ops->route_forward(be,
+                           &(struct route_forward){.tokens = r->batch->n_tokens,
+                                                   .n_experts = c->n,
+                                                   .chosen = c->chosen,
+                                                   .normalised = c->normalised,
+                                                   .logits = a->logits,
+                                                   .expert = a->expert,
+                                                   .weight = a->weight,
+                                                   .begin = a->begin,
+                                                   .pair = a->pair,
+                                                   .row = a->row,
+                                                   .record = r->state.routes == NULL ? NULL : r->state.routes + place,
+                                                   .record_row = r->work->kv_row,
+                                                   .given = given ? work->given + place : NULL,
+                                                   .stride = route_width(&r->model->config),
+                                                   .replay = work->on.replay,
+                                                   .differ = work->differ});
+    if (work->on.sums && !again)
+        be->ops->route_sums(
+            be, &(struct route_sums){.tokens = r->batch->n_tokens,
+                                     .n_experts = c->n,
+                                     .chosen = c->chosen,
+                                     .logits = a->logits,
+                                     .expert = a->expert,
+                                     .count = work->count,
+                                     .sums = work->sums + (int64_t)r->layer->experts.index * (2 * c->n + 2)});
 }
 
 void experts_forward(const struct layer_run *r, const float *mid, float *out)
@@ -149,7 +179,7 @@ void experts_forward(const struct layer_run *r, const float *mid, float *out)
     const struct experts *x = &r->layer->experts;
     const int64_t T = r->batch->n_tokens;
     norm_forward(&x->norm, T, NULL, mid, r->work->normed, r->model->type);
-    route(r);
+    route(r, out == NULL);
     const struct row_groups groups = groups_of(r);
     const struct swiglu_forward inner = swiglu_params(r, groups.rows);
     be->ops->grouped_forward(be, &(struct grouped_forward){.groups = &groups,
@@ -220,6 +250,8 @@ static void route_backward(const struct layer_run *r)
                                                          .logits = a->logits,
                                                          .expert = a->expert,
                                                          .d_weight = r->work->experts.d_weight,
+                                                         .aux = r->work->experts.on.aux ? r->work->experts.aux : NULL,
+                                                         .count = r->work->experts.count,
                                                          .d_logits = r->work->experts.d_logits,
                                                          .act = r->model->type});
     linear_backward(&r->layer->experts.router, r->batch->n_tokens, r->work->experts.d_logits, r->work->normed,

@@ -32,6 +32,7 @@ void expert_stack_refresh(const struct expert_stack *stack);
 bool expert_stack_trains(const struct expert_stack *stack);
 
 struct experts {
+    int32_t index;               /* among the layers with experts */
     struct norm norm;            /* of the block's input */
     struct linear router;        /* [E, C] */
     struct expert_stack gate_up; /* [E, 2I, C] */
@@ -47,14 +48,30 @@ struct expert_acts {
     int32_t *pair, *row; /* [T * k] */
 };
 
+/* What training asks of the layers with experts beside their gradients; all off at first. */
+struct expert_switches {
+    bool compare; /* the batch's routes are what was sampled: differ counts for each token the layers that differ */
+    bool replay;  /* with compare: tokens go where they went */
+    bool sums;    /* a forward adds what is in struct route_sums to sums */
+    bool aux;     /* the backward adds the gradient of the auxiliary loss, from aux */
+};
+
 /* What layers with experts work in, beside normed, ffn [T*k, I] and the like of struct decoder_work. */
 struct expert_work {
+    struct expert_switches on;
     void *out; /* [T*k, C] act */
     /* backward */
     float *d_pair;   /* [T*k, C]; out lies in the same memory */
     float *d_weight; /* [T, k] */
     void *d_logits;  /* [T, E] act */
+    uint16_t *given; /* [T, route_width] */
+    int32_t *differ; /* [T] */
+    int32_t *count;  /* [T] */
+    double *sums;    /* [layers with experts, 2 * E + 2] */
+    float *aux;      /* [E] by which a token's p of each expert weighs in the auxiliary loss */
 };
+/* The elements of sums. */
+size_t expert_sums_size(const struct model_config *config);
 void expert_acts_plan(struct expert_acts *acts, struct arena *arena, const struct model_config *config,
                       int64_t max_tokens);
 void expert_work_plan(struct expert_work *work, struct arena *arena, const struct model_config *config, enum dtype act,

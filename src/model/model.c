@@ -102,6 +102,8 @@ static void open_experts(struct model *model, int32_t l)
 {
     struct experts *x = &model->layers[l].experts;
     const int32_t n = model->config.experts.n;
+    for (int32_t before = 0; before < l; before++)
+        x->index += model->layers[before].sparse ? 1 : 0;
     linear_open(&x->router, &model->base, tensor(model, TENSOR_ROUTER, l), NULL);
     expert_stack_open(&x->gate_up, &model->base, tensor(model, TENSOR_EXPERT_GATE, l), n);
     expert_stack_open(&x->down, &model->base, tensor(model, TENSOR_EXPERT_DOWN, l), n);

@@ -68,7 +68,8 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
     TRY_GOTO(mem_alloc(&adapter->linears, (size_t)adapter->n_linears, sizeof *adapter->linears, "adapter", err));
     for (int32_t i = 0; i < adapter->n_linears; i++)
         if (model_linear(model, i) == NULL)
-            adapter->linears[i] = (struct linear_adapter){.set = &adapter->set};
+            adapter->linears[i] =
+                (struct linear_adapter){.set = &adapter->set, .of = model_linear(model, 0)}; /* of nothing */
         else
             TRY_GOTO(linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
                                          &adapter->room, err));

@@ -16,8 +16,7 @@ int32_t completion_outputs(const struct completion_tokens *completion)
     return n;
 }
 
-/* How many tokens of a completion are fed: those before its last wanted one. */
-static int32_t fed_tokens(const struct completion_tokens *completion)
+int32_t completion_fed(const struct completion_tokens *completion)
 {
     int32_t last = completion->n_tokens - 1;
     while (last > 0 && !is_wanted(completion, last))
@@ -51,7 +50,7 @@ cohort_status packing_split(struct packing *packing, const struct tree *trees, i
     for (int32_t t = 0; t < n_trees; t++) {
         bool open = false; /* this tree has a slice in the current micro-batch */
         for (int32_t c = 0; c < trees[t].n_completions; c++) {
-            int64_t more = fed_tokens(&trees[t].completions[c]);
+            int64_t more = completion_fed(&trees[t].completions[c]);
             int64_t alone = trees[t].n_prompt + more;
             if (alone > max_tokens)
                 return error_set(err, COHORT_ERR_ARGUMENT,
@@ -98,7 +97,7 @@ static cohort_status reserve(struct packed *packed, const struct tree *trees, co
         if ((size_t)(slice->end - slice->begin) > waves)
             waves = (size_t)(slice->end - slice->begin);
         for (int32_t c = slice->begin; c < slice->end; c++) {
-            tokens += (size_t)fed_tokens(&tree->completions[c]);
+            tokens += (size_t)completion_fed(&tree->completions[c]);
             outputs += (size_t)tree->completions[c].n_tokens;
         }
     }
@@ -137,9 +136,12 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
         int32_t tree_index = s - begin, prompt_row = batch->n_tokens;
         batch_add_seq(batch, tree->prompt, tree->n_prompt, 0, tree_index);
         batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+        if (packed->route_width > 0)
+            TRY(batch_add_routes(batch, tree->n_prompt, slice->end - slice->begin, tree->prompt_routes,
+                                 packed->route_width, err));
         for (int32_t c = slice->begin; c < slice->end; c++) {
             const struct completion_tokens *completion = &tree->completions[c];
-            int32_t fed = fed_tokens(completion), row = batch->n_tokens;
+            int32_t fed = completion_fed(completion), row = batch->n_tokens;
             packed->rest_output[packed->n_completions] = outputs->count;
             packed->first_output[packed->n_completions] =
                 completion->n_tokens > 0 && is_wanted(completion, 0) ? prompt_row + tree->n_prompt - 1 : -1;
@@ -149,6 +151,8 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
             batch_add_seq(batch, completion->tokens, fed, tree->n_prompt, tree_index);
             batch_add_span(batch, 0, prompt_row, tree->n_prompt);
             batch_add_span(batch, tree->n_prompt, row, fed);
+            if (packed->route_width > 0)
+                TRY(batch_add_routes(batch, fed, 1, completion->routes, packed->route_width, err));
             for (int32_t i = 0; i < fed; i++)
                 if (is_wanted(completion, i + 1))
                     add_output(outputs, row + i, completion->tokens[i + 1]);
@@ -218,6 +222,7 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     runner->decoder.noisy = runner->extras.noise;
     runner->head.extended = runner->extras.top || runner->extras.mean;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
+    runner->packed.route_width = mode == DECODER_INFER ? 0 : route_width(config);
     const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
     head_work_plan(&runner->head, arena, config, act, runner->max_outputs, head_chunk(config, logits),
                    mode != DECODER_INFER, runner->keep_logits && mode != DECODER_INFER);

@@ -11,7 +11,11 @@ struct completion_tokens {
     const int32_t *tokens;
     int32_t n_tokens;
     const bool *sampled; /* [n_tokens] the tokens whose log-probs are wanted: those that were sampled; NULL: all */
+    const uint16_t
+        *routes; /* [n_tokens - 1, route_width] with experts, of the tokens as they were sampled; NULL: not known */
 };
+/* How many of its tokens are fed: those before the last wanted one. */
+int32_t completion_fed(const struct completion_tokens *completion);
 /* How many of its log-probs are wanted. */
 int32_t completion_outputs(const struct completion_tokens *completion);
 
@@ -20,6 +24,7 @@ struct tree {
     int32_t n_prompt;
     const struct completion_tokens *completions;
     int32_t n_completions;
+    const uint16_t *prompt_routes; /* [n_prompt, route_width]; NULL: not known */
 };
 
 /* Completions begin .. end of a tree. */
@@ -48,6 +53,7 @@ struct packed {
     int32_t *first_output; /* [completions here] output of token 0; -1: not wanted */
     int32_t *rest_output;  /* [completions here] output of the first wanted token behind it, the rest behind that */
     int32_t n_completions;
+    int32_t route_width; /* of a model with experts that trains; 0: the batch gets no routes */
     size_t output_capacity, completion_capacity, wave_capacity;
 };
 cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,

@@ -1,6 +1,8 @@
 /* What a GRPO run is, from its options. */
 #include "recipe/grpo_run.h"
 
+#include "recipe/routing_options.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -213,6 +215,12 @@ cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err)
     TRY(configure_entropy(run, err));
     TRY(configure_reference(run, err));
     TRY(configure_dynamic(run, err));
+    TRY(routing_options(&run->grpo.routing, o, &run->t.session.model->config, err));
+    run->grpo.routing.replay = (enum router_replay)options_choice(o, OPTION_ROUTER_REPLAY);
+    if (run->grpo.routing.replay == ROUTER_REPLAY_ROLLOUT) {
+        c->route_width = route_width(&run->t.session.model->config);
+        c->n_experts = run->t.session.model->config.experts.n;
+    }
     c->mask_truncated = options_bool(o, OPTION_MASK_TRUNCATED_COMPLETIONS);
     c->stop = run->pattern.stop;
     c->n_stop = run->pattern.n_stop;

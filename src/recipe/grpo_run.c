@@ -104,6 +104,7 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     memory_plan_begin(&plan, t->session.model, t->options, grpo_run_holds_reference(run), &run->runner, n, P + C,
                       (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
+    engine_keep_routes(run->engine);
     TRY(training_allocate(t, &plan, err));
     if (run->extent.rows > 0 && !run->extent.lends)
         TRY(mem_alloc(&run->longest, (size_t)run->extent.rows, sizeof *run->longest, "lengths of rows", err));
@@ -555,6 +556,7 @@ void grpo_run_close(struct grpo_run *run)
     mem_free(run->live);
     mem_free(run->longest);
     engine_destroy(run->engine);
+    routing_free(&run->grpo.routing);
     tree_runner_free(&run->runner);
     model_adapter_destroy(run->reference_adapter);
     if (run->grpo.reference != run->t.session.model)

@@ -17,6 +17,7 @@ void completion_free(struct completion *completion)
     mem_free(completion->logp);
     mem_free(completion->entropy);
     mem_free(completion->text);
+    mem_free(completion->routes);
     memset(completion, 0, sizeof *completion);
 }
 

@@ -28,6 +28,9 @@ struct completion {
     char *text;         /* NUL-terminated; NULL without a tokenizer */
     size_t text_length; /* bytes: text may hold NULs of its own */
     enum finish_reason finish_reason;
+    uint16_t
+        *routes; /* [n_prompt + n_tokens - 1, route_width of the model] the experts that each token went to, in each
+                         layer that has some; NULL: not asked for (engine_keep_routes), or cancelled */
 };
 void completion_free(struct completion *completion);
 /* Returns COHORT_ERR_NUMERIC with the place of a completion that failed. */

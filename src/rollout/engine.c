@@ -22,7 +22,8 @@ int64_t engine_pages(int32_t n_prompt, int32_t max_tokens, int32_t n)
 
 size_t engine_page_bytes(const struct model_config *config, enum dtype act)
 {
-    return 2 * (size_t)config->n_layers * kv_layer_bytes(config, act, ATTENTION_CHUNK);
+    return 2 * (size_t)config->n_layers * kv_layer_bytes(config, act, ATTENTION_CHUNK) +
+           ATTENTION_CHUNK * (size_t)route_width(config) * sizeof(uint16_t);
 }
 
 cohort_status engine_create(struct engine **out, struct model *model, const struct tokenizer *tokenizer,
@@ -71,6 +72,30 @@ void engine_destroy(struct engine *e)
     step_free(&e->step);
     decode_window_free(&e->window);
     mem_free(e);
+}
+
+static void fetch_routes(void *context, const struct page_list *list, int32_t first_chunk, int32_t begin, int32_t end,
+                         uint16_t *to)
+{
+    const struct engine *e = context;
+    const struct kv_store *kv = &e->step.kv;
+    struct backend *be = e->model->backend;
+    const size_t width = (size_t)route_width(&e->model->config);
+    for (int32_t p = begin; p < end;) {
+        int32_t next = (page_chunk(p) + 1) * ATTENTION_CHUNK;
+        next = next > end ? end : next;
+        const int32_t row = list->pages[page_chunk(p) - first_chunk] * ATTENTION_CHUNK + p % ATTENTION_CHUNK;
+        be->ops->download(be, to + (size_t)(p - begin) * width, kv->routes + (size_t)row * width,
+                          (size_t)(next - p) * width * sizeof *to);
+        p = next;
+    }
+}
+
+void engine_keep_routes(struct engine *e)
+{
+    e->scheduler.route_width = route_width(&e->model->config);
+    e->scheduler.fetch_routes = fetch_routes;
+    e->scheduler.fetch_context = e;
 }
 
 void engine_set_callback(struct engine *e, engine_callback *callback, void *context)

@@ -63,6 +63,8 @@ struct engine_request {
 };
 
 void engine_set_callback(struct engine *engine, engine_callback *callback, void *context);
+/* Completions come with the routes of their tokens from here on, if the model has experts. */
+void engine_keep_routes(struct engine *engine);
 
 /* *id identifies the request's completions. Refuses what can never run: a prompt that fills the context, more pages
  * than the pool has, sampling parameters out of range: one bad request fails by itself. */

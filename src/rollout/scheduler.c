@@ -97,6 +97,19 @@ void scheduler_cancel(struct scheduler *q, int64_t id)
 
 /* ---- The end of a completion ---- */
 
+/* The routes of the prompt and of all tokens but the last, which is not fed. */
+static cohort_status take_routes(const struct scheduler *q, const struct sequence *s, uint16_t **routes,
+                                 cohort_error *err)
+{
+    const struct request *r = s->request;
+    const int32_t P = r->ask.n_prompt, fed = s->n_tokens - 1;
+    TRY(mem_alloc(routes, (size_t)(P + fed) * (size_t)q->route_width, sizeof **routes, "routes", err));
+    q->fetch_routes(q->fetch_context, &r->pages, 0, 0, P, *routes);
+    q->fetch_routes(q->fetch_context, &s->pages, page_chunk(P), P, P + fed,
+                    *routes + (size_t)P * (size_t)q->route_width);
+    return COHORT_OK;
+}
+
 /* Moves what a sequence produced into the queue of finished completions, makes its last callback, and frees its pages.
  */
 static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, cohort_error *err)
@@ -114,6 +127,8 @@ static cohort_status finish_sequence(struct scheduler *q, struct sequence *s, co
     memcpy(done.tokens, s->history + r->ask.n_prompt, (size_t)s->n_tokens * sizeof(int32_t));
     memcpy(done.logp, s->logp, (size_t)s->n_tokens * sizeof(float));
     memcpy(done.entropy, s->entropy, (size_t)s->n_tokens * sizeof(float));
+    if (q->route_width > 0 && s->finish_reason != FINISH_CANCELLED && s->n_tokens > 0)
+        TRY_GOTO(take_routes(q, s, &done.routes, err));
     if (q->tokenizer != NULL) {
         TRY_GOTO(mem_strdup(&done.text, s->text.data == NULL ? "" : s->text.data, s->text.length, err));
         done.text_length = s->text.length;

@@ -46,6 +46,12 @@ struct scheduler {
     struct completion_queue finished;
     engine_callback *callback;
     void *callback_context;
+    /* Copies the routes of positions begin .. end, whose pages are in list, to to[end - begin, route_width]; 0: they are
+     * not kept. */
+    void (*fetch_routes)(void *context, const struct page_list *list, int32_t first_chunk, int32_t begin, int32_t end,
+                         uint16_t *to);
+    void *fetch_context;
+    int32_t route_width;
     int64_t generated_tokens;
 };
 cohort_status scheduler_create(struct scheduler *scheduler, const struct engine_config *config,

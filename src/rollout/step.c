@@ -49,6 +49,8 @@ cohort_status step_plan(struct step *step, struct arena *arena, cohort_error *er
     step->kv.layer_bytes = kv_layer_bytes(c, act, step->kv.rows);
     step->kv.k = arena_take(arena, (size_t)c->n_layers * step->kv.layer_bytes);
     step->kv.v = arena_take(arena, (size_t)c->n_layers * step->kv.layer_bytes);
+    if (route_width(c) > 0)
+        step->kv.routes = arena_take(arena, (size_t)step->kv.rows * (size_t)route_width(c) * sizeof *step->kv.routes);
     return COHORT_OK;
 }
 

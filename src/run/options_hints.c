@@ -438,7 +438,6 @@ static const struct option_hint hints[] = {
     {"reward_weight", "reward_weights", NULL},
     {"rewards", "reward", REWARDS},
     {"rollout_n", "num_generations", NULL},
-    {"router_aux_loss_coef", NULL, "models with experts are not supported; leave it out"},
     {"run_name", NULL, REPORTS},
     {"s", "seed", NULL},
     {"save_dir", "out", NULL},

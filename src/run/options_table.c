@@ -12,6 +12,7 @@
 #include "train/advantage_list.h"
 #include "train/best_list.h"
 #include "train/loss_list.h"
+#include "train/routing_list.h"
 #include "train/optimizer_list.h"
 #include "train/schedule_list.h"
 #include "train/sft_list.h"

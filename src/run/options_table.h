@@ -332,6 +332,10 @@ OPTION(TOP_ENTROPY_QUANTILE, "top_entropy_quantile", FLOAT(0, 1), "1.0", FOR_GRP
        "share of the step's tokens, those of the highest entropy, that have a policy term; 1: all")
 OPTION(OFF_POLICY_MASK_THRESHOLD, "off_policy_mask_threshold", FLOAT(0, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
        "drop completions with a negative advantage whose mean log(old/new) is above this; unset: none")
+OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_GRPO | FOR_SFT, "Loss", KEPT,
+       "models with experts: weight of the loss that evens their load; unset: config.json's; 0: none")
+OPTION(ROUTER_REPLAY, "router_replay", ONE_OF(WORDS(ROUTER_REPLAY_LIST)), "none", FOR_GRPO, "Loss", KEPT,
+       "models with experts: in later steps on a batch, tokens go where they went when sampled (rollout)")
 OPTION(ENTROPY_COEF, "entropy_coef", FLOAT(-1e6, 1e6), "0.0", FOR_GRPO, "Loss", KEPT,
        "weight of the entropy bonus, which is taken from the loss; 0: none")
 OPTION(USE_ADAPTIVE_ENTROPY, "use_adaptive_entropy", SWITCH, "false", FOR_GRPO, "Loss", KEPT,

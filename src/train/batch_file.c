@@ -24,19 +24,20 @@ enum {
     ADVANTAGE,        /* [n] */
     REFERENCE,        /* as LOGP; only where there are log-probs of a reference */
     TOKEN_ADVANTAGES, /* as LOGP; only where there are rewards of tokens */
+    ROUTES, /* of each completion with its prompt; only of a model with experts whose routes are taken again */
     ARRAYS
 };
 static const struct {
     const char *name, *type;
     size_t element;
-} kinds[ARRAYS] = {{"prompt_lengths", "I32", 4},  {"prompt_tokens", "I32", 4},   {"prompt_ids", "U64", 8},
-                   {"lengths", "I32", 4},         {"sampled_lengths", "I32", 4}, {"finish", "I32", 4},
-                   {"tokens", "I32", 4},          {"sampled", "U8", 1},          {"logp", "F32", 4},
-                   {"entropy", "F32", 4},         {"advantage", "F32", 4},       {"reference", "F32", 4},
-                   {"token_advantages", "F32", 4}};
+} kinds[ARRAYS] = {{"prompt_lengths", "I32", 4},   {"prompt_tokens", "I32", 4},   {"prompt_ids", "U64", 8},
+                   {"lengths", "I32", 4},          {"sampled_lengths", "I32", 4}, {"finish", "I32", 4},
+                   {"tokens", "I32", 4},           {"sampled", "U8", 1},          {"logp", "F32", 4},
+                   {"entropy", "F32", 4},          {"advantage", "F32", 4},       {"reference", "F32", 4},
+                   {"token_advantages", "F32", 4}, {"routes", "I16", 2}};
 
 /* Whether a batch may be without it. */
-static bool is_optional(int k) { return k == REFERENCE || k == TOKEN_ADVANTAGES; }
+static bool is_optional(int k) { return k == REFERENCE || k == TOKEN_ADVANTAGES || k == ROUTES; }
 
 struct arrays {
     struct {
@@ -50,6 +51,21 @@ static void arrays_free(struct arrays *a)
 {
     for (int k = 0; a->owned && k < ARRAYS; k++)
         mem_free(a->of[k].data);
+}
+
+/* Of completion i with its prompt: its tokens but the last. */
+static size_t route_elements(const struct grpo_batch *batch, int32_t i)
+{
+    const int32_t prompt = batch->prompts[i / (batch->n / batch->n_prompts)].n_tokens, n = batch->episodes[i].n_tokens;
+    return n < 1 ? 0 : (size_t)(prompt + n - 1) * (size_t)batch->route_width;
+}
+
+static bool has_routes(const struct grpo_batch *batch)
+{
+    bool all = batch->route_width > 0;
+    for (int32_t i = 0; all && i < batch->n; i++)
+        all = batch->episodes[i].routes != NULL || batch->episodes[i].n_tokens < 1;
+    return all;
 }
 
 /* Appends elements, for which there is room. */
@@ -75,6 +91,8 @@ static cohort_status arrays_alloc(struct arrays *a, const struct grpo_batch *bat
     room[TOKENS] = room[SAMPLED] = tokens;
     room[LOGP] = room[ENTROPY] = sampled;
     room[REFERENCE] = batch->reference == NULL ? 0 : sampled;
+    for (int32_t i = 0; has_routes(batch) && i < batch->n; i++)
+        room[ROUTES] += route_elements(batch, i);
     room[TOKEN_ADVANTAGES] = batch->token_advantages == NULL ? 0 : sampled;
     a->owned = true;
     for (int k = 0; k < ARRAYS; k++)
@@ -104,6 +122,8 @@ static cohort_status arrays_gather(struct arrays *a, const struct grpo_batch *ba
         put(a, ENTROPY, e->entropy, (size_t)e->n_sampled);
         if (batch->reference != NULL)
             put(a, REFERENCE, batch->reference[i], (size_t)e->n_sampled);
+        if (has_routes(batch))
+            put(a, ROUTES, e->routes, route_elements(batch, i));
         if (batch->token_advantages != NULL)
             put(a, TOKEN_ADVANTAGES, batch->token_advantages[i], (size_t)e->n_sampled);
     }
@@ -163,7 +183,8 @@ cohort_status batch_file_write(const char *dir, const struct grpo_batch *batch, 
     cohort_status status = COHORT_OK;
     TRY_GOTO(arrays_gather(&arrays, batch, err));
     for (int k = 0; k < ARRAYS; k++) {
-        if ((k == REFERENCE && batch->reference == NULL) || (k == TOKEN_ADVANTAGES && batch->token_advantages == NULL))
+        if ((k == REFERENCE && batch->reference == NULL) ||
+            (k == TOKEN_ADVANTAGES && batch->token_advantages == NULL) || (k == ROUTES && !has_routes(batch)))
             continue;
         sources[n++] = (struct safetensors_source){.name = kinds[k].name,
                                                    .dtype_name = kinds[k].type,
@@ -284,6 +305,24 @@ static bool are_finite(const struct arrays *a, int k)
     return true;
 }
 
+/* The routes have their number, and are of the model's experts. */
+static bool are_routes(const struct arrays *a, const struct grpo_config *config)
+{
+    const size_t n = a->of[LENGTHS].count;
+    int64_t wanted = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t length = integer_at(a, LENGTHS, i);
+        wanted += length < 1 ? 0 : integer_at(a, PROMPT_LENGTHS, i / (size_t)config->group) + length - 1;
+    }
+    for (size_t i = 0; i < a->of[ROUTES].count; i++) {
+        uint16_t expert;
+        memcpy(&expert, a->of[ROUTES].data + 2 * i, sizeof expert);
+        if (expert >= config->n_experts)
+            return false;
+    }
+    return (int64_t)a->of[ROUTES].count == wanted * config->route_width;
+}
+
 /* What is read is used as it stands: counts agree, ids are of the vocabulary. */
 static const char *whats_wrong(const struct arrays *a, const struct grpo_config *config, int32_t vocab_size)
 {
@@ -302,6 +341,8 @@ static const char *whats_wrong(const struct arrays *a, const struct grpo_config 
         return "the lengths of its prompts and completions do not make its tokens";
     if (!are_tokens(a, PROMPT_TOKENS, vocab_size) || !are_tokens(a, TOKENS, vocab_size))
         return "a token is not of the vocabulary";
+    if (a->of[ROUTES].data != NULL && config->route_width > 0 && !are_routes(a, config))
+        return "its routes are not those of its tokens through this model's experts";
     if (!are_finite(a, ADVANTAGE) || !are_finite(a, TOKEN_ADVANTAGES)) /* the loss looks at the others */
         return "an advantage is not finite";
     for (size_t i = 0; i < n; i++)
@@ -343,7 +384,7 @@ static cohort_status take_floats(const struct arrays *a, int k, size_t first, si
 
 static cohort_status take_episodes(const struct arrays *a, struct grpo_batch *batch, cohort_error *err)
 {
-    size_t token = 0, drawn = 0;
+    size_t token = 0, drawn = 0, route = 0;
     TRY(mem_alloc(&batch->episodes, (size_t)batch->n, sizeof *batch->episodes, "generation batch", err));
     if (a->of[REFERENCE].data != NULL)
         TRY(mem_alloc(&batch->reference, (size_t)batch->n, sizeof *batch->reference, "generation batch", err));
@@ -375,6 +416,12 @@ static cohort_status take_episodes(const struct arrays *a, struct grpo_batch *ba
         if (batch->token_advantages != NULL)
             TRY(take_floats(a, TOKEN_ADVANTAGES, drawn, k, &batch->token_advantages[i], err));
         drawn += k;
+        const size_t routes = route_elements(batch, i);
+        if (a->of[ROUTES].data != NULL && routes > 0) {
+            TRY(mem_alloc(&e->routes, routes, sizeof *e->routes, "generation batch", err));
+            memcpy(e->routes, a->of[ROUTES].data + 2 * route, 2 * routes);
+            route += routes;
+        }
     }
     return COHORT_OK;
 }
@@ -402,6 +449,7 @@ cohort_status batch_file_read(const char *dir, const struct grpo_config *config,
     }
     batch->n_prompts = (int32_t)a.of[PROMPT_LENGTHS].count;
     batch->n = (int32_t)a.of[LENGTHS].count;
+    batch->route_width = config->route_width;
     TRY_GOTO(take_prompts(&a, batch, err));
     TRY_GOTO(take_episodes(&a, batch, err));
     TRY_GOTO(mem_alloc(&batch->advantage, (size_t)batch->n, sizeof *batch->advantage, "generation batch", err));

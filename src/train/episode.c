@@ -45,7 +45,18 @@ void episode_free(struct episode *e)
     mem_free(e->sampled);
     mem_free(e->logp);
     mem_free(e->entropy);
+    mem_free(e->routes);
     memset(e, 0, sizeof *e);
+}
+
+void episode_take_routes(struct episode *e, struct completion *c)
+{
+    mem_free(e->routes);
+    e->routes = NULL;
+    if (e->n_tokens != c->n_tokens)
+        return;
+    e->routes = c->routes;
+    c->routes = NULL;
 }
 
 bool episode_truncated(const struct episode *e)

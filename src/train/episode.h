@@ -15,6 +15,7 @@ struct episode {
     bool *sampled;         /* [n_tokens]; NULL: all were */
     float *logp, *entropy; /* [n_sampled] of the sampled tokens in order, as recorded with the draw; NULL: not
                                       known */
+    uint16_t *routes;      /* of the prompt and of all tokens but the last (struct completion's); NULL: not known */
     int32_t n_tokens, n_sampled;
     enum finish_reason finish_reason; /* of the last sampled run */
     size_t token_capacity, sampled_capacity;
@@ -30,5 +31,7 @@ void episode_free(struct episode *episode);
 bool episode_truncated(const struct episode *episode);
 /* The episode as a branch of its prompt's tree, which points into the episode. */
 struct completion_tokens episode_tokens(const struct episode *episode);
+/* Takes the routes of its only completion over; of an episode of several runs they are not known. */
+void episode_take_routes(struct episode *episode, struct completion *completion);
 
 #endif

@@ -325,6 +325,7 @@ static cohort_status batch_alloc(const struct grpo *grpo, int32_t n_prompts, int
                                  .drawn_at = grpo_steps(grpo),
                                  .n_prompts = n_prompts,
                                  .n = (int32_t)n,
+                                 .route_width = config->route_width,
                                  .n_functions = config->n_functions};
     TRY_GOTO(mem_alloc(&batch->order, n, sizeof *batch->order, "generation batch", err));
     step_plan_order(&config->plan, config->seed, index, batch->n, batch->order);
@@ -412,6 +413,7 @@ cohort_status grpo_generate(struct grpo *grpo, const struct grpo_prompt *prompts
     batch->rollout_seconds = clock_seconds() - batch->start;
     for (int32_t i = 0; i < batch->n; i++) {
         TRY_GOTO(episode_append_completion(&batch->episodes[i], &batch->completions[i], err));
+        episode_take_routes(&batch->episodes[i], &batch->completions[i]);
         batch->n_sampled[i] = batch->episodes[i].n_sampled;
         batch->completion_tokens += batch->completions[i].n_tokens;
         batch->tokens += batch->completions[i].n_prompt + batch->completions[i].n_tokens;

@@ -15,6 +15,7 @@
 #include "train/loss.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/routing.h"
 #include "train/schedule.h"
 #include "train/step_plan.h"
 
@@ -37,6 +38,8 @@ struct grpo_config {
     const double *reward_weights;    /* [n_functions] */
     const char *const *reward_names; /* [n_functions] */
     int32_t n_functions;
+    int32_t route_width,
+        n_experts; /* what later steps take the routes of, where they do (ROUTER_REPLAY_ROLLOUT); else 0 */
 };
 
 /* A prompt of the batch; id (its row in the data set) keys its draws apart from those of other prompts. */
@@ -68,6 +71,7 @@ struct grpo {
     struct tree_runner *runner;
     struct optimizer optimizer;
     struct entropy_control entropy; /* of the entropy bonus */
+    struct routing routing;         /* of a model with experts; free it with routing_free */
     struct grpo_config config;
     int64_t batches;     /* generation batches that steps took from */
     int64_t skipped;     /* optimizer steps skipped because a gradient was not finite */
@@ -89,6 +93,7 @@ struct grpo_batch {
     int32_t *prompt_tokens;         /* of all prompts */
     int32_t *order;                 /* [n] rows in the order in which slices take them */
     int32_t n_prompts, n;           /* n = n_prompts * group */
+    int32_t route_width;            /* of the episodes' routes, where checkpoints need them; else 0 */
     int32_t n_functions;            /* of its rewards */
     int32_t *n_sampled;             /* [n] of the episodes */
     struct completion *completions; /* [n] as they came from the engine: for rewards and logs */

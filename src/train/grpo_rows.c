@@ -36,6 +36,22 @@ cohort_status row_trees_build(struct row_trees *t, const struct grpo_row *rows, 
     return COHORT_OK;
 }
 
+bool row_trees_route(struct row_trees *t, const struct grpo_row *rows, int32_t width)
+{
+    bool all = true;
+    for (int32_t i = 0; i < t->n_trees; i++)
+        for (int32_t c = 0; c < t->trees[i].n_completions; c++) {
+            const int32_t row = t->first[i] + c;
+            const uint16_t *routes = rows[row].episode->routes;
+            all = all && routes != NULL;
+            if (t->trees[i].prompt_routes == NULL)
+                t->trees[i].prompt_routes = routes;
+            if (routes != NULL)
+                t->completions[row].routes = routes + (size_t)t->trees[i].n_prompt * (size_t)width;
+        }
+    return all;
+}
+
 void row_trees_free(struct row_trees *t)
 {
     mem_free(t->trees);

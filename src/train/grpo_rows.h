@@ -13,6 +13,8 @@ struct row_trees {
 };
 /* Points into the rows' prompts and episodes. To be freed also after a failure. */
 cohort_status row_trees_build(struct row_trees *trees, const struct grpo_row *rows, int32_t n, cohort_error *err);
+/* Gives the trees the routes of their rows, of width elements a token. Returns whether all are known. */
+bool row_trees_route(struct row_trees *trees, const struct grpo_row *rows, int32_t width);
 void row_trees_free(struct row_trees *trees);
 
 /* values[n][n_sampled of the row]; what: for messages. To be freed also after a failure. */

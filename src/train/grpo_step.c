@@ -18,6 +18,8 @@ struct step_data {
     bool *masked;  /* [n] */
     struct loss_scale scale;
     float entropy_threshold; /* of the filter */
+    bool *fresh;             /* [n] of each tree: sampled with the weights as they are */
+    bool routed;             /* all routes are known and those that the forwards take */
 };
 
 static void step_data_free(struct step_data *data)
@@ -25,6 +27,7 @@ static void step_data_free(struct step_data *data)
     row_values_free(data->owned, data->n);
     row_trees_free(&data->tree);
     mem_free(data->masked);
+    mem_free(data->fresh);
 }
 
 static const float *reference_of(const struct step_data *data, int32_t row)
@@ -32,11 +35,27 @@ static const float *reference_of(const struct step_data *data, int32_t row)
     return data->owned != NULL ? data->owned[row] : data->rows[row].reference;
 }
 
+/* What the rows are known to have been routed like. */
+static cohort_status route_rows(struct step_data *data, const struct grpo *grpo, cohort_error *err)
+{
+    const int32_t width = route_width(&grpo->model->config);
+    if (width == 0)
+        return COHORT_OK;
+    TRY(mem_alloc(&data->fresh, (size_t)data->n, sizeof *data->fresh, "step", err));
+    data->routed = row_trees_route(&data->tree, data->rows, width);
+    for (int32_t t = 0; t < data->tree.n_trees; t++) {
+        data->fresh[t] = data->rows[data->tree.first[t]].fresh;
+        data->routed = data->routed && (data->fresh[t] || grpo->routing.replay == ROUTER_REPLAY_ROLLOUT);
+    }
+    return COHORT_OK;
+}
+
 static cohort_status step_data_build(struct step_data *data, struct grpo *grpo, cohort_error *err)
 {
     const int32_t n = data->n;
     bool known = true;
     TRY(row_trees_build(&data->tree, data->rows, n, err));
+    TRY(route_rows(data, grpo, err));
     TRY(mem_alloc(&data->masked, (size_t)n, sizeof *data->masked, "step", err));
     data->scale.n_sequences = n;
     data->scale.entropy_coef = entropy_control_coef(&grpo->entropy);
@@ -230,12 +249,22 @@ static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struc
     TRY_GOTO(loss_scratch_alloc(&scratch, longest, err));
     TRY_GOTO(packing_split(&runner->packing, data->tree.trees, data->tree.n_trees, runner->max_tokens,
                            runner->max_outputs - runner->max_tokens, err));
+    runner->decoder.experts.on.compare = data->fresh != NULL;
+    runner->decoder.experts.on.replay = grpo->routing.replay == ROUTER_REPLAY_ROLLOUT;
     if (grpo->config.filter_entropy && runner->packing.n_micro > 1)
         TRY_GOTO(filter_entropies(grpo, data, err));
+    TRY_GOTO(routing_begin(&grpo->routing, runner, grpo->model, err));
+    if (runner->packing.n_micro > 1)
+        TRY_GOTO(routing_prepare(&grpo->routing, runner, grpo->model, data->tree.trees, data->tree.n_trees,
+                                 data->routed, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         bool any_gradient = false;
         int32_t c = 0;
         TRY_GOTO(forward(grpo, data, m, err));
+        TRY_GOTO(routing_compare(&grpo->routing, runner, grpo->model, m, data->fresh, err));
+        if (runner->packing.n_micro == 1)
+            TRY_GOTO(routing_prepare(&grpo->routing, runner, grpo->model, data->tree.trees, data->tree.n_trees,
+                                     data->routed, err));
         if (grpo->config.filter_entropy && runner->packing.n_micro == 1)
             TRY_GOTO(filter_entropies(grpo, data, err));
         step->trained_tokens += runner->packed.batch.n_tokens;
@@ -246,7 +275,7 @@ static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struc
                                     &any_gradient, err));
         }
         /* Where every advantage is 0 (and there is neither KL nor entropy bonus) the gradient is 0: nothing to add. */
-        if (any_gradient)
+        if (any_gradient || runner->decoder.experts.on.aux)
             tree_runner_backward(runner, grpo->model, grpo->config.sampling.temperature,
                                  data->scale.entropy_coef != 0.0);
         TRY_GOTO(backend_check(grpo->model->backend, err));
@@ -257,6 +286,7 @@ static cohort_status accumulate(struct grpo *grpo, struct step_data *data, struc
         }
     }
 cleanup:
+    runner->decoder.experts.on = (struct expert_switches){0};
     loss_scratch_free(&scratch);
     return status;
 }
@@ -269,7 +299,7 @@ static void write_loss_metrics(const struct grpo *grpo, const struct step_data *
     struct loss_metrics values;
     bool compared = false;
     loss_metrics(sums, &values);
-    metrics_set(metrics, "loss", values.loss);
+    metrics_set(metrics, "loss", values.loss + routing_loss(&grpo->routing));
     if (entropy_control_on(&grpo->entropy)) {
         metrics_set(metrics, "policy_loss", values.policy_loss);
         metrics_set(metrics, "entropy_coef", grpo->entropy.coef);
@@ -322,6 +352,8 @@ cohort_status grpo_train(struct grpo *grpo, const struct grpo_row *rows, int32_t
     cohort_status status = step_data_build(&data, grpo, &problem);
     if (status == COHORT_OK)
         status = accumulate(grpo, &data, &sums, &step, &problem);
+    if (status == COHORT_OK)
+        status = routing_end(&grpo->routing, grpo->runner, grpo->model, metrics, &problem);
     if (status != COHORT_OK)
         param_set_zero_grad(grpo->model->trained);
     if (status == COHORT_ERR_NUMERIC) { /* skip the update, say which row, count */

@@ -17,6 +17,7 @@ void sft_free(struct sft *sft)
     mem_free(sft->weight);
     mem_free(sft->noise.scale);
     mem_free(sft->noise.stream);
+    routing_free(&sft->routing);
     sft->weight = NULL;
     memset(&sft->noise, 0, sizeof sft->noise);
     sft->weight_capacity = sft->scale_capacity = sft->stream_capacity = 0;
@@ -142,6 +143,11 @@ static cohort_status run(struct sft *sft, const struct sft_batch *batch, bool tr
     struct tree_runner *runner = sft->runner;
     TRY(packing_split(&runner->packing, batch->trees, batch->n, runner->max_tokens,
                       runner->max_outputs - runner->max_tokens, err));
+    const bool alone = runner->packing.n_micro == 1;
+    if (train)
+        TRY(routing_begin(&sft->routing, runner, sft->model, err));
+    if (train && !alone)
+        TRY(routing_prepare(&sft->routing, runner, sft->model, batch->trees, batch->n, false, err));
     for (int32_t m = 0; m < runner->packing.n_micro; m++) {
         TRY(packed_build(&runner->packed, batch->trees, &runner->packing, m, err));
         if (batch->weights != NULL)
@@ -150,6 +156,8 @@ static cohort_status run(struct sft *sft, const struct sft_batch *batch, bool tr
             TRY(add_noise(sft, batch, m, err));
         tree_runner_forward(runner, sft->model, 1.0f);
         TRY(backend_check(sft->model->backend, err));
+        if (train && alone)
+            TRY(routing_prepare(&sft->routing, runner, sft->model, batch->trees, batch->n, false, err));
         take_losses(sft, batch->weights != NULL, sums);
         sums->fed += runner->packed.batch.n_tokens;
         if (train)
@@ -167,6 +175,9 @@ cohort_status sft_step(struct sft *sft, const struct sft_batch *batch, struct me
     if (sums.targets == 0)
         return error_set(err, COHORT_ERR_ARGUMENT, "the batch has no completion token to learn from");
     cohort_status status = run(sft, batch, true, &sums, err);
+    if (status == COHORT_OK)
+        status = routing_end(&sft->routing, sft->runner, sft->model, metrics, err);
+    sft->runner->decoder.experts.on = (struct expert_switches){0};
     if (status != COHORT_OK) { /* half a gradient must not reach the next step */
         param_set_zero_grad(sft->model->trained);
         return status;
@@ -177,7 +188,7 @@ cohort_status sft_step(struct sft *sft, const struct sft_batch *batch, struct me
     sft->skipped += skipped ? 1 : 0;
     sft->tokens_seen += sums.tokens;
     double seconds = clock_seconds() - start;
-    metrics_set(metrics, "loss", sums.loss / sums.weights);
+    metrics_set(metrics, "loss", sums.loss / sums.weights + routing_loss(&sft->routing));
     metrics_set(metrics, "entropy", sums.entropy / (double)sums.targets);
     if (sft->runner->top != NULL)
         metrics_set(metrics, "mean_token_accuracy", (double)sums.right / (double)sums.targets);

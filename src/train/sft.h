@@ -5,6 +5,7 @@
 #include "model/packing.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/routing.h"
 #include "train/schedule.h"
 #include "train/sft_list.h"
 
@@ -22,6 +23,7 @@ struct sft {
     double label_smoothing; /* 0: none; only with SFT_LOSS_NLL */
     double noise_alpha;     /* NEFTune; 0: none */
     uint64_t seed;          /* of the noise */
+    struct routing routing; /* of a model with experts */
 
     /* Of the micro-batch in hand; sft_free frees them. */
     double *weight; /* [outputs] */

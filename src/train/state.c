@@ -55,14 +55,14 @@ static cohort_status write_tensors(const char *path, const struct param_set *set
     TRY(state_slices(set, &slices, &n, err));
     TRY_GOTO(mem_alloc(&sources, n, sizeof *sources, "optimizer state", err));
     for (size_t i = 0; i < n; i++)
-        sources[i] = (struct safetensors_source){.name = slices[i].name,
-                                                 .dtype_name = slices[i].tensor.type,
-                                                 .rank = slices[i].tensor.rank,
-                                                 .shape = {slices[i].tensor.shape[0], slices[i].tensor.shape[1],
-                                                           slices[i].tensor.shape[2]},
-                                                 .bytes = slices[i].tensor.bytes,
-                                                 .read = read_slice,
-                                                 .context = &slices[i]};
+        sources[i] = (struct safetensors_source){
+            .name = slices[i].name,
+            .dtype_name = slices[i].tensor.type,
+            .rank = slices[i].tensor.rank,
+            .shape = {slices[i].tensor.shape[0], slices[i].tensor.shape[1], slices[i].tensor.shape[2]},
+            .bytes = slices[i].tensor.bytes,
+            .read = read_slice,
+            .context = &slices[i]};
     TRY_GOTO(safetensors_write(path, sources, n, hex, err));
 cleanup:
     mem_free(slices);

@@ -173,6 +173,76 @@ static void test_ties(void **state)
     }
 }
 
+/* Routes are written where they are asked for; what was recorded is compared, and taken with replay. */
+static void test_routes(void **state)
+{
+    (void)state;
+    EACH_BACKEND
+    for (int i = 0; i < N_SHAPES; i++) {
+        const struct shape *s = &shapes[i];
+        const int64_t stride = 2 * s->k + 1;
+        struct routed r;
+        route(&r, s, NULL);
+        int32_t rows[128];
+        uint16_t given[128 * 65];
+        for (int64_t t = 0; t < s->tokens; t++) {
+            rows[t] = t % 3 == 1 ? -1 : (int32_t)(s->tokens - 1 - t);
+            for (int32_t j = 0; j < s->k; j++)
+                given[t * stride + j] = (uint16_t)((const int32_t *)r.expert->x)[t * s->k + j];
+            if (t % 4 == 2) /* others: the first k, which may be its own */
+                for (int32_t j = 0; j < s->k; j++)
+                    given[t * stride + j] = (uint16_t)j;
+            if (t % 4 == 3)
+                given[t * stride] = ROUTE_UNKNOWN;
+        }
+        const struct array *record_row = ids_of(rows, s->tokens),
+                           *record = array_new(s->tokens * stride, DTYPE_BF16, 0, 0.0),
+                           *known = array_of(given, s->tokens * stride, DTYPE_BF16),
+                           *differ = array_new(s->tokens, DTYPE_F32, 0, 0.0);
+        memset(differ->x, 0, differ->bytes);
+        push(differ);
+        const struct array *expert = r.expert, *weight = r.weight;
+        struct routed again = r;
+        again.expert = array_new(s->tokens * s->k, DTYPE_F32, 0, 0.0);
+        again.weight = array_new(s->tokens * s->k, DTYPE_F32, 0, 0.0);
+        for (int replay = 0; replay < 2; replay++) {
+            struct route_forward f = r.forward;
+            f.expert = again.expert->d;
+            f.weight = again.weight->d;
+            f.record = record->d;
+            f.record_row = record_row->d;
+            f.given = known->d;
+            f.stride = stride;
+            f.replay = replay == 1;
+            f.differ = differ->d;
+            backend->ops->route_forward(backend, &f);
+            pull(again.expert);
+            pull(again.weight);
+            pull(record);
+            pull(differ);
+            for (int64_t t = 0; t < s->tokens; t++) {
+                const int32_t *own = (const int32_t *)expert->x + t * s->k,
+                              *now = (const int32_t *)again.expert->x + t * s->k;
+                bool same = true;
+                for (int32_t j = 0; j < s->k; j++)
+                    same = same && given[t * stride + j] == own[j];
+                const bool unknown = given[t * stride] == ROUTE_UNKNOWN;
+                assert_int_equal(((const int32_t *)differ->x)[t], (same || unknown ? 0 : 1) * (replay + 1));
+                for (int32_t j = 0; j < s->k; j++) {
+                    assert_int_equal(now[j], replay == 1 && !unknown ? given[t * stride + j] : own[j]);
+                    if (rows[t] >= 0)
+                        assert_int_equal(((const uint16_t *)record->x)[rows[t] * stride + j], now[j]);
+                }
+                if (same || unknown || replay == 0)
+                    assert_memory_equal((const float *)weight->x + t * s->k, (const float *)again.weight->x + t * s->k,
+                                        (size_t)s->k * sizeof(float));
+            }
+        }
+        check_groups(s, &r);
+        arrays_free();
+    }
+}
+
 /* The loss: sum of c * weight over the chosen, plus times * sum of aux * p. */
 static double loss(const struct shape *s, const double *logits, const int32_t *expert, const double *c, double times,
                    const double *aux)
@@ -312,8 +382,9 @@ int main(int argc, char **argv)
 {
     test_arguments(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),  cmocka_unit_test(test_many), cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_backward), cmocka_unit_test(test_sums), cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_forward), cmocka_unit_test(test_many),     cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_routes),  cmocka_unit_test(test_backward), cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include "train/best.h"
 #include "train/loss.h"
 #include "train/optimizer_list.h"
+#include "train/routing.h"
 #include "train/schedule.h"
 #include "train/sft.h"
 
@@ -74,12 +75,13 @@ static const struct meaning {
 #define OFFLOADED(id, word, ...) {OPTION_OFFLOAD, word, OFFLOAD_##id},
 #define PRESET(id, word, ...)    {OPTION_PRESET, word, PRESET_##id},
 #define ISA(id, word, ...)       {OPTION_ISA, word, CPU_ISA_##id},
+#define REPLAYED(id, word)       {OPTION_ROUTER_REPLAY, word, ROUTER_REPLAY_##id},
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
             LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE) ADVANTAGE_ESTIMATOR_LIST(BASELINE)
                 ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS)
                     RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
-                        CPU_ISA_LIST(ISA){OPTION_RECOMPUTE, "auto", 0},
+                        CPU_ISA_LIST(ISA) ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

@@ -51,6 +51,20 @@ static void choose(const float *p, int32_t n, int32_t k, int32_t *expert)
     }
 }
 
+/* What is known of a token's routes: counted where it differs, taken with replay. */
+static void compare(const struct route_forward *p, int64_t t, int32_t *expert)
+{
+    const uint16_t *given = p->given + t * p->stride;
+    bool same = true;
+    if (given[0] == ROUTE_UNKNOWN)
+        return;
+    for (int32_t j = 0; j < p->chosen; j++)
+        same = same && expert[j] == given[j];
+    p->differ[t] += same ? 0 : 1;
+    for (int32_t j = 0; p->replay && j < p->chosen; j++)
+        expert[j] = given[j];
+}
+
 static void route_rows(const void *context, int64_t begin, int64_t end, int thread)
 {
     const struct route_forward *p = context;
@@ -61,6 +75,10 @@ static void route_rows(const void *context, int64_t begin, int64_t end, int thre
         float *weight = p->weight + t * p->chosen, sum = 0.0f;
         softmax(p->logits + t * p->n_experts, p->n_experts, probability);
         choose(probability, p->n_experts, p->chosen, expert);
+        if (p->given != NULL)
+            compare(p, t, expert);
+        for (int32_t j = 0; p->record != NULL && p->record_row[t] >= 0 && j < p->chosen; j++)
+            p->record[p->record_row[t] * p->stride + j] = (uint16_t)expert[j];
         for (int32_t j = 0; j < p->chosen; j++)
             sum += weight[j] = probability[expert[j]];
         for (int32_t j = 0; p->normalised && j < p->chosen; j++)

@@ -91,6 +91,27 @@ template <int PER> __global__ void __launch_bounds__(32 * ROW_WARPS) route_kerne
             weight = kept;
         }
     }
+    if (f.given != NULL && f.given[t * f.stride] != ROUTE_UNKNOWN) {
+        int given = lane < k ? f.given[t * f.stride + lane] : -1, place = 0;
+        for (int j = 0; j < k; j++)
+            place += __shfl_sync(0xffffffffu, mine, j) < mine;
+        const int there = __shfl_sync(0xffffffffu, given, lane < k ? place : 0);
+        const bool differs = __any_sync(0xffffffffu, lane < k && there != mine);
+        if (lane == 0 && differs)
+            f.differ[t] += 1;
+        for (int j = 0; f.replay && j < k; j++) {
+            const int expert = __shfl_sync(0xffffffffu, given, j);
+            float kept = 0.0f;
+#pragma unroll
+            for (int i = 0; i < PER; i++)
+                kept = expert == i * 32 + lane ? p[i] : kept;
+            kept = __shfl_sync(0xffffffffu, kept, expert % 32);
+            if (lane == j) {
+                mine = expert;
+                weight = kept;
+            }
+        }
+    }
     int rank = 0; /* of the lane's expert among those chosen */
     for (int j = 0; j < k; j++)
         rank += __shfl_sync(0xffffffffu, mine, j) < mine;
@@ -102,6 +123,8 @@ template <int PER> __global__ void __launch_bounds__(32 * ROW_WARPS) route_kerne
     if (lane < k) {
         f.expert[t * k + rank] = mine;
         f.weight[t * k + rank] = f.normalised ? weight / sum : weight;
+        if (f.record != NULL && f.record_row[t] >= 0)
+            f.record[f.record_row[t] * f.stride + rank] = (uint16_t)mine;
     }
 }
 
