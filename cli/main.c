@@ -24,10 +24,9 @@ static void print_usage(FILE *to)
     }
     fputc('\n', to);
     cli_print_wrapped(
-        to,
-        "'cohort COMMAND --help' explains a command's options, 'cohort --completion bash' (or zsh) prints "
-        "the shell's completion. A first run: 'make demo' in the source tree.",
-        columns > 0 ? columns : 101);
+        to, "'cohort COMMAND --help' explains a command's options. A first run: 'make demo' in the source tree.",
+        columns);
+    cli_print_wrapped(to, "'cohort --completion bash' (or zsh) prints the completion of a shell.", columns);
 }
 
 static int printed(void)

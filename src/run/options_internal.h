@@ -98,6 +98,7 @@ struct option_hint {
     const char *says;
 };
 const struct option_hint *options_hints(size_t *count);
+const struct option_hint *options_hints_more(size_t *count);
 /* NULL: none. */
 const struct option_hint *options_hint(const char *name);
 /* Why a word that an option does not take is not one of its values ("which ..."); NULL: nothing to say. */

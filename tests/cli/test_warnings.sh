@@ -30,7 +30,8 @@ if command -v sqlite3 >/dev/null; then
     is "$(sqlite3 -readonly equal/run.db "SELECT step, rule, severity, json_extract(json, '\$.name') FROM event WHERE kind = 'warning'")" \
         '10|C1|fatal|no_spread' "the warning in the store"
 fi
-is "$(sed -n '/^warning: /=; /^step  *10/=; /^step  *11/=' err | wc -l)" 3 "the warning and the steps around it"
+"${GRPO[@]}" "${END[@]}" --reward "$(constant 0.5)" --steps 25 --out again >both 2>&1
+is "$(sed -n '/^step 10.25 /,/^step 11.25 /p' both | cut -c1-8 | tr '\n' ' ')" "step 10/ warning: step 11/ " "a warning and the steps around it"
 succeeds "${GRPO[@]}" "${END[@]}" --reward "$(constant null)" --steps 12 --out null
 says 3 C3 'every reward function answered null'
 is "$(grep -c '^warning: ' err)" 1 "null rewards: warnings"
