@@ -263,7 +263,7 @@ struct lowrank_backward {
     const void *dy; /* [m, *] act, rows dy_stride elements apart */
     int64_t dy_stride;
     const void *x; /* [m, k] act */
-    void *dx;      /* [m, k] dx_type */
+    void *dx;      /* [m, k] dx_type; NULL: not wanted */
     enum dtype dx_type;
 };
 

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/number.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +12,25 @@
 /* jansson's lexer passes over a failed allocation: a text then lacks a byte, and nobody is told. So malloc is watched
  * while it parses, through the hook that jansson has for a whole process. Ours is malloc that notes a failure for its
  * own thread, so a host program that uses jansson meanwhile is not affected; one that has set an allocator of its own
- * keeps it, unwatched. Of two threads that parse at once the one that ends first takes the watch away. */
+ * keeps it, unwatched. Of two threads that parse at once the one that ends first takes the watch away.
+ *
+ * Where the byte that is lacking is the quote that ends a text, jansson 2.14 reads and writes on behind its buffer. So
+ * the first allocation that fails gets a block that was put by. */
 static _Thread_local bool allocation_failed;
+static _Thread_local void *put_by;
+static _Thread_local size_t put_by_bytes;
 
 static void *watched_malloc(size_t size)
 {
     void *block = malloc(size);
-    if (block == NULL)
-        allocation_failed = true;
+    if (block != NULL)
+        return block;
+    allocation_failed = true;
+    if (size <= put_by_bytes) {
+        block = put_by;
+        put_by = NULL;
+        put_by_bytes = 0;
+    }
     return block;
 }
 
@@ -34,14 +46,22 @@ static void watch(bool on)
 /* json_loadb under the C locale: NULL and out of memory for every failed allocation. */
 static json_t *load(const char *bytes, size_t length, size_t flags, json_error_t *where)
 {
-    struct number_scope scope = number_scope_begin();
-    watch(true);
-    allocation_failed = false;
-    json_t *json = json_loadb(bytes, length, flags, where);
-    bool failed = allocation_failed;
-    watch(false);
-    number_scope_end(scope);
-    if (!failed)
+    const size_t room = 2 * length + 256; /* a buffer that grows doubles; a text is not longer than all of it */
+    put_by = malloc(room);
+    put_by_bytes = put_by == NULL ? 0 : room;
+    allocation_failed = put_by == NULL;
+    json_t *json = NULL;
+    if (!allocation_failed) {
+        struct number_scope scope = number_scope_begin();
+        watch(true);
+        json = json_loadb(bytes, length, flags, where);
+        watch(false);
+        number_scope_end(scope);
+    }
+    free(put_by);
+    put_by = NULL;
+    put_by_bytes = 0;
+    if (!allocation_failed)
         return json;
     json_decref(json);
     where->text[sizeof where->text - 1] = json_error_out_of_memory; /* where json_error_code looks */
@@ -377,4 +397,24 @@ size_t json_text_end(const char *text, size_t length, size_t at)
             return at;
     }
     return 0;
+}
+
+json_t *json_text_value(const char *text, size_t length)
+{
+    json_t *json = json_stringn(length == 0 ? "" : text, length);
+    if (json != NULL)
+        return json;
+    struct text clean = {0};
+    bool good = text_append(&clean, "", 0, NULL) == COHORT_OK;
+    while (good && length > 0) {
+        const size_t valid = utf8_check(text, length);
+        good = text_append(&clean, text, valid, NULL) == COHORT_OK &&
+               (valid == length || text_append(&clean, "\xef\xbf\xbd", 3, NULL) == COHORT_OK);
+        const size_t used = valid == length ? valid : valid + 1;
+        text += used;
+        length -= used;
+    }
+    json = good ? json_stringn(clean.data, clean.length) : NULL;
+    text_free(&clean);
+    return json;
 }

@@ -31,6 +31,10 @@ cohort_status json_text_parse(json_t **out, const char *text, size_t length, con
  * only error; out is then as it was. json NULL: what the caller could not build is that error too. */
 cohort_status json_text_write(const json_t *json, size_t jansson_flags, struct text *out, cohort_error *err);
 
+/* A text as a JSON value, NULs too; each byte that is not UTF-8 becomes U+FFFD (a completion may end within a character).
+ * A new reference; NULL: out of memory. text may be NULL if length is 0. */
+json_t *json_text_value(const char *text, size_t length);
+
 /* A whole file of at most limit bytes (0: any size). What is no JSON is named if it is a known other kind of file
  * (wrong_file). */
 cohort_status json_text_read(json_t **out, const char *path, size_t limit, unsigned flags, cohort_error *err);

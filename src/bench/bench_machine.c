@@ -206,11 +206,12 @@ cleanup:
     return status;
 }
 
-/* The products of a model of this shape: fused query, key, value; attention's output; fused gate and up; down; head. */
+/* The products of a model of this shape: fused query, key, value; attention's output; fused gate and up; down; head. Of
+ * experts those of one. */
 cohort_status bench_gemm(struct bench *bench, cohort_error *err)
 {
     const struct model_config *c = &bench->session.model->config;
-    const int64_t C = c->hidden_size, F = c->intermediate_size, V = c->vocab_size,
+    const int64_t C = c->hidden_size, F = c->experts.n > 0 ? c->experts.size : c->intermediate_size, V = c->vocab_size,
                   QD = (int64_t)c->n_heads * c->head_dim;
     const int64_t shapes[][2] = {
         {QD + 2 * (int64_t)c->n_kv_heads * c->head_dim, C}, {C, QD}, {2 * F, C}, {C, F}, {V, C}};

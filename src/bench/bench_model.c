@@ -6,14 +6,33 @@
 #include "train/grpo.h"
 #include "train/sft.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-static int64_t layer_weights_count(const struct model_config *c)
+/* Weights of all layers: those that every token meets, and one expert in each layer that has some. */
+struct layer_weights {
+    double common, expert;
+};
+
+static struct layer_weights layer_weights_of(const struct model_config *c)
 {
-    int64_t C = c->hidden_size, F = c->intermediate_size, QD = (int64_t)c->n_heads * c->head_dim,
-            KD = (int64_t)c->n_kv_heads * c->head_dim;
-    return c->n_layers * ((QD + 2 * KD) * C + C * QD + 3 * C * F);
+    const double C = c->hidden_size, QD = (double)c->n_heads * c->head_dim, KD = (double)c->n_kv_heads * c->head_dim;
+    struct layer_weights w = {0};
+    for (int32_t l = 0; l < c->n_layers; l++) {
+        const bool sparse = model_config_sparse(c, l);
+        w.common += (QD + 2 * KD) * C + C * QD + C * (sparse ? (double)c->experts.n : 3.0 * c->intermediate_size);
+        w.expert += sparse ? 3.0 * C * c->experts.size : 0.0;
+    }
+    return w;
+}
+
+/* The experts of a layer that some of so many tokens go to, where each is as likely as any other: all of them in a large
+ * batch, those of one token in the smallest. */
+static double experts_met(const struct model_config *c, int64_t tokens)
+{
+    const double n = c->experts.n;
+    return n == 0.0 ? 0.0 : n * (1.0 - pow(1.0 - c->experts.chosen / n, (double)tokens));
 }
 
 /* pair_positions: query-key pairs of one head of one layer. kv_positions_read: positions whose keys and values must
@@ -22,13 +41,15 @@ struct bench_work bench_forward_work(const struct model *model, int64_t tokens, 
                                      int64_t kv_positions_read, double pair_positions)
 {
     const struct model_config *c = &model->config;
-    double layers = (double)layer_weights_count(c), head = (double)c->vocab_size * (double)c->hidden_size;
+    const struct layer_weights w = layer_weights_of(c);
+    double layers = w.common + w.expert * c->experts.chosen, head = (double)c->vocab_size * (double)c->hidden_size;
+    double read = w.common + w.expert * experts_met(c, tokens);
     double kv = 2.0 * (double)c->n_layers * (double)c->n_kv_heads * (double)c->head_dim;
-    return (struct bench_work){.flops = 2.0 * (layers * (double)tokens + head * (double)n_outputs) +
-                                        4.0 * (double)c->n_layers * (double)c->n_heads * (double)c->head_dim *
-                                            pair_positions,
-                               .bytes = (double)dtype_bytes(model->type) *
-                                        (layers + (n_outputs > 0 ? head : 0.0) + kv * (double)kv_positions_read)};
+    return (struct bench_work){
+        .flops = 2.0 * (layers * (double)tokens + head * (double)n_outputs) +
+                 4.0 * (double)c->n_layers * (double)c->n_heads * (double)c->head_dim * pair_positions,
+        .bytes =
+            (double)dtype_bytes(model->type) * (read + (n_outputs > 0 ? head : 0.0) + kv * (double)kv_positions_read)};
 }
 
 /* An engine for requests of n completions each, all at once; *out NULL: memory does not allow it, which is noted as
@@ -199,7 +220,7 @@ static bool on_gpu(const struct bench *bench) { return !bench->session.backend->
 /* Above these sizes the model is one that a GPU's canonical measurements call large (8B). */
 static bool is_large(const struct bench *bench)
 {
-    return layer_weights_count(&bench->session.model->config) > 2000000000;
+    return bench->session.model->base.table.n_weights > 2000000000;
 }
 
 cohort_status bench_decode(struct bench *bench, cohort_error *err)
@@ -363,6 +384,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
         status = sft_step(&sft, &(struct sft_batch){.trees = rows.trees, .n = rows.n_trees}, &metrics, err);
         if (status != COHORT_OK) {
             metrics_free(&metrics);
+            sft_free(&sft);
             goto cleanup;
         }
         session->backend->ops->wait(session->backend);
@@ -370,6 +392,7 @@ static cohort_status train_case(struct bench *bench, const struct train_size *si
             bench_add(&row->samples, clock_seconds() - start);
         metrics_free(&metrics);
     }
+    sft_free(&sft);
     row->bytes_held = bench_bytes_held(bench);
     row->bytes_planned = (double)memory_plan_total(&plan);
 cleanup:
@@ -585,10 +608,12 @@ cohort_status bench_grpo(struct bench *bench, cohort_error *err)
                            &grpo.engine, "grpo", what, &fits, err));
     if (!fits)
         goto cleanup;
+    engine_keep_routes(grpo.engine);
     TRY_GOTO(open_buffers(bench, &plan, err));
     TRY_GOTO(run_grpo(bench, &grpo, &size, tokens, prompts, (double)memory_plan_total(&plan), err));
 cleanup:
     engine_destroy(grpo.engine);
+    routing_free(&grpo.routing);
     mem_free(prompts);
     mem_free(tokens);
     tree_runner_free(&runner);
@@ -602,6 +627,9 @@ cohort_status bench_lora(struct bench *bench, cohort_error *err)
     static const struct train_size cpu_train = {8, 1, 128, 128, false, 0}, small = {64, 1, 128, 512, false, 20480},
                                    large = {32, 1, 128, 512, false, 5120};
     char with[32];
+    if (bench->session.adapter.there)
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--kind lora makes an adapter of its own (--lora-r): leave --adapter out");
     snprintf(with, sizeof with, "LoRA rank %d", (int)options_int(bench->options, OPTION_LORA_R));
     for (int round = 0; round < 2; round++) {
         const int first = bench->n_rows;

@@ -30,8 +30,11 @@ static cohort_status check_room(const struct bench *bench, const struct model_co
 {
     struct model *model = NULL;
     TRY(model_open(&model, bench->session.backend, config, bench->type, MAX_CONTEXT, err));
+    const struct session_adapter *adapter = &bench->session.adapter;
+    const cohort_status status = adapter->there ? model_adapt(model, &adapter->settings, err) : COHORT_OK;
     const size_t weights = model_weight_bytes(model);
     model_destroy(model);
+    TRY(status);
     if (weights <= bench->limit)
         return COHORT_OK;
     return error_set(err, COHORT_ERR_MEMORY,
@@ -46,9 +49,17 @@ cohort_status bench_open_model(struct bench *bench, cohort_error *err)
     const char *dir = options_string(bench->options, OPTION_MODEL);
     const int preset = options_choice(bench->options, OPTION_PRESET);
     struct model_config config = {0};
+    struct session_adapter *adapter = &bench->session.adapter;
     cohort_status status = COHORT_OK;
+    if (dir == NULL)
+        dir = options_string(bench->options, OPTION_ADAPTER);
     if (preset >= 0 && dir != NULL)
-        return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR");
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --preset NAME or --model DIR (with --adapter DIR)");
+    session_adapter_free(adapter);
+    if (dir != NULL) {
+        TRY(session_adapter_find(adapter, bench->options, NULL, false, &bench->session.notes, err));
+        dir = adapter->base;
+    }
     if (dir != NULL)
         TRY(model_config_load(&config, NULL, dir, err));
     else
@@ -61,6 +72,11 @@ cohort_status bench_open_model(struct bench *bench, cohort_error *err)
     else
         TRY_GOTO(model_create(&bench->session.model, bench->session.backend, &config, bench->type, MAX_CONTEXT,
                               random_weights, bench, err));
+    if (adapter->there) {
+        TRY_GOTO(model_adapt(bench->session.model, &adapter->settings, err));
+        model_train_adapter(bench->session.model);
+        TRY_GOTO(session_adapter_read(adapter, bench->session.model, bench->seed, NULL, err));
+    }
     bench->session.model->config.n_eos = 0; /* lengths are what was asked */
     param_set_offload(bench->session.model->trained, session_offload(bench->options));
 cleanup:

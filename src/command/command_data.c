@@ -1,6 +1,7 @@
 /* cohort data: what a data set is to the other commands. */
 #include "command/command.h"
 #include "recipe/data_survey.h"
+#include "recipe/end_of_text.h"
 #include "recipe/json_rows.h"
 
 #include <string.h>
@@ -20,6 +21,7 @@ static cohort_status open_tokenizer(struct session *session, const char *dir, co
     session->turn_end = -1;
     TRY(tokenizer_load(&session->tokenizer, dir, err));
     TRY(chat_template_open(&session->chat, session->tokenizer, chat_template, err));
+    TRY(end_of_text_unknown(session->tokenizer, dir, &session->notes, err));
     session->text_end = tokenizer_eos(session->tokenizer);
     TRY(file_join(&path, dir, "config.json", err));
     cohort_status status = file_exists(path, &there, err);
@@ -297,10 +299,13 @@ cohort_status command_data(struct options *options, const struct reward_list *ex
         return error_set(err, COHORT_ERR_ARGUMENT, "no data given: cohort data FILE");
     if (dir != NULL)
         TRY_GOTO(open_tokenizer(&session, dir, options_string(options, OPTION_CHAT_TEMPLATE), &context, err));
+    observer_notes(observer, &session.notes);
     const int64_t length = options_int(options, OPTION_MAX_LENGTH),
                   prompt = options_int_or(options, OPTION_MAX_PROMPT_LENGTH, context - 1);
     TRY_GOTO(data_survey_make(&survey, dir == NULL ? NULL : &session, (int32_t)(length < context ? length : context),
                               (int32_t)(prompt < context - 1 ? prompt : context - 1), options, observer, err));
+    if (dir != NULL)
+        TRY_GOTO(row_tell_template(&session, survey.teaches, observer, err));
     TRY_GOTO(json_rows_asked(options) ? write_survey(&survey, &out, err) : print_survey(&survey, &out, err));
     observer_output(observer, &out);
     status = check_use(&survey, err);
@@ -309,5 +314,6 @@ cleanup:
     data_survey_free(&survey);
     chat_template_close(session.chat);
     tokenizer_destroy(session.tokenizer);
+    text_free(&session.notes);
     return status;
 }

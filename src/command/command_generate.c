@@ -209,6 +209,7 @@ cohort_status command_generate(struct options *options, const struct reward_list
     end_of_text_note(&g.session, observer);
     TRY_GOTO(session_request(&g.session, options, &g.pattern, err));
     TRY_GOTO(read_rows(&g, err));
+    TRY_GOTO(row_tell_template(&g.session, false, observer, err));
     choose_streams(&g);
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY),
                                 .step_tokens = (int32_t)options_int(options, OPTION_PREFILL_STEP_SIZE)};

@@ -23,6 +23,7 @@ static cohort_status load_data(struct grpo_job *job, cohort_error *err)
     TRY(grpo_run_room(&job->run, &room, err));
     TRY(prompt_set_load(&job->train, &t->session, &job->run.scoring, OPTION_DATA, 0, room, o, t->observer, err));
     TRY(run_inputs_add(&t->inputs, INPUT_DATA, data, job->train.data.sha256, err));
+    TRY(row_tell_template(&t->session, false, t->observer, err));
     return data_order(&job->order, job->train.data.parts, job->train.data.n_parts, o, err);
 }
 

@@ -68,6 +68,44 @@ static cohort_status print_model(const struct model_config *c, const struct para
     return text_append(out, "\n", 1, err);
 }
 
+static cohort_status print_adapter(const struct model_adapter *adapter, struct text *out, cohort_error *err)
+{
+    const struct adapter_layout *layout = &adapter->layout;
+    int32_t least = 0, most = 0;
+    bool dora = false;
+    for (int32_t i = 0; i < layout->n_sites; i++) {
+        const int32_t r = layout->sites[i].r;
+        least = i == 0 || r < least ? r : least;
+        most = r > most ? r : most;
+        dora = layout->sites[i].magnitude != NULL;
+    }
+    TRY(text_printf(out, err, "adapter           %s of rank %d", dora ? "DoRA" : "LoRA", (int)least));
+    if (most != least)
+        TRY(text_printf(out, err, " to %d", (int)most));
+    TRY(text_printf(out, err, " on %d projections, %.3f M parameters", (int)layout->n_sites,
+                    (double)layout->table.n_weights / 1e6));
+    if (layout->n_saved > 0)
+        TRY(text_printf(out, err, ", %d tensors in place of the model's", (int)layout->n_saved));
+    return text_append(out, "\n", 1, err);
+}
+
+/* What the options say of an adapter: one that is there, or, with training, a new one. dir becomes the model's folder. */
+static cohort_status find_adapter(struct session_adapter *adapter, const struct options *options, const char **dir,
+                                  struct text *notes, cohort_error *err)
+{
+    const bool fresh = options_bool(options, OPTION_USE_PEFT);
+    const char *given = options_string(options, OPTION_ADAPTER);
+    if (*dir == NULL && given == NULL && fresh) {
+        TRY(session_adapter_settings(&adapter->settings, options, err));
+        adapter->there = true;
+    }
+    if (*dir == NULL && given == NULL)
+        return COHORT_OK;
+    TRY(session_adapter_find(adapter, options, NULL, fresh || options_bool(options, OPTION_MEMORY), notes, err));
+    *dir = adapter->base;
+    return COHORT_OK;
+}
+
 /* With a tokenizer in the folder, what ends a text is what generate takes. */
 static cohort_status load_config(struct model_config *config, const char *dir, cohort_error *err)
 {
@@ -150,22 +188,15 @@ static cohort_status print_memory(const struct options *options, struct model *m
     int32_t n = 0;
     cohort_status status = COHORT_OK;
     TRY(session_batch_size(options, &n, err));
+    if (model->adapter != NULL)
+        model_train_adapter(model);
     TRY(optimizer_read_kind(&optimizer, options, err));
     TRY(optimizer_lay_out(&optimizer, model->trained, err));
     param_set_offload(model->trained, session_offload(options));
     struct rollout_need need = {.sequences = (int32_t)options_int(options, OPTION_DECODE_CONCURRENCY), .history = -1};
     rollout_need_add(&need, prompts, P, C, group);
-    if (options_bool(options, OPTION_USE_PEFT)) {
-        struct adapter_settings settings = {0};
-        cohort_status adapted = session_adapter_settings(&settings, options, err);
-        if (adapted == COHORT_OK)
-            adapted = model_adapt(model, &settings, err);
-        adapter_settings_free(&settings);
-        TRY(adapted);
-        model_train_adapter(model);
-    }
-    /* The base of an adapter is its reference. */
-    const bool reference = options_float(options, OPTION_BETA) != 0.0 && model->adapter == NULL;
+    /* The base of a new adapter is its reference. */
+    const bool reference = options_float(options, OPTION_BETA) != 0.0 && !options_bool(options, OPTION_USE_PEFT);
     memory_plan_begin(&plan, model, options, reference, &runner, n, P + C, (int64_t)prompts * P + (int64_t)n * C);
     TRY_GOTO(memory_plan_engine(&plan, NULL, &need, &engine, err));
     TRY_GOTO(text_printf(out, err,
@@ -214,6 +245,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     (void)extra;
     const char *dir = options_string(options, OPTION_MODEL);
     const int preset = options_choice(options, OPTION_PRESET);
+    struct session_adapter adapter = {0};
     struct model_config config = {0};
     struct model *model = NULL;
     struct backend *backend = NULL;
@@ -221,11 +253,12 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     struct checkpoint_types types = {0};
     enum dtype type = DTYPE_F32;
     cohort_status status = COHORT_OK;
-    if (dir != NULL && preset >= 0)
-        return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR or --preset NAME");
+    if ((dir != NULL || options_string(options, OPTION_ADAPTER) != NULL) && preset >= 0)
+        return error_set(err, COHORT_ERR_ARGUMENT, "give either --model DIR (with --adapter DIR) or --preset NAME");
     /* First: what is damaged cannot be described. */
     if (options_bool(options, OPTION_VERIFY))
         TRY_GOTO(verify(dir, options, observer, &out, err));
+    TRY_GOTO(find_adapter(&adapter, options, &dir, &notes, err));
     TRY_GOTO(session_backend(&backend, options, err));
     const bool limited = backend->threads_note != NULL && *backend->threads_note != '\0';
     if (dir != NULL)
@@ -243,6 +276,10 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
             TRY_GOTO(text_printf(&notes, err, "%s: no weights in this folder\n", dir));
         TRY_GOTO(model_open(&model, backend, &config, type, 0, err));
         TRY_GOTO(print_model(&config, &model->base.table, &types, type, &out, err));
+        if (adapter.there) {
+            TRY_GOTO(model_adapt(model, &adapter.settings, err));
+            TRY_GOTO(print_adapter(model->adapter, &out, err));
+        }
         if (options_bool(options, OPTION_MEMORY))
             TRY_GOTO(print_memory(options, model, &out, err));
     } else if (options_bool(options, OPTION_MEMORY)) {
@@ -254,6 +291,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
 cleanup:
     text_free(&out);
     text_free(&notes);
+    session_adapter_free(&adapter);
     model_destroy(model);
     backend_destroy(backend);
     return status;

@@ -59,6 +59,7 @@ static cohort_status load_data(struct sft_run *run, cohort_error *err)
     }
     if (run->train.conversations)
         TRY(end_of_text_learned(&run->t.session, err));
+    TRY(row_tell_template(&run->t.session, true, run->t.observer, err));
     return data_order(&run->order, run->train.parts, run->train.data.n_parts, o, err);
 }
 

@@ -89,6 +89,7 @@ cohort_status command_tokenize(struct options *options, const struct reward_list
         }
         TRY_GOTO(print_ids(session.tokenizer, &ids, json_rows_asked(options), &out, err));
     }
+    TRY_GOTO(row_tell_template(&session, false, observer, err));
     observer_output(observer, &out);
 cleanup:
     token_list_free(&ids);

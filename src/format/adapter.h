@@ -50,6 +50,7 @@ struct adapter_settings {
     struct adapter_names saved; /* modules_to_save: whole tensors of the base that train beside A and B */
     int64_t last_layers;        /* only so many layers, the last ones; 0: all (MLX-LM) */
     bool mlx;                   /* read from MLX-LM's files: tensors lie transposed */
+    bool merged;                /* computed with merged weights beside the base's; no file says so */
     bool loads_only;            /* what the file says can be computed, but its training is another rule */
 };
 

@@ -252,7 +252,10 @@ cohort_status architecture_params(const struct model_config *config, enum storag
         add_params(table, config, format, TENSOR_INPUT_NORM, TENSOR_FINAL_NORM, layer);
     add_params(table, config, format, TENSOR_FINAL_NORM, N_TENSOR_ROLES, 0);
     param_table_layout(table);
-    return param_table_index(table, err);
+    const cohort_status status = param_table_index(table, err);
+    if (status != COHORT_OK)
+        param_table_free(table);
+    return status;
 }
 
 const struct param *architecture_param(const struct model_config *config, const struct param_table *table,

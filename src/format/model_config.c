@@ -238,7 +238,10 @@ static cohort_status add_all_eos(struct model_config *config, const struct confi
     const bool list = json_is_array(eos);
     for (size_t i = 0; eos != NULL && i < (list ? json_array_size(eos) : 1); i++) {
         int32_t id = -1;
-        TRY(read_id(config, source, "eos_token_id", list ? json_array_get(eos, i) : eos, &id));
+        const json_t *item = list ? json_array_get(eos, i) : eos;
+        TRY(read_id(config, source, "eos_token_id", item, &id));
+        if (json_integer_value(item) >= config->vocab_size)
+            config->eos_beyond = json_integer_value(item);
         TRY(add_eos(config, source, id));
     }
     return COHORT_OK;

@@ -29,6 +29,7 @@ struct model_config {
     enum dtype dtype;               /* the one that it states, else F32 */
     double attention_dropout;       /* read, never applied: callers that train say so */
     int32_t eos_ids[MODEL_MAX_EOS]; /* generation_config.json's, then config.json's */
+    int64_t eos_beyond; /* an eos_token_id that was left out, because no row of the vocabulary has it; 0: none was */
     int32_t n_eos;
     int32_t pad_id, bos_id; /* -1: none */
     struct expert_config experts;

@@ -86,6 +86,15 @@ cohort_status linear_adapter_open(struct linear_adapter *adapter, const struct p
     return COHORT_OK;
 }
 
+cohort_status linear_adapter_merge(struct linear_adapter *adapter, const struct param_set *set,
+                                   const struct param *params, cohort_error *err)
+{
+    TRY(mem_alloc(&adapter->merged, 1, sizeof *adapter->merged, "adapter", err));
+    linear_open(adapter->merged, set, params, NULL);
+    assert(adapter->merged->n == adapter->of->n && adapter->merged->k == adapter->of->k);
+    return COHORT_OK;
+}
+
 bool linear_adapter_acts(const struct linear_adapter *adapter)
 {
     return adapter->a != NULL || adapter->instead != NULL || adapter->n_biases > 0;
@@ -102,9 +111,12 @@ void linear_adapter_close(struct linear_adapter *adapter)
         be->ops->free(be, adapter->norm);
         be->ops->free(be, adapter->bias);
     }
-    if (adapter->instead != NULL)
-        linear_close(adapter->instead);
-    mem_free(adapter->instead);
+    struct linear *const own[] = {adapter->instead, adapter->merged};
+    for (int i = 0; i < 2; i++) {
+        if (own[i] != NULL)
+            linear_close(own[i]);
+        mem_free(own[i]);
+    }
     mem_free(adapter->bias_room);
     memset(adapter, 0, sizeof *adapter);
 }
@@ -133,6 +145,7 @@ size_t linear_adapter_packed_bytes(const struct linear_adapter *adapter)
     }
     const size_t columns = (size_t)adapter->of->n * sizeof(float);
     bytes += (linear_adapter_has_magnitudes(adapter) ? 2 * columns : 0) + (adapter->n_biases > 0 ? columns : 0);
+    bytes += adapter->merged != NULL ? linear_packed_bytes(adapter->merged) : 0;
     return bytes + (adapter->instead != NULL ? linear_packed_bytes(adapter->instead) : 0);
 }
 
@@ -152,14 +165,21 @@ static struct fold fold_of(const struct linear_adapter *adapter, int32_t i)
                          .scale = part->scale};
 }
 
-static void find_factors(const struct linear_adapter *adapter)
+/* Factors and merged weights, of what there is. */
+static void fold_parts(const struct linear_adapter *adapter)
 {
     struct backend *be = adapter->set->backend;
-    for (int32_t i = 0; i < adapter->change.n_parts; i++) {
+    const bool magnitudes = linear_adapter_has_magnitudes(adapter);
+    for (int32_t i = 0; (magnitudes || adapter->merged != NULL) && i < adapter->change.n_parts; i++) {
         struct fold fold = fold_of(adapter, i);
-        fold.magnitude = param_values(adapter->set, adapter->magnitude[i]);
-        fold.norm = adapter->norm + adapter->change.part[i].column;
-        fold.factor = adapter->factor + adapter->change.part[i].column;
+        if (magnitudes) {
+            fold.magnitude = param_values(adapter->set, adapter->magnitude[i]);
+            fold.norm = adapter->norm + adapter->change.part[i].column;
+            fold.factor = adapter->factor + adapter->change.part[i].column;
+        }
+        if (adapter->merged != NULL)
+            fold.to =
+                param_values(adapter->merged->set, adapter->merged->weight + (adapter->base[i] - adapter->of->weight));
         be->ops->fold(be, &fold);
     }
 }
@@ -187,7 +207,6 @@ static cohort_status make_factors(struct linear_adapter *adapter, cohort_error *
         ones[i] = 1.0f;
     be->ops->upload(be, adapter->factor, ones, n * sizeof *ones);
     mem_free(ones);
-    find_factors(adapter);
     return COHORT_OK;
 }
 
@@ -227,6 +246,13 @@ static cohort_status pack_rest(struct linear_adapter *adapter, cohort_error *err
     const size_t n = (size_t)adapter->of->n;
     if (linear_adapter_has_magnitudes(adapter))
         TRY(make_factors(adapter, err));
+    if (adapter->merged != NULL) /* parts without an adapter stay as they are here */
+        be->ops->copy(be, param_values(adapter->merged->set, adapter->merged->weight),
+                      param_values(adapter->of->set, adapter->of->weight),
+                      storage_bytes(adapter->of->weight->format, adapter->of->n * adapter->of->k));
+    fold_parts(adapter);
+    if (adapter->merged != NULL)
+        TRY(linear_pack(adapter->merged, err));
     if (adapter->instead != NULL)
         TRY(linear_pack(adapter->instead, err));
     if (adapter->n_biases == 0)
@@ -257,8 +283,9 @@ void linear_adapter_refresh(const struct linear_adapter *adapter)
         be->ops->weight_refresh(be, adapter->packed_a);
     for (int32_t i = 0; i < adapter->change.n_parts; i++)
         be->ops->weight_refresh(be, adapter->packed_b[i]);
-    if (linear_adapter_has_magnitudes(adapter))
-        find_factors(adapter);
+    fold_parts(adapter);
+    if (adapter->merged != NULL)
+        linear_refresh(adapter->merged);
     if (adapter->instead != NULL && linear_trains(adapter->instead))
         linear_refresh(adapter->instead);
     if (adapter->n_biases > 0)
@@ -308,7 +335,11 @@ static void forward_with_magnitudes(const struct linear_adapter *adapter, const 
 void linear_adapter_forward(const struct linear_adapter *adapter, const struct matmul_forward *product)
 {
     struct backend *be = adapter->set->backend;
-    if (linear_adapter_has_magnitudes(adapter))
+    if (adapter->merged != NULL) {
+        struct matmul_forward merged = *product;
+        merged.w = adapter->merged->packed;
+        be->ops->matmul_forward(be, &merged);
+    } else if (linear_adapter_has_magnitudes(adapter))
         forward_with_magnitudes(adapter, product);
     else
         be->ops->lowrank_forward(be, &(struct lowrank_forward){.change = &adapter->change, .product = product});
@@ -324,11 +355,11 @@ static struct lowrank with_gradients(const struct linear_adapter *adapter)
     return change;
 }
 
-static void product_backward(const struct linear_adapter *adapter, const struct lowrank *change,
-                             const struct matmul_backward_input *p, const void *x)
+/* Of the change alone: the gradients, and what it adds to dx. */
+static void change_backward(const struct linear_adapter *adapter, const struct lowrank *change,
+                            const struct matmul_backward_input *p, const void *x)
 {
     struct backend *be = adapter->set->backend;
-    be->ops->matmul_backward_input(be, p);
     be->ops->lowrank_backward(be, &(struct lowrank_backward){.change = change,
                                                              .m = p->m,
                                                              .dy = p->dy,
@@ -361,19 +392,33 @@ static void backward_with_magnitudes(const struct linear_adapter *adapter, const
         scaled.dy = (const char *)p->dy + (size_t)(row * n) * dtype_bytes(type);
         be->ops->magnitude_backward(be, &scaled);
         product.dy = room->dz;
-        product.dx = (char *)p->dx + (size_t)(row * k) * dtype_bytes(p->dx_type);
-        product_backward(adapter, change, &product, (const char *)x + (size_t)(row * k) * dtype_bytes(type));
+        if (p->dx != NULL) {
+            product.dx = (char *)p->dx + (size_t)(row * k) * dtype_bytes(p->dx_type);
+            be->ops->matmul_backward_input(be, &product);
+        }
+        change_backward(adapter, change, &product, (const char *)x + (size_t)(row * k) * dtype_bytes(type));
     }
 }
 
 void linear_adapter_backward(const struct linear_adapter *adapter, const struct matmul_backward_input *product,
                              const void *x)
 {
+    struct backend *be = adapter->set->backend;
     const struct lowrank change = with_gradients(adapter);
-    if (linear_adapter_has_magnitudes(adapter))
-        backward_with_magnitudes(adapter, &change, product, x);
+    const bool magnitudes = linear_adapter_has_magnitudes(adapter);
+    struct matmul_backward_input rest = *product;
+    if (adapter->merged != NULL) { /* which has all of dx */
+        struct matmul_backward_input merged = *product;
+        merged.w = adapter->merged->packed;
+        be->ops->matmul_backward_input(be, &merged);
+        rest.dx = NULL;
+    } else if (!magnitudes) {
+        be->ops->matmul_backward_input(be, product);
+    }
+    if (magnitudes)
+        backward_with_magnitudes(adapter, &change, &rest, x);
     else
-        product_backward(adapter, &change, product, x);
+        change_backward(adapter, &change, &rest, x);
 }
 
 void linear_adapter_bias_backward(const struct linear_adapter *adapter, int64_t m, const void *dy)

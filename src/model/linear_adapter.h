@@ -5,6 +5,9 @@
  * constant in the gradient. z is fp32 and is rounded once, with the factor: in chunks of rows, in memory that all
  * projections share.
  *
+ * Merged (linear_adapter_merge), the product is that of W + s B A (with DoRA m / |W + s B A| times that), rounded once, in
+ * memory of its own: it is made from the base's after every update and never unmerged.
+ *
  * Biases may change too: the adapter's own in place of the base's (PEFT's bias), and one of B (lora_bias), s times which is
  * added; and a whole projection may be the adapter's own (modules_to_save), which is then another struct linear. */
 #ifndef COHORT_MODEL_LINEAR_ADAPTER_H
@@ -43,6 +46,7 @@ struct linear_adapter {
     struct weight *packed_a, *packed_b[LOWRANK_PARTS]; /* owned */
     /* With magnitudes, of every column of the projection: m / |W + s B A| (1 where a part has none) and that norm. */
     float *factor, *norm;   /* [n], owned */
+    struct linear *merged;  /* owned; NULL: not merged */
     struct linear *instead; /* owned; of the adapter's set, in place of the base's; NULL: none */
     int32_t n_biases;       /* 0: the base's stay, else all parts */
     struct adapter_bias biases[LOWRANK_PARTS];
@@ -55,6 +59,10 @@ struct linear_adapter {
 cohort_status linear_adapter_open(struct linear_adapter *adapter, const struct param_set *set,
                                   const struct linear *linear, const struct adapter_layout *layout,
                                   const struct adapter_room *room, cohort_error *err);
+/* Has the adapter of a projection compute with merged weights: params, in a set that is only open, are like the parts of
+ * the projection. */
+cohort_status linear_adapter_merge(struct linear_adapter *adapter, const struct param_set *set,
+                                   const struct param *params, cohort_error *err);
 /* Whether it changes anything. */
 bool linear_adapter_acts(const struct linear_adapter *adapter);
 void linear_adapter_close(struct linear_adapter *adapter);

@@ -30,6 +30,47 @@ static cohort_status check_saved(const struct model *model, const struct adapter
     return COHORT_OK;
 }
 
+static bool is_changed(const struct adapter_layout *layout, const struct linear *linear)
+{
+    for (int32_t s = 0; s < layout->n_sites; s++)
+        if (within(layout->sites[s].base, linear->weight, linear->n))
+            return true;
+    return false;
+}
+
+/* Gives the projections that have an adapter merged weights: a set with tensors like theirs. */
+static cohort_status open_merged(struct model_adapter *adapter, const struct model *model, cohort_error *err)
+{
+    struct param_table table = {0};
+    size_t capacity = 0;
+    cohort_status status = COHORT_OK;
+    for (int32_t i = 0; i < adapter->n_linears; i++) {
+        const struct linear *linear = model_linear(model, i);
+        if (linear == NULL || !is_changed(&adapter->layout, linear))
+            continue;
+        int64_t rows = linear->n;
+        for (const struct param *part = linear->weight; rows > 0; rows -= part->shape[0], part++) {
+            TRY_GOTO(mem_grow(&table.params, &capacity, (size_t)table.n_params + 1, sizeof *table.params,
+                              "table of merged weights", err));
+            table.params[table.n_params++] = *part;
+            table.params[table.n_params - 1].adjacent = part != linear->weight;
+        }
+    }
+    TRY_GOTO(param_set_open(&adapter->merged, model->backend, &table, err));
+    const struct param *next = adapter->merged.table.params;
+    for (int32_t i = 0; i < adapter->n_linears; i++) {
+        const struct linear *linear = model_linear(model, i);
+        if (linear == NULL || !is_changed(&adapter->layout, linear))
+            continue;
+        TRY_GOTO(linear_adapter_merge(&adapter->linears[i], &adapter->merged, next, err));
+        for (int64_t rows = linear->n; rows > 0; next++)
+            rows -= next->shape[0];
+    }
+cleanup:
+    param_table_free(&table);
+    return status;
+}
+
 /* Enough rows for the products to be fast, of no more memory than that needs. */
 static void size_room(struct model_adapter *adapter)
 {
@@ -73,6 +114,8 @@ cohort_status model_adapter_open(struct model_adapter **out, const struct model 
         else
             TRY_GOTO(linear_adapter_open(&adapter->linears[i], &adapter->set, model_linear(model, i), &adapter->layout,
                                          &adapter->room, err));
+    if (settings->merged)
+        TRY_GOTO(open_merged(adapter, model, err));
     size_room(adapter);
     *out = adapter;
     return COHORT_OK;
@@ -95,6 +138,7 @@ void model_adapter_destroy(struct model_adapter *adapter)
         memset(&adapter->layout.table, 0, sizeof adapter->layout.table);
     adapter_layout_free(&adapter->layout);
     param_set_close(&adapter->set);
+    param_set_close(&adapter->merged);
     mem_free(adapter->linears);
     mem_free(adapter);
 }
@@ -102,6 +146,8 @@ void model_adapter_destroy(struct model_adapter *adapter)
 static cohort_status pack(struct model_adapter *adapter, cohort_error *err)
 {
     struct backend *be = adapter->set.backend;
+    if (adapter->merged.table.n_params > 0)
+        TRY(param_set_allocate(&adapter->merged, err));
     if (adapter->room.rows > 0) {
         TRY(be->ops->alloc(be, &adapter->room.z, room_bytes(adapter, sizeof(float)), "room of an adapter", err));
         TRY(be->ops->alloc(be, &adapter->room.dz, room_bytes(adapter, dtype_bytes(adapter->type)), "room of an adapter",
@@ -165,7 +211,8 @@ void model_adapter_refresh(const struct model_adapter *adapter)
 
 size_t model_adapter_bytes(const struct model_adapter *adapter)
 {
-    size_t bytes = adapter->set.table.bytes + room_bytes(adapter, sizeof(float) + dtype_bytes(adapter->type));
+    size_t bytes = adapter->set.table.bytes + adapter->merged.table.bytes +
+                   room_bytes(adapter, sizeof(float) + dtype_bytes(adapter->type));
     for (int32_t i = 0; i < adapter->n_linears; i++)
         bytes += linear_adapter_packed_bytes(&adapter->linears[i]);
     return bytes;

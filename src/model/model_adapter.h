@@ -13,6 +13,7 @@ struct model_adapter {
     struct linear_adapter *linears; /* owned; those of the layers, LAYER_LINEARS each, then the head's */
     int32_t n_linears;
     struct adapter_room room; /* owned; empty without magnitudes */
+    struct param_set merged;  /* of projections with merged weights; empty if none are */
 };
 
 /* Of a model's shape, without values: no backend memory is taken, but sizes are known. What cannot be computed is

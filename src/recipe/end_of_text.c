@@ -29,6 +29,25 @@ cohort_status end_of_text_unite(struct model_config *config, const struct tokeni
     return chat_template_given(chat) ? add(config, chat_template_turn_end(chat), err) : COHORT_OK;
 }
 
+cohort_status end_of_text_unknown(const struct tokenizer *tokenizer, const char *dir, struct text *notes,
+                                  cohort_error *err)
+{
+    const char *name = NULL;
+    json_t *token = NULL;
+    json_object_foreach((json_t *)(uintptr_t)tokenizer_special_tokens(tokenizer), name, token)
+    {
+        if (json_string_length(token) == 0 || tokenizer_find(tokenizer, json_string_value(token)) >= 0)
+            continue;
+        TRY(text_printf(
+            notes, err,
+            "note: %.300s: %.80s is \"%.80s\", which is no token of tokenizer.json: %s; correct the name in "
+            "tokenizer_config.json, or load and save the tokenizer with transformers, which adds the token\n",
+            dir, name, json_string_value(token),
+            strcmp(name, "eos_token") == 0 ? "it ends no completion" : "it is text like any other"));
+    }
+    return COHORT_OK;
+}
+
 /* Finds a token by its text or by its id. */
 static cohort_status read_token(const struct session *session, const char *item, int32_t *id, cohort_error *err)
 {
@@ -55,6 +74,12 @@ cohort_status end_of_text_open(struct session *session, const struct options *op
     struct model_config *config = &session->model->config;
     const size_t n = options_list_count(options, OPTION_EOS_TOKEN);
     session->turn_end = chat_template_turn_end(session->chat);
+    TRY(end_of_text_unknown(session->tokenizer, session->adapter.tokenizer, &session->notes, err));
+    if (config->eos_beyond > 0)
+        TRY(text_printf(&session->notes, err,
+                        "note: %.300s: eos_token_id %lld of generation_config.json or config.json is beyond the "
+                        "vocabulary's %d rows: it ends no completion\n",
+                        session->dir, (long long)config->eos_beyond, (int)config->vocab_size));
     if (n == 0) {
         int32_t own = tokenizer_eos(session->tokenizer);
         session->text_end = own >= 0 ? own : config->n_eos > 0 ? config->eos_ids[0] : -1;

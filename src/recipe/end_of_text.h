@@ -9,6 +9,11 @@
 cohort_status end_of_text_unite(struct model_config *config, const struct tokenizer *tokenizer,
                                 const struct chat_template *chat, cohort_error *err);
 
+/* Appends a line for each special token with a name (eos_token and so on) that tokenizer.json does not have: transformers
+ * would add it as a new one, here it is text wherever a template writes it, and ends nothing. dir: of the tokenizer. */
+cohort_status end_of_text_unknown(const struct tokenizer *tokenizer, const char *dir, struct text *notes,
+                                  cohort_error *err);
+
 /* Settles eos_ids of the session's model, which everything that generates or saves reads, and the session's text_end
  * and turn_end. With option eos_token only what it names ends a completion, and the first of it is taught; else the
  * union of all that the folder names. No words of an assistant become one of these. Needs model, tokenizer and chat. */

@@ -29,6 +29,7 @@ static cohort_status adapter_reference(struct grpo_run *run, cohort_error *err)
     if (adapter->start == NULL)
         return COHORT_OK;
     TRY(adapter_settings_read(&settings, adapter->start, NULL, err));
+    settings.merged = adapter->settings.merged; /* so that both compute alike */
     cohort_status status = model_adapter_open(&run->reference_adapter, model, &settings, err);
     if (status == COHORT_OK)
         status = model_adapter_read(run->reference_adapter, adapter->start, &settings, NULL, err);

@@ -21,6 +21,13 @@ const json_t *row_column(const json_t *row, const char *name)
     return json_is_null(value) ? NULL : value;
 }
 
+bool row_is_conversation(const json_t *row, const struct row_style *style)
+{
+    const json_t *prompt = row_column(row, "prompt");
+    return json_is_string(prompt) ? style->chat || !chat_value_absent(row_column(row, "messages"))
+                                  : prompt != NULL || row_column(row, "messages") != NULL;
+}
+
 void rendered_free(struct rendered *rendered)
 {
     text_free(&rendered->text);
@@ -207,5 +214,16 @@ cleanup:
     json_decref(messages);
     row_settings_free(&settings);
     rendered_free(&rendered);
+    return status;
+}
+
+cohort_status row_tell_template(const struct session *session, bool learns, const cohort_observer *observer,
+                                cohort_error *err)
+{
+    struct text notes = {0};
+    const cohort_status status = chat_template_notes(session->chat, learns, &notes, err);
+    if (status == COHORT_OK)
+        observer_notes(observer, &notes);
+    text_free(&notes);
     return status;
 }

@@ -21,6 +21,9 @@ struct row_style row_style(const struct options *options);
 /* The column, or NULL where it is absent or null: in a file of mixed rows null stands for the columns of other rows. */
 const json_t *row_column(const json_t *row, const char *name);
 
+/* Whether the row's prompt is messages, which go through the chat template, and no text that is taken as it stands. */
+bool row_is_conversation(const json_t *row, const struct row_style *style);
+
 /* A text and which of its bytes are content. */
 struct rendered {
     struct text text;
@@ -52,5 +55,9 @@ cohort_status row_encode(const struct session *session, const struct text *text,
  * list of messages, or "messages". text gets the rendered prompt. */
 cohort_status row_prompt(const struct session *session, const json_t *row, const char *where,
                          const struct row_style *style, struct token_list *ids, struct text *text, cohort_error *err);
+
+/* Once all rows were read: tells what the chat template lacks, if one of them was rendered with it (chat_template_notes). */
+cohort_status row_tell_template(const struct session *session, bool learns, const cohort_observer *observer,
+                                cohort_error *err);
 
 #endif

@@ -1,5 +1,7 @@
 #include "recipe/run_identity.h"
 
+#include "reward/reward.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -64,6 +66,7 @@ static cohort_status add_python_file(struct run_inputs *inputs, const char *spec
 
 cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct options *options, cohort_error *err)
 {
+    const char *schema = options_string(options, OPTION_REWARD_SCHEMA);
     inputs->read[INPUT_REWARD] = true;
     for (size_t i = 0; i < options_list_count(options, OPTION_REWARD); i++) {
         const char *spec = options_list_item(options, OPTION_REWARD, i);
@@ -71,6 +74,8 @@ cohort_status run_identity_add_rewards(struct run_inputs *inputs, const struct o
             TRY(run_inputs_add_command(inputs, INPUT_REWARD, spec + 5, err));
         else if (strncmp(spec, "python:", 7) == 0)
             TRY(add_python_file(inputs, spec + 7, err));
+        else if (strcmp(spec, "json_schema") == 0 && schema != NULL && !reward_schema_is_text(schema))
+            TRY(run_inputs_add_file(inputs, INPUT_REWARD, schema, err));
     }
     return COHORT_OK;
 }

@@ -1,5 +1,6 @@
 #include "recipe/scoring.h"
 
+#include "recipe/row_response.h"
 #include "base/json_text.h"
 #include "base/number.h"
 #include "recipe/json_rows.h"
@@ -75,7 +76,7 @@ static cohort_status read_texts(const struct options *options, enum option_id id
 static cohort_status create_named(struct scoring *scoring, const struct options *options, size_t named,
                                   cohort_error *err)
 {
-    const char **delimiters = NULL, **tags = NULL;
+    const char **delimiters = NULL, **tags = NULL, **tools = NULL;
     cohort_status status = COHORT_OK;
     struct reward_options reward_options = {.pattern = options_string(options, OPTION_REWARD_PATTERN),
                                             .timeout_s = options_float(options, OPTION_REWARD_TIMEOUT),
@@ -84,6 +85,9 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
                                             .python = options_string(options, OPTION_PYTHON),
                                             .n_delimiters = options_list_count(options, OPTION_REASONING_DELIMITERS),
                                             .n_tags = options_list_count(options, OPTION_REWARD_TAGS),
+                                            .schema = options_string(options, OPTION_REWARD_SCHEMA),
+                                            .n_tools = options_list_count(options, OPTION_REWARD_TOOLS),
+                                            .tool_optional = options_bool(options, OPTION_REWARD_TOOL_OPTIONAL),
                                             .max_completion_len = options_int_or(options, OPTION_MAX_COMPLETION_LEN, 0),
                                             .soft_punish_cache = options_int_or(options, OPTION_SOFT_PUNISH_CACHE, -1),
                                             .ngram_size = options_int(options, OPTION_NGRAM_SIZE),
@@ -98,7 +102,9 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
     TRY_GOTO(read_texts(options, OPTION_REASONING_DELIMITERS, reward_options.n_delimiters, &delimiters, err));
     TRY_GOTO(read_texts(options, OPTION_REWARD_TAGS, reward_options.n_tags, &tags, err));
     reward_options.reasoning_delimiters = delimiters;
+    TRY_GOTO(read_texts(options, OPTION_REWARD_TOOLS, reward_options.n_tools, &tools, err));
     reward_options.tags = tags;
+    reward_options.tools = tools;
     for (size_t i = 0; i < named; i++) {
         TRY_GOTO(
             reward_create(&scoring->rewards[i], options_list_item(options, OPTION_REWARD, i), &reward_options, err));
@@ -107,6 +113,7 @@ static cohort_status create_named(struct scoring *scoring, const struct options 
 cleanup:
     mem_free(delimiters);
     mem_free(tags);
+    mem_free(tools);
     return status;
 }
 
@@ -415,24 +422,30 @@ int64_t scoring_row_of(const struct prompt_batch *batch, size_t prompt)
     return batch->set->indices == NULL ? (int64_t)row : batch->set->indices[row];
 }
 
+/* A completion of a prompt of the batch as a row for rewards. */
+static struct reward_row row_of(const struct prompt_batch *batch, size_t at, const struct completion *c)
+{
+    const struct prompt *prompt = &batch->prompts[at];
+    struct reward_row row = {.data = prompt->row,
+                             .prompt = prompt->text.data,
+                             .completion = c->text,
+                             .prompt_length = prompt->text.length,
+                             .completion_length = c->text_length,
+                             .tokens = c->tokens,
+                             .n_tokens = c->n_tokens,
+                             .length = c->n_tokens,
+                             .finish_reason = finish_reason_name(c->finish_reason),
+                             .prompt_index = scoring_row_of(batch, at),
+                             .completion_index = c->index};
+    row_response_set(&row, batch->set->session, &batch->set->style);
+    return row;
+}
+
 void scoring_table(const struct prompt_batch *batch, int32_t n_prompts, int32_t n, const struct completion *completions,
                    struct reward_row *table)
 {
-    for (size_t i = 0; i < (size_t)n_prompts * (size_t)n; i++) {
-        const struct prompt *prompt = &batch->prompts[i / (size_t)n];
-        const struct completion *c = &completions[i];
-        table[i] = (struct reward_row){.data = prompt->row,
-                                       .prompt = prompt->text.data,
-                                       .completion = c->text,
-                                       .prompt_length = prompt->text.length,
-                                       .completion_length = c->text_length,
-                                       .tokens = c->tokens,
-                                       .n_tokens = c->n_tokens,
-                                       .length = c->n_tokens,
-                                       .finish_reason = finish_reason_name(c->finish_reason),
-                                       .prompt_index = scoring_row_of(batch, i / (size_t)n),
-                                       .completion_index = c->index};
-    }
+    for (size_t i = 0; i < (size_t)n_prompts * (size_t)n; i++)
+        table[i] = row_of(batch, i / (size_t)n, &completions[i]);
 }
 
 static struct scored_group *find_group(const struct scoring *scoring, const struct completion *completion)
@@ -643,6 +656,25 @@ cohort_status scoring_write_lists(const struct scoring *scoring, double *const *
     return first ? COHORT_OK : text_append(out, "}", 1, err);
 }
 
+/* "parsed" of a completion that has thinking or calls. */
+static cohort_status write_parsed(const struct prompt_batch *batch, size_t prompt, const struct completion *c,
+                                  struct text *out, cohort_error *err)
+{
+    struct reward_row row = row_of(batch, prompt, c);
+    json_t *parsed = NULL;
+    if (row.parse == NULL)
+        return COHORT_OK;
+    cohort_status status = row.parse(&row, &parsed, err);
+    if (status == COHORT_OK && (!chat_value_absent(json_object_get(parsed, "thinking")) ||
+                                !chat_value_absent(json_object_get(parsed, "tool_calls")))) {
+        status = text_append(out, ", \"parsed\": ", 12, err);
+        if (status == COHORT_OK)
+            status = json_text_write(parsed, 0, out, err);
+    }
+    json_decref(parsed);
+    return status;
+}
+
 cohort_status scoring_write(const struct scoring *scoring, const struct prompt_batch *batch, size_t prompt,
                             int64_t step, const struct completion *c, const struct scoring_result *result,
                             struct text *out, cohort_error *err)
@@ -666,6 +698,7 @@ cohort_status scoring_write(const struct scoring *scoring, const struct prompt_b
         TRY(isnan(rewards[f]) ? text_append(out, "null", 4, err) : text_printf(out, err, "%.9g", rewards[f]));
     }
     TRY(text_append(out, "}", 1, err));
+    TRY(write_parsed(batch, prompt, c, out, err));
     TRY(scoring_write_lists(scoring, result->lists, c->n_tokens, out, err));
     TRY(write_extra(scoring, c, out, err));
     if (result->advantage != NULL)

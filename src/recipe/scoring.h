@@ -108,7 +108,7 @@ const json_t *scoring_extra(const struct scoring *scoring, const struct completi
 
 /* Appends one completion with its rewards as a JSON line: {"step" (if >= 0), "set" (if it has a name), "index",
  * "completion_index", "prompt", "completion", "finish_reason", "rewards", "token_rewards" (lists by name, if there are
- * any), "extra" (if rewards added columns), "advantage" and "token_advantages" (if there are any)}; batch and prompt say
+ * any), "parsed" (if it has thinking or calls), "extra" (if rewards added columns), "advantage" and "token_advantages" (if there are any)}; batch and prompt say
  * what was asked. */
 struct scoring_result {
     const double *rewards;         /* [scoring->n] */

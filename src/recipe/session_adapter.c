@@ -96,6 +96,7 @@ cohort_status session_adapter_settings(struct adapter_settings *settings, const 
     settings->alpha = options_float(options, OPTION_LORA_ALPHA);
     settings->rslora = options_bool(options, OPTION_USE_RSLORA);
     settings->dora = options_bool(options, OPTION_USE_DORA);
+    settings->merged = options_bool(options, OPTION_LORA_MERGE);
     TRY(check_words(n_saved, "lora-modules-to-save", err));
     TRY(check_words(n, "lora-target-modules", err));
     for (size_t i = 0; i < n_saved; i++)
@@ -155,10 +156,15 @@ cohort_status session_adapter_find(struct session_adapter *adapter, const struct
     if (resumes || (dir == NULL && given != NULL)) {
         TRY(keep(&adapter->dir, resumes ? dir : given, err));
         TRY(read_settings(adapter, training, notes, err));
+        adapter->settings.merged = options_bool(options, OPTION_LORA_MERGE);
     } else if (fresh && dir == NULL) {
         TRY(session_adapter_settings(&adapter->settings, options, err));
         adapter->there = true;
     }
+    if (!adapter->there && options_bool(options, OPTION_LORA_MERGE))
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "--lora-merge: there is no adapter to merge: pass --adapter DIR%s, or leave it out",
+                         training ? " or --use-peft" : "");
     if (dir != NULL && !resumes)
         TRY(keep(&adapter->base, dir, err));
     else if (model != NULL)

@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The expected answer as text, *out mem_alloc'ed; NULL for an unscorable row. */
-static cohort_status read_expected(const struct reward_row *row, const char *name, char **out, cohort_error *err)
+cohort_status reward_expected_answer(const struct reward_row *row, const char *name, char **out, cohort_error *err)
 {
     const char *column = "answer";
     const json_t *value = json_object_get(row->data, column);
@@ -59,7 +58,7 @@ cohort_status reward_accuracy_row(const struct reward_row *row, const char *name
     bool equal = false;
     cohort_status status = COHORT_OK;
     *reward = (double)NAN;
-    TRY(read_expected(row, name, &text, err));
+    TRY(reward_expected_answer(row, name, &text, err));
     if (text == NULL)
         return COHORT_OK;
     struct span expected = {text, strlen(text)};
@@ -106,6 +105,12 @@ static struct span after_last(struct span text, const char *delimiter)
         if (memcmp(text.at + at, delimiter, length) == 0)
             return (struct span){text.at + at + length, text.length - at - length};
     return (struct span){NULL, 0};
+}
+
+struct span reward_after_reasoning(struct span completion)
+{
+    const struct span rest = after_last(completion, "</think>");
+    return rest.at == NULL ? completion : rest;
 }
 
 static cohort_status reasoning_score(void *state, const char *name, const struct reward_row *rows, size_t n_rows,

@@ -3,8 +3,9 @@
  * Looked at is what follows the last </think>, or where that is blank what precedes it; of that, the content of the
  * last <answer>...</answer> where there is one. In it, the answer is
  *   1. the content of the last complete \boxed{...} or \fbox{...}, braces balanced, or what stands
- *      behind \boxed without braces, to the next blank or dollar (at most 100 bytes). Of several in a row
- *      ("\boxed{2} and \boxed{3}") the last is read, then all of them as a list;
+ *      behind \boxed without braces, to the next blank or dollar (at most 100 bytes). Several with nothing but "and",
+ *      "or" or commas between ("\boxed{2} and \boxed{3}") are one list, as in TRL: who states two answers has not stated
+ *      either;
  *   2. else the line after the last "####";
  *   3. else what the last statement of an answer says (any case): "answer" or "answers" and, within
  *      80 characters of the same sentence, "is", "are", "equals", ":" or "="; marks like ** aside.
@@ -90,23 +91,31 @@ static size_t box_at(struct span s, size_t i)
     return n > 0 && i + n < s.length && is_letter(s.at[i + n]) ? 0 : n;
 }
 
-/* Whether nothing but separators of a list stands between two boxes: blanks, commas, "and", "or", marks of formulas. */
+/* Whether separators of a list stand between two boxes, and else only blanks and marks of formulas. */
 static bool only_separates(struct span s, size_t start, size_t end)
 {
-    static const char *const words[] = {"and",          "or",  "\\quad", "\\text{and}", "\\text{or}", "\\text{ and }",
-                                        "\\text{ or }", "\\(", "\\)",    "\\,",         "\\ "};
+    static const char *const marks[] = {",",           ";",          "and",           "or",
+                                        "\\text{and}", "\\text{or}", "\\text{ and }", "\\text{ or }"},
+                             *const others[] = {"$", "\\quad", "\\(", "\\)", "\\,", "\\ "};
+    bool separated = false;
     if (end - start > SEPARATOR_WIDTH)
         return false;
+    const struct span between_boxes = {s.at, end};
     while (start < end) {
-        size_t n = is_blank(s.at[start]) || memchr(",;$", s.at[start], 3) != NULL;
-        for (size_t w = 0; n == 0 && w < sizeof words / sizeof words[0]; w++)
-            if (word_at((struct span){s.at, end}, start, words[w]))
-                n = strlen(words[w]);
+        size_t n = is_blank(s.at[start]);
+        for (size_t w = 0; n == 0 && w < sizeof marks / sizeof marks[0]; w++)
+            if (word_at(between_boxes, start, marks[w])) {
+                n = strlen(marks[w]);
+                separated = true;
+            }
+        for (size_t w = 0; n == 0 && w < sizeof others / sizeof others[0]; w++)
+            if (word_at(between_boxes, start, others[w]))
+                n = strlen(others[w]);
         if (n == 0)
             return false;
         start += n;
     }
-    return true;
+    return separated;
 }
 
 /* One pass: of boxes within one another only the innermost can be the last that is complete, since those around it end
@@ -153,14 +162,17 @@ static bool last_boxed(struct span s, struct span *out, struct span *row)
         } else if (s.at[i] == '{') {
             depth++;
         } else if (s.at[i] == '}' && --depth == 0) {
-            *out = between(s, start, i);
+            const struct span content = between(s, start, i);
+            const bool again =
+                found && content.length == out->length && memcmp(content.at, out->at, content.length) == 0;
+            *out = content;
             found = true;
             open = false;
             if (in_row == 0 || box < row_end || !only_separates(s, row_end, box)) {
                 row_start = box;
                 in_row = 0;
             }
-            in_row++;
+            in_row += in_row == 0 || !again; /* the same box once more adds nothing */
             row_end = i + 1;
         }
     }
@@ -369,8 +381,7 @@ struct found_answer answer_find(struct span completion)
         s.length = end;
     s = within_answer_tags(s);
     if (last_boxed(s, &out, &row) || after_hashes(s, &out)) {
-        answer.whole = out;
-        add_cut(&answer, row);
+        answer.whole = row.length > 0 ? row : out;
     } else if (last_statement(s, &value)) {
         answer.whole = sentence(s, value);
         cut_statement(&answer);

@@ -18,7 +18,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <utf8proc.h>
 
 enum { STACK_BYTES = 256 << 10 };
 
@@ -61,27 +60,6 @@ struct reward_job {
 
 /* --- rows as lines --- */
 
-/* text as JSON, NULs too; what is not UTF-8 becomes U+FFFD (a completion may end within a character). */
-static json_t *json_text(const char *text, size_t length)
-{
-    json_t *json = json_stringn(text, length);
-    if (json != NULL)
-        return json;
-    struct text clean = {0};
-    bool good = text_append(&clean, "", 0, NULL) == COHORT_OK;
-    while (good && length > 0) {
-        utf8proc_int32_t code = 0;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &code);
-        size_t used = n > 0 ? (size_t)n : 1;
-        good = text_append(&clean, n > 0 ? text : "\xef\xbf\xbd", n > 0 ? used : 3, NULL) == COHORT_OK;
-        text += used;
-        length -= used;
-    }
-    json = good ? json_stringn(clean.data, clean.length) : NULL;
-    text_free(&clean);
-    return json;
-}
-
 static json_t *json_progress(const struct reward_progress *progress)
 {
     static const struct reward_progress none = {0};
@@ -101,15 +79,18 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
     json_t *tokens = json_array();
     const char *key = NULL;
     json_t *value = NULL;
+    json_t *parsed = NULL;
+    cohort_status status = row->parse == NULL ? COHORT_OK : row->parse(row, &parsed, err);
     bool bad = object == NULL || tokens == NULL;
     for (int32_t i = 0; !bad && i < row->n_tokens; i++)
         bad = json_array_append_new(tokens, json_integer(row->tokens[i])) != 0;
-    bad = bad || json_object_set_new(object, "prompt", json_text(row->prompt, row->prompt_length)) != 0 ||
-          json_object_set_new(object, "completion", json_text(row->completion, row->completion_length)) != 0 ||
+    bad = bad || json_object_set_new(object, "prompt", json_text_value(row->prompt, row->prompt_length)) != 0 ||
+          json_object_set_new(object, "completion", json_text_value(row->completion, row->completion_length)) != 0 ||
           json_object_set(object, "tokens", tokens) != 0 ||
           json_object_set_new(object, "finish_reason", json_string(row->finish_reason)) != 0 ||
           json_object_set_new(object, "prompt_index", json_integer(row->prompt_index)) != 0 ||
           json_object_set_new(object, "completion_index", json_integer(row->completion_index)) != 0 ||
+          (parsed != NULL && json_object_set(object, "parsed", parsed) != 0) ||
           (last && json_object_set_new(object, last_of_batch, json_true()) != 0);
     if (!bad && form == REWARD_PYTHON) {
         bad = json_object_set(object, "columns", (json_t *)(uintptr_t)row->data) != 0 ||
@@ -121,10 +102,12 @@ static cohort_status append_row(struct text *request, const struct reward_row *r
                 bad = json_object_set(object, key, value) != 0;
         }
     }
-    cohort_status status = bad ? error_set(err, COHORT_ERR_MEMORY, "a row for a reward program: out of memory")
-                               : json_text_write(object, JSON_COMPACT, request, err);
+    if (status == COHORT_OK)
+        status = bad ? error_set(err, COHORT_ERR_MEMORY, "a row for a reward program: out of memory")
+                     : json_text_write(object, JSON_COMPACT, request, err);
     if (status == COHORT_OK)
         status = text_append(request, "\n", 1, err);
+    json_decref(parsed);
     json_decref(tokens);
     json_decref(object);
     return status;

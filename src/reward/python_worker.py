@@ -178,14 +178,36 @@ def is_conversation(prompt):
     return isinstance(prompt, list) and len(prompt) > 0 and isinstance(prompt[0], dict) and "role" in prompt[0]
 
 
+def message_of(row):
+    """The completion as a message: with tools taken apart, as TRL does, else its text."""
+    message = {"role": "assistant", "content": row["completion"]}
+    parsed = row.get("parsed")
+    if not parsed or not row["columns"].get("tools") or any("error" in call for call in parsed["tool_calls"]):
+        return message  # of calls of which one is malformed TRL makes plain text
+    message["content"] = parsed["content"]
+    if parsed["thinking"]:
+        message["reasoning_content"] = parsed["thinking"]
+    if parsed["tool_calls"]:
+        message["tool_calls"] = [dict({"id": call["id"]} if "id" in call else {}, type="function",
+                                      function={"name": call["name"], "arguments": call["arguments"]}) for call in parsed["tool_calls"]]
+    return message
+
+
+def names(function, parameter):
+    """Whether the function has a parameter of that name. What TRL does not give is given by name alone, for **kwargs may be handed on."""
+    try:
+        return parameter in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
 warned = []  # that NaN was returned: once is enough
 
 
 def score(function, name, rows, state, loop):
     metrics, extra = {}, {}
     prompts = [prompt_of(row) for row in rows]
-    completions = [[{"role": "assistant", "content": row["completion"]}] if is_conversation(prompt) else row["completion"]
-                   for row, prompt in zip(rows, prompts)]
+    completions = [[message_of(row)] if is_conversation(prompt) else row["completion"] for row, prompt in zip(rows, prompts)]
     keys = {key: None for row in rows for key in row["columns"] if key not in ("prompt", "completion", "completion_ids")}
     columns = {key: [row["columns"].get(key) for row in rows] for key in keys}
 
@@ -195,6 +217,8 @@ def score(function, name, rows, state, loop):
     def log_extra(column, values):
         extra.setdefault(str(column), []).extend(values)
 
+    if "parsed" not in columns and names(function, "parsed"):
+        columns["parsed"] = [row.get("parsed") for row in rows]
     columns.update(trainer_state=TrainerState(state), log_extra=log_extra, log_metric=log_metric)
     result = function(prompts=prompts, completions=completions, completion_ids=[row["tokens"] for row in rows], **columns)
     if inspect.isawaitable(result):

@@ -158,44 +158,55 @@ static cohort_status create_named(struct reward *reward, const char *spec, const
     static const struct {
         const char *name;
         const struct reward_kind *kind;
-    } of_tokens[] = {
-        {"soft_overlong_punishment", &reward_kind_overlong},
-        {"repetition_penalty", &reward_kind_repetition},
-        {"cosine_scaled", &reward_kind_cosine},
+    } of_tokens[] =
+        {
+            {"soft_overlong_punishment", &reward_kind_overlong},
+            {"repetition_penalty", &reward_kind_repetition},
+            {"cosine_scaled", &reward_kind_cosine},
+        },
+      of_nothing[] = {
+          {"accuracy", &reward_kind_accuracy},    {"xml_count", &reward_kind_xml_count},
+          {"integer", &reward_kind_integer},      {"correctness", &reward_kind_correctness},
+          {"strict_format", &reward_kind_strict}, {"soft_format", &reward_kind_soft},
+      };
+    static const struct {
+        const char *name;
+        const struct reward_kind *kind;
+        cohort_status (*create)(void **state, const struct reward_options *options, cohort_error *err);
+    } of_options[] = {
+        {"length", &reward_kind_length, reward_length_create},
+        {"xml_format", &reward_kind_xml_format, reward_xml_create},
+        {"reasoning_accuracy", &reward_kind_reasoning, reward_reasoning_create},
+        {"json_schema", &reward_kind_schema, reward_schema_create},
+        {"tool_use", &reward_kind_tools, reward_tools_create},
     };
     for (size_t i = 0; i < sizeof of_tokens / sizeof of_tokens[0]; i++)
         if (strcmp(spec, of_tokens[i].name) == 0) {
             reward->kind = of_tokens[i].kind;
             return reward_tokens_create(&reward->state, reward->kind, options, err);
         }
-    if (strcmp(spec, "accuracy") == 0 || strcmp(spec, "xml_count") == 0) {
-        reward->kind = spec[0] == 'a' ? &reward_kind_accuracy : &reward_kind_xml_count;
-        return COHORT_OK;
-    }
-    if (strcmp(spec, "length") == 0) {
-        reward->kind = &reward_kind_length;
-        return reward_length_create(&reward->state, options, err);
-    }
-    if (strcmp(spec, "xml_format") == 0) {
-        reward->kind = &reward_kind_xml_format;
-        return reward_xml_create(&reward->state, options, err);
-    }
-    if (strcmp(spec, "reasoning_accuracy") == 0) {
-        reward->kind = &reward_kind_reasoning;
-        return reward_reasoning_create(&reward->state, options, err);
-    }
+    for (size_t i = 0; i < sizeof of_nothing / sizeof of_nothing[0]; i++)
+        if (strcmp(spec, of_nothing[i].name) == 0) {
+            reward->kind = of_nothing[i].kind;
+            return COHORT_OK;
+        }
+    for (size_t i = 0; i < sizeof of_options / sizeof of_options[0]; i++)
+        if (strcmp(spec, of_options[i].name) == 0) {
+            reward->kind = of_options[i].kind;
+            return of_options[i].create(&reward->state, options, err);
+        }
     if (strcmp(spec, "regex") == 0 || strcmp(spec, "format") == 0 || strcmp(spec, "think_format") == 0) {
         const bool format = spec[0] != 'r';
         reward->kind = &reward_kind_pattern;
         return reward_pattern_create(&reward->state, format ? NULL : options->pattern, format, err);
     }
-    return error_set(
-        err, COHORT_ERR_ARGUMENT,
-        "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
-        "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
-        "xml_count, exec:PROGRAM and python:FILE.py:FUNCTION (commas separate rewards: write '\\,' for one within "
-        "a program, or put it into a file)",
-        spec);
+    return error_set(err, COHORT_ERR_ARGUMENT,
+                     "there is no reward '%.80s'; there are accuracy, reasoning_accuracy, cosine_scaled, regex, "
+                     "think_format (or format), soft_overlong_punishment, repetition_penalty, length, xml_format, "
+                     "xml_count, correctness, integer, strict_format, soft_format, json_schema, tool_use, exec:PROGRAM "
+                     "and python:FILE.py:FUNCTION (commas separate rewards: write '\\,' for one within "
+                     "a program, or put it into a file)",
+                     spec);
 }
 
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,

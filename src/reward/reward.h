@@ -20,13 +20,17 @@ struct reward_row {
     const char *finish_reason; /* "eos", "stop", "length", "cancelled" */
     int64_t prompt_index;      /* same for a group */
     int32_t completion_index;  /* within the group */
+    /* What the completion says: {"thinking", "content", "tool_calls": [{"name", "arguments", ...}]}, a new reference.
+     * NULL: it is not known how the model writes these. parser is its own. */
+    cohort_status (*parse)(const struct reward_row *row, json_t **out, cohort_error *err);
+    const void *parser;
 };
 
 struct reward; /* one function */
 
 /* spec: "accuracy", "reasoning_accuracy", "cosine_scaled", "regex", "think_format" (or "format"),
- * "soft_overlong_punishment", "repetition_penalty", "length", "xml_format", "xml_count", "exec:PROGRAM [ARGS]" (run
- * by /bin/sh -c, started once, JSON lines on its stdin and stdout) or "python:FILE:FUNCTION". Those of TRL have its
+ * "soft_overlong_punishment", "repetition_penalty", "length", "xml_format", "xml_count", "correctness", "integer",
+ * "strict_format", "soft_format", "json_schema", "tool_use", "exec:PROGRAM [ARGS]" (run by /bin/sh -c, started once, JSON lines on its stdin and stdout) or "python:FILE:FUNCTION". Those of TRL have its
  * names without "_reward", its
  * parameters and its values.
  * - accuracy: 1 if the answer that the completion states (rules: answer_find.c) equals the row's
@@ -41,10 +45,12 @@ struct reward; /* one function */
  * completion has; 0 where it has none of them, before the row's answer is looked at.
  * - soft_overlong_punishment, cosine_scaled, repetition_penalty: formulas in token_rewards.c. A row whose length (for
  * repetition_penalty: whose ids) is not known is an error.
- * - length, xml_format, xml_count: rules in text_rewards.c.
+ * - length, xml_format, xml_count: rules in text_rewards.c; correctness, integer, strict_format, soft_format in
+ * format_rewards.c; json_schema in schema_reward.c; tool_use in tool_reward.c.
  * - exec: request per batch, one line per row
- * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index", ...columns}, and in the last of a
- * batch "last_of_batch": true, which no other row has; a column named like one of the seven is left out, bytes that are
+ * {"prompt","completion","tokens","finish_reason","prompt_index","completion_index","parsed" (of row->parse, where
+ * that is not NULL), ...columns}, and in the last of a
+ * batch "last_of_batch": true, which no other row has; a column named like one of these is left out, bytes that are
  * not UTF-8 become U+FFFD, a NUL is \u0000. The program answers one line per row: a number, null, a list of numbers and
  * nulls (one for each of the row's tokens), or {"reward": one of these}, flushed at the end of the batch at the latest; its empty lines are passed over. timeout_s for a batch.
  * A program that dies, hangs, answers garbage, too few or too many lines is COHORT_ERR_REWARD with its exit status and
@@ -71,8 +77,14 @@ struct reward_options {
     int64_t min_length, max_length;          /* length, in characters; 0: 50 and 500 */
     const char *const *tags;                 /* xml_format; copied */
     size_t n_tags;                           /* 0: "thinking" and "answer" */
+    const char *schema;                      /* json_schema: JSON, or a file of it; NULL: the row's column "schema" */
+    const char *const *tools;                /* tool_use: names of tools; copied */
+    size_t n_tools;                          /* 0: those of the row's column "tools" */
+    bool tool_optional;                      /* tool_use: a completion may do without a call */
     double min_value_wrong, max_value_wrong, min_value_correct, max_value_correct; /* cosine_scaled */
 };
+/* Whether options->schema is a schema, not the name of a file. */
+bool reward_schema_is_text(const char *schema);
 cohort_status reward_create(struct reward **out, const char *spec, const struct reward_options *options,
                             cohort_error *err);
 /* A function in C; context stays the caller's. */

@@ -23,7 +23,8 @@ struct reward {
 
 extern const struct reward_kind reward_kind_accuracy, reward_kind_reasoning, reward_kind_pattern, reward_kind_exec,
     reward_kind_overlong, reward_kind_repetition, reward_kind_cosine, reward_kind_length, reward_kind_xml_format,
-    reward_kind_xml_count;
+    reward_kind_xml_count, reward_kind_correctness, reward_kind_integer, reward_kind_strict, reward_kind_soft,
+    reward_kind_schema, reward_kind_tools;
 
 /* pattern NULL: the row's column "pattern". format: the match must begin at the first character, as
  * TRL's re.match. */
@@ -39,6 +40,9 @@ void reward_texts_destroy(void *state);
 /* States of reward_kind_length and reward_kind_xml_format. */
 cohort_status reward_length_create(void **state, const struct reward_options *options, cohort_error *err);
 cohort_status reward_xml_create(void **state, const struct reward_options *options, cohort_error *err);
+/* State of reward_kind_schema, whose schema is checked, and of reward_kind_tools. */
+cohort_status reward_schema_create(void **state, const struct reward_options *options, cohort_error *err);
+cohort_status reward_tools_create(void **state, const struct reward_options *options, cohort_error *err);
 /* State of reward_kind_reasoning. */
 cohort_status reward_reasoning_create(void **state, const struct reward_options *options, cohort_error *err);
 /* State of reward_kind_overlong, reward_kind_repetition and reward_kind_cosine, whose options are checked. */
@@ -69,6 +73,16 @@ struct span {
     const char *at;
     size_t length;
 };
+
+/* Without white space at its ends, and the length of a character of white space at i (0: another one): what JavaScript's
+ * trim takes away. */
+struct span reward_trim(struct span s);
+size_t reward_blank_at(struct span s, size_t i);
+/* What follows the last </think>; the whole where there is none. */
+struct span reward_after_reasoning(struct span completion);
+
+/* The expected answer of a row as text, *out mem_alloc'ed; NULL for an unscorable row (rules: accuracy.c). */
+cohort_status reward_expected_answer(const struct reward_row *row, const char *name, char **out, cohort_error *err);
 
 /* The accuracy reward of a completion, or of a part of one, for its row; NaN: unscorable. */
 cohort_status reward_accuracy_row(const struct reward_row *row, const char *name, struct span completion,

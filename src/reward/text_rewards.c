@@ -138,6 +138,29 @@ static bool is_blank(uint32_t c)
            c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000 || c == 0xFEFF;
 }
 
+size_t reward_blank_at(struct span s, size_t i)
+{
+    /* Of the text only as much as a character can be: the walk looks ahead. */
+    struct walk walk = {.text = {s.at + i, s.length - i < 4 ? s.length - i : 4}};
+    uint32_t code_point;
+    return walk_next(&walk, &code_point) && is_blank(code_point) ? walk.at : 0;
+}
+
+struct span reward_trim(struct span s)
+{
+    size_t blank = 0;
+    while (s.length > 0 && (blank = reward_blank_at(s, 0)) > 0)
+        s = (struct span){s.at + blank, s.length - blank};
+    for (bool again = true; again && s.length > 0;) {
+        size_t start = s.length - 1; /* of the last character */
+        while (start > 0 && s.length - start < 4 && ((unsigned char)s.at[start] & 0xc0) == 0x80)
+            start--;
+        again = reward_blank_at(s, start) == s.length - start;
+        s.length = again ? start : s.length;
+    }
+    return s;
+}
+
 /* UTF-16 units of a text without the blanks at its ends. */
 static size_t units_between_blanks(struct span text)
 {

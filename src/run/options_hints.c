@@ -132,6 +132,7 @@ static const struct option_hint hints[] = {
     {"base_model", "model", NULL},
     {"batch_eval_metrics", NULL, COLUMNS},
     {"beam_size", NULL, DRAWS},
+    {"bema_*", "ema_decay", "the bias-corrected mean of TRL's BEMACallback is not there, the plain one is"},
     {"beta1", "adam_beta1", NULL},
     {"beta2", "adam_beta2", NULL},
     {"bf16", "dtype", DTYPES},

@@ -65,6 +65,8 @@ OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "scale by lora_alpha / sqrt(lora_r)")
+OPTION(LORA_MERGE, "lora_merge", SWITCH, "false", FOR_ADAPTER, "LoRA", KEPT,
+       "compute with weights that the adapter is merged into, made from the base's after every update")
 OPTION(LORA_MODULES_TO_SAVE, "lora_modules_to_save", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "modules whose own weights train whole beside the adapter, such as lm_head and embed_tokens")
 OPTION(USE_DORA, "use_dora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
@@ -196,6 +198,12 @@ OPTION(REWARD_MAX_LENGTH, "reward_max_length", INT(1, COUNT), "500", FOR_REWARD,
        "length: characters above which a completion gets less than 1")
 OPTION(REWARD_TAGS, "reward_tags", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "xml_format: tags that must be there, opened as often as closed; unset: thinking,answer")
+OPTION(REWARD_SCHEMA, "reward_schema", TEXT, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "json_schema: a JSON schema, or a file of one; unset: the row's column 'schema'")
+OPTION(REWARD_TOOLS, "reward_tools", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "tool_use: tools that may be called; unset: the row's 'tools', else search,calculate,code")
+OPTION(REWARD_TOOL_OPTIONAL, "reward_tool_optional", SWITCH, "false", FOR_REWARD, "Reward", ACCEPTED(REWARD),
+       "tool_use: a completion without a call gets 0.5 in place of 0")
 OPTION(REASONING_DELIMITERS, "reasoning_delimiters", TEXTS, NULL, FOR_REWARD, "Reward", ACCEPTED(REWARD),
        "reasoning_accuracy: texts that end the reasoning, the first that is found counts; unset: </think>")
 

@@ -2,9 +2,12 @@
 #include "text/chat_template.h"
 
 #include "base/file.h"
+#include "base/json_text.h"
+#include "text/chat_probe.h"
 #include "text/jinja.h"
 #include "text/response.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,9 +24,10 @@ struct chat_template {
     const struct tokenizer *tokenizer;
     struct parsed plain, tools; /* tools: where there is one for conversations with tools */
     bool given;
-    int32_t turn_end;
+    struct chat_findings found;
     struct token_list markers;
     enum response_form form;
+    atomic_bool *used; /* a conversation was rendered */
 };
 
 enum { MAX_BYTES = 1 << 24 }; /* of a template's file */
@@ -132,123 +136,6 @@ cohort_status chat_template_add_markers(struct chat_template *chat, const int32_
     return COHORT_OK;
 }
 
-/* A token with which thinking begins or ends, whatever a family calls it, is the assistant's to write. */
-static bool of_thinking(const struct tokenizer *tokenizer, int32_t id)
-{
-    size_t length = 0;
-    const char *text = tokenizer_text(tokenizer, id, &length);
-    return text != NULL && (memmem(text, length, "think", 5) != NULL || memmem(text, length, "THINK", 5) != NULL);
-}
-
-/* The special tokens of a piece that the template wrote. first gets the first of them, if it is -1. */
-static cohort_status markers_of(struct chat_template *chat, const char *text, size_t length, int32_t *first,
-                                cohort_error *err)
-{
-    struct token_list ids = {0};
-    cohort_status status = COHORT_OK;
-    TRY_GOTO(tokenizer_encode(chat->tokenizer, text, length, true, &ids, err));
-    for (size_t i = 0; i < ids.count; i++) {
-        if (!tokenizer_is_special(chat->tokenizer, ids.ids[i]) || of_thinking(chat->tokenizer, ids.ids[i]))
-            continue;
-        if (*first < 0)
-            *first = ids.ids[i];
-        TRY_GOTO(chat_template_add_markers(chat, &ids.ids[i], 1, err));
-    }
-cleanup:
-    token_list_free(&ids);
-    return status;
-}
-
-static const char WORD[] = "hello";
-
-/* Whether the last span is of that kind and ends with WORD: the template takes such messages. */
-static bool ends_with_word(const struct text *text, const struct content_spans *spans, enum content_kind kind)
-{
-    const struct content_span *last = spans->count == 0 ? NULL : &spans->items[spans->count - 1];
-    const size_t n = strlen(WORD);
-    return last != NULL && text->data != NULL && last->kind == kind && last->to - last->from >= n &&
-           memcmp(text->data + last->to - n, WORD, n) == 0;
-}
-
-/* What the template writes around these messages. closing: the last is the assistant's, and the first special token behind
- * its word is what ends a turn. */
-static cohort_status probe(struct chat_template *chat, const json_t *messages, bool closing, bool *rendered,
-                           cohort_error *err)
-{
-    const struct chat_options options = {.add_generation_prompt = !closing};
-    struct text text = {0};
-    struct content_spans spans = {0};
-    cohort_error passed = {0};
-    size_t at = 0;
-    cohort_status status = chat_template_render(chat, messages, &options, "probe", &text, &spans, &passed);
-    *rendered = status == COHORT_OK && ends_with_word(&text, &spans, closing ? CONTENT_ASSISTANT : CONTENT_FOREIGN);
-    if (status == COHORT_ERR_MEMORY) {
-        error_set(err, status, "%s", passed.message);
-        goto cleanup;
-    }
-    status = COHORT_OK;
-    for (size_t i = 0; *rendered && i <= spans.count; i++) {
-        const size_t end = i < spans.count ? spans.items[i].from : text.length;
-        int32_t first = -1;
-        if (end > at)
-            TRY_GOTO(markers_of(chat, text.data + at, end - at, &first, err));
-        if (closing && i == spans.count)
-            chat->turn_end = first;
-        at = i < spans.count ? spans.items[i].to : end;
-    }
-cleanup:
-    text_free(&text);
-    content_spans_free(&spans);
-    return status;
-}
-
-/* Messages of roles ('u', 'a', 's') with a word each, as text or as a list of parts. */
-static json_t *probe_messages(const char *roles, bool parts)
-{
-    json_t *messages = json_array();
-    for (; *roles != '\0'; roles++) {
-        const char *role = *roles == 'u' ? "user" : *roles == 'a' ? "assistant" : "system";
-        json_t *message =
-            parts ? json_pack("{s:s, s:[{s:s, s:s}]}", "role", role, "content", "type", "text", "text", WORD)
-                  : json_pack("{s:s, s:s}", "role", role, "content", WORD);
-        if (json_array_append_new(messages, message) != 0) {
-            json_decref(messages);
-            return NULL;
-        }
-    }
-    return messages;
-}
-
-/* What opens and closes turns, from conversations of one word a message, in the first form that the template takes. */
-static cohort_status find_markers(struct chat_template *chat, cohort_error *err)
-{
-    static const struct {
-        const char *roles;
-        bool parts, closing;
-    } forms[] = {{"ua", false, true},   {"ua", true, true},    {"suau", false, false},
-                 {"suau", true, false}, {"uau", false, false}, {"uau", true, false}};
-    bool rendered[2] = {false, false}; /* by closing */
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        if (rendered[forms[i].closing])
-            continue;
-        json_t *messages = probe_messages(forms[i].roles, forms[i].parts);
-        if (messages == NULL)
-            return error_set(err, COHORT_ERR_MEMORY, "cannot build messages");
-        cohort_status status = probe(chat, messages, forms[i].closing, &rendered[forms[i].closing], err);
-        json_decref(messages);
-        TRY(status);
-    }
-    const char *key = NULL;
-    json_t *token = NULL;
-    json_object_foreach((json_t *)(uintptr_t)tokenizer_special_tokens(chat->tokenizer), key, token)
-    {
-        const int32_t id = tokenizer_find(chat->tokenizer, json_string_value(token));
-        if (id >= 0 && !of_thinking(chat->tokenizer, id))
-            TRY(chat_template_add_markers(chat, &id, 1, err));
-    }
-    return COHORT_OK;
-}
-
 static void read_literal(const char *bytes, size_t length, void *context)
 {
     response_form_read(context, bytes, length);
@@ -263,14 +150,16 @@ cohort_status chat_template_open(struct chat_template **out, const struct tokeni
     *out = NULL;
     TRY(mem_alloc(&chat, 1, sizeof *chat, "chat template", err));
     chat->tokenizer = tokenizer;
-    chat->turn_end = -1;
+    TRY_GOTO(mem_alloc(&chat->used, 1, sizeof *chat->used, "chat template", err));
+    chat->found.turn_end = -1;
     TRY_GOTO(file == NULL ? parse_folder(chat, err) : parse_file(chat, file, err));
     const struct jinja_template *jinja = chat->tools.jinja != NULL ? chat->tools.jinja : chat->plain.jinja;
     if (jinja != NULL)
         jinja_literals(jinja, read_literal, &signs);
     chat->form = response_form_of(&signs);
     if (chat->plain.jinja != NULL)
-        TRY_GOTO(find_markers(chat, err));
+        TRY_GOTO(chat_probe(chat, tokenizer, &chat->found, err));
+    atomic_store_explicit(chat->used, false, memory_order_relaxed);
     *out = chat;
     chat = NULL;
 cleanup:
@@ -285,12 +174,40 @@ void chat_template_close(struct chat_template *chat)
     parsed_free(&chat->plain);
     parsed_free(&chat->tools);
     token_list_free(&chat->markers);
+    mem_free(chat->found.unprompted);
+    mem_free(chat->used);
     mem_free(chat);
 }
 
 bool chat_template_given(const struct chat_template *chat) { return chat->given; }
 
-int32_t chat_template_turn_end(const struct chat_template *chat) { return chat->turn_end; }
+int32_t chat_template_turn_end(const struct chat_template *chat) { return chat->found.turn_end; }
+
+cohort_status chat_template_notes(const struct chat_template *chat, bool learns, struct text *notes, cohort_error *err)
+{
+    if (!chat->given || !atomic_load_explicit(chat->used, memory_order_relaxed))
+        return COHORT_OK;
+    if (chat->found.unprompted != NULL) {
+        json_t *text = json_string(chat->found.unprompted);
+        cohort_status status = text_printf(notes, err,
+                                           "note: the chat template adds no prompt for the assistant: it does not heed "
+                                           "add_generation_prompt, so that prompts end before ");
+        if (status == COHORT_OK)
+            status = json_text_write(text, JSON_ENCODE_ANY, notes, err);
+        json_decref(text);
+        TRY(status);
+        TRY(text_printf(notes, err,
+                        ", which it writes before an answer, and a model has to write that itself; "
+                        "--chat-template FILE names another template\n"));
+    }
+    if (learns && chat->found.turn_end < 0)
+        TRY(text_printf(notes, err,
+                        "note: the chat template writes no special token behind an assistant's message, so "
+                        "that where an answer ends is not learned; if the model does not end its turns with "
+                        "what begins the next one (as GLM's do), name a template that ends them with "
+                        "--chat-template FILE\n"));
+    return COHORT_OK;
+}
 
 enum response_form chat_template_form(const struct chat_template *chat) { return chat->form; }
 
@@ -562,6 +479,84 @@ static cohort_status gather(struct variables *variables, const struct chat_templ
 
 /* ---- rendering ---- */
 
+/* Whether a message says anything, in one text or in parts. */
+static bool has_words(const json_t *content)
+{
+    for (size_t i = 0; i < json_array_size(content); i++) {
+        const json_t *part = json_array_get(content, i);
+        if (has_words(json_is_object(part) ? json_object_get(part, "text") : part))
+            return true;
+    }
+    return json_is_string(content) && stripped_end(json_string_value(content), json_string_length(content)) > 0;
+}
+
+/* Messages of which nothing would be written, as the probes showed. */
+static cohort_status check_left_out(const struct chat_findings *found, const struct conversation *conversation,
+                                    cohort_error *err)
+{
+    for (size_t i = 0; found->left_out != 0 && i < json_array_size(conversation->messages); i++) {
+        const json_t *message = json_array_get(conversation->messages, i),
+                     *content = json_object_get(message, "content");
+        const char *role = json_string_value(json_object_get(message, "role"));
+        const bool parts = json_is_array(content);
+        if (!has_words(content) || !chat_left_out(found, role, parts))
+            continue;
+        const bool other = !chat_left_out(found, role, !parts); /* it takes the other form */
+        return error_set(
+            err, COHORT_ERR_UNSUPPORTED,
+            "messages[%zu].content: the chat template writes nothing of a message of the role \"%s\"%s; name "
+            "the model's own template with --chat-template FILE, or %s",
+            i, role,
+            !other  ? ""
+            : parts ? " whose content is a list of parts"
+                    : " whose content is text",
+            !other  ? "leave the message out"
+            : parts ? "give it as text"
+                    : "give it as a list of parts, [{\"type\": \"text\", \"text\": ...}]");
+    }
+    return COHORT_OK;
+}
+
+static cohort_status refuse_calls(const struct chat_findings *found, enum chat_beside beside, size_t index,
+                                  cohort_error *err)
+{
+    const bool null = found->calls[BESIDE_NULL] == CALLS_WRITTEN;
+    return error_set(err, COHORT_ERR_UNSUPPORTED,
+                     "messages[%zu].tool_calls: the chat template writes nothing of calls beside content%s; %sname "
+                     "another template with --chat-template FILE",
+                     index, beside == BESIDE_TEXT ? " that is text" : " that is empty",
+                     !null ? ""
+                     : beside == BESIDE_TEXT
+                         ? "give the words as a message of their own, and null as the call's content, or "
+                         : "give null as the content, or ");
+}
+
+/* What message, which was given so, has beside calls: null as it is, which some templates ask for, or another form of
+ * nothing where the template would fail or write "None". */
+static cohort_status settle_calls(const struct chat_findings *found, size_t index, const json_t *given, json_t *message,
+                                  cohort_error *err)
+{
+    const json_t *content = json_object_get(given, "content");
+    enum chat_beside beside = content == NULL              ? BESIDE_ABSENT
+                              : json_is_null(content)      ? BESIDE_NULL
+                              : chat_value_absent(content) ? BESIDE_EMPTY
+                                                           : BESIDE_TEXT;
+    const char *role = json_string_value(json_object_get(message, "role"));
+    if (strcmp(role, "assistant") != 0 || chat_value_absent(json_object_get(message, "tool_calls")))
+        return COHORT_OK;
+    if (beside == BESIDE_NULL || beside == BESIDE_ABSENT)
+        for (int other = BESIDE_NULL; found->calls[beside] != CALLS_WRITTEN && other < BESIDE_FORMS; other++)
+            if (found->calls[other] == CALLS_WRITTEN)
+                beside = (enum chat_beside)other;
+    if (found->calls[beside] == CALLS_LOST)
+        return refuse_calls(found, beside, index, err);
+    if (beside == BESIDE_TEXT || json_is_array(content) || beside == BESIDE_ABSENT) /* of which null was taken out */
+        return COHORT_OK;
+    if (json_object_set_new(message, "content", beside == BESIDE_NULL ? json_null() : json_string("")) != 0)
+        return error_set(err, COHORT_ERR_MEMORY, "messages[%zu]: cannot copy", index);
+    return COHORT_OK;
+}
+
 /* What a conversation has and the template would leave out without a word. */
 static cohort_status check_mentions(const struct jinja_template *jinja, const struct conversation *conversation,
                                     const struct chat_options *options, cohort_error *err)
@@ -617,12 +612,19 @@ static cohort_status run(const struct chat_template *chat, const json_t *message
     if (options->continue_final)
         TRY_GOTO(open_last(&conversation, &words, err));
     TRY_GOTO(check_mentions(parsed->jinja, &conversation, options, err));
+    if (!tools) { /* the other template was not probed */
+        TRY_GOTO(check_left_out(&chat->found, &conversation, err));
+        for (size_t i = 0; i < json_array_size(messages); i++)
+            TRY_GOTO(settle_calls(&chat->found, i, json_array_get(messages, i),
+                                  json_array_get(conversation.messages, i), err));
+    }
     TRY_GOTO(gather(&variables, chat, &conversation, options, err));
     TRY_GOTO(jinja_render(parsed->jinja, variables.items, variables.count, &settings, output, err));
     TRY_GOTO(check_roles(parsed, &conversation, &output->text, err));
     if (options->continue_final)
         TRY_GOTO(find_open_end(&output->text, words, &output->text.length, err));
     *marked = jinja_marks_generation(parsed->jinja);
+    atomic_store_explicit(chat->used, true, memory_order_relaxed);
 cleanup:
     json_decref(words);
     conversation_free(&conversation);

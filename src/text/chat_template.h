@@ -47,6 +47,10 @@ struct chat_options {
     const json_t *settings; /* further variables by name (chat_template_kwargs), or NULL; null is absent */
 };
 
+/* Lines, if a conversation was rendered since the template was opened, about what its training or its prompts lack: where
+ * a model is asked without the beginning of its turn and, with learns, where nothing ends one. */
+cohort_status chat_template_notes(const struct chat_template *chat, bool learns, struct text *notes, cohort_error *err);
+
 /* Appends messages, a JSON array of objects with a role, as the template renders them; null is absent, for every key of
  * a message. where is for messages ("data.jsonl:12"). spans (may be NULL) gets what of out is content, as bytes of out,
  * and the template's markers, which live as long as chat. On failure out and spans are as they were. */

@@ -153,6 +153,52 @@ is "${calls[0]}" 18 "rows asked without a cache"
 fails 2 "names 'g', but there is no reward of this name; .* 'f'" "$COHORT" score --data scored.jsonl --reward python:kept.py:f --reward-cache g
 fails 2 "'accuracy', which takes no time" "$COHORT" score --data scored.jsonl --reward accuracy --reward-cache accuracy
 
+# --- completions taken apart ---
+cat >apart.py <<'END'
+import json
+def named(completions, parsed, **kwargs):
+    for c, p in zip(completions, parsed):
+        assert set(p) == {"thinking", "content", "tool_calls"} and p["tool_calls"] == [], p
+        assert p["thinking"] == "<think>" * 3 and p["content"] == "", p
+        assert c == [{"role": "assistant", "content": "<think>" * 4}], c
+    return [1.0 for c in completions]
+def tools(prompts, completions, parsed, **kwargs):
+    for c, p in zip(completions, parsed):
+        assert c == [{"role": "assistant", "content": "", "reasoning_content": p["thinking"]}], c
+    return [1.0 for c in completions]
+def exact(prompts, completions, completion_ids, trainer_state, log_extra, log_metric, answer, n):
+    return [1.0 for c in completions]
+def texts(completions, parsed, **kwargs):
+    assert parsed == [None] * len(completions), parsed
+    return [1.0 for c in completions]
+END
+cat >apart.sh <<'END'
+while IFS= read -r line; do
+    case $line in *'"parsed":{"thinking":"<think><think><think>","content":"","tool_calls":[]}'*) echo 1 ;; *) echo 0 ;; esac
+done
+END
+THINKS=(--logit-bias 259:1000 --log-completions --steps 1)
+succeeds "${grpo[@]}" --data chat.jsonl "${THINKS[@]}" --reward python:apart.py:named,python:apart.py:exact --reward 'exec:sh apart.sh' --out apart
+has apart/metrics.jsonl '"rewards/apart.sh/mean": 1,'
+is "$(grep -c '"parsed": {"thinking": "<think><think><think>", "content": "", "tool_calls": \[\]}' apart/completions.jsonl)" 6 "completions with their parts"
+sed 's/^{/{"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], /' chat.jsonl >tools.jsonl
+succeeds "${grpo[@]}" --data tools.jsonl "${THINKS[@]}" --reward python:apart.py:tools --out tools
+echo '{"prompt": "q"}' >text.jsonl
+succeeds "${grpo[@]}" --data text.jsonl "${THINKS[@]}" --reward python:apart.py:texts --out text
+lacks text/completions.jsonl '"parsed"'
+succeeds "$COHORT" score --data scored.jsonl --reward python:apart.py:texts
+# What the worker makes of calls.
+{ sed '$d' "$SOURCE/src/reward/python_worker.py"; cat <<'END'; } >worker.py
+CALL = {"name": "f", "arguments": {"a": 1}}
+row = {"completion": "raw", "columns": {"tools": [1]}, "parsed": {"thinking": "t", "content": "c", "tool_calls": [CALL, dict(CALL, id="x")]}}
+assert message_of(row) == {"role": "assistant", "content": "c", "reasoning_content": "t", "tool_calls": [
+    {"type": "function", "function": CALL}, {"id": "x", "type": "function", "function": CALL}]}, message_of(row)
+row["parsed"]["tool_calls"][1] = {"error": "e", "text": "raw"}
+assert message_of(row) == {"role": "assistant", "content": "raw"}
+assert message_of(dict(row, columns={})) == {"role": "assistant", "content": "raw"}
+END
+succeeds python3 worker.py
+
 # --- which interpreter ---
 printf '#!/bin/sh\necho used >used\nunset VIRTUAL_ENV\nexec python3 "$@"\n' >my-python
 chmod +x my-python

@@ -60,6 +60,24 @@ succeeds "$COHORT" score --data tokens.jsonl --reward length --reward-min-length
 is "$(field length <out | cut -c 1-5 | tr '\n' ' ')" "1 0.555 1 " "length"
 is "$(field xml_format <out | tr '\n' ' ')" "0 1 0 " "xml format"
 is "$(field xml_count <out | tr '\n' ' ')" "0 0 0 " "xml count"
+# --- JSON and calls of tools ---
+cat >calls.jsonl <<'END'
+{"completion": "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>", "answer": "7", "tools": [{"name": "f"}]}
+{"completion": "<reasoning>a</reasoning><answer>7</answer>", "answer": "7", "tools": [{"name": "g"}]}
+END
+echo '{"required": ["name", "arguments"], "properties": {"arguments": {"minProperties": 1}}}' >schema.json
+succeeds "$COHORT" score --data calls.jsonl --reward tool_use,json_schema --reward-schema schema.json --reward correctness,integer \
+    --reward strict_format --reward soft_format
+is "$(field tool_use <out | tr '\n' ' ')" "1 0 " "tool use"
+is "$(field json_schema <out | tr '\n' ' ')" "0.5 0 " "JSON schema"
+is "$(field correctness <out | tr '\n' ' ')" "0 2 " "correctness"
+is "$(field soft_format <out | tr '\n' ' ')" "0 0.5 " "soft format"
+succeeds "$COHORT" score --data calls.jsonl --reward tool_use --reward-tools h --reward-tool-optional
+is "$(field tool_use <out | tr '\n' ' ')" "-0.5 0.5 " "tool use with tools of an option"
+fails 2 "'json_schema': prompt 0 has no JSON schema in its column 'schema'" "$COHORT" score --data calls.jsonl --reward json_schema
+echo '{"properties": {"a": {"contains": {}}}}' >schema.json
+fails 1 'schema.json: at #/properties/a/contains: this keyword is not supported' \
+    "$COHORT" score --data calls.jsonl --reward json_schema --reward-schema schema.json
 fails 2 "reward-min-length 600 is more than --reward-max-length 500" "$COHORT" score --data tokens.jsonl --reward length --reward-min-length 600
 echo '{"completion": "a", "completion_tokens": 9}' >number.jsonl
 succeeds "$COHORT" score --data number.jsonl "${counts[@]}"

@@ -164,6 +164,14 @@ echo '{"eos_token_id": 256, "pad_token_id": -1}' >m/generation_config.json
 ends "256 258" "generation_config.json first, then config.json"
 edit config.json 's/"eos_token_id": 258/"eos_token_id": [-1, 99999]/'
 ends "256 258" "ids that no token has are none; the tokenizer's own"
+ends_at 258 eos
+has err "note: m: eos_token_id 99999 of generation_config.json or config.json is beyond the vocabulary's 264 rows"
+edit tokenizer_config.json 's/"eos_token": "<|im_end|>"/"eos_token": "<eos>"/'
+ends_at 258 eos
+has err 'note: m: eos_token is "<eos>", which is no token of tokenizer.json: it ends no completion'
+succeeds "$COHORT" data rows.jsonl --model m
+is "$(grep -c 'which is no token of tokenizer.json' err)" 1 "notes of an unknown token"
+edit tokenizer_config.json 's/"eos_token": "<eos>"/"eos_token": "<|im_end|>"/'
 edit tokenizer_config.json 's/"eos_token": "<|im_end|>"/"eos_token": {"content": "<|endoftext|>"}/'
 ends "256 258" "the chat template's"
 ends_at 258 eos
@@ -216,6 +224,39 @@ echo '{"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "co
 echo '{"messages": [{"role": "user", "content": "ab"}]}' >ask.jsonl
 learn chat --no-thinking
 is "$(field tokens <out) $(field finish_reason <out)" '[99, 100, 258] "eos"' "a conversation, without a template in the folder"
+lacks err 'the chat template'
 has chat/final/generation_config.json '258'
+
+# --- what a template lacks is told once, by every command that renders with it ---
+printf '{%% for m in messages %%}<|im_start|>{{ m.role }}\n{{ m.content }}\n{%% endfor %%}' >lacks.jinja
+UNPROMPTED='note: the chat template adds no prompt for the assistant: .*end before "<\|im_start\|>assistant\\n"'
+UNENDED="note: the chat template writes no special token behind an assistant's message"
+tells() # COUNT PATTERN COMMAND...
+{
+    local count=$1 pattern=$2
+    shift 2
+    succeeds "$COHORT" "$@"
+    is "$(grep -Ec "$pattern" err)" "$count" "notes of $1"
+}
+L=(--model m --chat-template lacks.jinja --no-thinking)
+for pattern in "$UNPROMPTED" "$UNENDED"; do
+    learns=1
+    asks=$([ "$pattern" = "$UNENDED" ] && echo 0 || echo 1)
+    rm -rf told
+    tells $learns "$pattern" data learn.jsonl "${L[@]}"
+    tells $learns "$pattern" sft "${L[@]}" --data learn.jsonl --eval-data learn.jsonl --steps 1 --batch-size 1 --threads 1 --out told/sft
+    tells "$asks" "$pattern" data ask.jsonl "${L[@]}"
+    tells "$asks" "$pattern" tokenize "${L[@]}" --batch ask.jsonl
+    tells "$asks" "$pattern" generate "${L[@]}" --batch ask.jsonl --max-tokens 1 --threads 1
+    tells "$asks" "$pattern" eval "${L[@]}" --data ask.jsonl --reward format --max-tokens 1 --threads 1
+    tells "$asks" "$pattern" grpo "${L[@]}" --data ask.jsonl --reward format --max-tokens 1 --steps 1 --num-generations 2 \
+        --prompts-per-step 1 --threads 1 --out told/grpo
+done
+echo '{"prompt": "ab", "completion": "cd"}' >plain.jsonl
+succeeds "$COHORT" data plain.jsonl "${L[@]}"
+lacks err 'the chat template'
+echo '{% for m in messages %}<|im_start|>{{ m.role }}{% endfor %}' >none.jinja
+fails 1 'learn.jsonl:1: messages\[0\].content: the chat template writes nothing of a message of the role "user"' \
+    "$COHORT" sft --model m --chat-template none.jinja --data learn.jsonl --steps 1 --batch-size 1 --threads 1 --out told/none
 
 done_testing

@@ -71,7 +71,13 @@ int main(int argc, char **argv)
         SEED(CONFIG "\"rope_scaling\":{\"rope_type\":\"default\"},\"eos_token_id\":1}"),
         SEED(CONFIG "\"rope_parameters\":{\"rope_theta\":10000,\"rope_type\":\"default\"},"
                     "\"layer_types\":[\"full_attention\",\"full_attention\"],"
-                    "\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}")};
+                    "\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}"),
+        SEED("{\"model_type\":\"qwen3_moe\",\"hidden_size\":64,\"num_hidden_layers\":3,\"num_attention_heads\":4,"
+             "\"num_key_value_heads\":2,\"num_experts\":8,\"num_local_experts\":8,\"num_experts_per_tok\":2,"
+             "\"moe_intermediate_size\":48,\"norm_topk_prob\":true,\"decoder_sparse_step\":2,\"mlp_only_layers\":[0,9],"
+             "\"router_aux_loss_coef\":0.001}"),
+        SEED("{\"model_type\":\"mixtral\",\"num_local_experts\":4,\"num_experts_per_tok\":2,\"sliding_window\":null,"
+             "\"router_jitter_noise\":0.0}")};
     static const char *const words[] = {"\"rope_scaling\":",
                                         "\"rope_parameters\":",
                                         "\"layer_types\":",

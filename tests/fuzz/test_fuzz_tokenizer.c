@@ -1,9 +1,8 @@
 /* The tokenizer on files and texts that nobody meant to write. An input that begins with '{' is a
  * tokenizer.json, which must be refused or work; any other is a text, whose ids must decode to it,
- * at once and as a stream alike.
- *
- * Without libFuzzer main runs mutations of small valid files, in the pipelines of several families, and of short texts for
- * two seconds (--seconds N: for N); the n-th is a function of n. */
+ * at once and as a stream alike. Seeds are small valid files, in the pipelines of several families, and a short text. */
+#include "support/fuzz.h"
+
 #include "base/file.h"
 #include "base/rng.h"
 #include "text/tokenizer_internal.h"
@@ -11,9 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct tokenizer *fixed;
 
@@ -210,39 +206,6 @@ static const char *const WORDS[] = {
 };
 enum { N_WORDS = sizeof WORDS / sizeof WORDS[0] };
 
-/* Replaces, removes, repeats or inserts a few times. */
-static void mutate(struct text *text, uint64_t n)
-{
-    uint32_t rounds = 1 + rng_philox(2, RNG_TEST, n, 0).word[0] % 5u;
-    for (uint32_t round = 0; round < rounds; round++) {
-        struct rng_block draw = rng_philox(2, RNG_TEST, n, round + 1);
-        size_t at = text->length == 0 ? 0 : draw.word[1] % text->length;
-        size_t span = draw.word[2] % 12u;
-        struct text changed = {0};
-        const char *word = WORDS[draw.word[3] % N_WORDS];
-        char byte = (char)(draw.word[3] >> 24);
-        if (span > text->length - at)
-            span = text->length - at;
-        require(text_append(&changed, text->data, at, NULL) == COHORT_OK, "memory");
-        switch (draw.word[0] % 5u) {
-        case 0: text_append(&changed, &byte, 1, NULL); break;
-        case 1: break;
-        case 2:
-            text_append(&changed, text->data + at, span, NULL);
-            span = 0;
-            break;
-        case 3: text_append(&changed, word, strlen(word), NULL); break;
-        default:
-            text_append(&changed, word, strlen(word), NULL);
-            span = 0;
-            break;
-        }
-        require(text_append(&changed, text->data + at + span, text->length - at - span, NULL) == COHORT_OK, "memory");
-        text_free(text);
-        *text = changed;
-    }
-}
-
 #define SPLIT(behavior, invert)                                                                                        \
     "{'type':'Split','pattern':{'Regex':'[ab]| +'},'behavior':'" behavior "','invert':" invert "}"
 #define LIST(kind, ...) "{'type':'Sequence','" kind "':[" __VA_ARGS__ "]}"
@@ -343,37 +306,29 @@ int main(int argc, char **argv)
                                "\xF0\x9F\x98\x80 12\r\n  \t x'll "
                                "\xE4\xB8\xAD\xE6\x96\x87 "
                                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa<think>";
-    enum { SEEDS = 64 };
-    char *bytes_json = read_bytes_json(), *seeds[SEEDS];
-    const long limit = argc == 3 && strcmp(argv[1], "--seconds") == 0 ? atol(argv[2]) : 2;
+    enum { FILES = 64 };
+    static struct fuzz_seed seeds[2 * FILES]; /* as many files as texts */
+    static struct fuzz_target target = {
+        .name = "tokenizer", .one = LLVMFuzzerTestOneInput, .seeds = seeds, .words = WORDS, .n_words = N_WORDS};
+    char *bytes_json = read_bytes_json(), *files[FILES];
     int valid = 0;
-    for (uint64_t i = 0; i < SEEDS; i++) {
+    for (uint64_t i = 0; i < FILES; i++) {
         struct tokenizer *tokenizer = NULL;
         cohort_error err = {0};
-        seeds[i] = make_seed(bytes_json, i);
-        valid += tokenizer_parse(&tokenizer, seeds[i], strlen(seeds[i]), "seed.json", &err) == COHORT_OK;
+        files[i] = make_seed(bytes_json, i);
+        seeds[2 * i] = (struct fuzz_seed){files[i], strlen(files[i])};
+        seeds[2 * i + 1] = (struct fuzz_seed){TEXT, sizeof TEXT - 1};
+        valid += tokenizer_parse(&tokenizer, files[i], strlen(files[i]), "seed.json", &err) == COHORT_OK;
         require(i > 0 || valid == 1, err.message);
         tokenizer_destroy(tokenizer);
     }
-    require(valid > SEEDS / 2, "most seeds are valid");
-    struct timespec start, now;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    uint64_t n = 0;
-    do {
-        struct text input = {0};
-        const char *from = n % 3 == 0 ? seeds[n / 3 % SEEDS] : TEXT;
-        require(text_append(&input, from, strlen(from), NULL) == COHORT_OK, "memory");
-        mutate(&input, n++);
-        require(text_append(&input, "", 0, NULL) == COHORT_OK, "memory");
-        LLVMFuzzerTestOneInput((const uint8_t *)input.data, input.length);
-        text_free(&input);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    } while (now.tv_sec - start.tv_sec < limit);
-    printf("%llu inputs\n", (unsigned long long)n);
+    require(valid > FILES / 2, "most seeds are valid");
+    target.n_seeds = sizeof seeds / sizeof *seeds;
+    const int status = fuzz_run(&target, argc, argv);
     tokenizer_destroy(fixed);
-    for (size_t i = 0; i < SEEDS; i++)
-        free(seeds[i]);
+    for (size_t i = 0; i < FILES; i++)
+        free(files[i]);
     mem_free(bytes_json);
-    return 0;
+    return status;
 }
 #endif

@@ -22,7 +22,7 @@ declare -A files=(
     [merge]="command_merge.c session.c"
     [score]="command_score.c data_open.c scoring.c"
     [data]="command_data.c data_open.c data_survey.c sft_row.c json_rows.c row_prompt.c"
-    [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c"
+    [bench]="command_bench.c json_rows.c bench_*.c memory_plan.c session.c session_adapter.c"
 )
 # config: read by the program (cli), which init excepts.
 passed_over=" config "

@@ -84,4 +84,13 @@ test $n -ge 6 || say "docs/SFT.md: $n names that are the same under another name
 for name in $(sed -n 's/^SYNONYM("\([a-z_]*\)".*/\1/p' src/run/options_table.h); do
     grep -hE "^\| .*\`$name\`.*the same under another name" docs/GRPO.md docs/SFT.md > /dev/null || say "$name is taken, and no table says so"
 done
+
+# docs/TRL_TESTS.md: every test that it names is there, in the folder that it names.
+n=0
+while read -r path; do
+    n=$((n + 1))
+    if [ "$path" = "${path##*/}" ]; then find tests -name "$path" | grep -q .; else test -e "$path"; fi ||
+        { echo "docs/TRL_TESTS.md names $path, which is not there"; wrong=1; }
+done < <(grep -oE '`(tests/[a-z_/]*)?test_[a-z0-9_]+\.(c|sh)`' docs/TRL_TESTS.md | tr -d '\`' | sort -u)
+test $n -gt 30 || { echo "docs/TRL_TESTS.md: $n tests were found"; wrong=1; }
 exit $wrong

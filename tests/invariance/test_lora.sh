@@ -57,15 +57,42 @@ for adapter in lora dora saved; do
 done
 rank=(--lora-r 8 --lora-target-modules all-linear)
 
+# With merged weights: the bits of the model that cohort merge writes, in the type of the base; and a new adapter's are the
+# base's. A rank that is no multiple of a vector, and parts of q, k, v alone.
 for dtype in bf16 f32; do
-    for kind in sft grpo grpo-kl grpo-kl-from dora-sft dora-grpo-kl-from dora-grpo \
-        saved-sft saved-grpo-kl saved-grpo-kl-from; do
+    cohort init --config "$work/shape.json" --tokenizer bytes --seed 3 --dtype $dtype --out "stored-$dtype"
+    for kind in "" --use-dora; do
+        arguments sft
+        cohort "${args[@]}" --model "stored-$dtype" --dtype $dtype --use-peft --lora-r 5 --lora-target-modules q_proj,v_proj,down_proj $kind \
+            --lora-merge --learning-rate 0.02 --steps 12 --out "merge-$dtype$kind"
+        cohort merge --model "stored-$dtype" --adapter "merge-$dtype$kind/final" --out "written-$dtype$kind"
+        sampling=(--dtype $dtype --batch grpo.jsonl --n 2 --max-completion-length 20 --temperature 1)
+        cohort generate --model "written-$dtype$kind" "${sampling[@]}" >written.jsonl
+        cohort generate --model "merge-$dtype$kind/final" --lora-merge "${sampling[@]}" >merged.jsonl
+        same written.jsonl merged.jsonl "$dtype $kind: merged weights in memory and in a file"
+        cohort generate --model "stored-$dtype" "${sampling[@]}" >base.jsonl
+        cmp -s base.jsonl merged.jsonl && fail "$dtype $kind, merged: training changed nothing"
+        cohort "${args[@]}" --model "stored-$dtype" --dtype $dtype --use-peft "${rank[@]}" $kind --lora-merge --learning-rate 0 --steps 1 \
+            --out "zero-$dtype$kind"
+        cohort generate --model "zero-$dtype$kind/final" --lora-merge "${sampling[@]}" >zero.jsonl
+        same base.jsonl zero.jsonl "$dtype $kind: merged weights of an adapter that is zero"
+    done
+done
+
+# Each trainer, and each kind of adapter with a reference; what is left out in one type is in the other.
+for dtype in bf16 f32; do
+    kinds=(sft grpo grpo-kl grpo-kl-from dora-grpo-kl-from saved-grpo-kl merged-grpo-kl-from)
+    [ $dtype = bf16 ] || kinds=(sft grpo-kl-from dora-sft dora-grpo saved-grpo-kl-from merged-sft)
+    for kind in "${kinds[@]}"; do
         what="lora-$kind-$dtype"
         plain=${kind#dora-}
         plain=${plain#saved-}
+        plain=${plain#merged-}
         arguments "${plain%-from}"
         part=2
         case $kind in
+        merged-*-from) args+=(--adapter "start-dora-$dtype/final" --lora-merge) ;;
+        merged-*) args+=(--use-peft "${rank[@]}" --lora-merge) ;;
         saved-*-from) args+=(--model untied --adapter "start-saved-$dtype/final") ;;
         saved-*) args+=(--model untied --use-peft "${rank[@]}" "${saved[@]}") ;;
         dora-*-from) args+=(--adapter "start-dora-$dtype/final") ;;
@@ -130,6 +157,7 @@ refused "named by target_modules 'nothing'" --model model --use-peft --lora-targ
 refused 'makes a new adapter.*leave one of them out' --model model --use-peft --adapter start-lora-f32/final
 refused 'is an adapter, and --adapter names another' --model start-lora-f32/final --adapter start-lora-bf16/final
 refused 'expected the folder that adapter_config.json is in' --model model --adapter sft.jsonl
+refused 'lora-merge: there is no adapter to merge' --model model --lora-merge
 cp -r start-lora-f32/final moved
 sed -i 's/"base_model_name_or_path": "model"/"base_model_name_or_path": "Qwen\/Qwen3-0.6B"/' moved/adapter_config.json
 refused "'Qwen/Qwen3-0.6B'.*no folder here.*pass --model BASE --adapter moved" --model moved
@@ -137,4 +165,17 @@ sed -i 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "..\/mod
 cohort logprobs --model moved --dtype f32 --batch drawn.jsonl >there.jsonl
 cohort logprobs --model model --adapter start-lora-f32/final --dtype f32 --batch drawn.jsonl >here.jsonl
 same there.jsonl here.jsonl "a base named from the adapter's folder"
+
+# What info and bench say of a model with its adapter.
+[ "$DEVICE" = cpu ] || { echo ok; exit; }
+cohort info --model untied --adapter start-saved-f32/final >info
+grep -qE '^adapter           DoRA of rank 8 on [0-9]+ projections, [0-9.]+ M parameters, [0-9]+ tensors in place' info || fail "$(cat info)"
+cohort info --model start-lora-f32/final --memory --lora-merge >info
+grep -q '^adapter           LoRA of rank 8 on 14 projections' info || fail "$(cat info)"
+cohort info --preset qwen3-0.6b --use-peft --memory >beside
+cohort info --preset qwen3-0.6b --use-peft --memory --lora-merge >merged
+weights() { awk '/weights \(with/ { print $5 }' "$1"; }
+awk -v a="$(weights beside)" -v b="$(weights merged)" 'BEGIN { exit !(b > a && a > 0) }' || fail "merged weights are not in the plan"
+cohort bench --model start-lora-f32/final --lora-merge --quick --kind prefill --format jsonl >rows
+grep -q '"kind": "prefill"' rows || fail "bench: $(cat rows)"
 echo "ok"

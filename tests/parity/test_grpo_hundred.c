@@ -149,7 +149,7 @@ static void replay(const char *run, const json_t *script, struct backend *backen
         model_test_open(&test, backend, "model_tied", DTYPE_F32);
     } else {
         snprintf(path, sizeof path, FIXTURES "adapter_gradients/%s", adapter);
-        adapter_test_open(&test, backend, "model_tied", path);
+        adapter_test_open(&test, backend, "model_tied", path, false);
         reference_adapter = adapter_test_read(test.model, path);
     }
     model_test_plan(&test, 400, N_ROWS, DECODER_TRAIN, 0);

@@ -21,9 +21,10 @@ static inline struct model_adapter *adapter_test_read(const struct model *model,
     return adapter;
 }
 
-/* As model_test_open, of a model in fp32 whose adapter trains. The runner is to be planned. */
+/* As model_test_open, of a model in fp32 whose adapter trains, with merged weights or beside the base's. The runner is to
+ * be planned. */
 static inline void adapter_test_open(struct model_test *test, struct backend *backend, const char *fixture,
-                                     const char *adapter_dir)
+                                     const char *adapter_dir, bool merged)
 {
     struct model_config config;
     struct adapter_settings settings;
@@ -35,6 +36,7 @@ static inline void adapter_test_open(struct model_test *test, struct backend *ba
     must(model_config_load(&config, NULL, dir, &err), &err);
     must(model_open(&test->model, backend, &config, DTYPE_F32, 0, &err), &err);
     must(adapter_settings_read(&settings, adapter_dir, NULL, &err), &err);
+    settings.merged = merged;
     must(model_adapt(test->model, &settings, &err), &err);
     model_train_adapter(test->model);
     must(model_read(test->model, dir, NULL, &err), &err);

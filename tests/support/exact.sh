@@ -50,7 +50,7 @@ isas() {
 
 # Every file of checkpoint A is in B with the same bytes, and the other way round.
 same_checkpoint() {
-    [ -f "$1/model.safetensors" ] || fail "$3: $1 has no model.safetensors"
+    [ -f "$1/model.safetensors" ] || [ -f "$1/adapter_model.safetensors" ] || fail "$3: $1 has no model.safetensors"
     diff -r -- "$1" "$2" >&2 || fail "$3: $1 and $2 differ"
 }
 

@@ -157,8 +157,9 @@ static void check_tensor(const char *what, const struct param *param, const void
     if (json_is_array(expected)) {
         for (int64_t i = 0; i < param->count; i++) {
             const double theirs = json_number_value(json_array_get(expected, (size_t)i));
-            /* two roundings of fp32: the order in which PEFT sums the norm of a row is not defined */
-            if (!(fabs((double)((const float *)values)[i] - theirs) <= 2.4e-7 * fabs(theirs)))
+            /* Three roundings of fp32 (norm, factor, product), there and here: the order in which PEFT sums the norm of
+             * a row is not defined, so that none of them is the same. */
+            if (!(fabs((double)((const float *)values)[i] - theirs) <= 6 * 0x1p-24 * fabs(theirs)))
                 fail_msg("%s: %s[%d]: %.9g, PEFT has %.9g", what, param->name, (int)i,
                          (double)((const float *)values)[i], theirs);
         }

@@ -283,7 +283,8 @@ static void test_folders(void **state)
         {"'{% x %}'", NULL, NULL, NULL,
          "tokenizer_config.json: chat_template:1: ", "tokenizer_config.json: chat_template:1: "},
     };
-    json_t *messages = json_of("[{'role':'user','content':'Hi'}]"), *tools = json_of("[{'name':'f'}]");
+    json_t *messages = json_of("[{'role':'user','content':''}]"), /* of which nothing can be left out */
+        *tools = json_of("[{'name':'f'}]");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct tokenizer *tokenizer = NULL;
         struct chat_template *chat = NULL;
@@ -344,7 +345,7 @@ static void check_variables(const char *template_text, const struct chat_options
 static void test_variables(void **state)
 {
     (void)state;
-    static const char USER[] = "[{'role':'user','content':'Hi','name':null}]";
+    static const char USER[] = "[{'role':'user','content':'','name':null}]"; /* nothing that could be left out */
     json_t *tools = json_of("[{'z':1,'a':{'y':2.0,'b':[true,null]}}]"),
            *settings = json_of("{'mode':'fast','eos_token':'E','n':null,'documents':[{'t':'d'}]}"),
            *taken = json_of("{'messages':[]}"), *nothing = json_of("{'documents':null}");
@@ -361,9 +362,9 @@ static void test_variables(void **state)
                     USER, "fastEFalsed{\"z\": 1, \"a\": {\"y\": 2.0, \"b\": [true, null]}}");
     check_variables("{{ documents is none }}", &(struct chat_options){.settings = nothing}, USER, "True");
     check_variables("{{ messages }}", &wrong, USER, "\"messages\" is not the row's to set");
-    check_variables("{{ messages[0] | tojson }}", &plain, USER, "{\"role\": \"user\", \"content\": \"Hi\"}");
-    check_variables("{{ messages[0] | tojson }}", &plain, "[{'role':'assistant','content':'a','reasoning':'r'}]",
-                    "{\"thinking\": \"r\", \"role\": \"assistant\", \"content\": \"a\", \"reasoning\": \"r\", "
+    check_variables("{{ messages[0] | tojson }}", &plain, USER, "{\"role\": \"user\", \"content\": \"\"}");
+    check_variables("{{ messages[0] | tojson }}", &plain, "[{'role':'assistant','content':'','reasoning':'r'}]",
+                    "{\"thinking\": \"r\", \"role\": \"assistant\", \"content\": \"\", \"reasoning\": \"r\", "
                     "\"reasoning_content\": \"r\"}");
     check_variables("{% for p in messages[0].content %}{{ p.text }}{% endfor %}", &plain,
                     "[{'role':'user','content':[{'type':'text','text':'a'},{'type':'text','text':'b'}]}]", "ab");
@@ -380,6 +381,141 @@ static void test_variables(void **state)
     json_decref(nothing);
 }
 
+#define HEADS "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+#define ENDS  "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+/* Messages of which a template writes nothing are refused, with the form that it takes. */
+static void test_left_out(void **state)
+{
+    (void)state;
+    static const char TEXT[] = "[{'role':'user','content':'q'},{'role':'assistant','content':'a'}]",
+                      PARTS[] = "[{'role':'user','content':[{'type':'text','text':'q'}]}]",
+                      SYSTEM[] = "[{'role':'system','content':'s'},{'role':'user','content':'q'}]",
+                      TOOL[] =
+                          "[{'role':'user','content':'q'},{'role':'assistant','content':'','tool_calls':[{'id':'i',"
+                          "'type':'function','function':{'name':'f','arguments':{}}}]},{'role':'tool','content':'r'}]",
+                      BLANK[] = "[{'role':'user','content':' \\n'}]";
+    const struct chat_options plain = {0};
+    static const char only_parts[] = HEADS "{% for p in m.content %}{{ p.text }}{% endfor %}" ENDS;
+    static const char only_text[] = HEADS "{% if m.content is string %}{{ m.content }}{% endif %}" ENDS;
+    check_variables(HEADS ENDS, &plain, TEXT,
+                    "messages[0].content: the chat template writes nothing of a message of the role \"user\"; name the "
+                    "model's own template with --chat-template FILE, or leave the message out");
+    check_variables(HEADS ENDS, &plain, BLANK, "<|im_start|>user\n<|im_end|>\n");
+    check_variables(only_parts, &plain, TEXT,
+                    "messages[0].content: the chat template writes nothing of a message of the role \"user\" whose "
+                    "content is text; name the model's own template with --chat-template FILE, or give it as a list of "
+                    "parts, [{\"type\": \"text\"");
+    check_variables(only_parts, &plain, PARTS, "<|im_start|>user\nq<|im_end|>\n");
+    check_variables(only_text, &plain, PARTS,
+                    "whose content is a list of parts; name the model's own template with "
+                    "--chat-template FILE, or give it as text");
+    check_variables(HEADS "{{ m.content if m.role != 'assistant' }}" ENDS, &plain, TEXT,
+                    "messages[1].content: the chat template writes nothing of a message of the role \"assistant\"");
+    check_variables(HEADS "{{ m.content if m.role != 'system' }}" ENDS, &plain, SYSTEM,
+                    "messages[0].content: the chat template writes nothing of a message of the role \"system\"");
+    check_variables(HEADS "{{ m.content if m.role != 'tool' }}{{ m.tool_calls }}" ENDS, &plain, TOOL,
+                    "messages[2].content: the chat template writes nothing of a message of the role \"tool\"");
+    /* Another form of it is no loss. */
+    check_variables(HEADS "{{ m.content | upper | trim }}" ENDS, &plain, BLANK, "<|im_start|>user\n<|im_end|>\n");
+    check_variables(HEADS "{{ m.content | upper | tojson }}" ENDS, &plain, TEXT,
+                    "<|im_start|>user\n\"Q\"<|im_end|>\n<|im_start|>assistant\n\"A\"<|im_end|>\n");
+}
+
+#define CALL(content)                                                                                                  \
+    "[{'role':'user','content':'q'},{'role':'assistant'," content                                                      \
+    "'tool_calls':[{'id':'i','type':'function','function':{'name':'f','arguments':{}}}]}]"
+#define CALLS "{% for c in m.tool_calls %}({{ c.function.name }}){% endfor %}"
+
+/* Content that is null beside calls of tools: as transformers renders it where it does, else as no words. */
+static void test_calls(void **state)
+{
+    (void)state;
+    static const char *const nothing[] = {CALL("'content':null,"), CALL("")};
+    const struct chat_options plain = {0};
+    static const struct {
+        const char *text, *wanted;
+    } cases[] = {
+        {"{% for m in messages %}{{ m.content if m.content }}" CALLS "{% endfor %}", "q(f)"},
+        /* Fails for null, and for what is not there (Qwen3). */
+        {"{% for m in messages %}{{ m.content.strip() }}" CALLS "{% endfor %}", "q(f)"},
+        /* Writes "None". */
+        {"{% for m in messages %}{{ m.content }}" CALLS "{% endfor %}", "q(f)"},
+        /* Asks for null (DeepSeek). */
+        {"{% for m in messages %}{% if m.content is none %}" CALLS "{% else %}{{ m.content }}{% endif %}{% endfor %}",
+         "q(f)"},
+        /* Asks for a key that is not there. */
+        {"{% for m in messages %}{% if m.content is not defined %}" CALLS
+         "{% else %}{{ m.content | trim }}{% endif %}{% endfor %}",
+         "q(f)"},
+        {"{% for m in messages %}{{ m.content if m.content }}{% if m.tool_calls and m.content %}" CALLS
+         "{% endif %}{% endfor %}",
+         "messages[1].tool_calls: the chat template writes nothing of calls beside content that is empty"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (size_t k = 0; k < 2; k++)
+            check_variables(cases[i].text, &plain, nothing[k], cases[i].wanted);
+    check_variables(
+        cases[3].text, &plain, CALL("'content':'',"),
+        "messages[1].tool_calls: the chat template writes nothing of calls beside content that is empty; give "
+        "null as the content, or name another");
+    check_variables(cases[3].text, &plain, CALL("'content':'a',"),
+                    "beside content that is text; give the words as a message of their own, and null as the call's");
+    check_variables(cases[2].text, &plain, CALL("'content':'a',"), "qa(f)");
+    check_variables(cases[5].text, &plain, CALL("'content':'a',"), "qa(f)");
+}
+
+/* What a template lacks is told once a conversation was rendered. */
+static void test_notes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *unprompted, *unended; /* parts of notes, or NULL */
+    } cases[] = {
+        {HEADS "{{ m.content }}" ENDS, NULL, NULL},
+        {HEADS "{{ m.content }}<|im_end|>\n{% endfor %}", "end before \"<|im_start|>assistant\\n\", which it writes",
+         NULL},
+        {"{% for m in messages %}{{ '[INST] ' ~ m.content ~ ' [/INST]' if m.role == 'user' else ' ' ~ m.content ~ "
+         "'<|im_end|>' }}{% endfor %}",
+         NULL, NULL}, /* Mistral's have nothing there */
+        {HEADS "{{ m.content }}\n{% endfor %}{{ '<|im_start|>assistant\n' if add_generation_prompt }}", NULL,
+         "no special token behind an assistant's message"},
+        {HEADS "{{ m.content[0].text }}<|im_end|>\n{% endfor %}", "<|im_start|>assistant", NULL},
+        {NULL, NULL, NULL},
+    };
+    json_t *messages = json_of("[{'role':'user','content':[{'type':'text','text':'q'}]}]");
+    json_t *plain = json_of("[{'role':'user','content':'q'}]");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct chat_template *chat = open_text(cases[i].text);
+        const struct chat_options options = {0};
+        struct text out = {0};
+        for (int learns = 0; learns < 2; learns++) {
+            struct text notes = {0};
+            assert_int_equal(chat_template_notes(chat, learns == 1, &notes, NULL), COHORT_OK);
+            assert_int_equal(notes.length == 0,
+                             learns == 0 || (cases[i].unprompted == NULL && cases[i].unended == NULL));
+            if (learns == 0)
+                assert_int_equal(chat_template_render(chat, i == 4 ? messages : plain, &options, "x", &out, NULL, NULL),
+                                 COHORT_OK);
+            const bool unprompted =
+                           notes.data != NULL && strstr(notes.data, "adds no prompt for the assistant") != NULL,
+                       unended = notes.data != NULL && strstr(notes.data, "no special token behind") != NULL;
+            if (learns == 1 && (unprompted != (cases[i].unprompted != NULL) || unended != (cases[i].unended != NULL) ||
+                                (unprompted && strstr(notes.data, cases[i].unprompted) == NULL)))
+                fail_msg("case %zu: %s", i, notes.data == NULL ? "" : notes.data);
+            text_free(&notes);
+        }
+        struct text notes = {0};
+        assert_int_equal(chat_template_notes(chat, false, &notes, NULL), COHORT_OK);
+        assert_true((notes.length > 0) == (cases[i].unprompted != NULL));
+        text_free(&notes);
+        text_free(&out);
+        chat_template_close(chat);
+    }
+    json_decref(messages);
+    json_decref(plain);
+}
+
 /* Going on with a message of whatever form, as transformers cuts it. */
 static void test_continue(void **state)
 {
@@ -391,7 +527,8 @@ static void test_continue(void **state)
                     "[{'role':'assistant','content':[{'type':'text','text':'a'},{'type':'text','text':'b'}]}]", "<a;b");
     check_variables("<{{ messages[-1].content | upper }}>", &options, "[{'role':'assistant','content':'ab'}]",
                     "to be gone on with");
-    check_variables("{{ messages[-1].role }}", &options, "[{'role':'assistant','content':'ab'}]", "to be gone on with");
+    check_variables("{{ messages[-1].content.split('b')[0] }}", &options, "[{'role':'assistant','content':'ab'}]",
+                    "to be gone on with");
 }
 
 static bool has(const struct token_list *list, int32_t id)
@@ -521,7 +658,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_renders),   cmocka_unit_test(test_templates), cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_variables), cmocka_unit_test(test_continue),  cmocka_unit_test(test_bad_messages),
+        cmocka_unit_test(test_variables), cmocka_unit_test(test_continue),  cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_calls),     cmocka_unit_test(test_notes),     cmocka_unit_test(test_bad_messages),
         cmocka_unit_test(test_turns),     cmocka_unit_test(test_origins),   cmocka_unit_test(test_form),
         cmocka_unit_test(test_time),
     };

@@ -209,8 +209,7 @@ static void test_qwen3(void **state)
         const json_t *text = json_object_get(templates, cases[i].text);
         compare_all(json_string_value(text), json_string_length(text), cases[i].name, cases[i].exact, counts);
         /* Refused are parts of content where the template wants text, roles that it leaves out, and an assistant's
-         * message with nothing before it. The one other text: the first revision prints a tool's result that is no text,
-         * the second takes parts of content for nothing. */
+         * message with nothing before it. The one other text: the first revision prints a tool's result that is no text. */
         if (counts[SPANS] + counts[ACCEPTED] > 0 || counts[TEXT] > (cases[i].exact ? 0 : 1) || counts[REFUSED] > 7 ||
             counts[SAME] < 50)
             fail_msg("%s: %zu same, %zu other spans, %zu other text, %zu refused", cases[i].text, counts[SAME],
@@ -322,7 +321,9 @@ static void test_trl(void **state)
     assert_int_equal(sum[1][SPANS] + sum[1][TEXT] + sum[1][ACCEPTED], 0);
     assert_int_equal(sum[0][ACCEPTED], 0);
     assert_true(sum[0][SPANS] <= 25);
-    assert_true(sum[1][SAME] > 1400 && sum[0][SAME] > 1200);
+    /* Refused are, beyond tools and roles that a template does not know, texts where it takes parts alone, as three of
+     * vision models do. */
+    assert_true(sum[1][SAME] > 1320 && sum[0][SAME] > 1170);
 }
 
 int main(void)

@@ -104,6 +104,8 @@ static void test_messages(void **state)
     says(FOR_SFT, "reward_funcs", "called 'reward' here (an option of grpo, eval, score)");
     says(FOR_GRPO, "vllm_server_host", "one engine");
     says(FOR_GRPO, "vllm-mode", "one engine");
+    says(FOR_SFT, "bema_update_freq",
+         "called 'ema_decay' here; the bias-corrected mean of TRL's BEMACallback is not there");
     says(FOR_GRPO, "clip_ratio_c", "called 'delta' here");
     says(FOR_SFT, "vespo_k_pos", "not an option of sft (it is one of grpo)");
     says(FOR_GENERATE, "temp", "called 'temperature'");

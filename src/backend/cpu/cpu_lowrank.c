@@ -165,7 +165,8 @@ void cpu_lowrank_backward(struct backend *backend, const struct lowrank_backward
                                                                                  .x = x,
                                                                                  .type = change->a->type,
                                                                                  .dw = change->da});
-        cpu_matmul_add_input(backend, change->a, m, room.d, (char *)p->dx + (size_t)(row * change->k) * dx_bytes,
-                             p->dx_type);
+        if (p->dx != NULL)
+            cpu_matmul_add_input(backend, change->a, m, room.d, (char *)p->dx + (size_t)(row * change->k) * dx_bytes,
+                                 p->dx_type);
     }
 }

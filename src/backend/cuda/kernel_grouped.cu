@@ -142,7 +142,6 @@ template <int SIZE, bool TRANSPOSED> struct factor_tile {
     static constexpr int ROWS = TRANSPOSED ? (int)DEPTH : SIZE;
     static constexpr int BYTES = TRANSPOSED ? SIZE * 2 : (int)ROW_BYTES;
     static constexpr int CHUNKS = BYTES / 16;
-    static constexpr int TOTAL = ROWS * BYTES;
 };
 
 /* Fragments of 16 of the size and 16 of the depth, as the matrix instruction wants its 16 x 16 factor. */
@@ -176,11 +175,9 @@ template <int TN_, int TM_, int WN_, int WM_, int STAGES_> struct tiling {
     static constexpr int TN = TN_, TM = TM_, WN = WN_, WM = WM_, STAGES = STAGES_;
     static constexpr int WARPS = TN / WN * (TM / WM), THREADS = 32 * WARPS;
     static constexpr int PITCH = TN + 8; /* elements from one row of results to the next, in shared memory */
-    static constexpr size_t stage_bytes() { return (size_t)(TN + TM) * ROW_BYTES; }
-    static constexpr size_t shared_bytes()
-    {
-        return STAGES * stage_bytes() > (size_t)TM * PITCH * 4 ? STAGES * stage_bytes() : (size_t)TM * PITCH * 4;
-    }
+    static constexpr int A_BYTES = TN * ROW_BYTES, STAGE_BYTES = A_BYTES + TM * ROW_BYTES; /* of a stage */
+    static constexpr int RESULT_BYTES = TM * PITCH * 4;
+    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES > RESULT_BYTES ? STAGES *STAGE_BYTES : RESULT_BYTES;
 };
 using few_rows = tiling<64, 16, 16, 16, 6>;
 using some_rows = tiling<128, 64, 32, 32, 3>;
@@ -214,7 +211,7 @@ __global__ void __launch_bounds__(TILING::THREADS) grouped_kernel(const grouped_
     const uint16_t *const a = (const uint16_t *)p.a + (int64_t)group * p.a_group, *const b = (const uint16_t *)p.b;
 
     const auto load_stage = [&](int stage, int l0) {
-        unsigned char *const to_a = shared + stage * (int)TILING::stage_bytes(), *const to_b = to_a + a_tile::TOTAL;
+        unsigned char *const to_a = shared + stage * TILING::STAGE_BYTES, *const to_b = to_a + TILING::A_BYTES;
         for (int i = (int)threadIdx.x; i < a_tile::ROWS * a_tile::CHUNKS; i += THREADS) {
             const int r = i / a_tile::CHUNKS, c = i % a_tile::CHUNKS;
             const uint16_t *from;
@@ -259,8 +256,8 @@ __global__ void __launch_bounds__(TILING::THREADS) grouped_kernel(const grouped_
         if (s + STAGES - 1 < stages)
             load_stage((s + STAGES - 1) % STAGES, (s + STAGES - 1) * DEPTH);
         copy_async_commit();
-        const unsigned char *const at_a = shared + s % STAGES * (int)TILING::stage_bytes(), *const at_b =
-                                                                                                at_a + a_tile::TOTAL;
+        const unsigned char *const at_a = shared + s % STAGES * TILING::STAGE_BYTES, *const at_b =
+                                                                                         at_a + TILING::A_BYTES;
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
             uint32_t fa[NA][4], fb[NB][4];
@@ -331,12 +328,12 @@ void launch(struct backend *backend, const row_groups *groups, const grouped_pro
     const dim3 grid = WEIGHTS ? dim3(across, (unsigned)ceil_div(p.n_b, TILING::TM), (unsigned)groups->n)
                               : dim3(across, tiles_of(groups, TILING::TM));
     auto kernel = grouped_kernel<TILING, TRANSPOSED, WEIGHTS, D>;
-    const cudaError_t allowed = ALLOW_SHARED(kernel, TILING::shared_bytes());
+    const cudaError_t allowed = ALLOW_SHARED(kernel, TILING::SHARED_BYTES);
     if (allowed != cudaSuccess) {
         cuda_note(backend, "a grouped product", allowed);
         return;
     }
-    LAUNCH(kernel, grid, dim3(TILING::THREADS), TILING::shared_bytes(), cuda_state_of(backend)->stream, p);
+    LAUNCH(kernel, grid, dim3(TILING::THREADS), TILING::SHARED_BYTES, cuda_state_of(backend)->stream, p);
 }
 
 template <typename T, typename D, bool TRANSPOSED, bool WEIGHTS>

@@ -766,7 +766,7 @@ extern "C" void cuda_lowrank_backward(struct backend *backend, const struct lowr
         add_gradient(backend, op->m, op->x, change->k, change->k, room.d, change->r, change->da, true, room.partial);
     else if (change->da != nullptr)
         weight_gradient(backend, op->m, room.d, change->r, change->r, op->x, change->k, type, change->da);
-    if (good) {
+    if (op->dx != nullptr && good) {
         wide_args p = {};
         p.m = op->m;
         p.y = op->dx;
@@ -780,7 +780,7 @@ extern "C" void cuda_lowrank_backward(struct backend *backend, const struct lowr
                               (int32_t)change->r,
                               0};
         wide(s, p, ceil_div(change->k, WIDE_WARPS * COLUMNS), op->dx_type);
-    } else {
+    } else if (op->dx != nullptr) {
         plain(s, plain_args{op->m, change->k, change->r, change->r, change->k, 1, change->k, 1.0f, 1}, room.d,
               change->a->natural, type, op->dx, op->dx_type);
     }
