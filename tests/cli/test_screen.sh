@@ -7,20 +7,20 @@ for i in $(seq 1 16); do echo "{\"prompt\": \"question number $i\", \"answer\": 
 cat >r.py <<'P'
 import time
 def a_reward_with_a_name(completions, **kw):
-    time.sleep(0.02)
+    time.sleep(0.005)
     return [len(c) % 7 / 7 for c in completions]
 def form(completions, **kw):
     return [float(c[:1].isalpha()) for c in completions]
 P
 TRAIN=("$COHORT" grpo --model m --data d.jsonl --eval-data d.jsonl --eval-limit 4 --eval-steps 5
-    --num-generations 4 --prompts-per-step 4 --max-completion-length 12 --steps 60 --threads 1 --device cpu --save-steps 0 --beta 0.01)
+    --num-generations 4 --prompts-per-step 4 --max-completion-length 12 --steps 45 --threads 1 --device cpu --save-steps 0 --beta 0.01)
 GRPO=("${TRAIN[@]}" --reward python:r.py:a_reward_with_a_name,python:r.py:form)
 
 # --- a pipe: one line a step, the same columns in each, no controls ---
 "${GRPO[@]}" --out piped 2>err </dev/null | cat >out
 lacks out $'\r|\x1b'
 lacks err $'\r|\x1b'
-is "$(grep -c '^step ' out)" 60 "lines of steps"
+is "$(grep -c "^step " out)" 45 "lines of steps"
 is "$(grep -vc '^step ' out)" 1 "headers in a pipe"
 for name in reward a_reward_with_a_name form left eval length kl cut 'no spread' entropy; do has out "^ .*$name"; done
 is "$(grep '^step ' out | awk '{ print length }' | sort -u | wc -l)" 1 "widths of lines"
@@ -67,8 +67,8 @@ for columns in 60 80 132; do
     close
     is "$(cat ended)" 0 "exit code at $columns columns"
     is "$(awk -v most=$columns 'length > most' joined)" "" "rows that wrapped at $columns columns"
-    is "$(grep -c '^step  *[0-9]*/60 ' screen)" 60 "lines of steps at $columns columns"
-    is "$(grep -c '^ .* reward .*left' screen)" 2 "headers of 60 lines at $columns columns"
+    is "$(grep -c '^step  *[0-9]*/45 ' screen)" 45 "lines of steps at $columns columns"
+    is "$(grep -c '^ .* reward .*left' screen)" 2 "headers of 45 lines at $columns columns"
     is "$(grep '^step ' screen | grep -c '\[')" 0 "live lines that were left at $columns columns"
     grep '^ .* reward ' screen | head -n 1 | tr -s ' ' '\n' | sed '/^$/d' >names
     for name in $(cat names); do
