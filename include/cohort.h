@@ -257,6 +257,13 @@ COHORT_API cohort_status cohort_encode(const cohort_model *model, const char *te
                                        cohort_error *err);
 COHORT_API cohort_status cohort_decode(const cohort_model *model, const int32_t *ids, size_t count, char **text,
                                        size_t *length, cohort_error *err);
+/* Elements of a row of the model's embedding (hidden_size of config.json). */
+COHORT_API size_t cohort_model_width(const cohort_model *model);
+/* The embedding's rows of ids, [count, cohort_model_width] floats into out, which the caller owns. A prompt with these as
+ * its prompt_embeddings gives the completions of the ids, bit for bit. */
+COHORT_API cohort_status cohort_embed(const cohort_model *model, const int32_t *ids, size_t count, float *out,
+                                      cohort_error *err);
+
 /* The prompt that the chat template makes of [{"role", "content"}, ...] as JSON text, ready for the assistant's turn;
  * where the last message is the assistant's, the model goes on with it. cohort_chat_encode gives its ids, in which the
  * content of messages stays content: a user who types <|im_start|> opens no turn. cohort_chat_prompt gives its text, for
@@ -281,6 +288,11 @@ typedef struct cohort_request {
     float repetition_penalty, presence_penalty, frequency_penalty;
     const char *const *stop; /* strings that end a completion */
     size_t n_stop;
+    /* [n_prompt, prompt_width] what the prompt's positions begin with, in place of its ids' rows of the embedding (soft
+     * prompts, what another encoder made of an image): rows as cohort_embed gives them, in float. NULL: those of the ids.
+     * prompt has an id for each position all the same, which penalties see. prompt_width: cohort_model_width. */
+    const float *prompt_embeddings;
+    size_t prompt_width;
 } cohort_request;
 /* One completion of up to 256 tokens at temperature 1, without filters and penalties. size: sizeof *request in the
  * caller's header. */

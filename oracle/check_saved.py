@@ -10,7 +10,7 @@ is a token outside the vocabulary. Written with torch 2.15.0, transformers 5.23.
 import sys
 
 import torch
-from transformers import Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 
@@ -24,7 +24,7 @@ def main():
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(1)
     try:
-        model, info = Qwen3ForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             sys.argv[1], dtype=torch.float32, attn_implementation="eager", local_files_only=True,
             output_loading_info=True)
     except Exception as error:  # whatever transformers refuses, the caller needs its text

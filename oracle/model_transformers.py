@@ -247,7 +247,7 @@ def gradient_case(model, spec, name, case, generator, tensors):
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 1e-3, parameter_name
     for parameter_name, gradient in checkpoint_gradients(model, spec):
-        tensors[f"{name}.grad.{parameter_name}"] = gradient
+        tensors[f"{name}.grad.{parameter_name}"] = gradient.clone()  # what follows zeroes and adds in place
     return {"name": name, "temperature": TEMPERATURES[case["temperature"]], "gradients": True,
             "sequences": sequences}
 
@@ -263,7 +263,7 @@ def aux_case(model, spec, case, tensors):
     loss.backward()
     tensors["aux.loss"] = loss.detach().reshape(1)
     for name, gradient in checkpoint_gradients(model, spec):
-        tensors[f"aux.grad.{name}"] = gradient
+        tensors[f"aux.grad.{name}"] = gradient.clone()
 
 
 def write_model(name, spec):

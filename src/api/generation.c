@@ -165,6 +165,24 @@ cohort_status cohort_chat_prompt(const cohort_model *model, const char *messages
     return status;
 }
 
+size_t cohort_model_width(const cohort_model *model)
+{
+    return model == NULL ? 0 : (size_t)model->session->model->config.hidden_size;
+}
+
+cohort_status cohort_embed(const cohort_model *model, const int32_t *ids, size_t count, float *out, cohort_error *err)
+{
+    if (model == NULL || (count > 0 && (ids == NULL || out == NULL)))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_embed: model, ids and out must not be NULL");
+    const struct model *inner = model->session->model;
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= inner->config.vocab_size)
+            return error_set(err, COHORT_ERR_ARGUMENT, "cohort_embed: id %zu is %d, expected one from 0 to %d", i,
+                             (int)ids[i], (int)inner->config.vocab_size - 1);
+    TRY(check_usable(model, "cohort_embed", err));
+    return model_embed(inner, ids, count, out, err);
+}
+
 void cohort_request_init_sized(cohort_request *request, size_t size) { sized_init(&sized_request, request, size); }
 
 cohort_status cohort_submit(cohort_model *model, const cohort_request *given, int64_t *id, cohort_error *err)
@@ -176,6 +194,9 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *given, in
     if ((request->prompt == NULL && request->n_prompt > 0) || (request->stop == NULL && request->n_stop > 0))
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_submit: the request's prompt and stop must not be NULL where they are counted");
+    if (request->prompt_embeddings != NULL && request->prompt_width != cohort_model_width(model))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_submit: prompt_width is %zu, the model's is %zu",
+                         request->prompt_width, cohort_model_width(model));
     if (request->n_prompt > INT32_MAX || request->n_stop > INT32_MAX)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "cohort_submit: %zu prompt tokens or %zu stop strings are more than can be used",
@@ -184,6 +205,8 @@ cohort_status cohort_submit(cohort_model *model, const cohort_request *given, in
     const struct model_config *c = &model->session->model->config;
     struct engine_request inner = {.prompt = request->prompt,
                                    .n_prompt = (int32_t)request->n_prompt,
+                                   .vectors = request->prompt_embeddings,
+                                   .width = (int32_t)request->prompt_width,
                                    .n = request->n,
                                    .sampling = {.temperature = request->temperature,
                                                 .top_k = request->top_k,

@@ -167,12 +167,14 @@ struct attention_batch {
                       queries */
 };
 
-/* Causal attention, one softmax per (query, head), in chunks of ATTENTION_CHUNK absolute positions ascending with the
+/* Causal attention, one softmax per (query, head), over all keys before the query and its own, or with a window over the
+ * last `window` of these, in chunks of ATTENTION_CHUNK absolute positions ascending with the
  * online recurrence m' = max(m, max s), l = l * exp(m - m') + sum exp(s - m'), o likewise; o / l at the end. The score
  * of a key is a dot product of fixed order over D, computed from q and k as stored (act). Query head h uses kv head h /
  * (H / K). */
 struct attention_forward {
     int32_t n_heads, n_kv_heads, head_dim;
+    int32_t window; /* keys that a query sees at most, its own included; 0: no window */
     float scale;
     enum dtype act;
     int32_t n_seqs, n_spans;

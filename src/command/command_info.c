@@ -2,9 +2,12 @@
 #include "command/command.h"
 #include "recipe/end_of_text.h"
 #include "recipe/memory_plan.h"
+#include "recipe/model_fit.h"
 #include "recipe/optimizer_options.h"
 #include "format/manifest.h"
 #include "format/model_preset.h"
+#include "base/json_text.h"
+#include "text/response.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -48,15 +51,43 @@ static cohort_status print_experts(const struct model_config *c, const struct pa
                        e->normalised ? "weights add up to 1" : "weights as the softmax has them", (double)active / 1e6);
 }
 
+static cohort_status print_attention(const struct model_config *c, struct text *out, cohort_error *err)
+{
+    const struct rope_config *rope = &c->rope;
+    int32_t n_windows = 0;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        n_windows += model_config_window(c, l) > 0;
+    TRY(text_printf(out, err, "attention         %d query heads, %d key/value heads of %d%s; rope theta %.0f",
+                    (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->attention_bias ? " with biases" : "",
+                    rope->theta));
+    if (rope->type == ROPE_DYNAMIC)
+        TRY(text_printf(out, err, ", dynamic: not beyond %d positions", (int)c->max_positions));
+    else if (rope->type != ROPE_DEFAULT)
+        TRY(text_printf(out, err, ", %s by %g", rope_type_names[rope->type], rope->factor));
+    if (rope->type == ROPE_YARN || rope->type == ROPE_LLAMA3)
+        TRY(text_printf(out, err, " of %.0f positions", rope->original));
+    if (rope->type == ROPE_YARN)
+        TRY(text_printf(out, err, ", which changes short texts too"));
+    if (n_windows > 0)
+        TRY(text_printf(out, err, "; %d of %d layers see a window of %d", (int)n_windows, (int)c->n_layers,
+                        (int)c->window));
+    return text_append(out, "\n", 1, err);
+}
+
 static cohort_status print_model(const struct model_config *c, const struct param_table *params,
                                  const struct checkpoint_types *types, enum dtype type, struct text *out,
                                  cohort_error *err)
 {
-    TRY(text_printf(out, err, "architecture      %s, %d layers, width %d, feed-forward %d\n",
-                    c->architecture->class_name, (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size));
+    char class_name[ARCHITECTURE_CLASS_BYTES];
+    architecture_class(c->architecture, c->n_labels > 0, class_name);
+    TRY(text_printf(out, err, "architecture      %s, %d layers, width %d, feed-forward %d%s\n", class_name,
+                    (int)c->n_layers, (int)c->hidden_size, (int)c->intermediate_size,
+                    c->mlp_bias ? " with biases" : ""));
     TRY(print_experts(c, params, out, err));
-    TRY(text_printf(out, err, "attention         %d query heads, %d key/value heads of %d; rope theta %.0f\n",
-                    (int)c->n_heads, (int)c->n_kv_heads, (int)c->head_dim, c->rope.theta));
+    TRY(print_attention(c, out, err));
+    if (c->n_labels > 0)
+        TRY(text_printf(out, err, "scores            of %d label%s, no log-probs: a sequence classifier\n",
+                        (int)c->n_labels, c->n_labels == 1 ? "" : "s"));
     TRY(text_printf(out, err, "vocabulary        %d%s; context %d\n", (int)c->vocab_size,
                     c->tie_embeddings ? ", head tied to the embedding" : "", (int)c->max_positions));
     TRY(text_printf(out, err, "parameters        %.1f M in %d tensors, ", (double)params->n_weights / 1e6,
@@ -106,8 +137,57 @@ static cohort_status find_adapter(struct session_adapter *adapter, const struct 
     return COHORT_OK;
 }
 
-/* With a tokenizer in the folder, what ends a text is what generate takes. */
-static cohort_status load_config(struct model_config *config, const char *dir, cohort_error *err)
+/* "DIR/config.json: ..." without the folder. */
+static const char *without_folder(const char *message, const char *dir)
+{
+    const size_t n = strlen(dir);
+    if (strncmp(message, dir, n) != 0)
+        return message;
+    message += n;
+    return *message == '/' ? message + 1 : message;
+}
+
+/* What a config.json that is not supported says it is. Whatever cannot be read is left out. */
+static cohort_status print_stranger(const char *dir, const cohort_error *refusal, struct text *out, cohort_error *err)
+{
+    struct text content = {0};
+    json_t *json = NULL;
+    char *path = NULL;
+    cohort_error passed = {0};
+    cohort_status status = COHORT_OK;
+    TRY_GOTO(file_join(&path, dir, "config.json", err));
+    if (file_read(path, 1 << 24, &content, &passed) == COHORT_OK &&
+        json_text_parse(&json, content.data, content.length, path, 1, 0, &passed) == COHORT_OK) {
+        const char *name = json_string_value(json_array_get(json_object_get(json, "architectures"), 0)),
+                   *type = json_string_value(json_object_get(json, "model_type"));
+        TRY_GOTO(text_printf(out, err, "architecture      %.80s (model_type %.80s)\n", name == NULL ? "unsaid" : name,
+                             type == NULL ? "unsaid" : type));
+    }
+    TRY_GOTO(text_printf(out, err, "supported         no: %s\n", without_folder(refusal->message, dir)));
+cleanup:
+    json_decref(json);
+    text_free(&content);
+    mem_free(path);
+    return status;
+}
+
+static cohort_status print_chat(const struct tokenizer *tokenizer, const struct chat_template *chat, struct text *out,
+                                cohort_error *err)
+{
+    static const char *const forms[RESPONSE_FORMS] = {[RESPONSE_PLAIN] = "no tool calls",
+                                                      [RESPONSE_HERMES] = "tool calls as Hermes and Qwen write them",
+                                                      [RESPONSE_XML] = "tool calls in XML, as Qwen3-Coder writes them",
+                                                      [RESPONSE_LLAMA] = "tool calls as Llama 3 writes them",
+                                                      [RESPONSE_MISTRAL] = "tool calls as Mistral writes them"};
+    TRY(text_printf(out, err, "tokenizer         %d tokens\n", (int)tokenizer_size(tokenizer)));
+    if (!chat_template_given(chat))
+        return text_printf(out, err, "chat template     none in the folder: that of the first Qwen3 models is used\n");
+    return text_printf(out, err, "chat template     the folder's; %s\n", forms[chat_template_form(chat)]);
+}
+
+/* With a tokenizer in the folder, what ends a text is what generate takes. about gets whether cohort supports what the
+ * folder holds, and what its tokenizer and template are. */
+static cohort_status load_config(struct model_config *config, const char *dir, struct text *about, cohort_error *err)
 {
     struct tokenizer *tokenizer = NULL;
     struct chat_template *chat = NULL;
@@ -117,13 +197,20 @@ static cohort_status load_config(struct model_config *config, const char *dir, c
     TRY(model_config_load(config, NULL, dir, err));
     TRY_GOTO(file_join(&path, dir, "tokenizer.json", err));
     TRY_GOTO(file_exists(path, &there, err));
-    if (!there)
+    if (!there) {
+        TRY_GOTO(text_printf(about, err, "supported         yes\ntokenizer         none in this folder\n"));
         goto cleanup;
-    cohort_error passed = {0}; /* what a folder is can be told of a tokenizer that is not supported */
-    if (tokenizer_load(&tokenizer, dir, &passed) == COHORT_OK) {
-        TRY_GOTO(chat_template_open(&chat, tokenizer, NULL, err));
-        TRY_GOTO(end_of_text_unite(config, tokenizer, chat, err));
     }
+    cohort_error passed = {0}; /* what a folder is can be told of a tokenizer that is not supported */
+    if (tokenizer_load(&tokenizer, dir, &passed) != COHORT_OK) {
+        TRY_GOTO(text_printf(about, err, "supported         the model, not its tokenizer: %s\n",
+                             without_folder(passed.message, dir)));
+        goto cleanup;
+    }
+    TRY_GOTO(chat_template_open(&chat, tokenizer, NULL, err));
+    TRY_GOTO(end_of_text_unite(config, tokenizer, chat, err));
+    TRY_GOTO(text_printf(about, err, "supported         yes\n"));
+    TRY_GOTO(print_chat(tokenizer, chat, about, err));
 cleanup:
     mem_free(path);
     chat_template_close(chat);
@@ -249,7 +336,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     struct model_config config = {0};
     struct model *model = NULL;
     struct backend *backend = NULL;
-    struct text out = {0}, notes = {0};
+    struct text out = {0}, notes = {0}, about = {0};
     struct checkpoint_types types = {0};
     enum dtype type = DTYPE_F32;
     cohort_status status = COHORT_OK;
@@ -261,9 +348,16 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
     TRY_GOTO(find_adapter(&adapter, options, &dir, &notes, err));
     TRY_GOTO(session_backend(&backend, options, err));
     const bool limited = backend->threads_note != NULL && *backend->threads_note != '\0';
-    if (dir != NULL)
-        TRY_GOTO(load_config(&config, dir, err));
-    else if (preset >= 0)
+    if (dir != NULL) {
+        status = load_config(&config, dir, &about, err);
+        if (status == COHORT_ERR_UNSUPPORTED) {
+            TRY_GOTO(print_stranger(dir, err, &out, err));
+            observer_output(observer, &out);
+            status = COHORT_ERR_UNSUPPORTED;
+        }
+        if (status != COHORT_OK)
+            goto cleanup;
+    } else if (preset >= 0)
         TRY_GOTO(model_config_preset(&config, NULL, (enum model_preset)preset, 0, err));
     TRY_GOTO(text_printf(&out, err,
                          "cohort            %s\nbackend           %s, %d threads%s%s\nmatrix "
@@ -280,8 +374,11 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
             TRY_GOTO(model_adapt(model, &adapter.settings, err));
             TRY_GOTO(print_adapter(model->adapter, &out, err));
         }
+        TRY_GOTO(text_append(&out, about.data == NULL ? "" : about.data, about.length, err));
         if (options_bool(options, OPTION_MEMORY))
             TRY_GOTO(print_memory(options, model, &out, err));
+        else
+            TRY_GOTO(model_fit_print(model, &out, err));
     } else if (options_bool(options, OPTION_MEMORY)) {
         status = error_set(err, COHORT_ERR_ARGUMENT, "--memory needs a model: pass --model DIR or --preset NAME");
         goto cleanup;
@@ -291,6 +388,7 @@ cohort_status command_info(struct options *options, const struct reward_list *ex
 cleanup:
     text_free(&out);
     text_free(&notes);
+    text_free(&about);
     session_adapter_free(&adapter);
     model_destroy(model);
     backend_destroy(backend);

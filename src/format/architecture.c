@@ -14,7 +14,7 @@
     [TENSOR_VALUE] = LAYER "self_attn.v_proj.weight", [TENSOR_ATTENTION_OUT] = LAYER "self_attn.o_proj.weight",        \
     [TENSOR_POST_NORM] = LAYER "post_attention_layernorm.weight", [TENSOR_GATE] = LAYER "mlp.gate_proj.weight",        \
     [TENSOR_UP] = LAYER "mlp.up_proj.weight", [TENSOR_DOWN] = LAYER "mlp.down_proj.weight",                            \
-    [TENSOR_FINAL_NORM] = "model.norm.weight", [TENSOR_HEAD] = "lm_head.weight"
+    [TENSOR_FINAL_NORM] = "model.norm.weight", [TENSOR_HEAD] = "lm_head.weight", [TENSOR_SCORE] = "score.weight"
 
 #define QKV_BIASES                                                                                                     \
     [TENSOR_QUERY_BIAS] = LAYER "self_attn.q_proj.bias", [TENSOR_KEY_BIAS] = LAYER "self_attn.k_proj.bias",            \
@@ -105,6 +105,14 @@ static const char *const fused_tensors[N_TENSOR_ROLES] = {[TENSOR_ROUTER] = LAYE
 
 bool architecture_expert_role(enum tensor_role role) { return role >= TENSOR_ROUTER && role <= TENSOR_EXPERT_DOWN; }
 
+void architecture_class(const struct architecture *architecture, bool classifier, char out[ARCHITECTURE_CLASS_BYTES])
+{
+    const char *name = architecture->class_name;
+    const int stem = (int)(strlen(name) - strlen("ForCausalLM"));
+    snprintf(out, ARCHITECTURE_CLASS_BYTES, "%.*s%s", stem, name,
+             classifier ? "ForSequenceClassification" : "ForCausalLM");
+}
+
 /* [rows, columns] of a role's tensor; columns 0: a vector of rows elements. */
 static void shape_of(const struct model_config *c, enum tensor_role role, int64_t *rows, int64_t *columns)
 {
@@ -133,7 +141,8 @@ static void shape_of(const struct model_config *c, enum tensor_role role, int64_
                                                [TENSOR_EXPERT_UP] = {I, C},
                                                [TENSOR_EXPERT_DOWN] = {C, I},
                                                [TENSOR_FINAL_NORM] = {C, 0},
-                                               [TENSOR_HEAD] = {c->vocab_size, C}};
+                                               [TENSOR_HEAD] = {c->vocab_size, C},
+                                               [TENSOR_SCORE] = {c->n_labels, C}};
     *rows = shapes[role][0];
     *columns = shapes[role][1];
 }
@@ -171,7 +180,8 @@ static const char *pattern_of(const struct model_config *config, enum tensor_rol
 {
     const bool dense_role = role >= TENSOR_GATE && role <= TENSOR_DOWN_BIAS,
                expert_role = architecture_expert_role(role);
-    if ((role == TENSOR_HEAD && config->tie_embeddings) || (is_attention_bias(role) && !config->attention_bias) ||
+    if ((role == TENSOR_HEAD && (config->tie_embeddings || config->n_labels > 0)) ||
+        (role == TENSOR_SCORE && config->n_labels == 0) || (is_attention_bias(role) && !config->attention_bias) ||
         (is_mlp_bias(role) && !config->mlp_bias) ||
         ((dense_role || expert_role) && model_config_sparse(config, layer) != expert_role))
         return NULL;
@@ -215,7 +225,7 @@ static void add_param(struct param_table *table, const struct model_config *conf
     param->decay = param->rank >= 2;
     param->kind = param->rank != 2           ? PARAM_VECTOR
                   : role == TENSOR_EMBEDDING ? PARAM_EMBEDDING
-                  : role == TENSOR_HEAD      ? PARAM_HEAD
+                  : role >= TENSOR_HEAD      ? PARAM_HEAD
                                              : PARAM_MATRIX;
     param->start = is_attention_bias(role) || is_mlp_bias(role) ? 0.0f : 1.0f;
 }

@@ -34,7 +34,8 @@ enum tensor_role {
     TENSOR_EXPERT_UP,   /* adjacent to its gate's */
     TENSOR_EXPERT_DOWN, /* of expert 0, the others' adjacent, or of all; the last of a layer */
     TENSOR_FINAL_NORM,
-    TENSOR_HEAD, /* not in a model that ties it to the embedding */
+    TENSOR_HEAD,  /* not in a model that ties it to the embedding */
+    TENSOR_SCORE, /* in place of the head, in a sequence classifier (n_labels of config) */
     N_TENSOR_ROLES
 };
 
@@ -56,7 +57,8 @@ enum window_rule { WINDOWS_NONE, WINDOWS_BY_FLAG, WINDOWS_EVERYWHERE, WINDOWS_AL
 
 struct architecture {
     const char *model_type; /* config.json's model_type */
-    const char *class_name; /* of transformers: the only entry of config.json's architectures */
+    const char *class_name; /* of transformers, NAMEForCausalLM: the only entry of config.json's architectures. Of a
+                               sequence classifier it is NAMEForSequenceClassification. */
     struct config_defaults absent;
     enum window_rule windows;
     bool biased; /* q, k and v have biases whatever config.json says; else its keys attention_bias and mlp_bias say
@@ -76,6 +78,10 @@ enum {
     N_ARCHITECTURES
 };
 extern const struct architecture architectures[N_ARCHITECTURES];
+
+/* The class of transformers that a config is of. */
+enum { ARCHITECTURE_CLASS_BYTES = 80 };
+void architecture_class(const struct architecture *architecture, bool classifier, char out[ARCHITECTURE_CLASS_BYTES]);
 
 /* The parameter table for a config, in the order of enum tensor_role, laid out, all tensors in one format. layer is 0
  * for roles outside of layers. */

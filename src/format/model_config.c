@@ -19,25 +19,41 @@ enum {
     MAX_FFN = 1 << 22,
     MAX_LAYERS = MODEL_MAX_LAYERS,
     MAX_HEADS = 1 << 12,
-    MAX_HEAD_DIM = 1 << 10,
+    MAX_HEAD_DIM = 256, /* what the kernels of attention take */
     MAX_POSITIONS = 1 << 28,
     MAX_CONFIG_BYTES = 1 << 24
 };
 
 /* ---- what we do not do, refused by name (I7) ---- */
 
-/* names: of the key architectures. It is absent, empty, or holds the row's class alone. */
-static bool has_class(const json_t *names, const struct architecture *row)
+/* names: of the key architectures. It is absent, empty, or holds the row's class alone, of the one kind or the other. */
+static bool has_class(const json_t *names, const struct architecture *row, bool classifier)
 {
+    char class_name[ARCHITECTURE_CLASS_BYTES];
+    architecture_class(row, classifier, class_name);
     if (names == NULL || (json_is_array(names) && json_array_size(names) == 0))
-        return true;
+        return !classifier;
     const char *name = json_string_value(json_array_get(names, 0));
-    return json_array_size(names) == 1 && name != NULL && strcmp(name, row->class_name) == 0;
+    return json_array_size(names) == 1 && name != NULL && strcmp(name, class_name) == 0;
 }
 
 static bool has_type(const json_t *type, const struct architecture *row)
 {
     return type == NULL || (json_is_string(type) && strcmp(json_string_value(type), row->model_type) == 0);
+}
+
+/* How many scores a sequence classifier gives: as many as it has names for, two where the file says nothing. */
+static cohort_status read_labels(struct model_config *config, const struct config_source *source)
+{
+    enum { MAX_LABELS = 1 << 16 };
+    const json_t *names = config_get(source->json, "id2label");
+    const size_t n = json_object_size(names);
+    if (names == NULL)
+        return config_size(source, "num_labels", 1, MAX_LABELS, 2, &config->n_labels);
+    if (!json_is_object(names) || n < 1 || n > MAX_LABELS)
+        return config_refuse(source, COHORT_ERR_FORMAT, "id2label", names, "an object with a name for each label");
+    config->n_labels = (int32_t)n;
+    return COHORT_OK;
 }
 
 /* The row of a family that both keys name, as far as they are there. */
@@ -63,13 +79,15 @@ static cohort_status read_architecture(struct model_config *config, const struct
                          source->origin, json_string_value(server));
     if (names == NULL && type == NULL)
         return config_refuse(source, COHORT_ERR_FORMAT, "model_type", NULL, types);
-    for (size_t i = 0; i < N_ARCHITECTURES; i++) {
-        named = named || has_class(names, &architectures[i]);
-        if (has_class(names, &architectures[i]) && has_type(type, &architectures[i])) {
-            config->architecture = &architectures[i];
-            return COHORT_OK;
+    for (size_t i = 0; i < N_ARCHITECTURES; i++)
+        for (int classifier = 0; classifier < 2; classifier++) {
+            const bool is = has_class(names, &architectures[i], classifier);
+            named = named || is;
+            if (is && has_type(type, &architectures[i])) {
+                config->architecture = &architectures[i];
+                return classifier ? read_labels(config, source) : COHORT_OK;
+            }
         }
-    }
     return named ? config_refuse(source, COHORT_ERR_UNSUPPORTED, "model_type", type, supported)
                  : config_refuse(source, COHORT_ERR_UNSUPPORTED, "architectures", names, supported);
 }
@@ -166,12 +184,6 @@ static cohort_status read_windows(struct model_config *config, const struct conf
             set_sliding(config, i);
     if (size >= config->max_positions)
         memset(config->sliding, 0, sizeof config->sliding);
-    for (int32_t i = 0; i < config->n_layers; i++)
-        if (model_config_window(config, i) > 0)
-            return error_set(source->err, COHORT_ERR_UNSUPPORTED,
-                             "%s: layer %d has a sliding window of %d positions; expected full attention in every "
-                             "layer: this version supports no other",
-                             source->origin, i, config->window);
     return COHORT_OK;
 }
 

@@ -23,6 +23,7 @@ struct model_config {
     bool attention_bias, mlp_bias;           /* the family's bias tensors are there */
     int32_t window;                          /* of the layers that slide: a query sees so many keys, its own included */
     uint64_t sliding[MODEL_MAX_LAYERS / 64]; /* a bit for each layer: it slides (model_config_window) */
+    int32_t n_labels;                        /* of a sequence classifier; 0: a language model */
     double initializer_range;                /* standard deviation of initial weights */
     bool tie_embeddings;
     bool has_dtype;                 /* the config states one (dtype or torch_dtype) */

@@ -106,7 +106,11 @@ static bool update_config(json_t *json, const struct model_config *config, enum 
 {
     bool list_in_config = json_is_array(json_object_get(json, "eos_token_id"));
     json_object_del(json, "dtype");
-    bool ok = json_object_set_new(json, "architectures", json_pack("[s]", config->architecture->class_name)) == 0;
+    char class_name[ARCHITECTURE_CLASS_BYTES];
+    architecture_class(config->architecture, config->n_labels > 0, class_name);
+    bool ok = json_object_set_new(json, "architectures", json_pack("[s]", class_name)) == 0;
+    if (config->n_labels > 0 && json_object_get(json, "id2label") == NULL)
+        ok = ok && set_size(json, "num_labels", config->n_labels);
     ok = ok && json_object_set_new(json, "model_type", json_string(config->architecture->model_type)) == 0;
     ok = ok && json_object_set_new(json, "torch_dtype", json_string(torch_name(dtype))) == 0;
     ok = ok && rope_config_write(json, &config->rope);

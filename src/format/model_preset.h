@@ -10,8 +10,8 @@ enum model_preset { PRESET_LIST(MODEL_PRESET) N_PRESETS };
 #undef MODEL_PRESET
 extern const char *const model_preset_names[N_PRESETS];
 
-/* vocab_size: rows of the embedding; 0: those of Qwen's published models (151936). Where the vocabulary has Qwen's
- * special tokens, config gets their ids. files: as for model_config_load. */
+/* vocab_size: rows of the embedding; 0: those of the family's published models. With no fewer, config gets the ids of the
+ * family's special tokens. files: as for model_config_load. */
 cohort_status model_config_preset(struct model_config *config, struct config_files *files, enum model_preset preset,
                                   int32_t vocab_size, cohort_error *err);
 

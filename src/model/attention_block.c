@@ -34,9 +34,11 @@ static struct qkv_forward qkv_params(const struct layer_run *r)
 static struct attention_forward attention_params(const struct layer_run *r)
 {
     const struct model_config *c = &r->model->config;
+    const struct attention_block *a = &r->layer->attention;
     return (struct attention_forward){.n_heads = c->n_heads,
                                       .n_kv_heads = c->n_kv_heads,
                                       .head_dim = c->head_dim,
+                                      .window = a->window,
                                       .scale = 1.0f / sqrtf((float)c->head_dim),
                                       .act = r->model->type,
                                       .n_seqs = r->batch->n_seqs,

@@ -10,6 +10,7 @@ struct attention_block {
     struct norm norm;           /* of the block's input */
     struct linear qkv, out;     /* [(H+2K)*D, C], [C, H*D] */
     struct norm q_norm, k_norm; /* of each head, gains [D], which are NULL where there is none */
+    int32_t window;             /* keys that a query sees at most; 0: all before it */
 };
 
 /* mid[T, C]. In inference mid may be x itself. */

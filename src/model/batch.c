@@ -14,13 +14,14 @@ cohort_status batch_reserve(struct batch *batch, size_t tokens, size_t seqs, siz
     capacity = batch->token_capacity;
     TRY(mem_grow(&batch->kv_row, &capacity, tokens, sizeof *batch->kv_row, "batch rows", err));
     batch->token_capacity = capacity;
+    TRY(mem_grow(&batch->vectors, &batch->vectors_capacity, seqs, sizeof *batch->vectors, "batch vectors", err));
     TRY(mem_grow(&batch->seqs, &batch->seq_capacity, seqs, sizeof *batch->seqs, "batch sequences", err));
     return mem_grow(&batch->spans, &batch->span_capacity, spans, sizeof *batch->spans, "batch spans", err);
 }
 
 void batch_clear(struct batch *batch)
 {
-    batch->n_tokens = batch->n_seqs = batch->n_spans = batch->n_trees = 0;
+    batch->n_tokens = batch->n_seqs = batch->n_spans = batch->n_trees = batch->n_vectors = 0;
     batch->noise = NULL;
 }
 
@@ -46,6 +47,7 @@ void batch_free(struct batch *batch)
     mem_free(batch->token);
     mem_free(batch->position);
     mem_free(batch->kv_row);
+    mem_free(batch->vectors);
     mem_free(batch->seqs);
     mem_free(batch->spans);
     mem_free(batch->count);
@@ -78,4 +80,10 @@ void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t 
     assert((size_t)batch->n_spans < batch->span_capacity && batch->n_seqs > 0);
     batch->spans[batch->n_spans++] = (struct attention_span){.position = position, .row = row, .length = length};
     batch->seqs[batch->n_seqs - 1].n_spans++;
+}
+
+void batch_add_vectors(struct batch *batch, int32_t row, int32_t n, const float *values)
+{
+    assert((size_t)batch->n_vectors < batch->vectors_capacity);
+    batch->vectors[batch->n_vectors++] = (struct batch_vectors){row, n, values};
 }

@@ -185,6 +185,12 @@ float *decoder_layers(struct model *model, struct decoder_work *work, const stru
                                                        .table = param_values(model->embedding_set, model->embedding),
                                                        .type = storage_dtype(model->embedding->format),
                                                        .y = work->x});
+    for (int32_t i = 0; i < batch->n_vectors; i++) {
+        const struct batch_vectors *v = &batch->vectors[i];
+        const int64_t C = model->config.hidden_size;
+        assert(work->mode == DECODER_INFER);
+        be->ops->upload(be, work->x + v->row * C, v->values, (size_t)(v->n * C) * sizeof(float));
+    }
     if (batch->noise != NULL)
         be->ops->embed_noise(be, &(struct embed_noise){.tokens = batch->n_tokens,
                                                        .width = model->config.hidden_size,

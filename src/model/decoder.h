@@ -16,13 +16,21 @@ struct batch_noise {
     uint64_t seed;
 };
 
+/* Rows row .. row + n of a batch that begin with these vectors in place of their ids' rows of the embedding. */
+struct batch_vectors {
+    int32_t row, n;
+    const float *values; /* (host) [n, C]; borrowed */
+};
+
 /* The arrays are in host memory and owned; batch_reserve makes room, batch_clear empties them. */
 struct batch {
     int32_t n_tokens, n_seqs, n_spans, n_trees;
     int32_t *token, *position, *kv_row; /* [n_tokens] */
     struct attention_seq *seqs;
     struct attention_span *spans;
-    size_t token_capacity, seq_capacity, span_capacity;
+    struct batch_vectors *vectors; /* [n_vectors]; of inference only */
+    int32_t n_vectors;
+    size_t token_capacity, seq_capacity, span_capacity, vectors_capacity;
     const struct batch_noise *noise; /* borrowed; NULL: none */
     /* Of training a model with experts (batch_add_routes), [n_tokens]: how many rows of data a row stands for, a prompt's
      * one for each of its completions here; and the routes with which it was sampled. */
@@ -38,6 +46,8 @@ void batch_free(struct batch *batch);
  * Its spans are appended with batch_add_span. Room must have been reserved. */
 void batch_add_seq(struct batch *batch, const int32_t *tokens, int32_t n, int32_t first_position, int32_t tree);
 void batch_add_span(struct batch *batch, int32_t position, int32_t row, int32_t length);
+/* At most once for each sequence. */
+void batch_add_vectors(struct batch *batch, int32_t row, int32_t n, const float *values);
 /* What belongs to the last n rows: count, and routes [n, width], or NULL where they are not known. */
 cohort_status batch_add_routes(struct batch *batch, int32_t n, int32_t count, const uint16_t *routes, int32_t width,
                                cohort_error *err);

@@ -113,6 +113,7 @@ static void open_layer(struct model *model, int32_t l)
 {
     struct attention_block *a = &model->layers[l].attention;
     linear_open(&a->qkv, &model->base, tensor(model, TENSOR_QUERY, l), tensor(model, TENSOR_QUERY_BIAS, l));
+    a->window = model_config_window(&model->config, l);
     linear_open(&a->out, &model->base, tensor(model, TENSOR_ATTENTION_OUT, l),
                 tensor(model, TENSOR_ATTENTION_OUT_BIAS, l));
     model->layers[l].sparse = model_config_sparse(&model->config, l);
@@ -142,7 +143,9 @@ cohort_status model_open(struct model **out, struct backend *backend, const stru
     for (int32_t l = 0; l < c->n_layers; l++)
         open_layer(model, l);
     model_place(model, NULL, NULL);
-    linear_open(&model->head, &model->base, c->tie_embeddings ? model->embedding : tensor(model, TENSOR_HEAD, 0), NULL);
+    const bool tied = c->tie_embeddings && c->n_labels == 0;
+    linear_open(&model->head, &model->base,
+                tied ? model->embedding : tensor(model, c->n_labels > 0 ? TENSOR_SCORE : TENSOR_HEAD, 0), NULL);
     *out = model;
     return COHORT_OK;
 cleanup:
@@ -303,4 +306,22 @@ void model_refresh(struct model *model)
     if (model->adapter != NULL && model->trained == &model->adapter->set)
         model_adapter_refresh(model->adapter);
     model->backend->unstoppable--;
+}
+
+cohort_status model_embed(const struct model *model, const int32_t *ids, size_t count, float *out, cohort_error *err)
+{
+    const size_t C = (size_t)model->config.hidden_size;
+    const enum storage_format format = model->embedding->format;
+    const char *table = param_values(model->embedding_set, model->embedding);
+    struct backend *be = model->backend;
+    void *row = NULL;
+    TRY(mem_alloc(&row, C, sizeof(float), "row of the embedding", err));
+    for (size_t i = 0; i < count; i++) {
+        be->ops->download(be, row, table + storage_bytes(format, ids[i] * (int64_t)C),
+                          storage_bytes(format, (int64_t)C));
+        for (size_t c = 0; c < C; c++)
+            out[i * C + c] = storage_get(format, row, (int64_t)c);
+    }
+    mem_free(row);
+    return backend_check(be, err);
 }

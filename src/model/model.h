@@ -36,7 +36,7 @@ struct model {
     const struct param_set *embedding_set; /* of the embedding: the base, or the adapter's */
     const struct param *embedding;
     struct norm final_norm;
-    struct linear head;  /* its weight is the embedding when tied */
+    struct linear head;  /* its weight is the embedding when tied, and that of the scores of a classifier */
     int32_t max_context; /* positions the rotation tables cover */
     struct rotation rotation;
 };
@@ -81,6 +81,9 @@ struct linear *model_linear(const struct model *model, int32_t i);
 /* Those of experts, likewise. */
 int32_t model_stacks(const struct model *model);
 struct expert_stack *model_stack(const struct model *model, int32_t i);
+
+/* The embedding's rows of ids, [count, C] on the host. */
+cohort_status model_embed(const struct model *model, const int32_t *ids, size_t count, float *out, cohort_error *err);
 
 /* Bytes that the weights take (natural and packed, with the rotation tables and the adapter). The model need only be
  * open. */

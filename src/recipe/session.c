@@ -210,6 +210,17 @@ static cohort_status check_room(const struct session *session, const struct opti
                                                 : "use a smaller model or another --device");
 }
 
+/* What needs logits of the next token. */
+static cohort_status check_language_model(const struct model_config *config, const char *dir, cohort_error *err)
+{
+    if (config->n_labels == 0)
+        return COHORT_OK;
+    return error_set(err, COHORT_ERR_UNSUPPORTED,
+                     "%s: a sequence classifier of %d labels, which gives no probabilities of tokens; cohort logprobs "
+                     "prints its scores",
+                     dir, (int)config->n_labels);
+}
+
 cohort_status session_open(struct session *session, const struct options *options, const char *dir, unsigned need,
                            const cohort_observer *observer, cohort_error *err)
 {
@@ -230,6 +241,8 @@ cohort_status session_open(struct session *session, const struct options *option
     }
     TRY_GOTO(session_backend(&session->backend, options, err));
     TRY_GOTO(model_config_load(&config, &session->config_files, dir, err));
+    if ((need & SESSION_CLASSIFIER) == 0)
+        TRY_GOTO(check_language_model(&config, dir, err));
     TRY_GOTO(session_type(options, &config, dir, training, &type, NULL, &session->notes, err));
     TRY_GOTO(model_open(&session->model, session->backend, &config, type, 0, err));
     if (session->adapter.there)
@@ -286,6 +299,7 @@ cohort_status session_load_reference(const struct session *session, const struct
 {
     struct model_config config = {0};
     TRY(model_config_load(&config, NULL, dir, err));
+    TRY(check_language_model(&config, dir, err));
     TRY(model_open(out, session->backend, &config, session->model->type, 0, err));
     param_set_offload(&(*out)->base, session_offload_reference(options));
     return model_read(*out, dir, files, err);

@@ -26,8 +26,9 @@ void observer_metrics(const cohort_observer *observer, const struct metrics *met
 enum session_need {
     SESSION_TOKENIZER = 1,
     SESSION_TOKENIZER_IF_ANY = 2,
-    SESSION_TRAINING = 4 /* gradient and optimizer will need room too, and the weights are left for session_read, after
-                            the plan */
+    SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
+                             the plan */
+    SESSION_CLASSIFIER = 8 /* a sequence classifier is welcome; else it is refused */
 };
 
 struct session {

@@ -140,6 +140,22 @@ static cohort_status check_sampling(const struct sampling_params *s, cohort_erro
     return COHORT_OK;
 }
 
+static cohort_status check_vectors(const struct engine *e, const struct engine_request *request, cohort_error *err)
+{
+    const int64_t width = e->model->config.hidden_size;
+    if (request->vectors == NULL)
+        return COHORT_OK;
+    if (request->width != width)
+        return error_set(err, COHORT_ERR_ARGUMENT, "the prompt's embeddings are %d wide, the model %lld",
+                         (int)request->width, (long long)width);
+    for (int64_t i = 0; i < request->n_prompt * width; i++)
+        if (!isfinite(request->vectors[i]))
+            return error_set(err, COHORT_ERR_ARGUMENT,
+                             "the embedding of prompt position %lld is %g at element %lld, expected finite numbers",
+                             (long long)(i / width), (double)request->vectors[i], (long long)(i % width));
+    return COHORT_OK;
+}
+
 cohort_status engine_submit(struct engine *e, const struct engine_request *request, int64_t *id, cohort_error *err)
 {
     int32_t context = e->config.max_context < e->model->max_context ? e->config.max_context : e->model->max_context;
@@ -157,6 +173,7 @@ cohort_status engine_submit(struct engine *e, const struct engine_request *reque
         if (request->prompt[i] < 0 || request->prompt[i] >= e->model->config.vocab_size)
             return error_set(err, COHORT_ERR_ARGUMENT, "prompt token %d is %d, expected an id from 0 to %d", (int)i,
                              (int)request->prompt[i], (int)e->model->config.vocab_size - 1);
+    TRY(check_vectors(e, request, err));
     TRY(check_sampling(&request->sampling, err));
     for (int32_t i = 0; i < request->n_stop; i++)
         if (request->stop[i] == NULL)

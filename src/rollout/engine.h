@@ -48,9 +48,12 @@ void engine_destroy(struct engine *engine);
 /* Everything is copied except the contexts of constraints. */
 struct engine_request {
     const int32_t *prompt;
-    int32_t n_prompt;    /* at least 1 */
-    int32_t n;           /* completions */
-    int32_t first_index; /* index of the first of them (0), so that a group can be asked for in parts */
+    int32_t n_prompt;     /* at least 1 */
+    const float *vectors; /* [n_prompt, width] what the prompt's positions begin with, in place of its ids' rows of the
+                             embedding; NULL: these */
+    int32_t width;        /* of the model; only asked for with vectors */
+    int32_t n;            /* completions */
+    int32_t first_index;  /* index of the first of them (0), so that a group can be asked for in parts */
     struct sampling_params sampling;
     uint64_t seed, stream; /* of the draws: stream is what tells prompts (and steps) apart */
     int32_t max_tokens;

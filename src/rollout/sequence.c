@@ -24,12 +24,15 @@ static cohort_status copy_request(struct request *r, const struct engine_request
     TRY(copy_array(&r->xtc_special, s->xtc_special, (size_t)s->n_xtc_special, sizeof(int32_t), err));
     TRY(copy_array(&r->bias_id, s->bias_id, (size_t)s->n_bias, sizeof(int32_t), err));
     TRY(copy_array(&r->bias, s->bias, (size_t)s->n_bias, sizeof(float), err));
+    if (ask->vectors != NULL)
+        TRY(copy_array(&r->vectors, ask->vectors, (size_t)ask->n_prompt * (size_t)ask->width, sizeof(float), err));
     if (ask->constraints != NULL)
         TRY(copy_array(&r->constraints, ask->constraints, (size_t)ask->n, sizeof *r->constraints, err));
     TRY(mem_alloc(&r->stop, (size_t)ask->n_stop, sizeof *r->stop, "stop strings", err));
     for (int32_t i = 0; i < ask->n_stop; i++)
         TRY(mem_strdup(&r->stop[i], ask->stop[i], strlen(ask->stop[i]), err));
     r->ask.prompt = r->prompt;
+    r->ask.vectors = r->vectors;
     r->ask.eos_ids = r->eos_ids;
     r->ask.constraints = r->constraints;
     r->ask.stop = (const char *const *)r->stop;
@@ -91,6 +94,7 @@ void request_destroy(struct request *r)
     mem_free(r->xtc_special);
     mem_free(r->bias_id);
     mem_free(r->bias);
+    mem_free(r->vectors);
     mem_free(r->constraints);
     mem_free(r);
 }

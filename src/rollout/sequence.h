@@ -34,7 +34,7 @@ struct request {
     enum request_state state;
     struct engine_request ask; /* with our copies of what it points to */
     int32_t *prompt, *eos_ids, *xtc_special, *bias_id;
-    float *bias;
+    float *bias, *vectors;
     char **stop;
     struct constraint *constraints;  /* [n] or NULL */
     int32_t max_tokens;              /* clipped to the context */

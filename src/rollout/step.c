@@ -117,6 +117,8 @@ static void add_prefill(struct step *step, struct scheduler *scheduler)
         batch_add_seq(b, r->prompt + first, n, first, b->n_trees);
         for (int32_t i = 0; i < n; i++)
             b->kv_row[row + i] = page_list_row(&r->pages, &scheduler->pool, 0, first + i);
+        if (r->vectors != NULL)
+            batch_add_vectors(b, row, n, r->vectors + (int64_t)first * r->ask.width);
         add_page_spans(step, &r->pages, 0, 0, end);
         r->n_prefilled = end;
         r->n_in_step = n;

@@ -23,8 +23,8 @@
     X(LOGPROBS, logprobs, "log-probs of given sequences, bit for bit those of generate",                               \
       "log-probs of given sequences, the same numbers that generate prints",                                           \
       "--model DIR --batch FILE",                                                                                      \
-      "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with logprobs. It "    \
-      "needs no tokenizer files.",                                                                                     \
+      "Reads JSON lines with prompt_tokens and tokens, as generate prints them, and prints them with logprobs. Of a "  \
+      "sequence classifier it prints the scores, one for each label. It needs no tokenizer files.",                    \
       "cohort logprobs --model runs/first/final --batch sampled.jsonl > scored.jsonl",                                 \
       "cohort generate --model Qwen3-0.6B --batch ask.jsonl | cohort logprobs --model Qwen3-0.6B --batch -")           \
     X(TOKENIZE, tokenize, "token ids of text",                                                                         \
@@ -35,8 +35,9 @@
       "cohort tokenize --model Qwen3-0.6B --batch ask.jsonl")                                                          \
     X(INFO, info, "what a model is, what it runs on here, and the memory that training takes",                         \
       "describe a checkpoint, and the memory a run would take",                                                        \
-      "[--model DIR | --preset NAME] [--memory]",                                                                      \
-      "Prints what computes here, what the model is, and with --memory how much memory a run of grpo would take.",     \
+      "[DIR | --model DIR | --preset NAME] [--memory]",                                                                \
+      "Prints what computes here, what the model is, whether it is supported and what it fits; with --memory how "     \
+      "much memory a run of grpo would take.",                                                                         \
       "cohort info --model Qwen3-0.6B",                                                                                \
       "cohort info --preset qwen3-8b --memory --device cuda")                                                          \
     X(INIT, init, "write a random checkpoint",                                                                         \

@@ -109,8 +109,16 @@ static void test_windows(void **state)
     static const struct {
         struct shape shape;
         enum dtype act;
-    } cases[] = {{{4, 2, 128}, DTYPE_BF16}, {{4, 1, 64}, DTYPE_BF16}, {{8, 1, 128}, DTYPE_BF16}, /* 3 slots: 24 rows */
-                 {{2, 2, 128}, DTYPE_BF16}, {{3, 1, 40}, DTYPE_BF16}, {{4, 2, 16}, DTYPE_F32}};
+    } cases[] = {{{4, 2, 128, 0}, DTYPE_BF16},
+                 {{4, 1, 64, 0}, DTYPE_BF16},
+                 {{8, 1, 128, 0}, DTYPE_BF16}, /* 3 slots: 24 rows */
+                 {{2, 2, 128, 0}, DTYPE_BF16},
+                 {{3, 1, 40, 0}, DTYPE_BF16},
+                 {{4, 2, 16, 0}, DTYPE_F32},
+                 /* layers with a sliding window: within a split, across one, of other kernels */
+                 {{4, 2, 128, 20}, DTYPE_BF16},
+                 {{4, 1, 64, 270}, DTYPE_BF16},
+                 {{4, 2, 16, 100}, DTYPE_F32}};
     EACH_BACKEND
     {
         for (int i = 0; i < (test_options.brief ? 2 : (int)(sizeof cases / sizeof *cases)); i++) {
@@ -138,7 +146,7 @@ static void test_empty(void **state)
     (void)state;
     EACH_BACKEND
     {
-        struct batch *b = batch_new(&(struct shape){4, 2, 128}, DTYPE_BF16);
+        struct batch *b = batch_new(&(struct shape){4, 2, 128, 0}, DTYPE_BF16);
         const struct decode_load load = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 128};
         assert_true(cuda_attention_prepare_decode(backend, &load));
         batch_layer(b, 0);

@@ -11,6 +11,7 @@ enum { MAX_SEQS = 512, MAX_SPANS = 2048, MAX_ROWS = 8192, PAGE = ATTENTION_CHUNK
 
 struct shape {
     int32_t n_heads, n_kv_heads, head_dim;
+    int32_t window; /* 0: none */
 };
 
 /* A batch. What a row holds is a function of its content, a number that tells a logical token; content 0 is NaN: a row
@@ -38,6 +39,7 @@ static inline struct batch *batch_new(const struct shape *shape, enum dtype act)
     b->f = (struct attention_forward){.n_heads = shape->n_heads,
                                       .n_kv_heads = shape->n_kv_heads,
                                       .head_dim = shape->head_dim,
+                                      .window = shape->window,
                                       .scale = 1.0f / sqrtf((float)shape->head_dim),
                                       .act = act};
     return b;
@@ -277,8 +279,9 @@ static inline void assert_same(const struct batch *x, const struct batch *y, int
             memcmp(x->lse + (size_t)i * heads, y->lse + (size_t)j * heads, heads * sizeof(float)) != 0) {
             differences++;
             if (!test_options.expect_difference)
-                fail_msg("%s, H %d K %d D %d, %s: stream %u position %u differs", provider, x->f.n_heads,
-                         x->f.n_kv_heads, x->f.head_dim, what, x->token[i] >> 16, (x->token[i] & 0xffff) - 1);
+                fail_msg("%s, H %d K %d D %d window %d, %s: stream %u position %u differs", provider, x->f.n_heads,
+                         x->f.n_kv_heads, x->f.head_dim, x->f.window, what, x->token[i] >> 16,
+                         (x->token[i] & 0xffff) - 1);
         }
     }
     assert_true(found >= least);

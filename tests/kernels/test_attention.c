@@ -65,19 +65,22 @@ static void test_reference(void **state)
     static const struct {
         struct shape shape;
         enum dtype small; /* the one that a small run has: on a GPU all sizes take the same kernel in fp32 */
-    } cases[] = {{{4, 2, 128}, DTYPE_BF16}, {{1, 1, 128}, DTYPE_BF16}, {{7, 1, 64}, DTYPE_BF16},
-                 {{6, 2, 64}, DTYPE_BF16},  {{64, 1, 64}, DTYPE_BF16}, {{65, 1, 64}, DTYPE_BF16},
-                 {{4, 1, 40}, DTYPE_BF16},  {{4, 2, 128}, DTYPE_F32},  {{2, 2, 4}, DTYPE_F32},
-                 {{3, 1, 7}, DTYPE_F32},    {{1, 1, 256}, DTYPE_F32},  {{4, 2, 16}, DTYPE_F32},
-                 {{4, 2, 8}, DTYPE_BF16},   {{1, 1, 16}, DTYPE_F32},   {{65, 1, 4}, DTYPE_BF16}};
-    static const int32_t ragged[] = {1, 63, 64, 65, 130, 256, 257}, lengths[] = {5, 40, 90};
+    } cases[] = {{{4, 2, 128, 0}, DTYPE_BF16},  {{1, 1, 128, 0}, DTYPE_BF16},   {{7, 1, 64, 0}, DTYPE_BF16},
+                 {{6, 2, 64, 0}, DTYPE_BF16},   {{64, 1, 64, 0}, DTYPE_BF16},   {{65, 1, 64, 0}, DTYPE_BF16},
+                 {{4, 1, 40, 0}, DTYPE_BF16},   {{4, 2, 128, 0}, DTYPE_F32},    {{2, 2, 4, 0}, DTYPE_F32},
+                 {{3, 1, 7, 0}, DTYPE_F32},     {{1, 1, 256, 0}, DTYPE_F32},    {{4, 2, 16, 0}, DTYPE_F32},
+                 {{4, 2, 8, 0}, DTYPE_BF16},    {{1, 1, 16, 0}, DTYPE_F32},     {{65, 1, 4, 0}, DTYPE_BF16},
+                 {{4, 2, 64, 1}, DTYPE_BF16},   {{2, 2, 128, 63}, DTYPE_BF16},  {{4, 2, 64, 64}, DTYPE_BF16},
+                 {{6, 2, 16, 65}, DTYPE_F32},   {{4, 1, 128, 200}, DTYPE_BF16}, {{2, 1, 8, 20}, DTYPE_F32},
+                 {{4, 2, 128, 300}, DTYPE_BF16}};
+    static const int32_t ragged[] = {1, 63, 64, 65, 130, 256, 257}, lengths[] = {5, 40, 90, 0};
     for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i += test_options.brief ? 3 : 1)
         for (int act = 0; act < 2; act++) {
             const struct shape *s = &cases[i].shape;
             const enum dtype type = act ? DTYPE_BF16 : DTYPE_F32;
             if (i == 7 && !test_options.small)
                 continue; /* both have been */
-            if (test_options.small && (type != cases[i].small || i >= 12))
+            if (test_options.small && (type != cases[i].small || (i >= 12 && s->window == 0)))
                 continue;
             const bool few = !test_options.cuda || test_options.brief || (s->n_heads > 16 && test_options.small);
             const int n = few ? 5 : 7;
@@ -204,14 +207,16 @@ static void check_layouts(const struct shape *shape, enum dtype act, int32_t pro
 static void test_layouts(void **state)
 {
     (void)state;
-    static const struct shape some[] = {{4, 2, 16}, {3, 3, 40}, {4, 1, 64}, {8, 2, 7}, {1, 1, 128}};
+    static const struct shape some[] = {{4, 2, 16, 0},  {3, 3, 40, 0},  {4, 1, 64, 0},  {8, 2, 7, 0},
+                                        {1, 1, 128, 0}, {4, 2, 16, 20}, {3, 1, 40, 64}, {4, 2, 16, 129}};
     /* A GPU has matrix instructions for 64 and 128; the third has 24 rows in three slots. A small run has one type of
      * each. */
     static const struct {
         struct shape shape;
         enum dtype small;
-    } gpu[] = {{{4, 2, 128}, DTYPE_BF16}, {{4, 1, 64}, DTYPE_BF16}, {{8, 1, 128}, DTYPE_BF16},
-               {{2, 2, 128}, DTYPE_BF16}, {{3, 1, 40}, DTYPE_BF16}, {{4, 2, 16}, DTYPE_F32}};
+    } gpu[] = {{{4, 2, 128, 0}, DTYPE_BF16},  {{4, 1, 64, 0}, DTYPE_BF16},   {{8, 1, 128, 0}, DTYPE_BF16},
+               {{2, 2, 128, 0}, DTYPE_BF16},  {{3, 1, 40, 0}, DTYPE_BF16},   {{4, 2, 16, 0}, DTYPE_F32},
+               {{4, 2, 128, 20}, DTYPE_BF16}, {{4, 1, 64, 300}, DTYPE_BF16}, {{4, 2, 16, 130}, DTYPE_F32}};
     const int n_some = test_options.small ? 0 : (int)(sizeof some / sizeof *some);
     const int n_gpu = !test_options.cuda ? 0 : test_options.brief ? 2 : (int)(sizeof gpu / sizeof *gpu);
     EACH_BACKEND
@@ -251,7 +256,7 @@ static void test_nan_stays(void **state)
         const enum dtype act = which & 1 ? DTYPE_F32 : DTYPE_BF16;
         const bool values = (which & 2) != 0;
         const struct shape shape =
-            test_options.cuda && !(which & 1) ? (struct shape){2, 2, 64} : (struct shape){4, 2, 16};
+            test_options.cuda && !(which & 1) ? (struct shape){2, 2, 64, 0} : (struct shape){4, 2, 16, 0};
         const int32_t d = shape.head_dim, kw = 2 * d, qw = shape.n_heads * d;
         struct batch *clean = batch_new(&shape, act), *broken = batch_new(&shape, act);
         add_ragged(clean, ragged, 3);
@@ -291,7 +296,7 @@ static void test_nothing(void **state)
     (void)state;
     EACH_BACKEND
     {
-        struct batch *b = batch_new(&(struct shape){4, 2, 128}, DTYPE_BF16);
+        struct batch *b = batch_new(&(struct shape){4, 2, 128, 0}, DTYPE_BF16);
         batch_forward(b, false);
         batch_backward(b);
         batch_free(b);
@@ -366,7 +371,7 @@ static void bench_trees(const struct bench *c, enum dtype act)
 static void bench_step(enum dtype act)
 {
     int32_t at[14];
-    struct batch *b = batch_new(&(struct shape){4, 2, 128}, act);
+    struct batch *b = batch_new(&(struct shape){4, 2, 128, 0}, act);
     for (int i = 0; i < 14; i++)
         at[i] = 256;
     add_paged(b, 256, at, 14);

@@ -8,10 +8,9 @@ static const int32_t completions[] = {5, 40, 90};
 /* ---- Reference ---- */
 
 /* The reference's derivative against central differences of the reference's forward, all in double. */
-static void test_reference_differences(void **state)
+static void check_differences(int32_t window)
 {
-    (void)state;
-    struct batch *b = batch_new(&(struct shape){4, 2, 6}, DTYPE_F32);
+    struct batch *b = batch_new(&(struct shape){4, 2, 6, window}, DTYPE_F32);
     static const int32_t lengths[] = {3, 2};
     add_tree(b, 1, 5, lengths, 2, 0);
     batch_fill(b);
@@ -46,6 +45,13 @@ static void test_reference_differences(void **state)
         free(x[w]), free(d[w]);
     free(d_out), free(out), free(lse);
     batch_free(b);
+}
+
+static void test_reference_differences(void **state)
+{
+    (void)state;
+    check_differences(0);
+    check_differences(3);
 }
 
 /* have - start is want in the rows that somebody uses, within relative of the largest element. */
@@ -109,15 +115,17 @@ static void test_reference(void **state)
 {
     (void)state;
     enum { MATRIX = 6, BOTH = 10 }; /* those before it: of matrix instructions on a GPU; in a small run */
-    static const struct shape shapes[] = {{4, 2, 128}, {1, 1, 128}, {4, 1, 64}, {7, 1, 128}, {2, 2, 64},
-                                          {7, 1, 64},  {4, 2, 40},  {65, 1, 4}, {3, 1, 7},   {1, 1, 256},
-                                          {2, 2, 4},   {4, 2, 8},   {1, 1, 16}, {4, 1, 40},  {6, 2, 64}};
+    static const struct shape shapes[] = {
+        {4, 2, 128, 0}, {1, 1, 128, 0},  {4, 1, 64, 0},  {7, 1, 128, 0}, {2, 2, 64, 0}, {7, 1, 64, 0}, {4, 2, 40, 0},
+        {65, 1, 4, 0},  {3, 1, 7, 0},    {1, 1, 256, 0}, {2, 2, 4, 0},   {4, 2, 8, 0},  {1, 1, 16, 0}, {4, 1, 40, 0},
+        {6, 2, 64, 0},  {4, 2, 128, 20}, {4, 1, 64, 64}, {2, 1, 8, 40},  {3, 1, 16, 2}, {4, 2, 64, 90}};
     static const int32_t ragged[] = {1, 63, 64, 65, 130};
     for (int i = 0; i < (int)(sizeof shapes / sizeof *shapes); i++)
         for (int act = 0; act < 2; act++)
             for (int layout = 0; layout < 2; layout++) {
                 /* On a GPU all sizes take the same kernel in fp32, as do the odd ones in bf16. */
-                const bool again = (i < MATRIX && !act && i > 0) || i >= BOTH;
+                const bool windowed = shapes[i].window > 0,
+                           again = (i < MATRIX && !act && i > 0) || (i >= BOTH && !windowed);
                 if (test_options.small && (again || !((i + act) % 2 == layout || (act && i < 3))))
                     continue;
                 if (!test_options.cuda && i > 0 && i < MATRIX)
@@ -172,11 +180,11 @@ static void check_part(struct batch *part, const struct batch *whole, uint32_t p
 static void test_bits(void **state)
 {
     (void)state;
-    static const struct shape some[] = {{4, 2, 128}, {7, 1, 64}, {4, 2, 16}};
+    static const struct shape some[] = {{4, 2, 128, 0}, {7, 1, 64, 0}, {4, 2, 16, 0}, {4, 2, 128, 30}, {4, 2, 16, 30}};
     EACH_BACKEND
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 5; i++)
         for (int act = 0; act < 2; act++) {
-            if (act == 0 && i < 2 && test_options.cuda)
+            if (act == 0 && some[i].head_dim > 16 && test_options.cuda)
                 continue; /* the kernel of the third */
             const enum dtype type = act ? DTYPE_BF16 : DTYPE_F32;
             struct batch *run[2];
@@ -214,7 +222,7 @@ static void test_accumulates(void **state)
     (void)state;
     EACH_BACKEND
     for (int act = 0; act < 2; act++) {
-        struct batch *b = batch_new(&(struct shape){4, 2, act ? 64 : 24}, act ? DTYPE_BF16 : DTYPE_F32);
+        struct batch *b = batch_new(&(struct shape){4, 2, act ? 64 : 24, 0}, act ? DTYPE_BF16 : DTYPE_F32);
         add_tree(b, 1, 70, completions, 2, 0);
         b->start = 0.0f;
         batch_prepare(b, true);

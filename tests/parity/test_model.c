@@ -8,15 +8,20 @@
 #include "support/model_test.h"
 
 /* small: with --small too, a run on the emulation: tied weights, the head size that a GPU has kernels for, biases,
- * rotations, experts. */
+ * windows, experts. */
 static const struct {
     const char *name;
     bool small;
-} fixtures[] = {{"model_tied", true},          {"model_untied", false},       {"model_wide_heads", false},
-                {"model_sharded", true},       {"model_bf16", false},         {"model_qwen2", true},
-                {"model_qwen3_yarn", false},   {"model_qwen3_linear", false}, {"model_qwen2_yarn", false},
-                {"model_llama_llama3", false}, {"model_llama_biases", true},  {"model_llama_linear", false},
-                {"model_mistral_tied", false}};
+} fixtures[] = {{"model_tied", true},           {"model_untied", false},
+                {"model_wide_heads", false},    {"model_sharded", true},
+                {"model_bf16", false},          {"model_qwen2", true},
+                {"model_qwen3_yarn", false},    {"model_qwen3_linear", false},
+                {"model_qwen2_yarn", false},    {"model_llama_llama3", false},
+                {"model_llama_biases", true},   {"model_llama_linear", false},
+                {"model_mistral_tied", false},  {"model_qwen3_window", true},
+                {"model_qwen2_window", false},  {"model_mistral_window", false},
+                {"model_mistral_wide", false},  {"model_experts", true},
+                {"model_experts_fused", false}, {"model_mixtral", false}};
 enum { N_FIXTURES = sizeof fixtures / sizeof *fixtures };
 
 struct variant {

@@ -28,7 +28,9 @@ static double attend(const struct attention_forward *p, const struct attention_s
     const double *q_row = q + ((int64_t)(seq->query_row + query) * p->n_heads + head) * n;
     double max = -INFINITY, sum = 0;
     for (int32_t j = 0; j <= position; j++) {
-        weight[j] = p->scale * dot(q_row, k + (key_row(p, seq, j) * p->n_kv_heads + kv_head) * n, n);
+        weight[j] = p->window > 0 && j <= position - p->window
+                        ? -INFINITY
+                        : p->scale * dot(q_row, k + (key_row(p, seq, j) * p->n_kv_heads + kv_head) * n, n);
         max = fmax(max, weight[j]);
     }
     for (int32_t j = 0; j <= position; j++)

@@ -23,7 +23,7 @@ struct pair {
 };
 
 struct block {
-    int32_t n_pairs, n_keys_max;
+    int32_t n_pairs, n_keys_max, first_key; /* the first that any pair sees */
     struct pair pair[BLOCK_PAIRS];
     float max[BLOCK_PAIRS], sum[BLOCK_PAIRS];
     float score[BLOCK_PAIRS * CHUNK] __attribute__((aligned(64)));
@@ -34,11 +34,14 @@ struct block {
     float v[CHUNK * MAX_HEAD_DIM] __attribute__((aligned(64))); /* [CHUNK][padded D] */
 };
 
-/* One step of the online softmax: scores of n keys become weights exp(score * scale - max), zero
- * behind n; max and sum move on. Returns the factor for what was accumulated under the old maximum.
+/* One step of the online softmax: scores of the keys in range become weights exp(score * scale - max), zero
+ * outside of it; max and sum move on. Returns the factor for what was accumulated under the old maximum.
  * The sum takes vectors ascending, then vf_sum's tree. */
-static inline float softmax_update(float *score, int32_t n, float scale, float *max, float *sum)
+static inline float softmax_update(float *score, struct chunk_range range, float scale, float *max, float *sum)
 {
+    const int32_t n = range.end;
+    for (int32_t j = 0; j < range.begin; j++)
+        score[j] = -INFINITY;
     for (int32_t j = n; j < CHUNK; j++)
         score[j] = -INFINITY;
     vf top = vf_set(-INFINITY);
@@ -79,6 +82,7 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
         first_query -= p->seqs[s++].n_queries;
     b->n_pairs = 0;
     b->n_keys_max = 0;
+    b->first_key = INT32_MAX;
     for (int32_t i = 0; i < n_queries; i++) {
         while (first_query >= p->seqs[s].n_queries) {
             s++;
@@ -88,6 +92,8 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
         const int64_t row = seq->query_row + first_query;
         const int32_t position = seq->first_position + (int32_t)first_query;
         b->n_keys_max = position + 1 > b->n_keys_max ? position + 1 : b->n_keys_max;
+        const int32_t first = first_seen(position, p->window);
+        b->first_key = first < b->first_key ? first : b->first_key;
         for (int32_t h = first_head; h < first_head + n_heads; h++) {
             const int32_t at = b->n_pairs++;
             b->pair[at] = (struct pair){seq, row, position, h};
@@ -104,15 +110,16 @@ static void block_fill(struct block *b, const struct attention_forward *p, int64
 static void block_attend(struct block *b, const struct attention_forward *p, int32_t begin, int32_t end, int32_t chunk)
 {
     const int64_t width = padded(p->head_dim);
-    int32_t counts[BLOCK_PAIRS], most = 0;
+    struct chunk_range ranges[BLOCK_PAIRS];
+    int32_t most = 0;
     for (int32_t i = begin; i < end; i++) {
-        counts[i - begin] = visible(b->pair[i].position, chunk);
-        most = counts[i - begin] > most ? counts[i - begin] : most;
+        ranges[i - begin] = seen(b->pair[i].position, p->window, chunk);
+        most = ranges[i - begin].end > most ? ranges[i - begin].end : most;
     }
     chunk_scores(b->score, b->q + begin * width, b->k, end - begin, most, p->head_dim);
     for (int32_t i = begin; i < end; i++) {
         const float old =
-            softmax_update(b->score + (i - begin) * CHUNK, counts[i - begin], p->scale, &b->max[i], &b->sum[i]);
+            softmax_update(b->score + (i - begin) * CHUNK, ranges[i - begin], p->scale, &b->max[i], &b->sum[i]);
         float *o = b->o + i * width;
         for (int64_t d = 0; d < width; d += VW)
             vf_store(o + d, vf_mul(vf_load(o + d), vf_set(old)));
@@ -124,7 +131,7 @@ static void block_attend(struct block *b, const struct attention_forward *p, int
                                    .a_step = 1,
                                    .b = b->v,
                                    .b_row = width};
-    product_run(&values, end - begin, width, CHUNK, counts);
+    product_run_ranges(&values, end - begin, width, ranges);
 }
 
 static void block_chunk(struct block *b, const struct attention_forward *p, int32_t kv_head, int32_t chunk)
@@ -138,10 +145,16 @@ static void block_chunk(struct block *b, const struct attention_forward *p, int3
         while (i < b->n_pairs && b->pair[i].seq == seq && b->pair[i].position < chunk * CHUNK)
             i++;
         int32_t run_end = i;
-        while (run_end < b->n_pairs && b->pair[run_end].seq == seq)
+        while (run_end < b->n_pairs && b->pair[run_end].seq == seq &&
+               !left_behind(b->pair[run_end].position, p->window, chunk))
             run_end++;
-        if (run_end == i)
+        int32_t next = run_end;
+        while (next < b->n_pairs && b->pair[next].seq == seq)
+            next++;
+        if (run_end == i) {
+            i = next;
             continue;
+        }
         struct chunk_keys keys;
         chunk_find(&keys, p, seq, chunk, visible(b->pair[run_end - 1].position, chunk));
         const bool same = chunk_same(&b->keys, &keys);
@@ -157,7 +170,7 @@ static void block_chunk(struct block *b, const struct attention_forward *p, int3
         if (begin == end)
             begin = i;
         end = run_end;
-        i = run_end;
+        i = next;
     }
     if (begin < end)
         block_attend(b, p, begin, end, chunk);
@@ -207,10 +220,12 @@ static void run_items(const void *context, int64_t begin, int64_t end, int threa
         block_fill(b, p, first, (int32_t)queries, kv_head * job->ratio + group * job->heads,
                    left < job->heads ? left : job->heads);
         const int32_t n_chunks = (b->n_keys_max + CHUNK - 1) / CHUNK;
-        for (int32_t chunk = 0; chunk < n_chunks; chunk++) {
+        const int32_t first_chunk = b->first_key / CHUNK;
+        for (int32_t chunk = first_chunk; chunk < n_chunks; chunk++) {
             if (cpu_stopped(job->backend))
                 return;
-            block_chunk(b, p, kv_head, COHORT_BREAK_ATTENTION && job->total < 64 ? n_chunks - 1 - chunk : chunk);
+            block_chunk(b, p, kv_head,
+                        COHORT_BREAK_ATTENTION && job->total < 64 ? first_chunk + n_chunks - 1 - chunk : chunk);
         }
         block_store(b, p);
     }

@@ -80,26 +80,45 @@ static inline void product_rows(const struct product *p, int rows, int64_t row, 
     }
 }
 
-/* n: a multiple of VW. steps: how many terms each row takes; counts, where given, has a number of
- * its own for each row, and what lies behind it in A and B is not even read (a masked key
- * contributes exactly nothing, NaN included). */
-static inline void product_run(const struct product *p, int64_t m, int64_t n, int64_t steps, const int32_t *counts)
+static inline int product_height(int64_t rows_left)
 {
+    return rows_left >= TILE_ROWS ? TILE_ROWS : rows_left >= 2 ? 2 : 1;
+}
+
+/* n: a multiple of VW. steps: how many terms each row takes. */
+static inline void product_run(const struct product *p, int64_t m, int64_t n, int64_t steps)
+{
+    for (int64_t row = 0; row < m; row += product_height(m - row))
+        product_rows(p, product_height(m - row), row, n, 0, steps);
+}
+
+/* The keys of a chunk that a query sees: from begin to before end. */
+struct chunk_range {
+    int32_t begin, end;
+};
+
+/* The same, of rows that take the terms of their ranges only, and are added to. What lies outside in A and B is not even
+ * read (a masked key contributes exactly nothing, NaN included). */
+static inline void product_run_ranges(const struct product *p, int64_t m, int64_t n, const struct chunk_range *ranges)
+{
+    assert(!p->fresh);
     for (int64_t row = 0; row < m;) {
-        const int rows = m - row >= TILE_ROWS ? TILE_ROWS : m - row >= 2 ? 2 : 1;
-        int64_t common = steps;
-        if (counts) {
-            common = counts[row];
-            for (int r = 1; r < rows; r++)
-                common = counts[row + r] < common ? counts[row + r] : common;
+        const int rows = product_height(m - row);
+        int32_t begin = ranges[row].begin, end = ranges[row].end;
+        for (int r = 1; r < rows; r++) {
+            begin = ranges[row + r].begin > begin ? ranges[row + r].begin : begin;
+            end = ranges[row + r].end < end ? ranges[row + r].end : end;
         }
-        product_rows(p, rows, row, n, 0, common);
-        if (counts) {
-            struct product rest = *p;
-            rest.fresh = false;
-            for (int r = 0; r < rows; r++)
-                if (counts[row + r] > common)
-                    product_rows(&rest, 1, row + r, n, common, counts[row + r]);
+        if (begin >= end) /* no term that all take */
+            begin = end = 0;
+        for (int r = 0; r < rows && begin < end; r++)
+            if (ranges[row + r].begin < begin)
+                product_rows(p, 1, row + r, n, ranges[row + r].begin, begin);
+        product_rows(p, rows, row, n, begin, end);
+        for (int r = 0; r < rows; r++) {
+            const int32_t from = begin < end || ranges[row + r].begin < end ? end : ranges[row + r].begin;
+            if (ranges[row + r].end > from)
+                product_rows(p, 1, row + r, n, from, ranges[row + r].end);
         }
         row += rows;
     }
@@ -289,14 +308,33 @@ static inline void chunk_scores(float *scores, const float *q, const float *k_tr
                               .b = k_transposed,
                               .b_row = CHUNK,
                               .fresh = true};
-    product_run(&p, rows, padded(n), head_dim, NULL);
+    product_run(&p, rows, padded(n), head_dim);
 }
 
-/* How many keys of the chunk the query at position may see. */
+/* How many keys of the chunk, from its first on, lie before the query at position or are its own. */
 static inline int32_t visible(int32_t position, int32_t chunk)
 {
     const int32_t n = position - chunk * CHUNK + 1;
     return n < CHUNK ? n : CHUNK;
+}
+
+/* The first key that the query at position sees. window 0: there is none. */
+static inline int32_t first_seen(int32_t position, int32_t window)
+{
+    return window > 0 && position >= window ? position - window + 1 : 0;
+}
+
+/* Its keys in a chunk of which it sees some. */
+static inline struct chunk_range seen(int32_t position, int32_t window, int32_t chunk)
+{
+    const int32_t begin = first_seen(position, window) - chunk * CHUNK;
+    return (struct chunk_range){begin > 0 ? begin : 0, visible(position, chunk)};
+}
+
+/* Whether a chunk is behind it: before everything that the query sees. */
+static inline bool left_behind(int32_t position, int32_t window, int32_t chunk)
+{
+    return first_seen(position, window) >= (chunk + 1) * CHUNK;
 }
 
 #endif

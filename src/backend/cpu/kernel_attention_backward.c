@@ -85,19 +85,20 @@ static void block_backward(struct work *w, const struct attention_seq *seq, int3
     const int64_t width = padded(f->head_dim);
     const int32_t n_pairs = (end - begin) * n_heads;
     const int32_t n_keys = visible(seq->first_position + end - 1, chunk);
-    int32_t counts[BLOCK_PAIRS];
+    struct chunk_range ranges[BLOCK_PAIRS];
     int64_t at[BLOCK_PAIRS]; /* (row, head) of a pair */
     for (int32_t i = 0; i < n_pairs; i++) {
         const int32_t query = begin + i / n_heads;
-        counts[i] = visible(seq->first_position + query, chunk);
+        const int32_t position = seq->first_position + query;
+        ranges[i] = seen(position, f->window, chunk);
         at[i] = ((int64_t)seq->query_row + query) * f->n_heads + first_head + i % n_heads;
         load_row(w->q + i * width, f->q, f->act, at[i] * f->head_dim, f->head_dim);
         load_row(w->d_out + i * width, w->p->d_out, f->act, at[i] * f->head_dim, f->head_dim);
-        if (chunk > 0)
+        if (chunk > first_seen(position, f->window) / CHUNK)
             load_row(w->dq + i * width, w->p->dq, DTYPE_F32, at[i] * f->head_dim, f->head_dim);
+        else
+            memset(w->dq + i * width, 0, (size_t)width * sizeof *w->dq);
     }
-    if (chunk == 0)
-        memset(w->dq, 0, (size_t)(n_pairs * width) * sizeof *w->dq);
 
     chunk_scores(w->weight, w->q, w->k_transposed, n_pairs, n_keys, f->head_dim);
     chunk_scores(w->d_score, w->d_out, w->v_transposed, n_pairs, n_keys, f->head_dim);
@@ -105,24 +106,26 @@ static void block_backward(struct work *w, const struct attention_seq *seq, int3
         float *weight = w->weight + i * CHUNK, *d_score = w->d_score + i * CHUNK;
         const vf lse = vf_set(f->lse[at[i]]), scale = vf_set(f->scale);
         const vf delta = vf_set(row_dot(w->d_out + i * width, f->out, f->act, at[i] * f->head_dim, f->head_dim));
-        for (int32_t j = 0; j < counts[i]; j += VW) {
+        for (int32_t j = ranges[i].begin / VW * VW; j < ranges[i].end; j += VW) {
             const vf p = exp_keep_nan(vf_sub(vf_mul(vf_load(weight + j), scale), lse));
             vf_store(weight + j, p);
             vf_store(d_score + j, vf_mul(vf_mul(p, vf_sub(vf_load(d_score + j), delta)), scale));
         }
-        for (int32_t j = counts[i]; j < n_keys; j++)
+        for (int32_t j = 0; j < ranges[i].begin; j++)
+            weight[j] = d_score[j] = 0.0f;
+        for (int32_t j = ranges[i].end; j < n_keys; j++)
             weight[j] = d_score[j] = 0.0f;
     }
 
     const struct product values = {
         .c = w->dv, .c_row = width, .a = w->weight, .a_row = 1, .a_step = CHUNK, .b = w->d_out, .b_row = width};
-    product_run(&values, n_keys, width, n_pairs, NULL);
+    product_run(&values, n_keys, width, n_pairs);
     const struct product keys = {
         .c = w->dk, .c_row = width, .a = w->d_score, .a_row = 1, .a_step = CHUNK, .b = w->q, .b_row = width};
-    product_run(&keys, n_keys, width, n_pairs, NULL);
+    product_run(&keys, n_keys, width, n_pairs);
     const struct product queries = {
         .c = w->dq, .c_row = width, .a = w->d_score, .a_row = CHUNK, .a_step = 1, .b = w->k, .b_row = width};
-    product_run(&queries, n_pairs, width, CHUNK, counts);
+    product_run_ranges(&queries, n_pairs, width, ranges);
     for (int32_t i = 0; i < n_pairs; i++)
         memcpy(w->p->dq + at[i] * f->head_dim, w->dq + i * width, (size_t)f->head_dim * sizeof *w->dq);
 }
@@ -131,16 +134,19 @@ static void seq_backward(struct work *w, const struct attention_seq *seq, int32_
 {
     const struct attention_forward *f = &w->p->forward;
     const int32_t last = seq->first_position + seq->n_queries - 1;
-    if (seq->n_queries == 0 || last < chunk * CHUNK)
+    const int32_t skipped = chunk * CHUNK > seq->first_position ? chunk * CHUNK - seq->first_position : 0;
+    int32_t behind = seq->n_queries; /* the first query that has the chunk behind it */
+    while (behind > skipped && left_behind(seq->first_position + behind - 1, f->window, chunk))
+        behind--;
+    if (skipped >= behind)
         return;
     struct chunk_keys keys;
     chunk_find(&keys, f, seq, chunk, visible(last, chunk));
     chunk_take(w, &keys);
     const int32_t ratio = f->n_heads / f->n_kv_heads;
     const int32_t heads = ratio < BLOCK_PAIRS ? ratio : BLOCK_PAIRS, queries = BLOCK_PAIRS / heads;
-    const int32_t skipped = chunk * CHUNK - seq->first_position;
-    for (int32_t i = skipped > 0 ? skipped : 0; i < seq->n_queries; i += queries) {
-        const int32_t end = seq->n_queries - i < queries ? seq->n_queries : i + queries;
+    for (int32_t i = skipped; i < behind; i += queries) {
+        const int32_t end = behind - i < queries ? behind : i + queries;
         for (int32_t h = 0; h < ratio; h += heads)
             block_backward(w, seq, i, end, w->kv_head * ratio + h, ratio - h < heads ? ratio - h : heads, chunk);
     }

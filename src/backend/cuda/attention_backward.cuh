@@ -14,6 +14,7 @@ struct gradient {
     const struct cuda_key_item *key_items;
     int64_t n_pairs;                              /* T * H */
     int32_t n_heads, n_kv_heads, ratio, head_dim; /* ratio = H / K, R in comments */
+    int32_t reach;                                /* keys before its own that a query sees at most */
     float scale, scale_log2;                      /* scale_log2 = scale * log2(e) */
     const void *q, *k, *v, *out, *d_out;
     const float *lse;
@@ -51,6 +52,14 @@ static __device__ __forceinline__ int32_t gradient_first_query(const struct grad
     if (s == item.seq)
         return begin - first;
     return begin < first ? 0 : g.seqs[s].n_queries;
+}
+
+/* The first one that has all keys of the item behind its window, or its number of queries. */
+static __device__ __forceinline__ int32_t gradient_end_query(const struct gradient &g, const struct cuda_key_item &item,
+                                                             int32_t s)
+{
+    const int64_t behind = (int64_t)gradient_keys_of(g, item).end + g.reach - g.seqs[s].first_position;
+    return behind < g.seqs[s].n_queries ? (int32_t)(behind > 0 ? behind : 0) : g.seqs[s].n_queries;
 }
 
 #endif

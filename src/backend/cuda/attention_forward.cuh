@@ -23,6 +23,7 @@ struct attention_arguments {
     int32_t *arrived;
     float scale2; /* scale * log2 e */
     int32_t n_heads, n_kv_heads, head_dim, n_tokens;
+    int32_t reach;     /* keys before its own that a query sees at most */
     int32_t max_items; /* there is room for so many: any of them may be read */
 };
 
@@ -42,6 +43,17 @@ static __device__ __forceinline__ int64_t attention_partial(const attention_argu
                                                             int32_t head)
 {
     return ((int64_t)a.split_base[token] + split) * a.n_heads + head;
+}
+
+/* The splits that the query at position sees keys of: from begin to before end. Only these are computed and merged. A row
+ * without a token has position -1, and none. */
+struct split_range {
+    int32_t begin, end;
+};
+static __device__ __forceinline__ split_range attention_splits(const attention_arguments &a, int32_t position)
+{
+    const split_range range = {attention_first(position, a.reach) / CUDA_SPLIT, (position + CUDA_SPLIT) / CUDA_SPLIT};
+    return range;
 }
 
 /* ---- a lane's rows ---- */
@@ -102,9 +114,10 @@ static __device__ __forceinline__ void write_split(const attention_arguments &a,
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const forward_row r = row_of(item, kv_head, ratio, my_row + 8 * h);
-        if (r.token < 0 || position[h] < item.split_begin * CUDA_SPLIT)
-            continue; /* no row, or other rows of the tile reach this split and this one does not */
-        if (position[h] < CUDA_SPLIT)
+        const split_range splits = attention_splits(a, position[h]);
+        if (r.token < 0 || item.split_begin < splits.begin || item.split_begin >= splits.end)
+            continue; /* no row, or other rows of the tile see keys of this split and this one does not */
+        if (splits.end - splits.begin == 1)
             write_result<COLUMNS>(a, r.token, r.head, h, column, o, row[h]);
         else
             write_partial<COLUMNS>(a, r.token, item.split_begin, r.head, h, column, o, row[h]);
@@ -123,12 +136,13 @@ static __device__ __forceinline__ const uint16_t *query_of(const attention_argum
  * is needed. */
 template <class T, int PER_LANE>
 static __device__ __forceinline__ void attention_merge_splits(const attention_arguments &a, int32_t token, int32_t head,
-                                                              int32_t n_splits)
+                                                              split_range splits)
 {
     constexpr int AT_ONCE = 4;
     const int lane = (int)threadIdx.x % 32;
     const volatile float *pm = a.partial_m, *pl = a.partial_l, *po = a.partial_o;
-    const int64_t base = attention_partial(a, token, 0, head);
+    const int64_t base = attention_partial(a, token, splits.begin, head);
+    const int32_t n_splits = splits.end - splits.begin;
     softmax_row row = softmax_start();
     float o[PER_LANE];
 #pragma unroll
@@ -187,12 +201,13 @@ static __device__ __forceinline__ void attention_arrive(const attention_argument
     __syncthreads();
     for (int32_t i = (int32_t)threadIdx.x; i < item.n_queries; i += (int32_t)blockDim.x) {
         const int32_t token = item.query_row + i;
-        const int32_t n_splits = a.position[token] / CUDA_SPLIT + 1;
+        const split_range splits = attention_splits(a, a.position[token]);
+        const int32_t n_splits = splits.end - splits.begin;
         flag[i] = 0;
-        if (n_splits > 1 && item.split_begin < n_splits) {
+        if (n_splits > 1 && item.split_begin >= splits.begin && item.split_begin < splits.end) {
             int32_t *arrived = a.arrived + (int64_t)token * a.n_kv_heads + kv_head;
             if (atomicAdd(arrived, 1) == n_splits - 1) {
-                flag[i] = n_splits;
+                flag[i] = 1;
                 *arrived = 0;
             }
         }
@@ -202,7 +217,7 @@ static __device__ __forceinline__ void attention_arrive(const attention_argument
     for (int32_t r = (int32_t)threadIdx.x / 32; r < item.n_queries * ratio; r += (int32_t)blockDim.x / 32)
         if (flag[r / ratio])
             attention_merge_splits<T, PER_LANE>(a, item.query_row + r / ratio, kv_head * ratio + r % ratio,
-                                                flag[r / ratio]);
+                                                attention_splits(a, a.position[item.query_row + r / ratio]));
     __syncthreads();
 }
 

@@ -169,19 +169,34 @@ static __device__ __forceinline__ void tile_accumulate(float o[COLUMNS][4], cons
     }
 }
 
-/* Scores of keys behind last (counted from the first one here; < 0: all of them) become -inf. Lane's rows g and g +
- * 8. */
+/* How many keys before its own a query sees at most, of a layer with this window (0: none). */
+static inline int32_t attention_reach(int32_t window) { return window > 0 ? window - 1 : INT32_MAX; }
+
+/* The first key that the query at position sees. */
+static __device__ __forceinline__ int32_t attention_first(int32_t position, int32_t reach)
+{
+    return max(position - reach, 0);
+}
+
+/* Whether a key so far before a query's own (< 0: behind it) is one that the query sees. */
+static __device__ __forceinline__ bool attention_sees(int32_t before, int32_t reach)
+{
+    return (uint32_t)before <= (uint32_t)reach;
+}
+
+/* Scores of keys that the row whose own key is last (counted from the first one here) does not see become -inf. Lane's
+ * rows g and g + 8. */
 template <int GROUPS>
-static __device__ __forceinline__ void tile_mask(float s[2 * GROUPS][4], int32_t last0, int32_t last1)
+static __device__ __forceinline__ void tile_mask(float s[2 * GROUPS][4], int32_t last0, int32_t last1, int32_t reach)
 {
     const int t2 = (int)threadIdx.x % 4 * 2;
 #pragma unroll
     for (int j = 0; j < 2 * GROUPS; j++) {
         const int key = j * 8 + t2;
-        s[j][0] = key <= last0 ? s[j][0] : -INFINITY;
-        s[j][1] = key + 1 <= last0 ? s[j][1] : -INFINITY;
-        s[j][2] = key <= last1 ? s[j][2] : -INFINITY;
-        s[j][3] = key + 1 <= last1 ? s[j][3] : -INFINITY;
+        s[j][0] = attention_sees(last0 - key, reach) ? s[j][0] : -INFINITY;
+        s[j][1] = attention_sees(last0 - key - 1, reach) ? s[j][1] : -INFINITY;
+        s[j][2] = attention_sees(last1 - key, reach) ? s[j][2] : -INFINITY;
+        s[j][3] = attention_sees(last1 - key - 1, reach) ? s[j][3] : -INFINITY;
     }
 }
 
@@ -247,16 +262,16 @@ template <int COLUMNS> static __device__ __forceinline__ void rows_scale(float o
 }
 
 /* One warp: 16 rows of queries (q) over one chunk of 64 keys. last[h]: index in the chunk of the last key that the
- * lane's row g + 8 h sees, read only if masked. */
+ * lane's row g + 8 h sees, read only if masked, as is reach. */
 template <int D, class ROWS>
 static __device__ __forceinline__ void attention_step(float o[D / 8][4], softmax_row row[2], const ROWS &q,
                                                       const uint16_t *memory, int tile_k, int tile_v, float scale2,
-                                                      bool masked, const int32_t last[2])
+                                                      bool masked, const int32_t last[2], int32_t reach)
 {
     float s[8][4], factor[2];
     tile_scores<D, 4>(s, q, memory, tile_k, 0);
     if (masked)
-        tile_mask<4>(s, last[0], last[1]);
+        tile_mask<4>(s, last[0], last[1], reach);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         factor[h] = softmax_move(&row[h], softmax_top<4>(s, h), scale2);

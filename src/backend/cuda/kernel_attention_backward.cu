@@ -39,14 +39,18 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
     const struct cuda_seq seq = g.seqs[item.seq];
     const int ratio = g.ratio, n_rows = item.n_queries * ratio;
     const int first = seq.first_position + item.query_row - seq.query_row, end = first + item.n_queries,
-              n_chunks = (end - 1) / ATTENTION_CHUNK + 1;
+              n_chunks = (end - 1) / ATTENTION_CHUNK + 1,
+              first_chunk = attention_first(first, g.reach) / ATTENTION_CHUNK,
+              all_from = attention_first(end - 1, g.reach);
     const int stride = g.n_kv_heads * D, head_at = kv_head * D;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 
     const struct cuda_chunk *chunks = g.chunks + seq.chunk_begin;
-    tile_load_keys<D>(tiles, tiles + TILE, g.k, g.v, head_at, stride, seq.boundary, chunks[0], 0, end);
+    uint16_t *const begin_at = tiles + (first_chunk & 1) * PAIR;
+    tile_load_keys<D>(begin_at, begin_at + TILE, g.k, g.v, head_at, stride, seq.boundary, chunks[first_chunk],
+                      first_chunk, end);
     copy_async_commit();
-    struct cuda_chunk next_rows = chunks[n_chunks > 1 ? 1 : 0];
+    struct cuda_chunk next_rows = chunks[min(first_chunk + 1, n_chunks - 1)];
 
     /* The thread's two rows, 8 apart. Row r is head r % R of query r / R. One beyond the item's has lse infinite: p =
      * 0. */
@@ -76,7 +80,7 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
     for (int i = 0; i < D / 8; i++)
         dq[i][0] = dq[i][1] = dq[i][2] = dq[i][3] = 0.0f;
 
-    for (int chunk = 0; chunk < n_chunks; chunk++) {
+    for (int chunk = first_chunk; chunk < n_chunks; chunk++) {
         const int k_tile = (chunk & 1) * PAIR, v_tile = k_tile + TILE;
         copy_async_wait<0>();
         __syncthreads(); /* this chunk is there, and everyone is done with the other pair */
@@ -87,7 +91,7 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
             if (chunk + 2 < n_chunks)
                 next_rows = chunks[chunk + 2];
         }
-        const bool masked = chunk * ATTENTION_CHUNK + ATTENTION_CHUNK - 1 > first;
+        const bool masked = chunk * ATTENTION_CHUNK + ATTENTION_CHUNK - 1 > first || chunk * ATTENTION_CHUNK < all_from;
 #pragma unroll 1
         for (int slice = 0; slice < ATTENTION_CHUNK; slice += SLICE) {
             float s[SLICE / 8][4], ds[SLICE / 8][4];
@@ -115,7 +119,7 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
                     float p = exp2_approximate(fmaf(s[i][e], g.scale_log2, -lse[e >> 1]));
                     if (masked) {
                         const int position = chunk * ATTENTION_CHUNK + slice + 8 * i + 2 * (lane & 3) + (e & 1);
-                        p = position <= limit[e >> 1] ? p : 0.0f;
+                        p = attention_sees(limit[e >> 1] - position, g.reach) ? p : 0.0f;
                     }
                     ds[i][e] = p * (ds[i][e] - delta[e >> 1]);
                 }
@@ -151,7 +155,7 @@ struct row_walk {
 static __device__ __forceinline__ void walk_settle(struct row_walk &w, const struct gradient &g,
                                                    const struct cuda_key_item &item)
 {
-    while (w.seq < item.seq_end && w.query >= g.seqs[w.seq].n_queries) {
+    while (w.seq < item.seq_end && w.query >= gradient_end_query(g, item, w.seq)) {
         w.seq++;
         w.query = w.seq < item.seq_end ? gradient_first_query(g, item, w.seq) : 0;
     }
@@ -191,7 +195,8 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
     /* Starts copying a tile to pair number buffer; returns the statistics of row threadIdx.x. */
     const auto fetch = [&](const struct row_walk &w, int buffer) {
         const struct cuda_seq &seq = g.seqs[w.seq];
-        const int n_queries = min(seq.n_queries - w.query, tile_queries), n_rows = n_queries * ratio;
+        const int n_queries = min(gradient_end_query(g, item, w.seq) - w.query, tile_queries),
+                  n_rows = n_queries * ratio;
         const int64_t base = ((int64_t)seq.query_row + w.query) * g.n_heads + kv_head * ratio;
         uint16_t *to = tiles + (1 + buffer) * PAIR + tile_at<D>(first_row, piece);
 #pragma unroll
@@ -228,11 +233,14 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
         copy_async_wait<0>();
         __syncthreads(); /* this tile is there, and everyone is done with the other pair */
         const struct cuda_seq &seq = g.seqs[walk.seq];
-        const int n_rows = min(seq.n_queries - walk.query, tile_queries) * ratio;
+        const int n_queries = min(gradient_end_query(g, item, walk.seq) - walk.query, tile_queries);
+        const int n_rows = n_queries * ratio;
         const bool own = walk.seq == item.seq;
         /* A row sees keys up to limit (+ its query, if the keys are its own sequence's). */
         const int limit = own ? seq.first_position + walk.query : seq.first_position - 1;
-        const bool masked = keys.end - 1 > limit;
+        /* And no key farther before its own position, which is that of the tile's first query (+ its query). */
+        const int own_position = seq.first_position + walk.query;
+        const bool masked = keys.end - 1 > limit || own_position + n_queries - 1 - keys.begin > g.reach;
         walk.query += tile_queries;
         walk_settle(walk, g, item);
         if (walk.seq < item.seq_end)
@@ -271,7 +279,8 @@ template <int D> static __global__ void __launch_bounds__(TILE_THREADS, 2) gradi
                     float x = exp2_approximate(fmaf(p[i][e], g.scale_log2, e & 1 ? -both.z : -both.x));
                     if (masked) {
                         const int position = chunk_begin + warp * WARP_ROWS + (lane >> 2) + 8 * (e >> 1);
-                        x = position <= limit + (own ? query[r + (e & 1)] : 0) ? x : 0.0f;
+                        const int q = query[r + (e & 1)];
+                        x = position <= limit + (own ? q : 0) && own_position + q - position <= g.reach ? x : 0.0f;
                     }
                     p[i][e] = x;
                     ds[i][e] = x * (ds[i][e] - (e & 1 ? both.w : both.y));
@@ -377,6 +386,7 @@ extern "C" void cuda_attention_backward(struct backend *backend, const struct at
     g.n_kv_heads = f->n_kv_heads;
     g.ratio = f->n_heads / f->n_kv_heads;
     g.head_dim = f->head_dim;
+    g.reach = attention_reach(f->window);
     g.scale = f->scale;
     g.scale_log2 = f->scale * ATTENTION_LOG2_E;
     g.q = f->q;

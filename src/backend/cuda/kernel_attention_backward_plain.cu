@@ -59,7 +59,7 @@ static __global__ void __launch_bounds__(WARPS * 32) gradient_of_queries_plain(c
         vector_load(q, (const T *)g.q + pair * g.head_dim, g.head_dim);
         vector_load(d_out, (const T *)g.d_out + pair * g.head_dim, g.head_dim);
         const float lse = g.lse[pair], delta = g.statistics[pair].y;
-        for (int j = 0; j <= position; j++) {
+        for (int j = attention_first(position, g.reach); j <= position; j++) {
             const struct cuda_chunk rows = g.chunks[seq.chunk_begin + j / ATTENTION_CHUNK];
             const int64_t row = attention_key_row(seq, rows, j);
             const int64_t at = (row * g.n_kv_heads + kv_head) * g.head_dim;
@@ -100,7 +100,7 @@ template <class T> static __global__ void __launch_bounds__(WARPS * 32) gradient
             t = position - seq.first_position;
         else if (position >= seq.first_position)
             continue;
-        for (; t < seq.n_queries; t++)
+        for (; t < seq.n_queries && seq.first_position + t - position <= g.reach; t++)
             for (int h = 0; h < g.ratio; h++) {
                 const int64_t pair = ((int64_t)seq.query_row + t) * g.n_heads + kv_head * g.ratio + h;
                 float q[LANE_MAX], d_out[LANE_MAX];

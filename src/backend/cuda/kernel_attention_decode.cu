@@ -53,9 +53,9 @@ static __device__ __forceinline__ int32_t word_of(int32_t words, size_t offset)
 /* An item for one kv head, number work of all. */
 struct decode_item {
     int32_t work, words;
-    int32_t position;    /* lane i: of the item's query i; others -1 */
-    int32_t least, most; /* of these */
-    int32_t split, n_chunks;
+    int32_t position;                     /* lane i: of the item's query i; others -1 */
+    int32_t least, most;                  /* of these */
+    int32_t split, first_chunk, n_chunks; /* of the split's chunks first_chunk .. n_chunks have keys that a row sees */
 };
 
 /* The rows of keys of the item's chunk i, or of the one that is visited in its place. */
@@ -73,8 +73,8 @@ struct decode_stream {
     bool values;   /* its keys are under way */
 };
 
-/* From item.work on, whose words are in ahead, the first item with something to do; false if there is none (item.work
- * is then n_work or beyond). */
+/* From item.work on, whose words are in ahead, the first item with something to do, and its first chunk in s->i; false if
+ * there is none (item.work is then n_work or beyond). */
 static __device__ __forceinline__ bool stream_open(const attention_arguments &a, int32_t n_work, decode_stream *s)
 {
     const int32_t lane = (int32_t)threadIdx.x % 32;
@@ -96,8 +96,12 @@ static __device__ __forceinline__ bool stream_open(const attention_arguments &a,
         item->most = __shfl_sync(0xffffffffu, most, 0);
         const int32_t chunks = item->most < 0 ? 0 : item->most / ATTENTION_CHUNK + 1;
         item->n_chunks = min(chunks - item->split * CHUNKS_PER_SPLIT, (int32_t)CHUNKS_PER_SPLIT);
-        if (item->n_chunks > 0)
+        const int32_t first_key = attention_first(item->least, a.reach);
+        item->first_chunk = max(first_key / ATTENTION_CHUNK - item->split * CHUNKS_PER_SPLIT, 0);
+        if (item->n_chunks > item->first_chunk) {
+            s->i = item->first_chunk;
             return true;
+        }
     }
     return false;
 }
@@ -129,7 +133,6 @@ static __device__ __forceinline__ void stream_load(const attention_arguments &a,
 {
     if (s->item.work < n_work && s->i >= s->item.n_chunks) {
         s->item.work += (int32_t)gridDim.x;
-        s->i = 0;
         stream_open(a, n_work, s);
     }
     if (s->item.work < n_work) {
@@ -211,8 +214,10 @@ static __device__ __forceinline__ void decode_scores(const attention_arguments &
             break;
         const int32_t chunk = item.split * CHUNKS_PER_SPLIT + decode_chunk(a, item, i + c);
         const int32_t first = chunk * ATTENTION_CHUNK + warp * 16;
-        if (chunk >= (item.least + 1) / ATTENTION_CHUNK) /* before it, all rows see all keys */
-            tile_mask<1>(s[c], position[0] - first, position[1] - first);
+        /* Between these, all rows see all keys. */
+        if (chunk >= (item.least + 1) / ATTENTION_CHUNK ||
+            chunk * ATTENTION_CHUNK < attention_first(item.most, a.reach))
+            tile_mask<1>(s[c], position[0] - first, position[1] - first, a.reach);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const float top = softmax_top<1>(s[c], h);
@@ -292,13 +297,14 @@ static __device__ __forceinline__ void decode_arrive(const attention_arguments &
     const int32_t thread = (int32_t)threadIdx.x;
     __syncthreads();
     if (thread < n_queries) { /* the first warp: item.position is that of query `thread` */
-        const int32_t n_splits = item.position / CUDA_SPLIT + 1;
+        const split_range splits = attention_splits(a, item.position);
+        const int32_t n_splits = splits.end - splits.begin;
         int32_t merge = 0;
-        if (n_splits > 1 && item.split < n_splits) {
+        if (n_splits > 1 && item.split >= splits.begin && item.split < splits.end) {
             int32_t *arrived = a.arrived + (int64_t)(query_row + thread) * a.n_kv_heads + kv_head;
             __threadfence();
             if (atomicAdd(arrived, 1) == n_splits - 1) {
-                merge = n_splits;
+                merge = 1;
                 *arrived = 0;
             }
             __threadfence();
@@ -309,7 +315,7 @@ static __device__ __forceinline__ void decode_arrive(const attention_arguments &
     for (int32_t r = thread / 32; r < n_queries * ratio; r += TILE_WARPS)
         if (flag[r / ratio])
             attention_merge_splits<uint16_t, D / 32>(a, query_row + r / ratio, kv_head * ratio + r % ratio,
-                                                     flag[r / ratio]);
+                                                     attention_splits(a, a.position[query_row + r / ratio]));
 }
 
 template <int D, int CHUNKS>
@@ -329,7 +335,6 @@ __global__ __launch_bounds__(TILE_THREADS,
     decode_stream stream;
     stream.item.work = (int32_t)blockIdx.x;
     stream.ahead = item_word(a, stream.item.work);
-    stream.i = 0;
     stream.values = false;
     const int32_t n_work = *a.n_items * a.n_kv_heads;
     if (stream.item.work < n_work)
@@ -383,7 +388,7 @@ __global__ __launch_bounds__(TILE_THREADS,
         for (int j = 0; j < D / 32; j++)
             o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
 #pragma unroll 1
-        for (int32_t i = 0; i < item.n_chunks; i += CHUNKS) {
+        for (int32_t i = item.first_chunk; i < item.n_chunks; i += CHUNKS) {
             const int32_t n = min(item.n_chunks - i, (int32_t)CHUNKS);
             float s[CHUNKS][2][4], factor[CHUNKS][2];
             const int keys = turn();

@@ -51,7 +51,7 @@ static __device__ __forceinline__ bool open_item(const attention_arguments &a, i
         }
         c->least = least;
         c->most = most;
-        c->begin = c->item.split_begin * CHUNKS_PER_SPLIT;
+        c->begin = max(c->item.split_begin * CHUNKS_PER_SPLIT, attention_first(least, a.reach) / ATTENTION_CHUNK);
         c->end = most < 0 ? 0 : min(c->item.split_end * CHUNKS_PER_SPLIT, most / ATTENTION_CHUNK + 1);
         if (c->begin < c->end)
             return true;
@@ -155,8 +155,8 @@ __global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const
     for (; open_item(a, n_work, &c); c.work += (int32_t)gridDim.x) {
         const cuda_item &item = c.item;
         const int32_t kv_head = c.work % a.n_kv_heads, end = c.end;
-        /* Chunks before this one hold only keys that all rows see. */
-        const int32_t first_masked = (c.least + 1) / ATTENTION_CHUNK;
+        /* Chunks before this one hold only keys that all rows see, if they begin at this key or behind it. */
+        const int32_t first_masked = (c.least + 1) / ATTENTION_CHUNK, all_from = attention_first(c.most, a.reach);
         const int warp = (int)threadIdx.x / 32;
         const int32_t first_row = warp * 16;
         const bool active = first_row < item.n_queries * ratio;
@@ -193,7 +193,7 @@ __global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const
         softmax_row row[2], merged[2];
         int32_t i = c.begin;
         while (i < end) {
-            const int32_t split_end = min(i + CHUNKS_PER_SPLIT, end);
+            const int32_t split_end = min((i / CHUNKS_PER_SPLIT + 1) * CHUNKS_PER_SPLIT, end);
             const bool first = i == c.begin;
             row[0] = row[1] = softmax_start();
 #pragma unroll
@@ -206,7 +206,8 @@ __global__ __launch_bounds__(TILE_THREADS, 2) void attention_forward_tiles(const
                     const int32_t chunk = attention_chunk(a, i, end);
                     const int32_t last[2] = {position[0] - chunk * ATTENTION_CHUNK,
                                              position[1] - chunk * ATTENTION_CHUNK};
-                    attention_step<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2, chunk >= first_masked, last);
+                    attention_step<D>(o, row, q, tiles, now, now + layout::TILE, a.scale2,
+                                      chunk >= first_masked || chunk * ATTENTION_CHUNK < all_from, last, a.reach);
                 }
                 turn_from();
             }
@@ -296,6 +297,7 @@ extern "C" void cuda_attention_forward(struct backend *backend, const struct att
     a.n_kv_heads = p->n_kv_heads;
     a.head_dim = p->head_dim;
     a.n_tokens = plan->n_tokens;
+    a.reach = attention_reach(p->window);
     a.max_items = plan->max_items;
 
     /* A recorded step must not depend on how much there is to do: blocks that fill the machine, each taking items in

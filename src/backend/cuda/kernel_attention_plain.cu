@@ -7,8 +7,8 @@
 /* PER_LANE * 32 >= D. */
 template <class T, int PER_LANE>
 static __device__ __forceinline__ void plain_chunk(const attention_arguments &a, const cuda_seq &seq, int32_t kv_head,
-                                                   int32_t chunk, int32_t visible, const float q[PER_LANE],
-                                                   float o[PER_LANE], softmax_row *row)
+                                                   int32_t chunk, int32_t hidden, int32_t visible,
+                                                   const float q[PER_LANE], float o[PER_LANE], softmax_row *row)
 {
     const int lane = (int)threadIdx.x % 32;
     const int64_t stride = (int64_t)a.n_kv_heads * a.head_dim;
@@ -16,7 +16,7 @@ static __device__ __forceinline__ void plain_chunk(const attention_arguments &a,
     const T *k = (const T *)a.k + (int64_t)kv_head * a.head_dim;
     const T *v = (const T *)a.v + (int64_t)kv_head * a.head_dim;
     float s[2] = {-INFINITY, -INFINITY}; /* of keys lane, lane + 32 */
-    for (int32_t j = 0; j < visible; j++) {
+    for (int32_t j = hidden; j < visible; j++) {
         const T *key = k + attention_key_row(seq, rows, chunk * ATTENTION_CHUNK + j) * stride;
         float x = 0.0f;
 #pragma unroll
@@ -39,7 +39,7 @@ static __device__ __forceinline__ void plain_chunk(const attention_arguments &a,
 #pragma unroll
     for (int i = 0; i < PER_LANE; i++)
         o[i] *= factor;
-    for (int32_t j = 0; j < visible; j++) {
+    for (int32_t j = hidden; j < visible; j++) {
         const T *value = v + attention_key_row(seq, rows, chunk * ATTENTION_CHUNK + j) * stride;
         const float weight = __shfl_sync(0xffffffffu, j < 32 ? p[0] : p[1], j % 32);
 #pragma unroll
@@ -57,8 +57,9 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a, c
     const int lane = (int)threadIdx.x % 32;
     const int64_t at = (int64_t)token * a.n_heads + head;
     const int32_t position = a.position[token];
-    const int32_t n_splits = position / CUDA_SPLIT + 1;
-    const int32_t split_end = min(item.split_end, n_splits);
+    const split_range splits = attention_splits(a, position);
+    const int32_t split_begin = max(item.split_begin, splits.begin), split_end = min(item.split_end, splits.end);
+    const int32_t first = attention_first(position, a.reach);
     float q[PER_LANE], o[PER_LANE], merged_o[PER_LANE];
     softmax_row merged = softmax_start();
 #pragma unroll
@@ -67,19 +68,20 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a, c
         q[i] = d < a.head_dim ? load_element((const T *)a.q + at * a.head_dim + d) : 0.0f;
         merged_o[i] = 0.0f;
     }
-    for (int32_t split = item.split_begin; split < split_end; split++) {
+    for (int32_t split = split_begin; split < split_end; split++) {
         softmax_row row = softmax_start();
 #pragma unroll
         for (int i = 0; i < PER_LANE; i++)
             o[i] = 0.0f;
-        const int32_t begin = split * CHUNKS_PER_SPLIT;
-        const int32_t end = min(begin + CHUNKS_PER_SPLIT, position / ATTENTION_CHUNK + 1);
+        const int32_t begin = max(split * CHUNKS_PER_SPLIT, first / ATTENTION_CHUNK);
+        const int32_t end = min((split + 1) * CHUNKS_PER_SPLIT, position / ATTENTION_CHUNK + 1);
         for (int32_t i = begin; i < end; i++) {
             const int32_t chunk = attention_chunk(a, i, end);
             const int32_t visible = min((int32_t)ATTENTION_CHUNK, position - chunk * ATTENTION_CHUNK + 1);
-            plain_chunk<T, PER_LANE>(a, seq, kv_head, chunk, visible, q, o, &row);
+            const int32_t hidden = max(first - chunk * ATTENTION_CHUNK, 0);
+            plain_chunk<T, PER_LANE>(a, seq, kv_head, chunk, hidden, visible, q, o, &row);
         }
-        if (split == item.split_begin) {
+        if (split == split_begin) {
             merged = row;
 #pragma unroll
             for (int i = 0; i < PER_LANE; i++)
@@ -91,9 +93,9 @@ static __device__ __forceinline__ void plain_row(const attention_arguments &a, c
                 merged_o[i] = attention_merge(merged_o[i], o[i], f);
         }
     }
-    if (split_end <= item.split_begin)
+    if (split_end <= split_begin)
         return;
-    if (item.partial && n_splits > 1) {
+    if (item.partial && splits.end - splits.begin > 1) {
         const int64_t to = attention_partial(a, token, item.split_begin, head);
 #pragma unroll
         for (int i = 0; i < PER_LANE; i++)
