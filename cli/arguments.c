@@ -112,8 +112,9 @@ static const char *value_of(cohort_options *options, char *name, int argc, char 
 /* Whether an argument is the value of no flag. */
 static bool is_bare(const char *argument) { return !is_flag(argument) && (argument[0] != '-' || argument[1] == '\0'); }
 
-/* Values without a flag, as a shell makes them of *.jsonl, are one value with commas between them. A comma in the name
- * of a file is written so that it stays one. A single value is taken as it stands. */
+/* Values without a flag are one value with commas between them. Where they are files, as a shell makes them of *.jsonl, a
+ * comma in the name of one is written so that it stays one, and a single value is taken as it stands. The words of an
+ * action keep every comma. */
 static bool set_bare(cohort_options *options, const char *name, char **values, int n)
 {
     size_t size = 1, length = 0;
@@ -126,7 +127,7 @@ static bool set_bare(cohort_options *options, const char *name, char **values, i
         return false;
     }
     for (int i = 0; i < n; i++) {
-        const bool escape = n > 1 && access(values[i], F_OK) == 0;
+        const bool escape = strcmp(name, "action") == 0 || (n > 1 && access(values[i], F_OK) == 0);
         if (i > 0)
             text[length++] = ',';
         for (const char *at = values[i]; *at != '\0'; at++) {

@@ -213,8 +213,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "cohort: %s\n", err.message);
         return EXIT_FAILED;
     }
-    const char *bare = command == COHORT_DATA ? "data" : command == COHORT_INFO ? "model" : NULL;
-    int code = cli_parse(options, bare, argc - 2, argv + 2)
+    int code = cli_parse(options, cohort_options_bare(options), argc - 2, argv + 2)
                    ? run(options, command == COHORT_SFT || command == COHORT_GRPO)
                    : EXIT_USAGE;
     cohort_options_destroy(options);

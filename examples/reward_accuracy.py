@@ -301,16 +301,21 @@ def side(text):
     return (match.group(1), match.group(2)) if match else ("", text)
 
 
+def same_text(a, b):
+    """Words may differ in the case of their letters, single letters may not: they are names of choices and variables."""
+    return a == b or (len(a) > 1 and re.fullmatch("[A-Za-z ]+", a) is not None and a.lower() == b.lower())
+
+
 def equal(a, b):
     a, b = (PRODUCT.sub("", strip(respell(strip(x)))) for x in (a, b))
     if not a or not b:
         return False
-    if a == b:
+    if same_text(a, b):
         return True
     (left, a), (other, b) = side(a), side(b)
     if left and other and left != other:
         return False
-    if a == b:
+    if same_text(a, b):
         return True
     x, y = number(a), number(b)
     return x is not None and y is not None and same_unit(x[3], y[3]) and same_value(x, y)

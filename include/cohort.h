@@ -151,7 +151,11 @@ typedef enum cohort_command {
     COHORT_SCORE,
     COHORT_BENCH,
     COHORT_DATA,
-    COHORT_MERGE
+    COHORT_MERGE,
+    COHORT_RUNS,
+    COHORT_FORK,
+    COHORT_REPORT,
+    COHORT_PLOT
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */
@@ -178,6 +182,8 @@ COHORT_API bool cohort_options_reads_yaml(const cohort_options *options);
 COHORT_API bool cohort_options_has(const cohort_options *options, const char *name);
 /* True for options that are switched on by their name alone. */
 COHORT_API bool cohort_options_is_switch(const cohort_options *options, const char *name);
+/* The option whose value are words without a flag ("data" of COHORT_DATA); NULL: the command takes none. */
+COHORT_API const char *cohort_options_bare(const cohort_options *options);
 /* What an option's flag means where no value follows it: "true" for a switch, "latest" for resume. NULL: the flag needs a
  * value, or the command has no such option. */
 COHORT_API const char *cohort_options_alone(const cohort_options *options, const char *name);

@@ -135,6 +135,11 @@ bool cohort_options_is_switch(const cohort_options *options, const char *name)
     return options != NULL && name != NULL && options_is_switch(options->options, name);
 }
 
+const char *cohort_options_bare(const cohort_options *options)
+{
+    return options == NULL ? NULL : options_bare(commands[options->command].flag);
+}
+
 const char *cohort_options_alone(const cohort_options *options, const char *name)
 {
     return options == NULL || name == NULL ? NULL : options_alone(options->options, name);

@@ -32,6 +32,7 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
     struct adapter_settings settings = {0};
     struct adapter_merge merge = {0};
     struct checkpoint_folder folder = {0};
+    struct tokenizer_files small = {0};
     struct text notes = {0};
     enum dtype type = DTYPE_BF16;
     bool there = false;
@@ -62,7 +63,9 @@ cohort_status command_merge(struct options *options, const struct reward_list *e
     TRY_GOTO(checkpoint_folder_begin(&folder, out, err));
     folder.exclusive = true; /* somebody else may make it meanwhile */
     TRY_GOTO(tokenizer_folder(dir, adapter, &tokenizer, err));
-    TRY_GOTO(checkpoint_copy_tokenizer(tokenizer, folder.temporary, err));
+    TRY_GOTO(checkpoint_read_tokenizer(&small, tokenizer, err));
+    TRY_GOTO(checkpoint_read_documents(&small, dir, err));
+    TRY_GOTO(checkpoint_write_tokenizer(&small, folder.temporary, err));
     TRY_GOTO(model_config_save(&config, &files, type, folder.temporary, err));
     TRY_GOTO(
         checkpoint_write_weights(folder.temporary, &params, 0, adapter_merge_fetch, &merge, &folder.manifest, err));
@@ -73,6 +76,7 @@ cleanup:
     checkpoint_folder_abandon(&folder);
     adapter_merge_close(&merge);
     adapter_settings_free(&settings);
+    tokenizer_files_free(&small);
     param_table_free(&params);
     config_files_free(&files);
     text_free(&notes);

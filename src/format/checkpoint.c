@@ -2,6 +2,7 @@
 #include "format/checkpoint.h"
 
 #include "base/json_text.h"
+#include "base/number.h"
 #include "base/pool.h"
 #include "base/rng.h"
 
@@ -260,6 +261,45 @@ cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const cha
 cleanup:
     if (status != COHORT_OK)
         tokenizer_files_free(files);
+    return status;
+}
+
+/* What goes with a model wherever it goes. */
+static bool is_document(const char *name)
+{
+    static const char *const begins[] = {"licen", "copying", "notice", "use_policy"};
+    static const char *const names[] = {"preprocessor_config.json", "processor_config.json"};
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        if (strlen(name) >= strlen(begins[i]) && ascii_same_bytes(name, begins[i], strlen(begins[i])))
+            return true;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+cohort_status checkpoint_read_documents(struct tokenizer_files *files, const char *dir, cohort_error *err)
+{
+    const off_t most = 1 << 20;
+    char *path = NULL;
+    struct stat st;
+    DIR *stream = opendir(dir);
+    cohort_status status = COHORT_OK;
+    if (stream == NULL)
+        return error_set(err, COHORT_ERR_IO, "%s: cannot open: %s", dir, strerror(errno));
+    for (const char *entry; (entry = file_next_entry(stream, dir, &status, err)) != NULL;) {
+        if (!is_document(entry))
+            continue;
+        TRY_GOTO(file_join(&path, dir, entry, err));
+        const bool taken = stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= most;
+        mem_free(path);
+        path = NULL;
+        if (taken)
+            TRY_GOTO(add_if_there(files, dir, entry, err));
+    }
+cleanup:
+    closedir(stream);
+    mem_free(path);
     return status;
 }
 

@@ -97,6 +97,9 @@ struct tokenizer_files {
     size_t count, capacity;
 };
 cohort_status checkpoint_read_tokenizer(struct tokenizer_files *files, const char *dir, cohort_error *err);
+/* Adds the licence and the like of a model folder (LICENSE, NOTICE, USE_POLICY..., up to 1 MiB each), which a model made of
+ * it must keep. */
+cohort_status checkpoint_read_documents(struct tokenizer_files *files, const char *dir, cohort_error *err);
 cohort_status checkpoint_write_tokenizer(const struct tokenizer_files *files, const char *dir, cohort_error *err);
 /* Another chat template in place of those that were read: what is written has it as chat_template.jinja. */
 cohort_status checkpoint_set_template(struct tokenizer_files *files, const char *text, size_t length,

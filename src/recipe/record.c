@@ -1,5 +1,6 @@
 #include "recipe/record.h"
 
+#include "base/clock.h"
 #include "base/json_text.h"
 #include "base/number.h"
 #include "text/response.h"
@@ -82,9 +83,17 @@ void record_close(struct training *t)
 {
     if (t->store == NULL)
         return;
-    record_event(t, "end", NULL, NULL, t->outcome, NULL);
+    struct text figures = {0};
+    cohort_error lost = {0};
+    double behind = 0.0;
+    const double spent = store_seconds(t->store, &behind);
+    (void)text_printf(&figures, NULL, "{\"seconds\": %.3f, \"store_seconds\": %.4f, \"store_thread_seconds\": %.4f}",
+                      clock_seconds() - t->started, spent, behind);
+    record_event(t, "end", NULL, NULL, t->outcome, figures.data);
+    text_free(&figures);
     take_notes(t);
-    store_close(t->store, t->outcome, t->why);
+    if (store_close(t->store, t->outcome, t->why, &lost) != COHORT_OK)
+        observer_message(t->observer, "warning: %s", lost.message);
     t->store = NULL;
     mem_free(t->why);
     t->why = NULL;

@@ -5,6 +5,17 @@
 #include <stdio.h>
 #include <string.h>
 
+const char run_origin_name[] = "trainer/origin.json";
+
+cohort_status run_identity_is_fork(const char *dir, bool *forked, cohort_error *err)
+{
+    char *path = NULL;
+    TRY(file_join(&path, dir, run_origin_name, err));
+    cohort_status status = file_exists(path, forked, err);
+    mem_free(path);
+    return status;
+}
+
 /* ---- gathering ---- */
 
 cohort_status run_identity_add_model(struct run_inputs *inputs, const char *dir, const struct weight_files *files,
@@ -158,7 +169,7 @@ struct check {
 static cohort_status tell(struct check *check, enum input_kind kind, const char *what, cohort_error *err)
 {
     struct training *t = check->t;
-    if (check->accepted[kind]) {
+    if (check->accepted[kind] || t->forked) {
         observer_message(t->observer, "accepted a change of %s: %s", input_kind_name(kind), what);
         return run_inputs_note_change(&t->inputs, t->state.step, kind, what, err);
     }
@@ -189,6 +200,8 @@ static cohort_status option_differs(struct check *check, const char *theirs, con
         goto cleanup;
     if (resume == RESUME_HASHED || resume == RESUME_ACCEPTED)
         status = tell(check, option->input, what.data, err);
+    else if (check->t->forked)
+        observer_message(check->t->observer, "the fork differs: %s", what.data);
     else
         status = error_set(err, COHORT_ERR_STATE,
                            "%s: a resumed run must keep its options (only length, saving, evaluation "

@@ -30,4 +30,8 @@ cohort_status run_identity_write(const struct training *t, const char *dir, coho
  * earlier version) is reported too. */
 cohort_status run_identity_check(struct training *t, cohort_error *err);
 
+/* Whether a checkpoint is one that cohort fork put into its run folder (run_fork.h). */
+extern const char run_origin_name[]; /* "trainer/origin.json" */
+cohort_status run_identity_is_fork(const char *dir, bool *forked, cohort_error *err);
+
 #endif

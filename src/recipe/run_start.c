@@ -12,19 +12,13 @@ static const struct {
     const char *prefix, *suffix;
     bool is_sign; /* shows that a run began here; the folder alone may have been made by hand */
 } ours[] = {
-    {"checkpoints", NULL, false},
-    {"config.yaml", NULL, true},
-    {"metrics.jsonl", NULL, true},
-    {"completions.jsonl", NULL, true},
-    {"reward.svg", NULL, true},
-    {"loss.svg", NULL, true},
-    {"run.db", NULL, true},
-    {"run.db-wal", NULL, true},
-    {"run.db-shm", NULL, true},
-    {"run.db-journal", NULL, true},
-    {"eval-step-", ".jsonl", true},
-    {".cohort.lock", NULL, false},
-    {".cohort.periodic", NULL, false},
+    {"tensorboard", NULL, true},       {"checkpoints", NULL, false},
+    {"config.yaml", NULL, true},       {"metrics.jsonl", NULL, true},
+    {"completions.jsonl", NULL, true}, {"reward.svg", NULL, true},
+    {"loss.svg", NULL, true},          {"run.db", NULL, true},
+    {"run.db-wal", NULL, true},        {"run.db-shm", NULL, true},
+    {"run.db-journal", NULL, true},    {"eval-step-", ".jsonl", true},
+    {".cohort.lock", NULL, false},     {".cohort.periodic", NULL, false},
 };
 
 /* Which of our entries the name is, or -1. A temporary file of an interrupted write (file_write_atomic) is one of ours
@@ -48,9 +42,24 @@ static int which(const char *name)
 }
 
 struct look {
-    bool sign, config, checkpoints, metrics;
+    bool sign, config, checkpoints, metrics, stepped;
     char *foreign;
 };
+
+/* Whether a line of metrics.jsonl is of a step: the evaluation before the first is of step 0. */
+static cohort_status look_for_steps(const char *path, bool *stepped, cohort_error *err)
+{
+    static const char before[] = "{\"step\": 0,";
+    struct text content = {0};
+    cohort_status status = file_read(path, 0, &content, err);
+    for (const char *line = content.data; status == COHORT_OK && line != NULL && *line != '\0' && !*stepped;) {
+        *stepped = strncmp(line, before, sizeof before - 1) != 0;
+        line = strchr(line, '\n');
+        line = line == NULL ? NULL : line + 1;
+    }
+    text_free(&content);
+    return status;
+}
 
 /* Looks at the entries of one folder; checkpoints/ must be empty. */
 static cohort_status look_into(const char *path, bool within, struct look *look, cohort_error *err)
@@ -84,6 +93,8 @@ static cohort_status look_into(const char *path, bool within, struct look *look,
             struct stat st;
             status = file_join(&file, path, name, err);
             look->metrics = status == COHORT_OK && stat(file, &st) == 0 && st.st_size > 0;
+            if (look->metrics)
+                status = look_for_steps(file, &look->stepped, err);
             mem_free(file);
         }
     }
@@ -107,7 +118,10 @@ cohort_status run_start_look(const char *path, enum run_start *start, char **for
     if (look.foreign == NULL && look.sign && (!look.checkpoints || (look.metrics && !look.config)))
         TRY_GOTO(
             mem_strdup(&look.foreign, look.metrics ? "metrics.jsonl" : "config.yaml", look.metrics ? 13 : 11, err));
-    *start = look.foreign != NULL ? RUN_START_OTHER : look.sign ? RUN_START_AGAIN : RUN_START_NEW;
+    *start = look.foreign != NULL ? RUN_START_OTHER
+             : !look.sign         ? RUN_START_NEW
+             : look.stepped       ? RUN_START_AGAIN
+                                  : RUN_START_UNSTEPPED;
     *foreign = look.foreign;
     look.foreign = NULL;
 cleanup:

@@ -6,9 +6,10 @@
 #include "base/memory.h"
 
 enum run_start {
-    RUN_START_NEW,   /* no folder, or one without any sign of a run */
-    RUN_START_AGAIN, /* a run that began and stopped before its first checkpoint */
-    RUN_START_OTHER  /* holds what a beginning run does not write: not to be touched */
+    RUN_START_NEW,       /* no folder, or one without any sign of a run */
+    RUN_START_UNSTEPPED, /* a run that began and stopped before its first step */
+    RUN_START_AGAIN,     /* a run that began and stopped before its first checkpoint */
+    RUN_START_OTHER      /* holds what a beginning run does not write: not to be touched */
 };
 /* path has no checkpoint. *foreign is, with RUN_START_OTHER, the name of the entry in the way (free it with mem_free),
  * else NULL. */

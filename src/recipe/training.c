@@ -5,6 +5,7 @@
 #include "recipe/record.h"
 #include "recipe/run_identity.h"
 #include "recipe/run_start.h"
+#include "report/run_plot.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,17 +26,37 @@ static cohort_status start_instead(struct training *t, const char *out, cohort_e
                   out, foreign, out);
     else
         observer_message(t->observer, "no checkpoint in %s yet: the run starts from its beginning%s", out,
-                         start == RUN_START_AGAIN ? ", over what an earlier start left there" : "");
+                         start != RUN_START_NEW ? ", over what an earlier start left there" : "");
     mem_free(foreign);
-    t->again = start == RUN_START_AGAIN;
+    t->again = start == RUN_START_AGAIN || start == RUN_START_UNSTEPPED;
     return start == RUN_START_OTHER ? COHORT_ERR_STATE : COHORT_OK;
+}
+
+/* A run that ended before its first step is not in the way of the same command. */
+static cohort_status start_over(struct training *t, const char *out, cohort_error *err)
+{
+    enum run_start start;
+    char *foreign = NULL;
+    struct run_steps steps = {0};
+    TRY(run_folder_checkpoints(out, &steps, NULL, err));
+    const bool saved = steps.n > 0;
+    run_steps_free(&steps);
+    if (saved)
+        return COHORT_OK; /* whoever creates the run refuses it */
+    TRY(run_start_look(out, &start, &foreign, err));
+    mem_free(foreign);
+    if (start != RUN_START_UNSTEPPED)
+        return COHORT_OK;
+    TRY(training_lock(t, out, err));
+    observer_message(t->observer, "note: a run began in %s and ended before its first step: it starts again", out);
+    return COHORT_OK;
 }
 
 static cohort_status find_resume(struct training *t, const char *out, cohort_error *err)
 {
     const char *resume = options_string(t->options, OPTION_RESUME);
     if (resume == NULL || strcmp(resume, "false") == 0)
-        return COHORT_OK;
+        return start_over(t, out, err);
     TRY(training_lock(t, out, err));
     if (strcmp(resume, "latest") == 0 || strcmp(resume, "true") == 0) {
         TRY(training_find_latest(t, out, err));
@@ -62,6 +83,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
     t->plan = (struct step_plan){.slices = 1, .accumulated = 1, .iterations = 1};
     if (out == NULL)
         return error_set(err, COHORT_ERR_ARGUMENT, "no run folder given: pass --out DIR, for example --out runs/first");
+    TRY(report_to_check(options, err));
     TRY(find_resume(t, out, err));
     TRY(training_verify(t, out, err));
     if ((t->resume_dir != NULL || t->again) && !options_given(options, OPTION_CONFIG)) {
@@ -77,6 +99,7 @@ cohort_status training_open(struct training *t, struct options *options, const c
     TRY(session_open(&t->session, options, t->resume_dir, SESSION_TOKENIZER | SESSION_TRAINING, observer, err));
     end_of_text_note(&t->session, observer);
     TRY(checkpoint_read_tokenizer(&t->tokenizer, t->session.adapter.tokenizer, err));
+    TRY(checkpoint_read_documents(&t->tokenizer, t->session.dir, err));
     size_t length = 0; /* a file of the caller's: what is trained with it has it */
     const char *text =
         options_is_set(options, OPTION_CHAT_TEMPLATE) ? chat_template_text(t->session.chat, false, &length) : NULL;
@@ -96,11 +119,15 @@ void training_leave(struct training *t)
 {
     run_folder_leave(&t->run);
     store_leave(t->store);
+    report_to_leave(t->report);
     t->store = NULL;
+    t->report = NULL;
 }
 
 void training_close(struct training *t)
 {
+    report_to_close(t->report, t->outcome == NULL ? "failed" : t->outcome);
+    t->report = NULL;
     record_close(t);
     run_folder_close(&t->run);
     tokenizer_files_free(&t->tokenizer);
@@ -126,7 +153,14 @@ static cohort_status check_state(const struct training *t, cohort_error *err)
             "%s/trainer/state.json: %s \"entropy_control\", which only a run with use_adaptive_entropy has; "
             "the file is damaged: resume from another checkpoint",
             t->resume_dir, t->state.adapts_entropy ? "unexpected" : "there is no");
-    if (t->state.seed == (uint64_t)seed && t->state.batches == batches)
+    if (t->forked && t->state.batches != batches)
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "a fork goes on in the data where its parent was, and with other batches than its parent's that "
+            "place is unknown: leave num_iterations, steps_per_generation and gradient_accumulation_steps "
+            "as they were, or begin a new run with --model %s",
+            t->resume_dir);
+    if (t->forked || (t->state.seed == (uint64_t)seed && t->state.batches == batches))
         return COHORT_OK;
     return error_set(err, COHORT_ERR_FORMAT,
                      "%s/trainer/state.json: step %lld, %lld batches and seed %llu do not fit a run "
@@ -154,9 +188,11 @@ cohort_status training_begin(struct training *t, cohort_error *err)
                                t->resume_dir, t->state.command, t->command);
             goto cleanup;
         }
+        TRY_GOTO(run_identity_is_fork(t->resume_dir, &t->forked, err));
         TRY_GOTO(run_identity_check(t, err));
         TRY_GOTO(check_state(t, err));
         TRY_GOTO(training_continue(t, out, &yaml, err));
+        t->state.seed = (uint64_t)options_int(t->options, OPTION_SEED);
         t->saved_step = t->state.step;
         observer_message(t->observer, "resuming from %s: step %lld", t->resume_dir, (long long)t->state.step);
     } else {
@@ -168,6 +204,8 @@ cohort_status training_begin(struct training *t, cohort_error *err)
         snprintf(t->state.command, sizeof t->state.command, "%s", t->command);
     }
     TRY_GOTO(record_open(t, t->resume_dir != NULL ? t->state.step : -1, err));
+    TRY_GOTO(report_to_open(&t->report, t->options, t->command, t->run.path, t->resume_dir != NULL ? t->state.step : -1,
+                            t->observer, err));
     if (t->run.lock_unsupported)
         observer_message(t->observer,
                          "note: the file system of %s knows no locks: nothing keeps a second "
@@ -245,14 +283,14 @@ cohort_status training_write_trainer(struct training *t, const struct optimizer 
 void training_curve(struct training *t, const char *metric, const char *eval_metric, const char *title,
                     const char *file)
 {
-    t->curve = (struct curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
+    t->curve = (struct drawn_curve){.metric = metric, .eval_metric = eval_metric, .title = title, .file = file};
 }
 
 void training_draw(struct training *t, enum draw_when when)
 {
     const double SHARE = 0.01;      /* of the time */
     const double LEAST_PAUSE = 5.0; /* seconds: more often is of no use */
-    struct curve *c = &t->curve;
+    struct drawn_curve *c = &t->curve;
     cohort_error problem = {0};
     const double begin = clock_seconds(),
                  pause = when == DRAW_STEP ? fmax(LEAST_PAUSE, c->cost / SHARE) : c->cost / SHARE;

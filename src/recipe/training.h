@@ -6,6 +6,7 @@
 
 #include "run/options.h"
 #include "recipe/memory_plan.h"
+#include "recipe/report_to.h"
 #include "recipe/run_inputs.h"
 #include "recipe/session.h"
 #include "format/checkpoint.h"
@@ -27,11 +28,12 @@ struct training {
     const char *command; /* "sft" or "grpo" */
     struct session session;
     struct run_folder run;
-    struct store *store; /* run.db; NULL before the run begins (record.h) */
-    const char *outcome; /* how the run ended, for the store; static */
-    char *why;           /* why it failed; NULL: it did not */
-    double evaluated;    /* seconds of the evaluation whose figures are logged next; negative: none */
-    bool event_failed;   /* the user was told that an event could not be recorded */
+    struct report_to *report; /* where metrics go beside the folder */
+    struct store *store;      /* run.db; NULL before the run begins (record.h) */
+    const char *outcome;      /* how the run ended, for the store; static */
+    char *why;                /* why it failed; NULL: it did not */
+    double evaluated;         /* seconds of the evaluation whose figures are logged next; negative: none */
+    bool event_failed;        /* the user was told that an event could not be recorded */
     struct train_state state;
     char *resume_dir;                 /* checkpoint the run goes on from, or NULL */
     struct tokenizer_files tokenizer; /* as the run opened them: checkpoints are complete alone */
@@ -40,16 +42,17 @@ struct training {
     double save_seconds;              /* what the last save took */
     bool lines_lost;                  /* a step's metrics could not be kept or judged at all: it must be done again */
     bool again;                       /* --resume, but what stands in --out has no checkpoint yet: a new start */
-    struct run_inputs inputs;         /* what this run reads: the command adds its own before training_begin */
-    struct diagnosis_setup setup;     /* what rules must know: the command fills in its own before training_begin */
-    struct diagnosis *diagnosis;      /* whether it learns */
-    bool diverged;                    /* it will not recover */
-    struct step_line lines;           /* what is shown of steps */
+    bool forked;                  /* it goes on from the checkpoint that cohort fork put there: options may differ */
+    struct run_inputs inputs;     /* what this run reads: the command adds its own before training_begin */
+    struct diagnosis_setup setup; /* what rules must know: the command fills in its own before training_begin */
+    struct diagnosis *diagnosis;  /* whether it learns */
+    bool diverged;                /* it will not recover */
+    struct step_line lines;       /* what is shown of steps */
     struct pace {
         double last[PACE_STEPS], sum; /* seconds of steps since the run was opened */
         int64_t n;
     } pace;
-    struct curve {
+    struct drawn_curve {
         const char *metric, *eval_metric, *title, *file; /* metric NULL: none yet */
         double drawn, cost;                              /* when last, and the seconds it took */
         bool failed;

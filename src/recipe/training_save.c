@@ -195,6 +195,7 @@ cohort_status training_log(struct training *t, int64_t step, double epoch, const
     t->evaluated = -1.0;
     status = status == COHORT_OK ? recorded : status;
     observer_metrics(t->observer, &line);
+    report_to_step(t->report, step, &line);
     metrics_free(&line);
     return status;
 }
@@ -219,6 +220,7 @@ cohort_status training_log_evaluation(struct training *t, const struct metrics *
     metrics_set(&told, "step", (double)t->state.step);
     metrics_add(&told, metrics);
     observer_metrics(t->observer, &told);
+    report_to_step(t->report, t->state.step, &told);
 cleanup:
     metrics_free(&told);
     text_free(&text);

@@ -39,6 +39,7 @@ enum {
 
 struct program {
     const struct stop *stop, *ending; /* borrowed */
+    const char *role;                 /* static */
     double timeout_s;
     pid_t pid;       /* 0: none, or reaped */
     int exit_status; /* of waitpid, once reaped */
@@ -201,12 +202,14 @@ cohort_status program_start(struct program **out, const char *label, char *const
     TRY(mem_alloc(&program, 1, sizeof *program, "reward", err));
     program->to = program->from = program->errors = -1;
     program->stop = limits->stop;
+    program->role = limits->role == NULL ? "reward" : limits->role;
     program->ending = limits->ending;
     program->timeout_s = limits->timeout_s;
     TRY_GOTO(text_append(&program->tail, "", 0, err));
     TRY_GOTO(text_append(&program->answers, "", 0, err));
     if (make_pipe(in) != 0 || make_pipe(answers) != 0 || make_pipe(errors) != 0) {
-        status = error_set(err, COHORT_ERR_IO, "reward '%.80s': cannot make a pipe: %s", label, strerror(errno));
+        status =
+            error_set(err, COHORT_ERR_IO, "%s '%.80s': cannot make a pipe: %s", program->role, label, strerror(errno));
         goto cleanup;
     }
     program->to = in[1];
@@ -216,14 +219,15 @@ cohort_status program_start(struct program **out, const char *label, char *const
     const int child[3] = {in[0], answers[1], errors[1]};
     int code = spawn(program, arguments, child);
     if (code != 0) {
-        status = error_set(err, COHORT_ERR_REWARD, "reward '%.80s': cannot start %s: %s", label, arguments[0],
-                           strerror(code));
+        status = error_set(err, COHORT_ERR_REWARD, "%s '%.80s': cannot start %s: %s", program->role, label,
+                           arguments[0], strerror(code));
         goto cleanup;
     }
     const int mine[3] = {program->to, program->from, program->errors};
     for (int i = 0; i < 3; i++)
         if (fcntl(mine[i], F_SETFL, O_NONBLOCK) != 0) {
-            status = error_set(err, COHORT_ERR_IO, "reward '%.80s': cannot set up a pipe: %s", label, strerror(errno));
+            status = error_set(err, COHORT_ERR_IO, "%s '%.80s': cannot set up a pipe: %s", program->role, label,
+                               strerror(errno));
             goto cleanup;
         }
     *out = program;
@@ -319,6 +323,33 @@ static cohort_status break_down(struct program *program, const char *name, const
         snprintf(program->failure, sizeof program->failure, "%s%s; its stderr %s%s%.*s", problem, ending,
                  length > 0 ? "ends: " : "is empty", skipped > 0 ? "..." : "", (int)(length - skipped), tail + skipped);
     return error_set(err, COHORT_ERR_REWARD, "reward '%.100s': %s", name, program->failure);
+}
+
+bool program_tell(struct program *program, const char *bytes, size_t length, size_t *sent, char *why, size_t size)
+{
+    cohort_error problem = {0};
+    *sent = 0;
+    for (int i = 0; i < 16 && program->from >= 0; i++) { /* a flood is read away in part: more waits in the pipe */
+        program->answers.length = 0;
+        read_some(&program->from, &program->answers);
+        if (program->answers.length == 0)
+            break;
+    }
+    program->answers.length = 0;
+    if (program->errors >= 0) {
+        read_some(&program->errors, &program->tail);
+        keep_tail(&program->tail);
+    }
+    if (!program->broken && !has_ended(program) && program->to >= 0) {
+        const ssize_t n = length == 0 ? 0 : write_quietly(program->to, bytes, length);
+        *sent = n > 0 ? (size_t)n : 0;
+        if (n >= 0 || errno == EAGAIN || errno == EINTR)
+            return true;
+    }
+    if (!program->broken)
+        break_down(program, "", has_ended(program) ? "ended" : "does not read any more", 0, &problem);
+    snprintf(why, size, "%s", program->failure);
+    return false;
 }
 
 /* What a line's object says beside the reward. */

@@ -9,12 +9,18 @@ struct program;
 struct program_limits {
     double timeout_s;                 /* for a batch */
     const struct stop *stop, *ending; /* looked at while an answer is waited for; borrowed, either may be NULL */
+    const char *role;                 /* what it is called in messages; NULL: "reward" */
 };
 /* Starts arguments[0] (a path, or a name that PATH knows); the list ends with NULL. label names it in messages. */
 cohort_status program_start(struct program **out, const char *label, char *const arguments[],
                             const struct program_limits *limits, cohort_error *err);
 /* Accepts NULL. Ends the program with all that it started, after 2 s for it to end by itself. */
 void program_destroy(struct program *program);
+
+/* Writes what the program takes of bytes at once, without waiting, and reads away what it says: for programs that are told
+ * and not asked. *sent: how much. False where it has ended or does not read any more: why[size] says so, with the end of
+ * its stderr. */
+bool program_tell(struct program *program, const char *bytes, size_t length, size_t *sent, char *why, size_t size);
 
 /* Lines to be asked, and where their answers go. */
 struct program_batch {

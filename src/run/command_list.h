@@ -92,7 +92,37 @@
       "Writes a checkpoint as published, for tools that read no adapters. Weights become W + s B A, rounded once; "    \
       "the other files are the base's, and the tokenizer the adapter's if it has one.",                                \
       "cohort merge --model Qwen3-0.6B --adapter runs/lora/final --out merged",                                        \
-      "cohort merge --adapter runs/lora/final --dtype f32 --out merged")
+      "cohort merge --adapter runs/lora/final --dtype f32 --out merged")                                               \
+    X(RUNS, runs, "what runs have recorded: list, show, compare, completions, export, sql",                            \
+      "list, show NAME, compare A B, completions NAME, export NAME, sql NAME 'SELECT ...'",                            \
+      "[ACTION [NAME ...]]",                                                                                           \
+      "NAME is a run in --runs, or the path of a run folder; a run that is going on is read as it is. list prints a "  \
+      "line for each; show what one is, what it reads by hash, its last metrics and events; compare what differs; "    \
+      "completions those that match; export tables as files; sql the rows of one SELECT, read-only.",                  \
+      "cohort runs",                                                                                                   \
+      "cohort runs completions first --step 812 --order worst --limit 5")                                              \
+    X(FORK, fork, "another run from a checkpoint of one, with other options",                                          \
+      "make another run that goes on from a checkpoint of a run",                                                      \
+      "RUN[@STEP] --out runs/NEW",                                                                                     \
+      "RUN is a run in --runs or the path of a run folder; STEP one of its checkpoints, else the newest. Writes the "  \
+      "new run folder with a copy of the checkpoint; sft or grpo with --out and --resume then goes on there, with "    \
+      "optimizer and place in the data as they were, and whatever options are given changed.",                         \
+      "cohort fork first --out runs/second",                                                                           \
+      "cohort fork first@400 --out runs/second")                                                                       \
+    X(REPORT, report, "a page that says what a run learned and how it went",                                           \
+      "write a report of a run, or of several beside each other",                                                      \
+      "NAME ... [--out FILE.html]",                                                                                    \
+      "NAME is a run in --runs, or the path of a run folder; a run that is going on is read as it is. Writes one page "\
+      "of HTML that needs nothing else: verdict, curves, warnings, where the time went, samples, configuration.",      \
+      "cohort report first",                                                                                           \
+      "cohort report first second --out compare.html")                                                                 \
+    X(PLOT, plot, "curves of a run's metrics as SVG",                                                                  \
+      "draw metrics of a run",                                                                                         \
+      "NAME [--metric reward,eval_reward] [--out FILE.svg]",                                                           \
+      "NAME is a run in --runs, or the path of a run folder; a run that is going on is drawn as it is. Names of "      \
+      "metrics are those of metrics.jsonl.",                                                                           \
+      "cohort plot first",                                                                                             \
+      "cohort plot first --metric entropy,grad_norm --out curves.svg")
 /* clang-format on */
 
 #endif

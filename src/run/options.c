@@ -546,6 +546,19 @@ bool options_is_switch(const struct options *options, const char *name)
     return value != NULL && value->spec->type == OPTION_TYPE_BOOL;
 }
 
+const char *options_bare(enum option_command command)
+{
+    switch (command) {
+    case FOR_DATA: return "data";
+    case FOR_INFO: return "model";
+    case FOR_RUNS: return "action";
+    case FOR_REPORT:
+    case FOR_PLOT: return "run";
+    case FOR_FORK: return "from";
+    default: return NULL;
+    }
+}
+
 const char *options_alone(const struct options *options, const char *name)
 {
     const struct option_value *value = options_find(options, name);

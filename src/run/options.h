@@ -112,6 +112,8 @@ const struct stop *options_stop(const struct options *options);
 bool options_has(const struct options *options, const char *name);
 bool options_is_switch(const struct options *options, const char *name);
 const char *options_alone(const struct options *options, const char *name);
+/* The option whose value are words without a flag; NULL: the command takes none. */
+const char *options_bare(enum option_command command);
 
 /* Typed reads; asking for an option that the command or for a type that the option does not have, or for a bool, int or
  * float that is not set, is our mistake (assert). */

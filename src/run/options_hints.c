@@ -92,7 +92,7 @@ static const char RECOMPUTES[] =
 static const char REFERENCE_ONCE[] =
     "not needed: the reference is computed once for a batch (beta); leave it out";
 static const char REPORTS[] =
-    "cohort reports to the run folder only: metrics.jsonl and reward.svg; leave it out";
+    "cohort reports to the run folder, and with report_to to TensorBoard or a program (docs/RUN.md); leave it out";
 static const char REWARDS[] =
     "accuracy, think_format, python:FILE.py:FUNCTION (TRL's functions as they are), or another of docs/REWARDS.md";
 static const char ROWS[] =
@@ -421,7 +421,6 @@ static const struct option_hint hints[] = {
     {"repeat_last_n", "repetition_context", NULL},
     {"repeat_penalty", "repetition_penalty", NULL},
     {"repetition_context_size", "repetition_context", NULL},
-    {"report_to", NULL, REPORTS},
     {"reprompt_template", NULL, OTHER_METHOD},
     {"request_timeout", NULL, IN_TURN},
     {"restore_callback_states_from_checkpoint", NULL, CHECKPOINT},

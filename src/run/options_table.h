@@ -446,6 +446,8 @@ OPTION(ACCEPT_CHANGED, "accept_changed", SOME_OF(WORDS(INPUT_KIND_LIST)), NULL, 
        "with --resume: what may differ from what the run read before")
 OPTION(LOG_COMPLETIONS, "log_completions", SWITCH, "false", FOR_GRPO, "Run", FREE,
        "write every completion with its rewards into the run folder")
+OPTION(REPORT_TO, "report_to", TEXTS, NULL, FOR_TRAIN, "Run", FREE,
+       "also to: tensorboard (event files in the run folder), exec:PROGRAM (a JSON line a step), none")
 OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GRPO, "Run", FREE,
        "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
 OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
@@ -453,6 +455,48 @@ OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_
 OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
        FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,
        "format of what is printed; always jsonl with --batch")
+ALSO(FORMAT, "format", ONE_OF(WORDS(EXPORT_FORMAT_LIST)), "text", FOR_RUNS, "Run", NO_RUN,
+     "form of what is printed: text, jsonl, csv; of export also parquet and tensorboard (text: jsonl)")
+ALSO(OUT, "out", FOLDER, NULL, FOR_FORK, "Run", NO_RUN,
+     "run folder to write; it must not exist")
+ALSO(OUT, "out", FILE_NAME, NULL, FOR_RUNS, "Run", NO_RUN,
+     "of export: file to write, for tensorboard a folder; unset: standard output")
+ALSO(OUT, "out", FILE_NAME, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+     "file to write; unset: report.html, or METRIC.svg, in the run folder")
+OPTION(RUN, "run", TEXTS, NULL, FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+       "runs, also without --run: names in --runs, or run folders")
+OPTION(ACTION, "action", TEXTS, NULL, FOR_RUNS, "Run", NO_RUN,
+       "what to do, also without --action: list, show NAME, compare A B, completions, export, sql")
+OPTION(FROM, "from", TEXT, NULL, FOR_FORK, "Run", NO_RUN,
+       "run, or RUN@STEP, also without --from")
+OPTION(RUNS, "runs", FOLDER, "runs", FOR_RUNS | FOR_FORK | FOR_REPORT | FOR_PLOT, "Run", NO_RUN,
+       "folder of runs, in which names are looked up")
+OPTION(STEP, "step", TEXT, NULL, FOR_RUNS, "Run", NO_RUN,
+       "of completions and export: a step, or FIRST:LAST (either may be left out)")
+OPTION(SET, "set", TEXT, "train", FOR_RUNS, "Run", NO_RUN,
+       "completions of: train, all, or an evaluation's set (eval where it has no name)")
+OPTION(REWARD_BELOW, "reward_below", FLOAT(-BIG, BIG), NULL, FOR_RUNS, "Run", NO_RUN,
+       "completions whose reward is less")
+OPTION(REWARD_ABOVE, "reward_above", FLOAT(-BIG, BIG), NULL, FOR_RUNS, "Run", NO_RUN,
+       "completions whose reward is more")
+OPTION(REWARD_NAME, "reward_name", TEXT, NULL, FOR_RUNS, "Run", NO_RUN,
+       "the function whose reward is compared; unset: the weighted sum")
+OPTION(FINISH, "finish", TEXT, NULL, FOR_RUNS, "Run", NO_RUN,
+       "completions that ended so: eos, stop, length")
+OPTION(SEARCH, "search", TEXT, NULL, FOR_RUNS, "Run", NO_RUN,
+       "completions that contain this text, letter case apart")
+OPTION(ORDER, "order", ONE_OF(WORDS(COMPLETION_ORDER_LIST)), "step", FOR_RUNS, "Run", NO_RUN,
+       "order of completions: step, newest first, best or worst reward first")
+OPTION(LIMIT, "limit", INT(0, MANY), NULL, FOR_RUNS, "Run", NO_RUN,
+       "completions at most; 0: all; unset: 20 as text, else all")
+OPTION(WHOLE, "whole", SWITCH, "false", FOR_RUNS, "Run", NO_RUN,
+       "print long prompts and completions whole")
+OPTION(TABLE, "table", ONE_OF(WORDS(EXPORT_TABLE_LIST)), "metrics", FOR_RUNS, "Run", NO_RUN,
+       "what export writes")
+OPTION(METRIC, "metric", TEXTS, NULL, FOR_RUNS, "Run", NO_RUN,
+       "of export: these metrics alone")
+ALSO(METRIC, "metric", TEXTS, NULL, FOR_PLOT, "Run", NO_RUN,
+     "what is drawn; unset: reward and evaluations, of sft loss")
 OPTION(MEMORY, "memory", SWITCH, "false", FOR_INFO, "Run", NO_RUN,
        "print the memory plan")
 OPTION(VERIFY, "verify", SWITCH, "false", FOR_INFO, "Run", NO_RUN,

@@ -89,9 +89,4 @@ cohort_status run_folder_prune(struct run_folder *run, int64_t keep, bool only_p
  * checkpoints/set-aside-N, the newest first. notes says which and where. */
 cohort_status run_folder_set_aside(struct run_folder *run, int64_t step, struct text *notes, cohort_error *err);
 
-/* Draws one metric against steps, read from metrics.jsonl, as an SVG with axes into the run folder. Having nothing to
- * draw is not an error. */
-cohort_status run_plot(const struct run_folder *run, const char *metric, const char *eval_metric, const char *title,
-                       const char *file_name, cohort_error *err);
-
 #endif

@@ -277,20 +277,27 @@ cleanup:
     return status;
 }
 
-void store_close(struct store *store, const char *status, const char *message)
+cohort_status store_close(struct store *store, const char *outcome, const char *message, cohort_error *err)
 {
+    cohort_status status = COHORT_OK;
     if (store == NULL)
-        return;
+        return COHORT_OK;
     store_discard(store);
     pthread_mutex_lock(&store->lock);
     drain(store, 0);
     store->stop = true;
+    if (store->first != NULL) {
+        status = error_set(err, store->why.status, "%s", store->why.message);
+        error_context(err,
+                      "the last rows of the run are not in its record (a checkpoint may carry them: --resume takes "
+                      "them from there)");
+    }
     pthread_cond_broadcast(&store->work);
     pthread_mutex_unlock(&store->lock);
     if (store->threaded)
         pthread_join(store->thread, NULL);
-    if (store->db.handle != NULL)
-        store_end(&store->db, status, message == NULL ? "" : message);
+    if (store->db.handle != NULL && status == COHORT_OK)
+        store_end(&store->db, outcome, message == NULL ? "" : message);
     while (store->first != NULL) {
         struct store_rows *rows = store->first;
         store->first = rows->next;
@@ -304,6 +311,7 @@ void store_close(struct store *store, const char *status, const char *message)
     pthread_cond_destroy(&store->work);
     pthread_mutex_destroy(&store->lock);
     mem_free(store);
+    return status;
 }
 
 /* Closing the connection would write the parent's WAL back; its memory goes with the process. */

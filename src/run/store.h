@@ -41,8 +41,8 @@ struct store_start {
  * the caller might not expect. */
 cohort_status store_open(struct store **out, const struct store_start *start, struct text *notes, cohort_error *err);
 /* Writes what is left, says how the run ended ("finished", "stopped", "failed"; message may be NULL), and closes.
- * Accepts NULL. */
-void store_close(struct store *store, const char *status, const char *message);
+ * COHORT_OK, or why something is not in the database. Accepts NULL. */
+cohort_status store_close(struct store *store, const char *status, const char *message, cohort_error *err);
 /* Forgets it in a child that was forked since: the database is the parent's. */
 void store_leave(struct store *store);
 

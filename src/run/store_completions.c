@@ -48,7 +48,11 @@ static cohort_status add_conditions(const cohort_completion_query *q, struct tex
         TRY(add(sql,
                 " JOIN score v ON v.completion_id = c.id AND v.name_id = (SELECT id FROM name WHERE name = :function)",
                 err));
-    TRY(add(sql, " WHERE c.step BETWEEN :first AND :last", err));
+    /* The plus keeps the range of steps from being what the rows are found by where their order is that of rewards: all of
+     * them would be sorted. */
+    const bool by_reward = q->order == COHORT_BEST_FIRST || q->order == COHORT_WORST_FIRST;
+    TRY(add(sql, by_reward ? " WHERE +c.step BETWEEN :first AND :last" : " WHERE c.step BETWEEN :first AND :last",
+            err));
     if (q->set != NULL)
         TRY(add(sql, " AND c.set_id = ifnull((SELECT id FROM name WHERE name = :set), -1)", err));
     if (q->group >= 0)

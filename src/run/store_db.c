@@ -150,6 +150,8 @@ cohort_status store_db_check(struct store_db *db, cohort_error *err)
     const int code = ask(db, "PRAGMA quick_check(1)", said, sizeof said);
     if (code != SQLITE_OK)
         return store_db_error(db, code, "check", err);
+    for (char *at = said; (at = strchr(at, '\n')) != NULL;)
+        *at = ' '; /* a message is one line */
     return strcmp(said, "ok") == 0 ? COHORT_OK
                                    : error_set(err, COHORT_ERR_FORMAT, "%s: the file is damaged: %s", db->path, said);
 }

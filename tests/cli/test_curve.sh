@@ -35,7 +35,7 @@ rm wait
 wait $pid
 is $? 130 "exit code of a run that was stopped"
 has err 'stopped on request$'
-points() { grep -o 'points="[^"]*"' "$1" | head -n 1 | tr ' ' '\n' | grep -c ,; }
+points() { grep -oE 'class="s0 (raw|line)" d="[^"]*"' "$1" | head -n 1 | tr ' ' '\n' | grep -c ,; }
 is "$(points r/reward.svg)" "$(wc -l <r/metrics.jsonl)" "points of the curve of a run that was stopped"
 succeeds "${SFT[@]}" --steps 3 --out s
 is "$(points s/loss.svg)" 3 "points of a loss curve"

@@ -68,5 +68,5 @@ END
     "$COHORT" score --data answers.jsonl --reward "accuracy,exec:python3 $SOURCE/examples/reward_accuracy.py" > scores.jsonl
     sed -E 's/.*"accuracy": ([^,]*), "reward_accuracy.py": ([^}]*)}.*/\1 \2/' scores.jsonl > pairs
     [ "$(awk '$1 == $2' pairs | wc -l)" -eq 18 ] || { paste pairs answers.jsonl | awk '$1 != $2'; fail "examples/reward_accuracy.py and the reward 'accuracy' differ"; }
-    [ "$(tr '\n' ' ' < pairs)" = "1 1 0 0 0 0 1 1 0 0 0 0 1 1 1 1 1 1 1 1 1 1 0 0 0 0 0 0 0 0 1 1 null null 1 1 " ] || fail "verdicts: $(tr '\n' ' ' < pairs)"
+    [ "$(tr '\n' ' ' < pairs)" = "1 1 0 0 0 0 1 1 1 1 0 0 1 1 1 1 1 1 1 1 1 1 0 0 0 0 0 0 0 0 1 1 null null 1 1 " ] || fail "verdicts: $(tr '\n' ' ' < pairs)"
 fi

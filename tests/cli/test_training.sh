@@ -199,7 +199,7 @@ same r/final/model.safetensors m/model.safetensors
 # --- the run folder ---
 train r --reward 'exec:sh reward.sh' --steps 5 --save-steps 1 --save-total-limit 2 --eval-data d.jsonl --eval-limit 3 --eval-steps 2
 is "$(ls r/checkpoints | tr '\n' ' ')" "step-4 step-5 " "the newest two checkpoints"
-is "$(ls r | tr '\n' ' ')" "checkpoints config.yaml eval-step-0.jsonl eval-step-2.jsonl eval-step-4.jsonl eval-step-5.jsonl final metrics.jsonl reward.svg " \
+is "$(ls r | tr '\n' ' ')" "checkpoints config.yaml eval-step-0.jsonl eval-step-2.jsonl eval-step-4.jsonl eval-step-5.jsonl final metrics.jsonl reward.svg run.db " \
     "files of a run"
 is "$(grep eval_reward r/metrics.jsonl | field step | tr '\n' ' ')" "0 2 4 5 " "steps of evaluations"
 is "$(wc -l <r/eval-step-2.jsonl)" 3 "rows of an evaluation"

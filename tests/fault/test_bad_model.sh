@@ -31,12 +31,14 @@ edit()
 edit model_type '"llama"' 'c/config.json: .*llama.*qwen3'
 edit model_type 3 'model_type'
 edit hidden_act '"gelu"' 'hidden_act.*gelu'
-edit attention_bias true 'attention_bias'
+edit attention_bias true 'missing tensors.*q_proj.bias'
+edit attention_bias 3 'attention_bias'
 broken c; sed -i -E 's|("use_sliding_window": )false|\1true|; s|("sliding_window": )null|\18|; s|("max_window_layers": )2|\11|' c/config.json
+succeeds score c # a window of 8 positions in the second layer
+sed -i -E 's|("sliding_window": )8|\1-3|' c/config.json
 fails 1 'sliding_window' score c
-sed -i -E 's|("max_window_layers": )1|\12|' c/config.json # a window that no layer has
-succeeds score c
-edit rope_scaling '{"rope_type": "yarn", "factor": 4.0}' 'rope.*yarn'
+edit rope_scaling '{"rope_type": "longrope", "factor": 4.0}' 'rope.*longrope'
+edit rope_scaling '{"rope_type": "yarn"}' 'rope.*factor'
 edit hidden_size 65 'shape|hidden_size|64'
 edit hidden_size -1 'hidden_size.*-1'
 edit hidden_size '"big"' 'hidden_size'

@@ -113,7 +113,7 @@ garbage 'exec <&-; sleep 30' '0.5 s|closed|ended'
 garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo good; done; fi; done' "good"
 garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo NaN; done; fi; done' 'NaN'
 garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo 1e999; done; fi; done' '1e999'
-garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo "[1]"; done; fi; done' '\[1\]'
+garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then for i in 1 2 3 4; do echo "[]"; done; fi; done' 'a list of 0'
 garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then echo 1; fi; done' '1 of 4|0.5 s'
 garbage 'while read l; do if [ "$l" != "${l%last_of_batch*}" ]; then printf "1\n1\n1\n1\n1\n1\n"; fi; done; sleep 9' 'more|too many|answer'
 garbage 'yes' 'y'

@@ -18,9 +18,10 @@ declare -A may=(
     [train]="base text tensor format backend model rollout"
     [reward]="base text"
     [run]="base format"
-    [recipe]="base text tensor format backend model rollout train reward run"
+    [report]="base run"
+    [recipe]="base text tensor format backend model rollout train reward run report"
     [bench]="base text tensor format backend model rollout train reward run recipe"
-    [command]="base text tensor format backend model rollout train reward run recipe bench"
+    [command]="base text tensor format backend model rollout train reward run report recipe bench"
     [api]="base text tensor format backend model rollout train reward run recipe command"
 )
 for folder in src/*/; do

@@ -9,6 +9,7 @@
 #include "recipe/memory_plan.h"
 #include "recipe/offload_list.h"
 #include "recipe/run_inputs.h"
+#include "recipe/runs_view.h"
 #include "recipe/sft_row.h"
 #include "run/output_format.h"
 #include "run/stop_list.h"
@@ -65,6 +66,9 @@ static const struct meaning {
 #define FORM(id, word)           {OPTION_FORMAT, word, OUTPUT_##id},
 #define LOGGED(id, word)         {OPTION_LOG_FORMAT, word, OUTPUT_##id},
 #define STOPS(id, word)          {OPTION_STOP_ON, word, STOP_ON_##id},
+#define EXPORTED(id, word)       {OPTION_FORMAT, word, EXPORT_##id},
+#define TABLED(id, word)         {OPTION_TABLE, word, EXPORT_##id},
+#define ORDERED(id, word)        {OPTION_ORDER, word, COHORT_##id},
 #define RECOMPUTED(id, word)     {OPTION_RECOMPUTE, word, RECOMPUTE_##id + 1},
 #define INPUT_OF(id, word)       {OPTION_ACCEPT_CHANGED, word, INPUT_##id},
 #define SFT_WORD(id, word)       {OPTION_LOSS_TYPE, word, SFT_LOSS_##id},
@@ -80,9 +84,11 @@ static const struct meaning {
     OPTIM_LIST(OPTIMIZED) OFFLOAD_LIST(OFFLOADED) EVAL_STRATEGY_LIST(EVALUATED) BEST_METRIC_LIST(BETTER)
         SFT_LOSS_LIST(SFT_WORD) TRUNCATION_LIST(CUT) PACKING_LIST(PACKED) LOSS_LIST(LOSS) LOSS_LEVEL_LIST(LEVEL)
             LOSS_KL_LIST(ESTIMATOR) ADVANTAGE_SCALE_LIST(SCALE) ADVANTAGE_ESTIMATOR_LIST(BASELINE)
-                ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS) OUTPUT_FORMAT_LIST(LOGGED)
-                    RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF) PRESET_LIST(PRESET)
-                        CPU_ISA_LIST(ISA) ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
+                ADVANTAGE_AGGREGATION_LIST(SUMMED) SCHEDULE_LIST(SCHEDULE) OUTPUT_FORMAT_LIST(FORM) STOP_ON_LIST(STOPS)
+                    OUTPUT_FORMAT_LIST(LOGGED) EXPORT_FORMAT_LIST(EXPORTED) EXPORT_TABLE_LIST(TABLED)
+                        COMPLETION_ORDER_LIST(ORDERED) RECOMPUTE_LIST(RECOMPUTED) INPUT_KIND_LIST(INPUT_OF)
+                            PRESET_LIST(PRESET) CPU_ISA_LIST(ISA)
+                                ROUTER_REPLAY_LIST(REPLAYED){OPTION_RECOMPUTE, "auto", 0},
     {OPTION_ISA, "auto", CPU_ISA_AUTO},
 };
 

@@ -233,7 +233,7 @@ static void test_round_trip(void **state)
     assert_int_equal(run->step, 2);
     assert_int_equal(run->steps, 3);
     assert_int_equal(run->starts, 1);
-    store_close(store, "failed", "no luck");
+    GOOD(store_close(store, "failed", "no luck", &err));
     GOOD(cohort_store_changed(reader, &changed, &err));
     assert_true(changed);
     GOOD(cohort_store_run(reader, &run, &err));
@@ -253,7 +253,7 @@ static void test_queries(void **state)
     do_step(store, 2, 1);
     add_completion(store, 2, 0, 0, "math");
     commit(store, 2, 0.2);
-    store_close(store, "finished", NULL);
+    GOOD(store_close(store, "finished", NULL, &err));
     cohort_store *reader = look();
     finds(reader, NULL, "1/0/0 1/0/1 1/0/2 1/0/3 1/1/0 1/1/1 1/1/2 1/1/3 2/0/0 2/0/1 2/0/2 2/0/3 ");
     cohort_completion_query_init(&q);
@@ -303,7 +303,7 @@ static void test_pages(void **state)
     struct store *store = begin(-1, NULL, -1, NULL);
     for (int64_t step = 1; step <= 3; step++)
         do_step(store, step, 50); /* 600 completions */
-    store_close(store, "finished", NULL);
+    GOOD(store_close(store, "finished", NULL, &err));
     cohort_store *reader = look();
     for (int order = COHORT_BY_STEP; order <= COHORT_WORST_FIRST; order++)
         for (int set = 0; set < 2; set++) {
@@ -348,7 +348,7 @@ static void test_resume(void **state)
     struct store *store = begin(-1, NULL, -1, NULL);
     for (int64_t step = 1; step <= 3; step++)
         do_step(store, step, 2);
-    store_close(store, "finished", NULL);
+    GOOD(store_close(store, "finished", NULL, &err));
     answers(all_metrics, folder, &whole[0]);
     answers(all_texts, folder, &whole[1]);
     store = begin(1, NULL, -1, NULL);
@@ -360,7 +360,7 @@ static void test_resume(void **state)
     cohort_store_close(reader);
     for (int64_t step = 2; step <= 3; step++)
         do_step(store, step, 2);
-    store_close(store, "finished", NULL);
+    GOOD(store_close(store, "finished", NULL, &err));
     answers(all_metrics, folder, &resumed);
     expect(&resumed, whole[0].text.data);
     answers(all_texts, folder, &resumed);
@@ -375,7 +375,7 @@ static void test_keep(void **state)
     struct store *store = begin(-1, NULL, 2, NULL);
     for (int64_t step = 1; step <= 5; step++)
         do_step(store, step, 1);
-    store_close(store, "finished", NULL);
+    GOOD(store_close(store, "finished", NULL, &err));
     cohort_store *reader = look();
     struct seen seen = {0};
     finds(reader, NULL, "4/0/0 4/0/1 4/0/2 4/0/3 5/0/0 5/0/1 5/0/2 5/0/3 ");
@@ -411,7 +411,7 @@ static void test_locked(void **state)
     text_free(&notes);
     GOOD(store_db_run(&other, "ROLLBACK", &err));
     store_db_close(&other);
-    store_close(store, "stopped", NULL); /* now all is there, in order */
+    GOOD(store_close(store, "stopped", NULL, &err)); /* now all is there, in order */
     answers("SELECT step FROM step ORDER BY step", folder, &seen);
     expect(&seen, "step=1i step=2i step=3i ");
     /* As if it had died with step 2 waiting. */
@@ -423,7 +423,7 @@ static void test_locked(void **state)
     store_db_close(&other);
     for (int i = 0; i < 2; i++) { /* twice from the same checkpoint */
         store = begin(2, in_folder("checkpoint"), -1, NULL);
-        store_close(store, "stopped", NULL);
+        GOOD(store_close(store, "stopped", NULL, &err));
         answers("SELECT (SELECT count(*) FROM step) n, (SELECT count(*) FROM completion WHERE step = 2) c, (SELECT "
                 "group_concat(name || ifnull(value, '-')) FROM scores WHERE step = 2 AND \"index\" = 1) s",
                 folder, &seen);
@@ -445,7 +445,7 @@ static void test_damaged(void **state)
     struct seen seen = {0};
     do_step(store, 1, 4);
     do_step(store, 2, 4);
-    store_close(store, "stopped", NULL);
+    GOOD(store_close(store, "stopped", NULL, &err));
     write_metrics_file();
     GOOD(file_read(in_folder("run.db"), 0, &bytes, &err));
     assert_true(bytes.length > 40000);
@@ -456,7 +456,7 @@ static void test_damaged(void **state)
     assert_non_null(strstr(notes.data, "run.db.broken-"));
     text_free(&notes);
     do_step(store, 3, 1);
-    store_close(store, "finished", NULL);
+    GOOD(store_close(store, "finished", NULL, &err));
     answers("SELECT step, name, value FROM metrics WHERE step < 3 ORDER BY step, name", folder, &seen);
     expect(&seen, "step=1i name=losst value=0.125d step=1i name=rewardt value=0.1d step=2i name=losst value=nulln "
                   "step=2i name=rewardt value=0.2d ");
@@ -469,7 +469,7 @@ static void test_refilled(void **state)
     struct text notes = {0};
     struct seen seen = {0};
     write_metrics_file();
-    store_close(begin(1, NULL, -1, &notes), "stopped", NULL);
+    GOOD(store_close(begin(1, NULL, -1, &notes), "stopped", NULL, &err));
     assert_non_null(strstr(notes.data, "lacked 1 steps up to 1"));
     text_free(&notes);
     answers(all_metrics, folder, &seen);
@@ -525,7 +525,7 @@ static void test_sql(void **state)
     struct store *store = begin(-1, NULL, -1, NULL);
     struct seen seen = {0};
     do_step(store, 1, 1);
-    store_close(store, "finished", NULL);
+    GOOD(store_close(store, "finished", NULL, &err));
     cohort_store *reader = look();
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         cohort_error err = {0};

@@ -57,6 +57,8 @@ static void test_forms(void **state)
          "\"clock\"}</tool_call>",
          0.7},
         {"<tool_call>{\"name\": \"clock\", \"arguments\": {}}</tool_call> <tool_call>{", -0.5},
+        {"<tool_call>{\"name\": \"clock\"}</tool_call> <tool_call>{\"name\": \"clock\", \"arguments\": {}}</tool_call>",
+         0.7},
         {"It is noon.", 0.0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
