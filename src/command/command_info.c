@@ -202,7 +202,12 @@ static cohort_status load_config(struct model_config *config, const char *dir, s
         goto cleanup;
     }
     cohort_error passed = {0}; /* what a folder is can be told of a tokenizer that is not supported */
-    if (tokenizer_load(&tokenizer, dir, &passed) != COHORT_OK) {
+    const cohort_status opened = tokenizer_load(&tokenizer, dir, &passed);
+    if (opened == COHORT_ERR_MEMORY || opened == COHORT_ERR_IO) { /* it says nothing of the tokenizer */
+        status = error_set(err, opened, "%s", passed.message);
+        goto cleanup;
+    }
+    if (opened != COHORT_OK) {
         TRY_GOTO(text_printf(about, err, "supported         the model, not its tokenizer: %s\n",
                              without_folder(passed.message, dir)));
         goto cleanup;
