@@ -53,6 +53,7 @@ function(cohort_cuda_negative name define)
   cohort_negative_program(test_negative_${name}_cuda $<TARGET_OBJECTS:broken_cuda_${name}>)
   add_test(NAME test_negative_${name}_cuda COMMAND test_negative_${name}_cuda --device cuda --expect-difference)
   set_tests_properties(test_negative_${name}_cuda PROPERTIES LABELS cuda TIMEOUT 200)
+  set(COHORT_CUDA_NEGATIVES ${COHORT_CUDA_NEGATIVES} test_negative_${name}_cuda PARENT_SCOPE)
 endfunction()
 cohort_cuda_negative(reduction COHORT_BREAK_REDUCTION cuda_matmul.c)
 cohort_cuda_negative(attention COHORT_BREAK_ATTENTION kernel_attention_forward.cu kernel_attention_decode.cu
@@ -73,8 +74,7 @@ set_tests_properties(test_products_bits_cuda PROPERTIES LABELS cuda TIMEOUT 200)
 file(GLOB COHORT_CUDA_TESTS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/cuda/test_*.c ${PROJECT_SOURCE_DIR}/tests/kernels/test_*.c)
 list(FILTER COHORT_CUDA_TESTS EXCLUDE REGEX "/kernels/test_cpu_")
 list(TRANSFORM COHORT_CUDA_TESTS REPLACE "^.*/([a-z0-9_]*)[.]c$" "\\1")
-add_custom_target(gpu_check DEPENDS cohort_cli bench_products ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} test_negative_reduction_cuda
-                                    test_negative_attention_cuda)
+add_custom_target(gpu_check DEPENDS cohort_cli bench_products ${COHORT_DEVICE_TESTS} ${COHORT_CUDA_TESTS} ${COHORT_CUDA_NEGATIVES})
 
 # It measures what a process takes of the device's memory: no other test may take or free any meanwhile.
 if(TEST test_cuda_memory)

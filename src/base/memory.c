@@ -130,6 +130,16 @@ cohort_status text_append_shown(struct text *text, const char *bytes, size_t len
     return COHORT_OK;
 }
 
+cohort_status text_append_varint(struct text *text, uint64_t value, cohort_error *err)
+{
+    char bytes[10];
+    size_t n = 0;
+    for (; value >= 0x80; value >>= 7)
+        bytes[n++] = (char)(value | 0x80);
+    bytes[n++] = (char)value;
+    return text_append(text, bytes, n, err);
+}
+
 void text_free(struct text *text)
 {
     mem_free(text->data);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* *out = zeroed count*size bytes, 64-byte aligned; free with mem_free. count*size is checked for overflow; a zero
  * product gives a valid one-byte block. On failure *out is NULL and err names what was wanted. */
@@ -34,6 +35,8 @@ cohort_status text_append(struct text *text, const char *bytes, size_t length, c
 cohort_status text_printf(struct text *text, cohort_error *err, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Appends what a terminal may be given: controls (but newline and tab) and bytes that are not UTF-8 as \x1b. */
 cohort_status text_append_shown(struct text *text, const char *bytes, size_t length, cohort_error *err);
+/* Appends a number as protocol buffers and Thrift have it: seven bits a byte, the lowest first. */
+cohort_status text_append_varint(struct text *text, uint64_t value, cohort_error *err);
 void text_free(struct text *text);
 /* Whether a string ends with another. */
 bool text_ends(const char *string, const char *end);

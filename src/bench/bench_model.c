@@ -218,10 +218,7 @@ cleanup:
 static bool on_gpu(const struct bench *bench) { return !bench->session.backend->host_memory; }
 
 /* Above these sizes the model is one that a GPU's canonical measurements call large (8B). */
-static bool is_large(const struct bench *bench)
-{
-    return bench->session.model->base.table.n_weights > 2000000000;
-}
+static bool is_large(const struct bench *bench) { return bench->session.model->base.table.n_weights > 2000000000; }
 
 cohort_status bench_decode(struct bench *bench, cohort_error *err)
 {

@@ -19,16 +19,6 @@ struct parquet_chunk {
 
 /* ---- Thrift's compact protocol, as parquet_thrift.h reads it ---- */
 
-static cohort_status varint(struct text *out, uint64_t value, cohort_error *err)
-{
-    char bytes[10];
-    size_t n = 0;
-    for (; value >= 0x80; value >>= 7)
-        bytes[n++] = (char)(value | 0x80);
-    bytes[n++] = (char)value;
-    return text_append(out, bytes, n, err);
-}
-
 static uint64_t zigzag(int64_t value) { return ((uint64_t)value << 1) ^ (value < 0 ? UINT64_MAX : 0); }
 
 static cohort_status byte(struct text *out, int value, cohort_error *err)
@@ -49,12 +39,12 @@ static cohort_status number_field(struct text *out, int *last, int id, enum thri
                                   cohort_error *err)
 {
     TRY(field(out, last, id, type, err));
-    return varint(out, zigzag(value), err);
+    return text_append_varint(out, zigzag(value), err);
 }
 
 static cohort_status put_string(struct text *out, const char *text, cohort_error *err)
 {
-    TRY(varint(out, strlen(text), err));
+    TRY(text_append_varint(out, strlen(text), err));
     return text_append(out, text, strlen(text), err);
 }
 
@@ -63,7 +53,7 @@ static cohort_status list_head(struct text *out, enum thrift_type element, size_
     if (n < 15)
         return byte(out, (int)n << 4 | (int)element, err);
     TRY(byte(out, 0xf0 | (int)element, err));
-    return varint(out, n, err);
+    return text_append_varint(out, n, err);
 }
 
 /* ---- pages ---- */
@@ -78,7 +68,7 @@ static cohort_status take(struct parquet_writer *writer, const struct text *byte
 static cohort_status end_run(struct parquet_chunk *chunk, cohort_error *err)
 {
     if (chunk->run > 0) {
-        TRY(varint(&chunk->levels, (uint64_t)chunk->run << 1, err));
+        TRY(text_append_varint(&chunk->levels, (uint64_t)chunk->run << 1, err));
         TRY(byte(&chunk->levels, chunk->present ? 1 : 0, err));
     }
     chunk->run = 0;
@@ -122,8 +112,8 @@ static cohort_status chunk_entry(struct text *out, const struct parquet_column *
     TRY(number_field(out, &inner, 1, THRIFT_I32, type_of(column->kind), err));
     TRY(field(out, &inner, 2, THRIFT_LIST, err));
     TRY(list_head(out, THRIFT_I32, 2, err));
-    TRY(varint(out, zigzag(PLAIN), err));
-    TRY(varint(out, zigzag(RLE), err));
+    TRY(text_append_varint(out, zigzag(PLAIN), err));
+    TRY(text_append_varint(out, zigzag(RLE), err));
     TRY(field(out, &inner, 3, THRIFT_LIST, err));
     TRY(list_head(out, THRIFT_BINARY, 1, err));
     TRY(put_string(out, column->name, err));

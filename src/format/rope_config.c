@@ -1,5 +1,6 @@
 #include "format/rope_config.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,7 +129,7 @@ cohort_status rope_config_read(struct rope_config *rope, const struct config_sou
 {
     const struct part parts[] = {{source, config_get(source->json, "rope_scaling"), "rope_scaling"},
                                  {source, config_get(source->json, "rope_parameters"), "rope_parameters"}};
-    struct rope_config read[2];
+    struct rope_config read[2] = {0};
     const json_t *theta = config_get(source->json, "rope_theta");
     const char *where = "rope_theta";
     for (size_t i = 0; i < 2; i++) {
@@ -142,6 +143,7 @@ cohort_status rope_config_read(struct rope_config *rope, const struct config_sou
             theta = inner;
     }
     const bool both = parts[0].rope != NULL && parts[1].rope != NULL;
+    assert(read[0].type < N_ROPE_TYPES && read[1].type < N_ROPE_TYPES);
     if (both && (read[0].type != read[1].type || read[0].factor != read[1].factor ||
                  read[0].original != read[1].original || read[0].attention_factor != read[1].attention_factor))
         return error_set(source->err, COHORT_ERR_FORMAT,

@@ -154,7 +154,7 @@ static struct fold fold_of(const struct linear_adapter *adapter, int32_t i)
 {
     const struct lowrank_part *part = &adapter->change.part[i];
     const struct param *w = adapter->base[i];
-    assert(adapter->a[i].format == w->format);
+    assert(adapter->a != NULL && adapter->a[i].format == w->format);
     return (struct fold){.n = part->n,
                          .k = adapter->change.k,
                          .r = part->r,

@@ -1,12 +1,12 @@
 #include "recipe/runs_view.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/number.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 cohort_status runs_find(const struct runs_view *view, const char *name, char **path, cohort_error *err)
 {
@@ -82,16 +82,6 @@ cohort_status runs_form(const struct options *options, const char *what, enum ta
 
 /* ---- list ---- */
 
-/* "2026-11-29 13:14:02", in UTC like the files of a run; "" for 0. */
-static void write_time(double seconds, char out[32])
-{
-    const time_t whole = (time_t)seconds;
-    struct tm tm;
-    out[0] = '\0';
-    if (seconds > 0.0 && gmtime_r(&whole, &tm) != NULL)
-        strftime(out, 32, "%Y-%m-%d %H:%M:%S", &tm);
-}
-
 static cohort_status text_or_null(struct table_out *out, const char *text, cohort_error *err)
 {
     return table_text(out, text, text == NULL ? 0 : strlen(text), err);
@@ -129,7 +119,7 @@ static cohort_status list_row(struct list *list, const cohort_stored_run *run, c
     const char *figure = strcmp(run->command, "grpo") == 0 ? "reward" : "loss";
     double value = (double)NAN;
     char updated[32];
-    write_time(run->updated, updated);
+    clock_text(run->updated, updated);
     if (run->step >= 0) {
         struct store_reader reader;
         if (store_reader_open(&reader, run->path, NULL) == COHORT_OK)
@@ -165,7 +155,7 @@ static cohort_status list_line(struct list *list, const cohort_stored_run *run, 
             (void)last_value(&reader, figure, run->step, &last, NULL);
         store_reader_close(&reader);
     }
-    write_time(run->updated, updated);
+    clock_text(run->updated, updated);
     updated[16] = '\0'; /* to the minute */
     snprintf(steps, sizeof steps, "%lld", (long long)run->step);
     if (run->steps > 0)
@@ -260,7 +250,7 @@ static bool show_event(void *context, const cohort_stored_event *event)
     char time[32];
     if (strcmp(event->kind, "checkpoint") == 0)
         return true;
-    write_time(event->time, time);
+    clock_text(event->time, time);
     page->status =
         text_printf(&page->text, page->err, "  %s  step %-6lld %-9s ", time, (long long)event->step, event->kind);
     if (page->status == COHORT_OK)
@@ -308,9 +298,9 @@ static cohort_status show_config(struct page *page, const cohort_stored_run *run
 static cohort_status show_run(struct page *page, const cohort_stored_run *run)
 {
     char text[256], created[32], updated[32], ended[32];
-    write_time(run->created, created);
-    write_time(run->updated, updated);
-    write_time(run->ended, ended);
+    clock_text(run->created, created);
+    clock_text(run->updated, updated);
+    clock_text(run->ended, ended);
     TRY(put(page, "run", run->path));
     TRY(put(page, "status", run->status));
     TRY(put(page, "message", run->message));

@@ -1,12 +1,12 @@
 #include "report/report_page.h"
 
+#include "base/clock.h"
 #include "report/html.h"
 #include "report/report_samples.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static const char page_style[] =
     "*{box-sizing:border-box}body{margin:0 "
@@ -45,15 +45,6 @@ static void write_span(double seconds, char out[48])
         snprintf(out, 48, "%ld min %ld s", whole / 60, whole % 60);
     else
         snprintf(out, 48, "%ld s", whole);
-}
-
-static void write_time(double seconds, char out[48])
-{
-    const time_t whole = (time_t)seconds;
-    struct tm tm;
-    out[0] = '\0';
-    if (seconds > 0.0 && gmtime_r(&whole, &tm) != NULL)
-        strftime(out, 48, "%Y-%m-%d %H:%M:%S UTC", &tm);
 }
 
 /* ---- the verdict ---- */
@@ -183,8 +174,8 @@ static cohort_status write_what(struct report_run *run, struct text *out, cohort
     snprintf(word, sizeof word, r->steps > 0 ? "%lld of %lld" : "%lld", (long long)(r->step < 0 ? 0 : r->step),
              (long long)r->steps);
     TRY(write_cell(out, "steps", word, err));
-    write_time(r->created, time);
-    TRY(write_cell(out, "begun", time, err));
+    clock_text(r->created, time);
+    TRY(write_cell(out, "begun (UTC)", time, err));
     write_span((r->ended > 0.0 ? r->ended : r->updated) - r->created, time);
     TRY(write_cell(out, "from begin to end", time, err));
     snprintf(word, sizeof word, "%lld", (long long)r->starts);
@@ -225,7 +216,7 @@ static bool add_event(void *context, const cohort_stored_event *event)
 {
     struct listing *l = context;
     char time[48];
-    write_time(event->time, time);
+    clock_text(event->time, time);
     l->status = text_printf(l->out, l->err, "<tr><td>%lld</td><td>%s</td><td>", (long long)event->step, time);
     if (l->status == COHORT_OK)
         l->status = html_string(l->out, event->kind, l->err);
@@ -244,7 +235,7 @@ static cohort_status write_events(struct report_run *run, struct text *out, coho
     TRY(text_printf(out, err,
                     "<h2 id=\"events\">What happened</h2>\n<details><summary>Starts, checkpoints, warnings, in "
                     "their order</summary><div class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>step</th>"
-                    "<th>time</th><th>what</th><th></th></tr></thead><tbody>\n"));
+                    "<th>time (UTC)</th><th>what</th><th></th></tr></thead><tbody>\n"));
     TRY(store_read_events(&run->reader, 0, NULL, add_event, &events, err));
     TRY(events.status);
     return text_printf(out, err, "</tbody></table></div></details>\n");

@@ -12,7 +12,6 @@ struct showing {
     struct text *out;
     cohort_status status;
     cohort_error *err;
-    const char *run;  /* path, for the command that shows the rest */
     bool with_prompt; /* in each sample; else it is shown once, before the first */
     size_t shown;
 };
@@ -103,7 +102,7 @@ static cohort_status write_extremes(struct report_run *run, int64_t step, cohort
                                     const char *title, struct text *out, cohort_error *err)
 {
     cohort_completion_query query = store_all_completions;
-    struct showing s = {out, COHORT_OK, err, run->run->path, true, 0};
+    struct showing s = {out, COHORT_OK, err, true, 0};
     query.set = "";
     query.first_step = query.last_step = step;
     query.order = order;
@@ -137,7 +136,7 @@ cohort_status report_samples(struct report_run *run, struct text *out, cohort_er
                              ? "The same held-out prompts at the start, in the middle and at the end."
                              : "Prompts of the first, a middle and the last step that completions are kept of."));
     for (int64_t group = 0; group < PROMPTS; group++) {
-        struct showing s = {out, COHORT_OK, err, run->run->path, held_out.n == 0, 0};
+        struct showing s = {out, COHORT_OK, err, held_out.n == 0, 0};
         if (held_out.n == 0)
             TRY_GOTO(text_printf(out, err, "<div class=\"samples\">\n"));
         for (size_t i = 0; i < moments->n; i++) {

@@ -144,7 +144,7 @@ static bool is_name(const struct node *node)
         (node->kind == NODE_VALUE && node->value.constant))
         return false;
     for (size_t i = 0; i < s.length; i++) {
-        if (memchr("+-*/^!%", s.at[i], 7) != NULL)
+        if (memchr("+-*/^!%", s.at[i], sizeof "+-*/^!%" - 1) != NULL)
             return false;
         if (is_digit(s.at[i]) && (i == 0 || s.at[i - 1] == ' '))
             return false;

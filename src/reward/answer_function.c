@@ -7,6 +7,15 @@
 
 typedef double complex point;
 
+/* re + im i with both parts as they are (C11's CMPLX, which glibc keeps from clang): a complex number is laid out as its two parts. */
+static point point_of(double re, double im)
+{
+    const double parts[2] = {re, im};
+    point out;
+    memcpy(&out, parts, sizeof out);
+    return out;
+}
+
 static point one_over(point a) { return 1.0 / a; }
 static point minus_sine(point a) { return -csin(a); }
 static point of_tangent(point a) { return 1.0 / (ccos(a) * ccos(a)); }
@@ -89,7 +98,7 @@ bool value_function(const char *name, size_t length, struct value a, struct valu
         return false;
     struct value v = {.constant = a.constant, .decimals = -1};
     for (int i = 0; i < (a.constant ? 1 : VALUE_LANES); i++) {
-        const point x = CMPLX(a.lane[i].re, a.lane[i].im), y = function->at(x);
+        const point x = point_of(a.lane[i].re, a.lane[i].im), y = function->at(x);
         v.lane[i] = value_lane_of(creal(y), cimag(y), cabs(function->slope(x)) * a.lane[i].error);
     }
     *out = v;

@@ -12,19 +12,9 @@
 
 enum wire { VARINT = 0, EIGHT_BYTES = 1, BYTES = 2, FOUR_BYTES = 5 };
 
-static cohort_status varint(struct text *out, uint64_t value, cohort_error *err)
-{
-    char bytes[10];
-    size_t n = 0;
-    for (; value >= 0x80; value >>= 7)
-        bytes[n++] = (char)(value | 0x80);
-    bytes[n++] = (char)value;
-    return text_append(out, bytes, n, err);
-}
-
 static cohort_status key(struct text *out, unsigned field, enum wire wire, cohort_error *err)
 {
-    return varint(out, field << 3 | (unsigned)wire, err);
+    return text_append_varint(out, field << 3 | (unsigned)wire, err);
 }
 
 static void little_endian(uint64_t value, size_t n, char *out)
@@ -56,13 +46,13 @@ static cohort_status single(struct text *out, unsigned field, float value, cohor
 static cohort_status integer(struct text *out, unsigned field, int64_t value, cohort_error *err)
 {
     TRY(key(out, field, VARINT, err));
-    return varint(out, (uint64_t)value, err);
+    return text_append_varint(out, (uint64_t)value, err);
 }
 
 static cohort_status bytes_of(struct text *out, unsigned field, const char *bytes, size_t length, cohort_error *err)
 {
     TRY(key(out, field, BYTES, err));
-    TRY(varint(out, length, err));
+    TRY(text_append_varint(out, length, err));
     return text_append(out, bytes, length, err);
 }
 

@@ -544,19 +544,18 @@ const char *options_value_hint(enum option_id id, const char *word)
     static const struct {
         enum option_id id;
         const char *word, *says;
-    } values[] = {
-        {OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
-        {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
-        {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"},
-        {OPTION_METRIC_FOR_BEST_MODEL, "eval_loss", "which is called loss"},
-        {OPTION_METRIC_FOR_BEST_MODEL, "eval_mean_token_accuracy", "which is called mean_token_accuracy"},
-        {OPTION_METRIC_FOR_BEST_MODEL, "eval_entropy", "which is called entropy"},
-        {OPTION_LOSS_TYPE, "chunked_nll", "which is called nll"},
-        {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
-        {OPTION_OPTIM, "adam", "which is called adamw_torch"},
-        {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},
-        {OPTION_OPTIM, "lion", "which is called lion_32bit"},
-        {OPTION_OPTIM, "lion_8bit", "which keeps its state whole here: lion_32bit"}};
+    } values[] = {{OPTION_LR_SCHEDULER_TYPE, "reduce_lr_on_plateau", metric},
+                  {OPTION_LR_SCHEDULER_TYPE, "greedy", metric},
+                  {OPTION_LR_SCHEDULER_TYPE, "wsd", "which is called warmup_stable_decay"},
+                  {OPTION_METRIC_FOR_BEST_MODEL, "eval_loss", "which is called loss"},
+                  {OPTION_METRIC_FOR_BEST_MODEL, "eval_mean_token_accuracy", "which is called mean_token_accuracy"},
+                  {OPTION_METRIC_FOR_BEST_MODEL, "eval_entropy", "which is called entropy"},
+                  {OPTION_LOSS_TYPE, "chunked_nll", "which is called nll"},
+                  {OPTION_OPTIM, "adamw", "which is called adamw_torch"},
+                  {OPTION_OPTIM, "adam", "which is called adamw_torch"},
+                  {OPTION_OPTIM, "adamw_hf", "which is called adamw_torch"},
+                  {OPTION_OPTIM, "lion", "which is called lion_32bit"},
+                  {OPTION_OPTIM, "lion_8bit", "which keeps its state whole here: lion_32bit"}};
     if (id == OPTION_OPTIM && strncmp(word, "paged_", 6) == 0)
         return "whose pages in host memory are adamw_8bit or adamw_torch with --offload optimizer here";
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)

@@ -101,9 +101,12 @@ static int replace_damaged(struct store *store)
 static int write_rows(struct store *store, const struct store_rows *rows)
 {
     int code = store->db.handle == NULL ? SQLITE_CORRUPT : write_once(&store->db, rows, store->start.keep);
-    if (store_db_is_damage(code) && (code = replace_damaged(store)) == SQLITE_OK)
-        code = write_once(&store->db, rows, store->start.keep);
-    else if (code == SQLITE_NOMEM || (code & 0xff) == SQLITE_IOERR)
+    bool again = code == SQLITE_NOMEM || (code & 0xff) == SQLITE_IOERR;
+    if (store_db_is_damage(code)) {
+        code = replace_damaged(store);
+        again = code == SQLITE_OK;
+    }
+    if (again)
         code = write_once(&store->db, rows, store->start.keep);
     if (code == SQLITE_OK && store->wal_pages > WAL_PAGES) {
         int in_wal = 0, moved = 0;

@@ -3,6 +3,7 @@
 #include "base/json_text.h"
 #include "format/safetensors.h"
 
+#include <assert.h>
 #include <jansson.h>
 #include <math.h>
 #include <string.h>
@@ -56,6 +57,7 @@ static void arrays_free(struct arrays *a)
 /* Of completion i with its prompt: its tokens but the last. */
 static size_t route_elements(const struct grpo_batch *batch, int32_t i)
 {
+    assert(batch->n_prompts > 0 && batch->n >= batch->n_prompts);
     const int32_t prompt = batch->prompts[i / (batch->n / batch->n_prompts)].n_tokens, n = batch->episodes[i].n_tokens;
     return n < 1 ? 0 : (size_t)(prompt + n - 1) * (size_t)batch->route_width;
 }

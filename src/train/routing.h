@@ -25,7 +25,7 @@ struct routing {
     double *sums;    /* (host) [expert_sums_size], owned */
     double aux_loss; /* NaN: not known */
     int64_t differ,
-        moved;        /* tokens that went to other experts than sampled: with the weights that they were sampled with,
+        moved; /* tokens that went to other experts than sampled: with the weights that they were sampled with,
                               and with later ones */
     int64_t differ_of, moved_of; /* of so many of each */
 };

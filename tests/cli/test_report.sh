@@ -28,7 +28,7 @@ is "$(grep -o "style-src 'sha256-[^']*'" $page)" "style-src 'sha256-$(printf "$h
 # Every id once, and every tag that is opened is closed.
 is "$(grep -o ' id="[^"]*"' $page | sort | uniq -d)" "" "ids that stand twice"
 for tag in div figure details table pre svg main section p h2; do
-    is "$(grep -o "<$tag[ >]" $page | wc -l)" "$(grep -o "</$tag>" $page | wc -l)" "<$tag> closed"
+    is "$(grep -o "<${tag}[ >]" $page | wc -l)" "$(grep -o "</$tag>" $page | wc -l)" "<$tag> closed"
 done
 succeeds "$COHORT" report runs/two --out two.html
 has two.html 'No completion was kept'

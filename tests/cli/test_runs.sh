@@ -80,7 +80,7 @@ has out ',start,'
 fails 2 'pass --out DIR' "$COHORT" runs export first --format tensorboard
 succeeds "$COHORT" runs export first --format tensorboard --out tb
 is "$(grep -c 'brain.Event:2' tb/events.out.tfevents.*)" 1 'an event file'
-is "$(ls -A | grep -c '\.tmp')" 0 'temporary files'
+is "$(find . -maxdepth 1 -name '*.tmp*' | wc -l)" 0 'temporary files'
 fails 1 'cannot create' "$COHORT" runs export first --format csv --out nowhere/m.csv
 # What others make of these files, where they are installed.
 if python3 -c 'import pyarrow, tensorboard' 2>/dev/null; then

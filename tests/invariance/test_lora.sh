@@ -19,7 +19,7 @@ near() {
 }
 
 make_model "$work/untied" 3 false
-saved=(--lora-modules-to-save lm_head,embed_tokens,model.norm,0.mlp,1.self_attn)
+saved=(--lora-modules-to-save "lm_head,embed_tokens,model.norm,0.mlp,1.self_attn")
 for adapter in lora dora saved; do
     # What trains: A and B, with magnitudes, with tensors in place of the base's.
     base=model
@@ -66,7 +66,7 @@ for dtype in bf16 f32; do
         cohort "${args[@]}" --model "stored-$dtype" --dtype $dtype --use-peft --lora-r 5 --lora-target-modules q_proj,v_proj,down_proj $kind \
             --lora-merge --learning-rate 0.02 --steps 12 --out "merge-$dtype$kind"
         cohort merge --model "stored-$dtype" --adapter "merge-$dtype$kind/final" --out "written-$dtype$kind"
-        sampling=(--dtype $dtype --batch grpo.jsonl --n 2 --max-completion-length 20 --temperature 1)
+        sampling=(--dtype "$dtype" --batch grpo.jsonl --n 2 --max-completion-length 20 --temperature 1)
         cohort generate --model "written-$dtype$kind" "${sampling[@]}" >written.jsonl
         cohort generate --model "merge-$dtype$kind/final" --lora-merge "${sampling[@]}" >merged.jsonl
         same written.jsonl merged.jsonl "$dtype $kind: merged weights in memory and in a file"
@@ -93,7 +93,8 @@ for dtype in bf16 f32; do
         case $kind in
         merged-*-from) args+=(--adapter "start-dora-$dtype/final" --lora-merge) ;;
         merged-*) args+=(--use-peft "${rank[@]}" --lora-merge) ;;
-        saved-*-from) args+=(--model untied --adapter "start-saved-$dtype/final") ;;
+        # Its tensors learn fast to say "i", which is to be worth nothing, so that rewards differ within groups.
+        saved-*-from) args=("${args[@]/\[a-m]/[a-h]}" --model untied --adapter "start-saved-$dtype/final") ;;
         saved-*) args+=(--model untied --use-peft "${rank[@]}" "${saved[@]}") ;;
         dora-*-from) args+=(--adapter "start-dora-$dtype/final") ;;
         *-from) args+=(--adapter "start-lora-$dtype/final") ;;
@@ -126,7 +127,7 @@ done
 for optim in adamw_8bit muon sgd adafactor lion_32bit; do
     arguments sft
     args+=(--dtype bf16 --model untied --use-peft "${rank[@]}" --use-dora
-        --lora-modules-to-save norm,lm_head --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
+        --lora-modules-to-save 'norm,lm_head' --optim "$optim" --ema-decay 0.9 --learning-rate 1e-2 --save-steps 1)
     cohort "${args[@]}" --steps 2 --out "by-$optim"
     cohort "${args[@]}" --steps 1 --out "by-$optim-parts"
     cohort "${args[@]}" --steps 2 --out "by-$optim-parts" --resume latest

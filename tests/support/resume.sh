@@ -52,7 +52,7 @@ arguments() {
         [ "$1" != grpo-dynamic ] || args+=(--dynamic-sampling --dynamic-sampling-refills 3 --dynamic-sampling-oversample 1.5
             --reward-pattern '[aeiou]')
         # Advantages of tokens, in a batch that the checkpoint holds too, beside a reward of whole completions.
-        [ "$1" != grpo-tokens ] || args+=(--reward 'exec:bash tokens.sh' --reward-weights 1,0.5 --steps-per-generation 4
+        [ "$1" != grpo-tokens ] || args+=(--reward 'exec:bash tokens.sh' --reward-weights '1,0.5' --steps-per-generation 4
             --gradient-accumulation-steps 3)
         # A reference that is mixed in the second step, and then in every one, so that the checkpoint holds it.
         [ "$1" != grpo-sync ] || args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7)

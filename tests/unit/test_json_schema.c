@@ -7,6 +7,7 @@
 
 #include "reward/json_schema.h"
 #include "reward/reward.h"
+#include "support/score_one.h"
 
 #include <math.h>
 #include <string.h>
@@ -80,22 +81,7 @@ static void test_refused(void **state)
 
 static double score(const char *schema, const char *row, const char *completion)
 {
-    struct reward *reward = NULL;
-    cohort_error err = {0};
-    json_t *data = json_loads(row, 0, NULL);
-    double value = -1;
-    if (reward_create(&reward, "json_schema", &(struct reward_options){.schema = schema}, &err) != COHORT_OK)
-        fail_msg("%s", err.message);
-    const struct reward_row line = {.data = data,
-                                    .prompt = "",
-                                    .completion = completion,
-                                    .completion_length = strlen(completion),
-                                    .finish_reason = "eos"};
-    if (reward_score(reward, &line, 1, &value, &err) != COHORT_OK)
-        fail_msg("%s", err.message);
-    reward_destroy(reward);
-    json_decref(data);
-    return value;
+    return score_one("json_schema", &(struct reward_options){.schema = schema}, row, completion);
 }
 
 static void test_reward(void **state)

@@ -5,27 +5,13 @@
 #include <cmocka.h>
 
 #include "reward/reward.h"
+#include "support/score_one.h"
 
 #include <string.h>
 
 static double score(const struct reward_options *options, const char *row, const char *completion)
 {
-    struct reward *reward = NULL;
-    cohort_error err = {0};
-    json_t *data = json_loads(row, 0, NULL);
-    double value = -9;
-    if (reward_create(&reward, "tool_use", options, &err) != COHORT_OK)
-        fail_msg("%s", err.message);
-    const struct reward_row line = {.data = data,
-                                    .prompt = "",
-                                    .completion = completion,
-                                    .completion_length = strlen(completion),
-                                    .finish_reason = "eos"};
-    if (reward_score(reward, &line, 1, &value, &err) != COHORT_OK)
-        fail_msg("%s", err.message);
-    reward_destroy(reward);
-    json_decref(data);
-    return value;
+    return score_one("tool_use", options, row, completion);
 }
 
 static const char row[] =

@@ -80,7 +80,7 @@ template <typename T> __global__ void __launch_bounds__(32 * WARPS) fold_kernel(
 template <typename T> void fold_of(cudaStream_t stream, const struct fold *p)
 {
     const fold_args<T> args = {p->n,     p->k,         p->r,    (const T *)p->w, (const T *)p->a, (const T *)p->b,
-                                p->scale, p->magnitude, p->norm, p->factor,       (T *)p->to};
+                               p->scale, p->magnitude, p->norm, p->factor,       (T *)p->to};
     LAUNCH((fold_kernel<T>), dim3((unsigned)ceil_div(p->n, WARPS * ROWS)), dim3(32 * WARPS), 0, stream, args);
 }
 

@@ -368,29 +368,46 @@ const void *staged(struct backend *backend, const struct weight *const *w, int32
                       false);
 }
 
+/* A product of these groups; all else is 0. */
+grouped_product product_of(const struct row_groups *groups)
+{
+    grouped_product p = {};
+    p.begin = groups->begin;
+    p.pair = groups->pair;
+    p.n_groups = groups->n;
+    p.each = groups->each;
+    return p;
+}
+
+/* One with weights, which lie behind each other: of y = x . w^T, or with backward of dx = dy . w. */
+grouped_product product_with(struct backend *backend, const struct row_groups *groups,
+                             const struct weight *const *weights, bool backward)
+{
+    const struct weight *w = weights[0];
+    grouped_product p = product_of(groups);
+    p.a = staged(backend, weights, groups->n);
+    p.a_group = w->n * w->k;
+    p.lda = w->k;
+    p.n_a = (int32_t)(backward ? w->k : w->n);
+    p.depth = (int32_t)(backward ? w->n : w->k);
+    p.ldb = backward ? w->n : w->k;
+    p.ldd = backward ? w->k : w->n;
+    assert(groups->n == 1 ||
+           (const char *)weights[1]->natural == (const char *)w->natural + (size_t)p.a_group * dtype_bytes(w->type));
+    return p;
+}
+
 } // namespace
 
 extern "C" void cuda_grouped_forward(struct backend *backend, const struct grouped_forward *f)
 {
     const struct weight *w = f->w[0];
-    grouped_product p = {};
     if (f->groups->rows == 0)
         return;
-    p.a = staged(backend, f->w, f->groups->n);
+    grouped_product p = product_with(backend, f->groups, f->w, false);
     p.b = f->x;
-    p.a_group = w->n * w->k;
-    p.n_a = (int32_t)w->n;
-    p.depth = (int32_t)w->k;
-    p.lda = p.ldb = w->k;
-    p.begin = f->groups->begin;
-    p.pair = f->groups->pair;
-    p.n_groups = f->groups->n;
-    p.each = f->groups->each;
     p.gather_b = f->gather;
     p.d = f->y;
-    p.ldd = w->n;
-    assert(f->groups->n == 1 ||
-           (const char *)f->w[1]->natural == (const char *)w->natural + (size_t)p.a_group * dtype_bytes(w->type));
     if (takes(w->type, w->n, w->k))
         rows_product<false, uint16_t>(backend, f->groups, p);
     else if (w->type == DTYPE_F32)
@@ -404,23 +421,12 @@ extern "C" void cuda_grouped_forward(struct backend *backend, const struct group
 extern "C" void cuda_grouped_backward_input(struct backend *backend, const struct grouped_backward_input *f)
 {
     const struct weight *w = f->w[0];
-    grouped_product p = {};
     if (f->groups->rows == 0)
         return;
-    p.a = staged(backend, f->w, f->groups->n);
+    grouped_product p = product_with(backend, f->groups, f->w, true);
     p.b = f->dy;
-    p.a_group = w->n * w->k;
-    p.n_a = (int32_t)w->k;
-    p.depth = (int32_t)w->n;
-    p.lda = w->k;
-    p.ldb = w->n;
-    p.begin = f->groups->begin;
-    p.pair = f->groups->pair;
-    p.n_groups = f->groups->n;
-    p.each = f->groups->each;
     p.gather_b = f->gather;
     p.d = f->dx;
-    p.ldd = w->k;
     const bool wide = f->dx_type == DTYPE_F32;
     if (takes(w->type, w->n, w->k))
         (wide ? rows_product<true, float> : rows_product<true, uint16_t>)(backend, f->groups, p);
@@ -436,19 +442,15 @@ extern "C" void cuda_grouped_backward_input(struct backend *backend, const struc
 
 extern "C" void cuda_grouped_backward_weight(struct backend *backend, const struct grouped_backward_weight *f)
 {
-    grouped_product p = {};
     if (f->groups->rows == 0)
         return;
+    grouped_product p = product_of(f->groups);
     p.a = f->dy;
     p.b = f->x;
     p.n_a = (int32_t)f->n;
     p.n_b = (int32_t)f->k;
     p.lda = f->n;
     p.ldb = f->k;
-    p.begin = f->groups->begin;
-    p.pair = f->groups->pair;
-    p.n_groups = f->groups->n;
-    p.each = f->groups->each;
     p.gather_a = f->gather_dy;
     p.gather_b = f->gather_x;
     p.d = cuda_stage(backend, f->dw, (size_t)f->groups->n * (size_t)(f->n * f->k) * sizeof *f->dw, true);

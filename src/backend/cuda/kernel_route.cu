@@ -174,7 +174,8 @@ template <int PER> __global__ void __launch_bounds__(32 * ROW_WARPS) route_backw
 
 /* ---- Grouping ---- */
 
-/* How often each expert stands in pairs first .. end. */
+/* How often each expert stands in pairs first .. end. Counts of whole numbers are the same in whatever order threads add;
+ * which row a pair gets is place_pairs' affair, which goes by the order of pairs. */
 __device__ __forceinline__ void count_pairs(const int32_t *expert, int first, int end, int32_t *count)
 {
     for (int i = first + (int)threadIdx.x; i < end; i += (int)blockDim.x)
