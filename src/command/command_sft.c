@@ -299,7 +299,8 @@ static cohort_status owed_evaluation(struct sft_run *run, cohort_error *err)
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
     TRY_GOTO(training_diagnose(&run->t, &metrics, is_due(run, run->t.state.step), err));
-    (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from */
+    (void)count_evaluation(run, &metrics); /* the checkpoint of its model is the one that the run goes on from, */
+    TRY_GOTO(training_save(&run->t, &run->sft.optimizer, true, err)); /* and now is what it would have been */
 cleanup:
     metrics_free(&metrics);
     return status;

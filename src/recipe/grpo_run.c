@@ -442,6 +442,7 @@ static cohort_status owed_evaluation(struct grpo_run *run, cohort_error *err)
     TRY_GOTO(held_out_metrics(run, &metrics, err));
     TRY_GOTO(training_log_evaluation(&run->t, &metrics, err));
     TRY_GOTO(training_diagnose(&run->t, &metrics, every(run, run->eval_steps), err));
+    TRY_GOTO(training_save(&run->t, &run->grpo.optimizer, true, err)); /* with what the evaluation said */
 cleanup:
     metrics_free(&metrics);
     return status;
