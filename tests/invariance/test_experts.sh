@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # GRPO of models with experts: every token goes where it was sampled, in each of 30 steps, and rewards rise; routes that
-# later iterations take again outlive a stop; adapters of experts and routers are as exact; and both layouts of checkpoints are written as they were read, with the same
-# values.
+# later iterations take again outlive a stop; adapters of experts and routers are as exact; and both layouts of
+# checkpoints are written as they were read, with the same values.
 . "$SOURCE/tests/support/exact.sh"
 cd "$work"
 
