@@ -145,7 +145,7 @@ const char *cohort_options_alone(const cohort_options *options, const char *name
     return options == NULL || name == NULL ? NULL : options_alone(options->options, name);
 }
 
-cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
+cohort_status cohort_help_wide(cohort_command command, int columns, char **out, cohort_error *err)
 {
     struct text text = {0};
     if (out == NULL)
@@ -153,7 +153,40 @@ cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
     *out = NULL;
     if (!is_command(command))
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_help: %d is no command", (int)command);
-    cohort_status status = options_write_help(commands[command].flag, &text, err);
+    cohort_status status = options_write_help(commands[command].flag, columns, &text, err);
+    *out = text.data;
+    return status;
+}
+
+cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
+{
+    return cohort_help_wide(command, 0, out, err);
+}
+
+cohort_status cohort_man(const char *command, char **out, cohort_error *err)
+{
+    struct text text = {0};
+    cohort_command found = COHORT_INFO;
+    if (out == NULL)
+        return missing(err, "cohort_man", "out");
+    *out = NULL;
+    if (command != NULL && !cohort_command_find(command, &found))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_man: there is no command '%.80s'", command);
+    cohort_status status = options_write_man(command == NULL ? 0 : commands[found].flag, &text, err);
+    *out = text.data;
+    return status;
+}
+
+cohort_status cohort_shell_completion(const char *shell, char **out, cohort_error *err)
+{
+    struct text text = {0};
+    if (out == NULL)
+        return missing(err, "cohort_shell_completion", "out");
+    *out = NULL;
+    if (shell == NULL || (strcmp(shell, "bash") != 0 && strcmp(shell, "zsh") != 0))
+        return error_set(err, COHORT_ERR_ARGUMENT, "there is no completion for the shell '%.40s': bash or zsh",
+                         shell == NULL ? "" : shell);
+    cohort_status status = strcmp(shell, "zsh") == 0 ? options_write_zsh(&text, err) : options_write_bash(&text, err);
     *out = text.data;
     return status;
 }
@@ -176,7 +209,10 @@ void public_rows_free(struct public_rows *rows)
         text_free(&rows->texts[i]);
     for (size_t i = 0; rows->parsed != NULL && i < rows->n; i++)
         text_free(&rows->parsed[i]);
+<<<<<<< HEAD
     mem_free(rows->logs);
+=======
+>>>>>>> main
     mem_free(rows->texts);
     mem_free(rows->parsed);
     mem_free(rows->rows);
@@ -196,8 +232,12 @@ static cohort_status write_parsed(const struct reward_row *row, struct text *out
     return status;
 }
 
+<<<<<<< HEAD
 cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, struct reward_log *log,
                                cohort_error *err)
+=======
+cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, cohort_error *err)
+>>>>>>> main
 {
     memset(out, 0, sizeof *out);
     out->n = n;
@@ -223,8 +263,12 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
                                            .prompt_length = rows[i].prompt_length,
                                            .completion_length = rows[i].completion_length,
                                            .parsed_json = out->parsed[i].data,
+<<<<<<< HEAD
                                            .parsed_length = out->parsed[i].length,
                                            .log = log == NULL ? NULL : &out->logs[i]};
+=======
+                                           .parsed_length = out->parsed[i].length};
+>>>>>>> main
     }
     return COHORT_OK;
 }

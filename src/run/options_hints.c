@@ -46,9 +46,6 @@ static const char NOT_NEEDED[] =
 static const char LORA_OPTIONS[] =
     "an adapter is described by use_peft, lora_r, lora_alpha, lora_target_modules and use_rslora; one to go on "
     "from is adapter";
-static const char NO_SUCH_ADAPTER[] =
-    "adapters are low-rank matrices beside projections alone: no single parameters, no task but "
-    "CAUSAL_LM";
 static const char NO_CACHE[] =
     "prompts are computed once for all their completions; no cache is kept between runs; leave it out";
 static const char NO_DISTILLATION[] =
@@ -303,7 +300,6 @@ static const struct option_hint hints[] = {
     {"logit_bias_map", "logit_bias", NULL},
     {"lora", "use_peft", LORA_OPTIONS},
     {"lora_parameters", "lora_r", LORA_OPTIONS},
-    {"lora_target_parameters", NULL, NO_SUCH_ADAPTER},
     {"lora_task_type", NULL, NOT_NEEDED},
     {"loss_agg_mode", "loss_type", "token-mean is dapo, seq-mean-token-mean grpo, seq-mean-token-sum luspo"},
     {"loss_weights", NULL, NO_PREFERENCE},
@@ -570,21 +566,35 @@ const char *options_value_hint(enum option_id id, const char *word)
     return NULL;
 }
 
-const struct option_hint *options_hint(const char *name)
+/* Of a table: the name itself, or a family that it is of. */
+static const struct option_hint *look_up(const struct option_hint *table, size_t count, const char *name)
 {
     const struct option_hint *family = NULL;
-    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
-        const char *own = hints[i].name;
+    for (size_t i = 0; i < count; i++) {
+        const char *own = table[i].name;
         size_t n = strlen(own) - 1;
         if (options_same_name(own, name))
-            return &hints[i];
+            return &table[i];
         if (own[n] != '*' || strlen(name) < n)
             continue;
         size_t same = 0;
         while (same < n && (own[same] == name[same] || (own[same] == '_' && name[same] == '-')))
             same++;
         if (same == n)
-            family = &hints[i];
+            family = &table[i];
     }
     return family;
+}
+
+const struct option_hint *options_hint(const char *name)
+{
+    size_t count = 0;
+    const struct option_hint *more = options_hints_more(&count), *found = NULL;
+    for (const char *end = name; found == NULL && end != NULL;) {
+        found = look_up(hints, sizeof hints / sizeof hints[0], end);
+        found = found == NULL ? look_up(more, count, end) : found;
+        end = strchr(end, '.');
+        end = end == NULL ? NULL : end + 1;
+    }
+    return found;
 }

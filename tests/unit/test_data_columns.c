@@ -224,10 +224,10 @@ static void test_forms_refused(void **state)
     (void)state;
     refused(
         "{\"question\":\"q\",\"answer\":\"a\",\"problem\":\"p\",\"solution\":\"s\"}", NULL,
-        "d.jsonl: the rows have \"question\" and \"answer\", and also \"problem\" and \"solution\": say which is the "
-        "prompt, with --columns prompt=question,completion=answer or --columns prompt=problem,completion=solution");
+        "d.jsonl: the rows have \"question\" and \"solution\", and also \"problem\" and \"solution\": say which is the "
+        "prompt, with --columns prompt=question,completion=solution or --columns prompt=problem,completion=solution");
     refused("{\"messages\":\"hello\"}", NULL,
-            "d.jsonl:1: \"messages\" is text: expected a list of messages, or the JSON text of one (messages:1:1: ");
+            "d.jsonl:1: \"messages\" is text: expected a list of messages, or the JSON text of one (messages:1:5: ");
     refused("{\"messages\":\"{}\"}", NULL, "(it is no list)");
     refused("{\"id\":null,\"body\":\"x\"}", "prompt=question", "it has id (null), body");
     refused("{\"conversations\":[],\"instruction\":\"q\",\"output\":\"a\"}", NULL, "messages=conversations");
