@@ -241,12 +241,8 @@ typedef struct cohort_reward_row {
     /* Of a prompt that went through the chat template, the completion taken apart: {"thinking", "content", "tool_calls"} as
      * JSON (docs/REWARDS.md). NULL: the prompt is text. */
     const char *parsed_json;
-<<<<<<< HEAD
     size_t parsed_length;   /* in bytes */
     cohort_reward_log *log; /* NULL: of the rows of cohort_trainer_rollout, which log nothing */
-=======
-    size_t parsed_length; /* in bytes */
->>>>>>> main
 } cohort_reward_row;
 
 /* Within a reward function: a number for the metrics of the step, under its own name (several of one name in a step: their

@@ -209,10 +209,7 @@ void public_rows_free(struct public_rows *rows)
         text_free(&rows->texts[i]);
     for (size_t i = 0; rows->parsed != NULL && i < rows->n; i++)
         text_free(&rows->parsed[i]);
-<<<<<<< HEAD
     mem_free(rows->logs);
-=======
->>>>>>> main
     mem_free(rows->texts);
     mem_free(rows->parsed);
     mem_free(rows->rows);
@@ -232,12 +229,8 @@ static cohort_status write_parsed(const struct reward_row *row, struct text *out
     return status;
 }
 
-<<<<<<< HEAD
 cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, struct reward_log *log,
                                cohort_error *err)
-=======
-cohort_status public_rows_make(struct public_rows *out, const struct reward_row *rows, size_t n, cohort_error *err)
->>>>>>> main
 {
     memset(out, 0, sizeof *out);
     out->n = n;
@@ -263,12 +256,8 @@ cohort_status public_rows_make(struct public_rows *out, const struct reward_row 
                                            .prompt_length = rows[i].prompt_length,
                                            .completion_length = rows[i].completion_length,
                                            .parsed_json = out->parsed[i].data,
-<<<<<<< HEAD
                                            .parsed_length = out->parsed[i].length,
                                            .log = log == NULL ? NULL : &out->logs[i]};
-=======
-                                           .parsed_length = out->parsed[i].length};
->>>>>>> main
     }
     return COHORT_OK;
 }
