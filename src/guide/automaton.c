@@ -68,7 +68,8 @@ static void utf8_range(struct nfa *nfa, uint32_t from, uint32_t lo, uint32_t hi,
 
 void nfa_utf8(struct nfa *nfa, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to)
 {
-    static const uint32_t parts[][2] = {{0, 0x7F}, {0x80, 0x7FF}, {0x800, 0xD7FF}, {0xE000, 0xFFFF}, {0x10000, 0x10FFFF}};
+    static const uint32_t parts[][2] = {
+        {0, 0x7F}, {0x80, 0x7FF}, {0x800, 0xD7FF}, {0xE000, 0xFFFF}, {0x10000, 0x10FFFF}};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         const uint32_t a = lo > parts[i][0] ? lo : parts[i][0], b = hi < parts[i][1] ? hi : parts[i][1];
         if (a <= b)
@@ -547,7 +548,8 @@ cohort_status automaton_minimize(struct automaton *automaton, uint32_t limit, co
     }
     if (classes == n)
         goto cleanup;
-    for (uint32_t c = 0; c < classes; c++) { /* a class's first state stands for it; classes are numbered in their order */
+    for (uint32_t c = 0; c < classes;
+         c++) { /* a class's first state stands for it; classes are numbered in their order */
         TRY_GOTO(draft_state(&draft, false, err));
     }
     memset(next, 0, n * sizeof *next);

@@ -1,5 +1,6 @@
 #include "guide/grammar.h"
 
+#include "base/number.h"
 #include "base/utf8.h"
 
 #include <stdarg.h>
@@ -22,7 +23,7 @@ void grammar_fail(struct grammar *grammar, cohort_status status, const char *for
     char message[400];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(message, sizeof message, format, args); /* texts and whole numbers alone */
+    (void)number_vformat(message, sizeof message, format, args);
     va_end(args);
     if (grammar->status == COHORT_OK)
         grammar->status = error_set(&grammar->problem, status, "%s", message);
@@ -36,8 +37,8 @@ uint32_t grammar_rule(struct grammar *grammar, const char *name, size_t length)
     if (grammar->n_rules >= GRAMMAR_MOST_RULES)
         grammar_fail(grammar, COHORT_ERR_UNSUPPORTED, "the grammar has more than %d rules", (int)GRAMMAR_MOST_RULES);
     const size_t n = grammar->n_rules;
-    if (!keep(grammar, mem_grow(&grammar->rules, &grammar->rule_capacity, n + 1, sizeof rule, "grammar",
-                                &grammar->problem)) ||
+    if (!keep(grammar,
+              mem_grow(&grammar->rules, &grammar->rule_capacity, n + 1, sizeof rule, "grammar", &grammar->problem)) ||
         !keep(grammar, mem_alloc(&rule, 1, sizeof *rule, "grammar", &grammar->problem)))
         return 0;
     grammar->rules[n] = rule;
@@ -230,9 +231,9 @@ static cohort_status add_ranges(struct exprs *exprs, enum expr_kind kind, const 
     if (set->n > 0)
         memcpy(exprs->ranges + at, set->list, set->n * sizeof *set->list);
     exprs->n_ranges = at + set->n;
-    return expr_add(
-        exprs, (struct expr){.kind = kind, .at = (uint32_t)at, .n = (uint32_t)set->n, .weight = 2 * set->n + 1}, out,
-        err);
+    return expr_add(exprs,
+                    (struct expr){.kind = kind, .at = (uint32_t)at, .n = (uint32_t)set->n, .weight = 2 * set->n + 1},
+                    out, err);
 }
 
 cohort_status expr_set(struct exprs *exprs, const struct range_set *set, uint32_t *out, cohort_error *err)
@@ -364,8 +365,7 @@ static uint32_t emit_repeat(const struct emission *e, const struct expr *x, uint
     if (e->grammar == NULL || plain || x->weight <= COPIED_WEIGHT)
         return emit_copies(e, x, from);
     const uint32_t body = grammar_rule(e->grammar, NULL, 0);
-    grammar_end(e->grammar, body,
-                expr_to_rule(e->exprs, x->rule, e->grammar, body, grammar_start(e->grammar, body)));
+    grammar_end(e->grammar, body, expr_to_rule(e->exprs, x->rule, e->grammar, body, grammar_start(e->grammar, body)));
     return grammar_repeat(e->grammar, e->in, from, body, x->least, x->most);
 }
 

@@ -1,5 +1,5 @@
 /* Grammars: rules whose bodies are automata over bytes, other rules, counted repetitions and tokens. Regular expressions,
- * GBNF, Lark, JSON Schema and calls of tools all become one of these; guide_tables.h is what runs.
+ * GBNF, Lark, JSON Schema and calls of tools all become one of these; grammar_tables.h is what runs.
  *
  * As with an nfa (automaton.h), the functions that build keep the first thing that goes wrong, and grammar_check tells. */
 #ifndef COHORT_GUIDE_GRAMMAR_H

@@ -45,8 +45,8 @@ static cohort_status make_automata(struct compiler *c, cohort_error *err)
         const uint32_t r = todo[--n];
         const struct rule *rule = c->grammar->rules[r];
         struct automaton *a = &c->automata[r];
-        TRY_GOTO(automaton_determinize(a, &rule->nfa, rule->start, rule->end, RULE_MOST_STATES, &c->determined[r],
-                                       err));
+        TRY_GOTO(
+            automaton_determinize(a, &rule->nfa, rule->start, rule->end, RULE_MOST_STATES, &c->determined[r], err));
         if (c->determined[r])
             TRY_GOTO(automaton_minimize(a, MINIMIZED_STATES, err));
         else

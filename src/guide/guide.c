@@ -308,9 +308,7 @@ bool guide_accept(struct guide_state *state, int32_t token)
         return false;
     }
     if (state->phase == PHASE_FREE) {
-        state->phase = token == guide->after     ? PHASE_GUIDED
-                       : is_eos(guide, token)    ? PHASE_FAILED
-                                                 : PHASE_FREE;
+        state->phase = token == guide->after ? PHASE_GUIDED : is_eos(guide, token) ? PHASE_FAILED : PHASE_FREE;
         return state->phase != PHASE_FAILED;
     }
     cohort_status status = keep_bound(guide, &problem);

@@ -141,10 +141,8 @@ static cohort_status intern_config(struct machine *m, uint32_t *number, cohort_e
         return error_set(err, COHORT_ERR_UNSUPPORTED,
                          "the grammar leaves too much open at once: more than %d MB for what may follow",
                          (int)(MOST_BYTES >> 20));
-    struct machine_config config = {.first = m->n_items,
-                                    .n = (uint32_t)n,
-                                    .distance = m->accepting ? 0 : DISTANCE_NEVER,
-                                    .accepts = m->accepting};
+    struct machine_config config = {
+        .first = m->n_items, .n = (uint32_t)n, .distance = m->accepting ? 0 : DISTANCE_NEVER, .accepts = m->accepting};
     TRY(mem_grow(&m->items, &m->item_capacity, m->n_items + n + 1, sizeof *m->items, "guide", err));
     TRY(mem_grow(&m->configs, &m->config_capacity, m->n_configs + 1, sizeof *m->configs, "guide", err));
     for (size_t i = 0; i < n; i++) {
@@ -241,11 +239,9 @@ static cohort_status push(struct machine *m, const struct label_edge *edge, uint
     const bool last =
         t->accepts[to] && t->byte_first[to] == t->byte_first[to + 1] && t->label_first[to] == t->label_first[to + 1];
     if (repeats || !last)
-        TRY(intern_cell(m,
-                        (struct machine_cell){.state = to,
-                                              .repeat = repeats ? label_repeat(edge->lo) + 1 : 0,
-                                              .below = cell},
-                        &below, err));
+        TRY(intern_cell(
+            m, (struct machine_cell){.state = to, .repeat = repeats ? label_repeat(edge->lo) + 1 : 0, .below = cell},
+            &below, err));
     return visit(m, t->rule_start[rule], below, err);
 }
 
@@ -355,8 +351,7 @@ cohort_status machine_step(struct machine *machine, uint32_t config, unsigned ch
     return COHORT_OK;
 }
 
-cohort_status machine_token(struct machine *machine, uint32_t config, uint32_t token, uint32_t *next,
-                            cohort_error *err)
+cohort_status machine_token(struct machine *machine, uint32_t config, uint32_t token, uint32_t *next, cohort_error *err)
 {
     const struct grammar_tables *t = machine->tables;
     const uint32_t label = LABEL_TOKEN + token;
@@ -442,8 +437,7 @@ cohort_status machine_flush(struct machine *machine, uint32_t *const *live, size
         for (uint32_t k = 0; k < c.n; k++) {
             const struct machine_item item = machine->items[c.first + k];
             TRY_GOTO(move_cell(&fresh, machine, item.cell, moved, path, err));
-            fresh.found[fresh.n_found++] =
-                (struct machine_item){item.state, item.cell == 0 ? 0 : moved[item.cell]};
+            fresh.found[fresh.n_found++] = (struct machine_item){item.state, item.cell == 0 ? 0 : moved[item.cell]};
         }
         TRY_GOTO(intern_config(&fresh, &numbers[i], err));
     }

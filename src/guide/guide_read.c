@@ -12,8 +12,7 @@ static cohort_status read_regex(struct guide_reading *r, const char *text, size_
     uint32_t expr = 0;
     cohort_status status = regex_parse(&exprs, text, length, REGEX_WHOLE, 0, r->origin, &expr, err);
     if (status == COHORT_OK)
-        grammar_end(r->grammar, root,
-                    expr_to_rule(&exprs, expr, r->grammar, root, grammar_start(r->grammar, root)));
+        grammar_end(r->grammar, root, expr_to_rule(&exprs, expr, r->grammar, root, grammar_start(r->grammar, root)));
     exprs_free(&exprs);
     return status;
 }
@@ -41,23 +40,20 @@ static cohort_status read_choice(struct guide_reading *r, const char *text, size
 
 typedef cohort_status reader(struct guide_reading *reading, const char *text, size_t length, uint32_t root,
                              cohort_error *err);
-static reader *const readers[GUIDE_KINDS] = {[GUIDE_REGEX] = read_regex,
-                                             [GUIDE_CHOICE] = read_choice};
+static reader *const readers[GUIDE_KINDS] = {[GUIDE_REGEX] = read_regex, [GUIDE_CHOICE] = read_choice};
 
 cohort_status guide_read(struct grammar *grammar, const struct guide_vocabulary *vocabulary, enum guide_kind kind,
                          const char *text, size_t length, const struct guide_options *options, const char *origin,
                          struct text *ignored, cohort_error *err)
 {
-    struct guide_reading reading = {.grammar = grammar,
-                                    .vocabulary = vocabulary,
-                                    .options = options,
-                                    .origin = origin,
-                                    .ignored = ignored};
+    struct guide_reading reading = {
+        .grammar = grammar, .vocabulary = vocabulary, .options = options, .origin = origin, .ignored = ignored};
     uint32_t root = grammar_rule(grammar, "root", 4);
     if (options->after >= 0) { /* what stands between </think> and an answer */
         struct nfa *nfa = grammar_nfa(grammar, root);
         const uint32_t start = grammar_start(grammar, root), one = nfa_bytes(nfa, start, "\n", 1),
-                       two = nfa_bytes(nfa, one, "\n", 1), begin = nfa_state(nfa), inner = grammar_rule(grammar, NULL, 0);
+                       two = nfa_bytes(nfa, one, "\n", 1), begin = nfa_state(nfa),
+                       inner = grammar_rule(grammar, NULL, 0);
         nfa_skip(nfa, start, begin);
         nfa_skip(nfa, one, begin);
         nfa_skip(nfa, two, begin);

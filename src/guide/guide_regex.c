@@ -122,8 +122,8 @@ static cohort_status add_category(struct reader *r, struct range_set *set, bool 
     cohort_status status = COHORT_OK;
     for (uint32_t c = 0, first = 0, inside = 0; length > 0 && length <= 2; c++) {
         const char *code = c <= CODE_POINT_LAST ? utf8proc_category_string((utf8proc_int32_t)c) : "\0";
-        const bool in = c <= CODE_POINT_LAST && (cased ? code[0] == 'L' && strchr("ult", code[1]) != NULL
-                                                       : strncmp(code, given, length) == 0);
+        const bool in = c <= CODE_POINT_LAST &&
+                        (cased ? code[0] == 'L' && strchr("ult", code[1]) != NULL : strncmp(code, given, length) == 0);
         if (in && !inside)
             first = c;
         else if (!in && inside)
@@ -183,8 +183,7 @@ static cohort_status read_code(struct reader *r, char kind, uint32_t *c, cohort_
 }
 
 /* An escape, behind the backslash: a character (*is_char), or a set that is added. */
-static cohort_status read_escape(struct reader *r, struct range_set *set, bool *is_char, uint32_t *c,
-                                 cohort_error *err)
+static cohort_status read_escape(struct reader *r, struct range_set *set, bool *is_char, uint32_t *c, cohort_error *err)
 {
     if (!more(r))
         return wrong(r, COHORT_ERR_FORMAT, "a backslash at the end", err);
@@ -231,8 +230,7 @@ static cohort_status read_escape(struct reader *r, struct range_set *set, bool *
 /* ---- [...] ---- */
 
 /* One end of a range, or a class (*is_char false, added). */
-static cohort_status read_member(struct reader *r, struct range_set *set, bool *is_char, uint32_t *c,
-                                 cohort_error *err)
+static cohort_status read_member(struct reader *r, struct range_set *set, bool *is_char, uint32_t *c, cohort_error *err)
 {
     *is_char = true;
     if (here(r) == '[' && ahead(r, 1) == ':')
@@ -250,8 +248,7 @@ static cohort_status read_member(struct reader *r, struct range_set *set, bool *
     return read_escape(r, set, is_char, c, err);
 }
 
-static cohort_status finish_set(struct reader *r, struct range_set *set, bool negated, uint32_t *out,
-                                cohort_error *err)
+static cohort_status finish_set(struct reader *r, struct range_set *set, bool negated, uint32_t *out, cohort_error *err)
 {
     if ((r->flags & REGEX_FOLD) != 0)
         TRY(range_set_fold(set, err));
@@ -516,12 +513,8 @@ cleanup:
 cohort_status regex_parse(struct exprs *exprs, const char *text, size_t length, enum regex_dialect dialect,
                           unsigned flags, const char *origin, uint32_t *out, cohort_error *err)
 {
-    struct reader r = {.exprs = exprs,
-                       .text = text,
-                       .length = length,
-                       .dialect = dialect,
-                       .flags = flags,
-                       .origin = origin};
+    struct reader r = {
+        .exprs = exprs, .text = text, .length = length, .dialect = dialect, .flags = flags, .origin = origin};
     struct part part = {0};
     r.at = utf8_check(text, length);
     if (r.at < length)

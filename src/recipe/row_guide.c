@@ -82,7 +82,7 @@ cohort_status row_guides_open(struct row_guides *guides, const struct session *s
 cleanup:
     text_free(&text);
     text_free(&ignored);
-    return status;
+    return status == COHORT_ERR_FORMAT ? COHORT_ERR_ARGUMENT : status; /* an option's value has the wrong form */
 }
 
 void row_guides_close(struct row_guides *guides)

@@ -38,12 +38,13 @@ static inline struct tokenizer *guide_test_tokenizer(const char *const *tokens, 
                            "%s{\"id\": %zu, \"content\": \"%s\", \"special\": true, \"single_word\": false, "
                            "\"lstrip\": false, \"rstrip\": false, \"normalized\": false}",
                            i > 0 ? ", " : "", next + i, special[i]) == COHORT_OK;
-    good = good && text_printf(&json, &err,
-                               "], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
-                               "\"add_prefix_space\": false, \"trim_offsets\": false, \"use_regex\": false}, "
-                               "\"post_processor\": null, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": "
-                               "\"BPE\", \"vocab\": {%s}, \"merges\": []}}",
-                               vocab.data) == COHORT_OK;
+    good =
+        good && text_printf(&json, &err,
+                            "], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
+                            "\"add_prefix_space\": false, \"trim_offsets\": false, \"use_regex\": false}, "
+                            "\"post_processor\": null, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": "
+                            "\"BPE\", \"vocab\": {%s}, \"merges\": []}}",
+                            vocab.data) == COHORT_OK;
     if (!good || tokenizer_parse(&tokenizer, json.data, json.length, "toy", &err) != COHORT_OK) {
         fprintf(stderr, "%s\n", err.message);
         abort();
@@ -54,6 +55,5 @@ static inline struct tokenizer *guide_test_tokenizer(const char *const *tokens, 
 }
 
 static inline bool guide_test_bit(const uint32_t *mask, int32_t id) { return (mask[id / 32] >> (id % 32) & 1u) != 0; }
-
 
 #endif

@@ -60,13 +60,16 @@ static void test_regex(void **state)
 {
     (void)state;
     static const char *const patterns[] = {
-        "abc",        "a|bc|",         "a*b+c?",       "(ab)*c",         "[ab]{2,3}",    "[^a]*",       "a{2}|b{3,}",
-        "(a|b)*abb",  "(a|ab)(c|bcd)", "\\d+",         "[\\d,]+-?",      "\\w\\W",       ".{1,3}",      "\\u00e9a",
-        "[\\x{e0}-\\x{ff}]+", "\\p{L}+", "\\P{L}",     "(?i)aB[c]",      "(?i:a)b",      "(?s).\\n",    "^a$",
-        "(^a|b$)",    "a.c",           "[a\\-c]",      "[]a]b",          "(a{2,3}){2}",  "(?:ab){30,}", "(a?){40}b",
-        "[a-c]{50,70}", "\\$\\^\\.",   "a{,3}",        "x{1",            "(?<n>a)b",     "\\p{Lu}\\p{Ll}*",
+        "abc",         "a|bc|",       "a*b+c?",    "(ab)*c",          "[ab]{2,3}",
+        "[^a]*",       "a{2}|b{3,}",  "(a|b)*abb", "(a|ab)(c|bcd)",   "\\d+",
+        "[\\d,]+-?",   "\\w\\W",      ".{1,3}",    "\\u00e9a",        "[\\x{e0}-\\x{ff}]+",
+        "\\p{L}+",     "\\P{L}",      "(?i)aB[c]", "(?i:a)b",         "(?s).\\n",
+        "^a$",         "(^a|b$)",     "a.c",       "[a\\-c]",         "[]a]b",
+        "(a{2,3}){2}", "(?:ab){30,}", "(a?){40}b", "[a-c]{50,70}",    "\\$\\^\\.",
+        "a{,3}",       "x{1",         "(?<n>a)b",  "\\p{Lu}\\p{Ll}*",
     };
-    static const char *const letters[] = {"a", "b", "c", "A", "B", "1", ",", "-", "\n", "\xC3\xA9", "\xC3\x80", "$", " ", "{"};
+    static const char *const letters[] = {"a", "b",  "c",        "A",        "B", "1", ",",
+                                          "-", "\n", "\xC3\xA9", "\xC3\x80", "$", " ", "{"};
     int matched = 0;
     for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
         struct grammar grammar = {0};
@@ -228,7 +231,8 @@ static void test_ends(void **state)
     assert_int_equal(guide_start(&s, guide, 10, 0, NULL), COHORT_OK);
     assert_true(guide_can_end(s) && !guide_must_end(s));
     assert_true(guide_test_bit(guide_mask(s), eos[0]) && guide_test_bit(guide_mask(s), eos[1]));
-    assert_true(guide_test_bit(guide_mask(s), 5) && guide_test_bit(guide_mask(s), 3) && guide_test_bit(guide_mask(s), 0));
+    assert_true(guide_test_bit(guide_mask(s), 5) && guide_test_bit(guide_mask(s), 3) &&
+                guide_test_bit(guide_mask(s), 0));
     assert_false(guide_test_bit(guide_mask(s), 1) || guide_test_bit(guide_mask(s), tokenizer_find(toy, "</think>")));
     assert_true(guide_accept(s, 0));
     assert_false(guide_can_end(s) || guide_test_bit(guide_mask(s), eos[0]));

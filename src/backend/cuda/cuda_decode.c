@@ -424,10 +424,10 @@ size_t cuda_sample_scratch(const struct backend *backend, const struct backend_l
 {
     const size_t draws = (size_t)load->draws;
     /* Constraints: a bitset of each draw, and the statistics of what it allows. */
-    const size_t constraints = load->history < 0 ? 0
-                                                 : draws * ((size_t)allowed_words(load->vocab) * sizeof(uint32_t) +
-                                                            PACK_ALIGN) +
-                                                       cuda_allowed_parts_bytes(load->vocab, load->draws);
+    const size_t constraints = load->history < 0
+                                   ? 0
+                                   : draws * ((size_t)allowed_words(load->vocab) * sizeof(uint32_t) + PACK_ALIGN) +
+                                         cuda_allowed_parts_bytes(load->vocab, load->draws);
     return constraints + copies_bytes(backend, load, load->draws) +
            draws * (sizeof(struct draw_result) + packed_draw_bytes(load, 0) + sizeof(int32_t)) + PARAMS_BYTES +
            cuda_draw_parts_bytes(load->vocab, load->logits_rows);

@@ -582,8 +582,7 @@ static __global__ void __launch_bounds__(FILTER_THREADS) filter_kernel(draw_job 
             logits_row reported = row;
             float kept = 0.0f;
             if (r->allowed != NULL) {
-                const logits_row allowed =
-                    row_statistics<1>(job.allowed_parts + (int64_t)i * job.n_parts, job.n_parts);
+                const logits_row allowed = row_statistics<1>(job.allowed_parts + (int64_t)i * job.n_parts, job.n_parts);
                 kept = (float)(allowed.lse - row.lse);
                 if (r->masked)
                     reported = allowed;

@@ -81,7 +81,8 @@ struct draw_job {
     int64_t vocab;
     struct logits_part *parts; /* [stats rows, n_parts + 1]: those of the row, then the part that n_choosable cuts */
     int32_t n_parts;           /* of vocab */
-    struct logits_part *allowed_parts; /* sample: [count, n_parts] of what the draws' constraints allow; NULL: no draw has
+    struct logits_part
+        *allowed_parts; /* sample: [count, n_parts] of what the draws' constraints allow; NULL: no draw has
                                           one */
     int32_t first, count;
     int32_t n_stats;             /* sample: rows of statistics; decode: count */
