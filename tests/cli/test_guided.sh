@@ -44,7 +44,7 @@ for length in 12 13 30; do
 done
 
 # --- what is refused ---
-fails 2 "guided_regex: at byte 2 of the regular expression: '\(' without '\)'" generate --guided-regex '(a'
+fails 2 "guided_regex: at byte 3 of the regular expression: '\(' without '\)'" generate --guided-regex '(a'
 fails 2 "one option guides completions" generate --guided-regex a --guided-choice b
 fails 2 "guided_regex: no text meets this" generate --guided-regex '[^\x{0}-\x{10ffff}]'
 done_testing
