@@ -24,6 +24,15 @@ int32_t completion_fed(const struct completion_tokens *completion)
     return last > 0 ? last : 0;
 }
 
+/* Tokens of its completions that are fed. */
+static int64_t fed_by(const struct tree *tree)
+{
+    int64_t n = 0;
+    for (int32_t c = 0; c < tree->n_completions; c++)
+        n += completion_fed(&tree->completions[c]);
+    return n;
+}
+
 static cohort_status open_micro(struct packing *p, cohort_error *err)
 {
     TRY(mem_grow(&p->slice_begin, &p->micro_capacity, (size_t)p->n_micro + 2, sizeof *p->slice_begin, "micro-batches",
@@ -49,6 +58,12 @@ cohort_status packing_split(struct packing *packing, const struct tree *trees, i
     packing->n_micro = packing->n_slices = 0;
     for (int32_t t = 0; t < n_trees; t++) {
         bool open = false; /* this tree has a slice in the current micro-batch */
+        const int64_t all = trees[t].n_prompt + fed_by(&trees[t]), n = trees[t].n_completions;
+        if (packing->whole && packing->n_micro > 0 && all <= max_tokens && n <= max_completions &&
+            (used + all > max_tokens || completions + n > max_completions)) {
+            TRY(open_micro(packing, err));
+            used = completions = 0;
+        }
         for (int32_t c = 0; c < trees[t].n_completions; c++) {
             int64_t more = completion_fed(&trees[t].completions[c]);
             int64_t alone = trees[t].n_prompt + more;
@@ -220,7 +235,8 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     runner->max_tokens = max_tokens;
     runner->max_outputs = max_tokens + max_completions;
     runner->decoder.noisy = runner->extras.noise;
-    runner->head.extended = runner->extras.top || runner->extras.mean;
+    runner->packing.whole = runner->extras.whole;
+    runner->head.extended = runner->extras.top || runner->extras.mean || runner->extras.squares;
     TRY(decoder_work_plan(&runner->decoder, arena, config, act, max_tokens, mode, err));
     runner->packed.route_width = mode == DECODER_INFER ? 0 : route_width(config);
     const size_t logits = runner->logits_bytes > 0 ? runner->logits_bytes : 64 << 20;
@@ -238,10 +254,14 @@ cohort_status tree_runner_plan(struct tree_runner *runner, struct arena *arena, 
     TRY(mem_alloc(&runner->logp, n, sizeof(float), "log-probs", err));
     TRY(mem_alloc(&runner->entropy, n, sizeof(float), "entropies", err));
     TRY(mem_alloc(&runner->d_logp, n, sizeof(float), "log-prob gradients", err));
-    if (runner->extras.mean) {
+    if (runner->extras.mean)
         TRY(mem_alloc(&runner->mean, n, sizeof(float), "mean log-probs", err));
+    if (runner->extras.d_mean)
         TRY(mem_alloc(&runner->d_mean, n, sizeof(float), "mean log-prob gradients", err));
-    }
+    if (runner->extras.lse)
+        TRY(mem_alloc(&runner->lse, n, sizeof(float), "log-sum-exps", err));
+    if (runner->extras.squares)
+        TRY(mem_alloc(&runner->squares, n, sizeof(float), "sums of squares", err));
     if (runner->extras.top)
         TRY(mem_alloc(&runner->top, n, sizeof *runner->top, "likeliest tokens", err));
     return mem_alloc(&runner->d_entropy, n, sizeof(float), "entropy gradients", err);
@@ -259,6 +279,8 @@ void tree_runner_free(struct tree_runner *runner)
     mem_free(runner->d_entropy);
     mem_free(runner->mean);
     mem_free(runner->d_mean);
+    mem_free(runner->lse);
+    mem_free(runner->squares);
     mem_free(runner->top);
     memset(runner, 0, sizeof *runner);
     runner->extras = extras;
@@ -277,8 +299,12 @@ void tree_runner_forward(struct tree_runner *runner, struct model *model, float 
     assert(runner->packed.outputs.count <= runner->max_outputs);
     const float *x = decoder_forward(model, &runner->decoder, &runner->packed.batch, NULL);
     head_forward(model, &runner->head, x, &runner->packed.outputs, temperature,
-                 &(struct head_values){
-                     .logp = runner->logp, .entropy = runner->entropy, .mean = runner->mean, .top = runner->top});
+                 &(struct head_values){.logp = runner->logp,
+                                       .entropy = runner->entropy,
+                                       .mean = runner->mean,
+                                       .top = runner->top,
+                                       .lse = runner->lse,
+                                       .squares = runner->squares});
 }
 
 void tree_runner_backward(struct tree_runner *runner, struct model *model, float temperature, bool with_entropy)
