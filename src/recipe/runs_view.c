@@ -265,7 +265,7 @@ static bool show_event(void *context, const cohort_stored_event *event)
 static bool is_default(const char *command, const char *line, size_t length)
 {
     const size_t name = strcspn(line, ":\n");
-    const struct option_spec *row = options_row(strcmp(command, "sft") == 0 ? FOR_SFT : FOR_GRPO, line, name);
+    const struct option_spec *row = options_row(options_command(command), line, name);
     double a = 0.0, b = 0.0;
     if (row == NULL || row->fallback == NULL || name + 2 > length)
         return false;

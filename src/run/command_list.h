@@ -89,7 +89,13 @@
       "draw metrics of a run",                                                                                         \
       "NAME [--metric reward,eval_reward] [--out FILE.svg]",                                                           \
       "NAME is a run in --runs, or the path of a run folder; a run that is going on is drawn as it is. Names of "      \
-      "metrics are those of metrics.jsonl.")
+      "metrics are those of metrics.jsonl.")                                                                           \
+    X(DPO, dpo, "train on pairs of a better and a worse answer (DPO and its family)",                                  \
+      "train on pairs of a chosen and a rejected completion (DPO)",                                                    \
+      "--model DIR --data FILE --out runs/NAME",                                                                       \
+      "Rows have prompt, chosen and rejected, or chosen and rejected that begin alike. Writes checkpoints, "           \
+      "metrics.jsonl and final/ into the run folder. Ctrl-C saves a checkpoint; the same command with --resume "       \
+      "continues from it.")
 /* clang-format on */
 
 #endif

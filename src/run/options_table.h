@@ -81,6 +81,8 @@ ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
      "data file of rows with prompt_tokens and tokens; '-' reads standard input")
 OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
        "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_PREFERENCE, "Data", HASHED(DATA),
+     "data files or a folder of rows with prompt, chosen and rejected (docs/TRAINERS.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_EVAL, "Data", NO_RUN,
@@ -97,23 +99,25 @@ OPTION(COLUMNS, "columns", TEXTS, NULL, FOR_TRAIN | FOR_EVAL, "Data", ACCEPTED(D
        "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
 ALSO(COLUMNS, "columns", TEXTS, NULL, FOR_GENERATE | FOR_TOKENIZE | FOR_SCORE | FOR_DATA, "Data", NO_RUN,
      "which columns are which, as in prompt=question,answer=final; unset: as docs/DATA.md says")
-OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_SFT, "Data", FREE,
+OPTION(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_ROWS, "Data", FREE,
        "data files or a folder of held-out rows to evaluate on")
 ALSO(EVAL_DATA, "eval_data", FILE_NAME, NULL, FOR_GRPO, "Data", FREE,
      "held-out rows to evaluate on: data files or a folder, or several sets as NAME=FILE,NAME=FILE")
 OPTION(EVAL_STEPS, "eval_steps", INT(0, MANY), "0", FOR_TRAIN, "Data", FREE,
        "evaluate every N optimizer steps; 0: only before and after")
-OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_SFT, "Data", FREE,
+OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, FOR_ROWS, "Data", FREE,
        "when to evaluate, beside before and after: never, every eval_steps, each epoch; unset: eval_steps")
 OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_LIST)), "loss", FOR_SFT, "Data", KEPT,
        "the held-out metric by which evaluations are compared")
-OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_SFT, "Data", KEPT,
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(PREFERENCE_METRIC_LIST)), "loss", FOR_PREFERENCE,
+     "Data", KEPT, "the held-out metric by which evaluations are compared")
+OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_ROWS, "Data", KEPT,
        "whether more of that metric is better; unset: yes, but for loss")
-OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_SFT, "Data", FREE,
+OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_ROWS, "Data", FREE,
        "make final/ of the best evaluation's checkpoint; each new best is saved and kept")
-OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_SFT, "Data", FREE,
+OPTION(EARLY_STOPPING_PATIENCE, "early_stopping_patience", INT(1, MANY), NULL, FOR_ROWS, "Data", FREE,
        "stop after N evaluations in a row that are not better than the best; unset: never")
-OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_SFT, "Data", FREE,
+OPTION(EARLY_STOPPING_THRESHOLD, "early_stopping_threshold", FLOAT(0, BIG), "0", FOR_ROWS, "Data", FREE,
        "by how much an evaluation must be better to count as better there")
 OPTION(EVAL_LIMIT, "eval_limit", INT(1, MANY), NULL, FOR_TRAIN | FOR_EVAL, "Data", FREE,
        "use the first N held-out rows; unset: all")
@@ -131,17 +135,19 @@ ALSO(CHAT, "chat", SWITCH, "false", FOR_DATA, "Data", NO_RUN,
      "put text prompts through the chat template, and their completions as the answer")
 ALSO(CHAT, "chat", SWITCH, NULL, FOR_GENERATE | FOR_TOKENIZE, "Data", NO_RUN,
        "put text prompts through the chat template; unset: only generate --prompt, if there is one")
-OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data",
+OPTION(CHAT_TEMPLATE, "chat_template", FILE_NAME, NULL, FOR_SAMPLE | FOR_ROWS | FOR_TOKENIZE | FOR_DATA, "Data",
        HASHED(TEMPLATE),
        "file with a Jinja chat template, in place of the model folder's")
-OPTION(THINKING, "thinking", SWITCH, NULL, FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
+OPTION(THINKING, "thinking", SWITCH, NULL, FOR_SAMPLE | FOR_ROWS | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
        "let the model think first (the template's enable_thinking); unset: the template decides")
-OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_SFT | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
+OPTION(TRUST_CONTENT, "trust_content", SWITCH, "false", FOR_SAMPLE | FOR_ROWS | FOR_TOKENIZE | FOR_DATA, "Data", KEPT,
        "treat control tokens inside messages as control tokens; otherwise they are plain text")
-OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_SFT, "Data", KEPT,
+OPTION(EOS_TOKEN, "eos_token", TEXTS, NULL, FOR_SAMPLE | FOR_ROWS, "Data", KEPT,
        "tokens or ids that end a text; sft teaches the first; unset: all that the model names")
 OPTION(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_SFT | FOR_DATA, "Data", KEPT,
        "tokens of a row, prompt and completion; longer ones are cut (truncation_mode)")
+ALSO(MAX_LENGTH, "max_length", INT(1, COUNT), "1024", FOR_PREFERENCE, "Data", KEPT,
+     "tokens of a prompt with a completion, which is cut at its end; a prompt as long leaves the row out")
 OPTION(TRUNCATION_MODE, "truncation_mode", ONE_OF(WORDS(TRUNCATION_LIST)), "keep_start", FOR_SFT | FOR_DATA, "Data",
        KEPT, "what is kept of a row that is too long: its beginning or its end")
 OPTION(DATASET_TEXT_FIELD, "dataset_text_field", TEXT, "text", FOR_SFT | FOR_DATA, "Data", KEPT,
@@ -297,6 +303,22 @@ OPTION(LOSS_TYPE, "loss_type", ONE_OF(WORDS(LOSS_LIST)), "dapo", FOR_GRPO, "Loss
        "the loss: what becomes of a token's ratio, and how tokens are averaged (docs/GRPO.md)")
 ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(SFT_LOSS_LIST)), "nll", FOR_SFT, "Loss", KEPT,
      "the loss of a token: its negative log-prob, or that times its probability (dft)")
+ALSO(LOSS_TYPE, "loss_type", SOME_OF(WORDS(DPO_LOSS_LIST)), "sigmoid", FOR_DPO, "Loss", KEPT,
+     "the losses of a pair, which are added up (docs/TRAINERS.md has their formulas)")
+OPTION(LOSS_WEIGHTS, "loss_weights", NUMBERS(-BIG, BIG), NULL, FOR_DPO, "Loss", KEPT,
+       "a weight for each loss of loss_type, in the same order; unset: 1 each")
+OPTION(LABEL_SMOOTHING, "label_smoothing", FLOAT(0, 1), "0", FOR_DPO, "Loss", KEPT,
+       "exo_pair, robust, aot, aot_unpaired: share of pairs whose labels are taken to be the wrong way round")
+OPTION(F_DIVERGENCE_TYPE, "f_divergence_type", ONE_OF(WORDS(PREFERENCE_DIVERGENCE_LIST)), "reverse_kl", FOR_DPO, "Loss",
+       KEPT, "divergence to the reference whose derivative takes the place of the log-ratio")
+OPTION(F_ALPHA_DIVERGENCE_COEF, "f_alpha_divergence_coef", FLOAT(-1000, 1000), "0.5", FOR_DPO, "Loss", KEPT,
+       "f_divergence_type alpha_divergence: its alpha; 1 is reverse_kl")
+OPTION(LD_ALPHA, "ld_alpha", FLOAT(0, 1), NULL, FOR_DPO, "Loss", KEPT,
+       "weight of a completion's tokens beyond the other's length (LD-DPO); unset: 1")
+OPTION(USE_WEIGHTING, "use_weighting", SWITCH, "false", FOR_DPO, "Loss", KEPT,
+       "weigh pairs by how likely the policy is to write them (WPO)")
+OPTION(DISCOPOP_TAU, "discopop_tau", FLOAT(TINY, 1e6), "0.05", FOR_DPO, "Loss", KEPT,
+       "discopop: temperature of the share of its two losses")
 OPTION(LABEL_SMOOTHING_FACTOR, "label_smoothing_factor", FLOAT(0, 1), "0", FOR_SFT, "Loss", KEPT,
        "share of the loss that is the mean over the vocabulary in place of the token; only with nll")
 OPTION(NEFTUNE_NOISE_ALPHA, "neftune_noise_alpha", FLOAT(0, 1e6), NULL, FOR_SFT, "Loss", KEPT,
@@ -324,11 +346,17 @@ OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Lo
        "vespo: decay with the sequence's ratio where the advantage is negative")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
        "weight of the KL to the reference, the initial model; 0: none is kept")
-OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO, "Loss", KEPT,
+ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_DPO, "Loss", KEPT,
+     "what log-ratios to the reference are multiplied by: more keeps the policy nearer to it")
+OPTION(REFERENCE_FREE, "reference_free", SWITCH, "false", FOR_DPO, "Loss", KEPT,
+       "compare log-probs in place of log-ratios: there is no reference")
+OPTION(PRECOMPUTE_REF_LOG_PROBS, "precompute_ref_log_probs", SWITCH, "false", FOR_DPO, "Loss", KEPT,
+       "compute what the reference gives of all rows before the first step, and keep no reference")
+OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO | FOR_DPO, "Loss", KEPT,
        "let the reference of beta follow the policy, every ref_model_sync_steps steps")
-OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO, "Loss", KEPT,
+OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO | FOR_DPO, "Loss", KEPT,
        "sync_ref_model: share of the policy in the new reference; the rest is the old reference")
-OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO, "Loss", KEPT,
+OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO | FOR_DPO, "Loss", KEPT,
        "sync_ref_model: optimizer steps between two changes of the reference")
 OPTION(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k3", FOR_GRPO, "Loss", KEPT,
        "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")
@@ -340,7 +368,7 @@ OPTION(TOP_ENTROPY_QUANTILE, "top_entropy_quantile", FLOAT(0, 1), "1.0", FOR_GRP
        "share of the step's tokens, those of the highest entropy, that have a policy term; 1: all")
 OPTION(OFF_POLICY_MASK_THRESHOLD, "off_policy_mask_threshold", FLOAT(0, 1e6), NULL, FOR_GRPO, "Loss", KEPT,
        "drop completions with a negative advantage whose mean log(old/new) is above this; unset: none")
-OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_GRPO | FOR_SFT, "Loss", KEPT,
+OPTION(ROUTER_AUX_LOSS_COEF, "router_aux_loss_coef", FLOAT(0, 1e6), NULL, FOR_TRAIN, "Loss", KEPT,
        "models with experts: weight of the loss that evens their load; unset: config.json's; 0: none")
 OPTION(ROUTER_REPLAY, "router_replay", ONE_OF(WORDS(ROUTER_REPLAY_LIST)), "none", FOR_GRPO, "Loss", KEPT,
        "models with experts: in later steps on a batch, tokens go where they went when sampled (rollout)")
@@ -364,7 +392,7 @@ OPTION(NUM_ITERATIONS, "num_iterations", INT(1, 1000), "1", FOR_GRPO, "Loss", KE
 /* ---- Optimizer ---- */
 OPTION(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "2e-5", FOR_SFT, "Optimizer", ACCEPTED(SCHEDULE),
        "peak learning rate")
-ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO, "Optimizer", ACCEPTED(SCHEDULE),
+ALSO(LEARNING_RATE, "learning_rate", SINGLE(0, 10), "1e-6", FOR_GRPO | FOR_PREFERENCE, "Optimizer", ACCEPTED(SCHEDULE),
      "peak learning rate")
 /* TRL's default is linear; a constant rate makes a step independent of the planned number of steps, so that a run can
  * be extended and the longer run is still the same run. */
@@ -400,11 +428,11 @@ OPTION(MOMENTS_DTYPE, "moments_dtype", ONE_OF(WORDS(MOMENTS_TYPE_LIST)), "f32",
        "AdamW's two moments; bf16 (stochastically rounded) halves their memory")
 OPTION(OFFLOAD, "offload", SOME_OF(WORDS(OFFLOAD_LIST)), NULL, FOR_TRAIN | FOR_INFO | FOR_BENCH, "Optimizer", FREE,
        "keep in the host's memory in place of a GPU's (docs/OPTIMIZERS.md); the results are the same")
-OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_SFT, "Optimizer", KEPT,
+OPTION(BATCH_SIZE, "batch_size", INT(1, 1048576), "8", FOR_ROWS, "Optimizer", KEPT,
        "rows in one optimizer step")
-ALSO(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_SFT, "Optimizer", KEPT,
+ALSO(PER_DEVICE_TRAIN_BATCH_SIZE, "per_device_train_batch_size", INT(1, 1048576), NULL, FOR_ROWS, "Optimizer", KEPT,
        "rows in one optimizer step, divided by gradient_accumulation_steps; unset: batch_size says it")
-ALSO(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_SFT, "Optimizer", KEPT,
+ALSO(GRADIENT_ACCUMULATION_STEPS, "gradient_accumulation_steps", INT(1, 1048576), "1", FOR_ROWS, "Optimizer", KEPT,
        "factor of per_device_train_batch_size")
 OPTION(MICRO_BATCH_TOKENS, "micro_batch_tokens", INT(0, COUNT), "0",
        FOR_TRAIN | FOR_INFO | FOR_BENCH | FOR_LOGPROBS, "Optimizer", KEPT,
@@ -422,11 +450,11 @@ ALSO(CONFIG, "config", FILE_NAME, NULL, FOR_YAML, "Run", PLACE,
      "YAML file of options, one 'name: value' per line; flags override it")
 OPTION(STEPS, "steps", INT(1, MANY), NULL, FOR_TRAIN, "Run", FREE,
        "optimizer steps; unset: as many as epochs take")
-OPTION(EPOCHS, "epochs", INT(1, 1000000), "3", FOR_SFT, "Run", FREE,
+OPTION(EPOCHS, "epochs", INT(1, 1000000), "3", FOR_ROWS, "Run", FREE,
        "passes over the data if steps is unset")
 ALSO(EPOCHS, "epochs", INT(1, 1000000), "1", FOR_GRPO, "Run", FREE,
      "passes over the data if steps is unset")
-OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_SFT, "Run", FREE,
+OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_ROWS, "Run", FREE,
        "print a line every N optimizer steps; metrics.jsonl has every step")
 ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GRPO, "Run", FREE,
      "print a line every N optimizer steps; metrics.jsonl has every step")
@@ -446,7 +474,7 @@ OPTION(REPORT_TO, "report_to", TEXTS, NULL, FOR_TRAIN, "Run", FREE,
        "also to: tensorboard (event files in the run folder), exec:PROGRAM (a JSON line a step), none")
 OPTION(KEEP_COMPLETIONS, "keep_completions", TEXT, "all", FOR_GRPO, "Run", FREE,
        "completions that run.db keeps: all, those of the last N steps and evaluations, or none")
-OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_SFT | FOR_BENCH, "Run", KEPT,
+OPTION(SEED, "seed", INT(0, OPTIONS_INT_MAX), "42", FOR_SAMPLE | FOR_INIT | FOR_ROWS | FOR_BENCH, "Run", KEPT,
        "all randomness follows from this")
 OPTION(FORMAT, "format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text",
        FOR_GENERATE | FOR_TOKENIZE | FOR_EVAL | FOR_BENCH | FOR_DATA, "Run", NO_RUN,
