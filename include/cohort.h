@@ -185,6 +185,31 @@ COHORT_API const char *cohort_options_bare(const cohort_options *options);
 /* What an option's flag means where no value follows it: "true" for a switch, "latest" for resume. NULL: the flag needs a
  * value, or the command has no such option. */
 COHORT_API const char *cohort_options_alone(const cohort_options *options, const char *name);
+/* One option of a command, as a program that offers them to its own users wants it. */
+typedef struct cohort_option {
+    size_t size;
+    const char *name;     /* with underscores */
+    const char *group;    /* heading in --help */
+    const char *help;     /* one line, with units */
+    const char *fallback; /* the default as text; NULL: unset until given */
+    /* "bool", "int", "float", "text", "word" (one of choices), or "list" (of texts, numbers or NAME=VALUE; of choices where
+     * there are some) */
+    const char *type;
+    const char *const *choices; /* [n_choices] */
+    size_t n_choices;
+    const char *const *names; /* [n_names] other names that are taken: short ones, those of other programs */
+    size_t n_names;
+} cohort_option;
+/* Every option of the command in the order of --help; what visit gets is valid during the call. visit returns false to
+ * end it. */
+COHORT_API cohort_status cohort_options_list(cohort_command command,
+                                             bool (*visit)(void *context, const cohort_option *option), void *context,
+                                             cohort_error *err);
+/* What a name is of which cohort_options_has says false, such as an option of another program: the message that
+ * cohort_options_set would fail with. *needless: a run is the same without it, so that it may be passed over with a
+ * note. Free *text with cohort_free. */
+COHORT_API cohort_status cohort_options_explain(const cohort_options *options, const char *name, char **text,
+                                                bool *needless, cohort_error *err);
 /* The text of --help for a command, of docs/OPTIONS.md. Free with cohort_free. */
 COHORT_API cohort_status cohort_help(cohort_command command, char **out, cohort_error *err);
 COHORT_API cohort_status cohort_options_docs(char **out, cohort_error *err);
@@ -296,6 +321,10 @@ typedef struct cohort_request {
  * caller's header. */
 COHORT_API void cohort_request_init_sized(cohort_request *request, size_t size);
 static inline void cohort_request_init(cohort_request *request) { cohort_request_init_sized(request, sizeof *request); }
+
+/* The stream by which `cohort generate` draws for a prompt: a function of its ids, and of how many prompts before it (0: none)
+ * had the same ones. A request with it and the command's seed gives the command's completions, bit for bit. */
+COHORT_API uint64_t cohort_prompt_stream(const int32_t *ids, size_t count, uint64_t before);
 
 typedef struct cohort_completion {
     size_t size;

@@ -57,6 +57,7 @@ static cohort_status read_loss(struct sft_run *run, cohort_error *err)
     run->sft.label_smoothing = options_float(o, OPTION_LABEL_SMOOTHING_FACTOR);
     run->sft.noise_alpha = options_float_or(o, OPTION_NEFTUNE_NOISE_ALPHA, 0.0);
     run->sft.seed = (uint64_t)options_int(o, OPTION_SEED);
+    run->sft.dropout = run->r.t.session.adapter.settings.dropout;
     run->runner.extras = sft_extras(&run->sft);
     TRY(routing_options(&run->sft.routing, o, &run->r.t.session.model->config, err));
     if (run->sft.label_smoothing > 0.0 && run->sft.loss != SFT_LOSS_NLL)

@@ -26,7 +26,8 @@ enum session_need {
     SESSION_TOKENIZER_IF_ANY = 2,
     SESSION_TRAINING = 4, /* gradient and optimizer will need room too, and the weights are left for session_read, after
                              the plan */
-    SESSION_CLASSIFIER = 8 /* a sequence classifier is welcome; else it is refused */
+    SESSION_CLASSIFIER = 8, /* a sequence classifier is welcome; else it is refused */
+    SESSION_DROPOUT = 16    /* with SESSION_TRAINING: an adapter may train with dropout */
 };
 
 struct session {
@@ -104,5 +105,8 @@ bool session_asked_type(const struct options *options, enum dtype *type);
 
 /* 64-bit FNV-1a, to tell prompts apart by content. */
 uint64_t content_hash(const void *bytes, size_t length);
+/* The stream of a prompt's draws where nothing else tells prompts apart: a function of its ids, and of how many requests
+ * before it had the same. */
+uint64_t prompt_stream(const int32_t *ids, size_t count, uint64_t before);
 
 #endif

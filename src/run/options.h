@@ -97,6 +97,14 @@ cohort_status options_write_yaml(const struct options *options, struct text *out
 cohort_status options_write_docs(struct text *out, cohort_error *err);
 cohort_status options_write_help(enum option_command command, struct text *out, cohort_error *err);
 
+/* The message for a name that the command does not know (as options_set's), and whether a run is the same without it. */
+cohort_status options_explain(const struct options *options, const char *name, struct text *out, bool *needless,
+                              cohort_error *err);
+/* Other names of a row: aliases and those of other programs, at most room of them. Returns how many there are. */
+size_t options_other_names(const struct option_spec *spec, const char **names, size_t room);
+/* "bool", "int", "float", "text", "word", "list" */
+const char *options_type_word(const struct option_spec *spec);
+
 /* What a person should be told about the values, one line each, before a command begins: which of TRL's names were taken.
  * Nothing is appended where there is nothing to tell. */
 cohort_status options_notes(const struct options *options, struct text *out, cohort_error *err);

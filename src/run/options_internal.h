@@ -87,6 +87,8 @@ struct option_hint {
 const struct option_hint *options_hints(size_t *count);
 /* NULL: none. */
 const struct option_hint *options_hint(const char *name);
+/* A run is the same without the option that the hint is about. */
+bool options_hint_needless(const struct option_hint *hint);
 /* Why a word that an option does not take is not one of its values ("which ..."); NULL: nothing to say. */
 const char *options_value_hint(enum option_id id, const char *word);
 /* Dashes and underscores are the same. */
