@@ -46,7 +46,8 @@ typedef enum cohort_status {
     COHORT_ERR_REWARD,      /* a reward program died, hung or answered garbage */
     COHORT_ERR_NUMERIC,     /* NaN or infinity where training cannot go on */
     COHORT_ERR_CANCELLED,   /* stopped on request; what was saved is whole */
-    COHORT_ERR_INTERNAL     /* a mistake of ours */
+    COHORT_ERR_INTERNAL,    /* a mistake of ours */
+    COHORT_ERR_DIVERGED /* the run will not recover, and option stop_on says that it ends then; a checkpoint is saved */
 } cohort_status;
 
 /* Filled by the call that failed, untouched by calls that succeed. May be NULL in every call. Start from
@@ -108,6 +109,8 @@ typedef struct cohort_observer {
     bool (*progress)(void *context, const cohort_progress *progress);
     /* The metrics of a training step, once it is done. */
     void (*metrics)(void *context, const cohort_metrics *metrics);
+    /* Columns of the terminal that output goes to, for the lines of steps; 0, and NULL: none, lines have all they can. */
+    int (*columns)(void *context);
 } cohort_observer;
 /* size: sizeof *observer in the caller's header. */
 COHORT_API void cohort_observer_init_sized(cohort_observer *observer, size_t size);
@@ -212,6 +215,12 @@ COHORT_API cohort_status cohort_options_explain(const cohort_options *options, c
                                                 bool *needless, cohort_error *err);
 /* The text of --help for a command, of docs/OPTIONS.md. Free with cohort_free. */
 COHORT_API cohort_status cohort_help(cohort_command command, char **out, cohort_error *err);
+/* The text of --help for a terminal of so many columns; 0: 100. */
+COHORT_API cohort_status cohort_help_wide(cohort_command command, int columns, char **out, cohort_error *err);
+/* The manual page of a command by its name, "grpo", or of the program (NULL), in the man macros of roff. */
+COHORT_API cohort_status cohort_man(const char *command, char **out, cohort_error *err);
+/* The completion of the program for a shell, "bash" or "zsh". */
+COHORT_API cohort_status cohort_shell_completion(const char *shell, char **out, cohort_error *err);
 COHORT_API cohort_status cohort_options_docs(char **out, cohort_error *err);
 COHORT_API void cohort_free(void *block);
 

@@ -145,7 +145,7 @@ const char *cohort_options_alone(const cohort_options *options, const char *name
     return options == NULL || name == NULL ? NULL : options_alone(options->options, name);
 }
 
-cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
+cohort_status cohort_help_wide(cohort_command command, int columns, char **out, cohort_error *err)
 {
     struct text text = {0};
     if (out == NULL)
@@ -153,7 +153,40 @@ cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
     *out = NULL;
     if (!is_command(command))
         return error_set(err, COHORT_ERR_ARGUMENT, "cohort_help: %d is no command", (int)command);
-    cohort_status status = options_write_help(commands[command].flag, &text, err);
+    cohort_status status = options_write_help(commands[command].flag, columns, &text, err);
+    *out = text.data;
+    return status;
+}
+
+cohort_status cohort_help(cohort_command command, char **out, cohort_error *err)
+{
+    return cohort_help_wide(command, 0, out, err);
+}
+
+cohort_status cohort_man(const char *command, char **out, cohort_error *err)
+{
+    struct text text = {0};
+    cohort_command found = COHORT_INFO;
+    if (out == NULL)
+        return missing(err, "cohort_man", "out");
+    *out = NULL;
+    if (command != NULL && !cohort_command_find(command, &found))
+        return error_set(err, COHORT_ERR_ARGUMENT, "cohort_man: there is no command '%.80s'", command);
+    cohort_status status = options_write_man(command == NULL ? 0 : commands[found].flag, &text, err);
+    *out = text.data;
+    return status;
+}
+
+cohort_status cohort_shell_completion(const char *shell, char **out, cohort_error *err)
+{
+    struct text text = {0};
+    if (out == NULL)
+        return missing(err, "cohort_shell_completion", "out");
+    *out = NULL;
+    if (shell == NULL || (strcmp(shell, "bash") != 0 && strcmp(shell, "zsh") != 0))
+        return error_set(err, COHORT_ERR_ARGUMENT, "there is no completion for the shell '%.40s': bash or zsh",
+                         shell == NULL ? "" : shell);
+    cohort_status status = strcmp(shell, "zsh") == 0 ? options_write_zsh(&text, err) : options_write_bash(&text, err);
     *out = text.data;
     return status;
 }

@@ -22,6 +22,11 @@ void observer_output(const cohort_observer *observer, const struct text *text)
         observer->output(observer->context, text->data, text->length);
 }
 
+int observer_columns(const cohort_observer *observer)
+{
+    return observer->columns == NULL ? 0 : observer->columns(observer->context);
+}
+
 void observer_message(const cohort_observer *observer, const char *format, ...)
 {
     char line[2000];

@@ -17,6 +17,8 @@
 
 /* Helpers that call the observer. They set the size field of progress. */
 void observer_output(const cohort_observer *observer, const struct text *text);
+/* Of the terminal that output goes to; 0: none. */
+int observer_columns(const cohort_observer *observer);
 void observer_message(const cohort_observer *observer, const char *format, ...) PRINTF_LIKE(2, 3);
 bool observer_progress(const cohort_observer *observer, const cohort_progress *progress);
 void observer_metrics(const cohort_observer *observer, const struct metrics *metrics);

@@ -570,21 +570,35 @@ const char *options_value_hint(enum option_id id, const char *word)
     return NULL;
 }
 
-const struct option_hint *options_hint(const char *name)
+/* Of a table: the name itself, or a family that it is of. */
+static const struct option_hint *look_up(const struct option_hint *table, size_t count, const char *name)
 {
     const struct option_hint *family = NULL;
-    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
-        const char *own = hints[i].name;
+    for (size_t i = 0; i < count; i++) {
+        const char *own = table[i].name;
         size_t n = strlen(own) - 1;
         if (options_same_name(own, name))
-            return &hints[i];
+            return &table[i];
         if (own[n] != '*' || strlen(name) < n)
             continue;
         size_t same = 0;
         while (same < n && (own[same] == name[same] || (own[same] == '_' && name[same] == '-')))
             same++;
         if (same == n)
-            family = &hints[i];
+            family = &table[i];
     }
     return family;
+}
+
+const struct option_hint *options_hint(const char *name)
+{
+    size_t count = 0;
+    const struct option_hint *more = options_hints_more(&count), *found = NULL;
+    for (const char *end = name; found == NULL && end != NULL;) {
+        found = look_up(hints, sizeof hints / sizeof hints[0], end);
+        found = found == NULL ? look_up(more, count, end) : found;
+        end = strchr(end, '.');
+        end = end == NULL ? NULL : end + 1;
+    }
+    return found;
 }

@@ -458,6 +458,10 @@ OPTION(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "10", FOR_ROWS, "Run", FRE
        "print a line every N optimizer steps; metrics.jsonl has every step")
 ALSO(LOGGING_STEPS, "logging_steps", INT(1, COUNT), "1", FOR_GRPO, "Run", FREE,
      "print a line every N optimizer steps; metrics.jsonl has every step")
+OPTION(LOG_FORMAT, "log_format", ONE_OF(WORDS(OUTPUT_FORMAT_LIST)), "text", FOR_TRAIN, "Run", FREE,
+       "that line: columns for people (text), or the step's metrics, and its warnings, as JSON (jsonl)")
+OPTION(STOP_ON, "stop_on", ONE_OF(WORDS(STOP_ON_LIST)), "nothing", FOR_TRAIN, "Run", FREE,
+       "diverged: save and stop, with exit code 3, once a warning says that the run will not recover")
 OPTION(SAVE_STEPS, "save_steps", INT(0, MANY), "500", FOR_TRAIN, "Run", FREE,
        "write a checkpoint every N optimizer steps; 0: never by steps")
 OPTION(SAVE_MINUTES, "save_minutes", FLOAT(0, 1e6), "15", FOR_TRAIN, "Run", FREE,
