@@ -156,7 +156,10 @@ typedef enum cohort_command {
     COHORT_FORK,
     COHORT_REPORT,
     COHORT_PLOT,
-    COHORT_DPO
+    COHORT_DPO,
+    COHORT_KTO,
+    COHORT_ORPO,
+    COHORT_CPO
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

@@ -107,6 +107,7 @@ static cohort_status reserve(struct packed *packed, const struct tree *trees, co
         const struct tree_slice *slice = &packing->slices[s];
         const struct tree *tree = &trees[slice->tree];
         tokens += (size_t)tree->n_prompt;
+        outputs += tree->prompt_wanted ? (size_t)tree->n_prompt : 0;
         seqs += 1 + (size_t)(slice->end - slice->begin);
         completions += (size_t)(slice->end - slice->begin);
         if ((size_t)(slice->end - slice->begin) > waves)
@@ -117,6 +118,9 @@ static cohort_status reserve(struct packed *packed, const struct tree *trees, co
         }
     }
     TRY(batch_reserve(&packed->batch, tokens, seqs, 2 * seqs, err));
+    TRY(mem_grow(&packed->prompt_output, &packed->slice_capacity,
+                 (size_t)(packing->slice_begin[micro + 1] - packing->slice_begin[micro]), sizeof(int32_t), "prompts",
+                 err));
     size_t capacity = packed->output_capacity;
     TRY(mem_grow(&packed->outputs.row, &capacity, outputs, sizeof(int32_t), "outputs", err));
     TRY(mem_grow(&packed->outputs.target, &packed->output_capacity, outputs, sizeof(int32_t), "outputs", err));
@@ -151,6 +155,9 @@ cohort_status packed_build(struct packed *packed, const struct tree *trees, cons
         int32_t tree_index = s - begin, prompt_row = batch->n_tokens;
         batch_add_seq(batch, tree->prompt, tree->n_prompt, 0, tree_index);
         batch_add_span(batch, 0, prompt_row, tree->n_prompt);
+        packed->prompt_output[tree_index] = tree->prompt_wanted && slice->begin == 0 ? outputs->count : -1;
+        for (int32_t i = 1; i < tree->n_prompt && packed->prompt_output[tree_index] >= 0; i++)
+            add_output(outputs, prompt_row + i - 1, tree->prompt[i]);
         if (packed->route_width > 0)
             TRY(batch_add_routes(batch, tree->n_prompt, slice->end - slice->begin, tree->prompt_routes,
                                  packed->route_width, err));
@@ -205,6 +212,7 @@ void packed_free(struct packed *packed)
     mem_free(packed->outputs.wave_begin);
     mem_free(packed->first_output);
     mem_free(packed->rest_output);
+    mem_free(packed->prompt_output);
     memset(packed, 0, sizeof *packed);
 }
 

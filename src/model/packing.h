@@ -25,6 +25,7 @@ struct tree {
     const struct completion_tokens *completions;
     int32_t n_completions;
     const uint16_t *prompt_routes; /* [n_prompt, route_width]; NULL: not known */
+    bool prompt_wanted;            /* the log-probs of the prompt's tokens but the first are wanted too */
 };
 
 /* Completions begin .. end of a tree. */
@@ -53,9 +54,11 @@ struct packed {
     struct head_outputs outputs;
     int32_t *first_output; /* [completions here] output of token 0; -1: not wanted */
     int32_t *rest_output;  /* [completions here] output of the first wanted token behind it, the rest behind that */
+    int32_t *prompt_output; /* [slices here] output of the prompt's second token, the others behind it; -1: not wanted here
+                               (a tree in several slices has them in the one of its first completion) */
     int32_t n_completions;
     int32_t route_width; /* of a model with experts that trains; 0: the batch gets no routes */
-    size_t output_capacity, completion_capacity, wave_capacity;
+    size_t output_capacity, completion_capacity, wave_capacity, slice_capacity;
 };
 cohort_status packed_build(struct packed *packed, const struct tree *trees, const struct packing *packing,
                            int32_t micro, cohort_error *err);

@@ -21,11 +21,14 @@ void preference_rows_free(struct preference_rows *rows)
     memset(rows, 0, sizeof *rows);
 }
 
-struct tree preference_row_tree(const struct preference_row *row, struct completion_tokens completions[2])
+struct tree preference_row_tree(const struct preference_row *row, bool single, struct completion_tokens completions[2])
 {
     struct tree tree = sft_row_tree(&row->chosen, &completions[0]);
+    completions[0].sampled = NULL; /* all tokens of a completion count */
+    if (single)
+        return tree;
     (void)sft_row_tree(&row->rejected, &completions[1]);
-    completions[0].sampled = completions[1].sampled = NULL; /* all tokens of a completion count */
+    completions[1].sampled = NULL;
     tree.completions = completions;
     tree.n_completions = 2;
     return tree;
@@ -188,13 +191,47 @@ cleanup:
     return status;
 }
 
-static cohort_status read_whole(struct preference_rows *rows, size_t i, struct preference_row *row, cohort_error *err)
+static bool is_pair(const json_t *json) { return row_column(json, "chosen") != NULL; }
+
+/* A single completion: with its label, or one side of a pair. */
+static cohort_status make_single(const struct session *session, const struct sft_style *style, const json_t *json,
+                                 bool rejected, const char *place, struct preference_row *row, cohort_error *err)
+{
+    struct parts parts = {0};
+    const json_t *label = row_column(json, "label"), *prompt = row_column(json, "prompt"),
+                 *completion = row_column(json, "completion");
+    const bool number = json_is_integer(label) && (json_integer_value(label) == 0 || json_integer_value(label) == 1);
+    row->margin = 0.0;
+    row->wanted = is_pair(json) ? !rejected : json_is_true(label) || (number && json_integer_value(label) == 1);
+    if (is_pair(json)) {
+        cohort_status status = find_parts(json, place, &parts, err);
+        if (status == COHORT_OK)
+            status = make_side(session, style, json, &parts, !rejected, place, &row->chosen, err);
+        parts_free(&parts);
+        return status;
+    }
+    if (prompt == NULL || completion == NULL || label == NULL)
+        return row_lacks(json, place, "\"prompt\", \"completion\" and \"label\", or \"chosen\" and \"rejected\"", err);
+    if (!json_is_boolean(label) && !number)
+        return error_set(err, COHORT_ERR_FORMAT,
+                         "%s: \"label\" says whether the completion is wanted: expected true or false", place);
+    parts = (struct parts){.prompt = (json_t *)(uintptr_t)prompt, .chosen = (json_t *)(uintptr_t)completion};
+    return make_side(session, style, json, &parts, true, place, &row->chosen, err);
+}
+
+/* half: with single, of a pair the rejected side. */
+static cohort_status read_whole(struct preference_rows *rows, size_t i, bool half, struct preference_row *row,
+                                bool *pair, cohort_error *err)
 {
     char place[DATA_PLACE];
     json_t *json = NULL;
     TRY(dataset_row(&rows->data, i, &json, err));
     dataset_place(&rows->data, i, place);
-    cohort_status status = preference_row_make(rows->session, &rows->style, json, place, row, err);
+    if (pair != NULL)
+        *pair = is_pair(json);
+    cohort_status status = rows->single
+                               ? make_single(rows->session, &rows->style, json, half, place, row, err)
+                               : preference_row_make(rows->session, &rows->style, json, place, row, err);
     json_decref(json);
     return status;
 }
@@ -202,20 +239,23 @@ static cohort_status read_whole(struct preference_rows *rows, size_t i, struct p
 cohort_status preference_rows_read(struct preference_rows *rows, size_t i, struct preference_row *row,
                                    cohort_error *err)
 {
-    TRY(read_whole(rows, rows->kept[i], row, err));
+    const uint32_t kept = rows->kept[i];
+    TRY(read_whole(rows, rows->single ? kept / 2 : kept, rows->single && kept % 2 == 1, row, NULL, err));
     sft_row_cut(&row->chosen, &rows->style);
-    sft_row_cut(&row->rejected, &rows->style);
+    if (!rows->single)
+        sft_row_cut(&row->rejected, &rows->style);
     return COHORT_OK;
 }
 
 /* ---- a set ---- */
 
-static void count_row(struct preference_rows *rows, size_t i, struct preference_row *row, size_t part)
+static void count_row(struct preference_rows *rows, uint32_t kept, struct preference_row *row, size_t part)
 {
     struct sft_row *sides[2] = {&row->chosen, &row->rejected};
+    const int n_sides = rows->single ? 1 : 2;
     int64_t tokens = -(int64_t)row->chosen.n_prompt;
     bool cut = false, teaches = true;
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < n_sides; k++) {
         sft_row_cut(sides[k], &rows->style);
         cut = cut || sides[k]->n_whole > (int32_t)sides[k]->ids.count;
         teaches = teaches && sides[k]->n_learned > 0;
@@ -225,12 +265,17 @@ static void count_row(struct preference_rows *rows, size_t i, struct preference_
     rows->n_dropped += !teaches;
     if (!teaches)
         return;
-    rows->kept[rows->n++] = (uint32_t)i;
+    rows->kept[rows->n++] = kept;
+    rows->n_wanted += row->wanted;
     rows->parts[part].n_rows++;
     rows->conversations = rows->conversations || row->chosen.conversation;
     rows->margins = rows->margins || row->margin != 0.0;
-    for (int k = 0; k < 2; k++)
-        rows->longest = (int32_t)sides[k]->ids.count > rows->longest ? (int32_t)sides[k]->ids.count : rows->longest;
+    for (int k = 0; k < n_sides; k++) {
+        const int32_t all = (int32_t)sides[k]->ids.count, prompt = sides[k]->n_prompt;
+        rows->longest = all > rows->longest ? all : rows->longest;
+        rows->longest_prompt = prompt > rows->longest_prompt ? prompt : rows->longest_prompt;
+        rows->longest_completion = all - prompt > rows->longest_completion ? all - prompt : rows->longest_completion;
+    }
     rows->tokens = tokens > rows->tokens ? tokens : rows->tokens;
 }
 
@@ -242,8 +287,13 @@ static cohort_status keep_rows(struct preference_rows *rows, struct preference_r
         for (; i == end; end += rows->data.parts[part].n_rows)
             rows->parts[++part].first = rows->n;
         TRY(data_report(&rows->data, i, options, observer, err));
-        TRY(read_whole(rows, i, row, err));
-        count_row(rows, i, row, part);
+        bool pair = false;
+        TRY(read_whole(rows, i, false, row, &pair, err));
+        count_row(rows, (uint32_t)(rows->single ? 2 * i : i), row, part);
+        if (rows->single && pair) {
+            TRY(read_whole(rows, i, true, row, NULL, err));
+            count_row(rows, (uint32_t)(2 * i + 1), row, part);
+        }
     }
     for (size_t p = 0; p < rows->data.n_parts; p++)
         if (rows->parts[p].n_rows == 0)
@@ -256,7 +306,7 @@ static cohort_status keep_rows(struct preference_rows *rows, struct preference_r
 }
 
 cohort_status preference_rows_load(struct preference_rows *rows, const struct session *session, enum option_id named,
-                                   size_t limit, int32_t max_length, const struct options *options,
+                                   size_t limit, bool single, int32_t max_length, const struct options *options,
                                    const cohort_observer *observer, cohort_error *err)
 {
     struct preference_row row = {0};
@@ -265,10 +315,11 @@ cohort_status preference_rows_load(struct preference_rows *rows, const struct se
     rows->style = (struct sft_style){
         .row = row_style(options), .text_field = "text", .part = SFT_PART_ONLY, .max_length = max_length};
     TRY(data_open(&rows->data, options, named, limit, true, observer, err));
-    if (rows->data.n_rows >= UINT32_MAX)
-        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: has %zu rows; at most %lu", rows->data.path,
-                         rows->data.n_rows, (unsigned long)UINT32_MAX - 1);
-    TRY(mem_alloc(&rows->kept, rows->data.n_rows, sizeof *rows->kept, "rows", err));
+    rows->single = single;
+    if (rows->data.n_rows >= INT32_MAX)
+        return error_set(err, COHORT_ERR_UNSUPPORTED, "%s: has %zu rows; at most %d", rows->data.path,
+                         rows->data.n_rows, INT32_MAX - 1);
+    TRY(mem_alloc(&rows->kept, (single ? 2 : 1) * rows->data.n_rows, sizeof *rows->kept, "rows", err));
     TRY(mem_alloc(&rows->parts, rows->data.n_parts, sizeof *rows->parts, "rows", err));
     for (size_t p = 0; p < rows->data.n_parts; p++)
         rows->parts[p].weight = rows->data.parts[p].weight;

@@ -18,7 +18,9 @@ static cohort_status load_set(struct preference_run *run, struct preference_rows
     struct training *t = &run->r.t;
     const struct options *o = t->options;
     const int32_t context = t->session.model->max_context, most = (int32_t)options_int(o, OPTION_MAX_LENGTH);
-    TRY(preference_rows_load(rows, &t->session, named, limit, most < context ? most : context, o, t->observer, err));
+    run->p.max_length = most < context ? most : context;
+    TRY(preference_rows_load(rows, &t->session, named, limit, preference_is_single(&run->p.config), run->p.max_length, o,
+                             t->observer, err));
     TRY(run_inputs_add(&t->inputs, input, options_string(o, named), rows->data.sha256, err));
     preference_rows_tell(rows, t->observer);
     return COHORT_OK;
@@ -49,7 +51,9 @@ static cohort_status take_row(struct preference_run *run, struct preference_rows
     TRY(mem_grow(&run->trees, &run->room[1], end, sizeof *run->trees, "batch", err));
     TRY(mem_grow(&run->completions, &run->room[2], 2 * end, sizeof *run->completions, "batch", err));
     TRY(mem_grow(&run->scores, &run->room[3], end, sizeof *run->scores, "batch", err));
+    TRY(mem_grow(&run->wanted, &run->room[4], end, sizeof *run->wanted, "batch", err));
     TRY(preference_rows_read(rows, i, &run->batch[run->n_batch], err));
+    run->wanted[run->n_batch] = run->batch[run->n_batch].wanted;
     if (known != NULL)
         run->scores[run->n_batch] = known[i];
     run->n_batch++;
@@ -59,10 +63,15 @@ static cohort_status take_row(struct preference_run *run, struct preference_rows
 /* The rows in hand. known: their scores of the reference are. */
 static struct preference_batch batch_of(struct preference_run *run, bool known)
 {
-    for (size_t i = 0; i < run->n_batch; i++)
-        run->trees[i] = preference_row_tree(&run->batch[i], &run->completions[2 * i]);
-    return (struct preference_batch){
-        .trees = run->trees, .n = (int32_t)run->n_batch, .reference = known ? run->scores : NULL};
+    const bool single = preference_is_single(&run->p.config);
+    for (size_t i = 0; i < run->n_batch; i++) {
+        run->trees[i] = preference_row_tree(&run->batch[i], single, &run->completions[2 * i]);
+        run->trees[i].prompt_wanted = run->p.config.nll_prompts;
+    }
+    return (struct preference_batch){.trees = run->trees,
+                                     .wanted = single ? run->wanted : NULL,
+                                     .n = (int32_t)run->n_batch,
+                                     .reference = known ? run->scores : NULL};
 }
 
 /* ---- the reference, computed ahead ---- */
@@ -216,7 +225,12 @@ static cohort_status allocate(struct preference_run *run, cohort_error *err)
     struct training *t = &run->r.t;
     struct memory_plan plan = {0};
     const struct preference_rows *train = &run->train, *held_out = &run->held_out;
-    const int32_t longest = train->longest > held_out->longest ? train->longest : held_out->longest;
+    int32_t longest = train->longest > held_out->longest ? train->longest : held_out->longest;
+    if (preference_needs_kl(&run->p.config)) { /* a prompt meets another's completion, cut to max_length */
+        const int32_t a = train->longest_prompt + train->longest_completion,
+                      b = held_out->longest_prompt + held_out->longest_completion, most = a > b ? a : b;
+        longest = most < run->p.max_length ? most : run->p.max_length;
+    }
     run->runner.extras = preference_extras(&run->p);
     memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner,
                       2 * run->r.batch_size, longest, run->r.batch_size * train->tokens);
@@ -243,8 +257,8 @@ static cohort_status begin(struct preference_run *run, const char *title, cohort
                                             .tokens_seen = &p->tokens_seen,
                                             .warning = p->warning,
                                             .title = title,
-                                            .figure = "rewards/accuracies",
-                                            .figure_name = "accuracy"},
+                                            .figure = preference_is_single(&p->config) ? "rewards/margins" : "rewards/accuracies",
+                                            .figure_name = preference_is_single(&p->config) ? "margin" : "accuracy"},
                       err));
     TRY(run_reference_check(&run->reference, t, err));
     t->write_more = write_more;
@@ -279,6 +293,7 @@ cleanup:
     mem_free(run->trees);
     mem_free(run->completions);
     mem_free(run->scores);
+    mem_free(run->wanted);
     mem_free(run->known);
     mem_free(run->known_held_out);
     row_run_close(&run->r);

@@ -19,7 +19,8 @@ struct preference_run {
     struct tree *trees;
     struct completion_tokens *completions; /* two a row */
     struct preference_reference *scores;   /* of the reference, where they are known ahead */
-    size_t n_batch, room[4];
+    bool *wanted;                          /* of single completions */
+    size_t n_batch, room[5];
     /* precompute_ref_log_probs: what the reference gave of every row before the first step. */
     bool precompute;
     struct preference_reference *known, *known_held_out; /* [train.n], [held_out.n] */

@@ -81,7 +81,9 @@ ALSO(BATCH, "batch", FILE_NAME, NULL, FOR_LOGPROBS, "Data", NO_RUN,
      "data file of rows with prompt_tokens and tokens; '-' reads standard input")
 OPTION(DATA, "data", FILE_NAME, NULL, FOR_SFT, "Data", HASHED(DATA),
        "data files or a folder of rows with messages, prompt and completion, or text (docs/DATA.md)")
-ALSO(DATA, "data", FILE_NAME, NULL, FOR_PREFERENCE, "Data", HASHED(DATA),
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_KTO, "Data", HASHED(DATA),
+     "data files or a folder of rows with prompt, completion and label (docs/TRAINERS.md)")
+ALSO(DATA, "data", FILE_NAME, NULL, FOR_DPO | FOR_ORPO | FOR_CPO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt, chosen and rejected (docs/TRAINERS.md)")
 ALSO(DATA, "data", FILE_NAME, NULL, FOR_GRPO, "Data", HASHED(DATA),
      "data files or a folder of rows with prompt or messages, and what rewards read (docs/DATA.md)")
@@ -109,8 +111,10 @@ OPTION(EVAL_STRATEGY, "eval_strategy", ONE_OF(WORDS(EVAL_STRATEGY_LIST)), NULL, 
        "when to evaluate, beside before and after: never, every eval_steps, each epoch; unset: eval_steps")
 OPTION(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(BEST_METRIC_LIST)), "loss", FOR_SFT, "Data", KEPT,
        "the held-out metric by which evaluations are compared")
-ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(PREFERENCE_METRIC_LIST)), "loss", FOR_PREFERENCE,
-     "Data", KEPT, "the held-out metric by which evaluations are compared")
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(PREFERENCE_METRIC_LIST)), "loss",
+     FOR_DPO | FOR_ORPO | FOR_CPO, "Data", KEPT, "the held-out metric by which evaluations are compared")
+ALSO(METRIC_FOR_BEST_MODEL, "metric_for_best_model", ONE_OF(WORDS(KTO_METRIC_LIST)), "loss", FOR_KTO, "Data", KEPT,
+     "the held-out metric by which evaluations are compared")
 OPTION(GREATER_IS_BETTER, "greater_is_better", SWITCH, NULL, FOR_ROWS, "Data", KEPT,
        "whether more of that metric is better; unset: yes, but for loss")
 OPTION(LOAD_BEST_MODEL_AT_END, "load_best_model_at_end", SWITCH, "false", FOR_ROWS, "Data", FREE,
@@ -305,10 +309,26 @@ ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(SFT_LOSS_LIST)), "nll", FOR_SFT, "Loss
      "the loss of a token: its negative log-prob, or that times its probability (dft)")
 ALSO(LOSS_TYPE, "loss_type", SOME_OF(WORDS(DPO_LOSS_LIST)), "sigmoid", FOR_DPO, "Loss", KEPT,
      "the losses of a pair, which are added up (docs/TRAINERS.md has their formulas)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(KTO_LOSS_LIST)), "kto", FOR_KTO, "Loss", KEPT,
+     "the loss of a completion: against the KL of the batch, or without it (docs/TRAINERS.md)")
+ALSO(LOSS_TYPE, "loss_type", ONE_OF(WORDS(CPO_LOSS_LIST)), "sigmoid", FOR_CPO, "Loss", KEPT,
+     "the loss of a pair (docs/TRAINERS.md has the formulas)")
 OPTION(LOSS_WEIGHTS, "loss_weights", NUMBERS(-BIG, BIG), NULL, FOR_DPO, "Loss", KEPT,
        "a weight for each loss of loss_type, in the same order; unset: 1 each")
 OPTION(LABEL_SMOOTHING, "label_smoothing", FLOAT(0, 1), "0", FOR_DPO, "Loss", KEPT,
        "exo_pair, robust, aot, aot_unpaired: share of pairs whose labels are taken to be the wrong way round")
+ALSO(LABEL_SMOOTHING, "label_smoothing", FLOAT(0, 1), "0", FOR_CPO, "Loss", KEPT,
+     "sigmoid, simpo: share of pairs whose labels are taken to be the wrong way round")
+OPTION(CPO_ALPHA, "cpo_alpha", FLOAT(0, 1e6), "1.0", FOR_CPO, "Loss", KEPT,
+       "weight of the negative log-prob of the chosen completions; 0, with simpo: SimPO")
+OPTION(SIMPO_GAMMA, "simpo_gamma", FLOAT(-1e6, 1e6), "0.5", FOR_CPO, "Loss", KEPT,
+       "simpo: margin by which the chosen completion should be better")
+OPTION(ALPHA, "alpha", FLOAT(-1e3, 1e3), "0.0", FOR_CPO, "Loss", KEPT,
+       "AlphaPO: (1 - p^-alpha) / alpha takes the place of log p; 0: log p")
+OPTION(DESIRABLE_WEIGHT, "desirable_weight", FLOAT(0, 1e6), "1.0", FOR_KTO, "Loss", KEPT,
+       "weight of completions that are wanted")
+OPTION(UNDESIRABLE_WEIGHT, "undesirable_weight", FLOAT(0, 1e6), "1.0", FOR_KTO, "Loss", KEPT,
+       "weight of completions that are not wanted")
 OPTION(F_DIVERGENCE_TYPE, "f_divergence_type", ONE_OF(WORDS(PREFERENCE_DIVERGENCE_LIST)), "reverse_kl", FOR_DPO, "Loss",
        KEPT, "divergence to the reference whose derivative takes the place of the log-ratio")
 OPTION(F_ALPHA_DIVERGENCE_COEF, "f_alpha_divergence_coef", FLOAT(-1000, 1000), "0.5", FOR_DPO, "Loss", KEPT,
@@ -346,17 +366,19 @@ OPTION(VESPO_LAMBDA_NEG, "vespo_lambda_neg", FLOAT(0, 1e6), "2.0", FOR_GRPO, "Lo
        "vespo: decay with the sequence's ratio where the advantage is negative")
 OPTION(BETA, "beta", FLOAT(0, 1000), "0.0", FOR_GRPO | FOR_INFO, "Loss", KEPT,
        "weight of the KL to the reference, the initial model; 0: none is kept")
-ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_DPO, "Loss", KEPT,
+ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_DPO | FOR_KTO, "Loss", KEPT,
      "what log-ratios to the reference are multiplied by: more keeps the policy nearer to it")
+ALSO(BETA, "beta", FLOAT(TINY, 1000), "0.1", FOR_ORPO | FOR_CPO, "Loss", KEPT,
+     "orpo: weight of the odds-ratio term; cpo: what differences of log-probs are multiplied by")
 OPTION(REFERENCE_FREE, "reference_free", SWITCH, "false", FOR_DPO, "Loss", KEPT,
        "compare log-probs in place of log-ratios: there is no reference")
 OPTION(PRECOMPUTE_REF_LOG_PROBS, "precompute_ref_log_probs", SWITCH, "false", FOR_DPO, "Loss", KEPT,
        "compute what the reference gives of all rows before the first step, and keep no reference")
-OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO | FOR_DPO, "Loss", KEPT,
+OPTION(SYNC_REF_MODEL, "sync_ref_model", SWITCH, "false", FOR_GRPO | FOR_DPO | FOR_KTO, "Loss", KEPT,
        "let the reference of beta follow the policy, every ref_model_sync_steps steps")
-OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO | FOR_DPO, "Loss", KEPT,
+OPTION(REF_MODEL_MIXUP_ALPHA, "ref_model_mixup_alpha", FLOAT(0, 1), "0.6", FOR_GRPO | FOR_DPO | FOR_KTO, "Loss", KEPT,
        "sync_ref_model: share of the policy in the new reference; the rest is the old reference")
-OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO | FOR_DPO, "Loss", KEPT,
+OPTION(REF_MODEL_SYNC_STEPS, "ref_model_sync_steps", INT(1, MANY), "512", FOR_GRPO | FOR_DPO | FOR_KTO, "Loss", KEPT,
        "sync_ref_model: optimizer steps between two changes of the reference")
 OPTION(KL_ESTIMATOR, "kl_estimator", ONE_OF(WORDS(LOSS_KL_LIST)), "k3", FOR_GRPO, "Loss", KEPT,
        "estimate of a token's KL: log-ratio (k1), half its square (k2), or exp(-x) - 1 + x of it (k3)")

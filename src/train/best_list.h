@@ -21,4 +21,9 @@
     X(REWARD_ACCURACIES, "rewards/accuracies")                                                                         \
     X(REWARD_MARGINS, "rewards/margins")
 
+/* X(ID, word): the same choice of kto. */
+#define KTO_METRIC_LIST(X)                                                                                             \
+    X(KTO_LOSS, "loss")                                                                                                \
+    X(KTO_MARGINS, "rewards/margins")
+
 #endif

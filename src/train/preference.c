@@ -187,6 +187,13 @@ static void formula_sorted(const struct preference_config *config, struct pair_v
     assert(false); /* apply_sorted */
 }
 
+static void formula_single(const struct preference_config *config, struct pair_view *pair)
+{
+    (void)config;
+    (void)pair;
+    assert(false); /* apply_singles */
+}
+
 static void formula_none(const struct preference_config *config, struct pair_view *pair)
 {
     (void)config;
@@ -224,6 +231,13 @@ bool preference_spans(const struct preference_config *config)
             return true;
     return false;
 }
+
+bool preference_is_single(const struct preference_config *config)
+{
+    return rows[config->terms[0].loss].formula == formula_single;
+}
+
+bool preference_needs_kl(const struct preference_config *config) { return config->terms[0].loss == PREFERENCE_KTO; }
 
 cohort_status preference_check(const struct preference_config *config, cohort_error *err)
 {
@@ -325,6 +339,21 @@ static void apply_pairs(const struct preference_config *config, const struct pre
     }
 }
 
+/* Wanted: 1 - S(beta (x - kl)); not wanted: 1 - S(beta (kl - x)); the kl is a constant. */
+static void apply_singles(const struct preference_config *config, const struct preference_scale *scale,
+                          const struct loss_row *row, struct preference_pair *pairs, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const bool wanted = pairs[i].wanted;
+        struct preference_side *side = wanted ? &pairs[i].chosen : &pairs[i].rejected;
+        const double weight = wanted ? config->desirable : config->undesirable, sign = wanted ? 1.0 : -1.0;
+        double slope;
+        const double x = see_side(config, row, side, &slope), h = sign * config->beta * (x - scale->kl);
+        pairs[i].loss += weight * sigmoid(-h);
+        side->d_score -= weight * sign * config->beta * sigmoid_slope(h) * slope / (double)scale->n_pairs;
+    }
+}
+
 static int by_value(const void *a, const void *b)
 {
     const struct preference_order *x = a, *y = b;
@@ -381,6 +410,8 @@ void preference_apply(const struct preference_config *config, const struct prefe
         const enum preference_loss loss = config->terms[k].loss;
         if (rows[loss].input == input_tokens)
             tokens += config->terms[k].weight;
+        else if (rows[loss].formula == formula_single)
+            apply_singles(config, scale, &rows[loss], pairs, n);
         else if (is_sorted(loss))
             apply_sorted(config, scale, loss, config->terms[k].weight, pairs, n, order);
         else
@@ -389,16 +420,21 @@ void preference_apply(const struct preference_config *config, const struct prefe
     if (tokens != 0.0)
         apply_tokens(config, scale, tokens, pairs, n);
     for (int32_t i = 0; i < n; i++) {
-        const struct preference_side *c = &pairs[i].chosen, *r = &pairs[i].rejected;
+        const struct preference_pair *pair = &pairs[i];
+        const struct preference_side *c = &pair->chosen, *r = &pair->rejected;
         const double reward_c = preference_reward(config, c), reward_r = preference_reward(config, r);
-        sums->loss += pairs[i].loss / (double)scale->n_pairs;
-        sums->loss += c->d_sum * c->sum + pairs[i].d_prompt * pairs[i].prompt;
-        sums->nll -= c->sum + (config->nll_prompts ? pairs[i].prompt : 0.0);
-        sums->reward_chosen += reward_c;
-        sums->reward_rejected += reward_r;
-        sums->accuracy += reward_c > reward_r ? 1.0 : 0.0;
-        sums->logp_chosen += preference_logp(config, c);
-        sums->logp_rejected += preference_logp(config, r);
+        sums->loss += pair->loss / (double)scale->n_pairs + c->d_sum * c->sum + pair->d_prompt * pair->prompt;
+        sums->nll -= c->sum + (config->nll_prompts ? pair->prompt : 0.0);
+        if (!pair->single || pair->wanted) {
+            sums->chosen++;
+            sums->reward_chosen += reward_c;
+            sums->logp_chosen += preference_logp(config, c);
+        }
+        if (!pair->single || !pair->wanted) {
+            sums->rejected++;
+            sums->reward_rejected += reward_r;
+            sums->logp_rejected += preference_logp(config, r);
+        }
+        sums->accuracy += !pair->single && reward_c > reward_r ? 1.0 : 0.0;
     }
-    sums->pairs += n;
 }

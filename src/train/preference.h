@@ -37,13 +37,17 @@ struct preference_config {
     bool nll_prompts; /* over the prompt's tokens too (ORPO) */
     bool long_tail;   /* tokens beyond the shorter side's length weigh ld_alpha (LD-DPO) */
     double ld_alpha;
-    bool weighting; /* pairs weigh the product of their sides' weights (WPO) */
+    bool weighting;                 /* pairs weigh the product of their sides' weights (WPO) */
+    double desirable, undesirable; /* weights of single completions */
 };
 /* COHORT_ERR_ARGUMENT with the reason, in the words of the options, where switches do not go together. */
 cohort_status preference_check(const struct preference_config *config, cohort_error *err);
 /* Whether a loss reads log-probs of a reference, and whether one looks at all pairs of a step at once. */
 bool preference_needs_reference(const struct preference_config *config);
 bool preference_spans(const struct preference_config *config);
+/* Whether rows are single completions, and whether their loss compares with the KL of mismatched ones. */
+bool preference_is_single(const struct preference_config *config);
+bool preference_needs_kl(const struct preference_config *config);
 
 /* One completion of a pair. */
 struct preference_side {
@@ -56,7 +60,8 @@ struct preference_side {
     double d_score, d_sum;
 };
 struct preference_pair {
-    struct preference_side chosen, rejected;
+    struct preference_side chosen, rejected; /* of a single completion one, by whether it is wanted */
+    bool single, wanted;
     double prompt; /* sum of the log-probs of the prompt's tokens but the first; only with nll_prompts */
     /* Out: its own loss, not divided by the pairs of the step, without tokens' means; the derivative by prompt. */
     double loss, d_prompt;
@@ -64,7 +69,8 @@ struct preference_pair {
 
 /* What the denominators need, over the whole optimizer step. */
 struct preference_scale {
-    int64_t n_pairs;
+    int64_t n_pairs; /* or single completions */
+    double kl;       /* what those are compared with */
     int64_t n_chosen; /* tokens of the chosen sides; with nll_prompts their prompts' too */
 };
 
@@ -74,8 +80,8 @@ struct preference_sums {
     double nll;  /* sum of negative log-probs of chosen sides' tokens, where a loss asks for it */
     double reward_chosen, reward_rejected, accuracy;
     double logp_chosen, logp_rejected;
-    double odds, log_odds; /* of ORPO: lo, and log sigmoid of it */
-    int64_t pairs;
+    double odds, log_odds;     /* of ORPO: lo, and log sigmoid of it */
+    int64_t chosen, rejected; /* sides */
 };
 
 /* A value by which pairs are sorted. */

@@ -1,11 +1,12 @@
-/* The losses of preferences, one row each, and the divergences: the choices of loss_type in dpo, cpo and orpo, and of
+/* The losses of preferences, one row each, and the divergences: the choices of loss_type in dpo, cpo and kto, and of
  * f_divergence_type. */
 #ifndef COHORT_TRAIN_PREFERENCE_LIST_H
 #define COHORT_TRAIN_PREFERENCE_LIST_H
 
 /* X(ID, word, formula, input, divergence)
  *   ID, word    PREFERENCE_ID is called word in the option loss_type
- *   formula     formula_FORMULA of preference.c: value and derivatives of a pair; sorted: over all pairs of a step
+ *   formula     formula_FORMULA of preference.c: value and derivatives of a pair; sorted: over all pairs of a step; single: of one
+ *               completion
  *   input       what the formula sees of a side: ratio (log-ratio to the reference), sum or mean of log-probs, or tokens
  *               (the negative log-probs of the chosen completions, a mean over all their tokens)
  *   divergence  whether f_divergence_type applies to that log-ratio */
@@ -37,7 +38,12 @@
 #define ORPO_LOSS_LIST(X)                                                                                              \
     X(ORPO, "orpo", odds, mean, false)
 
-#define PREFERENCE_LOSS_LIST(X) DPO_LOSS_LIST(X) CPO_LOSS_LIST(X) ORPO_LOSS_LIST(X)
+/* Of single completions. */
+#define KTO_LOSS_LIST(X)                                                                                               \
+    X(KTO,               "kto",               single, ratio, false)                                                    \
+    X(APO_ZERO_UNPAIRED, "apo_zero_unpaired", single, ratio, false)
+
+#define PREFERENCE_LOSS_LIST(X) DPO_LOSS_LIST(X) CPO_LOSS_LIST(X) ORPO_LOSS_LIST(X) KTO_LOSS_LIST(X)
 /* clang-format on */
 
 /* X(ID, word): PREFERENCE_DIVERGENCE_ID is called word in the option f_divergence_type. */

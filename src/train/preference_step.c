@@ -40,6 +40,8 @@ struct figures {
 
 static struct preference_side *side_of(struct preference_pair *pair, int32_t completion)
 {
+    if (pair->single)
+        return pair->wanted ? &pair->chosen : &pair->rejected;
     return completion == 0 ? &pair->chosen : &pair->rejected;
 }
 
@@ -72,7 +74,8 @@ static cohort_status begin(struct preference *p, const struct preference_batch *
         TRY(mem_grow(&p->order, &p->order_capacity, 2 * n, sizeof *p->order, "pairs", err));
     for (int32_t i = 0; i < batch->n; i++) {
         const struct tree *tree = &batch->trees[i];
-        p->pairs[i] = (struct preference_pair){0};
+        p->pairs[i] = (struct preference_pair){.single = batch->wanted != NULL,
+                                               .wanted = batch->wanted != NULL && batch->wanted[i]};
         for (int32_t c = 0; c < tree->n_completions; c++) {
             const int32_t tokens = tree->completions[c].n_tokens;
             struct preference_side *side = side_of(&p->pairs[i], c);
@@ -83,7 +86,9 @@ static cohort_status begin(struct preference *p, const struct preference_batch *
             figures->tokens += tree->n_prompt + tokens;
             longest = (size_t)tokens > longest ? (size_t)tokens : longest;
         }
-        scale->n_chosen += p->pairs[i].chosen.n;
+        scale->n_chosen += p->pairs[i].chosen.n + (tree->prompt_wanted ? tree->n_prompt - 1 : 0);
+        if (tree->prompt_wanted)
+            longest = (size_t)tree->n_prompt > longest ? (size_t)tree->n_prompt : longest;
     }
     return mem_grow(&p->values, &p->value_capacity, longest, sizeof *p->values, "log-probs", err);
 }
@@ -118,7 +123,7 @@ static cohort_status score_all(struct preference *p, struct model *model, const 
             for (int32_t c = slice->begin; c < slice->end; c++, k++) {
                 const int32_t n = tree->completions[c].n_tokens;
                 packed_gather(&p->runner->packed, k, n, p->runner->logp, p->values);
-                *(c == 0 ? &out[slice->tree].chosen : &out[slice->tree].rejected) =
+                *(c == 0 ? &out[slice->tree].chosen : &out[slice->tree].rejected) = /* single: chosen */
                     score_of(&p->config, tree, p->values, n);
             }
         }
@@ -157,10 +162,52 @@ static cohort_status reference_scores(struct preference *p, const struct prefere
     TRY(mem_alloc(&scores, (size_t)batch->n, sizeof *scores, "reference", err));
     const cohort_status status = preference_score_reference(p, batch, scores, err);
     for (int32_t i = 0; status == COHORT_OK && i < batch->n; i++) {
-        p->pairs[i].chosen.reference = scores[i].chosen;
-        p->pairs[i].rejected.reference = scores[i].rejected;
+        side_of(&p->pairs[i], 0)->reference = scores[i].chosen;
+        if (!p->pairs[i].single)
+            p->pairs[i].rejected.reference = scores[i].rejected;
     }
     mem_free(scores);
+    return status;
+}
+
+/* KTO's estimate of the KL to the reference: of completions that belong to other prompts, the mean of the log-ratio,
+ * at least 0. It is a constant of the loss. */
+static cohort_status mismatched_kl(struct preference *p, const struct preference_batch *batch, double *kl,
+                                   cohort_error *err)
+{
+    const size_t n = (size_t)batch->n;
+    struct tree *trees = NULL;
+    struct completion_tokens *completions = NULL;
+    struct preference_reference *policy = NULL, *reference = NULL;
+    double sum = 0.0;
+    cohort_status status = COHORT_OK;
+    *kl = 0.0;
+    if (!preference_needs_kl(&p->config))
+        return COHORT_OK;
+    TRY_GOTO(mem_alloc(&trees, n, sizeof *trees, "rows", err));
+    TRY_GOTO(mem_alloc(&completions, n, sizeof *completions, "rows", err));
+    TRY_GOTO(mem_alloc(&policy, n, sizeof *policy, "rows", err));
+    TRY_GOTO(mem_alloc(&reference, n, sizeof *reference, "rows", err));
+    for (size_t i = 0; i < n; i++) {
+        const int32_t room = p->max_length - batch->trees[i].n_prompt;
+        completions[i] = batch->trees[(i + n - 1) % n].completions[0];
+        completions[i].n_tokens = completions[i].n_tokens < room ? completions[i].n_tokens : room;
+        trees[i] = batch->trees[i];
+        trees[i].completions = &completions[i];
+    }
+    const struct preference_batch mismatched = {.trees = trees, .n = batch->n};
+    TRY_GOTO(preference_score_reference(p, &mismatched, reference, err));
+    TRY_GOTO(score_all(p, p->model, &mismatched, policy, err));
+    for (size_t i = 0; i < n; i++)
+        sum += policy[i].chosen - reference[i].chosen;
+    *kl = sum > 0.0 ? sum / (double)n : 0.0;
+    if (isnan(sum))
+        *kl = sum;
+cleanup:
+    mem_free(trees);
+    mem_free(completions);
+    mem_free(policy);
+    mem_free(reference);
     return status;
 }
 
@@ -200,7 +247,7 @@ static void take_scores(struct preference *p, const struct tree *tree, struct pr
     const int32_t n = side->n, first = runner->packed.first_output[k], rest = runner->packed.rest_output[k];
     const double logits = sum_outputs(p, k, n, runner->mean) + sum_outputs(p, k, n, runner->lse);
     figures->entropy += sum_outputs(p, k, n, runner->entropy);
-    if (c == 0) {
+    if (side == &pair->chosen) {
         figures->chosen += n;
         figures->logits_chosen += logits;
         figures->right += runner->top[first];
@@ -216,6 +263,24 @@ static void take_scores(struct preference *p, const struct tree *tree, struct pr
     side->score = score_of(&p->config, tree, p->values, n);
     if (p->config.weighting) /* exp of the mean of log p - log of the sum of p^2 */
         side->weight = exp((side->sum + side->weight) / (double)n);
+}
+
+/* The prompts of the micro-batch whose log-probs are wanted: their sums are read, or what they weigh is written. */
+static void each_prompt(struct preference *p, const struct preference_batch *batch, int32_t micro, bool derive)
+{
+    struct tree_runner *runner = p->runner;
+    const int32_t begin = runner->packing.slice_begin[micro], end = runner->packing.slice_begin[micro + 1];
+    for (int32_t s = begin; s < end; s++) {
+        const int32_t first = runner->packed.prompt_output[s - begin], i = runner->packing.slices[s].tree;
+        double sum = 0.0;
+        for (int32_t t = 0; first >= 0 && t + 1 < batch->trees[i].n_prompt; t++) {
+            if (derive)
+                runner->d_logp[first + t] = (float)p->pairs[i].d_prompt;
+            sum += (double)runner->logp[first + t];
+        }
+        if (first >= 0 && !derive)
+            p->pairs[i].prompt = sum;
+    }
 }
 
 /* Leaves the derivatives of the step's loss in the runner. */
@@ -249,17 +314,19 @@ static cohort_status apply(struct preference *p, const struct preference_scale *
 /* Runs all micro-batches, with train also their backward. Where a loss sees all pairs at once, or the sides of one are in
  * two micro-batches, all scores are computed first, and the forwards again before their backwards. */
 static cohort_status run(struct preference *p, const struct preference_batch *batch, bool train,
-                         const struct preference_scale *scale, struct figures *figures, cohort_error *err)
+                         struct preference_scale *scale, struct figures *figures, cohort_error *err)
 {
     struct tree_runner *runner = p->runner;
     const struct packing *packing = &runner->packing;
     TRY(reference_scores(p, batch, err));
+    TRY(mismatched_kl(p, batch, &scale->kl, err));
     TRY(split(p, batch, err));
     const bool alone = packing->n_micro == 1;
     const bool ahead = !alone && (packing->n_slices != batch->n || preference_spans(&p->config));
     for (int32_t m = 0; ahead && m < packing->n_micro; m++) {
         TRY(forward(p, p->model, batch, m, err));
         each_completion(p, batch, m, take_scores, figures);
+        each_prompt(p, batch, m, false);
     }
     if (ahead)
         TRY(apply(p, scale, 0, batch->n, figures, err));
@@ -277,11 +344,13 @@ static cohort_status run(struct preference *p, const struct preference_batch *ba
         if (!ahead) {
             const struct tree_slice *slices = packing->slices + packing->slice_begin[m];
             each_completion(p, batch, m, take_scores, figures);
+            each_prompt(p, batch, m, false);
             TRY(apply(p, scale, slices->tree, packing->slice_begin[m + 1] - packing->slice_begin[m], figures, err));
         }
         if (!train)
             continue;
         each_completion(p, batch, m, give_derivatives, figures);
+        each_prompt(p, batch, m, true);
         tree_runner_backward(runner, p->model, 1.0f, false);
         TRY(backend_check(p->model->backend, err));
     }
@@ -292,22 +361,38 @@ static cohort_status run(struct preference *p, const struct preference_batch *ba
 
 static double mean_of(double sum, int64_t n) { return sum / (n > 0 ? (double)n : 1.0); }
 
-static void write_figures(const struct preference *p, const struct figures *f, const char *prefix, double aux,
-                          struct metrics *metrics)
+static void write_figures(const struct preference *p, const struct figures *f, const struct preference_scale *scale,
+                          const char *prefix, double aux, struct metrics *metrics)
 {
     const struct preference_sums *sums = &f->sums;
+    const bool single = preference_is_single(&p->config);
+    const double chosen = mean_of(sums->reward_chosen, sums->chosen),
+                 rejected = mean_of(sums->reward_rejected, sums->rejected);
     metrics_setf(metrics, sums->loss + aux, "%sloss", prefix);
     metrics_setf(metrics, mean_of(f->entropy, f->chosen + f->rejected), "%sentropy", prefix);
-    metrics_setf(metrics, mean_of((double)f->right, f->chosen), "%smean_token_accuracy", prefix);
-    metrics_setf(metrics, mean_of(sums->reward_chosen, sums->pairs), "%srewards/chosen", prefix);
-    metrics_setf(metrics, mean_of(sums->reward_rejected, sums->pairs), "%srewards/rejected", prefix);
-    metrics_setf(metrics, mean_of(sums->accuracy, sums->pairs), "%srewards/accuracies", prefix);
-    metrics_setf(metrics, mean_of(sums->reward_chosen - sums->reward_rejected, sums->pairs), "%srewards/margins", prefix);
-    metrics_setf(metrics, mean_of(sums->logp_chosen, sums->pairs), "%slogps/chosen", prefix);
-    metrics_setf(metrics, mean_of(sums->logp_rejected, sums->pairs), "%slogps/rejected", prefix);
-    metrics_setf(metrics, mean_of(f->logits_chosen, f->chosen), "%slogits/chosen", prefix);
-    metrics_setf(metrics, mean_of(f->logits_rejected, f->rejected), "%slogits/rejected", prefix);
-    (void)p;
+    if (preference_is_single(&p->config))
+        metrics_setf(metrics, scale->kl, "%skl", prefix);
+    if (sums->chosen > 0) {
+        metrics_setf(metrics, mean_of((double)f->right, f->chosen), "%smean_token_accuracy", prefix);
+        metrics_setf(metrics, chosen, "%srewards/chosen", prefix);
+        metrics_setf(metrics, mean_of(sums->logp_chosen, sums->chosen), "%slogps/chosen", prefix);
+        metrics_setf(metrics, mean_of(f->logits_chosen, f->chosen), "%slogits/chosen", prefix);
+    }
+    if (sums->rejected > 0) {
+        metrics_setf(metrics, rejected, "%srewards/rejected", prefix);
+        metrics_setf(metrics, mean_of(sums->logp_rejected, sums->rejected), "%slogps/rejected", prefix);
+        metrics_setf(metrics, mean_of(f->logits_rejected, f->rejected), "%slogits/rejected", prefix);
+    }
+    if (!single)
+        metrics_setf(metrics, mean_of(sums->accuracy, sums->chosen), "%srewards/accuracies", prefix);
+    if (sums->chosen > 0 && sums->rejected > 0)
+        metrics_setf(metrics, chosen - rejected, "%srewards/margins", prefix);
+    if (p->config.nll != 0.0)
+        metrics_setf(metrics, mean_of(sums->nll, scale->n_chosen), "%snll_loss", prefix);
+    if (p->config.terms[0].loss == PREFERENCE_ORPO) {
+        metrics_setf(metrics, mean_of(sums->log_odds, sums->chosen), "%slog_odds_ratio", prefix);
+        metrics_setf(metrics, mean_of(sums->odds, sums->chosen), "%slog_odds_chosen", prefix);
+    }
 }
 
 cohort_status preference_step(struct preference *p, const struct preference_batch *batch, struct metrics *metrics,
@@ -344,7 +429,7 @@ cohort_status preference_step(struct preference *p, const struct preference_batc
     p->skipped += skipped ? 1 : 0;
     p->tokens_seen += figures.tokens;
     const double seconds = clock_seconds() - start;
-    write_figures(p, &figures, "", routing_loss(&p->routing), metrics);
+    write_figures(p, &figures, &scale, "", routing_loss(&p->routing), metrics);
     metrics_set(metrics, "grad_norm", grad_norm);
     metrics_set(metrics, "learning_rate", rate);
     metrics_set(metrics, "num_tokens", (double)p->tokens_seen);
@@ -361,6 +446,6 @@ cohort_status preference_evaluate(struct preference *p, const struct preference_
     struct figures figures;
     TRY(begin(p, batch, &scale, &figures, err));
     TRY(run(p, batch, false, &scale, &figures, err));
-    write_figures(p, &figures, "eval_", 0.0, metrics);
+    write_figures(p, &figures, &scale, "eval_", 0.0, metrics);
     return COHORT_OK;
 }

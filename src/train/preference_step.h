@@ -22,6 +22,7 @@ struct preference {
     struct optimizer optimizer;
     struct schedule schedule;
     struct preference_config config;
+    int32_t max_length; /* tokens of a row, to which the mismatched ones of KTO's KL are cut */
     struct routing routing;
     int64_t skipped, tokens_seen; /* tokens of rows, each time they were learned */
     char warning[400];            /* why the last step was skipped; empty if it was not */
@@ -40,9 +41,12 @@ struct preference_reference {
     double chosen, rejected;
 };
 
-/* Rows: each a prompt with its completions: the chosen and the rejected one, or with wanted one alone. */
+/* Rows: each a prompt with its completions: the chosen and the rejected one, or with wanted a single one. Where a loss
+ * compares with the KL of mismatched completions, each prompt meets the completion of the row before it, the first that of
+ * the last, as in TRL's batches. */
 struct preference_batch {
     const struct tree *trees;
+    const bool *wanted; /* [n] of single completions */
     const struct preference_reference *reference; /* [n] known ahead; NULL: preference's reference scores them, or 0 */
     int32_t n;
 };
