@@ -11,6 +11,7 @@ Deterministic. Written with torch 2.15.0, transformers 5.24.0, trl 1.16.0, datas
 """
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -160,7 +161,9 @@ def main():
     many = write_pairs(N_STEPS * BATCH, 32)
     steps, _, _, weights = train(many, {}, False, max_steps=N_STEPS, per_device_train_batch_size=BATCH,
                                  max_grad_norm=1.0)
-    save_file(weights, FOLDER / "twenty.safetensors")
+    (FOLDER / "twenty").mkdir(exist_ok=True)  # a model that oracle/preference_trl.py takes as another's reference
+    shutil.copy(INITIAL / "config.json", FOLDER / "twenty" / "config.json")
+    save_file(weights, FOLDER / "twenty" / "model.safetensors", metadata={"format": "pt"})
     print([s["loss"] for s in steps])
     for row in many:
         for key in ("ref_chosen_logps", "ref_rejected_logps", "logp_chosen", "logp_rejected"):
@@ -171,7 +174,7 @@ def main():
                 "runs": runs, "twenty": {"batch": BATCH, "pairs": many, "steps": steps}}
     (FOLDER / "cases.json").write_text(json.dumps(document) + "\n")
     save_file(tensors, FOLDER / "gradients.safetensors")
-    for path in FOLDER.iterdir():
+    for path in FOLDER.rglob("*.*"):
         path.chmod(0o644)
 
 

@@ -387,8 +387,8 @@ static void write_figures(const struct preference *p, const struct figures *f, c
         metrics_setf(metrics, mean_of(sums->accuracy, sums->chosen), "%srewards/accuracies", prefix);
     if (sums->chosen > 0 && sums->rejected > 0)
         metrics_setf(metrics, chosen - rejected, "%srewards/margins", prefix);
-    if (p->config.nll != 0.0)
-        metrics_setf(metrics, mean_of(sums->nll, scale->n_chosen), "%snll_loss", prefix);
+    if (!preference_needs_reference(&p->config))
+        metrics_setf(metrics, p->config.nll == 0.0 ? 0.0 : mean_of(sums->nll, scale->n_chosen), "%snll_loss", prefix);
     if (p->config.terms[0].loss == PREFERENCE_ORPO) {
         metrics_setf(metrics, mean_of(sums->log_odds, sums->chosen), "%slog_odds_ratio", prefix);
         metrics_setf(metrics, mean_of(sums->odds, sums->chosen), "%slog_odds_chosen", prefix);

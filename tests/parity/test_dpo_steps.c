@@ -1,41 +1,6 @@
 /* A step of dpo against TRL's DPOTrainer (oracle/dpo_trl.py): metrics of a batch and the gradients by name of each loss and
  * switch, and the weights after twenty steps. */
-#include "support/model_test.h"
-
-#include "train/preference_step.h"
-
-enum { MOST_PAIRS = 8, MOST_TOKENS = 40 };
-
-struct pairs {
-    int32_t prompt[MOST_PAIRS][MOST_TOKENS], tokens[MOST_PAIRS][2][MOST_TOKENS];
-    struct completion_tokens completions[MOST_PAIRS][2];
-    struct tree trees[MOST_PAIRS];
-    struct preference_reference reference[MOST_PAIRS];
-    int32_t n;
-};
-
-static void read_pairs(struct pairs *pairs, const json_t *json, size_t first, size_t n)
-{
-    static const char *const sides[2] = {"chosen_ids", "rejected_ids"};
-    assert_true(n > 0 && n <= MOST_PAIRS && json_array_size(json) >= first + n);
-    pairs->n = (int32_t)n;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *row = json_array_get(json, first + i);
-        for (int c = 0; c < 2; c++)
-            pairs->completions[i][c] = (struct completion_tokens){
-                .tokens = pairs->tokens[i][c],
-                .n_tokens = read_ids(json_object_get(row, sides[c]), pairs->tokens[i][c], MOST_TOKENS)};
-        pairs->trees[i] =
-            (struct tree){.prompt = pairs->prompt[i],
-                          .n_prompt = read_ids(json_object_get(row, "prompt_ids"), pairs->prompt[i], MOST_TOKENS),
-                          .completions = pairs->completions[i],
-                          .n_completions = 2};
-        if (json_object_get(row, "ref_chosen_logps") != NULL)
-            pairs->reference[i] =
-                (struct preference_reference){.chosen = json_number(row, "ref_chosen_logps"),
-                                              .rejected = json_number(row, "ref_rejected_logps")};
-    }
-}
+#include "support/preference_test.h"
 
 /* Tokens that the longest prompt and completion feed. */
 static int64_t longest_row(const struct pairs *pairs)
@@ -100,38 +65,6 @@ static struct preference_config config_of(const json_t *settings)
     }
     config.weighting = json_is_true(json_object_get(settings, "use_weighting"));
     return config;
-}
-
-/* Of metrics with a prefix, all that the fixture has. */
-static void compare_metrics(const struct metrics *metrics, const char *prefix, const json_t *figures,
-                            struct tally *tally, const char *what)
-{
-    const char *name;
-    const json_t *value;
-    char full[64];
-    json_object_foreach((json_t *)(uintptr_t)figures, name, value)
-    {
-        const double want = json_number_value(value);
-        snprintf(full, sizeof full, "%s%s", prefix, name);
-        tally_add(tally, fabs(metrics_get(metrics, full) - want) / (0.1 + fabs(want)), what, full);
-    }
-}
-
-/* Of tensors of at least so many elements the fixture has every stride-th. */
-static void compare_gradients(struct model_test *test, const char *name, int64_t large_stride, int64_t least,
-                              const struct safetensors *expected, struct tally *tally, const char *what)
-{
-    for (int32_t i = 0; i < test->model->base.table.n_params; i++) {
-        const struct param *param = &test->model->base.table.params[i];
-        const int64_t stride = param->count >= least ? large_stride : 1, n = (param->count + stride - 1) / stride;
-        const float *want = fixture_tensor(expected, n, "%s.%s", name, param->name);
-        float *got = fetched(test->backend, param_state(test->model->trained, i, PARAM_STATE_EXP_AVG),
-                             (size_t)param->count * sizeof(float));
-        for (int64_t k = 0; k < n; k++)
-            got[k] = got[k * stride];
-        tally_add(tally, relative_norm(got, want, n), what, param->name);
-        free(got);
-    }
 }
 
 /* With micro-batches of so many tokens. */
@@ -230,7 +163,7 @@ static void test_twenty(void **state)
     struct metrics metrics = {0};
     size_t i;
     assert_non_null(backend);
-    must(safetensors_open(&expected, FIXTURES "dpo/twenty.safetensors", &err), &err);
+    must(safetensors_open(&expected, FIXTURES "dpo/twenty/model.safetensors", &err), &err);
     model_test_open(&test, backend, "model_tied", DTYPE_F32);
     model_test_open(&start, backend, "model_tied", DTYPE_F32);
     struct preference dpo = {.model = test.model,
@@ -251,20 +184,7 @@ static void test_twenty(void **state)
         compare_metrics(&metrics, "", step, &values, what);
     }
     assert_int_equal(i, 20);
-    for (int32_t p = 0; p < test.model->base.table.n_params; p++) {
-        const struct param *param = &test.model->base.table.params[p];
-        const float *want = fixture_tensor(&expected, param->count, "%s", param->name);
-        float *got = fetched_tensor(test.model, param), *before = fetched_tensor(start.model, param);
-        double apart = 0.0, moved = 0.0;
-        for (int64_t k = 0; k < param->count; k++) {
-            apart += pow((double)got[k] - (double)want[k], 2.0);
-            moved += pow((double)want[k] - (double)before[k], 2.0);
-        }
-        assert_true(moved > 0.0);
-        tally_add(&weights, sqrt(apart / moved), "after twenty steps", param->name);
-        free(got);
-        free(before);
-    }
+    compare_weights(test.model, start.model, "", 1, INT64_MAX, &expected, &weights, "after twenty steps");
     tally_report(&values);
     tally_report(&weights);
     metrics_free(&metrics);
