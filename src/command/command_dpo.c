@@ -10,8 +10,8 @@ static cohort_status read_terms(struct preference_config *config, const struct o
     if (n == 0 || n > MOST_PREFERENCE_LOSSES)
         return error_set(err, COHORT_ERR_ARGUMENT, "loss_type: expected 1 to %d losses", (int)MOST_PREFERENCE_LOSSES);
     if (weights > 0 && weights != n)
-        return error_set(err, COHORT_ERR_ARGUMENT, "loss_weights has %zu numbers, and loss_type %zu losses: give one each",
-                         weights, n);
+        return error_set(err, COHORT_ERR_ARGUMENT,
+                         "loss_weights has %zu numbers, and loss_type %zu losses: give one each", weights, n);
     for (size_t i = 0; i < n; i++) {
         config->terms[i].loss = (enum preference_loss)options_list_choice(o, OPTION_LOSS_TYPE, i);
         config->terms[i].weight = weights == 0 ? 1.0 : options_list_number(o, OPTION_LOSS_WEIGHTS, i);
@@ -26,9 +26,10 @@ static cohort_status read_reference(struct preference_run *run, cohort_error *er
     const bool none = options_bool(o, OPTION_REFERENCE_FREE);
     run->precompute = options_bool(o, OPTION_PRECOMPUTE_REF_LOG_PROBS);
     if (none && run->precompute)
-        return error_set(err, COHORT_ERR_ARGUMENT,
-                         "reference_free has no reference whose log-probs precompute_ref_log_probs could compute: leave "
-                         "one of the two out");
+        return error_set(
+            err, COHORT_ERR_ARGUMENT,
+            "reference_free has no reference whose log-probs precompute_ref_log_probs could compute: leave "
+            "one of the two out");
     run->reference.wanted = !none && !run->precompute;
     TRY(run_reference_configure(&run->reference, o, run->r.t.observer,
                                 none ? "with reference_free there is none: leave one of the two out"

@@ -54,7 +54,8 @@ struct packed {
     struct head_outputs outputs;
     int32_t *first_output; /* [completions here] output of token 0; -1: not wanted */
     int32_t *rest_output;  /* [completions here] output of the first wanted token behind it, the rest behind that */
-    int32_t *prompt_output; /* [slices here] output of the prompt's second token, the others behind it; -1: not wanted here
+    int32_t
+        *prompt_output; /* [slices here] output of the prompt's second token, the others behind it; -1: not wanted here
                                (a tree in several slices has them in the one of its first completion) */
     int32_t n_completions;
     int32_t route_width; /* of a model with experts that trains; 0: the batch gets no routes */

@@ -101,8 +101,8 @@ static cohort_status allocate(struct grpo_run *run, cohort_error *err)
     const double at_once = run->dynamic.on ? ceil(run->prompts_per_step * run->dynamic.oversample) : 0.0;
     rollout_need_add(&need, run->dynamic.on ? (int64_t)at_once : run->prompts_per_step, P, C, run->grpo.config.group);
     need.history = run->extent.lends ? need.context : rollout_history(&run->grpo.config.sampling, need.context);
-    memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n, P + C,
-                      (int64_t)run->prompts_per_step * P + (int64_t)n * C);
+    memory_plan_begin(&plan, t->session.model, t->options, run_reference_holds(&run->reference, t), &run->runner, n,
+                      P + C, (int64_t)run->prompts_per_step * P + (int64_t)n * C);
     TRY(memory_plan_engine(&plan, t->session.tokenizer, &need, &run->engine, err));
     engine_keep_routes(run->engine);
     TRY(training_allocate(t, &plan, err));

@@ -229,9 +229,8 @@ static cohort_status read_whole(struct preference_rows *rows, size_t i, bool hal
     dataset_place(&rows->data, i, place);
     if (pair != NULL)
         *pair = is_pair(json);
-    cohort_status status = rows->single
-                               ? make_single(rows->session, &rows->style, json, half, place, row, err)
-                               : preference_row_make(rows->session, &rows->style, json, place, row, err);
+    cohort_status status = rows->single ? make_single(rows->session, &rows->style, json, half, place, row, err)
+                                        : preference_row_make(rows->session, &rows->style, json, place, row, err);
     json_decref(json);
     return status;
 }
@@ -331,8 +330,9 @@ cohort_status preference_rows_load(struct preference_rows *rows, const struct se
 void preference_rows_tell(const struct preference_rows *rows, const cohort_observer *observer)
 {
     if (rows->n_cut > 0)
-        observer_message(observer,
-                         "%s: %zu rows have a completion that is cut to --max-length %d at its end; %zu of them are left "
-                         "out because the prompt alone is that long",
-                         rows->data.path, rows->n_cut, (int)rows->style.max_length, rows->n_dropped);
+        observer_message(
+            observer,
+            "%s: %zu rows have a completion that is cut to --max-length %d at its end; %zu of them are left "
+            "out because the prompt alone is that long",
+            rows->data.path, rows->n_cut, (int)rows->style.max_length, rows->n_dropped);
 }

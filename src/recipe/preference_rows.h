@@ -20,14 +20,14 @@ struct preference_rows {
     bool single;    /* rows are single completions; a pair of the set is two of them */
     uint32_t *kept; /* [n] of data; with single twice that, and 1 more for the rejected side of a pair */
     size_t n;
-    struct dataset_part *parts; /* [data.n_parts] */
-    int32_t longest;            /* tokens of a prompt with one completion */
+    struct dataset_part *parts;                 /* [data.n_parts] */
+    int32_t longest;                            /* tokens of a prompt with one completion */
     int32_t longest_prompt, longest_completion; /* of these */
     size_t n_wanted;                            /* single completions */
-    int64_t tokens;             /* of a prompt with both completions, at most */
-    size_t n_cut, n_dropped;    /* rows of which a side was shortened; left out because no completion was left */
-    bool conversations;         /* some rows are messages: what ends a turn of the template is learned */
-    bool margins;               /* some rows have one */
+    int64_t tokens;                             /* of a prompt with both completions, at most */
+    size_t n_cut, n_dropped;       /* rows of which a side was shortened; left out because no completion was left */
+    bool conversations;            /* some rows are messages: what ends a turn of the template is learned */
+    bool margins;                  /* some rows have one */
     const struct session *session; /* borrowed */
     struct sft_style style;
 };
@@ -48,7 +48,6 @@ cohort_status preference_row_make(const struct session *session, const struct sf
                                   const char *place, struct preference_row *row, cohort_error *err);
 
 /* The row as a tree with two completions, or with a single one, which get its tokens. */
-struct tree preference_row_tree(const struct preference_row *row, bool single,
-                                struct completion_tokens completions[2]);
+struct tree preference_row_tree(const struct preference_row *row, bool single, struct completion_tokens completions[2]);
 
 #endif

@@ -19,8 +19,8 @@ static cohort_status load_set(struct preference_run *run, struct preference_rows
     const struct options *o = t->options;
     const int32_t context = t->session.model->max_context, most = (int32_t)options_int(o, OPTION_MAX_LENGTH);
     run->p.max_length = most < context ? most : context;
-    TRY(preference_rows_load(rows, &t->session, named, limit, preference_is_single(&run->p.config), run->p.max_length, o,
-                             t->observer, err));
+    TRY(preference_rows_load(rows, &t->session, named, limit, preference_is_single(&run->p.config), run->p.max_length,
+                             o, t->observer, err));
     TRY(run_inputs_add(&t->inputs, input, options_string(o, named), rows->data.sha256, err));
     preference_rows_tell(rows, t->observer);
     return COHORT_OK;
@@ -246,20 +246,21 @@ static cohort_status begin(struct preference_run *run, const char *title, cohort
     TRY(run_reference_load(&run->reference, t, err));
     p->reference = run->reference.model;
     p->reference_adapter = run->reference.adapter;
-    TRY(row_run_begin(&run->r,
-                      &(struct row_trainer){.step = one_step,
-                                            .after_step = after_step,
-                                            .evaluate = evaluate,
-                                            .context = run,
-                                            .optimizer = &p->optimizer,
-                                            .schedule = &p->schedule,
-                                            .skipped = &p->skipped,
-                                            .tokens_seen = &p->tokens_seen,
-                                            .warning = p->warning,
-                                            .title = title,
-                                            .figure = preference_is_single(&p->config) ? "rewards/margins" : "rewards/accuracies",
-                                            .figure_name = preference_is_single(&p->config) ? "margin" : "accuracy"},
-                      err));
+    TRY(row_run_begin(
+        &run->r,
+        &(struct row_trainer){.step = one_step,
+                              .after_step = after_step,
+                              .evaluate = evaluate,
+                              .context = run,
+                              .optimizer = &p->optimizer,
+                              .schedule = &p->schedule,
+                              .skipped = &p->skipped,
+                              .tokens_seen = &p->tokens_seen,
+                              .warning = p->warning,
+                              .title = title,
+                              .figure = preference_is_single(&p->config) ? "rewards/margins" : "rewards/accuracies",
+                              .figure_name = preference_is_single(&p->config) ? "margin" : "accuracy"},
+        err));
     TRY(run_reference_check(&run->reference, t, err));
     t->write_more = write_more;
     t->more_context = run;

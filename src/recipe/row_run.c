@@ -42,9 +42,10 @@ static cohort_status read_evaluation(struct row_run *run, cohort_error *err)
         run->eval.steps = options_int(o, OPTION_LOGGING_STEPS);
     snprintf(run->eval.metric, sizeof run->eval.metric, "eval_%s", metric);
     run->eval.keeps = options_bool(o, OPTION_LOAD_BEST_MODEL_AT_END);
-    run->eval.rule = (struct best_rule){.greater = options_bool_or(o, OPTION_GREATER_IS_BETTER, strcmp(metric, "loss") != 0),
-                                        .threshold = options_float(o, OPTION_EARLY_STOPPING_THRESHOLD),
-                                        .patience = options_int_or(o, OPTION_EARLY_STOPPING_PATIENCE, 0)};
+    run->eval.rule =
+        (struct best_rule){.greater = options_bool_or(o, OPTION_GREATER_IS_BETTER, strcmp(metric, "loss") != 0),
+                           .threshold = options_float(o, OPTION_EARLY_STOPPING_THRESHOLD),
+                           .patience = options_int_or(o, OPTION_EARLY_STOPPING_PATIENCE, 0)};
     const bool never = run->eval.when == EVAL_NO || (run->eval.when == EVAL_STEPS && run->eval.steps == 0);
     if ((run->eval.keeps || run->eval.rule.patience > 0) && (never || !options_is_set(o, OPTION_EVAL_DATA)))
         return error_set(err, COHORT_ERR_ARGUMENT,

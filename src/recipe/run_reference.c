@@ -112,8 +112,7 @@ cohort_status run_reference_load(struct run_reference *r, struct training *t, co
                          "the reference is the model that the run began with: pass it as --model DIR");
     if (t->resume_dir != NULL)
         TRY(tell_notes(t, err));
-    TRY(session_load_reference(&t->session, t->options, dir, t->resume_dir == NULL ? NULL : &files,
-                               &r->model, err));
+    TRY(session_load_reference(&t->session, t->options, dir, t->resume_dir == NULL ? NULL : &files, &r->model, err));
     cohort_status status = t->resume_dir == NULL ? COHORT_OK : run_identity_add_model(&t->inputs, dir, &files, err);
     weight_files_free(&files);
     return status;

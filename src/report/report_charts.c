@@ -64,7 +64,7 @@ void report_run_close(struct report_run *run)
     memset(run, 0, sizeof *run);
 }
 
-bool report_run_takes_rows(const struct report_run *run) 
+bool report_run_takes_rows(const struct report_run *run)
 {
     return (options_command(run->run->command) & FOR_ROWS) != 0;
 }

@@ -17,7 +17,7 @@ enum command { COMMAND_LIST(COMMAND) N_COMMANDS };
 #define COMMAND(id, ...) FOR_##id = 1 << COMMAND_##id,
 enum option_command {
     COMMAND_LIST(COMMAND) FOR_PREFERENCE = FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO, /* learn from preferences */
-    FOR_ROWS = FOR_SFT | FOR_PREFERENCE,                     /* rows of a data set are what a step takes */
+    FOR_ROWS = FOR_SFT | FOR_PREFERENCE, /* rows of a data set are what a step takes */
     FOR_TRAIN = FOR_ROWS | FOR_GRPO
 };
 #undef COMMAND

@@ -24,6 +24,7 @@
 /* X(ID, word): the same choice of kto. */
 #define KTO_METRIC_LIST(X)                                                                                             \
     X(KTO_LOSS, "loss")                                                                                                \
+    X(KTO_CHOSEN, "rewards/chosen")                                                                                    \
     X(KTO_MARGINS, "rewards/margins")
 
 #endif

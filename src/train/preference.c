@@ -56,7 +56,8 @@ static void formula_sigmoid(const struct preference_config *config, struct pair_
 static void formula_smoothed(const struct preference_config *config, struct pair_view *pair)
 {
     const double h = margin(config, pair), e = config->label_smoothing;
-    by_margin(config, pair, -(1.0 - e) * log_sigmoid(h) - e * log_sigmoid(-h), -(1.0 - e) * sigmoid(-h) + e * sigmoid(h));
+    by_margin(config, pair, -(1.0 - e) * log_sigmoid(h) - e * log_sigmoid(-h),
+              -(1.0 - e) * sigmoid(-h) + e * sigmoid(h));
 }
 
 static void formula_hinge(const struct preference_config *config, struct pair_view *pair)
@@ -164,7 +165,8 @@ static void formula_sigmoid_means(const struct preference_config *config, struct
 static void formula_simpo(const struct preference_config *config, struct pair_view *pair)
 {
     const double h = margin(config, pair) - config->simpo_gamma, e = config->label_smoothing;
-    by_margin(config, pair, -(1.0 - e) * log_sigmoid(h) - e * log_sigmoid(-h), -(1.0 - e) * sigmoid(-h) + e * sigmoid(h));
+    by_margin(config, pair, -(1.0 - e) * log_sigmoid(h) - e * log_sigmoid(-h),
+              -(1.0 - e) * sigmoid(-h) + e * sigmoid(h));
 }
 
 /* log(1 - e^x) for x <= 0 */
@@ -379,7 +381,8 @@ static void apply_sorted(const struct preference_config *config, const struct pr
     qsort(second, (size_t)n, sizeof *second, by_value);
     for (int32_t k = 0; k < n; k++) {
         const double h = config->beta * (first[k].value - second[k].value);
-        const double slope = weight * config->beta * (-(1.0 - e) * sigmoid(-h) + e * sigmoid(h)) / (double)scale->n_pairs;
+        const double slope =
+            weight * config->beta * (-(1.0 - e) * sigmoid(-h) + e * sigmoid(h)) / (double)scale->n_pairs;
         pairs[first[k].pair].loss += weight * (-(1.0 - e) * log_sigmoid(h) - e * log_sigmoid(-h));
         pairs[first[k].pair].chosen.d_score += slope;
         pairs[unpaired ? second[k].pair : first[k].pair].rejected.d_score -= slope;

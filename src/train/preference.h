@@ -37,7 +37,7 @@ struct preference_config {
     bool nll_prompts; /* over the prompt's tokens too (ORPO) */
     bool long_tail;   /* tokens beyond the shorter side's length weigh ld_alpha (LD-DPO) */
     double ld_alpha;
-    bool weighting;                 /* pairs weigh the product of their sides' weights (WPO) */
+    bool weighting;                /* pairs weigh the product of their sides' weights (WPO) */
     double desirable, undesirable; /* weights of single completions */
 };
 /* COHORT_ERR_ARGUMENT with the reason, in the words of the options, where switches do not go together. */
@@ -51,9 +51,9 @@ bool preference_needs_kl(const struct preference_config *config);
 
 /* One completion of a pair. */
 struct preference_side {
-    int32_t n;        /* its tokens */
-    double sum;       /* of their log-probs */
-    double score;     /* the same with tokens beyond the shorter side's length times ld_alpha, where long_tail says so */
+    int32_t n;    /* its tokens */
+    double sum;   /* of their log-probs */
+    double score; /* the same with tokens beyond the shorter side's length times ld_alpha, where long_tail says so */
     double reference; /* the reference's score */
     double weight;    /* with weighting */
     /* Out: the derivatives of the step's loss by score and by sum. */
@@ -69,8 +69,8 @@ struct preference_pair {
 
 /* What the denominators need, over the whole optimizer step. */
 struct preference_scale {
-    int64_t n_pairs; /* or single completions */
-    double kl;       /* what those are compared with */
+    int64_t n_pairs;  /* or single completions */
+    double kl;        /* what those are compared with */
     int64_t n_chosen; /* tokens of the chosen sides; with nll_prompts their prompts' too */
 };
 
@@ -80,7 +80,7 @@ struct preference_sums {
     double nll;  /* sum of negative log-probs of chosen sides' tokens, where a loss asks for it */
     double reward_chosen, reward_rejected, accuracy;
     double logp_chosen, logp_rejected;
-    double odds, log_odds;     /* of ORPO: lo, and log sigmoid of it */
+    double odds, log_odds;    /* of ORPO: lo, and log sigmoid of it */
     int64_t chosen, rejected; /* sides */
 };
 

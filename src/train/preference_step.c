@@ -215,7 +215,7 @@ cleanup:
 
 /* Calls each for the completions of the micro-batch in hand: k is their place in it. */
 typedef void visitor(struct preference *p, const struct tree *tree, struct preference_pair *pair, int32_t completion,
-                   int32_t k, struct figures *figures);
+                     int32_t k, struct figures *figures);
 static void each_completion(struct preference *p, const struct preference_batch *batch, int32_t micro, visitor *visit,
                             struct figures *figures)
 {

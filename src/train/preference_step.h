@@ -46,7 +46,7 @@ struct preference_reference {
  * the last, as in TRL's batches. */
 struct preference_batch {
     const struct tree *trees;
-    const bool *wanted; /* [n] of single completions */
+    const bool *wanted;                           /* [n] of single completions */
     const struct preference_reference *reference; /* [n] known ahead; NULL: preference's reference scores them, or 0 */
     int32_t n;
 };

@@ -69,8 +69,8 @@ static struct preference_config config_of(const json_t *settings)
 
 /* With micro-batches of so many tokens. */
 static void check_run(struct backend *backend, const char *isa, int64_t micro_tokens, const char *name,
-                      const json_t *run, int64_t stride, int64_t least, const struct pairs *pairs, const struct safetensors *expected,
-                      struct tally *values, struct tally *gradients)
+                      const json_t *run, int64_t stride, int64_t least, const struct pairs *pairs,
+                      const struct safetensors *expected, struct tally *values, struct tally *gradients)
 {
     const struct preference_batch batch = {.trees = pairs->trees, .n = pairs->n, .reference = pairs->reference};
     struct model_test test;
@@ -105,9 +105,8 @@ static bool is_whole(const json_t *cases, const char *name)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(json_object_get(cases, "whole"), i, one)
-        if (strcmp(json_string_value(one), name) == 0)
-            return true;
+    json_array_foreach(json_object_get(cases, "whole"), i,
+                       one) if (strcmp(json_string_value(one), name) == 0) return true;
     return false;
 }
 
@@ -135,7 +134,8 @@ static void test_losses(void **state)
             const int64_t sizes[] = {1000, 60, longest_row(&pairs)};
             const int64_t stride = is_whole(cases, name) ? 1 : (int64_t)json_number(cases, "stride");
             for (size_t s = 0; s < 3; s++)
-                check_run(backend, isa, sizes[s], name, run, stride, (int64_t)json_number(cases, "least"), &pairs, &expected, &values, &gradients);
+                check_run(backend, isa, sizes[s], name, run, stride, (int64_t)json_number(cases, "least"), &pairs,
+                          &expected, &values, &gradients);
             n++;
         }
         backend_destroy(backend);

@@ -90,8 +90,8 @@ static void check_run(struct backend *backend, const char *isa, int64_t micro_to
     assert_int_equal(test.runner.packing.n_micro > 1, micro_tokens < 1000);
     assert_string_equal(p.warning, "");
     compare_metrics(&metrics, "", json_object_get(run, "figures"), values, what);
-    compare_gradients(&test, name, (int64_t)json_number(cases, "stride"), (int64_t)json_number(cases, "least"), expected,
-                      gradients, what);
+    compare_gradients(&test, name, (int64_t)json_number(cases, "stride"), (int64_t)json_number(cases, "least"),
+                      expected, gradients, what);
     metrics_free(&metrics);
     preference_free(&p);
     model_test_close(&test);

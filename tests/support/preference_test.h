@@ -36,15 +36,14 @@ static inline void read_pairs(struct pairs *pairs, const json_t *json, size_t fi
                           .completions = pairs->completions[i],
                           .n_completions = pairs->single ? 1 : 2};
         if (json_object_get(row, "ref_chosen_logps") != NULL)
-            pairs->reference[i] =
-                (struct preference_reference){.chosen = json_number(row, "ref_chosen_logps"),
-                                              .rejected = json_number(row, "ref_rejected_logps")};
+            pairs->reference[i] = (struct preference_reference){.chosen = json_number(row, "ref_chosen_logps"),
+                                                                .rejected = json_number(row, "ref_rejected_logps")};
     }
 }
 
 /* Of metrics with a prefix, all that the fixture has. */
 static inline void compare_metrics(const struct metrics *metrics, const char *prefix, const json_t *figures,
-                            struct tally *tally, const char *what)
+                                   struct tally *tally, const char *what)
 {
     const char *name;
     const json_t *value;
@@ -60,7 +59,7 @@ static inline void compare_metrics(const struct metrics *metrics, const char *pr
 
 /* Of tensors of at least so many elements the fixture has every stride-th. */
 static inline void compare_gradients(struct model_test *test, const char *name, int64_t large_stride, int64_t least,
-                              const struct safetensors *expected, struct tally *tally, const char *what)
+                                     const struct safetensors *expected, struct tally *tally, const char *what)
 {
     for (int32_t i = 0; i < test->model->base.table.n_params; i++) {
         const struct param *param = &test->model->base.table.params[i];
