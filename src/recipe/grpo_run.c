@@ -489,15 +489,16 @@ cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const
 static void set_up_diagnosis(struct grpo_run *run)
 {
     const struct grpo_config *config = &run->grpo.config;
-    run->t.setup = (struct diagnosis_setup){
-        .group = config->group,
-        .prompts = run->prompts_per_step,
-        .eval_prompts = (int64_t)run->held_out.n_prompts,
-        .entropy_target = run->grpo.entropy.adaptive ? run->grpo.entropy.target : 0.0,
-        .reference_steps = options_bool(run->t.options, OPTION_SYNC_REF_MODEL)
-                               ? options_int(run->t.options, OPTION_REF_MODEL_SYNC_STEPS)
-                               : 0,
-        .sequence_ratio = config->loss.level != LOSS_LEVEL_TOKEN || config->loss.type == LOSS_GMPO};
+    run->t.setup =
+        (struct diagnosis_setup){.group = config->group,
+                                 .prompts = run->prompts_per_step,
+                                 .eval_prompts = (int64_t)run->held_out.n_prompts,
+                                 .entropy_target = run->grpo.entropy.adaptive ? run->grpo.entropy.target : 0.0,
+                                 .reference_steps = options_bool(run->t.options, OPTION_SYNC_REF_MODEL)
+                                                        ? options_int(run->t.options, OPTION_REF_MODEL_SYNC_STEPS)
+                                                        : 0,
+                                 .sequence_ratio = config->loss.level != LOSS_LEVEL_TOKEN ||
+                                                   config->loss.type == LOSS_GMPO || config->loss.type == LOSS_RLOO};
 }
 
 cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *extent, cohort_error *err)
