@@ -42,7 +42,7 @@ arguments() {
     dpo | dpo-ahead | dpo-sync | kto | orpo)
         args=("${1%-*}" --data pairs.jsonl --eval-data pairs.jsonl --batch-size 3 --learning-rate 1e-3 --weight-decay 0.1)
         case $1 in
-        dpo) args+=(--loss-type aot,sft --loss-weights 1,0.1 --load-best-model-at-end --metric-for-best-model rewards/margins) ;;
+        dpo) args+=(--loss-type 'aot,sft' --loss-weights '1,0.1' --load-best-model-at-end --metric-for-best-model rewards/margins) ;;
         dpo-ahead) args+=(--precompute-ref-log-probs --use-weighting --f-divergence-type forward_kl) ;;
         dpo-sync) args+=(--sync-ref-model --ref-model-sync-steps 2 --ref-model-mixup-alpha 0.7) ;;
         esac
