@@ -159,7 +159,8 @@ typedef enum cohort_command {
     COHORT_DPO,
     COHORT_KTO,
     COHORT_ORPO,
-    COHORT_CPO
+    COHORT_CPO,
+    COHORT_RLOO
 } cohort_command;
 
 /* "generate" -> COHORT_GENERATE; false if there is no such command. */

@@ -72,6 +72,8 @@ static cohort_status configure_loss(struct grpo_run *run, cohort_error *err)
                          options_choice_word(o, OPTION_LOSS_TYPE));
     if (!options_bool(o, OPTION_KL_IN_REWARD))
         return COHORT_OK;
+    if (c->beta == 0.0 && !options_given(o, OPTION_KL_IN_REWARD)) /* rloo's default, and no KL */
+        return COHORT_OK;
     if (c->beta == 0.0)
         return error_set(err, COHORT_ERR_ARGUMENT,
                          "kl_in_reward takes beta times the KL from the reward, and beta is 0: give beta, or leave "

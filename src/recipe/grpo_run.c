@@ -471,12 +471,12 @@ cohort_status grpo_run_start(struct grpo_run *run, cohort_error *err)
     return COHORT_OK;
 }
 
-cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const struct reward_list *extra,
-                            const cohort_observer *observer, cohort_error *err)
+cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
+                            const struct reward_list *extra, const cohort_observer *observer, cohort_error *err)
 {
     int64_t keep = 0;
     memset(run, 0, sizeof *run);
-    TRY(training_open(&run->t, options, "grpo", observer, err));
+    TRY(training_open(&run->t, options, command, observer, err));
     TRY(scoring_open(&run->scoring, options, extra, err));
     run->scoring.observer = observer;
     TRY(record_keep(options, &keep, err));
@@ -535,7 +535,8 @@ cohort_status grpo_run_begin(struct grpo_run *run, const struct grpo_extent *ext
     grpo->arrived_context = run;
     grpo->progress = report;
     grpo->progress_context = run;
-    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL, "GRPO: reward", "reward.svg");
+    training_curve(t, "reward", run->has_held_out ? "eval_reward" : NULL,
+                   strcmp(t->command, "rloo") == 0 ? "RLOO: reward" : "GRPO: reward", "reward.svg");
     return COHORT_OK;
 }
 

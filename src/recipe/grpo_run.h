@@ -75,9 +75,9 @@ struct grpo_run {
     const char *phase;
 };
 
-/* options and observer are borrowed, and extra's rewards. *run is overwritten; close it also after a failure. */
-cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const struct reward_list *extra,
-                            const cohort_observer *observer, cohort_error *err);
+/* command: grpo or rloo, whose options they are. options and observer are borrowed, and extra's rewards. *run is overwritten; close it also after a failure. */
+cohort_status grpo_run_open(struct grpo_run *run, struct options *options, const char *command,
+                            const struct reward_list *extra, const cohort_observer *observer, cohort_error *err);
 /* grpo_options.c, called by grpo_run_open: run->grpo's configuration. Defaults that depend on other options become values
  * that were given, so that config.yaml has them. */
 cohort_status grpo_run_configure(struct grpo_run *run, cohort_error *err);

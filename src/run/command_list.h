@@ -151,7 +151,14 @@
       "Rows are those of dpo. There is no reference model. Writes checkpoints, metrics.jsonl and final/ into the run " \
       "folder.",                                                                                                       \
       "cohort cpo --model model --data pairs.jsonl --out runs/cpo",                                                    \
-      "cohort cpo --model model --data pairs.jsonl --out runs/simpo --loss-type simpo --cpo-alpha 0 --beta 2")
+      "cohort cpo --model model --data pairs.jsonl --out runs/simpo --loss-type simpo --cpo-alpha 0 --beta 2")         \
+    X(RLOO, rloo, "train with rewards, each beside the others of its group (RLOO)",                                    \
+      "train with group rewards as TRL's RLOOTrainer does (RLOO)",                                                     \
+      "--model DIR --data FILE --reward NAME --out runs/NAME",                                                         \
+      "It is grpo with other defaults: the baseline, the loss and the KL are RLOO's. Writes checkpoints, "             \
+      "metrics.jsonl and final/ into the run folder.",                                                                 \
+      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo",                                 \
+      "cohort rloo --model model --data sums.jsonl --reward accuracy --out runs/rloo --num-generations 4")
 /* clang-format on */
 
 #endif

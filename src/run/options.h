@@ -18,7 +18,8 @@ enum command { COMMAND_LIST(COMMAND) N_COMMANDS };
 enum option_command {
     COMMAND_LIST(COMMAND) FOR_PREFERENCE = FOR_DPO | FOR_KTO | FOR_ORPO | FOR_CPO, /* learn from preferences */
     FOR_ROWS = FOR_SFT | FOR_PREFERENCE, /* rows of a data set are what a step takes */
-    FOR_TRAIN = FOR_ROWS | FOR_GRPO
+    FOR_GROUPS = FOR_GRPO | FOR_RLOO, /* groups of completions are sampled and rewarded */
+    FOR_TRAIN = FOR_ROWS | FOR_GROUPS
 };
 #undef COMMAND
 

@@ -106,7 +106,7 @@ static cohort_status check_counters(const struct train_state *state, const char 
     bool rows = false;
     for (size_t i = 0; i < sizeof row_commands / sizeof *row_commands; i++)
         rows = rows || strcmp(state->command, row_commands[i]) == 0;
-    if (!rows && strcmp(state->command, "grpo") != 0)
+    if (!rows && strcmp(state->command, "grpo") != 0 && strcmp(state->command, "rloo") != 0)
         return error_set(err, COHORT_ERR_FORMAT,
                          "%s: \"command\" is '%s', expected that of a trainer; not a state this version wrote", path,
                          state->command);

@@ -22,6 +22,7 @@ declare -A files=(
     [orpo]="command_orpo.c preference_run.c preference_rows.c row_run.c data_open.c training.c training_save.c training_diagnosis.c training_report.c run_identity.c record.c report_to.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c routing_options.c"
     [cpo]="command_cpo.c preference_run.c preference_rows.c row_run.c data_open.c training.c training_save.c training_diagnosis.c training_report.c run_identity.c record.c report_to.c memory_plan.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c routing_options.c"
     [grpo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
+    [rloo]="command_grpo.c data_open.c evaluation_sets.c grpo_run.c grpo_options.c routing_options.c run_reference.c grpo_draw.c training.c training_save.c training_diagnosis.c training_report.c run_identity.c record.c report_to.c memory_plan.c scoring.c session.c session_adapter.c optimizer_options.c row_prompt.c end_of_text.c"
     [eval]="command_eval.c data_open.c evaluation_sets.c json_rows.c scoring.c session.c session_adapter.c row_prompt.c end_of_text.c"
     [runs]="command_runs.c runs_view.c runs_export.c"
     [report]="command_report.c runs_view.c"
