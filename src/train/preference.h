@@ -74,7 +74,7 @@ struct preference_scale {
     int64_t n_chosen; /* tokens of the chosen sides; with nll_prompts their prompts' too */
 };
 
-/* Sums over pairs, which preference_metrics divides. */
+/* Sums over pairs; means are the trainer's to make. */
 struct preference_sums {
     double loss; /* of the step: already divided */
     double nll;  /* sum of negative log-probs of chosen sides' tokens, where a loss asks for it */
