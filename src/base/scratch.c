@@ -116,7 +116,9 @@ void scratch_close(struct scratch *scratch)
 {
     if (scratch->path == NULL)
         return;
-    if (empty(scratch->path, NULL) == COHORT_OK && unlink(scratch->marker) == 0)
+    /* What was removed stays so before the marker goes: a folder without one would be nobody's. */
+    if (empty(scratch->path, NULL) == COHORT_OK && file_sync_dir(scratch->path, NULL) == COHORT_OK &&
+        unlink(scratch->marker) == 0)
         rmdir(scratch->path);
     forget(scratch);
 }
