@@ -63,6 +63,8 @@ OPTION(LORA_DROPOUT, "lora_dropout", FLOAT(0, 0.99), "0", FOR_TRAIN | FOR_INFO, 
        "sft: share of what A reads that is dropped in training (TRL: 0.05); grpo: 0 alone")
 OPTION(LORA_TARGET_MODULES, "lora_target_modules", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "projections that get one: names, one regular expression, or all-linear; unset: q_proj and v_proj")
+OPTION(LORA_TARGET_PARAMETERS, "lora_target_parameters", TEXTS, NULL, FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
+       "experts that get one: mlp.experts.gate_up_proj, mlp.experts.down_proj; or routers: mlp.gate.weight")
 OPTION(USE_RSLORA, "use_rslora", SWITCH, "false", FOR_TRAIN | FOR_INFO, "LoRA", KEPT,
        "scale by lora_alpha / sqrt(lora_r)")
 OPTION(LORA_MERGE, "lora_merge", SWITCH, "false", FOR_ADAPTER, "LoRA", KEPT,
