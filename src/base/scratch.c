@@ -17,8 +17,7 @@ static const char what[] = "scratch folder: unfinished work, may be removed when
 static cohort_status io_error(cohort_error *err, const char *path, const char *doing)
 {
     int code = errno;
-    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code),
-                     code == ENOSPC ? "; free some space and try again" : "");
+    return error_set(err, COHORT_ERR_IO, "%s: cannot %s: %s%s", path, doing, strerror(code), file_advice(code));
 }
 
 /* The marker, locked and written. *again: a recovery of another process was in between and took the folder, which

@@ -279,6 +279,7 @@ static cohort_status save_model(struct training *t, const char *name, bool mean,
     struct checkpoint_folder folder = {0};
     char *path = NULL;
     cohort_status status = COHORT_OK;
+    TRY(run_folder_check(&t->run, err));
     TRY(run_folder_path(&t->run, name, &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
     TRY_GOTO(write_files(t, folder.temporary, err));
@@ -312,6 +313,7 @@ static cohort_status save_begin(struct save_beside *s, const struct optimizer *o
 {
     struct training *t = s->t;
     TRY(run_folder_path(&t->run, s->name, &s->path, err));
+    TRY(run_folder_check(&t->run, err));
     TRY(checkpoint_folder_begin(&s->folder, s->path, err));
     TRY(write_files(t, s->folder.temporary, err));
     TRY(training_write_trainer(t, optimizer, s->folder.temporary, &s->folder.manifest, err));
@@ -509,6 +511,7 @@ cohort_status training_save_final_of(struct training *t, int64_t step, cohort_er
                            from, report.found ? "damaged" : "not there");
         goto cleanup;
     }
+    TRY_GOTO(run_folder_check(&t->run, err));
     TRY_GOTO(run_folder_path(&t->run, "final", &path, err));
     TRY_GOTO(checkpoint_folder_begin(&folder, path, err));
     TRY_GOTO(copy_model(from, &folder, err));
