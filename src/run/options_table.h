@@ -283,6 +283,16 @@ OPTION(PREFILL_STEP_SIZE, "prefill_step_size", INT(0, 1048576), "0", FOR_GENERAT
 OPTION(STOP, "stop", TEXTS, NULL, FOR_SAMPLE, "Rollout", KEPT,
        "end a completion at any of these strings")
 
+/* ---- Guided: names as vLLM has them ---- */
+OPTION(GUIDED_REGEX, "guided_regex", TEXT, NULL, FOR_GUIDED, "Guided", KEPT,
+       "completions match this regular expression as a whole (docs/GUIDED.md)")
+OPTION(GUIDED_CHOICE, "guided_choice", TEXTS, NULL, FOR_GUIDED, "Guided", KEPT,
+       "completions are one of these texts")
+OPTION(GUIDED_AFTER_THINK, "guided_after_think", SWITCH, "false", FOR_GUIDED, "Guided", KEPT,
+       "what guides a completion begins behind </think>; up to there everything is allowed")
+OPTION(GUIDED_CLOSE, "guided_close", INT(0, COUNT), "0", FOR_GUIDED, "Guided", KEPT,
+       "finish a guided text on a shortest way from N tokens before the maximum length on; 0: never")
+
 /* ---- Loss ---- */
 OPTION(SCALE_REWARDS, "scale_rewards", ONE_OF(WORDS(ADVANTAGE_SCALE_LIST)), "group", FOR_GRPO, "Loss", KEPT,
        "divide advantages by the standard deviation of the group, of the batch, or not at all")
